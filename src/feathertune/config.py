@@ -1,0 +1,256 @@
+"""Every setting of a study, its default, and how files, ``--set`` and options of the command line are put together.
+
+The later wins: defaults, then the YAML file, then ``--set key=value``, then the options of the command line. Unknown
+keys are refused with the nearest name. Settings of a method (``method.lora.r``) are only collected here; the methods
+know their own options and check them (`feathertune.methods`). Loads without torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from feathertune.errors import ConfigError, nearest
+
+
+class Section(BaseModel):
+    """A group of settings. Frozen: a changed setting is a new object."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataConfig(Section):
+    """Where texts and labels come from and how they are split.
+
+    Attributes:
+        train_size: Rows to train on, drawn with the classes in proportion; null means all.
+        test_size: Rows (a whole number) or share (a fraction) held out where the source has no test split; null
+            means a fifth. A source's own test split is cut down to it only where it is a whole number.
+        validation_size: Likewise; null means a tenth of the training rows, at least 200 where there are that many.
+        max_length: Longest text, in tokens; what is longer is cut, and counted.
+        drop_invalid: Leave out rows without a text or a label, and count them, instead of stopping.
+    """
+
+    source: str = "sample:imdb"
+    text_column: str | None = None
+    label_column: str | None = None
+    split_column: str | None = None
+    test: str | None = None
+    train_size: int | None = Field(default=None, ge=2)
+    test_size: int | float | None = Field(default=None, gt=0)
+    validation_size: int | float | None = Field(default=None, gt=0)
+    max_length: int = Field(default=256, ge=4)
+    seed: int = Field(default=0, ge=0)
+    drop_invalid: bool = False
+
+
+class BaseConfig(Section):
+    """The pretrained encoder: ``sample:minilm``, a hub id or a local folder."""
+
+    id: str = "sample:minilm"
+    revision: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, value: Any) -> Any:  # noqa: ANN401 - whatever the YAML holds
+        return {"id": value} if isinstance(value, str) else value
+
+
+class TrainConfig(Section):
+    """The training loop.
+
+    Attributes:
+        learning_rate: Null means each method's own default.
+        batch_size: Examples of one optimizer step.
+        token_budget: Padded tokens of one forward pass at most; a step is cut into as many passes as that needs.
+        warmup_ratio: Share of all steps over which the rate rises; it falls linearly to zero after.
+        patience: Epochs without a better validation score before training stops.
+    """
+
+    epochs: int = Field(default=5, ge=1)
+    learning_rate: float | None = Field(default=None, gt=0)
+    batch_size: int = Field(default=16, ge=1)
+    token_budget: int = Field(default=8192, ge=16)
+    warmup_ratio: float = Field(default=0.06, ge=0, lt=1)
+    weight_decay: float = Field(default=0.01, ge=0)
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    patience: int = Field(default=2, ge=1)
+
+
+class EngineConfig(Section):
+    """How the arithmetic is done; none of it changes what is computed beyond rounding.
+
+    Attributes:
+        dtype: Of matrix products. ``auto`` measures whether this machine multiplies bf16 faster than fp32.
+        attention: transformers' implementation; ``auto`` leaves the choice to feathertune.
+        device: ``auto`` takes a GPU where there is one.
+    """
+
+    dtype: Literal["auto", "fp32", "bf16"] = "auto"
+    attention: Literal["auto", "eager", "sdpa"] = "auto"
+    device: str = "auto"
+
+
+class StudyConfig(Section):
+    """Which runs a comparison holds.
+
+    Attributes:
+        methods: Beside the baselines, which are always there.
+        seeds: Each method runs with the seeds 0 to `seeds` - 1.
+        margin: The loss of accuracy that is still called "as good", for the verdict.
+        keep_full: Keep the weights of `full` runs too (each as large as the encoder).
+    """
+
+    methods: tuple[str, ...] = ("lora", "full")
+    seeds: int = Field(default=1, ge=1)
+    margin: float = Field(default=0.01, ge=0, lt=1)
+    keep_full: bool = False
+
+
+class Config(Section):
+    """All settings. `method` maps a method's name to its options, and an option to its value for all methods."""
+
+    data: DataConfig = DataConfig()
+    base: BaseConfig = BaseConfig()
+    method: dict[str, Any] = {}
+    train: TrainConfig = TrainConfig()
+    engine: EngineConfig = EngineConfig()
+    study: StudyConfig = StudyConfig()
+
+    def to_yaml(self) -> str:
+        """The settings as a file that runs again as it is."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+# What `feathertune compare` runs when no data is named: small enough for a coffee break on two cores.
+DEMO: dict[str, Any] = {
+    "data": {
+        "source": "sample:imdb",
+        "train_size": 1000,
+        "validation_size": 300,
+        "test_size": 1000,
+        "max_length": 128,
+    },
+    "train": {"epochs": 3},
+}
+
+
+def load_config(
+    path: Path | None = None,
+    *,
+    assignments: Sequence[str] = (),
+    options: Mapping[str, Any] | None = None,
+    defaults: Mapping[str, Any] | None = None,
+) -> Config:
+    """Put settings together; the later argument wins.
+
+    Args:
+        path: A YAML file.
+        assignments: ``key=value``, the value read as YAML, such as ``train.learning_rate=1e-3``.
+        options: Dotted key to value, from the command line; ``None`` means not given.
+        defaults: Nested settings that stand below the file.
+
+    Returns:
+        The checked settings.
+
+    Raises:
+        ConfigError: If a file cannot be read, a key is unknown or a value does not fit.
+    """
+    merged: dict[str, Any] = {}
+    _merge(merged, defaults or {})
+    if path is not None:
+        _merge(merged, _read_yaml(path))
+    for assignment in assignments:
+        key, separator, value = assignment.partition("=")
+        if not separator or not key.strip():
+            raise ConfigError(f"--set '{assignment}' has no '='. Expected key=value, such as train.epochs=3.")
+        try:
+            parsed = _number(yaml.safe_load(value))
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--set '{assignment}': the value is not valid YAML ({_one_line(error)}).") from error
+        _assign(merged, key.strip(), parsed)
+    for key, value in (options or {}).items():
+        if value is not None:
+            _assign(merged, key, value)
+    return _validate(merged, path)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"The configuration {path} cannot be read: {error.strerror}.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"The configuration {path} is not valid YAML: {_one_line(error)}.") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ConfigError(
+            f"The configuration {path} holds a {type(content).__name__}. Expected keys: {', '.join(Config.model_fields)}."
+        )
+    return {str(key): _number(value) for key, value in content.items()}
+
+
+def _number(value: Any) -> Any:  # noqa: ANN401 - any YAML value
+    """YAML 1.1 reads ``1e-3`` as a string; people mean the number."""
+    if isinstance(value, str):
+        try:
+            return float(value) if value[:1] in "+-.0123456789" and "e" in value.lower() else value
+        except ValueError:
+            return value
+    if isinstance(value, dict):
+        return {key: _number(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_number(item) for item in value]
+    return value
+
+
+def _merge(into: dict[str, Any], new: Mapping[str, Any]) -> None:
+    for key, value in new.items():
+        if key == "base" and isinstance(value, str):
+            value = {"id": value}
+        if isinstance(value, Mapping) and isinstance(into.get(key), dict):
+            _merge(into[key], value)
+        else:
+            into[key] = _copy(value)
+
+
+def _copy(value: Any) -> Any:  # noqa: ANN401 - any YAML value
+    return {key: _copy(item) for key, item in value.items()} if isinstance(value, Mapping) else value
+
+
+def _assign(into: dict[str, Any], dotted: str, value: Any) -> None:  # noqa: ANN401 - any YAML value
+    nested: dict[str, Any] = {}
+    leaf = nested
+    *parents, last = dotted.split(".")
+    for parent in parents:
+        leaf = leaf.setdefault(parent, {})
+    leaf[last] = value
+    _merge(into, nested)
+
+
+def _validate(merged: Mapping[str, Any], path: Path | None) -> Config:
+    try:
+        return Config.model_validate(merged)
+    except ValidationError as error:
+        first = error.errors()[0]
+        location = [str(part) for part in first["loc"]]
+        source = f" (from {path} or the command line)" if path else ""
+        if first["type"] == "extra_forbidden":
+            owner: Any = Config
+            for part in location[:-1]:
+                owner = owner.model_fields[part].annotation
+            raise ConfigError(
+                f"Unknown setting '{'.'.join(location)}'{source}.{nearest(location[-1], owner.model_fields)}"
+            ) from error
+        raise ConfigError(
+            f"Setting '{'.'.join(location)}'{source} is {first['input']!r}: {first['msg']}."
+        ) from error
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,1 @@
+"""Texts and labels: reading, splitting, encoding, batching. Layer 1; knows no model."""

@@ -1,0 +1,1 @@
+"""Training and prediction on a prepared model. Layer 3; never imports `feathertune.methods`."""

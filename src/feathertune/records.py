@@ -1,0 +1,253 @@
+"""What a study leaves behind: the schema of ``study.json`` and the files beside it.
+
+The command line, the report and the tests read only this; it loads without torch. Layout of a study folder::
+
+    study.json                          StudyRecord
+    plan.json                           what was planned, before the first run started
+    config.yaml                         every setting, spelled out; runs again as it is
+    test.parquet                        row, text, label: the test rows, in order (texts clipped)
+    report.html
+    runs/<id>/run.json                  RunRecord, written when the run ended
+    runs/<id>/predictions.parquet       row, label, predicted, probabilities
+    runs/<id>/metrics.jsonl             one object a step, and one an epoch
+    runs/<id>/bundle/                   what `feathertune predict` loads
+
+Not for settings: those are in `feathertune.config`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from feathertune.errors import DataError
+from feathertune.storage import write_atomic
+
+SCHEMA_VERSION = 1
+STUDY_FILE = "study.json"
+Kind = Literal["baseline", "probe", "peft", "full"]
+Status = Literal["complete", "partial", "failed"]
+
+
+class Record(BaseModel):
+    """A piece of the record: unknown keys are refused, so that a typo cannot hide."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Metrics(Record):
+    """Scores of one set of predictions; `n` is the number of rows."""
+
+    accuracy: float
+    macro_f1: float
+    mcc: float
+    log_loss: float
+    ece: float
+    n: int
+
+
+class Seconds(Record):
+    """Wall-clock seconds of one run. `total` holds what it needed before its first step, too."""
+
+    total: float
+    tokenize: float = 0.0
+    cache: float = 0.0
+    train: float = 0.0
+    evaluate: float = 0.0
+
+
+class DataRecord(Record):
+    """The data as it was used.
+
+    Attributes:
+        labels: In the order of the class indices.
+        class_counts: Rows of each class, by split, in the order of `labels`.
+        truncated_fraction: Share of all used texts with more than `max_length` tokens.
+        duplicates_removed: Rows that the source dropped because their text stood there already.
+        overlap_removed: Training and validation rows removed because their text is in a later split.
+        notes: What the source did to its texts, in plain words.
+    """
+
+    source: str
+    test_source: str | None = None
+    fingerprint: str
+    task: Literal["single_label", "multi_label"] = "single_label"
+    labels: list[str]
+    n_train: int
+    n_validation: int
+    n_test: int
+    class_counts: dict[str, list[int]]
+    max_length: int
+    truncated_fraction: float
+    duplicates_removed: int
+    overlap_removed: int
+    notes: list[str] = []
+
+
+class BaseRecord(Record):
+    """The pretrained encoder, before anything was trained."""
+
+    id: str
+    revision: str | None = None
+    fingerprint: str
+    model_type: str
+    n_parameters: int
+    n_layers: int
+    hidden_size: int
+    new_parameters: list[str] = []
+
+
+class RunRecord(Record):
+    """One method with one seed.
+
+    Attributes:
+        epochs: Epochs that were trained; `best_epoch` is the one whose state was restored (1 is the first).
+        adapter_bytes: Size of the weights that would be shipped.
+        peak_memory_bytes: Highest resident memory of the process (device memory on a GPU) during the run.
+        mfu: Operations done over this machine's measured peak, 0 to 1; null where it was not measured.
+        predictions: Path of the test predictions, relative to the study folder. `bundle` likewise.
+    """
+
+    id: str
+    method: str
+    kind: Kind
+    seed: int
+    status: Literal["complete", "failed"]
+    error: str | None = None
+    test: Metrics | None = None
+    validation: Metrics | None = None
+    trainable_parameters: int = 0
+    total_parameters: int = 0
+    trainable_percent: float = 0.0
+    adapter_bytes: int = 0
+    seconds: Seconds
+    epochs: int = 0
+    best_epoch: int = 0
+    steps: int = 0
+    tokens_per_second: float | None = None
+    examples_per_second: float | None = None
+    peak_memory_bytes: int | None = None
+    mfu: float | None = None
+    hyperparameters: dict[str, Any] = {}
+    notes: list[str] = []
+    metrics: str | None = None
+    predictions: str | None = None
+    bundle: str | None = None
+
+
+class SummaryRow(Record):
+    """One method over its seeds, on the test rows. Intervals are 95 %; `study.stats` says how they are made.
+
+    Attributes:
+        delta_vs_full: Mean accuracy minus that of `full`, paired by test row; null where there is no `full`.
+        p_vs_full_holm: Two-sided p of that difference, Holm-corrected over the methods.
+        pareto: No other method is better in accuracy without being worse in seconds, memory or parameters.
+    """
+
+    method: str
+    kind: Kind
+    n_seeds: int
+    accuracy_mean: float
+    accuracy_sd: float | None
+    accuracy_low: float
+    accuracy_high: float
+    seconds_mean: float
+    memory_mean_bytes: float | None
+    trainable_parameters: int
+    adapter_bytes: int
+    delta_vs_full: float | None = None
+    delta_low: float | None = None
+    delta_high: float | None = None
+    p_vs_full_holm: float | None = None
+    speedup_vs_full: float | None = None
+    memory_vs_full: float | None = None
+    pareto: bool = False
+
+
+class Verdict(Record):
+    """What to do, in plain words, by the rules of `study.verdict`."""
+
+    recommended: str | None
+    text: str
+    caveats: list[str] = []
+
+
+class StudyRecord(Record):
+    """A whole study; ``study.json``."""
+
+    schema_version: int = SCHEMA_VERSION
+    created: str
+    status: Status
+    data: DataRecord
+    base: BaseRecord
+    hardware: dict[str, Any]
+    versions: dict[str, str]
+    command: list[str]
+    planned_runs: list[str]
+    runs: list[RunRecord]
+    summary: list[SummaryRow]
+    verdict: Verdict
+
+
+# Fields that may differ between two runs of the same command on one machine: times, dates, memory and what follows
+# from them. Everything else must be equal bit for bit on CPU.
+VOLATILE_FIELDS = frozenset(
+    {
+        "created",
+        "seconds",
+        "seconds_mean",
+        "tokens_per_second",
+        "examples_per_second",
+        "peak_memory_bytes",
+        "memory_mean_bytes",
+        "mfu",
+        "speedup_vs_full",
+        "memory_vs_full",
+        "pareto",
+        "measured",
+        "command",
+    }
+)
+
+
+def comparable(record: Any) -> Any:  # noqa: ANN401 - any JSON value
+    """A JSON value without its volatile fields, at every depth."""
+    if isinstance(record, dict):
+        return {k: comparable(v) for k, v in record.items() if k not in VOLATILE_FIELDS}
+    if isinstance(record, list):
+        return [comparable(v) for v in record]
+    return record
+
+
+def save_study(study: StudyRecord, folder: Path) -> None:
+    """Write ``study.json``, whole or not at all."""
+    write_atomic(folder / STUDY_FILE, study.model_dump_json(indent=1) + "\n")
+
+
+def load_study(folder: Path) -> StudyRecord:
+    """Read the record of a study.
+
+    Args:
+        folder: The study folder.
+
+    Raises:
+        DataError: If there is no ``study.json`` there or it is not one.
+    """
+    path = folder / STUDY_FILE
+    try:
+        content = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise DataError(
+            f"{folder} is not a study folder: {path.name} cannot be read ({error.strerror}). "
+            "Expected the --out of `feathertune compare`."
+        ) from error
+    try:
+        return StudyRecord.model_validate_json(content)
+    except (ValidationError, UnicodeDecodeError) as error:
+        first = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": str(error)}
+        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise DataError(
+            f"{path} is not a study record of schema {SCHEMA_VERSION}: {where}: {first['msg']}."
+        ) from error

@@ -1,0 +1,125 @@
+"""Writing so that a crash, a full disk or Ctrl-C leaves either the old state or the new one, never half.
+
+Every file is written beside its place, synced and renamed; a folder likewise. Not for streams that a person may want
+to read while they grow (``metrics.jsonl`` is appended, line by line).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from feathertune.errors import ConfigError
+
+_CHUNK_BYTES = 1 << 20
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file's content, in hex."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_atomic(path: Path, content: str | bytes) -> None:
+    """Write a file whole or not at all.
+
+    Args:
+        path: Where; its folder must exist.
+        content: Text is written as UTF-8.
+
+    Raises:
+        OSError: As the system says it (a full disk, no right to write); the old file is untouched.
+    """
+    data = content.encode("utf-8") if isinstance(content, str) else content
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    temporary = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync(path.parent)
+
+
+@contextlib.contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Fill a folder under another name; it appears at `path` only when the block ends without an error.
+
+    Args:
+        path: Where the folder shall be; what stands there is replaced at the very end.
+
+    Yields:
+        The temporary folder to write into.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"))
+    temporary.chmod(0o755)
+    try:
+        yield temporary
+        for folder, _, files in os.walk(temporary):
+            for file in files:
+                _sync(Path(folder, file))
+            _sync(Path(folder))
+        if path.exists():
+            shutil.rmtree(path)
+        temporary.replace(path)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    _sync(path.parent)
+
+
+def claim_folder(path: Path, *, marker: str, overwrite: bool) -> None:
+    """Make an output folder ready to be written into, without ever deleting a stranger's files.
+
+    Args:
+        path: The folder; made where it is missing.
+        marker: The file that shows that feathertune wrote this folder.
+        overwrite: Whether an older result there may be deleted.
+
+    Raises:
+        ConfigError: If the folder holds something and may not be replaced, or cannot be written.
+    """
+    if path.exists() and not path.is_dir():
+        raise ConfigError(f"The output {path} is a file. Expected a folder: give another --out.")
+    try:
+        if path.is_dir() and any(path.iterdir()):
+            if not (path / marker).exists():
+                raise ConfigError(
+                    f"The output folder {path} is not empty and was not written by feathertune (no {marker} in it). "
+                    "It is left alone: give another --out."
+                )
+            if not overwrite:
+                raise ConfigError(
+                    f"The output folder {path} already holds a result. "
+                    "Give another --out, or --overwrite to replace it."
+                )
+            shutil.rmtree(path)
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise ConfigError(
+            f"The output folder {path} cannot be written: {error.strerror or error}. Give another --out."
+        ) from error

@@ -1,0 +1,8 @@
+"""What every test shares: no hub, no colours, and a fixed state of the random generators."""
+
+from __future__ import annotations
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
