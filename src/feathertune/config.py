@@ -189,9 +189,8 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     if content is None:
         return {}
     if not isinstance(content, dict):
-        raise ConfigError(
-            f"The configuration {path} holds a {type(content).__name__}. Expected keys: {', '.join(Config.model_fields)}."
-        )
+        expected = ", ".join(Config.model_fields)
+        raise ConfigError(f"The configuration {path} holds a {type(content).__name__}. Expected the keys {expected}.")
     return {str(key): _number(value) for key, value in content.items()}
 
 

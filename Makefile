@@ -1,0 +1,51 @@
+# Every target makes the virtual environment itself where it is missing. `make demo` and `make test` are all you need.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-all check fix bench docs clean
+
+help:
+	@echo "make demo      a study of a few minutes on real reviews: table and report"
+	@echo "make test      the test suite      make test-all  the slow tests too"
+	@echo "make check     ruff, format, mypy, architecture      make fix  what ruff can mend"
+	@echo "make bench     the benchmarks      make docs      the pages that are generated"
+	@echo "make install   the virtual environment alone      make clean     remove it"
+
+$(INSTALLED): pyproject.toml
+	$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else "feathertune needs Python 3.11 or newer, this is %d.%d; say make PYTHON=python3.11" % v[:2])'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[samples,hub,dev]"
+	@touch $@
+
+install: $(INSTALLED)
+
+demo: $(INSTALLED)
+	$(BIN)/feathertune compare --out runs/demo
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest -q
+
+test-all: $(INSTALLED)
+	$(BIN)/python -m pytest -q -m "not gpu and not network"
+
+check: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/test_architecture.py
+
+fix: $(INSTALLED)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(INSTALLED)
+	$(BIN)/python benchmarks/bench_study.py
+
+docs: $(INSTALLED)
+	$(BIN)/python -m docs.generate
+
+clean:
+	rm -rf $(VENV)

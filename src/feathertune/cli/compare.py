@@ -1,0 +1,91 @@
+"""``feathertune compare``."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from feathertune.cli import options as opt
+from feathertune.config import DEMO
+
+
+def compare(
+    data: opt.Data = None,
+    config: opt.ConfigFile = None,
+    assignments: opt.Assignments = None,
+    base: opt.Base = None,
+    methods: Annotated[
+        str | None, typer.Option("--methods", help="Such as lora,full; see `feathertune methods`.")
+    ] = None,
+    seeds: Annotated[int | None, typer.Option("--seeds", help="Each method runs with the seeds 0 to N-1.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="The study folder; runs/... by default.")] = None,
+    test: opt.TestData = None,
+    text_column: opt.TextColumn = None,
+    label_column: opt.LabelColumn = None,
+    split_column: opt.SplitColumn = None,
+    train_size: opt.TrainSize = None,
+    validation_size: opt.ValidationSize = None,
+    test_size: opt.TestSize = None,
+    max_length: opt.MaxLength = None,
+    epochs: opt.Epochs = None,
+    seed: opt.Seed = None,
+    drop_invalid: opt.DropInvalid = False,
+    overwrite: opt.Overwrite = False,
+    json: opt.Json = False,
+    dry_run: opt.DryRun = False,
+    quiet: opt.Quiet = False,
+    debug: opt.Debug = False,
+) -> None:
+    """Score the encoder as it is, train it by several methods, and say side by side what each costs and gives.
+
+    Without DATA: a study of a few minutes on real film reviews. The same command goes on where it was stopped.
+    """
+    demo = data is None and config is None
+    settings = opt.settings(
+        config,
+        assignments,
+        {
+            "data.source": data,
+            "data.test": test,
+            "data.text_column": text_column,
+            "data.label_column": label_column,
+            "data.split_column": split_column,
+            "data.train_size": train_size,
+            "data.validation_size": opt.size(validation_size),
+            "data.test_size": opt.size(test_size),
+            "data.max_length": max_length,
+            "data.seed": seed,
+            "data.drop_invalid": drop_invalid,
+            "base.id": base,
+            "study.methods": methods.split(",") if methods is not None else None,
+            "study.seeds": seeds,
+            "train.epochs": epochs,
+        },
+        defaults=DEMO if demo else None,
+    )
+    # Below here torch is loaded: a wrong option has been told by now.
+    from feathertune.cli.progress import observe
+    from feathertune.cli.tables import plan_text, study_text
+    from feathertune.study.compare import default_folder, prepare, run
+
+    with observe(quiet=quiet or json) as observer:
+        if demo:
+            observer.stage("no DATA given: the demonstration study on sample:imdb (name DATA to use your own)")
+        prepared = prepare(settings, observer)
+        out = out or default_folder(prepared.plan)
+        if dry_run:
+            observer.close()
+            sys.stdout.write(prepared.plan.model_dump_json(indent=1) + "\n" if json else plan_text(prepared, out))
+            return
+        command = ["feathertune", *sys.argv[1:]]
+        study = run(prepared, out, observer=observer, command=command, overwrite=overwrite)
+    sys.stdout.write(study.model_dump_json(indent=1) + "\n" if json else study_text(study, out))
+    failed = [record.id for record in study.runs if record.status == "failed"]
+    if failed:
+        again = shlex.join(command)
+        sys.stderr.write(f"feathertune: {len(failed)} runs failed: {', '.join(failed)}. `{again}` tries them again.\n")
+        raise typer.Exit(1)

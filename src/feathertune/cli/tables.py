@@ -1,0 +1,152 @@
+"""What the commands print on stdout: the table of a study, a plan, scores, the registry."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from feathertune.methods import BASELINES, METHODS
+from feathertune.records import Metrics, StudyRecord
+
+if TYPE_CHECKING:
+    from feathertune.study.compare import Prepared
+
+_PIPE_WIDTH = 130
+
+
+def render(*parts: Table | Text | str) -> str:
+    """Lay out for the terminal, or, into a pipe, for a fixed width and without colour."""
+    terminal = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    console = Console(
+        file=io.StringIO(), force_terminal=terminal, width=None if sys.stdout.isatty() else _PIPE_WIDTH, highlight=False
+    )
+    for part in parts:
+        console.print(part, markup=False) if isinstance(part, str) else console.print(part)
+    return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
+
+
+def study_text(study: StudyRecord, folder: Path) -> str:
+    """The table of a study, the verdict, and where the report is."""
+    table = _table("method", "accuracy", "95 % interval", "vs full", "trained", "ships", "time", "speed", "memory")
+    for row in study.summary:
+        table.add_row(
+            Text(row.method + (f" ({row.n_seeds} seeds)" if row.n_seeds > 1 else "")),
+            f"{100 * row.accuracy_mean:.1f} %",
+            f"{100 * row.accuracy_low:.1f} to {100 * row.accuracy_high:.1f}",
+            "" if row.delta_vs_full is None else f"{100 * row.delta_vs_full:+.1f}",
+            count(row.trainable_parameters),
+            size(row.adapter_bytes) if row.adapter_bytes else "-",
+            duration(row.seconds_mean),
+            "" if row.speedup_vs_full is None else f"{row.speedup_vs_full:.1f}x",
+            "-" if row.memory_mean_bytes is None else size(row.memory_mean_bytes),
+        )
+    failed = [Text(f"failed: {run.id}: {run.error}") for run in study.runs if run.status == "failed"]
+    data = study.data
+    facts = (
+        f"{data.source}: {data.n_train:,} training, {data.n_validation:,} validation, {data.n_test:,} test rows; "
+        f"{data.truncated_fraction:.0%} of the texts are longer than {data.max_length} tokens and were cut"
+    )
+    missing = len(study.planned_runs) - len(study.runs)
+    state = [f"\n{missing} of {len(study.planned_runs)} runs are still to be done."] if missing else []
+    return render(
+        "",
+        table,
+        facts + ".",
+        *failed,
+        "",
+        study.verdict.text,
+        *(f"- {caveat}" for caveat in study.verdict.caveats),
+        *state,
+        f"\nReport: {folder / 'report.html'}",
+    )
+
+
+def plan_text(prepared: Prepared, folder: Path) -> str:
+    """What a study would do."""
+    data, base, config = prepared.bench.data, prepared.bench.base, prepared.plan.config
+    runs = _table("run", "kind", "seed", "options")
+    for spec in prepared.plan.runs:
+        options = ", ".join(f"{key}={value}" for key, value in spec.options.items())
+        runs.add_row(spec.id, spec.kind, str(spec.seed), Text(options))
+    counts = "; ".join(
+        f"{split} " + ", ".join(f"{label} {n:,}" for label, n in zip(data.labels, data.class_counts[split], strict=True))
+        for split in data.class_counts
+    )
+    return render(
+        f"data     {data.source}: {data.n_train:,} training, {data.n_validation:,} validation, {data.n_test:,} test rows",
+        f"classes  {counts}",
+        f"cut      {data.truncated_fraction:.1%} of the texts are longer than {data.max_length} tokens",
+        f"removed  {data.duplicates_removed:,} duplicates, {data.overlap_removed:,} rows that stood in a later split too",
+        *(f"note     {note}" for note in data.notes),
+        f"base     {base.id}: {base.model_type}, {count(base.n_parameters)} parameters, {base.n_layers} layers",
+        f"train    up to {config.train.epochs} epochs, {config.train.batch_size} rows a step, "
+        f"{prepared.bench.runtime.dtype} ({prepared.bench.runtime.reason})",
+        f"out      {folder}",
+        "",
+        runs,
+        "Nothing was trained or written.",
+    )
+
+
+def metrics_text(scores: Mapping[str, Metrics]) -> str:
+    """Scores of one or several sets of rows."""
+    table = _table("rows", "n", "accuracy", "macro F1", "MCC", "log loss", "ECE")
+    for name, m in scores.items():
+        values = (m.accuracy, m.macro_f1, m.mcc, m.log_loss, m.ece)
+        table.add_row(Text(name), f"{m.n:,}", *(f"{value:.4f}" for value in values))
+    return render(table)
+
+
+def methods_text() -> str:
+    """The registry."""
+    table = _table("name", "kind", "what it does", "source")
+    for item in (*METHODS, *BASELINES):
+        table.add_row(item.name, item.kind, Text(item.summary), Text(item.source))
+    return render(table, "The baselines are in every study; a method's options are set by --set method.NAME.OPTION=VALUE.")
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    text = {"method", "what it does", "source", "options", "run", "kind", "name", "rows"}
+    for column in columns:
+        table.add_column(column, justify="left" if column in text else "right", no_wrap=column in ("method", "accuracy"))
+    return table
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people: ``0.4 s``, ``12 s``, ``3 min 05 s``, ``2 h 10 min``."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def size(n_bytes: float) -> str:
+    """Bytes for people, in powers of ten."""
+    value = float(n_bytes)
+    for unit in ("B", "kB", "MB"):
+        if value < 999.5:
+            return f"{value:.0f} {unit}" if unit == "B" or value >= 99.5 else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.2f} GB"
+
+
+def count(n: int) -> str:
+    """A count for people: ``940``, ``295 k``, ``22.7 M``."""
+    if n < 1_000:
+        return str(n)
+    if n < 999_500:
+        return f"{n / 1_000:.0f} k"
+    return f"{n / 1_000_000:.1f} M"

@@ -1,0 +1,70 @@
+"""``feathertune train``."""
+
+from __future__ import annotations
+
+import json as jsonlib
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from feathertune.cli import options as opt
+from feathertune.methods import METHODS
+
+
+def train(
+    data: Annotated[str, typer.Argument(metavar="DATA", help="As in `feathertune compare`.")],
+    out: Annotated[Path, typer.Option("--out", help="Where the bundle shall be.")],
+    method: Annotated[str, typer.Option("--method", help="One of `feathertune methods`.")] = "lora",
+    config: opt.ConfigFile = None,
+    assignments: opt.Assignments = None,
+    base: opt.Base = None,
+    test: opt.TestData = None,
+    text_column: opt.TextColumn = None,
+    label_column: opt.LabelColumn = None,
+    split_column: opt.SplitColumn = None,
+    train_size: opt.TrainSize = None,
+    validation_size: opt.ValidationSize = None,
+    test_size: opt.TestSize = None,
+    max_length: opt.MaxLength = None,
+    epochs: opt.Epochs = None,
+    seed: opt.Seed = None,
+    drop_invalid: opt.DropInvalid = False,
+    overwrite: opt.Overwrite = False,
+    json: opt.Json = False,
+    quiet: opt.Quiet = False,
+    debug: opt.Debug = False,
+) -> None:
+    """Train one method once, test it, and write a bundle that predict, evaluate and plain PEFT load."""
+    METHODS[method]
+    settings = opt.settings(
+        config,
+        assignments,
+        {
+            "data.source": data,
+            "data.test": test,
+            "data.text_column": text_column,
+            "data.label_column": label_column,
+            "data.split_column": split_column,
+            "data.train_size": train_size,
+            "data.validation_size": opt.size(validation_size),
+            "data.test_size": opt.size(test_size),
+            "data.max_length": max_length,
+            "data.seed": seed,
+            "data.drop_invalid": drop_invalid,
+            "base.id": base,
+            "train.epochs": epochs,
+        },
+    )
+    from feathertune.cli.progress import observe
+    from feathertune.cli.tables import metrics_text
+    from feathertune.study.finetune import finetune
+
+    with observe(quiet=quiet or json) as observer:
+        scores = finetune(settings, method, out, seed=seed or 0, observer=observer, overwrite=overwrite)
+    if json:
+        sys.stdout.write(jsonlib.dumps({name: m.model_dump() for name, m in scores.items()}, indent=1) + "\n")
+        return
+    sys.stdout.write(metrics_text(scores))
+    sys.stdout.write(f"\nBundle: {out}\nTry it: feathertune predict {out} --text \"...\"\n")

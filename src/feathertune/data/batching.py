@@ -1,0 +1,64 @@
+"""Which texts go together: steps of a fixed number of examples, each cut into passes of little padding.
+
+Texts of similar length are put into the same step. With random batches nearly every batch holds one long text and is
+padded to it; on reviews that doubles the work, grouping by length loses about 2 %. The order of the steps, and the
+choice of texts within a window of similar ones, is drawn from the seed. Not for packing several texts into one row:
+the classifiers here read one position a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+# Texts are drawn at random into windows of this many steps, and sorted by length only within a window: large enough
+# that a step's texts are of one length, small enough that a step is still a fair sample.
+WINDOW_STEPS = 50
+
+
+def plan_steps(
+    lengths: np.ndarray, *, batch_size: int, token_budget: int, seed: tuple[int, ...]
+) -> list[list[np.ndarray]]:
+    """Order one epoch.
+
+    Args:
+        lengths: Tokens of each text, ``(N,)``.
+        batch_size: Examples of one optimizer step.
+        token_budget: Padded tokens of one forward pass; a text longer than that goes alone.
+        seed: Such as (seed, epoch); the same numbers give the same plan.
+
+    Returns:
+        Steps; each is a list of passes, each an array of row indices. Every row occurs exactly once.
+    """
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(len(lengths))
+    window = batch_size * WINDOW_STEPS
+    steps: list[list[np.ndarray]] = []
+    for start in range(0, len(order), window):
+        rows = order[start : start + window]
+        rows = rows[np.argsort(lengths[rows], kind="stable")]
+        steps += [
+            list(cut_passes(rows[i : i + batch_size], lengths, token_budget=token_budget))
+            for i in range(0, len(rows), batch_size)
+        ]
+    return [steps[i] for i in rng.permutation(len(steps))]
+
+
+def cut_passes(rows: np.ndarray, lengths: np.ndarray, *, token_budget: int) -> Iterator[np.ndarray]:
+    """Cut rows, sorted by length, into passes of at most `token_budget` padded tokens.
+
+    Args:
+        rows: Row indices, from short to long.
+        lengths: Tokens of each text, ``(N,)``.
+        token_budget: Padded tokens of a pass, at most, unless a single text has more.
+
+    Yields:
+        Arrays of row indices, never empty.
+    """
+    start = 0
+    for end in range(1, len(rows) + 1):
+        full = end < len(rows) and int(lengths[rows[end]]) * (end + 1 - start) > token_budget
+        if full or end == len(rows):
+            yield rows[start:end]
+            start = end

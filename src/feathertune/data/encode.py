@@ -1,0 +1,99 @@
+"""Texts to token ids, kept flat and unpadded: one array of ids and the offset at which each text starts.
+
+Padding is made per batch, by `EncodedTexts.collate`; nothing padded is ever kept. Not for streams larger than memory:
+`feathertune.engine.predict` encodes those chunk by chunk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+_CHUNK_TEXTS = 1_000
+
+
+@dataclass(frozen=True)
+class EncodedTexts:
+    """Token ids of N texts.
+
+    Attributes:
+        ids: All ids, one text after the other, ``(sum of lengths,)`` int32.
+        offsets: Where each text starts and the last one ends, ``(N + 1,)`` int64.
+        n_truncated: How many texts were longer than the limit and lost their end.
+        pad_id: The id that fills up a batch.
+    """
+
+    ids: np.ndarray
+    offsets: np.ndarray
+    n_truncated: int
+    pad_id: int
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each text, special tokens included, ``(N,)`` int64."""
+        return np.diff(self.offsets)
+
+    def collate(self, rows: np.ndarray, device: torch.device) -> dict[str, torch.Tensor]:
+        """Make one padded batch.
+
+        Args:
+            rows: Indices of B texts.
+            device: Where the tensors shall be.
+
+        Returns:
+            ``input_ids`` and ``attention_mask``, each ``(B, T)`` int64, T the longest of these texts.
+        """
+        lengths = self.lengths[rows]
+        input_ids = np.full((len(rows), int(lengths.max())), self.pad_id, dtype=np.int64)
+        mask = np.zeros_like(input_ids)
+        for i, (row, length) in enumerate(zip(rows, lengths, strict=True)):
+            start = self.offsets[row]
+            input_ids[i, :length] = self.ids[start : start + length]
+            mask[i, :length] = 1
+        return {
+            "input_ids": torch.from_numpy(input_ids).to(device),
+            "attention_mask": torch.from_numpy(mask).to(device),
+        }
+
+
+def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], *, max_length: int) -> EncodedTexts:
+    """Tokenise texts and cut each at a length.
+
+    Args:
+        tokenizer: A fast tokenizer.
+        texts: N texts.
+        max_length: Most tokens of one text, special tokens included.
+
+    Returns:
+        The ids, with the number of texts that were cut.
+    """
+    parts: list[np.ndarray] = []
+    lengths = np.zeros(len(texts) + 1, dtype=np.int64)
+    n_truncated = 0
+    for start in range(0, len(texts), _CHUNK_TEXTS):
+        chunk = list(texts[start : start + _CHUNK_TEXTS])
+        batch: Any = tokenizer(
+            chunk, truncation=True, max_length=max_length, return_attention_mask=False, return_token_type_ids=False
+        )
+        for i, encoding in enumerate(batch.encodings):
+            ids = np.asarray(encoding.ids, dtype=np.int32)
+            parts.append(ids)
+            lengths[start + i + 1] = len(ids)
+            n_truncated += bool(encoding.overflowing)
+    return EncodedTexts(
+        ids=np.concatenate(parts) if parts else np.zeros(0, dtype=np.int32),
+        offsets=np.cumsum(lengths),
+        n_truncated=n_truncated,
+        pad_id=int(tokenizer.pad_token_id or 0),  # type: ignore[arg-type]
+    )
+

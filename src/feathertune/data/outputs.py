@@ -1,0 +1,151 @@
+"""Predictions to a file, row by row, of any length: JSON lines, CSV, TSV or parquet, by the file's ending.
+
+The file grows as ``NAME.partial`` and gets its name when the last row is in it. Where something breaks on the way, the
+partial file stays: what was computed is not lost.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from feathertune.errors import ConfigError
+
+ENDINGS = (".jsonl", ".csv", ".tsv", ".parquet")
+_PARQUET_ROWS = 10_000
+
+
+class RowWriter(Protocol):
+    """Takes rows with the same keys."""
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Add a row."""
+        ...
+
+    def close(self) -> None:
+        """Write what is held back."""
+        ...
+
+
+class JsonLines:
+    """One JSON object a line."""
+
+    def __init__(self, file: IO[str]) -> None:
+        self._file = file
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Add a row."""
+        self._file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+    def close(self) -> None:
+        """Nothing is held back."""
+
+
+class Delimited:
+    """CSV or TSV; a nested value gets a column for each key, ``probabilities.positive``."""
+
+    def __init__(self, file: IO[str], delimiter: str) -> None:
+        self._writer = csv.writer(file, delimiter=delimiter, lineterminator="\n")
+        self._header_written = False
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Add a row."""
+        flat = _flat(row)
+        if not self._header_written:
+            self._writer.writerow(flat.keys())
+            self._header_written = True
+        self._writer.writerow(flat.values())
+
+    def close(self) -> None:
+        """Nothing is held back."""
+
+
+class Parquet:
+    """Parquet, in row groups."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._rows: list[dict[str, Any]] = []
+        self._writer: pq.ParquetWriter | None = None
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Add a row."""
+        self._rows.append(_flat(row))
+        if len(self._rows) == _PARQUET_ROWS:
+            self._flush()
+
+    def close(self) -> None:
+        """Write the last row group."""
+        self._flush()
+        if self._writer is not None:
+            self._writer.close()
+
+    def _flush(self) -> None:
+        if not self._rows:
+            return
+        table = pa.Table.from_pylist(self._rows, schema=self._writer.schema if self._writer else None)
+        if self._writer is None:
+            self._writer = pq.ParquetWriter(self._path, table.schema)
+        self._writer.write_table(table)
+        self._rows = []
+
+
+def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in row.items():
+        if isinstance(value, Mapping):
+            flat.update({f"{key}.{inner}": item for inner, item in value.items()})
+        else:
+            flat[key] = value
+    return flat
+
+
+@contextlib.contextmanager
+def open_output(path: Path, *, overwrite: bool) -> Iterator[RowWriter]:
+    """Open a file for rows.
+
+    Args:
+        path: Its ending decides the format.
+        overwrite: Whether a file of that name may be replaced.
+
+    Yields:
+        Where the rows go.
+
+    Raises:
+        ConfigError: If the ending is not known, the file exists, or its folder cannot be written.
+    """
+    if path.suffix.lower() not in ENDINGS:
+        raise ConfigError(f"The output {path} ends in '{path.suffix}'. Expected one of {', '.join(ENDINGS)}.")
+    if path.exists() and not overwrite:
+        raise ConfigError(f"The output {path} exists. Give another --output, or --overwrite to replace it.")
+    partial = path.with_name(path.name + ".partial")
+    try:
+        file = partial.open("w", encoding="utf-8", newline="")
+    except OSError as error:
+        raise ConfigError(f"The output {path} cannot be written: {error.strerror}.") from error
+    with file:
+        writer = _writer(path, partial, file)
+        try:
+            yield writer
+        finally:
+            writer.close()
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def _writer(path: Path, partial: Path, file: IO[str]) -> RowWriter:
+    ending = path.suffix.lower()
+    if ending == ".parquet":
+        return Parquet(partial)
+    if ending == ".jsonl":
+        return JsonLines(file)
+    return Delimited(file, "\t" if ending == ".tsv" else ",")

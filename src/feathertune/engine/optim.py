@@ -1,0 +1,56 @@
+"""The optimizer and its rate: AdamW on what is trained, warm-up, then a straight fall to zero.
+
+Not for methods with rates by matrix (LoRA+); those will give their own groups.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+
+
+def make_optimizer(model: nn.Module, *, learning_rate: float, weight_decay: float) -> torch.optim.AdamW:
+    """AdamW over the parameters that have ``requires_grad``.
+
+    Biases and norms (one dimension) are not decayed. Source: Loshchilov & Hutter 2017, arXiv:1711.05101.
+
+    Args:
+        model: The prepared model.
+        learning_rate: The highest rate of the schedule.
+        weight_decay: For matrices.
+
+    Raises:
+        ValueError: If nothing is trained.
+    """
+    trained = list(trained_parameters(model))
+    if not trained:
+        raise ValueError("No parameter of the model has requires_grad: there is nothing to train.")
+    groups = [
+        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": weight_decay},
+        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW([g for g in groups if g["params"]], lr=learning_rate)
+
+
+def trained_parameters(model: nn.Module) -> Iterable[nn.Parameter]:
+    """The parameters that move, in the model's order."""
+    return (parameter for parameter in model.parameters() if parameter.requires_grad)
+
+
+def rate_factor(step: int, *, n_steps: int, warmup_ratio: float) -> float:
+    """Share of the highest rate at a step.
+
+    Args:
+        step: 1 for the first optimizer step.
+        n_steps: Steps of the whole plan.
+        warmup_ratio: Share of them over which the rate rises from zero.
+
+    Returns:
+        A number in (0, 1] up to the last step, which is not zero, so that no step is wasted.
+    """
+    n_warmup = round(warmup_ratio * n_steps)
+    if step <= n_warmup:
+        return step / n_warmup
+    return (n_steps - step + 1) / (n_steps - n_warmup)

@@ -1,0 +1,36 @@
+"""Full fine-tuning: every weight moves. The yardstick; what is shipped is as large as the encoder."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from feathertune.methods.base import Method, Options
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from feathertune.encoders import LoadedEncoder
+
+
+class FullOptions(Options):
+    """Full fine-tuning has only its rate."""
+
+    learning_rate: float = Field(default=5e-5, gt=0)
+
+
+def prepare(encoder: LoadedEncoder, options: FullOptions, seed: int) -> nn.Module:
+    """The model itself, all of it trained."""
+    encoder.model.requires_grad_(True)
+    return encoder.model
+
+
+FULL = Method(
+    name="full",
+    kind="full",
+    summary="Trains every weight of the encoder and the head: the yardstick.",
+    source="Devlin et al. 2018, arXiv:1810.04805",
+    options=FullOptions,
+    prepare=prepare,
+)

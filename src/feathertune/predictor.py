@@ -1,0 +1,101 @@
+"""Labels and probabilities for new texts, from a bundle: in input order, for any number of texts.
+
+Not for training or for many bundles on one encoder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from feathertune.bundle import Bundle, load_bundle
+from feathertune.config import EngineConfig
+from feathertune.data.encode import encode
+from feathertune.data.sources import load_source
+from feathertune.engine.predict import predict_logits, softmax
+from feathertune.errors import DataError
+from feathertune.metrics import score
+from feathertune.records import Metrics
+from feathertune.runtime import Runtime, choose_runtime
+
+TOKEN_BUDGET = 8_192
+# Texts that are held, encoded and sorted by length at once: enough to fill batches of one length, little memory.
+CHUNK_TEXTS = 2_000
+
+
+class Predictor:
+    """A loaded bundle that predicts.
+
+    Args:
+        bundle: From `load_bundle`.
+        runtime: Device and number format.
+    """
+
+    def __init__(self, bundle: Bundle, runtime: Runtime) -> None:
+        self.bundle = bundle
+        self._runtime = runtime
+        bundle.model.to(runtime.device)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the C classes, in the order of the probabilities."""
+        return self.bundle.labels
+
+    def probabilities(self, texts: Sequence[str]) -> np.ndarray:
+        """Probabilities ``(N, C)`` float64 of N texts; for N = 0 an empty array."""
+        if not texts:
+            return np.zeros((0, len(self.labels)))
+        encoded = encode(self.bundle.tokenizer, texts, max_length=self.bundle.max_length)
+        return softmax(predict_logits(self.bundle.model, encoded, token_budget=TOKEN_BUDGET, runtime=self._runtime))
+
+    def predict(self, texts: Iterable[str]) -> Iterator[tuple[str, dict[str, float]]]:
+        """Label and probabilities of each text, in order; `texts` may be a stream of any length."""
+        stream = iter(texts)
+        while chunk := list(islice(stream, CHUNK_TEXTS)):
+            for row in self.probabilities(chunk):
+                yield self.labels[int(row.argmax())], dict(zip(self.labels, row.tolist(), strict=True))
+
+
+def load(path: str | Path, *, base: str | None = None, engine: EngineConfig | None = None) -> Predictor:
+    """Load a bundle for prediction.
+
+    Args:
+        path: The bundle.
+        base: Where the encoder lies, if not where the bundle says.
+        engine: Device and number format.
+
+    Raises:
+        BundleError: If it is not a whole, fitting bundle.
+    """
+    return Predictor(load_bundle(Path(path), base=base), choose_runtime(engine or EngineConfig()))
+
+
+def evaluate(
+    predictor: Predictor, source: str, *, text_column: str | None = None, label_column: str | None = None
+) -> Metrics:
+    """Score a bundle on labelled data.
+
+    Args:
+        predictor: The loaded bundle.
+        source: Any data source; of one with splits only the test split is used.
+        text_column: Where the texts are, if not in a column of a usual name. `label_column` likewise.
+
+    Raises:
+        DataError: If the data holds a label that the bundle does not know.
+    """
+    data = load_source(source, text_column=text_column, label_column=label_column)
+    rows = range(len(data.texts))
+    if data.split is not None and "test" in data.split:
+        rows = [i for i in rows if data.split[i] == "test"]  # type: ignore[assignment]
+    index = {label: i for i, label in enumerate(predictor.labels)}
+    unknown = sorted({data.labels[i] for i in rows} - set(index))
+    if unknown:
+        raise DataError(
+            f"{source} holds the labels {', '.join(unknown[:5])}, which the bundle does not know. "
+            f"Expected: {', '.join(predictor.labels)}."
+        )
+    labels = np.array([index[data.labels[i]] for i in rows], dtype=np.int64)
+    return score(labels, predictor.probabilities([data.texts[i] for i in rows]))

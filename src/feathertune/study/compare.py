@@ -1,0 +1,196 @@
+"""A whole comparison: plan, runs, record, report; safe to interrupt and to start again.
+
+The plan is written before the first run; after each run ``study.json`` is written anew, so a study that is cut short
+is a smaller study, not a lost one. The same plan in the same folder goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import ValidationError
+
+from feathertune.config import Config
+from feathertune.errors import ConfigError
+from feathertune.records import STUDY_FILE, RunRecord, Status, StudyRecord, load_study, save_study
+from feathertune.report import render_report
+from feathertune.runtime import hardware, versions
+from feathertune.storage import claim_folder, write_atomic
+from feathertune.study.observe import Observer
+from feathertune.study.plan import PLAN_FILE, Plan, RunSpec, make_plan, settle
+from feathertune.study.runs import execute, expected_work, write_table
+from feathertune.study.summary import summarise
+from feathertune.study.verdict import judge
+from feathertune.study.workbench import Workbench
+
+_CLIP_CHARACTERS = 2_000
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A study that can start."""
+
+    bench: Workbench
+    plan: Plan
+
+
+def prepare(config: Config, observer: Observer) -> Prepared:
+    """Read the data, know the encoder, and list the runs; nothing is trained or written.
+
+    Raises:
+        FeathertuneError: If anything the user gave cannot be used.
+    """
+    config, _ = settle(config)  # a misspelt method is told before a gigabyte is read
+    bench = Workbench.prepare(config, observer)
+    plan = make_plan(config, data_fingerprint=bench.data.fingerprint, base_fingerprint=bench.base.fingerprint)
+    return Prepared(bench, plan)
+
+
+def default_folder(plan: Plan) -> Path:
+    """Where a study goes if nobody says: the same plan always into the same folder, so that it is continued there."""
+    words = (plan.config.data.source, plan.config.base.id)
+    names = [re.sub(r"[^a-z0-9]+", "-", Path(word.rpartition(":")[2]).stem.lower()).strip("-") for word in words]
+    return Path("runs", "-".join([*names, plan.fingerprint[:8]]))
+
+
+def run(
+    prepared: Prepared, out: Path, *, observer: Observer, command: Sequence[str], overwrite: bool = False
+) -> StudyRecord:
+    """Run a study, or the rest of it.
+
+    Args:
+        prepared: From `prepare`.
+        out: The study folder. One that holds the same plan is continued; a complete one is only drawn again.
+        observer: Is told what happens.
+        command: How this was called, for the record.
+        overwrite: Delete another study that lies there.
+
+    Returns:
+        The record, as in ``study.json``.
+
+    Raises:
+        ConfigError: If the folder cannot be used.
+        OSError: If the disk is full or not writable; what was finished is kept.
+    """
+    bench, plan = prepared.bench, prepared.plan
+    _enter_folder(out, plan, bench, overwrite=overwrite)
+    records = {spec.id: record for spec in plan.runs if (record := _finished(spec, out)) is not None}
+    observer.planned({spec.id: expected_work(spec, bench) for spec in plan.runs}, list(records.values()))
+    if len(records) == len(plan.runs) and (out / STUDY_FILE).is_file():
+        render_report(out)
+        return load_study(out)
+    created = datetime.now(UTC).isoformat(timespec="seconds")
+
+    def assembled() -> StudyRecord:
+        study = assemble(plan, bench, [records[s.id] for s in plan.runs if s.id in records], out, created, command)
+        save_study(study, out)
+        return study
+
+    study = assembled()
+    for spec in plan.runs:
+        if spec.id in records:
+            continue
+        observer.started(spec)
+        records[spec.id] = execute(spec, bench, out, observer)
+        observer.ended(records[spec.id])
+        study = assembled()
+    render_report(out)
+    return study
+
+
+def assemble(
+    plan: Plan, bench: Workbench, runs: list[RunRecord], folder: Path, created: str, command: Sequence[str]
+) -> StudyRecord:
+    """Put the record together from the runs that have ended."""
+    correct = {
+        run.id: _correct(folder / run.predictions) for run in runs if run.status == "complete" and run.predictions
+    }
+    summary = summarise(runs, correct)
+    return StudyRecord(
+        created=created,
+        status=_status(plan, runs),
+        data=bench.data,
+        base=bench.base,
+        hardware=hardware(bench.runtime),
+        versions=versions(),
+        command=list(command),
+        planned_runs=[spec.id for spec in plan.runs],
+        runs=runs,
+        summary=summary,
+        verdict=judge(summary, bench.data, runs, margin=plan.config.study.margin),
+    )
+
+
+def _status(plan: Plan, runs: list[RunRecord]) -> Status:
+    complete = [run for run in runs if run.status == "complete"]
+    if len(complete) == len(plan.runs):
+        return "complete"
+    return "failed" if len(runs) == len(plan.runs) and not complete else "partial"
+
+
+def _correct(predictions: Path) -> np.ndarray:
+    table = pq.read_table(predictions, columns=["label", "predicted"])
+    return np.asarray(table["label"].to_numpy() == table["predicted"].to_numpy())
+
+
+def _finished(spec: RunSpec, folder: Path) -> RunRecord | None:
+    """The record of a run that was completed before; a failed or torn one is done again."""
+    path = folder / "runs" / spec.id / "run.json"
+    try:
+        record = RunRecord.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValidationError, UnicodeDecodeError):
+        return None
+    complete = record.status == "complete" and record.predictions and (folder / record.predictions).exists()
+    return record if complete else None
+
+
+def _enter_folder(out: Path, plan: Plan, bench: Workbench, *, overwrite: bool) -> None:
+    """Make the folder ready, or recognise in it the study that is to be continued."""
+    if not overwrite and (out / PLAN_FILE).is_file():
+        try:
+            found = Plan.model_validate_json((out / PLAN_FILE).read_text(encoding="utf-8"))
+        except (OSError, ValidationError, UnicodeDecodeError) as error:
+            raise ConfigError(
+                f"{out / PLAN_FILE} cannot be read as a plan, so the study cannot be continued. "
+                "Give another --out, or --overwrite to begin anew."
+            ) from error
+        if found.fingerprint == plan.fingerprint:
+            return
+        raise ConfigError(
+            f"The output folder {out} holds another study ({_difference(found, plan)}). "
+            "Give another --out, or --overwrite to replace it."
+        )
+    claim_folder(out, marker=PLAN_FILE, overwrite=overwrite)
+    test = bench.split("test")
+    write_atomic(out / PLAN_FILE, plan.model_dump_json(indent=1) + "\n")
+    write_atomic(out / "config.yaml", plan.config.to_yaml())
+    write_table(
+        out / "test.parquet",
+        pa.table(
+            {
+                "row": pa.array(np.arange(len(test.texts), dtype=np.int64)),
+                "text": pa.array([text[:_CLIP_CHARACTERS] for text in test.texts], pa.string()),
+                "label": pa.array(test.labels.astype(np.int32)),
+            }
+        ),
+    )
+
+
+def _difference(found: Plan, wanted: Plan) -> str:
+    """Name the first settings that differ, for the message."""
+    old, new = _flat(found.config.model_dump(mode="json")), _flat(wanted.config.model_dump(mode="json"))
+    changed = [f"{key}: {old.get(key)} there, {new.get(key)} now" for key in sorted(old | new) if old.get(key) != new.get(key)]
+    return "; ".join(changed[:3]) or "other data or another encoder under the same settings"
+
+
+def _flat(value: object, prefix: str = "") -> dict[str, object]:
+    if not isinstance(value, dict):
+        return {prefix: value}
+    return {k: v for key, item in value.items() for k, v in _flat(item, f"{prefix}.{key}".lstrip(".")).items()}

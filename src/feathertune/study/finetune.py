@@ -1,0 +1,56 @@
+"""Train one method once and ship it: what ``feathertune train`` does. Not for judging a method: that takes a study."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from feathertune.bundle import MANIFEST_FILE
+from feathertune.config import Config
+from feathertune.metrics import score
+from feathertune.methods import METHODS
+from feathertune.records import Metrics
+from feathertune.storage import claim_folder
+from feathertune.study.observe import Observer
+from feathertune.study.plan import RunSpec, settle
+from feathertune.study.runs import expected_work, train_and_test
+from feathertune.study.workbench import Workbench
+from feathertune.runtime import seed_everything
+
+
+def finetune(
+    config: Config, method: str, out: Path, *, seed: int, observer: Observer, overwrite: bool = False
+) -> dict[str, Metrics]:
+    """Train, test and write a bundle.
+
+    Args:
+        config: The settings; its ``study`` part is not used.
+        method: A name of `METHODS`.
+        out: Where the bundle shall be.
+        seed: Of the head, the adapter and the order of examples.
+        observer: Is told what happens.
+        overwrite: Replace a bundle that lies there.
+
+    Returns:
+        The scores on ``validation`` and ``test``.
+
+    Raises:
+        FeathertuneError: If the settings, the data or the folder cannot be used, or the training breaks.
+    """
+    METHODS[method]
+    study = config.study.model_copy(update={"methods": (method,)})
+    config, ((chosen, options),) = settle(config.model_copy(update={"study": study}))
+    claim_folder(out, marker=MANIFEST_FILE, overwrite=overwrite)
+    bench = Workbench.prepare(config, observer)
+    spec = RunSpec(id=f"{method}-s{seed}", method=method, kind=chosen.kind, seed=seed)
+    observer.planned({spec.id: expected_work(spec, bench)}, [])
+    observer.started(spec)
+    seed_everything(seed)
+    with tempfile.TemporaryDirectory() as scratch:
+        outcome = train_and_test(
+            chosen, options, seed, bench, observer, log=Path(scratch) / "metrics.jsonl", bundle=out
+        )
+    return {
+        "validation": score(bench.split("validation").labels, outcome.validation),
+        "test": score(bench.split("test").labels, outcome.test),
+    }

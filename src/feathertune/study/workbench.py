@@ -1,0 +1,219 @@
+"""What all runs of a study share: the data split once, tokens made once, frozen features computed once.
+
+Everything here follows from the settings alone, so that sharing it cannot change a run's result; what it cost is
+kept beside it and charged to every run that uses it, as if the run had been alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from feathertune.config import Config
+from feathertune.data.batching import cut_passes
+from feathertune.data.encode import EncodedTexts, encode
+from feathertune.data.sources import RawDataset, load_source
+from feathertune.data.splits import DataSplits, Split, make_splits
+from feathertune.encoders import LoadedEncoder, load_encoder
+from feathertune.engine.head import extract_features
+from feathertune.engine.loop import Labelled
+from feathertune.errors import ConfigError
+from feathertune.records import BaseRecord, DataRecord
+from feathertune.runtime import PeakMemory, Runtime, choose_runtime, stopwatch
+
+if TYPE_CHECKING:
+    from feathertune.study.observe import Observer
+
+SplitName = Literal["train", "validation", "test"]
+SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class FrozenFeatures:
+    """What the pretrained encoder makes of one split, and what it cost.
+
+    Attributes:
+        read: What the head reads, ``(N, D)`` float32. `mean`: the mean over tokens, likewise.
+    """
+
+    read: np.ndarray
+    mean: np.ndarray
+    seconds: float
+    peak_memory_bytes: int
+
+
+@dataclass
+class Workbench:
+    """Data, encoder and machine of one study; made by `Workbench.prepare`."""
+
+    config: Config
+    runtime: Runtime
+    splits: DataSplits
+    data: DataRecord
+    base: BaseRecord
+    encoded: dict[SplitName, EncodedTexts]
+    tokenize_seconds: dict[SplitName, float]
+    notes: tuple[str, ...]
+    _features: dict[SplitName, FrozenFeatures] = field(default_factory=dict)
+
+    @classmethod
+    def prepare(cls, config: Config, observer: Observer) -> Workbench:
+        """Read and split the data, load the encoder once to know it, and tokenise.
+
+        Args:
+            config: The settings.
+            observer: Is told what is being done.
+
+        Raises:
+            FeathertuneError: If the data, the encoder or the settings cannot be used.
+        """
+        runtime = choose_runtime(config.engine)
+        observer.stage(f"reading {config.data.source}")
+        splits = read_splits(config)
+        observer.stage(f"loading {config.base.id}")
+        encoder = load_base(config, splits.labels, runtime, seed=0)
+        check_max_length(config.data.max_length, encoder)
+        observer.stage("tokenising")
+        encoded: dict[SplitName, EncodedTexts] = {}
+        seconds: dict[SplitName, float] = {}
+        for name in SPLITS:
+            with stopwatch() as watch:
+                encoded[name] = encode(
+                    encoder.tokenizer, split_of(splits, name).texts, max_length=config.data.max_length
+                )
+            seconds[name] = watch.seconds
+        return cls(
+            config=config,
+            runtime=runtime,
+            splits=splits,
+            data=_data_record(config, splits, encoded),
+            base=BaseRecord(
+                id=encoder.id,
+                revision=encoder.revision,
+                fingerprint=encoder.fingerprint,
+                model_type=encoder.spec.model_type,
+                n_parameters=encoder.n_parameters,
+                n_layers=encoder.n_layers,
+                hidden_size=encoder.hidden_size,
+                new_parameters=list(encoder.new_parameters),
+            ),
+            encoded=encoded,
+            tokenize_seconds=seconds,
+            notes=encoder.notes,
+        )
+
+    def load_encoder(self, seed: int) -> LoadedEncoder:
+        """The pretrained encoder with an untrained head drawn from the seed."""
+        return load_base(self.config, self.splits.labels, self.runtime, seed=seed)
+
+    def split(self, name: SplitName) -> Split:
+        """Texts and labels of a split."""
+        return split_of(self.splits, name)
+
+    def labelled(self, name: SplitName) -> Labelled:
+        """Tokens and labels of a split."""
+        return Labelled(self.encoded[name], self.split(name).labels)
+
+    def features(self, name: SplitName, on_texts: Callable[[int], None]) -> FrozenFeatures:
+        """Frozen features of a split, computed at the first call.
+
+        Args:
+            name: The split.
+            on_texts: Called with the number of texts done, also where nothing is left to do.
+        """
+        if name in self._features:
+            on_texts(len(self.encoded[name]))
+        else:
+            self._features[name] = self._compute_features(self.encoded[name], on_texts)
+        return self._features[name]
+
+    def _compute_features(self, texts: EncodedTexts, on_texts: Callable[[int], None]) -> FrozenFeatures:
+        with stopwatch() as watch, PeakMemory(self.runtime.device) as memory:
+            encoder = self.load_encoder(seed=0)
+            encoder.model.to(self.runtime.device)
+            read = np.zeros((len(texts), 0), dtype=np.float32)
+            mean = np.zeros((len(texts), 0), dtype=np.float32)
+            order = np.argsort(texts.lengths, kind="stable")
+            for rows in cut_passes(order, texts.lengths, token_budget=self.config.train.token_budget):
+                with self.runtime.autocast():
+                    found = extract_features(encoder, texts.collate(rows, self.runtime.device))
+                if not read.shape[1]:
+                    read = np.zeros((len(texts), found.read.shape[1]), dtype=np.float32)
+                    mean = np.zeros((len(texts), found.mean.shape[1]), dtype=np.float32)
+                read[rows] = found.read.float().cpu().numpy()
+                mean[rows] = found.mean.float().cpu().numpy()
+                on_texts(len(rows))
+        return FrozenFeatures(read, mean, watch.seconds, memory.peak_bytes)
+
+
+def load_base(config: Config, labels: tuple[str, ...], runtime: Runtime, *, seed: int) -> LoadedEncoder:
+    """Load the encoder that the settings name, with a head drawn from the seed."""
+    return load_encoder(
+        config.base.id, labels=labels, seed=seed, revision=config.base.revision, attention=runtime.attention
+    )
+
+
+def read_splits(config: Config) -> DataSplits:
+    """Read the sources that the settings name, and split them."""
+    data = config.data
+
+    def read(name: str) -> RawDataset:
+        return load_source(
+            name,
+            text_column=data.text_column,
+            label_column=data.label_column,
+            split_column=data.split_column,
+            drop_invalid=data.drop_invalid,
+        )
+
+    return make_splits(
+        read(data.source),
+        test=read(data.test) if data.test else None,
+        train_size=data.train_size,
+        validation_size=data.validation_size,
+        test_size=data.test_size,
+        seed=data.seed,
+    )
+
+
+def split_of(splits: DataSplits, name: SplitName) -> Split:
+    """One of the three splits by its name."""
+    return {"train": splits.train, "validation": splits.validation, "test": splits.test}[name]
+
+
+def check_max_length(max_length: int, encoder: LoadedEncoder) -> None:
+    """Refuse a text length for which the encoder has no positions.
+
+    Raises:
+        ConfigError: If `max_length` is more than the encoder can read.
+    """
+    if encoder.max_positions is not None and max_length > encoder.max_positions:
+        raise ConfigError(
+            f"--max-length is {max_length}, but {encoder.id} reads at most {encoder.max_positions} tokens. "
+            f"Give --max-length {encoder.max_positions} or less."
+        )
+
+
+def _data_record(config: Config, splits: DataSplits, encoded: dict[SplitName, EncodedTexts]) -> DataRecord:
+    n_texts = sum(len(texts) for texts in encoded.values())
+    counts = {
+        name: np.bincount(split_of(splits, name).labels, minlength=len(splits.labels)).tolist() for name in SPLITS
+    }
+    return DataRecord(
+        source=splits.source,
+        test_source=splits.test_source,
+        fingerprint=splits.fingerprint,
+        labels=list(splits.labels),
+        n_train=len(encoded["train"]),
+        n_validation=len(encoded["validation"]),
+        n_test=len(encoded["test"]),
+        class_counts=counts,
+        max_length=config.data.max_length,
+        truncated_fraction=sum(texts.n_truncated for texts in encoded.values()) / n_texts,
+        duplicates_removed=splits.duplicates_removed,
+        overlap_removed=splits.overlap_removed,
+        notes=list(splits.notes),
+    )

@@ -1,0 +1,71 @@
+import pytest
+import yaml
+
+from feathertune.config import Config, load_config
+from feathertune.errors import ConfigError
+
+
+def test_later_settings_win(tmp_path):
+    file = tmp_path / "study.yaml"
+    file.write_text("base: some/encoder\ntrain: {epochs: 7, learning_rate: 1e-3}\ndata: {source: a.csv}\n")
+    config = load_config(
+        file,
+        assignments=["train.epochs=8", "method.lora.r=4"],
+        options={"data.source": "b.csv", "data.train_size": None},
+        defaults={"data": {"train_size": 1000}, "train": {"patience": 9}},
+    )
+    assert config.base.id == "some/encoder"
+    assert config.train.learning_rate == 1e-3  # YAML 1.1 alone would read a string
+    assert (config.train.epochs, config.train.patience) == (8, 9)
+    assert (config.data.source, config.data.train_size) == ("b.csv", 1000)
+    assert config.method == {"lora": {"r": 4}}
+
+
+def test_what_is_written_runs_again(tmp_path):
+    config = load_config(assignments=["train.learning_rate=2e-5", "method.lora.r=4", "data.test_size=0.25"])
+    file = tmp_path / "config.yaml"
+    file.write_text(config.to_yaml())
+    assert load_config(file) == config
+    assert set(yaml.safe_load(config.to_yaml())["train"]) == set(Config().train.model_dump())
+
+
+@pytest.mark.parametrize(
+    ("assignment", "expected"),
+    [
+        ("train.epoch=3", "Unknown setting 'train.epoch'. Did you mean 'epochs'?"),
+        ("tran.epochs=3", "Unknown setting 'tran'. Did you mean 'train'?"),
+        ("base.idd=x", "Did you mean 'id'?"),
+        ("train.epochs=many", "Setting 'train.epochs' is 'many'"),
+        ("train.epochs=0", "greater than or equal to 1"),
+        ("data.train_size=1", "greater than or equal to 2"),
+        ("engine.dtype=fp16", "'fp32' or 'bf16'"),
+        ("train.epochs", "has no '='"),
+        ("train.epochs=[", "not valid YAML"),
+    ],
+)
+def test_wrong_settings_say_what_is_right(assignment, expected):
+    with pytest.raises(ConfigError) as error:
+        load_config(assignments=[assignment])
+    assert expected in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [(b"- a\n- b\n", "holds a list"), (b"a: [", "not valid YAML"), (b"\xff\xfe\x00", "not valid YAML"), (b"", None)],
+)
+def test_wrong_files(tmp_path, content, expected):
+    file = tmp_path / "study.yaml"
+    file.write_bytes(content)
+    if expected is None:
+        assert load_config(file) == Config()
+        return
+    with pytest.raises(ConfigError) as error:
+        load_config(file)
+    assert expected in str(error.value)
+    assert str(file) in str(error.value)
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(ConfigError, match="cannot be read: No such file"):
+        load_config(tmp_path / "none.yaml")

@@ -1,0 +1,75 @@
+import errno
+import os
+
+import pytest
+
+from feathertune import storage
+from feathertune.errors import ConfigError
+from feathertune.storage import claim_folder, new_folder, sha256_of, write_atomic
+
+
+def no_space(*_args, **_kwargs):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_write_atomic_replaces_whole(tmp_path):
+    path = tmp_path / "study.json"
+    write_atomic(path, "old")
+    write_atomic(path, "nëw")
+    assert path.read_text(encoding="utf-8") == "nëw"
+    assert [p.name for p in tmp_path.iterdir()] == ["study.json"]
+
+
+def test_sha256_of_a_known_content(tmp_path):
+    path = tmp_path / "abc"
+    path.write_bytes(b"abc")
+    assert sha256_of(path) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+@pytest.mark.parametrize("broken", ["fsync", "fdopen"])
+def test_full_disk_keeps_the_old_file(tmp_path, monkeypatch, broken):
+    path = tmp_path / "study.json"
+    write_atomic(path, "old")
+    monkeypatch.setattr(storage.os, broken, no_space)
+    with pytest.raises(OSError, match="No space left"):
+        write_atomic(path, "new")
+    monkeypatch.undo()
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["study.json"]
+
+
+def test_new_folder_appears_only_when_complete(tmp_path):
+    folder = tmp_path / "bundle"
+    with new_folder(folder) as temporary:
+        (temporary / "a").write_text("1")
+        assert not folder.exists()
+    with pytest.raises(RuntimeError), new_folder(folder) as temporary:
+        (temporary / "b").write_text("2")
+        raise RuntimeError
+    assert [p.name for p in folder.iterdir()] == ["a"]
+    assert [p.name for p in tmp_path.iterdir()] == ["bundle"]
+
+
+def test_claim_folder(tmp_path):
+    fresh = tmp_path / "a" / "b"
+    claim_folder(fresh, marker="plan.json", overwrite=False)
+    assert fresh.is_dir()
+    (fresh / "notes.txt").write_text("mine")
+    for overwrite in (False, True):
+        with pytest.raises(ConfigError, match="was not written by feathertune"):
+            claim_folder(fresh, marker="plan.json", overwrite=overwrite)
+    (fresh / "plan.json").write_text("{}")
+    with pytest.raises(ConfigError, match="--overwrite"):
+        claim_folder(fresh, marker="plan.json", overwrite=False)
+    assert (fresh / "notes.txt").exists()
+    claim_folder(fresh, marker="plan.json", overwrite=True)
+    assert list(fresh.iterdir()) == []
+
+
+def test_claim_folder_that_is_a_file_or_cannot_be_made(tmp_path):
+    file = tmp_path / "file"
+    file.write_text("")
+    with pytest.raises(ConfigError, match="is a file"):
+        claim_folder(file, marker="plan.json", overwrite=True)
+    with pytest.raises(ConfigError, match="cannot be written"):
+        claim_folder(file / "below", marker="plan.json", overwrite=False)
