@@ -90,7 +90,7 @@ def _checked(
             f"Expected whole numbers from 0 to {n_classes - 1}."
         )
     wrong = ~np.isfinite(checked).all(axis=1)
-    wrong |= (probabilities < 0).any(axis=1)
+    wrong |= (checked < 0).any(axis=1)
     wrong |= np.abs(checked.sum(axis=1) - 1) > _SUM_TOLERANCE
     if wrong.any():
         row = int(wrong.argmax())
