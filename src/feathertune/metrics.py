@@ -1,0 +1,102 @@
+"""Scores of one set of predictions, the same for every row of a study.
+
+All scores but the calibration error are scikit-learn's. Each is a single number of one run; how sure a number
+is, over rows and seeds, is the business of `feathertune.study.stats`. Not for tasks where a text may have
+several labels.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import accuracy_score, f1_score, log_loss, matthews_corrcoef
+
+from feathertune.errors import DataError
+from feathertune.records import Metrics
+
+# Probabilities are raised to this before the logarithm: about the step of fp32 below 1, so that a softmax in
+# fp32 and one in fp64 get the same loss. The most that a single row can cost is -ln(1e-7) = 16.1.
+PROBABILITY_FLOOR = 1e-7
+CALIBRATION_BINS = 15
+_SUM_TOLERANCE = 1e-3
+
+
+def score(labels: NDArray[np.integer], probabilities: NDArray[np.floating]) -> Metrics:
+    """Score predicted probabilities; the prediction is the largest one, the lower index where two are equal.
+
+    Args:
+        labels: Class indices, ``(N,)``, 0 to C - 1.
+        probabilities: ``(N, C)``; each row sums to 1.
+
+    Returns:
+        Accuracy; F1 averaged over all C classes, where one that is neither present nor predicted counts 0;
+        Matthews correlation, 0 where it is undefined; log loss in nats, with probabilities of at least
+        `PROBABILITY_FLOOR`; calibration error (see `calibration_error`).
+
+    Raises:
+        DataError: If the shapes do not fit, a label is not a class index, or a row is not a distribution.
+    """
+    labels, probabilities = _checked(labels, probabilities)
+    predicted = probabilities.argmax(axis=1)
+    classes = range(probabilities.shape[1])
+    clipped = np.maximum(probabilities, PROBABILITY_FLOOR)
+    clipped /= clipped.sum(axis=1, keepdims=True)
+    # scikit-learn warns where only one class occurs on both sides; the coefficient is undefined there.
+    one_class = np.unique(np.concatenate([labels, predicted])).size == 1
+    return Metrics(
+        accuracy=float(accuracy_score(labels, predicted)),
+        macro_f1=float(f1_score(labels, predicted, labels=classes, average="macro", zero_division=0)),
+        mcc=0.0 if one_class else float(matthews_corrcoef(labels, predicted)),
+        log_loss=float(log_loss(labels, clipped, labels=classes)),
+        ece=calibration_error(predicted == labels, probabilities.max(axis=1)),
+        n=labels.size,
+    )
+
+
+def calibration_error(correct: NDArray[np.bool_], confidence: NDArray[np.floating]) -> float:
+    """Expected calibration error: how far the confidence is from the share of right answers.
+
+    Args:
+        correct: Whether the predicted class is the right one, ``(N,)``.
+        confidence: Probability of the predicted class, ``(N,)``, in (0, 1].
+
+    Returns:
+        Between 0 and 1, over `CALIBRATION_BINS` bins of equal width, each open below and closed above.
+
+    Source: Guo et al. 2017, arXiv:1706.04599, equation 3.
+    """
+    edges = np.linspace(0.0, 1.0, CALIBRATION_BINS + 1)
+    bins = np.digitize(confidence, edges[1:-1], right=True)
+    gaps = np.bincount(bins, weights=confidence - correct, minlength=CALIBRATION_BINS)
+    return float(np.abs(gaps).sum() / correct.size)
+
+
+def _checked(
+    labels: NDArray[np.integer], probabilities: NDArray[np.floating]
+) -> tuple[NDArray[np.integer], NDArray[np.float64]]:
+    labels = np.asarray(labels)
+    checked: NDArray[np.float64] = np.asarray(probabilities, dtype=np.float64)
+    if labels.ndim != 1 or checked.ndim != 2 or len(labels) != len(checked) or labels.size == 0:
+        raise DataError(
+            f"Labels of shape {labels.shape} and probabilities of shape {checked.shape} cannot be "
+            "scored. Expected (N,) and (N, C) with the same N, at least 1."
+        )
+    n_classes = checked.shape[1]
+    if n_classes < 2:
+        raise DataError(f"Probabilities of {n_classes} class cannot be scored. Expected two classes or more.")
+    if not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0 or labels.max() >= n_classes:
+        raise DataError(
+            f"Labels ({labels.dtype}, {labels.min()} to {labels.max()}) are not class indices. "
+            f"Expected whole numbers from 0 to {n_classes - 1}."
+        )
+    wrong = ~np.isfinite(checked).all(axis=1)
+    wrong |= (checked < 0).any(axis=1)
+    wrong |= np.abs(checked.sum(axis=1) - 1) > _SUM_TOLERANCE
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise DataError(
+            f"The probabilities of row {row} are {checked[row].tolist()}. "
+            "Expected numbers from 0 to 1 that sum to 1: the model's output is broken, often by a learning "
+            "rate that is too high."
+        )
+    return labels, checked

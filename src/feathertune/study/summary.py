@@ -1,0 +1,109 @@
+"""From the runs of a study to one row a method.
+
+A pure function of the records and of which test rows each run got right, so that it can be made again from a
+study folder at any time. Not for single runs: their scores stand in `RunRecord.test`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+
+import numpy as np
+from numpy.typing import NDArray
+
+from feathertune.records import RunRecord, SummaryRow
+from feathertune.study.stats import holm, paired_difference, seed_interval
+
+YARDSTICK = "full"
+_BASELINE_KINDS = ("baseline", "probe")
+
+
+def summarise(runs: Sequence[RunRecord], correct: Mapping[str, NDArray[np.bool_]]) -> list[SummaryRow]:
+    """Put the complete runs of each method together.
+
+    Args:
+        runs: All runs, in the order they were planned; those that failed are left out.
+        correct: By the id of each complete run, whether its test predictions are right, ``(N,)``.
+
+    Returns:
+        One row for each method with a complete run: baselines and probe first, then as planned. Seconds and
+        memory are means over the runs, trained parameters and bytes the largest of them. What compares with
+        `full` is null where no run of `full` is complete, and so are the differences of `full` itself.
+
+    Raises:
+        ValueError: If a complete run has no entry in `correct`, or the runs hold different test rows.
+    """
+    complete = [run for run in runs if run.status == "complete"]
+    if missing := [run.id for run in complete if run.id not in correct]:
+        raise ValueError(f"The complete runs {', '.join(missing)} have no test predictions to summarise.")
+    groups: dict[str, list[RunRecord]] = {}
+    for run in sorted(complete, key=lambda run: run.kind not in _BASELINE_KINDS):
+        groups.setdefault(run.method, []).append(run)
+    answers = {method: np.stack([correct[run.id] for run in group]) for method, group in groups.items()}
+    rows = [_row(group, answers[method]) for method, group in groups.items()]
+    if YARDSTICK in groups:
+        rows = _against_yardstick(rows, answers)
+    return [row.model_copy(update={"pareto": not _dominated(row, rows)}) for row in rows]
+
+
+def _row(runs: Sequence[RunRecord], answers: NDArray[np.bool_]) -> SummaryRow:
+    accuracy = seed_interval(answers)
+    memory = [run.peak_memory_bytes for run in runs if run.peak_memory_bytes is not None]
+    return SummaryRow(
+        method=runs[0].method,
+        kind=runs[0].kind,
+        n_seeds=len(runs),
+        accuracy_mean=accuracy.mean,
+        accuracy_sd=accuracy.sd,
+        accuracy_low=accuracy.low,
+        accuracy_high=accuracy.high,
+        seconds_mean=fmean(run.seconds.total for run in runs),
+        memory_mean_bytes=fmean(memory) if memory else None,
+        trainable_parameters=max(run.trainable_parameters for run in runs),
+        adapter_bytes=max(run.adapter_bytes for run in runs),
+    )
+
+
+def _against_yardstick(
+    rows: Sequence[SummaryRow], answers: Mapping[str, NDArray[np.bool_]]
+) -> list[SummaryRow]:
+    full = next(row for row in rows if row.method == YARDSTICK)
+    others = [row.method for row in rows if row.method != YARDSTICK]
+    differences = {method: paired_difference(answers[method], answers[YARDSTICK]) for method in others}
+    corrected = dict(zip(others, holm([differences[method].p for method in others]), strict=True))
+    compared = []
+    for row in rows:
+        update: dict[str, float | None] = {
+            "speedup_vs_full": _ratio(full.seconds_mean, row.seconds_mean),
+            "memory_vs_full": _ratio(row.memory_mean_bytes, full.memory_mean_bytes),
+        }
+        if row.method != YARDSTICK:
+            difference = differences[row.method]
+            update |= {
+                "delta_vs_full": difference.mean,
+                "delta_low": difference.low,
+                "delta_high": difference.high,
+                "p_vs_full_holm": corrected[row.method],
+            }
+        compared.append(row.model_copy(update=update))
+    return compared
+
+
+def _ratio(part: float | None, whole: float | None) -> float | None:
+    return part / whole if part is not None and whole else None
+
+
+def _dominated(row: SummaryRow, rows: Sequence[SummaryRow]) -> bool:
+    """Whether another row is at least as good in everything that both have, and better in something."""
+    for other in rows:
+        pairs = [
+            (other.accuracy_mean, row.accuracy_mean),
+            (-other.seconds_mean, -row.seconds_mean),
+            (-other.trainable_parameters, -row.trainable_parameters),
+        ]
+        if other.memory_mean_bytes is not None and row.memory_mean_bytes is not None:
+            pairs.append((-other.memory_mean_bytes, -row.memory_mean_bytes))
+        if all(theirs >= ours for theirs, ours in pairs) and any(theirs > ours for theirs, ours in pairs):
+            return True
+    return False

@@ -1,0 +1,298 @@
+from __future__ import annotations
+
+import pytest
+
+from feathertune.records import DataRecord, Metrics, RunRecord, Seconds, SummaryRow
+from feathertune.study.verdict import judge
+
+KINDS = {
+    "majority": "baseline",
+    "foundation": "baseline",
+    "tfidf": "baseline",
+    "probe": "probe",
+    "full": "full",
+}
+TRAINED = {"majority": 0, "foundation": 0, "tfidf": 5000, "probe": 800, "full": 100_000}
+
+
+def make_row(method, accuracy, *, half=0.02, p=None, delta_half=0.02, **changes):
+    values = {
+        "method": method,
+        "kind": KINDS.get(method, "peft"),
+        "n_seeds": 3,
+        "accuracy_mean": accuracy,
+        "accuracy_sd": 0.004,
+        "accuracy_low": accuracy - half,
+        "accuracy_high": accuracy + half,
+        "seconds_mean": 10.0,
+        "memory_mean_bytes": 1e9,
+        "trainable_parameters": TRAINED.get(method, 900),
+        "adapter_bytes": 1,
+    }
+    if p is not None:
+        values |= {
+            "delta_vs_full": 0.0,
+            "delta_low": -delta_half,
+            "delta_high": delta_half,
+            "p_vs_full_holm": p,
+        }
+    return SummaryRow(**{**values, **changes})
+
+
+def make_data(**changes):
+    values = {
+        "source": "toy",
+        "fingerprint": "0",
+        "labels": ["neg", "pos"],
+        "n_train": 1000,
+        "n_validation": 100,
+        "n_test": 1000,
+        "class_counts": {"test": [500, 500]},
+        "max_length": 128,
+        "truncated_fraction": 0.1,
+        "duplicates_removed": 0,
+        "overlap_removed": 0,
+    }
+    return DataRecord(**{**values, **changes})
+
+
+def make_run(method, seed=0, *, accuracy=0.85, mcc=0.7, epochs=5, best_epoch=3, **changes):
+    values = {
+        "id": f"{method}-{seed}",
+        "method": method,
+        "kind": KINDS.get(method, "peft"),
+        "seed": seed,
+        "status": "complete",
+        "test": Metrics(accuracy=accuracy, macro_f1=0.8, mcc=mcc, log_loss=0.4, ece=0.05, n=1000),
+        "total_parameters": 100_900,
+        "seconds": Seconds(total=1.0),
+        "epochs": epochs,
+        "best_epoch": best_epoch,
+        "hyperparameters": {"epochs": 5},
+    }
+    return RunRecord(**{**values, **changes})
+
+
+def judged(*rows, data=None, runs=(), margin=0.01):
+    return judge(list(rows), data or make_data(), list(runs), margin=margin)
+
+
+def caveat(verdict, words):
+    return [line for line in verdict.caveats if words in line]
+
+
+BASE = (make_row("majority", 0.5), make_row("foundation", 0.503, n_seeds=5))
+FULL = make_row("full", 0.859)
+
+
+# -- the recommendation --------------------------------------------------------
+
+
+def test_an_adapter_that_is_as_good_as_full():
+    lora = make_row("lora", 0.853, half=0.022, p=0.4)
+    verdict = judged(*BASE, make_row("tfidf", 0.8, p=0.01), make_row("probe", 0.81, p=0.01), lora, FULL)
+    assert verdict.recommended == "lora"
+    assert verdict.text == (
+        "Take lora: 85.3 % accuracy (83.1 to 87.5) on these 1,000 test rows, not clearly different from full "
+        "fine-tuning (85.9 %), with 0.9 % of its parameters trained. Before any training, the foundation model "
+        "with a new head stands at 50.3 %; chance is 50.0 %."
+    )
+
+
+def test_the_probe_wins_where_it_is_within_the_margin():
+    verdict = judged(*BASE, make_row("probe", 0.852, p=0.3), make_row("lora", 0.86, p=0.9), FULL)
+    assert verdict.recommended == "probe"
+    assert verdict.text.startswith(
+        "The frozen features with logistic regression (probe) already do it: 85.2 %"
+    )
+    assert (
+        "lora scored highest (86.0 %), by no more than the margin of 1.0 points, and costs more."
+        in verdict.text
+    )
+
+
+def test_tfidf_wins_where_it_is_within_the_margin():
+    verdict = judged(*BASE, make_row("tfidf", 0.85, p=0.3), make_row("probe", 0.86), FULL)
+    assert verdict.recommended == "tfidf"
+    assert verdict.text.startswith("You need no transformer: tf-idf with logistic regression reaches 85.0 %")
+
+
+def test_full_wins_where_nothing_cheaper_is_near():
+    verdict = judged(*BASE, make_row("probe", 0.7, p=0.01), make_row("lora", 0.848, p=0.01), FULL)
+    assert verdict.recommended == "full"
+    assert verdict.text.startswith("Take full fine-tuning: 85.9 %")
+    assert "Nothing cheaper came within 1.0 points of it." in verdict.text
+
+
+def test_full_alone_is_not_compared_with_nothing():
+    verdict = judged(FULL)
+    assert verdict.recommended == "full"
+    assert "cheaper" not in verdict.text
+
+
+def test_fewer_trained_parameters_break_the_tie_of_kinds():
+    small, large = make_row("ia3", 0.851, trainable_parameters=90), make_row("lora", 0.855)
+    assert judged(large, small, FULL).recommended == "ia3"
+    assert judged(large, small, FULL, margin=0.001).recommended == "full"
+
+
+def test_the_margin_itself_is_within_the_margin():
+    # 0.86 - 0.01 is not 0.85 in binary.
+    assert judged(make_row("lora", 0.85), make_row("full", 0.86)).recommended == "lora"
+    assert judged(make_row("lora", 0.8499), make_row("full", 0.86)).recommended == "full"
+
+
+@pytest.mark.parametrize("unfit", ["majority", "foundation"])
+def test_what_was_not_trained_is_never_recommended(unfit):
+    assert judged(make_row(unfit, 0.99), make_row("lora", 0.6)).recommended == "lora"
+
+
+@pytest.mark.parametrize(
+    ("p", "accuracy", "words"),
+    [
+        (0.04, 0.853, "below full fine-tuning (85.9 %) by no more than the margin of 1.0 points"),
+        (0.04, 0.87, "clearly better than full fine-tuning (85.9 %)"),
+        (0.05, 0.87, "not clearly different from full fine-tuning (85.9 %)"),
+    ],
+)
+def test_the_comparison_with_full_follows_p(p, accuracy, words):
+    assert words in judged(make_row("lora", accuracy, p=p), FULL).text
+
+
+def test_without_full_the_share_is_that_of_the_model():
+    verdict = judged(make_row("lora", 0.85), runs=[make_run("lora")])
+    assert verdict.text.endswith("with 0.9 % of the model's parameters trained.")
+    assert "full" not in verdict.text
+
+
+def test_tiny_shares_are_not_rounded_to_nothing():
+    lora = make_row("lora", 0.85, p=0.9, trainable_parameters=42)
+    assert "with 0.042 % of its parameters" in judged(lora, FULL).text
+
+
+def test_nothing_beats_the_majority():
+    verdict = judged(make_row("majority", 0.8), make_row("tfidf", 0.79), make_row("lora", 0.8))
+    assert verdict.recommended == "tfidf"
+    assert verdict.text.startswith("Nothing here is clearly worth training: tfidf reaches 79.0 %")
+    assert "always answering the commonest class 80.0 %" in verdict.text
+
+
+@pytest.mark.parametrize("rows", [(), BASE])
+def test_nothing_complete(rows):
+    verdict = judged(*rows, runs=[make_run("lora", status="failed", test=None)])
+    assert verdict.recommended is None
+    assert verdict.text.startswith("No run that could be recommended is complete.")
+    assert verdict.caveats == ["1 of 1 runs failed and are missing from the summary: lora-0."]
+
+
+def test_chance_depends_on_the_number_of_classes():
+    data = make_data(labels=list("abcd"), class_counts={"test": [250] * 4})
+    assert "stands at 50.3 %; chance is 25.0 %" in judged(*BASE, FULL, data=data).text
+
+
+def test_times_and_memory_change_nothing():
+    rows = [*BASE, make_row("probe", 0.84, p=0.2), make_row("lora", 0.853, p=0.4), FULL]
+    others = [
+        row.model_copy(update={"seconds_mean": 1e6 / (i + 1), "memory_mean_bytes": None, "pareto": True})
+        for i, row in enumerate(rows)
+    ]
+    assert judged(*rows) == judged(*others)
+
+
+# -- the caveats ---------------------------------------------------------------
+
+
+def test_a_clean_study_of_one_method_has_no_caveats():
+    assert judged(make_row("lora", 0.85), runs=[make_run("lora")]).caveats == []
+
+
+def test_one_seed_is_said_for_trained_methods_only():
+    rows = [make_row("probe", 0.7, n_seeds=1), make_row("lora", 0.85, n_seeds=1), FULL]
+    assert caveat(judged(*rows), "One seed only (lora)")
+    assert not caveat(judged(make_row("probe", 0.85, n_seeds=1)), "One seed")
+
+
+def test_too_few_rows_by_the_paired_difference():
+    lora = make_row("lora", 0.853, p=0.4, delta_half=0.03)
+    # 1,000 rows x (3 / 1)^2
+    assert caveat(
+        judged(lora, FULL), "To see 1.0 points, about 9,000 rows are needed (1,000 x (3.0 / 1.0)^2)."
+    )
+    assert not caveat(judged(make_row("lora", 0.853, p=0.4, delta_half=0.01), FULL), "rows are needed")
+
+
+def test_too_few_rows_without_full_adds_both_widths():
+    rows = [make_row("lora", 0.85, half=0.03), make_row("ia3", 0.855, half=0.04)]
+    assert caveat(judged(*rows), "(1,000 x (5.0 / 1.0)^2)")
+
+
+def test_enough_rows_where_the_difference_is_larger_than_its_width():
+    rows = [make_row("lora", 0.90, p=0.001, delta_half=0.03), FULL]
+    assert not caveat(judged(*rows), "rows are needed")
+
+
+def test_a_margin_of_zero_asks_for_no_number_of_rows():
+    assert not caveat(judged(make_row("lora", 0.853, p=0.4), FULL, margin=0), "rows are needed")
+
+
+def test_a_method_that_is_not_above_the_majority():
+    rows = [make_row("majority", 0.6), make_row("lora", 0.6, p=0.01), FULL]
+    assert caveat(judged(*rows), "lora (60.0 %) is not above always answering the commonest class (60.0 %)")
+    rows[1] = make_row("lora", 0.61, p=0.01)
+    assert not caveat(judged(*rows), "commonest")
+
+
+def test_one_class_only():
+    data = make_data(class_counts={"test": [400, 600]})
+    runs = [make_run("lora", 0, accuracy=0.4, mcc=0.0), make_run("lora", 1), make_run("full")]
+    rows = [make_row("majority", 0.6), make_row("lora", 0.5, p=0.01), FULL]
+    verdict = judged(*rows, data=data, runs=runs)
+    assert caveat(verdict, "lora seems to answer one and the same class in 1 of 2 runs")
+    assert not caveat(verdict, "is not above")  # one line for one thing
+    runs[0] = make_run("lora", 0, accuracy=0.41, mcc=0.0)
+    assert not caveat(judged(*rows, data=data, runs=runs), "same class")
+
+
+def test_cut_texts():
+    assert caveat(
+        judged(FULL, data=make_data(truncated_fraction=0.43)), "43.0 % of the texts have more than 128 tokens"
+    )
+    assert not caveat(judged(FULL, data=make_data(truncated_fraction=0.2)), "tokens")
+
+
+def test_still_improving_in_the_last_planned_epoch():
+    runs = [make_run("lora", 0, best_epoch=5), make_run("lora", 1, best_epoch=4)]
+    assert caveat(judged(make_row("lora", 0.85), runs=runs), "last planned epoch (5) in 1 of 2 runs")
+    assert not caveat(judged(make_row("lora", 0.85), runs=runs[1:]), "planned epoch")
+    # Stopped early: trained 4 of 5 epochs.
+    stopped = [make_run("lora", epochs=4, best_epoch=4)]
+    assert not caveat(judged(make_row("lora", 0.85), runs=stopped), "planned epoch")
+    unknown = [make_run("lora", epochs=4, best_epoch=4, hyperparameters={})]
+    assert caveat(judged(make_row("lora", 0.85), runs=unknown), "planned epoch (4)")
+    untrained = [make_run("probe", epochs=0, best_epoch=0, hyperparameters={})]
+    assert not caveat(judged(make_row("probe", 0.85), runs=untrained), "planned epoch")
+
+
+def test_imbalance():
+    data = make_data(class_counts={"test": [200, 800]})
+    assert caveat(judged(FULL, data=data), "80.0 % of the test rows are 'pos'")
+    assert not caveat(judged(FULL, data=make_data(class_counts={"test": [300, 700]})), "test rows are")
+    assert not caveat(judged(FULL, data=make_data(class_counts={})), "test rows are")
+
+
+def test_failed_runs_are_named():
+    runs = [
+        make_run("full"),
+        make_run("lora", 0, status="failed", test=None),
+        make_run("lora", 1, status="failed"),
+    ]
+    assert caveat(
+        judged(FULL, runs=runs), "2 of 3 runs failed and are missing from the summary: lora-0, lora-1."
+    )
+
+
+def test_a_winner_among_several_is_slightly_optimistic():
+    assert caveat(
+        judged(make_row("lora", 0.86, p=0.9), FULL), "lora was picked by its score on these test rows"
+    )
+    assert not caveat(judged(*BASE, FULL), "picked by")
