@@ -1,0 +1,153 @@
+"""The loop on a tiny model of its own: what it must do whatever the encoder."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from feathertune.config import TrainConfig
+from feathertune.data.encode import EncodedTexts
+from feathertune.engine.loop import EpochInfo, Labelled, StepInfo, Training
+from feathertune.engine.optim import make_optimizer, rate_factor
+from feathertune.engine.predict import predict_logits, softmax
+from feathertune.errors import RunFailedError
+from feathertune.runtime import Runtime
+
+CPU = Runtime(torch.device("cpu"), "fp32", "eager", "test", {})
+
+
+class Bag(nn.Module):
+    """Mean of token vectors, then a linear head: enough to learn from tokens, and sensitive to padding mistakes."""
+
+    def __init__(self, seed=0):
+        super().__init__()
+        torch.manual_seed(seed)
+        self.tokens = nn.Embedding(50, 8)
+        self.frozen = nn.Linear(8, 8).requires_grad_(False)
+        self.head = nn.Linear(8, 2)
+
+    def forward(self, input_ids, attention_mask):
+        mask = attention_mask.unsqueeze(-1).float()
+        mean = (self.tokens(input_ids) * mask).sum(1) / mask.sum(1)
+        return SimpleNamespace(logits=self.head(torch.tanh(self.frozen(mean))))
+
+
+def texts(n, seed):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 2, n)
+    rows = [rng.integers(1, 25, rng.integers(3, 20)) + 25 * label for label in labels]
+    offsets = np.concatenate([[0], np.cumsum([len(row) for row in rows])])
+    encoded = EncodedTexts(np.concatenate(rows).astype(np.int32), offsets, n_truncated=0, pad_id=0)
+    return Labelled(encoded, labels.astype(np.int64))
+
+
+def training(model, *, seed=0, learning_rate=0.05, **settings):
+    return Training(
+        model,
+        texts(70, 1),
+        texts(40, 2),
+        settings=TrainConfig(**settings),
+        learning_rate=learning_rate,
+        seed=seed,
+        runtime=CPU,
+    )
+
+
+def steps(run):
+    return [event for event in run.events() if isinstance(event, StepInfo)]
+
+
+def test_learns_and_moves_exactly_what_is_trained():
+    model = Bag()
+    before = {name: p.clone() for name, p in model.named_parameters()}
+    run = training(model, epochs=4)
+    events = list(run.events())
+    epochs = [e for e in events if isinstance(e, EpochInfo)]
+    assert epochs[-1].train_loss < 0.5 * epochs[0].train_loss
+    assert epochs[-1].validation.accuracy > 0.9
+    for name, parameter in model.named_parameters():
+        assert torch.equal(parameter, before[name]) == name.startswith("frozen"), name
+    assert run.steps_done == 4 * 5
+    assert run.examples_seen == 4 * 70
+
+
+def test_the_token_budget_does_not_change_what_is_learned():
+    states = []
+    for token_budget in (16, 10_000):
+        model = Bag().double()
+        steps(training(model, epochs=2, token_budget=token_budget))
+        states.append(model.state_dict())
+    for name, value in states[0].items():
+        torch.testing.assert_close(value, states[1][name], rtol=1e-6, atol=1e-8, msg=name)
+
+
+def test_same_seed_same_bits_other_seed_other_order():
+    def losses(seed):
+        return [step.loss for step in steps(training(Bag(), seed=seed, epochs=2))]
+
+    assert losses(0) == losses(0)
+    assert losses(0) != losses(1)
+
+
+def test_best_epoch_is_restored_and_patience_ends_the_training():
+    run = training(Bag(), epochs=30, patience=2, learning_rate=3.0)
+    kept = {}
+    for event in run.events():
+        if isinstance(event, EpochInfo):
+            kept[event.epoch] = (event, {k: v.clone() for k, v in run.model.state_dict().items()})
+    best = run.restore_best()
+    assert run.epochs_done < 30
+    assert run.epochs_done == best.epoch + 2
+    for name, value in run.model.state_dict().items():
+        assert torch.equal(value, kept[best.epoch][1][name]), name
+    assert best.validation.accuracy == max(event.validation.accuracy for event, _ in kept.values())
+    logits = predict_logits(run.model, texts(40, 2).texts, token_budget=64, runtime=CPU)
+    np.testing.assert_allclose(softmax(logits), best.validation_probabilities, atol=1e-6)
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_step():
+    model = Bag()
+    run = training(model, epochs=1)
+    events = run.events()
+    next(events)
+    with torch.no_grad():
+        model.head.bias[0] = float("nan")
+    before = model.tokens.weight.clone()
+    with pytest.raises(RunFailedError, match=r"The loss is nan at step 2 \(epoch 1\) with a learning rate of 0.05"):
+        next(events)
+    assert torch.equal(model.tokens.weight, before)
+
+
+def test_predictions_come_in_input_order_whatever_the_batches():
+    model, data = Bag(), texts(33, 5).texts
+    together = predict_logits(model, data, token_budget=10_000, runtime=CPU)
+    alone = predict_logits(model, data, token_budget=1, runtime=CPU)
+    np.testing.assert_allclose(together, alone, atol=1e-6)
+    for row in (0, 7, 32):
+        ids = torch.tensor(data.ids[data.offsets[row] : data.offsets[row + 1]], dtype=torch.int64)[None]
+        with torch.no_grad():
+            expected = model(ids, torch.ones_like(ids)).logits[0].numpy()
+        np.testing.assert_allclose(together[row], expected, atol=1e-6)
+    assert not model.training
+
+
+def test_rate_rises_then_falls_and_is_never_zero():
+    factors = [rate_factor(step, n_steps=20, warmup_ratio=0.2) for step in range(1, 21)]
+    assert factors[:4] == [0.25, 0.5, 0.75, 1.0]
+    assert factors[4] == 1.0
+    assert factors[-1] == pytest.approx(1 / 16)
+    assert all(a > b for a, b in zip(factors[4:], factors[5:], strict=False))
+    assert rate_factor(1, n_steps=1, warmup_ratio=0.06) == 1.0
+
+
+def test_optimizer_decays_matrices_only_and_refuses_nothing():
+    model = Bag()
+    decayed, kept = make_optimizer(model, learning_rate=1e-3, weight_decay=0.1).param_groups
+    assert {p.ndim for p in decayed["params"]} == {2}
+    assert decayed["weight_decay"] == 0.1
+    assert {p.ndim for p in kept["params"]} == {1}
+    assert kept["weight_decay"] == 0.0
+    with pytest.raises(ValueError, match="nothing to train"):
+        make_optimizer(model.requires_grad_(False), learning_rate=1e-3, weight_decay=0.1)

@@ -1,0 +1,42 @@
+import numpy as np
+import pytest
+
+from feathertune.methods import BASELINES
+
+TEXTS = ["good fine film", "bad poor film", "good lovely film", "bad awful film"] * 10
+LABELS = np.array([1, 0, 1, 0] * 10)
+
+
+def test_majority_answers_with_the_shares():
+    fitted = BASELINES["majority"].fit(TEXTS[:30] + TEXTS[:1], np.array([1, 0, 0] * 10 + [0]), [], np.array([]), 3)
+    np.testing.assert_allclose(fitted.predict_proba(["x", "y"]), [[21 / 31, 10 / 31, 0]] * 2)
+
+
+def test_tfidf_learns_words_and_word_pairs():
+    fitted = BASELINES["tfidf"].fit(TEXTS, LABELS, TEXTS, LABELS, 2)
+    found = fitted.predict_proba(["a good film", "a bad film"])
+    assert found.argmax(1).tolist() == [1, 0]
+    np.testing.assert_allclose(found.sum(1), 1)
+    pairs = ["not good", "not bad", "good", "bad"] * 10
+    fitted = BASELINES["tfidf"].fit(pairs, np.array([0, 1, 1, 0] * 10), pairs, np.array([0, 1, 1, 0] * 10), 2)
+    assert fitted.predict_proba(pairs[:4]).argmax(1).tolist() == [0, 1, 1, 0]
+
+
+def test_a_class_that_training_never_saw_gets_probability_zero():
+    fitted = BASELINES["tfidf"].fit(TEXTS, LABELS * 2, TEXTS, LABELS * 2, 3)
+    assert (fitted.predict_proba(TEXTS)[:, 1] == 0).all()
+
+
+@pytest.mark.parametrize("useful", ["read", "mean"])
+def test_probe_takes_the_features_that_are_better_on_validation(useful):
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 200)
+    signal = rng.normal(size=(200, 6)) + 2 * labels[:, None]
+    noise = rng.normal(size=(200, 6))
+    features = {name: (signal if name == useful else noise).astype(np.float32) for name in ("read", "mean")}
+    train = {name: values[:120] for name, values in features.items()}
+    rest = {name: values[120:] for name, values in features.items()}
+    fitted = BASELINES["probe"].fit(train, labels[:120], rest, labels[120:], 2)
+    assert fitted.chosen["features"] == useful
+    assert (fitted.predict_proba(rest).argmax(1) == labels[120:]).mean() > 0.95
+    assert fitted.n_parameters == 7

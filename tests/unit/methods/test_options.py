@@ -1,0 +1,91 @@
+import subprocess
+import sys
+
+import pytest
+
+from feathertune.config import Config, load_config
+from feathertune.errors import ConfigError, UnknownNameError
+from feathertune.methods import BASELINES, METHODS, choose_methods
+from feathertune.methods.shira import rank_for_density
+from feathertune.study.plan import make_plan
+
+
+def options_of(name, settings, learning_rate=None):
+    ((_, options),) = choose_methods([name], settings, learning_rate=learning_rate)
+    return options
+
+
+def test_the_more_special_wins():
+    assert options_of("lora", {}).r == 8
+    assert options_of("lora", {"r": 4}).r == 4
+    assert options_of("lora", {"r": 4, "lora": {"r": 2}}).r == 2
+    default = METHODS["lora"].options().learning_rate
+    assert options_of("lora", {}).learning_rate == default
+    assert options_of("lora", {}, 1.0).learning_rate == 1.0
+    assert options_of("lora", {"lora": {"learning_rate": 2.0}}, 1.0).learning_rate == 2.0
+
+
+def test_an_option_of_one_method_does_not_reach_another():
+    chosen = dict(choose_methods(["lora", "full"], {"r": 4}, learning_rate=None))
+    assert {m.name: hasattr(o, "r") for m, o in chosen.items()} == {"lora": True, "full": False}
+
+
+@pytest.mark.parametrize(
+    ("names", "settings", "error", "expected"),
+    [
+        (["lorra"], {}, UnknownNameError, "Did you mean 'lora'?"),
+        (["lora"], {"lora": {"rr": 4}}, ConfigError, "Method 'lora' has no option 'rr'. Did you mean 'r'?"),
+        (["lora"], {"lora": {"r": 0}}, ConfigError, "Option 'r' of method 'lora' is 0"),
+        (["lora"], {"lora": 4}, ConfigError, "Expected options"),
+        (["full"], {"r": 4}, ConfigError, "neither a method nor an option of the methods full"),
+        (["lora"], {"lora_alfa": 4}, ConfigError, "Did you mean 'lora_alpha'?"),
+        (["shira"], {"shira": {"density": 1.5}}, ConfigError, "less than or equal to 1"),
+        (["lora"], {"lora": {"target_modules": "all"}}, ConfigError, "target_modules"),
+    ],
+)
+def test_wrong_options_say_what_is_right(names, settings, error, expected):
+    with pytest.raises(error) as caught:
+        choose_methods(names, settings, learning_rate=None)
+    assert expected in str(caught.value)
+
+
+def test_baselines_may_be_named_and_are_there_anyway():
+    assert choose_methods(["probe", "tfidf"], {}, learning_rate=None) == []
+    config = load_config(options={"study.methods": ["probe", "lora", "lora"]})
+    plan = make_plan(config, data_fingerprint="d", base_fingerprint="b")
+    assert {spec.method for spec in plan.runs} == {*BASELINES.names(), "lora"}
+    assert [spec.id for spec in plan.runs if spec.method == "foundation"] == [f"foundation-s{i}" for i in range(5)]
+
+
+def test_the_plan_goes_seed_by_seed_and_knows_itself():
+    config = load_config(options={"study.seeds": 2})
+    plan = make_plan(config, data_fingerprint="d", base_fingerprint="b")
+    assert [s.id for s in plan.runs if s.kind in ("peft", "full")] == ["lora-s0", "full-s0", "lora-s1", "full-s1"]
+    assert plan.runs[-2].options["r"] == 8
+    again = make_plan(plan.config, data_fingerprint="d", base_fingerprint="b")
+    assert again == plan, "a config with every option spelled out is the same plan"
+    others = [
+        make_plan(config, data_fingerprint="x", base_fingerprint="b"),
+        make_plan(config, data_fingerprint="d", base_fingerprint="x"),
+        make_plan(Config(), data_fingerprint="d", base_fingerprint="b"),
+    ]
+    assert len({plan.fingerprint, *(other.fingerprint for other in others)}) == 4
+
+
+def test_density_becomes_the_nearest_rank():
+    shapes = [(384, 384)] * 4 + [(1536, 384), (384, 1536)]
+    r = rank_for_density(shapes, 0.2)
+    n_weights = sum(m * n for m, n in shapes)
+
+    def density(rank):
+        return rank * sum(m + n for m, n in shapes) / n_weights
+
+    assert abs(density(r) - 0.2) == min(abs(density(k) - 0.2) for k in range(1, 200))
+    for impossible in (1e-6, 1.0):
+        with pytest.raises(ConfigError, match="density"):
+            rank_for_density(shapes, impossible)
+
+
+def test_the_registry_loads_no_torch():
+    code = "import sys, feathertune.methods, feathertune.cli; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
