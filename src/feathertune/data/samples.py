@@ -1,8 +1,8 @@
 """Real reviews and a real encoder that need no hub: files of the packages in the extra ``samples``.
 
 The packages are never imported (one reads its whole CSV with pandas at import): their files are found through
-their metadata, and checked by SHA-256 on each use, so that a result rests on known bytes. Loads without torch.
-Not for data of one's own: name the file.
+their metadata, and checked by SHA-256 on each use, so that a result rests on known bytes. Loads
+without torch. Not for data of one's own: name the file.
 
 Source:
     Reviews: Maas et al. 2011, "Learning Word Vectors for Sentiment Analysis" (the 25,000 training reviews of
