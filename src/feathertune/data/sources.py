@@ -1,0 +1,81 @@
+"""Where texts and labels come from: ``sample:NAME``, ``hub:NAME[:CONFIG]``, a file, or a folder.
+
+A kind of source is a row of `SOURCES`. Not for predicting, which streams rows: see `feathertune.data.rows`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from feathertune.data import rows
+from feathertune.data.files import load_file, load_folder
+from feathertune.data.hub import load_hub
+from feathertune.data.raw import RawDataset, ReadOptions
+from feathertune.data.samples import SAMPLES, load_sample
+from feathertune.errors import DataError, UnknownNameError
+from feathertune.registry import Registry
+
+__all__ = ["SOURCES", "RawDataset", "Source", "load_source"]
+
+_SCHEME = re.compile(r"[A-Za-z][\w+-]+")  # two letters at least: one is a drive of Windows
+
+
+@dataclass(frozen=True)
+class Source:
+    """A kind of source: the word before the colon, and what reads the rest."""
+
+    name: str
+    load: Callable[[str, ReadOptions], RawDataset]
+
+
+SOURCES = Registry(
+    "kind of data source",
+    (
+        Source("sample", load_sample),
+        Source("hub", load_hub),
+        Source("file", load_file),
+        Source("folder", load_folder),
+    ),
+)
+
+
+def load_source(
+    name: str,
+    *,
+    text_column: str | None = None,
+    label_column: str | None = None,
+    split_column: str | None = None,
+    drop_invalid: bool = False,
+) -> RawDataset:
+    """Read all texts and labels of a source, checked row by row.
+
+    Args:
+        name: ``sample:imdb``, ``hub:stanfordnlp/imdb``, a ``.csv``, ``.tsv``, ``.jsonl`` or ``.parquet``
+            file, or a folder with one subfolder of ``.txt`` files per label.
+        text_column: Found by its usual names where it is not given.
+        label_column: Likewise.
+        split_column: Column that says train, validation or test of each row; without it a file has no splits.
+        drop_invalid: Leave out, and count, rows without a usable text or label, instead of raising.
+
+    Raises:
+        DataError: If the source cannot be read, or a row cannot be used; the message names file and row.
+        UnknownNameError: If there is no such sample or kind of source.
+        MissingExtraError: If the source needs packages that are not installed.
+        ConfigError: If a column was named for a source that has none.
+    """
+    options = ReadOptions(text_column, label_column, split_column, drop_invalid)
+    scheme, colon, rest = name.partition(":")
+    if colon and scheme in SOURCES:
+        return SOURCES[scheme].load(rest, options)
+    if os.path.isdir(name):
+        return load_folder(name, options)
+    if os.path.exists(name):
+        return load_file(name, options)
+    if colon and _SCHEME.fullmatch(scheme):
+        raise UnknownNameError(SOURCES.kind, scheme, SOURCES.names())
+    also = ", ".join(f"sample:{sample}" for sample in SAMPLES.names())
+    raise DataError(f"{rows.missing(Path(name))} Not a file or folder? There are also {also} and hub:NAME.")

@@ -1,0 +1,193 @@
+"""Train, validation and test rows: stratified, seeded, and without a text of a later split in an earlier one.
+
+The test rows are set apart first, then the validation rows, which never come from the test rows; the training
+rows are cut down last. For one seed, a smaller `train_size` changes no test row. Not for cross-validation.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+
+from feathertune.data.pool import Indices, Pool, Split, listed, rows_of
+from feathertune.data.raw import SPLITS, RawDataset
+from feathertune.errors import DataError
+
+_TEST_SHARE = 0.2
+_VALIDATION_SHARE = 0.1
+_VALIDATION_ROWS = 200
+_VALIDATION_MOST = 0.25
+_WHOLE = re.compile(r"-?[0-9]{1,18}")
+
+
+@dataclass(frozen=True)
+class DataSplits:
+    """The rows of a study.
+
+    Attributes:
+        labels: Class names, in the order of the class indices, ``(C,)``.
+        test_source: Where the test rows come from, if from a source of their own.
+        fingerprint: SHA-256 over the contents of the sources and over which rows went where.
+        duplicates_removed: Rows that the sources left out because their text stood there already.
+        overlap_removed: Training and validation rows left out because their text is in a later split.
+        notes: What was changed or left out, in plain words.
+    """
+
+    train: Split
+    validation: Split
+    test: Split
+    labels: tuple[str, ...]
+    source: str
+    test_source: str | None
+    fingerprint: str
+    duplicates_removed: int
+    overlap_removed: int
+    notes: tuple[str, ...]
+
+
+def make_splits(
+    dataset: RawDataset,
+    *,
+    test: RawDataset | None = None,
+    train_size: int | None = None,
+    validation_size: int | float | None = None,
+    test_size: int | float | None = None,
+    seed: int = 0,
+) -> DataSplits:
+    """Divide rows into train, validation and test.
+
+    Args:
+        dataset: Its own splits are used where it has them; a missing one is taken from its training rows.
+        test: Source of the test rows: its own test split, or all of it where it has no splits.
+        train_size: Rows to train on; None means all.
+        validation_size: Rows, or a share of the training rows. None means a tenth of the rows to train on, at
+            least 200, at most a quarter of what there is, and at least one row of each class.
+        test_size: Rows, or a share of all rows; None means a fifth. Test rows that come from a test split or a
+            source of their own are cut down to it only where it is a whole number; `validation_size` likewise.
+        seed: Decides which rows go where.
+
+    Returns:
+        Splits with every row in the order of its source.
+
+    Raises:
+        DataError: If a class has too few rows, a label is unknown in training, or a size cannot be met.
+        ConfigError: If a size is neither a share below 1 nor a whole number.
+    """
+    by_split = _rows_by_split(dataset)
+    train, validation, test_rows = (by_split[name] for name in SPLITS)
+    labels, notes = _label_order(dataset, train)
+    pool = Pool(dataset, labels, seed)
+    test_pool = pool
+    if test is not None:
+        if len(test_rows):
+            notes.append(f"The {len(test_rows):,} test rows of {dataset.source} are not used.")
+        test_pool, test_rows = Pool(test, labels, seed), _test_rows(test)
+    test_pool.refuse_unknown(test_rows, "test")
+    pool.refuse_unknown(validation, "validation")
+
+    # Test first: nothing that follows alters it.
+    if len(test_rows):
+        test_rows = test_pool.cut(test_rows, test_size, "test", notes)
+    else:
+        keep = 1 if len(validation) else 2
+        pool.require(train, 1 + keep, f" ({1 + keep} are needed to give each split one)")
+        size = rows_of(test_size, len(train), "test_size")
+        size = size or max(round(_TEST_SHARE * len(train)), len(labels))
+        test_rows = pool.draw(train, size, "test", keep=keep)
+        train = np.setdiff1d(train, test_rows)
+    test_texts = test_pool.texts(test_rows)
+    train, overlap = pool.without(train, test_texts)
+
+    if len(validation):
+        validation, removed = pool.without(validation, test_texts)
+        overlap += removed
+        if not len(validation):
+            raise DataError(f"{dataset.source}: the text of every validation row is in the test rows too.")
+        validation = pool.cut(validation, validation_size, "validation", notes)
+    else:
+        why = f" after {overlap:,} duplicates of test rows were removed" if overlap else ""
+        pool.require(train, 2, f"{why} (2 are needed, to train and to validate)")
+        size = rows_of(validation_size, len(train), "validation_size")
+        size = size or _default_validation(len(train), train_size, len(labels))
+        validation = pool.draw(train, size, "validation", keep=1)
+        train = np.setdiff1d(train, validation)
+    train, removed = pool.without(train, pool.texts(validation))
+    overlap += removed
+    pool.require(train, 1, f" to train on: {overlap:,} rows whose text is in a later split were removed")
+
+    if train_size is not None:
+        if not len(labels) <= train_size <= len(train):
+            raise DataError(
+                f"train_size is {train_size:,}. Expected {len(labels):,} (the number of classes) to "
+                f"{len(train):,}: what {dataset.source} has left beside {len(test_rows):,} rows for test, "
+                f"{len(validation):,} for validation and {overlap:,} duplicates across splits."
+            )
+        train = pool.draw(train, train_size, "train", keep=0)
+    return DataSplits(
+        train=pool.split(train),
+        validation=pool.split(validation),
+        test=test_pool.split(test_rows),
+        labels=labels,
+        source=dataset.source,
+        test_source=None if test is None else test.source,
+        fingerprint=_fingerprint(dataset, test, labels, (train, validation, test_rows)),
+        duplicates_removed=dataset.duplicates_removed + (0 if test is None else test.duplicates_removed),
+        overlap_removed=overlap,
+        notes=(*dataset.notes, *(() if test is None else test.notes), *notes),
+    )
+
+
+def _default_validation(available: int, train_size: int | None, n_classes: int) -> int:
+    tenth = round(_VALIDATION_SHARE * min(available, train_size or available))
+    return max(min(max(_VALIDATION_ROWS, tenth), int(_VALIDATION_MOST * available)), n_classes)
+
+
+def _label_order(dataset: RawDataset, train: Indices) -> tuple[tuple[str, ...], list[str]]:
+    """Labels of the training rows in the stated order, else by number, else by name; and notes."""
+    found = {dataset.labels[i] for i in train}
+    if not found:
+        has = listed(Counter(dataset.split or ())) or "no rows at all"
+        raise DataError(f"{dataset.source} has no training rows. Found: {has}.")
+    if len(found) == 1:
+        raise DataError(
+            f"{dataset.source}: all {len(train):,} training rows have the label '{found.pop()}'. "
+            "Expected two classes at least: is the label column the right one?"
+        )
+    if dataset.label_order is not None:
+        unused = dict.fromkeys(name for name in dataset.label_order if name not in found)
+        notes = [f"No training row has these labels of {dataset.source}: {listed(unused)}."] if unused else []
+        return tuple(name for name in dataset.label_order if name in found), notes
+    if all(_WHOLE.fullmatch(name) for name in found):
+        return tuple(sorted(found, key=lambda name: (int(name), name))), []
+    return tuple(sorted(found)), []
+
+
+def _rows_by_split(dataset: RawDataset) -> dict[str, Indices]:
+    if dataset.split is None:
+        return {"train": np.arange(len(dataset.texts)), "validation": np.arange(0), "test": np.arange(0)}
+    return {
+        name: np.array([i for i, s in enumerate(dataset.split) if s == name], np.int64) for name in SPLITS
+    }
+
+
+def _test_rows(test: RawDataset) -> Indices:
+    """The test rows of a source of its own: its test split, or all of it where it has no splits."""
+    rows = _rows_by_split(test)["train" if test.split is None else "test"]
+    if not len(rows):
+        raise DataError(
+            f"{test.source} has no test rows. Found: {listed(Counter(test.split or ())) or 'no rows at all'}."
+        )
+    return rows
+
+
+def _fingerprint(
+    dataset: RawDataset, test: RawDataset | None, labels: tuple[str, ...], rows: tuple[Indices, ...]
+) -> str:
+    digest = hashlib.sha256(repr((dataset.fingerprint, test and test.fingerprint, labels)).encode())
+    for indices in rows:
+        digest.update(f"{len(indices)}\n".encode() + indices.astype("<i8").tobytes())
+    return digest.hexdigest()
