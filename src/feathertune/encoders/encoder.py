@@ -1,0 +1,103 @@
+"""A loaded encoder as a value: the model, the names in it, and what of it was pretrained.
+
+Not for loading one: that is `feathertune.encoders.load`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+
+from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from feathertune.encoders.specs import EncoderSpec
+from feathertune.errors import EncoderError
+
+
+@dataclass(frozen=True)
+class LoadedEncoder:
+    """A pretrained encoder with a classification head, and what was known about it when it was loaded.
+
+    Attributes:
+        model: The classification model, in eval mode. Methods change it in place.
+        id: As it was asked for: ``sample:NAME``, a folder or a hub id.
+        revision: The commit, for an encoder of the hub.
+        labels: In the order of the class indices.
+        new_parameters: Names of parameters that the checkpoint does not hold (or holds in another shape).
+        head_modules: Modules to train and to save whole: the head, and what the checkpoint did not hold.
+        linears: What `linear_names` returns.
+        n_parameters: Of the backbone, so that the number of labels does not count.
+        fingerprint: SHA-256 of the backbone's pretrained tensors (name, shape, values as fp32). It does not
+            depend on the number of labels, the seed or the dtype.
+        notes: What a reader of the results should know, in plain words.
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    spec: EncoderSpec
+    id: str
+    revision: str | None
+    labels: tuple[str, ...]
+    new_parameters: tuple[str, ...]
+    head_modules: tuple[str, ...]
+    linears: tuple[str, ...]
+    n_parameters: int
+    fingerprint: str
+    notes: tuple[str, ...] = ()
+
+    @property
+    def backbone_name(self) -> str:
+        """Name of the backbone in the classification model."""
+        return str(self.model.base_model_prefix)
+
+    @property
+    def backbone(self) -> nn.Module:
+        """The encoder without its head."""
+        return cast(nn.Module, self.model.get_submodule(self.backbone_name))
+
+    @property
+    def blocks(self) -> nn.ModuleList:
+        """The blocks, in order; ALBERT has one that is applied `n_layers` times."""
+        return cast(nn.ModuleList, self.model.get_submodule(self.spec.blocks))
+
+    @property
+    def new_pooler(self) -> str | None:
+        """The backbone's pooler, where the checkpoint does not hold it; it then belongs to the head."""
+        name = f"{self.backbone_name}.pooler"
+        return name if name in self.head_modules else None
+
+    def linear_names(self) -> tuple[str, ...]:
+        """Names of all linear layers inside the blocks: never the head, never a pooler."""
+        return self.linears
+
+    def query_value_names(self) -> tuple[str, ...]:
+        """Names of the linear layers that make queries and values (and keys, where one makes all three)."""
+        wanted = {*self.spec.query, *self.spec.value}
+        if not wanted:
+            raise EncoderError(
+                f"The layers that make queries and values are not known in {self.spec.model_type} encoders. "
+                "Take all linear layers instead."
+            )
+        start = len(self.spec.blocks) + 1
+        return tuple(n for n in self.linears if n[start:].partition(".")[2] in wanted)
+
+    @property
+    def n_layers(self) -> int:
+        """Layers of the forward pass."""
+        return int(self.model.config.num_hidden_layers)
+
+    @property
+    def hidden_size(self) -> int:
+        """D, the width of the hidden states."""
+        return int(self.model.config.hidden_size)
+
+    @property
+    def max_positions(self) -> int:
+        """The longest text in tokens, special tokens included. RoBERTa spends two positions on padding."""
+        limit = int(self.model.config.max_position_embeddings)
+        for name, module in self.backbone.named_modules():
+            if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
+                offset = 0 if module.padding_idx is None else module.padding_idx + 1
+                limit = min(limit, module.num_embeddings - offset)
+        return limit

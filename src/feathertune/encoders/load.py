@@ -1,0 +1,251 @@
+"""Loading a pretrained encoder under a classification head, and knowing what of it was pretrained.
+
+Transformers initialises what a checkpoint lacks (a head, BERT's pooler, DeBERTa's) and says so only in its
+log. Here those parameters are found, so that they are always trained and always saved; and the rest gets a
+fingerprint, so that an adapter can tell whether a base is the one it was trained on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal, cast
+
+import torch
+from safetensors import SafetensorError
+from torch import nn
+from transformers import (
+    MODEL_FOR_MASKED_LM_MAPPING,
+    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.utils import logging as transformers_logging
+
+from feathertune.encoders.encoder import LoadedEncoder
+from feathertune.encoders.files import EncoderFiles, find_encoder
+from feathertune.encoders.specs import SPECS, EncoderSpec, structural_spec
+from feathertune.errors import EncoderError
+
+Attention = Literal["eager", "sdpa"]
+
+
+def load_encoder(
+    model_id: str,
+    *,
+    labels: Sequence[str],
+    seed: int,
+    revision: str | None = None,
+    attention: Attention = "sdpa",
+    dtype: torch.dtype = torch.float32,
+) -> LoadedEncoder:
+    """Load an encoder under a new head with one output per label.
+
+    Args:
+        model_id: ``sample:NAME``, a local folder, or a hub id.
+        labels: Names of the classes, in the order of their indices.
+        seed: The new parameters depend on it alone; the caller's random state is left as it is.
+        revision: Branch, tag or commit, for a hub id.
+        attention: Families without this implementation (DeBERTa, MPNet) get the eager one.
+        dtype: Of all parameters. They are read in fp32 first, so that the fingerprint is that of the file.
+
+    Returns:
+        The encoder, on the CPU, in eval mode.
+
+    Raises:
+        EncoderError: If it cannot be found, is damaged, or is not an encoder.
+        UnknownNameError: If no sample has that name.
+    """
+    files = find_encoder(model_id, revision)
+    with quiet_transformers():
+        config = _encoder_config(files)
+        config.id2label = dict(enumerate(labels))
+        config.label2id = {label: index for index, label in enumerate(labels)}
+        config.problem_type = None  # a checkpoint trained for regression keeps its word otherwise
+        model, missing = _from_checkpoint(files, config, attention, seed)
+        tokenizer = _load_tokenizer(files, model)
+    spec, notes = _spec_of(model, model_id)
+    _check_backbone(model, spec, missing, model_id)
+    if not any(name.startswith(f"{head}.") for name in missing for head in spec.head):
+        notes = (
+            *notes,
+            f"{model_id} brings a head of its own with as many outputs; training starts from it.",
+        )
+    prefix = model.base_model_prefix
+    backbone = model.get_submodule(prefix)
+    fingerprint = _fingerprint(backbone, prefix, missing)
+    if dtype != torch.float32:
+        for parameter in model.parameters():
+            parameter.data = parameter.data.to(dtype)
+    blocks = model.get_submodule(spec.blocks).named_modules(prefix=spec.blocks)
+    return LoadedEncoder(
+        model=model.eval(),
+        tokenizer=tokenizer,
+        spec=spec,
+        id=model_id,
+        revision=files.revision,
+        labels=tuple(labels),
+        new_parameters=tuple(name for name, _ in model.named_parameters() if name in missing),
+        head_modules=_head_modules(model, spec, missing),
+        linears=tuple(name for name, module in blocks if isinstance(module, nn.Linear)),
+        n_parameters=sum(parameter.numel() for parameter in backbone.parameters()),
+        fingerprint=fingerprint,
+        notes=notes,
+    )
+
+
+def _encoder_config(files: EncoderFiles) -> Any:  # noqa: ANN401 - PretrainedConfig, which is untyped
+    """Read the configuration, and refuse what is not an encoder that transformers can classify with."""
+    model_type = files.config["model_type"]
+    supported = (
+        f"Supported: {', '.join(SPECS)}, and other encoders of transformers that have a classification model."
+    )
+    try:
+        config = AutoConfig.from_pretrained(files.folder, trust_remote_code=False, local_files_only=True)
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise EncoderError(
+            f"The encoder {files.id} is of type '{model_type}', which transformers cannot configure: "
+            f"{_first_line(error)}. {supported}"
+        ) from error
+    # An encoder was trained to fill in masked words, or is one of ours.
+    is_encoder = model_type in SPECS or type(config) in MODEL_FOR_MASKED_LM_MAPPING
+    decodes = getattr(config, "is_encoder_decoder", False) or getattr(config, "is_decoder", False)
+    if not is_encoder or decodes or type(config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
+        raise EncoderError(
+            f"The model {files.id} is of type '{model_type}', which is not an encoder for classification "
+            f"(it may be a decoder or an encoder-decoder). {supported}"
+        )
+    return config
+
+
+def _from_checkpoint(
+    files: EncoderFiles,
+    config: Any,  # noqa: ANN401 - PretrainedConfig, which is untyped
+    attention: Attention,
+    seed: int,
+) -> tuple[PreTrainedModel, frozenset[str]]:
+    """The model in fp32, and the names of its parameters that the checkpoint does not hold."""
+    model_class = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(config)]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        try:
+            model, info = AutoModelForSequenceClassification.from_pretrained(
+                files.folder,
+                config=config,
+                dtype=torch.float32,
+                attn_implementation=attention
+                if attention != "sdpa" or model_class._supports_sdpa
+                else "eager",
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+                use_safetensors=True,
+                trust_remote_code=False,
+                local_files_only=True,
+            )
+        except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+            raise EncoderError(
+                f"The weights of the encoder {files.id} cannot be loaded: {_first_line(error)}. "
+                "The files may be damaged or belong to another configuration: fetch them again."
+            ) from error
+    return model, frozenset(info["missing_keys"]) | {name for name, *_ in info["mismatched_keys"]}
+
+
+def _load_tokenizer(files: EncoderFiles, model: PreTrainedModel) -> PreTrainedTokenizerBase:
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            files.folder, trust_remote_code=False, local_files_only=True
+        )
+    except Exception as error:  # tokenizers' Rust part raises bare Exceptions
+        raise EncoderError(
+            f"The tokenizer of the encoder {files.id} cannot be loaded: {_first_line(error)}."
+        ) from error
+    rows = model.get_input_embeddings().weight.shape[0]
+    if len(tokenizer) > rows:
+        raise EncoderError(
+            f"The tokenizer of the encoder {files.id} has {len(tokenizer)} tokens, but the encoder embeds "
+            f"{rows}: they do not belong together."
+        )
+    return cast(PreTrainedTokenizerBase, tokenizer)
+
+
+def _spec_of(model: PreTrainedModel, model_id: str) -> tuple[EncoderSpec, tuple[str, ...]]:
+    model_type = model.config.model_type
+    if model_type in SPECS:
+        return SPECS[model_type], ()
+    try:
+        spec = structural_spec(model)
+    except LookupError as error:
+        raise EncoderError(f"The encoder {model_id} ({model_type}) cannot be used: {error}.") from error
+    note = f"feathertune has no row for {model_type} encoders; blocks and head were read off its structure."
+    return spec, (note,)
+
+
+def _check_backbone(
+    model: PreTrainedModel, spec: EncoderSpec, missing: frozenset[str], model_id: str
+) -> None:
+    """A pooler may be new, a head too; blocks and word embeddings may not."""
+    embeddings = model.get_input_embeddings()
+    essential = {
+        n for n, p in model.named_parameters() if n.startswith(f"{spec.blocks}.") or p is embeddings.weight
+    }
+    if lacking := sorted(essential & missing):
+        raise EncoderError(
+            f"The checkpoint of {model_id} lacks {len(lacking)} of {len(essential)} parameters of the "
+            f"encoder itself (or holds them in another shape), the first being {lacking[0]}. "
+            "The files are damaged or belong to another configuration: fetch them again."
+        )
+
+
+def _head_modules(model: nn.Module, spec: EncoderSpec, missing: frozenset[str]) -> tuple[str, ...]:
+    names = list(spec.head)
+    for parameter, _ in model.named_parameters():
+        if parameter in missing and not any(parameter.startswith(f"{name}.") for name in names):
+            names.append(_new_module(model, parameter, missing))
+    return tuple(names)
+
+
+def _new_module(model: nn.Module, parameter: str, missing: frozenset[str]) -> str:
+    """The largest module around a new parameter that holds nothing but new parameters."""
+    name = parameter.rpartition(".")[0]
+    while parent := name.rpartition(".")[0]:
+        module = model.get_submodule(parent)
+        if not all(f"{parent}.{inner}" in missing for inner, _ in module.named_parameters()):
+            break
+        name = parent
+    return name
+
+
+def _fingerprint(backbone: nn.Module, prefix: str, missing: frozenset[str]) -> str:
+    digest = hashlib.sha256()
+    for name, parameter in sorted(backbone.named_parameters()):
+        if f"{prefix}.{name}" not in missing:
+            digest.update(f"{name} {tuple(parameter.shape)}\n".encode())
+            digest.update(parameter.detach().float().contiguous().numpy().data)
+    return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Keep transformers' reports, bars and warnings off the screen; `LoadedEncoder` holds what they say."""
+    verbosity = transformers_logging.get_verbosity()
+    bars = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity(logging.CRITICAL)
+    transformers_logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if bars:
+            transformers_logging.enable_progress_bar()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")

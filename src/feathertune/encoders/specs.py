@@ -1,0 +1,209 @@
+"""What is where in an encoder: one row for each family, and a reading by structure for those without a row.
+
+PEFT's own tables lack DistilBERT, ALBERT, MPNet and ModernBERT, and know heads by the names ``classifier``
+and ``score`` only, so the facts are kept here. Not for sizes: those are in each model's configuration.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import nn
+from transformers import PreTrainedModel
+
+
+@dataclass(frozen=True)
+class EncoderSpec:
+    """The architecture of one family, as names of modules of its classification model.
+
+    Names of linear layers and norms are relative to one block. Every linear layer of a block is in exactly
+    one field; where one layer makes query, key and value, its name stands in all three.
+
+    Attributes:
+        model_type: As in ``config.json``.
+        blocks: Dotted path of the ``ModuleList`` of blocks.
+        query: The linear layers that make the queries. `key` and `value` likewise.
+        output: Attention's output projection.
+        mlp: In the order of the forward pass.
+        norms: A name may be missing in a block (ModernBERT's first has no attention norm).
+        head: Modules outside the backbone that turn its output into logits.
+        other: Further linear layers, there only for some configurations (DeBERTa's positions).
+        shared_blocks: The same block is applied again and again (ALBERT): a change to it changes every layer.
+    """
+
+    model_type: str
+    blocks: str
+    query: tuple[str, ...]
+    key: tuple[str, ...]
+    value: tuple[str, ...]
+    output: tuple[str, ...]
+    mlp: tuple[str, ...]
+    norms: tuple[str, ...]
+    head: tuple[str, ...]
+    other: tuple[str, ...] = ()
+    shared_blocks: bool = False
+
+    @property
+    def linears(self) -> tuple[str, ...]:
+        """All linear layers of a block, each once."""
+        named = (*self.query, *self.key, *self.value, *self.output, *self.mlp, *self.other)
+        return tuple(dict.fromkeys(named))
+
+
+def _bert_like(model_type: str, prefix: str) -> EncoderSpec:
+    """BERT's block, that RoBERTa and ELECTRA took over name by name."""
+    return EncoderSpec(
+        model_type=model_type,
+        blocks=f"{prefix}.encoder.layer",
+        query=("attention.self.query",),
+        key=("attention.self.key",),
+        value=("attention.self.value",),
+        output=("attention.output.dense",),
+        mlp=("intermediate.dense", "output.dense"),
+        norms=("attention.output.LayerNorm", "output.LayerNorm"),
+        head=("classifier",),
+    )
+
+
+_ROWS = (
+    _bert_like("bert", "bert"),
+    _bert_like("roberta", "roberta"),
+    _bert_like("xlm-roberta", "roberta"),
+    _bert_like("electra", "electra"),
+    EncoderSpec(
+        model_type="distilbert",
+        blocks="distilbert.transformer.layer",
+        query=("attention.q_lin",),
+        key=("attention.k_lin",),
+        value=("attention.v_lin",),
+        output=("attention.out_lin",),
+        mlp=("ffn.lin1", "ffn.lin2"),
+        norms=("sa_layer_norm", "output_layer_norm"),
+        head=("pre_classifier", "classifier"),
+    ),
+    EncoderSpec(
+        model_type="albert",
+        blocks="albert.encoder.albert_layer_groups",
+        query=("albert_layers.0.attention.query",),
+        key=("albert_layers.0.attention.key",),
+        value=("albert_layers.0.attention.value",),
+        output=("albert_layers.0.attention.dense",),
+        mlp=("albert_layers.0.ffn", "albert_layers.0.ffn_output"),
+        norms=("albert_layers.0.attention.LayerNorm", "albert_layers.0.full_layer_layer_norm"),
+        head=("classifier",),
+        shared_blocks=True,
+    ),
+    EncoderSpec(
+        model_type="mpnet",
+        blocks="mpnet.encoder.layer",
+        query=("attention.attn.q",),
+        key=("attention.attn.k",),
+        value=("attention.attn.v",),
+        output=("attention.attn.o",),
+        mlp=("intermediate.dense", "output.dense"),
+        norms=("attention.LayerNorm", "output.LayerNorm"),
+        head=("classifier",),
+    ),
+    EncoderSpec(
+        model_type="deberta",
+        blocks="deberta.encoder.layer",
+        query=("attention.self.in_proj",),
+        key=("attention.self.in_proj",),
+        value=("attention.self.in_proj",),
+        output=("attention.output.dense",),
+        mlp=("intermediate.dense", "output.dense"),
+        norms=("attention.output.LayerNorm", "output.LayerNorm"),
+        head=("pooler", "classifier"),
+        other=(
+            "attention.self.pos_proj",
+            "attention.self.pos_q_proj",
+            "attention.self.head_logits_proj",
+            "attention.self.head_weights_proj",
+        ),
+    ),
+    EncoderSpec(
+        model_type="deberta-v2",
+        blocks="deberta.encoder.layer",
+        query=("attention.self.query_proj",),
+        key=("attention.self.key_proj",),
+        value=("attention.self.value_proj",),
+        output=("attention.output.dense",),
+        mlp=("intermediate.dense", "output.dense"),
+        norms=("attention.output.LayerNorm", "output.LayerNorm"),
+        head=("pooler", "classifier"),
+        other=("attention.self.pos_key_proj", "attention.self.pos_query_proj"),
+    ),
+    EncoderSpec(
+        model_type="modernbert",
+        blocks="model.layers",
+        query=("attn.Wqkv",),
+        key=("attn.Wqkv",),
+        value=("attn.Wqkv",),
+        output=("attn.Wo",),
+        mlp=("mlp.Wi", "mlp.Wo"),
+        norms=("attn_norm", "mlp_norm"),
+        head=("head", "classifier"),
+    ),
+)
+SPECS: dict[str, EncoderSpec] = {row.model_type: row for row in _ROWS}
+
+# How encoders without a row name the layers that the methods ask for.
+_QUERY = frozenset({"query", "q", "q_proj", "q_lin", "query_proj", "to_q"})
+_KEY = frozenset({"key", "k", "k_proj", "k_lin", "key_proj", "to_k"})
+_VALUE = frozenset({"value", "v", "v_proj", "v_lin", "value_proj", "to_v"})
+_FUSED = frozenset({"qkv", "qkv_proj", "Wqkv", "in_proj", "query_key_value"})
+
+
+def structural_spec(model: PreTrainedModel) -> EncoderSpec:
+    """Read the architecture of an unknown family off its modules.
+
+    Blocks are the longest outermost ``ModuleList`` of the backbone, the head is every child outside the
+    backbone that holds parameters. Queries, keys and values are known by their usual names; the rest is in
+    `other`.
+
+    Args:
+        model: A classification model of transformers.
+
+    Returns:
+        A row that works like the written ones, except that `output` and `mlp` are empty.
+
+    Raises:
+        LookupError: If the model has no backbone with a list of blocks, or no head.
+    """
+    prefix = model.base_model_prefix
+    backbone = getattr(model, prefix, None)
+    lists = {
+        n: m for n, m in model.named_modules() if isinstance(m, nn.ModuleList) and n.startswith(f"{prefix}.")
+    }
+    outermost = {n: m for n, m in lists.items() if not any(n.startswith(f"{other}.") for other in lists)}
+    head = tuple(n for n, m in model.named_children() if n != prefix and any(True for _ in m.parameters()))
+    if backbone is None or not outermost or not head:
+        raise LookupError(
+            f"{type(model).__name__} has no backbone with a list of blocks and a head outside of it"
+        )
+    blocks = max(outermost, key=lambda name: len(outermost[name]))
+    linears: dict[str, None] = {}
+    norms: dict[str, None] = {}
+    for block in outermost[blocks]:
+        for name, module in block.named_modules():
+            if isinstance(module, nn.Linear):
+                linears[name] = None
+            elif "norm" in type(module).__name__.lower():
+                norms[name] = None
+
+    def named(words: frozenset[str]) -> tuple[str, ...]:
+        return tuple(n for n in linears if n.rpartition(".")[2] in words | _FUSED)
+
+    query, key, value = named(_QUERY), named(_KEY), named(_VALUE)
+    return EncoderSpec(
+        model_type=model.config.model_type,
+        blocks=blocks,
+        query=query,
+        key=key,
+        value=value,
+        output=(),
+        mlp=(),
+        norms=tuple(norms),
+        head=head,
+        other=tuple(n for n in linears if n not in {*query, *key, *value}),
+    )

@@ -1,0 +1,122 @@
+"""What a classification head reads, and the head alone.
+
+The encoder runs once over all texts; after that the head is trained on stored vectors, at a fraction of the
+cost. Nothing here knows a family's head: the model's own forward runs, once watched and once with the
+backbone's forward replaced. Not for encoders that are being trained (what the head reads changes with every
+step), and not thread-safe (the model is changed while a call lasts).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+from feathertune.encoders import LoadedEncoder
+
+
+@dataclass(frozen=True)
+class Features:
+    """One vector per text, of two kinds, in the encoder's dtype.
+
+    Attributes:
+        read: What the head reads, ``(B, D)``: the output of a pretrained pooler where there is one (BERT,
+            ALBERT), the mean over tokens where the head asks for it (some ModernBERT), else the first token's
+            last hidden state.
+        mean: Mean of the last hidden states over the text's tokens, special tokens included, ``(B, D)``.
+    """
+
+    read: Tensor
+    mean: Tensor
+
+
+def extract_features(encoder: LoadedEncoder, batch: Mapping[str, Tensor]) -> Features:
+    """Run the encoder once, without dropout and gradients.
+
+    Args:
+        encoder: As it was loaded, without an adapter.
+        batch: What the tokenizer returns, each ``(B, T)``; with ``attention_mask``.
+
+    Returns:
+        Features of the B texts.
+    """
+    model = encoder.model
+    read: list[Tensor] = []
+    hidden: list[Tensor] = []
+
+    def keep_read(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        read.append(inputs[0])
+
+    def keep_hidden(_module: nn.Module, _inputs: Any, output: Any) -> None:  # noqa: ANN401 - a hook
+        hidden.append(output[0])
+
+    hooks = [model.get_submodule(name).register_forward_pre_hook(keep_read) for name in _readers(encoder)]
+    hooks.append(encoder.backbone.register_forward_hook(keep_hidden))
+    modes = {module: module.training for module in model.modules()}
+    try:
+        with torch.no_grad():
+            model.eval()
+            model(**batch)
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+        for hook in hooks:
+            hook.remove()
+    first = read[0][:, 0] if read[0].dim() == 3 else read[0]
+    mask = batch["attention_mask"].unsqueeze(-1).to(torch.float32)
+    mean = (hidden[0].float() * mask).sum(dim=1) / mask.sum(dim=1)
+    return Features(read=first, mean=mean.to(first.dtype))
+
+
+def head_logits(encoder: LoadedEncoder, read: Tensor) -> Tensor:
+    """The head's logits for what it reads; equal to the whole model's.
+
+    Differentiable with respect to the head's parameters. Dropout is as the model's training mode says.
+
+    Args:
+        encoder: As it was loaded, without an adapter.
+        read: `Features.read`, ``(N, D)``.
+
+    Returns:
+        Logits, ``(N, C)``.
+    """
+    hidden = read.unsqueeze(1)  # a text of one token: its first token and its mean are both `read`
+    ones = torch.ones(hidden.shape[:2], dtype=torch.long, device=read.device)
+
+    def stub(*_args: Any, **_kwargs: Any) -> BaseModelOutputWithPooling:  # noqa: ANN401 - any model
+        return BaseModelOutputWithPooling(last_hidden_state=hidden, pooler_output=_pool(encoder, hidden))
+
+    with _replaced_forward(encoder.backbone, stub):
+        logits: Tensor = encoder.model(input_ids=ones, attention_mask=ones).logits
+    return logits
+
+
+def _readers(encoder: LoadedEncoder) -> tuple[str, ...]:
+    """Modules of the head; the first that runs is the one that reads the encoder's output."""
+    return encoder.spec.head if encoder.new_pooler is None else (encoder.new_pooler, *encoder.spec.head)
+
+
+def _pool(encoder: LoadedEncoder, hidden: Tensor) -> Tensor:
+    """The pooler's output: what is read is that already, unless the pooler belongs to the head."""
+    if encoder.new_pooler is None:
+        return hidden[:, 0]
+    pooler = encoder.model.get_submodule(encoder.new_pooler)
+    if isinstance(pooler, nn.Linear):  # ALBERT, whose activation is a module beside it
+        activation = encoder.backbone.get_submodule("pooler_activation")
+        return cast(Tensor, activation(pooler(hidden[:, 0])))
+    return cast(Tensor, pooler(hidden))
+
+
+@contextlib.contextmanager
+def _replaced_forward(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
+    """Give one module another forward for a while: an attribute of the instance hides the class's method."""
+    module.forward = forward
+    try:
+        yield
+    finally:
+        del module.forward
