@@ -114,9 +114,7 @@ def tiny_tokenizer(family: str) -> PreTrainedTokenizerFast:
     )
 
 
-def save_tiny_encoder(
-    folder: Path, family: str, *, with_head: bool = False, seed: int = 0, **settings: Any
-) -> Path:
+def save_tiny_encoder(folder: Path, family: str, *, with_head: bool = False, seed: int = 0, **settings: Any) -> Path:
     """Save a random encoder as a checkpoint of its family is: the backbone alone, unless `with_head`.
 
     Args:
@@ -132,9 +130,7 @@ def save_tiny_encoder(
     tokens |= {"cls_token_id": tokenizer.cls_token_id, "sep_token_id": tokenizer.sep_token_id}
     tokens |= {"eos_token_id": tokenizer.sep_token_id}
     extra = {**FAMILIES, **UNKNOWN_FAMILIES}[family]
-    config = AutoConfig.for_model(
-        family, vocab_size=len(tokenizer), **{**_SIZES, **tokens, **extra, **settings}
-    )
+    config = AutoConfig.for_model(family, vocab_size=len(tokenizer), **{**_SIZES, **tokens, **extra, **settings})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = (AutoModelForSequenceClassification if with_head else AutoModel).from_config(config)

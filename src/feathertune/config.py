@@ -246,9 +246,7 @@ def _validate(merged: Mapping[str, Any], path: Path | None) -> Config:
             raise ConfigError(
                 f"Unknown setting '{'.'.join(location)}'{source}.{nearest(location[-1], owner.model_fields)}"
             ) from error
-        raise ConfigError(
-            f"Setting '{'.'.join(location)}'{source} is {first['input']!r}: {first['msg']}."
-        ) from error
+        raise ConfigError(f"Setting '{'.'.join(location)}'{source} is {first['input']!r}: {first['msg']}.") from error
 
 
 def _one_line(error: Exception) -> str:

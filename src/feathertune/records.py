@@ -248,6 +248,4 @@ def load_study(folder: Path) -> StudyRecord:
     except (ValidationError, UnicodeDecodeError) as error:
         first = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": str(error)}
         where = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise DataError(
-            f"{path} is not a study record of schema {SCHEMA_VERSION}: {where}: {first['msg']}."
-        ) from error
+        raise DataError(f"{path} is not a study record of schema {SCHEMA_VERSION}: {where}: {first['msg']}.") from error

@@ -85,9 +85,7 @@ def test_linear_names_are_the_linears_of_the_blocks_and_no_more(encoder):
     names = encoder.linear_names()
     assert len(names) == len(set(names)) > 0
     inside = {
-        n
-        for n, m in encoder.model.named_modules()
-        if isinstance(m, nn.Linear) and f"{encoder.spec.blocks}." in n
+        n for n, m in encoder.model.named_modules() if isinstance(m, nn.Linear) and f"{encoder.spec.blocks}." in n
     }
     assert set(names) == inside
     queries = encoder.query_value_names()

@@ -81,9 +81,7 @@ def test_every_head_parameter_gets_the_models_gradient(encoder, batch):
     whole = torch.autograd.grad(loss(encoder.model(**batch).logits, labels), new)
     for name, ours, theirs in zip(encoder.new_parameters, alone, whole, strict=True):
         assert theirs.abs().max() > 0, name
-        torch.testing.assert_close(
-            ours, theirs, atol=1e-6, rtol=1e-5, msg=lambda m, name=name: f"{name}: {m}"
-        )
+        torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-5, msg=lambda m, name=name: f"{name}: {m}")
 
 
 def test_training_mode_is_put_back_and_used(encoder, batch):
@@ -103,6 +101,4 @@ def test_nothing_is_left_behind_by_an_error(encoder, batch):
         head_logits(encoder, torch.zeros(2, encoder.hidden_size + 1))
     assert state(encoder) == before
     features = extract_features(encoder, batch)
-    torch.testing.assert_close(
-        head_logits(encoder, features.read), encoder.model(**batch).logits, atol=1e-6, rtol=0
-    )
+    torch.testing.assert_close(head_logits(encoder, features.read), encoder.model(**batch).logits, atol=1e-6, rtol=0)

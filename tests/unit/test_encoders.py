@@ -51,9 +51,7 @@ def fails(model_id, **options) -> str:
 def test_a_folder_needs_config_weights_and_tokenizer(folder):
     for name in ("tokenizer.json", "model.safetensors", "config.json"):
         (folder / name).unlink()
-        expected = {"tokenizer.json": "no tokenizer", "model.safetensors": "no weights"}.get(
-            name, "no config.json"
-        )
+        expected = {"tokenizer.json": "no tokenizer", "model.safetensors": "no weights"}.get(name, "no config.json")
         assert expected in fails(folder)
 
 

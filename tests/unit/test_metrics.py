@@ -29,9 +29,7 @@ def test_hand_computed_values():
 def test_calibration_error_averages_within_a_bin():
     # 0.81 and 0.85 share the bin (0.8, 0.867]: one right of two, mean confidence 0.83. 0.95 is alone.
     correct = np.array([True, False, True])
-    assert calibration_error(correct, np.array([0.81, 0.85, 0.95])) == pytest.approx(
-        (2 * 0.33 + 0.05) / 3, abs=1e-12
-    )
+    assert calibration_error(correct, np.array([0.81, 0.85, 0.95])) == pytest.approx((2 * 0.33 + 0.05) / 3, abs=1e-12)
 
 
 def test_calibration_bins_are_closed_above():

@@ -128,7 +128,10 @@ class Bar:
         self._work.advance(work)
         description = {} if not text else {"description": f"{self._work._running}: {text}"}
         self._progress.update(
-            self._task, completed=self._work.fraction, left=self._work.left_text(), **description  # type: ignore[arg-type]
+            self._task,
+            completed=self._work.fraction,
+            left=self._work.left_text(),
+            **description,  # type: ignore[arg-type]
         )
 
     def ended(self, record: RunRecord) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
@@ -77,7 +77,8 @@ def plan_text(prepared: Prepared, folder: Path) -> str:
         options = ", ".join(f"{key}={value}" for key, value in spec.options.items())
         runs.add_row(spec.id, spec.kind, str(spec.seed), Text(options))
     counts = "; ".join(
-        f"{split} " + ", ".join(f"{label} {n:,}" for label, n in zip(data.labels, data.class_counts[split], strict=True))
+        f"{split} "
+        + ", ".join(f"{label} {n:,}" for label, n in zip(data.labels, data.class_counts[split], strict=True))
         for split in data.class_counts
     )
     return render(
@@ -105,19 +106,36 @@ def metrics_text(scores: Mapping[str, Metrics]) -> str:
     return render(table)
 
 
+def predictions_text(rows: Iterable[Mapping[str, Any]], column: str) -> str:
+    """Predicted rows as a table: label, its probability, the beginning of the text."""
+    table = _table("label", "probability", "text")
+    for row in rows:
+        text = " ".join(str(row[column]).split())
+        table.add_row(
+            Text(row["label"]),
+            f"{row['probabilities'][row['label']]:.3f}",
+            Text(text[:90] + ("..." if text[90:] else "")),
+        )
+    return render(table)
+
+
 def methods_text() -> str:
     """The registry."""
     table = _table("name", "kind", "what it does", "source")
     for item in (*METHODS, *BASELINES):
         table.add_row(item.name, item.kind, Text(item.summary), Text(item.source))
-    return render(table, "The baselines are in every study; a method's options are set by --set method.NAME.OPTION=VALUE.")
+    return render(
+        table, "The baselines are in every study; a method's options are set by --set method.NAME.OPTION=VALUE."
+    )
 
 
 def _table(*columns: str) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    text = {"method", "what it does", "source", "options", "run", "kind", "name", "rows"}
+    text = {"method", "what it does", "source", "options", "run", "kind", "name", "rows", "label", "text"}
     for column in columns:
-        table.add_column(column, justify="left" if column in text else "right", no_wrap=column in ("method", "accuracy"))
+        table.add_column(
+            column, justify="left" if column in text else "right", no_wrap=column in ("method", "accuracy")
+        )
     return table
 
 

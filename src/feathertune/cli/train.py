@@ -67,4 +67,4 @@ def train(
         sys.stdout.write(jsonlib.dumps({name: m.model_dump() for name, m in scores.items()}, indent=1) + "\n")
         return
     sys.stdout.write(metrics_text(scores))
-    sys.stdout.write(f"\nBundle: {out}\nTry it: feathertune predict {out} --text \"...\"\n")
+    sys.stdout.write(f'\nBundle: {out}\nTry it: feathertune predict {out} --text "..."\n')

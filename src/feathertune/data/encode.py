@@ -96,4 +96,3 @@ def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], *, max_leng
         n_truncated=n_truncated,
         pad_id=int(tokenizer.pad_token_id or 0),  # type: ignore[arg-type]
     )
-

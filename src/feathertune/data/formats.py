@@ -141,8 +141,7 @@ def _check_names(names: list[str], path: Path) -> None:
             raise DataError(f"{path.name}: the header holds a null byte. Expected text in UTF-8.")
         if name in names[: position - 1]:
             raise DataError(
-                f"{path.name}: columns {names.index(name) + 1} and {position} are both named '{name}'. "
-                "Rename one."
+                f"{path.name}: columns {names.index(name) + 1} and {position} are both named '{name}'. Rename one."
             )
 
 

@@ -78,9 +78,7 @@ def _from_hub(model_id: str, revision: str | None) -> Path:
     named = f"'{model_id}'" + (f" at revision '{revision}'" if revision else "")
     try:
         # The files at the top only: repositories keep exports to other formats in folders.
-        folder = snapshot_download(
-            model_id, revision=revision, allow_patterns=_HUB_FILES, ignore_patterns=["*/*"]
-        )
+        folder = snapshot_download(model_id, revision=revision, allow_patterns=_HUB_FILES, ignore_patterns=["*/*"])
     except RevisionNotFoundError as error:
         raise EncoderError(f"The hub has '{model_id}', but no revision '{revision}' of it.") from error
     except RepositoryNotFoundError as error:
@@ -100,17 +98,13 @@ def _from_hub(model_id: str, revision: str | None) -> Path:
 def _checked_config(model_id: str, folder: Path) -> dict[str, Any]:
     """Read ``config.json`` and refuse what cannot be loaded safely."""
     if not folder.is_dir():
-        raise EncoderError(
-            f"The encoder {model_id} is a file. Expected a folder with config.json and weights."
-        )
+        raise EncoderError(f"The encoder {model_id} is a file. Expected a folder with config.json and weights.")
     path = folder / "config.json"
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         hint = (
-            " It is an adapter: name the encoder that it was trained on."
-            if _has(folder, "adapter_config.json")
-            else ""
+            " It is an adapter: name the encoder that it was trained on." if _has(folder, "adapter_config.json") else ""
         )
         raise EncoderError(
             f"The encoder {model_id} has no config.json in {folder}. "
@@ -119,9 +113,7 @@ def _checked_config(model_id: str, folder: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise EncoderError(f"The encoder {model_id}: {path} cannot be read as JSON ({error}).") from error
     if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
-        raise EncoderError(
-            f"The encoder {model_id}: {path} names no model_type, so it is not a model of transformers."
-        )
+        raise EncoderError(f"The encoder {model_id}: {path} names no model_type, so it is not a model of transformers.")
     if config.get("auto_map"):
         raise EncoderError(
             f"The encoder {model_id} needs Python code of its own (auto_map in config.json). "

@@ -172,15 +172,11 @@ def structural_spec(model: PreTrainedModel) -> EncoderSpec:
     """
     prefix = model.base_model_prefix
     backbone = getattr(model, prefix, None)
-    lists = {
-        n: m for n, m in model.named_modules() if isinstance(m, nn.ModuleList) and n.startswith(f"{prefix}.")
-    }
+    lists = {n: m for n, m in model.named_modules() if isinstance(m, nn.ModuleList) and n.startswith(f"{prefix}.")}
     outermost = {n: m for n, m in lists.items() if not any(n.startswith(f"{other}.") for other in lists)}
     head = tuple(n for n, m in model.named_children() if n != prefix and any(True for _ in m.parameters()))
     if backbone is None or not outermost or not head:
-        raise LookupError(
-            f"{type(model).__name__} has no backbone with a list of blocks and a head outside of it"
-        )
+        raise LookupError(f"{type(model).__name__} has no backbone with a list of blocks and a head outside of it")
     blocks = max(outermost, key=lambda name: len(outermost[name]))
     linears: dict[str, None] = {}
     norms: dict[str, None] = {}

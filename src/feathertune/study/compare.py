@@ -186,7 +186,9 @@ def _enter_folder(out: Path, plan: Plan, bench: Workbench, *, overwrite: bool) -
 def _difference(found: Plan, wanted: Plan) -> str:
     """Name the first settings that differ, for the message."""
     old, new = _flat(found.config.model_dump(mode="json")), _flat(wanted.config.model_dump(mode="json"))
-    changed = [f"{key}: {old.get(key)} there, {new.get(key)} now" for key in sorted(old | new) if old.get(key) != new.get(key)]
+    changed = [
+        f"{key}: {old.get(key)} there, {new.get(key)} now" for key in sorted(old | new) if old.get(key) != new.get(key)
+    ]
     return "; ".join(changed[:3]) or "other data or another encoder under the same settings"
 
 

@@ -112,9 +112,7 @@ def paired_difference(correct_a: NDArray[np.bool_], correct_b: NDArray[np.bool_]
     correct_a, correct_b = _two_dimensional(correct_a), _two_dimensional(correct_b)
     n_rows = correct_a.shape[1]
     if n_rows != correct_b.shape[1]:
-        raise ValueError(
-            f"{n_rows} and {correct_b.shape[1]} test rows cannot be paired. Expected the same rows."
-        )
+        raise ValueError(f"{n_rows} and {correct_b.shape[1]} test rows cannot be paired. Expected the same rows.")
     rows = correct_a.mean(axis=0) - correct_b.mean(axis=0)
     mean = float(rows.mean())
     variance, df = _combined(

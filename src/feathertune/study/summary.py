@@ -65,9 +65,7 @@ def _row(runs: Sequence[RunRecord], answers: NDArray[np.bool_]) -> SummaryRow:
     )
 
 
-def _against_yardstick(
-    rows: Sequence[SummaryRow], answers: Mapping[str, NDArray[np.bool_]]
-) -> list[SummaryRow]:
+def _against_yardstick(rows: Sequence[SummaryRow], answers: Mapping[str, NDArray[np.bool_]]) -> list[SummaryRow]:
     full = next(row for row in rows if row.method == YARDSTICK)
     others = [row.method for row in rows if row.method != YARDSTICK]
     differences = {method: paired_difference(answers[method], answers[YARDSTICK]) for method in others}

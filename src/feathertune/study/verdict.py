@@ -41,9 +41,7 @@ _COST_ORDER = ("baseline", "probe", "peft", "full")
 _ROUNDING = 1e-9
 
 
-def judge(
-    summary: Sequence[SummaryRow], data: DataRecord, runs: Sequence[RunRecord], *, margin: float
-) -> Verdict:
+def judge(summary: Sequence[SummaryRow], data: DataRecord, runs: Sequence[RunRecord], *, margin: float) -> Verdict:
     """Recommend a method and say what the recommendation rests on.
 
     Args:
@@ -105,9 +103,7 @@ def _recommendation(
         )
     if chosen.kind == "baseline":
         name = "tf-idf with logistic regression" if chosen.method == "tfidf" else chosen.method
-        return (
-            f"You need no transformer: {name} reaches {score} {on_rows}{_versus_full(chosen, rows, margin)}."
-        )
+        return f"You need no transformer: {name} reaches {score} {on_rows}{_versus_full(chosen, rows, margin)}."
     if chosen.kind == "probe":
         return (
             f"The frozen features with logistic regression ({chosen.method}) already do it: {score} {on_rows}"
@@ -142,9 +138,7 @@ def _trained_share(chosen: SummaryRow, full: SummaryRow | None, chosen_runs: Seq
     return f"{_share(chosen.trainable_parameters / total)} of the model's parameters"
 
 
-def _rival(
-    chosen: SummaryRow, best: SummaryRow, candidates: Sequence[SummaryRow], margin: float
-) -> list[str]:
+def _rival(chosen: SummaryRow, best: SummaryRow, candidates: Sequence[SummaryRow], margin: float) -> list[str]:
     if chosen.method == best.method:
         alone = chosen.kind != "full" or len(candidates) == 1
         return [] if alone else [f"Nothing cheaper came within {_points(margin)} of it."]
@@ -180,8 +174,7 @@ def _learned_nothing(
     for row in candidates:
         scores = [run.test for run in runs if run.method == row.method and run.test is not None]
         constant = sum(
-            score.mcc == 0 and any(abs(score.accuracy - share) < _ROUNDING for share in shares)
-            for score in scores
+            score.mcc == 0 and any(abs(score.accuracy - share) < _ROUNDING for share in shares) for score in scores
         )
         if constant:
             caveats.append(
@@ -207,9 +200,7 @@ def _one_seed(candidates: Sequence[SummaryRow]) -> list[str]:
     ]
 
 
-def _too_few_rows(
-    chosen: SummaryRow, candidates: Sequence[SummaryRow], n_test: int, margin: float
-) -> list[str]:
+def _too_few_rows(chosen: SummaryRow, candidates: Sequence[SummaryRow], n_test: int, margin: float) -> list[str]:
     rivals = [row for row in candidates if row.method != chosen.method]
     if not rivals or margin == 0:
         return []
@@ -243,9 +234,7 @@ def _cut_texts(data: DataRecord) -> list[str]:
 
 def _still_improving(chosen_runs: Sequence[RunRecord]) -> list[str]:
     rising = [
-        run
-        for run in chosen_runs
-        if run.epochs > 0 and run.best_epoch == run.hyperparameters.get("epochs", run.epochs)
+        run for run in chosen_runs if run.epochs > 0 and run.best_epoch == run.hyperparameters.get("epochs", run.epochs)
     ]
     if not rising:
         return []

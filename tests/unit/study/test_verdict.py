@@ -102,13 +102,8 @@ def test_an_adapter_that_is_as_good_as_full():
 def test_the_probe_wins_where_it_is_within_the_margin():
     verdict = judged(*BASE, make_row("probe", 0.852, p=0.3), make_row("lora", 0.86, p=0.9), FULL)
     assert verdict.recommended == "probe"
-    assert verdict.text.startswith(
-        "The frozen features with logistic regression (probe) already do it: 85.2 %"
-    )
-    assert (
-        "lora scored highest (86.0 %), by no more than the margin of 1.0 points, and costs more."
-        in verdict.text
-    )
+    assert verdict.text.startswith("The frozen features with logistic regression (probe) already do it: 85.2 %")
+    assert "lora scored highest (86.0 %), by no more than the margin of 1.0 points, and costs more." in verdict.text
 
 
 def test_tfidf_wins_where_it_is_within_the_margin():
@@ -215,9 +210,7 @@ def test_one_seed_is_said_for_trained_methods_only():
 def test_too_few_rows_by_the_paired_difference():
     lora = make_row("lora", 0.853, p=0.4, delta_half=0.03)
     # 1,000 rows x (3 / 1)^2
-    assert caveat(
-        judged(lora, FULL), "To see 1.0 points, about 9,000 rows are needed (1,000 x (3.0 / 1.0)^2)."
-    )
+    assert caveat(judged(lora, FULL), "To see 1.0 points, about 9,000 rows are needed (1,000 x (3.0 / 1.0)^2).")
     assert not caveat(judged(make_row("lora", 0.853, p=0.4, delta_half=0.01), FULL), "rows are needed")
 
 
@@ -286,13 +279,9 @@ def test_failed_runs_are_named():
         make_run("lora", 0, status="failed", test=None),
         make_run("lora", 1, status="failed"),
     ]
-    assert caveat(
-        judged(FULL, runs=runs), "2 of 3 runs failed and are missing from the summary: lora-0, lora-1."
-    )
+    assert caveat(judged(FULL, runs=runs), "2 of 3 runs failed and are missing from the summary: lora-0, lora-1.")
 
 
 def test_a_winner_among_several_is_slightly_optimistic():
-    assert caveat(
-        judged(make_row("lora", 0.86, p=0.9), FULL), "lora was picked by its score on these test rows"
-    )
+    assert caveat(judged(make_row("lora", 0.86, p=0.9), FULL), "lora was picked by its score on these test rows")
     assert not caveat(judged(*BASE, FULL), "picked by")

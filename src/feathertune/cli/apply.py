@@ -1,0 +1,141 @@
+"""``feathertune evaluate`` and ``feathertune predict``: what is done with a bundle."""
+
+from __future__ import annotations
+
+import json as jsonlib
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from feathertune.cli import options as opt
+from feathertune.cli.tables import metrics_text, predictions_text
+from feathertune.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from feathertune.predictor import Predictor
+
+BundleArgument = Annotated[Path, typer.Argument(metavar="BUNDLE", help="What `feathertune train` wrote.")]
+BaseOption = Annotated[str | None, typer.Option("--base", help="Where the encoder lies, if not where the bundle says.")]
+STDIN = "-"
+
+
+def evaluate(
+    bundle: BundleArgument,
+    data: Annotated[
+        str, typer.Argument(metavar="DATA", help="As in `feathertune compare`; a test split if it has one.")
+    ],
+    text_column: opt.TextColumn = None,
+    label_column: opt.LabelColumn = None,
+    base: BaseOption = None,
+    assignments: opt.Assignments = None,
+    json: opt.Json = False,
+    debug: opt.Debug = False,
+) -> None:
+    """Score a bundle on labelled data."""
+    engine = opt.settings(None, assignments, {}).engine
+    from feathertune.predictor import evaluate as score_on
+    from feathertune.predictor import load
+
+    metrics = score_on(load(bundle, base=base, engine=engine), data, text_column=text_column, label_column=label_column)
+    sys.stdout.write(metrics.model_dump_json(indent=1) + "\n" if json else metrics_text({data: metrics}))
+
+
+def predict(
+    bundle: BundleArgument,
+    text: Annotated[list[str] | None, typer.Option("--text", help="A text; may be given several times.")] = None,
+    input: Annotated[  # noqa: A002 - the option's name is fixed
+        str | None, typer.Option("--input", help="A .csv .tsv .jsonl .parquet or .txt file, or - for lines of stdin.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", help="A .jsonl .csv .tsv or .parquet file; stdout by default.")
+    ] = None,
+    text_column: opt.TextColumn = None,
+    base: BaseOption = None,
+    assignments: opt.Assignments = None,
+    overwrite: opt.Overwrite = False,
+    json: opt.Json = False,
+    debug: opt.Debug = False,
+) -> None:
+    """Label texts: a few words, a file of any size, or lines of stdin; rows come out in the order they came in.
+
+    Each row holds the columns of the input, then label and probabilities. On a terminal they are shown as a table,
+    elsewhere as JSON lines.
+    """
+    if text and input is not None:
+        raise ConfigError("Both --text and --input were given. Expected one of them.")
+    if not text and input is None:
+        if sys.stdin.isatty():
+            raise ConfigError('There is nothing to predict. Give --text "...", --input FILE, or lines on stdin.')
+        input = STDIN  # noqa: A001
+    engine = opt.settings(None, assignments, {}).engine
+    from feathertune.data.outputs import open_output
+    from feathertune.predictor import load
+
+    predictor = load(bundle, base=base, engine=engine)
+    column, rows = _rows(text, input, text_column, predictor)
+    predicted = _predicted(predictor, rows, column)
+    if output is not None:
+        n = 0
+        with open_output(output, overwrite=overwrite) as writer:
+            for n, row in enumerate(predicted, start=1):  # noqa: B007
+                writer.write(row)
+        sys.stderr.write(f"{n:,} rows written to {output}\n")
+    elif sys.stdout.isatty() and not json:
+        sys.stdout.write(predictions_text(predicted, column))
+    else:
+        for row in predicted:
+            sys.stdout.write(jsonlib.dumps(row, ensure_ascii=False) + "\n")
+
+
+def _rows(
+    texts: list[str] | None, source: str | None, text_column: str | None, predictor: Predictor
+) -> tuple[str, Iterator[tuple[Mapping[str, Any], str]]]:
+    """The column of the texts, and the rows with where they stand."""
+    if texts:
+        return "text", (({"text": text}, f"--text number {i}") for i, text in enumerate(texts, start=1))
+    if source == STDIN:
+        sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")  # type: ignore[union-attr]
+        return "text", (
+            ({"text": line.rstrip("\r\n")}, f"stdin, line {i}") for i, line in enumerate(sys.stdin, start=1)
+        )
+    from feathertune.data.raw import TEXT_COLUMNS, find_column
+    from feathertune.data.rows import columns, read_rows
+
+    assert source is not None, "checked by the caller"
+    path = Path(source)
+    usual = (*predictor.bundle.text_columns, *TEXT_COLUMNS)
+    column = find_column(columns(path), text_column, usual, "text", path.name)
+    return column, iter(read_rows(path))
+
+
+def _predicted(
+    predictor: Predictor, rows: Iterable[tuple[Mapping[str, Any], str]], column: str
+) -> Iterator[dict[str, Any]]:
+    """Each row with its label; the rows in flight are held beside the texts that are being predicted."""
+    held: list[Mapping[str, Any]] = []
+
+    def texts() -> Iterator[str]:
+        for values, where in rows:
+            held.append(values)
+            yield _checked(values.get(column), where)
+
+    for label, probabilities in predictor.predict(texts()):
+        values = held.pop(0)
+        kept = {f"input_{key}" if key in ("label", "probabilities") else key: value for key, value in values.items()}
+        yield {**kept, "label": label, "probabilities": probabilities}
+
+
+def _checked(text: object, where: str) -> str:
+    """The text, or the error that names its row: no label is made up for a text that is none."""
+    if not isinstance(text, str) or not text.strip():
+        raise DataError(f"{where}: the text is {'missing or empty' if not text else repr(text)}. Expected a text.")
+    if "\0" in text:
+        raise DataError(f"{where}: the text holds a null byte. Remove it, or save the file as UTF-8.")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise DataError(f"{where}: the text holds a broken character (half a surrogate pair, or no UTF-8).") from None
+    return text
