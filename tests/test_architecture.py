@@ -23,7 +23,7 @@ LAYERS = (
     ("data", "encoders", "runtime", "metrics"),
     ("methods",),
     ("engine",),
-    ("study", "bundle", "export", "card", "report"),
+    ("study", "bundle", "predictor", "export", "card", "report"),
     ("api", "estimator", "serve", "cli", "__main__"),
 )
 LAYER_OF = {unit: layer for layer, units in enumerate(LAYERS) for unit in units}
@@ -168,9 +168,7 @@ def _loads_torch(code: str) -> bool:
     """Whether a fresh interpreter has torch after running the code."""
     start = f"import sys\nsys.path.insert(0, {str(SOURCE)!r})"
     script = f"{start}\n{code}\nsys.exit(7 if 'torch' in sys.modules else 0)"
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode in (0, 7), done.stderr
     return done.returncode == 7
 

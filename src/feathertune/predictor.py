@@ -81,7 +81,8 @@ def evaluate(
     Args:
         predictor: The loaded bundle.
         source: Any data source; of one with splits only the test split is used.
-        text_column: Where the texts are, if not in a column of a usual name. `label_column` likewise.
+        text_column: Where the texts are, if not in a column of a usual name.
+        label_column: Likewise.
 
     Raises:
         DataError: If the data holds a label that the bundle does not know.

@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import psutil
@@ -45,7 +45,7 @@ class Runtime:
 
     device: torch.device
     dtype: str
-    attention: str
+    attention: Literal["eager", "sdpa"]
     reason: str
     measured: dict[str, float]
 
@@ -72,11 +72,10 @@ def choose_runtime(config: EngineConfig) -> Runtime:
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise ConfigError(f"engine.device is '{name}', which cannot be used here: {reason}") from error
-    attention = config.attention
-    if attention == "auto":
-        # On a processor the backward pass of torch's fused attention costs a third of a step at 27 tokens and more
-        # than plain products at 256; on a GPU the fused kernels win.
-        attention = "eager" if device.type == "cpu" else "sdpa"
+    # On a processor the backward pass of torch's fused attention costs a third of a step at 27 tokens and more than
+    # plain products at 256; on a GPU the fused kernels win.
+    fitting: Literal["eager", "sdpa"] = "eager" if device.type == "cpu" else "sdpa"
+    attention = fitting if config.attention == "auto" else config.attention
     if config.dtype != "auto":
         return Runtime(device, config.dtype, attention, "as asked", {})
     fp32 = measure_matmul(device, torch.float32)

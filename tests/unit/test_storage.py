@@ -43,9 +43,14 @@ def test_new_folder_appears_only_when_complete(tmp_path):
     with new_folder(folder) as temporary:
         (temporary / "a").write_text("1")
         assert not folder.exists()
-    with pytest.raises(RuntimeError), new_folder(folder) as temporary:
-        (temporary / "b").write_text("2")
-        raise RuntimeError
+
+    def break_in_the_middle():
+        with new_folder(folder) as temporary:
+            (temporary / "b").write_text("2")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        break_in_the_middle()
     assert [p.name for p in folder.iterdir()] == ["a"]
     assert [p.name for p in tmp_path.iterdir()] == ["bundle"]
 

@@ -46,7 +46,7 @@ def evaluate(
 def predict(
     bundle: BundleArgument,
     text: Annotated[list[str] | None, typer.Option("--text", help="A text; may be given several times.")] = None,
-    input: Annotated[  # noqa: A002 - the option's name is fixed
+    input: Annotated[
         str | None, typer.Option("--input", help="A .csv .tsv .jsonl .parquet or .txt file, or - for lines of stdin.")
     ] = None,
     output: Annotated[
@@ -69,7 +69,7 @@ def predict(
     if not text and input is None:
         if sys.stdin.isatty():
             raise ConfigError('There is nothing to predict. Give --text "...", --input FILE, or lines on stdin.')
-        input = STDIN  # noqa: A001
+        input = STDIN
     engine = opt.settings(None, assignments, {}).engine
     from feathertune.data.outputs import open_output
     from feathertune.predictor import load

@@ -37,6 +37,7 @@ def study_text(study: StudyRecord, folder: Path) -> str:
     """The table of a study, the verdict, and where the report is."""
     table = _table("method", "accuracy", "95 % interval", "vs full", "trained", "ships", "time", "speed", "memory")
     for row in study.summary:
+        speed = "" if row.speedup_vs_full is None else f"{row.speedup_vs_full:.1f}x"
         table.add_row(
             Text(row.method + (f" ({row.n_seeds} seeds)" if row.n_seeds > 1 else "")),
             f"{100 * row.accuracy_mean:.1f} %",
@@ -45,7 +46,7 @@ def study_text(study: StudyRecord, folder: Path) -> str:
             count(row.trainable_parameters),
             size(row.adapter_bytes) if row.adapter_bytes else "-",
             duration(row.seconds_mean),
-            "" if row.speedup_vs_full is None else f"{row.speedup_vs_full:.1f}x",
+            speed if row.kind in ("peft", "full") else "",
             "-" if row.memory_mean_bytes is None else size(row.memory_mean_bytes),
         )
     failed = [Text(f"failed: {run.id}: {run.error}") for run in study.runs if run.status == "failed"]
@@ -82,10 +83,11 @@ def plan_text(prepared: Prepared, folder: Path) -> str:
         for split in data.class_counts
     )
     return render(
-        f"data     {data.source}: {data.n_train:,} training, {data.n_validation:,} validation, {data.n_test:,} test rows",
+        f"data     {data.source}: {data.n_train:,} training, {data.n_validation:,} validation, "
+        f"{data.n_test:,} test rows",
         f"classes  {counts}",
         f"cut      {data.truncated_fraction:.1%} of the texts are longer than {data.max_length} tokens",
-        f"removed  {data.duplicates_removed:,} duplicates, {data.overlap_removed:,} rows that stood in a later split too",
+        f"removed  {data.duplicates_removed:,} duplicates, {data.overlap_removed:,} rows that stood in a later split",
         *(f"note     {note}" for note in data.notes),
         f"base     {base.id}: {base.model_type}, {count(base.n_parameters)} parameters, {base.n_layers} layers",
         f"train    up to {config.train.epochs} epochs, {config.train.batch_size} rows a step, "

@@ -94,5 +94,5 @@ def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], *, max_leng
         ids=np.concatenate(parts) if parts else np.zeros(0, dtype=np.int32),
         offsets=np.cumsum(lengths),
         n_truncated=n_truncated,
-        pad_id=int(tokenizer.pad_token_id or 0),  # type: ignore[arg-type]
+        pad_id=int(tokenizer.pad_token_id or 0),
     )

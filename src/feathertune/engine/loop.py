@@ -182,7 +182,7 @@ class Training:
         with self._runtime.autocast():
             logits = self.model(**batch).logits
         loss = nn.functional.cross_entropy(logits.float(), labels, reduction="sum") / n_examples
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         return float(loss.detach())
 
     def _validate(self, epoch: int, train_loss: float, start: float) -> EpochInfo:

@@ -22,8 +22,8 @@ class FullOptions(Options):
 
 def prepare(encoder: LoadedEncoder, options: FullOptions, seed: int) -> nn.Module:
     """The model itself, all of it trained."""
-    encoder.model.requires_grad_(True)
-    return encoder.model
+    model: nn.Module = encoder.model
+    return model.requires_grad_(True)
 
 
 FULL = Method(

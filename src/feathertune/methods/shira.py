@@ -67,10 +67,10 @@ def prepare(encoder: LoadedEncoder, options: ShiraOptions, seed: int) -> nn.Modu
     from peft import ShiraConfig, TaskType, get_peft_model
 
     names = target_names(encoder, options)
-    shapes = [tuple(encoder.model.get_submodule(name).weight.shape) for name in names]  # type: ignore[union-attr, arg-type]
+    weights = [encoder.model.get_submodule(name).weight for name in names]
     config = ShiraConfig(
         task_type=TaskType.SEQ_CLS,
-        r=rank_for_density(shapes, options.density),  # type: ignore[arg-type]
+        r=rank_for_density([(w.shape[0], w.shape[1]) for w in weights], options.density),
         random_seed=seed,
         target_modules=names,
         modules_to_save=list(encoder.head_modules),

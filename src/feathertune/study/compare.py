@@ -12,9 +12,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from feathertune.config import Config
@@ -23,14 +20,13 @@ from feathertune.records import STUDY_FILE, RunRecord, Status, StudyRecord, load
 from feathertune.report import render_report
 from feathertune.runtime import hardware, versions
 from feathertune.storage import claim_folder, write_atomic
+from feathertune.study.files import read_correct, write_test_rows
 from feathertune.study.observe import Observer
 from feathertune.study.plan import PLAN_FILE, Plan, RunSpec, make_plan, settle
-from feathertune.study.runs import execute, expected_work, write_table
+from feathertune.study.runs import execute, expected_work
 from feathertune.study.summary import summarise
 from feathertune.study.verdict import judge
 from feathertune.study.workbench import Workbench
-
-_CLIP_CHARACTERS = 2_000
 
 
 @dataclass(frozen=True)
@@ -110,7 +106,7 @@ def assemble(
 ) -> StudyRecord:
     """Put the record together from the runs that have ended."""
     correct = {
-        run.id: _correct(folder / run.predictions) for run in runs if run.status == "complete" and run.predictions
+        run.id: read_correct(folder / run.predictions) for run in runs if run.status == "complete" and run.predictions
     }
     summary = summarise(runs, correct)
     return StudyRecord(
@@ -133,11 +129,6 @@ def _status(plan: Plan, runs: list[RunRecord]) -> Status:
     if len(complete) == len(plan.runs):
         return "complete"
     return "failed" if len(runs) == len(plan.runs) and not complete else "partial"
-
-
-def _correct(predictions: Path) -> np.ndarray:
-    table = pq.read_table(predictions, columns=["label", "predicted"])
-    return np.asarray(table["label"].to_numpy() == table["predicted"].to_numpy())
 
 
 def _finished(spec: RunSpec, folder: Path) -> RunRecord | None:
@@ -171,16 +162,7 @@ def _enter_folder(out: Path, plan: Plan, bench: Workbench, *, overwrite: bool) -
     test = bench.split("test")
     write_atomic(out / PLAN_FILE, plan.model_dump_json(indent=1) + "\n")
     write_atomic(out / "config.yaml", plan.config.to_yaml())
-    write_table(
-        out / "test.parquet",
-        pa.table(
-            {
-                "row": pa.array(np.arange(len(test.texts), dtype=np.int64)),
-                "text": pa.array([text[:_CLIP_CHARACTERS] for text in test.texts], pa.string()),
-                "label": pa.array(test.labels.astype(np.int32)),
-            }
-        ),
-    )
+    write_test_rows(out / "test.parquet", test.texts, test.labels)
 
 
 def _difference(found: Plan, wanted: Plan) -> str:

@@ -7,15 +7,16 @@ from pathlib import Path
 
 from feathertune.bundle import MANIFEST_FILE
 from feathertune.config import Config
-from feathertune.metrics import score
 from feathertune.methods import METHODS
+from feathertune.metrics import score
 from feathertune.records import Metrics
+from feathertune.runtime import seed_everything
 from feathertune.storage import claim_folder
 from feathertune.study.observe import Observer
 from feathertune.study.plan import RunSpec, settle
-from feathertune.study.runs import expected_work, train_and_test
+from feathertune.study.runs import expected_work
+from feathertune.study.training import train_and_test
 from feathertune.study.workbench import Workbench
-from feathertune.runtime import seed_everything
 
 
 def finetune(

@@ -9,6 +9,8 @@ import hashlib
 import json
 from collections.abc import Sequence
 
+from pydantic import Field
+
 from feathertune.config import Config
 from feathertune.methods import BASELINES, FOUNDATION_SEEDS, Method, Options, choose_methods
 from feathertune.records import Kind, Record
@@ -23,7 +25,7 @@ class RunSpec(Record):
     method: str
     kind: Kind
     seed: int
-    options: dict[str, object] = {}
+    options: dict[str, object] = Field(default_factory=dict)
 
 
 class Plan(Record):

@@ -15,8 +15,9 @@ import numpy as np
 from feathertune.config import Config
 from feathertune.data.batching import cut_passes
 from feathertune.data.encode import EncodedTexts, encode
+from feathertune.data.pool import Split
 from feathertune.data.sources import RawDataset, load_source
-from feathertune.data.splits import DataSplits, Split, make_splits
+from feathertune.data.splits import DataSplits, make_splits
 from feathertune.encoders import LoadedEncoder, load_encoder
 from feathertune.engine.head import extract_features
 from feathertune.engine.loop import Labelled
@@ -199,7 +200,7 @@ def check_max_length(max_length: int, encoder: LoadedEncoder) -> None:
 
 def _data_record(config: Config, splits: DataSplits, encoded: dict[SplitName, EncodedTexts]) -> DataRecord:
     n_texts = sum(len(texts) for texts in encoded.values())
-    counts = {
+    counts: dict[str, list[int]] = {
         name: np.bincount(split_of(splits, name).labels, minlength=len(splits.labels)).tolist() for name in SPLITS
     }
     return DataRecord(

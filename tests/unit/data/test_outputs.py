@@ -46,9 +46,14 @@ def test_parquet_in_several_row_groups(tmp_path, monkeypatch):
 def test_a_break_keeps_what_was_written_and_the_old_file(tmp_path):
     path = tmp_path / "p.jsonl"
     path.write_text("old")
-    with pytest.raises(RuntimeError), open_output(path, overwrite=True) as writer:
-        writer.write(ROWS[0])
-        raise RuntimeError
+
+    def break_after_one_row():
+        with open_output(path, overwrite=True) as writer:
+            writer.write(ROWS[0])
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        break_after_one_row()
     assert path.read_text() == "old"
     assert json.loads((tmp_path / "p.jsonl.partial").read_text("utf-8")) == ROWS[0]
 

@@ -1,5 +1,6 @@
 """The loop on a tiny model of its own: what it must do whatever the encoder."""
 
+import itertools
 from types import SimpleNamespace
 
 import numpy as np
@@ -138,7 +139,7 @@ def test_rate_rises_then_falls_and_is_never_zero():
     assert factors[:4] == [0.25, 0.5, 0.75, 1.0]
     assert factors[4] == 1.0
     assert factors[-1] == pytest.approx(1 / 16)
-    assert all(a > b for a, b in zip(factors[4:], factors[5:], strict=False))
+    assert all(a > b for a, b in itertools.pairwise(factors[4:]))
     assert rate_factor(1, n_steps=1, warmup_ratio=0.06) == 1.0
 
 

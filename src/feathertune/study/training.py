@@ -1,0 +1,182 @@
+"""One trained method: prepare, train, restore the best epoch, and only then open the test split; ship the weights.
+
+Not for baselines, which train no encoder: see `feathertune.study.runs`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from feathertune.bundle import save_bundle
+from feathertune.encoders import quiet_transformers
+from feathertune.engine.loop import EpochInfo, StepInfo, Training
+from feathertune.engine.optim import trained_parameters
+from feathertune.engine.predict import predict_logits, softmax
+from feathertune.methods import Method, Options
+from feathertune.metrics import score
+from feathertune.records import Seconds
+from feathertune.runtime import stopwatch
+from feathertune.study.observe import Observer
+from feathertune.study.outcome import Outcome
+from feathertune.study.workbench import Workbench
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from feathertune.encoders import LoadedEncoder
+
+# A training step costs about three forward passes: forward, gradients of inputs, gradients of weights.
+TRAINING_COST = 3.0
+
+
+def train_and_test(
+    method: Method,
+    options: Options,
+    seed: int,
+    bench: Workbench,
+    observer: Observer,
+    *,
+    log: Path,
+    bundle: Path | None,
+) -> Outcome:
+    """Train an encoder, restore its best epoch, and only then open the test split.
+
+    Args:
+        method: The method.
+        options: Its options.
+        seed: Of the head, the adapter, the order of examples and dropout.
+        bench: Data, encoder and machine.
+        observer: Is told how far it is.
+        log: Where ``metrics.jsonl`` goes.
+        bundle: Where the bundle goes; ``None`` keeps no weights.
+    """
+    config = bench.config
+    with stopwatch() as load:
+        encoder = bench.load_encoder(seed)
+        with quiet_transformers():
+            model = method.prepare(encoder, options, seed)
+    training = Training(
+        model,
+        bench.labelled("train"),
+        bench.labelled("validation"),
+        settings=config.train,
+        learning_rate=options.learning_rate,
+        seed=seed,
+        runtime=bench.runtime,
+    )
+    with stopwatch() as train:
+        _follow(training, log, observer.advanced)
+        best = training.restore_best()
+    with stopwatch() as evaluate:
+        logits = predict_logits(
+            model,
+            bench.encoded["test"],
+            token_budget=config.train.token_budget,
+            runtime=bench.runtime,
+            on_texts=observer.advanced,
+        )
+    test = softmax(logits)
+    hyperparameters = {**options.model_dump(mode="json"), **_peft_rank(model), **_settings(bench)}
+    fields: dict[str, Any] = {
+        "trainable_parameters": sum(p.numel() for p in trained_parameters(model)),
+        "total_parameters": sum(p.numel() for p in model.parameters()),
+        "adapter_bytes": sum(p.numel() * p.element_size() for p in model.parameters()),
+        "epochs": training.epochs_done,
+        "best_epoch": best.epoch,
+        "steps": training.steps_done,
+        "tokens_per_second": training.tokens_seen / train.seconds,
+        "examples_per_second": training.examples_seen / train.seconds,
+        "hyperparameters": hyperparameters,
+        "notes": list(bench.notes),
+        "seconds": _seconds(bench, load.seconds, train.seconds, evaluate.seconds),
+    }
+    if bundle is not None:
+        fields["adapter_bytes"] = _ship(bundle, model, encoder, method, hyperparameters, bench, test=test, best=best)
+    return Outcome(test=test, validation=best.validation_probabilities, fields=fields)
+
+
+def _ship(
+    bundle: Path,
+    model: nn.Module,
+    encoder: LoadedEncoder,
+    method: Method,
+    hyperparameters: dict[str, Any],
+    bench: Workbench,
+    *,
+    test: np.ndarray,
+    best: EpochInfo,
+) -> int:
+    """Write the bundle, proven by reloading it.
+
+    Returns:
+        Bytes of its weights.
+    """
+    model.to("cpu")
+    save_bundle(
+        bundle,
+        model=model,
+        encoder=encoder,
+        method=method.name,
+        max_length=bench.config.data.max_length,
+        text_columns=[bench.config.data.text_column or "text"],
+        metrics={
+            "test": score(bench.split("test").labels, test).model_dump(),
+            "validation": best.validation.model_dump(),
+        },
+        hyperparameters=hyperparameters,
+    )
+    return sum(path.stat().st_size for path in bundle.glob("*.safetensors"))
+
+
+def _follow(training: Training, log: Path, advanced: Callable[[float, str], None]) -> None:
+    """Train to the end; write ``metrics.jsonl`` line by line and tell how far it is."""
+    said = ""
+    with log.open("w", encoding="utf-8") as file:
+        for event in training.events():
+            if isinstance(event, StepInfo):
+                line = {
+                    "event": "step",
+                    "step": event.step,
+                    "epoch": event.epoch,
+                    "loss": event.loss,
+                    "learning_rate": event.learning_rate,
+                    "seconds": event.seconds,
+                }
+                advanced(TRAINING_COST * event.n_examples, f"epoch {event.epoch}, loss {event.loss:.3f}{said}")
+            else:
+                line = {
+                    "event": "epoch",
+                    "epoch": event.epoch,
+                    "train_loss": event.train_loss,
+                    "validation_loss": event.validation.log_loss,
+                    "validation_accuracy": event.validation.accuracy,
+                    "seconds": event.seconds,
+                }
+                said = f", validation {event.validation.accuracy:.1%}"
+                advanced(event.validation.n, f"epoch {event.epoch}{said}")
+            file.write(json.dumps(line) + "\n")
+            file.flush()
+
+
+def _peft_rank(model: nn.Module) -> dict[str, Any]:
+    """PEFT's own ``r`` where feathertune derived it from another option."""
+    configs = getattr(model, "peft_config", {})
+    ranks = [rank for config in configs.values() if (rank := getattr(config, "r", None)) is not None]
+    return {"r": ranks[0]} if ranks else {}
+
+
+def _settings(bench: Workbench) -> dict[str, Any]:
+    train = bench.config.train.model_dump(exclude={"learning_rate"})
+    return {**train, "dtype": bench.runtime.dtype, "attention": bench.runtime.attention}
+
+
+def _seconds(bench: Workbench, load_s: float, train_s: float, evaluate_s: float) -> Seconds:
+    tokenize_s = sum(bench.tokenize_seconds.values())
+    return Seconds(
+        total=tokenize_s + load_s + train_s + evaluate_s, tokenize=tokenize_s, train=train_s, evaluate=evaluate_s
+    )
