@@ -16,6 +16,7 @@ from feathertune.errors import ConfigError, nearest
 from feathertune.records import Kind
 
 if TYPE_CHECKING:
+    from peft import PeftConfig
     from torch import nn
 
     from feathertune.encoders import LoadedEncoder
@@ -123,6 +124,17 @@ def check_shared_options(settings: Mapping[str, Any], chosen: list[Method], all_
                 f"Setting 'method.{key}' is neither a method nor an option of the methods {names}."
                 f"{nearest(key, known | set(all_methods))}"
             )
+
+
+def adapt(encoder: LoadedEncoder, config: PeftConfig) -> nn.Module:
+    """Wrap an encoder by PEFT; head and adapter are trained, the rest is not."""
+    from peft import get_peft_model
+
+    from feathertune.encoders import quiet_transformers
+
+    with quiet_transformers():
+        model: nn.Module = get_peft_model(encoder.model, config)
+    return model
 
 
 def target_names(encoder: LoadedEncoder, options: TargetedOptions) -> list[str]:

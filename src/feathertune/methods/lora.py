@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from feathertune.methods.base import Method, TargetedOptions, target_names
+from feathertune.methods.base import Method, TargetedOptions, adapt, target_names
 
 if TYPE_CHECKING:
     from torch import nn
@@ -29,7 +29,7 @@ class LoraOptions(TargetedOptions):
 
 def prepare(encoder: LoadedEncoder, options: LoraOptions, seed: int) -> nn.Module:
     """Wrap the encoder by PEFT's LoRA; the head is trained and saved with it."""
-    from peft import LoraConfig, TaskType, get_peft_model
+    from peft import LoraConfig, TaskType
 
     config = LoraConfig(
         task_type=TaskType.SEQ_CLS,
@@ -39,8 +39,7 @@ def prepare(encoder: LoadedEncoder, options: LoraOptions, seed: int) -> nn.Modul
         target_modules=target_names(encoder, options),
         modules_to_save=list(encoder.head_modules),
     )
-    model: nn.Module = get_peft_model(encoder.model, config)
-    return model
+    return adapt(encoder, config)
 
 
 LORA = Method(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from feathertune.errors import ConfigError
-from feathertune.methods.base import Method, TargetedOptions, target_names
+from feathertune.methods.base import Method, TargetedOptions, adapt, target_names
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,7 +29,7 @@ class ShiraOptions(TargetedOptions):
     """
 
     learning_rate: float = Field(default=1e-4, gt=0)
-    density: float = Field(default=0.02, gt=0, le=1)
+    density: float = Field(default=0.05, gt=0, le=1)
 
 
 def rank_for_density(shapes: Sequence[tuple[int, int]], density: float) -> int:
@@ -64,7 +64,7 @@ def rank_for_density(shapes: Sequence[tuple[int, int]], density: float) -> int:
 
 def prepare(encoder: LoadedEncoder, options: ShiraOptions, seed: int) -> nn.Module:
     """Wrap the encoder by PEFT's SHiRA with a random mask drawn from the seed."""
-    from peft import ShiraConfig, TaskType, get_peft_model
+    from peft import ShiraConfig, TaskType
 
     names = target_names(encoder, options)
     weights = [encoder.model.get_submodule(name).weight for name in names]
@@ -75,8 +75,7 @@ def prepare(encoder: LoadedEncoder, options: ShiraOptions, seed: int) -> nn.Modu
         target_modules=names,
         modules_to_save=list(encoder.head_modules),
     )
-    model: nn.Module = get_peft_model(encoder.model, config)
-    return model
+    return adapt(encoder, config)
 
 
 SHIRA = Method(

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from feathertune.bundle import save_bundle
-from feathertune.encoders import quiet_transformers
 from feathertune.engine.loop import EpochInfo, StepInfo, Training
 from feathertune.engine.optim import trained_parameters
 from feathertune.engine.predict import predict_logits, softmax
@@ -58,8 +57,7 @@ def train_and_test(
     config = bench.config
     with stopwatch() as load:
         encoder = bench.load_encoder(seed)
-        with quiet_transformers():
-            model = method.prepare(encoder, options, seed)
+        model = method.prepare(encoder, options, seed)
     training = Training(
         model,
         bench.labelled("train"),
