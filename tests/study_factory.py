@@ -291,7 +291,7 @@ def _metrics(truth, predicted, probabilities, n) -> Metrics:
     return Metrics(
         accuracy=float(right.mean()),
         macro_f1=float(f1_score(truth, predicted, average="macro", labels=labels, zero_division=0)),
-        mcc=float(matthews_corrcoef(truth, predicted)),
+        mcc=float(matthews_corrcoef(truth, predicted)) if len({*truth, *predicted}) > 1 else 0.0,
         log_loss=float(log_loss(truth, probabilities, labels=labels)) if n > 1 else 0.0,
         ece=float(abs(confidence.mean() - right.mean())),
         n=len(truth),

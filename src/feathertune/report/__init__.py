@@ -28,7 +28,7 @@ _LIMITS = (
         methods=60, runs=250, cards=12, cells=1200, epochs=100, labels=60, examples=10, text=500, words=80
     ),
     Limits(methods=40, runs=60, cards=6, cells=500, epochs=30, labels=30, examples=10, text=250, words=60),
-    Limits(methods=20, runs=20, cards=3, cells=100, epochs=10, labels=15, examples=5, text=120, words=30),
+    Limits(methods=15, runs=15, cards=2, cells=50, epochs=10, labels=8, examples=4, text=100, words=24),
 )
 # HTML has no way to write these, not even escaped.
 _UNWRITABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")

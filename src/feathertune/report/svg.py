@@ -1,7 +1,7 @@
 """The small parts that charts are made of: escaped elements, scales, ticks and markers.
 
 Colours are classes (``k0`` ... ``k7``) that the style sheet fills in, so that light and dark share one
-drawing. Texts come from users; `element` escapes every attribute and every child that is not already `Markup`.
+drawing. Texts come from users; `element` escapes all attributes, and all children that are not `Markup` yet.
 """
 
 from __future__ import annotations
