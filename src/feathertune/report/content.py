@@ -1,0 +1,225 @@
+"""Turns a study's record and the files beside it into what the template shows.
+
+No markup is made here but charts. Each list is cut at the `Limits`, and the report says what it left out.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from markupsafe import Markup
+
+from feathertune.records import RunRecord, StudyRecord
+from feathertune.report import charts, panels, svg, units
+from feathertune.report.changes import Changes, find_changes
+from feathertune.report.confusions import Confusion, class_names, find_confusions
+from feathertune.report.gaps import find_gaps
+from feathertune.report.limits import Limits
+from feathertune.report.rows import Method, method_rows, most_telling
+from feathertune.report.settings import hyperparameters, word_pairs
+from feathertune.report.side_files import Epoch, read_epochs, read_predictions
+from feathertune.report.svg import Style
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One of the answers on the first screen."""
+
+    question: str
+    answer: str
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Tradeoff:
+    """A chart of accuracy against a cost; no chart where fewer than two methods have a number."""
+
+    quantity: svg.Quantity
+    chart: Markup | None
+    rows: tuple[charts.Tradeoff, ...]
+    front: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Learning:
+    """One method's learning curves."""
+
+    method: str
+    style: Style
+    chart: Markup
+    curves: tuple[panels.Curve, ...]
+
+
+@dataclass(frozen=True)
+class View:
+    """Everything the template needs."""
+
+    study: StudyRecord
+    limits: Limits
+    methods: tuple[Method, ...]
+    tiles: tuple[Tile, ...]
+    failed: tuple[RunRecord, ...]
+    intervals: tuple[Markup, ...]
+    tradeoffs: tuple[Tradeoff, ...]
+    learning: tuple[Learning, ...]
+    confusions: tuple[Confusion, ...]
+    changes: Changes | None
+    changes_bar: Markup
+    gaps: tuple[str, ...]
+    labels: tuple[str, ...]
+    hyperparameters: tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
+    hardware: tuple[tuple[str, str], ...]
+    versions: tuple[tuple[str, str], ...]
+    command: str
+
+
+def build_view(study: StudyRecord, folder: Path, limits: Limits) -> View:
+    """Read what the report needs from beside the record, and draw the charts."""
+    done = [run for run in study.runs if run.status == "complete"]
+    methods = method_rows(study, done)
+    shown = most_telling(methods, limits.methods)
+    n_classes = len(study.data.labels)
+    predictions = {
+        run.id: found for run in done if (found := read_predictions(folder, run, n_classes)) is not None
+    }
+    trained = [run for run in done if run.kind in ("peft", "full")]
+    curves = {run.id: read_epochs(folder, run) for run in trained}
+    changes = find_changes(study, folder, predictions, at_most=limits.examples)
+    return View(
+        study=study,
+        limits=limits,
+        methods=shown,
+        tiles=_tiles(study, methods),
+        failed=tuple(run for run in study.runs if run.status == "failed"),
+        intervals=_intervals(shown),
+        tradeoffs=_tradeoffs(shown),
+        learning=_learning(shown, trained, curves, limits),
+        confusions=find_confusions(study, shown, done, predictions, limits),
+        changes=changes,
+        changes_bar=_changes_bar(changes),
+        gaps=tuple(
+            find_gaps(
+                study,
+                unreadable=[run.id for run in done if run.id not in predictions],
+                without_curve=[run.id for run in trained if not curves[run.id]],
+            )
+        ),
+        labels=tuple(class_names(study, limits)),
+        hyperparameters=hyperparameters(shown, done, limits),
+        hardware=word_pairs(study.hardware, limits),
+        versions=word_pairs(study.versions, limits),
+        command=units.clip(shlex.join(study.command), 10 * limits.text),
+    )
+
+
+def _tiles(study: StudyRecord, methods: Sequence[Method]) -> tuple[Tile, ...]:
+    """Which method, how good, how sure, how cheap."""
+    chosen = next((method for method in methods if method.recommended), None)
+    if chosen is None:
+        return ()
+    row = chosen.row
+    others = [
+        m.row for name in ("foundation", "full") for m in methods if m.row.method == name and m is not chosen
+    ]
+    good = tuple(f"{other.method}: {units.percent(other.accuracy_mean)}" for other in others)
+    sure = [f"{study.data.n_test:,} test rows, {row.n_seeds} {'seed' if row.n_seeds == 1 else 'seeds'}"]
+    if row.delta_vs_full is not None and row.kind != "full":
+        span = (
+            f" ({units.points(row.delta_low)} to {units.points(row.delta_high)})"
+            if row.delta_low is not None
+            else ""
+        )
+        sure.insert(0, f"{units.points(row.delta_vs_full)} points against full{span}")
+    cheap = []
+    if row.speedup_vs_full is not None and row.kind != "full":
+        cheap.append(f"{units.times(row.speedup_vs_full)} as fast as full")
+    if chosen.trained_share is not None:
+        size = f", {units.size(row.adapter_bytes)} to ship" if row.adapter_bytes else ""
+        cheap.append(f"{units.percent_of_weights(chosen.trained_share)} of the weights trained{size}")
+    return (
+        Tile("Take", units.clip(row.method, 40), (chosen.description,)),
+        Tile("How good", units.percent(row.accuracy_mean), ("of the test rows are right", *good)),
+        Tile("How sure", units.interval(row.accuracy_low, row.accuracy_high), tuple(sure)),
+        Tile("How cheap", units.seconds(row.seconds_mean), tuple(cheap)),
+    )
+
+
+def _intervals(methods: Sequence[Method]) -> tuple[Markup, ...]:
+    if not methods:
+        return ()
+    rows = [
+        charts.Estimate(
+            m.row.method,
+            m.style,
+            m.row.accuracy_mean,
+            m.row.accuracy_low,
+            m.row.accuracy_high,
+            m.accuracies,
+            m.recommended,
+        )
+        for m in methods
+    ]
+    chance = next((m.row.accuracy_mean for m in methods if m.row.method == "majority"), None)
+    reference = None if chance is None else ("largest class", chance)
+    return tuple(
+        charts.intervals(rows, reference=reference, width=width)
+        for width in (charts.WIDE_PX, charts.SMALL_PX)
+    )
+
+
+def _tradeoffs(methods: Sequence[Method]) -> tuple[Tradeoff, ...]:
+    found = []
+    for quantity in (svg.SECONDS, svg.BYTES, svg.PARAMETERS):
+        rows = []
+        for method in methods:
+            row = method.row
+            cost = {
+                svg.SECONDS: row.seconds_mean,
+                svg.BYTES: row.memory_mean_bytes,
+                svg.PARAMETERS: float(row.trainable_parameters),
+            }[quantity]
+            if cost is not None:
+                rows.append(charts.Tradeoff(row.method, method.style, cost, row.accuracy_mean))
+        chart = charts.tradeoffs(rows, quantity) if len(rows) > 1 else None
+        front = frozenset(point.name for point in charts.pareto_front(rows))
+        found.append(Tradeoff(quantity, chart, tuple(sorted(rows, key=lambda point: point.cost)), front))
+    return tuple(found)
+
+
+def _learning(
+    methods: Sequence[Method],
+    trained: Sequence[RunRecord],
+    curves: Mapping[str, Sequence[Epoch]],
+    limits: Limits,
+) -> tuple[Learning, ...]:
+    by_method: list[tuple[Method, tuple[panels.Curve, ...]]] = []
+    for method in methods:
+        runs = [run for run in trained if run.method == method.row.method and curves[run.id]]
+        found = tuple(
+            panels.Curve(run.seed, tuple(curves[run.id][: limits.epochs]), run.best_epoch)
+            for run in runs[: limits.cards]
+        )
+        if found:
+            by_method.append((method, found))
+    by_method = by_method[: limits.cards]
+    everything = [curve for _, found in by_method for curve in found]
+    return tuple(
+        Learning(m.row.method, m.style, panels.learning(m.row.method, m.style, found, everything), found)
+        for m, found in by_method
+    )
+
+
+def _changes_bar(changes: Changes | None) -> Markup:
+    if changes is None:
+        return Markup("")
+    return panels.shares_bar(
+        (
+            ("both right", changes.n_both_right, "both"),
+            ("put right", changes.n_fixed, "fixed"),
+            ("broken", changes.n_broken, "broken"),
+            ("both wrong", changes.n_both_wrong, "neither"),
+        )
+    )

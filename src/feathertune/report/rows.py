@@ -1,0 +1,81 @@
+"""The rows of the table: what the record says of a method, and how the report shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from feathertune.records import RunRecord, StudyRecord, SummaryRow
+from feathertune.report import svg
+from feathertune.report.svg import Style
+
+_DESCRIPTIONS = {
+    "majority": "always says the most frequent class",
+    "tfidf": "words and word pairs, logistic regression",
+    "foundation": "the encoder as it is, head untrained",
+    "probe": "logistic regression on the frozen encoder",
+}
+_KINDS = {
+    "baseline": "baseline",
+    "probe": "head on the frozen encoder",
+    "peft": "small adapter, encoder frozen",
+    "full": "every weight trained",
+}
+
+
+@dataclass(frozen=True)
+class Method:
+    """A row of the table: what the record says, and how the report shows it."""
+
+    row: SummaryRow
+    style: Style
+    description: str
+    recommended: bool
+    trained_share: float | None
+    accuracies: tuple[float, ...]
+
+
+def _method_styles(summary: Sequence[SummaryRow]) -> dict[str, Style]:
+    """Baselines are hollow and grey; trained methods have a colour each, or a shape where those run out."""
+    styles: dict[str, Style] = {}
+    n_plain = n_trained = 0
+    for row in summary:
+        if row.kind in ("baseline", "probe"):
+            styles[row.method] = Style("k0", svg.SHAPES[n_plain % len(svg.SHAPES)], hollow=True)
+            n_plain += 1
+        elif row.kind == "full":
+            styles[row.method] = Style("k7", "square")
+        else:
+            colour, shape = n_trained % svg.N_COLOURS, n_trained // svg.N_COLOURS % len(svg.SHAPES)
+            styles[row.method] = Style(f"k{colour + 1}", svg.SHAPES[shape])
+            n_trained += 1
+    return styles
+
+
+def method_rows(study: StudyRecord, done: Sequence[RunRecord]) -> tuple[Method, ...]:
+    """From the most accurate to the least."""
+    styles = _method_styles(study.summary)
+    methods = []
+    for row in study.summary:
+        runs = [run for run in done if run.method == row.method]
+        share = None
+        if runs and runs[0].total_parameters and row.trainable_parameters:
+            share = row.trainable_parameters / runs[0].total_parameters
+        methods.append(
+            Method(
+                row=row,
+                style=styles[row.method],
+                description=_DESCRIPTIONS.get(row.method, _KINDS[row.kind]),
+                recommended=row.method == study.verdict.recommended,
+                trained_share=share,
+                accuracies=tuple(run.test.accuracy for run in runs if run.test is not None),
+            )
+        )
+    return tuple(sorted(methods, key=lambda method: -method.row.accuracy_mean))
+
+
+def most_telling(methods: Sequence[Method], at_most: int) -> tuple[Method, ...]:
+    """Where there are too many: the recommended one, yardstick and baselines, then the most accurate."""
+    first = sorted(methods, key=lambda m: (not m.recommended, m.row.kind == "peft"))
+    kept = {method.row.method for method in first[:at_most]}
+    return tuple(method for method in methods if method.row.method in kept)

@@ -1,0 +1,142 @@
+"""Reads what lies beside ``study.json``: predictions, learning curves and the test texts.
+
+A study may be cut short, and a run may have failed: whatever is missing or damaged is answered with ``None``
+(or nothing), never with an error, and the report says what it could not show. Not for code that needs the
+files to be whole.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from feathertune.records import RunRecord
+
+TEST_FILE = "test.parquet"
+PREDICTIONS_FILE = "predictions.parquet"
+METRICS_FILE = "metrics.jsonl"
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """The predictions of one run, in the order of the test rows.
+
+    Attributes:
+        row: Index into the test rows, ``(N,)``, rising and without repeats.
+        label: True class, ``(N,)``.
+        predicted: ``(N,)``.
+    """
+
+    row: NDArray[np.int64]
+    label: NDArray[np.int64]
+    predicted: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What was measured after one epoch; a number that was not finite is ``None``."""
+
+    epoch: int
+    train_loss: float | None
+    validation_loss: float | None
+    validation_accuracy: float | None
+
+
+def read_predictions(folder: Path, run: RunRecord, n_classes: int) -> Predictions | None:
+    """The predictions of a run, or ``None`` where they are missing, damaged or of another kind."""
+    table = _read_table(_path(folder, run.predictions, run, PREDICTIONS_FILE), ["row", "label", "predicted"])
+    if table is None or table.num_rows == 0:
+        return None
+    columns = [_integers(table.column(name)) for name in ("row", "label", "predicted")]
+    if any(column is None for column in columns):
+        return None
+    row, label, predicted = (column for column in columns if column is not None)
+    for classes in (label, predicted):
+        if classes.min() < 0 or classes.max() >= n_classes:
+            return None
+    row, first = np.unique(row, return_index=True)
+    return Predictions(row, label[first], predicted[first])
+
+
+def read_probabilities(
+    folder: Path, run: RunRecord, n_classes: int, rows: NDArray[np.int64]
+) -> dict[int, list[float]]:
+    """The class probabilities of some test rows; empty where there are none."""
+    path = _path(folder, run.predictions, run, PREDICTIONS_FILE)
+    found: dict[int, list[float]] = {}
+    for row, values in _read_pairs(path, "probabilities", rows):
+        if isinstance(values, list) and len(values) == n_classes:
+            found[row] = [math.nan if value is None else float(value) for value in values]
+    return found
+
+
+def read_epochs(folder: Path, run: RunRecord) -> list[Epoch]:
+    """The learning curve of a run; lines that are cut off or of another kind are passed over."""
+    try:
+        with _path(folder, run.metrics, run, METRICS_FILE).open(encoding="utf-8", errors="replace") as file:
+            lines = [line for line in file if '"epoch"' in line]
+    except OSError:
+        return []
+    epochs: dict[int, Epoch] = {}
+    for line in lines:
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            continue
+        if (
+            not isinstance(entry, dict)
+            or entry.get("event") != "epoch"
+            or not isinstance(entry.get("epoch"), int)
+        ):
+            continue
+        epochs[entry["epoch"]] = Epoch(
+            entry["epoch"],
+            _finite(entry.get("train_loss")),
+            _finite(entry.get("validation_loss")),
+            _finite(entry.get("validation_accuracy")),
+        )
+    return [epochs[number] for number in sorted(epochs)]
+
+
+def read_test_texts(folder: Path, rows: NDArray[np.int64]) -> dict[int, str]:
+    """The texts of some test rows; those that cannot be read are missing."""
+    return {row: str(text) for row, text in _read_pairs(folder / TEST_FILE, "text", rows)}
+
+
+def _path(folder: Path, recorded: str | None, run: RunRecord, name: str) -> Path:
+    return folder / (recorded if recorded else f"runs/{run.id}/{name}")
+
+
+def _read_pairs(path: Path, column: str, rows: NDArray[np.int64]) -> list[tuple[int, Any]]:
+    """Row and value of the wanted rows."""
+    table = _read_table(path, ["row", column], [("row", "in", rows.tolist())]) if rows.size else None
+    if table is None:
+        return []
+    return list(zip(table.column("row").to_pylist(), table.column(column).to_pylist(), strict=True))
+
+
+def _read_table(path: Path, columns: list[str], filters: Any = None) -> Any:  # noqa: ANN401 - pyarrow has no types
+    """A table with just these columns, or ``None``."""
+    try:
+        table = pq.read_table(path, columns=columns, filters=filters) if path.is_file() else None
+    except (OSError, ValueError, KeyError, pa.ArrowException):
+        return None
+    return table if table is not None and table.column_names == columns else None
+
+
+def _integers(column: Any) -> NDArray[np.int64] | None:  # noqa: ANN401 - pyarrow has no types
+    if not pa.types.is_integer(column.type) or column.null_count:
+        return None
+    return np.asarray(column.to_numpy(), dtype=np.int64)
+
+
+def _finite(value: object) -> float | None:
+    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None

@@ -1,0 +1,146 @@
+"""Numbers as people say them: ``1 min 12 s``, ``2.4 MB``, ``1.2 M``, ``87.1 %``.
+
+``None`` and values that are not finite are shown as a dash. Not for files that a program reads.
+"""
+
+from __future__ import annotations
+
+import math
+
+DASH = "–"
+_NARROW = "\u202f"  # a space between number and unit that does not break
+_MINUS = "\u2212"
+
+
+def _known(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _three_digits(value: float) -> str:
+    """Without needless digits: 0.123, 2.46, 24.6, 246."""
+    if value == 0:
+        return "0"
+    decimals = min(3, max(0, 2 - math.floor(math.log10(abs(value)))))
+    return f"{value:,.{decimals}f}"
+
+
+def percent(share: float | None, decimals: int = 1) -> str:
+    """A share of 1 in percent."""
+    value = _known(share)
+    return DASH if value is None else f"{100 * value:.{decimals}f}{_NARROW}%"
+
+
+def interval(low: float | None, high: float | None) -> str:
+    """Two shares of 1, in percent: ``88.4–92.0 %``."""
+    if _known(low) is None or _known(high) is None:
+        return DASH
+    return f"{percent(low).removesuffix(f'{_NARROW}%')}–{percent(high)}"
+
+
+def percent_of_weights(share: float | None) -> str:
+    """A share that may be tiny: ``0.034 %``; exactly 1 is ``100 %``."""
+    value = _known(share)
+    if value is None:
+        return DASH
+    return f"{_three_digits(round(100 * value, 12))}{_NARROW}%"
+
+
+def points(difference: float | None) -> str:
+    """A difference of shares in signed percentage points, without the word."""
+    value = _known(difference)
+    if value is None:
+        return DASH
+    text = f"{abs(100 * value):.1f}"
+    if float(text) == 0:
+        return text
+    return f"{'+' if value > 0 else _MINUS}{text}"
+
+
+def seconds(value: float | None) -> str:
+    """A duration in its two largest units."""
+    known = _known(value)
+    if known is None or known < 0:
+        return DASH
+    if known == 0:
+        return f"0{_NARROW}s"
+    if known < 0.0005:
+        return f"<{_NARROW}1{_NARROW}ms"
+    if known < 0.9995:
+        return f"{1000 * known:.0f}{_NARROW}ms"
+    if known < 9.95:
+        return f"{known:.1f}{_NARROW}s"
+    whole = round(known)
+    if whole < 60:
+        return f"{whole}{_NARROW}s"
+    if whole < 3600:
+        return _two_units(whole, 60, "min", "s")
+    return _two_units(round(whole / 60), 60, "h", "min")
+
+
+def _two_units(value: int, size: int, large: str, small: str) -> str:
+    high, low = divmod(value, size)
+    head = f"{high:,}{_NARROW}{large}"
+    return f"{head}\u00a0{low}{_NARROW}{small}" if low else head
+
+
+def size(value: float | None) -> str:
+    """Bytes in decimal units; zero is a dash, since nothing is stored."""
+    known = _known(value)
+    if not known or known < 0:
+        return DASH
+    for unit in ("B", "kB", "MB", "GB"):
+        if known < (1000 if unit == "B" else 999.5):
+            return f"{known:.0f}{_NARROW}B" if unit == "B" else f"{_short(known)}{_NARROW}{unit}"
+        known /= 1000
+    return f"{_short(known)}{_NARROW}TB"
+
+
+def count(value: float | None) -> str:
+    """A large count: ``770``, ``12.3 k``, ``22.7 M``."""
+    known = _known(value)
+    if known is None:
+        return DASH
+    for unit in ("", "k", "M"):
+        if abs(known) < 999.5:
+            return f"{known:.0f}" if not unit else f"{_short(known)}{_NARROW}{unit}"
+        known /= 1000
+    return f"{_short(known)}{_NARROW}G"
+
+
+def _short(value: float) -> str:
+    return f"{value:.1f}" if value < 99.95 else f"{value:.0f}"
+
+
+def whole(value: int) -> str:
+    """A count with its thousands set off."""
+    return f"{value:,}"
+
+
+def times(ratio: float | None) -> str:
+    """A factor: ``2.3 ×``."""
+    value = _known(ratio)
+    if value is None:
+        return DASH
+    if value > 1000:
+        return f">{_NARROW}1,000{_NARROW}×"
+    return f"{_three_digits(value) if value < 1 else _short(value)}{_NARROW}×"
+
+
+def decimal(value: float | None, decimals: int = 3) -> str:
+    """A plain number."""
+    known = _known(value)
+    return DASH if known is None else f"{known:.{decimals}f}".replace("-", _MINUS)
+
+
+def probability(p: float | None) -> str:
+    """A p value; small ones are not pretended to be known exactly."""
+    value = _known(p)
+    if value is None:
+        return DASH
+    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}" if value < 0.1 else f"p = {value:.2f}"
+
+
+def clip(text: object, length: int) -> str:
+    """At most `length` characters, the last one an ellipsis where something was cut off."""
+    string = str(text)
+    return string if len(string) <= length else string[: length - 1].rstrip() + "…"

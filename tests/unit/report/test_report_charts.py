@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import itertools
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from feathertune.report import charts, svg, units
+from feathertune.report.svg import Style
+
+SPACE = "\u202f"
+STYLE = Style("k1", "circle")
+shares = st.floats(0, 1)
+costs = st.one_of(st.just(0.0), st.floats(1e-6, 1e13))
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        (units.seconds(0.0002), "< 1 ms"),
+        (units.seconds(0.25), "250 ms"),
+        (units.seconds(0.9999), "1.0 s"),
+        (units.seconds(9.96), "10 s"),
+        (units.seconds(59.7), "1 min"),
+        (units.seconds(72), "1 min 12 s"),
+        (units.seconds(3599.9), "1 h"),
+        (units.seconds(7325), "2 h 2 min"),
+        (units.seconds(None), "–"),
+        (units.seconds(math.nan), "–"),
+        (units.size(2_400_000), "2.4 MB"),
+        (units.size(999_960), "1.0 MB"),
+        (units.size(12), "12 B"),
+        (units.size(0), "–"),
+        (units.count(1_234_567), "1.2 M"),
+        (units.count(770), "770"),
+        (units.count(999_700), "1.0 M"),
+        (units.percent(0.87149), "87.1 %"),
+        (units.percent_of_weights(0.00034), "0.034 %"),
+        (units.percent_of_weights(1.0), "100 %"),
+        (units.interval(0.85, 0.89), "85.0–89.0 %"),
+        (units.points(-0.0041), "−0.4"),
+        (units.points(-0.0001), "0.0"),
+        (units.points(0.02), "+2.0"),
+        (units.times(431508.0), "> 1,000 ×"),
+        (units.times(2.3), "2.3 ×"),
+        (units.probability(0.0004), "p < 0.001"),
+        (units.clip("abcdef", 4), "abc…"),
+        (units.clip("abcd", 4), "abcd"),
+    ],
+)
+def test_units(said, expected):
+    assert said.replace(SPACE, " ").replace("\u00a0", " ") == expected
+
+
+def test_everything_is_escaped():
+    drawn = svg.element("text", "<b>&", class_='"><script>', x=1.25)
+    assert drawn == '<text class="&#34;&gt;&lt;script&gt;" x="1.2">&lt;b&gt;&amp;</text>'
+    assert "<img" not in svg.marker(1, 2, STYLE, hover="<img onerror=x>")
+
+
+def test_pareto_front_by_hand():
+    def point(name, cost, accuracy):
+        return charts.Tradeoff(name, STYLE, cost, accuracy)
+
+    points = [point("dear", 9, 0.9), point("worse", 10, 0.9), point("cheap", 1, 0.5), point("beaten", 2, 0.4)]
+    assert [p.name for p in charts.pareto_front(points)] == ["cheap", "dear"]
+    tied = [point("low", 1, 0.5), point("high", 1, 0.6)]
+    assert [p.name for p in charts.pareto_front(tied)] == ["high"]
+
+
+@given(st.lists(st.tuples(costs, shares), min_size=1, max_size=12))
+def test_no_point_beats_the_front(pairs):
+    points = [charts.Tradeoff(str(i), STYLE, cost, accuracy) for i, (cost, accuracy) in enumerate(pairs)]
+    front = charts.pareto_front(points)
+    for point in points:
+        assert any(p.cost <= point.cost and p.accuracy >= point.accuracy for p in front)
+    assert all(a.cost < b.cost and a.accuracy < b.accuracy for a, b in itertools.pairwise(front))
+
+
+@given(st.lists(costs, min_size=1, max_size=12), st.sampled_from([svg.SECONDS, svg.BYTES, svg.PARAMETERS]))
+def test_amounts_stay_on_their_axis(values, quantity):
+    scale = svg.amount_scale(values, quantity, 50.0, 320.0)
+    for value in values:
+        assert 50 <= scale(value) <= 320 + 1e-6
+    ordered = [scale(value) for value in sorted(values)]
+    assert ordered == sorted(ordered)
+    for tick, _ in scale.ticks:
+        assert 50 - 1e-6 <= scale(tick) <= 320 + 1e-6
+
+
+@given(st.lists(shares, min_size=1, max_size=12))
+def test_shares_stay_on_their_axis(values):
+    scale = svg.share_scale(values, 200.0, 10.0)
+    assert 0 <= scale.low < scale.high <= 1 + 1e-9
+    assert 2 <= len(scale.ticks) <= 12
+    for value in values:
+        assert 10 - 1e-6 <= scale(value) <= 200 + 1e-6
+
+
+@given(st.lists(st.tuples(costs, shares), min_size=2, max_size=8))
+def test_charts_hold_no_impossible_number(pairs):
+    points = [charts.Tradeoff(f"m{i}", STYLE, cost, accuracy) for i, (cost, accuracy) in enumerate(pairs)]
+    drawn = charts.tradeoffs(points, svg.SECONDS)
+    assert drawn.count("<circle") == len(points)
+    assert "nan" not in drawn
+    assert "inf" not in drawn
