@@ -198,9 +198,7 @@ def _run(folder, method, run_id, seed, truth, difficulty, n, epochs, side_files,
     if method.name == "majority":
         predicted = np.full_like(truth, np.bincount(truth, minlength=n).argmax())
     else:
-        hard = (
-            0.8 * difficulty + 0.2 * rng.random(len(truth)) if method.skill > 0.1 else rng.random(len(truth))
-        )
+        hard = 0.8 * difficulty + 0.2 * rng.random(len(truth)) if method.skill > 0.1 else rng.random(len(truth))
         right = hard.argsort().argsort() < share * len(truth)
         predicted = np.where(right, truth, (truth + 1 + rng.integers(0, max(n - 1, 1), len(truth))) % n)
         wrong = ~right & (predicted == truth)
@@ -332,9 +330,7 @@ def _compare_with_full(summary: list[SummaryRow]) -> None:
 def _verdict(summary: Sequence[SummaryRow]) -> Verdict:
     trained = [row for row in summary if row.kind == "peft"]
     if not trained:
-        return Verdict(
-            recommended=None, text="No method was trained to its end: there is nothing to recommend yet."
-        )
+        return Verdict(recommended=None, text="No method was trained to its end: there is nothing to recommend yet.")
     best = max(trained, key=lambda row: row.accuracy_mean)
     return Verdict(
         recommended=best.method,

@@ -96,7 +96,9 @@ def test_starts_as_the_foundation_and_adapts_the_blocks(folder, method):
 def test_lora_parameter_count_and_targets(folder):
     encoder, model = prepared(folder, METHODS["lora"], r=3, target_modules="query-value")
     names = encoder.query_value_names()
-    shapes = [load_encoder(str(folder), labels=("no", "yes"), seed=0).model.get_submodule(n).weight.shape for n in names]
+    shapes = [
+        load_encoder(str(folder), labels=("no", "yes"), seed=0).model.get_submodule(n).weight.shape for n in names
+    ]
     count = sum(p.numel() for n, p in model.named_parameters() if "lora_" in n)
     assert count == sum(3 * (m + n) for m, n in shapes)
     assert 0 < len(names) < len(encoder.linear_names())

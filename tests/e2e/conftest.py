@@ -43,9 +43,7 @@ def browser() -> Iterator[Browser]:
         except sync_api.Error as error:
             if executable is not None:
                 raise
-            pytest.skip(
-                f"no browser: none of {', '.join(names)}, nor playwright's own ({str(error).splitlines()[0]})"
-            )
+            pytest.skip(f"no browser: none of {', '.join(names)}, nor playwright's own ({str(error).splitlines()[0]})")
         yield launched
         launched.close()
 

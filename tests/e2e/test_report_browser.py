@@ -95,9 +95,7 @@ def test_hovering_shows_the_words_of_a_mark(browser_page, report):
     page = _open(browser_page, report)
     cell = page.locator("#confusions .cell").first
     cell.scroll_into_view_if_needed()
-    page.evaluate(
-        "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
-    )  # scrolling hides it
+    page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")  # scrolling hides it
     cell.hover()
     tip = page.locator("#tip")
     assert tip.is_visible()
@@ -109,9 +107,7 @@ def test_hovering_shows_the_words_of_a_mark(browser_page, report):
 def test_body_never_scrolls_sideways(browser_page, report, size):
     page = _open(browser_page, report, size)
     for unfolded in (False, True):
-        page.evaluate(
-            f"document.querySelectorAll('details').forEach(d => {{ d.open = {str(unfolded).lower()}; }})"
-        )
+        page.evaluate(f"document.querySelectorAll('details').forEach(d => {{ d.open = {str(unfolded).lower()}; }})")
         scrolled, inner = page.evaluate("[document.scrollingElement.scrollWidth, innerWidth]")
         assert scrolled <= inner
 
@@ -150,14 +146,10 @@ def test_printing_unfolds_everything(browser_page, report):
 def test_tables_sort(browser_page, report):
     page = _open(browser_page, report)
     page.get_by_role("button", name="Time").click()
-    times = [
-        float(cell.get_attribute("data-sort")) for cell in page.locator("#summary td:nth-child(6)").all()
-    ]
+    times = [float(cell.get_attribute("data-sort")) for cell in page.locator("#summary td:nth-child(6)").all()]
     assert times == sorted(times, reverse=True)
     page.get_by_role("button", name="Time").click()
-    times = [
-        float(cell.get_attribute("data-sort")) for cell in page.locator("#summary td:nth-child(6)").all()
-    ]
+    times = [float(cell.get_attribute("data-sort")) for cell in page.locator("#summary td:nth-child(6)").all()]
     assert times == sorted(times)
 
 

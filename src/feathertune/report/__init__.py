@@ -24,9 +24,7 @@ REPORT_FILE = "report.html"
 MAX_BYTES = 500_000
 # From generous to frugal; the first that fits is used, and the last one always fits.
 _LIMITS = (
-    Limits(
-        methods=60, runs=250, cards=12, cells=1200, epochs=100, labels=60, examples=10, text=500, words=80
-    ),
+    Limits(methods=60, runs=250, cards=12, cells=1200, epochs=100, labels=60, examples=10, text=500, words=80),
     Limits(methods=40, runs=60, cards=6, cells=500, epochs=30, labels=30, examples=10, text=250, words=60),
     Limits(methods=15, runs=15, cards=2, cells=50, epochs=10, labels=8, examples=4, text=100, words=24),
 )

@@ -110,9 +110,7 @@ def find_changes(
     )
 
 
-def _first(
-    study: StudyRecord, predictions: Mapping[str, Predictions], methods: Sequence[str]
-) -> RunRecord | None:
+def _first(study: StudyRecord, predictions: Mapping[str, Predictions], methods: Sequence[str]) -> RunRecord | None:
     """The run with the lowest seed of the first method that has predictions."""
     for method in methods:
         runs = [run for run in study.runs if run.method == method and run.id in predictions]

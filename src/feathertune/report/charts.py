@@ -56,9 +56,7 @@ def intervals(rows: Sequence[Estimate], *, reference: tuple[str, float] | None, 
     top = 22.0 if reference else 6.0
     bottom = top + step * len(rows)
     parts = [svg.line(x(tick), top, x(tick), bottom, "grid") for tick, _ in x.ticks]
-    parts += [
-        svg.text(x(tick), bottom + 18, label, class_="tick", anchor="middle") for tick, label in x.ticks
-    ]
+    parts += [svg.text(x(tick), bottom + 18, label, class_="tick", anchor="middle") for tick, label in x.ticks]
     if reference:
         at = x(reference[1])
         anchor = "start" if at < left + 60 else "end" if at > right - 60 else "middle"
@@ -69,26 +67,18 @@ def intervals(rows: Sequence[Estimate], *, reference: tuple[str, float] | None, 
         interval = units.interval(row.low, row.high)
         name_class = "name strong" if row.emphasised else "name"
         if wide:
-            parts.append(
-                svg.text(left - 14, y + 4, units.clip(row.name, 20), class_=name_class, anchor="end")
-            )
+            parts.append(svg.text(left - 14, y + 4, units.clip(row.name, 20), class_=name_class, anchor="end"))
             parts.append(svg.text(right + 14, y + 4, units.percent(row.mean), class_=name_class))
             parts.append(svg.text(right + 70, y + 4, interval, class_="tick"))
         else:
             parts.append(svg.text(left, y - 14, units.clip(row.name, 22), class_=name_class))
-            parts.append(
-                svg.text(right - 78, y - 14, units.percent(row.mean), class_=name_class, anchor="end")
-            )
+            parts.append(svg.text(right - 78, y - 14, units.percent(row.mean), class_=name_class, anchor="end"))
             parts.append(svg.text(right, y - 14, interval, class_="tick", anchor="end"))
         parts.append(svg.line(x(row.low), y, x(row.high), y, f"whisker {row.style.colour}"))
-        parts += [
-            svg.line(x(end), y - 5, x(end), y + 5, f"whisker {row.style.colour}")
-            for end in (row.low, row.high)
-        ]
+        parts += [svg.line(x(end), y - 5, x(end), y + 5, f"whisker {row.style.colour}") for end in (row.low, row.high)]
         if len(row.seeds) > 1:
             seeds = [
-                svg.element("circle", cx=x(s), cy=y + 10, r=2, class_=f"seed {row.style.colour}")
-                for s in row.seeds
+                svg.element("circle", cx=x(s), cy=y + 10, r=2, class_=f"seed {row.style.colour}") for s in row.seeds
             ]
             parts += seeds
         hover = f"{units.clip(row.name, 60)}: {units.percent(row.mean)}, 95 % interval {interval}"
@@ -128,9 +118,7 @@ def tradeoffs(points: Sequence[Tradeoff], quantity: Quantity) -> Markup:
             reached = at + svg.text_width(label) / 2
     parts.append(svg.line(left, bottom, right, bottom, "axis"))
     scale_name = f"{quantity.name}{', logarithmic' if x.log else ''}"
-    parts.append(
-        svg.text((left + right) / 2, bottom + 42, f"{scale_name} →", class_="title", anchor="middle")
-    )
+    parts.append(svg.text((left + right) / 2, bottom + 42, f"{scale_name} →", class_="title", anchor="middle"))
     front = pareto_front(points)
     if len(front) > 1:
         steps = [(x(front[0].cost), y(front[0].accuracy))]
@@ -180,8 +168,7 @@ def _place(
         box = (start, at_y - 10, start + width, at_y + 3)
         inside = box[0] >= left and box[2] <= right and box[1] >= top and box[3] <= bottom
         if inside and not any(
-            box[0] < other[2] and other[0] < box[2] and box[1] < other[3] and other[1] < box[3]
-            for other in taken
+            box[0] < other[2] and other[0] < box[2] and box[1] < other[3] and other[1] < box[3] for other in taken
         ):
             return box, anchor, at_x, at_y
     return None

@@ -79,6 +79,4 @@ def _worst(labels: Sequence[str], counts: NDArray[np.float64]) -> tuple[tuple[st
     np.fill_diagonal(wrong, 0)
     order = np.argsort(-wrong, axis=None, kind="stable")[:10]
     pairs = [(int(index) // len(labels), int(index) % len(labels)) for index in order]
-    return tuple(
-        (labels[true], labels[said], float(wrong[true, said])) for true, said in pairs if wrong[true, said]
-    )
+    return tuple((labels[true], labels[said], float(wrong[true, said])) for true, said in pairs if wrong[true, said])

@@ -82,9 +82,7 @@ def build_view(study: StudyRecord, folder: Path, limits: Limits) -> View:
     methods = method_rows(study, done)
     shown = most_telling(methods, limits.methods)
     n_classes = len(study.data.labels)
-    predictions = {
-        run.id: found for run in done if (found := read_predictions(folder, run, n_classes)) is not None
-    }
+    predictions = {run.id: found for run in done if (found := read_predictions(folder, run, n_classes)) is not None}
     trained = [run for run in done if run.kind in ("peft", "full")]
     curves = {run.id: read_epochs(folder, run) for run in trained}
     changes = find_changes(study, folder, predictions, at_most=limits.examples)
@@ -121,16 +119,12 @@ def _tiles(study: StudyRecord, methods: Sequence[Method]) -> tuple[Tile, ...]:
     if chosen is None:
         return ()
     row = chosen.row
-    others = [
-        m.row for name in ("foundation", "full") for m in methods if m.row.method == name and m is not chosen
-    ]
+    others = [m.row for name in ("foundation", "full") for m in methods if m.row.method == name and m is not chosen]
     good = tuple(f"{other.method}: {units.percent(other.accuracy_mean)}" for other in others)
     sure = [f"{study.data.n_test:,} test rows, {row.n_seeds} {'seed' if row.n_seeds == 1 else 'seeds'}"]
     if row.delta_vs_full is not None and row.kind != "full":
         span = (
-            f" ({units.points(row.delta_low)} to {units.points(row.delta_high)})"
-            if row.delta_low is not None
-            else ""
+            f" ({units.points(row.delta_low)} to {units.points(row.delta_high)})" if row.delta_low is not None else ""
         )
         sure.insert(0, f"{units.points(row.delta_vs_full)} points against full{span}")
     cheap = []
@@ -165,8 +159,7 @@ def _intervals(methods: Sequence[Method]) -> tuple[Markup, ...]:
     chance = next((m.row.accuracy_mean for m in methods if m.row.method == "majority"), None)
     reference = None if chance is None else ("largest class", chance)
     return tuple(
-        charts.intervals(rows, reference=reference, width=width)
-        for width in (charts.WIDE_PX, charts.SMALL_PX)
+        charts.intervals(rows, reference=reference, width=width) for width in (charts.WIDE_PX, charts.SMALL_PX)
     )
 
 

@@ -50,9 +50,7 @@ def learning(name: str, style: Style, curves: Sequence[Curve], everything: Seque
             parts.append(svg.text(left + 8, (top + bottom) / 2, "not recorded", class_="tick"))
             continue
         parts += [svg.line(left, y(tick), right, y(tick), "grid") for tick, _ in y.ticks]
-        parts += [
-            svg.text(left - 7, y(tick) + 4, label, class_="tick", anchor="end") for tick, label in y.ticks
-        ]
+        parts += [svg.text(left - 7, y(tick) + 4, label, class_="tick", anchor="end") for tick, label in y.ticks]
         for curve in curves:
             if title == "loss":
                 parts += _series(curve, "validation_loss", x, y, style, "curve dashed", "validation loss")
@@ -67,9 +65,7 @@ def learning(name: str, style: Style, curves: Sequence[Curve], everything: Seque
     return svg.drawing(width, 294, label, *parts)
 
 
-def _series(
-    curve: Curve, field: str, x: svg.Scale, y: svg.Scale, style: Style, class_: str, what: str
-) -> list[Markup]:
+def _series(curve: Curve, field: str, x: svg.Scale, y: svg.Scale, style: Style, class_: str, what: str) -> list[Markup]:
     points = [(epoch.epoch, value) for epoch in curve.epochs if (value := getattr(epoch, field)) is not None]
     parts = [svg.path([(x(number), y(value)) for number, value in points], f"{class_} {style.colour}")]
     if len(points) < 2:
@@ -124,17 +120,13 @@ def confusion(name: str, labels: Sequence[str], counts: NDArray[np.float64]) -> 
             if n <= 6:
                 said_share = units.percent(share, 0 if n > 4 else 1)
                 class_ = "value on" if share > 0.6 else "value"
-                parts.append(
-                    svg.text(at_x + cell / 2, at_y + cell / 2 + 4, said_share, class_=class_, anchor="middle")
-                )
+                parts.append(svg.text(at_x + cell / 2, at_y + cell / 2 + 4, said_share, class_=class_, anchor="middle"))
     shown = range(n) if n <= 24 else ()
     length = 13
     for index in shown:
         middle = index * cell + cell / 2
         parts.append(
-            svg.text(
-                left - 7, top + middle + 4, units.clip(labels[index], length), class_="tick", anchor="end"
-            )
+            svg.text(left - 7, top + middle + 4, units.clip(labels[index], length), class_="tick", anchor="end")
         )
         if n <= 3:
             at = left + middle
@@ -152,9 +144,7 @@ def confusion(name: str, labels: Sequence[str], counts: NDArray[np.float64]) -> 
             turned = f"rotate(-90 {at_x:.1f} {at_y:.1f})"
             content = units.clip(labels[index], length)
             parts.append(
-                svg.element(
-                    "text", content, x=at_x, y=at_y, class_="tick", text_anchor="end", transform=turned
-                )
+                svg.element("text", content, x=at_x, y=at_y, class_="tick", text_anchor="end", transform=turned)
             )
     label = f"Confusion matrix of {units.clip(name, 40)}: share of each true class by predicted class"
     return svg.drawing(SMALL_PX, top + side + (24 if n <= 3 else 96), label, *parts)
@@ -181,6 +171,4 @@ def shares_bar(parts: Sequence[tuple[str, int, str]]) -> Markup:
             )
             at += width
     label = ", ".join(f"{name} {count}" for name, count, _ in parts)
-    return svg.element(
-        "svg", *drawn, class_="chart bar", role="img", aria_label=label, height=16, width="100%"
-    )
+    return svg.element("svg", *drawn, class_="chart bar", role="img", aria_label=label, height=16, width="100%")

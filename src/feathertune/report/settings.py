@@ -47,8 +47,6 @@ def _say(key: str, value: Any, limits: Limits) -> str:  # noqa: ANN401 - any JSO
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
         value = ", ".join(value)
     elif isinstance(value, dict):
-        value = ", ".join(
-            f"{name.replace('_', ' ')} {_say(name, item, limits)}" for name, item in value.items()
-        )
+        value = ", ".join(f"{name.replace('_', ' ')} {_say(name, item, limits)}" for name, item in value.items())
     said = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return units.clip(said, 2 * limits.words)

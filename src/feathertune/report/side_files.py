@@ -66,9 +66,7 @@ def read_predictions(folder: Path, run: RunRecord, n_classes: int) -> Prediction
     return Predictions(row, label[first], predicted[first])
 
 
-def read_probabilities(
-    folder: Path, run: RunRecord, n_classes: int, rows: NDArray[np.int64]
-) -> dict[int, list[float]]:
+def read_probabilities(folder: Path, run: RunRecord, n_classes: int, rows: NDArray[np.int64]) -> dict[int, list[float]]:
     """The class probabilities of some test rows; empty where there are none."""
     path = _path(folder, run.predictions, run, PREDICTIONS_FILE)
     found: dict[int, list[float]] = {}
@@ -91,11 +89,7 @@ def read_epochs(folder: Path, run: RunRecord) -> list[Epoch]:
             entry = json.loads(line)
         except ValueError:
             continue
-        if (
-            not isinstance(entry, dict)
-            or entry.get("event") != "epoch"
-            or not isinstance(entry.get("epoch"), int)
-        ):
+        if not isinstance(entry, dict) or entry.get("event") != "epoch" or not isinstance(entry.get("epoch"), int):
             continue
         epochs[entry["epoch"]] = Epoch(
             entry["epoch"],

@@ -37,11 +37,7 @@ def element(name: str, *children: object, **attributes: object) -> Markup:
     )
     inner = Markup("").join(escape(child) for child in children)
     tag = Markup(name)  # names are literals of this package
-    return (
-        Markup("<{0}{1}>{2}</{0}>").format(tag, written, inner)
-        if inner
-        else Markup("<{}{}/>").format(tag, written)
-    )
+    return Markup("<{0}{1}>{2}</{0}>").format(tag, written, inner) if inner else Markup("<{}{}/>").format(tag, written)
 
 
 def _number(value: object) -> object:
@@ -75,9 +71,7 @@ def path(points: Iterable[tuple[float, float]], class_: str) -> Markup:
     return element("path", d="M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points), class_=class_)
 
 
-def marker(
-    x: float, y: float, style: Style, *, radius: float = 5.5, hover: str = "", class_: str = ""
-) -> Markup:
+def marker(x: float, y: float, style: Style, *, radius: float = 5.5, hover: str = "", class_: str = "") -> Markup:
     """A method's mark, centred at a point, with what is shown on hovering."""
     title = element("title", hover) if hover else ""
     classes = " ".join(filter(None, ["mark", style.colour, "hollow" if style.hollow else "", class_]))
@@ -190,9 +184,7 @@ def _log_scale(positive: list[float], zeros: bool, quantity: Quantity, start: fl
     steps = quantity.log_steps or tuple(10.0**exponent for exponent in range(0, 19))
     inside = [step for step in steps if low <= step <= high]
     if len(inside) < 2:
-        inside = [
-            factor * 10.0**e for e in range(-3, 19) for factor in (1, 2, 5) if low <= factor * 10.0**e <= high
-        ]
+        inside = [factor * 10.0**e for e in range(-3, 19) for factor in (1, 2, 5) if low <= factor * 10.0**e <= high]
     every = math.ceil(len(inside) / 5)
     ticks = tuple((step, _tick(quantity, step)) for step in inside[::every])
     return Scale(low, high, inner, end, ticks, True, quantity.floor, start + 6 if zeros else None)
@@ -200,6 +192,4 @@ def _log_scale(positive: list[float], zeros: bool, quantity: Quantity, start: fl
 
 def key(style: Style) -> Markup:
     """A method's mark alone, for running text and tables."""
-    return element(
-        "svg", marker(8, 8, style, radius=5), class_="key", viewBox="0 0 16 16", aria_hidden="true"
-    )
+    return element("svg", marker(8, 8, style, radius=5), class_="key", viewBox="0 0 16 16", aria_hidden="true")

@@ -50,10 +50,7 @@ def test_factory_writes_what_the_runner_shall_write(tmp_path):
             "int32",
             "list<element: float>",
         ]
-        right = sum(
-            a == b
-            for a, b in zip(*(table.column(c).to_pylist() for c in ("label", "predicted")), strict=True)
-        )
+        right = sum(a == b for a, b in zip(*(table.column(c).to_pylist() for c in ("label", "predicted")), strict=True))
         assert record.test.accuracy == pytest.approx(right / 100)
 
 
@@ -213,9 +210,7 @@ def test_many_classes_list_the_worst_pairs(tmp_path):
 def test_fifty_methods_with_five_seeds_stay_small(tmp_path):
     labels = [f"class {i} " + "<&>" * 300 for i in range(20)]
     texts = ["\"&<>'" * 400, "\U0001f3ac" * 2000]
-    write_study(
-        tmp_path, methods=many_methods(50), seeds=5, labels=labels, texts=texts, n_test=400, epochs=30
-    )
+    write_study(tmp_path, methods=many_methods(50), seeds=5, labels=labels, texts=texts, n_test=400, epochs=30)
     page = _page(tmp_path)
     for name in ("majority", "foundation", "probe", "full"):  # the cut leaves the yardsticks in
         assert f'data-sort="{name}"' in page
