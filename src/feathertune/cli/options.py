@@ -13,7 +13,7 @@ from feathertune.config import Config, load_config
 Data = Annotated[
     str | None,
     typer.Argument(
-        metavar="[DATA]",
+        metavar="DATA",
         help="sample:imdb, sample:rotten-tomatoes, hub:NAME, a .csv .tsv .jsonl .parquet file, or a folder with one "
         "subfolder a label.",
     ),

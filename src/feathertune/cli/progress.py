@@ -11,8 +11,8 @@ from typing import Protocol
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from feathertune.cli.tables import duration
 from feathertune.records import RunRecord
+from feathertune.report import units
 from feathertune.study.observe import Observer, Silent
 from feathertune.study.plan import RunSpec
 
@@ -34,7 +34,7 @@ class Work:
         self._planned: dict[str, float] = {}
         self._done_before = 0.0
         self._of_run = 0.0
-        self._running = ""
+        self.running = ""
         self._measured = 0.0
         self._start = time.monotonic()
 
@@ -46,18 +46,18 @@ class Work:
 
     def start(self, run: str) -> None:
         """A run begins."""
-        self._running, self._of_run = run, 0.0
+        self.running, self._of_run = run, 0.0
 
     def advance(self, work: float) -> None:
         """Some work was done; never more than was planned for the run."""
-        step = min(work, self._planned.get(self._running, 0.0) - self._of_run)
+        step = min(work, self._planned.get(self.running, 0.0) - self._of_run)
         self._of_run += step
         self._measured += step
 
     def end(self, run: str) -> None:
         """A run ended, perhaps early; what it did not need is not left to do."""
         self._done_before += self._planned.get(run, 0.0)
-        self._running, self._of_run = "", 0.0
+        self.running, self._of_run = "", 0.0
 
     @property
     def fraction(self) -> float:
@@ -76,15 +76,15 @@ class Work:
     def left_text(self) -> str:
         """The time left, in words."""
         left = self.left_s
-        return "" if left is None else f"about {duration(left)} left"
+        return "" if left is None else f"about {units.seconds(left)} left"
 
 
 def result_line(record: RunRecord) -> str:
     """One run's result in a line."""
     if record.status == "failed" or record.test is None:
-        return f"{record.id}: failed after {duration(record.seconds.total)}: {record.error}"
+        return f"{record.id}: failed after {units.seconds(record.seconds.total)}: {record.error}"
     early = f", best epoch {record.best_epoch} of {record.epochs}" if record.epochs else ""
-    return f"{record.id}: {record.test.accuracy:.1%} on the test rows, {duration(record.seconds.total)}{early}"
+    return f"{record.id}: {record.test.accuracy:.1%} on the test rows, {units.seconds(record.seconds.total)}{early}"
 
 
 class Bar:
@@ -126,7 +126,7 @@ class Bar:
     def advanced(self, work: float, text: str = "") -> None:
         """Move the bar."""
         self._work.advance(work)
-        description = {} if not text else {"description": f"{self._work._running}: {text}"}
+        description = {} if not text else {"description": f"{self._work.running}: {text}"}
         self._progress.update(
             self._task,
             completed=self._work.fraction,
@@ -170,7 +170,7 @@ class Lines:
         self._work.advance(work)
         if time.monotonic() - self._last >= _LINE_EVERY_S:
             self._last = time.monotonic()
-            parts = (f"{self._work.fraction:.0%}", self._work._running, text, self._work.left_text())
+            parts = (f"{self._work.fraction:.0%}", self._work.running, text, self._work.left_text())
             sys.stderr.write(", ".join(part for part in parts if part) + "\n")
 
     def ended(self, record: RunRecord) -> None:

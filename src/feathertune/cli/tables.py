@@ -15,6 +15,7 @@ from rich.text import Text
 
 from feathertune.methods import BASELINES, METHODS
 from feathertune.records import Metrics, StudyRecord
+from feathertune.report import units
 
 if TYPE_CHECKING:
     from feathertune.study.compare import Prepared
@@ -37,17 +38,17 @@ def study_text(study: StudyRecord, folder: Path) -> str:
     """The table of a study, the verdict, and where the report is."""
     table = _table("method", "accuracy", "95 % interval", "vs full", "trained", "ships", "time", "speed", "memory")
     for row in study.summary:
-        speed = "" if row.speedup_vs_full is None else f"{row.speedup_vs_full:.1f}x"
+        trained = row.kind in ("peft", "full")
         table.add_row(
             Text(row.method + (f" ({row.n_seeds} seeds)" if row.n_seeds > 1 else "")),
-            f"{100 * row.accuracy_mean:.1f} %",
-            f"{100 * row.accuracy_low:.1f} to {100 * row.accuracy_high:.1f}",
-            "" if row.delta_vs_full is None else f"{100 * row.delta_vs_full:+.1f}",
-            count(row.trainable_parameters),
-            size(row.adapter_bytes) if row.adapter_bytes else "-",
-            duration(row.seconds_mean),
-            speed if row.kind in ("peft", "full") else "",
-            "-" if row.memory_mean_bytes is None else size(row.memory_mean_bytes),
+            units.percent(row.accuracy_mean),
+            units.interval(row.accuracy_low, row.accuracy_high),
+            units.points(row.delta_vs_full),
+            units.count(row.trainable_parameters),
+            units.size(row.adapter_bytes),
+            units.seconds(row.seconds_mean),
+            units.times(row.speedup_vs_full) if trained else units.DASH,
+            units.size(row.memory_mean_bytes),
         )
     failed = [Text(f"failed: {run.id}: {run.error}") for run in study.runs if run.status == "failed"]
     data = study.data
@@ -89,7 +90,7 @@ def plan_text(prepared: Prepared, folder: Path) -> str:
         f"cut      {data.truncated_fraction:.1%} of the texts are longer than {data.max_length} tokens",
         f"removed  {data.duplicates_removed:,} duplicates, {data.overlap_removed:,} rows that stood in a later split",
         *(f"note     {note}" for note in data.notes),
-        f"base     {base.id}: {base.model_type}, {count(base.n_parameters)} parameters, {base.n_layers} layers",
+        f"base     {base.id}: {base.model_type}, {units.count(base.n_parameters)} parameters, {base.n_layers} layers",
         f"train    up to {config.train.epochs} epochs, {config.train.batch_size} rows a step, "
         f"{prepared.bench.runtime.dtype} ({prepared.bench.runtime.reason})",
         f"out      {folder}",
@@ -139,34 +140,3 @@ def _table(*columns: str) -> Table:
             column, justify="left" if column in text else "right", no_wrap=column in ("method", "accuracy")
         )
     return table
-
-
-def duration(seconds: float) -> str:
-    """Seconds for people: ``0.4 s``, ``12 s``, ``3 min 05 s``, ``2 h 10 min``."""
-    if seconds < 9.95:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-
-
-def size(n_bytes: float) -> str:
-    """Bytes for people, in powers of ten."""
-    value = float(n_bytes)
-    for unit in ("B", "kB", "MB"):
-        if value < 999.5:
-            return f"{value:.0f} {unit}" if unit == "B" or value >= 99.5 else f"{value:.1f} {unit}"
-        value /= 1000
-    return f"{value:.2f} GB"
-
-
-def count(n: int) -> str:
-    """A count for people: ``940``, ``295 k``, ``22.7 M``."""
-    if n < 1_000:
-        return str(n)
-    if n < 999_500:
-        return f"{n / 1_000:.0f} k"
-    return f"{n / 1_000_000:.1f} M"
