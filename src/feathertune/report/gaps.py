@@ -102,7 +102,7 @@ def _costs(study: StudyRecord) -> list[str]:
     sentences = []
     if not _used_gpu(study.hardware):
         sentences.append(
-            "A GPU: times and memory are those of a CPU, and another machine orders methods differently."
+            "A GPU: times and memory are those of a CPU, and another machine may order methods differently."
         )
     trained = [run for run in study.runs if run.status == "complete" and run.kind in ("peft", "full")]
     if trained and all(run.mfu is None for run in trained):
