@@ -1,7 +1,7 @@
 """How each format of file is read (CSV, TSV, JSONL, parquet, plain text): streaming, with exact row numbers.
 
-CSV goes through the standard library's reader in strict mode: faster readers give up the row number, and cannot
-stream a quoted newline across their blocks. Not to be called directly: see `feathertune.data.rows`.
+CSV goes through the standard library's reader in strict mode: faster readers give up the row number, and
+cannot stream a quoted newline across their blocks. Not to be called directly: see `feathertune.data.rows`.
 """
 
 from __future__ import annotations
@@ -63,10 +63,11 @@ def _open(path: Path) -> io.BufferedReader:
 
 
 def _utf8_lines(file: BinaryIO, newline: str | None) -> Iterator[str]:
-    for line in io.TextIOWrapper(file, encoding="utf-8", errors="surrogateescape", newline=newline):
-        if not line.isascii() and (bad := _ESCAPED_BYTE.search(line)):
-            raise _NotUtf8Error(ord(bad.group()) - 0xDC00)
-        yield line
+    with io.TextIOWrapper(file, encoding="utf-8", errors="surrogateescape", newline=newline) as lines:
+        for line in lines:
+            if not line.isascii() and (bad := _ESCAPED_BYTE.search(line)):
+                raise _NotUtf8Error(ord(bad.group()) - 0xDC00)
+            yield line
 
 
 def _not_utf8(where: str, byte: int) -> DataError:
@@ -131,6 +132,7 @@ def _quote_problem(said: str) -> str:
 
 
 def _check_names(names: list[str], path: Path) -> None:
+    seen: dict[str, int] = {}
     for position, name in enumerate(names, start=1):
         if not name.strip():
             raise DataError(
@@ -139,9 +141,13 @@ def _check_names(names: list[str], path: Path) -> None:
             )
         if "\0" in name:
             raise DataError(f"{path.name}: the header holds a null byte. Expected text in UTF-8.")
-        if name in names[: position - 1]:
+        if seen.setdefault(name, position) != position:
             raise DataError(
+<<<<<<< HEAD
                 f"{path.name}: columns {names.index(name) + 1} and {position} are both named '{name}'. Rename one."
+=======
+                f"{path.name}: columns {seen[name]} and {position} are both named '{name}'. Rename one."
+>>>>>>> data
             )
 
 

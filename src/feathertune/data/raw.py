@@ -109,20 +109,18 @@ class Collector:
             return self._refuse("with an empty text", where)
         if not name:
             return self._refuse("without a label", where)
-        if "\0" in text or "\0" in name:
-            return self._refuse("with a null byte", where)
         try:
-            content, label_content = text.encode(), name.encode()
+            content = f"{len(text)} {len(name)} {split}\n{name}{text}".encode()
         except UnicodeEncodeError:
             return self._refuse("with half a surrogate pair (a broken character)", where)
+        if b"\0" in content:
+            return self._refuse("with a null byte", where)
         if self._seen is not None:
             if text in self._seen:
                 self._duplicates += 1
                 return None
             self._seen.add(text)
-        self._digest.update(f"{len(content)} {len(label_content)} {split}\n".encode())
         self._digest.update(content)
-        self._digest.update(label_content)
         self._texts.append(text)
         self._labels.append(self._names.setdefault(name, name))
         self._splits.append(split)

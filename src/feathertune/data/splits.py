@@ -66,8 +66,8 @@ def make_splits(
         train_size: Rows to train on; None means all.
         validation_size: Rows, or a share of the training rows. None means a tenth of the rows to train on, at
             least 200, at most a quarter of what there is, and at least one row of each class.
-        test_size: Rows, or a share of all rows; None means a fifth. Test rows that come from a test split or a
-            source of their own are cut down to it only where it is a whole number; `validation_size` likewise.
+        test_size: Rows, or a share of all rows; None means a fifth. Test rows with a split or a source of
+            their own are cut down to it only where it is a whole number; `validation_size` likewise.
         seed: Decides which rows go where.
 
     Returns:

@@ -12,9 +12,7 @@ _FEW_TEST_ROWS = 1000
 _FEW_CLASS_ROWS = 20
 
 
-def find_gaps(
-    study: StudyRecord, *, unreadable: Collection[str], without_curve: Collection[str]
-) -> list[str]:
+def find_gaps(study: StudyRecord, *, unreadable: Collection[str], without_curve: Collection[str]) -> list[str]:
     """Sentences, the weightiest first.
 
     Args:
@@ -44,9 +42,7 @@ def _runs(study: StudyRecord) -> list[str]:
     failed = [run for run in study.runs if run.status == "failed"]
     if failed:
         names = ", ".join(sorted({units.clip(run.method, 40) for run in failed})[:8])
-        sentences.append(
-            f"{len(failed)} failed {_runs_word(len(failed))} ({names}): no numbers, the errors are below."
-        )
+        sentences.append(f"{len(failed)} failed {_runs_word(len(failed))} ({names}): no numbers, the errors are below.")
     if study.summary and not any(row.kind == "full" for row in study.summary):
         sentences.append("Full fine-tuning: without it there is no yardstick, and no differences are given.")
     return sentences
@@ -118,9 +114,7 @@ def _used_gpu(hardware: dict[str, Any]) -> bool:
     device = hardware.get("device")
     if isinstance(device, str):
         return not device.lower().startswith("cpu")
-    return any(
-        ("gpu" in key.lower() or "cuda" in key.lower()) and bool(value) for key, value in hardware.items()
-    )
+    return any(("gpu" in key.lower() or "cuda" in key.lower()) and bool(value) for key, value in hardware.items())
 
 
 def _files(unreadable: Collection[str], without_curve: Collection[str]) -> list[str]:
@@ -132,7 +126,6 @@ def _files(unreadable: Collection[str], without_curve: Collection[str]) -> list[
         )
     if without_curve:
         sentences.append(
-            f"Learning curves of {len(without_curve)} finished {_runs_word(len(without_curve))}: "
-            "no metrics were found."
+            f"Learning curves of {len(without_curve)} finished {_runs_word(len(without_curve))}: no metrics were found."
         )
     return sentences
