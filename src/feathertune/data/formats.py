@@ -143,11 +143,7 @@ def _check_names(names: list[str], path: Path) -> None:
             raise DataError(f"{path.name}: the header holds a null byte. Expected text in UTF-8.")
         if seen.setdefault(name, position) != position:
             raise DataError(
-<<<<<<< HEAD
-                f"{path.name}: columns {names.index(name) + 1} and {position} are both named '{name}'. Rename one."
-=======
                 f"{path.name}: columns {seen[name]} and {position} are both named '{name}'. Rename one."
->>>>>>> data
             )
 
 
