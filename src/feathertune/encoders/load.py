@@ -158,9 +158,7 @@ def _from_checkpoint(
 
 def _load_tokenizer(files: EncoderFiles, model: PreTrainedModel) -> PreTrainedTokenizerBase:
     try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            files.folder, trust_remote_code=False, local_files_only=True
-        )
+        tokenizer = AutoTokenizer.from_pretrained(files.folder, trust_remote_code=False)
     except Exception as error:  # tokenizers' Rust part raises bare Exceptions
         raise EncoderError(
             f"The tokenizer of the encoder {files.id} cannot be loaded: {_first_line(error)}."
