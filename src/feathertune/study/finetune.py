@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from feathertune.bundle import MANIFEST_FILE
+from feathertune.bundle.files import MANIFEST_FILE
 from feathertune.config import Config
 from feathertune.methods import METHODS
 from feathertune.metrics import score

@@ -1,0 +1,155 @@
+"""Loading a bundle: the files are checked, then the base, then that all of the adapter went in."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from peft import PeftModel
+from peft.utils import get_peft_model_state_dict
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from feathertune.bundle.files import WEIGHTS, BundleInfo, check_manifest, read_info
+from feathertune.encoders import LoadedEncoder, load_encoder, quiet_transformers
+from feathertune.errors import BundleError, EncoderError, MissingExtraError
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+# Of what the checkpoint of the base does not hold. The bundle does, so nothing may depend on it.
+_SEED = 2**31 - 1
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A classifier that was loaded and checked.
+
+    Attributes:
+        model: In eval mode: a `PeftModel` over the base, or a classification model of transformers.
+        base: The encoder underneath; for a `full` bundle, the bundle's own.
+        info: The content of ``feathertune.json``.
+    """
+
+    folder: Path
+    model: nn.Module
+    tokenizer: PreTrainedTokenizerBase
+    base: LoadedEncoder
+    info: BundleInfo
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """In the order of the logits."""
+        return tuple(self.info.labels)
+
+    @property
+    def max_length(self) -> int:
+        """The length in tokens at which texts are cut."""
+        return self.info.max_length
+
+
+def load_bundle(path: Path, *, base: str | None = None) -> Bundle:
+    """Load a classifier, after every file and the base have been checked.
+
+    Args:
+        path: The bundle's folder.
+        base: The encoder to put the adapter on, where the one it names is not to be found.
+
+    Returns:
+        The classifier, on the CPU, in eval mode.
+
+    Raises:
+        BundleError: If the folder is not a whole bundle, or the base is not the one it was trained on.
+    """
+    check_manifest(path)
+    info = read_info(path)
+    if not (path / WEIGHTS[info.kind]).is_file():
+        raise BundleError(f"The bundle {path} holds no {WEIGHTS[info.kind]}. Only safetensors are loaded.")
+    if info.kind == "full":
+        whole = _load_base(str(path), None, info, path)
+        if whole.new_parameters:
+            lacking = ", ".join(whole.new_parameters[:3])
+            raise BundleError(f"The bundle {path} lacks {lacking} in its weights.")
+        return Bundle(path, whole.model, whole.tokenizer, whole, info)
+    encoder = _load_base(*_find_base(info, path, base), info, path)
+    if encoder.fingerprint != info.base.fingerprint:
+        raise BundleError(
+            f"The bundle {path} was trained on {info.base.id} with the fingerprint {info.base.fingerprint}, "
+            f"but the encoder {encoder.id} has the fingerprint {encoder.fingerprint}. "
+            "Name the encoder that it was trained on as the base."
+        )
+    model = _load_adapter(path, encoder)
+    return Bundle(path, model.eval(), _load_tokenizer(path), encoder, info)
+
+
+def _find_base(info: BundleInfo, folder: Path, given: str | None) -> tuple[str, str | None]:
+    """Id and revision of the encoder: the given one, the folder it was, the sample, or the hub's."""
+    if given is not None:
+        return given, None
+    if info.base.local is not None:
+        place = Path(os.path.normpath(folder.resolve() / info.base.local))
+        if not place.is_dir():
+            raise BundleError(
+                f"The bundle {folder} was trained on the local encoder '{info.base.id}', which is not at "
+                f"{place}. Name its folder as the base."
+            )
+        return str(place), None
+    from feathertune.data.samples import SAMPLE_ENCODERS, sample_encoder_path
+
+    for sample in SAMPLE_ENCODERS:
+        if sample.hub_id == info.base.id and info.base.revision is None:
+            try:
+                sample_encoder_path(sample.name)
+            except MissingExtraError:
+                break
+            return f"sample:{sample.name}", None
+    return info.base.id, info.base.revision
+
+
+def _load_base(model_id: str, revision: str | None, info: BundleInfo, folder: Path) -> LoadedEncoder:
+    try:
+        return load_encoder(
+            model_id, labels=info.labels, seed=_SEED, revision=revision, dtype=DTYPES[info.dtype]
+        )
+    except (EncoderError, MissingExtraError) as error:
+        raise BundleError(f"The bundle {folder} cannot be loaded without its encoder. {error}") from error
+
+
+def _load_adapter(folder: Path, encoder: LoadedEncoder) -> PeftModel:
+    """Put the adapter on the base, and see that all of the file went in, the whole head among it."""
+    heads = tuple(f"{name}." for name in encoder.head_modules)
+    needed = {name for name, _ in encoder.model.named_parameters() if name.startswith(heads)}
+    try:
+        saved = load_file(folder / WEIGHTS["peft"])
+        # PEFT's name for the model that it wraps has two parts, one for prompts.
+        names = {name.removeprefix("base_model.").removeprefix("model.") for name in saved}
+        if lacking := sorted(needed - names):
+            raise BundleError(
+                f"The bundle {folder} lacks {len(lacking)} tensors of its classification head, the first "
+                f"being {lacking[0]}. With other numbers in their place its answers would be random."
+            )
+        with quiet_transformers():
+            model = PeftModel.from_pretrained(
+                encoder.model, folder, torch_device="cpu", local_files_only=True
+            )
+            loaded = get_peft_model_state_dict(model, save_embedding_layers=False)
+    except (SafetensorError, OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+        raise BundleError(f"The adapter in {folder} cannot be loaded: {error}") from error
+    if differing := sorted(saved.keys() ^ loaded.keys()):
+        raise BundleError(
+            f"The adapter in {folder} does not fit its configuration: {differing[0]} is only on one side."
+        )
+    return model
+
+
+def _load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    try:
+        with quiet_transformers():
+            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+                folder, trust_remote_code=False
+            )
+    except Exception as error:  # tokenizers' Rust part raises bare Exceptions
+        raise BundleError(f"The tokenizer in {folder} cannot be loaded: {error}") from error
+    return tokenizer

@@ -1,0 +1,194 @@
+"""Saving a bundle: written under another name, loaded again, compared, and only then put in its place."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+import feathertune
+from feathertune.bundle.card import model_card
+from feathertune.bundle.files import (
+    CARD_FILE,
+    INFO_FILE,
+    SCHEMA_VERSION,
+    WEIGHTS,
+    BaseInfo,
+    BundleInfo,
+    write_manifest,
+)
+from feathertune.bundle.load import DTYPES, load_bundle
+from feathertune.encoders import LoadedEncoder, quiet_transformers
+from feathertune.errors import BundleError
+from feathertune.storage import new_folder, write_atomic
+
+# Short and long, cased, with digits and signs: what the reload check compares logits on.
+PROBE_TEXTS = (
+    "A fine film.",
+    "It was dull, far too long, and I left after 40 minutes.",
+    "yes",
+    "Nothing here works as it should; the actors, though, try hard - and that is something!",
+)
+# Largest difference of a logit between the saved and the reloaded model. The arithmetic is the same, so it is
+# only room for kernels that choose their order of summation; in bf16 one rounding is 2^-8 of the value.
+_TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 5e-2}
+_ADAPTER_CONFIG = "adapter_config.json"
+# Lists that PEFT reads as sets, and so writes in an order that changes from run to run.
+_UNORDERED = ("target_modules", "modules_to_save", "feedforward_modules", "exclude_modules")
+
+
+def save_bundle(
+    folder: Path,
+    *,
+    model: PeftModel | PreTrainedModel,
+    encoder: LoadedEncoder,
+    method: str,
+    max_length: int,
+    text_columns: Sequence[str],
+    metrics: Mapping[str, Any],
+    hyperparameters: Mapping[str, Any],
+    task: Literal["single_label", "multi_label"] = "single_label",
+    probe_texts: Sequence[str] = PROBE_TEXTS,
+) -> BundleInfo:
+    """Write a bundle, load it again and compare; what does not come back the same is not kept.
+
+    Args:
+        folder: Where; a bundle that stands there is replaced when the new one is whole.
+        model: A `PeftModel` is saved as an adapter, anything else whole.
+        encoder: What `model` was made from.
+        method: Its name.
+        max_length: In tokens.
+        text_columns: Where the texts stood in the data.
+        metrics: For the record and the card.
+        hyperparameters: For the record.
+        task: Whether a text has one label or any number of them.
+        probe_texts: What logits are compared on.
+
+    Returns:
+        What was written to ``feathertune.json``.
+
+    Raises:
+        BundleError: If a tensor holds NaN or infinity, or the reloaded model gives other logits.
+        OSError: As the system says it; nothing is left behind.
+    """
+    adapter = isinstance(model, PeftModel)
+    info = BundleInfo(
+        schema_version=SCHEMA_VERSION,
+        kind="peft" if adapter else "full",
+        method=method,
+        task=task,
+        labels=list(encoder.labels),
+        max_length=max_length,
+        text_columns=list(text_columns),
+        base=_portable_base(encoder, folder),
+        threshold=None,
+        temperature=None,
+        dtype="bfloat16" if next(encoder.backbone.parameters()).dtype == torch.bfloat16 else "float32",
+        metrics=dict(metrics),
+        hyperparameters=dict(hyperparameters),
+        versions=_versions(),
+    )
+    with new_folder(folder) as temporary:
+        with quiet_transformers():
+            if adapter:
+                # The embeddings are never resized; asked to look for that, PEFT may call the hub.
+                model.save_pretrained(temporary, save_embedding_layers=False)
+                _make_portable(temporary / _ADAPTER_CONFIG, info.base)
+            else:
+                model.save_pretrained(temporary)
+            _save_tokenizer(encoder.tokenizer, temporary)
+        _check_finite(temporary / WEIGHTS[info.kind])
+        write_atomic(temporary / INFO_FILE, info.model_dump_json(indent=1) + "\n")
+        write_atomic(temporary / CARD_FILE, model_card(info))
+        write_manifest(temporary)
+        _check_reload(temporary, model, encoder, info, probe_texts)
+    return info
+
+
+def _portable_base(encoder: LoadedEncoder, folder: Path) -> BaseInfo:
+    """The base as another machine can find it."""
+    from feathertune.data.samples import SAMPLE_ENCODERS
+
+    name, local = encoder.id, None
+    if encoder.id.startswith("sample:"):
+        name = SAMPLE_ENCODERS[encoder.id.removeprefix("sample:")].hub_id
+    elif encoder.revision is None:
+        place = Path(encoder.id).expanduser().resolve()
+        name, local = place.name, Path(os.path.relpath(place, folder.resolve())).as_posix()
+    return BaseInfo(id=name, revision=encoder.revision, fingerprint=encoder.fingerprint, local=local)
+
+
+def _make_portable(path: Path, base: BaseInfo) -> None:
+    """Take this machine's path and the random order of sets out of PEFT's configuration."""
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config["base_model_name_or_path"] = base.id
+    config["revision"] = base.revision
+    for key in _UNORDERED:
+        if isinstance(config.get(key), list):
+            config[key] = sorted(set(config[key]))
+    write_atomic(path, json.dumps(config, indent=2) + "\n")
+
+
+def _save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    if tokenizer.is_fast:  # the settings of the last call would be saved as if they were the tokenizer's own
+        tokenizer.backend_tokenizer.no_truncation()
+        tokenizer.backend_tokenizer.no_padding()
+    tokenizer.save_pretrained(folder)
+
+
+def _check_finite(weights: Path) -> None:
+    for name, tensor in load_file(weights).items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise BundleError(
+                f"The trained parameter {name} holds NaN or infinity, so nothing was saved. "
+                "Train again with a lower learning rate."
+            )
+
+
+def _check_reload(
+    folder: Path, model: nn.Module, encoder: LoadedEncoder, info: BundleInfo, texts: Sequence[str]
+) -> None:
+    """Require the same logits from the folder, with every new parameter of the base drawn anew."""
+    reloaded = load_bundle(folder)
+    device = next(model.parameters()).device
+    expected = _logits(model, encoder.tokenizer, texts, info.max_length)
+    found = _logits(reloaded.model.to(device), reloaded.tokenizer, texts, info.max_length)
+    difference = (expected - found).abs().max().item()
+    if not difference <= _TOLERANCE[DTYPES[info.dtype]]:
+        raise BundleError(
+            f"The saved model gives other logits than the trained one (they differ by {difference:.3g}), "
+            f"so nothing was saved. A part that training changed is not in the bundle: the method "
+            f"'{info.method}' must save {', '.join(encoder.head_modules)} and all that it trains."
+        )
+
+
+def _logits(
+    model: nn.Module, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int
+) -> Tensor:
+    device = next(model.parameters()).device
+    batch = tokenizer(
+        list(texts), padding=True, truncation=True, max_length=max_length, return_tensors="pt"
+    ).to(device)
+    modes = {module: module.training for module in model.modules()}
+    try:
+        with torch.no_grad():
+            logits: Tensor = model.eval()(**batch).logits.float()
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+    return logits
+
+
+def _versions() -> dict[str, str]:
+    packages = {name: metadata.version(name) for name in ("torch", "transformers", "peft")}
+    return {"feathertune": feathertune.__version__, "python": platform.python_version(), **packages}
