@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from tests.tiny import FAMILIES, save_tiny_encoder
+from tiny import FAMILIES, save_tiny_encoder
 
 from feathertune.config import TrainConfig
 from feathertune.data.encode import encode

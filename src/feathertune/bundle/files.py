@@ -76,10 +76,7 @@ class _Manifest(Record):
 
 def write_manifest(folder: Path) -> None:
     """Record every file of a bundle; the last thing to be written."""
-    files = {
-        name: _File(sha256=sha256_of(path), bytes=path.stat().st_size)
-        for name, path in _files(folder).items()
-    }
+    files = {name: _File(sha256=sha256_of(path), bytes=path.stat().st_size) for name, path in _files(folder).items()}
     write_atomic(
         folder / MANIFEST_FILE,
         _Manifest(schema_version=SCHEMA_VERSION, files=files).model_dump_json(indent=1) + "\n",
@@ -93,9 +90,7 @@ def check_manifest(folder: Path) -> None:
         BundleError: If the folder is no bundle, or a file is missing, changed or not its own.
     """
     if not folder.is_dir():
-        raise BundleError(
-            f"The bundle {folder} is not a folder. Expected what `feathertune train --out` wrote."
-        )
+        raise BundleError(f"The bundle {folder} is not a folder. Expected what `feathertune train --out` wrote.")
     if not (folder / MANIFEST_FILE).is_file():
         raise BundleError(
             f"The folder {folder} is not a bundle: it holds no {MANIFEST_FILE}. "
@@ -117,9 +112,7 @@ def check_manifest(folder: Path) -> None:
                 "Copy it again."
             )
         if sha256_of(present[name]) != listed[name].sha256:
-            raise BundleError(
-                f"The bundle {folder} is damaged: the content of {name} was changed. Copy it again."
-            )
+            raise BundleError(f"The bundle {folder} is damaged: the content of {name} was changed. Copy it again.")
 
 
 def read_info(folder: Path) -> BundleInfo:

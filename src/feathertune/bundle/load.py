@@ -110,9 +110,7 @@ def _find_base(info: BundleInfo, folder: Path, given: str | None) -> tuple[str, 
 
 def _load_base(model_id: str, revision: str | None, info: BundleInfo, folder: Path) -> LoadedEncoder:
     try:
-        return load_encoder(
-            model_id, labels=info.labels, seed=_SEED, revision=revision, dtype=DTYPES[info.dtype]
-        )
+        return load_encoder(model_id, labels=info.labels, seed=_SEED, revision=revision, dtype=DTYPES[info.dtype])
     except (EncoderError, MissingExtraError) as error:
         raise BundleError(f"The bundle {folder} cannot be loaded without its encoder. {error}") from error
 
@@ -131,9 +129,7 @@ def _load_adapter(folder: Path, encoder: LoadedEncoder) -> PeftModel:
                 f"being {lacking[0]}. With other numbers in their place its answers would be random."
             )
         with quiet_transformers():
-            model = PeftModel.from_pretrained(
-                encoder.model, folder, torch_device="cpu", local_files_only=True
-            )
+            model = PeftModel.from_pretrained(encoder.model, folder, torch_device="cpu", local_files_only=True)
             loaded = get_peft_model_state_dict(model, save_embedding_layers=False)
     except (SafetensorError, OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
         raise BundleError(f"The adapter in {folder} cannot be loaded: {error}") from error
@@ -147,9 +143,7 @@ def _load_adapter(folder: Path, encoder: LoadedEncoder) -> PeftModel:
 def _load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     try:
         with quiet_transformers():
-            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-                folder, trust_remote_code=False
-            )
+            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # tokenizers' Rust part raises bare Exceptions
         raise BundleError(f"The tokenizer in {folder} cannot be loaded: {error}") from error
     return tokenizer

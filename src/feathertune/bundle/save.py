@@ -172,13 +172,9 @@ def _check_reload(
         )
 
 
-def _logits(
-    model: nn.Module, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int
-) -> Tensor:
+def _logits(model: nn.Module, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int) -> Tensor:
     device = next(model.parameters()).device
-    batch = tokenizer(
-        list(texts), padding=True, truncation=True, max_length=max_length, return_tensors="pt"
-    ).to(device)
+    batch = tokenizer(list(texts), padding=True, truncation=True, max_length=max_length, return_tensors="pt").to(device)
     modes = {module: module.training for module in model.modules()}
     try:
         with torch.no_grad():

@@ -103,9 +103,7 @@ def load_encoder(
 def _encoder_config(files: EncoderFiles) -> Any:  # noqa: ANN401 - PretrainedConfig, which is untyped
     """Read the configuration, and refuse what is not an encoder that transformers can classify with."""
     model_type = files.config["model_type"]
-    supported = (
-        f"Supported: {', '.join(SPECS)}, and other encoders of transformers that have a classification model."
-    )
+    supported = f"Supported: {', '.join(SPECS)}, and other encoders of transformers that have a classification model."
     try:
         config = AutoConfig.from_pretrained(files.folder, trust_remote_code=False, local_files_only=True)
     except (ValueError, KeyError, TypeError, OSError) as error:
@@ -139,9 +137,7 @@ def _from_checkpoint(
                 files.folder,
                 config=config,
                 dtype=torch.float32,
-                attn_implementation=attention
-                if attention != "sdpa" or model_class._supports_sdpa
-                else "eager",
+                attn_implementation=attention if attention != "sdpa" or model_class._supports_sdpa else "eager",
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,
                 use_safetensors=True,
@@ -184,14 +180,10 @@ def _spec_of(model: PreTrainedModel, model_id: str) -> tuple[EncoderSpec, tuple[
     return spec, (note,)
 
 
-def _check_backbone(
-    model: PreTrainedModel, spec: EncoderSpec, missing: frozenset[str], model_id: str
-) -> None:
+def _check_backbone(model: PreTrainedModel, spec: EncoderSpec, missing: frozenset[str], model_id: str) -> None:
     """A pooler may be new, a head too; blocks and word embeddings may not."""
     embeddings = model.get_input_embeddings()
-    essential = {
-        n for n, p in model.named_parameters() if n.startswith(f"{spec.blocks}.") or p is embeddings.weight
-    }
+    essential = {n for n, p in model.named_parameters() if n.startswith(f"{spec.blocks}.") or p is embeddings.weight}
     if lacking := sorted(essential & missing):
         raise EncoderError(
             f"The checkpoint of {model_id} lacks {len(lacking)} of {len(essential)} parameters of the "
