@@ -5,9 +5,12 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from e2e.cli import reviews, write_csv
+from tiny import save_tiny_encoder
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -58,3 +61,15 @@ def browser_page(browser: Browser) -> Iterator[WatchedPage]:
     watched.page.on("request", lambda request: watched.requests.append(request.url))
     yield watched
     context.close()
+
+
+@pytest.fixture(scope="session")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random BERT in a folder."""
+    return save_tiny_encoder(tmp_path_factory.mktemp("base") / "tiny-bert", "bert")
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A CSV of 120 labelled texts."""
+    return write_csv(tmp_path_factory.mktemp("data") / "reviews.csv", reviews(120))

@@ -1,0 +1,197 @@
+"""`feathertune compare`, from the command to the report."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from e2e.cli import ENVIRONMENT, SMALL, feathertune, in_process, reviews, write_csv
+
+from feathertune import storage
+from feathertune.records import comparable, load_study
+
+FAST = ["--methods", "lora,full", *SMALL, "--set", "method.lora.learning_rate=0.01"]
+
+
+@pytest.fixture(scope="module")
+def study(encoder, data, tmp_path_factory):
+    """A finished study in a process of its own: its folder and what was printed."""
+    out = tmp_path_factory.mktemp("studies") / "study"
+    return out, feathertune("compare", data, "--base", encoder, *FAST, "--seeds", "2", "--out", out)
+
+
+def test_prints_the_table_and_writes_everything(study):
+    out, result = study
+    assert result.code == 0, result.stderr
+    for word in ("majority", "tfidf", "foundation (5 seeds)", "probe", "lora (2 seeds)", "full (2 seeds)"):
+        assert word in result.stdout
+    assert f"Report: {out / 'report.html'}" in result.stdout
+    assert "Traceback" not in result.stderr
+    assert "Warning" not in result.stderr
+    record = load_study(out)
+    assert record.status == "complete"
+    assert [run.id for run in record.runs] == record.planned_runs
+    assert {run.method for run in record.runs} == {"majority", "tfidf", "foundation", "probe", "lora", "full"}
+    for run in record.runs:
+        assert run.test.n == record.data.n_test
+        assert (out / run.predictions).is_file()
+        assert (run.bundle is not None) == (run.kind == "peft")
+        assert run.seconds.total > 0
+    lora = next(run for run in record.runs if run.method == "lora")
+    full = next(run for run in record.runs if run.method == "full")
+    assert 0 < lora.trainable_parameters < lora.total_parameters
+    assert full.trainable_parameters == full.total_parameters
+    assert 0 < lora.adapter_bytes
+    assert lora.hyperparameters["learning_rate"] == 0.01
+    assert record.data.truncated_fraction == 0.0
+    assert len((out / lora.metrics).read_text().splitlines()) == lora.steps + lora.epochs
+    assert (out / "report.html").stat().st_size < 500_000
+
+
+def test_the_same_command_gives_the_same_record(study, encoder, data, tmp_path):
+    out, _ = study
+    again = tmp_path / "again"
+    assert feathertune("compare", data, "--base", encoder, *FAST, "--seeds", "2", "--out", again).code == 0
+    first, second = (json.loads((folder / "study.json").read_text()) for folder in (out, again))
+    assert comparable(first) == comparable(second)
+    for run in first["runs"]:
+        assert (out / run["predictions"]).read_bytes() == (again / run["predictions"]).read_bytes()
+
+
+def test_the_config_that_was_written_runs_again_as_it_is(study, tmp_path):
+    out, _ = study
+    again = tmp_path / "again"
+    result = feathertune("compare", "--config", out / "config.yaml", "--out", again)
+    assert result.code == 0, result.stderr
+    records = [json.loads((folder / "study.json").read_text()) for folder in (out, again)]
+    assert comparable(records[0]) == comparable(records[1])
+
+
+def test_a_complete_study_is_only_drawn_again(study, encoder, data, monkeypatch, capsys):
+    out, _ = study
+    before = (out / "study.json").read_bytes()
+    (out / "report.html").unlink()
+    command = ("compare", data, "--base", encoder, *FAST, "--seeds", "2", "--out", out)
+    start = time.monotonic()
+    result = in_process(monkeypatch, capsys, *command, "--json")
+    assert result.code == 0
+    assert time.monotonic() - start < 10
+    assert json.loads(result.stdout) == json.loads(before)
+    assert (out / "study.json").read_bytes() == before
+    assert (out / "report.html").exists()
+
+
+def test_another_plan_is_refused_and_overwrite_replaces(study, encoder, data, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "study"
+    shutil.copytree(study[0], out)
+    command = ("compare", data, "--base", encoder, "--methods", "lora", *SMALL, "--out", out)
+    refused = in_process(monkeypatch, capsys, *command)
+    assert refused.code == 2
+    assert "holds another study" in refused.stderr
+    assert "--overwrite" in refused.stderr
+    assert load_study(out).status == "complete"
+    assert in_process(monkeypatch, capsys, *command, "--overwrite").code == 0
+    assert {run.method for run in load_study(out).runs if run.kind == "peft"} == {"lora"}
+
+
+def test_a_failed_run_is_a_row_and_the_rest_goes_on(encoder, data, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "study"
+    command = ("compare", data, "--base", encoder, *SMALL, "--methods", "lora,full", "--out", out)
+    result = in_process(monkeypatch, capsys, *command, "--set", "method.lora.learning_rate=1e38")
+    assert result.code == 1
+    assert "1 runs failed: lora-s0" in result.stderr
+    record = load_study(out)
+    lora = next(run for run in record.runs if run.method == "lora")
+    assert lora.status == "failed"
+    assert "RunFailedError: The loss is nan" in lora.error
+    assert next(run for run in record.runs if run.method == "full").status == "complete"
+    assert "failed: lora-s0" in result.stdout
+    assert "The loss is nan" in (out / "report.html").read_text()
+
+
+def test_dry_run_writes_nothing(encoder, data, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    result = in_process(monkeypatch, capsys, "compare", data, "--base", encoder, *FAST, "--dry-run")
+    assert result.code == 0
+    for word in ("neg 44, pos 44", "0.0% of the texts are longer than 16 tokens", "foundation-s4", "lora-s0", "r=8"):
+        assert word in result.stdout.replace("\u202f", " "), result.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_interrupted_then_continued_equals_undisturbed(study, encoder, data, tmp_path):
+    out = tmp_path / "study"
+    command = [*map(str, ("compare", data, "--base", encoder, *FAST, "--seeds", "2", "--out", out))]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "feathertune", *command], env=ENVIRONMENT, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 120
+    while not (out / "runs" / "lora-s0" / "run.json").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130, stderr
+    assert "Stopped." in stderr
+    assert "the same command" in stderr
+    assert "Traceback" not in stderr
+    cut_short = load_study(out)
+    assert cut_short.status == "partial"
+    assert 0 < len(cut_short.runs) < len(cut_short.planned_runs)
+    continued = feathertune(*command)
+    assert continued.code == 0, continued.stderr
+    assert "lora-s0" in continued.stderr
+    assert "(done before)" in continued.stderr
+    records = [json.loads((folder / "study.json").read_text()) for folder in (study[0], out)]
+    assert comparable(records[0]) == comparable(records[1])
+
+
+@pytest.mark.parametrize("after", [0, 5, 12])
+def test_a_full_disk_is_told_and_keeps_what_was_finished(encoder, data, tmp_path, monkeypatch, capsys, after):
+    out = tmp_path / "study"
+    command = ("compare", data, "--base", encoder, *FAST, "--out", out)
+    calls = 0
+    real = os.fsync
+
+    def fills_up(descriptor):
+        nonlocal calls
+        calls += 1
+        if calls > after:
+            raise OSError(28, "No space left on device")
+        real(descriptor)
+
+    monkeypatch.setattr(storage.os, "fsync", fills_up)
+    result = in_process(monkeypatch, capsys, *command)
+    monkeypatch.undo()
+    assert result.code == 1
+    assert "No space left on device" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not [path for path in out.rglob("*.tmp")]
+    assert in_process(monkeypatch, capsys, *command).code == 0
+    assert load_study(out).status == "complete"
+
+
+def test_several_sources_and_a_test_set_of_its_own(encoder, tmp_path, monkeypatch, capsys):
+    train = write_csv(tmp_path / "train.csv", reviews(80))
+    test = write_csv(tmp_path / "test.csv", reviews(95, seed=1)[80:])
+    command = ("compare", train, "--test", test, "--base", encoder, "--methods", "", *SMALL, "--json")
+    monkeypatch.chdir(tmp_path)
+    result = in_process(monkeypatch, capsys, *command)
+    assert result.code == 0, result.stderr
+    record = json.loads(result.stdout)
+    assert (record["data"]["n_test"], record["data"]["test_source"]) == (15, str(test))
+    assert {run["method"] for run in record["runs"]} == {"majority", "tfidf", "foundation", "probe"}
+    assert (tmp_path / "runs").is_dir()
+
+
+def test_the_report_of_a_real_study_in_a_browser(study, browser_page):
+    out, _ = study
+    page = browser_page.page
+    page.goto((out / "report.html").as_uri())
+    assert page.locator("table").count() > 0
+    assert page.locator("svg").count() > 3
+    assert page.get_by_text("lora").count() > 0
+    assert browser_page.problems == []
+    assert [url for url in browser_page.requests if not url.startswith("file:")] == []
