@@ -47,7 +47,7 @@ def test_rotten_tomatoes():
 
 
 def test_unknown_names():
-    with pytest.raises(UnknownNameError, match="Unknown sample 'imbd'. Did you mean 'imdb'"):
+    with pytest.raises(UnknownNameError, match=r"Unknown sample 'imbd'\. Did you mean 'imdb'"):
         load_source("sample:imbd")
     with pytest.raises(UnknownNameError, match="Did you mean 'minilm'"):
         sample_encoder_path("minlm")
@@ -61,12 +61,24 @@ def test_sample_encoder():
     assert SAMPLE_ENCODERS["minilm"].hub_id == MINILM_HUB_ID == "sentence-transformers/all-MiniLM-L6-v2"
 
 
+def test_every_form_of_the_line_break_becomes_a_space(monkeypatch, tmp_path):
+    path = tmp_path / "reviews.csv"
+    path.write_text("text,label,source\na<br>b<BR />c< br/ >d</br>e,1,imdb\na b c d e,1,imdb\n")
+    monkeypatch.setattr(samples.PinnedFile, "locate", lambda *_: path)
+    data = load_source("sample:imdb")
+    assert (data.texts, data.duplicates_removed) == (["a b c d e"], 1)
+
+
 def changed(registry, name, **fields):
     """The registry with one field of the pinned file of one entry changed."""
     entry = registry[name]
     if hasattr(entry, "file"):
-        return Registry(registry.kind, [dataclasses.replace(entry, file=dataclasses.replace(entry.file, **fields))])
-    return Registry(registry.kind, [dataclasses.replace(entry, files=(dataclasses.replace(entry.files[1], **fields),))])
+        return Registry(
+            registry.kind, [dataclasses.replace(entry, file=dataclasses.replace(entry.file, **fields))]
+        )
+    return Registry(
+        registry.kind, [dataclasses.replace(entry, files=(dataclasses.replace(entry.files[1], **fields),))]
+    )
 
 
 def test_another_file_is_refused(monkeypatch):
@@ -89,7 +101,9 @@ def test_packages_that_are_not_installed(monkeypatch):
         raise importlib.metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(importlib.metadata, "files", files)
-    with pytest.raises(MissingExtraError, match=r"sample:imdb needs the extra 'samples'.*feathertune\[samples\]"):
+    with pytest.raises(
+        MissingExtraError, match=r"sample:imdb needs the extra 'samples'.*feathertune\[samples\]"
+    ):
         load_source("sample:imdb")
     with pytest.raises(MissingExtraError, match="sample:minilm needs the extra 'samples'"):
         sample_encoder_path("minilm")

@@ -64,15 +64,17 @@ def test_fingerprint_is_of_the_content(write):
     ]
     other = [
         write("c.csv", "text,label\nc,d\na,b\n"),
-        write("d.csv", "text,label\nab,\n".replace("ab,", "ab,c")),
-        write("e.csv", "text,label\na,bc\n"),
+        write("d.csv", "text,label\nab,c\n"),
+        write("e.csv", "text,label\nb,ca\n"),
     ]
     assert len({load_source(name).fingerprint for name in same}) == 1
     assert len({load_source(name).fingerprint for name in same + other}) == 4
 
 
 def test_split_column(write):
-    name = write("a.csv", "text,label,part\na,0,Train\nb,1,dev\nc,0,val\nd,1,valid\ne,0,validation\nf,1,test\n")
+    name = write(
+        "a.csv", "text,label,part\na,0,Train\nb,1,dev\nc,0,val\nd,1,valid\ne,0,validation\nf,1,test\n"
+    )
     data = load_source(name, split_column="Part")
     assert data.split == ["train", *["validation"] * 4, "test"]
     assert load_source(name).split is None
@@ -95,7 +97,9 @@ def test_labels_of_every_json_type(write, tmp_path):
     assert load_source(str(path)).labels == ["2", "0"]
     pq.write_table(pa.table({"text": ["a"], "label": [Decimal("2.00")]}), path)
     assert load_source(str(path)).labels == ["2"]
-    pq.write_table(pa.table({"text": pa.array(["a", "b"]).dictionary_encode(), "label": pa.array(["x", "y"])}), path)
+    pq.write_table(
+        pa.table({"text": pa.array(["a", "b"]).dictionary_encode(), "label": pa.array(["x", "y"])}), path
+    )
     assert load_source(str(path)).texts == ["a", "b"]
 
 
@@ -112,9 +116,12 @@ def test_labels_of_every_json_type(write, tmp_path):
         ({"text": "t"}, "1 without a label (a.jsonl, line 2)"),
         ({"text": "t\0", "label": "a"}, "1 with a null byte (a.jsonl, line 2)"),
         ({"text": "t", "label": "a\0"}, "1 with a null byte (a.jsonl, line 2)"),
-        ({"text": "t\ud800", "label": "a"}, "1 with half a surrogate pair (a broken character) (a.jsonl, line 2)"),
+        (
+            {"text": "t\ud800", "label": "a"},
+            "1 with half a surrogate pair (a broken character) (a.jsonl, line 2)",
+        ),
     ],
-)  # fmt: skip
+)
 def test_rows_that_cannot_be_used(write, row, problem):
     name = write("a.jsonl", jsonl({"text": "fine", "label": "a"}, row, {"text": "good", "label": "b"}))
     message = refused(name)
@@ -151,14 +158,26 @@ def test_a_text_of_a_million_characters(write):
 @pytest.mark.parametrize(
     ("header", "options", "parts"),
     [
-        ("txet,label", {}, ["a.csv has no text column (looked for text, sentence, review, content)",
-                            "Did you mean 'txet'?", "Known: txet, label.", "--text-column"]),
+        (
+            "txet,label",
+            {},
+            [
+                "a.csv has no text column (looked for text, sentence, review, content)",
+                "Did you mean 'txet'?",
+                "Known: txet, label.",
+                "--text-column",
+            ],
+        ),
         ("text,lable", {}, ["no label column", "Did you mean 'lable'?", "--label-column"]),
-        ("text,label", {"text_column": "txt"}, ["a.csv has no column 'txt'", "Did you mean 'text'?", "Known: text, label"]),
+        (
+            "text,label",
+            {"text_column": "txt"},
+            ["a.csv has no column 'txt'", "Did you mean 'text'?", "Known: text, label"],
+        ),
         ("text,label", {"label_column": "text"}, ["both 'text'", "--label-column"]),
         ("text;label", {}, ["no text column", "There is one column only"]),
     ],
-)  # fmt: skip
+)
 def test_columns_that_are_not_there(write, header, options, parts):
     message = refused(write("a.csv", f"{header}\na{',' if ',' in header else ';'}b\n"), **options)
     assert [part for part in parts if part not in message] == []
@@ -174,7 +193,9 @@ def test_names_that_lead_nowhere(write, tmp_path):
     assert "Did you mean 'reviews.csv'?" in message
     assert "sample:imdb" in message
     assert "hub:NAME" in refused("stanfordnlp/imdb")
-    assert "Unknown kind of data source 'smaple'. Did you mean 'sample'?" in refused("smaple:imdb", UnknownNameError)
+    assert "Unknown kind of data source 'smaple'. Did you mean 'sample'?" in refused(
+        "smaple:imdb", UnknownNameError
+    )
     assert "Unknown kind of data source 'https'" in refused("https://example.org/a.csv", UnknownNameError)
     for strange in ("a\0b", "x" * 5000, ""):
         assert refused(strange)
@@ -189,9 +210,14 @@ def test_a_file_name_with_a_colon(write, monkeypatch, tmp_path):
 
 def test_label_folders(write, tmp_path):
     for name, content in {
-        "pos/2.txt": "fine", "pos/10.txt": b"\xef\xbb\xbfgr\xc3\xbcn\r\n", "neg/1.TXT": "bad", "neg/x.json": "{}",
-        "unsup/1.txt": "?", ".git/a.txt": "hidden", "README.txt": "read me",
-    }.items():  # fmt: skip
+        "pos/2.txt": "fine",
+        "pos/10.txt": b"\xef\xbb\xbfgr\xc3\xbcn\r\n",
+        "neg/1.TXT": "bad",
+        "neg/x.json": "{}",
+        "unsup/1.txt": "?",
+        ".git/a.txt": "hidden",
+        "README.txt": "read me",
+    }.items():
         write(f"data/{name}", content)
     data = load_source(str(tmp_path / "data"))
     assert data.texts == ["bad", "grün\r\n", "fine"]
@@ -209,10 +235,13 @@ def test_label_folders_within_splits(write, tmp_path):
     write("aclImdb/extra/pos/1.txt", "more")
     data = load_source(str(tmp_path / "aclImdb"))
     assert sorted(zip(data.split, data.labels, data.texts, strict=True)) == [
-        ("test", "neg", "bad test"), ("test", "pos", "good test"),
-        ("train", "neg", "bad train"), ("train", "pos", "good train"),
-        ("validation", "neg", "bad dev"), ("validation", "pos", "good dev"),
-    ]  # fmt: skip
+        ("test", "neg", "bad test"),
+        ("test", "pos", "good test"),
+        ("train", "neg", "bad train"),
+        ("train", "pos", "good train"),
+        ("validation", "neg", "bad dev"),
+        ("validation", "pos", "good dev"),
+    ]
     assert data.notes == (
         "The folder extra was left out: it is no split with label folders.",
         "1 texts of train/unsup were left out: they have no label.",
