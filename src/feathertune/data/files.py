@@ -87,9 +87,7 @@ def _layout(root: Path) -> tuple[list[tuple[str | None, Path]], list[str]]:
         return [(None, root)], []
     used: list[tuple[str | None, Path]] = [(split, folder) for split, folder in splits if split is not None]
     left = [folder for folder in inside if folder not in {folder for _, folder in used}]
-    return used, [
-        f"The folder {folder.name} was left out: it is no split with label folders." for folder in left
-    ]
+    return used, [f"The folder {folder.name} was left out: it is no split with label folders." for folder in left]
 
 
 def _entries(folder: Path) -> list[Path]:
@@ -111,6 +109,5 @@ def _content(path: Path, where: str) -> str:
         raise DataError(f"{path} cannot be read: {error.strerror}.") from error
     except UnicodeDecodeError as error:
         raise DataError(
-            f"{where}: byte {error.start + 1} (0x{error.object[error.start]:02X}) is not UTF-8. "
-            "Save the file as UTF-8."
+            f"{where}: byte {error.start + 1} (0x{error.object[error.start]:02X}) is not UTF-8. Save the file as UTF-8."
         ) from error

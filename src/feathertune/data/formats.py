@@ -142,9 +142,7 @@ def _check_names(names: list[str], path: Path) -> None:
         if "\0" in name:
             raise DataError(f"{path.name}: the header holds a null byte. Expected text in UTF-8.")
         if seen.setdefault(name, position) != position:
-            raise DataError(
-                f"{path.name}: columns {seen[name]} and {position} are both named '{name}'. Rename one."
-            )
+            raise DataError(f"{path.name}: columns {seen[name]} and {position} are both named '{name}'. Rename one.")
 
 
 def _table_columns(path: Path, delimiter: str) -> tuple[str, ...]:

@@ -36,8 +36,7 @@ def load_hub(name: str, options: ReadOptions) -> RawDataset:
             parts[split] = (split_name, part)
     if not parts:
         raise DataError(
-            f"{source} has the splits {', '.join(map(str, loaded))}. "
-            "Expected train, and maybe validation and test."
+            f"{source} has the splits {', '.join(map(str, loaded))}. Expected train, and maybe validation and test."
         )
     collector = Collector(source, drop_invalid=options.drop_invalid)
     order: tuple[str, ...] | None = None
@@ -55,9 +54,7 @@ def load_hub(name: str, options: ReadOptions) -> RawDataset:
             f"{source}, {split_name}",
         )
         if hidden:
-            notes.append(
-                f"{hidden:,} rows of the split {split_name} were left out: they hide their label (-1)."
-            )
+            notes.append(f"{hidden:,} rows of the split {split_name} were left out: they hide their label (-1).")
     return collector.finish(label_order=order, notes=notes)
 
 

@@ -76,9 +76,7 @@ class Pool:
             return rows
         wanted = rows_of(size, len(rows), f"{name}_size")
         if isinstance(size, float):
-            notes.append(
-                f"{name}_size {size:g} does not apply: {self._dataset.source} has its own {name} rows."
-            )
+            notes.append(f"{name}_size {size:g} does not apply: {self._dataset.source} has its own {name} rows.")
             return rows
         if wanted < len(rows):
             notes.append(f"{wanted:,} of the {len(rows):,} {name} rows of {self._dataset.source} are used.")
@@ -141,9 +139,7 @@ def rows_of(size: int | float | None, available: int, key: str) -> int:
     if isinstance(size, int) and size >= 1:
         return size
     if not 0 < size < 1:
-        raise ConfigError(
-            f"data.{key} is {size:g}. Expected a share between 0 and 1, or a whole number of rows."
-        )
+        raise ConfigError(f"data.{key} is {size:g}. Expected a share between 0 and 1, or a whole number of rows.")
     return max(1, round(size * available))
 
 

@@ -143,8 +143,7 @@ class Collector:
         """
         dropped = self._problems.total()
         listed = "; ".join(
-            f"{count:,} {problem} ({', '.join(self._examples[problem])}"
-            + (", ...)" if count > _SHOWN_ROWS else ")")
+            f"{count:,} {problem} ({', '.join(self._examples[problem])}" + (", ...)" if count > _SHOWN_ROWS else ")")
             for problem, count in self._problems.items()
         )
         rows = f"{dropped:,} row{'s' if dropped > 1 else ''}"
@@ -198,9 +197,7 @@ def split_name(value: object, where: str) -> str:
     """
     known = as_split(value) if isinstance(value, str) else None
     if known is None:
-        raise DataError(
-            f"{where}: the split is {value!r}. Expected train, validation (valid, val, dev) or test."
-        )
+        raise DataError(f"{where}: the split is {value!r}. Expected train, validation (valid, val, dev) or test.")
     return known
 
 

@@ -169,9 +169,7 @@ def _label_order(dataset: RawDataset, train: Indices) -> tuple[tuple[str, ...], 
 def _rows_by_split(dataset: RawDataset) -> dict[str, Indices]:
     if dataset.split is None:
         return {"train": np.arange(len(dataset.texts)), "validation": np.arange(0), "test": np.arange(0)}
-    return {
-        name: np.array([i for i, s in enumerate(dataset.split) if s == name], np.int64) for name in SPLITS
-    }
+    return {name: np.array([i for i, s in enumerate(dataset.split) if s == name], np.int64) for name in SPLITS}
 
 
 def _test_rows(test: RawDataset) -> Indices:

@@ -137,9 +137,7 @@ def test_offline_from_the_cache(tmp_path):
     splits = {}
     for name, labels in {"train": [1, 0, 1, 0], "test": [0, 1]}.items():
         rows = part(labels)
-        with datasets.arrow_writer.ArrowWriter(
-            features=POLARITY, path=str(folder / f"tiny-{name}.arrow")
-        ) as writer:
+        with datasets.arrow_writer.ArrowWriter(features=POLARITY, path=str(folder / f"tiny-{name}.arrow")) as writer:
             writer.write_table(rows.data.table)
             writer.finalize()
         splits[name] = datasets.SplitInfo(name, num_examples=len(labels), dataset_name="tiny")

@@ -68,9 +68,7 @@ def test_csv_takes_every_line_end_and_a_byte_order_mark(write, end):
 
 
 def test_tsv_jsonl_and_text(write):
-    assert [r.values for r in read_rows(write("a.tsv", "text\tlabel\na,b\tc\n"))] == [
-        {"text": "a,b", "label": "c"}
-    ]
+    assert [r.values for r in read_rows(write("a.tsv", "text\tlabel\na,b\tc\n"))] == [{"text": "a,b", "label": "c"}]
     path = write("a.jsonl", '\ufeff{"text": "a\\nb", "label": 1}\n\n  \n{"label": null}')
     assert list(read_rows(path)) == [
         ({"text": "a\nb", "label": 1}, "a.jsonl, line 1"),
@@ -235,9 +233,7 @@ def test_csv_rows_come_back_as_written(tmp_path, names, data, bom, end):
 @FUZZ
 @given(
     rows=st.lists(
-        st.dictionaries(
-            CELLS, st.one_of(st.none(), st.booleans(), st.integers(), st.text(max_size=9)), max_size=4
-        ),
+        st.dictionaries(CELLS, st.one_of(st.none(), st.booleans(), st.integers(), st.text(max_size=9)), max_size=4),
         min_size=1,
         max_size=6,
     ),

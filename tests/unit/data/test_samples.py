@@ -73,12 +73,8 @@ def changed(registry, name, **fields):
     """The registry with one field of the pinned file of one entry changed."""
     entry = registry[name]
     if hasattr(entry, "file"):
-        return Registry(
-            registry.kind, [dataclasses.replace(entry, file=dataclasses.replace(entry.file, **fields))]
-        )
-    return Registry(
-        registry.kind, [dataclasses.replace(entry, files=(dataclasses.replace(entry.files[1], **fields),))]
-    )
+        return Registry(registry.kind, [dataclasses.replace(entry, file=dataclasses.replace(entry.file, **fields))])
+    return Registry(registry.kind, [dataclasses.replace(entry, files=(dataclasses.replace(entry.files[1], **fields),))])
 
 
 def test_another_file_is_refused(monkeypatch):
@@ -101,9 +97,7 @@ def test_packages_that_are_not_installed(monkeypatch):
         raise importlib.metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(importlib.metadata, "files", files)
-    with pytest.raises(
-        MissingExtraError, match=r"sample:imdb needs the extra 'samples'.*feathertune\[samples\]"
-    ):
+    with pytest.raises(MissingExtraError, match=r"sample:imdb needs the extra 'samples'.*feathertune\[samples\]"):
         load_source("sample:imdb")
     with pytest.raises(MissingExtraError, match="sample:minilm needs the extra 'samples'"):
         sample_encoder_path("minilm")

@@ -72,9 +72,7 @@ def test_fingerprint_is_of_the_content(write):
 
 
 def test_split_column(write):
-    name = write(
-        "a.csv", "text,label,part\na,0,Train\nb,1,dev\nc,0,val\nd,1,valid\ne,0,validation\nf,1,test\n"
-    )
+    name = write("a.csv", "text,label,part\na,0,Train\nb,1,dev\nc,0,val\nd,1,valid\ne,0,validation\nf,1,test\n")
     data = load_source(name, split_column="Part")
     assert data.split == ["train", *["validation"] * 4, "test"]
     assert load_source(name).split is None
@@ -97,9 +95,7 @@ def test_labels_of_every_json_type(write, tmp_path):
     assert load_source(str(path)).labels == ["2", "0"]
     pq.write_table(pa.table({"text": ["a"], "label": [Decimal("2.00")]}), path)
     assert load_source(str(path)).labels == ["2"]
-    pq.write_table(
-        pa.table({"text": pa.array(["a", "b"]).dictionary_encode(), "label": pa.array(["x", "y"])}), path
-    )
+    pq.write_table(pa.table({"text": pa.array(["a", "b"]).dictionary_encode(), "label": pa.array(["x", "y"])}), path)
     assert load_source(str(path)).texts == ["a", "b"]
 
 
@@ -193,9 +189,7 @@ def test_names_that_lead_nowhere(write, tmp_path):
     assert "Did you mean 'reviews.csv'?" in message
     assert "sample:imdb" in message
     assert "hub:NAME" in refused("stanfordnlp/imdb")
-    assert "Unknown kind of data source 'smaple'. Did you mean 'sample'?" in refused(
-        "smaple:imdb", UnknownNameError
-    )
+    assert "Unknown kind of data source 'smaple'. Did you mean 'sample'?" in refused("smaple:imdb", UnknownNameError)
     assert "Unknown kind of data source 'https'" in refused("https://example.org/a.csv", UnknownNameError)
     for strange in ("a\0b", "x" * 5000, ""):
         assert refused(strange)

@@ -81,9 +81,7 @@ def test_every_row_is_in_one_split_and_classes_keep_their_share(rows, seed, shar
 
 @FUZZ
 @given(
-    rows=st.lists(
-        st.tuples(st.sampled_from("abcdefghijkl"), st.sampled_from("xyz")), min_size=9, max_size=60
-    ),
+    rows=st.lists(st.tuples(st.sampled_from("abcdefghijkl"), st.sampled_from("xyz")), min_size=9, max_size=60),
     seed=st.integers(0, 9),
     source_splits=st.booleans(),
     data=st.data(),
