@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from tiny import FAMILIES, save_tiny_encoder
 
 from feathertune.config import TrainConfig
 from feathertune.data.encode import encode
@@ -13,6 +12,7 @@ from feathertune.engine.optim import trained_parameters
 from feathertune.engine.predict import predict_logits
 from feathertune.methods import METHODS
 from feathertune.runtime import Runtime, seed_everything
+from tiny import FAMILIES, save_tiny_encoder
 
 CPU = Runtime(torch.device("cpu"), "fp32", "eager", "test", {})
 TEXTS = ["a great film", "the plot is bad", "it was great fun", "bad and not fun", "great", "very bad"] * 4

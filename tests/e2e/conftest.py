@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
 from e2e.cli import reviews, write_csv
 from tiny import save_tiny_encoder
 

@@ -9,8 +9,8 @@ import sys
 import time
 
 import pytest
-from e2e.cli import ENVIRONMENT, SMALL, feathertune, in_process, reviews, write_csv
 
+from e2e.cli import ENVIRONMENT, SMALL, feathertune, in_process, reviews, write_csv
 from feathertune import storage
 from feathertune.records import comparable, load_study
 
@@ -45,7 +45,7 @@ def test_prints_the_table_and_writes_everything(study):
     full = next(run for run in record.runs if run.method == "full")
     assert 0 < lora.trainable_parameters < lora.total_parameters
     assert full.trainable_parameters == full.total_parameters
-    assert 0 < lora.adapter_bytes
+    assert lora.adapter_bytes > 0
     assert lora.hyperparameters["learning_rate"] == 0.01
     assert record.data.truncated_fraction == 0.0
     assert len((out / lora.metrics).read_text().splitlines()) == lora.steps + lora.epochs
@@ -101,7 +101,7 @@ def test_another_plan_is_refused_and_overwrite_replaces(study, encoder, data, tm
 def test_a_failed_run_is_a_row_and_the_rest_goes_on(encoder, data, tmp_path, monkeypatch, capsys):
     out = tmp_path / "study"
     command = ("compare", data, "--base", encoder, *SMALL, "--methods", "lora,full", "--out", out)
-    result = in_process(monkeypatch, capsys, *command, "--set", "method.lora.learning_rate=1e38")
+    result = in_process(monkeypatch, capsys, *command, "--set", "method.lora.learning_rate=1e30")
     assert result.code == 1
     assert "1 runs failed: lora-s0" in result.stderr
     record = load_study(out)
@@ -117,7 +117,7 @@ def test_dry_run_writes_nothing(encoder, data, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     result = in_process(monkeypatch, capsys, "compare", data, "--base", encoder, *FAST, "--dry-run")
     assert result.code == 0
-    for word in ("neg 44, pos 44", "0.0% of the texts are longer than 16 tokens", "foundation-s4", "lora-s0", "r=8"):
+    for word in ("train neg 36, pos 36", "0.0% of the texts are longer than 16 tokens", "foundation-s4", "lora-s0", "r=8"):
         assert word in result.stdout.replace("\u202f", " "), result.stdout
     assert list(tmp_path.iterdir()) == []
 

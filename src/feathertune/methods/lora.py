@@ -24,7 +24,7 @@ class LoraOptions(TargetedOptions):
     learning_rate: float = Field(default=5e-4, gt=0)
     r: int = Field(default=8, ge=1)
     lora_alpha: int = Field(default=16, ge=1)
-    lora_dropout: float = Field(default=0.05, ge=0, lt=1)
+    lora_dropout: float = Field(default=0.0, ge=0, lt=1)
 
 
 def prepare(encoder: LoadedEncoder, options: LoraOptions, seed: int) -> nn.Module:
