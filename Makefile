@@ -45,7 +45,7 @@ bench: $(INSTALLED)
 	$(BIN)/python benchmarks/bench_study.py
 
 docs: $(INSTALLED)
-	$(BIN)/python -m docs.generate
+	$(BIN)/python docs/make_reference.py
 
 clean:
 	rm -rf $(VENV)

@@ -27,11 +27,17 @@ class DataConfig(Section):
     """Where texts and labels come from and how they are split.
 
     Attributes:
+        source: ``sample:imdb``, ``sample:rotten-tomatoes``, ``hub:NAME[:CONFIG]``, a file or a folder of labels.
+        text_column: Where the texts are; null looks for the usual names.
+        label_column: Where the labels are; null looks for the usual names.
+        split_column: Where train, validation or test is said; null means nowhere.
+        test: A source of test rows of its own.
         train_size: Rows to train on, drawn with the classes in proportion; null means all.
         test_size: Rows (a whole number) or share (a fraction) held out where the source has no test split; null
             means a fifth. A source's own test split is cut down to it only where it is a whole number.
         validation_size: Likewise; null means a tenth of the training rows, at least 200 where there are that many.
         max_length: Longest text, in tokens; what is longer is cut, and counted.
+        seed: Of the split.
         drop_invalid: Leave out rows without a text or a label, and count them, instead of stopping.
     """
 
@@ -49,7 +55,12 @@ class DataConfig(Section):
 
 
 class BaseConfig(Section):
-    """The pretrained encoder: ``sample:minilm``, a hub id or a local folder."""
+    """The pretrained encoder.
+
+    Attributes:
+        id: ``sample:minilm``, a hub id or a local folder.
+        revision: Branch, tag or commit, for a hub id.
+    """
 
     id: str = "sample:minilm"
     revision: str | None = None
@@ -64,10 +75,13 @@ class TrainConfig(Section):
     """The training loop.
 
     Attributes:
+        epochs: Passes over the training rows, at most.
         learning_rate: Null means each method's own default.
         batch_size: Examples of one optimizer step.
         token_budget: Padded tokens of one forward pass at most; a step is cut into as many passes as that needs.
         warmup_ratio: Share of all steps over which the rate rises; it falls linearly to zero after.
+        weight_decay: Of matrices; biases and norms are not decayed.
+        max_grad_norm: The length to which a longer gradient is cut.
         patience: Epochs without a better validation score before training stops.
     """
 

@@ -48,7 +48,7 @@ class Predictor:
         """Probabilities ``(N, C)`` float64 of N texts; for N = 0 an empty array."""
         if not texts:
             return np.zeros((0, len(self.labels)))
-        encoded = encode(self.bundle.tokenizer, texts, max_length=self.bundle.max_length)
+        encoded = encode(self.bundle.tokenizer, list(texts), max_length=self.bundle.max_length)
         return softmax(predict_logits(self.bundle.model, encoded, token_budget=TOKEN_BUDGET, runtime=self._runtime))
 
     def predict(self, texts: Iterable[str]) -> Iterator[tuple[str, dict[str, float]]]:

@@ -61,7 +61,7 @@ def compare(
             "data.seed": seed,
             "data.drop_invalid": drop_invalid,
             "base.id": base,
-            "study.methods": methods.split(",") if methods is not None else None,
+            "study.methods": opt.names(methods),
             "study.seeds": seeds,
             "train.epochs": epochs,
         },

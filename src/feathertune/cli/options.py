@@ -66,6 +66,11 @@ def settings(
     return load_config(config, assignments=assignments or (), options=given, defaults=defaults)
 
 
+def names(text: str | None) -> list[str] | None:
+    """Names between commas."""
+    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
+
+
 def size(text: str | None) -> int | float | str | None:
     """Rows or a share, as typed; what is neither is left for the settings to refuse."""
     if text is None:

@@ -74,10 +74,11 @@ def study_text(study: StudyRecord, folder: Path) -> str:
 def plan_text(prepared: Prepared, folder: Path) -> str:
     """What a study would do."""
     data, base, config = prepared.bench.data, prepared.bench.base, prepared.plan.config
-    runs = _table("run", "kind", "seed", "options")
+    runs = _table("run", "kind", "seed", "trains", "options")
     for spec in prepared.plan.runs:
         options = ", ".join(f"{key}={value}" for key, value in spec.options.items())
-        runs.add_row(spec.id, spec.kind, str(spec.seed), Text(options))
+        trains = prepared.trainable.get(spec.method)
+        runs.add_row(spec.id, spec.kind, str(spec.seed), "" if trains is None else units.count(trains), Text(options))
     counts = "; ".join(
         f"{split} "
         + ", ".join(f"{label} {n:,}" for label, n in zip(data.labels, data.class_counts[split], strict=True))

@@ -6,7 +6,8 @@ Padding is made per batch, by `EncodedTexts.collate`; nothing padded is ever kep
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _CHUNK_TEXTS = 1_000
+_CHUNK_CHARACTERS = 2_000_000
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ class EncodedTexts:
         }
 
 
-def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], *, max_length: int) -> EncodedTexts:
+def encode(tokenizer: PreTrainedTokenizerBase, texts: list[str], *, max_length: int) -> EncodedTexts:
     """Tokenise texts and cut each at a length.
 
     Args:
@@ -77,22 +79,36 @@ def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], *, max_leng
     Returns:
         The ids, with the number of texts that were cut.
     """
-    parts: list[np.ndarray] = []
+    ids = array("i")  # grows in place: two copies of all tokens never exist at once
     lengths = np.zeros(len(texts) + 1, dtype=np.int64)
     n_truncated = 0
-    for start in range(0, len(texts), _CHUNK_TEXTS):
-        chunk = list(texts[start : start + _CHUNK_TEXTS])
+    for start, end in _chunks(texts):
         batch: Any = tokenizer(
-            chunk, truncation=True, max_length=max_length, return_attention_mask=False, return_token_type_ids=False
+            texts[start:end],
+            truncation=True,
+            max_length=max_length,
+            return_attention_mask=False,
+            return_token_type_ids=False,
         )
-        for i, encoding in enumerate(batch.encodings):
-            ids = np.asarray(encoding.ids, dtype=np.int32)
-            parts.append(ids)
-            lengths[start + i + 1] = len(ids)
+        for row, encoding in enumerate(batch.encodings, start=start):
+            ids.extend(encoding.ids)
+            lengths[row + 1] = len(encoding.ids)
             n_truncated += bool(encoding.overflowing)
     return EncodedTexts(
-        ids=np.concatenate(parts) if parts else np.zeros(0, dtype=np.int32),
+        ids=np.frombuffer(ids, dtype=np.int32) if ids else np.zeros(0, dtype=np.int32),
         offsets=np.cumsum(lengths),
         n_truncated=n_truncated,
         pad_id=int(tokenizer.pad_token_id or 0),
     )
+
+
+def _chunks(texts: Sequence[str]) -> Iterator[tuple[int, int]]:
+    """Cut into runs of so many texts or so many characters: a tokenizer's own copy is fifty times the text."""
+    start = characters = 0
+    for i, text in enumerate(texts):
+        if i > start and (i - start == _CHUNK_TEXTS or characters + len(text) > _CHUNK_CHARACTERS):
+            yield start, i
+            start, characters = i, 0
+        characters += len(text)
+    if start < len(texts):
+        yield start, len(texts)

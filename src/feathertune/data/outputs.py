@@ -17,7 +17,7 @@ from typing import IO, Any, Protocol
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from feathertune.errors import ConfigError
+from feathertune.errors import ConfigError, DataError
 
 ENDINGS = (".jsonl", ".csv", ".tsv", ".parquet")
 _PARQUET_ROWS = 10_000
@@ -121,6 +121,7 @@ def open_output(path: Path, *, overwrite: bool) -> Iterator[RowWriter]:
 
     Raises:
         ConfigError: If the ending is not known, the file exists, or its folder cannot be written.
+        DataError: As it is raised within the block, with the place of the partial file.
     """
     if path.suffix.lower() not in ENDINGS:
         raise ConfigError(f"The output {path} ends in '{path.suffix}'. Expected one of {', '.join(ENDINGS)}.")
@@ -135,6 +136,8 @@ def open_output(path: Path, *, overwrite: bool) -> Iterator[RowWriter]:
         writer = _writer(path, partial, file)
         try:
             yield writer
+        except DataError as error:
+            raise DataError(f"{error} What was predicted before it is kept in {partial}.") from error
         finally:
             writer.close()
         file.flush()

@@ -23,7 +23,11 @@ if TYPE_CHECKING:
 
 
 class Options(BaseModel):
-    """Settings of a method, each with the method's own default. Subclasses add PEFT's words."""
+    """Settings of a method, each with the method's own default. Subclasses add PEFT's words.
+
+    Attributes:
+        learning_rate: The highest rate; ``train.learning_rate`` sets it for all methods.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -18,7 +18,14 @@ if TYPE_CHECKING:
 
 
 class LoraOptions(TargetedOptions):
-    """LoRA's settings, in PEFT's words; the update is scaled by ``lora_alpha / r``."""
+    """LoRA's settings, in PEFT's words.
+
+    Attributes:
+        r: Rank of the update of each weight.
+        lora_alpha: The update is scaled by ``lora_alpha / r``.
+        lora_dropout: Share of a layer's inputs that the update does not see while training. Zero, as in PEFT: on a
+            processor drawing the masks costs more time than the update itself.
+    """
 
     # About ten times full fine-tuning's rate ("LoRA Without Regret", Schulman et al. 2025).
     learning_rate: float = Field(default=5e-4, gt=0)

@@ -15,7 +15,9 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from feathertune.config import Config
+from feathertune.engine.optim import trained_parameters
 from feathertune.errors import ConfigError
+from feathertune.methods import Method, Options
 from feathertune.records import STUDY_FILE, RunRecord, Status, StudyRecord, load_study, save_study
 from feathertune.report import render_report
 from feathertune.runtime import hardware, versions
@@ -31,10 +33,15 @@ from feathertune.study.workbench import Workbench
 
 @dataclass(frozen=True)
 class Prepared:
-    """A study that can start."""
+    """A study that can start.
+
+    Attributes:
+        trainable: Parameters that each method would train.
+    """
 
     bench: Workbench
     plan: Plan
+    trainable: dict[str, int]
 
 
 def prepare(config: Config, observer: Observer) -> Prepared:
@@ -43,10 +50,16 @@ def prepare(config: Config, observer: Observer) -> Prepared:
     Raises:
         FeathertuneError: If anything the user gave cannot be used.
     """
-    config, _ = settle(config)  # a misspelt method is told before a gigabyte is read
+    config, chosen = settle(config)  # a misspelt method is told before a gigabyte is read
     bench = Workbench.prepare(config, observer)
     plan = make_plan(config, data_fingerprint=bench.data.fingerprint, base_fingerprint=bench.base.fingerprint)
-    return Prepared(bench, plan)
+    return Prepared(bench, plan, {method.name: _count_trainable(method, options, bench) for method, options in chosen})
+
+
+def _count_trainable(method: Method, options: Options, bench: Workbench) -> int:
+    """Prepare a method once, to find options that do not fit the encoder before hours are spent on the others."""
+    model = method.prepare(bench.load_encoder(seed=0), options, 0)
+    return sum(parameter.numel() for parameter in trained_parameters(model))
 
 
 def default_folder(plan: Plan) -> Path:

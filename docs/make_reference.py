@@ -1,0 +1,110 @@
+"""Writes ``docs/reference.md`` from the code: commands with their options, settings, methods. Run by ``make docs``."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from pydantic import BaseModel
+
+from feathertune.cli.main import app
+from feathertune.config import Config
+from feathertune.methods import BASELINES, METHODS
+
+PAGE = Path(__file__).with_name("reference.md")
+_WORDS = {"int": "N", "Path": "PATH", "str": "TEXT"}
+HEAD = """# Reference
+
+Made by `make docs` from the code; do not edit.
+
+"""
+
+
+def reference() -> str:
+    """The whole page."""
+    return HEAD + "\n".join([commands(), settings(), methods()])
+
+
+def commands() -> str:
+    """Each command with its arguments and options, from the signature of its function."""
+    lines = ["## Commands", ""]
+    for command in app.registered_commands:
+        function = command.callback
+        assert function is not None, "every command has a function"
+        lines += [f"### `feathertune {command.name}`", "", inspect.cleandoc(function.__doc__ or ""), ""]
+        lines += ["| option | meaning |", "|---|---|"]
+        for name, hint in get_type_hints(function, include_extras=True).items():
+            for parameter in getattr(hint, "__metadata__", ()):
+                declared = [word for word in (parameter.default, *(parameter.param_decls or ())) if _is_flag(word)]
+                words = declared[0] if declared else parameter.metavar or name.upper()
+                if declared and hint.__origin__ is not bool:
+                    words += " " + (parameter.metavar or _value(hint.__origin__))
+                lines.append(f"| `{words}` | {_cell(parameter.help)} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _is_flag(word: Any) -> bool:
+    return isinstance(word, str) and word.startswith("--")
+
+
+def _value(kind: Any) -> str:
+    return next(word for key, word in _WORDS.items() if key in str(kind))
+
+
+def settings() -> str:
+    """Each section of the settings with its defaults."""
+    lines = ["## Settings", "", "In the file of `--config`, and by `--set section.key=value`.", ""]
+    for name, field in Config.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            lines += [f"### `{name}`", "", _summary(kind), "", *_fields(kind), ""]
+    return "\n".join(lines)
+
+
+def methods() -> str:
+    """Each method with its options, then the baselines."""
+    lines = ["## Methods", ""]
+    for method in METHODS:
+        lines += [f"### `{method.name}`", "", f"{method.summary} Source: {method.source}.", ""]
+        lines += [f"Options, as `--set method.{method.name}.OPTION=VALUE`:", "", *_fields(method.options), ""]
+    lines += ["## Baselines", "", "In every study.", "", "| name | what it does | source |", "|---|---|---|"]
+    lines += [f"| `{b.name}` | {b.summary} | {b.source} |" for b in BASELINES]
+    return "\n".join([*lines, ""])
+
+
+def _fields(model: type[BaseModel]) -> list[str]:
+    meanings = _meanings(model)
+    rows = ["| key | default | meaning |", "|---|---|---|"]
+    for name, field in model.model_fields.items():
+        default = json.dumps(field.default) if not isinstance(field.default, tuple) else json.dumps([*field.default])
+        rows.append(f"| `{name}` | `{default}` | {_cell(meanings.get(name, ''))} |")
+    return rows
+
+
+def _summary(model: type[BaseModel]) -> str:
+    return inspect.cleandoc(model.__doc__ or "").partition("\n\n")[0].replace("\n", " ").replace("``", "`")
+
+
+def _meanings(model: type[BaseModel]) -> dict[str, str]:
+    """What the docstrings of a class and its bases say of its attributes."""
+    found: dict[str, str] = {}
+    for base in reversed(model.__mro__):
+        text = inspect.cleandoc(base.__doc__ or "")
+        _, _, attributes = text.partition("Attributes:\n")
+        for entry in re.split(r"\n(?= {4}\w+: )", "\n" + attributes):
+            name, _, meaning = entry.strip().partition(": ")
+            if meaning and name in model.model_fields:
+                found[name] = " ".join(meaning.split())
+    return found
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("``", "`").replace("\n", " ")
+
+
+if __name__ == "__main__":
+    PAGE.write_text(reference(), encoding="utf-8")

@@ -1,0 +1,137 @@
+"""Bad input gets one clear message, exit code 2, no traceback, and writes nothing."""
+
+import json
+
+import pytest
+
+from e2e.cli import SMALL, feathertune, in_process, reviews, write_csv
+
+ROWS = reviews(60)
+
+
+def csv_text(rows, header="text,label"):
+    return "\n".join([header, *(f"{text},{label}" for text, label in rows)]) + "\n"
+
+
+def jsonl(rows):
+    return "".join(json.dumps({"text": text, "label": label}) + "\n" for text, label in rows)
+
+
+CASES = {
+    "no column": ("d.csv", csv_text(ROWS, "body,label"), ["no text column", "body", "--text-column"]),
+    "nearest column": ("d.csv", csv_text(ROWS, "txt,label"), ["Did you mean 'txt'?"]),
+    "ragged row": ("d.csv", csv_text(ROWS[:5]) + "a,b,c\n", ["d.csv", "row 6", "3", "2"]),
+    "encoding": ("d.csv", "text,label\ncaf\xe9,pos\n".encode("latin-1"), ["UTF-8", "row 1"]),
+    "utf-16": ("d.csv", csv_text(ROWS).encode("utf-16"), ["UTF-16"]),
+    "empty file": ("d.csv", "", ["empty"]),
+    "empty text": ("d.csv", csv_text([*ROWS[:3], ("   ", "pos")]), ["row 4", "empty text", "--drop-invalid"]),
+    "missing label": ("d.csv", csv_text([*ROWS[:3], ("film", "")]), ["row 4", "without a label"]),
+    "one class": ("d.csv", csv_text([(t, "pos") for t, _ in ROWS]), ["'pos'", "two classes"]),
+    "class with one row": ("d.csv", csv_text([*ROWS, ("film", "rare")]), ["rare", "1"]),
+    "null byte": ("d.csv", csv_text([*ROWS[:2], ("fi\0lm", "pos")]), ["null byte", "row 3"]),
+    "half a surrogate": ("d.jsonl", jsonl([*ROWS[:2], ("\ud800", "pos")]), ["surrogate", "line 3"]),
+    "no object": ("d.jsonl", jsonl(ROWS[:2]) + "[1, 2]\n", ["line 3", "object"]),
+    "no JSON": ("d.jsonl", jsonl(ROWS[:2]) + "{text: 1}\n", ["line 3"]),
+    "no parquet": ("d.parquet", "text,label\n", ["d.parquet", "parquet"]),
+    "unknown ending": ("d.xlsx", "x", [".csv", ".parquet"]),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_bad_data(case, encoder, tmp_path, monkeypatch, capsys):
+    name, content, expected = CASES[case]
+    path = tmp_path / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass"))
+    out = tmp_path / "out"
+    refused(in_process(monkeypatch, capsys, "compare", path, "--base", encoder, *SMALL, "--out", out), expected)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["nowhere.csv"], ["nowhere.csv does not exist"]),
+        (["sample:imbd"], ["Did you mean 'imdb'?"]),
+        (["smaple:imdb"], ["Did you mean 'sample'?"]),
+        (["hub:someone/nothing"], ["someone/nothing", "without a network"]),
+        (["DATA", "--methods", "lorra"], ["Unknown method 'lorra'. Did you mean 'lora'?"]),
+        (["DATA", "--base", "sample:minilmm"], ["Did you mean 'minilm'?"]),
+        (["DATA", "--base", "someone/nothing"], ["someone/nothing", "sample:minilm"]),
+        (["DATA", "--set", "train.epoch=1"], ["Did you mean 'epochs'?"]),
+        (["DATA", "--set", "method.lora.rr=1"], ["Did you mean 'r'?"]),
+        (["DATA", "--set", "method.lora.target_modules=[kuery]"], ["kuery", "query"]),
+        (["DATA", "--label-column", "lable"], ["lable", "Did you mean 'label'?"]),
+        (["DATA", "--train-size", "5000"], ["train_size is 5,000"]),
+        (["DATA", "--test-size", "many"], ["data.test_size", "many"]),
+        (["DATA", "--max-length", "5000"], ["reads at most"]),
+        (["DATA", "--config", "none.yaml"], ["none.yaml cannot be read"]),
+        (["DATA", "--set", "engine.device=cuda:7"], ["engine.device is 'cuda:7'"]),
+        (["DATA", "--out", "FILE"], ["is a file"]),
+        (["DATA", "--out", "FOLDER"], ["was not written by feathertune"]),
+        (["DATA", "--out", "FOLDER", "--overwrite"], ["was not written by feathertune"]),
+        (["DATA", "--out", "FILE/below"], ["cannot be written"]),
+    ],
+)
+def test_bad_arguments(arguments, expected, encoder, data, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "thesis.doc").write_text("mine")
+    words = {"DATA": data, "FILE": "file", "FOLDER": "folder", "FILE/below": "file/below"}
+    given = [words.get(word, word) for word in arguments]
+    base = [] if "--base" in given else ["--base", encoder]
+    result = in_process(monkeypatch, capsys, "compare", *SMALL, *given, *base)
+    refused(result, expected)
+    assert (tmp_path / "file").read_text() == "mine"
+    assert (tmp_path / "folder" / "thesis.doc").read_text() == "mine"
+
+
+def refused(result, expected):
+    """One message, on stderr, that says what is needed."""
+    assert result.code == 2, result.stderr
+    assert result.stdout == ""
+    _, _, message = result.stderr.partition("feathertune: ")
+    assert "feathertune: " not in message, "one message"
+    for word in expected:
+        assert word in message, message
+    assert "Traceback" not in result.stderr
+
+
+def test_a_test_label_that_training_never_saw(encoder, tmp_path, monkeypatch, capsys):
+    train = write_csv(tmp_path / "train.csv", ROWS)
+    test = write_csv(tmp_path / "test.csv", [("film", "pos"), ("plot", "neutral")])
+    result = in_process(monkeypatch, capsys, "compare", train, "--test", test, "--base", encoder, *SMALL)
+    refused(result, ["neutral", "train"])
+
+
+def test_what_is_odd_but_right_works(encoder, tmp_path, monkeypatch, capsys):
+    odd = [
+        ("film " * 200_000, "pos"),
+        ('two "lines"\nof, it', "neg"),
+        ("日本語 🎬\u200d", "pos"),
+        ("\u202eright to left", "neg"),
+    ]
+    path = write_csv(tmp_path / "odd.csv", [*ROWS, *odd])
+    command = ("compare", path, "--base", encoder, "--methods", "lora", *SMALL, "--out", tmp_path / "out", "--json")
+    result = in_process(monkeypatch, capsys, *command)
+    assert result.code == 0, result.stderr
+    record = json.loads(result.stdout)
+    assert record["data"]["n_train"] + record["data"]["n_validation"] + record["data"]["n_test"] == 64
+    assert record["data"]["truncated_fraction"] > 0
+
+
+def test_invalid_rows_may_be_left_out_and_are_counted(encoder, tmp_path, monkeypatch, capsys):
+    path = write_csv(tmp_path / "d.csv", [*ROWS, (" ", "pos"), ("film", "")])
+    command = ("compare", path, "--base", encoder, "--methods", "", *SMALL, "--out", tmp_path / "out", "--json")
+    result = in_process(monkeypatch, capsys, *command, "--drop-invalid")
+    assert result.code == 0, result.stderr
+    assert any("2 rows left out" in note for note in json.loads(result.stdout)["data"]["notes"])
+
+
+def test_help_and_version_load_quickly_and_wrong_options_are_told():
+    assert "compare" in feathertune("--help").stdout
+    assert feathertune("--version").stdout.startswith("feathertune 0.")
+    wrong = feathertune("compare", "--methds", "lora")
+    assert wrong.code == 2
+    assert "--methods" in wrong.stderr
+    assert feathertune("report", "nowhere").code == 2
