@@ -1,3 +1,25 @@
 """feathertune: lightweight fine-tuning of pretrained encoders, that tells you what it bought you."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from feathertune.api import Predictor, compare, evaluate_base, finetune, load
+    from feathertune.config import Config, load_config
+
 __version__ = "0.1.0"
+__all__ = ["Config", "Predictor", "__version__", "compare", "evaluate_base", "finetune", "load", "load_config"]
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the name stands for
+    """Load the public names when they are asked for: ``import feathertune`` alone loads no torch."""
+    if name in ("Config", "load_config"):
+        from feathertune import config
+
+        return getattr(config, name)
+    if name in __all__:
+        from feathertune import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module 'feathertune' has no attribute '{name}'")

@@ -35,7 +35,7 @@ def evaluate(
     debug: opt.Debug = False,
 ) -> None:
     """Score a bundle on labelled data."""
-    engine = opt.settings(None, assignments, {}).engine
+    engine = opt.settings({"assignments": assignments}).engine
     from feathertune.predictor import evaluate as score_on
     from feathertune.predictor import load
 
@@ -70,7 +70,7 @@ def predict(
         if sys.stdin.isatty():
             raise ConfigError('There is nothing to predict. Give --text "...", --input FILE, or lines on stdin.')
         input = STDIN
-    engine = opt.settings(None, assignments, {}).engine
+    engine = opt.settings({"assignments": assignments}).engine
     from feathertune.data.outputs import open_output
     from feathertune.predictor import load
 

@@ -44,29 +44,9 @@ def compare(
 
     Without DATA: a study of a few minutes on real film reviews. The same command goes on where it was stopped.
     """
+    given = locals()
     demo = data is None and config is None
-    settings = opt.settings(
-        config,
-        assignments,
-        {
-            "data.source": data,
-            "data.test": test,
-            "data.text_column": text_column,
-            "data.label_column": label_column,
-            "data.split_column": split_column,
-            "data.train_size": train_size,
-            "data.validation_size": opt.size(validation_size),
-            "data.test_size": opt.size(test_size),
-            "data.max_length": max_length,
-            "data.seed": seed,
-            "data.drop_invalid": drop_invalid,
-            "base.id": base,
-            "study.methods": opt.names(methods),
-            "study.seeds": seeds,
-            "train.epochs": epochs,
-        },
-        defaults=DEMO if demo else None,
-    )
+    settings = opt.settings(given, defaults=DEMO if demo else None)
     # Below here torch is loaded: a wrong option has been told by now.
     from feathertune.cli.progress import observe
     from feathertune.cli.tables import plan_text, study_text

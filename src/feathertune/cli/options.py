@@ -47,34 +47,52 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
-def settings(
-    config: Path | None,
-    assignments: list[str] | None,
-    options: Mapping[str, Any],
-    *,
-    defaults: Mapping[str, Any] | None = None,
-) -> Config:
-    """Put the settings together; see `feathertune.config.load_config`.
+# Which setting an option stands for; a command's parameters have these names.
+_KEYS = {
+    "data": "data.source",
+    "test": "data.test",
+    "text_column": "data.text_column",
+    "label_column": "data.label_column",
+    "split_column": "data.split_column",
+    "train_size": "data.train_size",
+    "validation_size": "data.validation_size",
+    "test_size": "data.test_size",
+    "max_length": "data.max_length",
+    "seed": "data.seed",
+    "drop_invalid": "data.drop_invalid",
+    "base": "base.id",
+    "methods": "study.methods",
+    "seeds": "study.seeds",
+    "epochs": "train.epochs",
+}
+
+
+def settings(parameters: Mapping[str, Any], *, defaults: Mapping[str, Any] | None = None) -> Config:
+    """Put the settings of a command together; see `feathertune.config.load_config`.
 
     Args:
-        config: The file of ``--config``.
-        assignments: Of ``--set``.
-        options: Dotted key to value; ``None`` and ``False`` mean not given.
+        parameters: The command's parameters by name: ``config``, ``assignments``, and those that stand for a setting.
+            ``None`` and ``False`` mean not given.
         defaults: Settings below the file.
     """
-    given = {key: value for key, value in options.items() if value is not None and value is not False}
-    return load_config(config, assignments=assignments or (), options=given, defaults=defaults)
+    given = {
+        key: value for name, key in _KEYS.items() if (value := parameters.get(name)) is not None and value is not False
+    }
+    for key in ("data.validation_size", "data.test_size"):
+        if key in given:
+            given[key] = _size(given[key])
+    if "study.methods" in given:
+        given["study.methods"] = [name.strip() for name in given["study.methods"].split(",") if name.strip()]
+    return load_config(
+        parameters.get("config"),
+        assignments=parameters.get("assignments") or (),
+        options=given,
+        defaults=defaults,
+    )
 
 
-def names(text: str | None) -> list[str] | None:
-    """Names between commas."""
-    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
-
-
-def size(text: str | None) -> int | float | str | None:
+def _size(text: str) -> int | float | str:
     """Rows or a share, as typed; what is neither is left for the settings to refuse."""
-    if text is None:
-        return None
     for kind in (int, float):
         try:
             return kind(text)

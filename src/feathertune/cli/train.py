@@ -37,26 +37,9 @@ def train(
     debug: opt.Debug = False,
 ) -> None:
     """Train one method once, test it, and write a bundle that predict, evaluate and plain PEFT load."""
-    METHODS[method]
-    settings = opt.settings(
-        config,
-        assignments,
-        {
-            "data.source": data,
-            "data.test": test,
-            "data.text_column": text_column,
-            "data.label_column": label_column,
-            "data.split_column": split_column,
-            "data.train_size": train_size,
-            "data.validation_size": opt.size(validation_size),
-            "data.test_size": opt.size(test_size),
-            "data.max_length": max_length,
-            "data.seed": seed,
-            "data.drop_invalid": drop_invalid,
-            "base.id": base,
-            "train.epochs": epochs,
-        },
-    )
+    given = locals()
+    METHODS[method]  # an unknown one is told before torch is loaded
+    settings = opt.settings(given)
     from feathertune.cli.progress import observe
     from feathertune.cli.tables import metrics_text
     from feathertune.study.finetune import finetune

@@ -201,6 +201,7 @@ def _run_foundation(seed: int, bench: Workbench, observer: Observer) -> Outcome:
         fields={
             "seconds": Seconds(total=tokenize_s + evaluate_s, tokenize=tokenize_s, evaluate=evaluate_s),
             "total_parameters": encoder.n_parameters,
+            "notes": list(bench.notes),
             "peak_memory_bytes": found["test"].peak_memory_bytes,
         },
     )

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 import torch
-from tiny import TEXTS, tiny_tokenizer
 
 from feathertune.data import encode as module
 from feathertune.data.encode import encode
+from tiny import TEXTS, tiny_tokenizer
 
 LONG = ["the film was great " * 30, "bad", *TEXTS]
 

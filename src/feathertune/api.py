@@ -1,0 +1,87 @@
+"""The verbs of the command line in Python: `compare`, `finetune`, `evaluate_base`, `load`.
+
+Settings come as a `Config` (see `feathertune.config.load_config`), so that a notebook and a YAML file mean the same.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from feathertune.config import Config
+from feathertune.predictor import Predictor, load
+from feathertune.records import Metrics, StudyRecord
+from feathertune.study import compare as study
+from feathertune.study import finetune as single
+from feathertune.study.observe import Observer, Silent
+
+__all__ = ["Predictor", "compare", "evaluate_base", "finetune", "load"]
+
+
+def compare(
+    config: Config, out: str | Path | None = None, *, overwrite: bool = False, observer: Observer | None = None
+) -> StudyRecord:
+    """Run a study, or go on with it; see `feathertune.study.compare.run`.
+
+    Args:
+        config: The settings.
+        out: The study folder; by default one under ``runs/`` whose name follows from the plan.
+        overwrite: Delete another study that lies there.
+        observer: Is told what happens.
+
+    Returns:
+        The record, as in ``study.json``.
+
+    Raises:
+        FeathertuneError: If the settings, the data or the folder cannot be used.
+    """
+    observer = observer or Silent()
+    prepared = study.prepare(config, observer)
+    folder = Path(out) if out is not None else study.default_folder(prepared.plan)
+    return study.run(prepared, folder, observer=observer, command=sys.argv, overwrite=overwrite)
+
+
+def evaluate_base(config: Config, out: str | Path | None = None, *, overwrite: bool = False) -> StudyRecord:
+    """Score the pretrained encoder as it is, beside the baselines: a study that trains nothing.
+
+    Args:
+        config: The settings; ``study.methods`` is not used.
+        out: As in `compare`.
+        overwrite: As in `compare`.
+
+    Returns:
+        The record; its rows are ``majority``, ``tfidf``, ``foundation`` (untrained heads) and ``probe``.
+
+    Raises:
+        FeathertuneError: If the settings, the data or the folder cannot be used.
+    """
+    baselines_only = config.study.model_copy(update={"methods": ()})
+    return compare(config.model_copy(update={"study": baselines_only}), out, overwrite=overwrite)
+
+
+def finetune(
+    config: Config,
+    out: str | Path,
+    *,
+    method: str = "lora",
+    seed: int = 0,
+    overwrite: bool = False,
+    observer: Observer | None = None,
+) -> dict[str, Metrics]:
+    """Train one method once and write a bundle; see `feathertune.study.finetune.finetune`.
+
+    Args:
+        config: The settings.
+        out: Where the bundle shall be.
+        method: A name of the registry.
+        seed: Of the head, the adapter and the order of examples.
+        overwrite: Replace a bundle that lies there.
+        observer: Is told what happens.
+
+    Returns:
+        The scores on ``validation`` and ``test``.
+
+    Raises:
+        FeathertuneError: If the settings, the data or the folder cannot be used, or the training breaks.
+    """
+    return single.finetune(config, method, Path(out), seed=seed, observer=observer or Silent(), overwrite=overwrite)
