@@ -28,7 +28,7 @@ class ShiraOptions(TargetedOptions):
         density: Share of the target layers' weights that is trained, over all of them together.
     """
 
-    learning_rate: float = Field(default=1e-4, gt=0)
+    learning_rate: float = Field(default=5e-4, gt=0)
     density: float = Field(default=0.05, gt=0, le=1)
 
 
