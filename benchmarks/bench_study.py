@@ -1,7 +1,7 @@
 """The study that the README and the defaults are judged by: every training row of rotten-tomatoes, three seeds.
 
-Run by ``make bench``, some 20 minutes on two cores. Writes ``benchmarks/results/rotten-tomatoes-minilm.json``, the study
-record as it is, and says whether `lora` is within a point of `full` and both are clearly above `probe` and `tfidf`.
+Run by ``make bench``, some 20 minutes on two cores. Writes ``benchmarks/results/rotten-tomatoes-minilm.json``, the
+study record as it is, and says whether `lora` is within a point of `full` and both are clearly above the baselines.
 """
 
 from __future__ import annotations

@@ -90,6 +90,11 @@ def new_folder(path: Path) -> Iterator[Path]:
     _sync(path.parent)
 
 
+def _is_temporary(path: Path) -> bool:
+    """Whether a process that was killed left this behind while it wrote."""
+    return path.name.startswith(".") and path.name.endswith(".tmp")
+
+
 def claim_folder(path: Path, *, marker: str, overwrite: bool) -> None:
     """Make an output folder ready to be written into, without ever deleting a stranger's files.
 
@@ -104,7 +109,7 @@ def claim_folder(path: Path, *, marker: str, overwrite: bool) -> None:
     if path.exists() and not path.is_dir():
         raise ConfigError(f"The output {path} is a file. Expected a folder: give another --out.")
     try:
-        if path.is_dir() and any(path.iterdir()):
+        if path.is_dir() and any(not _is_temporary(entry) for entry in path.iterdir()):
             if not (path / marker).exists():
                 raise ConfigError(
                     f"The output folder {path} is not empty and was not written by feathertune (no {marker} in it). "

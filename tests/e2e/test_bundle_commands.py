@@ -2,13 +2,16 @@
 
 import csv
 import json
+import shlex
+import subprocess
+import sys
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from e2e.cli import SMALL, feathertune, in_process, reviews, write_csv
+from e2e.cli import ENVIRONMENT, SMALL, feathertune, in_process, reviews, write_csv
 from feathertune.predictor import load
 
 TEXTS = ["the film was great", "a bad plot", 'it was "great",\nvery great', "very bad actors"]
@@ -130,6 +133,18 @@ def test_refusals(bundle, monkeypatch, capsys, tmp_path, arguments, expected):
     assert expected in result.stderr
     assert result.code == (2 if expected else 0)
     assert "Traceback" not in result.stderr
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(bundle):
+    out, _ = bundle
+    texts = "".join(f"the film was great {i}\n" for i in range(20_000))
+    command = f"{sys.executable} -m feathertune predict {shlex.quote(str(out))} | head -n 1; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(
+        ["bash", "-c", command], input=texts, env=ENVIRONMENT, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert json.loads(done.stdout)["label"] == "pos"
+    assert done.stderr == ""
+    assert done.returncode == 141
 
 
 def test_python_gives_the_same(bundle, monkeypatch, capsys):

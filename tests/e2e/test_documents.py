@@ -61,6 +61,13 @@ def test_the_article_runs_both_meanings_of_its_r():
     assert config.train.epochs == 30
 
 
+def test_the_readmes_table_is_that_of_the_committed_study():
+    from readme_table import with_table
+
+    assert "| lora |" in README
+    assert with_table(README) == README, "run `make docs`"
+
+
 def test_the_reference_is_current():
     from make_reference import reference
 

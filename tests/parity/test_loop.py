@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from tiny import FAMILIES, save_tiny_encoder
 
 from feathertune.config import TrainConfig
 from feathertune.data.batching import plan_steps
@@ -12,6 +11,7 @@ from feathertune.encoders import load_encoder
 from feathertune.engine.loop import Labelled, Training
 from feathertune.methods import METHODS
 from feathertune.runtime import Runtime, seed_everything
+from tiny import FAMILIES, save_tiny_encoder
 
 CPU = Runtime(torch.device("cpu"), "fp32", "eager", "test", {})
 TEXTS = ["a great film", "the plot is bad, very bad", "it was great fun", "bad " * 12, "great", "very bad"] * 3

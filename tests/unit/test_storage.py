@@ -71,6 +71,11 @@ def test_claim_folder(tmp_path):
     assert list(fresh.iterdir()) == []
 
 
+def test_what_a_killed_process_left_is_no_stranger(tmp_path):
+    (tmp_path / ".plan.json.abc.tmp").write_text("half")
+    claim_folder(tmp_path, marker="plan.json", overwrite=False)
+
+
 def test_claim_folder_that_is_a_file_or_cannot_be_made(tmp_path):
     file = tmp_path / "file"
     file.write_text("")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import signal
 import sys
 from typing import NoReturn
@@ -56,6 +57,10 @@ def main() -> NoReturn:
         _fail(str(error), error.exit_code, debug=debug)
     except KeyboardInterrupt:
         _fail("Stopped. " + _HOW_TO_GO_ON, INTERRUPTED, debug=False)
+    except BrokenPipeError:
+        # The reader, such as `head`, has seen enough; Python would complain once more when it closes stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM):
             raise

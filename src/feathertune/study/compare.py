@@ -157,25 +157,31 @@ def _finished(spec: RunSpec, folder: Path) -> RunRecord | None:
 
 def _enter_folder(out: Path, plan: Plan, bench: Workbench, *, overwrite: bool) -> None:
     """Make the folder ready, or recognise in it the study that is to be continued."""
-    if not overwrite and (out / PLAN_FILE).is_file():
-        try:
-            found = Plan.model_validate_json((out / PLAN_FILE).read_text(encoding="utf-8"))
-        except (OSError, ValidationError, UnicodeDecodeError) as error:
-            raise ConfigError(
-                f"{out / PLAN_FILE} cannot be read as a plan, so the study cannot be continued. "
-                "Give another --out, or --overwrite to begin anew."
-            ) from error
-        if found.fingerprint == plan.fingerprint:
-            return
+    if overwrite or not (out / PLAN_FILE).is_file():
+        claim_folder(out, marker=PLAN_FILE, overwrite=overwrite)
+        write_atomic(out / PLAN_FILE, plan.model_dump_json(indent=1) + "\n")
+    else:
+        _check_same(out, plan)
+    # Also of a study that was stopped between the plan and these.
+    test = bench.split("test")
+    write_atomic(out / "config.yaml", plan.config.to_yaml())
+    write_test_rows(out / "test.parquet", test.texts, test.labels)
+
+
+def _check_same(out: Path, plan: Plan) -> None:
+    """Refuse to continue a study by another plan."""
+    try:
+        found = Plan.model_validate_json((out / PLAN_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValidationError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"{out / PLAN_FILE} cannot be read as a plan, so the study cannot be continued. "
+            "Give another --out, or --overwrite to begin anew."
+        ) from error
+    if found.fingerprint != plan.fingerprint:
         raise ConfigError(
             f"The output folder {out} holds another study ({_difference(found, plan)}). "
             "Give another --out, or --overwrite to replace it."
         )
-    claim_folder(out, marker=PLAN_FILE, overwrite=overwrite)
-    test = bench.split("test")
-    write_atomic(out / PLAN_FILE, plan.model_dump_json(indent=1) + "\n")
-    write_atomic(out / "config.yaml", plan.config.to_yaml())
-    write_test_rows(out / "test.parquet", test.texts, test.labels)
 
 
 def _difference(found: Plan, wanted: Plan) -> str:

@@ -1,0 +1,110 @@
+"""Peak memory on a CSV of 1 GB: inspected and split (``compare --dry-run``), and predicted on (``predict``).
+
+Run: ``python benchmarks/bench_memory.py --out benchmarks/results/memory-1gb.json``, some 15 minutes on two cores.
+
+The texts are those of sample:imdb, each with a number so that none is a duplicate. The encoder is a tiny random one: what
+is measured is what reading, tokenising and writing hold, and a real encoder only makes it slower.
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from itertools import count
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+from feathertune.config import EngineConfig
+from feathertune.data.sources import load_source
+from feathertune.runtime import choose_runtime, hardware, versions
+from tiny import save_tiny_encoder
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--megabytes", type=int, default=1000)
+    parser.add_argument("--max-length", type=int, default=128)
+    parser.add_argument("--out", type=Path, required=True)
+    arguments = parser.parse_args()
+    rows = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        data = write_data(folder / "reviews.csv", arguments.megabytes * 1_000_000)
+        base = save_tiny_encoder(folder / "base", "bert")
+        small = ["--base", base, "--max-length", arguments.max_length]
+        size = data.stat().st_size
+        rows.append(measure("compare --dry-run", size, "compare", data, *small, "--dry-run"))
+        quick = [
+            "--train-size",
+            200,
+            "--validation-size",
+            200,
+            "--test-size",
+            200,
+            "--epochs",
+            1,
+            "--out",
+            folder / "b",
+        ]
+        rows.append(measure("train on 200 rows of it", size, "train", data, *small, *quick))
+        output = folder / "predicted.jsonl"
+        rows.append(measure("predict", size, "predict", folder / "b", "--input", data, "--output", output))
+        with output.open(encoding="utf-8") as file:
+            n_written = sum(1 for _ in file)
+    result = {
+        "arguments": {key: str(value) for key, value in vars(arguments).items() if key != "out"},
+        "csv_bytes": size,
+        "rows_predicted": n_written,
+        "hardware": hardware(choose_runtime(EngineConfig(dtype="fp32"))),
+        "versions": versions(),
+        "rows": rows,
+    }
+    arguments.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+def write_data(path: Path, n_bytes: int) -> Path:
+    """A CSV of that size."""
+    reviews = load_source("sample:imdb")
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["text", "label"])
+        for i in count():
+            row = i % len(reviews.texts)
+            writer.writerow([f"{i} {reviews.texts[row]}", reviews.labels[row]])
+            if i % 1000 == 0 and file.tell() >= n_bytes:
+                return path
+    raise AssertionError("unreachable")
+
+
+def measure(what: str, n_bytes: int, *command: object) -> dict[str, object]:
+    """Run a command in a process of its own, whose only child it is, and take that child's peak."""
+    code = (
+        "import resource, sys, subprocess; subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL); "
+        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+    )
+    start = time.perf_counter()
+    words = [sys.executable, "-m", "feathertune", *map(str, command)]
+    done = subprocess.run([sys.executable, "-c", code, *words], check=True, capture_output=True, text=True)
+    seconds = time.perf_counter() - start
+    row = {
+        "what": what,
+        "peak_bytes": int(done.stdout) * resource_unit(),
+        "seconds": round(seconds, 1),
+        "mb_per_s": round(n_bytes / 1e6 / seconds, 2),
+    }
+    print(json.dumps(row), flush=True)
+    return row
+
+
+def resource_unit() -> int:
+    """Bytes of one unit of ``ru_maxrss``: kilobytes on Linux, bytes on macOS."""
+    return 1 if sys.platform == "darwin" else 1024
+
+
+if __name__ == "__main__":
+    main()

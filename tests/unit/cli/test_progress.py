@@ -1,0 +1,111 @@
+import io
+import sys
+
+import pytest
+from rich.console import Console
+
+from feathertune.cli import progress
+from feathertune.cli.progress import Bar, Lines, Nothing, Work, observe, result_line
+from feathertune.cli.tables import study_text
+from feathertune.study.plan import RunSpec
+from study_factory import write_study
+
+
+class Clock:
+    """A clock that stands still until it is moved."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def monotonic(self):
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(progress, "time", clock)
+    return clock
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    return write_study(tmp_path_factory.mktemp("study"), failed="full", error="OutOfMemoryError: too large")
+
+
+def spec(name):
+    return RunSpec(id=name, method="lora", kind="peft", seed=0)
+
+
+def test_time_left_follows_from_the_speed_so_far(clock, study):
+    work = Work()
+    work.plan({"a": 100.0, "b": 300.0, study.runs[0].id: 50.0}, [study.runs[0]])
+    assert work.left_s is None
+    work.start("a")
+    clock.now = 10.0
+    work.advance(50.0)
+    assert work.fraction == pytest.approx(50 / 400)
+    assert work.left_s == pytest.approx(350 * 10 / 50)
+    work.advance(500.0)
+    assert work.fraction == pytest.approx(100 / 400), "a run never does more than was planned for it"
+    work.end("a")
+    work.start("b")
+    clock.now = 20.0
+    work.advance(100.0)
+    work.end("b")
+    assert work.fraction == 1.0, "what an early stop saves is not left to do"
+    assert work.left_s == 0.0
+
+
+def test_lines_say_results_and_now_and_then_how_far_it_is(clock, study, monkeypatch):
+    stderr = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stderr)
+    lines = Lines()
+    lines.stage("reading")
+    lines.planned({"lora-s0": 100.0}, [])
+    lines.started(spec("lora-s0"))
+    clock.now = 10.0
+    lines.advanced(10.0, "epoch 1")
+    clock.now = 31.0
+    lines.advanced(10.0, "epoch 1")
+    clock.now = 32.0
+    lines.advanced(10.0, "epoch 1")
+    failed = next(run for run in study.runs if run.status == "failed")
+    lines.ended(failed)
+    said = stderr.getvalue().replace("\u202f", " ").replace("\xa0", " ").splitlines()
+    assert said[:2] == ["reading", "20%, lora-s0, epoch 1, about 2 min 4 s left"]
+    assert said[2].endswith("OutOfMemoryError: too large")
+    assert len(said) == 3
+
+
+def test_the_bar_draws_and_leaves_results(clock, study, monkeypatch):
+    drawn = io.StringIO()
+    monkeypatch.setattr(progress, "Console", lambda **_: Console(file=drawn, force_terminal=True, width=120))
+    bar = Bar()
+    bar.stage("reading")
+    bar.planned({"lora-s0": 100.0}, [study.runs[0]])
+    bar.started(spec("lora-s0"))
+    clock.now = 5.0
+    bar.advanced(50.0, "epoch 1, loss 0.5")
+    bar.ended(next(run for run in study.runs if run.method == "lora"))
+    bar.close()
+    assert "(done before)" in drawn.getvalue()
+    assert "lora-s0: " in drawn.getvalue()
+
+
+def test_where_stderr_goes_decides(monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: False)
+    with observe(quiet=False) as observer:
+        assert isinstance(observer, Lines)
+    with observe(quiet=True) as observer:
+        assert isinstance(observer, Nothing)
+
+
+def test_the_table_shows_failures_and_what_is_still_to_do(study, tmp_path):
+    text = study_text(study, tmp_path)
+    assert "failed: full-s0: OutOfMemoryError: too large" in " ".join(text.split())
+    assert str(tmp_path / "report.html") in text
+    complete = next(run for run in study.runs if run.status == "complete" and run.epochs)
+    assert f"{complete.test.accuracy:.1%}" in result_line(complete)
+    cut_short = study.model_copy(update={"planned_runs": [*study.planned_runs, "lora-s9"]})
+    assert f"1 of {len(study.planned_runs) + 1} runs are still to be done" in study_text(cut_short, tmp_path)

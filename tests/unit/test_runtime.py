@@ -1,0 +1,73 @@
+import numpy as np
+import pytest
+import torch
+
+from feathertune import runtime
+from feathertune.config import EngineConfig
+from feathertune.errors import ConfigError
+from feathertune.runtime import PeakMemory, choose_runtime, hardware, seed_everything, stopwatch, versions
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize(("ratio", "expected"), [(4.0, "bf16"), (1.31, "bf16"), (1.29, "fp32"), (0.17, "fp32")])
+def test_bf16_has_to_win_clearly(monkeypatch, ratio, expected):
+    monkeypatch.setattr(runtime, "measure_matmul", lambda _, dtype: 1e9 * (ratio if dtype == torch.bfloat16 else 1))
+    chosen = choose_runtime(EngineConfig(device="cpu"))
+    assert chosen.dtype == expected
+    assert f"{ratio:.1f} times" in chosen.reason
+    assert chosen.measured["fp32_gflop_per_s"] == 1.0
+    with chosen.autocast():
+        product = torch.ones(2, 2) @ torch.ones(2, 2)
+    assert product.dtype == (torch.bfloat16 if expected == "bf16" else torch.float32)
+
+
+def test_what_is_asked_is_not_measured(monkeypatch):
+    monkeypatch.setattr(runtime, "measure_matmul", lambda *_: pytest.fail("measured"))
+    chosen = choose_runtime(EngineConfig(dtype="fp32", device="cpu", attention="sdpa"))
+    assert (chosen.dtype, chosen.attention, chosen.measured) == ("fp32", "sdpa", {})
+    assert choose_runtime(EngineConfig(dtype="bf16", device="cpu")).attention == "eager"
+
+
+def test_matmul_is_really_timed():
+    assert 1e8 < runtime.measure_matmul(CPU, torch.float32, size=256) < 1e15
+
+
+@pytest.mark.parametrize("device", ["cuda:7", "nonsense"])
+def test_a_device_that_is_not_here(device):
+    with pytest.raises(ConfigError, match=f"engine.device is '{device}'"):
+        choose_runtime(EngineConfig(device=device, dtype="fp32"))
+
+
+def test_peak_memory_sees_what_was_freed_again():
+    with PeakMemory(CPU) as small:
+        pass
+    with PeakMemory(CPU) as large:
+        block = np.ones(40_000_000)
+        block.sum()
+        with stopwatch() as watch:
+            torch.ones(1000, 1000) @ torch.ones(1000, 1000)
+            while watch.seconds == 0 and large.peak_bytes < small.peak_bytes + 300_000_000:
+                block += 1
+        del block
+    assert large.peak_bytes > small.peak_bytes + 300_000_000
+    assert watch.seconds > 0
+
+
+def test_seeds_reach_torch_and_numpy():
+    draws = []
+    for seed in (0, 0, 1):
+        seed_everything(seed)
+        draws.append((torch.rand(1).item(), np.random.rand()))  # noqa: NPY002
+    assert draws[0] == draws[1]
+    assert draws[0][0] != draws[2][0]
+    assert draws[0][1] != draws[2][1]
+
+
+def test_the_record_of_the_machine():
+    found = hardware(choose_runtime(EngineConfig(dtype="fp32", device="cpu")))
+    assert found["device"] == "cpu"
+    assert found["cores"] >= 1
+    assert found["memory_bytes"] > 1e9
+    assert found["measured"] == {"dtype_reason": "as asked"}
+    assert {"python", "torch", "transformers", "peft"} <= versions().keys()
