@@ -2,8 +2,9 @@
 
 Run: ``python benchmarks/bench_memory.py --out benchmarks/results/memory-1gb.json``, some 15 minutes on two cores.
 
-The texts are those of sample:imdb, each with a number so that none is a duplicate. The encoder is a tiny random one: what
-is measured is what reading, tokenising and writing hold, and a real encoder only makes it slower.
+The texts are those of sample:imdb, each with a number so that none is a duplicate. The encoder is a tiny random one:
+what is measured is what reading, tokenising and writing hold, and a real encoder only makes it slower.
+"""
 
 from __future__ import annotations
 

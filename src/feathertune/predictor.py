@@ -70,7 +70,8 @@ def load(path: str | Path, *, base: str | None = None, engine: EngineConfig | No
     Raises:
         BundleError: If it is not a whole, fitting bundle.
     """
-    return Predictor(load_bundle(Path(path), base=base), choose_runtime(engine or EngineConfig()))
+    runtime = choose_runtime(engine or EngineConfig())
+    return Predictor(load_bundle(Path(path), base=base, attention=runtime.attention), runtime)
 
 
 def evaluate(

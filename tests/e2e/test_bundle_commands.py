@@ -21,6 +21,7 @@ TEXTS = ["the film was great", "a bad plot", 'it was "great",\nvery great', "ver
 def bundle(request, encoder, data, tmp_path_factory):
     out = tmp_path_factory.mktemp("bundles") / request.param
     rate = ["--set", "train.learning_rate=0.01", "--epochs", "15", "--set", "train.patience=15"]
+    rate += ["--set", "method.shira.density=0.3"]
     result = feathertune(
         "train", data, "--base", encoder, "--method", request.param, *SMALL, *rate, "--out", out, "--json"
     )

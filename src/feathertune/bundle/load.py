@@ -15,7 +15,7 @@ from torch import nn
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from feathertune.bundle.files import WEIGHTS, BundleInfo, check_manifest, read_info
-from feathertune.encoders import LoadedEncoder, load_encoder, quiet_transformers
+from feathertune.encoders import Attention, LoadedEncoder, load_encoder, quiet_transformers
 from feathertune.errors import BundleError, EncoderError, MissingExtraError
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -50,12 +50,13 @@ class Bundle:
         return self.info.max_length
 
 
-def load_bundle(path: Path, *, base: str | None = None) -> Bundle:
+def load_bundle(path: Path, *, base: str | None = None, attention: Attention = "sdpa") -> Bundle:
     """Load a classifier, after every file and the base have been checked.
 
     Args:
         path: The bundle's folder.
         base: The encoder to put the adapter on, where the one it names is not to be found.
+        attention: Implementation, as in `load_encoder`; it changes logits by rounding only.
 
     Returns:
         The classifier, on the CPU, in eval mode.
@@ -68,12 +69,12 @@ def load_bundle(path: Path, *, base: str | None = None) -> Bundle:
     if not (path / WEIGHTS[info.kind]).is_file():
         raise BundleError(f"The bundle {path} holds no {WEIGHTS[info.kind]}. Only safetensors are loaded.")
     if info.kind == "full":
-        whole = _load_base(str(path), None, info, path)
+        whole = _load_base(str(path), None, info, path, attention)
         if whole.new_parameters:
             lacking = ", ".join(whole.new_parameters[:3])
             raise BundleError(f"The bundle {path} lacks {lacking} in its weights.")
         return Bundle(path, whole.model, whole.tokenizer, whole, info)
-    encoder = _load_base(*_find_base(info, path, base), info, path)
+    encoder = _load_base(*_find_base(info, path, base), info, path, attention)
     if encoder.fingerprint != info.base.fingerprint:
         raise BundleError(
             f"The bundle {path} was trained on {info.base.id} with the fingerprint {info.base.fingerprint}, "
@@ -108,9 +109,18 @@ def _find_base(info: BundleInfo, folder: Path, given: str | None) -> tuple[str, 
     return info.base.id, info.base.revision
 
 
-def _load_base(model_id: str, revision: str | None, info: BundleInfo, folder: Path) -> LoadedEncoder:
+def _load_base(
+    model_id: str, revision: str | None, info: BundleInfo, folder: Path, attention: Attention
+) -> LoadedEncoder:
     try:
-        return load_encoder(model_id, labels=info.labels, seed=_SEED, revision=revision, dtype=DTYPES[info.dtype])
+        return load_encoder(
+            model_id,
+            labels=info.labels,
+            seed=_SEED,
+            revision=revision,
+            attention=attention,
+            dtype=DTYPES[info.dtype],
+        )
     except (EncoderError, MissingExtraError) as error:
         raise BundleError(f"The bundle {folder} cannot be loaded without its encoder. {error}") from error
 

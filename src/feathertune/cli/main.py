@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import signal
 import sys
+from collections.abc import Callable
 from typing import NoReturn
 
 import typer
@@ -23,14 +25,50 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-app.command("compare")(compare.compare)
-app.command("train")(train.train)
-app.command("evaluate")(apply.evaluate)
-app.command("predict")(apply.predict)
-app.command("report")(listing.report)
-app.command("methods")(listing.methods)
+_HOW_TO_GO_ON = "What was finished is kept. A study goes on where it stopped if the same command is given again."
+_INTERRUPTED = 128 + signal.SIGINT
+# What the system, not the program, is to blame for.
+_NO_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS, errno.EPERM)
 
-INTERRUPTED = 130
+
+def _reporting(command: Callable[..., None]) -> Callable[..., None]:
+    """A command whose errors are messages; before the library below sees them, which has other words for Ctrl-C."""
+
+    @functools.wraps(command)
+    def run(*args: object, **kwargs: object) -> None:
+        debug = bool(kwargs.get("debug"))
+        try:
+            command(*args, **kwargs)
+        except FeathertuneError as error:
+            _fail(str(error), error.exit_code, debug=debug)
+        except KeyboardInterrupt:
+            _fail(f"Stopped. {_HOW_TO_GO_ON}", _INTERRUPTED, debug=False)
+        except BrokenPipeError:
+            # The reader, such as `head`, has seen enough; Python would complain once more when it closes stdout.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(128 + signal.SIGPIPE)
+        except OSError as error:
+            if error.errno not in _NO_PLACE:
+                raise
+            where = f" ({error.filename})" if error.filename else ""
+            _fail(f"Nothing more can be written{where}: {error.strerror}. {_HOW_TO_GO_ON}", 1, debug=debug)
+
+    return run
+
+
+def _fail(message: str, code: int, *, debug: bool) -> NoReturn:
+    if debug:
+        Console(stderr=True).print_exception()
+    sys.stderr.write(f"feathertune: {message}\n")
+    sys.exit(code)
+
+
+app.command("compare")(_reporting(compare.compare))
+app.command("train")(_reporting(train.train))
+app.command("evaluate")(_reporting(apply.evaluate))
+app.command("predict")(_reporting(apply.predict))
+app.command("report")(_reporting(listing.report))
+app.command("methods")(_reporting(listing.methods))
 
 
 def _version(wanted: bool) -> None:
@@ -46,34 +84,8 @@ def root(
     """Common options."""
 
 
-def main() -> NoReturn:
+def main() -> None:
     """Run the command line and exit."""
-    debug = "--debug" in sys.argv
     # A stopped container sends SIGTERM; it gets the same orderly end as Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        app()
-    except FeathertuneError as error:
-        _fail(str(error), error.exit_code, debug=debug)
-    except KeyboardInterrupt:
-        _fail("Stopped. " + _HOW_TO_GO_ON, INTERRUPTED, debug=False)
-    except BrokenPipeError:
-        # The reader, such as `head`, has seen enough; Python would complain once more when it closes stdout.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(128 + signal.SIGPIPE)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM):
-            raise
-        where = f" ({error.filename})" if error.filename else ""
-        _fail(f"Nothing more can be written{where}: {error.strerror}. {_HOW_TO_GO_ON}", 1, debug=debug)
-    sys.exit(0)
-
-
-_HOW_TO_GO_ON = "What was finished is kept. A study goes on where it stopped if the same command is given again."
-
-
-def _fail(message: str, code: int, *, debug: bool) -> NoReturn:
-    if debug:
-        Console(stderr=True).print_exception()
-    sys.stderr.write(f"feathertune: {message}\n")
-    sys.exit(code)
+    app()

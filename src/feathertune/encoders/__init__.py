@@ -1,7 +1,15 @@
 """Pretrained encoders: where they are found, what is in them, and how they are loaded for classification."""
 
 from feathertune.encoders.encoder import LoadedEncoder
-from feathertune.encoders.load import load_encoder, quiet_transformers
+from feathertune.encoders.load import Attention, load_encoder, quiet_transformers
 from feathertune.encoders.specs import SPECS, EncoderSpec, structural_spec
 
-__all__ = ["SPECS", "EncoderSpec", "LoadedEncoder", "load_encoder", "quiet_transformers", "structural_spec"]
+__all__ = [
+    "SPECS",
+    "Attention",
+    "EncoderSpec",
+    "LoadedEncoder",
+    "load_encoder",
+    "quiet_transformers",
+    "structural_spec",
+]

@@ -57,7 +57,11 @@ def test_factory_writes_what_the_runner_shall_write(tmp_path):
 def test_says_verdict_table_and_facts(tmp_path):
     study = write_study(tmp_path)
     page = _page(tmp_path)
-    assert page.index(study.verdict.text) < page.index('id="summary"') < page.index('id="accuracy"')
+    assert (
+        page.index(study.verdict.text.replace(" %", "\u202f%"))
+        < page.index('id="summary"')
+        < page.index('id="accuracy"')
+    )
     assert study.verdict.caveats[0] in page
     for row in study.summary:
         assert f"{100 * row.accuracy_mean:.1f}\u202f%" in page
