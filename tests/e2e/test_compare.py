@@ -13,6 +13,7 @@ import pytest
 from e2e.cli import ENVIRONMENT, SMALL, feathertune, in_process, reviews, write_csv
 from feathertune import storage
 from feathertune.records import comparable, load_study
+from tiny import needs_sample_encoder
 
 FAST = ["--methods", "lora,full", *SMALL, "--set", "method.lora.learning_rate=0.01"]
 
@@ -120,6 +121,18 @@ def test_dry_run_writes_nothing(encoder, data, tmp_path, monkeypatch, capsys):
     cut = "0.0% of the texts are longer than 16 tokens"
     for word in ("train neg 36, pos 36", cut, "foundation-s4", "lora-s0", "r=8"):
         assert word in result.stdout.replace("\u202f", " "), result.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+@needs_sample_encoder
+def test_without_data_it_is_the_demonstration(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    result = in_process(monkeypatch, capsys, "compare", "--dry-run", "--set", "engine.dtype=fp32")
+    assert result.code == 0, result.stderr
+    assert "no DATA given: the demonstration study on sample:imdb" in result.stderr
+    assert "sample:imdb: 1,000 training, 300 validation, 1,000 test rows" in result.stdout
+    assert "% of the texts are longer than 128 tokens" in result.stdout
+    assert "sample:minilm: bert" in result.stdout
     assert list(tmp_path.iterdir()) == []
 
 
