@@ -7,6 +7,7 @@ import functools
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Callable
 from typing import NoReturn
 
@@ -38,7 +39,10 @@ def _reporting(command: Callable[..., None]) -> Callable[..., None]:
     def run(*args: object, **kwargs: object) -> None:
         debug = bool(kwargs.get("debug"))
         try:
-            command(*args, **kwargs)
+            with warnings.catch_warnings():
+                if not debug:  # the libraries below warn developers; what a user must know is said by us
+                    warnings.simplefilter("ignore")
+                command(*args, **kwargs)
         except FeathertuneError as error:
             _fail(str(error), error.exit_code, debug=debug)
         except KeyboardInterrupt:
