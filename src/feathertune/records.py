@@ -34,7 +34,8 @@ Status = Literal["complete", "partial", "failed"]
 class Record(BaseModel):
     """A piece of the record: unknown keys are refused, so that a typo cannot hide."""
 
-    model_config = ConfigDict(extra="forbid")
+    # Before 2.10 pydantic kept names that begin with "model_" for itself, and warned of `model_type`.
+    model_config = ConfigDict(extra="forbid", protected_namespaces=())
 
 
 class Metrics(Record):

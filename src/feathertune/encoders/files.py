@@ -72,7 +72,7 @@ def find_encoder(model_id: str, revision: str | None = None) -> EncoderFiles:
 
 
 def _from_hub(model_id: str, revision: str | None) -> Path:
-    from huggingface_hub import constants, snapshot_download
+    from huggingface_hub import constants, snapshot_download, try_to_load_from_cache
     from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 
     named = f"'{model_id}'" + (f" at revision '{revision}'" if revision else "")
@@ -86,6 +86,10 @@ def _from_hub(model_id: str, revision: str | None) -> Path:
             f"The hub has no encoder {named}, or it is private or gated and needs `hf auth login`."
         ) from error
     except (HfHubHTTPError, OSError, ValueError) as error:
+        # Clients of another version wrote no list of a snapshot's files, and some then refuse it; ours are checked below.
+        cached = try_to_load_from_cache(model_id, "config.json", revision=revision)
+        if isinstance(cached, str):
+            return Path(cached).parent
         why = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else "the hub cannot be reached"
         raise EncoderError(
             f"The encoder {named} is no folder here and not in the hub's cache "
