@@ -86,7 +86,8 @@ def _from_hub(model_id: str, revision: str | None) -> Path:
             f"The hub has no encoder {named}, or it is private or gated and needs `hf auth login`."
         ) from error
     except (HfHubHTTPError, OSError, ValueError) as error:
-        # Clients of another version wrote no list of a snapshot's files, and some then refuse it; ours are checked below.
+        # Some clients refuse a snapshot that one of another version wrote, for it has no list of its files. What we
+        # need of them is checked by the caller.
         cached = try_to_load_from_cache(model_id, "config.json", revision=revision)
         if isinstance(cached, str):
             return Path(cached).parent
