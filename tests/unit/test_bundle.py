@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import shutil
@@ -12,6 +13,7 @@ import torch
 import yaml
 from huggingface_hub import constants
 from peft import IA3Config, LoraConfig, get_peft_model
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from feathertune.bundle import load_bundle, save_bundle
@@ -208,6 +210,20 @@ def test_a_change_outside_the_adapter_is_noticed_and_the_older_bundle_stays(bund
         save_bundle(bundle, model=model, encoder=encoder, **SETTINGS)
     assert leftovers(tmp_path) == ["base", "bundle"]
     assert (bundle / "manifest.json").read_bytes() == before
+    load_bundle(bundle)
+
+
+def test_a_full_disk_is_the_systems_error_not_the_methods(bundle, tmp_path, monkeypatch):
+    encoder, model = trained(str(tmp_path / "base"))
+
+    def fills_up(*_args, **_kwargs):
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(model, "save_pretrained", fills_up)
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        save_bundle(bundle, model=model, encoder=encoder, **SETTINGS)
+    assert caught.value.errno == errno.ENOSPC
+    assert leftovers(tmp_path) == ["base", "bundle"]
     load_bundle(bundle)
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from peft import PeftModel
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -99,7 +102,7 @@ def save_bundle(
         versions=_versions(),
     )
     with new_folder(folder) as temporary:
-        with quiet_transformers():
+        with quiet_transformers(), _system_errors():
             if adapter:
                 # The embeddings are never resized; asked to look for that, PEFT may call the hub.
                 model.save_pretrained(temporary, save_embedding_layers=False)
@@ -113,6 +116,17 @@ def save_bundle(
         write_manifest(temporary)
         _check_reload(temporary, model, encoder, info, probe_texts)
     return info
+
+
+@contextlib.contextmanager
+def _system_errors() -> Iterator[None]:
+    """Give a full disk its own kind of error back: the writer of safetensors hides it in a text."""
+    try:
+        yield
+    except SafetensorError as error:
+        if found := re.search(r"\(os error (\d+)\)", str(error)):
+            raise OSError(int(found[1]), os.strerror(int(found[1]))) from error
+        raise
 
 
 def _portable_base(encoder: LoadedEncoder, folder: Path) -> BaseInfo:
