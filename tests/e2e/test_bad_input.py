@@ -1,10 +1,12 @@
 """Bad input gets one clear message, exit code 2, no traceback, and writes nothing."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 
-from e2e.cli import SMALL, feathertune, in_process, reviews, write_csv
+from e2e.cli import ENVIRONMENT, SMALL, feathertune, in_process, reviews, write_csv
 
 ROWS = reviews(60)
 
@@ -126,6 +128,20 @@ def test_invalid_rows_may_be_left_out_and_are_counted(encoder, tmp_path, monkeyp
     result = in_process(monkeypatch, capsys, *command, "--drop-invalid")
     assert result.code == 0, result.stderr
     assert any("2 rows left out" in note for note in json.loads(result.stdout)["data"]["notes"])
+
+
+def test_a_terminal_without_unicode_gets_the_result_all_the_same():
+    environment = {**ENVIRONMENT, "PYTHONIOENCODING": "latin-1", "PYTHONUTF8": "0"}
+
+    def run(*arguments):
+        command = [sys.executable, "-m", "feathertune", *arguments]
+        return subprocess.run(command, env=environment, capture_output=True, check=False, timeout=60)
+
+    assert b"lora" in run("methods").stdout
+    missing = run("report", "日本語")
+    assert missing.returncode == 2
+    assert b"is not a study folder" in missing.stderr
+    assert b"Traceback" not in missing.stderr
 
 
 def test_help_and_version_load_quickly_and_wrong_options_are_told():
