@@ -182,7 +182,6 @@ def test_module_loads_without_torch(module):
     assert not _loads_torch(f"import {PACKAGE}.{module}")
 
 
-@pytest.mark.skipif(not _exists("__main__"), reason="there is no command line yet")
 def test_help_loads_no_torch():
     code = (
         "import runpy\n"

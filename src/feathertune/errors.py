@@ -66,6 +66,11 @@ class RunFailedError(FeathertuneError, RuntimeError):
     exit_code = 1
 
 
+def first_line(error: Exception) -> str:
+    """What another library said, as one line for a message of ours; the kind of error if it said nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Say which known name was probably meant, as the end of a sentence.
 

@@ -27,6 +27,9 @@ from feathertune.storage import write_atomic
 
 SCHEMA_VERSION = 1
 STUDY_FILE = "study.json"
+TEST_FILE = "test.parquet"
+PREDICTIONS_FILE = "predictions.parquet"
+METRICS_FILE = "metrics.jsonl"
 Kind = Literal["baseline", "probe", "peft", "full"]
 Status = Literal["complete", "partial", "failed"]
 

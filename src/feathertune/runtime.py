@@ -23,7 +23,7 @@ import psutil
 import torch
 
 from feathertune.config import EngineConfig
-from feathertune.errors import ConfigError
+from feathertune.errors import ConfigError, first_line
 
 # bf16 has to win clearly: it costs digits. Where it is native it wins by 2 to 8, elsewhere it loses by 3 or more.
 _BF16_MUST_WIN_BY = 1.3
@@ -70,8 +70,7 @@ def choose_runtime(config: EngineConfig) -> Runtime:
         device = torch.device(name)
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"engine.device is '{name}', which cannot be used here: {reason}") from error
+        raise ConfigError(f"engine.device is '{name}', which cannot be used here: {first_line(error)}.") from error
     # On a processor the backward pass of torch's fused attention costs a third of a step at 27 tokens and more than
     # plain products at 256; on a GPU the fused kernels win.
     fitting: Literal["eager", "sdpa"] = "eager" if device.type == "cpu" else "sdpa"

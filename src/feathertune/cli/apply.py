@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json as jsonlib
 import sys
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -71,7 +71,7 @@ def predict(
             raise ConfigError('There is nothing to predict. Give --text "...", --input FILE, or lines on stdin.')
         input = STDIN
     engine = opt.settings({"assignments": assignments}).engine
-    from feathertune.data.outputs import open_output
+    from feathertune.data.outputs import JsonLines, open_output
     from feathertune.predictor import load
 
     predictor = load(bundle, base=base, engine=engine)
@@ -86,8 +86,9 @@ def predict(
     elif sys.stdout.isatty() and not json:
         sys.stdout.write(predictions_text(predicted, column))
     else:
+        lines = JsonLines(sys.stdout)
         for row in predicted:
-            sys.stdout.write(jsonlib.dumps(row, ensure_ascii=False) + "\n")
+            lines.write(row)
 
 
 def _rows(
@@ -115,7 +116,7 @@ def _predicted(
     predictor: Predictor, rows: Iterable[tuple[Mapping[str, Any], str]], column: str
 ) -> Iterator[dict[str, Any]]:
     """Each row with its label; the rows in flight are held beside the texts that are being predicted."""
-    held: list[Mapping[str, Any]] = []
+    held: deque[Mapping[str, Any]] = deque()
 
     def texts() -> Iterator[str]:
         for values, where in rows:
@@ -123,7 +124,7 @@ def _predicted(
             yield _checked(values.get(column), where)
 
     for label, probabilities in predictor.predict(texts()):
-        values = held.pop(0)
+        values = held.popleft()
         kept = {f"input_{key}" if key in ("label", "probabilities") else key: value for key, value in values.items()}
         yield {**kept, "label": label, "probabilities": probabilities}
 

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from feathertune.methods import BASELINES, METHODS
 from feathertune.records import Metrics, StudyRecord
-from feathertune.report import units
+from feathertune.report import REPORT_FILE, units
 
 if TYPE_CHECKING:
     from feathertune.study.compare import Prepared
@@ -67,7 +67,7 @@ def study_text(study: StudyRecord, folder: Path) -> str:
         study.verdict.text,
         *(f"- {caveat}" for caveat in study.verdict.caveats),
         *state,
-        f"\nReport: {folder / 'report.html'}",
+        f"\nReport: {folder / REPORT_FILE}",
     )
 
 

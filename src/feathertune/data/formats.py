@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from feathertune.errors import DataError
+from feathertune.errors import DataError, first_line
 
 _LONGEST_FIELD = 100_000_000  # characters; an unclosed quote must not read a whole disk into one field
 _BATCH_ROWS = 1024
@@ -207,7 +207,7 @@ def _parquet(path: Path) -> pq.ParquetFile:
     except (pa.ArrowException, OSError) as error:
         if isinstance(error, PermissionError):
             raise
-        raise DataError(f"{path.name} is not a parquet file ({_first_line(error)}).") from error
+        raise DataError(f"{path.name} is not a parquet file ({first_line(error)}).") from error
     _check_names(file.schema_arrow.names, path)
     return file
 
@@ -231,7 +231,7 @@ def _parquet_rows(path: Path, only: Collection[str] | None) -> Iterator[Row]:
             raise _not_utf8(f"{path.name}, row {number + bad + 1}", error.object[error.start]) from None
         except (pa.ArrowException, OSError) as error:
             raise DataError(
-                f"{path.name}: damaged after row {number} ({_first_line(error)}). Write the file again."
+                f"{path.name}: damaged after row {number} ({first_line(error)}). Write the file again."
             ) from error
 
 
@@ -241,10 +241,6 @@ def _decodes(batch: pa.RecordBatch) -> bool:
     except UnicodeDecodeError:
         return False
     return True
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0].rstrip(".")
 
 
 FORMATS: dict[str, Format] = {

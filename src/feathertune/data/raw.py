@@ -12,13 +12,15 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Literal
 
 from feathertune.errors import ConfigError, DataError, nearest
 
 TEXT_COLUMNS = ("text", "sentence", "review", "content")
 LABEL_COLUMNS = ("label", "labels", "class", "sentiment")
-SPLITS = ("train", "validation", "test")
-_SPLIT_NAMES = {name: name for name in SPLITS} | dict.fromkeys(("valid", "val", "dev"), "validation")
+SplitName = Literal["train", "validation", "test"]
+SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
+_SPLIT_NAMES: dict[str, str] = {name: name for name in SPLITS} | dict.fromkeys(("valid", "val", "dev"), "validation")
 _SHOWN_ROWS = 3
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from feathertune.data.pool import Indices, Pool, Split, listed, rows_of
-from feathertune.data.raw import SPLITS, RawDataset
+from feathertune.data.raw import SPLITS, RawDataset, SplitName
 from feathertune.errors import DataError
 
 _TEST_SHARE = 0.2
@@ -47,6 +47,9 @@ class DataSplits:
     duplicates_removed: int
     overlap_removed: int
     notes: tuple[str, ...]
+
+    def __getitem__(self, name: SplitName) -> Split:
+        return {"train": self.train, "validation": self.validation, "test": self.test}[name]
 
 
 def make_splits(

@@ -31,7 +31,7 @@ from transformers.utils import logging as transformers_logging
 from feathertune.encoders.encoder import LoadedEncoder
 from feathertune.encoders.files import EncoderFiles, find_encoder
 from feathertune.encoders.specs import SPECS, EncoderSpec, structural_spec
-from feathertune.errors import EncoderError
+from feathertune.errors import EncoderError, first_line
 
 Attention = Literal["eager", "sdpa"]
 
@@ -109,7 +109,7 @@ def _encoder_config(files: EncoderFiles) -> Any:  # noqa: ANN401 - PretrainedCon
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise EncoderError(
             f"The encoder {files.id} is of type '{model_type}', which transformers cannot configure: "
-            f"{_first_line(error)}. {supported}"
+            f"{first_line(error)}. {supported}"
         ) from error
     # An encoder was trained to fill in masked words, or is one of ours.
     is_encoder = model_type in SPECS or type(config) in MODEL_FOR_MASKED_LM_MAPPING
@@ -146,7 +146,7 @@ def _from_checkpoint(
             )
         except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
             raise EncoderError(
-                f"The weights of the encoder {files.id} cannot be loaded: {_first_line(error)}. "
+                f"The weights of the encoder {files.id} cannot be loaded: {first_line(error)}. "
                 "The files may be damaged or belong to another configuration: fetch them again."
             ) from error
     return model, frozenset(info["missing_keys"]) | {name for name, *_ in info["mismatched_keys"]}
@@ -156,9 +156,7 @@ def _load_tokenizer(files: EncoderFiles, model: PreTrainedModel) -> PreTrainedTo
     try:
         tokenizer = AutoTokenizer.from_pretrained(files.folder, trust_remote_code=False)
     except Exception as error:  # tokenizers' Rust part raises bare Exceptions
-        raise EncoderError(
-            f"The tokenizer of the encoder {files.id} cannot be loaded: {_first_line(error)}."
-        ) from error
+        raise EncoderError(f"The tokenizer of the encoder {files.id} cannot be loaded: {first_line(error)}.") from error
     rows = model.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > rows:
         raise EncoderError(
@@ -235,7 +233,3 @@ def quiet_transformers() -> Iterator[None]:
         transformers_logging.set_verbosity(verbosity)
         if bars:
             transformers_logging.enable_progress_bar()
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")

@@ -1,4 +1,4 @@
-"""Logits of many texts, in the order in which they came, however they are batched."""
+"""What a model makes of many texts, in the order in which they came, however they are batched."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from feathertune.data.batching import cut_passes
 from feathertune.data.encode import EncodedTexts
@@ -34,19 +34,50 @@ def predict_logits(
         Logits ``(N, C)`` float32, row i for text i.
     """
     model.eval()
+
+    def logits(batch: dict[str, Tensor]) -> tuple[Tensor]:
+        return (model(**batch).logits,)
+
+    return run_passes(logits, data, token_budget=token_budget, runtime=runtime, on_texts=on_texts)[0]
+
+
+def run_passes(
+    forward: Callable[[dict[str, Tensor]], tuple[Tensor, ...]],
+    data: EncodedTexts,
+    *,
+    token_budget: int,
+    runtime: Runtime,
+    on_texts: Callable[[int], None] | None = None,
+) -> tuple[np.ndarray, ...]:
+    """Run something over texts without gradients, those of similar length together.
+
+    Args:
+        forward: From a batch of B texts to tensors ``(B, ...)``.
+        data: N texts.
+        token_budget: Padded tokens of one forward pass.
+        runtime: Device and number format.
+        on_texts: Called after each pass with its number of texts.
+
+    Returns:
+        For each tensor of `forward` an array ``(N, ...)`` float32, row i for text i.
+
+    Raises:
+        ValueError: If there is no text.
+    """
     order = np.argsort(data.lengths, kind="stable")
-    logits: np.ndarray | None = None
+    found: tuple[np.ndarray, ...] = ()
     for rows in cut_passes(order, data.lengths, token_budget=token_budget):
         with torch.inference_mode(), runtime.autocast():
-            output = model(**data.collate(rows, runtime.device)).logits
-        if logits is None:
-            logits = np.zeros((len(data), output.shape[1]), dtype=np.float32)
-        logits[rows] = output.float().cpu().numpy()
+            outputs = [output.float().cpu().numpy() for output in forward(data.collate(rows, runtime.device))]
+        if not found:
+            found = tuple(np.zeros((len(data), *output.shape[1:]), dtype=np.float32) for output in outputs)
+        for whole, part in zip(found, outputs, strict=True):
+            whole[rows] = part
         if on_texts is not None:
             on_texts(len(rows))
-    if logits is None:
+    if not found:
         raise ValueError("There is no text to predict.")
-    return logits
+    return found
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

@@ -18,11 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from feathertune.records import RunRecord
-
-TEST_FILE = "test.parquet"
-PREDICTIONS_FILE = "predictions.parquet"
-METRICS_FILE = "metrics.jsonl"
+from feathertune.records import METRICS_FILE, PREDICTIONS_FILE, TEST_FILE, RunRecord
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from feathertune.config import Config
 from feathertune.engine.optim import trained_parameters
 from feathertune.errors import ConfigError
 from feathertune.methods import Method, Options
-from feathertune.records import STUDY_FILE, RunRecord, Status, StudyRecord, load_study, save_study
+from feathertune.records import STUDY_FILE, TEST_FILE, RunRecord, Status, StudyRecord, load_study, save_study
 from feathertune.report import render_report
 from feathertune.runtime import hardware, versions
 from feathertune.storage import claim_folder, write_atomic
@@ -165,7 +165,7 @@ def _enter_folder(out: Path, plan: Plan, bench: Workbench, *, overwrite: bool) -
     # Also of a study that was stopped between the plan and these.
     test = bench.split("test")
     write_atomic(out / "config.yaml", plan.config.to_yaml())
-    write_test_rows(out / "test.parquet", test.texts, test.labels)
+    write_test_rows(out / TEST_FILE, test.texts, test.labels)
 
 
 def _check_same(out: Path, plan: Plan) -> None:

@@ -9,7 +9,7 @@ from feathertune.bundle.files import MANIFEST_FILE
 from feathertune.config import Config
 from feathertune.methods import METHODS
 from feathertune.metrics import score
-from feathertune.records import Metrics
+from feathertune.records import METRICS_FILE, Metrics
 from feathertune.runtime import seed_everything
 from feathertune.storage import claim_folder
 from feathertune.study.observe import Observer
@@ -48,9 +48,7 @@ def finetune(
     observer.started(spec)
     seed_everything(seed)
     with tempfile.TemporaryDirectory() as scratch:
-        outcome = train_and_test(
-            chosen, options, seed, bench, observer, log=Path(scratch) / "metrics.jsonl", bundle=out
-        )
+        outcome = train_and_test(chosen, options, seed, bench, observer, log=Path(scratch) / METRICS_FILE, bundle=out)
     return {
         "validation": score(bench.split("validation").labels, outcome.validation),
         "test": score(bench.split("test").labels, outcome.test),

@@ -11,11 +11,12 @@ from typing import Any
 
 import torch
 
+from feathertune.data.raw import SplitName
 from feathertune.engine.head import head_logits
 from feathertune.engine.predict import softmax
 from feathertune.methods import BASELINES, METHODS, Baseline
 from feathertune.metrics import score
-from feathertune.records import RunRecord, Seconds
+from feathertune.records import METRICS_FILE, PREDICTIONS_FILE, RunRecord, Seconds
 from feathertune.runtime import PeakMemory, seed_everything, stopwatch
 from feathertune.storage import write_atomic
 from feathertune.study.files import write_predictions
@@ -23,7 +24,7 @@ from feathertune.study.observe import Observer
 from feathertune.study.outcome import Outcome
 from feathertune.study.plan import RunSpec
 from feathertune.study.training import TRAINING_COST, train_and_test
-from feathertune.study.workbench import SplitName, Workbench
+from feathertune.study.workbench import Workbench
 
 
 def expected_work(spec: RunSpec, bench: Workbench) -> float:
@@ -89,7 +90,7 @@ def _run(spec: RunSpec, bench: Workbench, run_folder: Path, observer: Observer) 
             spec.seed,
             bench,
             observer,
-            log=run_folder / "metrics.jsonl",
+            log=run_folder / METRICS_FILE,
             bundle=run_folder / "bundle" if keep else None,
         )
     baseline = BASELINES[spec.method]
@@ -102,7 +103,7 @@ def _complete(
     spec: RunSpec, bench: Workbench, outcome: Outcome, peak_bytes: int, folder: Path, run_folder: Path
 ) -> RunRecord:
     labels = bench.split("test").labels
-    predictions = run_folder / "predictions.parquet"
+    predictions = run_folder / PREDICTIONS_FILE
     write_predictions(predictions, labels, outcome.test)
     fields = outcome.fields
     fields.setdefault("peak_memory_bytes", peak_bytes)
@@ -118,7 +119,7 @@ def _complete(
         validation=score(bench.split("validation").labels, outcome.validation),
         trainable_percent=100 * trainable / total if total else 0.0,
         predictions=predictions.relative_to(folder).as_posix(),
-        metrics=_existing(run_folder / "metrics.jsonl", folder),
+        metrics=_existing(run_folder / METRICS_FILE, folder),
         bundle=_existing(run_folder / "bundle", folder),
         **fields,
     )

@@ -8,28 +8,28 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from feathertune.config import Config
-from feathertune.data.batching import cut_passes
 from feathertune.data.encode import EncodedTexts, encode
 from feathertune.data.pool import Split
+from feathertune.data.raw import SPLITS, SplitName
 from feathertune.data.sources import RawDataset, load_source
 from feathertune.data.splits import DataSplits, make_splits
 from feathertune.encoders import LoadedEncoder, load_encoder
 from feathertune.engine.head import extract_features
 from feathertune.engine.loop import Labelled
+from feathertune.engine.predict import run_passes
 from feathertune.errors import ConfigError
 from feathertune.records import BaseRecord, DataRecord
 from feathertune.runtime import PeakMemory, Runtime, choose_runtime, stopwatch
 
 if TYPE_CHECKING:
-    from feathertune.study.observe import Observer
+    from torch import Tensor
 
-SplitName = Literal["train", "validation", "test"]
-SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
+    from feathertune.study.observe import Observer
 
 
 @dataclass(frozen=True)
@@ -82,9 +82,7 @@ class Workbench:
         seconds: dict[SplitName, float] = {}
         for name in SPLITS:
             with stopwatch() as watch:
-                encoded[name] = encode(
-                    encoder.tokenizer, split_of(splits, name).texts, max_length=config.data.max_length
-                )
+                encoded[name] = encode(encoder.tokenizer, splits[name].texts, max_length=config.data.max_length)
             seconds[name] = watch.seconds
         return cls(
             config=config,
@@ -112,7 +110,7 @@ class Workbench:
 
     def split(self, name: SplitName) -> Split:
         """Texts and labels of a split."""
-        return split_of(self.splits, name)
+        return self.splits[name]
 
     def labelled(self, name: SplitName) -> Labelled:
         """Tokens and labels of a split."""
@@ -135,18 +133,18 @@ class Workbench:
         with stopwatch() as watch, PeakMemory(self.runtime.device) as memory:
             encoder = self.load_encoder(seed=0)
             encoder.model.to(self.runtime.device)
-            read = np.zeros((len(texts), 0), dtype=np.float32)
-            mean = np.zeros((len(texts), 0), dtype=np.float32)
-            order = np.argsort(texts.lengths, kind="stable")
-            for rows in cut_passes(order, texts.lengths, token_budget=self.config.train.token_budget):
-                with self.runtime.autocast():
-                    found = extract_features(encoder, texts.collate(rows, self.runtime.device))
-                if not read.shape[1]:
-                    read = np.zeros((len(texts), found.read.shape[1]), dtype=np.float32)
-                    mean = np.zeros((len(texts), found.mean.shape[1]), dtype=np.float32)
-                read[rows] = found.read.float().cpu().numpy()
-                mean[rows] = found.mean.float().cpu().numpy()
-                on_texts(len(rows))
+
+            def features(batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+                found = extract_features(encoder, batch)
+                return found.read, found.mean
+
+            read, mean = run_passes(
+                features,
+                texts,
+                token_budget=self.config.train.token_budget,
+                runtime=self.runtime,
+                on_texts=on_texts,
+            )
         return FrozenFeatures(read, mean, watch.seconds, memory.peak_bytes)
 
 
@@ -180,18 +178,13 @@ def read_splits(config: Config) -> DataSplits:
     )
 
 
-def split_of(splits: DataSplits, name: SplitName) -> Split:
-    """One of the three splits by its name."""
-    return {"train": splits.train, "validation": splits.validation, "test": splits.test}[name]
-
-
 def check_max_length(max_length: int, encoder: LoadedEncoder) -> None:
     """Refuse a text length for which the encoder has no positions.
 
     Raises:
         ConfigError: If `max_length` is more than the encoder can read.
     """
-    if encoder.max_positions is not None and max_length > encoder.max_positions:
+    if max_length > encoder.max_positions:
         raise ConfigError(
             f"--max-length is {max_length}, but {encoder.id} reads at most {encoder.max_positions} tokens. "
             f"Give --max-length {encoder.max_positions} or less."
@@ -201,7 +194,7 @@ def check_max_length(max_length: int, encoder: LoadedEncoder) -> None:
 def _data_record(config: Config, splits: DataSplits, encoded: dict[SplitName, EncodedTexts]) -> DataRecord:
     n_texts = sum(len(texts) for texts in encoded.values())
     counts: dict[str, list[int]] = {
-        name: np.bincount(split_of(splits, name).labels, minlength=len(splits.labels)).tolist() for name in SPLITS
+        name: np.bincount(splits[name].labels, minlength=len(splits.labels)).tolist() for name in SPLITS
     }
     return DataRecord(
         source=splits.source,
