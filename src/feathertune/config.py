@@ -83,6 +83,8 @@ class TrainConfig(Section):
         weight_decay: Of matrices; biases and norms are not decayed.
         max_grad_norm: The length to which a longer gradient is cut.
         patience: Epochs without a better validation score before training stops.
+        dropout: The encoder's own dropout. ``auto`` turns it on where the encoder itself is trained and off where it
+            is frozen; the head's dropout and an adapter's own stay as they are.
     """
 
     epochs: int = Field(default=5, ge=1)
@@ -93,6 +95,7 @@ class TrainConfig(Section):
     weight_decay: float = Field(default=0.01, ge=0)
     max_grad_norm: float = Field(default=1.0, gt=0)
     patience: int = Field(default=2, ge=1)
+    dropout: Literal["auto", "on", "off"] = "auto"
 
 
 class EngineConfig(Section):
@@ -100,13 +103,25 @@ class EngineConfig(Section):
 
     Attributes:
         dtype: Of matrix products. ``auto`` measures whether this machine multiplies bf16 faster than fp32.
-        attention: transformers' implementation; ``auto`` leaves the choice to feathertune.
+        attention: ``auto`` takes feathertune's own on a processor; ``eager`` and ``sdpa`` are transformers', and the
+            encoder's blocks are then its own too.
         device: ``auto`` takes a GPU where there is one.
+        blocks: Blocks of BERT's form as one node of the graph each.
+        linear: Frozen layers and LoRA fused; query, key and value as one product.
+        packed: Frozen weights laid out once for the processor.
+        last_layer: Compute the last layer for the one token that the head reads; ``keys`` forms keys and values still.
+        memory: ``keep`` holds freed memory for the next step; ``return`` gives it to the system and gets it back page
+            by page.
     """
 
     dtype: Literal["auto", "fp32", "bf16"] = "auto"
     attention: Literal["auto", "eager", "sdpa"] = "auto"
     device: str = "auto"
+    blocks: Literal["auto", "off"] = "auto"
+    linear: Literal["auto", "off"] = "auto"
+    packed: Literal["auto", "off"] = "auto"
+    last_layer: Literal["auto", "keys", "off"] = "auto"
+    memory: Literal["keep", "return"] = "keep"
 
 
 class StudyConfig(Section):

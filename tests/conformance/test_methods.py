@@ -17,8 +17,8 @@ from tiny import FAMILIES, save_tiny_encoder
 CPU = Runtime(torch.device("cpu"), "fp32", "eager", "test", {})
 TEXTS = ["a great film", "the plot is bad", "it was great fun", "bad and not fun", "great", "very bad"] * 4
 LABELS = np.array([1, 0, 1, 0, 1, 0] * 4, dtype=np.int64)
-# Tiny random encoders need a larger step than real ones to move at all in a few steps.
-RATE = 2e-2
+# Tiny random encoders need a larger step than real ones to move at all in a few steps: this times a method's own rate.
+RATE_FACTOR = 40
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
@@ -32,10 +32,11 @@ def prepared(folder, method, seed=0, **options):
     return encoder, method.prepare(encoder, method.options(**options), seed)
 
 
-def training(folder, method, seed=0, rate=RATE):
+def training(folder, method, seed=0, rate=None):
     encoder, model = prepared(folder, method, seed)
     data = Labelled(encode(encoder.tokenizer, TEXTS, max_length=16), LABELS)
     settings = TrainConfig(epochs=5, batch_size=6, warmup_ratio=0.0, patience=5)
+    rate = RATE_FACTOR * method.options().learning_rate if rate is None else rate
     return encoder, Training(model, data, data, settings=settings, learning_rate=rate, seed=seed, runtime=CPU)
 
 

@@ -13,6 +13,19 @@ from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True)
+class PostNorm:
+    """What else has to be known of a block of the form ``norm(x + attention(x))``, ``norm(x + mlp(x))``.
+
+    Names of modules relative to the block; where there is no such dropout, ``None``.
+    """
+
+    activation: str
+    attention_dropout: str
+    output_dropout: str | None
+    mlp_dropout: str
+
+
+@dataclass(frozen=True)
 class EncoderSpec:
     """The architecture of one family, as names of modules of its classification model.
 
@@ -29,6 +42,8 @@ class EncoderSpec:
         head: Modules outside the backbone that turn its output into logits.
         other: Further linear layers, there only for some configurations (DeBERTa's positions).
         shared_blocks: The same block is applied again and again (ALBERT): a change to it changes every layer.
+        post_norm: For blocks of BERT's form, with absolute positions and heads of equal width.
+        reads_first: The head reads the last hidden state of the first token only.
     """
 
     model_type: str
@@ -42,6 +57,8 @@ class EncoderSpec:
     head: tuple[str, ...]
     other: tuple[str, ...] = ()
     shared_blocks: bool = False
+    post_norm: PostNorm | None = None
+    reads_first: bool = False
 
     @property
     def linears(self) -> tuple[str, ...]:
@@ -62,6 +79,13 @@ def _bert_like(model_type: str, prefix: str) -> EncoderSpec:
         mlp=("intermediate.dense", "output.dense"),
         norms=("attention.output.LayerNorm", "output.LayerNorm"),
         head=("classifier",),
+        post_norm=PostNorm(
+            activation="intermediate.intermediate_act_fn",
+            attention_dropout="attention.self.dropout",
+            output_dropout="attention.output.dropout",
+            mlp_dropout="output.dropout",
+        ),
+        reads_first=True,
     )
 
 
@@ -80,6 +104,13 @@ _ROWS = (
         mlp=("ffn.lin1", "ffn.lin2"),
         norms=("sa_layer_norm", "output_layer_norm"),
         head=("pre_classifier", "classifier"),
+        post_norm=PostNorm(
+            activation="ffn.activation",
+            attention_dropout="attention.dropout",
+            output_dropout=None,
+            mlp_dropout="ffn.dropout",
+        ),
+        reads_first=True,
     ),
     EncoderSpec(
         model_type="albert",

@@ -40,7 +40,7 @@ def extract_features(encoder: LoadedEncoder, batch: Mapping[str, Tensor]) -> Fea
 
     Args:
         encoder: As it was loaded, without an adapter.
-        batch: What the tokenizer returns, each ``(B, T)``; with ``attention_mask``.
+        batch: What the tokenizer returns, each ``(B, T)``; without ``attention_mask`` all tokens count.
 
     Returns:
         Features of the B texts.
@@ -68,8 +68,12 @@ def extract_features(encoder: LoadedEncoder, batch: Mapping[str, Tensor]) -> Fea
         for hook in hooks:
             hook.remove()
     first = read[0][:, 0] if read[0].dim() == 3 else read[0]
-    mask = batch["attention_mask"].unsqueeze(-1).to(torch.float32)
-    mean = (hidden[0].float() * mask).sum(dim=1) / mask.sum(dim=1)
+    last = hidden[0].float()
+    if "attention_mask" in batch:
+        mask = batch["attention_mask"].unsqueeze(-1).to(torch.float32)
+        mean = (last * mask).sum(dim=1) / mask.sum(dim=1)
+    else:
+        mean = last.mean(dim=1)
     return Features(read=first, mean=mean.to(first.dtype))
 
 

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from feathertune.bundle import save_bundle
+from feathertune.engine.dropout import turn_off_dropout
+from feathertune.engine.install import fast_parts
 from feathertune.engine.loop import EpochInfo, StepInfo, Training
 from feathertune.engine.optim import trained_parameters
 from feathertune.engine.predict import predict_logits, softmax
@@ -57,29 +59,38 @@ def train_and_test(
     config = bench.config
     with stopwatch() as load:
         encoder = bench.load_encoder(seed)
-        model = method.prepare(encoder, options, seed)
-    training = Training(
-        model,
-        bench.labelled("train"),
-        bench.labelled("validation"),
-        settings=config.train,
-        learning_rate=options.learning_rate,
-        seed=seed,
-        runtime=bench.runtime,
-    )
-    with stopwatch() as train:
-        _follow(training, log, observer.advanced)
-        best = training.restore_best()
-    with stopwatch() as evaluate:
-        logits = predict_logits(
+        keeps_dropout = config.train.dropout == "on" or (config.train.dropout == "auto" and method.kind == "full")
+        if not keeps_dropout:  # before the method adds a dropout of its own
+            turn_off_dropout(encoder.backbone)
+        model = method.prepare(encoder, options, seed).to(bench.runtime.device)
+    with fast_parts(encoder, config.engine, bench.runtime) as installed:
+        training = Training(
             model,
-            bench.encoded["test"],
-            token_budget=config.train.token_budget,
+            bench.labelled("train"),
+            bench.labelled("validation"),
+            settings=config.train,
+            learning_rate=options.learning_rate,
+            seed=seed,
             runtime=bench.runtime,
-            on_texts=observer.advanced,
         )
+        with stopwatch() as train:
+            _follow(training, log, observer.advanced)
+            best = training.restore_best()
+        with stopwatch() as evaluate:
+            logits = predict_logits(
+                model,
+                bench.encoded["test"],
+                token_budget=config.train.token_budget,
+                runtime=bench.runtime,
+                on_texts=observer.advanced,
+            )
     test = softmax(logits)
-    hyperparameters = {**options.model_dump(mode="json"), **_peft_rank(model), **_settings(bench)}
+    hyperparameters = {
+        **options.model_dump(mode="json"),
+        **_peft_rank(model),
+        **_settings(bench),
+        "engine": installed.parts,
+    }
     fields: dict[str, Any] = {
         "trainable_parameters": sum(p.numel() for p in trained_parameters(model)),
         "total_parameters": sum(p.numel() for p in model.parameters()),

@@ -29,8 +29,9 @@ class Bag(nn.Module):
         self.frozen = nn.Linear(8, 8).requires_grad_(False)
         self.head = nn.Linear(8, 2)
 
-    def forward(self, input_ids, attention_mask):
-        mask = attention_mask.unsqueeze(-1).float()
+    def forward(self, input_ids, attention_mask=None):
+        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        mask = mask.unsqueeze(-1).float()
         mean = (self.tokens(input_ids) * mask).sum(1) / mask.sum(1)
         return SimpleNamespace(logits=self.head(torch.tanh(self.frozen(mean))))
 

@@ -1,0 +1,182 @@
+"""Attention as plain products with the gradient by hand: what torch's fused kernel does badly on a processor.
+
+`scaled_dot_product_attention`'s backward pass took a third of a step at 27 tokens on two cores, and with dropout its
+forward leaves the fused kernel altogether. Here are two batched products, a softmax and their gradients, in the dtype
+of the input. Two things beside the textbook form, both found by measuring (benchmarks/LOG.md):
+
+* The mask is one more feature: a 1 in every query, the mask over the scaling in every key. Adding it to the scores
+  would be one more pass over the largest tensor of the layer.
+* Keys are filled up to a multiple of 32: torch's bf16 softmax takes up to four times as long beside one. Where there
+  are few, going through fp32 is cheaper than filling up.
+
+Not for a GPU, where the fused kernels win: there `attend` calls them.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+# Low enough that its exponential is zero beside any score; bf16 can hold it after division by the scaling.
+MASKED = -1e4
+_MULTIPLE = 32
+_SHORT = 64
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, *, scaling: float, dropout: float = 0.0) -> Tensor:
+    """Attention of heads.
+
+    Args:
+        q: ``(B, H, Q, d)``.
+        k: ``(B, H, T, d)``.
+        v: Likewise.
+        mask: Added to the scores, 0 or at most `MASKED`, ``(B, 1, 1, T)``; or any bias that broadcasts to
+            ``(B, H, Q, T)``. It has no gradient. ``None`` where every token counts.
+        scaling: Of the scores.
+        dropout: Share of the probabilities that are dropped.
+
+    Returns:
+        ``(B, H, Q, d)``.
+    """
+    if q.device.type != "cpu":
+        return nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, scale=scaling)
+    output: Tensor = _Attend.apply(q, k, v, mask, scaling, dropout)  # type: ignore[no-untyped-call]
+    return output
+
+
+def keep_mask(shape: tuple[int, ...], p: float, device: torch.device) -> Tensor:
+    """What dropout leaves: True with probability ``1 - p`` to within 2^-16, ``shape`` bool.
+
+    Drawn from torch's global generator, sixteen bits a place. torch's own dropout draws a double for each and takes
+    several times as long on a processor.
+    """
+    if device.type != "cpu":
+        return torch.rand(shape, device=device) >= p
+    n = math.prod(shape)
+    words = torch.empty(-(-n // 4), dtype=torch.int64).random_(-(2**63), None)
+    return (words.view(torch.int16)[:n] >= round(p * 2**16) - 2**15).view(shape)
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What the gradient needs: q, k, v as they were multiplied, ``(B H, ., .)``, and the probabilities."""
+
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    p: Tensor
+    keep: Tensor | None
+    n_keys: int
+
+
+def forward(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, *, scaling: float, dropout: float
+) -> tuple[Tensor, Saved]:
+    """`attend` without a graph: the heads' outputs ``(B, H, Q, d)``, and what `backward` needs."""
+    b, h, n_queries, d = q.shape
+    n_keys = k.shape[2]
+    q, k, v, bias = _prepare(q, k, v, mask, scaling)
+    scores = torch.baddbmm(q.new_empty(1, 1, 1), q, k.transpose(1, 2), beta=0, alpha=scaling)
+    if bias is not None:
+        scores.view(b, h, n_queries, -1)[..., :n_keys] += bias
+    p = _softmax(scores)
+    keep = keep_mask(tuple(p.shape), dropout, p.device) if dropout > 0 else None
+    used = p if keep is None else drop(p, keep, dropout)
+    return torch.bmm(used, v).view(b, h, n_queries, d), Saved(q, k, v, p, keep, n_keys)
+
+
+def backward(gradient: Tensor, saved: Saved, *, dropout: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of q and k before the scaling, and of v: each ``(B, H, ., d)``."""
+    b, h, n_queries, d = gradient.shape
+    p, keep, n = saved.p, saved.keep, saved.n_keys
+    g = gradient.reshape(b * h, n_queries, d).contiguous()
+    used = p if keep is None else drop(p, keep, dropout)
+    grad_v = torch.bmm(used.transpose(1, 2), g)
+    grad_p = torch.bmm(g, saved.v.transpose(1, 2))
+    if keep is not None:
+        grad_p = drop(grad_p, keep, dropout)
+    grad_s = _softmax_backward(grad_p, p)
+    grad_q = torch.bmm(grad_s, saved.k)
+    grad_k = torch.bmm(grad_s.transpose(1, 2), saved.q)
+    return (
+        grad_q.view(b, h, n_queries, -1)[..., :d],
+        grad_k.view(b, h, -1, grad_k.shape[-1])[:, :, :n, :d],
+        grad_v.view(b, h, -1, d)[:, :, :n],
+    )
+
+
+def drop(values: Tensor, keep: Tensor, dropout: float) -> Tensor:
+    """Dropout by a mask that is drawn already."""
+    return (values * keep).mul_(1 / (1 - dropout))
+
+
+def _is_short(n_keys: int) -> bool:
+    return n_keys % _MULTIPLE != 0 and n_keys < _SHORT
+
+
+def _prepare(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scaling: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """Contiguous ``(B H, ., .)``, keys filled up and the mask made a feature; what has to be added is left over."""
+    b, h, n_queries, d = q.shape
+    n_keys = k.shape[2]
+    filled = -(-n_keys // _MULTIPLE) * _MULTIPLE
+    added = None
+    if mask is not None and (_is_short(n_keys) or mask.shape[1] != 1 or mask.shape[2] != 1):
+        mask, added = None, mask
+    if mask is None and (filled == n_keys or _is_short(n_keys)):
+        q, k, v = (tensor.reshape(b * h, -1, d).contiguous() for tensor in (q, k, v))
+        return q, k, v, added
+    queries = q.new_empty(b, h, n_queries, d + 1)
+    queries[..., :d] = q
+    queries[..., d] = 1
+    keys, values = k.new_empty(b, h, filled, d + 1), v.new_empty(b, h, filled, d)
+    keys[:, :, :n_keys, :d] = k
+    keys[:, :, :n_keys, d] = 0 if mask is None else mask.clamp_min(MASKED)[:, :, 0] / scaling
+    values[:, :, :n_keys] = v
+    if filled > n_keys:
+        keys[:, :, n_keys:, :d] = 0
+        keys[:, :, n_keys:, d] = MASKED / scaling
+        values[:, :, n_keys:] = 0
+    return queries.view(b * h, n_queries, -1), keys.view(b * h, filled, -1), values.view(b * h, filled, d), added
+
+
+def _softmax(scores: Tensor) -> Tensor:
+    if scores.dtype == torch.bfloat16 and _is_short(scores.shape[-1]):
+        return torch._softmax(scores.float(), -1, False).to(scores.dtype)
+    return torch._softmax(scores, -1, False)
+
+
+def _softmax_backward(gradient: Tensor, p: Tensor) -> Tensor:
+    if p.dtype == torch.bfloat16 and _is_short(p.shape[-1]):
+        return torch._softmax_backward_data(gradient.float(), p.float(), -1, torch.float32).to(p.dtype)
+    return torch._softmax_backward_data(gradient, p, -1, p.dtype)
+
+
+class _Attend(torch.autograd.Function):
+    """`attend` on a processor."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,  # noqa: ANN401
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        mask: Tensor | None,
+        scaling: float,
+        dropout: float,
+    ) -> Tensor:
+        output, ctx.saved = forward(q, k, v, mask, scaling=scaling, dropout=dropout)
+        ctx.scaling, ctx.dropout = scaling, dropout
+        return output
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+        saved, ctx.saved = ctx.saved, None
+        grad_q, grad_k, grad_v = backward(gradient, saved, dropout=ctx.dropout)
+        return grad_q * ctx.scaling, grad_k * ctx.scaling, grad_v, None, None, None

@@ -1,0 +1,139 @@
+"""Which fast parts fit a prepared model, and putting them in its place for a while.
+
+Only instances are changed, and only while the block lasts: a module's own forward comes back after it, so that what is
+saved, checked and shipped is the model of transformers and PEFT. Parameters are shared, not copied, except for the
+frozen matrices in the dtype of the products. Not for a model whose frozen weights change in between.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from feathertune.engine import interface
+from feathertune.engine.block import Arithmetic, Block
+from feathertune.engine.last_layer import OneQuery
+from feathertune.engine.layer import Called, run
+from feathertune.engine.linear import join
+
+if TYPE_CHECKING:
+    from feathertune.config import EngineConfig
+    from feathertune.encoders import LoadedEncoder
+    from feathertune.runtime import Runtime
+
+
+@dataclass
+class Installed:
+    """Names of the parts that were put in, and in words why others were not."""
+
+    parts: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+@contextlib.contextmanager
+def fast_parts(encoder: LoadedEncoder, config: EngineConfig, runtime: Runtime) -> Iterator[Installed]:
+    """Run a prepared model the fast way while the block lasts.
+
+    Args:
+        encoder: The encoder that a method has prepared; already on its device.
+        config: The switches.
+        runtime: The number format.
+    """
+    dtype = torch.bfloat16 if runtime.dtype == "bf16" else torch.float32
+    arithmetic = Arithmetic(dtype, fused=config.linear != "off", packed=config.packed != "off")
+    installed = Installed()
+    with contextlib.ExitStack() as stack:
+        own_attention = config.attention == "auto"
+        if own_attention and runtime.device.type == "cpu" and type(encoder.model)._supports_sdpa:
+            stack.enter_context(_attention(encoder.model.config))
+            installed.parts.append("attention")
+        if encoder.spec.post_norm is None:
+            installed.notes.append(f"{encoder.spec.model_type} encoders run their own blocks.")
+            _linears(encoder, arithmetic, installed, stack)
+        elif config.blocks == "off" or not own_attention:
+            _linears(encoder, arithmetic, installed, stack)
+        else:
+            _blocks(encoder, config, arithmetic, installed, stack)
+        yield installed
+
+
+def _blocks(
+    encoder: LoadedEncoder,
+    config: EngineConfig,
+    arithmetic: Arithmetic,
+    installed: Installed,
+    stack: contextlib.ExitStack,
+) -> None:
+    spec = encoder.spec
+    n_heads = int(encoder.model.config.num_attention_heads)
+    *most, last = encoder.blocks
+    forwards: list[tuple[nn.Module, Callable[..., Tensor]]] = [
+        (block, Block(block, spec, n_heads=n_heads, arithmetic=arithmetic)) for block in most
+    ]
+    installed.parts.append("blocks")
+    if config.last_layer != "off" and spec.reads_first:
+        form_keys = config.last_layer == "keys"
+        query = OneQuery(last, spec, n_heads=n_heads, arithmetic=arithmetic, form_keys=form_keys)
+        forwards.append((last, query))
+        installed.parts.append("one query in the last layer")
+    else:
+        forwards.append((last, Block(last, spec, n_heads=n_heads, arithmetic=arithmetic)))
+    for block, forward in forwards:
+        stack.enter_context(_replaced(block, _as_the_block_does(block, forward)))
+
+
+def _linears(encoder: LoadedEncoder, arithmetic: Arithmetic, installed: Installed, stack: contextlib.ExitStack) -> None:
+    """For blocks that keep their own forward: at least their products."""
+    if not arithmetic.fused:
+        return
+    for name in encoder.linear_names():
+        module = encoder.model.get_submodule(name)
+        layer = join([module], arithmetic.dtype, packed=arithmetic.packed)
+        if not isinstance(layer, Called):
+            stack.enter_context(_replaced(module, _Linear(layer, arithmetic.dtype)))
+    installed.parts.append("linear layers")
+
+
+class _Linear:
+    """The forward of a linear layer, on inputs of any shape."""
+
+    def __init__(self, layer: Any, dtype: torch.dtype) -> None:  # noqa: ANN401
+        self._layer, self._dtype = layer, dtype
+
+    def __call__(self, x: Tensor) -> Tensor:
+        rows = x.to(self._dtype).reshape(-1, x.shape[-1])
+        return run(self._layer, rows).view(*x.shape[:-1], -1)
+
+
+def _as_the_block_does(block: nn.Module, forward: Callable[..., Tensor]) -> Callable[..., Any]:
+    """Some releases of transformers want a tuple from a block."""
+    if "tuple" not in str(inspect.signature(type(block).forward).return_annotation):
+        return forward
+    return lambda *args, **kwargs: (forward(*args, **kwargs),)
+
+
+@contextlib.contextmanager
+def _replaced(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
+    """Give one module another forward: an attribute of the instance hides the class's method."""
+    module.forward = forward
+    try:
+        yield
+    finally:
+        del module.forward
+
+
+@contextlib.contextmanager
+def _attention(config: Any) -> Iterator[None]:  # noqa: ANN401 - PretrainedConfig, which is untyped
+    interface.register()
+    before = config._attn_implementation
+    config._attn_implementation = interface.NAME
+    try:
+        yield
+    finally:
+        config._attn_implementation = before

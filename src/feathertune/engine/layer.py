@@ -1,0 +1,84 @@
+"""Pieces of a block with their gradients by hand, and the one node that puts such a piece into autograd's graph.
+
+A block of BERT is some thirty operations on each of two ways; for a step of short texts autograd's own bookkeeping
+took as long as half of the products. So a block is one node here: it is made of pieces, each of which knows what it
+must keep and how its gradient goes. Not for pieces with several inputs that need a gradient of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+Gradients = list[Tensor | None]
+
+
+class Layer(Protocol):
+    """From one tensor to one, with a gradient by hand."""
+
+    @property
+    def parameters(self) -> tuple[Tensor, ...]:
+        """What may be trained in it; `backward` returns a gradient or ``None`` for each."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Any]:
+        """The output, and what `backward` needs."""
+
+    def backward(self, gradient: Tensor, saved: Any, *, wants_x: bool) -> tuple[Tensor | None, Gradients]:  # noqa: ANN401
+        """Gradients of the input (where it is wanted) and of the parameters."""
+
+
+def run(layer: Layer, x: Tensor) -> Tensor:
+    """Put a layer into autograd's graph as one node.
+
+    Only first gradients: the node cannot be differentiated twice.
+    """
+    output: Tensor = _Node.apply(x, layer, *layer.parameters)  # type: ignore[no-untyped-call]
+    return output
+
+
+class _Node(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, layer: Layer, *parameters: Tensor) -> Tensor:  # noqa: ANN401
+        output, saved = layer.forward(x)
+        if any(ctx.needs_input_grad):
+            ctx.layer, ctx.saved = layer, saved
+        return output
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+        saved, ctx.saved = ctx.saved, None  # freed piece by piece, so that the peak is not the sum of both ways
+        grad_x, grads = ctx.layer.backward(gradient, saved, wants_x=ctx.needs_input_grad[0])
+        return grad_x, None, *grads
+
+
+class Called:
+    """Modules that do more than is known here: their own forward, and autograd's gradient.
+
+    Args:
+        modules: They read the same input; the outputs stand side by side.
+        dtype: Of inputs and outputs, whatever the modules compute in.
+    """
+
+    def __init__(self, modules: Sequence[nn.Module], dtype: torch.dtype) -> None:
+        self._modules, self._dtype = tuple(modules), dtype
+        self.parameters = tuple(p for module in modules for p in module.parameters() if p.requires_grad)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """``(N, I)`` to ``(N, O)``."""
+        x = x.detach().requires_grad_()
+        with torch.enable_grad(), torch.autocast(x.device.type, self._dtype, enabled=self._dtype == torch.bfloat16):
+            outputs = [module(x).to(self._dtype) for module in self._modules]
+            output = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=-1)
+        return output.detach(), (x, output)
+
+    def backward(
+        self, gradient: Tensor, saved: tuple[Tensor, Tensor], *, wants_x: bool
+    ) -> tuple[Tensor | None, Gradients]:
+        """By autograd."""
+        x, output = saved
+        grad_x, *grads = torch.autograd.grad(output, (x, *self.parameters), gradient, allow_unused=True)
+        return grad_x, list(grads)

@@ -1,0 +1,64 @@
+"""Layer norm of a sum, with dropout before the sum: one step each way.
+
+The sum's two gradients are one tensor, and the norm's weights may be fp32 beside bf16 inputs. A norm that PEFT has
+wrapped, or that is no layer norm, runs its own forward.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from feathertune.engine.attention import drop, keep_mask
+from feathertune.engine.layer import Called, Gradients
+
+
+class AddNorm:
+    """``norm(dropout(x) + residual)``.
+
+    Args:
+        norm: The norm.
+        dropout: The dropout before the sum; ``None`` where the family has none.
+    """
+
+    def __init__(self, norm: nn.Module, dropout: nn.Dropout | None) -> None:
+        self._dropout = dropout
+        # On a GPU torch's kernel wants weights in the dtype of the input.
+        plain = type(norm) is nn.LayerNorm and norm.weight.device.type == "cpu" and norm.bias is not None
+        self._norm = norm if isinstance(norm, nn.LayerNorm) and plain else None
+        self._called = None if self._norm is not None else norm
+        self.parameters = tuple(p for p in norm.parameters() if p.requires_grad)
+
+    def forward(self, x: Tensor, residual: Tensor) -> tuple[Tensor, Any]:
+        """Each ``(N, D)``."""
+        p = self._dropout.p if self._dropout is not None and self._dropout.training else 0.0
+        keep = keep_mask(tuple(x.shape), p, x.device) if p > 0 else None
+        total = x + residual if keep is None else torch.addcmul(residual, x, keep.to(x.dtype), value=1 / (1 - p))
+        if self._norm is None:
+            assert self._called is not None, "one of the two is there"
+            output, saved = Called([self._called], x.dtype).forward(total)
+            return output, (saved, keep, p)
+        norm = self._norm
+        output, mean, rstd = torch.native_layer_norm(
+            total, list(norm.normalized_shape), norm.weight, norm.bias, norm.eps
+        )
+        return output, ((total, mean, rstd), keep, p)
+
+    def backward(self, gradient: Tensor, saved: Any) -> tuple[Tensor, Tensor, Gradients]:  # noqa: ANN401
+        """Gradients of ``x``, of ``residual`` and of the parameters."""
+        of_norm, keep, p = saved
+        grads: Gradients
+        if self._norm is None:
+            assert self._called is not None, "one of the two is there"
+            grad, grads = Called([self._called], gradient.dtype).backward(gradient, of_norm, wants_x=True)
+            assert grad is not None, "it was wanted"
+        else:
+            norm, (total, mean, rstd) = self._norm, of_norm
+            wants = [True, norm.weight.requires_grad, norm.bias.requires_grad]
+            grad, *found = torch.ops.aten.native_layer_norm_backward(
+                gradient.contiguous(), total, list(norm.normalized_shape), mean, rstd, norm.weight, norm.bias, wants
+            )
+            grads = [g for g, wanted in zip(found, wants[1:], strict=True) if wanted]
+        return (grad if keep is None else drop(grad, keep, p)), grad, grads
