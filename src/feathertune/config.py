@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -21,6 +21,20 @@ class Section(BaseModel):
     """A group of settings. Frozen: a changed setting is a new object."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _switches(cls, values: Any) -> Any:  # noqa: ANN401 - whatever the YAML holds
+        """YAML 1.1 reads ``on`` and ``off`` as true and false; where a setting has these words, they are meant."""
+        if not isinstance(values, dict):
+            return values
+
+        def word(key: str, value: Any) -> Any:  # noqa: ANN401
+            field = cls.model_fields.get(key)
+            meant = {True: "on", False: "off"}.get(value) if isinstance(value, bool) else None
+            return meant if field is not None and meant in get_args(field.annotation) else value
+
+        return {key: word(key, value) for key, value in values.items()}
 
 
 class DataConfig(Section):
@@ -112,6 +126,10 @@ class EngineConfig(Section):
         last_layer: Compute the last layer for the one token that the head reads; ``keys`` forms keys and values still.
         memory: ``keep`` holds freed memory for the next step; ``return`` gives it to the system and gets it back page
             by page.
+        cache: Keep what the frozen blocks below the first trained one make of each text: ``auto`` in memory, or in a
+            file where that is too small or `cache_folder` is given; ``ram`` and ``disk`` only there.
+        cache_bytes: Memory for it; null means half of what is free.
+        cache_folder: Where its files stay and are found again; null means a temporary folder.
     """
 
     dtype: Literal["auto", "fp32", "bf16"] = "auto"
@@ -122,6 +140,9 @@ class EngineConfig(Section):
     packed: Literal["auto", "off"] = "auto"
     last_layer: Literal["auto", "keys", "off"] = "auto"
     memory: Literal["keep", "return"] = "keep"
+    cache: Literal["auto", "ram", "disk", "off"] = "auto"
+    cache_bytes: int | None = Field(default=None, ge=0)
+    cache_folder: str | None = None
 
 
 class StudyConfig(Section):

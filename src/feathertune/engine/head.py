@@ -8,8 +8,7 @@ step), and not thread-safe (the model is changed while a call lasts).
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from feathertune.encoders import LoadedEncoder
+from feathertune.engine.replace import replaced
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def head_logits(encoder: LoadedEncoder, read: Tensor) -> Tensor:
     def stub(*_args: Any, **_kwargs: Any) -> BaseModelOutputWithPooling:  # noqa: ANN401 - any model
         return BaseModelOutputWithPooling(last_hidden_state=hidden, pooler_output=_pool(encoder, hidden))
 
-    with _replaced_forward(encoder.backbone, stub):
+    with replaced(encoder.backbone, stub):
         logits: Tensor = encoder.model(input_ids=ones, attention_mask=ones).logits
     return logits
 
@@ -114,13 +114,3 @@ def _pool(encoder: LoadedEncoder, hidden: Tensor) -> Tensor:
         activation = encoder.backbone.get_submodule("pooler_activation")
         return cast(Tensor, activation(pooler(hidden[:, 0])))
     return cast(Tensor, pooler(hidden))
-
-
-@contextlib.contextmanager
-def _replaced_forward(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
-    """Give one module another forward for a while: an attribute of the instance hides the class's method."""
-    module.forward = forward
-    try:
-        yield
-    finally:
-        del module.forward

@@ -21,6 +21,7 @@ from feathertune.engine.block import Arithmetic, Block
 from feathertune.engine.last_layer import OneQuery
 from feathertune.engine.layer import Called, run
 from feathertune.engine.linear import join
+from feathertune.engine.replace import replaced
 
 if TYPE_CHECKING:
     from feathertune.config import EngineConfig
@@ -85,7 +86,7 @@ def _blocks(
     else:
         forwards.append((last, Block(last, spec, n_heads=n_heads, arithmetic=arithmetic)))
     for block, forward in forwards:
-        stack.enter_context(_replaced(block, _as_the_block_does(block, forward)))
+        stack.enter_context(replaced(block, _as_the_block_does(block, forward)))
 
 
 def _linears(encoder: LoadedEncoder, arithmetic: Arithmetic, installed: Installed, stack: contextlib.ExitStack) -> None:
@@ -96,7 +97,7 @@ def _linears(encoder: LoadedEncoder, arithmetic: Arithmetic, installed: Installe
         module = encoder.model.get_submodule(name)
         layer = join([module], arithmetic.dtype, packed=arithmetic.packed)
         if not isinstance(layer, Called):
-            stack.enter_context(_replaced(module, _Linear(layer, arithmetic.dtype)))
+            stack.enter_context(replaced(module, _Linear(layer, arithmetic.dtype)))
     installed.parts.append("linear layers")
 
 
@@ -116,16 +117,6 @@ def _as_the_block_does(block: nn.Module, forward: Callable[..., Tensor]) -> Call
     if "tuple" not in str(inspect.signature(type(block).forward).return_annotation):
         return forward
     return lambda *args, **kwargs: (forward(*args, **kwargs),)
-
-
-@contextlib.contextmanager
-def _replaced(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
-    """Give one module another forward: an attribute of the instance hides the class's method."""
-    module.forward = forward
-    try:
-        yield
-    finally:
-        del module.forward
 
 
 @contextlib.contextmanager

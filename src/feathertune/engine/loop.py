@@ -20,9 +20,8 @@ from torch import nn
 
 from feathertune.config import TrainConfig
 from feathertune.data.batching import plan_steps
-from feathertune.data.encode import EncodedTexts
 from feathertune.engine.optim import make_optimizer, rate_factor, trained_parameters
-from feathertune.engine.predict import predict_logits, softmax
+from feathertune.engine.predict import Texts, predict_logits, softmax
 from feathertune.errors import RunFailedError
 from feathertune.metrics import score
 from feathertune.records import Metrics
@@ -58,7 +57,7 @@ class EpochInfo:
 class Labelled:
     """Encoded texts and their classes ``(N,)`` int64."""
 
-    texts: EncodedTexts
+    texts: Texts
     labels: np.ndarray
 
 

@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from feathertune.data.batching import cut_passes
-from feathertune.data.encode import EncodedTexts
 from feathertune.runtime import Runtime
+
+
+class Texts(Protocol):
+    """N texts as tokens, or as hidden states of a frozen prefix."""
+
+    def __len__(self) -> int: ...
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each text, ``(N,)`` int64."""
+
+    def collate(self, rows: np.ndarray, device: torch.device) -> dict[str, Tensor]:
+        """One padded batch, as the model takes it."""
 
 
 def predict_logits(
     model: nn.Module,
-    data: EncodedTexts,
+    data: Texts,
     *,
     token_budget: int,
     runtime: Runtime,
@@ -43,7 +56,7 @@ def predict_logits(
 
 def run_passes(
     forward: Callable[[dict[str, Tensor]], tuple[Tensor, ...]],
-    data: EncodedTexts,
+    data: Texts,
     *,
     token_budget: int,
     runtime: Runtime,

@@ -40,9 +40,12 @@ class TargetedOptions(Options):
     Attributes:
         target_modules: ``all-linear`` (every linear layer of the encoder's blocks), ``query-value``, or a list of
             module names as in PEFT (a full name, or its end after a dot).
+        top_layers: Adapt only this many of the last blocks; null means all. What comes before is frozen, so that it
+            is computed once.
     """
 
     target_modules: Literal["all-linear", "query-value"] | list[str] = "all-linear"
+    top_layers: int | None = Field(default=None, ge=1)
 
 
 @dataclass(frozen=True)
@@ -152,15 +155,39 @@ def target_names(encoder: LoadedEncoder, options: TargetedOptions) -> list[str]:
         Names as in ``model.named_modules()``, in that order.
 
     Raises:
-        ConfigError: If a given name fits no linear layer of the encoder's blocks.
+        ConfigError: If a given name fits no linear layer of the encoder's blocks, or there are not so many blocks.
     """
     if options.target_modules == "all-linear":
-        return list(encoder.linear_names())
-    if options.target_modules == "query-value":
-        return list(encoder.query_value_names())
+        names = list(encoder.linear_names())
+    elif options.target_modules == "query-value":
+        names = list(encoder.query_value_names())
+    else:
+        names = _named_targets(encoder, options.target_modules)
+    return names if options.top_layers is None else _in_top_layers(encoder, names, options.top_layers)
+
+
+def _in_top_layers(encoder: LoadedEncoder, names: list[str], top_layers: int) -> list[str]:
+    n_blocks = len(encoder.blocks)
+    if encoder.spec.shared_blocks:
+        raise ConfigError(
+            f"top_layers is {top_layers}, but all layers of {encoder.id} share their weights: there is no last one to "
+            "adapt alone. Leave top_layers out."
+        )
+    if top_layers > n_blocks:
+        raise ConfigError(
+            f"top_layers is {top_layers}, but {encoder.id} has {n_blocks} layers. Give at most {n_blocks}."
+        )
+    prefixes = tuple(f"{encoder.spec.blocks}.{index}." for index in range(n_blocks - top_layers, n_blocks))
+    chosen = [name for name in names if name.startswith(prefixes)]
+    if not chosen:
+        raise ConfigError(f"target_modules: none of them is in the last {top_layers} layers of {encoder.id}.")
+    return chosen
+
+
+def _named_targets(encoder: LoadedEncoder, wanted_names: list[str]) -> list[str]:
     linears = list(encoder.linear_names())
     chosen: set[str] = set()
-    for wanted in options.target_modules:
+    for wanted in wanted_names:
         found = {name for name in linears if name == wanted or name.endswith(f".{wanted}")}
         if not found:
             ends = sorted({name.rsplit(".", 1)[-1] for name in linears})

@@ -15,7 +15,7 @@ import numpy as np
 from feathertune.bundle import save_bundle
 from feathertune.engine.dropout import turn_off_dropout
 from feathertune.engine.install import fast_parts
-from feathertune.engine.loop import EpochInfo, StepInfo, Training
+from feathertune.engine.loop import EpochInfo, Labelled, StepInfo, Training
 from feathertune.engine.optim import trained_parameters
 from feathertune.engine.predict import predict_logits, softmax
 from feathertune.methods import Method, Options
@@ -63,11 +63,14 @@ def train_and_test(
         if not keeps_dropout:  # before the method adds a dropout of its own
             turn_off_dropout(encoder.backbone)
         model = method.prepare(encoder, options, seed).to(bench.runtime.device)
-    with fast_parts(encoder, config.engine, bench.runtime) as installed:
+    with (
+        fast_parts(encoder, config.engine, bench.runtime) as installed,
+        bench.activations.inputs(encoder, model, bench.encoded) as inputs,
+    ):
         training = Training(
             model,
-            bench.labelled("train"),
-            bench.labelled("validation"),
+            Labelled(inputs.texts["train"], bench.split("train").labels),
+            Labelled(inputs.texts["validation"], bench.split("validation").labels),
             settings=config.train,
             learning_rate=options.learning_rate,
             seed=seed,
@@ -79,7 +82,7 @@ def train_and_test(
         with stopwatch() as evaluate:
             logits = predict_logits(
                 model,
-                bench.encoded["test"],
+                inputs.texts["test"],
                 token_budget=config.train.token_budget,
                 runtime=bench.runtime,
                 on_texts=observer.advanced,
@@ -90,6 +93,7 @@ def train_and_test(
         **_peft_rank(model),
         **_settings(bench),
         "engine": installed.parts,
+        "frontier": inputs.frontier,
     }
     fields: dict[str, Any] = {
         "trainable_parameters": sum(p.numel() for p in trained_parameters(model)),
@@ -101,8 +105,8 @@ def train_and_test(
         "tokens_per_second": training.tokens_seen / train.seconds,
         "examples_per_second": training.examples_seen / train.seconds,
         "hyperparameters": hyperparameters,
-        "notes": list(bench.notes),
-        "seconds": _seconds(bench, load.seconds, train.seconds, evaluate.seconds),
+        "notes": [*bench.notes, *inputs.notes],
+        "seconds": _seconds(bench, load.seconds, inputs.seconds, train.seconds, evaluate.seconds),
     }
     if bundle is not None:
         fields["adapter_bytes"] = _ship(bundle, model, encoder, method, hyperparameters, bench, test=test, best=best)
@@ -184,8 +188,12 @@ def _settings(bench: Workbench) -> dict[str, Any]:
     return {**train, "dtype": bench.runtime.dtype, "attention": bench.runtime.attention}
 
 
-def _seconds(bench: Workbench, load_s: float, train_s: float, evaluate_s: float) -> Seconds:
+def _seconds(bench: Workbench, load_s: float, cache_s: float, train_s: float, evaluate_s: float) -> Seconds:
     tokenize_s = sum(bench.tokenize_seconds.values())
     return Seconds(
-        total=tokenize_s + load_s + train_s + evaluate_s, tokenize=tokenize_s, train=train_s, evaluate=evaluate_s
+        total=tokenize_s + load_s + cache_s + train_s + evaluate_s,
+        tokenize=tokenize_s,
+        cache=cache_s,
+        train=train_s,
+        evaluate=evaluate_s,
     )

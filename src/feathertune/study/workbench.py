@@ -19,6 +19,7 @@ from feathertune.data.raw import SPLITS, SplitName
 from feathertune.data.sources import RawDataset, load_source
 from feathertune.data.splits import DataSplits, make_splits
 from feathertune.encoders import LoadedEncoder, load_encoder
+from feathertune.engine.cached import ActivationCache
 from feathertune.engine.head import extract_features
 from feathertune.engine.loop import Labelled
 from feathertune.engine.predict import run_passes
@@ -58,6 +59,7 @@ class Workbench:
     encoded: dict[SplitName, EncodedTexts]
     tokenize_seconds: dict[SplitName, float]
     notes: tuple[str, ...]
+    activations: ActivationCache
     _features: dict[SplitName, FrozenFeatures] = field(default_factory=dict)
 
     @classmethod
@@ -102,6 +104,12 @@ class Workbench:
             encoded=encoded,
             tokenize_seconds=seconds,
             notes=encoder.notes,
+            activations=ActivationCache(
+                config.engine,
+                runtime,
+                token_budget=config.train.token_budget,
+                base_fingerprint=encoder.fingerprint,
+            ),
         )
 
     def load_encoder(self, seed: int) -> LoadedEncoder:

@@ -1,0 +1,166 @@
+"""Where training begins in a frozen encoder, and running only what comes from there on.
+
+Blocks before the first trained parameter give the same output in every epoch. `Prefix` can stop a model at that
+boundary, and can start it there: hidden states go in as ``inputs_embeds``, the embeddings pass them on, and so do the
+blocks before the boundary. The model's own forward does all the rest (masks, pooler, head). The prefix has no dropout
+then, since what is computed once cannot be drawn anew.
+
+Not for methods that train something before the blocks (prompts, embeddings), nor for families whose blocks share
+weights (ALBERT): there `trainable_frontier` is 0 and says why.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from feathertune.engine.replace import replaced
+
+if TYPE_CHECKING:
+    from feathertune.encoders import LoadedEncoder
+    from feathertune.runtime import Runtime
+
+# Largest difference of a logit between the whole model and one that starts at the boundary. The arithmetic is the
+# same but for the boundary's rounding to the dtype of products, which a block of transformers may not do.
+_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 2e-2}
+
+
+def trainable_frontier(encoder: LoadedEncoder, model: nn.Module) -> tuple[int, str]:
+    """The first block that a trained parameter is in.
+
+    Args:
+        encoder: The encoder that a method has prepared.
+        model: What the method returned.
+
+    Returns:
+        The block's index, the number of blocks where only the head is trained; and in words why, where it is 0.
+    """
+    if encoder.spec.shared_blocks:
+        return 0, f"the blocks of {encoder.spec.model_type} encoders share their weights"
+    inner = dict(encoder.model.named_parameters())
+    blocks, heads = f"{encoder.spec.blocks}.", tuple(f"{name}." for name in encoder.head_modules)
+    known = {id(parameter) for parameter in inner.values()}
+    if any(parameter.requires_grad and id(parameter) not in known for parameter in model.parameters()):
+        return 0, "the method trains inputs of the encoder"
+    first = len(encoder.blocks)
+    for name, parameter in inner.items():
+        if not parameter.requires_grad or name.startswith(heads):
+            continue
+        if not name.startswith(blocks):
+            return 0, f"{name} is trained, which is not in a block"
+        first = min(first, int(name[len(blocks) :].partition(".")[0]))
+    return first, "" if first else "the first block is trained"
+
+
+class _Stop(Exception):
+    """The boundary is reached."""
+
+
+class Prefix:
+    """The blocks before a boundary.
+
+    Args:
+        encoder: The encoder that a method has prepared; already on its device.
+        frontier: Index of the first block that is not in the prefix, at least 1 and a block's index.
+        runtime: The number format.
+    """
+
+    def __init__(self, encoder: LoadedEncoder, frontier: int, runtime: Runtime) -> None:
+        self._encoder, self._frontier, self._runtime = encoder, frontier, runtime
+        self._dtype = torch.bfloat16 if runtime.dtype == "bf16" else torch.float32
+        self._skip = False
+        self._n_returned: int | None = None  # of a tuple, where the blocks return one
+
+    @torch.no_grad()
+    def boundary(self, batch: dict[str, Tensor]) -> Tensor:
+        """Hidden states that go into the frontier's block, without dropout.
+
+        Args:
+            batch: As the model takes it, each ``(B, T)``.
+
+        Returns:
+            ``(B, T, D)`` in the dtype of products.
+        """
+        found: list[Tensor] = []
+
+        def stop(_module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+            found.append(inputs[0] if inputs else named["hidden_states"])
+            raise _Stop
+
+        backbone = self._encoder.backbone
+        modes = {module: module.training for module in backbone.modules()}
+        hook = self._encoder.blocks[self._frontier].register_forward_pre_hook(stop, with_kwargs=True)
+        try:
+            backbone.eval()
+            with contextlib.suppress(_Stop), self._runtime.autocast():
+                backbone(**batch)
+        finally:
+            hook.remove()
+            for module, mode in modes.items():
+                module.training = mode
+        return found[0].to(self._dtype)
+
+    def check(self, model: nn.Module, batch: dict[str, Tensor]) -> str:
+        """Compare the whole model with one that starts at the boundary; inside of `skippable`.
+
+        Args:
+            model: As it is trained.
+            batch: A few texts.
+
+        Returns:
+            What differs, in words; nothing where the two agree.
+        """
+        training = model.training
+        try:
+            model.eval()
+            with torch.no_grad(), self._runtime.autocast():
+                whole = model(**batch).logits.float()
+                started = {name: value for name, value in batch.items() if name != "input_ids"}
+                split = model(inputs_embeds=self.boundary(batch), **started).logits.float()
+        except (RuntimeError, ValueError, TypeError, IndexError, KeyError) as error:
+            return f"the model cannot be started at block {self._frontier}: {error}"
+        finally:
+            model.train(training)
+        difference = (whole - split).abs().max().item()
+        if difference <= _TOLERANCE[self._dtype] * max(1.0, whole.abs().max().item()):
+            return ""
+        return f"started at block {self._frontier} the model gives other logits, by {difference:.3g}"
+
+    @contextlib.contextmanager
+    def skippable(self) -> Iterator[None]:
+        """While the block lasts, the model takes `boundary`'s output as ``inputs_embeds`` and starts there.
+
+        Texts given as ``input_ids`` still go all the way.
+        """
+        backbone = self._encoder.backbone
+        with contextlib.ExitStack() as stack:
+            if isinstance(embeddings := getattr(backbone, "embeddings", None), nn.Module):
+                stack.enter_context(replaced(embeddings, self._at_the_start(embeddings.forward)))
+            if isinstance(wider := getattr(backbone, "embeddings_project", None), nn.Module):  # ELECTRA's
+                stack.enter_context(replaced(wider, self._passing_on(wider.forward)))
+            for block in list(self._encoder.blocks)[: self._frontier]:
+                stack.enter_context(replaced(block, self._passing_on(block.forward)))
+            yield
+
+    def _at_the_start(self, own: Any) -> Any:  # noqa: ANN401 - any forward
+        def forward(*inputs: Any, **named: Any) -> Any:  # noqa: ANN401
+            tensors = [x for x in (*inputs, *named.values()) if isinstance(x, Tensor)]
+            hidden = [x for x in tensors if x.is_floating_point() and x.dim() == 3]
+            self._skip = bool(hidden)
+            return hidden[0] if self._skip else own(*inputs, **named)
+
+        return forward
+
+    def _passing_on(self, own: Any) -> Any:  # noqa: ANN401 - any forward
+        def forward(hidden_states: Tensor, *inputs: Any, **named: Any) -> Any:  # noqa: ANN401
+            if not self._skip:
+                output = own(hidden_states, *inputs, **named)
+                self._n_returned = len(output) if isinstance(output, tuple) else None
+                return output
+            return hidden_states if self._n_returned is None else (hidden_states, *[None] * (self._n_returned - 1))
+
+        return forward
