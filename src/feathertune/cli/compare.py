@@ -32,6 +32,7 @@ def compare(
     test_size: opt.TestSize = None,
     max_length: opt.MaxLength = None,
     epochs: opt.Epochs = None,
+    top_layers: opt.TopLayers = None,
     seed: opt.Seed = None,
     drop_invalid: opt.DropInvalid = False,
     overwrite: opt.Overwrite = False,

@@ -35,6 +35,10 @@ TrainSize = Annotated[int | None, typer.Option("--train-size", help="Rows to tra
 ValidationSize = Annotated[str | None, typer.Option("--validation-size", help="Rows, or a share such as 0.1.")]
 TestSize = Annotated[str | None, typer.Option("--test-size", help="Rows, or a share such as 0.2.")]
 MaxLength = Annotated[int | None, typer.Option("--max-length", help="Longest text, in tokens; more is cut.")]
+TopLayers = Annotated[
+    str | None,
+    typer.Option("--top-layers", help="Adapt this many of the last layers only; auto finds how few are enough."),
+]
 Epochs = Annotated[int | None, typer.Option("--epochs", help="Passes over the training rows, at most.")]
 Seed = Annotated[int | None, typer.Option("--seed", help="Of the split (and, in train, of the training).")]
 DropInvalid = Annotated[
@@ -64,6 +68,7 @@ _KEYS = {
     "methods": "study.methods",
     "seeds": "study.seeds",
     "epochs": "train.epochs",
+    "top_layers": "method.top_layers",
 }
 
 
@@ -81,6 +86,8 @@ def settings(parameters: Mapping[str, Any], *, defaults: Mapping[str, Any] | Non
     for key in ("data.validation_size", "data.test_size"):
         if key in given:
             given[key] = _size(given[key])
+    if "method.top_layers" in given:
+        given["method.top_layers"] = _size(given["method.top_layers"])
     if "study.methods" in given:
         given["study.methods"] = [name.strip() for name in given["study.methods"].split(",") if name.strip()]
     return load_config(
@@ -92,7 +99,7 @@ def settings(parameters: Mapping[str, Any], *, defaults: Mapping[str, Any] | Non
 
 
 def _size(text: str) -> int | float | str:
-    """Rows or a share, as typed; what is neither is left for the settings to refuse."""
+    """A number, as typed; what is none is left for the settings to refuse."""
     for kind in (int, float):
         try:
             return kind(text)

@@ -48,6 +48,13 @@ class EncodedTexts:
         """Tokens of each text, special tokens included, ``(N,)`` int64."""
         return np.diff(self.offsets)
 
+    def take(self, rows: np.ndarray) -> EncodedTexts:
+        """Some of the texts, in the order of `rows`. How many of these were truncated is not known: none is said."""
+        pieces = [self.ids[self.offsets[row] : self.offsets[row + 1]] for row in rows]
+        ids = np.concatenate(pieces) if pieces else self.ids[:0]
+        offsets = np.concatenate([[0], np.cumsum(self.lengths[rows])]).astype(np.int64)
+        return EncodedTexts(ids=ids, offsets=offsets, n_truncated=0, pad_id=self.pad_id)
+
     def collate(self, rows: np.ndarray, device: torch.device) -> dict[str, torch.Tensor]:
         """Make one padded batch.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -40,12 +40,12 @@ class TargetedOptions(Options):
     Attributes:
         target_modules: ``all-linear`` (every linear layer of the encoder's blocks), ``query-value``, or a list of
             module names as in PEFT (a full name, or its end after a dot).
-        top_layers: Adapt only this many of the last blocks; null means all. What comes before is frozen, so that it
-            is computed once.
+        top_layers: Adapt only this many of the last blocks; null means all, ``auto`` the fewest that a short sweep on
+            validation rows finds good enough. What comes before is frozen, so that it is computed once.
     """
 
     target_modules: Literal["all-linear", "query-value"] | list[str] = "all-linear"
-    top_layers: int | None = Field(default=None, ge=1)
+    top_layers: Annotated[int, Field(ge=1)] | Literal["auto"] | None = None
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,9 @@ def target_names(encoder: LoadedEncoder, options: TargetedOptions) -> list[str]:
         names = list(encoder.query_value_names())
     else:
         names = _named_targets(encoder, options.target_modules)
-    return names if options.top_layers is None else _in_top_layers(encoder, names, options.top_layers)
+    if options.top_layers is None or options.top_layers == "auto":  # auto means all until a training has settled it
+        return names
+    return _in_top_layers(encoder, names, options.top_layers)
 
 
 def _in_top_layers(encoder: LoadedEncoder, names: list[str], top_layers: int) -> list[str]:

@@ -13,17 +13,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from feathertune.bundle import save_bundle
-from feathertune.engine.dropout import turn_off_dropout
 from feathertune.engine.install import fast_parts
 from feathertune.engine.loop import EpochInfo, Labelled, StepInfo, Training
 from feathertune.engine.optim import trained_parameters
 from feathertune.engine.predict import predict_logits, softmax
 from feathertune.methods import Method, Options
+from feathertune.methods.base import TargetedOptions
 from feathertune.metrics import score
 from feathertune.records import Seconds
-from feathertune.runtime import stopwatch
+from feathertune.runtime import seed_everything, stopwatch
+from feathertune.study.depth import choose_depth
 from feathertune.study.observe import Observer
 from feathertune.study.outcome import Outcome
+from feathertune.study.prepare import prepared_model
 from feathertune.study.workbench import Workbench
 
 if TYPE_CHECKING:
@@ -58,11 +60,11 @@ def train_and_test(
     """
     config = bench.config
     with stopwatch() as load:
-        encoder = bench.load_encoder(seed)
-        keeps_dropout = config.train.dropout == "on" or (config.train.dropout == "auto" and method.kind == "full")
-        if not keeps_dropout:  # before the method adds a dropout of its own
-            turn_off_dropout(encoder.backbone)
-        model = method.prepare(encoder, options, seed).to(bench.runtime.device)
+        tried: dict[int, float] = {}
+        if isinstance(options, TargetedOptions) and options.top_layers == "auto":
+            options, tried = choose_depth(method, options, seed, bench)
+            seed_everything(seed)
+        encoder, model = prepared_model(method, options, seed, bench)
     with (
         fast_parts(encoder, config.engine, bench.runtime) as installed,
         bench.activations.inputs(encoder, model, bench.encoded) as inputs,
@@ -94,6 +96,7 @@ def train_and_test(
         **_settings(bench),
         "engine": installed.parts,
         "frontier": inputs.frontier,
+        **({"depths_tried": tried} if tried else {}),
     }
     fields: dict[str, Any] = {
         "trainable_parameters": sum(p.numel() for p in trained_parameters(model)),

@@ -1,0 +1,33 @@
+"""An encoder made ready for one method, as every training of a study starts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from feathertune.engine.dropout import turn_off_dropout
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from feathertune.encoders import LoadedEncoder
+    from feathertune.methods import Method, Options
+    from feathertune.study.workbench import Workbench
+
+
+def prepared_model(method: Method, options: Options, seed: int, bench: Workbench) -> tuple[LoadedEncoder, nn.Module]:
+    """Load the encoder and let the method change it.
+
+    Args:
+        method: The method.
+        options: Its options.
+        seed: Of the head and the adapter.
+        bench: Encoder, settings and machine.
+
+    Returns:
+        The encoder, and the model to train, on its device.
+    """
+    encoder = bench.load_encoder(seed)
+    wanted = bench.config.train.dropout
+    if wanted == "off" or (wanted == "auto" and method.kind != "full"):
+        turn_off_dropout(encoder.backbone)  # before the method adds a dropout of its own
+    return encoder, method.prepare(encoder, options, seed).to(bench.runtime.device)
