@@ -120,12 +120,14 @@ class EngineConfig(Section):
         attention: ``auto`` takes feathertune's own on a processor; ``eager`` and ``sdpa`` are transformers', and the
             encoder's blocks are then its own too.
         device: ``auto`` takes a GPU where there is one.
-        blocks: Blocks of BERT's form as one node of the graph each.
+        blocks: Blocks of BERT's form as one node of the graph each; on a processor.
         linear: Frozen layers and LoRA fused; query, key and value as one product.
         packed: Frozen weights laid out once for the processor.
         last_layer: Compute the last layer for the one token that the head reads; ``keys`` forms keys and values still.
         memory: ``keep`` holds freed memory for the next step; ``return`` gives it to the system and gets it back page
             by page.
+        recompute: Keep each block's input alone and run the block again on the way back: less memory, a third more
+            time.
         cache: Keep what the frozen blocks below the first trained one make of each text: ``auto`` in memory, or in a
             file where that is too small or `cache_folder` is given; ``ram`` and ``disk`` only there.
         cache_bytes: Memory for it; null means half of what is free.
@@ -140,6 +142,7 @@ class EngineConfig(Section):
     packed: Literal["auto", "off"] = "auto"
     last_layer: Literal["auto", "keys", "off"] = "auto"
     memory: Literal["keep", "return"] = "keep"
+    recompute: Literal["on", "off"] = "off"
     cache: Literal["auto", "ram", "disk", "off"] = "auto"
     cache_bytes: int | None = Field(default=None, ge=0)
     cache_folder: str | None = None

@@ -5,6 +5,7 @@ Not for training or for many bundles on one encoder.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -15,6 +16,7 @@ from feathertune.bundle import Bundle, load_bundle
 from feathertune.config import EngineConfig
 from feathertune.data.encode import encode
 from feathertune.data.sources import load_source
+from feathertune.engine.install import fast_parts
 from feathertune.engine.predict import predict_logits, softmax
 from feathertune.errors import DataError
 from feathertune.metrics import score
@@ -30,14 +32,17 @@ class Predictor:
     """A loaded bundle that predicts.
 
     Args:
-        bundle: From `load_bundle`.
+        bundle: From `load_bundle`; its model is the predictor's from now on, and runs the fast way.
         runtime: Device and number format.
+        engine: The switches.
     """
 
-    def __init__(self, bundle: Bundle, runtime: Runtime) -> None:
+    def __init__(self, bundle: Bundle, runtime: Runtime, engine: EngineConfig) -> None:
         self.bundle = bundle
         self._runtime = runtime
-        bundle.model.to(runtime.device)
+        bundle.model.to(runtime.device).requires_grad_(False)
+        self._parts = contextlib.ExitStack()  # never closed: they live as long as the predictor
+        self._parts.enter_context(fast_parts(bundle.base, engine, runtime))
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -70,8 +75,9 @@ def load(path: str | Path, *, base: str | None = None, engine: EngineConfig | No
     Raises:
         BundleError: If it is not a whole, fitting bundle.
     """
-    runtime = choose_runtime(engine or EngineConfig())
-    return Predictor(load_bundle(Path(path), base=base, attention=runtime.attention), runtime)
+    engine = engine or EngineConfig()
+    runtime = choose_runtime(engine)
+    return Predictor(load_bundle(Path(path), base=base, attention=runtime.attention), runtime, engine)
 
 
 def evaluate(

@@ -25,6 +25,9 @@ from torch import Tensor, nn
 MASKED = -1e4
 _MULTIPLE = 32
 _SHORT = 64
+# Probabilities grow with the square of the length; from here on they are most of what a block keeps, and making them
+# again costs a twentieth of the step.
+_KEEP_UP_TO = 256
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, *, scaling: float, dropout: float = 0.0) -> Tensor:
@@ -63,12 +66,21 @@ def keep_mask(shape: tuple[int, ...], p: float, device: torch.device) -> Tensor:
 
 @dataclass(frozen=True)
 class Saved:
-    """What the gradient needs: q, k, v as they were multiplied, ``(B H, ., .)``, and the probabilities."""
+    """What the gradient needs.
+
+    Attributes:
+        q: As it was multiplied, ``(B H, Q, .)``; `k` and `v` likewise.
+        added: What was added to the scores beside the mask that is a feature.
+        p: The probabilities ``(B H, Q, T)``; ``None`` where they are made again, for long texts.
+        keep: What dropout left of them.
+        n_keys: T before keys were filled up.
+    """
 
     q: Tensor
     k: Tensor
     v: Tensor
-    p: Tensor
+    added: Tensor | None
+    p: Tensor | None
     keep: Tensor | None
     n_keys: int
 
@@ -79,20 +91,20 @@ def forward(
     """`attend` without a graph: the heads' outputs ``(B, H, Q, d)``, and what `backward` needs."""
     b, h, n_queries, d = q.shape
     n_keys = k.shape[2]
-    q, k, v, bias = _prepare(q, k, v, mask, scaling)
-    scores = torch.baddbmm(q.new_empty(1, 1, 1), q, k.transpose(1, 2), beta=0, alpha=scaling)
-    if bias is not None:
-        scores.view(b, h, n_queries, -1)[..., :n_keys] += bias
-    p = _softmax(scores)
+    q, k, v, added = _prepare(q, k, v, mask, scaling)
+    p = _probabilities(q, k, added, (b, h), n_keys, scaling)
     keep = keep_mask(tuple(p.shape), dropout, p.device) if dropout > 0 else None
     used = p if keep is None else drop(p, keep, dropout)
-    return torch.bmm(used, v).view(b, h, n_queries, d), Saved(q, k, v, p, keep, n_keys)
+    output = torch.bmm(used, v).view(b, h, n_queries, d)
+    return output, Saved(q, k, v, added, p if n_keys <= _KEEP_UP_TO else None, keep, n_keys)
 
 
-def backward(gradient: Tensor, saved: Saved, *, dropout: float) -> tuple[Tensor, Tensor, Tensor]:
+def backward(gradient: Tensor, saved: Saved, *, scaling: float, dropout: float) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of q and k before the scaling, and of v: each ``(B, H, ., d)``."""
     b, h, n_queries, d = gradient.shape
     p, keep, n = saved.p, saved.keep, saved.n_keys
+    if p is None:
+        p = _probabilities(saved.q, saved.k, saved.added, (b, h), n, scaling)
     g = gradient.reshape(b * h, n_queries, d).contiguous()
     used = p if keep is None else drop(p, keep, dropout)
     grad_v = torch.bmm(used.transpose(1, 2), g)
@@ -112,6 +124,15 @@ def backward(gradient: Tensor, saved: Saved, *, dropout: float) -> tuple[Tensor,
 def drop(values: Tensor, keep: Tensor, dropout: float) -> Tensor:
     """Dropout by a mask that is drawn already."""
     return (values * keep).mul_(1 / (1 - dropout))
+
+
+def _probabilities(
+    q: Tensor, k: Tensor, added: Tensor | None, heads: tuple[int, int], n_keys: int, scaling: float
+) -> Tensor:
+    scores = torch.baddbmm(q.new_empty(1, 1, 1), q, k.transpose(1, 2), beta=0, alpha=scaling)
+    if added is not None:
+        scores.view(*heads, *scores.shape[1:])[..., :n_keys] += added
+    return _softmax(scores)
 
 
 def _is_short(n_keys: int) -> bool:
@@ -178,5 +199,5 @@ class _Attend(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
         saved, ctx.saved = ctx.saved, None
-        grad_q, grad_k, grad_v = backward(gradient, saved, dropout=ctx.dropout)
+        grad_q, grad_k, grad_v = backward(gradient, saved, scaling=ctx.scaling, dropout=ctx.dropout)
         return grad_q * ctx.scaling, grad_k * ctx.scaling, grad_v, None, None, None

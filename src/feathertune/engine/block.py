@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from feathertune.engine import attention
 from feathertune.engine.interface import as_added
-from feathertune.engine.layer import Called, Gradients, Layer, run
+from feathertune.engine.layer import Called, Gradients, Layer, Recomputed, run
 from feathertune.engine.linear import join
 from feathertune.engine.norm import AddNorm
 
@@ -31,11 +31,13 @@ class Arithmetic:
         dtype: Of products and activations.
         fused: Join and fuse linear layers; ``False`` calls each as it is.
         packed: See `feathertune.engine.matrix.FrozenMatrix`.
+        recompute: Blocks keep their input alone; see `feathertune.engine.layer.Recomputed`.
     """
 
     dtype: torch.dtype
     fused: bool = True
     packed: bool = True
+    recompute: bool = False
 
     def product(self, module: nn.Module, *paths: str) -> Layer:
         """One product of linear layers of a block."""
@@ -54,7 +56,7 @@ class Block:
     """
 
     def __init__(self, module: nn.Module, spec: EncoderSpec, *, n_heads: int, arithmetic: Arithmetic) -> None:
-        self._n_heads, self._dtype = n_heads, arithmetic.dtype
+        self._n_heads, self._dtype, self._recompute = n_heads, arithmetic.dtype, arithmetic.recompute
         self._qkv = arithmetic.product(module, *spec.query, *spec.key, *spec.value)
         self._rest = Rest(module, spec, arithmetic)
         self._dropout = attention_dropout(module, spec)
@@ -65,8 +67,9 @@ class Block:
         heads = _SelfAttention(
             b, t, self._n_heads, padding_row(attention_mask, self._dtype), dropout_share(self._dropout)
         )
-        pass_ = _Pass(self._qkv, heads, self._rest)
-        return run(pass_, hidden_states.to(self._dtype).view(b * t, width)).view(b, t, width)
+        block = _Pass(self._qkv, heads, self._rest)
+        layer: Layer = Recomputed(block) if self._recompute and torch.is_grad_enabled() else block
+        return run(layer, hidden_states.to(self._dtype).view(b * t, width)).view(b, t, width)
 
 
 class _Pass:
@@ -114,8 +117,8 @@ class _SelfAttention:
         """``(B T, D)`` to ``(B T, 3 D)``."""
         b, t, _, h, _ = self._shape
         heads = gradient.view(b, t, h, -1).transpose(1, 2)
-        grad_q, grad_k, grad_v = attention.backward(heads, saved, dropout=self._dropout)
         scaling = heads.shape[-1] ** -0.5
+        grad_q, grad_k, grad_v = attention.backward(heads, saved, scaling=scaling, dropout=self._dropout)
         joined = gradient.new_empty(b, t, 3, h, heads.shape[-1])
         places = joined.permute(2, 0, 3, 1, 4)
         torch.mul(grad_q, scaling, out=places[0])

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -47,46 +47,61 @@ def fast_parts(encoder: LoadedEncoder, config: EngineConfig, runtime: Runtime) -
         runtime: The number format.
     """
     dtype = torch.bfloat16 if runtime.dtype == "bf16" else torch.float32
-    arithmetic = Arithmetic(dtype, fused=config.linear != "off", packed=config.packed != "off")
+    arithmetic = Arithmetic(
+        dtype, fused=config.linear != "off", packed=config.packed != "off", recompute=config.recompute == "on"
+    )
     installed = Installed()
     with contextlib.ExitStack() as stack:
         own_attention = config.attention == "auto"
         if own_attention and runtime.device.type == "cpu" and type(encoder.model)._supports_sdpa:
             stack.enter_context(_attention(encoder.model.config))
             installed.parts.append("attention")
+        own_blocks = own_attention and config.blocks != "off" and runtime.device.type == "cpu"
         if encoder.spec.post_norm is None:
             installed.notes.append(f"{encoder.spec.model_type} encoders run their own blocks.")
-            _linears(encoder, arithmetic, installed, stack)
-        elif config.blocks == "off" or not own_attention:
+        one_query = (
+            encoder.spec.post_norm is not None
+            and encoder.spec.reads_first
+            and own_attention
+            and "off" not in (config.last_layer, config.blocks)
+        )
+        if encoder.spec.post_norm is None or not own_blocks:
             _linears(encoder, arithmetic, installed, stack)
         else:
-            _blocks(encoder, config, arithmetic, installed, stack)
+            blocks = list(encoder.blocks)
+            _blocks(encoder, blocks[:-1] if one_query else blocks, arithmetic, installed, stack)
+        if one_query:
+            _last_layer(encoder, arithmetic, installed, stack, form_keys=config.last_layer == "keys")
         yield installed
 
 
 def _blocks(
     encoder: LoadedEncoder,
-    config: EngineConfig,
+    blocks: Sequence[nn.Module],
     arithmetic: Arithmetic,
     installed: Installed,
     stack: contextlib.ExitStack,
 ) -> None:
-    spec = encoder.spec
     n_heads = int(encoder.model.config.num_attention_heads)
-    *most, last = encoder.blocks
-    forwards: list[tuple[nn.Module, Callable[..., Tensor]]] = [
-        (block, Block(block, spec, n_heads=n_heads, arithmetic=arithmetic)) for block in most
-    ]
+    for module in blocks:
+        block = Block(module, encoder.spec, n_heads=n_heads, arithmetic=arithmetic)
+        stack.enter_context(replaced(module, _as_the_block_does(module, block)))
     installed.parts.append("blocks")
-    if config.last_layer != "off" and spec.reads_first:
-        form_keys = config.last_layer == "keys"
-        query = OneQuery(last, spec, n_heads=n_heads, arithmetic=arithmetic, form_keys=form_keys)
-        forwards.append((last, query))
-        installed.parts.append("one query in the last layer")
-    else:
-        forwards.append((last, Block(last, spec, n_heads=n_heads, arithmetic=arithmetic)))
-    for block, forward in forwards:
-        stack.enter_context(replaced(block, _as_the_block_does(block, forward)))
+
+
+def _last_layer(
+    encoder: LoadedEncoder,
+    arithmetic: Arithmetic,
+    installed: Installed,
+    stack: contextlib.ExitStack,
+    *,
+    form_keys: bool,
+) -> None:
+    spec, module = encoder.spec, encoder.blocks[-1]
+    n_heads = int(encoder.model.config.num_attention_heads)
+    query = OneQuery(module, spec, n_heads=n_heads, arithmetic=arithmetic, form_keys=form_keys)
+    stack.enter_context(replaced(module, _as_the_block_does(module, query)))
+    installed.parts.append("one query in the last layer")
 
 
 def _linears(encoder: LoadedEncoder, arithmetic: Arithmetic, installed: Installed, stack: contextlib.ExitStack) -> None:

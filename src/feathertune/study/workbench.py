@@ -21,6 +21,7 @@ from feathertune.data.splits import DataSplits, make_splits
 from feathertune.encoders import LoadedEncoder, load_encoder
 from feathertune.engine.cached import ActivationCache
 from feathertune.engine.head import extract_features
+from feathertune.engine.install import fast_parts
 from feathertune.engine.loop import Labelled
 from feathertune.engine.predict import run_passes
 from feathertune.errors import ConfigError
@@ -138,21 +139,24 @@ class Workbench:
         return self._features[name]
 
     def _compute_features(self, texts: EncodedTexts, on_texts: Callable[[int], None]) -> FrozenFeatures:
+        # The mean over tokens needs the last layer's rows, all of them.
+        all_rows = self.config.engine.model_copy(update={"last_layer": "off"})
         with stopwatch() as watch, PeakMemory(self.runtime.device) as memory:
             encoder = self.load_encoder(seed=0)
-            encoder.model.to(self.runtime.device)
+            encoder.model.to(self.runtime.device).requires_grad_(False)
 
             def features(batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
                 found = extract_features(encoder, batch)
                 return found.read, found.mean
 
-            read, mean = run_passes(
-                features,
-                texts,
-                token_budget=self.config.train.token_budget,
-                runtime=self.runtime,
-                on_texts=on_texts,
-            )
+            with fast_parts(encoder, all_rows, self.runtime):
+                read, mean = run_passes(
+                    features,
+                    texts,
+                    token_budget=self.config.train.token_budget,
+                    runtime=self.runtime,
+                    on_texts=on_texts,
+                )
         return FrozenFeatures(read, mean, watch.seconds, memory.peak_bytes)
 
 
