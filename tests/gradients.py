@@ -29,10 +29,10 @@ def assert_same(
         torch.testing.assert_close(*pair, msg=lambda text, number=number: f"gradient {number}: {text}", **tolerance)
 
 
-def check_gradients(function: Callable[..., Tensor], tensors: Sequence[Tensor]) -> None:
+def check_gradients(function: Callable[..., Tensor], tensors: Sequence[Tensor], *, fast_mode: bool = False) -> None:
     """`torch.autograd.gradcheck` for nodes that free what they saved: the graph is made anew for each backward."""
     assert all(t.dtype == torch.float64 for t in tensors)
-    assert torch.autograd.gradcheck(lambda *inputs: _Anew.apply(function, *inputs), tuple(tensors))
+    assert torch.autograd.gradcheck(lambda *inputs: _Anew.apply(function, *inputs), tuple(tensors), fast_mode=fast_mode)
 
 
 class _Anew(torch.autograd.Function):

@@ -149,7 +149,7 @@ def test_called_modules_stand_side_by_side(wants_x):
 def test_a_called_module_may_leave_a_parameter_out():
     both = modules()
     both[1].unused = nn.Parameter(torch.randn(2, dtype=torch.float64))
-    x, gradient = inputs()
+    x, _ = inputs()
     run(Called(both, torch.float64), x).sum().backward()
     assert both[1].unused.grad is None
     assert both[1].weight.grad is not None
