@@ -84,17 +84,15 @@ class _Pass:
         qkv, of_qkv = self._qkv.forward(x)
         attended, of_heads = self._heads.forward(qkv)
         output, of_rest = self._rest.forward(attended, x)
-        return output, (of_qkv, of_heads, of_rest)
+        return output, [of_qkv, of_heads, of_rest]
 
-    def backward(self, gradient: Tensor, saved: Any, *, wants_x: bool) -> tuple[Tensor | None, Gradients]:  # noqa: ANN401
+    def backward(self, gradient: Tensor, saved: list[Any], *, wants_x: bool) -> tuple[Tensor | None, Gradients]:
         """Through the rest, the heads, and the product; the residual's gradient is added at the end."""
-        of_qkv, of_heads, of_rest = saved
-        del saved
-        grad_attended, grad_residual, grads = self._rest.backward(gradient, of_rest)
-        del of_rest
-        grad_qkv = self._heads.backward(grad_attended, of_heads)
-        del of_heads, grad_attended
-        grad_x, grads_qkv = self._qkv.backward(grad_qkv, of_qkv, wants_x=wants_x)
+        # Taken out of the list, which the caller holds as well: what is done with is freed before the next piece.
+        grad_attended, grad_residual, grads = self._rest.backward(gradient, saved.pop())
+        grad_qkv = self._heads.backward(grad_attended, saved.pop())
+        del grad_attended
+        grad_x, grads_qkv = self._qkv.backward(grad_qkv, saved.pop(), wants_x=wants_x)
         if grad_x is not None:
             grad_x.add_(grad_residual)
         return grad_x, grads_qkv + grads
