@@ -57,7 +57,7 @@ def keep_mask(shape: tuple[int, ...], p: float, device: torch.device) -> Tensor:
     Drawn from torch's global generator, sixteen bits a place. torch's own dropout draws a double for each and takes
     several times as long on a processor.
     """
-    if device.type != "cpu":
+    if device.type != "cpu" or p >= 1:
         return torch.rand(shape, device=device) >= p
     n = math.prod(shape)
     words = torch.empty(-(-n // 4), dtype=torch.int64).random_(-(2**63), None)
@@ -198,6 +198,8 @@ class _Attend(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+        if ctx.saved is None:
+            raise RuntimeError("The gradient of attention can be asked for once: what it had kept is freed.")
         saved, ctx.saved = ctx.saved, None
         grad_q, grad_k, grad_v = backward(gradient, saved, scaling=ctx.scaling, dropout=ctx.dropout)
         return grad_q * ctx.scaling, grad_k * ctx.scaling, grad_v, None, None, None

@@ -50,7 +50,9 @@ class _Node(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
-        saved, ctx.saved = ctx.saved, None  # freed piece by piece, so that the peak is not the sum of both ways
+        if ctx.saved is None:
+            raise RuntimeError("A block's gradient can be asked for once: what it had kept is freed piece by piece.")
+        saved, ctx.saved = ctx.saved, None  # so that the peak is not the sum of both ways
         grad_x, grads = ctx.layer.backward(gradient, saved, wants_x=ctx.needs_input_grad[0])
         return grad_x, None, *grads
 

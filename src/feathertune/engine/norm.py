@@ -26,7 +26,7 @@ class AddNorm:
     def __init__(self, norm: nn.Module, dropout: nn.Dropout | None) -> None:
         self._dropout = dropout
         # On a GPU torch's kernel wants weights in the dtype of the input.
-        plain = type(norm) is nn.LayerNorm and norm.weight.device.type == "cpu" and norm.bias is not None
+        plain = type(norm) is nn.LayerNorm and norm.bias is not None and norm.weight.device.type == "cpu"
         self._norm = norm if isinstance(norm, nn.LayerNorm) and plain else None
         self._called = None if self._norm is not None else norm
         self.parameters = tuple(p for p in norm.parameters() if p.requires_grad)
