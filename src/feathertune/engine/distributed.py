@@ -1,0 +1,83 @@
+"""Training one model in several processes: ``torchrun --nproc-per-node N -m feathertune train ...``.
+
+Each process computes its share of a step's texts, and the gradients of what is trained are summed: for LoRA a few
+hundred thousand numbers, whatever the encoder's size. Losses are divided by the whole step's texts, so that the sum is
+the gradient of one process, within rounding. Not for models that do not fit one device.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Group:
+    """The processes that train together; one alone is a group too.
+
+    Attributes:
+        rank: This process, from 0.
+        size: How many there are.
+    """
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes and speaks for all."""
+        return self.rank == 0
+
+    def share(self, rows: np.ndarray) -> np.ndarray:
+        """This process's part of a pass: every `size`-th row, so that lengths are shared evenly; it may be empty."""
+        return rows[self.rank :: self.size]
+
+    def sum_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
+        """Add up all processes' gradients, in place; who has none of a parameter adds zero."""
+        if self.size == 1:
+            return
+        grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+        flat = torch.cat([grad.reshape(-1) for grad in grads])
+        dist.all_reduce(flat)
+        for parameter, part in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
+            parameter.grad = part.view_as(parameter)
+
+    def sum(self, values: np.ndarray) -> np.ndarray:
+        """Add up all processes' numbers, of one shape; on the CPU."""
+        if self.size == 1:
+            return values
+        tensor: Tensor = torch.from_numpy(np.ascontiguousarray(values)).to(_device())
+        dist.all_reduce(tensor)
+        return tensor.cpu().numpy()
+
+    def wait(self) -> None:
+        """Until all are here."""
+        if self.size > 1:
+            dist.barrier()
+
+
+@contextlib.contextmanager
+def joined() -> Iterator[Group]:
+    """Join the group that torchrun has announced, or be alone."""
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1:
+        yield Group()
+        return
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    try:
+        yield Group(dist.get_rank(), size)
+    finally:
+        dist.destroy_process_group()
+
+
+def _device() -> torch.device:
+    return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
