@@ -66,6 +66,7 @@ def finetune(
     method: str = "lora",
     seed: int = 0,
     overwrite: bool = False,
+    resume: bool = False,
     observer: Observer | None = None,
 ) -> dict[str, Metrics]:
     """Train one method once and write a bundle; see `feathertune.study.finetune.finetune`.
@@ -76,6 +77,7 @@ def finetune(
         method: A name of the registry.
         seed: Of the head, the adapter and the order of examples.
         overwrite: Replace a bundle that lies there.
+        resume: Go on from the last checkpoint of a training that was stopped.
         observer: Is told what happens.
 
     Returns:
@@ -84,4 +86,6 @@ def finetune(
     Raises:
         FeathertuneError: If the settings, the data or the folder cannot be used, or the training breaks.
     """
-    return single.finetune(config, method, Path(out), seed=seed, observer=observer or Silent(), overwrite=overwrite)
+    return single.finetune(
+        config, method, Path(out), seed=seed, observer=observer or Silent(), overwrite=overwrite, resume=resume
+    )

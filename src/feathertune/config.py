@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from feathertune.errors import ConfigError, nearest
 
@@ -99,6 +99,8 @@ class TrainConfig(Section):
         patience: Epochs without a better validation score before training stops.
         dropout: The encoder's own dropout. ``auto`` turns it on where the encoder itself is trained and off where it
             is frozen; the head's dropout and an adapter's own stay as they are.
+        checkpoint_every_s: Seconds between two checkpoints of `feathertune train`, beside one at each epoch's end; 0
+            means after every step, null or ``off`` never. More seldom where that would take over 5 % of the time.
     """
 
     epochs: int = Field(default=5, ge=1)
@@ -110,6 +112,12 @@ class TrainConfig(Section):
     max_grad_norm: float = Field(default=1.0, gt=0)
     patience: int = Field(default=2, ge=1)
     dropout: Literal["auto", "on", "off"] = "auto"
+    checkpoint_every_s: float | None = Field(default=60.0, ge=0, strict=True, allow_inf_nan=False)
+
+    @field_validator("checkpoint_every_s", mode="before")
+    @classmethod
+    def _off_is_null(cls, value: Any) -> Any:  # noqa: ANN401 - whatever the YAML holds
+        return None if value is False or value == "off" else value  # YAML reads a bare off as false
 
 
 class EngineConfig(Section):

@@ -50,6 +50,10 @@ class CacheMismatchError(FeathertuneError, RuntimeError):
     exit_code = 1
 
 
+class CheckpointError(FeathertuneError):
+    """A checkpoint of a training is damaged, or belongs to another training."""
+
+
 class MissingExtraError(FeathertuneError, ImportError):
     """A feature needs packages of an extra that is not installed."""
 

@@ -225,6 +225,21 @@ def comparable(record: Any) -> Any:  # noqa: ANN401 - any JSON value
     return record
 
 
+def first_differences(there: Any, now: Any) -> str:  # noqa: ANN401 - any JSON value
+    """Name the first settings in which two JSON values differ, for a message; empty where they are equal."""
+    old, new = _flat(there), _flat(now)
+    changed = [
+        f"{key}: {old.get(key)} there, {new.get(key)} now" for key in sorted(old | new) if old.get(key) != new.get(key)
+    ]
+    return "; ".join(changed[:3])
+
+
+def _flat(value: object, prefix: str = "") -> dict[str, object]:
+    if not isinstance(value, dict):
+        return {prefix: value}
+    return {k: v for key, item in value.items() for k, v in _flat(item, f"{prefix}.{key}".lstrip(".")).items()}
+
+
 def save_study(study: StudyRecord, folder: Path) -> None:
     """Write ``study.json``, whole or not at all."""
     write_atomic(folder / STUDY_FILE, study.model_dump_json(indent=1) + "\n")

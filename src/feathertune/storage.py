@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -90,7 +91,24 @@ def new_folder(path: Path) -> Iterator[Path]:
     _sync(path.parent)
 
 
-def _is_temporary(path: Path) -> bool:
+@contextlib.contextmanager
+def system_errors() -> Iterator[None]:
+    """Give a full disk its own kind of error back: the writer of safetensors hides it in a text.
+
+    Raises:
+        OSError: For an error of the system during the block.
+    """
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except SafetensorError as error:
+        if found := re.search(r"\(os error (\d+)\)", str(error)):
+            raise OSError(int(found[1]), os.strerror(int(found[1]))) from error
+        raise
+
+
+def is_temporary(path: Path) -> bool:
     """Whether a process that was killed left this behind while it wrote."""
     return path.name.startswith(".") and path.name.endswith(".tmp")
 
@@ -109,7 +127,7 @@ def claim_folder(path: Path, *, marker: str, overwrite: bool) -> None:
     if path.exists() and not path.is_dir():
         raise ConfigError(f"The output {path} is a file. Expected a folder: give another --out.")
     try:
-        if path.is_dir() and any(not _is_temporary(entry) for entry in path.iterdir()):
+        if path.is_dir() and any(not is_temporary(entry) for entry in path.iterdir()):
             if not (path / marker).exists():
                 raise ConfigError(
                     f"The output folder {path} is not empty and was not written by feathertune (no {marker} in it). "

@@ -69,3 +69,16 @@ def test_wrong_files(tmp_path, content, expected):
 def test_missing_file(tmp_path):
     with pytest.raises(ConfigError, match="cannot be read: No such file"):
         load_config(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [("off", None), ("null", None), ("false", None), ("0", 0.0), ("1e1", 10.0), ("2.5", 2.5)]
+)
+def test_checkpoints_now_and_then_always_or_never(value, expected):
+    assert load_config(assignments=[f"train.checkpoint_every_s={value}"]).train.checkpoint_every_s == expected
+
+
+@pytest.mark.parametrize("value", ["on", "-1", ".inf", ".nan", "often"])
+def test_other_words_for_it_are_refused(value):
+    with pytest.raises(ConfigError, match=r"Setting 'train\.checkpoint_every_s' is"):
+        load_config(assignments=[f"train.checkpoint_every_s={value}"])

@@ -2,10 +2,11 @@ import errno
 import os
 
 import pytest
+from safetensors import SafetensorError
 
 from feathertune import storage
 from feathertune.errors import ConfigError
-from feathertune.storage import claim_folder, new_folder, sha256_of, write_atomic
+from feathertune.storage import claim_folder, new_folder, sha256_of, system_errors, write_atomic
 
 
 def no_space(*_args, **_kwargs):
@@ -83,3 +84,11 @@ def test_claim_folder_that_is_a_file_or_cannot_be_made(tmp_path):
         claim_folder(file, marker="plan.json", overwrite=True)
     with pytest.raises(ConfigError, match="cannot be written"):
         claim_folder(file / "below", marker="plan.json", overwrite=False)
+
+
+def test_a_full_disk_under_safetensors_is_an_error_of_the_system():
+    with pytest.raises(OSError, match="No space left") as caught, system_errors():
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+    assert caught.value.errno == errno.ENOSPC
+    with pytest.raises(SafetensorError, match="header"), system_errors():
+        raise SafetensorError("invalid header")

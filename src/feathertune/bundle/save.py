@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import platform
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from peft import PeftModel
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -33,7 +30,7 @@ from feathertune.bundle.files import (
 from feathertune.bundle.load import DTYPES, load_bundle
 from feathertune.encoders import LoadedEncoder, quiet_transformers
 from feathertune.errors import BundleError
-from feathertune.storage import new_folder, write_atomic
+from feathertune.storage import new_folder, system_errors, write_atomic
 
 # Short and long, cased, with digits and signs: what the reload check compares logits on.
 PROBE_TEXTS = (
@@ -102,7 +99,7 @@ def save_bundle(
         versions=_versions(),
     )
     with new_folder(folder) as temporary:
-        with quiet_transformers(), _system_errors():
+        with quiet_transformers(), system_errors():
             if adapter:
                 # The embeddings are never resized; asked to look for that, PEFT may call the hub.
                 model.save_pretrained(temporary, save_embedding_layers=False)
@@ -116,17 +113,6 @@ def save_bundle(
         write_manifest(temporary)
         _check_reload(temporary, model, encoder, info, probe_texts)
     return info
-
-
-@contextlib.contextmanager
-def _system_errors() -> Iterator[None]:
-    """Give a full disk its own kind of error back: the writer of safetensors hides it in a text."""
-    try:
-        yield
-    except SafetensorError as error:
-        if found := re.search(r"\(os error (\d+)\)", str(error)):
-            raise OSError(int(found[1]), os.strerror(int(found[1]))) from error
-        raise
 
 
 def _portable_base(encoder: LoadedEncoder, folder: Path) -> BaseInfo:

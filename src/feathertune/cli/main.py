@@ -27,7 +27,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-_HOW_TO_GO_ON = "What was finished is kept. A study goes on where it stopped if the same command is given again."
+_HOW_TO_GO_ON = (
+    "What was finished is kept. A study goes on where it stopped if the same command is given again, a training if "
+    "--resume is added."
+)
 _INTERRUPTED = 128 + signal.SIGINT
 # What the system, not the program, is to blame for.
 _NO_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS, errno.EPERM)

@@ -45,6 +45,9 @@ DropInvalid = Annotated[
     bool, typer.Option("--drop-invalid", help="Leave out rows without text or label, and count them.")
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an older result.")]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Go on from the last checkpoint of a training that was stopped.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else, on stdout.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Read the data, print the plan, and stop.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]

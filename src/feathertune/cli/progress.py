@@ -54,6 +54,10 @@ class Work:
         self._of_run += step
         self._measured += step
 
+    def skip(self, work: float) -> None:
+        """Some of the run was done before: it is behind us, and says nothing of the speed."""
+        self._of_run = min(self._of_run + work, self._planned.get(self.running, 0.0))
+
     def end(self, run: str) -> None:
         """A run ended, perhaps early; what it did not need is not left to do."""
         self._done_before += self._planned.get(run, 0.0)
@@ -134,6 +138,15 @@ class Bar:
             **description,  # type: ignore[arg-type]
         )
 
+    def skipped(self, work: float) -> None:
+        """Move the bar."""
+        self._work.skip(work)
+        self._progress.update(self._task, completed=self._work.fraction)
+
+    def said(self, text: str) -> None:
+        """Leave a line above the bar."""
+        self._progress.console.print(text, markup=False, highlight=False)
+
     def ended(self, record: RunRecord) -> None:
         """Leave a line above the bar."""
         self._work.end(record.id)
@@ -172,6 +185,14 @@ class Lines:
             self._last = time.monotonic()
             parts = (f"{self._work.fraction:.0%}", self._work.running, text, self._work.left_text())
             sys.stderr.write(", ".join(part for part in parts if part) + "\n")
+
+    def skipped(self, work: float) -> None:
+        """Count it."""
+        self._work.skip(work)
+
+    def said(self, text: str) -> None:
+        """Say it."""
+        sys.stderr.write(f"{text}\n")
 
     def ended(self, record: RunRecord) -> None:
         """Say the result."""

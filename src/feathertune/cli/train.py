@@ -33,11 +33,15 @@ def train(
     seed: opt.Seed = None,
     drop_invalid: opt.DropInvalid = False,
     overwrite: opt.Overwrite = False,
+    resume: opt.Resume = False,
     json: opt.Json = False,
     quiet: opt.Quiet = False,
     debug: opt.Debug = False,
 ) -> None:
-    """Train one method once, test it, and write a bundle that predict, evaluate and plain PEFT load."""
+    """Train one method once, test it, and write a bundle that predict, evaluate and plain PEFT load.
+
+    Killed at any moment, it goes on from its last checkpoint when the same command is given with --resume.
+    """
     given = locals()
     METHODS[method]  # an unknown one is told before torch is loaded
     settings = opt.settings(given)
@@ -46,7 +50,7 @@ def train(
     from feathertune.study.finetune import finetune
 
     with observe(quiet=quiet or json) as observer:
-        scores = finetune(settings, method, out, seed=seed or 0, observer=observer, overwrite=overwrite)
+        scores = finetune(settings, method, out, seed=seed or 0, observer=observer, overwrite=overwrite, resume=resume)
     if json:
         sys.stdout.write(jsonlib.dumps({name: m.model_dump() for name, m in scores.items()}, indent=1) + "\n")
         return

@@ -2,7 +2,8 @@
 
 `Training.events` is a generator, so its caller draws the progress, writes the log and may stop at any step. Each epoch
 ends with the validation set; the best state of the trained parameters is kept in memory and restored by
-`Training.restore_best`. The test set is not known here.
+`Training.restore_best`. The test set is not known here. A training can be stopped after any step or epoch and go on
+elsewhere (`Training.state`, `Training.load_state`): on a processor, with the same number of threads, to the same bits.
 
 Losses are summed over an optimizer step and divided by its examples, so the token budget, which only says how a step
 is cut into passes, does not change what is learned beyond rounding.
@@ -22,6 +23,7 @@ from feathertune.config import TrainConfig
 from feathertune.data.batching import plan_steps
 from feathertune.engine.optim import make_optimizer, rate_factor, trained_parameters
 from feathertune.engine.predict import Texts, predict_logits, softmax
+from feathertune.engine.state import Position, State, capture, restore, set_parameters, trained_by_name
 from feathertune.errors import RunFailedError
 from feathertune.metrics import score
 from feathertune.records import Metrics
@@ -72,6 +74,10 @@ class Training:
         learning_rate: The method's.
         seed: Of the order of the examples. Dropout draws from torch's global generator.
         runtime: Device and number format.
+
+    Attributes:
+        position: How far it is.
+        best: The best epoch so far.
     """
 
     def __init__(
@@ -87,15 +93,12 @@ class Training:
     ) -> None:
         self.model = model.to(runtime.device)
         self.best: EpochInfo | None = None
-        self.epochs_done = 0
-        self.steps_done = 0
-        self.examples_seen = 0
-        self.tokens_seen = 0
+        self.position = Position()
         self._train, self._validation = train, validation
         self._settings, self._seed, self._runtime = settings, seed, runtime
         self._learning_rate = learning_rate
         self._optimizer = make_optimizer(model, learning_rate=learning_rate, weight_decay=settings.weight_decay)
-        self._best_state: list[torch.Tensor] = []
+        self._best_parameters: dict[str, torch.Tensor] = {}
 
     @property
     def steps_per_epoch(self) -> int:
@@ -103,75 +106,105 @@ class Training:
         return -(-len(self._train.texts) // self._settings.batch_size)
 
     def events(self) -> Iterator[StepInfo | EpochInfo]:
-        """Train; yield after each step and each epoch.
+        """Train, from where the training stands to its end; yield after each step and each epoch.
 
         Raises:
-            RunFailedError: If a loss is not finite; the parameters are those before that step.
+            RunFailedError: If a loss or a gradient is not finite; the parameters are those before that step.
         """
-        epochs_without_gain = 0
-        for epoch in range(1, self._settings.epochs + 1):
-            start = time.perf_counter()
-            loss_sum = 0.0
-            for step in self._epoch(epoch):
-                loss_sum += step.loss * step.n_examples
-                yield step
-            info = self._validate(epoch, loss_sum / len(self._train.texts), start)
-            if info.is_best:
-                self.best, epochs_without_gain = info, 0
-                self._best_state = [p.detach().clone() for p in trained_parameters(self.model)]
-            else:
-                epochs_without_gain += 1
-            self.epochs_done = epoch
-            yield info
-            if epochs_without_gain >= self._settings.patience:
-                return
+        settings = self._settings
+        while self.position.epochs_done < settings.epochs and self.position.epochs_without_gain < settings.patience:
+            steps = plan_steps(
+                self._train.texts.lengths,
+                batch_size=settings.batch_size,
+                token_budget=settings.token_budget,
+                seed=(self._seed, self.position.epochs_done + 1),
+            )
+            for passes in steps[self.position.steps_of_epoch :]:
+                yield self._step(passes)
+            yield self._end_epoch()
 
     def restore_best(self) -> EpochInfo:
         """Put the best epoch's parameters back into the model, and say which it was."""
         if self.best is None:
             raise ValueError("No epoch has ended: there is no state to restore.")
-        with torch.no_grad():
-            for parameter, value in zip(trained_parameters(self.model), self._best_state, strict=True):
-                parameter.copy_(value)
+        set_parameters(self.model, self._best_parameters)
         return self.best
 
-    def _epoch(self, epoch: int) -> Iterator[StepInfo]:
-        settings, lengths = self._settings, self._train.texts.lengths
-        steps = plan_steps(
-            lengths, batch_size=settings.batch_size, token_budget=settings.token_budget, seed=(self._seed, epoch)
-        )
-        n_steps = settings.epochs * self.steps_per_epoch
-        for passes in steps:
-            start = time.perf_counter()
-            self.model.train()
-            n_examples = sum(len(rows) for rows in passes)
-            loss = sum(self._backward(rows, n_examples) for rows in passes)
-            if not np.isfinite(loss):
-                raise RunFailedError(
-                    f"The loss is {loss} at step {self.steps_done + 1} (epoch {epoch}) with a learning rate of "
-                    f"{self._learning_rate:g}. Try a tenth of that rate (--set train.learning_rate=...), or "
-                    "--set engine.dtype=fp32."
-                )
-            nn.utils.clip_grad_norm_(list(trained_parameters(self.model)), settings.max_grad_norm)
-            rate = self._learning_rate * rate_factor(
-                self.steps_done + 1, n_steps=n_steps, warmup_ratio=settings.warmup_ratio
+    def state(self) -> State:
+        """All that a training of the same model, data and settings needs to go on from here, to the same bits.
+
+        Its tensors are those that are trained, not copies: use it before the next step.
+        """
+        found = capture(self.model, self._optimizer, self._runtime.device)
+        tensors = {**found.tensors, "best": self._best_parameters, "validation": {}}
+        values = {**found.values, "position": self.position.model_dump(), "best": None}
+        if (best := self.best) is not None:
+            tensors["validation"] = {"probabilities": torch.from_numpy(best.validation_probabilities)}
+            values["best"] = {"epoch": best.epoch, "train_loss": best.train_loss, "seconds": best.seconds}
+            values["best"]["validation"] = best.validation.model_dump()
+        return State(tensors, values)
+
+    def load_state(self, state: State) -> None:
+        """Stand where a training of the same model, data and settings stood when it gave this state.
+
+        Raises:
+            CheckpointError: If the state is one of other parameters; nothing is changed then.
+        """
+        restore(state, self.model, self._optimizer, self._runtime.device)
+        self.position = Position.model_validate(state.values["position"])
+        device = self._runtime.device
+        self._best_parameters = {name: value.to(device, copy=True) for name, value in state.tensors["best"].items()}
+        self.best = None
+        if (best := state.values["best"]) is not None:
+            self.best = EpochInfo(
+                epoch=best["epoch"],
+                train_loss=best["train_loss"],
+                validation=Metrics.model_validate(best["validation"]),
+                validation_probabilities=state.tensors["validation"]["probabilities"].numpy().copy(),
+                is_best=True,
+                seconds=best["seconds"],
             )
-            for group in self._optimizer.param_groups:
-                group["lr"] = rate
-            self._optimizer.step()
-            self._optimizer.zero_grad(set_to_none=True)
-            n_tokens = int(sum(lengths[rows].sum() for rows in passes))
-            self.steps_done += 1
-            self.examples_seen += n_examples
-            self.tokens_seen += n_tokens
-            yield StepInfo(
-                step=self.steps_done,
-                epoch=epoch,
-                loss=loss,
-                learning_rate=rate,
-                n_examples=n_examples,
-                n_tokens=n_tokens,
-                seconds=time.perf_counter() - start,
+
+    def _step(self, passes: list[np.ndarray]) -> StepInfo:
+        start = time.perf_counter()
+        settings, at = self._settings, self.position
+        self.model.train()
+        n_examples = sum(len(rows) for rows in passes)
+        loss = sum(self._backward(rows, n_examples) for rows in passes)
+        self._require_finite("loss", loss)
+        norm = nn.utils.clip_grad_norm_(list(trained_parameters(self.model)), settings.max_grad_norm)
+        self._require_finite("length of the gradient", float(norm))
+        rate = self._learning_rate * rate_factor(
+            at.steps_done + 1, n_steps=settings.epochs * self.steps_per_epoch, warmup_ratio=settings.warmup_ratio
+        )
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        n_tokens = int(sum(self._train.texts.lengths[rows].sum() for rows in passes))
+        at.steps_done += 1
+        at.steps_of_epoch += 1
+        at.examples_seen += n_examples
+        at.tokens_seen += n_tokens
+        at.loss_sum += loss * n_examples
+        info = StepInfo(
+            step=at.steps_done,
+            epoch=at.epochs_done + 1,
+            loss=loss,
+            learning_rate=rate,
+            n_examples=n_examples,
+            n_tokens=n_tokens,
+            seconds=time.perf_counter() - start,
+        )
+        at.epoch_seconds += info.seconds
+        return info
+
+    def _require_finite(self, what: str, value: float) -> None:
+        if not np.isfinite(value):
+            raise RunFailedError(
+                f"The {what} is {value} at step {self.position.steps_done + 1} "
+                f"(epoch {self.position.epochs_done + 1}) with a learning rate of {self._learning_rate:g}. "
+                "Try a tenth of that rate (--set train.learning_rate=...), or --set engine.dtype=fp32."
             )
 
     def _backward(self, rows: np.ndarray, n_examples: int) -> float:
@@ -184,20 +217,33 @@ class Training:
         loss.backward()  # type: ignore[no-untyped-call]
         return float(loss.detach())
 
-    def _validate(self, epoch: int, train_loss: float, start: float) -> EpochInfo:
+    def _end_epoch(self) -> EpochInfo:
+        """Score the validation set, and keep the parameters where they are the best so far."""
+        start = time.perf_counter()
+        at = self.position
         logits = predict_logits(
             self.model, self._validation.texts, token_budget=self._settings.token_budget, runtime=self._runtime
         )
         probabilities = softmax(logits)
         metrics = score(self._validation.labels, probabilities)
-        return EpochInfo(
-            epoch=epoch,
-            train_loss=train_loss,
+        is_best = self.best is None or _better(metrics, self.best.validation)
+        seconds = at.epoch_seconds + time.perf_counter() - start
+        info = EpochInfo(
+            epoch=at.epochs_done + 1,
+            train_loss=at.loss_sum / len(self._train.texts),
             validation=metrics,
             validation_probabilities=probabilities,
-            is_best=self.best is None or _better(metrics, self.best.validation),
-            seconds=time.perf_counter() - start,
+            is_best=is_best,
+            seconds=seconds,
         )
+        if is_best:
+            self.best = info
+            self._best_parameters = {n: p.detach().clone() for n, p in trained_by_name(self.model).items()}
+        at.epochs_without_gain = 0 if is_best else at.epochs_without_gain + 1
+        at.epochs_done += 1
+        at.steps_of_epoch, at.loss_sum, at.epoch_seconds = 0, 0.0, 0.0
+        at.seconds += seconds
+        return info
 
 
 def _better(new: Metrics, old: Metrics) -> bool:

@@ -18,7 +18,16 @@ from feathertune.config import Config
 from feathertune.engine.optim import trained_parameters
 from feathertune.errors import ConfigError
 from feathertune.methods import Method, Options
-from feathertune.records import STUDY_FILE, TEST_FILE, RunRecord, Status, StudyRecord, load_study, save_study
+from feathertune.records import (
+    STUDY_FILE,
+    TEST_FILE,
+    RunRecord,
+    Status,
+    StudyRecord,
+    first_differences,
+    load_study,
+    save_study,
+)
 from feathertune.report import render_report
 from feathertune.runtime import hardware, versions
 from feathertune.storage import claim_folder, write_atomic
@@ -178,22 +187,9 @@ def _check_same(out: Path, plan: Plan) -> None:
             "Give another --out, or --overwrite to begin anew."
         ) from error
     if found.fingerprint != plan.fingerprint:
+        difference = first_differences(found.config.model_dump(mode="json"), plan.config.model_dump(mode="json"))
         raise ConfigError(
-            f"The output folder {out} holds another study ({_difference(found, plan)}). "
+            f"The output folder {out} holds another study "
+            f"({difference or 'other data or another encoder under the same settings'}). "
             "Give another --out, or --overwrite to replace it."
         )
-
-
-def _difference(found: Plan, wanted: Plan) -> str:
-    """Name the first settings that differ, for the message."""
-    old, new = _flat(found.config.model_dump(mode="json")), _flat(wanted.config.model_dump(mode="json"))
-    changed = [
-        f"{key}: {old.get(key)} there, {new.get(key)} now" for key in sorted(old | new) if old.get(key) != new.get(key)
-    ]
-    return "; ".join(changed[:3]) or "other data or another encoder under the same settings"
-
-
-def _flat(value: object, prefix: str = "") -> dict[str, object]:
-    if not isinstance(value, dict):
-        return {prefix: value}
-    return {k: v for key, item in value.items() for k, v in _flat(item, f"{prefix}.{key}".lstrip(".")).items()}

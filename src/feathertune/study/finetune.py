@@ -7,6 +7,8 @@ from pathlib import Path
 
 from feathertune.bundle.files import MANIFEST_FILE
 from feathertune.config import Config
+from feathertune.engine.checkpoint import discard
+from feathertune.errors import ConfigError
 from feathertune.methods import METHODS
 from feathertune.metrics import score
 from feathertune.records import METRICS_FILE, Metrics
@@ -14,13 +16,21 @@ from feathertune.runtime import seed_everything
 from feathertune.storage import claim_folder
 from feathertune.study.observe import Observer
 from feathertune.study.plan import RunSpec, settle
+from feathertune.study.resume import naming_the_last, open_checkpoints, settle_earlier
 from feathertune.study.runs import expected_work
 from feathertune.study.training import train_and_test
 from feathertune.study.workbench import Workbench
 
 
 def finetune(
-    config: Config, method: str, out: Path, *, seed: int, observer: Observer, overwrite: bool = False
+    config: Config,
+    method: str,
+    out: Path,
+    *,
+    seed: int,
+    observer: Observer,
+    overwrite: bool = False,
+    resume: bool = False,
 ) -> dict[str, Metrics]:
     """Train, test and write a bundle.
 
@@ -30,25 +40,34 @@ def finetune(
         out: Where the bundle shall be.
         seed: Of the head, the adapter and the order of examples.
         observer: Is told what happens.
-        overwrite: Replace a bundle that lies there.
+        overwrite: Replace a bundle that lies there, and what is left of a training that did not end.
+        resume: Go on from the last checkpoint of such a training, to the same result; from the beginning where there
+            is none.
 
     Returns:
         The scores on ``validation`` and ``test``.
 
     Raises:
-        FeathertuneError: If the settings, the data or the folder cannot be used, or the training breaks.
+        FeathertuneError: If the settings, the data, the folder or the checkpoint cannot be used, or the training
+            breaks.
     """
+    if resume and overwrite:
+        raise ConfigError("Both --resume, which goes on, and --overwrite, which starts anew, are given. Expected one.")
     METHODS[method]
     study = config.study.model_copy(update={"methods": (method,)})
     config, ((chosen, options),) = settle(config.model_copy(update={"study": study}))
     claim_folder(out, marker=MANIFEST_FILE, overwrite=overwrite)
+    settle_earlier(out, resume=resume, overwrite=overwrite)
     bench = Workbench.prepare(config, observer)
+    checkpoints = open_checkpoints(out, bench, chosen, options, seed, observer, resume=resume)
     spec = RunSpec(id=f"{method}-s{seed}", method=method, kind=chosen.kind, seed=seed)
     observer.planned({spec.id: expected_work(spec, bench)}, [])
     observer.started(spec)
     seed_everything(seed)
-    with tempfile.TemporaryDirectory() as scratch:
-        outcome = train_and_test(chosen, options, seed, bench, observer, log=Path(scratch) / METRICS_FILE, bundle=out)
+    with tempfile.TemporaryDirectory() as scratch, naming_the_last(checkpoints):
+        log = Path(scratch) / METRICS_FILE
+        outcome = train_and_test(chosen, options, seed, bench, observer, log=log, bundle=out, checkpoints=checkpoints)
+    discard(checkpoints.folder)  # the bundle is safely there
     return {
         "validation": score(bench.split("validation").labels, outcome.validation),
         "test": score(bench.split("test").labels, outcome.test),

@@ -27,6 +27,14 @@ class Observer(Protocol):
         """Part of the running run's work is done; `text` says how it stands, where that is known."""
         ...
 
+    def skipped(self, work: float) -> None:
+        """Part of the running run's work was done before, by a process that was stopped."""
+        ...
+
+    def said(self, text: str) -> None:
+        """Something a person should read afterwards, too."""
+        ...
+
     def ended(self, record: RunRecord) -> None:
         """A run has ended, well or not."""
         ...
@@ -45,6 +53,12 @@ class Silent:
         """Say nothing."""
 
     def advanced(self, work: float, text: str = "") -> None:
+        """Say nothing."""
+
+    def skipped(self, work: float) -> None:
+        """Say nothing."""
+
+    def said(self, text: str) -> None:
         """Say nothing."""
 
     def ended(self, record: RunRecord) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from feathertune.bundle import save_bundle
+from feathertune.engine.checkpoint import Checkpoints
 from feathertune.engine.install import fast_parts
 from feathertune.engine.loop import EpochInfo, Labelled, StepInfo, Training
 from feathertune.engine.optim import trained_parameters
@@ -46,6 +47,7 @@ def train_and_test(
     *,
     log: Path,
     bundle: Path | None,
+    checkpoints: Checkpoints | None = None,
 ) -> Outcome:
     """Train an encoder, restore its best epoch, and only then open the test split.
 
@@ -57,6 +59,7 @@ def train_and_test(
         observer: Is told how far it is.
         log: Where ``metrics.jsonl`` goes.
         bundle: Where the bundle goes; ``None`` keeps no weights.
+        checkpoints: Where the state is kept as it goes; the training goes on from the last one found there.
     """
     config = bench.config
     with stopwatch() as load:
@@ -78,9 +81,14 @@ def train_and_test(
             seed=seed,
             runtime=bench.runtime,
         )
+        if checkpoints is not None and checkpoints.last is not None:
+            training.load_state(checkpoints.load())
+            _tell_where(training, len(bench.encoded["validation"]), observer)
+        seconds_before = training.position.seconds
         with stopwatch() as train:
-            _follow(training, log, observer.advanced)
+            _follow(training, log, observer.advanced, checkpoints)
             best = training.restore_best()
+        train.seconds += seconds_before
         with stopwatch() as evaluate:
             logits = predict_logits(
                 model,
@@ -102,11 +110,11 @@ def train_and_test(
         "trainable_parameters": sum(p.numel() for p in trained_parameters(model)),
         "total_parameters": sum(p.numel() for p in model.parameters()),
         "adapter_bytes": sum(p.numel() * p.element_size() for p in model.parameters()),
-        "epochs": training.epochs_done,
+        "epochs": training.position.epochs_done,
         "best_epoch": best.epoch,
-        "steps": training.steps_done,
-        "tokens_per_second": training.tokens_seen / train.seconds,
-        "examples_per_second": training.examples_seen / train.seconds,
+        "steps": training.position.steps_done,
+        "tokens_per_second": training.position.tokens_seen / train.seconds,
+        "examples_per_second": training.position.examples_seen / train.seconds,
         "hyperparameters": hyperparameters,
         "notes": [*bench.notes, *inputs.notes],
         "seconds": _seconds(bench, load.seconds, inputs.seconds, train.seconds, evaluate.seconds),
@@ -149,8 +157,17 @@ def _ship(
     return sum(path.stat().st_size for path in bundle.glob("*.safetensors"))
 
 
-def _follow(training: Training, log: Path, advanced: Callable[[float, str], None]) -> None:
-    """Train to the end; write ``metrics.jsonl`` line by line and tell how far it is."""
+def _tell_where(training: Training, n_validation: int, observer: Observer) -> None:
+    """Say where a training goes on, and count the work before that as done."""
+    at = training.position
+    observer.skipped(TRAINING_COST * at.examples_seen + n_validation * at.epochs_done)
+    observer.said(f"Going on after step {at.steps_done}, in epoch {at.epochs_done + 1}.")
+
+
+def _follow(
+    training: Training, log: Path, advanced: Callable[[float, str], None], checkpoints: Checkpoints | None
+) -> None:
+    """Train to the end; write ``metrics.jsonl`` line by line, keep checkpoints, and tell how far it is."""
     said = ""
     with log.open("w", encoding="utf-8") as file:
         for event in training.events():
@@ -177,6 +194,8 @@ def _follow(training: Training, log: Path, advanced: Callable[[float, str], None
                 advanced(event.validation.n, f"epoch {event.epoch}{said}")
             file.write(json.dumps(line) + "\n")
             file.flush()
+            if checkpoints is not None:
+                checkpoints.offer(training.state, epoch_end=isinstance(event, EpochInfo))
 
 
 def _peft_rank(model: nn.Module) -> dict[str, Any]:
@@ -187,7 +206,7 @@ def _peft_rank(model: nn.Module) -> dict[str, Any]:
 
 
 def _settings(bench: Workbench) -> dict[str, Any]:
-    train = bench.config.train.model_dump(exclude={"learning_rate"})
+    train = bench.config.train.model_dump(exclude={"learning_rate", "checkpoint_every_s"})
     return {**train, "dtype": bench.runtime.dtype, "attention": bench.runtime.attention}
 
 

@@ -57,6 +57,32 @@ def test_time_left_follows_from_the_speed_so_far(clock, study):
     assert work.left_s == 0.0
 
 
+def test_work_done_by_a_stopped_process_is_behind_us_but_says_nothing_of_the_speed(clock):
+    work = Work()
+    work.plan({"a": 100.0}, [])
+    work.start("a")
+    work.skip(60.0)
+    assert work.fraction == pytest.approx(0.6)
+    assert work.left_s is None
+    clock.now = 10.0
+    work.advance(20.0)
+    assert work.left_s == pytest.approx(20 * 10 / 20)
+    work.skip(500.0)
+    assert work.fraction == 1.0
+
+
+def test_what_is_said_stays_on_the_screen(capsys):
+    for observer in (Bar(), Lines()):
+        observer.planned({"a": 100.0}, [])
+        observer.started(spec("a"))
+        observer.skipped(50.0)
+        observer.said("Going on after step 3.")
+        observer.close()
+        assert "Going on after step 3.\n" in capsys.readouterr().err
+    Nothing().said("Going on.")
+    assert capsys.readouterr() == ("", "")
+
+
 def test_lines_say_results_and_now_and_then_how_far_it_is(clock, study, monkeypatch):
     stderr = io.StringIO()
     monkeypatch.setattr(sys, "stderr", stderr)

@@ -71,8 +71,8 @@ def test_learns_and_moves_exactly_what_is_trained():
     assert epochs[-1].validation.accuracy > 0.9
     for name, parameter in model.named_parameters():
         assert torch.equal(parameter, before[name]) == name.startswith("frozen"), name
-    assert run.steps_done == 4 * 5
-    assert run.examples_seen == 4 * 70
+    assert run.position.steps_done == 4 * 5
+    assert run.position.examples_seen == 4 * 70
 
 
 def test_the_token_budget_does_not_change_what_is_learned():
@@ -100,8 +100,8 @@ def test_best_epoch_is_restored_and_patience_ends_the_training():
         if isinstance(event, EpochInfo):
             kept[event.epoch] = (event, {k: v.clone() for k, v in run.model.state_dict().items()})
     best = run.restore_best()
-    assert run.epochs_done < 30
-    assert run.epochs_done == best.epoch + 2
+    assert run.position.epochs_done < 30
+    assert run.position.epochs_done == best.epoch + 2
     for name, value in run.model.state_dict().items():
         assert torch.equal(value, kept[best.epoch][1][name]), name
     assert best.validation.accuracy == max(event.validation.accuracy for event, _ in kept.values())
