@@ -139,7 +139,7 @@ class PeakMemory:
         self.peak_bytes = 0
 
     def __enter__(self) -> PeakMemory:
-        _give_memory_back()
+        give_memory_back()
         if self._device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self._device)
             return self
@@ -163,11 +163,13 @@ class PeakMemory:
         self._thread.join()
 
 
-def _give_memory_back() -> None:
+def give_memory_back() -> None:
     """Return freed memory to the system, so that one method's peak does not hold what the one before it freed."""
     gc.collect()
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 @contextlib.contextmanager

@@ -7,7 +7,8 @@ import torch
 from feathertune.config import TrainConfig
 from feathertune.data.encode import encode
 from feathertune.encoders import load_encoder
-from feathertune.engine.loop import EpochInfo, Labelled, StepInfo, Training
+from feathertune.engine.gradient import Labelled
+from feathertune.engine.loop import EpochInfo, StepInfo, Training
 from feathertune.engine.optim import trained_parameters
 from feathertune.engine.predict import predict_logits
 from feathertune.methods import METHODS

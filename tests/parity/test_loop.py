@@ -8,7 +8,8 @@ from feathertune.config import TrainConfig
 from feathertune.data.batching import plan_steps
 from feathertune.data.encode import encode
 from feathertune.encoders import load_encoder
-from feathertune.engine.loop import Labelled, Training
+from feathertune.engine.gradient import Labelled
+from feathertune.engine.loop import Training
 from feathertune.methods import METHODS
 from feathertune.runtime import Runtime, seed_everything
 from tiny import FAMILIES, save_tiny_encoder

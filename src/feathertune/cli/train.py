@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as jsonlib
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -51,6 +52,8 @@ def train(
 
     with observe(quiet=quiet or json) as observer:
         scores = finetune(settings, method, out, seed=seed or 0, observer=observer, overwrite=overwrite, resume=resume)
+    if os.environ.get("RANK", "0") != "0":  # of several processes under torchrun, the first speaks
+        return
     if json:
         sys.stdout.write(jsonlib.dumps({name: m.model_dump() for name, m in scores.items()}, indent=1) + "\n")
         return

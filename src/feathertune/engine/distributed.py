@@ -46,7 +46,7 @@ class Group:
         grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
         flat = torch.cat([grad.reshape(-1) for grad in grads])
         dist.all_reduce(flat)
-        for parameter, part in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
+        for parameter, part in zip(parameters, torch.split(flat, [p.numel() for p in parameters]), strict=True):
             parameter.grad = part.view_as(parameter)
 
     def sum(self, values: np.ndarray) -> np.ndarray:
@@ -63,12 +63,15 @@ class Group:
             dist.barrier()
 
 
+ALONE = Group()
+
+
 @contextlib.contextmanager
 def joined() -> Iterator[Group]:
     """Join the group that torchrun has announced, or be alone."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
-        yield Group()
+        yield ALONE
         return
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))

@@ -21,8 +21,10 @@ from torch import nn
 
 from feathertune.config import TrainConfig
 from feathertune.data.batching import plan_steps
+from feathertune.engine.distributed import ALONE, Group
+from feathertune.engine.gradient import Labelled, add_gradient
 from feathertune.engine.optim import make_optimizer, rate_factor, trained_parameters
-from feathertune.engine.predict import Texts, predict_logits, softmax
+from feathertune.engine.predict import predict_logits, softmax
 from feathertune.engine.state import Position, State, capture, restore, set_parameters, trained_by_name
 from feathertune.errors import RunFailedError
 from feathertune.metrics import score
@@ -55,14 +57,6 @@ class EpochInfo:
     seconds: float
 
 
-@dataclass(frozen=True)
-class Labelled:
-    """Encoded texts and their classes ``(N,)`` int64."""
-
-    texts: Texts
-    labels: np.ndarray
-
-
 class Training:
     """One training of one model.
 
@@ -74,9 +68,11 @@ class Training:
         learning_rate: The method's.
         seed: Of the order of the examples. Dropout draws from torch's global generator.
         runtime: Device and number format.
+        group: The processes that train together; each has the same model and data.
 
     Attributes:
         position: How far it is.
+        notes: What a reader of the result should know, in words.
         best: The best epoch so far.
     """
 
@@ -90,8 +86,11 @@ class Training:
         learning_rate: float,
         seed: int,
         runtime: Runtime,
+        group: Group = ALONE,
     ) -> None:
         self.model = model.to(runtime.device)
+        self.notes: list[str] = []
+        self._group = group
         self.best: EpochInfo | None = None
         self.position = Position()
         self._train, self._validation = train, validation
@@ -170,7 +169,14 @@ class Training:
         settings, at = self._settings, self.position
         self.model.train()
         n_examples = sum(len(rows) for rows in passes)
-        loss = sum(self._backward(rows, n_examples) for rows in passes)
+        loss, halvings = add_gradient(
+            self.model, self._train, passes, halvings=at.halvings, runtime=self._runtime, group=self._group
+        )
+        if halvings > at.halvings:
+            self.notes.append(
+                f"Step {at.steps_done + 1} did not fit the memory: passes are cut into {2**halvings} from there."
+            )
+            at.halvings = halvings
         self._require_finite("loss", loss)
         norm = nn.utils.clip_grad_norm_(list(trained_parameters(self.model)), settings.max_grad_norm)
         self._require_finite("length of the gradient", float(norm))
@@ -207,22 +213,16 @@ class Training:
                 "Try a tenth of that rate (--set train.learning_rate=...), or --set engine.dtype=fp32."
             )
 
-    def _backward(self, rows: np.ndarray, n_examples: int) -> float:
-        """Add one pass's share of the step's gradient; return its share of the step's loss."""
-        batch = self._train.texts.collate(rows, self._runtime.device)
-        labels = torch.from_numpy(self._train.labels[rows]).to(self._runtime.device)
-        with self._runtime.autocast():
-            logits = self.model(**batch).logits
-        loss = nn.functional.cross_entropy(logits.float(), labels, reduction="sum") / n_examples
-        loss.backward()  # type: ignore[no-untyped-call]
-        return float(loss.detach())
-
     def _end_epoch(self) -> EpochInfo:
         """Score the validation set, and keep the parameters where they are the best so far."""
         start = time.perf_counter()
         at = self.position
         logits = predict_logits(
-            self.model, self._validation.texts, token_budget=self._settings.token_budget, runtime=self._runtime
+            self.model,
+            self._validation.texts,
+            token_budget=self._settings.token_budget,
+            runtime=self._runtime,
+            group=self._group,
         )
         probabilities = softmax(logits)
         metrics = score(self._validation.labels, probabilities)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from feathertune.data.batching import cut_passes
+from feathertune.engine.distributed import ALONE, Group
 from feathertune.runtime import Runtime
 
 
@@ -33,6 +34,7 @@ def predict_logits(
     token_budget: int,
     runtime: Runtime,
     on_texts: Callable[[int], None] | None = None,
+    group: Group = ALONE,
 ) -> np.ndarray:
     """Run a classifier over texts, those of similar length together.
 
@@ -42,6 +44,7 @@ def predict_logits(
         token_budget: Padded tokens of one forward pass.
         runtime: Device and number format.
         on_texts: Called after each pass with its number of texts.
+        group: The processes that share the work; each gets all logits.
 
     Returns:
         Logits ``(N, C)`` float32, row i for text i.
@@ -51,7 +54,7 @@ def predict_logits(
     def logits(batch: dict[str, Tensor]) -> tuple[Tensor]:
         return (model(**batch).logits,)
 
-    return run_passes(logits, data, token_budget=token_budget, runtime=runtime, on_texts=on_texts)[0]
+    return run_passes(logits, data, token_budget=token_budget, runtime=runtime, on_texts=on_texts, group=group)[0]
 
 
 def run_passes(
@@ -61,6 +64,7 @@ def run_passes(
     token_budget: int,
     runtime: Runtime,
     on_texts: Callable[[int], None] | None = None,
+    group: Group = ALONE,
 ) -> tuple[np.ndarray, ...]:
     """Run something over texts without gradients, those of similar length together.
 
@@ -70,6 +74,7 @@ def run_passes(
         token_budget: Padded tokens of one forward pass.
         runtime: Device and number format.
         on_texts: Called after each pass with its number of texts.
+        group: The processes that share the work; each gets the whole result.
 
     Returns:
         For each tensor of `forward` an array ``(N, ...)`` float32, row i for text i.
@@ -77,20 +82,24 @@ def run_passes(
     Raises:
         ValueError: If there is no text.
     """
+    if not len(data):
+        raise ValueError("There is no text to predict.")
     order = np.argsort(data.lengths, kind="stable")
     found: tuple[np.ndarray, ...] = ()
-    for rows in cut_passes(order, data.lengths, token_budget=token_budget):
+    for index, rows in enumerate(cut_passes(order, data.lengths, token_budget=token_budget)):
+        # The first pass is everyone's, so that everyone knows the shapes; only the leader's counts.
+        if index and index % group.size != group.rank:
+            continue
         with torch.inference_mode(), runtime.autocast():
             outputs = [output.float().cpu().numpy() for output in forward(data.collate(rows, runtime.device))]
         if not found:
             found = tuple(np.zeros((len(data), *output.shape[1:]), dtype=np.float32) for output in outputs)
-        for whole, part in zip(found, outputs, strict=True):
-            whole[rows] = part
+        if index or group.leads:
+            for whole, part in zip(found, outputs, strict=True):
+                whole[rows] = part
         if on_texts is not None:
             on_texts(len(rows))
-    if not found:
-        raise ValueError("There is no text to predict.")
-    return found
+    return tuple(group.sum(whole) for whole in found)
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

@@ -38,6 +38,7 @@ class Position(Record):
         steps_done: Optimizer steps in all.
         steps_of_epoch: Of the epoch that is running, so also the index of the next step in its plan.
         tokens_seen: Without padding.
+        halvings: How often each pass is cut in two, since the memory did not hold it.
         epochs_without_gain: Since the best one.
         loss_sum: Over the examples of the epoch that is running.
         epoch_seconds: Spent in the epoch that is running. `seconds` is that of all, both without what the caller did.
@@ -48,6 +49,7 @@ class Position(Record):
     steps_of_epoch: int = 0
     examples_seen: int = 0
     tokens_seen: int = 0
+    halvings: int = 0
     epochs_without_gain: int = 0
     loss_sum: float = 0.0
     epoch_seconds: float = 0.0

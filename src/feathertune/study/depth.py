@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from feathertune.engine.cached import ActivationCache
+from feathertune.engine.gradient import Labelled
 from feathertune.engine.install import fast_parts
-from feathertune.engine.loop import Labelled, Training
+from feathertune.engine.loop import Training
 from feathertune.methods import Method
 from feathertune.methods.base import TargetedOptions
 from feathertune.runtime import seed_everything

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 from feathertune.bundle.files import MANIFEST_FILE
 from feathertune.config import Config
 from feathertune.engine.checkpoint import discard
+from feathertune.engine.distributed import Group, joined
 from feathertune.errors import ConfigError
-from feathertune.methods import METHODS
+from feathertune.methods import METHODS, Method, Options
 from feathertune.metrics import score
 from feathertune.records import METRICS_FILE, Metrics
 from feathertune.runtime import seed_everything
 from feathertune.storage import claim_folder
-from feathertune.study.observe import Observer
+from feathertune.study.observe import Observer, Silent
 from feathertune.study.plan import RunSpec, settle
 from feathertune.study.resume import naming_the_last, open_checkpoints, settle_earlier
 from feathertune.study.runs import expected_work
@@ -56,18 +60,43 @@ def finetune(
     METHODS[method]
     study = config.study.model_copy(update={"methods": (method,)})
     config, ((chosen, options),) = settle(config.model_copy(update={"study": study}))
-    claim_folder(out, marker=MANIFEST_FILE, overwrite=overwrite)
-    settle_earlier(out, resume=resume, overwrite=overwrite)
+    with joined() as group:
+        if not group.leads:
+            observer = Silent()
+        else:
+            claim_folder(out, marker=MANIFEST_FILE, overwrite=overwrite)
+            settle_earlier(out, resume=resume, overwrite=overwrite)
+        group.wait()
+        return _finetune(config, chosen, options, out, seed=seed, observer=observer, resume=resume, group=group)
+
+
+def _finetune(
+    config: Config,
+    chosen: Method,
+    options: Options,
+    out: Path,
+    *,
+    seed: int,
+    observer: Observer,
+    resume: bool,
+    group: Group,
+) -> dict[str, Metrics]:
     bench = Workbench.prepare(config, observer)
+    if group.sum(np.array([float(bench.runtime.dtype == "bf16")]))[0] < group.size:  # all have to agree
+        bench.runtime = replace(bench.runtime, dtype="fp32")
     checkpoints = open_checkpoints(out, bench, chosen, options, seed, observer, resume=resume)
-    spec = RunSpec(id=f"{method}-s{seed}", method=method, kind=chosen.kind, seed=seed)
+    spec = RunSpec(id=f"{chosen.name}-s{seed}", method=chosen.name, kind=chosen.kind, seed=seed)
     observer.planned({spec.id: expected_work(spec, bench)}, [])
     observer.started(spec)
     seed_everything(seed)
     with tempfile.TemporaryDirectory() as scratch, naming_the_last(checkpoints):
         log = Path(scratch) / METRICS_FILE
-        outcome = train_and_test(chosen, options, seed, bench, observer, log=log, bundle=out, checkpoints=checkpoints)
-    discard(checkpoints.folder)  # the bundle is safely there
+        outcome = train_and_test(
+            chosen, options, seed, bench, observer, log=log, bundle=out, checkpoints=checkpoints, group=group
+        )
+    group.wait()
+    if group.leads:
+        discard(checkpoints.folder)  # the bundle is safely there
     return {
         "validation": score(bench.split("validation").labels, outcome.validation),
         "test": score(bench.split("test").labels, outcome.test),

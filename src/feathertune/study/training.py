@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from feathertune.bundle import save_bundle
 from feathertune.engine.checkpoint import Checkpoints
+from feathertune.engine.distributed import ALONE, Group
+from feathertune.engine.gradient import Labelled
 from feathertune.engine.install import fast_parts
-from feathertune.engine.loop import EpochInfo, Labelled, StepInfo, Training
+from feathertune.engine.loop import EpochInfo, StepInfo, Training
 from feathertune.engine.optim import trained_parameters
 from feathertune.engine.predict import predict_logits, softmax
 from feathertune.methods import Method, Options
@@ -48,6 +51,7 @@ def train_and_test(
     log: Path,
     bundle: Path | None,
     checkpoints: Checkpoints | None = None,
+    group: Group = ALONE,
 ) -> Outcome:
     """Train an encoder, restore its best epoch, and only then open the test split.
 
@@ -60,6 +64,7 @@ def train_and_test(
         log: Where ``metrics.jsonl`` goes.
         bundle: Where the bundle goes; ``None`` keeps no weights.
         checkpoints: Where the state is kept as it goes; the training goes on from the last one found there.
+        group: The processes that train together; its leader writes.
     """
     config = bench.config
     with stopwatch() as load:
@@ -80,13 +85,16 @@ def train_and_test(
             learning_rate=options.learning_rate,
             seed=seed,
             runtime=bench.runtime,
+            group=group,
         )
+        if group.size > 1:  # the models are the same by now; what is dropped shall not be
+            torch.manual_seed(seed * group.size + group.rank)
         if checkpoints is not None and checkpoints.last is not None:
             training.load_state(checkpoints.load())
             _tell_where(training, len(bench.encoded["validation"]), observer)
         seconds_before = training.position.seconds
         with stopwatch() as train:
-            _follow(training, log, observer.advanced, checkpoints)
+            _follow(training, log, observer.advanced, checkpoints if group.leads else None)
             best = training.restore_best()
         train.seconds += seconds_before
         with stopwatch() as evaluate:
@@ -96,6 +104,7 @@ def train_and_test(
                 token_budget=config.train.token_budget,
                 runtime=bench.runtime,
                 on_texts=observer.advanced,
+                group=group,
             )
     test = softmax(logits)
     hyperparameters = {
@@ -116,10 +125,10 @@ def train_and_test(
         "tokens_per_second": training.position.tokens_seen / train.seconds,
         "examples_per_second": training.position.examples_seen / train.seconds,
         "hyperparameters": hyperparameters,
-        "notes": [*bench.notes, *inputs.notes],
+        "notes": [*bench.notes, *inputs.notes, *training.notes],
         "seconds": _seconds(bench, load.seconds, inputs.seconds, train.seconds, evaluate.seconds),
     }
-    if bundle is not None:
+    if bundle is not None and group.leads:
         fields["adapter_bytes"] = _ship(bundle, model, encoder, method, hyperparameters, bench, test=test, best=best)
     return Outcome(test=test, validation=best.validation_probabilities, fields=fields)
 

@@ -20,9 +20,9 @@ from feathertune.data.sources import RawDataset, load_source
 from feathertune.data.splits import DataSplits, make_splits
 from feathertune.encoders import LoadedEncoder, load_encoder
 from feathertune.engine.cached import ActivationCache
+from feathertune.engine.gradient import Labelled
 from feathertune.engine.head import extract_features
 from feathertune.engine.install import fast_parts
-from feathertune.engine.loop import Labelled
 from feathertune.engine.predict import run_passes
 from feathertune.errors import ConfigError
 from feathertune.records import BaseRecord, DataRecord

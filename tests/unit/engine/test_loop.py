@@ -10,7 +10,8 @@ from torch import nn
 
 from feathertune.config import TrainConfig
 from feathertune.data.encode import EncodedTexts
-from feathertune.engine.loop import EpochInfo, Labelled, StepInfo, Training
+from feathertune.engine.gradient import Labelled
+from feathertune.engine.loop import EpochInfo, StepInfo, Training
 from feathertune.engine.optim import make_optimizer, rate_factor
 from feathertune.engine.predict import predict_logits, softmax
 from feathertune.errors import RunFailedError

@@ -12,8 +12,9 @@ from feathertune.config import EngineConfig, TrainConfig
 from feathertune.data.encode import encode
 from feathertune.encoders import load_encoder
 from feathertune.engine.checkpoint import Checkpoints
+from feathertune.engine.gradient import Labelled
 from feathertune.engine.install import fast_parts
-from feathertune.engine.loop import EpochInfo, Labelled, StepInfo, Training
+from feathertune.engine.loop import EpochInfo, StepInfo, Training
 from feathertune.engine.state import State
 from feathertune.errors import CheckpointError, RunFailedError
 from feathertune.methods import METHODS
