@@ -2,8 +2,9 @@
 
 *Tutorial* is what the documentation of transformers writes: fp32, random batches padded to their longest text.
 *Tuned* is the best that Trainer's own switches give on a processor: bf16 where this machine multiplies it faster,
-batches of similar length, padded to multiples of 8, fused AdamW. Attention is torch's fused one in both, which is what
-transformers takes by itself. No `torch.compile` on either side.
+batches of similar length, fused AdamW. Attention is torch's fused one in both, which is what transformers takes by
+itself; so is fused AdamW from torch 2.8 on. Padding to multiples of 8 made Trainer slower (benchmarks/LOG.md). No
+`torch.compile` on either side.
 
 feathertune turns the dropout of an encoder off where it is frozen; so that this is not sold as speed, there are tuned
 Trainers without the encoder's dropout, and feathertune with it.

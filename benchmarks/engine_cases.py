@@ -58,8 +58,8 @@ CASES = {
 TO_ACCURACY_CASES = {
     case.name: case
     for case in (
-        Case("imdb", "minilm", *_REVIEWS, 2000, f"{_MINILM}, 2,000 reviews of up to 256 tokens", 1000),
-        Case("rotten-tomatoes", "minilm", *_SENTENCES, None, f"{_MINILM}, all sentences", None),
+        Case("imdb", "minilm", *_REVIEWS, 2000, f"{_MINILM}, reviews of up to 256 tokens", 1000),
+        Case("rotten-tomatoes", "minilm", *_SENTENCES, None, f"{_MINILM}, sentences of 27 tokens", None),
     )
 }
 

@@ -85,6 +85,10 @@ def checks(contestants: Sequence[Contestant], rounds: Rounds) -> list[dict[str, 
     if all(name in whole for name in SAME_START):
         first = [whole[name][0]["first_loss"] for name in SAME_START]
         found.append(_check(" and ".join(SAME_START) + ": first loss", abs(first[0] - first[1]), FIRST_LOSS_TOLERANCE))
+    for method in ("full", "lora"):
+        # Else the tuned Trainer is not the best one, and what is said against it is said against a straw man.
+        for one in ratios(rounds, [(f"trainer-{method}-tuned", f"trainer-{method}-tutorial")]):
+            found.append(_check(f"{one['against']}: share of the tutorial's time", one["ratio"], 1.0))
     groups: dict[tuple[str, bool], dict[str, float]] = {}
     for one in contestants:
         if one.name in whole and one.top_share is None:

@@ -63,6 +63,7 @@ def prepare(spec: Spec, contestant: Contestant, labels: tuple[str, ...], *, epoc
     config = load_config(
         options={
             "base.id": spec.base,
+            "engine.device": "cpu",
             "data.max_length": spec.max_length,
             "train.epochs": epochs,
             "train.patience": epochs,

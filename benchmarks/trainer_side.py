@@ -151,7 +151,7 @@ def make_trainer(
         args=TrainingArguments(**settings),
         train_dataset=_examples(rows),
         eval_dataset=None if validation is None else _examples(validation),
-        data_collator=DataCollatorWithPadding(encoder.tokenizer, pad_to_multiple_of=8 if contestant.tuned else None),
+        data_collator=DataCollatorWithPadding(encoder.tokenizer),
         processing_class=encoder.tokenizer,
         compute_metrics=_accuracy,
     )

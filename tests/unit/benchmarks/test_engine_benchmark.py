@@ -64,6 +64,12 @@ def test_checks_tell_when_something_else_was_learned():
     assert judged(loss=0.8) == [True, True, False]
 
 
+def test_a_tuned_trainer_that_is_slower_than_the_tutorial_is_told():
+    rounds = {"trainer-full-tutorial": [found([4.0])], "trainer-full-tuned": [found([5.0])]}
+    slower = checks(CONTESTANTS, rounds)[0]
+    assert (slower["difference"], slower["holds"]) == (1.25, False)
+
+
 def test_contestants_are_chosen_by_name():
     names = [one.name for one in CONTESTANTS]
     assert len(set(names)) == len(names)
