@@ -3,7 +3,8 @@
 Run: ``make bench-engine``, or ``python benchmarks/bench_engine.py --cases minilm-27 --contestants lora,full``. All
 contestants run in turn, and again in each round, each in a fresh process, over the same rows in batches of 16. Timed is
 an epoch of training steps, from drawing the first batch to the last step, after a warm-up of three steps that moves no
-weight. Those that keep hidden states run three epochs; making them counts. Writes ``results/engine-<case>.json``, with
+weight. Those that keep hidden states run three epochs; making them counts, and what a
+first epoch costs more than the next ones is spread over three there. Writes ``results/engine-<case>.json``, with
 ``--ablation`` ``results/engine-<case>-ablation.json``. Who takes part: `contestants`; operations: `operations`.
 
 Threads are torch's default on both sides. Not for GPUs: every contestant is put on the processor.

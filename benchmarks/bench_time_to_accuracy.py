@@ -167,8 +167,9 @@ def row(name: str, runs: Sequence[Mapping[str, Any]], accuracy: float | None) ->
 
 def _text(result: Mapping[str, Any]) -> str:
     wanted = result["accuracy_to_reach"]
+    aim = "no accuracy, the yardstick failed" if wanted is None else f"{wanted:.4f}"
     lines = [
-        f"{result['title']}, {result['train_rows']:,} rows: to {'no accuracy, the yardstick failed' if wanted is None else f'{wanted:.4f}'}",
+        f"{result['title']}, {result['train_rows']:,} rows: to {aim}",
         f"{'':26}{'seconds':>9}{'reached':>9}{'best':>8}   by seed",
     ]
     for one in result["table"]:
