@@ -5,13 +5,14 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all check fix bench docs clean
+.PHONY: help install demo test test-all check fix bench bench-engine docs clean
 
 help:
 	@echo "make demo      a study of a few minutes on real reviews: table and report"
 	@echo "make test      the test suite      make test-all  the slow tests too"
 	@echo "make check     ruff, format, mypy, architecture      make fix  what ruff can mend"
-	@echo "make bench     the benchmarks      make docs      the pages that are generated"
+	@echo "make bench     the standing study  make bench-engine  speed against Trainer and PEFT"
+	@echo "make docs      the pages that are generated"
 	@echo "make install   the virtual environment alone      make clean     remove it"
 
 $(INSTALLED): pyproject.toml
@@ -44,9 +45,13 @@ fix: $(INSTALLED)
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/bench_study.py
 
+bench-engine: $(INSTALLED)
+	$(BIN)/python benchmarks/bench_engine.py
+
 docs: $(INSTALLED)
 	$(BIN)/python docs/make_reference.py
 	$(BIN)/python benchmarks/readme_table.py
+	$(BIN)/python benchmarks/engine_table.py
 
 clean:
 	rm -rf $(VENV)

@@ -19,7 +19,7 @@ EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
 def test_the_readmes_two_commands_are_targets_and_ci_runs_the_tests():
     makefile = (ROOT / "Makefile").read_text()
     assert re.findall(r"^make (\w+)$", README, re.MULTILINE) == ["demo", "test"]
-    for target in ("install", "demo", "test", "test-all", "check", "fix", "bench", "docs"):
+    for target in ("install", "demo", "test", "test-all", "check", "fix", "bench", "bench-engine", "docs"):
         assert re.search(rf"^{target}: \$\(INSTALLED\)|^{target}: ", makefile, re.MULTILINE), target
     assert "make test" in (ROOT / ".ci" / "run").read_text()
 

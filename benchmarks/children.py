@@ -1,0 +1,178 @@
+"""One measurement in a process of its own: what it is told, how it is started, and its peak memory.
+
+In a fresh process the allocator, oneDNN's prepared products and the peak are the measurement's own. Imports nothing of
+feathertune's runtime, which sets an environment variable for oneDNN: a Trainer must not be helped by it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+# Set by feathertune for itself when it is imported; the parent of all children imports it too.
+_FEATHERTUNES_OWN = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
+_WARM_UP_STEPS = 3
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What a child is told.
+
+    Attributes:
+        contestant: Its name.
+        ablation: Whether that name is one of the ablation.
+        data: File written by `save_problem`.
+        base: ``sample:minilm`` or a folder.
+        max_length: In tokens, for the settings.
+        bf16: Whether this machine multiplies bf16 faster, by feathertune's own measurement; for the tuned Trainer.
+        tutorial_optim: A name of Trainer's; ``None`` is what it takes by itself.
+        scratch: A folder that may be written.
+        seed: Of head, adapter, order and dropout.
+        epochs: For a run to an accuracy.
+    """
+
+    contestant: str
+    ablation: bool
+    data: str
+    base: str
+    max_length: int
+    bf16: bool
+    tutorial_optim: str | None
+    scratch: str
+    seed: int = 0
+    epochs: int = 1
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Encoded texts: what `feathertune.data.encode.EncodedTexts` holds, and labels ``(N,)``."""
+
+    ids: np.ndarray
+    offsets: np.ndarray
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def first(self, n: int) -> Rows:
+        """The first `n` rows."""
+        end = self.offsets[: n + 1]
+        return Rows(self.ids[: end[-1]], end, self.labels[:n])
+
+    @property
+    def n_tokens(self) -> int:
+        """Without padding."""
+        return int(self.offsets[-1])
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is trained on."""
+
+    train: Rows
+    validation: Rows
+    pad_id: int
+    labels: tuple[str, ...]
+
+    def warm_up(self, batch_size: int) -> Rows:
+        """So few rows that a warm-up has three steps."""
+        return self.train.first(min(len(self.train), _WARM_UP_STEPS * batch_size))
+
+
+def save_problem(path: Path, problem: Problem) -> None:
+    """Write tokens and labels to a file, so that a child reads neither reviews nor a tokenizer's output."""
+    arrays = {
+        f"{name}_{field}": array
+        for name in ("train", "validation")
+        for field, array in vars(getattr(problem, name)).items()
+    }
+    np.savez(path, pad_id=problem.pad_id, labels=np.array(problem.labels), **arrays)
+
+
+def load_problem(path: str) -> Problem:
+    """What `save_problem` wrote."""
+    with np.load(path) as found:
+
+        def rows(name: str) -> Rows:
+            return Rows(*(found[f"{name}_{field}"] for field in ("ids", "offsets", "labels")))
+
+        labels = tuple(str(label) for label in found["labels"])
+        return Problem(rows("train"), rows("validation"), int(found["pad_id"]), labels)
+
+
+def run_child(script: str, spec: Spec) -> dict[str, Any]:
+    """Measure one contestant in a fresh process.
+
+    Returns:
+        What the child found; ``{"error": ...}`` where it failed, since a failed run belongs into the record too.
+    """
+    return _run(script, "--child", json.dumps(asdict(spec)))
+
+
+def run_peak(script: str) -> dict[str, float]:
+    """Measure the machine in a fresh process."""
+    return _run(script, "--peak")
+
+
+def _run(script: str, *arguments: str) -> dict[str, Any]:
+    environment = {key: value for key, value in os.environ.items() if key != _FEATHERTUNES_OWN}
+    environment.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
+    done = subprocess.run([sys.executable, script, *arguments], capture_output=True, text=True, env=environment)
+    if done.returncode:
+        print(done.stderr[-4000:], file=sys.stderr)
+        return {"error": (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]}
+    found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return found
+
+
+def answer(found: Mapping[str, Any]) -> None:
+    """What a child says: one line, the last."""
+    print(json.dumps(found), flush=True)
+
+
+def reset_peak_memory() -> None:
+    """Forget what loading took, so that the peak is that of training; Linux only."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
+def peak_memory_bytes() -> int:
+    """Largest resident memory since `reset_peak_memory`, interpreter and libraries included; else since the start."""
+    with suppress(OSError, StopIteration):
+        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+        return 1024 * int(next(line for line in lines if line.startswith("VmHWM")).split()[1])
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def measure_peak() -> dict[str, float]:
+    """Best speed of a matrix product, in FLOP/s, by number format: what a share of the peak is a share of."""
+    import torch
+
+    shapes = [(size, size, size) for size in (1024, 2048, 4096)] + [(4096, 768, 3072)]
+    return {
+        name: max(_product_speed(torch.randn(m, k).to(dtype), torch.randn(k, n).to(dtype)) for m, k, n in shapes)
+        for name, dtype in (("bf16", torch.bfloat16), ("fp32", torch.float32))
+    }
+
+
+def _product_speed(a: Any, b: Any, repeats: int = 5) -> float:
+    best = min(_seconds(lambda: a @ b) for _ in range(repeats + 1))
+    return 2 * a.shape[0] * a.shape[1] * b.shape[1] / best
+
+
+def _seconds(action: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    action()
+    return time.perf_counter() - start

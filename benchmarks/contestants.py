@@ -1,0 +1,159 @@
+"""Who is measured against whom: transformers' `Trainer` (alone and with PEFT), and feathertune. No torch here.
+
+*Tutorial* is what the documentation of transformers writes: fp32, random batches padded to their longest text.
+*Tuned* is the best that Trainer's own switches give on a processor: bf16 where this machine multiplies it faster,
+batches of similar length, fused AdamW. Attention is torch's fused one in both, which is what transformers takes by
+itself; so is fused AdamW from torch 2.8 on. Padding to multiples of 8 made Trainer slower (benchmarks/LOG.md). No
+`torch.compile` on either side.
+
+feathertune turns the dropout of an encoder off where it is frozen; so that this is not sold as speed, there are tuned
+Trainers without the encoder's dropout, and feathertune with it.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+BATCH_SIZE = 16
+WEIGHT_DECAY = 0.01
+WARMUP_RATIO = 0.06
+R, LORA_ALPHA = 8, 16
+# One rate for both sides, so that their losses can be compared.
+RATES = {"full": 5e-5, "lora": 5e-4}
+# What is cached pays over epochs: so many are run, and the cache's cost is divided by them.
+CACHED_EPOCHS = 3
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """One way to train.
+
+    Attributes:
+        name: In tables and on the command line.
+        side: Whose code.
+        method: All weights, or LoRA.
+        tuned: Of a Trainer; feathertune has no tutorial.
+        dropout: Whether the encoder's dropout is on.
+        top_share: Train this share of the layers, the last ones, and keep what the others give; ``None`` trains all.
+        settings: feathertune's, by dotted key.
+    """
+
+    name: str
+    side: Literal["trainer", "feathertune"]
+    method: Literal["full", "lora"]
+    tuned: bool = True
+    dropout: bool = True
+    top_share: float | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def epochs(self) -> int:
+        """How many epochs are run for one measurement."""
+        return 1 if self.top_share is None else CACHED_EPOCHS
+
+    def top_layers(self, n_layers: int) -> int | None:
+        """How many layers are trained, where not all are."""
+        return None if self.top_share is None else max(1, round(self.top_share * n_layers))
+
+
+_QUERY_VALUE = {"method.lora.target_modules": "query-value"}
+
+
+def _cached(name: str, share: float, **settings: Any) -> Contestant:
+    keep = {"engine.cache": "ram", **settings}
+    return Contestant(name, "feathertune", "lora", dropout=False, top_share=share, settings=keep)
+
+
+CONTESTANTS = (
+    Contestant("trainer-full-tutorial", "trainer", "full", tuned=False),
+    Contestant("trainer-full-tuned", "trainer", "full"),
+    Contestant("trainer-full-tuned-no-dropout", "trainer", "full", dropout=False),
+    Contestant("trainer-lora-tutorial", "trainer", "lora", tuned=False),
+    Contestant("trainer-lora-tuned", "trainer", "lora"),
+    Contestant("trainer-lora-tuned-no-dropout", "trainer", "lora", dropout=False),
+    Contestant("full", "feathertune", "full"),
+    Contestant("lora", "feathertune", "lora", dropout=False, settings=_QUERY_VALUE),
+    Contestant("lora-all-linear", "feathertune", "lora", dropout=False),
+    Contestant("lora-dropout", "feathertune", "lora", settings={**_QUERY_VALUE, "train.dropout": "on"}),
+    # The next two need `top_layers` and the cache: take them out by taking these lines out.
+    _cached("lora-top-half-cached", 1 / 2, **_QUERY_VALUE),
+    _cached("lora-top-quarter-cached", 1 / 4, **_QUERY_VALUE),
+)
+
+# Each part of the engine taken out alone, of `lora`.
+_SWITCHES = (
+    ("engine.blocks", "off"),
+    ("engine.linear", "off"),
+    ("engine.packed", "off"),
+    ("engine.last_layer", "off"),
+    ("engine.last_layer", "keys"),
+    ("engine.attention", "eager"),
+    ("engine.attention", "sdpa"),
+    ("engine.memory", "return"),
+    ("engine.dtype", "fp32"),
+)
+ABLATION = (
+    Contestant("lora", "feathertune", "lora", dropout=False, settings=_QUERY_VALUE),
+    *(
+        Contestant(f"lora {key}={value}", "feathertune", "lora", dropout=False, settings={**_QUERY_VALUE, key: value})
+        for key, value in _SWITCHES
+    ),
+)
+
+# Until an accuracy is reached, feathertune runs as a user gets it: all linear layers, its own defaults.
+TO_ACCURACY = (
+    Contestant("trainer-full-tutorial", "trainer", "full", tuned=False),
+    Contestant("trainer-full-tuned", "trainer", "full"),
+    Contestant("full", "feathertune", "full"),
+    Contestant("lora", "feathertune", "lora", dropout=False),
+    _cached("lora-top-half-cached", 1 / 2),
+)
+
+# What a reader wants to know: how many times faster the second is than the first.
+RATIOS = (
+    ("trainer-lora-tutorial", "lora"),
+    ("trainer-lora-tuned", "lora"),
+    ("trainer-lora-tuned-no-dropout", "lora"),
+    ("trainer-lora-tuned", "lora-dropout"),
+    ("trainer-full-tutorial", "lora"),
+    ("trainer-full-tuned", "lora"),
+    ("trainer-full-tuned", "full"),
+    ("trainer-full-tuned", "lora-top-half-cached"),
+    ("trainer-full-tuned", "lora-top-quarter-cached"),
+)
+
+
+def choose(contestants: Sequence[Contestant], names: str | None) -> tuple[list[Contestant], list[str]]:
+    """Those that were asked for and can run.
+
+    Args:
+        contestants: All of them, in their order.
+        names: Separated by commas; ``None`` means all.
+
+    Returns:
+        The contestants, and a line for each one that is left out because this feathertune cannot run it.
+
+    Raises:
+        SystemExit: If a name is unknown.
+    """
+    known = {contestant.name: contestant for contestant in contestants}
+    wanted = list(known) if names is None else [name.strip() for name in names.split(",")]
+    if unknown := [name for name in wanted if name not in known]:
+        raise SystemExit(f"No contestant is called {', '.join(unknown)}. There are: {', '.join(known)}.")
+    chosen = [known[name] for name in wanted]
+    if can_cache():
+        return chosen, []
+    left_out = [f"{c.name} is left out: this feathertune has no top_layers." for c in chosen if c.top_share is not None]
+    return [c for c in chosen if c.top_share is None], left_out
+
+
+def can_cache() -> bool:
+    """Whether LoRA of the top layers over kept hidden states exists."""
+    from feathertune.methods.lora import LoraOptions
+
+    return (
+        "top_layers" in LoraOptions.model_fields and importlib.util.find_spec("feathertune.engine.cached") is not None
+    )

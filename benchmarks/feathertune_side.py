@@ -1,0 +1,250 @@
+"""feathertune as a contestant: what `feathertune.study.training` does with a method, without the study around it."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from children import Problem, Rows, Spec, peak_memory_bytes, reset_peak_memory
+from contestants import BATCH_SIZE, RATES, WARMUP_RATIO, WEIGHT_DECAY, Contestant
+from operations import LastBlock, Sizes, Work, prefix_operations, step_operations
+from passes import NO_MOVE, Passes, first_logits, first_loss, texts_of
+from torch import nn
+from trainer_side import quarter_steps
+
+from feathertune.config import Config, load_config
+from feathertune.encoders import LoadedEncoder, load_encoder
+from feathertune.engine.dropout import turn_off_dropout
+from feathertune.engine.install import Installed, fast_parts
+from feathertune.engine.loop import Labelled, StepInfo, Training
+from feathertune.methods import METHODS, Options, resolve_options
+from feathertune.runtime import Runtime, choose_runtime, seed_everything
+
+# Largest difference of a logit between the engine and plain transformers and PEFT in fp32, after training.
+TOLERANCE = {"bf16": 2e-2, "fp32": 1e-4}
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A model that a method has prepared, and what it is trained by."""
+
+    config: Config
+    runtime: Runtime
+    encoder: LoadedEncoder
+    model: nn.Module
+    options: Options
+    seed: int
+
+    @property
+    def bf16(self) -> bool:
+        """Whether products are done in bf16."""
+        return self.runtime.dtype == "bf16"
+
+    def training(self, train: Labelled, validation: Labelled, *, learning_rate: float | None = None) -> Training:
+        """The loop over some rows."""
+        return Training(
+            self.model,
+            train,
+            validation,
+            settings=self.config.train,
+            learning_rate=learning_rate or self.options.learning_rate,
+            seed=self.seed,
+            runtime=self.runtime,
+        )
+
+
+def prepare(spec: Spec, contestant: Contestant, labels: tuple[str, ...], *, epochs: int) -> Prepared:
+    """The steps of `feathertune.study.training.train_and_test` up to the first fast part."""
+    config = load_config(
+        options={
+            "base.id": spec.base,
+            "engine.device": "cpu",
+            "data.max_length": spec.max_length,
+            "train.epochs": epochs,
+            "train.patience": epochs,
+            "train.batch_size": BATCH_SIZE,
+            "train.weight_decay": WEIGHT_DECAY,
+            "train.warmup_ratio": WARMUP_RATIO,
+            "train.learning_rate": RATES[contestant.method],
+            **contestant.settings,
+        }
+    )
+    runtime = choose_runtime(config.engine)
+    seed_everything(spec.seed)
+    encoder = load_encoder(spec.base, labels=labels, seed=spec.seed, attention=runtime.attention)
+    method = METHODS[contestant.method]
+    if not (config.train.dropout == "on" or (config.train.dropout == "auto" and method.kind == "full")):
+        turn_off_dropout(encoder.backbone)
+    settings = dict(config.method)
+    if (k := contestant.top_layers(encoder.n_layers)) is not None:
+        settings[method.name] = {**settings.get(method.name, {}), "top_layers": k}
+    by_name = {known.name: known for known in METHODS}
+    options = resolve_options(method, settings, learning_rate=config.train.learning_rate, all_methods=by_name)
+    model = method.prepare(encoder, options, spec.seed).to(runtime.device)
+    return Prepared(config, runtime, encoder, model, options, spec.seed)
+
+
+@contextlib.contextmanager
+def kept_inputs(
+    prepared: Prepared, contestant: Contestant, train: Labelled, validation: Labelled
+) -> Iterator[tuple[Labelled, Labelled]]:
+    """What training reads: the rows as they are, or hidden states where only the top layers are trained."""
+    if contestant.top_share is None:
+        yield train, validation
+        return
+    from feathertune.engine.cached import ActivationCache
+
+    cache = ActivationCache(
+        prepared.config.engine,
+        prepared.runtime,
+        token_budget=prepared.config.train.token_budget,
+        base_fingerprint=prepared.encoder.fingerprint,
+    )
+    splits = {"train": train.texts, "validation": validation.texts}
+    with cache.inputs(prepared.encoder, prepared.model, splits) as inputs:
+        if inputs.texts["train"] is train.texts:
+            raise RuntimeError(f"Nothing was kept, so this is not what it is called: {inputs.notes}")
+        yield (
+            Labelled(inputs.texts["train"], train.labels),
+            Labelled(inputs.texts["validation"], validation.labels),
+        )
+
+
+def measure(spec: Spec, contestant: Contestant, problem: Problem) -> dict[str, Any]:
+    """Seconds of training steps by epoch, after a warm-up that changes no weight; making a cache counts."""
+    prepared = prepare(spec, contestant, problem.labels, epochs=contestant.epochs)
+    encoder, model = prepared.encoder, prepared.model
+    few = _labelled(_one_of_each(problem), problem)
+    start = time.perf_counter()
+    with fast_parts(encoder, prepared.config.engine, prepared.runtime) as installed:
+        install_seconds = time.perf_counter() - start
+        found: dict[str, Any] = {"first_loss": first_loss(model, problem, bf16=prepared.bf16)}
+        warm = _labelled(problem.warm_up(BATCH_SIZE), problem)
+        with kept_inputs(prepared, contestant, warm, few) as (train, validation):
+            _run(prepared.training(train, validation, learning_rate=NO_MOVE), 1)
+        seed_everything(spec.seed)
+        passes = Passes(encoder.backbone)
+        reset_peak_memory()
+        start = time.perf_counter()
+        with kept_inputs(prepared, contestant, _labelled(problem.train, problem), few) as (train, validation):
+            kept = time.perf_counter()
+            training = prepared.training(train, validation)
+            ready = time.perf_counter()
+            seconds, losses = _run(training, contestant.epochs)
+            peak = peak_memory_bytes()
+        sizes, work = Sizes.of(encoder.model.config), _work(prepared, contestant, installed)
+        operations = step_operations(passes.training, sizes, work) + prefix_operations(passes.other, sizes, work)
+        fast = first_logits(model, problem, bf16=prepared.bf16)
+    plain = first_logits(model, problem, bf16=False)
+    rounded = first_logits(model, problem, bf16=prepared.bf16)
+    return found | {
+        "seconds": seconds,
+        "prepare_seconds": install_seconds + ready - kept,
+        "cache_seconds": kept - start if contestant.top_share is not None else 0.0,
+        "losses": losses,
+        "peak_memory_bytes": peak,
+        "operations": operations,
+        "padded_tokens": passes.padded_tokens,
+        "dtype": prepared.runtime.dtype,
+        "parts": installed.parts,
+        "trained_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
+        "threads": torch.get_num_threads(),
+        "largest_logit": float(plain.abs().max()),
+        "logits_difference": float((fast - plain).abs().max()),
+        "logits_tolerance": TOLERANCE[prepared.runtime.dtype],
+        # What the number format alone does to plain transformers and PEFT: no engine can be nearer than about that.
+        "logits_difference_of_plain": float((rounded - plain).abs().max()),
+    }
+
+
+def curve(spec: Spec, contestant: Contestant, problem: Problem) -> dict[str, Any]:
+    """Validation accuracy after every quarter of an epoch, and the seconds until then.
+
+    `Training` validates where an epoch ends. In between it is asked for the same validation by its own function: its
+    events are a generator, so training stands still meanwhile.
+    """
+    prepared = prepare(spec, contestant, problem.labels, epochs=spec.epochs)
+    train, validation = (_labelled(rows, problem) for rows in (problem.train, problem.validation))
+    points = []
+    start = time.perf_counter()
+    with (
+        fast_parts(prepared.encoder, prepared.config.engine, prepared.runtime),
+        kept_inputs(prepared, contestant, train, validation) as (train, validation),
+    ):
+        kept = time.perf_counter() - start
+        training = prepared.training(train, validation)
+        due = quarter_steps(training.steps_per_epoch, spec.epochs)
+        step = 0
+        for event in training.events():
+            if isinstance(event, StepInfo):
+                step = event.step
+                if step not in due or step % training.steps_per_epoch == 0:
+                    continue
+                event = training._validate(event.epoch, event.loss, time.perf_counter())
+            points.append({"step": step, "seconds": time.perf_counter() - start, "accuracy": event.validation.accuracy})
+        seconds = time.perf_counter() - start
+    return {"curve": points, "seconds": seconds, "cache_seconds": kept if contestant.top_share is not None else 0.0}
+
+
+def _run(training: Training, epochs: int) -> tuple[list[float], list[float]]:
+    """Seconds and mean loss of each epoch's steps; what lies between the epochs does not count."""
+    seconds: list[float] = []
+    losses: list[float] = []
+    loss = n = 0.0
+    start = time.perf_counter()
+    for event in training.events():
+        if not isinstance(event, StepInfo):
+            loss = n = 0.0
+            start = time.perf_counter()
+            continue
+        loss += event.loss * event.n_examples
+        n += event.n_examples
+        if event.step % training.steps_per_epoch == 0:
+            seconds.append(time.perf_counter() - start)
+            losses.append(loss / n)
+            if len(seconds) == epochs:
+                break
+    return seconds, losses
+
+
+def _work(prepared: Prepared, contestant: Contestant, installed: Installed) -> Work:
+    form: LastBlock = "whole"
+    if "one query in the last layer" in installed.parts:
+        engine = prepared.config.engine
+        form = "keys" if engine.last_layer == "keys" or engine.linear == "off" else "one query"
+    if contestant.method == "full":
+        return Work(True, last_block=form)
+    encoder, options = prepared.encoder, prepared.options.model_dump()
+    spec = encoder.spec
+    inputs = {*spec.query, *spec.key, *spec.value}
+    names = {*spec.query, *spec.value} if options["target_modules"] == "query-value" else set(spec.linears)
+    sizes = Sizes.of(encoder.model.config)
+    shapes = {name: (sizes.hidden, sizes.hidden) for name in spec.linears}
+    shapes |= {spec.mlp[0]: (sizes.hidden, sizes.mlp), spec.mlp[1]: (sizes.mlp, sizes.hidden)}
+    k = contestant.top_layers(encoder.n_layers)
+    first = 0 if k is None else encoder.n_layers - k
+    return Work(
+        False,
+        rank=options["r"],
+        adapted=tuple(shapes[name] for name in sorted(names)),
+        adapted_inputs=tuple(shapes[name] for name in sorted(names & inputs)),
+        first_trained=first,
+        first_run=first,
+        last_block=form,
+    )
+
+
+def _labelled(rows: Rows, problem: Problem) -> Labelled:
+    return Labelled(texts_of(rows, problem.pad_id), rows.labels)
+
+
+def _one_of_each(problem: Problem) -> Rows:
+    """So few validation rows that keeping their hidden states costs nothing: up to one of each class."""
+    rows = problem.train
+    n = 1 + max(int(np.argmax(rows.labels == label)) for label in np.unique(rows.labels))
+    return rows.first(n)
