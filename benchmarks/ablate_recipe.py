@@ -95,7 +95,7 @@ def curve(variant: str, seed: int, config: Config, bench: Workbench) -> list[flo
         return [event.validation.accuracy for event in training.events() if isinstance(event, EpochInfo)]
 
 
-def fit_head(encoder, bench: Workbench, seed: int) -> None:  # type: ignore[no-untyped-def] # noqa: ANN001
+def fit_head(encoder, bench: Workbench, seed: int) -> None:  # type: ignore[no-untyped-def]
     """Train the head alone on what it reads of the frozen encoder."""
 
     def read(batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor]:

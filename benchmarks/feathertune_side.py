@@ -20,8 +20,9 @@ from trainer_side import quarter_steps
 from feathertune.config import Config, load_config
 from feathertune.encoders import LoadedEncoder, load_encoder
 from feathertune.engine.dropout import turn_off_dropout
+from feathertune.engine.gradient import Labelled
 from feathertune.engine.install import Installed, fast_parts
-from feathertune.engine.loop import Labelled, StepInfo, Training
+from feathertune.engine.loop import StepInfo, Training
 from feathertune.methods import METHODS, Options, resolve_options
 from feathertune.runtime import Runtime, choose_runtime, seed_everything
 
@@ -185,8 +186,10 @@ def curve(spec: Spec, contestant: Contestant, problem: Problem) -> dict[str, Any
                 step = event.step
                 if step not in due or step % training.steps_per_epoch == 0:
                     continue
-                event = training._validate(event.epoch, event.loss, time.perf_counter())
-            points.append({"step": step, "seconds": time.perf_counter() - start, "accuracy": event.validation.accuracy})
+                accuracy = training.validate()[0].accuracy
+            else:
+                accuracy = event.validation.accuracy
+            points.append({"step": step, "seconds": time.perf_counter() - start, "accuracy": accuracy})
         seconds = time.perf_counter() - start
     return {"curve": points, "seconds": seconds, "cache_seconds": kept if contestant.top_share is not None else 0.0}
 

@@ -213,10 +213,12 @@ class Training:
                 "Try a tenth of that rate (--set train.learning_rate=...), or --set engine.dtype=fp32."
             )
 
-    def _end_epoch(self) -> EpochInfo:
-        """Score the validation set, and keep the parameters where they are the best so far."""
-        start = time.perf_counter()
-        at = self.position
+    def validate(self) -> tuple[Metrics, np.ndarray]:
+        """Score the validation set as the model is now; between two steps, it changes nothing of the training.
+
+        Returns:
+            The scores, and probabilities ``(N, C)``.
+        """
         logits = predict_logits(
             self.model,
             self._validation.texts,
@@ -225,7 +227,13 @@ class Training:
             group=self._group,
         )
         probabilities = softmax(logits)
-        metrics = score(self._validation.labels, probabilities)
+        return score(self._validation.labels, probabilities), probabilities
+
+    def _end_epoch(self) -> EpochInfo:
+        """Score the validation set, and keep the parameters where they are the best so far."""
+        start = time.perf_counter()
+        at = self.position
+        metrics, probabilities = self.validate()
         is_best = self.best is None or _better(metrics, self.best.validation)
         seconds = at.epoch_seconds + time.perf_counter() - start
         info = EpochInfo(
