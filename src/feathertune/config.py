@@ -106,7 +106,7 @@ class TrainConfig(Section):
     epochs: int = Field(default=5, ge=1)
     learning_rate: float | None = Field(default=None, gt=0)
     batch_size: int = Field(default=16, ge=1)
-    token_budget: int = Field(default=8192, ge=16)
+    token_budget: int = Field(default=4096, ge=16)
     warmup_ratio: float = Field(default=0.06, ge=0, lt=1)
     weight_decay: float = Field(default=0.01, ge=0)
     max_grad_norm: float = Field(default=1.0, gt=0)
