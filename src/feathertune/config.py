@@ -99,6 +99,7 @@ class TrainConfig(Section):
         patience: Epochs without a better validation score before training stops.
         dropout: The encoder's own dropout. ``auto`` turns it on where the encoder itself is trained and off where it
             is frozen; the head's dropout and an adapter's own stay as they are.
+        head_first: Train the head alone on frozen features before all else, for every method alike (LP-FT).
         checkpoint_every_s: Seconds between two checkpoints of `feathertune train`, beside one at each epoch's end; 0
             means after every step, null or ``off`` never. More seldom where that would take over 5 % of the time.
     """
@@ -112,6 +113,7 @@ class TrainConfig(Section):
     max_grad_norm: float = Field(default=1.0, gt=0)
     patience: int = Field(default=2, ge=1)
     dropout: Literal["auto", "on", "off"] = "auto"
+    head_first: Literal["on", "off"] = "on"
     checkpoint_every_s: float | None = Field(default=60.0, ge=0, strict=True, allow_inf_nan=False)
 
     @field_validator("checkpoint_every_s", mode="before")

@@ -12,12 +12,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from feathertune.encoders import LoadedEncoder
 from feathertune.engine.replace import replaced
+
+# The head alone is trained for so many epochs, but for no more steps than that.
+_HEAD_EPOCHS, _HEAD_STEPS, _HEAD_BATCH, _HEAD_RATE = 20, 2_000, 64, 1e-3
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,39 @@ def head_logits(encoder: LoadedEncoder, read: Tensor) -> Tensor:
     with replaced(encoder.backbone, stub):
         logits: Tensor = encoder.model(input_ids=ones, attention_mask=ones).logits
     return logits
+
+
+def fit_head(encoder: LoadedEncoder, read: np.ndarray, labels: np.ndarray, *, seed: int) -> None:
+    """Train the head alone on what it reads of the frozen encoder, before anything else moves (LP-FT).
+
+    A head drawn at random sends noise into the adapter for its first steps; one that is fitted does not, and it costs
+    little more than the features. Source: Kumar et al. 2022, arXiv:2202.10054, section 4; for language models and LoRA
+    Tomihari & Sato 2024, arXiv:2405.16747. Three seeds with and without: benchmarks/LOG.md.
+
+    Args:
+        encoder: As a method has prepared it, with an adapter that changes nothing yet.
+        read: `Features.read` of the training rows, ``(N, D)`` float32.
+        labels: Their classes, ``(N,)``.
+        seed: Of the order of the rows; the head's dropout draws from torch's global generator.
+    """
+    device = next(encoder.model.parameters()).device
+    features, classes = torch.from_numpy(read).to(device), torch.from_numpy(labels).to(device)
+    heads = tuple(f"{name}." for name in encoder.head_modules)
+    parameters = [p for n, p in encoder.model.named_parameters() if n.startswith(heads) and p.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, lr=_HEAD_RATE)
+    generator = torch.Generator().manual_seed(seed)
+    modes = {module: module.training for module in encoder.model.modules()}
+    encoder.model.train()
+    steps_per_epoch = -(-len(features) // _HEAD_BATCH)
+    for _ in range(max(1, min(_HEAD_EPOCHS, _HEAD_STEPS // steps_per_epoch))):
+        for rows in torch.split(torch.randperm(len(features), generator=generator).to(device), _HEAD_BATCH):
+            optimizer.zero_grad(set_to_none=True)
+            loss = nn.functional.cross_entropy(head_logits(encoder, features[rows]).float(), classes[rows])
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    for module, mode in modes.items():
+        module.training = mode
 
 
 def _readers(encoder: LoadedEncoder) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from feathertune.engine.loop import Training
 from feathertune.methods import Method
 from feathertune.methods.base import TargetedOptions
 from feathertune.runtime import seed_everything
-from feathertune.study.prepare import prepared_model
+from feathertune.study.prepare import prepared_model, start_head
 
 if TYPE_CHECKING:
     from feathertune.data.encode import EncodedTexts
@@ -77,6 +77,8 @@ def _score(
     seed_everything(seed)
     encoder, model = prepared_model(method, options.model_copy(update={"top_layers": depth}), seed, bench)
     config = bench.config
+    if config.train.head_first == "on":
+        start_head(encoder, seed, bench)
     cache = ActivationCache(
         config.engine, bench.runtime, token_budget=config.train.token_budget, base_fingerprint=encoder.fingerprint
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from feathertune.engine.dropout import turn_off_dropout
+from feathertune.engine.head import fit_head
 
 if TYPE_CHECKING:
     from torch import nn
@@ -31,3 +32,19 @@ def prepared_model(method: Method, options: Options, seed: int, bench: Workbench
     if wanted == "off" or (wanted == "auto" and method.kind != "full"):
         turn_off_dropout(encoder.backbone)  # before the method adds a dropout of its own
     return encoder, method.prepare(encoder, options, seed).to(bench.runtime.device)
+
+
+def start_head(encoder: LoadedEncoder, seed: int, bench: Workbench) -> float:
+    """Fit the head to the frozen encoder's features, which the probe uses too.
+
+    Args:
+        encoder: As a method has prepared it.
+        seed: Of the order of the rows.
+        bench: Features and labels.
+
+    Returns:
+        Seconds that making the features took, also where an earlier run paid them.
+    """
+    features = bench.features("train", lambda _: None)
+    fit_head(encoder, features.read, bench.split("train").labels, seed=seed)
+    return features.seconds

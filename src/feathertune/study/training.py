@@ -29,7 +29,7 @@ from feathertune.runtime import seed_everything, stopwatch
 from feathertune.study.depth import choose_depth
 from feathertune.study.observe import Observer
 from feathertune.study.outcome import Outcome
-from feathertune.study.prepare import prepared_model
+from feathertune.study.prepare import prepared_model, start_head
 from feathertune.study.workbench import Workbench
 
 if TYPE_CHECKING:
@@ -73,6 +73,10 @@ def train_and_test(
             options, tried = choose_depth(method, options, seed, bench)
             seed_everything(seed)
         encoder, model = prepared_model(method, options, seed, bench)
+        resumes = checkpoints is not None and checkpoints.last is not None
+        features_s = 0.0
+        if config.train.head_first == "on" and not resumes:
+            features_s = start_head(encoder, seed, bench)
     with (
         fast_parts(encoder, config.engine, bench.runtime) as installed,
         bench.activations.inputs(encoder, model, bench.encoded) as inputs,
@@ -89,7 +93,7 @@ def train_and_test(
         )
         if group.size > 1:  # the models are the same by now; what is dropped shall not be
             torch.manual_seed(seed * group.size + group.rank)
-        if checkpoints is not None and checkpoints.last is not None:
+        if checkpoints is not None and resumes:
             training.load_state(checkpoints.load())
             _tell_where(training, len(bench.encoded["validation"]), observer)
         seconds_before = training.position.seconds
@@ -126,7 +130,7 @@ def train_and_test(
         "examples_per_second": training.position.examples_seen / train.seconds,
         "hyperparameters": hyperparameters,
         "notes": [*bench.notes, *inputs.notes, *training.notes],
-        "seconds": _seconds(bench, load.seconds, inputs.seconds, train.seconds, evaluate.seconds),
+        "seconds": _seconds(bench, load.seconds, inputs.seconds + features_s, train.seconds, evaluate.seconds),
     }
     if bundle is not None and group.leads:
         fields["adapter_bytes"] = _ship(bundle, model, encoder, method, hyperparameters, bench, test=test, best=best)
