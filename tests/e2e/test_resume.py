@@ -1,5 +1,6 @@
 """`feathertune train` killed at random moments and resumed: the bundle is that of a run nobody disturbed."""
 
+import itertools
 import json
 import random
 import shutil
@@ -189,15 +190,15 @@ def test_with_nothing_to_resume_it_starts_and_says_so(encoder, data, tmp_path, m
 
 
 def test_a_training_that_breaks_names_its_last_checkpoint(encoder, data, tmp_path, monkeypatch, capsys):
-    from feathertune.engine.loop import Training
+    from feathertune.engine import loop
 
-    real = Training._backward
+    real, steps = loop.add_gradient, itertools.count(1)
 
-    def backward(training, rows, n_examples):
-        loss = real(training, rows, n_examples)
-        return float("nan") if training.position.steps_done == 3 else loss
+    def add_gradient(*args, **settings):
+        loss, halvings = real(*args, **settings)
+        return float("nan") if next(steps) == 4 else loss, halvings
 
-    monkeypatch.setattr(Training, "_backward", backward)
+    monkeypatch.setattr(loop, "add_gradient", add_gradient)
     out = tmp_path / "bundle"
     result = in_process(monkeypatch, capsys, *command(data, encoder, out), *EVERY_STEP)
     assert result.code == 1

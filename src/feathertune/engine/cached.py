@@ -112,13 +112,14 @@ class ActivationCache:
             if frontier != self._frontier:
                 self._kept.clear()
                 self._frontier = frontier
-            inputs = Inputs({}, frontier)
+            inputs = Inputs({})
             for name, texts in splits.items():
                 if name not in self._kept:
                     self._keep(name, texts, encoder, prefix, inputs.notes, on_texts)
                 kept = self._kept.get(name)
                 inputs.texts[name] = texts if kept is None else kept.texts
                 inputs.seconds += 0.0 if kept is None else kept.seconds
+                inputs.frontier = inputs.frontier if kept is None else frontier
             yield inputs
 
     def _keep(

@@ -62,9 +62,10 @@ def add_gradient(
                 raise RunFailedError(
                     "A single text does not fit the memory. Give a smaller --max-length, or --set engine.recompute=on."
                 ) from error
-            halvings += 1
-            model.zero_grad(set_to_none=True)
-            give_memory_back()
+        # Only here is the exception gone, and with it the frames that hold what the pass had computed.
+        halvings += 1
+        model.zero_grad(set_to_none=True)
+        give_memory_back()
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     group.sum_gradients(trained)
     return float(group.sum(np.array([loss]))[0]), halvings

@@ -12,7 +12,7 @@ from feathertune.bundle.files import MANIFEST_FILE
 from feathertune.config import Config
 from feathertune.engine.checkpoint import discard
 from feathertune.engine.distributed import Group, joined
-from feathertune.errors import ConfigError
+from feathertune.errors import ConfigError, FeathertuneError
 from feathertune.methods import METHODS, Method, Options
 from feathertune.metrics import score
 from feathertune.records import METRICS_FILE, Metrics
@@ -61,12 +61,18 @@ def finetune(
     study = config.study.model_copy(update={"methods": (method,)})
     config, ((chosen, options),) = settle(config.model_copy(update={"study": study}))
     with joined() as group:
+        refused: FeathertuneError | None = None
         if not group.leads:
             observer = Silent()
         else:
-            claim_folder(out, marker=MANIFEST_FILE, overwrite=overwrite)
-            settle_earlier(out, resume=resume, overwrite=overwrite)
-        group.wait()
+            try:
+                claim_folder(out, marker=MANIFEST_FILE, overwrite=overwrite)
+                settle_earlier(out, resume=resume, overwrite=overwrite)
+            except FeathertuneError as error:
+                refused = error
+        # All hear of it: who waits for a process that has gone gets a traceback.
+        if group.sum(np.array([float(refused is not None)]))[0]:
+            raise refused or ConfigError("The first process cannot use the output folder.")
         return _finetune(config, chosen, options, out, seed=seed, observer=observer, resume=resume, group=group)
 
 
