@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -89,7 +88,9 @@ def _finetune(
 ) -> dict[str, Metrics]:
     bench = Workbench.prepare(config, observer)
     if group.sum(np.array([float(bench.runtime.dtype == "bf16")]))[0] < group.size:  # all have to agree
-        bench.runtime = replace(bench.runtime, dtype="fp32")
+        engine = config.engine.model_copy(update={"dtype": "fp32"})
+        config = config.model_copy(update={"engine": engine})
+        bench = Workbench.prepare(config, observer)
     checkpoints = open_checkpoints(out, bench, chosen, options, seed, observer, resume=resume)
     spec = RunSpec(id=f"{chosen.name}-s{seed}", method=chosen.name, kind=chosen.kind, seed=seed)
     observer.planned({spec.id: expected_work(spec, bench)}, [])

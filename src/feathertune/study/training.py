@@ -71,6 +71,8 @@ def train_and_test(
         tried: dict[int, float] = {}
         if isinstance(options, TargetedOptions) and options.top_layers == "auto":
             options, tried = choose_depth(method, options, seed, bench)
+            leaders = int(group.sum(np.array([options.top_layers if group.leads else 0]))[0])
+            options = options.model_copy(update={"top_layers": leaders})
             seed_everything(seed)
         encoder, model = prepared_model(method, options, seed, bench)
         resumes = checkpoints is not None and checkpoints.last is not None
@@ -129,7 +131,7 @@ def train_and_test(
         "tokens_per_second": training.position.tokens_seen / train.seconds,
         "examples_per_second": training.position.examples_seen / train.seconds,
         "hyperparameters": hyperparameters,
-        "notes": [*bench.notes, *inputs.notes, *training.notes],
+        "notes": [*bench.notes, *installed.notes, *inputs.notes, *training.notes],
         "seconds": _seconds(bench, load.seconds, inputs.seconds + features_s, train.seconds, evaluate.seconds),
     }
     if bundle is not None and group.leads:
