@@ -21,8 +21,10 @@ from feathertune.config import Config, load_config
 from feathertune.encoders import LoadedEncoder, load_encoder
 from feathertune.engine.dropout import turn_off_dropout
 from feathertune.engine.gradient import Labelled
+from feathertune.engine.head import extract_features, fit_head
 from feathertune.engine.install import Installed, fast_parts
 from feathertune.engine.loop import StepInfo, Training
+from feathertune.engine.predict import run_passes
 from feathertune.methods import METHODS, Options, resolve_options
 from feathertune.runtime import Runtime, choose_runtime, seed_everything
 
@@ -173,10 +175,10 @@ def curve(spec: Spec, contestant: Contestant, problem: Problem) -> dict[str, Any
     train, validation = (_labelled(rows, problem) for rows in (problem.train, problem.validation))
     points = []
     start = time.perf_counter()
-    with (
-        fast_parts(prepared.encoder, prepared.config.engine, prepared.runtime),
-        kept_inputs(prepared, contestant, train, validation) as (train, validation),
-    ):
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(fast_parts(prepared.encoder, prepared.config.engine, prepared.runtime))
+        start_head(prepared, train)
+        train, validation = stack.enter_context(kept_inputs(prepared, contestant, train, validation))
         kept = time.perf_counter() - start
         training = prepared.training(train, validation)
         due = quarter_steps(training.steps_per_epoch, spec.epochs)
@@ -192,6 +194,19 @@ def curve(spec: Spec, contestant: Contestant, problem: Problem) -> dict[str, Any
             points.append({"step": step, "seconds": time.perf_counter() - start, "accuracy": accuracy})
         seconds = time.perf_counter() - start
     return {"curve": points, "seconds": seconds, "cache_seconds": kept if contestant.top_share is not None else 0.0}
+
+
+def start_head(prepared: Prepared, train: Labelled) -> None:
+    """What `feathertune.study.prepare.start_head` does; its features are not shared with anyone here."""
+    if prepared.config.train.head_first == "off":
+        return
+    budget = prepared.config.train.token_budget
+
+    def read(batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor]:
+        return (extract_features(prepared.encoder, batch).read,)
+
+    (features,) = run_passes(read, train.texts, token_budget=budget, runtime=prepared.runtime)
+    fit_head(prepared.encoder, features, train.labels, seed=prepared.seed)
 
 
 def _run(training: Training, epochs: int) -> tuple[list[float], list[float]]:
