@@ -6,6 +6,7 @@ processes, changes nothing beyond rounding. Where a pass does not fit the memory
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,12 +31,20 @@ class Labelled:
 
 
 def add_gradient(
-    model: nn.Module, data: Labelled, passes: list[np.ndarray], *, halvings: int, runtime: Runtime, group: Group
+    model: nn.Module,
+    trained: Sequence[nn.Parameter],
+    data: Labelled,
+    passes: list[np.ndarray],
+    *,
+    halvings: int,
+    runtime: Runtime,
+    group: Group,
 ) -> tuple[float, int]:
     """Leave a step's gradient in the parameters.
 
     Args:
         model: In training mode, without gradients.
+        trained: Its parameters that are trained.
         data: What the rows belong to.
         passes: Rows of each pass.
         halvings: How often each pass is cut in two, from earlier steps.
@@ -66,7 +75,6 @@ def add_gradient(
         halvings += 1
         model.zero_grad(set_to_none=True)
         give_memory_back()
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     group.sum_gradients(trained)
     return float(group.sum(np.array([loss]))[0]), halvings
 

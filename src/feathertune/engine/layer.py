@@ -1,9 +1,9 @@
 """Pieces of a block with their gradients by hand, and the one node that puts such a piece into autograd's graph.
 
 A block of BERT is some thirty operations on each of two ways. Here it is one node, made of pieces, each of which knows
-what it must keep and how its gradient goes: nothing is kept that no gradient asks for, what was kept is freed as soon as
-it is used, and a block can run again instead of keeping anything (`Recomputed`). Not for pieces with several inputs that
-need a gradient of their own.
+what it must keep and how its gradient goes: nothing is kept that no gradient asks for, what was kept is freed as soon
+as it is used, and a block can run again instead of keeping anything (`Recomputed`). Not for pieces with several inputs
+that need a gradient of their own.
 """
 
 from __future__ import annotations

@@ -176,9 +176,9 @@ class _Bias:
         """Of those that are trained."""
         if not self.parameters:
             return []
-        shares = torch.split(
-            gradient.sum(0, dtype=self.parameters[0].dtype), [part.weight.shape[0] for part in self._parts]
-        )
+        # A product with ones: adding up rows one by one took longer than a weight's gradient.
+        total = (gradient.new_ones(1, len(gradient)) @ gradient).view(-1).to(self.parameters[0].dtype)
+        shares = torch.split(total, [part.weight.shape[0] for part in self._parts])
         return [
             share
             for share, part in zip(shares, self._parts, strict=True)

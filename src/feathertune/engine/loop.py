@@ -23,7 +23,7 @@ from feathertune.config import TrainConfig
 from feathertune.data.batching import plan_steps
 from feathertune.engine.distributed import ALONE, Group
 from feathertune.engine.gradient import Labelled, add_gradient
-from feathertune.engine.optim import make_optimizer, rate_factor, trained_parameters
+from feathertune.engine.optim import clip_gradients, make_optimizer, rate_factor, trained_parameters
 from feathertune.engine.predict import predict_logits, softmax
 from feathertune.engine.state import Position, State, capture, restore, set_parameters, trained_by_name
 from feathertune.errors import RunFailedError
@@ -96,6 +96,8 @@ class Training:
         self._train, self._validation = train, validation
         self._settings, self._seed, self._runtime = settings, seed, runtime
         self._learning_rate = learning_rate
+        self._trained = list(trained_parameters(model))
+        self._modules = list(model.modules())
         self._optimizer = make_optimizer(model, learning_rate=learning_rate, weight_decay=settings.weight_decay)
         self._best_parameters: dict[str, torch.Tensor] = {}
 
@@ -167,10 +169,19 @@ class Training:
     def _step(self, passes: list[np.ndarray]) -> StepInfo:
         start = time.perf_counter()
         settings, at = self._settings, self.position
-        self.model.train()
+        if not all(
+            module.training for module in self._modules
+        ):  # to look is quicker than to set; PEFT's own flag may lie
+            self.model.train()
         n_examples = sum(len(rows) for rows in passes)
         loss, halvings = add_gradient(
-            self.model, self._train, passes, halvings=at.halvings, runtime=self._runtime, group=self._group
+            self.model,
+            self._trained,
+            self._train,
+            passes,
+            halvings=at.halvings,
+            runtime=self._runtime,
+            group=self._group,
         )
         if halvings > at.halvings:
             self.notes.append(
@@ -178,8 +189,8 @@ class Training:
             )
             at.halvings = halvings
         self._require_finite("loss", loss)
-        norm = nn.utils.clip_grad_norm_(list(trained_parameters(self.model)), settings.max_grad_norm)
-        self._require_finite("length of the gradient", float(norm))
+        norm = clip_gradients(self._trained, settings.max_grad_norm)
+        self._require_finite("length of the gradient", norm)
         rate = self._learning_rate * rate_factor(
             at.steps_done + 1, n_steps=settings.epochs * self.steps_per_epoch, warmup_ratio=settings.warmup_ratio
         )

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from feathertune.engine.attention import drop, keep_mask
+from feathertune.engine.attention import as_bits, drop, keep_mask
 from feathertune.engine.layer import Called, Gradients
 
 
@@ -34,8 +34,8 @@ class AddNorm:
     def forward(self, x: Tensor, residual: Tensor) -> tuple[Tensor, Any]:
         """Each ``(N, D)``."""
         p = self._dropout.p if self._dropout is not None and self._dropout.training else 0.0
-        keep = keep_mask(tuple(x.shape), p, x.device) if p > 0 else None
-        total = x + residual if keep is None else torch.addcmul(residual, x, keep.to(x.dtype), value=1 / (1 - p))
+        keep = as_bits(keep_mask(tuple(x.shape), p, x.device), x.dtype) if p > 0 else None
+        total = x + residual if keep is None else torch.add(residual, drop(x, keep), alpha=1 / (1 - p))
         if self._norm is None:
             assert self._called is not None, "one of the two is there"
             output, saved = Called([self._called], x.dtype).forward(total)
@@ -61,4 +61,4 @@ class AddNorm:
                 gradient.contiguous(), total, list(norm.normalized_shape), mean, rstd, norm.weight, norm.bias, wants
             )
             grads = [g for g, wanted in zip(found, wants[1:], strict=True) if wanted]
-        return (grad if keep is None else drop(grad, keep, p)), grad, grads
+        return (grad if keep is None else drop(grad, keep).mul_(1 / (1 - p))), grad, grads

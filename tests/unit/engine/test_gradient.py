@@ -68,7 +68,9 @@ PASSES = [np.array([3, 1, 0, 7, 8]), np.array([2, 9, 4]), np.array([11])]
 def run(model, passes=PASSES, *, halvings=0):
     """Loss and halvings, and the gradients by name; in fp64, but for the loss itself, which is computed in fp32."""
     model.double()
-    found = add_gradient(model, labelled(), passes, halvings=halvings, runtime=CPU, group=ALONE)
+    found = add_gradient(
+        model, list(model.parameters()), labelled(), passes, halvings=halvings, runtime=CPU, group=ALONE
+    )
     return *found, {name: p.grad for name, p in model.named_parameters()}
 
 
