@@ -23,10 +23,11 @@ def table() -> str:
     """The standing study in a few lines."""
     study = StudyRecord.model_validate_json(STUDY.read_text(encoding="utf-8"))
     data, hardware = study.data, study.hardware
+    before = "" if any("engine" in run.hyperparameters for run in study.runs) else ", before the engine of today"
     lines = [
         f"For example, {data.source} ({data.n_train:,} sentences to train on, {data.n_test:,} to test on) and "
-        f"{study.base.id} on {hardware['cores']} cores ({hardware['processor']}, {hardware['dtype']}), accuracy with "
-        f"its 95 % interval, mean over the seeds ([the record]({STUDY.relative_to(ROOT).as_posix()})):",
+        f"{study.base.id} on {hardware['cores']} cores ({hardware['processor']}, {hardware['dtype']}{before}), "
+        f"accuracy with its 95 % interval, mean over the seeds ([the record]({STUDY.relative_to(ROOT).as_posix()})):",
         "",
         "| method | seeds | accuracy | against full | trained | ships | time a run | memory |",
         "|---|---|---|---|---|---|---|---|",
