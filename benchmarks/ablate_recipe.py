@@ -17,8 +17,9 @@ import numpy as np
 import torch
 
 from feathertune.config import Config, load_config
+from feathertune.encoders import LoadedEncoder
 from feathertune.engine.gradient import Labelled
-from feathertune.engine.head import extract_features, head_logits
+from feathertune.engine.head import extract_features, fit_head
 from feathertune.engine.install import fast_parts
 from feathertune.engine.loop import EpochInfo, Training
 from feathertune.engine.predict import run_passes
@@ -30,7 +31,6 @@ from feathertune.study.workbench import Workbench
 
 RESULTS = Path(__file__).with_name("results")
 VARIANTS = ("plain", "dropout", "head-first", "lora-plus-4", "lora-plus-16")
-HEAD_EPOCHS, HEAD_RATE, HEAD_BATCH = 20, 1e-3, 64
 
 
 def main() -> None:
@@ -80,7 +80,7 @@ def curve(variant: str, seed: int, config: Config, bench: Workbench) -> list[flo
     encoder, model = prepared_model(method, options, seed, bench)
     with fast_parts(encoder, config.engine, bench.runtime):
         if variant == "head-first":
-            fit_head(encoder, bench, seed)
+            head_first(encoder, bench, seed)
         training = Training(
             model,
             Labelled(bench.encoded["train"], bench.split("train").labels),
@@ -95,24 +95,14 @@ def curve(variant: str, seed: int, config: Config, bench: Workbench) -> list[flo
         return [event.validation.accuracy for event in training.events() if isinstance(event, EpochInfo)]
 
 
-def fit_head(encoder, bench: Workbench, seed: int) -> None:  # type: ignore[no-untyped-def]
+def head_first(encoder: LoadedEncoder, bench: Workbench, seed: int) -> None:
     """Train the head alone on what it reads of the frozen encoder."""
 
     def read(batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor]:
         return (extract_features(encoder, batch).read,)
 
-    (values,) = run_passes(read, bench.encoded["train"], token_budget=8192, runtime=bench.runtime)
-    features, labels = torch.from_numpy(values), torch.from_numpy(bench.split("train").labels)
-    heads = tuple(f"{name}." for name in encoder.head_modules)
-    parameters = [p for n, p in encoder.model.named_parameters() if n.startswith(heads) and p.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=HEAD_RATE)
-    generator = torch.Generator().manual_seed(seed)
-    encoder.model.train()
-    for _ in range(HEAD_EPOCHS):
-        for rows in torch.randperm(len(features), generator=generator).split(HEAD_BATCH):
-            optimizer.zero_grad()
-            torch.nn.functional.cross_entropy(head_logits(encoder, features[rows]), labels[rows]).backward()
-            optimizer.step()
+    (features,) = run_passes(read, bench.encoded["train"], token_budget=8192, runtime=bench.runtime)
+    fit_head(encoder, features, bench.split("train").labels, seed=seed)
 
 
 def faster_b(training: Training, ratio: float) -> None:

@@ -96,6 +96,7 @@ class ActivationCache:
         plain = Inputs(dict(splits))
         frontier, why = trainable_frontier(encoder, model)
         if self._config.cache == "off" or frontier == 0:
+            self._kept.clear()  # what an earlier run kept would count as this one's memory
             if self._config.cache != "off":
                 plain.notes.append(f"No hidden states are kept: {why}.")
             yield plain
