@@ -169,9 +169,8 @@ class Training:
     def _step(self, passes: list[np.ndarray]) -> StepInfo:
         start = time.perf_counter()
         settings, at = self._settings, self.position
-        if not all(
-            module.training for module in self._modules
-        ):  # to look is quicker than to set; PEFT's own flag may lie
+        # To look is quicker than to set, and every module is looked at: the flag of PEFT's wrapper alone may lie.
+        if not all(module.training for module in self._modules):
             self.model.train()
         n_examples = sum(len(rows) for rows in passes)
         loss, halvings = add_gradient(

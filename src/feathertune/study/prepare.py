@@ -34,17 +34,13 @@ def prepared_model(method: Method, options: Options, seed: int, bench: Workbench
     return encoder, method.prepare(encoder, options, seed).to(bench.runtime.device)
 
 
-def start_head(encoder: LoadedEncoder, seed: int, bench: Workbench) -> float:
+def start_head(encoder: LoadedEncoder, seed: int, bench: Workbench) -> None:
     """Fit the head to the frozen encoder's features, which the probe uses too.
 
     Args:
         encoder: As a method has prepared it.
         seed: Of the order of the rows.
         bench: Features and labels.
-
-    Returns:
-        Seconds that making the features took, also where an earlier run paid them.
     """
     features = bench.features("train", lambda _: None)
     fit_head(encoder, features.read, bench.split("train").labels, seed=seed)
-    return features.seconds

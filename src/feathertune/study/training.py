@@ -67,6 +67,10 @@ def train_and_test(
         group: The processes that train together; its leader writes.
     """
     config = bench.config
+    resumes = checkpoints is not None and checkpoints.last is not None
+    head_first = config.train.head_first == "on" and not resumes
+    # Made before the watch starts: whoever made them, each run is charged with what they cost.
+    features_s = bench.features("train", lambda _: None).seconds if head_first else 0.0
     with stopwatch() as load:
         tried: dict[int, float] = {}
         if isinstance(options, TargetedOptions) and options.top_layers == "auto":
@@ -75,10 +79,8 @@ def train_and_test(
             options = options.model_copy(update={"top_layers": leaders})
             seed_everything(seed)
         encoder, model = prepared_model(method, options, seed, bench)
-        resumes = checkpoints is not None and checkpoints.last is not None
-        features_s = 0.0
-        if config.train.head_first == "on" and not resumes:
-            features_s = start_head(encoder, seed, bench)
+        if head_first:
+            start_head(encoder, seed, bench)
     with (
         fast_parts(encoder, config.engine, bench.runtime) as installed,
         bench.activations.inputs(encoder, model, bench.encoded) as inputs,
