@@ -56,6 +56,11 @@ class Runtime:
     reason: str
     measured: dict[str, float]
 
+    @property
+    def product_dtype(self) -> torch.dtype:
+        """`dtype` as torch calls it."""
+        return torch.bfloat16 if self.dtype == "bf16" else torch.float32
+
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """Run matrix products in this format."""
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.dtype == "bf16")

@@ -132,7 +132,7 @@ class ActivationCache:
         notes: list[str],
         on_texts: Callable[[int], None] | None,
     ) -> None:
-        dtype = torch.bfloat16 if self._runtime.dtype == "bf16" else torch.float32
+        dtype = self._runtime.product_dtype
         shape = (int(texts.offsets[-1]), encoder.hidden_size)
 
         def fill(into: torch.Tensor) -> None:

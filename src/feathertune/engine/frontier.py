@@ -71,7 +71,7 @@ class Prefix:
 
     def __init__(self, encoder: LoadedEncoder, frontier: int, runtime: Runtime) -> None:
         self._encoder, self._frontier, self._runtime = encoder, frontier, runtime
-        self._dtype = torch.bfloat16 if runtime.dtype == "bf16" else torch.float32
+        self._dtype = runtime.product_dtype
         self._skip = False
         self._n_returned: int | None = None  # of a tuple, where the blocks return one
 

@@ -46,7 +46,7 @@ def fast_parts(encoder: LoadedEncoder, config: EngineConfig, runtime: Runtime) -
         config: The switches.
         runtime: The number format.
     """
-    dtype = torch.bfloat16 if runtime.dtype == "bf16" else torch.float32
+    dtype = runtime.product_dtype
     arithmetic = Arithmetic(
         dtype, fused=config.linear != "off", packed=config.packed != "off", recompute=config.recompute == "on"
     )
@@ -97,9 +97,9 @@ def _last_layer(
     *,
     form_keys: bool,
 ) -> None:
-    spec, module = encoder.spec, encoder.blocks[-1]
+    module = encoder.blocks[-1]
     n_heads = int(encoder.model.config.num_attention_heads)
-    query = OneQuery(module, spec, n_heads=n_heads, arithmetic=arithmetic, form_keys=form_keys)
+    query = OneQuery(module, encoder.spec, n_heads=n_heads, arithmetic=arithmetic, form_keys=form_keys)
     stack.enter_context(replaced(module, _as_the_block_does(module, query)))
     installed.parts.append("one query in the last layer")
 
