@@ -50,6 +50,7 @@ bench-engine: $(INSTALLED)
 
 docs: $(INSTALLED)
 	$(BIN)/python docs/make_reference.py
+	$(BIN)/python docs/make_methods.py
 	$(BIN)/python benchmarks/readme_table.py
 	$(BIN)/python benchmarks/engine_table.py
 

@@ -25,7 +25,7 @@ from feathertune.engine.head import extract_features, fit_head
 from feathertune.engine.install import Installed, fast_parts
 from feathertune.engine.loop import StepInfo, Training
 from feathertune.engine.predict import run_passes
-from feathertune.methods import METHODS, Options, resolve_options
+from feathertune.methods import METHODS, Job, Options, resolve_options
 from feathertune.runtime import Runtime, choose_runtime, seed_everything
 
 # Largest difference of a logit between the engine and plain transformers and PEFT in fp32, after training.
@@ -88,7 +88,7 @@ def prepare(spec: Spec, contestant: Contestant, labels: tuple[str, ...], *, epoc
         settings[method.name] = {**settings.get(method.name, {}), "top_layers": k}
     by_name = {known.name: known for known in METHODS}
     options = resolve_options(method, settings, learning_rate=config.train.learning_rate, all_methods=by_name)
-    model = method.prepare(encoder, options, spec.seed).to(runtime.device)
+    model = method.prepare(encoder, options, Job(spec.seed)).to(runtime.device)
     return Prepared(config, runtime, encoder, model, options, spec.seed)
 
 

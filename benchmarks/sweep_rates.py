@@ -1,6 +1,9 @@
-"""Which learning rate each method should have by default: validation accuracy only, the test split is never opened.
+"""Which learning rate each method has by default: a small search on validation rows; no test row is read.
 
-Run: ``python benchmarks/sweep_rates.py --out benchmarks/results/rates.json``
+Run: ``python benchmarks/sweep_rates.py --out benchmarks/results/rates.json``. Each method is trained at its default
+rate, at a third and at three times of it, and further the same way as long as the best is at an edge. What counts is
+the mean over the seeds of the best epoch's validation accuracy. A method whose best rate is not its default one is
+named at the end: then the default is to be changed by hand, in the method's file.
 """
 
 from __future__ import annotations
@@ -8,31 +11,32 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import time
 from pathlib import Path
+from typing import Any
 
 from feathertune.config import load_config
-from feathertune.engine.loop import EpochInfo, Training
-from feathertune.methods import METHODS
-from feathertune.runtime import hardware, seed_everything, versions
+from feathertune.errors import ConfigError
+from feathertune.methods import METHODS, Method
+from feathertune.runtime import hardware, versions
 from feathertune.study.observe import Silent
+from feathertune.study.trial import some_rows, trial
 from feathertune.study.workbench import Workbench
 
-RATES = {
-    "lora": (2e-4, 5e-4, 1e-3, 2e-3),
-    "shira": (2e-4, 5e-4, 1e-3, 2e-3),
-    "full": (2e-5, 5e-5, 1e-4, 2e-4),
-}
+STEP = 10**0.5
+MOST_EXTENSIONS = 3
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="sample:rotten-tomatoes")
-    parser.add_argument("--train-size", type=int, default=2000)
-    parser.add_argument("--validation-size", type=int, default=1000)
+    parser.add_argument("--base", default="sample:minilm")
+    parser.add_argument("--train-size", type=int, default=700)
+    parser.add_argument("--validation-size", type=int, default=500)
     parser.add_argument("--max-length", type=int, default=64)
-    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--methods", default=",".join(RATES))
+    parser.add_argument("--methods", default=",".join(METHODS.names()))
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     config = load_config(
@@ -41,41 +45,67 @@ def main() -> None:
             "data.train_size": arguments.train_size,
             "data.validation_size": arguments.validation_size,
             "data.max_length": arguments.max_length,
+            "base.id": arguments.base,
             "train.epochs": arguments.epochs,
         }
     )
     bench = Workbench.prepare(config, Silent())
-    rows = []
-    for name in arguments.methods.split(","):
-        for rate in RATES[name]:
-            best = [train(bench, name, rate, seed) for seed in range(arguments.seeds)]
-            row = {"method": name, "learning_rate": rate, "validation_accuracy": best, "mean": statistics.mean(best)}
-            rows.append(row)
-            print(json.dumps(row), flush=True)
+    found = [search(METHODS[name], bench, arguments) for name in arguments.methods.split(",")]
     result = {
         "arguments": {k: str(v) for k, v in vars(arguments).items() if k != "out"},
         "hardware": hardware(bench.runtime),
         "versions": versions(),
-        "rows": rows,
+        "methods": found,
     }
     arguments.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    for one in found:
+        if one.get("best") != one["default"]:
+            print(f"{one['method']}: default {one['default']}, best {one.get('best')} {one.get('error', '')}")
 
 
-def train(bench: Workbench, name: str, rate: float, seed: int) -> float:
-    """Best validation accuracy of one training."""
-    seed_everything(seed)
-    encoder = bench.load_encoder(seed)
-    method = METHODS[name]
-    training = Training(
-        method.prepare(encoder, method.options(), seed),
-        bench.labelled("train"),
-        bench.labelled("validation"),
-        settings=bench.config.train,
-        learning_rate=rate,
-        seed=seed,
-        runtime=bench.runtime,
-    )
-    return max(event.validation.accuracy for event in training.events() if isinstance(event, EpochInfo))
+def search(method: Method, bench: Workbench, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Try rates around a method's default until the best is not at an edge."""
+    default = method.options().learning_rate
+    scores: dict[int, list[float]] = {}
+    seconds = 0.0
+
+    def mean(power: int) -> float:
+        nonlocal seconds
+        if power not in scores:
+            options = method.options(learning_rate=rate(default, power))
+            start = time.perf_counter()
+            scores[power] = [score(method, options, seed, bench, arguments) for seed in range(arguments.seeds)]
+            seconds += time.perf_counter() - start
+        return statistics.mean(scores[power])
+
+    try:
+        best = max((0, -1, 1), key=mean)
+        for _ in range(MOST_EXTENSIONS):
+            if best not in (min(scores), max(scores)):
+                break
+            best = max((best, best + (1 if best > 0 else -1)), key=mean)
+    except ConfigError as error:
+        return {"method": method.name, "default": default, "error": str(error)}
+    row = {
+        "method": method.name,
+        "default": default,
+        "best": rate(default, best),
+        "accuracies": {str(rate(default, power)): scores[power] for power in sorted(scores)},
+        "seconds": seconds,
+    }
+    print(json.dumps(row), flush=True)
+    return row
+
+
+def rate(default: float, power: int) -> float:
+    """The default rate, a third of it, three times it, and so on."""
+    return float(f"{default * STEP**power:.1g}")
+
+
+def score(method: Method, options: Any, seed: int, bench: Workbench, arguments: argparse.Namespace) -> float:
+    """Validation accuracy of one training's best epoch."""
+    parts = some_rows(bench, 0, train=arguments.train_size, validation=arguments.validation_size)
+    return trial(method, options, seed, bench, parts, epochs=arguments.epochs).validation.accuracy
 
 
 if __name__ == "__main__":

@@ -5,10 +5,12 @@ from __future__ import annotations
 import inspect
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_type_hints
 
 from pydantic import BaseModel
+from typer.models import CommandInfo
 
 from feathertune.cli.main import app
 from feathertune.config import Config
@@ -31,10 +33,10 @@ def reference() -> str:
 def commands() -> str:
     """Each command with its arguments and options, from the signature of its function."""
     lines = ["## Commands", ""]
-    for command in app.registered_commands:
+    for words, command in _all_commands():
         function = command.callback
         assert function is not None, "every command has a function"
-        lines += [f"### `feathertune {command.name}`", "", inspect.cleandoc(function.__doc__ or ""), ""]
+        lines += [f"### `feathertune {words}`", "", inspect.cleandoc(function.__doc__ or ""), ""]
         lines += ["| option | meaning |", "|---|---|"]
         for name, hint in get_type_hints(function, include_extras=True).items():
             for parameter in getattr(hint, "__metadata__", ()):
@@ -45,6 +47,16 @@ def commands() -> str:
                 lines.append(f"| `{words}` | {_cell(parameter.help)} |")
         lines.append("")
     return "\n".join(lines)
+
+
+def _all_commands() -> Iterator[tuple[str, CommandInfo]]:
+    """What is typed, and the command; those of a group after the group's other ones."""
+    for command in app.registered_commands:
+        yield str(command.name), command
+    for group in app.registered_groups:
+        assert group.typer_instance is not None, "every group has its commands"
+        for command in group.typer_instance.registered_commands:
+            yield f"{group.name} {command.name}", command
 
 
 def _is_flag(word: Any) -> bool:

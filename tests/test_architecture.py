@@ -19,7 +19,7 @@ SOURCE = Path(__file__).parents[1] / "src"
 PACKAGE = "feathertune"
 MAX_LINES = 400
 LAYERS = (
-    ("errors", "config", "records", "registry", "storage"),
+    ("errors", "companion", "config", "records", "registry", "storage"),
     ("data", "encoders", "runtime", "metrics"),
     ("methods",),
     ("engine",),
@@ -38,6 +38,7 @@ WITHOUT_TORCH = (
     *(f"data.{name}" for name in ("sources", "samples", "files", "hub", "raw", "rows", "splits")),
     *(f"study.{name}" for name in ("stats", "summary", "verdict")),
     "report",
+    "export",
     "cli",
 )
 FILES = sorted(path.relative_to(SOURCE) for path in (SOURCE / PACKAGE).rglob("*.py"))

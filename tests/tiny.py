@@ -86,7 +86,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
 }
 # Encoders of transformers that have no row of their own.
 UNKNOWN_FAMILIES: dict[str, dict[str, Any]] = {"camembert": {}, "convbert": {"embedding_size": 32}}
-_PAD_IS_ONE = {"roberta", "xlm-roberta", "mpnet", "camembert"}
+_PAD_IS_ONE = {"roberta", "xlm-roberta", "mpnet", "camembert", "ibert"}
 _HAS_SEGMENTS = {"bert", "electra", "albert", "deberta", "deberta-v2", "convbert"}
 
 
@@ -124,7 +124,7 @@ def save_tiny_encoder(folder: Path, family: str, *, with_head: bool = False, see
 
     Args:
         folder: Made where it is missing.
-        family: A key of `FAMILIES` or `UNKNOWN_FAMILIES`.
+        family: A key of `FAMILIES` or `UNKNOWN_FAMILIES`, or another model type that the sizes above are enough for.
         settings: Of the configuration, over the tiny ones.
 
     Returns:
@@ -134,7 +134,7 @@ def save_tiny_encoder(folder: Path, family: str, *, with_head: bool = False, see
     tokens = {"pad_token_id": tokenizer.pad_token_id, "bos_token_id": tokenizer.cls_token_id}
     tokens |= {"cls_token_id": tokenizer.cls_token_id, "sep_token_id": tokenizer.sep_token_id}
     tokens |= {"eos_token_id": tokenizer.sep_token_id}
-    extra = {**FAMILIES, **UNKNOWN_FAMILIES}[family]
+    extra = {**FAMILIES, **UNKNOWN_FAMILIES}.get(family, {})
     config = AutoConfig.for_model(family, vocab_size=len(tokenizer), **{**_SIZES, **tokens, **extra, **settings})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

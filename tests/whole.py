@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from feathertune.config import EngineConfig
 from feathertune.encoders import LoadedEncoder, load_encoder
 from feathertune.engine import attention, norm
-from feathertune.methods import METHODS
+from feathertune.methods import METHODS, Job
 from feathertune.runtime import Runtime, seed_everything
 from tiny import FAMILIES, save_tiny_encoder
 
@@ -68,7 +68,7 @@ def prepared(family: str, case: str, attention: str = "eager", dtype: torch.dtyp
     method = METHODS[name]
     seed_everything(0)
     encoder = load_encoder(str(folder(family)), labels=("no", "yes", "so"), seed=0, attention=attention, dtype=dtype)
-    model = method.prepare(encoder, method.options(**options), 0).to(dtype)
+    model = method.prepare(encoder, method.options(**options), Job(0)).to(dtype)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -114,19 +114,28 @@ LENGTHS = {
 
 
 def logits_of(found: Prepared, lengths: tuple[int, ...], runtime: Runtime = CPU) -> Tensor:
+    return _logits(found.model, batch(found.encoder, lengths), runtime)
+
+
+def _logits(model: nn.Module, inputs: dict[str, Tensor], runtime: Runtime) -> Tensor:
     with runtime.autocast():
-        output: Tensor = found.model(**batch(found.encoder, lengths)).logits
+        output: Tensor = model(**inputs).logits
     return output
 
 
 def answers(found: Prepared, lengths: tuple[int, ...], runtime: Runtime = CPU) -> dict[str, Tensor]:
+    """What a model says of texts of these lengths; see `answers_to`."""
+    return answers_to(found.model, batch(found.encoder, lengths), runtime)
+
+
+def answers_to(model: nn.Module, inputs: dict[str, Tensor], runtime: Runtime = CPU) -> dict[str, Tensor]:
     """Logits, and the gradient of each trained parameter by name; zero where it has none.
 
     The query's product with a key's bias is the same for all keys and cancels: by one way that is no gradient, by
     another it is rounding.
     """
-    parameters = {name: p for name, p in found.model.named_parameters() if p.requires_grad}
-    logits = logits_of(found, lengths, runtime).float()
+    parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    logits = _logits(model, inputs, runtime).float()
     weights = torch.randn(logits.shape, generator=torch.Generator().manual_seed(3))
     grads = torch.autograd.grad((logits * weights).sum(), list(parameters.values()), allow_unused=True)
     pairs = zip(parameters.items(), grads, strict=True)

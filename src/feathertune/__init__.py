@@ -5,11 +5,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from feathertune.api import Predictor, compare, evaluate_base, finetune, load
+    from feathertune.api import Predictor, compare, evaluate_base, export_model, finetune, load
     from feathertune.config import Config, load_config
 
 __version__ = "0.1.0"
-__all__ = ["Config", "Predictor", "__version__", "compare", "evaluate_base", "finetune", "load", "load_config"]
+__all__ = [
+    "Config",
+    "Predictor",
+    "__version__",
+    "compare",
+    "evaluate_base",
+    "export_model",
+    "finetune",
+    "load",
+    "load_config",
+]
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the name stands for

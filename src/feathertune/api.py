@@ -1,4 +1,4 @@
-"""The verbs of the command line in Python: `compare`, `finetune`, `evaluate_base`, `load`.
+"""The verbs of the command line in Python: `compare`, `finetune`, `evaluate_base`, `load`, `export_model`.
 
 Settings come as a `Config` (see `feathertune.config.load_config`), so that a notebook and a YAML file mean the same.
 """
@@ -9,13 +9,14 @@ import sys
 from pathlib import Path
 
 from feathertune.config import Config
+from feathertune.export import export_model
 from feathertune.predictor import Predictor, load
 from feathertune.records import Metrics, StudyRecord
 from feathertune.study import compare as study
 from feathertune.study import finetune as single
 from feathertune.study.observe import Observer, Silent
 
-__all__ = ["Predictor", "compare", "evaluate_base", "finetune", "load"]
+__all__ = ["Predictor", "compare", "evaluate_base", "export_model", "finetune", "load"]
 
 
 def compare(

@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from feathertune.errors import ConfigError, nearest
+from feathertune.errors import ConfigError, complaint, nearest
 
 
 class Section(BaseModel):
@@ -166,12 +166,34 @@ class StudyConfig(Section):
         seeds: Each method runs with the seeds 0 to `seeds` - 1.
         margin: The loss of accuracy that is still called "as good", for the verdict.
         keep_full: Keep the weights of `full` runs too (each as large as the encoder).
+        match_parameters: Give each method the size by which it trains nearest to this many parameters of the encoder,
+            the head not counted: a share such as ``0.3%``, or a number. Null leaves the sizes as the options say.
     """
 
     methods: tuple[str, ...] = ("lora", "full")
     seeds: int = Field(default=1, ge=1)
     margin: float = Field(default=0.01, ge=0, lt=1)
     keep_full: bool = False
+    match_parameters: int | str | None = None
+
+    @field_validator("match_parameters", mode="before")
+    @classmethod
+    def _is_a_budget(cls, value: Any) -> Any:  # noqa: ANN401 - whatever the YAML holds
+        if value is None:
+            return None
+        text = str(value).strip().replace(",", "")
+        share = text.endswith("%")
+        try:
+            number = float(text.removesuffix("%"))
+        except ValueError:
+            number = float("nan")
+        fits = 0 < number <= 100 if share else number >= 1 and number.is_integer()  # not a number fits neither
+        if not fits or isinstance(value, bool):
+            raise ValueError(
+                "expected a share of the encoder's parameters above 0 % and up to 100 %, such as 0.3%, or a whole "
+                "number of parameters, such as 70000"
+            )
+        return f"{number:g}%" if share else int(number)
 
 
 class Config(Section):
@@ -309,7 +331,9 @@ def _validate(merged: Mapping[str, Any], path: Path | None) -> Config:
             raise ConfigError(
                 f"Unknown setting '{'.'.join(location)}'{source}.{nearest(location[-1], owner.model_fields)}"
             ) from error
-        raise ConfigError(f"Setting '{'.'.join(location)}'{source} is {first['input']!r}: {first['msg']}.") from error
+        raise ConfigError(
+            f"Setting '{'.'.join(location)}'{source} is {first['input']!r}: {complaint(first['msg'])}."
+        ) from error
 
 
 def _one_line(error: Exception) -> str:

@@ -75,6 +75,11 @@ def first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
 
 
+def complaint(message: str) -> str:
+    """What pydantic says of a value, without its own word before a sentence of ours, to stand before a full stop."""
+    return message.removeprefix("Value error, ").rstrip(".")
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Say which known name was probably meant, as the end of a sentence.
 

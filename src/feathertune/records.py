@@ -179,7 +179,14 @@ class Verdict(Record):
 
 
 class StudyRecord(Record):
-    """A whole study; ``study.json``."""
+    """A whole study; ``study.json``.
+
+    Attributes:
+        descriptions: What each method does, in a sentence.
+        left_out: Methods that were asked for as one of all and cannot serve the encoder: name to reason.
+        parameter_budget: Parameters of the encoder that each method was sized to train; null where none was given.
+        off_budget: Methods that train over a quarter more or less than that: name to how many, and why.
+    """
 
     schema_version: int = SCHEMA_VERSION
     created: str
@@ -193,6 +200,10 @@ class StudyRecord(Record):
     runs: list[RunRecord]
     summary: list[SummaryRow]
     verdict: Verdict
+    descriptions: dict[str, str] = {}
+    left_out: dict[str, str] = {}
+    parameter_budget: int | None = None
+    off_budget: dict[str, str] = {}
 
 
 # Fields that may differ between two runs of the same command on one machine: times, dates, memory and what follows

@@ -1,14 +1,17 @@
 """A read-only list of named things, that answers an unknown name with the nearest one.
 
-Not for things that are made at run time: a registry is complete once it is built.
+Other packages add to a list by entry points (`entry_points`). Not for things that are made at run time: a registry is
+complete once it is built.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib import metadata
 from typing import Generic, Protocol, TypeVar
 
-from feathertune.errors import UnknownNameError
+from feathertune.errors import ConfigError, UnknownNameError, first_line
 
 
 class Named(Protocol):
@@ -23,26 +26,69 @@ class Named(Protocol):
 T = TypeVar("T", bound=Named)
 
 
+@dataclass(frozen=True)
+class Found(Generic[T]):
+    """What other packages offer: values, and by name why some cannot be used."""
+
+    values: tuple[T, ...] = ()
+    broken: Mapping[str, str] = field(default_factory=dict)
+
+
+def entry_points(group: str, kind: type[T]) -> Found[T]:
+    """Load what installed packages offer under a group of entry points.
+
+    Args:
+        group: Such as ``feathertune.methods``.
+        kind: What each entry point must name.
+
+    Returns:
+        The values in the order of their names; what cannot be loaded breaks nothing until it is asked for.
+    """
+    values: list[T] = []
+    broken: dict[str, str] = {}
+    for entry in sorted(metadata.entry_points(group=group), key=lambda entry: entry.name):
+        origin = f"{entry.value} of the package {entry.dist.name if entry.dist else '?'}"
+        try:
+            value = entry.load()
+        except Exception as error:  # whatever another package does when it is imported
+            broken[entry.name] = f"{origin} cannot be loaded: {type(error).__name__}: {first_line(error)}"
+            continue
+        if isinstance(value, kind):
+            values.append(value)
+        else:
+            broken[entry.name] = f"{origin} is a {type(value).__name__}, expected a {kind.__name__}"
+    return Found(tuple(values), broken)
+
+
 class Registry(Generic[T]):
     """Named values in a stated order.
 
     Args:
         kind: What the values are, for messages, such as ``"method"``.
         values: The values; their names must differ.
+        others: Of other packages; they come last, and may not take a name that is in use.
 
     Raises:
         ValueError: If two values share a name.
     """
 
-    def __init__(self, kind: str, values: Iterable[T]) -> None:
+    def __init__(self, kind: str, values: Iterable[T], *, others: Found[T] | None = None) -> None:
         self.kind = kind
         self._values: dict[str, T] = {}
+        self._broken: dict[str, str] = {}
         for value in values:
             if value.name in self._values:
                 raise ValueError(f"Two values of the registry of {kind}s are named '{value.name}'.")
             self._values[value.name] = value
+        if others is None:
+            return
+        for value in others.values:  # whoever installs a package shall not get another `lora` by it
+            self._values.setdefault(value.name, value)
+        self._broken = {name: why for name, why in others.broken.items() if name not in self._values}
 
     def __getitem__(self, name: str) -> T:
+        if name in self._broken:
+            raise ConfigError(f"The {self.kind} '{name}' cannot be used: {self._broken[name]}.")
         try:
             return self._values[name]
         except KeyError:
@@ -56,6 +102,11 @@ class Registry(Generic[T]):
 
     def __len__(self) -> int:
         return len(self._values)
+
+    @property
+    def broken(self) -> Mapping[str, str]:
+        """What other packages offer and cannot be used: name to reason."""
+        return dict(self._broken)
 
     def names(self) -> tuple[str, ...]:
         """All names, in the order of the list."""

@@ -113,6 +113,24 @@ def is_temporary(path: Path) -> bool:
     return path.name.startswith(".") and path.name.endswith(".tmp")
 
 
+def check_place(path: Path, *, marker: str, overwrite: bool) -> None:
+    """See whether `new_folder` may put a folder here, before the work for it is done; what stands there is kept.
+
+    Args:
+        path: The folder to be.
+        marker: The file that shows that feathertune wrote what stands there.
+        overwrite: Whether an older result may be replaced.
+
+    Raises:
+        ConfigError: If something stands there that may not be replaced, or nothing can be written beside it.
+    """
+    with _told(path):
+        _is_occupied(path, marker=marker, overwrite=overwrite)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+
+
 def claim_folder(path: Path, *, marker: str, overwrite: bool) -> None:
     """Make an output folder ready to be written into, without ever deleting a stranger's files.
 
@@ -124,24 +142,37 @@ def claim_folder(path: Path, *, marker: str, overwrite: bool) -> None:
     Raises:
         ConfigError: If the folder holds something and may not be replaced, or cannot be written.
     """
-    if path.exists() and not path.is_dir():
-        raise ConfigError(f"The output {path} is a file. Expected a folder: give another --out.")
-    try:
-        if path.is_dir() and any(not is_temporary(entry) for entry in path.iterdir()):
-            if not (path / marker).exists():
-                raise ConfigError(
-                    f"The output folder {path} is not empty and was not written by feathertune (no {marker} in it). "
-                    "It is left alone: give another --out."
-                )
-            if not overwrite:
-                raise ConfigError(
-                    f"The output folder {path} already holds a result. "
-                    "Give another --out, or --overwrite to replace it."
-                )
+    with _told(path):
+        if _is_occupied(path, marker=marker, overwrite=overwrite):
             shutil.rmtree(path)
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path):
             pass
+
+
+def _is_occupied(path: Path, *, marker: str, overwrite: bool) -> bool:
+    """Whether an older result stands here that may go."""
+    if path.exists() and not path.is_dir():
+        raise ConfigError(f"The output {path} is a file. Expected a folder: give another --out.")
+    if not path.is_dir() or all(is_temporary(entry) for entry in path.iterdir()):
+        return False
+    if not (path / marker).exists():
+        raise ConfigError(
+            f"The output folder {path} is not empty and was not written by feathertune (no {marker} in it). "
+            "It is left alone: give another --out."
+        )
+    if not overwrite:
+        raise ConfigError(
+            f"The output folder {path} already holds a result. Give another --out, or --overwrite to replace it."
+        )
+    return True
+
+
+@contextlib.contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Say which output folder an error of the system is about."""
+    try:
+        yield
     except OSError as error:
         raise ConfigError(
             f"The output folder {path} cannot be written: {error.strerror or error}. Give another --out."

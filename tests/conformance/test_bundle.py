@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import load_file
 from torch import nn
 from transformers import AutoModelForSequenceClassification
 
@@ -40,6 +41,14 @@ def with_lora(encoder: LoadedEncoder) -> PeftModel:
         return get_peft_model(encoder.model, config)
 
 
+def with_biases(encoder: LoadedEncoder) -> nn.Module:
+    """Nothing but biases and the head is trained."""
+    heads = tuple(f"{name}." for name in encoder.head_modules)
+    for name, parameter in encoder.model.named_parameters():
+        parameter.requires_grad_(name.startswith(heads) or name.endswith("bias"))
+    return encoder.model
+
+
 def logits(model: nn.Module, tokenizer) -> torch.Tensor:
     with torch.no_grad():
         return model.eval()(**tokenizer(list(TEXTS), padding=True, return_tensors="pt")).logits
@@ -59,7 +68,7 @@ def run_card(folder: Path, base: Path, monkeypatch: pytest.MonkeyPatch) -> dict:
     """Run the card's Python block in the bundle's folder, as a stranger would, the base's place filled in."""
     code = (folder / "README.md").read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
     imported = {node.module for node in ast.walk(ast.parse(code)) if isinstance(node, ast.ImportFrom)}
-    assert imported <= {"peft", "transformers"}
+    assert imported <= {"peft", "safetensors.torch", "transformers"}
     monkeypatch.chdir(folder)
     names: dict = {}
     torch.manual_seed(1234)
@@ -126,6 +135,31 @@ def test_a_head_that_peft_forgets_is_noticed(encoder, forgotten, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["base"]
 
 
+def test_trained_parameters_come_back_in_plain_transformers_too(encoder, tmp_path, monkeypatch):
+    model = with_biases(encoder)
+    untrained = logits(model, encoder.tokenizer)
+    disturb(model)
+    expected = logits(model, encoder.tokenizer)
+    assert (expected - untrained).abs().max() > 0.1
+    save(tmp_path / "bundle", model, encoder, "biases")
+
+    tensors = load_file(tmp_path / "bundle" / "trained.safetensors")
+    assert set(tensors) == {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    bundle = load_bundle(tmp_path / "bundle")
+    assert bundle.info.kind == "part"
+    assert not bundle.model.training
+    torch.testing.assert_close(logits(bundle.model, bundle.tokenizer), expected, atol=1e-6, rtol=0)
+
+    torch.manual_seed(1234)
+    with quiet_transformers():
+        plain = AutoModelForSequenceClassification.from_pretrained(tmp_path / "base", num_labels=3)
+    plain.load_state_dict(load_file(tmp_path / "bundle" / "trained.safetensors"), strict=False)
+    torch.testing.assert_close(logits(plain, bundle.tokenizer), expected, atol=1e-6, rtol=0)
+    names = run_card(tmp_path / "bundle", tmp_path / "base", monkeypatch)
+    assert tuple(names["labels"]) == LABELS
+    torch.testing.assert_close(logits(names["model"], names["tokenizer"]), expected, atol=1e-6, rtol=0)
+
+
 def test_a_whole_model_comes_back(encoder, tmp_path, monkeypatch):
     model = encoder.model
     untrained = logits(model, encoder.tokenizer)
@@ -142,3 +176,15 @@ def test_a_whole_model_comes_back(encoder, tmp_path, monkeypatch):
     assert tuple(plain.config.id2label[i] for i in range(3)) == LABELS
     torch.testing.assert_close(logits(plain, bundle.tokenizer), expected, atol=1e-6, rtol=0)
     assert run_card(tmp_path / "bundle", tmp_path / "base", monkeypatch)["labels"] == list(LABELS)
+
+
+@pytest.mark.parametrize("make", [with_lora, with_biases])
+def test_the_card_works_where_the_base_has_a_head_for_other_labels(make, tmp_path, monkeypatch):
+    save_tiny_encoder(tmp_path / "base", "distilbert", with_head=True)
+    encoder = load_encoder(str(tmp_path / "base"), labels=LABELS, seed=0)
+    model = make(encoder)
+    disturb(model)
+    save(tmp_path / "bundle", model, encoder, "any")
+    names = run_card(tmp_path / "bundle", tmp_path / "base", monkeypatch)
+    expected = logits(model, encoder.tokenizer)
+    torch.testing.assert_close(logits(names["model"], names["tokenizer"]), expected, atol=1e-6, rtol=0)

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from e2e.cli import ENVIRONMENT, SMALL, feathertune, in_process, reviews, write_csv
+from tiny import save_tiny_encoder
 
 ROWS = reviews(60)
 
@@ -62,6 +63,26 @@ def test_bad_data(case, encoder, tmp_path, monkeypatch, capsys):
         (["DATA", "--set", "train.epoch=1"], ["Did you mean 'epochs'?"]),
         (["DATA", "--set", "method.lora.rr=1"], ["Did you mean 'r'?"]),
         (["DATA", "--set", "method.lora.target_modules=[kuery]"], ["kuery", "query"]),
+        (
+            ["DATA", "--set", "method.lora.target_modules=[classifier]"],
+            ["'classifier'", "full names look like"],
+        ),
+        (["DATA", "--set", "method.lora.r=33"], ["Option 'r' of method 'lora' is 33", "Give at most 32"]),
+        (["DATA", "--methods", "shira", "--set", "method.shira.density=1.5"], ["'density'", "less than or equal to 1"]),
+        (["DATA", "--methods", "shira", "--set", "method.shira.density=0"], ["'density'", "greater than 0"]),
+        (
+            ["DATA", "--methods", "gralora", "--set", "method.gralora.r=7"],
+            ["Option 'gralora_k' of method 'gralora' is 2, which does not divide r (7)", "They allow 1, 2, 4, 8, 16"],
+        ),
+        (
+            ["DATA", "--methods", "adalora", "--set", "method.adalora={target_r: 8, init_r: 4}"],
+            ["Options of method 'adalora': target_r (8) may not be above init_r (4)"],
+        ),
+        (["DATA", "--methods", "prompt", "--max-length", "60"], ["8 virtual tokens", "Give --max-length 58 or less"]),
+        (["DATA", "--methods", "ia3,full", "--set", "method.r=4"], ["'method.r'", "of the methods ia3, full"]),
+        (["DATA", "--methods", "all", "--set", "method.rr=4"], ["'method.rr'", "more", "Did you mean 'r'?"]),
+        (["DATA", "--match-parameters", "abc"], ["'abc'", "such as 0.3%"]),
+        (["DATA", "--match-parameters", "70000", "--set", "method.r=4"], ["method.r", "match_parameters", "Leave one"]),
         (["DATA", "--label-column", "lable"], ["lable", "Did you mean 'label'?"]),
         (["DATA", "--train-size", "5000"], ["train_size is 5,000"]),
         (["DATA", "--test-size", "many"], ["data.test_size", "many"]),
@@ -86,6 +107,19 @@ def test_bad_arguments(arguments, expected, encoder, data, tmp_path, monkeypatch
     refused(result, expected)
     assert (tmp_path / "file").read_text() == "mine"
     assert (tmp_path / "folder" / "thesis.doc").read_text() == "mine"
+
+
+def test_a_method_on_an_encoder_that_it_cannot_serve(data, tmp_path, monkeypatch, capsys):
+    encoder = save_tiny_encoder(tmp_path / "tiny-modernbert", "modernbert")
+    out = tmp_path / "bundle"
+    command = ("train", data, "--base", encoder, "--method", "bitfit", *SMALL, "--out", out)
+    refused(in_process(monkeypatch, capsys, *command), ["'bitfit' cannot serve", "have no biases"])
+    assert list(out.iterdir()) == []
+
+
+def test_one_training_is_of_one_method(data, encoder, tmp_path, monkeypatch, capsys):
+    command = ("train", data, "--base", encoder, "--method", "all", "--out", tmp_path / "bundle")
+    refused(in_process(monkeypatch, capsys, *command), ["'all' stands for every method", "compare --methods all"])
 
 
 def refused(result, expected):

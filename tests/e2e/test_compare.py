@@ -1,5 +1,6 @@
 """`feathertune compare`, from the command to the report."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -12,7 +13,9 @@ import pytest
 
 from e2e.cli import ENVIRONMENT, SMALL, feathertune, in_process, reviews, write_csv
 from feathertune import storage
+from feathertune.methods import METHODS
 from feathertune.records import comparable, load_study
+from feathertune.registry import Registry
 from tiny import needs_sample_encoder
 
 FAST = ["--methods", "lora,full", *SMALL, "--set", "method.lora.learning_rate=0.01"]
@@ -112,6 +115,60 @@ def test_a_failed_run_is_a_row_and_the_rest_goes_on(encoder, data, tmp_path, mon
     assert next(run for run in record.runs if run.method == "full").status == "complete"
     assert "failed: lora-s0" in result.stdout
     assert "The loss is nan" in (out / "report.html").read_text()
+
+
+def breaking(name, where):
+    """A method that cannot be prepared for its training, as another package may bring one."""
+
+    def build(encoder, options, job):
+        if job.batches is not None or where == "always":
+            raise KeyError("a layer that is not there")
+        return METHODS["ia3"].build(encoder, options, job)
+
+    return dataclasses.replace(METHODS["ia3"], name=name, build=build)
+
+
+@pytest.mark.parametrize("where", ["when it is trained", "always"])
+def test_a_method_that_breaks_costs_its_own_row_only(where, encoder, data, tmp_path, monkeypatch, capsys):
+    few = [*(METHODS[name] for name in ("ia3", "prefix", "full")), breaking("broken", where)]
+    for module in ("study.runs", "study.fit", "study.compare", "methods"):  # who imports from it goes first
+        monkeypatch.setattr(f"feathertune.{module}.METHODS", Registry("method", few))
+    out = tmp_path / "study"
+    command = ("compare", data, "--base", encoder, *SMALL, "--methods", "full,all", "--out", out)
+    planned = in_process(monkeypatch, capsys, *command, "--dry-run")
+    assert "left out: prefix: PEFT hands keys" in planned.stdout
+    result = in_process(monkeypatch, capsys, *command)
+    assert result.code == 1
+    assert "1 runs failed: broken-s0" in result.stderr
+    assert "failed: broken-s0: KeyError" in result.stdout
+    assert "left out: prefix: PEFT hands keys" in result.stdout
+    record = load_study(out)
+    trained = {run.id: run.status for run in record.runs if run.kind in ("peft", "full")}
+    assert trained == {"full-s0": "complete", "ia3-s0": "complete", "broken-s0": "failed"}
+    assert list(record.left_out) == ["prefix"]
+    assert json.loads((out / "plan.json").read_text())["left_out"] == record.left_out
+    assert record.descriptions["ia3"] == METHODS["ia3"].summary
+    page = (out / "report.html").read_text()
+    assert "prefix: left out. PEFT hands keys" in page
+    assert "a layer that is not there" in page
+    assert "Trains one vector a layer that scales its outputs" in page
+
+
+def test_a_study_at_one_size(encoder, data, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "study"
+    command = ("compare", data, "--base", encoder, *SMALL, "--methods", "lora,ln-tuning", "--match-parameters", "20%")
+    result = in_process(monkeypatch, capsys, *command, "--out", out)
+    assert result.code == 0, result.stderr
+    record = load_study(out)
+    lora, norms = (next(run for run in record.runs if run.method == name) for name in ("lora", "ln-tuning"))
+    assert record.parameter_budget == round(0.2 * record.base.n_parameters)
+    head = lora.trainable_parameters - 832 * lora.hyperparameters["r"]  # 12 layers, the sum of their sides
+    assert abs(lora.trainable_parameters - head - record.parameter_budget) <= 832 / 2
+    assert list(record.off_budget) == ["ln-tuning"]
+    assert record.off_budget["ln-tuning"] in norms.notes
+    assert f"off that: ln-tuning {record.off_budget['ln-tuning']}" in " ".join(result.stdout.split())
+    again = in_process(monkeypatch, capsys, "compare", "--config", out / "config.yaml", "--out", out, "--json")
+    assert json.loads(again.stdout) == json.loads((out / "study.json").read_text())
 
 
 def test_dry_run_writes_nothing(encoder, data, tmp_path, monkeypatch, capsys):

@@ -13,7 +13,7 @@ from feathertune.engine.activations import CachedTexts
 from feathertune.engine.cached import ActivationCache
 from feathertune.engine.frontier import Prefix, trainable_frontier
 from feathertune.engine.install import fast_parts
-from feathertune.methods import METHODS
+from feathertune.methods import METHODS, Job
 from feathertune.runtime import Runtime, seed_everything
 from tiny import FAMILIES, save_tiny_encoder
 
@@ -31,7 +31,7 @@ def folder(request, tmp_path_factory):
 def prepared(folder, **options):
     seed_everything(0)
     encoder = load_encoder(str(folder), labels=("no", "yes"), seed=0, attention="eager")
-    model = METHODS["lora"].prepare(encoder, METHODS["lora"].options(**options), 0)
+    model = METHODS["lora"].prepare(encoder, METHODS["lora"].options(**options), Job(0))
     with torch.no_grad():  # B is zero at the start, which would hide A's gradient
         for name, parameter in model.named_parameters():
             if "lora_B" in name:

@@ -1,13 +1,16 @@
 """Fast parts in whole models: nothing but rounding changes while they are in, and nothing at all afterwards."""
 
+import inspect
+import warnings
+
 import numpy as np
 import peft
 import pytest
 import torch
+from transformers import DynamicCache
 
 from feathertune.engine.install import fast_parts
 from feathertune.engine.optim import make_optimizer
-from feathertune.methods.base import adapt
 from tiny import FAMILIES
 from whole import (
     BF16,
@@ -209,7 +212,9 @@ def adapted(make_config):
     """BERT under another method of PEFT, moved from where it begins."""
     encoder = prepared("bert", "full").encoder
     encoder.model.requires_grad_(False)
-    model = adapt(encoder, make_config(list(encoder.linear_names())))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # PEFT asks transformers by a name that will go
+        model = peft.get_peft_model(encoder.model, make_config(list(encoder.linear_names())))
     generator = torch.Generator().manual_seed(2)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -219,27 +224,58 @@ def adapted(make_config):
     return Prepared(encoder, model.train())
 
 
-OTHER_METHODS = {
-    "dora": lambda names: peft.LoraConfig(r=2, target_modules=names, use_dora=True),
+# The methods themselves are in `tests/conformance`; these are settings that no method of ours has.
+OTHER_SETTINGS = {
     "biases": lambda names: peft.LoraConfig(r=2, target_modules=names, bias="all"),
     "key alone": lambda names: peft.LoraConfig(r=2, target_modules=["key"]),
     "one layer": lambda names: peft.LoraConfig(r=2, target_modules=names, layers_to_transform=[1]),
-    "ia3": lambda names: peft.IA3Config(target_modules=names, feedforward_modules=[names[-1]]),
-    "norms": lambda names: peft.LNTuningConfig(target_modules=["LayerNorm"]),
-    "vera": lambda names: peft.VeraConfig(r=2, target_modules=["query", "key", "value"]),
 }
 
 
-@pytest.mark.filterwarnings("ignore:Unsupported layer type:UserWarning")
 @pytest.mark.parametrize("name", ["auto", "last-layer-keys", "blocks-off"])
-@pytest.mark.parametrize("method", OTHER_METHODS)
-def test_methods_that_are_not_fused(method, name):
-    found = adapted(OTHER_METHODS[method])
+@pytest.mark.parametrize("setting", OTHER_SETTINGS)
+def test_other_settings_of_lora(setting, name):
+    found = adapted(OTHER_SETTINGS[setting])
     for lengths in PADDED:
         expected = answers(found, lengths)
         assert sum(bool(tensor.any()) for tensor in expected.values()) > 1
         with fast_parts(found.encoder, CONFIGS[name], CPU):
             assert_equal_answers(answers(found, lengths), expected, of_largest=1e-5)
+
+
+class Prefix(DynamicCache):
+    """One key and value before those of each layer, as prefix tuning gives them."""
+
+    def update(self, key_states, value_states, layer_idx, *args, **kwargs):
+        drawn = torch.randn(2, *key_states[:, :, :1].shape, generator=torch.Generator().manual_seed(layer_idx))
+        return torch.cat([drawn[0], key_states], dim=2), torch.cat([drawn[1], value_states], dim=2)
+
+
+@pytest.mark.parametrize("as_keyword", [True, False])
+@pytest.mark.parametrize("family", ["bert", "roberta", "electra"])
+def test_keys_and_values_from_before_are_not_passed_over(family, as_keyword):
+    """The engine's blocks know none: the block's own forward takes them, and the next batch is the engine's again."""
+    found = shared(family, "lora")
+    block = found.encoder.blocks[0]
+    names = list(inspect.signature(type(block).forward).parameters)[1:]
+    name = next(name for name in names if name in ("cache", "past_key_values"))
+    x = torch.randn(2, 5, 32, generator=torch.Generator().manual_seed(0))
+    before = Prefix()
+    more = [None] * (names.index(name) - 1)
+
+    def with_prefix():
+        output = block(x, **{name: before}) if as_keyword else block(x, *more, before)
+        return output[0] if isinstance(output, tuple) else output
+
+    with torch.no_grad():
+        expected, alone = with_prefix(), block(x)
+        alone = alone[0] if isinstance(alone, tuple) else alone
+        assert (expected - alone).abs().max() > 1e-2
+        for config in ("auto", "last-layer-keys"):
+            with fast_parts(found.encoder, CONFIGS[config], CPU):
+                torch.testing.assert_close(with_prefix(), expected, rtol=1e-5, atol=1e-5)
+                ours = block(x)
+                torch.testing.assert_close(ours[0] if isinstance(ours, tuple) else ours, alone, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -54,6 +54,18 @@ def test_peak_memory_sees_what_was_freed_again():
     assert watch.seconds > 0
 
 
+def test_peak_memory_leaves_out_what_earlier_blocks_kept_for_themselves():
+    with PeakMemory(CPU) as before:
+        pass
+    kept = np.ones(40_000_000)
+    with PeakMemory(CPU) as unrelated:
+        pass
+    with PeakMemory(CPU, held_bytes=kept.nbytes) as reader:
+        kept.sum()
+    assert abs(unrelated.peak_bytes - before.peak_bytes) < 50_000_000
+    assert abs(reader.peak_bytes - before.peak_bytes - kept.nbytes) < 50_000_000
+
+
 def test_seeds_reach_torch_and_numpy():
     draws = []
     for seed in (0, 0, 1):

@@ -6,7 +6,7 @@ from safetensors import SafetensorError
 
 from feathertune import storage
 from feathertune.errors import ConfigError
-from feathertune.storage import claim_folder, new_folder, sha256_of, system_errors, write_atomic
+from feathertune.storage import check_place, claim_folder, new_folder, sha256_of, system_errors, write_atomic
 
 
 def no_space(*_args, **_kwargs):
@@ -70,6 +70,24 @@ def test_claim_folder(tmp_path):
     assert (fresh / "notes.txt").exists()
     claim_folder(fresh, marker="plan.json", overwrite=True)
     assert list(fresh.iterdir()) == []
+
+
+def test_check_place_refuses_as_claiming_does_and_deletes_nothing(tmp_path):
+    older = tmp_path / "older"
+    older.mkdir()
+    (older / "plan.json").write_text("")
+    with pytest.raises(ConfigError, match="already holds a result"):
+        check_place(older, marker="plan.json", overwrite=False)
+    check_place(older, marker="plan.json", overwrite=True)
+    assert (older / "plan.json").exists()
+    with pytest.raises(ConfigError, match="not written by feathertune"):
+        check_place(older, marker="study.json", overwrite=True)
+    with pytest.raises(ConfigError, match="is a file"):
+        check_place(older / "plan.json", marker="plan.json", overwrite=True)
+    with pytest.raises(ConfigError, match="cannot be written"):
+        check_place(older / "plan.json" / "below", marker="plan.json", overwrite=False)
+    check_place(tmp_path / "new" / "below", marker="plan.json", overwrite=False)
+    assert not (tmp_path / "new" / "below").exists()
 
 
 def test_what_a_killed_process_left_is_no_stranger(tmp_path):

@@ -19,13 +19,18 @@ SCHEMA_VERSION: Literal[1] = 1
 INFO_FILE = "feathertune.json"
 MANIFEST_FILE = "manifest.json"
 CARD_FILE = "README.md"
-WEIGHTS = {"peft": "adapter_model.safetensors", "full": "model.safetensors"}
+BundleKind = Literal["peft", "part", "full"]
+WEIGHTS: dict[BundleKind, str] = {
+    "peft": "adapter_model.safetensors",
+    "part": "trained.safetensors",
+    "full": "model.safetensors",
+}
 
 R = TypeVar("R", bound=Record)
 
 
 class BaseInfo(Record):
-    """The encoder that an adapter belongs to.
+    """The encoder that was trained.
 
     Attributes:
         id: A hub id, or the name of a local folder.
@@ -42,14 +47,15 @@ class BundleInfo(Record):
     """What a classifier needs beside its weights; ``feathertune.json``.
 
     Attributes:
-        kind: ``peft`` needs the base, ``full`` does not.
+        kind: ``peft``: an adapter of PEFT's, on the base. ``part``: those parameters of the base that were trained.
+            ``full``: all of them; it needs no base.
         labels: In the order of the logits.
         threshold: Probability from which a label is given; for several labels a text.
         temperature: What the logits are divided by before the softmax.
     """
 
     schema_version: Literal[1]
-    kind: Literal["peft", "full"]
+    kind: BundleKind
     method: str
     task: Literal["single_label", "multi_label"]
     labels: list[str] = Field(min_length=2)

@@ -1,8 +1,9 @@
-"""Loading a bundle: the files are checked, then the base, then that all of the adapter went in."""
+"""Loading a bundle: the files are checked, then the base, then that all that was trained went in."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,12 +12,12 @@ from peft import PeftModel
 from peft.utils import get_peft_model_state_dict
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import nn
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from torch import Tensor, nn
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from feathertune.bundle.files import WEIGHTS, BundleInfo, check_manifest, read_info
 from feathertune.encoders import Attention, LoadedEncoder, load_encoder, quiet_transformers
-from feathertune.errors import BundleError, EncoderError, MissingExtraError
+from feathertune.errors import BundleError, EncoderError, MissingExtraError, first_line
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 # Of what the checkpoint of the base does not hold. The bundle does, so nothing may depend on it.
@@ -55,7 +56,7 @@ def load_bundle(path: Path, *, base: str | None = None, attention: Attention = "
 
     Args:
         path: The bundle's folder.
-        base: The encoder to put the adapter on, where the one it names is not to be found.
+        base: The encoder underneath, where the one that the bundle names is not to be found.
         attention: Implementation, as in `load_encoder`; it changes logits by rounding only.
 
     Returns:
@@ -73,6 +74,7 @@ def load_bundle(path: Path, *, base: str | None = None, attention: Attention = "
         if whole.new_parameters:
             lacking = ", ".join(whole.new_parameters[:3])
             raise BundleError(f"The bundle {path} lacks {lacking} in its weights.")
+        _check_numbers(path, whole.model.state_dict())
         return Bundle(path, whole.model, whole.tokenizer, whole, info)
     encoder = _load_base(*_find_base(info, path, base), info, path, attention)
     if encoder.fingerprint != info.base.fingerprint:
@@ -81,8 +83,13 @@ def load_bundle(path: Path, *, base: str | None = None, attention: Attention = "
             f"but the encoder {encoder.id} has the fingerprint {encoder.fingerprint}. "
             "Name the encoder that it was trained on as the base."
         )
-    model = _load_adapter(path, encoder)
+    model = _load_adapter(path, encoder) if info.kind == "peft" else _load_part(path, encoder)
     return Bundle(path, model.eval(), _load_tokenizer(path), encoder, info)
+
+
+def not_finite(tensors: Mapping[str, Tensor]) -> str | None:
+    """Name of the first tensor that holds NaN or infinity, if one does."""
+    return next((n for n, t in tensors.items() if t.is_floating_point() and not torch.isfinite(t).all()), None)
 
 
 def _find_base(info: BundleInfo, folder: Path, given: str | None) -> tuple[str, str | None]:
@@ -127,17 +134,11 @@ def _load_base(
 
 def _load_adapter(folder: Path, encoder: LoadedEncoder) -> PeftModel:
     """Put the adapter on the base, and see that all of the file went in, the whole head among it."""
-    heads = tuple(f"{name}." for name in encoder.head_modules)
-    needed = {name for name, _ in encoder.model.named_parameters() if name.startswith(heads)}
     try:
         saved = load_file(folder / WEIGHTS["peft"])
         # PEFT's name for the model that it wraps has two parts, one for prompts.
-        names = {name.removeprefix("base_model.").removeprefix("model.") for name in saved}
-        if lacking := sorted(needed - names):
-            raise BundleError(
-                f"The bundle {folder} lacks {len(lacking)} tensors of its classification head, the first "
-                f"being {lacking[0]}. With other numbers in their place its answers would be random."
-            )
+        _check_head(folder, encoder, (name.removeprefix("base_model.").removeprefix("model.") for name in saved))
+        _check_numbers(folder, saved)
         with quiet_transformers():
             model = PeftModel.from_pretrained(encoder.model, folder, torch_device="cpu", local_files_only=True)
             loaded = get_peft_model_state_dict(model, save_embedding_layers=False)
@@ -148,6 +149,47 @@ def _load_adapter(folder: Path, encoder: LoadedEncoder) -> PeftModel:
             f"The adapter in {folder} does not fit its configuration: {differing[0]} is only on one side."
         )
     return model
+
+
+def _load_part(folder: Path, encoder: LoadedEncoder) -> PreTrainedModel:
+    """Put the trained parameters in the place of the base's; each must have one, the whole head must be among them."""
+    try:
+        saved = load_file(folder / WEIGHTS["part"])
+    except (SafetensorError, OSError) as error:
+        raise BundleError(f"The trained parameters in {folder} cannot be loaded: {first_line(error)}.") from error
+    _check_head(folder, encoder, saved)
+    _check_numbers(folder, saved)
+    own = encoder.model.state_dict()
+    for name in sorted(saved.keys() & own.keys()):
+        if saved[name].shape != own[name].shape:
+            raise BundleError(
+                f"The bundle {folder} does not fit its encoder {encoder.id}: {name} has the shape "
+                f"{tuple(saved[name].shape)}, expected {tuple(own[name].shape)}."
+            )
+    if unexpected := encoder.model.load_state_dict(saved, strict=False).unexpected_keys:
+        raise BundleError(
+            f"The bundle {folder} does not fit its encoder {encoder.id}, which has no parameter {min(unexpected)}."
+        )
+    for name, parameter in encoder.model.named_parameters():  # so that it is saved again as the part that it is
+        parameter.requires_grad_(name in saved)
+    return encoder.model
+
+
+def _check_head(folder: Path, encoder: LoadedEncoder, saved: Iterable[str]) -> None:
+    heads = tuple(f"{name}." for name in encoder.head_modules)
+    needed = {name for name, _ in encoder.model.named_parameters() if name.startswith(heads)}
+    if lacking := sorted(needed.difference(saved)):
+        raise BundleError(
+            f"The bundle {folder} lacks {len(lacking)} tensors of its classification head, the first "
+            f"being {lacking[0]}. With other numbers in their place its answers would be random."
+        )
+
+
+def _check_numbers(folder: Path, tensors: Mapping[str, Tensor]) -> None:
+    if name := not_finite(tensors):
+        raise BundleError(
+            f"The bundle {folder} holds NaN or infinity in {name}. No training of feathertune ends so: copy it again."
+        )
 
 
 def _load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:

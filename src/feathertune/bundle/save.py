@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import torch
 from peft import PeftModel
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -25,10 +25,11 @@ from feathertune.bundle.files import (
     WEIGHTS,
     BaseInfo,
     BundleInfo,
+    BundleKind,
     write_manifest,
 )
-from feathertune.bundle.load import DTYPES, load_bundle
-from feathertune.encoders import LoadedEncoder, quiet_transformers
+from feathertune.bundle.load import DTYPES, load_bundle, not_finite
+from feathertune.encoders import LoadedEncoder, load_encoder, quiet_transformers
 from feathertune.errors import BundleError
 from feathertune.storage import new_folder, system_errors, write_atomic
 
@@ -64,7 +65,8 @@ def save_bundle(
 
     Args:
         folder: Where; a bundle that stands there is replaced when the new one is whole.
-        model: A `PeftModel` is saved as an adapter, anything else whole.
+        model: A `PeftModel` is saved as an adapter, any other model whole if all of it is trained, else in those parts
+            that are.
         encoder: What `model` was made from.
         method: Its name.
         max_length: In tokens.
@@ -81,10 +83,9 @@ def save_bundle(
         BundleError: If a tensor holds NaN or infinity, or the reloaded model gives other logits.
         OSError: As the system says it; nothing is left behind.
     """
-    adapter = isinstance(model, PeftModel)
     info = BundleInfo(
         schema_version=SCHEMA_VERSION,
-        kind="peft" if adapter else "full",
+        kind=_kind(model),
         method=method,
         task=task,
         labels=list(encoder.labels),
@@ -100,10 +101,12 @@ def save_bundle(
     )
     with new_folder(folder) as temporary:
         with quiet_transformers(), system_errors():
-            if adapter:
+            if info.kind == "peft":
                 # The embeddings are never resized; asked to look for that, PEFT may call the hub.
                 model.save_pretrained(temporary, save_embedding_layers=False)
                 _make_portable(temporary / _ADAPTER_CONFIG, info.base)
+            elif info.kind == "part":
+                save_file(_trained_part(model, encoder), temporary / WEIGHTS["part"], metadata={"format": "pt"})
             else:
                 model.save_pretrained(temporary)
             _save_tokenizer(encoder.tokenizer, temporary)
@@ -113,6 +116,23 @@ def save_bundle(
         write_manifest(temporary)
         _check_reload(temporary, model, encoder, info, probe_texts)
     return info
+
+
+def _kind(model: nn.Module) -> BundleKind:
+    if isinstance(model, PeftModel):
+        return "peft"
+    return "full" if all(parameter.requires_grad for parameter in model.parameters()) else "part"
+
+
+def _trained_part(model: nn.Module, encoder: LoadedEncoder) -> dict[str, Tensor]:
+    """The trained parameters, and what a forward pass in training has changed beside them, such as running means."""
+    trained = {name: parameter.detach() for name, parameter in model.named_parameters() if parameter.requires_grad}
+    parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    buffers = {name: tensor for name, tensor in model.state_dict().items() if name not in parameters}
+    if buffers:
+        base = load_encoder(encoder.id, labels=encoder.labels, seed=0, revision=encoder.revision).model.state_dict()
+        trained |= {n: t for n, t in buffers.items() if n not in base or not torch.equal(t.cpu(), base[n].to(t.dtype))}
+    return {name: tensor.cpu().contiguous() for name, tensor in trained.items()}
 
 
 def _portable_base(encoder: LoadedEncoder, folder: Path) -> BaseInfo:
@@ -147,12 +167,11 @@ def _save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
 
 
 def _check_finite(weights: Path) -> None:
-    for name, tensor in load_file(weights).items():
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            raise BundleError(
-                f"The trained parameter {name} holds NaN or infinity, so nothing was saved. "
-                "Train again with a lower learning rate."
-            )
+    if name := not_finite(load_file(weights)):
+        raise BundleError(
+            f"The trained parameter {name} holds NaN or infinity, so nothing was saved. "
+            "Train again with a lower learning rate."
+        )
 
 
 def _check_reload(

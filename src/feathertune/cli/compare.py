@@ -19,7 +19,7 @@ def compare(
     assignments: opt.Assignments = None,
     base: opt.Base = None,
     methods: Annotated[
-        str | None, typer.Option("--methods", help="Such as lora,full; see `feathertune methods`.")
+        str | None, typer.Option("--methods", help="Such as lora,full, or all; see `feathertune methods`.")
     ] = None,
     seeds: Annotated[int | None, typer.Option("--seeds", help="Each method runs with the seeds 0 to N-1.")] = None,
     out: Annotated[Path | None, typer.Option("--out", help="The study folder; runs/... by default.")] = None,
@@ -33,6 +33,7 @@ def compare(
     max_length: opt.MaxLength = None,
     epochs: opt.Epochs = None,
     top_layers: opt.TopLayers = None,
+    match_parameters: opt.MatchParameters = None,
     seed: opt.Seed = None,
     drop_invalid: opt.DropInvalid = False,
     overwrite: opt.Overwrite = False,

@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 
 from feathertune import __version__
-from feathertune.cli import apply, compare, listing, train
+from feathertune.cli import apply, compare, export, methods, redraw, train
 from feathertune.errors import FeathertuneError
 
 app = typer.Typer(
@@ -75,8 +75,14 @@ app.command("compare")(_reporting(compare.compare))
 app.command("train")(_reporting(train.train))
 app.command("evaluate")(_reporting(apply.evaluate))
 app.command("predict")(_reporting(apply.predict))
-app.command("report")(_reporting(listing.report))
-app.command("methods")(_reporting(listing.methods))
+app.command("export")(_reporting(export.export))
+app.command("report")(_reporting(redraw.report))
+
+methods_app = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
+methods_app.callback()(_reporting(methods.methods))
+methods_app.command("list")(_reporting(methods.list_methods))
+methods_app.command("show")(_reporting(methods.show))
+app.add_typer(methods_app, name="methods")
 
 
 def _version(wanted: bool) -> None:

@@ -39,6 +39,14 @@ TopLayers = Annotated[
     str | None,
     typer.Option("--top-layers", help="Adapt this many of the last layers only; auto finds how few are enough."),
 ]
+MatchParameters = Annotated[
+    str | None,
+    typer.Option(
+        "--match-parameters",
+        metavar="SIZE",
+        help="Size each method to train this much of the encoder, such as 0.3% or 70000; the head is not counted.",
+    ),
+]
 Epochs = Annotated[int | None, typer.Option("--epochs", help="Passes over the training rows, at most.")]
 Seed = Annotated[int | None, typer.Option("--seed", help="Of the split (and, in train, of the training).")]
 DropInvalid = Annotated[
@@ -72,6 +80,7 @@ _KEYS = {
     "seeds": "study.seeds",
     "epochs": "train.epochs",
     "top_layers": "method.top_layers",
+    "match_parameters": "study.match_parameters",
 }
 
 

@@ -1,9 +1,10 @@
-"""What the commands print on stdout: the table of a study, a plan, scores, the registry."""
+"""What the commands print on stdout: the table of a study, a plan, scores, predictions."""
 
 from __future__ import annotations
 
 import io
 import os
+import shutil
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -13,7 +14,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from feathertune.methods import BASELINES, METHODS
 from feathertune.records import Metrics, StudyRecord
 from feathertune.report import REPORT_FILE, units
 
@@ -21,14 +21,19 @@ if TYPE_CHECKING:
     from feathertune.study.compare import Prepared
 
 _PIPE_WIDTH = 130
+# Columns whose cells are one word, or mean nothing in pieces.
+_WHOLE = ("method", "accuracy", "name", "kind", "size option", "source", "run", "module", "shape")
+
+
+def width() -> int:
+    """Columns that there are: the terminal's, or a fixed number into a pipe."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else _PIPE_WIDTH
 
 
 def render(*parts: Table | Text | str) -> str:
     """Lay out for the terminal, or, into a pipe, for a fixed width and without colour."""
     terminal = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-    console = Console(
-        file=io.StringIO(), force_terminal=terminal, width=None if sys.stdout.isatty() else _PIPE_WIDTH, highlight=False
-    )
+    console = Console(file=io.StringIO(), force_terminal=terminal, width=width(), highlight=False)
     for part in parts:
         console.print(part, markup=False) if isinstance(part, str) else console.print(part)
     return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
@@ -36,7 +41,7 @@ def render(*parts: Table | Text | str) -> str:
 
 def study_text(study: StudyRecord, folder: Path) -> str:
     """The table of a study, the verdict, and where the report is."""
-    table = _table("method", "accuracy", "95 % interval", "vs full", "trained", "ships", "time", "speed", "memory")
+    table = table_of("method", "accuracy", "95 % interval", "vs full", "trained", "ships", "time", "speed", "memory")
     for row in study.summary:
         trained = row.kind in ("peft", "full")
         table.add_row(
@@ -56,6 +61,7 @@ def study_text(study: StudyRecord, folder: Path) -> str:
         f"{data.source}: {data.n_train:,} training, {data.n_validation:,} validation, {data.n_test:,} test rows; "
         f"{data.truncated_fraction:.0%} of the texts are longer than {data.max_length} tokens and were cut"
     )
+    budget = _budget_lines(study.parameter_budget, study.off_budget)
     missing = len(study.planned_runs) - len(study.runs)
     state = [f"\n{missing} of {len(study.planned_runs)} runs are still to be done."] if missing else []
     return render(
@@ -63,6 +69,8 @@ def study_text(study: StudyRecord, folder: Path) -> str:
         table,
         facts + ".",
         *failed,
+        *_left_out_lines(study.left_out),
+        *budget,
         "",
         study.verdict.text,
         *(f"- {caveat}" for caveat in study.verdict.caveats),
@@ -71,14 +79,29 @@ def study_text(study: StudyRecord, folder: Path) -> str:
     )
 
 
+def _left_out_lines(left_out: Mapping[str, str]) -> list[Text]:
+    """Which methods ``all`` did not stand for, and why."""
+    return [Text(f"left out: {name}: {why}") for name, why in left_out.items()]
+
+
+def _budget_lines(budget: int | None, off_budget: Mapping[str, str]) -> list[Text]:
+    """What the methods were sized to, and which of them are not near it."""
+    if budget is None:
+        return []
+    return [
+        Text(f"sized to train {budget:,} parameters of the encoder each; the head comes on top"),
+        *(Text(f"off that: {name} {words}") for name, words in off_budget.items()),
+    ]
+
+
 def plan_text(prepared: Prepared, folder: Path) -> str:
     """What a study would do."""
     data, base, config = prepared.bench.data, prepared.bench.base, prepared.plan.config
-    runs = _table("run", "kind", "seed", "trains", "options")
+    runs = table_of("run", "kind", "seed", "trains", "options")
     for spec in prepared.plan.runs:
         options = ", ".join(f"{key}={value}" for key, value in spec.options.items())
-        trains = prepared.trainable.get(spec.method)
-        runs.add_row(spec.id, spec.kind, str(spec.seed), "" if trains is None else units.count(trains), Text(options))
+        trains = "" if spec.trains is None else units.count(spec.trains)
+        runs.add_row(spec.id, spec.kind, str(spec.seed), trains, Text(options))
     counts = "; ".join(
         f"{split} "
         + ", ".join(f"{label} {n:,}" for label, n in zip(data.labels, data.class_counts[split], strict=True))
@@ -97,13 +120,15 @@ def plan_text(prepared: Prepared, folder: Path) -> str:
         f"out      {folder}",
         "",
         runs,
+        *_left_out_lines(prepared.plan.left_out),
+        *_budget_lines(prepared.plan.parameter_budget, prepared.plan.off_budget),
         "Nothing was trained or written.",
     )
 
 
 def metrics_text(scores: Mapping[str, Metrics]) -> str:
     """Scores of one or several sets of rows."""
-    table = _table("rows", "n", "accuracy", "macro F1", "MCC", "log loss", "ECE")
+    table = table_of("rows", "n", "accuracy", "macro F1", "MCC", "log loss", "ECE")
     for name, m in scores.items():
         values = (m.accuracy, m.macro_f1, m.mcc, m.log_loss, m.ece)
         table.add_row(Text(name), f"{m.n:,}", *(f"{value:.4f}" for value in values))
@@ -112,7 +137,7 @@ def metrics_text(scores: Mapping[str, Metrics]) -> str:
 
 def predictions_text(rows: Iterable[Mapping[str, Any]], column: str) -> str:
     """Predicted rows as a table: label, its probability, the beginning of the text."""
-    table = _table("label", "probability", "text")
+    table = table_of("label", "probability", "text")
     for row in rows:
         text = " ".join(str(row[column]).split())
         table.add_row(
@@ -123,21 +148,11 @@ def predictions_text(rows: Iterable[Mapping[str, Any]], column: str) -> str:
     return render(table)
 
 
-def methods_text() -> str:
-    """The registry."""
-    table = _table("name", "kind", "what it does", "source")
-    for item in (*METHODS, *BASELINES):
-        table.add_row(item.name, item.kind, Text(item.summary), Text(item.source))
-    return render(
-        table, "The baselines are in every study; a method's options are set by --set method.NAME.OPTION=VALUE."
-    )
-
-
-def _table(*columns: str) -> Table:
+def table_of(*columns: str) -> Table:
+    """An empty table; columns of numbers stand right."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     text = {"method", "what it does", "source", "options", "run", "kind", "name", "rows", "label", "text"}
+    text |= {"option", "default", "here", "module", "trains", "size option", "merges"}
     for column in columns:
-        table.add_column(
-            column, justify="left" if column in text else "right", no_wrap=column in ("method", "accuracy")
-        )
+        table.add_column(column, justify="left" if column in text else "right", no_wrap=column in _WHOLE)
     return table

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from feathertune.cli import options as opt
-from feathertune.methods import METHODS
+from feathertune.methods import one_method
 
 
 def train(
@@ -31,6 +31,7 @@ def train(
     max_length: opt.MaxLength = None,
     epochs: opt.Epochs = None,
     top_layers: opt.TopLayers = None,
+    match_parameters: opt.MatchParameters = None,
     seed: opt.Seed = None,
     drop_invalid: opt.DropInvalid = False,
     overwrite: opt.Overwrite = False,
@@ -44,7 +45,7 @@ def train(
     Killed at any moment, it goes on from its last checkpoint when the same command is given with --resume.
     """
     given = locals()
-    METHODS[method]  # an unknown one is told before torch is loaded
+    one_method(method)  # an unknown one is told before torch is loaded
     settings = opt.settings(given)
     from feathertune.cli.progress import observe
     from feathertune.cli.tables import metrics_text

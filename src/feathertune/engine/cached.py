@@ -77,6 +77,11 @@ class ActivationCache:
         self._kept: dict[str, Kept] = {}
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
 
+    @property
+    def held_bytes(self) -> int:
+        """Memory of the hidden states that are kept for the next run."""
+        return sum(kept.texts.hidden.nbytes for kept in self._kept.values() if kept.place == "memory")
+
     @contextlib.contextmanager
     def inputs(
         self,
@@ -164,9 +169,8 @@ class ActivationCache:
 
     def _place(self, need: int) -> str:
         mode = self._config.cache
-        in_use = sum(kept.texts.hidden.nbytes for kept in self._kept.values() if kept.place == "memory")
         budget = self._config.cache_bytes
-        room = int(psutil.virtual_memory().available * _SHARE) if budget is None else budget - in_use
+        room = int(psutil.virtual_memory().available * _SHARE) if budget is None else budget - self.held_bytes
         wants_files = mode == "disk" or (mode == "auto" and self._config.cache_folder is not None)
         if not wants_files and need <= room:
             return "memory"

@@ -6,12 +6,12 @@ processes, changes nothing beyond rounding. Where a pass does not fit the memory
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from feathertune.engine.distributed import Group
 from feathertune.engine.predict import Texts
@@ -39,6 +39,7 @@ def add_gradient(
     halvings: int,
     runtime: Runtime,
     group: Group,
+    penalty: Callable[[], Tensor] | None = None,
 ) -> tuple[float, int]:
     """Leave a step's gradient in the parameters.
 
@@ -50,6 +51,7 @@ def add_gradient(
         halvings: How often each pass is cut in two, from earlier steps.
         runtime: Device and number format.
         group: The processes that share the step; gradients are summed over them.
+        penalty: A scalar that is added to the loss, once a step.
 
     Returns:
         The mean loss over the step's examples, and the halvings that it took.
@@ -75,6 +77,10 @@ def add_gradient(
         halvings += 1
         model.zero_grad(set_to_none=True)
         give_memory_back()
+    if penalty is not None and group.leads:
+        added = penalty()
+        added.backward()  # type: ignore[no-untyped-call]
+        loss += float(added.detach())
     group.sum_gradients(trained)
     return float(group.sum(np.array([loss]))[0]), halvings
 

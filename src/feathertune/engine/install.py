@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from feathertune.encoders import LoadedEncoder
     from feathertune.runtime import Runtime
 
+# What releases of transformers call the keys and values that come before a block's own, such as a trained prefix.
+_FROM_BEFORE = ("past_key_values", "past_key_value", "layer_past", "cache")
+
 
 @dataclass
 class Installed:
@@ -128,10 +131,23 @@ class _Linear:
 
 
 def _as_the_block_does(block: nn.Module, forward: Callable[..., Tensor]) -> Callable[..., Any]:
-    """Some releases of transformers want a tuple from a block."""
-    if "tuple" not in str(inspect.signature(type(block).forward).return_annotation):
-        return forward
-    return lambda *args, **kwargs: (forward(*args, **kwargs),)
+    """Called as the block is: keys and values from before go to its own forward, since ours knows none of them.
+
+    Some releases of transformers want a tuple from a block.
+    """
+    own = block.forward
+    signature = inspect.signature(type(block).forward)
+    names = list(signature.parameters)[1:]
+    in_tuple = "tuple" in str(signature.return_annotation)
+
+    def called(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - any forward
+        given = {**dict(zip(names, args, strict=False)), **kwargs}
+        if any(given.get(name) is not None for name in _FROM_BEFORE):
+            return own(*args, **kwargs)
+        output = forward(*args, **kwargs)
+        return (output,) if in_tuple else output
+
+    return called
 
 
 @contextlib.contextmanager

@@ -95,15 +95,23 @@ class Called:
 
     def __init__(self, modules: Sequence[nn.Module], dtype: torch.dtype) -> None:
         self._modules, self._dtype = tuple(modules), dtype
-        self.parameters = tuple(p for module in modules for p in module.parameters() if p.requires_grad)
+        # Each once, also where modules share one (VB-LoRA's bank): autograd's answer for it is the whole sum.
+        trained = {id(p): p for module in modules for p in module.parameters() if p.requires_grad}
+        self.parameters = tuple(trained.values())
 
     def forward(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """``(N, I)`` to ``(N, O)``."""
+        if torch.is_inference_mode_enabled():  # what is made there can have no gradient, whoever asks for one
+            return self._outputs(x), (x, x)
         x = x.detach().requires_grad_()
-        with torch.enable_grad(), torch.autocast(x.device.type, self._dtype, enabled=self._dtype == torch.bfloat16):
-            outputs = [module(x).to(self._dtype) for module in self._modules]
-            output = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=-1)
+        with torch.enable_grad():
+            output = self._outputs(x)
         return output.detach(), (x, output)
+
+    def _outputs(self, x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, self._dtype, enabled=self._dtype == torch.bfloat16):
+            outputs = [module(x).to(self._dtype) for module in self._modules]
+            return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=-1)
 
     def backward(
         self, gradient: Tensor, saved: tuple[Tensor, Tensor], *, wants_x: bool

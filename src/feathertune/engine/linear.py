@@ -2,7 +2,7 @@
 
 Several layers that read the same input (query, key, value) become one product. The parameters stay where PEFT put
 them, under its names: here is only the arithmetic. What is kept for the gradient is the input, only where something
-asks for it, and the thin product ``x A^T``.
+asks for it (not where A stays, as in LoRA-FA), and the thin product ``x A^T``.
 
 Not for other PEFT methods, DoRA, dropout before A, several active adapters or merged ones: those layers run their own
 forward (`join` returns `Called`). Source: Hu et al. 2021, arXiv:2106.09685, section 4.1; the order of the products
@@ -108,20 +108,22 @@ class Frozen:
         a, b = self._factors.read()
         low = x @ a.t()
         output.addmm_(low, b.t())
-        return output, (x, low, a, b)
+        return output, (x if self._factors.trains_a else None, low, a, b)
 
-    def backward(
-        self, gradient: Tensor, saved: tuple[Tensor, ...], *, wants_x: bool
-    ) -> tuple[Tensor | None, Gradients]:
+    def backward(self, gradient: Tensor, saved: tuple[Any, ...], *, wants_x: bool) -> tuple[Tensor | None, Gradients]:
         """The input's gradient takes the same way back, and the wide weight has none."""
         grad_x = self._matrix.backward(gradient) if wants_x else None
         grads = self._bias.backward(gradient)
         if self._factors is not None:
             x, low, a, b = saved
-            grad_low = gradient @ b
-            if grad_x is not None:
-                grad_x.addmm_(grad_low, a)
-            grads += self._factors.split(grad_low.t() @ x, gradient.t() @ low)
+            grad_a = None
+            if grad_x is not None or x is not None:
+                grad_low = gradient @ b
+                if grad_x is not None:
+                    grad_x.addmm_(grad_low, a)
+                if x is not None:
+                    grad_a = grad_low.t() @ x
+            grads += self._factors.split(grad_a, gradient.t() @ low)
         return grad_x, grads
 
 
@@ -211,6 +213,7 @@ class _Factors:
         self._b_parts = [block[row] for block, row in zip(torch.split(self._b, ranks, dim=1), rows, strict=True)]
         self._rows = rows
         self.parameters = tuple(factor for update in self._updates for factor in (update.a, update.b))
+        self.trains_a = any(update.a.requires_grad for update in self._updates)
 
     @torch.no_grad()
     def read(self) -> tuple[Tensor, Tensor]:
@@ -220,12 +223,12 @@ class _Factors:
             b.copy_(update.b)
         return self._a, self._b
 
-    def split(self, grad_a: Tensor, grad_b: Tensor) -> Gradients:
+    def split(self, grad_a: Tensor | None, grad_b: Tensor) -> Gradients:
         """Gradients of the parameters, in their order, from those of the joined factors."""
         dtype = self._updates[0].a.dtype
         grads: Gradients = []
-        a_parts = torch.split(grad_a.to(dtype), self._ranks)
+        a_parts = [None] * len(self._ranks) if grad_a is None else torch.split(grad_a.to(dtype), self._ranks)
         b_parts = torch.split(grad_b.to(dtype), self._ranks, dim=1)
         for update, row, a, b in zip(self._updates, self._rows, a_parts, b_parts, strict=True):
-            grads += [a * update.scaling, b[row]]
+            grads += [None if a is None else a * update.scaling, b[row]]
         return grads

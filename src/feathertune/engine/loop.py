@@ -19,11 +19,12 @@ import numpy as np
 import torch
 from torch import nn
 
+from feathertune.companion import Companion
 from feathertune.config import TrainConfig
 from feathertune.data.batching import plan_steps
 from feathertune.engine.distributed import ALONE, Group
 from feathertune.engine.gradient import Labelled, add_gradient
-from feathertune.engine.optim import clip_gradients, make_optimizer, rate_factor, trained_parameters
+from feathertune.engine.optim import RateOf, clip_gradients, make_optimizer, rate_factor, set_rate, trained_parameters
 from feathertune.engine.predict import predict_logits, softmax
 from feathertune.engine.state import Position, State, capture, restore, set_parameters, trained_by_name
 from feathertune.errors import RunFailedError
@@ -69,6 +70,8 @@ class Training:
         seed: Of the order of the examples. Dropout draws from torch's global generator.
         runtime: Device and number format.
         group: The processes that train together; each has the same model and data.
+        rate_of: Factor of the learning rate by a parameter's name; ``None`` means all alike.
+        companion: What else is done in each step.
 
     Attributes:
         position: How far it is.
@@ -87,6 +90,8 @@ class Training:
         seed: int,
         runtime: Runtime,
         group: Group = ALONE,
+        rate_of: RateOf | None = None,
+        companion: Companion | None = None,
     ) -> None:
         self.model = model.to(runtime.device)
         self.notes: list[str] = []
@@ -98,7 +103,10 @@ class Training:
         self._learning_rate = learning_rate
         self._trained = list(trained_parameters(model))
         self._modules = list(model.modules())
-        self._optimizer = make_optimizer(model, learning_rate=learning_rate, weight_decay=settings.weight_decay)
+        self._companion = companion
+        self._optimizer = make_optimizer(
+            model, learning_rate=learning_rate, weight_decay=settings.weight_decay, rate_of=rate_of
+        )
         self._best_parameters: dict[str, torch.Tensor] = {}
 
     @property
@@ -137,7 +145,9 @@ class Training:
         Its tensors are those that are trained, not copies: use it before the next step.
         """
         found = capture(self.model, self._optimizer, self._runtime.device)
-        tensors = {**found.tensors, "best": self._best_parameters, "validation": {}}
+        tensors = {**found.tensors, "best": self._best_parameters, "validation": {}, "companion": {}}
+        if self._companion is not None:
+            tensors["companion"] = self._companion.state()
         values = {**found.values, "position": self.position.model_dump(), "best": None}
         if (best := self.best) is not None:
             tensors["validation"] = {"probabilities": torch.from_numpy(best.validation_probabilities)}
@@ -152,6 +162,8 @@ class Training:
             CheckpointError: If the state is one of other parameters; nothing is changed then.
         """
         restore(state, self.model, self._optimizer, self._runtime.device)
+        if self._companion is not None:
+            self._companion.load_state(state.tensors["companion"])
         self.position = Position.model_validate(state.values["position"])
         device = self._runtime.device
         self._best_parameters = {name: value.to(device, copy=True) for name, value in state.tensors["best"].items()}
@@ -181,6 +193,7 @@ class Training:
             halvings=at.halvings,
             runtime=self._runtime,
             group=self._group,
+            penalty=None if self._companion is None else self._companion.penalty,
         )
         if halvings > at.halvings:
             self.notes.append(
@@ -193,9 +206,10 @@ class Training:
         rate = self._learning_rate * rate_factor(
             at.steps_done + 1, n_steps=settings.epochs * self.steps_per_epoch, warmup_ratio=settings.warmup_ratio
         )
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate
+        set_rate(self._optimizer, rate)
         self._optimizer.step()
+        if self._companion is not None:
+            self._companion.after_step(at.steps_done + 1)
         self._optimizer.zero_grad(set_to_none=True)
         n_tokens = int(sum(self._train.texts.lengths[rows].sum() for rows in passes))
         at.steps_done += 1

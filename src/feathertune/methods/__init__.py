@@ -1,6 +1,8 @@
 """The methods and the baselines: the only lists of them.
 
-The command line, the documentation and the tests follow from these two registries. Importing this loads no torch.
+The command line, the documentation and the tests follow from these two registries. Importing this loads no torch, as
+far as methods of other packages do not: a package adds one by an entry point of the group ``feathertune.methods`` that
+names a `Method`.
 """
 
 from __future__ import annotations
@@ -8,19 +10,105 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from feathertune.methods import baselines, full, lora, shira
-from feathertune.methods.base import Method, Options, check_shared_options, resolve_options
+from feathertune.errors import ConfigError
+from feathertune.methods import (
+    adalora,
+    baselines,
+    blocks,
+    full,
+    lora,
+    lora_starts,
+    partial,
+    products,
+    prompts,
+    rotations,
+    scales,
+    shared,
+    shira,
+    spectral,
+)
+from feathertune.methods.base import Job, Method, Options
 from feathertune.methods.baselines import Baseline
-from feathertune.registry import Registry
+from feathertune.methods.settle import check_shared_options, resolve_options
+from feathertune.registry import Registry, entry_points
 
-__all__ = ["BASELINES", "FOUNDATION_SEEDS", "METHODS", "Baseline", "Method", "Options", "choose_methods"]
+__all__ = [
+    "ALL_METHODS",
+    "BASELINES",
+    "FOUNDATION_SEEDS",
+    "METHODS",
+    "Baseline",
+    "Job",
+    "Method",
+    "Options",
+    "choose_methods",
+    "one_method",
+    "resolve_options",
+]
 
-METHODS: Registry[Method] = Registry("method", (lora.LORA, shira.SHIRA, full.FULL))
+METHODS: Registry[Method] = Registry(
+    "method",
+    (
+        lora.LORA,
+        lora.RSLORA,
+        lora.DORA,
+        lora.LORA_PLUS,
+        lora.LORA_FA,
+        lora_starts.PISSA,
+        lora_starts.OLORA,
+        lora_starts.EVA,
+        adalora.ADALORA,
+        products.HIRA,
+        products.LOHA,
+        products.LOKR,
+        blocks.GRALORA,
+        blocks.MISS,
+        blocks.DELORA,
+        shared.VERA,
+        shared.VBLORA,
+        shared.RANDLORA,
+        spectral.FOURIERFT,
+        spectral.WAVEFT,
+        spectral.C3A,
+        rotations.OFT,
+        rotations.BOFT,
+        rotations.HRA,
+        rotations.ROAD,
+        scales.IA3,
+        scales.LN_TUNING,
+        partial.BITFIT,
+        shira.SHIRA,
+        prompts.PROMPT,
+        prompts.P_TUNING,
+        prompts.PREFIX,
+        partial.HEAD,
+        partial.TOP_LAYERS,
+        full.FULL,
+    ),
+    others=entry_points("feathertune.methods", Method),
+)
 BASELINES: Registry[Baseline] = Registry(
     "baseline", (baselines.MAJORITY, baselines.TFIDF, baselines.FOUNDATION, baselines.PROBE)
 )
+# The word for every method that can serve the encoder.
+ALL_METHODS = "all"
 # How many untrained heads the row `foundation` shows: one would be a coin toss.
 FOUNDATION_SEEDS = 5
+
+
+def one_method(name: str) -> Method:
+    """Look up the one method of a training.
+
+    Raises:
+        UnknownNameError: If the name is no method.
+        ConfigError: If it stands for several.
+    """
+    if name == ALL_METHODS:
+        raise ConfigError(
+            f"Method '{name}' stands for every method, and one training makes one model. Name one of "
+            f"`feathertune methods`, or compare them: feathertune compare --methods {name}."
+        )
+    return METHODS[name]
 
 
 def choose_methods(
@@ -29,7 +117,8 @@ def choose_methods(
     """Look up methods and settle their options.
 
     Args:
-        names: Words from the command line; a repeated one counts once, a baseline is in every study anyway.
+        names: Words from the command line; a repeated one counts once, a baseline is in every study anyway, and ``all``
+            stands for every method.
         settings: ``Config.method``.
         learning_rate: ``train.learning_rate``.
 
@@ -37,7 +126,8 @@ def choose_methods(
         UnknownNameError: If a name is no method.
         ConfigError: If an option is unknown, does not fit, or would do nothing.
     """
-    chosen = [METHODS[name] for name in dict.fromkeys(names) if name not in BASELINES]
+    wanted = [one for name in names for one in (METHODS.names() if name == ALL_METHODS else (name,))]
+    chosen = [METHODS[name] for name in dict.fromkeys(wanted) if name not in BASELINES]
     by_name = {method.name: method for method in METHODS}
     check_shared_options(settings, chosen, by_name)
     return [

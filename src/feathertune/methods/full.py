@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from feathertune.methods.base import Method, Options
+from feathertune.methods.base import Job, Method, Options
 
 if TYPE_CHECKING:
     from torch import nn
@@ -20,7 +20,7 @@ class FullOptions(Options):
     learning_rate: float = Field(default=5e-5, gt=0)
 
 
-def prepare(encoder: LoadedEncoder, options: FullOptions, seed: int) -> nn.Module:
+def build(encoder: LoadedEncoder, options: FullOptions, job: Job) -> nn.Module:
     """The model itself, all of it trained."""
     model: nn.Module = encoder.model
     return model.requires_grad_(True)
@@ -30,7 +30,9 @@ FULL = Method(
     name="full",
     kind="full",
     summary="Trains every weight of the encoder and the head: the yardstick.",
+    when="As the yardstick, and where the file may be as large as the encoder and the last half point counts.",
     source="Devlin et al. 2018, arXiv:1810.04805",
     options=FullOptions,
-    prepare=prepare,
+    build=build,
+    search_space={"learning_rate": (2e-5, 5e-5, 1e-4)},
 )

@@ -6,18 +6,17 @@ Not for small adapters: at a density of 0.2 the file holds a fifth of the encode
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
 from feathertune.errors import ConfigError
-from feathertune.methods.base import Method, TargetedOptions, adapt, target_names
+from feathertune.methods.adapters import adapter, scaled_rates
+from feathertune.methods.base import Job, Shapes, Size
+from feathertune.methods.targets import TargetedOptions, shapes_of, target_names
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from torch import nn
-
     from feathertune.encoders import LoadedEncoder
 
 
@@ -28,11 +27,13 @@ class ShiraOptions(TargetedOptions):
         density: Share of the target layers' weights that is trained, over all of them together.
     """
 
+    own: ClassVar[frozenset[str]] = TargetedOptions.own | {"density"}
+
     learning_rate: float = Field(default=5e-4, gt=0)
     density: float = Field(default=0.05, gt=0, le=1)
 
 
-def rank_for_density(shapes: Sequence[tuple[int, int]], density: float) -> int:
+def rank_for_density(shapes: Shapes, density: float) -> int:
     """PEFT's ``r`` that comes nearest to a density.
 
     PEFT trains ``r (m + n)`` weights of an ``m x n`` matrix, with one ``r`` for all layers: its configuration has no
@@ -62,27 +63,26 @@ def rank_for_density(shapes: Sequence[tuple[int, int]], density: float) -> int:
     return r
 
 
-def prepare(encoder: LoadedEncoder, options: ShiraOptions, seed: int) -> nn.Module:
-    """Wrap the encoder by PEFT's SHiRA with a random mask drawn from the seed."""
-    from peft import ShiraConfig, TaskType
-
-    names = target_names(encoder, options)
-    weights = [encoder.model.get_submodule(name).weight for name in names]
-    config = ShiraConfig(
-        task_type=TaskType.SEQ_CLS,
-        r=rank_for_density([(w.shape[0], w.shape[1]) for w in weights], options.density),
-        random_seed=seed,
-        target_modules=names,
-        modules_to_save=list(encoder.head_modules),
-    )
-    return adapt(encoder, config)
+def _mask(encoder: LoadedEncoder, options: ShiraOptions, job: Job) -> Mapping[str, Any]:
+    """A random mask drawn from the seed."""
+    shapes = shapes_of(encoder, target_names(encoder, options))
+    return {"r": rank_for_density(shapes, options.density), "random_seed": job.seed}
 
 
-SHIRA = Method(
+def _densities(shapes: Shapes) -> list[float]:
+    n_weights, per_rank = sum(m * n for m, n in shapes), sum(m + n for m, n in shapes)
+    largest = min(m * n // (m + n) for m, n in shapes)
+    return [r * per_rank / n_weights for r in range(1, largest + 1)]
+
+
+SHIRA = adapter(
     name="shira",
-    kind="peft",
+    config="ShiraConfig",
+    arguments=_mask,
     summary="Trains a random share of the pretrained weights (`density`) and keeps the rest.",
+    when="Where adapters shall be added up or switched fast: a merged one touches few weights.",
     source="Bhardwaj et al. 2024, arXiv:2406.13175",
     options=ShiraOptions,
-    prepare=prepare,
+    size=Size("density", _densities),
+    search_space={"density": (0.01, 0.05, 0.2), "learning_rate": scaled_rates(5e-4)},
 )

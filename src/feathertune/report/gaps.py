@@ -10,6 +10,8 @@ from feathertune.report import units
 
 _FEW_TEST_ROWS = 1000
 _FEW_CLASS_ROWS = 20
+# Methods that are named one by one.
+_NAMED = 12
 
 
 def find_gaps(study: StudyRecord, *, unreadable: Collection[str], without_curve: Collection[str]) -> list[str]:
@@ -22,6 +24,7 @@ def find_gaps(study: StudyRecord, *, unreadable: Collection[str], without_curve:
     """
     return [
         *_runs(study),
+        *_methods(study),
         *_precision(study),
         *_texts(study),
         *_costs(study),
@@ -45,6 +48,23 @@ def _runs(study: StudyRecord) -> list[str]:
         sentences.append(f"{len(failed)} failed {_runs_word(len(failed))} ({names}): no numbers, the errors are below.")
     if study.summary and not any(row.kind == "full" for row in study.summary):
         sentences.append("Full fine-tuning: without it there is no yardstick, and no differences are given.")
+    return sentences
+
+
+def _methods(study: StudyRecord) -> list[str]:
+    """What the record says of methods that have no row, and of rows that are no fair neighbours."""
+    sentences = []
+    for name, why in list(study.left_out.items())[:_NAMED]:
+        sentences.append(f"{units.clip(name, 40)}: left out. {units.clip(why, 300)}")
+    if len(study.left_out) > _NAMED:
+        sentences.append(f"{len(study.left_out) - _NAMED} more methods that were left out; study.json says why.")
+    if study.parameter_budget is not None and study.off_budget:
+        names = ", ".join(units.clip(name, 40) for name in list(study.off_budget)[:_NAMED])
+        more = f" and {len(study.off_budget) - _NAMED} more" if len(study.off_budget) > _NAMED else ""
+        sentences.append(
+            f"All methods at one size: each was sized to train {study.parameter_budget:,} parameters of the encoder, "
+            f"but {names}{more} could come no nearer than a quarter more or less."
+        )
     return sentences
 
 

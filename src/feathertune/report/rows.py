@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from feathertune.records import RunRecord, StudyRecord, SummaryRow
-from feathertune.report import svg
+from feathertune.report import svg, units
 from feathertune.report.svg import Style
 
-_DESCRIPTIONS = {
-    "majority": "always says the most frequent class",
-    "tfidf": "words and word pairs, logistic regression",
-    "foundation": "the encoder as it is, head untrained",
-    "probe": "logistic regression on the frozen encoder",
-}
+_LONGEST = 110
+# Of records that say nothing more exact.
 _KINDS = {
     "baseline": "baseline",
     "probe": "head on the frozen encoder",
-    "peft": "small adapter, encoder frozen",
+    "peft": "few weights trained",
     "full": "every weight trained",
 }
 
@@ -65,13 +62,19 @@ def method_rows(study: StudyRecord, done: Sequence[RunRecord]) -> tuple[Method, 
             Method(
                 row=row,
                 style=styles[row.method],
-                description=_DESCRIPTIONS.get(row.method, _KINDS[row.kind]),
+                description=_description(study, row),
                 recommended=row.method == study.verdict.recommended,
                 trained_share=share,
                 accuracies=tuple(run.test.accuracy for run in runs if run.test is not None),
             )
         )
     return tuple(sorted(methods, key=lambda method: -method.row.accuracy_mean))
+
+
+def _description(study: StudyRecord, row: SummaryRow) -> str:
+    """The first clause of what the method does; the rest would not fit a row."""
+    said = re.split(r"[:;(]", study.descriptions.get(row.method, ""))[0].strip().rstrip(".")
+    return units.clip(said, _LONGEST) if said else _KINDS[row.kind]
 
 
 def most_telling(methods: Sequence[Method], at_most: int) -> tuple[Method, ...]:

@@ -14,7 +14,7 @@ from markupsafe import Markup, escape
 
 from feathertune.report import units
 
-SHAPES = ("circle", "square", "diamond", "triangle", "wedge")
+SHAPES = ("circle", "square", "diamond", "triangle", "wedge", "plus")
 N_COLOURS = 6  # of trained methods; k0 is for baselines and k7 for full fine-tuning
 _CHARACTER_PX = 6.3  # of an 11 px label, generous
 
@@ -71,6 +71,16 @@ def path(points: Iterable[tuple[float, float]], class_: str) -> Markup:
     return element("path", d="M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points), class_=class_)
 
 
+_ARM, _END = 0.45, 1.15
+_QUARTER = [(_ARM, -_END), (_ARM, -_ARM), (_END, -_ARM)]
+_PLUS = [
+    *_QUARTER,
+    *((-y, x) for x, y in _QUARTER),
+    *((-x, -y) for x, y in _QUARTER),
+    *((y, -x) for x, y in _QUARTER),
+]
+
+
 def marker(x: float, y: float, style: Style, *, radius: float = 5.5, hover: str = "", class_: str = "") -> Markup:
     """A method's mark, centred at a point, with what is shown on hovering."""
     title = element("title", hover) if hover else ""
@@ -83,6 +93,7 @@ def marker(x: float, y: float, style: Style, *, radius: float = 5.5, hover: str 
         "diamond": [(0, -1.25), (1.25, 0), (0, 1.25), (-1.25, 0)],
         "triangle": [(0, -1.2), (1.1, 0.85), (-1.1, 0.85)],
         "wedge": [(0, 1.2), (1.1, -0.85), (-1.1, -0.85)],
+        "plus": _PLUS,
     }[style.shape]
     d = "M" + "L".join(f"{x + dx * r:.1f} {y + dy * r:.1f}" for dx, dy in corners) + "Z"
     return element("path", title, d=d, class_=classes)

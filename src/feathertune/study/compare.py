@@ -15,9 +15,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from feathertune.config import Config
-from feathertune.engine.optim import trained_parameters
 from feathertune.errors import ConfigError
-from feathertune.methods import Method, Options
+from feathertune.methods import BASELINES, METHODS, Baseline, Method
 from feathertune.records import (
     STUDY_FILE,
     TEST_FILE,
@@ -32,6 +31,7 @@ from feathertune.report import render_report
 from feathertune.runtime import hardware, versions
 from feathertune.storage import claim_folder, write_atomic
 from feathertune.study.files import read_correct, write_test_rows
+from feathertune.study.fit import fit_methods
 from feathertune.study.observe import Observer
 from feathertune.study.plan import PLAN_FILE, Plan, RunSpec, make_plan, settle
 from feathertune.study.runs import execute, expected_work
@@ -42,15 +42,10 @@ from feathertune.study.workbench import Workbench
 
 @dataclass(frozen=True)
 class Prepared:
-    """A study that can start.
-
-    Attributes:
-        trainable: Parameters that each method would train.
-    """
+    """A study that can start."""
 
     bench: Workbench
     plan: Plan
-    trainable: dict[str, int]
 
 
 def prepare(config: Config, observer: Observer) -> Prepared:
@@ -61,14 +56,10 @@ def prepare(config: Config, observer: Observer) -> Prepared:
     """
     config, chosen = settle(config)  # a misspelt method is told before a gigabyte is read
     bench = Workbench.prepare(config, observer)
-    plan = make_plan(config, data_fingerprint=bench.data.fingerprint, base_fingerprint=bench.base.fingerprint)
-    return Prepared(bench, plan, {method.name: _count_trainable(method, options, bench) for method, options in chosen})
-
-
-def _count_trainable(method: Method, options: Options, bench: Workbench) -> int:
-    """Prepare a method once, to find options that do not fit the encoder before hours are spent on the others."""
-    model = method.prepare(bench.load_encoder(seed=0), options, 0)
-    return sum(parameter.numel() for parameter in trained_parameters(model))
+    # Options that do not fit the encoder are found before hours are spent on the others.
+    fit = fit_methods(config, chosen, bench.load_encoder(seed=0), observer)
+    fingerprints = {"data_fingerprint": bench.data.fingerprint, "base_fingerprint": bench.base.fingerprint}
+    return Prepared(bench, make_plan(config, fit=fit, **fingerprints))
 
 
 def default_folder(plan: Plan) -> Path:
@@ -143,7 +134,15 @@ def assemble(
         runs=runs,
         summary=summary,
         verdict=judge(summary, bench.data, runs, margin=plan.config.study.margin),
+        descriptions={spec.method: _described(spec.method).summary for spec in plan.runs},
+        left_out=plan.left_out,
+        parameter_budget=plan.parameter_budget,
+        off_budget=plan.off_budget,
     )
+
+
+def _described(name: str) -> Method | Baseline:
+    return METHODS[name] if name in METHODS else BASELINES[name]
 
 
 def _status(plan: Plan, runs: list[RunRecord]) -> Status:

@@ -12,11 +12,12 @@ from feathertune.config import Config
 from feathertune.engine.checkpoint import discard
 from feathertune.engine.distributed import Group, joined
 from feathertune.errors import ConfigError, FeathertuneError
-from feathertune.methods import METHODS, Method, Options
+from feathertune.methods import Method, Options, one_method
 from feathertune.metrics import score
 from feathertune.records import METRICS_FILE, Metrics
 from feathertune.runtime import seed_everything
 from feathertune.storage import claim_folder
+from feathertune.study.fit import fit_methods
 from feathertune.study.observe import Observer, Silent
 from feathertune.study.plan import RunSpec, settle
 from feathertune.study.resume import naming_the_last, open_checkpoints, settle_earlier
@@ -38,7 +39,7 @@ def finetune(
     """Train, test and write a bundle.
 
     Args:
-        config: The settings; its ``study`` part is not used.
+        config: The settings; of its ``study`` part, what decides a method's options.
         method: A name of `METHODS`.
         out: Where the bundle shall be.
         seed: Of the head, the adapter and the order of examples.
@@ -56,7 +57,7 @@ def finetune(
     """
     if resume and overwrite:
         raise ConfigError("Both --resume, which goes on, and --overwrite, which starts anew, are given. Expected one.")
-    METHODS[method]
+    one_method(method)
     study = config.study.model_copy(update={"methods": (method,)})
     config, ((chosen, options),) = settle(config.model_copy(update={"study": study}))
     with joined() as group:
@@ -91,6 +92,11 @@ def _finetune(
         engine = config.engine.model_copy(update={"dtype": "fp32"})
         config = config.model_copy(update={"engine": engine})
         bench = Workbench.prepare(config, observer)
+    # Before features are computed for a method that does not fit, and before a checkpoint is asked whether it does.
+    (fitted,) = fit_methods(config, [(chosen, options)], bench.load_encoder(seed=seed), observer).methods
+    options = fitted.options
+    for note in fitted.notes if group.leads else ():
+        observer.said(f"{chosen.name} {note}.")
     checkpoints = open_checkpoints(out, bench, chosen, options, seed, observer, resume=resume)
     spec = RunSpec(id=f"{chosen.name}-s{seed}", method=chosen.name, kind=chosen.kind, seed=seed)
     observer.planned({spec.id: expected_work(spec, bench)}, [])

@@ -14,18 +14,26 @@ from pydantic import Field
 from feathertune.config import Config
 from feathertune.methods import BASELINES, FOUNDATION_SEEDS, Method, Options, choose_methods
 from feathertune.records import Kind, Record
+from feathertune.study.fit import Fit, Fitted, check_sizes_are_free
 
 PLAN_FILE = "plan.json"
 
 
 class RunSpec(Record):
-    """One method, one seed, every option spelled out."""
+    """One method, one seed, every option spelled out.
+
+    Attributes:
+        trains: Parameters that will be trained, those of the head among them; null for baselines.
+        notes: What is to be said of the result, whatever it is.
+    """
 
     id: str
     method: str
     kind: Kind
     seed: int
     options: dict[str, object] = Field(default_factory=dict)
+    trains: int | None = None
+    notes: list[str] = Field(default_factory=list)
 
 
 class Plan(Record):
@@ -33,12 +41,18 @@ class Plan(Record):
 
     Attributes:
         fingerprint: Of settings, data, encoder and runs: a folder is continued only by the plan it was begun with.
-        config: Every setting, the methods' options included.
+        config: Every setting, the methods' options included, but for those that follow from `match_parameters`.
+        left_out: Methods that cannot serve the encoder: name to reason.
+        parameter_budget: What ``study.match_parameters`` means for this encoder.
+        off_budget: Methods that come nowhere near it: name to how many they train, and why.
     """
 
     fingerprint: str
     config: Config
     runs: list[RunSpec]
+    left_out: dict[str, str] = Field(default_factory=dict)
+    parameter_budget: int | None = None
+    off_budget: dict[str, str] = Field(default_factory=dict)
 
 
 def settle(config: Config) -> tuple[Config, list[tuple[Method, Options]]]:
@@ -48,19 +62,29 @@ def settle(config: Config) -> tuple[Config, list[tuple[Method, Options]]]:
         config: As the user gave it.
 
     Returns:
-        The settings with ``method.NAME`` filled in for each chosen method, and the methods with their options.
+        The settings with ``method.NAME`` filled in for each chosen method, and the methods with their options. What
+        the encoder will decide stays open: the sizes under ``match_parameters``, and which methods ``all`` means.
 
     Raises:
         UnknownNameError: If a method does not exist.
         ConfigError: If an option does not fit.
     """
     chosen = choose_methods(config.study.methods, config.method, learning_rate=config.train.learning_rate)
-    spelled_out = {method.name: options.model_dump(mode="json") for method, options in chosen}
-    study = config.study.model_copy(update={"methods": tuple(method.name for method, _ in chosen)})
+    if config.study.match_parameters is not None:
+        check_sizes_are_free(config, chosen)
+    spelled_out = {
+        method.name: options.model_dump(mode="json", exclude=_left_open(config, method)) for method, options in chosen
+    }
+    names = tuple(name for name in dict.fromkeys(config.study.methods) if name not in BASELINES)
+    study = config.study.model_copy(update={"methods": names})
     return config.model_copy(update={"method": spelled_out, "study": study}), chosen
 
 
-def make_plan(config: Config, *, data_fingerprint: str, base_fingerprint: str) -> Plan:
+def _left_open(config: Config, method: Method) -> set[str]:
+    return {method.size.option} if method.size is not None and config.study.match_parameters is not None else set()
+
+
+def make_plan(config: Config, *, data_fingerprint: str, base_fingerprint: str, fit: Fit | None = None) -> Plan:
     """Expand settings to runs: the baselines, then every method with seed 0, then with seed 1, and so on.
 
     A study that is cut short so has one seed of everything before it has two of anything.
@@ -69,25 +93,40 @@ def make_plan(config: Config, *, data_fingerprint: str, base_fingerprint: str) -
         config: The settings.
         data_fingerprint: Of texts, labels and splits.
         base_fingerprint: Of the encoder's weights.
+        fit: The methods as they fit the encoder; ``None`` takes them as the settings say.
     """
     config, chosen = settle(config)
+    fit = fit or Fit(tuple(Fitted(method, options) for method, options in chosen))
     runs = [
         RunSpec(id=f"{b.name}-s{seed}", method=b.name, kind=b.kind, seed=seed)
         for b in BASELINES
         for seed in range(FOUNDATION_SEEDS if b.reads == "encoder" else 1)
     ]
     runs += [
-        RunSpec(id=f"{m.name}-s{seed}", method=m.name, kind=m.kind, seed=seed, options=options.model_dump(mode="json"))
+        RunSpec(
+            id=f"{fitted.method.name}-s{seed}",
+            method=fitted.method.name,
+            kind=fitted.method.kind,
+            seed=seed,
+            options=fitted.options.model_dump(mode="json"),
+            trains=fitted.trains,
+            notes=list(fitted.notes),
+        )
         for seed in range(config.study.seeds)
-        for m, options in chosen
+        for fitted in fit.methods
     ]
     return Plan(
         fingerprint=_fingerprint(config, runs, data_fingerprint, base_fingerprint),
         config=config,
         runs=runs,
+        left_out=fit.left_out,
+        parameter_budget=fit.budget,
+        off_budget={fitted.method.name: fitted.off_budget for fitted in fit.methods if fitted.off_budget},
     )
 
 
 def _fingerprint(config: Config, runs: Sequence[RunSpec], *content: str) -> str:
-    described = [config.model_dump(mode="json"), [run.model_dump(mode="json") for run in runs], *content]
+    # Not what is only said of a run: it decides nothing.
+    specs = [run.model_dump(mode="json", exclude={"trains", "notes"}) for run in runs]
+    described = [config.model_dump(mode="json"), specs, *content]
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()

@@ -2,36 +2,101 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+import torch
+
+from feathertune.data.batching import plan_steps
+from feathertune.engine.distributed import ALONE, Group
 from feathertune.engine.dropout import turn_off_dropout
+from feathertune.engine.gradient import Labelled
 from feathertune.engine.head import fit_head
+from feathertune.engine.loop import Training
+from feathertune.methods import Job
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
+    from feathertune.config import TrainConfig
     from feathertune.encoders import LoadedEncoder
     from feathertune.methods import Method, Options
+    from feathertune.runtime import Runtime
     from feathertune.study.workbench import Workbench
 
 
-def prepared_model(method: Method, options: Options, seed: int, bench: Workbench) -> tuple[LoadedEncoder, nn.Module]:
+def prepared_model(method: Method, options: Options, job: Job, bench: Workbench) -> tuple[LoadedEncoder, nn.Module]:
     """Load the encoder and let the method change it.
 
     Args:
         method: The method.
         options: Its options.
-        seed: Of the head and the adapter.
+        job: What it is prepared for; the head depends on its seed, too.
         bench: Encoder, settings and machine.
 
     Returns:
         The encoder, and the model to train, on its device.
     """
-    encoder = bench.load_encoder(seed)
+    encoder = bench.load_encoder(job.seed)
     wanted = bench.config.train.dropout
     if wanted == "off" or (wanted == "auto" and method.kind != "full"):
         turn_off_dropout(encoder.backbone)  # before the method adds a dropout of its own
-    return encoder, method.prepare(encoder, options, seed).to(bench.runtime.device)
+    return encoder, method.prepare(encoder, options, job).to(bench.runtime.device)
+
+
+def job_of(bench: Workbench, seed: int) -> Job:
+    """What a method may know of a training on all rows of a study."""
+    texts, train = bench.encoded["train"], bench.config.train
+
+    def batches() -> Iterator[dict[str, Tensor]]:
+        steps = plan_steps(texts.lengths, batch_size=train.batch_size, token_budget=train.token_budget, seed=(seed, 0))
+        return (texts.collate(rows, torch.device("cpu")) for passes in steps for rows in passes)
+
+    return Job(
+        seed=seed,
+        n_steps=train.epochs * -(-len(texts) // train.batch_size),
+        max_length=bench.config.data.max_length,
+        batches=batches,
+    )
+
+
+def training_of(
+    method: Method,
+    options: Options,
+    model: nn.Module,
+    job: Job,
+    train: Labelled,
+    validation: Labelled,
+    *,
+    settings: TrainConfig,
+    runtime: Runtime,
+    group: Group = ALONE,
+) -> Training:
+    """The training of a prepared model, with what the method does in it.
+
+    Args:
+        method: The method.
+        options: Its options.
+        model: What it has prepared.
+        job: What it was prepared for.
+        train: Training examples.
+        validation: For the choice of the best epoch.
+        settings: Epochs, batch, schedule.
+        runtime: Device and number format.
+        group: The processes that train together.
+    """
+    return Training(
+        model,
+        train,
+        validation,
+        settings=settings,
+        learning_rate=options.learning_rate,
+        seed=job.seed,
+        runtime=runtime,
+        group=group,
+        rate_of=method.rates(options),
+        companion=None if method.companion is None else method.companion(model, options, job),
+    )
 
 
 def start_head(encoder: LoadedEncoder, seed: int, bench: Workbench) -> None:

@@ -55,7 +55,7 @@ def execute(spec: RunSpec, bench: Workbench, folder: Path, observer: Observer) -
     run_folder.mkdir(parents=True, exist_ok=True)
     with stopwatch() as watch:
         try:
-            with PeakMemory(bench.runtime.device) as memory:
+            with PeakMemory(bench.runtime.device, held_bytes=bench.activations.held_bytes) as memory:
                 outcome = _run(spec, bench, run_folder, observer)
             record = _complete(spec, bench, outcome, memory.peak_bytes, folder, run_folder)
         except OSError:
@@ -71,6 +71,7 @@ def execute(spec: RunSpec, bench: Workbench, folder: Path, observer: Observer) -
                 error=f"{type(error).__name__}: {error}",
                 seconds=Seconds(total=0.0),
                 hyperparameters=dict(spec.options),
+                notes=list(spec.notes),
             )
     if record.status == "failed":
         record.seconds.total = watch.seconds
@@ -108,6 +109,7 @@ def _complete(
     fields = outcome.fields
     fields.setdefault("peak_memory_bytes", peak_bytes)
     fields["peak_memory_bytes"] = max(fields["peak_memory_bytes"], peak_bytes)
+    fields["notes"] = [*spec.notes, *fields.get("notes", [])]
     trainable, total = fields.get("trainable_parameters", 0), fields.get("total_parameters", 0)
     return RunRecord(
         id=spec.id,

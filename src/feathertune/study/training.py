@@ -22,14 +22,14 @@ from feathertune.engine.loop import EpochInfo, StepInfo, Training
 from feathertune.engine.optim import trained_parameters
 from feathertune.engine.predict import predict_logits, softmax
 from feathertune.methods import Method, Options
-from feathertune.methods.base import TargetedOptions
+from feathertune.methods.targets import LayeredOptions
 from feathertune.metrics import score
 from feathertune.records import Seconds
 from feathertune.runtime import seed_everything, stopwatch
 from feathertune.study.depth import choose_depth
 from feathertune.study.observe import Observer
 from feathertune.study.outcome import Outcome
-from feathertune.study.prepare import prepared_model, start_head
+from feathertune.study.prepare import job_of, prepared_model, start_head, training_of
 from feathertune.study.workbench import Workbench
 
 if TYPE_CHECKING:
@@ -68,30 +68,33 @@ def train_and_test(
     """
     config = bench.config
     resumes = checkpoints is not None and checkpoints.last is not None
-    head_first = config.train.head_first == "on" and not resumes
+    # A head fits the encoder's features only as long as the method has not changed them.
+    head_first = config.train.head_first == "on" and method.zero_init and not resumes
+    job = job_of(bench, seed)
     # Made before the watch starts: whoever made them, each run is charged with what they cost.
     features_s = bench.features("train", lambda _: None).seconds if head_first else 0.0
     with stopwatch() as load:
         tried: dict[int, float] = {}
-        if isinstance(options, TargetedOptions) and options.top_layers == "auto":
+        if isinstance(options, LayeredOptions) and options.top_layers == "auto":
             options, tried = choose_depth(method, options, seed, bench)
             leaders = int(group.sum(np.array([options.top_layers if group.leads else 0]))[0])
             options = options.model_copy(update={"top_layers": leaders})
             seed_everything(seed)
-        encoder, model = prepared_model(method, options, seed, bench)
+        encoder, model = prepared_model(method, options, job, bench)
         if head_first:
             start_head(encoder, seed, bench)
     with (
         fast_parts(encoder, config.engine, bench.runtime) as installed,
         bench.activations.inputs(encoder, model, bench.encoded) as inputs,
     ):
-        training = Training(
+        training = training_of(
+            method,
+            options,
             model,
+            job,
             Labelled(inputs.texts["train"], bench.split("train").labels),
             Labelled(inputs.texts["validation"], bench.split("validation").labels),
             settings=config.train,
-            learning_rate=options.learning_rate,
-            seed=seed,
             runtime=bench.runtime,
             group=group,
         )
@@ -158,6 +161,8 @@ def _ship(
         Bytes of its weights.
     """
     model.to("cpu")
+    if method.finish is not None:
+        method.finish(model)
     save_bundle(
         bundle,
         model=model,

@@ -28,13 +28,14 @@ choosing between studies: it knows one.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from feathertune.records import DataRecord, RunRecord, SummaryRow, Verdict
 
 CLEAR_P = 0.05
 LONG_SHARE = 0.2
 IMBALANCED_SHARE = 0.7
+MOST_NAMED = 12
 _NOT_TRAINED = ("majority", "foundation")
 _COST_ORDER = ("baseline", "probe", "peft", "full")
 # In binary, 0.54 - 0.05 is above 0.49; accuracies that differ do so by 1 / N at least.
@@ -170,24 +171,36 @@ def _learned_nothing(
     runs: Sequence[RunRecord],
 ) -> list[str]:
     shares = _test_shares(data)
-    caveats = []
+    constants: list[tuple[str, int, int]] = []
+    below: list[str] = []
     for row in candidates:
         scores = [run.test for run in runs if run.method == row.method and run.test is not None]
         constant = sum(
             score.mcc == 0 and any(abs(score.accuracy - share) < _ROUNDING for share in shares) for score in scores
         )
         if constant:
-            caveats.append(
-                f"{row.method} seems to answer one and the same class in {constant} of {len(scores)} runs "
-                "(MCC 0, accuracy that class's share): it learned nothing; try another "
-                "learning rate or more epochs."
-            )
+            constants.append((row.method, constant, len(scores)))
         elif majority is not None and row.accuracy_mean <= majority.accuracy_mean + _ROUNDING:
-            caveats.append(
-                f"{row.method} ({_percent(row.accuracy_mean)}) is not above always answering the commonest "
-                f"class ({_percent(majority.accuracy_mean)})."
-            )
+            below.append(f"{row.method} ({_percent(row.accuracy_mean)})")
+    caveats = _constant(constants)
+    if majority is not None and below:
+        caveats.append(
+            f"{_list(below)} {'is' if len(below) == 1 else 'are'} not above always answering the commonest class "
+            f"({_percent(majority.accuracy_mean)})."
+        )
     return caveats
+
+
+def _constant(constants: Sequence[tuple[str, int, int]]) -> list[str]:
+    """One line for all methods that did not learn: name, runs that answer one class, all its runs."""
+    if not constants:
+        return []
+    alone = len(constants) == 1
+    return [
+        f"{_list(name for name, _, _ in constants)} {'seems' if alone else 'seem'} to answer one and the same class in "
+        f"{sum(n for _, n, _ in constants)} of {sum(n for _, _, n in constants)} runs (MCC 0, accuracy that class's "
+        f"share): {'it' if alone else 'they'} learned nothing; try another learning rate or more epochs."
+    ]
 
 
 def _one_seed(candidates: Sequence[SummaryRow]) -> list[str]:
@@ -195,7 +208,7 @@ def _one_seed(candidates: Sequence[SummaryRow]) -> list[str]:
     if not single:
         return []
     return [
-        f"One seed only ({', '.join(single)}): how far these scores move from seed to seed is unknown. "
+        f"One seed only ({_list(single)}): how far these scores move from seed to seed is unknown. "
         "Three seeds or more (--seeds 3) would show it."
     ]
 
@@ -260,8 +273,7 @@ def _failed(runs: Sequence[RunRecord]) -> list[str]:
     failed = [run.id for run in runs if run.status == "failed"]
     if not failed:
         return []
-    names = ", ".join(failed)
-    return [f"{len(failed)} of {len(runs)} runs failed and are missing from the summary: {names}."]
+    return [f"{len(failed)} of {len(runs)} runs failed and are missing from the summary: {_list(failed)}."]
 
 
 # -- order and format ----------------------------------------------------------
@@ -274,6 +286,13 @@ def _cost(row: SummaryRow) -> tuple[int, int]:
 def _test_shares(data: DataRecord) -> list[float]:
     counts = data.class_counts.get("test", [])
     return [count / sum(counts) for count in counts] if any(counts) else []
+
+
+def _list(names: Iterable[str]) -> str:
+    """Names in a sentence; of very many, the first."""
+    listed = list(names)
+    more = len(listed) - MOST_NAMED
+    return ", ".join(listed) if more <= 0 else f"{', '.join(listed[:MOST_NAMED])} and {more} more"
 
 
 def _percent(share: float) -> str:

@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from feathertune.config import EngineConfig
 from feathertune.encoders import load_encoder
 from feathertune.engine.install import fast_parts
-from feathertune.methods import METHODS
+from feathertune.methods import METHODS, Job
 from feathertune.runtime import Runtime
 from tiny import save_tiny_encoder
 
@@ -32,7 +32,7 @@ def counted(folder, method, *, backward=True, **options):
         encoder = load_encoder(str(folder), labels=("no", "yes"), seed=0, attention="eager")
         sizes = Sizes.of(encoder.model.config)
         chosen = METHODS[method]
-        model = chosen.prepare(encoder, chosen.options(**options), 0)
+        model = chosen.prepare(encoder, chosen.options(**options), Job(0))
         batch = {"input_ids": torch.from_numpy(np.full((B, T), 7))}
         with fast_parts(encoder, EngineConfig(dtype="fp32", packed="off", last_layer=form), CPU):
             counter = FlopCounterMode(display=False)

@@ -15,7 +15,7 @@ from feathertune.encoders import load_encoder
 from feathertune.engine import activations
 from feathertune.engine.activations import CachedTexts
 from feathertune.engine.cached import ActivationCache
-from feathertune.methods import METHODS
+from feathertune.methods import METHODS, Job
 from feathertune.runtime import Runtime, seed_everything
 from tiny import save_tiny_encoder
 
@@ -36,7 +36,7 @@ def prepared(folder, top_layers=1):
     seed_everything(0)
     encoder = load_encoder(str(folder), labels=("no", "yes"), seed=0, attention="eager")
     lora = METHODS["lora"]
-    return encoder, lora.prepare(encoder, lora.options(r=2, top_layers=top_layers), 0)
+    return encoder, lora.prepare(encoder, lora.options(r=2, top_layers=top_layers), Job(0))
 
 
 def cache(encoder, **config):

@@ -6,7 +6,7 @@ from torch import nn
 
 from feathertune.encoders import load_encoder
 from feathertune.engine.dropout import turn_off_dropout
-from feathertune.methods import METHODS
+from feathertune.methods import METHODS, Job
 from tiny import FAMILIES, save_tiny_encoder
 
 RATE = 0.4
@@ -44,7 +44,7 @@ def test_the_adapters_own_dropout_and_the_heads_stay(encoder):
     turn_off_dropout(encoder.backbone)
     before = {name for name, module in encoder.model.named_modules() if isinstance(module, nn.Dropout) and module.p}
     lora = METHODS["lora"]
-    model = lora.prepare(encoder, lora.options(lora_dropout=0.25), 0)
+    model = lora.prepare(encoder, lora.options(lora_dropout=0.25), Job(0))
     rates = {name: module.p for name, module in model.named_modules() if isinstance(module, nn.Dropout) and module.p}
     adapters = [p for name, p in rates.items() if "lora_dropout" in name]
     assert adapters

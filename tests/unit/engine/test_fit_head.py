@@ -8,7 +8,7 @@ import torch
 
 from feathertune.encoders import load_encoder
 from feathertune.engine.head import fit_head, head_logits
-from feathertune.methods import METHODS
+from feathertune.methods import METHODS, Job
 from feathertune.runtime import seed_everything
 from tiny import FAMILIES, save_tiny_encoder
 
@@ -23,7 +23,7 @@ def folder(request, tmp_path_factory):
 def fitted(folder, method="lora", seed=0):
     seed_everything(seed)
     encoder = load_encoder(str(folder), labels=("no", "yes"), seed=0, attention="eager")
-    METHODS[method].prepare(encoder, METHODS[method].options(), 0)
+    METHODS[method].prepare(encoder, METHODS[method].options(), Job(0))
     before = {name: value.detach().clone() for name, value in encoder.model.named_parameters()}
     rng = np.random.default_rng(1)
     labels = rng.integers(0, 2, N)

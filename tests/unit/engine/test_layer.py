@@ -185,3 +185,30 @@ def test_called_in_bf16(outside):
     for one, other in zip(ours, theirs, strict=True):
         assert one.dtype == torch.float32
         torch.testing.assert_close(one, other, rtol=2e-2, atol=2e-2 * other.abs().max().item())
+
+
+def test_modules_that_keep_something_for_the_way_back_predict_too():
+    """LoHa and C3A bring a function of their own, and nothing made for inference may be kept for a gradient."""
+
+    class Doubled(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x, weight):
+            ctx.save_for_backward(x, weight)
+            return x * weight
+
+        @staticmethod
+        def backward(ctx, gradient):
+            x, weight = ctx.saved_tensors
+            return gradient * weight, (gradient * x).sum()
+
+    class Module(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.tensor(2.0))
+
+        def forward(self, x):
+            return Doubled.apply(x, self.weight)
+
+    x = torch.randn(3, 4)
+    with torch.inference_mode():
+        assert torch.equal(run(Called([Module()], torch.float32), x + 0), 2 * x)

@@ -117,6 +117,39 @@ def test_gradient_of_lora_is_that_of_the_output(targets):
     check(join(list(adapt(layers(), lora(targets)).values()), torch.float64))
 
 
+@pytest.mark.parametrize("wants_x", [True, False])
+@pytest.mark.parametrize("targets", SOME)
+def test_a_that_stays_needs_no_input(targets, wants_x):
+    """LoRA-FA: the wide input is not kept, and no gradient of A is computed."""
+    holder = adapt(layers(), lora(targets))
+    stay = [parameter for name, parameter in holder.named_parameters() if "lora_A" in name]
+    for parameter in stay:
+        parameter.requires_grad_(False)
+    modules = list(holder.values())
+    layer = join(modules, torch.float64)
+    compare(layer, holder, modules)
+    x = torch.randn(N, N_IN, dtype=torch.float64)
+    output, saved = layer.forward(x)
+    assert all(tensor is not x for tensor in saved)
+    assert sum(tensor.numel() for tensor in saved if tensor is not None) == sum(
+        RANKS[name] * (N + N_IN + sum(WIDTHS.values())) for name in targets
+    ), "what is kept is the thin product and the factors"
+    grad_x, grads_found = layer.backward(torch.randn_like(output), saved, wants_x=wants_x)
+    assert (grad_x is not None) == wants_x
+    found = {id(p): gradient for p, gradient in zip(layer.parameters, grads_found, strict=True)}
+    assert {id(p) for p in stay} == {number for number, gradient in found.items() if gradient is None}
+
+
+def test_one_a_that_is_trained_needs_the_input():
+    holder = adapt(layers(), lora(["query", "value"]))
+    holder["query"].lora_A.requires_grad_(False)
+    modules = list(holder.values())
+    layer = join(modules, torch.float64)
+    compare(layer, holder, modules)
+    x = torch.randn(N, N_IN, dtype=torch.float64)
+    assert layer.forward(x)[1][0] is x
+
+
 @pytest.mark.parametrize("bias", ["all", "lora_only"])
 @pytest.mark.parametrize("settings", [{}, {"use_rslora": True}], ids=["", "rslora"])
 def test_lora_with_trained_biases(bias, settings):

@@ -14,11 +14,12 @@ from feathertune.encoders import load_encoder
 from feathertune.engine.checkpoint import Checkpoints
 from feathertune.engine.gradient import Labelled
 from feathertune.engine.install import fast_parts
-from feathertune.engine.loop import EpochInfo, StepInfo, Training
+from feathertune.engine.loop import EpochInfo, StepInfo
 from feathertune.engine.state import State
 from feathertune.errors import CheckpointError, RunFailedError
-from feathertune.methods import METHODS
+from feathertune.methods import METHODS, Job
 from feathertune.runtime import Runtime, seed_everything
+from feathertune.study.prepare import training_of
 from tiny import save_tiny_encoder
 
 CPU = Runtime(torch.device("cpu"), "fp32", "eager", "test", {})
@@ -26,6 +27,12 @@ TEXTS = ["a great film", "the plot is bad", "it was great fun", "bad and not fun
 LABELS = np.array([1, 0, 1, 0, 1, 0] * 3, dtype=np.int64)
 SETTINGS = TrainConfig(epochs=3, batch_size=7, token_budget=24, patience=3)
 EVENTS_PER_EPOCH = 4
+# Those that differ in what a training must remember: the first of the adapters stands for all that are trained alike.
+DIFFERENT = [
+    method
+    for number, method in enumerate(METHODS)
+    if number == 0 or method.kind == "full" or method.companion or method.rates(method.options())
+]
 # A method's own rate, times this: tiny encoders move by a step then, and the best epoch is not always the last.
 RATE_FACTOR = 40
 
@@ -44,7 +51,7 @@ def folder(tmp_path_factory):
     return save_tiny_encoder(tmp_path_factory.mktemp("encoder"), "bert")
 
 
-@pytest.fixture(params=METHODS, ids=METHODS.names())
+@pytest.fixture(params=DIFFERENT, ids=lambda method: method.name)
 def begin(request, folder):
     """A function that prepares the same training from the beginning."""
     method = request.param
@@ -56,15 +63,17 @@ def begin(request, folder):
         seed_everything(0)
         random.seed(0)
         encoder = load_encoder(str(folder), labels=("no", "yes"), seed=0, attention="eager")
-        model = method.prepare(encoder, options, 0)
+        chosen = SETTINGS.model_copy(update=settings)
+        job = Job(0, n_steps=chosen.epochs * (EVENTS_PER_EPOCH - 1))
         data = Labelled(encode(encoder.tokenizer, TEXTS, max_length=16), LABELS)
-        training = Training(
-            model,
+        training = training_of(
+            method,
+            options.model_copy(update={"learning_rate": rate_factor * options.learning_rate}),
+            method.prepare(encoder, options, job),
+            job,
             data,
             data,
-            settings=SETTINGS.model_copy(update=settings),
-            learning_rate=rate_factor * options.learning_rate,
-            seed=0,
+            settings=chosen,
             runtime=CPU,
         )
         return SimpleNamespace(encoder=encoder, training=training)
@@ -140,11 +149,11 @@ def test_stopped_after_any_step_the_end_is_the_same(begin, tmp_path, fast):
 
 
 def test_the_test_can_fail(begin):
-    """Without the state of the generators, or of the optimizer, the end is another one: dropout is on."""
+    """Without the state of the generators, the optimizer or the companion, the end is another one: dropout is on."""
 
     def end(change):
         stopped = begin()
-        list(itertools.islice(stopped.training.events(), 2))
+        list(itertools.islice(stopped.training.events(), EVENTS_PER_EPOCH + 1))
         state = stopped.training.state()
         tensors = {group: {n: t.detach().clone() for n, t in named.items()} for group, named in state.tensors.items()}
         other = begin()
@@ -152,7 +161,7 @@ def test_the_test_can_fail(begin):
         change(tensors)
         other.training.load_state(State(tensors, state.values))
         list(other.training.events())
-        return weights(other.training)
+        return weights(other.training), bool(state.tensors["companion"])
 
     def other_draws(tensors):
         tensors["random"]["cpu"] = torch.get_rng_state()
@@ -160,9 +169,12 @@ def test_the_test_can_fail(begin):
     def no_optimizer(tensors):
         tensors["optimizer"] = {}
 
-    good = end(lambda tensors: None)
-    for change in (other_draws, no_optimizer):
-        bad = end(change)
+    def no_companion(tensors):
+        tensors["companion"] = {}
+
+    good, has_companion = end(lambda tensors: None)
+    for change in (other_draws, no_optimizer, *([no_companion] if has_companion else [])):
+        bad, _ = end(change)
         assert any(not torch.equal(bad[name], value) for name, value in good.items())
 
 

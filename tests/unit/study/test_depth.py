@@ -5,7 +5,7 @@ import pytest
 from e2e.cli import reviews, write_csv
 from feathertune.config import load_config
 from feathertune.methods import METHODS
-from feathertune.study import depth
+from feathertune.study import depth, prepare
 from feathertune.study.depth import choose_depth, depths, smallest_within
 from feathertune.study.observe import Silent
 from feathertune.study.workbench import Workbench
@@ -44,13 +44,13 @@ def test_a_sweep_looks_at_no_test_row_and_gives_the_same_twice(tmp_path, monkeyp
     monkeypatch.setattr(depth, "_VALIDATION_ROWS", 10)
     seen = []
 
-    class Watched(depth.Training):
+    class Watched(prepare.Training):
         def __init__(self, model, train, validation, **settings):
             super().__init__(model, train, validation, **settings)
             trained = sum("lora_A" in name and p.requires_grad for name, p in model.named_parameters())
             seen.append((len(train.texts), len(validation.texts), settings["settings"].epochs, trained))
 
-    monkeypatch.setattr(depth, "Training", Watched)
+    monkeypatch.setattr(prepare, "Training", Watched)
     lora = METHODS["lora"]
     wanted = lora.options(top_layers="auto", r=2)
     chosen, scores = choose_depth(lora, wanted, 0, bench)

@@ -1,0 +1,69 @@
+"""A bundle as one plain model of transformers, with what was trained in its weights.
+
+PEFT's own ``merge_and_unload`` stops at heads of several layers, which it takes for single ones; so the heads are put
+in their places first. Not for methods that change the input: there is no weight that could hold what they learned.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+from peft import PeftModel
+from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils.other import AuxiliaryTrainingWrapper, ModulesToSaveWrapper
+from torch import nn
+from transformers import PreTrainedModel
+
+from feathertune.bundle.load import Bundle
+from feathertune.errors import BundleError, first_line
+
+
+def merged_model(bundle: Bundle) -> PreTrainedModel:
+    """Put what was trained into the weights of the encoder.
+
+    Args:
+        bundle: Loaded; its model is used up, for it becomes the merged one.
+
+    Returns:
+        A model without any module of PEFT's, in eval mode, on the device of the bundle's.
+
+    Raises:
+        BundleError: If what was trained is no change of weights, or PEFT cannot merge it.
+    """
+    model = bundle.model
+    if isinstance(model, PeftModel):
+        method = f"the method '{bundle.info.method}'"
+        instead = "Ship the bundle as it is: `feathertune predict` loads it, and plain PEFT as its README.md says."
+        if model.active_peft_config.is_prompt_learning:
+            raise BundleError(
+                f"The bundle {bundle.folder} cannot be merged: {method} puts trained tokens before each text, or "
+                f"states before each layer's, and no weight of the encoder can hold those. {instead}"
+            )
+        try:
+            model = _without_peft(model)
+        except (AttributeError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
+            raise BundleError(
+                f"The bundle {bundle.folder} cannot be merged: PEFT fails to add what {method} has learned to the "
+                f"weights ({first_line(error)}). {instead}"
+            ) from error
+        if left := [n for n, m in model.named_modules() if isinstance(m, BaseTunerLayer | AuxiliaryTrainingWrapper)]:
+            raise BundleError(
+                f"The bundle {bundle.folder} cannot be merged: PEFT leaves {len(left)} modules of {method} in the "
+                f"model, the first being {left[0]}. {instead}"
+            )
+    if not isinstance(model, PreTrainedModel):
+        raise BundleError(
+            f"The bundle {bundle.folder} holds a {type(model).__name__}, expected a model of transformers."
+        )
+    return model.eval()
+
+
+def _without_peft(model: PeftModel) -> nn.Module:
+    for name, wrapper in list(model.named_modules()):
+        if isinstance(wrapper, ModulesToSaveWrapper):
+            parent, _, own = name.rpartition(".")
+            setattr(model.get_submodule(parent), own, wrapper.modules_to_save[wrapper.active_adapters[0]])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of other adapters that are merged by now: there is one only
+        plain: nn.Module = model.base_model.merge_and_unload(safe_merge=True)
+    return plain

@@ -1,0 +1,72 @@
+"""``feathertune methods``: what there is, and what one of them would do to an encoder."""
+
+from __future__ import annotations
+
+import json as jsonlib
+import sys
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from feathertune.cli import options as opt
+from feathertune.cli.method_tables import description_text, methods_text
+from feathertune.methods import BASELINES, METHODS, one_method
+from feathertune.methods.describe import traits
+
+
+def list_methods(json: opt.Json = False) -> None:
+    """List the methods and baselines, with sources."""
+    if json:
+        rows = [asdict(traits(method)) for method in METHODS]
+        rows += [{"name": b.name, "kind": b.kind, "summary": b.summary, "source": b.source} for b in BASELINES]
+        sys.stdout.write(jsonlib.dumps(rows, indent=1) + "\n")
+        return
+    sys.stdout.write(methods_text())
+
+
+def methods(context: typer.Context, json: opt.Json = False) -> None:
+    """List the methods and baselines, with sources; `methods show NAME` tells more of one."""
+    if context.invoked_subcommand is None:
+        list_methods(json)
+
+
+def show(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="One of `feathertune methods`.")],
+    base: opt.Base = None,
+    config: opt.ConfigFile = None,
+    assignments: opt.Assignments = None,
+    top_layers: opt.TopLayers = None,
+    match_parameters: opt.MatchParameters = None,
+    max_length: opt.MaxLength = None,
+    labels: Annotated[int, typer.Option("--labels", min=2, help="How many; the head grows with them.")] = 2,
+    json: opt.Json = False,
+    debug: opt.Debug = False,
+) -> None:
+    """Say what a method is, which modules of an encoder it adapts, and how many parameters it trains of it.
+
+    Nothing is trained, and no data is read.
+    """
+    given = locals()
+    method = one_method(name)  # an unknown one is told before torch is loaded
+    settings = opt.settings({**given, "methods": name})
+    from feathertune.encoders import load_encoder
+    from feathertune.methods.describe import describe
+    from feathertune.study.fit import fit_methods
+    from feathertune.study.observe import Silent
+    from feathertune.study.plan import settle
+
+    settings, chosen = settle(settings)
+    encoder = load_encoder(
+        settings.base.id,
+        labels=tuple(f"label {number}" for number in range(labels)),
+        seed=0,
+        revision=settings.base.revision,
+    )
+    (fitted,) = fit_methods(settings, chosen, encoder, Silent()).methods
+    described = describe(method, fitted.options, encoder, max_length=settings.data.max_length)
+    if json:
+        both = {**asdict(traits(method)), "on": {**described.as_json(), "notes": list(fitted.notes)}}
+        sys.stdout.write(jsonlib.dumps(both, indent=1) + "\n")
+        return
+    sys.stdout.write(description_text(traits(method), described, fitted.notes))

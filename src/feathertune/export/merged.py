@@ -1,0 +1,75 @@
+"""``--to merged``: a folder that ``AutoModelForSequenceClassification`` loads, and nothing else is needed for.
+
+Always in fp32, whatever the bundle's own format: the sum of a weight and its update has more digits than bf16 keeps.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from feathertune.bundle import Bundle, BundleInfo, merged_model
+from feathertune.bundle.card import front_matter, label_list, plain_use
+from feathertune.data.encode import encode
+from feathertune.encoders import quiet_transformers
+from feathertune.export.parity import compare, fp32_logits, parity_texts, require
+from feathertune.export.targets import PARITY_FILE, Parity
+from feathertune.storage import system_errors, write_atomic
+
+# Merging reorders sums: x W + (x A) B becomes x (W + A B). In fp32 that is rounding, a few times 1e-6 of the largest.
+_OF_LARGEST = 1e-4
+
+
+def write(bundle: Bundle, folder: Path) -> Parity:
+    """Merge, write, load again by transformers alone, and compare with the bundle.
+
+    Args:
+        bundle: Loaded; it is used up.
+        folder: Empty.
+
+    Raises:
+        BundleError: If the bundle cannot be merged, or the merged model gives other answers.
+    """
+    info = bundle.info
+    texts = parity_texts(bundle.tokenizer, bundle.max_length)
+    tokens = encode(bundle.tokenizer, texts, max_length=bundle.max_length)
+    expected = fp32_logits(bundle.model.float(), tokens)
+    model = merged_model(bundle)
+    merged = compare(expected, fp32_logits(model, tokens), bundle, tokens, to="merged", of_largest=_OF_LARGEST)
+    require(merged, bundle, "The merged model")
+
+    attention = model.config._attn_implementation
+    # So that transformers' pipeline gives probabilities of the right kind.
+    model.config.problem_type = f"{info.task}_classification"
+    with quiet_transformers(), system_errors():
+        model.save_pretrained(folder)
+        bundle.tokenizer.save_pretrained(folder)
+        reloaded = AutoModelForSequenceClassification.from_pretrained(
+            folder, attn_implementation=attention, dtype=torch.float32, local_files_only=True
+        )
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    again = encode(tokenizer, texts, max_length=bundle.max_length)
+    parity = compare(expected, fp32_logits(reloaded, again), bundle, again, to="merged", of_largest=_OF_LARGEST)
+    require(parity, bundle, "What transformers loads from the written model")
+    write_atomic(folder / "README.md", _card(info, parity))
+    return parity
+
+
+def _card(info: BundleInfo, parity: Parity) -> str:
+    plain = info.model_copy(update={"dtype": "float32"})
+    return f"""{front_matter(info, library="transformers")}
+# Text classification with {len(info.labels)} labels
+
+Trained by feathertune with the method `{info.method}` on `{info.base.id}`; what was trained is in the weights, so that
+no adapter and no other encoder is needed.
+The labels, in the order of the logits: `{label_list(info)}`. Texts are cut at {info.max_length} tokens.
+On {parity.n_texts} texts the logits differ from those of the bundle by {parity.max_abs_difference:.1e} at most, and
+{parity.label_flips} labels: `{PARITY_FILE}`.
+
+## Use
+
+```python
+{plain_use(plain, "full")}```
+"""

@@ -1,0 +1,138 @@
+"""AdaLoRA: begins with more rank than it may keep, and takes it from the layers that need it least as it trains.
+
+Source: Zhang et al. 2023, arXiv:2303.10512, sections 3.1 to 3.3. It needs to know the number of steps, and a call after
+each of them; both are the `Companion`'s. Not for trainings of a few dozen steps: there is no time to see what matters.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import Field, model_validator
+
+from feathertune.methods.adapters import adapter, check_rank, scaled_rates
+from feathertune.methods.base import Job, Size
+from feathertune.methods.targets import TargetedOptions, target_names
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from feathertune.encoders import LoadedEncoder
+
+# Shares of the steps before any rank is taken, and after the last was.
+_WARMING, _SETTLING = 0.2, 0.4
+_REMEMBERED = ("ipt", "exp_avg_ipt", "exp_avg_unc")
+
+
+class AdaLoraOptions(TargetedOptions):
+    """AdaLoRA's settings, in PEFT's words.
+
+    Attributes:
+        target_r: Mean rank of the layers at the end.
+        init_r: Rank of each layer at the start; null takes half as much again as `target_r`.
+        lora_alpha: The update is scaled by ``lora_alpha``; PEFT's AdaLoRA does not divide by the rank that is left.
+        orth_reg_weight: Of the penalty that keeps the directions of a layer apart.
+    """
+
+    own: ClassVar[frozenset[str]] = TargetedOptions.own
+
+    learning_rate: float = Field(default=3e-3, gt=0)
+    target_r: int = Field(default=8, ge=1)
+    init_r: int | None = Field(default=None, ge=1)
+    lora_alpha: int = Field(default=16, ge=1)
+    orth_reg_weight: float = Field(default=0.1, gt=0)
+
+    @model_validator(mode="after")
+    def _shrinks(self) -> AdaLoraOptions:
+        if self.init_r is not None and self.target_r > self.init_r:
+            raise ValueError(f"target_r ({self.target_r}) may not be above init_r ({self.init_r})")
+        return self
+
+
+def _schedule(encoder: LoadedEncoder, options: AdaLoraOptions, job: Job) -> Mapping[str, Any]:
+    init_r = options.init_r or math.ceil(1.5 * options.target_r)
+    given = "target_r" if options.init_r is None else "init_r"
+    check_rank("adalora", given, init_r, encoder, target_names(encoder, options))
+    tinit, tfinal = int(_WARMING * job.n_steps), int(_SETTLING * job.n_steps)
+    if tinit >= job.n_steps - tfinal:  # a step or two
+        tinit = tfinal = 0
+    return {
+        "init_r": init_r,
+        "total_step": job.n_steps,
+        "tinit": tinit,
+        "tfinal": tfinal,
+        "deltaT": max(1, job.n_steps // 100),
+    }
+
+
+class _Allocation:
+    """PEFT's rank allocator, called step by step, with all that it remembers."""
+
+    def __init__(self, model: Any) -> None:  # noqa: ANN401 - PeftModel, which is untyped
+        self._model, self._config = model, model.peft_config["default"]
+        self._tuner, self._allocator = model.base_model, model.base_model.rankallocator
+
+    def penalty(self) -> Tensor:
+        """How far the directions of each layer are from being orthogonal; paper, equation 3."""
+        import torch
+
+        terms = []
+        for name, parameter in self._model.named_parameters():
+            if "lora_A" in name or "lora_B" in name:
+                gram = parameter @ parameter.T if "lora_A" in name else parameter.T @ parameter
+                terms.append(torch.dist(gram, torch.eye(len(gram), device=gram.device, dtype=gram.dtype)))
+        weight: float = self._config.orth_reg_weight
+        return weight * torch.stack(terms).mean()
+
+    def after_step(self, step: int) -> None:
+        """Measure what each direction is worth, and silence those that are over the budget of this step."""
+        self._tuner.update_and_allocate(step)
+
+    def state(self) -> Mapping[str, Tensor]:
+        """Importance of each parameter, and which directions are left."""
+        import torch
+
+        found = {
+            f"{what}/{name}": tensor for what in _REMEMBERED for name, tensor in getattr(self._allocator, what).items()
+        }
+        pattern = self._config.rank_pattern or {}
+        return found | {f"pattern/{name}": torch.tensor(kept) for name, kept in pattern.items()}
+
+    def load_state(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take back what `state` gave."""
+        remembered: dict[str, dict[str, Any]] = {what: {} for what in (*_REMEMBERED, "pattern")}
+        for label, tensor in tensors.items():
+            what, _, name = label.partition("/")
+            remembered[what][name] = tensor.tolist() if what == "pattern" else tensor.clone()
+        for what in _REMEMBERED:
+            setattr(self._allocator, what, remembered[what])
+        if remembered["pattern"]:
+            self._config.rank_pattern = remembered["pattern"]
+
+
+def _as_kept(model: nn.Module) -> None:
+    """Say which directions are left in the best epoch's state, which need not be the last one's."""
+    tuned: Any = model
+    tuned.peft_config["default"].rank_pattern = {
+        name: (parameter.detach().flatten() != 0).tolist()
+        for name, parameter in tuned.base_model.model.named_parameters()
+        if "lora_E" in name
+    }
+
+
+ADALORA = adapter(
+    name="adalora",
+    config="AdaLoraConfig",
+    arguments=_schedule,
+    summary="LoRA in the form of a singular value decomposition, that gives up rank during training where it matters "
+    "least.",
+    when="With hundreds of steps and a fixed budget; each step costs more than LoRA's.",
+    source="Zhang et al. 2023, arXiv:2303.10512",
+    options=AdaLoraOptions,
+    size=Size("target_r", lambda shapes: range(1, min(min(shape) for shape in shapes) * 2 // 3 + 1)),
+    search_space={"target_r": (4, 8, 16), "learning_rate": scaled_rates(3e-3)},
+    companion=lambda model, _options, _job: _Allocation(model),
+    finish=_as_kept,
+)

@@ -1,0 +1,152 @@
+"""What a method is and what it does to one encoder, in words and numbers: for a person who chooses, not for a training.
+
+Without an encoder nothing here loads torch.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from feathertune.methods.base import Method, Options
+from feathertune.methods.sizes import n_head, planned
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from feathertune.encoders import LoadedEncoder
+
+FP32_BYTES = 4
+
+
+@dataclass(frozen=True)
+class Traits:
+    """A method by what others may ask of it.
+
+    Attributes:
+        last_layers: It can be kept to the last layers (``top_layers``), so that what comes before is computed once.
+        size_option: The option that makes it larger or smaller; ``None`` where it has one size.
+    """
+
+    name: str
+    kind: str
+    summary: str
+    when: str
+    source: str
+    mergeable: bool
+    zero_init: bool
+    changes_input: bool
+    last_layers: bool
+    size_option: str | None
+    learning_rate: float
+    search_space: dict[str, list[Any]]
+    options: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """Modules of one shape whose names differ in numbers alone, which `pattern` has as ``*``."""
+
+    pattern: str
+    shape: tuple[int, ...]
+    count: int
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a method does to one encoder.
+
+    Attributes:
+        options: As they are resolved.
+        adapter: Parameters that are trained, without those of the head.
+        head: Parameters of the head, which every method trains.
+    """
+
+    encoder: str
+    encoder_parameters: int
+    options: dict[str, Any]
+    modules: tuple[Adapted, ...]
+    adapter: int
+    head: int
+
+    @property
+    def total(self) -> int:
+        """Parameters that are trained."""
+        return self.adapter + self.head
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it, for a program."""
+        return {
+            **asdict(self),
+            "total": self.total,
+            "percent": 100 * self.adapter / self.encoder_parameters,
+            "bytes": FP32_BYTES * self.total,
+        }
+
+
+def traits(method: Method) -> Traits:
+    """What is known of a method without an encoder."""
+    defaults = method.options().model_dump(mode="json")  # type: ignore[call-arg]  # each option has its default
+    return Traits(
+        name=method.name,
+        kind=method.kind,
+        summary=method.summary,
+        when=method.when,
+        source=method.source,
+        mergeable=method.mergeable,
+        zero_init=method.zero_init,
+        changes_input=method.changes_input,
+        last_layers="top_layers" in method.options.model_fields,
+        size_option=method.size.option if method.size is not None else None,
+        learning_rate=defaults["learning_rate"],
+        search_space={name: list(values) for name, values in method.search_space.items()},
+        options=defaults,
+    )
+
+
+def describe(method: Method, options: Options, encoder: LoadedEncoder, *, max_length: int = 0) -> Description:
+    """Prepare a copy of the encoder, and say what will be trained of it.
+
+    Args:
+        method: The method.
+        options: Its options.
+        encoder: As it was loaded; it is left as it is.
+        max_length: Of a text, in tokens.
+
+    Raises:
+        ConfigError: If the method or an option does not fit the encoder.
+    """
+    _, model = planned(method, options, encoder, max_length=max_length)
+    found = Counter((re.sub(r"(?<=\.)\d+(?=\.|$)", "*", name), shape) for name, shape in _adapted(model, encoder))
+    head = n_head(encoder)
+    return Description(
+        encoder=encoder.id,
+        encoder_parameters=encoder.n_parameters,
+        options=options.model_dump(mode="json"),
+        modules=tuple(Adapted(pattern, shape, count) for (pattern, shape), count in found.items()),
+        adapter=sum(p.numel() for p in model.parameters() if p.requires_grad) - head,
+        head=head,
+    )
+
+
+def _adapted(model: nn.Module, encoder: LoadedEncoder) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Names and shapes of the modules that PEFT has wrapped; without such, of those that are trained themselves."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    wrapped = [
+        (name.removeprefix("base_model.model."), tuple(module.get_base_layer().weight.shape))
+        for name, module in model.named_modules()
+        if isinstance(module, BaseTunerLayer)
+    ]
+    if wrapped:
+        yield from wrapped
+        return
+    heads = tuple(f"{name}." for name in encoder.head_modules)
+    for name, module in model.named_modules():
+        own = [p for p in module.parameters(recurse=False) if p.requires_grad]
+        # PEFT keeps the head that it trains below the head's own name, with or without `base_model.` before it.
+        if own and not f"{name.removeprefix('base_model.')}.".startswith(heads):
+            yield name, tuple(max(own, key=lambda parameter: parameter.dim()).shape)

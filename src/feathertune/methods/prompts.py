@@ -1,0 +1,139 @@
+"""Trained inputs beside the text: prompt tuning, P-tuning, prefix tuning.
+
+The encoder's weights stay as they are, and nothing can be merged. A classifier that reads the first token then reads
+the first virtual one. Not for long texts: virtual tokens take places from them. Slow learners on small encoders.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from feathertune.errors import ConfigError
+from feathertune.methods.adapters import adapter, scaled_rates
+from feathertune.methods.base import Job, Options, Size
+
+if TYPE_CHECKING:
+    from feathertune.encoders import LoadedEncoder
+
+
+class PromptOptions(Options):
+    """Settings of trained inputs, in PEFT's words.
+
+    Attributes:
+        num_virtual_tokens: How many.
+    """
+
+    learning_rate: float = Field(default=3e-2, gt=0)
+    num_virtual_tokens: int = Field(default=8, ge=1)
+
+
+class PTuningOptions(PromptOptions):
+    """P-tuning's settings, in PEFT's words.
+
+    Attributes:
+        encoder_hidden_size: Width of the network that makes the virtual tokens while it is trained.
+    """
+
+    learning_rate: float = Field(default=1e-2, gt=0)
+    encoder_hidden_size: int = Field(default=128, ge=1)
+
+
+class PrefixOptions(PromptOptions):
+    """Prefix tuning's settings."""
+
+    learning_rate: float = Field(default=1e-2, gt=0)
+
+
+def _shape(encoder: LoadedEncoder, options: PromptOptions, job: Job) -> Mapping[str, Any]:
+    left = encoder.max_positions - options.num_virtual_tokens
+    if job.max_length > left:
+        raise ConfigError(
+            f"{options.num_virtual_tokens} virtual tokens and texts of {job.max_length} tokens are more than the "
+            f"{encoder.max_positions} that {encoder.id} reads. Give --max-length {left} or less."
+        )
+    config = encoder.model.config
+    return {
+        # PEFT looks for ends of names: `head` alone would be P-tuning's own mlp_head too.
+        "modules_to_save": [f"base_model.{name}" for name in encoder.head_modules],
+        "token_dim": _embedded(encoder),
+        "num_layers": encoder.n_layers,
+        "num_attention_heads": int(config.num_attention_heads),
+        "num_transformer_submodules": 1,
+    }
+
+
+def _embedded(encoder: LoadedEncoder) -> int:
+    """Width of a word's embedding, which ELECTRA and ALBERT widen afterwards."""
+    return int(encoder.model.get_input_embeddings().weight.shape[1])
+
+
+def _prefix_shape(encoder: LoadedEncoder, options: PrefixOptions, job: Job) -> Mapping[str, Any]:
+    return {**_shape(encoder, options, job), "token_dim": encoder.hidden_size}
+
+
+def _takes_embeddings(encoder: LoadedEncoder) -> str:
+    taken = inspect.signature(encoder.backbone.forward).parameters
+    return "" if "inputs_embeds" in taken else f"{encoder.spec.model_type} encoders take no embedded inputs"
+
+
+def _takes_past(encoder: LoadedEncoder) -> str:
+    if "past_key_values" in inspect.signature(encoder.backbone.forward).parameters:
+        return ""
+    return (
+        f"PEFT hands keys and values over as past_key_values, which {type(encoder.backbone).__name__} of this "
+        "transformers does not take (since 5.24 no encoder does)"
+    )
+
+
+# No more, whatever the budget: they take the text's places, and each costs as much time as a word.
+_TOKENS = Size("num_virtual_tokens", lambda shapes: range(1, 33))
+
+PROMPT = adapter(
+    name="prompt",
+    config="PromptTuningConfig",
+    arguments=_shape,
+    summary="Puts trained virtual tokens before each text.",
+    when="For comparison; small encoders learn little by it.",
+    source="Lester et al. 2021, arXiv:2104.08691",
+    options=PromptOptions,
+    mergeable=False,
+    zero_init=False,
+    changes_input=True,
+    size=_TOKENS,
+    search_space={"num_virtual_tokens": (4, 8, 20), "learning_rate": scaled_rates(3e-2)},
+    refusal=_takes_embeddings,
+)
+P_TUNING = adapter(
+    name="p-tuning",
+    config="PromptEncoderConfig",
+    arguments=_shape,
+    summary="Puts virtual tokens before each text that a small trained network makes.",
+    when="As prompt tuning, where that does not converge.",
+    source="Liu et al. 2021, arXiv:2103.10385",
+    options=PTuningOptions,
+    mergeable=False,
+    zero_init=False,
+    changes_input=True,
+    size=Size("encoder_hidden_size", lambda shapes: [2**n for n in range(13)]),
+    search_space={"num_virtual_tokens": (4, 8, 20), "learning_rate": scaled_rates(1e-2)},
+    refusal=_takes_embeddings,
+)
+PREFIX = adapter(
+    name="prefix",
+    config="PrefixTuningConfig",
+    arguments=_prefix_shape,
+    summary="Puts trained keys and values before each layer's own.",
+    when="For comparison, on the encoders that allow it.",
+    source="Li & Liang 2021, arXiv:2101.00190",
+    options=PrefixOptions,
+    mergeable=False,
+    zero_init=False,
+    changes_input=True,
+    size=_TOKENS,
+    search_space={"num_virtual_tokens": (4, 8, 20), "learning_rate": scaled_rates(1e-2)},
+    refusal=_takes_past,
+)

@@ -1,0 +1,71 @@
+"""Methods that train a few vectors which scale what passes through: IA3 and LN-tuning.
+
+Among the smallest there are. Not for tasks far from what the encoder learned: they can weigh features, not make them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from feathertune.methods.adapters import adapter, scaled_rates
+from feathertune.methods.base import Job
+from feathertune.methods.targets import LayeredOptions, TargetedOptions, in_top_layers, target_names
+
+if TYPE_CHECKING:
+    from feathertune.encoders import LoadedEncoder
+
+
+class Ia3Options(TargetedOptions):
+    """IA3's settings: its rate, and which layers."""
+
+    learning_rate: float = Field(default=1e-2, gt=0)
+
+
+class LnTuningOptions(LayeredOptions):
+    """LN-tuning's settings: its rate, and how many layers."""
+
+    learning_rate: float = Field(default=2e-3, gt=0)
+
+
+def _feedforward(encoder: LoadedEncoder, options: Ia3Options, _job: Job) -> Mapping[str, Any]:
+    """The layers whose inputs are scaled instead of their outputs: those that read the widened hidden state."""
+    last = encoder.spec.mlp[-1:]
+    names = target_names(encoder, options)
+    return {"feedforward_modules": [name for name in names if any(name.endswith(f".{end}") for end in last)]}
+
+
+def _norms(encoder: LoadedEncoder, options: LnTuningOptions, _job: Job) -> Mapping[str, Any]:
+    start = f"{encoder.spec.blocks}."
+    ends = tuple(f".{norm}" for norm in encoder.spec.norms)
+    names = [
+        name
+        for name, module in encoder.model.named_modules()
+        # ModernBERT's first block has a norm in name only.
+        if name.startswith(start) and name.endswith(ends) and next(module.parameters(), None) is not None
+    ]
+    return {"target_modules": in_top_layers(encoder, names, options)}
+
+
+IA3 = adapter(
+    name="ia3",
+    config="IA3Config",
+    arguments=_feedforward,
+    summary="Trains one vector a layer that scales its outputs (in the second layer of an MLP, its inputs).",
+    when="For the smallest file, and with few labels.",
+    source="Liu et al. 2022, arXiv:2205.05638",
+    options=Ia3Options,
+    search_space={"learning_rate": scaled_rates(1e-2)},
+)
+LN_TUNING = adapter(
+    name="ln-tuning",
+    config="LNTuningConfig",
+    arguments=_norms,
+    summary="Trains the scales and shifts of the layer norms.",
+    when="For the smallest file, at no cost in prediction.",
+    source="Qi et al. 2022, arXiv:2211.08682",
+    options=LnTuningOptions,
+    search_space={"learning_rate": scaled_rates(2e-3)},
+)

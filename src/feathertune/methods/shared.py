@@ -1,0 +1,146 @@
+"""Updates drawn from what all layers share: VeRA, RandLoRA (random matrices), VB-LoRA (a bank of vectors).
+
+Not for the smallest file: the random matrices of VeRA and RandLoRA are stored too, since a seed does not give the same
+numbers in every version of torch; ``save_projection: false`` leaves them out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from feathertune.errors import ConfigError
+from feathertune.methods.adapters import RankOptions, adapter, scaled_rates
+from feathertune.methods.base import Job, Size
+from feathertune.methods.targets import TargetedOptions, common_divisors, shapes_of, target_names
+
+if TYPE_CHECKING:
+    from feathertune.encoders import LoadedEncoder
+
+
+class VeraOptions(TargetedOptions):
+    """VeRA's settings, in PEFT's words.
+
+    Attributes:
+        r: Rank of the random matrices; each layer trains as many numbers, and one for each output.
+        d_initial: What the trained vector of length r begins with.
+        save_projection: Store the random matrices too, instead of drawing them anew from the seed at each load.
+    """
+
+    learning_rate: float = Field(default=1e-2, gt=0)
+    r: int = Field(default=64, ge=1)
+    d_initial: float = Field(default=0.1, gt=0)
+    save_projection: bool = True
+
+
+class RandLoraOptions(RankOptions):
+    """RandLoRA's settings, in PEFT's words.
+
+    Attributes:
+        r: Rank of each random base; the smaller, the more bases there are, and the more is trained.
+        randlora_alpha: The update is scaled by ``randlora_alpha / r``.
+        save_projection: Store the random matrices too, instead of drawing them anew from the seed at each load.
+    """
+
+    learning_rate: float = Field(default=2e-4, gt=0)
+    r: int = Field(default=32, ge=1)
+    randlora_alpha: int = Field(default=640, ge=1)
+    save_projection: bool = True
+
+
+class VbLoraOptions(TargetedOptions):
+    """VB-LoRA's settings, in PEFT's words.
+
+    Attributes:
+        r: Rank of the update.
+        num_vectors: In the bank.
+        vector_length: Of each, a divisor of all widths; null takes the largest one up to 128.
+        topk: Vectors that are mixed into each piece.
+    """
+
+    learning_rate: float = Field(default=5e-3, gt=0)
+    r: int = Field(default=4, ge=1)
+    num_vectors: int = Field(default=64, ge=2)
+    vector_length: int | None = Field(default=None, ge=1)
+    topk: int = Field(default=2, ge=1)
+
+
+def divisor(
+    method: str,
+    option: str,
+    value: int | None,
+    encoder: LoadedEncoder,
+    options: TargetedOptions,
+    *,
+    most: int,
+    least: int = 1,
+) -> int:
+    """A width that divides those of all target layers: the given one, or the largest up to `most`.
+
+    Raises:
+        ConfigError: If the given one does not divide them, or none from `least` on does.
+    """
+    widths = common_divisors(shapes_of(encoder, target_names(encoder, options)))
+    allowed = [number for number in widths if number >= least]
+    if not any(number <= most for number in allowed):
+        raise ConfigError(
+            f"Method '{method}' needs a width from {least} to {most} that divides those of all target layers, and "
+            f"{encoder.id} has layers that share none. Give target_modules that leave the odd ones out."
+        )
+    if value is None:
+        return max(number for number in allowed if number <= most)
+    if value not in allowed:
+        raise ConfigError(
+            f"Option '{option}' of method '{method}' is {value}, which does not divide the widths of the target layers "
+            f"of {encoder.id}. Give one of {', '.join(map(str, allowed))}, or null to have one chosen."
+        )
+    return value
+
+
+def _vector_length(encoder: LoadedEncoder, options: VbLoraOptions, _job: Job) -> Mapping[str, Any]:
+    return {
+        "vector_length": divisor("vblora", "vector_length", options.vector_length, encoder, options, most=128),
+        "topk": min(options.topk, options.num_vectors),
+    }
+
+
+def _seed(_encoder: LoadedEncoder, _options: Any, job: Job) -> Mapping[str, Any]:  # noqa: ANN401 - any Options
+    return {"projection_prng_key": job.seed}
+
+
+VERA = adapter(
+    name="vera",
+    config="VeraConfig",
+    arguments=_seed,
+    summary="LoRA with one pair of random matrices for all layers, that stay; two vectors a layer are trained.",
+    when="For many adapters of one encoder at once: a few kilobytes each, beside the shared matrices.",
+    source="Kopiczko et al. 2023, arXiv:2310.11454",
+    options=VeraOptions,
+    size=Size("r", lambda shapes: [2**n for n in range(15)]),
+    search_space={"r": (64, 256), "learning_rate": scaled_rates(1e-2)},
+)
+RANDLORA = adapter(
+    name="randlora",
+    config="RandLoraConfig",
+    arguments=_seed,
+    summary="Adds a sum of random low-rank matrices, each scaled by trained vectors: an update of full rank.",
+    when="Where an update of full rank is wanted without training all weights.",
+    source="Albert et al. 2025, arXiv:2502.00987",
+    options=RandLoraOptions,
+    size=Size("r", lambda shapes: range(1, min(min(shape) for shape in shapes) + 1)),
+    search_space={"r": (16, 32, 64), "learning_rate": scaled_rates(2e-4)},
+)
+VBLORA = adapter(
+    name="vblora",
+    config="VBLoRAConfig",
+    arguments=_vector_length,
+    summary="LoRA whose matrices are mixed from one bank of trained vectors that all layers share.",
+    when="For very small adapters; it needs a high rate and more steps than LoRA.",
+    source="Li et al. 2024, arXiv:2405.15179",
+    options=VbLoraOptions,
+    zero_init=False,
+    size=Size("num_vectors", lambda shapes: [2**n for n in range(2, 13)]),
+    search_space={"num_vectors": (64, 256), "learning_rate": scaled_rates(5e-3)},
+)

@@ -1,0 +1,136 @@
+"""How many parameters a method would train on an encoder, and the options by which it trains a given number.
+
+A method is prepared on a copy of the encoder that has shapes but no numbers, so that nothing is computed. Where PEFT
+needs numbers for that, a real copy is taken. Not for what a bundle will weigh: some methods store more than they train.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from feathertune.errors import ConfigError
+from feathertune.methods.base import Job, Method, Options
+from feathertune.methods.targets import TargetedOptions, shapes_of, target_names
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from feathertune.encoders import LoadedEncoder
+
+
+def planned(
+    method: Method, options: Options, encoder: LoadedEncoder, *, max_length: int = 0
+) -> tuple[LoadedEncoder, nn.Module]:
+    """A copy of the encoder without numbers, prepared by a method; the encoder is left as it is.
+
+    Args:
+        method: The method.
+        options: Its options.
+        encoder: As it was loaded.
+        max_length: Of a text, in tokens; not all methods leave room for all lengths.
+
+    Returns:
+        The copy, and the model that the method made of it.
+
+    Raises:
+        ConfigError: If the method or an option does not fit the encoder.
+    """
+    import torch
+
+    job = Job(seed=0, max_length=max_length)
+    with torch.random.fork_rng(devices=[]):
+        try:
+            with torch.device("meta"):
+                bare = _copy(encoder, "meta")
+                return bare, method.prepare(bare, options, job)
+        except (NotImplementedError, RuntimeError):  # it looks at numbers
+            real = _copy(encoder, "cpu")
+            return real, method.prepare(real, options, job)
+
+
+def _copy(encoder: LoadedEncoder, device: str) -> LoadedEncoder:
+    return dataclasses.replace(encoder, model=copy.deepcopy(encoder.model).to(device))
+
+
+def n_trained(method: Method, options: Options, encoder: LoadedEncoder, *, max_length: int = 0) -> int:
+    """Parameters that the method would train, those of the head among them.
+
+    Raises:
+        ConfigError: If the method or an option does not fit the encoder.
+    """
+    _, model = planned(method, options, encoder, max_length=max_length)
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+
+
+def n_head(encoder: LoadedEncoder) -> int:
+    """Parameters of the head, which every method trains."""
+    heads = tuple(f"{name}." for name in encoder.head_modules)
+    return sum(p.numel() for name, p in encoder.model.named_parameters() if name.startswith(heads))
+
+
+def matched(method: Method, options: Options, encoder: LoadedEncoder, budget: int, *, max_length: int = 0) -> Options:
+    """The options by which a method trains nearest to a number of parameters, the head not counted.
+
+    Args:
+        method: The method.
+        options: Its options; what is not its size stays.
+        encoder: As it was loaded.
+        budget: Parameters.
+        max_length: Of a text, in tokens.
+
+    Returns:
+        The options; as they are where the method has one size only.
+
+    Raises:
+        ConfigError: If no size of the method fits the encoder.
+    """
+    if method.size is None:
+        return options
+    head, option = n_head(encoder), method.size.option
+    names = target_names(encoder, options) if isinstance(options, TargetedOptions) else list(encoder.linear_names())
+    values = list(method.size.values(shapes_of(encoder, names)))
+
+    def sized(value: Any) -> Options:  # noqa: ANN401 - whatever the option is
+        return method.options.model_validate({**options.model_dump(), option: value})
+
+    def trained(value: Any) -> int:  # noqa: ANN401
+        return n_trained(method, sized(value), encoder, max_length=max_length) - head
+
+    nearest_value = _nearest(values, trained, budget)
+    if nearest_value is None:
+        raise ConfigError(f"Method '{method.name}' cannot be prepared on {encoder.id} with any {option}.")
+    return sized(nearest_value)
+
+
+def _nearest(values: Sequence[Any], trained: Callable[[Any], int], budget: int) -> Any:  # noqa: ANN401
+    """The value that comes nearest, where what is trained rises or falls along the values; ``None`` if none fits."""
+    counts: dict[int, int] = {}
+
+    def count(index: int) -> int | None:
+        if index not in counts:
+            try:
+                counts[index] = trained(values[index])
+            except (ConfigError, ValueError):  # a size that this encoder does not allow
+                return None
+        return counts[index]
+
+    first, last = 0, len(values) - 1
+    while last > 0 and count(last) is None:
+        last -= 1
+    while first < last and count(first) is None:
+        first += 1
+    if count(first) is None or count(last) is None:
+        return None
+    rises = (count(last) or 0) >= (count(first) or 0)
+    while last - first > 1:
+        middle = (first + last) // 2
+        found = count(middle)
+        if found is None or (found < budget) == rises:
+            first = middle
+        else:
+            last = middle
+    index = min(counts, key=lambda i: (abs(counts[i] - budget), counts[i]))
+    return values[index]

@@ -1,0 +1,126 @@
+"""Which layers of an encoder a method adapts: from the encoder's structure, never from PEFT's tables.
+
+Not for methods that change the input (`feathertune.methods.prompts`), nor for those without a choice of layers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from feathertune.errors import ConfigError, nearest
+from feathertune.methods.base import Options, Shapes
+
+if TYPE_CHECKING:
+    from feathertune.encoders import LoadedEncoder
+
+
+class LayeredOptions(Options):
+    """Settings of a method that can be kept to the last blocks.
+
+    Attributes:
+        top_layers: Adapt only this many of the last blocks; null means all, ``auto`` the fewest that a short sweep on
+            validation rows finds good enough. What comes before is frozen, so that it is computed once.
+    """
+
+    own: ClassVar[frozenset[str]] = Options.own | {"top_layers"}
+
+    top_layers: Annotated[int, Field(ge=1)] | Literal["auto"] | None = None
+
+
+class TargetedOptions(LayeredOptions):
+    """Settings of a method that adapts linear layers.
+
+    Attributes:
+        target_modules: ``all-linear`` (every linear layer of the encoder's blocks), ``query-value``, or a list of
+            module names as in PEFT (a full name, or its end after a dot).
+    """
+
+    own: ClassVar[frozenset[str]] = LayeredOptions.own | {"target_modules"}
+
+    target_modules: Literal["all-linear", "query-value"] | list[str] = "all-linear"
+
+
+def target_names(encoder: LoadedEncoder, options: TargetedOptions) -> list[str]:
+    """Full names of the linear layers to adapt.
+
+    Args:
+        encoder: The encoder.
+        options: Their ``target_modules``.
+
+    Returns:
+        Names as in ``model.named_modules()``, in that order.
+
+    Raises:
+        ConfigError: If a given name fits no linear layer of the encoder's blocks, or there are not so many blocks.
+    """
+    if options.target_modules == "all-linear":
+        names = list(encoder.linear_names())
+    elif options.target_modules == "query-value":
+        names = list(encoder.query_value_names())
+    else:
+        names = _named_targets(encoder, options.target_modules)
+    return in_top_layers(encoder, names, options)
+
+
+def in_top_layers(encoder: LoadedEncoder, names: list[str], options: LayeredOptions) -> list[str]:
+    """Those of the names that are in the blocks to adapt.
+
+    Raises:
+        ConfigError: If there are not so many blocks, or none of the names is in them.
+    """
+    top_layers = options.top_layers
+    if top_layers is None or top_layers == "auto":  # auto means all until a training has settled it
+        return names
+    prefixes = top_blocks(encoder, top_layers, option="top_layers")
+    chosen = [name for name in names if name.startswith(prefixes)]
+    if not chosen:
+        raise ConfigError(f"target_modules: none of them is in the last {top_layers} layers of {encoder.id}.")
+    return chosen
+
+
+def top_blocks(encoder: LoadedEncoder, n: int, *, option: str) -> tuple[str, ...]:
+    """Beginnings of the names of all that is in the last n blocks.
+
+    Raises:
+        ConfigError: If there are not so many, or all are one.
+    """
+    n_blocks = len(encoder.blocks)
+    if encoder.spec.shared_blocks:
+        raise ConfigError(
+            f"{option} is {n}, but all layers of {encoder.id} share their weights: there is no last one to "
+            f"adapt alone. Leave {option} out."
+        )
+    if n > n_blocks:
+        raise ConfigError(f"{option} is {n}, but {encoder.id} has {n_blocks} layers. Give at most {n_blocks}.")
+    return tuple(f"{encoder.spec.blocks}.{index}." for index in range(n_blocks - n, n_blocks))
+
+
+def shapes_of(encoder: LoadedEncoder, names: Sequence[str]) -> Shapes:
+    """``(out, in)`` of each linear layer."""
+    weights = [encoder.model.get_submodule(name).weight for name in names]
+    return [(int(weight.shape[0]), int(weight.shape[1])) for weight in weights]
+
+
+def common_divisors(shapes: Shapes) -> list[int]:
+    """Whole numbers that divide all widths, rising."""
+    widest = math.gcd(*(width for shape in shapes for width in shape))
+    return [number for number in range(1, widest + 1) if widest % number == 0]
+
+
+def _named_targets(encoder: LoadedEncoder, wanted_names: list[str]) -> list[str]:
+    linears = list(encoder.linear_names())
+    chosen: set[str] = set()
+    for wanted in wanted_names:
+        found = {name for name in linears if name == wanted or name.endswith(f".{wanted}")}
+        if not found:
+            ends = sorted({name.rsplit(".", 1)[-1] for name in linears})
+            raise ConfigError(
+                f"target_modules: '{wanted}' fits no linear layer of {encoder.id}.{nearest(wanted, ends)} "
+                f"Its linear layers end in {', '.join(ends)}; full names look like {linears[0]}."
+            )
+        chosen |= found
+    return [name for name in linears if name in chosen]

@@ -1,0 +1,78 @@
+"""A short training that is scored on validation rows alone, by which a setting can be chosen. No test row is read.
+
+Not for judging a method: that takes a study, with several seeds and the test rows.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+
+from feathertune.engine.cached import ActivationCache
+from feathertune.engine.gradient import Labelled
+from feathertune.engine.install import fast_parts
+from feathertune.runtime import seed_everything
+from feathertune.study.prepare import job_of, prepared_model, start_head, training_of
+
+if TYPE_CHECKING:
+    from feathertune.data.encode import EncodedTexts
+    from feathertune.data.raw import SplitName
+    from feathertune.engine.loop import EpochInfo
+    from feathertune.methods import Method, Options
+    from feathertune.study.workbench import Workbench
+
+Parts = Mapping["SplitName", tuple["EncodedTexts", np.ndarray]]
+
+
+def some_rows(bench: Workbench, seed: int, *, train: int, validation: int) -> Parts:
+    """At most so many rows of each split, drawn by the seed."""
+    rng = np.random.default_rng((seed, train))
+    parts: dict[SplitName, tuple[EncodedTexts, np.ndarray]] = {}
+    for name, most in (("train", train), ("validation", validation)):
+        split = cast("SplitName", name)
+        texts = bench.encoded[split]
+        rows = np.sort(rng.permutation(len(texts))[:most])
+        parts[split] = texts.take(rows), bench.split(split).labels[rows]
+    return parts
+
+
+def trial(method: Method, options: Options, seed: int, bench: Workbench, parts: Parts, *, epochs: int) -> EpochInfo:
+    """Train on some rows and return the best epoch.
+
+    Args:
+        method: The method.
+        options: Its options.
+        seed: Of everything that is drawn.
+        bench: Encoder, settings and machine.
+        parts: The rows, from `some_rows`.
+        epochs: All of them are done.
+    """
+    config, labels = bench.config, parts["train"][1]
+    seed_everything(seed)
+    n_steps = epochs * -(-len(labels) // config.train.batch_size)
+    job = dataclasses.replace(job_of(bench, seed), n_steps=n_steps)
+    encoder, model = prepared_model(method, options, job, bench)
+    if config.train.head_first == "on" and method.zero_init:
+        start_head(encoder, seed, bench)
+    cache = ActivationCache(
+        config.engine, bench.runtime, token_budget=config.train.token_budget, base_fingerprint=encoder.fingerprint
+    )
+    tokens = {name: texts for name, (texts, _) in parts.items()}
+    with fast_parts(encoder, config.engine, bench.runtime), cache.inputs(encoder, model, tokens) as inputs:
+        training = training_of(
+            method,
+            options,
+            model,
+            job,
+            Labelled(inputs.texts["train"], labels),
+            Labelled(inputs.texts["validation"], parts["validation"][1]),
+            settings=config.train.model_copy(update={"epochs": epochs, "patience": epochs}),
+            runtime=bench.runtime,
+        )
+        for _ in training.events():
+            pass
+    assert training.best is not None, "there was an epoch"
+    return training.best

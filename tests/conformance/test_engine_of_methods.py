@@ -1,0 +1,80 @@
+"""Whatever a method has made of an encoder, the engine gives its answers and its gradients."""
+
+import numpy as np
+import pytest
+import torch
+
+from feathertune.config import EngineConfig
+from feathertune.encoders import load_encoder
+from feathertune.engine.activations import CachedTexts
+from feathertune.engine.cached import ActivationCache
+from feathertune.engine.frontier import trainable_frontier
+from feathertune.engine.install import fast_parts
+from feathertune.errors import ConfigError
+from trained import LABELS, begin, one_thread, pairs, refused, trained, whole_batch
+from whole import CONFIGS, CPU, LENGTHS, Prepared, answers, answers_to, assert_equal_answers, folder, mode
+
+pytestmark = pytest.mark.usefixtures(one_thread.__name__)
+
+
+# Three times what the engine's own layers are held to in `tests/parity`: the gradient of some methods, such as that of
+# a coefficient of a Fourier transform, is a sum over a whole weight of rounded terms, which nearly cancel.
+OF_LARGEST = 3e-5
+
+
+@pairs()
+def test_fast_parts_change_nothing(family, method):
+    """In a model that was trained: where adapters begin, they often do nothing."""
+    if why := refused(family, method):
+        pytest.skip(f"refused, which test_methods looks at: {why}")
+    case = trained(family, method)
+    found = Prepared(case.encoder, case.model)
+    # Elsewhere there is but one form of the last layer.
+    names = ("auto", "last-layer-keys") if case.encoder.spec.post_norm is not None else ("auto",)
+    with mode(case.model, training=True):
+        expected = answers(found, LENGTHS["short-padded"])
+        assert sum(bool(tensor.any()) for tensor in expected.values()) > 1
+        for name in names:
+            with fast_parts(case.encoder, CONFIGS[name], CPU):
+                assert_equal_answers(answers(found, LENGTHS["short-padded"]), expected, of_largest=OF_LARGEST)
+        assert_equal_answers(answers(found, LENGTHS["short-padded"]), expected, of_largest=0)
+
+
+@pairs()
+def test_starts_where_training_begins(family, method):
+    """With as few layers as a method can be told, what is before them is computed once; or it is said why not."""
+    if why := refused(family, method):
+        pytest.skip(f"refused, which test_methods looks at: {why}")
+    encoder = load_encoder(str(folder(family)), labels=LABELS, seed=0)
+    can_be_told = "top_layers" in method.options.model_fields
+    if can_be_told and encoder.spec.shared_blocks:
+        with pytest.raises(ConfigError, match="share their weights"):
+            begin(family, method, top_layers=1)
+        return
+    begun = begin(family, method, **({"top_layers": 1} if can_be_told else {}))
+    disturb(begun.model)
+    frontier, why = trainable_frontier(begun.encoder, begun.model)
+    if can_be_told:
+        assert (frontier, why) == (len(begun.encoder.blocks) - 1, "")
+    texts, batch = begun.data.texts, whole_batch(begun.data)
+    expected = answers_to(begun.model, batch)
+    cache = ActivationCache(EngineConfig(), CPU, token_budget=512, base_fingerprint=begun.encoder.fingerprint)
+    with (
+        fast_parts(begun.encoder, EngineConfig(), CPU),
+        cache.inputs(begun.encoder, begun.model, {"train": texts}) as inputs,
+    ):
+        kept = inputs.texts["train"]
+        assert isinstance(kept, CachedTexts) == (frontier > 0), inputs.notes
+        assert (inputs.notes == []) == (frontier > 0)
+        if isinstance(kept, CachedTexts):
+            started = answers_to(begun.model, kept.collate(np.arange(len(kept)), CPU.device))
+            assert_equal_answers(started, expected, of_largest=OF_LARGEST)
+        assert_equal_answers(answers_to(begun.model, batch), expected, of_largest=OF_LARGEST)
+
+
+def disturb(model):
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
