@@ -63,6 +63,7 @@ def _yes(value: bool) -> str:
 
 def _results(defaults: StudyRecord, matched: StudyRecord) -> str:
     data, hardware = defaults.data, defaults.hardware
+    studies = (("at the defaults", defaults, AT_DEFAULTS), ("at a common budget", matched, MATCHED))
     lines = [
         "## What they cost and gave here",
         "",
@@ -70,12 +71,14 @@ def _results(defaults: StudyRecord, matched: StudyRecord) -> str:
         f"{_seeds(defaults)} seeds, accuracy with its 95 % interval; on {hardware['cores']} cores "
         f"({hardware['processor']}, {hardware['dtype']}). One small data set and one small encoder: differences of a "
         "point or two are noise, and a method that needs a large encoder or many steps does badly here. The two "
-        "studies ran at once, a core each: times compare methods with each other, not with other pages. Commands: "
-        f"`{_command(defaults)}` and `{_command(matched)}`; records: "
-        f"[{AT_DEFAULTS.name}](../benchmarks/results/{AT_DEFAULTS.name}), "
-        f"[{MATCHED.name}](../benchmarks/results/{MATCHED.name}).",
+        "studies ran at once, a core each: times compare methods with each other, not with other pages.",
         "",
-        "| method | accuracy | against full | trained | ships | time a run | at the budget | trained |",
+        *(
+            f"* {name}: `{_command(study)}` ([record](../benchmarks/results/{path.name}))"
+            for name, study, path in studies
+        ),
+        "",
+        "| method | accuracy | against full | trained | ships | time a run | at the budget: accuracy | trained |",
         "|---|---|---|---|---|---|---|---|",
     ]
     at_budget = _rows(matched)

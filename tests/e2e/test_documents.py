@@ -8,7 +8,8 @@ import pytest
 
 from e2e.cli import SMALL, in_process, reviews, write_csv
 from feathertune.config import load_config
-from feathertune.records import load_study
+from feathertune.methods import METHODS
+from feathertune.records import StudyRecord, load_study
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -72,3 +73,13 @@ def test_the_reference_is_current():
     from make_reference import reference
 
     assert (ROOT / "docs" / "reference.md").read_text(encoding="utf-8") == reference(), "run `make docs`"
+
+
+def test_the_page_of_methods_is_current_and_leaves_none_out():
+    from make_methods import AT_DEFAULTS, MATCHED, page
+
+    assert (ROOT / "docs" / "methods.md").read_text(encoding="utf-8") == page(), "run `make docs`"
+    for path in (AT_DEFAULTS, MATCHED):
+        study = StudyRecord.model_validate_json(path.read_text(encoding="utf-8"))
+        rows = {row.method for row in study.summary} | set(study.left_out)
+        assert rows >= set(METHODS.names()), path.name

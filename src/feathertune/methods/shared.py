@@ -126,7 +126,8 @@ RANDLORA = adapter(
     config="RandLoraConfig",
     arguments=_seed,
     summary="Adds a sum of random low-rank matrices, each scaled by trained vectors: an update of full rank.",
-    when="Where an update of full rank is wanted without training all weights.",
+    when="Where an update of full rank is wanted without training all weights; its bundle holds the random matrices "
+    "too (`save_projection`), which are far larger than what was trained.",
     source="Albert et al. 2025, arXiv:2502.00987",
     options=RandLoraOptions,
     size=Size("r", lambda shapes: range(1, min(min(shape) for shape in shapes) + 1)),

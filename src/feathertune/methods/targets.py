@@ -9,13 +9,22 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from feathertune.errors import ConfigError, nearest
 from feathertune.methods.base import Options, Shapes
 
 if TYPE_CHECKING:
     from feathertune.encoders import LoadedEncoder
+
+
+_WORDS = ("all-linear", "query-value")
+
+
+def _no_other_word(value: object) -> object:
+    if isinstance(value, str) and value not in _WORDS:
+        raise ValueError(f"expected {', '.join(_WORDS)} or a list of module names, such as [query, value]")
+    return value
 
 
 class LayeredOptions(Options):
@@ -41,7 +50,9 @@ class TargetedOptions(LayeredOptions):
 
     own: ClassVar[frozenset[str]] = LayeredOptions.own | {"target_modules"}
 
-    target_modules: Literal["all-linear", "query-value"] | list[str] = "all-linear"
+    target_modules: Annotated[Literal["all-linear", "query-value"] | list[str], BeforeValidator(_no_other_word)] = (
+        "all-linear"
+    )
 
 
 def target_names(encoder: LoadedEncoder, options: TargetedOptions) -> list[str]:

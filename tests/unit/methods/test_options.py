@@ -40,7 +40,12 @@ def test_an_option_of_one_method_does_not_reach_another():
         (["full"], {"r": 4}, ConfigError, "neither a method nor an option of the methods full"),
         (["lora"], {"lora_alfa": 4}, ConfigError, "Did you mean 'lora_alpha'?"),
         (["shira"], {"shira": {"density": 1.5}}, ConfigError, "less than or equal to 1"),
-        (["lora"], {"lora": {"target_modules": "all"}}, ConfigError, "target_modules"),
+        (
+            ["lora"],
+            {"lora": {"target_modules": "query"}},
+            ConfigError,
+            "or a list of module names, such as [query, value]",
+        ),
     ],
 )
 def test_wrong_options_say_what_is_right(names, settings, error, expected):
