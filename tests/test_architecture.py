@@ -36,7 +36,7 @@ WITHOUT_TORCH = (
     *LAYERS[0],
     "metrics",
     *(f"data.{name}" for name in ("sources", "samples", "files", "hub", "raw", "rows", "splits")),
-    *(f"study.{name}" for name in ("stats", "summary", "verdict")),
+    *(f"study.{name}" for name in ("stats", "pairs", "summary", "verdict")),
     "report",
     "export",
     "cli",

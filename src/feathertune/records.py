@@ -147,6 +147,7 @@ class SummaryRow(Record):
     Attributes:
         delta_vs_full: Mean accuracy minus that of `full`, paired by test row; null where there is no `full`.
         p_vs_full_holm: Two-sided p of that difference, Holm-corrected over the methods.
+        p_equivalent_holm: Of two one-sided tests that it is within the study's margin of `full`, corrected alike.
         pareto: No other method is better in accuracy without being worse in seconds, memory or parameters.
     """
 
@@ -165,9 +166,31 @@ class SummaryRow(Record):
     delta_low: float | None = None
     delta_high: float | None = None
     p_vs_full_holm: float | None = None
+    p_equivalent_holm: float | None = None
     speedup_vs_full: float | None = None
     memory_vs_full: float | None = None
     pareto: bool = False
+
+
+class PairRecord(Record):
+    """Two methods on the same test rows; `study.pairs` says how their seeds enter.
+
+    Attributes:
+        delta: Mean accuracy of a minus that of b; `low` and `high` are its 95 % interval over rows and seeds.
+        rows_low: Of the 95 % interval over rows alone, by paired bootstrap of the models that were trained.
+        p: Two-sided p of the difference; with one seed each, of the exact McNemar test.
+        p_holm: The same, Holm-corrected over all pairs of the study.
+    """
+
+    a: str
+    b: str
+    delta: float
+    low: float
+    high: float
+    rows_low: float
+    rows_high: float
+    p: float
+    p_holm: float
 
 
 class Verdict(Record):
@@ -186,6 +209,8 @@ class StudyRecord(Record):
         left_out: Methods that were asked for as one of all and cannot serve the encoder: name to reason.
         parameter_budget: Parameters of the encoder that each method was sized to train; null where none was given.
         off_budget: Methods that train over a quarter more or less than that: name to how many, and why.
+        margin: The difference in accuracy that still counts as none, as a fraction (``study.margin``).
+        pairs: Every two methods of the summary, each once.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -204,6 +229,8 @@ class StudyRecord(Record):
     left_out: dict[str, str] = {}
     parameter_budget: int | None = None
     off_budget: dict[str, str] = {}
+    margin: float | None = None
+    pairs: list[PairRecord] = []
 
 
 # Fields that may differ between two runs of the same command on one machine: times, dates, memory and what follows

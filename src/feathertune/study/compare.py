@@ -33,9 +33,10 @@ from feathertune.storage import claim_folder, write_atomic
 from feathertune.study.files import read_correct, write_test_rows
 from feathertune.study.fit import fit_methods
 from feathertune.study.observe import Observer
+from feathertune.study.pairs import compare_pairs
 from feathertune.study.plan import PLAN_FILE, Plan, RunSpec, make_plan, settle
 from feathertune.study.runs import execute, expected_work
-from feathertune.study.summary import summarise
+from feathertune.study.summary import answers_of, summarise
 from feathertune.study.verdict import judge
 from feathertune.study.workbench import Workbench
 
@@ -121,7 +122,9 @@ def assemble(
     correct = {
         run.id: read_correct(folder / run.predictions) for run in runs if run.status == "complete" and run.predictions
     }
-    summary = summarise(runs, correct)
+    margin = plan.config.study.margin
+    answers = answers_of(runs, correct)
+    summary, pairs = summarise(runs, answers, margin=margin), compare_pairs(answers)
     return StudyRecord(
         created=created,
         status=_status(plan, runs),
@@ -133,11 +136,13 @@ def assemble(
         planned_runs=[spec.id for spec in plan.runs],
         runs=runs,
         summary=summary,
-        verdict=judge(summary, bench.data, runs, margin=plan.config.study.margin),
+        verdict=judge(summary, bench.data, runs, pairs, margin=margin),
         descriptions={spec.method: _described(spec.method).summary for spec in plan.runs},
         left_out=plan.left_out,
         parameter_budget=plan.parameter_budget,
         off_budget=plan.off_budget,
+        margin=margin,
+        pairs=pairs,
     )
 
 

@@ -13,38 +13,61 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feathertune.records import RunRecord, SummaryRow
-from feathertune.study.stats import holm, paired_difference, seed_interval
+from feathertune.study.stats import equivalence, holm, paired_difference, seed_interval
 
 YARDSTICK = "full"
 _BASELINE_KINDS = ("baseline", "probe")
 
 
-def summarise(runs: Sequence[RunRecord], correct: Mapping[str, NDArray[np.bool_]]) -> list[SummaryRow]:
-    """Put the complete runs of each method together.
+def answers_of(runs: Sequence[RunRecord], correct: Mapping[str, NDArray[np.bool_]]) -> dict[str, NDArray[np.bool_]]:
+    """Which test rows each method gets right.
 
     Args:
         runs: All runs, in the order they were planned; those that failed are left out.
         correct: By the id of each complete run, whether its test predictions are right, ``(N,)``.
 
     Returns:
-        One row for each method with a complete run: baselines and probe first, then as planned. Seconds and
-        memory are means over the runs, trained parameters and bytes the largest of them. What compares with
-        `full` is null where no run of `full` is complete, and so are the differences of `full` itself.
+        ``(S, N)`` by method, in the order of the summary: baselines and probe first, then as planned.
 
     Raises:
-        ValueError: If a complete run has no entry in `correct`, or the runs hold different test rows.
+        ValueError: If a complete run has no entry in `correct`, or the runs of a method hold different test rows.
     """
     complete = [run for run in runs if run.status == "complete"]
     if missing := [run.id for run in complete if run.id not in correct]:
         raise ValueError(f"The complete runs {', '.join(missing)} have no test predictions to summarise.")
-    groups: dict[str, list[RunRecord]] = {}
-    for run in sorted(complete, key=lambda run: run.kind not in _BASELINE_KINDS):
-        groups.setdefault(run.method, []).append(run)
-    answers = {method: np.stack([correct[run.id] for run in group]) for method, group in groups.items()}
-    rows = [_row(group, answers[method]) for method, group in groups.items()]
-    if YARDSTICK in groups:
-        rows = _against_yardstick(rows, answers)
+    return {method: np.stack([correct[run.id] for run in group]) for method, group in _by_method(runs).items()}
+
+
+def summarise(
+    runs: Sequence[RunRecord], answers: Mapping[str, NDArray[np.bool_]], *, margin: float
+) -> list[SummaryRow]:
+    """Put the complete runs of each method together.
+
+    Args:
+        runs: All runs, in the order they were planned; those that failed are left out.
+        answers: Of `answers_of` the same runs.
+        margin: The loss of accuracy that is still "as good", as a fraction.
+
+    Returns:
+        One row for each method with a complete run. Seconds and memory are means over the runs, trained
+        parameters and bytes the largest of them. What compares with `full` is null where no run of `full` is
+        complete, and so are the differences of `full` itself.
+
+    Raises:
+        ValueError: If the methods hold different test rows.
+    """
+    rows = [_row(group, answers[method]) for method, group in _by_method(runs).items()]
+    if YARDSTICK in answers:
+        rows = _against_yardstick(rows, answers, margin)
     return [row.model_copy(update={"pareto": not _dominated(row, rows)}) for row in rows]
+
+
+def _by_method(runs: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
+    groups: dict[str, list[RunRecord]] = {}
+    for run in sorted(runs, key=lambda run: run.kind not in _BASELINE_KINDS):
+        if run.status == "complete":
+            groups.setdefault(run.method, []).append(run)
+    return groups
 
 
 def _row(runs: Sequence[RunRecord], answers: NDArray[np.bool_]) -> SummaryRow:
@@ -65,11 +88,15 @@ def _row(runs: Sequence[RunRecord], answers: NDArray[np.bool_]) -> SummaryRow:
     )
 
 
-def _against_yardstick(rows: Sequence[SummaryRow], answers: Mapping[str, NDArray[np.bool_]]) -> list[SummaryRow]:
+def _against_yardstick(
+    rows: Sequence[SummaryRow], answers: Mapping[str, NDArray[np.bool_]], margin: float
+) -> list[SummaryRow]:
     full = next(row for row in rows if row.method == YARDSTICK)
     others = [row.method for row in rows if row.method != YARDSTICK]
     differences = {method: paired_difference(answers[method], answers[YARDSTICK]) for method in others}
     corrected = dict(zip(others, holm([differences[method].p for method in others]), strict=True))
+    same = [equivalence(answers[method], answers[YARDSTICK], margin=margin) for method in others]
+    equivalent = dict(zip(others, holm(same), strict=True))
     compared = []
     for row in rows:
         update: dict[str, float | None] = {
@@ -83,6 +110,7 @@ def _against_yardstick(rows: Sequence[SummaryRow], answers: Mapping[str, NDArray
                 "delta_low": difference.low,
                 "delta_high": difference.high,
                 "p_vs_full_holm": corrected[row.method],
+                "p_equivalent_holm": equivalent[row.method],
             }
         compared.append(row.model_copy(update=update))
     return compared

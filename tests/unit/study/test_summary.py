@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from feathertune.records import RunRecord, Seconds
-from feathertune.study.stats import paired_difference, seed_interval
-from feathertune.study.summary import summarise
+from feathertune.study.stats import equivalence, holm, paired_difference, seed_interval
+from feathertune.study.summary import answers_of, summarise
 
 RNG = np.random.default_rng(0)
 N = 400
@@ -23,6 +23,10 @@ def make_run(method, kind, seed=0, *, status="complete", seconds=1.0, memory=100
         seconds=Seconds(total=seconds),
         peak_memory_bytes=memory,
     )
+
+
+def summarised(runs, correct, margin=0.05):
+    return summarise(runs, answers_of(runs, correct), margin=margin)
 
 
 def answers(share):
@@ -47,7 +51,7 @@ def study():
 
 
 def test_rows_are_grouped_in_order_with_baselines_first(study):
-    rows = summarise(*study)
+    rows = summarised(*study)
     assert [row.method for row in rows] == ["majority", "foundation", "probe", "full", "lora"]
     assert [row.n_seeds for row in rows] == [1, 5, 1, 2, 2]
     assert [row.kind for row in rows] == ["baseline", "baseline", "probe", "full", "peft"]
@@ -55,7 +59,7 @@ def test_rows_are_grouped_in_order_with_baselines_first(study):
 
 def test_fields_of_a_row(study):
     runs, correct = study
-    lora = summarise(runs, correct)[-1]
+    lora = summarised(runs, correct)[-1]
     expected = seed_interval(np.stack([correct["lora-0"], correct["lora-1"]]))
     shown = (lora.accuracy_mean, lora.accuracy_sd, lora.accuracy_low, lora.accuracy_high)
     assert shown == expected
@@ -68,7 +72,7 @@ def test_fields_of_a_row(study):
 
 def test_differences_are_paired_with_full_and_corrected_together(study):
     runs, correct = study
-    rows = {row.method: row for row in summarise(runs, correct)}
+    rows = {row.method: row for row in summarised(runs, correct)}
     full = np.stack([correct["full-0"], correct["full-1"]])
     raw = {}
     for method in ("majority", "foundation", "probe", "lora"):
@@ -82,14 +86,25 @@ def test_differences_are_paired_with_full_and_corrected_together(study):
     assert rows[smallest].p_vs_full_holm == pytest.approx(4 * raw[smallest])
 
 
+def test_equivalence_is_with_full_and_corrected_together(study):
+    runs, correct = study
+    rows = {row.method: row for row in summarised(runs, correct, margin=0.3)}
+    answered = answers_of(runs, correct)
+    others = ("majority", "foundation", "probe", "lora")
+    raw = [equivalence(answered[method], answered["full"], margin=0.3) for method in others]
+    assert [rows[method].p_equivalent_holm for method in others] == holm(raw)
+    assert rows["lora"].p_equivalent_holm < 0.05 < rows["majority"].p_equivalent_holm
+    assert rows["full"].p_equivalent_holm is None
+
+
 def test_full_is_not_compared_with_itself(study):
-    full = next(row for row in summarise(*study) if row.method == "full")
+    full = next(row for row in summarised(*study) if row.method == "full")
     assert full.delta_vs_full is full.delta_low is full.delta_high is full.p_vs_full_holm is None
     assert full.speedup_vs_full == full.memory_vs_full == 1.0
 
 
 def test_what_was_not_measured_is_null(study):
-    majority = summarise(*study)[0]
+    majority = summarised(*study)[0]
     assert majority.memory_mean_bytes is majority.memory_vs_full is None
     assert majority.speedup_vs_full is None  # it took no time at all
 
@@ -101,22 +116,29 @@ def test_without_full_nothing_is_compared(study, state):
         runs = [run for run in runs if run.method != "full"]
     else:
         runs = [run.model_copy(update={"status": "failed"}) if run.method == "full" else run for run in runs]
-    rows = summarise(runs, correct)
+    rows = summarised(runs, correct)
     assert "full" not in [row.method for row in rows]
     for row in rows:
-        assert row.delta_vs_full is row.p_vs_full_holm is row.speedup_vs_full is row.memory_vs_full is None
+        assert (
+            row.delta_vs_full
+            is row.p_vs_full_holm
+            is row.p_equivalent_holm
+            is row.speedup_vs_full
+            is row.memory_vs_full
+            is None
+        )
     assert any(row.pareto for row in rows)
 
 
 def test_nothing_complete_gives_no_rows():
-    assert summarise([make_run("lora", "peft", status="failed")], {}) == []
+    assert summarised([make_run("lora", "peft", status="failed")], {}) == []
 
 
 def test_a_complete_run_without_predictions_is_refused(study):
     runs, correct = study
     del correct["probe-0"]
     with pytest.raises(ValueError, match="probe-0"):
-        summarise(runs, correct)
+        summarised(runs, correct)
 
 
 def _front(**methods):
@@ -125,7 +147,7 @@ def _front(**methods):
     for name, (right, seconds, memory, trainable) in methods.items():
         runs.append(make_run(name, "peft", seconds=seconds, memory=memory, trainable=trainable))
         correct[f"{name}-0"] = np.arange(10) < right
-    return {row.method for row in summarise(runs, correct) if row.pareto}
+    return {row.method for row in summarised(runs, correct) if row.pareto}
 
 
 def test_pareto_front():

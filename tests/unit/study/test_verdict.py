@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from feathertune.records import DataRecord, Metrics, RunRecord, Seconds, SummaryRow
+from feathertune.records import DataRecord, Metrics, PairRecord, RunRecord, Seconds, SummaryRow
 from feathertune.study.verdict import judge
 
 KINDS = {
@@ -73,8 +73,23 @@ def make_run(method, seed=0, *, accuracy=0.85, mcc=0.7, epochs=5, best_epoch=3, 
     return RunRecord(**{**values, **changes})
 
 
-def judged(*rows, data=None, runs=(), margin=0.01):
-    return judge(list(rows), data or make_data(), list(runs), margin=margin)
+def make_pair(a, b, *, delta=0.0, half=0.02, rows_half=None, p_holm=0.4):
+    rows_half = half if rows_half is None else rows_half
+    return PairRecord(
+        a=a,
+        b=b,
+        delta=delta,
+        low=delta - half,
+        high=delta + half,
+        rows_low=delta - rows_half,
+        rows_high=delta + rows_half,
+        p=p_holm / 3,
+        p_holm=p_holm,
+    )
+
+
+def judged(*rows, data=None, runs=(), pairs=(), margin=0.01):
+    return judge(list(rows), data or make_data(), list(runs), list(pairs), margin=margin)
 
 
 def caveat(verdict, words):
@@ -155,6 +170,32 @@ def test_the_comparison_with_full_follows_p(p, accuracy, words):
     assert words in judged(make_row("lora", accuracy, p=p), FULL).text
 
 
+@pytest.mark.parametrize(
+    ("p", "p_equivalent", "accuracy", "words"),
+    [
+        (0.4, 0.012, 0.853, "as good as full fine-tuning (85.9 %) within 1.0 points (TOST, p = 0.012)"),
+        (0.03, 0.0004, 0.853, "as good as full fine-tuning (85.9 %) within 1.0 points (TOST, p < 0.001)"),
+        (0.4, 0.05, 0.853, "not clearly different from full"),
+        (0.03, 0.012, 0.863, "clearly better than full"),
+    ],
+)
+def test_equivalence_is_said_where_it_holds(p, p_equivalent, accuracy, words):
+    text = judged(make_row("lora", accuracy, p=p, p_equivalent_holm=p_equivalent), FULL).text
+    assert words in text
+    assert ("TOST" in text) == ("TOST" in words)
+
+
+def test_what_is_cheaper_and_may_be_as_good_is_named():
+    rows = [make_row("tfidf", 0.8), make_row("probe", 0.83), make_row("lora", 0.839), FULL]
+    pairs = [make_pair("tfidf", "full", p_holm=0.01), make_pair("probe", "full"), make_pair("lora", "full")]
+    verdict = judged(*rows, pairs=pairs)
+    assert verdict.recommended == "full"
+    assert "of it. probe (83.0 %) costs less and is not clearly worse on these rows." in verdict.text
+    clear = [pair.model_copy(update={"p_holm": 0.049}) for pair in pairs]
+    assert "costs less" not in judged(*rows, pairs=clear).text
+    assert "costs less" not in judged(*rows[:1], pairs=pairs).text
+
+
 def test_without_full_the_share_is_that_of_the_model():
     verdict = judged(make_row("lora", 0.85), runs=[make_run("lora")])
     assert verdict.text.endswith("with 0.9 % of the model's parameters trained.")
@@ -208,25 +249,32 @@ def test_one_seed_is_said_for_trained_methods_only():
     assert not caveat(judged(make_row("probe", 0.85, n_seeds=1)), "One seed")
 
 
-def test_too_few_rows_by_the_paired_difference():
-    lora = make_row("lora", 0.853, p=0.4, delta_half=0.03)
+def test_too_few_rows_by_the_difference_of_the_pair():
+    rows = [make_row("lora", 0.85), make_row("ia3", 0.855)]
+    verdict = judged(*rows, pairs=[make_pair("ia3", "lora", delta=0.005, half=0.04, rows_half=0.03)])
+    assert caveat(verdict, "cannot tell lora and ia3 apart: their difference is known to 4.0 points either way.")
     # 1,000 rows x (3 / 1)^2
-    assert caveat(judged(lora, FULL), "To see 1.0 points, about 9,000 rows are needed (1,000 x (3.0 / 1.0)^2).")
-    assert not caveat(judged(make_row("lora", 0.853, p=0.4, delta_half=0.01), FULL), "rows are needed")
+    assert caveat(verdict, "To see 1.0 points, about 9,000 rows are needed (1,000 x (3.0 / 1.0)^2).")
+    assert not caveat(judged(*rows, pairs=[make_pair("ia3", "lora", half=0.01)]), "apart")
+    assert not caveat(judged(*rows), "apart")
 
 
-def test_too_few_rows_without_full_adds_both_widths():
-    rows = [make_row("lora", 0.85, half=0.03), make_row("ia3", 0.855, half=0.04)]
-    assert caveat(judged(*rows), "(1,000 x (5.0 / 1.0)^2)")
+def test_too_few_seeds_where_the_rows_would_be_enough():
+    rows, pair = [make_row("lora", 0.853), FULL], make_pair("lora", "full", half=0.03, rows_half=0.009)
+    verdict = judged(*rows, pairs=[pair])
+    assert caveat(verdict, "These seeds cannot tell lora and full apart")
+    assert caveat(verdict, "leave 0.9 points of that open: to see 1.0 points, more seeds are needed")
+    assert not caveat(verdict, "rows are needed")
 
 
 def test_enough_rows_where_the_difference_is_larger_than_its_width():
-    rows = [make_row("lora", 0.90, p=0.001, delta_half=0.03), FULL]
-    assert not caveat(judged(*rows), "rows are needed")
+    rows = [make_row("lora", 0.90, p=0.001), FULL]
+    assert not caveat(judged(*rows, pairs=[make_pair("lora", "full", delta=0.041, half=0.03)]), "apart")
 
 
 def test_a_margin_of_zero_asks_for_no_number_of_rows():
-    assert not caveat(judged(make_row("lora", 0.853, p=0.4), FULL, margin=0), "rows are needed")
+    pair = make_pair("lora", "full", half=0.03)
+    assert not caveat(judged(make_row("lora", 0.859, p=0.4), FULL, pairs=[pair], margin=0), "apart")
 
 
 def test_a_method_that_is_not_above_the_majority():

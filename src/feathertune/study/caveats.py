@@ -1,0 +1,189 @@
+"""What speaks against a recommendation, by stated rules.
+
+One line each, where:
+
+* a method's accuracy is not above that of `majority`, or it only ever answers one class;
+* trained methods have one seed only;
+* the test rows cannot tell the recommended row and its best rival apart: with a 95 % half-width h of their
+  difference over N rows (`PairRecord.rows_low` and `rows_high`), about N (h / margin)^2 rows bring it down to the
+  margin; where h is below it already, only more seeds tell more;
+* more than `LONG_SHARE` of the texts were cut at `max_length`;
+* the recommended row was still getting better in its last planned epoch;
+* one class holds more than `IMBALANCED_SHARE` of the test rows;
+* runs failed;
+* the recommended row was picked among several by these same test rows.
+
+Nothing here reads seconds or memory: they vary between equal runs, and the verdict must not. Not for what a study did
+not measure: the report says that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from feathertune.records import DataRecord, PairRecord, RunRecord, SummaryRow
+from feathertune.study.pairs import find_pair
+from feathertune.study.wording import listed, percent, points
+
+LONG_SHARE = 0.2
+IMBALANCED_SHARE = 0.7
+# In binary, 0.54 - 0.05 is above 0.49; accuracies that differ do so by 1 / N at least.
+ROUNDING = 1e-9
+
+
+def find_caveats(
+    chosen: SummaryRow,
+    candidates: Sequence[SummaryRow],
+    majority: SummaryRow | None,
+    data: DataRecord,
+    runs: Sequence[RunRecord],
+    pairs: Sequence[PairRecord],
+    *,
+    margin: float,
+) -> list[str]:
+    """What to know before the recommendation is taken.
+
+    Args:
+        chosen: The row that is recommended.
+        candidates: All rows that could have been, the chosen one among them.
+        majority: The row of the baseline that reads no text.
+        data: The data as it was used.
+        runs: All runs of the study, the failed ones too.
+        pairs: The methods two by two.
+        margin: The loss of accuracy that is still "as good", as a fraction.
+    """
+    chosen_runs = [run for run in runs if run.method == chosen.method and run.status == "complete"]
+    caveats = [
+        *_learned_nothing(candidates, majority, data, runs),
+        *_one_seed(candidates),
+        *_too_few_rows(chosen, candidates, pairs, data.n_test, margin),
+        *_cut_texts(data),
+        *_still_improving(chosen_runs),
+        *_imbalanced(data),
+        *failed_runs(runs),
+    ]
+    if len(candidates) > 1:
+        caveats.append(
+            f"{chosen.method} was picked by its score on these test rows, which makes that score slightly "
+            "too good: check it on rows that no method has seen."
+        )
+    return caveats
+
+
+def _learned_nothing(
+    candidates: Sequence[SummaryRow],
+    majority: SummaryRow | None,
+    data: DataRecord,
+    runs: Sequence[RunRecord],
+) -> list[str]:
+    shares = _test_shares(data)
+    constants: list[tuple[str, int, int]] = []
+    below: list[str] = []
+    for row in candidates:
+        scores = [run.test for run in runs if run.method == row.method and run.test is not None]
+        constant = sum(
+            score.mcc == 0 and any(abs(score.accuracy - share) < ROUNDING for share in shares) for score in scores
+        )
+        if constant:
+            constants.append((row.method, constant, len(scores)))
+        elif majority is not None and row.accuracy_mean <= majority.accuracy_mean + ROUNDING:
+            below.append(f"{row.method} ({percent(row.accuracy_mean)})")
+    caveats = _constant(constants)
+    if majority is not None and below:
+        caveats.append(
+            f"{listed(below)} {'is' if len(below) == 1 else 'are'} not above always answering the commonest class "
+            f"({percent(majority.accuracy_mean)})."
+        )
+    return caveats
+
+
+def _constant(constants: Sequence[tuple[str, int, int]]) -> list[str]:
+    """One line for all methods that did not learn: name, runs that answer one class, all its runs."""
+    if not constants:
+        return []
+    alone = len(constants) == 1
+    return [
+        f"{listed(name for name, _, _ in constants)} {'seems' if alone else 'seem'} to answer one and the same class "
+        f"in {sum(n for _, n, _ in constants)} of {sum(n for _, _, n in constants)} runs (MCC 0, accuracy that class's "
+        f"share): {'it' if alone else 'they'} learned nothing; try another learning rate or more epochs."
+    ]
+
+
+def _one_seed(candidates: Sequence[SummaryRow]) -> list[str]:
+    single = [row.method for row in candidates if row.kind in ("peft", "full") and row.n_seeds == 1]
+    if not single:
+        return []
+    return [
+        f"One seed only ({listed(single)}): how far these scores move from seed to seed is unknown. "
+        "Three seeds or more (--seeds 3) would show it."
+    ]
+
+
+def _too_few_rows(
+    chosen: SummaryRow, candidates: Sequence[SummaryRow], pairs: Sequence[PairRecord], n_test: int, margin: float
+) -> list[str]:
+    rivals = [row for row in candidates if row.method != chosen.method]
+    if not rivals or margin == 0:
+        return []
+    rival = max(rivals, key=lambda row: row.accuracy_mean)
+    pair = find_pair(pairs, chosen.method, rival.method)
+    if pair is None or (half := (pair.high - pair.low) / 2) <= max(margin, abs(pair.delta)):
+        return []
+    known = f"{chosen.method} and {rival.method} apart: their difference is known to {points(half)} either way."
+    of_rows = (pair.rows_high - pair.rows_low) / 2
+    if of_rows <= margin:
+        return [
+            f"These seeds cannot tell {known} The {n_test:,} test rows leave {points(of_rows)} of that open: to see "
+            f"{points(margin)}, more seeds are needed (--seeds)."
+        ]
+    needed = int(float(f"{n_test * (of_rows / margin) ** 2:.2g}"))
+    return [
+        f"These {n_test:,} test rows cannot tell {known} To see {points(margin)}, about {needed:,} rows are needed "
+        f"({n_test:,} x ({100 * of_rows:.1f} / {100 * margin:.1f})^2)."
+    ]
+
+
+def _cut_texts(data: DataRecord) -> list[str]:
+    if data.truncated_fraction <= LONG_SHARE:
+        return []
+    return [
+        f"{percent(data.truncated_fraction)} of the texts have more than {data.max_length:,} tokens and "
+        "were cut: with a larger --max-length the encoder would read more of them."
+    ]
+
+
+def _still_improving(chosen_runs: Sequence[RunRecord]) -> list[str]:
+    rising = [
+        run for run in chosen_runs if run.epochs > 0 and run.best_epoch == run.hyperparameters.get("epochs", run.epochs)
+    ]
+    if not rising:
+        return []
+    return [
+        f"{rising[0].method} was still getting better in its last planned epoch ({rising[0].best_epoch}) in "
+        f"{len(rising)} of {len(chosen_runs)} runs: training longer (train.epochs) may help."
+    ]
+
+
+def _imbalanced(data: DataRecord) -> list[str]:
+    shares = _test_shares(data)
+    largest = max(shares, default=0.0)
+    if largest <= IMBALANCED_SHARE:
+        return []
+    label = data.labels[shares.index(largest)]
+    return [
+        f"{percent(largest)} of the test rows are '{label}': accuracy alone says little here, look at macro "
+        "F1 and MCC too."
+    ]
+
+
+def failed_runs(runs: Sequence[RunRecord]) -> list[str]:
+    """One line for all runs that failed."""
+    failed = [run.id for run in runs if run.status == "failed"]
+    if not failed:
+        return []
+    return [f"{len(failed)} of {len(runs)} runs failed and are missing from the summary: {listed(failed)}."]
+
+
+def _test_shares(data: DataRecord) -> list[float]:
+    counts = data.class_counts.get("test", [])
+    return [count / sum(counts) for count in counts] if any(counts) else []
