@@ -10,11 +10,13 @@ smaller, and a difference of two methods is taken row by row, which removes what
   seeds' own variance over S: that of their accuracies, less what chance in single answers adds to it, and not
   below 0. Readers and cases of diagnostic studies are crossed in the same way (Gallas 2006). For a difference,
   the seeds of each method are its own, and the own variances of both are taken together.
-* **Critical values**: the part of the rows is known well (Student's t with N - 1 degrees of freedom), that of the
-  seeds badly (S - 1; of two methods together by Satterthwaite 1946). Their critical values are averaged with the
-  two variances as weights (Cochran & Cox 1957). Satterthwaite's degrees of freedom for the sum are simpler, but
-  with three seeds too narrow for one method (92 % where 95 are stated), and far out in the tails, where Holm's
-  correction of many pairs looks, up to twenty times too bold.
+* **Critical values**: the seeds' part is known badly (Student's t with S - 1 degrees of freedom; of two methods
+  together by Satterthwaite 1946), the rest well (N - 1). Their critical values are averaged with the two variances as
+  weights (Cochran & Cox 1957). Satterthwaite's degrees of freedom for the sum are simpler, but with three seeds too
+  narrow for one method (92 % where 95 are stated).
+* **Tests**: by the same variance, but all by which the seeds' accuracies differ counts as badly known. So p errs on the
+  safe side: it can be a little above 0.05 where the interval just leaves 0 out. Of many pairs there are always some
+  whose seeds lie close together by luck, and those would look sure.
 
 ``benchmarks/simulate_studies.py`` measures the coverage, and the slow tests hold it. Two seeds are too few: where
 the seeds' part is the larger one, the intervals of one method then cover some 90 %.
@@ -68,33 +70,46 @@ class Difference(NamedTuple):
 
 
 class _Uncertainty(NamedTuple):
-    """Variance of a mean, in its two parts, each with the degrees of freedom that it is known by."""
+    """Of a mean over rows and seeds.
 
-    rows: float
-    rows_df: float
+    Attributes:
+        variance: Of the mean.
+        own_of_seeds: The part of it by which seeds differ, less what chance in single answers makes of that.
+        seeds: The variance of the seeds' accuracies over their number, with that chance.
+        rows_df: Degrees of freedom by which the rest is known; `seeds_df` those of the seeds.
+    """
+
+    variance: float
+    own_of_seeds: float
     seeds: float
+    rows_df: float
     seeds_df: float
 
     @property
     def standard_error(self) -> float:
-        return math.sqrt(self.rows + self.seeds)
+        return math.sqrt(self.variance)
 
-    def critical(self, p: float) -> float:
-        """By how many standard errors a mean is off with two-sided probability `p`."""
-        share = self.seeds / (self.rows + self.seeds)
-        return (1 - share) * _t_quantile(p, self.rows_df) + (share * _t_quantile(p, self.seeds_df) if share else 0.0)
+    def margin_of_error(self) -> float:
+        """By how many standard errors the 95 % interval goes either way."""
+        return self._critical(1 - CONFIDENCE, self.own_of_seeds)
 
     def p(self, off: float) -> float:
-        """Two-sided probability of a mean that is off by `off`: where `critical` is that many standard errors."""
-        standard_errors = abs(off) / self.standard_error
+        """Two-sided probability of a mean that is off by `off`: where the critical value is that many errors."""
+        errors = abs(off) / self.standard_error
         if not self.seeds:
-            return _t_tails(standard_errors, self.rows_df)
+            return _t_tails(errors, self.rows_df)
         # The critical value is a mean of two, so that p lies between what each would give; a little more for rounding.
-        ends = sorted(max(_t_tails(standard_errors, df), _SMALLEST_P) for df in (self.rows_df, self.seeds_df))
+        ends = sorted(max(_t_tails(errors, df), _SMALLEST_P) for df in (self.rows_df, self.seeds_df))
         low, high = math.log(ends[0]) - 1e-9, min(0.0, math.log(ends[1]) + 1e-9)
-        if self.critical(math.exp(low)) <= standard_errors or standard_errors == 0:
-            return ends[0]
-        return math.exp(optimize.brentq(lambda log_p: self.critical(math.exp(log_p)) - standard_errors, low, high))
+
+        def too_far(log_p: float) -> float:
+            return self._critical(math.exp(log_p), self.seeds) - errors
+
+        return ends[0] if errors == 0 or too_far(low) <= 0 else math.exp(optimize.brentq(too_far, low, high))
+
+    def _critical(self, p: float, badly_known: float) -> float:
+        share = min(1.0, badly_known / self.variance)
+        return (1 - share) * _t_quantile(p, self.rows_df) + (share * _t_quantile(p, self.seeds_df) if share else 0.0)
 
 
 def wilson(successes: int, n: int, confidence: float = CONFIDENCE) -> Interval:
@@ -133,7 +148,7 @@ def seed_interval(correct: NDArray[np.bool_]) -> Estimate:
     if n_seeds == 1 or known.standard_error == 0:
         return Estimate(mean, sd, *wilson(round(mean * n_rows), n_rows))
     effective_rows = mean * (1 - mean) / known.standard_error**2
-    return Estimate(mean, sd, *_score_interval(mean, effective_rows, known.critical(1 - CONFIDENCE)))
+    return Estimate(mean, sd, *_score_interval(mean, effective_rows, known.margin_of_error()))
 
 
 def paired_difference(correct_a: NDArray[np.bool_], correct_b: NDArray[np.bool_]) -> Difference:
@@ -145,7 +160,7 @@ def paired_difference(correct_a: NDArray[np.bool_], correct_b: NDArray[np.bool_]
 
     Returns:
         The difference, within [-1, 1]. With one seed each, p is that of the exact McNemar test, which is about two
-        trained models; with more it is that of the interval: below 0.05 where the interval leaves 0 out. A method
+        trained models; with more it is as the module says, and never below 0.05 where the interval holds 0. A method
         with one seed adds nothing for its spread over seeds, which is unknown. Where the difference is the same in
         all rows, the half-width is what 0 of N rows leave open (Wilson) and p is that of the exact test.
 
@@ -159,7 +174,7 @@ def paired_difference(correct_a: NDArray[np.bool_], correct_b: NDArray[np.bool_]
     mean = float(rows.mean())
     known = _uncertainty(rows, [correct_a, correct_b])
     varies = known.standard_error > 0
-    half = known.critical(1 - CONFIDENCE) * known.standard_error if varies else wilson(0, rows.size).high
+    half = known.margin_of_error() * known.standard_error if varies else wilson(0, rows.size).high
     if not varies or len(correct_a) == len(correct_b) == 1:
         p = _mcnemar(int((rows > 0).sum()), int((rows < 0).sum()))
     else:
@@ -279,12 +294,14 @@ def _uncertainty(rows: NDArray[np.float64], methods: Sequence[NDArray[np.bool_]]
     """Of the mean of `rows`, ``(N,)``, which were averaged over the seeds of one method, or of two and subtracted."""
     several = [correct for correct in methods if len(correct) > 1]
     accuracies = [_variance(correct.mean(axis=1)) / len(correct) for correct in several]
-    chance = [_chance(correct) / correct.size for correct in several]
+    chance = sum(_chance(correct) / correct.size for correct in several)
     known_by = sum(part**2 / (len(correct) - 1) for part, correct in zip(accuracies, several, strict=True))
+    own_of_seeds = max(0.0, sum(accuracies) - chance)
     return _Uncertainty(
-        rows=_variance(rows) / rows.size,
+        variance=_variance(rows) / rows.size + own_of_seeds,
+        own_of_seeds=own_of_seeds,
+        seeds=sum(accuracies),
         rows_df=max(rows.size - 1, 1),
-        seeds=max(0.0, sum(accuracies) - sum(chance)),
         seeds_df=sum(accuracies) ** 2 / known_by if known_by else math.inf,
     )
 

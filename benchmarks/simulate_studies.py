@@ -1,0 +1,234 @@
+"""Studies whose truth is known: do the intervals hold it, and does the verdict name a winner where there is none?
+
+Each method answers a row right where a sum of normals is above 0: what is hard for all, what is hard for the method,
+what is chance in one answer, and the luck of the seed, which moves the accuracy of all its rows. Everything that is
+scored is feathertune's own: `seed_interval`, `paired_difference`, `bootstrap_accuracies`, and whole studies through
+`summarise`, `compare_pairs` and `judge`.
+
+Writes ``benchmarks/results/simulated-studies.json``. Some minutes on one core. Not for real studies: how alike the
+methods' errors are here (some 8 of 100 answers differ between two seeds, 11 between two methods) is a guess.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+from scipy import special
+
+from feathertune.records import DataRecord, RunRecord, Seconds, Verdict
+from feathertune.study.pairs import compare_pairs
+from feathertune.study.stats import bootstrap_accuracies, paired_difference, percentile_interval, seed_interval
+from feathertune.study.summary import summarise
+from feathertune.study.verdict import CLEAR_P, judge
+
+RESULT = Path(__file__).with_name("results") / "simulated-studies.json"
+BEST = 0.86
+MARGIN = 0.01
+GAPS, ROWS, SEEDS, SPREADS = (0.0, 0.01, 0.02, 0.05), (200, 1000, 5000), (3, 5), (0.005, 0.01)
+# Shares of the variance that two seeds of a method have in common, and two methods.
+ALIKE_SEEDS, ALIKE_METHODS = 0.9, 0.8
+KINDS = {"tfidf": "baseline", "probe": "probe", "lora": "peft", "ia3": "peft", "ln-tuning": "peft", "full": "full"}
+CHEAPEST = "tfidf"
+# Studies are drawn some at a time, to bound the memory.
+AT_ONCE = 20_000_000
+
+
+def draw(
+    rng: np.random.Generator, studies: int, n_rows: int, methods: list[tuple[float, int, float]]
+) -> Iterator[tuple[list[np.ndarray], list[np.ndarray]]]:
+    """Simulated studies, one by one.
+
+    Args:
+        rng: Of all chance.
+        studies: How many.
+        n_rows: Test rows.
+        methods: Accuracy over all rows and seeds, number of seeds, and standard deviation of the seeds' accuracies.
+
+    Yields:
+        Of each method which answers are right, ``(S, N)``; and the true accuracy of each trained model, ``(S,)``.
+    """
+    at_once = max(1, AT_ONCE // (n_rows * sum(seeds for _, seeds, _ in methods)))
+    for start in range(0, studies, at_once):
+        n = min(at_once, studies - start)
+        hard = ALIKE_METHODS**0.5 * rng.standard_normal((n, 1, n_rows), dtype=np.float32)
+        answers, truths = [], []
+        for accuracy, seeds, spread in methods:
+            mean, luck = _levels(rng, accuracy, seeds, spread, n)
+            own = (ALIKE_SEEDS - ALIKE_METHODS) ** 0.5 * rng.standard_normal((n, 1, n_rows), dtype=np.float32)
+            chance = rng.standard_normal((n, seeds, n_rows), dtype=np.float32)
+            chance *= (1 - ALIKE_SEEDS) ** 0.5
+            chance += hard + own
+            answers.append(chance > -(mean + luck)[:, :, None].astype(np.float32))
+            truths.append(special.ndtr(mean + luck))
+        for study in range(n):
+            yield [method[study] for method in answers], [truth[study] for truth in truths]
+
+
+def _levels(
+    rng: np.random.Generator, accuracy: float, seeds: int, spread: float, studies: int
+) -> tuple[float, np.ndarray]:
+    """The threshold of a method and the luck of its seeds, ``(studies, S)``, so that its mean accuracy is exact."""
+    level = special.ndtri(accuracy)
+    sd = spread / (np.exp(-(level**2) / 2) / np.sqrt(2 * np.pi))
+    return level * np.sqrt(1 + sd**2), sd * rng.standard_normal((studies, seeds))
+
+
+def coverage(*, gap: float, rows: int, seeds: int, spread: float, studies: int) -> dict:
+    """How often the intervals of one method, and of a difference of two, hold the truth."""
+    rng = np.random.default_rng([round(1000 * gap), rows, seeds, round(1000 * spread)])
+    single = difference = 0
+    widths = []
+    accuracies = (BEST, BEST - gap)
+    for (a, b), _ in draw(rng, studies, rows, [(accuracy, seeds, spread) for accuracy in accuracies]):
+        for answers, accuracy in ((a, BEST), (b, BEST - gap)):
+            estimate = seed_interval(answers)
+            single += estimate.low <= accuracy <= estimate.high
+        found = paired_difference(a, b)
+        difference += found.low <= gap <= found.high
+        widths.append((estimate.high - estimate.low, found.high - found.low))
+    half_widths = np.mean(widths, axis=0) / 2
+    return {
+        "gap": gap,
+        "rows": rows,
+        "seeds": seeds,
+        "spread": spread,
+        "studies": studies,
+        "covered_single": single / (2 * studies),
+        "covered_difference": difference / studies,
+        "half_width_single": round(float(half_widths[0]), 5),
+        "half_width_difference": round(float(half_widths[1]), 5),
+    }
+
+
+def coverage_of_rows(*, gap: float, rows: int, seeds: int, spread: float, studies: int) -> dict:
+    """How often the paired bootstrap holds the true difference of the trained models; of one seed, also the others."""
+    rng = np.random.default_rng([7, rows, seeds])
+    drawn = interval = 0
+    methods = [(BEST, seeds, spread), (BEST - gap, seeds, spread)]
+    for (a, b), (true_a, true_b) in draw(rng, studies, rows, methods):
+        truth = true_a.mean() - true_b.mean()
+        one, other = bootstrap_accuracies([a, b], resamples=1000).T
+        low, high = percentile_interval(one - other)
+        drawn += low <= truth <= high
+        found = paired_difference(a, b)
+        interval += found.low <= truth <= found.high
+    result = {"gap": gap, "rows": rows, "seeds": seeds, "spread": spread, "studies": studies}
+    return result | {"covered_bootstrap": drawn / studies} | ({"covered_t": interval / studies} if seeds == 1 else {})
+
+
+def verdicts(*, gap: float, rows: int, seeds: int, spread: float, studies: int, adapters: int = 3) -> dict:
+    """What whole studies say where all methods are equally good but `full`, which is better by the gap.
+
+    Returns:
+        Shares of studies: ``wrong_winner_verdict`` and ``wrong_winner_pair`` say that one is better where it is not;
+        ``wrong_equivalence`` that one is within the margin where it is not, or only just; ``full_clear`` that `full` is
+        better than what is recommended, or recommended itself.
+    """
+    rng = np.random.default_rng([11, round(1000 * gap), rows, seeds, round(1000 * spread), adapters])
+    kinds = KINDS | {f"adapter-{i}": "peft" for i in range(adapters - 3)}
+    accuracy = {name: BEST if name == "full" else BEST - gap for name in kinds}
+    trained = {name: kind in ("peft", "full") for name, kind in kinds.items()}
+    methods = [(accuracy[name], seeds if trained[name] else 1, spread if trained[name] else 0.0) for name in kinds]
+    runs = [
+        _run(name, kind, seed, cost)
+        for cost, (name, kind) in enumerate(kinds.items())
+        for seed in range(seeds if trained[name] else 1)
+    ]
+    data = _data(rows)
+    counts = dict.fromkeys(("wrong_winner_verdict", "wrong_winner_pair", "wrong_equivalence", "full_clear"), 0)
+    for drawn, _ in draw(rng, studies, rows, methods):
+        answers = dict(zip(kinds, drawn, strict=True))
+        summary = summarise(runs, answers, margin=MARGIN)
+        pairs = compare_pairs(answers, resamples=20)  # the bootstrap decides nothing here
+        verdict = judge(summary, data, runs, pairs, margin=MARGIN)
+        better = {(p.a, p.b) if p.delta > 0 else (p.b, p.a) for p in pairs if p.p_holm < CLEAR_P}
+        counts["wrong_winner_pair"] += any(accuracy[a] <= accuracy[b] for a, b in better)
+        counts["wrong_winner_verdict"] += names_wrong_winner(verdict, accuracy)
+        counts["full_clear"] += verdict.recommended == "full" or ", below full" in verdict.text
+        equivalent = [row for row in summary if row.p_equivalent_holm is not None and row.p_equivalent_holm < CLEAR_P]
+        counts["wrong_equivalence"] += gap >= MARGIN and bool(equivalent)
+    cell = {"gap": gap, "rows": rows, "seeds": seeds, "spread": spread, "methods": len(kinds), "studies": studies}
+    return cell | {name: count / studies for name, count in counts.items()}
+
+
+def names_wrong_winner(verdict: Verdict, accuracy: dict[str, float]) -> bool:
+    """Whether a verdict says that one method is better than another that is as good.
+
+    To recommend a dearer method without a word of a cheaper one that may do as well says so, too.
+    """
+    chosen = verdict.recommended
+    if ", clearly better than full" in verdict.text:
+        return accuracy[chosen] <= accuracy["full"]
+    if ", below full" in verdict.text:
+        return accuracy["full"] <= accuracy[chosen]
+    cheaper = list(accuracy)[: list(accuracy).index(chosen)]
+    dismissed = cheaper and "costs less and is not clearly worse" not in verdict.text
+    return bool(dismissed) and any(accuracy[name] >= accuracy[chosen] for name in cheaper)
+
+
+def _run(name: str, kind: str, seed: int, cost: int) -> RunRecord:
+    return RunRecord(
+        id=f"{name}-s{seed}",
+        method=name,
+        kind=kind,
+        seed=seed,
+        status="complete",
+        trainable_parameters=cost,
+        seconds=Seconds(total=1.0),
+    )
+
+
+def _data(rows: int) -> DataRecord:
+    return DataRecord(
+        source="simulated",
+        fingerprint="",
+        labels=["negative", "positive"],
+        n_train=1000,
+        n_validation=100,
+        n_test=rows,
+        class_counts={"test": [rows // 2, rows - rows // 2]},
+        max_length=128,
+        truncated_fraction=0.0,
+        duplicates_removed=0,
+        overlap_removed=0,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--studies", type=int, default=1500, help="simulated studies of a cell of coverage")
+    arguments = parser.parse_args()
+    n = arguments.studies
+    started = time.process_time()
+    cells = [dict(zip(("gap", "rows", "seeds", "spread"), c, strict=True)) for c in product(GAPS, ROWS, SEEDS, SPREADS)]
+    null = [cell for cell in cells if cell["gap"] == 0]
+    others = [cell for cell in cells if cell["gap"] > 0 and cell["spread"] == max(SPREADS)]
+    result = {
+        "accuracy": BEST,
+        "margin": MARGIN,
+        "coverage": [_said(coverage(**cell, studies=n)) for cell in cells],
+        "rows_alone": [
+            _said(coverage_of_rows(gap=0.02, rows=rows, seeds=seeds, spread=0.01, studies=n // 5))
+            for rows, seeds in product(ROWS, (1, 3))
+        ],
+        "verdicts": [_said(verdicts(**cell, studies=n // 3)) for cell in null]
+        + [_said(verdicts(**cell, studies=n // 10)) for cell in others]
+        + [_said(verdicts(gap=0.0, rows=1000, seeds=3, spread=0.01, studies=n // 5, adapters=20))],
+    }
+    result["processor_s"] = round(time.process_time() - started)
+    RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+def _said(cell: dict) -> dict:
+    print(json.dumps(cell), flush=True)
+    return cell
+
+
+if __name__ == "__main__":
+    main()
