@@ -20,7 +20,7 @@ PACKAGE = "feathertune"
 MAX_LINES = 400
 LAYERS = (
     ("errors", "companion", "config", "records", "registry", "storage"),
-    ("data", "encoders", "runtime", "metrics"),
+    ("data", "encoders", "runtime", "metrics", "calibration"),
     ("methods",),
     ("engine",),
     ("study", "bundle", "predictor", "export", "card", "report"),
@@ -35,6 +35,7 @@ ENGINE_MUST_NOT_IMPORT = "methods"
 WITHOUT_TORCH = (
     *LAYERS[0],
     "metrics",
+    "calibration",
     *(f"data.{name}" for name in ("sources", "samples", "files", "hub", "raw", "rows", "splits")),
     *(f"study.{name}" for name in ("stats", "pairs", "summary", "verdict")),
     "report",

@@ -6,6 +6,7 @@ The command line, the report and the tests read only this; it loads without torc
     plan.json                           what was planned, before the first run started
     config.yaml                         every setting, spelled out; runs again as it is
     test.parquet                        row, text, label: the test rows, in order (texts clipped)
+    suspects.csv                        test rows whose label may be wrong
     report.html
     runs/<id>/run.json                  RunRecord, written when the run ended
     runs/<id>/predictions.parquet       row, label, predicted, probabilities
@@ -28,6 +29,7 @@ from feathertune.storage import write_atomic
 SCHEMA_VERSION = 1
 STUDY_FILE = "study.json"
 TEST_FILE = "test.parquet"
+SUSPECTS_FILE = "suspects.csv"
 PREDICTIONS_FILE = "predictions.parquet"
 METRICS_FILE = "metrics.jsonl"
 Kind = Literal["baseline", "probe", "peft", "full"]
@@ -50,6 +52,23 @@ class Metrics(Record):
     log_loss: float
     ece: float
     n: int
+
+
+class Calibration(Record):
+    """How far the probabilities of the test rows can be believed, and what one temperature mends.
+
+    Attributes:
+        temperature: Found on validation rows; above 1 the method was too sure.
+        ece: Calibration error of the test rows with that temperature (`Metrics.ece` is the one without it).
+        log_loss: Likewise.
+        bins: Of test rows by their confidence, ten of equal width: rows, mean confidence, share of right answers.
+            Bins without rows are left out.
+    """
+
+    temperature: float
+    ece: float
+    log_loss: float
+    bins: list[tuple[int, float, float]]
 
 
 class Seconds(Record):
@@ -110,6 +129,7 @@ class RunRecord(Record):
         epochs: Epochs that were trained; `best_epoch` is the one whose state was restored (1 is the first).
         adapter_bytes: Size of the weights that would be shipped.
         peak_memory_bytes: Highest resident memory of the process (device memory on a GPU) during the run.
+        train_losses: Mean training loss of each epoch; `validation_losses` after it, in nats.
         mfu: Operations done over this machine's measured peak, 0 to 1; null where it was not measured.
         predictions: Path of the test predictions, relative to the study folder. `bundle` likewise.
     """
@@ -122,6 +142,7 @@ class RunRecord(Record):
     error: str | None = None
     test: Metrics | None = None
     validation: Metrics | None = None
+    calibration: Calibration | None = None
     trainable_parameters: int = 0
     total_parameters: int = 0
     trainable_percent: float = 0.0
@@ -130,6 +151,8 @@ class RunRecord(Record):
     epochs: int = 0
     best_epoch: int = 0
     steps: int = 0
+    train_losses: list[float] = []
+    validation_losses: list[float] = []
     tokens_per_second: float | None = None
     examples_per_second: float | None = None
     peak_memory_bytes: int | None = None
@@ -147,7 +170,8 @@ class SummaryRow(Record):
     Attributes:
         delta_vs_full: Mean accuracy minus that of `full`, paired by test row; null where there is no `full`.
         p_vs_full_holm: Two-sided p of that difference, Holm-corrected over the methods.
-        p_equivalent_holm: Of two one-sided tests that it is within the study's margin of `full`, corrected alike.
+        p_equivalent: Of two one-sided tests that it is within the study's margin of `full`; not corrected, since the
+            verdict says it of one row.
         pareto: No other method is better in accuracy without being worse in seconds, memory or parameters.
     """
 
@@ -166,7 +190,7 @@ class SummaryRow(Record):
     delta_low: float | None = None
     delta_high: float | None = None
     p_vs_full_holm: float | None = None
-    p_equivalent_holm: float | None = None
+    p_equivalent: float | None = None
     speedup_vs_full: float | None = None
     memory_vs_full: float | None = None
     pareto: bool = False
@@ -211,6 +235,7 @@ class StudyRecord(Record):
         off_budget: Methods that train over a quarter more or less than that: name to how many, and why.
         margin: The difference in accuracy that still counts as none, as a fraction (``study.margin``).
         pairs: Every two methods of the summary, each once.
+        n_suspects: Test rows whose label may be wrong; ``suspects.csv`` lists them.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -231,6 +256,7 @@ class StudyRecord(Record):
     off_budget: dict[str, str] = {}
     margin: float | None = None
     pairs: list[PairRecord] = []
+    n_suspects: int = 0
 
 
 # Fields that may differ between two runs of the same command on one machine: times, dates, memory and what follows

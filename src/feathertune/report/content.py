@@ -18,6 +18,7 @@ from feathertune.report.changes import Changes, find_changes
 from feathertune.report.confusions import Confusion, class_names, find_confusions
 from feathertune.report.gaps import find_gaps
 from feathertune.report.limits import Limits
+from feathertune.report.reliability import Reliability, find_reliability
 from feathertune.report.rows import Method, method_rows, most_telling
 from feathertune.report.settings import hyperparameters, word_pairs
 from feathertune.report.side_files import Epoch, read_epochs, read_predictions
@@ -65,6 +66,7 @@ class View:
     intervals: tuple[Markup, ...]
     tradeoffs: tuple[Tradeoff, ...]
     learning: tuple[Learning, ...]
+    reliability: tuple[Reliability, ...]
     confusions: tuple[Confusion, ...]
     changes: Changes | None
     changes_bar: Markup
@@ -95,6 +97,7 @@ def build_view(study: StudyRecord, folder: Path, limits: Limits) -> View:
         intervals=_intervals(shown),
         tradeoffs=_tradeoffs(shown),
         learning=_learning(shown, trained, curves, limits),
+        reliability=find_reliability(shown, done, limits),
         confusions=find_confusions(study, shown, done, predictions, limits),
         changes=changes,
         changes_bar=_changes_bar(changes),

@@ -9,7 +9,12 @@ One line each, where:
   margin; where h is below it already, only more seeds tell more;
 * more than `LONG_SHARE` of the texts were cut at `max_length`;
 * the recommended row was still getting better in its last planned epoch;
+* the recommended row overfits: from its lowest to the last epoch the validation loss rose by more than `RISE`, while
+  the training loss went on falling;
 * one class holds more than `IMBALANCED_SHARE` of the test rows;
+* more than `SUSPECT_SHARE` of the test rows have a label that all trained methods speak against
+  (`feathertune.study.suspects`);
+* texts of a later split were removed from an earlier one, more than `REPEATED_SHARE` of the test rows;
 * runs failed;
 * the recommended row was picked among several by these same test rows.
 
@@ -21,12 +26,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from feathertune.records import DataRecord, PairRecord, RunRecord, SummaryRow
+from feathertune.records import SUSPECTS_FILE, DataRecord, PairRecord, RunRecord, SummaryRow
 from feathertune.study.pairs import find_pair
 from feathertune.study.wording import listed, percent, points
 
 LONG_SHARE = 0.2
 IMBALANCED_SHARE = 0.7
+RISE = 0.1
+SUSPECT_SHARE = 0.005
+REPEATED_SHARE = 0.01
 # In binary, 0.54 - 0.05 is above 0.49; accuracies that differ do so by 1 / N at least.
 ROUNDING = 1e-9
 
@@ -40,6 +48,7 @@ def find_caveats(
     pairs: Sequence[PairRecord],
     *,
     margin: float,
+    n_suspects: int,
 ) -> list[str]:
     """What to know before the recommendation is taken.
 
@@ -51,6 +60,7 @@ def find_caveats(
         runs: All runs of the study, the failed ones too.
         pairs: The methods two by two.
         margin: The loss of accuracy that is still "as good", as a fraction.
+        n_suspects: Test rows whose label may be wrong.
     """
     chosen_runs = [run for run in runs if run.method == chosen.method and run.status == "complete"]
     caveats = [
@@ -59,7 +69,10 @@ def find_caveats(
         *_too_few_rows(chosen, candidates, pairs, data.n_test, margin),
         *_cut_texts(data),
         *_still_improving(chosen_runs),
+        *_overfitting(chosen_runs),
         *_imbalanced(data),
+        *_wrong_labels(n_suspects, data),
+        *_repeated_texts(data),
         *failed_runs(runs),
     ]
     if len(candidates) > 1:
@@ -161,6 +174,45 @@ def _still_improving(chosen_runs: Sequence[RunRecord]) -> list[str]:
     return [
         f"{rising[0].method} was still getting better in its last planned epoch ({rising[0].best_epoch}) in "
         f"{len(rising)} of {len(chosen_runs)} runs: training longer (train.epochs) may help."
+    ]
+
+
+def _overfitting(chosen_runs: Sequence[RunRecord]) -> list[str]:
+    overfitted = [run for run in chosen_runs if _overfits(run)]
+    if not overfitted:
+        return []
+    train, validation = overfitted[0].train_losses, overfitted[0].validation_losses
+    lowest = validation.index(min(validation))
+    return [
+        f"{overfitted[0].method} overfits in {len(overfitted)} of {len(chosen_runs)} runs: from epoch {lowest + 1} to "
+        f"{len(validation)}, its validation loss rose from {validation[lowest]:.2f} to {validation[-1]:.2f} while the "
+        f"training loss fell from {train[lowest]:.2f} to {train[-1]:.2f}. Fewer epochs or more training rows may help."
+    ]
+
+
+def _overfits(run: RunRecord) -> bool:
+    if not run.validation_losses:
+        return False
+    lowest = run.validation_losses.index(min(run.validation_losses))
+    rose = run.validation_losses[-1] > (1 + RISE) * run.validation_losses[lowest]
+    return rose and run.train_losses[-1] < run.train_losses[lowest]
+
+
+def _wrong_labels(n_suspects: int, data: DataRecord) -> list[str]:
+    if n_suspects <= SUSPECT_SHARE * data.n_test:
+        return []
+    return [
+        f"{n_suspects:,} test rows may have a wrong label: every trained model gives the same other class, and is "
+        f"sure of it. {SUSPECTS_FILE} lists them; look at some."
+    ]
+
+
+def _repeated_texts(data: DataRecord) -> list[str]:
+    if data.overlap_removed <= REPEATED_SHARE * data.n_test:
+        return []
+    return [
+        f"{data.overlap_removed:,} training or validation texts stood in a later split, too, and were removed: this "
+        "source repeats itself, and what is almost the same text is not found. The scores may be too good."
     ]
 
 

@@ -19,6 +19,7 @@ from feathertune.errors import ConfigError
 from feathertune.methods import BASELINES, METHODS, Baseline, Method
 from feathertune.records import (
     STUDY_FILE,
+    SUSPECTS_FILE,
     TEST_FILE,
     RunRecord,
     Status,
@@ -37,6 +38,7 @@ from feathertune.study.pairs import compare_pairs
 from feathertune.study.plan import PLAN_FILE, Plan, RunSpec, make_plan, settle
 from feathertune.study.runs import execute, expected_work
 from feathertune.study.summary import answers_of, summarise
+from feathertune.study.suspects import find_suspects, write_suspects
 from feathertune.study.verdict import judge
 from feathertune.study.workbench import Workbench
 
@@ -124,6 +126,8 @@ def assemble(
     }
     margin = plan.config.study.margin
     answers = answers_of(runs, correct)
+    suspects, test = find_suspects(runs, folder), bench.split("test")
+    write_suspects(folder / SUSPECTS_FILE, suspects, test.texts, bench.data.labels)
     summary, pairs = summarise(runs, answers, margin=margin), compare_pairs(answers)
     return StudyRecord(
         created=created,
@@ -136,13 +140,14 @@ def assemble(
         planned_runs=[spec.id for spec in plan.runs],
         runs=runs,
         summary=summary,
-        verdict=judge(summary, bench.data, runs, pairs, margin=margin),
+        verdict=judge(summary, bench.data, runs, pairs, margin=margin, n_suspects=len(suspects)),
         descriptions={spec.method: _described(spec.method).summary for spec in plan.runs},
         left_out=plan.left_out,
         parameter_budget=plan.parameter_budget,
         off_budget=plan.off_budget,
         margin=margin,
         pairs=pairs,
+        n_suspects=len(suspects),
     )
 
 

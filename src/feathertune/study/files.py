@@ -13,14 +13,14 @@ import pyarrow.parquet as pq
 from feathertune.storage import write_atomic
 
 # Texts are kept for the report, which shows a few of them; whole documents would be another copy of the data.
-_CLIP_CHARACTERS = 2_000
+CLIP_CHARACTERS = 2_000
 
 
 def write_test_rows(path: Path, texts: Sequence[str], labels: np.ndarray) -> None:
     """Write ``test.parquet``: row, text (clipped), label."""
     columns = {
         "row": pa.array(np.arange(len(texts), dtype=np.int64)),
-        "text": pa.array([text[:_CLIP_CHARACTERS] for text in texts], pa.string()),
+        "text": pa.array([text[:CLIP_CHARACTERS] for text in texts], pa.string()),
         "label": pa.array(labels.astype(np.int32)),
     }
     _write_table(path, pa.table(columns))
@@ -53,3 +53,10 @@ def read_correct(path: Path) -> np.ndarray:
     """Which test rows were predicted right, ``(N,)`` bool, from ``predictions.parquet``."""
     table = pq.read_table(path, columns=["label", "predicted"])
     return np.asarray(table["label"].to_numpy() == table["predicted"].to_numpy())
+
+
+def read_predictions(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Labels, ``(N,)``, and probabilities, ``(N, C)``, from ``predictions.parquet``."""
+    table = pq.read_table(path, columns=["label", "probabilities"])
+    labels = table["label"].to_numpy()
+    return labels, table["probabilities"].combine_chunks().flatten().to_numpy().reshape(len(labels), -1)

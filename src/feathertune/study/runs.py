@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from feathertune.calibration import calibrate
 from feathertune.data.raw import SplitName
 from feathertune.engine.head import head_logits
 from feathertune.engine.predict import softmax
@@ -110,6 +111,7 @@ def _complete(
     fields.setdefault("peak_memory_bytes", peak_bytes)
     fields["peak_memory_bytes"] = max(fields["peak_memory_bytes"], peak_bytes)
     fields["notes"] = [*spec.notes, *fields.get("notes", [])]
+    validation_labels = bench.split("validation").labels
     trainable, total = fields.get("trainable_parameters", 0), fields.get("total_parameters", 0)
     return RunRecord(
         id=spec.id,
@@ -118,7 +120,8 @@ def _complete(
         seed=spec.seed,
         status="complete",
         test=score(labels, outcome.test),
-        validation=score(bench.split("validation").labels, outcome.validation),
+        validation=score(validation_labels, outcome.validation),
+        calibration=calibrate(validation_labels, outcome.validation, labels, outcome.test),
         trainable_percent=100 * trainable / total if total else 0.0,
         predictions=predictions.relative_to(folder).as_posix(),
         metrics=_existing(run_folder / METRICS_FILE, folder),

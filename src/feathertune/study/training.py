@@ -105,7 +105,7 @@ def train_and_test(
             _tell_where(training, len(bench.encoded["validation"]), observer)
         seconds_before = training.position.seconds
         with stopwatch() as train:
-            _follow(training, log, observer.advanced, checkpoints if group.leads else None)
+            losses = _follow(training, log, observer.advanced, checkpoints if group.leads else None)
             best = training.restore_best()
         train.seconds += seconds_before
         with stopwatch() as evaluate:
@@ -133,6 +133,7 @@ def train_and_test(
         "epochs": training.position.epochs_done,
         "best_epoch": best.epoch,
         "steps": training.position.steps_done,
+        **losses,
         "tokens_per_second": training.position.tokens_seen / train.seconds,
         "examples_per_second": training.position.examples_seen / train.seconds,
         "hyperparameters": hyperparameters,
@@ -188,9 +189,14 @@ def _tell_where(training: Training, n_validation: int, observer: Observer) -> No
 
 def _follow(
     training: Training, log: Path, advanced: Callable[[float, str], None], checkpoints: Checkpoints | None
-) -> None:
-    """Train to the end; write ``metrics.jsonl`` line by line, keep checkpoints, and tell how far it is."""
+) -> dict[str, list[float]]:
+    """Train to the end; write ``metrics.jsonl`` line by line, keep checkpoints, and tell how far it is.
+
+    Returns:
+        The losses of each epoch, as fields of the record.
+    """
     said = ""
+    losses: dict[str, list[float]] = {"train_losses": [], "validation_losses": []}
     with log.open("w", encoding="utf-8") as file:
         for event in training.events():
             if isinstance(event, StepInfo):
@@ -212,12 +218,15 @@ def _follow(
                     "validation_accuracy": event.validation.accuracy,
                     "seconds": event.seconds,
                 }
+                losses["train_losses"].append(event.train_loss)
+                losses["validation_losses"].append(event.validation.log_loss)
                 said = f", validation {event.validation.accuracy:.1%}"
                 advanced(event.validation.n, f"epoch {event.epoch}{said}")
             file.write(json.dumps(line) + "\n")
             file.flush()
             if checkpoints is not None:
                 checkpoints.offer(training.state, epoch_end=isinstance(event, EpochInfo))
+    return losses
 
 
 def _peft_rank(model: nn.Module) -> dict[str, Any]:

@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from feathertune.records import Calibration
 from feathertune.report import charts, svg, units
+from feathertune.report.reliability import Bin, _joined, draw
 from feathertune.report.svg import Style
 
 SPACE = "\u202f"
@@ -106,3 +109,23 @@ def test_charts_hold_no_impossible_number(pairs):
     assert drawn.count("<circle") == len(points)
     assert "nan" not in drawn
     assert "inf" not in drawn
+
+
+def test_seeds_share_the_bins_of_their_reliability():
+    one = Calibration(temperature=1.0, ece=0.1, log_loss=0.5, bins=[(100, 0.55, 0.4), (300, 1.0, 0.9)])
+    other = Calibration(temperature=2.0, ece=0.2, log_loss=0.5, bins=[(300, 0.59, 0.8), (50, 0.6, 0.5)])
+    low, high = _joined([one, other])
+    assert (low.rows, low.confidence) == (225, pytest.approx((55 + 177 + 30) / 450))
+    assert low.right == pytest.approx((40 + 240 + 25) / 450)
+    assert (high.rows, high.confidence, high.right) == (150, 1.0, 0.9)
+
+
+def test_reliability_stands_on_its_line_where_all_is_as_said():
+    drawn = draw("<b>", STYLE, [Bin(10, 0.7, 0.7), Bin(90, 0.9, 0.9)])
+    first, last = (tuple(map(float, point)) for point in re.findall(r'cx="([\d.]+)" cy="([\d.]+)"', drawn))
+    x1, y1, x2, y2 = map(
+        float, re.search(r'x1="([\d.]+)" y1="([\d.]+)" x2="([\d.]+)" y2="([\d.]+)" class="ref', drawn).groups()
+    )
+    for x, y in (first, last):
+        assert y == pytest.approx(y1 + (x - x1) / (x2 - x1) * (y2 - y1), abs=0.2)
+    assert "<b>" not in drawn

@@ -88,8 +88,8 @@ def make_pair(a, b, *, delta=0.0, half=0.02, rows_half=None, p_holm=0.4):
     )
 
 
-def judged(*rows, data=None, runs=(), pairs=(), margin=0.01):
-    return judge(list(rows), data or make_data(), list(runs), list(pairs), margin=margin)
+def judged(*rows, data=None, runs=(), pairs=(), margin=0.01, n_suspects=0):
+    return judge(list(rows), data or make_data(), list(runs), list(pairs), margin=margin, n_suspects=n_suspects)
 
 
 def caveat(verdict, words):
@@ -180,7 +180,7 @@ def test_the_comparison_with_full_follows_p(p, accuracy, words):
     ],
 )
 def test_equivalence_is_said_where_it_holds(p, p_equivalent, accuracy, words):
-    text = judged(make_row("lora", accuracy, p=p, p_equivalent_holm=p_equivalent), FULL).text
+    text = judged(make_row("lora", accuracy, p=p, p_equivalent=p_equivalent), FULL).text
     assert words in text
     assert ("TOST" in text) == ("TOST" in words)
 
@@ -313,6 +313,32 @@ def test_still_improving_in_the_last_planned_epoch():
     assert caveat(judged(make_row("lora", 0.85), runs=unknown), "planned epoch (4)")
     untrained = [make_run("probe", epochs=0, best_epoch=0, hyperparameters={})]
     assert not caveat(judged(make_row("probe", 0.85), runs=untrained), "planned epoch")
+
+
+def test_overfitting():
+    runs = [
+        make_run("lora", 0, train_losses=[0.6, 0.4, 0.1], validation_losses=[0.5, 0.4, 0.6]),
+        make_run("lora", 1, train_losses=[0.6, 0.4, 0.1], validation_losses=[0.5, 0.4, 0.43]),
+    ]
+    words = (
+        "lora overfits in 1 of 2 runs: from epoch 2 to 3, its validation loss rose from 0.40 to 0.60 while the training"
+    )
+    assert caveat(judged(make_row("lora", 0.85), runs=runs), words)
+    assert not caveat(judged(make_row("lora", 0.85), runs=runs[1:]), "overfits")
+    # Both losses rise: that is a training that broke, not one that knows its rows by heart.
+    broken = [make_run("lora", 0, train_losses=[0.6, 0.4, 0.9], validation_losses=[0.5, 0.4, 0.9])]
+    assert not caveat(judged(make_row("lora", 0.85), runs=broken), "overfits")
+
+
+def test_labels_that_may_be_wrong():
+    assert caveat(judged(FULL, n_suspects=6), "6 test rows may have a wrong label")
+    assert caveat(judged(FULL, n_suspects=6), "suspects.csv lists them")
+    assert not caveat(judged(FULL, n_suspects=5), "wrong label")
+
+
+def test_a_source_that_repeats_its_texts():
+    assert caveat(judged(FULL, data=make_data(overlap_removed=11)), "11 training or validation texts stood in a later")
+    assert not caveat(judged(FULL, data=make_data(overlap_removed=10)), "later split")
 
 
 def test_imbalance():
