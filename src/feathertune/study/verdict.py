@@ -9,7 +9,7 @@ The recommendation:
 
 A difference from `full` is called clear when its Holm-corrected p (over the methods) is below `CLEAR_P`, and a row as
 good as `full` when two one-sided tests say that it is within `margin` (not corrected: it is said of one row; where all
-are worse by just the margin, the simulations hear it in 5 to 6 of 100 studies). What is cheaper than the
+are worse by just the margin, the simulations hear it in at most 4 of 100 studies). What is cheaper than the
 recommended row scored lower by more than the margin; where the Holm-corrected p of the pair (over all pairs) leaves
 that to chance, the cheapest such row is named. What speaks against the recommendation stands in
 `feathertune.study.caveats`.
