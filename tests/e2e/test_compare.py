@@ -52,6 +52,11 @@ def test_prints_the_table_and_writes_everything(study):
     assert lora.adapter_bytes > 0
     assert lora.hyperparameters["learning_rate"] == 0.01
     assert record.data.truncated_fraction == 0.0
+    assert len(record.pairs) == len(record.summary) * (len(record.summary) - 1) // 2
+    assert next(row for row in record.summary if row.method == "lora").p_equivalent > 0
+    assert len(lora.train_losses) == len(lora.validation_losses) == lora.epochs
+    assert all(sum(part[0] for part in run.calibration.bins) == record.data.n_test for run in record.runs)
+    assert len((out / "suspects.csv").read_text(encoding="utf-8").splitlines()) == record.n_suspects + 1
     assert len((out / lora.metrics).read_text().splitlines()) == lora.steps + lora.epochs
     assert (out / "report.html").stat().st_size < 500_000
 

@@ -84,6 +84,28 @@ def test_says_verdict_table_and_facts(tmp_path):
         assert page.count(f'id="{name}"') == 1
 
 
+def test_reliability_is_folded_and_old_records_have_none(tmp_path):
+    study = write_study(tmp_path)
+    page = _page(tmp_path)
+    assert "Whether the probabilities can be believed" in page
+    assert page.count("Share of right answers of ") == len(study.summary)
+    assert "with temperature 1.30: 0.012" in page
+    old = study.model_copy(update={"runs": [run.model_copy(update={"calibration": None}) for run in study.runs]})
+    save_study(old, tmp_path)
+    assert "probabilities can be believed" not in _page(tmp_path)
+
+
+def test_equivalence_is_shown_with_its_margin(tmp_path):
+    study = write_study(tmp_path)
+    assert "as good, p" not in _page(tmp_path)
+    for row in study.summary:
+        row.p_equivalent = 0.012 if row.method == "lora" else 0.4
+    save_study(study.model_copy(update={"margin": 0.01}), tmp_path)
+    page = _page(tmp_path)
+    assert page.count("as good, p = 0.012") == 1
+    assert "within 1.0 points of full" in page
+
+
 def test_nothing_from_outside(tmp_path):
     write_study(tmp_path)
     page = _page(tmp_path)
