@@ -39,7 +39,7 @@ class BoftOptions(TargetedOptions):
         boft_n_butterfly_factor: Number of factors; PEFT takes one where its CUDA code is not built.
     """
 
-    learning_rate: float = Field(default=5e-4, gt=0)
+    learning_rate: float = Field(default=2e-3, gt=0)
     boft_block_size: int | None = Field(default=None, ge=2)
     boft_n_butterfly_factor: int = Field(default=1, ge=1)
 
@@ -52,7 +52,7 @@ class HraOptions(RankOptions):
         apply_GS: Make them orthogonal to each other.
     """
 
-    learning_rate: float = Field(default=5e-4, gt=0)
+    learning_rate: float = Field(default=2e-3, gt=0)
     apply_GS: bool = False
 
 
@@ -104,7 +104,7 @@ BOFT = adapter(
     source="Liu et al. 2023, arXiv:2311.06243",
     options=BoftOptions,
     size=Size("boft_block_size", lambda shapes: common_divisors(shapes)[1:]),
-    search_space={"learning_rate": scaled_rates(5e-4)},
+    search_space={"learning_rate": scaled_rates(2e-3)},
 )
 HRA = adapter(
     name="hra",
@@ -114,7 +114,7 @@ HRA = adapter(
     source="Yuan et al. 2024, arXiv:2405.17484",
     options=HraOptions,
     size=Size("r", lambda shapes: range(2, min(min(shape) for shape in shapes) + 1, 2)),
-    search_space={"r": (8, 32), "learning_rate": scaled_rates(5e-4)},
+    search_space={"r": (8, 32), "learning_rate": scaled_rates(2e-3)},
 )
 ROAD = adapter(
     name="road",

@@ -10,9 +10,10 @@ The recommendation:
 A difference from `full` is called clear when its Holm-corrected p (over the methods) is below `CLEAR_P`, and a row as
 good as `full` when two one-sided tests say that it is within `margin` (not corrected: it is said of one row; where all
 are worse by just the margin, the simulations hear it in at most 4 of 100 studies). What is cheaper than the
-recommended row scored lower by more than the margin; where the Holm-corrected p of the pair (over all pairs) leaves
-that to chance, the cheapest such row is named. What speaks against the recommendation stands in
-`feathertune.study.caveats`.
+recommended row scored lower by more than the margin; where the p of the pair leaves that to chance, the cheapest such
+row is named. It is corrected for the rows that the recommended one stands beside (Bonferroni), not for all pairs: with
+36 methods those are 630, and twelve points on 1,700 rows would pass for chance. What speaks against the recommendation
+stands in `feathertune.study.caveats`.
 
 Nothing here reads seconds or memory: they vary between equal runs, and the verdict must not. Not for
 choosing between studies: it knows one.
@@ -104,7 +105,7 @@ def _recommendation(
         return f"Take full fine-tuning: {score} {on_rows}."
     return (
         f"Take {chosen.method}: {score} {on_rows}{_versus_full(chosen, rows, margin)}, with "
-        f"{_trainedsmall_share(chosen, rows.get('full'), chosen_runs)} trained."
+        f"{_trained_share(chosen, rows.get('full'), chosen_runs)} trained."
     )
 
 
@@ -123,7 +124,7 @@ def _versus_full(chosen: SummaryRow, rows: dict[str, SummaryRow], margin: float)
     return f", below {against} by no more than the margin of {points(margin)}"
 
 
-def _trainedsmall_share(chosen: SummaryRow, full: SummaryRow | None, chosen_runs: Sequence[RunRecord]) -> str:
+def _trained_share(chosen: SummaryRow, full: SummaryRow | None, chosen_runs: Sequence[RunRecord]) -> str:
     if full is not None and full.trainable_parameters:
         return f"{small_share(chosen.trainable_parameters / full.trainable_parameters)} of its parameters"
     total = max((run.total_parameters for run in chosen_runs), default=0)
@@ -148,7 +149,7 @@ def _cheaper(chosen: SummaryRow, candidates: Sequence[SummaryRow], pairs: Sequen
     """The cheapest row that scored too low to be recommended, if that may have been chance."""
     for row in candidates[: candidates.index(chosen)]:
         pair = find_pair(pairs, chosen.method, row.method)
-        if pair is not None and pair.p_holm >= CLEAR_P:
+        if pair is not None and pair.p * (len(candidates) - 1) >= CLEAR_P:
             return [f"{row.method} ({percent(row.accuracy_mean)}) costs less and is not clearly worse on these rows."]
     return []
 

@@ -145,10 +145,10 @@ def test_the_pattern_is_that_of_the_best_epoch(validation, best, folder, tmp_pat
     saved = json.loads((tmp_path / "bundle" / "adapter_config.json").read_text())["rank_pattern"]
     assert sorted(saved.values()) == sorted(pattern.values())
     bundle = load_bundle(tmp_path / "bundle", attention="eager")
-    np.testing.assert_allclose(logits(bundle.model, encoder), before, atol=1e-6, rtol=0)
+    np.testing.assert_allclose(logits(bundle.model, encoder), before, atol=1e-5, rtol=0)
     ranks = [module.lora_E["default"].shape[0] for _, module in bundle.model.named_modules() if _is_svd(module)]
     assert sorted(ranks) == sorted(map(sum, pattern.values()))
-    np.testing.assert_allclose(logits(plain_peft(folder, tmp_path / "bundle"), encoder), before, atol=1e-6, rtol=0)
+    np.testing.assert_allclose(logits(plain_peft(folder, tmp_path / "bundle"), encoder), before, atol=1e-5, rtol=0)
     np.testing.assert_allclose(logits(merged_model(bundle), encoder), before, atol=1e-5, rtol=0)
 
 
@@ -162,7 +162,7 @@ def test_a_layer_that_has_lost_all_its_rank_comes_back(folder, tmp_path):
     assert [False] * 4 in model.peft_config["default"].rank_pattern.values()
     save_bundle(tmp_path / "bundle", model=model, encoder=encoder, method="adalora", **SETTINGS)
     bundle = load_bundle(tmp_path / "bundle", attention="eager")
-    np.testing.assert_allclose(logits(bundle.model, encoder), before, atol=1e-6, rtol=0)
+    np.testing.assert_allclose(logits(bundle.model, encoder), before, atol=1e-5, rtol=0)
     np.testing.assert_allclose(logits(merged_model(bundle), encoder), before, atol=1e-5, rtol=0)
 
 

@@ -73,7 +73,7 @@ def make_run(method, seed=0, *, accuracy=0.85, mcc=0.7, epochs=5, best_epoch=3, 
     return RunRecord(**{**values, **changes})
 
 
-def make_pair(a, b, *, delta=0.0, half=0.02, rows_half=None, p_holm=0.4):
+def make_pair(a, b, *, delta=0.0, half=0.02, rows_half=None, p=0.13, p_holm=0.4):
     rows_half = half if rows_half is None else rows_half
     return PairRecord(
         a=a,
@@ -83,7 +83,7 @@ def make_pair(a, b, *, delta=0.0, half=0.02, rows_half=None, p_holm=0.4):
         high=delta + half,
         rows_low=delta - rows_half,
         rows_high=delta + rows_half,
-        p=p_holm / 3,
+        p=p,
         p_holm=p_holm,
     )
 
@@ -187,11 +187,11 @@ def test_equivalence_is_said_where_it_holds(p, p_equivalent, accuracy, words):
 
 def test_what_is_cheaper_and_may_be_as_good_is_named():
     rows = [make_row("tfidf", 0.8), make_row("probe", 0.83), make_row("lora", 0.839), FULL]
-    pairs = [make_pair("tfidf", "full", p_holm=0.01), make_pair("probe", "full"), make_pair("lora", "full")]
+    pairs = [make_pair("tfidf", "full", p=0.016), make_pair("probe", "full", p=0.017), make_pair("lora", "full")]
     verdict = judged(*rows, pairs=pairs)
     assert verdict.recommended == "full"
     assert "of it. probe (83.0 %) costs less and is not clearly worse on these rows." in verdict.text
-    clear = [pair.model_copy(update={"p_holm": 0.049}) for pair in pairs]
+    clear = [pair.model_copy(update={"p": 0.016}) for pair in pairs]
     assert "costs less" not in judged(*rows, pairs=clear).text
     assert "costs less" not in judged(*rows[:1], pairs=pairs).text
 
