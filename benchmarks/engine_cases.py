@@ -16,7 +16,7 @@ from feathertune.data.encode import encode
 from feathertune.data.pool import Split
 from feathertune.data.samples import sample_encoder_path
 from feathertune.encoders import quiet_transformers
-from feathertune.study.workbench import read_splits
+from feathertune.study.workbench import load_sources, split_sources
 
 _ENCODER_SEED = 0
 
@@ -79,7 +79,7 @@ def write_problem(case: Case, folder: Path, *, rows: int | None) -> Problem:
             "data.validation_size": case.validation_rows,
         }
     )
-    splits = read_splits(config)
+    splits = split_sources(config.data, *load_sources(config.data))
     tokenizer = AutoTokenizer.from_pretrained(sample_encoder_path("minilm"))
     problem = Problem(
         _rows(splits.train, tokenizer, case.max_length),

@@ -19,7 +19,7 @@ SOURCE = Path(__file__).parents[1] / "src"
 PACKAGE = "feathertune"
 MAX_LINES = 400
 LAYERS = (
-    ("errors", "companion", "config", "records", "registry", "storage"),
+    ("errors", "companion", "config", "prices", "records", "registry", "storage"),
     ("data", "encoders", "runtime", "metrics", "calibration"),
     ("methods",),
     ("engine",),

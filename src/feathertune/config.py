@@ -158,6 +158,10 @@ class EngineConfig(Section):
     cache_folder: str | None = None
 
 
+# The word for all training rows, in ``study.train_sizes``.
+ALL_ROWS = "all"
+
+
 class StudyConfig(Section):
     """Which runs a comparison holds.
 
@@ -168,6 +172,8 @@ class StudyConfig(Section):
         keep_full: Keep the weights of `full` runs too (each as large as the encoder).
         match_parameters: Give each method the size by which it trains nearest to this many parameters of the encoder,
             the head not counted: a share such as ``0.3%``, or a number. Null leaves the sizes as the options say.
+        train_sizes: Train everything on so many of the training rows, such as ``[100, 300, 1000, all]``: the smaller
+            number is part of the larger, validation and test rows are the same. Empty trains on all of them only.
     """
 
     methods: tuple[str, ...] = ("lora", "full")
@@ -175,6 +181,23 @@ class StudyConfig(Section):
     margin: float = Field(default=0.01, ge=0, lt=1)
     keep_full: bool = False
     match_parameters: int | str | None = None
+    train_sizes: tuple[int | str, ...] = ()
+
+    @field_validator("train_sizes", mode="before")
+    @classmethod
+    def _are_rows(cls, value: Any) -> Any:  # noqa: ANN401 - whatever the YAML holds
+        given = value.split(",") if isinstance(value, str) else value if isinstance(value, list | tuple) else [value]
+        sizes: list[int | str] = []
+        for word in (str(one).strip() for one in given):
+            if word != ALL_ROWS and not (word.isascii() and word.isdigit()):
+                raise ValueError(f"'{word}' is no number of rows; expected such as 100,300,1000,{ALL_ROWS}")
+            size = word if word == ALL_ROWS else int(word)
+            if size in (0, 1):
+                raise ValueError(f"{word} rows are too few to train on; expected 2 or more, or {ALL_ROWS}")
+            if size in sizes:
+                raise ValueError(f"{word} is there twice; expected each number of rows once")
+            sizes.append(size)
+        return tuple(sizes)
 
     @field_validator("match_parameters", mode="before")
     @classmethod

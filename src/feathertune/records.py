@@ -4,6 +4,7 @@ The command line, the report and the tests read only this; it loads without torc
 
     study.json                          StudyRecord
     plan.json                           what was planned, before the first run started
+    price.json                          `feathertune.prices`, where it was asked for before the first run started
     config.yaml                         every setting, spelled out; runs again as it is
     test.parquet                        row, text, label: the test rows, in order (texts clipped)
     suspects.csv                        test rows whose label may be wrong
@@ -18,8 +19,9 @@ Not for settings: those are in `feathertune.config`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -72,13 +74,25 @@ class Calibration(Record):
 
 
 class Seconds(Record):
-    """Wall-clock seconds of one run. `total` holds what it needed before its first step, too."""
+    """Wall-clock seconds of one run, from the texts to the predictions of the test rows.
+
+    Attributes:
+        total: Of all parts but `ship`, and of loading and preparing the encoder.
+        cache: Frozen features and hidden states, also where an earlier run made them.
+        head: The head alone, before all else.
+        train: Steps, and the scores on validation after each epoch.
+        evaluate: The test rows.
+        ship: Writing the bundle and proving it by a reload. Not in `total`: whether weights are kept is no property
+            of a method.
+    """
 
     total: float
     tokenize: float = 0.0
     cache: float = 0.0
+    head: float = 0.0
     train: float = 0.0
     evaluate: float = 0.0
+    ship: float = 0.0
 
 
 class DataRecord(Record):
@@ -126,11 +140,14 @@ class RunRecord(Record):
     """One method with one seed.
 
     Attributes:
+        train_rows: Of a learning curve; null where all rows were trained on, or none.
         epochs: Epochs that were trained; `best_epoch` is the one whose state was restored (1 is the first).
         adapter_bytes: Size of the weights that would be shipped.
         peak_memory_bytes: Highest resident memory of the process (device memory on a GPU) during the run.
         train_losses: Mean training loss of each epoch; `validation_losses` after it, in nats.
         mfu: Operations done over this machine's measured peak, 0 to 1; null where it was not measured.
+        predicted_seconds: What a price (`feathertune.prices`) that was made before the run said of `seconds.total`,
+            for all epochs; null where none was made. `predicted_memory_bytes` likewise, of `peak_memory_bytes`.
         predictions: Path of the test predictions, relative to the study folder. `bundle` likewise.
     """
 
@@ -138,6 +155,7 @@ class RunRecord(Record):
     method: str
     kind: Kind
     seed: int
+    train_rows: int | None = None
     status: Literal["complete", "failed"]
     error: str | None = None
     test: Metrics | None = None
@@ -157,6 +175,8 @@ class RunRecord(Record):
     examples_per_second: float | None = None
     peak_memory_bytes: int | None = None
     mfu: float | None = None
+    predicted_seconds: float | None = None
+    predicted_memory_bytes: int | None = None
     hyperparameters: dict[str, Any] = {}
     notes: list[str] = []
     metrics: str | None = None
@@ -168,15 +188,19 @@ class SummaryRow(Record):
     """One method over its seeds, on the test rows. Intervals are 95 %; `study.stats` says how they are made.
 
     Attributes:
+        train_rows: Of a learning curve, where each method has a row for each number of training rows.
         delta_vs_full: Mean accuracy minus that of `full`, paired by test row; null where there is no `full`.
         p_vs_full_holm: Two-sided p of that difference, Holm-corrected over the methods.
         p_equivalent: Of two one-sided tests that it is within the study's margin of `full`; not corrected, since the
             verdict says it of one row.
         pareto: No other method is better in accuracy without being worse in seconds, memory or parameters.
+        predicted_seconds: What `seconds_mean` was said to be; null where no price was made before the runs.
+            `predicted_memory_bytes` likewise.
     """
 
     method: str
     kind: Kind
+    train_rows: int | None = None
     n_seeds: int
     accuracy_mean: float
     accuracy_sd: float | None
@@ -194,6 +218,28 @@ class SummaryRow(Record):
     speedup_vs_full: float | None = None
     memory_vs_full: float | None = None
     pareto: bool = False
+    predicted_seconds: float | None = None
+    predicted_memory_bytes: float | None = None
+
+
+class MoreLabels(Record):
+    """What the last doubling of the training rows bought a method.
+
+    Attributes:
+        rows: All rows of the curve; `fewer` is the largest number in it of at most half as many, or else the next.
+        gain: Accuracy, a doubling: the difference between the two, by the number of doublings between them, paired by
+            test row. `low` and `high` are its 95 % interval.
+    """
+
+    method: str
+    fewer: int
+    rows: int
+    gain: float
+    low: float
+    high: float
+
+
+Sized = TypeVar("Sized", RunRecord, SummaryRow)
 
 
 class PairRecord(Record):
@@ -236,6 +282,7 @@ class StudyRecord(Record):
         margin: The difference in accuracy that still counts as none, as a fraction (``study.margin``).
         pairs: Every two methods of the summary, each once.
         n_suspects: Test rows whose label may be wrong; ``suspects.csv`` lists them.
+        more_labels: Of a learning curve. What compares methods, verdict included, is of the most rows in it.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -257,6 +304,16 @@ class StudyRecord(Record):
     margin: float | None = None
     pairs: list[PairRecord] = []
     n_suspects: int = 0
+    more_labels: list[MoreLabels] = []
+
+
+def at_largest_size(rows: Sequence[Sized]) -> list[Sized]:
+    """Of a learning curve the runs or summary rows with the most training rows, and those that know no number of them.
+
+    Without a curve: all.
+    """
+    largest = max((row.train_rows for row in rows if row.train_rows is not None), default=None)
+    return [row for row in rows if row.train_rows in (None, largest)]
 
 
 # Fields that may differ between two runs of the same command on one machine: times, dates, memory and what follows
@@ -273,6 +330,8 @@ VOLATILE_FIELDS = frozenset(
         "mfu",
         "speedup_vs_full",
         "memory_vs_full",
+        "predicted_seconds",
+        "predicted_memory_bytes",
         "pareto",
         "measured",
         "command",

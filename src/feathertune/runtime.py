@@ -181,6 +181,12 @@ class PeakMemory:
         self.peak_bytes -= self._not_ours
 
 
+def resident_bytes(device: torch.device) -> int:
+    """Resident memory of the process once all that is free was given back; 0 for a GPU, where it does not count."""
+    give_memory_back()
+    return 0 if device.type == "cuda" else int(psutil.Process().memory_info().rss)
+
+
 def give_memory_back() -> None:
     """Return freed memory to the system, so that one method's peak does not hold what the one before it freed."""
     gc.collect()

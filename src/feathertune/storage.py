@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from feathertune.errors import ConfigError
@@ -131,30 +131,31 @@ def check_place(path: Path, *, marker: str, overwrite: bool) -> None:
             pass
 
 
-def claim_folder(path: Path, *, marker: str, overwrite: bool) -> None:
+def claim_folder(path: Path, *, marker: str, overwrite: bool, aside: Collection[str] = ()) -> None:
     """Make an output folder ready to be written into, without ever deleting a stranger's files.
 
     Args:
         path: The folder; made where it is missing.
         marker: The file that shows that feathertune wrote this folder.
         overwrite: Whether an older result there may be deleted.
+        aside: Names of files of ours that may lie there before the result does; alone they are none.
 
     Raises:
         ConfigError: If the folder holds something and may not be replaced, or cannot be written.
     """
     with _told(path):
-        if _is_occupied(path, marker=marker, overwrite=overwrite):
+        if _is_occupied(path, marker=marker, overwrite=overwrite, aside=aside):
             shutil.rmtree(path)
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path):
             pass
 
 
-def _is_occupied(path: Path, *, marker: str, overwrite: bool) -> bool:
+def _is_occupied(path: Path, *, marker: str, overwrite: bool, aside: Collection[str] = ()) -> bool:
     """Whether an older result stands here that may go."""
     if path.exists() and not path.is_dir():
         raise ConfigError(f"The output {path} is a file. Expected a folder: give another --out.")
-    if not path.is_dir() or all(is_temporary(entry) for entry in path.iterdir()):
+    if not path.is_dir() or all(is_temporary(entry) or entry.name in aside for entry in path.iterdir()):
         return False
     if not (path / marker).exists():
         raise ConfigError(

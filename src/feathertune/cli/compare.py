@@ -34,6 +34,7 @@ def compare(
     epochs: opt.Epochs = None,
     top_layers: opt.TopLayers = None,
     match_parameters: opt.MatchParameters = None,
+    train_sizes: opt.TrainSizes = None,
     seed: opt.Seed = None,
     drop_invalid: opt.DropInvalid = False,
     overwrite: opt.Overwrite = False,
@@ -50,19 +51,24 @@ def compare(
     demo = data is None and config is None
     settings = opt.settings(given, defaults=DEMO if demo else None)
     # Below here torch is loaded: a wrong option has been told by now.
+    from feathertune.cli.plans import plan_text, priced_plan_json
     from feathertune.cli.progress import observe
-    from feathertune.cli.tables import plan_text, study_text
-    from feathertune.study.compare import default_folder, prepare, run
+    from feathertune.cli.tables import study_text
+    from feathertune.study.compare import default_folder, keep_price, prepare, run
+    from feathertune.study.estimate import estimate
 
     with observe(quiet=quiet or json) as observer:
         if demo:
             observer.stage("no DATA given: the demonstration study on sample:imdb (name DATA to use your own)")
         prepared = prepare(settings, observer)
-        out = out or default_folder(prepared.plan)
         if dry_run:
+            price = estimate(prepared.bench, prepared.plan, observer)
+            if out is not None:
+                keep_price(price, prepared, out)
             observer.close()
-            sys.stdout.write(prepared.plan.model_dump_json(indent=1) + "\n" if json else plan_text(prepared, out))
+            sys.stdout.write(priced_plan_json(prepared, price) if json else plan_text(prepared, out, price))
             return
+        out = out or default_folder(prepared.plan)
         command = ["feathertune", *sys.argv[1:]]
         study = run(prepared, out, observer=observer, command=command, overwrite=overwrite)
     sys.stdout.write(study.model_dump_json(indent=1) + "\n" if json else study_text(study, out))

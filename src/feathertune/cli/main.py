@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 
 from feathertune import __version__
-from feathertune.cli import apply, compare, export, methods, redraw, train
+from feathertune.cli import apply, compare, export, inspect, methods, redraw, train
 from feathertune.errors import FeathertuneError
 
 app = typer.Typer(
@@ -72,6 +72,7 @@ def _fail(message: str, code: int, *, debug: bool) -> NoReturn:
 
 
 app.command("compare")(_reporting(compare.compare))
+app.command("inspect")(_reporting(inspect.inspect))
 app.command("train")(_reporting(train.train))
 app.command("evaluate")(_reporting(apply.evaluate))
 app.command("predict")(_reporting(apply.predict))

@@ -47,6 +47,14 @@ MatchParameters = Annotated[
         help="Size each method to train this much of the encoder, such as 0.3% or 70000; the head is not counted.",
     ),
 ]
+TrainSizes = Annotated[
+    str | None,
+    typer.Option(
+        "--train-sizes",
+        metavar="N,N,...",
+        help="A learning curve: everything on so many of the training rows, such as 100,300,1000,all.",
+    ),
+]
 Epochs = Annotated[int | None, typer.Option("--epochs", help="Passes over the training rows, at most.")]
 Seed = Annotated[int | None, typer.Option("--seed", help="Of the split (and, in train, of the training).")]
 DropInvalid = Annotated[
@@ -57,7 +65,14 @@ Resume = Annotated[
     bool, typer.Option("--resume", help="Go on from the last checkpoint of a training that was stopped.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else, on stdout.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Read the data, print the plan, and stop.")]
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run",
+        help="Print the plan and its price, by a few measured steps, and stop. With --out the price is kept there: the "
+        "study that follows records what came true.",
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
@@ -81,6 +96,7 @@ _KEYS = {
     "epochs": "train.epochs",
     "top_layers": "method.top_layers",
     "match_parameters": "study.match_parameters",
+    "train_sizes": "study.train_sizes",
 }
 
 

@@ -8,17 +8,15 @@ import shutil
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from feathertune.records import Metrics, StudyRecord
+from feathertune.records import Metrics, StudyRecord, at_largest_size
 from feathertune.report import REPORT_FILE, units
-
-if TYPE_CHECKING:
-    from feathertune.study.compare import Prepared
+from feathertune.report.label_curve import sentence, sizes_of
 
 _PIPE_WIDTH = 130
 # Columns whose cells are one word, or mean nothing in pieces.
@@ -30,7 +28,7 @@ def width() -> int:
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else _PIPE_WIDTH
 
 
-def render(*parts: Table | Text | str) -> str:
+def render(*parts: RenderableType) -> str:
     """Lay out for the terminal, or, into a pipe, for a fixed width and without colour."""
     terminal = sys.stdout.isatty() and "NO_COLOR" not in os.environ
     console = Console(file=io.StringIO(), force_terminal=terminal, width=width(), highlight=False)
@@ -42,7 +40,7 @@ def render(*parts: Table | Text | str) -> str:
 def study_text(study: StudyRecord, folder: Path) -> str:
     """The table of a study, the verdict, and where the report is."""
     table = table_of("method", "accuracy", "95 % interval", "vs full", "trained", "ships", "time", "speed", "memory")
-    for row in study.summary:
+    for row in at_largest_size(study.summary):
         trained = row.kind in ("peft", "full")
         table.add_row(
             Text(row.method + (f" ({row.n_seeds} seeds)" if row.n_seeds > 1 else "")),
@@ -61,7 +59,7 @@ def study_text(study: StudyRecord, folder: Path) -> str:
         f"{data.source}: {data.n_train:,} training, {data.n_validation:,} validation, {data.n_test:,} test rows; "
         f"{data.truncated_fraction:.0%} of the texts are longer than {data.max_length} tokens and were cut"
     )
-    budget = _budget_lines(study.parameter_budget, study.off_budget)
+    budget = budget_lines(study.parameter_budget, study.off_budget)
     missing = len(study.planned_runs) - len(study.runs)
     state = [f"\n{missing} of {len(study.planned_runs)} runs are still to be done."] if missing else []
     return render(
@@ -69,22 +67,56 @@ def study_text(study: StudyRecord, folder: Path) -> str:
         table,
         facts + ".",
         *failed,
-        *_left_out_lines(study.left_out),
+        *left_out_lines(study.left_out),
         *budget,
+        *_said_before(study),
         "",
         study.verdict.text,
         *(f"- {caveat}" for caveat in study.verdict.caveats),
+        *_label_curve(study),
         *state,
         f"\nReport: {folder / REPORT_FILE}",
     )
 
 
-def _left_out_lines(left_out: Mapping[str, str]) -> list[Text]:
+def _said_before(study: StudyRecord) -> list[RenderableType]:
+    """What a price said, and what came true."""
+    rows = [row for row in at_largest_size(study.summary) if row.predicted_seconds is not None]
+    if not rows:
+        return []
+    table = table_of("said before", "time", "took", "memory", "used")
+    for row in rows:
+        said = (row.predicted_seconds, row.seconds_mean)
+        memory = (row.predicted_memory_bytes, row.memory_mean_bytes)
+        table.add_row(Text(row.method), *map(units.seconds, said), *map(units.size, memory))
+    return ["", table]
+
+
+def _label_curve(study: StudyRecord) -> list[RenderableType]:
+    """Accuracy by training rows, and what more of them would buy."""
+    sizes = sizes_of(study)
+    if not sizes:
+        return []
+    table = table_of("training rows", *(f"{size:,}" for size in sizes))
+    found = {(row.method, row.train_rows): row for row in study.summary}
+    for method in dict.fromkeys(row.method for row in study.summary if row.train_rows is not None):
+        points = [found.get((method, size)) for size in sizes]
+        said = [
+            units.DASH
+            if point is None
+            else f"{units.percent(point.accuracy_mean)} ({units.interval(point.accuracy_low, point.accuracy_high)})"
+            for point in points
+        ]
+        table.add_row(Text(method), *said)
+    return ["", table, *(Text(f"- {sentence(more)}") for more in study.more_labels)]
+
+
+def left_out_lines(left_out: Mapping[str, str]) -> list[Text]:
     """Which methods ``all`` did not stand for, and why."""
     return [Text(f"left out: {name}: {why}") for name, why in left_out.items()]
 
 
-def _budget_lines(budget: int | None, off_budget: Mapping[str, str]) -> list[Text]:
+def budget_lines(budget: int | None, off_budget: Mapping[str, str]) -> list[Text]:
     """What the methods were sized to, and which of them are not near it."""
     if budget is None:
         return []
@@ -92,38 +124,6 @@ def _budget_lines(budget: int | None, off_budget: Mapping[str, str]) -> list[Tex
         Text(f"sized to train {budget:,} parameters of the encoder each; the head comes on top"),
         *(Text(f"off that: {name} {words}") for name, words in off_budget.items()),
     ]
-
-
-def plan_text(prepared: Prepared, folder: Path) -> str:
-    """What a study would do."""
-    data, base, config = prepared.bench.data, prepared.bench.base, prepared.plan.config
-    runs = table_of("run", "kind", "seed", "trains", "options")
-    for spec in prepared.plan.runs:
-        options = ", ".join(f"{key}={value}" for key, value in spec.options.items())
-        trains = "" if spec.trains is None else units.count(spec.trains)
-        runs.add_row(spec.id, spec.kind, str(spec.seed), trains, Text(options))
-    counts = "; ".join(
-        f"{split} "
-        + ", ".join(f"{label} {n:,}" for label, n in zip(data.labels, data.class_counts[split], strict=True))
-        for split in data.class_counts
-    )
-    return render(
-        f"data     {data.source}: {data.n_train:,} training, {data.n_validation:,} validation, "
-        f"{data.n_test:,} test rows",
-        f"classes  {counts}",
-        f"cut      {data.truncated_fraction:.1%} of the texts are longer than {data.max_length} tokens",
-        f"removed  {data.duplicates_removed:,} duplicates, {data.overlap_removed:,} rows that stood in a later split",
-        *(f"note     {note}" for note in data.notes),
-        f"base     {base.id}: {base.model_type}, {units.count(base.n_parameters)} parameters, {base.n_layers} layers",
-        f"train    up to {config.train.epochs} epochs, {config.train.batch_size} rows a step, "
-        f"{prepared.bench.runtime.dtype} ({prepared.bench.runtime.reason})",
-        f"out      {folder}",
-        "",
-        runs,
-        *_left_out_lines(prepared.plan.left_out),
-        *_budget_lines(prepared.plan.parameter_budget, prepared.plan.off_budget),
-        "Nothing was trained or written.",
-    )
 
 
 def metrics_text(scores: Mapping[str, Metrics]) -> str:
@@ -153,6 +153,7 @@ def table_of(*columns: str) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     text = {"method", "what it does", "source", "options", "run", "kind", "name", "rows", "label", "text"}
     text |= {"option", "default", "here", "module", "trains", "size option", "merges"}
+    text |= {"tokens a text", "--max-length", "said before", "training rows"}
     for column in columns:
         table.add_column(column, justify="left" if column in text else "right", no_wrap=column in _WHOLE)
     return table

@@ -66,8 +66,10 @@ class EncodedTexts:
             ``input_ids`` and, where there is padding, ``attention_mask``, each ``(B, T)`` int64. T is the longest of
             these texts, rounded up so that few shapes occur: libraries prepare their products for each shape anew.
         """
-        lengths = self.lengths[rows]
-        input_ids = np.full((len(rows), self._width(int(lengths.max()))), self.pad_id, dtype=np.int64)
+        of_all = self.lengths
+        lengths = of_all[rows]
+        width = batch_width(int(lengths.max()), int(of_all.max()))
+        input_ids = np.full((len(rows), width), self.pad_id, dtype=np.int64)
         mask = np.zeros_like(input_ids)
         for i, (row, length) in enumerate(zip(rows, lengths, strict=True)):
             start = self.offsets[row]
@@ -78,9 +80,13 @@ class EncodedTexts:
             batch["attention_mask"] = torch.from_numpy(mask).to(device)
         return batch
 
-    def _width(self, longest: int) -> int:
-        """Rounded up, but no longer than the longest of all texts: an encoder has only so many positions."""
-        return min(-(-longest // _WIDTH_MULTIPLE) * _WIDTH_MULTIPLE, int(self.lengths.max()))
+
+def batch_width(longest: int, longest_of_all: int) -> int:
+    """T of a batch whose longest text has so many tokens.
+
+    Rounded up, but no longer than the longest of all texts: an encoder has only so many positions.
+    """
+    return min(-(-longest // _WIDTH_MULTIPLE) * _WIDTH_MULTIPLE, longest_of_all)
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, texts: list[str], *, max_length: int) -> EncodedTexts:

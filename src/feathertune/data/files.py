@@ -11,6 +11,7 @@ from pathlib import Path
 from feathertune.data import rows
 from feathertune.data.raw import (
     Collector,
+    Columns,
     RawDataset,
     ReadOptions,
     as_split,
@@ -41,7 +42,8 @@ def load_file(name: str, options: ReadOptions) -> RawDataset:
     for values, where in rows.read_rows(path, only=wanted):
         part = split_name(values.get(split), where) if split is not None else None
         collector.add(values.get(text), values.get(label), part, where)
-    return collector.finish()
+    others = tuple(column for column in names if column not in wanted)
+    return collector.finish(columns=Columns(text, label, others))
 
 
 def load_folder(name: str, options: ReadOptions) -> RawDataset:

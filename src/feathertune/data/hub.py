@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from feathertune.data.raw import SPLITS, Collector, RawDataset, ReadOptions, as_split, find_columns
+from feathertune.data.raw import SPLITS, Collector, Columns, RawDataset, ReadOptions, as_split, find_columns
 from feathertune.errors import ConfigError, DataError, MissingExtraError
 
 _NO_LABEL = -1  # how a ClassLabel says that the label is hidden
@@ -40,9 +40,11 @@ def load_hub(name: str, options: ReadOptions) -> RawDataset:
         )
     collector = Collector(source, drop_invalid=options.drop_invalid)
     order: tuple[str, ...] | None = None
+    columns: Columns | None = None
     for split in filter(parts.__contains__, SPLITS):
         split_name, part = parts[split]
         text, label = find_columns(part.column_names, options, source)
+        columns = columns or Columns(text, label, tuple(n for n in part.column_names if n not in (text, label)))
         names = _class_names(part.features[label])
         order = order or names
         hidden = _add(
@@ -55,7 +57,7 @@ def load_hub(name: str, options: ReadOptions) -> RawDataset:
         )
         if hidden:
             notes.append(f"{hidden:,} rows of the split {split_name} were left out: they hide their label (-1).")
-    return collector.finish(label_order=order, notes=notes)
+    return collector.finish(label_order=order, notes=notes, columns=columns)
 
 
 def _add(

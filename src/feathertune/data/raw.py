@@ -25,6 +25,15 @@ _SHOWN_ROWS = 3
 
 
 @dataclass(frozen=True)
+class Columns:
+    """Where a source's texts and labels were found, and the columns that were not read."""
+
+    text: str
+    label: str
+    others: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class RawDataset:
     """All rows of a source.
 
@@ -37,6 +46,7 @@ class RawDataset:
         duplicates_removed: Rows left out because their text stood there already.
         rows_dropped: Rows left out because they were invalid and this was asked for.
         notes: What was changed or left out, in plain words.
+        columns: None where the source has none.
     """
 
     texts: list[str]
@@ -48,6 +58,7 @@ class RawDataset:
     duplicates_removed: int = 0
     rows_dropped: int = 0
     notes: tuple[str, ...] = ()
+    columns: Columns | None = None
 
 
 @dataclass(frozen=True)
@@ -133,12 +144,19 @@ class Collector:
         if self._problems[problem] <= _SHOWN_ROWS:
             self._examples.setdefault(problem, []).append(where)
 
-    def finish(self, *, label_order: tuple[str, ...] | None = None, notes: Iterable[str] = ()) -> RawDataset:
+    def finish(
+        self,
+        *,
+        label_order: tuple[str, ...] | None = None,
+        notes: Iterable[str] = (),
+        columns: Columns | None = None,
+    ) -> RawDataset:
         """Close the collection.
 
         Args:
             label_order: Every label in the source's own order.
             notes: What the source did to its texts.
+            columns: Where the rows came from.
 
         Raises:
             DataError: If rows were invalid and are not to be left out, or nothing is left.
@@ -168,6 +186,7 @@ class Collector:
             duplicates_removed=self._duplicates,
             rows_dropped=dropped,
             notes=notes,
+            columns=columns,
         )
 
 

@@ -77,6 +77,12 @@ class ActivationCache:
         self._kept: dict[str, Kept] = {}
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
 
+    def empty(self) -> ActivationCache:
+        """One for other texts, with nothing in it yet."""
+        return ActivationCache(
+            self._config, self._runtime, token_budget=self._token_budget, base_fingerprint=self._fingerprint
+        )
+
     @property
     def held_bytes(self) -> int:
         """Memory of the hidden states that are kept for the next run."""
@@ -152,7 +158,7 @@ class ActivationCache:
 
         need = n_bytes(texts, encoder.hidden_size, dtype)
         with stopwatch() as watch:
-            place = self._place(need)
+            place = self.place(need)
             if place == "memory":
                 hidden = torch.empty(shape, dtype=dtype, device=self._home(need))
                 fill(hidden)
@@ -167,7 +173,8 @@ class ActivationCache:
                 return
         self._kept[name] = Kept(CachedTexts(texts, hidden), place, watch.seconds)
 
-    def _place(self, need: int) -> str:
+    def place(self, need: int) -> str:
+        """Where so many bytes of hidden states would be kept: in ``memory``, on ``disk`` or ``nowhere``."""
         mode = self._config.cache
         budget = self._config.cache_bytes
         room = int(psutil.virtual_memory().available * _SHARE) if budget is None else budget - self.held_bytes

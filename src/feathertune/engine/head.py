@@ -125,8 +125,7 @@ def fit_head(encoder: LoadedEncoder, read: np.ndarray, labels: np.ndarray, *, se
     generator = torch.Generator().manual_seed(seed)
     modes = {module: module.training for module in encoder.model.modules()}
     encoder.model.train()
-    steps_per_epoch = -(-len(features) // _HEAD_BATCH)
-    for _ in range(max(1, min(_HEAD_EPOCHS, _HEAD_STEPS // steps_per_epoch))):
+    for _ in range(_head_epochs(len(features))):
         for rows in torch.split(torch.randperm(len(features), generator=generator).to(device), _HEAD_BATCH):
             optimizer.zero_grad(set_to_none=True)
             loss = nn.functional.cross_entropy(head_logits(encoder, features[rows]).float(), classes[rows])
@@ -135,6 +134,15 @@ def fit_head(encoder: LoadedEncoder, read: np.ndarray, labels: np.ndarray, *, se
     optimizer.zero_grad(set_to_none=True)
     for module, mode in modes.items():
         module.training = mode
+
+
+def n_head_steps(n_rows: int) -> int:
+    """Steps that `fit_head` makes on so many rows."""
+    return _head_epochs(n_rows) * -(-n_rows // _HEAD_BATCH)
+
+
+def _head_epochs(n_rows: int) -> int:
+    return max(1, min(_HEAD_EPOCHS, _HEAD_STEPS // -(-n_rows // _HEAD_BATCH)))
 
 
 def _readers(encoder: LoadedEncoder) -> tuple[str, ...]:

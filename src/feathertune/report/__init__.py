@@ -60,7 +60,7 @@ def _render(study: StudyRecord, folder: Path, limits: Limits) -> bytes:
     style, script = _resource("style.css"), _resource("script.js")
     page = _template().render(
         view=view,
-        study=study,
+        study=view.study,
         style=Markup(style),
         script=Markup(script),
         style_hash=_csp_hash(style),

@@ -17,6 +17,7 @@ from feathertune.report import charts, panels, svg, units
 from feathertune.report.changes import Changes, find_changes
 from feathertune.report.confusions import Confusion, class_names, find_confusions
 from feathertune.report.gaps import find_gaps
+from feathertune.report.label_curve import LabelCurve, at_most_rows, label_curve
 from feathertune.report.limits import Limits
 from feathertune.report.reliability import Reliability, find_reliability
 from feathertune.report.rows import Method, method_rows, most_telling
@@ -56,7 +57,7 @@ class Learning:
 
 @dataclass(frozen=True)
 class View:
-    """Everything the template needs."""
+    """Everything the template needs; of a learning curve, all but `labels_curve` and `failed` is of the most rows."""
 
     study: StudyRecord
     limits: Limits
@@ -65,6 +66,7 @@ class View:
     failed: tuple[RunRecord, ...]
     intervals: tuple[Markup, ...]
     tradeoffs: tuple[Tradeoff, ...]
+    labels_curve: LabelCurve | None
     learning: tuple[Learning, ...]
     reliability: tuple[Reliability, ...]
     confusions: tuple[Confusion, ...]
@@ -80,6 +82,7 @@ class View:
 
 def build_view(study: StudyRecord, folder: Path, limits: Limits) -> View:
     """Read what the report needs from beside the record, and draw the charts."""
+    whole, study = study, at_most_rows(study)
     done = [run for run in study.runs if run.status == "complete"]
     methods = method_rows(study, done)
     shown = most_telling(methods, limits.methods)
@@ -93,7 +96,8 @@ def build_view(study: StudyRecord, folder: Path, limits: Limits) -> View:
         limits=limits,
         methods=shown,
         tiles=_tiles(study, methods),
-        failed=tuple(run for run in study.runs if run.status == "failed"),
+        failed=tuple(run for run in whole.runs if run.status == "failed"),
+        labels_curve=label_curve(whole, shown[: limits.cards]),
         intervals=_intervals(shown),
         tradeoffs=_tradeoffs(shown),
         learning=_learning(shown, trained, curves, limits),

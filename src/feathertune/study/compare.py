@@ -6,6 +6,7 @@ is a smaller study, not a lost one. The same plan in the same folder goes on whe
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,8 +16,10 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from feathertune.config import Config
+from feathertune.data.subsets import settle_sizes
 from feathertune.errors import ConfigError
 from feathertune.methods import BASELINES, METHODS, Baseline, Method
+from feathertune.prices import PRICE_FILE, Price
 from feathertune.records import (
     STUDY_FILE,
     SUSPECTS_FILE,
@@ -24,6 +27,7 @@ from feathertune.records import (
     RunRecord,
     Status,
     StudyRecord,
+    at_largest_size,
     first_differences,
     load_study,
     save_study,
@@ -37,7 +41,7 @@ from feathertune.study.observe import Observer
 from feathertune.study.pairs import compare_pairs
 from feathertune.study.plan import PLAN_FILE, Plan, RunSpec, make_plan, settle
 from feathertune.study.runs import execute, expected_work
-from feathertune.study.summary import answers_of, summarise
+from feathertune.study.summary import answers_of, more_labels, summarise_sizes
 from feathertune.study.suspects import find_suspects, write_suspects
 from feathertune.study.verdict import judge
 from feathertune.study.workbench import Workbench
@@ -60,9 +64,11 @@ def prepare(config: Config, observer: Observer) -> Prepared:
     config, chosen = settle(config)  # a misspelt method is told before a gigabyte is read
     bench = Workbench.prepare(config, observer)
     # Options that do not fit the encoder are found before hours are spent on the others.
+    n_rows = len(bench.encoded["train"])
+    sizes = settle_sizes(config.study.train_sizes, n_rows=n_rows, n_classes=len(bench.splits.labels))
     fit = fit_methods(config, chosen, bench.load_encoder(seed=0), observer)
     fingerprints = {"data_fingerprint": bench.data.fingerprint, "base_fingerprint": bench.base.fingerprint}
-    return Prepared(bench, make_plan(config, fit=fit, **fingerprints))
+    return Prepared(bench, make_plan(config, fit=fit, sizes=sizes, n_rows=n_rows, **fingerprints))
 
 
 def default_folder(plan: Plan) -> Path:
@@ -92,9 +98,13 @@ def run(
         OSError: If the disk is full or not writable; what was finished is kept.
     """
     bench, plan = prepared.bench, prepared.plan
+    price = read_price(out, plan)
     _enter_folder(out, plan, bench, overwrite=overwrite)
+    if price is not None:  # also where the folder was made anew
+        write_atomic(out / PRICE_FILE, price.model_dump_json(indent=1) + "\n")
     records = {spec.id: record for spec in plan.runs if (record := _finished(spec, out)) is not None}
     observer.planned({spec.id: expected_work(spec, bench) for spec in plan.runs}, list(records.values()))
+    with_rows = functools.lru_cache(maxsize=1)(bench.with_rows)  # the runs with the same rows come together
     if len(records) == len(plan.runs) and (out / STUDY_FILE).is_file():
         render_report(out)
         return load_study(out)
@@ -110,11 +120,35 @@ def run(
         if spec.id in records:
             continue
         observer.started(spec)
-        records[spec.id] = execute(spec, bench, out, observer)
+        predicted = None if price is None else price.row(spec.method, spec.train_rows)
+        its_bench = bench if spec.train_rows is None else with_rows(spec.train_rows, spec.seed)
+        records[spec.id] = execute(spec, its_bench, out, observer, predicted)
         observer.ended(records[spec.id])
         study = assembled()
     render_report(out)
     return study
+
+
+def keep_price(price: Price, prepared: Prepared, out: Path) -> None:
+    """Keep a price where its study is going to be; the runs that follow record what it said.
+
+    Raises:
+        ConfigError: If the folder cannot be used for the study.
+    """
+    if (out / PLAN_FILE).is_file():
+        _check_same(out, prepared.plan)
+    else:
+        claim_folder(out, marker=PLAN_FILE, overwrite=False, aside=(PRICE_FILE,))
+    write_atomic(out / PRICE_FILE, price.model_dump_json(indent=1) + "\n")
+
+
+def read_price(out: Path, plan: Plan) -> Price | None:
+    """The price of a plan that was kept in its folder; one of another plan is none."""
+    try:
+        price = Price.model_validate_json((out / PRICE_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValidationError, UnicodeDecodeError):
+        return None
+    return price if price.plan == plan.fingerprint else None
 
 
 def assemble(
@@ -125,10 +159,11 @@ def assemble(
         run.id: read_correct(folder / run.predictions) for run in runs if run.status == "complete" and run.predictions
     }
     margin = plan.config.study.margin
-    answers = answers_of(runs, correct)
-    suspects, test = find_suspects(runs, folder), bench.split("test")
+    whole = at_largest_size([run for run in runs if run.status == "complete"])
+    suspects, test = find_suspects(whole, folder), bench.split("test")
     write_suspects(folder / SUSPECTS_FILE, suspects, test.texts, bench.data.labels)
-    summary, pairs = summarise(runs, answers, margin=margin), compare_pairs(answers)
+    summary = summarise_sizes(runs, correct, margin=margin)
+    pairs = compare_pairs(answers_of(whole, correct))
     return StudyRecord(
         created=created,
         status=_status(plan, runs),
@@ -140,7 +175,15 @@ def assemble(
         planned_runs=[spec.id for spec in plan.runs],
         runs=runs,
         summary=summary,
-        verdict=judge(summary, bench.data, runs, pairs, margin=margin, n_suspects=len(suspects)),
+        verdict=judge(
+            at_largest_size(summary),
+            bench.data,
+            at_largest_size(runs),
+            pairs,
+            margin=margin,
+            n_suspects=len(suspects),
+        ),
+        more_labels=more_labels(runs, correct),
         descriptions={spec.method: _described(spec.method).summary for spec in plan.runs},
         left_out=plan.left_out,
         parameter_budget=plan.parameter_budget,
@@ -176,7 +219,7 @@ def _finished(spec: RunSpec, folder: Path) -> RunRecord | None:
 def _enter_folder(out: Path, plan: Plan, bench: Workbench, *, overwrite: bool) -> None:
     """Make the folder ready, or recognise in it the study that is to be continued."""
     if overwrite or not (out / PLAN_FILE).is_file():
-        claim_folder(out, marker=PLAN_FILE, overwrite=overwrite)
+        claim_folder(out, marker=PLAN_FILE, overwrite=overwrite, aside=(PRICE_FILE,))
         write_atomic(out / PLAN_FILE, plan.model_dump_json(indent=1) + "\n")
     else:
         _check_same(out, plan)

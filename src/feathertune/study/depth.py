@@ -26,6 +26,14 @@ def depths(n_layers: int) -> list[int]:
     return sorted(depth for depth in tried if 1 <= depth <= n_layers)
 
 
+def sweep_tokens(bench: Workbench) -> float:
+    """Tokens that the sweep reads for each depth, a trained one counted three times; for the price of a study."""
+    train, validation = (float(bench.encoded[name].lengths.mean()) for name in ("train", "validation"))
+    n_train = min(_TRAIN_ROWS, len(bench.encoded["train"]))
+    n_validation = min(_VALIDATION_ROWS, len(bench.encoded["validation"]))
+    return _EPOCHS * (3 * n_train * train + n_validation * validation)
+
+
 def smallest_within(scores: Mapping[int, float], margin: float) -> int:
     """The smallest depth whose accuracy is at most a margin below the best."""
     best = max(scores.values())

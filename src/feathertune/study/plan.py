@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pydantic import Field
 
 from feathertune.config import Config
-from feathertune.methods import BASELINES, FOUNDATION_SEEDS, Method, Options, choose_methods
+from feathertune.methods import BASELINES, FOUNDATION_SEEDS, Baseline, Method, Options, choose_methods
 from feathertune.records import Kind, Record
 from feathertune.study.fit import Fit, Fitted, check_sizes_are_free
 
@@ -23,6 +23,7 @@ class RunSpec(Record):
     """One method, one seed, every option spelled out.
 
     Attributes:
+        train_rows: How many of the training rows; null for all of them, in a study without a learning curve.
         trains: Parameters that will be trained, those of the head among them; null for baselines.
         notes: What is to be said of the result, whatever it is.
     """
@@ -31,6 +32,7 @@ class RunSpec(Record):
     method: str
     kind: Kind
     seed: int
+    train_rows: int | None = None
     options: dict[str, object] = Field(default_factory=dict)
     trains: int | None = None
     notes: list[str] = Field(default_factory=list)
@@ -84,35 +86,44 @@ def _left_open(config: Config, method: Method) -> set[str]:
     return {method.size.option} if method.size is not None and config.study.match_parameters is not None else set()
 
 
-def make_plan(config: Config, *, data_fingerprint: str, base_fingerprint: str, fit: Fit | None = None) -> Plan:
+def make_plan(
+    config: Config,
+    *,
+    data_fingerprint: str,
+    base_fingerprint: str,
+    fit: Fit | None = None,
+    sizes: Sequence[int] = (),
+    n_rows: int = 0,
+) -> Plan:
     """Expand settings to runs: the baselines, then every method with seed 0, then with seed 1, and so on.
 
-    A study that is cut short so has one seed of everything before it has two of anything.
+    A study that is cut short so has one seed of everything before it has two of anything. Within a seed a learning
+    curve goes from few rows to many.
 
     Args:
         config: The settings.
         data_fingerprint: Of texts, labels and splits.
         base_fingerprint: Of the encoder's weights.
         fit: The methods as they fit the encoder; ``None`` takes them as the settings say.
+        sizes: Training rows of a learning curve, ascending; none where there is no such curve.
+        n_rows: All training rows.
     """
     config, chosen = settle(config)
     fit = fit or Fit(tuple(Fitted(method, options) for method, options in chosen))
-    runs = [
-        RunSpec(id=f"{b.name}-s{seed}", method=b.name, kind=b.kind, seed=seed)
-        for b in BASELINES
-        for seed in range(FOUNDATION_SEEDS if b.reads == "encoder" else 1)
-    ]
+    runs = [run for baseline in BASELINES for run in _runs_of(baseline, sizes, n_rows, seeds=config.study.seeds)]
     runs += [
         RunSpec(
-            id=f"{fitted.method.name}-s{seed}",
+            id=_run_id(fitted.method.name, rows, seed),
             method=fitted.method.name,
             kind=fitted.method.kind,
             seed=seed,
+            train_rows=rows,
             options=fitted.options.model_dump(mode="json"),
             trains=fitted.trains,
             notes=list(fitted.notes),
         )
         for seed in range(config.study.seeds)
+        for rows in sizes or (None,)
         for fitted in fit.methods
     ]
     return Plan(
@@ -125,8 +136,30 @@ def make_plan(config: Config, *, data_fingerprint: str, base_fingerprint: str, f
     )
 
 
+def _run_id(method: str, rows: int | None, seed: int) -> str:
+    return f"{method}-s{seed}" if rows is None else f"{method}-n{rows}-s{seed}"
+
+
+def _runs_of(baseline: Baseline, sizes: Sequence[int], n_rows: int, *, seeds: int) -> list[RunSpec]:
+    """One run where all is given by the data: one seed draws another part of the rows, but not of all of them."""
+
+    def spec(rows: int | None, seed: int) -> RunSpec:
+        name = baseline.name
+        return RunSpec(id=_run_id(name, rows, seed), method=name, kind=baseline.kind, seed=seed, train_rows=rows)
+
+    if baseline.reads == "encoder":  # it is not trained
+        return [spec(None, seed) for seed in range(FOUNDATION_SEEDS)]
+    return [spec(rows, seed) for rows in sizes or (None,) for seed in range(1 if rows in (None, n_rows) else seeds)]
+
+
 def _fingerprint(config: Config, runs: Sequence[RunSpec], *content: str) -> str:
-    # Not what is only said of a run: it decides nothing.
+    # Not what is only said of a run: it decides nothing. Nor a learning curve that is not asked for.
     specs = [run.model_dump(mode="json", exclude={"trains", "notes"}) for run in runs]
-    described = [config.model_dump(mode="json"), specs, *content]
+    for spec in specs:
+        if spec["train_rows"] is None:
+            del spec["train_rows"]
+    settings = config.model_dump(mode="json")
+    if not settings["study"]["train_sizes"]:
+        del settings["study"]["train_sizes"]
+    described = [settings, specs, *content]
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()

@@ -99,6 +99,11 @@ def training_of(
     )
 
 
+def begins_with_head(method: Method, settings: TrainConfig) -> bool:
+    """Whether the head is fitted first: it fits the encoder's features only while the method has not changed them."""
+    return settings.head_first == "on" and method.zero_init
+
+
 def start_head(encoder: LoadedEncoder, seed: int, bench: Workbench) -> None:
     """Fit the head to the frozen encoder's features, which the probe uses too.
 

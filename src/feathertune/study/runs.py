@@ -17,6 +17,7 @@ from feathertune.engine.head import head_logits
 from feathertune.engine.predict import softmax
 from feathertune.methods import BASELINES, METHODS, Baseline
 from feathertune.metrics import score
+from feathertune.prices import PriceRow
 from feathertune.records import METRICS_FILE, PREDICTIONS_FILE, RunRecord, Seconds
 from feathertune.runtime import PeakMemory, seed_everything, stopwatch
 from feathertune.storage import write_atomic
@@ -31,13 +32,16 @@ from feathertune.study.workbench import Workbench
 def expected_work(spec: RunSpec, bench: Workbench) -> float:
     """Work of a run, in texts that pass the encoder once."""
     n = {name: len(texts) for name, texts in bench.encoded.items()}
+    n["train"] = spec.train_rows or n["train"]
     if spec.method in METHODS:
         epochs = bench.config.train.epochs
         return epochs * (TRAINING_COST * n["train"] + n["validation"]) + n["test"]
     return float(sum(n[name] for name in _splits_read(BASELINES[spec.method])))
 
 
-def execute(spec: RunSpec, bench: Workbench, folder: Path, observer: Observer) -> RunRecord:
+def execute(
+    spec: RunSpec, bench: Workbench, folder: Path, observer: Observer, predicted: PriceRow | None = None
+) -> RunRecord:
     """Do one run.
 
     Args:
@@ -45,6 +49,7 @@ def execute(spec: RunSpec, bench: Workbench, folder: Path, observer: Observer) -
         bench: Data, encoder and machine.
         folder: The study folder; the run writes into ``runs/<id>``.
         observer: Is told how far it is.
+        predicted: What was said before that it would cost; it goes into the record.
 
     Returns:
         The record, which is also written as ``run.json``; failed where the method broke.
@@ -68,6 +73,7 @@ def execute(spec: RunSpec, bench: Workbench, folder: Path, observer: Observer) -
                 method=spec.method,
                 kind=spec.kind,
                 seed=spec.seed,
+                train_rows=spec.train_rows,
                 status="failed",
                 error=f"{type(error).__name__}: {error}",
                 seconds=Seconds(total=0.0),
@@ -76,6 +82,9 @@ def execute(spec: RunSpec, bench: Workbench, folder: Path, observer: Observer) -
             )
     if record.status == "failed":
         record.seconds.total = watch.seconds
+    if predicted is not None and predicted.seconds is not None:
+        record.predicted_seconds = predicted.seconds.total
+        record.predicted_memory_bytes = predicted.memory_bytes
     write_atomic(run_folder / "run.json", record.model_dump_json(indent=1) + "\n")
     return record
 
@@ -118,6 +127,7 @@ def _complete(
         method=spec.method,
         kind=spec.kind,
         seed=spec.seed,
+        train_rows=spec.train_rows,
         status="complete",
         test=score(labels, outcome.test),
         validation=score(validation_labels, outcome.validation),

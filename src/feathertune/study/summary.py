@@ -6,16 +6,18 @@ study folder at any time. Not for single runs: their scores stand in `RunRecord.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 
 import numpy as np
 from numpy.typing import NDArray
 
-from feathertune.records import RunRecord, SummaryRow
+from feathertune.records import MoreLabels, RunRecord, SummaryRow, at_largest_size
 from feathertune.study.stats import equivalence, holm, paired_difference, seed_interval
 
 YARDSTICK = "full"
+_POINTS_OF_A_SLOPE = 2
 _BASELINE_KINDS = ("baseline", "probe")
 
 
@@ -70,12 +72,67 @@ def _by_method(runs: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
     return groups
 
 
+def summarise_sizes(
+    runs: Sequence[RunRecord], correct: Mapping[str, NDArray[np.bool_]], *, margin: float
+) -> list[SummaryRow]:
+    """Put the runs of a study together that may be a learning curve.
+
+    Args:
+        runs: As in `summarise`.
+        correct: As in `answers_of`.
+        margin: As in `summarise`.
+
+    Returns:
+        The rows of `summarise` for each number of training rows, from few to many, each compared within itself.
+    """
+    complete = [run for run in runs if run.status == "complete"]
+    *fewer, _ = _sizes(complete) or [0]
+    groups = [[run for run in complete if run.train_rows == size] for size in fewer] + [at_largest_size(complete)]
+    return [row for group in groups for row in summarise(group, answers_of(group, correct), margin=margin)]
+
+
+def _sizes(runs: Sequence[RunRecord]) -> list[int]:
+    """Numbers of training rows of a learning curve, ascending."""
+    return sorted({run.train_rows for run in runs if run.train_rows is not None})
+
+
+def more_labels(runs: Sequence[RunRecord], correct: Mapping[str, NDArray[np.bool_]]) -> list[MoreLabels]:
+    """What the last doubling of the training rows bought each method; nothing without a learning curve.
+
+    Args:
+        runs: All runs; those that failed are left out.
+        correct: As in `answers_of`.
+
+    Source: learning curves follow an inverse power law (Figueroa et al. 2012, BMC Medical Informatics and Decision
+    Making 12:8), so that the next doubling rather buys less than the last.
+    """
+    complete = [run for run in runs if run.status == "complete" and run.train_rows is not None]
+    sizes = _sizes(complete)
+    if len(sizes) < _POINTS_OF_A_SLOPE:
+        return []
+    largest = sizes[-1]
+    fewer = max((size for size in sizes if 2 * size <= largest), default=sizes[-2])
+    before, after = (
+        answers_of([run for run in complete if run.train_rows == size], correct) for size in (fewer, largest)
+    )
+    doublings = math.log2(largest / fewer)
+    found = []
+    for method in (method for method in after if method in before):
+        difference = paired_difference(after[method], before[method])
+        gain, low, high = (value / doublings for value in (difference.mean, difference.low, difference.high))
+        found.append(MoreLabels(method=method, fewer=fewer, rows=largest, gain=gain, low=low, high=high))
+    return found
+
+
 def _row(runs: Sequence[RunRecord], answers: NDArray[np.bool_]) -> SummaryRow:
     accuracy = seed_interval(answers)
     memory = [run.peak_memory_bytes for run in runs if run.peak_memory_bytes is not None]
+    said_s = [run.predicted_seconds for run in runs if run.predicted_seconds is not None]
+    said_bytes = [run.predicted_memory_bytes for run in runs if run.predicted_memory_bytes is not None]
     return SummaryRow(
         method=runs[0].method,
         kind=runs[0].kind,
+        train_rows=runs[0].train_rows,
         n_seeds=len(runs),
         accuracy_mean=accuracy.mean,
         accuracy_sd=accuracy.sd,
@@ -85,6 +142,8 @@ def _row(runs: Sequence[RunRecord], answers: NDArray[np.bool_]) -> SummaryRow:
         memory_mean_bytes=fmean(memory) if memory else None,
         trainable_parameters=max(run.trainable_parameters for run in runs),
         adapter_bytes=max(run.adapter_bytes for run in runs),
+        predicted_seconds=fmean(said_s) if said_s else None,
+        predicted_memory_bytes=fmean(said_bytes) if said_bytes else None,
     )
 
 

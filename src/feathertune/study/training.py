@@ -29,7 +29,7 @@ from feathertune.runtime import seed_everything, stopwatch
 from feathertune.study.depth import choose_depth
 from feathertune.study.observe import Observer
 from feathertune.study.outcome import Outcome
-from feathertune.study.prepare import job_of, prepared_model, start_head, training_of
+from feathertune.study.prepare import begins_with_head, job_of, prepared_model, start_head, training_of
 from feathertune.study.workbench import Workbench
 
 if TYPE_CHECKING:
@@ -68,8 +68,7 @@ def train_and_test(
     """
     config = bench.config
     resumes = checkpoints is not None and checkpoints.last is not None
-    # A head fits the encoder's features only as long as the method has not changed them.
-    head_first = config.train.head_first == "on" and method.zero_init and not resumes
+    head_first = begins_with_head(method, config.train) and not resumes
     job = job_of(bench, seed)
     # Made before the watch starts: whoever made them, each run is charged with what they cost.
     features_s = bench.features("train", lambda _: None).seconds if head_first else 0.0
@@ -81,6 +80,7 @@ def train_and_test(
             options = options.model_copy(update={"top_layers": leaders})
             seed_everything(seed)
         encoder, model = prepared_model(method, options, job, bench)
+    with stopwatch() as head:
         if head_first:
             start_head(encoder, seed, bench)
     with (
@@ -138,10 +138,20 @@ def train_and_test(
         "examples_per_second": training.position.examples_seen / train.seconds,
         "hyperparameters": hyperparameters,
         "notes": [*bench.notes, *installed.notes, *inputs.notes, *training.notes],
-        "seconds": _seconds(bench, load.seconds, inputs.seconds + features_s, train.seconds, evaluate.seconds),
     }
-    if bundle is not None and group.leads:
-        fields["adapter_bytes"] = _ship(bundle, model, encoder, method, hyperparameters, bench, test=test, best=best)
+    with stopwatch() as ship:
+        if bundle is not None and group.leads:
+            fields["adapter_bytes"] = _ship(
+                bundle, model, encoder, method, hyperparameters, bench, test=test, best=best
+            )
+    parts = {
+        "tokenize": sum(bench.tokenize_seconds.values()),
+        "cache": inputs.seconds + features_s,
+        "head": head.seconds,
+        "train": train.seconds,
+        "evaluate": evaluate.seconds,
+    }
+    fields["seconds"] = Seconds(total=load.seconds + sum(parts.values()), **parts, ship=ship.seconds)
     return Outcome(test=test, validation=best.validation_probabilities, fields=fields)
 
 
@@ -239,14 +249,3 @@ def _peft_rank(model: nn.Module) -> dict[str, Any]:
 def _settings(bench: Workbench) -> dict[str, Any]:
     train = bench.config.train.model_dump(exclude={"learning_rate", "checkpoint_every_s"})
     return {**train, "dtype": bench.runtime.dtype, "attention": bench.runtime.attention}
-
-
-def _seconds(bench: Workbench, load_s: float, cache_s: float, train_s: float, evaluate_s: float) -> Seconds:
-    tokenize_s = sum(bench.tokenize_seconds.values())
-    return Seconds(
-        total=tokenize_s + load_s + cache_s + train_s + evaluate_s,
-        tokenize=tokenize_s,
-        cache=cache_s,
-        train=train_s,
-        evaluate=evaluate_s,
-    )

@@ -15,7 +15,7 @@ from feathertune.engine.cached import ActivationCache
 from feathertune.engine.gradient import Labelled
 from feathertune.engine.install import fast_parts
 from feathertune.runtime import seed_everything
-from feathertune.study.prepare import job_of, prepared_model, start_head, training_of
+from feathertune.study.prepare import begins_with_head, job_of, prepared_model, start_head, training_of
 
 if TYPE_CHECKING:
     from feathertune.data.encode import EncodedTexts
@@ -55,7 +55,7 @@ def trial(method: Method, options: Options, seed: int, bench: Workbench, parts: 
     n_steps = epochs * -(-len(labels) // config.train.batch_size)
     job = dataclasses.replace(job_of(bench, seed), n_steps=n_steps)
     encoder, model = prepared_model(method, options, job, bench)
-    if config.train.head_first == "on" and method.zero_init:
+    if begins_with_head(method, config.train):
         start_head(encoder, seed, bench)
     cache = ActivationCache(
         config.engine, bench.runtime, token_budget=config.train.token_budget, base_fingerprint=encoder.fingerprint

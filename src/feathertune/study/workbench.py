@@ -6,18 +6,20 @@ kept beside it and charged to every run that uses it, as if the run had been alo
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from feathertune.config import Config
+from feathertune.config import Config, DataConfig
 from feathertune.data.encode import EncodedTexts, encode
 from feathertune.data.pool import Split
 from feathertune.data.raw import SPLITS, SplitName
 from feathertune.data.sources import RawDataset, load_source
 from feathertune.data.splits import DataSplits, make_splits
+from feathertune.data.subsets import nested_rows
 from feathertune.encoders import LoadedEncoder, load_encoder
 from feathertune.engine.cached import ActivationCache
 from feathertune.engine.gradient import Labelled
@@ -50,7 +52,11 @@ class FrozenFeatures:
 
 @dataclass
 class Workbench:
-    """Data, encoder and machine of one study; made by `Workbench.prepare`."""
+    """Data, encoder and machine of one study; made by `Workbench.prepare`.
+
+    Attributes:
+        whole: What this is a part of, with fewer training rows; it keeps the features of the other splits.
+    """
 
     config: Config
     runtime: Runtime
@@ -61,6 +67,7 @@ class Workbench:
     tokenize_seconds: dict[SplitName, float]
     notes: tuple[str, ...]
     activations: ActivationCache
+    whole: Workbench | None = None
     _features: dict[SplitName, FrozenFeatures] = field(default_factory=dict)
 
     @classmethod
@@ -76,7 +83,7 @@ class Workbench:
         """
         runtime = choose_runtime(config.engine)
         observer.stage(f"reading {config.data.source}")
-        splits = read_splits(config)
+        splits = split_sources(config.data, *load_sources(config.data))
         observer.stage(f"loading {config.base.id}")
         encoder = load_base(config, splits.labels, runtime, seed=0)
         check_max_length(config.data.max_length, encoder)
@@ -113,6 +120,29 @@ class Workbench:
             ),
         )
 
+    def with_rows(self, n: int, seed: int) -> Workbench:
+        """The same with fewer training rows, drawn by the seed; `feathertune.data.subsets.nested_rows` says how.
+
+        What is shared is charged as if these rows were all: their part of tokenising, features of their own.
+        """
+        train = self.splits.train
+        if n == len(train.labels):
+            return self
+        rows = nested_rows(train.labels, n, seed=seed)
+        tokens = self.encoded["train"].take(rows)
+        part = len(tokens.ids) / len(self.encoded["train"].ids)
+        return dataclasses.replace(
+            self,
+            splits=dataclasses.replace(
+                self.splits, train=Split([train.texts[row] for row in rows], train.labels[rows])
+            ),
+            encoded={**self.encoded, "train": tokens},
+            tokenize_seconds={**self.tokenize_seconds, "train": part * self.tokenize_seconds["train"]},
+            activations=self.activations.empty(),
+            whole=self,
+            _features={},
+        )
+
     def load_encoder(self, seed: int) -> LoadedEncoder:
         """The pretrained encoder with an untrained head drawn from the seed."""
         return load_base(self.config, self.splits.labels, self.runtime, seed=seed)
@@ -132,6 +162,8 @@ class Workbench:
             name: The split.
             on_texts: Called with the number of texts done, also where nothing is left to do.
         """
+        if self.whole is not None and name != "train":
+            return self.whole.features(name, on_texts)
         if name in self._features:
             on_texts(len(self.encoded[name]))
         else:
@@ -167,9 +199,8 @@ def load_base(config: Config, labels: tuple[str, ...], runtime: Runtime, *, seed
     )
 
 
-def read_splits(config: Config) -> DataSplits:
-    """Read the sources that the settings name, and split them."""
-    data = config.data
+def load_sources(data: DataConfig) -> tuple[RawDataset, RawDataset | None]:
+    """Read the sources that the settings name: of all rows, and of the test rows where those have one of their own."""
 
     def read(name: str) -> RawDataset:
         return load_source(
@@ -180,9 +211,14 @@ def read_splits(config: Config) -> DataSplits:
             drop_invalid=data.drop_invalid,
         )
 
+    return read(data.source), read(data.test) if data.test else None
+
+
+def split_sources(data: DataConfig, dataset: RawDataset, test: RawDataset | None) -> DataSplits:
+    """Split what `load_sources` read as the settings say."""
     return make_splits(
-        read(data.source),
-        test=read(data.test) if data.test else None,
+        dataset,
+        test=test,
         train_size=data.train_size,
         validation_size=data.validation_size,
         test_size=data.test_size,

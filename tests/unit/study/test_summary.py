@@ -5,15 +5,16 @@ import pytest
 
 from feathertune.records import RunRecord, Seconds
 from feathertune.study.stats import equivalence, paired_difference, seed_interval
-from feathertune.study.summary import answers_of, summarise
+from feathertune.study.summary import answers_of, more_labels, summarise, summarise_sizes
 
 RNG = np.random.default_rng(0)
 N = 400
 
 
-def make_run(method, kind, seed=0, *, status="complete", seconds=1.0, memory=100, trainable=10, size=1):
+def make_run(method, kind, seed=0, *, status="complete", seconds=1.0, memory=100, trainable=10, size=1, rows=None):
     return RunRecord(
-        id=f"{method}-{seed}",
+        id=f"{method}-{seed}" if rows is None else f"{method}-{rows}-{seed}",
+        train_rows=rows,
         method=method,
         kind=kind,
         seed=seed,
@@ -160,3 +161,66 @@ def test_pareto_front():
 
 def test_pareto_ignores_memory_that_was_not_measured():
     assert _front(a=(9, 5, None, 100), b=(8, 6, 1, 110)) == {"a"}
+
+
+def first_right(share):
+    """The first rows of a hundred are right, so that differences between two of these are exact."""
+    return np.arange(100) < round(100 * share)
+
+
+@pytest.fixture
+def curve():
+    """Two methods at 50, 100 and 400 rows; the foundation knows no rows."""
+    shares = {"lora": {50: 0.5, 100: 0.6, 400: 0.8}, "full": {50: 0.5, 100: 0.7, 400: 0.7}}
+    runs = [make_run("foundation", "baseline", rows=None)]
+    runs += [
+        make_run(name, "full" if name == "full" else "peft", rows=rows) for rows in (50, 100, 400) for name in shares
+    ]
+    correct = {run.id: first_right(shares[run.method][run.train_rows]) for run in runs[1:]}
+    return runs, {**correct, "foundation-0": first_right(0.5)}
+
+
+def test_a_learning_curve_has_a_row_for_each_size_compared_within_itself(curve):
+    rows = summarise_sizes(*curve, margin=0.01)
+    assert [(row.method, row.train_rows) for row in rows] == [
+        *((name, size) for size in (50, 100) for name in ("lora", "full")),
+        ("foundation", None),
+        ("lora", 400),
+        ("full", 400),
+    ]
+    by_key = {(row.method, row.train_rows): row for row in rows}
+    assert by_key["lora", 100].delta_vs_full == pytest.approx(-0.1)
+    assert by_key["lora", 400].delta_vs_full == pytest.approx(0.1)
+    assert by_key["foundation", None].delta_vs_full == pytest.approx(-0.2), "against full at its best"
+
+
+def test_what_the_last_doubling_bought(curve):
+    runs, correct = curve
+    lora, full = more_labels(runs, correct)
+    # From 100 to 400 rows are two doublings; 200 are not there.
+    assert (lora.method, lora.fewer, lora.rows) == ("lora", 100, 400)
+    assert lora.gain == pytest.approx(0.1)
+    whole = paired_difference(correct["lora-400-0"][None], correct["lora-100-0"][None])
+    assert (lora.low, lora.high) == pytest.approx((whole.low / 2, whole.high / 2))
+    assert full.gain == 0
+    assert full.low < 0 < full.high
+    two = [run for run in runs if run.train_rows != 100]
+    assert {more.fewer for more in more_labels(two, correct)} == {50}
+
+
+def test_without_two_sizes_nothing_is_said_of_more_labels(curve, study):
+    runs, correct = curve
+    assert more_labels(*study) == []
+    assert more_labels([run for run in runs if run.train_rows == 400], correct) == []
+    failed = [run.model_copy(update={"status": "failed"}) if run.train_rows == 400 else run for run in runs]
+    assert {more.rows for more in more_labels(failed, correct)} == {100}
+
+
+def test_what_was_said_before_is_kept_beside_what_came_true(study):
+    runs, correct = study
+    said = [
+        run.model_copy(update={"predicted_seconds": 40.0 + run.seed, "predicted_memory_bytes": 500}) for run in runs
+    ]
+    rows = {row.method: row for row in summarise_sizes(said, correct, margin=0.01)}
+    assert (rows["lora"].predicted_seconds, rows["lora"].predicted_memory_bytes) == (40.5, 500)
+    assert all(row.predicted_seconds is None for row in summarise_sizes(runs, correct, margin=0.01))

@@ -1,0 +1,150 @@
+"""Whether a study costs what was said before: predicted and true seconds and memory of each method.
+
+Run: ``taskset -c 0 python benchmarks/bench_price.py``; some minutes on one core. For each case ``compare --dry-run``
+measures and keeps its price in the study's folder, and the study runs in a process of its own, several times over.
+Writes ``results/price-rotten-tomatoes.json``, and with ``--clock wall`` ``price-rotten-tomatoes-wall.json``.
+
+``--clock processor`` counts seconds of processor time instead of the clock's: all work is on one thread, so that is
+what the clock would show on a machine that does nothing else. ``--clock wall`` is what a person sees; on a shared
+machine it says as much of the neighbours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).with_name("results")
+SETTINGS = ["sample:rotten-tomatoes", "--base", "sample:minilm", "--train-size", "500", "--validation-size", "250"]
+SETTINGS += ["--max-length", "64", "--epochs", "2"]
+# A study has each method once.
+CASES = {"whole": ["--methods", "lora,ia3,full"], "top": ["--methods", "lora", "--top-layers", "3"]}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--clock", choices=("processor", "wall"), default="processor")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--child", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.child:
+        _child(arguments.clock, arguments.child)
+        return
+    rows: list[dict[str, Any]] = []
+    studies = []
+    with tempfile.TemporaryDirectory(prefix="bench-price-") as scratch:
+        for number in range(arguments.rounds):
+            for case, options in CASES.items():
+                folder = Path(scratch, f"{case}-{number}")
+                found = _round(arguments.clock, [*SETTINGS, *options, "--out", str(folder)], folder)
+                rows += [{"case": case, "round": number, **row} for row in found.pop("rows")]
+                studies.append({"case": case, "round": number, **found})
+                mine = [row for row in rows if (row["case"], row["round"]) == (case, number)]
+                print(*map(_line, mine), sep="\n", flush=True)
+        versions, hardware = studies[0]["versions"], studies[0]["hardware"]
+    result = {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": f"python benchmarks/bench_price.py --rounds {arguments.rounds} --clock {arguments.clock}",
+        "settings": SETTINGS,
+        "cases": CASES,
+        "clock": arguments.clock,
+        "hardware": hardware,
+        "versions": versions,
+        "summary": summary(rows),
+        "studies": [{key: s[key] for key in s if key not in ("versions", "hardware")} for s in studies],
+        "rows": rows,
+    }
+    arguments.results.mkdir(parents=True, exist_ok=True)
+    path = arguments.results / f"price-rotten-tomatoes{'-wall' if arguments.clock == 'wall' else ''}.json"
+    path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(result["summary"], indent=1))
+
+
+def _child(clock: str, command: Sequence[str]) -> None:
+    """The command line, by the clock that was asked for."""
+    if clock == "processor":
+        time.perf_counter = time.process_time
+    from feathertune.cli import main as feathertune
+
+    sys.argv = ["feathertune", *command]
+    feathertune()
+
+
+def _round(clock: str, words: Sequence[str], folder: Path) -> dict[str, Any]:
+    """One price, and the study after it."""
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+
+    def run(*more: str) -> dict[str, float]:
+        command = [sys.executable, __file__, "--clock", clock, "--child", "compare", *words, *more]
+        start, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        processor = used.ru_utime + used.ru_stime - before.ru_utime - before.ru_stime
+        return {"wall": time.monotonic() - start, "processor": processor}
+
+    price_took, study_took = run("--dry-run"), run()
+    study = json.loads((folder / "study.json").read_text(encoding="utf-8"))
+    price = json.loads((folder / "price.json").read_text(encoding="utf-8"))
+    parts = {row["method"]: row["seconds"] for row in price["rows"]}
+    return {
+        "versions": study["versions"],
+        "hardware": study["hardware"],
+        "study_seconds_predicted": price["study_seconds"],
+        "measured_seconds": price["measured_seconds"],
+        "process_seconds": {"price": price_took, "study": study_took},
+        "rows": [
+            {
+                "run": run_["id"],
+                "seconds_predicted": run_["predicted_seconds"],
+                "seconds": run_["seconds"]["total"],
+                "memory_predicted_bytes": run_["predicted_memory_bytes"],
+                "memory_bytes": run_["peak_memory_bytes"],
+                "parts_predicted": parts[run_["method"]],
+                "parts": run_["seconds"],
+            }
+            for run_ in study["runs"]
+        ],
+    }
+
+
+def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """By run: how far the prediction was off, as a share of the truth, in the middle and at worst."""
+    found = {}
+    for case, run in dict.fromkeys((row["case"], row["run"]) for row in rows):
+        mine = [row for row in rows if (row["case"], row["run"]) == (case, run)]
+        seconds = [row["seconds_predicted"] / row["seconds"] - 1 for row in mine]
+        memory = [row["memory_predicted_bytes"] / row["memory_bytes"] - 1 for row in mine]
+        found[f"{case}: {run}"] = {
+            "seconds": statistics.median(row["seconds"] for row in mine),
+            "seconds_predicted": statistics.median(row["seconds_predicted"] for row in mine),
+            "seconds_off_median": statistics.median(seconds),
+            "seconds_off_worst": max(seconds, key=abs),
+            "memory_bytes": statistics.median(row["memory_bytes"] for row in mine),
+            "memory_off_worst": max(memory, key=abs),
+        }
+    return found
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    return (
+        f"{row['case']:6}{row['run']:15}{row['seconds_predicted']:8.2f} s predicted {row['seconds']:8.2f} s "
+        f"{row['seconds_predicted'] / row['seconds'] - 1:+7.1%}"
+        f"{row['memory_predicted_bytes'] / 1e6:9.0f} MB predicted "
+        f"{row['memory_bytes'] / 1e6:6.0f} MB {row['memory_predicted_bytes'] / row['memory_bytes'] - 1:+7.1%}"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""Fewer training rows of the same data, each number of them a part of every larger one.
+
+Not for splits, whose rows are apart from each other: see `feathertune.data.splits`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from feathertune.config import ALL_ROWS
+from feathertune.errors import ConfigError
+
+
+def settle_sizes(wanted: Sequence[int | str], *, n_rows: int, n_classes: int) -> tuple[int, ...]:
+    """Numbers of rows, from few to many.
+
+    Args:
+        wanted: Numbers, and `ALL_ROWS`.
+        n_rows: Training rows that there are.
+        n_classes: Of which each subset holds one row at least.
+
+    Raises:
+        ConfigError: If a number is larger than the data or too small for the classes, or is all of the rows twice.
+    """
+    sizes = [n_rows if size == ALL_ROWS else int(size) for size in wanted]
+    for size in sizes:
+        if not n_classes <= size <= n_rows:
+            raise ConfigError(
+                f"--train-sizes has {size:,}. Expected {n_classes:,} (the number of classes) to {n_rows:,}: the "
+                f"training rows that there are beside validation and test, or {ALL_ROWS} for all of them."
+            )
+    if len(set(sizes)) < len(sizes):
+        raise ConfigError(
+            f"--train-sizes has {n_rows:,} and {ALL_ROWS}, which are the same rows. Leave out one of them."
+        )
+    return tuple(sorted(sizes))
+
+
+def nested_rows(classes: np.ndarray, size: int, *, seed: int) -> np.ndarray:
+    """Draw rows with the classes in proportion; with the same seed, fewer rows are always among more.
+
+    The rows of a class are put at even distances along one order of all rows, at random places, and one row of each
+    class first; a subset is the beginning of that order.
+
+    Args:
+        classes: Class of each row, ``(N,)``.
+        size: Rows to draw.
+        seed: Of the order.
+
+    Returns:
+        Row indices, ascending, ``(size,)``.
+    """
+    rng = np.random.default_rng((seed, 5))  # a stream of its own, beside those of splits and batches
+    place = np.empty(len(classes))
+    for name in np.unique(classes):
+        rows = rng.permutation(np.flatnonzero(classes == name))
+        place[rows] = (np.arange(len(rows)) + rng.random()) / len(rows)
+        place[rows[0]] -= 1.0
+    return np.sort(np.argsort(place, kind="stable")[:size])

@@ -1,0 +1,96 @@
+"""What a run computes, as the shapes of its passes, known before any of them runs.
+
+The batches of a training follow from lengths and seed alone (`feathertune.data.batching`), so that they can be counted
+instead of guessed. Seconds are not known here: `feathertune.study.estimate` measures some passes and weighs all of
+them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from feathertune.data.batching import cut_passes, plan_steps
+from feathertune.data.encode import batch_width
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One forward pass: rows of the data, and its padded shape ``(B, T)``."""
+
+    rows: np.ndarray
+    width: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """B and T."""
+        return len(self.rows), self.width
+
+    @property
+    def tokens(self) -> int:
+        """With padding."""
+        return len(self.rows) * self.width
+
+
+Step = list[Pass]
+
+
+def reading_passes(lengths: np.ndarray, *, token_budget: int) -> list[Pass]:
+    """The passes in which a split is read without training, as `feathertune.engine.predict` cuts them.
+
+    Args:
+        lengths: Tokens of each text, ``(N,)``.
+        token_budget: Padded tokens of a pass, at most.
+    """
+    longest = int(lengths.max())
+    order = np.argsort(lengths, kind="stable")
+    return [_pass(rows, lengths, longest) for rows in cut_passes(order, lengths, token_budget=token_budget)]
+
+
+def training_steps(lengths: np.ndarray, *, batch_size: int, token_budget: int, seed: tuple[int, ...]) -> list[Step]:
+    """The steps of one epoch, as `feathertune.engine.loop` makes them; see `feathertune.data.batching.plan_steps`."""
+    longest = int(lengths.max())
+    steps = plan_steps(lengths, batch_size=batch_size, token_budget=token_budget, seed=seed)
+    return [[_pass(rows, lengths, longest) for rows in passes] for passes in steps]
+
+
+def _pass(rows: np.ndarray, lengths: np.ndarray, longest: int) -> Pass:
+    return Pass(rows, batch_width(int(lengths[rows].max()), longest))
+
+
+def work(passes: Iterable[Pass], hidden_size: int) -> float:
+    """The arithmetic of passes, in tokens without attention.
+
+    A block of the usual form multiplies 12 matrices of D x D with each token, and attention adds two products with T
+    keys: 1 + T / 6D of the first. Source: Kaplan et al. 2020, arXiv:2001.08361, table 1.
+    """
+    return sum(one.tokens * (1 + one.width / (6 * hidden_size)) for one in passes)
+
+
+def features_of(steps: Sequence[Step]) -> np.ndarray:
+    """What the seconds of a step are taken to be a sum of: itself, its passes, their tokens, pairs of tokens.
+
+    Returns:
+        ``(steps, 4)`` float64.
+    """
+    return np.array(
+        [
+            [1, len(step), sum(one.tokens for one in step), sum(one.tokens * one.width for one in step)]
+            for step in steps
+        ],
+        dtype=np.float64,
+    )
+
+
+def shapes_of(steps: Iterable[Step]) -> set[tuple[int, int]]:
+    """The different shapes: libraries prepare their products for each one once."""
+    return {one.shape for step in steps for one in step}
+
+
+def spread(sizes: Sequence[float], n: int) -> list[int]:
+    """Indices of at most `n` sizes, evenly from among the small to the largest, which is always one of them."""
+    order = np.argsort(np.asarray(sizes), kind="stable")
+    places = np.linspace(len(order) - 1, (len(order) - 1) / (2 * n), min(n, len(order)))
+    return sorted({int(order[round(place)]) for place in places})

@@ -1,0 +1,86 @@
+"""The shapes of passes are those that the batches will have, and costs are found again from times that follow them."""
+
+import numpy as np
+import pytest
+import torch
+
+from feathertune.data.batching import cut_passes, plan_steps
+from feathertune.data.encode import EncodedTexts
+from feathertune.study.price_of_training import fit_costs
+from feathertune.study.workload import (
+    features_of,
+    reading_passes,
+    shapes_of,
+    spread,
+    training_steps,
+    work,
+)
+
+CPU = torch.device("cpu")
+
+
+def texts(lengths):
+    lengths = np.asarray(lengths)
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    return EncodedTexts(np.arange(offsets[-1], dtype=np.int32), offsets, 0, pad_id=0)
+
+
+@pytest.fixture
+def lengths():
+    return np.random.default_rng(0).integers(3, 61, 203)
+
+
+def test_training_steps_have_the_shapes_of_the_real_batches(lengths):
+    settings = {"batch_size": 16, "token_budget": 300, "seed": (3, 1)}
+    real = [
+        [tuple(texts(lengths).collate(rows, CPU)["input_ids"].shape) for rows in step]
+        for step in plan_steps(lengths, **settings)
+    ]
+    steps = training_steps(lengths, **settings)
+    assert [[one.shape for one in step] for step in steps] == real
+    assert any(len(step) > 1 for step in steps), "some steps take several passes"
+    assert sorted(row for step in steps for one in step for row in one.rows) == list(range(len(lengths)))
+
+
+def test_reading_passes_have_the_shapes_of_the_real_batches(lengths):
+    order = np.argsort(lengths, kind="stable")
+    real = [
+        tuple(texts(lengths).collate(rows, CPU)["input_ids"].shape)
+        for rows in cut_passes(order, lengths, token_budget=300)
+    ]
+    assert [one.shape for one in reading_passes(lengths, token_budget=300)] == real
+
+
+def test_work_counts_padding_and_attention():
+    (one,) = reading_passes(np.array([8, 5]), token_budget=100)
+    assert one.tokens == 16
+    assert work([one], 100) == pytest.approx(16 * (1 + 8 / 600))
+    assert work([one, one], 100) == 2 * work([one], 100)
+
+
+@pytest.mark.parametrize(("n", "expected"), [(1, [2]), (2, [2, 3]), (3, [1, 2, 3]), (9, [0, 1, 2, 3, 4])])
+def test_spread_goes_to_the_largest(n, expected):
+    assert spread([1.0, 3.0, 9.0, 2.0, 4.0], n) == expected
+
+
+def test_costs_are_found_again_from_seconds_that_follow_them(lengths):
+    steps = training_steps(lengths, batch_size=16, token_budget=300, seed=(0, 1))
+    true = np.array([0.02, 0.003, 1e-4, 2e-6])
+    warm = features_of(steps) @ true
+    seen, cold = set(), []
+    for number, (step, seconds) in enumerate(zip(steps, warm, strict=True)):
+        new = shapes_of([step]) - seen
+        seen |= new
+        cold.append(seconds + 0.05 * len(new) + (0.7 if number == 0 else 0.0))
+    costs = fit_costs(steps, np.array(cold), steps, warm)
+    assert features_of(steps) @ costs.weights == pytest.approx(warm, rel=1e-6)
+    assert (costs.new_shape, costs.start) == pytest.approx((0.05, 0.7), rel=1e-3)
+    whole = costs.seconds(steps, epochs=3, n_shapes=len(seen))
+    assert whole == pytest.approx(3 * warm.sum() + 0.05 * len(seen) + 0.7, rel=1e-3)
+
+
+def test_costs_are_never_negative_whatever_the_noise(lengths):
+    steps = training_steps(lengths, batch_size=16, token_budget=300, seed=(0, 1))[:3]
+    costs = fit_costs(steps, np.array([0.1, 0.1, 0.1]), steps, np.array([0.3, 0.2, 0.4]))
+    assert (costs.weights >= 0).all()
+    assert (costs.new_shape, costs.start) == (0.0, 0.0), "the first time was no slower"
