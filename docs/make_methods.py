@@ -71,7 +71,9 @@ def _results(defaults: StudyRecord, matched: StudyRecord) -> str:
         f"{_seeds(defaults)} seeds, accuracy with its 95 % interval; on {hardware['cores']} cores "
         f"({hardware['processor']}, {hardware['dtype']}). One small data set and one small encoder: differences of a "
         "point or two are noise, and a method that needs a large encoder or many steps does badly here. The two "
-        "studies ran at once, a core each: times compare methods with each other, not with other pages.",
+        "studies ran at once, a core each: times compare methods with each other, not with other pages. At the budget "
+        "each keeps its default rate, which is too low for one that became much smaller "
+        "([what was tried](../benchmarks/LOG.md)).",
         "",
         *(
             f"* {name}: `{_command(study)}` ([record](../benchmarks/results/{path.name}))"

@@ -10,7 +10,7 @@ The recommendation:
 A difference from `full` is called clear when its Holm-corrected p (over the methods) is below `CLEAR_P`, and a row as
 good as `full` when two one-sided tests say that it is within `margin` (not corrected: it is said of one row; where all
 are worse by just the margin, the simulations hear it in at most 4 of 100 studies). What is cheaper than the
-recommended row scored lower by more than the margin; where the p of the pair leaves that to chance, the cheapest such
+recommended row scored lower by more than the margin; where the p of the pair leaves that to chance, the best such
 row is named. It is corrected for the rows that the recommended one stands beside (Bonferroni), not for all pairs: with
 36 methods those are 630, and twelve points on 1,700 rows would pass for chance. What speaks against the recommendation
 stands in `feathertune.study.caveats`.
@@ -146,12 +146,16 @@ def _rival(chosen: SummaryRow, best: SummaryRow, candidates: Sequence[SummaryRow
 
 
 def _cheaper(chosen: SummaryRow, candidates: Sequence[SummaryRow], pairs: Sequence[PairRecord]) -> list[str]:
-    """The cheapest row that scored too low to be recommended, if that may have been chance."""
+    """The best row that costs less and scored too low to be recommended, if that may have been chance."""
+    maybe = []
     for row in candidates[: candidates.index(chosen)]:
         pair = find_pair(pairs, chosen.method, row.method)
         if pair is not None and pair.p * (len(candidates) - 1) >= CLEAR_P:
-            return [f"{row.method} ({percent(row.accuracy_mean)}) costs less and is not clearly worse on these rows."]
-    return []
+            maybe.append(row)
+    if not maybe:
+        return []
+    best = max(maybe, key=lambda row: row.accuracy_mean)
+    return [f"{best.method} ({percent(best.accuracy_mean)}) costs less and is not clearly worse on these rows."]
 
 
 def _untrained(rows: dict[str, SummaryRow], data: DataRecord) -> list[str]:

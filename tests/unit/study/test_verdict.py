@@ -190,9 +190,10 @@ def test_what_is_cheaper_and_may_be_as_good_is_named():
     pairs = [make_pair("tfidf", "full", p=0.016), make_pair("probe", "full", p=0.017), make_pair("lora", "full")]
     verdict = judged(*rows, pairs=pairs)
     assert verdict.recommended == "full"
-    assert "of it. probe (83.0 %) costs less and is not clearly worse on these rows." in verdict.text
+    assert "of it. lora (83.9 %) costs less and is not clearly worse on these rows." in verdict.text
     clear = [pair.model_copy(update={"p": 0.016}) for pair in pairs]
     assert "costs less" not in judged(*rows, pairs=clear).text
+    assert "probe (83.0 %) costs less" in judged(*rows, pairs=[*clear[:1], pairs[1], *clear[2:]]).text
     assert "costs less" not in judged(*rows[:1], pairs=pairs).text
 
 
