@@ -203,7 +203,12 @@ def test_interrupted_then_continued_equals_undisturbed(study, encoder, data, tmp
     out = tmp_path / "study"
     command = [*map(str, ("compare", data, "--base", encoder, *FAST, "--seeds", "2", "--out", out))]
     process = subprocess.Popen(
-        [sys.executable, "-m", "feathertune", *command], env=ENVIRONMENT, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "feathertune", *command],
+        env=ENVIRONMENT,
+        stderr=subprocess.PIPE,
+        text=True,
+        # Whoever started the tests may ignore the signal, as a shell does for what it puts in the background.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 120
     while not (out / "runs" / "lora-s0" / "run.json").exists() and time.monotonic() < deadline:

@@ -84,13 +84,13 @@ def test_the_largest_size_is_the_ordinary_study(study, encoder, data, tmp_path):
     assert "What more labels would buy" not in (plain / "report.html").read_text(encoding="utf-8")
 
 
-def test_a_curve_that_was_cut_short_goes_on_to_the_same_record(study, encoder, data, tmp_path, monkeypatch, capsys):
+def test_a_curve_that_was_cut_short_goes_on_to_the_same_record(study, encoder, data, tmp_path):
     out = tmp_path / "study"
     shutil.copytree(study[0], out)
     for run in ("lora-n40-s0", "full-n72-s1", "tfidf-n16-s1"):
         shutil.rmtree(out / "runs" / run)
     (out / "study.json").unlink()
-    result = in_process(monkeypatch, capsys, *command(data, encoder, out))
+    result = feathertune(*command(data, encoder, out))
     assert result.code == 0, result.stderr
     assert "lora-n16-s0" in result.stderr
     assert "(done before)" in result.stderr
