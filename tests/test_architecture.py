@@ -23,7 +23,7 @@ LAYERS = (
     ("data", "encoders", "runtime", "metrics", "calibration"),
     ("methods",),
     ("engine",),
-    ("study", "bundle", "predictor", "export", "card", "report"),
+    ("study", "bundle", "predictor", "export", "card", "report", "track"),
     ("api", "estimator", "serve", "cli", "__main__"),
 )
 LAYER_OF = {unit: layer for layer, units in enumerate(LAYERS) for unit in units}
@@ -37,10 +37,14 @@ WITHOUT_TORCH = (
     "metrics",
     "calibration",
     *(f"data.{name}" for name in ("sources", "samples", "files", "hub", "raw", "rows", "splits")),
-    *(f"study.{name}" for name in ("stats", "pairs", "summary", "verdict")),
+    *(f"study.{name}" for name in ("stats", "pairs", "summary", "verdict", "comparison")),
     "report",
+    "report.side_by_side",
+    "report.tables",
     "export",
+    "track",
     "cli",
+    "cli.comparison",
 )
 FILES = sorted(path.relative_to(SOURCE) for path in (SOURCE / PACKAGE).rglob("*.py"))
 

@@ -6,6 +6,7 @@ Settings come as a `Config` (see `feathertune.config.load_config`), so that a no
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from feathertune.config import Config
@@ -15,12 +16,18 @@ from feathertune.records import Metrics, StudyRecord
 from feathertune.study import compare as study
 from feathertune.study import finetune as single
 from feathertune.study.observe import Observer, Silent
+from feathertune.track import choose_trackers, tracked_study, tracked_training
 
 __all__ = ["Predictor", "compare", "evaluate_base", "export_model", "finetune", "load"]
 
 
 def compare(
-    config: Config, out: str | Path | None = None, *, overwrite: bool = False, observer: Observer | None = None
+    config: Config,
+    out: str | Path | None = None,
+    *,
+    overwrite: bool = False,
+    observer: Observer | None = None,
+    track: Sequence[str] = (),
 ) -> StudyRecord:
     """Run a study, or go on with it; see `feathertune.study.compare.run`.
 
@@ -29,6 +36,7 @@ def compare(
         out: The study folder; by default one under ``runs/`` whose name follows from the plan.
         overwrite: Delete another study that lies there.
         observer: Is told what happens.
+        track: Names of `feathertune.track.TRACKERS` that are told, too.
 
     Returns:
         The record, as in ``study.json``.
@@ -36,10 +44,11 @@ def compare(
     Raises:
         FeathertuneError: If the settings, the data or the folder cannot be used.
     """
-    observer = observer or Silent()
+    observer, trackers = observer or Silent(), choose_trackers(track)
     prepared = study.prepare(config, observer)
     folder = Path(out) if out is not None else study.default_folder(prepared.plan)
-    return study.run(prepared, folder, observer=observer, command=sys.argv, overwrite=overwrite)
+    with tracked_study(observer, trackers, folder, prepared.plan.config) as watched:
+        return study.run(prepared, folder, observer=watched, command=sys.argv, overwrite=overwrite)
 
 
 def evaluate_base(config: Config, out: str | Path | None = None, *, overwrite: bool = False) -> StudyRecord:
@@ -69,6 +78,7 @@ def finetune(
     overwrite: bool = False,
     resume: bool = False,
     observer: Observer | None = None,
+    track: Sequence[str] = (),
 ) -> dict[str, Metrics]:
     """Train one method once and write a bundle; see `feathertune.study.finetune.finetune`.
 
@@ -80,6 +90,7 @@ def finetune(
         overwrite: Replace a bundle that lies there.
         resume: Go on from the last checkpoint of a training that was stopped.
         observer: Is told what happens.
+        track: As in `compare`.
 
     Returns:
         The scores on ``validation`` and ``test``.
@@ -87,6 +98,7 @@ def finetune(
     Raises:
         FeathertuneError: If the settings, the data or the folder cannot be used, or the training breaks.
     """
-    return single.finetune(
-        config, method, Path(out), seed=seed, observer=observer or Silent(), overwrite=overwrite, resume=resume
-    )
+    with tracked_training(observer or Silent(), choose_trackers(track), Path(out), config) as watched:
+        return single.finetune(
+            config, method, Path(out), seed=seed, observer=watched, overwrite=overwrite, resume=resume
+        )

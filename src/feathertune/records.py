@@ -30,6 +30,7 @@ from feathertune.storage import write_atomic
 
 SCHEMA_VERSION = 1
 STUDY_FILE = "study.json"
+CONFIG_FILE = "config.yaml"
 TEST_FILE = "test.parquet"
 SUSPECTS_FILE = "suspects.csv"
 PREDICTIONS_FILE = "predictions.parquet"
@@ -348,13 +349,15 @@ def comparable(record: Any) -> Any:  # noqa: ANN401 - any JSON value
     return record
 
 
+def differences(there: Any, now: Any) -> list[tuple[str, Any, Any]]:  # noqa: ANN401 - any JSON value
+    """All places in which two JSON values differ: dotted key, value there, value now; ``None`` where there is none."""
+    old, new = _flat(there), _flat(now)
+    return [(key, old.get(key), new.get(key)) for key in sorted(old | new) if old.get(key) != new.get(key)]
+
+
 def first_differences(there: Any, now: Any) -> str:  # noqa: ANN401 - any JSON value
     """Name the first settings in which two JSON values differ, for a message; empty where they are equal."""
-    old, new = _flat(there), _flat(now)
-    changed = [
-        f"{key}: {old.get(key)} there, {new.get(key)} now" for key in sorted(old | new) if old.get(key) != new.get(key)
-    ]
-    return "; ".join(changed[:3])
+    return "; ".join(f"{key}: {old} there, {new} now" for key, old, new in differences(there, now)[:3])
 
 
 def _flat(value: object, prefix: str = "") -> dict[str, object]:

@@ -151,6 +151,30 @@ def claim_folder(path: Path, *, marker: str, overwrite: bool, aside: Collection[
             pass
 
 
+def write_output(path: Path, content: str | bytes, *, option: str, overwrite: bool) -> None:
+    """Write a file that the user named, whole or not at all.
+
+    Args:
+        path: Where; its folder must exist.
+        content: Text is written as UTF-8.
+        option: The option that named it, for messages, such as ``--output``.
+        overwrite: Whether a file that stands there may be replaced.
+
+    Raises:
+        ConfigError: If something stands there that may not be replaced, or nothing can be written there.
+    """
+    if path.is_dir():
+        raise ConfigError(f"The output {path} is a folder. Expected a file: give another {option}.")
+    if path.exists() and not overwrite:
+        raise ConfigError(f"The output {path} exists. Give another {option}, or --overwrite to replace it.")
+    try:
+        write_atomic(path, content)
+    except OSError as error:
+        raise ConfigError(
+            f"The output {path} cannot be written: {error.strerror or error}. Give another {option}."
+        ) from error
+
+
 def _is_occupied(path: Path, *, marker: str, overwrite: bool, aside: Collection[str] = ()) -> bool:
     """Whether an older result stands here that may go."""
     if path.exists() and not path.is_dir():

@@ -11,6 +11,7 @@ import typer
 
 from feathertune.cli import options as opt
 from feathertune.config import DEMO
+from feathertune.track import choose_trackers, tracked_study
 
 
 def compare(
@@ -37,6 +38,7 @@ def compare(
     train_sizes: opt.TrainSizes = None,
     seed: opt.Seed = None,
     drop_invalid: opt.DropInvalid = False,
+    track: opt.Track = None,
     overwrite: opt.Overwrite = False,
     json: opt.Json = False,
     dry_run: opt.DryRun = False,
@@ -50,6 +52,7 @@ def compare(
     given = locals()
     demo = data is None and config is None
     settings = opt.settings(given, defaults=DEMO if demo else None)
+    trackers = choose_trackers(track or ())
     # Below here torch is loaded: a wrong option has been told by now.
     from feathertune.cli.plans import plan_text, priced_plan_json
     from feathertune.cli.progress import observe
@@ -70,7 +73,8 @@ def compare(
             return
         out = out or default_folder(prepared.plan)
         command = ["feathertune", *sys.argv[1:]]
-        study = run(prepared, out, observer=observer, command=command, overwrite=overwrite)
+        with tracked_study(observer, trackers, out, prepared.plan.config) as watched:
+            study = run(prepared, out, observer=watched, command=command, overwrite=overwrite)
     sys.stdout.write(study.model_dump_json(indent=1) + "\n" if json else study_text(study, out))
     failed = [record.id for record in study.runs if record.status == "failed"]
     if failed:

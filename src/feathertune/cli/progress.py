@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Iterator
-from typing import Protocol
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
@@ -143,6 +143,9 @@ class Bar:
         self._work.skip(work)
         self._progress.update(self._task, completed=self._work.fraction)
 
+    def measured(self, line: Mapping[str, Any]) -> None:
+        """The bar shows what `advanced` says."""
+
     def said(self, text: str) -> None:
         """Leave a line above the bar."""
         self._progress.console.print(text, markup=False, highlight=False)
@@ -189,6 +192,9 @@ class Lines:
     def skipped(self, work: float) -> None:
         """Count it."""
         self._work.skip(work)
+
+    def measured(self, line: Mapping[str, Any]) -> None:
+        """A line holds what `advanced` says."""
 
     def said(self, text: str) -> None:
         """Say it."""

@@ -12,6 +12,7 @@ import typer
 
 from feathertune.cli import options as opt
 from feathertune.methods import one_method
+from feathertune.track import choose_trackers, tracked_training
 
 
 def train(
@@ -34,6 +35,7 @@ def train(
     match_parameters: opt.MatchParameters = None,
     seed: opt.Seed = None,
     drop_invalid: opt.DropInvalid = False,
+    track: opt.Track = None,
     overwrite: opt.Overwrite = False,
     resume: opt.Resume = False,
     json: opt.Json = False,
@@ -47,12 +49,13 @@ def train(
     given = locals()
     one_method(method)  # an unknown one is told before torch is loaded
     settings = opt.settings(given)
+    trackers = choose_trackers(track or ())
     from feathertune.cli.progress import observe
     from feathertune.cli.tables import metrics_text
     from feathertune.study.finetune import finetune
 
-    with observe(quiet=quiet or json) as observer:
-        scores = finetune(settings, method, out, seed=seed or 0, observer=observer, overwrite=overwrite, resume=resume)
+    with observe(quiet=quiet or json) as observer, tracked_training(observer, trackers, out, settings) as watched:
+        scores = finetune(settings, method, out, seed=seed or 0, observer=watched, overwrite=overwrite, resume=resume)
     if os.environ.get("RANK", "0") != "0":  # of several processes under torchrun, the first speaks
         return
     if json:

@@ -5,19 +5,13 @@ Not for numbers that a program reads: those are in ``study.json``.
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import re
-from importlib.resources import files
 from pathlib import Path
 
-import jinja2
-from markupsafe import Markup
-
 from feathertune.records import StudyRecord, load_study
-from feathertune.report import svg, units
-from feathertune.report.content import View, build_view
+from feathertune.report import units
+from feathertune.report.content import build_view
 from feathertune.report.limits import Limits
+from feathertune.report.page import render_page
 from feathertune.storage import write_atomic
 
 REPORT_FILE = "report.html"
@@ -28,8 +22,6 @@ _LIMITS = (
     Limits(methods=40, runs=60, cards=6, cells=500, epochs=30, labels=30, examples=10, text=250, words=60),
     Limits(methods=15, runs=15, cards=2, cells=50, epochs=10, labels=8, examples=4, text=100, words=24),
 )
-# HTML has no way to write these, not even escaped.
-_UNWRITABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 
 
 def render_report(folder: Path) -> Path:
@@ -57,49 +49,10 @@ def render_report(folder: Path) -> Path:
 
 def _render(study: StudyRecord, folder: Path, limits: Limits) -> bytes:
     view = build_view(study, folder, limits)
-    style, script = _resource("style.css"), _resource("script.js")
-    page = _template().render(
+    return render_page(
+        "template.html",
+        title=f"{units.clip(study.base.id, 60)} on {units.clip(study.data.source, 60)}",
+        drawn_by=units.clip(study.versions.get("feathertune", ""), 20),
         view=view,
         study=view.study,
-        style=Markup(style),
-        script=Markup(script),
-        style_hash=_csp_hash(style),
-        script_hash=_csp_hash(script),
-        page_title=_page_title(view),
     )
-    return _UNWRITABLE.sub("\ufffd", page).encode("utf-8")
-
-
-def _page_title(view: View) -> str:
-    return f"{units.clip(view.study.base.id, 60)} on {units.clip(view.study.data.source, 60)}"
-
-
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters.update(
-        percent=units.percent,
-        interval=units.interval,
-        percent_of_weights=units.percent_of_weights,
-        points=units.points,
-        seconds=units.seconds,
-        size=units.size,
-        count=units.count,
-        whole=units.whole,
-        times=units.times,
-        decimal=units.decimal,
-        probability=units.probability,
-        clip=units.clip,
-    )
-    environment.globals["key"] = svg.key
-    return environment.from_string(_resource("template.html"))
-
-
-def _resource(name: str) -> str:
-    return files(__name__).joinpath(name).read_text(encoding="utf-8")
-
-
-def _csp_hash(content: str) -> str:
-    """What a content security policy needs to allow this one inline style or script, and no other."""
-    return "sha256-" + base64.b64encode(hashlib.sha256(content.encode("utf-8")).digest()).decode("ascii")

@@ -130,9 +130,7 @@ def _tiles(study: StudyRecord, methods: Sequence[Method]) -> tuple[Tile, ...]:
     good = tuple(f"{other.method}: {units.percent(other.accuracy_mean)}" for other in others)
     sure = [f"{study.data.n_test:,} test rows, {row.n_seeds} {'seed' if row.n_seeds == 1 else 'seeds'}"]
     if row.delta_vs_full is not None and row.kind != "full":
-        span = (
-            f" ({units.points(row.delta_low)} to {units.points(row.delta_high)})" if row.delta_low is not None else ""
-        )
+        span = f" ({units.span(row.delta_low, row.delta_high)})" if row.delta_low is not None else ""
         sure.insert(0, f"{units.points(row.delta_vs_full)} points against full{span}")
     cheap = []
     if row.speedup_vs_full is not None and row.kind != "full":

@@ -32,7 +32,7 @@ class Method:
     accuracies: tuple[float, ...]
 
 
-def _method_styles(summary: Sequence[SummaryRow]) -> dict[str, Style]:
+def method_styles(summary: Sequence[SummaryRow]) -> dict[str, Style]:
     """Baselines are hollow and grey; trained methods have a colour each, or a shape where those run out."""
     styles: dict[str, Style] = {}
     n_plain = n_trained = 0
@@ -51,7 +51,7 @@ def _method_styles(summary: Sequence[SummaryRow]) -> dict[str, Style]:
 
 def method_rows(study: StudyRecord, done: Sequence[RunRecord]) -> tuple[Method, ...]:
     """From the most accurate to the least."""
-    styles = _method_styles(study.summary)
+    styles = method_styles(study.summary)
     methods = []
     for row in study.summary:
         runs = [run for run in done if run.method == row.method]

@@ -22,7 +22,7 @@ def hyperparameters(
         for run in done:
             if run.method == method.row.method:
                 for key, value in run.hyperparameters.items():
-                    said = _say(key, value, limits)
+                    said = plain(key, value, 2 * limits.words)
                     if said not in merged.setdefault(key, []):
                         merged[key].append(said)
         pairs = [(units.clip(key, limits.words), " / ".join(said[:5])) for key, said in merged.items()]
@@ -34,12 +34,13 @@ def hyperparameters(
 def word_pairs(mapping: Mapping[str, Any], limits: Limits) -> tuple[tuple[str, str], ...]:
     """A mapping of the record, such as its hardware; byte counts are said in MB."""
     return tuple(
-        (units.clip(key, limits.words).removesuffix("_bytes").replace("_", " "), _say(key, value, limits))
+        (units.clip(key, limits.words).removesuffix("_bytes").replace("_", " "), plain(key, value, 2 * limits.words))
         for key, value in list(mapping.items())[: limits.labels]
     )
 
 
-def _say(key: str, value: Any, limits: Limits) -> str:  # noqa: ANN401 - any JSON value
+def plain(key: str, value: Any, length: int) -> str:  # noqa: ANN401 - any JSON value
+    """A value of the record in words, of at most `length` characters; `key` says whether it is a number of bytes."""
     if key.endswith("_bytes") and isinstance(value, (int, float)):
         return units.size(value)
     if value is None:
@@ -47,6 +48,6 @@ def _say(key: str, value: Any, limits: Limits) -> str:  # noqa: ANN401 - any JSO
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
         value = ", ".join(value)
     elif isinstance(value, dict):
-        value = ", ".join(f"{name.replace('_', ' ')} {_say(name, item, limits)}" for name, item in value.items())
+        value = ", ".join(f"{name.replace('_', ' ')} {plain(name, item, length)}" for name, item in value.items())
     said = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return units.clip(said, 2 * limits.words)
+    return units.clip(said, length)

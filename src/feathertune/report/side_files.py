@@ -7,8 +7,10 @@ files to be whole.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -99,6 +101,23 @@ def read_epochs(folder: Path, run: RunRecord) -> list[Epoch]:
 def read_test_texts(folder: Path, rows: NDArray[np.int64]) -> dict[int, str]:
     """The texts of some test rows; those that cannot be read are missing."""
     return {row: str(text) for row, text in _read_pairs(folder / TEST_FILE, "text", rows)}
+
+
+def read_test_fingerprint(folder: Path, labels: Sequence[str]) -> str | None:
+    """SHA-256 of the test rows in their order, or ``None`` where they cannot be read.
+
+    It is of the texts, as far as they are kept, and the names of their classes: two studies with the same one were
+    tested on the same rows, whatever version wrote the file.
+    """
+    table = _read_table(folder / TEST_FILE, ["text", "label"])
+    indices = None if table is None else _integers(table.column("label"))
+    if table is None or indices is None or not indices.size or not 0 <= indices.min() <= indices.max() < len(labels):
+        return None
+    rows = zip(table.column("text").to_pylist(), indices.tolist(), strict=True)
+    digest = hashlib.sha256()
+    for text, index in rows:
+        digest.update(json.dumps([text, labels[index]]).encode())
+    return digest.hexdigest()
 
 
 def _path(folder: Path, recorded: str | None, run: RunRecord, name: str) -> Path:

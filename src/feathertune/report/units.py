@@ -56,6 +56,13 @@ def points(difference: float | None) -> str:
     return f"{'+' if value > 0 else _MINUS}{text}"
 
 
+def span(low: float | None, high: float | None) -> str:
+    """Two differences of shares, in points: ``−0.4 to +2.0``."""
+    if _known(low) is None or _known(high) is None:
+        return DASH
+    return f"{points(low)} to {points(high)}"
+
+
 def seconds(value: float | None) -> str:
     """A duration in its two largest units."""
     known = _known(value)

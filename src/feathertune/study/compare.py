@@ -21,6 +21,7 @@ from feathertune.errors import ConfigError
 from feathertune.methods import BASELINES, METHODS, Baseline, Method
 from feathertune.prices import PRICE_FILE, Price
 from feathertune.records import (
+    CONFIG_FILE,
     STUDY_FILE,
     SUSPECTS_FILE,
     TEST_FILE,
@@ -225,7 +226,7 @@ def _enter_folder(out: Path, plan: Plan, bench: Workbench, *, overwrite: bool) -
         _check_same(out, plan)
     # Also of a study that was stopped between the plan and these.
     test = bench.split("test")
-    write_atomic(out / "config.yaml", plan.config.to_yaml())
+    write_atomic(out / CONFIG_FILE, plan.config.to_yaml())
     write_test_rows(out / TEST_FILE, test.texts, test.labels)
 
 

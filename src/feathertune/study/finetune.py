@@ -98,7 +98,13 @@ def _finetune(
     for note in fitted.notes if group.leads else ():
         observer.said(f"{chosen.name} {note}.")
     checkpoints = open_checkpoints(out, bench, chosen, options, seed, observer, resume=resume)
-    spec = RunSpec(id=f"{chosen.name}-s{seed}", method=chosen.name, kind=chosen.kind, seed=seed)
+    spec = RunSpec(
+        id=f"{chosen.name}-s{seed}",
+        method=chosen.name,
+        kind=chosen.kind,
+        seed=seed,
+        options=options.model_dump(mode="json"),
+    )
     observer.planned({spec.id: expected_work(spec, bench)}, [])
     observer.started(spec)
     seed_everything(seed)
@@ -110,7 +116,9 @@ def _finetune(
     group.wait()
     if group.leads:
         discard(checkpoints.folder)  # the bundle is safely there
-    return {
+    scores = {
         "validation": score(bench.split("validation").labels, outcome.validation),
         "test": score(bench.split("test").labels, outcome.test),
     }
+    observer.measured({"event": "scores", **scores})
+    return scores

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 from feathertune.records import RunRecord
 from feathertune.study.plan import RunSpec
@@ -29,6 +30,14 @@ class Observer(Protocol):
 
     def skipped(self, work: float) -> None:
         """Part of the running run's work was done before, by a process that was stopped."""
+        ...
+
+    def measured(self, line: Mapping[str, Any]) -> None:
+        """Numbers of the running run; ``event`` says which.
+
+        ``step`` and ``epoch`` are lines of ``metrics.jsonl``. ``scores`` ends a training that is no run of a study: it
+        holds the `Metrics` of ``validation`` and ``test``.
+        """
         ...
 
     def said(self, text: str) -> None:
@@ -58,8 +67,58 @@ class Silent:
     def skipped(self, work: float) -> None:
         """Say nothing."""
 
+    def measured(self, line: Mapping[str, Any]) -> None:
+        """Say nothing."""
+
     def said(self, text: str) -> None:
         """Say nothing."""
 
     def ended(self, record: RunRecord) -> None:
         """Say nothing."""
+
+
+class Together:
+    """Several observers as one; each is told everything, in their order."""
+
+    def __init__(self, *observers: Observer) -> None:
+        self._observers = observers
+
+    def stage(self, text: str) -> None:
+        """Tell all."""
+        for observer in self._observers:
+            observer.stage(text)
+
+    def planned(self, work: dict[str, float], finished: list[RunRecord]) -> None:
+        """Tell all."""
+        for observer in self._observers:
+            observer.planned(work, finished)
+
+    def started(self, spec: RunSpec) -> None:
+        """Tell all."""
+        for observer in self._observers:
+            observer.started(spec)
+
+    def advanced(self, work: float, text: str = "") -> None:
+        """Tell all."""
+        for observer in self._observers:
+            observer.advanced(work, text)
+
+    def skipped(self, work: float) -> None:
+        """Tell all."""
+        for observer in self._observers:
+            observer.skipped(work)
+
+    def measured(self, line: Mapping[str, Any]) -> None:
+        """Tell all."""
+        for observer in self._observers:
+            observer.measured(line)
+
+    def said(self, text: str) -> None:
+        """Tell all."""
+        for observer in self._observers:
+            observer.said(text)
+
+    def ended(self, record: RunRecord) -> None:
+        """Tell all."""
+        for observer in self._observers:
+            observer.ended(record)

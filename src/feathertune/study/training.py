@@ -6,7 +6,6 @@ Not for baselines, which train no encoder: see `feathertune.study.runs`.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -105,7 +104,7 @@ def train_and_test(
             _tell_where(training, len(bench.encoded["validation"]), observer)
         seconds_before = training.position.seconds
         with stopwatch() as train:
-            losses = _follow(training, log, observer.advanced, checkpoints if group.leads else None)
+            losses = _follow(training, log, observer, checkpoints if group.leads else None)
             best = training.restore_best()
         train.seconds += seconds_before
         with stopwatch() as evaluate:
@@ -198,7 +197,7 @@ def _tell_where(training: Training, n_validation: int, observer: Observer) -> No
 
 
 def _follow(
-    training: Training, log: Path, advanced: Callable[[float, str], None], checkpoints: Checkpoints | None
+    training: Training, log: Path, observer: Observer, checkpoints: Checkpoints | None
 ) -> dict[str, list[float]]:
     """Train to the end; write ``metrics.jsonl`` line by line, keep checkpoints, and tell how far it is.
 
@@ -218,7 +217,7 @@ def _follow(
                     "learning_rate": event.learning_rate,
                     "seconds": event.seconds,
                 }
-                advanced(TRAINING_COST * event.n_examples, f"epoch {event.epoch}, loss {event.loss:.3f}{said}")
+                observer.advanced(TRAINING_COST * event.n_examples, f"epoch {event.epoch}, loss {event.loss:.3f}{said}")
             else:
                 line = {
                     "event": "epoch",
@@ -231,9 +230,10 @@ def _follow(
                 losses["train_losses"].append(event.train_loss)
                 losses["validation_losses"].append(event.validation.log_loss)
                 said = f", validation {event.validation.accuracy:.1%}"
-                advanced(event.validation.n, f"epoch {event.epoch}{said}")
+                observer.advanced(event.validation.n, f"epoch {event.epoch}{said}")
             file.write(json.dumps(line) + "\n")
             file.flush()
+            observer.measured(line)
             if checkpoints is not None:
                 checkpoints.offer(training.state, epoch_end=isinstance(event, EpochInfo))
     return losses

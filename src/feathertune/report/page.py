@@ -1,0 +1,77 @@
+"""A page of HTML from a template: one file that loads nothing, in the look that all pages share.
+
+Everything is escaped but what is `Markup` already; a content security policy allows the one style and the one script.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from importlib.resources import files
+
+import jinja2
+from markupsafe import Markup
+
+from feathertune.report import svg, units
+
+# HTML has no way to write these, not even escaped.
+_UNWRITABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
+_FILTERS = (
+    units.percent,
+    units.interval,
+    units.percent_of_weights,
+    units.points,
+    units.span,
+    units.seconds,
+    units.size,
+    units.count,
+    units.whole,
+    units.times,
+    units.decimal,
+    units.probability,
+    units.clip,
+)
+
+
+def render_page(template: str, *, title: str, drawn_by: str, **values: object) -> bytes:
+    """Fill a template.
+
+    Args:
+        template: The name of a file of this package that extends ``layout.html``.
+        title: Of the window.
+        drawn_by: The version that is named at the foot.
+        values: What the template needs.
+
+    Returns:
+        The page in UTF-8.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(_resource),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update({function.__name__: function for function in _FILTERS})
+    environment.globals["key"] = svg.key
+    style, script = _resource("style.css"), _resource("script.js")
+    page = environment.get_template(template).render(
+        page_title=title,
+        drawn_by=drawn_by,
+        style=Markup(style),
+        script=Markup(script),
+        style_hash=_csp_hash(style),
+        script_hash=_csp_hash(script),
+        **values,
+    )
+    return _UNWRITABLE.sub("\ufffd", page).encode("utf-8")
+
+
+def _resource(name: str) -> str:
+    return files("feathertune.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def _csp_hash(content: str) -> str:
+    """What a content security policy needs to allow this one inline style or script, and no other."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(content.encode("utf-8")).digest()).decode("ascii")
