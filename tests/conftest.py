@@ -6,3 +6,5 @@ import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# Two threads gain nothing on tiny encoders, wait for each other, and round otherwise than the commands of tests/e2e.
+os.environ.setdefault("OMP_NUM_THREADS", "1")

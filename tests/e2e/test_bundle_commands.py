@@ -17,7 +17,9 @@ from feathertune.predictor import load
 TEXTS = ["the film was great", "a bad plot", 'it was "great",\nvery great', "very bad actors"]
 
 
-@pytest.fixture(scope="module", params=["lora", "shira", "full"])
+@pytest.fixture(
+    scope="module", params=["lora", *(pytest.param(name, marks=pytest.mark.slow) for name in ("shira", "full"))]
+)
 def bundle(request, encoder, data, tmp_path_factory):
     out = tmp_path_factory.mktemp("bundles") / request.param
     rate = ["--set", "train.learning_rate=0.01", "--epochs", "15", "--set", "train.patience=15"]

@@ -133,7 +133,7 @@ def breaking(name, where):
     return dataclasses.replace(METHODS["ia3"], name=name, build=build)
 
 
-@pytest.mark.parametrize("where", ["when it is trained", "always"])
+@pytest.mark.parametrize("where", ["when it is trained", pytest.param("always", marks=pytest.mark.slow)])
 def test_a_method_that_breaks_costs_its_own_row_only(where, encoder, data, tmp_path, monkeypatch, capsys):
     few = [*(METHODS[name] for name in ("ia3", "prefix", "full")), breaking("broken", where)]
     users = ("runs", "fit", "compare", "estimate", "price_of_training")
@@ -188,6 +188,7 @@ def test_dry_run_writes_nothing(encoder, data, tmp_path, monkeypatch, capsys):
 
 
 @needs_sample_encoder
+@pytest.mark.slow
 def test_without_data_it_is_the_demonstration(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     result = in_process(monkeypatch, capsys, "compare", "--dry-run", "--set", "engine.dtype=fp32")
@@ -230,7 +231,9 @@ def test_interrupted_then_continued_equals_undisturbed(study, encoder, data, tmp
     assert comparable(records[0]) == comparable(records[1])
 
 
-@pytest.mark.parametrize("after", [0, 5, 12])
+@pytest.mark.parametrize(
+    "after", [pytest.param(0, marks=pytest.mark.slow), 5, pytest.param(12, marks=pytest.mark.slow)]
+)
 def test_a_full_disk_is_told_and_keeps_what_was_finished(encoder, data, tmp_path, monkeypatch, capsys, after):
     out = tmp_path / "study"
     command = ("compare", data, "--base", encoder, *FAST, "--out", out)

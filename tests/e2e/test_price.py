@@ -75,6 +75,7 @@ def test_the_study_records_what_was_said(study):
     assert "lora" in result.stdout
 
 
+@pytest.mark.slow
 def test_a_priced_study_is_the_same_study(study, encoder, data, tmp_path):
     plain = tmp_path / "plain"
     assert feathertune(*command(data, encoder, "--seeds", "2", "--out", plain)).code == 0
@@ -83,6 +84,7 @@ def test_a_priced_study_is_the_same_study(study, encoder, data, tmp_path):
     assert all(run["predicted_seconds"] is None for run in records[1]["runs"])
 
 
+@pytest.mark.slow
 def test_without_out_nothing_is_written(encoder, data, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     result = in_process(monkeypatch, capsys, *command(data, encoder, "--dry-run", "--json"))
@@ -102,6 +104,7 @@ def test_the_price_of_another_plan_is_no_prediction(study, encoder, data, tmp_pa
     assert all(run.predicted_seconds is None for run in load_study(out).runs)
 
 
+@pytest.mark.slow
 def test_a_folder_of_another_study_or_of_a_stranger_is_refused(study, encoder, data, tmp_path, monkeypatch, capsys):
     other = in_process(monkeypatch, capsys, *command(data, encoder, "--epochs", "1", "--out", study[0], "--dry-run"))
     assert other.code == 2
@@ -113,6 +116,7 @@ def test_a_folder_of_another_study_or_of_a_stranger_is_refused(study, encoder, d
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.doc"]
 
 
+@pytest.mark.slow
 def test_a_method_that_breaks_is_a_row_that_says_so(encoder, data, monkeypatch, capsys):
     broken = command(data, encoder, "--set", "method.lora.learning_rate=1e30", "--dry-run")
     result = in_process(monkeypatch, capsys, *broken)
@@ -122,6 +126,7 @@ def test_a_method_that_breaks_is_a_row_that_says_so(encoder, data, monkeypatch, 
     assert "full" in said
 
 
+@pytest.mark.slow
 def test_a_sweep_over_depths_is_priced_and_said(encoder, data, monkeypatch, capsys):
     few = ("compare", data, "--base", encoder, "--methods", "lora", *SMALL, "--top-layers", "auto", "--dry-run")
     found = json.loads(in_process(monkeypatch, capsys, *few, "--json").stdout)["price"]["rows"]
@@ -142,6 +147,7 @@ def test_hidden_states_are_priced_where_they_are_kept(layers, frontier, encoder,
     assert found.row.seconds.cache == pytest.approx(found.hidden_seconds + 0.5)
 
 
+@pytest.mark.slow
 def test_inspect_with_methods_says_both(encoder, data, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     words = ("inspect", data, "--base", encoder, *METHODS)
@@ -163,6 +169,7 @@ def test_an_unknown_method_is_told_before_anything_is_read(encoder, data, monkey
     assert result.stdout == ""
 
 
+@pytest.mark.slow
 def test_measuring_says_what_it_does(encoder, data, tmp_path):
     class Listening(Silent):
         def __init__(self):

@@ -68,6 +68,7 @@ def test_what_more_labels_would_buy_is_said_everywhere(study):
     assert page.count('id="labels"') == 1
 
 
+@pytest.mark.slow
 def test_the_largest_size_is_the_ordinary_study(study, encoder, data, tmp_path):
     plain = tmp_path / "plain"
     assert feathertune("compare", data, "--base", encoder, *CURVE, "--out", plain).code == 0
@@ -104,6 +105,7 @@ def test_other_sizes_are_another_study(study, encoder, data, monkeypatch, capsys
     assert "holds another study (study.train_sizes" in refused.stderr
 
 
+@pytest.mark.slow
 def test_the_price_of_a_curve(encoder, data, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     words = ("compare", data, "--base", encoder, *CURVE, "--train-sizes", "16,all", "--dry-run")
