@@ -14,11 +14,13 @@ from pathlib import Path
 
 import numpy as np
 
+from feathertune.calibration import apply_temperature
 from feathertune.records import RunRecord
 from feathertune.storage import write_atomic
 from feathertune.study.files import CLIP_CHARACTERS, read_predictions
 
-# All that a model's probability of the wrong class must reach.
+# All that a model's probability of the wrong class must reach, at the temperature that makes it believable: a small
+# training set makes models that are sure of whatever they say.
 SURE = 0.9
 
 
@@ -48,6 +50,8 @@ def find_suspects(runs: Sequence[RunRecord], folder: Path) -> list[Suspect]:
     confidence: np.ndarray | None = None
     for run in trained:
         labels, probabilities = read_predictions(folder / str(run.predictions))
+        if run.calibration is not None:
+            probabilities = apply_temperature(probabilities, run.calibration.temperature)
         if confidence is None:
             first, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
         confidence = np.minimum(confidence, probabilities[np.arange(len(first)), first])

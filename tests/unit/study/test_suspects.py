@@ -5,7 +5,7 @@ import csv
 import numpy as np
 import pytest
 
-from feathertune.records import RunRecord, Seconds
+from feathertune.records import Calibration, RunRecord, Seconds
 from feathertune.study.files import write_predictions
 from feathertune.study.suspects import find_suspects, write_suspects
 
@@ -38,6 +38,15 @@ def test_rows_that_every_run_is_sure_to_be_of_another_class(study):
     assert suspect.confidence == pytest.approx(0.95)
     unsure = run("lora", [0.85, 0.1, 0.05, 0.99], seed=1)
     assert find_suspects([*runs, unsure], folder) == []
+
+
+def test_a_model_that_is_too_sure_of_itself_is_believed_less(study):
+    run, folder = study
+    runs = [run("lora", [0.95, 0.1, 0.05, 0.999]), run("full", [0.999, 0.2, 0.3, 0.99], "full")]
+    assert len(find_suspects(runs, folder)) == 1
+    warm = Calibration(temperature=2.0, ece=0.0, log_loss=0.0, bins=[])
+    # The odds of 19 become their root: 81 %.
+    assert find_suspects([runs[0].model_copy(update={"calibration": warm}), runs[1]], folder) == []
 
 
 def test_one_method_and_baselines_prove_nothing(study):
