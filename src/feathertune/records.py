@@ -36,6 +36,7 @@ SUSPECTS_FILE = "suspects.csv"
 PREDICTIONS_FILE = "predictions.parquet"
 METRICS_FILE = "metrics.jsonl"
 Kind = Literal["baseline", "probe", "peft", "full"]
+TRAINED_KINDS: tuple[Kind, ...] = ("peft", "full")  # those that go through the training loop
 Status = Literal["complete", "partial", "failed"]
 
 
@@ -351,7 +352,7 @@ def comparable(record: Any) -> Any:  # noqa: ANN401 - any JSON value
 
 def differences(there: Any, now: Any) -> list[tuple[str, Any, Any]]:  # noqa: ANN401 - any JSON value
     """All places in which two JSON values differ: dotted key, value there, value now; ``None`` where there is none."""
-    old, new = _flat(there), _flat(now)
+    old, new = flat(there), flat(now)
     return [(key, old.get(key), new.get(key)) for key in sorted(old | new) if old.get(key) != new.get(key)]
 
 
@@ -360,10 +361,11 @@ def first_differences(there: Any, now: Any) -> str:  # noqa: ANN401 - any JSON v
     return "; ".join(f"{key}: {old} there, {new} now" for key, old, new in differences(there, now)[:3])
 
 
-def _flat(value: object, prefix: str = "") -> dict[str, object]:
+def flat(value: object, prefix: str = "") -> dict[str, object]:
+    """The leaves of nested mappings by their dotted names."""
     if not isinstance(value, dict):
         return {prefix: value}
-    return {k: v for key, item in value.items() for k, v in _flat(item, f"{prefix}.{key}".lstrip(".")).items()}
+    return {k: v for key, item in value.items() for k, v in flat(item, f"{prefix}.{key}".lstrip(".")).items()}
 
 
 def save_study(study: StudyRecord, folder: Path) -> None:

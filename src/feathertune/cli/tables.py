@@ -14,7 +14,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from feathertune.records import Metrics, StudyRecord, at_largest_size
+from feathertune.records import TRAINED_KINDS, Metrics, StudyRecord, at_largest_size
 from feathertune.report import REPORT_FILE, units
 from feathertune.report.label_curve import sentence, sizes_of
 
@@ -41,7 +41,7 @@ def study_text(study: StudyRecord, folder: Path) -> str:
     """The table of a study, the verdict, and where the report is."""
     table = table_of("method", "accuracy", "95 % interval", "vs full", "trained", "ships", "time", "speed", "memory")
     for row in at_largest_size(study.summary):
-        trained = row.kind in ("peft", "full")
+        trained = row.kind in TRAINED_KINDS
         table.add_row(
             Text(row.method + (f" ({row.n_seeds} seeds)" if row.n_seeds > 1 else "")),
             units.percent(row.accuracy_mean),

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from feathertune.records import RunRecord, StudyRecord
+from feathertune.records import TRAINED_KINDS, RunRecord, StudyRecord
 from feathertune.report.side_files import Predictions, read_probabilities, read_test_texts
 
 
@@ -56,7 +56,7 @@ def find_changes(
         ``None`` where there are no two such runs with predictions of the same rows.
     """
     before = _first(study, predictions, ["probe", "foundation"])
-    trained = [row for row in study.summary if row.kind in ("peft", "full")]
+    trained = [row for row in study.summary if row.kind in TRAINED_KINDS]
     trained.sort(key=lambda row: (row.method != study.verdict.recommended, -row.accuracy_mean))
     after = _first(study, predictions, [row.method for row in trained])
     if before is None or after is None:

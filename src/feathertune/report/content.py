@@ -12,7 +12,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from feathertune.records import RunRecord, StudyRecord
+from feathertune.records import TRAINED_KINDS, RunRecord, StudyRecord
 from feathertune.report import charts, panels, svg, units
 from feathertune.report.changes import Changes, find_changes
 from feathertune.report.confusions import Confusion, class_names, find_confusions
@@ -88,7 +88,7 @@ def build_view(study: StudyRecord, folder: Path, limits: Limits) -> View:
     shown = most_telling(methods, limits.methods)
     n_classes = len(study.data.labels)
     predictions = {run.id: found for run in done if (found := read_predictions(folder, run, n_classes)) is not None}
-    trained = [run for run in done if run.kind in ("peft", "full")]
+    trained = [run for run in done if run.kind in TRAINED_KINDS]
     curves = {run.id: read_epochs(folder, run) for run in trained}
     changes = find_changes(study, folder, predictions, at_most=limits.examples)
     return View(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from feathertune.records import StudyRecord, SummaryRow
+from feathertune.records import TRAINED_KINDS, StudyRecord, SummaryRow
 from feathertune.report import units
 
 _FEW_TEST_ROWS = 1000
@@ -74,7 +74,7 @@ def _runs_word(n: int) -> str:
 
 def _precision(study: StudyRecord) -> list[str]:
     sentences = []
-    trained = [row for row in study.summary if row.kind in ("peft", "full")]
+    trained = [row for row in study.summary if row.kind in TRAINED_KINDS]
     fewest = min((row.n_seeds for row in trained), default=0)
     if fewest == 1:
         sentences.append(
@@ -120,7 +120,7 @@ def _costs(study: StudyRecord) -> list[str]:
         sentences.append(
             "A GPU: times and memory are those of a CPU, and another machine may order methods differently."
         )
-    trained = [run for run in study.runs if run.status == "complete" and run.kind in ("peft", "full")]
+    trained = [run for run in study.runs if run.status == "complete" and run.kind in TRAINED_KINDS]
     if trained and all(run.mfu is None for run in trained):
         sentences.append("How much of the machine's peak was used (MFU).")
     without = sorted({row.method for row in study.summary if row.memory_mean_bytes is None})

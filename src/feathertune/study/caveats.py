@@ -26,7 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from feathertune.records import SUSPECTS_FILE, DataRecord, PairRecord, RunRecord, SummaryRow
+from feathertune.records import SUSPECTS_FILE, TRAINED_KINDS, DataRecord, PairRecord, RunRecord, SummaryRow
 from feathertune.study.pairs import find_pair
 from feathertune.study.wording import listed, percent, points
 
@@ -123,7 +123,7 @@ def _constant(constants: Sequence[tuple[str, int, int]]) -> list[str]:
 
 
 def _one_seed(candidates: Sequence[SummaryRow]) -> list[str]:
-    single = [row.method for row in candidates if row.kind in ("peft", "full") and row.n_seeds == 1]
+    single = [row.method for row in candidates if row.kind in TRAINED_KINDS and row.n_seeds == 1]
     if not single:
         return []
     return [

@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from feathertune.errors import ConfigError
-from feathertune.records import StudyRecord, load_study
+from feathertune.records import TRAINED_KINDS, StudyRecord, load_study
 from feathertune.report import units
 from feathertune.report.comparison import Comparison, Differing, MethodPair, Paired, Side
 from feathertune.report.side_files import read_test_fingerprint
 from feathertune.study.differing import find_differing, read_settings
-from feathertune.study.pairing import TRAINED, UNREADABLE, pair_methods, tested
+from feathertune.study.pairing import UNREADABLE, pair_methods, tested
 
 _ALPHA = 0.05
 # Causes that are named one by one in a sentence; the table names all.
@@ -144,7 +144,7 @@ def _notes(
             "something differs (and apart from them over the rest)."
         )
     one_seed = [p for p in methods if p.paired and p.a and p.b and 1 in (p.a.n_seeds, p.b.n_seeds)]
-    if any(pair.a and pair.a.kind in TRAINED for pair in one_seed):
+    if any(pair.a and pair.a.kind in TRAINED_KINDS for pair in one_seed):
         notes.append("Where a study has one seed, intervals show what other test rows would change, not another seed.")
     if unread := [units.clip(p.method, 40) for p in methods if p.untested == UNREADABLE]:
         notes.append(f"Not tested, since predictions are missing or damaged: {', '.join(unread[:_NAMED])}.")

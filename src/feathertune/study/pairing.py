@@ -8,21 +8,19 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from feathertune.records import StudyRecord
+from feathertune.records import TRAINED_KINDS, StudyRecord
 from feathertune.report.comparison import Differing, MethodPair, Paired
 from feathertune.report.side_files import read_predictions
 from feathertune.study.differing import causes
 from feathertune.study.stats import holm, paired_difference
 
-# Kinds of methods that go through the training loop.
-TRAINED = ("peft", "full")
 UNREADABLE = "predictions cannot be read"
 
 
 def pair_methods(a: StudyRecord, b: StudyRecord, differing: Sequence[Differing]) -> list[MethodPair]:
     """Methods of both in the order of A, then those of one alone."""
     rows_a, rows_b = ({row.method: row for row in study.summary} for study in (a, b))
-    trained = {row.method for row in (*a.summary, *b.summary) if row.kind in TRAINED}
+    trained = {row.method for row in (*a.summary, *b.summary) if row.kind in TRAINED_KINDS}
     names = sorted({**rows_a, **rows_b}, key=lambda name: (name not in rows_a) + (name not in rows_b))
     return [
         MethodPair(

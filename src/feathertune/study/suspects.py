@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from feathertune.calibration import apply_temperature
-from feathertune.records import RunRecord
+from feathertune.records import TRAINED_KINDS, RunRecord
 from feathertune.storage import write_atomic
 from feathertune.study.files import CLIP_CHARACTERS, read_predictions
 
@@ -44,7 +44,7 @@ def find_suspects(runs: Sequence[RunRecord], folder: Path) -> list[Suspect]:
     Returns:
         In the order of the rows; none where fewer than two methods were trained, since one alone proves nothing.
     """
-    trained = [run for run in runs if run.status == "complete" and run.kind in ("peft", "full") and run.predictions]
+    trained = [run for run in runs if run.status == "complete" and run.kind in TRAINED_KINDS and run.predictions]
     if len({run.method for run in trained}) < 2:
         return []
     confidence: np.ndarray | None = None

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from feathertune.errors import first_line
-from feathertune.records import Metrics, RunRecord
+from feathertune.records import Metrics, RunRecord, flat
 from feathertune.study.observe import Silent
 from feathertune.track.tracker import Point, Session, Tracker
 
@@ -44,7 +44,7 @@ class Tracking(Silent):
     ) -> None:
         self._waiting = list(trackers)
         self._folder, self._study, self._say = folder.resolve(), study, say
-        self._settings = _flat(settings)
+        self._settings = _settings(settings)
         self._sessions: dict[str, Session] = {}
         self._points: list[Point] = []
         self._flushed = self._step = 0.0
@@ -55,7 +55,7 @@ class Tracking(Silent):
         self._open()
         self._points, self._step, self._flushed, self._running = [], 0, time.monotonic(), True
         of_run = {"method": spec.method, "kind": spec.kind, "seed": spec.seed, "option": dict(spec.options)}
-        settings = {**_flat(of_run), **self._settings}
+        settings = {**_settings(of_run), **self._settings}
         self._each(lambda session: session.begin(spec.id, settings))
 
     def measured(self, line: Mapping[str, Any]) -> None:
@@ -142,10 +142,10 @@ def _scores(validation: Metrics | None, test: Metrics | None) -> dict[str, float
     }
 
 
-def _flat(value: Any, prefix: str = "") -> dict[str, str | int | float | bool]:  # noqa: ANN401 - any JSON value
-    """Dotted names of the values in a nested mapping that are set, as something that every tracker can hold."""
-    if isinstance(value, Mapping):
-        return {k: v for key, item in value.items() for k, v in _flat(item, f"{prefix}.{key}".lstrip(".")).items()}
-    if value is None:
-        return {}
-    return {prefix: value if isinstance(value, (str, int, float, bool)) else json.dumps(value)}
+def _settings(nested: Mapping[str, Any]) -> dict[str, str | int | float | bool]:
+    """Dotted names of the values that are set, as something that every tracker can hold."""
+    return {
+        key: value if isinstance(value, (str, int, float, bool)) else json.dumps(value)
+        for key, value in flat(nested).items()
+        if value is not None
+    }
