@@ -15,7 +15,7 @@ from feathertune.calibration import calibrate
 from feathertune.data.raw import SplitName
 from feathertune.engine.head import head_logits
 from feathertune.engine.predict import softmax
-from feathertune.methods import BASELINES, METHODS, Baseline
+from feathertune.methods import BASELINES, Baseline, method_named
 from feathertune.metrics import score
 from feathertune.prices import PriceRow
 from feathertune.records import METRICS_FILE, PREDICTIONS_FILE, RunRecord, Seconds
@@ -33,7 +33,7 @@ def expected_work(spec: RunSpec, bench: Workbench) -> float:
     """Work of a run, in texts that pass the encoder once."""
     n = {name: len(texts) for name, texts in bench.encoded.items()}
     n["train"] = spec.train_rows or n["train"]
-    if spec.method in METHODS:
+    if spec.method not in BASELINES:
         epochs = bench.config.train.epochs
         return epochs * (TRAINING_COST * n["train"] + n["validation"]) + n["test"]
     return float(sum(n[name] for name in _splits_read(BASELINES[spec.method])))
@@ -91,8 +91,8 @@ def execute(
 
 def _run(spec: RunSpec, bench: Workbench, run_folder: Path, observer: Observer) -> Outcome:
     seed_everything(spec.seed)
-    if spec.method in METHODS:
-        method = METHODS[spec.method]
+    if spec.method not in BASELINES:
+        method = method_named(spec.method)
         options = method.options.model_validate(spec.options)
         keep = method.kind == "peft" or bench.config.study.keep_full
         return train_and_test(
