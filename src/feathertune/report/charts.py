@@ -52,7 +52,9 @@ def intervals(rows: Sequence[Estimate], *, reference: tuple[str, float] | None, 
     wide = width > 500
     left, right, step = (160.0, width - 152, 36.0) if wide else (10.0, width - 12, 46.0)
     values = [value for row in rows for value in (row.low, row.high, row.mean, *row.seeds)]
-    x = svg.share_scale([*values, *([reference[1]] if reference else [])], left, right, 6 if wide else 4)
+    inset = 0.0 if wide else 10.0  # the outermost labels are wider than the margin of a phone
+    shares = [*values, *([reference[1]] if reference else [])]
+    x = svg.share_scale(shares, left + inset, right - inset, 6 if wide else 4)
     top = 22.0 if reference else 6.0
     bottom = top + step * len(rows)
     parts = [svg.line(x(tick), top, x(tick), bottom, "grid") for tick, _ in x.ticks]

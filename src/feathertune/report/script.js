@@ -28,7 +28,8 @@ for (const table of document.querySelectorAll("table.sortable")) {
   });
 }
 
-// The <title> of a mark, shown at once and on touch screens, too.
+// The <title> of a mark, shown at once and on touch screens, too. For a screen reader each chart is one image with a
+// label, and a table beside it.
 const tip = document.getElementById("tip");
 for (const title of document.querySelectorAll("svg title")) {
   const mark = title.parentElement;
@@ -41,7 +42,6 @@ for (const title of document.querySelectorAll("svg title")) {
     tip.style.left = `${Math.max(8, Math.min(left, document.documentElement.clientWidth - tip.offsetWidth - 8))}px`;
     tip.style.top = `${at.top > tip.offsetHeight + 12 ? at.top - tip.offsetHeight - 8 : at.bottom + 8}px`;
   };
-  mark.setAttribute("aria-label", words);
   title.remove();
   mark.addEventListener("pointerenter", show);
   mark.addEventListener("click", show);
