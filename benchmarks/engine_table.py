@@ -1,6 +1,6 @@
-"""Puts what `bench_engine` measured into the README, from its JSON. Run by ``make docs``.
+"""Puts what `bench_engine` measured into the README, as ratios, and into docs/speed.md, in full. Run by ``make docs``.
 
-Where nothing was measured the README holds no table.
+Where nothing was measured the README holds no table, and there is no page.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import json
 import re
 import statistics
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,53 +19,129 @@ from feathertune.report import units
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
+PAGE = ROOT / "docs" / "speed.md"
 RESULTS = ROOT / "benchmarks" / "results"
-# In the order of the tables; an ablation is no table of the README.
+# In the order of the tables; an ablation is in none.
 CASES = ("minilm-27", "minilm-256", "bert-base-27", "bert-base-256")
+# Folders of one machine each, below the results.
+MACHINES = (".", "epyc")
 _BASELINES = ("trainer-full-tuned", "trainer-lora-tuned")
+# Columns of the README's table: what it says, and what is how many times as fast as what.
+_RATIOS = (
+    ("`lora`: PEFT LoRA, tutorial", "trainer-lora-tutorial", "lora"),
+    ("PEFT LoRA, tuned", "trainer-lora-tuned", "lora"),
+    ("the same, no dropout", "trainer-lora-tuned-no-dropout", "lora"),
+    ("Trainer full, tuned", "trainer-full-tuned", "lora"),
+    ("`full`: Trainer full, tuned", "trainer-full-tuned", "full"),
+    ("`lora`, top half: Trainer full, tuned", "trainer-full-tuned", "lora-top-half-cached"),
+)
 _BEGIN, _END = "<!-- engine: made by benchmarks/engine_table.py -->\n", "<!-- /engine -->\n"
 _AFTER = "<!-- /results -->\n"
-_INTRODUCTION = """\
-## How fast it trains
-
+_PLACE = re.compile(rf"\n?{re.escape(_BEGIN)}.*?{re.escape(_END)}", re.DOTALL)
+_RIVALS = """\
 Against transformers' `Trainer`, alone and with PEFT, in turn on the same rows, 16 a step. *Tutorial* is fp32 with
 random batches, *tuned* is bf16, grouped by length, with the fused optimizer; `lora` adapts query and value in all
-layers, as tutorials do. feathertune turns the dropout of a frozen encoder off
-([why](docs/engine.md#dropout-of-a-frozen-encoder)): for the speed at the same recipe, compare `lora-dropout` with the
-tuned Trainer, or `lora` with `no-dropout`.
+layers, as tutorials do."""
+_README_INTRODUCTION = f"""\
+## How fast it trains
+
+{_RIVALS} A number is how many times as fast; the first is the share of this machine's measured peak of matrix products
+that `lora` keeps busy. All figures, with times and memory: [docs/speed.md](docs/speed.md).
 """
-_PLACE = re.compile(rf"\n?{re.escape(_BEGIN)}.*?{re.escape(_END)}", re.DOTALL)
+_PAGE_INTRODUCTION = f"""\
+# How fast it trains
+
+{_RIVALS} Timed is training alone, after a warm-up (`benchmarks/bench_engine.py`). feathertune turns the dropout of a
+frozen encoder off ([why](engine.md#dropout-of-a-frozen-encoder)): for the speed at the same recipe, compare
+`lora-dropout` with the tuned Trainer, or `lora` with `no-dropout`. What bounds a step, and which goals were missed:
+[benchmarks/LOG.md](../benchmarks/LOG.md). This page is made by `make docs`.
+"""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One case on one machine; `file` is relative to the results."""
+
+    file: str
+    result: Mapping[str, Any]
+
+    @property
+    def machine(self) -> str:
+        """What it ran on, in words."""
+        hardware = self.result["hardware"]
+        return f"{hardware['cores']} cores ({hardware['processor']})"
+
+    def times(self, baseline: str, name: str, *, span: bool = True) -> str:
+        """How many times as fast as a baseline something is, with the range over the rounds."""
+        if name == baseline:
+            return "1"
+        found = ratios(self.result["rounds"], [(baseline, name)])
+        if not found:
+            return units.DASH
+        (one,) = found
+        return f"{one['ratio']:.2f} ({one['low']:.2f}–{one['high']:.2f})" if span else f"{one['ratio']:.1f}"
+
+
+def measured(results: Path = RESULTS) -> list[Measured]:
+    """Whatever was measured, machine by machine."""
+    files = [
+        f"engine-{case}.json" if folder == "." else f"{folder}/engine-{case}.json"
+        for folder in MACHINES
+        for case in CASES
+    ]
+    return [
+        Measured(file, json.loads((results / file).read_text(encoding="utf-8")))
+        for file in files
+        if (results / file).exists()
+    ]
 
 
 def with_table(readme: str, results: Path = RESULTS) -> str:
-    """The README with the tables as the JSON has them, right after the standing study; without where there is none."""
+    """The README with the ratios as the JSON has them, right after the standing study; without where there is none."""
     without = _PLACE.sub("", readme)
-    text = tables(results)
-    return without.replace(_AFTER, f"{_AFTER}\n{_BEGIN}{text}{_END}") if text else without
+    found = measured(results)
+    return without.replace(_AFTER, f"{_AFTER}\n{_BEGIN}{_overview(found)}{_END}") if found else without
 
 
-def tables(results: Path) -> str:
-    """One table for each case that was measured."""
-    found = [path for case in CASES if (path := results / f"engine-{case}.json").exists()]
-    parts = [_table(json.loads(path.read_text(encoding="utf-8")), path.name) for path in found]
-    return "\n".join([_INTRODUCTION, *parts]) if parts else ""
+def page(results: Path = RESULTS) -> str:
+    """The page with one table for each case on each machine; empty where nothing was measured."""
+    found = measured(results)
+    return "\n".join([_PAGE_INTRODUCTION, *map(_table, found)]) if found else ""
 
 
-def _table(result: Mapping[str, Any], file: str) -> str:
-    hardware = result["hardware"]
+def _overview(found: list[Measured]) -> str:
+    lines = [_README_INTRODUCTION]
+    lines.append("| | share of peak | " + " | ".join(words for words, _, _ in _RATIOS) + " |")
+    lines.append("|---" * (len(_RATIOS) + 2) + "|")
+    for one in found:
+        share = {row["name"]: row["share_of_peak"] for row in one.result["table"]}.get("lora")
+        cells = (
+            f"{one.result['title']}, {one.machine}",
+            units.DASH if share is None else f"{100 * share:.0f} %",
+            *(one.times(baseline, name, span=False) for _, baseline, name in _RATIOS),
+        )
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join([*lines, ""])
+
+
+def _table(one: Measured) -> str:
+    result = one.result
     lines = [
-        f"Training alone, {result['title']}, {hardware['cores']} cores ({hardware['processor']}), median of "
-        f"{_rounds(result)} rounds ([the record](benchmarks/results/{file})); × is times as fast, with its range:",
+        f"## {result['title']}, {one.machine}",
         "",
-        "| contestant | s/epoch | tokens/s | × Trainer full, tuned | × Trainer LoRA, tuned | peak memory |",
-        "|---|---|---|---|---|---|",
+        f"Median of {_rounds(result)} rounds ([the record](../benchmarks/results/{one.file})); × is times as fast, with "
+        f"its range. Measured peak: {result['peak_flop_per_s'] / 1e9:.0f} GFLOP/s.",
+        "",
+        "| contestant | s/epoch | tokens/s | × Trainer full, tuned | × Trainer LoRA, tuned | of the peak | peak memory |",
+        "|---|---|---|---|---|---|---|",
     ]
     for row in result["table"]:
         cells = (
             row["name"],
             f"{row['seconds_per_epoch']:.2f}",
             units.whole(round(row["tokens_per_second"])),
-            *(_times(result, baseline, row["name"]) for baseline in _BASELINES),
+            *(one.times(baseline, row["name"]) for baseline in _BASELINES),
+            f"{100 * row['share_of_peak']:.0f} %",
             units.size(row["peak_memory_bytes"]),
         )
         lines.append("| " + " | ".join(cells) + " |")
@@ -75,15 +152,6 @@ def _rounds(result: Mapping[str, Any]) -> int:
     return round(statistics.median(len(found) for found in result["rounds"].values()))
 
 
-def _times(result: Mapping[str, Any], baseline: str, name: str) -> str:
-    if name == baseline:
-        return "1"
-    found = ratios(result["rounds"], [(baseline, name)])
-    if not found:
-        return units.DASH
-    (one,) = found
-    return f"{one['ratio']:.2f} ({one['low']:.2f}–{one['high']:.2f})"
-
-
 if __name__ == "__main__":
     README.write_text(with_table(README.read_text(encoding="utf-8")), encoding="utf-8")
+    PAGE.write_text(page(), encoding="utf-8")

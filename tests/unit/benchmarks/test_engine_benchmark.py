@@ -5,7 +5,6 @@ import json
 import engine_table
 import numpy as np
 import pytest
-from bench_engine import RESULTS
 from bench_time_to_accuracy import accuracy_to_reach, row, seconds_to
 from children import Problem, Rows, load_problem, save_problem
 from contestants import ABLATION, CONTESTANTS, RATIOS, TO_ACCURACY, Contestant, choose
@@ -117,23 +116,33 @@ def test_seconds_to_an_accuracy():
     assert accuracy_to_reach([{"error": "it fell"}]) is None
 
 
-def test_the_readme_holds_tables_of_what_was_measured_and_of_nothing_else(tmp_path):
+def test_readme_and_page_hold_what_was_measured_and_nothing_else(tmp_path):
     assert engine_table.with_table(README, tmp_path) == README
+    assert engine_table.page(tmp_path) == ""
     table = [engine_row(one, ROUNDS[one.name][:1], tokens=100, peak=1e12) for one in CONTESTANTS if one.name in ROUNDS]
-    result = {"title": "A case", "hardware": {"cores": 2, "processor": "X"}, "rounds": ROUNDS, "table": table}
+    hardware = {"cores": 2, "processor": "X"}
+    result = {"title": "A case", "hardware": hardware, "peak_flop_per_s": 4e11, "rounds": ROUNDS, "table": table}
     (tmp_path / "engine-minilm-27.json").write_text(json.dumps(result))
     (tmp_path / "engine-minilm-27-ablation.json").write_text("not read")
+    (tmp_path / "epyc").mkdir()
+    elsewhere = {**result, "hardware": {"cores": 4, "processor": "Y"}}
+    (tmp_path / "epyc" / "engine-minilm-27.json").write_text(json.dumps(elsewhere))
     once = engine_table.with_table(README, tmp_path)
     assert engine_table.with_table(once, tmp_path) == once
-    assert once.index("<!-- /results -->") < once.index("A case") < once.index("after")
-    assert "| lora | 1.00 | 100 | 4.00 (3.00–4.00) | 1.75 (1.50–2.00) | 1.0" in once
-    assert "| trainer-full-tuned | 4.00 | 25 | 1 | – |" not in once, "it has a ratio to the other baseline"
-    (tmp_path / "engine-minilm-27.json").unlink()
+    here, there = once.index("A case, 2 cores (X)"), once.index("A case, 4 cores (Y)")
+    assert once.index("<!-- /results -->") < here < there < once.index("after")
+    assert once[here:there].split(" | ")[3:5] == ["1.8", "–"], "against tuned LoRA, and where nothing was measured"
+    page = engine_table.page(tmp_path)
+    assert "| lora | 1.00 | 100 | 4.00 (3.00–4.00) | 1.75 (1.50–2.00) | " in page
+    assert "| trainer-full-tuned | 4.00 | 25 | 1 | – |" not in page, "it has a ratio to the other baseline"
+    assert "results/epyc/engine-minilm-27.json" in page
+    for path in tmp_path.rglob("*.json"):
+        path.unlink()
     assert engine_table.with_table(once, tmp_path) == README
 
 
-def test_the_readmes_tables_are_those_of_the_committed_results():
+def test_readme_and_page_are_those_of_the_committed_results():
     readme = engine_table.README.read_text(encoding="utf-8")
     assert engine_table.with_table(readme) == readme, "run `make docs`"
-    measured = any((RESULTS / f"engine-{case}.json").exists() for case in engine_table.CASES)
-    assert ("<!-- engine:" in readme) == measured
+    assert engine_table.PAGE.read_text(encoding="utf-8") == engine_table.page(), "run `make docs`"
+    assert ("<!-- engine:" in readme) == bool(engine_table.measured())
