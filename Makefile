@@ -26,11 +26,12 @@ install: $(INSTALLED)
 demo: $(INSTALLED)
 	$(BIN)/feathertune compare --out runs/demo
 
+# A process a core; what a file prepares is prepared in one of them.
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n auto --dist loadfile
 
 test-all: $(INSTALLED)
-	$(BIN)/python -m pytest -q -m "not gpu and not network"
+	$(BIN)/python -m pytest -q -n auto --dist loadfile -m "not gpu and not network"
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -129,10 +129,10 @@ def _table(one: Measured) -> str:
     lines = [
         f"## {result['title']}, {one.machine}",
         "",
-        f"Median of {_rounds(result)} rounds ([the record](../benchmarks/results/{one.file})); × is times as fast, with "
-        f"its range. Measured peak: {result['peak_flop_per_s'] / 1e9:.0f} GFLOP/s.",
+        f"Median of {_rounds(result)} rounds ([the record](../benchmarks/results/{one.file})); × is times as "
+        f"fast, with its range. Measured peak: {result['peak_flop_per_s'] / 1e9:.0f} GFLOP/s.",
         "",
-        "| contestant | s/epoch | tokens/s | × Trainer full, tuned | × Trainer LoRA, tuned | of the peak | peak memory |",
+        "| contestant | s/epoch | tokens/s | × Trainer full, tuned | × Trainer LoRA, tuned | of peak | peak memory |",
         "|---|---|---|---|---|---|---|",
     ]
     for row in result["table"]:
