@@ -225,8 +225,7 @@ class RunnerConfig(Section):
     Attributes:
         name: `local` does one run after the other here, `ray` several at a time on a cluster (docs/scale.md).
         address: The cluster, as ``HOST:PORT``; null means `RAY_ADDRESS`, else one of this machine alone.
-        num_cpus: Processors of a run, which has as many threads; null means as many as it has here. Another number rounds
-            otherwise.
+        num_cpus: Processors, and threads, of a run; null means its threads here. Another number rounds otherwise.
         num_gpus: GPUs of a run, or a part of one; null means one where this machine computes on one.
         memory: Bytes of a run; null means what its price said, else a guess.
         retries: How often a run is begun anew whose node or process was lost.
@@ -249,7 +248,7 @@ class Config(Section):
     train: TrainConfig = TrainConfig()
     engine: EngineConfig = EngineConfig()
     study: StudyConfig = StudyConfig()
-    runner: RunnerConfig = Field(default=RunnerConfig(), exclude=True)  # never in what is written with a study
+    runner: RunnerConfig = Field(default=RunnerConfig(), exclude=True)  # no part of a study
 
     def to_yaml(self) -> str:
         """The settings as a file that runs again as it is."""
