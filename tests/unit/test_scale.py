@@ -1,11 +1,14 @@
 """The tables of docs/scale.md are what its formulas give, and the formulas are those of the engine's arithmetic."""
 
+import json
 import re
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 
-PAGE = (Path(__file__).parents[2] / "docs" / "scale.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "scale.md").read_text(encoding="utf-8")
 CODE = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 
 
@@ -54,6 +57,14 @@ def test_the_operations_are_those_of_the_known_account():
     assert full / found["run_flop"](1_000, top=2, cached=True, **alone) == pytest.approx(4.9, abs=0.1)
     # 25,000 reviews of 230 tokens as bf16: 8.83 GB.
     assert numbers(texts=25_000)["hidden_bytes"] == pytest.approx(8.83e9, rel=1e-3)
+
+
+def test_our_own_speed_is_that_of_the_committed_study():
+    study = json.loads((ROOT / "benchmarks" / "results" / "rotten-tomatoes-minilm.json").read_text(encoding="utf-8"))
+    assert study["hardware"]["cores"] == 2
+    small = numbers(layers=study["base"]["n_layers"], width=study["base"]["hidden_size"], tokens_a_text=27)
+    tokens_per_s = fmean(run["tokens_per_second"] for run in study["runs"] if run["method"] == "lora")
+    assert tokens_per_s * (small["forward"] + small["to_inputs"]) == pytest.approx(small["speed"]["2 cores"], rel=0.1)
 
 
 def test_a_readers_numbers_change_what_they_should():

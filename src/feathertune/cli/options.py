@@ -58,7 +58,9 @@ TrainSizes = Annotated[
 Runner = Annotated[
     str | None,
     typer.Option(
-        "--runner", metavar="NAME", help="local: one run after the other, here; ray: several at a time, on a Ray cluster."
+        "--runner",
+        metavar="NAME",
+        help="local: one run after the other, here; ray: several at a time, on a Ray cluster.",
     ),
 ]
 RayAddress = Annotated[

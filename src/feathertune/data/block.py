@@ -32,9 +32,7 @@ class TextBlock(Sequence[str]):
     @overload
     def __getitem__(self, index: slice) -> list[str]: ...
     def __getitem__(self, index: int | slice) -> str | list[str]:
-        found: str | list[str]
-        if isinstance(index, slice):
-            found = self._array[index].to_pylist()
-        else:
-            found = self._array[int(index)].as_py()
+        found: str | list[str] = (
+            self._array[index].to_pylist() if isinstance(index, slice) else self._array[int(index)].as_py()
+        )
         return found

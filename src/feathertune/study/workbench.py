@@ -150,11 +150,17 @@ class Workbench:
         Args:
             runtime: Device and number format there.
         """
-        splits = {name: Split(TextBlock(self.split(name).texts), self.split(name).labels) for name in SPLITS}
+
+        def block(split: Split) -> Split:
+            return Split(TextBlock(split.texts), split.labels)
+
+        splits = self.splits
         return dataclasses.replace(
             self,
             runtime=runtime,
-            splits=dataclasses.replace(self.splits, **splits),
+            splits=dataclasses.replace(
+                splits, train=block(splits.train), validation=block(splits.validation), test=block(splits.test)
+            ),
             activations=self.activations.empty(runtime),
             _features={},
         )

@@ -1,7 +1,7 @@
 """Who does the runs of a study: this process one after the other, or a Ray cluster several at a time.
 
-A runner has one job: given the runs that are left, it yields the record of each as it ends, its files being in the study
-folder by then. What a run gives follows from its `RunSpec` and the workbench alone, so the record of a study is the same
+A runner has one job: given the runs that are left, it yields the record of each as it ends, its files in the study
+folder by then. What a run gives follows from its `RunSpec` and the workbench alone, so a study is the same
 whoever did its runs, and one may go on with what another has begun.
 
 Not for one training in several processes: that is `feathertune.engine.distributed`.
@@ -63,4 +63,6 @@ def check_runner(config: RunnerConfig) -> None:
     if config.name == "ray":
         check_cluster(config.address)
     elif config.address is not None:
-        raise ConfigError(f"A Ray cluster was named ({config.address}), but the runner is {config.name}. Add --runner ray.")
+        raise ConfigError(
+            f"A Ray cluster was named ({config.address}), but the runner is {config.name}. Add --runner ray."
+        )

@@ -11,6 +11,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -117,7 +118,7 @@ def check_room(needs: Needs, nodes: Sequence[Node]) -> None:
         for node in nodes
     }
     raise ConfigError(
-        f"A run asks for {needs}, and no node of the cluster has as much; there are nodes of {'; '.join(sorted(found))}. "
+        f"A run asks for {needs}, and no node of the cluster has as much. Its nodes have {'; '.join(sorted(found))}. "
         "Say what a run may take: --set runner.num_cpus=N --set runner.num_gpus=N --set runner.memory=BYTES."
     )
 
@@ -158,31 +159,37 @@ def connected(address: str | None) -> Iterator[None]:
     """Be connected to a cluster during the block; a connection that the caller had before is used and kept.
 
     Args:
-        address: ``HOST:PORT``; ``None`` means ``RAY_ADDRESS``, else the cluster that runs on this machine, else one that
-            is started here for as long as the block lasts.
+        address: ``HOST:PORT``; ``None`` means ``RAY_ADDRESS``, else the cluster that runs on this machine, else one
+            that is started here for as long as the block lasts.
 
     Raises:
         ConfigError: If there is none.
     """
     check_cluster(address)
-    with _own_handler_of_sigterm():
-        import ray
+    # What Ray says of a lost process goes to stdout, where only the result of a command belongs.
+    with contextlib.redirect_stdout(sys.stderr):
+        with _own_handler_of_sigterm():
+            import ray
 
-        mine = not ray.is_initialized()
-        if mine:
-            # No page to look at, and no word to its makers.
-            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-            try:
-                ray.init(address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-            except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-                raise ConfigError(
-                    f"The Ray cluster {address or 'of this machine'} cannot be used: {first_line(error)}."
-                ) from error
+            mine = not ray.is_initialized()
+            if mine:
+                _connect(address)
+        try:
+            yield
+        finally:
+            if mine:
+                ray.shutdown()
+
+
+def _connect(address: str | None) -> None:
+    import ray
+
     try:
-        yield
-    finally:
-        if mine:
-            ray.shutdown()
+        ray.init(address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+        raise ConfigError(
+            f"The Ray cluster {address or 'of this machine'} cannot be used: {first_line(error)}."
+        ) from error
 
 
 @contextlib.contextmanager

@@ -1,8 +1,8 @@
 """What a process on a node of a cluster does: see that it can work, keep the study's workbench, do a run.
 
 Data comes through Ray's object store, which a node's processes share: tokens, labels and texts are there once a node.
-The encoder is read from where the study found it, which must be there on the node, too: the hub's cache, a package, or a
-shared folder. Everything that a run leaves behind goes through the study folder.
+The encoder is read from where the study found it, which must be there on the node, too: the hub's cache, a package, or
+a shared folder. Everything that a run leaves behind goes through the study folder.
 """
 
 from __future__ import annotations

@@ -113,7 +113,7 @@ class _Driver:
             while self._going or spec is not None:
                 while spec is not None and len(self._going) < room(self._needs(spec), alive_nodes()):
                     self._going[self._start(spec)] = spec
-                    self._observer.stage(f"on the cluster: {', '.join(run.id for run in self._going.values())}")
+                    self._observer.stage(f"{len(self._going)} on the cluster, {spec.id} begun last")
                     spec = next(runs, None)
                 self._check_room_is_left(spec)
                 if not self._going:
