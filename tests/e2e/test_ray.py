@@ -41,6 +41,12 @@ LONG = [
 ]
 LONG += ["--set", "engine.dtype=fp32", "--set", "method.lora.top_layers=1"]
 NODE = {"num_cpus": 1, "memory": 2_000_000_000, "object_store_memory": 100_000_000}
+# A busy machine takes its time to start a process; a node whose processes are slow is not lost.
+PATIENCE = {
+    "RAY_agent_register_timeout_ms": "300000",
+    "RAY_worker_register_timeout_seconds": "600",
+    "RAY_health_check_failure_threshold": "40",
+}
 ON_RAY = ["--runner", "ray", "--set", "runner.memory=1000000000"]
 
 
@@ -49,12 +55,11 @@ def cluster(monkeypatch):
     """A cluster of one node, its head; others are added by the test."""
     from ray.cluster_utils import Cluster
 
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     # Processes that Ray starts see the same code and number of threads as the commands here.
-    for key in ("PYTHONPATH", "OMP_NUM_THREADS", "HF_HUB_OFFLINE"):
-        if key in ENVIRONMENT:
-            monkeypatch.setenv(key, ENVIRONMENT[key])
+    kept = {key: ENVIRONMENT[key] for key in ("PYTHONPATH", "OMP_NUM_THREADS", "HF_HUB_OFFLINE") if key in ENVIRONMENT}
+    for key, value in {"RAY_USAGE_STATS_ENABLED": "0", **PATIENCE, **kept}.items():
+        monkeypatch.setenv(key, value)
     made = Cluster(initialize_head=True, head_node_args={**NODE, "include_dashboard": False})
     yield made
     made.shutdown()
