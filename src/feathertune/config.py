@@ -166,7 +166,8 @@ class StudyConfig(Section):
     """Which runs a comparison holds.
 
     Attributes:
-        methods: Beside the baselines, which are always there.
+        methods: Beside the baselines, which are always there. ``lora:top_layers=3`` is a row of its own, under other
+            options than ``lora``.
         seeds: Each method runs with the seeds 0 to `seeds` - 1.
         margin: The loss of accuracy that is still called "as good", for the verdict.
         keep_full: Keep the weights of `full` runs too (each as large as the encoder).
@@ -174,6 +175,8 @@ class StudyConfig(Section):
             the head not counted: a share such as ``0.3%``, or a number. Null leaves the sizes as the options say.
         train_sizes: Train everything on so many of the training rows, such as ``[100, 300, 1000, all]``: the smaller
             number is part of the larger, validation and test rows are the same. Empty trains on all of them only.
+        search: Trials by which options that are not given are found for each method, on validation rows, before its
+            runs; 0 takes the defaults.
     """
 
     methods: tuple[str, ...] = ("lora", "full")
@@ -182,6 +185,7 @@ class StudyConfig(Section):
     keep_full: bool = False
     match_parameters: int | str | None = None
     train_sizes: tuple[int | str, ...] = ()
+    search: int = Field(default=0, ge=0)
 
     @field_validator("train_sizes", mode="before")
     @classmethod
@@ -297,15 +301,27 @@ def load_config(
         key, separator, value = assignment.partition("=")
         if not separator or not key.strip():
             raise ConfigError(f"--set '{assignment}' has no '='. Expected key=value, such as train.epochs=3.")
-        try:
-            parsed = _number(yaml.safe_load(value))
-        except yaml.YAMLError as error:
-            raise ConfigError(f"--set '{assignment}': the value is not valid YAML ({_one_line(error)}).") from error
-        _assign(merged, key.strip(), parsed)
+        _assign(merged, key.strip(), read_value(value, of=f"--set '{assignment}'"))
     for key, value in (options or {}).items():
         if value is not None:
             _assign(merged, key, value)
     return _validate(merged, path)
+
+
+def read_value(text: str, *, of: str) -> Any:  # noqa: ANN401 - any YAML value
+    """The value of a setting from a line that was typed.
+
+    Args:
+        text: YAML.
+        of: What it was typed for, for the message.
+
+    Raises:
+        ConfigError: If it is not YAML.
+    """
+    try:
+        return _number(yaml.safe_load(text))
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{of}: the value is not valid YAML ({_one_line(error)}).") from error
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -136,8 +137,7 @@ def breaking(name, where):
 @pytest.mark.parametrize("where", ["when it is trained", pytest.param("always", marks=pytest.mark.slow)])
 def test_a_method_that_breaks_costs_its_own_row_only(where, encoder, data, tmp_path, monkeypatch, capsys):
     few = [*(METHODS[name] for name in ("ia3", "prefix", "full")), breaking("broken", where)]
-    users = ("runs", "fit", "compare", "estimate", "price_of_training")
-    for module in (*(f"study.{user}" for user in users), "methods"):  # who imports from it goes first
+    for module in ("study.fit", "methods"):  # who imports from it goes first
         monkeypatch.setattr(f"feathertune.{module}.METHODS", Registry("method", few))
     out = tmp_path / "study"
     command = ("compare", data, "--base", encoder, *SMALL, "--methods", "full,all", "--out", out)
@@ -198,6 +198,58 @@ def test_without_data_it_is_the_demonstration(tmp_path, monkeypatch, capsys):
     assert "% of the texts are longer than 128 tokens" in result.stdout
     assert "sample:minilm: bert" in result.stdout
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_it_resumes_to_the_same_record(study, encoder, data, tmp_path):
+    out = tmp_path / "study"
+    command = [*map(str, ("compare", data, "--base", encoder, *FAST, "--seeds", "2", "--out", out))]
+    rng, kills = random.Random(0), 0
+    moments = [rng.uniform(0.0, 3.0) for _ in range(10)]
+    while moments:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "feathertune", *command], env=ENVIRONMENT, stderr=subprocess.DEVNULL
+        )
+        deadline = time.monotonic() + 120
+        while process.poll() is None and not (out / "plan.json").exists() and time.monotonic() < deadline:
+            time.sleep(0.01)  # before that there is nothing to lose
+        before = len(list(out.glob("runs/*/run.json")))
+        while process.poll() is None and len(list(out.glob("runs/*/run.json"))) == before and kills % 2:
+            time.sleep(0.002)  # each other time, as soon as another run is written
+        time.sleep(moments.pop() if kills % 2 == 0 else 0.0)
+        process.send_signal(signal.SIGKILL)
+        process.wait(timeout=60)
+        kills += process.returncode == -signal.SIGKILL
+    assert kills >= 5, "it was killed in the middle"
+    done = feathertune(*command)
+    assert done.code == 0, done.stderr
+    records = [json.loads((folder / "study.json").read_text()) for folder in (study[0], out)]
+    assert comparable(records[0]) == comparable(records[1])
+    for run in records[0]["runs"]:
+        assert (study[0] / run["predictions"]).read_bytes() == (out / run["predictions"]).read_bytes()
+
+
+def test_a_method_twice_under_options_of_their_own(encoder, data, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "study"
+    methods = "lora,lora:top_layers=1:learning_rate=0.01,lora:target_modules=[query,value]"
+    command = ("compare", data, "--base", encoder, *SMALL, "--methods", methods, "--set", "method.lora.r=2")
+    result = in_process(monkeypatch, capsys, *command, "--out", out)
+    assert result.code == 0, result.stderr
+    record = load_study(out)
+    plain, top, few = (run for run in record.runs if run.kind == "peft")
+    assert top.method == "lora:top_layers=1:learning_rate=0.01"
+    assert top.id == "lora-top_layers=1-learning_rate=0.01-s0"
+    assert (out / "runs" / top.id / "run.json").is_file()
+    assert [run.hyperparameters["r"] for run in (plain, top, few)] == [2, 2, 2]
+    assert [run.hyperparameters["top_layers"] for run in (plain, top, few)] == [None, 1, None]
+    assert [run.hyperparameters["learning_rate"] for run in (plain, top)] == [0.0005, 0.01]
+    assert few.hyperparameters["target_modules"] == ["query", "value"]
+    assert top.trainable_parameters < plain.trainable_parameters
+    assert record.descriptions[top.method] == METHODS["lora"].summary
+    assert json.loads((out / top.bundle / "feathertune.json").read_text())["method"] == "lora"
+    assert top.method in (out / "report.html").read_text(encoding="utf-8")
+    again = in_process(monkeypatch, capsys, "compare", "--config", out / "config.yaml", "--out", out, "--json")
+    assert json.loads(again.stdout) == json.loads((out / "study.json").read_text())
 
 
 def test_interrupted_then_continued_equals_undisturbed(study, encoder, data, tmp_path):

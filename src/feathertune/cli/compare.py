@@ -20,7 +20,8 @@ def compare(
     assignments: opt.Assignments = None,
     base: opt.Base = None,
     methods: Annotated[
-        str | None, typer.Option("--methods", help="Such as lora,full, or all; see `feathertune methods`.")
+        str | None,
+        typer.Option("--methods", help="Such as lora,lora:r=2,full, or all; see `feathertune methods`."),
     ] = None,
     seeds: Annotated[int | None, typer.Option("--seeds", help="Each method runs with the seeds 0 to N-1.")] = None,
     out: Annotated[Path | None, typer.Option("--out", help="The study folder; runs/... by default.")] = None,
@@ -36,6 +37,7 @@ def compare(
     top_layers: opt.TopLayers = None,
     match_parameters: opt.MatchParameters = None,
     train_sizes: opt.TrainSizes = None,
+    search: opt.Search = None,
     seed: opt.Seed = None,
     drop_invalid: opt.DropInvalid = False,
     runner: opt.Runner = None,

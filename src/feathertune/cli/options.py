@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -71,6 +72,14 @@ RayAddress = Annotated[
         help="The cluster of --runner ray; by default that of RAY_ADDRESS, else one of this machine alone.",
     ),
 ]
+Search = Annotated[
+    int | None,
+    typer.Option(
+        "--search",
+        metavar="N",
+        help="Find each method's options by N trials on validation rows, before its runs.",
+    ),
+]
 Epochs = Annotated[int | None, typer.Option("--epochs", help="Passes over the training rows, at most.")]
 Seed = Annotated[int | None, typer.Option("--seed", help="Of the split (and, in train, of the training).")]
 DropInvalid = Annotated[
@@ -123,6 +132,7 @@ _KEYS = {
     "train_sizes": "study.train_sizes",
     "runner": "runner.name",
     "ray_address": "runner.address",
+    "search": "study.search",
 }
 
 
@@ -143,13 +153,17 @@ def settings(parameters: Mapping[str, Any], *, defaults: Mapping[str, Any] | Non
     if "method.top_layers" in given:
         given["method.top_layers"] = _size(given["method.top_layers"])
     if "study.methods" in given:
-        given["study.methods"] = [name.strip() for name in given["study.methods"].split(",") if name.strip()]
+        given["study.methods"] = [name.strip() for name in _COMMA.split(given["study.methods"]) if name.strip()]
     return load_config(
         parameters.get("config"),
         assignments=parameters.get("assignments") or (),
         options=given,
         defaults=defaults,
     )
+
+
+# One between names, not one of a list in a name's option: lora:target_modules=[query,value],full.
+_COMMA = re.compile(r",(?![^\[]*\])")
 
 
 def _size(text: str) -> int | float | str:

@@ -17,6 +17,7 @@ from rich.text import Text
 from feathertune.records import TRAINED_KINDS, Metrics, StudyRecord, at_largest_size
 from feathertune.report import REPORT_FILE, units
 from feathertune.report.label_curve import sentence, sizes_of
+from feathertune.report.searches import searches
 
 _PIPE_WIDTH = 130
 # Columns whose cells are one word, or mean nothing in pieces.
@@ -69,6 +70,7 @@ def study_text(study: StudyRecord, folder: Path) -> str:
         *failed,
         *left_out_lines(study.left_out),
         *budget,
+        *_searches(study),
         *_said_before(study),
         "",
         study.verdict.text,
@@ -77,6 +79,20 @@ def study_text(study: StudyRecord, folder: Path) -> str:
         *state,
         f"\nReport: {folder / REPORT_FILE}",
     )
+
+
+def _searches(study: StudyRecord) -> list[RenderableType]:
+    """What searches have found."""
+    found = searches(study)
+    if not found:
+        return []
+    sized = any(one.train_rows is not None for one in found)
+    table = table_of("found by search", *(("training rows",) if sized else ()), "validation", "after", "options")
+    for one in found:
+        n_rows = ("" if one.train_rows is None else f"{one.train_rows:,}",) if sized else ()
+        scores = (units.DASH if score is None else units.percent(score) for score in (one.before, one.after))
+        table.add_row(Text(one.method), *n_rows, *scores, Text(one.found))
+    return ["", table]
 
 
 def _said_before(study: StudyRecord) -> list[RenderableType]:
@@ -153,7 +169,7 @@ def table_of(*columns: str) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     text = {"method", "what it does", "source", "options", "run", "kind", "name", "rows", "label", "text"}
     text |= {"option", "default", "here", "module", "trains", "size option", "merges"}
-    text |= {"tokens a text", "--max-length", "said before", "training rows"}
+    text |= {"tokens a text", "--max-length", "said before", "training rows", "found by search"}
     for column in columns:
         table.add_column(column, justify="left" if column in text else "right", no_wrap=column in _WHOLE)
     return table

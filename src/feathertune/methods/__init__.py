@@ -30,6 +30,7 @@ from feathertune.methods import (
 from feathertune.methods.base import Job, Method, Options
 from feathertune.methods.baselines import Baseline
 from feathertune.methods.settle import check_shared_options, resolve_options
+from feathertune.methods.variants import find_method, options_in, plain_name
 from feathertune.registry import Registry, entry_points
 
 __all__ = [
@@ -42,7 +43,10 @@ __all__ = [
     "Method",
     "Options",
     "choose_methods",
+    "method_named",
     "one_method",
+    "options_in",
+    "plain_name",
     "resolve_options",
 ]
 
@@ -96,6 +100,15 @@ ALL_METHODS = "all"
 FOUNDATION_SEEDS = 5
 
 
+def method_named(name: str) -> Method:
+    """The method of a row of a study, such as ``lora`` or ``lora:top_layers=3``; see `feathertune.methods.variants`.
+
+    Raises:
+        UnknownNameError: If there is no such method.
+    """
+    return find_method(name, METHODS)
+
+
 def one_method(name: str) -> Method:
     """Look up the one method of a training.
 
@@ -108,7 +121,7 @@ def one_method(name: str) -> Method:
             f"Method '{name}' stands for every method, and one training makes one model. Name one of "
             f"`feathertune methods`, or compare them: feathertune compare --methods {name}."
         )
-    return METHODS[name]
+    return method_named(name)
 
 
 def choose_methods(
@@ -117,8 +130,8 @@ def choose_methods(
     """Look up methods and settle their options.
 
     Args:
-        names: Words from the command line; a repeated one counts once, a baseline is in every study anyway, and ``all``
-            stands for every method.
+        names: Words from the command line; a repeated one counts once, a baseline is in every study anyway, ``all``
+            stands for every method, and ``lora:top_layers=3`` is a row of its own.
         settings: ``Config.method``.
         learning_rate: ``train.learning_rate``.
 
@@ -127,7 +140,7 @@ def choose_methods(
         ConfigError: If an option is unknown, does not fit, or would do nothing.
     """
     wanted = [one for name in names for one in (METHODS.names() if name == ALL_METHODS else (name,))]
-    chosen = [METHODS[name] for name in dict.fromkeys(wanted) if name not in BASELINES]
+    chosen = [method_named(name) for name in dict.fromkeys(wanted) if name not in BASELINES]
     by_name = {method.name: method for method in METHODS}
     check_shared_options(settings, chosen, by_name)
     return [

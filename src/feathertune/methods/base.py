@@ -96,7 +96,7 @@ class Method:
         zero_init: The prepared model answers as the encoder did, so that its head may be fitted first.
         changes_input: It puts tokens of its own before the text, or states before each layer's.
         size: How it is made larger or smaller; ``None`` where it has one size.
-        search_space: Values worth trying, by option; rates are factors of the default one.
+        search_space: Values worth trying, by option, ascending where they are numbers.
         refusal: Why it cannot serve an encoder, in words; nothing where it can.
         rates: Options to the factor of the learning rate by a parameter's name; ``None`` means all alike.
         companion: Makes what goes along with the training of a prepared model.

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from feathertune.errors import ConfigError, complaint, nearest
 from feathertune.methods.base import Method, Options
+from feathertune.methods.variants import options_in, plain_name
 
 # Methods that a message names at most.
 _NAMED = 8
@@ -28,20 +29,26 @@ def resolve_options(
 
     Args:
         method: The method.
-        settings: ``Config.method``: options for all methods, and a mapping of options under a method's name.
+        settings: ``Config.method``: options for all methods, and a mapping of options under a method's name. A name
+            with options, such as ``lora:top_layers=3``, has those of ``lora``, too.
         learning_rate: ``train.learning_rate``, for all methods; ``None`` means the method's own default.
         all_methods: Every known method by name, to tell names from options.
 
     Returns:
-        The checked options: the method's defaults, then the rate, then what is set for all, then for this one.
+        The checked options: the method's defaults, then the rate, then what is set for all, for this one, and in its
+        name.
 
     Raises:
         ConfigError: If an option is unknown or its value does not fit.
     """
-    own = settings.get(method.name) or {}
-    if not isinstance(own, Mapping):
-        raise ConfigError(f"Setting 'method.{method.name}' is {own!r}. Expected options, such as {{r: 8}}.")
-    shared = {key: value for key, value in settings.items() if key not in all_methods}
+    own: dict[str, Any] = {}
+    for name in dict.fromkeys((plain_name(method.name), method.name)):
+        found = settings.get(name) or {}
+        if not isinstance(found, Mapping):
+            raise ConfigError(f"Setting 'method.{name}' is {found!r}. Expected options, such as {{r: 8}}.")
+        own |= found
+    own |= options_in(method.name)
+    shared = {key: value for key, value in settings.items() if plain_name(key) not in all_methods}
     values: dict[str, Any] = {} if learning_rate is None else {"learning_rate": learning_rate}
     values |= {key: value for key, value in shared.items() if key in method.options.model_fields}
     values |= own
@@ -73,7 +80,7 @@ def check_shared_options(settings: Mapping[str, Any], chosen: list[Method], all_
         ConfigError: If an option set for all methods belongs to none of the chosen ones.
     """
     for key in settings:
-        if key in all_methods:
+        if plain_name(key) in all_methods:
             continue
         known = {field for method in chosen for field in method.options.model_fields}
         if key not in known:

@@ -21,6 +21,7 @@ from feathertune.report.label_curve import LabelCurve, at_most_rows, label_curve
 from feathertune.report.limits import Limits
 from feathertune.report.reliability import Reliability, find_reliability
 from feathertune.report.rows import Method, method_rows, most_telling
+from feathertune.report.searches import Search, searches
 from feathertune.report.settings import hyperparameters, word_pairs
 from feathertune.report.side_files import Epoch, read_epochs, read_predictions
 from feathertune.report.svg import Style
@@ -67,6 +68,7 @@ class View:
     intervals: tuple[Markup, ...]
     tradeoffs: tuple[Tradeoff, ...]
     labels_curve: LabelCurve | None
+    searches: tuple[Search, ...]
     learning: tuple[Learning, ...]
     reliability: tuple[Reliability, ...]
     confusions: tuple[Confusion, ...]
@@ -100,6 +102,7 @@ def build_view(study: StudyRecord, folder: Path, limits: Limits) -> View:
         labels_curve=label_curve(whole, shown[: limits.cards]),
         intervals=_intervals(shown),
         tradeoffs=_tradeoffs(shown),
+        searches=searches(whole)[: limits.methods],
         learning=_learning(shown, trained, curves, limits),
         reliability=find_reliability(shown, done, limits),
         confusions=find_confusions(study, shown, done, predictions, limits),

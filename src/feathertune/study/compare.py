@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from feathertune.config import Config
 from feathertune.data.subsets import settle_sizes
 from feathertune.errors import ConfigError
-from feathertune.methods import BASELINES, METHODS, Baseline, Method
+from feathertune.methods import BASELINES, Baseline, Method, method_named
 from feathertune.prices import PRICE_FILE, Price
 from feathertune.records import (
     CONFIG_FILE,
@@ -26,6 +26,7 @@ from feathertune.records import (
     SUSPECTS_FILE,
     TEST_FILE,
     RunRecord,
+    SearchRecord,
     Status,
     StudyRecord,
     at_largest_size,
@@ -43,6 +44,7 @@ from feathertune.study.pairs import compare_pairs
 from feathertune.study.plan import PLAN_FILE, Plan, RunSpec, make_plan, settle
 from feathertune.study.runners import RUNNERS, check_runner
 from feathertune.study.runs import expected_work
+from feathertune.study.search import read_search, search_id, search_work
 from feathertune.study.summary import answers_of, more_labels, summarise_sizes
 from feathertune.study.suspects import find_suspects, write_suspects
 from feathertune.study.verdict import judge
@@ -106,7 +108,7 @@ def run(
     if price is not None:  # also where the folder was made anew
         write_atomic(out / PRICE_FILE, price.model_dump_json(indent=1) + "\n")
     records = {spec.id: record for spec in plan.runs if (record := _finished(spec, out)) is not None}
-    observer.planned({spec.id: expected_work(spec, bench) for spec in plan.runs}, list(records.values()))
+    observer.planned(_work(plan, bench, out), list(records.values()))
     if len(records) == len(plan.runs) and (out / STUDY_FILE).is_file():
         render_report(out)
         return load_study(out)
@@ -190,11 +192,29 @@ def assemble(
         margin=margin,
         pairs=pairs,
         n_suspects=len(suspects),
+        searches=_searches(plan, folder),
     )
 
 
+def _work(plan: Plan, bench: Workbench, out: Path) -> dict[str, float]:
+    """Work by run; a search is done with the first of its runs."""
+    work, searched = {}, set()
+    for spec in plan.runs:
+        work[spec.id] = expected_work(spec, bench)
+        if (key := search_id(spec)) not in searched and read_search(spec, out) is None:
+            work[spec.id] += search_work(spec, bench)
+        searched.add(key)
+    return work
+
+
+def _searches(plan: Plan, folder: Path) -> list[SearchRecord]:
+    """Those that have ended."""
+    specs = {search_id(spec): spec for spec in plan.runs if spec.space}
+    return [found for spec in specs.values() if (found := read_search(spec, folder)) is not None]
+
+
 def _described(name: str) -> Method | Baseline:
-    return METHODS[name] if name in METHODS else BASELINES[name]
+    return BASELINES[name] if name in BASELINES else method_named(name)
 
 
 def _status(plan: Plan, runs: list[RunRecord]) -> Status:

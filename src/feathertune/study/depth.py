@@ -55,9 +55,10 @@ def choose_depth(
         The options with a number, and the validation accuracy of each depth that was tried.
     """
     parts = some_rows(bench, seed, train=_TRAIN_ROWS, validation=_VALIDATION_ROWS)
+    settings = bench.config.train.model_copy(update={"epochs": _EPOCHS, "patience": _EPOCHS})
     scores = {
         depth: trial(
-            method, options.model_copy(update={"top_layers": depth}), seed, bench, parts, epochs=_EPOCHS
+            method, options.model_copy(update={"top_layers": depth}), seed, bench, parts, settings=settings
         ).validation.accuracy
         for depth in depths(bench.base.n_layers)
     }

@@ -23,9 +23,10 @@ import numpy as np
 
 from feathertune.data.raw import SPLITS, SplitName
 from feathertune.errors import RunFailedError
-from feathertune.methods import BASELINES, METHODS
+from feathertune.methods import BASELINES
 from feathertune.prices import Price, PriceRow
 from feathertune.records import RunRecord, Seconds
+from feathertune.report import units
 from feathertune.runtime import hardware, resident_bytes, stopwatch, versions
 from feathertune.study.miniature import miniature, passes_of, rows_of_passes, rows_of_steps, some_of_each
 from feathertune.study.observe import Silent
@@ -65,6 +66,7 @@ def estimate(bench: Workbench, plan: Plan, observer: Observer) -> Price:
         measuring = _Measuring(bench, Path(scratch))
         n_runs = Counter((spec.method, spec.train_rows) for spec in plan.runs)
         rows: dict[tuple[str, int | None], PriceRow] = {}
+        trials_s: dict[tuple[str, int | None], float] = {}
         for spec in plan.runs:
             if (key := (spec.method, spec.train_rows)) in rows:
                 continue
@@ -74,7 +76,15 @@ def estimate(bench: Workbench, plan: Plan, observer: Observer) -> Price:
             except RunFailedError as error:
                 row = PriceRow(method=spec.method, kind=spec.kind, n_runs=n_runs[key], error=str(error))
             rows[key] = row.model_copy(update={"n_runs": n_runs[key], "train_rows": spec.train_rows})
-        study_s = measuring.shared_seconds(plan) + sum(row.n_runs * (row.own_seconds or 0.0) for row in rows.values())
+            n_trials = bench.config.study.search if spec.space else 0
+            if n_trials and (took := rows[key].seconds) is not None:
+                trials_s[key] = n_trials * (took.total - took.tokenize - took.cache - took.evaluate)
+                said = (
+                    f"{n_trials} trials before its runs, about {units.seconds(trials_s[key])} if none is stopped early"
+                )
+                rows[key] = rows[key].model_copy(update={"notes": [*rows[key].notes, said]})
+        study_s = measuring.shared_seconds(plan) + sum(trials_s.values())
+        study_s += sum(row.n_runs * (row.own_seconds or 0.0) for row in rows.values())
     return Price(
         plan=plan.fingerprint,
         rows=list(rows.values()),
@@ -117,7 +127,7 @@ class _Measuring:
             RunFailedError: If it breaks.
         """
         bench = self._bench_of(spec)
-        if spec.method in METHODS:
+        if spec.method not in BASELINES:
             return self._trained(spec, bench)
         return {"texts": self._reads_texts, "features": self._probe, "encoder": self._foundation}[
             BASELINES[spec.method].reads
@@ -134,7 +144,7 @@ class _Measuring:
             seconds += self._features_s("train", self._bench_of(spec))
         for spec in plan.runs:
             frontier, hidden_s = self._hidden.get((spec.method, spec.train_rows), (0, 0.0))
-            if spec.method in METHODS and (here := (frontier, spec.train_rows, spec.seed)) != at:
+            if spec.method not in BASELINES and (here := (frontier, spec.train_rows, spec.seed)) != at:
                 seconds += hidden_s
                 at = here
         return seconds

@@ -19,7 +19,7 @@ from feathertune.runtime import seed_everything
 from feathertune.storage import claim_folder
 from feathertune.study.fit import fit_methods
 from feathertune.study.observe import Observer, Silent
-from feathertune.study.plan import RunSpec, settle
+from feathertune.study.plan import RunSpec, run_id, settle
 from feathertune.study.resume import naming_the_last, open_checkpoints, settle_earlier
 from feathertune.study.runs import expected_work
 from feathertune.study.training import train_and_test
@@ -99,7 +99,7 @@ def _finetune(
         observer.said(f"{chosen.name} {note}.")
     checkpoints = open_checkpoints(out, bench, chosen, options, seed, observer, resume=resume)
     spec = RunSpec(
-        id=f"{chosen.name}-s{seed}",
+        id=run_id(chosen.name, None, seed),
         method=chosen.name,
         kind=chosen.kind,
         seed=seed,

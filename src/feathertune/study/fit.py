@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from feathertune.config import Config
 from feathertune.errors import ConfigError, first_line
-from feathertune.methods import ALL_METHODS, METHODS, Method, Options
+from feathertune.methods import ALL_METHODS, METHODS, Method, Options, options_in, plain_name
 from feathertune.methods.sizes import matched, n_head, n_trained
 from feathertune.methods.targets import LayeredOptions
 
@@ -102,9 +102,13 @@ def check_sizes_are_free(config: Config, chosen: Sequence[tuple[Method, Options]
         if method.size is None:
             continue
         option = method.size.option
-        own: Mapping[str, object] = config.method.get(method.name) or {}
+        if option in options_in(method.name):
+            raise ConfigError(
+                f"Both the name {method.name} and match_parameters ({budget}) say how large it is. Leave one out."
+            )
+        own: Mapping[str, object] = config.method.get(plain_name(method.name)) or {}
         if option in own or option in config.method:
-            key = f"method.{method.name}.{option}" if option in own else f"method.{option}"
+            key = f"method.{plain_name(method.name)}.{option}" if option in own else f"method.{option}"
             raise ConfigError(
                 f"Both {key} and match_parameters ({budget}) say how large {method.name} is. Leave one of them out."
             )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 
 from pydantic import Field
@@ -15,6 +16,7 @@ from feathertune.config import Config
 from feathertune.methods import BASELINES, FOUNDATION_SEEDS, Baseline, Method, Options, choose_methods
 from feathertune.records import Kind, Record
 from feathertune.study.fit import Fit, Fitted, check_sizes_are_free
+from feathertune.study.space import check_can_search, space_of
 
 PLAN_FILE = "plan.json"
 
@@ -26,6 +28,8 @@ class RunSpec(Record):
         train_rows: How many of the training rows; null for all of them, in a study without a learning curve.
         trains: Parameters that will be trained, those of the head among them; null for baselines.
         notes: What is to be said of the result, whatever it is.
+        space: Values of the options that a search settles first (`feathertune.study.search`); `options` has what they
+            would be without it.
     """
 
     id: str
@@ -36,6 +40,7 @@ class RunSpec(Record):
     options: dict[str, object] = Field(default_factory=dict)
     trains: int | None = None
     notes: list[str] = Field(default_factory=list)
+    space: dict[str, list[object]] = Field(default_factory=dict)
 
 
 class Plan(Record):
@@ -65,7 +70,8 @@ def settle(config: Config) -> tuple[Config, list[tuple[Method, Options]]]:
 
     Returns:
         The settings with ``method.NAME`` filled in for each chosen method, and the methods with their options. What
-        the encoder will decide stays open: the sizes under ``match_parameters``, and which methods ``all`` means.
+        the encoder will decide stays open: the sizes under ``match_parameters``, and which methods ``all`` means. So
+        do the options that are searched.
 
     Raises:
         UnknownNameError: If a method does not exist.
@@ -74,6 +80,8 @@ def settle(config: Config) -> tuple[Config, list[tuple[Method, Options]]]:
     chosen = choose_methods(config.study.methods, config.method, learning_rate=config.train.learning_rate)
     if config.study.match_parameters is not None:
         check_sizes_are_free(config, chosen)
+    if config.study.search:
+        check_can_search(config, chosen)
     spelled_out = {
         method.name: options.model_dump(mode="json", exclude=_left_open(config, method)) for method, options in chosen
     }
@@ -83,7 +91,8 @@ def settle(config: Config) -> tuple[Config, list[tuple[Method, Options]]]:
 
 
 def _left_open(config: Config, method: Method) -> set[str]:
-    return {method.size.option} if method.size is not None and config.study.match_parameters is not None else set()
+    sized = method.size is not None and config.study.match_parameters is not None
+    return {*({method.size.option} if method.size is not None and sized else ()), *space_of(config, method)}
 
 
 def make_plan(
@@ -113,7 +122,7 @@ def make_plan(
     runs = [run for baseline in BASELINES for run in _runs_of(baseline, sizes, n_rows, seeds=config.study.seeds)]
     runs += [
         RunSpec(
-            id=_run_id(fitted.method.name, rows, seed),
+            id=run_id(fitted.method.name, rows, seed),
             method=fitted.method.name,
             kind=fitted.method.kind,
             seed=seed,
@@ -121,6 +130,7 @@ def make_plan(
             options=fitted.options.model_dump(mode="json"),
             trains=fitted.trains,
             notes=list(fitted.notes),
+            space=space_of(config, fitted.method),
         )
         for seed in range(config.study.seeds)
         for rows in sizes or (None,)
@@ -136,7 +146,9 @@ def make_plan(
     )
 
 
-def _run_id(method: str, rows: int | None, seed: int) -> str:
+def run_id(method: str, rows: int | None, seed: int) -> str:
+    """The name of a run and of its folder: of options in the method's name stays what a file may be called."""
+    method = re.sub(r"[^A-Za-z0-9._=]+", "-", method).strip("-")
     return f"{method}-s{seed}" if rows is None else f"{method}-n{rows}-s{seed}"
 
 
@@ -145,7 +157,7 @@ def _runs_of(baseline: Baseline, sizes: Sequence[int], n_rows: int, *, seeds: in
 
     def spec(rows: int | None, seed: int) -> RunSpec:
         name = baseline.name
-        return RunSpec(id=_run_id(name, rows, seed), method=name, kind=baseline.kind, seed=seed, train_rows=rows)
+        return RunSpec(id=run_id(name, rows, seed), method=name, kind=baseline.kind, seed=seed, train_rows=rows)
 
     if baseline.reads == "encoder":  # it is not trained
         return [spec(None, seed) for seed in range(FOUNDATION_SEEDS)]
@@ -154,12 +166,16 @@ def _runs_of(baseline: Baseline, sizes: Sequence[int], n_rows: int, *, seeds: in
 
 def _fingerprint(config: Config, runs: Sequence[RunSpec], *content: str) -> str:
     # Not what is only said of a run: it decides nothing. Nor a learning curve that is not asked for.
+    # Nor a search.
     specs = [run.model_dump(mode="json", exclude={"trains", "notes"}) for run in runs]
     for spec in specs:
         if spec["train_rows"] is None:
             del spec["train_rows"]
+        if not spec["space"]:
+            del spec["space"]
     settings = config.model_dump(mode="json")
-    if not settings["study"]["train_sizes"]:
-        del settings["study"]["train_sizes"]
+    for later in ("train_sizes", "search"):
+        if not settings["study"][later]:
+            del settings["study"][later]
     described = [settings, specs, *content]
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()

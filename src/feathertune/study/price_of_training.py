@@ -17,7 +17,7 @@ from feathertune.data.raw import SPLITS, SplitName
 from feathertune.engine.activations import n_bytes
 from feathertune.engine.head import n_head_steps
 from feathertune.errors import RunFailedError
-from feathertune.methods import METHODS
+from feathertune.methods import method_named
 from feathertune.methods.targets import LayeredOptions
 from feathertune.prices import PriceRow
 from feathertune.records import METRICS_FILE, Seconds
@@ -153,7 +153,7 @@ class TrainingScale:
         record, small = measured.record, self._small
         took = record.seconds
         whole, part = ({name: _work_of(one, name) for name in SPLITS} for one in (bench, small))
-        head_first = begins_with_head(METHODS[spec.method], bench.config.train)
+        head_first = begins_with_head(method_named(spec.method), bench.config.train)
         hidden_s = max(0.0, took.cache - (self._small_features_s if head_first else 0.0)) * sum(whole.values())
         hidden_s /= sum(part.values())
         head_ratio = n_head_steps(len(bench.encoded["train"])) / n_head_steps(len(small.encoded["train"]))
@@ -187,7 +187,7 @@ class TrainingScale:
 
     def _with_a_depth(self, spec: RunSpec) -> tuple[RunSpec, float, list[str]]:
         """A sweep over depths is measured for itself; what it will find is not known, so all layers are priced."""
-        method = METHODS[spec.method]
+        method = method_named(spec.method)
         options = method.options.model_validate(spec.options)
         if not isinstance(options, LayeredOptions) or options.top_layers != "auto":
             return spec, 0.0, []

@@ -15,7 +15,7 @@ from feathertune.calibration import calibrate
 from feathertune.data.raw import SplitName
 from feathertune.engine.head import head_logits
 from feathertune.engine.predict import softmax
-from feathertune.methods import BASELINES, METHODS, Baseline
+from feathertune.methods import BASELINES, Baseline, method_named
 from feathertune.metrics import score
 from feathertune.prices import PriceRow
 from feathertune.records import METRICS_FILE, PREDICTIONS_FILE, RunRecord, Seconds
@@ -34,7 +34,7 @@ def expected_work(spec: RunSpec, bench: Workbench) -> float:
     """Work of a run, in texts that pass the encoder once."""
     n = {name: len(texts) for name, texts in bench.encoded.items()}
     n["train"] = spec.train_rows or n["train"]
-    if spec.method in METHODS:
+    if spec.method not in BASELINES:
         epochs = bench.config.train.epochs
         return epochs * (TRAINING_COST * n["train"] + n["validation"]) + n["test"]
     return float(sum(n[name] for name in _splits_read(BASELINES[spec.method])))
@@ -104,8 +104,8 @@ def keep_run(record: RunRecord, folder: Path) -> None:
 
 def _run(spec: RunSpec, bench: Workbench, run_folder: Path, observer: Observer) -> Outcome:
     seed_everything(spec.seed)
-    if spec.method in METHODS:
-        method = METHODS[spec.method]
+    if spec.method not in BASELINES:
+        method = method_named(spec.method)
         options = method.options.model_validate(spec.options)
         keep = method.kind == "peft" or bench.config.study.keep_full
         return train_and_test(
@@ -159,8 +159,9 @@ def _existing(path: Path, folder: Path) -> str | None:
 
 def features_read(spec: RunSpec, bench: Workbench) -> tuple[SplitName, ...]:
     """Splits of the whole study of which a run reads the frozen features."""
-    if spec.method in METHODS:
-        names: tuple[SplitName, ...] = ("train",) if begins_with_head(METHODS[spec.method], bench.config.train) else ()
+    names: tuple[SplitName, ...]
+    if spec.method not in BASELINES:
+        names = ("train",) if begins_with_head(method_named(spec.method), bench.config.train) else ()
     else:
         baseline = BASELINES[spec.method]
         names = () if baseline.reads == "texts" else _splits_read(baseline)

@@ -20,7 +20,7 @@ from feathertune.engine.install import fast_parts
 from feathertune.engine.loop import EpochInfo, StepInfo, Training
 from feathertune.engine.optim import trained_parameters
 from feathertune.engine.predict import predict_logits, softmax
-from feathertune.methods import Method, Options
+from feathertune.methods import Method, Options, plain_name
 from feathertune.methods.targets import LayeredOptions
 from feathertune.metrics import score
 from feathertune.records import Seconds
@@ -177,7 +177,7 @@ def _ship(
         bundle,
         model=model,
         encoder=encoder,
-        method=method.name,
+        method=plain_name(method.name),  # the options are among the hyperparameters
         max_length=bench.config.data.max_length,
         text_columns=[bench.config.data.text_column or "text"],
         metrics={

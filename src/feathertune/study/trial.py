@@ -6,21 +6,23 @@ Not for judging a method: that takes a study, with several seeds and the test ro
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
+from feathertune.data.raw import SPLITS
 from feathertune.engine.cached import ActivationCache
 from feathertune.engine.gradient import Labelled
 from feathertune.engine.install import fast_parts
+from feathertune.engine.loop import EpochInfo
 from feathertune.runtime import seed_everything
 from feathertune.study.prepare import begins_with_head, job_of, prepared_model, start_head, training_of
 
 if TYPE_CHECKING:
+    from feathertune.config import TrainConfig
     from feathertune.data.encode import EncodedTexts
     from feathertune.data.raw import SplitName
-    from feathertune.engine.loop import EpochInfo
     from feathertune.methods import Method, Options
     from feathertune.study.workbench import Workbench
 
@@ -39,27 +41,45 @@ def some_rows(bench: Workbench, seed: int, *, train: int, validation: int) -> Pa
     return parts
 
 
-def trial(method: Method, options: Options, seed: int, bench: Workbench, parts: Parts, *, epochs: int) -> EpochInfo:
-    """Train on some rows and return the best epoch.
+def all_rows(bench: Workbench) -> Parts:
+    """All rows of each split but the test rows."""
+    return {name: (bench.encoded[name], bench.split(name).labels) for name in SPLITS if name != "test"}
+
+
+def trial(
+    method: Method,
+    options: Options,
+    seed: int,
+    bench: Workbench,
+    parts: Parts,
+    *,
+    settings: TrainConfig,
+    cache: ActivationCache | None = None,
+    on_epoch: Callable[[EpochInfo], bool] = lambda _: True,
+) -> EpochInfo:
+    """Train and return the best epoch.
 
     Args:
         method: The method.
         options: Its options.
         seed: Of everything that is drawn.
         bench: Encoder, settings and machine.
-        parts: The rows, from `some_rows`.
-        epochs: All of them are done.
+        parts: The rows, from `some_rows` or `all_rows`.
+        settings: Epochs, batch, schedule, patience.
+        cache: Keeps hidden states for a later trial on the same rows; by default nothing is kept.
+        on_epoch: Is told of each epoch; where it says no, the training stops there.
     """
     config, labels = bench.config, parts["train"][1]
     seed_everything(seed)
-    n_steps = epochs * -(-len(labels) // config.train.batch_size)
+    n_steps = settings.epochs * -(-len(labels) // settings.batch_size)
     job = dataclasses.replace(job_of(bench, seed), n_steps=n_steps)
     encoder, model = prepared_model(method, options, job, bench)
-    if begins_with_head(method, config.train):
+    if begins_with_head(method, settings):
         start_head(encoder, seed, bench)
-    cache = ActivationCache(
-        config.engine, bench.runtime, token_budget=config.train.token_budget, base_fingerprint=encoder.fingerprint
-    )
+    if cache is None:
+        cache = ActivationCache(
+            config.engine, bench.runtime, token_budget=settings.token_budget, base_fingerprint=encoder.fingerprint
+        )
     tokens = {name: texts for name, (texts, _) in parts.items()}
     with fast_parts(encoder, config.engine, bench.runtime), cache.inputs(encoder, model, tokens) as inputs:
         training = training_of(
@@ -69,10 +89,11 @@ def trial(method: Method, options: Options, seed: int, bench: Workbench, parts: 
             job,
             Labelled(inputs.texts["train"], labels),
             Labelled(inputs.texts["validation"], parts["validation"][1]),
-            settings=config.train.model_copy(update={"epochs": epochs, "patience": epochs}),
+            settings=settings,
             runtime=bench.runtime,
         )
-        for _ in training.events():
-            pass
+        for event in training.events():
+            if isinstance(event, EpochInfo) and not on_epoch(event):
+                break
     assert training.best is not None, "there was an epoch"
     return training.best

@@ -30,9 +30,28 @@ def test_an_option_of_one_method_does_not_reach_another():
     assert {m.name: hasattr(o, "r") for m, o in chosen.items()} == {"lora": True, "full": False}
 
 
+def test_a_name_may_hold_options_of_its_own():
+    chosen = choose_methods(
+        ["lora", "lora:r=2", "lora:r=2:learning_rate=1e-3", "lora:r=2"],
+        {"lora_alpha": 4, "lora": {"r": 4}, "lora:r=2": {"lora_dropout": 0.5}},
+        learning_rate=0.1,
+    )
+    found = {method.name: options for method, options in chosen}
+    assert list(found) == ["lora", "lora:r=2", "lora:r=2:learning_rate=1e-3"]
+    assert [o.r for o in found.values()] == [4, 2, 2]
+    assert [o.learning_rate for o in found.values()] == [0.1, 0.1, 0.001]
+    assert [o.lora_alpha for o in found.values()] == [4, 4, 4]
+    assert [o.lora_dropout for o in found.values()] == [0.0, 0.5, 0.0]
+
+
 @pytest.mark.parametrize(
     ("names", "settings", "error", "expected"),
     [
+        (["lora:r"], {}, ConfigError, "Method 'lora:r': 'r' is no option. Expected option=value, such as lora:r=8"),
+        (["lora:r=2:r=4"], {}, ConfigError, "says r twice"),
+        (["lora:rr=2"], {}, ConfigError, "Method 'lora:rr=2' has no option 'rr'. Did you mean 'r'?"),
+        (["lora:r=[2"], {}, ConfigError, "Method 'lora:r=[2': the value is not valid YAML"),
+        (["lorra:r=2"], {}, UnknownNameError, "Did you mean 'lora'?"),
         (["lorra"], {}, UnknownNameError, "Did you mean 'lora'?"),
         (["lora"], {"lora": {"rr": 4}}, ConfigError, "Method 'lora' has no option 'rr'. Did you mean 'r'?"),
         (["lora"], {"lora": {"r": 0}}, ConfigError, "Option 'r' of method 'lora' is 0"),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from feathertune.study.runs import execute
+from feathertune.study.search import settle_options
 
 if TYPE_CHECKING:
     from feathertune.prices import Price
@@ -22,8 +23,12 @@ def run_here(
 ) -> Generator[RunRecord]:
     """Do runs in their order; see `feathertune.study.runners.Runner`."""
     with_rows = functools.lru_cache(maxsize=1)(bench.with_rows)  # the runs with the same rows come together
+
+    def bench_of(rows: int | None, seed: int) -> Workbench:
+        return bench if rows is None else with_rows(rows, seed)
+
     for spec in runs:
         observer.started(spec)
         predicted = None if price is None else price.row(spec.method, spec.train_rows)
-        its_bench = bench if spec.train_rows is None else with_rows(spec.train_rows, spec.seed)
-        yield execute(spec, its_bench, folder, observer, predicted)
+        settled = settle_options(spec, bench_of, folder, observer)
+        yield execute(settled, bench_of(spec.train_rows, spec.seed), folder, observer, predicted)

@@ -27,6 +27,7 @@ from feathertune.runtime import Runtime, choose_runtime, hardware, keep_freed_me
 from feathertune.storage import write_atomic
 from feathertune.study.observe import Silent
 from feathertune.study.runs import execute
+from feathertune.study.search import settle_options
 
 if TYPE_CHECKING:
     from feathertune.config import EngineConfig
@@ -68,7 +69,11 @@ class _Kept:
 
     def __init__(self, bench: Workbench) -> None:
         self.bench = bench
-        self.with_rows = functools.lru_cache(maxsize=1)(bench.with_rows)
+        self._with_rows = functools.lru_cache(maxsize=1)(bench.with_rows)
+
+    def bench_of(self, rows: int | None, seed: int) -> Workbench:
+        """With these training rows."""
+        return self.bench if rows is None else self._with_rows(rows, seed)
 
 
 _kept: dict[str, _Kept] = {}
@@ -100,8 +105,30 @@ def read_features(site: Site, name: SplitName) -> FrozenFeatures:
     return _study(site).bench.features(name, lambda _: None)
 
 
+def do_search(site: Site, spec: RunSpec, names: Sequence[SplitName], *features: FrozenFeatures) -> dict[str, object]:
+    """Do the search of a run, or go on with it.
+
+    Args:
+        site: The study.
+        spec: The run.
+        names: Splits whose frozen features other processes have computed.
+        features: These.
+
+    Returns:
+        The options that it found, for all runs of the method on so many rows.
+    """
+    study = _study(site)
+    study.bench.take_features(dict(zip(names, features, strict=True)))
+    return settle_options(spec, study.bench_of, site.folder, Silent()).options
+
+
 def do_run(
-    site: Site, spec: RunSpec, predicted: PriceRow | None, names: Sequence[SplitName], *features: FrozenFeatures
+    site: Site,
+    spec: RunSpec,
+    predicted: PriceRow | None,
+    options: dict[str, object] | None,
+    names: Sequence[SplitName],
+    *features: FrozenFeatures,
 ) -> RunRecord:
     """Do one run as the local runner does it.
 
@@ -109,6 +136,7 @@ def do_run(
         site: The study.
         spec: The run.
         predicted: What it was said to cost.
+        options: What its search has found; ``None`` where there was none.
         names: Splits whose frozen features other processes have computed.
         features: These.
     """
@@ -116,7 +144,9 @@ def do_run(
 
     study = _study(site)
     study.bench.take_features(dict(zip(names, features, strict=True)))
-    bench = study.bench if spec.train_rows is None else study.with_rows(spec.train_rows, spec.seed)
+    bench = study.bench_of(spec.train_rows, spec.seed)
+    if options is not None:
+        spec = spec.model_copy(update={"options": options})
     record = execute(spec, bench, site.folder, Silent(), predicted)
     place = {
         "node": socket.gethostname(),

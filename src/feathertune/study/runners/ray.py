@@ -24,6 +24,7 @@ from feathertune.storage import write_atomic
 from feathertune.study.runners import node
 from feathertune.study.runners.cluster import Needs, alive_nodes, check_room, connected, needs_of, room
 from feathertune.study.runs import expected_work, failed_run, features_read, keep_run
+from feathertune.study.search import search_id
 
 if TYPE_CHECKING:
     from feathertune.data.raw import SplitName
@@ -83,7 +84,13 @@ class _Driver:
         import ray
 
         self._observer, self._price, self._folder = observer, price, folder
-        functions = (node.inspect_node, node.choose_runtime_there, node.read_features, node.do_run)
+        functions = (
+            node.inspect_node,
+            node.choose_runtime_there,
+            node.read_features,
+            node.do_search,
+            node.do_run,
+        )
         self._tasks = {function: ray.remote(function) for function in functions}
         needs = needs_of(bench)
         self._common = {
@@ -97,6 +104,7 @@ class _Driver:
         self._bench = bench.for_processes(self._runtime(bench, needs))
         self._site = site.with_bench(ray.put(self._bench))
         self._features: dict[SplitName, Reference] = {}
+        self._searched: dict[str, Reference] = {}
         self._going: dict[Reference, RunSpec] = {}
         self._lacking_since: float | None = None
 
@@ -136,13 +144,21 @@ class _Driver:
         return None if self._price is None else self._price.row(spec.method, spec.train_rows)
 
     def _start(self, spec: RunSpec) -> Reference:
+        """Hand out a run, which begins when what it needs of others is there."""
         names = features_read(spec, self._bench)
         for name in names:
             if name not in self._features:
                 read = self._task(node.read_features, **needs_of(self._bench).options)
                 self._features[name] = read.remote(self._site, name)
-        run = self._task(node.do_run, **self._needs(spec).options)
-        return run.remote(self._site, spec, self._predicted(spec), names, *(self._features[name] for name in names))
+        features = [self._features[name] for name in names]
+        needs = self._needs(spec).options
+        options = None
+        if spec.space:
+            if (key := search_id(spec)) not in self._searched:
+                self._searched[key] = self._task(node.do_search, **needs).remote(self._site, spec, names, *features)
+            options = self._searched[key]
+        run = self._task(node.do_run, **needs)
+        return run.remote(self._site, spec, self._predicted(spec), options, names, *features)
 
     def _task(self, function: Any, **options: Any) -> Any:  # noqa: ANN401 - Ray's remote functions
         return self._tasks[function].options(**self._common, **options)

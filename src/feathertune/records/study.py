@@ -1,100 +1,16 @@
-"""What a study leaves behind: the schema of ``study.json`` and the files beside it.
-
-The command line, the report and the tests read only this; it loads without torch. Layout of a study folder::
-
-    study.json                          StudyRecord
-    plan.json                           what was planned, before the first run started
-    price.json                          `feathertune.prices`, where it was asked for before the first run started
-    config.yaml                         every setting, spelled out; runs again as it is
-    test.parquet                        row, text, label: the test rows, in order (texts clipped)
-    suspects.csv                        test rows whose label may be wrong
-    report.html
-    runs/<id>/run.json                  RunRecord, written when the run ended
-    runs/<id>/predictions.parquet       row, label, predicted, probabilities
-    runs/<id>/metrics.jsonl             one object a step, and one an epoch
-    runs/<id>/bundle/                   what `feathertune predict` loads
-
-Not for settings: those are in `feathertune.config`.
-"""
+"""The data, the encoder, the runs and what follows from them: the schema of ``study.json``."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import Field
 
-from feathertune.errors import DataError
-from feathertune.storage import write_atomic
+from feathertune.records.search import SearchRecord
+from feathertune.records.values import Calibration, Kind, Metrics, Record, Seconds, Status
 
 SCHEMA_VERSION = 1
-STUDY_FILE = "study.json"
-CONFIG_FILE = "config.yaml"
-TEST_FILE = "test.parquet"
-SUSPECTS_FILE = "suspects.csv"
-PREDICTIONS_FILE = "predictions.parquet"
-METRICS_FILE = "metrics.jsonl"
-Kind = Literal["baseline", "probe", "peft", "full"]
-TRAINED_KINDS: tuple[Kind, ...] = ("peft", "full")  # those that go through the training loop
-Status = Literal["complete", "partial", "failed"]
-
-
-class Record(BaseModel):
-    """A piece of the record: unknown keys are refused, so that a typo cannot hide."""
-
-    # Before 2.10 pydantic kept names that begin with "model_" for itself, and warned of `model_type`.
-    model_config = ConfigDict(extra="forbid", protected_namespaces=())
-
-
-class Metrics(Record):
-    """Scores of one set of predictions; `n` is the number of rows."""
-
-    accuracy: float
-    macro_f1: float
-    mcc: float
-    log_loss: float
-    ece: float
-    n: int
-
-
-class Calibration(Record):
-    """How far the probabilities of the test rows can be believed, and what one temperature mends.
-
-    Attributes:
-        temperature: Found on validation rows; above 1 the method was too sure.
-        ece: Calibration error of the test rows with that temperature (`Metrics.ece` is the one without it).
-        log_loss: Likewise.
-        bins: Of test rows by their confidence, ten of equal width: rows, mean confidence, share of right answers.
-            Bins without rows are left out.
-    """
-
-    temperature: float
-    ece: float
-    log_loss: float
-    bins: list[tuple[int, float, float]]
-
-
-class Seconds(Record):
-    """Wall-clock seconds of one run, from the texts to the predictions of the test rows.
-
-    Attributes:
-        total: Of all parts but `ship`, and of loading and preparing the encoder.
-        cache: Frozen features and hidden states, also where an earlier run made them.
-        head: The head alone, before all else.
-        train: Steps, and the scores on validation after each epoch.
-        evaluate: The test rows.
-        ship: Writing the bundle and proving it by a reload. Not in `total`: whether weights are kept is no property
-            of a method.
-    """
-
-    total: float
-    tokenize: float = 0.0
-    cache: float = 0.0
-    head: float = 0.0
-    train: float = 0.0
-    evaluate: float = 0.0
-    ship: float = 0.0
 
 
 class DataRecord(Record):
@@ -122,7 +38,7 @@ class DataRecord(Record):
     truncated_fraction: float
     duplicates_removed: int
     overlap_removed: int
-    notes: list[str] = []
+    notes: list[str] = Field(default_factory=list)
 
 
 class BaseRecord(Record):
@@ -135,7 +51,7 @@ class BaseRecord(Record):
     n_parameters: int
     n_layers: int
     hidden_size: int
-    new_parameters: list[str] = []
+    new_parameters: list[str] = Field(default_factory=list)
 
 
 class RunRecord(Record):
@@ -171,16 +87,16 @@ class RunRecord(Record):
     epochs: int = 0
     best_epoch: int = 0
     steps: int = 0
-    train_losses: list[float] = []
-    validation_losses: list[float] = []
+    train_losses: list[float] = Field(default_factory=list)
+    validation_losses: list[float] = Field(default_factory=list)
     tokens_per_second: float | None = None
     examples_per_second: float | None = None
     peak_memory_bytes: int | None = None
     mfu: float | None = None
     predicted_seconds: float | None = None
     predicted_memory_bytes: int | None = None
-    hyperparameters: dict[str, Any] = {}
-    notes: list[str] = []
+    hyperparameters: dict[str, Any] = Field(default_factory=dict)
+    notes: list[str] = Field(default_factory=list)
     metrics: str | None = None
     predictions: str | None = None
     bundle: str | None = None
@@ -270,7 +186,7 @@ class Verdict(Record):
 
     recommended: str | None
     text: str
-    caveats: list[str] = []
+    caveats: list[str] = Field(default_factory=list)
 
 
 class StudyRecord(Record):
@@ -284,6 +200,7 @@ class StudyRecord(Record):
         margin: The difference in accuracy that still counts as none, as a fraction (``study.margin``).
         pairs: Every two methods of the summary, each once.
         n_suspects: Test rows whose label may be wrong; ``suspects.csv`` lists them.
+        searches: How options were found, by method, where that was asked for.
         more_labels: Of a learning curve. What compares methods, verdict included, is of the most rows in it.
     """
 
@@ -299,14 +216,15 @@ class StudyRecord(Record):
     runs: list[RunRecord]
     summary: list[SummaryRow]
     verdict: Verdict
-    descriptions: dict[str, str] = {}
-    left_out: dict[str, str] = {}
+    descriptions: dict[str, str] = Field(default_factory=dict)
+    left_out: dict[str, str] = Field(default_factory=dict)
     parameter_budget: int | None = None
-    off_budget: dict[str, str] = {}
+    off_budget: dict[str, str] = Field(default_factory=dict)
     margin: float | None = None
-    pairs: list[PairRecord] = []
+    pairs: list[PairRecord] = Field(default_factory=list)
     n_suspects: int = 0
-    more_labels: list[MoreLabels] = []
+    more_labels: list[MoreLabels] = Field(default_factory=list)
+    searches: list[SearchRecord] = Field(default_factory=list)
 
 
 def at_largest_size(rows: Sequence[Sized]) -> list[Sized]:
@@ -316,83 +234,3 @@ def at_largest_size(rows: Sequence[Sized]) -> list[Sized]:
     """
     largest = max((row.train_rows for row in rows if row.train_rows is not None), default=None)
     return [row for row in rows if row.train_rows in (None, largest)]
-
-
-# Fields that may differ between two runs of the same command on one machine: times, dates, memory and what follows
-# from them. Everything else must be equal bit for bit on CPU.
-VOLATILE_FIELDS = frozenset(
-    {
-        "created",
-        "seconds",
-        "seconds_mean",
-        "tokens_per_second",
-        "examples_per_second",
-        "peak_memory_bytes",
-        "memory_mean_bytes",
-        "mfu",
-        "speedup_vs_full",
-        "memory_vs_full",
-        "predicted_seconds",
-        "predicted_memory_bytes",
-        "pareto",
-        "measured",
-        "command",
-    }
-)
-
-
-def comparable(record: Any) -> Any:  # noqa: ANN401 - any JSON value
-    """A JSON value without its volatile fields, at every depth."""
-    if isinstance(record, dict):
-        return {k: comparable(v) for k, v in record.items() if k not in VOLATILE_FIELDS}
-    if isinstance(record, list):
-        return [comparable(v) for v in record]
-    return record
-
-
-def differences(there: Any, now: Any) -> list[tuple[str, Any, Any]]:  # noqa: ANN401 - any JSON value
-    """All places in which two JSON values differ: dotted key, value there, value now; ``None`` where there is none."""
-    old, new = flat(there), flat(now)
-    return [(key, old.get(key), new.get(key)) for key in sorted(old | new) if old.get(key) != new.get(key)]
-
-
-def first_differences(there: Any, now: Any) -> str:  # noqa: ANN401 - any JSON value
-    """Name the first settings in which two JSON values differ, for a message; empty where they are equal."""
-    return "; ".join(f"{key}: {old} there, {new} now" for key, old, new in differences(there, now)[:3])
-
-
-def flat(value: object, prefix: str = "") -> dict[str, object]:
-    """The leaves of nested mappings by their dotted names."""
-    if not isinstance(value, dict):
-        return {prefix: value}
-    return {k: v for key, item in value.items() for k, v in flat(item, f"{prefix}.{key}".lstrip(".")).items()}
-
-
-def save_study(study: StudyRecord, folder: Path) -> None:
-    """Write ``study.json``, whole or not at all."""
-    write_atomic(folder / STUDY_FILE, study.model_dump_json(indent=1) + "\n")
-
-
-def load_study(folder: Path) -> StudyRecord:
-    """Read the record of a study.
-
-    Args:
-        folder: The study folder.
-
-    Raises:
-        DataError: If there is no ``study.json`` there or it is not one.
-    """
-    path = folder / STUDY_FILE
-    try:
-        content = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise DataError(
-            f"{folder} is not a study folder: {path.name} cannot be read ({error.strerror}). "
-            "Expected the --out of `feathertune compare`."
-        ) from error
-    try:
-        return StudyRecord.model_validate_json(content)
-    except (ValidationError, UnicodeDecodeError) as error:
-        first = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": str(error)}
-        where = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise DataError(f"{path} is not a study record of schema {SCHEMA_VERSION}: {where}: {first['msg']}.") from error

@@ -1,0 +1,101 @@
+"""What a study leaves behind: the schema of ``study.json`` and the files beside it.
+
+The command line, the report and the tests read only this; it loads without torch. Layout of a study folder::
+
+    study.json                          StudyRecord
+    plan.json                           what was planned, before the first run started
+    price.json                          `feathertune.prices`, where it was asked for before the first run started
+    config.yaml                         every setting, spelled out; runs again as it is
+    test.parquet                        row, text, label: the test rows, in order (texts clipped)
+    suspects.csv                        test rows whose label may be wrong
+    report.html
+    search/<id>.json                    SearchRecord, where options were searched for; <id>.db has its state
+    runs/<id>/run.json                  RunRecord, written when the run ended
+    runs/<id>/predictions.parquet       row, label, predicted, probabilities
+    runs/<id>/metrics.jsonl             one object a step, and one an epoch
+    runs/<id>/bundle/                   what `feathertune predict` loads
+
+Not for settings: those are in `feathertune.config`.
+"""
+
+from __future__ import annotations
+
+from feathertune.records.comparing import (
+    VOLATILE_FIELDS,
+    comparable,
+    differences,
+    first_differences,
+    flat,
+)
+from feathertune.records.files import (
+    CONFIG_FILE,
+    METRICS_FILE,
+    PREDICTIONS_FILE,
+    STUDY_FILE,
+    SUSPECTS_FILE,
+    TEST_FILE,
+    load_study,
+    save_study,
+)
+from feathertune.records.search import (
+    SearchRecord,
+    TrialRecord,
+)
+from feathertune.records.study import (
+    SCHEMA_VERSION,
+    BaseRecord,
+    DataRecord,
+    MoreLabels,
+    PairRecord,
+    RunRecord,
+    Sized,
+    StudyRecord,
+    SummaryRow,
+    Verdict,
+    at_largest_size,
+)
+from feathertune.records.values import (
+    TRAINED_KINDS,
+    Calibration,
+    Kind,
+    Metrics,
+    Record,
+    Seconds,
+    Status,
+)
+
+__all__ = [
+    "CONFIG_FILE",
+    "METRICS_FILE",
+    "PREDICTIONS_FILE",
+    "SCHEMA_VERSION",
+    "STUDY_FILE",
+    "SUSPECTS_FILE",
+    "TEST_FILE",
+    "TRAINED_KINDS",
+    "VOLATILE_FIELDS",
+    "BaseRecord",
+    "Calibration",
+    "DataRecord",
+    "Kind",
+    "Metrics",
+    "MoreLabels",
+    "PairRecord",
+    "Record",
+    "RunRecord",
+    "SearchRecord",
+    "Seconds",
+    "Sized",
+    "Status",
+    "StudyRecord",
+    "SummaryRow",
+    "TrialRecord",
+    "Verdict",
+    "at_largest_size",
+    "comparable",
+    "differences",
+    "first_differences",
+    "flat",
+    "load_study",
+    "save_study",
+]

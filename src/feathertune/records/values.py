@@ -1,0 +1,68 @@
+"""What runs, trials and studies are described with; not for what only one of them has."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+Kind = Literal["baseline", "probe", "peft", "full"]
+TRAINED_KINDS: tuple[Kind, ...] = ("peft", "full")  # those that go through the training loop
+Status = Literal["complete", "partial", "failed"]
+
+
+class Record(BaseModel):
+    """A piece of the record: unknown keys are refused, so that a typo cannot hide."""
+
+    # Before 2.10 pydantic kept names that begin with "model_" for itself, and warned of `model_type`.
+    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+
+
+class Metrics(Record):
+    """Scores of one set of predictions; `n` is the number of rows."""
+
+    accuracy: float
+    macro_f1: float
+    mcc: float
+    log_loss: float
+    ece: float
+    n: int
+
+
+class Calibration(Record):
+    """How far the probabilities of the test rows can be believed, and what one temperature mends.
+
+    Attributes:
+        temperature: Found on validation rows; above 1 the method was too sure.
+        ece: Calibration error of the test rows with that temperature (`Metrics.ece` is the one without it).
+        log_loss: Likewise.
+        bins: Of test rows by their confidence, ten of equal width: rows, mean confidence, share of right answers.
+            Bins without rows are left out.
+    """
+
+    temperature: float
+    ece: float
+    log_loss: float
+    bins: list[tuple[int, float, float]]
+
+
+class Seconds(Record):
+    """Wall-clock seconds of one run, from the texts to the predictions of the test rows.
+
+    Attributes:
+        total: Of all parts but `ship`, and of loading and preparing the encoder.
+        cache: Frozen features and hidden states, also where an earlier run made them.
+        head: The head alone, before all else.
+        train: Steps, and the scores on validation after each epoch.
+        evaluate: The test rows.
+        ship: Writing the bundle and proving it by a reload. Not in `total`: whether weights are kept is no property
+            of a method.
+    """
+
+    total: float
+    tokenize: float = 0.0
+    cache: float = 0.0
+    head: float = 0.0
+    train: float = 0.0
+    evaluate: float = 0.0
+    ship: float = 0.0
