@@ -130,7 +130,7 @@ def test_two_nodes_do_what_one_process_does(cluster, encoder, data, tmp_path, mo
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_a_node_killed_in_the_middle_costs_nothing_but_time(cluster, encoder, data, tmp_path):
+def test_a_node_killed_in_the_middle_costs_nothing_but_time(cluster, encoder, data, tmp_path, monkeypatch, capsys):
     doomed = cluster.add_node(**NODE)
     alone, out = tmp_path / "alone", tmp_path / "together"
     command = ("compare", data, "--base", encoder, *LONG)
@@ -144,14 +144,14 @@ def test_a_node_killed_in_the_middle_costs_nothing_but_time(cluster, encoder, da
     assert process.returncode == 0, errors
     assert json.loads(printed)["status"] == "complete", "what Ray says of the lost node is not on stdout"
     assert len(stopped) == 2, "it was killed in the middle"
-    assert feathertune(*command, "--out", alone).code == 0
+    assert in_process(monkeypatch, capsys, *command, "--out", alone).code == 0
     assert_same_study(out, alone)
     assert {run for run, node in nodes_of(out).items() if node == doomed.node_id} == lost, "others did the rest"
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_stopped_by_ctrl_c_it_goes_on_here(cluster, encoder, data, tmp_path):
+def test_stopped_by_ctrl_c_it_goes_on_here(cluster, encoder, data, tmp_path, monkeypatch, capsys):
     alone, out = tmp_path / "alone", tmp_path / "together"
     command = ("compare", data, "--base", encoder, *LONG)
     process = begun(*command, *ON_RAY, "--ray-address", cluster.address, "--out", out)
@@ -165,10 +165,10 @@ def test_stopped_by_ctrl_c_it_goes_on_here(cluster, encoder, data, tmp_path):
     time.sleep(10)
     assert finished(out) == before, "no task goes on"
     assert 0 < len(before) < len(load_study(out).planned_runs)
-    went_on = feathertune(*command, "--out", out)
+    went_on = in_process(monkeypatch, capsys, *command, "--out", out)
     assert went_on.code == 0, went_on.stderr
     assert went_on.stderr.count("(done before)") >= len(before) - 1
-    assert feathertune(*command, "--out", alone).code == 0
+    assert in_process(monkeypatch, capsys, *command, "--out", alone).code == 0
     assert_same_study(out, alone)
 
 
@@ -225,13 +225,16 @@ def test_the_commands_of_the_page_run(cluster, encoder, data, tmp_path):
 
 
 @pytest.mark.slow
-def test_without_an_address_a_cluster_is_started_here(encoder, data, tmp_path, monkeypatch):
-    monkeypatch.delitem(ENVIRONMENT, "RAY_ADDRESS", raising=False)
+@pytest.mark.timeout(1200)
+def test_a_search_and_a_curve_on_a_cluster_that_is_started_for_them(encoder, data, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("optuna")
     alone, out = tmp_path / "alone", tmp_path / "together"
-    command = ("compare", data, "--base", encoder, *STUDY, "--train-sizes", "40,all")
-    assert feathertune(*command, "--out", alone).code == 0
+    command = ("compare", data, "--base", encoder, "--methods", "lora", *SMALL, "--seeds", "2")
+    command = (*command, "--train-sizes", "40,all", "--search", "3")
+    assert in_process(monkeypatch, capsys, *command, "--out", alone).code == 0
     result = feathertune(*command, *ON_RAY, "--ray-address", "local", "--out", out)
     assert result.code == 0, result.stderr
+    assert [len(search.trials) for search in load_study(out).searches] == [3, 3]
     assert_same_study(out, alone)
 
 
