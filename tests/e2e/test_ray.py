@@ -178,15 +178,12 @@ def test_stopped_by_ctrl_c_it_goes_on_here(cluster, encoder, data, tmp_path, mon
 def test_a_method_that_kills_its_process_is_a_failed_row(cluster, encoder, data, tmp_path, monkeypatch):
     code = (
         "import dataclasses, os\n"
-        "from feathertune.methods import METHODS\n"
+        "from feathertune.methods.scales import IA3\n"
         "def build(encoder, options, job):\n"
         "    if job.batches is not None:\n"
         "        os._exit(3)\n"
-        "    return METHODS['ia3'].build(encoder, options, job)\n"
-        "def prepare():\n"
-        "    from feathertune.methods.scales import IA3\n"
-        "    return dataclasses.replace(IA3, name='deadly', build=build)\n"
-        "DEADLY = prepare()\n"
+        "    return IA3.build(encoder, options, job)\n"
+        "DEADLY = dataclasses.replace(IA3, name='deadly', build=build)\n"
     )
     place = make_distribution(
         tmp_path / "site", "deadly", {"feathertune.methods": {"deadly": "deadly:DEADLY"}}, {"deadly.py": code}
