@@ -223,6 +223,26 @@ class StudyConfig(Section):
         return f"{number:g}%" if share else int(number)
 
 
+class RunnerConfig(Section):
+    """Who does the runs of a comparison. No part of a study, and not kept with it: its results do not depend on that.
+
+    Attributes:
+        name: `local` does one run after the other here, `ray` several at a time on a cluster (docs/scale.md).
+        address: The cluster, as ``HOST:PORT``; null means `RAY_ADDRESS`, else one of this machine alone.
+        num_cpus: Processors, and threads, of a run; null means its threads here. Another number rounds otherwise.
+        num_gpus: GPUs of a run, or a part of one; null means one where this machine computes on one.
+        memory: Bytes of a run; null means what its price said, else a guess.
+        retries: How often a run is begun anew whose node or process was lost.
+    """
+
+    name: Literal["local", "ray"] = "local"
+    address: str | None = None
+    num_cpus: int | None = Field(default=None, ge=1)
+    num_gpus: float | None = Field(default=None, ge=0, le=1)
+    memory: int | None = Field(default=None, gt=0)
+    retries: int = Field(default=3, ge=0)
+
+
 class Config(Section):
     """All settings. `method` maps a method's name to its options, and an option to its value for all methods."""
 
@@ -232,6 +252,7 @@ class Config(Section):
     train: TrainConfig = TrainConfig()
     engine: EngineConfig = EngineConfig()
     study: StudyConfig = StudyConfig()
+    runner: RunnerConfig = Field(default=RunnerConfig(), exclude=True)  # no part of a study
 
     def to_yaml(self) -> str:
         """The settings as a file that runs again as it is."""

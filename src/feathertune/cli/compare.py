@@ -40,6 +40,8 @@ def compare(
     search: opt.Search = None,
     seed: opt.Seed = None,
     drop_invalid: opt.DropInvalid = False,
+    runner: opt.Runner = None,
+    ray_address: opt.RayAddress = None,
     track: opt.Track = None,
     overwrite: opt.Overwrite = False,
     json: opt.Json = False,

@@ -56,6 +56,22 @@ TrainSizes = Annotated[
         help="A learning curve: everything on so many of the training rows, such as 100,300,1000,all.",
     ),
 ]
+Runner = Annotated[
+    str | None,
+    typer.Option(
+        "--runner",
+        metavar="NAME",
+        help="local: one run after the other, here; ray: several at a time, on a Ray cluster.",
+    ),
+]
+RayAddress = Annotated[
+    str | None,
+    typer.Option(
+        "--ray-address",
+        metavar="HOST:PORT",
+        help="The cluster of --runner ray; by default that of RAY_ADDRESS, else one of this machine alone.",
+    ),
+]
 Search = Annotated[
     int | None,
     typer.Option(
@@ -114,6 +130,8 @@ _KEYS = {
     "top_layers": "method.top_layers",
     "match_parameters": "study.match_parameters",
     "train_sizes": "study.train_sizes",
+    "runner": "runner.name",
+    "ray_address": "runner.address",
     "search": "study.search",
 }
 

@@ -89,7 +89,7 @@ def batch_width(longest: int, longest_of_all: int) -> int:
     return min(-(-longest // _WIDTH_MULTIPLE) * _WIDTH_MULTIPLE, longest_of_all)
 
 
-def encode(tokenizer: PreTrainedTokenizerBase, texts: list[str], *, max_length: int) -> EncodedTexts:
+def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], *, max_length: int) -> EncodedTexts:
     """Tokenise texts and cut each at a length.
 
     Args:

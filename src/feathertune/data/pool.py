@@ -7,7 +7,7 @@ Rows are indices, so no text is copied. Not for deciding which split comes from 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +24,7 @@ _SHOWN = 10
 class Split:
     """Texts and class indices, ``(N,)`` each; labels are int64 and point into `DataSplits.labels`."""
 
-    texts: list[str]
+    texts: Sequence[str]
     labels: Indices
 
 

@@ -77,10 +77,10 @@ class ActivationCache:
         self._kept: dict[str, Kept] = {}
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
 
-    def empty(self) -> ActivationCache:
-        """One for other texts, with nothing in it yet."""
+    def empty(self, runtime: Runtime | None = None) -> ActivationCache:
+        """One for other texts, or another machine, with nothing in it yet."""
         return ActivationCache(
-            self._config, self._runtime, token_budget=self._token_budget, base_fingerprint=self._fingerprint
+            self._config, runtime or self._runtime, token_budget=self._token_budget, base_fingerprint=self._fingerprint
         )
 
     @property

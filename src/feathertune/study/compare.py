@@ -6,7 +6,7 @@ is a smaller study, not a lost one. The same plan in the same folder goes on whe
 
 from __future__ import annotations
 
-import functools
+import contextlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -42,8 +42,9 @@ from feathertune.study.fit import fit_methods
 from feathertune.study.observe import Observer
 from feathertune.study.pairs import compare_pairs
 from feathertune.study.plan import PLAN_FILE, Plan, RunSpec, make_plan, settle
-from feathertune.study.runs import execute, expected_work
-from feathertune.study.search import read_search, search_id, search_work, settle_options
+from feathertune.study.runners import RUNNERS, check_runner
+from feathertune.study.runs import expected_work
+from feathertune.study.search import read_search, search_id, search_work
 from feathertune.study.summary import answers_of, more_labels, summarise_sizes
 from feathertune.study.suspects import find_suspects, write_suspects
 from feathertune.study.verdict import judge
@@ -65,6 +66,7 @@ def prepare(config: Config, observer: Observer) -> Prepared:
         FeathertuneError: If anything the user gave cannot be used.
     """
     config, chosen = settle(config)  # a misspelt method is told before a gigabyte is read
+    check_runner(config.runner)
     bench = Workbench.prepare(config, observer)
     # Options that do not fit the encoder are found before hours are spent on the others.
     n_rows = len(bench.encoded["train"])
@@ -107,11 +109,6 @@ def run(
         write_atomic(out / PRICE_FILE, price.model_dump_json(indent=1) + "\n")
     records = {spec.id: record for spec in plan.runs if (record := _finished(spec, out)) is not None}
     observer.planned(_work(plan, bench, out), list(records.values()))
-    with_rows = functools.lru_cache(maxsize=1)(bench.with_rows)  # the runs with the same rows come together
-
-    def bench_of(rows: int | None, seed: int) -> Workbench:
-        return bench if rows is None else with_rows(rows, seed)
-
     if len(records) == len(plan.runs) and (out / STUDY_FILE).is_file():
         render_report(out)
         return load_study(out)
@@ -123,15 +120,12 @@ def run(
         return study
 
     study = assembled()
-    for spec in plan.runs:
-        if spec.id in records:
-            continue
-        observer.started(spec)
-        predicted = None if price is None else price.row(spec.method, spec.train_rows)
-        settled = settle_options(spec, bench_of, out, observer)
-        records[spec.id] = execute(settled, bench_of(spec.train_rows, spec.seed), out, observer, predicted)
-        observer.ended(records[spec.id])
-        study = assembled()
+    left = [spec for spec in plan.runs if spec.id not in records]
+    with contextlib.closing(RUNNERS[plan.config.runner.name](left, bench, out, observer, price)) as ended:
+        for record in ended:
+            records[record.id] = record
+            observer.ended(record)
+            study = assembled()
     render_report(out)
     return study
 

@@ -10,7 +10,10 @@ from feathertune.study.plan import RunSpec
 
 
 class Observer(Protocol):
-    """Listens to a study. Work is counted in texts; training on one text counts as three forward passes."""
+    """Listens to a study. Work is counted in texts; training on one text counts as three forward passes.
+
+    It hears of one run at a time: of those that go side by side on a cluster each is told whole when it has ended.
+    """
 
     def stage(self, text: str) -> None:
         """Something begins that is not a run, such as reading the data."""

@@ -25,6 +25,7 @@ from feathertune.study.files import write_predictions
 from feathertune.study.observe import Observer
 from feathertune.study.outcome import Outcome
 from feathertune.study.plan import RunSpec
+from feathertune.study.prepare import begins_with_head
 from feathertune.study.training import TRAINING_COST, train_and_test
 from feathertune.study.workbench import Workbench
 
@@ -68,25 +69,37 @@ def execute(
             raise
         except Exception as error:
             write_atomic(run_folder / "error.txt", traceback.format_exc())
-            record = RunRecord(
-                id=spec.id,
-                method=spec.method,
-                kind=spec.kind,
-                seed=spec.seed,
-                train_rows=spec.train_rows,
-                status="failed",
-                error=f"{type(error).__name__}: {error}",
-                seconds=Seconds(total=0.0),
-                hyperparameters=dict(spec.options),
-                notes=list(spec.notes),
-            )
+            record = failed_run(spec, error)
     if record.status == "failed":
         record.seconds.total = watch.seconds
     if predicted is not None and predicted.seconds is not None:
         record.predicted_seconds = predicted.seconds.total
         record.predicted_memory_bytes = predicted.memory_bytes
-    write_atomic(run_folder / "run.json", record.model_dump_json(indent=1) + "\n")
+    keep_run(record, folder)
     return record
+
+
+def failed_run(spec: RunSpec, error: Exception) -> RunRecord:
+    """The record of a run that broke."""
+    return RunRecord(
+        id=spec.id,
+        method=spec.method,
+        kind=spec.kind,
+        seed=spec.seed,
+        train_rows=spec.train_rows,
+        status="failed",
+        error=f"{type(error).__name__}: {error}",
+        seconds=Seconds(total=0.0),
+        hyperparameters=dict(spec.options),
+        notes=list(spec.notes),
+    )
+
+
+def keep_run(record: RunRecord, folder: Path) -> None:
+    """Write ``run.json`` into a study folder: the run has ended."""
+    run_folder = folder / "runs" / record.id
+    run_folder.mkdir(parents=True, exist_ok=True)
+    write_atomic(run_folder / "run.json", record.model_dump_json(indent=1) + "\n")
 
 
 def _run(spec: RunSpec, bench: Workbench, run_folder: Path, observer: Observer) -> Outcome:
@@ -142,6 +155,19 @@ def _complete(
 
 def _existing(path: Path, folder: Path) -> str | None:
     return path.relative_to(folder).as_posix() if path.exists() else None
+
+
+def features_read(spec: RunSpec, bench: Workbench) -> tuple[SplitName, ...]:
+    """Splits of the whole study of which a run reads the frozen features."""
+    names: tuple[SplitName, ...]
+    if spec.method not in BASELINES:
+        names = ("train",) if begins_with_head(method_named(spec.method), bench.config.train) else ()
+    else:
+        baseline = BASELINES[spec.method]
+        names = () if baseline.reads == "texts" else _splits_read(baseline)
+    if spec.train_rows in (None, len(bench.encoded["train"])):
+        return names
+    return tuple(name for name in names if name != "train")  # fewer rows have features of their own
 
 
 def _splits_read(baseline: Baseline) -> tuple[SplitName, ...]:

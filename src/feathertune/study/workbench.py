@@ -7,13 +7,14 @@ kept beside it and charged to every run that uses it, as if the run had been alo
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from feathertune.config import Config, DataConfig
+from feathertune.data.block import TextBlock
 from feathertune.data.encode import EncodedTexts, encode
 from feathertune.data.pool import Split
 from feathertune.data.raw import SPLITS, SplitName
@@ -143,6 +144,27 @@ class Workbench:
             _features={},
         )
 
+    def for_processes(self, runtime: Runtime) -> Workbench:
+        """The same to be sent to other processes: texts in memory that they can share, nothing computed yet.
+
+        Args:
+            runtime: Device and number format there.
+        """
+
+        def block(split: Split) -> Split:
+            return Split(TextBlock(split.texts), split.labels)
+
+        splits = self.splits
+        return dataclasses.replace(
+            self,
+            runtime=runtime,
+            splits=dataclasses.replace(
+                splits, train=block(splits.train), validation=block(splits.validation), test=block(splits.test)
+            ),
+            activations=self.activations.empty(runtime),
+            _features={},
+        )
+
     def load_encoder(self, seed: int) -> LoadedEncoder:
         """The pretrained encoder with an untrained head drawn from the seed."""
         return load_base(self.config, self.splits.labels, self.runtime, seed=seed)
@@ -169,6 +191,10 @@ class Workbench:
         else:
             self._features[name] = self._compute_features(self.encoded[name], on_texts)
         return self._features[name]
+
+    def take_features(self, found: Mapping[SplitName, FrozenFeatures]) -> None:
+        """Take frozen features that another process has computed of the same texts, where there are none yet."""
+        self._features = {**found, **self._features}
 
     def _compute_features(self, texts: EncodedTexts, on_texts: Callable[[int], None]) -> FrozenFeatures:
         # The mean over tokens needs the last layer's rows, all of them.

@@ -1,0 +1,38 @@
+"""Texts in one piece of memory, which processes of a machine can share instead of each having its own copy.
+
+Not for reading texts or changing them: see `feathertune.data.raw`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import overload
+
+import pyarrow as pa
+
+
+class TextBlock(Sequence[str]):
+    """N texts as one Arrow array; pickled by protocol 5, its memory can stay where it is.
+
+    Args:
+        texts: Any number of them; a text is made from its bytes each time that it is asked for.
+    """
+
+    def __init__(self, texts: Iterable[str]) -> None:
+        self._array = pa.array(texts, pa.large_string())
+
+    def __len__(self) -> int:
+        return len(self._array)
+
+    def __iter__(self) -> Iterator[str]:
+        return (text.as_py() for text in self._array)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        found: str | list[str] = (
+            self._array[index].to_pylist() if isinstance(index, slice) else self._array[int(index)].as_py()
+        )
+        return found

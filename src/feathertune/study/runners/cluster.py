@@ -1,0 +1,206 @@
+"""A Ray cluster: how it is reached, what a run asks of it, how many runs it has room for.
+
+Ray is an extra and is loaded only where a study asks for it. Not for what is done on its nodes: see `node`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from feathertune.errors import ConfigError, MissingExtraError, first_line
+
+if TYPE_CHECKING:
+    from feathertune.prices import PriceRow
+    from feathertune.study.workbench import Workbench
+
+_ANSWERS_WITHIN_S = 10.0
+_RAYS_OWN_WORDS = ("auto", "local")
+# What a process takes with torch, transformers and scikit-learn loaded and their kernels made.
+_PROCESS_BYTES = 1_500_000_000
+# A trained parameter, its gradient and the optimizer's two numbers, as if all of them were trained.
+_BYTES_A_PARAMETER = 4 * 4
+# What a block of width D keeps of a token for the way back, in numbers of fp32: Korthikanti et al. 2022, section 4.1,
+# has 34 D bytes in fp16.
+_BLOCK_KEEPS = 17 * 4
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a run is given of a node, in the words of Ray; `memory` in bytes."""
+
+    num_cpus: int
+    num_gpus: float
+    memory: int
+
+    def fit_into(self, resources: Mapping[str, float]) -> int:
+        """How many such runs a node has room for at a time."""
+        asked = {"CPU": self.num_cpus, "GPU": self.num_gpus, "memory": self.memory}
+        return min(int(resources.get(name, 0.0) // need) for name, need in asked.items() if need)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """For Ray."""
+        return {"num_cpus": self.num_cpus, "num_gpus": self.num_gpus, "memory": self.memory}
+
+    def __str__(self) -> str:
+        gpus = f", {self.num_gpus:g} GPUs" if self.num_gpus else ""
+        return f"{self.num_cpus} CPUs{gpus} and {self.memory / 1e9:.1f} GB of memory"
+
+
+def needs_of(bench: Workbench, predicted: PriceRow | None = None) -> Needs:
+    """What a run asks for: as the settings say, else as it was measured, else by guess.
+
+    Args:
+        bench: Settings, encoder and machine.
+        predicted: What the run was said to cost. A GPU's memory is none of the machine's.
+    """
+    settings, on_gpu = bench.config.runner, bench.runtime.device.type == "cuda"
+    gpus = settings.num_gpus if settings.num_gpus is not None else float(on_gpu)
+    priced = predicted.memory_bytes if predicted is not None and not on_gpu else None
+    return Needs(
+        num_cpus=settings.num_cpus or torch.get_num_threads(),
+        num_gpus=gpus,
+        memory=settings.memory or priced or guessed_memory(bench),
+    )
+
+
+def guessed_memory(bench: Workbench) -> int:
+    """Bytes of a process that trains the whole encoder; what other processes share with it is not counted."""
+    base, train = bench.base, bench.config.train
+    kept = _BLOCK_KEEPS * train.token_budget * base.n_layers * base.hidden_size
+    return _PROCESS_BYTES + _BYTES_A_PARAMETER * base.n_parameters + kept
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node that is alive."""
+
+    id: str
+    address: str
+    resources: Mapping[str, float]
+
+
+def alive_nodes() -> list[Node]:
+    """The nodes of the cluster that this process is connected to."""
+    import ray
+
+    return [Node(n["NodeID"], n["NodeManagerAddress"], n["Resources"]) for n in ray.nodes() if n["Alive"]]
+
+
+def room(needs: Needs, nodes: Sequence[Node]) -> int:
+    """How many such runs the nodes have room for at a time, if they do nothing else."""
+    return sum(needs.fit_into(node.resources) for node in nodes)
+
+
+def check_room(needs: Needs, nodes: Sequence[Node]) -> None:
+    """Refuse a study whose runs fit on no node.
+
+    Raises:
+        ConfigError: If that is so.
+    """
+    if room(needs, nodes):
+        return
+    found = {
+        f"{node.resources.get('CPU', 0):g} CPUs, {node.resources.get('GPU', 0):g} GPUs, "
+        f"{node.resources.get('memory', 0) / 1e9:.1f} GB"
+        for node in nodes
+    }
+    raise ConfigError(
+        f"A run asks for {needs}, and no node of the cluster has as much. Its nodes have {'; '.join(sorted(found))}. "
+        "Say what a run may take: --set runner.num_cpus=N --set runner.num_gpus=N --set runner.memory=BYTES."
+    )
+
+
+def check_cluster(address: str | None) -> None:
+    """Refuse an address where no cluster can be, without waiting as long as Ray does.
+
+    Args:
+        address: As given; ``None`` leaves the choice to Ray.
+
+    Raises:
+        MissingExtraError: If Ray is not installed.
+        ConfigError: If nothing answers there, or it is no address.
+    """
+    if importlib.util.find_spec("ray") is None:
+        raise MissingExtraError("ray", "The runner ray")
+    source = "--ray-address" if address else "RAY_ADDRESS"
+    address = address or os.environ.get("RAY_ADDRESS")
+    if not address or address in _RAYS_OWN_WORDS:
+        return
+    host, _, port = address.rpartition(":")
+    if "://" in address or not host or not port.isdigit():
+        raise ConfigError(
+            f"{source} is '{address}'. Expected HOST:PORT of the cluster's head node, such as 10.0.0.1:6379, from a "
+            "machine that belongs to the cluster, or 'auto' for the cluster of this machine."
+        )
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWERS_WITHIN_S).close()
+    except (OSError, OverflowError) as error:
+        raise ConfigError(
+            f"No Ray cluster answers at {address} ({source}): {first_line(error)}. Start one there with "
+            "`ray start --head --port=6379`, give its address, or leave it out to use this machine alone."
+        ) from error
+
+
+@contextlib.contextmanager
+def connected(address: str | None) -> Iterator[None]:
+    """Be connected to a cluster during the block; a connection that the caller had before is used and kept.
+
+    Args:
+        address: ``HOST:PORT``; ``None`` means ``RAY_ADDRESS``, else the cluster that runs on this machine, else one
+            that is started here for as long as the block lasts.
+
+    Raises:
+        ConfigError: If there is none.
+    """
+    check_cluster(address)
+    # What Ray says of a lost process goes to stdout, where only the result of a command belongs.
+    with contextlib.redirect_stdout(sys.stderr):
+        with _own_handler_of_sigterm():
+            import ray
+
+            mine = not ray.is_initialized()
+            if mine:
+                _connect(address)
+        try:
+            yield
+        finally:
+            if mine:
+                ray.shutdown()
+
+
+def _connect(address: str | None) -> None:
+    import ray
+
+    try:
+        ray.init(address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+        raise ConfigError(
+            f"The Ray cluster {address or 'of this machine'} cannot be used: {first_line(error)}."
+        ) from error
+
+
+@contextlib.contextmanager
+def _own_handler_of_sigterm() -> Iterator[None]:
+    """Keep what this process does when it is told to stop: Ray puts an exit in its place that says nothing."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if before is not None:  # one that was not set from Python cannot be set again
+            signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,272 @@
+"""Runs on a Ray cluster: several at a time, each a task with declared processors, GPUs and memory.
+
+Ray does a task again whose node is lost, on another node; a run leaves nothing behind that this could spoil, since its
+files are written whole or not at all. Not for one training in several processes, nor for a cluster without storage that
+all nodes share.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+import uuid
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import feathertune
+from feathertune.errors import ConfigError, FeathertuneError, RunFailedError, first_line
+from feathertune.records import RunRecord
+from feathertune.runtime import Runtime, versions
+from feathertune.storage import write_atomic
+from feathertune.study.runners import node
+from feathertune.study.runners.cluster import Needs, alive_nodes, check_room, connected, needs_of, room
+from feathertune.study.runs import expected_work, failed_run, features_read, keep_run
+from feathertune.study.search import search_id
+
+if TYPE_CHECKING:
+    from feathertune.data.raw import SplitName
+    from feathertune.prices import Price, PriceRow
+    from feathertune.study.observe import Observer
+    from feathertune.study.plan import RunSpec
+    from feathertune.study.workbench import Workbench
+
+Reference = Any  # Ray's, to a value that a task will give
+# The first process on a node reads all of torch, maybe from a slow disk that many of them read at once.
+_NODE_ANSWERS_WITHIN_S = 600.0
+_LOOK_EVERY_S = 5.0
+# How long a cluster may be without a node that is large enough, such as while one is started in the place of another.
+_WITHOUT_ROOM_S = 120.0
+# A shared file system may show a file of another machine only after a while: NFS asks again after up to a minute.
+_FILE_SEEN_WITHIN_S = 90.0
+
+
+def run_on_ray(
+    runs: Iterable[RunSpec], bench: Workbench, folder: Path, observer: Observer, price: Price | None
+) -> Generator[RunRecord]:
+    """Do runs on a cluster; see `feathertune.study.runners.Runner`."""
+    folder = folder.resolve()
+    with connected(bench.config.runner.address), _token(folder) as token:
+        yield from _Driver(bench, folder, token, observer, price).records(iter(runs))
+
+
+@contextlib.contextmanager
+def _token(folder: Path) -> Iterator[tuple[Path, str]]:
+    """A file by which a node can tell this folder from another one of the same name."""
+    says = uuid.uuid4().hex
+    file = folder / f".{says}.tmp"
+    write_atomic(file, says)
+    try:
+        yield file, says
+    finally:
+        file.unlink(missing_ok=True)
+
+
+class _Driver:
+    """Hands runs out and takes their records in, while connected to a cluster.
+
+    Args:
+        bench: Of this machine.
+        folder: The study folder, absolute.
+        token: From `_token`.
+        observer: Is told.
+        price: What runs were said to cost.
+
+    Raises:
+        ConfigError: If a node cannot work for the study, or none has room for a run.
+    """
+
+    def __init__(
+        self, bench: Workbench, folder: Path, token: tuple[Path, str], observer: Observer, price: Price | None
+    ) -> None:
+        import ray
+
+        self._observer, self._price, self._folder = observer, price, folder
+        functions = (
+            node.inspect_node,
+            node.choose_runtime_there,
+            node.read_features,
+            node.do_search,
+            node.do_run,
+        )
+        self._tasks = {function: ray.remote(function) for function in functions}
+        needs = needs_of(bench)
+        self._common = {
+            "runtime_env": {"env_vars": _environment(needs.num_cpus)},
+            "max_retries": bench.config.runner.retries,
+        }
+        check_room(needs, alive_nodes())
+        site = node.Site(folder, token, Path.cwd(), versions(), needs.num_cpus)
+        observer.stage("looking at the nodes of the cluster")
+        self._check_nodes(site, needs)
+        self._bench = bench.for_processes(self._runtime(bench, needs))
+        self._site = site.with_bench(ray.put(self._bench))
+        self._features: dict[SplitName, Reference] = {}
+        self._searched: dict[str, Reference] = {}
+        self._going: dict[Reference, RunSpec] = {}
+        self._lacking_since: float | None = None
+
+    def records(self, runs: Iterator[RunSpec]) -> Generator[RunRecord]:
+        """Do the runs; the record of each as it ends.
+
+        Raises:
+            RunFailedError: If the cluster has lost every node that a run fits on.
+        """
+        import ray
+
+        spec = next(runs, None)
+        try:
+            while self._going or spec is not None:
+                while spec is not None and len(self._going) < room(self._needs(spec), alive_nodes()):
+                    self._going[self._start(spec)] = spec
+                    self._observer.stage(f"{len(self._going)} on the cluster, {spec.id} begun last")
+                    spec = next(runs, None)
+                self._check_room_is_left(spec)
+                if not self._going:
+                    time.sleep(_LOOK_EVERY_S)
+                    continue
+                ended, _ = ray.wait(list(self._going), timeout=_LOOK_EVERY_S)
+                for reference in ended:
+                    spec_of_it = self._going.pop(reference)
+                    record = self._record(reference, spec_of_it)
+                    self._tell(spec_of_it, record)
+                    yield record
+        finally:  # also where the study is stopped
+            for reference in self._going:
+                ray.cancel(reference, force=True)
+
+    def _needs(self, spec: RunSpec) -> Needs:
+        return needs_of(self._bench, self._predicted(spec))
+
+    def _predicted(self, spec: RunSpec) -> PriceRow | None:
+        return None if self._price is None else self._price.row(spec.method, spec.train_rows)
+
+    def _start(self, spec: RunSpec) -> Reference:
+        """Hand out a run, which begins when what it needs of others is there."""
+        names = features_read(spec, self._bench)
+        for name in names:
+            if name not in self._features:
+                read = self._task(node.read_features, **needs_of(self._bench).options)
+                self._features[name] = read.remote(self._site, name)
+        features = [self._features[name] for name in names]
+        needs = self._needs(spec).options
+        options = None
+        if spec.space:
+            if (key := search_id(spec)) not in self._searched:
+                self._searched[key] = self._task(node.do_search, **needs).remote(self._site, spec, names, *features)
+            options = self._searched[key]
+        run = self._task(node.do_run, **needs)
+        return run.remote(self._site, spec, self._predicted(spec), options, names, *features)
+
+    def _task(self, function: Any, **options: Any) -> Any:  # noqa: ANN401 - Ray's remote functions
+        return self._tasks[function].options(**self._common, **options)
+
+    def _record(self, reference: Reference, spec: RunSpec) -> RunRecord:
+        """What a task gave back; where its process died each time, that is a failed run.
+
+        Raises:
+            FeathertuneError: If its node cannot work for the study.
+            OSError: If its files cannot be written.
+        """
+        import ray
+        from ray.exceptions import RayError
+
+        try:
+            record: RunRecord = ray.get(reference)
+        except RayError as error:
+            why = _cause(error)
+            if isinstance(why, FeathertuneError | OSError):
+                raise why from None
+            record = failed_run(spec, why)
+            keep_run(record, self._folder)
+        if record.predictions is not None:
+            _wait_for(self._folder / record.predictions)
+        return record
+
+    def _tell(self, spec: RunSpec, record: RunRecord) -> None:
+        """Tell all of a run but its end, as if it had gone here just now: who listens knows one run at a time."""
+        self._observer.started(spec)
+        if record.metrics is not None:
+            for line in (self._folder / record.metrics).read_text(encoding="utf-8").splitlines():
+                self._observer.measured(json.loads(line))
+        self._observer.advanced(expected_work(spec, self._bench))
+
+    def _check_nodes(self, site: node.Site, needs: Needs) -> None:
+        """See whether each node on which a run fits can work for the study."""
+        import ray
+        from ray.exceptions import RayError, RayTaskError
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        looks: dict[Reference, str] = {}
+        for found in alive_nodes():
+            if needs.fit_into(found.resources):
+                there = NodeAffinitySchedulingStrategy(found.id, soft=False)
+                look = self._task(node.inspect_node, num_cpus=0, scheduling_strategy=there)
+                looks[look.remote(site)] = found.address
+        done, late = ray.wait(list(looks), num_returns=len(looks), timeout=_NODE_ANSWERS_WITHIN_S)
+        lost: Exception | None = None
+        for look in done:
+            try:
+                ray.get(look)
+            except RayTaskError as error:
+                why = _cause(error)
+                if isinstance(why, FeathertuneError):
+                    raise why from None
+                raise ConfigError(
+                    f"The node {looks[look]} cannot run feathertune: {first_line(why)}. Install there what is here: "
+                    f"pip install 'feathertune[ray]=={feathertune.__version__}'."
+                ) from error
+            except RayError as error:  # it was lost meanwhile, as it may be later
+                lost = error
+        if late or (lost is not None and len(done) == 1):
+            says = f"it says nothing within {_NODE_ANSWERS_WITHIN_S:.0f} s" if lost is None else first_line(lost)
+            raise ConfigError(f"The node {looks[(late or done)[0]]} cannot run feathertune: {says}.")
+
+    def _runtime(self, bench: Workbench, needs: Needs) -> Runtime:
+        """Device and number format of all runs: this machine's, where it has the kind of device that they use."""
+        import ray
+
+        if (bench.runtime.device.type == "cuda") == (needs.num_gpus > 0):
+            return bench.runtime
+        chosen: Runtime = ray.get(self._task(node.choose_runtime_there, **needs.options).remote(bench.config.engine))
+        return chosen
+
+    def _check_room_is_left(self, spec: RunSpec | None) -> None:
+        """Give up where a run fits on no node any more, and none has come in its place for a while."""
+        runs = (*self._going.values(), *(() if spec is None else (spec,)))
+        nodes = alive_nodes()
+        if all(room(self._needs(run), nodes) for run in runs):
+            self._lacking_since = None
+        elif self._lacking_since is None:
+            self._lacking_since = time.monotonic()
+        elif time.monotonic() - self._lacking_since > _WITHOUT_ROOM_S:
+            raise RunFailedError(
+                "The cluster has lost every node that a run fits on. What was finished is kept: the same command goes "
+                "on once such a node is there again, or here with --runner local."
+            )
+
+
+def _environment(threads: int) -> Mapping[str, str]:
+    """Variables that a process must have before it loads anything: results depend on the number of threads."""
+    passed_on = {name: os.environ[name] for name in ("HF_HUB_OFFLINE",) if name in os.environ}
+    return {"OMP_NUM_THREADS": str(threads), **passed_on}
+
+
+def _cause(error: Exception) -> Exception:
+    """What was raised in a task, where that is what Ray tells of."""
+    cause = getattr(error, "cause", None)
+    return cause if isinstance(cause, Exception) else error
+
+
+def _wait_for(file: Path) -> None:
+    """Wait until this machine sees what another one has written."""
+    give_up = time.monotonic() + _FILE_SEEN_WITHIN_S
+    while not file.exists():
+        if time.monotonic() > give_up:
+            raise ConfigError(
+                f"A node has written {file}, and this machine does not see it after {_FILE_SEEN_WITHIN_S:.0f} s. "
+                "Expected a study folder that all nodes share: give it as --out."
+            )
+        time.sleep(0.5)
