@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from feathertune.api import Predictor, compare, evaluate_base, export_model, finetune, load
+    from feathertune.api import Predictor, compare, evaluate_base, export_model, finetune, load, push
     from feathertune.config import Config, load_config
+    from feathertune.estimator import TextClassifier
 
 __version__ = "0.1.0"
 __all__ = [
     "Config",
     "Predictor",
+    "TextClassifier",
     "__version__",
     "compare",
     "evaluate_base",
@@ -19,6 +21,7 @@ __all__ = [
     "finetune",
     "load",
     "load_config",
+    "push",
 ]
 
 
@@ -28,6 +31,10 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the name stands fo
         from feathertune import config
 
         return getattr(config, name)
+    if name == "TextClassifier":
+        from feathertune.estimator import TextClassifier
+
+        return TextClassifier
     if name in __all__:
         from feathertune import api
 

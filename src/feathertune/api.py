@@ -1,4 +1,4 @@
-"""The verbs of the command line in Python: `compare`, `finetune`, `evaluate_base`, `load`, `export_model`.
+"""The verbs of the command line in Python: `compare`, `finetune`, `evaluate_base`, `load`, `export_model`, `push`.
 
 Settings come as a `Config` (see `feathertune.config.load_config`), so that a notebook and a YAML file mean the same.
 """
@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from feathertune.bundle.push import Pushed, push_bundle
 from feathertune.config import Config
 from feathertune.export import export_model
 from feathertune.predictor import Predictor, load
@@ -18,7 +19,7 @@ from feathertune.study import finetune as single
 from feathertune.study.observe import Observer, Silent
 from feathertune.track import choose_trackers, tracked_study, tracked_training
 
-__all__ = ["Predictor", "compare", "evaluate_base", "export_model", "finetune", "load"]
+__all__ = ["Predictor", "compare", "evaluate_base", "export_model", "finetune", "load", "push"]
 
 
 def compare(
@@ -87,7 +88,7 @@ def finetune(
         out: Where the bundle shall be.
         method: A name of the registry.
         seed: Of the head, the adapter and the order of examples.
-        overwrite: Replace a bundle that lies there.
+        overwrite: Replace a bundle that lies there, once the new one is proven.
         resume: Go on from the last checkpoint of a training that was stopped.
         observer: Is told what happens.
         track: As in `compare`.
@@ -102,3 +103,32 @@ def finetune(
         return single.finetune(
             config, method, Path(out), seed=seed, observer=watched, overwrite=overwrite, resume=resume
         )
+
+
+def push(
+    bundle: str | Path,
+    repo_id: str,
+    *,
+    revision: str = "main",
+    public: bool = False,
+    message: str | None = None,
+    base: str | None = None,
+) -> Pushed:
+    """Upload a bundle to the hub; see `feathertune.bundle.push.push_bundle`.
+
+    Args:
+        bundle: The bundle's folder.
+        repo_id: ``OWNER/NAME``; made where it does not exist.
+        revision: The branch; made where it does not exist.
+        public: Whether a repository that is made by this can be seen by everyone.
+        message: Of the commit.
+        base: Where the encoder lies, if not where the bundle says.
+
+    Returns:
+        Where it lies now, and what whoever loads it should know.
+
+    Raises:
+        BundleError: If it is not a whole bundle.
+        HubError: If the hub refuses or cannot be reached.
+    """
+    return push_bundle(Path(bundle), repo_id, revision=revision, public=public, message=message, base=base)

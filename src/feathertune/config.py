@@ -48,7 +48,8 @@ class DataConfig(Section):
         test: A source of test rows of its own.
         train_size: Rows to train on, drawn with the classes in proportion; null means all.
         test_size: Rows (a whole number) or share (a fraction) held out where the source has no test split; null
-            means a fifth. A source's own test split is cut down to it only where it is a whole number.
+            means a fifth, 0 none at all, for `feathertune train` alone. A source's own test split is cut down to it
+            only where it is a whole number.
         validation_size: Likewise; null means a tenth of the training rows, at least 200 where there are that many.
         max_length: Longest text, in tokens; what is longer is cut, and counted.
         seed: Of the split.
@@ -61,7 +62,7 @@ class DataConfig(Section):
     split_column: str | None = None
     test: str | None = None
     train_size: int | None = Field(default=None, ge=2)
-    test_size: int | float | None = Field(default=None, gt=0)
+    test_size: int | float | None = Field(default=None, ge=0)
     validation_size: int | float | None = Field(default=None, gt=0)
     max_length: int = Field(default=256, ge=4)
     seed: int = Field(default=0, ge=0)

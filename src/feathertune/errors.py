@@ -44,6 +44,12 @@ class BundleError(FeathertuneError):
     """A folder is not a whole bundle, or does not fit the encoder that it was trained on."""
 
 
+class HubError(FeathertuneError):
+    """The hub refuses something, or cannot be reached."""
+
+    exit_code = 1
+
+
 class CacheMismatchError(FeathertuneError, RuntimeError):
     """Stored activations do not belong to the encoder and data at hand."""
 

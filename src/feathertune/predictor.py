@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +25,7 @@ from feathertune.runtime import Runtime, choose_runtime
 TOKEN_BUDGET = 8_192
 # Texts that are held, encoded and sorted by length at once: enough to fill batches of one length, little memory.
 CHUNK_TEXTS = 2_000
+CHUNK_CHARACTERS = 8_000_000
 
 
 class Predictor:
@@ -49,19 +49,40 @@ class Predictor:
         """Names of the C classes, in the order of the probabilities."""
         return self.bundle.labels
 
-    def probabilities(self, texts: Sequence[str]) -> np.ndarray:
-        """Probabilities ``(N, C)`` float64 of N texts; for N = 0 an empty array."""
+    def logits(self, texts: Sequence[str]) -> np.ndarray:
+        """Logits ``(N, C)`` float32 of N texts that are at hand; those of similar length run together."""
         if not texts:
-            return np.zeros((0, len(self.labels)))
+            return np.zeros((0, len(self.labels)), dtype=np.float32)
         encoded = encode(self.bundle.tokenizer, list(texts), max_length=self.bundle.max_length)
-        return softmax(predict_logits(self.bundle.model, encoded, token_budget=TOKEN_BUDGET, runtime=self._runtime))
+        return predict_logits(self.bundle.model, encoded, token_budget=TOKEN_BUDGET, runtime=self._runtime)
+
+    def probabilities(self, texts: Sequence[str]) -> np.ndarray:
+        """Probabilities ``(N, C)`` float64 of N texts that are at hand; for N = 0 an empty array."""
+        return softmax(self.logits(texts))
+
+    def predict_proba(self, texts: Iterable[str]) -> np.ndarray:
+        """As `probabilities`, for a stream: beside the result, memory for one chunk of texts is all that it takes."""
+        return np.concatenate([self.probabilities([]), *map(self.probabilities, _chunks(texts))])
 
     def predict(self, texts: Iterable[str]) -> Iterator[tuple[str, dict[str, float]]]:
         """Label and probabilities of each text, in order; `texts` may be a stream of any length."""
-        stream = iter(texts)
-        while chunk := list(islice(stream, CHUNK_TEXTS)):
+        for chunk in _chunks(texts):
             for row in self.probabilities(chunk):
                 yield self.labels[int(row.argmax())], dict(zip(self.labels, row.tolist(), strict=True))
+
+
+def _chunks(texts: Iterable[str]) -> Iterator[list[str]]:
+    """Cut a stream into runs of so many texts, or of so many characters where they are long."""
+    chunk: list[str] = []
+    characters = 0
+    for text in texts:
+        chunk.append(text)
+        characters += len(text)
+        if len(chunk) == CHUNK_TEXTS or characters >= CHUNK_CHARACTERS:
+            yield chunk
+            chunk, characters = [], 0
+    if chunk:
+        yield chunk
 
 
 def load(path: str | Path, *, base: str | None = None, engine: EngineConfig | None = None) -> Predictor:

@@ -133,6 +133,17 @@ def seed_everything(seed: int) -> None:
     np.random.seed(seed)  # noqa: NPY002 - sklearn and peft draw from the global state
 
 
+@contextlib.contextmanager
+def kept_random_state() -> Iterator[None]:
+    """Leave torch's and numpy's global generators, which are the caller's, as they were before the block."""
+    before = np.random.get_state()  # noqa: NPY002
+    with torch.random.fork_rng():
+        try:
+            yield
+        finally:
+            np.random.set_state(before)  # noqa: NPY002
+
+
 class PeakMemory:
     """Highest memory during a block: the process's resident memory, or the GPU's allocated memory.
 

@@ -68,7 +68,7 @@ def new_folder(path: Path) -> Iterator[Path]:
     """Fill a folder under another name; it appears at `path` only when the block ends without an error.
 
     Args:
-        path: Where the folder shall be; what stands there is replaced at the very end.
+        path: Where the folder shall be; what stands there is put aside at the very end, and deleted after that.
 
     Yields:
         The temporary folder to write into.
@@ -82,13 +82,25 @@ def new_folder(path: Path) -> Iterator[Path]:
             for file in files:
                 _sync(Path(folder, file))
             _sync(Path(folder))
-        if path.exists():
-            shutil.rmtree(path)
-        temporary.replace(path)
+        _put_in_place(temporary, path)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def _put_in_place(new: Path, path: Path) -> None:
+    """Give a whole folder its name; what had the name until then is deleted after that, so a crash loses neither."""
+    old = new.with_name(f"{new.name.removesuffix('.tmp')}.old.tmp")
+    if path.exists():
+        path.replace(old)
+    try:
+        new.replace(path)
+    except BaseException:
+        if old.exists():
+            old.replace(path)
+        raise
     _sync(path.parent)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -114,7 +126,7 @@ def is_temporary(path: Path) -> bool:
 
 
 def check_place(path: Path, *, marker: str, overwrite: bool) -> None:
-    """See whether `new_folder` may put a folder here, before the work for it is done; what stands there is kept.
+    """See whether `new_folder` may put a folder here, before the work for it is done; nothing is changed.
 
     Args:
         path: The folder to be.
@@ -126,8 +138,8 @@ def check_place(path: Path, *, marker: str, overwrite: bool) -> None:
     """
     with _told(path):
         _is_occupied(path, marker=marker, overwrite=overwrite)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent):
+        there = next(parent for parent in path.absolute().parents if parent.exists())
+        with tempfile.TemporaryFile(dir=there):
             pass
 
 

@@ -160,6 +160,30 @@ def test_python_gives_the_same(bundle, monkeypatch, capsys):
     assert json.loads(printed) == {"text": "the film was great", "label": label, "probabilities": probabilities}
 
 
+def test_a_stream_is_taken_chunk_by_chunk(bundle, monkeypatch):
+    predictor = load(bundle[0])
+    monkeypatch.setattr("feathertune.predictor.CHUNK_TEXTS", 3)
+    texts = [text for text, _ in reviews(8)]
+    taken = []
+
+    def stream():
+        for text in texts:
+            taken.append(text)
+            yield text
+
+    answers = predictor.predict(stream())
+    next(answers)
+    assert len(taken) == 3, "no more is held than a chunk"
+    found = predictor.predict_proba(stream())
+    np.testing.assert_allclose(found, predictor.probabilities(texts), atol=1e-6)
+    np.testing.assert_array_equal([list(p.values()) for _, p in predictor.predict(texts)], found)
+    assert predictor.predict_proba(iter(())).shape == (0, 2)
+    monkeypatch.setattr("feathertune.predictor.CHUNK_CHARACTERS", 10)
+    taken.clear()
+    next(predictor.predict(stream()))
+    assert len(taken) == 1, "long texts make short chunks"
+
+
 def test_an_existing_folder_is_not_overwritten(bundle, encoder, data, tmp_path, monkeypatch, capsys):
     out, _ = bundle
     before = (out / "manifest.json").read_bytes()

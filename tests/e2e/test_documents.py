@@ -10,6 +10,7 @@ from e2e.cli import SMALL, in_process, reviews, write_csv
 from feathertune.config import load_config
 from feathertune.methods import METHODS
 from feathertune.records import StudyRecord, load_study
+from loopback_hub import loopback_hub, point_at
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -67,6 +68,23 @@ def test_the_readmes_table_is_that_of_the_committed_study():
 
     assert "| lora |" in README
     assert with_table(README) == README, "run `make docs`"
+
+
+def test_the_blocks_of_the_page_on_python_run(encoder, tmp_path, monkeypatch):
+    page = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    assert len(blocks) == page.count("```python") >= 8
+    monkeypatch.chdir(tmp_path)
+    write_csv(tmp_path / "reviews.csv", reviews(60))
+    (tmp_path / "texts.txt").write_text("".join(f"{text}\n" for text, _ in reviews(5)))
+    names: dict[str, object] = {}
+    with loopback_hub() as hub:
+        point_at(monkeypatch, hub.endpoint)
+        for block in blocks:
+            exec(block.replace('"sample:minilm"', repr(str(encoder))), names)
+        assert hub.repositories.keys() == {"someone/reviews"}
+    for folder in ("my-adapter", "my-bundle", "my-study", "my-model"):
+        assert any((tmp_path / folder).iterdir()), folder
 
 
 def test_the_reference_is_current():

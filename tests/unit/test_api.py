@@ -2,10 +2,11 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 import feathertune
 from e2e.cli import reviews, write_csv
-from feathertune.errors import UnknownNameError
+from feathertune.errors import BundleError, ConfigError, EncoderError, UnknownNameError
 from tiny import save_tiny_encoder
 
 
@@ -48,3 +49,43 @@ def test_public_names_exist_and_importing_loads_no_torch():
         feathertune.nothing  # noqa: B018
     code = "import sys, feathertune; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_refused_training_leaves_no_folder(config, tmp_path):
+    wrong = config.model_copy(update={"base": config.base.model_copy(update={"id": str(tmp_path / "nowhere")})})
+    with pytest.raises(EncoderError):
+        feathertune.finetune(wrong, tmp_path / "new" / "bundle")
+    assert not (tmp_path / "new").exists()
+
+
+def test_an_older_bundle_stays_until_the_new_one_is_proven(config, tmp_path, monkeypatch):
+    out = tmp_path / "bundle"
+    feathertune.finetune(config, out)
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+
+    def kept() -> bool:
+        return {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+    with pytest.raises(ConfigError, match="--overwrite"):
+        feathertune.finetune(config, out, seed=1)
+    with monkeypatch.context() as broken:
+        broken.setattr("feathertune.bundle.save._logits", lambda model, *_: torch.full((4, 2), float(id(model))))
+        with pytest.raises(BundleError, match="other logits"):
+            feathertune.finetune(config, out, seed=1, overwrite=True)
+    assert kept(), "what was trained over it was not good"
+    # That training left a checkpoint, so it may go on, and then take the place.
+    feathertune.finetune(config, out, seed=1, resume=True)
+    assert not kept()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["base", "bundle", "reviews.csv"]
+
+
+def test_a_training_without_test_rows_says_so_and_a_study_refuses_it(config, tmp_path):
+    config = config.model_copy(update={"data": config.data.model_copy(update={"test_size": 0})})
+    scores = feathertune.finetune(config, tmp_path / "bundle")
+    assert scores.keys() == {"validation"}
+    card = (tmp_path / "bundle" / "README.md").read_text(encoding="utf-8")
+    assert "No texts were kept for a test." in card
+    assert "`reviews.csv`" in card
+    assert str(tmp_path) not in card
+    with pytest.raises(ConfigError, match="a study is about test rows"):
+        feathertune.compare(config, tmp_path / "study")

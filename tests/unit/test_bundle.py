@@ -286,7 +286,8 @@ def test_pickle_is_never_loaded(bundle):
         ({"schema_version": 2}, "schema_version"),
         ({"labels": []}, "labels"),
         ({"labels": None}, "labels"),
-        ({"labels": ["one", "two"]}, "cannot be loaded"),
+        ({"labels": ["one", "two"]}, "with 2 labels: classifier.bias has the shape (3,), expected (2,)"),
+        ({"trained": []}, "to no other"),
         ({"surprise": 1}, "surprise"),
         ({"base": {}}, "base"),
     ],
@@ -358,6 +359,33 @@ def test_the_base_is_found_beside_the_bundle_or_named(bundle, tmp_path):
     assert load_bundle(bundle, base=str(tmp_path / "elsewhere")).base.id == str(tmp_path / "elsewhere")
 
 
+def test_a_base_with_fewer_layers_is_refused(bundle, tmp_path):
+    """Fewer layers in the file, or fewer of them read: either is another encoder."""
+    fewer = save_tiny_encoder(tmp_path / "fewer", "distilbert", n_layers=1, num_hidden_layers=1)
+    assert "has the fingerprint" in refused(bundle, base=str(fewer))
+    edit(tmp_path / "base" / "config.json", n_layers=1)
+    assert "has the fingerprint" in refused(bundle)
+
+
+def test_another_revision_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    hub_cache(tmp_path / "hub", save_tiny_encoder(tmp_path / "base", "mpnet"), "someone/tiny")
+    encoder, model = trained("someone/tiny", revision="main")
+    folder = tmp_path / "bundle"
+    save_bundle(folder, model=model, encoder=encoder, **SETTINGS)
+    load_bundle(folder)
+    # The commit is gone, and the branch is elsewhere by now.
+    snapshots = tmp_path / "hub" / "models--someone--tiny" / "snapshots"
+    (snapshots / COMMIT).rename(snapshots / COMMIT[::-1])
+    (snapshots.parent / "refs" / "main").write_text(COMMIT[::-1])
+    assert f"'someone/tiny' at revision '{COMMIT}'" in refused(folder)
+    load_bundle(folder, base="someone/tiny")  # whoever names it gets it, if it is the same
+    shutil.rmtree(tmp_path / "hub")
+    hub_cache(tmp_path / "hub", save_tiny_encoder(tmp_path / "moved on", "mpnet", seed=1), "someone/tiny")
+    assert "has the fingerprint" in refused(folder)
+
+
 def test_a_base_that_cannot_be_loaded(bundle, tmp_path):
     (tmp_path / "base" / "model.safetensors").unlink()
     assert "without its encoder" in refused(bundle)
@@ -374,3 +402,18 @@ def test_a_whole_model_without_its_head(tmp_path):
     save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
     seal(folder)
     assert "classifier.out_proj" in refused(folder)
+
+
+def test_a_whole_model_of_which_layers_or_labels_were_taken(tmp_path):
+    save_tiny_encoder(tmp_path / "base", "electra")
+    encoder = load_encoder(str(tmp_path / "base"), labels=LABELS, seed=0)
+    folder = tmp_path / "bundle"
+    save_bundle(folder, model=encoder.model, encoder=encoder, **SETTINGS | {"method": "full"})
+    edit(folder / "config.json", num_hidden_layers=1)
+    seal(folder)
+    message = refused(folder)
+    assert "tensors have no place in the model, the first being electra.encoder.layer.1." in message
+    edit(folder / "config.json", num_hidden_layers=2)
+    edit(folder / "feathertune.json", labels=["one", "two"])
+    seal(folder)
+    assert "for another number of labels than the 2 that it names" in refused(folder)

@@ -196,6 +196,20 @@ def test_a_part_of_the_head_is_missing(bundle):
     assert "lacks 1 tensors of its classification head, the first being pre_classifier.bias" in refused(bundle)
 
 
+def test_a_tensor_beside_the_head_is_missing_or_there_are_more_than_were_trained(bundle):
+    """The base would fill the gap, without a word."""
+    listed = json.loads((bundle / "feathertune.json").read_text())["trained"]
+    assert listed == sorted(load_file(bundle / "trained.safetensors"))
+    change(bundle, lambda tensors: tensors.pop(ONE))
+    assert f"lacks 1 of the {len(listed)} tensors that were trained, the first being {ONE}" in refused(bundle)
+    edit(bundle / "feathertune.json", trained=sorted(set(listed) - {ONE, f"{LAST}ffn.lin2.bias"}))
+    seal(bundle)
+    assert f"holds {LAST}ffn.lin2.bias, which is not among the {len(listed) - 2} tensors" in refused(bundle)
+    edit(bundle / "feathertune.json", trained=None)
+    seal(bundle)
+    assert "'trained' belongs to the kind 'part'" in refused(bundle)
+
+
 def test_a_tensor_that_the_encoder_does_not_have(bundle):
     change(bundle, lambda tensors: tensors.update({f"{LAST}unheard.weight": torch.zeros(2)}))
     assert f"no parameter {LAST}unheard.weight" in refused(bundle)

@@ -87,7 +87,7 @@ def test_check_place_refuses_as_claiming_does_and_deletes_nothing(tmp_path):
     with pytest.raises(ConfigError, match="cannot be written"):
         check_place(older / "plan.json" / "below", marker="plan.json", overwrite=False)
     check_place(tmp_path / "new" / "below", marker="plan.json", overwrite=False)
-    assert not (tmp_path / "new" / "below").exists()
+    assert not (tmp_path / "new").exists()
 
 
 def test_what_a_killed_process_left_is_no_stranger(tmp_path):
@@ -110,3 +110,31 @@ def test_a_full_disk_under_safetensors_is_an_error_of_the_system():
     assert caught.value.errno == errno.ENOSPC
     with pytest.raises(SafetensorError, match="header"), system_errors():
         raise SafetensorError("invalid header")
+
+
+def test_a_folder_that_cannot_take_the_place_leaves_the_older_one(tmp_path, monkeypatch):
+    folder = tmp_path / "bundle"
+    with new_folder(folder) as temporary:
+        (temporary / "a").write_text("old")
+    real, calls = type(folder).replace, []
+
+    def replace(path, target):
+        calls.append(path.name)
+        if len(calls) == 2:  # the old one is aside, the new one is about to get the name
+            no_space()
+        return real(path, target)
+
+    monkeypatch.setattr(type(folder), "replace", replace)
+
+    def fill():
+        with new_folder(folder) as temporary:
+            (temporary / "a").write_text("new")
+
+    with pytest.raises(OSError, match="No space left"):
+        fill()
+    monkeypatch.undo()
+    assert (folder / "a").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+    fill()
+    assert (folder / "a").read_text() == "new"
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]

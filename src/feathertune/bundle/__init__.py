@@ -6,9 +6,9 @@ every file; and it is loaded again, on a base with other random numbers, before 
 resuming: a checkpoint of the training loop holds the optimizer too.
 """
 
-from feathertune.bundle.files import BaseInfo, BundleInfo, BundleKind
+from feathertune.bundle.files import BaseInfo, BundleInfo, BundleKind, DataInfo
 from feathertune.bundle.load import Bundle, load_bundle
 from feathertune.bundle.merge import merged_model
 from feathertune.bundle.save import save_bundle
 
-__all__ = ["BaseInfo", "Bundle", "BundleInfo", "BundleKind", "load_bundle", "merged_model", "save_bundle"]
+__all__ = ["BaseInfo", "Bundle", "BundleInfo", "BundleKind", "DataInfo", "load_bundle", "merged_model", "save_bundle"]

@@ -6,9 +6,11 @@ Not for studies: those have a report.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
-import yaml
+from huggingface_hub import EvalResult, ModelCardData
+from scipy.stats import binomtest
 
 from feathertune.bundle.files import INFO_FILE, MANIFEST_FILE, WEIGHTS, BundleInfo, BundleKind
 
@@ -50,6 +52,17 @@ print(labels[model(**batch).logits.argmax(dim=-1).item()])
 """
 
 
+# What a score is called: in the table, and by the hub where it knows it.
+_SCORES: dict[str, tuple[str, str | None]] = {
+    "accuracy": ("accuracy", "accuracy"),
+    "macro_f1": ("macro F1", "f1"),
+    "mcc": ("Matthews correlation", "matthews_correlation"),
+    "log_loss": ("log loss", None),
+    "ece": ("calibration error (ECE)", None),
+    "n": ("texts", None),
+}
+
+
 def front_matter(info: BundleInfo, *, library: str) -> str:
     """The YAML between the lines at the head of a card. The licence is left out: it follows from base and data.
 
@@ -57,11 +70,51 @@ def front_matter(info: BundleInfo, *, library: str) -> str:
         info: Of the bundle.
         library: What loads the folder.
     """
-    front: dict[str, Any] = {"pipeline_tag": "text-classification", "library_name": library}
-    if info.base.local is None:  # a folder's name would be taken for a hub id
-        front["base_model"] = info.base.id
-    front["tags"] = ["feathertune", info.method]
-    return f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True)}---\n"
+    results = _results(info)
+    data = ModelCardData(
+        # A folder's name would be taken for a hub id.
+        base_model=info.base.id if info.base.local is None else None,
+        datasets=[dataset[0]] if info.data is not None and (dataset := _of_hub(info.data.source)) else None,
+        library_name=library,
+        pipeline_tag="text-classification",
+        metrics=sorted({result.metric_type for result in results}) or None,
+        tags=["feathertune", info.method],
+        model_name=f"{info.base.id.rpartition('/')[2]}-{info.method}" if results else None,
+        eval_results=results or None,
+    )
+    return f"---\n{data.to_yaml()}\n---\n"
+
+
+def _results(info: BundleInfo) -> list[EvalResult]:
+    """The scores of the test texts, as the hub wants them; none for validation, which chose the best epoch."""
+    scores = info.metrics.get("test")
+    if info.data is None or not isinstance(scores, Mapping):
+        return []
+    source = info.data.source
+    name, config = _of_hub(source) or (source.rpartition(":")[2], None)
+    return [
+        EvalResult(
+            task_type="text-classification",
+            dataset_type=name,
+            dataset_name=source,
+            dataset_config=config,
+            dataset_split="test",
+            metric_type=kind,
+            metric_name=said,
+            metric_value=round(scores[key], 4),
+        )
+        for key, (said, kind) in _SCORES.items()
+        if kind is not None and key in scores
+    ]
+
+
+def _of_hub(source: str) -> tuple[str, str | None] | None:
+    """Name and configuration of a dataset of the hub; None for another source."""
+    scheme, _, rest = source.partition(":")
+    if scheme != "hub":
+        return None
+    name, _, config = rest.partition(":")
+    return name, config or None
 
 
 def plain_use(info: BundleInfo, kind: BundleKind) -> str:
@@ -90,9 +143,8 @@ def model_card(info: BundleInfo) -> str:
     needs = ""
     if info.kind != "full" and info.base.local is not None:
         needs = f"\nThe base is a local folder: put its path in the place of `{info.base.id}`.\n"
-    numbers = {name: value for name, value in info.metrics.items() if isinstance(value, (int, float))}
-    scores = "".join(f"| {name} | {value:.4g} |\n" for name, value in numbers.items())
-    table = f"\n## Scores\n\n| score | value |\n| --- | --- |\n{scores}" if scores else ""
+    scores = _table(info.metrics)
+    table = f"\n## Scores\n\n{scores}" if scores else ""
     front = front_matter(info, library="peft" if info.kind == "peft" else "transformers")
     return f"""{front}
 # Text classification with {len(info.labels)} labels
@@ -101,6 +153,9 @@ Trained by feathertune with the method `{info.method}` on `{info.base.id}`.
 The labels, in the order of the logits: `{label_list(info)}`. Texts are cut at {info.max_length} tokens.
 `{INFO_FILE}` holds all settings, `{MANIFEST_FILE}` the SHA-256 of every file.
 {table}
+## Limits
+
+{_limits(info)}
 ## Use
 
 ```
@@ -112,3 +167,58 @@ Without feathertune:
 ```python
 {plain_use(info, info.kind)}```
 """
+
+
+def _table(metrics: Mapping[str, Any]) -> str:
+    """Scores by the texts that they are of, one column each; or those of one unnamed set."""
+    sets = {name: scores for name, scores in metrics.items() if isinstance(scores, Mapping)} or {"value": metrics}
+    keys = [key for key in dict.fromkeys((*_SCORES, *metrics)) if any(_is_number(of.get(key)) for of in sets.values())]
+    if not keys:
+        return ""
+    head = f"| score | {' | '.join(sets)} |\n| --- |{' --- |' * len(sets)}\n"
+    cells = ((_SCORES.get(key, (key, None))[0], [of.get(key) for of in sets.values()]) for key in keys)
+    return head + "".join(f"| {said} | {' | '.join(map(_said, values))} |\n" for said, values in cells)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _said(value: object) -> str:
+    if not _is_number(value):
+        return ""
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+
+
+def _limits(info: BundleInfo) -> str:
+    """What the scores do not say, in plain words."""
+    lines = [f"Each text gets one of the {len(info.labels)} labels, also one that none of them fits."]
+    if info.task == "multi_label":
+        lines = [f"A text gets any number of the {len(info.labels)} labels; there are no others."]
+    if info.data is not None:
+        data, test = info.data, info.metrics.get("test")
+        lines.append(
+            f"Trained on {data.n_train:,} texts of `{data.source}`, the best epoch chosen on {data.n_validation:,} "
+            "others: how it does on texts of another kind, language or time was not looked at."
+        )
+        if isinstance(test, Mapping) and data.n_test:
+            low, high = _interval(test["accuracy"], data.n_test)
+            lines.append(
+                f"By {data.n_test:,} test texts the accuracy lies between {low:.1%} and {high:.1%} (95 %, Wilson); how "
+                "far another draw of training texts would change it is not in that."
+            )
+        else:
+            lines.append(
+                "No texts were kept for a test. The validation scores are those of the epoch that was best on these "
+                "very texts, so they are somewhat too good."
+            )
+        if data.truncated_fraction:
+            lines.append(f"Of {data.truncated_fraction:.1%} of these texts the end was not read.")
+    lines.append("It is one training with one seed; `feathertune compare --seeds 5` says how far seeds lie apart.")
+    lines.append("The licence follows from that of the encoder and of the texts; none is stated here.")
+    return "".join(f"* {line}\n" for line in lines)
+
+
+def _interval(accuracy: float, n: int) -> tuple[float, float]:
+    found = binomtest(round(accuracy * n), n).proportion_ci(method="wilson")
+    return float(found.low), float(found.high)

@@ -5,15 +5,17 @@ Not for what the files mean: that is `feathertune.bundle.load`.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 import feathertune
 from feathertune.errors import BundleError
 from feathertune.records import Record
-from feathertune.storage import sha256_of, write_atomic
+from feathertune.storage import new_folder, sha256_of, write_atomic
 
 SCHEMA_VERSION: Literal[1] = 1
 INFO_FILE = "feathertune.json"
@@ -43,6 +45,21 @@ class BaseInfo(Record):
     local: str | None
 
 
+class DataInfo(Record):
+    """The labelled texts that it was trained on, as far as a reader of the scores must know them.
+
+    Attributes:
+        source: ``sample:NAME``, ``hub:NAME``, or the name of a file or folder, without its path.
+        truncated_fraction: Share of all texts that were cut, of any split.
+    """
+
+    source: str
+    n_train: int
+    n_validation: int
+    n_test: int
+    truncated_fraction: float
+
+
 class BundleInfo(Record):
     """What a classifier needs beside its weights; ``feathertune.json``.
 
@@ -52,6 +69,7 @@ class BundleInfo(Record):
         labels: In the order of the logits.
         threshold: Probability from which a label is given; for several labels a text.
         temperature: What the logits are divided by before the softmax.
+        trained: Names of the tensors of a ``part``, sorted; of the other kinds PEFT and transformers say them.
     """
 
     schema_version: Literal[1]
@@ -61,6 +79,8 @@ class BundleInfo(Record):
     labels: list[str] = Field(min_length=2)
     max_length: int
     text_columns: list[str]
+    trained: list[str] | None = None
+    data: DataInfo | None = None
     base: BaseInfo
     dtype: Literal["float32", "bfloat16"]
     threshold: float | None
@@ -68,6 +88,12 @@ class BundleInfo(Record):
     metrics: dict[str, Any]
     hyperparameters: dict[str, Any]
     versions: dict[str, str]
+
+    @model_validator(mode="after")
+    def _says_what_is_a_part(self) -> BundleInfo:
+        if (self.trained is not None) != (self.kind == "part"):
+            raise ValueError(f"'trained' belongs to the kind 'part', and to no other; this is '{self.kind}'")
+        return self
 
 
 class _File(Record):
@@ -80,9 +106,44 @@ class _Manifest(Record):
     files: dict[str, _File]
 
 
+def write_files(folder: Path, files: Mapping[str, bytes], *, base: Path | None) -> None:
+    """Make a folder of a bundle that is held in memory.
+
+    Args:
+        folder: Where; it appears when it is whole, in the place of what stands there.
+        files: Name and content, the manifest among them.
+        base: Where the encoder lies, if it is a local folder; the bundle says so from then on.
+
+    Raises:
+        BundleError: If the files are not what the manifest says.
+    """
+    with new_folder(folder) as temporary:
+        for name, content in files.items():
+            place = temporary / name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(content)
+        check_manifest(temporary)
+        if base is not None:
+            info = read_info(temporary)
+            found = info.base.model_copy(update={"local": local_base(base, folder)})
+            write_info(temporary, info.model_copy(update={"base": found}))
+            write_manifest(temporary)
+
+
+def local_base(base: Path, folder: Path) -> str:
+    """How a bundle names the folder of its encoder: by the way there, so that both can be moved together."""
+    return Path(os.path.relpath(base.expanduser().resolve(), folder.resolve())).as_posix()
+
+
+def write_info(folder: Path, info: BundleInfo) -> None:
+    """Write ``feathertune.json``; the manifest is then to be written anew."""
+    write_atomic(folder / INFO_FILE, info.model_dump_json(indent=1) + "\n")
+
+
 def write_manifest(folder: Path) -> None:
     """Record every file of a bundle; the last thing to be written."""
-    files = {name: _File(sha256=sha256_of(path), bytes=path.stat().st_size) for name, path in _files(folder).items()}
+    present = bundle_files(folder)
+    files = {name: _File(sha256=sha256_of(path), bytes=path.stat().st_size) for name, path in present.items()}
     write_atomic(
         folder / MANIFEST_FILE,
         _Manifest(schema_version=SCHEMA_VERSION, files=files).model_dump_json(indent=1) + "\n",
@@ -103,7 +164,7 @@ def check_manifest(folder: Path) -> None:
             "Expected what `feathertune train --out` wrote."
         )
     listed = _parse(folder / MANIFEST_FILE, _Manifest).files
-    present = _files(folder)
+    present = bundle_files(folder)
     if INFO_FILE not in listed:
         raise BundleError(f"The bundle {folder} is not whole: its manifest does not list {INFO_FILE}.")
     for name in sorted(listed.keys() | present.keys()):
@@ -130,8 +191,8 @@ def read_info(folder: Path) -> BundleInfo:
     return _parse(folder / INFO_FILE, BundleInfo)
 
 
-def _files(folder: Path) -> dict[str, Path]:
-    """All files but the manifest, by their path; hidden ones (a hub's, an editor's) are not the bundle's."""
+def bundle_files(folder: Path) -> dict[str, Path]:
+    """The files that a manifest lists, by their path; hidden ones (a hub's, an editor's) are not the bundle's."""
     found = {path.relative_to(folder): path for path in sorted(folder.rglob("*")) if path.is_file()}
     return {
         name.as_posix(): path

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from peft import PeftModel
 from peft.utils import get_peft_model_state_dict
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
@@ -73,7 +73,11 @@ def load_bundle(path: Path, *, base: str | None = None, attention: Attention = "
         whole = _load_base(str(path), None, info, path, attention)
         if whole.new_parameters:
             lacking = ", ".join(whole.new_parameters[:3])
-            raise BundleError(f"The bundle {path} lacks {lacking} in its weights.")
+            raise BundleError(
+                f"The bundle {path} lacks {lacking} in its weights, or holds them for another number of labels than "
+                f"the {len(info.labels)} that it names."
+            )
+        _check_all_used(path, whole)
         _check_numbers(path, whole.model.state_dict())
         return Bundle(path, whole.model, whole.tokenizer, whole, info)
     encoder = _load_base(*_find_base(info, path, base), info, path, attention)
@@ -83,7 +87,7 @@ def load_bundle(path: Path, *, base: str | None = None, attention: Attention = "
             f"but the encoder {encoder.id} has the fingerprint {encoder.fingerprint}. "
             "Name the encoder that it was trained on as the base."
         )
-    model = _load_adapter(path, encoder) if info.kind == "peft" else _load_part(path, encoder)
+    model = _load_adapter(path, encoder) if info.kind == "peft" else _load_part(path, encoder, info)
     return Bundle(path, model.eval(), _load_tokenizer(path), encoder, info)
 
 
@@ -137,7 +141,9 @@ def _load_adapter(folder: Path, encoder: LoadedEncoder) -> PeftModel:
     try:
         saved = load_file(folder / WEIGHTS["peft"])
         # PEFT's name for the model that it wraps has two parts, one for prompts.
-        _check_head(folder, encoder, (name.removeprefix("base_model.").removeprefix("model.") for name in saved))
+        plain = {name.removeprefix("base_model.").removeprefix("model."): tensor for name, tensor in saved.items()}
+        _check_head(folder, encoder, plain)
+        _check_shapes(folder, encoder, plain)
         _check_numbers(folder, saved)
         with quiet_transformers():
             model = PeftModel.from_pretrained(encoder.model, folder, torch_device="cpu", local_files_only=True)
@@ -151,25 +157,20 @@ def _load_adapter(folder: Path, encoder: LoadedEncoder) -> PeftModel:
     return model
 
 
-def _load_part(folder: Path, encoder: LoadedEncoder) -> PreTrainedModel:
-    """Put the trained parameters in the place of the base's; each must have one, the whole head must be among them."""
+def _load_part(folder: Path, encoder: LoadedEncoder, info: BundleInfo) -> PreTrainedModel:
+    """Put the trained parameters in the place of the base's: all that were trained, and no other."""
     try:
         saved = load_file(folder / WEIGHTS["part"])
     except (SafetensorError, OSError) as error:
         raise BundleError(f"The trained parameters in {folder} cannot be loaded: {first_line(error)}.") from error
     _check_head(folder, encoder, saved)
     _check_numbers(folder, saved)
-    own = encoder.model.state_dict()
-    for name in sorted(saved.keys() & own.keys()):
-        if saved[name].shape != own[name].shape:
-            raise BundleError(
-                f"The bundle {folder} does not fit its encoder {encoder.id}: {name} has the shape "
-                f"{tuple(saved[name].shape)}, expected {tuple(own[name].shape)}."
-            )
+    _check_shapes(folder, encoder, saved)
     if unexpected := encoder.model.load_state_dict(saved, strict=False).unexpected_keys:
         raise BundleError(
             f"The bundle {folder} does not fit its encoder {encoder.id}, which has no parameter {min(unexpected)}."
         )
+    _check_trained(folder, saved, info.trained or ())
     for name, parameter in encoder.model.named_parameters():  # so that it is saved again as the part that it is
         parameter.requires_grad_(name in saved)
     return encoder.model
@@ -182,6 +183,42 @@ def _check_head(folder: Path, encoder: LoadedEncoder, saved: Iterable[str]) -> N
         raise BundleError(
             f"The bundle {folder} lacks {len(lacking)} tensors of its classification head, the first "
             f"being {lacking[0]}. With other numbers in their place its answers would be random."
+        )
+
+
+def _check_shapes(folder: Path, encoder: LoadedEncoder, saved: Mapping[str, Tensor]) -> None:
+    """Where a name is the encoder's own, so is the shape; the head's says how many labels there are."""
+    own = encoder.model.state_dict()
+    for name in sorted(saved.keys() & own.keys()):
+        if saved[name].shape != own[name].shape:
+            raise BundleError(
+                f"The bundle {folder} does not fit its encoder {encoder.id} with {len(encoder.labels)} labels: {name} "
+                f"has the shape {tuple(saved[name].shape)}, expected {tuple(own[name].shape)}."
+            )
+
+
+def _check_trained(folder: Path, saved: Collection[str], trained: Collection[str]) -> None:
+    """Left to itself, a tensor that is missing would be the base's: an answer, but not that of the training."""
+    if lacking := sorted(set(trained).difference(saved)):
+        raise BundleError(
+            f"The bundle {folder} lacks {len(lacking)} of the {len(trained)} tensors that were trained, the first "
+            f"being {lacking[0]}. Copy it again."
+        )
+    if added := sorted(set(saved).difference(trained)):
+        raise BundleError(
+            f"The bundle {folder} holds {added[0]}, which is not among the {len(trained)} tensors that were trained. "
+            "Copy it again."
+        )
+
+
+def _check_all_used(folder: Path, whole: LoadedEncoder) -> None:
+    """A configuration that says fewer layers makes a smaller model of the same file, without a word."""
+    with safe_open(folder / WEIGHTS["full"], framework="pt") as file:
+        unused = sorted(set(file.keys()).difference(whole.model.state_dict()))
+    if unused:
+        raise BundleError(
+            f"The weights of the bundle {folder} do not fit its config.json: {len(unused)} tensors have no place in "
+            f"the model, the first being {unused[0]}. Copy it again."
         )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 from collections.abc import Mapping, Sequence
 from importlib import metadata
@@ -20,12 +19,14 @@ import feathertune
 from feathertune.bundle.card import model_card
 from feathertune.bundle.files import (
     CARD_FILE,
-    INFO_FILE,
     SCHEMA_VERSION,
     WEIGHTS,
     BaseInfo,
     BundleInfo,
     BundleKind,
+    DataInfo,
+    local_base,
+    write_info,
     write_manifest,
 )
 from feathertune.bundle.load import DTYPES, load_bundle, not_finite
@@ -58,6 +59,7 @@ def save_bundle(
     text_columns: Sequence[str],
     metrics: Mapping[str, Any],
     hyperparameters: Mapping[str, Any],
+    data: DataInfo | None = None,
     task: Literal["single_label", "multi_label"] = "single_label",
     probe_texts: Sequence[str] = PROBE_TEXTS,
 ) -> BundleInfo:
@@ -73,6 +75,7 @@ def save_bundle(
         text_columns: Where the texts stood in the data.
         metrics: For the record and the card.
         hyperparameters: For the record.
+        data: What it was trained on, for the card.
         task: Whether a text has one label or any number of them.
         probe_texts: What logits are compared on.
 
@@ -83,15 +86,19 @@ def save_bundle(
         BundleError: If a tensor holds NaN or infinity, or the reloaded model gives other logits.
         OSError: As the system says it; nothing is left behind.
     """
+    kind = _kind(model)
+    part = _trained_part(model, encoder) if kind == "part" else {}
     info = BundleInfo(
         schema_version=SCHEMA_VERSION,
-        kind=_kind(model),
+        kind=kind,
         method=method,
         task=task,
         labels=list(encoder.labels),
         max_length=max_length,
         text_columns=list(text_columns),
         base=_portable_base(encoder, folder),
+        trained=sorted(part) if kind == "part" else None,
+        data=data,
         threshold=None,
         temperature=None,
         dtype="bfloat16" if next(encoder.backbone.parameters()).dtype == torch.bfloat16 else "float32",
@@ -106,12 +113,12 @@ def save_bundle(
                 model.save_pretrained(temporary, save_embedding_layers=False)
                 _make_portable(temporary / _ADAPTER_CONFIG, info.base)
             elif info.kind == "part":
-                save_file(_trained_part(model, encoder), temporary / WEIGHTS["part"], metadata={"format": "pt"})
+                save_file(part, temporary / WEIGHTS["part"], metadata={"format": "pt"})
             else:
                 model.save_pretrained(temporary)
             _save_tokenizer(encoder.tokenizer, temporary)
         _check_finite(temporary / WEIGHTS[info.kind])
-        write_atomic(temporary / INFO_FILE, info.model_dump_json(indent=1) + "\n")
+        write_info(temporary, info)
         write_atomic(temporary / CARD_FILE, model_card(info))
         write_manifest(temporary)
         _check_reload(temporary, model, encoder, info, probe_texts)
@@ -144,7 +151,7 @@ def _portable_base(encoder: LoadedEncoder, folder: Path) -> BaseInfo:
         name = SAMPLE_ENCODERS[encoder.id.removeprefix("sample:")].hub_id
     elif encoder.revision is None:
         place = Path(encoder.id).expanduser().resolve()
-        name, local = place.name, Path(os.path.relpath(place, folder.resolve())).as_posix()
+        name, local = place.name, local_base(place, folder)
     return BaseInfo(id=name, revision=encoder.revision, fingerprint=encoder.fingerprint, local=local)
 
 

@@ -117,7 +117,7 @@ class Collector:
         """
         if text is not None and not isinstance(text, str):
             raise DataError(f"{where}: the text is of type {type(text).__name__}. Expected a string.")
-        name = _label_name(label, where)
+        name = label_name(label, where)
         if not text or text.isspace():
             return self._refuse("with an empty text", where)
         if not name:
@@ -190,8 +190,16 @@ class Collector:
         )
 
 
-def _label_name(label: object, where: str) -> str:
-    """The label's name; empty where there is none."""
+def label_name(label: object, where: str) -> str:
+    """A label's name; empty where there is none.
+
+    Args:
+        label: As a source gives it.
+        where: The row, for messages.
+
+    Raises:
+        DataError: If it is of a type that cannot be a label.
+    """
     if isinstance(label, str):
         return label.strip()
     if isinstance(label, bool):

@@ -69,8 +69,8 @@ def make_splits(
         train_size: Rows to train on; None means all.
         validation_size: Rows, or a share of the training rows. None means a tenth of the rows to train on, at
             least 200, at most a quarter of what there is, and at least one row of each class.
-        test_size: Rows, or a share of all rows; None means a fifth. Test rows with a split or a source of
-            their own are cut down to it only where it is a whole number; `validation_size` likewise.
+        test_size: Rows, or a share of all rows; None means a fifth, 0 none at all. Test rows with a split or a source
+            of their own are cut down to it only where it is a whole number; `validation_size` likewise.
         seed: Decides which rows go where.
 
     Returns:
@@ -93,7 +93,11 @@ def make_splits(
     pool.refuse_unknown(validation, "validation")
 
     # Test first: nothing that follows alters it.
-    if len(test_rows):
+    if test_size == 0:
+        if len(test_rows):
+            notes.append(f"The {len(test_rows):,} test rows are not used: test_size is 0.")
+        test_rows = test_rows[:0]
+    elif len(test_rows):
         test_rows = test_pool.cut(test_rows, test_size, "test", notes)
     else:
         keep = 1 if len(validation) else 2

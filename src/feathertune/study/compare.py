@@ -67,6 +67,8 @@ def prepare(config: Config, observer: Observer) -> Prepared:
     """
     config, chosen = settle(config)  # a misspelt method is told before a gigabyte is read
     check_runner(config.runner)
+    if config.data.test_size == 0:
+        raise ConfigError("data.test_size is 0, but a study is about test rows. Give a number, or leave it out.")
     bench = Workbench.prepare(config, observer)
     # Options that do not fit the encoder are found before hours are spent on the others.
     n_rows = len(bench.encoded["train"])

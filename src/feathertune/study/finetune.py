@@ -9,18 +9,19 @@ import numpy as np
 
 from feathertune.bundle.files import MANIFEST_FILE
 from feathertune.config import Config
-from feathertune.engine.checkpoint import discard
+from feathertune.data.raw import RawDataset
+from feathertune.engine.checkpoint import discard, existing
 from feathertune.engine.distributed import Group, joined
 from feathertune.errors import ConfigError, FeathertuneError
 from feathertune.methods import Method, Options, one_method
 from feathertune.metrics import score
 from feathertune.records import METRICS_FILE, Metrics
 from feathertune.runtime import seed_everything
-from feathertune.storage import claim_folder
+from feathertune.storage import check_place
 from feathertune.study.fit import fit_methods
 from feathertune.study.observe import Observer, Silent
 from feathertune.study.plan import RunSpec, run_id, settle
-from feathertune.study.resume import naming_the_last, open_checkpoints, settle_earlier
+from feathertune.study.resume import checkpoint_folder, naming_the_last, open_checkpoints, settle_earlier
 from feathertune.study.runs import expected_work
 from feathertune.study.training import train_and_test
 from feathertune.study.workbench import Workbench
@@ -35,6 +36,7 @@ def finetune(
     observer: Observer,
     overwrite: bool = False,
     resume: bool = False,
+    data: RawDataset | None = None,
 ) -> dict[str, Metrics]:
     """Train, test and write a bundle.
 
@@ -44,12 +46,14 @@ def finetune(
         out: Where the bundle shall be.
         seed: Of the head, the adapter and the order of examples.
         observer: Is told what happens.
-        overwrite: Replace a bundle that lies there, and what is left of a training that did not end.
+        overwrite: Replace a bundle that lies there, once the new one is proven; what is left of a training that did
+            not end is deleted at once.
         resume: Go on from the last checkpoint of such a training, to the same result; from the beginning where there
             is none.
+        data: Texts and labels that are at hand already; else those that the settings name are read.
 
     Returns:
-        The scores on ``validation`` and ``test``.
+        The scores on ``validation`` and ``test``; not the latter where no rows are kept for it.
 
     Raises:
         FeathertuneError: If the settings, the data, the folder or the checkpoint cannot be used, or the training
@@ -66,14 +70,16 @@ def finetune(
             observer = Silent()
         else:
             try:
-                claim_folder(out, marker=MANIFEST_FILE, overwrite=overwrite)
+                # What stands there stays until the end, so it is no result of the training that was stopped.
+                goes_on = resume and bool(existing(checkpoint_folder(out)))
+                check_place(out, marker=MANIFEST_FILE, overwrite=overwrite or goes_on)
                 settle_earlier(out, resume=resume, overwrite=overwrite)
             except FeathertuneError as error:
                 refused = error
         # All hear of it: who waits for a process that has gone gets a traceback.
         if group.sum(np.array([float(refused is not None)]))[0]:
             raise refused or ConfigError("The first process cannot use the output folder.")
-        return _finetune(config, chosen, options, out, seed=seed, observer=observer, resume=resume, group=group)
+        return _finetune(config, chosen, options, out, data, seed=seed, observer=observer, resume=resume, group=group)
 
 
 def _finetune(
@@ -81,17 +87,18 @@ def _finetune(
     chosen: Method,
     options: Options,
     out: Path,
+    data: RawDataset | None,
     *,
     seed: int,
     observer: Observer,
     resume: bool,
     group: Group,
 ) -> dict[str, Metrics]:
-    bench = Workbench.prepare(config, observer)
+    bench = Workbench.prepare(config, observer, data)
     if group.sum(np.array([float(bench.runtime.dtype == "bf16")]))[0] < group.size:  # all have to agree
         engine = config.engine.model_copy(update={"dtype": "fp32"})
         config = config.model_copy(update={"engine": engine})
-        bench = Workbench.prepare(config, observer)
+        bench = Workbench.prepare(config, observer, data)
     # Before features are computed for a method that does not fit, and before a checkpoint is asked whether it does.
     (fitted,) = fit_methods(config, [(chosen, options)], bench.load_encoder(seed=seed), observer).methods
     options = fitted.options
@@ -116,9 +123,8 @@ def _finetune(
     group.wait()
     if group.leads:
         discard(checkpoints.folder)  # the bundle is safely there
-    scores = {
-        "validation": score(bench.split("validation").labels, outcome.validation),
-        "test": score(bench.split("test").labels, outcome.test),
-    }
-    observer.measured({"event": "scores", **scores})
+    scores = {"validation": score(bench.split("validation").labels, outcome.validation)}
+    if len(bench.split("test").labels):
+        scores["test"] = score(bench.split("test").labels, outcome.test)
+    observer.measured({"event": "scores", "test": None, **scores})
     return scores

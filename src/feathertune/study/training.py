@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from feathertune.bundle import save_bundle
+from feathertune.bundle import DataInfo, save_bundle
 from feathertune.engine.checkpoint import Checkpoints
 from feathertune.engine.distributed import ALONE, Group
 from feathertune.engine.gradient import Labelled
@@ -23,7 +23,7 @@ from feathertune.engine.predict import predict_logits, softmax
 from feathertune.methods import Method, Options, plain_name
 from feathertune.methods.targets import LayeredOptions
 from feathertune.metrics import score
-from feathertune.records import Seconds
+from feathertune.records import DataRecord, Seconds
 from feathertune.runtime import seed_everything, stopwatch
 from feathertune.study.depth import choose_depth
 from feathertune.study.observe import Observer
@@ -84,7 +84,7 @@ def train_and_test(
             start_head(encoder, seed, bench)
     with (
         fast_parts(encoder, config.engine, bench.runtime) as installed,
-        bench.activations.inputs(encoder, model, bench.encoded) as inputs,
+        bench.activations.inputs(encoder, model, {n: t for n, t in bench.encoded.items() if len(t)}) as inputs,
     ):
         training = training_of(
             method,
@@ -108,14 +108,16 @@ def train_and_test(
             best = training.restore_best()
         train.seconds += seconds_before
         with stopwatch() as evaluate:
-            logits = predict_logits(
-                model,
-                inputs.texts["test"],
-                token_budget=config.train.token_budget,
-                runtime=bench.runtime,
-                on_texts=observer.advanced,
-                group=group,
-            )
+            logits = np.zeros((0, len(bench.splits.labels)))
+            if "test" in inputs.texts:
+                logits = predict_logits(
+                    model,
+                    inputs.texts["test"],
+                    token_budget=config.train.token_budget,
+                    runtime=bench.runtime,
+                    on_texts=observer.advanced,
+                    group=group,
+                )
     test = softmax(logits)
     hyperparameters = {
         **options.model_dump(mode="json"),
@@ -181,12 +183,25 @@ def _ship(
         max_length=bench.config.data.max_length,
         text_columns=[bench.config.data.text_column or "text"],
         metrics={
-            "test": score(bench.split("test").labels, test).model_dump(),
+            **({"test": score(bench.split("test").labels, test).model_dump()} if len(test) else {}),
             "validation": best.validation.model_dump(),
         },
+        data=_data_info(bench.data),
         hyperparameters=hyperparameters,
     )
     return sum(path.stat().st_size for path in bundle.glob("*.safetensors"))
+
+
+def _data_info(data: DataRecord) -> DataInfo:
+    """What a bundle says of its data; of a file or folder the name, since a path is this machine's."""
+    scheme, _, rest = data.source.partition(":")
+    return DataInfo(
+        source=data.source if scheme in ("sample", "hub") else Path(rest or scheme).name,
+        n_train=data.n_train,
+        n_validation=data.n_validation,
+        n_test=data.n_test,
+        truncated_fraction=data.truncated_fraction,
+    )
 
 
 def _tell_where(training: Training, n_validation: int, observer: Observer) -> None:

@@ -72,19 +72,20 @@ class Workbench:
     _features: dict[SplitName, FrozenFeatures] = field(default_factory=dict)
 
     @classmethod
-    def prepare(cls, config: Config, observer: Observer) -> Workbench:
+    def prepare(cls, config: Config, observer: Observer, data: RawDataset | None = None) -> Workbench:
         """Read and split the data, load the encoder once to know it, and tokenise.
 
         Args:
             config: The settings.
             observer: Is told what is being done.
+            data: Texts and labels that are at hand already; else those that the settings name are read.
 
         Raises:
             FeathertuneError: If the data, the encoder or the settings cannot be used.
         """
         runtime = choose_runtime(config.engine)
         observer.stage(f"reading {config.data.source}")
-        splits = split_sources(config.data, *load_sources(config.data))
+        splits = split_sources(config.data, *(load_sources(config.data) if data is None else (data, None)))
         observer.stage(f"loading {config.base.id}")
         encoder = load_base(config, splits.labels, runtime, seed=0)
         check_max_length(config.data.max_length, encoder)

@@ -323,11 +323,21 @@ def test_refusals(rows, options, parts):
     assert [part for part in parts if part not in message] == []
 
 
-@pytest.mark.parametrize("size", [1.0, 2.5, 0, -3, -0.5, float("nan")])
+@pytest.mark.parametrize("size", [1.0, 2.5, -3, -0.5, float("nan")])
 def test_sizes_that_are_none(size):
     for key in ("test_size", "validation_size"):
         assert f"data.{key} is" in refused(balanced(100), ConfigError, **{key: size})
         assert f"data.{key} is" in refused(with_splits(**ROWS), ConfigError, **{key: size})
+
+
+def test_no_test_rows_at_all():
+    splits = make_splits(dataset(balanced(100)), test_size=0)
+    assert sizes(splits) == [75, 25, 0]
+    assert len(splits.test.labels) == 0
+    splits = make_splits(dataset(with_splits(**ROWS)), test_size=0)
+    assert sizes(splits) == [ROWS["train"], ROWS["validation"], 0]
+    assert splits.notes == (f"The {ROWS['test']} test rows are not used: test_size is 0.",)
+    assert "data.validation_size is 0" in refused(balanced(100), ConfigError, validation_size=0)
 
 
 def test_a_test_source_that_does_not_fit():

@@ -1,0 +1,166 @@
+"""A bundle on the hub: loaded first, so that what is not whole never leaves, then sent as one commit.
+
+One commit, and no file of an older bundle left beside it, so that nobody ever fetches a mixture that the manifest would
+refuse. Not for fetching one: ``hf download REPO_ID --local-dir FOLDER`` does that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import TYPE_CHECKING
+
+from feathertune.bundle.files import MANIFEST_FILE, BundleInfo, bundle_files
+from feathertune.bundle.load import load_bundle
+from feathertune.errors import BundleError, HubError, first_line
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+_TOKEN = "Log in with `hf auth login`, or set HF_TOKEN to a token that may write there"
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """What became of a bundle on the hub.
+
+    Attributes:
+        url: Of the repository.
+        revision: The branch.
+        commit: Its id.
+        files: How many files it holds.
+        notes: What whoever loads it should know, in plain words.
+    """
+
+    url: str
+    revision: str
+    commit: str
+    files: int
+    notes: tuple[str, ...] = ()
+
+
+def push_bundle(
+    folder: Path,
+    repo_id: str,
+    *,
+    revision: str = "main",
+    public: bool = False,
+    message: str | None = None,
+    base: str | None = None,
+) -> Pushed:
+    """Upload a bundle as one commit, after it was loaded as a check.
+
+    Args:
+        folder: The bundle.
+        repo_id: ``OWNER/NAME``; made where it does not exist.
+        revision: The branch, made where it does not exist.
+        public: Whether a repository that is made by this can be seen by everyone; one that exists stays as it is.
+        message: Of the commit.
+        base: Where the encoder lies, if not where the bundle says.
+
+    Returns:
+        Where it lies now.
+
+    Raises:
+        BundleError: If it is not a whole bundle, or names a place of this machine.
+        HubError: If the hub refuses, cannot be reached, or holds other files in that repository.
+    """
+    info = load_bundle(folder, base=base).info
+    notes = _portable(folder, info)
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+
+    api = HfApi(library_name="feathertune")
+    ours = {**bundle_files(folder), MANIFEST_FILE: folder / MANIFEST_FILE}
+    with _told(repo_id, revision):
+        # Not the organisation's default: what is private by mistake can be opened, the other way round it is too late.
+        url = api.create_repo(repo_id, private=not public, exist_ok=True)
+        repo_id = url.repo_id
+        if revision != "main":
+            api.create_branch(repo_id, branch=revision, exist_ok=True)
+        done = api.create_commit(
+            repo_id,
+            [
+                *(CommitOperationAdd(path_in_repo=name, path_or_fileobj=path) for name, path in ours.items()),
+                *(CommitOperationDelete(path_in_repo=name) for name in _left_over(api, repo_id, revision, set(ours))),
+            ],
+            commit_message=message or f"A bundle of feathertune: {info.method} on {info.base.id}",
+            revision=revision,
+        )
+    return Pushed(url=str(url), revision=revision, commit=done.oid, files=len(ours), notes=notes)
+
+
+def _portable(folder: Path, info: BundleInfo) -> tuple[str, ...]:
+    """Notes of what others need; a path of this machine is refused."""
+    local = info.base.local
+    if info.kind == "full" or local is None:
+        return ()
+    if PurePosixPath(local).is_absolute() or PureWindowsPath(local).is_absolute():
+        raise BundleError(
+            f"The bundle {folder} names its encoder by a path of this machine, {local}. Train again with this version: "
+            "it writes the way from the bundle to the encoder."
+        )
+    return (
+        f"The encoder '{info.base.id}' is a folder of yours, so nobody else can load this bundle without it: pass it "
+        "on, or export the bundle with --to merged and push that.",
+    )
+
+
+def _left_over(api: HfApi, repo_id: str, revision: str, ours: set[str]) -> list[str]:
+    """Files of an older bundle in the repository that this one does not have.
+
+    Raises:
+        HubError: If there are files of something else.
+    """
+    there = set(api.list_repo_files(repo_id, revision=revision))
+    others = {name for name in there - ours if not any(part.startswith(".") for part in PurePosixPath(name).parts)}
+    if others and MANIFEST_FILE not in there:
+        raise HubError(
+            f"The repository {repo_id} holds {len(others)} files that are not of a bundle, such as {min(others)}. They "
+            "are left alone: give another REPO_ID, or another --revision."
+        )
+    return sorted(others)
+
+
+@contextlib.contextmanager
+def _told(repo_id: str, revision: str) -> Iterator[None]:
+    """Say what of the hub's many errors a person can act on."""
+    from huggingface_hub import constants
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        HFValidationError,
+        OfflineModeIsEnabled,
+        RevisionNotFoundError,
+    )
+
+    try:
+        yield
+    except HFValidationError as error:
+        raise HubError(f"'{repo_id}' is no name of a repository: {first_line(error)}. Expected OWNER/NAME.") from error
+    except OfflineModeIsEnabled as error:
+        raise HubError("Nothing can be pushed while HF_HUB_OFFLINE is set. Unset it for this command.") from error
+    except RevisionNotFoundError as error:
+        raise HubError(f"The repository {repo_id} has no revision '{revision}'.") from error
+    except HfHubHTTPError as error:
+        said = (error.server_message or first_line(error)).rstrip(".")
+        raise HubError(_refusal(repo_id, error.response.status_code, said)) from error
+    except ValueError as error:  # such as what the hub does not like in the card
+        raise HubError(f"The hub refuses the bundle: {' '.join(str(error).split())}") from error
+    except Exception as error:
+        if not type(error).__module__.partition(".")[0].startswith("httpx"):  # the client, whichever version it is
+            raise
+        raise HubError(
+            f"The hub at {constants.ENDPOINT} cannot be reached: {first_line(error)}. Look at the network, and at "
+            "HF_ENDPOINT if it is set."
+        ) from error
+
+
+def _refusal(repo_id: str, status: int, said: str) -> str:
+    if status == 401:
+        return f"The hub does not know you (401), so nothing was pushed to {repo_id}. {_TOKEN}."
+    if status == 403:
+        return f"The hub does not let you write to {repo_id} (403: {said}). {_TOKEN}."
+    if status == 404:
+        return f"The hub has no place for {repo_id} (404: {said}). Is the owner spelled as the hub spells it?"
+    return f"The hub refused the push to {repo_id} ({status}: {said})."

@@ -1,0 +1,276 @@
+"""A scikit-learn classifier of texts: `TextClassifier`, on the path that ``feathertune train`` takes.
+
+What it has learned is a bundle, held as the bytes of its files: a pickle of the estimator holds those (safetensors and
+JSON) and no object of torch. Loads no torch until it is fitted or predicts. Not for comparing methods: that takes a
+study; nor for labels that a text may have several of.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils import check_array, check_consistent_length, check_random_state, column_or_1d
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted
+
+from feathertune.config import Config, load_config
+from feathertune.data.raw import Collector, RawDataset, label_name
+from feathertune.errors import BundleError, DataError
+
+if TYPE_CHECKING:
+    from feathertune.predictor import Predictor
+
+# What the texts of `fit` are called in messages and in the bundle.
+_SOURCE = "the texts of fit"
+
+
+class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """Trains a method on a pretrained encoder; takes texts as a list, an array or a Series.
+
+    All rows of `fit` are trained on but those that are kept to choose the best epoch. Weights of single rows are not
+    taken. Nothing is checked here but by `fit`, as scikit-learn has it.
+
+    Attributes:
+        classes_: The labels, sorted, ``(C,)``.
+        scores_: Of the rows kept for validation, on which the best epoch was chosen: accuracy and the others of
+            `feathertune.records.Metrics`, by name.
+        bundle_: The bundle, file by file: name and content. `save` writes it into a folder.
+    """
+
+    def __init__(
+        self,
+        method: str = "lora",
+        *,
+        base: str = "sample:minilm",
+        options: Mapping[str, Any] | None = None,
+        max_length: int = 256,
+        epochs: int = 5,
+        learning_rate: float | None = None,
+        batch_size: int = 16,
+        validation_size: int | float | None = None,
+        settings: Mapping[str, Any] | None = None,
+        random_state: int | np.random.RandomState | None = 0,
+    ) -> None:
+        """Keep the settings.
+
+        Args:
+            method: A name of ``feathertune methods``.
+            base: ``sample:minilm``, a hub id or a local folder.
+            options: Of the method, such as ``{"r": 4}``.
+            max_length: Longest text, in tokens; what is longer is cut.
+            epochs: Passes over the training rows, at most.
+            learning_rate: None means the method's own default.
+            batch_size: Texts of one optimizer step.
+            validation_size: Rows, or a share of them, kept to choose the best epoch; None means a tenth, at least 200
+                where that is no more than a quarter.
+            settings: Any other of `Config`, by its dotted name, such as ``{"train.patience": 3}``.
+            random_state: Of the rows for validation, the head, the adapter and the order of texts.
+        """
+        self.method = method
+        self.base = base
+        self.options = options
+        self.max_length = max_length
+        self.epochs = epochs
+        self.learning_rate = learning_rate
+        self.batch_size = batch_size
+        self.validation_size = validation_size
+        self.settings = settings
+        self.random_state = random_state
+
+    def fit(self, X: Iterable[str], y: Iterable[Any]) -> TextClassifier:
+        """Train.
+
+        Args:
+            X: N texts.
+            y: N labels: strings, whole numbers or booleans, two different ones at least.
+
+        Returns:
+            Itself.
+
+        Raises:
+            FeathertuneError: If the settings or the encoder cannot be used, or the training breaks. A `DataError` and
+                a `ConfigError` are a `ValueError` too.
+            ValueError: If texts or labels are not what they must be.
+        """
+        texts = _texts(X)
+        check_classification_targets(y)
+        targets = check_array(column_or_1d(y, warn=True), ensure_2d=False, dtype=None, input_name="y")
+        check_consistent_length(texts, targets)
+        classes, codes = np.unique(targets, return_inverse=True)
+        if len(classes) < 2:
+            raise DataError(f"All {len(texts):,} texts have one class, {classes[0]!r}. Expected two classes at least.")
+        data = _dataset(texts, [classes[code] for code in codes], classes)
+        seed = _seed(self.random_state)
+        config = self._config(seed)
+        from feathertune.runtime import kept_random_state
+        from feathertune.study.finetune import finetune
+        from feathertune.study.observe import Silent
+
+        with tempfile.TemporaryDirectory() as scratch, kept_random_state():
+            folder = Path(scratch) / "bundle"
+            scores = finetune(config, self.method, folder, seed=seed, observer=Silent(), data=data)
+            predictor = self._load(folder)
+            found = (path for path in folder.rglob("*") if path.is_file())
+            files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
+        info = predictor.bundle.info
+        needs_folder = info.kind != "full" and info.base.local is not None
+        self.classes_ = classes
+        self.scores_ = scores["validation"].model_dump()
+        self.bundle_ = files
+        self._base_folder = str(Path(self.base).expanduser().resolve()) if needs_folder else None
+        self._predictor = predictor
+        return self
+
+    def predict(self, X: Iterable[str]) -> np.ndarray:
+        """The most probable label of each of N texts, ``(N,)``; of the type that `fit` was given."""
+        best = self._logits(X).argmax(axis=1)  # first of all: it knows whether there was a fit
+        return np.asarray(self.classes_[best])
+
+    def predict_proba(self, X: Iterable[str]) -> np.ndarray:
+        """Probabilities ``(N, C)`` of N texts, in the order of `classes_`."""
+        from feathertune.engine.predict import softmax
+
+        return softmax(self._logits(X))
+
+    def decision_function(self, X: Iterable[str]) -> np.ndarray:
+        """Logits ``(N, C)`` of N texts; of two classes, what the second is ahead of the first, ``(N,)``."""
+        logits = self._logits(X).astype(np.float64)
+        return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
+
+    def save(self, folder: str | Path, *, overwrite: bool = False) -> None:
+        """Write the bundle into a folder, for `feathertune.load`, ``feathertune predict`` and the other verbs.
+
+        Args:
+            folder: Where; it appears when it is whole.
+            overwrite: Replace a bundle that lies there.
+
+        Raises:
+            ConfigError: If something lies there that may not be replaced, or nothing can be written.
+        """
+        check_is_fitted(self, "bundle_")
+        from feathertune.bundle.files import MANIFEST_FILE
+        from feathertune.storage import check_place
+
+        check_place(Path(folder), marker=MANIFEST_FILE, overwrite=overwrite)
+        self._write(Path(folder))
+
+    def __sklearn_tags__(self) -> Any:  # noqa: ANN401 - scikit-learn's, since 1.6
+        tags = super().__sklearn_tags__()
+        tags.input_tags.one_d_array = True
+        tags.input_tags.two_d_array = False
+        tags.input_tags.string = True
+        return tags
+
+    def _more_tags(self) -> dict[str, Any]:
+        return {"X_types": ["string"]}  # the same for scikit-learn 1.5
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = dict(super().__getstate__())
+        state.pop("_predictor", None)
+        return state
+
+    def _config(self, seed: int) -> Config:
+        return load_config(
+            options={
+                "data.source": _SOURCE,
+                "data.test_size": 0,
+                "data.validation_size": _plain(self.validation_size),
+                "data.max_length": _plain(self.max_length),
+                "data.seed": seed,
+                "base.id": self.base,
+                "train.epochs": _plain(self.epochs),
+                "train.learning_rate": _plain(self.learning_rate),
+                "train.batch_size": _plain(self.batch_size),
+                "train.checkpoint_every_s": "off",
+                f"method.{self.method}": _plain(self.options or {}),
+                **_plain(self.settings or {}),
+            }
+        )
+
+    def _logits(self, X: Iterable[str]) -> np.ndarray:
+        check_is_fitted(self, "bundle_")
+        texts = _texts(X)
+        if getattr(self, "_predictor", None) is None:  # it came out of a pickle
+            with tempfile.TemporaryDirectory() as scratch:
+                folder = Path(scratch) / "bundle"
+                self._write(folder)
+                self._predictor = self._load(folder)
+        return self._predictor.logits(texts)
+
+    def _load(self, folder: Path) -> Predictor:
+        from feathertune.predictor import load
+
+        engine = {key: value for key, value in (self.settings or {}).items() if key.startswith("engine.")}
+        return load(folder, engine=load_config(options=engine).engine)
+
+    def _write(self, folder: Path) -> None:
+        """The bundle as a folder that names its base where it lies now, as far as that is a folder."""
+        from feathertune.bundle.files import write_files
+
+        base = None
+        if self._base_folder is not None:
+            base = next((Path(place) for place in (self._base_folder, self.base) if Path(place).is_dir()), None)
+            if base is None:
+                raise BundleError(
+                    f"The encoder that this classifier was trained on is not at {self._base_folder}. Say where its "
+                    "folder lies: set_params(base=FOLDER)."
+                )
+        write_files(folder, self.bundle_, base=base)
+
+
+def _texts(values: Iterable[str]) -> list[str]:
+    """N texts as plain strings, at least one.
+
+    Raises:
+        DataError: If they are not one-dimensional, there is none, or one of them is none.
+    """
+    shape = getattr(values, "shape", None)
+    if isinstance(values, (str, bytes, Mapping)) or (shape is not None and len(shape) != 1):
+        found = f"an array of shape {shape}" if shape is not None else f"a {type(values).__name__}"
+        raise DataError(
+            f"X is {found}. Expected a list, an array or a Series of texts, one a row; of a table take one column."
+        )
+    texts = []
+    for row, text in enumerate(values):
+        if not isinstance(text, str):
+            raise DataError(f"X[{row}] is {text!r:.60} of type {type(text).__name__}. Expected a text.")
+        if not text.strip():
+            raise DataError(f"X[{row}] is an empty text. No label is made up for one: leave it out.")
+        texts.append(str(text))
+    if not texts:
+        raise DataError("Found array with 0 sample(s) (shape=(0,)) while a minimum of 1 is required.")
+    return texts
+
+
+def _dataset(texts: list[str], labels: list[Any], classes: np.ndarray) -> RawDataset:
+    """The rows as any source gives them, with the labels in the order of `classes`."""
+    plain = [_plain(label) for label in classes]
+    names = [label_name(label, f"y, class {label!r}") for label in plain]
+    if len(set(names)) < len(names) or "" in names:  # they differ by what a name in a file may not have
+        names = [repr(label) for label in plain]
+    name_of = dict(zip(plain, names, strict=True))
+    collector = Collector(_SOURCE, drop_invalid=False)
+    for row, (text, label) in enumerate(zip(texts, labels, strict=True)):
+        collector.add(text, name_of[_plain(label)], None, f"X[{row}]")
+    return collector.finish(label_order=tuple(names))
+
+
+def _seed(random_state: Any) -> int:  # noqa: ANN401 - whatever scikit-learn takes
+    """A whole number from what scikit-learn calls a random state."""
+    if isinstance(random_state, (int, np.integer)) and random_state >= 0:
+        return int(random_state)
+    return int(check_random_state(random_state).randint(2**31 - 1))
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401 - a setting of any type
+    """Numpy's scalars as Python's, which the settings take: a search over parameters hands out the former."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    return value

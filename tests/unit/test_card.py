@@ -1,0 +1,90 @@
+"""The model card as the hub reads it, and as a person does."""
+
+from __future__ import annotations
+
+import pytest
+from huggingface_hub import EvalResult, ModelCard
+
+from feathertune.bundle import BaseInfo, BundleInfo, DataInfo
+from feathertune.bundle.card import model_card
+
+TEST = {"accuracy": 0.85, "macro_f1": 0.8499, "mcc": 0.7, "log_loss": 0.35, "ece": 0.02, "n": 1_000}
+
+
+def info(**changes) -> BundleInfo:
+    fields = {
+        "schema_version": 1,
+        "kind": "peft",
+        "method": "lora",
+        "task": "single_label",
+        "labels": ["negative", "positive"],
+        "max_length": 128,
+        "text_columns": ["text"],
+        "base": BaseInfo(id="google-bert/bert-base-cased", revision="main", fingerprint="0", local=None),
+        "data": DataInfo(
+            source="hub:nyu-mll/glue:sst2", n_train=5000, n_validation=500, n_test=1_000, truncated_fraction=0.031
+        ),
+        "dtype": "float32",
+        "threshold": None,
+        "temperature": None,
+        "metrics": {"test": TEST, "validation": TEST | {"accuracy": 0.9, "n": 500}},
+        "hyperparameters": {},
+        "versions": {},
+    }
+    return BundleInfo(**fields | changes)
+
+
+def test_the_hub_reads_base_data_and_results():
+    card = ModelCard(model_card(info()), ignore_metadata_errors=False)
+    data = card.data
+    assert (data.base_model, data.library_name) == ("google-bert/bert-base-cased", "peft")
+    assert (data.pipeline_tag, data.datasets) == ("text-classification", ["nyu-mll/glue"])
+    assert data.tags == ["feathertune", "lora"]
+    assert data.metrics == ["accuracy", "f1", "matthews_correlation"]
+    assert (data.license, data.model_name) == (None, "bert-base-cased-lora")
+    assert [(result.metric_type, result.metric_value) for result in data.eval_results] == [
+        ("accuracy", 0.85),
+        ("f1", 0.8499),
+        ("matthews_correlation", 0.7),
+    ]
+    first = EvalResult("text-classification", "nyu-mll/glue", "hub:nyu-mll/glue:sst2", "accuracy", 0.85)
+    first.dataset_config, first.dataset_split, first.metric_name = "sst2", "test", "accuracy"
+    assert data.eval_results[0] == first
+
+
+def test_a_person_reads_scores_and_what_they_do_not_say():
+    card = model_card(info())
+    assert "| score | test | validation |\n| --- | --- | --- |\n| accuracy | 0.85 | 0.9 |\n" in card
+    assert "| texts | 1,000 | 500 |" in card
+    assert "Trained on 5,000 texts of `hub:nyu-mll/glue:sst2`, the best epoch chosen on 500 others" in card
+    assert "By 1,000 test texts the accuracy lies between 82.7% and 87.1% (95 %, Wilson)" in card
+    assert "Of 3.1% of these texts the end was not read." in card
+    assert "one of the 2 labels, also one that none of them fits" in card
+    several = model_card(info(task="multi_label"))
+    assert "any number of the 2 labels" in several
+
+
+@pytest.mark.parametrize("source", ["sample:imdb", "reviews.csv"])
+def test_no_dataset_of_the_hub_is_claimed_for_another_source(source):
+    data = ModelCard(model_card(info(data=info().data.model_copy(update={"source": source})))).data
+    assert data.datasets is None
+    assert data.eval_results[0].dataset_type == source.removeprefix("sample:")
+
+
+def test_without_a_test_nothing_is_claimed_by_validation():
+    data = info().data.model_copy(update={"n_test": 0, "truncated_fraction": 0.0})
+    card = model_card(info(data=data, metrics={"validation": TEST}))
+    assert ModelCard(card).data.get("eval_results") is None
+    assert "| accuracy | 0.85 |" in card
+    assert "No texts were kept for a test." in card
+    assert "the end was not read" not in card
+    bare = model_card(info(data=None, metrics={}))
+    assert "## Scores" not in bare
+    assert "## Limits" in bare
+
+
+def test_a_local_base_is_no_model_of_the_hub():
+    local = BaseInfo(id="my-encoder", revision=None, fingerprint="0", local="../my-encoder")
+    card = model_card(info(base=local))
+    assert ModelCard(card).data.base_model is None
+    assert "put its path in the place of `my-encoder`" in card
