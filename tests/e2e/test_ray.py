@@ -174,8 +174,9 @@ def test_stopped_by_ctrl_c_it_goes_on_here(cluster, encoder, data, tmp_path, mon
     assert_same_study(out, alone)
 
 
-@pytest.mark.slow
-def test_a_method_that_kills_its_process_is_a_failed_row(cluster, encoder, data, tmp_path, monkeypatch):
+@pytest.fixture
+def deadly(tmp_path, monkeypatch):
+    """A method of another package that ends its process; before the cluster, whose nodes have to know it."""
     code = (
         "import dataclasses, os\n"
         "from feathertune.methods.scales import IA3\n"
@@ -191,6 +192,11 @@ def test_a_method_that_kills_its_process_is_a_failed_row(cluster, encoder, data,
     path = os.pathsep.join([str(place), *filter(None, [os.environ.get("PYTHONPATH")])])
     monkeypatch.setenv("PYTHONPATH", path)
     monkeypatch.setitem(ENVIRONMENT, "PYTHONPATH", path)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_method_that_kills_its_process_is_a_failed_row(deadly, cluster, encoder, data, tmp_path):
     out = tmp_path / "study"
     result = feathertune(
         *("compare", data, "--base", encoder, "--methods", "deadly,lora", *SMALL, "--out", out),
