@@ -18,7 +18,7 @@ help:
 $(INSTALLED): pyproject.toml
 	$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else "feathertune needs Python 3.11 or newer, this is %d.%d; say make PYTHON=python3.11" % v[:2])'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[samples,hub,dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[samples,hub,onnx,dev]"
 	@touch $@
 
 install: $(INSTALLED)

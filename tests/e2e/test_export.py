@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from e2e.cli import ENVIRONMENT, SMALL, feathertune, in_process
+from feathertune.export import Parity
 
 TEXTS = ["the film was great", "a bad plot", "very great", "very bad actors", "it was the scene"]
 PLAIN = """
@@ -77,7 +78,7 @@ def test_bad_input(bundle, encoder, tmp_path, monkeypatch, capsys):
         ((tmp_path / "nowhere", "--out", new), ["is not a folder"]),
         (
             (bundle, "--to", "mergd", "--out", new),
-            ["Unknown export form 'mergd'. Did you mean 'merged'? Known: merged"],
+            ["Unknown export form 'mergd'. Did you mean 'merged'? Known: merged, onnx, onnx-int8"],
         ),
         ((bundle, "--to", "tflite", "--out", new), ["Unknown export form 'tflite'", "Known: merged"]),
         ((bundle, "--out", tmp_path / "file"), ["is a file"]),
@@ -86,6 +87,10 @@ def test_bad_input(bundle, encoder, tmp_path, monkeypatch, capsys):
         ((bundle, "--out", tmp_path / "folder", "--overwrite"), ["was not written by feathertune"]),
         ((bundle, "--out", bundle / "merged"), ["lie in each other"]),
         ((bundle, "--out", new, "--base", "sample:minilmm"), ["Did you mean 'minilm'?"]),
+        ((bundle, "--out", new, "--to", "onnx-int8"), ["rounds numbers", "Name some with --data"]),
+        ((bundle, "--out", new, "--data", tmp_path / "nowhere.csv"), ["nowhere.csv"]),
+        ((bundle, "--out", new, "--rows", "600"), ["no data: name it with --data"]),
+        ((bundle, "--out", new, "--max-flips", "5"), ["--max-flips is 5. Expected a share from 0 to 1"]),
     ):
         result = in_process(monkeypatch, capsys, "export", *arguments)
         assert (result.code, result.stdout) == (2, ""), arguments
@@ -103,3 +108,37 @@ def test_what_cannot_be_merged_is_told_with_what_to_do_instead(encoder, data, tm
     assert "cannot be merged: the method 'prompt' puts trained tokens before each text" in result.stderr
     assert "Ship the bundle as it is: `feathertune predict` loads it" in result.stderr
     assert not (tmp_path / "merged").exists()
+
+
+def test_real_rows_with_labels_are_told_before_and_after(bundle, data, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "merged"
+    result = in_process(monkeypatch, capsys, "export", bundle, "--out", out, "--data", data, "--rows", "100")
+    assert (result.code, result.stderr) == (0, "")
+    parity = json.loads((out / "parity.json").read_text())
+    assert (parity["n_real"], parity["data"]) == (100, data.name)
+    assert parity["accuracy_before"] == parity["accuracy_after"] > 0.6
+    assert f"Accuracy on 100 rows of {data.name}: {parity['accuracy_before']:.2%} before" in result.stdout
+
+
+def test_what_a_form_that_rounds_has_lost_is_told(bundle, tmp_path, monkeypatch, capsys):
+    parity = Parity(
+        to="onnx-int8",
+        method="lora",
+        n_texts=1000,
+        n_real=1000,
+        data="rows.csv",
+        longest=256,
+        largest_logit=3.1,
+        max_abs_difference=0.12,
+        label_flips=7,
+        accuracy_before=0.884,
+        accuracy_after=0.881,
+        tolerance=None,
+        max_flips=0.02,
+        max_accuracy_loss=0.005,
+    )
+    monkeypatch.setattr("feathertune.cli.export.export_model", lambda *_, **__: parity)
+    result = in_process(monkeypatch, capsys, "export", bundle, "--to", "onnx-int8", "--out", tmp_path / "new")
+    assert (result.code, result.stderr) == (0, "")
+    assert "by 1.2e-01 at most, and 7 labels (allowed: 2.00% of the texts)." in result.stdout
+    assert "88.40% before, 88.10% after (allowed: 0.5 points less)." in result.stdout

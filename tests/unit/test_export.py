@@ -136,7 +136,7 @@ def test_it_is_in_the_python_interface(bundle, tmp_path):
     (tmp_path / "base").rename(tmp_path / "elsewhere")
     parity = feathertune.export_model(str(bundle), str(tmp_path / "merged"), base=str(tmp_path / "elsewhere"))
     assert np.isfinite(parity.max_abs_difference)
-    assert TARGETS.names() == ("merged",)
+    assert TARGETS.names() == ("merged", "onnx", "onnx-int8")
 
 
 # What is not

@@ -10,7 +10,7 @@ import typer
 
 from feathertune.cli import options as opt
 from feathertune.cli.apply import BaseOption, BundleArgument
-from feathertune.export import TARGETS, export_model
+from feathertune.export import DEFAULT_ROWS, TARGETS, Check, Parity, export_model
 
 
 def export(
@@ -18,24 +18,58 @@ def export(
     out: Annotated[Path, typer.Option("--out", help="Where the new folder shall be.")],
     to: Annotated[
         str,
-        typer.Option("--to", metavar="FORM", help="; ".join(f"{t.name}: {t.summary}" for t in TARGETS)),
+        typer.Option("--to", metavar="FORM", help=" ".join(f"{t.name}: {t.summary}" for t in TARGETS)),
     ] = "merged",
     base: BaseOption = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            "--data",
+            metavar="DATA",
+            help="Real texts to compare on, best with labels: any data source, or a file of texts alone. Of one with "
+            "splits the validation rows.",
+        ),
+    ] = None,
+    text_column: opt.TextColumn = None,
+    label_column: opt.LabelColumn = None,
+    rows: Annotated[
+        int | None, typer.Option("--rows", help=f"How many of its rows; {DEFAULT_ROWS:,}, if there are as many.")
+    ] = None,
+    max_flips: Annotated[
+        float,
+        typer.Option("--max-flips", metavar="SHARE", help="Of a form that rounds: rows that may get another label."),
+    ] = Check.max_flips,
+    max_accuracy_loss: Annotated[
+        float,
+        typer.Option("--max-accuracy-loss", metavar="SHARE", help="Likewise, of the accuracy; 0.005 is half a point."),
+    ] = Check.max_accuracy_loss,
     overwrite: opt.Overwrite = False,
     json: opt.Json = False,
     debug: opt.Debug = False,
 ) -> None:
     """Write a bundle in another form, for whoever shall run it without feathertune.
 
-    The result is compared with the bundle on some hundred texts, and kept only if it gives the same answers:
-    parity.json says how near they are.
+    The result is compared with the bundle on some hundred made texts and on the rows of --data, and kept only if it
+    gives the same answers: parity.json says how near they are.
     """
-    parity = export_model(bundle, out, to=to, base=base, overwrite=overwrite)
-    if json:
-        sys.stdout.write(parity.model_dump_json(indent=1) + "\n")
-        return
-    sys.stdout.write(
-        f"Written: {out}\n"
+    check = Check(data, text_column, label_column, rows, max_flips, max_accuracy_loss)
+    parity = export_model(bundle, out, to=to, base=base, check=check, overwrite=overwrite)
+    sys.stdout.write(parity.model_dump_json(indent=1) + "\n" if json else f"Written: {out}\n{_figures(parity)}")
+
+
+def _figures(parity: Parity) -> str:
+    allowed = "" if parity.tolerance is None else f" (allowed: {parity.tolerance:.1e})"
+    flips = "" if parity.max_flips is None else f" (allowed: {parity.max_flips:.2%} of the texts)"
+    lines = [
         f"On {parity.n_texts} texts of up to {parity.longest} tokens the logits differ from the bundle's by "
-        f"{parity.max_abs_difference:.1e} at most (allowed: {parity.tolerance:.1e}), and {parity.label_flips} labels.\n"
-    )
+        f"{parity.max_abs_difference:.1e} at most{allowed}, and {parity.label_flips} labels{flips}."
+    ]
+    if parity.accuracy_before is not None and parity.accuracy_after is not None:
+        loss = (
+            "" if parity.max_accuracy_loss is None else f" (allowed: {100 * parity.max_accuracy_loss:.2g} points less)"
+        )
+        lines.append(
+            f"Accuracy on {parity.n_real} rows of {parity.data}: {parity.accuracy_before:.2%} before, "
+            f"{parity.accuracy_after:.2%} after{loss}."
+        )
+    return "\n".join(lines) + "\n"

@@ -14,30 +14,26 @@ from feathertune.bundle import Bundle, BundleInfo, merged_model
 from feathertune.bundle.card import front_matter, label_list, plain_use
 from feathertune.data.encode import encode
 from feathertune.encoders import quiet_transformers
-from feathertune.export.parity import compare, fp32_logits, parity_texts, require
+from feathertune.export.parity import Asked, compare, fp32_logits, require
 from feathertune.export.targets import PARITY_FILE, Parity
 from feathertune.storage import system_errors, write_atomic
 
-# Merging reorders sums: x W + (x A) B becomes x (W + A B). In fp32 that is rounding, a few times 1e-6 of the largest.
-_OF_LARGEST = 1e-4
 
-
-def write(bundle: Bundle, folder: Path) -> Parity:
+def write(bundle: Bundle, folder: Path, asked: Asked) -> Parity:
     """Merge, write, load again by transformers alone, and compare with the bundle.
 
     Args:
         bundle: Loaded; it is used up.
         folder: Empty.
+        asked: What to compare on.
 
     Raises:
         BundleError: If the bundle cannot be merged, or the merged model gives other answers.
     """
     info = bundle.info
-    texts = parity_texts(bundle.tokenizer, bundle.max_length)
-    tokens = encode(bundle.tokenizer, texts, max_length=bundle.max_length)
-    expected = fp32_logits(bundle.model.float(), tokens)
+    expected = fp32_logits(bundle.model.float(), asked.tokens)
     model = merged_model(bundle)
-    merged = compare(expected, fp32_logits(model, tokens), bundle, tokens, to="merged", of_largest=_OF_LARGEST)
+    merged = compare(expected, fp32_logits(model, asked.tokens), asked, bundle, to="merged")
     require(merged, bundle, "The merged model")
 
     attention = model.config._attn_implementation
@@ -50,8 +46,9 @@ def write(bundle: Bundle, folder: Path) -> Parity:
             folder, attn_implementation=attention, dtype=torch.float32, local_files_only=True
         )
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    again = encode(tokenizer, texts, max_length=bundle.max_length)
-    parity = compare(expected, fp32_logits(reloaded, again), bundle, again, to="merged", of_largest=_OF_LARGEST)
+    again = asked.tokenised(encode(tokenizer, asked.texts, max_length=bundle.max_length))
+    found = fp32_logits(reloaded, again.tokens)
+    parity = compare(expected, found, again, bundle, to="merged")
     require(parity, bundle, "What transformers loads from the written model")
     write_atomic(folder / "README.md", _card(info, parity))
     return parity

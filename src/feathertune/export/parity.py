@@ -1,21 +1,25 @@
 """Texts on which an exported model is compared with its bundle, and the comparison.
 
-Real texts would have to be shipped, so most are made of the tokenizer's own vocabulary: every kind of token, at every
-length. Not for scores: the texts mean nothing.
+There are always texts made of the tokenizer's own vocabulary: every kind of token, at every length. They need no data
+and find what is merged or translated wrongly; what rounding costs on texts that mean something is seen on real ones
+(`feathertune.export.rows`).
 """
 
 from __future__ import annotations
 
+import dataclasses
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
 
 from feathertune.bundle.save import PROBE_TEXTS
-from feathertune.data.encode import EncodedTexts
+from feathertune.data.encode import EncodedTexts, encode
 from feathertune.engine.predict import predict_logits
 from feathertune.errors import BundleError
-from feathertune.export.targets import Parity
+from feathertune.export.rows import RealTexts, real_texts
+from feathertune.export.targets import Check, Parity
 from feathertune.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -25,8 +29,61 @@ if TYPE_CHECKING:
     from feathertune.bundle import Bundle
 
 N_PSEUDO_TEXTS = 256
-_TOKEN_BUDGET = 4_096
-_FP32 = Runtime(torch.device("cpu"), "fp32", "sdpa", "exports are compared in fp32", {})
+TOKEN_BUDGET = 4_096
+# Merging reorders sums: x W + (x A) B becomes x (W + A B); another library has another order, too. In fp32 that is
+# rounding, a few times 1e-6 of the largest logit.
+_OF_LARGEST = 1e-4
+FP32 = Runtime(torch.device("cpu"), "fp32", "sdpa", "exports are compared in fp32", {})
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the bundle and the exported model are both asked, and what may differ.
+
+    Attributes:
+        texts: N texts: the made ones, then the real ones.
+        tokens: The same, as the bundle's tokenizer has them.
+        real: Where the last of them came from; None where all are made.
+    """
+
+    texts: list[str]
+    tokens: EncodedTexts
+    real: RealTexts | None
+    check: Check
+
+    @property
+    def n_made(self) -> int:
+        """Texts that were made."""
+        return len(self.texts) - (len(self.real.texts) if self.real is not None else 0)
+
+    def only_made(self) -> Asked:
+        """The made texts."""
+        rows = np.arange(self.n_made)
+        return Asked(self.texts[: self.n_made], self.tokens.take(rows), None, self.check)
+
+    def only_real(self) -> Asked:
+        """The real texts."""
+        rows = np.arange(self.n_made, len(self.texts))
+        return Asked(self.texts[self.n_made :], self.tokens.take(rows), self.real, self.check)
+
+    def tokenised(self, tokens: EncodedTexts) -> Asked:
+        """The same texts as another tokenizer has them."""
+        return dataclasses.replace(self, tokens=tokens)
+
+
+def ask(bundle: Bundle, check: Check) -> Asked:
+    """Put the texts together.
+
+    Args:
+        bundle: Whose tokenizer, length and labels count.
+        check: Names the real texts, if there are to be some.
+
+    Raises:
+        FeathertuneError: If those cannot be used; see `real_texts`.
+    """
+    real = real_texts(check, bundle.info) if check.data is not None else None
+    texts = parity_texts(bundle.tokenizer, bundle.max_length) + (real.texts if real is not None else [])
+    return Asked(texts, encode(bundle.tokenizer, texts, max_length=bundle.max_length), real, check)
 
 
 def parity_texts(tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[str]:
@@ -46,32 +103,41 @@ def parity_texts(tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[st
 
 def fp32_logits(model: nn.Module, texts: EncodedTexts) -> np.ndarray:
     """Logits ``(N, C)`` float32 of a model on the processor."""
-    return predict_logits(model, texts, token_budget=_TOKEN_BUDGET, runtime=_FP32)
+    return predict_logits(model, texts, token_budget=TOKEN_BUDGET, runtime=FP32)
 
 
 def compare(
-    expected: np.ndarray, found: np.ndarray, bundle: Bundle, texts: EncodedTexts, *, to: str, of_largest: float
+    expected: np.ndarray, found: np.ndarray, asked: Asked, bundle: Bundle, *, to: str, rounds: bool = False
 ) -> Parity:
     """Put two models' answers side by side.
 
     Args:
         expected: Logits ``(N, C)`` of the bundle.
         found: Of the exported model.
+        asked: The N texts.
         bundle: The bundle.
-        texts: The N texts.
         to: Name of the form.
-        of_largest: The tolerance, as a share of the largest logit, or of 1 where all are smaller.
+        rounds: The form is judged by the labels that change, not by its logits.
     """
     largest = float(np.abs(expected).max())
+    before, after = _labels(expected, bundle.info.task), _labels(found, bundle.info.task)
+    real, check = asked.real, asked.check
+    known = real.labels if real is not None else None
     return Parity(
         to=to,
         method=bundle.info.method,
-        n_texts=len(texts),
-        longest=int(texts.lengths.max()),
+        n_texts=len(asked.texts),
+        n_real=len(real.texts) if real is not None else 0,
+        data=real.source if real is not None else None,
+        longest=int(asked.tokens.lengths.max()),
         largest_logit=largest,
         max_abs_difference=float(np.abs(expected - found).max()),
-        label_flips=int((_labels(expected, bundle.info.task) != _labels(found, bundle.info.task)).any(axis=1).sum()),
-        tolerance=of_largest * max(1.0, largest),
+        label_flips=int((before != after).any(axis=1).sum()),
+        accuracy_before=_accuracy(before, known),
+        accuracy_after=_accuracy(after, known),
+        tolerance=None if rounds else _OF_LARGEST * max(1.0, largest),
+        max_flips=check.max_flips if rounds else None,
+        max_accuracy_loss=check.max_accuracy_loss if rounds and known is not None else None,
     )
 
 
@@ -86,13 +152,42 @@ def require(parity: Parity, bundle: Bundle, what: str) -> None:
     Raises:
         BundleError: If it is above, or not a number.
     """
-    if not parity.max_abs_difference <= parity.tolerance:
+    if parity.tolerance is None:
+        _require_labels(parity, bundle, what)
+    elif not parity.max_abs_difference <= parity.tolerance:
         raise BundleError(
             f"{what} of the bundle {bundle.folder} gives other logits than the bundle (they differ by "
             f"{parity.max_abs_difference:.3g} on {parity.n_texts} texts, allowed are {parity.tolerance:.3g}; "
             f"{parity.label_flips} labels change), so nothing was written. "
             f"Ship the bundle as it is, and report this: the method is '{parity.method}'."
         )
+
+
+def _require_labels(parity: Parity, bundle: Bundle, what: str) -> None:
+    where = f"{what} of the bundle {bundle.folder}"
+    instead = "so nothing was written. Ship it `--to onnx`, which rounds nothing, or allow more with"
+    if not np.isfinite(parity.max_abs_difference):
+        raise BundleError(f"{where} gives logits that are no numbers, so nothing was written. Ship it `--to onnx`.")
+    if parity.max_flips is not None and parity.label_flips > parity.max_flips * parity.n_texts:
+        raise BundleError(
+            f"{where} gives another label to {parity.label_flips} of {parity.n_texts} texts of {parity.data} "
+            f"({parity.label_flips / parity.n_texts:.2%}, allowed are {parity.max_flips:.2%}), {instead} --max-flips."
+        )
+    if parity.max_accuracy_loss is None or parity.accuracy_before is None or parity.accuracy_after is None:
+        return
+    # In whole texts: 0.005 of 1,000 is 5, whatever 0.9 - 0.895 is in binary.
+    lost = round((parity.accuracy_before - parity.accuracy_after) * parity.n_real)
+    if lost > parity.max_accuracy_loss * parity.n_real + 1e-9:
+        raise BundleError(
+            f"{where} has an accuracy of {parity.accuracy_after:.2%} on {parity.n_real} texts of {parity.data}, the "
+            f"bundle has {parity.accuracy_before:.2%} (allowed is a loss of {100 * parity.max_accuracy_loss:.2g} points"
+            f"), {instead} --max-accuracy-loss."
+        )
+
+
+def _accuracy(predicted: np.ndarray, known: np.ndarray | None) -> float | None:
+    """Of the last texts, whose classes `known` holds, ``(R,)``."""
+    return None if known is None else float((predicted[-len(known) :, 0] == known).mean())
 
 
 def _labels(logits: np.ndarray, task: Literal["single_label", "multi_label"]) -> np.ndarray:

@@ -1,0 +1,155 @@
+"""``--to onnx``: the merged model as a graph of ONNX in fp32, with batch and length left open.
+
+By torch's own exporter, which follows the model's code (``torch.export``), so that no table of architectures is needed.
+Not for methods that cannot be merged: see `feathertune.bundle.merge`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import logging
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from feathertune.bundle import Bundle, merged_model
+from feathertune.errors import BundleError, first_line
+from feathertune.export.onnx_folder import (
+    FACTS_FILE,
+    GRAPH_FILE,
+    OUTPUT,
+    TOKENIZER_FILE,
+    OnnxFacts,
+    OnnxFolder,
+    card,
+)
+from feathertune.export.parity import Asked, compare, fp32_logits, require
+from feathertune.export.targets import Parity
+from feathertune.storage import write_atomic
+
+# Sizes of the example that the graph is traced with; torch takes a size of 1 for a fixed one.
+_BATCH, _LENGTH = 2, 16
+
+
+def write(bundle: Bundle, folder: Path, asked: Asked) -> Parity:
+    """Merge, export, and ask the folder what the bundle was asked.
+
+    Args:
+        bundle: Loaded; it is used up.
+        folder: Empty.
+        asked: What to compare on.
+
+    Raises:
+        BundleError: If the bundle cannot be merged or exported, or the graph gives other answers.
+    """
+    expected = fp32_logits(bundle.model.float(), asked.tokens)
+    facts = write_graph(bundle, folder)
+    parity = check_graph(bundle, folder, asked, expected)
+    write_atomic(folder / "README.md", card(bundle.info, facts, parity))
+    return parity
+
+
+def write_graph(bundle: Bundle, folder: Path) -> OnnxFacts:
+    """Write graph, tokenizer and facts; nothing is compared yet.
+
+    Args:
+        bundle: Loaded, in fp32; it is used up.
+        folder: Where.
+    """
+    model = merged_model(bundle)
+    inputs = _inputs(model, bundle.tokenizer)
+    try:
+        _export(model, inputs, folder / GRAPH_FILE)
+    except OSError:  # a full disk
+        raise
+    except Exception as error:  # whatever torch's exporter meets in a model's code
+        raise BundleError(
+            f"The bundle {bundle.folder} cannot be exported to ONNX: torch.onnx fails on {type(model).__name__} "
+            f"({first_line(error)}). Ship it `--to merged`, or as it is."
+        ) from error
+    tokenizer = bundle.tokenizer.backend_tokenizer
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(bundle.max_length, direction=bundle.tokenizer.truncation_side)
+    write_atomic(folder / TOKENIZER_FILE, tokenizer.to_str())
+    facts = OnnxFacts(
+        labels=list(bundle.labels),
+        task=bundle.info.task,
+        max_length=bundle.max_length,
+        inputs=list(inputs),
+        pad_token_id=int(bundle.tokenizer.pad_token_id or 0),
+    )
+    write_atomic(folder / FACTS_FILE, facts.model_dump_json(indent=1) + "\n")
+    return facts
+
+
+def check_graph(bundle: Bundle, folder: Path, asked: Asked, expected: np.ndarray) -> Parity:
+    """Ask a written graph in padded batches.
+
+    Raises:
+        BundleError: If it gives other answers.
+    """
+    written = OnnxFolder(folder)
+    again = asked.tokenised(written.encode(asked.texts))
+    parity = compare(expected, written.logits(again.tokens), again, bundle, to="onnx")
+    require(parity, bundle, "The ONNX graph")
+    return parity
+
+
+class _Logits(nn.Module):
+    """A classifier as a function of tensors alone: its inputs by position, its logits."""
+
+    def __init__(self, model: PreTrainedModel, inputs: tuple[str, ...]) -> None:
+        super().__init__()
+        self.model, self.inputs = model, inputs
+
+    def forward(self, *tensors: Tensor) -> Tensor:
+        logits: Tensor = self.model(**dict(zip(self.inputs, tensors, strict=True))).logits
+        return logits
+
+
+def _inputs(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
+    """What the tokenizer gives and the model takes."""
+    taken = inspect.signature(model.forward).parameters
+    return tuple(name for name in tokenizer.model_input_names if name in taken)
+
+
+def _export(model: PreTrainedModel, inputs: tuple[str, ...], path: Path) -> None:
+    example = {name: torch.ones(_BATCH, _LENGTH, dtype=torch.int64) for name in inputs}
+    if "token_type_ids" in example:
+        example["token_type_ids"].zero_()
+    axes = {0: "batch", 1: "length"}
+    with _quiet_exporter():
+        torch.onnx.export(
+            _Logits(model, inputs).eval(),
+            tuple(example.values()),
+            path,
+            input_names=list(inputs),
+            output_names=[OUTPUT],
+            dynamic_shapes=(tuple(axes for _ in inputs),),
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
+
+
+@contextlib.contextmanager
+def _quiet_exporter() -> Iterator[None]:
+    """Leave out what torch's exporter says and nobody can change; what it cannot do, it raises."""
+    registry = logging.getLogger("torch.onnx._internal.exporter._registration")
+    level = registry.level
+    registry.setLevel(logging.ERROR)  # that torchvision is not installed
+    try:
+        with warnings.catch_warnings():
+            # That ids and mask are of one batch and one length.
+            warnings.filterwarnings("ignore", message="# The axis name", category=UserWarning)
+            # Its own use of a class that torch gives up.
+            warnings.filterwarnings("ignore", message=".*LeafSpec", category=FutureWarning)
+            yield
+    finally:
+        registry.setLevel(level)

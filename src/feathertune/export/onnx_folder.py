@@ -1,0 +1,175 @@
+"""A folder with an ONNX graph: what lies in it, the script on its card, and asking it as that script does.
+
+Of the packages that run it only onnxruntime and tokenizers are used here, as by whoever gets the folder. Not for
+serving: see `feathertune.predictor` for what this project predicts with.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from feathertune.bundle import BundleInfo
+from feathertune.bundle.card import front_matter, label_list
+from feathertune.data.encode import EncodedTexts
+from feathertune.engine.predict import run_passes
+from feathertune.export.parity import FP32, TOKEN_BUDGET
+from feathertune.export.targets import PARITY_FILE, Parity
+from feathertune.records import Record
+
+GRAPH_FILE = "model.onnx"
+FACTS_FILE = "model.json"
+TOKENIZER_FILE = "tokenizer.json"
+OUTPUT = "logits"
+_ERRORS = 3  # of onnxruntime's levels of messages
+
+_SCRIPT = """\
+import json, sys
+
+import numpy as np
+from onnxruntime import InferenceSession
+from tokenizers import Tokenizer
+
+facts = json.load(open("{facts}", encoding="utf-8"))
+tokenizer = Tokenizer.from_file("{tokenizer}")  # cuts at facts["max_length"] by itself
+session = InferenceSession("{graph}")
+for text in sys.argv[1:] or ["A text."]:
+    tokens = tokenizer.encode(text)
+    given = {{"input_ids": tokens.ids, "attention_mask": tokens.attention_mask, "token_type_ids": tokens.type_ids}}
+    logits = session.run(None, {{name: np.array([given[name]], np.int64) for name in facts["inputs"]}})[0][0]
+    {probabilities}
+    print(json.dumps({{"label": {label}, "probabilities": dict(zip(facts["labels"], p.tolist()))}}))
+"""
+_TASKS = {
+    "single_label": {
+        "probabilities": "p = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()",
+        "label": 'facts["labels"][p.argmax()]',
+    },
+    "multi_label": {
+        "probabilities": "p = 1 / (1 + np.exp(-logits))",
+        "label": '[facts["labels"][i] for i in np.flatnonzero(p > 0.5)]',
+    },
+}
+
+
+class OnnxFacts(Record):
+    """What a graph and a tokenizer do not say; ``model.json``.
+
+    Attributes:
+        labels: In the order of the logits.
+        task: Whether a text has one label (softmax) or any number of them (a sigmoid each).
+        max_length: Tokens at which texts are cut; the tokenizer's file says so, too.
+        inputs: Of the graph, each ``(batch, length)`` int64.
+        pad_token_id: Fills up the shorter texts of a batch, where ``attention_mask`` is 0.
+    """
+
+    labels: list[str]
+    task: Literal["single_label", "multi_label"]
+    max_length: int
+    inputs: list[str]
+    pad_token_id: int
+
+
+class OnnxFolder:
+    """A folder as onnxruntime and tokenizers read it.
+
+    Args:
+        folder: Holds the graph, the tokenizer and the facts.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        options.log_severity_level = _ERRORS
+        self.facts = OnnxFacts.model_validate_json((folder / FACTS_FILE).read_bytes())
+        self._tokenizer: Any = Tokenizer.from_file(str(folder / TOKENIZER_FILE))
+        self._session = onnxruntime.InferenceSession(
+            str(folder / GRAPH_FILE), options, providers=["CPUExecutionProvider"]
+        )
+
+    def encode(self, texts: list[str]) -> EncodedTexts:
+        """Tokens of N texts by the folder's own tokenizer."""
+        ids = [np.array(encoding.ids, dtype=np.int32) for encoding in self._tokenizer.encode_batch(texts)]
+        return EncodedTexts(
+            ids=np.concatenate(ids),
+            offsets=np.cumsum([0, *map(len, ids)]).astype(np.int64),
+            n_truncated=0,
+            pad_id=self.facts.pad_token_id,
+        )
+
+    def logits(self, texts: EncodedTexts, *, token_budget: int = TOKEN_BUDGET) -> np.ndarray:
+        """Logits ``(N, C)`` float32, texts of similar length together."""
+
+        def forward(batch: dict[str, Tensor]) -> tuple[Tensor]:
+            mask = batch.get("attention_mask")
+            return (torch.from_numpy(self._run(batch["input_ids"].numpy(), None if mask is None else mask.numpy())),)
+
+        return run_passes(forward, texts, token_budget=token_budget, runtime=FP32)[0]
+
+    def logits_alone(self, texts: EncodedTexts) -> np.ndarray:
+        """Logits ``(N, C)`` float32, each text by itself and without padding, as the card's script runs it.
+
+        Where activations are quantised, the step of a batch follows from its largest number: what a text gets would
+        depend on its neighbours.
+        """
+        pieces = np.split(texts.ids.astype(np.int64), texts.offsets[1:-1])
+        return np.concatenate([self._run(piece[None], None) for piece in pieces])
+
+    def _run(self, ids: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
+        given = {
+            "input_ids": ids,
+            "attention_mask": np.ones_like(ids) if mask is None else mask,
+            "token_type_ids": np.zeros_like(ids),
+        }
+        found: np.ndarray = self._session.run([OUTPUT], {name: given[name] for name in self.facts.inputs})[0]
+        return found
+
+
+def script(facts: OnnxFacts) -> str:
+    """Python that labels texts with the folder, by onnxruntime, tokenizers and numpy alone."""
+    return _SCRIPT.format(facts=FACTS_FILE, tokenizer=TOKENIZER_FILE, graph=GRAPH_FILE, **_TASKS[facts.task])
+
+
+def card(info: BundleInfo, facts: OnnxFacts, parity: Parity) -> str:
+    """The README.md of the folder."""
+    rounded = ""
+    if parity.max_flips is not None:
+        rounded = (
+            "\nThe matrix products are in 8-bit integers. A batch is rounded by a step that follows from its largest\n"
+            "number, so a text may get slightly other logits beside other texts. The figures are of each text alone.\n"
+        )
+    return f"""{front_matter(info, library="onnx")}
+# Text classification with {len(info.labels)} labels
+
+Trained by feathertune with the method `{info.method}` on `{info.base.id}`; an ONNX graph that needs neither.
+The labels, in the order of the logits: `{label_list(info)}`. Texts are cut at {info.max_length} tokens.
+{_figures(parity)}
+{rounded}
+## Use
+
+With `pip install onnxruntime tokenizers`, in this folder:
+
+```python
+{script(facts)}```
+"""
+
+
+def _figures(parity: Parity) -> str:
+    real = f", {parity.n_real} of them of {parity.data}," if parity.n_real else ""
+    scores = ""
+    if parity.accuracy_before is not None and parity.accuracy_after is not None:
+        scores = (
+            f"\nThe accuracy on those {parity.n_real} is {parity.accuracy_after:.2%}, that of the bundle "
+            f"{parity.accuracy_before:.2%}."
+        )
+    return (
+        f"On {parity.n_texts} texts{real} the logits differ from those of the bundle by "
+        f"{parity.max_abs_difference:.1e} at most, and\n{parity.label_flips} labels: `{PARITY_FILE}`.{scores}"
+    )

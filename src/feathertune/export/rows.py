@@ -1,0 +1,100 @@
+"""Real texts that an exported model is compared on, with their labels where they have some.
+
+Not for scores: `feathertune.predictor.evaluate` takes all test rows, these are some that nothing was tested on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from feathertune.bundle import BundleInfo
+from feathertune.data.raw import LABEL_COLUMNS, TEXT_COLUMNS, find_column
+from feathertune.data.rows import columns, read_rows
+from feathertune.data.sources import load_source
+from feathertune.errors import ConfigError, DataError
+from feathertune.export.targets import DEFAULT_ROWS, LEAST_ROWS, Check
+
+_SEED = 0
+
+
+@dataclass(frozen=True)
+class RealTexts:
+    """Texts from data.
+
+    Attributes:
+        source: As it was named; of a path the last part, for the folder may go to other machines.
+        labels: Class indices, ``(N,)``; None where they are not known.
+    """
+
+    source: str
+    texts: list[str]
+    labels: NDArray[np.int64] | None
+
+
+def real_texts(check: Check, info: BundleInfo) -> RealTexts:
+    """Draw the rows of a check; the same ones each time.
+
+    Args:
+        check: Names a source.
+        info: Of the bundle: its labels, and the columns of its texts.
+
+    Raises:
+        DataError: If the source cannot be read, or a label is none of the bundle's.
+        ConfigError: If it holds too few rows.
+    """
+    source = str(check.data)
+    texts, names = _texts_alone(source, check, info) if _is_unlabelled(source, check) else _labelled(source, check)
+    n = check.rows or min(DEFAULT_ROWS, len(texts))
+    if n > len(texts):
+        raise ConfigError(
+            f"{source} holds {len(texts):,} rows to compare on, fewer than the {n:,} asked for by --rows."
+        )
+    if check.rows is None and n < LEAST_ROWS:
+        raise ConfigError(
+            f"{source} holds {n:,} rows to compare on; on fewer than {LEAST_ROWS} half a point of accuracy cannot be "
+            f"seen. Give more of them, or say --rows {n} to do with these."
+        )
+    chosen = np.sort(np.random.default_rng(_SEED).choice(len(texts), n, replace=False))
+    labels = None
+    if names is not None and info.task == "single_label":
+        index = {label: number for number, label in enumerate(info.labels)}
+        if unknown := sorted(set(names) - set(index)):
+            raise DataError(
+                f"{source} holds the labels {', '.join(unknown[:5])}, which the bundle does not know. "
+                f"Expected: {', '.join(info.labels)}."
+            )
+        labels = np.array([index[names[row]] for row in chosen], dtype=np.int64)
+    shown = Path(source).name if Path(source).exists() else source
+    return RealTexts(shown, [texts[row] for row in chosen], labels)
+
+
+def _labelled(source: str, check: Check) -> tuple[list[str], list[str]]:
+    data = load_source(source, text_column=check.text_column, label_column=check.label_column)
+    rows = list(range(len(data.texts)))
+    # Test rows are looked at once, at the end; what an export may lose is settled on others where there are some.
+    for split in ("validation", "test"):
+        if data.split is not None and split in data.split:
+            rows = [row for row in rows if data.split[row] == split]
+            break
+    return [data.texts[row] for row in rows], [data.labels[row] for row in rows]
+
+
+def _is_unlabelled(source: str, check: Check) -> bool:
+    path = Path(source)
+    if check.label_column is not None or not path.is_file():
+        return False
+    return not any(name.strip().lower() in LABEL_COLUMNS for name in columns(path))
+
+
+def _texts_alone(source: str, check: Check, info: BundleInfo) -> tuple[list[str], None]:
+    path = Path(source)
+    column = find_column(columns(path), check.text_column, (*info.text_columns, *TEXT_COLUMNS), "text", path.name)
+    values = (row.get(column) for row, _ in read_rows(path, only=[column]))
+    texts = [text for text in values if isinstance(text, str) and text.strip()]
+    if not texts:
+        raise DataError(f"{path.name} holds no text in its column '{column}'.")
+    return texts, None
