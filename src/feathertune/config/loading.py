@@ -1,0 +1,156 @@
+"""Settings put together from defaults, a YAML file, ``--set`` and options of the command line; the later wins.
+
+Not for what a setting means: `feathertune.config.sections`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from feathertune.config.sections import Config
+from feathertune.errors import ConfigError, complaint, nearest
+
+# What `feathertune compare` runs when no data is named: small enough for a coffee break on two cores.
+DEMO: dict[str, Any] = {
+    "data": {
+        "source": "sample:imdb",
+        "train_size": 1000,
+        "validation_size": 300,
+        "test_size": 1000,
+        "max_length": 128,
+    },
+    "train": {"epochs": 3},
+}
+
+
+def load_config(
+    path: Path | None = None,
+    *,
+    assignments: Sequence[str] = (),
+    options: Mapping[str, Any] | None = None,
+    defaults: Mapping[str, Any] | None = None,
+) -> Config:
+    """Put settings together; the later argument wins.
+
+    Args:
+        path: A YAML file.
+        assignments: ``key=value``, the value read as YAML, such as ``train.learning_rate=1e-3``.
+        options: Dotted key to value, from the command line; ``None`` means not given.
+        defaults: Nested settings that stand below the file.
+
+    Returns:
+        The checked settings.
+
+    Raises:
+        ConfigError: If a file cannot be read, a key is unknown or a value does not fit.
+    """
+    merged: dict[str, Any] = {}
+    _merge(merged, defaults or {})
+    if path is not None:
+        _merge(merged, _read_yaml(path))
+    for assignment in assignments:
+        key, separator, value = assignment.partition("=")
+        if not separator or not key.strip():
+            raise ConfigError(f"--set '{assignment}' has no '='. Expected key=value, such as train.epochs=3.")
+        _assign(merged, key.strip(), read_value(value, of=f"--set '{assignment}'"))
+    for key, value in (options or {}).items():
+        if value is not None:
+            _assign(merged, key, value)
+    return _validate(merged, path)
+
+
+def read_value(text: str, *, of: str) -> Any:  # noqa: ANN401 - any YAML value
+    """The value of a setting from a line that was typed.
+
+    Args:
+        text: YAML.
+        of: What it was typed for, for the message.
+
+    Raises:
+        ConfigError: If it is not YAML.
+    """
+    try:
+        return _number(yaml.safe_load(text))
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{of}: the value is not valid YAML ({_one_line(error)}).") from error
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"The configuration {path} cannot be read: {error.strerror}.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"The configuration {path} is not valid YAML: {_one_line(error)}.") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        expected = ", ".join(Config.model_fields)
+        raise ConfigError(f"The configuration {path} holds a {type(content).__name__}. Expected the keys {expected}.")
+    return {str(key): _number(value) for key, value in content.items()}
+
+
+def _number(value: Any) -> Any:  # noqa: ANN401 - any YAML value
+    """YAML 1.1 reads ``1e-3`` as a string; people mean the number."""
+    if isinstance(value, str):
+        try:
+            return float(value) if value[:1] in "+-.0123456789" and "e" in value.lower() else value
+        except ValueError:
+            return value
+    if isinstance(value, dict):
+        return {key: _number(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_number(item) for item in value]
+    return value
+
+
+def _merge(into: dict[str, Any], new: Mapping[str, Any]) -> None:
+    for key, value in new.items():
+        if key == "base" and isinstance(value, str):
+            value = {"id": value}
+        if isinstance(value, Mapping) and isinstance(into.get(key), dict):
+            _merge(into[key], value)
+        else:
+            into[key] = _copy(value)
+
+
+def _copy(value: Any) -> Any:  # noqa: ANN401 - any YAML value
+    return {key: _copy(item) for key, item in value.items()} if isinstance(value, Mapping) else value
+
+
+def _assign(into: dict[str, Any], dotted: str, value: Any) -> None:  # noqa: ANN401 - any YAML value
+    nested: dict[str, Any] = {}
+    leaf = nested
+    *parents, last = dotted.split(".")
+    for parent in parents:
+        leaf = leaf.setdefault(parent, {})
+    leaf[last] = value
+    _merge(into, nested)
+
+
+def _validate(merged: Mapping[str, Any], path: Path | None) -> Config:
+    try:
+        return Config.model_validate(merged)
+    except ValidationError as error:
+        first = error.errors()[0]
+        location = [str(part) for part in first["loc"]]
+        source = f" (from {path} or the command line)" if path else ""
+        if first["type"] == "extra_forbidden":
+            owner: Any = Config
+            for part in location[:-1]:
+                owner = owner.model_fields[part].annotation
+            raise ConfigError(
+                f"Unknown setting '{'.'.join(location)}'{source}.{nearest(location[-1], owner.model_fields)}"
+            ) from error
+        raise ConfigError(
+            f"Setting '{'.'.join(location)}'{source} is {first['input']!r}: {complaint(first['msg'])}."
+        ) from error
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
