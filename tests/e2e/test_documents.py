@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = [line.partition("#")[0].strip() for line in README.splitlines() if line.startswith("feathertune ")]
 EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
-# Run by a test of its own, for it needs a stand-in of the hub.
+# Run by a test of its own, for it needs another file and looks at what was pushed.
 OWN_TEST = {"python.md"}
 PAGES = [p for p in sorted(DOCS.glob("*.md")) if p.name not in OWN_TEST and any(block.is_run for block in blocks(p))]
 # Pages of several studies each: what the others run shows most of the same sooner.
@@ -74,8 +74,11 @@ def slow_where(page):
 @pytest.mark.parametrize("page", [slow_where(page) for page in PAGES])
 def test_every_block_of_a_page_runs(page, desk, encoder, monkeypatch, capsys):
     runner = Runner(encoder, lambda *words: in_process(monkeypatch, capsys, *words))
-    for block in blocks(page):
-        runner.run(block)
+    with loopback_hub() as hub:
+        if any("push" in block.code for block in blocks(page)):
+            point_at(monkeypatch, hub.endpoint)
+        for block in blocks(page):
+            runner.run(block)
 
 
 @pytest.mark.slow
