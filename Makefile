@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all check fix bench bench-engine docs clean
+.PHONY: help install demo test test-all check fix bench bench-engine docs site clean
 
 help:
 	@echo "make demo      a study of a few minutes on real reviews: table and report"
@@ -13,12 +13,13 @@ help:
 	@echo "make check     ruff, format, mypy, architecture      make fix  what ruff can mend"
 	@echo "make bench     the standing study  make bench-engine  speed against Trainer and PEFT"
 	@echo "make docs      the pages that are generated"
+	@echo "make site      the pages as a site, in site/html"
 	@echo "make install   the virtual environment alone      make clean     remove it"
 
 $(INSTALLED): pyproject.toml
 	$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else "feathertune needs Python 3.11 or newer, this is %d.%d; say make PYTHON=python3.11" % v[:2])'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[samples,hub,onnx,dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[samples,hub,onnx,dev,docs]"
 	@touch $@
 
 install: $(INSTALLED)
@@ -53,7 +54,12 @@ docs: $(INSTALLED)
 	$(BIN)/python docs/make_reference.py
 	$(BIN)/python docs/make_methods.py
 	$(BIN)/python benchmarks/readme_table.py
+	$(BIN)/python docs/make_figures.py
+	$(BIN)/python docs/make_concepts.py
 	$(BIN)/python benchmarks/engine_table.py
+
+site: $(INSTALLED)
+	$(BIN)/python docs/make_site.py
 
 clean:
 	rm -rf $(VENV)

@@ -5,7 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from feathertune.api import Predictor, compare, evaluate_base, export_model, finetune, load, push
+    from feathertune.api import (
+        Predictor,
+        compare,
+        evaluate_base,
+        export_model,
+        finetune,
+        import_adapter,
+        load,
+        push,
+    )
     from feathertune.config import Config, load_config
     from feathertune.estimator import TextClassifier
 
@@ -19,6 +28,7 @@ __all__ = [
     "evaluate_base",
     "export_model",
     "finetune",
+    "import_adapter",
     "load",
     "load_config",
     "push",

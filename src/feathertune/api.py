@@ -1,4 +1,4 @@
-"""The verbs of the command line in Python: `compare`, `finetune`, `evaluate_base`, `load`, `export_model`, `push`.
+"""The verbs of the command line in Python, such as `compare`, `finetune` and `load`; `__all__` has all of them.
 
 Settings come as a `Config` (see `feathertune.config.load_config`), so that a notebook and a YAML file mean the same.
 """
@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from feathertune.bundle.adopt import Adopted, adopt_adapter
 from feathertune.bundle.push import Pushed, push_bundle
 from feathertune.config import Config
 from feathertune.export import export_model
@@ -19,7 +20,7 @@ from feathertune.study import finetune as single
 from feathertune.study.observe import Observer, Silent
 from feathertune.track import choose_trackers, tracked_study, tracked_training
 
-__all__ = ["Predictor", "compare", "evaluate_base", "export_model", "finetune", "load", "push"]
+__all__ = ["Predictor", "compare", "evaluate_base", "export_model", "finetune", "import_adapter", "load", "push"]
 
 
 def compare(
@@ -132,3 +133,32 @@ def push(
         HubError: If the hub refuses or cannot be reached.
     """
     return push_bundle(Path(bundle), repo_id, revision=revision, public=public, message=message, base=base)
+
+
+def import_adapter(
+    adapter: str | Path,
+    out: str | Path,
+    *,
+    labels: Sequence[str],
+    base: str | None = None,
+    max_length: int | None = None,
+    overwrite: bool = False,
+) -> Adopted:
+    """Make a bundle of an adapter folder that plain PEFT wrote; see `feathertune.bundle.adopt.adopt_adapter`.
+
+    Args:
+        adapter: The folder.
+        out: Where the bundle shall be.
+        labels: Names of the classes, in the order of the logits; PEFT does not keep them.
+        base: The encoder that it was trained on; None takes the one that the folder names.
+        max_length: The length in tokens at which texts were cut in training; None takes the encoder's longest.
+        overwrite: Replace a bundle that lies there, once the new one is proven.
+
+    Returns:
+        What was written to ``feathertune.json``, and notes in plain words.
+
+    Raises:
+        FeathertuneError: If it is no whole adapter for classification, does not fit the encoder or the labels, or would
+            answer otherwise than in plain PEFT.
+    """
+    return adopt_adapter(Path(adapter), Path(out), labels=labels, base=base, max_length=max_length, overwrite=overwrite)

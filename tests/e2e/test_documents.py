@@ -1,27 +1,40 @@
-"""What the README and the examples say is what runs."""
+"""What the README, the pages of docs/ and the examples say is what runs."""
 
+import os
 import re
 import shlex
+import subprocess
+import sys
+import tomllib
+import traceback
 from pathlib import Path
 
 import pytest
 
 from e2e.cli import SMALL, in_process, reviews, write_csv
+from e2e.pages import DOCS, Block, Runner, blocks
 from feathertune.config import load_config
 from feathertune.methods import METHODS
 from feathertune.records import StudyRecord, load_study
 from loopback_hub import loopback_hub, point_at
+from packages import make_distribution
+from tiny import needs_sample_encoder
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = [line.partition("#")[0].strip() for line in README.splitlines() if line.startswith("feathertune ")]
 EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
+# Run by a test of its own, for it needs another file and looks at what was pushed.
+OWN_TEST = {"python.md"}
+PAGES = [p for p in sorted(DOCS.glob("*.md")) if p.name not in OWN_TEST and any(block.is_run for block in blocks(p))]
+# Pages of several studies each: what the others run shows most of the same sooner.
+SLOW = {"quickstart.md", "article.md", "price.md", "tracking.md", "search.md"}
 
 
 def test_the_readmes_two_commands_are_targets_and_ci_runs_the_tests():
     makefile = (ROOT / "Makefile").read_text()
     assert re.findall(r"^make (\w+)$", README, re.MULTILINE) == ["demo", "test"]
-    for target in ("install", "demo", "test", "test-all", "check", "fix", "bench", "bench-engine", "docs"):
+    for target in ("install", "demo", "test", "test-all", "check", "fix", "bench", "bench-engine", "docs", "site"):
         assert re.search(rf"^{target}: \$\(INSTALLED\)|^{target}: ", makefile, re.MULTILINE), target
     assert "make test" in (ROOT / ".ci" / "run").read_text()
 
@@ -38,6 +51,113 @@ def test_the_readmes_commands_run_in_their_order(encoder, tmp_path, monkeypatch,
         result = in_process(monkeypatch, capsys, *words, *small)
         assert result.code == 0, (command, result.stderr)
     assert (tmp_path / "labelled.csv").is_file()
+
+
+@pytest.fixture
+def desk(tmp_path, monkeypatch, encoder):
+    """The folder that every page begins in: a reader's data, and the examples of the repository, made small."""
+    monkeypatch.chdir(tmp_path)
+    write_csv(tmp_path / "reviews.csv", reviews(60))
+    write_csv(tmp_path / "more-reviews.csv", reviews(10, seed=3))
+    write_csv(tmp_path / "new.csv", [(text, str(i)) for i, (text, _) in enumerate(reviews(5))], ("text", "id"))
+    (tmp_path / "examples").mkdir()
+    for example in EXAMPLES:
+        content = Runner(encoder, in_process).in_place(example.read_text(encoding="utf-8"))
+        (tmp_path / "examples" / example.name).write_text(content, encoding="utf-8")
+    return tmp_path
+
+
+def slow_where(page):
+    return pytest.param(page, id=page.name, marks=[pytest.mark.slow] if page.name in SLOW else [])
+
+
+@pytest.mark.parametrize("page", [slow_where(page) for page in PAGES])
+def test_every_block_of_a_page_runs(page, desk, encoder, monkeypatch, capsys):
+    runner = Runner(encoder, lambda *words: in_process(monkeypatch, capsys, *words))
+    with loopback_hub() as hub:
+        if any("push" in block.code for block in blocks(page)):
+            point_at(monkeypatch, hub.endpoint)
+        for block in blocks(page):
+            runner.run(block)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+@needs_sample_encoder
+def test_the_quickstart_runs_as_it_stands(desk, encoder, monkeypatch, capsys):
+    runner = Runner(encoder, lambda *words: in_process(monkeypatch, capsys, *words), small=False)
+    for block in blocks(DOCS / "quickstart.md"):
+        runner.run(block)
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("cp a b", "'cp' is not run"),
+        ("feathertune predict nowhere --text x", "nowhere"),
+    ],
+)
+def test_a_command_that_does_not_run_is_found(code, message, desk, encoder, monkeypatch, capsys):
+    runner = Runner(encoder, lambda *words: in_process(monkeypatch, capsys, *words))
+    with pytest.raises(AssertionError, match=message):
+        runner.run(Block("page.md", 7, "sh", code))
+
+
+def test_python_that_does_not_run_is_found_where_it_stands(desk, encoder):
+    runner = Runner(encoder, in_process)
+    runner.run(Block("page.md", 7, "python", "x = 1"))
+    with pytest.raises(ZeroDivisionError) as error:
+        runner.run(Block("page.md", 9, "python", "y = x\n1 / 0"))
+    last = traceback.extract_tb(error.tb)[-1]
+    assert (last.filename, last.lineno) == ("page.md:9", 10)
+    with pytest.raises(AssertionError, match=r"say in pages\.py how 'rust' is run"):
+        runner.run(Block("page.md", 7, "rust", ""))
+
+
+def test_blocks_know_what_the_comment_above_says(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(
+        "<!-- not run: it takes a day -->\n```sh\nfeathertune train a\n```\n\n"
+        "<!-- file: a/b.py -->\n```python\nx\n```\n"
+        "<!--\n```python\nhidden\n```\n-->\n```\nfeathertune train b\n```\n```\nsrc/\n```\n"
+    )
+    assert [(b.line, b.not_run, b.file, b.is_run, b.is_commands) for b in blocks(page)] == [
+        (3, "it takes a day", None, False, True),
+        (8, None, "a/b.py", True, False),
+        (12, None, None, True, False),
+        (16, None, None, True, True),
+        (19, None, None, False, False),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("page", "code"),
+    [
+        ("adding-a-method.md", "from feathertune.methods import METHODS as found; print(found['toy'].options().r)"),
+        (
+            "adding-a-data-source.md",
+            "import sqlite3; from feathertune.data.sources import load_source\n"
+            "with sqlite3.connect('support.db') as database:\n"
+            "    database.execute('create table tickets (text, team, part)')\n"
+            "    rows = [('no light', 'power', 'train'), ('no water', 'pipes', 'test'), ('odd', None, 'test')]\n"
+            "    database.executemany('insert into tickets values (?, ?, ?)', rows)\n"
+            "data = load_source('tickets:support.db')\n"
+            "assert (data.texts, data.labels) == (['no light', 'no water'], ['power', 'pipes'])\n"
+            "assert data.split == ['train', 'test']\n"
+            "assert 'torch' not in __import__('sys').modules\n",
+        ),
+    ],
+)
+def test_the_package_of_a_page_is_found(page, code, tmp_path):
+    found = {block.language: block for block in blocks(DOCS / page) if block.file or block.language == "toml"}
+    groups = tomllib.loads(found["toml"].code)["project"]["entry-points"]
+    (tmp_path / found["python"].file).parent.mkdir()
+    make_distribution(tmp_path, "my-package", groups, {found["python"].file: found["python"].code})
+    paths = [str(tmp_path), str(ROOT / "src"), os.environ.get("PYTHONPATH", "")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in paths if path)}
+    command = [sys.executable, "-W", "error", "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
@@ -101,3 +221,14 @@ def test_the_page_of_methods_is_current_and_leaves_none_out():
         study = StudyRecord.model_validate_json(path.read_text(encoding="utf-8"))
         rows = {row.method for row in study.summary} | set(study.left_out)
         assert rows >= set(METHODS.names()), path.name
+
+
+def test_figures_and_numbers_of_the_pages_are_current():
+    from make_concepts import with_numbers
+    from make_figures import FOLDER, figures
+
+    drawn = figures()
+    assert {path.name: path.read_text(encoding="utf-8") for path in FOLDER.iterdir()} == drawn, "run `make docs`"
+    concepts = (DOCS / "concepts.md").read_text(encoding="utf-8")
+    assert with_numbers(concepts) == concepts, "run `make docs`"
+    assert concepts.count("made by docs/make_concepts.py") == 8

@@ -145,11 +145,15 @@ def model_card(info: BundleInfo) -> str:
         needs = f"\nThe base is a local folder: put its path in the place of `{info.base.id}`.\n"
     scores = _table(info.metrics)
     table = f"\n## Scores\n\n{scores}" if scores else ""
+    imported = "imported_from" in info.hyperparameters
+    made = (
+        "Trained with plain PEFT, brought here by `feathertune import`;" if imported else "Trained by feathertune with"
+    )
     front = front_matter(info, library="peft" if info.kind == "peft" else "transformers")
     return f"""{front}
 # Text classification with {len(info.labels)} labels
 
-Trained by feathertune with the method `{info.method}` on `{info.base.id}`.
+{made} the method `{info.method}` on `{info.base.id}`.
 The labels, in the order of the logits: `{label_list(info)}`. Texts are cut at {info.max_length} tokens.
 `{INFO_FILE}` holds all settings, `{MANIFEST_FILE}` the SHA-256 of every file.
 {table}

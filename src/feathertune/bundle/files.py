@@ -159,9 +159,15 @@ def check_manifest(folder: Path) -> None:
     if not folder.is_dir():
         raise BundleError(f"The bundle {folder} is not a folder. Expected what `feathertune train --out` wrote.")
     if not (folder / MANIFEST_FILE).is_file():
+        adapter = (folder / "adapter_config.json").is_file()
+        hint = (
+            " It looks like an adapter that plain PEFT wrote: `feathertune import` makes a bundle of one."
+            if adapter
+            else ""
+        )
         raise BundleError(
             f"The folder {folder} is not a bundle: it holds no {MANIFEST_FILE}. "
-            "Expected what `feathertune train --out` wrote."
+            f"Expected what `feathertune train --out` wrote.{hint}"
         )
     listed = _parse(folder / MANIFEST_FILE, _Manifest).files
     present = bundle_files(folder)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal
@@ -79,6 +79,21 @@ class ReadOptions:
         for key in ("text_column", "label_column", "split_column"):
             if getattr(self, key) is not None:
                 raise ConfigError(f"{source} has no columns to choose from. Leave out data.{key}.")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A kind of source.
+
+    Here, not beside the list of them, so that another package can make one without loading the list, which loads it.
+
+    Attributes:
+        name: The word before the colon.
+        load: Reads what stands after it.
+    """
+
+    name: str
+    load: Callable[[str, ReadOptions], RawDataset]
 
 
 class Collector:

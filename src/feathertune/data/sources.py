@@ -1,38 +1,29 @@
 """Where texts and labels come from: ``sample:NAME``, ``hub:NAME[:CONFIG]``, a file, or a folder.
 
-A kind of source is a row of `SOURCES`. Not for predicting, which streams rows: see `feathertune.data.rows`.
+A kind of source is a row of `SOURCES`; another package adds one by an entry point of the group ``feathertune.sources``
+that names a `feathertune.data.raw.Source`. Not for predicting, which streams rows: see `feathertune.data.rows`.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from feathertune.data import rows
 from feathertune.data.files import load_file, load_folder
 from feathertune.data.hub import load_hub
-from feathertune.data.raw import RawDataset, ReadOptions
+from feathertune.data.raw import RawDataset, ReadOptions, Source
 from feathertune.data.samples import SAMPLES, load_sample
-from feathertune.errors import DataError, UnknownNameError
-from feathertune.registry import Registry
+from feathertune.errors import DataError
+from feathertune.registry import Registry, entry_points
 
 __all__ = ["SOURCES", "RawDataset", "Source", "load_source"]
 
 _SCHEME = re.compile(r"[A-Za-z][\w+-]+")  # two letters at least: one is a drive of Windows
 
 
-@dataclass(frozen=True)
-class Source:
-    """A kind of source: the word before the colon, and what reads the rest."""
-
-    name: str
-    load: Callable[[str, ReadOptions], RawDataset]
-
-
-SOURCES = Registry(
+SOURCES: Registry[Source] = Registry(
     "kind of data source",
     (
         Source("sample", load_sample),
@@ -40,6 +31,7 @@ SOURCES = Registry(
         Source("file", load_file),
         Source("folder", load_folder),
     ),
+    others=entry_points("feathertune.sources", Source),
 )
 
 
@@ -65,7 +57,7 @@ def load_source(
         DataError: If the source cannot be read, or a row cannot be used; the message names file and row.
         UnknownNameError: If there is no such sample or kind of source.
         MissingExtraError: If the source needs packages that are not installed.
-        ConfigError: If a column was named for a source that has none.
+        ConfigError: If a column was named for a source that has none, or a kind of another package cannot be loaded.
     """
     options = ReadOptions(text_column, label_column, split_column, drop_invalid)
     scheme, colon, rest = name.partition(":")
@@ -76,6 +68,6 @@ def load_source(
     if os.path.exists(name):
         return load_file(name, options)
     if colon and _SCHEME.fullmatch(scheme):
-        raise UnknownNameError(SOURCES.kind, scheme, SOURCES.names())
+        SOURCES[scheme]  # says which there are, or why this one cannot be used
     also = ", ".join(f"sample:{sample}" for sample in SAMPLES.names())
     raise DataError(f"{rows.missing(Path(name))} Not a file or folder? There are also {also} and hub:NAME.")

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from decimal import Decimal
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -11,6 +15,7 @@ import pytest
 
 from feathertune.data.sources import SOURCES, load_source
 from feathertune.errors import ConfigError, DataError, UnknownNameError
+from packages import make_distribution
 
 
 @pytest.fixture
@@ -258,3 +263,28 @@ def test_label_folders_that_are_none(write, tmp_path):
     write("blank/pos/1.txt", " \n")
     assert "1 with an empty text (pos/1.txt)" in refused(str(tmp_path / "blank"))
     assert "Leave out data.text_column" in refused(str(tmp_path / "blank"), ConfigError, text_column="a")
+
+
+def test_a_kind_of_another_package_that_breaks_says_why(tmp_path):
+    """In a process of its own: the list of kinds is made once. What works is in tests/e2e/test_documents.py."""
+    code = "raise OSError('no such device')"
+    make_distribution(tmp_path, "tapes", {"feathertune.sources": {"tape": "tapes:TAPE"}}, {"tapes.py": code})
+    script = (
+        "from feathertune.data.sources import load_source\n"
+        "from feathertune.errors import FeathertuneError\n"
+        "for name in ('tape:a', 'tap:a', 'sample:imbd'):\n"
+        "    try:\n"
+        "        load_source(name)\n"
+        "    except FeathertuneError as error:\n"
+        "        print(type(error).__name__, error)\n"
+    )
+    source = Path(__file__).parents[3] / "src"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(source)])}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
+    broken, unknown, sample = done.stdout.splitlines()
+    assert broken.startswith(
+        "ConfigError The kind of data source 'tape' cannot be used: tapes:TAPE of the package tapes"
+    )
+    assert "OSError: no such device" in broken
+    assert unknown.startswith("UnknownNameError Unknown kind of data source 'tap'.")
+    assert sample.startswith("UnknownNameError")

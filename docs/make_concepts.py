@@ -1,0 +1,175 @@
+"""Puts the numbers of our own studies into ``docs/concepts.md``, from their committed records. Run by ``make docs``.
+
+What stands between ``<!-- NAME: ... -->`` and ``<!-- /NAME -->`` is made here; the rest of the page is written by hand.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from make_figures import ENGINE, METHODS, RESULTS, STANDING, methods_of, read_json, read_study
+
+from feathertune.records import SummaryRow
+from feathertune.report import units
+
+PAGE = Path(__file__).with_name("concepts.md")
+PRICE = RESULTS / "price-rotten-tomatoes.json"
+SIMULATED = RESULTS / "simulated-studies.json"
+_PRICED = {
+    "whole: probe-s0": "probe",
+    "whole: lora-s0": "lora",
+    "whole: ia3-s0": "ia3",
+    "whole: full-s0": "full",
+    "top: lora-s0": "lora, top 3 layers",
+}
+_TRAINED = (
+    ("trainer-lora-tuned", "Trainer and PEFT's LoRA, tuned"),
+    ("trainer-lora-tuned-no-dropout", "the same without dropout"),
+    ("lora", "feathertune, LoRA in all layers"),
+    ("lora-top-half-cached", "the last half of them, the rest cached"),
+    ("lora-top-quarter-cached", "the last quarter, the rest cached"),
+)
+
+
+def with_numbers(page: str) -> str:
+    """The page with every part as the records have it.
+
+    Raises:
+        KeyError: If the page has a part that is not made here.
+    """
+    parts = {
+        "baselines": baselines,
+        "seeds": seeds,
+        "intervals": intervals,
+        "verdict": verdict,
+        "caveats": caveats,
+        "price": price,
+        "frontier": frontier,
+        "sizes": sizes,
+    }
+    place = re.compile(r"(<!-- ([\w-]+): made by docs/make_concepts\.py -->\n).*?(<!-- /\2 -->)", re.DOTALL)
+    return place.sub(lambda found: found[1] + parts[found[2]]() + found[3], page)
+
+
+def baselines() -> str:
+    """What stands beside the trained methods in the standing study."""
+    study = read_study(STANDING)
+    rows = {row.method: row for row in study.summary}
+    heads = sorted(run.test.accuracy for run in study.runs if run.method == "foundation" and run.test is not None)
+    lines = [
+        f"On {study.data.source} ({study.data.n_train:,} sentences to train on, {study.data.n_test:,} to test on):",
+        "",
+        "| row | what it is | accuracy | time |",
+        "|---|---|---|---|",
+        *(
+            f"| `{name}` | {what} | {_accuracy(rows[name])} | {units.seconds(rows[name].seconds_mean)} |"
+            for name, what in (
+                ("majority", "always the commonest class"),
+                ("foundation", f"the encoder with an untrained head; five heads, {_span(heads)}"),
+                ("probe", "logistic regression on its frozen features"),
+                ("tfidf", "logistic regression on words and word pairs, no network"),
+                ("lora", "an adapter"),
+                ("full", "every weight trained"),
+            )
+        ),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def seeds() -> str:
+    """How far one method lies from itself."""
+    methods = {m.row.method: m for m in methods_of(read_study(METHODS))}
+    full, lora = (sorted(methods[name].accuracies) for name in ("full", "lora"))
+    return (
+        f"On {read_study(METHODS).data.n_train:,} training rows, three seeds of full fine-tuning gave "
+        f"{_listed(full)}, three of LoRA {_listed(lora)}. Whoever runs each once may find full fine-tuning up to "
+        f"{100 * (full[-1] - lora[0]):.1f} points ahead, or LoRA up to {100 * (lora[-1] - full[0]):.1f}.\n"
+    )
+
+
+def intervals() -> str:
+    """How often intervals hold the truth, where the truth is known."""
+    cases = read_json(SIMULATED)["coverage"]
+    single, difference = ([case[f"covered_{kind}"] for case in cases] for kind in ("single", "difference"))
+    return (
+        f"Whether 95 % means 95 % was tried on simulated studies, whose truth is known: {len(cases)} cases of "
+        f"{min(c['rows'] for c in cases):,} to {max(c['rows'] for c in cases):,} test rows and "
+        f"{min(c['seeds'] for c in cases)} or {max(c['seeds'] for c in cases)} seeds, {cases[0]['studies']:,} studies "
+        "each. "
+        f"The interval of one method held its true accuracy in {_span(sorted(single))} of the studies, that of a "
+        f"difference in {_span(sorted(difference))}.\n"
+    )
+
+
+def verdict() -> str:
+    """The standing study's, word for word."""
+    return f"> {read_study(STANDING).verdict.text}\n"
+
+
+def caveats() -> str:
+    """Likewise."""
+    return "".join(f"> * {caveat}\n" for caveat in read_study(STANDING).verdict.caveats)
+
+
+def price() -> str:
+    """What was said before, and what came true."""
+    record = read_json(PRICE)
+    lines = ["| run | said | took | off, worse of two rounds | memory off |", "|---|---|---|---|---|"]
+    for key, name in _PRICED.items():
+        found = record["summary"][key]
+        cells = (
+            name,
+            units.seconds(found["seconds_predicted"]),
+            units.seconds(found["seconds"]),
+            f"{units.points(found['seconds_off_worst'])} %",
+            f"{units.points(found['memory_off_worst'])} %",
+        )
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join([*lines, ""])
+
+
+def frontier() -> str:
+    """Seconds an epoch with and without the cached prefix."""
+    record = read_json(ENGINE)
+    measured = {row["name"]: row for row in record["table"]}
+    lines = [
+        f"{record['title']}, {record['rows']} rows, on {record['hardware']['cores']} cores "
+        f"({record['hardware']['processor']}):",
+        "",
+        "| training | seconds an epoch | peak memory |",
+        "|---|---|---|",
+        *(
+            f"| {what} | {row['seconds_per_epoch']:.2f} | {units.size(row['peak_memory_bytes'])} |"
+            for name, what in _TRAINED
+            for row in [measured[name]]
+        ),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def sizes() -> str:
+    """What is shipped."""
+    rows = {row.method: row for row in read_study(STANDING).summary}
+    return (
+        f"In the study above, `lora` ships {units.size(rows['lora'].adapter_bytes)}, `full` "
+        f"{units.size(rows['full'].adapter_bytes)}.\n"
+    )
+
+
+def _accuracy(row: SummaryRow) -> str:
+    return f"{units.percent(row.accuracy_mean)} ({units.interval(row.accuracy_low, row.accuracy_high)})"
+
+
+def _listed(shares: list[float]) -> str:
+    return ", ".join(f"{100 * share:.1f}" for share in shares[:-1]) + f" and {units.percent(shares[-1])}"
+
+
+def _span(shares: list[float]) -> str:
+    return f"{100 * shares[0]:.1f} to {units.percent(shares[-1])}"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(with_numbers(PAGE.read_text(encoding="utf-8")), encoding="utf-8")

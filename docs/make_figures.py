@@ -1,0 +1,156 @@
+"""Writes ``docs/figures/*.svg`` from the committed records of our own studies. Run by ``make docs``.
+
+They are the report's own charts, with its colours put inside, so that they are light or dark as the reader's system is.
+The site draws them itself (`make_site`), so that they follow its switch.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from feathertune.records import StudyRecord
+from feathertune.report import charts, svg, units
+from feathertune.report.rows import Method, method_rows
+
+ROOT = Path(__file__).parents[1]
+FOLDER = Path(__file__).with_name("figures")
+RESULTS = ROOT / "benchmarks" / "results"
+STANDING = RESULTS / "rotten-tomatoes-minilm.json"
+METHODS = RESULTS / "methods-defaults.json"
+ENGINE = RESULTS / "engine-minilm-256.json"
+# Of the 35 methods, those whose seeds lie side by side in a figure: few parameters to all of them.
+SHOWN_SEEDS = ("full", "lora", "ia3", "bitfit", "head")
+# What the engine's figure shows, from PEFT's tutorial to the cached prefix.
+SHOWN_SPEEDS = {
+    "trainer-lora-tutorial": "Trainer and PEFT, tutorial",
+    "trainer-lora-tuned": "Trainer and PEFT, tuned",
+    "lora": "feathertune, all layers",
+    "lora-top-half-cached": "last half, rest cached",
+    "lora-top-quarter-cached": "last quarter, rest cached",
+}
+_VARIABLES = re.compile(r":root \{\n(.*?)\n *\}", re.DOTALL)
+_CHART_RULES = re.compile(r"^(?:svg |\.k0 |\.k4 ).*$", re.MULTILINE)
+
+
+def figures() -> dict[str, str]:
+    """All figures: file name to content."""
+    drawn = {"accuracy": accuracy(), "seeds": seeds(), "cost": cost(), "speed": speed()}
+    return {f"{name}.svg": _standalone(str(chart)) for name, chart in drawn.items()}
+
+
+def read_study(path: Path) -> StudyRecord:
+    """A committed study."""
+    return StudyRecord.model_validate_json(path.read_text(encoding="utf-8"))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A committed record of a benchmark."""
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+def methods_of(study: StudyRecord) -> tuple[Method, ...]:
+    """The study's rows, from the most accurate to the least."""
+    return method_rows(study, [run for run in study.runs if run.status == "complete"])
+
+
+def accuracy() -> str:
+    """The standing study: each method with its interval."""
+    methods = methods_of(read_study(STANDING))
+    chance = next(m.row.accuracy_mean for m in methods if m.row.method == "majority")
+    shown = [m for m in methods if m.row.method != "majority"]
+    return _intervals(shown, reference=("largest class", chance))
+
+
+def seeds() -> str:
+    """What the seed alone does, on 500 training rows."""
+    methods = {m.row.method: m for m in methods_of(read_study(METHODS))}
+    return _intervals([methods[name] for name in SHOWN_SEEDS], reference=None)
+
+
+def cost() -> str:
+    """Accuracy against trained parameters, of all methods and baselines that train any."""
+    methods = methods_of(read_study(METHODS))
+    points = [
+        charts.Tradeoff(m.row.method, m.style, float(m.row.trainable_parameters), m.row.accuracy_mean)
+        for m in methods
+        if m.row.kind != "baseline"
+    ]
+    return charts.tradeoffs(points, svg.PARAMETERS)
+
+
+def speed() -> str:
+    """Tokens a second of training, as bars."""
+    measured = {row["name"]: row for row in read_json(ENGINE)["table"]}
+    return bars(
+        [(label, measured[name]["tokens_per_second"]) for name, label in SHOWN_SPEEDS.items()], "tokens a second"
+    )
+
+
+def bars(rows: Sequence[tuple[str, float]], unit: str) -> str:
+    """Amounts as bars from zero, one a line, with the name above."""
+    left, right, step = 10.0, charts.SMALL_PX - 12, 40.0
+    x = svg.Scale(0.0, max(value for _, value in rows), left, right - 64)
+    parts = []
+    for index, (name, value) in enumerate(rows):
+        y = step * index + 14
+        parts.append(svg.text(left, y, name, class_="name"))
+        parts.append(svg.element("rect", x=left, y=y + 5, width=x(value) - left, height=12, rx=2, class_="part fixed"))
+        parts.append(svg.text(x(value) + 6, y + 15, units.whole(round(value)), class_="tick"))
+    label = f"{unit}: " + ", ".join(f"{name} {units.whole(round(value))}" for name, value in rows)
+    return svg.drawing(charts.SMALL_PX, step * len(rows) + 4, label, *parts)
+
+
+def chart_style(*, light: str, dark: str) -> str:
+    """The report's rules for charts, where the colours of either kind hold in places of your own.
+
+    Args:
+        light: A rule with ``{}`` for the variables, such as ``:root {{ {} }}``.
+        dark: Likewise.
+    """
+    css = resources.files("feathertune.report").joinpath("style.css").read_text(encoding="utf-8")
+    day, night = (" ".join(found.split()) for found in _VARIABLES.findall(css)[:2])
+    rules = [*_CHART_RULES.findall(css), ".part.fixed { fill: var(--k1); }"]
+    return "\n".join([light.format(day), dark.format(night), *rules])
+
+
+def _intervals(methods: Sequence[Method], *, reference: tuple[str, float] | None) -> str:
+    rows = [
+        charts.Estimate(
+            m.row.method, m.style, m.row.accuracy_mean, m.row.accuracy_low, m.row.accuracy_high, m.accuracies
+        )
+        for m in methods
+    ]
+    drawn = str(charts.intervals(rows, reference=reference, width=charts.SMALL_PX))
+    # The report hides the narrow drawing where there is room, and has room for the outermost ticks beside it.
+    wider = f'viewBox="-16 0 {charts.SMALL_PX + 32:.0f} '
+    return drawn.replace('class="chart narrow"', 'class="chart"').replace(f'viewBox="0 0 {charts.SMALL_PX:.0f} ', wider)
+
+
+def _standalone(chart: str) -> str:
+    style = chart_style(light=":root {{ {} }}", dark="@media (prefers-color-scheme: dark) {{ :root {{ {} }} }}")
+    return (
+        chart.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1).replace(
+            ">", f">\n<style>\n{style}\n</style>\n", 1
+        )
+        + "\n"
+    )
+
+
+def write(drawn: Mapping[str, str]) -> None:
+    """Put all figures into their folder, and take out those that are drawn no more."""
+    FOLDER.mkdir(exist_ok=True)
+    for old in FOLDER.glob("*.svg"):
+        if old.name not in drawn:
+            old.unlink()
+    for name, content in drawn.items():
+        (FOLDER / name).write_text(content, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write(figures())

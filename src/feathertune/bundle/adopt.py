@@ -1,0 +1,286 @@
+"""Making a bundle of an adapter folder that plain PEFT wrote.
+
+PEFT keeps no labels, no fingerprint of the encoder, and of a head only modules whose names end in ``classifier`` or
+``score``. So labels are given, what is missing of the head is refused or taken from the encoder's own checkpoint, and
+the result has to give the logits of plain PEFT before it is saved and proven like any other. Not for a bundle:
+`load_bundle` reads that.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from peft import PeftConfig, PeftModel
+from peft.utils import get_peft_model_state_dict
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from feathertune.bundle.files import MANIFEST_FILE, WEIGHTS, BundleInfo
+from feathertune.bundle.load import not_finite
+from feathertune.bundle.save import PROBE_TEXTS, save_bundle
+from feathertune.data.encode import encode
+from feathertune.encoders import LoadedEncoder, load_encoder, quiet_transformers
+from feathertune.engine.predict import predict_logits
+from feathertune.errors import BundleError, ConfigError, EncoderError, first_line
+from feathertune.runtime import Runtime
+from feathertune.storage import check_place
+
+_CONFIG_FILE = "adapter_config.json"
+_PICKLE = "adapter_model.bin"
+_TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json")
+# The same arithmetic on both sides: room for the order of sums alone.
+_TOLERANCE = 1e-5
+_TOKEN_BUDGET = 4_096
+_FP32 = Runtime(torch.device("cpu"), "fp32", "sdpa", "two models are compared in fp32", {})
+
+
+@dataclass(frozen=True)
+class Adopted:
+    """A bundle that was made of an adapter, and what whoever uses it should know, in plain words."""
+
+    info: BundleInfo
+    notes: tuple[str, ...]
+
+
+def adopt_adapter(
+    adapter: Path,
+    out: Path,
+    *,
+    labels: Sequence[str],
+    base: str | None = None,
+    max_length: int | None = None,
+    overwrite: bool = False,
+) -> Adopted:
+    """Make a bundle of what ``PeftModel.save_pretrained`` wrote.
+
+    Args:
+        adapter: The folder, with ``adapter_config.json`` and ``adapter_model.safetensors``.
+        out: Where the bundle shall be.
+        labels: Names of the classes, in the order of the logits; PEFT does not keep them.
+        base: The encoder that it was trained on; None takes the one that the folder names.
+        max_length: The length in tokens at which texts were cut in training; None takes the encoder's longest.
+        overwrite: Replace a bundle that lies there, once the new one is proven.
+
+    Raises:
+        BundleError: If the folder is no adapter for classification, does not fit the encoder or the labels, lacks a
+            part of the head that was random, or the bundle would give other logits than plain PEFT.
+        EncoderError: If the encoder cannot be found.
+        ConfigError: If the labels or the length are not usable, or the output folder is not free.
+    """
+    names = _checked_labels(labels)
+    config, saved = _read(adapter)
+    check_place(out, marker=MANIFEST_FILE, overwrite=overwrite)
+    encoder = _load_base(adapter, config, base, names, seed=0)
+    longest = min(encoder.max_positions, int(encoder.tokenizer.model_max_length))
+    if max_length is not None and not 4 <= max_length <= encoder.max_positions:
+        raise ConfigError(
+            f"The length of {max_length} tokens does not fit {encoder.id}. Expected 4 to {encoder.max_positions}."
+        )
+    plain = {name.removeprefix("base_model.").removeprefix("model."): tensor for name, tensor in saved.items()}
+    _check_shapes(adapter, encoder, plain)
+    added = _head_of_the_base(adapter, encoder, plain)
+    own_tokenizer = _tokenizer(adapter, encoder)
+    if own_tokenizer is not None:
+        encoder = replace(encoder, tokenizer=own_tokenizer)
+    model = _put_on(adapter, encoder, config, saved, added)
+    # With other random numbers where the encoder's checkpoint holds nothing: nothing may depend on them.
+    other = _load_base(adapter, config, base, names, seed=1)
+    with quiet_transformers():
+        reference = PeftModel.from_pretrained(other.model, adapter, torch_device="cpu", local_files_only=True)
+    _require_equal(adapter, model, reference, encoder.tokenizer, max_length or longest)
+    info = save_bundle(
+        out,
+        model=model,
+        encoder=encoder,
+        method=str(config.peft_type.value).lower(),
+        max_length=max_length or longest,
+        text_columns=["text"],
+        metrics={},
+        hyperparameters={"imported_from": "peft"},
+    )
+    notes = _notes(config, base, added, max_length is None, longest, own_tokenizer is not None)
+    return Adopted(info, notes)
+
+
+def _checked_labels(labels: Sequence[str]) -> tuple[str, ...]:
+    names = tuple(label.strip() for label in labels)
+    if len(names) < 2 or len(set(names)) < len(names) or not all(names):
+        raise ConfigError(
+            f"The labels are {', '.join(map(repr, names)) or 'none'}. Expected two or more different names, in the "
+            "order of the logits."
+        )
+    return names
+
+
+def _read(folder: Path) -> tuple[PeftConfig, dict[str, Tensor]]:
+    """Configuration and tensors of an adapter for classification."""
+    if (folder / MANIFEST_FILE).is_file():
+        raise BundleError(f"{folder} is a bundle already: use it as it is.")
+    if not (folder / _CONFIG_FILE).is_file():
+        raise BundleError(
+            f"{folder} is no adapter of PEFT's: it holds no {_CONFIG_FILE}. Expected what PEFT's save_pretrained wrote."
+        )
+    if not (folder / WEIGHTS["peft"]).is_file():
+        instead = " Only safetensors are loaded, never pickle: save it again." if (folder / _PICKLE).exists() else ""
+        raise BundleError(f"The adapter {folder} holds no {WEIGHTS['peft']}.{instead}")
+    try:
+        raw = json.loads((folder / _CONFIG_FILE).read_text(encoding="utf-8"))
+        with quiet_transformers():
+            config = PeftConfig.from_pretrained(str(folder))
+        saved: dict[str, Tensor] = load_file(folder / WEIGHTS["peft"])
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise BundleError(f"The adapter {folder} cannot be read: {first_line(error)}.") from error
+    if raw.get("task_type") != "SEQ_CLS":
+        raise BundleError(
+            f"The adapter {folder} was made for the task {raw.get('task_type')}, expected SEQ_CLS: only classifiers of "
+            "texts can be bundles."
+        )
+    if name := not_finite(saved):
+        raise BundleError(f"The adapter {folder} holds NaN or infinity in {name}: it answers nothing.")
+    return config, saved
+
+
+def _load_base(
+    adapter: Path, config: PeftConfig, given: str | None, labels: tuple[str, ...], *, seed: int
+) -> LoadedEncoder:
+    name = given or config.base_model_name_or_path
+    if not name:
+        raise ConfigError(
+            f"The adapter {adapter} does not name the encoder that it was trained on. Name it as the base."
+        )
+    try:
+        return load_encoder(name, labels=labels, seed=seed, revision=None if given else config.revision)
+    except EncoderError as error:
+        if given:
+            raise
+        raise EncoderError(
+            f"The adapter {adapter} names '{name}' as its encoder. {error} Or name it as the base."
+        ) from error
+
+
+def _check_shapes(adapter: Path, encoder: LoadedEncoder, plain: Mapping[str, Tensor]) -> None:
+    """A tensor that has a name of the encoder's own has its shape; that of the head says how many labels there are."""
+    own = encoder.model.state_dict()
+    for name in sorted(plain.keys() & own.keys()):
+        found, expected = tuple(plain[name].shape), tuple(own[name].shape)
+        if found == expected:
+            continue
+        if found[1:] == expected[1:] and expected[0] == len(encoder.labels):
+            raise BundleError(
+                f"The head of the adapter {adapter} has {found[0]} outputs, but {expected[0]} labels were given "
+                f"({', '.join(encoder.labels)}). Name all of them, in the order of the logits."
+            )
+        raise BundleError(
+            f"The adapter {adapter} does not fit the encoder {encoder.id}: {name} has the shape {found}, expected "
+            f"{expected}. Name the encoder that it was trained on as the base."
+        )
+
+
+def _head_of_the_base(adapter: Path, encoder: LoadedEncoder, plain: Mapping[str, Tensor]) -> tuple[str, ...]:
+    """Modules of the head that the adapter lacks and the encoder's checkpoint holds; refuses what neither does."""
+    heads = {module: f"{module}." for module in encoder.head_modules}
+    names = [name for name, _ in encoder.model.named_parameters()]
+    lacking = [name for name in names if name.startswith(tuple(heads.values())) and name not in plain]
+    lost = sorted(set(lacking) & set(encoder.new_parameters))
+    if lost:
+        raise BundleError(
+            f"The adapter {adapter} lacks {len(lost)} tensors of its classification head, the first being {lost[0]}, "
+            f"and the checkpoint of {encoder.id} does not hold them either. PEFT saves modules whose names end in "
+            "classifier or score: the others were drawn at random when it was trained, and are lost, so its answers "
+            f"cannot be had back. Train again with modules_to_save={sorted(encoder.head_modules)}."
+        )
+    return tuple(module for module, prefix in heads.items() if any(name.startswith(prefix) for name in lacking))
+
+
+def _tokenizer(adapter: Path, encoder: LoadedEncoder) -> PreTrainedTokenizerBase | None:
+    """The one in the folder, as `Trainer` saves it; None where there is none."""
+    if not any((adapter / name).is_file() for name in _TOKENIZERS):
+        return None
+    try:
+        with quiet_transformers():
+            found: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(adapter, trust_remote_code=False)
+    except Exception as error:  # tokenizers' Rust part raises bare Exceptions
+        raise BundleError(f"The tokenizer in {adapter} cannot be loaded: {first_line(error)}.") from error
+    if len(found) > (rows := encoder.model.get_input_embeddings().weight.shape[0]):
+        raise BundleError(
+            f"The tokenizer in {adapter} has {len(found)} tokens, but {encoder.id} embeds {rows}. Added tokens are not "
+            "supported."
+        )
+    return found
+
+
+def _put_on(
+    adapter: Path, encoder: LoadedEncoder, config: PeftConfig, saved: Mapping[str, Tensor], added: Sequence[str]
+) -> PeftModel:
+    """The adapter on the encoder, with the head as a whole among what is saved."""
+    # PEFT's names for the model that it wraps.
+    prefix = "base_model." if config.is_prompt_learning else "base_model.model."
+    heads = tuple(f"{module}." for module in added)
+    own = {f"{prefix}{n}": p.detach().clone() for n, p in encoder.model.named_parameters() if n.startswith(heads)}
+    try:
+        with quiet_transformers(), tempfile.TemporaryDirectory() as scratch:
+            folder = _completed(adapter, Path(scratch), {**own, **saved}, added) if added else adapter
+            model = PeftModel.from_pretrained(encoder.model, folder, torch_device="cpu", local_files_only=True)
+            loaded = get_peft_model_state_dict(model, save_embedding_layers=False)
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError) as error:
+        raise BundleError(f"The adapter {adapter} cannot be put on {encoder.id}: {first_line(error)}.") from error
+    if extra := sorted(saved.keys() - loaded.keys()):
+        raise BundleError(
+            f"The adapter {adapter} holds {extra[0]}, which has no place in a bundle. Embeddings that were changed are "
+            "not supported."
+        )
+    if lacking := sorted(loaded.keys() - saved.keys() - own.keys()):
+        raise BundleError(f"The adapter {adapter} lacks {lacking[0]}, which its {_CONFIG_FILE} asks for.")
+    return model.eval()
+
+
+def _completed(adapter: Path, folder: Path, tensors: Mapping[str, Tensor], added: Sequence[str]) -> Path:
+    """The same adapter with more of the head, in another folder."""
+    config = json.loads((adapter / _CONFIG_FILE).read_text(encoding="utf-8"))
+    config["modules_to_save"] = sorted({*(config.get("modules_to_save") or ()), *added})
+    (folder / _CONFIG_FILE).write_text(json.dumps(config), encoding="utf-8")
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / WEIGHTS["peft"])
+    return folder
+
+
+def _require_equal(
+    adapter: Path, model: PeftModel, reference: PeftModel, tokenizer: PreTrainedTokenizerBase, max_length: int
+) -> None:
+    """What will be saved answers as plain PEFT does."""
+    texts = encode(tokenizer, list(PROBE_TEXTS), max_length=max_length)
+    found, expected = (
+        predict_logits(one, texts, token_budget=_TOKEN_BUDGET, runtime=_FP32) for one in (model, reference)
+    )
+    difference = float(np.abs(found - expected).max())
+    if not difference <= _TOLERANCE:
+        raise BundleError(
+            f"The adapter {adapter} gives other logits here than in plain PEFT (they differ by {difference:.3g}), so "
+            "nothing was written. A part of it depends on random numbers that it does not hold."
+        )
+
+
+def _notes(
+    config: PeftConfig, base: str | None, added: Sequence[str], guessed: bool, longest: int, own_tokenizer: bool
+) -> tuple[str, ...]:
+    notes = []
+    named = config.base_model_name_or_path
+    if base is not None and named and named != base:
+        notes.append(
+            f"The adapter names '{named}' as its encoder, you gave '{base}'. PEFT keeps no fingerprint: score the "
+            "bundle on labelled texts to see that it is the same one."
+        )
+    if added:
+        notes.append(f"Of the head, {', '.join(added)} is the encoder's own: not trained, and not saved by PEFT.")
+    if guessed:
+        notes.append(f"Texts are cut at {longest:,} tokens. Where training cut them elsewhere, say so (--max-length).")
+    if own_tokenizer:
+        notes.append("The tokenizer is the one that lies in the adapter's folder.")
+    return tuple(notes)

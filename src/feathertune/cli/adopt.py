@@ -1,0 +1,50 @@
+"""``feathertune import``; that is a word of Python, so the file has another name."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from feathertune.cli import options as opt
+
+
+def adopt(
+    adapter: Annotated[Path, typer.Argument(metavar="ADAPTER", help="A folder that PEFT's save_pretrained wrote.")],
+    out: Annotated[Path, typer.Option("--out", help="Where the bundle shall be.")],
+    labels: Annotated[
+        str, typer.Option("--labels", metavar="A,B", help="The classes, in the order of the logits: PEFT keeps none.")
+    ],
+    base: Annotated[
+        str | None, typer.Option("--base", help="The encoder that it was trained on, if not the one that it names.")
+    ] = None,
+    max_length: Annotated[
+        int | None,
+        typer.Option(
+            "--max-length", help="Tokens at which texts were cut in training; the encoder's longest if not given."
+        ),
+    ] = None,
+    overwrite: opt.Overwrite = False,
+    json: opt.Json = False,
+    debug: opt.Debug = False,
+) -> None:
+    """Make a bundle of an adapter that plain PEFT wrote.
+
+    It is kept only if it gives the logits of plain PEFT, and gives them again after a reload. What PEFT did not save of
+    the head and no checkpoint holds is lost, and such an adapter is refused.
+    """
+    from feathertune.bundle.adopt import adopt_adapter
+
+    adopted = adopt_adapter(
+        adapter, out, labels=labels.split(","), base=base, max_length=max_length, overwrite=overwrite
+    )
+    if json:
+        sys.stdout.write(adopted.info.model_dump_json(indent=1) + "\n")
+        sys.stderr.write("".join(f"{note}\n" for note in adopted.notes))
+        return
+    order = ", ".join(f"{index} = {label}" for index, label in enumerate(adopted.info.labels))
+    sys.stdout.write(f"Bundle: {out}\nLabels, by the place of their logit: {order}\n")
+    sys.stdout.write("".join(f"{note}\n" for note in adopted.notes))
+    sys.stdout.write(f'Try it: feathertune predict {out} --text "..."\n')

@@ -1,0 +1,195 @@
+"""An adapter of plain PEFT becomes a bundle that answers as it did in memory, or is refused in words."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from peft import IA3Config, LoraConfig, PromptEncoderConfig, get_peft_model
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from e2e.cli import in_process
+from feathertune import import_adapter
+from feathertune.bundle import load_bundle
+from feathertune.encoders import quiet_transformers
+from feathertune.errors import BundleError, ConfigError, EncoderError
+from tiny import TEXTS, drop_tensors, save_tiny_encoder
+
+LABELS = ("negative", "neutral", "positive")
+TARGETS = {"deberta-v2": ["query_proj", "value_proj"], "modernbert": ["Wqkv"], "albert": ["query", "value"]}
+
+
+def plain_adapter(folder: Path, base: Path, config=None, *, n_labels: int = 3, move: float = 0.1) -> torch.Tensor:
+    """Save an adapter as a notebook does; returns the logits that it gave there."""
+    with quiet_transformers():
+        torch.manual_seed(99)
+        model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=n_labels)
+        config = config or LoraConfig(task_type="SEQ_CLS", r=2, target_modules=["query", "value"])
+        model = get_peft_model(model, config)
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data += move * torch.randn_like(parameter)
+    with quiet_transformers():
+        model.save_pretrained(folder)
+    return logits(model, AutoTokenizer.from_pretrained(base))
+
+
+def logits(model, tokenizer) -> torch.Tensor:
+    with torch.no_grad():
+        return model.eval()(**tokenizer(list(TEXTS), padding=True, return_tensors="pt")).logits
+
+
+def refused(adapter: Path, error=BundleError, **options) -> str:
+    out = adapter.parent / "bundle"
+    with pytest.raises(error) as caught:
+        import_adapter(adapter, out, **{"labels": LABELS, **options})
+    assert not out.exists()
+    return str(caught.value)
+
+
+@pytest.fixture
+def base(tmp_path) -> Path:
+    return save_tiny_encoder(tmp_path / "base", "bert")
+
+
+@pytest.fixture
+def adapter(tmp_path, base) -> Path:
+    plain_adapter(tmp_path / "adapter", base)
+    return tmp_path / "adapter"
+
+
+@pytest.mark.parametrize(
+    ("family", "config"),
+    [
+        ("bert", LoraConfig(task_type="SEQ_CLS", r=2, target_modules=["query", "value"])),
+        ("roberta", LoraConfig(task_type="SEQ_CLS", r=2, target_modules=["query", "dense"], use_dora=True)),
+        ("electra", IA3Config(task_type="SEQ_CLS", target_modules=["key"], feedforward_modules=[])),
+        ("bert", PromptEncoderConfig(task_type="SEQ_CLS", num_virtual_tokens=3, encoder_hidden_size=8)),
+        (
+            "distilbert",
+            LoraConfig(
+                task_type="SEQ_CLS", r=2, target_modules=["q_lin"], modules_to_save=["pre_classifier", "classifier"]
+            ),
+        ),
+    ],
+    ids=["bert-lora", "roberta-dora", "electra-ia3", "bert-p-tuning", "distilbert-lora"],
+)
+def test_it_answers_as_it_did_in_the_notebook(family, config, tmp_path):
+    base = save_tiny_encoder(tmp_path / "base", family)
+    expected = plain_adapter(tmp_path / "adapter", base, config)
+    adopted = import_adapter(tmp_path / "adapter", tmp_path / "bundle", labels=LABELS, max_length=32)
+    bundle = load_bundle(tmp_path / "bundle")
+    torch.testing.assert_close(logits(bundle.model, bundle.tokenizer), expected, atol=1e-5, rtol=0)
+    assert (bundle.labels, bundle.max_length, adopted.notes) == (LABELS, 32, ())
+    assert bundle.info.method == config.peft_type.value.lower()
+    assert "Trained with plain PEFT" in (tmp_path / "bundle" / "README.md").read_text(encoding="utf-8")
+
+
+def test_a_head_of_the_encoders_own_is_taken_along(tmp_path):
+    """PEFT leaves `head` frozen and out of the file; here the checkpoint holds it, so nothing is lost."""
+    base = save_tiny_encoder(tmp_path / "base", "modernbert", with_head=True, num_labels=3)
+    config = LoraConfig(task_type="SEQ_CLS", r=2, target_modules=TARGETS["modernbert"])
+    expected = plain_adapter(tmp_path / "adapter", base, config)
+    assert not any(".head." in name for name in load_file(tmp_path / "adapter" / "adapter_model.safetensors"))
+    adopted = import_adapter(tmp_path / "adapter", tmp_path / "bundle", labels=LABELS, max_length=32)
+    assert [note.partition(" is ")[0] for note in adopted.notes] == ["Of the head, head"]
+    assert any(".head." in name for name in load_file(tmp_path / "bundle" / "adapter_model.safetensors"))
+    bundle = load_bundle(tmp_path / "bundle")
+    torch.testing.assert_close(logits(bundle.model, bundle.tokenizer), expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("family", "lost"),
+    [("deberta-v2", "pooler"), ("modernbert", "head"), ("albert", "albert.pooler")],
+)
+def test_a_head_that_peft_has_lost_is_refused(family, lost, tmp_path):
+    base = save_tiny_encoder(tmp_path / "base", family)
+    if family == "albert":
+        drop_tensors(base, "pooler")
+    config = LoraConfig(task_type="SEQ_CLS", r=2, target_modules=TARGETS[family])
+    plain_adapter(tmp_path / "adapter", base, config)
+    message = refused(tmp_path / "adapter")
+    assert f"the first being {lost}." in message
+    assert "modules_to_save=" in message
+
+
+def test_labels_are_counted_against_the_head(adapter):
+    assert "has 3 outputs, but 2 labels were given (no, yes)" in refused(adapter, labels=("no", "yes"))
+    for labels in (("one",), ("a", "a", "b"), ("a", " ", "b")):
+        assert "Expected two or more different names" in refused(adapter, ConfigError, labels=labels)
+
+
+def test_another_encoder_is_refused_or_said(adapter, tmp_path):
+    wide = save_tiny_encoder(tmp_path / "wide", "bert", hidden_size=16)
+    assert "does not fit the encoder" in refused(adapter, base=str(wide))
+    assert "Or name it as the base." in refused_without_its_base(adapter, tmp_path)
+    same = save_tiny_encoder(tmp_path / "same", "bert")
+    adopted = import_adapter(adapter, tmp_path / "bundle", labels=LABELS, base=str(same), max_length=32)
+    assert "PEFT keeps no fingerprint" in adopted.notes[0]
+    assert adopted.info.base.local == "../same"
+
+
+def refused_without_its_base(adapter: Path, tmp_path: Path) -> str:
+    (tmp_path / "base").rename(tmp_path / "elsewhere")
+    return refused(adapter, EncoderError)
+
+
+def test_what_is_no_adapter_for_classification_is_refused(adapter, tmp_path, base):
+    config = adapter / "adapter_config.json"
+    original = config.read_text()
+    config.write_text(json.dumps(json.loads(original) | {"task_type": "CAUSAL_LM"}))
+    assert "made for the task CAUSAL_LM, expected SEQ_CLS" in refused(adapter)
+    config.write_text("{")
+    assert "cannot be read" in refused(adapter)
+    config.unlink()
+    assert "is no adapter of PEFT's" in refused(adapter)
+    config.write_text(original)
+    (adapter / "adapter_model.safetensors").rename(adapter / "adapter_model.bin")
+    assert "never pickle" in refused(adapter)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t | {"base_model.model.classifier.bias": torch.full((3,), torch.nan)}, "holds NaN or infinity"),
+        (lambda t: {n: v for n, v in t.items() if "classifier.weight" not in n}, "the first being classifier.weight"),
+        (lambda t: {n: v for n, v in t.items() if "layer.1.attention.self.query.lora_A" not in n}, "lacks base_model"),
+        (lambda t: t | {"base_model.model.bert.extra": torch.zeros(2)}, "holds base_model.model.bert.extra"),
+    ],
+    ids=["nan", "no head", "a layer lacks", "one too many"],
+)
+def test_damaged_tensors_are_refused(change, message, adapter):
+    weights = adapter / "adapter_model.safetensors"
+    save_file(change(load_file(weights)), weights, metadata={"format": "pt"})
+    assert message in refused(adapter)
+
+
+def test_the_tokenizer_of_the_folder_wins(adapter, tmp_path, base):
+    with quiet_transformers():
+        AutoTokenizer.from_pretrained(base).save_pretrained(adapter)
+    adopted = import_adapter(adapter, tmp_path / "bundle", labels=LABELS)
+    assert adopted.info.max_length == 66
+    assert [note.split()[0] for note in adopted.notes] == ["Texts", "The"]
+    with pytest.raises(ConfigError, match="Expected 4 to 66"):
+        import_adapter(adapter, tmp_path / "other", labels=LABELS, max_length=67)
+
+
+def test_on_the_command_line(adapter, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "bundle"
+    message = in_process(monkeypatch, capsys, "predict", adapter, "--text", "a great film")
+    assert (message.code, "`feathertune import` makes a bundle" in message.stderr) == (2, True)
+    command = ("import", adapter, "--labels", "bad, so-so,good", "--max-length", "16", "--out", out)
+    done = in_process(monkeypatch, capsys, *command)
+    assert (done.code, done.stderr) == (0, "")
+    assert "0 = bad, 1 = so-so, 2 = good" in done.stdout
+    done = in_process(monkeypatch, capsys, "predict", out, "--text", "a great film", "--set", "engine.dtype=fp32")
+    assert set(json.loads(done.stdout)["probabilities"]) == {"bad", "so-so", "good"}
+    again = in_process(monkeypatch, capsys, *command)
+    assert (again.code, "--overwrite" in again.stderr) == (2, True)
+    done = in_process(monkeypatch, capsys, *command, "--overwrite", "--json")
+    assert json.loads(done.stdout)["hyperparameters"] == {"imported_from": "peft"}
+    done = in_process(monkeypatch, capsys, "import", out, "--labels", "a,b,c", "--out", tmp_path / "other")
+    assert (done.code, "is a bundle already" in done.stderr) == (2, True)
