@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 
 from feathertune import __version__
-from feathertune.cli import apply, compare, export, inspect, methods, redraw, train
+from feathertune.cli import apply, compare, export, inspect, methods, redraw, serve, train
 from feathertune.errors import FeathertuneError
 
 app = typer.Typer(
@@ -76,6 +76,7 @@ app.command("inspect")(_reporting(inspect.inspect))
 app.command("train")(_reporting(train.train))
 app.command("evaluate")(_reporting(apply.evaluate))
 app.command("predict")(_reporting(apply.predict))
+app.command("serve")(_reporting(serve.serve))
 app.command("export")(_reporting(export.export))
 app.command("report")(_reporting(redraw.report))
 

@@ -1,0 +1,35 @@
+"""schemathesis, which makes requests out of the OpenAPI document, finds nothing."""
+
+import importlib.util
+import subprocess
+import sys
+
+import pytest
+
+from e2e.cli import ENVIRONMENT
+from serving import SMALL, fakes, listening
+
+pytest.importorskip("fastapi", reason="the extra 'serve' is not installed")
+
+from feathertune.serve.service import Service
+
+TOKEN = "a-long-secret"
+pytestmark = pytest.mark.slow
+
+
+@pytest.mark.skipif(importlib.util.find_spec("schemathesis") is None, reason="schemathesis is not installed")
+@pytest.mark.parametrize("token", [None, TOKEN])
+def test_finds_nothing(token):
+    with listening(Service(fakes("a", "b"), SMALL, token)) as address:
+        options = ["--max-examples", "50", "--seed", "1", "--no-color"]
+        if token:
+            options += ["--header", f"Authorization: Bearer {token}"]
+        done = subprocess.run(
+            [sys.executable, "-m", "schemathesis.cli", "run", f"{address}/openapi.json", *options],
+            env=ENVIRONMENT,
+            capture_output=True,
+            text=True,
+            timeout=280,
+            check=False,
+        )
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
