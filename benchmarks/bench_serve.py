@@ -79,6 +79,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=30)
     parser.add_argument("--warm-up-s", type=float, default=10)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--contestants", help="names separated by commas; all of them where none is given")
     parser.add_argument("--train-size", type=int, default=256, help="rows of each adapter")
     parser.add_argument("--bundles", type=Path, help="a folder where bundles are made and found again")
     parser.add_argument("--out", type=Path, default=RESULTS)
@@ -100,11 +101,10 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     texts = sentences()
     offline = answers(bundles, texts[:CHECKED_TEXTS])
     runtime = choose_runtime(EngineConfig())
-    rounds: dict[str, list[dict[str, Any]]] = {one.name: [] for one in (*AGAINST_PIPELINE, *ADAPTERS)}
+    contestants = choose(arguments.contestants, runtime.dtype)
+    rounds: dict[str, list[dict[str, Any]]] = {one.name: [] for one in contestants}
     for number in range(arguments.rounds):
-        for one in (*AGAINST_PIPELINE, *ADAPTERS):
-            if one.dtype == "bf16" and runtime.dtype != "bf16":
-                continue  # it would be slower for nothing
+        for one in contestants:
             tolerance = TOLERANCE[runtime.dtype if one.dtype == "auto" else one.dtype]
             found = run(one, bundles, folder, texts, offline, tolerance, arguments)
             rounds[one.name].append(found)
@@ -123,6 +123,17 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     }
 
 
+def choose(names: str | None, fastest: str) -> list[Contestant]:
+    """Those that are asked for, without bf16 where the processor multiplies it no faster."""
+    known = [one for one in (*AGAINST_PIPELINE, *ADAPTERS) if one.dtype in ("fp32", "auto", fastest)]
+    wanted = [one.name for one in known] if names is None else names.split(",")
+    if unknown := set(wanted) - {one.name for one in known}:
+        raise SystemExit(
+            f"No contestant is called {', '.join(unknown)}. Known: {', '.join(one.name for one in known)}."
+        )
+    return [one for one in known if one.name in wanted]
+
+
 def ratios(rounds: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
     """Of what was measured in the same round: the median, and the least and the greatest."""
     pairs = [
@@ -133,8 +144,10 @@ def ratios(rounds: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
     ]
     found: dict[str, Any] = {}
     for mine, theirs in pairs:
+        if mine not in rounds or theirs not in rounds:
+            continue
         for what in ("requests_per_s", "p99_ms", "resident_bytes"):
-            values = [a[what] / b[what] for a, b in zip(rounds[mine], rounds[theirs], strict=False)]
+            values = [a[what] / b[what] for a, b in zip(rounds[mine], rounds[theirs], strict=True)]
             if values:
                 found[f"{mine} / {theirs}: {what}"] = [statistics.median(values), min(values), max(values)]
     return found
@@ -191,7 +204,7 @@ def started(one: Contestant, bundles: list[Path], folder: Path) -> Iterator[tupl
         [sys.executable, *command, "--port", str(port)], env=environment, stderr=subprocess.DEVNULL
     )
     try:
-        deadline = time.monotonic() + 180
+        deadline = time.monotonic() + 600
         while True:
             if process.poll() is not None or time.monotonic() > deadline:
                 raise SystemExit(f"{one.name} did not start: {shlex.join(command)}")

@@ -109,7 +109,7 @@ def _named(bundles: list[str]) -> dict[str, Path]:
         name, given, folder = word.partition("=")
         if not given or Path(word).exists():
             folder = word
-            name = Path(word).resolve().name
+            name = Path(os.path.abspath(word)).name  # of a link, too
         if not _NAME.fullmatch(name):
             raise ConfigError(
                 f"'{name}' cannot be the name of a bundle in an address. Expected letters, digits, '.', '_' and '-', "

@@ -19,7 +19,9 @@ from fastapi import Depends, FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel, ValidationError
+from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.requests import ClientDisconnect
+from starlette.routing import Match, Route
 
 import feathertune
 from feathertune.errors import FeathertuneError, UnknownNameError
@@ -65,9 +67,17 @@ def create_app(service: Service) -> FastAPI:
     )
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(ClientDisconnect, _left)
+    app.add_exception_handler(405, _other_methods)
+    register_url_convertor("bundle", _BundleName())
     _add_routes(app, Routes(service))
     app.add_middleware(_Counting, metrics=service.metrics)
     return app
+
+
+class _BundleName(StringConvertor):
+    """A name in an address: what comes after a colon is a verb."""
+
+    regex = "[^/:]+"
 
 
 class _Counting:
@@ -115,7 +125,7 @@ def _add_routes(app: FastAPI, routes: Routes) -> None:
         tags=["models"],
     )
     app.add_api_route(
-        "/v1/models/{name}:predict",
+        "/v1/models/{name:bundle}:predict",
         routes.predict,
         methods=["POST"],
         dependencies=guarded,
@@ -133,7 +143,7 @@ def _add_routes(app: FastAPI, routes: Routes) -> None:
         tags=["models"],
     )
     app.add_api_route(
-        "/v1/models/{name}",
+        "/v1/models/{name:bundle}",
         routes.show_model,
         dependencies=guarded,
         response_model=schemas.ModelInfo,
@@ -142,7 +152,7 @@ def _add_routes(app: FastAPI, routes: Routes) -> None:
     )
     admin: Answers = {403: _says("The server was started without a token, so nobody may change its bundles.")}
     app.add_api_route(
-        "/v1/models/{name}",
+        "/v1/models/{name:bundle}",
         routes.put_model,
         methods=["PUT"],
         dependencies=guarded,
@@ -158,7 +168,7 @@ def _add_routes(app: FastAPI, routes: Routes) -> None:
         tags=["models"],
     )
     app.add_api_route(
-        "/v1/models/{name}",
+        "/v1/models/{name:bundle}",
         routes.delete_model,
         methods=["DELETE"],
         status_code=204,
@@ -330,6 +340,16 @@ async def _invalid(_request: Request, error: Exception) -> Response:
 
 async def _left(_request: Request, _error: Exception) -> Response:
     return Response(status_code=_CLIENT_IS_GONE)
+
+
+async def _other_methods(request: Request, _error: Exception) -> Response:
+    """What the framework says of an address, which knows the methods of one of its routes only."""
+    routes = [route for route in request.app.routes if isinstance(route, Route)]
+    here = [route.methods or set() for route in routes if route.matches(request.scope)[0] is not Match.NONE]
+    allowed = ", ".join(sorted(set().union(*here)))
+    response = _answer({"detail": f"Here is no {request.method}, but {allowed}."}, 405)
+    response.headers["Allow"] = allowed
+    return response
 
 
 def _stopping() -> NoReturn:

@@ -22,7 +22,7 @@ from feathertune.serve.limits import Limits
 
 # What a pass costs beside its tokens, as tokens: launching some hundred small operations. Measured on MiniLM:
 # benchmarks/LOG.md.
-PASS_TOKENS = 64
+PASS_TOKENS = 96
 _RATE_KEEPS = 0.8  # of the running mean of texts a second, from pass to pass
 _MAX_RETRY_AFTER_S = 60
 _MAX_LANES = 256

@@ -90,7 +90,7 @@ class Metrics:
             try:
                 await app(scope, receive, watched)
             finally:
-                route = getattr(scope.get("route"), "path", _OTHER)
+                route = getattr(scope.get("route"), "path_format", _OTHER)
                 self._requests.labels(route, str(code)).inc()
                 self._seconds.labels(route).observe(time.perf_counter() - start)
 

@@ -212,7 +212,8 @@ class Models:
         backend = getattr(tokenizer, "backend_tokenizer", None)
         if backend is None:
             return tokenizer
-        digest = hashlib.sha256(f"{backend.to_str()} {tokenizer.init_kwargs!r}".encode()).hexdigest()
+        facts = (tokenizer.special_tokens_map, tokenizer.model_input_names, tokenizer.truncation_side)
+        digest = hashlib.sha256(f"{type(tokenizer)} {facts} {backend.to_str()}".encode()).hexdigest()
         return self._tokenizers.setdefault(digest, tokenizer)
 
     def _check(self, new: Served) -> str:

@@ -21,6 +21,7 @@ from feathertune.serve.service import Service
 # hundred times, waited for the parsing of requests most of the time.
 _SWITCH_INTERVAL_S = 0.0005
 _BACKLOG = 2048
+_LAST_PORT = 65_535
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -29,12 +30,14 @@ def listen(host: str, port: int) -> socket.socket:
     Raises:
         ConfigError: If it cannot be opened.
     """
+    if not 0 <= port <= _LAST_PORT:
+        raise ConfigError(f"The port is {port}. Expected 0 (a free one) to {_LAST_PORT}.")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=_BACKLOG)
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         raise ConfigError(
-            f"Nothing can listen on {host}, port {port}: {getattr(error, 'strerror', None) or error}. "
+            f"Nothing can listen on {host}, port {port}: {error.strerror or error}. "
             "Another program may have the port: give another --port, or 0 for a free one."
         ) from error
 

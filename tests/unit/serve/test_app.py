@@ -294,6 +294,18 @@ def test_without_a_token_nobody_changes_bundles():
     assert models["a"] is before
 
 
+def test_other_methods_are_refused_with_those_that_there_are():
+    async def scenario(client, service, models):
+        reply = await client.ask("PATCH", "/v1/models/a")
+        assert (reply.status, reply.headers["allow"]) == (405, "DELETE, GET, PUT")
+        assert detail(reply) == "Here is no PATCH, but DELETE, GET, PUT."
+        reply = await client.ask("PUT", "/v1/models/a:predict", {"path": "/x/good"})
+        assert (reply.status, reply.headers["allow"]) == (405, "POST")
+        assert (await client.ask("GET", "/v1/models/a:b")).status == 404
+
+    run(scenario, token=TOKEN)
+
+
 def test_metrics_are_by_route_and_not_by_address():
     async def scenario(client, service, models):
         await client.predict("x", "y")
