@@ -97,11 +97,11 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     from feathertune.config import EngineConfig
     from feathertune.runtime import choose_runtime, hardware, versions
 
-    bundles = make_bundles(folder, arguments.train_size)
-    texts = sentences()
-    offline = answers(bundles, texts[:CHECKED_TEXTS])
     runtime = choose_runtime(EngineConfig())
     contestants = choose(arguments.contestants, runtime.dtype)
+    bundles = make_bundles(folder, arguments.train_size, max(one.adapters for one in contestants))
+    texts = sentences()
+    offline = answers(bundles, texts[:CHECKED_TEXTS])
     rounds: dict[str, list[dict[str, Any]]] = {one.name: [] for one in contestants}
     for number in range(arguments.rounds):
         for one in contestants:
@@ -235,14 +235,14 @@ async def check(port: int, names: list[str], texts: list[str], offline: dict[str
     return max(await asyncio.gather(*(ask(name) for name in names)))
 
 
-def make_bundles(folder: Path, train_size: int) -> list[Path]:
+def make_bundles(folder: Path, train_size: int, n: int) -> list[Path]:
     """Adapters of different seeds on sample:minilm; those that are there are taken."""
     from feathertune import finetune
     from feathertune.config import load_config
 
     options = {"data.source": SOURCE, "data.train_size": train_size, "data.validation_size": 100, "data.test_size": 100}
     config = load_config(options={**options, "train.epochs": 1, "data.max_length": 128})
-    bundles = [folder / f"lora-{seed}" for seed in range(N_ADAPTERS)]
+    bundles = [folder / f"lora-{seed}" for seed in range(n)]
     for seed, bundle in enumerate(bundles):
         if not bundle.exists():
             finetune(config, bundle, method="lora", seed=seed)

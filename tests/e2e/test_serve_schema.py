@@ -18,6 +18,7 @@ TOKEN = "a-long-secret"
 pytestmark = pytest.mark.slow
 
 
+@pytest.mark.timeout(1600)
 @pytest.mark.skipif(importlib.util.find_spec("schemathesis") is None, reason="schemathesis is not installed")
 @pytest.mark.parametrize("token", [None, TOKEN])
 def test_finds_nothing(token, tmp_path):
@@ -32,7 +33,7 @@ def test_finds_nothing(token, tmp_path):
             env=ENVIRONMENT,
             capture_output=True,
             text=True,
-            timeout=280,
+            timeout=1500,
             check=False,
         )
     assert done.returncode == 0, done.stdout[-12_000:] + done.stderr[-2000:]

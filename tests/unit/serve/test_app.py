@@ -24,7 +24,7 @@ def run(scenario, models=None, limits=SMALL, token=None):
         service = Service(models, limits, token)
         async with running(service, token) as client:
             try:
-                return await asyncio.wait_for(scenario(client, service, models), 30)
+                return await asyncio.wait_for(scenario(client, service, models), 200)
             finally:
                 models.go.set()
 
@@ -134,7 +134,7 @@ def test_a_full_queue_is_429_with_a_time_and_then_it_goes_on():
     async def scenario(client, service, models):
         models.go.clear()
         first = asyncio.ensure_future(client.predict("first"))
-        await asyncio.to_thread(models.begun.wait, 10)
+        await asyncio.to_thread(models.begun.wait, 100)
         rest = [asyncio.ensure_future(client.predict(*"xyz")) for _ in range(2)]
         await asyncio.sleep(0.05)
         full = await client.predict("one", "more")
@@ -160,7 +160,7 @@ def test_a_client_that_leaves_is_not_worked_for():
     async def scenario(client, service, models):
         models.go.clear()
         first = asyncio.ensure_future(client.predict("first"))
-        await asyncio.to_thread(models.begun.wait, 10)
+        await asyncio.to_thread(models.begun.wait, 100)
         leave = asyncio.Event()
         gone = asyncio.ensure_future(client.predict("gone", leave=leave))
         await asyncio.sleep(0.05)
@@ -194,7 +194,7 @@ def test_says_that_it_stops():
         assert [(await client.ask("GET", path)).status for path in ("/healthz", "/readyz")] == [200, 200]
         models.go.clear()
         taken = asyncio.ensure_future(client.predict("taken"))
-        await asyncio.to_thread(models.begun.wait, 10)
+        await asyncio.to_thread(models.begun.wait, 100)
         service.stopping = True
         assert [(await client.ask("GET", path)).status for path in ("/healthz", "/readyz")] == [200, 503]
         late = await client.predict("late")
@@ -271,7 +271,7 @@ def test_a_bundle_that_goes_finishes_what_it_has():
     async def scenario(client, service, models):
         models.go.clear()
         first = asyncio.ensure_future(client.predict("first"))
-        await asyncio.to_thread(models.begun.wait, 10)
+        await asyncio.to_thread(models.begun.wait, 100)
         waiting = asyncio.ensure_future(client.predict("waiting"))
         await asyncio.sleep(0.05)
         assert (await client.ask("DELETE", "/v1/models/a")).status == 204
