@@ -7,7 +7,6 @@ import http.client
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -27,7 +26,7 @@ class Server:
     said: list[str]
     token: str | None
 
-    def connect(self, timeout: float = 60) -> http.client.HTTPConnection:
+    def connect(self, timeout: float = 200) -> http.client.HTTPConnection:
         place = urlsplit(self.address)
         assert place.hostname is not None
         return http.client.HTTPConnection(place.hostname, place.port, timeout=timeout)
@@ -48,12 +47,6 @@ class Server:
 
     def predict(self, name: str, *texts: str, **more: Any) -> tuple[int, Any]:
         return self.ask("POST", f"/v1/models/{name}:predict", {"texts": list(texts)}, **more)
-
-    def stop(self) -> int:
-        """Ask it to end; its exit code."""
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(60)
 
 
 @contextlib.contextmanager
@@ -79,7 +72,7 @@ def serving(*arguments: object, token: str | None = None) -> Iterator[Server]:
         if process.poll() is None:
             process.terminate()
         try:
-            process.wait(30)
+            process.wait(100)
         except subprocess.TimeoutExpired:
             process.kill()
             raise

@@ -41,7 +41,7 @@ def offline():
 @pytest.fixture(scope="module")
 def server():
     bundles = [f"{name}={place(name)}" for name in NAMES]
-    with serving(*bundles, *FP32, "--body-bytes", "5000", "--timeout-s", "20", token=TOKEN) as running:
+    with serving(*bundles, *FP32, "--body-bytes", "5000", "--timeout-s", "100", token=TOKEN) as running:
         yield running
 
 
@@ -143,7 +143,7 @@ def test_clients_that_break_off_hurt_nobody(server, offline):
         connection.request("POST", "/v1/models/lora:predict", body, headers)
         assert connection.getresponse().status == expected
         connection.close()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 100
     while "feathertune_waiting_texts 0.0" not in server.ask("GET", "/metrics")[1]:
         assert time.monotonic() < deadline, "what nobody waits for is left out"
 
@@ -161,7 +161,7 @@ def test_a_stop_finishes_what_was_taken(server, offline):
 
     thread = threading.Thread(target=ask)
     thread.start()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 100
     while "feathertune_waiting_texts 0.0" in server.ask("GET", "/metrics")[1] and not results:
         assert time.monotonic() < deadline
     server.process.terminate()
@@ -170,11 +170,11 @@ def test_a_stop_finishes_what_was_taken(server, offline):
     status, answer = server.predict("lora", TEXTS[0], connection=connection)
     assert status == 503
     assert "stops" in answer["detail"]
-    thread.join(30)
+    thread.join(100)
     ((status, answer),) = results
     assert status == 200
     assert_offline(answer, many[:200], offline)
-    assert server.process.wait(30) == 0
+    assert server.process.wait(250) == 0
     connection.close()
     other.close()
 
