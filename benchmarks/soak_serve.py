@@ -221,7 +221,7 @@ def growth(resident: list[tuple[float, int]]) -> float:
 
 def wait_for_port(process: subprocess.Popen[bytes], log: Any) -> int:
     """Where it listens, by what it says."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while time.monotonic() < deadline and process.poll() is None:
         log.seek(0)
         if found := re.search(r"Listening on http://127\.0\.0\.1:(\d+)", log.read()):
@@ -262,10 +262,11 @@ def measure(arguments: argparse.Namespace, bundles: dict[str, Path]) -> dict[str
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "FEATHERTUNE_TOKEN": token}
     with tempfile.NamedTemporaryFile("r") as log:
         process = subprocess.Popen(command, env=environment, stderr=open(log.name, "w"))  # noqa: SIM115 - the child's
-        soak = Soak(wait_for_port(process, log), token, texts, offline, bundles, TOLERANCE[arguments.dtype], 0.0)
         seconds = 60 * arguments.minutes
-        soak.end = time.monotonic() + seconds
         try:
+            port = wait_for_port(process, log)
+            end = time.monotonic() + seconds
+            soak = Soak(port, token, texts, offline, bundles, TOLERANCE[arguments.dtype], end)
             code = asyncio.run(run(soak, process, arguments.clients))
         finally:
             if process.poll() is None:

@@ -14,7 +14,7 @@ from feathertune.methods import METHODS
 from feathertune.predictor import load
 from feathertune.serve.models import Models
 from trained import ALL, one_thread, refused, shipped
-from whole import CPU
+from whole import BF16, CPU
 
 pytestmark = pytest.mark.usefixtures(one_thread.__name__)
 FP32 = EngineConfig(dtype="fp32", device="cpu", memory="return")
@@ -82,6 +82,22 @@ def test_every_method_beside_all_others(family):
     assert_offline_answers(found, family, methods)
     differ = {tuple(round(p, 4) for _, row in answers for p in row.values()) for answers in found.values()}
     assert len(differ) > len(methods) / 2, "bundles differ, so that mixing them up would be seen"
+
+
+def test_bf16_answers_are_as_near_as_its_digits():
+    """With the rows that fill a pass up to one of few shapes."""
+    family = ALL[0]
+    methods = able(family)[:3]
+    models = Models(FP32, BF16)
+    for method in methods:
+        models.add(method.name, models.read(shipped(family, method)[0]))
+    assert {row.width for model in models.all() for row in models.encode(model, ["it was great fun " * 3])} == {16}
+    for n in (1, 3, 5):
+        found = answers_of_passes(models, TEXTS[:n])
+        for method in methods:
+            offline = load(shipped(family, method)[0], engine=FP32).predict(TEXTS[:n])
+            for (_, probabilities), (_, expected) in zip(found[method.name], offline, strict=True):
+                assert probabilities == pytest.approx(expected, rel=0, abs=0.03), method.name
 
 
 def test_the_engine_runs_nearly_all_of_them_together():

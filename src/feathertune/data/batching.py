@@ -64,6 +64,12 @@ def cut_passes(rows: np.ndarray, lengths: np.ndarray, *, token_budget: int) -> I
             start = end
 
 
+def coarsely(n: int) -> int:
+    """The next of 1, 2, 3, 4, 6, 8, 12, 16, 24, and so on: products of two such numbers are few, too."""
+    power = 1 << (n - 1).bit_length()
+    return power * 3 // 4 if power * 3 // 4 >= n else power
+
+
 def cut_widths(counts: Mapping[int, int], *, token_budget: int, pass_tokens: int) -> list[list[int]]:
     """Which widths go together when texts wait for a pass: the cheapest way to run them all.
 

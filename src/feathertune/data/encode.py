@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 # On 6,000 sentences the padding that this adds costs nothing (products like multiples of 8), and a first epoch takes
 # two thirds of the time that it takes with every length as it is.
-_WIDTH_MULTIPLE = 8
+WIDTH_MULTIPLE = 8
 _CHUNK_TEXTS = 1_000
 _CHUNK_CHARACTERS = 2_000_000
 
@@ -102,7 +102,7 @@ def batch_width(longest: int, longest_of_all: int) -> int:
 
     Rounded up, but no longer than the longest of all texts: an encoder has only so many positions.
     """
-    return min(-(-longest // _WIDTH_MULTIPLE) * _WIDTH_MULTIPLE, longest_of_all)
+    return min(-(-longest // WIDTH_MULTIPLE) * WIDTH_MULTIPLE, longest_of_all)
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, texts: list[str], *, max_length: int) -> EncodedTexts:

@@ -112,8 +112,10 @@ def _add_routes(app: FastAPI, routes: Routes) -> None:
         "/metrics",
         routes.metrics,
         dependencies=guarded,
-        response_class=fastapi.responses.PlainTextResponse,
-        responses={code: said for code, said in unknown.items() if code != 404},
+        responses={
+            200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "Prometheus' text format."},
+            **{code: said for code, said in unknown.items() if code != 404},
+        },
         tags=["server"],
     )
     app.add_api_route(

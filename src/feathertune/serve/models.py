@@ -21,7 +21,8 @@ from transformers import PreTrainedTokenizerBase
 
 from feathertune.bundle import Bundle, load_bundle
 from feathertune.config import EngineConfig
-from feathertune.data.encode import batch_width, encode, pad_batch
+from feathertune.data.batching import coarsely
+from feathertune.data.encode import WIDTH_MULTIPLE, batch_width, encode, pad_batch
 from feathertune.engine.matrix import Matrices
 from feathertune.engine.mixed import Member, check_mixed, mixed_logits
 from feathertune.engine.predict import softmax
@@ -116,6 +117,9 @@ class Models:
         self._tensors, self._matrices = SharedTensors(), Matrices()
         self._tokenizers: weakref.WeakValueDictionary[str, PreTrainedTokenizerBase] = weakref.WeakValueDictionary()
         self._by_name: dict[str, Served] = {}
+        # oneDNN keeps some ten megabytes for each number of tokens that bf16 products have had (benchmarks/LOG.md), so
+        # passes have few: 2^i 3^j of them.
+        self._few_shapes = runtime.device.type == "cpu" and runtime.dtype == "bf16"
 
     def __len__(self) -> int:
         return len(self._by_name)
@@ -184,7 +188,7 @@ class Models:
         bundle = model.predictor.bundle
         encoded = encode(bundle.tokenizer, list(texts), max_length=bundle.max_length)
         return [
-            TextRow(encoded.ids[start:end], batch_width(int(end - start), bundle.max_length))
+            TextRow(encoded.ids[start:end], self._width(int(end - start), bundle.max_length))
             for start, end in zip(encoded.offsets[:-1], encoded.offsets[1:], strict=True)
         ]
 
@@ -194,14 +198,26 @@ class Models:
         for place, (model, _) in enumerate(rows):
             places.setdefault(model, []).append(place)
         order = [place for of_model in places.values() for place in of_model]
-        batch = self._batch([rows[place][1] for place in order], next(iter(places)).pad_id)
+        texts = [rows[place][1] for place in order]
+        sizes = list(map(len, places.values()))
+        if self._few_shapes:  # rows that nobody asked for, counted as the last bundle's
+            n_more = coarsely(len(texts)) - len(texts)
+            texts += [TextRow(texts[-1].ids[:1], texts[-1].width)] * n_more
+            sizes[-1] += n_more
+        batch = self._batch(texts, next(iter(places)).pad_id)
         with torch.inference_mode(), self._runtime.autocast():
-            logits = _logits(list(places), batch, Shares(tuple(map(len, places.values()))))
+            logits = _logits(list(places), batch, Shares(tuple(sizes)))
         answers: dict[int, Answer] = {}
         for (model, of_model), found in zip(places.items(), logits, strict=True):
-            for place, row in zip(of_model, softmax(found.float().cpu().numpy()), strict=True):
+            named = softmax(found[: len(of_model)].float().cpu().numpy())
+            for place, row in zip(of_model, named, strict=True):
                 answers[place] = model.predictor.named(row)
         return [answers[place] for place in range(len(rows))]
+
+    def _width(self, length: int, max_length: int) -> int:
+        if not self._few_shapes:
+            return batch_width(length, max_length)
+        return min(WIDTH_MULTIPLE * coarsely(-(-length // WIDTH_MULTIPLE)), max_length)
 
     def _batch(self, rows: Sequence[TextRow], pad_id: int) -> dict[str, torch.Tensor]:
         width = max(row.width for row in rows)
