@@ -3,6 +3,7 @@
 Parametrised from the registry alone.
 """
 
+import functools
 import gc
 
 import numpy as np
@@ -43,6 +44,12 @@ def serve(family, methods):
     return models
 
 
+@functools.cache
+def all_served(family):
+    """Every method at once; tests only ask them."""
+    return serve(family, able(family))
+
+
 def by_lane(models):
     lanes = {}
     for model in models.all():
@@ -77,8 +84,7 @@ def assert_offline_answers(found, family, methods):
 @pytest.mark.parametrize("family", [ALL[0], *(pytest.param(name, marks=pytest.mark.slow) for name in ALL[1:])])
 def test_every_method_beside_all_others(family):
     methods = able(family)
-    models = serve(family, methods)
-    found = answers_of_passes(models, TEXTS)
+    found = answers_of_passes(all_served(family), TEXTS)
     assert_offline_answers(found, family, methods)
     differ = {tuple(round(p, 4) for _, row in answers for p in row.values()) for answers in found.values()}
     assert len(differ) > len(methods) / 2, "bundles differ, so that mixing them up would be seen"
@@ -102,7 +108,7 @@ def test_bf16_answers_are_as_near_as_its_digits():
 
 def test_the_engine_runs_nearly_all_of_them_together():
     family = ALL[0]
-    models = serve(family, able(family))
+    models = all_served(family)
     largest = max(by_lane(models), key=len)
     alone = {model.name: model.note for model in models.all() if model.member is None}
     whole = {method.name for method in METHODS if method.kind == "full"}
@@ -117,8 +123,8 @@ def test_tensors_are_held_once():
     """Beside the first bundle each brings what it has trained, and nothing that it left as it was."""
     family = ALL[0]
     methods = [method for method in able(family) if method.mergeable and method.kind != "full"]
-    models = serve(family, methods)
-    first, *rest = models.all()
+    models = all_served(family)
+    first, *rest = (models[method.name] for method in methods)
     words = first.predictor.bundle.base.model.get_input_embeddings().weight
     encoder = sum(p.nbytes for p in first.predictor.bundle.base.backbone.parameters())
     for model in rest:
