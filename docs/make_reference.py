@@ -17,7 +17,7 @@ from feathertune.config import Config
 from feathertune.methods import BASELINES, METHODS
 
 PAGE = Path(__file__).with_name("reference.md")
-_WORDS = {"int": "N", "Path": "PATH", "str": "TEXT"}
+_WORDS = {"int": "N", "float": "X", "Path": "PATH", "str": "TEXT"}
 HEAD = """# Reference
 
 Made by `make docs` from the code; do not edit.

@@ -46,6 +46,7 @@ WITHOUT_TORCH = (
     "cli",
     "cli.comparison",
     "estimator",
+    *(f"serve.{name}" for name in ("limits", "batcher", "schemas")),
 )
 FILES = sorted(path.relative_to(SOURCE) for path in (SOURCE / PACKAGE).rglob("*.py"))
 
@@ -171,25 +172,25 @@ def test_good_files_pass(path, source):
     assert violations(Path(PACKAGE, path), source) == []
 
 
-def _loads_torch(code: str) -> bool:
-    """Whether a fresh interpreter has torch after running the code."""
+def _loads(code: str, *modules: str) -> bool:
+    """Whether a fresh interpreter has one of the modules after running the code."""
     start = f"import sys\nsys.path.insert(0, {str(SOURCE)!r})"
-    script = f"{start}\n{code}\nsys.exit(7 if 'torch' in sys.modules else 0)"
+    script = f"{start}\n{code}\nsys.exit(7 if sys.modules.keys() & {set(modules)!r} else 0)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode in (0, 7), done.stderr
     return done.returncode == 7
 
 
 def test_the_check_for_torch_sees_torch():
-    assert _loads_torch("import types; sys.modules['torch'] = types.ModuleType('torch')")
+    assert _loads("import types; sys.modules['torch'] = types.ModuleType('torch')", "torch")
 
 
 @pytest.mark.parametrize("module", [name for name in WITHOUT_TORCH if _exists(name)])
 def test_module_loads_without_torch(module):
-    assert not _loads_torch(f"import {PACKAGE}.{module}")
+    assert not _loads(f"import {PACKAGE}.{module}", "torch")
 
 
-def test_help_loads_no_torch():
+def test_help_loads_neither_torch_nor_a_server():
     code = (
         "import runpy\n"
         f"sys.argv = [{PACKAGE!r}, '--help']\n"
@@ -198,4 +199,4 @@ def test_help_loads_no_torch():
         "except SystemExit as end:\n"
         "    assert not end.code, end.code\n"
     )
-    assert not _loads_torch(code)
+    assert not _loads(code, "torch", "fastapi", "uvicorn")

@@ -1,6 +1,6 @@
 """Labels and probabilities for new texts, from a bundle: in input order, for any number of texts.
 
-Not for training or for many bundles on one encoder.
+Not for training, nor for many bundles on one encoder (`feathertune.serve.models`).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from feathertune.config import EngineConfig
 from feathertune.data.encode import encode
 from feathertune.data.sources import load_source
 from feathertune.engine.install import fast_parts
+from feathertune.engine.matrix import Matrices
 from feathertune.engine.predict import predict_logits, softmax
 from feathertune.errors import DataError
 from feathertune.metrics import score
@@ -35,14 +36,17 @@ class Predictor:
         bundle: From `load_bundle`; its model is the predictor's from now on, and runs the fast way.
         runtime: Device and number format.
         engine: The switches.
+        matrices: Of other bundles whose tensors are shared with this one's.
     """
 
-    def __init__(self, bundle: Bundle, runtime: Runtime, engine: EngineConfig) -> None:
+    def __init__(
+        self, bundle: Bundle, runtime: Runtime, engine: EngineConfig, *, matrices: Matrices | None = None
+    ) -> None:
         self.bundle = bundle
         self._runtime = runtime
         bundle.model.to(runtime.device).requires_grad_(False)
         self._parts = contextlib.ExitStack()  # never closed: they live as long as the predictor
-        self._parts.enter_context(fast_parts(bundle.base, engine, runtime))
+        self.installed = self._parts.enter_context(fast_parts(bundle.base, engine, runtime, matrices=matrices))
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -64,11 +68,15 @@ class Predictor:
         """As `probabilities`, for a stream: beside the result, memory for one chunk of texts is all that it takes."""
         return np.concatenate([self.probabilities([]), *map(self.probabilities, _chunks(texts))])
 
+    def named(self, row: np.ndarray) -> tuple[str, dict[str, float]]:
+        """Label and probabilities by name, of the probabilities ``(C,)`` of a text."""
+        return self.labels[int(row.argmax())], dict(zip(self.labels, row.tolist(), strict=True))
+
     def predict(self, texts: Iterable[str]) -> Iterator[tuple[str, dict[str, float]]]:
         """Label and probabilities of each text, in order; `texts` may be a stream of any length."""
         for chunk in _chunks(texts):
             for row in self.probabilities(chunk):
-                yield self.labels[int(row.argmax())], dict(zip(self.labels, row.tolist(), strict=True))
+                yield self.named(row)
 
 
 def _chunks(texts: Iterable[str]) -> Iterator[list[str]]:

@@ -7,6 +7,7 @@ from torch import nn
 from feathertune.engine.block import Arithmetic
 from feathertune.engine.last_layer import OneQuery, _Formed, _Heads, _Unformed
 from feathertune.engine.linear import Parts, Update
+from feathertune.engine.matrix import Matrices
 from gradients import assert_same, check_gradients
 from whole import CASES, POST_NORM, prepared, same_masks
 
@@ -137,7 +138,7 @@ def test_heads_are_the_layer_cut_in_pieces(update, bias):
     torch.manual_seed(0)
     d = 4
     part = parts(N_HEADS * d, bias=bias, update=update)
-    heads = _Heads(part, N_HEADS, torch.float64)
+    heads = _Heads(part, N_HEADS, torch.float64, Matrices())
     rows = torch.randn(B, N_HEADS, d, dtype=torch.float64, requires_grad=True)
     gradient = torch.randn(B, N_HEADS, WIDTH, dtype=torch.float64)
     expected = torch.einsum("bhd,hdw->bhw", rows, whole_weight(part).view(N_HEADS, d, WIDTH))

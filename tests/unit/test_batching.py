@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feathertune.data.batching import cut_passes, plan_steps
+from feathertune.data.batching import coarsely, cut_passes, plan_steps
 
 lengths_lists = st.lists(st.integers(2, 300), min_size=0, max_size=400)
 
@@ -43,3 +43,10 @@ def test_grouping_by_length_pads_little():
     steps = plan_steps(lengths, batch_size=16, token_budget=8192, seed=(0, 1))
     padded = sum(len(p) * lengths[p].max() for step in steps for p in step)
     assert padded < 1.05 * lengths.sum()
+
+
+def test_coarse_numbers_are_few_and_never_less():
+    assert [coarsely(n) for n in range(1, 14)] == [1, 2, 3, 4, 6, 6, 8, 8, 12, 12, 12, 12, 16]
+    for n in range(1, 3000):
+        assert n <= coarsely(n) <= 1.5 * n
+    assert len({coarsely(n) * coarsely(m) for n in range(1, 65) for m in range(1, 65)}) < 40

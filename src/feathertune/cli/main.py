@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 
 from feathertune import __version__
-from feathertune.cli import adopt, apply, compare, export, inspect, methods, push, redraw, train
+from feathertune.cli import adopt, apply, compare, export, inspect, methods, push, redraw, serve, train
 from feathertune.errors import FeathertuneError
 
 app = typer.Typer(
@@ -77,6 +77,7 @@ app.command("train")(_reporting(train.train))
 app.command("evaluate")(_reporting(apply.evaluate))
 app.command("predict")(_reporting(apply.predict))
 app.command("import")(_reporting(adopt.adopt))
+app.command("serve")(_reporting(serve.serve))
 app.command("export")(_reporting(export.export))
 app.command("push")(_reporting(push.push))
 app.command("report")(_reporting(redraw.report))

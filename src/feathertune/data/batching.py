@@ -8,7 +8,7 @@ the classifiers here read one position a row.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -62,3 +62,43 @@ def cut_passes(rows: np.ndarray, lengths: np.ndarray, *, token_budget: int) -> I
         if full or end == len(rows):
             yield rows[start:end]
             start = end
+
+
+def coarsely(n: int) -> int:
+    """The next of 1, 2, 3, 4, 6, 8, 12, 16, 24, and so on: products of two such numbers are few, too."""
+    power = 1 << (n - 1).bit_length()
+    return power * 3 // 4 if power * 3 // 4 >= n else power
+
+
+def cut_widths(counts: Mapping[int, int], *, token_budget: int, pass_tokens: int) -> list[list[int]]:
+    """Which widths go together when texts wait for a pass: the cheapest way to run them all.
+
+    A text padded to a neighbour's width costs tokens, a pass of its own costs what every pass costs.
+
+    Args:
+        counts: Texts that wait, by the width to which each would be padded alone.
+        token_budget: Padded tokens of a pass, at most, unless a single text has more.
+        pass_tokens: What a pass costs beside its tokens, as so many tokens.
+
+    Returns:
+        Neighbouring widths, each once, from narrow to wide.
+    """
+    widths = sorted(counts)
+    cost: list[float] = [0.0]
+    begins: list[int] = []
+    for end, width in enumerate(widths, start=1):
+        n_texts, best, begin = 0, float("inf"), end
+        for start in range(end - 1, -1, -1):
+            n_texts += counts[widths[start]]
+            n_passes = -(-n_texts // max(1, token_budget // width))
+            total = cost[start] + n_texts * width + n_passes * pass_tokens
+            if total < best:
+                best, begin = total, start
+        cost.append(best)
+        begins.append(begin)
+    groups: list[list[int]] = []
+    end = len(widths)
+    while end:
+        groups.append(widths[begins[end - 1] : end])
+        end = begins[end - 1]
+    return groups[::-1]

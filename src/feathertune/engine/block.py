@@ -7,7 +7,9 @@ one end to the other. The reference is the module's own forward. Not for pre-nor
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,7 +19,9 @@ from feathertune.engine import attention
 from feathertune.engine.interface import as_added
 from feathertune.engine.layer import Called, Gradients, Layer, Recomputed, run
 from feathertune.engine.linear import join
-from feathertune.engine.norm import AddNorm
+from feathertune.engine.matrix import Matrices
+from feathertune.engine.norm import AddNorm, SumNorm
+from feathertune.engine.together import NormsTogether, Shares, layers_together
 
 if TYPE_CHECKING:
     from feathertune.encoders import EncoderSpec
@@ -32,17 +36,19 @@ class Arithmetic:
         fused: Join and fuse linear layers; ``False`` calls each as it is.
         packed: See `feathertune.engine.matrix.FrozenMatrix`.
         recompute: Blocks keep their input alone; see `feathertune.engine.layer.Recomputed`.
+        matrices: Frozen ones, of other models too that share parameters with this one.
     """
 
     dtype: torch.dtype
     fused: bool = True
     packed: bool = True
     recompute: bool = False
+    matrices: Matrices = field(default_factory=Matrices)
 
     def product(self, module: nn.Module, *paths: str) -> Layer:
         """One product of linear layers of a block."""
         layers = [module.get_submodule(path) for path in paths]
-        return join(layers, self.dtype, fused=self.fused, packed=self.packed)
+        return join(layers, self.dtype, fused=self.fused, packed=self.packed, matrices=self.matrices)
 
 
 class Block:
@@ -70,6 +76,14 @@ class Block:
         block = _Pass(self._qkv, heads, self._rest)
         layer: Layer = Recomputed(block) if self._recompute and torch.is_grad_enabled() else block
         return run(layer, hidden_states.to(self._dtype).view(b * t, width)).view(b, t, width)
+
+    @classmethod
+    def together(cls, blocks: Sequence[Block], shares: Shares) -> Block:
+        """The same block of several models on one encoder, as one; without gradients."""
+        one = copy.copy(blocks[0])
+        one._qkv = layers_together([block._qkv for block in blocks], shares)
+        one._rest = Rest.together([block._rest for block in blocks], shares)
+        return one
 
 
 class _Pass:
@@ -135,10 +149,22 @@ class Rest:
         self._output = arithmetic.product(module, *spec.output)
         self._up, self._down = (arithmetic.product(module, name) for name in spec.mlp)
         self._activation = activation(module.get_submodule(names.activation), arithmetic.dtype)
-        self._norm1 = AddNorm(first, _dropout(module, names.output_dropout))
-        self._norm2 = AddNorm(second, _dropout(module, names.mlp_dropout))
-        self._pieces = (self._output, self._norm1, self._up, self._activation, self._down, self._norm2)
-        self.parameters = tuple(p for piece in self._pieces for p in piece.parameters)
+        self._norm1: SumNorm = AddNorm(first, _dropout(module, names.output_dropout))
+        self._norm2: SumNorm = AddNorm(second, _dropout(module, names.mlp_dropout))
+        pieces = (self._output, self._norm1, self._up, self._activation, self._down, self._norm2)
+        self.parameters: tuple[Tensor, ...] = tuple(p for piece in pieces for p in piece.parameters)
+
+    @classmethod
+    def together(cls, rests: Sequence[Rest], shares: Shares) -> Rest:
+        """Those of several models on one encoder, as one; without gradients."""
+        one = copy.copy(rests[0])
+        one._output = layers_together([rest._output for rest in rests], shares)
+        one._up = layers_together([rest._up for rest in rests], shares)
+        one._down = layers_together([rest._down for rest in rests], shares)
+        one._norm1 = NormsTogether([rest._norm1 for rest in rests], shares)
+        one._norm2 = NormsTogether([rest._norm2 for rest in rests], shares)
+        one.parameters = ()
+        return one
 
     def forward(self, attended: Tensor, x: Tensor) -> tuple[Tensor, Any]:
         """Heads' outputs and the block's input, each ``(N, D)``, to the block's output."""

@@ -21,6 +21,7 @@ from feathertune.engine.block import Arithmetic, Block
 from feathertune.engine.last_layer import OneQuery
 from feathertune.engine.layer import Called, run
 from feathertune.engine.linear import join
+from feathertune.engine.matrix import Matrices
 from feathertune.engine.replace import replaced
 
 if TYPE_CHECKING:
@@ -34,24 +35,38 @@ _FROM_BEFORE = ("past_key_values", "past_key_value", "layer_past", "cache")
 
 @dataclass
 class Installed:
-    """Names of the parts that were put in, and in words why others were not."""
+    """What was put in.
+
+    Attributes:
+        parts: Names.
+        notes: In words, why others were not.
+        blocks: In order, where all of them run here.
+    """
 
     parts: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    blocks: list[Block | OneQuery] = field(default_factory=list)
 
 
 @contextlib.contextmanager
-def fast_parts(encoder: LoadedEncoder, config: EngineConfig, runtime: Runtime) -> Iterator[Installed]:
+def fast_parts(
+    encoder: LoadedEncoder, config: EngineConfig, runtime: Runtime, *, matrices: Matrices | None = None
+) -> Iterator[Installed]:
     """Run a prepared model the fast way while the block lasts.
 
     Args:
         encoder: The encoder that a method has prepared; already on its device.
         config: The switches.
         runtime: The number format.
+        matrices: Of other models that share parameters with this one, for as long as they live.
     """
     dtype = runtime.product_dtype
     arithmetic = Arithmetic(
-        dtype, fused=config.linear != "off", packed=config.packed != "off", recompute=config.recompute == "on"
+        dtype,
+        fused=config.linear != "off",
+        packed=config.packed != "off",
+        recompute=config.recompute == "on",
+        matrices=matrices or Matrices(),
     )
     installed = Installed()
     with contextlib.ExitStack() as stack:
@@ -88,7 +103,8 @@ def _blocks(
     n_heads = int(encoder.model.config.num_attention_heads)
     for module in blocks:
         block = Block(module, encoder.spec, n_heads=n_heads, arithmetic=arithmetic)
-        stack.enter_context(replaced(module, _as_the_block_does(module, block)))
+        stack.enter_context(replaced(module, as_the_block_does(module, block)))
+        installed.blocks.append(block)
     installed.parts.append("blocks")
 
 
@@ -103,7 +119,8 @@ def _last_layer(
     module = encoder.blocks[-1]
     n_heads = int(encoder.model.config.num_attention_heads)
     query = OneQuery(module, encoder.spec, n_heads=n_heads, arithmetic=arithmetic, form_keys=form_keys)
-    stack.enter_context(replaced(module, _as_the_block_does(module, query)))
+    stack.enter_context(replaced(module, as_the_block_does(module, query)))
+    installed.blocks.append(query)
     installed.parts.append("one query in the last layer")
 
 
@@ -113,7 +130,7 @@ def _linears(encoder: LoadedEncoder, arithmetic: Arithmetic, installed: Installe
         return
     for name in encoder.linear_names():
         module = encoder.model.get_submodule(name)
-        layer = join([module], arithmetic.dtype, packed=arithmetic.packed)
+        layer = join([module], arithmetic.dtype, packed=arithmetic.packed, matrices=arithmetic.matrices)
         if not isinstance(layer, Called):
             stack.enter_context(replaced(module, _Linear(layer, arithmetic.dtype)))
     installed.parts.append("linear layers")
@@ -130,7 +147,7 @@ class _Linear:
         return run(self._layer, rows).view(*x.shape[:-1], -1)
 
 
-def _as_the_block_does(block: nn.Module, forward: Callable[..., Tensor]) -> Callable[..., Any]:
+def as_the_block_does(block: nn.Module, forward: Callable[..., Tensor]) -> Callable[..., Any]:
     """Called as the block is: keys and values from before go to its own forward, since ours knows none of them.
 
     Some releases of transformers want a tuple from a block.

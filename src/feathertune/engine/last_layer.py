@@ -11,7 +11,8 @@ Not for heads that read the mean over tokens. Derivation: our own; we found no s
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,9 +22,15 @@ from feathertune.engine.attention import attend
 from feathertune.engine.block import Arithmetic, Rest, attention_dropout, dropout_share, padding_row
 from feathertune.engine.layer import Gradients, run
 from feathertune.engine.linear import Parts, read_parts
+from feathertune.engine.matrix import Matrices
+from feathertune.engine.together import Shares, layers_together
 
 if TYPE_CHECKING:
     from feathertune.encoders import EncoderSpec
+
+
+# Of the query, the block's input, the mask and a dropout.
+_Attend = Callable[[Tensor, Tensor, Tensor | None, float], Tensor]
 
 
 class OneQuery:
@@ -45,11 +52,12 @@ class OneQuery:
         self._rest = Rest(module, spec, arithmetic)
         self._dropout = attention_dropout(module, spec)
         key, value = (read_parts(module.get_submodule(*names)) for names in (spec.key, spec.value))
-        self._attend: Callable[[Tensor, Tensor, Tensor | None, float], Tensor]
+        self._attend: _Attend
         if form_keys or not arithmetic.fused or key is None or value is None:
             self._attend = _Formed(module, spec, n_heads, arithmetic)
         else:
-            self._attend = _Unformed(_Heads(key, n_heads, self._dtype), _Heads(value, n_heads, self._dtype))
+            heads = [_Heads(one, n_heads, self._dtype, arithmetic.matrices) for one in (key, value)]
+            self._attend = _Unformed(*heads)
 
     def __call__(self, hidden_states: Tensor, attention_mask: Tensor | None = None, *_: Any, **__: Any) -> Tensor:  # noqa: ANN401
         """``(B, T, D)`` to ``(B, 1, D)``, in the dtype of the products."""
@@ -59,6 +67,15 @@ class OneQuery:
         attended = self._attend(query, x, padding_row(attention_mask, self._dtype), dropout_share(self._dropout))
         rows = torch.cat([attended.reshape(len(x), -1), first], dim=1)
         return run(_Rows(self._rest), rows).unsqueeze(1)
+
+    @classmethod
+    def together(cls, queries: Sequence[OneQuery], shares: Shares) -> OneQuery:
+        """The last block of several models on one encoder, as one; without gradients."""
+        one = copy.copy(queries[0])
+        one._query = layers_together([query._query for query in queries], shares)
+        one._rest = Rest.together([query._rest for query in queries], shares)
+        one._attend = _EachItsOwn([query._attend for query in queries], shares)
+        return one
 
 
 class _Rows:
@@ -110,13 +127,28 @@ class _Unformed:
         return self._value.forward(torch.bmm(p, x), p.sum(-1, keepdim=True))
 
 
+class _EachItsOwn:
+    """Attention of one query, of several models over their texts."""
+
+    def __init__(self, attends: Sequence[_Attend], shares: Shares) -> None:
+        self._attends, self._shares = attends, shares
+
+    def __call__(self, query: Tensor, x: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
+        """Query ``(B, H, d)`` and input ``(B, T, D)`` to ``(B, H, d)``."""
+        parts = [
+            attend(query[rows], x[rows], None if mask is None else mask[rows], dropout)
+            for attend, rows in zip(self._attends, self._shares.rows(len(query)), strict=True)
+        ]
+        return torch.cat(parts)
+
+
 class _Heads:
     """A linear layer cut into heads: weight ``(H, d, D)``."""
 
-    def __init__(self, parts: Parts, n_heads: int, dtype: torch.dtype) -> None:
+    def __init__(self, parts: Parts, n_heads: int, dtype: torch.dtype, matrices: Matrices) -> None:
         self._parts, self._n_heads, self._dtype = parts, n_heads, dtype
         frozen = not parts.weight.requires_grad
-        self._frozen = parts.weight.detach().to(dtype) if frozen else None
+        self._frozen = matrices.find([parts.weight], dtype, packed=False).weight if frozen else None
 
     def transposed(self, rows: Tensor) -> Tensor:
         """``W_h^T r_h`` of each head: ``(B, H, d)`` to ``(B, H, D)``."""

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from feathertune.engine.layer import Called, Gradients, Layer
-from feathertune.engine.matrix import FrozenMatrix
+from feathertune.engine.matrix import Matrices
 
 
 @dataclass(frozen=True)
@@ -66,21 +66,29 @@ def read_parts(module: nn.Module) -> Parts | None:
     return Parts(base.weight, base.bias, Update(a.weight, b.weight, float(layer.scaling[name])))
 
 
-def join(modules: Sequence[nn.Module], dtype: torch.dtype, *, fused: bool = True, packed: bool = True) -> Layer:
+def join(
+    modules: Sequence[nn.Module],
+    dtype: torch.dtype,
+    *,
+    fused: bool = True,
+    packed: bool = True,
+    matrices: Matrices | None = None,
+) -> Layer:
     """Make one product of layers that read the same input.
 
     Args:
         modules: Layers, as PEFT may have wrapped them.
         dtype: Of inputs and outputs.
         fused: ``False`` calls each layer's own forward: the reference.
-        packed: See `FrozenMatrix`.
+        packed: See `feathertune.engine.matrix.FrozenMatrix`.
+        matrices: Of other models that share parameters with this one.
     """
     parts = [found for module in modules if (found := read_parts(module)) is not None]
     if not fused or len(parts) < len(modules):
         return Called(modules, dtype)
     trained = {part.weight.requires_grad for part in parts}
     if trained == {False}:
-        return Frozen(parts, dtype, packed=packed)
+        return Frozen(parts, dtype, packed=packed, matrices=matrices or Matrices())
     if trained == {True} and all(part.update is None for part in parts):
         return Trained(parts, dtype)
     return Called(modules, dtype)
@@ -92,27 +100,41 @@ class Frozen:
     ``x W^T + b + sum_i (x s_i A_i^T) B_i^T``, update i in the columns of its layer.
     """
 
-    def __init__(self, parts: Sequence[Parts], dtype: torch.dtype, *, packed: bool) -> None:
-        self._matrix = FrozenMatrix(torch.cat([part.weight.detach() for part in parts]), dtype, packed=packed)
+    def __init__(self, parts: Sequence[Parts], dtype: torch.dtype, *, packed: bool, matrices: Matrices) -> None:
+        self.matrix = matrices.find([part.weight for part in parts], dtype, packed=packed)
+        self._biases = tuple(part.bias for part in parts)
         self._bias = _Bias(parts, dtype)
         self._factors = _Factors(parts, dtype) if any(part.update is not None for part in parts) else None
         self.parameters: tuple[Tensor, ...] = self._bias.parameters + (
             () if self._factors is None else self._factors.parameters
         )
 
-    def forward(self, x: Tensor) -> tuple[Tensor, tuple[Tensor | None, ...]]:
-        """``(N, I)`` to ``(N, O)``."""
-        output = self._matrix.forward(x, self._bias.read())
+    @property
+    def bias(self) -> Tensor | None:
+        """``(O,)`` in the dtype of the products."""
+        return self._bias.read()
+
+    def has_the_bias_of(self, other: Frozen) -> bool:
+        """Whether both read the very same parameters."""
+        return all(mine is theirs for mine, theirs in zip(self._biases, other._biases, strict=True))
+
+    def add_update(self, output: Tensor, x: Tensor) -> tuple[Tensor | None, ...]:
+        """Add the low-rank part of inputs ``(N, I)`` to outputs ``(N, O)``; what the gradient needs of it."""
         if self._factors is None:
-            return output, ()
+            return ()
         a, b = self._factors.read()
         low = x @ a.t()
         output.addmm_(low, b.t())
-        return output, (x if self._factors.trains_a else None, low, a, b)
+        return (x if self._factors.trains_a else None, low, a, b)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, tuple[Tensor | None, ...]]:
+        """``(N, I)`` to ``(N, O)``."""
+        output = self.matrix.forward(x, self.bias)
+        return output, self.add_update(output, x)
 
     def backward(self, gradient: Tensor, saved: tuple[Any, ...], *, wants_x: bool) -> tuple[Tensor | None, Gradients]:
         """The input's gradient takes the same way back, and the wide weight has none."""
-        grad_x = self._matrix.backward(gradient) if wants_x else None
+        grad_x = self.matrix.backward(gradient) if wants_x else None
         grads = self._bias.backward(gradient)
         if self._factors is not None:
             x, low, a, b = saved
@@ -191,8 +213,8 @@ class _Bias:
 class _Factors:
     """All LoRA factors of joined layers: ``s_i A_i`` one below the other, B_i in the rows of its layer.
 
-    The copies in the dtype of the products are made anew in each forward pass: whether a parameter has changed
-    cannot be told, since torch's fused optimizers do not count its version up.
+    The copies in the dtype of the products are made once where nothing of them is trained, else anew in each forward
+    pass: whether a parameter has changed cannot be told, since torch's fused optimizers do not count its version up.
     """
 
     def __init__(self, parts: Sequence[Parts], dtype: torch.dtype) -> None:
@@ -214,13 +236,18 @@ class _Factors:
         self._rows = rows
         self.parameters = tuple(factor for update in self._updates for factor in (update.a, update.b))
         self.trains_a = any(update.a.requires_grad for update in self._updates)
+        self._trained = any(factor.requires_grad for factor in self.parameters)
+        self._read = False
 
     @torch.no_grad()
     def read(self) -> tuple[Tensor, Tensor]:
         """A ``(R, I)`` times the scalings, and B ``(O, R)``, R the sum of the ranks."""
+        if self._read and not self._trained:
+            return self._a, self._b
         for update, a, b in zip(self._updates, self._a_parts, self._b_parts, strict=True):
             torch.mul(update.a, update.scaling, out=a)
             b.copy_(update.b)
+        self._read = True
         return self._a, self._b
 
     def split(self, grad_a: Tensor | None, grad_b: Tensor) -> Gradients:

@@ -6,6 +6,9 @@ that was half of the time. Not for weights that are trained: they change at ever
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Hashable, Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -25,6 +28,7 @@ class FrozenMatrix:
     def __init__(self, weight: Tensor, dtype: torch.dtype, *, packed: bool = True) -> None:
         self.weight = weight.detach().to(dtype).contiguous()
         self._packed: Tensor | None = None
+        self.made_of: tuple[Tensor, ...] = ()  # held, so that no other tensor can have their identity
         if packed and _can_pack(self.weight):
             self._packed = torch.ops.mkldnn._reorder_linear_weight(self.weight, _TYPICAL_ROWS)
 
@@ -38,6 +42,24 @@ class FrozenMatrix:
     def backward(self, gradient: Tensor) -> Tensor:
         """``g W``: the gradient of the output ``(N, O)`` to that of the input ``(N, I)``."""
         return gradient @ self.weight
+
+
+class Matrices:
+    """Frozen matrices by their weights, so that models which share parameters share what is made of them too."""
+
+    def __init__(self) -> None:
+        self._kept: weakref.WeakValueDictionary[Hashable, FrozenMatrix] = weakref.WeakValueDictionary()
+
+    def find(self, weights: Sequence[Tensor], dtype: torch.dtype, *, packed: bool) -> FrozenMatrix:
+        """The matrix of weights ``(O_i, I)``, one below the other; see `FrozenMatrix`."""
+        key = (dtype, packed, *map(id, weights))
+        found = self._kept.get(key)
+        if found is None:
+            joined = weights[0] if len(weights) == 1 else torch.cat([weight.detach() for weight in weights])
+            found = FrozenMatrix(joined, dtype, packed=packed)
+            found.made_of = tuple(weights)
+            self._kept[key] = found
+        return found
 
 
 def _can_pack(weight: Tensor) -> bool:

@@ -6,13 +6,27 @@ wrapped, or that is no layer norm, runs its own forward.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from feathertune.engine.attention import as_bits, drop, keep_mask
 from feathertune.engine.layer import Called, Gradients
+
+
+class SumNorm(Protocol):
+    """The norm of a sum, with a gradient by hand."""
+
+    @property
+    def parameters(self) -> tuple[Tensor, ...]:
+        """What may be trained in it."""
+
+    def forward(self, x: Tensor, residual: Tensor) -> tuple[Tensor, Any]:
+        """Each ``(N, D)``."""
+
+    def backward(self, gradient: Tensor, saved: Any) -> tuple[Tensor, Tensor, Gradients]:  # noqa: ANN401
+        """Gradients of ``x``, of ``residual`` and of the parameters."""
 
 
 class AddNorm:
@@ -30,6 +44,13 @@ class AddNorm:
         self._norm = norm if isinstance(norm, nn.LayerNorm) and plain else None
         self._called = None if self._norm is not None else norm
         self.parameters = tuple(p for p in norm.parameters() if p.requires_grad)
+
+    def is_the_norm_of(self, other: AddNorm) -> bool:
+        """Whether both are a plain norm with the very same parameters."""
+        mine, theirs = self._norm, other._norm
+        if mine is None or theirs is None:
+            return self is other
+        return mine.weight is theirs.weight and mine.bias is theirs.bias
 
     def forward(self, x: Tensor, residual: Tensor) -> tuple[Tensor, Any]:
         """Each ``(N, D)``."""

@@ -61,8 +61,8 @@ def render_page(template: str, *, title: str, drawn_by: str, **values: object) -
         drawn_by=drawn_by,
         style=Markup(style),
         script=Markup(script),
-        style_hash=_csp_hash(style),
-        script_hash=_csp_hash(script),
+        style_hash=csp_hash(style),
+        script_hash=csp_hash(script),
         **values,
     )
     return _UNWRITABLE.sub("\ufffd", page).encode("utf-8")
@@ -72,6 +72,6 @@ def _resource(name: str) -> str:
     return files("feathertune.report").joinpath(name).read_text(encoding="utf-8")
 
 
-def _csp_hash(content: str) -> str:
+def csp_hash(content: str) -> str:
     """What a content security policy needs to allow this one inline style or script, and no other."""
     return "sha256-" + base64.b64encode(hashlib.sha256(content.encode("utf-8")).digest()).decode("ascii")

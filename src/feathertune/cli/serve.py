@@ -1,0 +1,151 @@
+"""``feathertune serve``."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from feathertune.cli import options as opt
+from feathertune.cli.apply import BaseOption
+from feathertune.errors import ConfigError, MissingExtraError
+
+TOKEN_VARIABLE = "FEATHERTUNE_TOKEN"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+def serve(
+    bundles: Annotated[
+        list[str],
+        typer.Argument(metavar="BUNDLE...", help="Folders of bundles; NAME=FOLDER gives one another name."),
+    ],
+    host: Annotated[str, typer.Option("--host", help="The address to listen on; by default only this machine can.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option("--port", help="The port to listen on; 0 takes a free one.")] = 8000,
+    base: BaseOption = None,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--token-file",
+            help=f"A file with the bearer token that clients must show; the variable {TOKEN_VARIABLE} does the same. "
+            "With one, bundles can be added and removed while it runs.",
+        ),
+    ] = None,
+    token_budget: Annotated[int, typer.Option("--token-budget", help="Padded tokens of one pass, at most.")] = 2048,
+    latency_budget_ms: Annotated[
+        float, typer.Option("--latency-budget-ms", help="How long a pass may wait for more texts.")
+    ] = 10.0,
+    queue_texts: Annotated[
+        int, typer.Option("--queue-texts", help="Texts that may wait; who comes then is told to come again (429).")
+    ] = 1024,
+    request_texts: Annotated[int, typer.Option("--request-texts", help="Texts of one request, at most.")] = 256,
+    text_characters: Annotated[int, typer.Option("--text-characters", help="Of one text, at most.")] = 20_000,
+    body_bytes: Annotated[int, typer.Option("--body-bytes", help="Of one request, at most.")] = 1 << 20,
+    timeout_s: Annotated[
+        float, typer.Option("--timeout-s", help="A request is given up after that long (504).")
+    ] = 30.0,
+    drain_s: Annotated[
+        float, typer.Option("--drain-s", help="How long it still answers that it stops (503) when it is told to stop.")
+    ] = 1.0,
+    assignments: opt.Assignments = None,
+    debug: opt.Debug = False,
+) -> None:
+    """Answer requests for labels: several bundles at once, on one encoder in memory where they have one in common.
+
+    A page to try texts is at /, the API at /docs. SIGTERM or Ctrl-C ends it after all that was taken is answered.
+    """
+    engine = opt.settings({"assignments": assignments}).engine
+    named = _named(bundles)
+    token = _token(token_file)
+    try:
+        from feathertune.serve.server import address, listen
+        from feathertune.serve.server import serve as answer
+    except ImportError as error:
+        if (error.name or "").partition(".")[0] in ("fastapi", "starlette", "uvicorn", "prometheus_client"):
+            raise MissingExtraError("serve", "`feathertune serve`") from error
+        raise
+    from feathertune.runtime import choose_runtime
+    from feathertune.serve.limits import Limits
+    from feathertune.serve.models import Models
+    from feathertune.serve.service import Service
+
+    limits = Limits(
+        token_budget=token_budget,
+        latency_budget_s=latency_budget_ms / 1000,
+        queue_texts=queue_texts,
+        request_texts=request_texts,
+        text_characters=text_characters,
+        body_bytes=body_bytes,
+        timeout_s=timeout_s,
+        drain_s=drain_s,
+    )
+    opened = listen(host, port)
+    with opened:
+        models = Models(engine, choose_runtime(engine))
+        for name, path in named.items():
+            served = models.add(name, models.read(path, base))
+            info = served.predictor.bundle.info
+            passes = f"passes of its own: {served.note}" if served.note else "passes shared with others of its encoder"
+            sys.stderr.write(f"{name}: {info.method} on {info.base.id}, {len(info.labels)} labels; {passes}\n")
+        if token is None and not _is_loopback(host):
+            sys.stderr.write(
+                f"Anyone who reaches {host} can use it: no token was given ({TOKEN_VARIABLE} or --token-file).\n"
+            )
+        sys.stderr.write(f"Listening on {address(opened)} (a page to try texts; the API at /docs). Ctrl-C ends it.\n")
+        sys.stderr.flush()
+        answer(Service(models, limits, token), opened)
+
+
+def _named(bundles: list[str]) -> dict[str, Path]:
+    """Names and folders; a folder's own name where none is given."""
+    named: dict[str, Path] = {}
+    for word in bundles:
+        name, given, folder = word.partition("=")
+        if not given or Path(word).exists():
+            folder = word
+            name = Path(os.path.abspath(word)).name  # of a link, too
+        if not _NAME.fullmatch(name):
+            raise ConfigError(
+                f"'{name}' cannot be the name of a bundle in an address. Expected letters, digits, '.', '_' and '-', "
+                f"at most 64: give NAME={folder}."
+            )
+        if name in named:
+            raise ConfigError(
+                f"Two bundles are called '{name}': {named[name]} and {folder}. Give one another name: NAME={folder}."
+            )
+        named[name] = Path(folder)
+    return named
+
+
+def _token(file: Path | None) -> str | None:
+    """The secret that clients show; never an option, since everyone on the machine can read those."""
+    if file is None:
+        token, where = os.environ.get(TOKEN_VARIABLE), f"the variable {TOKEN_VARIABLE}"
+        if token is None:
+            return None
+    else:
+        where = f"the file {file}"
+        try:
+            token = file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"The token cannot be read from {where}: {error}.") from error
+    token = token.strip()
+    if not re.fullmatch(r"[\x21-\x7e]{8,}", token):
+        raise ConfigError(
+            f"The token in {where} has {len(token)} characters. Expected 8 or more, ASCII and without spaces: a header "
+            "has to hold it, and nobody shall guess it."
+        )
+    return token
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

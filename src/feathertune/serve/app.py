@@ -1,0 +1,384 @@
+"""The HTTP side: what each address answers, and with which status.
+
+Bodies are read here, not by FastAPI: up to a limit, and checked once, by pydantic. Answers are made here, too. FastAPI
+does the rest: routes, OpenAPI, errors.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Awaitable
+from pathlib import Path
+from typing import Annotated, Any, NoReturn, TypeVar
+
+import fastapi
+import fastapi.responses
+from fastapi import Depends, FastAPI, HTTPException, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from pydantic import BaseModel, ValidationError
+from starlette.convertors import StringConvertor, register_url_convertor
+from starlette.requests import ClientDisconnect
+from starlette.routing import Match, Route
+
+import feathertune
+from feathertune.errors import FeathertuneError, UnknownNameError
+from feathertune.serve import pages, schemas
+from feathertune.serve.batcher import QueueFull, Stopping
+from feathertune.serve.metrics import Metrics
+from feathertune.serve.models import Served
+from feathertune.serve.service import Service
+
+_JSON = "application/json"
+_CLIENT_IS_GONE = 499  # nginx's word; nobody reads it but the counters
+_STOPPING_AGAIN_S = 5
+
+Name = Annotated[str, fastapi.Path(pattern=schemas.NAME_PATTERN, description="The bundle's name.")]
+T = TypeVar("T", bound=BaseModel)
+Answers = dict[int | str, dict[str, Any]]  # by status, for OpenAPI
+
+
+class BodyTooLarge(Exception):
+    """More bytes than a request may have."""
+
+
+def create_app(service: Service) -> FastAPI:
+    """The app of a service.
+
+    Args:
+        service: Its thread is started and ended with the app.
+    """
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        service.batcher.start()
+        yield
+        await service.close()
+
+    app = FastAPI(
+        title="feathertune",
+        version=feathertune.__version__,
+        summary="Labels and probabilities of texts, by bundles that share an encoder.",
+        lifespan=lifespan,
+        docs_url=None,  # FastAPI's pages load scripts from elsewhere; `pages` has one that does not
+        redoc_url=None,
+    )
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(ClientDisconnect, _left)
+    app.add_exception_handler(405, _other_methods)
+    register_url_convertor("bundle", _BundleName())
+    _add_routes(app, Routes(service))
+    app.add_middleware(_Counting, metrics=service.metrics)
+    return app
+
+
+class _BundleName(StringConvertor):
+    """A name in an address: what comes after a colon is a verb."""
+
+    regex = "[^/:]+"
+
+
+class _Counting:
+    """`Metrics.counting` in the form that the framework wants."""
+
+    def __init__(self, app: Any, metrics: Metrics) -> None:  # noqa: ANN401 - an ASGI app
+        self._app = metrics.counting(app)
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:  # noqa: ANN401 - ASGI
+        await self._app(scope, receive, send)
+
+
+def _add_routes(app: FastAPI, routes: Routes) -> None:
+    limits = routes.service.limits
+    guarded = [Depends(routes.check_token)] if routes.service.token is not None else []
+    unknown: Answers = {404: _says("No bundle has that name.")}
+    if guarded:
+        unknown = {401: _says("The bearer token is missing or wrong."), **unknown}
+    bodies: Answers = {
+        400: _says("The body is not JSON, or is not UTF-8."),
+        413: _says(f"The body has more than {limits.body_bytes} bytes."),
+        415: _says(f"The body is not said to be {_JSON}."),
+        422: {"model": schemas.Invalid, "description": "Something in the request is not as it must be."},
+        503: _says("The server stops."),
+    }
+    html = fastapi.responses.HTMLResponse
+    app.add_api_route("/", routes.page, response_class=html, include_in_schema=False)
+    app.add_api_route("/docs", routes.docs, response_class=html, include_in_schema=False)
+    app.add_api_route("/healthz", routes.health, responses=_status("works"), tags=["server"])
+    app.add_api_route("/readyz", routes.ready, responses=_status("takes texts"), tags=["server"])
+    app.add_api_route(
+        "/metrics",
+        routes.metrics,
+        dependencies=guarded,
+        responses={
+            200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "Prometheus' text format."},
+            **{code: said for code, said in unknown.items() if code != 404},
+        },
+        tags=["server"],
+    )
+    app.add_api_route(
+        "/v1/models",
+        routes.list_models,
+        dependencies=guarded,
+        response_model=schemas.ModelList,
+        responses={code: said for code, said in unknown.items() if code != 404},
+        tags=["models"],
+    )
+    app.add_api_route(
+        "/v1/models/{name:bundle}:predict",
+        routes.predict,
+        methods=["POST"],
+        dependencies=guarded,
+        response_model=schemas.Predictions,
+        responses={
+            **unknown,
+            **bodies,
+            429: {
+                **_says("Too many texts wait."),
+                "headers": _header("Retry-After", "Seconds to wait."),
+            },
+            504: _says(f"It took longer than {limits.timeout_s:g} s."),
+        },
+        openapi_extra=_takes(routes.texts_model),
+        tags=["models"],
+    )
+    app.add_api_route(
+        "/v1/models/{name:bundle}",
+        routes.show_model,
+        dependencies=guarded,
+        response_model=schemas.ModelInfo,
+        responses={**unknown, 422: bodies[422]},
+        tags=["models"],
+    )
+    admin: Answers = {403: _says("The server was started without a token, so nobody may change its bundles.")}
+    app.add_api_route(
+        "/v1/models/{name:bundle}",
+        routes.put_model,
+        methods=["PUT"],
+        dependencies=guarded,
+        response_model=schemas.ModelInfo,
+        responses={
+            201: {"model": schemas.ModelInfo, "description": "It answers."},
+            **{code: said for code, said in unknown.items() if code != 404},
+            **admin,
+            **bodies,
+            409: _says("The folder is not a whole bundle, or its encoder is not the one it was trained on."),
+        },
+        openapi_extra=_takes(schemas.NewModel),
+        tags=["models"],
+    )
+    app.add_api_route(
+        "/v1/models/{name:bundle}",
+        routes.delete_model,
+        methods=["DELETE"],
+        status_code=204,
+        dependencies=guarded,
+        responses={**unknown, **admin, 422: bodies[422], 503: bodies[503]},
+        tags=["models"],
+    )
+
+
+class Routes:
+    """What is done at each address."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self.texts_model = schemas.predict_request(service.limits)
+
+    async def check_token(
+        self, given: Annotated[HTTPAuthorizationCredentials | None, Depends(HTTPBearer(auto_error=False))]
+    ) -> None:
+        """Let in who shows the token."""
+        if given is None or not self.service.is_token(given.credentials):
+            raise HTTPException(401, "The bearer token is missing or wrong.", {"WWW-Authenticate": "Bearer"})
+
+    async def page(self) -> Response:
+        """Try texts by hand."""
+        return pages.response("page")
+
+    async def docs(self) -> Response:
+        """The API, for a person."""
+        return pages.response("docs")
+
+    async def health(self) -> Response:
+        """Whether the process works; else it should be started again."""
+        alive = self.service.batcher.alive
+        return _answer({"status": "ok" if alive else "the thread of the passes has ended"}, 200 if alive else 503)
+
+    async def ready(self) -> Response:
+        """Whether it takes texts; while it stops it does not."""
+        if self.service.stopping:
+            return _answer({"status": "stopping"}, 503)
+        return await self.health()
+
+    async def metrics(self) -> Response:
+        """Counters for Prometheus."""
+        metrics = self.service.metrics
+        return Response(metrics.text(), media_type=metrics.content_type)
+
+    async def list_models(self) -> Response:
+        """The bundles that answer."""
+        return _answer({"models": [model.describe() for model in self.service.models.all()]})
+
+    async def show_model(self, name: Name) -> Response:
+        """One bundle that answers."""
+        return _answer(self._model(name).describe())
+
+    async def predict(self, name: Name, request: Request) -> Response:
+        """Label texts: one answer a text, in their order."""
+        self._refuse_if_stopping()
+        model = self._model(name)
+        wanted = await self._body(request, self.texts_model)
+        try:
+            answers = await _unless_gone(request, self.service.batcher.submit(model, wanted.texts))
+        except QueueFull as full:
+            raise HTTPException(429, f"{full}.", {"Retry-After": str(full.retry_after_s)}) from full
+        except TimeoutError as late:
+            raise HTTPException(504, f"It took longer than {self.service.limits.timeout_s:g} s.") from late
+        except Stopping:
+            _stopping()
+        if answers is None:
+            return Response(status_code=_CLIENT_IS_GONE)
+        self.service.metrics.saw_texts(name, len(answers))
+        return _answer({"model": name, "predictions": [{"label": a, "probabilities": p} for a, p in answers]})
+
+    async def put_model(self, name: Name, request: Request) -> Response:
+        """Add a bundle, or put it in the place of another, which finishes what it has."""
+        self._refuse_without_token()
+        self._refuse_if_stopping()
+        wanted = await self._body(request, schemas.NewModel)
+        try:
+            served, replaced = await self.service.put(name, Path(wanted.path), wanted.base)
+        except FeathertuneError as error:
+            raise HTTPException(409, str(error)) from error
+        except (OSError, ValueError) as error:  # a path that no system can have
+            raise HTTPException(409, f"The bundle cannot be read: {error}.") from error
+        except Stopping:
+            _stopping()
+        return _answer(served.describe(), 200 if replaced else 201)
+
+    async def delete_model(self, name: Name) -> Response:
+        """Let a bundle answer no more; it finishes what it has."""
+        self._refuse_without_token()
+        self._refuse_if_stopping()
+        self._model(name)
+        try:
+            await self.service.remove(name)
+        except UnknownNameError as error:  # another client was faster
+            raise HTTPException(404, str(error)) from error
+        return Response(status_code=204)
+
+    def _model(self, name: str) -> Served:
+        try:
+            return self.service.models[name]
+        except UnknownNameError as error:
+            raise HTTPException(404, str(error)) from error
+
+    def _refuse_if_stopping(self) -> None:
+        if self.service.stopping:
+            _stopping()
+
+    def _refuse_without_token(self) -> None:
+        if self.service.token is None:
+            raise HTTPException(
+                403, "Bundles can be added and removed only where the server was started with a token (--token-file)."
+            )
+
+    async def _body(self, request: Request, model: type[T]) -> T:
+        """Read and check a body."""
+        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != _JSON:
+            raise HTTPException(415, f"The body must be JSON, and the header Content-Type say {_JSON}.")
+        limit = self.service.limits.body_bytes
+        try:
+            content = await _read(request, limit)
+        except BodyTooLarge:
+            raise HTTPException(
+                413, f"The body has more than {limit} bytes. Send fewer texts at once.", {"Connection": "close"}
+            ) from None
+        try:
+            return model.model_validate_json(content)
+        except ValidationError as error:
+            found = error.errors(include_url=False, include_context=False, include_input=False)
+            if found[0]["type"] == "json_invalid":
+                raise HTTPException(400, f"The body is not JSON: {found[0]['msg'].partition(': ')[2]}.") from None
+            raise RequestValidationError([{**one, "loc": ("body", *one["loc"])} for one in found]) from None
+
+
+async def _read(request: Request, limit: int) -> bytes:
+    said = request.headers.get("content-length", "")
+    if said.isdigit() and int(said) > limit:
+        raise BodyTooLarge
+    content = bytearray()
+    async for chunk in request.stream():
+        content += chunk
+        if len(content) > limit:
+            raise BodyTooLarge
+    return bytes(content)
+
+
+async def _unless_gone(request: Request, answer: Awaitable[Any]) -> Any | None:  # noqa: ANN401 - whatever is answered
+    """Wait for an answer as long as the client does: what nobody waits for is not run."""
+    working = asyncio.ensure_future(answer)
+    leaving = asyncio.ensure_future(_gone(request))
+    try:
+        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
+        return working.result() if working.done() else None
+    finally:
+        for task in (working, leaving):
+            task.cancel()
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _invalid(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError), "it is registered for that alone"
+    return _answer(schemas.faults(list(error.errors())), 422)
+
+
+async def _left(_request: Request, _error: Exception) -> Response:
+    return Response(status_code=_CLIENT_IS_GONE)
+
+
+async def _other_methods(request: Request, _error: Exception) -> Response:
+    """What the framework says of an address, which knows the methods of one of its routes only."""
+    routes = [route for route in request.app.routes if isinstance(route, Route)]
+    here = [route.methods or set() for route in routes if route.matches(request.scope)[0] is not Match.NONE]
+    allowed = ", ".join(sorted(set().union(*here)))
+    response = _answer({"detail": f"Here is no {request.method}, but {allowed}."}, 405)
+    response.headers["Allow"] = allowed
+    return response
+
+
+def _stopping() -> NoReturn:
+    raise HTTPException(
+        503, "The server stops. Ask again: another may be there.", {"Retry-After": str(_STOPPING_AGAIN_S)}
+    )
+
+
+def _answer(content: Any, status: int = 200) -> Response:  # noqa: ANN401 - anything JSON
+    text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return Response(text.encode(), status, {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}, _JSON)
+
+
+def _says(description: str) -> dict[str, Any]:
+    return {"model": schemas.Problem, "description": description}
+
+
+def _status(what: str) -> Answers:
+    return {
+        200: {"model": schemas.Status, "description": f"It {what}."},
+        503: {"model": schemas.Status, "description": "It does not, and why."},
+    }
+
+
+def _header(name: str, meaning: str) -> dict[str, Any]:
+    return {name: {"description": meaning, "schema": {"type": "integer"}}}
+
+
+def _takes(model: type[BaseModel]) -> dict[str, Any]:
+    return {"requestBody": {"required": True, "content": {_JSON: {"schema": model.model_json_schema()}}}}

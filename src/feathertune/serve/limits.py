@@ -1,0 +1,48 @@
+"""What a client may ask for at most, and how the server trades time against work. All of it can be told by options."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from feathertune.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Limits and budgets of a server.
+
+    Attributes:
+        token_budget: Padded tokens of one pass, at most, unless a single text has more. On two cores a pass gains
+            nothing beyond some thousand tokens, and all of its clients wait for it.
+        latency_budget_s: How long a pass may wait for more texts, counted from its oldest one.
+        queue_texts: Texts that may wait; a request that would make them more is told to come again.
+        request_texts: Texts of one request.
+        text_characters: Of one text.
+        body_bytes: Of one request.
+        timeout_s: After that long a request is given up.
+        drain_s: How long a stopping server still answers new requests, saying that it stops.
+    """
+
+    token_budget: int = 2048
+    latency_budget_s: float = 0.01
+    queue_texts: int = 1024
+    request_texts: int = 256
+    text_characters: int = 20_000
+    body_bytes: int = 1 << 20
+    timeout_s: float = 30.0
+    drain_s: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("token_budget", "queue_texts", "request_texts", "text_characters", "body_bytes"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"The limit {name} is {getattr(self, name)}. Expected 1 or more.")
+        for name in ("latency_budget_s", "drain_s"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise ConfigError(f"The limit {name} is {getattr(self, name)}. Expected 0 or more seconds.")
+        if not 0 < self.timeout_s < float("inf"):
+            raise ConfigError(f"The limit timeout_s is {self.timeout_s}. Expected more than 0 seconds.")
+        if self.request_texts > self.queue_texts:
+            raise ConfigError(
+                f"A request may hold {self.request_texts} texts, but only {self.queue_texts} may wait. "
+                "Expected a queue that takes at least one whole request."
+            )

@@ -1,0 +1,252 @@
+"""Bundles by name, on one encoder in memory where they have one in common, and their texts in common passes.
+
+A bundle is read and checked as `feathertune.load` does it. Then its tensors that another bundle has too are dropped for
+that one's, so ten adapters take one encoder. Those that the engine can run together share passes
+(`feathertune.engine.mixed`); the others, such as prompts and whole models, have passes of their own. Answers are those
+of `Predictor.predict` up to rounding, which a check at loading and the tests hold.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import weakref
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from feathertune.bundle import Bundle, load_bundle
+from feathertune.config import EngineConfig
+from feathertune.data.batching import coarsely
+from feathertune.data.encode import WIDTH_MULTIPLE, batch_width, encode, pad_batch
+from feathertune.engine.matrix import Matrices
+from feathertune.engine.mixed import Member, check_mixed, mixed_logits
+from feathertune.engine.predict import softmax
+from feathertune.engine.sharing import SharedTensors
+from feathertune.engine.together import Shares
+from feathertune.errors import UnknownNameError
+from feathertune.predictor import Predictor
+from feathertune.runtime import Runtime, give_memory_back
+
+# Of different lengths, so that a pass of them has padding.
+_PROBES = ("It was not what I had expected, but the second half is good.", "No.")
+
+Answer = tuple[str, dict[str, float]]
+
+
+@dataclass(frozen=True)
+class TextRow:
+    """A text as tokens.
+
+    Attributes:
+        ids: Token ids, special tokens included.
+        width: Tokens to which it would be padded alone.
+    """
+
+    ids: np.ndarray
+    width: int
+
+
+@dataclass(frozen=True, eq=False)
+class Served:
+    """A bundle that answers.
+
+    Attributes:
+        name: In the address.
+        predictor: Its model, on shared tensors.
+        lane: Equal for those whose texts can be in one pass.
+        member: What of it takes part in a mixed pass; ``None`` where it has passes of its own.
+        note: In words, why it has; empty where it has not.
+        own_bytes: Tensors that no bundle held before it.
+    """
+
+    name: str
+    predictor: Predictor
+    lane: Hashable
+    member: Member | None
+    note: str
+    own_bytes: int
+
+    @property
+    def pad_id(self) -> int:
+        """The id that fills up a batch."""
+        return int(self.predictor.bundle.tokenizer.pad_token_id or 0)
+
+    def describe(self) -> dict[str, Any]:
+        """What a client may want to know."""
+        info = self.predictor.bundle.info
+        return {
+            "name": self.name,
+            "method": info.method,
+            "kind": info.kind,
+            "task": info.task,
+            "labels": list(info.labels),
+            "max_length": info.max_length,
+            "base": {"id": info.base.id, "revision": info.base.revision, "fingerprint": info.base.fingerprint},
+            "shares_passes": self.member is not None,
+            "note": self.note,
+            "own_bytes": self.own_bytes,
+        }
+
+
+@dataclass(frozen=True)
+class ReadBundle:
+    """A bundle that was read, checked and put on shared tensors."""
+
+    bundle: Bundle
+    own_bytes: int
+
+
+class Models:
+    """Bundles by name.
+
+    `read` may run in any one thread at a time, beside passes; `add`, `encode` and `run` belong to the thread of the
+    passes (or to the only one); looking up may be done anywhere.
+
+    Args:
+        engine: The switches.
+        runtime: Device and number format.
+    """
+
+    def __init__(self, engine: EngineConfig, runtime: Runtime) -> None:
+        self._engine, self._runtime = engine, runtime
+        self._tensors, self._matrices = SharedTensors(), Matrices()
+        self._tokenizers: weakref.WeakValueDictionary[str, PreTrainedTokenizerBase] = weakref.WeakValueDictionary()
+        self._by_name: dict[str, Served] = {}
+        # oneDNN keeps some ten megabytes for each number of tokens that bf16 products have had (benchmarks/LOG.md), so
+        # passes have few: 2^i 3^j of them.
+        self._few_shapes = runtime.device.type == "cpu" and runtime.dtype == "bf16"
+
+    def __len__(self) -> int:
+        return len(self._by_name)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._by_name
+
+    def __getitem__(self, name: str) -> Served:
+        """Look a bundle up.
+
+        Raises:
+            UnknownNameError: If none has that name.
+        """
+        if (found := self._by_name.get(name)) is None:
+            raise UnknownNameError("model", name, self._by_name)
+        return found
+
+    def all(self) -> list[Served]:
+        """In the order in which they came."""
+        return list(self._by_name.values())
+
+    def read(self, path: Path, base: str | None = None) -> ReadBundle:
+        """Read and check a bundle.
+
+        Args:
+            path: Its folder.
+            base: Where the encoder lies, if not where the bundle says.
+
+        Raises:
+            BundleError: If it is not a whole, fitting bundle.
+        """
+        bundle = load_bundle(path, base=base, attention=self._runtime.attention)
+        own_bytes = self._tensors.share(bundle.model)
+        tokenizer = self._same_tokenizer(bundle.tokenizer)
+        bundle = replace(bundle, tokenizer=tokenizer, base=replace(bundle.base, tokenizer=tokenizer))
+        give_memory_back()  # of the encoder that was read again and dropped
+        return ReadBundle(bundle, own_bytes)
+
+    def add(self, name: str, read: ReadBundle) -> Served:
+        """Let a bundle answer under a name; one that had it is replaced, and finishes what it has."""
+        predictor = Predictor(read.bundle, self._runtime, self._engine, matrices=self._matrices)
+        model = read.bundle.model.eval()
+        member = Member.of(read.bundle.base, model, predictor.installed)
+        alone = Served(name, predictor, object(), None, "", read.own_bytes)
+        if isinstance(member, str):
+            served = replace(alone, note=member)
+        else:
+            together = replace(alone, member=member, lane=(member.kin, alone.pad_id))
+            why = self._check(together)
+            served = replace(alone, note=why) if why else together
+        self._by_name[name] = served
+        return served
+
+    def remove(self, name: str) -> Served:
+        """Let a bundle answer no more; what it has taken it finishes.
+
+        Raises:
+            UnknownNameError: If none has that name.
+        """
+        served = self[name]
+        del self._by_name[name]
+        return served
+
+    def encode(self, model: Served, texts: Sequence[str]) -> list[TextRow]:
+        """Tokenise texts for a bundle, each cut at its length."""
+        bundle = model.predictor.bundle
+        encoded = encode(bundle.tokenizer, list(texts), max_length=bundle.max_length)
+        return [
+            TextRow(encoded.ids[start:end], self._width(int(end - start), bundle.max_length))
+            for start, end in zip(encoded.offsets[:-1], encoded.offsets[1:], strict=True)
+        ]
+
+    def run(self, rows: Sequence[tuple[Served, TextRow]]) -> list[Answer]:
+        """One pass over texts of one lane, and each one's label and probabilities."""
+        places: dict[Served, list[int]] = {}
+        for place, (model, _) in enumerate(rows):
+            places.setdefault(model, []).append(place)
+        order = [place for of_model in places.values() for place in of_model]
+        texts = [rows[place][1] for place in order]
+        sizes = list(map(len, places.values()))
+        if self._few_shapes:  # rows that nobody asked for, counted as the last bundle's
+            n_more = coarsely(len(texts)) - len(texts)
+            texts += [TextRow(texts[-1].ids[:1], texts[-1].width)] * n_more
+            sizes[-1] += n_more
+        batch = self._batch(texts, next(iter(places)).pad_id)
+        with torch.inference_mode(), self._runtime.autocast():
+            logits = _logits(list(places), batch, Shares(tuple(sizes)))
+        answers: dict[int, Answer] = {}
+        for (model, of_model), found in zip(places.items(), logits, strict=True):
+            named = softmax(found[: len(of_model)].float().cpu().numpy())
+            for place, row in zip(of_model, named, strict=True):
+                answers[place] = model.predictor.named(row)
+        return [answers[place] for place in range(len(rows))]
+
+    def _width(self, length: int, max_length: int) -> int:
+        if not self._few_shapes:
+            return batch_width(length, max_length)
+        return min(WIDTH_MULTIPLE * coarsely(-(-length // WIDTH_MULTIPLE)), max_length)
+
+    def _batch(self, rows: Sequence[TextRow], pad_id: int) -> dict[str, torch.Tensor]:
+        width = max(row.width for row in rows)
+        return pad_batch([row.ids for row in rows], width=width, pad_id=pad_id, device=self._runtime.device)
+
+    def _same_tokenizer(self, tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
+        """The one that is there already, where it is the same: each takes as much memory as many an adapter."""
+        backend = getattr(tokenizer, "backend_tokenizer", None)
+        if backend is None:
+            return tokenizer
+        facts = (tokenizer.special_tokens_map, tokenizer.model_input_names, tokenizer.truncation_side)
+        digest = hashlib.sha256(f"{type(tokenizer)} {facts} {backend.to_str()}".encode()).hexdigest()
+        return self._tokenizers.setdefault(digest, tokenizer)
+
+    def _check(self, new: Served) -> str:
+        """Run it beside itself and beside another of its lane: in words, what is wrong then."""
+        others = [one for one in self._by_name.values() if one.lane == new.lane]
+        for other in (new, *others[:1]):
+            pair = (other, new)
+            rows = [row for one in pair for row in self.encode(one, _PROBES)]
+            members = [one.member for one in pair if one.member is not None]
+            if why := check_mixed(members, self._batch(rows, new.pad_id), self._runtime):
+                return why
+        return ""
+
+
+def _logits(models: Sequence[Served], batch: dict[str, torch.Tensor], shares: Shares) -> list[torch.Tensor]:
+    members = [model.member for model in models if model.member is not None]
+    if len(models) > 1:
+        assert len(members) == len(models), "a lane that several have is one of members"
+        return mixed_logits(members, batch, shares)
+    return [models[0].predictor.bundle.model(**batch).logits]

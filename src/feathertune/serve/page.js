@@ -1,0 +1,181 @@
+"use strict";
+// Texts and names are set as text, never as markup.
+const $ = (id) => document.getElementById(id);
+const CHUNK = 32; // texts of one request
+const MAX_WORDS = 200; // words that are left out one after the other
+const TOP = 5;
+let models = [];
+
+function made(tag, props = {}, ...children) {
+  const element = Object.assign(document.createElement(tag), props);
+  element.append(...children);
+  return element;
+}
+const percent = (p) => `${(100 * p).toFixed(1)} %`;
+const points = (d) => `${d < 0 ? "−" : "+"}${Math.abs(100 * d).toFixed(1)}`;
+
+function say(words, problem = false) {
+  $("status").textContent = words;
+  $("status").classList.toggle("problem", problem);
+}
+
+async function ask(path, body) {
+  const headers = {};
+  if (body !== undefined) headers["Content-Type"] = "application/json";
+  if ($("token").value) headers.Authorization = `Bearer ${$("token").value}`;
+  let response;
+  try {
+    response = await fetch(path, { method: body === undefined ? "GET" : "POST", headers, body: body === undefined ? undefined : JSON.stringify(body) });
+  } catch {
+    throw new Error("The server cannot be reached.");
+  }
+  if (response.status === 401) {
+    $("ask-token").hidden = false;
+    $("token").focus();
+    throw new Error($("token").value ? "The token is wrong." : "The server asks for a token.");
+  }
+  const answer = await response.json().catch(() => ({}));
+  if (response.ok) return answer;
+  const detail = answer.detail;
+  throw new Error(Array.isArray(detail) ? detail.map((one) => `${one.loc.join(".")}: ${one.msg}`).join("; ") : detail || `The server answered ${response.status}.`);
+}
+
+async function predict(name, texts) {
+  const found = [];
+  for (let i = 0; i < texts.length; i += CHUNK) {
+    const answer = await ask(`v1/models/${name}:predict`, { texts: texts.slice(i, i + CHUNK) });
+    found.push(...answer.predictions);
+  }
+  return found;
+}
+
+function texts() {
+  const all = $("lines").checked ? $("texts").value.split("\n") : [$("texts").value];
+  return all.map((text) => text.trim()).filter((text) => text);
+}
+const chosen = () => models.filter((model) => $(`use-${model.name}`).checked);
+
+async function load() {
+  models = (await ask("v1/models")).models;
+  $("bundles").querySelectorAll(".check, .note").forEach((old) => old.remove());
+  for (const model of models) {
+    const box = made("input", { type: "checkbox", id: `use-${model.name}`, checked: true });
+    const about = made("small", { textContent: `${model.method} on ${model.base.id} · ${model.labels.length} labels` });
+    $("bundles").append(made("label", { className: "check" }, box, made("span", {}, model.name, about)));
+  }
+  if (!models.length) $("bundles").append(made("p", { className: "note", textContent: "None is loaded." }));
+}
+
+function probabilities(prediction) {
+  const list = made("dl");
+  const falling = Object.entries(prediction.probabilities).sort((a, b) => b[1] - a[1]);
+  for (const [label, p] of falling) {
+    const meter = made("meter", { min: 0, max: 1, value: p });
+    meter.setAttribute("aria-hidden", "true");
+    list.append(made("dt", { textContent: label }), made("dd", { textContent: percent(p) }), meter);
+  }
+  return list;
+}
+
+// The text without each word in turn: what the label's probability loses is what the word gave.
+async function leaveOneOut(name, text, prediction) {
+  const pieces = text.split(/(\s+)/);
+  const words = pieces.flatMap((piece, at) => (piece.trim() ? [at] : [])).slice(0, MAX_WORDS);
+  const without = words.map((at) => pieces.filter((_, i) => i !== at).join("").trim());
+  const whole = prediction.probabilities[prediction.label];
+  const asked = without.map((rest, i) => [rest, words[i]]).filter(([rest]) => rest);
+  const answers = await predict(name, asked.map(([rest]) => rest));
+  const gives = new Map(asked.map(([, at], i) => [at, whole - answers[i].probabilities[prediction.label]]));
+  return { pieces, gives };
+}
+
+function shown({ pieces, gives }, label) {
+  const most = Math.max(...[...gives.values()].map(Math.abs), 0);
+  const line = made("p", { className: "words" });
+  pieces.forEach((piece, at) => {
+    const gave = gives.get(at);
+    const level = gave === undefined || most < 0.0005 ? 0 : Math.ceil((3 * Math.abs(gave)) / most - 0.5);
+    if (level < 1) { line.append(piece); return; }
+    line.append(made("mark", { className: `${gave > 0 ? "f" : "a"}${level}`, title: `${points(gave)} points`, textContent: piece }));
+  });
+  const top = [...gives].sort((a, b) => Math.abs(b[1]) - Math.abs(a[1])).slice(0, TOP);
+  const list = made("ol", { className: "top" }, ...top.map(([at, gave]) => made("li", { textContent: `${pieces[at]} ${points(gave)} points` })));
+  const note = made("p", { className: "note", textContent:
+    `Each word was left out once and the text labelled again. Shown is by how many points the probability of “${label}” is higher with the word than without it. ` +
+    "Words work together: of two that say the same, neither alone may matter. This says what this model reacts to, not why the label is right." +
+    (gives.size >= MAX_WORDS ? ` Only the first ${MAX_WORDS} words were tried.` : "") });
+  return [line, list, note];
+}
+
+function column(model, text, prediction) {
+  const place = made("div", {}, made("h3", { textContent: model.name }), made("p", { className: "label", textContent: prediction.label }), probabilities(prediction));
+  const open = made("details", {}, made("summary", { textContent: "Which words mattered" }));
+  let asked = false;
+  open.addEventListener("toggle", async () => {
+    if (!open.open || asked) return;
+    asked = true;
+    const wait = made("p", { className: "note", textContent: "Leaving out one word after the other …" });
+    wait.setAttribute("role", "status");
+    open.append(wait);
+    try {
+      const found = await leaveOneOut(model.name, text, prediction);
+      wait.replaceWith(...(found.gives.size ? shown(found, prediction.label) : [made("p", { className: "note", textContent: "There is only one word." })]));
+    } catch (error) {
+      asked = false;
+      wait.replaceWith(made("p", { className: "problem", textContent: error.message }));
+    }
+  });
+  place.append(open);
+  return place;
+}
+
+async function label() {
+  const [rows, wanted] = [texts(), chosen()];
+  if (!models.length) await load();
+  if (!rows.length) { say("There is no text.", true); $("texts").focus(); return; }
+  if (!chosen().length) { say("No bundle is chosen.", true); return; }
+  $("go").disabled = true;
+  say("Working …");
+  try {
+    const start = performance.now();
+    const use = wanted.length ? wanted : chosen();
+    const answers = await Promise.all(use.map((model) => predict(model.name, rows)));
+    $("results").replaceChildren(...rows.map((text, i) => {
+      const side = made("div", { className: "side" }, ...use.map((model, m) => column(model, text, answers[m][i])));
+      return made("article", {}, made("h2", { textContent: rows.length > 1 ? `Text ${i + 1}` : "Text" }), made("p", { textContent: text }), side);
+    }));
+    say(`${rows.length} ${rows.length === 1 ? "text" : "texts"}, ${use.length} ${use.length === 1 ? "bundle" : "bundles"}, ${Math.round(performance.now() - start)} ms.`);
+  } catch (error) {
+    say(error.message, true);
+  } finally {
+    $("go").disabled = false;
+  }
+}
+
+const quoted = (words) => `'${words.replaceAll("'", "'\\''")}'`;
+function curl() {
+  const model = chosen()[0] ?? models[0];
+  const address = new URL(`v1/models/${model ? model.name : "NAME"}:predict`, location.href).href;
+  const secret = $("ask-token").hidden ? "" : ' \\\n  -H "Authorization: Bearer $FEATHERTUNE_TOKEN"';
+  const body = JSON.stringify({ texts: texts().length ? texts() : ["A text."] });
+  return `curl ${quoted(address)} \\\n  -H 'Content-Type: application/json'${secret} \\\n  -d ${quoted(body)}`;
+}
+
+$("copy").addEventListener("click", async () => {
+  const call = $("curl");
+  call.textContent = curl();
+  call.hidden = false;
+  try {
+    await navigator.clipboard.writeText(call.textContent);
+    say("Copied.");
+  } catch {
+    getSelection().selectAllChildren(call);
+    say("Selected: copy it with Ctrl+C.");
+  }
+});
+$("form").addEventListener("submit", (event) => { event.preventDefault(); label().catch((error) => say(error.message, true)); });
+$("texts").addEventListener("keydown", (event) => {
+  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) { event.preventDefault(); $("form").requestSubmit(); }
+});
+$("token").addEventListener("change", () => { load().then(() => say(""), (error) => say(error.message, true)); });
+load().catch((error) => say(error.message, true));

@@ -1,0 +1,112 @@
+"""What goes over the wire, as pydantic models: they check it, and OpenAPI shows them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, create_model
+
+from feathertune.serve.limits import Limits
+
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+# Something to read, and no null byte: what `feathertune predict` refuses, said so that a client's tools know it too.
+TEXT_PATTERN = r"^[^\x00]*[^\s\x00-\x1f][^\x00]*$"
+
+
+class _Wire(BaseModel):
+    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+
+
+class Prediction(_Wire):
+    """One text's answer, in the words of ``feathertune predict``."""
+
+    label: str
+    probabilities: dict[str, float]
+
+
+class Predictions(_Wire):
+    """Answers in the order of the texts."""
+
+    model: str
+    predictions: list[Prediction]
+
+
+class Base(_Wire):
+    """The encoder that a bundle was trained on."""
+
+    id: str
+    revision: str | None
+    fingerprint: str
+
+
+class ModelInfo(_Wire):
+    """A bundle that answers."""
+
+    name: str
+    method: str
+    kind: str
+    task: str
+    labels: list[str]
+    max_length: int
+    base: Base
+    shares_passes: bool
+    note: str
+    own_bytes: int
+
+
+class ModelList(_Wire):
+    """All bundles, in the order in which they came."""
+
+    models: list[ModelInfo]
+
+
+class NewModel(_Wire):
+    """Where a bundle lies, on the machine of the server."""
+
+    path: str = Field(min_length=1, max_length=4096)
+    base: str | None = Field(default=None, min_length=1, max_length=4096)
+
+
+class Status(_Wire):
+    """Whether the server works."""
+
+    status: str
+
+
+class Problem(_Wire):
+    """What is wrong, in words."""
+
+    detail: str
+
+
+class Fault(_Wire):
+    """One place of a request that is not as it must be."""
+
+    type: str
+    loc: list[str | int]
+    msg: str
+
+
+class Invalid(_Wire):
+    """All of them."""
+
+    detail: list[Fault]
+
+
+class Texts(_Wire):
+    """Texts to label; `predict_request` adds the limits."""
+
+    texts: list[str]
+
+
+def predict_request(limits: Limits) -> type[Texts]:
+    """The body of a prediction."""
+    text = Annotated[str, Field(min_length=1, max_length=limits.text_characters, pattern=TEXT_PATTERN)]
+    texts = Annotated[list[text], Field(min_length=1, max_length=limits.request_texts)]
+    made: type[Texts] = create_model("Texts", __base__=Texts, __doc__="Texts to label.", texts=(texts, ...))
+    return made
+
+
+def faults(errors: list[Any]) -> dict[str, Any]:
+    """Pydantic's errors as `Invalid`: without the input, which may be long and is the client's own."""
+    return {"detail": [{"type": e["type"], "loc": list(e["loc"]), "msg": e["msg"]} for e in errors]}

@@ -1,0 +1,89 @@
+"""Listening, and stopping so that nothing that was taken is lost.
+
+On SIGTERM or Ctrl-C the server says for a moment that it stops (503, so that a balancer looks elsewhere), takes no more
+connections, answers what it has, and ends with 0. A second signal ends it at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+from typing import Any
+
+import uvicorn
+
+from feathertune.errors import ConfigError
+from feathertune.serve.app import create_app
+from feathertune.serve.service import Service
+
+# A thread that waits for Python's lock gets it after that long. At the usual 5 ms a pass, which takes the lock some
+# hundred times, waited for the parsing of requests most of the time.
+_SWITCH_INTERVAL_S = 0.0005
+_BACKLOG = 2048
+_LAST_PORT = 65_535
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Open a port; 0 takes a free one.
+
+    Raises:
+        ConfigError: If it cannot be opened.
+    """
+    if not 0 <= port <= _LAST_PORT:
+        raise ConfigError(f"The port is {port}. Expected 0 (a free one) to {_LAST_PORT}.")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        raise ConfigError(
+            f"Nothing can listen on {host}, port {port}: {error.strerror or error}. "
+            "Another program may have the port: give another --port, or 0 for a free one."
+        ) from error
+
+
+def address(opened: socket.socket) -> str:
+    """Where a browser finds it."""
+    host, port = opened.getsockname()[:2]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def serve(service: Service, opened: socket.socket) -> None:
+    """Answer requests until the process is told to stop."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
+    try:
+        asyncio.run(_serve(service, opened))
+    finally:
+        sys.setswitchinterval(before)
+
+
+async def _serve(service: Service, opened: socket.socket) -> None:
+    config = uvicorn.Config(
+        create_app(service),
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=int(service.limits.timeout_s) + 1,
+        lifespan="on",
+    )
+    server: Any = uvicorn.Server(config)
+    loop = asyncio.get_running_loop()
+    asked = asyncio.Event()
+
+    def stop(_signal: int, _frame: object) -> None:
+        if service.stopping:
+            server.should_exit = server.force_exit = True
+        service.stopping = True
+        loop.call_soon_threadsafe(asked.set)
+
+    # uvicorn puts this in for its own signals; it would stop listening at once.
+    server.handle_exit = stop
+    running = asyncio.create_task(server.serve(sockets=[opened]))
+    asking = asyncio.create_task(asked.wait())
+    await asyncio.wait((running, asking), return_when=asyncio.FIRST_COMPLETED)
+    if asked.is_set() and not running.done():
+        await asyncio.wait((running,), timeout=service.limits.drain_s)
+        server.should_exit = True
+    asking.cancel()
+    await running
