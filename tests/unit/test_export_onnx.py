@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 import subprocess
@@ -275,9 +276,10 @@ def test_integers_that_lose_more_than_allowed_are_not_kept(home, tmp_path, monke
     trace_no_more(home, monkeypatch)
     exact = onnx_int8.quantise
 
-    def coarse(source, target):
-        exact(source, target)
+    def coarse(source, target, *of):
+        counts = exact(source, target, *of)
         scale_a_step(target)
+        return counts
 
     monkeypatch.setattr(onnx_int8, "quantise", coarse)
     with pytest.raises(BundleError, match=r"gives another label to \d+ of 600 texts .*allowed are 0.10%.* --max-flips"):
@@ -290,6 +292,48 @@ def test_integers_that_lose_more_than_allowed_are_not_kept(home, tmp_path, monke
             home / "bundle", tmp_path / "new", to="onnx-int8", check=rows(home, max_flips=1, max_accuracy_loss=0.01)
         )
     assert leftovers(tmp_path) == []
+
+
+def test_products_that_lose_most_by_rounding_stay_in_fp32(home, tmp_path):
+    import onnx
+
+    from feathertune.export.onnx_folder import OnnxFolder
+    from feathertune.export.onnx_int8 import quantise
+    from feathertune.export.rounding import product_noise, products
+
+    source = home / "onnx" / "model.onnx"
+    folder = OnnxFolder(home / "onnx")
+    with (home / "rows.csv").open(encoding="utf-8", newline="") as file:
+        tokens = folder.encode([row["text"] for row in csv.DictReader(file)][:30])
+    graph = onnx.load(source)
+    noise = product_noise(graph, folder.facts, tokens, weight_steps=64)
+    assert set(noise) == set(products(graph))
+    assert all(0 < share < 0.1 for share in noise.values())
+    # One number of the input far larger than the rest: the step follows from it.
+    outlier = sorted(noise)[0]
+    weight = next(w for w in graph.graph.initializer if w.name == products(graph)[outlier])
+    values = onnx.numpy_helper.to_array(weight).copy()
+    values[0] *= 100
+    weight.CopyFrom(onnx.numpy_helper.from_array(values, weight.name))
+    worse = product_noise(graph, folder.facts, tokens, weight_steps=64)
+    assert worse[outlier] > 2 * noise[outlier]
+
+    below, above = sorted(noise.values())[len(noise) // 2 :][:2]
+    limit = (below + above) / 2
+    kept, rounded = quantise(source, tmp_path / "some.onnx", folder.facts, tokens, max_noise=limit)
+    assert (kept, rounded) == (sum(s > limit for s in noise.values()), sum(s <= limit for s in noise.values()))
+    left = {n.name for n in onnx.load(tmp_path / "some.onnx").graph.node if n.op_type == "MatMul"}
+    assert left & set(noise) == {name for name, share in noise.items() if share > limit}
+    errors = []
+    for max_noise in (1.0, limit, min(noise.values()) * 1.001):
+        copy = tmp_path / f"{max_noise}"
+        shutil.copytree(home / "onnx", copy)
+        quantise(source, copy / "model.onnx", folder.facts, tokens, max_noise=max_noise)
+        moved = OnnxFolder(copy).logits_alone(tokens) - folder.logits_alone(tokens)
+        errors.append(np.abs(moved).mean())
+    assert errors[0] > errors[1] > errors[2]
+    with pytest.raises(BundleError, match="each of the 12 matrix products would lose over 0%"):
+        quantise(source, tmp_path / "none.onnx", folder.facts, tokens, max_noise=0.0)
 
 
 def scale_a_step(path):

@@ -83,16 +83,9 @@ class OnnxFolder:
     """
 
     def __init__(self, folder: Path) -> None:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
-        options.log_severity_level = _ERRORS
         self.facts = OnnxFacts.model_validate_json((folder / FACTS_FILE).read_bytes())
         self._tokenizer: Any = Tokenizer.from_file(str(folder / TOKENIZER_FILE))
-        self._session = onnxruntime.InferenceSession(
-            str(folder / GRAPH_FILE), options, providers=["CPUExecutionProvider"]
-        )
+        self._session = session(folder / GRAPH_FILE)
 
     def encode(self, texts: list[str]) -> EncodedTexts:
         """Tokens of N texts by the folder's own tokenizer."""
@@ -123,13 +116,34 @@ class OnnxFolder:
         return np.concatenate([self._run(piece[None], None) for piece in pieces])
 
     def _run(self, ids: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
-        given = {
-            "input_ids": ids,
-            "attention_mask": np.ones_like(ids) if mask is None else mask,
-            "token_type_ids": np.zeros_like(ids),
-        }
-        found: np.ndarray = self._session.run([OUTPUT], {name: given[name] for name in self.facts.inputs})[0]
+        found: np.ndarray = self._session.run([OUTPUT], given(self.facts, ids, mask))[0]
         return found
+
+
+def session(graph: Path) -> Any:  # noqa: ANN401 - onnxruntime's
+    """A graph as onnxruntime runs it here, on as many threads as torch has."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = _ERRORS
+    return onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+
+
+def given(facts: OnnxFacts, ids: np.ndarray, mask: np.ndarray | None) -> dict[str, np.ndarray]:
+    """The inputs of a graph.
+
+    Args:
+        facts: Which it has.
+        ids: Tokens, ``(B, T)`` int64.
+        mask: Likewise, 0 where a text is filled up; ``None`` where none is.
+    """
+    every = {
+        "input_ids": ids,
+        "attention_mask": np.ones_like(ids) if mask is None else mask,
+        "token_type_ids": np.zeros_like(ids),
+    }
+    return {name: every[name] for name in facts.inputs}
 
 
 def script(facts: OnnxFacts) -> str:

@@ -73,6 +73,7 @@ class Parity(Record):
         tolerance: Largest difference of a logit with which the folder is kept; null for a form that rounds.
         max_flips: Largest share of texts that may get another label; null for a form that does not round.
         max_accuracy_loss: Likewise, of the accuracy.
+        rounded: Matrix products in 8 bits; `kept_in_fp32`: those that would have lost too much. Null likewise.
     """
 
     to: str
@@ -89,6 +90,8 @@ class Parity(Record):
     tolerance: float | None
     max_flips: float | None
     max_accuracy_loss: float | None
+    rounded: int | None = None
+    kept_in_fp32: int | None = None
 
 
 @dataclass(frozen=True)
