@@ -24,8 +24,8 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = [line.partition("#")[0].strip() for line in README.splitlines() if line.startswith("feathertune ")]
 EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
-# Run by a test of its own, for it needs another file and looks at what was pushed.
-OWN_TEST = {"python.md"}
+# Run by tests of their own: one looks at what was pushed, the other needs a server.
+OWN_TEST = {"python.md", "serving.md"}
 PAGES = [p for p in sorted(DOCS.glob("*.md")) if p.name not in OWN_TEST and any(block.is_run for block in blocks(p))]
 # Pages of several studies each: what the others run shows most of the same sooner.
 SLOW = {"quickstart.md", "article.md", "price.md", "tracking.md", "search.md"}
