@@ -81,7 +81,8 @@ def assert_offline_answers(found, family, methods):
             assert label == expected or close, method.name
 
 
-@pytest.mark.parametrize("family", [ALL[0], *(pytest.param(name, marks=pytest.mark.slow) for name in ALL[1:])])
+@pytest.mark.slow  # trains every method; parity/test_mixed.py has one of each kind
+@pytest.mark.parametrize("family", ALL)
 def test_every_method_beside_all_others(family):
     methods = able(family)
     found = answers_of_passes(all_served(family), TEXTS)

@@ -140,6 +140,7 @@ def test_a_test_label_that_training_never_saw(encoder, tmp_path, monkeypatch, ca
     refused(result, ["neutral", "train"])
 
 
+@pytest.mark.slow
 def test_what_is_odd_but_right_works(encoder, tmp_path, monkeypatch, capsys):
     odd = [
         ("film " * 200_000, "pos"),

@@ -72,6 +72,7 @@ def test_the_same_command_gives_the_same_record(study, encoder, data, tmp_path):
         assert (out / run["predictions"]).read_bytes() == (again / run["predictions"]).read_bytes()
 
 
+@pytest.mark.slow
 def test_the_config_that_was_written_runs_again_as_it_is(study, tmp_path):
     out, _ = study
     again = tmp_path / "again"
@@ -134,7 +135,8 @@ def breaking(name, where):
     return dataclasses.replace(METHODS["ia3"], name=name, build=build)
 
 
-@pytest.mark.parametrize("where", ["when it is trained", pytest.param("always", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("where", ["when it is trained", "always"])
 def test_a_method_that_breaks_costs_its_own_row_only(where, encoder, data, tmp_path, monkeypatch, capsys):
     few = [*(METHODS[name] for name in ("ia3", "prefix", "full")), breaking("broken", where)]
     for module in ("study.fit", "methods"):  # who imports from it goes first

@@ -28,7 +28,7 @@ EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
 OWN_TEST = {"python.md", "serving.md"}
 PAGES = [p for p in sorted(DOCS.glob("*.md")) if p.name not in OWN_TEST and any(block.is_run for block in blocks(p))]
 # Pages of several studies each: what the others run shows most of the same sooner.
-SLOW = {"quickstart.md", "article.md", "price.md", "tracking.md", "search.md"}
+SLOW = {"index.md", "quickstart.md", "article.md", "price.md", "tracking.md", "search.md"}
 
 
 def test_the_readmes_two_commands_are_targets_and_ci_runs_the_tests():
@@ -160,6 +160,7 @@ def test_the_package_of_a_page_is_found(page, code, tmp_path):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
 def test_every_example_runs_made_small(example, encoder, data, tmp_path, monkeypatch, capsys):
     config = load_config(example)
@@ -190,6 +191,7 @@ def test_the_readmes_table_is_that_of_the_committed_study():
     assert with_table(README) == README, "run `make docs`"
 
 
+@pytest.mark.slow
 def test_the_blocks_of_the_page_on_python_run(encoder, tmp_path, monkeypatch):
     page = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
     blocks = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)

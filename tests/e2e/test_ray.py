@@ -111,6 +111,7 @@ def in_training(out: Path) -> set[str]:
     return {path.parent.name for path in (out / "runs").glob("*/metrics.jsonl")} - finished(out)
 
 
+@pytest.mark.slow  # two nodes and their processes take longer than the default tests have
 @pytest.mark.timeout(900)
 def test_two_nodes_do_what_one_process_does(cluster, encoder, data, tmp_path, monkeypatch, capsys):
     cluster.add_node(**NODE)

@@ -88,6 +88,7 @@ def test_a_search_that_was_stopped_in_a_trial_goes_on_to_the_same(study, encoder
     assert comparable(records[0]) == comparable(records[1])
 
 
+@pytest.mark.slow
 def test_the_price_counts_the_trials(encoder, data, tmp_path, monkeypatch, capsys):
     result = in_process(monkeypatch, capsys, *command(data, encoder, tmp_path / "study"), "--dry-run", "--json")
     price = json.loads(result.stdout)["price"]

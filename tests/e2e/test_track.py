@@ -131,6 +131,7 @@ def test_a_study_is_written_and_its_record_is_the_same(name, untracked, environm
         assert last["validation_final/accuracy"] == pytest.approx(run.validation.accuracy, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_a_training_is_written_beside_its_bundle(environment, encoder, data, tmp_path):
     pytest.importorskip("tensorboard")
     out = tmp_path / "bundle"
