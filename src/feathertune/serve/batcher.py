@@ -303,12 +303,13 @@ class Batcher(Generic[M, R, A]):
         kept = [text for text in lane if id(text) not in taken and id(text.job) not in failed]
         self._forget(len(lane) - len(kept))
         self._put_back(name, kept)
-        self._answer(name, chosen, answers, failure)
         rate = len(chosen) / max(seconds, 1e-6)
         self._texts_per_s = _RATE_KEEPS * self._texts_per_s + (1 - _RATE_KEEPS) * rate if self._texts_per_s else rate
         models = {id(model) for model, _ in rows}
         widest = max(text.row.width for text in chosen)
+        # First: whoever has an answer finds its pass counted.
         self._on_pass(PassInfo(len(chosen), len(models), widest * len(chosen), seconds))
+        self._answer(name, chosen, answers, failure)
 
     def _answer(
         self, name: Hashable, chosen: list[_Waiting[M, R, A]], answers: Sequence[A], failure: Exception | None
