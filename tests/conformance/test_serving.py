@@ -107,6 +107,7 @@ def test_bf16_answers_are_as_near_as_its_digits():
                 assert probabilities == pytest.approx(expected, rel=0, abs=0.03), method.name
 
 
+@pytest.mark.slow  # likewise
 def test_the_engine_runs_nearly_all_of_them_together():
     family = ALL[0]
     models = all_served(family)

@@ -179,6 +179,7 @@ def test_a_study_at_one_size(encoder, data, tmp_path, monkeypatch, capsys):
     assert json.loads(again.stdout) == json.loads((out / "study.json").read_text())
 
 
+@pytest.mark.slow
 def test_dry_run_writes_nothing(encoder, data, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     result = in_process(monkeypatch, capsys, "compare", data, "--base", encoder, *FAST, "--dry-run")

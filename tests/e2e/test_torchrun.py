@@ -69,6 +69,7 @@ def test_two_processes_train_what_one_does(both):
     assert not list(together.parent.glob(".*")), "no checkpoint and no temporary folder is left"
 
 
+@pytest.mark.slow
 def test_what_is_refused_is_told_once_without_a_traceback_of_ours(both, command):
     (_, _), (taken, _) = both
     result = torchrun(*command, "--out", taken, "--json")

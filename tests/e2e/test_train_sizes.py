@@ -85,6 +85,7 @@ def test_the_largest_size_is_the_ordinary_study(study, encoder, data, tmp_path):
     assert "What more labels would buy" not in (plain / "report.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_a_curve_that_was_cut_short_goes_on_to_the_same_record(study, encoder, data, tmp_path):
     out = tmp_path / "study"
     shutil.copytree(study[0], out)
