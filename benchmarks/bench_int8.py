@@ -37,9 +37,9 @@ from feathertune.engine.predict import predict_logits
 from feathertune.export import Check, export_model
 from feathertune.export.onnx_folder import GRAPH_FILE, OnnxFolder
 from feathertune.export.onnx_int8 import quantise
-from feathertune.export.parity import FP32, TOKEN_BUDGET
+from feathertune.export.parity import TOKEN_BUDGET
 from feathertune.predictor import Predictor, load
-from feathertune.runtime import choose_runtime, hardware, versions
+from feathertune.runtime import FP32, choose_runtime, hardware, versions
 from feathertune.study.workbench import load_sources, split_sources
 
 RESULTS = Path(__file__).with_name("results")

@@ -66,6 +66,10 @@ class Runtime:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.dtype == "bf16")
 
 
+# For putting two models side by side: nothing is rounded, and no card is needed.
+FP32 = Runtime(torch.device("cpu"), "fp32", "sdpa", "two models are compared in fp32", {})
+
+
 def choose_runtime(config: EngineConfig) -> Runtime:
     """Settle device and number format.
 

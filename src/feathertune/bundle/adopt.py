@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from peft import PeftConfig, PeftModel
 from peft.utils import get_peft_model_state_dict
 from safetensors import SafetensorError
@@ -24,13 +23,13 @@ from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from feathertune.bundle.files import MANIFEST_FILE, WEIGHTS, BundleInfo
-from feathertune.bundle.load import not_finite
+from feathertune.bundle.load import not_finite, without_wrapper
 from feathertune.bundle.save import PROBE_TEXTS, save_bundle
 from feathertune.data.encode import encode
 from feathertune.encoders import LoadedEncoder, load_encoder, quiet_transformers
 from feathertune.engine.predict import predict_logits
 from feathertune.errors import BundleError, ConfigError, EncoderError, first_line
-from feathertune.runtime import Runtime
+from feathertune.runtime import FP32
 from feathertune.storage import check_place
 
 _CONFIG_FILE = "adapter_config.json"
@@ -39,7 +38,6 @@ _TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json")
 # The same arithmetic on both sides: room for the order of sums alone.
 _TOLERANCE = 1e-5
 _TOKEN_BUDGET = 4_096
-_FP32 = Runtime(torch.device("cpu"), "fp32", "sdpa", "two models are compared in fp32", {})
 
 
 @dataclass(frozen=True)
@@ -84,7 +82,7 @@ def adopt_adapter(
         raise ConfigError(
             f"The length of {max_length} tokens does not fit {encoder.id}. Expected 4 to {encoder.max_positions}."
         )
-    plain = {name.removeprefix("base_model.").removeprefix("model."): tensor for name, tensor in saved.items()}
+    plain = without_wrapper(saved)
     _check_shapes(adapter, encoder, plain)
     added = _head_of_the_base(adapter, encoder, plain)
     own_tokenizer = _tokenizer(adapter, encoder)
@@ -257,7 +255,7 @@ def _require_equal(
     """What will be saved answers as plain PEFT does."""
     texts = encode(tokenizer, list(PROBE_TEXTS), max_length=max_length)
     found, expected = (
-        predict_logits(one, texts, token_budget=_TOKEN_BUDGET, runtime=_FP32) for one in (model, reference)
+        predict_logits(one, texts, token_budget=_TOKEN_BUDGET, runtime=FP32) for one in (model, reference)
     )
     difference = float(np.abs(found - expected).max())
     if not difference <= _TOLERANCE:

@@ -141,7 +141,7 @@ def _load_adapter(folder: Path, encoder: LoadedEncoder) -> PeftModel:
     try:
         saved = load_file(folder / WEIGHTS["peft"])
         # PEFT's name for the model that it wraps has two parts, one for prompts.
-        plain = {name.removeprefix("base_model.").removeprefix("model."): tensor for name, tensor in saved.items()}
+        plain = without_wrapper(saved)
         _check_head(folder, encoder, plain)
         _check_shapes(folder, encoder, plain)
         _check_numbers(folder, saved)
@@ -174,6 +174,11 @@ def _load_part(folder: Path, encoder: LoadedEncoder, info: BundleInfo) -> PreTra
     for name, parameter in encoder.model.named_parameters():  # so that it is saved again as the part that it is
         parameter.requires_grad_(name in saved)
     return encoder.model
+
+
+def without_wrapper(saved: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """An adapter's tensors under the names that the encoder's own modules have, without PEFT's before them."""
+    return {name.removeprefix("base_model.").removeprefix("model."): tensor for name, tensor in saved.items()}
 
 
 def _check_head(folder: Path, encoder: LoadedEncoder, saved: Iterable[str]) -> None:

@@ -18,9 +18,10 @@ from feathertune.bundle import BundleInfo
 from feathertune.bundle.card import front_matter, label_list
 from feathertune.data.encode import EncodedTexts
 from feathertune.engine.predict import run_passes
-from feathertune.export.parity import FP32, TOKEN_BUDGET
+from feathertune.export.parity import TOKEN_BUDGET
 from feathertune.export.targets import PARITY_FILE, Parity
 from feathertune.records import Record
+from feathertune.runtime import FP32
 
 GRAPH_FILE = "model.onnx"
 FACTS_FILE = "model.json"

@@ -45,14 +45,13 @@ def write(bundle: Bundle, folder: Path, asked: Asked) -> Parity:
     facts = write_graph(bundle, folder)
     check_graph(bundle, folder, asked.only_made(), expected[: asked.n_made])
     exact = OnnxFolder(folder)
+    tokens = exact.encode(real.texts)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         rounded = Path(scratch) / GRAPH_FILE
-        kept = quantise(folder / GRAPH_FILE, rounded, exact.facts, exact.encode(real.texts))
+        kept = quantise(folder / GRAPH_FILE, rounded, exact.facts, tokens)
         rounded.replace(folder / GRAPH_FILE)
     (folder / f"{GRAPH_FILE}.data").unlink(missing_ok=True)  # where torch puts weights that are too large for one file
-    written = OnnxFolder(folder)
-    tokens = written.encode(real.texts)
-    found = written.logits_alone(tokens)
+    found = OnnxFolder(folder).logits_alone(tokens)
     parity = compare(expected[asked.n_made :], found, real.tokenised(tokens), bundle, to="onnx-int8", rounds=True)
     parity.kept_in_fp32, parity.rounded = kept
     require(parity, bundle, "The graph in 8-bit integers")

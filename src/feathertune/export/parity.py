@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import torch
 
 from feathertune.bundle.save import PROBE_TEXTS
 from feathertune.data.encode import EncodedTexts, encode
@@ -20,7 +19,7 @@ from feathertune.engine.predict import predict_logits
 from feathertune.errors import BundleError
 from feathertune.export.rows import RealTexts, real_texts
 from feathertune.export.targets import Check, Parity
-from feathertune.runtime import Runtime
+from feathertune.runtime import FP32
 
 if TYPE_CHECKING:
     from torch import nn
@@ -33,7 +32,6 @@ TOKEN_BUDGET = 4_096
 # Merging reorders sums: x W + (x A) B becomes x (W + A B); another library has another order, too. In fp32 that is
 # rounding, a few times 1e-6 of the largest logit.
 _OF_LARGEST = 1e-4
-FP32 = Runtime(torch.device("cpu"), "fp32", "sdpa", "exports are compared in fp32", {})
 
 
 @dataclass(frozen=True)

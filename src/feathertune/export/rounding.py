@@ -47,15 +47,17 @@ def product_noise(graph: ModelProto, facts: OnnxFacts, texts: EncodedTexts, *, w
     Returns:
         ``|Q(x) Q(W) - x W| / |x W|`` by name of the node, 0 where the output is 0.
     """
-    weights = {name: numpy_helper.to_array(w) for w in graph.graph.initializer if (name := w.name)}
     found = products(graph)
+    used = set(found.values())
+    weights = {w.name: numpy_helper.to_array(w) for w in graph.graph.initializer if w.name in used}
     rounded = {name: _rounded_weight(weights[weight], weight_steps) for name, weight in found.items()}
     inputs = {node.name: node.input[0] for node in graph.graph.node if node.name in found}
+    asked = sorted(set(inputs.values()))
     noise: dict[str, list[float]] = {name: [] for name in found}
     with tempfile.TemporaryDirectory() as folder:
-        asked = _with_outputs(graph, sorted(set(inputs.values())), Path(folder) / "probe.onnx")
+        probe = session(_with_outputs(graph, asked, Path(folder) / "probe.onnx"))
         for ids in np.split(texts.ids.astype(np.int64), texts.offsets[1:-1])[:_TEXTS]:
-            values = dict(zip(asked.names, asked.run(given(facts, ids[None], None)), strict=True))
+            values = dict(zip(asked, probe.run(asked, given(facts, ids[None], None)), strict=True))
             for name, weight in found.items():
                 x = values[inputs[name]]
                 exact = x @ weights[weight]
@@ -64,18 +66,8 @@ def product_noise(graph: ModelProto, facts: OnnxFacts, texts: EncodedTexts, *, w
     return {name: float(np.mean(one)) for name, one in noise.items()}
 
 
-class _Asked:
-    """A graph that also gives what goes into its products."""
-
-    def __init__(self, path: Path, names: list[str]) -> None:
-        self._session, self.names = session(path), names
-
-    def run(self, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
-        found: list[np.ndarray] = self._session.run(self.names, inputs)
-        return found
-
-
-def _with_outputs(graph: ModelProto, names: list[str], path: Path) -> _Asked:
+def _with_outputs(graph: ModelProto, names: list[str], path: Path) -> Path:
+    """Write a graph that also gives these values."""
     probe = onnx.ModelProto()
     probe.CopyFrom(graph)
     there = {output.name for output in probe.graph.output}
@@ -83,7 +75,7 @@ def _with_outputs(graph: ModelProto, names: list[str], path: Path) -> _Asked:
         helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names if name not in there
     )
     onnx.save(probe, path, save_as_external_data=probe.ByteSize() > onnx.checker.MAXIMUM_PROTOBUF)
-    return _Asked(path, names)
+    return path
 
 
 def _rounded_activation(x: np.ndarray) -> np.ndarray:

@@ -93,9 +93,8 @@ class _Counting:
 def _add_routes(app: FastAPI, routes: Routes) -> None:
     limits = routes.service.limits
     guarded = [Depends(routes.check_token)] if routes.service.token is not None else []
-    unknown: Answers = {404: _says("No bundle has that name.")}
-    if guarded:
-        unknown = {401: _says("The bearer token is missing or wrong."), **unknown}
+    refused: Answers = {401: _says("The bearer token is missing or wrong.")} if guarded else {}
+    unknown: Answers = {**refused, 404: _says("No bundle has that name.")}
     bodies: Answers = {
         400: _says("The body is not JSON, or is not UTF-8."),
         413: _says(f"The body has more than {limits.body_bytes} bytes."),
@@ -114,7 +113,7 @@ def _add_routes(app: FastAPI, routes: Routes) -> None:
         dependencies=guarded,
         responses={
             200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "Prometheus' text format."},
-            **{code: said for code, said in unknown.items() if code != 404},
+            **refused,
         },
         tags=["server"],
     )
@@ -123,7 +122,7 @@ def _add_routes(app: FastAPI, routes: Routes) -> None:
         routes.list_models,
         dependencies=guarded,
         response_model=schemas.ModelList,
-        responses={code: said for code, said in unknown.items() if code != 404},
+        responses=refused,
         tags=["models"],
     )
     app.add_api_route(
@@ -161,7 +160,7 @@ def _add_routes(app: FastAPI, routes: Routes) -> None:
         response_model=schemas.ModelInfo,
         responses={
             201: {"model": schemas.ModelInfo, "description": "It answers."},
-            **{code: said for code, said in unknown.items() if code != 404},
+            **refused,
             **admin,
             **bodies,
             409: _says("The folder is not a whole bundle, or its encoder is not the one it was trained on."),

@@ -12,7 +12,6 @@ measured, or later, makes the price wrong by just that.
 
 from __future__ import annotations
 
-import functools
 import tempfile
 import time
 from collections import Counter
@@ -33,6 +32,7 @@ from feathertune.study.observe import Silent
 from feathertune.study.price_of_training import MINIATURE_EPOCHS, TrainingScale
 from feathertune.study.runs import execute
 from feathertune.study.training import TRAINING_COST
+from feathertune.study.workbench import by_rows
 from feathertune.study.workload import Pass, shapes_of, work
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ class _Measuring:
 
     def __init__(self, bench: Workbench, scratch: Path) -> None:
         self._bench, self._scratch = bench, scratch
-        self._with_rows = functools.lru_cache(maxsize=1)(bench.with_rows)
+        self._by_rows = by_rows(bench)
         passes = {name: rows_of_passes(bench, name, _READ_PASSES) for name in SPLITS}
         self._reading = miniature(bench, passes, epochs=1)
         self._passes = passes
@@ -151,7 +151,7 @@ class _Measuring:
 
     def _bench_of(self, spec: RunSpec) -> Workbench:
         """The rows of a run; the price is that of one seed's."""
-        return self._bench if spec.train_rows is None else self._with_rows(spec.train_rows, 0)
+        return self._by_rows(spec.train_rows, 0)
 
     def _run(self, spec: RunSpec, bench: Workbench) -> RunRecord:
         record = execute(spec, bench, self._scratch, Silent())

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from feathertune.engine.cached import ActivationCache
 from feathertune.engine.loop import EpochInfo
 from feathertune.errors import first_line
 from feathertune.methods import method_named
@@ -121,12 +120,7 @@ class _Searching:
         self._method = method_named(spec.method)
         self._parts = all_rows(bench)
         # Not the runs' own: that one holds the test rows, too.
-        self._cache = ActivationCache(
-            bench.config.engine,
-            bench.runtime,
-            token_budget=bench.config.train.token_budget,
-            base_fingerprint=bench.base.fingerprint,
-        )
+        self._cache = bench.activations.empty()
 
     def next(self, study: optuna.Study, done: list[TrialRecord]) -> TrialRecord:
         """Do one trial and keep it."""

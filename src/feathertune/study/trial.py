@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from feathertune.data.raw import SPLITS
-from feathertune.engine.cached import ActivationCache
 from feathertune.engine.gradient import Labelled
 from feathertune.engine.install import fast_parts
 from feathertune.engine.loop import EpochInfo
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from feathertune.config import TrainConfig
     from feathertune.data.encode import EncodedTexts
     from feathertune.data.raw import SplitName
+    from feathertune.engine.cached import ActivationCache
     from feathertune.methods import Method, Options
     from feathertune.study.workbench import Workbench
 
@@ -77,9 +77,7 @@ def trial(
     if begins_with_head(method, settings):
         start_head(encoder, seed, bench)
     if cache is None:
-        cache = ActivationCache(
-            config.engine, bench.runtime, token_budget=settings.token_budget, base_fingerprint=encoder.fingerprint
-        )
+        cache = bench.activations.empty()
     tokens = {name: texts for name, (texts, _) in parts.items()}
     with fast_parts(encoder, config.engine, bench.runtime), cache.inputs(encoder, model, tokens) as inputs:
         training = training_of(

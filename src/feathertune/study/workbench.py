@@ -7,6 +7,7 @@ kept beside it and charged to every run that uses it, as if the run had been alo
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -217,6 +218,15 @@ class Workbench:
                     on_texts=on_texts,
                 )
         return FrozenFeatures(read, mean, watch.seconds, memory.peak_bytes)
+
+
+def by_rows(bench: Workbench) -> Callable[[int | None, int], Workbench]:
+    """From training rows (``None`` for all) and seed to a bench with these rows; see `Workbench.with_rows`.
+
+    The last one is kept, since the runs with the same rows come together.
+    """
+    with_rows = functools.lru_cache(maxsize=1)(bench.with_rows)
+    return lambda rows, seed: bench if rows is None else with_rows(rows, seed)
 
 
 def load_base(config: Config, labels: tuple[str, ...], runtime: Runtime, *, seed: int) -> LoadedEncoder:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Generator, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from feathertune.study.runs import execute
 from feathertune.study.search import settle_options
+from feathertune.study.workbench import by_rows
 
 if TYPE_CHECKING:
     from feathertune.prices import Price
@@ -22,11 +22,7 @@ def run_here(
     runs: Iterable[RunSpec], bench: Workbench, folder: Path, observer: Observer, price: Price | None
 ) -> Generator[RunRecord]:
     """Do runs in their order; see `feathertune.study.runners.Runner`."""
-    with_rows = functools.lru_cache(maxsize=1)(bench.with_rows)  # the runs with the same rows come together
-
-    def bench_of(rows: int | None, seed: int) -> Workbench:
-        return bench if rows is None else with_rows(rows, seed)
-
+    bench_of = by_rows(bench)
     for spec in runs:
         observer.started(spec)
         predicted = None if price is None else price.row(spec.method, spec.train_rows)

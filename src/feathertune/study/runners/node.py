@@ -8,7 +8,6 @@ a shared folder. Everything that a run leaves behind goes through the study fold
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
 import os
 import socket
@@ -28,6 +27,7 @@ from feathertune.storage import write_atomic
 from feathertune.study.observe import Silent
 from feathertune.study.runs import execute
 from feathertune.study.search import settle_options
+from feathertune.study.workbench import by_rows
 
 if TYPE_CHECKING:
     from feathertune.config import EngineConfig
@@ -68,12 +68,7 @@ class _Kept:
     """The study that this process works for, from its first run to its last."""
 
     def __init__(self, bench: Workbench) -> None:
-        self.bench = bench
-        self._with_rows = functools.lru_cache(maxsize=1)(bench.with_rows)
-
-    def bench_of(self, rows: int | None, seed: int) -> Workbench:
-        """With these training rows."""
-        return self.bench if rows is None else self._with_rows(rows, seed)
+        self.bench, self.bench_of = bench, by_rows(bench)
 
 
 _kept: dict[str, _Kept] = {}
