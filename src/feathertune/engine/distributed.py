@@ -39,6 +39,18 @@ class Group:
         """This process's part of a pass: every `size`-th row, so that lengths are shared evenly; it may be empty."""
         return rows[self.rank :: self.size]
 
+    def draw_apart(self, *moment: int) -> None:
+        """Let torch draw, from here on, what this process draws at this moment of the training, and no other does.
+
+        Otherwise all would drop the same places of different texts, and one that is resumed would not know what it had
+        drawn: a checkpoint holds the leader's generators. One process alone goes on from where its generator stands.
+
+        Args:
+            moment: Numbers that name it, such as seed and step.
+        """
+        if self.size > 1:
+            torch.manual_seed(int(np.random.SeedSequence([*moment, self.rank]).generate_state(1, np.uint32)[0]))
+
     def sum_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
         """Add up all processes' gradients, in place; who has none of a parameter adds zero."""
         if self.size == 1:

@@ -67,7 +67,8 @@ class Training:
         validation: For early stopping and the choice of the best epoch.
         settings: Epochs, batch, schedule, patience.
         learning_rate: The method's.
-        seed: Of the order of the examples. Dropout draws from torch's global generator.
+        seed: Of the order of the examples. Dropout draws from torch's global generator, which several processes seed
+            anew for each step, each its own.
         runtime: Device and number format.
         group: The processes that train together; each has the same model and data.
         rate_of: Factor of the learning rate by a parameter's name; ``None`` means all alike.
@@ -184,6 +185,7 @@ class Training:
         # To look is quicker than to set, and every module is looked at: the flag of PEFT's wrapper alone may lie.
         if not all(module.training for module in self._modules):
             self.model.train()
+        self._group.draw_apart(self._seed, at.steps_done)
         n_examples = sum(len(rows) for rows in passes)
         loss, halvings = add_gradient(
             self.model,

@@ -1,14 +1,15 @@
 """A whole comparison: plan, runs, record, report; safe to interrupt and to start again.
 
-The plan is written before the first run; after each run ``study.json`` is written anew, so a study that is cut short
-is a smaller study, not a lost one. The same plan in the same folder goes on where it stopped.
+The plan is written before the first run; after a run ``study.json`` is written anew, so a study that is cut short is a
+smaller study, not a lost one. The same plan in the same folder goes on where it stopped.
 """
 
 from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -49,6 +50,9 @@ from feathertune.study.summary import answers_of, more_labels, summarise_sizes
 from feathertune.study.suspects import find_suspects, write_suspects
 from feathertune.study.verdict import judge
 from feathertune.study.workbench import Workbench
+
+# A record that is made this fast is made after every run.
+_QUICK_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -121,15 +125,49 @@ def run(
         save_study(study, out)
         return study
 
-    study = assembled()
-    left = [spec for spec in plan.runs if spec.id not in records]
-    with contextlib.closing(RUNNERS[plan.config.runner.name](left, bench, out, observer, price)) as ended:
+    with (
+        _renewing(assembled) as renew,
+        contextlib.closing(
+            RUNNERS[plan.config.runner.name](
+                [spec for spec in plan.runs if spec.id not in records], bench, out, observer, price
+            )
+        ) as ended,
+    ):
         for record in ended:
             records[record.id] = record
             observer.ended(record)
-            study = assembled()
+            renew()
     render_report(out)
-    return study
+    return load_study(out)
+
+
+@contextlib.contextmanager
+def _renewing(assembled: Callable[[], object]) -> Iterator[Callable[[], None]]:
+    """Assemble the record now, when asked, and at the end, however that comes.
+
+    It is made from all runs each time: with a thousand of them that takes seconds. What takes long is therefore not
+    done every time it is asked for, but for one twentieth of the time. Whoever is killed in between finds every run in
+    its folder, and the record is made again from those.
+    """
+    due, stale = 0.0, True
+
+    def renew() -> None:
+        nonlocal due, stale
+        stale = True
+        start = time.monotonic()
+        if start < due:
+            return
+        assembled()
+        end = time.monotonic()
+        due = end + (20 * (end - start) if end - start > _QUICK_S else 0.0)
+        stale = False
+
+    renew()
+    try:
+        yield renew
+    finally:
+        if stale:
+            assembled()
 
 
 def keep_price(price: Price, prepared: Prepared, out: Path) -> None:

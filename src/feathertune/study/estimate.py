@@ -15,6 +15,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,7 +46,8 @@ _MOST_STEPS, _LEAST_STEPS = 6, 2
 # Of the steps of one miniature; an encoder that is slower than that still makes the fewest steps.
 _STEPS_S = 3.0
 # What reads texts alone is tried on so many rows, and on four times as many until it takes so long or has them all.
-_TEXT_ROWS, _TEXTS_S = 500, 1.0
+# Twice at least, since the first time pays for what does not grow, unless that took long already.
+_TEXT_ROWS, _TEXTS_S, _TEXTS_ONCE_S = 500, 1.0, 10.0
 _READ_AND_MEAN_BYTES = 2 * 4
 _SCALED_BYTES = 2 * 8  # scikit-learn's own, float64
 
@@ -253,17 +255,19 @@ class _Measuring:
         """By more and more rows, until it is known or takes long; what is left is taken to grow with the rows."""
         share = min(1.0, _TEXT_ROWS / len(bench.encoded["train"]))
         tried: list[tuple[float, RunRecord]] = []
-        while not tried or (tried[-1][0] < 1.0 and tried[-1][1].seconds.total < _TEXTS_S):
+        while not tried or (
+            tried[-1][0] < 1.0 and tried[-1][1].seconds.total < (_TEXTS_S if len(tried) > 1 else _TEXTS_ONCE_S)
+        ):
             share = min(1.0, 4 * share) if tried else share
             record = self._run(spec, miniature(bench, some_of_each(bench, share), epochs=1))
             tried.append((share, record))
-        share, record = tried[-1]
-        parts = {"train": record.seconds.train / share, "evaluate": record.seconds.evaluate / share}
-        bytes_ = record.peak_memory_bytes or 0
-        if len(tried) > 1 and share < 1.0:
-            before_share, before = tried[-2]
-            growth = (bytes_ - (before.peak_memory_bytes or 0)) / (share - before_share)
-            bytes_ += round(max(0.0, growth) * (1.0 - share))
+        parts = {
+            part: extrapolated([(share, getattr(record.seconds, part)) for share, record in tried])
+            for part in ("train", "evaluate")
+        }
+        bytes_ = tried[-1][1].peak_memory_bytes or 0
+        if len(tried) > 1:
+            bytes_ = round(extrapolated([(share, record.peak_memory_bytes or 0) for share, record in tried]))
         total_s = sum(parts.values())
         return PriceRow(
             method=spec.method,
@@ -289,3 +293,17 @@ class _Measuring:
         n_steps = int(max(_LEAST_STEPS, min(_MOST_STEPS, _STEPS_S / max(1e-9, step_s * MINIATURE_EPOCHS))))
         small = miniature(bench, {**self._passes, "train": rows_of_steps(bench, n_steps)}, epochs=MINIATURE_EPOCHS)
         return TrainingScale(small, self._scratch, load_seconds=self._load_s)
+
+
+def extrapolated(tried: Sequence[tuple[float, float]]) -> float:
+    """What all rows cost, on the line through the last two of what shares of them cost; through zero if there is one.
+
+    Args:
+        tried: Shares of the rows (0, 1], ascending, and what each cost.
+
+    Returns:
+        Never less than the last, which had some of the rows.
+    """
+    share, cost = tried[-1]
+    before_share, before = tried[-2] if len(tried) > 1 else (0.0, 0.0)
+    return cost + max(0.0, cost - before) / (share - before_share) * (1.0 - share)

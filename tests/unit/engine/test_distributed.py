@@ -78,6 +78,70 @@ with joined() as group:
     )
 """
 
+# Run by two processes: trained with dropout to the end, and stopped after five steps and gone on with from the leader's
+# checkpoint.
+STOPPED = """
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+from torch import nn
+
+from feathertune.config import TrainConfig
+from feathertune.data.encode import EncodedTexts
+from feathertune.engine.checkpoint import read, write
+from feathertune.engine.distributed import joined
+from feathertune.engine.gradient import Labelled
+from feathertune.engine.loop import StepInfo, Training
+from feathertune.runtime import Runtime
+
+folder, rng = Path(sys.argv[1]).parent, np.random.default_rng(1)
+texts = EncodedTexts(rng.integers(1, 30, 96).astype(np.int32), np.arange(0, 97, 6), n_truncated=0, pad_id=0)
+data = Labelled(texts, rng.integers(0, 2, 16).astype(np.int64))
+
+
+class Dropping(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.tokens, self.head, self.dropout = nn.Embedding(30, 8), nn.Linear(8, 2), nn.Dropout(0.5)
+
+    def forward(self, input_ids, attention_mask=None):
+        return SimpleNamespace(logits=self.head(self.dropout(self.tokens(input_ids).mean(1))))
+
+
+with joined() as group:
+    def training():
+        settings = TrainConfig(epochs=2, batch_size=4, patience=5)
+        runtime = Runtime(torch.device("cpu"), "fp32", "eager", "test", {})
+        return Training(
+            Dropping(), data, data, settings=settings, learning_rate=0.1, seed=3, runtime=runtime, group=group
+        )
+
+    def parameters(trained):
+        return {name: p.detach() for name, p in trained.model.named_parameters()}
+
+    undisturbed = training()
+    steps = [event.loss for event in undisturbed.events() if isinstance(event, StepInfo)]
+    stopped = training()
+    events = stopped.events()
+    while stopped.position.steps_done < 5:
+        next(events)
+    if group.leads:
+        write(folder / "checkpoint", stopped.state(), {})
+    group.wait()
+    resumed = training()
+    resumed.load_state(read(folder / "checkpoint"))
+    again = [event.loss for event in resumed.events() if isinstance(event, StepInfo)]
+    masks = torch.dropout(torch.ones(64), 0.5, True)
+    torch.save(
+        {"losses": steps, "again": again, "undisturbed": parameters(undisturbed), "resumed": parameters(resumed),
+         "masks": masks}, sys.argv[1],
+    )
+"""
+
 
 def free_port():
     with socket.socket() as listening:
@@ -85,14 +149,14 @@ def free_port():
         return listening.getsockname()[1]
 
 
-def work(tmp_path, size):
+def work(tmp_path, size, script=WORK):
     """Results of each process."""
     common = {**os.environ, "WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     common |= {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "GLOO_SOCKET_IFNAME": "lo"}
     paths = [tmp_path / f"{size}-{rank}.pt" for rank in range(size)]
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", WORK, str(path)],
+            [sys.executable, "-c", script, str(path)],
             env={**common, "RANK": str(rank), "LOCAL_RANK": str(rank)},
             stderr=subprocess.PIPE,
             text=True,
@@ -127,11 +191,25 @@ def test_two_processes_are_one(tmp_path):
             assert np.array_equal(one, other)
 
 
+def test_a_group_with_dropout_that_is_stopped_comes_to_the_same_bits(tmp_path):
+    both = work(tmp_path, 2, STOPPED)
+    for found in both:
+        assert len(found["losses"]) == 8
+        assert found["again"] == found["losses"][5:]
+        for name, value in found["undisturbed"].items():
+            assert torch.equal(found["resumed"][name], value), name
+            assert torch.equal(both[0]["undisturbed"][name], value), "all hold the same"
+    assert not torch.equal(both[0]["masks"], both[1]["masks"]), "each drops places of its own"
+
+
 def test_alone_is_the_identity(monkeypatch):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     with joined() as group:
         assert group is ALONE
     assert group.leads
+    before = torch.get_rng_state()
+    group.draw_apart(0, 1)
+    assert torch.equal(torch.get_rng_state(), before)
     rows = np.array([4, 2, 7])
     assert np.array_equal(group.share(rows), rows)
     values = np.array([1.5, 2.5])
