@@ -169,6 +169,16 @@ def test_an_unknown_method_is_told_before_anything_is_read(encoder, data, monkey
     assert result.stdout == ""
 
 
+def test_only_what_is_computed_counts_as_progress(encoder, data):
+    options = {"data.source": str(data), "base.id": str(encoder), "data.max_length": 16, "study.methods": ["lora"]}
+    bench = prepare(load_config(options=options), Silent()).bench
+    told = []
+    found = bench.features("test", told.append)
+    assert sum(told) == len(found.read) == len(bench.encoded["test"])
+    assert bench.features("test", told.append) is found
+    assert sum(told) == len(found.read), "five untrained heads read the test rows once"
+
+
 @pytest.mark.slow
 def test_measuring_says_what_it_does(encoder, data, tmp_path):
     class Listening(Silent):
