@@ -53,7 +53,7 @@ bench-engine: $(INSTALLED)
 docs: $(INSTALLED)
 	$(BIN)/python docs/make_reference.py
 	$(BIN)/python docs/make_methods.py
-	$(BIN)/python benchmarks/readme_table.py
+	$(BIN)/python docs/make_readme.py
 	$(BIN)/python docs/make_figures.py
 	$(BIN)/python docs/make_concepts.py
 	$(BIN)/python benchmarks/engine_table.py

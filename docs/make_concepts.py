@@ -8,9 +8,18 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from make_figures import ENGINE, METHODS, RESULTS, STANDING, methods_of, read_json, read_study
+from make_figures import (
+    ENGINE,
+    METHODS,
+    RESULTS,
+    SENTENCES,
+    STANDING,
+    methods_of,
+    read_json,
+    read_study,
+    with_interval,
+)
 
-from feathertune.records import SummaryRow
 from feathertune.report import units
 
 PAGE = Path(__file__).with_name("concepts.md")
@@ -40,6 +49,7 @@ def with_numbers(page: str) -> str:
     """
     parts = {
         "baselines": baselines,
+        "reviews": reviews,
         "seeds": seeds,
         "intervals": intervals,
         "verdict": verdict,
@@ -53,8 +63,8 @@ def with_numbers(page: str) -> str:
 
 
 def baselines() -> str:
-    """What stands beside the trained methods in the standing study."""
-    study = read_study(STANDING)
+    """What stands beside the trained methods in the study of sentences."""
+    study = read_study(SENTENCES)
     rows = {row.method: row for row in study.summary}
     heads = sorted(run.test.accuracy for run in study.runs if run.method == "foundation" and run.test is not None)
     lines = [
@@ -63,7 +73,7 @@ def baselines() -> str:
         "| row | what it is | accuracy | time |",
         "|---|---|---|---|",
         *(
-            f"| `{name}` | {what} | {_accuracy(rows[name])} | {units.seconds(rows[name].seconds_mean)} |"
+            f"| `{name}` | {what} | {with_interval(rows[name])} | {units.seconds(rows[name].seconds_mean)} |"
             for name, what in (
                 ("majority", "always the commonest class"),
                 ("foundation", f"the encoder with an untrained head; five heads, {_span(heads)}"),
@@ -76,6 +86,18 @@ def baselines() -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def reviews() -> str:
+    """The same rows where texts are long and there are more of them."""
+    study = read_study(STANDING)
+    rows = {row.method: row for row in study.summary}
+    found = ", ".join(f"`{name}` {with_interval(rows[name])}" for name in ("probe", "tfidf", "lora", "full"))
+    return (
+        f"On {study.data.source} ({study.data.n_train:,} reviews to train on, {study.data.n_test:,} to test on, of "
+        f"which the encoders read {study.data.max_length} tokens and tf-idf every word) they come out otherwise: "
+        f"{found}. The verdict there: *{study.verdict.text}*\n"
+    )
 
 
 def seeds() -> str:
@@ -104,13 +126,13 @@ def intervals() -> str:
 
 
 def verdict() -> str:
-    """The standing study's, word for word."""
-    return f"> {read_study(STANDING).verdict.text}\n"
+    """The same study's, word for word."""
+    return f"> {read_study(SENTENCES).verdict.text}\n"
 
 
 def caveats() -> str:
     """Likewise."""
-    return "".join(f"> * {caveat}\n" for caveat in read_study(STANDING).verdict.caveats)
+    return "".join(f"> * {caveat}\n" for caveat in read_study(SENTENCES).verdict.caveats)
 
 
 def price() -> str:
@@ -152,15 +174,11 @@ def frontier() -> str:
 
 def sizes() -> str:
     """What is shipped."""
-    rows = {row.method: row for row in read_study(STANDING).summary}
+    rows = {row.method: row for row in read_study(SENTENCES).summary}
     return (
         f"In the study above, `lora` ships {units.size(rows['lora'].adapter_bytes)}, `full` "
         f"{units.size(rows['full'].adapter_bytes)}.\n"
     )
-
-
-def _accuracy(row: SummaryRow) -> str:
-    return f"{units.percent(row.accuracy_mean)} ({units.interval(row.accuracy_low, row.accuracy_high)})"
 
 
 def _listed(shares: list[float]) -> str:

@@ -165,6 +165,7 @@ class PeakMemory:
 
     def __init__(self, device: torch.device, *, held_bytes: int = 0) -> None:
         self._device, self._held = device, held_bytes
+        self._lock = threading.Lock()
         self.peak_bytes = 0
 
     def __enter__(self) -> PeakMemory:
@@ -181,9 +182,18 @@ class PeakMemory:
         self._thread.start()
         return self
 
+    def begin_again(self) -> None:
+        """Forget what was seen so far: what was held for this block is of no use to it, and was dropped."""
+        with self._lock:
+            give_memory_back()
+            self.peak_bytes = 0
+        if self._device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self._device)
+
     def _watch(self) -> None:
         while True:
-            self.peak_bytes = max(self.peak_bytes, self._process.memory_info().rss)
+            with self._lock:
+                self.peak_bytes = max(self.peak_bytes, self._process.memory_info().rss)
             if self._stop.wait(_SAMPLE_EVERY_S):
                 return
 

@@ -66,6 +66,18 @@ def test_peak_memory_leaves_out_what_earlier_blocks_kept_for_themselves():
     assert abs(reader.peak_bytes - before.peak_bytes - kept.nbytes) < 50_000_000
 
 
+def test_peak_memory_leaves_out_what_was_held_for_a_block_that_dropped_it():
+    with PeakMemory(CPU) as before:
+        pass
+    held = [np.ones(40_000_000)]
+    with PeakMemory(CPU, held_bytes=held[0].nbytes) as dropping:
+        held.clear()
+        dropping.begin_again()
+        own = np.ones(20_000_000)
+        own.sum()
+    assert abs(dropping.peak_bytes - before.peak_bytes - own.nbytes) < 50_000_000
+
+
 def test_seeds_reach_torch_and_numpy():
     draws = []
     for seed in (0, 0, 1):

@@ -68,6 +68,9 @@ class ActivationCache:
         runtime: Device and number format.
         token_budget: Padded tokens of one pass.
         base_fingerprint: Of the encoder.
+
+    Attributes:
+        on_drop: Called when what an earlier run kept was dropped: its memory is not that of the run that is measured.
     """
 
     def __init__(self, config: EngineConfig, runtime: Runtime, *, token_budget: int, base_fingerprint: str) -> None:
@@ -76,6 +79,7 @@ class ActivationCache:
         self._frontier = 0
         self._kept: dict[str, Kept] = {}
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
+        self.on_drop: Callable[[], None] = lambda: None
 
     def empty(self, runtime: Runtime | None = None) -> ActivationCache:
         """One for other texts, or another machine, with nothing in it yet."""
@@ -107,7 +111,7 @@ class ActivationCache:
         plain = Inputs(dict(splits))
         frontier, why = trainable_frontier(encoder, model)
         if self._config.cache == "off" or frontier == 0:
-            self._kept.clear()  # what an earlier run kept would count as this one's memory
+            self._drop()
             if self._config.cache != "off":
                 plain.notes.append(f"No hidden states are kept: {why}.")
             yield plain
@@ -122,7 +126,7 @@ class ActivationCache:
                 yield plain
                 return
             if frontier != self._frontier:
-                self._kept.clear()
+                self._drop()
                 self._frontier = frontier
             inputs = Inputs({})
             for name, texts in splits.items():
@@ -133,6 +137,11 @@ class ActivationCache:
                 inputs.seconds += 0.0 if kept is None else kept.seconds
                 inputs.frontier = inputs.frontier if kept is None else frontier
             yield inputs
+
+    def _drop(self) -> None:
+        if self._kept:
+            self._kept.clear()
+            self.on_drop()
 
     def _keep(
         self,

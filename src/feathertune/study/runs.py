@@ -63,6 +63,7 @@ def execute(
     with stopwatch() as watch:
         try:
             with PeakMemory(bench.runtime.device, held_bytes=bench.activations.held_bytes) as memory:
+                bench.activations.on_drop = memory.begin_again
                 outcome = _run(spec, bench, run_folder, observer)
             record = _complete(spec, bench, outcome, memory.peak_bytes, folder, run_folder)
         except OSError:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from feathertune.bundle import DataInfo, save_bundle
 from feathertune.engine.checkpoint import Checkpoints
@@ -97,8 +96,6 @@ def train_and_test(
             runtime=bench.runtime,
             group=group,
         )
-        if group.size > 1:  # the models are the same by now; what is dropped shall not be
-            torch.manual_seed(seed * group.size + group.rank)
         if checkpoints is not None and resumes:
             training.load_state(checkpoints.load())
             _tell_where(training, len(bench.encoded["validation"]), observer)
