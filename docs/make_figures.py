@@ -34,6 +34,8 @@ SHOWN_SPEEDS = {
     "lora-top-half-cached": "last half, rest cached",
     "lora-top-quarter-cached": "last quarter, rest cached",
 }
+# What a unit of the drawings is in a picture of its own.
+_LARGER = 1.3
 _VARIABLES = re.compile(r":root \{\n(.*?)\n *\}", re.DOTALL)
 _CHART_RULES = re.compile(r"^(?:svg |\.k0 |\.k4 ).*$", re.MULTILINE)
 
@@ -145,9 +147,12 @@ def _intervals(methods: Sequence[Method], *, reference: tuple[str, float] | None
 
 
 def _standalone(chart: str) -> str:
+    _, _, width, height = map(float, chart.split('viewBox="', 1)[1].split('"', 1)[0].split())
+    # A size of its own: a browser makes a picture without one as wide as the page.
+    size = f'width="{_LARGER * width:.0f}" height="{_LARGER * height:.0f}"'
     style = chart_style(light=":root {{ {} }}", dark="@media (prefers-color-scheme: dark) {{ :root {{ {} }} }}")
     return (
-        chart.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1).replace(
+        chart.replace("<svg ", f'<svg xmlns="http://www.w3.org/2000/svg" {size} ', 1).replace(
             ">", f">\n<style>\n{style}\n</style>\n", 1
         )
         + "\n"
