@@ -5,7 +5,6 @@ What stands between ``<!-- NAME: ... -->`` and ``<!-- /NAME -->`` is made here; 
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from make_figures import (
@@ -14,6 +13,7 @@ from make_figures import (
     RESULTS,
     SENTENCES,
     STANDING,
+    filled,
     methods_of,
     read_json,
     read_study,
@@ -58,8 +58,7 @@ def with_numbers(page: str) -> str:
         "frontier": frontier,
         "sizes": sizes,
     }
-    place = re.compile(r"(<!-- ([\w-]+): made by docs/make_concepts\.py -->\n).*?(<!-- /\2 -->)", re.DOTALL)
-    return place.sub(lambda found: found[1] + parts[found[2]]() + found[3], page)
+    return filled(page, "docs/make_concepts.py", parts)
 
 
 def baselines() -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,16 @@ def read_json(path: Path) -> dict[str, Any]:
     """A committed record of a benchmark."""
     found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return found
+
+
+def filled(page: str, maker: str, parts: Mapping[str, Callable[[], str]]) -> str:
+    """A page with what stands between ``<!-- NAME: made by MAKER -->`` and ``<!-- /NAME -->`` made anew.
+
+    Raises:
+        KeyError: If the page has a part of this maker that is not among these.
+    """
+    place = re.compile(rf"(<!-- ([\w-]+): made by {re.escape(maker)} -->\n).*?(<!-- /\2 -->)", re.DOTALL)
+    return place.sub(lambda found: found[1] + parts[found[2]]() + found[3], page)
 
 
 def methods_of(study: StudyRecord) -> tuple[Method, ...]:

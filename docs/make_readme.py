@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from statistics import fmean
 
-from make_figures import ROOT, SENTENCES, STANDING, read_study, with_interval
+from make_figures import ROOT, SENTENCES, STANDING, filled, read_study, with_interval
 
 from feathertune.report import units
 
 README = ROOT / "README.md"
 PRICE = ROOT / "docs" / "price.md"
+MAKER = "docs/make_readme.py"
 
 
 def with_table(readme: str) -> str:
     """The README with the results as the records have them."""
-    return _filled(readme, "results", results())
+    return filled(readme, MAKER, {"results": results})
 
 
 def with_prices(page: str) -> str:
     """The page on prices, likewise."""
-    return _filled(page, "prices", prices())
+    return filled(page, MAKER, {"prices": prices})
 
 
 def results() -> str:
@@ -98,11 +98,6 @@ def _on_sentences() -> str:
 
 def _link(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
-
-
-def _filled(text: str, name: str, content: str) -> str:
-    place = re.compile(rf"(<!-- {name}: made by docs/make_readme\.py -->\n).*?(<!-- /{name} -->)", re.DOTALL)
-    return place.sub(lambda found: found[1] + content + found[2], text)
 
 
 if __name__ == "__main__":
