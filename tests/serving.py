@@ -21,6 +21,7 @@ class FakeModel:
 
     name: str
     lane: Any = "one"
+    padding_share: float = 1.0
 
     def describe(self) -> dict[str, Any]:
         base = {"id": "b", "revision": None, "fingerprint": "f"}
@@ -39,7 +40,7 @@ class FakeRow:
 
 @dataclass
 class FakeModels:
-    """As `feathertune.serve.models.Models`; a pass waits until `go` is set."""
+    """As `feathertune.serve.models.Models`; a pass waits until `go` is set. `workers` are the passes' threads."""
 
     by_name: dict[str, FakeModel] = field(default_factory=dict)
     passes: list[list[str]] = field(default_factory=list)
@@ -47,6 +48,8 @@ class FakeModels:
     go: threading.Event = field(default_factory=threading.Event)
     begun: threading.Event = field(default_factory=threading.Event)
     fail: Exception | None = None
+    n_workers: int = 1
+    workers: list[tuple[int, bool]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.go.set()
@@ -87,7 +90,10 @@ class FakeModels:
             raise RuntimeError("no tokens")
         return [FakeRow(text, 8 * max(1, len(text.split()))) for text in texts]
 
-    def run(self, rows: Sequence[tuple[FakeModel, FakeRow]]) -> list[tuple[str, dict[str, float]]]:
+    def run(
+        self, rows: Sequence[tuple[FakeModel, FakeRow]], *, worker: int, alone: bool
+    ) -> list[tuple[str, dict[str, float]]]:
+        self.workers.append((worker, alone))
         self.begun.set()
         assert self.go.wait(200), "a test forgot to let the pass go"
         self.passes.append([row.text for _, row in rows])

@@ -5,6 +5,7 @@ Parametrised from the registry alone.
 
 import functools
 import gc
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -37,7 +38,7 @@ def able(family):
 
 
 def serve(family, methods):
-    models = Models(FP32, CPU)
+    models = Models(FP32, CPU, n_workers=2)
     for method in methods:
         place, _ = shipped(family, method)
         models.add(method.name, models.read(place))
@@ -57,13 +58,13 @@ def by_lane(models):
     return list(lanes.values())
 
 
-def answers_of_passes(models, texts):
+def answers_of_passes(models, texts, **pass_):
     """Each bundle's texts, in one pass a lane, the bundles' texts in turn."""
     found = {}
     for lane in by_lane(models):
         rows = [(model, row) for model in lane for row in models.encode(model, texts)]
         order = np.random.default_rng(0).permutation(len(rows))
-        answers = models.run([rows[i] for i in order])
+        answers = models.run([rows[i] for i in order], **pass_)
         placed = dict(zip(order.tolist(), answers, strict=True))
         for i, (model, _) in enumerate(rows):
             found.setdefault(model.name, []).append(placed[i])
@@ -91,6 +92,29 @@ def test_every_method_beside_all_others(family):
     assert len(differ) > len(methods) / 2, "bundles differ, so that mixing them up would be seen"
 
 
+def test_two_threads_at_once_answer_as_one():
+    """A pass changes what modules hold while it runs, so each thread has modules of its own on the same tensors."""
+    family, methods = ALL[0], able(ALL[0])[:4]
+    models = serve(family, methods)
+    for model in models.all():
+        one, two = (dict(twin.model.named_parameters()) for twin in model.twins)
+        assert one.keys() == two.keys()
+        assert all(one[name] is two[name] for name in one)
+        assert not {*map(id, model.twins[0].model.modules())} & {*map(id, model.twins[1].model.modules())}
+
+    def ask(worker):
+        return [answers_of_passes(models, TEXTS, worker=worker, alone=False) for _ in range(20)]
+
+    with ThreadPoolExecutor(2) as threads:
+        found = [answers for of_thread in threads.map(ask, range(2)) for answers in of_thread]
+    assert len(found) == 40
+    assert_offline_answers(found[0], family, methods)
+    for answers in found[1:]:
+        for method in methods:
+            for (_, ours), (_, first) in zip(answers[method.name], found[0][method.name], strict=True):
+                assert ours == pytest.approx(first, rel=0, abs=ATOL), method.name
+
+
 def test_bf16_answers_are_as_near_as_its_digits():
     """With the rows that fill a pass up to one of few shapes."""
     family = ALL[0]
@@ -112,7 +136,7 @@ def test_the_engine_runs_nearly_all_of_them_together():
     family = ALL[0]
     models = all_served(family)
     largest = max(by_lane(models), key=len)
-    alone = {model.name: model.note for model in models.all() if model.member is None}
+    alone = {model.name: model.note for model in models.all() if model.twins[0].member is None}
     whole = {method.name for method in METHODS if method.kind == "full"}
     inputs = {method.name for method in METHODS if method.changes_input}
     assert not whole & {model.name for model in largest}
@@ -171,11 +195,11 @@ def test_a_pass_that_mixes_up_is_noticed_when_a_bundle_is_loaded(monkeypatch):
     family = ALL[0]
     one, other = able(family)[:2]
 
-    def wrong(members, batch, shares):
-        return [torch.zeros(n, 2) for n in shares.sizes]
+    def wrong(members, batch, sizes):
+        return [torch.zeros(n, 2) for n in sizes]
 
     monkeypatch.setattr("feathertune.engine.mixed.mixed_logits", wrong)
     models = serve(family, [one, other])
-    assert all(model.member is None for model in models.all())
+    assert all(twin.member is None for model in models.all() for twin in model.twins)
     assert all("other logits" in model.note for model in models.all())
     assert_offline_answers(answers_of_passes(models, TEXTS), family, [one, other])

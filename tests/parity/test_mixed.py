@@ -17,6 +17,7 @@ from whole import BF16, CONFIGS, CPU, OTHERS, POST_NORM, Prepared, batch, prepar
 # Shares of the largest logit. One product over more rows adds in another order: rounding of fp32.
 OF_LARGEST = 1e-5
 SIZES = (3, 1, 2)
+ROWS = (slice(0, 3), slice(3, 4), slice(4, 6))
 LENGTHS = [(9, 4, 9, 1, 12, 12), (7, 7, 7, 7, 7, 7), (40, 3, 12, 45, 33, 2)]
 
 
@@ -61,13 +62,12 @@ def rows_of(inputs, rows):
 def test_a_mixed_pass_is_each_model_alone(family, cases, config, stack):
     members = on_one_encoder(family, cases, stack, config=config)
     assert len({member.kin for member in members}) == 1
-    shares = Shares(SIZES)
     for lengths in LENGTHS:
         inputs = batch(members[0].encoder, lengths)
         with torch.inference_mode():
-            found = mixed_logits(members, inputs, shares)
-            alone = [m.model(**rows_of(inputs, rows)).logits for m, rows in zip(members, shares.rows(6), strict=True)]
-            swapped = members[1].model(**rows_of(inputs, shares.rows(6)[0])).logits
+            found = mixed_logits(members, inputs, SIZES)
+            alone = [m.model(**rows_of(inputs, rows)).logits for m, rows in zip(members, ROWS, strict=True)]
+            swapped = members[1].model(**rows_of(inputs, ROWS[0])).logits
         assert [len(logits) for logits in found] == list(SIZES)
         assert (swapped - alone[0]).abs().max() > 1e-2, "else rows could be mixed up unseen"
         for ours, expected in zip(found, alone, strict=True):
@@ -81,7 +81,7 @@ def test_the_leader_does_not_matter_and_stays_as_it_was(stack):
     answers = []
     with torch.inference_mode():
         for order in itertools.permutations(range(3)):
-            found = mixed_logits([members[i] for i in order], rows_of(inputs, list(order)), Shares((1, 1, 1)))
+            found = mixed_logits([members[i] for i in order], rows_of(inputs, list(order)), (1, 1, 1))
             answers.append(torch.cat([found[order.index(i)] for i in range(3)]))
     assert [block.forward for member in members for block in member.encoder.blocks] == forwards
     for other in answers[1:]:
@@ -90,12 +90,11 @@ def test_the_leader_does_not_matter_and_stays_as_it_was(stack):
 
 def test_bf16_is_as_near_as_its_digits(stack):
     members = on_one_encoder("bert", ("lora", "shira", "lora-query-value"), stack, runtime=BF16)
-    shares = Shares(SIZES)
     for lengths in LENGTHS:
         inputs = batch(members[0].encoder, lengths)
         with torch.inference_mode(), BF16.autocast():
-            found = mixed_logits(members, inputs, shares)
-            alone = [m.model(**rows_of(inputs, rows)).logits for m, rows in zip(members, shares.rows(6), strict=True)]
+            found = mixed_logits(members, inputs, SIZES)
+            alone = [m.model(**rows_of(inputs, rows)).logits for m, rows in zip(members, ROWS, strict=True)]
         for ours, expected in zip(found, alone, strict=True):
             bound = TOLERANCE[torch.bfloat16] * max(1.0, expected.abs().max().item())
             torch.testing.assert_close(ours, expected, rtol=0, atol=bound)
@@ -110,7 +109,7 @@ def test_one_product_where_the_weight_is_shared(stack):
     forward = matrix.forward
     matrix.forward = lambda x, bias: calls.append(len(x)) or forward(x, bias)
     with torch.inference_mode():
-        mixed_logits(members, batch(members[0].encoder, (9, 9, 9, 9, 9, 9)), Shares(SIZES))
+        mixed_logits(members, batch(members[0].encoder, (9, 9, 9, 9, 9, 9)), SIZES)
     assert calls == [6 * 9]
 
 

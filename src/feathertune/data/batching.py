@@ -70,7 +70,9 @@ def coarsely(n: int) -> int:
     return power * 3 // 4 if power * 3 // 4 >= n else power
 
 
-def cut_widths(counts: Mapping[int, int], *, token_budget: int, pass_tokens: int) -> list[list[int]]:
+def cut_widths(
+    counts: Mapping[int, int], *, token_budget: int, pass_tokens: int, padding_share: float = 1.0
+) -> list[list[int]]:
     """Which widths go together when texts wait for a pass: the cheapest way to run them all.
 
     A text padded to a neighbour's width costs tokens, a pass of its own costs what every pass costs.
@@ -79,6 +81,7 @@ def cut_widths(counts: Mapping[int, int], *, token_budget: int, pass_tokens: int
         counts: Texts that wait, by the width to which each would be padded alone.
         token_budget: Padded tokens of a pass, at most, unless a single text has more.
         pass_tokens: What a pass costs beside its tokens, as so many tokens.
+        padding_share: What a row of padding costs, as a share of a token.
 
     Returns:
         Neighbouring widths, each once, from narrow to wide.
@@ -87,11 +90,13 @@ def cut_widths(counts: Mapping[int, int], *, token_budget: int, pass_tokens: int
     cost: list[float] = [0.0]
     begins: list[int] = []
     for end, width in enumerate(widths, start=1):
-        n_texts, best, begin = 0, float("inf"), end
+        n_texts, n_padding, best, begin = 0, 0, float("inf"), end
         for start in range(end - 1, -1, -1):
             n_texts += counts[widths[start]]
+            n_padding += counts[widths[start]] * (width - widths[start])
             n_passes = -(-n_texts // max(1, token_budget // width))
-            total = cost[start] + n_texts * width + n_passes * pass_tokens
+            n_tokens = n_texts * width - n_padding
+            total = cost[start] + n_tokens + padding_share * n_padding + n_passes * pass_tokens
             if total < best:
                 best, begin = total, start
         cost.append(best)

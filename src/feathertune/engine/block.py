@@ -22,6 +22,7 @@ from feathertune.engine.linear import join
 from feathertune.engine.matrix import Matrices
 from feathertune.engine.norm import AddNorm, SumNorm
 from feathertune.engine.together import NormsTogether, Shares, layers_together
+from feathertune.engine.tokens import Tokens
 
 if TYPE_CHECKING:
     from feathertune.encoders import EncoderSpec
@@ -70,11 +71,16 @@ class Block:
     def __call__(self, hidden_states: Tensor, attention_mask: Tensor | None = None, *_: Any, **__: Any) -> Tensor:  # noqa: ANN401
         """``(B, T, D)`` to ``(B, T, D)``, in the dtype of the products."""
         b, t, width = hidden_states.shape
-        heads = _SelfAttention(
-            b, t, self._n_heads, padding_row(attention_mask, self._dtype), dropout_share(self._dropout)
-        )
-        block = _Pass(self._qkv, heads, self._rest)
-        layer: Layer = Recomputed(block) if self._recompute and torch.is_grad_enabled() else block
+        mask = padding_row(attention_mask, self._dtype)
+        heads = _SelfAttention(b, t, self._n_heads, mask, dropout_share(self._dropout))
+        tokens = Tokens.of(mask)
+        layer: Layer
+        if tokens is None:
+            layer = _Pass(self._qkv, heads, self._rest)
+        else:
+            layer = _OverTokens(_Pass(self._qkv, _AmongPadding(heads, tokens), self._rest), tokens)
+        if self._recompute and torch.is_grad_enabled():
+            layer = Recomputed(layer)
         return run(layer, hidden_states.to(self._dtype).view(b * t, width)).view(b, t, width)
 
     @classmethod
@@ -89,7 +95,7 @@ class Block:
 class _Pass:
     """A block over one batch: what its shape and mask are is settled."""
 
-    def __init__(self, qkv: Layer, heads: _SelfAttention, rest: Rest) -> None:
+    def __init__(self, qkv: Layer, heads: _SelfAttention | _AmongPadding, rest: Rest) -> None:
         self._qkv, self._heads, self._rest = qkv, heads, rest
         self.parameters = (*qkv.parameters, *rest.parameters)
 
@@ -137,6 +143,40 @@ class _SelfAttention:
         torch.mul(grad_k, scaling, out=places[1])
         places[2].copy_(grad_v)
         return joined.view(b * t, -1)
+
+
+class _OverTokens:
+    """A block over the tokens of a batch alone; see `feathertune.engine.tokens`."""
+
+    def __init__(self, block: _Pass, tokens: Tokens) -> None:
+        self._block, self._tokens = block, tokens
+        self.parameters = block.parameters
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Any]:
+        """``(B T, D)`` to ``(B T, D)``."""
+        output, saved = self._block.forward(self._tokens.take(x))
+        return self._tokens.put(output), saved
+
+    def backward(self, gradient: Tensor, saved: Any, *, wants_x: bool) -> tuple[Tensor | None, Gradients]:  # noqa: ANN401
+        """Padding has none."""
+        grad_x, grads = self._block.backward(self._tokens.take_gradient(gradient), saved, wants_x=wants_x)
+        return None if grad_x is None else self._tokens.put(grad_x), grads
+
+
+class _AmongPadding:
+    """Heads, which need each row in its place, for rows that are tokens alone."""
+
+    def __init__(self, heads: _SelfAttention, tokens: Tokens) -> None:
+        self._heads, self._tokens = heads, tokens
+
+    def forward(self, qkv: Tensor) -> tuple[Tensor, Any]:
+        """``(N, 3 D)`` to ``(N, D)``."""
+        output, saved = self._heads.forward(self._tokens.put(qkv))
+        return self._tokens.take(output), saved
+
+    def backward(self, gradient: Tensor, saved: Any) -> Tensor:  # noqa: ANN401
+        """``(N, D)`` to ``(N, 3 D)``."""
+        return self._tokens.take_gradient(self._heads.backward(self._tokens.put(gradient), saved))
 
 
 class Rest:

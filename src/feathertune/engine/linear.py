@@ -127,6 +127,13 @@ class Frozen:
         output.addmm_(low, b.t())
         return (x if self._factors.trains_a else None, low, a, b)
 
+    def update(self, x: Tensor) -> Tensor | None:
+        """The low-rank part alone, in fp32: of ``(N, I)`` fp32; ``None`` where there is none."""
+        if self._factors is None:
+            return None
+        a, b = self._factors.read()
+        return x @ a.float().t() @ b.float().t()
+
     def forward(self, x: Tensor) -> tuple[Tensor, tuple[Tensor | None, ...]]:
         """``(N, I)`` to ``(N, O)``."""
         output = self.matrix.forward(x, self.bias)

@@ -73,20 +73,20 @@ class Member:
         return cls(encoder, model, tuple(installed.blocks), kin)
 
 
-def mixed_logits(members: Sequence[Member], batch: dict[str, Tensor], shares: Shares) -> list[Tensor]:
+def mixed_logits(members: Sequence[Member], batch: dict[str, Tensor], sizes: Sequence[int]) -> list[Tensor]:
     """Run several models at once; inside of `torch.inference_mode` and the number format.
 
     Args:
         members: Models of one kin, each once.
         batch: Their texts, ``(B, T)``: all of the first model, then all of the second, and so on.
-        shares: How many are whose.
+        sizes: How many are whose.
 
     Returns:
         For each model the logits of its texts, ``(B_i, C_i)``.
     """
     if len(members) == 1:
         return [members[0].model(**batch).logits]
-    leader = members[0]
+    leader, shares = members[0], Shares.of(tuple(sizes), batch)
     with contextlib.ExitStack() as stack:
         for index, module in enumerate(leader.encoder.blocks):
             block = _together([member.blocks[index] for member in members], shares)
@@ -111,13 +111,14 @@ def check_mixed(members: Sequence[Member], batch: dict[str, Tensor], runtime: Ru
         What differs, in words; nothing where they agree.
     """
     n_each = len(batch["input_ids"]) // len(members)
-    shares = Shares((n_each,) * len(members))
+    sizes = (n_each,) * len(members)
     with torch.inference_mode(), runtime.autocast():
         try:
-            mixed = mixed_logits(members, batch, shares)
+            mixed = mixed_logits(members, batch, sizes)
         except (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError) as error:
             return f"it cannot run beside others: {error}"
-        for member, logits, rows in zip(members, mixed, shares.rows(shares.n_texts), strict=True):
+        for number, (member, logits) in enumerate(zip(members, mixed, strict=True)):
+            rows = slice(number * n_each, (number + 1) * n_each)
             alone = member.model(**{name: tensor[rows] for name, tensor in batch.items()}).logits.float()
             difference = (logits.float() - alone).abs().max().item()
             if not difference <= TOLERANCE[runtime.product_dtype] * max(1.0, alone.abs().max().item()):

@@ -7,12 +7,16 @@ change all.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import weakref
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+
+T = TypeVar("T")
 
 
 class SharedTensors:
@@ -37,6 +41,22 @@ class SharedTensors:
             if known is tensor:
                 own[id(tensor)] = tensor.nbytes
         return sum(own.values())
+
+
+def twin(value: T, *, of: nn.Module, keep: Iterable[object] = ()) -> T:
+    """A copy on the very same tensors: for another thread, since a forward pass may change what modules hold.
+
+    Args:
+        value: Whatever holds modules, such as a dataclass; without fast parts (`feathertune.engine.install`).
+        of: The module whose tensors are held by both.
+        keep: Objects that are not copied either.
+    """
+    memo: dict[int, object] = {id(one): one for one in keep}
+    for module in of.modules():
+        for held in (*vars(module).values(), module._parameters, module._buffers):
+            tensors = held.values() if isinstance(held, dict) else held if isinstance(held, list | tuple) else (held,)
+            memo |= {id(tensor): tensor for tensor in tensors if isinstance(tensor, Tensor)}
+    return copy.deepcopy(value, memo)
 
 
 def _tensors(model: nn.Module) -> Iterator[tuple[dict[str, Tensor | None], str, Tensor]]:

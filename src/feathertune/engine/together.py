@@ -7,7 +7,7 @@ methods are. The reference is each model over its own rows. Only without gradien
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import Any
@@ -18,15 +18,30 @@ from torch import Tensor
 from feathertune.engine.layer import Gradients, Layer
 from feathertune.engine.linear import Frozen
 from feathertune.engine.norm import AddNorm, SumNorm
+from feathertune.engine.tokens import filled_up, it_pays
 
 _FORWARD_ONLY = "Models that run together have no gradient."
 
 
 @dataclass(frozen=True)
 class Shares:
-    """Whose the texts of a pass are: so many of the first model, so many of the second, and so on."""
+    """Whose the texts of a pass are: so many of the first model, so many of the second, and so on.
+
+    Attributes:
+        sizes: Texts of each model.
+        tokens: Tokens of each model's texts where blocks run over tokens alone; empty where they run over all rows.
+    """
 
     sizes: tuple[int, ...]
+    tokens: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, sizes: tuple[int, ...], batch: Mapping[str, Tensor]) -> Shares:
+        """With the tokens of a batch, texts ``(B, T)`` in the order of the models."""
+        if (mask := batch.get("attention_mask")) is None:
+            return cls(sizes)
+        tokens = tuple(int(part.sum()) for part in torch.split(mask, list(sizes)))
+        return cls(sizes, tokens if it_pays(sum(tokens), mask.numel()) else ())
 
     @property
     def n_texts(self) -> int:
@@ -34,7 +49,10 @@ class Shares:
         return sum(self.sizes)
 
     def rows(self, n: int) -> list[slice]:
-        """Each model's part of `n` rows, of which every text has equally many."""
+        """Each model's part of `n` rows: tokens alone and some to fill up, or of every text equally many."""
+        if self.tokens and n == filled_up(sum(self.tokens)):
+            *others, (start, _) = pairwise(accumulate(self.tokens, initial=0))
+            return [*(slice(start, end) for start, end in others), slice(start, n)]
         of_each = n // self.n_texts
         return [slice(start * of_each, end * of_each) for start, end in pairwise(accumulate(self.sizes, initial=0))]
 
@@ -61,7 +79,11 @@ class _ForwardOnly:
 
 
 class _OneProduct(_ForwardOnly):
-    """Frozen layers on one weight."""
+    """Frozen layers on one weight.
+
+    The updates are in fp32: they are small, and of bf16 products oneDNN keeps half a megabyte for each number of rows,
+    which here are as many as there are ways to share out a pass.
+    """
 
     def __init__(self, layers: Sequence[Frozen], shares: Shares) -> None:
         self._layers, self._shares = layers, shares
@@ -71,10 +93,12 @@ class _OneProduct(_ForwardOnly):
         """``(N, I)`` to ``(N, O)``."""
         first = self._layers[0]
         output = first.matrix.forward(x, first.bias if self._same_bias else None)
+        wide = x.float()
         for layer, rows in zip(self._layers, self._shares.rows(len(x)), strict=True):
             if not self._same_bias and layer.bias is not None:
                 output[rows] += layer.bias
-            layer.add_update(output[rows], x[rows])
+            if (update := layer.update(wide[rows])) is not None:
+                output[rows] += update
         return output, None
 
 
@@ -87,7 +111,15 @@ class _EachItsOwn(_ForwardOnly):
     def forward(self, x: Tensor) -> tuple[Tensor, None]:
         """``(N, I)`` to ``(N, O)``."""
         rows = self._shares.rows(len(x))
-        return torch.cat([layer.forward(x[part])[0] for layer, part in zip(self._layers, rows, strict=True)]), None
+        outputs = [_on_few_rows(layer, x[part]) for layer, part in zip(self._layers, rows, strict=True)]
+        return torch.cat(outputs), None
+
+
+def _on_few_rows(layer: Layer, x: Tensor) -> Tensor:
+    """A layer over rows that are filled up, since libraries keep something for each number of rows."""
+    n = len(x)
+    filled = torch.nn.functional.pad(x, (0, 0, 0, filled_up(n) - n))
+    return layer.forward(filled)[0][:n]
 
 
 class NormsTogether:

@@ -1,9 +1,11 @@
 """Texts of all clients in common passes: who waits, who goes next, who is told to come again.
 
-Requests come from an event loop; one thread tokenises and runs passes, so that nothing below needs a lock. While a pass
-runs, new texts gather; the next one takes the oldest text and those that it is cheapest to run with it, of any model on
-the same lane. If too few wait, it waits for more, but never longer than a budget, and not at all where as many clients
-wait as the last pass has answered: a single client never waits for others. Knows neither HTTP nor torch.
+Requests come from an event loop; a few threads tokenise and run passes beside each other, each on its own part of the
+processor: one pass that all cores share waits for the slowest of them after each product, and the event loop needs one
+of them now and then. While passes run, new texts gather; the next one takes the oldest text and those that it is
+cheapest to run with it, of any model on the same lane, and leaves their share to threads that are idle. If too few
+wait, it waits for more, but never longer than a budget, and not at all where as many clients wait as the last pass has
+answered: a single client never waits for others. Knows neither HTTP nor torch.
 """
 
 from __future__ import annotations
@@ -37,6 +39,10 @@ class Model(Protocol):
     def lane(self) -> Hashable:
         """Equal for models whose texts can be in one pass."""
 
+    @property
+    def padding_share(self) -> float:
+        """What a row of padding costs, as a share of a token; equal on a lane."""
+
 
 class Row(Protocol):
     """A text, ready to be run."""
@@ -54,13 +60,23 @@ A_co = TypeVar("A_co", covariant=True)
 
 
 class Work(Protocol[M_contra, R, A_co]):
-    """What is done in the thread."""
+    """What is done in the threads, each of which has a number."""
+
+    @property
+    def n_workers(self) -> int:
+        """How many passes may run at once."""
 
     def encode(self, model: M_contra, texts: Sequence[str]) -> Sequence[R]:
-        """Make rows of texts."""
+        """Make rows of texts; by any thread."""
 
-    def run(self, rows: Sequence[tuple[M_contra, R]]) -> Sequence[A_co]:
-        """One pass over rows of one lane: an answer for each."""
+    def run(self, rows: Sequence[tuple[M_contra, R]], *, worker: int, alone: bool) -> Sequence[A_co]:
+        """One pass over rows of one lane: an answer for each.
+
+        Args:
+            rows: Models and rows.
+            worker: The thread's number; no two passes of one number run at once.
+            alone: Whether no other pass runs now, and no text waits for one.
+        """
 
 
 @dataclass(frozen=True)
@@ -108,42 +124,47 @@ class _Waiting(Generic[M, R, A]):
 
 
 class Batcher(Generic[M, R, A]):
-    """The queue and the thread.
+    """The queue and the threads.
 
     Args:
-        work: What the thread does.
+        work: What the threads do.
         limits: Budgets and the queue's size.
-        on_pass: Told of each pass, in the thread.
+        on_pass: Told of each pass, by one thread at a time.
     """
 
     def __init__(
         self, work: Work[M, R, A], limits: Limits, *, on_pass: Callable[[PassInfo], None] = lambda info: None
     ) -> None:
         self._work, self._limits, self._on_pass = work, limits, on_pass
-        self._changed = threading.Condition()  # guards the six below
+        self._changed = threading.Condition()  # guards all that is below
         self._inbox: list[_Job[M, A]] = []
         self._calls: list[Callable[[], None]] = []
+        self._lanes: dict[Hashable, list[_Waiting[M, R, A]]] = {}
+        self._answered: dict[Hashable, int] = {}
         self._n_waiting = 0
+        self._n_idle = 0
+        self._n_passes = 0
         self._any_dropped = False
         self._closing = False
         self._texts_per_s = 0.0
-        # The thread's own.
-        self._lanes: dict[Hashable, list[_Waiting[M, R, A]]] = {}
-        self._answered: dict[Hashable, int] = {}
-        self._thread = threading.Thread(target=self._loop, name="feathertune-passes", daemon=True)
+        self._threads = [
+            threading.Thread(target=self._loop, args=(worker,), name=f"feathertune-passes-{worker}", daemon=True)
+            for worker in range(work.n_workers)
+        ]
 
     def start(self) -> None:
         """Begin to work."""
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     @property
     def alive(self) -> bool:
-        """Whether the thread works."""
-        return self._thread.is_alive()
+        """Whether all threads work."""
+        return all(thread.is_alive() for thread in self._threads)
 
     @property
     def n_waiting(self) -> int:
-        """Texts that wait."""
+        """Texts that wait, or are being run."""
         return self._n_waiting
 
     async def submit(self, model: M, texts: Sequence[str]) -> list[A]:
@@ -177,7 +198,7 @@ class Batcher(Generic[M, R, A]):
                     self._changed.notify()
 
     async def call(self, function: Callable[..., Any], *arguments: Any) -> Any:  # noqa: ANN401 - any function
-        """Run something in the thread, between two passes."""
+        """Run something in the first thread, between two of its passes."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
 
@@ -193,57 +214,84 @@ class Batcher(Generic[M, R, A]):
             if self._closing:
                 raise Stopping
             self._calls.append(run)
-            self._changed.notify()
+            self._changed.notify_all()  # only the first takes it
         return await future
 
     async def close(self) -> None:
-        """Take no more, finish what was taken, and end the thread."""
+        """Take no more, finish what was taken, and end the threads."""
         with self._changed:
             self._closing = True
-            self._changed.notify()
-        await asyncio.get_running_loop().run_in_executor(None, self._thread.join)
+            self._changed.notify_all()
+        for thread in self._threads:
+            await asyncio.get_running_loop().run_in_executor(None, thread.join)
 
     def _retry_after_s(self) -> int:
-        rate = self._texts_per_s
+        rate = self._texts_per_s * len(self._threads)
         return max(1, min(_MAX_RETRY_AFTER_S, round(self._n_waiting / rate))) if rate else 1
 
-    def _loop(self) -> None:
+    def _loop(self, worker: int) -> None:
         while True:
             with self._changed:
-                while not (self._inbox or self._calls or self._lanes or self._closing):
-                    self._changed.wait()
-                jobs, self._inbox = self._inbox, []
-                calls, self._calls = self._calls, []
-                any_dropped, self._any_dropped = self._any_dropped, False
-                if self._closing and not (jobs or calls or self._lanes):
-                    return
-            for call in calls:
-                call()
-            for job in jobs:
-                self._take(job)
-            if any_dropped:
-                self._leave_out_dropped()
-            self._go_on()
+                while (task := self._next(worker)) is None:
+                    if self._closing and not (self._inbox or self._calls or self._lanes):
+                        self._changed.notify_all()  # the others may end, too
+                        return
+                    self._n_idle += 1
+                    self._changed.wait(self._next_due_s())
+                    self._n_idle -= 1
+            task()
 
-    def _take(self, job: _Job[M, A]) -> None:
-        """Tokenise a request, and put its texts on their lane."""
-        if job.dropped:
-            self._forget(len(job.texts))
-            return
-        try:
-            rows = self._work.encode(job.model, job.texts)
-        except Exception as error:
-            _log.exception("texts could not be tokenised")
-            self._forget(len(job.texts))
-            _tell(job.loop, [(job.future, None, error)])
-            return
-        lane = self._lanes.setdefault(job.model.lane, [])
-        lane += [_Waiting(job, index, row) for index, row in enumerate(rows)]
+    def _next(self, worker: int) -> Callable[[], None] | None:
+        """What a thread should do now; whoever asks holds the lock."""
+        if worker == 0 and self._calls:
+            return self._calls.pop(0)
+        if self._inbox:
+            jobs, self._inbox = self._inbox, []
+            return lambda: self._take(jobs)
+        if self._any_dropped:
+            self._any_dropped = False
+            self._leave_out(lambda job: job.dropped)
+        due = [name for name, lane in self._lanes.items() if self._patience_s(name, lane) <= 0]
+        if not due:
+            return None
+        name = min(due, key=lambda name: self._lanes[name][0].job.arrived)
+        lane = self._lanes[name]
+        chosen = self._choose(lane)
+        taken = set(map(id, chosen))
+        self._put_back(name, [text for text in lane if id(text) not in taken])
+        self._n_passes += 1
+        alone = self._n_passes == 1 and not (self._lanes or self._inbox)
+        if self._lanes:
+            self._changed.notify()  # there is more to do
+        return lambda: self._pass(name, chosen, worker, alone=alone)
 
-    def _leave_out_dropped(self) -> None:
+    def _next_due_s(self) -> float | None:
+        """How long to wait, if nothing comes; for ever where nothing waits."""
+        return min((self._patience_s(name, lane) for name, lane in self._lanes.items()), default=None)
+
+    def _take(self, jobs: Sequence[_Job[M, A]]) -> None:
+        """Tokenise requests, and put their texts on their lanes."""
+        for job in jobs:
+            rows: Sequence[R] = ()
+            failure: Exception | None = None
+            if not job.dropped:
+                try:
+                    rows = self._work.encode(job.model, job.texts)
+                except Exception as error:
+                    _log.exception("texts could not be tokenised")
+                    failure = error
+            with self._changed:
+                self._n_waiting -= len(job.texts) - len(rows)
+                if rows:
+                    lane = self._lanes.setdefault(job.model.lane, [])
+                    lane += [_Waiting(job, index, row) for index, row in enumerate(rows)]
+            if failure is not None:
+                _tell(job.loop, [(job.future, None, failure)])
+
+    def _leave_out(self, is_out: Callable[[_Job[M, A]], bool]) -> None:
         for name, lane in list(self._lanes.items()):
-            kept = [text for text in lane if not text.job.dropped]
-            self._forget(len(lane) - len(kept))
+            kept = [text for text in lane if not is_out(text.job)]
+            self._n_waiting -= len(lane) - len(kept)
             self._put_back(name, kept)
 
     def _put_back(self, name: Hashable, lane: list[_Waiting[M, R, A]]) -> None:
@@ -251,23 +299,6 @@ class Batcher(Generic[M, R, A]):
             self._lanes[name] = lane
         else:
             self._lanes.pop(name, None)
-
-    def _forget(self, n_texts: int) -> None:
-        with self._changed:
-            self._n_waiting -= n_texts
-
-    def _go_on(self) -> None:
-        """Run the pass that is due, or wait until one is, or until something comes."""
-        patience = [(self._patience_s(name, lane), name) for name, lane in self._lanes.items()]
-        if not patience:
-            return
-        due = [name for left_s, name in patience if left_s <= 0]
-        if due:
-            self._pass(min(due, key=lambda name: self._lanes[name][0].job.arrived))
-            return
-        with self._changed:
-            if not (self._inbox or self._calls or self._closing or self._any_dropped):
-                self._changed.wait(min(left_s for left_s, _ in patience))
 
     def _patience_s(self, name: Hashable, lane: list[_Waiting[M, R, A]]) -> float:
         """How much longer a lane should wait for more texts."""
@@ -280,36 +311,38 @@ class Batcher(Generic[M, R, A]):
     def _choose(self, lane: list[_Waiting[M, R, A]]) -> list[_Waiting[M, R, A]]:
         """The oldest text, and those that are cheapest to run with it, in the order in which they came."""
         budget = self._limits.token_budget
+        if self._n_idle:  # they have their share
+            budget = min(budget, -(-sum(text.row.width for text in lane) // (self._n_idle + 1)))
         counts = Counter(text.row.width for text in lane)
-        groups = cut_widths(counts, token_budget=budget, pass_tokens=PASS_TOKENS)
+        share = lane[0].job.model.padding_share
+        groups = cut_widths(counts, token_budget=budget, pass_tokens=PASS_TOKENS, padding_share=share)
         widths = next(group for group in groups if lane[0].row.width in group)
         return [text for text in lane if text.row.width in widths][: max(1, budget // widths[-1])]
 
-    def _pass(self, name: Hashable) -> None:
-        lane = self._lanes[name]
-        chosen = self._choose(lane)
+    def _pass(self, name: Hashable, chosen: list[_Waiting[M, R, A]], worker: int, *, alone: bool) -> None:
         start = time.monotonic()
         rows = [(text.job.model, text.row) for text in chosen]
         answers: Sequence[A] = ()
         failure: Exception | None = None
         try:
-            answers = self._work.run(rows)
+            answers = self._work.run(rows, worker=worker, alone=alone)
         except Exception as error:
             _log.exception("a pass failed")
             failure = error
         seconds = time.monotonic() - start
-        taken = set(map(id, chosen))
-        failed = {id(text.job) for text in chosen} if failure is not None else set()
-        kept = [text for text in lane if id(text) not in taken and id(text.job) not in failed]
-        self._forget(len(lane) - len(kept))
-        self._put_back(name, kept)
-        rate = len(chosen) / max(seconds, 1e-6)
-        self._texts_per_s = _RATE_KEEPS * self._texts_per_s + (1 - _RATE_KEEPS) * rate if self._texts_per_s else rate
-        models = {id(model) for model, _ in rows}
         widest = max(text.row.width for text in chosen)
-        # First: whoever has an answer finds its pass counted.
-        self._on_pass(PassInfo(len(chosen), len(models), widest * len(chosen), seconds))
-        self._answer(name, chosen, answers, failure)
+        info = PassInfo(len(chosen), len({id(model) for model, _ in rows}), widest * len(chosen), seconds)
+        with self._changed:
+            self._n_passes -= 1
+            self._n_waiting -= len(chosen)
+            if failure is not None:
+                failed = {id(text.job) for text in chosen}
+                self._leave_out(lambda job: id(job) in failed)
+            rate = len(chosen) / max(seconds, 1e-6)
+            kept = _RATE_KEEPS if self._texts_per_s else 0.0
+            self._texts_per_s = kept * self._texts_per_s + (1 - kept) * rate
+            self._on_pass(info)  # first: whoever has an answer finds its pass counted
+            self._answer(name, chosen, answers, failure)
 
     def _answer(
         self, name: Hashable, chosen: list[_Waiting[M, R, A]], answers: Sequence[A], failure: Exception | None

@@ -9,6 +9,7 @@ of `Predictor.predict` up to rounding, which a check at loading and the tests ho
 from __future__ import annotations
 
 import hashlib
+import threading
 import weakref
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from feathertune.bundle import Bundle, load_bundle
@@ -26,14 +28,18 @@ from feathertune.data.encode import WIDTH_MULTIPLE, batch_width, encode, pad_bat
 from feathertune.engine.matrix import Matrices
 from feathertune.engine.mixed import Member, check_mixed, mixed_logits
 from feathertune.engine.predict import softmax
-from feathertune.engine.sharing import SharedTensors
-from feathertune.engine.together import Shares
+from feathertune.engine.sharing import SharedTensors, twin
 from feathertune.errors import UnknownNameError
 from feathertune.predictor import Predictor
 from feathertune.runtime import Runtime, give_memory_back
 
 # Of different lengths, so that a pass of them has padding.
 _PROBES = ("It was not what I had expected, but the second half is good.", "No.")
+
+# Where blocks run over tokens alone, padding is in the attention only. Measured on MiniLM: benchmarks/LOG.md.
+_PADDING_SHARE = 0.15
+# Beyond so many threads of passes, Python's lock is what they wait for. Measured with two only: benchmarks/LOG.md.
+MOST_WORKERS = 4
 
 Answer = tuple[str, dict[str, float]]
 
@@ -51,6 +57,18 @@ class TextRow:
     width: int
 
 
+@dataclass(frozen=True)
+class Twin:
+    """One thread's copy of a model: its modules, on tensors that all copies share.
+
+    Attributes:
+        member: ``None`` where the bundle has passes of its own.
+    """
+
+    model: nn.Module
+    member: Member | None
+
+
 @dataclass(frozen=True, eq=False)
 class Served:
     """A bundle that answers.
@@ -58,18 +76,23 @@ class Served:
     Attributes:
         name: In the address.
         predictor: Its model, on shared tensors.
+        twins: For each thread of passes the model, and what of it takes part in a mixed pass; the tensors are the same.
         lane: Equal for those whose texts can be in one pass.
-        member: What of it takes part in a mixed pass; ``None`` where it has passes of its own.
         note: In words, why it has; empty where it has not.
         own_bytes: Tensors that no bundle held before it.
     """
 
     name: str
     predictor: Predictor
+    twins: tuple[Twin, ...]
     lane: Hashable
-    member: Member | None
     note: str
     own_bytes: int
+
+    @property
+    def padding_share(self) -> float:
+        """What a row of padding costs, as a share of a token."""
+        return _PADDING_SHARE if self.predictor.installed.blocks else 1.0
 
     @property
     def pad_id(self) -> int:
@@ -87,7 +110,7 @@ class Served:
             "labels": list(info.labels),
             "max_length": info.max_length,
             "base": {"id": info.base.id, "revision": info.base.revision, "fingerprint": info.base.fingerprint},
-            "shares_passes": self.member is not None,
+            "shares_passes": self.twins[0].member is not None,
             "note": self.note,
             "own_bytes": self.own_bytes,
         }
@@ -104,16 +127,21 @@ class ReadBundle:
 class Models:
     """Bundles by name.
 
-    `read` may run in any one thread at a time, beside passes; `add`, `encode` and `run` belong to the thread of the
-    passes (or to the only one); looking up may be done anywhere.
+    `read` may run in any one thread at a time, beside passes; `run` in `n_workers` threads, each with a number of its
+    own; `add` in that of number 0; looking up and `encode` may be done anywhere.
 
     Args:
         engine: The switches.
         runtime: Device and number format.
+        n_workers: Threads that run passes; ``None`` means as many as pay here.
     """
 
-    def __init__(self, engine: EngineConfig, runtime: Runtime) -> None:
+    def __init__(self, engine: EngineConfig, runtime: Runtime, *, n_workers: int | None = None) -> None:
         self._engine, self._runtime = engine, runtime
+        self._n_threads = torch.get_num_threads()
+        on_cpu = runtime.device.type == "cpu"
+        self.n_workers = n_workers or (min(self._n_threads, MOST_WORKERS) if on_cpu else 1)
+        self._tokenizing = threading.Lock()  # a tokenizer is told anew with each call where to cut
         self._tensors, self._matrices = SharedTensors(), Matrices()
         self._tokenizers: weakref.WeakValueDictionary[str, PreTrainedTokenizerBase] = weakref.WeakValueDictionary()
         self._by_name: dict[str, Served] = {}
@@ -160,14 +188,20 @@ class Models:
 
     def add(self, name: str, read: ReadBundle) -> Served:
         """Let a bundle answer under a name; one that had it is replaced, and finishes what it has."""
-        predictor = Predictor(read.bundle, self._runtime, self._engine, matrices=self._matrices)
-        model = read.bundle.model.eval()
-        member = Member.of(read.bundle.base, model, predictor.installed)
-        alone = Served(name, predictor, object(), None, "", read.own_bytes)
-        if isinstance(member, str):
-            served = replace(alone, note=member)
+        bundle = read.bundle
+        bundle.model.eval()
+        others = [twin(bundle, of=bundle.model, keep=(bundle.tokenizer, bundle.info)) for _ in range(1, self.n_workers)]
+        predictors = [Predictor(one, self._runtime, self._engine, matrices=self._matrices) for one in (bundle, *others)]
+        members = [Member.of(one.bundle.base, one.bundle.model, one.installed) for one in predictors]
+        models = [one.bundle.model for one in predictors]
+        alone = Served(name, predictors[0], tuple(Twin(model, None) for model in models), object(), "", read.own_bytes)
+        if isinstance(members[0], str):
+            served = replace(alone, note=members[0])
         else:
-            together = replace(alone, member=member, lane=(member.kin, alone.pad_id))
+            twins = tuple(
+                Twin(model, one) for model, one in zip(models, members, strict=True) if isinstance(one, Member)
+            )
+            together = replace(alone, twins=twins, lane=(members[0].kin, alone.pad_id))
             why = self._check(together)
             served = replace(alone, note=why) if why else together
         self._by_name[name] = served
@@ -186,14 +220,17 @@ class Models:
     def encode(self, model: Served, texts: Sequence[str]) -> list[TextRow]:
         """Tokenise texts for a bundle, each cut at its length."""
         bundle = model.predictor.bundle
-        encoded = encode(bundle.tokenizer, list(texts), max_length=bundle.max_length)
+        with self._tokenizing:
+            encoded = encode(bundle.tokenizer, list(texts), max_length=bundle.max_length)
         return [
             TextRow(encoded.ids[start:end], self._width(int(end - start), bundle.max_length))
             for start, end in zip(encoded.offsets[:-1], encoded.offsets[1:], strict=True)
         ]
 
-    def run(self, rows: Sequence[tuple[Served, TextRow]]) -> list[Answer]:
-        """One pass over texts of one lane, and each one's label and probabilities."""
+    def run(self, rows: Sequence[tuple[Served, TextRow]], *, worker: int = 0, alone: bool = True) -> list[Answer]:
+        """One pass over texts of one lane, and each one's label and probabilities; see `Work.run`."""
+        if self.n_workers > 1:  # a thread's own setting
+            torch.set_num_threads(self._n_threads if alone else max(1, self._n_threads // self.n_workers))
         places: dict[Served, list[int]] = {}
         for place, (model, _) in enumerate(rows):
             places.setdefault(model, []).append(place)
@@ -206,7 +243,7 @@ class Models:
             sizes[-1] += n_more
         batch = self._batch(texts, next(iter(places)).pad_id)
         with torch.inference_mode(), self._runtime.autocast():
-            logits = _logits(list(places), batch, Shares(tuple(sizes)))
+            logits = _logits([model.twins[worker] for model in places], batch, sizes)
         answers: dict[int, Answer] = {}
         for (model, of_model), found in zip(places.items(), logits, strict=True):
             named = softmax(found[: len(of_model)].float().cpu().numpy())
@@ -238,15 +275,15 @@ class Models:
         for other in (new, *others[:1]):
             pair = (other, new)
             rows = [row for one in pair for row in self.encode(one, _PROBES)]
-            members = [one.member for one in pair if one.member is not None]
+            members = [one.twins[0].member for one in pair if one.twins[0].member is not None]
             if why := check_mixed(members, self._batch(rows, new.pad_id), self._runtime):
                 return why
         return ""
 
 
-def _logits(models: Sequence[Served], batch: dict[str, torch.Tensor], shares: Shares) -> list[torch.Tensor]:
+def _logits(models: Sequence[Twin], batch: dict[str, torch.Tensor], sizes: Sequence[int]) -> list[torch.Tensor]:
     members = [model.member for model in models if model.member is not None]
     if len(models) > 1:
         assert len(members) == len(models), "a lane that several have is one of members"
-        return mixed_logits(members, batch, shares)
-    return [models[0].predictor.bundle.model(**batch).logits]
+        return mixed_logits(members, batch, sizes)
+    return [models[0].model(**batch).logits]

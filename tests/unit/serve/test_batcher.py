@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import threading
 import time
 from dataclasses import replace
 
@@ -240,19 +241,104 @@ def test_waits_no_longer_than_the_budget():
     assert waited_s >= budget_s
 
 
+def two_at_once():
+    """Each pass but that of "last" is held up until another has begun: one thread alone would wait for ever."""
+    models = fakes()
+    models.n_workers = 2
+    both = threading.Barrier(2)
+    run_one = models.run
+
+    def run_both(rows, *, worker, alone):
+        if rows[0][1].text != "last":
+            both.wait(100)
+        return run_one(rows, worker=worker, alone=alone)
+
+    models.run = run_both
+    return models
+
+
+def test_passes_of_two_threads_run_beside_each_other():
+    models = two_at_once()
+
+    async def scenario(batcher, models):
+        answers = await asyncio.gather(*(batcher.submit(models["a"], [text]) for text in ("one", "two")))
+        await batcher.submit(models["a"], ["last"])
+        return answers
+
+    answers, models, _ = run(scenario, models)
+    assert answers == [[models["a"].answer(text)] for text in ("one", "two")]
+    assert {worker for worker, _ in models.workers[:2]} == {0, 1}
+    assert models.workers[2][1], "nothing ran beside the last one"
+    assert sum(alone for _, alone in models.workers[:2]) <= 1
+
+
+def test_a_request_is_shared_out_to_idle_threads():
+    models = two_at_once()
+
+    async def scenario(batcher, models):
+        await asyncio.sleep(0.05)  # both threads wait
+        return await batcher.submit(models["a"], list("abcd"))
+
+    answers, models, _ = run(scenario, models)
+    assert answers == [models["a"].answer(text) for text in "abcd"]
+    assert sorted(map(len, models.passes)) == [2, 2]
+
+
+def test_calls_are_the_first_threads_while_the_other_goes_on():
+    models = fakes()
+    models.n_workers = 2
+
+    async def scenario(batcher, models):
+        names = [await batcher.call(lambda: threading.current_thread().name) for _ in range(5)]
+        started, go = threading.Event(), threading.Event()
+        held_up = asyncio.ensure_future(batcher.call(lambda: (started.set(), go.wait(100))))
+        await asyncio.to_thread(started.wait, 100)
+        await batcher.submit(models["a"], ["meanwhile"])
+        go.set()
+        await held_up
+        return names
+
+    names, models, _ = run(scenario, models)
+    assert names == ["feathertune-passes-0"] * 5
+    assert models.workers == [(1, True)]
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    st.lists(st.tuples(st.sampled_from("ab"), st.lists(st.integers(1, 6), min_size=1, max_size=4)), max_size=12),
+    st.integers(1, 3),
+)
+def test_any_requests_in_any_number_of_threads_get_their_own_answers(requests, n_workers):
+    models = fakes("a", "b")
+    models.n_workers = n_workers
+    models.by_name["b"].lane = "two"
+    wanted = [
+        (models[name], [f"{'w ' * n}{i} {j}" for j, n in enumerate(sizes)]) for i, (name, sizes) in enumerate(requests)
+    ]
+
+    async def scenario(batcher, models):
+        return await asyncio.gather(*(batcher.submit(model, texts) for model, texts in wanted))
+
+    found, models, infos = run(scenario, models, replace(SMALL, queue_texts=100))
+    assert found == [[model.answer(text) for text in texts] for model, texts in wanted]
+    assert sum(info.n_texts for info in infos) == sum(len(texts) for _, texts in wanted)
+
+
 @given(
     st.dictionaries(st.sampled_from(range(8, 520, 8)), st.integers(1, 50), max_size=12),
     st.integers(64, 4096),
     st.integers(0, 500),
+    st.sampled_from([0.0, 0.125, 1.0]),
 )
 @settings(deadline=None)
-def test_cut_widths_is_the_cheapest_cut(counts, token_budget, pass_tokens):
-    groups = cut_widths(counts, token_budget=token_budget, pass_tokens=pass_tokens)
+def test_cut_widths_is_the_cheapest_cut(counts, token_budget, pass_tokens, share):
+    groups = cut_widths(counts, token_budget=token_budget, pass_tokens=pass_tokens, padding_share=share)
     assert [width for group in groups for width in group] == sorted(counts)
 
     def cost(group):
         n, widest = sum(counts[width] for width in group), group[-1]
-        return n * widest + pass_tokens * -(-n // max(1, token_budget // widest))
+        tokens = sum(counts[width] * (width + share * (widest - width)) for width in group)
+        return tokens + pass_tokens * -(-n // max(1, token_budget // widest))
 
     def cheapest(widths):
         if not widths:
@@ -261,3 +347,17 @@ def test_cut_widths_is_the_cheapest_cut(counts, token_budget, pass_tokens):
 
     if len(counts) <= 8:
         assert sum(map(cost, groups)) == cheapest(sorted(counts))
+
+
+def test_texts_of_all_lengths_go_together_where_padding_costs_little():
+    models = fakes()
+    models.by_name["a"].padding_share = 0.0
+
+    async def scenario(batcher, models):
+        first = await held(batcher, models, "first")
+        rest = [await submitted(batcher, models["a"], text) for text in ("w " * 3, "s")]
+        models.go.set()
+        await asyncio.gather(first, *rest)
+
+    _, models, _ = run(scenario, models)
+    assert models.passes[1:] == [["w " * 3, "s"]]
