@@ -94,11 +94,12 @@ class _OneProduct(_ForwardOnly):
         first = self._layers[0]
         output = first.matrix.forward(x, first.bias if self._same_bias else None)
         wide = x.float()
-        for layer, rows in zip(self._layers, self._shares.rows(len(x)), strict=True):
-            if not self._same_bias and layer.bias is not None:
-                output[rows] += layer.bias
-            if (update := layer.update(wide[rows])) is not None:
-                output[rows] += update
+        with torch.autocast(x.device.type, enabled=False):  # it would make the products bf16 again
+            for layer, rows in zip(self._layers, self._shares.rows(len(x)), strict=True):
+                if not self._same_bias and layer.bias is not None:
+                    output[rows] += layer.bias
+                if (update := layer.update(wide[rows])) is not None:
+                    output[rows] += update
         return output, None
 
 

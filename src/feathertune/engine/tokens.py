@@ -5,7 +5,7 @@ come together, as in a server. Products, norms and activations see no neighbours
 between heads do the rows stand in their places. Padding comes out as zeros, which no head reads. Exact; the reference
 is the block over all rows. Not for a GPU, where gathering costs more than the products that it saves.
 
-Source: Zhai et al. 2023 (ByteTransformer), arXiv:2210.03052, section III.D; here with the gradient.
+Source: the padding-free algorithm of Zhai et al. 2023 (ByteTransformer), arXiv:2210.03052; here with the gradient.
 """
 
 from __future__ import annotations
