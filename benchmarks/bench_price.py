@@ -1,8 +1,9 @@
 """Whether a study costs what was said before: predicted and true seconds and memory of each method.
 
-Run: ``taskset -c 0 python benchmarks/bench_price.py``; some minutes on one core. For each case ``compare --dry-run``
-measures and keeps its price in the study's folder, and the study runs in a process of its own, several times over.
-Writes ``results/price-rotten-tomatoes.json``, and with ``--clock wall`` ``price-rotten-tomatoes-wall.json``.
+Run: ``taskset -c 0 python benchmarks/bench_price.py``; some minutes on one core, and with ``--study imdb`` (long
+reviews, all methods of the standing study) a quarter of an hour a round. For each case ``compare --dry-run`` measures
+and keeps its price in the study's folder, and the study runs in a process of its own, several times over. Writes
+``results/price-<study>.json``, and with ``--clock wall`` ``price-<study>-wall.json``.
 
 ``--clock processor`` counts seconds of processor time instead of the clock's: all work is on one thread, so that is
 what the clock would show on a machine that does nothing else. ``--clock wall`` is what a person sees; on a shared
@@ -15,6 +16,7 @@ import argparse
 import json
 import os
 import resource
+import shlex
 import statistics
 import subprocess
 import sys
@@ -26,14 +28,22 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).with_name("results")
-SETTINGS = ["sample:rotten-tomatoes", "--base", "sample:minilm", "--train-size", "500", "--validation-size", "250"]
-SETTINGS += ["--max-length", "64", "--epochs", "2"]
+_SENTENCES = "--train-size 500 --validation-size 250 --max-length 64 --epochs 2"
+_REVIEWS = "--train-size 600 --validation-size 200 --test-size 600 --max-length 256 --epochs 1"
+SETTINGS = {
+    "rotten-tomatoes": ["sample:rotten-tomatoes", "--base", "sample:minilm", *_SENTENCES.split()],
+    "imdb": ["sample:imdb", "--base", "sample:minilm", *_REVIEWS.split()],
+}
 # A study has each method once.
-CASES = {"whole": ["--methods", "lora,ia3,full"], "top": ["--methods", "lora", "--top-layers", "3"]}
+CASES = {
+    "rotten-tomatoes": {"whole": ["--methods", "lora,ia3,full"], "top": ["--methods", "lora", "--top-layers", "3"]},
+    "imdb": {"all": ["--methods", "lora,lora:top_layers=3,ia3,shira:density=0.2,ln-tuning,full"]},
+}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--study", choices=SETTINGS, default="rotten-tomatoes")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--clock", choices=("processor", "wall"), default="processor")
     parser.add_argument("--results", type=Path, default=RESULTS)
@@ -42,13 +52,14 @@ def main() -> None:
     if arguments.child:
         _child(arguments.clock, arguments.child)
         return
+    settings, cases = SETTINGS[arguments.study], CASES[arguments.study]
     rows: list[dict[str, Any]] = []
     studies = []
     with tempfile.TemporaryDirectory(prefix="bench-price-") as scratch:
         for number in range(arguments.rounds):
-            for case, options in CASES.items():
+            for case, options in cases.items():
                 folder = Path(scratch, f"{case}-{number}")
-                found = _round(arguments.clock, [*SETTINGS, *options, "--out", str(folder)], folder)
+                found = _round(arguments.clock, [*settings, *options, "--out", str(folder)], folder)
                 rows += [{"case": case, "round": number, **row} for row in found.pop("rows")]
                 studies.append({"case": case, "round": number, **found})
                 mine = [row for row in rows if (row["case"], row["round"]) == (case, number)]
@@ -56,9 +67,9 @@ def main() -> None:
         versions, hardware = studies[0]["versions"], studies[0]["hardware"]
     result = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": f"python benchmarks/bench_price.py --rounds {arguments.rounds} --clock {arguments.clock}",
-        "settings": SETTINGS,
-        "cases": CASES,
+        "command": shlex.join(["python", "benchmarks/bench_price.py", *sys.argv[1:]]),
+        "settings": settings,
+        "cases": cases,
         "clock": arguments.clock,
         "hardware": hardware,
         "versions": versions,
@@ -67,7 +78,7 @@ def main() -> None:
         "rows": rows,
     }
     arguments.results.mkdir(parents=True, exist_ok=True)
-    path = arguments.results / f"price-rotten-tomatoes{'-wall' if arguments.clock == 'wall' else ''}.json"
+    path = arguments.results / f"price-{arguments.study}{'-wall' if arguments.clock == 'wall' else ''}.json"
     path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(result["summary"], indent=1))
 

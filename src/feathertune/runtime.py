@@ -13,7 +13,7 @@ import os
 import platform
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any, ClassVar, Literal
@@ -152,19 +152,20 @@ class PeakMemory:
     """Highest memory during a block: the process's resident memory, or the GPU's allocated memory.
 
     The resident memory is read a hundred times a second by a thread, the interpreter and all libraries included. What
-    the process has kept since its first measurement is taken off, as far as it is nobody's: the kernels that libraries
-    compile for each new shape stay, some fifty megabytes for each method of a study, and would be charged to whatever
-    runs last.
+    stays when the block has ended, beyond what stayed at the first measurement of the process, is taken off as far as
+    it is nobody's: the kernels that libraries compile for each new shape of a product, half a megabyte each and some
+    hundreds of megabytes in a study. Whoever meets a shape first would be charged with it, and the same method would
+    take more as the first of a study than as the last.
 
     Args:
         device: Of the model.
-        held_bytes: What earlier blocks have kept for this one.
+        held: Bytes that are kept for this block and later ones, asked for at its beginning and at its end.
     """
 
     _least: ClassVar[int | None] = None
 
-    def __init__(self, device: torch.device, *, held_bytes: int = 0) -> None:
-        self._device, self._held = device, held_bytes
+    def __init__(self, device: torch.device, *, held: Callable[[], int] = lambda: 0) -> None:
+        self._device, self._held = device, held
         self._lock = threading.Lock()
         self.peak_bytes = 0
 
@@ -175,9 +176,8 @@ class PeakMemory:
             return self
         self._stop = threading.Event()
         self._process = psutil.Process()
-        start = self._process.memory_info().rss
-        PeakMemory._least = min(start, PeakMemory._least or start)
-        self._not_ours = max(0, start - PeakMemory._least - self._held)
+        stays = self._stays()
+        PeakMemory._least = min(stays, PeakMemory._least or stays)
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
         return self
@@ -203,13 +203,11 @@ class PeakMemory:
             return
         self._stop.set()
         self._thread.join()
-        self.peak_bytes -= self._not_ours
+        give_memory_back()
+        self.peak_bytes -= max(0, self._stays() - (PeakMemory._least or 0))
 
-
-def resident_bytes(device: torch.device) -> int:
-    """Resident memory of the process once all that is free was given back; 0 for a GPU, where it does not count."""
-    give_memory_back()
-    return 0 if device.type == "cuda" else int(psutil.Process().memory_info().rss)
+    def _stays(self) -> int:
+        return int(self._process.memory_info().rss) - self._held()
 
 
 def give_memory_back() -> None:

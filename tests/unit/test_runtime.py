@@ -54,28 +54,38 @@ def test_peak_memory_sees_what_was_freed_again():
     assert watch.seconds > 0
 
 
-def test_peak_memory_leaves_out_what_earlier_blocks_kept_for_themselves():
+def test_peak_memory_leaves_out_what_stays_unless_it_is_held():
     with PeakMemory(CPU) as before:
         pass
-    kept = np.ones(40_000_000)
+    with PeakMemory(CPU) as keeper:
+        kept = np.ones(40_000_000)
     with PeakMemory(CPU) as unrelated:
         pass
-    with PeakMemory(CPU, held_bytes=kept.nbytes) as reader:
+    with PeakMemory(CPU, held=lambda: kept.nbytes) as reader:
         kept.sum()
-    assert abs(unrelated.peak_bytes - before.peak_bytes) < 50_000_000
+    held = []
+    with PeakMemory(CPU, held=lambda: sum(block.nbytes for block in held)) as maker:
+        held.append(np.ones(20_000_000))
+    for other in (keeper, unrelated):
+        assert abs(other.peak_bytes - before.peak_bytes) < 50_000_000
     assert abs(reader.peak_bytes - before.peak_bytes - kept.nbytes) < 50_000_000
+    assert abs(maker.peak_bytes - before.peak_bytes - held[0].nbytes) < 50_000_000
 
 
 def test_peak_memory_leaves_out_what_was_held_for_a_block_that_dropped_it():
     with PeakMemory(CPU) as before:
         pass
     held = [np.ones(40_000_000)]
-    with PeakMemory(CPU, held_bytes=held[0].nbytes) as dropping:
+    with PeakMemory(CPU, held=lambda: sum(block.nbytes for block in held)) as dropping:
         held.clear()
         dropping.begin_again()
         own = np.ones(20_000_000)
-        own.sum()
-    assert abs(dropping.peak_bytes - before.peak_bytes - own.nbytes) < 50_000_000
+        peak = before.peak_bytes + own.nbytes
+        with stopwatch():
+            while dropping.peak_bytes < peak - 50_000_000:
+                own += 1
+        del own
+    assert abs(dropping.peak_bytes - peak) < 50_000_000
 
 
 def test_seeds_reach_torch_and_numpy():

@@ -27,14 +27,14 @@ from feathertune.methods import BASELINES
 from feathertune.prices import Price, PriceRow
 from feathertune.records import RunRecord, Seconds
 from feathertune.report import units
-from feathertune.runtime import hardware, resident_bytes, stopwatch, versions
+from feathertune.runtime import hardware, stopwatch, versions
 from feathertune.study.miniature import miniature, passes_of, rows_of_passes, rows_of_steps, some_of_each
 from feathertune.study.observe import Silent
 from feathertune.study.price_of_training import MINIATURE_EPOCHS, TrainingScale
 from feathertune.study.runs import execute
 from feathertune.study.training import TRAINING_COST
 from feathertune.study.workbench import by_rows
-from feathertune.study.workload import Pass, shapes_of, work
+from feathertune.study.workload import Pass, work
 
 if TYPE_CHECKING:
     from feathertune.study.observe import Observer
@@ -114,7 +114,6 @@ class _Measuring:
         self._later: list[tuple[float, float]] = []
         self._training: TrainingScale | None = None
         self._read: dict[SplitName, FrozenFeatures] = {}
-        self._bytes_a_shape: dict[SplitName, float] = {}
         self._tried: dict[str, RunRecord] = {}
         self._hidden: dict[tuple[str, int | None], tuple[int, float]] = {}
         bench.load_encoder(seed=0)  # the first time, the file may come from a disk
@@ -172,12 +171,9 @@ class _Measuring:
         if name in self._read:
             return self._read[name]
         ends: list[float] = []
-        before = resident_bytes(self._bench.runtime.device)
         found = self._read[name] = self._reading.features(name, lambda _: ends.append(time.perf_counter()))
         passes = passes_of(self._reading, name)
         self._later += zip((self._work([one]) for one in passes[1:]), np.diff(ends).tolist(), strict=True)
-        grown = max(0, resident_bytes(self._bench.runtime.device) - before)
-        self._bytes_a_shape[name] = grown / len(shapes_of([passes]))
         return found
 
     def _features_s(self, name: SplitName, bench: Workbench) -> float:
@@ -201,14 +197,6 @@ class _Measuring:
         more = sum(len(bench.encoded[name]) - len(self._passes[name]) for name in names)
         return max(0, more) * bench.base.hidden_size * each
 
-    def _shapes_bytes(self, bench: Workbench, names: tuple[SplitName, ...]) -> int:
-        """What libraries keep for the shapes that the miniature does not have."""
-        more = {
-            name: len(shapes_of([passes_of(bench, name)])) - len(shapes_of([passes_of(self._reading, name)]))
-            for name in names
-        }
-        return round(sum(max(0, more[name]) * self._bytes_a_shape[name] for name in names))
-
     def _foundation(self, spec: RunSpec, bench: Workbench) -> PriceRow:
         self._features("validation")  # in the order of the run
         read_s = self._features("test").seconds
@@ -221,9 +209,7 @@ class _Measuring:
             kind=spec.kind,
             n_runs=1,
             seconds=Seconds(total=tokenize_s + evaluate_s, tokenize=tokenize_s, evaluate=evaluate_s),
-            memory_bytes=(record.peak_memory_bytes or 0)
-            + self._features_bytes(bench, ("test",), _READ_AND_MEAN_BYTES)
-            + self._shapes_bytes(bench, ("validation", "test")),
+            memory_bytes=(record.peak_memory_bytes or 0) + self._features_bytes(bench, ("test",), _READ_AND_MEAN_BYTES),
             own_seconds=self._load_s + head_s,
         )
 
@@ -241,7 +227,7 @@ class _Measuring:
             "evaluate": test_s + self._features_s("test", bench),
         }
         more = self._features_bytes(bench, SPLITS, _READ_AND_MEAN_BYTES)
-        more += self._features_bytes(bench, ("train",), _SCALED_BYTES) + self._shapes_bytes(bench, ("train",))
+        more += self._features_bytes(bench, ("train",), _SCALED_BYTES)
         return PriceRow(
             method=spec.method,
             kind=spec.kind,

@@ -21,7 +21,7 @@ from feathertune.methods import method_named
 from feathertune.methods.targets import LayeredOptions
 from feathertune.prices import PriceRow
 from feathertune.records import METRICS_FILE, Seconds
-from feathertune.runtime import resident_bytes, stopwatch
+from feathertune.runtime import stopwatch
 from feathertune.study.depth import choose_depth, depths, sweep_tokens
 from feathertune.study.miniature import passes_of
 from feathertune.study.observe import Silent
@@ -53,13 +53,11 @@ class _Measured:
 
     Attributes:
         log: Seconds of each epoch's steps, and of its scores on validation.
-        kept_bytes: By how much the process has grown, all that is free given back.
         sweep_seconds: Of a sweep over depths.
     """
 
     record: RunRecord
     log: tuple[list[list[float]], list[float]]
-    kept_bytes: int
     sweep_seconds: float
     notes: list[str]
 
@@ -96,7 +94,7 @@ def fit_costs(first: list[Step], first_s: np.ndarray, later: list[Step], later_s
     weights, _ = nnls(features / size / later_s[:, None], np.ones(len(later)))
     weights = weights / size
     extra = first_s - features_of(first) @ weights
-    seen: set[tuple[int, int]] = set()
+    seen: set[int] = set()
     new = []
     for step, seconds in zip(first, extra, strict=True):
         fresh = shapes_of([step]) - seen
@@ -140,14 +138,11 @@ class TrainingScale:
 
     def _measure(self, spec: RunSpec) -> _Measured:
         spec, sweep_s, notes = self._with_a_depth(spec)
-        device = self._small.runtime.device
-        before = resident_bytes(device)
         record = execute(spec, self._small, self._scratch, Silent())
         if record.status == "failed":
             raise RunFailedError(str(record.error))
-        kept = max(0, resident_bytes(device) - before)
         log = _read_log(self._scratch / "runs" / spec.id / METRICS_FILE)
-        return _Measured(record, log, kept, sweep_s, notes)
+        return _Measured(record, log, sweep_s, notes)
 
     def _weigh(self, spec: RunSpec, measured: _Measured, bench: Workbench, features_s: float) -> Found:
         record, small = measured.record, self._small
@@ -177,9 +172,7 @@ class TrainingScale:
             kind=spec.kind,
             n_runs=1,
             seconds=Seconds(total=total_s, **parts, ship=took.ship),
-            memory_bytes=(record.peak_memory_bytes or 0)
-            + round(measured.kept_bytes * max(0.0, self._more_shapes(spec.seed, bench, frontier) - 1))
-            + (self._hidden_bytes(bench) if frontier else 0),
+            memory_bytes=(record.peak_memory_bytes or 0) + (self._hidden_bytes(bench) if frontier else 0),
             own_seconds=total_s - parts["tokenize"] - parts["cache"] + took.ship,
             notes=measured.notes,
         )
@@ -216,16 +209,6 @@ class TrainingScale:
         n_small = sum(len(epoch) for epoch in steps_s)
         between_s = max(0.0, measured.record.seconds.train - sum(map(sum, steps_s)) - sum(validation_s)) / n_small
         return training_s + validated_s + between_s * n * len(whole[0])
-
-    def _more_shapes(self, seed: int, bench: Workbench, frontier: int) -> float:
-        """How many times as many shapes the study has: for each, libraries keep what they have prepared."""
-        read: tuple[SplitName, ...] = SPLITS if frontier else ("validation", "test")
-
-        def count(bench: Workbench, epochs: int) -> int:
-            steps = [step for epoch in range(1, epochs + 1) for step in _epoch(bench, seed, epoch)]
-            return len(shapes_of([*steps, *(passes_of(bench, name) for name in read)]))
-
-        return count(bench, min(2, bench.config.train.epochs)) / count(self._small, MINIATURE_EPOCHS)
 
     def _hidden_bytes(self, bench: Workbench) -> int:
         """What the whole study's hidden states take of the memory beyond the miniature's."""

@@ -62,7 +62,7 @@ def execute(
     run_folder.mkdir(parents=True, exist_ok=True)
     with stopwatch() as watch:
         try:
-            with PeakMemory(bench.runtime.device, held_bytes=bench.activations.held_bytes) as memory:
+            with PeakMemory(bench.runtime.device, held=lambda: bench.activations.held_bytes) as memory:
                 bench.activations.on_drop = memory.begin_again
                 outcome = _run(spec, bench, run_folder, observer)
             record = _complete(spec, bench, outcome, memory.peak_bytes, folder, run_folder)

@@ -14,14 +14,16 @@ import numpy as np
 
 from feathertune.data.batching import cut_passes, plan_steps
 from feathertune.data.encode import batch_width
+from feathertune.engine.tokens import filled_up, it_pays
 
 
 @dataclass(frozen=True)
 class Pass:
-    """One forward pass: rows of the data, and its padded shape ``(B, T)``."""
+    """One forward pass: rows of the data, its padded shape ``(B, T)``, and its tokens without padding."""
 
     rows: np.ndarray
     width: int
+    n_tokens: int
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -29,9 +31,15 @@ class Pass:
         return len(self.rows), self.width
 
     @property
-    def tokens(self) -> int:
-        """With padding."""
-        return len(self.rows) * self.width
+    def n_rows(self) -> int:
+        """Rows of its products: tokens, and as much of the padding as blocks do not leave out."""
+        padded = len(self.rows) * self.width
+        return filled_up(self.n_tokens) if it_pays(self.n_tokens, padded) else padded
+
+    @property
+    def n_pairs(self) -> int:
+        """Pairs of tokens in its heads, with padding."""
+        return len(self.rows) * self.width**2
 
 
 Step = list[Pass]
@@ -57,36 +65,36 @@ def training_steps(lengths: np.ndarray, *, batch_size: int, token_budget: int, s
 
 
 def _pass(rows: np.ndarray, lengths: np.ndarray, longest: int) -> Pass:
-    return Pass(rows, batch_width(int(lengths[rows].max()), longest))
+    return Pass(rows, batch_width(int(lengths[rows].max()), longest), int(lengths[rows].sum()))
 
 
 def work(passes: Iterable[Pass], hidden_size: int) -> float:
-    """The arithmetic of passes, in tokens without attention.
+    """The arithmetic of passes, in rows of products without attention.
 
     A block of the usual form multiplies 12 matrices of D x D with each token, and attention adds two products with T
     keys: 1 + T / 6D of the first. Source: Kaplan et al. 2020, arXiv:2001.08361, table 1.
     """
-    return sum(one.tokens * (1 + one.width / (6 * hidden_size)) for one in passes)
+    return sum(one.n_rows + one.n_pairs / (6 * hidden_size) for one in passes)
 
 
 def features_of(steps: Sequence[Step]) -> np.ndarray:
-    """What the seconds of a step are taken to be a sum of: itself, its passes, their tokens, pairs of tokens.
+    """What the seconds of a step are taken to be a sum of: itself, its passes, rows of products, pairs of tokens.
 
     Returns:
         ``(steps, 4)`` float64.
     """
     return np.array(
-        [
-            [1, len(step), sum(one.tokens for one in step), sum(one.tokens * one.width for one in step)]
-            for step in steps
-        ],
+        [[1, len(step), sum(one.n_rows for one in step), sum(one.n_pairs for one in step)] for step in steps],
         dtype=np.float64,
     )
 
 
-def shapes_of(steps: Iterable[Step]) -> set[tuple[int, int]]:
-    """The different shapes: libraries prepare their products for each one once."""
-    return {one.shape for step in steps for one in step}
+def shapes_of(steps: Iterable[Step]) -> set[int]:
+    """The different numbers of rows: libraries prepare their products for each one once, and keep that.
+
+    Products in the heads depend on texts and length each; they are a sixth of what is kept, and not counted.
+    """
+    return {one.n_rows for step in steps for one in step}
 
 
 def spread(sizes: Sequence[float], n: int) -> list[int]:

@@ -6,6 +6,8 @@ import torch
 
 from feathertune.data.batching import cut_passes, plan_steps
 from feathertune.data.encode import EncodedTexts
+from feathertune.engine.attention import MASKED
+from feathertune.engine.tokens import Tokens
 from feathertune.study.price_of_training import fit_costs
 from feathertune.study.workload import (
     features_of,
@@ -53,9 +55,21 @@ def test_reading_passes_have_the_shapes_of_the_real_batches(lengths):
 
 def test_work_counts_padding_and_attention():
     (one,) = reading_passes(np.array([8, 5]), token_budget=100)
-    assert one.tokens == 16
+    assert one.n_rows == 16
     assert work([one], 100) == pytest.approx(16 * (1 + 8 / 600))
     assert work([one, one], 100) == 2 * work([one], 100)
+
+
+def test_rows_of_products_are_those_that_blocks_run_over():
+    (one,) = reading_passes(np.array([40, 3, 5, 2]), token_budget=1000)
+    mask = torch.zeros(4, 1, 1, 40).masked_fill(
+        torch.arange(40) >= torch.tensor([2, 3, 5, 40])[:, None, None, None], MASKED
+    )
+    tokens = Tokens.of(mask)
+    assert tokens is not None
+    assert one.n_rows == len(tokens.places) < 160
+    assert one.n_pairs == 4 * 40 * 40
+    assert shapes_of([[one, one]]) == {one.n_rows}
 
 
 @pytest.mark.parametrize(("n", "expected"), [(1, [2]), (2, [2, 3]), (3, [1, 2, 3]), (9, [0, 1, 2, 3, 4])])
