@@ -57,7 +57,8 @@ class Predictor:
         """Logits ``(N, C)`` float32 of N texts that are at hand; those of similar length run together."""
         if not texts:
             return np.zeros((0, len(self.labels)), dtype=np.float32)
-        encoded = encode(self.bundle.tokenizer, list(texts), max_length=self.bundle.max_length)
+        bundle = self.bundle
+        encoded = encode(bundle.tokenizer, list(texts), max_length=bundle.max_length, reading=bundle.reading)
         return predict_logits(self.bundle.model, encoded, token_budget=TOKEN_BUDGET, runtime=self._runtime)
 
     def probabilities(self, texts: Sequence[str]) -> np.ndarray:

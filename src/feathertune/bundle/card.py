@@ -12,7 +12,9 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCardData
 from scipy.stats import binomtest
 
-from feathertune.bundle.files import INFO_FILE, MANIFEST_FILE, WEIGHTS, BundleInfo, BundleKind
+from feathertune.bundle.files import INFO_FILE, MANIFEST_FILE, WEIGHTS, BundleInfo, BundleKind, DataInfo
+from feathertune.bundle.plain_reading import plain_reading
+from feathertune.records import HEAD
 
 _PEFT_USE = """\
 from peft import PeftModel
@@ -49,6 +51,16 @@ _PREDICT = """\
 tokenizer = AutoTokenizer.from_pretrained(folder)
 batch = tokenizer(["A text."], truncation=True, max_length={max_length}, return_tensors="pt")
 print(labels[model(**batch).logits.argmax(dim=-1).item()])
+"""
+_PREDICT_LONG = """\
+tokenizer = AutoTokenizer.from_pretrained(folder)
+
+
+{sequences}
+
+whole = tokenizer("A text.", return_special_tokens_mask=True)
+ids = torch.tensor(sequences(whole["input_ids"], whole["special_tokens_mask"]))
+print(labels[model(input_ids=ids).logits.mean(dim=0).argmax().item()])
 """
 
 
@@ -119,7 +131,10 @@ def _of_hub(source: str) -> tuple[str, str | None] | None:
 
 def plain_use(info: BundleInfo, kind: BundleKind) -> str:
     """Python that loads a folder of this kind without feathertune, and labels a text."""
-    return (_USE[kind] + _PREDICT).format(
+    predict = _PREDICT if info.reading == HEAD else _PREDICT_LONG
+    imports = "" if info.reading == HEAD else "import torch\n"
+    return (imports + _USE[kind] + predict).format(
+        sequences=plain_reading(info.reading, info.max_length),
         labels=label_list(info),
         base=json.dumps(info.base.id, ensure_ascii=False),
         revision=f", revision={json.dumps(info.base.revision)}" if info.base.revision else "",
@@ -127,6 +142,11 @@ def plain_use(info: BundleInfo, kind: BundleKind) -> str:
         max_length=info.max_length,
         weights=WEIGHTS[kind],
     )
+
+
+def said_of_length(info: BundleInfo) -> str:
+    """What becomes of long texts, in a sentence."""
+    return f"Texts of more than {info.max_length:,} tokens {info.reading.in_words(info.max_length)}."
 
 
 def label_list(info: BundleInfo) -> str:
@@ -154,7 +174,7 @@ def model_card(info: BundleInfo) -> str:
 # Text classification with {len(info.labels)} labels
 
 {made} the method `{info.method}` on `{info.base.id}`.
-The labels, in the order of the logits: `{label_list(info)}`. Texts are cut at {info.max_length} tokens.
+The labels, in the order of the logits: `{label_list(info)}`. {said_of_length(info)}
 `{INFO_FILE}` holds all settings, `{MANIFEST_FILE}` the SHA-256 of every file.
 {table}
 ## Limits
@@ -217,10 +237,23 @@ def _limits(info: BundleInfo) -> str:
                 "very texts, so they are somewhat too good."
             )
         if data.truncated_fraction:
-            lines.append(f"Of {data.truncated_fraction:.1%} of these texts the end was not read.")
+            lines.append(_unread(info, data))
     lines.append("It is one training with one seed; `feathertune compare --seeds 5` says how far seeds lie apart.")
     lines.append("The licence follows from that of the encoder and of the texts; none is stated here.")
     return "".join(f"* {line}\n" for line in lines)
+
+
+def _unread(info: BundleInfo, data: DataInfo) -> str:
+    if info.reading == HEAD:
+        cut = f"Of {data.truncated_fraction:.1%} of these texts the end was not read"
+    else:
+        cut = (
+            f"{data.truncated_fraction:.1%} of these texts have more than {info.max_length:,} tokens and "
+            f"{info.reading.in_words(info.max_length)}"
+        )
+    if data.unread_fraction is None:
+        return f"{cut}."
+    return f"{cut}; {data.unread_fraction:.1%} of all their tokens were never read."
 
 
 def _interval(accuracy: float, n: int) -> tuple[float, float]:

@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError, model_validator
 
 import feathertune
 from feathertune.errors import BundleError
-from feathertune.records import Record
+from feathertune.records import HEAD, Reading, Record
 from feathertune.storage import new_folder, sha256_of, write_atomic
 
 SCHEMA_VERSION: Literal[1] = 1
@@ -50,7 +50,8 @@ class DataInfo(Record):
 
     Attributes:
         source: ``sample:NAME``, ``hub:NAME``, or the name of a file or folder, without its path.
-        truncated_fraction: Share of all texts that were cut, of any split.
+        truncated_fraction: Share of all texts with more than ``max_length`` tokens, of any split.
+        unread_fraction: Share of their tokens that were never read; null where it was not counted.
     """
 
     source: str
@@ -58,6 +59,7 @@ class DataInfo(Record):
     n_validation: int
     n_test: int
     truncated_fraction: float
+    unread_fraction: float | None = None
 
 
 class BundleInfo(Record):
@@ -67,6 +69,8 @@ class BundleInfo(Record):
         kind: ``peft``: an adapter of PEFT's, on the base. ``part``: those parameters of the base that were trained.
             ``full``: all of them; it needs no base.
         labels: In the order of the logits.
+        max_length: Tokens that are read at once.
+        reading: What becomes of a longer text, as in training.
         threshold: Probability from which a label is given; for several labels a text.
         temperature: What the logits are divided by before the softmax.
         trained: Names of the tensors of a ``part``, sorted; of the other kinds PEFT and transformers say them.
@@ -78,6 +82,7 @@ class BundleInfo(Record):
     task: Literal["single_label", "multi_label"]
     labels: list[str] = Field(min_length=2)
     max_length: int
+    reading: Reading = HEAD
     text_columns: list[str]
     trained: list[str] | None = None
     data: DataInfo | None = None

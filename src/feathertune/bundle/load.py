@@ -18,6 +18,7 @@ from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from feathertune.bundle.files import WEIGHTS, BundleInfo, check_manifest, read_info
 from feathertune.encoders import Attention, LoadedEncoder, load_encoder, quiet_transformers
 from feathertune.errors import BundleError, EncoderError, MissingExtraError, first_line
+from feathertune.records import Reading
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 # Of what the checkpoint of the base does not hold. The bundle does, so nothing may depend on it.
@@ -47,8 +48,13 @@ class Bundle:
 
     @property
     def max_length(self) -> int:
-        """The length in tokens at which texts are cut."""
+        """Tokens that are read at once."""
         return self.info.max_length
+
+    @property
+    def reading(self) -> Reading:
+        """What becomes of longer texts."""
+        return self.info.reading
 
 
 def load_bundle(path: Path, *, base: str | None = None, attention: Attention = "sdpa") -> Bundle:

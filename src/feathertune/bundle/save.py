@@ -32,6 +32,7 @@ from feathertune.bundle.files import (
 from feathertune.bundle.load import DTYPES, load_bundle, not_finite
 from feathertune.encoders import LoadedEncoder, load_encoder, quiet_transformers
 from feathertune.errors import BundleError
+from feathertune.records import HEAD, Reading
 from feathertune.storage import new_folder, system_errors, write_atomic
 
 # Short and long, cased, with digits and signs: what the reload check compares logits on.
@@ -56,6 +57,7 @@ def save_bundle(
     encoder: LoadedEncoder,
     method: str,
     max_length: int,
+    reading: Reading = HEAD,
     text_columns: Sequence[str],
     metrics: Mapping[str, Any],
     hyperparameters: Mapping[str, Any],
@@ -72,6 +74,7 @@ def save_bundle(
         encoder: What `model` was made from.
         method: Its name.
         max_length: In tokens.
+        reading: What becomes of longer texts.
         text_columns: Where the texts stood in the data.
         metrics: For the record and the card.
         hyperparameters: For the record.
@@ -95,6 +98,7 @@ def save_bundle(
         task=task,
         labels=list(encoder.labels),
         max_length=max_length,
+        reading=reading,
         text_columns=list(text_columns),
         base=_portable_base(encoder, folder),
         trained=sorted(part) if kind == "part" else None,

@@ -33,6 +33,7 @@ def compare(
     validation_size: opt.ValidationSize = None,
     test_size: opt.TestSize = None,
     max_length: opt.MaxLength = None,
+    long: opt.Long = None,
     epochs: opt.Epochs = None,
     top_layers: opt.TopLayers = None,
     match_parameters: opt.MatchParameters = None,

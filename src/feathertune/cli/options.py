@@ -35,7 +35,11 @@ SplitColumn = Annotated[
 TrainSize = Annotated[int | None, typer.Option("--train-size", help="Rows to train on.")]
 ValidationSize = Annotated[str | None, typer.Option("--validation-size", help="Rows, or a share such as 0.1.")]
 TestSize = Annotated[str | None, typer.Option("--test-size", help="Rows, or a share such as 0.2.")]
-MaxLength = Annotated[int | None, typer.Option("--max-length", help="Longest text, in tokens; more is cut.")]
+MaxLength = Annotated[int | None, typer.Option("--max-length", help="Tokens that are read at once; more is cut.")]
+Long = Annotated[
+    str | None,
+    typer.Option("--long", metavar="HOW", help="How longer texts are read: head, head-tail or windows (docs/long.md)."),
+]
 TopLayers = Annotated[
     str | None,
     typer.Option("--top-layers", help="Adapt this many of the last layers only; auto finds how few are enough."),
@@ -121,6 +125,7 @@ _KEYS = {
     "validation_size": "data.validation_size",
     "test_size": "data.test_size",
     "max_length": "data.max_length",
+    "long": "data.long",
     "seed": "data.seed",
     "drop_invalid": "data.drop_invalid",
     "base": "base.id",

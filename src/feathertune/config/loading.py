@@ -5,6 +5,7 @@ Not for what a setting means: `feathertune.config.sections`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -147,8 +148,10 @@ def _validate(merged: Mapping[str, Any], path: Path | None) -> Config:
             raise ConfigError(
                 f"Unknown setting '{'.'.join(location)}'{source}.{nearest(location[-1], owner.model_fields)}"
             ) from error
+        words = re.findall(r"'([^']*)'", first["ctx"]["expected"]) if first["type"] == "literal_error" else []
         raise ConfigError(
             f"Setting '{'.'.join(location)}'{source} is {first['input']!r}: {complaint(first['msg'])}."
+            f"{nearest(str(first['input']), words)}"
         ) from error
 
 

@@ -7,6 +7,8 @@ from typing import Any, Literal, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from feathertune.records import Long, Reading
+
 
 class Section(BaseModel):
     """A group of settings. Frozen: a changed setting is a new object."""
@@ -42,7 +44,11 @@ class DataConfig(Section):
             means a fifth, 0 none at all, for `feathertune train` alone. A source's own test split is cut down to it
             only where it is a whole number.
         validation_size: Likewise; null means a tenth of the training rows, at least 200 where there are that many.
-        max_length: Longest text, in tokens; what is longer is cut, and counted.
+        max_length: Tokens that the encoder reads at once; what becomes of longer texts, `long` says.
+        long: ``head`` reads their first tokens, ``head-tail`` the first and the last ones, ``windows`` several pieces
+            of `max_length` tokens, whose logits are averaged.
+        stride: Tokens that neighbouring windows have in common at least; null means a quarter of `max_length`.
+        max_windows: Windows of one text at most; a text that needs more is read in so many, further apart.
         seed: Of the split.
         drop_invalid: Leave out rows without a text or a label, and count them, instead of stopping.
     """
@@ -56,8 +62,19 @@ class DataConfig(Section):
     test_size: int | float | None = Field(default=None, ge=0)
     validation_size: int | float | None = Field(default=None, gt=0)
     max_length: int = Field(default=256, ge=4)
+    long: Long = "head"
+    stride: int | None = Field(default=None, ge=0)
+    max_windows: int = Field(default=8, ge=1)
     seed: int = Field(default=0, ge=0)
     drop_invalid: bool = False
+
+    @property
+    def reading(self) -> Reading:
+        """How long texts are read, as it is recorded."""
+        if self.long != "windows":
+            return Reading(long=self.long)
+        stride = self.max_length // 4 if self.stride is None else self.stride
+        return Reading(long=self.long, stride=stride, max_windows=self.max_windows)
 
 
 class BaseConfig(Section):

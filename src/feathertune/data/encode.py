@@ -6,6 +6,7 @@ Padding is made per batch, by `EncodedTexts.collate`; nothing padded is ever kep
 
 from __future__ import annotations
 
+import functools
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+
+from feathertune.data.long import Cut, cut
+from feathertune.records import HEAD, Reading
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -26,34 +30,93 @@ _CHUNK_CHARACTERS = 2_000_000
 
 @dataclass(frozen=True)
 class EncodedTexts:
-    """Token ids of N texts.
+    """Token ids of N texts, each one sequence, or several where long texts are read in windows.
 
     Attributes:
-        ids: All ids, one text after the other, ``(sum of lengths,)`` int32.
-        offsets: Where each text starts and the last one ends, ``(N + 1,)`` int64.
-        n_truncated: How many texts were longer than the limit and lost their end.
+        ids: All ids, one sequence after the other, ``(sum of lengths,)`` int32.
+        offsets: Where each of the S sequences starts and the last one ends, ``(S + 1,)`` int64.
+        n_truncated: How many texts were longer than the limit.
         pad_id: The id that fills up a batch.
+        firsts: Which sequence each text begins with, and S, ``(N + 1,)`` int64; ``None`` where each text is one.
+        n_tokens: Tokens of each whole text, special tokens included, ``(N,)`` int64; ``None`` where nobody counted.
+        n_unread: Those of them that are in no sequence, likewise.
     """
 
     ids: np.ndarray
     offsets: np.ndarray
     n_truncated: int
     pad_id: int
+    firsts: np.ndarray | None = None
+    n_tokens: np.ndarray | None = None
+    n_unread: np.ndarray | None = None
 
     def __len__(self) -> int:
-        return len(self.offsets) - 1
+        return len(self.offsets if self.firsts is None else self.firsts) - 1
 
     @property
     def lengths(self) -> np.ndarray:
-        """Tokens of each text, special tokens included, ``(N,)`` int64."""
-        return np.diff(self.offsets)
+        """Tokens of each text as it is read, special tokens and overlaps included, ``(N,)`` int64."""
+        return np.diff(self.offsets if self.firsts is None else self.offsets[self.firsts])
+
+    @property
+    def n_sequences(self) -> int:
+        """S, at least N."""
+        return len(self.offsets) - 1
+
+    def sequences(self, rows: np.ndarray) -> np.ndarray:
+        """Indices of the sequences of these texts, text by text, ``(sum of their sequences,)``."""
+        if self.firsts is None or not len(rows):
+            return rows
+        return np.concatenate([np.arange(self.firsts[row], self.firsts[row + 1]) for row in rows])
+
+    def pieces(self, rows: np.ndarray) -> list[np.ndarray]:
+        """The ids of each of those sequences."""
+        return [self.ids[self.offsets[i] : self.offsets[i + 1]] for i in self.sequences(rows)]
+
+    def pool(self, rows: np.ndarray, values: torch.Tensor) -> torch.Tensor:
+        """From what a model says of each sequence to what is said of each text: the mean.
+
+        Args:
+            rows: Indices of B texts.
+            values: One row for each sequence of `sequences(rows)`, ``(., C)`` float32.
+
+        Returns:
+            ``(B, C)``; differentiable.
+        """
+        if self.firsts is None:
+            return values
+        counts = torch.from_numpy(np.diff(self.firsts)[rows]).to(values.device)
+        return torch.segment_reduce(values, "mean", lengths=counts)
+
+    def pooled(self, values: np.ndarray) -> np.ndarray:
+        """`pool` of all texts: ``(S, C)`` to ``(N, C)``."""
+        found: np.ndarray = self.pool(np.arange(len(self)), torch.from_numpy(values)).numpy()
+        return found
 
     def take(self, rows: np.ndarray) -> EncodedTexts:
         """Some of the texts, in the order of `rows`. How many of these were truncated is not known: none is said."""
-        pieces = [self.ids[self.offsets[row] : self.offsets[row + 1]] for row in rows]
+        pieces = self.pieces(rows)
         ids = np.concatenate(pieces) if pieces else self.ids[:0]
-        offsets = np.concatenate([[0], np.cumsum(self.lengths[rows])]).astype(np.int64)
-        return EncodedTexts(ids=ids, offsets=offsets, n_truncated=0, pad_id=self.pad_id)
+        return EncodedTexts(
+            ids=ids,
+            offsets=_offsets([len(piece) for piece in pieces]),
+            n_truncated=0,
+            pad_id=self.pad_id,
+            firsts=None if self.firsts is None else _offsets(np.diff(self.firsts)[rows]),
+            n_tokens=None if self.n_tokens is None else self.n_tokens[rows],
+            n_unread=None if self.n_unread is None else self.n_unread[rows],
+        )
+
+    def shape(self, rows: np.ndarray) -> tuple[int, int]:
+        """Sequences of a batch of these texts, and their padded length T."""
+        found = self.sequences(rows)
+        longest = int((self.offsets[found + 1] - self.offsets[found]).max())
+        return len(found), batch_width(longest, self._longest)
+
+    @functools.cached_property
+    def _longest(self) -> int:
+        """Tokens of the longest sequence of all."""
+        return int(np.diff(self.offsets).max())
 
     def collate(self, rows: np.ndarray, device: torch.device) -> dict[str, torch.Tensor]:
         """Make one padded batch.
@@ -63,13 +126,16 @@ class EncodedTexts:
             device: Where the tensors shall be.
 
         Returns:
-            ``input_ids`` and, where there is padding, ``attention_mask``, each ``(B, T)`` int64. T is the longest of
-            these texts, rounded up so that few shapes occur: libraries prepare their products for each shape anew.
+            ``input_ids`` and, where there is padding, ``attention_mask``, each ``(B, T)`` int64, with as many rows
+            more as texts have further windows. T is the longest of these sequences, rounded up so that few shapes
+            occur: libraries prepare their products for each shape anew.
         """
-        of_all = self.lengths
-        width = batch_width(int(of_all[rows].max()), int(of_all.max()))
-        pieces = [self.ids[self.offsets[row] : self.offsets[row + 1]] for row in rows]
-        return pad_batch(pieces, width=width, pad_id=self.pad_id, device=device)
+        _, width = self.shape(rows)
+        return pad_batch(self.pieces(rows), width=width, pad_id=self.pad_id, device=device)
+
+
+def _offsets(sizes: Sequence[int] | np.ndarray) -> np.ndarray:
+    return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
 
 
 def pad_batch(
@@ -105,38 +171,77 @@ def batch_width(longest: int, longest_of_all: int) -> int:
     return min(-(-longest // WIDTH_MULTIPLE) * WIDTH_MULTIPLE, longest_of_all)
 
 
-def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], *, max_length: int) -> EncodedTexts:
-    """Tokenise texts and cut each at a length.
+def encode(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], *, max_length: int, reading: Reading = HEAD
+) -> EncodedTexts:
+    """Tokenise texts, and cut those that are too long.
 
     Args:
         tokenizer: A fast tokenizer.
         texts: N texts.
-        max_length: Most tokens of one text, special tokens included.
+        max_length: Most tokens of one sequence, special tokens included.
+        reading: What becomes of longer texts.
 
     Returns:
-        The ids, with the number of texts that were cut.
+        The ids, with the number of texts that were longer.
     """
-    ids = array("i")  # grows in place: two copies of all tokens never exist at once
-    lengths = np.zeros(len(texts) + 1, dtype=np.int64)
-    n_truncated = 0
+    side = str(tokenizer.truncation_side)
+    gathered = Gathered(max_length, reading, pad_id=int(tokenizer.pad_token_id or 0), side=side)
     for start, end in _chunks(texts):
         batch: Any = tokenizer(
             texts[start:end],
-            truncation=True,
-            max_length=max_length,
+            truncation=False,  # what is left out is to be known
+            verbose=False,
             return_attention_mask=False,
             return_token_type_ids=False,
         )
-        for row, encoding in enumerate(batch.encodings, start=start):
-            ids.extend(encoding.ids)
-            lengths[row + 1] = len(encoding.ids)
-            n_truncated += bool(encoding.overflowing)
-    return EncodedTexts(
-        ids=np.frombuffer(ids, dtype=np.int32) if ids else np.zeros(0, dtype=np.int32),
-        offsets=np.cumsum(lengths),
-        n_truncated=n_truncated,
-        pad_id=int(tokenizer.pad_token_id or 0),
-    )
+        for encoding in batch.encodings:
+            gathered.add(encoding)
+    return gathered.texts()
+
+
+class Gathered:
+    """Encoded texts as they come, cut where they are too long.
+
+    Args:
+        max_length: As in `encode`.
+        reading: Likewise.
+        pad_id: The id that fills up a batch.
+        side: The side on which ``head`` cuts.
+    """
+
+    def __init__(self, max_length: int, reading: Reading, *, pad_id: int, side: str = "right") -> None:
+        self._max_length, self._reading, self._pad_id, self._side = max_length, reading, pad_id, side
+        # They grow in place: two copies of all tokens never exist at once.
+        self._ids, self._lengths, self._counts = array("i"), array("q"), array("q")
+        self._n_tokens, self._n_unread = array("q"), array("q")
+
+    def add(self, encoding: Any) -> None:  # noqa: ANN401 - `tokenizers.Encoding`, which has no types
+        """Take a whole text, as `tokenizers` has encoded it."""
+        ids: list[int] = encoding.ids
+        found = Cut([ids], 0)
+        if len(ids) > self._max_length:
+            special = encoding.special_tokens_mask
+            found = cut(ids, special, max_length=self._max_length, reading=self._reading, side=self._side)
+        for sequence in found.sequences:
+            self._ids.extend(sequence)
+            self._lengths.append(len(sequence))
+        self._counts.append(len(found.sequences))
+        self._n_tokens.append(len(ids))
+        self._n_unread.append(found.n_unread)
+
+    def texts(self) -> EncodedTexts:
+        """All that was added."""
+        n_tokens = np.array(self._n_tokens, dtype=np.int64)
+        return EncodedTexts(
+            ids=np.frombuffer(self._ids, dtype=np.int32) if self._ids else np.zeros(0, dtype=np.int32),
+            offsets=_offsets(np.array(self._lengths, dtype=np.int64)),
+            n_truncated=int((n_tokens > self._max_length).sum()),
+            pad_id=self._pad_id,
+            firsts=_offsets(np.array(self._counts, dtype=np.int64)) if self._reading.long == "windows" else None,
+            n_tokens=n_tokens,
+            n_unread=np.array(self._n_unread, dtype=np.int64),
+        )
 
 
 def _chunks(texts: Sequence[str]) -> Iterator[tuple[int, int]]:

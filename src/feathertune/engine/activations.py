@@ -53,6 +53,14 @@ class CachedTexts:
         """Tokens of each text, ``(N,)`` int64."""
         return self.texts.lengths
 
+    def sequences(self, rows: np.ndarray) -> np.ndarray:
+        """As `EncodedTexts.sequences`."""
+        return self.texts.sequences(rows)
+
+    def pool(self, rows: np.ndarray, values: Tensor) -> Tensor:
+        """As `EncodedTexts.pool`."""
+        return self.texts.pool(rows, values)
+
     def collate(self, rows: np.ndarray, device: torch.device) -> dict[str, Tensor]:
         """Make one padded batch.
 
@@ -61,14 +69,14 @@ class CachedTexts:
             device: Where the tensors shall be.
 
         Returns:
-            ``inputs_embeds`` ``(B, T, D)``, zero where there is padding, and ``attention_mask`` as
-            `EncodedTexts.collate` gives it.
+            ``inputs_embeds`` ``(B, T, D)``, a row for each window where texts have several, zero where there is
+            padding, and ``attention_mask`` as `EncodedTexts.collate` gives it.
         """
         batch = self.texts.collate(rows, device)
         shape = batch.pop("input_ids").shape
         hidden = self.hidden.new_zeros(*shape, self.hidden.shape[1])
-        for place, row in zip(hidden, rows, strict=True):
-            start, end = self.texts.offsets[row], self.texts.offsets[row + 1]
+        for place, i in zip(hidden, self.texts.sequences(rows), strict=True):
+            start, end = self.texts.offsets[i], self.texts.offsets[i + 1]
             place[: end - start] = self.hidden[start:end]
         return {"inputs_embeds": hidden.to(device, non_blocking=True), **batch}
 
@@ -100,8 +108,8 @@ def compute(
     order = np.argsort(texts.lengths, kind="stable")
     for rows in cut_passes(order, texts.lengths, token_budget=token_budget):
         hidden = boundary(texts.collate(rows, device))
-        for row, states in zip(rows, hidden, strict=True):
-            start, end = texts.offsets[row], texts.offsets[row + 1]
+        for i, states in zip(texts.sequences(rows), hidden, strict=True):
+            start, end = texts.offsets[i], texts.offsets[i + 1]
             into[start:end] = states[: end - start]
         if on_texts is not None:
             on_texts(len(rows))

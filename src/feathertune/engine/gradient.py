@@ -71,7 +71,8 @@ def add_gradient(
                 raise
             if all(len(rows) == 1 for rows in mine):
                 raise RunFailedError(
-                    "A single text does not fit the memory. Give a smaller --max-length, or --set engine.recompute=on."
+                    "A single text does not fit the memory. Give a smaller --max-length, or --set engine.recompute=on; "
+                    "of --long windows also fewer, such as --set data.max_windows=2."
                 ) from error
         # Only here is the exception gone, and with it the frames that hold what the pass had computed.
         halvings += 1
@@ -91,7 +92,8 @@ def _backward(model: nn.Module, data: Labelled, rows: np.ndarray, n_examples: in
     labels = torch.from_numpy(data.labels[rows]).to(runtime.device)
     with runtime.autocast():
         logits = model(**batch).logits
-    loss = nn.functional.cross_entropy(logits.float(), labels, reduction="sum") / n_examples
+    of_texts = data.texts.pool(rows, logits.float())
+    loss = nn.functional.cross_entropy(of_texts, labels, reduction="sum") / n_examples
     loss.backward()  # type: ignore[no-untyped-call]
     return float(loss.detach())
 

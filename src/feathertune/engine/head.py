@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
+from feathertune.data.encode import EncodedTexts
 from feathertune.encoders import LoadedEncoder
 from feathertune.engine.replace import replaced
 
@@ -104,7 +105,9 @@ def head_logits(encoder: LoadedEncoder, read: Tensor) -> Tensor:
     return logits
 
 
-def fit_head(encoder: LoadedEncoder, read: np.ndarray, labels: np.ndarray, *, seed: int) -> None:
+def fit_head(
+    encoder: LoadedEncoder, read: np.ndarray, labels: np.ndarray, *, seed: int, texts: EncodedTexts | None = None
+) -> None:
     """Train the head alone on what it reads of the frozen encoder, before anything else moves (LP-FT).
 
     A head drawn at random sends noise into the adapter for its first steps; one that is fitted does not, and it costs
@@ -113,10 +116,20 @@ def fit_head(encoder: LoadedEncoder, read: np.ndarray, labels: np.ndarray, *, se
 
     Args:
         encoder: As a method has prepared it, with an adapter that changes nothing yet.
-        read: `Features.read` of the training rows, ``(N, D)`` float32.
+        read: `Features.read` of the training rows, ``(N, D)`` float32; of each window where texts have several.
         labels: Their classes, ``(N,)``.
         seed: Of the order of the rows; the head's dropout draws from torch's global generator.
+        texts: Whose windows those are; ``None`` where each text is one row.
     """
+
+    def logits(rows: Tensor) -> Tensor:
+        if texts is None:
+            return head_logits(encoder, features[rows]).float()
+        # Not the mean of what is read: that commutes with no head but a linear one.
+        these = rows.cpu().numpy()
+        found = torch.from_numpy(texts.sequences(these)).to(device)
+        return texts.pool(these, head_logits(encoder, features[found]).float())
+
     device = next(encoder.model.parameters()).device
     features, classes = torch.from_numpy(read).to(device), torch.from_numpy(labels).to(device)
     heads = tuple(f"{name}." for name in encoder.head_modules)
@@ -125,10 +138,10 @@ def fit_head(encoder: LoadedEncoder, read: np.ndarray, labels: np.ndarray, *, se
     generator = torch.Generator().manual_seed(seed)
     modes = {module: module.training for module in encoder.model.modules()}
     encoder.model.train()
-    for _ in range(_head_epochs(len(features))):
-        for rows in torch.split(torch.randperm(len(features), generator=generator).to(device), _HEAD_BATCH):
+    for _ in range(_head_epochs(len(classes))):
+        for rows in torch.split(torch.randperm(len(classes), generator=generator).to(device), _HEAD_BATCH):
             optimizer.zero_grad(set_to_none=True)
-            loss = nn.functional.cross_entropy(head_logits(encoder, features[rows]).float(), classes[rows])
+            loss = nn.functional.cross_entropy(logits(rows), classes[rows])
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
     optimizer.zero_grad(set_to_none=True)

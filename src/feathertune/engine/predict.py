@@ -24,7 +24,13 @@ class Texts(Protocol):
         """Tokens of each text, ``(N,)`` int64."""
 
     def collate(self, rows: np.ndarray, device: torch.device) -> dict[str, Tensor]:
-        """One padded batch, as the model takes it."""
+        """One padded batch, as the model takes it: a row for each text, or for each window of each text."""
+
+    def sequences(self, rows: np.ndarray) -> np.ndarray:
+        """Which rows of all that a model could be given those of a batch are: `rows` where there are no windows."""
+
+    def pool(self, rows: np.ndarray, values: Tensor) -> Tensor:
+        """From one row for each of a batch's sequences, float32, to one for each text."""
 
 
 def predict_logits(
@@ -65,19 +71,21 @@ def run_passes(
     runtime: Runtime,
     on_texts: Callable[[int], None] | None = None,
     group: Group = ALONE,
+    pooled: bool = True,
 ) -> tuple[np.ndarray, ...]:
     """Run something over texts without gradients, those of similar length together.
 
     Args:
-        forward: From a batch of B texts to tensors ``(B, ...)``.
+        forward: From a batch to tensors with a row for each of its sequences.
         data: N texts.
         token_budget: Padded tokens of one forward pass.
         runtime: Device and number format.
         on_texts: Called after each pass with its number of texts.
         group: The processes that share the work; each gets the whole result.
+        pooled: One row a text; else one for each sequence, which is more where texts are read in windows.
 
     Returns:
-        For each tensor of `forward` an array ``(N, ...)`` float32, row i for text i.
+        For each tensor of `forward` an array ``(N, ...)`` float32, row i for text (or sequence) i.
 
     Raises:
         ValueError: If there is no text.
@@ -91,12 +99,14 @@ def run_passes(
         if index and index % group.size != group.rank:
             continue
         with torch.inference_mode(), runtime.autocast():
-            outputs = [output.float().cpu().numpy() for output in forward(data.collate(rows, runtime.device))]
+            said = [output.float() for output in forward(data.collate(rows, runtime.device))]
+            outputs = [(data.pool(rows, output) if pooled else output).cpu().numpy() for output in said]
         if not found:
-            found = tuple(np.zeros((len(data), *output.shape[1:]), dtype=np.float32) for output in outputs)
+            n = len(data) if pooled else len(data.sequences(order))
+            found = tuple(np.zeros((n, *output.shape[1:]), dtype=np.float32) for output in outputs)
         if index or group.leads:
             for whole, part in zip(found, outputs, strict=True):
-                whole[rows] = part
+                whole[rows if pooled else data.sequences(rows)] = part
         if on_texts is not None:
             on_texts(len(rows))
     return tuple(group.sum(whole) for whole in found)

@@ -11,7 +11,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from feathertune.bundle import Bundle, BundleInfo, merged_model
-from feathertune.bundle.card import front_matter, label_list, plain_use
+from feathertune.bundle.card import front_matter, label_list, plain_use, said_of_length
 from feathertune.data.encode import encode
 from feathertune.encoders import quiet_transformers
 from feathertune.export.parity import Asked, compare, fp32_logits, require
@@ -46,7 +46,8 @@ def write(bundle: Bundle, folder: Path, asked: Asked) -> Parity:
             folder, attn_implementation=attention, dtype=torch.float32, local_files_only=True
         )
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    again = asked.tokenised(encode(tokenizer, asked.texts, max_length=bundle.max_length))
+    tokens = encode(tokenizer, asked.texts, max_length=bundle.max_length, reading=bundle.reading)
+    again = asked.tokenised(tokens)
     found = fp32_logits(reloaded, again.tokens)
     parity = compare(expected, found, again, bundle, to="merged")
     require(parity, bundle, "What transformers loads from the written model")
@@ -61,7 +62,7 @@ def _card(info: BundleInfo, parity: Parity) -> str:
 
 Trained by feathertune with the method `{info.method}` on `{info.base.id}`; what was trained is in the weights, so that
 no adapter and no other encoder is needed.
-The labels, in the order of the logits: `{label_list(info)}`. Texts are cut at {info.max_length} tokens.
+The labels, in the order of the logits: `{label_list(info)}`. {said_of_length(info)}
 On {parity.n_texts} texts the logits differ from those of the bundle by {parity.max_abs_difference:.1e} at most, and
 {parity.label_flips} labels: `{PARITY_FILE}`.
 

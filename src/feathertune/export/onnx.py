@@ -31,6 +31,7 @@ from feathertune.export.onnx_folder import (
 )
 from feathertune.export.parity import Asked, compare, fp32_logits, require
 from feathertune.export.targets import Parity
+from feathertune.records import HEAD
 from feathertune.storage import write_atomic
 
 # Sizes of the example that the graph is traced with; torch takes a size of 1 for a fixed one.
@@ -75,12 +76,16 @@ def write_graph(bundle: Bundle, folder: Path) -> OnnxFacts:
         ) from error
     tokenizer = bundle.tokenizer.backend_tokenizer
     tokenizer.no_padding()
-    tokenizer.enable_truncation(bundle.max_length, direction=bundle.tokenizer.truncation_side)
+    if bundle.reading == HEAD:
+        tokenizer.enable_truncation(bundle.max_length, direction=bundle.tokenizer.truncation_side)
+    else:
+        tokenizer.no_truncation()
     write_atomic(folder / TOKENIZER_FILE, tokenizer.to_str())
     facts = OnnxFacts(
         labels=list(bundle.labels),
         task=bundle.info.task,
         max_length=bundle.max_length,
+        reading=bundle.reading,
         inputs=list(inputs),
         pad_token_id=int(bundle.tokenizer.pad_token_id or 0),
     )

@@ -15,12 +15,13 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from feathertune.bundle import BundleInfo
-from feathertune.bundle.card import front_matter, label_list
-from feathertune.data.encode import EncodedTexts
+from feathertune.bundle.card import front_matter, label_list, said_of_length
+from feathertune.bundle.plain_reading import plain_reading
+from feathertune.data.encode import EncodedTexts, Gathered
 from feathertune.engine.predict import run_passes
 from feathertune.export.parity import TOKEN_BUDGET
 from feathertune.export.targets import PARITY_FILE, Parity
-from feathertune.records import Record
+from feathertune.records import HEAD, Reading, Record
 from feathertune.runtime import FP32
 
 GRAPH_FILE = "model.onnx"
@@ -37,15 +38,19 @@ from onnxruntime import InferenceSession
 from tokenizers import Tokenizer
 
 facts = json.load(open("{facts}", encoding="utf-8"))
-tokenizer = Tokenizer.from_file("{tokenizer}")  # cuts at facts["max_length"] by itself
+tokenizer = Tokenizer.from_file("{tokenizer}"){comment}
 session = InferenceSession("{graph}")
-for text in sys.argv[1:] or ["A text."]:
-    tokens = tokenizer.encode(text)
-    given = {{"input_ids": tokens.ids, "attention_mask": tokens.attention_mask, "token_type_ids": tokens.type_ids}}
-    logits = session.run(None, {{name: np.array([given[name]], np.int64) for name in facts["inputs"]}})[0][0]
+{sequences}for text in sys.argv[1:] or ["A text."]:
+    {ids}
+    given = {{"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}}
+    logits = session.run(None, {{name: given[name] for name in facts["inputs"]}})[0].mean(axis=0)
     {probabilities}
     print(json.dumps({{"label": {label}, "probabilities": dict(zip(facts["labels"], p.tolist()))}}))
 """
+_CUT_ALREADY = "ids = np.array([tokenizer.encode(text).ids], np.int64)"
+_CUT_HERE = """\
+tokens = tokenizer.encode(text)
+    ids = np.array(sequences(tokens.ids, tokens.special_tokens_mask), np.int64)"""
 _TASKS = {
     "single_label": {
         "probabilities": "p = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()",
@@ -64,7 +69,8 @@ class OnnxFacts(Record):
     Attributes:
         labels: In the order of the logits.
         task: Whether a text has one label (softmax) or any number of them (a sigmoid each).
-        max_length: Tokens at which texts are cut; the tokenizer's file says so, too.
+        max_length: Tokens that are read at once; where longer texts are cut there, the tokenizer's file says so, too.
+        reading: What becomes of a longer text; the script on the card does it.
         inputs: Of the graph, each ``(batch, length)`` int64.
         pad_token_id: Fills up the shorter texts of a batch, where ``attention_mask`` is 0.
     """
@@ -72,6 +78,7 @@ class OnnxFacts(Record):
     labels: list[str]
     task: Literal["single_label", "multi_label"]
     max_length: int
+    reading: Reading = HEAD
     inputs: list[str]
     pad_token_id: int
 
@@ -90,13 +97,11 @@ class OnnxFolder:
 
     def encode(self, texts: list[str]) -> EncodedTexts:
         """Tokens of N texts by the folder's own tokenizer."""
-        ids = [np.array(encoding.ids, dtype=np.int32) for encoding in self._tokenizer.encode_batch(texts)]
-        return EncodedTexts(
-            ids=np.concatenate(ids),
-            offsets=np.cumsum([0, *map(len, ids)]).astype(np.int64),
-            n_truncated=0,
-            pad_id=self.facts.pad_token_id,
-        )
+        facts = self.facts
+        gathered = Gathered(facts.max_length, facts.reading, pad_id=facts.pad_token_id)
+        for encoding in self._tokenizer.encode_batch(texts):
+            gathered.add(encoding)
+        return gathered.texts()
 
     def logits(self, texts: EncodedTexts, *, token_budget: int = TOKEN_BUDGET) -> np.ndarray:
         """Logits ``(N, C)`` float32, texts of similar length together."""
@@ -114,7 +119,7 @@ class OnnxFolder:
         depend on its neighbours.
         """
         pieces = np.split(texts.ids.astype(np.int64), texts.offsets[1:-1])
-        return np.concatenate([self._run(piece[None], None) for piece in pieces])
+        return texts.pooled(np.concatenate([self._run(piece[None], None) for piece in pieces]))
 
     def _run(self, ids: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
         found: np.ndarray = self._session.run([OUTPUT], given(self.facts, ids, mask))[0]
@@ -149,7 +154,17 @@ def given(facts: OnnxFacts, ids: np.ndarray, mask: np.ndarray | None) -> dict[st
 
 def script(facts: OnnxFacts) -> str:
     """Python that labels texts with the folder, by onnxruntime, tokenizers and numpy alone."""
-    return _SCRIPT.format(facts=FACTS_FILE, tokenizer=TOKENIZER_FILE, graph=GRAPH_FILE, **_TASKS[facts.task])
+    cuts = facts.reading == HEAD
+    sequences = plain_reading(facts.reading, facts.max_length)
+    return _SCRIPT.format(
+        facts=FACTS_FILE,
+        tokenizer=TOKENIZER_FILE,
+        graph=GRAPH_FILE,
+        comment='  # cuts at facts["max_length"] by itself' if cuts else "",
+        sequences=f"\n\n{sequences}\n\n" if sequences else "",
+        ids=_CUT_ALREADY if cuts else _CUT_HERE,
+        **_TASKS[facts.task],
+    )
 
 
 def card(info: BundleInfo, facts: OnnxFacts, parity: Parity) -> str:
@@ -164,7 +179,7 @@ def card(info: BundleInfo, facts: OnnxFacts, parity: Parity) -> str:
 # Text classification with {len(info.labels)} labels
 
 Trained by feathertune with the method `{info.method}` on `{info.base.id}`; an ONNX graph that needs neither.
-The labels, in the order of the logits: `{label_list(info)}`. Texts are cut at {info.max_length} tokens.
+The labels, in the order of the logits: `{label_list(info)}`. {said_of_length(info)}
 {_figures(parity)}
 {rounded}
 ## Use

@@ -19,6 +19,7 @@ from feathertune.engine.predict import predict_logits
 from feathertune.errors import BundleError
 from feathertune.export.rows import RealTexts, real_texts
 from feathertune.export.targets import Check, Parity
+from feathertune.records import HEAD
 from feathertune.runtime import FP32
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 N_PSEUDO_TEXTS = 256
 TOKEN_BUDGET = 4_096
+# Where more than the beginning of a text is read, made texts are up to so many times as long as what is read at once.
+_LONG_TEXTS = 3
 # Merging reorders sums: x W + (x A) B becomes x (W + A B); another library has another order, too. In fp32 that is
 # rounding, a few times 1e-6 of the largest logit.
 _OF_LARGEST = 1e-4
@@ -80,8 +83,10 @@ def ask(bundle: Bundle, check: Check) -> Asked:
         FeathertuneError: If those cannot be used; see `real_texts`.
     """
     real = real_texts(check, bundle.info) if check.data is not None else None
-    texts = parity_texts(bundle.tokenizer, bundle.max_length) + (real.texts if real is not None else [])
-    return Asked(texts, encode(bundle.tokenizer, texts, max_length=bundle.max_length), real, check)
+    longest = bundle.max_length if bundle.reading == HEAD else _LONG_TEXTS * bundle.max_length
+    texts = parity_texts(bundle.tokenizer, longest) + (real.texts if real is not None else [])
+    tokens = encode(bundle.tokenizer, texts, max_length=bundle.max_length, reading=bundle.reading)
+    return Asked(texts, tokens, real, check)
 
 
 def parity_texts(tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[str]:

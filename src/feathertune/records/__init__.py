@@ -37,6 +37,13 @@ from feathertune.records.files import (
     load_study,
     save_study,
 )
+from feathertune.records.reading import (
+    HEAD,
+    LengthBucket,
+    Long,
+    Reading,
+    ScoreOfBucket,
+)
 from feathertune.records.search import (
     SearchRecord,
     TrialRecord,
@@ -66,6 +73,7 @@ from feathertune.records.values import (
 
 __all__ = [
     "CONFIG_FILE",
+    "HEAD",
     "METRICS_FILE",
     "PREDICTIONS_FILE",
     "SCHEMA_VERSION",
@@ -78,11 +86,15 @@ __all__ = [
     "Calibration",
     "DataRecord",
     "Kind",
+    "LengthBucket",
+    "Long",
     "Metrics",
     "MoreLabels",
     "PairRecord",
+    "Reading",
     "Record",
     "RunRecord",
+    "ScoreOfBucket",
     "SearchRecord",
     "Seconds",
     "Sized",

@@ -7,6 +7,7 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import Field
 
+from feathertune.records.reading import HEAD, LengthBucket, Reading
 from feathertune.records.search import SearchRecord
 from feathertune.records.values import Calibration, Kind, Metrics, Record, Seconds, Status
 
@@ -19,7 +20,9 @@ class DataRecord(Record):
     Attributes:
         labels: In the order of the class indices.
         class_counts: Rows of each class, by split, in the order of `labels`.
+        reading: How texts of more than `max_length` tokens were read.
         truncated_fraction: Share of all used texts with more than `max_length` tokens.
+        unread_fraction: Share of the tokens of all used texts that were never read; null where it was not counted.
         duplicates_removed: Rows that the source dropped because their text stood there already.
         overlap_removed: Training and validation rows removed because their text is in a later split.
         notes: What the source did to its texts, in plain words.
@@ -36,9 +39,20 @@ class DataRecord(Record):
     class_counts: dict[str, list[int]]
     max_length: int
     truncated_fraction: float
+    unread_fraction: float | None = None
+    reading: Reading = HEAD
     duplicates_removed: int
     overlap_removed: int
     notes: list[str] = Field(default_factory=list)
+
+    def long_texts(self) -> str:
+        """How many texts are long and what became of them, as a clause."""
+        if self.truncated_fraction == 0:
+            return f"no text has more than {self.max_length:,} tokens"
+        said = f"{self.truncated_fraction:.1%} of the texts have more than {self.max_length:,} tokens"
+        said += f" and {self.reading.in_words(self.max_length)}"
+        unread = self.unread_fraction
+        return said if unread is None else f"{said}; {unread:.1%} of all tokens are never read"
 
 
 class BaseRecord(Record):
@@ -201,6 +215,7 @@ class StudyRecord(Record):
         pairs: Every two methods of the summary, each once.
         n_suspects: Test rows whose label may be wrong; ``suspects.csv`` lists them.
         searches: How options were found, by method, where that was asked for.
+        by_length: Scores by the length of the test texts, from short to long.
         more_labels: Of a learning curve. What compares methods, verdict included, is of the most rows in it.
     """
 
@@ -225,6 +240,7 @@ class StudyRecord(Record):
     n_suspects: int = 0
     more_labels: list[MoreLabels] = Field(default_factory=list)
     searches: list[SearchRecord] = Field(default_factory=list)
+    by_length: list[LengthBucket] = Field(default_factory=list)
 
 
 def at_largest_size(rows: Sequence[Sized]) -> list[Sized]:

@@ -49,12 +49,17 @@ class TextRow:
     """A text as tokens.
 
     Attributes:
-        ids: Token ids, special tokens included.
-        width: Tokens to which it would be padded alone.
+        sequences: Token ids, special tokens included; several where it is read in windows.
+        longest: Tokens to which the longest of them would be padded alone.
     """
 
-    ids: np.ndarray
-    width: int
+    sequences: tuple[np.ndarray, ...]
+    longest: int
+
+    @property
+    def width(self) -> int:
+        """What it takes of a pass, in tokens."""
+        return self.longest * len(self.sequences)
 
 
 @dataclass(frozen=True)
@@ -109,6 +114,7 @@ class Served:
             "task": info.task,
             "labels": list(info.labels),
             "max_length": info.max_length,
+            "reading": info.reading.model_dump(),
             "base": {"id": info.base.id, "revision": info.base.revision, "fingerprint": info.base.fingerprint},
             "shares_passes": self.twins[0].member is not None,
             "note": self.note,
@@ -218,14 +224,15 @@ class Models:
         return served
 
     def encode(self, model: Served, texts: Sequence[str]) -> list[TextRow]:
-        """Tokenise texts for a bundle, each cut at its length."""
+        """Tokenise texts for a bundle, long ones read as it was trained."""
         bundle = model.predictor.bundle
         with self._tokenizing:
-            encoded = encode(bundle.tokenizer, list(texts), max_length=bundle.max_length)
-        return [
-            TextRow(encoded.ids[start:end], self._width(int(end - start), bundle.max_length))
-            for start, end in zip(encoded.offsets[:-1], encoded.offsets[1:], strict=True)
-        ]
+            encoded = encode(bundle.tokenizer, list(texts), max_length=bundle.max_length, reading=bundle.reading)
+        rows = []
+        for i in range(len(encoded)):
+            sequences = tuple(encoded.pieces(np.array([i])))
+            rows.append(TextRow(sequences, self._width(max(map(len, sequences)), bundle.max_length)))
+        return rows
 
     def run(self, rows: Sequence[tuple[Served, TextRow]], *, worker: int = 0, alone: bool = True) -> list[Answer]:
         """One pass over texts of one lane, and each one's label and probabilities; see `Work.run`."""
@@ -236,18 +243,20 @@ class Models:
             places.setdefault(model, []).append(place)
         order = [place for of_model in places.values() for place in of_model]
         texts = [rows[place][1] for place in order]
-        sizes = list(map(len, places.values()))
+        counts = {model: [len(rows[place][1].sequences) for place in of_model] for model, of_model in places.items()}
+        sizes = list(map(sum, counts.values()))
         if self._few_shapes:  # rows that nobody asked for, counted as the last bundle's
-            n_more = coarsely(len(texts)) - len(texts)
-            texts += [TextRow(texts[-1].ids[:1], texts[-1].width)] * n_more
+            n_more = coarsely(sum(sizes)) - sum(sizes)
+            texts += [TextRow((texts[-1].sequences[0][:1],), texts[-1].longest)] * n_more
             sizes[-1] += n_more
         batch = self._batch(texts, next(iter(places)).pad_id)
         with torch.inference_mode(), self._runtime.autocast():
             logits = _logits([model.twins[worker] for model in places], batch, sizes)
         answers: dict[int, Answer] = {}
         for (model, of_model), found in zip(places.items(), logits, strict=True):
-            named = softmax(found[: len(of_model)].float().cpu().numpy())
-            for place, row in zip(of_model, named, strict=True):
+            n_windows = torch.tensor(counts[model])
+            of_texts = torch.segment_reduce(found[: sum(counts[model])].float().cpu(), "mean", lengths=n_windows)
+            for place, row in zip(of_model, softmax(of_texts.numpy()), strict=True):
                 answers[place] = model.predictor.named(row)
         return [answers[place] for place in range(len(rows))]
 
@@ -257,8 +266,9 @@ class Models:
         return min(WIDTH_MULTIPLE * coarsely(-(-length // WIDTH_MULTIPLE)), max_length)
 
     def _batch(self, rows: Sequence[TextRow], pad_id: int) -> dict[str, torch.Tensor]:
-        width = max(row.width for row in rows)
-        return pad_batch([row.ids for row in rows], width=width, pad_id=pad_id, device=self._runtime.device)
+        width = max(row.longest for row in rows)
+        pieces = [ids for row in rows for ids in row.sequences]
+        return pad_batch(pieces, width=width, pad_id=pad_id, device=self._runtime.device)
 
     def _same_tokenizer(self, tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
         """The one that is there already, where it is the same: each takes as much memory as many an adapter."""

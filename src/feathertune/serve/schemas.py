@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
+from feathertune.records import HEAD, Reading
 from feathertune.serve.limits import Limits
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
@@ -48,6 +49,7 @@ class ModelInfo(_Wire):
     task: str
     labels: list[str]
     max_length: int
+    reading: Reading = HEAD
     base: Base
     shares_passes: bool
     note: str

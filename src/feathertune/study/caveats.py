@@ -7,7 +7,7 @@ One line each, where:
 * the test rows cannot tell the recommended row and its best rival apart: with a 95 % half-width h of their
   difference over N rows (`PairRecord.rows_low` and `rows_high`), about N (h / margin)^2 rows bring it down to the
   margin; where h is below it already, only more seeds tell more;
-* more than `LONG_SHARE` of the texts were cut at `max_length`;
+* more than `LONG_SHARE` of the texts have more than `max_length` tokens, and some of those were never read;
 * the recommended row was still getting better in its last planned epoch;
 * the recommended row overfits: from its lowest to the last epoch the validation loss rose by more than `RISE`, while
   the training loss went on falling;
@@ -26,7 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from feathertune.records import SUSPECTS_FILE, TRAINED_KINDS, DataRecord, PairRecord, RunRecord, SummaryRow
+from feathertune.records import HEAD, SUSPECTS_FILE, TRAINED_KINDS, DataRecord, PairRecord, RunRecord, SummaryRow
 from feathertune.study.pairs import find_pair
 from feathertune.study.wording import listed, percent, points
 
@@ -157,11 +157,13 @@ def _too_few_rows(
 
 
 def _cut_texts(data: DataRecord) -> list[str]:
-    if data.truncated_fraction <= LONG_SHARE:
+    if data.truncated_fraction <= LONG_SHARE or data.unread_fraction == 0:
         return []
+    unread = "" if data.unread_fraction is None else f", {percent(data.unread_fraction)} of all tokens was never read"
+    more = "a larger --max-length" + (" or another --long" if data.reading == HEAD else "")
     return [
         f"{percent(data.truncated_fraction)} of the texts have more than {data.max_length:,} tokens and "
-        "were cut: with a larger --max-length the encoder would read more of them."
+        f"{data.reading.in_words(data.max_length)}{unread}: with {more} the encoder would read more of them."
     ]
 
 

@@ -194,7 +194,7 @@ class _Measuring:
 
     def _features_bytes(self, bench: Workbench, names: tuple[SplitName, ...], each: int) -> int:
         """Memory of the vectors that the miniature does not have."""
-        more = sum(len(bench.encoded[name]) - len(self._passes[name]) for name in names)
+        more = sum(bench.encoded[name].n_sequences - self._reading.encoded[name].n_sequences for name in names)
         return max(0, more) * bench.base.hidden_size * each
 
     def _foundation(self, spec: RunSpec, bench: Workbench) -> PriceRow:

@@ -42,7 +42,7 @@ def inspect_data(config: Config, observer: Observer) -> Inspection:
     dataset, test = load_sources(lenient)
     observer.stage(f"loading {config.base.id}")
     encoder = load_encoder(config.base.id, labels=("a", "b"), seed=0, revision=config.base.revision)
-    check_max_length(config.data.max_length, encoder)
+    check_max_length(config.data, encoder)
     observer.stage("tokenising")
     found = inspect_rows(
         dataset, _count(encoder.tokenizer, dataset.texts, config.data.seed), max_length=config.data.max_length

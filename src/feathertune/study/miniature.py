@@ -26,7 +26,7 @@ def rows_of_steps(bench: Workbench, n: int) -> np.ndarray:
     """Training rows of `n` steps of the first epoch, from short to long texts."""
     train = bench.config.train
     steps = training_steps(
-        bench.encoded["train"].lengths, batch_size=train.batch_size, token_budget=train.token_budget, seed=(0, 1)
+        bench.encoded["train"], batch_size=train.batch_size, token_budget=train.token_budget, seed=(0, 1)
     )
     # The last step of an epoch is smaller: it stands for no other.
     whole = [step for step in steps if sum(len(one.rows) for one in step) == train.batch_size] or steps
@@ -43,7 +43,7 @@ def rows_of_passes(bench: Workbench, name: SplitName, n: int) -> np.ndarray:
 
 def passes_of(bench: Workbench, name: SplitName) -> list[Pass]:
     """The passes in which a split is read."""
-    return reading_passes(bench.encoded[name].lengths, token_budget=bench.config.train.token_budget)
+    return reading_passes(bench.encoded[name], token_budget=bench.config.train.token_budget)
 
 
 def some_of_each(bench: Workbench, share: float) -> dict[SplitName, np.ndarray]:

@@ -177,5 +177,11 @@ def _fingerprint(config: Config, runs: Sequence[RunSpec], *content: str) -> str:
     for later in ("train_sizes", "search"):
         if not settings["study"][later]:
             del settings["study"][later]
+    # Nor another way to read long texts.
+    if settings["data"]["long"] == "head":
+        del settings["data"]["long"]
+    if settings["data"].get("long") != "windows":
+        for key in ("stride", "max_windows"):
+            del settings["data"][key]
     described = [settings, specs, *content]
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()

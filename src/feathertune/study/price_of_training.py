@@ -224,7 +224,7 @@ def _work_of(bench: Workbench, name: SplitName) -> float:
 def _epoch(bench: Workbench, seed: int, epoch: int) -> list[Step]:
     train = bench.config.train
     return training_steps(
-        bench.encoded["train"].lengths,
+        bench.encoded["train"],
         batch_size=train.batch_size,
         token_budget=train.token_budget,
         seed=(seed, epoch),

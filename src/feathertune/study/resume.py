@@ -14,6 +14,7 @@ from typing import Any
 from feathertune.engine.checkpoint import Checkpoints, discard, existing
 from feathertune.errors import ConfigError, RunFailedError
 from feathertune.methods import Method, Options
+from feathertune.records import HEAD
 from feathertune.runtime import versions
 from feathertune.study.observe import Observer
 from feathertune.study.workbench import Workbench
@@ -51,7 +52,13 @@ def identity(bench: Workbench, method: Method, options: Options, seed: int) -> d
     return {
         "method": {"name": method.name, **options.model_dump(mode="json")},
         "seed": seed,
-        "data": {"rows": rows, "max_length": data.max_length, "labels": data.labels, "fingerprint": data.fingerprint},
+        "data": {
+            "rows": rows,
+            "max_length": data.max_length,
+            "labels": data.labels,
+            "fingerprint": data.fingerprint,
+            **({} if data.reading == HEAD else {"reading": data.reading.model_dump(mode="json")}),
+        },
         "base": {"model_type": bench.base.model_type, "fingerprint": bench.base.fingerprint},
         # The rate is an option of the method by now.
         "train": config.train.model_dump(mode="json", exclude={"learning_rate", "checkpoint_every_s"}),

@@ -29,6 +29,8 @@ from feathertune.study.prepare import begins_with_head
 from feathertune.study.training import TRAINING_COST, train_and_test
 from feathertune.study.workbench import Workbench
 
+_READ_UNTRAINED: tuple[SplitName, ...] = ("validation", "test")
+
 
 def expected_work(spec: RunSpec, bench: Workbench) -> float:
     """Work of a run, in texts that pass the encoder once."""
@@ -172,7 +174,7 @@ def features_read(spec: RunSpec, bench: Workbench) -> tuple[SplitName, ...]:
 
 
 def _splits_read(baseline: Baseline) -> tuple[SplitName, ...]:
-    return ("validation", "test") if baseline.reads == "encoder" else ("train", "validation", "test")
+    return _READ_UNTRAINED if baseline.reads == "encoder" else ("train", "validation", "test")
 
 
 def _run_baseline(baseline: Baseline, bench: Workbench, observer: Observer) -> Outcome:
@@ -185,7 +187,9 @@ def _run_baseline(baseline: Baseline, bench: Workbench, observer: Observer) -> O
     for name in names:
         if baseline.reads == "features":
             found = bench.features(name, observer.advanced)
-            inputs[name] = {"read": found.read, "mean": found.mean}
+            # A linear model of the mean over windows says the mean of what it says of each.
+            texts = bench.encoded[name]
+            inputs[name] = {"read": texts.pooled(found.read), "mean": texts.pooled(found.mean)}
             peak_bytes = max(peak_bytes, found.peak_memory_bytes)
             tokenize_s += bench.tokenize_seconds[name]
             if name == "test":
@@ -229,11 +233,11 @@ def _run_baseline(baseline: Baseline, bench: Workbench, observer: Observer) -> O
 def _run_foundation(seed: int, bench: Workbench, observer: Observer) -> Outcome:
     """Score the pretrained encoder with an untrained head."""
     encoder = bench.load_encoder(seed)
-    found = {name: bench.features(name, observer.advanced) for name in ("validation", "test")}
+    found = {name: bench.features(name, observer.advanced) for name in _READ_UNTRAINED}
     with stopwatch() as evaluate, torch.inference_mode():
         encoder.model.eval()
         logits = {
-            name: head_logits(encoder, torch.from_numpy(features.read)).float().numpy()
+            name: bench.encoded[name].pooled(head_logits(encoder, torch.from_numpy(features.read)).float().numpy())
             for name, features in found.items()
         }
     tokenize_s = bench.tokenize_seconds["test"]

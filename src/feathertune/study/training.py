@@ -178,6 +178,7 @@ def _ship(
         encoder=encoder,
         method=plain_name(method.name),  # the options are among the hyperparameters
         max_length=bench.config.data.max_length,
+        reading=bench.config.data.reading,
         text_columns=[bench.config.data.text_column or "text"],
         metrics={
             **({"test": score(bench.split("test").labels, test).model_dump()} if len(test) else {}),
@@ -198,6 +199,7 @@ def _data_info(data: DataRecord) -> DataInfo:
         n_validation=data.n_validation,
         n_test=data.n_test,
         truncated_fraction=data.truncated_fraction,
+        unread_fraction=data.unread_fraction,
     )
 
 

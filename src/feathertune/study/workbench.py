@@ -43,7 +43,8 @@ class FrozenFeatures:
     """What the pretrained encoder makes of one split, and what it cost.
 
     Attributes:
-        read: What the head reads, ``(N, D)`` float32. `mean`: the mean over tokens, likewise.
+        read: What the head reads, ``(N, D)`` float32; a row for each window where texts are read in windows. `mean`:
+            the mean over tokens, likewise.
     """
 
     read: np.ndarray
@@ -89,13 +90,18 @@ class Workbench:
         splits = split_sources(config.data, *(load_sources(config.data) if data is None else (data, None)))
         observer.stage(f"loading {config.base.id}")
         encoder = load_base(config, splits.labels, runtime, seed=0)
-        check_max_length(config.data.max_length, encoder)
+        check_max_length(config.data, encoder)
         observer.stage("tokenising")
         encoded: dict[SplitName, EncodedTexts] = {}
         seconds: dict[SplitName, float] = {}
         for name in SPLITS:
             with stopwatch() as watch:
-                encoded[name] = encode(encoder.tokenizer, splits[name].texts, max_length=config.data.max_length)
+                encoded[name] = encode(
+                    encoder.tokenizer,
+                    splits[name].texts,
+                    max_length=config.data.max_length,
+                    reading=config.data.reading,
+                )
             seconds[name] = watch.seconds
         return cls(
             config=config,
@@ -215,6 +221,7 @@ class Workbench:
                     token_budget=self.config.train.token_budget,
                     runtime=self.runtime,
                     on_texts=on_texts,
+                    pooled=False,
                 )
         return FrozenFeatures(read, mean, watch.seconds, memory.peak_bytes)
 
@@ -262,12 +269,19 @@ def split_sources(data: DataConfig, dataset: RawDataset, test: RawDataset | None
     )
 
 
-def check_max_length(max_length: int, encoder: LoadedEncoder) -> None:
-    """Refuse a text length for which the encoder has no positions.
+def check_max_length(data: DataConfig, encoder: LoadedEncoder) -> None:
+    """Refuse a text length for which the encoder has no positions, and windows that get nowhere.
 
     Raises:
-        ConfigError: If `max_length` is more than the encoder can read.
+        ConfigError: If `max_length` is more than the encoder can read, or `stride` leaves nothing new to a window.
     """
+    max_length, reading = data.max_length, data.reading
+    room = max_length - encoder.tokenizer.num_special_tokens_to_add()
+    if reading.stride >= room:
+        raise ConfigError(
+            f"data.stride is {reading.stride}, but a window of --max-length {max_length} holds {room} tokens of a "
+            f"text: the next one would begin where it began. Give {room // 2} or less."
+        )
     if max_length > encoder.max_positions:
         raise ConfigError(
             f"--max-length is {max_length}, but {encoder.id} reads at most {encoder.max_positions} tokens. "
@@ -290,8 +304,15 @@ def _data_record(config: Config, splits: DataSplits, encoded: dict[SplitName, En
         n_test=len(encoded["test"]),
         class_counts=counts,
         max_length=config.data.max_length,
+        reading=config.data.reading,
         truncated_fraction=sum(texts.n_truncated for texts in encoded.values()) / n_texts,
+        unread_fraction=_unread_fraction(encoded),
         duplicates_removed=splits.duplicates_removed,
         overlap_removed=splits.overlap_removed,
         notes=list(splits.notes),
     )
+
+
+def _unread_fraction(encoded: dict[SplitName, EncodedTexts]) -> float:
+    n_tokens = sum(int(texts.n_tokens.sum()) for texts in encoded.values() if texts.n_tokens is not None)
+    return sum(int(texts.n_unread.sum()) for texts in encoded.values() if texts.n_unread is not None) / n_tokens

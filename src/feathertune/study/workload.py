@@ -13,59 +13,59 @@ from dataclasses import dataclass
 import numpy as np
 
 from feathertune.data.batching import cut_passes, plan_steps
-from feathertune.data.encode import batch_width
+from feathertune.data.encode import EncodedTexts
 from feathertune.engine.tokens import filled_up, it_pays
 
 
 @dataclass(frozen=True)
 class Pass:
-    """One forward pass: rows of the data, its padded shape ``(B, T)``, and its tokens without padding."""
+    """One forward pass.
+
+    Attributes:
+        rows: Of the data.
+        shape: Padded, ``(B, T)``; B counts windows where texts have some.
+        n_tokens: Without padding.
+    """
 
     rows: np.ndarray
-    width: int
+    shape: tuple[int, int]
     n_tokens: int
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """B and T."""
-        return len(self.rows), self.width
 
     @property
     def n_rows(self) -> int:
         """Rows of its products: tokens, and as much of the padding as blocks do not leave out."""
-        padded = len(self.rows) * self.width
+        padded = self.shape[0] * self.shape[1]
         return filled_up(self.n_tokens) if it_pays(self.n_tokens, padded) else padded
 
     @property
     def n_pairs(self) -> int:
         """Pairs of tokens in its heads, with padding."""
-        return len(self.rows) * self.width**2
+        return self.shape[0] * self.shape[1] ** 2
 
 
 Step = list[Pass]
 
 
-def reading_passes(lengths: np.ndarray, *, token_budget: int) -> list[Pass]:
+def reading_passes(texts: EncodedTexts, *, token_budget: int) -> list[Pass]:
     """The passes in which a split is read without training, as `feathertune.engine.predict` cuts them.
 
     Args:
-        lengths: Tokens of each text, ``(N,)``.
+        texts: Of the split.
         token_budget: Padded tokens of a pass, at most.
     """
-    longest = int(lengths.max())
+    lengths = texts.lengths
     order = np.argsort(lengths, kind="stable")
-    return [_pass(rows, lengths, longest) for rows in cut_passes(order, lengths, token_budget=token_budget)]
+    return [_pass(texts, rows) for rows in cut_passes(order, lengths, token_budget=token_budget)]
 
 
-def training_steps(lengths: np.ndarray, *, batch_size: int, token_budget: int, seed: tuple[int, ...]) -> list[Step]:
+def training_steps(texts: EncodedTexts, *, batch_size: int, token_budget: int, seed: tuple[int, ...]) -> list[Step]:
     """The steps of one epoch, as `feathertune.engine.loop` makes them; see `feathertune.data.batching.plan_steps`."""
-    longest = int(lengths.max())
-    steps = plan_steps(lengths, batch_size=batch_size, token_budget=token_budget, seed=seed)
-    return [[_pass(rows, lengths, longest) for rows in passes] for passes in steps]
+    steps = plan_steps(texts.lengths, batch_size=batch_size, token_budget=token_budget, seed=seed)
+    return [[_pass(texts, rows) for rows in passes] for passes in steps]
 
 
-def _pass(rows: np.ndarray, lengths: np.ndarray, longest: int) -> Pass:
-    return Pass(rows, batch_width(int(lengths[rows].max()), longest), int(lengths[rows].sum()))
+def _pass(texts: EncodedTexts, rows: np.ndarray) -> Pass:
+    return Pass(rows, texts.shape(rows), int(texts.lengths[rows].sum()))
 
 
 def work(passes: Iterable[Pass], hidden_size: int) -> float:

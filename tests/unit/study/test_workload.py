@@ -1,5 +1,7 @@
 """The shapes of passes are those that the batches will have, and costs are found again from times that follow them."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -38,7 +40,7 @@ def test_training_steps_have_the_shapes_of_the_real_batches(lengths):
         [tuple(texts(lengths).collate(rows, CPU)["input_ids"].shape) for rows in step]
         for step in plan_steps(lengths, **settings)
     ]
-    steps = training_steps(lengths, **settings)
+    steps = training_steps(texts(lengths), **settings)
     assert [[one.shape for one in step] for step in steps] == real
     assert any(len(step) > 1 for step in steps), "some steps take several passes"
     assert sorted(row for step in steps for one in step for row in one.rows) == list(range(len(lengths)))
@@ -50,18 +52,18 @@ def test_reading_passes_have_the_shapes_of_the_real_batches(lengths):
         tuple(texts(lengths).collate(rows, CPU)["input_ids"].shape)
         for rows in cut_passes(order, lengths, token_budget=300)
     ]
-    assert [one.shape for one in reading_passes(lengths, token_budget=300)] == real
+    assert [one.shape for one in reading_passes(texts(lengths), token_budget=300)] == real
 
 
 def test_work_counts_padding_and_attention():
-    (one,) = reading_passes(np.array([8, 5]), token_budget=100)
+    (one,) = reading_passes(texts([8, 5]), token_budget=100)
     assert one.n_rows == 16
     assert work([one], 100) == pytest.approx(16 * (1 + 8 / 600))
     assert work([one, one], 100) == 2 * work([one], 100)
 
 
 def test_rows_of_products_are_those_that_blocks_run_over():
-    (one,) = reading_passes(np.array([40, 3, 5, 2]), token_budget=1000)
+    (one,) = reading_passes(texts([40, 3, 5, 2]), token_budget=1000)
     mask = torch.zeros(4, 1, 1, 40).masked_fill(
         torch.arange(40) >= torch.tensor([2, 3, 5, 40])[:, None, None, None], MASKED
     )
@@ -78,7 +80,7 @@ def test_spread_goes_to_the_largest(n, expected):
 
 
 def test_costs_are_found_again_from_seconds_that_follow_them(lengths):
-    steps = training_steps(lengths, batch_size=16, token_budget=300, seed=(0, 1))
+    steps = training_steps(texts(lengths), batch_size=16, token_budget=300, seed=(0, 1))
     true = np.array([0.02, 0.003, 1e-4, 2e-6])
     warm = features_of(steps) @ true
     seen, cold = set(), []
@@ -94,7 +96,21 @@ def test_costs_are_found_again_from_seconds_that_follow_them(lengths):
 
 
 def test_costs_are_never_negative_whatever_the_noise(lengths):
-    steps = training_steps(lengths, batch_size=16, token_budget=300, seed=(0, 1))[:3]
+    steps = training_steps(texts(lengths), batch_size=16, token_budget=300, seed=(0, 1))[:3]
     costs = fit_costs(steps, np.array([0.1, 0.1, 0.1]), steps, np.array([0.3, 0.2, 0.4]))
     assert (costs.weights >= 0).all()
     assert (costs.new_shape, costs.start) == (0.0, 0.0), "the first time was no slower"
+
+
+def test_passes_of_windows_have_the_shapes_of_the_real_batches():
+    rng = np.random.default_rng(0)
+    counts = rng.integers(1, 5, 60)
+    lengths = [n for count in counts for n in ([16] * count if count > 1 else [int(rng.choice([8, 16]))])]
+    windows = dataclasses.replace(texts(lengths), firsts=np.concatenate([[0], np.cumsum(counts)]))
+    steps = training_steps(windows, batch_size=8, token_budget=100, seed=(0, 1))
+    for step in steps:
+        for one in step:
+            assert one.shape == tuple(windows.collate(one.rows, CPU)["input_ids"].shape)
+            assert one.tokens <= 100
+            assert one.shape[0] == counts[one.rows].sum()
+    assert sorted(row for step in steps for one in step for row in one.rows) == list(range(60))

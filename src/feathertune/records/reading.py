@@ -1,0 +1,66 @@
+"""How a text is read that has more tokens than an encoder takes at once; part of a study's record and of a bundle."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import ConfigDict
+
+from feathertune.records.values import Record
+
+Long = Literal["head", "head-tail", "windows"]
+
+
+class Reading(Record):
+    """How a text of more than ``max_length`` tokens is read; what a record without it means is `HEAD`.
+
+    Attributes:
+        long: ``head``: its first tokens. ``head-tail``: its first and its last ones. ``windows``: pieces of
+            ``max_length`` tokens each, whose logits are averaged.
+        stride: Tokens that neighbouring windows have in common at least, as in transformers' tokenizers; 0 without
+            windows.
+        max_windows: Windows of one text at most; 1 without windows.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    long: Long = "head"
+    stride: int = 0
+    max_windows: int = 1
+
+    def in_words(self, max_length: int) -> str:
+        """What becomes of a text of more tokens than `max_length`, to stand after its subject."""
+        if self.long == "head":
+            return f"are cut after {max_length:,}"
+        if self.long == "head-tail":
+            return f"are read at both ends, {max_length:,} tokens in all"
+        return f"are read in up to {self.max_windows:,} windows of {max_length:,}"
+
+
+HEAD = Reading()
+
+
+class ScoreOfBucket(Record):
+    """A method's accuracy on the test rows of a bucket, over its seeds; `low` and `high` are its 95 % interval."""
+
+    method: str
+    accuracy: float
+    low: float
+    high: float
+
+
+class LengthBucket(Record):
+    """Test rows of like length.
+
+    Attributes:
+        shortest: Tokens of its shortest text, special tokens included; `longest` likewise.
+        n: Test rows.
+        unread_fraction: Share of their tokens that no trained method read.
+        scores: Of each method.
+    """
+
+    shortest: int
+    longest: int
+    n: int
+    unread_fraction: float
+    scores: list[ScoreOfBucket]
