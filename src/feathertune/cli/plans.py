@@ -34,7 +34,7 @@ def plan_text(prepared: Prepared, folder: Path | None, price: Price) -> str:
         f"data     {data.source}: {data.n_train:,} training, {data.n_validation:,} validation, "
         f"{data.n_test:,} test rows",
         f"classes  {counts}",
-        f"cut      {data.truncated_fraction:.1%} of the texts are longer than {data.max_length} tokens",
+        f"long     {data.long_texts()}",
         f"removed  {data.duplicates_removed:,} duplicates, {data.overlap_removed:,} rows that stood in a later split",
         *(f"note     {note}" for note in data.notes),
         f"base     {base.id}: {base.model_type}, {units.count(base.n_parameters)} parameters, {base.n_layers} layers",

@@ -17,6 +17,7 @@ from rich.text import Text
 from feathertune.records import TRAINED_KINDS, Metrics, StudyRecord, at_largest_size
 from feathertune.report import REPORT_FILE, units
 from feathertune.report.label_curve import sentence, sizes_of
+from feathertune.report.lengths import bucket_name
 from feathertune.report.searches import searches
 
 _PIPE_WIDTH = 130
@@ -58,7 +59,7 @@ def study_text(study: StudyRecord, folder: Path) -> str:
     data = study.data
     facts = (
         f"{data.source}: {data.n_train:,} training, {data.n_validation:,} validation, {data.n_test:,} test rows; "
-        f"{data.truncated_fraction:.0%} of the texts are longer than {data.max_length} tokens and were cut"
+        f"{data.long_texts()}"
     )
     budget = budget_lines(study.parameter_budget, study.off_budget)
     missing = len(study.planned_runs) - len(study.runs)
@@ -75,6 +76,7 @@ def study_text(study: StudyRecord, folder: Path) -> str:
         "",
         study.verdict.text,
         *(f"- {caveat}" for caveat in study.verdict.caveats),
+        *_by_length(study),
         *_label_curve(study),
         *state,
         f"\nReport: {folder / REPORT_FILE}",
@@ -105,6 +107,19 @@ def _said_before(study: StudyRecord) -> list[RenderableType]:
         said = (row.predicted_seconds, row.seconds_mean)
         memory = (row.predicted_memory_bytes, row.memory_mean_bytes)
         table.add_row(Text(row.method), *map(units.seconds, said), *map(units.size, memory))
+    return ["", table]
+
+
+def _by_length(study: StudyRecord) -> list[RenderableType]:
+    """Accuracy by length of the texts, where some do not fit."""
+    if len(study.by_length) < 2 or study.data.truncated_fraction == 0:
+        return []
+    table = table_of("tokens of the text", *map(bucket_name, study.by_length))
+    table.add_row("test rows", *(f"{bucket.n:,}" for bucket in study.by_length))
+    table.add_row("never read", *(units.percent(bucket.unread_fraction) for bucket in study.by_length))
+    for row in at_largest_size(study.summary):
+        scores = [one.accuracy for bucket in study.by_length for one in bucket.scores if one.method == row.method]
+        table.add_row(Text(row.method), *map(units.percent, scores))
     return ["", table]
 
 
@@ -169,7 +184,7 @@ def table_of(*columns: str) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     text = {"method", "what it does", "source", "options", "run", "kind", "name", "rows", "label", "text"}
     text |= {"option", "default", "here", "module", "trains", "size option", "merges"}
-    text |= {"tokens a text", "--max-length", "said before", "training rows", "found by search"}
+    text |= {"tokens a text", "--max-length", "said before", "training rows", "found by search", "tokens of the text"}
     for column in columns:
         table.add_column(column, justify="left" if column in text else "right", no_wrap=column in _WHOLE)
     return table

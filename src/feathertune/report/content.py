@@ -18,6 +18,7 @@ from feathertune.report.changes import Changes, find_changes
 from feathertune.report.confusions import Confusion, class_names, find_confusions
 from feathertune.report.gaps import find_gaps
 from feathertune.report.label_curve import LabelCurve, at_most_rows, label_curve
+from feathertune.report.lengths import ByLength, by_length
 from feathertune.report.limits import Limits
 from feathertune.report.reliability import Reliability, find_reliability
 from feathertune.report.rows import Method, method_rows, most_telling
@@ -68,6 +69,7 @@ class View:
     intervals: tuple[Markup, ...]
     tradeoffs: tuple[Tradeoff, ...]
     labels_curve: LabelCurve | None
+    by_length: ByLength | None
     searches: tuple[Search, ...]
     learning: tuple[Learning, ...]
     reliability: tuple[Reliability, ...]
@@ -100,6 +102,7 @@ def build_view(study: StudyRecord, folder: Path, limits: Limits) -> View:
         tiles=_tiles(study, methods),
         failed=tuple(run for run in whole.runs if run.status == "failed"),
         labels_curve=label_curve(whole, shown[: limits.cards]),
+        by_length=by_length(study, shown[: limits.cards]),
         intervals=_intervals(shown),
         tradeoffs=_tradeoffs(shown),
         searches=searches(whole)[: limits.methods],

@@ -115,12 +115,18 @@ def _row_of(study: StudyRecord, method: str | None) -> SummaryRow | None:
 
 
 def _texts(study: StudyRecord) -> list[str]:
-    share, length = study.data.truncated_fraction, study.data.max_length
-    if share == 0:
+    data = study.data
+    if data.truncated_fraction == 0 or data.unread_fraction == 0:
         return []
+    what = {
+        "head": f"What stands after the first {data.max_length:,} tokens",
+        "head-tail": "What stands in the middle of long texts",
+        "windows": "What stands between the windows of very long texts",
+    }[data.reading.long]
+    unread = "" if data.unread_fraction is None else f", {units.percent(data.unread_fraction)} of all tokens"
     return [
-        f"What stands after the first {length:,} tokens: "
-        f"{units.percent(share)} of the texts are longer and were cut there."
+        f"{what}{unread}: {units.percent(data.truncated_fraction)} of the texts have more than "
+        f"{data.max_length:,} and {data.reading.in_words(data.max_length)}."
     ]
 
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 import contextlib
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from feathertune.config import Config
@@ -26,6 +28,7 @@ from feathertune.records import (
     STUDY_FILE,
     SUSPECTS_FILE,
     TEST_FILE,
+    LengthBucket,
     RunRecord,
     SearchRecord,
     Status,
@@ -38,6 +41,7 @@ from feathertune.records import (
 from feathertune.report import render_report
 from feathertune.runtime import hardware, versions
 from feathertune.storage import claim_folder, write_atomic
+from feathertune.study.by_length import by_length
 from feathertune.study.files import read_correct, write_test_rows
 from feathertune.study.fit import fit_methods
 from feathertune.study.observe import Observer
@@ -204,7 +208,8 @@ def assemble(
     suspects, test = find_suspects(whole, folder), bench.split("test")
     write_suspects(folder / SUSPECTS_FILE, suspects, test.texts, bench.data.labels)
     summary = summarise_sizes(runs, correct, margin=margin)
-    pairs = compare_pairs(answers_of(whole, correct))
+    answers = answers_of(whole, correct)
+    pairs = compare_pairs(answers)
     return StudyRecord(
         created=created,
         status=_status(plan, runs),
@@ -233,7 +238,16 @@ def assemble(
         pairs=pairs,
         n_suspects=len(suspects),
         searches=_searches(plan, folder),
+        by_length=_by_length(answers, bench),
     )
+
+
+def _by_length(answers: Mapping[str, NDArray[np.bool_]], bench: Workbench) -> list[LengthBucket]:
+    texts = bench.encoded["test"]
+    if texts.n_tokens is None or texts.n_unread is None:
+        return []
+    max_length = bench.data.max_length
+    return by_length(answers, n_tokens=texts.n_tokens, n_unread=texts.n_unread, max_length=max_length)
 
 
 def _work(plan: Plan, bench: Workbench, out: Path) -> dict[str, float]:

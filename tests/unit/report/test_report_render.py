@@ -65,7 +65,7 @@ def test_says_verdict_table_and_facts(tmp_path):
     assert study.verdict.caveats[0] in page
     for row in study.summary:
         assert f"{100 * row.accuracy_mean:.1f}\u202f%" in page
-    assert "78.4\u202f% of the texts are longer" in page
+    assert "78.4\u202f% of the texts have more and are cut after" in page
     assert "feathertune compare sample:imdb --base sample:minilm --seeds 1" in page
     assert "torch" in page
     assert "2.13.0" in page
