@@ -1,0 +1,132 @@
+"""Long documents at one token budget: the head of a text, head and tail, or two windows of half the length.
+
+Each reading is a study of its own on the same rows of sample:imdb, a third of whose reviews have more than 300 word
+pieces: the same split, seeds, method and 128 tokens a text at most (``windows`` takes two of 64; they lie at both
+ends). Differences are paired by test row over the seeds; those of the rows that do not fit are given beside those of
+all. Writes ``benchmarks/results/long-imdb-minilm.json``. What was stopped goes on. Some 15 minutes on two cores;
+``--readings head,windows-8x64`` and the like compares others, which need not have the same budget.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from feathertune.config import Config, load_config
+from feathertune.data.encode import encode
+from feathertune.records import StudyRecord
+from feathertune.runtime import versions
+from feathertune.study import compare
+from feathertune.study.files import read_correct
+from feathertune.study.observe import Silent
+from feathertune.study.stats import paired_difference, seed_interval
+
+RESULTS = Path(__file__).with_name("results")
+READINGS = "head-128,head-tail-128,windows-2x64"
+METHOD = "lora"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="sample:imdb")
+    parser.add_argument("--base", default="sample:minilm")
+    parser.add_argument("--readings", default=READINGS)
+    parser.add_argument("--train-rows", type=int, default=2000)
+    parser.add_argument("--validation-rows", type=int, default=300)
+    parser.add_argument("--test-rows", type=int, default=2500)
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--top-layers", type=int, default=3, help="trained ones of the encoder; the others run once")
+    parser.add_argument("--folder", type=Path, default=Path("runs", "bench-long"))
+    parser.add_argument("--result", type=Path, default=RESULTS / "long-imdb-minilm.json")
+    args = parser.parse_args()
+    correct: dict[str, np.ndarray] = {}
+    budgets: dict[str, Any] = {}
+    test_fingerprints = set()
+    for name in args.readings.split(","):
+        config = settings(name, args)
+        prepared = compare.prepare(config, Silent())
+        print(f"{name}: {prepared.bench.data.long_texts()}", flush=True)
+        study = compare.run(prepared, args.folder / name, observer=Silent(), command=["bench_long.py", name])
+        correct[name] = right_answers(study, args.folder / name)
+        test = prepared.bench.encoded["test"]
+        row = next(row for row in study.summary if row.method == METHOD)
+        budgets[name] = {
+            "settings": config.data.model_dump(mode="json"),
+            "most_tokens_a_text": int(test.lengths.max()),
+            "mean_tokens_a_text": float(test.lengths.mean()),
+            "unread_fraction": study.data.unread_fraction,
+            "seconds_mean": row.seconds_mean,
+        }
+        test_fingerprints.add((study.data.fingerprint, tuple(prepared.bench.split("test").texts)))
+        tokenizer = prepared.bench.load_encoder(seed=0).tokenizer
+        whole = encode(tokenizer, prepared.bench.split("test").texts, max_length=1 << 30).lengths
+    assert len(test_fingerprints) == 1, "all read the same test rows"
+    most = max(one["most_tokens_a_text"] for one in budgets.values())
+    groups = {"all": np.arange(len(whole)), "long": np.flatnonzero(whole > most)}
+    record = {
+        "settings": {key: str(value) for key, value in vars(args).items() if key not in ("folder", "result")},
+        "budgets": budgets,
+        "rows": {group: len(rows) for group, rows in groups.items()},
+        "accuracy": {
+            g: {n: seed_interval(c[:, rows])._asdict() for n, c in correct.items()} for g, rows in groups.items()
+        },
+        "differences": {group: differences(correct, rows) for group, rows in groups.items()},
+        "hardware": study.hardware,
+        "versions": versions(),
+    }
+    args.result.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    for group, rows in groups.items():
+        print(f"\n{group}: {len(rows):,} test rows")
+        for name, found in record["accuracy"][group].items():
+            print(f"  {name:16s} {found['mean']:.1%} ({found['low']:.1%} to {found['high']:.1%})")
+        for name, found in record["differences"][group].items():
+            points = [100 * found[key] for key in ("mean", "low", "high")]
+            print(f"  {name}: {points[0]:+.1f} points ({points[1]:+.1f} to {points[2]:+.1f}), p {found['p']:.2g}")
+
+
+def settings(name: str, args: argparse.Namespace) -> Config:
+    """Of a study: the name says how long texts are read, such as ``head-128`` or ``windows-2x64``."""
+    long, numbers = re.fullmatch(r"([a-z-]+)-((?:\d+x)?\d+)", name).groups()  # type: ignore[union-attr]
+    n_windows, _, length = numbers.rpartition("x")
+    return load_config(
+        options={
+            "data.source": args.data,
+            "data.train_size": args.train_rows,
+            "data.validation_size": args.validation_rows,
+            "data.test_size": args.test_rows,
+            "data.max_length": int(length),
+            "data.long": long,
+            "data.max_windows": int(n_windows or 1),
+            "base.id": args.base,
+            "study.methods": [METHOD],
+            "study.seeds": args.seeds,
+            "method.top_layers": args.top_layers,
+            "train.epochs": args.epochs,
+        }
+    )
+
+
+def right_answers(study: StudyRecord, folder: Path) -> np.ndarray:
+    """Which test rows the method got right, ``(S, N)``."""
+    runs = [run for run in study.runs if run.method == METHOD]
+    assert all(run.predictions for run in runs), [run.error for run in runs]
+    return np.stack([read_correct(folder / str(run.predictions)) for run in runs])
+
+
+def differences(correct: dict[str, np.ndarray], rows: np.ndarray) -> dict[str, dict[str, float]]:
+    """Of every two readings, the later minus the earlier."""
+    return {
+        f"{other} minus {one}": paired_difference(correct[other][:, rows], correct[one][:, rows])._asdict()
+        for one, other in combinations(correct, 2)
+    }
+
+
+if __name__ == "__main__":
+    main()
