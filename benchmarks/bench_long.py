@@ -1,9 +1,9 @@
 """Long documents at one token budget: the head of a text, head and tail, or two windows of half the length.
 
-Each reading is a study of its own on the same rows of sample:imdb, a third of whose reviews have more than 300 word
+Each reading is trained on the same rows of sample:imdb, a third of whose reviews have more than 300 word
 pieces: the same split, seeds, method and 128 tokens a text at most (``windows`` takes two of 64; they lie at both
 ends). Differences are paired by test row over the seeds; those of the rows that do not fit are given beside those of
-all. Writes ``benchmarks/results/long-imdb-minilm.json``. What was stopped goes on. Some 15 minutes on two cores;
+all. Writes ``benchmarks/results/long-imdb-minilm.json``. What was stopped goes on. Ten minutes on two quiet cores;
 ``--readings head,windows-8x64`` and the like compares others, which need not have the same budget.
 """
 
@@ -20,16 +20,16 @@ import numpy as np
 
 from feathertune.config import Config, load_config
 from feathertune.data.encode import encode
-from feathertune.records import StudyRecord
-from feathertune.runtime import versions
-from feathertune.study import compare
-from feathertune.study.files import read_correct
+from feathertune.runtime import hardware, seed_everything, versions
+from feathertune.study.files import read_correct, write_predictions
 from feathertune.study.observe import Silent
+from feathertune.study.plan import settle
 from feathertune.study.stats import paired_difference, seed_interval
+from feathertune.study.training import train_and_test
+from feathertune.study.workbench import Workbench
 
 RESULTS = Path(__file__).with_name("results")
 READINGS = "head-128,head-tail-128,windows-2x64"
-METHOD = "lora"
 
 
 def main() -> None:
@@ -37,9 +37,9 @@ def main() -> None:
     parser.add_argument("--data", default="sample:imdb")
     parser.add_argument("--base", default="sample:minilm")
     parser.add_argument("--readings", default=READINGS)
-    parser.add_argument("--train-rows", type=int, default=2000)
+    parser.add_argument("--train-rows", type=int, default=1000)
     parser.add_argument("--validation-rows", type=int, default=300)
-    parser.add_argument("--test-rows", type=int, default=2500)
+    parser.add_argument("--test-rows", type=int, default=2000)
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--top-layers", type=int, default=3, help="trained ones of the encoder; the others run once")
@@ -48,26 +48,23 @@ def main() -> None:
     args = parser.parse_args()
     correct: dict[str, np.ndarray] = {}
     budgets: dict[str, Any] = {}
-    test_fingerprints = set()
+    test_rows = set()
     for name in args.readings.split(","):
         config = settings(name, args)
-        prepared = compare.prepare(config, Silent())
-        print(f"{name}: {prepared.bench.data.long_texts()}", flush=True)
-        study = compare.run(prepared, args.folder / name, observer=Silent(), command=["bench_long.py", name])
-        correct[name] = right_answers(study, args.folder / name)
-        test = prepared.bench.encoded["test"]
-        row = next(row for row in study.summary if row.method == METHOD)
+        bench = Workbench.prepare(config, Silent())
+        print(f"{name}: {bench.data.long_texts()}", flush=True)
+        correct[name] = np.stack([right_answers(bench, seed, args.folder / name) for seed in range(args.seeds)])
+        test = bench.encoded["test"]
         budgets[name] = {
-            "settings": config.data.model_dump(mode="json"),
+            "settings": bench.config.data.model_dump(mode="json"),
             "most_tokens_a_text": int(test.lengths.max()),
             "mean_tokens_a_text": float(test.lengths.mean()),
-            "unread_fraction": study.data.unread_fraction,
-            "seconds_mean": row.seconds_mean,
+            "unread_fraction": bench.data.unread_fraction,
         }
-        test_fingerprints.add((study.data.fingerprint, tuple(prepared.bench.split("test").texts)))
-        tokenizer = prepared.bench.load_encoder(seed=0).tokenizer
-        whole = encode(tokenizer, prepared.bench.split("test").texts, max_length=1 << 30).lengths
-    assert len(test_fingerprints) == 1, "all read the same test rows"
+        test_rows.add(tuple(bench.split("test").texts))
+    assert len(test_rows) == 1, "all read the same test rows"
+    tokenizer = bench.load_encoder(seed=0).tokenizer
+    whole = encode(tokenizer, bench.split("test").texts, max_length=1 << 30).lengths
     most = max(one["most_tokens_a_text"] for one in budgets.values())
     groups = {"all": np.arange(len(whole)), "long": np.flatnonzero(whole > most)}
     record = {
@@ -78,7 +75,7 @@ def main() -> None:
             g: {n: seed_interval(c[:, rows])._asdict() for n, c in correct.items()} for g, rows in groups.items()
         },
         "differences": {group: differences(correct, rows) for group, rows in groups.items()},
-        "hardware": study.hardware,
+        "hardware": hardware(bench.runtime),
         "versions": versions(),
     }
     args.result.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
@@ -92,9 +89,10 @@ def main() -> None:
 
 
 def settings(name: str, args: argparse.Namespace) -> Config:
-    """Of a study: the name says how long texts are read, such as ``head-128`` or ``windows-2x64``."""
-    long, numbers = re.fullmatch(r"([a-z-]+)-((?:\d+x)?\d+)", name).groups()  # type: ignore[union-attr]
-    n_windows, _, length = numbers.rpartition("x")
+    """Of a reading: the name says how long texts are read, such as ``head-128`` or ``windows-2x64``."""
+    if (found := re.fullmatch(r"([a-z-]+)-(?:(\d+)x)?(\d+)", name)) is None:
+        raise SystemExit(f"'{name}' is no reading; expected such as {READINGS}")
+    long, n_windows, length = found.groups()
     return load_config(
         options={
             "data.source": args.data,
@@ -105,19 +103,24 @@ def settings(name: str, args: argparse.Namespace) -> Config:
             "data.long": long,
             "data.max_windows": int(n_windows or 1),
             "base.id": args.base,
-            "study.methods": [METHOD],
-            "study.seeds": args.seeds,
+            "study.methods": ["lora"],
             "method.top_layers": args.top_layers,
             "train.epochs": args.epochs,
         }
     )
 
 
-def right_answers(study: StudyRecord, folder: Path) -> np.ndarray:
-    """Which test rows the method got right, ``(S, N)``."""
-    runs = [run for run in study.runs if run.method == METHOD]
-    assert all(run.predictions for run in runs), [run.error for run in runs]
-    return np.stack([read_correct(folder / str(run.predictions)) for run in runs])
+def right_answers(bench: Workbench, seed: int, folder: Path) -> np.ndarray:
+    """Which test rows LoRA gets right, ``(N,)``, as a run of a study trains it; found again where it was done before."""
+    path = folder / f"seed-{seed}.parquet"
+    if not path.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        _, [(method, options)] = settle(bench.config)
+        seed_everything(seed)
+        log = folder / f"seed-{seed}.jsonl"
+        outcome = train_and_test(method, options, seed, bench, Silent(), log=log, bundle=None)
+        write_predictions(path, bench.split("test").labels, outcome.test)
+    return read_correct(path)
 
 
 def differences(correct: dict[str, np.ndarray], rows: np.ndarray) -> dict[str, dict[str, float]]:
