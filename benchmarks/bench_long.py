@@ -4,7 +4,7 @@ Each reading is trained on the same rows of sample:imdb, a third of whose review
 pieces: the same split, seeds, method and 128 tokens a text at most (``windows`` takes two of 64; they lie at both
 ends). Differences are paired by test row over the seeds; those of the rows that do not fit are given beside those of
 all. Writes ``benchmarks/results/long-imdb-minilm.json``. What was stopped goes on. Ten minutes on two quiet cores;
-``--readings head,windows-8x64`` and the like compares others, which need not have the same budget.
+``--readings head-128,windows-8x64`` and the like compares others, which need not have the same budget.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def settings(name: str, args: argparse.Namespace) -> Config:
 
 
 def right_answers(bench: Workbench, seed: int, folder: Path) -> np.ndarray:
-    """Which test rows LoRA gets right, ``(N,)``, as a run of a study trains it; found again where it was done before."""
+    """Which test rows LoRA gets right, ``(N,)``, as in a run of a study; what was done before is kept."""
     path = folder / f"seed-{seed}.parquet"
     if not path.is_file():
         folder.mkdir(parents=True, exist_ok=True)

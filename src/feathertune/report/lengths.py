@@ -58,33 +58,34 @@ def by_length(study: StudyRecord, methods: Sequence[Method]) -> ByLength | None:
             lines.append(Line(method.row.method, method.style, tuple(scores)))
     if not lines:
         return None
-    names = [name for name, _ in buckets]
-    return ByLength(buckets, tuple(lines), tuple(_draw(lines, names, width=width) for width in (WIDE_PX, SMALL_PX)))
+    return ByLength(buckets, tuple(lines), tuple(_draw(lines, buckets, width=width) for width in (WIDE_PX, SMALL_PX)))
 
 
-def _draw(lines: Sequence[Line], names: Sequence[str], *, width: float) -> Markup:
+def _draw(lines: Sequence[Line], buckets: Sequence[tuple[str, LengthBucket]], *, width: float) -> Markup:
     """Accuracy with its interval, bucket by bucket, one line a method."""
-    left, right, top, bottom = 46.0, width - 20, 12.0, 300.0 if width > SMALL_PX else 230.0
+    wide = width > SMALL_PX
+    left, right, top, bottom = 46.0, width - 20, 12.0, 300.0 if wide else 230.0
     apart = _APART_PX * (len(lines) - 1) / 2
-    x = svg.Scale(0, len(names) - 1, left + 34 + apart, right - 28 - apart)
+    x = svg.Scale(0, len(buckets) - 1, left + 34 + apart, right - 28 - apart)
     y = svg.share_scale([v for line in lines for one in line.scores for v in (one.low, one.high)], bottom, top, 5)
     parts = [svg.line(left, y(tick), right, y(tick), "grid") for tick, _ in y.ticks]
     parts += [svg.text(left - 7, y(tick) + 4, label, class_="tick", anchor="end") for tick, label in y.ticks]
     parts.append(svg.line(left, bottom, right, bottom, "axis"))
     reached = 0.0
-    for place, name in enumerate(names):
-        at = x(place)
+    for place, (name, bucket) in enumerate(buckets):
+        at, name = x(place), name if wide else f"{bucket.longest:,}"  # a span has no room on a phone
         parts.append(svg.line(at, bottom, at, bottom + 4, "axis"))
         if at - svg.text_width(name) / 2 > reached:
             parts.append(svg.text(at, bottom + 18, name, class_="tick", anchor="middle"))
             reached = at + svg.text_width(name) / 2
-    parts.append(svg.text((left + right) / 2, bottom + 40, "tokens of the text →", class_="title", anchor="middle"))
+    title = "tokens of the text →" if wide else "tokens of the text, up to →"
+    parts.append(svg.text((left + right) / 2, bottom + 40, title, class_="title", anchor="middle"))
     marks: list[Markup] = []
     for number, line in enumerate(lines):
         shift = _APART_PX * number - apart
         places = [(x(place) + shift, y(one.accuracy)) for place, one in enumerate(line.scores)]
         parts.append(svg.path(places, f"curve {line.style.colour}"))
-        for (at_x, at_y), one, name in zip(places, line.scores, names, strict=True):
+        for (at_x, at_y), one, (name, _) in zip(places, line.scores, buckets, strict=True):
             parts.append(svg.line(at_x, y(one.low), at_x, y(one.high), f"whisker {line.style.colour}"))
             said = f"{units.percent(one.accuracy)} ({units.interval(one.low, one.high)})"
             hover = f"{units.clip(line.method, 60)}, {name} tokens: {said}"
@@ -94,4 +95,4 @@ def _draw(lines: Sequence[Line], names: Sequence[str], *, width: float) -> Marku
         f"{units.percent(line.scores[-1].accuracy)} in the longest"
         for line in lines[:12]
     )
-    return svg.drawing(width, bottom + 48, label, *parts, *marks, class_="wide" if width > SMALL_PX else "narrow")
+    return svg.drawing(width, bottom + 48, label, *parts, *marks, class_="wide" if wide else "narrow")
