@@ -61,7 +61,7 @@ def serve(service: Service, opened: socket.socket) -> None:
 
 
 def _new_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """libuv's loop, which takes a third less of the processor from the passes; asyncio's own where that does not run."""
+    """The loop of libuv, which leaves more of the processor to the passes; where it does not run, asyncio's own."""
     try:
         import uvloop
     except ImportError:

@@ -232,8 +232,8 @@ def _run_baseline(baseline: Baseline, bench: Workbench, observer: Observer) -> O
 
 def _run_foundation(seed: int, bench: Workbench, observer: Observer) -> Outcome:
     """Score the pretrained encoder with an untrained head."""
-    encoder = bench.load_encoder(seed)
     found = {name: bench.features(name, observer.advanced) for name in _READ_UNTRAINED}
+    encoder = bench.load_encoder(seed)  # not before: features are made by another one, and one at a time is enough
     with stopwatch() as evaluate, torch.inference_mode():
         encoder.model.eval()
         logits = {
