@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
+from typing import NamedTuple
 
-from make_figures import ROOT, SENTENCES, STANDING, filled, read_study, with_interval
+from make_figures import RESULTS, ROOT, SENTENCES, STANDING, filled, read_json, read_study, with_interval
 
 from feathertune.report import units
 
 README = ROOT / "README.md"
 PRICE = ROOT / "docs" / "price.md"
+PRICED = RESULTS / "price-imdb.json"
 MAKER = "docs/make_readme.py"
 
 
@@ -21,7 +24,7 @@ def with_table(readme: str) -> str:
 
 def with_prices(page: str) -> str:
     """The page on prices, likewise."""
-    return filled(page, MAKER, {"prices": prices})
+    return filled(page, MAKER, {"prices": prices, "prices-of-reviews": prices_of_reviews})
 
 
 def results() -> str:
@@ -54,18 +57,41 @@ def results() -> str:
 
 
 def prices() -> str:
-    """What the dry run said of the standing study, and what came true: means of the runs, and the run furthest off."""
-    study = read_study(STANDING)
+    """What the dry run said of the standing study, and what came true."""
+    found: dict[str, list[Costs]] = {}
+    for run in read_study(STANDING).runs:
+        said = run.predicted_seconds or 0.0, run.predicted_memory_bytes or 0
+        found.setdefault(run.method, []).append(Costs(*said, run.seconds.total, run.peak_memory_bytes or 0))
+    return _said_and_true(found)
+
+
+def prices_of_reviews() -> str:
+    """The same of the smaller study of `benchmarks/bench_price.py`."""
+    found: dict[str, list[Costs]] = {}
+    for row in read_json(PRICED)["rows"]:
+        said = row["seconds_predicted"], row["memory_predicted_bytes"]
+        method = row["run"].rpartition("-s")[0]
+        found.setdefault(method, []).append(Costs(*said, row["seconds"], row["memory_bytes"]))
+    return _said_and_true(found)
+
+
+class Costs(NamedTuple):
+    """Of one run."""
+
+    said_s: float
+    said_bytes: int
+    seconds: float
+    bytes: int
+
+
+def _said_and_true(found: Mapping[str, Sequence[Costs]]) -> str:
+    """Means of each method's runs, and the run that is furthest off."""
     lines = [
         "| method | said | took | off, furthest | memory said | was | off, furthest |",
         "|---|---|---|---|---|---|---|",
     ]
-    for method in dict.fromkeys(run.method for run in study.runs):
-        runs = [run for run in study.runs if run.method == method]
-        said = [run.predicted_seconds or 0.0 for run in runs]
-        took = [run.seconds.total for run in runs]
-        memory_said = [run.predicted_memory_bytes or 0 for run in runs]
-        memory = [run.peak_memory_bytes or 0 for run in runs]
+    for method, costs in found.items():
+        said, memory_said, took, memory = map(list, zip(*costs, strict=True))
         if fmean(took) < 1.0:  # Nobody asks what a millisecond will cost.
             continue
         cells = (
