@@ -3,7 +3,7 @@
 Each reading is trained on the same rows of sample:imdb, a third of whose reviews have more than 300 word
 pieces: the same split, seeds, method and 128 tokens a text at most (``windows`` takes two of 64; they lie at both
 ends). Differences are paired by test row over the seeds; those of the rows that do not fit are given beside those of
-all. Writes ``benchmarks/results/long-imdb-minilm.json``. What was stopped goes on. Ten minutes on two quiet cores;
+all. Writes ``benchmarks/results/long-imdb-minilm.json``. What was stopped goes on. Eleven minutes of one core;
 ``--readings head-128,windows-8x64`` and the like compares others, which need not have the same budget.
 """
 
