@@ -22,11 +22,20 @@ class FakeModel:
     name: str
     lane: Any = "one"
     padding_share: float = 1.0
+    reads_pairs: bool = False
 
     def describe(self) -> dict[str, Any]:
         base = {"id": "b", "revision": None, "fingerprint": "f"}
         info = {"name": self.name, "method": "lora", "kind": "peft", "task": "single_label", "labels": ["no", "yes"]}
-        return {**info, "max_length": 16, "base": base, "shares_passes": True, "note": "", "own_bytes": 1}
+        return {
+            **info,
+            "max_length": 16,
+            "text_columns": ["text"],
+            "base": base,
+            "shares_passes": True,
+            "note": "",
+            "own_bytes": 1,
+        }
 
     def answer(self, text: str) -> tuple[str, dict[str, float]]:
         return f"{self.name}:{text}", {"no": 0.25, "yes": 0.75}

@@ -20,7 +20,7 @@ PACKAGE = "feathertune"
 MAX_LINES = 400
 LAYERS = (
     ("errors", "companion", "config", "prices", "records", "registry", "storage"),
-    ("data", "encoders", "runtime", "metrics", "calibration"),
+    ("data", "encoders", "runtime", "metrics", "calibration", "tasks"),
     ("methods",),
     ("engine",),
     ("study", "bundle", "predictor", "export", "card", "report", "track"),

@@ -142,6 +142,7 @@ def import_adapter(
     labels: Sequence[str],
     base: str | None = None,
     max_length: int | None = None,
+    pairs: bool = False,
     overwrite: bool = False,
 ) -> Adopted:
     """Make a bundle of an adapter folder that plain PEFT wrote; see `feathertune.bundle.adopt.adopt_adapter`.
@@ -152,6 +153,7 @@ def import_adapter(
         labels: Names of the classes, in the order of the logits; PEFT does not keep them.
         base: The encoder that it was trained on; None takes the one that the folder names.
         max_length: The length in tokens at which texts were cut in training; None takes the encoder's longest.
+        pairs: It was trained on pairs of texts.
         overwrite: Replace a bundle that lies there, once the new one is proven.
 
     Returns:
@@ -161,4 +163,6 @@ def import_adapter(
         FeathertuneError: If it is no whole adapter for classification, does not fit the encoder or the labels, or would
             answer otherwise than in plain PEFT.
     """
-    return adopt_adapter(Path(adapter), Path(out), labels=labels, base=base, max_length=max_length, overwrite=overwrite)
+    return adopt_adapter(
+        Path(adapter), Path(out), labels=labels, base=base, max_length=max_length, pairs=pairs, overwrite=overwrite
+    )

@@ -15,16 +15,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import check_array, check_consistent_length, check_random_state, column_or_1d
-from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import check_is_fitted
 
 from feathertune.config import Config, load_config
-from feathertune.data.raw import Collector, RawDataset, label_name
+from feathertune.data.labels import label_name
+from feathertune.data.raw import Collector, RawDataset
+from feathertune.data.texts import Pair, Text, are_pairs, of_kind
 from feathertune.errors import BundleError, DataError
 
 if TYPE_CHECKING:
     from feathertune.predictor import Predictor
 
+Texts = Iterable[str] | Iterable[tuple[str, str]]
 # What the texts of `fit` are called in messages and in the bundle.
 _SOURCE = "the texts of fit"
 
@@ -32,8 +35,9 @@ _SOURCE = "the texts of fit"
 class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """Trains a method on a pretrained encoder; takes texts as a list, an array or a Series.
 
-    All rows of `fit` are trained on but those that are kept to choose the best epoch. Weights of single rows are not
-    taken. Nothing is checked here but by `fit`, as scikit-learn has it.
+    Pairs of texts, which the encoder reads together, are a list of tuples or a table of two columns. All rows of `fit`
+    are trained on but those that are kept to choose the best epoch. Weights of single rows are not taken. Nothing is
+    checked here but by `fit`, as scikit-learn has it.
 
     Attributes:
         classes_: The labels, sorted, ``(C,)``.
@@ -82,11 +86,11 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.settings = settings
         self.random_state = random_state
 
-    def fit(self, X: Iterable[str], y: Iterable[Any]) -> TextClassifier:
+    def fit(self, X: Texts, y: Iterable[Any]) -> TextClassifier:
         """Train.
 
         Args:
-            X: N texts.
+            X: N texts, or N pairs of texts: tuples, or a table of two columns.
             y: N labels: strings, whole numbers or booleans, two different ones at least.
 
         Returns:
@@ -99,6 +103,11 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         texts = _texts(X)
         check_classification_targets(y)
+        if type_of_target(y).startswith("multilabel"):
+            raise DataError(
+                "y holds several labels a text (it is a multilabel indicator). Expected one label a text; for several, "
+                "train with feathertune.finetune on lists of labels, or with data.label_separator."
+            )
         targets = check_array(column_or_1d(y, warn=True), ensure_2d=False, dtype=None, input_name="y")
         check_consistent_length(texts, targets)
         classes, codes = np.unique(targets, return_inverse=True)
@@ -126,18 +135,18 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self._predictor = predictor
         return self
 
-    def predict(self, X: Iterable[str]) -> np.ndarray:
+    def predict(self, X: Texts) -> np.ndarray:
         """The most probable label of each of N texts, ``(N,)``; of the type that `fit` was given."""
         best = self._logits(X).argmax(axis=1)  # first of all: it knows whether there was a fit
         return np.asarray(self.classes_[best])
 
-    def predict_proba(self, X: Iterable[str]) -> np.ndarray:
+    def predict_proba(self, X: Texts) -> np.ndarray:
         """Probabilities ``(N, C)`` of N texts, in the order of `classes_`."""
-        from feathertune.engine.predict import softmax
+        from feathertune.tasks import softmax
 
         return softmax(self._logits(X))
 
-    def decision_function(self, X: Iterable[str]) -> np.ndarray:
+    def decision_function(self, X: Texts) -> np.ndarray:
         """Logits ``(N, C)`` of N texts; of two classes, what the second is ahead of the first, ``(N,)``."""
         logits = self._logits(X).astype(np.float64)
         return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
@@ -192,7 +201,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             }
         )
 
-    def _logits(self, X: Iterable[str]) -> np.ndarray:
+    def _logits(self, X: Texts) -> np.ndarray:
         check_is_fitted(self, "bundle_")
         texts = _texts(X)
         if getattr(self, "_predictor", None) is None:  # it came out of a pickle
@@ -223,31 +232,40 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         write_files(folder, self.bundle_, base=base)
 
 
-def _texts(values: Iterable[str]) -> list[str]:
-    """N texts as plain strings, at least one.
+def _texts(values: Texts) -> list[Text]:
+    """N texts as plain strings, or N pairs of them, at least one.
 
     Raises:
-        DataError: If they are not one-dimensional, there is none, or one of them is none.
+        DataError: If they are of another shape, not all of one kind, there is none, or one of them is none.
     """
     shape = getattr(values, "shape", None)
-    if isinstance(values, (str, bytes, Mapping)) or (shape is not None and len(shape) != 1):
+    is_table = shape is not None and len(shape) == 2 and shape[1] == 2
+    if isinstance(values, (str, bytes, Mapping)) or (shape is not None and len(shape) != 1 and not is_table):
         found = f"an array of shape {shape}" if shape is not None else f"a {type(values).__name__}"
         raise DataError(
-            f"X is {found}. Expected a list, an array or a Series of texts, one a row; of a table take one column."
+            f"X is {found}. Expected a list, an array or a Series of texts, one a row; of a table take one column, or "
+            "two for pairs of texts."
         )
-    texts = []
-    for row, text in enumerate(values):
-        if not isinstance(text, str):
-            raise DataError(f"X[{row}] is {text!r:.60} of type {type(text).__name__}. Expected a text.")
-        if not text.strip():
-            raise DataError(f"X[{row}] is an empty text. No label is made up for one: leave it out.")
-        texts.append(str(text))
+    # A table of pandas' gives the names of its columns, if it is asked for its rows.
+    texts = [_text(value, row) for row, value in enumerate(np.asarray(values).tolist() if is_table else values)]
     if not texts:
         raise DataError("Found array with 0 sample(s) (shape=(0,)) while a minimum of 1 is required.")
-    return texts
+    return of_kind(texts, pairs=are_pairs(texts), where="X, by its first row,")
 
 
-def _dataset(texts: list[str], labels: list[Any], classes: np.ndarray) -> RawDataset:
+def _text(value: object, row: int) -> Text:
+    """A text or a pair."""
+    given = tuple(value) if isinstance(value, tuple | list) and len(value) == 2 else (value,)
+    for part in given:
+        if not isinstance(part, str):
+            raise DataError(f"X[{row}] is {value!r:.60} of type {type(value).__name__}. Expected a text.")
+        if not part.strip():
+            raise DataError(f"X[{row}] is an empty text. No label is made up for one: leave it out.")
+    strings = [str(part) for part in given]
+    return Pair(*strings) if len(strings) == 2 else strings[0]
+
+
+def _dataset(texts: list[Text], labels: list[Any], classes: np.ndarray) -> RawDataset:
     """The rows as any source gives them, with the labels in the order of `classes`."""
     plain = [_plain(label) for label in classes]
     names = [label_name(label, f"y, class {label!r}") for label in plain]

@@ -1,18 +1,25 @@
 """Scores of one set of predictions, the same for every row of a study.
 
 All scores but the calibration error are scikit-learn's. Each is a single number of one run; how sure a number
-is, over rows and seeds, is the business of `feathertune.study.stats`. Not for tasks where a text may have
-several labels.
+is, over rows and seeds, is the business of `feathertune.study.stats`. `score` is of one label a text, `score_sets`
+of any number of them; `feathertune.tasks` knows which of the two is meant.
 """
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import accuracy_score, f1_score, log_loss, matthews_corrcoef
+from sklearn.metrics import (
+    accuracy_score,
+    average_precision_score,
+    f1_score,
+    label_ranking_average_precision_score,
+    log_loss,
+    matthews_corrcoef,
+)
 
 from feathertune.errors import DataError
-from feathertune.records import Metrics
+from feathertune.records import Metrics, MultiLabelMetrics
 
 # Probabilities are raised to this before the logarithm: about the step of fp32 below 1, so that a softmax in
 # fp32 and one in fp64 get the same loss. The most that a single row can cost is -ln(1e-7) = 16.1.
@@ -50,6 +57,60 @@ def score(labels: NDArray[np.integer], probabilities: NDArray[np.floating]) -> M
         log_loss=float(log_loss(labels, clipped, labels=classes)),
         ece=calibration_error(predicted == labels, probabilities.max(axis=1)),
         n=labels.size,
+    )
+
+
+def score_sets(
+    labels: NDArray[np.integer], probabilities: NDArray[np.floating], predicted: NDArray[np.bool_]
+) -> MultiLabelMetrics:
+    """Score predicted sets of labels.
+
+    Args:
+        labels: Which label each text has, ``(N, C)`` of 0 and 1.
+        probabilities: ``(N, C)``, each by itself.
+        predicted: Which label is given, ``(N, C)``.
+
+    Returns:
+        `MultiLabelMetrics` says what each score is. Where a label is neither present nor predicted its F1 is 0; a text
+        without labels, or with all of them, has a label ranking average precision of 1; log loss is the mean of all
+        decisions in nats, with probabilities at least `PROBABILITY_FLOOR` away from 0 and 1; the confidence of a
+        decision is the probability of what was decided.
+
+    Raises:
+        DataError: If the shapes do not fit, a label is neither 0 nor 1, or a probability is none.
+    """
+    labels, values = np.asarray(labels), np.asarray(probabilities, dtype=np.float64)
+    if labels.ndim != 2 or labels.shape != values.shape or labels.shape != predicted.shape or labels.size == 0:
+        raise DataError(
+            f"Labels of shape {labels.shape}, probabilities of shape {values.shape} and predictions of shape "
+            f"{predicted.shape} cannot be scored. Expected (N, C) of all three, N and C at least 1."
+        )
+    if not np.isin(labels, (0, 1)).all():
+        raise DataError(f"Labels ({labels.dtype}, {labels.min()} to {labels.max()}) are not all 0 or 1.")
+    wrong = ~(np.isfinite(values) & (values >= 0) & (values <= 1)).all(axis=1)
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise DataError(
+            f"The probabilities of row {row} are {values[row].tolist()}. Expected numbers from 0 to 1: the model's "
+            "output is broken, often by a learning rate that is too high."
+        )
+    has, given = labels.astype(bool), predicted.astype(bool)
+    clipped = np.clip(values, PROBABILITY_FLOOR, 1 - PROBABILITY_FLOOR)
+    one_kind = has.all() == has.any() and given.all() == given.any() and has.any() == given.any()
+    there = np.flatnonzero(has.any(axis=0))
+    precisions = [float(average_precision_score(has[:, label], values[:, label])) for label in there]
+    # scikit-learn takes a single column for something else than one label.
+    lrap = 1.0 if has.shape[1] == 1 else float(label_ranking_average_precision_score(has, values))
+    return MultiLabelMetrics(
+        accuracy=float((has == given).all(axis=1).mean()),
+        macro_f1=float(np.mean([f1_score(h, g, zero_division=0) for h, g in zip(has.T, given.T, strict=True)])),
+        micro_f1=float(f1_score(has.ravel(), given.ravel(), zero_division=0)),
+        mcc=0.0 if one_kind else float(matthews_corrcoef(has.ravel(), given.ravel())),
+        log_loss=float(-np.where(has, np.log(clipped), np.log1p(-clipped)).mean()),
+        ece=calibration_error((has == given).ravel(), np.where(given, values, 1 - values).ravel()),
+        lrap=lrap,
+        mean_average_precision=float(np.mean(precisions)) if precisions else 0.0,
+        n=len(has),
     )
 
 

@@ -8,20 +8,25 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from feathertune.bundle import Bundle, load_bundle
 from feathertune.config import EngineConfig
 from feathertune.data.encode import encode
+from feathertune.data.labels import indices_of
 from feathertune.data.sources import load_source
+from feathertune.data.texts import Text, n_characters, of_kind
 from feathertune.engine.install import fast_parts
 from feathertune.engine.matrix import Matrices
-from feathertune.engine.predict import predict_logits, softmax
-from feathertune.errors import DataError
-from feathertune.metrics import score
+from feathertune.engine.predict import predict_logits
 from feathertune.records import Metrics
 from feathertune.runtime import Runtime, choose_runtime
+from feathertune.tasks import TASKS, Task
+
+# The label of a text, or where it may have several their list; and probabilities by name.
+Answer = tuple[str | list[str], dict[str, float]]
 
 TOKEN_BUDGET = 8_192
 # Texts that are held, encoded and sorted by length at once: enough to fill batches of one length, little memory.
@@ -53,40 +58,74 @@ class Predictor:
         """Names of the C classes, in the order of the probabilities."""
         return self.bundle.labels
 
-    def logits(self, texts: Sequence[str]) -> np.ndarray:
-        """Logits ``(N, C)`` float32 of N texts that are at hand; those of similar length run together."""
+    @property
+    def reads_pairs(self) -> bool:
+        """Whether each text is a `Pair`."""
+        return self.bundle.info.reads_pairs
+
+    def logits(self, texts: Sequence[Text]) -> np.ndarray:
+        """Logits ``(N, C)`` float32 of N texts that are at hand; those of similar length run together.
+
+        Raises:
+            DataError: If one is a pair and the bundle reads single texts, or the other way round.
+        """
         if not texts:
             return np.zeros((0, len(self.labels)), dtype=np.float32)
         bundle = self.bundle
-        encoded = encode(bundle.tokenizer, list(texts), max_length=bundle.max_length, reading=bundle.reading)
+        read = of_kind(texts, pairs=self.reads_pairs, where=f"The bundle {bundle.folder}")
+        encoded = encode(bundle.tokenizer, read, max_length=bundle.max_length, reading=bundle.reading)
         return predict_logits(self.bundle.model, encoded, token_budget=TOKEN_BUDGET, runtime=self._runtime)
 
-    def probabilities(self, texts: Sequence[str]) -> np.ndarray:
+    def probabilities(self, texts: Sequence[Text]) -> np.ndarray:
         """Probabilities ``(N, C)`` float64 of N texts that are at hand; for N = 0 an empty array."""
-        return softmax(self.logits(texts))
+        return self.task.probabilities(self.logits(texts))
 
-    def predict_proba(self, texts: Iterable[str]) -> np.ndarray:
+    def predict_proba(self, texts: Iterable[Text]) -> np.ndarray:
         """As `probabilities`, for a stream: beside the result, memory for one chunk of texts is all that it takes."""
         return np.concatenate([self.probabilities([]), *map(self.probabilities, _chunks(texts))])
 
-    def named(self, row: np.ndarray) -> tuple[str, dict[str, float]]:
-        """Label and probabilities by name, of the probabilities ``(C,)`` of a text."""
-        return self.labels[int(row.argmax())], dict(zip(self.labels, row.tolist(), strict=True))
+    @property
+    def task(self) -> Task:
+        """Whether a text has one label or any number of them."""
+        return TASKS[self.bundle.info.task]
 
-    def predict(self, texts: Iterable[str]) -> Iterator[tuple[str, dict[str, float]]]:
-        """Label and probabilities of each text, in order; `texts` may be a stream of any length."""
+    @property
+    def thresholds(self) -> np.ndarray | None:
+        """Of several labels a text, the probability from which each is given, ``(C,)``."""
+        found = self.bundle.info.threshold
+        return None if found is None else np.array(found)
+
+    def named(self, row: np.ndarray) -> Answer:
+        """Label, or list of labels, and probabilities by name, of the probabilities ``(C,)`` of a text."""
+        probabilities = dict(zip(self.labels, row.tolist(), strict=True))
+        decided = self.task.decide(row[None], self.thresholds)[0]
+        if decided.ndim:
+            return [self.labels[label] for label in np.flatnonzero(decided)], probabilities
+        return self.labels[int(decided)], probabilities
+
+    def predict(self, texts: Iterable[Text]) -> Iterator[Answer]:
+        """Label and probabilities of each text, in order; `texts` may be a stream of any length.
+
+        Where a text may have several labels, their list stands in the place of the label.
+        """
         for chunk in _chunks(texts):
             for row in self.probabilities(chunk):
                 yield self.named(row)
 
 
-def _chunks(texts: Iterable[str]) -> Iterator[list[str]]:
+def as_fields(answer: Answer) -> dict[str, Any]:
+    """An answer as it is written: ``label`` or ``labels``, and ``probabilities``."""
+    said, probabilities = answer
+    return {"label" if isinstance(said, str) else "labels": said, "probabilities": probabilities}
+
+
+def _chunks(texts: Iterable[Text]) -> Iterator[list[Text]]:
     """Cut a stream into runs of so many texts, or of so many characters where they are long."""
-    chunk: list[str] = []
+    chunk: list[Text] = []
     characters = 0
     for text in texts:
         chunk.append(text)
-        characters += len(text)
+        characters += n_characters(text)
         if len(chunk) == CHUNK_TEXTS or characters >= CHUNK_CHARACTERS:
             yield chunk
             chunk, characters = [], 0
@@ -118,22 +157,25 @@ def evaluate(
     Args:
         predictor: The loaded bundle.
         source: Any data source; of one with splits only the test split is used.
-        text_column: Where the texts are, if not in a column of a usual name.
+        text_column: Where the texts are, if not in the columns of the training or of a usual name; two with a comma
+            between them for pairs.
         label_column: Likewise.
 
     Raises:
         DataError: If the data holds a label that the bundle does not know.
     """
-    data = load_source(source, text_column=text_column, label_column=label_column)
+    info = predictor.bundle.info
+    data = load_source(
+        source,
+        text_column=text_column,
+        label_column=label_column,
+        usual_texts=info.text_columns,
+        label_separator=info.label_separator,
+        task=info.task,
+    )
     rows = range(len(data.texts))
     if data.split is not None and "test" in data.split:
         rows = [i for i in rows if data.split[i] == "test"]  # type: ignore[assignment]
-    index = {label: i for i, label in enumerate(predictor.labels)}
-    unknown = sorted({data.labels[i] for i in rows} - set(index))
-    if unknown:
-        raise DataError(
-            f"{source} holds the labels {', '.join(unknown[:5])}, which the bundle does not know. "
-            f"Expected: {', '.join(predictor.labels)}."
-        )
-    labels = np.array([index[data.labels[i]] for i in rows], dtype=np.int64)
-    return score(labels, predictor.probabilities([data.texts[i] for i in rows]))
+    labels = indices_of([data.labels[i] for i in rows], predictor.labels, source)
+    probabilities = predictor.probabilities([data.texts[i] for i in rows])
+    return predictor.task.score(labels, probabilities, predictor.thresholds)

@@ -25,7 +25,7 @@ LABELS = ("negative", "neutral", "positive")
 SETTINGS = {
     "method": "lora",
     "max_length": 32,
-    "text_columns": ["title", "text"],
+    "text_columns": ["title"],
     "metrics": {"accuracy": 0.8125, "n": 16},
     "hyperparameters": {"r": 2, "learning_rate": 1e-3},
 }
@@ -101,7 +101,7 @@ def test_the_files_are_those_of_the_contract(bundle):
     info = json.loads((bundle / "feathertune.json").read_text())
     assert info["labels"] == list(LABELS)
     assert info["task"] == "single_label"
-    assert info["text_columns"] == ["title", "text"]
+    assert info["text_columns"] == ["title"]
     assert (info["threshold"], info["temperature"]) == (None, None)
     assert info["base"]["id"] == "base"
     assert info["base"]["local"] == "../base"

@@ -143,6 +143,22 @@ def test_the_random_numbers_of_the_caller_go_on_undisturbed():
     assert (np.random.rand(), torch.rand(1)) == expected  # noqa: NPY002
 
 
+def test_pairs_of_texts():
+    pairs = [("the film", text) for text in TEXTS]
+    found = small(epochs=10).fit(pairs, LABELS)
+    assert found.score(pairs, LABELS) > 0.9
+    table = pd.DataFrame(pairs, columns=["title", "review"])
+    np.testing.assert_array_equal(found.predict_proba(table), found.predict_proba(pairs))
+    again = pickle.loads(pickle.dumps(found))
+    np.testing.assert_array_equal(again.predict_proba(table.to_numpy()), found.predict_proba(pairs))
+    with pytest.raises(ValueError, match="expects a pair of texts, but text number 1 is one text"):
+        found.predict(TEXTS)
+    with pytest.raises(ValueError, match="X, by its first row, expects a pair of texts, but text number 2 is one text"):
+        found.predict([pairs[0], TEXTS[1]])
+    with pytest.raises(ValueError, match=r"X\[0\] is an empty text"):
+        found.predict([("a", " ")])
+
+
 # What is refused
 
 
@@ -179,7 +195,7 @@ def test_what_is_no_list_of_texts(fitted, texts, expected):
         (["a"] * 60, "All 60 texts have one class"),
         (LABELS[:-1], "inconsistent numbers of samples"),
         (np.linspace(0, 1, 60), "Unknown label type"),
-        (np.tile([0, 1], (60, 1)), "Unknown label type|1d array|multilabel"),
+        (np.tile([0, 1], (60, 1)), "y holds several labels a text"),
         ([None, *LABELS[1:]], "Unknown label type|NaN"),
         (["rare", *LABELS[1:]], r"a class has too few rows: 'rare' \(1\) \(2 are needed"),
         (None, "Expected array-like"),

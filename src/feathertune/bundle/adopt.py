@@ -25,8 +25,9 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from feathertune.bundle.files import MANIFEST_FILE, WEIGHTS, BundleInfo
 from feathertune.bundle.load import not_finite, without_wrapper
 from feathertune.bundle.save import PROBE_TEXTS, save_bundle
-from feathertune.data.encode import encode
-from feathertune.encoders import LoadedEncoder, load_encoder, quiet_transformers
+from feathertune.data.encode import EncodedTexts, encode
+from feathertune.data.texts import Pair, Text, paired
+from feathertune.encoders import LoadedEncoder, drop_foreign_inputs, load_encoder, quiet_transformers
 from feathertune.engine.predict import predict_logits
 from feathertune.errors import BundleError, ConfigError, EncoderError, first_line
 from feathertune.runtime import FP32
@@ -55,6 +56,7 @@ def adopt_adapter(
     labels: Sequence[str],
     base: str | None = None,
     max_length: int | None = None,
+    pairs: bool = False,
     overwrite: bool = False,
 ) -> Adopted:
     """Make a bundle of what ``PeftModel.save_pretrained`` wrote.
@@ -65,6 +67,7 @@ def adopt_adapter(
         labels: Names of the classes, in the order of the logits; PEFT does not keep them.
         base: The encoder that it was trained on; None takes the one that the folder names.
         max_length: The length in tokens at which texts were cut in training; None takes the encoder's longest.
+        pairs: It was trained on pairs of texts, which the tokenizer joins.
         overwrite: Replace a bundle that lies there, once the new one is proven.
 
     Raises:
@@ -93,14 +96,15 @@ def adopt_adapter(
     other = _load_base(adapter, config, base, names, seed=1)
     with quiet_transformers():
         reference = PeftModel.from_pretrained(other.model, adapter, torch_device="cpu", local_files_only=True)
-    _require_equal(adapter, model, reference, encoder.tokenizer, max_length or longest)
+    probes: list[Text] = [*(paired(PROBE_TEXTS) if pairs else PROBE_TEXTS)]
+    _require_equal(adapter, model, reference, encode(encoder.tokenizer, probes, max_length=max_length or longest))
     info = save_bundle(
         out,
         model=model,
         encoder=encoder,
         method=str(config.peft_type.value).lower(),
         max_length=max_length or longest,
-        text_columns=["text"],
+        text_columns=Pair._fields if pairs else Pair._fields[:1],
         metrics={},
         hyperparameters={"imported_from": "peft"},
     )
@@ -207,6 +211,7 @@ def _tokenizer(adapter: Path, encoder: LoadedEncoder) -> PreTrainedTokenizerBase
             found: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(adapter, trust_remote_code=False)
     except Exception as error:  # tokenizers' Rust part raises bare Exceptions
         raise BundleError(f"The tokenizer in {adapter} cannot be loaded: {first_line(error)}.") from error
+    drop_foreign_inputs(found, encoder.model)
     if len(found) > (rows := encoder.model.get_input_embeddings().weight.shape[0]):
         raise BundleError(
             f"The tokenizer in {adapter} has {len(found)} tokens, but {encoder.id} embeds {rows}. Added tokens are not "
@@ -249,11 +254,8 @@ def _completed(adapter: Path, folder: Path, tensors: Mapping[str, Tensor], added
     return folder
 
 
-def _require_equal(
-    adapter: Path, model: PeftModel, reference: PeftModel, tokenizer: PreTrainedTokenizerBase, max_length: int
-) -> None:
+def _require_equal(adapter: Path, model: PeftModel, reference: PeftModel, texts: EncodedTexts) -> None:
     """What will be saved answers as plain PEFT does."""
-    texts = encode(tokenizer, list(PROBE_TEXTS), max_length=max_length)
     found, expected = (
         predict_logits(one, texts, token_budget=_TOKEN_BUDGET, runtime=FP32) for one in (model, reference)
     )

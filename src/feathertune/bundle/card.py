@@ -14,7 +14,8 @@ from scipy.stats import binomtest
 
 from feathertune.bundle.files import INFO_FILE, MANIFEST_FILE, WEIGHTS, BundleInfo, BundleKind, DataInfo
 from feathertune.bundle.plain_reading import plain_reading
-from feathertune.records import HEAD
+from feathertune.records import HEAD, HEADLINES, TaskName
+from feathertune.tasks import TASKS
 
 _PEFT_USE = """\
 from peft import PeftModel
@@ -23,7 +24,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 folder = "."  # this folder, or its id on a hub
 labels = {labels}
 base = AutoModelForSequenceClassification.from_pretrained(
-    {base}{revision}, num_labels=len(labels), ignore_mismatched_sizes=True, dtype="{dtype}"
+    {base}{revision}, num_labels=len(labels), ignore_mismatched_sizes=True, dtype="{dtype}"{problem}
 )  # its own head, if it has one, gives way to the one here
 model = PeftModel.from_pretrained(base, folder).eval()
 """
@@ -34,7 +35,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 folder = "."  # this folder
 labels = {labels}
 model = AutoModelForSequenceClassification.from_pretrained(
-    {base}{revision}, num_labels=len(labels), ignore_mismatched_sizes=True, dtype="{dtype}"
+    {base}{revision}, num_labels=len(labels), ignore_mismatched_sizes=True, dtype="{dtype}"{problem}
 )  # its own head, if it has one, gives way to the one here
 model.load_state_dict(load_file(f"{{folder}}/{weights}"), strict=False)
 model.eval()
@@ -49,8 +50,7 @@ labels = [model.config.id2label[index] for index in range(model.config.num_label
 _USE: dict[BundleKind, str] = {"peft": _PEFT_USE, "part": _PART_USE, "full": _FULL_USE}
 _PREDICT = """\
 tokenizer = AutoTokenizer.from_pretrained(folder)
-batch = tokenizer(["A text."], truncation=True, max_length={max_length}, return_tensors="pt")
-print(labels[model(**batch).logits.argmax(dim=-1).item()])
+batch = tokenizer({texts}, truncation=True, max_length={max_length}, return_tensors="pt")
 """
 _PREDICT_LONG = """\
 tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -60,14 +60,25 @@ tokenizer = AutoTokenizer.from_pretrained(folder)
 
 whole = tokenizer("A text.", return_special_tokens_mask=True)
 ids = torch.tensor(sequences(whole["input_ids"], whole["special_tokens_mask"]))
-print(labels[model(input_ids=ids).logits.mean(dim=0).argmax().item()])
 """
+_LOGITS = ("model(**batch).logits[0]", "model(input_ids=ids).logits.mean(dim=0)")
+_DECIDE: dict[TaskName, str] = {
+    "single_label": "print(labels[{logits}.argmax().item()])\n",
+    "multi_label": """\
+threshold = {threshold}
+probabilities = {logits}.sigmoid().tolist()
+print([label for label, p, least in zip(labels, probabilities, threshold) if p >= least])
+""",
+}
 
 
 # What a score is called: in the table, and by the hub where it knows it.
 _SCORES: dict[str, tuple[str, str | None]] = {
     "accuracy": ("accuracy", "accuracy"),
     "macro_f1": ("macro F1", "f1"),
+    "micro_f1": ("micro F1", None),
+    "lrap": ("label ranking average precision", None),
+    "mean_average_precision": ("mean average precision", None),
     "mcc": ("Matthews correlation", "matthews_correlation"),
     "log_loss": ("log loss", None),
     "ece": ("calibration error (ECE)", None),
@@ -131,22 +142,29 @@ def _of_hub(source: str) -> tuple[str, str | None] | None:
 
 def plain_use(info: BundleInfo, kind: BundleKind) -> str:
     """Python that loads a folder of this kind without feathertune, and labels a text."""
-    predict = _PREDICT if info.reading == HEAD else _PREDICT_LONG
-    imports = "" if info.reading == HEAD else "import torch\n"
-    return (imports + _USE[kind] + predict).format(
+    several, is_long = info.task == "multi_label", info.reading != HEAD
+    imports, predict = ("import torch\n", _PREDICT_LONG) if is_long else ("", _PREDICT)
+    return (imports + _USE[kind] + predict + _DECIDE[info.task]).format(
+        logits=_LOGITS[is_long],
         sequences=plain_reading(info.reading, info.max_length),
+        problem=f',\n    problem_type="{TASKS[info.task].problem_type}"' if several else "",
+        threshold=info.threshold or [0.5] * len(info.labels),
         labels=label_list(info),
         base=json.dumps(info.base.id, ensure_ascii=False),
         revision=f", revision={json.dumps(info.base.revision)}" if info.base.revision else "",
         dtype=info.dtype,
         max_length=info.max_length,
+        texts='["A text."], ["Another."]' if info.reads_pairs else '["A text."]',
         weights=WEIGHTS[kind],
     )
 
 
-def said_of_length(info: BundleInfo) -> str:
-    """What becomes of long texts, in a sentence."""
-    return f"Texts of more than {info.max_length:,} tokens {info.reading.in_words(info.max_length)}."
+def what_is_read(info: BundleInfo) -> str:
+    """What a text is, and what becomes of long ones, in a sentence."""
+    texts = "Texts"
+    if info.reads_pairs:
+        texts = f"It reads pairs of texts (`{info.text_columns[0]}`, `{info.text_columns[1]}`); those"
+    return f"{texts} of more than {info.max_length:,} tokens {info.reading.in_words(info.max_length)}."
 
 
 def label_list(info: BundleInfo) -> str:
@@ -174,7 +192,7 @@ def model_card(info: BundleInfo) -> str:
 # Text classification with {len(info.labels)} labels
 
 {made} the method `{info.method}` on `{info.base.id}`.
-The labels, in the order of the logits: `{label_list(info)}`. {said_of_length(info)}
+The labels, in the order of the logits: `{label_list(info)}`. {what_is_read(info)}
 `{INFO_FILE}` holds all settings, `{MANIFEST_FILE}` the SHA-256 of every file.
 {table}
 ## Limits
@@ -183,7 +201,7 @@ The labels, in the order of the logits: `{label_list(info)}`. {said_of_length(in
 ## Use
 
 ```
-feathertune predict . --text "A text."
+feathertune predict . --text "A text."{' --text-pair "Another."' if info.reads_pairs else ""}
 ```
 
 Without feathertune:
@@ -201,6 +219,8 @@ def _table(metrics: Mapping[str, Any]) -> str:
         return ""
     head = f"| score | {' | '.join(sets)} |\n| --- |{' --- |' * len(sets)}\n"
     cells = ((_SCORES.get(key, (key, None))[0], [of.get(key) for of in sets.values()]) for key in keys)
+    if "micro_f1" in keys:
+        cells = ((HEADLINES["multi_label"] if said == HEADLINES["single_label"] else said, v) for said, v in cells)
     return head + "".join(f"| {said} | {' | '.join(map(_said, values))} |\n" for said, values in cells)
 
 
@@ -218,7 +238,10 @@ def _limits(info: BundleInfo) -> str:
     """What the scores do not say, in plain words."""
     lines = [f"Each text gets one of the {len(info.labels)} labels, also one that none of them fits."]
     if info.task == "multi_label":
-        lines = [f"A text gets any number of the {len(info.labels)} labels; there are no others."]
+        lines = [
+            f"A text gets any number of the {len(info.labels)} labels, or none; there are no others. The probability "
+            "from which each is given was found on the validation texts."
+        ]
     if info.data is not None:
         data, test = info.data, info.metrics.get("test")
         lines.append(
@@ -228,8 +251,8 @@ def _limits(info: BundleInfo) -> str:
         if isinstance(test, Mapping) and data.n_test:
             low, high = _interval(test["accuracy"], data.n_test)
             lines.append(
-                f"By {data.n_test:,} test texts the accuracy lies between {low:.1%} and {high:.1%} (95 %, Wilson); how "
-                "far another draw of training texts would change it is not in that."
+                f"By {data.n_test:,} test texts the {HEADLINES[info.task]} lies between {low:.1%} and {high:.1%} (95 "
+                "%, Wilson); how far another draw of training texts would change it is not in that."
             )
         else:
             lines.append(

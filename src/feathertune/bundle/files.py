@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError, model_validator
 
 import feathertune
 from feathertune.errors import BundleError
-from feathertune.records import HEAD, Reading, Record
+from feathertune.records import HEAD, Reading, Record, TaskName
 from feathertune.storage import new_folder, sha256_of, write_atomic
 
 SCHEMA_VERSION: Literal[1] = 1
@@ -71,7 +71,9 @@ class BundleInfo(Record):
         labels: In the order of the logits.
         max_length: Tokens that are read at once.
         reading: What becomes of a longer text, as in training.
-        threshold: Probability from which a label is given; for several labels a text.
+        text_columns: Where the texts stood in the data; two for pairs, which the encoder reads together.
+        threshold: Probability from which a label is given, one for each label; for several labels a text.
+        label_separator: What stood between the labels of a text in the data; null where they were lists, or one a text.
         temperature: What the logits are divided by before the softmax.
         trained: Names of the tensors of a ``part``, sorted; of the other kinds PEFT and transformers say them.
     """
@@ -79,7 +81,7 @@ class BundleInfo(Record):
     schema_version: Literal[1]
     kind: BundleKind
     method: str
-    task: Literal["single_label", "multi_label"]
+    task: TaskName
     labels: list[str] = Field(min_length=2)
     max_length: int
     reading: Reading = HEAD
@@ -88,16 +90,24 @@ class BundleInfo(Record):
     data: DataInfo | None = None
     base: BaseInfo
     dtype: Literal["float32", "bfloat16"]
-    threshold: float | None
+    threshold: list[float] | None
+    label_separator: str | None = None
     temperature: float | None
     metrics: dict[str, Any]
     hyperparameters: dict[str, Any]
     versions: dict[str, str]
 
+    @property
+    def reads_pairs(self) -> bool:
+        """Whether each text is a pair."""
+        return len(self.text_columns) == 2
+
     @model_validator(mode="after")
     def _says_what_is_a_part(self) -> BundleInfo:
         if (self.trained is not None) != (self.kind == "part"):
             raise ValueError(f"'trained' belongs to the kind 'part', and to no other; this is '{self.kind}'")
+        if self.threshold is not None and len(self.threshold) != len(self.labels):
+            raise ValueError(f"there are {len(self.threshold)} thresholds for {len(self.labels)} labels")
         return self
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from feathertune.bundle.files import WEIGHTS, BundleInfo, check_manifest, read_info
-from feathertune.encoders import Attention, LoadedEncoder, load_encoder, quiet_transformers
+from feathertune.encoders import Attention, LoadedEncoder, drop_foreign_inputs, load_encoder, quiet_transformers
 from feathertune.errors import BundleError, EncoderError, MissingExtraError, first_line
 from feathertune.records import Reading
 
@@ -94,7 +94,7 @@ def load_bundle(path: Path, *, base: str | None = None, attention: Attention = "
             "Name the encoder that it was trained on as the base."
         )
     model = _load_adapter(path, encoder) if info.kind == "peft" else _load_part(path, encoder, info)
-    return Bundle(path, model.eval(), _load_tokenizer(path), encoder, info)
+    return Bundle(path, model.eval(), _load_tokenizer(path, encoder), encoder, info)
 
 
 def not_finite(tensors: Mapping[str, Tensor]) -> str | None:
@@ -137,6 +137,7 @@ def _load_base(
             revision=revision,
             attention=attention,
             dtype=DTYPES[info.dtype],
+            task=info.task,
         )
     except (EncoderError, MissingExtraError) as error:
         raise BundleError(f"The bundle {folder} cannot be loaded without its encoder. {error}") from error
@@ -240,10 +241,11 @@ def _check_numbers(folder: Path, tensors: Mapping[str, Tensor]) -> None:
         )
 
 
-def _load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+def _load_tokenizer(folder: Path, encoder: LoadedEncoder) -> PreTrainedTokenizerBase:
     try:
         with quiet_transformers():
             tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # tokenizers' Rust part raises bare Exceptions
         raise BundleError(f"The tokenizer in {folder} cannot be loaded: {error}") from error
+    drop_foreign_inputs(tokenizer, encoder.model)
     return tokenizer

@@ -7,7 +7,7 @@ import platform
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from peft import PeftModel
@@ -30,9 +30,10 @@ from feathertune.bundle.files import (
     write_manifest,
 )
 from feathertune.bundle.load import DTYPES, load_bundle, not_finite
+from feathertune.data.texts import Text, paired, side_by_side
 from feathertune.encoders import LoadedEncoder, load_encoder, quiet_transformers
 from feathertune.errors import BundleError
-from feathertune.records import HEAD, Reading
+from feathertune.records import HEAD, Reading, TaskName
 from feathertune.storage import new_folder, system_errors, write_atomic
 
 # Short and long, cased, with digits and signs: what the reload check compares logits on.
@@ -62,8 +63,10 @@ def save_bundle(
     metrics: Mapping[str, Any],
     hyperparameters: Mapping[str, Any],
     data: DataInfo | None = None,
-    task: Literal["single_label", "multi_label"] = "single_label",
-    probe_texts: Sequence[str] = PROBE_TEXTS,
+    task: TaskName = "single_label",
+    threshold: Sequence[float] | None = None,
+    label_separator: str | None = None,
+    probe_texts: Sequence[Text] | None = None,
 ) -> BundleInfo:
     """Write a bundle, load it again and compare; what does not come back the same is not kept.
 
@@ -75,12 +78,14 @@ def save_bundle(
         method: Its name.
         max_length: In tokens.
         reading: What becomes of longer texts.
-        text_columns: Where the texts stood in the data.
+        text_columns: Where the texts stood in the data; two for pairs.
         metrics: For the record and the card.
         hyperparameters: For the record.
         data: What it was trained on, for the card.
         task: Whether a text has one label or any number of them.
-        probe_texts: What logits are compared on.
+        threshold: Of several labels a text, the probability from which each is given.
+        label_separator: What stood between the labels of a text in the data.
+        probe_texts: What logits are compared on; None means `PROBE_TEXTS`, as pairs where it reads pairs.
 
     Returns:
         What was written to ``feathertune.json``.
@@ -103,7 +108,8 @@ def save_bundle(
         base=_portable_base(encoder, folder),
         trained=sorted(part) if kind == "part" else None,
         data=data,
-        threshold=None,
+        threshold=None if threshold is None else list(threshold),
+        label_separator=label_separator,
         temperature=None,
         dtype="bfloat16" if next(encoder.backbone.parameters()).dtype == torch.bfloat16 else "float32",
         metrics=dict(metrics),
@@ -125,8 +131,13 @@ def save_bundle(
         write_info(temporary, info)
         write_atomic(temporary / CARD_FILE, model_card(info))
         write_manifest(temporary)
-        _check_reload(temporary, model, encoder, info, probe_texts)
+        _check_reload(temporary, model, encoder, info, probe_texts or probes(info))
     return info
+
+
+def probes(info: BundleInfo) -> Sequence[Text]:
+    """`PROBE_TEXTS` as a bundle reads them."""
+    return paired(PROBE_TEXTS) if info.reads_pairs else PROBE_TEXTS
 
 
 def _kind(model: nn.Module) -> BundleKind:
@@ -186,7 +197,7 @@ def _check_finite(weights: Path) -> None:
 
 
 def _check_reload(
-    folder: Path, model: nn.Module, encoder: LoadedEncoder, info: BundleInfo, texts: Sequence[str]
+    folder: Path, model: nn.Module, encoder: LoadedEncoder, info: BundleInfo, texts: Sequence[Text]
 ) -> None:
     """Require the same logits from the folder, with every new parameter of the base drawn anew."""
     # By the implementation that was trained with: another one rounds differently, more so the deeper the encoder.
@@ -204,9 +215,10 @@ def _check_reload(
         )
 
 
-def _logits(model: nn.Module, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int) -> Tensor:
+def _logits(model: nn.Module, tokenizer: PreTrainedTokenizerBase, texts: Sequence[Text], max_length: int) -> Tensor:
     device = next(model.parameters()).device
-    batch = tokenizer(list(texts), padding=True, truncation=True, max_length=max_length, return_tensors="pt").to(device)
+    columns = side_by_side(texts)
+    batch = tokenizer(*columns, padding=True, truncation=True, max_length=max_length, return_tensors="pt").to(device)
     modes = {module: module.training for module in model.modules()}
     try:
         with torch.no_grad():

@@ -26,6 +26,7 @@ def adopt(
             "--max-length", help="Tokens at which texts were cut in training; the encoder's longest if not given."
         ),
     ] = None,
+    pairs: Annotated[bool, typer.Option("--pairs", help="It was trained on pairs of texts.")] = False,
     overwrite: opt.Overwrite = False,
     json: opt.Json = False,
     debug: opt.Debug = False,
@@ -38,13 +39,14 @@ def adopt(
     from feathertune.bundle.adopt import adopt_adapter
 
     adopted = adopt_adapter(
-        adapter, out, labels=labels.split(","), base=base, max_length=max_length, overwrite=overwrite
+        adapter, out, labels=labels.split(","), base=base, max_length=max_length, pairs=pairs, overwrite=overwrite
     )
     if json:
         sys.stdout.write(adopted.info.model_dump_json(indent=1) + "\n")
         sys.stderr.write("".join(f"{note}\n" for note in adopted.notes))
         return
+    second = ' --text-pair "..."' if pairs else ""
     order = ", ".join(f"{index} = {label}" for index, label in enumerate(adopted.info.labels))
     sys.stdout.write(f"Bundle: {out}\nLabels, by the place of their logit: {order}\n")
     sys.stdout.write("".join(f"{note}\n" for note in adopted.notes))
-    sys.stdout.write(f'Try it: feathertune predict {out} --text "..."\n')
+    sys.stdout.write(f'Try it: feathertune predict {out} --text "..."{second}\n')

@@ -12,6 +12,8 @@ import typer
 
 from feathertune.cli import options as opt
 from feathertune.cli.tables import metrics_text, predictions_text
+from feathertune.data.texts import Pair
+from feathertune.data.texts import Text as TextOrPair
 from feathertune.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -46,6 +48,9 @@ def evaluate(
 def predict(
     bundle: BundleArgument,
     text: Annotated[list[str] | None, typer.Option("--text", help="A text; may be given several times.")] = None,
+    text_pair: Annotated[
+        list[str] | None, typer.Option("--text-pair", help="The second text of each --text, for a bundle of pairs.")
+    ] = None,
     input: Annotated[
         str | None, typer.Option("--input", help="A .csv .tsv .jsonl .parquet or .txt file, or - for lines of stdin.")
     ] = None,
@@ -66,6 +71,11 @@ def predict(
     """
     if text and input is not None:
         raise ConfigError("Both --text and --input were given. Expected one of them.")
+    if text_pair and len(text_pair) != len(text or ()):
+        raise ConfigError(
+            f"--text-pair was given {len(text_pair)} times, --text {len(text or ())} times. Expected as many of both: "
+            "the first with the first, the second with the second."
+        )
     if not text and input is None:
         if sys.stdin.isatty():
             raise ConfigError('There is nothing to predict. Give --text "...", --input FILE, or lines on stdin.')
@@ -75,8 +85,8 @@ def predict(
     from feathertune.predictor import load
 
     predictor = load(bundle, base=base, engine=engine)
-    column, rows = _rows(text, input, text_column, predictor)
-    predicted = _predicted(predictor, rows, column)
+    columns, rows = _rows(text, text_pair, input, text_column, predictor)
+    predicted = _predicted(predictor, rows, columns)
     if output is not None:
         n = 0
         with open_output(output, overwrite=overwrite) as writer:
@@ -84,7 +94,7 @@ def predict(
                 writer.write(row)
         sys.stderr.write(f"{n:,} rows written to {output}\n")
     elif sys.stdout.isatty() and not json:
-        sys.stdout.write(predictions_text(predicted, column))
+        sys.stdout.write(predictions_text(predicted, columns))
     else:
         lines = JsonLines(sys.stdout)
         for row in predicted:
@@ -92,41 +102,57 @@ def predict(
 
 
 def _rows(
-    texts: list[str] | None, source: str | None, text_column: str | None, predictor: Predictor
-) -> tuple[str, Iterator[tuple[Mapping[str, Any], str]]]:
-    """The column of the texts, and the rows with where they stand."""
+    texts: list[str] | None,
+    seconds: list[str] | None,
+    source: str | None,
+    text_column: str | None,
+    predictor: Predictor,
+) -> tuple[tuple[str, ...], Iterator[tuple[Mapping[str, Any], str]]]:
+    """The column of the texts, or the two of pairs, and the rows with where they stand."""
+    names = Pair._fields if predictor.reads_pairs else Pair._fields[:1]
     if texts:
-        return "text", (({"text": text}, f"--text number {i}") for i, text in enumerate(texts, start=1))
-    if source == STDIN:
-        sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")  # type: ignore[union-attr]
-        return "text", (
-            ({"text": line.rstrip("\r\n")}, f"stdin, line {i}") for i, line in enumerate(sys.stdin, start=1)
+        if predictor.reads_pairs != bool(seconds):
+            expected = "pairs: give each --text its --text-pair" if predictor.reads_pairs else "single texts, no pairs"
+            raise ConfigError(f"The bundle {predictor.bundle.folder} reads {expected}.")
+        values = zip(*filter(None, (texts, seconds)), strict=True)
+        return names, (
+            (dict(zip(names, row, strict=True)), f"--text number {i}") for i, row in enumerate(values, start=1)
         )
-    from feathertune.data.raw import TEXT_COLUMNS, find_column
+    if source == STDIN:
+        if predictor.reads_pairs:
+            raise ConfigError(
+                f"The bundle {predictor.bundle.folder} reads pairs of texts, and a line of stdin is one text. Give "
+                "--input FILE with two columns, or --text A --text-pair B."
+            )
+        sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")  # type: ignore[union-attr]
+        return names, (({"text": line.rstrip("\r\n")}, f"stdin, line {i}") for i, line in enumerate(sys.stdin, start=1))
+    from feathertune.data.columns import find_text_columns
     from feathertune.data.rows import columns, read_rows
 
     assert source is not None, "checked by the caller"
     path = Path(source)
-    usual = (*predictor.bundle.info.text_columns, *TEXT_COLUMNS)
-    column = find_column(columns(path), text_column, usual, "text", path.name)
-    return column, iter(read_rows(path))
+    usual = predictor.bundle.info.text_columns
+    return find_text_columns(columns(path), text_column, path.name, usual=usual), iter(read_rows(path))
 
 
 def _predicted(
-    predictor: Predictor, rows: Iterable[tuple[Mapping[str, Any], str]], column: str
+    predictor: Predictor, rows: Iterable[tuple[Mapping[str, Any], str]], columns: tuple[str, ...]
 ) -> Iterator[dict[str, Any]]:
-    """Each row with its label; the rows in flight are held beside the texts that are being predicted."""
+    """Each row with its label or labels; the rows in flight are held beside the texts that are being predicted."""
+    from feathertune.predictor import as_fields
+
     held: deque[Mapping[str, Any]] = deque()
 
-    def texts() -> Iterator[str]:
+    def texts() -> Iterator[TextOrPair]:
         for values, where in rows:
             held.append(values)
-            yield _checked(values.get(column), where)
+            checked = [_checked(values.get(column), where) for column in columns]
+            yield Pair(*checked) if len(checked) == 2 else checked[0]
 
-    for label, probabilities in predictor.predict(texts()):
-        values = held.popleft()
-        kept = {f"input_{key}" if key in ("label", "probabilities") else key: value for key, value in values.items()}
-        yield {**kept, "label": label, "probabilities": probabilities}
+    for answer in predictor.predict(texts()):
+        values, said = held.popleft(), as_fields(answer)
+        kept = {f"input_{key}" if key in said else key: value for key, value in values.items()}
+        yield {**kept, **said}
 
 
 def _checked(text: object, where: str) -> str:

@@ -25,6 +25,7 @@ def inspect(
     test: opt.TestData = None,
     text_column: opt.TextColumn = None,
     label_column: opt.LabelColumn = None,
+    label_separator: opt.LabelSeparator = None,
     split_column: opt.SplitColumn = None,
     train_size: opt.TrainSize = None,
     validation_size: opt.ValidationSize = None,

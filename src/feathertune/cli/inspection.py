@@ -19,7 +19,7 @@ _SHOWN_CLASSES = 20
 
 def inspection_text(found: Inspection, config: Config) -> str:
     """What is in the data."""
-    n = sum(found.classes.values())
+    n = sum(found.rows.values())
     splits = ", ".join(f"{name} {rows:,}" for name, rows in found.rows.items() if name != "all")
     classes = table_of("label", "rows", "share")
     for name, rows in list(found.classes.items())[:_SHOWN_CLASSES]:
@@ -44,7 +44,8 @@ def _columns_lines(found: Inspection) -> list[Text]:
     if found.columns is None:
         return []
     others = f"; not read: {', '.join(found.columns.others)}" if found.columns.others else ""
-    return [Text(f"columns   text '{found.columns.text}', label '{found.columns.label}'{others}")]
+    texts = " and ".join(f"'{column}'" for column in found.columns.texts)
+    return [Text(f"columns   text {texts}, label '{found.columns.label}'{others}")]
 
 
 def _length_lines(found: Inspection, config: Config) -> list[RenderableType]:
@@ -55,7 +56,7 @@ def _length_lines(found: Inspection, config: Config) -> list[RenderableType]:
     )
     cut = table_of("--max-length", *(f"{limit:,}" for limit in lengths.cut))
     cut.add_row("texts cut", *(units.percent(share) for share in lengths.cut.values()))
-    of = "" if lengths.n == sum(found.classes.values()) else f", counted on {lengths.n:,} of the texts"
+    of = "" if lengths.n == sum(found.rows.values()) else f", counted on {lengths.n:,} of the texts"
     return [f"under the tokenizer of {config.base.id}{of}:", shares, cut]
 
 

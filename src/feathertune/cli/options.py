@@ -27,8 +27,18 @@ Base = Annotated[
     str | None, typer.Option("--base", help="The pretrained encoder: sample:minilm, a hub id, or a local folder.")
 ]
 TestData = Annotated[str | None, typer.Option("--test", metavar="DATA", help="A test set of its own.")]
-TextColumn = Annotated[str | None, typer.Option("--text-column", help="The column of the texts.")]
+TextColumn = Annotated[
+    str | None, typer.Option("--text-column", metavar="A[,B]", help="The column of the texts; two for pairs of texts.")
+]
 LabelColumn = Annotated[str | None, typer.Option("--label-column", help="The column of the labels.")]
+LabelSeparator = Annotated[
+    str | None,
+    typer.Option(
+        "--label-separator",
+        metavar="TEXT",
+        help="Stands between the labels of a text that may have several, such as |.",
+    ),
+]
 SplitColumn = Annotated[
     str | None, typer.Option("--split-column", help="The column that says train, validation or test.")
 ]
@@ -120,6 +130,7 @@ _KEYS = {
     "test": "data.test",
     "text_column": "data.text_column",
     "label_column": "data.label_column",
+    "label_separator": "data.label_separator",
     "split_column": "data.split_column",
     "train_size": "data.train_size",
     "validation_size": "data.validation_size",

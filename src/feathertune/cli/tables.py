@@ -6,7 +6,7 @@ import io
 import os
 import shutil
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from feathertune.records import TRAINED_KINDS, Metrics, StudyRecord, at_largest_size
+from feathertune.records import HEADLINES, TRAINED_KINDS, Metrics, MultiLabelMetrics, StudyRecord, at_largest_size
 from feathertune.report import REPORT_FILE, units
 from feathertune.report.label_curve import sentence, sizes_of
 from feathertune.report.lengths import bucket_name
@@ -22,7 +22,7 @@ from feathertune.report.searches import searches
 
 _PIPE_WIDTH = 130
 # Columns whose cells are one word, or mean nothing in pieces.
-_WHOLE = ("method", "accuracy", "name", "kind", "size option", "source", "run", "module", "shape")
+_WHOLE = ("method", *HEADLINES.values(), "name", "kind", "size option", "source", "run", "module", "shape")
 
 
 def width() -> int:
@@ -41,7 +41,8 @@ def render(*parts: RenderableType) -> str:
 
 def study_text(study: StudyRecord, folder: Path) -> str:
     """The table of a study, the verdict, and where the report is."""
-    table = table_of("method", "accuracy", "95 % interval", "vs full", "trained", "ships", "time", "speed", "memory")
+    score = HEADLINES[study.data.task]
+    table = table_of("method", score, "95 % interval", "vs full", "trained", "ships", "time", "speed", "memory")
     for row in at_largest_size(study.summary):
         trained = row.kind in TRAINED_KINDS
         table.add_row(
@@ -159,21 +160,30 @@ def budget_lines(budget: int | None, off_budget: Mapping[str, str]) -> list[Text
 
 def metrics_text(scores: Mapping[str, Metrics]) -> str:
     """Scores of one or several sets of rows."""
-    table = table_of("rows", "n", "accuracy", "macro F1", "MCC", "log loss", "ECE")
-    for name, m in scores.items():
-        values = (m.accuracy, m.macro_f1, m.mcc, m.log_loss, m.ece)
-        table.add_row(Text(name), f"{m.n:,}", *(f"{value:.4f}" for value in values))
+    rows = {name: _named_scores(metrics) for name, metrics in scores.items()}
+    table = table_of("rows", "n", *next(iter(rows.values())))
+    for name, values in rows.items():
+        table.add_row(Text(name), f"{scores[name].n:,}", *(f"{value:.4f}" for value in values.values()))
     return render(table)
 
 
-def predictions_text(rows: Iterable[Mapping[str, Any]], column: str) -> str:
-    """Predicted rows as a table: label, its probability, the beginning of the text."""
+def _named_scores(m: Metrics) -> dict[str, float]:
+    if isinstance(m, MultiLabelMetrics):
+        f1 = {"micro F1": m.micro_f1, "macro F1": m.macro_f1, "LRAP": m.lrap, "mAP": m.mean_average_precision}
+        return {HEADLINES["multi_label"]: m.accuracy, **f1, "log loss": m.log_loss}
+    f1 = {"macro F1": m.macro_f1, "MCC": m.mcc}
+    return {HEADLINES["single_label"]: m.accuracy, **f1, "log loss": m.log_loss, "ECE": m.ece}
+
+
+def predictions_text(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> str:
+    """Predicted rows as a table: label, its probability, the beginning of the text (or of both of a pair)."""
     table = table_of("label", "probability", "text")
     for row in rows:
-        text = " ".join(str(row[column]).split())
+        labels = row["labels"] if "labels" in row else [row["label"]]
+        text = units.BETWEEN.join(" ".join(str(row[column]).split())[: 90 // len(columns) + 1] for column in columns)
         table.add_row(
-            Text(row["label"]),
-            f"{row['probabilities'][row['label']]:.3f}",
+            Text(", ".join(labels) or units.DASH),
+            ", ".join(f"{row['probabilities'][label]:.3f}" for label in labels),
             Text(text[:90] + ("..." if text[90:] else "")),
         )
     return render(table)

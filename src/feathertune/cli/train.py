@@ -25,6 +25,7 @@ def train(
     test: opt.TestData = None,
     text_column: opt.TextColumn = None,
     label_column: opt.LabelColumn = None,
+    label_separator: opt.LabelSeparator = None,
     split_column: opt.SplitColumn = None,
     train_size: opt.TrainSize = None,
     validation_size: opt.ValidationSize = None,
@@ -51,8 +52,10 @@ def train(
     one_method(method)  # an unknown one is told before torch is loaded
     settings = opt.settings(given)
     trackers = choose_trackers(track or ())
+    from feathertune.bundle.files import read_info
     from feathertune.cli.progress import observe
     from feathertune.cli.tables import metrics_text
+    from feathertune.data.texts import Pair
     from feathertune.study.finetune import finetune
 
     with observe(quiet=quiet or json) as observer, tracked_training(observer, trackers, out, settings) as watched:
@@ -62,5 +65,6 @@ def train(
     if json:
         sys.stdout.write(jsonlib.dumps({name: m.model_dump() for name, m in scores.items()}, indent=1) + "\n")
         return
+    options = " ".join(f'--{name.replace("_", "-")} "..."' for name in Pair._fields[: len(read_info(out).text_columns)])
     sys.stdout.write(metrics_text(scores))
-    sys.stdout.write(f'\nBundle: {out}\nTry it: feathertune predict {out} --text "..."\n')
+    sys.stdout.write(f"\nBundle: {out}\nTry it: feathertune predict {out} {options}\n")

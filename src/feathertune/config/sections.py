@@ -35,8 +35,13 @@ class DataConfig(Section):
 
     Attributes:
         source: ``sample:imdb``, ``sample:rotten-tomatoes``, ``hub:NAME[:CONFIG]``, a file or a folder of labels.
-        text_column: Where the texts are; null looks for the usual names.
+        text_column: Where the texts are; two names, such as ``premise,hypothesis``, make each row a pair of texts that
+            the encoder reads together. Null looks for the usual names.
         label_column: Where the labels are; null looks for the usual names.
+        label_separator: Stands between the labels of a text that may have several, such as ``|``; an empty cell is a
+            text without labels. Null means one label a text, or lists (JSON lines, parquet).
+        task: ``single_label`` or ``multi_label``; ``auto`` looks at the separator, and else whether the first row's
+            label is a list.
         split_column: Where train, validation or test is said; null means nowhere.
         test: A source of test rows of its own.
         train_size: Rows to train on, drawn with the classes in proportion; null means all.
@@ -56,6 +61,8 @@ class DataConfig(Section):
     source: str = "sample:imdb"
     text_column: str | None = None
     label_column: str | None = None
+    label_separator: str | None = Field(default=None, min_length=1)
+    task: Literal["auto", "single_label", "multi_label"] = "auto"
     split_column: str | None = None
     test: str | None = None
     train_size: int | None = Field(default=None, ge=2)
@@ -75,6 +82,18 @@ class DataConfig(Section):
             return Reading(long=self.long)
         stride = self.max_length // 4 if self.stride is None else self.stride
         return Reading(long=self.long, stride=stride, max_windows=self.max_windows)
+
+    @field_validator("text_column", mode="before")
+    @classmethod
+    def _are_columns(cls, value: Any) -> Any:  # noqa: ANN401 - whatever the YAML holds
+        listed = isinstance(value, list | tuple) and all(isinstance(name, str) for name in value)
+        return ",".join(value) if listed else value
+
+    @model_validator(mode="after")
+    def _task_fits(self) -> DataConfig:
+        if self.label_separator is not None and self.task == "single_label":
+            raise ValueError("a label_separator makes several labels of one; leave it out, or the task single_label")
+        return self
 
 
 class BaseConfig(Section):

@@ -5,10 +5,20 @@ Not for reading texts or changing them: see `feathertune.data.raw`.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import overload
 
 import pyarrow as pa
+
+from feathertune.data.texts import Pair, Text, are_pairs, columns_of
+
+
+def block_of(texts: Sequence[Text]) -> Sequence[Text]:
+    """N texts, or N pairs, in pieces of memory that can be shared."""
+    columns = columns_of(texts, clip=sys.maxsize)
+    blocks = [TextBlock(column) for column in columns.values()]
+    return PairBlock(*blocks) if are_pairs(texts) else blocks[0]
 
 
 class TextBlock(Sequence[str]):
@@ -36,3 +46,27 @@ class TextBlock(Sequence[str]):
             self._array[index].to_pylist() if isinstance(index, slice) else self._array[int(index)].as_py()
         )
         return found
+
+
+class PairBlock(Sequence[Pair]):
+    """N pairs: a block of their first texts, and one of their second.
+
+    Args:
+        firsts: N texts.
+        seconds: Likewise.
+    """
+
+    def __init__(self, firsts: TextBlock, seconds: TextBlock) -> None:
+        self._firsts, self._seconds = firsts, seconds
+
+    def __len__(self) -> int:
+        return len(self._firsts)
+
+    @overload
+    def __getitem__(self, index: int) -> Pair: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Pair]: ...
+    def __getitem__(self, index: int | slice) -> Pair | list[Pair]:
+        if isinstance(index, slice):
+            return [Pair(*both) for both in zip(self._firsts[index], self._seconds[index], strict=True)]
+        return Pair(self._firsts[index], self._seconds[index])

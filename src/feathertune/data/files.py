@@ -6,17 +6,16 @@ Not for predicting on a file, which needs no labels and no list of all rows: see
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from feathertune.data import rows
+from feathertune.data.columns import find_column
 from feathertune.data.raw import (
     Collector,
-    Columns,
     RawDataset,
     ReadOptions,
     as_split,
-    find_column,
-    find_columns,
     split_name,
 )
 from feathertune.errors import DataError
@@ -32,18 +31,18 @@ def load_file(name: str, options: ReadOptions) -> RawDataset:
     """
     path = Path(name)
     names = rows.columns(path)
-    text, label = find_columns(names, options, path.name)
-    wanted = [text, label]
+    columns = options.columns(names, path.name)
+    wanted = list(columns.read)
     split = None
     if options.split_column is not None:
         split = find_column(names, options.split_column, (), "split", path.name)
         wanted.append(split)
-    collector = Collector(name, drop_invalid=options.drop_invalid)
+    collector = Collector(name, drop_invalid=options.drop_invalid, labels=options.labels)
     for values, where in rows.read_rows(path, only=wanted):
         part = split_name(values.get(split), where) if split is not None else None
-        collector.add(values.get(text), values.get(label), part, where)
+        collector.add(columns.text_of(values), values.get(columns.label), part, where)
     others = tuple(column for column in names if column not in wanted)
-    return collector.finish(columns=Columns(text, label, others))
+    return collector.finish(columns=replace(columns, others=others))
 
 
 def load_folder(name: str, options: ReadOptions) -> RawDataset:
@@ -58,7 +57,7 @@ def load_folder(name: str, options: ReadOptions) -> RawDataset:
     """
     options.refuse_columns(name)
     root = Path(name)
-    collector = Collector(name, drop_invalid=options.drop_invalid)
+    collector = Collector(name, drop_invalid=options.drop_invalid, labels=options.labels)
     folders, notes = _layout(root)
     for split, folder in folders:
         for label in _subfolders(folder):

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from feathertune.data.raw import SPLITS, Collector, Columns, RawDataset, ReadOptions, as_split, find_columns
+from feathertune.data.columns import Columns
+from feathertune.data.raw import SPLITS, Collector, RawDataset, ReadOptions, as_split
 from feathertune.errors import ConfigError, DataError, MissingExtraError
 
 _NO_LABEL = -1  # how a ClassLabel says that the label is hidden
@@ -38,19 +39,19 @@ def load_hub(name: str, options: ReadOptions) -> RawDataset:
         raise DataError(
             f"{source} has the splits {', '.join(map(str, loaded))}. Expected train, and maybe validation and test."
         )
-    collector = Collector(source, drop_invalid=options.drop_invalid)
+    collector = Collector(source, drop_invalid=options.drop_invalid, labels=options.labels)
     order: tuple[str, ...] | None = None
     columns: Columns | None = None
     for split in filter(parts.__contains__, SPLITS):
         split_name, part = parts[split]
-        text, label = find_columns(part.column_names, options, source)
-        columns = columns or Columns(text, label, tuple(n for n in part.column_names if n not in (text, label)))
-        names = _class_names(part.features[label])
+        found = options.columns(part.column_names, source)
+        columns = columns or found
+        names = _class_names(part.features[found.label])
         order = order or names
         hidden = _add(
             collector,
             part,
-            (text, label),
+            found,
             names,
             split,
             f"{source}, {split_name}",
@@ -63,27 +64,30 @@ def load_hub(name: str, options: ReadOptions) -> RawDataset:
 def _add(
     collector: Collector,
     part: Any,  # noqa: ANN401 - datasets.Dataset
-    columns: tuple[str, str],
+    columns: Columns,
     names: tuple[str, ...] | None,
     split: str,
     place: str,
 ) -> int:
     """Hand over one split's rows; returns how many hide their label."""
     hidden = number = 0
-    text, label = columns
-    for batch in part.select_columns(list(columns)).iter(1000):
-        for value, index in zip(batch[text], batch[label], strict=True):
+    for batch in part.select_columns(list(columns.read)).iter(1000):
+        for number_in_batch, index in enumerate(batch[columns.label]):
             number += 1
             if names is not None and index == _NO_LABEL:
                 hidden += 1
                 continue
-            name = names[index] if names is not None and index is not None else index
-            collector.add(value, name, split, f"{place} row {number}")
+            name: object = index
+            if names is not None and index is not None:
+                name = [names[one] for one in index] if isinstance(index, list) else names[index]
+            text = columns.text_of({column: batch[column][number_in_batch] for column in columns.texts})
+            collector.add(text, name, split, f"{place} row {number}")
     return hidden
 
 
 def _class_names(feature: Any) -> tuple[str, ...] | None:  # noqa: ANN401 - datasets' feature types
-    names = getattr(feature, "names", None)  # a ClassLabel has them
+    inner = getattr(feature, "feature", feature)  # of a list of labels
+    names = getattr(inner, "names", None)  # a ClassLabel has them
     return tuple(names) if names else None
 
 

@@ -13,7 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 from pydantic import Field
 
-from feathertune.data.raw import Columns, RawDataset
+from feathertune.data.columns import Columns
+from feathertune.data.labels import Label, names_of
+from feathertune.data.raw import RawDataset
+from feathertune.data.texts import Text, parts
 from feathertune.records import Record
 
 # The limits of which `feathertune inspect` says what they would cut off.
@@ -94,7 +97,7 @@ def inspect_rows(dataset: RawDataset, tokens: Tokens, *, max_length: int) -> Ins
         tokens: Of all its texts, or of a sample.
         max_length: The limit that a study would use, in tokens.
     """
-    labels_of: dict[str, set[str]] = {}
+    labels_of: dict[Text, set[Label]] = {}
     for text, label in zip(dataset.texts, dataset.labels, strict=True):
         labels_of.setdefault(text, set()).add(label)
     found = Inspection(
@@ -102,7 +105,7 @@ def inspect_rows(dataset: RawDataset, tokens: Tokens, *, max_length: int) -> Ins
         fingerprint=dataset.fingerprint,
         columns=dataset.columns,
         rows={"all": len(dataset.texts)} if dataset.split is None else dict(Counter(dataset.split)),
-        classes=dict(Counter(dataset.labels).most_common()),
+        classes=dict(Counter(name for label in dataset.labels for name in names_of(label)).most_common()),
         repeated=dataset.duplicates_removed + len(dataset.texts) - len(labels_of),
         contradicted=sum(len(labels) > 1 for labels in labels_of.values()),
         crossing=_crossing(dataset),
@@ -115,7 +118,7 @@ def inspect_rows(dataset: RawDataset, tokens: Tokens, *, max_length: int) -> Ins
 def _crossing(dataset: RawDataset) -> int:
     if dataset.split is None:
         return 0
-    by_split: dict[bool, set[str]] = {True: set(), False: set()}
+    by_split: dict[bool, set[Text]] = {True: set(), False: set()}
     for text, split in zip(dataset.texts, dataset.split, strict=True):
         by_split[split == "test"].add(text)
     return len(by_split[True] & by_split[False])
@@ -169,7 +172,7 @@ def _about_rows(dataset: RawDataset, found: Inspection) -> list[str]:
 
 
 def _about_classes(found: Inspection) -> list[str]:
-    n, said = sum(found.classes.values()), []
+    n, said = sum(found.rows.values()), []
     if len(found.classes) == 1:
         return ["All rows have one label: is the label column the right one?"]
     if n < _ROWS_A_CLASS * len(found.classes):
@@ -201,7 +204,7 @@ def _about_texts(dataset: RawDataset, found: Inspection, tokens: Tokens, max_len
             f"The tokenizer does not know {tokens.unknown_share:.1%} of the tokens: does the encoder speak the "
             "language of the texts?"
         )
-    marked = sum(any(mark in text for mark in _MARKUP) for text in dataset.texts)
+    marked = sum(any(mark in part for part in parts(text) for mark in _MARKUP) for text in dataset.texts)
     if marked >= _MARKUP_SHARE * n:
         said.append(f"{marked / n:.0%} of the texts hold markup, such as <br> or &amp;: it is read as words.")
     if (cut := found.lengths.cut[max_length]) > 0.5:

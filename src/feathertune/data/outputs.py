@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from feathertune.errors import ConfigError, DataError
 
 ENDINGS = (".jsonl", ".csv", ".tsv", ".parquet")
+LIST_SEPARATOR = "|"
 _PARQUET_ROWS = 10_000
 
 
@@ -50,7 +51,7 @@ class JsonLines:
 
 
 class Delimited:
-    """CSV or TSV; a nested value gets a column for each key, ``probabilities.positive``."""
+    """CSV or TSV; a nested value gets a column for each key, ``probabilities.positive``; a list is joined by ``|``."""
 
     def __init__(self, file: IO[str], delimiter: str) -> None:
         self._writer = csv.writer(file, delimiter=delimiter, lineterminator="\n")
@@ -58,7 +59,7 @@ class Delimited:
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Add a row."""
-        flat = _flat(row)
+        flat = _flat(row, lists=False)
         if not self._header_written:
             self._writer.writerow(flat.keys())
             self._header_written = True
@@ -78,7 +79,7 @@ class Parquet:
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Add a row."""
-        self._rows.append(_flat(row))
+        self._rows.append(_flat(row, lists=True))
         if len(self._rows) == _PARQUET_ROWS:
             self._flush()
 
@@ -98,11 +99,14 @@ class Parquet:
         self._rows = []
 
 
-def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
+def _flat(row: Mapping[str, Any], *, lists: bool) -> dict[str, Any]:
+    """Nested values as columns of their own; lists as they are, or as one string."""
     flat: dict[str, Any] = {}
     for key, value in row.items():
         if isinstance(value, Mapping):
             flat.update({f"{key}.{inner}": item for inner, item in value.items()})
+        elif isinstance(value, list) and not lists:
+            flat[key] = LIST_SEPARATOR.join(map(str, value))
         else:
             flat[key] = value
     return flat

@@ -13,7 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from feathertune.data.labels import names_of
 from feathertune.data.raw import SPLITS, RawDataset
+from feathertune.data.stratify import Members, iterative_draw
+from feathertune.data.texts import Text
 from feathertune.errors import ConfigError, DataError
 
 Indices = NDArray[np.int64]
@@ -22,10 +25,16 @@ _SHOWN = 10
 
 @dataclass(frozen=True)
 class Split:
-    """Texts and class indices, ``(N,)`` each; labels are int64 and point into `DataSplits.labels`."""
+    """Texts and labels, which point into `DataSplits.labels`.
 
-    texts: Sequence[str]
-    labels: Indices
+    Attributes:
+        texts: ``(N,)``.
+        labels: Class indices, ``(N,)`` int64; or, where a text may have several, which it has, ``(N, C)`` int8 of 0
+            and 1.
+    """
+
+    texts: Sequence[Text]
+    labels: NDArray[np.integer]
 
 
 class Pool:
@@ -35,25 +44,39 @@ class Pool:
         self._dataset = dataset
         self._names = labels
         self._seed = seed
-        index = {name: i for i, name in enumerate(labels)}
-        self._classes = np.fromiter((index.get(n, -1) for n in dataset.labels), np.int64, len(dataset.labels))
+        self._index = {name: i for i, name in enumerate(labels)}
+        self._members: Members | None = None
+        if dataset.multi_label:
+            self._members = np.zeros((len(dataset.labels), len(labels)), np.int8)
+            for row, label in enumerate(dataset.labels):
+                self._members[row, [self._index[name] for name in label if name in self._index]] = 1
+        # Where a row may have several, none of these is asked.
+        found = (self._index.get(str(label), -1) for label in dataset.labels)
+        self._classes = np.fromiter(found, np.int64, len(dataset.labels))
 
-    def texts(self, rows: Indices) -> set[str]:
+    def texts(self, rows: Indices) -> set[Text]:
         """The different texts of these rows."""
         return {self._dataset.texts[i] for i in rows}
 
     def split(self, rows: Indices) -> Split:
         """These rows as a split."""
-        return Split([self._dataset.texts[i] for i in rows], self._classes[rows])
+        labels = self._classes[rows] if self._members is None else self._members[rows]
+        return Split([self._dataset.texts[i] for i in rows], labels)
 
-    def without(self, rows: Indices, texts: set[str]) -> tuple[Indices, int]:
+    def without(self, rows: Indices, texts: set[Text]) -> tuple[Indices, int]:
         """Leave out rows whose text is in `texts`; also returns how many those were."""
         kept = [i for i in rows if self._dataset.texts[i] not in texts]
         return np.array(kept, np.int64), len(rows) - len(kept)
 
     def require(self, rows: Indices, least: int, why: str) -> None:
-        """Refuse classes with fewer than `least` rows."""
-        counts = np.bincount(self._classes[rows], minlength=len(self._names))
+        """Refuse classes with fewer than `least` rows; of several labels a text, those with none.
+
+        There a rare label cannot be in every split, and need not be: it is scored where it is.
+        """
+        if self._members is not None:
+            counts, least, why = self._members[rows].sum(axis=0, dtype=np.int64), 1, ""
+        else:
+            counts = np.bincount(self._classes[rows], minlength=len(self._names))
         few = {name: int(n) for name, n in zip(self._names, counts, strict=True) if n < least}
         if few:
             raise DataError(
@@ -63,7 +86,7 @@ class Pool:
 
     def refuse_unknown(self, rows: Indices, name: str) -> None:
         """Refuse labels that no training row has."""
-        unknown = Counter(self._dataset.labels[i] for i in rows if self._classes[i] < 0)
+        unknown = Counter(n for i in rows for n in names_of(self._dataset.labels[i]) if n not in self._index)
         if unknown:
             raise DataError(
                 f"{self._dataset.source}: labels of {name} rows that no training row has: {listed(unknown)}. "
@@ -83,7 +106,7 @@ class Pool:
         return self.draw(rows, wanted, name, keep=0)
 
     def draw(self, rows: Indices, size: int, name: str, *, keep: int) -> Indices:
-        """Draw rows with the classes in proportion, the same for the same seed.
+        """Draw rows with the classes in proportion, the same for the same seed; sets of labels by `iterative_draw`.
 
         Args:
             rows: To draw from.
@@ -94,6 +117,13 @@ class Pool:
         Raises:
             DataError: If that many cannot be drawn.
         """
+        if self._members is not None:
+            if size > len(rows) - bool(keep):
+                raise DataError(
+                    f"{name}_size is {size:,}, but {self._dataset.source} has {len(rows):,} rows to take it from."
+                )
+            rng = np.random.default_rng([self._seed, SPLITS.index(name)])
+            return rows[iterative_draw(self._members[rows], size, rng=rng, first=name == "train")]
         classes = self._classes[rows]
         counts = np.unique(classes, return_counts=True)[1]
         most = int((counts - keep).sum())

@@ -7,17 +7,16 @@ class indices or splits: see `feathertune.data.splits`.
 from __future__ import annotations
 
 import hashlib
-import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Literal
 
-from feathertune.errors import ConfigError, DataError, nearest
+from feathertune.data.columns import PAIR_COLUMNS, TEXT_COLUMNS, Columns, find_columns
+from feathertune.data.labels import Label, LabelReader, TaskChoice, are_sets
+from feathertune.data.texts import Pair, Text, are_pairs
+from feathertune.errors import ConfigError, DataError
 
-TEXT_COLUMNS = ("text", "sentence", "review", "content")
-LABEL_COLUMNS = ("label", "labels", "class", "sentiment")
 SplitName = Literal["train", "validation", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
 _SPLIT_NAMES: dict[str, str] = {name: name for name in SPLITS} | dict.fromkeys(("valid", "val", "dev"), "validation")
@@ -25,21 +24,12 @@ _SHOWN_ROWS = 3
 
 
 @dataclass(frozen=True)
-class Columns:
-    """Where a source's texts and labels were found, and the columns that were not read."""
-
-    text: str
-    label: str
-    others: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
 class RawDataset:
     """All rows of a source.
 
     Attributes:
-        texts: ``(N,)``.
-        labels: Label names, ``(N,)``.
+        texts: ``(N,)``; all of them pairs, or none.
+        labels: Label names, ``(N,)``; sets of them where a text may have several: all of them sets, or none.
         split: ``train``, ``validation`` or ``test``, ``(N,)``; None where the source has no splits.
         label_order: Every label in the order that the source states; None where it states none.
         fingerprint: SHA-256 over texts, labels and splits: of the content, not of its path.
@@ -49,8 +39,8 @@ class RawDataset:
         columns: None where the source has none.
     """
 
-    texts: list[str]
-    labels: list[str]
+    texts: Sequence[Text]
+    labels: Sequence[Label]
     split: list[str] | None
     label_order: tuple[str, ...] | None
     source: str
@@ -60,15 +50,53 @@ class RawDataset:
     notes: tuple[str, ...] = ()
     columns: Columns | None = None
 
+    @property
+    def multi_label(self) -> bool:
+        """Whether a text may have several labels."""
+        return are_sets(self.labels)
+
+    @property
+    def text_columns(self) -> tuple[str, ...]:
+        """Where the texts were found: two columns for pairs; the usual names where the source has no columns."""
+        if self.columns is not None:
+            return self.columns.texts
+        return PAIR_COLUMNS[0] if are_pairs(self.texts) else TEXT_COLUMNS[:1]
+
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """What a person may say about a source: its columns, and whether invalid rows are left out."""
+    """What a person may say about a source: its columns, and whether invalid rows are left out.
+
+    Attributes:
+        label_separator: Stands between the labels of a text that may have several.
+        task: Whether it may; ``auto`` looks at the first row: a list is a set of labels.
+        text_column: One column, or two with a comma between them for pairs.
+        usual_texts: Where texts of this kind stood before: looked for first, and their number is that of the columns.
+            Empty where either kind will do.
+    """
 
     text_column: str | None = None
     label_column: str | None = None
     split_column: str | None = None
     drop_invalid: bool = False
+    usual_texts: tuple[str, ...] = ()
+    label_separator: str | None = None
+    task: TaskChoice = "auto"
+
+    @property
+    def labels(self) -> LabelReader:
+        """What reads the labels of the rows."""
+        return LabelReader(self.label_separator, self.task)
+
+    def columns(self, names: Sequence[str], source: str) -> Columns:
+        """The columns to read, of all that there are; see `find_columns`.
+
+        Raises:
+            DataError: If one is missing, or two are one.
+        """
+        return find_columns(
+            names, source, text_column=self.text_column, label_column=self.label_column, usual_texts=self.usual_texts
+        )
 
     def refuse_columns(self, source: str) -> None:
         """Say that column options do nothing here, instead of ignoring them.
@@ -76,7 +104,7 @@ class ReadOptions:
         Raises:
             ConfigError: If one is set.
         """
-        for key in ("text_column", "label_column", "split_column"):
+        for key in ("text_column", "label_column", "split_column", "label_separator"):
             if getattr(self, key) is not None:
                 raise ConfigError(f"{source} has no columns to choose from. Leave out data.{key}.")
 
@@ -103,16 +131,20 @@ class Collector:
         source: The name that the person gave.
         drop_invalid: Leave out rows without a usable text or label, and count them.
         drop_duplicates: Leave out rows whose text stood there already, and count them.
+        labels: Reads the labels, such as `ReadOptions.labels`; by default lists are sets of labels.
     """
 
-    def __init__(self, source: str, *, drop_invalid: bool, drop_duplicates: bool = False) -> None:
+    def __init__(
+        self, source: str, *, drop_invalid: bool, drop_duplicates: bool = False, labels: LabelReader | None = None
+    ) -> None:
         self.source = source
+        self._reader = labels or LabelReader()
         self._drop_invalid = drop_invalid
-        self._seen: set[str] | None = set() if drop_duplicates else None
-        self._texts: list[str] = []
-        self._labels: list[str] = []
+        self._seen: set[Text] | None = set() if drop_duplicates else None
+        self._texts: list[Text] = []
+        self._labels: list[Label] = []
         self._splits: list[str | None] = []
-        self._names: dict[str, str] = {}
+        self._names: dict[Label, Label] = {}
         self._digest = hashlib.sha256()
         self._problems: Counter[str] = Counter()
         self._examples: dict[str, list[str]] = {}
@@ -122,35 +154,40 @@ class Collector:
         """Take one row.
 
         Args:
-            text: As the source gives it.
-            label: Likewise; whole numbers and booleans become their decimal and ``true`` or ``false``.
+            text: As the source gives it; two of them for a pair.
+            label: Likewise; whole numbers and booleans become their decimal and ``true`` or ``false``; a list is a set
+                of labels.
             split: One of `SPLITS`, or None where the source has none.
             where: The row, for messages.
 
         Raises:
             DataError: If the text or label has a type that cannot be one.
         """
-        if text is not None and not isinstance(text, str):
-            raise DataError(f"{where}: the text is of type {type(text).__name__}. Expected a string.")
-        name = label_name(label, where)
-        if not text or text.isspace():
+        given = text if isinstance(text, tuple) else (text,)
+        strings = [_string(part, where) for part in given]
+        found = self._reader.read(label, where)
+        if any(not part or part.isspace() for part in strings):
             return self._refuse("with an empty text", where)
-        if not name:
+        if found is None:
             return self._refuse("without a label", where)
+        # Names of a set with their lengths: no name can look like two.
+        name = found if isinstance(found, str) else "".join(f"{len(part)}:{part}" for part in found)
+        row: Text = Pair(*strings) if len(strings) == 2 else strings[0]
+        lengths = "+".join(str(len(part)) for part in strings)
         try:
-            content = f"{len(text)} {len(name)} {split}\n{name}{text}".encode()
+            content = f"{lengths} {len(name)} {split}\n{name}{''.join(strings)}".encode()
         except UnicodeEncodeError:
             return self._refuse("with half a surrogate pair (a broken character)", where)
         if b"\0" in content:
             return self._refuse("with a null byte", where)
         if self._seen is not None:
-            if text in self._seen:
+            if row in self._seen:
                 self._duplicates += 1
                 return None
-            self._seen.add(text)
+            self._seen.add(row)
         self._digest.update(content)
-        self._texts.append(text)
-        self._labels.append(self._names.setdefault(name, name))
+        self._texts.append(row)
+        self._labels.append(self._names.setdefault(found, found))
         self._splits.append(split)
         return None
 
@@ -190,6 +227,11 @@ class Collector:
         if not self._texts:
             raise DataError(f"{self.source} holds no usable row{f': {listed}' if listed else ''}.")
         notes = (*notes, f"{rows} left out: {listed}.") if dropped else tuple(notes)
+        if columns is not None and columns.text_pair is not None:
+            notes = (f"Each row is a pair of texts, of the columns {columns.text} and {columns.text_pair}.", *notes)
+        if are_sets(self._labels):
+            none = sum(not label for label in self._labels)
+            notes = (f"A text may have several labels; {none:,} of {len(self._labels):,} have none.", *notes)
         splits = [split for split in self._splits if split is not None]
         return RawDataset(
             texts=self._texts,
@@ -205,32 +247,15 @@ class Collector:
         )
 
 
-def label_name(label: object, where: str) -> str:
-    """A label's name; empty where there is none.
-
-    Args:
-        label: As a source gives it.
-        where: The row, for messages.
+def _string(part: object, where: str) -> str:
+    """A text as a string; empty where there is none.
 
     Raises:
-        DataError: If it is of a type that cannot be a label.
+        DataError: If it is of another type.
     """
-    if isinstance(label, str):
-        return label.strip()
-    if isinstance(label, bool):
-        return "true" if label else "false"
-    if isinstance(label, int):
-        return str(label)
-    if label is None or (isinstance(label, float) and math.isnan(label)):
-        return ""
-    if isinstance(label, float) and label.is_integer():
-        return str(int(label))
-    if isinstance(label, Decimal) and label == int(label):
-        return str(int(label))
-    raise DataError(
-        f"{where}: the label is {label!r:.60} of type {type(label).__name__}. "
-        "Expected a string, a whole number or a boolean."
-    )
+    if part is not None and not isinstance(part, str):
+        raise DataError(f"{where}: the text is of type {type(part).__name__}. Expected a string.")
+    return part or ""
 
 
 def split_name(value: object, where: str) -> str:
@@ -248,51 +273,3 @@ def split_name(value: object, where: str) -> str:
 def as_split(name: str) -> str | None:
     """One of `SPLITS` for any usual spelling of it; None for another word."""
     return _SPLIT_NAMES.get(name.strip().lower())
-
-
-def find_columns(names: Sequence[str], options: ReadOptions, source: str) -> tuple[str, str]:
-    """The text and the label column.
-
-    Args:
-        names: All columns.
-        options: May name either.
-        source: For messages.
-
-    Raises:
-        DataError: If either is missing, or both are one.
-    """
-    text = find_column(names, options.text_column, TEXT_COLUMNS, "text", source)
-    label = find_column(names, options.label_column, LABEL_COLUMNS, "label", source)
-    if text == label:
-        raise DataError(
-            f"{source}: the text column and the label column are both '{text}'. Name two different ones "
-            "(--text-column, --label-column)."
-        )
-    return text, label
-
-
-def find_column(names: Sequence[str], asked: str | None, usual: Sequence[str], kind: str, source: str) -> str:
-    """A column by the name that was asked for, else by its usual names, whatever their case.
-
-    Raises:
-        DataError: If there is none; the message lists what there is.
-    """
-    folded: dict[str, str] = {}
-    for name in names:
-        folded.setdefault(name.strip().lower(), name)
-    if asked is not None:
-        if asked in names:
-            return asked
-        if asked.strip().lower() in folded:
-            return folded[asked.strip().lower()]
-        raise DataError(f"{source} has no column '{asked}'.{nearest(asked, names)}")
-    for name in usual:
-        if name in folded:
-            return folded[name]
-    hint = ""
-    if len(names) == 1 and any(mark in names[0] for mark in ";\t|"):
-        hint = " There is one column only: is the file separated by another character than its ending says?"
-    raise DataError(
-        f"{source} has no {kind} column (looked for {', '.join(usual)}).{nearest(usual[0], names)}{hint} "
-        f"Name it with --{kind}-column (data.{kind}_column)."
-    )

@@ -138,7 +138,7 @@ def load_sample(name: str, options: ReadOptions) -> RawDataset:
     sample = SAMPLES[name]
     source = f"sample:{name}"
     options.refuse_columns(source)
-    collector = Collector(source, drop_invalid=options.drop_invalid, drop_duplicates=True)
+    collector = Collector(source, drop_invalid=options.drop_invalid, drop_duplicates=True, labels=options.labels)
     marked = 0
     for values, where in rows.read_rows(sample.file.locate(source, DataError)):
         if values["source"] != sample.key:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from feathertune.data import rows
 from feathertune.data.files import load_file, load_folder
 from feathertune.data.hub import load_hub
+from feathertune.data.labels import TaskChoice
 from feathertune.data.raw import RawDataset, ReadOptions, Source
 from feathertune.data.samples import SAMPLES, load_sample
 from feathertune.errors import DataError
@@ -42,16 +44,22 @@ def load_source(
     label_column: str | None = None,
     split_column: str | None = None,
     drop_invalid: bool = False,
+    usual_texts: Sequence[str] = (),
+    label_separator: str | None = None,
+    task: TaskChoice = "auto",
 ) -> RawDataset:
     """Read all texts and labels of a source, checked row by row.
 
     Args:
         name: ``sample:imdb``, ``hub:stanfordnlp/imdb``, a ``.csv``, ``.tsv``, ``.jsonl`` or ``.parquet``
             file, or a folder with one subfolder of ``.txt`` files per label.
-        text_column: Found by its usual names where it is not given.
+        text_column: One column, or two with a comma between them for pairs; found by usual names where not given.
         label_column: Likewise.
         split_column: Column that says train, validation or test of each row; without it a file has no splits.
         drop_invalid: Leave out, and count, rows without a usable text or label, instead of raising.
+        usual_texts: The columns that a bundle was trained on, one or two: looked for first.
+        label_separator: Stands between the labels of a text that may have several.
+        task: Whether it may; ``auto`` looks at the separator and at the first row, where a list is a set of labels.
 
     Raises:
         DataError: If the source cannot be read, or a row cannot be used; the message names file and row.
@@ -59,7 +67,9 @@ def load_source(
         MissingExtraError: If the source needs packages that are not installed.
         ConfigError: If a column was named for a source that has none, or a kind of another package cannot be loaded.
     """
-    options = ReadOptions(text_column, label_column, split_column, drop_invalid)
+    options = ReadOptions(
+        text_column, label_column, split_column, drop_invalid, tuple(usual_texts), label_separator, task
+    )
     scheme, colon, rest = name.partition(":")
     if colon and scheme in SOURCES:
         return SOURCES[scheme].load(rest, options)

@@ -13,8 +13,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from feathertune.data.columns import TEXT_COLUMNS
+from feathertune.data.labels import names_of
 from feathertune.data.pool import Indices, Pool, Split, listed, rows_of
 from feathertune.data.raw import SPLITS, RawDataset, SplitName
+from feathertune.data.texts import are_pairs
 from feathertune.errors import DataError
 
 _TEST_SHARE = 0.2
@@ -30,11 +33,13 @@ class DataSplits:
 
     Attributes:
         labels: Class names, in the order of the class indices, ``(C,)``.
+        multi_label: Whether a text may have several.
         test_source: Where the test rows come from, if from a source of their own.
         fingerprint: SHA-256 over the contents of the sources and over which rows went where.
         duplicates_removed: Rows that the sources left out because their text stood there already.
         overlap_removed: Training and validation rows left out because their text is in a later split.
         notes: What was changed or left out, in plain words.
+        text_columns: Where the texts stood; two names for pairs.
     """
 
     train: Split
@@ -47,6 +52,8 @@ class DataSplits:
     duplicates_removed: int
     overlap_removed: int
     notes: tuple[str, ...]
+    text_columns: tuple[str, ...] = TEXT_COLUMNS[:1]
+    multi_label: bool = False
 
     def __getitem__(self, name: SplitName) -> Split:
         return {"train": self.train, "validation": self.validation, "test": self.test}[name]
@@ -86,6 +93,7 @@ def make_splits(
     pool = Pool(dataset, labels, seed)
     test_pool = pool
     if test is not None:
+        _require_same_kind(dataset, test)
         if len(test_rows):
             notes.append(f"The {len(test_rows):,} test rows of {dataset.source} are not used.")
         test_pool, test_rows = Pool(test, labels, seed), _test_rows(test)
@@ -145,6 +153,8 @@ def make_splits(
         duplicates_removed=dataset.duplicates_removed + (0 if test is None else test.duplicates_removed),
         overlap_removed=overlap,
         notes=(*dataset.notes, *(() if test is None else test.notes), *notes),
+        text_columns=dataset.text_columns,
+        multi_label=dataset.multi_label,
     )
 
 
@@ -155,11 +165,16 @@ def _default_validation(available: int, train_size: int | None, n_classes: int) 
 
 def _label_order(dataset: RawDataset, train: Indices) -> tuple[tuple[str, ...], list[str]]:
     """Labels of the training rows in the stated order, else by number, else by name; and notes."""
-    found = {dataset.labels[i] for i in train}
-    if not found:
+    found = {name for i in train for name in names_of(dataset.labels[i])}
+    if not len(train):
         has = listed(Counter(dataset.split or ())) or "no rows at all"
         raise DataError(f"{dataset.source} has no training rows. Found: {has}.")
-    if len(found) == 1:
+    if dataset.multi_label and len(found) < 2:
+        raise DataError(
+            f"{dataset.source}: the {len(train):,} training rows have {listed(dict.fromkeys(found)) or 'no label'}. "
+            "Expected two labels at least: is the label column the right one, and the separator (--label-separator)?"
+        )
+    if len(found) == 1 and not dataset.multi_label:
         raise DataError(
             f"{dataset.source}: all {len(train):,} training rows have the label '{found.pop()}'. "
             "Expected two classes at least: is the label column the right one?"
@@ -177,6 +192,21 @@ def _rows_by_split(dataset: RawDataset) -> dict[str, Indices]:
     if dataset.split is None:
         return {"train": np.arange(len(dataset.texts)), "validation": np.arange(0), "test": np.arange(0)}
     return {name: np.array([i for i, s in enumerate(dataset.split) if s == name], np.int64) for name in SPLITS}
+
+
+def _require_same_kind(dataset: RawDataset, test: RawDataset) -> None:
+    if dataset.multi_label != test.multi_label:
+        several, one = (dataset, test) if dataset.multi_label else (test, dataset)
+        raise DataError(
+            f"{several.source} holds texts with any number of labels, {one.source} texts with one label each. Expected "
+            "both of one kind: name the separator of the labels (--label-separator)."
+        )
+    if are_pairs(dataset.texts) != are_pairs(test.texts):
+        pairs, single = (dataset, test) if are_pairs(dataset.texts) else (test, dataset)
+        raise DataError(
+            f"{pairs.source} holds pairs of texts (columns {', '.join(pairs.text_columns)}), {single.source} holds "
+            "single ones. Expected both of one kind: name the columns with --text-column A,B or --text-column A."
+        )
 
 
 def _test_rows(test: RawDataset) -> Indices:

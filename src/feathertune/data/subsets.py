@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from feathertune.config import ALL_ROWS
+from feathertune.data.stratify import covering_rows
 from feathertune.errors import ConfigError
 
 
@@ -42,10 +43,11 @@ def nested_rows(classes: np.ndarray, size: int, *, seed: int) -> np.ndarray:
     """Draw rows with the classes in proportion; with the same seed, fewer rows are always among more.
 
     The rows of a class are put at even distances along one order of all rows, at random places, and one row of each
-    class first; a subset is the beginning of that order.
+    class first; a subset is the beginning of that order. Where a row may have several labels, a few rows that hold them
+    all come first, and the order of the others is drawn.
 
     Args:
-        classes: Class of each row, ``(N,)``.
+        classes: Class of each row, ``(N,)``; or which labels it has, ``(N, C)``.
         size: Rows to draw.
         seed: Of the order.
 
@@ -53,6 +55,10 @@ def nested_rows(classes: np.ndarray, size: int, *, seed: int) -> np.ndarray:
         Row indices, ascending, ``(size,)``.
     """
     rng = np.random.default_rng((seed, 5))  # a stream of its own, beside those of splits and batches
+    if classes.ndim == 2:
+        order = rng.permutation(len(classes))
+        first = covering_rows(classes, order)
+        return np.sort(np.concatenate([first, order[~np.isin(order, first)]])[:size])
     place = np.empty(len(classes))
     for name in np.unique(classes):
         rows = rng.permutation(np.flatnonzero(classes == name))

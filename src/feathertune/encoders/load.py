@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import inspect
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
@@ -32,6 +33,7 @@ from feathertune.encoders.encoder import LoadedEncoder
 from feathertune.encoders.files import EncoderFiles, find_encoder
 from feathertune.encoders.specs import SPECS, EncoderSpec, structural_spec
 from feathertune.errors import EncoderError, first_line
+from feathertune.records import TaskName
 
 Attention = Literal["eager", "sdpa"]
 
@@ -44,6 +46,7 @@ def load_encoder(
     revision: str | None = None,
     attention: Attention = "sdpa",
     dtype: torch.dtype = torch.float32,
+    task: TaskName = "single_label",
 ) -> LoadedEncoder:
     """Load an encoder under a new head with one output per label.
 
@@ -53,6 +56,7 @@ def load_encoder(
         seed: The new parameters depend on it alone; the caller's random state is left as it is.
         revision: Branch, tag or commit, for a hub id.
         attention: Families without this implementation (DeBERTa, MPNet) get the eager one.
+        task: Said in the model's configuration, by which transformers chooses the loss of a training.
         dtype: Of all parameters. They are read in fp32 first, so that the fingerprint is that of the file.
 
     Returns:
@@ -67,7 +71,8 @@ def load_encoder(
         config = _encoder_config(files)
         config.id2label = dict(enumerate(labels))
         config.label2id = {label: index for index, label in enumerate(labels)}
-        config.problem_type = None  # a checkpoint trained for regression keeps its word otherwise
+        # A checkpoint trained for regression keeps its word otherwise. Of one label transformers sees it by itself.
+        config.problem_type = "multi_label_classification" if task == "multi_label" else None
         model, missing = _from_checkpoint(files, config, attention, seed)
         tokenizer = _load_tokenizer(files, model)
     spec, notes = _spec_of(model, model_id)
@@ -163,7 +168,23 @@ def _load_tokenizer(files: EncoderFiles, model: PreTrainedModel) -> PreTrainedTo
             f"The tokenizer of the encoder {files.id} has {len(tokenizer)} tokens, but the encoder embeds "
             f"{rows}: they do not belong together."
         )
+    drop_foreign_inputs(tokenizer, model)
     return cast(PreTrainedTokenizerBase, tokenizer)
+
+
+def drop_foreign_inputs(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> None:
+    """Let a tokenizer give token types only to a model that tells two types apart.
+
+    Loaded without its own class, a tokenizer says that it gives them whatever the model is.
+
+    Args:
+        tokenizer: Its names of inputs are changed.
+        model: The classification model that it belongs to.
+    """
+    taken = inspect.signature(type(model).forward).parameters
+    if "token_type_ids" in taken and getattr(model.config, "type_vocab_size", 2) > 1:
+        return
+    tokenizer.model_input_names = [name for name in tokenizer.model_input_names if name != "token_type_ids"]
 
 
 def _spec_of(model: PreTrainedModel, model_id: str) -> tuple[EncoderSpec, tuple[str, ...]]:

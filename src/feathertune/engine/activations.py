@@ -120,6 +120,8 @@ def content_key(texts: EncodedTexts, **facts: object) -> str:
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode())
     digest.update(np.ascontiguousarray(texts.offsets).data)
     digest.update(np.ascontiguousarray(texts.ids).data)
+    if texts.types is not None:
+        digest.update(np.ascontiguousarray(texts.types).data)
     return digest.hexdigest()[:32]
 
 

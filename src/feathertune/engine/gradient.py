@@ -17,6 +17,7 @@ from feathertune.engine.distributed import Group
 from feathertune.engine.predict import Texts
 from feathertune.errors import RunFailedError
 from feathertune.runtime import Runtime, give_memory_back
+from feathertune.tasks import task_of
 
 # How torch's allocator for the processor says that there is no memory; for a GPU it has an exception of its own.
 _NO_MEMORY = ("can't allocate memory", "not enough memory")
@@ -24,7 +25,7 @@ _NO_MEMORY = ("can't allocate memory", "not enough memory")
 
 @dataclass(frozen=True)
 class Labelled:
-    """Encoded texts and their classes ``(N,)`` int64."""
+    """Encoded texts and their classes ``(N,)`` int64, or which labels they have ``(N, C)`` int8: see `task_of`."""
 
     texts: Texts
     labels: np.ndarray
@@ -92,8 +93,7 @@ def _backward(model: nn.Module, data: Labelled, rows: np.ndarray, n_examples: in
     labels = torch.from_numpy(data.labels[rows]).to(runtime.device)
     with runtime.autocast():
         logits = model(**batch).logits
-    of_texts = data.texts.pool(rows, logits.float())
-    loss = nn.functional.cross_entropy(of_texts, labels, reduction="sum") / n_examples
+    loss = task_of(data.labels).loss(data.texts.pool(rows, logits.float()), labels) / n_examples
     loss.backward()  # type: ignore[no-untyped-call]
     return float(loss.detach())
 

@@ -20,6 +20,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from feathertune.data.encode import EncodedTexts
 from feathertune.encoders import LoadedEncoder
 from feathertune.engine.replace import replaced
+from feathertune.tasks import task_of
 
 # The head alone is trained for so many epochs, but for no more steps than that.
 _HEAD_EPOCHS, _HEAD_STEPS, _HEAD_BATCH, _HEAD_RATE = 20, 2_000, 64, 1e-3
@@ -117,7 +118,7 @@ def fit_head(
     Args:
         encoder: As a method has prepared it, with an adapter that changes nothing yet.
         read: `Features.read` of the training rows, ``(N, D)`` float32; of each window where texts have several.
-        labels: Their classes, ``(N,)``.
+        labels: Their classes, ``(N,)``, or which labels they have, ``(N, C)``.
         seed: Of the order of the rows; the head's dropout draws from torch's global generator.
         texts: Whose windows those are; ``None`` where each text is one row.
     """
@@ -141,7 +142,7 @@ def fit_head(
     for _ in range(_head_epochs(len(classes))):
         for rows in torch.split(torch.randperm(len(classes), generator=generator).to(device), _HEAD_BATCH):
             optimizer.zero_grad(set_to_none=True)
-            loss = nn.functional.cross_entropy(logits(rows), classes[rows])
+            loss = task_of(labels).loss(logits(rows), classes[rows]) / len(rows)
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
     optimizer.zero_grad(set_to_none=True)

@@ -25,12 +25,12 @@ from feathertune.data.batching import plan_steps
 from feathertune.engine.distributed import ALONE, Group
 from feathertune.engine.gradient import Labelled, add_gradient
 from feathertune.engine.optim import RateOf, clip_gradients, make_optimizer, rate_factor, set_rate, trained_parameters
-from feathertune.engine.predict import predict_logits, softmax
+from feathertune.engine.predict import predict_logits
 from feathertune.engine.state import Position, State, capture, restore, set_parameters, trained_by_name
 from feathertune.errors import RunFailedError
-from feathertune.metrics import score
 from feathertune.records import Metrics
 from feathertune.runtime import Runtime
+from feathertune.tasks import task_of
 
 
 @dataclass(frozen=True)
@@ -100,6 +100,7 @@ class Training:
         self.best: EpochInfo | None = None
         self.position = Position()
         self._train, self._validation = train, validation
+        self._task = task_of(validation.labels)
         self._settings, self._seed, self._runtime = settings, seed, runtime
         self._learning_rate = learning_rate
         self._trained = list(trained_parameters(model))
@@ -173,7 +174,7 @@ class Training:
             self.best = EpochInfo(
                 epoch=best["epoch"],
                 train_loss=best["train_loss"],
-                validation=Metrics.model_validate(best["validation"]),
+                validation=self._task.read_scores(best["validation"]),
                 validation_probabilities=state.tensors["validation"]["probabilities"].numpy().copy(),
                 is_best=True,
                 seconds=best["seconds"],
@@ -252,15 +253,15 @@ class Training:
             runtime=self._runtime,
             group=self._group,
         )
-        probabilities = softmax(logits)
-        return score(self._validation.labels, probabilities), probabilities
+        probabilities = self._task.probabilities(logits)
+        return self._task.score_fitted(self._validation.labels, probabilities), probabilities
 
     def _end_epoch(self) -> EpochInfo:
         """Score the validation set, and keep the parameters where they are the best so far."""
         start = time.perf_counter()
         at = self.position
         metrics, probabilities = self.validate()
-        is_best = self.best is None or _better(metrics, self.best.validation)
+        is_best = self.best is None or self._task.order(metrics) > self._task.order(self.best.validation)
         seconds = at.epoch_seconds + time.perf_counter() - start
         info = EpochInfo(
             epoch=at.epochs_done + 1,
@@ -278,8 +279,3 @@ class Training:
         at.steps_of_epoch, at.loss_sum, at.epoch_seconds = 0, 0.0, 0.0
         at.seconds += seconds
         return info
-
-
-def _better(new: Metrics, old: Metrics) -> bool:
-    """More right answers; at a tie, the lower loss."""
-    return (new.accuracy, -new.log_loss) > (old.accuracy, -old.log_loss)

@@ -110,9 +110,3 @@ def run_passes(
         if on_texts is not None:
             on_texts(len(rows))
     return tuple(group.sum(whole) for whole in found)
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Probabilities ``(N, C)`` float64 of logits ``(N, C)``."""
-    shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
-    return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))

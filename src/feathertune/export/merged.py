@@ -11,12 +11,13 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from feathertune.bundle import Bundle, BundleInfo, merged_model
-from feathertune.bundle.card import front_matter, label_list, plain_use, said_of_length
+from feathertune.bundle.card import front_matter, label_list, plain_use, what_is_read
 from feathertune.data.encode import encode
 from feathertune.encoders import quiet_transformers
 from feathertune.export.parity import Asked, compare, fp32_logits, require
 from feathertune.export.targets import PARITY_FILE, Parity
 from feathertune.storage import system_errors, write_atomic
+from feathertune.tasks import TASKS
 
 
 def write(bundle: Bundle, folder: Path, asked: Asked) -> Parity:
@@ -38,7 +39,7 @@ def write(bundle: Bundle, folder: Path, asked: Asked) -> Parity:
 
     attention = model.config._attn_implementation
     # So that transformers' pipeline gives probabilities of the right kind.
-    model.config.problem_type = f"{info.task}_classification"
+    model.config.problem_type = TASKS[info.task].problem_type
     with quiet_transformers(), system_errors():
         model.save_pretrained(folder)
         bundle.tokenizer.save_pretrained(folder)
@@ -62,7 +63,7 @@ def _card(info: BundleInfo, parity: Parity) -> str:
 
 Trained by feathertune with the method `{info.method}` on `{info.base.id}`; what was trained is in the weights, so that
 no adapter and no other encoder is needed.
-The labels, in the order of the logits: `{label_list(info)}`. {said_of_length(info)}
+The labels, in the order of the logits: `{label_list(info)}`. {what_is_read(info)}
 On {parity.n_texts} texts the logits differ from those of the bundle by {parity.max_abs_difference:.1e} at most, and
 {parity.label_flips} labels: `{PARITY_FILE}`.
 

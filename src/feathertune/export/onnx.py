@@ -84,10 +84,12 @@ def write_graph(bundle: Bundle, folder: Path) -> OnnxFacts:
     facts = OnnxFacts(
         labels=list(bundle.labels),
         task=bundle.info.task,
+        threshold=bundle.info.threshold or ([0.5] * len(bundle.labels) if bundle.info.task == "multi_label" else None),
         max_length=bundle.max_length,
         reading=bundle.reading,
         inputs=list(inputs),
         pad_token_id=int(bundle.tokenizer.pad_token_id or 0),
+        text_columns=bundle.info.text_columns,
     )
     write_atomic(folder / FACTS_FILE, facts.model_dump_json(indent=1) + "\n")
     return facts

@@ -6,28 +6,32 @@ serving: see `feathertune.predictor` for what this project predicts with.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
+from pydantic import Field
 from tokenizers import Tokenizer
 from torch import Tensor
 
 from feathertune.bundle import BundleInfo
-from feathertune.bundle.card import front_matter, label_list, said_of_length
+from feathertune.bundle.card import front_matter, label_list, what_is_read
 from feathertune.bundle.plain_reading import plain_reading
-from feathertune.data.encode import EncodedTexts, Gathered
+from feathertune.data.encode import EncodedTexts, Gathered, pad_batch
+from feathertune.data.texts import Text, are_pairs
 from feathertune.engine.predict import run_passes
 from feathertune.export.parity import TOKEN_BUDGET
 from feathertune.export.targets import PARITY_FILE, Parity
-from feathertune.records import HEAD, Reading, Record
+from feathertune.records import HEAD, Reading, Record, TaskName
 from feathertune.runtime import FP32
 
 GRAPH_FILE = "model.onnx"
 FACTS_FILE = "model.json"
 TOKENIZER_FILE = "tokenizer.json"
 OUTPUT = "logits"
+_CPU = torch.device("cpu")
 _ERRORS = 3  # of onnxruntime's levels of messages
 
 _SCRIPT = """\
@@ -40,25 +44,32 @@ from tokenizers import Tokenizer
 facts = json.load(open("{facts}", encoding="utf-8"))
 tokenizer = Tokenizer.from_file("{tokenizer}"){comment}
 session = InferenceSession("{graph}")
-{sequences}for text in sys.argv[1:] or ["A text."]:
+{sequences}{each}
     {ids}
-    given = {{"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}}
+    given = {{"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": {types}}}
     logits = session.run(None, {{name: given[name] for name in facts["inputs"]}})[0].mean(axis=0)
     {probabilities}
-    print(json.dumps({{"label": {label}, "probabilities": dict(zip(facts["labels"], p.tolist()))}}))
+    print(json.dumps({{{label}, "probabilities": dict(zip(facts["labels"], p.tolist()))}}))
 """
+_ONE = 'for text in sys.argv[1:] or ["A text."]:'
+_PAIR = """\
+texts = sys.argv[1:] or ["A text.", "Another."]  # the two of a pair, the two of the next one, ...
+for pair in zip(texts[::2], texts[1::2]):"""
 _CUT_ALREADY = "ids = np.array([tokenizer.encode(text).ids], np.int64)"
+_PAIR_CUT_ALREADY = """\
+tokens = tokenizer.encode(*pair)
+    ids = np.array([tokens.ids], np.int64)"""
 _CUT_HERE = """\
 tokens = tokenizer.encode(text)
     ids = np.array(sequences(tokens.ids, tokens.special_tokens_mask), np.int64)"""
 _TASKS = {
     "single_label": {
         "probabilities": "p = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()",
-        "label": 'facts["labels"][p.argmax()]',
+        "label": '"label": facts["labels"][p.argmax()]',
     },
     "multi_label": {
         "probabilities": "p = 1 / (1 + np.exp(-logits))",
-        "label": '[facts["labels"][i] for i in np.flatnonzero(p > 0.5)]',
+        "label": '"labels": [facts["labels"][i] for i in np.flatnonzero(p >= facts["threshold"])]',
     },
 }
 
@@ -69,18 +80,22 @@ class OnnxFacts(Record):
     Attributes:
         labels: In the order of the logits.
         task: Whether a text has one label (softmax) or any number of them (a sigmoid each).
+        threshold: Of any number of labels, the probability from which each is given; null of one.
         max_length: Tokens that are read at once; where longer texts are cut there, the tokenizer's file says so, too.
         reading: What becomes of a longer text; the script on the card does it.
         inputs: Of the graph, each ``(batch, length)`` int64.
         pad_token_id: Fills up the shorter texts of a batch, where ``attention_mask`` is 0.
+        text_columns: Where the texts stood in the data; two where each is a pair.
     """
 
     labels: list[str]
-    task: Literal["single_label", "multi_label"]
+    task: TaskName
+    threshold: list[float] | None = None
     max_length: int
     reading: Reading = HEAD
     inputs: list[str]
     pad_token_id: int
+    text_columns: list[str] = Field(default_factory=lambda: ["text"])
 
 
 class OnnxFolder:
@@ -95,11 +110,12 @@ class OnnxFolder:
         self._tokenizer: Any = Tokenizer.from_file(str(folder / TOKENIZER_FILE))
         self._session = session(folder / GRAPH_FILE)
 
-    def encode(self, texts: list[str]) -> EncodedTexts:
+    def encode(self, texts: Sequence[Text]) -> EncodedTexts:
         """Tokens of N texts by the folder's own tokenizer."""
         facts = self.facts
-        gathered = Gathered(facts.max_length, facts.reading, pad_id=facts.pad_token_id)
-        for encoding in self._tokenizer.encode_batch(texts):
+        has_types = are_pairs(texts) and "token_type_ids" in facts.inputs
+        gathered = Gathered(facts.max_length, facts.reading, pad_id=facts.pad_token_id, has_types=has_types)
+        for encoding in self._tokenizer.encode_batch([t if isinstance(t, str) else tuple(t) for t in texts]):
             gathered.add(encoding)
         return gathered.texts()
 
@@ -107,8 +123,7 @@ class OnnxFolder:
         """Logits ``(N, C)`` float32, texts of similar length together."""
 
         def forward(batch: dict[str, Tensor]) -> tuple[Tensor]:
-            mask = batch.get("attention_mask")
-            return (torch.from_numpy(self._run(batch["input_ids"].numpy(), None if mask is None else mask.numpy())),)
+            return (torch.from_numpy(self._run({name: tensor.numpy() for name, tensor in batch.items()})),)
 
         return run_passes(forward, texts, token_budget=token_budget, runtime=FP32)[0]
 
@@ -118,12 +133,19 @@ class OnnxFolder:
         Where activations are quantised, the step of a batch follows from its largest number: what a text gets would
         depend on its neighbours.
         """
-        pieces = np.split(texts.ids.astype(np.int64), texts.offsets[1:-1])
-        return texts.pooled(np.concatenate([self._run(piece[None], None) for piece in pieces]))
+        return texts.pooled(np.concatenate([self._run(one) for one in each_alone(texts)]))
 
-    def _run(self, ids: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
-        found: np.ndarray = self._session.run([OUTPUT], given(self.facts, ids, mask))[0]
+    def _run(self, batch: Mapping[str, np.ndarray]) -> np.ndarray:
+        found: np.ndarray = self._session.run([OUTPUT], given(self.facts, batch))[0]
         return found
+
+
+def each_alone(texts: EncodedTexts) -> Iterator[dict[str, np.ndarray]]:
+    """A batch ``(1, T)`` int64 of each sequence, without padding."""
+    types = [None] * texts.n_sequences if texts.types is None else np.split(texts.types, texts.offsets[1:-1])
+    for ids, kinds in zip(np.split(texts.ids, texts.offsets[1:-1]), types, strict=True):
+        given = pad_batch([ids], width=len(ids), pad_id=0, device=_CPU, types=[kinds])
+        yield {name: tensor.numpy() for name, tensor in given.items()}
 
 
 def session(graph: Path) -> Any:  # noqa: ANN401 - onnxruntime's
@@ -136,25 +158,22 @@ def session(graph: Path) -> Any:  # noqa: ANN401 - onnxruntime's
     return onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
 
 
-def given(facts: OnnxFacts, ids: np.ndarray, mask: np.ndarray | None) -> dict[str, np.ndarray]:
+def given(facts: OnnxFacts, batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The inputs of a graph.
 
     Args:
         facts: Which it has.
-        ids: Tokens, ``(B, T)`` int64.
-        mask: Likewise, 0 where a text is filled up; ``None`` where none is.
+        batch: As `EncodedTexts.collate` makes it, each ``(B, T)`` int64; where there is no mask, nothing is filled up,
+            and where there are no types, all are 0.
     """
-    every = {
-        "input_ids": ids,
-        "attention_mask": np.ones_like(ids) if mask is None else mask,
-        "token_type_ids": np.zeros_like(ids),
-    }
+    ids = batch["input_ids"]
+    every = {"attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids), **batch}
     return {name: every[name] for name in facts.inputs}
 
 
 def script(facts: OnnxFacts) -> str:
     """Python that labels texts with the folder, by onnxruntime, tokenizers and numpy alone."""
-    cuts = facts.reading == HEAD
+    cuts, pairs = facts.reading == HEAD, len(facts.text_columns) == 2
     sequences = plain_reading(facts.reading, facts.max_length)
     return _SCRIPT.format(
         facts=FACTS_FILE,
@@ -162,7 +181,9 @@ def script(facts: OnnxFacts) -> str:
         graph=GRAPH_FILE,
         comment='  # cuts at facts["max_length"] by itself' if cuts else "",
         sequences=f"\n\n{sequences}\n\n" if sequences else "",
-        ids=_CUT_ALREADY if cuts else _CUT_HERE,
+        each=_PAIR if pairs else _ONE,
+        ids=_PAIR_CUT_ALREADY if pairs else _CUT_ALREADY if cuts else _CUT_HERE,
+        types="np.array([tokens.type_ids], np.int64)" if pairs else "np.zeros_like(ids)",
         **_TASKS[facts.task],
     )
 
@@ -179,7 +200,7 @@ def card(info: BundleInfo, facts: OnnxFacts, parity: Parity) -> str:
 # Text classification with {len(info.labels)} labels
 
 Trained by feathertune with the method `{info.method}` on `{info.base.id}`; an ONNX graph that needs neither.
-The labels, in the order of the logits: `{label_list(info)}`. {said_of_length(info)}
+The labels, in the order of the logits: `{label_list(info)}`. {what_is_read(info)}
 {_figures(parity)}
 {rounded}
 ## Use

@@ -9,24 +9,26 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from feathertune.bundle.save import PROBE_TEXTS
 from feathertune.data.encode import EncodedTexts, encode
+from feathertune.data.texts import Text, paired
 from feathertune.engine.predict import predict_logits
 from feathertune.errors import BundleError
 from feathertune.export.rows import RealTexts, real_texts
 from feathertune.export.targets import Check, Parity
 from feathertune.records import HEAD
 from feathertune.runtime import FP32
+from feathertune.tasks import TASKS
 
 if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedTokenizerBase
 
-    from feathertune.bundle import Bundle
+    from feathertune.bundle import Bundle, BundleInfo
 
 N_PSEUDO_TEXTS = 256
 TOKEN_BUDGET = 4_096
@@ -47,7 +49,7 @@ class Asked:
         real: Where the last of them came from; None where all are made.
     """
 
-    texts: list[str]
+    texts: list[Text]
     tokens: EncodedTexts
     real: RealTexts | None
     check: Check
@@ -84,7 +86,9 @@ def ask(bundle: Bundle, check: Check) -> Asked:
     """
     real = real_texts(check, bundle.info) if check.data is not None else None
     longest = bundle.max_length if bundle.reading == HEAD else _LONG_TEXTS * bundle.max_length
-    texts = parity_texts(bundle.tokenizer, longest) + (real.texts if real is not None else [])
+    made = parity_texts(bundle.tokenizer, longest)
+    texts: list[Text] = [*(paired(made) if bundle.info.reads_pairs else made)]
+    texts += real.texts if real is not None else []
     tokens = encode(bundle.tokenizer, texts, max_length=bundle.max_length, reading=bundle.reading)
     return Asked(texts, tokens, real, check)
 
@@ -123,7 +127,7 @@ def compare(
         rounds: The form is judged by the labels that change, not by its logits.
     """
     largest = float(np.abs(expected).max())
-    before, after = _labels(expected, bundle.info.task), _labels(found, bundle.info.task)
+    before, after = _labels(expected, bundle.info), _labels(found, bundle.info)
     real, check = asked.real, asked.check
     known = real.labels if real is not None else None
     return Parity(
@@ -189,9 +193,15 @@ def _require_labels(parity: Parity, bundle: Bundle, what: str) -> None:
 
 
 def _accuracy(predicted: np.ndarray, known: np.ndarray | None) -> float | None:
-    """Of the last texts, whose classes `known` holds, ``(R,)``."""
-    return None if known is None else float((predicted[-len(known) :, 0] == known).mean())
+    """Of the last texts, whose labels `known` holds, ``(R,)`` or ``(R, C)``."""
+    if known is None:
+        return None
+    return float((predicted[-len(known) :] == known.reshape(len(known), -1)).all(axis=1).mean())
 
 
-def _labels(logits: np.ndarray, task: Literal["single_label", "multi_label"]) -> np.ndarray:
-    return logits > 0 if task == "multi_label" else logits.argmax(axis=1, keepdims=True)
+def _labels(logits: np.ndarray, info: BundleInfo) -> np.ndarray:
+    """What is predicted: a class a text, ``(N, 1)``, or which labels it has, ``(N, C)``."""
+    task = TASKS[info.task]
+    threshold = None if info.threshold is None else np.array(info.threshold)
+    decided = task.decide(task.probabilities(logits), threshold)
+    return decided.reshape(len(logits), -1)

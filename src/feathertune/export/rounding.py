@@ -8,6 +8,7 @@ is a matter of the encoder, so it is measured. Not for judging the rounded model
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import onnx
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from feathertune.data.encode import EncodedTexts
-from feathertune.export.onnx_folder import OnnxFacts, given, session
+from feathertune.export.onnx_folder import OnnxFacts, each_alone, given, session
 
 # The share of a product's output by which rounding may move it; above that it stays in fp32. Chosen on IMDB reviews
 # that were neither trained nor tested on (benchmarks/LOG.md).
@@ -56,8 +57,8 @@ def product_noise(graph: ModelProto, facts: OnnxFacts, texts: EncodedTexts, *, w
     noise: dict[str, list[float]] = {name: [] for name in found}
     with tempfile.TemporaryDirectory() as folder:
         probe = session(_with_outputs(graph, asked, Path(folder) / "probe.onnx"))
-        for ids in np.split(texts.ids.astype(np.int64), texts.offsets[1:-1])[:_TEXTS]:
-            values = dict(zip(asked, probe.run(asked, given(facts, ids[None], None)), strict=True))
+        for one in itertools.islice(each_alone(texts), _TEXTS):
+            values = dict(zip(asked, probe.run(asked, given(facts, one)), strict=True))
             for name, weight in found.items():
                 x = values[inputs[name]]
                 exact = x @ weights[weight]

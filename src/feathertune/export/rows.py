@@ -12,9 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feathertune.bundle import BundleInfo
-from feathertune.data.raw import LABEL_COLUMNS, TEXT_COLUMNS, find_column
+from feathertune.data.columns import LABEL_COLUMNS, find_text_columns
+from feathertune.data.labels import Label, indices_of
 from feathertune.data.rows import columns, read_rows
 from feathertune.data.sources import load_source
+from feathertune.data.texts import Pair, Text, of_kind
 from feathertune.errors import ConfigError, DataError
 from feathertune.export.targets import DEFAULT_ROWS, LEAST_ROWS, Check
 
@@ -27,12 +29,12 @@ class RealTexts:
 
     Attributes:
         source: As it was named; of a path the last part, for the folder may go to other machines.
-        labels: Class indices, ``(N,)``; None where they are not known.
+        labels: Class indices, ``(N,)``, or which labels each has, ``(N, C)``; None where they are not known.
     """
 
     source: str
-    texts: list[str]
-    labels: NDArray[np.int64] | None
+    texts: list[Text]
+    labels: NDArray[np.integer] | None
 
 
 def real_texts(check: Check, info: BundleInfo) -> RealTexts:
@@ -47,7 +49,9 @@ def real_texts(check: Check, info: BundleInfo) -> RealTexts:
         ConfigError: If it holds too few rows.
     """
     source = str(check.data)
-    texts, names = _texts_alone(source, check, info) if _is_unlabelled(source, check) else _labelled(source, check)
+    texts, names = (
+        _texts_alone(source, check, info) if _is_unlabelled(source, check) else _labelled(source, check, info)
+    )
     n = check.rows or min(DEFAULT_ROWS, len(texts))
     if n > len(texts):
         raise ConfigError(
@@ -60,20 +64,22 @@ def real_texts(check: Check, info: BundleInfo) -> RealTexts:
         )
     chosen = np.sort(np.random.default_rng(_SEED).choice(len(texts), n, replace=False))
     labels = None
-    if names is not None and info.task == "single_label":
-        index = {label: number for number, label in enumerate(info.labels)}
-        if unknown := sorted(set(names) - set(index)):
-            raise DataError(
-                f"{source} holds the labels {', '.join(unknown[:5])}, which the bundle does not know. "
-                f"Expected: {', '.join(info.labels)}."
-            )
-        labels = np.array([index[names[row]] for row in chosen], dtype=np.int64)
+    if names is not None:
+        labels = indices_of(names, info.labels, source)[chosen]
     shown = Path(source).name if Path(source).exists() else source
     return RealTexts(shown, [texts[row] for row in chosen], labels)
 
 
-def _labelled(source: str, check: Check) -> tuple[list[str], list[str]]:
-    data = load_source(source, text_column=check.text_column, label_column=check.label_column)
+def _labelled(source: str, check: Check, info: BundleInfo) -> tuple[list[Text], list[Label]]:
+    data = load_source(
+        source,
+        text_column=check.text_column,
+        label_column=check.label_column,
+        usual_texts=info.text_columns,
+        label_separator=info.label_separator,
+        task=info.task,
+    )
+    of_kind(data.texts, pairs=info.reads_pairs, where="The bundle")
     rows = list(range(len(data.texts)))
     # Test rows are looked at once, at the end; what an export may lose is settled on others where there are some.
     for split in ("validation", "test"):
@@ -90,11 +96,14 @@ def _is_unlabelled(source: str, check: Check) -> bool:
     return not any(name.strip().lower() in LABEL_COLUMNS for name in columns(path))
 
 
-def _texts_alone(source: str, check: Check, info: BundleInfo) -> tuple[list[str], None]:
+def _texts_alone(source: str, check: Check, info: BundleInfo) -> tuple[list[Text], None]:
     path = Path(source)
-    column = find_column(columns(path), check.text_column, (*info.text_columns, *TEXT_COLUMNS), "text", path.name)
-    values = (row.get(column) for row, _ in read_rows(path, only=[column]))
-    texts = [text for text in values if isinstance(text, str) and text.strip()]
+    wanted = find_text_columns(columns(path), check.text_column, path.name, usual=info.text_columns)
+    texts: list[Text] = []
+    for row, _ in read_rows(path, only=wanted):
+        values = [value for column in wanted if isinstance(value := row.get(column), str) and value.strip()]
+        if len(values) == len(wanted):
+            texts.append(Pair(*values) if len(values) == 2 else values[0])
     if not texts:
-        raise DataError(f"{path.name} holds no text in its column '{column}'.")
+        raise DataError(f"{path.name} holds no text in its column{'s' * (len(wanted) - 1)} {' and '.join(wanted)}.")
     return texts, None

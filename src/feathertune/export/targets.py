@@ -30,7 +30,8 @@ class Check:
     Attributes:
         data: Any data source, or a file of texts without labels. Of one with splits the validation rows are used, or
             else the test rows.
-        text_column: Where the texts are, if not in a column of a usual name.
+        text_column: Where the texts are, if not in the columns of the training or of a usual name; two with a comma
+            between them for pairs.
         label_column: Likewise.
         rows: How many of them, the same each time. By default `DEFAULT_ROWS`, or all where there are fewer; then
             fewer than `LEAST_ROWS` are refused.

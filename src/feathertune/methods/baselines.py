@@ -11,8 +11,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+from scipy import sparse
 
+from feathertune.data.texts import Text, parts, side_by_side
 from feathertune.records import Kind
+from feathertune.tasks import MULTI_LABEL
 
 # Inverse strength of the penalty; the best is chosen on validation.
 _STRENGTHS = (0.01, 0.1, 1.0, 10.0, 100.0)
@@ -39,7 +42,7 @@ class Baseline:
     """A row of every study that trains no encoder.
 
     Attributes:
-        reads: Its inputs: ``texts`` (a list of strings), ``features`` (a mapping of arrays ``(N, D)``), or
+        reads: Its inputs: ``texts`` (a list of strings or of pairs), ``features`` (a mapping of arrays ``(N, D)``), or
             ``encoder`` for the one that is scored without being fitted.
         fit: Takes training inputs and labels ``(N,)``, validation inputs and labels, and the number of classes.
     """
@@ -53,28 +56,61 @@ class Baseline:
 
 
 def fit_majority(
-    inputs: Sequence[str], labels: np.ndarray, validation: Sequence[str], validation_labels: np.ndarray, n_classes: int
+    inputs: Sequence[Text],
+    labels: np.ndarray,
+    validation: Sequence[Text],
+    validation_labels: np.ndarray,
+    n_classes: int,
 ) -> Fitted:
-    """Answer with the shares of the classes in training, whatever the text."""
-    shares = np.bincount(labels, minlength=n_classes) / len(labels)
+    """Answer with the shares of the classes in training, whatever the text; of several labels, with that of each."""
+    shares = labels.mean(axis=0) if labels.ndim == 2 else np.bincount(labels, minlength=n_classes) / len(labels)
     return Fitted(lambda texts: np.tile(shares, (len(texts), 1)), n_parameters=n_classes, chosen={})
 
 
+class CountedWords:
+    """Words and pairs of words, weighted by tf-idf; of a pair of texts those of each, side by side.
+
+    Args:
+        texts: N training texts, whose words are known from then on.
+    """
+
+    def __init__(self, texts: Sequence[Text]) -> None:
+        from sklearn.feature_extraction.text import TfidfVectorizer
+
+        # The pattern keeps words of one letter and any script; scikit-learn's own drops both "I" and most of Chinese.
+        self._vectorizers = [
+            TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\b\w+\b", dtype=np.float64)
+            for _ in parts(texts[0])
+        ]
+        self.train = self._joined(
+            [v.fit_transform(column) for v, column in zip(self._vectorizers, side_by_side(texts), strict=True)]
+        )
+
+    def transform(self, texts: Sequence[Text]) -> Any:  # noqa: ANN401 - a sparse matrix of scipy's
+        """Of N texts ``(N, words)``."""
+        columns = side_by_side(texts) or tuple([] for _ in self._vectorizers)
+        return self._joined([v.transform(column) for v, column in zip(self._vectorizers, columns, strict=True)])
+
+    @staticmethod
+    def _joined(found: list[Any]) -> Any:  # noqa: ANN401 - a sparse matrix of scipy's
+        return found[0] if len(found) == 1 else sparse.hstack(found, format="csr")
+
+
 def fit_tfidf(
-    inputs: Sequence[str], labels: np.ndarray, validation: Sequence[str], validation_labels: np.ndarray, n_classes: int
+    inputs: Sequence[Text],
+    labels: np.ndarray,
+    validation: Sequence[Text],
+    validation_labels: np.ndarray,
+    n_classes: int,
 ) -> Fitted:
     """Words and pairs of words, weighted by tf-idf, into logistic regression."""
-    from sklearn.feature_extraction.text import TfidfVectorizer
-
-    # The pattern keeps words of one letter and any script; scikit-learn's own drops both "I" and most of Chinese.
-    vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\b\w+\b", dtype=np.float64)
-    train = vectorizer.fit_transform(inputs)
+    words = CountedWords(inputs)
     model, chosen = _best_logistic(
-        {"tfidf": train}, labels, {"tfidf": vectorizer.transform(validation)}, validation_labels
+        {"tfidf": words.train}, labels, {"tfidf": words.transform(validation)}, validation_labels
     )
     return Fitted(
-        lambda texts: _all_classes(model, vectorizer.transform(texts), n_classes),
-        n_parameters=int(model.coef_.size + model.intercept_.size),
+        lambda texts: _all_classes(model, words.transform(texts), n_classes),
+        n_parameters=_n_parameters(model),
         chosen={"C": chosen["C"], "ngram_range": [1, 2]},
     )
 
@@ -101,7 +137,7 @@ def fit_probe(
     )
     return Fitted(
         lambda features: _all_classes(model, scaled(features, chosen["input"]), n_classes),
-        n_parameters=int(model.coef_.size + model.intercept_.size),
+        n_parameters=_n_parameters(model),
         chosen={"C": chosen["C"], "features": chosen["input"]},
     )
 
@@ -109,23 +145,67 @@ def fit_probe(
 def _best_logistic(
     inputs: Mapping[str, Any], labels: np.ndarray, validation: Mapping[str, Any], validation_labels: np.ndarray
 ) -> tuple[Any, dict[str, Any]]:
-    """Fit each input at each strength; the highest validation accuracy wins, then the stronger penalty."""
+    """Fit each input at each strength; the highest validation accuracy wins, then the stronger penalty.
+
+    Of several labels, the best epoch's rule (`Task.order`) is this one's, too.
+    """
     from sklearn.linear_model import LogisticRegression
 
-    best: tuple[float, Any, dict[str, Any]] | None = None
+    best: tuple[tuple[float, ...], Any, dict[str, Any]] | None = None
     for name, values in inputs.items():
         for strength in _STRENGTHS:
-            model = LogisticRegression(C=strength, max_iter=_MAX_ITERATIONS)
-            model.fit(values, labels)
-            accuracy = float((model.predict(validation[name]) == validation_labels).mean())
-            if best is None or accuracy > best[0]:
-                best = accuracy, model, {"input": name, "C": strength}
+            if labels.ndim == 2:
+                model: Any = OneForEach(values, labels, strength)
+                found = MULTI_LABEL.score_fitted(validation_labels, model.predict_proba(validation[name]))
+                score = MULTI_LABEL.order(found)
+            else:
+                model = LogisticRegression(C=strength, max_iter=_MAX_ITERATIONS)
+                model.fit(values, labels)
+                score = (float((model.predict(validation[name]) == validation_labels).mean()),)
+            if best is None or score > best[0]:
+                best = score, model, {"input": name, "C": strength}
     assert best is not None, "at least one input is given"
     return best[1], best[2]
 
 
+class OneForEach:
+    """A logistic regression for each label (one-vs-rest); a label that all training rows have, or none, has that share.
+
+    Args:
+        values: ``(N, D)``.
+        labels: ``(N, C)`` of 0 and 1.
+        strength: Inverse strength of the penalty.
+
+    Attributes:
+        n_parameters: Of all of them.
+    """
+
+    def __init__(self, values: Any, labels: np.ndarray, strength: float) -> None:  # noqa: ANN401 - sparse or dense
+        from sklearn.linear_model import LogisticRegression
+
+        self._shares = labels.mean(axis=0)
+        self._models = {
+            label: LogisticRegression(C=strength, max_iter=_MAX_ITERATIONS).fit(values, labels[:, label])
+            for label in np.flatnonzero((self._shares > 0) & (self._shares < 1))
+        }
+        self.n_parameters = sum(int(model.coef_.size + model.intercept_.size) for model in self._models.values())
+
+    def predict_proba(self, values: Any) -> np.ndarray:  # noqa: ANN401 - sparse or dense
+        """``(N, C)``, each label by itself."""
+        probabilities = np.tile(self._shares, (values.shape[0], 1))
+        for label, model in self._models.items():
+            probabilities[:, label] = model.predict_proba(values)[:, 1]
+        return probabilities
+
+
+def _n_parameters(model: Any) -> int:  # noqa: ANN401 - a scikit-learn classifier, or one for each label
+    return model.n_parameters if isinstance(model, OneForEach) else int(model.coef_.size + model.intercept_.size)
+
+
 def _all_classes(model: Any, values: Any, n_classes: int) -> np.ndarray:  # noqa: ANN401 - a scikit-learn classifier
     """Probabilities with a column for each class, those included that training never saw."""
+    if isinstance(model, OneForEach):
+        return model.predict_proba(values)
     probabilities = np.zeros((values.shape[0], n_classes))
     probabilities[:, model.classes_] = model.predict_proba(values)
     return probabilities

@@ -62,18 +62,22 @@ from feathertune.records.study import (
     at_largest_size,
 )
 from feathertune.records.values import (
+    HEADLINES,
     TRAINED_KINDS,
     Calibration,
     Kind,
     Metrics,
+    MultiLabelMetrics,
     Record,
     Seconds,
     Status,
+    TaskName,
 )
 
 __all__ = [
     "CONFIG_FILE",
     "HEAD",
+    "HEADLINES",
     "METRICS_FILE",
     "PREDICTIONS_FILE",
     "SCHEMA_VERSION",
@@ -90,6 +94,7 @@ __all__ = [
     "Long",
     "Metrics",
     "MoreLabels",
+    "MultiLabelMetrics",
     "PairRecord",
     "Reading",
     "Record",
@@ -101,6 +106,7 @@ __all__ = [
     "Status",
     "StudyRecord",
     "SummaryRow",
+    "TaskName",
     "TrialRecord",
     "Verdict",
     "at_largest_size",

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from feathertune.records.reading import HEAD, LengthBucket, Reading
 from feathertune.records.search import SearchRecord
-from feathertune.records.values import Calibration, Kind, Metrics, Record, Seconds, Status
+from feathertune.records.values import Calibration, Kind, Metrics, MultiLabelMetrics, Record, Seconds, Status, TaskName
 
 SCHEMA_VERSION = 1
 
@@ -18,8 +18,10 @@ class DataRecord(Record):
     """The data as it was used.
 
     Attributes:
+        text_columns: Where the texts stood; two names where each row is a pair of texts.
+        task: Whether a text has one label or any number of them.
         labels: In the order of the class indices.
-        class_counts: Rows of each class, by split, in the order of `labels`.
+        class_counts: Rows of each class, by split, in the order of `labels`; a row with several labels is in each.
         reading: How texts of more than `max_length` tokens were read.
         truncated_fraction: Share of all used texts with more than `max_length` tokens.
         unread_fraction: Share of the tokens of all used texts that were never read; null where it was not counted.
@@ -31,7 +33,8 @@ class DataRecord(Record):
     source: str
     test_source: str | None = None
     fingerprint: str
-    task: Literal["single_label", "multi_label"] = "single_label"
+    task: TaskName = "single_label"
+    text_columns: list[str] = Field(default_factory=lambda: ["text"])
     labels: list[str]
     n_train: int
     n_validation: int
@@ -73,6 +76,8 @@ class RunRecord(Record):
 
     Attributes:
         train_rows: Of a learning curve; null where all rows were trained on, or none.
+        thresholds: Of several labels a text: the probability from which each is given, found on validation rows, on
+            which `validation` is somewhat too good therefore.
         epochs: Epochs that were trained; `best_epoch` is the one whose state was restored (1 is the first).
         adapter_bytes: Size of the weights that would be shipped.
         peak_memory_bytes: Highest resident memory of the process (device memory on a GPU) during the run.
@@ -90,8 +95,9 @@ class RunRecord(Record):
     train_rows: int | None = None
     status: Literal["complete", "failed"]
     error: str | None = None
-    test: Metrics | None = None
-    validation: Metrics | None = None
+    test: MultiLabelMetrics | Metrics | None = None
+    validation: MultiLabelMetrics | Metrics | None = None
+    thresholds: list[float] | None = None
     calibration: Calibration | None = None
     trainable_parameters: int = 0
     total_parameters: int = 0

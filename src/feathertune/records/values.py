@@ -9,6 +9,9 @@ from pydantic import BaseModel, ConfigDict
 Kind = Literal["baseline", "probe", "peft", "full"]
 TRAINED_KINDS: tuple[Kind, ...] = ("peft", "full")  # those that go through the training loop
 Status = Literal["complete", "partial", "failed"]
+TaskName = Literal["single_label", "multi_label"]
+# What the leading score, `Metrics.accuracy`, is called.
+HEADLINES: dict[TaskName, str] = {"single_label": "accuracy", "multi_label": "subset accuracy"}
 
 
 class Record(BaseModel):
@@ -19,7 +22,11 @@ class Record(BaseModel):
 
 
 class Metrics(Record):
-    """Scores of one set of predictions; `n` is the number of rows."""
+    """Scores of one set of predictions; `n` is the number of rows.
+
+    Of several labels a text (`MultiLabelMetrics`), `accuracy` is the share of texts with all of their labels right and
+    no other; `mcc`, `log_loss` and `ece` are of all decisions, one for each text and label.
+    """
 
     accuracy: float
     macro_f1: float
@@ -27,6 +34,21 @@ class Metrics(Record):
     log_loss: float
     ece: float
     n: int
+
+
+class MultiLabelMetrics(Metrics):
+    """Scores where a text may have several labels.
+
+    Attributes:
+        micro_f1: F1 of all decisions together; `macro_f1` is the mean over the labels.
+        lrap: Label ranking average precision: how far the right labels of a text stand before the others, 0 to 1; it
+            depends on no threshold.
+        mean_average_precision: Mean of the labels' average precision, those without a row left out.
+    """
+
+    micro_f1: float
+    lrap: float
+    mean_average_precision: float
 
 
 class Calibration(Record):

@@ -41,13 +41,16 @@ class Tradeoff:
     accuracy: float
 
 
-def intervals(rows: Sequence[Estimate], *, reference: tuple[str, float] | None, width: float) -> Markup:
+def intervals(
+    rows: Sequence[Estimate], *, reference: tuple[str, float] | None, width: float, score: str = "Accuracy"
+) -> Markup:
     """Accuracy as a dot with whiskers, one method a line.
 
     Args:
         rows: In the order they are drawn, from the top.
         reference: A name and an accuracy drawn as a dashed line, such as the largest class.
         width: `SMALL_PX` puts the name above its line, `WIDE_PX` beside it.
+        score: What is drawn, for who cannot see it.
     """
     wide = width > 500
     left, right, step = (160.0, width - 152, 36.0) if wide else (10.0, width - 12, 46.0)
@@ -85,7 +88,7 @@ def intervals(rows: Sequence[Estimate], *, reference: tuple[str, float] | None, 
             parts += seeds
         hover = f"{units.clip(row.name, 60)}: {units.percent(row.mean)}, 95 % interval {interval}"
         parts.append(svg.marker(x(row.mean), y, row.style, radius=6, hover=hover))
-    label = "Accuracy on the test rows with 95 % intervals. " + ". ".join(
+    label = f"{score} on the test rows with 95 % intervals. " + ". ".join(
         f"{units.clip(row.name, 30)} {units.percent(row.mean)}" for row in rows[:12]
     )
     return svg.drawing(width, bottom + 26, label, *parts, class_="wide" if wide else "narrow")
@@ -100,7 +103,7 @@ def pareto_front(points: Sequence[Tradeoff]) -> list[Tradeoff]:
     return front
 
 
-def tradeoffs(points: Sequence[Tradeoff], quantity: Quantity) -> Markup:
+def tradeoffs(points: Sequence[Tradeoff], quantity: Quantity, *, score: str = "Accuracy") -> Markup:
     """Accuracy against a cost; a step line is the best that can be had for a cost."""
     width, height, left, right, top, bottom = SMALL_PX, 268.0, 46.0, SMALL_PX - 14, 12.0, 214.0
     x = svg.amount_scale([point.cost for point in points], quantity, left + 8, right)
@@ -142,7 +145,7 @@ def tradeoffs(points: Sequence[Tradeoff], quantity: Quantity) -> Markup:
             taken.append(box)
             labels.append(svg.text(label_x, label_y, name, class_="label", anchor=anchor))
     best = ", ".join(units.clip(point.name, 30) for point in front)
-    label = f"Accuracy against {scale_name}. Best for their cost: {best}"
+    label = f"{score} against {scale_name}. Best for their cost: {best}"
     return svg.drawing(width, height, label, *parts, *labels, *marks)
 
 

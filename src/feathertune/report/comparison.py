@@ -27,7 +27,11 @@ class Differing(Record):
 
 
 class Side(Record):
-    """One of the two studies."""
+    """One of the two studies.
+
+    Attributes:
+        score: What its leading score is called.
+    """
 
     folder: str
     created: str
@@ -38,6 +42,7 @@ class Side(Record):
     n_test: int
     runs_complete: int
     runs_planned: int
+    score: str = "accuracy"
 
 
 class Paired(Record):

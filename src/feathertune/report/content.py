@@ -12,12 +12,13 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from feathertune.records import TRAINED_KINDS, RunRecord, StudyRecord
+from feathertune.records import HEADLINES, TRAINED_KINDS, RunRecord, StudyRecord, TaskName
 from feathertune.report import charts, panels, svg, units
 from feathertune.report.changes import Changes, find_changes
 from feathertune.report.confusions import Confusion, class_names, find_confusions
 from feathertune.report.gaps import find_gaps
 from feathertune.report.label_curve import LabelCurve, at_most_rows, label_curve
+from feathertune.report.label_scores import LabelScores, find_label_scores
 from feathertune.report.lengths import ByLength, by_length
 from feathertune.report.limits import Limits
 from feathertune.report.reliability import Reliability, find_reliability
@@ -26,6 +27,11 @@ from feathertune.report.searches import Search, searches
 from feathertune.report.settings import hyperparameters, word_pairs
 from feathertune.report.side_files import Epoch, read_epochs, read_predictions
 from feathertune.report.svg import Style
+
+_RIGHT: dict[TaskName, str] = {
+    "single_label": "of the test rows are right",
+    "multi_label": "of the test rows have all their labels right, and no other",
+}
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,7 @@ class View:
     """Everything the template needs; of a learning curve, all but `labels_curve` and `failed` is of the most rows."""
 
     study: StudyRecord
+    headline: str
     limits: Limits
     methods: tuple[Method, ...]
     tiles: tuple[Tile, ...]
@@ -74,6 +81,7 @@ class View:
     learning: tuple[Learning, ...]
     reliability: tuple[Reliability, ...]
     confusions: tuple[Confusion, ...]
+    label_scores: tuple[LabelScores, ...]
     changes: Changes | None
     changes_bar: Markup
     gaps: tuple[str, ...]
@@ -94,21 +102,26 @@ def build_view(study: StudyRecord, folder: Path, limits: Limits) -> View:
     predictions = {run.id: found for run in done if (found := read_predictions(folder, run, n_classes)) is not None}
     trained = [run for run in done if run.kind in TRAINED_KINDS]
     curves = {run.id: read_epochs(folder, run) for run in trained}
-    changes = find_changes(study, folder, predictions, at_most=limits.examples)
+    headline = HEADLINES[study.data.task].capitalize()
+    changes = None
+    if study.data.task == "single_label":
+        changes = find_changes(study, folder, predictions, at_most=limits.examples)
     return View(
         study=study,
+        headline=headline,
         limits=limits,
         methods=shown,
         tiles=_tiles(study, methods),
         failed=tuple(run for run in whole.runs if run.status == "failed"),
         labels_curve=label_curve(whole, shown[: limits.cards]),
         by_length=by_length(study, shown[: limits.cards]),
-        intervals=_intervals(shown),
-        tradeoffs=_tradeoffs(shown),
+        intervals=_intervals(shown, study.data.task),
+        tradeoffs=_tradeoffs(shown, headline),
         searches=searches(whole)[: limits.methods],
-        learning=_learning(shown, trained, curves, limits),
+        learning=_learning(shown, trained, curves, limits, headline.lower()),
         reliability=find_reliability(shown, done, limits),
         confusions=find_confusions(study, shown, done, predictions, limits),
+        label_scores=find_label_scores(study, shown, done, predictions, limits),
         changes=changes,
         changes_bar=_changes_bar(changes),
         gaps=tuple(
@@ -146,15 +159,16 @@ def _tiles(study: StudyRecord, methods: Sequence[Method]) -> tuple[Tile, ...]:
         cheap.append(f"{units.percent_of_weights(chosen.trained_share)} of the weights trained{size}")
     return (
         Tile("Take", units.clip(row.method, 40), (chosen.description,)),
-        Tile("How good", units.percent(row.accuracy_mean), ("of the test rows are right", *good)),
+        Tile("How good", units.percent(row.accuracy_mean), (_RIGHT[study.data.task], *good)),
         Tile("How sure", units.interval(row.accuracy_low, row.accuracy_high), tuple(sure)),
         Tile("How cheap", units.seconds(row.seconds_mean), tuple(cheap)),
     )
 
 
-def _intervals(methods: Sequence[Method]) -> tuple[Markup, ...]:
+def _intervals(methods: Sequence[Method], task: TaskName) -> tuple[Markup, ...]:
     if not methods:
         return ()
+    several, score = task == "multi_label", HEADLINES[task].capitalize()
     rows = [
         charts.Estimate(
             m.row.method,
@@ -168,13 +182,14 @@ def _intervals(methods: Sequence[Method]) -> tuple[Markup, ...]:
         for m in methods
     ]
     chance = next((m.row.accuracy_mean for m in methods if m.row.method == "majority"), None)
-    reference = None if chance is None else ("largest class", chance)
+    reference = None if chance is None else ("reads no text" if several else "largest class", chance)
     return tuple(
-        charts.intervals(rows, reference=reference, width=width) for width in (charts.WIDE_PX, charts.SMALL_PX)
+        charts.intervals(rows, reference=reference, width=width, score=score)
+        for width in (charts.WIDE_PX, charts.SMALL_PX)
     )
 
 
-def _tradeoffs(methods: Sequence[Method]) -> tuple[Tradeoff, ...]:
+def _tradeoffs(methods: Sequence[Method], score: str) -> tuple[Tradeoff, ...]:
     found = []
     for quantity in (svg.SECONDS, svg.BYTES, svg.PARAMETERS):
         rows = []
@@ -187,7 +202,7 @@ def _tradeoffs(methods: Sequence[Method]) -> tuple[Tradeoff, ...]:
             }[quantity]
             if cost is not None:
                 rows.append(charts.Tradeoff(row.method, method.style, cost, row.accuracy_mean))
-        chart = charts.tradeoffs(rows, quantity) if len(rows) > 1 else None
+        chart = charts.tradeoffs(rows, quantity, score=score) if len(rows) > 1 else None
         front = frozenset(point.name for point in charts.pareto_front(rows))
         found.append(Tradeoff(quantity, chart, tuple(sorted(rows, key=lambda point: point.cost)), front))
     return tuple(found)
@@ -198,6 +213,7 @@ def _learning(
     trained: Sequence[RunRecord],
     curves: Mapping[str, Sequence[Epoch]],
     limits: Limits,
+    score: str,
 ) -> tuple[Learning, ...]:
     by_method: list[tuple[Method, tuple[panels.Curve, ...]]] = []
     for method in methods:
@@ -211,7 +227,7 @@ def _learning(
     by_method = by_method[: limits.cards]
     everything = [curve for _, found in by_method for curve in found]
     return tuple(
-        Learning(m.row.method, m.style, panels.learning(m.row.method, m.style, found, everything), found)
+        Learning(m.row.method, m.style, panels.learning(m.row.method, m.style, found, everything, score=score), found)
         for m, found in by_method
     )
 

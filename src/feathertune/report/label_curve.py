@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from feathertune.records import MoreLabels, StudyRecord, SummaryRow, at_largest_size
+from feathertune.records import HEADLINES, MoreLabels, StudyRecord, SummaryRow, at_largest_size
 from feathertune.report import svg, units
 from feathertune.report.charts import SMALL_PX, WIDE_PX
 from feathertune.report.rows import Method
@@ -92,22 +92,23 @@ def label_curve(study: StudyRecord, methods: Sequence[Method]) -> LabelCurve | N
         if points:
             points.sort(key=lambda row: row.train_rows or 0)
             lines.append(Line(method.row.method, method.style, tuple(points)))
-    shown = {line.method for line in lines}
+    shown, score = {line.method for line in lines}, HEADLINES[study.data.task].capitalize()
     return LabelCurve(
         rows=sizes,
         lines=tuple(lines),
-        charts=tuple(draw(lines, sizes, width=width) for width in (WIDE_PX, SMALL_PX)),
+        charts=tuple(draw(lines, sizes, width=width, score=score) for width in (WIDE_PX, SMALL_PX)),
         sentences=tuple(sentence(more) for more in study.more_labels if more.method in shown),
     )
 
 
-def draw(lines: Sequence[Line], sizes: Sequence[int], *, width: float) -> Markup:
+def draw(lines: Sequence[Line], sizes: Sequence[int], *, width: float, score: str = "Accuracy") -> Markup:
     """Accuracy with its interval against training rows, one line a method; the rows on a logarithmic axis.
 
     Args:
         lines: At least one.
         sizes: The numbers of training rows, ascending.
         width: `feathertune.report.charts.WIDE_PX` or `SMALL_PX`.
+        score: What is drawn, for who cannot see it.
     """
     left, right, top, bottom = 46.0, width - 20, 12.0, 300.0 if width > SMALL_PX else 230.0
     apart = _APART_PX * (len(lines) - 1) / 2
@@ -140,7 +141,7 @@ def draw(lines: Sequence[Line], sizes: Sequence[int], *, width: float) -> Markup
             said = f"{units.percent(row.accuracy_mean)} ({units.interval(row.accuracy_low, row.accuracy_high)})"
             hover = f"{units.clip(line.method, 60)}, {row.train_rows:,} rows: {said}"
             marks.append(svg.marker(at_x, at_y, line.style, radius=4.5, hover=hover))
-    label = "Accuracy on the test rows by number of training rows. " + ". ".join(
+    label = f"{score} on the test rows by number of training rows. " + ". ".join(
         f"{units.clip(line.method, 30)} {units.percent(line.points[0].accuracy_mean)} to "
         f"{units.percent(line.points[-1].accuracy_mean)}"
         for line in lines[:12]

@@ -27,8 +27,13 @@ class Curve:
     best_epoch: int
 
 
-def learning(name: str, style: Style, curves: Sequence[Curve], everything: Sequence[Curve]) -> Markup:
-    """Loss and validation accuracy by epoch, one line a seed; `everything` sets scales that methods share."""
+def learning(
+    name: str, style: Style, curves: Sequence[Curve], everything: Sequence[Curve], *, score: str = "accuracy"
+) -> Markup:
+    """Loss and validation accuracy (or what else leads: `score`) by epoch, one line a seed.
+
+    `everything` sets scales that methods share.
+    """
     width, left, right = SMALL_PX, 46.0, SMALL_PX - 12
     epochs = [epoch for curve in everything for epoch in curve.epochs]
     numbers = [epoch.epoch for epoch in epochs]
@@ -37,7 +42,7 @@ def learning(name: str, style: Style, curves: Sequence[Curve], everything: Seque
     losses = [v for epoch in epochs for v in (epoch.train_loss, epoch.validation_loss) if v is not None]
     scores = [epoch.validation_accuracy for epoch in epochs if epoch.validation_accuracy is not None]
     parts: list[Markup] = []
-    panels = (("loss", 22.0, 122.0), ("validation accuracy", 158.0, 248.0))
+    panels = (("loss", 22.0, 122.0), (f"validation {score}", 158.0, 248.0))
     for title, top, bottom in panels:
         parts.append(svg.text(left, top - 9, title, class_="title"))
         parts.append(svg.line(left, bottom, right, bottom, "axis"))
@@ -56,12 +61,12 @@ def learning(name: str, style: Style, curves: Sequence[Curve], everything: Seque
                 parts += _series(curve, "validation_loss", x, y, style, "curve dashed", "validation loss")
                 parts += _series(curve, "train_loss", x, y, style, "curve", "training loss")
             else:
-                parts += _series(curve, "validation_accuracy", x, y, style, "curve", "validation accuracy")
+                parts += _series(curve, "validation_accuracy", x, y, style, "curve", f"validation {score}")
     every = max(1, -(-(last - first + 1) // 8))
     for number in range(first, last + 1, every):
         parts.append(svg.text(x(number), 266, number, class_="tick", anchor="middle"))
     parts.append(svg.text((left + right) / 2, 286, "epoch →", class_="title", anchor="middle"))
-    label = f"Training and validation loss and validation accuracy of {units.clip(name, 40)} by epoch"
+    label = f"Training and validation loss and validation {score} of {units.clip(name, 40)} by epoch"
     return svg.drawing(width, 294, label, *parts)
 
 

@@ -49,7 +49,7 @@ def _view(comparison: Comparison) -> View:
     listed = comparison.differing[:_DIFFERENCES]
     return View(
         methods=tuple((pair, styles[pair.method]) for pair in comparison.methods[:_METHODS]),
-        charts=_intervals(shared[:_DRAWN], [styles[pair.method] for pair in shared]),
+        charts=_intervals(shared[:_DRAWN], [styles[pair.method] for pair in shared], comparison.b.score.capitalize()),
         drawn=min(len(shared), _DRAWN),
         shared=len(shared),
         differing=tuple(
@@ -64,7 +64,7 @@ def _words(place: Differing) -> tuple[str, str, str]:
     return units.clip(place.key, _WORDS), plain(place.key, place.a, _WORDS), plain(place.key, place.b, _WORDS)
 
 
-def _intervals(pairs: Sequence[MethodPair], styles: Sequence[Style]) -> tuple[Markup, ...]:
+def _intervals(pairs: Sequence[MethodPair], styles: Sequence[Style], score: str) -> tuple[Markup, ...]:
     """Two lines a method, A above B, on one scale."""
     rows = []
     for pair, style in zip(pairs, styles, strict=False):
@@ -73,7 +73,8 @@ def _intervals(pairs: Sequence[MethodPair], styles: Sequence[Style]) -> tuple[Ma
                 rows.append(_estimate(letter, row, replace(style, hollow=hollow)))
     if not rows:
         return ()
-    return tuple(charts.intervals(rows, reference=None, width=width) for width in (charts.WIDE_PX, charts.SMALL_PX))
+    widths = (charts.WIDE_PX, charts.SMALL_PX)
+    return tuple(charts.intervals(rows, reference=None, width=width, score=score) for width in widths)
 
 
 def _estimate(letter: str, row: SummaryRow, style: Style) -> charts.Estimate:

@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from feathertune.records import METRICS_FILE, PREDICTIONS_FILE, TEST_FILE, RunRecord
+from feathertune.report.units import BETWEEN
 
 
 @dataclass(frozen=True)
@@ -29,13 +30,15 @@ class Predictions:
 
     Attributes:
         row: Index into the test rows, ``(N,)``, rising and without repeats.
-        label: True class, ``(N,)``.
-        predicted: ``(N,)``.
+        label: True class, ``(N,)``; where a text may have several, the place of its set in `sets`.
+        predicted: ``(N,)``, likewise.
+        sets: The different sets of class indices; ``None`` where a text has one class.
     """
 
     row: NDArray[np.int64]
     label: NDArray[np.int64]
     predicted: NDArray[np.int64]
+    sets: tuple[tuple[int, ...], ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,8 @@ def read_predictions(folder: Path, run: RunRecord, n_classes: int) -> Prediction
     table = _read_table(_path(folder, run.predictions, run, PREDICTIONS_FILE), ["row", "label", "predicted"])
     if table is None or table.num_rows == 0:
         return None
+    if pa.types.is_list(table.schema.field("label").type):
+        return _predicted_sets(table, n_classes)
     columns = [_integers(table.column(name)) for name in ("row", "label", "predicted")]
     if any(column is None for column in columns):
         return None
@@ -62,6 +67,25 @@ def read_predictions(folder: Path, run: RunRecord, n_classes: int) -> Prediction
             return None
     row, first = np.unique(row, return_index=True)
     return Predictions(row, label[first], predicted[first])
+
+
+def _predicted_sets(table: Any, n_classes: int) -> Predictions | None:  # noqa: ANN401 - pyarrow has no types
+    row = _integers(table.column("row"))
+    places: dict[tuple[int, ...], int] = {}
+    columns = []
+    for name in ("label", "predicted"):
+        values = table.column(name).to_pylist()
+        if any(
+            not isinstance(one, list) or any(not isinstance(i, int) or not 0 <= i < n_classes for i in one)
+            for one in values
+        ):
+            return None
+        columns.append(np.array([places.setdefault(tuple(one), len(places)) for one in values], dtype=np.int64))
+    if row is None:
+        return None
+    row, first = np.unique(row, return_index=True)
+    label, predicted = (column[first] for column in columns)
+    return Predictions(row, label, predicted, tuple(places))
 
 
 def read_probabilities(folder: Path, run: RunRecord, n_classes: int, rows: NDArray[np.int64]) -> dict[int, list[float]]:
@@ -99,8 +123,10 @@ def read_epochs(folder: Path, run: RunRecord) -> list[Epoch]:
 
 
 def read_test_texts(folder: Path, rows: NDArray[np.int64]) -> dict[int, str]:
-    """The texts of some test rows; those that cannot be read are missing."""
-    return {row: str(text) for row, text in _read_pairs(folder / TEST_FILE, "text", rows)}
+    """The texts of some test rows, both of a pair; those that cannot be read are missing."""
+    seconds = dict(_read_pairs(folder / TEST_FILE, "text_pair", rows))  # where the rows are pairs
+    texts = _read_pairs(folder / TEST_FILE, "text", rows)
+    return {row: f"{text}{BETWEEN}{seconds[row]}" if row in seconds else str(text) for row, text in texts}
 
 
 def read_test_fingerprint(folder: Path, labels: Sequence[str]) -> str | None:
@@ -110,14 +136,26 @@ def read_test_fingerprint(folder: Path, labels: Sequence[str]) -> str | None:
     tested on the same rows, whatever version wrote the file.
     """
     table = _read_table(folder / TEST_FILE, ["text", "label"])
-    indices = None if table is None else _integers(table.column("label"))
-    if table is None or indices is None or not indices.size or not 0 <= indices.min() <= indices.max() < len(labels):
+    seconds = _read_table(folder / TEST_FILE, ["text_pair"])
+    names = None if table is None else _names(table.column("label"), labels)
+    if table is None or not names:
         return None
-    rows = zip(table.column("text").to_pylist(), indices.tolist(), strict=True)
+    columns = [table.column("text").to_pylist()]
+    if seconds is not None:
+        columns.append(seconds.column("text_pair").to_pylist())
     digest = hashlib.sha256()
-    for text, index in rows:
-        digest.update(json.dumps([text, labels[index]]).encode())
+    for *texts, name in zip(*columns, names, strict=True):
+        digest.update(json.dumps([*texts, name]).encode())
     return digest.hexdigest()
+
+
+def _names(column: Any, labels: Sequence[str]) -> list[str | list[str]] | None:  # noqa: ANN401 - pyarrow has no types
+    """The name of each row's class, or those of its set; ``None`` where they are something else."""
+    values = column.to_pylist()
+    flat = [i for value in values for i in (value if isinstance(value, list) else [value])]
+    if any(not isinstance(i, int) or not 0 <= i < len(labels) for i in flat):
+        return None
+    return [[labels[i] for i in value] if isinstance(value, list) else labels[value] for value in values]
 
 
 def _path(folder: Path, recorded: str | None, run: RunRecord, name: str) -> Path:

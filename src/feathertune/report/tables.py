@@ -7,13 +7,14 @@ report does. Not for a terminal: that is `feathertune.cli.tables`.
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from feathertune.errors import UnknownNameError
-from feathertune.records import StudyRecord, SummaryRow
+from feathertune.records import HEADLINES, StudyRecord, SummaryRow
 from feathertune.report import units
 
 # Whatever a method or a file may be called; a name shall not end a cell, begin a comment or call a macro.
@@ -48,10 +49,11 @@ class _Column:
     against_full: bool = False
 
 
+_LEADING = HEADLINES["single_label"]
 _COLUMNS = (
     _Column("method", lambda row: row.method),
     _Column("seeds", lambda row: units.whole(row.n_seeds)),
-    _Column("accuracy", lambda row: units.percent(row.accuracy_mean)),
+    _Column(_LEADING, lambda row: units.percent(row.accuracy_mean)),
     _Column("95 % interval", lambda row: units.interval(row.accuracy_low, row.accuracy_high)),
     _Column("points against full", lambda row: units.points(row.delta_vs_full), True),
     _Column("95 % interval of that", lambda row: units.span(row.delta_low, row.delta_high), True),
@@ -137,6 +139,10 @@ def _said(study: StudyRecord) -> tuple[list[_Column], list[list[str]]]:
     """The columns that this study fills, and the words in them."""
     has_full = any(row.kind == "full" for row in study.summary)
     columns = [column for column in _COLUMNS if has_full or not column.against_full]
+    columns = [
+        dataclasses.replace(column, name=HEADLINES[study.data.task]) if column.name == _LEADING else column
+        for column in columns
+    ]
     return columns, [[column.say(row) for column in columns] for row in study.summary]
 
 
@@ -146,7 +152,8 @@ def _caption(study: StudyRecord) -> str:
     said = [
         f"{study.base.id} on {data.source}: {data.n_train:,} training, {data.n_validation:,} validation and "
         f"{data.n_test:,} test rows.",
-        "Accuracy on the test rows, mean over the seeds; a time holds all that a method needs before its first step.",
+        f"{HEADLINES[data.task].capitalize()} on the test rows, mean over the seeds; a time holds all that a method "
+        "needs before its first step.",
     ]
     if any(row.p_vs_full_holm is not None for row in study.summary):
         said.append("Differences are in percentage points, p is two-sided and Holm-corrected over the methods.")

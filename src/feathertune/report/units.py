@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 
 DASH = "–"
+BETWEEN = " \N{DOUBLE VERTICAL LINE} "  # the two texts of a pair
 _NARROW = "\u202f"  # a space between number and unit that does not break
 _MINUS = "\u2212"
 

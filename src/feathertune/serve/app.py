@@ -25,6 +25,7 @@ from starlette.routing import Match, Route
 
 import feathertune
 from feathertune.errors import FeathertuneError, UnknownNameError
+from feathertune.predictor import as_fields
 from feathertune.serve import pages, schemas
 from feathertune.serve.batcher import QueueFull, Stopping
 from feathertune.serve.metrics import Metrics
@@ -231,7 +232,12 @@ class Routes:
         model = self._model(name)
         wanted = await self._body(request, self.texts_model)
         try:
-            answers = await _unless_gone(request, self.service.batcher.submit(model, wanted.texts))
+            texts = wanted.of_kind(pairs=model.reads_pairs)
+        except ValueError as error:
+            fault = {"type": "value_error", "loc": ("body", "text_pairs"), "msg": str(error)}
+            raise RequestValidationError([fault]) from None
+        try:
+            answers = await _unless_gone(request, self.service.batcher.submit(model, texts))
         except QueueFull as full:
             raise HTTPException(429, f"{full}.", {"Retry-After": str(full.retry_after_s)}) from full
         except TimeoutError as late:
@@ -241,7 +247,7 @@ class Routes:
         if answers is None:
             return Response(status_code=_CLIENT_IS_GONE)
         self.service.metrics.saw_texts(name, len(answers))
-        return _answer({"model": name, "predictions": [{"label": a, "probabilities": p} for a, p in answers]})
+        return _answer({"model": name, "predictions": [as_fields(answer) for answer in answers]})
 
     async def put_model(self, name: Name, request: Request) -> Response:
         """Add a bundle, or put it in the place of another, which finishes what it has."""

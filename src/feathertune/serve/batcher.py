@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
 from feathertune.data.batching import cut_widths
+from feathertune.data.texts import Text
 from feathertune.serve.limits import Limits
 
 # What a pass costs beside its tokens, as tokens: launching some hundred small operations. Measured on MiniLM:
@@ -66,7 +67,7 @@ class Work(Protocol[M_contra, R, A_co]):
     def n_workers(self) -> int:
         """How many passes may run at once."""
 
-    def encode(self, model: M_contra, texts: Sequence[str]) -> Sequence[R]:
+    def encode(self, model: M_contra, texts: Sequence[Text]) -> Sequence[R]:
         """Make rows of texts; by any thread."""
 
     def run(self, rows: Sequence[tuple[M_contra, R]], *, worker: int, alone: bool) -> Sequence[A_co]:
@@ -106,7 +107,7 @@ class _Job(Generic[M, A]):
     """One request."""
 
     model: M
-    texts: Sequence[str]
+    texts: Sequence[Text]
     loop: asyncio.AbstractEventLoop
     future: asyncio.Future[list[A]]
     arrived: float
@@ -167,7 +168,7 @@ class Batcher(Generic[M, R, A]):
         """Texts that wait, or are being run."""
         return self._n_waiting
 
-    async def submit(self, model: M, texts: Sequence[str]) -> list[A]:
+    async def submit(self, model: M, texts: Sequence[Text]) -> list[A]:
         """Have texts run, and wait for it.
 
         Returns:

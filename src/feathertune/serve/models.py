@@ -25,12 +25,12 @@ from feathertune.bundle import Bundle, load_bundle
 from feathertune.config import EngineConfig
 from feathertune.data.batching import coarsely
 from feathertune.data.encode import WIDTH_MULTIPLE, batch_width, encode, pad_batch
+from feathertune.data.texts import Text, paired
 from feathertune.engine.matrix import Matrices
 from feathertune.engine.mixed import Member, check_mixed, mixed_logits
-from feathertune.engine.predict import softmax
 from feathertune.engine.sharing import SharedTensors, twin
 from feathertune.errors import UnknownNameError
-from feathertune.predictor import Predictor
+from feathertune.predictor import Answer, Predictor
 from feathertune.runtime import Runtime, give_memory_back
 
 # Of different lengths, so that a pass of them has padding.
@@ -41,8 +41,6 @@ _PADDING_SHARE = 0.15
 # Beyond so many threads of passes, Python's lock is what they wait for. Measured with two only: benchmarks/LOG.md.
 MOST_WORKERS = 4
 
-Answer = tuple[str, dict[str, float]]
-
 
 @dataclass(frozen=True)
 class TextRow:
@@ -51,10 +49,12 @@ class TextRow:
     Attributes:
         sequences: Token ids, special tokens included; several where it is read in windows.
         longest: Tokens to which the longest of them would be padded alone.
+        types: Of a pair, which of the two texts each token is of; None where the encoder tells no types apart.
     """
 
     sequences: tuple[np.ndarray, ...]
     longest: int
+    types: np.ndarray | None = None
 
     @property
     def width(self) -> int:
@@ -104,6 +104,16 @@ class Served:
         """The id that fills up a batch."""
         return int(self.predictor.bundle.tokenizer.pad_token_id or 0)
 
+    @property
+    def reads_pairs(self) -> bool:
+        """Whether each text is a pair."""
+        return self.predictor.reads_pairs
+
+    @property
+    def probes(self) -> Sequence[Text]:
+        """Texts of the kind that it reads, of different lengths."""
+        return paired(_PROBES) if self.reads_pairs else _PROBES
+
     def describe(self) -> dict[str, Any]:
         """What a client may want to know."""
         info = self.predictor.bundle.info
@@ -114,6 +124,7 @@ class Served:
             "task": info.task,
             "labels": list(info.labels),
             "max_length": info.max_length,
+            "text_columns": info.text_columns,
             "reading": info.reading.model_dump(),
             "base": {"id": info.base.id, "revision": info.base.revision, "fingerprint": info.base.fingerprint},
             "shares_passes": self.twins[0].member is not None,
@@ -223,15 +234,17 @@ class Models:
         del self._by_name[name]
         return served
 
-    def encode(self, model: Served, texts: Sequence[str]) -> list[TextRow]:
+    def encode(self, model: Served, texts: Sequence[Text]) -> list[TextRow]:
         """Tokenise texts for a bundle, long ones read as it was trained."""
         bundle = model.predictor.bundle
         with self._tokenizing:
             encoded = encode(bundle.tokenizer, list(texts), max_length=bundle.max_length, reading=bundle.reading)
         rows = []
         for i in range(len(encoded)):
-            sequences = tuple(encoded.pieces(np.array([i])))
-            rows.append(TextRow(sequences, self._width(max(map(len, sequences)), bundle.max_length)))
+            row = np.array([i])
+            sequences, types = tuple(encoded.pieces(row)), encoded.type_pieces(row)
+            longest = self._width(max(map(len, sequences)), bundle.max_length)
+            rows.append(TextRow(sequences, longest, None if types is None else types[0]))
         return rows
 
     def run(self, rows: Sequence[tuple[Served, TextRow]], *, worker: int = 0, alone: bool = True) -> list[Answer]:
@@ -256,7 +269,7 @@ class Models:
         for (model, of_model), found in zip(places.items(), logits, strict=True):
             n_windows = torch.tensor(counts[model])
             of_texts = torch.segment_reduce(found[: sum(counts[model])].float().cpu(), "mean", lengths=n_windows)
-            for place, row in zip(of_model, softmax(of_texts.numpy()), strict=True):
+            for place, row in zip(of_model, model.predictor.task.probabilities(of_texts.numpy()), strict=True):
                 answers[place] = model.predictor.named(row)
         return [answers[place] for place in range(len(rows))]
 
@@ -268,7 +281,8 @@ class Models:
     def _batch(self, rows: Sequence[TextRow], pad_id: int) -> dict[str, torch.Tensor]:
         width = max(row.longest for row in rows)
         pieces = [ids for row in rows for ids in row.sequences]
-        return pad_batch(pieces, width=width, pad_id=pad_id, device=self._runtime.device)
+        types = [row.types for row in rows for _ in row.sequences]  # pairs have one sequence
+        return pad_batch(pieces, width=width, pad_id=pad_id, device=self._runtime.device, types=types)
 
     def _same_tokenizer(self, tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
         """The one that is there already, where it is the same: each takes as much memory as many an adapter."""
@@ -284,7 +298,7 @@ class Models:
         others = [one for one in self._by_name.values() if one.lane == new.lane]
         for other in (new, *others[:1]):
             pair = (other, new)
-            rows = [row for one in pair for row in self.encode(one, _PROBES)]
+            rows = [row for one in pair for row in self.encode(one, one.probes)]
             members = [one.twins[0].member for one in pair if one.twins[0].member is not None]
             if why := check_mixed(members, self._batch(rows, new.pad_id), self._runtime):
                 return why

@@ -40,10 +40,19 @@ async function ask(path, body) {
   throw new Error(Array.isArray(detail) ? detail.map((one) => `${one.loc.join(".")}: ${one.msg}`).join("; ") : detail || `The server answered ${response.status}.`);
 }
 
+// A pair is written with a bar or a tab between its texts.
+const BAR = /\s*\|\|\|\s*|\t/;
+function request(name, texts) {
+  if (models.find((model) => model.name === name)?.text_columns.length !== 2) return { texts };
+  const pairs = texts.map((text) => text.split(BAR));
+  if (pairs.some((pair) => pair.length !== 2 || !pair[0].trim() || !pair[1].trim())) throw new Error(`${name} reads pairs: write FIRST ||| SECOND.`);
+  return { texts: pairs.map(([first]) => first), text_pairs: pairs.map(([, second]) => second) };
+}
+
 async function predict(name, texts) {
   const found = [];
   for (let i = 0; i < texts.length; i += CHUNK) {
-    const answer = await ask(`v1/models/${name}:predict`, { texts: texts.slice(i, i + CHUNK) });
+    const answer = await ask(`v1/models/${name}:predict`, request(name, texts.slice(i, i + CHUNK)));
     found.push(...answer.predictions);
   }
   return found;
@@ -60,10 +69,16 @@ async function load() {
   $("bundles").querySelectorAll(".check, .note").forEach((old) => old.remove());
   for (const model of models) {
     const box = made("input", { type: "checkbox", id: `use-${model.name}`, checked: true });
-    const about = made("small", { textContent: `${model.method} on ${model.base.id} · ${model.labels.length} labels` });
+    const about = made("small", { textContent: `${model.method} on ${model.base.id} · ${model.labels.length} labels${model.text_columns.length === 2 ? " · pairs: FIRST ||| SECOND" : ""}` });
     $("bundles").append(made("label", { className: "check" }, box, made("span", {}, model.name, about)));
   }
   if (!models.length) $("bundles").append(made("p", { className: "note", textContent: "None is loaded." }));
+}
+
+// What a word is asked about: the label, of several the most probable one.
+function leading({ label, labels, probabilities }) {
+  const among = labels && labels.length ? labels : Object.keys(probabilities);
+  return label ?? among.reduce((best, one) => (probabilities[one] > probabilities[best] ? one : best));
 }
 
 function probabilities(prediction) {
@@ -80,12 +95,14 @@ function probabilities(prediction) {
 // The text without each word in turn: what the label's probability loses is what the word gave.
 async function leaveOneOut(name, text, prediction) {
   const pieces = text.split(/(\s+)/);
-  const words = pieces.flatMap((piece, at) => (piece.trim() ? [at] : [])).slice(0, MAX_WORDS);
-  const without = words.map((at) => pieces.filter((_, i) => i !== at).join("").trim());
-  const whole = prediction.probabilities[prediction.label];
+  const pairs = models.find((model) => model.name === name)?.text_columns.length === 2;
+  const words = pieces.flatMap((piece, at) => (piece.trim() && !(pairs && piece === "|||") ? [at] : [])).slice(0, MAX_WORDS);
+  const whole_pair = (rest) => !pairs || rest.split(BAR).every((part) => part.trim());
+  const without = words.map((at) => pieces.filter((_, i) => i !== at).join("").trim()).map((rest) => (whole_pair(rest) ? rest : ""));
+  const whole = prediction.probabilities[leading(prediction)];
   const asked = without.map((rest, i) => [rest, words[i]]).filter(([rest]) => rest);
   const answers = await predict(name, asked.map(([rest]) => rest));
-  const gives = new Map(asked.map(([, at], i) => [at, whole - answers[i].probabilities[prediction.label]]));
+  const gives = new Map(asked.map(([, at], i) => [at, whole - answers[i].probabilities[leading(prediction)]]));
   return { pieces, gives };
 }
 
@@ -108,7 +125,7 @@ function shown({ pieces, gives }, label) {
 }
 
 function column(model, text, prediction) {
-  const place = made("div", {}, made("h3", { textContent: model.name }), made("p", { className: "label", textContent: prediction.label }), probabilities(prediction));
+  const place = made("div", {}, made("h3", { textContent: model.name }), made("p", { className: "label", textContent: prediction.labels ? prediction.labels.join(", ") || "no label" : prediction.label }), probabilities(prediction));
   const open = made("details", {}, made("summary", { textContent: "Which words mattered" }));
   let asked = false;
   open.addEventListener("toggle", async () => {
@@ -119,7 +136,7 @@ function column(model, text, prediction) {
     open.append(wait);
     try {
       const found = await leaveOneOut(model.name, text, prediction);
-      wait.replaceWith(...(found.gives.size ? shown(found, prediction.label) : [made("p", { className: "note", textContent: "There is only one word." })]));
+      wait.replaceWith(...(found.gives.size ? shown(found, leading(prediction)) : [made("p", { className: "note", textContent: "There is only one word." })]));
     } catch (error) {
       asked = false;
       wait.replaceWith(made("p", { className: "problem", textContent: error.message }));
@@ -157,7 +174,8 @@ function curl() {
   const model = chosen()[0] ?? models[0];
   const address = new URL(`v1/models/${model ? model.name : "NAME"}:predict`, location.href).href;
   const secret = $("ask-token").hidden ? "" : ' \\\n  -H "Authorization: Bearer $FEATHERTUNE_TOKEN"';
-  const body = JSON.stringify({ texts: texts().length ? texts() : ["A text."] });
+  const pair = model && model.text_columns.length === 2;
+  const body = JSON.stringify(request(model && model.name, texts().length ? texts() : [pair ? "A text. ||| Another." : "A text."]));
   return `curl ${quoted(address)} \\\n  -H 'Content-Type: application/json'${secret} \\\n  -d ${quoted(body)}`;
 }
 

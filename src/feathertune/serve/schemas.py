@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
+from feathertune.data.texts import Pair, Text
 from feathertune.records import HEAD, Reading
 from feathertune.serve.limits import Limits
 
@@ -25,11 +27,18 @@ class Prediction(_Wire):
     probabilities: dict[str, float]
 
 
+class LabelsPrediction(_Wire):
+    """One text's answer by a bundle whose texts may have several labels, or none."""
+
+    labels: list[str]
+    probabilities: dict[str, float]
+
+
 class Predictions(_Wire):
-    """Answers in the order of the texts."""
+    """Answers in the order of the texts, all of one kind: `ModelInfo.task` says which."""
 
     model: str
-    predictions: list[Prediction]
+    predictions: list[Prediction] | list[LabelsPrediction]
 
 
 class Base(_Wire):
@@ -49,6 +58,7 @@ class ModelInfo(_Wire):
     task: str
     labels: list[str]
     max_length: int
+    text_columns: list[str]
     reading: Reading = HEAD
     base: Base
     shares_passes: bool
@@ -96,16 +106,46 @@ class Invalid(_Wire):
 
 
 class Texts(_Wire):
-    """Texts to label; `predict_request` adds the limits."""
+    """Texts to label; `predict_request` adds the limits.
+
+    Attributes:
+        text_pairs: For a bundle that reads pairs: the second text of each, in the order of the first ones.
+    """
 
     texts: list[str]
+    text_pairs: list[str] | None = None
+
+    def of_kind(self, *, pairs: bool) -> Sequence[Text]:
+        """The texts as a bundle reads them.
+
+        Args:
+            pairs: Whether it reads pairs.
+
+        Raises:
+            ValueError: If the request is of the other kind, or has not as many second texts as first ones.
+        """
+        if not pairs:
+            if self.text_pairs is not None:
+                raise ValueError("This bundle reads single texts. Leave out text_pairs.")
+            return self.texts
+        if self.text_pairs is None or len(self.text_pairs) != len(self.texts):
+            raise ValueError(
+                "This bundle reads pairs of texts. text_pairs must hold the second of each, as many as texts."
+            )
+        return [Pair(*both) for both in zip(self.texts, self.text_pairs, strict=True)]
 
 
 def predict_request(limits: Limits) -> type[Texts]:
     """The body of a prediction."""
     text = Annotated[str, Field(min_length=1, max_length=limits.text_characters, pattern=TEXT_PATTERN)]
     texts = Annotated[list[text], Field(min_length=1, max_length=limits.request_texts)]
-    made: type[Texts] = create_model("Texts", __base__=Texts, __doc__="Texts to label.", texts=(texts, ...))
+    made: type[Texts] = create_model(
+        "Texts",
+        __base__=Texts,
+        __doc__="Texts to label; where a bundle reads pairs, `text_pairs` holds the second text of each.",
+        texts=(texts, ...),
+        text_pairs=(texts | None, None),
+    )
     return made
 
 

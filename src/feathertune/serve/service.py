@@ -9,11 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
+from feathertune.predictor import Answer
 from feathertune.runtime import give_memory_back
 from feathertune.serve.batcher import Batcher
 from feathertune.serve.limits import Limits
 from feathertune.serve.metrics import Metrics
-from feathertune.serve.models import Answer, Models, Served, TextRow
+from feathertune.serve.models import Models, Served, TextRow
 
 A = TypeVar("A")
 

@@ -28,7 +28,7 @@ from collections.abc import Sequence
 
 from feathertune.records import HEAD, SUSPECTS_FILE, TRAINED_KINDS, DataRecord, PairRecord, RunRecord, SummaryRow
 from feathertune.study.pairs import find_pair
-from feathertune.study.wording import listed, percent, points
+from feathertune.study.wording import constant_answer, listed, percent, points
 
 LONG_SHARE = 0.2
 IMBALANCED_SHARE = 0.7
@@ -104,8 +104,8 @@ def _learned_nothing(
     caveats = _constant(constants)
     if majority is not None and below:
         caveats.append(
-            f"{listed(below)} {'is' if len(below) == 1 else 'are'} not above always answering the commonest class "
-            f"({percent(majority.accuracy_mean)})."
+            f"{listed(below)} {'is' if len(below) == 1 else 'are'} not above always answering "
+            f"{constant_answer(data.task)} ({percent(majority.accuracy_mean)})."
         )
     return caveats
 
@@ -239,5 +239,8 @@ def failed_runs(runs: Sequence[RunRecord]) -> list[str]:
 
 
 def _test_shares(data: DataRecord) -> list[float]:
+    """Of the classes; of several labels a text none, since they do not add up to the rows."""
+    if data.task == "multi_label":
+        return []
     counts = data.class_counts.get("test", [])
     return [count / sum(counts) for count in counts] if any(counts) else []

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from feathertune.errors import ConfigError
-from feathertune.records import TRAINED_KINDS, StudyRecord, load_study
+from feathertune.records import HEADLINES, TRAINED_KINDS, StudyRecord, load_study
 from feathertune.report import units
 from feathertune.report.comparison import Comparison, Differing, MethodPair, Paired, Side
 from feathertune.report.side_files import read_test_fingerprint
@@ -69,6 +69,7 @@ def _side(study: StudyRecord, folder: Path) -> Side:
         n_test=study.data.n_test,
         runs_complete=sum(run.status == "complete" for run in study.runs),
         runs_planned=len(study.planned_runs),
+        score=HEADLINES[study.data.task],
     )
 
 

@@ -10,36 +10,51 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from feathertune.data.texts import Text, columns_of
 from feathertune.storage import write_atomic
 
 # Texts are kept for the report, which shows a few of them; whole documents would be another copy of the data.
 CLIP_CHARACTERS = 2_000
 
 
-def write_test_rows(path: Path, texts: Sequence[str], labels: np.ndarray) -> None:
-    """Write ``test.parquet``: row, text (clipped), label."""
+def write_test_rows(path: Path, texts: Sequence[Text], labels: np.ndarray) -> None:
+    """Write ``test.parquet``: row, text (clipped; of pairs text_pair too), label."""
     columns = {
         "row": pa.array(np.arange(len(texts), dtype=np.int64)),
-        "text": pa.array([text[:CLIP_CHARACTERS] for text in texts], pa.string()),
-        "label": pa.array(labels.astype(np.int32)),
+        **{name: pa.array(column, pa.string()) for name, column in columns_of(texts, CLIP_CHARACTERS).items()},
+        "label": _column(labels),
     }
     _write_table(path, pa.table(columns))
 
 
-def write_predictions(path: Path, labels: np.ndarray, probabilities: np.ndarray) -> None:
-    """Write ``predictions.parquet``: row, label, predicted, probabilities."""
+def write_predictions(path: Path, labels: np.ndarray, predicted: np.ndarray, probabilities: np.ndarray) -> None:
+    """Write ``predictions.parquet``: row, label, predicted, probabilities.
+
+    Args:
+        path: Where.
+        labels: ``(N,)``, or ``(N, C)`` where a text may have several: then lists of their indices are written.
+        predicted: Likewise.
+        probabilities: ``(N, C)``.
+    """
     n, n_classes = probabilities.shape
     table = pa.table(
         {
             "row": pa.array(np.arange(n, dtype=np.int64)),
-            "label": pa.array(labels.astype(np.int32)),
-            "predicted": pa.array(probabilities.argmax(axis=1).astype(np.int32)),
+            "label": _column(labels),
+            "predicted": _column(predicted),
             "probabilities": pa.FixedSizeListArray.from_arrays(
                 pa.array(probabilities.astype(np.float32).reshape(-1)), n_classes
             ).cast(pa.list_(pa.float32())),
         }
     )
     _write_table(path, table)
+
+
+def _column(labels: np.ndarray) -> pa.Array:
+    """Class indices, or lists of them."""
+    if labels.ndim == 1:
+        return pa.array(labels.astype(np.int32))
+    return pa.array([np.flatnonzero(row).tolist() for row in labels], pa.list_(pa.int32()))
 
 
 def _write_table(path: Path, table: pa.Table) -> None:
@@ -52,11 +67,14 @@ def _write_table(path: Path, table: pa.Table) -> None:
 def read_correct(path: Path) -> np.ndarray:
     """Which test rows were predicted right, ``(N,)`` bool, from ``predictions.parquet``."""
     table = pq.read_table(path, columns=["label", "predicted"])
+    if pa.types.is_list(table.schema.field("label").type):
+        both = zip(table["label"].to_pylist(), table["predicted"].to_pylist(), strict=True)
+        return np.array([label == predicted for label, predicted in both], dtype=np.bool_)
     return np.asarray(table["label"].to_numpy() == table["predicted"].to_numpy())
 
 
 def read_predictions(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Labels, ``(N,)``, and probabilities, ``(N, C)``, from ``predictions.parquet``."""
+    """Labels, ``(N,)``, and probabilities, ``(N, C)``, from ``predictions.parquet`` of one label a text."""
     table = pq.read_table(path, columns=["label", "probabilities"])
     labels = table["label"].to_numpy()
     return labels, table["probabilities"].combine_chunks().flatten().to_numpy().reshape(len(labels), -1)

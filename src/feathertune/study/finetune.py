@@ -14,7 +14,6 @@ from feathertune.engine.checkpoint import discard, existing
 from feathertune.engine.distributed import Group, joined
 from feathertune.errors import ConfigError, FeathertuneError
 from feathertune.methods import Method, Options, one_method
-from feathertune.metrics import score
 from feathertune.records import METRICS_FILE, Metrics
 from feathertune.runtime import seed_everything
 from feathertune.storage import check_place
@@ -123,8 +122,10 @@ def _finetune(
     group.wait()
     if group.leads:
         discard(checkpoints.folder)  # the bundle is safely there
-    scores = {"validation": score(bench.split("validation").labels, outcome.validation)}
+    task, validation_labels = bench.task, bench.split("validation").labels
+    threshold = task.fit_thresholds(validation_labels, outcome.validation)
+    scores = {"validation": task.score(validation_labels, outcome.validation, threshold)}
     if len(bench.split("test").labels):
-        scores["test"] = score(bench.split("test").labels, outcome.test)
+        scores["test"] = task.score(bench.split("test").labels, outcome.test, threshold)
     observer.measured({"event": "scores", "test": None, **scores})
     return scores

@@ -6,12 +6,14 @@ Not for the price of a study: that is `feathertune.study.estimate`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from feathertune.data.encode import encode
 from feathertune.data.inspect import Inspection, Tokens, inspect_rows
+from feathertune.data.texts import Text, are_pairs
 from feathertune.encoders import load_encoder
 from feathertune.errors import DataError
 from feathertune.study.workbench import check_max_length, load_sources, split_sources
@@ -56,12 +58,12 @@ def inspect_data(config: Config, observer: Observer) -> Inspection:
     return found
 
 
-def _count(tokenizer: PreTrainedTokenizerBase, texts: list[str], seed: int) -> Tokens:
+def _count(tokenizer: PreTrainedTokenizerBase, texts: Sequence[Text], seed: int) -> Tokens:
     rows = np.sort(np.random.default_rng(seed).permutation(len(texts))[:_SAMPLED_TEXTS])
     encoded = encode(tokenizer, [texts[row] for row in rows], max_length=_NO_LIMIT)
     unknown = tokenizer.unk_token_id
     return Tokens(
         lengths=encoded.lengths,
-        n_special=tokenizer.num_special_tokens_to_add(),
+        n_special=tokenizer.num_special_tokens_to_add(pair=are_pairs(texts)),
         unknown_share=0.0 if unknown is None else float((encoded.ids == unknown).mean()),
     )

@@ -86,7 +86,7 @@ def miniature(bench: Workbench, rows: Mapping[SplitName, np.ndarray], *, epochs:
 
 def _two_classes(labels: np.ndarray) -> np.ndarray:
     """The labels, with a second class where there is one only: nothing could be fitted, and nothing is learned here."""
-    if len(set(labels.tolist())) > 1:
+    if labels.ndim == 2 or len(set(labels.tolist())) > 1:
         return labels
     changed = labels.copy()
     changed[0] = 0 if labels[0] else 1

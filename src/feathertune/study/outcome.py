@@ -10,7 +10,10 @@ import numpy as np
 
 @dataclass
 class Outcome:
-    """What a run gives back beside its files; probabilities are ``(N, C)`` of the test and validation rows."""
+    """What a run gives back beside its files; probabilities are ``(N, C)`` of the test and validation rows.
+
+    What is decided by them, and how that is scored, follows from the task of the labels (`feathertune.tasks`).
+    """
 
     test: np.ndarray
     validation: np.ndarray

@@ -14,9 +14,7 @@ import torch
 from feathertune.calibration import calibrate
 from feathertune.data.raw import SplitName
 from feathertune.engine.head import head_logits
-from feathertune.engine.predict import softmax
 from feathertune.methods import BASELINES, Baseline, method_named
-from feathertune.metrics import score
 from feathertune.prices import PriceRow
 from feathertune.records import METRICS_FILE, PREDICTIONS_FILE, RunRecord, Seconds
 from feathertune.runtime import PeakMemory, seed_everything, stopwatch
@@ -28,6 +26,7 @@ from feathertune.study.plan import RunSpec
 from feathertune.study.prepare import begins_with_head
 from feathertune.study.training import TRAINING_COST, train_and_test
 from feathertune.study.workbench import Workbench
+from feathertune.tasks import SINGLE_LABEL
 
 _READ_UNTRAINED: tuple[SplitName, ...] = ("validation", "test")
 
@@ -130,13 +129,17 @@ def _complete(
     spec: RunSpec, bench: Workbench, outcome: Outcome, peak_bytes: int, folder: Path, run_folder: Path
 ) -> RunRecord:
     labels = bench.split("test").labels
+    task, validation_labels = bench.task, bench.split("validation").labels
+    thresholds = task.fit_thresholds(validation_labels, outcome.validation)
     predictions = run_folder / PREDICTIONS_FILE
-    write_predictions(predictions, labels, outcome.test)
+    write_predictions(predictions, labels, task.decide(outcome.test, thresholds), outcome.test)
     fields = outcome.fields
     fields.setdefault("peak_memory_bytes", peak_bytes)
     fields["peak_memory_bytes"] = max(fields["peak_memory_bytes"], peak_bytes)
     fields["notes"] = [*spec.notes, *fields.get("notes", [])]
-    validation_labels = bench.split("validation").labels
+    calibration = None
+    if task is SINGLE_LABEL:  # a temperature is of probabilities that sum to 1
+        calibration = calibrate(validation_labels, outcome.validation, labels, outcome.test)
     trainable, total = fields.get("trainable_parameters", 0), fields.get("total_parameters", 0)
     return RunRecord(
         id=spec.id,
@@ -145,9 +148,10 @@ def _complete(
         seed=spec.seed,
         train_rows=spec.train_rows,
         status="complete",
-        test=score(labels, outcome.test),
-        validation=score(validation_labels, outcome.validation),
-        calibration=calibrate(validation_labels, outcome.validation, labels, outcome.test),
+        test=task.score(labels, outcome.test, thresholds),
+        validation=task.score(validation_labels, outcome.validation, thresholds),
+        thresholds=None if thresholds is None else [round(float(value), 6) for value in thresholds],
+        calibration=calibration,
         trainable_percent=100 * trainable / total if total else 0.0,
         predictions=predictions.relative_to(folder).as_posix(),
         metrics=_existing(run_folder / METRICS_FILE, folder),
@@ -243,8 +247,8 @@ def _run_foundation(seed: int, bench: Workbench, observer: Observer) -> Outcome:
     tokenize_s = bench.tokenize_seconds["test"]
     evaluate_s = evaluate.seconds + found["test"].seconds
     return Outcome(
-        test=softmax(logits["test"]),
-        validation=softmax(logits["validation"]),
+        test=bench.task.probabilities(logits["test"]),
+        validation=bench.task.probabilities(logits["validation"]),
         fields={
             "seconds": Seconds(total=tokenize_s + evaluate_s, tokenize=tokenize_s, evaluate=evaluate_s),
             "total_parameters": encoder.n_parameters,

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from feathertune.calibration import apply_temperature
+from feathertune.data.texts import Text, columns_of
 from feathertune.records import TRAINED_KINDS, RunRecord
 from feathertune.storage import write_atomic
 from feathertune.study.files import CLIP_CHARACTERS, read_predictions
@@ -45,7 +46,8 @@ def find_suspects(runs: Sequence[RunRecord], folder: Path) -> list[Suspect]:
         In the order of the rows; none where fewer than two methods were trained, since one alone proves nothing.
     """
     trained = [run for run in runs if run.status == "complete" and run.kind in TRAINED_KINDS and run.predictions]
-    if len({run.method for run in trained}) < 2:
+    # Of several labels a text, "the same other class" has no meaning.
+    if len({run.method for run in trained}) < 2 or any(run.thresholds is not None for run in trained):
         return []
     confidence: np.ndarray | None = None
     for run in trained:
@@ -60,12 +62,12 @@ def find_suspects(runs: Sequence[RunRecord], folder: Path) -> list[Suspect]:
     return [Suspect(int(row), int(labels[row]), int(first[row]), float(confidence[row])) for row in rows]
 
 
-def write_suspects(path: Path, suspects: Sequence[Suspect], texts: Sequence[str], labels: Sequence[str]) -> None:
-    """Write ``suspects.csv``: row, label, predicted, confidence (of the least sure model), text (clipped)."""
+def write_suspects(path: Path, suspects: Sequence[Suspect], texts: Sequence[Text], labels: Sequence[str]) -> None:
+    """Write ``suspects.csv``: row, label, predicted, confidence (of the least sure model), text or texts (clipped)."""
     buffer = io.StringIO()
     writer = csv.writer(buffer)
-    writer.writerow(["row", "label", "predicted", "confidence", "text"])
-    for s in suspects:
-        text = texts[s.row][:CLIP_CHARACTERS]
-        writer.writerow([s.row, labels[s.label], labels[s.predicted], f"{s.confidence:.3f}", text])
+    columns = columns_of([texts[s.row] for s in suspects], CLIP_CHARACTERS)
+    writer.writerow(["row", "label", "predicted", "confidence", *columns])
+    for s, *text in zip(suspects, *columns.values(), strict=True):
+        writer.writerow([s.row, labels[s.label], labels[s.predicted], f"{s.confidence:.3f}", *text])
     write_atomic(path, buffer.getvalue())

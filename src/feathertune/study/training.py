@@ -18,10 +18,9 @@ from feathertune.engine.gradient import Labelled
 from feathertune.engine.install import fast_parts
 from feathertune.engine.loop import EpochInfo, StepInfo, Training
 from feathertune.engine.optim import trained_parameters
-from feathertune.engine.predict import predict_logits, softmax
+from feathertune.engine.predict import predict_logits
 from feathertune.methods import Method, Options, plain_name
 from feathertune.methods.targets import LayeredOptions
-from feathertune.metrics import score
 from feathertune.records import DataRecord, Seconds
 from feathertune.runtime import seed_everything, stopwatch
 from feathertune.study.depth import choose_depth
@@ -115,7 +114,7 @@ def train_and_test(
                     on_texts=observer.advanced,
                     group=group,
                 )
-    test = softmax(logits)
+    test = bench.task.probabilities(logits)
     hyperparameters = {
         **options.model_dump(mode="json"),
         **_peft_rank(model),
@@ -169,6 +168,8 @@ def _ship(
     Returns:
         Bytes of its weights.
     """
+    task = bench.task
+    threshold = task.fit_thresholds(bench.split("validation").labels, best.validation_probabilities)
     model.to("cpu")
     if method.finish is not None:
         method.finish(model)
@@ -179,11 +180,14 @@ def _ship(
         method=plain_name(method.name),  # the options are among the hyperparameters
         max_length=bench.config.data.max_length,
         reading=bench.config.data.reading,
-        text_columns=[bench.config.data.text_column or "text"],
+        text_columns=bench.splits.text_columns,
         metrics={
-            **({"test": score(bench.split("test").labels, test).model_dump()} if len(test) else {}),
+            **({"test": task.score(bench.split("test").labels, test, threshold).model_dump()} if len(test) else {}),
             "validation": best.validation.model_dump(),
         },
+        task=task.name,
+        threshold=None if threshold is None else threshold.tolist(),
+        label_separator=bench.config.data.label_separator,
         data=_data_info(bench.data),
         hyperparameters=hyperparameters,
     )

@@ -23,10 +23,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from feathertune.records import DataRecord, PairRecord, RunRecord, SummaryRow, Verdict
+from feathertune.records import HEADLINES, DataRecord, PairRecord, RunRecord, SummaryRow, Verdict
 from feathertune.study.caveats import ROUNDING, failed_runs, find_caveats
 from feathertune.study.pairs import find_pair
-from feathertune.study.wording import bounds, percent, points, probability, small_share
+from feathertune.study.wording import bounds, constant_answer, percent, points, probability, small_share
 
 CLEAR_P = 0.05
 _NOT_TRAINED = ("majority", "foundation")
@@ -67,7 +67,7 @@ def judge(
         chosen, candidates, rows.get("majority"), data, runs, pairs, margin=margin, n_suspects=n_suspects
     )
     sentences = [
-        _recommendation(chosen, rows, chosen_runs, data.n_test, margin),
+        _recommendation(chosen, rows, chosen_runs, data, margin),
         *_rival(chosen, best, candidates, margin),
         *_cheaper(chosen, candidates, pairs),
         *_untrained(rows, data),
@@ -82,16 +82,16 @@ def _recommendation(
     chosen: SummaryRow,
     rows: dict[str, SummaryRow],
     chosen_runs: Sequence[RunRecord],
-    n_test: int,
+    data: DataRecord,
     margin: float,
 ) -> str:
     majority = rows.get("majority")
-    score = f"{percent(chosen.accuracy_mean)} accuracy ({bounds(chosen)})"
-    on_rows = f"on these {n_test:,} test rows"
+    score = f"{percent(chosen.accuracy_mean)} {HEADLINES[data.task]} ({bounds(chosen)})"
+    on_rows = f"on these {data.n_test:,} test rows"
     if majority is not None and chosen.accuracy_mean <= majority.accuracy_mean + ROUNDING:
         return (
             f"Nothing here is clearly worth training: {chosen.method} reaches {score} {on_rows}, and always "
-            f"answering the commonest class {percent(majority.accuracy_mean)}."
+            f"answering {constant_answer(data.task)} {percent(majority.accuracy_mean)}."
         )
     if chosen.kind == "baseline":
         name = "tf-idf with logistic regression" if chosen.method == "tfidf" else chosen.method
@@ -162,9 +162,10 @@ def _untrained(rows: dict[str, SummaryRow], data: DataRecord) -> list[str]:
     foundation = rows.get("foundation")
     if foundation is None:
         return []
+    chance = f"; chance is {percent(1 / len(data.labels))}" if data.task == "single_label" else ""
     return [
         f"Before any training, the foundation model with a new head stands at "
-        f"{percent(foundation.accuracy_mean)}; chance is {percent(1 / len(data.labels))}."
+        f"{percent(foundation.accuracy_mean)}{chance}."
     ]
 
 

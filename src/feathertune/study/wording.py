@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from feathertune.records import SummaryRow
+from feathertune.records import SummaryRow, TaskName
 
 MOST_NAMED = 12
 
@@ -14,6 +14,11 @@ def listed(names: Iterable[str]) -> str:
     every = list(names)
     more = len(every) - MOST_NAMED
     return ", ".join(every) if more <= 0 else f"{', '.join(every[:MOST_NAMED])} and {more} more"
+
+
+def constant_answer(task: TaskName) -> str:
+    """What `majority` says, whatever the text."""
+    return "the commonest class" if task == "single_label" else "the labels that most texts have"
 
 
 def percent(share: float) -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from feathertune.config import Config, DataConfig
-from feathertune.data.block import TextBlock
+from feathertune.data.block import block_of
 from feathertune.data.encode import EncodedTexts, encode
 from feathertune.data.pool import Split
 from feathertune.data.raw import SPLITS, SplitName
@@ -31,6 +31,7 @@ from feathertune.engine.predict import run_passes
 from feathertune.errors import ConfigError
 from feathertune.records import BaseRecord, DataRecord
 from feathertune.runtime import PeakMemory, Runtime, choose_runtime, stopwatch
+from feathertune.tasks import TASKS, Task, task_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -88,8 +89,14 @@ class Workbench:
         runtime = choose_runtime(config.engine)
         observer.stage(f"reading {config.data.source}")
         splits = split_sources(config.data, *(load_sources(config.data) if data is None else (data, None)))
+        if len(splits.text_columns) == 2:
+            observer.said(f"Each row is a pair of texts ({' and '.join(splits.text_columns)}), read together.")
+        if splits.multi_label:
+            observer.said(
+                f"A text may have several of the {len(splits.labels):,} labels, or none (data.task: multi_label)."
+            )
         observer.stage(f"loading {config.base.id}")
-        encoder = load_base(config, splits.labels, runtime, seed=0)
+        encoder = load_base(config, splits, runtime, seed=0)
         check_max_length(config.data, encoder)
         observer.stage("tokenising")
         encoded: dict[SplitName, EncodedTexts] = {}
@@ -160,7 +167,7 @@ class Workbench:
         """
 
         def block(split: Split) -> Split:
-            return Split(TextBlock(split.texts), split.labels)
+            return Split(block_of(split.texts), split.labels)
 
         splits = self.splits
         return dataclasses.replace(
@@ -173,9 +180,14 @@ class Workbench:
             _features={},
         )
 
+    @property
+    def task(self) -> Task:
+        """Whether a text has one label or any number of them, and all that follows from it."""
+        return TASKS[self.data.task]
+
     def load_encoder(self, seed: int) -> LoadedEncoder:
         """The pretrained encoder with an untrained head drawn from the seed."""
-        return load_base(self.config, self.splits.labels, self.runtime, seed=seed)
+        return load_base(self.config, self.splits, self.runtime, seed=seed)
 
     def split(self, name: SplitName) -> Split:
         """Texts and labels of a split."""
@@ -235,10 +247,15 @@ def by_rows(bench: Workbench) -> Callable[[int | None, int], Workbench]:
     return lambda rows, seed: bench if rows is None else with_rows(rows, seed)
 
 
-def load_base(config: Config, labels: tuple[str, ...], runtime: Runtime, *, seed: int) -> LoadedEncoder:
-    """Load the encoder that the settings name, with a head drawn from the seed."""
+def load_base(config: Config, splits: DataSplits, runtime: Runtime, *, seed: int) -> LoadedEncoder:
+    """Load the encoder that the settings name, with a head for the labels drawn from the seed."""
     return load_encoder(
-        config.base.id, labels=labels, seed=seed, revision=config.base.revision, attention=runtime.attention
+        config.base.id,
+        labels=splits.labels,
+        task=task_of(splits.train.labels).name,
+        seed=seed,
+        revision=config.base.revision,
+        attention=runtime.attention,
     )
 
 
@@ -252,6 +269,8 @@ def load_sources(data: DataConfig) -> tuple[RawDataset, RawDataset | None]:
             label_column=data.label_column,
             split_column=data.split_column,
             drop_invalid=data.drop_invalid,
+            label_separator=data.label_separator,
+            task=data.task,
         )
 
     return read(data.source), read(data.test) if data.test else None
@@ -291,13 +310,17 @@ def check_max_length(data: DataConfig, encoder: LoadedEncoder) -> None:
 
 def _data_record(config: Config, splits: DataSplits, encoded: dict[SplitName, EncodedTexts]) -> DataRecord:
     n_texts = sum(len(texts) for texts in encoded.values())
-    counts: dict[str, list[int]] = {
-        name: np.bincount(splits[name].labels, minlength=len(splits.labels)).tolist() for name in SPLITS
-    }
+    counts: dict[str, list[int]] = {}
+    for name in SPLITS:
+        labels = splits[name].labels
+        found = labels.sum(axis=0) if labels.ndim == 2 else np.bincount(labels, minlength=len(splits.labels))
+        counts[name] = found.tolist()
     return DataRecord(
         source=splits.source,
         test_source=splits.test_source,
         fingerprint=splits.fingerprint,
+        task=task_of(splits.train.labels).name,
+        text_columns=list(splits.text_columns),
         labels=list(splits.labels),
         n_train=len(encoded["train"]),
         n_validation=len(encoded["validation"]),

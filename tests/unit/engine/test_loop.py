@@ -13,9 +13,10 @@ from feathertune.data.encode import EncodedTexts
 from feathertune.engine.gradient import Labelled
 from feathertune.engine.loop import EpochInfo, StepInfo, Training
 from feathertune.engine.optim import make_optimizer, rate_factor
-from feathertune.engine.predict import predict_logits, softmax
+from feathertune.engine.predict import predict_logits
 from feathertune.errors import RunFailedError
 from feathertune.runtime import Runtime
+from feathertune.tasks import softmax
 
 CPU = Runtime(torch.device("cpu"), "fp32", "eager", "test", {})
 

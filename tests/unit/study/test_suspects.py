@@ -16,7 +16,8 @@ LABELS = np.array([0, 0, 1, 1])
 def study(tmp_path):
     def run(method, sure_of_1, kind="peft", seed=0):
         name = f"{method}-s{seed}"
-        write_predictions(tmp_path / f"{name}.parquet", LABELS, np.array([[1 - p, p] for p in sure_of_1]))
+        probabilities = np.array([[1 - p, p] for p in sure_of_1])
+        write_predictions(tmp_path / f"{name}.parquet", LABELS, probabilities.argmax(axis=1), probabilities)
         return RunRecord(
             id=name,
             method=method,
