@@ -19,6 +19,7 @@ import tempfile
 import time
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 from transformers import BertConfig, BertModel
 
@@ -83,20 +84,22 @@ def write_data(path: Path, n_bytes: int) -> Path:
     raise AssertionError("unreachable")
 
 
-def measure(what: str, n_bytes: int, *command: object) -> dict[str, object]:
+def measure(what: str, n_bytes: int, *command: object) -> dict[str, Any]:
     """Run a command in a process of its own, whose only child it is, and take that child's peak."""
     code = (
         "import resource, sys, subprocess; subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL); "
-        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+        "used = resource.getrusage(resource.RUSAGE_CHILDREN); print(used.ru_maxrss, used.ru_utime + used.ru_stime)"
     )
     start = time.perf_counter()
     words = [sys.executable, "-m", "feathertune", *map(str, command)]
     done = subprocess.run([sys.executable, "-c", code, *words], check=True, stdout=subprocess.PIPE, text=True)
     seconds = time.perf_counter() - start
+    peak, processor_seconds = done.stdout.split()
     row = {
         "what": what,
-        "peak_bytes": int(done.stdout) * resource_unit(),
+        "peak_bytes": int(peak) * resource_unit(),
         "seconds": round(seconds, 1),
+        "processor_seconds": round(float(processor_seconds), 1),
         "mb_per_s": round(n_bytes / 1e6 / seconds, 2),
     }
     print(json.dumps(row), flush=True)

@@ -30,7 +30,10 @@ OUT = ROOT / "site"
 # Pages that are not there are left out; pages that are nowhere in it come last, under "More".
 NAV: Mapping[str, Sequence[str]] = {
     "Start": ("index", "quickstart", "concepts", "methods", "speed", "from-peft"),
-    "Use": ("tasks", "long", "python", "search", "price", "tracking", "bundles", "export", "serving", "scale"),
+    "Use": (
+        *("inspect", "tasks", "long", "python", "search", "price"),
+        *("tracking", "bundles", "export", "serving", "scale"),
+    ),
     "Extend": ("adding-a-method", "adding-a-data-source"),
     "Look up": ("reference", "api"),
     "Inside": ("engine", "architecture", "article"),

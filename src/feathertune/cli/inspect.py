@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json as jsonlib
 import sys
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,12 +13,29 @@ from feathertune.cli import options as opt
 from feathertune.methods import choose_methods
 from feathertune.prices import Price
 
+if TYPE_CHECKING:
+    from feathertune.data.fix import Fixed
+
 
 def inspect(
     data: Annotated[str, typer.Argument(metavar="DATA", help="As in `feathertune compare`.")],
     config: opt.ConfigFile = None,
     assignments: opt.Assignments = None,
     base: opt.Base = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", help="A folder for a page (inspection.html), all rows (findings.csv) and inspection.json."
+        ),
+    ] = None,
+    fix: Annotated[
+        Path | None,
+        typer.Option(
+            "--fix",
+            metavar="FILE",
+            help="Write a cleaned copy of DATA there, and a list of all changes beside it; DATA stays as it is.",
+        ),
+    ] = None,
     methods: Annotated[
         str | None, typer.Option("--methods", help="Measure what a study of these would cost, too; see compare.")
     ] = None,
@@ -37,37 +55,55 @@ def inspect(
     train_sizes: opt.TrainSizes = None,
     seed: opt.Seed = None,
     drop_invalid: opt.DropInvalid = False,
+    overwrite: opt.Overwrite = False,
     json: opt.Json = False,
     quiet: opt.Quiet = False,
     debug: opt.Debug = False,
 ) -> None:
-    """Say what is in the data: classes, repeated texts, how many tokens, what would be cut off, what looks wrong.
+    """Say what is in the data and what looks wrong in it, with the rows, before anything is trained.
 
-    With --methods also what their study would cost on this machine. Nothing is written.
+    Classes, lengths and what is cut off, repeated and nearly equal texts, contradicted labels, overlap between splits,
+    labels that may be wrong, odd characters. With --methods also what their study would cost on this machine. Without
+    --out and --fix nothing is written.
     """
     given = locals()
     settings = opt.settings(given)
     if methods is not None:
         # An unknown one is told before anything is read.
         choose_methods(settings.study.methods, settings.method, learning_rate=None)
-    from feathertune.cli.inspection import inspection_text
-    from feathertune.cli.plans import price_lines
+    from feathertune.cli.inspection import check_places, fixed_lines, inspection_text, write_folder
     from feathertune.cli.progress import observe
     from feathertune.cli.tables import render
-    from feathertune.study.compare import prepare
-    from feathertune.study.estimate import estimate
+    from feathertune.data.fix import write_fixed
     from feathertune.study.inspection import inspect_data
 
+    check_places(data, out, fix, overwrite=overwrite)
     price: Price | None = None
+    fixed: Fixed | None = None
     with observe(quiet=quiet or json) as observer:
-        found = inspect_data(settings, observer)
+        inspected = inspect_data(settings, observer, beside=True)
+        found = inspected.record
+        if out is not None:
+            write_folder(inspected, out, overwrite=overwrite)
+        if fix is not None:
+            observer.stage(f"writing {fix}")
+            fixed = write_fixed(inspected.scan, fix)
         if methods is not None and found.refused is None:
+            # What a study needs beside its data takes seconds to load.
+            from feathertune.study.compare import prepare
+            from feathertune.study.estimate import estimate
+
             prepared = prepare(settings, observer)
             price = estimate(prepared.bench, prepared.plan, observer)
     if json:
-        priced = {} if price is None else {"price": price.model_dump(mode="json")}
-        sys.stdout.write(jsonlib.dumps({**found.model_dump(mode="json"), **priced}, indent=1) + "\n")
+        more = {} if price is None else {"price": price.model_dump(mode="json")}
+        more |= {} if fixed is None else {"fixed": fixed.as_json()}
+        sys.stdout.write(jsonlib.dumps({**found.model_dump(mode="json"), **more}, indent=1) + "\n")
         return
-    sys.stdout.write(inspection_text(found, settings))
+    sys.stdout.write(inspection_text(found, out))
+    if fixed is not None:
+        sys.stdout.write(render("", *fixed_lines(fixed)))
     if price is not None:
+        from feathertune.cli.plans import price_lines
+
         sys.stdout.write(render("", *price_lines(price)))

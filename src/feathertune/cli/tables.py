@@ -194,7 +194,8 @@ def table_of(*columns: str) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     text = {"method", "what it does", "source", "options", "run", "kind", "name", "rows", "label", "text"}
     text |= {"option", "default", "here", "module", "trains", "size option", "merges"}
-    text |= {"tokens a text", "--max-length", "said before", "training rows", "found by search", "tokens of the text"}
+    text |= {"tokens a text", "--max-length", "said before", "training rows", "found by search", "finding"}
+    text |= {"tokens of the text"}
     for column in columns:
         table.add_column(column, justify="left" if column in text else "right", no_wrap=column in _WHOLE)
     return table

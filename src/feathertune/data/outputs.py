@@ -70,16 +70,17 @@ class Delimited:
 
 
 class Parquet:
-    """Parquet, in row groups."""
+    """Parquet, in row groups; with a schema the rows are written as they are, else as their values say."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, schema: pa.Schema | None = None) -> None:
         self._path = path
+        self._schema = schema
         self._rows: list[dict[str, Any]] = []
         self._writer: pq.ParquetWriter | None = None
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Add a row."""
-        self._rows.append(_flat(row, lists=True))
+        self._rows.append(_flat(row, lists=True) if self._schema is None else dict(row))
         if len(self._rows) == _PARQUET_ROWS:
             self._flush()
 
@@ -92,7 +93,7 @@ class Parquet:
     def _flush(self) -> None:
         if not self._rows:
             return
-        table = pa.Table.from_pylist(self._rows, schema=self._writer.schema if self._writer else None)
+        table = pa.Table.from_pylist(self._rows, schema=self._writer.schema if self._writer else self._schema)
         if self._writer is None:
             self._writer = pq.ParquetWriter(self._path, table.schema)
         self._writer.write_table(table)

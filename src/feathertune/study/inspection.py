@@ -1,69 +1,219 @@
 """``feathertune inspect``: the data as a study would meet it, under the encoder's own tokenizer; nothing is trained.
 
-Rows that a study would refuse are left out here and counted, so that all is said at once and not only the first fault.
-Not for the price of a study: that is `feathertune.study.estimate`.
+All rows are read once and none is kept but a sample; those that something was found about are then read again, for
+their texts. Rows that a study would refuse are counted and listed, so that all is said at once and not only the first
+fault. Not for the price of a study: that is `feathertune.study.estimate`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import gc
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from feathertune.data.encode import encode
-from feathertune.data.inspect import Inspection, Tokens, inspect_rows
-from feathertune.data.texts import Text, are_pairs
-from feathertune.encoders import load_encoder
+from feathertune.data.findings import Found, clipped, find, rows_of, what
+from feathertune.data.inspect import Searches, Tokens, as_dataset, inspect_scan
+from feathertune.data.label_errors import LabelErrors, find_label_errors
+from feathertune.data.near import Pairs, Shingles, shingles_of, similarities
+from feathertune.data.raw import ReadOptions
+from feathertune.data.repeats import Repeats, find_repeats
+from feathertune.data.scan import Scan, scan
+from feathertune.data.tables import FileTable, Table, table_of
+from feathertune.data.words import words_of
+from feathertune.encoders import LoadedEncoder, load_encoder
 from feathertune.errors import DataError
-from feathertune.study.workbench import check_max_length, load_sources, split_sources
+from feathertune.records.inspection import Finding, FoundRow, Inspection
+from feathertune.study.workbench import check_max_length, split_sources
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from feathertune.config import Config
+    from feathertune.config import Config, DataConfig
     from feathertune.study.observe import Observer
 
-# Lengths are counted on so many texts at most: a share is then known to a point, and it takes seconds.
-_SAMPLED_TEXTS = 20_000
+_LARGE_BYTES = 30_000_000  # of a file that is worth a second process
 _NO_LIMIT = 1 << 30  # in tokens
+# So many pairs are compared at most, and of so many rows the text is kept.
+_MOST_PAIRS, _MOST_TEXTS = 50_000, 100_000
+_COMPARED_AT_ONCE = 2_000
+_MANY_ROWS, _ROWS_A_LABEL = 200_000, 200
+_LISTED = 10_000  # rows of each kind in the record; all are in the CSV
 
 
-def inspect_data(config: Config, observer: Observer) -> Inspection:
+@dataclass(frozen=True)
+class Inspected:
+    """An inspection, and what it was made of.
+
+    Attributes:
+        record: What is said.
+        scan: One pass over all rows.
+        found: All rows of each finding.
+        texts: The beginning of the text of the rows that were found, as far as they are kept.
+    """
+
+    record: Inspection
+    scan: Scan
+    found: list[Found]
+    texts: dict[int, str]
+
+    def rows(self) -> Iterator[tuple[str, FoundRow]]:
+        """All rows of all findings, each with its kind."""
+        for found in self.found:
+            for row in rows_of(found, self.scan, self.texts):
+                yield found.kind, row
+
+
+def inspect_data(config: Config, observer: Observer, *, beside: bool = False) -> Inspected:
     """Read the data and look at it.
 
     Args:
         config: The settings; the ``data`` and ``base`` parts count.
         observer: Is told what is being done.
+        beside: Whether a second process may be started for a large file.
 
     Raises:
         FeathertuneError: If the source cannot be read at all, or the encoder cannot be loaded.
     """
-    observer.stage(f"reading {config.data.source}")
-    lenient = config.data.model_copy(update={"drop_invalid": True})
-    dataset, test = load_sources(lenient)
+    data = config.data
+    observer.stage(f"reading {data.source}")
+    options = ReadOptions(
+        data.text_column,
+        data.label_column,
+        data.split_column,
+        drop_invalid=True,
+        label_separator=data.label_separator,
+        task=data.task,
+    )
+    tables = [table_of(name, options) for name in (data.source, data.test) if name]
     observer.stage(f"loading {config.base.id}")
     encoder = load_encoder(config.base.id, labels=("a", "b"), seed=0, revision=config.base.revision)
-    check_max_length(config.data, encoder)
-    observer.stage("tokenising")
-    found = inspect_rows(
-        dataset, _count(encoder.tokenizer, dataset.texts, config.data.seed), max_length=config.data.max_length
-    )
-    if dataset.rows_dropped and not config.data.drop_invalid:
-        return found.model_copy(update={"refused": f"{dataset.rows_dropped:,} rows cannot be used."})
+    check_max_length(data, encoder)
+    observer.stage(f"reading all rows of {data.source}")
+    with _loaded_objects_aside():
+        return _look(tables, encoder, config, observer, beside=beside)
+
+
+@contextmanager
+def _loaded_objects_aside() -> Iterator[None]:
+    """Keep the garbage collector off all that is loaded already: each row that is read would have it look again."""
+    if gc.get_freeze_count():
+        yield
+        return
+    gc.freeze()
     try:
-        split_sources(config.data, dataset, test)
+        yield
+    finally:
+        gc.unfreeze()
+
+
+def _look(
+    tables: list[Table], encoder: LoadedEncoder, config: Config, observer: Observer, *, beside: bool
+) -> Inspected:
+    """One pass, the searches, and a second look at what was found."""
+    data = config.data
+    n_bytes = sum(table.path.stat().st_size for table in tables if isinstance(table, FileTable))
+    seen = scan(tables, seed=data.seed, beside=beside and n_bytes >= _LARGE_BYTES)
+    if not seen.usable.any():
+        raise DataError(f"{data.source} holds no usable row.")
+    repeats = find_repeats(seen.hashes, seen.labels, seen.splits, seen.usable)
+    observer.stage("looking for nearly equal texts")
+    candidates = seen.sketches.candidates(repeats.is_first)
+    compared = _chosen(candidates, seen, data.seed)
+    seen.sketches.forget()
+    refused = _refused(seen, data)
+    observer.stage("tokenising, and looking for wrong labels")
+    rows, texts = seen.sample.finish()
+    with ThreadPoolExecutor(1, "tokenise") as side:  # a tokenizer needs no lock of Python's, unlike all else here
+        counted = side.submit(_count, encoder.tokenizer, texts)
+        errors = _label_errors(seen, repeats, rows, texts, data.seed)
+        observer.stage(f"reading what was found in {data.source}")
+        found = find(seen, repeats, compared, np.ones(len(compared)), errors)
+        sets, kept = _read_again(seen, compared, found)
+        found = find(seen, repeats, compared, similarities(compared, sets), errors)
+        tokens = counted.result()
+    searches = Searches(repeats, found, len(candidates), len(compared), errors)
+    record = inspect_scan(seen, searches, tokens, base=config.base.id, max_length=data.max_length)
+    findings = [Finding(kind=one.kind, what=what(one), n=len(one), rows=_first_rows(one, seen, kept)) for one in found]
+    return Inspected(record.model_copy(update={"findings": findings, "refused": refused}), seen, found, kept)
+
+
+def _refused(seen: Scan, data: DataConfig) -> str | None:
+    """Why a study would not take the data; it is asked to split it."""
+    n_dropped = len(seen.unusable) + sum(table.n_dropped for table in seen.tables)
+    if n_dropped and not data.drop_invalid:
+        return f"{n_dropped:,} rows cannot be used."
+    sizes = (data.train_size, data.validation_size, data.test_size)
+    # Splitting two million rows takes seconds, and says nothing more.
+    most = _ROWS_A_LABEL if len(seen.hashes) > _MANY_ROWS and not any(isinstance(size, int) for size in sizes) else None
+    datasets = [as_dataset(seen, table, most_a_label=most) for table in range(len(seen.tables))]
+    try:
+        split_sources(data, datasets[0], datasets[1] if len(datasets) > 1 else None)
     except DataError as error:
-        return found.model_copy(update={"refused": str(error)})
-    return found
+        return str(error)
+    return None
 
 
-def _count(tokenizer: PreTrainedTokenizerBase, texts: Sequence[Text], seed: int) -> Tokens:
-    rows = np.sort(np.random.default_rng(seed).permutation(len(texts))[:_SAMPLED_TEXTS])
-    encoded = encode(tokenizer, [texts[row] for row in rows], max_length=_NO_LIMIT)
+def _label_errors(seen: Scan, repeats: Repeats, rows: np.ndarray, texts: list[str], seed: int) -> LabelErrors:
+    """Suspected labels among the sample: each text once, and none that has several labels anyway."""
+    judged = repeats.is_first.copy()
+    judged[repeats.first_rows()[repeats.contradicted]] = False
+    places = np.flatnonzero(judged[rows])
+    words = words_of([texts[place] for place in places.tolist()])
+    errors = find_label_errors(words, seen.labels[rows[places]].astype(np.int64), seed=seed)
+    return LabelErrors(**{**vars(errors), "rows": rows[places[errors.rows]]})
+
+
+def _chosen(candidates: Pairs, seen: Scan, seed: int) -> Pairs:
+    """The pairs that are compared: all, or first those of two splits, then a sample of the others."""
+    if len(candidates) <= _MOST_PAIRS:
+        return candidates
+    within = seen.splits[candidates[:, 0]] == seen.splits[candidates[:, 1]]
+    drawn = np.random.default_rng(seed).random(len(candidates))
+    return candidates[np.sort(np.lexsort((drawn, within))[:_MOST_PAIRS])]
+
+
+def _read_again(seen: Scan, compared: Pairs, found: list[Found]) -> tuple[dict[int, Shingles], dict[int, str]]:
+    """The sets of words of all rows that are compared, and the beginnings of all texts that are shown."""
+    for_words = np.unique(compared)
+    wanted = np.unique(np.concatenate([for_words, *(one.rows[:_LISTED] for one in found)]))
+    if len(wanted) < _MOST_TEXTS:
+        others = np.setdiff1d(np.concatenate([for_words, *(one.rows for one in found)]), wanted)
+        wanted = np.sort(np.concatenate([wanted, others[: _MOST_TEXTS - len(wanted)]]))
+    compare = np.zeros(len(seen.hashes), bool)
+    compare[for_words] = True
+    sets: dict[int, Shingles] = {}
+    kept: dict[int, str] = {}
+    waiting: dict[int, str] = {}
+
+    def work() -> None:
+        sets.update(zip(waiting, shingles_of(words_of(list(waiting.values()))), strict=True))
+        waiting.clear()
+
+    for row, text in seen.texts(wanted):
+        kept[row] = clipped(text)
+        if compare[row]:
+            waiting[row] = text
+            if len(waiting) == _COMPARED_AT_ONCE:
+                work()
+    work()
+    return sets, kept
+
+
+def _first_rows(found: Found, seen: Scan, texts: dict[int, str]) -> list[FoundRow]:
+    return [row for row, _ in zip(rows_of(found, seen, texts), range(_LISTED), strict=False)]
+
+
+def _count(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> Tokens:
+    encoded = encode(tokenizer, texts, max_length=_NO_LIMIT)
     unknown = tokenizer.unk_token_id
     return Tokens(
         lengths=encoded.lengths,
-        n_special=tokenizer.num_special_tokens_to_add(pair=are_pairs(texts)),
+        n_special=tokenizer.num_special_tokens_to_add(),
         unknown_share=0.0 if unknown is None else float((encoded.ids == unknown).mean()),
     )

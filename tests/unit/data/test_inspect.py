@@ -3,8 +3,12 @@
 import numpy as np
 import pytest
 
-from feathertune.data.inspect import Tokens, inspect_rows
+from feathertune.data.findings import find
+from feathertune.data.inspect import Searches, Tokens, as_dataset, inspect_scan
 from feathertune.data.raw import Collector, Columns, RawDataset
+from feathertune.data.repeats import find_repeats
+from feathertune.data.scan import scan
+from feathertune.data.tables import LoadedTable
 
 
 def dataset(rows, split=None, **more):
@@ -24,8 +28,12 @@ def balanced(n, extra=()):
 
 
 def look(found, lengths=None, unknown=0.0, max_length=64):
+    seen = scan([LoadedTable(found)], seed=0)
+    repeats = find_repeats(seen.hashes, seen.labels, seen.splits, seen.usable)
+    searches = Searches(repeats, find(seen, repeats, np.zeros((0, 2), np.int64), np.zeros(0), None), 0, 0, None)
     lengths = np.full(len(found.texts), 12) if lengths is None else np.asarray(lengths)
-    return inspect_rows(found, Tokens(lengths, n_special=2, unknown_share=unknown), max_length=max_length)
+    tokens = Tokens(lengths, n_special=2, unknown_share=unknown)
+    return inspect_scan(seen, searches, tokens, base="b", max_length=max_length)
 
 
 def test_clean_data_is_counted_and_nothing_is_said():
@@ -33,7 +41,7 @@ def test_clean_data_is_counted_and_nothing_is_said():
     assert found.rows == {"all": 1200}
     assert found.classes == {"no": 600, "yes": 600}
     assert (found.repeated, found.contradicted, found.crossing) == (0, 0, 0)
-    assert found.columns.others == ("id",)
+    assert found.columns.others == ["id"]
     assert found.suspicious == []
     assert found.refused is None
 
@@ -55,9 +63,10 @@ def test_lengths_and_what_is_cut():
         ([(f"text {i}", f"{i / 7:.3f}") for i in range(1200)], {}, "1,200 labels for 1,200 rows"),
         ([(f"text {i}", "no") for i in range(1200)], {}, "All rows have one label"),
         (balanced(1200, [("text number 0", "yes")] * 40), {}, "1 texts stand there with more than one label"),
-        (balanced(1200, [("text number 0", "no")] * 40), {}, "40 rows (3.2%) repeat a text"),
+        (balanced(1200, [("text number 0", "no")] * 40), {}, "40 rows repeat a text and its label"),
         (balanced(1200), {"rows_dropped": 3}, "3 rows cannot be used"),
         (balanced(100), {}, "About 20 test rows: an accuracy of 80 % is then known to 18 points"),
+        (balanced(1200, [("a", "Yes"), ("b", " yEs")] * 10), {}, "capitals or spaces alone: 'yes', 'Yes', 'yEs'"),
         ([(f"{text}<br />so", label) for text, label in balanced(1200)], {}, "100% of the texts hold markup"),
     ],
 )
@@ -88,3 +97,27 @@ def test_what_the_source_dropped_counts_as_repeated():
     found = look(collector.finish())
     assert found.repeated == 20
     assert found.suspicious == [], "what is gone need not be looked at"
+
+
+def test_what_a_study_splits_is_what_was_read():
+    rows = [("a b", "no"), ("c d", "yes"), ("a b", "no"), ("e f", "yes")]
+    raw = dataset(rows, ["train", "train", "test", "test"])
+    light = as_dataset(scan([LoadedTable(raw)], seed=0), 0)
+    assert (light.labels, light.split, light.source) == (raw.labels, raw.split, raw.source)
+    same = [[a == b for b in raw.texts] for a in raw.texts]
+    assert [[a == b for b in light.texts] for a in light.texts] == same
+    assert as_dataset(scan([LoadedTable(dataset(rows))], seed=0), 0).split is None
+
+
+def test_of_very_many_rows_some_of_each_label_and_split_are_split():
+    rows = [(f"text {n}", ("no", "no", "yes")[n % 3]) for n in range(90)] + [("rare", "odd")]
+    split = [("train", "test")[n % 2] for n in range(90)] + ["test"]
+    light = as_dataset(scan([LoadedTable(dataset(rows, split))], seed=0), 0, most_a_label=4)
+    kinds = list(zip(light.labels, light.split, strict=True))
+    assert {kind: kinds.count(kind) for kind in kinds} == {
+        ("no", "train"): 4,
+        ("no", "test"): 4,
+        ("yes", "train"): 4,
+        ("yes", "test"): 4,
+        ("odd", "test"): 1,
+    }

@@ -1,0 +1,68 @@
+"""Draws an inspection as one page, in the look of the report.
+
+Not for all rows: those are in ``findings.csv`` beside it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from feathertune import __version__
+from feathertune.records.inspection import Finding, Inspection
+from feathertune.report import svg, units
+from feathertune.report.page import render_page
+
+INSPECTION_FILE, PAGE_FILE, FINDINGS_FILE = "inspection.json", "inspection.html", "findings.csv"
+_CLASSES, _ROWS = 40, 50
+_BAR_PX = 160.0
+
+
+@dataclass(frozen=True)
+class View:
+    """What the template needs beside the inspection.
+
+    Attributes:
+        classes: Name, rows, share of all, and that share as a bar beside the largest one.
+        findings: With as many of their rows as are shown.
+    """
+
+    n: int
+    n_found: int
+    classes: tuple[tuple[str, int, float, Markup], ...]
+    findings: tuple[Finding, ...]
+    lead: str
+
+
+def draw_inspection(inspection: Inspection) -> bytes:
+    """The page, in UTF-8; long lists are cut, and the page says so."""
+    n = sum(inspection.classes.values())
+    most = max(inspection.classes.values(), default=1)
+    view = View(
+        n=n,
+        n_found=sum(finding.n for finding in inspection.findings),
+        classes=tuple(
+            (name, rows, rows / n, _bar(rows / most)) for name, rows in list(inspection.classes.items())[:_CLASSES]
+        ),
+        findings=tuple(finding.model_copy(update={"rows": finding.rows[:_ROWS]}) for finding in inspection.findings),
+        lead=_lead(inspection, n),
+    )
+    title = units.clip(inspection.source, 60)
+    return render_page("inspection.html", title=title, drawn_by=__version__, view=view, inspection=inspection)
+
+
+def _lead(inspection: Inspection, n: int) -> str:
+    said = f"{n:,} rows with {len(inspection.classes):,} labels."
+    if inspection.refused is not None:
+        return f"{said} A study would refuse this data: {inspection.refused}"
+    if not inspection.suspicious:
+        return f"{said} Nothing looks wrong."
+    many = len(inspection.suspicious)
+    return f"{said} {many} thing{'s' if many > 1 else ''} to look at before anything is trained."
+
+
+def _bar(share: float) -> Markup:
+    """A bar of that share of its width; the number beside it says the same."""
+    parts = (svg.element("rect", x=0, y=0, width=max(1.0, _BAR_PX * share), height=10, rx=2, class_="part fixed"),)
+    return svg.element("svg", *parts, class_="share", viewBox=f"0 0 {_BAR_PX:.0f} 10", aria_hidden="true")
