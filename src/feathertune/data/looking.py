@@ -79,14 +79,22 @@ def looker(*, beside: bool) -> Iterator[Looker]:
     """Somebody who looks at texts.
 
     Args:
-        beside: Whether in a process beside this one; a script must then be importable, as for `multiprocessing`.
+        beside: Whether in a process beside this one, where the system lets us have one; a script must then be
+            importable, as for `multiprocessing`.
     """
-    if not beside:
+    pool = _pool() if beside else None
+    if pool is None:
         yield _Here()
         return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=context, initializer=_begin) as pool:
+    with pool:
         yield _Beside(pool)
+
+
+def _pool() -> ProcessPoolExecutor | None:
+    try:
+        return ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"), initializer=_begin)
+    except (OSError, ImportError, NotImplementedError):  # no shared semaphores here
+        return None
 
 
 class _Here:

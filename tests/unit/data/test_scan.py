@@ -160,3 +160,12 @@ def test_a_second_process_sees_what_this_one_sees(tmp_path):
     assert here.sketches.n == there.sketches.n > 900
     assert findings(here) == findings(there)
     assert {"duplicate", "mojibake", "control-character", "near-duplicate"} <= findings(there).keys()
+
+
+def test_where_there_is_no_second_process_this_one_looks(tmp_path, monkeypatch):
+    def refuses(*args, **more):
+        raise OSError("no semaphores")
+
+    monkeypatch.setattr("feathertune.data.looking.ProcessPoolExecutor", refuses)
+    tables = [table_of(str(write(tmp_path / "d.jsonl", row("a film"))), ReadOptions())]
+    assert scan(tables, seed=0, beside=True).sketches.n == 1
