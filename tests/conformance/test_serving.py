@@ -37,8 +37,8 @@ def able(family):
     return [method for method in METHODS if not refused(family, method)]
 
 
-def serve(family, methods):
-    models = Models(FP32, CPU, n_workers=2)
+def serve(family, methods, n_workers=1):
+    models = Models(FP32, CPU, n_workers=n_workers)
     for method in methods:
         place, _ = shipped(family, method)
         models.add(method.name, models.read(place))
@@ -95,7 +95,7 @@ def test_every_method_beside_all_others(family):
 def test_two_threads_at_once_answer_as_one():
     """A pass changes what modules hold while it runs, so each thread has modules of its own on the same tensors."""
     family, methods = ALL[0], able(ALL[0])[:4]
-    models = serve(family, methods)
+    models = serve(family, methods, n_workers=2)
     for model in models.all():
         one, two = (dict(twin.model.named_parameters()) for twin in model.twins)
         assert one.keys() == two.keys()

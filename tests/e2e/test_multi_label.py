@@ -159,7 +159,7 @@ def test_served(bundle):
         assert server.ask("GET", "/v1/models")[1]["models"][0]["task"] == "multi_label"
 
 
-@pytest.mark.parametrize("form", ["merged", "onnx"])
+@pytest.mark.parametrize("form", [pytest.param("merged", marks=pytest.mark.slow), "onnx"])
 def test_exports(form, data, bundle, tmp_path, monkeypatch, capsys):
     if form == "onnx":
         pytest.importorskip("onnxruntime", reason="the extra 'onnx' is not installed")

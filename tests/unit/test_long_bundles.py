@@ -121,7 +121,8 @@ def test_served_in_one_pass_with_others(home, expected, runtime, atol):
     assert n_windows == ([1, 1, 4, 4, 1] if "windows" in home.name else [1] * 5)
 
 
-@pytest.mark.parametrize("to", ["bundle", "merged", "onnx"])
+# A process each; of the bundle itself and of the graph, what lies around is the same.
+@pytest.mark.parametrize("to", ["bundle", pytest.param("merged", marks=pytest.mark.slow), "onnx"])
 def test_the_script_on_the_card_gives_the_same_labels(home, expected, to, tmp_path, monkeypatch):
     monkeypatch.setattr("feathertune.export.parity.N_PSEUDO_TEXTS", 12)
     folder = home / "bundle"

@@ -282,6 +282,8 @@ class Batcher(Generic[M, R, A]):
                     _log.exception("texts could not be tokenised")
                     failure = error
             with self._changed:
+                if job.dropped:  # meanwhile
+                    rows = ()
                 self._n_waiting -= len(job.texts) - len(rows)
                 if rows:
                     lane = self._lanes.setdefault(job.model.lane, [])

@@ -143,6 +143,29 @@ def test_who_gives_up_is_not_run_and_makes_room():
     assert models.passes == [["first"], ["stays"]]
 
 
+def test_who_gives_up_while_being_tokenised_is_not_run():
+    models = fakes()
+    begun, go, encode = threading.Event(), threading.Event(), models.encode
+
+    def slowly(model, texts):
+        begun.set()
+        assert go.wait(100)
+        return encode(model, texts)
+
+    models.encode = slowly
+
+    async def scenario(batcher, models):
+        gone = await submitted(batcher, models["a"], "gone")
+        await asyncio.to_thread(begun.wait, 100)
+        gone.cancel()
+        await asyncio.sleep(0.01)
+        go.set()
+        await batcher.submit(models["a"], ["stays"])
+
+    _, models, _ = run(scenario, models)
+    assert models.passes == [["stays"]]
+
+
 def test_a_request_that_takes_too_long_is_given_up():
     async def scenario(batcher, models):
         first = await held(batcher, models, "first")
