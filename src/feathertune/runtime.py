@@ -179,6 +179,7 @@ class PeakMemory:
         self._stop = threading.Event()
         self._process = psutil.Process()
         # Python's collection takes a fifth of a second, and the block before has just made one.
+        give_memory_back(collect=False)
         if PeakMemory._left is None or self._process.memory_info().rss > PeakMemory._left + _NOTHING_BYTES:
             give_memory_back()
         stays = self._stays()
@@ -216,9 +217,14 @@ class PeakMemory:
         return int(self._process.memory_info().rss) - self._held()
 
 
-def give_memory_back() -> None:
-    """Return freed memory to the system, so that one method's peak does not hold what the one before it freed."""
-    gc.collect()
+def give_memory_back(*, collect: bool = True) -> None:
+    """Return freed memory to the system, so that one method's peak does not hold what the one before it freed.
+
+    Args:
+        collect: Let Python free first what only holds itself, such as most models.
+    """
+    if collect:
+        gc.collect()
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
     if torch.cuda.is_available():
