@@ -164,7 +164,6 @@ class PeakMemory:
     """
 
     _least: ClassVar[int | None] = None
-    _left: ClassVar[int | None] = None  # by the last block, as resident memory
 
     def __init__(self, device: torch.device, *, held: Callable[[], int] = lambda: 0) -> None:
         self._device, self._held = device, held
@@ -172,16 +171,13 @@ class PeakMemory:
         self.peak_bytes = 0
 
     def __enter__(self) -> PeakMemory:
+        give_memory_back()
         if self._device.type == "cuda":
-            give_memory_back()
             torch.cuda.reset_peak_memory_stats(self._device)
             return self
         self._stop = threading.Event()
         self._process = psutil.Process()
-        # Python's collection takes a fifth of a second, and the block before has just made one.
-        give_memory_back(collect=False)
-        if PeakMemory._left is None or self._process.memory_info().rss > PeakMemory._left + _NOTHING_BYTES:
-            give_memory_back()
+        self._start = int(self._process.memory_info().rss)
         stays = self._stays()
         PeakMemory._least = min(stays, PeakMemory._least or stays)
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -209,8 +205,9 @@ class PeakMemory:
             return
         self._stop.set()
         self._thread.join()
-        give_memory_back()
-        PeakMemory._left = int(self._process.memory_info().rss)
+        give_memory_back(collect=False)
+        if self._process.memory_info().rss > self._start + _NOTHING_BYTES:  # a collection takes a fifth of a second
+            give_memory_back()
         self.peak_bytes -= max(0, self._stays() - (PeakMemory._least or 0))
 
     def _stays(self) -> int:
