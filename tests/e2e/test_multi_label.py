@@ -159,6 +159,7 @@ def test_served(bundle):
         assert server.ask("GET", "/v1/models")[1]["models"][0]["task"] == "multi_label"
 
 
+# The merged form goes through the same comparison and is asked by plain transformers, a process more.
 @pytest.mark.parametrize("form", [pytest.param("merged", marks=pytest.mark.slow), "onnx"])
 def test_exports(form, data, bundle, tmp_path, monkeypatch, capsys):
     if form == "onnx":

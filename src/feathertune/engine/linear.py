@@ -118,15 +118,6 @@ class Frozen:
         """Whether both read the very same parameters."""
         return all(mine is theirs for mine, theirs in zip(self._biases, other._biases, strict=True))
 
-    def add_update(self, output: Tensor, x: Tensor) -> tuple[Tensor | None, ...]:
-        """Add the low-rank part of inputs ``(N, I)`` to outputs ``(N, O)``; what the gradient needs of it."""
-        if self._factors is None:
-            return ()
-        a, b = self._factors.read()
-        low = x @ a.t()
-        output.addmm_(low, b.t())
-        return (x if self._factors.trains_a else None, low, a, b)
-
     def update(self, x: Tensor) -> Tensor | None:
         """The low-rank part alone, in fp32: of ``(N, I)`` fp32; ``None`` where there is none."""
         if self._factors is None:
@@ -137,7 +128,12 @@ class Frozen:
     def forward(self, x: Tensor) -> tuple[Tensor, tuple[Tensor | None, ...]]:
         """``(N, I)`` to ``(N, O)``."""
         output = self.matrix.forward(x, self.bias)
-        return output, self.add_update(output, x)
+        if self._factors is None:
+            return output, ()
+        a, b = self._factors.read()
+        low = x @ a.t()
+        output.addmm_(low, b.t())
+        return output, (x if self._factors.trains_a else None, low, a, b)
 
     def backward(self, gradient: Tensor, saved: tuple[Any, ...], *, wants_x: bool) -> tuple[Tensor | None, Gradients]:
         """The input's gradient takes the same way back, and the wide weight has none."""
