@@ -39,7 +39,7 @@ from feathertune.records import (
     save_study,
 )
 from feathertune.report import render_report
-from feathertune.runtime import hardware, versions
+from feathertune.runtime import hardware, loaded_objects_aside, versions
 from feathertune.storage import claim_folder, write_atomic
 from feathertune.study.by_length import by_length
 from feathertune.study.files import read_correct, write_test_rows
@@ -130,6 +130,7 @@ def run(
         return study
 
     with (
+        loaded_objects_aside(),
         _renewing(assembled) as renew,
         contextlib.closing(
             RUNNERS[plan.config.runner.name](

@@ -27,7 +27,7 @@ from feathertune.methods import BASELINES
 from feathertune.prices import Price, PriceRow
 from feathertune.records import RunRecord, Seconds
 from feathertune.report import units
-from feathertune.runtime import hardware, stopwatch, versions
+from feathertune.runtime import hardware, loaded_objects_aside, stopwatch, versions
 from feathertune.study.miniature import miniature, passes_of, rows_of_passes, rows_of_steps, some_of_each
 from feathertune.study.observe import Silent
 from feathertune.study.price_of_training import MINIATURE_EPOCHS, TrainingScale
@@ -64,7 +64,8 @@ def estimate(bench: Workbench, plan: Plan, observer: Observer) -> Price:
         One row for each method of the plan, in its order, and for each number of rows of a learning curve. A method
         that breaks is a row that says so.
     """
-    with stopwatch() as watch, tempfile.TemporaryDirectory(prefix="feathertune-price-") as scratch:
+    scratch_folder = tempfile.TemporaryDirectory(prefix="feathertune-price-")
+    with loaded_objects_aside(), stopwatch() as watch, scratch_folder as scratch:
         measuring = _Measuring(bench, Path(scratch))
         n_runs = Counter((spec.method, spec.train_rows) for spec in plan.runs)
         rows: dict[tuple[str, int | None], PriceRow] = {}

@@ -7,10 +7,8 @@ fault. Not for the price of a study: that is `feathertune.study.estimate`.
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -29,6 +27,7 @@ from feathertune.data.words import words_of
 from feathertune.encoders import LoadedEncoder, load_encoder
 from feathertune.errors import DataError
 from feathertune.records.inspection import Finding, FoundRow, Inspection
+from feathertune.runtime import loaded_objects_aside
 from feathertune.study.workbench import check_max_length, split_sources
 
 if TYPE_CHECKING:
@@ -95,21 +94,8 @@ def inspect_data(config: Config, observer: Observer, *, beside: bool = False) ->
     encoder = load_encoder(config.base.id, labels=("a", "b"), seed=0, revision=config.base.revision)
     check_max_length(data, encoder)
     observer.stage(f"reading all rows of {data.source}")
-    with _loaded_objects_aside():
+    with loaded_objects_aside():
         return _look(tables, encoder, config, observer, beside=beside)
-
-
-@contextmanager
-def _loaded_objects_aside() -> Iterator[None]:
-    """Keep the garbage collector off all that is loaded already: each row that is read would have it look again."""
-    if gc.get_freeze_count():
-        yield
-        return
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
 
 
 def _look(
