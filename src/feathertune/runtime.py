@@ -11,6 +11,7 @@ import ctypes
 import gc
 import os
 import platform
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -193,11 +194,11 @@ class PeakMemory:
             torch.cuda.reset_peak_memory_stats(self._device)
 
     def _watch(self) -> None:
-        while True:
+        stopped = False
+        while not stopped:  # once more at the end: on a busy machine the last look can be long ago
+            stopped = self._stop.wait(_SAMPLE_EVERY_S)
             with self._lock:
                 self.peak_bytes = max(self.peak_bytes, self._process.memory_info().rss)
-            if self._stop.wait(_SAMPLE_EVERY_S):
-                return
 
     def __exit__(self, *_: object) -> None:
         if self._device.type == "cuda":
@@ -221,11 +222,19 @@ def give_memory_back(*, collect: bool = True) -> None:
         collect: Let Python free first what only holds itself, such as most models.
     """
     if collect:
+        _let_layers_go()
         gc.collect()
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+
+
+def _let_layers_go() -> None:
+    """PEFT keeps every SHiRA layer that has run, so as to warn once of each: an `lru_cache` with layers as its keys."""
+    peft_module = sys.modules.get("peft.tuners.shira.layer")
+    if clear := getattr(getattr(peft_module, "_warn_once_about_module_hooks", None), "cache_clear", None):
+        clear()
 
 
 @contextlib.contextmanager

@@ -4,7 +4,7 @@ Parametrised from the registry alone.
 """
 
 import functools
-import gc
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -14,6 +14,7 @@ import torch
 from feathertune.config import EngineConfig
 from feathertune.methods import METHODS
 from feathertune.predictor import load
+from feathertune.runtime import give_memory_back
 from feathertune.serve.models import Models
 from trained import ALL, one_thread, refused, shipped
 from whole import BF16, CPU
@@ -145,11 +146,12 @@ def test_the_engine_runs_nearly_all_of_them_together():
     assert all(alone.values()), "each says why"
 
 
-def test_tensors_are_held_once():
+@pytest.mark.parametrize("n_methods", [6, pytest.param(None, marks=pytest.mark.slow)])
+def test_tensors_are_held_once(n_methods):
     """Beside the first bundle each brings what it has trained, and nothing that it left as it was."""
     family = ALL[0]
-    methods = [method for method in able(family) if method.mergeable and method.kind != "full"]
-    models = all_served(family)
+    methods = [method for method in able(family) if method.mergeable and method.kind != "full"][:n_methods]
+    models = all_served(family) if n_methods is None else serve(family, methods)
     first, *rest = (models[method.name] for method in methods)
     words = first.predictor.bundle.base.model.get_input_embeddings().weight
     encoder = sum(p.nbytes for p in first.predictor.bundle.base.backbone.parameters())
@@ -162,16 +164,16 @@ def test_tensors_are_held_once():
     assert len({id(model.predictor.bundle.tokenizer) for model in models.all()}) == 1
 
 
-def test_what_is_removed_is_let_go():
+@pytest.mark.parametrize("name", ["lora", "shira"])  # PEFT keeps SHiRA's layers
+def test_what_is_removed_is_let_go(name):
     family = ALL[0]
-    one, other = able(family)[:2]
+    one, other = METHODS[name], able(family)[0 if name != able(family)[0].name else 1]
     models = serve(family, [one, other])
-    import weakref
-
-    gone = weakref.ref(models.remove(one.name).predictor)
+    answers_of_passes(models, TEXTS)
+    modules = [weakref.ref(module) for module in models.remove(one.name).predictor.bundle.model.modules()]
     head = weakref.ref(models[other.name].predictor.bundle.model)
-    gc.collect()
-    assert gone() is None
+    give_memory_back()
+    assert not [module() for module in modules if module() is not None]
     assert head() is not None
     assert_offline_answers(answers_of_passes(models, TEXTS), family, [other])
 
