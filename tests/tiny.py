@@ -12,7 +12,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
-from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, PreTrainedTokenizerFast
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForSequenceClassification,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
 
 from feathertune.encoders import quiet_transformers
 
@@ -119,18 +125,27 @@ def tiny_tokenizer(family: str) -> PreTrainedTokenizerFast:
     )
 
 
-def save_tiny_encoder(folder: Path, family: str, *, with_head: bool = False, seed: int = 0, **settings: Any) -> Path:
+def save_tiny_encoder(
+    folder: Path,
+    family: str,
+    *,
+    with_head: bool = False,
+    seed: int = 0,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    **settings: Any,
+) -> Path:
     """Save a random encoder as a checkpoint of its family is: the backbone alone, unless `with_head`.
 
     Args:
         folder: Made where it is missing.
         family: A key of `FAMILIES` or `UNKNOWN_FAMILIES`, or another model type that the sizes above are enough for.
+        tokenizer: Another one than `tiny_tokenizer` makes.
         settings: Of the configuration, over the tiny ones.
 
     Returns:
         `folder`.
     """
-    tokenizer = tiny_tokenizer(family)
+    tokenizer = tokenizer or tiny_tokenizer(family)
     tokens = {"pad_token_id": tokenizer.pad_token_id, "bos_token_id": tokenizer.cls_token_id}
     tokens |= {"cls_token_id": tokenizer.cls_token_id, "sep_token_id": tokenizer.sep_token_id}
     tokens |= {"eos_token_id": tokenizer.sep_token_id}

@@ -7,6 +7,7 @@ that is not a `FeathertuneError` is a defect of feathertune: it is shown with it
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from collections.abc import Iterable
 
 
@@ -84,6 +85,17 @@ def first_line(error: Exception) -> str:
 def complaint(message: str) -> str:
     """What pydantic says of a value, without its own word before a sentence of ours, to stand before a full stop."""
     return message.removeprefix("Value error, ").rstrip(".")
+
+
+def isolated(name: str) -> str:
+    """A name as it stands in a line of ours: one of a script that runs to the left shall not turn what is beside it.
+
+    Returns:
+        The name itself, or where it has such letters, between Unicode's FIRST STRONG ISOLATE and the end of it.
+    """
+    if name.isascii() or all(unicodedata.bidirectional(character) not in ("R", "AL") for character in name):
+        return name
+    return f"\u2068{name}\u2069"
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

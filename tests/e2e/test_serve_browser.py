@@ -32,6 +32,19 @@ class Opinion(FakeModel):
         return ("good" if p > 0.5 else ATTACK), {ATTACK: 1 - p, "good": p}
 
 
+class Liking(FakeModel):
+    """Likes a piece of text, and remembers what it was asked."""
+
+    def __init__(self, word):
+        super().__init__("films")
+        self.word, self.asked = word, []
+
+    def answer(self, text):
+        self.asked.append(text)
+        p = 0.9 if self.word in text else 0.3
+        return "إيجابي", {"إيجابي": p, "否定": 1 - p}
+
+
 def service(token=None):
     return Service(
         FakeModels({name: Opinion(name, word) for name, word in (("films", "great"), ("food", "tasty"))}), LIMITS, token
@@ -97,6 +110,37 @@ def test_which_words_mattered(page):
     note = column.locator(".note").inner_text()
     assert "left out once" in note
     assert "not why the label is right" in note
+
+
+@pytest.mark.parametrize(
+    ("text", "word", "pieces"),
+    [
+        ("这部电影精彩，我喜欢。", "精彩", 4),
+        ("หนังเรื่องนี้สนุกมาก", "สนุก", 4),
+        ("この映画は素晴らしいです。", "素晴らしい", 4),
+        ("Фильм прекрасный, да", "прекрасный,", 3),
+        ("الفيلم رائع جدا!", "رائع", 3),
+    ],
+)
+def test_which_words_mattered_where_no_spaces_stand_between_them(browser_page, text, word, pieces):
+    likes = Liking(word)
+    with listening(Service(FakeModels({"films": likes}), LIMITS, None)) as address:
+        page = browser_page.page
+        page.goto(address)
+        page.wait_for_selector("#bundles .check")
+        label(page, text)
+        column = page.locator("article .side > div").first
+        column.get_by_text("Which words mattered").click()
+        column.locator("ol.top").wait_for()
+        assert column.locator("ol.top li bdi").first.inner_text().startswith(word)
+        assert column.locator(".words").inner_text() == text
+        assert pieces <= len(likes.asked) - 1 <= 2 * pieces, likes.asked
+        assert all(len(rest) < len(text) for rest in likes.asked[1:])
+        assert browser_page.problems == []
+        turned = "e => getComputedStyle(e).direction"
+        assert page.locator("article > p").evaluate(turned) == ("rtl" if "ا" in text else "ltr")
+        assert page.locator("#texts").evaluate(turned) == ("rtl" if "ا" in text else "ltr")
+        assert page.locator("ol.top").evaluate(turned) == "ltr"
 
 
 def test_a_word_alone_and_a_server_that_refuses_are_said(page):

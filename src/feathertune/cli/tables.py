@@ -180,11 +180,11 @@ def predictions_text(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) 
     table = table_of("label", "probability", "text")
     for row in rows:
         labels = row["labels"] if "labels" in row else [row["label"]]
-        text = units.BETWEEN.join(" ".join(str(row[column]).split())[: 90 // len(columns) + 1] for column in columns)
+        parts = [units.clip(" ".join(str(row[column]).split()), 90 // len(columns)) for column in columns]
         table.add_row(
             Text(", ".join(labels) or units.DASH),
             ", ".join(f"{row['probabilities'][label]:.3f}" for label in labels),
-            Text(text[:90] + ("..." if text[90:] else "")),
+            Text(units.BETWEEN.join(parts)),
         )
     return render(table)
 

@@ -7,7 +7,9 @@ Padding is made per batch, by `EncodedTexts.collate`; nothing padded is ever kep
 from __future__ import annotations
 
 import functools
+import operator
 from array import array
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -290,16 +292,21 @@ class Gathered:
 
 
 def _n_left_out(encoding: Any) -> int:  # noqa: ANN401 - `tokenizers.Encoding`, which has no types
-    """Tokens that truncation took from a pair: the overflow holds some of what was kept, too."""
-    places = [
-        {
-            (part, place)
-            for part, place, special in zip(one.sequence_ids, one.offsets, one.special_tokens_mask, strict=True)
+    """Tokens that truncation took from a pair: the overflow holds some of what was kept, too.
+
+    Several tokens may stand for one place, such as SentencePiece's sign for a space and the character after it.
+    """
+    kept, *others = (
+        Counter(
+            (part, place, token)
+            for part, place, token, special in zip(
+                one.sequence_ids, one.offsets, one.ids, one.special_tokens_mask, strict=True
+            )
             if not special
-        }
+        )
         for one in (encoding, *encoding.overflowing)
-    ]
-    return len(set().union(*places[1:]) - places[0])
+    )
+    return (functools.reduce(operator.or_, others) - kept).total()
 
 
 def _chunks(texts: Sequence[Text]) -> Iterator[tuple[int, int]]:

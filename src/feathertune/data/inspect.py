@@ -7,6 +7,7 @@ done where it is read and split (`feathertune.data.raw`, `feathertune.data.split
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from feathertune.data.raw import SPLITS, RawDataset
 from feathertune.data.repeats import Repeats
 from feathertune.data.scan import NO_SPLIT, PROBLEMS, TEST, Scan
 from feathertune.data.tables import set_of
+from feathertune.errors import isolated
 from feathertune.records.inspection import Inspection, Lengths, Looked, ReadColumns
 
 # The limits of which `feathertune inspect` says what they would cut off.
@@ -227,18 +229,19 @@ def _about_classes(inspection: Inspection) -> list[str]:
     rare = {name: rows for name, rows in inspection.classes.items() if rows < max(_RARE_ROWS, _RARE_SHARE * n)}
     # Of many classes each is rare: there it says nothing.
     if rare and len(inspection.classes) <= 1 / _RARE_SHARE:
-        shown = ", ".join(f"'{name}' ({rows:,})" for name, rows in list(rare.items())[-_SHOWN:])
+        shown = ", ".join(f"'{isolated(name)}' ({rows:,})" for name, rows in list(rare.items())[-_SHOWN:])
         said.append(f"Nearly absent: {shown}. Few such rows reach the test split, and less is learned of them.")
     folded: dict[str, list[str]] = {}
     for name in inspection.classes:
-        folded.setdefault(" ".join(name.casefold().split()), []).append(name)
+        folded.setdefault(" ".join(unicodedata.normalize("NFKC", name).casefold().split()), []).append(name)
     for names in [names for names in folded.values() if len(names) > 1][:_SHOWN]:
-        said.append(f"Labels that differ in capitals or spaces alone: {', '.join(map(repr, names))}. Are they one?")
+        shown = ", ".join(f"'{isolated(name)}'" for name in names)
+        said.append(f"Labels that differ in capitals, spaces or the form of a letter alone: {shown}. Are they one?")
     most, rows = next(iter(inspection.classes.items()))
     if rows >= _LARGE_SHARE * n:
         said.append(
-            f"Always to answer '{most}' is right in {rows / n:.1%} of the rows: look at macro F1 and MCC, not at "
-            "accuracy."
+            f"Always to answer '{isolated(most)}' is right in {rows / n:.1%} of the rows: look at macro F1 and MCC, "
+            "not at accuracy."
         )
     return said
 

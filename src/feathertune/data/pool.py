@@ -17,7 +17,7 @@ from feathertune.data.labels import names_of
 from feathertune.data.raw import SPLITS, RawDataset
 from feathertune.data.stratify import Members, iterative_draw
 from feathertune.data.texts import Text
-from feathertune.errors import ConfigError, DataError
+from feathertune.errors import ConfigError, DataError, isolated
 
 Indices = NDArray[np.int64]
 _SHOWN = 10
@@ -175,5 +175,5 @@ def rows_of(size: int | float | None, available: int, key: str) -> int:
 
 def listed(counts: Mapping[str, int | None]) -> str:
     """Names, with counts where there are some, for a message."""
-    shown = [f"'{name}'" + ("" if n is None else f" ({n:,})") for name, n in counts.items()]
+    shown = [f"'{isolated(name)}'" + ("" if n is None else f" ({n:,})") for name, n in counts.items()]
     return ", ".join(shown[:_SHOWN]) + (f", ... ({len(shown)} in all)" if len(shown) > _SHOWN else "")

@@ -1,8 +1,9 @@
 """Pretrained encoders: where they are found, what is in them, and how they are loaded for classification."""
 
 from feathertune.encoders.encoder import LoadedEncoder
-from feathertune.encoders.load import Attention, drop_foreign_inputs, load_encoder, quiet_transformers
+from feathertune.encoders.load import Attention, load_encoder, quiet_transformers
 from feathertune.encoders.specs import SPECS, EncoderSpec, structural_spec
+from feathertune.encoders.tokenizer import drop_foreign_inputs
 
 __all__ = [
     "SPECS",

@@ -19,7 +19,8 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _HUB_FILES = ["*.json", "*.txt", "*.model", "*.safetensors"]
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack")
-_TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
+# Of these the last is read by the packages of the extra 'sentencepiece'; the others need none.
+_PLAIN_TOKENIZERS, _SENTENCEPIECE = ("tokenizer.json", "vocab.txt", "vocab.json"), "*.model"
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,11 @@ class EncoderFiles:
     folder: Path
     revision: str | None
     config: dict[str, Any]
+
+    @property
+    def sentencepiece_model(self) -> Path | None:
+        """The tokenizer, where it is there as a SentencePiece model alone."""
+        return None if _has(self.folder, *_PLAIN_TOKENIZERS) else next(self.folder.glob(_SENTENCEPIECE), None)
 
 
 def find_encoder(model_id: str, revision: str | None = None) -> EncoderFiles:
@@ -135,7 +141,7 @@ def _checked_config(model_id: str, folder: Path) -> dict[str, Any]:
             f"The encoder {model_id} has no weights in {folder}. "
             "Expected model.safetensors; pickle files (.bin) are never read."
         )
-    if not _has(folder, *_TOKENIZERS):
+    if not _has(folder, *_PLAIN_TOKENIZERS, _SENTENCEPIECE):
         raise EncoderError(
             f"The encoder {model_id} has no tokenizer in {folder}. "
             "Expected tokenizer.json (or vocab.txt, vocab.json, a .model file): save the tokenizer there too."

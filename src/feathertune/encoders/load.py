@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import inspect
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
@@ -23,15 +22,14 @@ from transformers import (
     MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
     AutoConfig,
     AutoModelForSequenceClassification,
-    AutoTokenizer,
     PreTrainedModel,
-    PreTrainedTokenizerBase,
 )
 from transformers.utils import logging as transformers_logging
 
 from feathertune.encoders.encoder import LoadedEncoder
 from feathertune.encoders.files import EncoderFiles, find_encoder
 from feathertune.encoders.specs import SPECS, EncoderSpec, structural_spec
+from feathertune.encoders.tokenizer import load_tokenizer
 from feathertune.errors import EncoderError, first_line
 from feathertune.records import TaskName
 
@@ -64,6 +62,7 @@ def load_encoder(
 
     Raises:
         EncoderError: If it cannot be found, is damaged, or is not an encoder.
+        MissingExtraError: If its tokenizer needs packages that are not installed.
         UnknownNameError: If no sample has that name.
     """
     files = find_encoder(model_id, revision)
@@ -74,8 +73,9 @@ def load_encoder(
         # A checkpoint trained for regression keeps its word otherwise. Of one label transformers sees it by itself.
         config.problem_type = "multi_label_classification" if task == "multi_label" else None
         model, missing = _from_checkpoint(files, config, attention, seed)
-        tokenizer = _load_tokenizer(files, model)
+        tokenizer, said = load_tokenizer(files, model)
     spec, notes = _spec_of(model, model_id)
+    notes = (*notes, *said)
     _check_backbone(model, spec, missing, model_id)
     if not any(name.startswith(f"{head}.") for name in missing for head in spec.head):
         notes = (
@@ -155,36 +155,6 @@ def _from_checkpoint(
                 "The files may be damaged or belong to another configuration: fetch them again."
             ) from error
     return model, frozenset(info["missing_keys"]) | {name for name, *_ in info["mismatched_keys"]}
-
-
-def _load_tokenizer(files: EncoderFiles, model: PreTrainedModel) -> PreTrainedTokenizerBase:
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(files.folder, trust_remote_code=False)
-    except Exception as error:  # tokenizers' Rust part raises bare Exceptions
-        raise EncoderError(f"The tokenizer of the encoder {files.id} cannot be loaded: {first_line(error)}.") from error
-    rows = model.get_input_embeddings().weight.shape[0]
-    if len(tokenizer) > rows:
-        raise EncoderError(
-            f"The tokenizer of the encoder {files.id} has {len(tokenizer)} tokens, but the encoder embeds "
-            f"{rows}: they do not belong together."
-        )
-    drop_foreign_inputs(tokenizer, model)
-    return cast(PreTrainedTokenizerBase, tokenizer)
-
-
-def drop_foreign_inputs(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> None:
-    """Let a tokenizer give token types only to a model that tells two types apart.
-
-    Loaded without its own class, a tokenizer says that it gives them whatever the model is.
-
-    Args:
-        tokenizer: Its names of inputs are changed.
-        model: The classification model that it belongs to.
-    """
-    taken = inspect.signature(type(model).forward).parameters
-    if "token_type_ids" in taken and getattr(model.config, "type_vocab_size", 2) > 1:
-        return
-    tokenizer.model_input_names = [name for name in tokenizer.model_input_names if name != "token_type_ids"]
 
 
 def _spec_of(model: PreTrainedModel, model_id: str) -> tuple[EncoderSpec, tuple[str, ...]]:

@@ -49,7 +49,7 @@ session = InferenceSession("{graph}")
     given = {{"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": {types}}}
     logits = session.run(None, {{name: given[name] for name in facts["inputs"]}})[0].mean(axis=0)
     {probabilities}
-    print(json.dumps({{{label}, "probabilities": dict(zip(facts["labels"], p.tolist()))}}))
+    print(json.dumps({{{label}, "probabilities": dict(zip(facts["labels"], p.tolist()))}}, ensure_ascii=False))
 """
 _ONE = 'for text in sys.argv[1:] or ["A text."]:'
 _PAIR = """\

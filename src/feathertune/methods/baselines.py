@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from scipy import sparse
 
+from feathertune.data.grams import grams
 from feathertune.data.texts import Text, parts, side_by_side
 from feathertune.records import Kind
 from feathertune.tasks import MULTI_LABEL
@@ -77,10 +78,9 @@ class CountedWords:
     def __init__(self, texts: Sequence[Text]) -> None:
         from sklearn.feature_extraction.text import TfidfVectorizer
 
-        # The pattern keeps words of one letter and any script; scikit-learn's own drops both "I" and most of Chinese.
+        # scikit-learn's own words have two letters at least; in Hindi they end at vowel signs, in Chinese at a comma.
         self._vectorizers = [
-            TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\b\w+\b", dtype=np.float64)
-            for _ in parts(texts[0])
+            TfidfVectorizer(analyzer=grams, sublinear_tf=True, dtype=np.float64) for _ in parts(texts[0])
         ]
         self.train = self._joined(
             [v.fit_transform(column) for v, column in zip(self._vectorizers, side_by_side(texts), strict=True)]

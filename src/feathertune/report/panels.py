@@ -12,6 +12,7 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
+from feathertune.errors import isolated
 from feathertune.report import svg, units
 from feathertune.report.charts import SMALL_PX
 from feathertune.report.side_files import Epoch
@@ -118,7 +119,7 @@ def confusion(name: str, labels: Sequence[str], counts: NDArray[np.float64]) -> 
             share = float(shares[row, column])
             at_x, at_y = left + column * cell, top + row * cell
             said = f"{counts[row, column]:.1f}".removesuffix(".0")
-            names = f"{units.clip(labels[row], 24)} → {units.clip(labels[column], 24)}"
+            names = f"{isolated(units.clip(labels[row], 24))} → {isolated(units.clip(labels[column], 24))}"
             hover = svg.element("title", f"{names}: {said} ({units.percent(share)})")
             tone = {"class_": "cell", "fill_opacity": f"{share:.2f}".rstrip("0").rstrip(".")}
             parts.append(svg.element("rect", hover, x=at_x, y=at_y, width=cell, height=cell, **tone))
@@ -130,16 +131,15 @@ def confusion(name: str, labels: Sequence[str], counts: NDArray[np.float64]) -> 
     length = 13
     for index in shown:
         middle = index * cell + cell / 2
-        parts.append(
-            svg.text(left - 7, top + middle + 4, units.clip(labels[index], length), class_="tick", anchor="end")
-        )
+        shortened = isolated(units.clip(labels[index], length))
+        parts.append(svg.text(left - 7, top + middle + 4, shortened, class_="tick", anchor="end"))
         if n <= 3:
             at = left + middle
             parts.append(
                 svg.text(
                     at,
                     top + side + 16,
-                    units.clip(labels[index], int(cell / 6.5)),
+                    isolated(units.clip(labels[index], int(cell / 6.5))),
                     class_="tick",
                     anchor="middle",
                 )
@@ -147,9 +147,8 @@ def confusion(name: str, labels: Sequence[str], counts: NDArray[np.float64]) -> 
         else:
             at_x, at_y = left + middle + 4, top + side + 9
             turned = f"rotate(-90 {at_x:.1f} {at_y:.1f})"
-            content = units.clip(labels[index], length)
             parts.append(
-                svg.element("text", content, x=at_x, y=at_y, class_="tick", text_anchor="end", transform=turned)
+                svg.element("text", shortened, x=at_x, y=at_y, class_="tick", text_anchor="end", transform=turned)
             )
     label = f"Confusion matrix of {units.clip(name, 40)}: share of each true class by predicted class"
     return svg.drawing(SMALL_PX, top + side + (24 if n <= 3 else 96), label, *parts)

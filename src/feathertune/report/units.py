@@ -6,11 +6,14 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 
 DASH = "–"
 BETWEEN = " \N{DOUBLE VERTICAL LINE} "  # the two texts of a pair
 _NARROW = "\u202f"  # a space between number and unit that does not break
 _MINUS = "\u2212"
+_JOINER = "\u200d"  # makes one emoji of two
+_MOST_A_COLUMN = 4  # characters: marks can be heaped up without end
 
 
 def _known(value: float | None) -> float | None:
@@ -149,6 +152,34 @@ def probability(p: float | None) -> str:
 
 
 def clip(text: object, length: int) -> str:
-    """At most `length` characters, the last one an ellipsis where something was cut off."""
+    """At most `length` columns, the last one an ellipsis where something was cut off.
+
+    A character of Chinese or an emoji is two columns wide, an accent or vowel sign of its own none: it stays with its
+    letter.
+    """
     string = str(text)
-    return string if len(string) <= length else string[: length - 1].rstrip() + "…"
+    if string.isascii():
+        return string if len(string) <= length else string[: length - 1].rstrip() + "…"
+    most = string[: _MOST_A_COLUMN * length]
+    if _fitting(most, length) == len(string):
+        return string
+    end = _fitting(most, length - 1)
+    while 0 < end < len(most) and (not _columns(string[end]) or string[end - 1] == _JOINER):
+        end -= 1
+    return string[:end].rstrip() + "…"
+
+
+def _fitting(string: str, room: int) -> int:
+    """How many of the first characters fit into so many columns."""
+    for place, character in enumerate(string):
+        room -= _columns(character)
+        if room < 0:
+            return place
+    return len(string)
+
+
+def _columns(character: str) -> int:
+    """How wide a character is, in widths of a Latin letter; none where it is a part of the one before it."""
+    if unicodedata.category(character) in ("Mn", "Mc", "Me", "Cf"):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1

@@ -11,6 +11,8 @@ function made(tag, props = {}, ...children) {
   element.append(...children);
   return element;
 }
+// A text or a name of any direction, which shall not turn the words around it.
+const own = (words) => made("bdi", { textContent: words });
 const percent = (p) => `${(100 * p).toFixed(1)} %`;
 const points = (d) => `${d < 0 ? "−" : "+"}${Math.abs(100 * d).toFixed(1)}`;
 
@@ -62,6 +64,21 @@ function texts() {
   const all = $("lines").checked ? $("texts").value.split("\n") : [$("texts").value];
   return all.map((text) => text.trim()).filter((text) => text);
 }
+// Words as they are left out: what stands between spaces, and in scripts that put none (Chinese, Thai) what the browser's
+// dictionary takes for words, signs staying with the word before. Without one, letters with their marks.
+const UNSPACED = /[\p{sc=Han}\p{sc=Hira}\p{sc=Kana}\p{sc=Thai}\p{sc=Laoo}\p{sc=Mymr}\p{sc=Khmr}]/u;
+const segmenter = "Segmenter" in Intl ? new Intl.Segmenter(undefined, { granularity: "word" }) : null;
+function split(text) {
+  return text.split(/(\s+|\|\|\|)/).flatMap((piece) => {
+    if (!UNSPACED.test(piece)) return [piece];
+    const found = [];
+    for (const one of segmenter ? segmenter.segment(piece) : piece.match(/\P{M}\p{M}*/gu).map((letter) => ({ segment: letter, isWordLike: /[\p{L}\p{N}]/u.test(letter) }))) {
+      if (one.isWordLike || !found.length) found.push(one.segment);
+      else found[found.length - 1] += one.segment;
+    }
+    return found;
+  });
+}
 const chosen = () => models.filter((model) => $(`use-${model.name}`).checked);
 
 async function load() {
@@ -81,20 +98,26 @@ function leading({ label, labels, probabilities }) {
   return label ?? among.reduce((best, one) => (probabilities[one] > probabilities[best] ? one : best));
 }
 
+// What the text is given: one label, several, or none.
+function named({ label, labels }) {
+  const given = labels ?? [label];
+  return given.length ? given.flatMap((one, i) => (i ? [", ", own(one)] : [own(one)])) : ["no label"];
+}
+
 function probabilities(prediction) {
   const list = made("dl");
   const falling = Object.entries(prediction.probabilities).sort((a, b) => b[1] - a[1]);
   for (const [label, p] of falling) {
     const meter = made("meter", { min: 0, max: 1, value: p });
     meter.setAttribute("aria-hidden", "true");
-    list.append(made("dt", { textContent: label }), made("dd", { textContent: percent(p) }), meter);
+    list.append(made("dt", {}, own(label)), made("dd", { textContent: percent(p) }), meter);
   }
   return list;
 }
 
 // The text without each word in turn: what the label's probability loses is what the word gave.
 async function leaveOneOut(name, text, prediction) {
-  const pieces = text.split(/(\s+)/);
+  const pieces = split(text);
   const pairs = models.find((model) => model.name === name)?.text_columns.length === 2;
   const words = pieces.flatMap((piece, at) => (piece.trim() && !(pairs && piece === "|||") ? [at] : [])).slice(0, MAX_WORDS);
   const whole_pair = (rest) => !pairs || rest.split(BAR).every((part) => part.trim());
@@ -108,7 +131,7 @@ async function leaveOneOut(name, text, prediction) {
 
 function shown({ pieces, gives }, label) {
   const most = Math.max(...[...gives.values()].map(Math.abs), 0);
-  const line = made("p", { className: "words" });
+  const line = made("p", { className: "words", dir: "auto" });
   pieces.forEach((piece, at) => {
     const gave = gives.get(at);
     const level = gave === undefined || most < 0.0005 ? 0 : Math.ceil((3 * Math.abs(gave)) / most - 0.5);
@@ -116,16 +139,16 @@ function shown({ pieces, gives }, label) {
     line.append(made("mark", { className: `${gave > 0 ? "f" : "a"}${level}`, title: `${points(gave)} points`, textContent: piece }));
   });
   const top = [...gives].sort((a, b) => Math.abs(b[1]) - Math.abs(a[1])).slice(0, TOP);
-  const list = made("ol", { className: "top" }, ...top.map(([at, gave]) => made("li", { textContent: `${pieces[at]} ${points(gave)} points` })));
-  const note = made("p", { className: "note", textContent:
-    `Each word was left out once and the text labelled again. Shown is by how many points the probability of “${label}” is higher with the word than without it. ` +
+  const list = made("ol", { className: "top" }, ...top.map(([at, gave]) => made("li", {}, own(pieces[at]), ` ${points(gave)} points`)));
+  const note = made("p", { className: "note" },
+    "Each word was left out once and the text labelled again. Shown is by how many points the probability of “", own(label), "” is higher with the word than without it. " +
     "Words work together: of two that say the same, neither alone may matter. This says what this model reacts to, not why the label is right." +
-    (gives.size >= MAX_WORDS ? ` Only the first ${MAX_WORDS} words were tried.` : "") });
+    (gives.size >= MAX_WORDS ? ` Only the first ${MAX_WORDS} words were tried.` : ""));
   return [line, list, note];
 }
 
 function column(model, text, prediction) {
-  const place = made("div", {}, made("h3", { textContent: model.name }), made("p", { className: "label", textContent: prediction.labels ? prediction.labels.join(", ") || "no label" : prediction.label }), probabilities(prediction));
+  const place = made("div", {}, made("h3", { textContent: model.name }), made("p", { className: "label" }, ...named(prediction)), probabilities(prediction));
   const open = made("details", {}, made("summary", { textContent: "Which words mattered" }));
   let asked = false;
   open.addEventListener("toggle", async () => {
@@ -159,7 +182,7 @@ async function label() {
     const answers = await Promise.all(use.map((model) => predict(model.name, rows)));
     $("results").replaceChildren(...rows.map((text, i) => {
       const side = made("div", { className: "side" }, ...use.map((model, m) => column(model, text, answers[m][i])));
-      return made("article", {}, made("h2", { textContent: rows.length > 1 ? `Text ${i + 1}` : "Text" }), made("p", { textContent: text }), side);
+      return made("article", {}, made("h2", { textContent: rows.length > 1 ? `Text ${i + 1}` : "Text" }), made("p", { dir: "auto", textContent: text }), side);
     }));
     say(`${rows.length} ${rows.length === 1 ? "text" : "texts"}, ${use.length} ${use.length === 1 ? "bundle" : "bundles"}, ${Math.round(performance.now() - start)} ms.`);
   } catch (error) {

@@ -89,7 +89,9 @@ def prepare(config: Config, observer: Observer) -> Prepared:
 def default_folder(plan: Plan) -> Path:
     """Where a study goes if nobody says: the same plan always into the same folder, so that it is continued there."""
     words = (plan.config.data.source, plan.config.base.id)
-    names = [re.sub(r"[^a-z0-9]+", "-", Path(word.rpartition(":")[2]).stem.lower()).strip("-") for word in words]
+    stems = [Path(word.rpartition(":")[2]).stem.lower() for word in words]
+    # Letters of all scripts stay: a file of reviews may be called отзывы.
+    names = [re.sub(r"[\x00-\x2f\x3a-\x60\x7b-\x7f\s]+", "-", stem).strip("-") for stem in stems]
     return Path("runs", "-".join([*names, plan.fingerprint[:8]]))
 
 

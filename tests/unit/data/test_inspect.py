@@ -66,7 +66,13 @@ def test_lengths_and_what_is_cut():
         (balanced(1200, [("text number 0", "no")] * 40), {}, "40 rows repeat a text and its label"),
         (balanced(1200), {"rows_dropped": 3}, "3 rows cannot be used"),
         (balanced(100), {}, "About 20 test rows: an accuracy of 80 % is then known to 18 points"),
-        (balanced(1200, [("a", "Yes"), ("b", " yEs")] * 10), {}, "capitals or spaces alone: 'yes', 'Yes', 'yEs'"),
+        (balanced(1200, [("a", "Yes"), ("b", " yEs")] * 10), {}, "the form of a letter alone: 'yes', 'Yes', 'yEs'"),
+        (
+            balanced(1200, [("a", "größe"), ("b", "gro\u0308ße")] * 10),
+            {},
+            "alone: 'größe', 'gro\u0308ße'. Are they one?",
+        ),
+        (balanced(1200, [("a", "سلبي")]), {}, "Nearly absent: '\u2068سلبي\u2069' (1)."),
         ([(f"{text}<br />so", label) for text, label in balanced(1200)], {}, "100% of the texts hold markup"),
     ],
 )

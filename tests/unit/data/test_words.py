@@ -22,7 +22,9 @@ TEXTS = [
     "😀😀 fine “quoted” text…",
     "İstanbul ΣΊΣΥΦΟΣ",
     "full\uff01width\u3000space\uff1bＡＢＣ",
-    "हिन्दी शब्द",
+    "हिन्दी शब्द है। दो॥",
+    "الفيلم، رائع؛ أليس كذلك؟ نعم۔",
+    "בית־ספר Բարեւ։",
 ]
 
 
@@ -42,6 +44,7 @@ def test_every_script():
     same_words(TEXTS)
     assert words_reference(TEXTS[0]) == ["the", "film", "s", "2nd", "half", "re", "cut", "great"]
     assert words_reference(TEXTS[5])[:4] == ["你", "好", "世", "界"], "no spaces: a word a character"
+    assert words_reference(TEXTS[-2]) == ["الفيلم", "رائع", "أليس", "كذلك", "نعم"], "signs are no letters"
 
 
 def test_real_rows():

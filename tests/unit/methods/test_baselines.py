@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from feathertune.methods import BASELINES
+from languages import LANGUAGES, POSITIVE
 
 TEXTS = ["good fine film", "bad poor film", "good lovely film", "bad awful film"] * 10
 LABELS = np.array([1, 0, 1, 0] * 10)
@@ -40,3 +41,13 @@ def test_probe_takes_the_features_that_are_better_on_validation(useful):
     assert fitted.chosen["features"] == useful
     assert (fitted.predict_proba(rest).argmax(1) == labels[120:]).mean() > 0.95
     assert fitted.n_parameters == 7
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_tfidf_finds_the_words_of_every_language_in_sentences_it_has_not_seen(language):
+    """Of Chinese a word would be a whole clause, of Hindi a piece between two vowel signs."""
+    train, validation, test = (LANGUAGES[language].rows(sentence) for sentence in range(3))
+    labels = [np.array([label == POSITIVE for _, label in rows], dtype=np.int64) for rows in (train, validation, test)]
+    texts = [[text for text, _ in rows] for rows in (train, validation, test)]
+    fitted = BASELINES["tfidf"].fit(texts[0], labels[0], texts[1], labels[1], 2)
+    assert (fitted.predict_proba(texts[2]).argmax(1) == labels[2]).all()

@@ -4,12 +4,13 @@ import itertools
 import math
 import re
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from feathertune.records import Calibration
-from feathertune.report import charts, svg, units
+from feathertune.report import charts, panels, svg, units
 from feathertune.report.reliability import Bin, _joined, draw
 from feathertune.report.svg import Style
 
@@ -51,10 +52,30 @@ costs = st.one_of(st.just(0.0), st.floats(1e-6, 1e13))
         (units.probability(0.0004), "p < 0.001"),
         (units.clip("abcdef", 4), "abc…"),
         (units.clip("abcd", 4), "abcd"),
+        (units.clip("größer", 4), "grö…"),
+        (units.clip("电影很好看", 6), "电影…"),
+        (units.clip("电影很", 6), "电影很"),
+        (units.clip("अच्छी फिल्म", 4), "अच्छी…"),
+        (units.clip("cafe\u0301s!", 5), "cafe\u0301…"),
+        (units.clip("cafe\u0301s", 5), "cafe\u0301s"),
+        (units.clip("so 👩\u200d👧\u200d👦 ok", 8), "so…"),
     ],
 )
 def test_units(said, expected):
     assert said.replace(SPACE, " ").replace("\u00a0", " ") == expected
+
+
+def test_marks_upon_marks_do_not_make_a_name_long():
+    heap = "a" + "\u0301" * 1000
+    assert len(units.clip(heap, 4)) <= 4 * 4 + 1
+
+
+def test_a_name_that_runs_to_the_left_turns_nothing_beside_it():
+    counts = np.array([[3.0, 1.0], [0.0, 4.0]])
+    drawn = panels.confusion("lora", ["إيجابي (5)", "bad"], counts)
+    assert drawn.count(">\u2068إيجابي (5)\u2069<") == 2, "beside its row and under its column"
+    assert "\u2068إيجابي (5)\u2069 → bad: 1 (" in drawn
+    assert "\u2068bad" not in drawn
 
 
 def test_everything_is_escaped():

@@ -1,0 +1,137 @@
+"""The tokenizer of an encoder: loading it, and giving back what transformers leaves out of it.
+
+Releases of transformers from 5.0 on make some tokenizers (DeBERTa-v2's, at first XLM-R's too) from the vocabulary alone
+and leave out SentencePiece's table of normal forms, with which the encoder was pretrained: a full-width comma of
+Chinese is then a token that it does not know. Not for the tokenizer of a bundle, which is loaded as it was trained
+with.
+"""
+
+from __future__ import annotations
+
+import base64
+import inspect
+import json
+from pathlib import Path
+from typing import Any, cast
+
+import transformers
+from tokenizers import normalizers
+from tokenizers.models import Unigram
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers.utils import is_protobuf_available, is_sentencepiece_available
+
+from feathertune.encoders.files import EncoderFiles
+from feathertune.errors import EncoderError, MissingExtraError, first_line
+
+_TABLE = "Precompiled"  # what tokenizers calls that table
+
+
+def load_tokenizer(files: EncoderFiles, model: PreTrainedModel) -> tuple[PreTrainedTokenizerBase, tuple[str, ...]]:
+    """Load the tokenizer of an encoder.
+
+    Args:
+        files: Where it lies.
+        model: The classification model that it belongs to.
+
+    Returns:
+        It, and what a reader of the results should know of it.
+
+    Raises:
+        EncoderError: If it is damaged, cannot be used here, or does not fit the model.
+        MissingExtraError: If reading it needs packages that are not installed.
+    """
+    model_file = files.sentencepiece_model
+    if model_file is not None and not (is_sentencepiece_available() and is_protobuf_available()):
+        raise MissingExtraError(
+            "sentencepiece", f"The encoder {files.id} has its tokenizer as a SentencePiece model alone, and reading one"
+        )
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(files.folder, trust_remote_code=False)
+    except Exception as error:  # tokenizers' Rust part raises bare Exceptions
+        # Transformers takes what is no SentencePiece model for one of another kind, and asks for a package to read it.
+        said = first_line(error) if model_file is None else f"{model_file.name} cannot be read as a SentencePiece model"
+        raise EncoderError(f"The tokenizer of the encoder {files.id} cannot be loaded: {said}.") from error
+    if not tokenizer.is_fast:
+        raise EncoderError(
+            f"The encoder {files.id} has a tokenizer that is written in Python ({type(tokenizer).__name__}). Expected "
+            "one that the package tokenizers can run, such as a tokenizer.json: take another encoder."
+        )
+    rows = model.get_input_embeddings().weight.shape[0]
+    if len(tokenizer) > rows:
+        raise EncoderError(
+            f"The tokenizer of the encoder {files.id} has {len(tokenizer)} tokens, but the encoder embeds "
+            f"{rows}: they do not belong together."
+        )
+    notes = []
+    if table := _lost_table(tokenizer, files):
+        tokenizer = _with_table(tokenizer, table)
+        notes.append(f"{files.id}: transformers leaves out how the tokenizer normalises characters; it was put back.")
+    if tokenizer.cls_token is not None and not tokenizer.num_special_tokens_to_add():
+        notes.append(
+            f"{files.id}: as transformers {transformers.__version__} reads it, the tokenizer puts no special tokens "
+            "around texts. An encoder that was pretrained with them does worse without: try another release."
+        )
+    drop_foreign_inputs(tokenizer, model)
+    return cast(PreTrainedTokenizerBase, tokenizer), tuple(notes)
+
+
+def drop_foreign_inputs(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> None:
+    """Let a tokenizer give token types only to a model that tells two types apart.
+
+    Loaded without its own class, a tokenizer says that it gives them whatever the model is.
+
+    Args:
+        tokenizer: Its names of inputs are changed.
+        model: The classification model that it belongs to.
+    """
+    taken = inspect.signature(type(model).forward).parameters
+    if "token_type_ids" in taken and getattr(model.config, "type_vocab_size", 2) > 1:
+        return
+    tokenizer.model_input_names = [name for name in tokenizer.model_input_names if name != "token_type_ids"]
+
+
+def _lost_table(tokenizer: PreTrainedTokenizerBase, files: EncoderFiles) -> bytes:
+    """The table of normal forms that is in the files and not in what was made of them; empty where there is none."""
+    backend = tokenizer.backend_tokenizer
+    if not isinstance(backend.model, Unigram):
+        return b""
+    if backend.normalizer is not None and _tables(json.loads(backend.normalizer.__getstate__())):
+        return b""
+    if files.sentencepiece_model is not None:
+        return _table_of_model(files.sentencepiece_model)
+    path = files.folder / "tokenizer.json"
+    found = _tables(json.loads(path.read_text(encoding="utf-8"))["normalizer"]) if path.exists() else []
+    return base64.b64decode(found[0]) if found else b""
+
+
+def _tables(normalizer: dict[str, Any] | None) -> list[str]:
+    """In base 64, as a file of tokenizers has them."""
+    if normalizer is None:
+        return []
+    if normalizer["type"] == "Sequence":
+        return [table for one in normalizer["normalizers"] for table in _tables(one)]
+    return [normalizer["precompiled_charsmap"]] if normalizer["type"] == _TABLE else []
+
+
+def _table_of_model(path: Path) -> bytes:
+    from sentencepiece import sentencepiece_model_pb2
+
+    proto = sentencepiece_model_pb2.ModelProto()
+    proto.ParseFromString(path.read_bytes())
+    return bytes(proto.normalizer_spec.precompiled_charsmap)
+
+
+def _with_table(tokenizer: PreTrainedTokenizerBase, table: bytes) -> PreTrainedTokenizerBase:
+    """The tokenizer with that table before all else, of a class that reads it from its file again."""
+    backend = tokenizer.backend_tokenizer
+    own = [] if backend.normalizer is None else [backend.normalizer]
+    backend.normalizer = normalizers.Sequence([normalizers.Precompiled(table), *own])
+    special = {name: token for name, token in tokenizer.special_tokens_map.items() if isinstance(token, str)}
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        model_input_names=tokenizer.model_input_names,
+        model_max_length=tokenizer.model_max_length,
+        padding_side=tokenizer.padding_side,
+        truncation_side=tokenizer.truncation_side,
+        **special,
+    )
