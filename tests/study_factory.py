@@ -19,6 +19,7 @@ from feathertune.records import (
     BaseRecord,
     Calibration,
     DataRecord,
+    HeadlineName,
     Kind,
     Metrics,
     RunRecord,
@@ -84,6 +85,7 @@ def write_study(
     error: str = "RuntimeError: the loss became NaN in step 31",
     missing: Sequence[str] = (),
     side_files: bool = True,
+    headline: HeadlineName = "accuracy",
     seed: int = 0,
 ) -> StudyRecord:
     """Write a study and what lies beside it.
@@ -99,6 +101,7 @@ def write_study(
         failed: A method whose runs all failed with `error`.
         missing: Methods whose runs were planned and never ran; the study is partial then.
         side_files: Whether to write predictions, metrics and test texts.
+        headline: The score that leads.
         seed: Of the random numbers.
 
     Returns:
@@ -136,6 +139,7 @@ def write_study(
                 )
                 continue
             done.append(_run(folder, method, run_id, run_seed, truth, difficulty, n, epochs, side_files, rng))
+        done = [run.model_copy(update={"headline": headline}) for run in done]
         runs += done
         if done:
             summary.append(_summary_row(method, done))
@@ -184,6 +188,7 @@ def write_study(
         runs=runs,
         summary=summary,
         verdict=_verdict(summary),
+        headline=headline,
     )
     save_study(study, folder)
     return study
@@ -277,6 +282,7 @@ def _write_metrics(path, epochs, share, rng) -> None:
                 "train_loss": 0.75 * 0.6**epoch + 0.02 * rng.random(),
                 "validation_loss": 0.3 + 0.3 * 0.5**epoch + 0.02 * epoch,
                 "validation_accuracy": share - 0.1 * 0.4**epoch + 0.01 * rng.normal(),
+                "validation_balanced_accuracy": share - 0.2 * 0.4**epoch,
                 "seconds": 25.0,
             }
         )
@@ -286,11 +292,14 @@ def _write_metrics(path, epochs, share, rng) -> None:
 def _metrics(truth, predicted, probabilities, n) -> Metrics:
     from sklearn.metrics import f1_score, log_loss, matthews_corrcoef
 
+    from feathertune.metrics import balanced_accuracy
+
     right = predicted == truth
     confidence = probabilities.max(axis=1)
     labels = list(range(n))
     return Metrics(
         accuracy=float(right.mean()),
+        balanced_accuracy=balanced_accuracy(truth, predicted),
         macro_f1=float(f1_score(truth, predicted, average="macro", labels=labels, zero_division=0)),
         mcc=float(matthews_corrcoef(truth, predicted)) if len({*truth, *predicted}) > 1 else 0.0,
         log_loss=float(log_loss(truth, probabilities, labels=labels)) if n > 1 else 0.0,
@@ -313,7 +322,7 @@ def _calibration(truth, predicted, confidence) -> Calibration:
 
 
 def _summary_row(method: FakeMethod, runs: Sequence[RunRecord]) -> SummaryRow:
-    scores = [run.test.accuracy for run in runs]
+    scores = [run.test.leading(run.headline) for run in runs]
     mean = float(np.mean(scores))
     sd = float(np.std(scores, ddof=1)) if len(scores) > 1 else None
     half = 1.96 * float(np.sqrt(mean * (1 - mean) / runs[0].test.n + (sd or 0.0) ** 2 / len(scores)))
@@ -321,6 +330,7 @@ def _summary_row(method: FakeMethod, runs: Sequence[RunRecord]) -> SummaryRow:
         method=method.name,
         kind=method.kind,
         n_seeds=len(runs),
+        score=runs[0].headline,
         accuracy_mean=mean,
         accuracy_sd=sd,
         accuracy_low=max(0.0, mean - half),

@@ -16,6 +16,7 @@ from sklearn.metrics import (
     label_ranking_average_precision_score,
     log_loss,
     matthews_corrcoef,
+    recall_score,
 )
 
 from feathertune.errors import DataError
@@ -36,9 +37,9 @@ def score(labels: NDArray[np.integer], probabilities: NDArray[np.floating]) -> M
         probabilities: ``(N, C)``; each row sums to 1.
 
     Returns:
-        Accuracy; F1 averaged over all C classes, where one that is neither present nor predicted counts 0;
-        Matthews correlation, 0 where it is undefined; log loss in nats, with probabilities of at least
-        `PROBABILITY_FLOOR`; calibration error (see `calibration_error`).
+        Accuracy; balanced accuracy (see `balanced_accuracy`); F1 averaged over all C classes, where one that is
+        neither present nor predicted counts 0; Matthews correlation, 0 where it is undefined; log loss in nats, with
+        probabilities of at least `PROBABILITY_FLOOR`; calibration error (see `calibration_error`).
 
     Raises:
         DataError: If the shapes do not fit, a label is not a class index, or a row is not a distribution.
@@ -52,12 +53,29 @@ def score(labels: NDArray[np.integer], probabilities: NDArray[np.floating]) -> M
     one_class = np.unique(np.concatenate([labels, predicted])).size == 1
     return Metrics(
         accuracy=float(accuracy_score(labels, predicted)),
+        balanced_accuracy=balanced_accuracy(labels, predicted),
         macro_f1=float(f1_score(labels, predicted, labels=classes, average="macro", zero_division=0)),
         mcc=0.0 if one_class else float(matthews_corrcoef(labels, predicted)),
         log_loss=float(log_loss(labels, clipped, labels=classes)),
         ece=calibration_error(predicted == labels, probabilities.max(axis=1)),
         n=labels.size,
     )
+
+
+def balanced_accuracy(labels: NDArray[np.integer], predicted: NDArray[np.integer]) -> float:
+    """The mean of the recalls of the classes that are present.
+
+    Args:
+        labels: Class indices, ``(N,)``.
+        predicted: Likewise.
+
+    Returns:
+        What scikit-learn's ``balanced_accuracy_score`` gives, which warns where a class is predicted that is not
+        present.
+
+    Source: Brodersen et al. 2010, The balanced accuracy and its posterior distribution, ICPR, 3121-3124.
+    """
+    return float(recall_score(labels, predicted, labels=np.unique(labels), average="macro", zero_division=0))
 
 
 def score_sets(

@@ -16,14 +16,14 @@ Not for what a text is (`feathertune.data.texts`), nor for numbers to predict.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from feathertune.metrics import score, score_sets
-from feathertune.records import HEADLINES, Metrics, MultiLabelMetrics, TaskName
+from feathertune.records import HEADLINES, HeadlineName, Metrics, MultiLabelMetrics, TaskName
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -51,6 +51,7 @@ class Task:
         score: Of labels, probabilities and thresholds.
         order: Of the scores of a validation set, what is larger the better the epoch.
         scores: Their type, for reading them again.
+        leads: The score that leads.
     """
 
     name: TaskName
@@ -62,11 +63,18 @@ class Task:
     score: Callable[[NDArray[np.integer], NDArray[np.floating], NDArray[np.float64] | None], Metrics]
     order: Callable[[Metrics], tuple[float, ...]]
     scores: type[Metrics]
+    leads: HeadlineName = "accuracy"
 
     @property
     def headline(self) -> str:
-        """What the leading score, `Metrics.accuracy`, is called."""
-        return HEADLINES[self.name]
+        """What the leading score is called."""
+        return HEADLINES[self.name, self.leads]
+
+    def led_by(self, headline: HeadlineName) -> Task:
+        """The same task with another score in the lead, by which the better epoch is then chosen; at a tie, by loss."""
+        if headline == self.leads:
+            return self
+        return replace(self, leads=headline, order=lambda scores: (scores.leading(headline), -scores.log_loss))
 
     def read_scores(self, values: Mapping[str, Any]) -> Metrics:
         """Scores that were written down."""

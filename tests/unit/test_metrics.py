@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import accuracy_score, f1_score, log_loss, matthews_corrcoef
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, log_loss, matthews_corrcoef
 
 from feathertune.errors import DataError
-from feathertune.metrics import PROBABILITY_FLOOR, calibration_error, score
+from feathertune.metrics import PROBABILITY_FLOOR, balanced_accuracy, calibration_error, score
+from feathertune.records import Metrics
 
 
 def test_hand_computed_values():
@@ -24,6 +25,32 @@ def test_hand_computed_values():
     # Each row has a bin of its own, so the error is the mean of |confidence - right|.
     assert result.ece == pytest.approx((0.1 + 0.6 + 0.2 + 0.3) / 4, abs=1e-12)
     assert result.n == 4
+
+
+def test_balanced_accuracy_by_hand():
+    # Recalls 1 of 2 and 2 of 2; then 3 of 4 and 0 of 1, of which accuracy makes 0.6.
+    assert balanced_accuracy(np.array([0, 0, 1, 1]), np.array([0, 1, 1, 1])) == 0.75
+    assert balanced_accuracy(np.array([0, 0, 0, 0, 1]), np.array([0, 0, 0, 1, 0])) == 0.375
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true")
+def test_balanced_accuracy_is_that_of_scikit_learn(seed):
+    rng = np.random.default_rng(seed)
+    labels = rng.choice(5, 60, p=[0.8, 0.1, 0.05, 0.05, 0.0])
+    probabilities = rng.dirichlet(np.ones(5), 60)
+    predicted = probabilities.argmax(axis=1)
+    assert 4 in predicted, "a class that is not present"
+    assert score(labels, probabilities).balanced_accuracy == pytest.approx(
+        balanced_accuracy_score(labels, predicted), abs=1e-15
+    )
+
+
+def test_scores_from_before_it_was_kept_have_no_balanced_accuracy():
+    old = Metrics.model_validate({"accuracy": 0.9, "macro_f1": 0.5, "mcc": 0.1, "log_loss": 0.3, "ece": 0.1, "n": 10})
+    assert old.leading("accuracy") == 0.9
+    with pytest.raises(ValueError, match="have no balanced_accuracy"):
+        old.leading("balanced_accuracy")
 
 
 def test_calibration_error_averages_within_a_bin():

@@ -25,7 +25,7 @@ from feathertune.engine.head import fit_head, head_logits
 from feathertune.engine.loop import EpochInfo, Training
 from feathertune.errors import DataError
 from feathertune.methods.baselines import MAJORITY, TFIDF
-from feathertune.metrics import score_sets
+from feathertune.metrics import score, score_sets
 from feathertune.records import DataRecord, MultiLabelMetrics, RunRecord
 from feathertune.tasks import MULTI_LABEL, SINGLE_LABEL, TASKS, fit_f1_thresholds, sigmoid, softmax, task_of
 from tiny import TEXTS
@@ -96,6 +96,17 @@ def test_the_shape_of_labels_is_the_task():
         "single_label": "accuracy",
         "multi_label": "subset accuracy",
     }
+
+
+def test_another_score_in_the_lead_orders_epochs():
+    constant = score(np.array([0] * 9 + [1]), np.tile([0.9, 0.1], (10, 1)))
+    finds = score(np.array([0] * 9 + [1]), np.array([[0.4, 0.6]] * 3 + [[0.9, 0.1]] * 6 + [[0.1, 0.9]]))
+    assert (constant.accuracy, finds.accuracy) == (0.9, 0.7)
+    assert SINGLE_LABEL.order(constant) > SINGLE_LABEL.order(finds)
+    balanced = SINGLE_LABEL.led_by("balanced_accuracy")
+    assert balanced.order(constant) < balanced.order(finds)
+    assert balanced.headline == "balanced accuracy"
+    assert SINGLE_LABEL.led_by("accuracy") is SINGLE_LABEL
 
 
 @pytest.mark.parametrize("seed", range(3))

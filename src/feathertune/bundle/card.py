@@ -75,6 +75,7 @@ print([label for label, p, least in zip(labels, probabilities, threshold) if p >
 # What a score is called: in the table, and by the hub where it knows it.
 _SCORES: dict[str, tuple[str, str | None]] = {
     "accuracy": ("accuracy", "accuracy"),
+    "balanced_accuracy": ("balanced accuracy", None),
     "macro_f1": ("macro F1", "f1"),
     "micro_f1": ("micro F1", None),
     "lrap": ("label ranking average precision", None),
@@ -220,7 +221,7 @@ def _table(metrics: Mapping[str, Any]) -> str:
     head = f"| score | {' | '.join(sets)} |\n| --- |{' --- |' * len(sets)}\n"
     cells = ((_SCORES.get(key, (key, None))[0], [of.get(key) for of in sets.values()]) for key in keys)
     if "micro_f1" in keys:
-        cells = ((HEADLINES["multi_label"] if said == HEADLINES["single_label"] else said, v) for said, v in cells)
+        cells = ((HEADLINES["multi_label", "accuracy"] if said == "accuracy" else said, v) for said, v in cells)
     return head + "".join(f"| {said} | {' | '.join(map(_said, values))} |\n" for said, values in cells)
 
 
@@ -251,8 +252,8 @@ def _limits(info: BundleInfo) -> str:
         if isinstance(test, Mapping) and data.n_test:
             low, high = _interval(test["accuracy"], data.n_test)
             lines.append(
-                f"By {data.n_test:,} test texts the {HEADLINES[info.task]} lies between {low:.1%} and {high:.1%} (95 "
-                "%, Wilson); how far another draw of training texts would change it is not in that."
+                f"By {data.n_test:,} test texts the {HEADLINES[info.task, 'accuracy']} lies between {low:.1%} and "
+                f"{high:.1%} (95 %, Wilson); how far another draw of training texts would change it is not in that."
             )
         else:
             lines.append(

@@ -38,6 +38,7 @@ def compare(
     epochs: opt.Epochs = None,
     top_layers: opt.TopLayers = None,
     match_parameters: opt.MatchParameters = None,
+    headline: opt.Headline = None,
     train_sizes: opt.TrainSizes = None,
     search: opt.Search = None,
     seed: opt.Seed = None,

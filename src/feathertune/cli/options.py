@@ -62,6 +62,15 @@ MatchParameters = Annotated[
         help="Size each method to train this much of the encoder, such as 0.3% or 70000; the head is not counted.",
     ),
 ]
+Headline = Annotated[
+    str | None,
+    typer.Option(
+        "--headline",
+        metavar="SCORE",
+        help="Rank by accuracy or by balanced_accuracy, the mean of the classes' recalls; by default the training rows "
+        "decide.",
+    ),
+]
 TrainSizes = Annotated[
     str | None,
     typer.Option(
@@ -146,6 +155,7 @@ _KEYS = {
     "top_layers": "method.top_layers",
     "match_parameters": "study.match_parameters",
     "train_sizes": "study.train_sizes",
+    "headline": "study.headline",
     "runner": "runner.name",
     "ray_address": "runner.address",
     "search": "study.search",

@@ -88,7 +88,8 @@ def result_line(record: RunRecord) -> str:
     if record.status == "failed" or record.test is None:
         return f"{record.id}: failed after {units.seconds(record.seconds.total)}: {record.error}"
     early = f", best epoch {record.best_epoch} of {record.epochs}" if record.epochs else ""
-    return f"{record.id}: {record.test.accuracy:.1%} on the test rows, {units.seconds(record.seconds.total)}{early}"
+    score = f"{record.test.leading(record.headline):.1%}"
+    return f"{record.id}: {score} on the test rows, {units.seconds(record.seconds.total)}{early}"
 
 
 class Bar:

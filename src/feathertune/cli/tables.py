@@ -25,6 +25,10 @@ _PIPE_WIDTH = 130
 _WHOLE = ("method", *HEADLINES.values(), "name", "kind", "size option", "source", "run", "module", "shape")
 
 
+# A head that would take the room of two columns of numbers.
+_IN_TWO_LINES = {"balanced accuracy": "balanced\naccuracy"}
+
+
 def width() -> int:
     """Columns that there are: the terminal's, or a fixed number into a pipe."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else _PIPE_WIDTH
@@ -41,8 +45,9 @@ def render(*parts: RenderableType) -> str:
 
 def study_text(study: StudyRecord, folder: Path) -> str:
     """The table of a study, the verdict, and where the report is."""
-    score = HEADLINES[study.data.task]
-    table = table_of("method", score, "95 % interval", "vs full", "trained", "ships", "time", "speed", "memory")
+    table = table_of(
+        "method", study.score_name, "95 % interval", "vs full", "trained", "ships", "time", "speed", "memory"
+    )
     for row in at_largest_size(study.summary):
         trained = row.kind in TRAINED_KINDS
         table.add_row(
@@ -112,7 +117,7 @@ def _said_before(study: StudyRecord) -> list[RenderableType]:
 
 
 def _by_length(study: StudyRecord) -> list[RenderableType]:
-    """Accuracy by length of the texts, where some do not fit."""
+    """The leading score by length of the texts, where some do not fit."""
     if len(study.by_length) < 2 or study.data.truncated_fraction == 0:
         return []
     table = table_of("tokens of the text", *map(bucket_name, study.by_length))
@@ -125,7 +130,7 @@ def _by_length(study: StudyRecord) -> list[RenderableType]:
 
 
 def _label_curve(study: StudyRecord) -> list[RenderableType]:
-    """Accuracy by training rows, and what more of them would buy."""
+    """The leading score by training rows, and what more of them would buy."""
     sizes = sizes_of(study)
     if not sizes:
         return []
@@ -170,9 +175,10 @@ def metrics_text(scores: Mapping[str, Metrics]) -> str:
 def _named_scores(m: Metrics) -> dict[str, float]:
     if isinstance(m, MultiLabelMetrics):
         f1 = {"micro F1": m.micro_f1, "macro F1": m.macro_f1, "LRAP": m.lrap, "mAP": m.mean_average_precision}
-        return {HEADLINES["multi_label"]: m.accuracy, **f1, "log loss": m.log_loss}
-    f1 = {"macro F1": m.macro_f1, "MCC": m.mcc}
-    return {HEADLINES["single_label"]: m.accuracy, **f1, "log loss": m.log_loss, "ECE": m.ece}
+        return {HEADLINES["multi_label", "accuracy"]: m.accuracy, **f1, "log loss": m.log_loss}
+    balanced = {} if m.balanced_accuracy is None else {"balanced accuracy": m.balanced_accuracy}
+    f1 = {**balanced, "macro F1": m.macro_f1, "MCC": m.mcc}
+    return {HEADLINES["single_label", "accuracy"]: m.accuracy, **f1, "log loss": m.log_loss, "ECE": m.ece}
 
 
 def predictions_text(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> str:
@@ -197,5 +203,6 @@ def table_of(*columns: str) -> Table:
     text |= {"tokens a text", "--max-length", "said before", "training rows", "found by search", "finding"}
     text |= {"tokens of the text"}
     for column in columns:
-        table.add_column(column, justify="left" if column in text else "right", no_wrap=column in _WHOLE)
+        head = _IN_TWO_LINES.get(column, column)
+        table.add_column(head, justify="left" if column in text else "right", no_wrap=column in _WHOLE)
     return table

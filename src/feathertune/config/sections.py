@@ -197,7 +197,10 @@ class StudyConfig(Section):
         methods: Beside the baselines, which are always there. ``lora:top_layers=3`` is a row of its own, under other
             options than ``lora``.
         seeds: Each method runs with the seeds 0 to `seeds` - 1.
-        margin: The loss of accuracy that is still called "as good", for the verdict.
+        headline: The score by which methods are ranked, and epochs, trials and strengths chosen: ``accuracy`` or
+            ``balanced_accuracy``, the mean of the classes' recalls. ``auto`` takes the latter where one label is given
+            and one class holds most of the training rows (docs/concepts.md).
+        margin: The loss of that score that is still called "as good", for the verdict.
         keep_full: Keep the weights of `full` runs too (each as large as the encoder).
         match_parameters: Give each method the size by which it trains nearest to this many parameters of the encoder,
             the head not counted: a share such as ``0.3%``, or a number. Null leaves the sizes as the options say.
@@ -209,6 +212,7 @@ class StudyConfig(Section):
 
     methods: tuple[str, ...] = ("lora", "full")
     seeds: int = Field(default=1, ge=1)
+    headline: Literal["auto", "accuracy", "balanced_accuracy"] = "auto"
     margin: float = Field(default=0.01, ge=0, lt=1)
     keep_full: bool = False
     match_parameters: int | str | None = None

@@ -240,8 +240,8 @@ def _about_classes(inspection: Inspection) -> list[str]:
     most, rows = next(iter(inspection.classes.items()))
     if rows >= _LARGE_SHARE * n:
         said.append(
-            f"Always to answer '{isolated(most)}' is right in {rows / n:.1%} of the rows: look at macro F1 and MCC, "
-            "not at accuracy."
+            f"Always to answer '{isolated(most)}' is right in {rows / n:.1%} of the rows: look at balanced accuracy, "
+            "macro F1 and MCC, not at accuracy."
         )
     return said
 

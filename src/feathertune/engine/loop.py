@@ -30,7 +30,7 @@ from feathertune.engine.state import Position, State, capture, restore, set_para
 from feathertune.errors import RunFailedError
 from feathertune.records import Metrics
 from feathertune.runtime import Runtime
-from feathertune.tasks import task_of
+from feathertune.tasks import Task, task_of
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,7 @@ class Training:
             anew for each step, each its own.
         runtime: Device and number format.
         group: The processes that train together; each has the same model and data.
+        task: How epochs are scored, and which is the better one; ``None`` takes what the labels say (`task_of`).
         rate_of: Factor of the learning rate by a parameter's name; ``None`` means all alike.
         companion: What else is done in each step.
 
@@ -91,6 +92,7 @@ class Training:
         seed: int,
         runtime: Runtime,
         group: Group = ALONE,
+        task: Task | None = None,
         rate_of: RateOf | None = None,
         companion: Companion | None = None,
     ) -> None:
@@ -100,7 +102,7 @@ class Training:
         self.best: EpochInfo | None = None
         self.position = Position()
         self._train, self._validation = train, validation
-        self._task = task_of(validation.labels)
+        self._task = task or task_of(validation.labels)
         self._settings, self._seed, self._runtime = settings, seed, runtime
         self._learning_rate = learning_rate
         self._trained = list(trained_parameters(model))

@@ -15,7 +15,8 @@ from scipy import sparse
 
 from feathertune.data.grams import grams
 from feathertune.data.texts import Text, parts, side_by_side
-from feathertune.records import Kind
+from feathertune.metrics import balanced_accuracy
+from feathertune.records import HeadlineName, Kind
 from feathertune.tasks import MULTI_LABEL
 
 # Inverse strength of the penalty; the best is chosen on validation.
@@ -45,7 +46,8 @@ class Baseline:
     Attributes:
         reads: Its inputs: ``texts`` (a list of strings or of pairs), ``features`` (a mapping of arrays ``(N, D)``), or
             ``encoder`` for the one that is scored without being fitted.
-        fit: Takes training inputs and labels ``(N,)``, validation inputs and labels, and the number of classes.
+        fit: Takes training inputs and labels ``(N,)``, validation inputs and labels, the number of classes, and
+            the score by which a strength is chosen.
     """
 
     name: str
@@ -53,7 +55,7 @@ class Baseline:
     summary: str
     source: str
     reads: Literal["texts", "features", "encoder"]
-    fit: Callable[[Any, np.ndarray, Any, np.ndarray, int], Fitted] | None
+    fit: Callable[[Any, np.ndarray, Any, np.ndarray, int, HeadlineName], Fitted] | None
 
 
 def fit_majority(
@@ -62,6 +64,7 @@ def fit_majority(
     validation: Sequence[Text],
     validation_labels: np.ndarray,
     n_classes: int,
+    headline: HeadlineName = "accuracy",
 ) -> Fitted:
     """Answer with the shares of the classes in training, whatever the text; of several labels, with that of each."""
     shares = labels.mean(axis=0) if labels.ndim == 2 else np.bincount(labels, minlength=n_classes) / len(labels)
@@ -102,11 +105,12 @@ def fit_tfidf(
     validation: Sequence[Text],
     validation_labels: np.ndarray,
     n_classes: int,
+    headline: HeadlineName = "accuracy",
 ) -> Fitted:
     """Words and pairs of words, weighted by tf-idf, into logistic regression."""
     words = CountedWords(inputs)
     model, chosen = _best_logistic(
-        {"tfidf": words.train}, labels, {"tfidf": words.transform(validation)}, validation_labels
+        {"tfidf": words.train}, labels, {"tfidf": words.transform(validation)}, validation_labels, headline
     )
     return Fitted(
         lambda texts: _all_classes(model, words.transform(texts), n_classes),
@@ -121,6 +125,7 @@ def fit_probe(
     validation: Mapping[str, np.ndarray],
     validation_labels: np.ndarray,
     n_classes: int,
+    headline: HeadlineName = "accuracy",
 ) -> Fitted:
     """Logistic regression on frozen features: on what the head reads and on the mean over tokens; the better counts."""
     centre = {name: values.mean(axis=0) for name, values in inputs.items()}
@@ -134,6 +139,7 @@ def fit_probe(
         labels,
         {name: scaled(validation, name) for name in inputs},
         validation_labels,
+        headline,
     )
     return Fitted(
         lambda features: _all_classes(model, scaled(features, chosen["input"]), n_classes),
@@ -143,9 +149,13 @@ def fit_probe(
 
 
 def _best_logistic(
-    inputs: Mapping[str, Any], labels: np.ndarray, validation: Mapping[str, Any], validation_labels: np.ndarray
+    inputs: Mapping[str, Any],
+    labels: np.ndarray,
+    validation: Mapping[str, Any],
+    validation_labels: np.ndarray,
+    headline: HeadlineName,
 ) -> tuple[Any, dict[str, Any]]:
-    """Fit each input at each strength; the highest validation accuracy wins, then the stronger penalty.
+    """Fit each input at each strength; the highest validation score wins, then the stronger penalty.
 
     Of several labels, the best epoch's rule (`Task.order`) is this one's, too.
     """
@@ -161,11 +171,15 @@ def _best_logistic(
             else:
                 model = LogisticRegression(C=strength, max_iter=_MAX_ITERATIONS)
                 model.fit(values, labels)
-                score = (float((model.predict(validation[name]) == validation_labels).mean()),)
+                score = (_share_right(validation_labels, model.predict(validation[name]), headline),)
             if best is None or score > best[0]:
                 best = score, model, {"input": name, "C": strength}
     assert best is not None, "at least one input is given"
     return best[1], best[2]
+
+
+def _share_right(labels: np.ndarray, predicted: np.ndarray, headline: HeadlineName) -> float:
+    return balanced_accuracy(labels, predicted) if headline != "accuracy" else float((predicted == labels).mean())
 
 
 class OneForEach:

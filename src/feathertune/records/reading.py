@@ -41,7 +41,7 @@ HEAD = Reading()
 
 
 class ScoreOfBucket(Record):
-    """A method's accuracy on the test rows of a bucket, over its seeds; `low` and `high` are its 95 % interval."""
+    """A method's score (the study's headline) on the test rows of a bucket; `low` and `high` are its 95 % interval."""
 
     method: str
     accuracy: float

@@ -9,7 +9,18 @@ from pydantic import Field
 
 from feathertune.records.reading import HEAD, LengthBucket, Reading
 from feathertune.records.search import SearchRecord
-from feathertune.records.values import Calibration, Kind, Metrics, MultiLabelMetrics, Record, Seconds, Status, TaskName
+from feathertune.records.values import (
+    HEADLINES,
+    Calibration,
+    HeadlineName,
+    Kind,
+    Metrics,
+    MultiLabelMetrics,
+    Record,
+    Seconds,
+    Status,
+    TaskName,
+)
 
 SCHEMA_VERSION = 1
 
@@ -76,6 +87,7 @@ class RunRecord(Record):
 
     Attributes:
         train_rows: Of a learning curve; null where all rows were trained on, or none.
+        headline: The score of validation rows by which its epoch, or its strength, was chosen first.
         thresholds: Of several labels a text: the probability from which each is given, found on validation rows, on
             which `validation` is somewhat too good therefore.
         epochs: Epochs that were trained; `best_epoch` is the one whose state was restored (1 is the first).
@@ -95,6 +107,7 @@ class RunRecord(Record):
     train_rows: int | None = None
     status: Literal["complete", "failed"]
     error: str | None = None
+    headline: HeadlineName = "accuracy"
     test: MultiLabelMetrics | Metrics | None = None
     validation: MultiLabelMetrics | Metrics | None = None
     thresholds: list[float] | None = None
@@ -127,11 +140,12 @@ class SummaryRow(Record):
 
     Attributes:
         train_rows: Of a learning curve, where each method has a row for each number of training rows.
-        delta_vs_full: Mean accuracy minus that of `full`, paired by test row; null where there is no `full`.
+        score: What ``accuracy_mean`` and all that is compared here are of.
+        delta_vs_full: Mean score minus that of `full`, paired by test row; null where there is no `full`.
         p_vs_full_holm: Two-sided p of that difference, Holm-corrected over the methods.
         p_equivalent: Of two one-sided tests that it is within the study's margin of `full`; not corrected, since the
             verdict says it of one row.
-        pareto: No other method is better in accuracy without being worse in seconds, memory or parameters.
+        pareto: No other method is better in score without being worse in seconds, memory or parameters.
         predicted_seconds: What `seconds_mean` was said to be; null where no price was made before the runs.
             `predicted_memory_bytes` likewise.
     """
@@ -140,6 +154,7 @@ class SummaryRow(Record):
     kind: Kind
     train_rows: int | None = None
     n_seeds: int
+    score: HeadlineName = "accuracy"
     accuracy_mean: float
     accuracy_sd: float | None
     accuracy_low: float
@@ -165,8 +180,8 @@ class MoreLabels(Record):
 
     Attributes:
         rows: All rows of the curve; `fewer` is the largest number in it of at most half as many, or else the next.
-        gain: Accuracy, a doubling: the difference between the two, by the number of doublings between them, paired by
-            test row. `low` and `high` are its 95 % interval.
+        gain: Of the leading score, a doubling: the difference between the two, by the number of doublings between
+            them, paired by test row. `low` and `high` are its 95 % interval.
     """
 
     method: str
@@ -184,9 +199,10 @@ class PairRecord(Record):
     """Two methods on the same test rows; `study.pairs` says how their seeds enter.
 
     Attributes:
-        delta: Mean accuracy of a minus that of b; `low` and `high` are its 95 % interval over rows and seeds.
+        delta: Mean score (the study's headline) of a minus that of b; `low` and `high` are its 95 % interval over rows
+            and seeds.
         rows_low: Of the 95 % interval over rows alone, by paired bootstrap of the models that were trained.
-        p: Two-sided p of the difference; with one seed each, of the exact McNemar test.
+        p: Two-sided p of the difference; with one seed each, of an exact test.
         p_holm: The same, Holm-corrected over all pairs of the study.
     """
 
@@ -213,11 +229,13 @@ class StudyRecord(Record):
     """A whole study; ``study.json``.
 
     Attributes:
+        headline: The score that leads: what every ``accuracy`` outside of `Metrics` is of. In records from before it
+            was chosen: accuracy.
         descriptions: What each method does, in a sentence.
         left_out: Methods that were asked for as one of all and cannot serve the encoder: name to reason.
         parameter_budget: Parameters of the encoder that each method was sized to train; null where none was given.
         off_budget: Methods that train over a quarter more or less than that: name to how many, and why.
-        margin: The difference in accuracy that still counts as none, as a fraction (``study.margin``).
+        margin: The difference in score that still counts as none, as a fraction (``study.margin``).
         pairs: Every two methods of the summary, each once.
         n_suspects: Test rows whose label may be wrong; ``suspects.csv`` lists them.
         searches: How options were found, by method, where that was asked for.
@@ -237,6 +255,7 @@ class StudyRecord(Record):
     runs: list[RunRecord]
     summary: list[SummaryRow]
     verdict: Verdict
+    headline: HeadlineName = "accuracy"
     descriptions: dict[str, str] = Field(default_factory=dict)
     left_out: dict[str, str] = Field(default_factory=dict)
     parameter_budget: int | None = None
@@ -247,6 +266,11 @@ class StudyRecord(Record):
     more_labels: list[MoreLabels] = Field(default_factory=list)
     searches: list[SearchRecord] = Field(default_factory=list)
     by_length: list[LengthBucket] = Field(default_factory=list)
+
+    @property
+    def score_name(self) -> str:
+        """What the leading score is called."""
+        return HEADLINES[self.data.task, self.headline]
 
 
 def at_largest_size(rows: Sequence[Sized]) -> list[Sized]:

@@ -10,8 +10,14 @@ Kind = Literal["baseline", "probe", "peft", "full"]
 TRAINED_KINDS: tuple[Kind, ...] = ("peft", "full")  # those that go through the training loop
 Status = Literal["complete", "partial", "failed"]
 TaskName = Literal["single_label", "multi_label"]
-# What the leading score, `Metrics.accuracy`, is called.
-HEADLINES: dict[TaskName, str] = {"single_label": "accuracy", "multi_label": "subset accuracy"}
+# The score by which methods are ranked: a field of `Metrics`.
+HeadlineName = Literal["accuracy", "balanced_accuracy"]
+# What it is called.
+HEADLINES: dict[tuple[TaskName, HeadlineName], str] = {
+    ("single_label", "accuracy"): "accuracy",
+    ("single_label", "balanced_accuracy"): "balanced accuracy",
+    ("multi_label", "accuracy"): "subset accuracy",
+}
 
 
 class Record(BaseModel):
@@ -26,14 +32,30 @@ class Metrics(Record):
 
     Of several labels a text (`MultiLabelMetrics`), `accuracy` is the share of texts with all of their labels right and
     no other; `mcc`, `log_loss` and `ece` are of all decisions, one for each text and label.
+
+    Attributes:
+        balanced_accuracy: Mean of the recalls of the classes that are present; null in records from before it was kept,
+            and of several labels a text.
     """
 
     accuracy: float
+    balanced_accuracy: float | None = None
     macro_f1: float
     mcc: float
     log_loss: float
     ece: float
     n: int
+
+    def leading(self, headline: HeadlineName) -> float:
+        """The score by which methods are ranked.
+
+        Raises:
+            ValueError: If it is not among these.
+        """
+        value = self.balanced_accuracy if headline == "balanced_accuracy" else self.accuracy
+        if value is None:
+            raise ValueError(f"These scores, from an older record or of sets of labels, have no {headline}.")
+        return value
 
 
 class MultiLabelMetrics(Metrics):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from feathertune.records import HEADLINES, TRAINED_KINDS, RunRecord, StudyRecord, TaskName
+from feathertune.records import TRAINED_KINDS, RunRecord, StudyRecord
 from feathertune.report import charts, panels, svg, units
 from feathertune.report.changes import Changes, find_changes
 from feathertune.report.confusions import Confusion, class_names, find_confusions
@@ -28,9 +28,11 @@ from feathertune.report.settings import hyperparameters, word_pairs
 from feathertune.report.side_files import Epoch, read_epochs, read_predictions
 from feathertune.report.svg import Style
 
-_RIGHT: dict[TaskName, str] = {
-    "single_label": "of the test rows are right",
-    "multi_label": "of the test rows have all their labels right, and no other",
+# What the leading score is a share of, by its name.
+_RIGHT = {
+    "accuracy": "of the test rows are right",
+    "balanced accuracy": "of each class are found, in the mean over the classes",
+    "subset accuracy": "of the test rows have all their labels right, and no other",
 }
 
 
@@ -102,7 +104,7 @@ def build_view(study: StudyRecord, folder: Path, limits: Limits) -> View:
     predictions = {run.id: found for run in done if (found := read_predictions(folder, run, n_classes)) is not None}
     trained = [run for run in done if run.kind in TRAINED_KINDS]
     curves = {run.id: read_epochs(folder, run) for run in trained}
-    headline = HEADLINES[study.data.task].capitalize()
+    headline = study.score_name.capitalize()
     changes = None
     if study.data.task == "single_label":
         changes = find_changes(study, folder, predictions, at_most=limits.examples)
@@ -115,7 +117,7 @@ def build_view(study: StudyRecord, folder: Path, limits: Limits) -> View:
         failed=tuple(run for run in whole.runs if run.status == "failed"),
         labels_curve=label_curve(whole, shown[: limits.cards]),
         by_length=by_length(study, shown[: limits.cards]),
-        intervals=_intervals(shown, study.data.task),
+        intervals=_intervals(shown, headline, several=study.data.task == "multi_label"),
         tradeoffs=_tradeoffs(shown, headline),
         searches=searches(whole)[: limits.methods],
         learning=_learning(shown, trained, curves, limits, headline.lower()),
@@ -159,16 +161,15 @@ def _tiles(study: StudyRecord, methods: Sequence[Method]) -> tuple[Tile, ...]:
         cheap.append(f"{units.percent_of_weights(chosen.trained_share)} of the weights trained{size}")
     return (
         Tile("Take", units.clip(row.method, 40), (chosen.description,)),
-        Tile("How good", units.percent(row.accuracy_mean), (_RIGHT[study.data.task], *good)),
+        Tile("How good", units.percent(row.accuracy_mean), (_RIGHT[study.score_name], *good)),
         Tile("How sure", units.interval(row.accuracy_low, row.accuracy_high), tuple(sure)),
         Tile("How cheap", units.seconds(row.seconds_mean), tuple(cheap)),
     )
 
 
-def _intervals(methods: Sequence[Method], task: TaskName) -> tuple[Markup, ...]:
+def _intervals(methods: Sequence[Method], score: str, *, several: bool) -> tuple[Markup, ...]:
     if not methods:
         return ()
-    several, score = task == "multi_label", HEADLINES[task].capitalize()
     rows = [
         charts.Estimate(
             m.row.method,

@@ -98,7 +98,7 @@ def _precision(study: StudyRecord) -> list[str]:
         half = f"{50 * (row.accuracy_high - row.accuracy_low):.1f}"
         sentences.append(
             f"Small differences: with {study.data.n_test:,} test rows, "
-            f"the accuracy of {units.clip(row.method, 40)} is known to about ± {half} points."
+            f"the {study.score_name} of {units.clip(row.method, 40)} is known to about ± {half} points."
         )
     counts = study.data.class_counts.get("test", [])
     rare = sum(1 for count in counts if count < _FEW_CLASS_ROWS)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from feathertune.records import HEADLINES, MoreLabels, StudyRecord, SummaryRow, at_largest_size
+from feathertune.records import MoreLabels, StudyRecord, SummaryRow, at_largest_size
 from feathertune.report import svg, units
 from feathertune.report.charts import SMALL_PX, WIDE_PX
 from feathertune.report.rows import Method
@@ -92,7 +92,7 @@ def label_curve(study: StudyRecord, methods: Sequence[Method]) -> LabelCurve | N
         if points:
             points.sort(key=lambda row: row.train_rows or 0)
             lines.append(Line(method.row.method, method.style, tuple(points)))
-    shown, score = {line.method for line in lines}, HEADLINES[study.data.task].capitalize()
+    shown, score = {line.method for line in lines}, study.score_name.capitalize()
     return LabelCurve(
         rows=sizes,
         lines=tuple(lines),

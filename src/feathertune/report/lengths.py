@@ -1,4 +1,4 @@
-"""Accuracy by length of the texts: what the record says of each bucket, and the chart."""
+"""The leading score by length of the texts: what the record says of each bucket, and the chart."""
 
 from __future__ import annotations
 
@@ -58,11 +58,13 @@ def by_length(study: StudyRecord, methods: Sequence[Method]) -> ByLength | None:
             lines.append(Line(method.row.method, method.style, tuple(scores)))
     if not lines:
         return None
-    return ByLength(buckets, tuple(lines), tuple(_draw(lines, buckets, width=width) for width in (WIDE_PX, SMALL_PX)))
+    score = study.score_name.capitalize()
+    drawn = tuple(_draw(lines, buckets, width=width, score=score) for width in (WIDE_PX, SMALL_PX))
+    return ByLength(buckets, tuple(lines), drawn)
 
 
-def _draw(lines: Sequence[Line], buckets: Sequence[tuple[str, LengthBucket]], *, width: float) -> Markup:
-    """Accuracy with its interval, bucket by bucket, one line a method."""
+def _draw(lines: Sequence[Line], buckets: Sequence[tuple[str, LengthBucket]], *, width: float, score: str) -> Markup:
+    """The score with its interval, bucket by bucket, one line a method."""
     wide = width > SMALL_PX
     left, right, top, bottom = 46.0, width - 20, 12.0, 300.0 if wide else 230.0
     apart = _APART_PX * (len(lines) - 1) / 2
@@ -90,7 +92,7 @@ def _draw(lines: Sequence[Line], buckets: Sequence[tuple[str, LengthBucket]], *,
             said = f"{units.percent(one.accuracy)} ({units.interval(one.low, one.high)})"
             hover = f"{units.clip(line.method, 60)}, {name} tokens: {said}"
             marks.append(svg.marker(at_x, at_y, line.style, radius=4.5, hover=hover))
-    label = "Accuracy on the test rows by length of the text. " + ". ".join(
+    label = f"{score} on the test rows by length of the text. " + ". ".join(
         f"{units.clip(line.method, 30)} {units.percent(line.scores[0].accuracy)} in the shortest, "
         f"{units.percent(line.scores[-1].accuracy)} in the longest"
         for line in lines[:12]

@@ -41,7 +41,7 @@ def learning(
     first, last = min(numbers), max(numbers)
     x = svg.Scale(first - 0.3, last + 0.3, left, right)
     losses = [v for epoch in epochs for v in (epoch.train_loss, epoch.validation_loss) if v is not None]
-    scores = [epoch.validation_accuracy for epoch in epochs if epoch.validation_accuracy is not None]
+    scores = [epoch.validation_score for epoch in epochs if epoch.validation_score is not None]
     parts: list[Markup] = []
     panels = (("loss", 22.0, 122.0), (f"validation {score}", 158.0, 248.0))
     for title, top, bottom in panels:
@@ -62,7 +62,7 @@ def learning(
                 parts += _series(curve, "validation_loss", x, y, style, "curve dashed", "validation loss")
                 parts += _series(curve, "train_loss", x, y, style, "curve", "training loss")
             else:
-                parts += _series(curve, "validation_accuracy", x, y, style, "curve", f"validation {score}")
+                parts += _series(curve, "validation_score", x, y, style, "curve", f"validation {score}")
     every = max(1, -(-(last - first + 1) // 8))
     for number in range(first, last + 1, every):
         parts.append(svg.text(x(number), 266, number, class_="tick", anchor="middle"))
@@ -78,10 +78,10 @@ def _series(curve: Curve, field: str, x: svg.Scale, y: svg.Scale, style: Style, 
         parts = []
     crowded = len(points) > 25
     for number, value in points:
-        kept = field == "validation_accuracy" and number == curve.best_epoch
+        kept = field == "validation_score" and number == curve.best_epoch
         if crowded and not kept:
             continue
-        said = units.percent(value) if field == "validation_accuracy" else units.decimal(value)
+        said = units.percent(value) if field == "validation_score" else units.decimal(value)
         hover = f"seed {curve.seed}, epoch {number}: {what} {said}{' (kept)' if kept else ''}"
         parts.append(
             svg.marker(

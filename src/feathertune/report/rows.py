@@ -65,7 +65,7 @@ def method_rows(study: StudyRecord, done: Sequence[RunRecord]) -> tuple[Method, 
                 description=_description(study, row),
                 recommended=row.method == study.verdict.recommended,
                 trained_share=share,
-                accuracies=tuple(run.test.accuracy for run in runs if run.test is not None),
+                accuracies=tuple(run.test.leading(study.headline) for run in runs if run.test is not None),
             )
         )
     return tuple(sorted(methods, key=lambda method: -method.row.accuracy_mean))

@@ -15,7 +15,7 @@ _LENGTH = 120
 
 @dataclass(frozen=True)
 class Trial:
-    """One trial; `outcome` is its accuracy on validation rows, or how it ended."""
+    """One trial; `outcome` is its score on validation rows, or how it ended."""
 
     number: int
     options: str
@@ -31,7 +31,7 @@ class Search:
 
     Attributes:
         ended: How many trials ended how, in words.
-        before: Accuracy on validation rows of the method without a search; `after` of the chosen trial.
+        before: The leading score on validation rows of the method without a search; `after` of the chosen trial.
         found: The chosen options, in words.
         seconds: Of all trials.
     """

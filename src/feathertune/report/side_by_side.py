@@ -47,9 +47,12 @@ def _view(comparison: Comparison) -> View:
     styles = method_styles(rows)
     shared = [pair for pair in comparison.methods if pair.a and pair.b]
     listed = comparison.differing[:_DIFFERENCES]
+    drawn: tuple[Markup, ...] = ()
+    if comparison.a.score == comparison.b.score:  # two scores are not drawn on one scale
+        drawn = _intervals(shared[:_DRAWN], [styles[pair.method] for pair in shared], comparison.b.score.capitalize())
     return View(
         methods=tuple((pair, styles[pair.method]) for pair in comparison.methods[:_METHODS]),
-        charts=_intervals(shared[:_DRAWN], [styles[pair.method] for pair in shared], comparison.b.score.capitalize()),
+        charts=drawn,
         drawn=min(len(shared), _DRAWN),
         shared=len(shared),
         differing=tuple(

@@ -43,12 +43,12 @@ class Predictions:
 
 @dataclass(frozen=True)
 class Epoch:
-    """What was measured after one epoch; a number that was not finite is ``None``."""
+    """What was measured after one epoch, and the leading score; a number that was not finite is ``None``."""
 
     epoch: int
     train_loss: float | None
     validation_loss: float | None
-    validation_accuracy: float | None
+    validation_score: float | None
 
 
 def read_predictions(folder: Path, run: RunRecord, n_classes: int) -> Predictions | None:
@@ -117,7 +117,7 @@ def read_epochs(folder: Path, run: RunRecord) -> list[Epoch]:
             entry["epoch"],
             _finite(entry.get("train_loss")),
             _finite(entry.get("validation_loss")),
-            _finite(entry.get("validation_accuracy")),
+            _finite(entry.get(f"validation_{run.headline}")),
         )
     return [epochs[number] for number in sorted(epochs)]
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from feathertune.errors import UnknownNameError
-from feathertune.records import HEADLINES, StudyRecord, SummaryRow
+from feathertune.records import StudyRecord, SummaryRow
 from feathertune.report import units
 
 # Whatever a method or a file may be called; a name shall not end a cell, begin a comment or call a macro.
@@ -49,7 +49,7 @@ class _Column:
     against_full: bool = False
 
 
-_LEADING = HEADLINES["single_label"]
+_LEADING = "score"
 _COLUMNS = (
     _Column("method", lambda row: row.method),
     _Column("seeds", lambda row: units.whole(row.n_seeds)),
@@ -140,8 +140,7 @@ def _said(study: StudyRecord) -> tuple[list[_Column], list[list[str]]]:
     has_full = any(row.kind == "full" for row in study.summary)
     columns = [column for column in _COLUMNS if has_full or not column.against_full]
     columns = [
-        dataclasses.replace(column, name=HEADLINES[study.data.task]) if column.name == _LEADING else column
-        for column in columns
+        dataclasses.replace(column, name=study.score_name) if column.name == _LEADING else column for column in columns
     ]
     return columns, [[column.say(row) for column in columns] for row in study.summary]
 
@@ -152,7 +151,7 @@ def _caption(study: StudyRecord) -> str:
     said = [
         f"{study.base.id} on {data.source}: {data.n_train:,} training, {data.n_validation:,} validation and "
         f"{data.n_test:,} test rows.",
-        f"{HEADLINES[data.task].capitalize()} on the test rows, mean over the seeds; a time holds all that a method "
+        f"{study.score_name.capitalize()} on the test rows, mean over the seeds; a time holds all that a method "
         "needs before its first step.",
     ]
     if any(row.p_vs_full_holm is not None for row in study.summary):

@@ -1,7 +1,7 @@
-"""Accuracy by the length of the texts, and how much of them was never read.
+"""The leading score by the length of the texts, and how much of them was never read.
 
 A pure function of lengths and answers; part of ``study.json``. Not for choosing a length: a class may be longer than
-another, and a longer text need not be harder.
+another, and a longer text need not be harder. Balanced accuracy is of the classes that a bucket holds.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feathertune.records import LengthBucket, ScoreOfBucket
+from feathertune.study.answers import AnyAnswers, as_answers
 from feathertune.study.stats import seed_interval
 
 # Tokens up to which a bucket goes, beside what is read at once.
@@ -21,7 +22,7 @@ LEAST_ROWS = 20
 
 
 def by_length(
-    answers: Mapping[str, NDArray[np.bool_]],
+    answers: Mapping[str, AnyAnswers],
     *,
     n_tokens: NDArray[np.int64],
     n_unread: NDArray[np.int64],
@@ -30,7 +31,7 @@ def by_length(
     """Put the test rows into buckets by their length.
 
     Args:
-        answers: Which test rows each method gets right, ``(S, N)`` by method.
+        answers: Those of each method to the test rows, ``(S, N)``.
         n_tokens: Tokens of each whole text, ``(N,)``.
         n_unread: Those that no method read of it, likewise.
         max_length: Tokens that are read at once.
@@ -52,7 +53,7 @@ def by_length(
             longest=int(n_tokens[rows].max()),
             n=len(rows),
             unread_fraction=float(n_unread[rows].sum() / n_tokens[rows].sum()),
-            scores=[_score(method, correct[:, rows]) for method, correct in answers.items()],
+            scores=[_score(method, as_answers(given).of_rows(rows)) for method, given in answers.items()],
         )
         for rows in groups
     ]
@@ -68,6 +69,6 @@ def _merged(groups: Sequence[NDArray[np.int64]]) -> list[NDArray[np.int64]]:
     return kept
 
 
-def _score(method: str, correct: NDArray[np.bool_]) -> ScoreOfBucket:
-    found = seed_interval(correct)
+def _score(method: str, answers: AnyAnswers) -> ScoreOfBucket:
+    found = seed_interval(answers)
     return ScoreOfBucket(method=method, accuracy=found.mean, low=found.low, high=found.high)

@@ -2,7 +2,7 @@
 
 One line each, where:
 
-* a method's accuracy is not above that of `majority`, or it only ever answers one class;
+* a method's score is not above that of `majority`, or it only ever answers one class;
 * trained methods have one seed only;
 * the test rows cannot tell the recommended row and its best rival apart: with a 95 % half-width h of their
   difference over N rows (`PairRecord.rows_low` and `rows_high`), about N (h / margin)^2 rows bring it down to the
@@ -11,7 +11,7 @@ One line each, where:
 * the recommended row was still getting better in its last planned epoch;
 * the recommended row overfits: from its lowest to the last epoch the validation loss rose by more than `RISE`, while
   the training loss went on falling;
-* one class holds more than `IMBALANCED_SHARE` of the test rows;
+* the leading score hides a class, or rests on few rows of one (`feathertune.study.headline`);
 * more than `SUSPECT_SHARE` of the test rows have a label that all trained methods speak against
   (`feathertune.study.suspects`);
 * texts of a later split were removed from an earlier one, more than `REPEATED_SHARE` of the test rows;
@@ -27,11 +27,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from feathertune.records import HEAD, SUSPECTS_FILE, TRAINED_KINDS, DataRecord, PairRecord, RunRecord, SummaryRow
+from feathertune.study.headline import headline_caveats
 from feathertune.study.pairs import find_pair
 from feathertune.study.wording import constant_answer, listed, percent, points
 
 LONG_SHARE = 0.2
-IMBALANCED_SHARE = 0.7
 RISE = 0.1
 SUSPECT_SHARE = 0.005
 REPEATED_SHARE = 0.01
@@ -59,7 +59,7 @@ def find_caveats(
         data: The data as it was used.
         runs: All runs of the study, the failed ones too.
         pairs: The methods two by two.
-        margin: The loss of accuracy that is still "as good", as a fraction.
+        margin: The loss of score that is still "as good", as a fraction.
         n_suspects: Test rows whose label may be wrong.
     """
     chosen_runs = [run for run in runs if run.method == chosen.method and run.status == "complete"]
@@ -70,7 +70,7 @@ def find_caveats(
         *_cut_texts(data),
         *_still_improving(chosen_runs),
         *_overfitting(chosen_runs),
-        *_imbalanced(data),
+        *headline_caveats(chosen.score, data),
         *_wrong_labels(n_suspects, data),
         *_repeated_texts(data),
         *failed_runs(runs),
@@ -150,9 +150,10 @@ def _too_few_rows(
             f"{points(margin)}, more seeds are needed (--seeds)."
         ]
     needed = int(float(f"{n_test * (of_rows / margin) ** 2:.2g}"))
+    alike = "" if chosen.score == "accuracy" else " with the same shares of the classes"
     return [
-        f"These {n_test:,} test rows cannot tell {known} To see {points(margin)}, about {needed:,} rows are needed "
-        f"({n_test:,} x ({100 * of_rows:.1f} / {100 * margin:.1f})^2)."
+        f"These {n_test:,} test rows cannot tell {known} To see {points(margin)}, about {needed:,} rows{alike} are "
+        f"needed ({n_test:,} x ({100 * of_rows:.1f} / {100 * margin:.1f})^2)."
     ]
 
 
@@ -215,18 +216,6 @@ def _repeated_texts(data: DataRecord) -> list[str]:
     return [
         f"{data.overlap_removed:,} training or validation texts stood in a later split, too, and were removed: this "
         "source repeats itself, and what is almost the same text is not found. The scores may be too good."
-    ]
-
-
-def _imbalanced(data: DataRecord) -> list[str]:
-    shares = _test_shares(data)
-    largest = max(shares, default=0.0)
-    if largest <= IMBALANCED_SHARE:
-        return []
-    label = data.labels[shares.index(largest)]
-    return [
-        f"{percent(largest)} of the test rows are '{label}': accuracy alone says little here, look at macro "
-        "F1 and MCC too."
     ]
 
 

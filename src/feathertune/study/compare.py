@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from feathertune.config import Config
@@ -41,6 +39,7 @@ from feathertune.records import (
 from feathertune.report import render_report
 from feathertune.runtime import hardware, loaded_objects_aside, versions
 from feathertune.storage import claim_folder, write_atomic
+from feathertune.study.answers import Answers
 from feathertune.study.by_length import by_length
 from feathertune.study.files import read_correct, write_test_rows
 from feathertune.study.fit import fit_methods
@@ -78,6 +77,7 @@ def prepare(config: Config, observer: Observer) -> Prepared:
     if config.data.test_size == 0:
         raise ConfigError("data.test_size is 0, but a study is about test rows. Give a number, or leave it out.")
     bench = Workbench.prepare(config, observer)
+    config = bench.config  # with the headline that follows from the data
     # Options that do not fit the encoder are found before hours are spent on the others.
     n_rows = len(bench.encoded["train"])
     sizes = settle_sizes(config.study.train_sizes, n_rows=n_rows, n_classes=len(bench.splits.labels))
@@ -210,8 +210,9 @@ def assemble(
     whole = at_largest_size([run for run in runs if run.status == "complete"])
     suspects, test = find_suspects(whole, folder), bench.split("test")
     write_suspects(folder / SUSPECTS_FILE, suspects, test.texts, bench.data.labels)
-    summary = summarise_sizes(runs, correct, margin=margin)
-    answers = answers_of(whole, correct)
+    classes = test.labels if bench.headline == "balanced_accuracy" else None
+    summary = summarise_sizes(runs, correct, classes, margin=margin)
+    answers = answers_of(whole, correct, classes)
     pairs = compare_pairs(answers)
     return StudyRecord(
         created=created,
@@ -232,7 +233,8 @@ def assemble(
             margin=margin,
             n_suspects=len(suspects),
         ),
-        more_labels=more_labels(runs, correct),
+        headline=bench.headline,
+        more_labels=more_labels(runs, correct, classes),
         descriptions={spec.method: _described(spec.method).summary for spec in plan.runs},
         left_out=plan.left_out,
         parameter_budget=plan.parameter_budget,
@@ -245,7 +247,7 @@ def assemble(
     )
 
 
-def _by_length(answers: Mapping[str, NDArray[np.bool_]], bench: Workbench) -> list[LengthBucket]:
+def _by_length(answers: Mapping[str, Answers], bench: Workbench) -> list[LengthBucket]:
     texts = bench.encoded["test"]
     if texts.n_tokens is None or texts.n_unread is None:
         return []

@@ -1,6 +1,7 @@
 """Two studies side by side: in what they differ, and what each method of both gives.
 
-A difference is tested only where both were tested on the same rows; else each accuracy stands alone with its interval.
+A difference is tested only where both were tested on the same rows and are ranked by the same score; else each score
+stands alone with its interval.
 Whatever differs beside the results is named with every difference that is claimed. Not for methods of one study: they
 were compared when it was made (`feathertune.study.summary`).
 """
@@ -11,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from feathertune.errors import ConfigError
-from feathertune.records import HEADLINES, TRAINED_KINDS, StudyRecord, load_study
+from feathertune.records import TRAINED_KINDS, StudyRecord, load_study
 from feathertune.report import units
 from feathertune.report.comparison import Comparison, Differing, MethodPair, Paired, Side
 from feathertune.report.side_files import read_test_fingerprint
@@ -42,10 +43,17 @@ def compare_studies(first: Path, second: Path) -> Comparison:
     rows = [read_test_fingerprint(folder, study.data.labels) for folder, study in ((first, a), (second, b))]
     same = None if None in rows else rows[0] == rows[1]
     methods = pair_methods(a, b, differing)
-    if same:
+    scores = (a.score_name, b.score_name)
+    if same and scores[0] == scores[1]:
         methods = tested(methods, (a, first), (b, second))
     else:
-        why = "test rows cannot be read" if same is None else "other test rows"
+        why = (
+            "other score"
+            if scores[0] != scores[1]
+            else "test rows cannot be read"
+            if same is None
+            else "other test rows"
+        )
         methods = [m.model_copy(update={"untested": why}) if m.a and m.b else m for m in methods]
     return Comparison(
         a=_side(a, first),
@@ -53,7 +61,7 @@ def compare_studies(first: Path, second: Path) -> Comparison:
         same_test_rows=same,
         differing=differing,
         methods=methods,
-        verdict=_verdict(methods, same, n_test=b.data.n_test),
+        verdict=_verdict(methods, same, scores=scores, n_test=b.data.n_test),
         notes=_notes((a, b), methods, differing, without_settings=None in settings),
     )
 
@@ -69,15 +77,21 @@ def _side(study: StudyRecord, folder: Path) -> Side:
         n_test=study.data.n_test,
         runs_complete=sum(run.status == "complete" for run in study.runs),
         runs_planned=len(study.planned_runs),
-        score=HEADLINES[study.data.task],
+        score=study.score_name,
     )
 
 
-def _verdict(methods: Sequence[MethodPair], same: bool | None, *, n_test: int) -> list[str]:
+def _verdict(methods: Sequence[MethodPair], same: bool | None, *, scores: tuple[str, str], n_test: int) -> list[str]:
     """Sentences by stated rules: what is clearly different, at 5 % after Holm's correction, and what else differs."""
     shared = [pair for pair in methods if pair.a and pair.b]
     if not shared:
         return ["No method has a result in both studies: there is nothing to compare."]
+    if scores[0] != scores[1]:
+        return [
+            f"A is ranked by {scores[0]} and B by {scores[1]}, and of two scores no difference is taken. Make one of "
+            "them again with the --headline of the other.",
+            *_reasons(shared),
+        ]
     if not same:
         why = "The test rows of one of them cannot be read" if same is None else "They were tested on other rows"
         return [f"{why}, so no difference is tested: each accuracy stands alone with its interval.", *_reasons(shared)]
@@ -86,10 +100,12 @@ def _verdict(methods: Sequence[MethodPair], same: bool | None, *, n_test: int) -
         return ["The predictions cannot be read, so no difference is tested.", *_reasons(shared)]
     clear = [(method, paired) for method, paired in found if paired.p < _ALPHA]
     said = []
-    for better, word in ((True, "more"), (False, "less")):
+    plain = scores[0] != "balanced accuracy"
+    more, less = ("is more accurate", "is less accurate") if plain else ("scores higher", "scores lower")
+    for better, word in ((True, more), (False, less)):
         named = [(m, p) for m, p in clear if (p.difference > 0) == better]
         if named:
-            said.append(f"B is {word} accurate than A with {_listed([_claim(m, p) for m, p in named])}.")
+            said.append(f"B {word} than A with {_listed([_claim(m, p) for m, p in named])}.")
     if not clear and all(paired.alike for _, paired in found):
         return ["All methods are right on the same test rows in both, seed by seed.", *_reasons(shared)]
     if not clear:

@@ -35,9 +35,9 @@ def sweep_tokens(bench: Workbench) -> float:
 
 
 def smallest_within(scores: Mapping[int, float], margin: float) -> int:
-    """The smallest depth whose accuracy is at most a margin below the best."""
+    """The smallest depth whose score is at most a margin below the best."""
     best = max(scores.values())
-    return min(depth for depth, accuracy in scores.items() if accuracy >= best - margin - 1e-9)
+    return min(depth for depth, score in scores.items() if score >= best - margin - 1e-9)
 
 
 def choose_depth(
@@ -52,14 +52,14 @@ def choose_depth(
         bench: Data, encoder and machine.
 
     Returns:
-        The options with a number, and the validation accuracy of each depth that was tried.
+        The options with a number, and the leading score on validation rows of each depth that was tried.
     """
     parts = some_rows(bench, seed, train=_TRAIN_ROWS, validation=_VALIDATION_ROWS)
     settings = bench.config.train.model_copy(update={"epochs": _EPOCHS, "patience": _EPOCHS})
     scores = {
         depth: trial(
             method, options.model_copy(update={"top_layers": depth}), seed, bench, parts, settings=settings
-        ).validation.accuracy
+        ).validation.leading(bench.headline)
         for depth in depths(bench.base.n_layers)
     }
     return options.model_copy(update={"top_layers": smallest_within(scores, bench.config.study.margin)}), scores

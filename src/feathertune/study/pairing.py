@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from feathertune.records import TRAINED_KINDS, StudyRecord
 from feathertune.report.comparison import Differing, MethodPair, Paired
 from feathertune.report.side_files import read_predictions
+from feathertune.study.answers import Answers
 from feathertune.study.differing import causes
 from feathertune.study.stats import holm, paired_difference
 
@@ -41,7 +41,7 @@ def tested(
     for pair in methods:
         if pair.a is None or pair.b is None:
             continue
-        before, after = _correct(*first, pair.method), _correct(*second, pair.method)
+        before, after = _answers(*first, pair.method), _answers(*second, pair.method)
         if before is not None and after is not None:
             difference = paired_difference(after, before)
             found[pair.method] = Paired(
@@ -49,7 +49,7 @@ def tested(
                 low=difference.low,
                 high=difference.high,
                 p=difference.p,
-                alike=np.array_equal(before, after),
+                alike=np.array_equal(before.correct, after.correct),
             )
     # What nothing on record should change is no part of the question that the others are.
     corrected: dict[str, float] = {}
@@ -66,13 +66,15 @@ def tested(
     ]
 
 
-def _correct(study: StudyRecord, folder: Path, method: str) -> NDArray[np.bool_] | None:
-    """Which test rows a method got right, ``(S, N)``, or ``None`` where a run's predictions are not all there."""
-    answers = []
+def _answers(study: StudyRecord, folder: Path, method: str) -> Answers | None:
+    """Those of a method to the test rows, or ``None`` where a run's predictions are not all there."""
+    correct, classes = [], None
     for run in study.runs:
         if run.method == method and run.status == "complete":
             found = read_predictions(folder, run, len(study.data.labels))
             if found is None or not np.array_equal(found.row, np.arange(study.data.n_test)):
                 return None
-            answers.append(found.label == found.predicted)
-    return np.stack(answers) if answers else None
+            correct.append(found.label == found.predicted)
+            if study.headline == "balanced_accuracy":  # by their names: two studies may have them in another order
+                classes = np.unique(np.array(study.data.labels)[found.label], return_inverse=True)[1]
+    return Answers(np.stack(correct), classes) if correct else None

@@ -1,9 +1,10 @@
 """Every two methods of a study, compared on the same test rows.
 
 How seeds enter: `low`, `high` and p are about the methods, trained and tested again, and take the spread over seeds
-in (`feathertune.study.stats.paired_difference`); with one seed each, p is that of the exact McNemar test. That test
-has no exact form for several seeds: to pool them would count each row several times. `rows_low` and `rows_high` are the
-paired bootstrap over test rows: about the models that were trained, with their seeds averaged.
+in (`feathertune.study.stats.paired_difference`); with one seed each, p is that of an exact test (McNemar's,
+or its like by classes). That test has no exact form for several seeds: to pool them would count each row several
+times. `rows_low` and `rows_high` are the paired bootstrap over test rows: about the models that were trained, with
+their seeds averaged.
 
 Not for the one comparison that was planned: a p of a hundred pairs is corrected for a hundred. Against `full` alone,
 `SummaryRow.p_vs_full_holm` is corrected for the methods only.
@@ -14,18 +15,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 
-import numpy as np
-from numpy.typing import NDArray
-
 from feathertune.records import PairRecord
+from feathertune.study.answers import AnyAnswers
 from feathertune.study.stats import RESAMPLES, bootstrap_accuracies, holm, paired_difference, percentile_interval
 
 
-def compare_pairs(answers: Mapping[str, NDArray[np.bool_]], *, resamples: int = RESAMPLES) -> list[PairRecord]:
+def compare_pairs(answers: Mapping[str, AnyAnswers], *, resamples: int = RESAMPLES) -> list[PairRecord]:
     """Compare each method with each later one.
 
     Args:
-        answers: Whether the test predictions of each method are right, ``(S, N)``; S may differ.
+        answers: Those of each method to the test rows, ``(S, N)``; S may differ.
         resamples: Test sets of the bootstrap.
 
     Returns:

@@ -177,6 +177,9 @@ def _fingerprint(config: Config, runs: Sequence[RunSpec], *content: str) -> str:
     for later in ("train_sizes", "search"):
         if not settings["study"][later]:
             del settings["study"][later]
+    # Nor accuracy in the lead, as it was before another score could be; `auto` has become what it stands for by now.
+    if settings["study"]["headline"] != "balanced_accuracy":
+        del settings["study"]["headline"]
     # Nor another way to read long texts.
     if settings["data"]["long"] == "head":
         del settings["data"]["long"]

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from feathertune.methods import Method, Options
     from feathertune.runtime import Runtime
     from feathertune.study.workbench import Workbench
+    from feathertune.tasks import Task
 
 
 def prepared_model(method: Method, options: Options, job: Job, bench: Workbench) -> tuple[LoadedEncoder, nn.Module]:
@@ -71,6 +72,7 @@ def training_of(
     settings: TrainConfig,
     runtime: Runtime,
     group: Group = ALONE,
+    task: Task | None = None,
 ) -> Training:
     """The training of a prepared model, with what the method does in it.
 
@@ -84,6 +86,7 @@ def training_of(
         settings: Epochs, batch, schedule.
         runtime: Device and number format.
         group: The processes that train together.
+        task: How epochs are scored, and which is the better one.
     """
     return Training(
         model,
@@ -94,6 +97,7 @@ def training_of(
         seed=job.seed,
         runtime=runtime,
         group=group,
+        task=task,
         rate_of=method.rates(options),
         companion=None if method.companion is None else method.companion(model, options, job),
     )

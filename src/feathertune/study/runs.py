@@ -26,7 +26,6 @@ from feathertune.study.plan import RunSpec
 from feathertune.study.prepare import begins_with_head
 from feathertune.study.training import TRAINING_COST, train_and_test
 from feathertune.study.workbench import Workbench
-from feathertune.tasks import SINGLE_LABEL
 
 _READ_UNTRAINED: tuple[SplitName, ...] = ("validation", "test")
 
@@ -138,7 +137,7 @@ def _complete(
     fields["peak_memory_bytes"] = max(fields["peak_memory_bytes"], peak_bytes)
     fields["notes"] = [*spec.notes, *fields.get("notes", [])]
     calibration = None
-    if task is SINGLE_LABEL:  # a temperature is of probabilities that sum to 1
+    if task.name == "single_label":  # a temperature is of probabilities that sum to 1
         calibration = calibrate(validation_labels, outcome.validation, labels, outcome.test)
     trainable, total = fields.get("trainable_parameters", 0), fields.get("total_parameters", 0)
     return RunRecord(
@@ -148,6 +147,7 @@ def _complete(
         seed=spec.seed,
         train_rows=spec.train_rows,
         status="complete",
+        headline=bench.headline,
         test=task.score(labels, outcome.test, thresholds),
         validation=task.score(validation_labels, outcome.validation, thresholds),
         thresholds=None if thresholds is None else [round(float(value), 6) for value in thresholds],
@@ -209,6 +209,7 @@ def _run_baseline(baseline: Baseline, bench: Workbench, observer: Observer) -> O
             inputs["validation"],
             bench.split("validation").labels,
             len(bench.splits.labels),
+            bench.headline,
         )
     with stopwatch() as evaluate:
         test = fitted.predict_proba(inputs["test"])

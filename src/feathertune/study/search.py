@@ -90,7 +90,7 @@ def search(spec: RunSpec, bench: Workbench, folder: Path, observer: Observer) ->
         observer: Is told how far it is.
 
     Returns:
-        All trials, and which of them was best: by accuracy on validation rows, at a tie by log loss.
+        All trials, and which of them was best: by the leading score on validation rows, at a tie by log loss.
 
     Raises:
         OSError: If the files cannot be written.
@@ -149,10 +149,10 @@ class _Searching:
 
         def on_epoch(info: EpochInfo) -> bool:
             record.epochs += 1
-            scores = info.validation
+            scores, leading = info.validation, info.validation.leading(self._bench.headline)
             if info.is_best:
-                record.accuracy, record.log_loss = scores.accuracy, scores.log_loss
-            self._observer.advanced(work, f"{said}, epoch {info.epoch}, validation {scores.accuracy:.1%}")
+                record.accuracy, record.log_loss = leading, scores.log_loss
+            self._observer.advanced(work, f"{said}, epoch {info.epoch}, validation {leading:.1%}")
             asked.report(record.accuracy or 0.0, step=info.epoch)
             if asked.should_prune():
                 record.status = "pruned"

@@ -1,13 +1,13 @@
 """How sure the numbers of a study are: intervals, paired tests and equivalence, over test rows and seeds.
 
-Two things are random in an accuracy: which rows the test set happens to hold, and the seed of the training.
+Two things are random in a score: which rows the test set happens to hold, and the seed of the training.
 All seeds and all methods of a study are scored on the same rows, so more seeds do not make the first part
 smaller, and a difference of two methods is taken row by row, which removes what is easy or hard for both.
 
 * **One seed**: nothing is known about the spread over seeds, and what is said is about that one trained model.
 * **Several seeds**: rows and seeds are crossed and both random. The variance of a mean over S seeds and N rows
   is the variance over rows of the per-row mean, over N, which holds what is chance in a single answer; plus the
-  seeds' own variance over S: that of their accuracies, less what chance in single answers adds to it, and not
+  seeds' own variance over S: that of their scores, less what chance in single answers adds to it, and not
   below 0. Readers and cases of diagnostic studies are crossed in the same way (Gallas 2006). For a difference,
   the seeds of each method are its own, and the own variances of both are taken together.
 * **Critical values**: the seeds' part is known badly (Student's t with S - 1 degrees of freedom; of two methods
@@ -17,42 +17,49 @@ smaller, and a difference of two methods is taken row by row, which removes what
 * **Tests**: by the same variance, but all by which the seeds' accuracies differ counts as badly known. So p errs on the
   safe side: it can be a little above 0.05 where the interval just leaves 0 out. Of many pairs there are always some
   whose seeds lie close together by luck, and those would look sure.
+* **Balanced accuracy** is a mean over classes, so each class is a stratum (`feathertune.study.answers`): the variance
+  is the sum over strata of what each has by itself, by its squared weight, and known by Satterthwaite's degrees of
+  freedom, some n - 1 where one class has n rows and the other many. Up to n / (n - 1) that is the mean square of the
+  score's influence function, N / (C n_c) (right_i - recall_c) for row i of class c, over N (delta method: Hampel
+  1974). A stratum whose rows are all alike counts with what Wilson's interval leaves open there: twelve of twelve is
+  not certainty.
 
 ``benchmarks/simulate_studies.py`` measures the coverage, and the slow tests hold it: 94 to 97 % with three seeds or
 five. Two seeds are few: where the seeds' part is the larger one, the intervals of one method then cover some 92 %.
+``benchmarks/simulate_unbalanced.py`` does so of balanced accuracy: 94 to 97 %, and more where a class has some ten
+rows or is nearly all found.
 
 Needs numpy and scipy alone. Not for choosing a model: rows that were used to choose are no longer fresh.
 
 Source: Gallas 2006, Academic Radiology 13, 353-362; Satterthwaite 1946, Biometrics Bulletin 2, 110-114;
-Cochran & Cox 1957, Experimental Designs, 2nd ed., 100-102.
+Cochran & Cox 1957, Experimental Designs, 2nd ed., 100-102; Cochran 1977, Sampling Techniques, 3rd ed., 95-96 (strata);
+Hampel 1974, J. Am. Stat. Assoc. 69, 383-393.
 """
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from scipy import optimize, special
+from numpy.typing import NDArray
+from scipy import special
 
-CONFIDENCE = 0.95
+from feathertune.study.answers import Answers, AnyAnswers, Stratum, as_answers, paired
+from feathertune.study.uncertainty import uncertainty, variance_of
+from feathertune.study.wilson import CONFIDENCE, Interval, score_interval, wilson
+
 RESAMPLES = 2000
 # Of the bootstrap: as many resamples at once as keep the row counts below some 20 MB.
 _COUNTS_AT_ONCE = 5_000_000
-_SMALLEST_P = 1e-300
-
-
-class Interval(NamedTuple):
-    """Both ends of a confidence interval."""
-
-    low: float
-    high: float
+# Of the exact test: so many sums are listed; of more the normal distribution knows enough.
+_MOST_SUMS = 1_000_000
 
 
 class Estimate(NamedTuple):
-    """A mean accuracy with its interval; `sd` is the spread of the seeds, None for one seed."""
+    """A mean score with its interval; `sd` is the spread of the seeds, None for one seed."""
 
     mean: float
     sd: float | None
@@ -61,7 +68,7 @@ class Estimate(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """A difference of two accuracies with its interval and its two-sided p."""
+    """A difference of two scores with its interval and its two-sided p."""
 
     mean: float
     low: float
@@ -69,154 +76,102 @@ class Difference(NamedTuple):
     p: float
 
 
-class _Uncertainty(NamedTuple):
-    """Of a mean over rows and seeds.
-
-    Attributes:
-        variance: Of the mean.
-        own_of_seeds: The part of it by which seeds differ, less what chance in single answers makes of that.
-        seeds: The variance of the seeds' accuracies over their number, with that chance.
-        rows_df: Degrees of freedom by which the rest is known; `seeds_df` those of the seeds.
-    """
-
-    variance: float
-    own_of_seeds: float
-    seeds: float
-    rows_df: float
-    seeds_df: float
-
-    @property
-    def standard_error(self) -> float:
-        return math.sqrt(self.variance)
-
-    def margin_of_error(self) -> float:
-        """By how many standard errors the 95 % interval goes either way."""
-        return self._critical(1 - CONFIDENCE, self.own_of_seeds)
-
-    def p(self, off: float) -> float:
-        """Two-sided probability of a mean that is off by `off`: where the critical value is that many errors."""
-        errors = abs(off) / self.standard_error
-        if not self.seeds:
-            return _t_tails(errors, self.rows_df)
-        # The critical value is a mean of two, so that p lies between what each would give; a little more for rounding.
-        ends = sorted(max(_t_tails(errors, df), _SMALLEST_P) for df in (self.rows_df, self.seeds_df))
-        low, high = math.log(ends[0]) - 1e-9, min(0.0, math.log(ends[1]) + 1e-9)
-
-        def too_far(log_p: float) -> float:
-            return self._critical(math.exp(log_p), self.seeds) - errors
-
-        return ends[0] if errors == 0 or too_far(low) <= 0 else math.exp(optimize.brentq(too_far, low, high))
-
-    def _critical(self, p: float, badly_known: float) -> float:
-        share = min(1.0, badly_known / self.variance)
-        return (1 - share) * _t_quantile(p, self.rows_df) + (share * _t_quantile(p, self.seeds_df) if share else 0.0)
-
-
-def wilson(successes: int, n: int, confidence: float = CONFIDENCE) -> Interval:
-    """Score interval of a share; it never leaves [0, 1] and is honest near both ends.
+def seed_interval(answers: AnyAnswers) -> Estimate:
+    """The score of a method over its seeds, with a 95 % interval.
 
     Args:
-        successes: How many of the `n` rows are right.
-        n: Rows, at least 1.
-        confidence: Of the interval, such as 0.95.
-
-    Source: Wilson 1927, J. Am. Stat. Assoc. 22, 209-212.
-    """
-    return _score_interval(successes / n, n, float(special.ndtri((1 + confidence) / 2)))
-
-
-def seed_interval(correct: NDArray[np.bool_]) -> Estimate:
-    """Accuracy of a method over its seeds, with a 95 % interval.
-
-    Args:
-        correct: Whether the prediction is right, ``(S, N)``: S seeds on the same N test rows.
+        answers: S seeds on the same N test rows; whether they are right, ``(S, N)``, means accuracy.
 
     Returns:
-        Mean over all, spread of the seeds, and Wilson's interval: of the N rows where there is one seed, or where
-        neither rows nor seeds differ; else of as many rows as would have the variance that the module describes.
+        Mean over all, spread of the seeds, and Wilson's interval. Of accuracy it is that of the N rows where there is
+        one seed, or where neither rows nor seeds differ; else of as many rows as would have the variance that the
+        module describes. Of balanced accuracy it is the latter, and where all answers of each class are alike, that of
+        each recall, put together as if they were alone.
 
     Raises:
         ValueError: If the shape is not ``(S, N)`` with at least one of each.
 
-    Source: the module; for the effective number of rows Franco et al. 2019, J. Surv. Stat. Methodol. 7, 334-364.
+    Source: the module; for the effective number of rows Franco et al. 2019, J. Surv. Stat. Methodol. 7, 334-364; for
+    intervals put together Zou & Donner 2008, Stat. Med. 27, 1693-1702.
     """
-    correct = _two_dimensional(correct)
-    n_seeds, n_rows = correct.shape
-    mean = float(correct.mean())
-    sd = _variance(correct.mean(axis=1)) ** 0.5 if n_seeds > 1 else None
-    known = _uncertainty(correct.mean(axis=0), [correct])
-    if n_seeds == 1 or known.standard_error == 0:
-        return Estimate(mean, sd, *wilson(round(mean * n_rows), n_rows))
+    answers = as_answers(answers)
+    mean, accuracy = answers.score, len(answers.strata) == 1
+    sd = variance_of(answers.seed_scores) ** 0.5 if answers.n_seeds > 1 else None
+    known = uncertainty(answers.correct.mean(axis=0), [answers])
+    if known.standard_error == 0 or (accuracy and answers.n_seeds == 1):
+        return Estimate(mean, sd, *_put_together(answers))
     effective_rows = mean * (1 - mean) / known.standard_error**2
-    return Estimate(mean, sd, *_score_interval(mean, effective_rows, known.margin_of_error()))
+    return Estimate(mean, sd, *score_interval(mean, effective_rows, known.margin_of_error()))
 
 
-def paired_difference(correct_a: NDArray[np.bool_], correct_b: NDArray[np.bool_]) -> Difference:
-    """Accuracy of a minus accuracy of b, paired by test row, with a 95 % interval.
+def paired_difference(answers_a: AnyAnswers, answers_b: AnyAnswers) -> Difference:
+    """The score of a minus that of b, paired by test row, with a 95 % interval.
 
     Args:
-        correct_a: Whether a's prediction is right, ``(S_a, N)``.
-        correct_b: The same for b, ``(S_b, N)``; row i is the same text in both.
+        answers_a: Those of a, ``(S_a, N)``; as for `seed_interval`.
+        answers_b: Those of b, ``(S_b, N)``; row i is the same text in both.
 
     Returns:
-        The difference, within [-1, 1]. With one seed each, p is that of the exact McNemar test, which is about two
-        trained models; with more it is as the module says, and never below 0.05 where the interval holds 0. A method
-        with one seed adds nothing for its spread over seeds, which is unknown. Where the difference is the same in
-        all rows, the half-width is what 0 of N rows leave open (Wilson) and p is that of the exact test.
+        The difference, within [-1, 1]. With one seed each, p is that of an exact test, which is about two trained
+        models: of McNemar's, and of balanced accuracy of one that turns the answers of rows on which the two differ
+        around, in each class by itself. With more seeds it is as the module says, and never below 0.05 where the
+        interval holds 0. A method with one seed adds nothing for its spread over seeds, which is unknown. Where the
+        difference is the same in all rows of each class, the half-width is what 0 of its rows leave open (Wilson), and
+        p is that of the exact test.
 
     Raises:
         ValueError: If the shapes are not ``(S, N)``, or N differs.
 
-    Source: the module; McNemar 1947, Psychometrika 12, 153-157.
+    Source: the module; McNemar 1947, Psychometrika 12, 153-157; Pitman 1937, Suppl. J. R. Stat. Soc. 4, 119-130.
     """
-    correct_a, correct_b = _paired(correct_a, correct_b)
-    rows = correct_a.mean(axis=0) - correct_b.mean(axis=0)
-    mean = float(rows.mean())
-    known = _uncertainty(rows, [correct_a, correct_b])
+    a, b = paired(answers_a, answers_b)
+    rows = a.correct.mean(axis=0) - b.correct.mean(axis=0)
+    mean = _mean(rows, a.strata)
+    known = uncertainty(rows, [a, b])
     varies = known.standard_error > 0
-    half = known.margin_of_error() * known.standard_error if varies else wilson(0, rows.size).high
-    if not varies or len(correct_a) == len(correct_b) == 1:
-        p = _mcnemar(int((rows > 0).sum()), int((rows < 0).sum()))
-    else:
-        p = known.p(mean)
+    half = known.margin_of_error() * known.standard_error if varies else _none_of(a.strata)
+    p = known.p(mean) if varies and not a.n_seeds == b.n_seeds == 1 else _turned_around(rows, a.strata)
     return Difference(mean, max(-1.0, mean - half), min(1.0, mean + half), p)
 
 
-def equivalence(correct_a: NDArray[np.bool_], correct_b: NDArray[np.bool_], *, margin: float) -> float:
-    """The p of two one-sided tests: small where two accuracies differ by less than the margin, either way.
+def equivalence(answers_a: AnyAnswers, answers_b: AnyAnswers, *, margin: float) -> float:
+    """The p of two one-sided tests: small where two scores differ by less than the margin, either way.
 
     Args:
-        correct_a: As for `paired_difference`.
-        correct_b: The same.
+        answers_a: As for `paired_difference`.
+        answers_b: The same.
         margin: The difference that still counts as none, as a fraction, above 0.
 
     Returns:
         The larger of both one-sided p. Where no row tells the two apart, the largest chance of that among methods
-        that differ by the margin: ``(1 - margin) ** N``.
+        that differ by the margin: ``(1 - margin) ** N``. Of balanced accuracy N is then the rows of the smallest class
+        by the number of classes: the chance is no larger.
 
     Raises:
         ValueError: If the shapes are not ``(S, N)``, or N differs.
 
     Source: Schuirmann 1987, J. Pharmacokinet. Biopharm. 15, 657-680.
     """
-    correct_a, correct_b = _paired(correct_a, correct_b)
-    rows = correct_a.mean(axis=0) - correct_b.mean(axis=0)
-    nearest = margin - abs(float(rows.mean()))
-    known = _uncertainty(rows, [correct_a, correct_b])
+    a, b = paired(answers_a, answers_b)
+    rows = a.correct.mean(axis=0) - b.correct.mean(axis=0)
+    nearest = margin - abs(_mean(rows, a.strata))
+    known = uncertainty(rows, [a, b])
     if known.standard_error == 0:
-        return float((1 - margin) ** rows.size) if nearest > 0 else 1.0
+        like = min(round(len(places) / weight) for weight, places in a.strata)
+        return float((1 - margin) ** like) if nearest > 0 else 1.0
     one_sided = known.p(nearest) / 2
     return one_sided if nearest > 0 else 1 - one_sided
 
 
-def bootstrap_accuracies(answers: Sequence[NDArray[np.bool_]], *, resamples: int = RESAMPLES) -> NDArray[np.float64]:
-    """Accuracies of all methods on test sets drawn, with replacement, from the rows of this one.
+def bootstrap_accuracies(answers: Sequence[AnyAnswers], *, resamples: int = RESAMPLES) -> NDArray[np.float64]:
+    """Scores (whichever leads) of all methods on test sets drawn, with replacement, from the rows of this one.
 
-    Each drawn test set is the same for all methods, which is what pairs them. Seeds are averaged and not drawn: so few
+    Each drawn test set is the same for all methods, which is what pairs them. Of balanced accuracy each class is drawn
+    from by itself, as many rows as it has: no drawn set lacks one. Seeds are averaged and not drawn: so few
     cannot stand for all (of three, a third of the variance would be lost). What follows is about these trained models.
 
     Args:
-        answers: Whether the predictions are right, ``(S, N)`` of each of M methods; S may differ.
+        answers: Those of each of M methods, ``(S, N)``; S may differ.
         resamples: How many test sets.
 
     Returns:
@@ -228,21 +183,22 @@ def bootstrap_accuracies(answers: Sequence[NDArray[np.bool_]], *, resamples: int
     Source: Efron & Tibshirani 1993, An Introduction to the Bootstrap, chapter 13; paired by row as in Koehn 2004,
     EMNLP, 388-395.
     """
-    first = _two_dimensional(answers[0])
-    n_rows = first.shape[1]
+    first = as_answers(answers[0])
+    methods = [paired(first, method)[1] for method in answers]
     # Right answers are counted in whole numbers, so that no order of summation changes a bit.
-    right = np.stack([_paired(first, method)[1].sum(axis=0) for method in answers], axis=1).astype(np.float32)
+    right = np.stack([method.correct.sum(axis=0) for method in methods], axis=1).astype(np.float32)
+    n_seeds = np.array([method.n_seeds for method in methods])
     rng = np.random.default_rng(0)
     drawn = []
-    at_once = max(1, _COUNTS_AT_ONCE // n_rows)
+    at_once = max(1, _COUNTS_AT_ONCE // first.n_rows)
     for start in range(0, resamples, at_once):
         n = min(at_once, resamples - start)
-        picked = rng.integers(0, n_rows, (n, n_rows), dtype=np.int32) + n_rows * np.arange(n)[:, None]
-        counts = np.bincount(picked.reshape(-1), minlength=n * n_rows).reshape(n, n_rows)
-        drawn.append(counts.astype(np.float32) @ right)
-    n_seeds = np.array([len(method) for method in answers])
-    accuracies: NDArray[np.float64] = np.concatenate(drawn).astype(np.float64) / (n_seeds * n_rows)
-    return accuracies
+        scores = np.zeros((n, len(methods)))
+        for weight, rows in first.strata:
+            of_rows = right[rows]
+            scores += weight * (_drawn(of_rows, n, rng) / (n_seeds * len(rows)))
+        drawn.append(scores)
+    return np.concatenate(drawn)
 
 
 def percentile_interval(draws: NDArray[np.float64]) -> Interval:
@@ -269,71 +225,63 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(value) for value in corrected]
 
 
-def _two_dimensional(correct: ArrayLike) -> NDArray[np.bool_]:
-    array = np.asarray(correct, dtype=np.bool_)
-    if array.ndim != 2 or array.size == 0:
-        raise ValueError(
-            f"Right answers of shape {array.shape} cannot be compared. Expected (S, N), neither of them 0."
-        )
-    return array
+def _mean(rows: NDArray[np.float64], strata: Sequence[Stratum]) -> float:
+    return sum(weight * float(rows[places].mean()) for weight, places in strata)
 
 
-def _paired(correct_a: ArrayLike, correct_b: ArrayLike) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    a, b = _two_dimensional(correct_a), _two_dimensional(correct_b)
-    if a.shape[1] != b.shape[1]:
-        raise ValueError(f"{a.shape[1]} and {b.shape[1]} test rows cannot be paired. Expected the same rows.")
-    return a, b
+def _put_together(answers: Answers) -> Interval:
+    """Wilson's interval of each stratum, put together (MOVER); of one stratum it is that."""
+    mean, below, above = answers.score, [], []
+    for weight, rows in answers.strata:
+        share = float(answers.correct[:, rows].mean())
+        low, high = wilson(round(share * len(rows)), len(rows))
+        if len(answers.strata) == 1:
+            return Interval(low, high)
+        below.append(weight * (share - low))
+        above.append(weight * (high - share))
+    return Interval(max(0.0, mean - math.hypot(*below)), min(1.0, mean + math.hypot(*above)))
 
 
-def _variance(values: NDArray[np.float64]) -> float:
-    # Equal values can have a variance of 1e-33 by rounding of their mean: that is none.
-    return 0.0 if np.ptp(values) == 0 else float(values.var(ddof=1))
+def _none_of(strata: Sequence[Stratum]) -> float:
+    """What rows leave open of a difference none of which shows any."""
+    return math.hypot(*(weight * wilson(0, len(rows)).high for weight, rows in strata))
 
 
-def _uncertainty(rows: NDArray[np.float64], methods: Sequence[NDArray[np.bool_]]) -> _Uncertainty:
-    """Of the mean of `rows`, ``(N,)``, which were averaged over the seeds of one method, or of two and subtracted."""
-    several = [correct for correct in methods if len(correct) > 1]
-    accuracies = [_variance(correct.mean(axis=1)) / len(correct) for correct in several]
-    chance = sum(_chance(correct) / correct.size for correct in several)
-    known_by = sum(part**2 / (len(correct) - 1) for part, correct in zip(accuracies, several, strict=True))
-    own_of_seeds = max(0.0, sum(accuracies) - chance)
-    return _Uncertainty(
-        variance=_variance(rows) / rows.size + own_of_seeds,
-        own_of_seeds=own_of_seeds,
-        seeds=sum(accuracies),
-        rows_df=max(rows.size - 1, 1),
-        seeds_df=sum(accuracies) ** 2 / known_by if known_by else math.inf,
-    )
+def _drawn(right: NDArray[np.float32], n: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Right answers, ``(n, M)``, in `n` sets of rows drawn from all, ``(N, M)``."""
+    n_rows = len(right)
+    picked = rng.integers(0, n_rows, (n, n_rows), dtype=np.int32) + n_rows * np.arange(n)[:, None]
+    counts = np.bincount(picked.reshape(-1), minlength=n * n_rows).reshape(n, n_rows)
+    return (counts.astype(np.float32) @ right).astype(np.float64)
 
 
-def _chance(correct: NDArray[np.bool_]) -> float:
-    """Variance of single answers, ``(S, N)``, that neither the row nor the seed explains (mean square of both)."""
-    n_seeds, n_rows = correct.shape
-    if n_rows == 1:
-        return 0.0
-    overall = float(correct.mean())
-    rows, seeds = correct.mean(axis=0) - overall, correct.mean(axis=1) - overall
-    # Answers are 0 or 1, so that their squares need no pass over a table of floats.
-    total = overall * (1 - overall) * correct.size
-    left = total - n_seeds * float(rows @ rows) - n_rows * float(seeds @ seeds)
-    return float(max(0.0, left) / ((n_seeds - 1) * (n_rows - 1)))
+def _turned_around(rows: NDArray[np.float64], strata: Sequence[Stratum]) -> float:
+    """Two-sided p of the difference among all that turning the rows around, each by itself, would make of it.
 
-
-def _score_interval(mean: float, n: float, z: float) -> Interval:
-    """Wilson's interval of a share of `n` rows, which may be a number of rows that would know as much."""
-    scale = 1 + z**2 / n
-    centre = (mean + z**2 / (2 * n)) / scale
-    half = z * math.sqrt(mean * (1 - mean) / n + (z / (2 * n)) ** 2) / scale
-    return Interval(max(0.0, min(mean, centre - half)), min(1.0, max(mean, centre + half)))
-
-
-def _t_quantile(p: float, df: float) -> float:
-    return float(-special.stdtrit(df, p / 2))
-
-
-def _t_tails(standard_errors: float, df: float) -> float:
-    return float(2 * special.stdtr(df, -standard_errors))
-
-
-def _mcnemar(only_a: int, only_b: int) -> float:
-    return min(1.0, 2 * float(special.bdtr(min(only_a, only_b), only_a + only_b, 0.5))) if only_a + only_b else 1.0
+    Args:
+        rows: The difference of each row, ``(N,)``; only its sign counts. Rows of one weight are one binomial, so that
+            of one stratum this is McNemar's exact test.
+        strata: Of the rows.
+    """
+    up: Counter[float] = Counter()
+    down: Counter[float] = Counter()
+    for weight, places in strata:
+        up[weight / len(places)] += int((rows[places] > 0).sum())
+        down[weight / len(places)] += int((rows[places] < 0).sum())
+    differing = {unit: up[unit] + down[unit] for unit in up if up[unit] + down[unit]}
+    if not differing:
+        return 1.0
+    if len(differing) == 1:
+        ((unit, n),) = differing.items()
+        return min(1.0, 2 * float(special.bdtr(min(up[unit], down[unit]), n, 0.5)))
+    found = abs(sum(unit * (up[unit] - down[unit]) for unit in differing))
+    if math.prod(n + 1 for n in differing.values()) > _MOST_SUMS:
+        error = math.sqrt(sum(n * unit**2 for unit, n in differing.items()))
+        return float(2 * special.ndtr(-found / error))
+    sums, chances = np.zeros(1), np.ones(1)
+    for unit, n in differing.items():
+        k = np.arange(n + 1)
+        chance = np.exp(special.gammaln(n + 1) - special.gammaln(k + 1) - special.gammaln(n - k + 1) - n * math.log(2))
+        sums = (sums[:, None] + unit * (2 * k - n)).reshape(-1)
+        chances = (chances[:, None] * chance).reshape(-1)
+    return min(1.0, float(chances[np.abs(sums) >= found - 1e-12].sum()))

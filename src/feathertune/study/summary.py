@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feathertune.records import MoreLabels, RunRecord, SummaryRow, at_largest_size
+from feathertune.study.answers import Answers, AnyAnswers, as_answers
 from feathertune.study.stats import equivalence, holm, paired_difference, seed_interval
 
 YARDSTICK = "full"
@@ -21,15 +22,18 @@ _POINTS_OF_A_SLOPE = 2
 _BASELINE_KINDS = ("baseline", "probe")
 
 
-def answers_of(runs: Sequence[RunRecord], correct: Mapping[str, NDArray[np.bool_]]) -> dict[str, NDArray[np.bool_]]:
+def answers_of(
+    runs: Sequence[RunRecord], correct: Mapping[str, NDArray[np.bool_]], classes: NDArray[np.integer] | None = None
+) -> dict[str, Answers]:
     """Which test rows each method gets right.
 
     Args:
         runs: All runs, in the order they were planned; those that failed are left out.
         correct: By the id of each complete run, whether its test predictions are right, ``(N,)``.
+        classes: Of the test rows, ``(N,)``, where balanced accuracy leads; ``None`` where accuracy does.
 
     Returns:
-        ``(S, N)`` by method, in the order of the summary: baselines and probe first, then as planned.
+        By method, in the order of the summary: baselines and probe first, then as planned.
 
     Raises:
         ValueError: If a complete run has no entry in `correct`, or the runs of a method hold different test rows.
@@ -37,12 +41,13 @@ def answers_of(runs: Sequence[RunRecord], correct: Mapping[str, NDArray[np.bool_
     complete = [run for run in runs if run.status == "complete"]
     if missing := [run.id for run in complete if run.id not in correct]:
         raise ValueError(f"The complete runs {', '.join(missing)} have no test predictions to summarise.")
-    return {method: np.stack([correct[run.id] for run in group]) for method, group in _by_method(runs).items()}
+    return {
+        method: Answers(np.stack([correct[run.id] for run in group]), classes)
+        for method, group in _by_method(runs).items()
+    }
 
 
-def summarise(
-    runs: Sequence[RunRecord], answers: Mapping[str, NDArray[np.bool_]], *, margin: float
-) -> list[SummaryRow]:
+def summarise(runs: Sequence[RunRecord], answers: Mapping[str, AnyAnswers], *, margin: float) -> list[SummaryRow]:
     """Put the complete runs of each method together.
 
     Args:
@@ -73,13 +78,18 @@ def _by_method(runs: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
 
 
 def summarise_sizes(
-    runs: Sequence[RunRecord], correct: Mapping[str, NDArray[np.bool_]], *, margin: float
+    runs: Sequence[RunRecord],
+    correct: Mapping[str, NDArray[np.bool_]],
+    classes: NDArray[np.integer] | None = None,
+    *,
+    margin: float,
 ) -> list[SummaryRow]:
     """Put the runs of a study together that may be a learning curve.
 
     Args:
         runs: As in `summarise`.
         correct: As in `answers_of`.
+        classes: Likewise.
         margin: As in `summarise`.
 
     Returns:
@@ -88,7 +98,7 @@ def summarise_sizes(
     complete = [run for run in runs if run.status == "complete"]
     *fewer, _ = _sizes(complete) or [0]
     groups = [[run for run in complete if run.train_rows == size] for size in fewer] + [at_largest_size(complete)]
-    return [row for group in groups for row in summarise(group, answers_of(group, correct), margin=margin)]
+    return [row for group in groups for row in summarise(group, answers_of(group, correct, classes), margin=margin)]
 
 
 def _sizes(runs: Sequence[RunRecord]) -> list[int]:
@@ -96,12 +106,15 @@ def _sizes(runs: Sequence[RunRecord]) -> list[int]:
     return sorted({run.train_rows for run in runs if run.train_rows is not None})
 
 
-def more_labels(runs: Sequence[RunRecord], correct: Mapping[str, NDArray[np.bool_]]) -> list[MoreLabels]:
+def more_labels(
+    runs: Sequence[RunRecord], correct: Mapping[str, NDArray[np.bool_]], classes: NDArray[np.integer] | None = None
+) -> list[MoreLabels]:
     """What the last doubling of the training rows bought each method; nothing without a learning curve.
 
     Args:
         runs: All runs; those that failed are left out.
         correct: As in `answers_of`.
+        classes: Likewise.
 
     Source: learning curves follow an inverse power law (Figueroa et al. 2012, BMC Medical Informatics and Decision
     Making 12:8), so that the next doubling rather buys less than the last.
@@ -113,7 +126,7 @@ def more_labels(runs: Sequence[RunRecord], correct: Mapping[str, NDArray[np.bool
     largest = sizes[-1]
     fewer = max((size for size in sizes if 2 * size <= largest), default=sizes[-2])
     before, after = (
-        answers_of([run for run in complete if run.train_rows == size], correct) for size in (fewer, largest)
+        answers_of([run for run in complete if run.train_rows == size], correct, classes) for size in (fewer, largest)
     )
     doublings = math.log2(largest / fewer)
     found = []
@@ -124,7 +137,7 @@ def more_labels(runs: Sequence[RunRecord], correct: Mapping[str, NDArray[np.bool
     return found
 
 
-def _row(runs: Sequence[RunRecord], answers: NDArray[np.bool_]) -> SummaryRow:
+def _row(runs: Sequence[RunRecord], answers: AnyAnswers) -> SummaryRow:
     accuracy = seed_interval(answers)
     memory = [run.peak_memory_bytes for run in runs if run.peak_memory_bytes is not None]
     said_s = [run.predicted_seconds for run in runs if run.predicted_seconds is not None]
@@ -134,6 +147,7 @@ def _row(runs: Sequence[RunRecord], answers: NDArray[np.bool_]) -> SummaryRow:
         kind=runs[0].kind,
         train_rows=runs[0].train_rows,
         n_seeds=len(runs),
+        score=as_answers(answers).headline,
         accuracy_mean=accuracy.mean,
         accuracy_sd=accuracy.sd,
         accuracy_low=accuracy.low,
@@ -148,7 +162,7 @@ def _row(runs: Sequence[RunRecord], answers: NDArray[np.bool_]) -> SummaryRow:
 
 
 def _against_yardstick(
-    rows: Sequence[SummaryRow], answers: Mapping[str, NDArray[np.bool_]], margin: float
+    rows: Sequence[SummaryRow], answers: Mapping[str, AnyAnswers], margin: float
 ) -> list[SummaryRow]:
     full = next(row for row in rows if row.method == YARDSTICK)
     others = [row.method for row in rows if row.method != YARDSTICK]

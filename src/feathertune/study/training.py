@@ -21,7 +21,7 @@ from feathertune.engine.optim import trained_parameters
 from feathertune.engine.predict import predict_logits
 from feathertune.methods import Method, Options, plain_name
 from feathertune.methods.targets import LayeredOptions
-from feathertune.records import DataRecord, Seconds
+from feathertune.records import DataRecord, HeadlineName, Seconds
 from feathertune.runtime import seed_everything, stopwatch
 from feathertune.study.depth import choose_depth
 from feathertune.study.observe import Observer
@@ -94,13 +94,14 @@ def train_and_test(
             settings=config.train,
             runtime=bench.runtime,
             group=group,
+            task=bench.task,
         )
         if checkpoints is not None and resumes:
             training.load_state(checkpoints.load())
             _tell_where(training, len(bench.encoded["validation"]), observer)
         seconds_before = training.position.seconds
         with stopwatch() as train:
-            losses = _follow(training, log, observer, checkpoints if group.leads else None)
+            losses = _follow(training, log, observer, checkpoints if group.leads else None, bench.headline)
             best = training.restore_best()
         train.seconds += seconds_before
         with stopwatch() as evaluate:
@@ -215,7 +216,7 @@ def _tell_where(training: Training, n_validation: int, observer: Observer) -> No
 
 
 def _follow(
-    training: Training, log: Path, observer: Observer, checkpoints: Checkpoints | None
+    training: Training, log: Path, observer: Observer, checkpoints: Checkpoints | None, headline: HeadlineName
 ) -> dict[str, list[float]]:
     """Train to the end; write ``metrics.jsonl`` line by line, keep checkpoints, and tell how far it is.
 
@@ -245,9 +246,11 @@ def _follow(
                     "validation_accuracy": event.validation.accuracy,
                     "seconds": event.seconds,
                 }
+                if headline != "accuracy":
+                    line[f"validation_{headline}"] = event.validation.leading(headline)
                 losses["train_losses"].append(event.train_loss)
                 losses["validation_losses"].append(event.validation.log_loss)
-                said = f", validation {event.validation.accuracy:.1%}"
+                said = f", validation {event.validation.leading(headline):.1%}"
                 observer.advanced(event.validation.n, f"epoch {event.epoch}{said}")
             file.write(json.dumps(line) + "\n")
             file.flush()

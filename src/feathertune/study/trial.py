@@ -89,6 +89,7 @@ def trial(
             Labelled(inputs.texts["validation"], parts["validation"][1]),
             settings=settings,
             runtime=bench.runtime,
+            task=bench.task,
         )
         for event in training.events():
             if isinstance(event, EpochInfo) and not on_epoch(event):

@@ -3,7 +3,8 @@
 The recommendation:
 
 1. Candidates are all rows but `majority` (reads no text) and `foundation` (was not trained).
-2. The best is the candidate with the highest mean test accuracy.
+2. The best is the candidate with the highest mean test score, accuracy or balanced accuracy
+   (`feathertune.study.headline`).
 3. Recommended is the cheapest candidate that is within `margin` of the best. The order of cost is tf-idf,
    probe, adapters, full fine-tuning; and among equals, the trained parameters.
 
@@ -25,6 +26,7 @@ from collections.abc import Sequence
 
 from feathertune.records import HEADLINES, DataRecord, PairRecord, RunRecord, SummaryRow, Verdict
 from feathertune.study.caveats import ROUNDING, failed_runs, find_caveats
+from feathertune.study.headline import why_headline
 from feathertune.study.pairs import find_pair
 from feathertune.study.wording import bounds, constant_answer, percent, points, probability, small_share
 
@@ -49,7 +51,7 @@ def judge(
         data: The data as it was used.
         runs: All runs of the study, the failed ones too.
         pairs: The methods of the summary, two by two.
-        margin: The loss of accuracy that is still "as good", as a fraction (0.01 is one point).
+        margin: The loss of score that is still "as good", as a fraction (0.01 is one point).
         n_suspects: Test rows whose label may be wrong.
 
     Returns:
@@ -71,6 +73,7 @@ def judge(
         *_rival(chosen, best, candidates, margin),
         *_cheaper(chosen, candidates, pairs),
         *_untrained(rows, data),
+        *why_headline(chosen.score, data),
     ]
     return Verdict(recommended=chosen.method, text=" ".join(sentences), caveats=caveats)
 
@@ -86,7 +89,7 @@ def _recommendation(
     margin: float,
 ) -> str:
     majority = rows.get("majority")
-    score = f"{percent(chosen.accuracy_mean)} {HEADLINES[data.task]} ({bounds(chosen)})"
+    score = f"{percent(chosen.accuracy_mean)} {HEADLINES[data.task, chosen.score]} ({bounds(chosen)})"
     on_rows = f"on these {data.n_test:,} test rows"
     if majority is not None and chosen.accuracy_mean <= majority.accuracy_mean + ROUNDING:
         return (
@@ -162,7 +165,9 @@ def _untrained(rows: dict[str, SummaryRow], data: DataRecord) -> list[str]:
     foundation = rows.get("foundation")
     if foundation is None:
         return []
-    chance = f"; chance is {percent(1 / len(data.labels))}" if data.task == "single_label" else ""
+    # Of balanced accuracy it is said with the score.
+    said = data.task == "single_label" and foundation.score == "accuracy"
+    chance = f"; chance is {percent(1 / len(data.labels))}" if said else ""
     return [
         f"Before any training, the foundation model with a new head stands at "
         f"{percent(foundation.accuracy_mean)}{chance}."

@@ -29,8 +29,9 @@ from feathertune.engine.head import extract_features
 from feathertune.engine.install import fast_parts
 from feathertune.engine.predict import run_passes
 from feathertune.errors import ConfigError
-from feathertune.records import BaseRecord, DataRecord
+from feathertune.records import BaseRecord, DataRecord, HeadlineName
 from feathertune.runtime import PeakMemory, Runtime, choose_runtime, stopwatch
+from feathertune.study.headline import choose_headline, why_headline
 from feathertune.tasks import TASKS, Task, task_of
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class Workbench:
     """Data, encoder and machine of one study; made by `Workbench.prepare`.
 
     Attributes:
+        config: The settings, the headline among them as it was chosen.
         whole: What this is a part of, with fewer training rows; it keeps the features of the other splits.
     """
 
@@ -95,6 +97,8 @@ class Workbench:
             observer.said(
                 f"A text may have several of the {len(splits.labels):,} labels, or none (data.task: multi_label)."
             )
+        counts = _class_counts(splits)
+        headline = choose_headline(config.study.headline, task_of(splits.train.labels).name, counts["train"])
         observer.stage(f"loading {config.base.id}")
         encoder = load_base(config, splits, runtime, seed=0)
         check_max_length(config.data, encoder)
@@ -110,11 +114,14 @@ class Workbench:
                     reading=config.data.reading,
                 )
             seconds[name] = watch.seconds
+        data_record = _data_record(config, splits, encoded, counts)
+        for reason in why_headline(headline, data_record):
+            observer.said(reason)
         return cls(
-            config=config,
+            config=config.model_copy(update={"study": config.study.model_copy(update={"headline": headline})}),
             runtime=runtime,
             splits=splits,
-            data=_data_record(config, splits, encoded),
+            data=data_record,
             base=BaseRecord(
                 id=encoder.id,
                 revision=encoder.revision,
@@ -183,7 +190,14 @@ class Workbench:
     @property
     def task(self) -> Task:
         """Whether a text has one label or any number of them, and all that follows from it."""
-        return TASKS[self.data.task]
+        return TASKS[self.data.task].led_by(self.headline)
+
+    @property
+    def headline(self) -> HeadlineName:
+        """The score by which methods are ranked, and epochs, trials and strengths chosen."""
+        headline = self.config.study.headline
+        assert headline != "auto", "it was settled when this was made"
+        return headline
 
     def load_encoder(self, seed: int) -> LoadedEncoder:
         """The pretrained encoder with an untrained head drawn from the seed."""
@@ -308,13 +322,20 @@ def check_max_length(data: DataConfig, encoder: LoadedEncoder) -> None:
         )
 
 
-def _data_record(config: Config, splits: DataSplits, encoded: dict[SplitName, EncodedTexts]) -> DataRecord:
-    n_texts = sum(len(texts) for texts in encoded.values())
+def _class_counts(splits: DataSplits) -> dict[str, list[int]]:
+    """Rows of each class, by split; a row with several labels is in each."""
     counts: dict[str, list[int]] = {}
     for name in SPLITS:
         labels = splits[name].labels
         found = labels.sum(axis=0) if labels.ndim == 2 else np.bincount(labels, minlength=len(splits.labels))
         counts[name] = found.tolist()
+    return counts
+
+
+def _data_record(
+    config: Config, splits: DataSplits, encoded: dict[SplitName, EncodedTexts], counts: dict[str, list[int]]
+) -> DataRecord:
+    n_texts = sum(len(texts) for texts in encoded.values())
     return DataRecord(
         source=splits.source,
         test_source=splits.test_source,

@@ -15,8 +15,9 @@ from feathertune.engine.loop import EpochInfo, StepInfo, Training
 from feathertune.engine.optim import make_optimizer, rate_factor
 from feathertune.engine.predict import predict_logits
 from feathertune.errors import RunFailedError
+from feathertune.records import Metrics
 from feathertune.runtime import Runtime
-from feathertune.tasks import softmax
+from feathertune.tasks import SINGLE_LABEL, softmax
 
 CPU = Runtime(torch.device("cpu"), "fp32", "eager", "test", {})
 
@@ -47,7 +48,7 @@ def texts(n, seed):
     return Labelled(encoded, labels.astype(np.int64))
 
 
-def training(model, *, seed=0, learning_rate=0.05, **settings):
+def training(model, *, seed=0, learning_rate=0.05, task=None, **settings):
     return Training(
         model,
         texts(70, 1),
@@ -56,7 +57,23 @@ def training(model, *, seed=0, learning_rate=0.05, **settings):
         learning_rate=learning_rate,
         seed=seed,
         runtime=CPU,
+        task=task,
     )
+
+
+@pytest.mark.parametrize(("headline", "best"), [("accuracy", 1), ("balanced_accuracy", 2)])
+def test_the_best_epoch_is_chosen_by_the_score_that_leads(monkeypatch, headline, best):
+    run = training(Bag(), epochs=2, task=SINGLE_LABEL.led_by(headline))
+    rest = {"macro_f1": 0.5, "mcc": 0.0, "log_loss": 0.3, "ece": 0.0, "n": 40}
+    found = iter([(0.95, 0.5), (0.9, 0.8)])
+
+    def validate():
+        accuracy, balanced = next(found)
+        return Metrics(accuracy=accuracy, balanced_accuracy=balanced, **rest), np.zeros((40, 2))
+
+    monkeypatch.setattr(run, "validate", validate)
+    list(run.events())
+    assert run.best.epoch == best
 
 
 def steps(run):

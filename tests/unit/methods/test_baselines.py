@@ -23,6 +23,20 @@ def test_tfidf_learns_words_and_word_pairs():
     assert fitted.predict_proba(pairs[:4]).argmax(1).tolist() == [0, 1, 1, 0]
 
 
+def test_a_strength_is_chosen_by_the_score_that_leads():
+    texts = ["plain words"] * 40 + ["offer now"] * 3
+    labels = np.array([0] * 40 + [1] * 3)
+    # One offer is none: to say so of all is as often right, and finds nothing.
+    validation, their_labels = ["plain words"] * 8 + ["offer now"] * 2, np.array([0] * 9 + [1])
+    chosen, found = {}, {}
+    for headline in ("accuracy", "balanced_accuracy"):
+        fitted = BASELINES["tfidf"].fit(texts, labels, validation, their_labels, 2, headline)
+        chosen[headline] = fitted.chosen["C"]
+        found[headline] = fitted.predict_proba(["offer now"]).argmax()
+    assert chosen["accuracy"] < chosen["balanced_accuracy"]
+    assert found == {"accuracy": 0, "balanced_accuracy": 1}
+
+
 def test_a_class_that_training_never_saw_gets_probability_zero():
     fitted = BASELINES["tfidf"].fit(TEXTS, LABELS * 2, TEXTS, LABELS * 2, 3)
     assert (fitted.predict_proba(TEXTS)[:, 1] == 0).all()

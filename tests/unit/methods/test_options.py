@@ -96,6 +96,16 @@ def test_the_plan_goes_seed_by_seed_and_knows_itself():
     assert len({plan.fingerprint, *(other.fingerprint for other in others)}) == 4
 
 
+def test_a_plan_with_accuracy_in_the_lead_is_the_one_from_before_there_was_another():
+    plans = {
+        headline: make_plan(
+            load_config(options={"study.headline": headline}), data_fingerprint="d", base_fingerprint="b"
+        ).fingerprint
+        for headline in ("auto", "accuracy", "balanced_accuracy")
+    }
+    assert plans["auto"] == plans["accuracy"] != plans["balanced_accuracy"]
+
+
 def test_density_becomes_the_nearest_rank():
     shapes = [(384, 384)] * 4 + [(1536, 384), (384, 1536)]
     r = rank_for_density(shapes, 0.2)

@@ -95,6 +95,22 @@ def test_reliability_is_folded_and_old_records_have_none(tmp_path):
     assert "probabilities can be believed" not in _page(tmp_path)
 
 
+def test_balanced_accuracy_leads_the_whole_page(tmp_path):
+    study = write_study(tmp_path, headline="balanced_accuracy", seeds=2)
+    page = _page(tmp_path)
+    assert "<h2>Balanced accuracy, and how sure it is</h2>" in page
+    assert "What balanced accuracy costs" in page
+    assert "The mean of the classes' recalls" in page.replace("&#39;", "'")
+    assert "Validation balanced accuracy</th>" in page
+    runs = page[page.index("Every run, with all its scores") :]
+    assert '<th scope="col" class="n">Balanced accuracy</th><th scope="col" class="n">Accuracy</th>' in runs
+    run = next(run for run in study.runs if run.id == "lora-s0")
+    assert f"{100 * run.test.balanced_accuracy:.2f}" in runs
+    assert f"{100 * run.test.accuracy:.2f}" in runs
+    # The last epoch of a curve as the record has it: share - 0.2 * 0.4^3.
+    assert "validation balanced accuracy" in page
+
+
 def test_equivalence_is_shown_with_its_margin(tmp_path):
     study = write_study(tmp_path)
     assert "as good, p" not in _page(tmp_path)

@@ -16,12 +16,14 @@ from feathertune.config import Config
 from feathertune.errors import ConfigError, DataError
 from feathertune.records import load_study, save_study
 from feathertune.report.side_by_side import draw_comparison
+from feathertune.study.answers import Answers
 from feathertune.study.comparison import compare_studies
 from feathertune.study.differing import causes
-from feathertune.study.files import read_correct
+from feathertune.study.files import read_correct, read_predictions
 from feathertune.study.stats import holm, paired_difference
 from study_factory import METHODS, many_methods, write_study
 
+SCORED = {"study.headline": "balanced_accuracy"}
 BETTER = tuple(dataclasses.replace(m, skill=0.9) if m.name == "lora" else m for m in METHODS)
 
 
@@ -148,6 +150,44 @@ def test_the_same_rows_under_labels_in_another_order_are_the_same(a, tmp_path):
     found = compare_studies(a, b)
     assert found.same_test_rows
     assert all(pair.paired.alike for pair in found.methods)
+
+
+def test_balanced_accuracy_is_compared_by_classes(tmp_path):
+    a, b = (
+        make(tmp_path / name, seeds=2, methods=methods, headline="balanced_accuracy", settings=SCORED)
+        for name, methods in (("a", METHODS), ("b", BETTER))
+    )
+    found = compare_studies(a, b)
+    answers = []
+    for folder in (b, a):
+        paths = sorted(folder.glob("runs/lora-s*/predictions.parquet"))
+        answers.append(Answers(np.stack([read_correct(path) for path in paths]), read_predictions(paths[0])[0]))
+    assert pair_of(found, "lora").paired.difference == pytest.approx(paired_difference(*answers).mean)
+    assert said(found).startswith("B scores higher than A with lora (+")
+    assert found.a.score == "balanced accuracy"
+    edit(b, lambda record: record.data.labels.reverse())
+    assert compare_studies(a, b).same_test_rows is False, "the same rows of other classes"
+
+
+def test_two_scores_have_no_difference(a, tmp_path):
+    b = make(tmp_path / "b", seeds=2, headline="balanced_accuracy", settings=SCORED)
+    found = compare_studies(a, b)
+    assert said(found).startswith("A is ranked by accuracy and B by balanced accuracy, and of two scores no difference")
+    assert all(pair.untested == "other score" for pair in found.methods)
+    assert "study.headline" in [place.key for place in found.differing]
+    page = draw_comparison(found).decode()
+    assert "since A is ranked by accuracy, B by balanced accuracy" in page
+    assert "Accuracy A</th>" in page
+    assert "Balanced accuracy B</th>" in page
+    assert "hollow is A" not in page
+
+
+def test_a_study_from_before_the_headline_differs_in_nothing(a, tmp_path):
+    b = make(tmp_path / "b", seeds=2)
+    settings = yaml.safe_load((b / "config.yaml").read_text())
+    del settings["study"]["headline"]
+    (b / "config.yaml").write_text(yaml.safe_dump(settings))
+    assert compare_studies(b, a).differing == []
 
 
 def test_missing_test_rows_are_said(a, tmp_path):

@@ -1,0 +1,126 @@
+"""Unbalanced studies whose truth is known: do the intervals of balanced accuracy hold it, and what do its tests say?
+
+As `simulate_studies`, with the rows of each class drawn by themselves: how many a test set holds of each is chance, too
+(at least one). A difference between two methods lies in the recalls of the small classes alone. With one seed all is
+said of the trained models, so that seeds have no luck there.
+
+Writes ``benchmarks/results/simulated-unbalanced.json``. Some minutes on one core. Not for real studies: recalls, how
+alike errors are, and how far seeds move a recall are guesses.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from simulate_studies import draw
+
+from feathertune.study.answers import Answers
+from feathertune.study.stats import equivalence, paired_difference, seed_interval
+
+RESULT = Path(__file__).with_name("results") / "simulated-unbalanced.json"
+TWO = (0.95, 0.05)
+TEN = (0.73, *9 * (0.03,))
+# Recalls of the largest class and of each other one: of hard texts, and of such that nearly all of a class are found.
+HARD, EASY = (0.97, 0.7), (0.99, 0.95)
+# The standard deviation of such a recall over seeds.
+SPREADS = (0.005, 0.03)
+CELLS = (
+    *({"shares": TWO, "recalls": HARD, "rows": n, "gap": gap} for n in (500, 2000) for gap in (0.0, 0.02, 0.05)),
+    *({"shares": TWO, "recalls": HARD, "rows": 200, "gap": gap} for gap in (0.0, 0.05)),
+    *({"shares": TWO, "recalls": EASY, "rows": n, "gap": gap} for n in (200, 500) for gap in (0.0, 0.02)),
+    *({"shares": TEN, "recalls": HARD, "rows": 500, "gap": gap} for gap in (0.0, 0.05)),
+)
+SEEDS = (1, 3)
+
+
+def studies_of(
+    rng: np.random.Generator,
+    *,
+    shares: tuple[float, ...],
+    recalls: tuple[float, float],
+    rows: int,
+    gap: float,
+    seeds: int,
+    studies: int,
+) -> Iterator[tuple[Answers, Answers]]:
+    """Simulated studies of two methods, one by one: the answers of both, of which `truths` are the scores."""
+    small = len(shares) - 1
+    lost = gap * len(shares) / small  # of the recall of each small class
+    counts, times = np.unique(np.maximum(rng.multinomial(rows, shares, studies), 1), axis=0, return_counts=True)
+    for sizes, n in zip(counts.tolist(), times.tolist(), strict=True):
+        drawn = []
+        for c, size in enumerate(sizes):
+            better, spread = recalls[min(c, 1)], 0.0 if seeds == 1 else SPREADS[min(c, 1)]
+            worse = better if c == 0 else better - lost
+            drawn.append(draw(rng, n, size, [(better, seeds, spread), (worse, seeds, spread)]))
+        classes = np.repeat(np.arange(len(sizes)), sizes)
+        for study in zip(*drawn, strict=True):
+            a, b = (Answers(np.concatenate([of[0][m] for of in study], axis=1), classes) for m in (0, 1))
+            yield a, b
+
+
+def truths(*, shares: tuple[float, ...], recalls: tuple[float, float], gap: float) -> tuple[float, float]:
+    """The balanced accuracies of both methods over all rows and seeds."""
+    best = (recalls[0] + (len(shares) - 1) * recalls[1]) / len(shares)
+    return best, best - gap
+
+
+def cell(
+    *, shares: tuple[float, ...], recalls: tuple[float, float], rows: int, gap: float, seeds: int, studies: int
+) -> dict:
+    """One case.
+
+    Returns:
+        ``covered_*``: how often 95 % intervals of one method, of a difference, held the truth; half their mean width.
+        ``clear``: how often p of the difference was below 0.05, which is wrong where the gap is 0.
+        ``as_good``: how often two one-sided tests said that the difference is below the gap, which is wrong, too.
+    """
+    rng = np.random.default_rng([13, len(shares), round(100 * recalls[1]), rows, round(1000 * gap), seeds])
+    counts = dict.fromkeys(("covered_single", "covered_difference", "clear", "as_good"), 0.0)
+    widths = []
+    drawn = studies_of(rng, shares=shares, recalls=recalls, rows=rows, gap=gap, seeds=seeds, studies=studies)
+    for a, b in drawn:
+        for answers, truth in zip((a, b), truths(shares=shares, recalls=recalls, gap=gap), strict=True):
+            estimate = seed_interval(answers)
+            counts["covered_single"] += (estimate.low <= truth <= estimate.high) / 2
+        found = paired_difference(a, b)
+        counts["covered_difference"] += found.low <= gap <= found.high
+        counts["clear"] += found.p < 0.05
+        counts["as_good"] += gap > 0 and equivalence(a, b, margin=gap) < 0.05
+        widths.append((estimate.high - estimate.low, found.high - found.low))
+    half = np.mean(widths, axis=0) / 2
+    return {
+        "classes": len(shares),
+        "smallest_share": min(shares),
+        "recalls": recalls,
+        "rows": rows,
+        "gap": gap,
+        "seeds": seeds,
+        "studies": studies,
+        **{name: round(count / studies, 4) for name, count in counts.items()},
+        "half_width_single": round(float(half[0]), 4),
+        "half_width_difference": round(float(half[1]), 4),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--studies", type=int, default=2000, help="simulated studies of a case")
+    n, started = parser.parse_args().studies, time.process_time()
+    cells = []
+    for case in CELLS:
+        for seeds in SEEDS:
+            cells.append(cell(**case, seeds=seeds, studies=n))
+            print(json.dumps(cells[-1]), flush=True)
+    result = {"spreads": SPREADS, "cells": cells}
+    result["processor_s"] = round(time.process_time() - started)
+    RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

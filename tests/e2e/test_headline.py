@@ -1,0 +1,65 @@
+"""Unbalanced classes: balanced accuracy leads, by itself and on request, from the settings to the report."""
+
+import json
+
+import pytest
+import yaml
+
+from e2e.cli import SMALL, in_process, reviews, write_csv
+from feathertune.records import load_study
+
+WHY = "of the training rows are 'pos', so balanced accuracy leads"
+
+
+@pytest.fixture(scope="module")
+def rare(tmp_path_factory):
+    """Nine of ten are positive."""
+    rows = reviews(400)
+    negative, positive = ([row for row in rows if row[1] == label] for label in ("neg", "pos"))
+    return write_csv(tmp_path_factory.mktemp("rare") / "rare.csv", [*negative[:20], *positive[:180]])
+
+
+def test_a_study_of_a_rare_class(encoder, rare, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "study"
+    command = ("compare", rare, "--base", encoder, "--methods", "lora", *SMALL, "--out", out)
+    result = in_process(monkeypatch, capsys, *command)
+    assert result.code == 0, result.stderr
+    assert WHY in result.stderr
+    record = load_study(out)
+    assert record.headline == "balanced_accuracy"
+    assert {run.headline for run in record.runs} == {"balanced_accuracy"}
+    rows = {row.method: row for row in record.summary}
+    assert {row.score for row in rows.values()} == {"balanced_accuracy"}
+    assert rows["majority"].accuracy_mean == 0.5
+    for run in record.runs:
+        if run.method != "foundation":
+            assert rows[run.method].accuracy_mean == pytest.approx(run.test.balanced_accuracy)
+    assert WHY in record.verdict.text
+    stdout = " ".join(result.stdout.split())
+    assert "balanced method accuracy 95 % interval" in stdout, "a head of two lines"
+    assert WHY in stdout
+    assert any("have few test rows, 'neg' " in caveat for caveat in record.verdict.caveats)
+    assert "Balanced accuracy, and how sure it is" in (out / "report.html").read_text(encoding="utf-8")
+    epochs = [json.loads(line) for line in (out / "runs" / "lora-s0" / "metrics.jsonl").read_text().splitlines()]
+    assert all("validation_balanced_accuracy" in line for line in epochs if line["event"] == "epoch")
+    settings = yaml.safe_load((out / "config.yaml").read_text(encoding="utf-8"))
+    assert settings["study"]["headline"] == "balanced_accuracy"
+    assert in_process(monkeypatch, capsys, *command).code == 0, "the same study"
+    other = in_process(monkeypatch, capsys, *command, "--headline", "accuracy")
+    assert other.code == 2
+    assert "study.headline: balanced_accuracy there, accuracy now" in other.stderr
+
+
+def test_a_headline_that_cannot_be_is_told(encoder, data, rare, monkeypatch, capsys):
+    misspelt = in_process(monkeypatch, capsys, "compare", data, "--base", encoder, "--headline", "f1")
+    assert misspelt.code == 2
+    assert "study.headline" in misspelt.stderr
+    sets = in_process(
+        monkeypatch,
+        capsys,
+        *("compare", data, "--base", encoder, "--label-separator", "|", "--headline", "balanced_accuracy"),
+    )
+    assert sets.code == 2
+    assert "study.headline is balanced_accuracy" in sets.stderr
+    assert "a text may have several labels" in sets.stderr
+    assert "Traceback" not in sets.stderr
