@@ -20,7 +20,7 @@ PACKAGE = "feathertune"
 MAX_LINES = 400
 LAYERS = (
     ("errors", "companion", "config", "prices", "records", "registry", "storage"),
-    ("data", "encoders", "runtime", "metrics", "calibration", "tasks"),
+    ("data", "encoders", "runtime", "metrics", "calibration", "thresholds", "tasks", "objective"),
     ("methods",),
     ("engine",),
     ("study", "bundle", "predictor", "export", "card", "report", "track"),
@@ -36,6 +36,7 @@ WITHOUT_TORCH = (
     *LAYERS[0],
     "metrics",
     "calibration",
+    "thresholds",
     *(f"data.{name}" for name in ("sources", "samples", "files", "hub", "raw", "rows", "splits", "inspect", "fix")),
     *(f"study.{name}" for name in ("stats", "pairs", "summary", "verdict", "comparison")),
     "report",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
@@ -56,6 +56,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         epochs: int = 5,
         learning_rate: float | None = None,
         batch_size: int = 16,
+        class_weight: Literal["balanced"] | None = None,
         validation_size: int | float | None = None,
         settings: Mapping[str, Any] | None = None,
         random_state: int | np.random.RandomState | None = 0,
@@ -70,6 +71,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             epochs: Passes over the training rows, at most.
             learning_rate: None means the method's own default.
             batch_size: Texts of one optimizer step.
+            class_weight: ``balanced`` weighs the loss of a text by how rare its class is, as scikit-learn does.
             validation_size: Rows, or a share of them, kept to choose the best epoch; None means a tenth, at least 200
                 where that is no more than a quarter.
             settings: Any other of `Config`, by its dotted name, such as ``{"train.patience": 3}``.
@@ -82,6 +84,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.epochs = epochs
         self.learning_rate = learning_rate
         self.batch_size = batch_size
+        self.class_weight = class_weight
         self.validation_size = validation_size
         self.settings = settings
         self.random_state = random_state
@@ -136,9 +139,14 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def predict(self, X: Texts) -> np.ndarray:
-        """The most probable label of each of N texts, ``(N,)``; of the type that `fit` was given."""
-        best = self._logits(X).argmax(axis=1)  # first of all: it knows whether there was a fit
-        return np.asarray(self.classes_[best])
+        """The label of each of N texts, ``(N,)``, of the type that `fit` was given.
+
+        It is the most probable one; where ``train.decision`` is ``moved``, after each probability was divided by its
+        threshold.
+        """
+        probabilities = self.predict_proba(X)  # first of all: it knows whether there was a fit
+        predictor = self._predictor
+        return np.asarray(self.classes_[predictor.task.decide(probabilities, predictor.thresholds)])
 
     def predict_proba(self, X: Texts) -> np.ndarray:
         """Probabilities ``(N, C)`` of N texts, in the order of `classes_`."""
@@ -195,6 +203,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 "train.epochs": _plain(self.epochs),
                 "train.learning_rate": _plain(self.learning_rate),
                 "train.batch_size": _plain(self.batch_size),
+                "train.class_weights": self.class_weight,
                 "train.checkpoint_every_s": "off",
                 f"method.{self.method}": _plain(self.options or {}),
                 **_plain(self.settings or {}),

@@ -29,12 +29,15 @@ CALIBRATION_BINS = 15
 _SUM_TOLERANCE = 1e-3
 
 
-def score(labels: NDArray[np.integer], probabilities: NDArray[np.floating]) -> Metrics:
+def score(
+    labels: NDArray[np.integer], probabilities: NDArray[np.floating], predicted: NDArray[np.integer] | None = None
+) -> Metrics:
     """Score predicted probabilities; the prediction is the largest one, the lower index where two are equal.
 
     Args:
         labels: Class indices, ``(N,)``, 0 to C - 1.
         probabilities: ``(N, C)``; each row sums to 1.
+        predicted: What was predicted instead, ``(N,)``. Log loss and calibration error are of probabilities alone.
 
     Returns:
         Accuracy; balanced accuracy (see `balanced_accuracy`); F1 averaged over all C classes, where one that is
@@ -45,7 +48,8 @@ def score(labels: NDArray[np.integer], probabilities: NDArray[np.floating]) -> M
         DataError: If the shapes do not fit, a label is not a class index, or a row is not a distribution.
     """
     labels, probabilities = _checked(labels, probabilities)
-    predicted = probabilities.argmax(axis=1)
+    largest = probabilities.argmax(axis=1)
+    predicted = largest if predicted is None else predicted
     classes = range(probabilities.shape[1])
     clipped = np.maximum(probabilities, PROBABILITY_FLOOR)
     clipped /= clipped.sum(axis=1, keepdims=True)
@@ -57,7 +61,7 @@ def score(labels: NDArray[np.integer], probabilities: NDArray[np.floating]) -> M
         macro_f1=float(f1_score(labels, predicted, labels=classes, average="macro", zero_division=0)),
         mcc=0.0 if one_class else float(matthews_corrcoef(labels, predicted)),
         log_loss=float(log_loss(labels, clipped, labels=classes)),
-        ece=calibration_error(predicted == labels, probabilities.max(axis=1)),
+        ece=calibration_error(largest == labels, probabilities.max(axis=1)),
         n=labels.size,
     )
 

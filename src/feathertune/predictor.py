@@ -91,7 +91,7 @@ class Predictor:
 
     @property
     def thresholds(self) -> np.ndarray | None:
-        """Of several labels a text, the probability from which each is given, ``(C,)``."""
+        """What decides beside the probabilities, ``(C,)``; see `Task.decide`. None where the largest is taken."""
         found = self.bundle.info.threshold
         return None if found is None else np.array(found)
 

@@ -1,39 +1,31 @@
 """What a text is given: one label, or any number of them. All that follows from it stands here, once.
 
-A `Task` is a value: how logits become probabilities, what a training lowers, how predictions are decided and scored,
-which score leads, and which of two epochs is the better one. Nobody else asks for the task by its name to compute
-something. Labels say the task by their shape: ``(N,)`` class indices, or ``(N, C)`` of 0 and 1, which label belongs to
-which text; `task_of` tells.
+A `Task` is a value: how logits become probabilities, how predictions are decided and scored, which score leads, and
+which of two epochs is the better one. Nobody else asks for the task by its name to compute something. Labels
+say the task by their shape: ``(N,)`` class indices, or ``(N, C)`` of 0 and 1, which label belongs to which text;
+`task_of` tells.
 
 Whether an answer is *right* is a question with two answers per text in both: of several labels, all that belong there
 have to be given, and no other. The share of right answers is scikit-learn's ``accuracy_score``, called subset accuracy
 there; so intervals, paired tests and verdicts (`feathertune.study.stats`) are the same for both tasks, and exact. F1,
 which is kinder where most labels of a text are right, stands beside it.
 
-Not for what a text is (`feathertune.data.texts`), nor for numbers to predict.
+Not for what a text is (`feathertune.data.texts`), what a training lowers (`feathertune.objective`), nor for numbers to
+predict.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from feathertune.metrics import score, score_sets
 from feathertune.records import HEADLINES, HeadlineName, Metrics, MultiLabelMetrics, TaskName
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-# Before any threshold was fitted, and for a label of which validation knows too little.
-THRESHOLD = 0.5
-# A threshold is fitted to a label that has so many validation rows: fewer say nothing of where to cut.
-LEAST_ROWS = 3
-# So far a threshold stays away from 0 and 1, where a logit would be infinite.
-_EDGE = 1e-6
+from feathertune.thresholds import THRESHOLD, fit_f1_thresholds, fit_macro_f1_thresholds
 
 
 @dataclass(frozen=True)
@@ -44,10 +36,10 @@ class Task:
         name: As records and bundles write it.
         problem_type: transformers' word, by which a model chooses its loss.
         probabilities: Of logits ``(N, C)``, ``(N, C)`` float64.
-        loss: Of logits ``(B, C)`` and labels, the sum over texts, a scalar; the labels ``(B,)`` or ``(B, C)``.
-        fit_thresholds: Of labels and probabilities of validation rows, the probability from which each label is given,
-            ``(C,)``; None where one label is given whatever its probability.
-        decide: Of probabilities and thresholds, what is predicted, of the shape of labels.
+        fit_thresholds: Of labels and probabilities of validation rows, thresholds ``(C,)``; None where none are used.
+        decide: Of probabilities and thresholds, what is predicted, of the shape of labels. Of several labels those
+            whose probability reaches its threshold; of one label the largest probability, each divided by its
+            threshold where there are some.
         score: Of labels, probabilities and thresholds.
         order: Of the scores of a validation set, what is larger the better the epoch.
         scores: Their type, for reading them again.
@@ -57,7 +49,6 @@ class Task:
     name: TaskName
     problem_type: str
     probabilities: Callable[[NDArray[np.floating]], NDArray[np.float64]]
-    loss: Callable[[Tensor, Tensor], Tensor]
     fit_thresholds: Callable[[NDArray[np.integer], NDArray[np.floating]], NDArray[np.float64] | None]
     decide: Callable[[NDArray[np.floating], NDArray[np.float64] | None], NDArray[np.integer]]
     score: Callable[[NDArray[np.integer], NDArray[np.floating], NDArray[np.float64] | None], Metrics]
@@ -75,6 +66,12 @@ class Task:
         if headline == self.leads:
             return self
         return replace(self, leads=headline, order=lambda scores: (scores.leading(headline), -scores.log_loss))
+
+    def deciding(self, decision: Literal["largest", "moved"]) -> Task:
+        """The same task under the setting ``train.decision``, which means something where a text has one label."""
+        if decision == "largest" or self.name != "single_label":
+            return self
+        return replace(self, fit_thresholds=fit_macro_f1_thresholds, order=_order_of_moved)
 
     def read_scores(self, values: Mapping[str, Any]) -> Metrics:
         """Scores that were written down."""
@@ -98,46 +95,10 @@ def sigmoid(logits: NDArray[np.floating]) -> NDArray[np.float64]:
     return np.where(values >= 0, 1 / (1 + small), small / (1 + small))
 
 
-def fit_f1_thresholds(labels: NDArray[np.integer], probabilities: NDArray[np.floating]) -> NDArray[np.float64]:
-    """For each label the probability from which it is given, by the best F1 on validation rows.
-
-    Args:
-        labels: ``(N, C)`` of 0 and 1.
-        probabilities: ``(N, C)``.
-
-    Returns:
-        ``(C,)``: halfway between the two probabilities that the best cut lies between, the higher cut where two are
-        equal. 0.5 for a label with fewer than `LEAST_ROWS` rows, or of which all probabilities are one.
-
-    Source: Yang 2001, A study of thresholding strategies for text categorization, SIGIR, 137-145 (SCut), with F1 as in
-    Fan & Lin 2007, A study on threshold selection for multi-label classification.
-    """
-    values = np.asarray(probabilities, np.float64)
-    found = np.full(labels.shape[1], THRESHOLD)
-    for label in np.flatnonzero(labels.sum(axis=0) >= LEAST_ROWS):
-        order = np.argsort(-values[:, label], kind="stable")
-        p, right = values[order, label], np.cumsum(labels[order, label])
-        below = np.append(p[1:], 0.0)
-        f1 = np.where(p > below, 2 * right / (np.arange(1, len(p) + 1) + right[-1]), -1.0)
-        if p[0] > p[-1]:
-            best = int(f1.argmax())
-            found[label] = (p[best] + below[best]) / 2
-    clipped: NDArray[np.float64] = np.clip(found, _EDGE, 1 - _EDGE)
-    return clipped
-
-
-def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    from torch.nn import functional
-
-    return functional.cross_entropy(logits, labels, reduction="sum")
-
-
-def _binary_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """The mean over the labels of a text, as transformers has it."""
-    from torch.nn import functional
-
-    loss = functional.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype), reduction="sum")
-    return loss / labels.shape[1]
+def _largest(probabilities: NDArray[np.floating], thresholds: NDArray[np.float64] | None) -> NDArray[np.integer]:
+    """Of one label a text its index, ``(N,)``; the lower one where two are equal."""
+    best: NDArray[np.integer] = (probabilities if thresholds is None else probabilities / thresholds).argmax(axis=1)
+    return best
 
 
 def _order_of_sets(scores: Metrics) -> tuple[float, ...]:
@@ -145,14 +106,18 @@ def _order_of_sets(scores: Metrics) -> tuple[float, ...]:
     return scores.micro_f1, -scores.log_loss
 
 
+def _order_of_moved(scores: Metrics) -> tuple[float, ...]:
+    """By what thresholds are fitted for; at a tie, by the lower loss."""
+    return scores.macro_f1, -scores.log_loss
+
+
 SINGLE_LABEL = Task(
     name="single_label",
     problem_type="single_label_classification",
     probabilities=softmax,
-    loss=_cross_entropy,
     fit_thresholds=lambda labels, probabilities: None,
-    decide=lambda probabilities, thresholds: probabilities.argmax(axis=1),
-    score=lambda labels, probabilities, thresholds: score(labels, probabilities),
+    decide=_largest,
+    score=lambda labels, probabilities, thresholds: score(labels, probabilities, _largest(probabilities, thresholds)),
     # More right answers; at a tie, the lower loss.
     order=lambda scores: (scores.accuracy, -scores.log_loss),
     scores=Metrics,
@@ -161,7 +126,6 @@ MULTI_LABEL = Task(
     name="multi_label",
     problem_type="multi_label_classification",
     probabilities=sigmoid,
-    loss=_binary_cross_entropy,
     fit_thresholds=fit_f1_thresholds,
     decide=lambda probabilities, thresholds: (
         probabilities >= (THRESHOLD if thresholds is None else thresholds)

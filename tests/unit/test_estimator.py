@@ -64,6 +64,26 @@ def test_it_learns_and_its_answers_agree(fitted):
         np.testing.assert_array_equal(fitted.predict_proba(form), probabilities)
 
 
+def test_rare_classes_and_a_moved_decision(tmp_path):
+    rows = [row for row in reviews(120) if row[1] == "neg"] + [row for row in reviews(120) if row[1] == "pos"][:16]
+    texts, labels = [text for text, _ in rows], [label for _, label in rows]
+    settings = {"train.decision": "moved", "train.loss": "focal"}
+    chosen = small(class_weight="balanced", learning_rate=0.003, validation_size=0.5, settings=settings)
+    chosen.fit(texts, labels)
+    info = json.loads(chosen.bundle_["feathertune.json"])
+    said = {name: info["hyperparameters"][name] for name in ("class_weights", "loss", "focal_gamma", "decision")}
+    assert said == {"class_weights": "balanced", "loss": "focal", "focal_gamma": 2.0, "decision": "moved"}
+    thresholds = np.array(info["threshold"])
+    probabilities = chosen.predict_proba(texts)
+    moved = (probabilities / thresholds).argmax(axis=1)
+    assert not np.array_equal(moved, probabilities.argmax(axis=1))
+    np.testing.assert_array_equal(chosen.predict(texts), chosen.classes_[moved])
+    chosen.save(tmp_path / "bundle")
+    loaded = feathertune.load(tmp_path / "bundle", engine=EngineConfig(dtype="fp32"))
+    assert [label for label, _ in loaded.predict(texts)] == chosen.classes_[moved].tolist()
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(chosen)).predict(texts), chosen.classes_[moved])
+
+
 def test_it_is_the_training_of_the_command(tmp_path):
     """The same rows with the same settings give the same bytes: there is one path."""
     mine = small(random_state=3).fit(TEXTS, LABELS)

@@ -18,7 +18,9 @@ from feathertune.bundle import load_bundle, save_bundle
 from feathertune.config import EngineConfig
 from feathertune.errors import BundleError, ConfigError, DataError, MissingExtraError
 from feathertune.export import TARGETS, Check, export_model
+from feathertune.export.onnx_folder import OnnxFacts, script
 from feathertune.predictor import load
+from feathertune.tasks import SINGLE_LABEL
 from tiny import TEXTS, save_tiny_encoder
 from unit.test_bundle import LABELS, SETTINGS, leftovers, trained
 
@@ -105,6 +107,25 @@ def test_the_script_on_the_card_gives_the_bundles_answers(home, name, tmp_path):
         assert list(line["probabilities"]) == list(LABELS)
         found, wanted = list(line["probabilities"].values()), list(probabilities.values())
         np.testing.assert_allclose(found, wanted, atol=1e-5 if name == "onnx" else 0.05)
+
+
+def test_the_script_moves_the_decision_as_the_bundle_does(home, tmp_path):
+    shutil.copytree(home / "onnx", tmp_path / "plain")
+    facts = json.loads((tmp_path / "plain" / "model.json").read_text())
+    probabilities = load(home / "bundle", engine=FP32).probabilities(TEXTS)
+    facts["threshold"] = [0.2, 0.7, 0.1]
+    (tmp_path / "plain" / "model.json").write_text(json.dumps(facts))
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", script(OnnxFacts(**facts)), *TEXTS],
+        cwd=tmp_path / "plain",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    expected = SINGLE_LABEL.decide(probabilities, np.array(facts["threshold"]))
+    assert not np.array_equal(expected, probabilities.argmax(axis=1))
+    assert [json.loads(line)["label"] for line in done.stdout.splitlines()] == [LABELS[label] for label in expected]
 
 
 def test_batch_and_length_are_open_and_nothing_is_of_this_machine(home):

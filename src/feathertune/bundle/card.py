@@ -62,6 +62,11 @@ whole = tokenizer("A text.", return_special_tokens_mask=True)
 ids = torch.tensor(sequences(whole["input_ids"], whole["special_tokens_mask"]))
 """
 _LOGITS = ("model(**batch).logits[0]", "model(input_ids=ids).logits.mean(dim=0)")
+_DECIDE_MOVED = """\
+threshold = {threshold}
+moved = [p / t for p, t in zip({logits}.softmax(-1).tolist(), threshold)]
+print(labels[moved.index(max(moved))])
+"""
 _DECIDE: dict[TaskName, str] = {
     "single_label": "print(labels[{logits}.argmax().item()])\n",
     "multi_label": """\
@@ -72,6 +77,7 @@ print([label for label, p, least in zip(labels, probabilities, threshold) if p >
 }
 
 
+_TAU = "logit_adjustment_tau"
 # What a score is called: in the table, and by the hub where it knows it.
 _SCORES: dict[str, tuple[str, str | None]] = {
     "accuracy": ("accuracy", "accuracy"),
@@ -145,7 +151,8 @@ def plain_use(info: BundleInfo, kind: BundleKind) -> str:
     """Python that loads a folder of this kind without feathertune, and labels a text."""
     several, is_long = info.task == "multi_label", info.reading != HEAD
     imports, predict = ("import torch\n", _PREDICT_LONG) if is_long else ("", _PREDICT)
-    return (imports + _USE[kind] + predict + _DECIDE[info.task]).format(
+    decide = _DECIDE[info.task] if several or info.threshold is None else _DECIDE_MOVED
+    return (imports + _USE[kind] + predict + decide).format(
         logits=_LOGITS[is_long],
         sequences=plain_reading(info.reading, info.max_length),
         problem=f',\n    problem_type="{TASKS[info.task].problem_type}"' if several else "",
@@ -243,6 +250,7 @@ def _limits(info: BundleInfo) -> str:
             f"A text gets any number of the {len(info.labels)} labels, or none; there are no others. The probability "
             "from which each is given was found on the validation texts."
         ]
+    lines += of_rare_classes(info)
     if info.data is not None:
         data, test = info.data, info.metrics.get("test")
         lines.append(
@@ -265,6 +273,36 @@ def _limits(info: BundleInfo) -> str:
     lines.append("It is one training with one seed; `feathertune compare --seeds 5` says how far seeds lie apart.")
     lines.append("The licence follows from that of the encoder and of the texts; none is stated here.")
     return "".join(f"* {line}\n" for line in lines)
+
+
+def of_rare_classes(info: BundleInfo) -> list[str]:
+    """What was done for them, and what that means for whoever reads probabilities and labels."""
+    settings, lines = info.hyperparameters, []
+    made_up = [
+        words
+        for key, value, words in (
+            ("class_weights", "balanced", "weights that let all classes count the same"),
+            ("sampling", "balanced", "texts drawn so that all classes are equally frequent"),
+            ("loss", "logit-adjusted", f"logits adjusted by the classes' shares (tau {settings.get(_TAU)})"),
+        )
+        if settings.get(key) == value
+    ]
+    if made_up:
+        lines.append(
+            f"Trained with {made_up[0]}: its probabilities are those of a world in which they are, so a rare "
+            "class gets more than its share."
+        )
+    if settings.get("loss") == "focal":
+        lines.append(
+            f"Trained with the focal loss (gamma {settings.get('focal_gamma')}): its probabilities tend to be less "
+            "sure than its answers are right."
+        )
+    if info.task == "single_label" and info.threshold is not None:
+        lines.append(
+            "The label is not always the most probable one: each probability is divided by a threshold first, found on "
+            "the validation texts by the best macro F1. transformers' own pipeline does not do that."
+        )
+    return lines
 
 
 def _unread(info: BundleInfo, data: DataInfo) -> str:

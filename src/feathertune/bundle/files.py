@@ -72,7 +72,8 @@ class BundleInfo(Record):
         max_length: Tokens that are read at once.
         reading: What becomes of a longer text, as in training.
         text_columns: Where the texts stood in the data; two for pairs, which the encoder reads together.
-        threshold: Probability from which a label is given, one for each label; for several labels a text.
+        threshold: Of several labels a text the probability from which each is given; of one label what each probability
+            is divided by before the largest is taken, null where it is taken as it is.
         label_separator: What stood between the labels of a text in the data; null where they were lists, or one a text.
         temperature: What the logits are divided by before the softmax.
         trained: Names of the tensors of a ``part``, sorted; of the other kinds PEFT and transformers say them.

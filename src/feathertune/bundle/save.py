@@ -83,7 +83,7 @@ def save_bundle(
         hyperparameters: For the record.
         data: What it was trained on, for the card.
         task: Whether a text has one label or any number of them.
-        threshold: Of several labels a text, the probability from which each is given.
+        threshold: Of the labels; `BundleInfo` says what for.
         label_separator: What stood between the labels of a text in the data.
         probe_texts: What logits are compared on; None means `PROBE_TEXTS`, as pairs where it reads pairs.
 

@@ -36,6 +36,7 @@ def compare(
     max_length: opt.MaxLength = None,
     long: opt.Long = None,
     epochs: opt.Epochs = None,
+    class_weights: opt.ClassWeights = None,
     top_layers: opt.TopLayers = None,
     match_parameters: opt.MatchParameters = None,
     headline: opt.Headline = None,

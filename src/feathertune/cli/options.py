@@ -103,6 +103,14 @@ Search = Annotated[
         help="Find each method's options by N trials on validation rows, before its runs.",
     ),
 ]
+ClassWeights = Annotated[
+    str | None,
+    typer.Option(
+        "--class-weights",
+        metavar="HOW",
+        help="balanced lets rare classes count as much as frequent ones in training (docs/imbalance.md).",
+    ),
+]
 Epochs = Annotated[int | None, typer.Option("--epochs", help="Passes over the training rows, at most.")]
 Seed = Annotated[int | None, typer.Option("--seed", help="Of the split (and, in train, of the training).")]
 DropInvalid = Annotated[
@@ -152,6 +160,7 @@ _KEYS = {
     "methods": "study.methods",
     "seeds": "study.seeds",
     "epochs": "train.epochs",
+    "class_weights": "train.class_weights",
     "top_layers": "method.top_layers",
     "match_parameters": "study.match_parameters",
     "train_sizes": "study.train_sizes",

@@ -33,6 +33,7 @@ def train(
     max_length: opt.MaxLength = None,
     long: opt.Long = None,
     epochs: opt.Epochs = None,
+    class_weights: opt.ClassWeights = None,
     top_layers: opt.TopLayers = None,
     match_parameters: opt.MatchParameters = None,
     seed: opt.Seed = None,

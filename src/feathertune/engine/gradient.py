@@ -1,7 +1,8 @@
 """The gradient of one optimizer step, pass by pass, in one process or several.
 
-Losses are summed over a step and divided by its examples, so how a step is cut into passes, and over how many
-processes, changes nothing beyond rounding. Where a pass does not fit the memory, passes are cut in two from then on.
+Losses are summed over a step and divided by its examples, whatever each of them weighs, so how a step is cut into
+passes, and over how many processes, changes nothing beyond rounding. Where a pass does not fit the memory, passes are
+cut in two from then on.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from torch import Tensor, nn
 from feathertune.engine.distributed import Group
 from feathertune.engine.predict import Texts
 from feathertune.errors import RunFailedError
+from feathertune.objective import CROSS_ENTROPY, Objective
 from feathertune.runtime import Runtime, give_memory_back
-from feathertune.tasks import task_of
 
 # How torch's allocator for the processor says that there is no memory; for a GPU it has an exception of its own.
 _NO_MEMORY = ("can't allocate memory", "not enough memory")
@@ -25,10 +26,15 @@ _NO_MEMORY = ("can't allocate memory", "not enough memory")
 
 @dataclass(frozen=True)
 class Labelled:
-    """Encoded texts and their classes ``(N,)`` int64, or which labels they have ``(N, C)`` int8: see `task_of`."""
+    """Encoded texts and their classes ``(N,)`` int64, or which labels they have ``(N, C)`` int8: see `task_of`.
+
+    Attributes:
+        objective: What a training on them lowers.
+    """
 
     texts: Texts
     labels: np.ndarray
+    objective: Objective = CROSS_ENTROPY
 
 
 def add_gradient(
@@ -93,7 +99,7 @@ def _backward(model: nn.Module, data: Labelled, rows: np.ndarray, n_examples: in
     labels = torch.from_numpy(data.labels[rows]).to(runtime.device)
     with runtime.autocast():
         logits = model(**batch).logits
-    loss = task_of(data.labels).loss(data.texts.pool(rows, logits.float()), labels) / n_examples
+    loss = data.objective.loss(data.texts.pool(rows, logits.float()), labels) / n_examples
     loss.backward()  # type: ignore[no-untyped-call]
     return float(loss.detach())
 

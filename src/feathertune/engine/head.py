@@ -17,10 +17,11 @@ import torch
 from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
+from feathertune.data.batching import draw
 from feathertune.data.encode import EncodedTexts
 from feathertune.encoders import LoadedEncoder
 from feathertune.engine.replace import replaced
-from feathertune.tasks import task_of
+from feathertune.objective import CROSS_ENTROPY, Objective
 
 # The head alone is trained for so many epochs, but for no more steps than that.
 _HEAD_EPOCHS, _HEAD_STEPS, _HEAD_BATCH, _HEAD_RATE = 20, 2_000, 64, 1e-3
@@ -107,7 +108,14 @@ def head_logits(encoder: LoadedEncoder, read: Tensor) -> Tensor:
 
 
 def fit_head(
-    encoder: LoadedEncoder, read: np.ndarray, labels: np.ndarray, *, seed: int, texts: EncodedTexts | None = None
+    encoder: LoadedEncoder,
+    read: np.ndarray,
+    labels: np.ndarray,
+    *,
+    seed: int,
+    texts: EncodedTexts | None = None,
+    objective: Objective = CROSS_ENTROPY,
+    shares: np.ndarray | None = None,
 ) -> None:
     """Train the head alone on what it reads of the frozen encoder, before anything else moves (LP-FT).
 
@@ -121,6 +129,8 @@ def fit_head(
         labels: Their classes, ``(N,)``, or which labels they have, ``(N, C)``.
         seed: Of the order of the rows; the head's dropout draws from torch's global generator.
         texts: Whose windows those are; ``None`` where each text is one row.
+        objective: What is lowered, as in the training that follows.
+        shares: How often each text is drawn in an epoch; ``None`` takes each once.
     """
 
     def logits(rows: Tensor) -> Tensor:
@@ -139,10 +149,13 @@ def fit_head(
     generator = torch.Generator().manual_seed(seed)
     modes = {module: module.training for module in encoder.model.modules()}
     encoder.model.train()
-    for _ in range(_head_epochs(len(classes))):
-        for rows in torch.split(torch.randperm(len(classes), generator=generator).to(device), _HEAD_BATCH):
+    for epoch in range(_head_epochs(len(classes))):
+        order = torch.randperm(len(classes), generator=generator)
+        if shares is not None:
+            order = torch.from_numpy(draw(np.random.default_rng((seed, epoch)), len(classes), shares))
+        for rows in torch.split(order.to(device), _HEAD_BATCH):
             optimizer.zero_grad(set_to_none=True)
-            loss = task_of(labels).loss(logits(rows), classes[rows]) / len(rows)
+            loss = objective.loss(logits(rows), classes[rows]) / len(rows)
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
     optimizer.zero_grad(set_to_none=True)

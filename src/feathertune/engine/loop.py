@@ -21,7 +21,7 @@ from torch import nn
 
 from feathertune.companion import Companion
 from feathertune.config import TrainConfig
-from feathertune.data.batching import plan_steps
+from feathertune.data.batching import plan_steps, shares_of
 from feathertune.engine.distributed import ALONE, Group
 from feathertune.engine.gradient import Labelled, add_gradient
 from feathertune.engine.optim import RateOf, clip_gradients, make_optimizer, rate_factor, set_rate, trained_parameters
@@ -103,6 +103,7 @@ class Training:
         self.position = Position()
         self._train, self._validation = train, validation
         self._task = task or task_of(validation.labels)
+        self._shares = shares_of(train.labels, settings.sampling)
         self._settings, self._seed, self._runtime = settings, seed, runtime
         self._learning_rate = learning_rate
         self._trained = list(trained_parameters(model))
@@ -131,6 +132,7 @@ class Training:
                 batch_size=settings.batch_size,
                 token_budget=settings.token_budget,
                 seed=(self._seed, self.position.epochs_done + 1),
+                shares=self._shares,
             )
             for passes in steps[self.position.steps_of_epoch :]:
                 yield self._step(passes)

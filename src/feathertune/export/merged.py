@@ -11,7 +11,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from feathertune.bundle import Bundle, BundleInfo, merged_model
-from feathertune.bundle.card import front_matter, label_list, plain_use, what_is_read
+from feathertune.bundle.card import front_matter, label_list, of_rare_classes, plain_use, what_is_read
 from feathertune.data.encode import encode
 from feathertune.encoders import quiet_transformers
 from feathertune.export.parity import Asked, compare, fp32_logits, require
@@ -66,7 +66,7 @@ no adapter and no other encoder is needed.
 The labels, in the order of the logits: `{label_list(info)}`. {what_is_read(info)}
 On {parity.n_texts} texts the logits differ from those of the bundle by {parity.max_abs_difference:.1e} at most, and
 {parity.label_flips} labels: `{PARITY_FILE}`.
-
+{"".join(f"{line}{chr(10)}" for line in of_rare_classes(info))}
 ## Use
 
 ```python

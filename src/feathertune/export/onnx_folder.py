@@ -72,6 +72,7 @@ _TASKS = {
         "label": '"labels": [facts["labels"][i] for i in np.flatnonzero(p >= facts["threshold"])]',
     },
 }
+_MOVED = {"label": '"label": facts["labels"][(p / facts["threshold"]).argmax()]'}
 
 
 class OnnxFacts(Record):
@@ -80,7 +81,8 @@ class OnnxFacts(Record):
     Attributes:
         labels: In the order of the logits.
         task: Whether a text has one label (softmax) or any number of them (a sigmoid each).
-        threshold: Of any number of labels, the probability from which each is given; null of one.
+        threshold: Of any number of labels, the probability from which each is given; of one, what each probability is
+            divided by before the largest is taken, null where it is taken as it is.
         max_length: Tokens that are read at once; where longer texts are cut there, the tokenizer's file says so, too.
         reading: What becomes of a longer text; the script on the card does it.
         inputs: Of the graph, each ``(batch, length)`` int64.
@@ -174,6 +176,7 @@ def given(facts: OnnxFacts, batch: Mapping[str, np.ndarray]) -> dict[str, np.nda
 def script(facts: OnnxFacts) -> str:
     """Python that labels texts with the folder, by onnxruntime, tokenizers and numpy alone."""
     cuts, pairs = facts.reading == HEAD, len(facts.text_columns) == 2
+    moved = facts.task == "single_label" and facts.threshold is not None
     sequences = plain_reading(facts.reading, facts.max_length)
     return _SCRIPT.format(
         facts=FACTS_FILE,
@@ -184,7 +187,7 @@ def script(facts: OnnxFacts) -> str:
         each=_PAIR if pairs else _ONE,
         ids=_PAIR_CUT_ALREADY if pairs else _CUT_ALREADY if cuts else _CUT_HERE,
         types="np.array([tokens.type_ids], np.int64)" if pairs else "np.zeros_like(ids)",
-        **_TASKS[facts.task],
+        **(_TASKS[facts.task] | (_MOVED if moved else {})),
     )
 
 

@@ -19,6 +19,7 @@ from feathertune.metrics import balanced_accuracy
 from feathertune.records import HeadlineName, Kind
 from feathertune.tasks import MULTI_LABEL
 
+ClassWeights = Literal["none", "balanced"]
 # Inverse strength of the penalty; the best is chosen on validation.
 _STRENGTHS = (0.01, 0.1, 1.0, 10.0, 100.0)
 _MAX_ITERATIONS = 2_000
@@ -46,8 +47,8 @@ class Baseline:
     Attributes:
         reads: Its inputs: ``texts`` (a list of strings or of pairs), ``features`` (a mapping of arrays ``(N, D)``), or
             ``encoder`` for the one that is scored without being fitted.
-        fit: Takes training inputs and labels ``(N,)``, validation inputs and labels, the number of classes, and
-            the score by which a strength is chosen.
+        fit: Takes training inputs and labels ``(N,)``, validation inputs and labels, the number of classes, the score
+            by which a strength is chosen, and the setting ``train.class_weights``.
     """
 
     name: str
@@ -55,7 +56,7 @@ class Baseline:
     summary: str
     source: str
     reads: Literal["texts", "features", "encoder"]
-    fit: Callable[[Any, np.ndarray, Any, np.ndarray, int, HeadlineName], Fitted] | None
+    fit: Callable[[Any, np.ndarray, Any, np.ndarray, int, HeadlineName, ClassWeights], Fitted] | None
 
 
 def fit_majority(
@@ -65,6 +66,7 @@ def fit_majority(
     validation_labels: np.ndarray,
     n_classes: int,
     headline: HeadlineName = "accuracy",
+    class_weights: ClassWeights = "none",
 ) -> Fitted:
     """Answer with the shares of the classes in training, whatever the text; of several labels, with that of each."""
     shares = labels.mean(axis=0) if labels.ndim == 2 else np.bincount(labels, minlength=n_classes) / len(labels)
@@ -106,16 +108,22 @@ def fit_tfidf(
     validation_labels: np.ndarray,
     n_classes: int,
     headline: HeadlineName = "accuracy",
+    class_weights: ClassWeights = "none",
 ) -> Fitted:
     """Words and pairs of words, weighted by tf-idf, into logistic regression."""
     words = CountedWords(inputs)
     model, chosen = _best_logistic(
-        {"tfidf": words.train}, labels, {"tfidf": words.transform(validation)}, validation_labels, headline
+        {"tfidf": words.train},
+        labels,
+        {"tfidf": words.transform(validation)},
+        validation_labels,
+        headline,
+        class_weights,
     )
     return Fitted(
         lambda texts: _all_classes(model, words.transform(texts), n_classes),
         n_parameters=_n_parameters(model),
-        chosen={"C": chosen["C"], "ngram_range": [1, 2]},
+        chosen={"C": chosen["C"], "ngram_range": [1, 2], **_weighted(class_weights)},
     )
 
 
@@ -126,6 +134,7 @@ def fit_probe(
     validation_labels: np.ndarray,
     n_classes: int,
     headline: HeadlineName = "accuracy",
+    class_weights: ClassWeights = "none",
 ) -> Fitted:
     """Logistic regression on frozen features: on what the head reads and on the mean over tokens; the better counts."""
     centre = {name: values.mean(axis=0) for name, values in inputs.items()}
@@ -140,12 +149,18 @@ def fit_probe(
         {name: scaled(validation, name) for name in inputs},
         validation_labels,
         headline,
+        class_weights,
     )
     return Fitted(
         lambda features: _all_classes(model, scaled(features, chosen["input"]), n_classes),
         n_parameters=_n_parameters(model),
-        chosen={"C": chosen["C"], "features": chosen["input"]},
+        chosen={"C": chosen["C"], "features": chosen["input"], **_weighted(class_weights)},
     )
+
+
+def _weighted(class_weights: ClassWeights) -> dict[str, str]:
+    """For the record: nothing where all rows count alike."""
+    return {} if class_weights == "none" else {"class_weight": class_weights}
 
 
 def _best_logistic(
@@ -154,6 +169,7 @@ def _best_logistic(
     validation: Mapping[str, Any],
     validation_labels: np.ndarray,
     headline: HeadlineName,
+    class_weights: ClassWeights,
 ) -> tuple[Any, dict[str, Any]]:
     """Fit each input at each strength; the highest validation score wins, then the stronger penalty.
 
@@ -161,15 +177,16 @@ def _best_logistic(
     """
     from sklearn.linear_model import LogisticRegression
 
+    class_weight = _weighted(class_weights).get("class_weight")
     best: tuple[tuple[float, ...], Any, dict[str, Any]] | None = None
     for name, values in inputs.items():
         for strength in _STRENGTHS:
             if labels.ndim == 2:
-                model: Any = OneForEach(values, labels, strength)
+                model: Any = OneForEach(values, labels, strength, class_weight)
                 found = MULTI_LABEL.score_fitted(validation_labels, model.predict_proba(validation[name]))
                 score = MULTI_LABEL.order(found)
             else:
-                model = LogisticRegression(C=strength, max_iter=_MAX_ITERATIONS)
+                model = LogisticRegression(C=strength, class_weight=class_weight, max_iter=_MAX_ITERATIONS)
                 model.fit(values, labels)
                 score = (_share_right(validation_labels, model.predict(validation[name]), headline),)
             if best is None or score > best[0]:
@@ -189,17 +206,26 @@ class OneForEach:
         values: ``(N, D)``.
         labels: ``(N, C)`` of 0 and 1.
         strength: Inverse strength of the penalty.
+        class_weight: scikit-learn's; ``balanced`` lets the rows with a label and those without it weigh as much.
 
     Attributes:
         n_parameters: Of all of them.
     """
 
-    def __init__(self, values: Any, labels: np.ndarray, strength: float) -> None:  # noqa: ANN401 - sparse or dense
+    def __init__(
+        self,
+        values: Any,  # noqa: ANN401 - sparse or dense
+        labels: np.ndarray,
+        strength: float,
+        class_weight: str | None = None,
+    ) -> None:
         from sklearn.linear_model import LogisticRegression
 
         self._shares = labels.mean(axis=0)
         self._models = {
-            label: LogisticRegression(C=strength, max_iter=_MAX_ITERATIONS).fit(values, labels[:, label])
+            label: LogisticRegression(C=strength, class_weight=class_weight, max_iter=_MAX_ITERATIONS).fit(
+                values, labels[:, label]
+            )
             for label in np.flatnonzero((self._shares > 0) & (self._shares < 1))
         }
         self.n_parameters = sum(int(model.coef_.size + model.intercept_.size) for model in self._models.values())

@@ -88,8 +88,9 @@ class RunRecord(Record):
     Attributes:
         train_rows: Of a learning curve; null where all rows were trained on, or none.
         headline: The score of validation rows by which its epoch, or its strength, was chosen first.
-        thresholds: Of several labels a text: the probability from which each is given, found on validation rows, on
-            which `validation` is somewhat too good therefore.
+        thresholds: Of several labels a text: the probability from which each is given. Of one label: what each
+            probability is divided by before the largest is taken; null where it is taken as it is. Found on validation
+            rows, on which `validation` is somewhat too good therefore.
         epochs: Epochs that were trained; `best_epoch` is the one whose state was restored (1 is the first).
         adapter_bytes: Size of the weights that would be shipped.
         peak_memory_bytes: Highest resident memory of the process (device memory on a GPU) during the run.

@@ -73,8 +73,9 @@ def read_correct(path: Path) -> np.ndarray:
     return np.asarray(table["label"].to_numpy() == table["predicted"].to_numpy())
 
 
-def read_predictions(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Labels, ``(N,)``, and probabilities, ``(N, C)``, from ``predictions.parquet`` of one label a text."""
-    table = pq.read_table(path, columns=["label", "probabilities"])
+def read_predictions(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Labels ``(N,)``, probabilities ``(N, C)`` and what was predicted ``(N,)``, of one label a text."""
+    table = pq.read_table(path, columns=["label", "predicted", "probabilities"])
     labels = table["label"].to_numpy()
-    return labels, table["probabilities"].combine_chunks().flatten().to_numpy().reshape(len(labels), -1)
+    probabilities = table["probabilities"].combine_chunks().flatten().to_numpy().reshape(len(labels), -1)
+    return labels, probabilities, table["predicted"].to_numpy()

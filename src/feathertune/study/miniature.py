@@ -26,7 +26,11 @@ def rows_of_steps(bench: Workbench, n: int) -> np.ndarray:
     """Training rows of `n` steps of the first epoch, from short to long texts."""
     train = bench.config.train
     steps = training_steps(
-        bench.encoded["train"], batch_size=train.batch_size, token_budget=train.token_budget, seed=(0, 1)
+        bench.encoded["train"],
+        batch_size=train.batch_size,
+        token_budget=train.token_budget,
+        seed=(0, 1),
+        shares=bench.shares,
     )
     # The last step of an epoch is smaller: it stands for no other.
     whole = [step for step in steps if sum(len(one.rows) for one in step) == train.batch_size] or steps

@@ -180,6 +180,8 @@ def _fingerprint(config: Config, runs: Sequence[RunSpec], *content: str) -> str:
     # Nor accuracy in the lead, as it was before another score could be; `auto` has become what it stands for by now.
     if settings["study"]["headline"] != "balanced_accuracy":
         del settings["study"]["headline"]
+    # Nor what is for unbalanced classes.
+    settings["train"] = config.train.said()
     # Nor another way to read long texts.
     if settings["data"]["long"] == "head":
         del settings["data"]["long"]

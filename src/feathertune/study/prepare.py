@@ -117,4 +117,12 @@ def start_head(encoder: LoadedEncoder, seed: int, bench: Workbench) -> None:
         bench: Features and labels.
     """
     features = bench.features("train", lambda _: None)
-    fit_head(encoder, features.read, bench.split("train").labels, seed=seed, texts=bench.encoded["train"])
+    fit_head(
+        encoder,
+        features.read,
+        bench.split("train").labels,
+        seed=seed,
+        texts=bench.encoded["train"],
+        objective=bench.objective,
+        shares=bench.shares,
+    )

@@ -228,6 +228,7 @@ def _epoch(bench: Workbench, seed: int, epoch: int) -> list[Step]:
         batch_size=train.batch_size,
         token_budget=train.token_budget,
         seed=(seed, epoch),
+        shares=bench.shares,
     )
 
 

@@ -150,7 +150,7 @@ def _complete(
         headline=bench.headline,
         test=task.score(labels, outcome.test, thresholds),
         validation=task.score(validation_labels, outcome.validation, thresholds),
-        thresholds=None if thresholds is None else [round(float(value), 6) for value in thresholds],
+        thresholds=None if thresholds is None else [float(f"{value:.6g}") for value in thresholds],
         calibration=calibration,
         trainable_percent=100 * trainable / total if total else 0.0,
         predictions=predictions.relative_to(folder).as_posix(),
@@ -210,6 +210,7 @@ def _run_baseline(baseline: Baseline, bench: Workbench, observer: Observer) -> O
             bench.split("validation").labels,
             len(bench.splits.labels),
             bench.headline,
+            bench.config.train.class_weights,
         )
     with stopwatch() as evaluate:
         test = fitted.predict_proba(inputs["test"])

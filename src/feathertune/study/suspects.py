@@ -16,7 +16,7 @@ import numpy as np
 
 from feathertune.calibration import apply_temperature
 from feathertune.data.texts import Text, columns_of
-from feathertune.records import TRAINED_KINDS, RunRecord
+from feathertune.records import TRAINED_KINDS, MultiLabelMetrics, RunRecord
 from feathertune.storage import write_atomic
 from feathertune.study.files import CLIP_CHARACTERS, read_predictions
 
@@ -47,16 +47,17 @@ def find_suspects(runs: Sequence[RunRecord], folder: Path) -> list[Suspect]:
     """
     trained = [run for run in runs if run.status == "complete" and run.kind in TRAINED_KINDS and run.predictions]
     # Of several labels a text, "the same other class" has no meaning.
-    if len({run.method for run in trained}) < 2 or any(run.thresholds is not None for run in trained):
+    if len({run.method for run in trained}) < 2 or any(isinstance(run.test, MultiLabelMetrics) for run in trained):
         return []
     confidence: np.ndarray | None = None
     for run in trained:
-        labels, probabilities = read_predictions(folder / str(run.predictions))
+        labels, probabilities, predicted = read_predictions(folder / str(run.predictions))
         if run.calibration is not None:
             probabilities = apply_temperature(probabilities, run.calibration.temperature)
         if confidence is None:
             first, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
         confidence = np.minimum(confidence, probabilities[np.arange(len(first)), first])
+        confidence[predicted != first] = 0.0  # by its threshold, it says another class than the most probable one
     assert confidence is not None
     rows = np.flatnonzero((confidence >= SURE) & (first != labels))
     return [Suspect(int(row), int(labels[row]), int(first[row]), float(confidence[row])) for row in rows]

@@ -89,7 +89,7 @@ def train_and_test(
             options,
             model,
             job,
-            Labelled(inputs.texts["train"], bench.split("train").labels),
+            Labelled(inputs.texts["train"], bench.split("train").labels, bench.objective),
             Labelled(inputs.texts["validation"], bench.split("validation").labels),
             settings=config.train,
             runtime=bench.runtime,
@@ -268,5 +268,5 @@ def _peft_rank(model: nn.Module) -> dict[str, Any]:
 
 
 def _settings(bench: Workbench) -> dict[str, Any]:
-    train = bench.config.train.model_dump(exclude={"learning_rate", "checkpoint_every_s"})
+    train = bench.config.train.said(exclude=("learning_rate", "checkpoint_every_s"))
     return {**train, "dtype": bench.runtime.dtype, "attention": bench.runtime.attention}

@@ -85,7 +85,7 @@ def trial(
             options,
             model,
             job,
-            Labelled(inputs.texts["train"], labels),
+            Labelled(inputs.texts["train"], labels, bench.objective),
             Labelled(inputs.texts["validation"], parts["validation"][1]),
             settings=settings,
             runtime=bench.runtime,

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from feathertune.config import Config, DataConfig
+from feathertune.data.batching import shares_of
 from feathertune.data.block import block_of
 from feathertune.data.encode import EncodedTexts, encode
 from feathertune.data.pool import Split
@@ -29,6 +30,7 @@ from feathertune.engine.head import extract_features
 from feathertune.engine.install import fast_parts
 from feathertune.engine.predict import run_passes
 from feathertune.errors import ConfigError
+from feathertune.objective import Objective, check_fits, objective_of, what_stays
 from feathertune.records import BaseRecord, DataRecord, HeadlineName
 from feathertune.runtime import PeakMemory, Runtime, choose_runtime, stopwatch
 from feathertune.study.headline import choose_headline, why_headline
@@ -97,6 +99,7 @@ class Workbench:
             observer.said(
                 f"A text may have several of the {len(splits.labels):,} labels, or none (data.task: multi_label)."
             )
+        check_fits(config.train, task_of(splits.train.labels))
         counts = _class_counts(splits)
         headline = choose_headline(config.study.headline, task_of(splits.train.labels).name, counts["train"])
         observer.stage(f"loading {config.base.id}")
@@ -117,6 +120,9 @@ class Workbench:
         data_record = _data_record(config, splits, encoded, counts)
         for reason in why_headline(headline, data_record):
             observer.said(reason)
+        unmoved = what_stays(config.train, splits.validation.labels, splits.labels)
+        for sentence in unmoved:
+            observer.said(sentence)
         return cls(
             config=config.model_copy(update={"study": config.study.model_copy(update={"headline": headline})}),
             runtime=runtime,
@@ -134,7 +140,7 @@ class Workbench:
             ),
             encoded=encoded,
             tokenize_seconds=seconds,
-            notes=encoder.notes,
+            notes=(*encoder.notes, *unmoved),
             activations=ActivationCache(
                 config.engine,
                 runtime,
@@ -190,7 +196,7 @@ class Workbench:
     @property
     def task(self) -> Task:
         """Whether a text has one label or any number of them, and all that follows from it."""
-        return TASKS[self.data.task].led_by(self.headline)
+        return TASKS[self.data.task].deciding(self.config.train.decision).led_by(self.headline)
 
     @property
     def headline(self) -> HeadlineName:
@@ -198,6 +204,16 @@ class Workbench:
         headline = self.config.study.headline
         assert headline != "auto", "it was settled when this was made"
         return headline
+
+    @property
+    def objective(self) -> Objective:
+        """What a training on the training rows lowers."""
+        return objective_of(self.config.train, self.split("train").labels, len(self.splits.labels))
+
+    @property
+    def shares(self) -> np.ndarray | None:
+        """How often each training row is drawn in an epoch; None where each is taken once."""
+        return shares_of(self.split("train").labels, self.config.train.sampling)
 
     def load_encoder(self, seed: int) -> LoadedEncoder:
         """The pretrained encoder with an untrained head drawn from the seed."""
@@ -209,7 +225,7 @@ class Workbench:
 
     def labelled(self, name: SplitName) -> Labelled:
         """Tokens and labels of a split."""
-        return Labelled(self.encoded[name], self.split(name).labels)
+        return Labelled(self.encoded[name], self.split(name).labels, self.objective)
 
     def features(self, name: SplitName, on_texts: Callable[[int], None]) -> FrozenFeatures:
         """Frozen features of a split, computed at the first call.

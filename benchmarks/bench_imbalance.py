@@ -1,0 +1,191 @@
+"""Unbalanced classes: what each setting for them brings where one text in twenty is positive.
+
+Sentences of sample:rotten-tomatoes, of which all but a few positive ones are left out: 1,500 to train on, 400 for
+validation, 2,000 to test, one in twenty of each positive. Each seed draws rows of its own and trains on them; settings
+are compared on the same rows, by the mean of their differences over the seeds, with Student's interval. What ranks
+texts (average precision) is told apart from where they are cut (macro F1, balanced accuracy, recall). Writes
+``benchmarks/results/imbalance.json``. What was stopped goes on. Thirteen minutes of two cores that were not idle.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import stats
+from sklearn.metrics import average_precision_score, balanced_accuracy_score
+
+from feathertune.config import Config, load_config
+from feathertune.data.sources import load_source
+from feathertune.records import RunRecord
+from feathertune.runtime import hardware, versions
+from feathertune.study.files import read_predictions
+from feathertune.study.observe import Silent
+from feathertune.study.plan import RunSpec, make_plan
+from feathertune.study.runs import execute
+from feathertune.study.workbench import Workbench
+
+RESULT = Path(__file__).with_name("results") / "imbalance.json"
+# What is asked for, in the words of `--set`; the first is what the others are compared with.
+SETTINGS: dict[str, dict[str, str]] = {
+    "nothing": {},
+    "moved": {"train.decision": "moved"},
+    "weights": {"train.class_weights": "balanced"},
+    "weights, moved": {"train.class_weights": "balanced", "train.decision": "moved"},
+    "focal": {"train.loss": "focal"},
+    "focal, moved": {"train.loss": "focal", "train.decision": "moved"},
+    "logit-adjusted": {"train.loss": "logit-adjusted"},
+    "sampling": {"train.sampling": "balanced"},
+}
+# A baseline trains no encoder: of the settings it knows these.
+OF_BASELINES = ("nothing", "moved", "weights", "weights, moved")
+SPLITS = ("train", "validation", "test")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--base", default="sample:minilm")
+    parser.add_argument("--positives", type=float, default=0.05, help="their share")
+    parser.add_argument("--rows", type=int, nargs=3, default=(1500, 400, 2000), metavar="N", help="of each split")
+    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--top-layers", type=int, default=3, help="trained ones of the encoder; the others run once")
+    parser.add_argument("--folder", type=Path, default=Path("runs", "bench-imbalance"))
+    parser.add_argument("--result", type=Path, default=RESULT)
+    args = parser.parse_args()
+    found: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    for seed in range(args.seeds):
+        folder = args.folder / f"seed-{seed}"
+        bench = Workbench.prepare(settings(draw(folder, seed, args), args), Silent())
+        for method in ("lora", "tfidf", "probe"):
+            for name in SETTINGS if method == "lora" else OF_BASELINES:
+                scores = scored(method, name, seed, bench, folder / name.replace(", ", "-"))
+                found.setdefault(method, {}).setdefault(name, []).append(scores)
+                print(f"seed {seed}  {method:6s} {name:16s} {said(scores)}", flush=True)
+    record = {
+        "what": __doc__.splitlines()[0],
+        "base": args.base,
+        "data": {"source": "sample:rotten-tomatoes", "positives": args.positives, "rows": list(args.rows)},
+        "training": {
+            "epochs": args.epochs,
+            "top_layers": args.top_layers,
+            "max_length": bench.config.data.max_length,
+            "chosen_by": "balanced accuracy of validation rows; macro F1 where the decision is moved",
+        },
+        "settings": SETTINGS,
+        "runs": found,
+        "summary": {method: summary(of_method) for method, of_method in found.items()},
+        "hardware": hardware(bench.runtime),
+        "versions": versions(),
+    }
+    args.result.parent.mkdir(parents=True, exist_ok=True)
+    args.result.write_text(json.dumps(record, indent=1) + "\n")
+    for method, rows in record["summary"].items():
+        for name, row in rows.items():
+            print(f"{method:6s} {name:16s} {said({key: value['mean'] for key, value in row['scores'].items()})}")
+
+
+def draw(folder: Path, seed: int, args: argparse.Namespace) -> Path:
+    """Write the rows of a seed, with their splits."""
+    data = load_source("sample:rotten-tomatoes")
+    labels = np.array(data.labels)
+    rng = np.random.default_rng(seed)
+    rare, common = (rng.permutation(np.flatnonzero(labels == name)).tolist() for name in ("positive", "negative"))
+    path = folder / "rows.csv"
+    folder.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["text", "label", "split"])
+        for split, n in zip(SPLITS, args.rows, strict=True):
+            n_rare = round(args.positives * n)
+            for rows, label, n_rows in ((rare, "positive", n_rare), (common, "negative", n - n_rare)):
+                writer.writerows((data.texts[rows.pop()], label, split) for _ in range(n_rows))
+    return path
+
+
+def settings(data: Path, args: argparse.Namespace) -> Config:
+    return load_config(
+        options={
+            "data.source": str(data),
+            "data.split_column": "split",
+            "data.max_length": 64,
+            "base.id": args.base,
+            "study.methods": ["lora"],
+            "method.top_layers": args.top_layers,
+            "train.epochs": args.epochs,
+            "train.patience": args.epochs,
+        }
+    )
+
+
+def scored(method: str, name: str, seed: int, bench: Workbench, folder: Path) -> dict[str, Any]:
+    """One run under some settings, as a study does it; what was done before is read."""
+    config = bench.config
+    asked = {key.partition(".")[2]: value for key, value in SETTINGS[name].items()}
+    config = config.model_copy(update={"train": config.train.model_validate({**config.train.model_dump(), **asked})})
+    spec = spec_of(method, seed, config)
+    path = folder / "runs" / spec.id / "run.json"
+    if path.is_file():
+        run = RunRecord.model_validate_json(path.read_text())
+    else:
+        run = execute(spec, dataclasses.replace(bench, config=config), folder, Silent())
+    if run.test is None:
+        raise SystemExit(f"{spec.id} with {name}: {run.error}")
+    labels, probabilities, predicted = read_predictions(folder / str(run.predictions))
+    positive = bench.splits.labels.index("positive")
+    is_rare, given = labels == positive, predicted == positive
+    return {
+        "seed": seed,
+        "macro_f1": run.test.macro_f1,
+        "balanced_accuracy": float(balanced_accuracy_score(labels, predicted)),
+        "recall": float((is_rare & given).sum() / is_rare.sum()),
+        "precision": float((is_rare & given).sum() / max(1, given.sum())),
+        "accuracy": run.test.accuracy,
+        "average_precision": float(average_precision_score(is_rare, probabilities[:, positive])),
+        "ece": run.test.ece,
+        "thresholds": run.thresholds,
+        "best_epoch": run.best_epoch,
+        "seconds": round(run.seconds.total, 1),
+    }
+
+
+def spec_of(method: str, seed: int, config: Config) -> RunSpec:
+    plan = make_plan(config, data_fingerprint="", base_fingerprint="")
+    found = next(run for run in plan.runs if run.method == method)
+    return found.model_copy(update={"seed": seed, "id": f"{method}-s{seed}"})
+
+
+def summary(found: dict[str, list[dict[str, Any]]]) -> dict[str, dict[str, dict[str, dict[str, float]]]]:
+    """Of each setting the scores' means, and the paired differences to asking for nothing, with 95 % intervals."""
+    keys = ("macro_f1", "balanced_accuracy", "recall", "precision", "accuracy", "average_precision", "ece")
+    return {
+        name: {
+            "scores": {key: interval([run[key] for run in runs]) for key in keys},
+            "differences": {
+                key: interval([run[key] - plain[key] for run, plain in zip(runs, found["nothing"], strict=True)])
+                for key in keys
+            },
+        }
+        for name, runs in found.items()
+    }
+
+
+def interval(values: list[float]) -> dict[str, float]:
+    """Mean and Student's 95 % interval over the seeds."""
+    mean = float(np.mean(values))
+    half = float(stats.sem(values) * stats.t.ppf(0.975, len(values) - 1)) if len(values) > 1 else float("nan")
+    return {"mean": round(mean, 4), "low": round(mean - half, 4), "high": round(mean + half, 4)}
+
+
+def said(scores: dict[str, float]) -> str:
+    keys = ("macro_f1", "balanced_accuracy", "recall", "precision", "average_precision", "accuracy")
+    return "  ".join(f"{key.replace('_', ' ')} {scores[key]:.3f}" for key in keys)
+
+
+if __name__ == "__main__":
+    main()
