@@ -42,7 +42,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     Attributes:
         classes_: The labels, sorted, ``(C,)``.
         scores_: Of the rows kept for validation, on which the best epoch was chosen: accuracy and the others of
-            `feathertune.records.Metrics`, by name.
+            `feathertune.records.Metrics`, by name; nothing where no rows are kept.
         bundle_: The bundle, file by file: name and content. `save` writes it into a folder.
     """
 
@@ -73,7 +73,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             batch_size: Texts of one optimizer step.
             class_weight: ``balanced`` weighs the loss of a text by how rare its class is, as scikit-learn does.
             validation_size: Rows, or a share of them, kept to choose the best epoch; None means a tenth, at least 200
-                where that is no more than a quarter.
+                where that is no more than a quarter. 0 keeps none: for few labels (docs/few-labels.md).
             settings: Any other of `Config`, by its dotted name, such as ``{"train.patience": 3}``.
             random_state: Of the rows for validation, the head, the adapter and the order of texts.
         """
@@ -132,7 +132,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         info = predictor.bundle.info
         needs_folder = info.kind != "full" and info.base.local is not None
         self.classes_ = classes
-        self.scores_ = scores["validation"].model_dump()
+        self.scores_ = scores["validation"].model_dump() if "validation" in scores else {}
         self.bundle_ = files
         self._base_folder = str(Path(self.base).expanduser().resolve()) if needs_folder else None
         self._predictor = predictor

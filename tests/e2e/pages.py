@@ -48,6 +48,7 @@ MADE_SMALL = {
     "--max-length": "16",
     "--epochs": "1",
     "--seeds": "1",
+    "--shots": "4",
     "--search": "2",
     "--train-size": "30",
     "--train-sizes": "15,all",

@@ -28,7 +28,17 @@ EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
 OWN_TEST = {"python.md", "serving.md"}
 PAGES = [p for p in sorted(DOCS.glob("*.md")) if p.name not in OWN_TEST and any(block.is_run for block in blocks(p))]
 # Pages of several studies each: what the others run shows most of the same sooner.
-SLOW = {"index.md", "quickstart.md", "article.md", "price.md", "tracking.md", "search.md", "tasks.md", "long.md"}
+SLOW = {
+    "index.md",
+    "quickstart.md",
+    "article.md",
+    "price.md",
+    "tracking.md",
+    "search.md",
+    "tasks.md",
+    "long.md",
+    "few-labels.md",
+}
 
 
 def test_the_readmes_two_commands_are_targets_and_ci_runs_the_tests():

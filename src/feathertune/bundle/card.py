@@ -246,16 +246,20 @@ def _limits(info: BundleInfo) -> str:
     """What the scores do not say, in plain words."""
     lines = [f"Each text gets one of the {len(info.labels)} labels, also one that none of them fits."]
     if info.task == "multi_label":
+        found = "was found on the validation texts"
+        if info.data is not None and not info.data.n_validation:
+            found = "was not fitted to any"
         lines = [
             f"A text gets any number of the {len(info.labels)} labels, or none; there are no others. The probability "
-            "from which each is given was found on the validation texts."
+            f"from which each is given {found}."
         ]
     lines += of_rare_classes(info)
     if info.data is not None:
         data, test = info.data, info.metrics.get("test")
         lines.append(
-            f"Trained on {data.n_train:,} texts of `{data.source}`, the best epoch chosen on {data.n_validation:,} "
-            "others: how it does on texts of another kind, language or time was not looked at."
+            f"Trained on {data.n_train:,} texts of `{data.source}`, "
+            + (f"the best epoch chosen on {data.n_validation:,} others" if data.n_validation else "to a fixed end")
+            + ": how it does on texts of another kind, language or time was not looked at."
         )
         if isinstance(test, Mapping) and data.n_test:
             low, high = _interval(test["accuracy"], data.n_test)
@@ -267,6 +271,8 @@ def _limits(info: BundleInfo) -> str:
             lines.append(
                 "No texts were kept for a test. The validation scores are those of the epoch that was best on these "
                 "very texts, so they are somewhat too good."
+                if data.n_validation
+                else "No texts were kept for a test or for validation: how well it does was not looked at."
             )
         if data.truncated_fraction:
             lines.append(_unread(info, data))

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from feathertune.cli import options as opt
-from feathertune.config import DEMO
+from feathertune.config import demonstration
 from feathertune.track import choose_trackers, tracked_study
 
 
@@ -31,6 +31,7 @@ def compare(
     label_separator: opt.LabelSeparator = None,
     split_column: opt.SplitColumn = None,
     train_size: opt.TrainSize = None,
+    shots: opt.Shots = None,
     validation_size: opt.ValidationSize = None,
     test_size: opt.TestSize = None,
     max_length: opt.MaxLength = None,
@@ -59,7 +60,7 @@ def compare(
     """
     given = locals()
     demo = data is None and config is None
-    settings = opt.settings(given, defaults=DEMO if demo else None)
+    settings = opt.settings(given, defaults=demonstration(few_labels=shots is not None) if demo else None)
     trackers = choose_trackers(track or ())
     # Below here torch is loaded: a wrong option has been told by now.
     from feathertune.cli.plans import plan_text, priced_plan_json

@@ -43,7 +43,17 @@ SplitColumn = Annotated[
     str | None, typer.Option("--split-column", help="The column that says train, validation or test.")
 ]
 TrainSize = Annotated[int | None, typer.Option("--train-size", help="Rows to train on.")]
-ValidationSize = Annotated[str | None, typer.Option("--validation-size", help="Rows, or a share such as 0.1.")]
+Shots = Annotated[
+    int | None,
+    typer.Option(
+        "--shots",
+        metavar="K",
+        help="K rows of each class are known in all, drawn anew for each seed (docs/few-labels.md).",
+    ),
+]
+ValidationSize = Annotated[
+    str | None, typer.Option("--validation-size", help="Rows, or a share such as 0.1; 0 trains without.")
+]
 TestSize = Annotated[str | None, typer.Option("--test-size", help="Rows, or a share such as 0.2.")]
 MaxLength = Annotated[int | None, typer.Option("--max-length", help="Tokens that are read at once; more is cut.")]
 Long = Annotated[
@@ -150,6 +160,7 @@ _KEYS = {
     "label_separator": "data.label_separator",
     "split_column": "data.split_column",
     "train_size": "data.train_size",
+    "shots": "data.shots",
     "validation_size": "data.validation_size",
     "test_size": "data.test_size",
     "max_length": "data.max_length",

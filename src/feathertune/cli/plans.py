@@ -31,14 +31,13 @@ def plan_text(prepared: Prepared, folder: Path | None, price: Price) -> str:
         for split in data.class_counts
     )
     return render(
-        f"data     {data.source}: {data.n_train:,} training, {data.n_validation:,} validation, "
-        f"{data.n_test:,} test rows",
+        f"data     {data.source}: {data.rows_in_words()}",
         f"classes  {counts}",
         f"long     {data.long_texts()}",
         f"removed  {data.duplicates_removed:,} duplicates, {data.overlap_removed:,} rows that stood in a later split",
         *(f"note     {note}" for note in data.notes),
         f"base     {base.id}: {base.model_type}, {units.count(base.n_parameters)} parameters, {base.n_layers} layers",
-        f"train    up to {config.train.epochs} epochs, {config.train.batch_size} rows a step, "
+        f"train    up to {config.train.epochs_on(data.n_train)} epochs, {config.train.batch_size} rows a step, "
         f"{prepared.bench.runtime.dtype} ({prepared.bench.runtime.reason})",
         "",
         runs,

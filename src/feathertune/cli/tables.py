@@ -63,10 +63,7 @@ def study_text(study: StudyRecord, folder: Path) -> str:
         )
     failed = [Text(f"failed: {run.id}: {run.error}") for run in study.runs if run.status == "failed"]
     data = study.data
-    facts = (
-        f"{data.source}: {data.n_train:,} training, {data.n_validation:,} validation, {data.n_test:,} test rows; "
-        f"{data.long_texts()}"
-    )
+    facts = f"{data.source}: {data.rows_in_words()}; {data.long_texts()}"
     budget = budget_lines(study.parameter_budget, study.off_budget)
     missing = len(study.planned_runs) - len(study.runs)
     state = [f"\n{missing} of {len(study.planned_runs)} runs are still to be done."] if missing else []

@@ -67,5 +67,5 @@ def train(
         sys.stdout.write(jsonlib.dumps({name: m.model_dump() for name, m in scores.items()}, indent=1) + "\n")
         return
     options = " ".join(f'--{name.replace("_", "-")} "..."' for name in Pair._fields[: len(read_info(out).text_columns)])
-    sys.stdout.write(metrics_text(scores))
+    sys.stdout.write(metrics_text(scores) if scores else "No rows were kept to score it on.\n")
     sys.stdout.write(f"\nBundle: {out}\nTry it: feathertune predict {out} {options}\n")

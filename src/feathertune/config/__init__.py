@@ -7,9 +7,10 @@ know their own options and check them (`feathertune.methods`). Loads without tor
 
 from __future__ import annotations
 
-from feathertune.config.loading import DEMO, load_config, read_value
+from feathertune.config.loading import DEMO, demonstration, load_config, read_value
 from feathertune.config.sections import (
     ALL_ROWS,
+    STEPS_WITHOUT_VALIDATION,
     BaseConfig,
     Config,
     DataConfig,
@@ -23,6 +24,7 @@ from feathertune.config.sections import (
 __all__ = [
     "ALL_ROWS",
     "DEMO",
+    "STEPS_WITHOUT_VALIDATION",
     "BaseConfig",
     "Config",
     "DataConfig",
@@ -31,6 +33,7 @@ __all__ = [
     "Section",
     "StudyConfig",
     "TrainConfig",
+    "demonstration",
     "load_config",
     "read_value",
 ]

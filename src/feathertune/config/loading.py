@@ -29,6 +29,14 @@ DEMO: dict[str, Any] = {
 }
 
 
+def demonstration(*, few_labels: bool) -> dict[str, Any]:
+    """The settings of the demonstration; with few labels, how many there are is said elsewhere."""
+    if not few_labels:
+        return DEMO
+    sizes = ("train_size", "validation_size")
+    return {**DEMO, "data": {key: value for key, value in DEMO["data"].items() if key not in sizes}}
+
+
 def load_config(
     path: Path | None = None,
     *,

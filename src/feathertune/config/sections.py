@@ -46,10 +46,13 @@ class DataConfig(Section):
         split_column: Where train, validation or test is said; null means nowhere.
         test: A source of test rows of its own.
         train_size: Rows to train on, drawn with the classes in proportion; null means all.
+        shots: Rows of each class that are known in all, drawn anew from the training rows with each seed of a
+            comparison; none is left for validation then. Null means that all rows are known.
         test_size: Rows (a whole number) or share (a fraction) held out where the source has no test split; null
             means a fifth, 0 none at all, for `feathertune train` alone. A source's own test split is cut down to it
             only where it is a whole number.
-        validation_size: Likewise; null means a tenth of the training rows, at least 200 where there are that many.
+        validation_size: Likewise; null means a tenth of the training rows, at least 200 where there are that many, and
+            none under `shots`. 0 trains without: for a fixed number of steps, of which the last state is kept.
         max_length: Tokens that the encoder reads at once; what becomes of longer texts, `long` says.
         long: ``head`` reads their first tokens, ``head-tail`` the first and the last ones, ``windows`` several pieces
             of `max_length` tokens, whose logits are averaged.
@@ -67,8 +70,9 @@ class DataConfig(Section):
     split_column: str | None = None
     test: str | None = None
     train_size: int | None = Field(default=None, ge=2)
+    shots: int | None = Field(default=None, ge=1)
     test_size: int | float | None = Field(default=None, ge=0)
-    validation_size: int | float | None = Field(default=None, gt=0)
+    validation_size: int | float | None = Field(default=None, ge=0)
     max_length: int = Field(default=256, ge=4)
     long: Long = "head"
     stride: int | None = Field(default=None, ge=0)
@@ -124,6 +128,8 @@ class TrainConfig(Section):
 
     Attributes:
         epochs: Passes over the training rows, at most.
+        min_steps: Optimizer steps at least: on few rows the epochs are raised to that. Null means 0, and what
+            `feathertune.config.STEPS_WITHOUT_VALIDATION` says where no rows are kept for validation.
         learning_rate: Null means each method's own default.
         batch_size: Examples of one optimizer step.
         token_budget: Padded tokens of one forward pass at most; a step is cut into as many passes as that needs.
@@ -149,6 +155,7 @@ class TrainConfig(Section):
     """
 
     epochs: int = Field(default=5, ge=1)
+    min_steps: int | None = Field(default=None, ge=0)
     learning_rate: float | None = Field(default=None, gt=0)
     batch_size: int = Field(default=16, ge=1)
     token_budget: int = Field(default=4096, ge=16)
@@ -165,6 +172,11 @@ class TrainConfig(Section):
     sampling: Literal["all", "balanced"] = "all"
     decision: Literal["largest", "moved"] = "largest"
     checkpoint_every_s: float | None = Field(default=60.0, ge=0, strict=True, allow_inf_nan=False)
+
+    def epochs_on(self, n_rows: int) -> int:
+        """Epochs of a training on so many rows."""
+        steps_per_epoch = -(-n_rows // self.batch_size)
+        return max(self.epochs, -(-(self.min_steps or 0) // steps_per_epoch))
 
     @field_validator("checkpoint_every_s", mode="before")
     @classmethod
@@ -233,6 +245,8 @@ class EngineConfig(Section):
     cache_folder: str | None = None
 
 
+# Steps of a training without validation rows, where nothing says when to stop; docs/few-labels.md has the reason.
+STEPS_WITHOUT_VALIDATION = 40
 # The word for all training rows, in ``study.train_sizes``.
 ALL_ROWS = "all"
 

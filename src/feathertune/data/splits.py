@@ -75,7 +75,7 @@ def make_splits(
         test: Source of the test rows: its own test split, or all of it where it has no splits.
         train_size: Rows to train on; None means all.
         validation_size: Rows, or a share of the training rows. None means a tenth of the rows to train on, at
-            least 200, at most a quarter of what there is, and at least one row of each class.
+            least 200, at most a quarter of what there is, and at least one row of each class; 0 none at all.
         test_size: Rows, or a share of all rows; None means a fifth, 0 none at all. Test rows with a split or a source
             of their own are cut down to it only where it is a whole number; `validation_size` likewise.
         seed: Decides which rows go where.
@@ -100,15 +100,14 @@ def make_splits(
     test_pool.refuse_unknown(test_rows, "test")
     pool.refuse_unknown(validation, "validation")
 
+    validation = _unless_none(validation, validation_size, "validation", notes)
     # Test first: nothing that follows alters it.
     if test_size == 0:
-        if len(test_rows):
-            notes.append(f"The {len(test_rows):,} test rows are not used: test_size is 0.")
-        test_rows = test_rows[:0]
+        test_rows = _unless_none(test_rows, test_size, "test", notes)
     elif len(test_rows):
         test_rows = test_pool.cut(test_rows, test_size, "test", notes)
     else:
-        keep = 1 if len(validation) else 2
+        keep = 1 if len(validation) or validation_size == 0 else 2
         pool.require(train, 1 + keep, f" ({1 + keep} are needed to give each split one)")
         size = rows_of(test_size, len(train), "test_size")
         size = size or max(round(_TEST_SHARE * len(train)), len(labels))
@@ -123,7 +122,7 @@ def make_splits(
         if not len(validation):
             raise DataError(f"{dataset.source}: the text of every validation row is in the test rows too.")
         validation = pool.cut(validation, validation_size, "validation", notes)
-    else:
+    elif validation_size != 0:
         why = f" after {overlap:,} duplicates of test rows were removed" if overlap else ""
         pool.require(train, 2, f"{why} (2 are needed, to train and to validate)")
         size = rows_of(validation_size, len(train), "validation_size")
@@ -156,6 +155,15 @@ def make_splits(
         text_columns=dataset.text_columns,
         multi_label=dataset.multi_label,
     )
+
+
+def _unless_none(rows: Indices, size: int | float | None, name: str, notes: list[str]) -> Indices:
+    """The rows of a split that the source states, or none of them where its size is 0."""
+    if size != 0:
+        return rows
+    if len(rows):
+        notes.append(f"The {len(rows):,} {name} rows are not used: {name}_size is 0.")
+    return rows[:0]
 
 
 def _default_validation(available: int, train_size: int | None, n_classes: int) -> int:

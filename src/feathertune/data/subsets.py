@@ -1,4 +1,4 @@
-"""Fewer training rows of the same data, each number of them a part of every larger one.
+"""Fewer training rows of the same data, each number of them a part of every larger one; or so many of each class.
 
 Not for splits, whose rows are apart from each other: see `feathertune.data.splits`.
 """
@@ -65,3 +65,43 @@ def nested_rows(classes: np.ndarray, size: int, *, seed: int) -> np.ndarray:
         place[rows] = (np.arange(len(rows)) + rng.random()) / len(rows)
         place[rows[0]] -= 1.0
     return np.sort(np.argsort(place, kind="stable")[:size])
+
+
+def rows_of_each(classes: np.ndarray, shots: int, *, seed: int) -> np.ndarray:
+    """Draw so many rows of each class; with the same seed, fewer of them are always among more.
+
+    Args:
+        classes: Class of each row, ``(N,)``.
+        shots: Rows of each of the C classes.
+        seed: Of the draw.
+
+    Returns:
+        Row indices, ascending, ``(shots * C,)``.
+    """
+    rng = np.random.default_rng((seed, 6))
+    return np.sort(np.concatenate([rng.permutation(np.flatnonzero(classes == c))[:shots] for c in np.unique(classes)]))
+
+
+def check_shots(classes: np.ndarray, shots: int, names: Sequence[str]) -> None:
+    """Refuse more rows of each class than there are, and rows of which each may have several.
+
+    Args:
+        classes: Class of each training row, ``(N,)``; or which labels it has, ``(N, C)``.
+        shots: Rows of each class.
+        names: Of the classes.
+
+    Raises:
+        ConfigError: If they cannot be drawn.
+    """
+    if classes.ndim == 2:
+        raise ConfigError(
+            f"--shots is {shots:,}, but a text may have several of the labels here, so that just as many rows of "
+            "each cannot be drawn. Give --train-sizes a number of rows instead."
+        )
+    counts = np.bincount(classes, minlength=len(names))
+    if counts.min() < shots:
+        fewest = int(counts.argmin())
+        raise ConfigError(
+            f"--shots is {shots:,}, but '{names[fewest]}' has {counts[fewest]:,} training rows beside the test rows. "
+            f"Give {counts[fewest]:,} or less."
+        )

@@ -2,8 +2,9 @@
 
 `Training.events` is a generator, so its caller draws the progress, writes the log and may stop at any step. Each epoch
 ends with the validation set; the best state of the trained parameters is kept in memory and restored by
-`Training.restore_best`. The test set is not known here. A training can be stopped after any step or epoch and go on
-elsewhere (`Training.state`, `Training.load_state`): on a processor, with the same number of threads, to the same bits.
+`Training.restore_best`. Without validation rows the last state is the one that counts. The test set is not known here.
+A training can be stopped after any step or epoch and go on elsewhere (`Training.state`, `Training.load_state`): on a
+processor, with the same number of threads, to the same bits.
 
 Losses are summed over an optimizer step and divided by its examples, so the token budget, which only says how a step
 is cut into passes, does not change what is learned beyond rounding.
@@ -48,11 +49,14 @@ class StepInfo:
 
 @dataclass(frozen=True)
 class EpochInfo:
-    """The end of an epoch: mean training loss, the validation scores, and whether this state is the best so far."""
+    """The end of an epoch: mean training loss, the validation scores, and whether this state is the best so far.
+
+    Without validation rows there are no scores, and the latest state counts as the best.
+    """
 
     epoch: int
     train_loss: float
-    validation: Metrics
+    validation: Metrics | None
     validation_probabilities: np.ndarray
     is_best: bool
     seconds: float
@@ -64,7 +68,7 @@ class Training:
     Args:
         model: The prepared model; it is moved to the runtime's device.
         train: N training examples.
-        validation: For early stopping and the choice of the best epoch.
+        validation: For early stopping and the choice of the best epoch; it may be empty.
         settings: Epochs, batch, schedule, patience.
         learning_rate: The method's.
         seed: Of the order of the examples. Dropout draws from torch's global generator, which several processes seed
@@ -102,7 +106,7 @@ class Training:
         self.best: EpochInfo | None = None
         self.position = Position()
         self._train, self._validation = train, validation
-        self._task = task or task_of(validation.labels)
+        self._task = task or task_of(train.labels)
         self._shares = shares_of(train.labels, settings.sampling)
         self._settings, self._seed, self._runtime = settings, seed, runtime
         self._learning_rate = learning_rate
@@ -119,6 +123,11 @@ class Training:
         """Optimizer steps of one epoch."""
         return -(-len(self._train.texts) // self._settings.batch_size)
 
+    @property
+    def n_epochs(self) -> int:
+        """Epochs at most."""
+        return self._settings.epochs_on(len(self._train.texts))
+
     def events(self) -> Iterator[StepInfo | EpochInfo]:
         """Train, from where the training stands to its end; yield after each step and each epoch.
 
@@ -126,7 +135,7 @@ class Training:
             RunFailedError: If a loss or a gradient is not finite; the parameters are those before that step.
         """
         settings = self._settings
-        while self.position.epochs_done < settings.epochs and self.position.epochs_without_gain < settings.patience:
+        while self.position.epochs_done < self.n_epochs and self.position.epochs_without_gain < settings.patience:
             steps = plan_steps(
                 self._train.texts.lengths,
                 batch_size=settings.batch_size,
@@ -142,7 +151,8 @@ class Training:
         """Put the best epoch's parameters back into the model, and say which it was."""
         if self.best is None:
             raise ValueError("No epoch has ended: there is no state to restore.")
-        set_parameters(self.model, self._best_parameters)
+        if self._validates:
+            set_parameters(self.model, self._best_parameters)
         return self.best
 
     def state(self) -> State:
@@ -158,7 +168,7 @@ class Training:
         if (best := self.best) is not None:
             tensors["validation"] = {"probabilities": torch.from_numpy(best.validation_probabilities)}
             values["best"] = {"epoch": best.epoch, "train_loss": best.train_loss, "seconds": best.seconds}
-            values["best"]["validation"] = best.validation.model_dump()
+            values["best"]["validation"] = None if best.validation is None else best.validation.model_dump()
         return State(tensors, values)
 
     def load_state(self, state: State) -> None:
@@ -178,7 +188,7 @@ class Training:
             self.best = EpochInfo(
                 epoch=best["epoch"],
                 train_loss=best["train_loss"],
-                validation=self._task.read_scores(best["validation"]),
+                validation=self._task.read_scores(best["validation"]) if self._validates else None,
                 validation_probabilities=state.tensors["validation"]["probabilities"].numpy().copy(),
                 is_best=True,
                 seconds=best["seconds"],
@@ -211,7 +221,7 @@ class Training:
         norm = clip_gradients(self._trained, settings.max_grad_norm)
         self._require_finite("length of the gradient", norm)
         rate = self._learning_rate * rate_factor(
-            at.steps_done + 1, n_steps=settings.epochs * self.steps_per_epoch, warmup_ratio=settings.warmup_ratio
+            at.steps_done + 1, n_steps=self.n_epochs * self.steps_per_epoch, warmup_ratio=settings.warmup_ratio
         )
         set_rate(self._optimizer, rate)
         self._optimizer.step()
@@ -244,6 +254,10 @@ class Training:
                 "Try a tenth of that rate (--set train.learning_rate=...), or --set engine.dtype=fp32."
             )
 
+    @property
+    def _validates(self) -> bool:
+        return len(self._validation.labels) > 0
+
     def validate(self) -> tuple[Metrics, np.ndarray]:
         """Score the validation set as the model is now; between two steps, it changes nothing of the training.
 
@@ -264,8 +278,10 @@ class Training:
         """Score the validation set, and keep the parameters where they are the best so far."""
         start = time.perf_counter()
         at = self.position
-        metrics, probabilities = self.validate()
-        is_best = self.best is None or self._task.order(metrics) > self._task.order(self.best.validation)
+        metrics, probabilities = None, np.zeros((0, 0))
+        if self._validates:
+            metrics, probabilities = self.validate()
+        is_best = self._is_best(metrics)
         seconds = at.epoch_seconds + time.perf_counter() - start
         info = EpochInfo(
             epoch=at.epochs_done + 1,
@@ -277,9 +293,15 @@ class Training:
         )
         if is_best:
             self.best = info
-            self._best_parameters = {n: p.detach().clone() for n, p in trained_by_name(self.model).items()}
+            if self._validates:
+                self._best_parameters = {n: p.detach().clone() for n, p in trained_by_name(self.model).items()}
         at.epochs_without_gain = 0 if is_best else at.epochs_without_gain + 1
         at.epochs_done += 1
         at.steps_of_epoch, at.loss_sum, at.epoch_seconds = 0, 0.0, 0.0
         at.seconds += seconds
         return info
+
+    def _is_best(self, metrics: Metrics | None) -> bool:
+        if metrics is None or self.best is None or self.best.validation is None:
+            return True
+        return self._task.order(metrics) > self._task.order(self.best.validation)

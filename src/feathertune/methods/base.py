@@ -76,6 +76,10 @@ def _fits_all(_encoder: LoadedEncoder) -> str:
     return ""
 
 
+def _as_it_is(_options: Any) -> bool:  # noqa: ANN401 - any Options
+    return False
+
+
 def _all_alike(_options: Any) -> Callable[[str], float] | None:  # noqa: ANN401 - any Options
     return None
 
@@ -94,6 +98,7 @@ class Method:
         build: What `prepare` does, for an encoder that is known to be served.
         mergeable: What it has learned can be added into the encoder's weights.
         zero_init: The prepared model answers as the encoder did, so that its head may be fitted first.
+        rereads: Options to whether its head reads something else than the encoder's own, of which it is fitted first.
         changes_input: It puts tokens of its own before the text, or states before each layer's.
         size: How it is made larger or smaller; ``None`` where it has one size.
         search_space: Values worth trying, by option, ascending where they are numbers.
@@ -116,6 +121,7 @@ class Method:
     size: Size | None = None
     search_space: Mapping[str, Sequence[Any]] = field(default_factory=dict, hash=False)
     refusal: Callable[[LoadedEncoder], str] = _fits_all
+    rereads: Callable[[Any], bool] = _as_it_is
     rates: Callable[[Any], Callable[[str], float] | None] = _all_alike
     companion: Callable[[nn.Module, Any, Job], Companion] | None = None
     finish: Callable[[nn.Module], None] | None = None

@@ -32,6 +32,7 @@ class DataRecord(Record):
         text_columns: Where the texts stood; two names where each row is a pair of texts.
         task: Whether a text has one label or any number of them.
         labels: In the order of the class indices.
+        shots: Training rows of each class, drawn anew for each seed; null where all seeds have the same rows.
         class_counts: Rows of each class, by split, in the order of `labels`; a row with several labels is in each.
         reading: How texts of more than `max_length` tokens were read.
         truncated_fraction: Share of all used texts with more than `max_length` tokens.
@@ -48,6 +49,7 @@ class DataRecord(Record):
     text_columns: list[str] = Field(default_factory=lambda: ["text"])
     labels: list[str]
     n_train: int
+    shots: int | None = None
     n_validation: int
     n_test: int
     class_counts: dict[str, list[int]]
@@ -58,6 +60,12 @@ class DataRecord(Record):
     duplicates_removed: int
     overlap_removed: int
     notes: list[str] = Field(default_factory=list)
+
+    def rows_in_words(self) -> str:
+        """How many rows each split has, as a clause."""
+        drawn = "" if self.shots is None else f" ({self.shots:,} of each class, drawn anew for each seed)"
+        validation = f"{self.n_validation:,}" if self.n_validation else "no"
+        return f"{self.n_train:,} training{drawn}, {validation} validation, {self.n_test:,} test rows"
 
     def long_texts(self) -> str:
         """How many texts are long and what became of them, as a clause."""

@@ -56,7 +56,9 @@ def at_most_rows(study: StudyRecord) -> StudyRecord:
 
 
 def sizes_of(study: StudyRecord) -> tuple[int, ...]:
-    """The numbers of training rows of a learning curve, ascending."""
+    """The numbers of training rows of a learning curve, ascending; draws of so many rows each are no curve."""
+    if study.data.shots is not None:
+        return ()
     return tuple(sorted({row.train_rows for row in study.summary if row.train_rows is not None}))
 
 

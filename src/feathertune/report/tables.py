@@ -149,8 +149,7 @@ def _caption(study: StudyRecord) -> str:
     """What the numbers are of, and what is missing from them."""
     data = study.data
     said = [
-        f"{study.base.id} on {data.source}: {data.n_train:,} training, {data.n_validation:,} validation and "
-        f"{data.n_test:,} test rows.",
+        f"{study.base.id} on {data.source}: {data.rows_in_words()}.",
         f"{study.score_name.capitalize()} on the test rows, mean over the seeds; a time holds all that a method "
         "needs before its first step.",
     ]

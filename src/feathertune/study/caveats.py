@@ -68,7 +68,8 @@ def find_caveats(
         *_one_seed(candidates),
         *_too_few_rows(chosen, candidates, pairs, data.n_test, margin),
         *_cut_texts(data),
-        *_still_improving(chosen_runs),
+        # Without validation rows the last epoch counts as the best, whatever it is worth.
+        *(_still_improving(chosen_runs) if data.n_validation else ()),
         *_overfitting(chosen_runs),
         *headline_caveats(chosen.score, data),
         *_wrong_labels(n_suspects, data),

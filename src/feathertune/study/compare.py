@@ -17,7 +17,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from feathertune.config import Config
-from feathertune.data.subsets import settle_sizes
+from feathertune.data.subsets import check_shots, settle_sizes
 from feathertune.errors import ConfigError
 from feathertune.methods import BASELINES, Baseline, Method, method_named
 from feathertune.prices import PRICE_FILE, Price
@@ -81,6 +81,9 @@ def prepare(config: Config, observer: Observer) -> Prepared:
     # Options that do not fit the encoder are found before hours are spent on the others.
     n_rows = len(bench.encoded["train"])
     sizes = settle_sizes(config.study.train_sizes, n_rows=n_rows, n_classes=len(bench.splits.labels))
+    if (shots := config.data.shots) is not None:
+        check_shots(bench.split("train").labels, shots, bench.splits.labels)
+        sizes = (shots * len(bench.splits.labels),)
     fit = fit_methods(config, chosen, bench.load_encoder(seed=0), observer)
     fingerprints = {"data_fingerprint": bench.data.fingerprint, "base_fingerprint": bench.base.fingerprint}
     return Prepared(bench, make_plan(config, fit=fit, sizes=sizes, n_rows=n_rows, **fingerprints))

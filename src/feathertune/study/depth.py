@@ -55,11 +55,11 @@ def choose_depth(
         The options with a number, and the leading score on validation rows of each depth that was tried.
     """
     parts = some_rows(bench, seed, train=_TRAIN_ROWS, validation=_VALIDATION_ROWS)
-    settings = bench.config.train.model_copy(update={"epochs": _EPOCHS, "patience": _EPOCHS})
-    scores = {
-        depth: trial(
-            method, options.model_copy(update={"top_layers": depth}), seed, bench, parts, settings=settings
-        ).validation.leading(bench.headline)
-        for depth in depths(bench.base.n_layers)
-    }
+    settings = bench.config.train.model_copy(update={"epochs": _EPOCHS, "min_steps": 0, "patience": _EPOCHS})
+    scores: dict[int, float] = {}
+    for depth in depths(bench.base.n_layers):
+        tried = options.model_copy(update={"top_layers": depth})
+        found = trial(method, tried, seed, bench, parts, settings=settings).validation
+        assert found is not None, "a sweep without validation rows is refused before"
+        scores[depth] = found.leading(bench.headline)
     return options.model_copy(update={"top_layers": smallest_within(scores, bench.config.study.margin)}), scores

@@ -109,6 +109,8 @@ class _Measuring:
     def __init__(self, bench: Workbench, scratch: Path) -> None:
         self._bench, self._scratch = bench, scratch
         self._by_rows = by_rows(bench)
+        # No rows need be kept for validation.
+        self._splits = [name for name in SPLITS if len(bench.encoded[name])]
         passes = {name: rows_of_passes(bench, name, _READ_PASSES) for name in SPLITS}
         self._reading = miniature(bench, passes, epochs=1)
         self._passes = passes
@@ -137,7 +139,7 @@ class _Measuring:
 
     def shared_seconds(self, plan: Plan) -> float:
         """What the runs share, counted as often as it is made: features once, hidden states when the boundary moves."""
-        seconds = self._features_s("validation", self._bench) + self._features_s("test", self._bench)
+        seconds = sum(self._features_s(name, self._bench) for name in self._splits if name != "train")
         every = (None, len(self._bench.encoded["train"]))
         readers = [run for run in plan.runs if run.kind != "baseline"]
         parts = {(run.train_rows, 0 if run.train_rows in every else run.seed): run for run in readers}
@@ -199,7 +201,9 @@ class _Measuring:
         return max(0, more) * bench.base.hidden_size * each
 
     def _foundation(self, spec: RunSpec, bench: Workbench) -> PriceRow:
-        self._features("validation")  # in the order of the run
+        for name in self._splits:  # in the order of the run
+            if name != "train":
+                self._features(name)
         read_s = self._features("test").seconds
         record = self._once(spec)
         head_s = max(0.0, record.seconds.evaluate - read_s)
@@ -215,15 +219,15 @@ class _Measuring:
         )
 
     def _probe(self, spec: RunSpec, bench: Workbench) -> PriceRow:
-        read_s = {name: self._features(name).seconds for name in SPLITS}
+        read_s = {name: self._features(name).seconds for name in self._splits}
         record = self._once(spec)
-        n = {name: len(bench.encoded[name]) / len(self._passes[name]) for name in SPLITS}
+        n = {name: len(bench.encoded[name]) / len(self._passes[name]) for name in self._splits}
         found = record.seconds
         test_s = max(0.0, found.evaluate - read_s["test"]) * n["test"]
         train_s = found.train * n["train"]
         parts = {
             "tokenize": sum(bench.tokenize_seconds.values()),
-            "cache": self._features_s("train", bench) + self._features_s("validation", bench),
+            "cache": sum(self._features_s(name, bench) for name in self._splits if name != "test"),
             "train": train_s,
             "evaluate": test_s + self._features_s("test", bench),
         }

@@ -52,7 +52,7 @@ def finetune(
         data: Texts and labels that are at hand already; else those that the settings name are read.
 
     Returns:
-        The scores on ``validation`` and ``test``; not the latter where no rows are kept for it.
+        The scores on ``validation`` and ``test``; not on one for which no rows are kept.
 
     Raises:
         FeathertuneError: If the settings, the data, the folder or the checkpoint cannot be used, or the training
@@ -61,6 +61,12 @@ def finetune(
     if resume and overwrite:
         raise ConfigError("Both --resume, which goes on, and --overwrite, which starts anew, are given. Expected one.")
     one_method(method)
+    if config.data.shots is not None:
+        raise ConfigError(
+            f"data.shots ({config.data.shots}) draws other rows for each seed of a comparison; a model that is kept is "
+            "trained on all labels that there are. Leave it out, or give --train-size; --validation-size 0 trains "
+            "without validation rows."
+        )
     study = config.study.model_copy(update={"methods": (method,)})
     config, ((chosen, options),) = settle(config.model_copy(update={"study": study}))
     with joined() as group:
@@ -124,8 +130,8 @@ def _finetune(
         discard(checkpoints.folder)  # the bundle is safely there
     task, validation_labels = bench.task, bench.split("validation").labels
     threshold = task.fit_thresholds(validation_labels, outcome.validation)
-    scores = {"validation": task.score(validation_labels, outcome.validation, threshold)}
-    if len(bench.split("test").labels):
-        scores["test"] = task.score(bench.split("test").labels, outcome.test, threshold)
-    observer.measured({"event": "scores", "test": None, **scores})
+    given = {"validation": (validation_labels, outcome.validation)}
+    given["test"] = (bench.split("test").labels, outcome.test)
+    scores = {name: task.score(labels, found, threshold) for name, (labels, found) in given.items() if len(labels)}
+    observer.measured({"event": "scores", "validation": None, "test": None, **scores})
     return scores

@@ -39,8 +39,10 @@ def rows_of_steps(bench: Workbench, n: int) -> np.ndarray:
 
 
 def rows_of_passes(bench: Workbench, name: SplitName, n: int) -> np.ndarray:
-    """Rows of `n` passes in which a split is read."""
+    """Rows of `n` passes in which a split is read; none of a split without rows."""
     passes = passes_of(bench, name)
+    if not passes:
+        return np.zeros(0, np.int64)
     chosen = spread([work([one], bench.base.hidden_size) for one in passes], n)
     return np.concatenate([passes[index].rows for index in chosen])
 
@@ -51,7 +53,7 @@ def passes_of(bench: Workbench, name: SplitName) -> list[Pass]:
 
 
 def some_of_each(bench: Workbench, share: float) -> dict[SplitName, np.ndarray]:
-    """A share of the rows of each split, drawn at random; at least two."""
+    """A share of the rows of each split, drawn at random; at least two where there are some."""
     rng = np.random.default_rng(0)
     sizes = {name: len(bench.encoded[name]) for name in SPLITS}
     return {name: rng.permutation(n)[: max(2, round(share * n))] for name, n in sizes.items()}
@@ -66,7 +68,7 @@ def miniature(bench: Workbench, rows: Mapping[SplitName, np.ndarray], *, epochs:
         epochs: Of a training; none stops early.
     """
     config = bench.config
-    train = config.train.model_copy(update={"epochs": epochs, "patience": epochs})
+    train = config.train.model_copy(update={"epochs": epochs, "min_steps": 0, "patience": epochs})
     # Its hidden states are no one else's: they do not go into a folder that a person keeps.
     engine = config.engine.model_copy(update={"cache_folder": None})
 
@@ -90,7 +92,7 @@ def miniature(bench: Workbench, rows: Mapping[SplitName, np.ndarray], *, epochs:
 
 def _two_classes(labels: np.ndarray) -> np.ndarray:
     """The labels, with a second class where there is one only: nothing could be fitted, and nothing is learned here."""
-    if labels.ndim == 2 or len(set(labels.tolist())) > 1:
+    if labels.ndim == 2 or not len(labels) or len(set(labels.tolist())) > 1:
         return labels
     changed = labels.copy()
     changed[0] = 0 if labels[0] else 1

@@ -8,7 +8,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from pydantic import Field
 
@@ -17,8 +18,18 @@ from feathertune.methods import BASELINES, FOUNDATION_SEEDS, Baseline, Method, O
 from feathertune.records import Kind, Record
 from feathertune.study.fit import Fit, Fitted, check_sizes_are_free
 from feathertune.study.space import check_can_search, space_of
+from feathertune.study.without_validation import settle_validation
 
 PLAN_FILE = "plan.json"
+# By part: settings that came later, and their values where they are not used. With these a study is the one that it was
+# before there were such settings.
+_NOT_USED: dict[str, dict[str, Any]] = {
+    "data": {"shots": None, "long": "head"},
+    "train": {"min_steps": 0},
+    "study": {"train_sizes": [], "search": 0},
+    "run": {"train_rows": None, "space": {}},
+    "full": {"read": "first"},
+}
 
 
 class RunSpec(Record):
@@ -78,6 +89,7 @@ def settle(config: Config) -> tuple[Config, list[tuple[Method, Options]]]:
         ConfigError: If an option does not fit.
     """
     chosen = choose_methods(config.study.methods, config.method, learning_rate=config.train.learning_rate)
+    config = settle_validation(config, chosen)
     if config.study.match_parameters is not None:
         check_sizes_are_free(config, chosen)
     if config.study.search:
@@ -165,28 +177,29 @@ def _runs_of(baseline: Baseline, sizes: Sequence[int], n_rows: int, *, seeds: in
 
 
 def _fingerprint(config: Config, runs: Sequence[RunSpec], *content: str) -> str:
-    # Not what is only said of a run: it decides nothing. Nor a learning curve that is not asked for.
-    # Nor a search.
-    specs = [run.model_dump(mode="json", exclude={"trains", "notes"}) for run in runs]
-    for spec in specs:
-        if spec["train_rows"] is None:
-            del spec["train_rows"]
-        if not spec["space"]:
-            del spec["space"]
-    settings = config.model_dump(mode="json")
-    for later in ("train_sizes", "search"):
-        if not settings["study"][later]:
-            del settings["study"][later]
-    # Nor accuracy in the lead, as it was before another score could be; `auto` has become what it stands for by now.
+    # Not what is only said of a run: it decides nothing. Nor what came later and is not used.
+    specs = [
+        {
+            **_used(run.model_dump(mode="json", exclude={"trains", "notes"}), "run"),
+            "options": _used(run.options, "full"),
+        }
+        for run in runs
+    ]
+    described_settings = config.model_dump(mode="json") | {"train": config.train.said()}
+    settings = {part: _used(values, part) for part, values in described_settings.items()}
+    # Accuracy leads as it did before another score could; `auto` has become what it stands for by now.
     if settings["study"]["headline"] != "balanced_accuracy":
         del settings["study"]["headline"]
-    # Nor what is for unbalanced classes.
-    settings["train"] = config.train.said()
-    # Nor another way to read long texts.
-    if settings["data"]["long"] == "head":
-        del settings["data"]["long"]
+    if "full" in settings["method"]:
+        settings["method"]["full"] = _used(settings["method"]["full"], "full")
     if settings["data"].get("long") != "windows":
         for key in ("stride", "max_windows"):
             del settings["data"][key]
     described = [settings, specs, *content]
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+
+
+def _used(values: Mapping[str, Any], part: str) -> dict[str, Any]:
+    """The values without those of `_NOT_USED`."""
+    unused = _NOT_USED.get(part, {})
+    return {key: value for key, value in values.items() if key not in unused or value != unused[key]}

@@ -55,7 +55,7 @@ def job_of(bench: Workbench, seed: int) -> Job:
 
     return Job(
         seed=seed,
-        n_steps=train.epochs * -(-len(texts) // train.batch_size),
+        n_steps=train.epochs_on(len(texts)) * -(-len(texts) // train.batch_size),
         max_length=bench.config.data.max_length,
         batches=batches,
     )
@@ -108,21 +108,20 @@ def begins_with_head(method: Method, settings: TrainConfig) -> bool:
     return settings.head_first == "on" and method.zero_init
 
 
-def start_head(encoder: LoadedEncoder, seed: int, bench: Workbench) -> None:
-    """Fit the head to the frozen encoder's features, which the probe uses too.
+def start_head(encoder: LoadedEncoder, method: Method, options: Options, seed: int, bench: Workbench) -> None:
+    """Fit the head to the frozen encoder's features, which the probe uses too; to its own where it reads others.
 
     Args:
         encoder: As a method has prepared it.
+        method: The method.
+        options: Its options.
         seed: Of the order of the rows.
         bench: Features and labels.
     """
-    features = bench.features("train", lambda _: None)
-    fit_head(
-        encoder,
-        features.read,
-        bench.split("train").labels,
-        seed=seed,
-        texts=bench.encoded["train"],
-        objective=bench.objective,
-        shares=bench.shares,
-    )
+    texts = bench.encoded["train"]
+    if method.rereads(options):
+        read, _ = bench.read_by(encoder, texts, lambda _: None)
+    else:
+        read = bench.features("train", lambda _: None).read
+    labels = bench.split("train").labels
+    fit_head(encoder, read, labels, seed=seed, texts=texts, objective=bench.objective, shares=bench.shares)

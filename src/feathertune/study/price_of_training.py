@@ -158,7 +158,10 @@ class TrainingScale:
             "cache": hidden_s + (features_s if head_first else 0.0),
             "head": took.head * head_ratio,
             "train": self._train_seconds(
-                spec.seed, measured, bench, validation_ratio=whole["validation"] / part["validation"]
+                spec.seed,
+                measured,
+                bench,
+                validation_ratio=whole["validation"] / part["validation"] if part["validation"] else 0.0,
             ),
             "evaluate": took.evaluate * whole["test"] / part["test"],
         }
@@ -199,7 +202,7 @@ class TrainingScale:
             [step for epoch in epochs[1:] for step in epoch],
             np.array([seconds for epoch in steps_s[1:] for seconds in epoch]),
         )
-        n = bench.config.train.epochs
+        n = bench.config.train.epochs_on(len(bench.encoded["train"]))
         whole = [_epoch(bench, seed, epoch) for epoch in range(1, min(n, 2) + 1)]
         n_shapes = len(shapes_of(step for epoch in whole for step in epoch))
         training_s = costs.seconds(whole[0], epochs=n, n_shapes=n_shapes)

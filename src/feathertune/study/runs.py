@@ -9,10 +9,11 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from feathertune.calibration import calibrate
-from feathertune.data.raw import SplitName
+from feathertune.data.raw import SPLITS, SplitName
 from feathertune.engine.head import head_logits
 from feathertune.methods import BASELINES, Baseline, method_named
 from feathertune.prices import PriceRow
@@ -35,9 +36,9 @@ def expected_work(spec: RunSpec, bench: Workbench) -> float:
     n = {name: len(texts) for name, texts in bench.encoded.items()}
     n["train"] = spec.train_rows or n["train"]
     if spec.method not in BASELINES:
-        epochs = bench.config.train.epochs
+        epochs = bench.config.train.epochs_on(n["train"])
         return epochs * (TRAINING_COST * n["train"] + n["validation"]) + n["test"]
-    return float(sum(n[name] for name in _splits_read(BASELINES[spec.method])))
+    return float(sum(n[name] for name in _splits_read(BASELINES[spec.method], bench)))
 
 
 def execute(
@@ -137,7 +138,7 @@ def _complete(
     fields["peak_memory_bytes"] = max(fields["peak_memory_bytes"], peak_bytes)
     fields["notes"] = [*spec.notes, *fields.get("notes", [])]
     calibration = None
-    if task.name == "single_label":  # a temperature is of probabilities that sum to 1
+    if task.name == "single_label" and len(validation_labels):  # a temperature is of probabilities that sum to 1
         calibration = calibrate(validation_labels, outcome.validation, labels, outcome.test)
     trainable, total = fields.get("trainable_parameters", 0), fields.get("total_parameters", 0)
     return RunRecord(
@@ -149,7 +150,7 @@ def _complete(
         status="complete",
         headline=bench.headline,
         test=task.score(labels, outcome.test, thresholds),
-        validation=task.score(validation_labels, outcome.validation, thresholds),
+        validation=task.score(validation_labels, outcome.validation, thresholds) if len(validation_labels) else None,
         thresholds=None if thresholds is None else [float(f"{value:.6g}") for value in thresholds],
         calibration=calibration,
         trainable_percent=100 * trainable / total if total else 0.0,
@@ -171,20 +172,22 @@ def features_read(spec: RunSpec, bench: Workbench) -> tuple[SplitName, ...]:
         names = ("train",) if begins_with_head(method_named(spec.method), bench.config.train) else ()
     else:
         baseline = BASELINES[spec.method]
-        names = () if baseline.reads == "texts" else _splits_read(baseline)
+        names = () if baseline.reads == "texts" else _splits_read(baseline, bench)
     if spec.train_rows in (None, len(bench.encoded["train"])):
         return names
     return tuple(name for name in names if name != "train")  # fewer rows have features of their own
 
 
-def _splits_read(baseline: Baseline) -> tuple[SplitName, ...]:
-    return _READ_UNTRAINED if baseline.reads == "encoder" else ("train", "validation", "test")
+def _splits_read(baseline: Baseline, bench: Workbench) -> tuple[SplitName, ...]:
+    """Those that have rows."""
+    names: tuple[SplitName, ...] = _READ_UNTRAINED if baseline.reads == "encoder" else SPLITS
+    return tuple(name for name in names if len(bench.encoded[name]))
 
 
 def _run_baseline(baseline: Baseline, bench: Workbench, observer: Observer) -> Outcome:
     """Fit a baseline on texts or frozen features."""
     assert baseline.fit is not None, "a baseline that reads texts or features is fitted"
-    names = _splits_read(baseline)
+    names = _splits_read(baseline, bench)
     cache_s = feature_test_s = tokenize_s = 0.0
     peak_bytes = 0
     inputs: dict[SplitName, Any] = {}
@@ -202,13 +205,14 @@ def _run_baseline(baseline: Baseline, bench: Workbench, observer: Observer) -> O
                 cache_s += found.seconds
         else:
             inputs[name] = bench.split(name).texts
+    n_classes = len(bench.splits.labels)
     with stopwatch() as train:
         fitted = baseline.fit(
             inputs["train"],
             bench.split("train").labels,
-            inputs["validation"],
+            inputs.get("validation", {}),
             bench.split("validation").labels,
-            len(bench.splits.labels),
+            n_classes,
             bench.headline,
             bench.config.train.class_weights,
         )
@@ -218,7 +222,7 @@ def _run_baseline(baseline: Baseline, bench: Workbench, observer: Observer) -> O
     n_base = bench.base.n_parameters if baseline.reads == "features" else 0
     return Outcome(
         test=test,
-        validation=fitted.predict_proba(inputs["validation"]),
+        validation=fitted.predict_proba(inputs["validation"]) if "validation" in inputs else np.zeros((0, n_classes)),
         fields={
             "seconds": Seconds(
                 total=tokenize_s + cache_s + train.seconds + evaluate_s,
@@ -238,7 +242,8 @@ def _run_baseline(baseline: Baseline, bench: Workbench, observer: Observer) -> O
 
 def _run_foundation(seed: int, bench: Workbench, observer: Observer) -> Outcome:
     """Score the pretrained encoder with an untrained head."""
-    found = {name: bench.features(name, observer.advanced) for name in _READ_UNTRAINED}
+    names = _splits_read(BASELINES["foundation"], bench)
+    found = {name: bench.features(name, observer.advanced) for name in names}
     encoder = bench.load_encoder(seed)  # not before: features are made by another one, and one at a time is enough
     with stopwatch() as evaluate, torch.inference_mode():
         encoder.model.eval()
@@ -250,7 +255,9 @@ def _run_foundation(seed: int, bench: Workbench, observer: Observer) -> Outcome:
     evaluate_s = evaluate.seconds + found["test"].seconds
     return Outcome(
         test=bench.task.probabilities(logits["test"]),
-        validation=bench.task.probabilities(logits["validation"]),
+        validation=bench.task.probabilities(logits["validation"])
+        if "validation" in logits
+        else np.zeros((0, len(bench.splits.labels))),
         fields={
             "seconds": Seconds(total=tokenize_s + evaluate_s, tokenize=tokenize_s, evaluate=evaluate_s),
             "total_parameters": encoder.n_parameters,

@@ -58,7 +58,8 @@ def search_work(spec: RunSpec, bench: Workbench) -> float:
     """Work of all trials at most, in texts that pass the encoder once; nothing where nothing is searched."""
     if not spec.space:
         return 0.0
-    return bench.config.study.search * bench.config.train.epochs * _epoch_work(bench, spec.train_rows)
+    n_train = spec.train_rows or len(bench.encoded["train"])
+    return bench.config.study.search * bench.config.train.epochs_on(n_train) * _epoch_work(bench, n_train)
 
 
 def settle_options(
@@ -149,7 +150,9 @@ class _Searching:
 
         def on_epoch(info: EpochInfo) -> bool:
             record.epochs += 1
-            scores, leading = info.validation, info.validation.leading(self._bench.headline)
+            scores = info.validation
+            assert scores is not None, "a search without validation rows is refused before"
+            leading = scores.leading(self._bench.headline)
             if info.is_best:
                 record.accuracy, record.log_loss = leading, scores.log_loss
             self._observer.advanced(work, f"{said}, epoch {info.epoch}, validation {leading:.1%}")

@@ -1,5 +1,7 @@
 """One trained method: prepare, train, restore the best epoch, and only then open the test split; ship the weights.
 
+Where no rows are kept for validation, the last epoch is taken for the best.
+
 Not for baselines, which train no encoder: see `feathertune.study.runs`.
 """
 
@@ -68,7 +70,8 @@ def train_and_test(
     head_first = begins_with_head(method, config.train) and not resumes
     job = job_of(bench, seed)
     # Made before the watch starts: whoever made them, each run is charged with what they cost.
-    features_s = bench.features("train", lambda _: None).seconds if head_first else 0.0
+    of_base = head_first and not method.rereads(options)
+    features_s = bench.features("train", lambda _: None).seconds if of_base else 0.0
     with stopwatch() as load:
         tried: dict[int, float] = {}
         if isinstance(options, LayeredOptions) and options.top_layers == "auto":
@@ -79,7 +82,7 @@ def train_and_test(
         encoder, model = prepared_model(method, options, job, bench)
     with stopwatch() as head:
         if head_first:
-            start_head(encoder, seed, bench)
+            start_head(encoder, method, options, seed, bench)
     with (
         fast_parts(encoder, config.engine, bench.runtime) as installed,
         bench.activations.inputs(encoder, model, {n: t for n, t in bench.encoded.items() if len(t)}) as inputs,
@@ -90,7 +93,8 @@ def train_and_test(
             model,
             job,
             Labelled(inputs.texts["train"], bench.split("train").labels, bench.objective),
-            Labelled(inputs.texts["validation"], bench.split("validation").labels),
+            # Where no rows are kept for it, those are none.
+            Labelled(inputs.texts.get("validation", bench.encoded["validation"]), bench.split("validation").labels),
             settings=config.train,
             runtime=bench.runtime,
             group=group,
@@ -120,6 +124,7 @@ def train_and_test(
         **options.model_dump(mode="json"),
         **_peft_rank(model),
         **_settings(bench),
+        "epochs": training.n_epochs,
         "engine": installed.parts,
         "frontier": inputs.frontier,
         **({"depths_tried": tried} if tried else {}),
@@ -184,7 +189,7 @@ def _ship(
         text_columns=bench.splits.text_columns,
         metrics={
             **({"test": task.score(bench.split("test").labels, test, threshold).model_dump()} if len(test) else {}),
-            "validation": best.validation.model_dump(),
+            **({} if best.validation is None else {"validation": best.validation.model_dump()}),
         },
         task=task.name,
         threshold=None if threshold is None else threshold.tolist(),
@@ -238,20 +243,22 @@ def _follow(
                 }
                 observer.advanced(TRAINING_COST * event.n_examples, f"epoch {event.epoch}, loss {event.loss:.3f}{said}")
             else:
+                scores = event.validation
                 line = {
                     "event": "epoch",
                     "epoch": event.epoch,
                     "train_loss": event.train_loss,
-                    "validation_loss": event.validation.log_loss,
-                    "validation_accuracy": event.validation.accuracy,
+                    "validation_loss": None if scores is None else scores.log_loss,
+                    "validation_accuracy": None if scores is None else scores.accuracy,
                     "seconds": event.seconds,
                 }
-                if headline != "accuracy":
-                    line[f"validation_{headline}"] = event.validation.leading(headline)
+                if headline != "accuracy" and scores is not None:
+                    line[f"validation_{headline}"] = scores.leading(headline)
                 losses["train_losses"].append(event.train_loss)
-                losses["validation_losses"].append(event.validation.log_loss)
-                said = f", validation {event.validation.leading(headline):.1%}"
-                observer.advanced(event.validation.n, f"epoch {event.epoch}{said}")
+                if scores is not None:
+                    losses["validation_losses"].append(scores.log_loss)
+                    said = f", validation {scores.leading(headline):.1%}"
+                observer.advanced(0 if scores is None else scores.n, f"epoch {event.epoch}{said}")
             file.write(json.dumps(line) + "\n")
             file.flush()
             observer.measured(line)

@@ -71,11 +71,11 @@ def trial(
     """
     config, labels = bench.config, parts["train"][1]
     seed_everything(seed)
-    n_steps = settings.epochs * -(-len(labels) // settings.batch_size)
+    n_steps = settings.epochs_on(len(labels)) * -(-len(labels) // settings.batch_size)
     job = dataclasses.replace(job_of(bench, seed), n_steps=n_steps)
     encoder, model = prepared_model(method, options, job, bench)
     if begins_with_head(method, settings):
-        start_head(encoder, seed, bench)
+        start_head(encoder, method, options, seed, bench)
     if cache is None:
         cache = bench.activations.empty()
     tokens = {name: texts for name, (texts, _) in parts.items()}

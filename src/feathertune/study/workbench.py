@@ -22,7 +22,7 @@ from feathertune.data.pool import Split
 from feathertune.data.raw import SPLITS, SplitName
 from feathertune.data.sources import RawDataset, load_source
 from feathertune.data.splits import DataSplits, make_splits
-from feathertune.data.subsets import nested_rows
+from feathertune.data.subsets import nested_rows, rows_of_each
 from feathertune.encoders import LoadedEncoder, load_encoder
 from feathertune.engine.cached import ActivationCache
 from feathertune.engine.gradient import Labelled
@@ -150,14 +150,15 @@ class Workbench:
         )
 
     def with_rows(self, n: int, seed: int) -> Workbench:
-        """The same with fewer training rows, drawn by the seed; `feathertune.data.subsets.nested_rows` says how.
+        """The same with fewer training rows, drawn by the seed; `feathertune.data.subsets` says how.
 
         What is shared is charged as if these rows were all: their part of tokenising, features of their own.
         """
         train = self.splits.train
         if n == len(train.labels):
             return self
-        rows = nested_rows(train.labels, n, seed=seed)
+        shots = self.config.data.shots
+        rows = rows_of_each(train.labels, shots, seed=seed) if shots else nested_rows(train.labels, n, seed=seed)
         tokens = self.encoded["train"].take(rows)
         part = len(tokens.ids) / len(self.encoded["train"].ids)
         return dataclasses.replace(
@@ -246,26 +247,39 @@ class Workbench:
         self._features = {**found, **self._features}
 
     def _compute_features(self, texts: EncodedTexts, on_texts: Callable[[int], None]) -> FrozenFeatures:
-        # The mean over tokens needs the last layer's rows, all of them.
-        all_rows = self.config.engine.model_copy(update={"last_layer": "off"})
         with stopwatch() as watch, PeakMemory(self.runtime.device) as memory:
             encoder = self.load_encoder(seed=0)
             encoder.model.to(self.runtime.device).requires_grad_(False)
-
-            def features(batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-                found = extract_features(encoder, batch)
-                return found.read, found.mean
-
-            with fast_parts(encoder, all_rows, self.runtime):
-                read, mean = run_passes(
-                    features,
-                    texts,
-                    token_budget=self.config.train.token_budget,
-                    runtime=self.runtime,
-                    on_texts=on_texts,
-                    pooled=False,
-                )
+            read, mean = self.read_by(encoder, texts, on_texts)
         return FrozenFeatures(read, mean, watch.seconds, memory.peak_bytes)
+
+    def read_by(
+        self, encoder: LoadedEncoder, texts: EncodedTexts, on_texts: Callable[[int], None]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """What an encoder makes of texts as it is: `FrozenFeatures.read` and `mean`.
+
+        Args:
+            encoder: On its device, without an adapter.
+            texts: Tokens.
+            on_texts: Called with the number of texts done.
+        """
+        # The mean over tokens needs the last layer's rows, all of them.
+        all_rows = self.config.engine.model_copy(update={"last_layer": "off"})
+
+        def features(batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+            found = extract_features(encoder, batch)
+            return found.read, found.mean
+
+        with fast_parts(encoder, all_rows, self.runtime):
+            read, mean = run_passes(
+                features,
+                texts,
+                token_budget=self.config.train.token_budget,
+                runtime=self.runtime,
+                on_texts=on_texts,
+                pooled=False,
+            )
+        return read, mean
 
 
 def by_rows(bench: Workbench) -> Callable[[int | None, int], Workbench]:
@@ -352,6 +366,12 @@ def _data_record(
     config: Config, splits: DataSplits, encoded: dict[SplitName, EncodedTexts], counts: dict[str, list[int]]
 ) -> DataRecord:
     n_texts = sum(len(texts) for texts in encoded.values())
+    shots = config.data.shots
+    notes, n_pool = splits.notes, len(encoded["train"])
+    if shots:
+        counts = counts | {"train": [shots] * len(splits.labels)}
+        drawn = f"{shots:,} rows of each class are drawn from {n_pool:,} training rows, anew for each seed: intervals"
+        notes = (*notes, f"{drawn} over seeds hold the spread over draws.")
     return DataRecord(
         source=splits.source,
         test_source=splits.test_source,
@@ -359,7 +379,8 @@ def _data_record(
         task=task_of(splits.train.labels).name,
         text_columns=list(splits.text_columns),
         labels=list(splits.labels),
-        n_train=len(encoded["train"]),
+        n_train=shots * len(splits.labels) if shots else n_pool,
+        shots=shots,
         n_validation=len(encoded["validation"]),
         n_test=len(encoded["test"]),
         class_counts=counts,
@@ -369,7 +390,7 @@ def _data_record(
         unread_fraction=_unread_fraction(encoded),
         duplicates_removed=splits.duplicates_removed,
         overlap_removed=splits.overlap_removed,
-        notes=list(splits.notes),
+        notes=list(notes),
     )
 
 

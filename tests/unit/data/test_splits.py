@@ -337,7 +337,6 @@ def test_no_test_rows_at_all():
     splits = make_splits(dataset(with_splits(**ROWS)), test_size=0)
     assert sizes(splits) == [ROWS["train"], ROWS["validation"], 0]
     assert splits.notes == (f"The {ROWS['test']} test rows are not used: test_size is 0.",)
-    assert "data.validation_size is 0" in refused(balanced(100), ConfigError, validation_size=0)
 
 
 def test_a_test_source_that_does_not_fit():
@@ -352,3 +351,15 @@ def test_a_test_source_that_does_not_fit():
 def test_many_labels_are_listed_short():
     rows = with_splits(train=20) + [(f"x {i}", f"new {i}", "test") for i in range(30)]
     assert "... (30 in all)" in refused(rows)
+
+
+def test_no_validation_rows_at_all():
+    rows = dataset(balanced(100))
+    usual, without = make_splits(rows), make_splits(rows, validation_size=0)
+    assert sizes(without) == [80, 0, 20]
+    assert without.test.texts == usual.test.texts
+    assert set(without.train.texts) == {*usual.train.texts, *usual.validation.texts}
+    assert sizes(make_splits(dataset(balanced(4)), validation_size=0, test_size=2)) == [2, 0, 2], "none is set aside"
+    own = make_splits(dataset(with_splits(**ROWS)), validation_size=0)
+    assert sizes(own) == [60, 0, 20]
+    assert own.notes == ("The 20 validation rows are not used: validation_size is 0.",)

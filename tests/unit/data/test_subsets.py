@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from feathertune.data.subsets import nested_rows, settle_sizes
+from feathertune.data.subsets import check_shots, nested_rows, rows_of_each, settle_sizes
 from feathertune.errors import ConfigError
 
 CLASSES = np.repeat([0, 1, 2], [600, 300, 7])[np.random.default_rng(0).permutation(907)]
@@ -51,3 +51,23 @@ def test_sizes_are_numbers_from_few_to_many():
 def test_sizes_that_there_are_not(wanted, words):
     with pytest.raises(ConfigError, match=words.replace("(", r"\(").replace(")", r"\)")):
         settle_sizes(wanted, n_rows=907, n_classes=3)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_shots_are_so_many_of_each_class_and_fewer_are_among_more(seed):
+    drawn = [rows_of_each(CLASSES, shots, seed=seed) for shots in (1, 3, 7)]
+    for fewer, more in itertools.pairwise(drawn):
+        assert set(fewer) < set(more)
+    for rows, shots in zip(drawn, (1, 3, 7), strict=True):
+        assert np.bincount(CLASSES[rows]).tolist() == [shots] * 3
+        assert (np.diff(rows) > 0).all(), "in the order of the source, none twice"
+    assert (drawn[-1] == rows_of_each(CLASSES, 7, seed=seed)).all()
+    assert set(drawn[-1]) != set(rows_of_each(CLASSES, 7, seed=seed + 1))
+
+
+def test_shots_that_cannot_be_drawn():
+    check_shots(CLASSES, 7, ("a", "b", "c"))
+    with pytest.raises(ConfigError, match=r"--shots is 8, but 'c' has 7 training rows .* Give 7 or less"):
+        check_shots(CLASSES, 8, ("a", "b", "c"))
+    with pytest.raises(ConfigError, match="several of the labels"):
+        check_shots(np.eye(3, dtype=np.int8), 1, ("a", "b", "c"))

@@ -1,5 +1,6 @@
 """The loop on a tiny model of its own: what it must do whatever the encoder."""
 
+import copy
 import itertools
 from types import SimpleNamespace
 
@@ -44,7 +45,8 @@ def texts(n, seed):
     labels = rng.integers(0, 2, n)
     rows = [rng.integers(1, 25, rng.integers(3, 20)) + 25 * label for label in labels]
     offsets = np.concatenate([[0], np.cumsum([len(row) for row in rows])])
-    encoded = EncodedTexts(np.concatenate(rows).astype(np.int32), offsets, n_truncated=0, pad_id=0)
+    ids = np.concatenate([np.zeros(0, np.int32), *rows]).astype(np.int32)
+    encoded = EncodedTexts(ids, offsets.astype(np.int64), n_truncated=0, pad_id=0)
     return Labelled(encoded, labels.astype(np.int64))
 
 
@@ -126,6 +128,40 @@ def test_best_epoch_is_restored_and_patience_ends_the_training():
     assert best.validation.accuracy == max(event.validation.accuracy for event, _ in kept.values())
     logits = predict_logits(run.model, texts(40, 2).texts, token_budget=64, runtime=CPU)
     np.testing.assert_allclose(softmax(logits), best.validation_probabilities, atol=1e-6)
+
+
+def without_validation(model, **settings):
+    return Training(
+        model, texts(20, 1), texts(0, 2), settings=TrainConfig(**settings), learning_rate=0.05, seed=0, runtime=CPU
+    )
+
+
+def test_without_validation_rows_the_last_state_is_kept_after_the_steps_that_were_asked_for():
+    run = without_validation(Bag(), epochs=2, min_steps=15, patience=1)
+    epochs = [event for event in run.events() if isinstance(event, EpochInfo)]
+    assert (run.position.steps_done, len(epochs)) == (16, 8), "two steps an epoch: whole epochs, and no early stop"
+    assert all(event.validation is None and len(event.validation_probabilities) == 0 for event in epochs)
+    last = {name: value.clone() for name, value in run.model.state_dict().items()}
+    assert run.restore_best().epoch == 8
+    for name, value in run.model.state_dict().items():
+        assert torch.equal(value, last[name]), name
+    assert len(steps(without_validation(Bag(), epochs=2))) == 4, "epochs alone"
+
+
+def test_without_validation_rows_a_stopped_training_goes_on_to_the_same_bits():
+    whole = without_validation(Bag(), epochs=3)
+    list(whole.events())
+    stopped = without_validation(Bag(), epochs=3)
+    for _ in zip(range(4), stopped.events(), strict=False):
+        pass
+    state = copy.deepcopy(stopped.state())
+    resumed = without_validation(Bag(), epochs=3)
+    resumed.load_state(state)
+    list(resumed.events())
+    assert resumed.restore_best().epoch == 3
+    for name, value in resumed.model.state_dict().items():
+        if not name.startswith("frozen"):
+            assert torch.equal(value, whole.model.state_dict()[name]), name
 
 
 def test_a_loss_that_is_not_finite_stops_before_the_step():

@@ -65,3 +65,31 @@ def test_tfidf_finds_the_words_of_every_language_in_sentences_it_has_not_seen(la
     texts = [[text for text, _ in rows] for rows in (train, validation, test)]
     fitted = BASELINES["tfidf"].fit(texts[0], labels[0], texts[1], labels[1], 2)
     assert (fitted.predict_proba(texts[2]).argmax(1) == labels[2]).all()
+
+
+@pytest.mark.parametrize("useful", ["read", "mean"])
+def test_without_validation_rows_the_training_rows_choose_by_folds(useful):
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1], 8)
+    signal = rng.normal(size=(16, 6)) + 2.0 * (2 * labels[:, None] - 1)
+    noise = rng.normal(size=(16, 6))
+    features = {name: (signal if name == useful else noise).astype(np.float32) for name in ("read", "mean")}
+    fitted = BASELINES["probe"].fit(features, labels, {}, labels[:0], 2)
+    assert fitted.chosen["features"] == useful
+    assert fitted.predict_proba(features).argmax(1).tolist() == labels.tolist()
+    again = BASELINES["probe"].fit(features, labels, {}, labels[:0], 2)
+    assert again.chosen == fitted.chosen
+
+
+def test_a_row_of_each_class_leaves_none_to_hold_out():
+    fitted = BASELINES["tfidf"].fit(TEXTS[:2], LABELS[:2], [], LABELS[:0], 2)
+    assert fitted.chosen["C"] == 1.0
+    assert fitted.predict_proba(["a good film", "a bad film"]).argmax(1).tolist() == [1, 0]
+
+
+def test_several_labels_a_text_choose_by_folds_too():
+    labels = np.stack([LABELS, 1 - LABELS, np.ones_like(LABELS)], axis=1)[:12]
+    fitted = BASELINES["tfidf"].fit(TEXTS[:12], labels, [], labels[:0], 3)
+    found = fitted.predict_proba(["a good film", "a bad film"])
+    assert (found[:, 0] > found[:, 1]).tolist() == [True, False]
+    assert (found[:, 2] == 1).all()

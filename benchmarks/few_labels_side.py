@@ -1,0 +1,95 @@
+"""Feathertune's side of `bench_few_labels.py`: draws of a study with few labels, and its runs one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from feathertune.config import load_config
+from feathertune.data.texts import Text
+from feathertune.encoders.files import find_encoder
+from feathertune.study.compare import prepare
+from feathertune.study.files import read_correct
+from feathertune.study.observe import Silent
+from feathertune.study.plan import run_id
+from feathertune.study.runs import execute
+from feathertune.study.workbench import by_rows
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Rows of each class, and the test rows; labels are class indices."""
+
+    seed: int
+    texts: list[Text]
+    labels: np.ndarray
+    test_texts: list[Text]
+    test_labels: np.ndarray
+
+
+class Study:
+    """What ``feathertune compare --shots K`` would run, run by run.
+
+    Args:
+        source: Of the data.
+        base: The encoder.
+        shots: Rows of each class.
+        test_rows: Of the test split.
+        methods: Beside the baselines.
+        max_length: In tokens.
+        folder: Where the runs are written.
+    """
+
+    def __init__(
+        self, source: str, base: str, shots: int, test_rows: int, methods: list[str], max_length: int, folder: Path
+    ) -> None:
+        options: dict[str, Any] = {
+            "data.source": source,
+            "base.id": base,
+            "data.shots": shots,
+            "data.test_size": test_rows,
+            "data.max_length": max_length,
+            "study.methods": methods,
+        }
+        self.shots, self.encoder_folder = shots, find_encoder(base).folder
+        self._prepared = prepare(load_config(options=options), Silent())
+        self._bench = self._prepared.bench
+        self._n_rows = shots * len(self._bench.splits.labels)
+        self._bench_of = by_rows(self._bench)
+        self._folder = folder
+        self._bench.features("test", lambda _: None)  # of all draws alike, and no part of a training
+
+    def draw(self, seed: int) -> Draw:
+        """The rows of a seed."""
+        train, test = self._bench_of(self._n_rows, seed).split("train"), self._bench.split("test")
+        return Draw(seed, list(train.texts), train.labels, list(test.texts), test.labels)
+
+    def trainer(self, method: str) -> Callable[[Draw], dict[str, Any]]:
+        """What trains a method on a draw; answers are class indices."""
+        spec = next(run for run in self._prepared.plan.runs if run.method == method)
+
+        def train(draw: Draw) -> dict[str, Any]:
+            run = spec.model_copy(update={"seed": draw.seed, "id": run_id(method, None, draw.seed)})
+            # Each method pays for its own frozen features, as if it were alone.
+            bench = self._bench.with_rows(self._n_rows, draw.seed)
+            record = execute(run, bench, self._folder, Silent())
+            if record.status == "failed":
+                raise SystemExit(f"{method} broke: {record.error}")
+            right = read_correct(self._folder / str(record.predictions))
+            took = record.seconds
+            parts = took.tokenize + took.cache + took.head + took.train
+            return {
+                "seconds": took.total - took.evaluate,
+                "loading_seconds": took.total - took.evaluate - parts,
+                "answering_seconds": took.evaluate,
+                # Two classes: what is wrong is the other one.
+                "answers": np.where(right, draw.test_labels, 1 - draw.test_labels),
+                "steps": record.steps,
+                "hyperparameters": record.hyperparameters,
+            }
+
+        return train
