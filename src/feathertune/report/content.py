@@ -150,11 +150,11 @@ def _tiles(study: StudyRecord, methods: Sequence[Method]) -> tuple[Tile, ...]:
     others = [m.row for name in ("foundation", "full") for m in methods if m.row.method == name and m is not chosen]
     good = tuple(f"{other.method}: {units.percent(other.accuracy_mean)}" for other in others)
     sure = [f"{study.data.n_test:,} test rows, {row.n_seeds} {'seed' if row.n_seeds == 1 else 'seeds'}"]
-    if row.delta_vs_full is not None and row.kind != "full":
+    if row.delta_vs_full is not None:
         span = f" ({units.span(row.delta_low, row.delta_high)})" if row.delta_low is not None else ""
         sure.insert(0, f"{units.points(row.delta_vs_full)} points against full{span}")
     cheap = []
-    if row.speedup_vs_full is not None and row.kind != "full":
+    if row.speedup_vs_full is not None and row.method != "full":
         cheap.append(f"{units.times(row.speedup_vs_full)} as fast as full")
     if chosen.trained_share is not None:
         size = f", {units.size(row.adapter_bytes)} to ship" if row.adapter_bytes else ""

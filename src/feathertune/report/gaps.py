@@ -56,7 +56,7 @@ def _runs(study: StudyRecord) -> list[str]:
     if failed:
         names = ", ".join(sorted({units.clip(run.method, 40) for run in failed})[:8])
         sentences.append(f"{len(failed)} failed {_runs_word(len(failed))} ({names}): no numbers, the errors are below.")
-    if study.summary and not any(row.kind == "full" for row in study.summary):
+    if study.summary and not any(row.method == "full" for row in study.summary):
         sentences.append("Full fine-tuning: without it there is no yardstick, and no differences are given.")
     return sentences
 

@@ -40,7 +40,7 @@ def method_styles(summary: Sequence[SummaryRow]) -> dict[str, Style]:
         if row.kind in ("baseline", "probe"):
             styles[row.method] = Style("k0", svg.SHAPES[n_plain % len(svg.SHAPES)], hollow=True)
             n_plain += 1
-        elif row.kind == "full":
+        elif row.method == "full":
             styles[row.method] = Style("k7", "square")
         else:
             colour, shape = n_trained % svg.N_COLOURS, n_trained // svg.N_COLOURS % len(svg.SHAPES)

@@ -137,7 +137,7 @@ FORMS: dict[str, Callable[[StudyRecord], str]] = {"csv": _csv, "md": _markdown, 
 
 def _said(study: StudyRecord) -> tuple[list[_Column], list[list[str]]]:
     """The columns that this study fills, and the words in them."""
-    has_full = any(row.kind == "full" for row in study.summary)
+    has_full = any(row.method == "full" for row in study.summary)
     columns = [column for column in _COLUMNS if has_full or not column.against_full]
     columns = [
         dataclasses.replace(column, name=study.score_name) if column.name == _LEADING else column for column in columns

@@ -104,8 +104,9 @@ def _recommendation(
             f"The frozen features with logistic regression ({chosen.method}) already do it: {score} {on_rows}"
             f"{_versus_full(chosen, rows, margin)}."
         )
-    if chosen.kind == "full":
-        return f"Take full fine-tuning: {score} {on_rows}."
+    if chosen.kind == "full":  # or full under options of its own, which is compared with it
+        name = "full fine-tuning" if chosen.method == "full" else chosen.method
+        return f"Take {name}: {score} {on_rows}{_versus_full(chosen, rows, margin)}."
     return (
         f"Take {chosen.method}: {score} {on_rows}{_versus_full(chosen, rows, margin)}, with "
         f"{_trained_share(chosen, rows.get('full'), chosen_runs)} trained."

@@ -316,3 +316,13 @@ def test_draws_without_torch(tmp_path):
     )
     done = run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_full_under_options_of_its_own_is_no_yardstick(tmp_path):
+    read = FakeMethod("full:read=mean", "full", 0.7, 60.0, 22_000_000)
+    write_study(tmp_path / "alone", methods=(*METHODS[:-1], read))
+    page = _page(tmp_path / "alone")
+    assert ">yardstick<" not in page
+    assert "without it there is no yardstick" in page
+    write_study(tmp_path / "both", methods=(*METHODS, read))
+    assert _page(tmp_path / "both").count(">yardstick<") == 1

@@ -134,6 +134,14 @@ def test_full_wins_where_nothing_cheaper_is_near():
     assert "Nothing cheaper came within 1.0 points of it." in verdict.text
 
 
+def test_full_under_options_of_its_own_is_compared_with_full():
+    read = make_row("full:read=mean", 0.88, p=0.01, kind="full", trainable_parameters=FULL.trainable_parameters)
+    verdict = judged(*BASE, make_row("probe", 0.7, p=0.01), read, FULL)
+    assert verdict.recommended == "full:read=mean"
+    assert verdict.text.startswith("Take full:read=mean: 88.0 %")
+    assert "clearly better than full fine-tuning (85.9 %)" in verdict.text
+
+
 def test_full_alone_is_not_compared_with_nothing():
     verdict = judged(FULL)
     assert verdict.recommended == "full"
