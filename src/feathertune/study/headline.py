@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from feathertune.errors import ConfigError
+from feathertune.errors import ConfigError, isolated
 from feathertune.records import DataRecord, HeadlineName, TaskName
 from feathertune.study.wilson import wilson
 from feathertune.study.wording import percent, points
@@ -59,7 +59,7 @@ def why_headline(headline: HeadlineName, data: DataRecord) -> list[str]:
     n_classes = sum(count > 0 for count in data.class_counts["test"]) or len(data.labels)
     leads = f"(the mean of the classes' recalls): always the same answer gives {percent(1 / n_classes)}."
     if share > IMBALANCED_SHARE:
-        return [f"{percent(share)} of the training rows are '{label}', so balanced accuracy leads {leads}"]
+        return [f"{percent(share)} of the training rows are '{isolated(label)}', so balanced accuracy leads {leads}"]
     return [f"Balanced accuracy leads {leads}"]
 
 
@@ -78,24 +78,24 @@ def headline_caveats(headline: HeadlineName, data: DataRecord) -> list[str]:
         if share <= IMBALANCED_SHARE:
             return []
         return [
-            f"{percent(share)} of the test rows are '{label}': accuracy alone says little here, look at macro "
-            "F1 and MCC too, or rank by recalls (--headline balanced_accuracy)."
+            f"{percent(share)} of the test rows are '{isolated(label)}': accuracy alone says little here, look at "
+            "macro F1 and MCC too, or rank by recalls (--headline balanced_accuracy)."
         ]
     few = sorted((n, label) for label, n in zip(data.labels, counts, strict=True) if n and _half(n) > KNOWN_TO)
     missing = [label for label, n in zip(data.labels, counts, strict=True) if not n]
     found = []
     if few:
         n, label = few[0]
-        of = f"Only {n:,} of the {data.n_test:,} test rows are '{label}'"
+        of = f"Only {n:,} of the {data.n_test:,} test rows are '{isolated(label)}'"
         if len(few) > 1:
-            of = f"{len(few)} of {len(counts)} classes have few test rows, '{label}' {n:,}"
+            of = f"{len(few)} of {len(counts)} classes have few test rows, '{isolated(label)}' {n:,}"
         found.append(
             f"{of}: its recall, which counts as much as that of any other class, may be off by "
             f"{points(_half(n))} either way."
         )
     if missing:
         more = f" (nor have {len(missing) - 1} others)" if len(missing) > 1 else ""
-        found.append(f"'{missing[0]}' has no test row{more}: the score is of the other classes.")
+        found.append(f"'{isolated(missing[0])}' has no test row{more}: the score is of the other classes.")
     return found
 
 

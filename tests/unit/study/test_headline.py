@@ -85,3 +85,10 @@ def test_more_rows_are_asked_for_in_the_same_shares():
     rows = [make_row(name, 0.85, score="balanced_accuracy") for name in ("lora", "ia3")]
     verdict = judged(*rows, data=spam(), pairs=[make_pair("ia3", "lora", half=0.04, rows_half=0.03)])
     assert caveat(verdict, "about 7,200 rows with the same shares of the classes are needed")
+
+
+def test_a_label_that_runs_to_the_left_turns_nothing_beside_it():
+    counts = {"train": [930, 70], "test": [760, 40]}
+    data = make_data(labels=["عادي", "مزعج"], class_counts=counts, n_test=800)
+    assert "'\u2068عادي\u2069'" in why_headline("balanced_accuracy", data)[0]
+    assert "'\u2068مزعج\u2069'" in headline_caveats("balanced_accuracy", data)[0]
