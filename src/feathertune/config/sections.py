@@ -175,8 +175,15 @@ class TrainConfig(Section):
 
     def epochs_on(self, n_rows: int) -> int:
         """Epochs of a training on so many rows."""
-        steps_per_epoch = -(-n_rows // self.batch_size)
-        return max(self.epochs, -(-(self.min_steps or 0) // steps_per_epoch))
+        return max(self.epochs, -(-(self.min_steps or 0) // self.steps_per_epoch(n_rows)))
+
+    def steps_per_epoch(self, n_rows: int) -> int:
+        """Optimizer steps of an epoch of so many rows."""
+        return -(-n_rows // self.batch_size)
+
+    def steps_on(self, n_rows: int) -> int:
+        """Optimizer steps of a training on so many rows."""
+        return self.epochs_on(n_rows) * self.steps_per_epoch(n_rows)
 
     @field_validator("checkpoint_every_s", mode="before")
     @classmethod

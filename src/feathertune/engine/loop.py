@@ -121,7 +121,7 @@ class Training:
     @property
     def steps_per_epoch(self) -> int:
         """Optimizer steps of one epoch."""
-        return -(-len(self._train.texts) // self._settings.batch_size)
+        return self._settings.steps_per_epoch(len(self._train.texts))
 
     @property
     def n_epochs(self) -> int:
@@ -221,7 +221,7 @@ class Training:
         norm = clip_gradients(self._trained, settings.max_grad_norm)
         self._require_finite("length of the gradient", norm)
         rate = self._learning_rate * rate_factor(
-            at.steps_done + 1, n_steps=self.n_epochs * self.steps_per_epoch, warmup_ratio=settings.warmup_ratio
+            at.steps_done + 1, n_steps=settings.steps_on(len(self._train.texts)), warmup_ratio=settings.warmup_ratio
         )
         set_rate(self._optimizer, rate)
         self._optimizer.step()

@@ -55,7 +55,7 @@ def job_of(bench: Workbench, seed: int) -> Job:
 
     return Job(
         seed=seed,
-        n_steps=train.epochs_on(len(texts)) * -(-len(texts) // train.batch_size),
+        n_steps=train.steps_on(len(texts)),
         max_length=bench.config.data.max_length,
         batches=batches,
     )

@@ -71,7 +71,7 @@ def trial(
     """
     config, labels = bench.config, parts["train"][1]
     seed_everything(seed)
-    n_steps = settings.epochs_on(len(labels)) * -(-len(labels) // settings.batch_size)
+    n_steps = settings.steps_on(len(labels))
     job = dataclasses.replace(job_of(bench, seed), n_steps=n_steps)
     encoder, model = prepared_model(method, options, job, bench)
     if begins_with_head(method, settings):
