@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 from scipy import sparse
+from threadpoolctl import threadpool_limits
 
 from feathertune.data.grams import grams
 from feathertune.data.texts import Text, parts, side_by_side
@@ -175,6 +176,9 @@ def _weighted(class_weights: ClassWeights) -> dict[str, str]:
     return {} if class_weights == "none" else {"class_weight": class_weights}
 
 
+# Of two threads each waits for the other after every small product: with torch's own beside them the ten fits of a
+# probe took 11 s where one thread takes 1 s (benchmarks/LOG.md), and 60,000 rows of 768 were no faster either.
+@threadpool_limits.wrap(limits=1, user_api="blas")  # type: ignore[untyped-decorator]
 def _best_logistic(
     inputs: Mapping[str, Any],
     labels: np.ndarray,
