@@ -12,7 +12,9 @@ Both sides are processes that stay, so that imports are paid before; each trains
 draw. `seconds` is the wall clock from texts in memory and weights on the disk to a model that can answer: loading the
 encoder, tokenising, training. Answering the test rows is not in it. `loading_seconds` is the part of it that loads the
 encoder; of the probe that is not told apart. On 64 rows a class SetFit makes some 500 steps, which take minutes on two
-cores. Writes ``results/few-labels-<rows a class>.json`` for each number of rows when it is done.
+cores: so every training is kept in ``runs/bench-few-labels`` when it is done, with its date, and the same command goes
+on; a contestant whose file there is deleted is trained anew. Writes ``results/few-labels-<rows a class>.json`` for each
+number of rows when it is done.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -46,6 +48,7 @@ def main() -> None:
     parser.add_argument("--test-rows", type=int, default=1000)
     parser.add_argument("--methods", default="probe,full:read=mean")
     parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--folder", type=Path, default=Path("runs/bench-few-labels"), help="of what is done already")
     arguments = parser.parse_args()
     from few_labels_side import Study
 
@@ -59,7 +62,8 @@ def main() -> None:
             study = Study(SOURCE, BASE, shots, arguments.test_rows, methods, MAX_LENGTH, Path(scratch, str(shots)))
             with SetFit(arguments.setfit_python, study.encoder_folder, Path(scratch)) as setfit:
                 contestants = {SETFIT: setfit.train, **{name: study.trainer(name) for name in methods}}
-                runs = in_turn(contestants, study, arguments.repeats)
+                kept = Kept(arguments.folder, f"{shots}-{arguments.test_rows}", contestants)
+                runs = in_turn(contestants, study, arguments.repeats, kept)
                 setfit_versions = setfit.versions
             result = {
                 "dataset": SOURCE,
@@ -84,19 +88,48 @@ def main() -> None:
             path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
-def in_turn(contestants: Mapping[str, Any], study: Any, repeats: int) -> dict[str, list[dict[str, Any]]]:
-    """Train each on each draw; a draw of its own, which counts for nothing, comes first."""
-    runs: dict[str, list[dict[str, Any]]] = {name: [] for name in contestants}
-    for name, train in contestants.items():
-        train(study.draw(repeats))
-        print(f"{study.shots} rows a class: {name} is warm", flush=True)
+class Kept:
+    """Trainings that are done, one file of JSON lines a contestant, one line a draw in the order of draws.
+
+    Args:
+        folder: Of the files; made where it is missing.
+        key: What tells trainings apart beside the contestant, as a part of a file name.
+        names: The contestants.
+    """
+
+    def __init__(self, folder: Path, key: str, names: Iterable[str]) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._paths = {name: folder / f"{key}-{name.replace(':', '-').replace('=', '-')}.jsonl" for name in names}
+
+    def runs(self, name: str) -> list[dict[str, Any]]:
+        """Of a contestant."""
+        path = self._paths[name]
+        return [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
+
+    def add(self, name: str, run: Mapping[str, Any]) -> None:
+        """The next draw's."""
+        with self._paths[name].open("a", encoding="utf-8") as file:
+            file.write(json.dumps(run) + "\n")
+
+
+def in_turn(contestants: Mapping[str, Any], study: Any, repeats: int, kept: Kept) -> dict[str, list[dict[str, Any]]]:
+    """Train each on each draw that is not kept yet; before its first a draw of its own, which counts for nothing."""
+    runs: dict[str, list[dict[str, Any]]] = {name: kept.runs(name)[:repeats] for name in contestants}
+    warm: set[str] = set()
     for seed in range(repeats):
         draw = study.draw(seed)
         for name, train in contestants.items():
-            run = train(draw)
+            if seed >= len(runs[name]):
+                if name not in warm:
+                    train(study.draw(repeats))
+                    warm.add(name)
+                    print(f"{study.shots} rows a class: {name} is warm", flush=True)
+                run = {**train(draw), "date": datetime.now(UTC).isoformat(timespec="seconds")}
+                kept.add(name, run)
+                runs[name].append(run)
+            run = runs[name][seed]
             run["correct"] = np.asarray(run.pop("answers")) == draw.test_labels
             run["accuracy"] = float(run["correct"].mean())
-            runs[name].append(run)
             said = f"{run['accuracy']:.1%} in {run['seconds']:.2f} s"
             print(f"{study.shots} rows a class, draw {seed}: {name}: {said}", flush=True)
     return runs

@@ -1,8 +1,10 @@
 """The table of `bench_few_labels.py`: paired by draw, with signs and intervals that are those of scipy."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
-from bench_few_labels import SETFIT, over_draws, table, text, without_answers
+from bench_few_labels import SETFIT, Kept, in_turn, over_draws, table, text, without_answers
 from scipy import stats
 
 
@@ -32,3 +34,31 @@ def test_differences_are_paired_by_draw():
     assert over_draws(np.array([0.1])) is None
     assert "probe" in text(8, [setfit, probe])
     assert all("correct" not in one for some in without_answers(RUNS).values() for one in some)
+
+
+def test_a_stopped_benchmark_goes_on_where_it_was(tmp_path):
+    trained = []
+
+    def contestant(name):
+        def train(draw):
+            trained.append((name, draw.seed))
+            if (name, draw.seed) == stop_at:
+                raise KeyboardInterrupt
+            return {"seconds": 1.0, "loading_seconds": 0.1, "answers": [1, draw.seed % 2]}
+
+        return train
+
+    study = SimpleNamespace(shots=8, draw=lambda seed: SimpleNamespace(seed=seed, test_labels=np.array([1, 1])))
+    contestants = {name: contestant(name) for name in (SETFIT, "full:read=mean")}
+    stop_at = ("full:read=mean", 1)
+    with pytest.raises(KeyboardInterrupt):
+        in_turn(contestants, study, 3, Kept(tmp_path, "8-2", contestants))
+    assert trained == [
+        *((SETFIT, 3), (SETFIT, 0), ("full:read=mean", 3), ("full:read=mean", 0), (SETFIT, 1), ("full:read=mean", 1))
+    ]
+    trained.clear()
+    stop_at = None
+    runs = in_turn(contestants, study, 3, Kept(tmp_path, "8-2", contestants))
+    assert trained == [("full:read=mean", 3), ("full:read=mean", 1), (SETFIT, 3), (SETFIT, 2), ("full:read=mean", 2)]
+    assert [run["accuracy"] for run in runs[SETFIT]] == [0.5, 1.0, 0.5]
+    assert all(run["date"] for some in runs.values() for run in some)
