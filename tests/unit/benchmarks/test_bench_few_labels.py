@@ -1,5 +1,6 @@
 """The table of `bench_few_labels.py`: paired by draw, with signs and intervals that are those of scipy."""
 
+from dataclasses import dataclass
 from types import SimpleNamespace
 
 import numpy as np
@@ -36,6 +37,18 @@ def test_differences_are_paired_by_draw():
     assert all("correct" not in one for some in without_answers(RUNS).values() for one in some)
 
 
+@dataclass
+class Draw:
+    seed: int
+    texts: list[str]
+    labels: np.ndarray
+    test_labels: np.ndarray
+
+
+def draw_of(seed):
+    return Draw(seed, list("abcdef"), np.array([0, 1] * 3), np.array([1, 1]))
+
+
 def test_a_stopped_benchmark_goes_on_where_it_was(tmp_path):
     trained = []
 
@@ -48,7 +61,7 @@ def test_a_stopped_benchmark_goes_on_where_it_was(tmp_path):
 
         return train
 
-    study = SimpleNamespace(shots=8, draw=lambda seed: SimpleNamespace(seed=seed, test_labels=np.array([1, 1])))
+    study = SimpleNamespace(shots=8, draw=draw_of)
     contestants = {name: contestant(name) for name in (SETFIT, "full:read=mean")}
     stop_at = ("full:read=mean", 1)
     with pytest.raises(KeyboardInterrupt):
