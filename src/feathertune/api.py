@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from feathertune.bundle.adopt import Adopted, adopt_adapter
+from feathertune.bundle.adopt import Adopted, ImportedTask, adopt_adapter
 from feathertune.bundle.push import Pushed, push_bundle
 from feathertune.config import Config
 from feathertune.export import export_model
@@ -143,6 +143,9 @@ def import_adapter(
     base: str | None = None,
     max_length: int | None = None,
     pairs: bool = False,
+    task: ImportedTask | None = None,
+    thresholds: Sequence[float] | None = None,
+    label_separator: str | None = None,
     overwrite: bool = False,
 ) -> Adopted:
     """Make a bundle of an adapter folder that plain PEFT wrote; see `feathertune.bundle.adopt.adopt_adapter`.
@@ -154,6 +157,10 @@ def import_adapter(
         base: The encoder that it was trained on; None takes the one that the folder names.
         max_length: The length in tokens at which texts were cut in training; None takes the encoder's longest.
         pairs: It was trained on pairs of texts.
+        task: Whether a text has one label or any number of them; None takes what the other arguments, or the model's
+            ``problem_type``, say of it.
+        thresholds: Of several labels a text, the probability from which each is given; None means 0.5.
+        label_separator: What stands between several labels of a text in a file that the bundle is scored on.
         overwrite: Replace a bundle that lies there, once the new one is proven.
 
     Returns:
@@ -164,5 +171,14 @@ def import_adapter(
             answer otherwise than in plain PEFT.
     """
     return adopt_adapter(
-        Path(adapter), Path(out), labels=labels, base=base, max_length=max_length, pairs=pairs, overwrite=overwrite
+        Path(adapter),
+        Path(out),
+        labels=labels,
+        base=base,
+        max_length=max_length,
+        pairs=pairs,
+        task=task,
+        thresholds=thresholds,
+        label_separator=label_separator,
+        overwrite=overwrite,
     )

@@ -2,7 +2,7 @@
 
 What it has learned is a bundle, held as the bytes of its files: a pickle of the estimator holds those (safetensors and
 JSON) and no object of torch. Loads no torch until it is fitted or predicts. Not for comparing methods: that takes a
-study; nor for labels that a text may have several of.
+study.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils import check_array, check_consistent_length, check_random_state, column_or_1d
-from sklearn.utils.multiclass import check_classification_targets, type_of_target
+from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from feathertune.config import Config, load_config
 from feathertune.data.labels import label_name
 from feathertune.data.raw import Collector, RawDataset
+from feathertune.data.targets import Targets, members_of, read_targets
 from feathertune.data.texts import Pair, Text, are_pairs, of_kind
 from feathertune.errors import BundleError, DataError
 
@@ -40,7 +40,9 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     checked here but by `fit`, as scikit-learn has it.
 
     Attributes:
-        classes_: The labels, sorted, ``(C,)``.
+        classes_: The labels, sorted, ``(C,)``; of an indicator matrix its columns, in their order: by their names where
+            it is a table, else by their numbers.
+        multilabel_: Whether a text may have several.
         scores_: Of the rows kept for validation, on which the best epoch was chosen: accuracy and the others of
             `feathertune.records.Metrics`, by name; nothing where no rows are kept.
         bundle_: The bundle, file by file: name and content. `save` writes it into a folder.
@@ -94,7 +96,9 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         Args:
             X: N texts, or N pairs of texts: tuples, or a table of two columns.
-            y: N labels: strings, whole numbers or booleans, two different ones at least.
+            y: N labels: strings, whole numbers or booleans, two different ones at least. Where a text may have several:
+                N lists or sets of them, which may be empty; or an indicator matrix ``(N, C)`` of 0 and 1, also as a
+                table or sparse. Lists that are all as long, and hold 0 and 1 only, are a matrix.
 
         Returns:
             Itself.
@@ -105,18 +109,8 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             ValueError: If texts or labels are not what they must be.
         """
         texts = _texts(X)
-        check_classification_targets(y)
-        if type_of_target(y).startswith("multilabel"):
-            raise DataError(
-                "y holds several labels a text (it is a multilabel indicator). Expected one label a text; for several, "
-                "train with feathertune.finetune on lists of labels, or with data.label_separator."
-            )
-        targets = check_array(column_or_1d(y, warn=True), ensure_2d=False, dtype=None, input_name="y")
-        check_consistent_length(texts, targets)
-        classes, codes = np.unique(targets, return_inverse=True)
-        if len(classes) < 2:
-            raise DataError(f"All {len(texts):,} texts have one class, {classes[0]!r}. Expected two classes at least.")
-        data = _dataset(texts, [classes[code] for code in codes], classes)
+        targets = read_targets(y, texts)
+        data = _dataset(texts, targets)
         seed = _seed(self.random_state)
         config = self._config(seed)
         from feathertune.runtime import kept_random_state
@@ -131,7 +125,8 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
         info = predictor.bundle.info
         needs_folder = info.kind != "full" and info.base.local is not None
-        self.classes_ = classes
+        self.classes_ = targets.classes
+        self.multilabel_ = targets.codes.ndim == 2
         self.scores_ = scores["validation"].model_dump() if "validation" in scores else {}
         self.bundle_ = files
         self._base_folder = str(Path(self.base).expanduser().resolve()) if needs_folder else None
@@ -142,22 +137,38 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """The label of each of N texts, ``(N,)``, of the type that `fit` was given.
 
         It is the most probable one; where ``train.decision`` is ``moved``, after each probability was divided by its
-        threshold.
+        threshold. Where a text may have several, an indicator matrix ``(N, C)`` int64 of 0 and 1, in the order of
+        `classes_`, as scikit-learn's own classifiers give it: of each label whose probability reaches its threshold,
+        which was found on validation rows.
         """
         probabilities = self.predict_proba(X)  # first of all: it knows whether there was a fit
         predictor = self._predictor
-        return np.asarray(self.classes_[predictor.task.decide(probabilities, predictor.thresholds)])
+        decided = predictor.task.decide(probabilities, predictor.thresholds)
+        return decided.astype(np.int64) if self.multilabel_ else np.asarray(self.classes_[decided])
 
     def predict_proba(self, X: Texts) -> np.ndarray:
-        """Probabilities ``(N, C)`` of N texts, in the order of `classes_`."""
-        from feathertune.tasks import softmax
-
-        return softmax(self._logits(X))
+        """Probabilities ``(N, C)`` of N texts, in the order of `classes_`; of several labels, each one's own."""
+        logits = self._logits(X)
+        return self._predictor.task.probabilities(logits)
 
     def decision_function(self, X: Texts) -> np.ndarray:
-        """Logits ``(N, C)`` of N texts; of two classes, what the second is ahead of the first, ``(N,)``."""
+        """Logits ``(N, C)`` of N texts; where each has one of two labels, what the second is ahead by, ``(N,)``."""
         logits = self._logits(X).astype(np.float64)
-        return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
+        return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 and not self.multilabel_ else logits
+
+    def score(self, X: Texts, y: Iterable[Any], sample_weight: Iterable[float] | None = None) -> float:
+        """Accuracy of `predict`; of several labels, the share of texts with all of them right (subset accuracy).
+
+        Args:
+            X: N texts.
+            y: N labels, or what `fit` takes for several. The columns of a matrix are those of `classes_`.
+            sample_weight: Of the texts, ``(N,)``.
+
+        Raises:
+            ValueError: If texts or labels are not what they must be. A `DataError` is one.
+        """
+        check_is_fitted(self, "bundle_")
+        return float(super().score(X, members_of(y, self.classes_) if self.multilabel_ else y, sample_weight))
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> None:
         """Write the bundle into a folder, for `feathertune.load`, ``feathertune predict`` and the other verbs.
@@ -181,10 +192,11 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         tags.input_tags.one_d_array = True
         tags.input_tags.two_d_array = False
         tags.input_tags.string = True
+        tags.classifier_tags.multi_label = True
         return tags
 
     def _more_tags(self) -> dict[str, Any]:
-        return {"X_types": ["string"]}  # the same for scikit-learn 1.5
+        return {"X_types": ["string"], "multilabel": True}  # the same for scikit-learn 1.5
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(super().__getstate__())
@@ -274,16 +286,16 @@ def _text(value: object, row: int) -> Text:
     return Pair(*strings) if len(strings) == 2 else strings[0]
 
 
-def _dataset(texts: list[Text], labels: list[Any], classes: np.ndarray) -> RawDataset:
-    """The rows as any source gives them, with the labels in the order of `classes`."""
-    plain = [_plain(label) for label in classes]
+def _dataset(texts: list[Text], targets: Targets) -> RawDataset:
+    """The rows as any source gives them, with the labels in the order of their classes."""
+    plain = [_plain(label) for label in targets.classes]
     names = [label_name(label, f"y, class {label!r}") for label in plain]
     if len(set(names)) < len(names) or "" in names:  # they differ by what a name in a file may not have
         names = [repr(label) for label in plain]
-    name_of = dict(zip(plain, names, strict=True))
     collector = Collector(_SOURCE, drop_invalid=False)
-    for row, (text, label) in enumerate(zip(texts, labels, strict=True)):
-        collector.add(text, name_of[_plain(label)], None, f"X[{row}]")
+    for row, (text, code) in enumerate(zip(texts, targets.codes, strict=True)):
+        label = [names[i] for i in np.flatnonzero(code)] if targets.codes.ndim == 2 else names[code]
+        collector.add(text, label, None, f"X[{row}]")
     return collector.finish(label_order=tuple(names))
 
 

@@ -23,8 +23,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from feathertune.calibration import calibrate, calibrate_sets
 from feathertune.metrics import score, score_sets
-from feathertune.records import HEADLINES, HeadlineName, Metrics, MultiLabelMetrics, TaskName
+from feathertune.records import HEADLINES, Calibration, HeadlineName, Metrics, MultiLabelMetrics, TaskName
 from feathertune.thresholds import THRESHOLD, fit_f1_thresholds, fit_macro_f1_thresholds
 
 
@@ -44,6 +45,8 @@ class Task:
         order: Of the scores of a validation set, what is larger the better the epoch.
         scores: Their type, for reading them again.
         leads: The score that leads.
+        calibrate: Of labels and probabilities of validation rows, then of test rows, and of what is decided of the
+            latter, how far these probabilities can be believed. None where they are not of being right.
     """
 
     name: TaskName
@@ -55,6 +58,19 @@ class Task:
     order: Callable[[Metrics], tuple[float, ...]]
     scores: type[Metrics]
     leads: HeadlineName = "accuracy"
+    calibrate: (
+        Callable[
+            [
+                NDArray[np.integer],
+                NDArray[np.floating],
+                NDArray[np.integer],
+                NDArray[np.floating],
+                NDArray[np.integer],
+            ],
+            Calibration,
+        ]
+        | None
+    ) = None
 
     @property
     def headline(self) -> str:
@@ -121,6 +137,8 @@ SINGLE_LABEL = Task(
     # More right answers; at a tie, the lower loss.
     order=lambda scores: (scores.accuracy, -scores.log_loss),
     scores=Metrics,
+    # The most probable class, whatever is decided.
+    calibrate=lambda known, found, labels, test, decided: calibrate(known, found, labels, test),
 )
 MULTI_LABEL = Task(
     name="multi_label",
@@ -136,6 +154,7 @@ MULTI_LABEL = Task(
     # While no text has all of its labels right yet, F1 rises already.
     order=_order_of_sets,
     scores=MultiLabelMetrics,
+    calibrate=calibrate_sets,
 )
 TASKS: dict[TaskName, Task] = {task.name: task for task in (SINGLE_LABEL, MULTI_LABEL)}
 

@@ -18,6 +18,8 @@ from feathertune.cli import main
 ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "NO_COLOR": "1"}
 # Small enough for a tiny encoder to be trained in a second; the words are in its vocabulary.
 SMALL = ["--max-length", "16", "--epochs", "2", "--set", "engine.dtype=fp32"]
+# A label, and the word in a text that it follows from.
+TAGS = {"praise": "great", "blame": "bad", "story": "plot", "cast": "actor"}
 
 
 @dataclass
@@ -67,6 +69,19 @@ def reviews(n: int, seed: int = 0) -> list[tuple[str, str]]:
         words = [rng.choice(["the", "film", "plot", "actors", "scene", "it", "was", "very"]) for _ in range(6)]
         words.insert(rng.randrange(6), {"neg": "bad", "pos": "great"}[label])
         rows.append((" ".join([*words, str(i)]), label))
+    return rows
+
+
+def tickets(n: int, seed: int = 0) -> list[tuple[str, list[str]]]:
+    """Texts, and for each the tags whose word is in it; some have none."""
+    rng = random.Random(seed)
+    rows = []
+    for i in range(n):
+        tags = [tag for tag, often in zip(TAGS, (0.5, 0.4, 0.4, 0.2), strict=True) if rng.random() < often]
+        words = [rng.choice(["the", "film", "scene", "it", "was", "very"]) for _ in range(4)]
+        words = [*words, *(TAGS[tag] for tag in tags)]
+        rng.shuffle(words)
+        rows.append((" ".join([*words, str(i)]), tags))
     return rows
 
 

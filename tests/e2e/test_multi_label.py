@@ -2,7 +2,6 @@
 
 import csv
 import json
-import random
 import subprocess
 import sys
 
@@ -10,7 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from e2e.cli import ENVIRONMENT, SMALL, feathertune, in_process
+from e2e.cli import ENVIRONMENT, SMALL, feathertune, in_process, tickets
 from e2e.server import serving
 from feathertune.config import EngineConfig
 from feathertune.predictor import load
@@ -18,7 +17,6 @@ from feathertune.records import load_study
 
 EXACT = EngineConfig(dtype="fp32", device="cpu")
 FP32 = ["--set", "engine.dtype=fp32", "--set", "engine.device=cpu"]
-TAGS = {"praise": "great", "blame": "bad", "story": "plot", "cast": "actor"}
 PLAIN = """
 import json, sys
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
@@ -29,19 +27,6 @@ batch = AutoTokenizer.from_pretrained(folder)([text], truncation=True, max_lengt
 probabilities = model(**batch).logits.sigmoid()[0].tolist()
 print(json.dumps({model.config.id2label[i]: p for i, p in enumerate(probabilities)}))
 """
-
-
-def tickets(n, seed=0):
-    """Texts, and for each the tags whose word is in it; some have none."""
-    rng = random.Random(seed)
-    rows = []
-    for i in range(n):
-        tags = [tag for tag, often in zip(TAGS, (0.5, 0.4, 0.4, 0.2), strict=True) if rng.random() < often]
-        words = [rng.choice(["the", "film", "scene", "it", "was", "very"]) for _ in range(4)]
-        words = [*words, *(TAGS[tag] for tag in tags)]
-        rng.shuffle(words)
-        rows.append((" ".join([*words, str(i)]), tags))
-    return rows
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +63,9 @@ def test_a_study(data, encoder, tmp_path, monkeypatch, capsys):
     for run in study.runs:
         assert 0 <= run.test.micro_f1 <= 1
         assert len(run.thresholds) == 4
-        assert run.calibration is None
+        assert run.calibration.temperature > 0
+        assert run.calibration.log_loss < np.log(2) + 0.05
+        assert sum(decisions for decisions, _, _ in run.calibration.bins) == 4 * study.data.n_test
         table = pq.read_table(out / run.predictions)
         right = np.mean(
             [a == b for a, b in zip(table["label"].to_pylist(), table["predicted"].to_pylist(), strict=True)]
@@ -96,10 +83,15 @@ def test_a_study(data, encoder, tmp_path, monkeypatch, capsys):
         "LRAP",
         "several per text",
         "praise",
+        "Whether the probabilities can be believed",
+        "Each text and label is one decision",
     ):
         assert words in report, words
     assert "What Accuracy" not in report
     assert "could not be read" not in report
+    suspects = (out / "suspects.csv").read_text(encoding="utf-8").splitlines()
+    assert suspects[0].startswith("row,label,given,predicted,confidence")
+    assert len(suspects) == study.n_suspects + 1
     again = in_process(monkeypatch, capsys, "report", out)
     assert again.code == 0, again.stderr
 

@@ -14,8 +14,10 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from e2e.cli import in_process
 from feathertune import import_adapter
 from feathertune.bundle import load_bundle
+from feathertune.config import EngineConfig
 from feathertune.encoders import quiet_transformers
 from feathertune.errors import BundleError, ConfigError, EncoderError
+from feathertune.predictor import load
 from tiny import TEXTS, drop_tensors, save_tiny_encoder
 
 LABELS = ("negative", "neutral", "positive")
@@ -193,3 +195,81 @@ def test_on_the_command_line(adapter, tmp_path, monkeypatch, capsys):
     assert json.loads(done.stdout)["hyperparameters"] == {"imported_from": "peft"}
     done = in_process(monkeypatch, capsys, "import", out, "--labels", "a,b,c", "--out", tmp_path / "other")
     assert (done.code, "is a bundle already" in done.stderr) == (2, True)
+
+
+# Several labels a text
+
+
+def said_to_be(folder: Path, problem_type: str | None) -> None:
+    """What transformers' own configuration says of the task."""
+    config = json.loads((folder / "config.json").read_text()) if (folder / "config.json").exists() else {}
+    (folder / "config.json").write_text(json.dumps(config | {"problem_type": problem_type}))
+
+
+def test_several_labels_by_what_the_model_says(adapter, tmp_path, base):
+    plain = import_adapter(adapter, tmp_path / "one", labels=LABELS, max_length=32)
+    assert (plain.info.task, plain.info.threshold, plain.notes) == ("single_label", None, ())
+    said_to_be(base, "multi_label_classification")
+    of_the_base = import_adapter(adapter, tmp_path / "base-says", labels=LABELS, max_length=32)
+    assert (of_the_base.info.task, of_the_base.info.threshold) == ("multi_label", [0.5] * 3)
+    first, second = of_the_base.notes
+    assert f"problem_type in the configuration of {base} says so" in first
+    assert "from a probability of 0.5 on" in second
+    said_to_be(adapter, None)  # the adapter's own says otherwise, and goes before
+    assert import_adapter(adapter, tmp_path / "own", labels=LABELS, max_length=32).info.task == "single_label"
+    said_to_be(adapter, "multi_label_classification")
+    beside = import_adapter(adapter, tmp_path / "beside", labels=LABELS, max_length=32)
+    assert f"problem_type in config.json in {adapter} says so" in beside.notes[0]
+    told = import_adapter(adapter, tmp_path / "told", labels=LABELS, max_length=32, task="single_label")
+    assert (told.info.task, told.info.threshold, told.notes) == ("single_label", None, ())
+    (adapter / "config.json").write_text("{")
+    assert "cannot be read" in refused(adapter)
+
+
+def test_it_gives_each_label_whose_sigmoid_reaches_its_threshold(tmp_path, base):
+    """As transformers' own `problem_type` means it: one probability for each label, of the logits of the notebook."""
+    expected = plain_adapter(tmp_path / "adapter", base, move=0.5).sigmoid().double()
+    cut = [0.3, 0.5, float(expected[:, 2].median())]
+    adopted = import_adapter(
+        tmp_path / "adapter", tmp_path / "bundle", labels=LABELS, thresholds=cut, label_separator="|", max_length=32
+    )
+    assert (adopted.info.task, adopted.info.threshold, adopted.info.label_separator) == ("multi_label", cut, "|")
+    assert adopted.notes == ()
+    predictor = load(tmp_path / "bundle", engine=EngineConfig(dtype="fp32", device="cpu"))
+    torch.testing.assert_close(torch.from_numpy(predictor.probabilities(list(TEXTS))), expected, atol=1e-5, rtol=0)
+    given = [[name for name, p, least in zip(LABELS, row, cut, strict=True) if p >= least] for row in expected.tolist()]
+    assert [labels for labels, _ in predictor.predict(TEXTS)] == given
+    assert len({len(labels) for labels in given}) > 1, "the thresholds tell texts apart"
+    card = (tmp_path / "bundle" / "README.md").read_text(encoding="utf-8")
+    assert 'problem_type="multi_label_classification"' in card
+    assert f"threshold = {cut}" in card
+    assert "set at the import, not found on validation texts" in card
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"thresholds": [0.5, 0.5]}, "The thresholds are 0.5, 0.5. Expected one for each of the 3 labels, or one"),
+        ({"thresholds": [1.5]}, "The thresholds are 1.5"),
+        ({"thresholds": []}, "The thresholds are none"),
+        ({"task": "multilabel"}, "The task is 'multilabel'. Expected single_label or multi_label"),
+        ({"task": "single_label", "thresholds": [0.5]}, "Thresholds are for texts that may have several labels"),
+        ({"task": "single_label", "label_separator": "|"}, "A separator of labels is for texts that may have several"),
+    ],
+)
+def test_what_is_said_of_several_labels_has_to_fit(options, message, adapter):
+    assert message in refused(adapter, ConfigError, **options)
+
+
+def test_several_labels_on_the_command_line(adapter, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "bundle"
+    command = ("import", adapter, "--labels", "a,b,c", "--max-length", "16", "--out", out)
+    done = in_process(monkeypatch, capsys, *command, "--task", "multi_label", "--label-separator", "|")
+    assert (done.code, "from a probability of 0.5 on" in done.stdout) == (0, True)
+    (tmp_path / "rows.csv").write_text("text,label\na great film,a|c\na bad plot,\n")
+    done = in_process(monkeypatch, capsys, "evaluate", out, tmp_path / "rows.csv", "--json")
+    assert set(json.loads(done.stdout)) >= {"micro_f1", "lrap"}
+    done = in_process(monkeypatch, capsys, *command, "--overwrite", "--json", "--threshold", "0.25")
+    assert json.loads(done.stdout)["threshold"] == [0.25] * 3
+    done = in_process(monkeypatch, capsys, *command, "--overwrite", "--threshold", "half")
+    assert (done.code, "--threshold is 'half'. Expected a number" in done.stderr) == (2, True)

@@ -12,17 +12,23 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy.sparse import csr_matrix
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.exceptions import NotFittedError, SkipTestWarning
+from sklearn.feature_extraction.text import CountVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import accuracy_score
 from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer
+from sklearn.preprocessing import FunctionTransformer, MultiLabelBinarizer
 from sklearn.utils.estimator_checks import check_estimator, parametrize_with_checks
+from sklearn.utils.multiclass import is_multilabel
 from sklearn.utils.validation import check_is_fitted
 
 import feathertune
-from e2e.cli import reviews, write_csv
+from e2e.cli import reviews, tickets, write_csv
 from feathertune import TextClassifier
 from feathertune.config import EngineConfig
 from feathertune.errors import BundleError, ConfigError, UnknownNameError
@@ -34,6 +40,9 @@ ROWS = reviews(60)
 TEXTS = [text for text, _ in ROWS]
 LABELS = np.array([label for _, label in ROWS])
 NEW = ["the film was great", "a bad plot", "very bad actors"]
+TICKETS, TAGS = zip(*((text, tags) for text, tags in tickets(80)), strict=True)
+BINARIZER = MultiLabelBinarizer()
+MEMBERS = BINARIZER.fit_transform(TAGS)
 
 
 def small(**options) -> TextClassifier:
@@ -179,6 +188,106 @@ def test_pairs_of_texts():
         found.predict([("a", " ")])
 
 
+# Several labels a text
+
+
+@pytest.fixture(scope="module")
+def tagger() -> TextClassifier:
+    return small(epochs=20, settings={"train.patience": 20}).fit(TICKETS, TAGS)
+
+
+def test_several_labels_are_learned_and_answered_as_scikit_learn_answers(tagger):
+    assert (tagger.classes_.tolist(), tagger.multilabel_) == (sorted({*BINARIZER.classes_}), True)
+    plain = make_pipeline(CountVectorizer(), OneVsRestClassifier(LogisticRegression())).fit(TICKETS, MEMBERS)
+    for verb in ("predict", "predict_proba", "decision_function"):
+        found, expected = getattr(tagger, verb)(TICKETS[:5]), getattr(plain, verb)(TICKETS[:5])
+        assert (type(found), found.shape, found.dtype) == (type(expected), expected.shape, expected.dtype), verb
+    predicted = tagger.predict(TICKETS)
+    assert (predicted == MEMBERS).mean() > 0.9
+    assert BINARIZER.inverse_transform(predicted)[0] == tuple(tagger.classes_[predicted[0] == 1])
+    thresholds = np.array(json.loads(tagger.bundle_["feathertune.json"])["threshold"])
+    np.testing.assert_array_equal(predicted, tagger.predict_proba(TICKETS) >= thresholds)
+    logits = tagger.decision_function(TICKETS)
+    np.testing.assert_allclose(tagger.predict_proba(TICKETS), 1 / (1 + np.exp(-logits)), rtol=1e-6)
+    assert tagger.scores_.keys() >= {"accuracy", "micro_f1", "lrap"}
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(tagger)).predict(NEW), tagger.predict(NEW))
+
+
+def test_the_score_of_several_labels_is_scikit_learns(tagger):
+    names = list(tagger.classes_)
+    told = [*TAGS[:-1], [name for name in names if name not in TAGS[-1]]]  # the last row is wrong in every label
+    members = BINARIZER.transform(told)
+    score = accuracy_score(members, tagger.predict(TICKETS))
+    assert 0.5 < score < 1
+    frame = pd.DataFrame(members, columns=names)
+    for y in (told, members, csr_matrix(members), frame, frame[names[::-1]]):
+        assert tagger.score(TICKETS, y) == score
+    weights = np.arange(len(TICKETS))
+    weighed = accuracy_score(members, tagger.predict(TICKETS), sample_weight=weights)
+    assert weighed != score
+    assert tagger.score(TICKETS, told, sample_weight=weights) == weighed
+    for y, expected in (
+        ([["spam"]], "holds the labels spam, which were not learned. Expected: blame, cast, praise, story"),
+        ([[1, 0, 1]], "y has 3 columns. Expected 4"),
+        (pd.DataFrame([[1, 0, 1, 0]], columns=list("abcd")), "holds the labels a, b, c, d"),
+    ):
+        with pytest.raises(ValueError, match=expected):
+            tagger.score(NEW[:1], y)
+
+
+def test_all_forms_of_several_labels_train_the_same():
+    names = BINARIZER.classes_.tolist()
+    forms = [
+        [set(tags) for tags in TAGS],
+        pd.Series([np.array(tags, dtype=object) for tags in TAGS], index=range(5, 85)),
+        pd.DataFrame(MEMBERS, columns=names),
+    ]
+    expected = small(epochs=1).fit(TICKETS, TAGS)
+    for form in forms:
+        found = small(epochs=1).fit(TICKETS, form)
+        assert found.classes_.tolist() == names
+        assert found.bundle_ == expected.bundle_
+    numbered = small(epochs=1).fit(TICKETS, csr_matrix(MEMBERS))
+    assert numbered.classes_.tolist() == [0, 1, 2, 3]
+    assert json.loads(numbered.bundle_["feathertune.json"])["labels"] == ["0", "1", "2", "3"]
+    assert numbered.bundle_[WEIGHTS] == expected.bundle_[WEIGHTS]
+    np.testing.assert_array_equal(numbered.predict(NEW), expected.predict(NEW))
+
+
+def test_two_labels_that_a_text_may_both_have():
+    found = small(epochs=1).fit(TICKETS, MEMBERS[:, :2])
+    assert found.decision_function(NEW).shape == found.predict(NEW).shape == (3, 2)
+
+
+def test_several_labels_in_cross_validation():
+    texts, tags = zip(*tickets(240), strict=True)
+    classifier = small(epochs=20, settings={"train.patience": 20})
+    members = BINARIZER.transform(tags)
+    scores = cross_val_score(classifier, texts, members, cv=2, scoring="f1_micro", error_score="raise")
+    assert scores.mean() > 0.7, "all labels for every text: 0.55"
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        (np.tile([0, 1], (80, 1)), "No text has the label 0: from a column of y without a 1"),
+        (np.tile([1, 3], (80, 1)), r"of shape \(80, 2\) that holds 1, 3"),
+        (pd.DataFrame(MEMBERS, columns=list("abca")), "Two columns of y have one name"),
+        (MEMBERS[:-1], "inconsistent numbers of samples"),
+        ([["a"], []] * 40, "All 80 texts have the label 'a' or none"),
+        ([[]] * 80, "All 80 texts have no label"),
+        ([*TAGS[:-1], "praise"], r"y\[79\] is 'praise'. Expected one label in each row, or a list"),
+        (["praise", *TAGS[1:]], r"y\[0\] is 'praise', y\[1\] is \["),
+        ([*TAGS[:-1], [0.5]], r"y\[79\] holds 0.5 of type float"),
+        ([*TAGS[:-1], [1]], "labels of several types"),
+    ],
+    ids=["nobody", "numbers", "names", "lengths", "one", "none", "single", "list", "float", "types"],
+)
+def test_several_labels_that_are_none(labels, expected):
+    with pytest.raises(ValueError, match=expected):
+        small().fit(TICKETS, labels)
+
+
 # What is refused
 
 
@@ -215,12 +324,11 @@ def test_what_is_no_list_of_texts(fitted, texts, expected):
         (["a"] * 60, "All 60 texts have one class"),
         (LABELS[:-1], "inconsistent numbers of samples"),
         (np.linspace(0, 1, 60), "Unknown label type"),
-        (np.tile([0, 1], (60, 1)), "y holds several labels a text"),
         ([None, *LABELS[1:]], "Unknown label type|NaN"),
         (["rare", *LABELS[1:]], r"a class has too few rows: 'rare' \(1\) \(2 are needed"),
         (None, "Expected array-like"),
     ],
-    ids=["one", "lengths", "numbers", "several", "none", "rare", "nothing"],
+    ids=["one", "lengths", "numbers", "none", "rare", "nothing"],
 )
 def test_labels_that_are_none(labels, expected):
     with pytest.raises((ValueError, TypeError), match=expected):
@@ -332,7 +440,7 @@ class OnNumbers(TextClassifier):
     """Reads a row of numbers as the text that spells them, so that scikit-learn's checks can be run on the rest."""
 
     def fit(self, X, y):
-        X, y = self._checked(X, y)
+        X, y = self._checked(X, y, multi_output=is_multilabel(y))
         return super().fit([self._spelled(row) for row in X], y)
 
     def _logits(self, X):
@@ -357,13 +465,14 @@ class OnNumbers(TextClassifier):
         return tags
 
     def _more_tags(self):
-        return {"X_types": ["2darray"], "poor_score": True, "_xfail_checks": NOT_OURS}
+        return {"X_types": ["2darray"], "multilabel": True, "poor_score": True, "_xfail_checks": NOT_OURS}
 
 
 # Checks that do not hold, and why.
 NOT_OURS = {
     "check_methods_subset_invariance": "products in fp32 round by the shape of the batch: a logit of a text alone was "
     "off by 4e-7 from the one among others, and 1e-7 is allowed",
+    "check_class_weight_classifiers": "gives weights as a dictionary, and class_weight takes 'balanced' alone",
 }
 ACCEPTED = inspect.signature(parametrize_with_checks).parameters
 EXPECTED = {"expected_failed_checks": lambda _: NOT_OURS} if "expected_failed_checks" in ACCEPTED else {}

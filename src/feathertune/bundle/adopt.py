@@ -1,9 +1,9 @@
 """Making a bundle of an adapter folder that plain PEFT wrote.
 
-PEFT keeps no labels, no fingerprint of the encoder, and of a head only modules whose names end in ``classifier`` or
-``score``. So labels are given, what is missing of the head is refused or taken from the encoder's own checkpoint, and
-the result has to give the logits of plain PEFT before it is saved and proven like any other. Not for a bundle:
-`load_bundle` reads that.
+PEFT keeps no labels, no thresholds, no fingerprint of the encoder, not whether a text may have several labels, and of a
+head only modules whose names end in ``classifier`` or ``score``. So labels are given, what is missing of the head is
+refused or taken from the encoder's own checkpoint, and the result has to give the logits of plain PEFT before it is
+saved and proven like any other. Not for a bundle: `load_bundle` reads that.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 from peft import PeftConfig, PeftModel
@@ -28,13 +29,18 @@ from feathertune.bundle.save import PROBE_TEXTS, save_bundle
 from feathertune.data.encode import EncodedTexts, encode
 from feathertune.data.texts import Pair, Text, paired
 from feathertune.encoders import LoadedEncoder, drop_foreign_inputs, load_encoder, quiet_transformers
+from feathertune.encoders.files import find_encoder
 from feathertune.engine.predict import predict_logits
 from feathertune.errors import BundleError, ConfigError, EncoderError, first_line
 from feathertune.runtime import FP32
 from feathertune.storage import check_place
+from feathertune.tasks import MULTI_LABEL
+from feathertune.thresholds import THRESHOLD
 
+ImportedTask = Literal["single_label", "multi_label"]
 _CONFIG_FILE = "adapter_config.json"
 _PICKLE = "adapter_model.bin"
+_MODEL_CONFIG_FILE = "config.json"
 _TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json")
 # The same arithmetic on both sides: room for the order of sums alone.
 _TOLERANCE = 1e-5
@@ -57,6 +63,9 @@ def adopt_adapter(
     base: str | None = None,
     max_length: int | None = None,
     pairs: bool = False,
+    task: ImportedTask | None = None,
+    thresholds: Sequence[float] | None = None,
+    label_separator: str | None = None,
     overwrite: bool = False,
 ) -> Adopted:
     """Make a bundle of what ``PeftModel.save_pretrained`` wrote.
@@ -68,18 +77,27 @@ def adopt_adapter(
         base: The encoder that it was trained on; None takes the one that the folder names.
         max_length: The length in tokens at which texts were cut in training; None takes the encoder's longest.
         pairs: It was trained on pairs of texts, which the tokenizer joins.
+        task: Whether a text has one label or any number of them. None takes ``multi_label`` where one of the next two
+            is given, or transformers' ``problem_type`` says so in a ``config.json`` beside the adapter or, where there
+            is none, in that of the encoder; else ``single_label``.
+        thresholds: Of several labels a text, the probability from which each is given: one for each label, or one for
+            all; None means 0.5.
+        label_separator: What stands between several labels of a text in a file that the bundle is scored on.
         overwrite: Replace a bundle that lies there, once the new one is proven.
 
     Raises:
         BundleError: If the folder is no adapter for classification, does not fit the encoder or the labels, lacks a
             part of the head that was random, or the bundle would give other logits than plain PEFT.
         EncoderError: If the encoder cannot be found.
-        ConfigError: If the labels or the length are not usable, or the output folder is not free.
+        ConfigError: If the labels, the thresholds or the length are not usable, or the output folder is not free.
     """
     names = _checked_labels(labels)
+    cut = _checked_thresholds(thresholds, names)
+    task = _asked_task(task, thresholds, label_separator)
     config, saved = _read(adapter)
     check_place(out, marker=MANIFEST_FILE, overwrite=overwrite)
     encoder = _load_base(adapter, config, base, names, seed=0)
+    task, found_in = _found_task(adapter, encoder) if task is None else (task, None)
     longest = min(encoder.max_positions, int(encoder.tokenizer.model_max_length))
     if max_length is not None and not 4 <= max_length <= encoder.max_positions:
         raise ConfigError(
@@ -107,8 +125,13 @@ def adopt_adapter(
         text_columns=Pair._fields if pairs else Pair._fields[:1],
         metrics={},
         hyperparameters={"imported_from": "peft"},
+        task=task,
+        threshold=cut if task == "multi_label" else None,
+        label_separator=label_separator,
     )
     notes = _notes(config, base, added, max_length is None, longest, own_tokenizer is not None)
+    if task == "multi_label":
+        notes += _notes_of_several(found_in, thresholds is not None)
     return Adopted(info, notes)
 
 
@@ -120,6 +143,48 @@ def _checked_labels(labels: Sequence[str]) -> tuple[str, ...]:
             "order of the logits."
         )
     return names
+
+
+def _checked_thresholds(given: Sequence[float] | None, labels: Sequence[str]) -> list[float]:
+    """One for each label, whether they are used or not."""
+    values = [THRESHOLD] if given is None else [float(value) for value in given]
+    each = values * len(labels) if len(values) == 1 else values
+    if len(each) != len(labels) or not all(0 < value < 1 for value in each):
+        raise ConfigError(
+            f"The thresholds are {', '.join(f'{value:g}' for value in values) or 'none'}. Expected one for each of the "
+            f"{len(labels)} labels, or one for all: probabilities between 0 and 1."
+        )
+    return each
+
+
+def _asked_task(
+    task: ImportedTask | None, thresholds: Sequence[float] | None, label_separator: str | None
+) -> ImportedTask | None:
+    """The task as it was said, in whatever way; None where it was not."""
+    if task is not None and task not in get_args(ImportedTask):
+        raise ConfigError(f"The task is {task!r}. Expected {' or '.join(get_args(ImportedTask))}.")
+    if thresholds is None and label_separator is None:
+        return task
+    if task == "single_label":
+        what = "Thresholds are" if thresholds is not None else "A separator of labels is"
+        raise ConfigError(
+            f"{what} for texts that may have several labels, but the task is single_label. Leave one of them out."
+        )
+    return "multi_label"
+
+
+def _found_task(adapter: Path, encoder: LoadedEncoder) -> tuple[ImportedTask, str | None]:
+    """The task by transformers' ``problem_type``, and where that stands; a configuration of its own goes before."""
+    place, where = adapter / _MODEL_CONFIG_FILE, f"{_MODEL_CONFIG_FILE} in {adapter}"
+    if place.is_file():
+        try:
+            said = json.loads(place.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise BundleError(f"The adapter {adapter} cannot be read: {first_line(error)}.") from error
+    else:
+        said, where = find_encoder(encoder.id, encoder.revision).config, f"the configuration of {encoder.id}"
+    several = isinstance(said, dict) and said.get("problem_type") == MULTI_LABEL.problem_type
+    return ("multi_label", where) if several else ("single_label", None)
 
 
 def _read(folder: Path) -> tuple[PeftConfig, dict[str, Tensor]]:
@@ -283,4 +348,19 @@ def _notes(
         notes.append(f"Texts are cut at {longest:,} tokens. Where training cut them elsewhere, say so (--max-length).")
     if own_tokenizer:
         notes.append("The tokenizer is the one that lies in the adapter's folder.")
+    return tuple(notes)
+
+
+def _notes_of_several(found_in: str | None, cut: bool) -> tuple[str, ...]:
+    notes = []
+    if found_in is not None:
+        notes.append(
+            f"A text may have several labels: problem_type in {found_in} says so. Where it has one, say so (--task "
+            "single_label)."
+        )
+    if not cut:
+        notes.append(
+            f"Each label is given from a probability of {THRESHOLD:g} on: PEFT keeps no thresholds. Where there are "
+            "better ones, say them (--threshold)."
+        )
     return tuple(notes)

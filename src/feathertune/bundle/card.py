@@ -247,7 +247,9 @@ def _limits(info: BundleInfo) -> str:
     lines = [f"Each text gets one of the {len(info.labels)} labels, also one that none of them fits."]
     if info.task == "multi_label":
         found = "was found on the validation texts"
-        if info.data is not None and not info.data.n_validation:
+        if "imported_from" in info.hyperparameters:
+            found = "was set at the import, not found on validation texts"
+        elif info.data is not None and not info.data.n_validation:
             found = "was not fitted to any"
         lines = [
             f"A text gets any number of the {len(info.labels)} labels, or none; there are no others. The probability "

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from feathertune.cli import options as opt
+from feathertune.errors import ConfigError
+
+if TYPE_CHECKING:
+    from feathertune.bundle.adopt import ImportedTask
 
 
 def adopt(
@@ -27,6 +31,25 @@ def adopt(
         ),
     ] = None,
     pairs: Annotated[bool, typer.Option("--pairs", help="It was trained on pairs of texts.")] = False,
+    task: Annotated[
+        str | None,
+        typer.Option(
+            "--task",
+            metavar="TASK",
+            help="single_label, or multi_label where a text may have several; if not given, multi_label where the "
+            "model's problem_type says so.",
+        ),
+    ] = None,
+    threshold: Annotated[
+        str | None,
+        typer.Option(
+            "--threshold",
+            metavar="P[,P]",
+            help="Of several labels a text: the probability from which each is given, one for all or one for each; "
+            "0.5 if not given.",
+        ),
+    ] = None,
+    label_separator: opt.LabelSeparator = None,
     overwrite: opt.Overwrite = False,
     json: opt.Json = False,
     debug: opt.Debug = False,
@@ -39,7 +62,16 @@ def adopt(
     from feathertune.bundle.adopt import adopt_adapter
 
     adopted = adopt_adapter(
-        adapter, out, labels=labels.split(","), base=base, max_length=max_length, pairs=pairs, overwrite=overwrite
+        adapter,
+        out,
+        labels=labels.split(","),
+        base=base,
+        max_length=max_length,
+        pairs=pairs,
+        task=cast("ImportedTask | None", task),  # another word is refused there
+        thresholds=None if threshold is None else _numbers(threshold),
+        label_separator=label_separator,
+        overwrite=overwrite,
     )
     if json:
         sys.stdout.write(adopted.info.model_dump_json(indent=1) + "\n")
@@ -50,3 +82,10 @@ def adopt(
     sys.stdout.write(f"Bundle: {out}\nLabels, by the place of their logit: {order}\n")
     sys.stdout.write("".join(f"{note}\n" for note in adopted.notes))
     sys.stdout.write(f'Try it: feathertune predict {out} --text "..."{second}\n')
+
+
+def _numbers(text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise ConfigError(f"--threshold is '{text}'. Expected a number such as 0.5, or one for each label.") from None

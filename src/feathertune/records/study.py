@@ -246,7 +246,8 @@ class StudyRecord(Record):
         off_budget: Methods that train over a quarter more or less than that: name to how many, and why.
         margin: The difference in score that still counts as none, as a fraction (``study.margin``).
         pairs: Every two methods of the summary, each once.
-        n_suspects: Test rows whose label may be wrong; ``suspects.csv`` lists them.
+        n_suspects: Test rows whose label may be wrong; where a text may have several, such labels of test rows.
+            ``suspects.csv`` lists them.
         searches: How options were found, by method, where that was asked for.
         by_length: Scores by the length of the test texts, from short to long.
         more_labels: Of a learning curve. What compares methods, verdict included, is of the most rows in it.

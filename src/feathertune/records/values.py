@@ -81,7 +81,8 @@ class Calibration(Record):
         ece: Calibration error of the test rows with that temperature (`Metrics.ece` is the one without it).
         log_loss: Likewise.
         bins: Of test rows by their confidence, ten of equal width: rows, mean confidence, share of right answers.
-            Bins without rows are left out.
+            Bins without rows are left out. Of several labels a text they are of all decisions, one for each text and
+            label, and the confidence is the probability of what was decided.
     """
 
     temperature: float

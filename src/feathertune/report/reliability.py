@@ -11,7 +11,7 @@ from statistics import fmean
 
 from markupsafe import Markup
 
-from feathertune.records import Calibration, RunRecord
+from feathertune.records import Calibration, Metrics, MultiLabelMetrics, RunRecord
 from feathertune.report import svg, units
 from feathertune.report.charts import SMALL_PX
 from feathertune.report.limits import Limits
@@ -23,7 +23,10 @@ _HEIGHT_PX = 250.0
 
 @dataclass(frozen=True)
 class Bin:
-    """Test rows of like confidence: rows a seed, mean confidence and share of right answers."""
+    """Answers of like confidence: how many a seed, mean confidence and share of right ones.
+
+    Of one label a text there is one answer for each test row; of several one for each row and label.
+    """
 
     rows: float
     confidence: float
@@ -56,7 +59,7 @@ def find_reliability(methods: Sequence[Method], done: Sequence[RunRecord], limit
             Reliability(
                 method=method.row.method,
                 style=method.style,
-                chart=draw(method.row.method, method.style, bins),
+                chart=draw(method.row.method, method.style, bins, of=_answers_of(runs[0][0])),
                 bins=bins,
                 temperature=fmean(calibration.temperature for _, calibration in runs),
                 before=fmean(test.ece for test, _ in runs),
@@ -66,8 +69,13 @@ def find_reliability(methods: Sequence[Method], done: Sequence[RunRecord], limit
     return tuple(found)
 
 
-def draw(name: str, style: Style, bins: Sequence[Bin]) -> Markup:
-    """Share of right answers by confidence; the larger a mark, the more rows; on the dashed line all is as said."""
+def _answers_of(scores: Metrics) -> str:
+    """What a method's answers are called: rows, or decisions where each row has one for each label."""
+    return "decisions" if isinstance(scores, MultiLabelMetrics) else "rows"
+
+
+def draw(name: str, style: Style, bins: Sequence[Bin], *, of: str = "rows") -> Markup:
+    """Share of right answers by confidence; the larger a mark, the more of them; on the dashed line all is as said."""
     left, right, top, bottom = 46.0, SMALL_PX - 14, 14.0, _HEIGHT_PX - 46
     low = min([0.5, *(value for b in bins for value in (b.confidence, b.right))])
     x, y = svg.share_scale([low, 1.0], left, right), svg.share_scale([low, 1.0], bottom, top)
@@ -80,7 +88,7 @@ def draw(name: str, style: Style, bins: Sequence[Bin]) -> Markup:
     parts.append(svg.path([(x(b.confidence), y(b.right)) for b in bins], f"curve {style.colour}"))
     most = max((b.rows for b in bins), default=1.0)
     for b in bins:
-        said = f"{units.percent(b.right)} right where it is {units.percent(b.confidence)} sure, {b.rows:,.0f} rows"
+        said = f"{units.percent(b.right)} right where it is {units.percent(b.confidence)} sure, {b.rows:,.0f} {of}"
         parts.append(
             svg.marker(x(b.confidence), y(b.right), style, radius=2.5 + 4 * (b.rows / most) ** 0.5, hover=said)
         )

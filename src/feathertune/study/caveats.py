@@ -13,7 +13,7 @@ One line each, where:
   the training loss went on falling;
 * the leading score hides a class, or rests on few rows of one (`feathertune.study.headline`);
 * more than `SUSPECT_SHARE` of the test rows have a label that all trained methods speak against
-  (`feathertune.study.suspects`);
+  (`feathertune.study.suspects`); where a text may have several, as many labels of test rows;
 * texts of a later split were removed from an earlier one, more than `REPEATED_SHARE` of the test rows;
 * runs failed;
 * the recommended row was picked among several by these same test rows.
@@ -60,7 +60,7 @@ def find_caveats(
         runs: All runs of the study, the failed ones too.
         pairs: The methods two by two.
         margin: The loss of score that is still "as good", as a fraction.
-        n_suspects: Test rows whose label may be wrong.
+        n_suspects: Test rows whose label may be wrong; where a text may have several, labels of test rows.
     """
     chosen_runs = [run for run in runs if run.method == chosen.method and run.status == "complete"]
     caveats = [
@@ -205,6 +205,11 @@ def _overfits(run: RunRecord) -> bool:
 def _wrong_labels(n_suspects: int, data: DataRecord) -> list[str]:
     if n_suspects <= SUSPECT_SHARE * data.n_test:
         return []
+    if data.task == "multi_label":
+        return [
+            f"{n_suspects:,} labels of test rows may be wrong, given or missing: every trained model says the "
+            f"opposite, and is sure of it. {SUSPECTS_FILE} lists them; look at some."
+        ]
     return [
         f"{n_suspects:,} test rows may have a wrong label: every trained model gives the same other class, and is "
         f"sure of it. {SUSPECTS_FILE} lists them; look at some."

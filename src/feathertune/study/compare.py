@@ -212,7 +212,8 @@ def assemble(
     margin = plan.config.study.margin
     whole = at_largest_size([run for run in runs if run.status == "complete"])
     suspects, test = find_suspects(whole, folder), bench.split("test")
-    write_suspects(folder / SUSPECTS_FILE, suspects, test.texts, bench.data.labels)
+    several = bench.data.task == "multi_label"
+    write_suspects(folder / SUSPECTS_FILE, suspects, test.texts, bench.data.labels, several=several)
     classes = test.labels if bench.headline == "balanced_accuracy" else None
     summary = summarise_sizes(runs, correct, classes, margin=margin)
     answers = answers_of(whole, correct, classes)

@@ -79,3 +79,14 @@ def read_predictions(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     labels = table["label"].to_numpy()
     probabilities = table["probabilities"].combine_chunks().flatten().to_numpy().reshape(len(labels), -1)
     return labels, probabilities, table["predicted"].to_numpy()
+
+
+def read_sets(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The same of several labels a text, ``(N, C)`` each; labels and what was predicted bool."""
+    table = pq.read_table(path, columns=["label", "predicted", "probabilities"])
+    probabilities = table["probabilities"].combine_chunks().flatten().to_numpy().reshape(len(table), -1)
+    labels, predicted = np.zeros(probabilities.shape, np.bool_), np.zeros(probabilities.shape, np.bool_)
+    for name, members in (("label", labels), ("predicted", predicted)):
+        for row, own in enumerate(table[name].to_pylist()):
+            members[row, own] = True
+    return labels, probabilities, predicted

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from feathertune.calibration import calibrate
 from feathertune.data.raw import SPLITS, SplitName
 from feathertune.engine.head import head_logits
 from feathertune.methods import BASELINES, Baseline, method_named
@@ -131,15 +130,15 @@ def _complete(
     labels = bench.split("test").labels
     task, validation_labels = bench.task, bench.split("validation").labels
     thresholds = task.fit_thresholds(validation_labels, outcome.validation)
-    predictions = run_folder / PREDICTIONS_FILE
-    write_predictions(predictions, labels, task.decide(outcome.test, thresholds), outcome.test)
+    predictions, decided = run_folder / PREDICTIONS_FILE, task.decide(outcome.test, thresholds)
+    write_predictions(predictions, labels, decided, outcome.test)
     fields = outcome.fields
     fields.setdefault("peak_memory_bytes", peak_bytes)
     fields["peak_memory_bytes"] = max(fields["peak_memory_bytes"], peak_bytes)
     fields["notes"] = [*spec.notes, *fields.get("notes", [])]
     calibration = None
-    if task.name == "single_label" and len(validation_labels):  # a temperature is of probabilities that sum to 1
-        calibration = calibrate(validation_labels, outcome.validation, labels, outcome.test)
+    if task.calibrate is not None and len(validation_labels):
+        calibration = task.calibrate(validation_labels, outcome.validation, labels, outcome.test, decided)
     trainable, total = fields.get("trainable_parameters", 0), fields.get("total_parameters", 0)
     return RunRecord(
         id=spec.id,

@@ -150,3 +150,5 @@ def test_reliability_stands_on_its_line_where_all_is_as_said():
     for x, y in (first, last):
         assert y == pytest.approx(y1 + (x - x1) / (x2 - x1) * (y2 - y1), abs=0.2)
     assert "<b>" not in drawn
+    assert "sure, 90 rows" in drawn
+    assert "sure, 90 decisions" in draw("lora", STYLE, [Bin(90, 0.9, 0.9)], of="decisions")

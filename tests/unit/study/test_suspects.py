@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from feathertune.records import Calibration, RunRecord, Seconds
-from feathertune.study.files import write_predictions
-from feathertune.study.suspects import find_suspects, write_suspects
-from feathertune.tasks import SINGLE_LABEL
+from feathertune.study.files import read_sets, write_predictions
+from feathertune.study.suspects import SuspectLabel, find_suspects, write_suspects
+from feathertune.tasks import MULTI_LABEL, SINGLE_LABEL
 
 LABELS = np.array([0, 0, 1, 1])
 
@@ -80,3 +80,92 @@ def test_the_file_names_classes(study):
     rows = list(csv.reader((folder / "suspects.csv").read_text(encoding="utf-8").splitlines()))
     assert rows[1] == ["0", "neg", "pos", "0.950", "good, really"]
     assert len(rows) == 2
+
+
+# Several labels a text: of ten rows half have the first label, one has the second.
+SETS = np.array([[row % 2, row == 9] for row in range(10)], np.int8)
+
+
+@pytest.fixture
+def tagged(tmp_path):
+    def run(method, says, seed=0, temperature=None, thresholds=None, kind="peft"):
+        """A run that says what is given, but for `says`: row and label to probability."""
+        name = f"{method}-s{seed}"
+        probabilities = np.where(SETS, 0.97, 0.03)
+        for place, p in says.items():
+            probabilities[place] = p
+        given = MULTI_LABEL.decide(probabilities, thresholds)
+        write_predictions(tmp_path / f"{name}.parquet", SETS, given, probabilities)
+        calibration = None if temperature is None else Calibration(temperature=temperature, ece=0, log_loss=0, bins=[])
+        return RunRecord(
+            id=name,
+            method=method,
+            kind=kind,
+            seed=seed,
+            status="complete",
+            seconds=Seconds(total=1.0),
+            test=MULTI_LABEL.score(SETS, probabilities, thresholds),
+            calibration=calibration,
+            predictions=f"{name}.parquet",
+        )
+
+    return run, tmp_path
+
+
+def test_sets_come_back_from_their_file(tagged):
+    run, folder = tagged
+    record = run("lora", {(0, 0): 0.9, (9, 1): 0.2})
+    labels, probabilities, predicted = read_sets(folder / record.predictions)
+    np.testing.assert_array_equal(labels, SETS == 1)
+    np.testing.assert_array_equal(predicted, probabilities >= 0.5)
+    assert (probabilities[0, 0], probabilities[9, 1]) == (np.float32(0.9), np.float32(0.2))
+
+
+def test_single_labels_that_every_run_is_sure_not_to_be_as_given(tagged):
+    run, folder = tagged
+    # Row 0 lacks the first label, row 1 has it: half of the rows do, so that a twentieth is left to either.
+    says = {(0, 0): 0.96, (1, 0): 0.04, (2, 0): 0.94, (3, 0): 0.06}
+    runs = [run("lora", says), run("full", {**says, (0, 0): 0.98}, kind="full"), run("tfidf", {}, kind="baseline")]
+    missing, given = find_suspects(runs, folder)
+    assert (missing.row, missing.label, missing.given) == (0, 0, False)
+    assert missing.confidence == pytest.approx(0.96)
+    assert (given.row, given.label, given.given) == (1, 0, True)
+    unsure = run("lora", {**says, (0, 0): 0.9}, seed=1)
+    assert find_suspects([*runs, unsure], folder) == [given]
+    assert find_suspects([runs[0], unsure], folder) == [], "one method proves nothing"
+
+
+def test_a_model_that_knows_nothing_of_a_rare_label_suspects_no_one(tagged):
+    run, folder = tagged
+    ignorant = {(row, 1): 0.05 for row in range(10)}  # the label's share is a tenth
+    assert find_suspects([run("lora", ignorant), run("full", ignorant)], folder) == []
+    knows = {(9, 1): 0.005}
+    assert find_suspects([run("lora", knows), run("full", ignorant | knows)], folder) == [
+        SuspectLabel(9, 1, True, pytest.approx(0.995))
+    ]
+
+
+def test_the_temperature_and_the_threshold_of_each_run_have_their_say(tagged):
+    run, folder = tagged
+    says = {(0, 0): 0.97}
+    both = [run("lora", says), run("full", says)]
+    assert len(find_suspects(both, folder)) == 1
+    # The odds of 32 become their root: 85 %.
+    assert find_suspects([both[0], run("full", says, temperature=2.0)], folder) == []
+    cautious = run("full", says, thresholds=np.array([0.99, 0.5]))
+    assert find_suspects([both[0], cautious], folder) == [], "it does not give the label either"
+
+
+def test_the_file_of_single_labels(tagged):
+    run, folder = tagged
+    says = {(0, 0): 0.96, (1, 0): 0.04}
+    found = find_suspects([run("lora", says), run("full", says)], folder)
+    for suspects in (found, []):
+        write_suspects(folder / "suspects.csv", suspects, [*"abcdefghij"], ["billing", "spam"], several=True)
+        rows = list(csv.reader((folder / "suspects.csv").read_text(encoding="utf-8").splitlines()))
+        assert rows[0][:5] == ["row", "label", "given", "predicted", "confidence"]
+        if suspects:
+            assert rows[1:] == [
+                ["0", "billing", "no", "yes", "0.960", "a"],
+                ["1", "billing", "yes", "no", "0.960", "b"],
+            ]

@@ -343,6 +343,9 @@ def test_labels_that_may_be_wrong():
     assert caveat(judged(FULL, n_suspects=6), "6 test rows may have a wrong label")
     assert caveat(judged(FULL, n_suspects=6), "suspects.csv lists them")
     assert not caveat(judged(FULL, n_suspects=5), "wrong label")
+    sets = make_data(task="multi_label")
+    assert caveat(judged(FULL, data=sets, n_suspects=6), "6 labels of test rows may be wrong, given or missing: every")
+    assert not caveat(judged(FULL, data=sets, n_suspects=5), "may be wrong")
 
 
 def test_a_source_that_repeats_its_texts():
