@@ -1,8 +1,8 @@
 """The studies that the README and the defaults are judged by, with three seeds: their price, and then their runs.
 
 ``make bench`` runs the one on every training row of rotten-tomatoes, some 20 minutes on two cores;
-``python benchmarks/bench_study.py imdb`` the one on 5,000 long reviews, an hour and a half to two and a half there. What follows
-``--`` is handed to `feathertune compare` (``-- --runner ray``), and what was stopped goes on. Writes
+``python benchmarks/bench_study.py imdb`` the one on 5,000 long reviews, one to two and a half hours there. What
+follows ``--`` is handed to `feathertune compare` (``-- --runner ray``), and what was stopped goes on. Writes
 ``benchmarks/results/<study>-minilm.json``, the record as it is, and says how far methods are apart.
 """
 
