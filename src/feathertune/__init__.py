@@ -16,13 +16,14 @@ if TYPE_CHECKING:
         push,
     )
     from feathertune.config import Config, load_config
-    from feathertune.estimator import TextClassifier
+    from feathertune.estimator import TextClassifier, TextRegressor
 
 __version__ = "0.1.0"
 __all__ = [
     "Config",
     "Predictor",
     "TextClassifier",
+    "TextRegressor",
     "__version__",
     "compare",
     "evaluate_base",
@@ -41,10 +42,10 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the name stands fo
         from feathertune import config
 
         return getattr(config, name)
-    if name == "TextClassifier":
-        from feathertune.estimator import TextClassifier
+    if name in ("TextClassifier", "TextRegressor"):
+        from feathertune import estimator
 
-        return TextClassifier
+        return getattr(estimator, name)
     if name in __all__:
         from feathertune import api
 

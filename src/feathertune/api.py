@@ -14,7 +14,7 @@ from feathertune.bundle.push import Pushed, push_bundle
 from feathertune.config import Config
 from feathertune.export import export_model
 from feathertune.predictor import Predictor, load
-from feathertune.records import Metrics, StudyRecord
+from feathertune.records import Scores, StudyRecord
 from feathertune.study import compare as study
 from feathertune.study import finetune as single
 from feathertune.study.observe import Observer, Silent
@@ -81,7 +81,7 @@ def finetune(
     resume: bool = False,
     observer: Observer | None = None,
     track: Sequence[str] = (),
-) -> dict[str, Metrics]:
+) -> dict[str, Scores]:
     """Train one method once and write a bundle; see `feathertune.study.finetune.finetune`.
 
     Args:

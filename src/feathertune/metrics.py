@@ -2,13 +2,14 @@
 
 All scores but the calibration error are scikit-learn's. Each is a single number of one run; how sure a number
 is, over rows and seeds, is the business of `feathertune.study.stats`. `score` is of one label a text, `score_sets`
-of any number of them; `feathertune.tasks` knows which of the two is meant.
+of any number of them, `score_numbers` of numbers; `feathertune.tasks` knows which of them is meant.
 """
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import rankdata
 from sklearn.metrics import (
     accuracy_score,
     average_precision_score,
@@ -16,11 +17,14 @@ from sklearn.metrics import (
     label_ranking_average_precision_score,
     log_loss,
     matthews_corrcoef,
+    mean_absolute_error,
+    r2_score,
     recall_score,
+    root_mean_squared_error,
 )
 
 from feathertune.errors import DataError
-from feathertune.records import Metrics, MultiLabelMetrics
+from feathertune.records import Metrics, MultiLabelMetrics, NumberMetrics
 
 # Probabilities are raised to this before the logarithm: about the step of fp32 below 1, so that a softmax in
 # fp32 and one in fp64 get the same loss. The most that a single row can cost is -ln(1e-7) = 16.1.
@@ -134,6 +138,53 @@ def score_sets(
         mean_average_precision=float(np.mean(precisions)) if precisions else 0.0,
         n=len(has),
     )
+
+
+def score_numbers(labels: NDArray[np.floating], predicted: NDArray[np.floating]) -> NumberMetrics:
+    """Score predicted numbers.
+
+    Args:
+        labels: ``(N,)``.
+        predicted: ``(N,)``.
+
+    Returns:
+        `NumberMetrics` says what each score is. Of labels that are all equal the explained share (`r2`) is 0: there is
+        nothing to explain.
+
+    Raises:
+        DataError: If the shapes do not fit, or a number is not finite.
+
+    Source: Spearman 1904, The proof and measurement of association between two things, Am. J. Psychol. 15, 72-101.
+    """
+    y, x = np.asarray(labels, dtype=np.float64), np.asarray(predicted, dtype=np.float64)
+    if y.ndim != 1 or y.shape != x.shape or y.size == 0:
+        raise DataError(
+            f"Labels of shape {y.shape} and predictions of shape {x.shape} cannot be scored. Expected (N,) of both, N "
+            "at least 1."
+        )
+    if not np.isfinite(y).all():
+        raise DataError(f"The label of row {int((~np.isfinite(y)).argmax())} is not a finite number.")
+    if not np.isfinite(x).all():
+        raise DataError(
+            f"The prediction of row {int((~np.isfinite(x)).argmax())} is not a finite number: the model's output is "
+            "broken, often by a learning rate that is too high."
+        )
+    return NumberMetrics(
+        spearman=correlation(rankdata(y), rankdata(x)),
+        pearson=correlation(y, x),
+        r2=float(r2_score(y, x)) if np.ptp(y) else 0.0,
+        mae=float(mean_absolute_error(y, x)),
+        rmse=float(root_mean_squared_error(y, x)),
+        n=y.size,
+    )
+
+
+def correlation(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+    """Pearson's, of two ``(N,)``; 0 where one of them does not vary."""
+    if not np.ptp(one) or not np.ptp(other):
+        return 0.0
+    a, b = one - one.mean(), other - other.mean()
+    return float(np.clip(a @ b / np.sqrt((a @ a) * (b @ b)), -1.0, 1.0))
 
 
 def calibration_error(correct: NDArray[np.bool_], confidence: NDArray[np.floating]) -> float:

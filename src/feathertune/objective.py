@@ -1,9 +1,12 @@
-"""What a training lowers: cross-entropy, or what lets rare classes count for more in it, by the training rows' shares.
+"""What a training lowers: cross-entropy, or what lets rare classes count for more in it; of numbers the squared error.
 
 Made once from settings and labels, by `objective_of`; where nothing was asked for, the loss is that of transformers, to
 the bit. It is the sum over texts, and the engine divides it by the number of a step's texts whatever their weights, so
 that neither passes nor processes change it. (torch's own mean divides by the sum of a batch's weights; balanced weights
 are 1 on average over the training rows, so both are of one size.)
+
+Numbers are standardised by the training rows' mean and standard deviation, so that learning rates are those of classes
+whatever the unit. A model that is trained so gives standard scores; `feathertune.engine.numbers` puts the unit into it.
 
 Not for how labels are decided: the model, its logits and probabilities are used as they are (`feathertune.tasks`).
 Where a loss or a draw makes up for rare classes, these probabilities are no longer those of the data.
@@ -13,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,21 +39,28 @@ class Objective:
             labels, that of the texts which have the label (``pos_weight``). None: all count alike.
         adjustment: Added to the logits, in the loss alone, ``C`` of them. None: nothing.
         gamma: Of the focal loss. None: cross-entropy.
+        standard: Of numbers the mean and the standard deviation of the training rows; the loss is the squared error of
+            their standard scores. None: labels are classes.
     """
 
     weights: tuple[float, ...] | None = None
     adjustment: tuple[float, ...] | None = None
     gamma: float | None = None
+    standard: tuple[float, float] | None = None
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The sum over texts, a scalar; of several labels a text their mean, as transformers has it.
 
         Args:
-            logits: ``(B, C)``.
-            labels: Class indices ``(B,)`` int64, or which labels each text has, ``(B, C)`` of 0 and 1.
+            logits: ``(B, C)``; of numbers their standard scores, ``(B, 1)``.
+            labels: Class indices ``(B,)`` int64; which labels each text has, ``(B, C)`` of 0 and 1; or numbers ``(B,)``
+                float64.
         """
         from torch.nn import functional
 
+        if self.standard is not None:
+            mean, sd = self.standard
+            return functional.mse_loss(logits[:, 0], ((labels - mean) / sd).to(logits.dtype), reduction="sum")
         if self.adjustment is not None:
             logits = logits + _like(self.adjustment, logits)
         weights = None if self.weights is None else _like(self.weights, logits)
@@ -69,11 +79,22 @@ class Objective:
         counted = each if weights is None else each * weights[labels]
         return (_unsure(each, self.gamma) * counted).sum()
 
+    def in_unit(self, logits: NDArray[np.floating]) -> NDArray[np.floating]:
+        """What a model that lowers this gives, ``(N, C)``, in the unit of the labels: logits of classes as they are."""
+        if self.standard is None:
+            return logits
+        mean, sd = self.standard
+        return logits.astype(np.float64) * sd + mean
+
+    def comparable(self, loss: float) -> float:
+        """A loss that scores have (`Metrics.loss`, `NumberMetrics.loss`) in the unit of the training's own."""
+        return loss if self.standard is None else loss / self.standard[1] ** 2
+
 
 CROSS_ENTROPY = Objective()
 
 
-def objective_of(settings: TrainConfig, labels: NDArray[np.integer], n_classes: int) -> Objective:
+def objective_of(settings: TrainConfig, labels: NDArray[Any], n_classes: int) -> Objective:
     """The objective of a training.
 
     A class that no training row has gets the weight 1 and no adjustment: its logit is lowered as in plain
@@ -81,13 +102,17 @@ def objective_of(settings: TrainConfig, labels: NDArray[np.integer], n_classes: 
 
     Args:
         settings: Which loss, and whether it is weighted.
-        labels: Of the training rows, ``(N,)``, or ``(N, C)`` where a text may have several.
+        labels: Of the training rows, ``(N,)``, or ``(N, C)`` where a text may have several; floats where they are
+            numbers, which need no setting.
         n_classes: All classes, also those that the rows lack.
 
     Source: weights King & Zeng 2001, Logistic regression in rare events data, as scikit-learn's ``balanced``; focal
     loss Lin et al. 2017, arXiv:1708.02002, equations 4 and 5, of a softmax as in Mukhoti et al. 2020, arXiv:2002.09437;
     adjustment Menon et al. 2021, arXiv:2007.07314, equation 10, which for one label by itself comes to its odds.
     """
+    if labels.dtype.kind == "f":
+        # Of equal numbers, as a few rows of a learning curve may have, the scale does not matter.
+        return Objective(standard=(float(labels.mean()), float(labels.std()) or 1.0))
     adjustment = None
     if settings.loss == "logit-adjusted":
         adjustment = settings.logit_adjustment_tau * _log_prior(labels, n_classes)
@@ -99,11 +124,13 @@ def objective_of(settings: TrainConfig, labels: NDArray[np.integer], n_classes: 
 
 
 def check_fits(settings: TrainConfig, task: Task) -> None:
-    """Refuse settings that mean nothing where a text may have several labels.
+    """Refuse settings that mean nothing where a text may have several labels, or where the label is a number.
 
     Raises:
         ConfigError: If there are such.
     """
+    if task.name == "regression":
+        _refuse_classes(settings)
     if task is not MULTI_LABEL:
         return
     if settings.sampling == "balanced":
@@ -119,7 +146,22 @@ def check_fits(settings: TrainConfig, task: Task) -> None:
         )
 
 
-def what_stays(settings: TrainConfig, validation_labels: NDArray[np.integer], names: Sequence[str]) -> list[str]:
+def _refuse_classes(settings: TrainConfig) -> None:
+    given = {
+        "class_weights": (settings.class_weights, "none"),
+        "loss": (settings.loss, "cross-entropy"),
+        "sampling": (settings.sampling, "all"),
+        "decision": (settings.decision, "largest"),
+    }
+    for name, (value, default) in given.items():
+        if value != default:
+            raise ConfigError(
+                f"train.{name} is {value}, which is about classes, but the label is a number here: a training lowers "
+                "the squared error, and all rows count alike. Leave it out."
+            )
+
+
+def what_stays(settings: TrainConfig, validation_labels: NDArray[Any], names: Sequence[str]) -> list[str]:
     """Which classes are too rare for a moved decision that was asked for, as a sentence; nothing where none is."""
     if settings.decision != "moved":
         return []

@@ -1,4 +1,4 @@
-"""Labels and probabilities for new texts, from a bundle: in input order, for any number of texts.
+"""Labels and probabilities, or numbers, for new texts, from a bundle: in input order, for any number of texts.
 
 Not for training, nor for many bundles on one encoder (`feathertune.serve.models`).
 """
@@ -21,12 +21,12 @@ from feathertune.data.texts import Text, n_characters, of_kind
 from feathertune.engine.install import fast_parts
 from feathertune.engine.matrix import Matrices
 from feathertune.engine.predict import predict_logits
-from feathertune.records import Metrics
+from feathertune.records import Scores
 from feathertune.runtime import Runtime, choose_runtime
 from feathertune.tasks import TASKS, Task
 
-# The label of a text, or where it may have several their list; and probabilities by name.
-Answer = tuple[str | list[str], dict[str, float]]
+# The label of a text, or where it may have several their list, and probabilities by name; or its number, and none.
+Answer = tuple[str | list[str] | float, dict[str, float]]
 
 TOKEN_BUDGET = 8_192
 # Texts that are held, encoded and sorted by length at once: enough to fill batches of one length, little memory.
@@ -55,7 +55,7 @@ class Predictor:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Names of the C classes, in the order of the probabilities."""
+        """Names of the C classes, in the order of the probabilities; of numbers what they are called, one name."""
         return self.bundle.labels
 
     @property
@@ -77,7 +77,10 @@ class Predictor:
         return predict_logits(self.bundle.model, encoded, token_budget=TOKEN_BUDGET, runtime=self._runtime)
 
     def probabilities(self, texts: Sequence[Text]) -> np.ndarray:
-        """Probabilities ``(N, C)`` float64 of N texts that are at hand; for N = 0 an empty array."""
+        """Probabilities ``(N, C)`` float64 of N texts that are at hand; for N = 0 an empty array.
+
+        Where labels are numbers, these, ``(N, 1)``.
+        """
         return self.task.probabilities(self.logits(texts))
 
     def predict_proba(self, texts: Iterable[Text]) -> np.ndarray:
@@ -86,7 +89,7 @@ class Predictor:
 
     @property
     def task(self) -> Task:
-        """Whether a text has one label or any number of them."""
+        """Whether a text has one label, any number of them, or a number."""
         return TASKS[self.bundle.info.task]
 
     @property
@@ -96,9 +99,11 @@ class Predictor:
         return None if found is None else np.array(found)
 
     def named(self, row: np.ndarray) -> Answer:
-        """Label, or list of labels, and probabilities by name, of the probabilities ``(C,)`` of a text."""
-        probabilities = dict(zip(self.labels, row.tolist(), strict=True))
+        """Label, or list of labels, and probabilities by name, of a text's probabilities ``(C,)``; or its number."""
         decided = self.task.decide(row[None], self.thresholds)[0]
+        if decided.dtype.kind == "f":
+            return float(decided), {}
+        probabilities = dict(zip(self.labels, row.tolist(), strict=True))
         if decided.ndim:
             return [self.labels[label] for label in np.flatnonzero(decided)], probabilities
         return self.labels[int(decided)], probabilities
@@ -106,7 +111,8 @@ class Predictor:
     def predict(self, texts: Iterable[Text]) -> Iterator[Answer]:
         """Label and probabilities of each text, in order; `texts` may be a stream of any length.
 
-        Where a text may have several labels, their list stands in the place of the label.
+        Where a text may have several labels, their list stands in the place of the label; where the label is a number,
+        that, and no probabilities.
         """
         for chunk in _chunks(texts):
             for row in self.probabilities(chunk):
@@ -114,8 +120,10 @@ class Predictor:
 
 
 def as_fields(answer: Answer) -> dict[str, Any]:
-    """An answer as it is written: ``label`` or ``labels``, and ``probabilities``."""
+    """An answer as it is written: ``label`` or ``labels``, and ``probabilities``; a number is ``label`` alone."""
     said, probabilities = answer
+    if isinstance(said, float):
+        return {"label": said}
     return {"label" if isinstance(said, str) else "labels": said, "probabilities": probabilities}
 
 
@@ -151,7 +159,7 @@ def load(path: str | Path, *, base: str | None = None, engine: EngineConfig | No
 
 def evaluate(
     predictor: Predictor, source: str, *, text_column: str | None = None, label_column: str | None = None
-) -> Metrics:
+) -> Scores:
     """Score a bundle on labelled data.
 
     Args:
@@ -162,7 +170,7 @@ def evaluate(
         label_column: Likewise.
 
     Raises:
-        DataError: If the data holds a label that the bundle does not know.
+        DataError: If the data holds a label that the bundle does not know, or that is no number where numbers are.
     """
     info = predictor.bundle.info
     data = load_source(

@@ -1,17 +1,17 @@
-"""What a text is given: one label, or any number of them. All that follows from it stands here, once.
+"""What a text is given: one label, any number of them, or a number. All that follows from it stands here, once.
 
 A `Task` is a value: how logits become probabilities, how predictions are decided and scored, which score leads, and
 which of two epochs is the better one. Nobody else asks for the task by its name to compute something. Labels
-say the task by their shape: ``(N,)`` class indices, or ``(N, C)`` of 0 and 1, which label belongs to which text;
-`task_of` tells.
+say the task by their shape and type: ``(N,)`` class indices; ``(N, C)`` of 0 and 1, which label belongs to which text;
+``(N,)`` floats, the numbers themselves. `task_of` tells.
 
 Whether an answer is *right* is a question with two answers per text in both: of several labels, all that belong there
 have to be given, and no other. The share of right answers is scikit-learn's ``accuracy_score``, called subset accuracy
 there; so intervals, paired tests and verdicts (`feathertune.study.stats`) are the same for both tasks, and exact. F1,
-which is kinder where most labels of a text are right, stands beside it.
+which is kinder where most labels of a text are right, stands beside it. No predicted number is right; how well they
+are ordered is a score of all rows together, and has statistics of its own.
 
-Not for what a text is (`feathertune.data.texts`), what a training lowers (`feathertune.objective`), nor for numbers to
-predict.
+Not for what a text is (`feathertune.data.texts`), nor for what a training lowers (`feathertune.objective`).
 """
 
 from __future__ import annotations
@@ -24,9 +24,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feathertune.calibration import calibrate, calibrate_sets
-from feathertune.metrics import score, score_sets
-from feathertune.records import HEADLINES, Calibration, HeadlineName, Metrics, MultiLabelMetrics, TaskName
+from feathertune.metrics import score, score_numbers, score_sets
+from feathertune.records import (
+    HEADLINES,
+    Calibration,
+    HeadlineName,
+    Metrics,
+    MultiLabelMetrics,
+    NumberMetrics,
+    Scores,
+    TaskName,
+)
 from feathertune.thresholds import THRESHOLD, fit_f1_thresholds, fit_macro_f1_thresholds
+
+# Of any of the three kinds.
+Labels = NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -36,11 +48,11 @@ class Task:
     Attributes:
         name: As records and bundles write it.
         problem_type: transformers' word, by which a model chooses its loss.
-        probabilities: Of logits ``(N, C)``, ``(N, C)`` float64.
+        probabilities: Of logits ``(N, C)``, ``(N, C)`` float64. Of numbers C is 1, and this is the number itself.
         fit_thresholds: Of labels and probabilities of validation rows, thresholds ``(C,)``; None where none are used.
         decide: Of probabilities and thresholds, what is predicted, of the shape of labels. Of several labels those
             whose probability reaches its threshold; of one label the largest probability, each divided by its
-            threshold where there are some.
+            threshold where there are some; of numbers the one that there is.
         score: Of labels, probabilities and thresholds.
         order: Of the scores of a validation set, what is larger the better the epoch.
         scores: Their type, for reading them again.
@@ -52,11 +64,11 @@ class Task:
     name: TaskName
     problem_type: str
     probabilities: Callable[[NDArray[np.floating]], NDArray[np.float64]]
-    fit_thresholds: Callable[[NDArray[np.integer], NDArray[np.floating]], NDArray[np.float64] | None]
-    decide: Callable[[NDArray[np.floating], NDArray[np.float64] | None], NDArray[np.integer]]
-    score: Callable[[NDArray[np.integer], NDArray[np.floating], NDArray[np.float64] | None], Metrics]
-    order: Callable[[Metrics], tuple[float, ...]]
-    scores: type[Metrics]
+    fit_thresholds: Callable[[Labels, NDArray[np.floating]], NDArray[np.float64] | None]
+    decide: Callable[[NDArray[np.floating], NDArray[np.float64] | None], Labels]
+    score: Callable[[Labels, NDArray[np.floating], NDArray[np.float64] | None], Scores]
+    order: Callable[[Scores], tuple[float, ...]]
+    scores: type[Scores]
     leads: HeadlineName = "accuracy"
     calibrate: (
         Callable[
@@ -81,7 +93,7 @@ class Task:
         """The same task with another score in the lead, by which the better epoch is then chosen; at a tie, by loss."""
         if headline == self.leads:
             return self
-        return replace(self, leads=headline, order=lambda scores: (scores.leading(headline), -scores.log_loss))
+        return replace(self, leads=headline, order=lambda scores: (scores.leading(headline), -scores.loss))
 
     def deciding(self, decision: Literal["largest", "moved"]) -> Task:
         """The same task under the setting ``train.decision``, which means something where a text has one label."""
@@ -89,11 +101,11 @@ class Task:
             return self
         return replace(self, fit_thresholds=fit_macro_f1_thresholds, order=_order_of_moved)
 
-    def read_scores(self, values: Mapping[str, Any]) -> Metrics:
+    def read_scores(self, values: Mapping[str, Any]) -> Scores:
         """Scores that were written down."""
         return self.scores.model_validate(values)
 
-    def score_fitted(self, labels: NDArray[np.integer], probabilities: NDArray[np.floating]) -> Metrics:
+    def score_fitted(self, labels: Labels, probabilities: NDArray[np.floating]) -> Scores:
         """Scores of validation rows, with thresholds that are fitted to these very rows."""
         return self.score(labels, probabilities, self.fit_thresholds(labels, probabilities))
 
@@ -117,14 +129,20 @@ def _largest(probabilities: NDArray[np.floating], thresholds: NDArray[np.float64
     return best
 
 
-def _order_of_sets(scores: Metrics) -> tuple[float, ...]:
+def _order_of_sets(scores: Scores) -> tuple[float, ...]:
     assert isinstance(scores, MultiLabelMetrics), "scores of several labels"
-    return scores.micro_f1, -scores.log_loss
+    return scores.micro_f1, -scores.loss
 
 
-def _order_of_moved(scores: Metrics) -> tuple[float, ...]:
+def _order_of_moved(scores: Scores) -> tuple[float, ...]:
     """By what thresholds are fitted for; at a tie, by the lower loss."""
-    return scores.macro_f1, -scores.log_loss
+    assert isinstance(scores, Metrics), "scores of classes"
+    return scores.macro_f1, -scores.loss
+
+
+def _order_of_one(scores: Scores) -> tuple[float, ...]:
+    """More right answers; at a tie, the lower loss."""
+    return scores.leading("accuracy"), -scores.loss
 
 
 SINGLE_LABEL = Task(
@@ -134,8 +152,7 @@ SINGLE_LABEL = Task(
     fit_thresholds=lambda labels, probabilities: None,
     decide=_largest,
     score=lambda labels, probabilities, thresholds: score(labels, probabilities, _largest(probabilities, thresholds)),
-    # More right answers; at a tie, the lower loss.
-    order=lambda scores: (scores.accuracy, -scores.log_loss),
+    order=_order_of_one,
     scores=Metrics,
     # The most probable class, whatever is decided.
     calibrate=lambda known, found, labels, test, decided: calibrate(known, found, labels, test),
@@ -156,9 +173,23 @@ MULTI_LABEL = Task(
     scores=MultiLabelMetrics,
     calibrate=calibrate_sets,
 )
-TASKS: dict[TaskName, Task] = {task.name: task for task in (SINGLE_LABEL, MULTI_LABEL)}
+REGRESSION = Task(
+    name="regression",
+    problem_type="regression",
+    probabilities=lambda logits: np.asarray(logits, dtype=np.float64),
+    fit_thresholds=lambda labels, numbers: None,
+    decide=lambda numbers, thresholds: np.asarray(numbers[:, 0]),
+    score=lambda labels, numbers, thresholds: score_numbers(labels, numbers[:, 0]),
+    # The loss, not the rank correlation: an epoch that orders well by numbers that are far off is not the better one.
+    order=lambda scores: (-scores.loss,),
+    scores=NumberMetrics,
+    leads="spearman",
+)
+TASKS: dict[TaskName, Task] = {task.name: task for task in (SINGLE_LABEL, MULTI_LABEL, REGRESSION)}
 
 
-def task_of(labels: NDArray[np.integer]) -> Task:
-    """The task of labels, ``(N,)`` or ``(N, C)``."""
-    return MULTI_LABEL if labels.ndim == 2 else SINGLE_LABEL
+def task_of(labels: Labels) -> Task:
+    """The task of labels: ``(N,)`` integers or floats, or ``(N, C)``."""
+    if labels.ndim == 2:
+        return MULTI_LABEL
+    return REGRESSION if labels.dtype.kind == "f" else SINGLE_LABEL

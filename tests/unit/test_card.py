@@ -10,6 +10,7 @@ from huggingface_hub import EvalResult, ModelCard
 
 from feathertune.bundle import BaseInfo, BundleInfo, DataInfo
 from feathertune.bundle.card import model_card, plain_use
+from feathertune.records import LabelSummary
 
 TEST = {"accuracy": 0.85, "macro_f1": 0.8499, "mcc": 0.7, "log_loss": 0.35, "ece": 0.02, "n": 1_000}
 
@@ -110,3 +111,38 @@ def test_it_says_what_was_done_for_rare_classes_and_decides_likewise(capsys):
         decided = plain_use(chosen, "peft").partition('return_tensors="pt")\n')[2]
         exec(decided, {"labels": chosen.labels, "batch": {}, "model": lambda: sure_of_the_first})
         assert capsys.readouterr().out.strip() == said
+
+
+YEARS = LabelSummary(mean=1987.3, sd=8.2, low=1960.0, q25=1982.0, median=1988.0, q75=1993.5, high=2003.0)
+
+
+def of_numbers(**changes) -> BundleInfo:
+    scores = {"spearman": 0.8, "pearson": 0.81, "r2": 0.64, "mae": 3.2, "rmse": 4.9, "n": 103}
+    data = info().data.model_copy(update={"n_test": 103})
+    fields = {"task": "regression", "labels": ["year"], "numbers": YEARS, "metrics": {"test": scores}, "data": data}
+    return info(**fields | changes)
+
+
+def test_of_numbers_it_says_what_they_are_and_how_they_lie(capsys):
+    card = model_card(of_numbers())
+    assert "# A number for each text: year\n" in card
+    assert "It gives a number, `year`; those of the training texts lie between 1960 and 2003. Texts of" in card
+    assert "| Spearman's rank correlation | 0.8 |" in card
+    assert "| mean absolute error | 3.2 |" in card
+    assert "half of them between 1982 and 1994." in card
+    # tanh(atanh(0.8) -+ 1.95996 sqrt((1 + 0.32) / 100))
+    assert "By 103 test texts the rank correlation lies between 0.703 and 0.868 (95 %, Fisher's z)" in card
+    assert "accuracy" not in card
+    results = ModelCard(card).data.eval_results
+    assert [result.metric_type for result in results] == ["spearmanr", "pearsonr", "r_squared", "mae"]
+    decided = plain_use(of_numbers(), "peft").partition('return_tensors="pt")\n')[2]
+    exec(decided, {"batch": {}, "model": lambda: SimpleNamespace(logits=torch.tensor([[1987.5]]))})
+    assert capsys.readouterr().out.strip() == "1987.5"
+
+
+def test_numbers_have_one_name_and_classes_two():
+    assert "numbers" in of_numbers().model_dump()
+    assert "numbers" not in info().model_dump()
+    for wrong in ({"labels": ["year", "month"]}, {"numbers": None}, {"task": "single_label"}):
+        with pytest.raises(ValueError, match="expected two at least of classes, and of numbers one, and how they lie"):
+            of_numbers(**wrong)

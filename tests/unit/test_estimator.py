@@ -29,7 +29,8 @@ from sklearn.utils.validation import check_is_fitted
 
 import feathertune
 from e2e.cli import reviews, tickets, write_csv
-from feathertune import TextClassifier
+from e2e.ratings import MIDDLE, ratings
+from feathertune import TextClassifier, TextRegressor
 from feathertune.config import EngineConfig
 from feathertune.errors import BundleError, ConfigError, UnknownNameError
 from tiny import save_tiny_encoder
@@ -487,3 +488,55 @@ if not EXPECTED:  # scikit-learn 1.5
 )
 def test_scikit_learns_own_checks(estimator, check):
     check(estimator)
+
+
+# Numbers
+
+
+RATED = ratings(120)
+RATED_TEXTS, RATINGS = [text for text, _ in RATED], np.array([number for _, number in RATED])
+
+
+def regressor(**options) -> TextRegressor:
+    given = {"base": str(folder("bert")), "max_length": 16, "epochs": 10, "learning_rate": 0.01, **options}
+    return TextRegressor(**given, settings={"engine.dtype": "fp32"})
+
+
+def test_numbers_are_learned_in_their_unit_and_kept(tmp_path):
+    fitted = regressor().fit(RATED_TEXTS, RATINGS)
+    found = fitted.predict(RATED_TEXTS)
+    assert (found.shape, found.dtype) == ((120,), np.float64)
+    assert np.corrcoef(found, RATINGS)[0, 1] > 0.9
+    assert abs(found.mean() - MIDDLE) < 10
+    assert fitted.score(RATED_TEXTS, RATINGS) > 0.8, "R2, as scikit-learn scores numbers"
+    assert fitted.scores_["spearman"] > 0.8
+    again = pickle.loads(pickle.dumps(fitted))
+    np.testing.assert_array_equal(again.predict(RATED_TEXTS[:3]), found[:3])
+    fitted.save(tmp_path / "bundle")
+    expected = [
+        number
+        for number, _ in feathertune.load(tmp_path / "bundle", engine=EngineConfig(dtype="fp32")).predict(
+            RATED_TEXTS[:3]
+        )
+    ]
+    np.testing.assert_allclose(found[:3], expected, atol=1e-2)
+    assert clone(fitted).get_params() == fitted.get_params()
+
+
+@pytest.mark.parametrize(
+    ("numbers", "expected"),
+    [
+        ([1.0] * 120, "all .* training rows have the number 1.0"),
+        ([*RATINGS[:-1], np.nan], "Input y contains NaN"),
+        (["good"] * 120, "could not convert string to float"),
+        (RATINGS[:5], "inconsistent numbers of samples"),
+    ],
+)
+def test_what_is_no_list_of_numbers(numbers, expected):
+    with pytest.raises(ValueError, match=expected):
+        regressor().fit(RATED_TEXTS, numbers)
+
+
+def test_a_classifier_takes_no_numbers():
+    with pytest.raises(ValueError, match="continuous"):
+        small().fit(RATED_TEXTS, RATINGS + 0.1)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
 from sklearn.utils.class_weight import compute_class_weight
 from torch import nn
 from torch.nn import functional
@@ -23,7 +24,7 @@ from feathertune.methods import BASELINES
 from feathertune.methods.baselines import CountedWords
 from feathertune.objective import CROSS_ENTROPY, Objective, check_fits, objective_of, what_stays
 from feathertune.study.plan import make_plan
-from feathertune.tasks import MULTI_LABEL, SINGLE_LABEL
+from feathertune.tasks import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 from unit.engine.test_gradient import PASSES, Bag, labelled
 from whole import CPU, prepared
 
@@ -289,3 +290,30 @@ def test_what_is_not_asked_for_is_not_in_a_record_nor_in_a_plan():
     assert fingerprint() == fingerprint("train.focal_gamma=3.0"), "it means nothing without the loss"
     different = ("train.loss=focal", "train.class_weights=balanced", "train.sampling=balanced", "train.decision=moved")
     assert len({fingerprint(), *map(fingerprint, different)}) == 5
+
+
+def test_numbers_are_trained_by_the_squared_error_of_standard_scores():
+    numbers = np.array([1950.0, 1987.5, 2003.0, 1999.25])
+    objective = objective_of(TrainConfig(), numbers, 1)
+    assert objective.standard == pytest.approx((numbers.mean(), numbers.std()))
+    logits = torch.randn(4, 1, requires_grad=True, generator=torch.Generator().manual_seed(0))
+    loss = objective.loss(logits, torch.from_numpy(numbers))
+    standard = torch.from_numpy(StandardScaler().fit_transform(numbers[:, None])).float()
+    torch.testing.assert_close(loss, nn.MSELoss(reduction="sum")(logits, standard))
+    loss.backward()
+    torch.testing.assert_close(logits.grad, 2 * (logits.detach() - standard))
+    np.testing.assert_allclose(objective.in_unit(standard.numpy())[:, 0], numbers, rtol=1e-6)
+    assert objective_of(TrainConfig(), np.array([3.0, 3.0]), 1).standard == (3.0, 1.0)
+
+
+def test_settings_of_classes_are_refused_of_numbers():
+    check_fits(TrainConfig(), REGRESSION)
+    for name, value in (
+        ("class_weights", "balanced"),
+        ("loss", "focal"),
+        ("loss", "logit-adjusted"),
+        ("sampling", "balanced"),
+        ("decision", "moved"),
+    ):
+        with pytest.raises(ConfigError, match=f"train.{name} is {value}, which is about classes"):
+            check_fits(TrainConfig(**{name: value}), REGRESSION)

@@ -27,7 +27,7 @@ from feathertune.errors import DataError
 from feathertune.methods.baselines import MAJORITY, TFIDF
 from feathertune.metrics import score, score_sets
 from feathertune.records import DataRecord, MultiLabelMetrics, RunRecord
-from feathertune.tasks import MULTI_LABEL, SINGLE_LABEL, TASKS, fit_f1_thresholds, sigmoid, softmax, task_of
+from feathertune.tasks import MULTI_LABEL, REGRESSION, SINGLE_LABEL, TASKS, fit_f1_thresholds, sigmoid, softmax, task_of
 from tiny import TEXTS
 from whole import CPU, folder
 
@@ -92,9 +92,11 @@ def test_activations():
 def test_the_shape_of_labels_is_the_task():
     assert task_of(np.zeros(3, np.int64)) is SINGLE_LABEL
     assert task_of(np.zeros((3, 2), np.int8)) is MULTI_LABEL
+    assert task_of(np.zeros(3)) is REGRESSION
     assert {name: task.headline for name, task in TASKS.items()} == {
         "single_label": "accuracy",
         "multi_label": "subset accuracy",
+        "regression": "rank correlation",
     }
 
 

@@ -6,7 +6,9 @@ Not for studies: those have a report.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
+from statistics import NormalDist
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
@@ -68,6 +70,7 @@ moved = [p / t for p, t in zip({logits}.softmax(-1).tolist(), threshold)]
 print(labels[moved.index(max(moved))])
 """
 _DECIDE: dict[TaskName, str] = {
+    "regression": "print({logits}.item())\n",
     "single_label": "print(labels[{logits}.argmax().item()])\n",
     "multi_label": """\
 threshold = {threshold}
@@ -78,6 +81,8 @@ print([label for label, p, least in zip(labels, probabilities, threshold) if p >
 
 
 _TAU = "logit_adjustment_tau"
+# Rows below which a correlation has no standard error; and the largest one that has a z.
+_LEAST_RANKS, _NEARLY_ONE = 4, 1 - 1e-9
 # What a score is called: in the table, and by the hub where it knows it.
 _SCORES: dict[str, tuple[str, str | None]] = {
     "accuracy": ("accuracy", "accuracy"),
@@ -87,6 +92,11 @@ _SCORES: dict[str, tuple[str, str | None]] = {
     "lrap": ("label ranking average precision", None),
     "mean_average_precision": ("mean average precision", None),
     "mcc": ("Matthews correlation", "matthews_correlation"),
+    "spearman": ("Spearman's rank correlation", "spearmanr"),
+    "pearson": ("Pearson's correlation", "pearsonr"),
+    "r2": ("explained variance (R2)", "r_squared"),
+    "mae": ("mean absolute error", "mae"),
+    "rmse": ("root mean squared error", None),
     "log_loss": ("log loss", None),
     "ece": ("calibration error (ECE)", None),
     "n": ("texts", None),
@@ -175,6 +185,21 @@ def what_is_read(info: BundleInfo) -> str:
     return f"{texts} of more than {info.max_length:,} tokens {info.reading.in_words(info.max_length)}."
 
 
+def title(info: BundleInfo) -> str:
+    """The first line of a card."""
+    if info.numbers is not None:
+        return f"A number for each text: {info.labels[0]}"
+    return f"Text classification with {len(info.labels)} labels"
+
+
+def what_is_given(info: BundleInfo) -> str:
+    """What an answer is, in a sentence."""
+    if info.numbers is None:
+        return f"The labels, in the order of the logits: `{label_list(info)}`."
+    low, high = info.numbers.low, info.numbers.high
+    return f"It gives a number, `{info.labels[0]}`; those of the training texts lie between {low:.6g} and {high:.6g}."
+
+
 def label_list(info: BundleInfo) -> str:
     """The labels, in the order of the logits, as JSON."""
     return json.dumps(info.labels, ensure_ascii=False)
@@ -197,10 +222,10 @@ def model_card(info: BundleInfo) -> str:
     )
     front = front_matter(info, library="peft" if info.kind == "peft" else "transformers")
     return f"""{front}
-# Text classification with {len(info.labels)} labels
+# {title(info)}
 
 {made} the method `{info.method}` on `{info.base.id}`.
-The labels, in the order of the logits: `{label_list(info)}`. {what_is_read(info)}
+{what_is_given(info)} {what_is_read(info)}
 `{INFO_FILE}` holds all settings, `{MANIFEST_FILE}` the SHA-256 of every file.
 {table}
 ## Limits
@@ -255,6 +280,12 @@ def _limits(info: BundleInfo) -> str:
             f"A text gets any number of the {len(info.labels)} labels, or none; there are no others. The probability "
             f"from which each is given {found}."
         ]
+    if info.numbers is not None:
+        lines = [
+            "Each text gets a number, also one that has nothing to do with the texts it was trained on. Nothing keeps "
+            f"it within theirs: mean {info.numbers.mean:.4g}, standard deviation {info.numbers.sd:.4g}, half of them "
+            f"between {info.numbers.q25:.4g} and {info.numbers.q75:.4g}."
+        ]
     lines += of_rare_classes(info)
     if info.data is not None:
         data, test = info.data, info.metrics.get("test")
@@ -263,7 +294,13 @@ def _limits(info: BundleInfo) -> str:
             + (f"the best epoch chosen on {data.n_validation:,} others" if data.n_validation else "to a fixed end")
             + ": how it does on texts of another kind, language or time was not looked at."
         )
-        if isinstance(test, Mapping) and data.n_test:
+        if isinstance(test, Mapping) and data.n_test and info.numbers is not None:
+            low, high = _interval_of_ranks(test["spearman"], data.n_test)
+            lines.append(
+                f"By {data.n_test:,} test texts the {HEADLINES['regression', 'spearman']} lies between {low:.3f} and "
+                f"{high:.3f} (95 %, Fisher's z); how far another draw of training texts would change it is not in that."
+            )
+        elif isinstance(test, Mapping) and data.n_test:
             low, high = _interval(test["accuracy"], data.n_test)
             lines.append(
                 f"By {data.n_test:,} test texts the {HEADLINES[info.task, 'accuracy']} lies between {low:.1%} and "
@@ -329,3 +366,16 @@ def _unread(info: BundleInfo, data: DataInfo) -> str:
 def _interval(accuracy: float, n: int) -> tuple[float, float]:
     found = binomtest(round(accuracy * n), n).proportion_ci(method="wilson")
     return float(found.low), float(found.high)
+
+
+def _interval_of_ranks(correlation: float, n: int) -> tuple[float, float]:
+    """Of Spearman's rank correlation of `n` rows.
+
+    Source: Bonett & Wright 2000, Sample size requirements for estimating Pearson, Kendall and Spearman correlations,
+    Psychometrika 65, 23-28.
+    """
+    if n < _LEAST_RANKS:
+        return -1.0, 1.0
+    half = NormalDist().inv_cdf(0.975) * math.sqrt((1 + correlation**2 / 2) / (n - 3))
+    z = math.atanh(min(max(correlation, -_NEARLY_ONE), _NEARLY_ONE))
+    return math.tanh(z - half), math.tanh(z + half)

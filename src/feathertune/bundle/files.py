@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, ValidationError, model_serializer, model_validator
 
 import feathertune
 from feathertune.errors import BundleError
-from feathertune.records import HEAD, Reading, Record, TaskName
+from feathertune.records import HEAD, LabelSummary, Reading, Record, TaskName
 from feathertune.storage import new_folder, sha256_of, write_atomic
 
 SCHEMA_VERSION: Literal[1] = 1
@@ -68,7 +68,8 @@ class BundleInfo(Record):
     Attributes:
         kind: ``peft``: an adapter of PEFT's, on the base. ``part``: those parameters of the base that were trained.
             ``full``: all of them; it needs no base.
-        labels: In the order of the logits.
+        labels: In the order of the logits; of numbers what they are called, one name.
+        numbers: How the numbers of the training texts lie; not written where labels are classes.
         max_length: Tokens that are read at once.
         reading: What becomes of a longer text, as in training.
         text_columns: Where the texts stood in the data; two for pairs, which the encoder reads together.
@@ -83,7 +84,8 @@ class BundleInfo(Record):
     kind: BundleKind
     method: str
     task: TaskName
-    labels: list[str] = Field(min_length=2)
+    labels: list[str] = Field(min_length=1)
+    numbers: LabelSummary | None = None
     max_length: int
     reading: Reading = HEAD
     text_columns: list[str]
@@ -107,9 +109,23 @@ class BundleInfo(Record):
     def _says_what_is_a_part(self) -> BundleInfo:
         if (self.trained is not None) != (self.kind == "part"):
             raise ValueError(f"'trained' belongs to the kind 'part', and to no other; this is '{self.kind}'")
+        is_number = self.task == "regression"
+        if is_number != (len(self.labels) == 1) or is_number != (self.numbers is not None):
+            raise ValueError(
+                f"the task is {self.task}, with {len(self.labels)} labels; expected two at least of classes, and of "
+                "numbers one, and how they lie"
+            )
         if self.threshold is not None and len(self.threshold) != len(self.labels):
             raise ValueError(f"there are {len(self.threshold)} thresholds for {len(self.labels)} labels")
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_of_numbers(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Bundles of classes stay what they were before labels could be numbers."""
+        values: dict[str, Any] = dump(self)
+        if self.numbers is None:
+            values.pop("numbers", None)
+        return values
 
 
 class _File(Record):

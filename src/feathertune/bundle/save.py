@@ -33,7 +33,7 @@ from feathertune.bundle.load import DTYPES, load_bundle, not_finite
 from feathertune.data.texts import Text, paired, side_by_side
 from feathertune.encoders import LoadedEncoder, load_encoder, quiet_transformers
 from feathertune.errors import BundleError
-from feathertune.records import HEAD, Reading, TaskName
+from feathertune.records import HEAD, LabelSummary, Reading, TaskName
 from feathertune.storage import new_folder, system_errors, write_atomic
 
 # Short and long, cased, with digits and signs: what the reload check compares logits on.
@@ -66,6 +66,7 @@ def save_bundle(
     task: TaskName = "single_label",
     threshold: Sequence[float] | None = None,
     label_separator: str | None = None,
+    numbers: LabelSummary | None = None,
     probe_texts: Sequence[Text] | None = None,
 ) -> BundleInfo:
     """Write a bundle, load it again and compare; what does not come back the same is not kept.
@@ -82,9 +83,10 @@ def save_bundle(
         metrics: For the record and the card.
         hyperparameters: For the record.
         data: What it was trained on, for the card.
-        task: Whether a text has one label or any number of them.
+        task: Whether a text has one label, any number of them, or a number.
         threshold: Of the labels; `BundleInfo` says what for.
         label_separator: What stood between the labels of a text in the data.
+        numbers: Where labels are numbers, how those of the training texts lie.
         probe_texts: What logits are compared on; None means `PROBE_TEXTS`, as pairs where it reads pairs.
 
     Returns:
@@ -110,6 +112,7 @@ def save_bundle(
         data=data,
         threshold=None if threshold is None else list(threshold),
         label_separator=label_separator,
+        numbers=numbers,
         temperature=None,
         dtype="bfloat16" if next(encoder.backbone.parameters()).dtype == torch.bfloat16 else "float32",
         metrics=dict(metrics),
@@ -207,12 +210,22 @@ def _check_reload(
     expected = _logits(model, encoder.tokenizer, texts, info.max_length)
     found = _logits(reloaded.model.to(device), reloaded.tokenizer, texts, info.max_length)
     difference = (expected - found).abs().max().item()
-    if not difference <= _TOLERANCE[DTYPES[info.dtype]]:
+    unit = 1.0 if info.numbers is None else unit_of(info.numbers)
+    if not difference <= unit * _TOLERANCE[DTYPES[info.dtype]]:
         raise BundleError(
             f"The saved model gives other logits than the trained one (they differ by {difference:.3g}), "
             f"so nothing was saved. A part that training changed is not in the bundle: the method "
             f"'{info.method}' must save {', '.join(encoder.head_modules)} and all that it trains."
         )
+
+
+def unit_of(numbers: LabelSummary) -> float:
+    """What a difference of two predicted numbers is divided by before it is judged as one of logits is.
+
+    The standard deviation, in which the model was trained; and a part of the numbers themselves, of which fp32 keeps
+    seven digits.
+    """
+    return (numbers.sd or 1.0) + 0.05 * max(abs(numbers.low), abs(numbers.high))
 
 
 def _logits(model: nn.Module, tokenizer: PreTrainedTokenizerBase, texts: Sequence[Text], max_length: int) -> Tensor:

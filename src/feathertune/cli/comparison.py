@@ -11,7 +11,9 @@ from feathertune.cli.tables import render, table_of
 from feathertune.records import SummaryRow
 from feathertune.report import units
 from feathertune.report.comparison import Comparison, MethodPair, Side
+from feathertune.report.scores import Saying, saying
 from feathertune.report.settings import plain
+from feathertune.report.side_by_side import saying_of
 
 _WORDS = 40
 _LISTED = 30
@@ -25,7 +27,7 @@ def comparison_text(comparison: Comparison, page: Path) -> str:
             Text(units.clip(pair.method, _WORDS)),
             _accuracy(pair.a),
             _accuracy(pair.b),
-            *_difference(pair),
+            *_difference(pair, saying_of(comparison)),
             *_costs(pair),
         )
     return render(
@@ -62,15 +64,16 @@ def _side(letter: str, side: Side) -> Text:
 def _accuracy(row: SummaryRow | None) -> Text:
     if row is None:
         return Text(units.DASH)
-    return Text(f"{units.percent(row.accuracy_mean)} ({units.interval(row.accuracy_low, row.accuracy_high)})")
+    say = saying(row.score)
+    return Text(f"{say.score(row.accuracy_mean)} ({say.interval(row.accuracy_low, row.accuracy_high)})")
 
 
-def _difference(pair: MethodPair) -> tuple[str, str, str]:
+def _difference(pair: MethodPair, say: Saying) -> tuple[str, str, str]:
     paired = pair.paired
     if paired is None:
         return units.DASH, "not tested" if pair.untested else units.DASH, units.DASH
     p = units.probability(paired.p).removeprefix("p ").removeprefix("= ")
-    return units.points(paired.difference), units.span(paired.low, paired.high), p
+    return say.difference(paired.difference), say.span(paired.low, paired.high), p
 
 
 def _costs(pair: MethodPair) -> tuple[str, str]:

@@ -10,7 +10,7 @@ import typer
 
 from feathertune.cli import options as opt
 from feathertune.cli.apply import BaseOption, BundleArgument
-from feathertune.export import DEFAULT_ROWS, TARGETS, Check, Parity, export_model
+from feathertune.export import DEFAULT_ROWS, TARGETS, Check, NumberParity, Parity, export_model
 
 
 def export(
@@ -37,7 +37,11 @@ def export(
     ] = None,
     max_flips: Annotated[
         float,
-        typer.Option("--max-flips", metavar="SHARE", help="Of a form that rounds: rows that may get another label."),
+        typer.Option(
+            "--max-flips",
+            metavar="SHARE",
+            help="Of a form that rounds: rows that may get another label; of numbers, see docs/numbers.md.",
+        ),
     ] = Check.max_flips,
     max_accuracy_loss: Annotated[
         float,
@@ -58,6 +62,8 @@ def export(
 
 
 def _figures(parity: Parity) -> str:
+    if isinstance(parity, NumberParity):
+        return _figures_of_numbers(parity)
     allowed = "" if parity.tolerance is None else f" (allowed: {parity.tolerance:.1e})"
     flips = "" if parity.max_flips is None else f" (allowed: {parity.max_flips:.2%} of the texts)"
     lines = [
@@ -71,5 +77,22 @@ def _figures(parity: Parity) -> str:
         lines.append(
             f"Accuracy on {parity.n_real} rows of {parity.data}: {parity.accuracy_before:.2%} before, "
             f"{parity.accuracy_after:.2%} after{loss}."
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _figures_of_numbers(parity: NumberParity) -> str:
+    allowed = "" if parity.tolerance is None else f" (allowed: {parity.tolerance:.1e})"
+    least = "" if parity.least_agreement is None else f" (allowed: {parity.least_agreement:.3f})"
+    lines = [
+        f"On {parity.n_texts} texts of up to {parity.longest} tokens the numbers differ from the bundle's by "
+        f"{parity.max_abs_difference:.1e} at most{allowed}; both are in one order up to a rank correlation of "
+        f"{parity.rank_agreement:.4f}{least}."
+    ]
+    if parity.rank_correlation_before is not None and parity.rank_correlation_after is not None:
+        loss = "" if parity.max_accuracy_loss is None else f" (allowed: {parity.max_accuracy_loss:.2g} less)"
+        lines.append(
+            f"Rank correlation on {parity.n_real} rows of {parity.data}: {parity.rank_correlation_before:.4f} before, "
+            f"{parity.rank_correlation_after:.4f} after{loss}."
         )
     return "\n".join(lines) + "\n"

@@ -14,6 +14,7 @@ from feathertune.prices import Price
 from feathertune.report import units
 
 if TYPE_CHECKING:
+    from feathertune.records import DataRecord
     from feathertune.study.compare import Prepared
 
 
@@ -25,14 +26,9 @@ def plan_text(prepared: Prepared, folder: Path | None, price: Price) -> str:
         options = ", ".join(f"{key}={value}" for key, value in spec.options.items())
         trains = "" if spec.trains is None else units.count(spec.trains)
         runs.add_row(spec.id, spec.kind, str(spec.seed), trains, Text(options))
-    counts = "; ".join(
-        f"{split} "
-        + ", ".join(f"{label} {n:,}" for label, n in zip(data.labels, data.class_counts[split], strict=True))
-        for split in data.class_counts
-    )
     return render(
         f"data     {data.source}: {data.rows_in_words()}",
-        f"classes  {counts}",
+        *_labels(data),
         f"long     {data.long_texts()}",
         f"removed  {data.duplicates_removed:,} duplicates, {data.overlap_removed:,} rows that stood in a later split",
         *(f"note     {note}" for note in data.notes),
@@ -48,6 +44,18 @@ def plan_text(prepared: Prepared, folder: Path | None, price: Price) -> str:
         "",
         _kept(folder),
     )
+
+
+def _labels(data: DataRecord) -> list[str]:
+    """How many rows each class has, or how numbers lie, split by split."""
+    if data.numbers:
+        return [f"labels   {split}: {summary.in_words()}" for split, summary in data.numbers.items()]
+    counts = "; ".join(
+        f"{split} "
+        + ", ".join(f"{label} {n:,}" for label, n in zip(data.labels, data.class_counts[split], strict=True))
+        for split in data.class_counts
+    )
+    return [f"classes  {counts}"]
 
 
 def _kept(folder: Path | None) -> str:

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from feathertune.records import RunRecord
 from feathertune.report import units
-from feathertune.study.observe import Observer, Silent
+from feathertune.study.observe import Observer, Silent, leading_in_words
 from feathertune.study.plan import RunSpec
 
 _LINE_EVERY_S = 30.0
@@ -88,8 +88,10 @@ def result_line(record: RunRecord) -> str:
     if record.status == "failed" or record.test is None:
         return f"{record.id}: failed after {units.seconds(record.seconds.total)}: {record.error}"
     early = f", best epoch {record.best_epoch} of {record.epochs}" if record.epochs else ""
-    score = f"{record.test.leading(record.headline):.1%}"
-    return f"{record.id}: {score} on the test rows, {units.seconds(record.seconds.total)}{early}"
+    said = leading_in_words(record.test.leading(record.headline), record.headline)
+    if record.headline == "spearman":
+        said = f"rank correlation {said}"
+    return f"{record.id}: {said} on the test rows, {units.seconds(record.seconds.total)}{early}"
 
 
 class Bar:

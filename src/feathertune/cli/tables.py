@@ -14,10 +14,19 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from feathertune.records import HEADLINES, TRAINED_KINDS, Metrics, MultiLabelMetrics, StudyRecord, at_largest_size
+from feathertune.records import (
+    HEADLINES,
+    TRAINED_KINDS,
+    MultiLabelMetrics,
+    NumberMetrics,
+    Scores,
+    StudyRecord,
+    at_largest_size,
+)
 from feathertune.report import REPORT_FILE, units
 from feathertune.report.label_curve import sentence, sizes_of
 from feathertune.report.lengths import bucket_name
+from feathertune.report.scores import saying
 from feathertune.report.searches import searches
 
 _PIPE_WIDTH = 130
@@ -25,8 +34,10 @@ _PIPE_WIDTH = 130
 _WHOLE = ("method", *HEADLINES.values(), "name", "kind", "size option", "source", "run", "module", "shape")
 
 
+# Scores in the labels' unit: of any size.
+_IN_UNIT = ("MAE", "RMSE")
 # A head that would take the room of two columns of numbers.
-_IN_TWO_LINES = {"balanced accuracy": "balanced\naccuracy"}
+_IN_TWO_LINES = {"balanced accuracy": "balanced\naccuracy", "rank correlation": "rank\ncorrelation"}
 
 
 def width() -> int:
@@ -48,13 +59,14 @@ def study_text(study: StudyRecord, folder: Path) -> str:
     table = table_of(
         "method", study.score_name, "95 % interval", "vs full", "trained", "ships", "time", "speed", "memory"
     )
+    say = saying(study.headline)
     for row in at_largest_size(study.summary):
         trained = row.kind in TRAINED_KINDS
         table.add_row(
             Text(row.method + (f" ({row.n_seeds} seeds)" if row.n_seeds > 1 else "")),
-            units.percent(row.accuracy_mean),
-            units.interval(row.accuracy_low, row.accuracy_high),
-            units.points(row.delta_vs_full),
+            say.score(row.accuracy_mean),
+            say.interval(row.accuracy_low, row.accuracy_high),
+            say.difference(row.delta_vs_full),
             units.count(row.trainable_parameters),
             units.size(row.adapter_bytes),
             units.seconds(row.seconds_mean),
@@ -64,6 +76,8 @@ def study_text(study: StudyRecord, folder: Path) -> str:
     failed = [Text(f"failed: {run.id}: {run.error}") for run in study.runs if run.status == "failed"]
     data = study.data
     facts = f"{data.source}: {data.rows_in_words()}; {data.long_texts()}"
+    if "train" in data.numbers:
+        facts += f"; labels {data.numbers['train'].in_words()}"
     budget = budget_lines(study.parameter_budget, study.off_budget)
     missing = len(study.planned_runs) - len(study.runs)
     state = [f"\n{missing} of {len(study.planned_runs)} runs are still to be done."] if missing else []
@@ -95,7 +109,7 @@ def _searches(study: StudyRecord) -> list[RenderableType]:
     table = table_of("found by search", *(("training rows",) if sized else ()), "validation", "after", "options")
     for one in found:
         n_rows = ("" if one.train_rows is None else f"{one.train_rows:,}",) if sized else ()
-        scores = (units.DASH if score is None else units.percent(score) for score in (one.before, one.after))
+        scores = map(saying(study.headline).score, (one.before, one.after))
         table.add_row(Text(one.method), *n_rows, *scores, Text(one.found))
     return ["", table]
 
@@ -122,7 +136,7 @@ def _by_length(study: StudyRecord) -> list[RenderableType]:
     table.add_row("never read", *(units.percent(bucket.unread_fraction) for bucket in study.by_length))
     for row in at_largest_size(study.summary):
         scores = [one.accuracy for bucket in study.by_length for one in bucket.scores if one.method == row.method]
-        table.add_row(Text(row.method), *map(units.percent, scores))
+        table.add_row(Text(row.method), *map(saying(study.headline).score, scores))
     return ["", table]
 
 
@@ -132,17 +146,17 @@ def _label_curve(study: StudyRecord) -> list[RenderableType]:
     if not sizes:
         return []
     table = table_of("training rows", *(f"{size:,}" for size in sizes))
-    found = {(row.method, row.train_rows): row for row in study.summary}
+    found, say = {(row.method, row.train_rows): row for row in study.summary}, saying(study.headline)
     for method in dict.fromkeys(row.method for row in study.summary if row.train_rows is not None):
         points = [found.get((method, size)) for size in sizes]
         said = [
             units.DASH
             if point is None
-            else f"{units.percent(point.accuracy_mean)} ({units.interval(point.accuracy_low, point.accuracy_high)})"
+            else f"{say.score(point.accuracy_mean)} ({say.interval(point.accuracy_low, point.accuracy_high)})"
             for point in points
         ]
         table.add_row(Text(method), *said)
-    return ["", table, *(Text(f"- {sentence(more)}") for more in study.more_labels)]
+    return ["", table, *(Text(f"- {sentence(more, say)}") for more in study.more_labels)]
 
 
 def left_out_lines(left_out: Mapping[str, str]) -> list[Text]:
@@ -160,16 +174,23 @@ def budget_lines(budget: int | None, off_budget: Mapping[str, str]) -> list[Text
     ]
 
 
-def metrics_text(scores: Mapping[str, Metrics]) -> str:
+def metrics_text(scores: Mapping[str, Scores]) -> str:
     """Scores of one or several sets of rows."""
     rows = {name: _named_scores(metrics) for name, metrics in scores.items()}
     table = table_of("rows", "n", *next(iter(rows.values())))
     for name, values in rows.items():
-        table.add_row(Text(name), f"{scores[name].n:,}", *(f"{value:.4f}" for value in values.values()))
+        table.add_row(Text(name), f"{scores[name].n:,}", *(_exactly(score, value) for score, value in values.items()))
     return render(table)
 
 
-def _named_scores(m: Metrics) -> dict[str, float]:
+def _exactly(score: str, value: float) -> str:
+    return units.in_unit(value) if score in _IN_UNIT else f"{value:.4f}"
+
+
+def _named_scores(m: Scores) -> dict[str, float]:
+    if isinstance(m, NumberMetrics):
+        near = {"Pearson": m.pearson, "R2": m.r2, **dict(zip(_IN_UNIT, (m.mae, m.rmse), strict=True))}
+        return {HEADLINES["regression", "spearman"]: m.spearman, **near}
     if isinstance(m, MultiLabelMetrics):
         f1 = {"micro F1": m.micro_f1, "macro F1": m.macro_f1, "LRAP": m.lrap, "mAP": m.mean_average_precision}
         return {HEADLINES["multi_label", "accuracy"]: m.accuracy, **f1, "log loss": m.log_loss}
@@ -179,14 +200,18 @@ def _named_scores(m: Metrics) -> dict[str, float]:
 
 
 def predictions_text(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> str:
-    """Predicted rows as a table: label, its probability, the beginning of the text (or of both of a pair)."""
+    """Predicted rows as a table: label, its probability, the beginning of the text (or of both of a pair).
+
+    A number has no probability.
+    """
     table = table_of("label", "probability", "text")
     for row in rows:
         labels = row["labels"] if "labels" in row else [row["label"]]
         parts = [units.clip(" ".join(str(row[column]).split()), 90 // len(columns)) for column in columns]
+        is_number = "probabilities" not in row
         table.add_row(
-            Text(", ".join(labels) or units.DASH),
-            ", ".join(f"{row['probabilities'][label]:.3f}" for label in labels),
+            f"{row['label']:.6g}" if is_number else Text(", ".join(labels) or units.DASH),
+            units.DASH if is_number else ", ".join(f"{row['probabilities'][label]:.3f}" for label in labels),
             Text(units.BETWEEN.join(parts)),
         )
     return render(table)

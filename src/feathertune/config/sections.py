@@ -41,8 +41,9 @@ class DataConfig(Section):
         label_column: Where the labels are; null looks for the usual names.
         label_separator: Stands between the labels of a text that may have several, such as ``|``; an empty cell is a
             text without labels. Null means one label a text, or lists (JSON lines, parquet).
-        task: ``single_label`` or ``multi_label``; ``auto`` looks at the separator, and else whether the first row's
-            label is a list.
+        task: ``single_label``, ``multi_label``, or ``regression`` where the label is a number (docs/numbers.md);
+            ``auto`` looks at the separator, and else whether the first row's label is a list, or all labels are numbers
+            and one has a fractional part.
         split_column: Where train, validation or test is said; null means nowhere.
         test: A source of test rows of its own.
         train_size: Rows to train on, drawn with the classes in proportion; null means all.
@@ -66,7 +67,7 @@ class DataConfig(Section):
     text_column: str | None = None
     label_column: str | None = None
     label_separator: str | None = Field(default=None, min_length=1)
-    task: Literal["auto", "single_label", "multi_label"] = "auto"
+    task: Literal["auto", "single_label", "multi_label", "regression"] = "auto"
     split_column: str | None = None
     test: str | None = None
     train_size: int | None = Field(default=None, ge=2)
@@ -96,8 +97,8 @@ class DataConfig(Section):
 
     @model_validator(mode="after")
     def _task_fits(self) -> DataConfig:
-        if self.label_separator is not None and self.task == "single_label":
-            raise ValueError("a label_separator makes several labels of one; leave it out, or the task single_label")
+        if self.label_separator is not None and self.task in ("single_label", "regression"):
+            raise ValueError(f"a label_separator makes several labels of one; leave it out, or the task {self.task}")
         return self
 
 
@@ -267,7 +268,8 @@ class StudyConfig(Section):
         seeds: Each method runs with the seeds 0 to `seeds` - 1.
         headline: The score by which methods are ranked, and epochs, trials and strengths chosen: ``accuracy`` or
             ``balanced_accuracy``, the mean of the classes' recalls. ``auto`` takes the latter where one label is given
-            and one class holds most of the training rows (docs/concepts.md).
+            and one class holds most of the training rows (docs/concepts.md), and ``spearman``, the rank correlation,
+            where the label is a number.
         margin: The loss of that score that is still called "as good", for the verdict.
         keep_full: Keep the weights of `full` runs too (each as large as the encoder).
         match_parameters: Give each method the size by which it trains nearest to this many parameters of the encoder,
@@ -280,7 +282,7 @@ class StudyConfig(Section):
 
     methods: tuple[str, ...] = ("lora", "full")
     seeds: int = Field(default=1, ge=1)
-    headline: Literal["auto", "accuracy", "balanced_accuracy"] = "auto"
+    headline: Literal["auto", "accuracy", "balanced_accuracy", "spearman"] = "auto"
     margin: float = Field(default=0.01, ge=0, lt=1)
     keep_full: bool = False
     match_parameters: int | str | None = None

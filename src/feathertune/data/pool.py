@@ -9,18 +9,21 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from feathertune.data.labels import names_of
 from feathertune.data.raw import SPLITS, RawDataset
-from feathertune.data.stratify import Members, iterative_draw
+from feathertune.data.stratify import Members, even_draw, iterative_draw
 from feathertune.data.texts import Text
 from feathertune.errors import ConfigError, DataError, isolated
 
 Indices = NDArray[np.int64]
 _SHOWN = 10
+# Rows to learn numbers from: a single one has no spread.
+LEAST_NUMBERS = 2
 
 
 @dataclass(frozen=True)
@@ -29,12 +32,12 @@ class Split:
 
     Attributes:
         texts: ``(N,)``.
-        labels: Class indices, ``(N,)`` int64; or, where a text may have several, which it has, ``(N, C)`` int8 of 0
-            and 1.
+        labels: Class indices, ``(N,)`` int64; where a text may have several, which it has, ``(N, C)`` int8 of 0 and 1;
+            or numbers, ``(N,)`` float64.
     """
 
     texts: Sequence[Text]
-    labels: NDArray[np.integer]
+    labels: NDArray[Any]
 
 
 class Pool:
@@ -46,11 +49,12 @@ class Pool:
         self._seed = seed
         self._index = {name: i for i, name in enumerate(labels)}
         self._members: Members | None = None
+        self._numbers = np.array(dataset.labels, np.float64) if dataset.numbers else None
         if dataset.multi_label:
             self._members = np.zeros((len(dataset.labels), len(labels)), np.int8)
             for row, label in enumerate(dataset.labels):
-                self._members[row, [self._index[name] for name in label if name in self._index]] = 1
-        # Where a row may have several, none of these is asked.
+                self._members[row, [self._index[name] for name in names_of(label) if name in self._index]] = 1
+        # Where a row may have several, or a number, none of these is asked.
         found = (self._index.get(str(label), -1) for label in dataset.labels)
         self._classes = np.fromiter(found, np.int64, len(dataset.labels))
 
@@ -60,8 +64,10 @@ class Pool:
 
     def split(self, rows: Indices) -> Split:
         """These rows as a split."""
-        labels = self._classes[rows] if self._members is None else self._members[rows]
-        return Split([self._dataset.texts[i] for i in rows], labels)
+        labels: NDArray[Any] = self._classes if self._members is None else self._members
+        if self._numbers is not None:
+            labels = self._numbers
+        return Split([self._dataset.texts[i] for i in rows], labels[rows])
 
     def without(self, rows: Indices, texts: set[Text]) -> tuple[Indices, int]:
         """Leave out rows whose text is in `texts`; also returns how many those were."""
@@ -71,8 +77,13 @@ class Pool:
     def require(self, rows: Indices, least: int, why: str) -> None:
         """Refuse classes with fewer than `least` rows; of several labels a text, those with none.
 
-        There a rare label cannot be in every split, and need not be: it is scored where it is.
+        There a rare label cannot be in every split, and need not be: it is scored where it is. Of numbers there have to
+        be so many rows in all, and `LEAST_NUMBERS`.
         """
+        if self._numbers is not None:
+            if len(rows) < max(least, LEAST_NUMBERS):
+                raise DataError(f"{self._dataset.source} has too few rows: {len(rows):,}{why}. Add rows.")
+            return
         if self._members is not None:
             counts, least, why = self._members[rows].sum(axis=0, dtype=np.int64), 1, ""
         else:
@@ -85,7 +96,9 @@ class Pool:
             )
 
     def refuse_unknown(self, rows: Indices, name: str) -> None:
-        """Refuse labels that no training row has."""
+        """Refuse labels that no training row has; a number may be any."""
+        if self._numbers is not None:
+            return
         unknown = Counter(n for i in rows for n in names_of(self._dataset.labels[i]) if n not in self._index)
         if unknown:
             raise DataError(
@@ -106,23 +119,29 @@ class Pool:
         return self.draw(rows, wanted, name, keep=0)
 
     def draw(self, rows: Indices, size: int, name: str, *, keep: int) -> Indices:
-        """Draw rows with the classes in proportion, the same for the same seed; sets of labels by `iterative_draw`.
+        """Draw rows with the classes in proportion, the same for the same seed.
+
+        Sets of labels by `iterative_draw`, numbers by `even_draw`.
 
         Args:
             rows: To draw from.
             size: How many.
             name: The split that they are for.
-            keep: Rows of each class that must stay.
+            keep: Rows of each class that must stay; of numbers, in all.
 
         Raises:
             DataError: If that many cannot be drawn.
         """
-        if self._members is not None:
-            if size > len(rows) - bool(keep):
+        rng = np.random.default_rng([self._seed, SPLITS.index(name)])
+        if self._members is not None or self._numbers is not None:
+            most = len(rows) - (keep if self._members is None else bool(keep))
+            if size > most:
                 raise DataError(
                     f"{name}_size is {size:,}, but {self._dataset.source} has {len(rows):,} rows to take it from."
                 )
-            rng = np.random.default_rng([self._seed, SPLITS.index(name)])
+            if self._numbers is not None:
+                return rows[even_draw(self._numbers[rows], size, rng=rng)]
+            assert self._members is not None, "it is one of the two"
             return rows[iterative_draw(self._members[rows], size, rng=rng, first=name == "train")]
         classes = self._classes[rows]
         counts = np.unique(classes, return_counts=True)[1]
@@ -132,7 +151,7 @@ class Pool:
                 f"{name}_size is {size:,}, but {self._dataset.source} has {len(rows):,} rows to take it from"
                 + (f", of which {len(rows) - most:,} must stay for the other splits." if keep else ".")
             )
-        order = np.random.default_rng([self._seed, SPLITS.index(name)]).permutation(len(rows))
+        order = rng.permutation(len(rows))
         by_class = np.split(order[np.argsort(classes[order], kind="stable")], np.cumsum(counts)[:-1])
         taken = [some[:n] for some, n in zip(by_class, allocate(counts, size, keep=keep), strict=True)]
         return np.sort(rows[np.concatenate(taken)])

@@ -7,13 +7,14 @@ class indices or splits: see `feathertune.data.splits`.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from feathertune.data.columns import PAIR_COLUMNS, TEXT_COLUMNS, Columns, find_columns
-from feathertune.data.labels import Label, LabelReader, TaskChoice, are_sets
+from feathertune.data.labels import Label, LabelReader, TaskChoice, are_numbers, are_sets
 from feathertune.data.texts import Pair, Text, are_pairs
 from feathertune.errors import ConfigError, DataError
 
@@ -29,7 +30,7 @@ class RawDataset:
 
     Attributes:
         texts: ``(N,)``; all of them pairs, or none.
-        labels: Label names, ``(N,)``; sets of them where a text may have several: all of them sets, or none.
+        labels: Label names, ``(N,)``; sets of them where a text may have several; or numbers: all of one kind.
         split: ``train``, ``validation`` or ``test``, ``(N,)``; None where the source has no splits.
         label_order: Every label in the order that the source states; None where it states none.
         fingerprint: SHA-256 over texts, labels and splits: of the content, not of its path.
@@ -56,6 +57,11 @@ class RawDataset:
         return are_sets(self.labels)
 
     @property
+    def numbers(self) -> bool:
+        """Whether the label is a number."""
+        return are_numbers(self.labels)
+
+    @property
     def text_columns(self) -> tuple[str, ...]:
         """Where the texts were found: two columns for pairs; the usual names where the source has no columns."""
         if self.columns is not None:
@@ -69,7 +75,8 @@ class ReadOptions:
 
     Attributes:
         label_separator: Stands between the labels of a text that may have several.
-        task: Whether it may; ``auto`` looks at the first row: a list is a set of labels.
+        task: Whether it may, or whether the label is a number; ``auto`` looks at the first row, where a list is a set
+            of labels, and at the end at all of them.
         text_column: One column, or two with a comma between them for pairs.
         usual_texts: Where texts of this kind stood before: looked for first, and their number is that of the columns.
             Empty where either kind will do.
@@ -131,7 +138,7 @@ class Collector:
         source: The name that the person gave.
         drop_invalid: Leave out rows without a usable text or label, and count them.
         drop_duplicates: Leave out rows whose text stood there already, and count them.
-        labels: Reads the labels, such as `ReadOptions.labels`; by default lists are sets of labels.
+        labels: Reads the labels, such as `ReadOptions.labels`; by default as the task ``auto`` says.
     """
 
     def __init__(
@@ -170,8 +177,10 @@ class Collector:
             return self._refuse("with an empty text", where)
         if found is None:
             return self._refuse("without a label", where)
+        if isinstance(found, float) and math.isnan(found):
+            return self._refuse("whose label is no finite number", f"{where}: {label!r:.40}")
         # Names of a set with their lengths: no name can look like two.
-        name = found if isinstance(found, str) else "".join(f"{len(part)}:{part}" for part in found)
+        name = "".join(f"{len(part)}:{part}" for part in found) if isinstance(found, tuple) else str(found)
         row: Text = Pair(*strings) if len(strings) == 2 else strings[0]
         lengths = "+".join(str(len(part)) for part in strings)
         try:
@@ -206,12 +215,13 @@ class Collector:
         """Close the collection.
 
         Args:
-            label_order: Every label in the source's own order.
+            label_order: Every label in the source's own order; then they are names, whatever they look like.
             notes: What the source did to its texts.
             columns: Where the rows came from.
 
         Raises:
-            DataError: If rows were invalid and are not to be left out, or nothing is left.
+            DataError: If rows were invalid and are not to be left out, nothing is left, or some labels are numbers and
+                others are not.
         """
         dropped = self._problems.total()
         listed = "; ".join(
@@ -229,13 +239,14 @@ class Collector:
         notes = (*notes, f"{rows} left out: {listed}.") if dropped else tuple(notes)
         if columns is not None and columns.text_pair is not None:
             notes = (f"Each row is a pair of texts, of the columns {columns.text} and {columns.text_pair}.", *notes)
-        if are_sets(self._labels):
-            none = sum(not label for label in self._labels)
-            notes = (f"A text may have several labels; {none:,} of {len(self._labels):,} have none.", *notes)
+        labels = self._as_numbers() if label_order is None else self._labels
+        if are_sets(labels):
+            none = sum(not label for label in labels)
+            notes = (f"A text may have several labels; {none:,} of {len(labels):,} have none.", *notes)
         splits = [split for split in self._splits if split is not None]
         return RawDataset(
             texts=self._texts,
-            labels=self._labels,
+            labels=labels,
             split=splits if len(splits) == len(self._texts) else None,
             label_order=label_order,
             source=self.source,
@@ -245,6 +256,11 @@ class Collector:
             notes=notes,
             columns=columns,
         )
+
+    def _as_numbers(self) -> list[Label]:
+        """The labels, as numbers where they turn out to be such."""
+        numbers = self._reader.as_numbers(self._names)
+        return self._labels if numbers is None else [numbers[str(label)] for label in self._labels]
 
 
 def _string(part: object, where: str) -> str:

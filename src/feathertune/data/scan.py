@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from feathertune.data.labels import label_name
+from feathertune.data.labels import label_name, number_of
 from feathertune.data.looking import Repaired, looker
 from feathertune.data.near import Sketches
 from feathertune.data.oddities import Oddities
@@ -207,7 +207,16 @@ class _Reader:
             return np.array([self._label(table, label, number) for label, number in pairs], np.int32)
 
     def _label(self, table: Table, label: Any, number: int) -> int:  # noqa: ANN401 - whatever a file holds
-        name = label_name(label, f"{table.place} {number}")
+        where = f"{table.place} {number}"
+        try:
+            name = label_name(label, where)
+        except DataError:
+            if number_of(label) is None:
+                raise
+            raise DataError(
+                f"{where}: the label is {label!r:.40}, a number, and inspect looks at classes only. To look at the "
+                "texts alone, give another --label-column."
+            ) from None
         found = self.names.setdefault(name, len(self.names)) if name else -1
         if isinstance(label, str):  # of other types some are equal and not the same: 1 and True
             self._known[label] = found

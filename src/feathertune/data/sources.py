@@ -59,7 +59,8 @@ def load_source(
         drop_invalid: Leave out, and count, rows without a usable text or label, instead of raising.
         usual_texts: The columns that a bundle was trained on, one or two: looked for first.
         label_separator: Stands between the labels of a text that may have several.
-        task: Whether it may; ``auto`` looks at the separator and at the first row, where a list is a set of labels.
+        task: Whether it may, or whether the label is a number; ``auto`` looks at the separator, at the first row, where
+            a list is a set of labels, and at all rows: numbers, one at least with a fraction, are numbers.
 
     Raises:
         DataError: If the source cannot be read, or a row cannot be used; the message names file and row.

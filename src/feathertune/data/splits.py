@@ -15,7 +15,7 @@ import numpy as np
 
 from feathertune.data.columns import TEXT_COLUMNS
 from feathertune.data.labels import names_of
-from feathertune.data.pool import Indices, Pool, Split, listed, rows_of
+from feathertune.data.pool import LEAST_NUMBERS, Indices, Pool, Split, listed, rows_of
 from feathertune.data.raw import SPLITS, RawDataset, SplitName
 from feathertune.data.texts import are_pairs
 from feathertune.errors import DataError
@@ -25,6 +25,8 @@ _VALIDATION_SHARE = 0.1
 _VALIDATION_ROWS = 200
 _VALIDATION_MOST = 0.25
 _WHOLE = re.compile(r"-?[0-9]{1,18}")
+# What numbers are called in a source without columns.
+_NUMBER = "number"
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class DataSplits:
     """The rows of a study.
 
     Attributes:
-        labels: Class names, in the order of the class indices, ``(C,)``.
+        labels: Class names, in the order of the class indices, ``(C,)``; of numbers what they are called, one name.
         multi_label: Whether a text may have several.
         test_source: Where the test rows come from, if from a source of their own.
         fingerprint: SHA-256 over the contents of the sources and over which rows went where.
@@ -54,6 +56,11 @@ class DataSplits:
     notes: tuple[str, ...]
     text_columns: tuple[str, ...] = TEXT_COLUMNS[:1]
     multi_label: bool = False
+
+    @property
+    def numbers(self) -> bool:
+        """Whether the label is a number."""
+        return self.train.labels.dtype.kind == "f"
 
     def __getitem__(self, name: SplitName) -> Split:
         return {"train": self.train, "validation": self.validation, "test": self.test}[name]
@@ -134,10 +141,11 @@ def make_splits(
     pool.require(train, 1, f" to train on: {overlap:,} rows whose text is in a later split were removed")
 
     if train_size is not None:
-        if not len(labels) <= train_size <= len(train):
+        least, why = (LEAST_NUMBERS, "") if dataset.numbers else (len(labels), " (the number of classes)")
+        if not least <= train_size <= len(train):
             raise DataError(
-                f"train_size is {train_size:,}. Expected {len(labels):,} (the number of classes) to "
-                f"{len(train):,}: what {dataset.source} has left beside {len(test_rows):,} rows for test, "
+                f"train_size is {train_size:,}. Expected {least:,}{why} to {len(train):,}: what "
+                f"{dataset.source} has left beside {len(test_rows):,} rows for test, "
                 f"{len(validation):,} for validation and {overlap:,} duplicates across splits."
             )
         train = pool.draw(train, train_size, "train", keep=0)
@@ -177,6 +185,13 @@ def _label_order(dataset: RawDataset, train: Indices) -> tuple[tuple[str, ...], 
     if not len(train):
         has = listed(Counter(dataset.split or ())) or "no rows at all"
         raise DataError(f"{dataset.source} has no training rows. Found: {has}.")
+    if dataset.numbers:
+        if len(found) == 1:
+            raise DataError(
+                f"{dataset.source}: all {len(train):,} training rows have the number {found.pop()}. Expected different "
+                "ones: is the label column the right one?"
+            )
+        return (_NUMBER if dataset.columns is None else dataset.columns.label,), []
     if dataset.multi_label and len(found) < 2:
         raise DataError(
             f"{dataset.source}: the {len(train):,} training rows have {listed(dict.fromkeys(found)) or 'no label'}. "
@@ -203,6 +218,12 @@ def _rows_by_split(dataset: RawDataset) -> dict[str, Indices]:
 
 
 def _require_same_kind(dataset: RawDataset, test: RawDataset) -> None:
+    if dataset.numbers != test.numbers:
+        numbers, names = (dataset, test) if dataset.numbers else (test, dataset)
+        raise DataError(
+            f"The labels of {numbers.source} are numbers, those of {names.source} are names of classes. Expected both "
+            "of one kind: --set data.task=regression reads whole numbers as numbers, too."
+        )
     if dataset.multi_label != test.multi_label:
         several, one = (dataset, test) if dataset.multi_label else (test, dataset)
         raise DataError(

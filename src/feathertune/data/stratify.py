@@ -1,10 +1,12 @@
-"""Drawing rows with several labels each, so that every label is drawn in its proportion.
+"""Drawing rows with several labels each, so that every label is drawn in its proportion; and rows with a number each.
 
 Rare labels go first: of the labels that still have rows to give, the one with the fewest is served, row by row, to the
-side that wants it most. Plain drawing leaves rare labels out of a split altogether. Not for one label a row: there
+side that wants it most. Plain drawing leaves rare labels out of a split altogether. Of numbers every so-manieth in
+their order is drawn, so that the drawn ones lie as all do. Not for one label a row: there
 `feathertune.data.pool.allocate` is exact.
 
-Source: Sechidis, Tsoumakas & Vlahavas 2011, On the stratification of multi-label data, ECML PKDD, 145-158, algorithm 1.
+Source: Sechidis, Tsoumakas & Vlahavas 2011, On the stratification of multi-label data, ECML PKDD, 145-158, algorithm 1;
+for numbers Madow & Madow 1944, On the theory of systematic sampling, Ann. Math. Stat. 15, 1-24.
 """
 
 from __future__ import annotations
@@ -86,3 +88,23 @@ def covering_rows(members: Members, order: NDArray[np.int64]) -> NDArray[np.int6
             chosen.append(int(row))
             seen |= fresh
     return np.array(chosen, dtype=np.int64)
+
+
+def even_draw(numbers: NDArray[np.float64], size: int, *, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Draw rows at even distances along the order of their numbers; each with the same probability.
+
+    Args:
+        numbers: ``(N,)``.
+        size: Rows to draw, at most N.
+        rng: Decides where to begin, and the order of rows with equal numbers.
+
+    Returns:
+        Whether each row is drawn, ``(N,)``, true `size` times.
+    """
+    order = rng.permutation(len(numbers))
+    order = order[np.argsort(numbers[order], kind="stable")]
+    drawn = np.zeros(len(numbers), dtype=np.bool_)
+    if size:
+        # Steps of N / size, one at least, so that no two end in the same row; in whole numbers, which do not round.
+        drawn[order[(np.arange(size) * len(numbers) + rng.integers(len(numbers))) // size]] = True
+    return drawn

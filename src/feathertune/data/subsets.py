@@ -13,6 +13,9 @@ from feathertune.config import ALL_ROWS
 from feathertune.data.stratify import covering_rows
 from feathertune.errors import ConfigError
 
+# Of numbers.
+_STRATA = 10
+
 
 def settle_sizes(wanted: Sequence[int | str], *, n_rows: int, n_classes: int) -> tuple[int, ...]:
     """Numbers of rows, from few to many.
@@ -44,10 +47,10 @@ def nested_rows(classes: np.ndarray, size: int, *, seed: int) -> np.ndarray:
 
     The rows of a class are put at even distances along one order of all rows, at random places, and one row of each
     class first; a subset is the beginning of that order. Where a row may have several labels, a few rows that hold them
-    all come first, and the order of the others is drawn.
+    all come first, and the order of the others is drawn. Numbers count as ten classes of equal size.
 
     Args:
-        classes: Class of each row, ``(N,)``; or which labels it has, ``(N, C)``.
+        classes: Class of each row, ``(N,)``; which labels it has, ``(N, C)``; or its number, ``(N,)`` floats.
         size: Rows to draw.
         seed: Of the order.
 
@@ -59,6 +62,9 @@ def nested_rows(classes: np.ndarray, size: int, *, seed: int) -> np.ndarray:
         order = rng.permutation(len(classes))
         first = covering_rows(classes, order)
         return np.sort(np.concatenate([first, order[~np.isin(order, first)]])[:size])
+    if classes.dtype.kind == "f":
+        ranks = np.argsort(np.argsort(classes, kind="stable"), kind="stable")
+        classes = ranks * _STRATA // len(classes)
     place = np.empty(len(classes))
     for name in np.unique(classes):
         rows = rng.permutation(np.flatnonzero(classes == name))
@@ -83,10 +89,10 @@ def rows_of_each(classes: np.ndarray, shots: int, *, seed: int) -> np.ndarray:
 
 
 def check_shots(classes: np.ndarray, shots: int, names: Sequence[str]) -> None:
-    """Refuse more rows of each class than there are, and rows of which each may have several.
+    """Refuse more rows of each class than there are, rows of which each may have several, and numbers.
 
     Args:
-        classes: Class of each training row, ``(N,)``; or which labels it has, ``(N, C)``.
+        classes: Class of each training row, ``(N,)``; which labels it has, ``(N, C)``; or its number, ``(N,)`` floats.
         shots: Rows of each class.
         names: Of the classes.
 
@@ -97,6 +103,11 @@ def check_shots(classes: np.ndarray, shots: int, names: Sequence[str]) -> None:
         raise ConfigError(
             f"--shots is {shots:,}, but a text may have several of the labels here, so that just as many rows of "
             "each cannot be drawn. Give --train-sizes a number of rows instead."
+        )
+    if classes.dtype.kind == "f":
+        raise ConfigError(
+            f"--shots is {shots:,}, but the label is a number here: there are no classes of which to draw so many rows "
+            "each. Give --train-sizes a number of rows instead."
         )
     counts = np.bincount(classes, minlength=len(names))
     if counts.min() < shots:

@@ -34,6 +34,11 @@ from feathertune.errors import EncoderError, first_line
 from feathertune.records import TaskName
 
 Attention = Literal["eager", "sdpa"]
+_PROBLEM_TYPES: dict[TaskName, str | None] = {
+    "single_label": None,
+    "multi_label": "multi_label_classification",
+    "regression": "regression",
+}
 
 
 def load_encoder(
@@ -46,11 +51,11 @@ def load_encoder(
     dtype: torch.dtype = torch.float32,
     task: TaskName = "single_label",
 ) -> LoadedEncoder:
-    """Load an encoder under a new head with one output per label.
+    """Load an encoder under a new head with one output per label; of numbers with one in all.
 
     Args:
         model_id: ``sample:NAME``, a local folder, or a hub id.
-        labels: Names of the classes, in the order of their indices.
+        labels: Names of the classes, in the order of their indices; of numbers their one name.
         seed: The new parameters depend on it alone; the caller's random state is left as it is.
         revision: Branch, tag or commit, for a hub id.
         attention: Families without this implementation (DeBERTa, MPNet) get the eager one.
@@ -71,7 +76,7 @@ def load_encoder(
         config.id2label = dict(enumerate(labels))
         config.label2id = {label: index for index, label in enumerate(labels)}
         # A checkpoint trained for regression keeps its word otherwise. Of one label transformers sees it by itself.
-        config.problem_type = "multi_label_classification" if task == "multi_label" else None
+        config.problem_type = _PROBLEM_TYPES[task]
         model, missing = _from_checkpoint(files, config, attention, seed)
         tokenizer, said = load_tokenizer(files, model)
     spec, notes = _spec_of(model, model_id)

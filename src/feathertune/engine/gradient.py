@@ -26,9 +26,11 @@ _NO_MEMORY = ("can't allocate memory", "not enough memory")
 
 @dataclass(frozen=True)
 class Labelled:
-    """Encoded texts and their classes ``(N,)`` int64, or which labels they have ``(N, C)`` int8: see `task_of`.
+    """Encoded texts and their labels.
 
     Attributes:
+        labels: Classes ``(N,)`` int64, which labels they have ``(N, C)`` int8, or numbers ``(N,)`` float64: see
+            `task_of`.
         objective: What a training on them lowers.
     """
 

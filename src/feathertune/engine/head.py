@@ -126,7 +126,7 @@ def fit_head(
     Args:
         encoder: As a method has prepared it, with an adapter that changes nothing yet.
         read: `Features.read` of the training rows, ``(N, D)`` float32; of each window where texts have several.
-        labels: Their classes, ``(N,)``, or which labels they have, ``(N, C)``.
+        labels: Their classes, ``(N,)``, which labels they have, ``(N, C)``, or their numbers, ``(N,)`` float64.
         seed: Of the order of the rows; the head's dropout draws from torch's global generator.
         texts: Whose windows those are; ``None`` where each text is one row.
         objective: What is lowered, as in the training that follows.

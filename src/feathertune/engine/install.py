@@ -22,6 +22,7 @@ from feathertune.engine.last_layer import OneQuery
 from feathertune.engine.layer import Called, run
 from feathertune.engine.linear import join
 from feathertune.engine.matrix import Matrices
+from feathertune.engine.numbers import Unrounded, gives_numbers, output_layer
 from feathertune.engine.replace import replaced
 
 if TYPE_CHECKING:
@@ -90,6 +91,10 @@ def fast_parts(
             _blocks(encoder, blocks[:-1] if one_query else blocks, arithmetic, installed, stack)
         if one_query:
             _last_layer(encoder, arithmetic, installed, stack, form_keys=config.last_layer == "keys")
+        if dtype != torch.float32 and gives_numbers(encoder):
+            layer = output_layer(encoder)
+            stack.enter_context(replaced(layer, Unrounded(layer)))
+            installed.parts.append("output in fp32")
         yield installed
 
 

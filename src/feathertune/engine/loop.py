@@ -29,7 +29,7 @@ from feathertune.engine.optim import RateOf, clip_gradients, make_optimizer, rat
 from feathertune.engine.predict import predict_logits
 from feathertune.engine.state import Position, State, capture, restore, set_parameters, trained_by_name
 from feathertune.errors import RunFailedError
-from feathertune.records import Metrics
+from feathertune.records import Scores
 from feathertune.runtime import Runtime
 from feathertune.tasks import Task, task_of
 
@@ -56,7 +56,7 @@ class EpochInfo:
 
     epoch: int
     train_loss: float
-    validation: Metrics | None
+    validation: Scores | None
     validation_probabilities: np.ndarray
     is_best: bool
     seconds: float
@@ -258,11 +258,11 @@ class Training:
     def _validates(self) -> bool:
         return len(self._validation.labels) > 0
 
-    def validate(self) -> tuple[Metrics, np.ndarray]:
+    def validate(self) -> tuple[Scores, np.ndarray]:
         """Score the validation set as the model is now; between two steps, it changes nothing of the training.
 
         Returns:
-            The scores, and probabilities ``(N, C)``.
+            The scores, and probabilities ``(N, C)``, or numbers ``(N, 1)`` in the labels' unit.
         """
         logits = predict_logits(
             self.model,
@@ -271,7 +271,7 @@ class Training:
             runtime=self._runtime,
             group=self._group,
         )
-        probabilities = self._task.probabilities(logits)
+        probabilities = self._task.probabilities(self._train.objective.in_unit(logits))
         return self._task.score_fitted(self._validation.labels, probabilities), probabilities
 
     def _end_epoch(self) -> EpochInfo:
@@ -301,7 +301,7 @@ class Training:
         at.seconds += seconds
         return info
 
-    def _is_best(self, metrics: Metrics | None) -> bool:
+    def _is_best(self, metrics: Scores | None) -> bool:
         if metrics is None or self.best is None or self.best.validation is None:
             return True
         return self._task.order(metrics) > self._task.order(self.best.validation)

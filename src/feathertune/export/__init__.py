@@ -4,6 +4,6 @@
 PEFT's form needs no export.
 """
 
-from feathertune.export.targets import DEFAULT_ROWS, TARGETS, Check, Parity, Target, export_model
+from feathertune.export.targets import DEFAULT_ROWS, TARGETS, Check, NumberParity, Parity, Target, export_model
 
-__all__ = ["DEFAULT_ROWS", "TARGETS", "Check", "Parity", "Target", "export_model"]
+__all__ = ["DEFAULT_ROWS", "TARGETS", "Check", "NumberParity", "Parity", "Target", "export_model"]

@@ -11,7 +11,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from feathertune.bundle import Bundle, BundleInfo, merged_model
-from feathertune.bundle.card import front_matter, label_list, of_rare_classes, plain_use, what_is_read
+from feathertune.bundle.card import front_matter, of_rare_classes, plain_use, title, what_is_given, what_is_read
 from feathertune.data.encode import encode
 from feathertune.encoders import quiet_transformers
 from feathertune.export.parity import Asked, compare, fp32_logits, require
@@ -59,13 +59,12 @@ def write(bundle: Bundle, folder: Path, asked: Asked) -> Parity:
 def _card(info: BundleInfo, parity: Parity) -> str:
     plain = info.model_copy(update={"dtype": "float32"})
     return f"""{front_matter(info, library="transformers")}
-# Text classification with {len(info.labels)} labels
+# {title(info)}
 
 Trained by feathertune with the method `{info.method}` on `{info.base.id}`; what was trained is in the weights, so that
 no adapter and no other encoder is needed.
-The labels, in the order of the logits: `{label_list(info)}`. {what_is_read(info)}
-On {parity.n_texts} texts the logits differ from those of the bundle by {parity.max_abs_difference:.1e} at most, and
-{parity.label_flips} labels: `{PARITY_FILE}`.
+{what_is_given(info)} {what_is_read(info)}
+On {parity.n_texts} texts {parity.differs}: `{PARITY_FILE}`.
 {"".join(f"{line}{chr(10)}" for line in of_rare_classes(info))}
 ## Use
 

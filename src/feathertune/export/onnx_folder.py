@@ -17,13 +17,13 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from feathertune.bundle import BundleInfo
-from feathertune.bundle.card import front_matter, label_list, what_is_read
+from feathertune.bundle.card import front_matter, title, what_is_given, what_is_read
 from feathertune.bundle.plain_reading import plain_reading
 from feathertune.data.encode import EncodedTexts, Gathered, pad_batch
 from feathertune.data.texts import Text, are_pairs
 from feathertune.engine.predict import run_passes
 from feathertune.export.parity import TOKEN_BUDGET
-from feathertune.export.targets import PARITY_FILE, Parity
+from feathertune.export.targets import PARITY_FILE, NumberParity, Parity
 from feathertune.records import HEAD, Reading, Record, TaskName
 from feathertune.runtime import FP32
 
@@ -49,7 +49,7 @@ session = InferenceSession("{graph}")
     given = {{"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": {types}}}
     logits = session.run(None, {{name: given[name] for name in facts["inputs"]}})[0].mean(axis=0)
     {probabilities}
-    print(json.dumps({{{label}, "probabilities": dict(zip(facts["labels"], p.tolist()))}}, ensure_ascii=False))
+    print(json.dumps({{{label}{each_label}}}, ensure_ascii=False))
 """
 _ONE = 'for text in sys.argv[1:] or ["A text."]:'
 _PAIR = """\
@@ -62,15 +62,19 @@ tokens = tokenizer.encode(*pair)
 _CUT_HERE = """\
 tokens = tokenizer.encode(text)
     ids = np.array(sequences(tokens.ids, tokens.special_tokens_mask), np.int64)"""
+_EACH = ', "probabilities": dict(zip(facts["labels"], p.tolist()))'
 _TASKS = {
     "single_label": {
         "probabilities": "p = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()",
         "label": '"label": facts["labels"][p.argmax()]',
+        "each_label": _EACH,
     },
     "multi_label": {
         "probabilities": "p = 1 / (1 + np.exp(-logits))",
         "label": '"labels": [facts["labels"][i] for i in np.flatnonzero(p >= facts["threshold"])]',
+        "each_label": _EACH,
     },
+    "regression": {"probabilities": "number = logits.item()", "label": '"label": number', "each_label": ""},
 }
 _MOVED = {"label": '"label": facts["labels"][(p / facts["threshold"]).argmax()]'}
 
@@ -79,8 +83,9 @@ class OnnxFacts(Record):
     """What a graph and a tokenizer do not say; ``model.json``.
 
     Attributes:
-        labels: In the order of the logits.
-        task: Whether a text has one label (softmax) or any number of them (a sigmoid each).
+        labels: In the order of the logits; of numbers what they are called, one name.
+        task: Whether a text has one label (softmax), any number of them (a sigmoid each), or a number, which is the
+            one logit as it is.
         threshold: Of any number of labels, the probability from which each is given; of one, what each probability is
             divided by before the largest is taken, null where it is taken as it is.
         max_length: Tokens that are read at once; where longer texts are cut there, the tokenizer's file says so, too.
@@ -200,10 +205,10 @@ def card(info: BundleInfo, facts: OnnxFacts, parity: Parity) -> str:
             "number, so a text may get slightly other logits beside other texts. The figures are of each text alone.\n"
         )
     return f"""{front_matter(info, library="onnx")}
-# Text classification with {len(info.labels)} labels
+# {title(info)}
 
 Trained by feathertune with the method `{info.method}` on `{info.base.id}`; an ONNX graph that needs neither.
-The labels, in the order of the logits: `{label_list(info)}`. {what_is_read(info)}
+{what_is_given(info)} {what_is_read(info)}
 {_figures(parity)}
 {rounded}
 ## Use
@@ -223,7 +228,8 @@ def _figures(parity: Parity) -> str:
             f"\nThe accuracy on those {parity.n_real} is {parity.accuracy_after:.2%}, that of the bundle "
             f"{parity.accuracy_before:.2%}."
         )
-    return (
-        f"On {parity.n_texts} texts{real} the logits differ from those of the bundle by "
-        f"{parity.max_abs_difference:.1e} at most, and\n{parity.label_flips} labels: `{PARITY_FILE}`.{scores}"
-    )
+    if isinstance(parity, NumberParity):
+        before, after = parity.rank_correlation_before, parity.rank_correlation_after
+        if before is not None and after is not None:
+            scores = f"\nThe rank correlation on those {parity.n_real} is {after:.3f}, that of the bundle {before:.3f}."
+    return f"On {parity.n_texts} texts{real} {parity.differs}: `{PARITY_FILE}`.{scores}"

@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from feathertune.bundle.save import PROBE_TEXTS
+from feathertune.bundle.save import PROBE_TEXTS, unit_of
 from feathertune.data.encode import EncodedTexts, encode
 from feathertune.data.texts import Text, paired
 from feathertune.engine.predict import predict_logits
 from feathertune.errors import BundleError
 from feathertune.export.rows import RealTexts, real_texts
-from feathertune.export.targets import Check, Parity
-from feathertune.records import HEAD
+from feathertune.export.targets import Check, NumberParity, Parity
+from feathertune.metrics import score_numbers
+from feathertune.records import HEAD, LabelSummary
 from feathertune.runtime import FP32
 from feathertune.tasks import TASKS
 
@@ -126,6 +127,8 @@ def compare(
         to: Name of the form.
         rounds: The form is judged by the labels that change, not by its logits.
     """
+    if bundle.info.numbers is not None:
+        return _compare_numbers(expected, found, asked, bundle, bundle.info.numbers, to=to, rounds=rounds)
     largest = float(np.abs(expected).max())
     before, after = _labels(expected, bundle.info), _labels(found, bundle.info)
     real, check = asked.real, asked.check
@@ -148,6 +151,50 @@ def compare(
     )
 
 
+def _compare_numbers(
+    expected: np.ndarray,
+    found: np.ndarray,
+    asked: Asked,
+    bundle: Bundle,
+    numbers: LabelSummary,
+    *,
+    to: str,
+    rounds: bool,
+) -> NumberParity:
+    """`compare` where labels are numbers."""
+    real, check = asked.real, asked.check
+    known = real.labels if real is not None else None
+    # A text unlike those of the training may get a number that is far off them, and rounding is a share of that.
+    unit = max(unit_of(numbers), float(np.abs(expected - numbers.mean).max()))
+    return NumberParity(
+        to=to,
+        method=bundle.info.method,
+        n_texts=len(asked.texts),
+        n_real=len(real.texts) if real is not None else 0,
+        data=real.source if real is not None else None,
+        longest=int(asked.tokens.lengths.max()),
+        largest_logit=float(np.abs(expected).max()),
+        max_abs_difference=float(np.abs(expected - found).max()),
+        label_flips=0,
+        accuracy_before=None,
+        accuracy_after=None,
+        tolerance=None if rounds else _OF_LARGEST * unit,
+        max_flips=None,
+        max_accuracy_loss=check.max_accuracy_loss if rounds and known is not None else None,
+        rank_agreement=_rank_correlation(found, expected[:, 0]) or 0.0,
+        least_agreement=1 - check.max_flips if rounds else None,
+        rank_correlation_before=_rank_correlation(expected, known),
+        rank_correlation_after=_rank_correlation(found, known),
+    )
+
+
+def _rank_correlation(predicted: np.ndarray, known: np.ndarray | None) -> float | None:
+    """Of the last numbers of ``(N, 1)`` with those that `known` holds, ``(R,)``; none where they are no numbers."""
+    if known is None or not np.isfinite(predicted).all():
+        return None
+    return score_numbers(known, predicted[-len(known) :, 0]).spearman
+
+
 def require(parity: Parity, bundle: Bundle, what: str) -> None:
     """Refuse a difference above the tolerance.
 
@@ -162,10 +209,13 @@ def require(parity: Parity, bundle: Bundle, what: str) -> None:
     if parity.tolerance is None:
         _require_labels(parity, bundle, what)
     elif not parity.max_abs_difference <= parity.tolerance:
+        given, flips = "logits", f"; {parity.label_flips} labels change"
+        if isinstance(parity, NumberParity):
+            given, flips = "numbers", ""
         raise BundleError(
-            f"{what} of the bundle {bundle.folder} gives other logits than the bundle (they differ by "
-            f"{parity.max_abs_difference:.3g} on {parity.n_texts} texts, allowed are {parity.tolerance:.3g}; "
-            f"{parity.label_flips} labels change), so nothing was written. "
+            f"{what} of the bundle {bundle.folder} gives other {given} than the bundle (they differ by "
+            f"{parity.max_abs_difference:.3g} on {parity.n_texts} texts, allowed are {parity.tolerance:.3g}"
+            f"{flips}), so nothing was written. "
             f"Ship the bundle as it is, and report this: the method is '{parity.method}'."
         )
 
@@ -175,6 +225,9 @@ def _require_labels(parity: Parity, bundle: Bundle, what: str) -> None:
     instead = "so nothing was written. Ship it `--to onnx`, which rounds nothing, or allow more with"
     if not np.isfinite(parity.max_abs_difference):
         raise BundleError(f"{where} gives logits that are no numbers, so nothing was written. Ship it `--to onnx`.")
+    if isinstance(parity, NumberParity):
+        _require_ranks(parity, where, instead)
+        return
     if parity.max_flips is not None and parity.label_flips > parity.max_flips * parity.n_texts:
         raise BundleError(
             f"{where} gives another label to {parity.label_flips} of {parity.n_texts} texts of {parity.data} "
@@ -189,6 +242,23 @@ def _require_labels(parity: Parity, bundle: Bundle, what: str) -> None:
             f"{where} has an accuracy of {parity.accuracy_after:.2%} on {parity.n_real} texts of {parity.data}, the "
             f"bundle has {parity.accuracy_before:.2%} (allowed is a loss of {100 * parity.max_accuracy_loss:.2g} points"
             f"), {instead} --max-accuracy-loss."
+        )
+
+
+def _require_ranks(parity: NumberParity, where: str, instead: str) -> None:
+    if parity.least_agreement is not None and parity.rank_agreement < parity.least_agreement:
+        raise BundleError(
+            f"{where} orders the {parity.n_texts} texts of {parity.data} otherwise (the rank correlation with the "
+            f"bundle's numbers is {parity.rank_agreement:.3f}, allowed is {parity.least_agreement:.3f}), {instead} "
+            "--max-flips."
+        )
+    before, after = parity.rank_correlation_before, parity.rank_correlation_after
+    if parity.max_accuracy_loss is None or before is None or after is None:
+        return
+    if before - after > parity.max_accuracy_loss:
+        raise BundleError(
+            f"{where} has a rank correlation of {after:.3f} on {parity.n_real} texts of {parity.data}, the bundle has "
+            f"{before:.3f} (allowed is a loss of {parity.max_accuracy_loss:.2g}), {instead} --max-accuracy-loss."
         )
 
 

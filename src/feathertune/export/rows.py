@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,12 +30,13 @@ class RealTexts:
 
     Attributes:
         source: As it was named; of a path the last part, for the folder may go to other machines.
-        labels: Class indices, ``(N,)``, or which labels each has, ``(N, C)``; None where they are not known.
+        labels: Class indices, ``(N,)``, which labels each has, ``(N, C)``, or numbers, ``(N,)``; None where they are
+            not known.
     """
 
     source: str
     texts: list[Text]
-    labels: NDArray[np.integer] | None
+    labels: NDArray[Any] | None
 
 
 def real_texts(check: Check, info: BundleInfo) -> RealTexts:

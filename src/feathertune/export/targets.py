@@ -35,8 +35,10 @@ class Check:
         label_column: Likewise.
         rows: How many of them, the same each time. By default `DEFAULT_ROWS`, or all where there are fewer; then
             fewer than `LEAST_ROWS` are refused.
-        max_flips: Share of the rows that may get another label.
-        max_accuracy_loss: What may be lost of the accuracy; 0.005 is half a point. Counts where labels are known.
+        max_flips: Share of the rows that may get another label; where labels are numbers, what the rank correlation of
+            both models' numbers may be below 1.
+        max_accuracy_loss: What may be lost of the accuracy, or of the rank correlation; 0.005 is half a point. Counts
+            where labels are known.
     """
 
     data: str | None = None
@@ -93,6 +95,38 @@ class Parity(Record):
     max_accuracy_loss: float | None
     rounded: int | None = None
     kept_in_fp32: int | None = None
+
+    @property
+    def differs(self) -> str:
+        """How near both are, as a clause."""
+        return (
+            f"the logits differ from those of the bundle by {self.max_abs_difference:.1e} at most, and\n"
+            f"{self.label_flips} labels"
+        )
+
+
+class NumberParity(Parity):
+    """Likewise where labels are numbers. No label can flip there, and the scores before and after are none.
+
+    Attributes:
+        tolerance: Of the numbers, in their unit.
+        max_accuracy_loss: Of the rank correlation with the labels of the real texts.
+        rank_agreement: Spearman's rank correlation of both models' numbers.
+        least_agreement: Below that the folder is not kept; null for a form that does not round.
+        rank_correlation_before: Of the bundle's numbers and the labels of the real texts, in fp32; null where those
+            are not known.
+        rank_correlation_after: Of the exported model.
+    """
+
+    rank_agreement: float
+    least_agreement: float | None
+    rank_correlation_before: float | None
+    rank_correlation_after: float | None
+
+    @property
+    def differs(self) -> str:
+        """As `Parity.differs`."""
+        return f"the numbers differ from those of the bundle by {self.max_abs_difference:.1e} at most"
 
 
 @dataclass(frozen=True)

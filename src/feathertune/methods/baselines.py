@@ -1,7 +1,8 @@
-"""What any trained method has to beat: the largest class, words counted, the encoder as it is.
+"""What any trained method has to beat: the largest class (of numbers the mean), words counted, the encoder as it is.
 
 They are fitted by scikit-learn on the same training rows and chosen on the same validation rows as everything else; by
-cross-validation over the training rows where no rows are kept for that.
+cross-validation over the training rows where no rows are kept for that. Numbers are fitted by ridge regression where
+classes are by logistic regression (`feathertune.methods.number_baselines`).
 `foundation` is not fitted at all; `feathertune.study.runs` scores it, since it needs the encoder.
 """
 
@@ -17,6 +18,7 @@ from threadpoolctl import threadpool_limits
 
 from feathertune.data.grams import grams
 from feathertune.data.texts import Text, parts, side_by_side
+from feathertune.methods.number_baselines import best_ridge, is_number
 from feathertune.metrics import balanced_accuracy
 from feathertune.records import HeadlineName, Kind
 from feathertune.tasks import task_of
@@ -37,7 +39,7 @@ class Fitted:
     """A fitted baseline.
 
     Attributes:
-        predict_proba: Inputs of N rows to probabilities ``(N, C)``.
+        predict_proba: Inputs of N rows to probabilities ``(N, C)``, or to numbers ``(N, 1)``.
         n_parameters: Numbers that were fitted.
         chosen: What was chosen on validation, or by cross-validation.
     """
@@ -54,6 +56,7 @@ class Baseline:
     Attributes:
         reads: Its inputs: ``texts`` (a list of strings or of pairs), ``features`` (a mapping of arrays ``(N, D)``), or
             ``encoder`` for the one that is scored without being fitted.
+        of_numbers: `summary` where labels are numbers; empty where it is the same.
         fit: Takes training inputs and labels ``(N,)``, validation inputs and labels, which may be none, the number of
             classes, the score by which a strength is chosen, and the setting ``train.class_weights``.
     """
@@ -64,6 +67,7 @@ class Baseline:
     source: str
     reads: Literal["texts", "features", "encoder"]
     fit: Callable[[Any, np.ndarray, Any, np.ndarray, int, HeadlineName, ClassWeights], Fitted] | None
+    of_numbers: str = ""
 
 
 def fit_majority(
@@ -75,7 +79,13 @@ def fit_majority(
     headline: HeadlineName = "accuracy",
     class_weights: ClassWeights = "none",
 ) -> Fitted:
-    """Answer with the shares of the classes in training, whatever the text; of several labels, with that of each."""
+    """Answer with the shares of the classes in training, whatever the text; of several labels, with that of each.
+
+    Numbers: with their mean, the constant with the smallest squared error.
+    """
+    if is_number(labels):
+        mean = float(labels.mean())
+        return Fitted(lambda texts: np.full((len(texts), 1), mean), n_parameters=1, chosen={})
     shares = labels.mean(axis=0) if labels.ndim == 2 else np.bincount(labels, minlength=n_classes) / len(labels)
     return Fitted(lambda texts: np.tile(shares, (len(texts), 1)), n_parameters=n_classes, chosen={})
 
@@ -117,15 +127,15 @@ def fit_tfidf(
     headline: HeadlineName = "accuracy",
     class_weights: ClassWeights = "none",
 ) -> Fitted:
-    """Words and pairs of words, weighted by tf-idf, into logistic regression."""
+    """Words and pairs of words, weighted by tf-idf, into logistic regression; of numbers, ridge regression."""
     words = CountedWords(inputs)
     # The words of a fold that is held out are known, what they say is not.
     held_out = {"tfidf": words.transform(validation)} if len(validation) else {}
-    model, chosen = _best_logistic({"tfidf": words.train}, labels, held_out, validation_labels, headline, class_weights)
+    model, chosen = _best_linear({"tfidf": words.train}, labels, held_out, validation_labels, headline, class_weights)
     return Fitted(
         lambda texts: _all_classes(model, words.transform(texts), n_classes),
         n_parameters=_n_parameters(model),
-        chosen={"C": chosen["C"], "ngram_range": [1, 2], **_weighted(class_weights)},
+        chosen={**_strength(chosen), "ngram_range": [1, 2], **_weighted(class_weights)},
     )
 
 
@@ -139,6 +149,8 @@ def fit_probe(
     class_weights: ClassWeights = "none",
 ) -> Fitted:
     """Logistic regression on frozen features: on the mean over tokens and on what the head reads; the better counts.
+
+    Of numbers it is ridge regression.
 
     Each number is divided by its spread over the training rows. Without validation rows each text's vector is brought
     to unit length instead, as sentence encoders compare them: of few rows a spread is not known, and to divide by it
@@ -156,7 +168,7 @@ def fit_probe(
             found = (values - centre[name]) / spread[name]
         return np.asarray(found, dtype=np.float64)
 
-    model, chosen = _best_logistic(
+    model, chosen = _best_linear(
         {name: scaled(inputs, name) for name in inputs},
         labels,
         {name: scaled(validation, name) for name in validation},
@@ -167,8 +179,13 @@ def fit_probe(
     return Fitted(
         lambda features: _all_classes(model, scaled(features, chosen["input"]), n_classes),
         n_parameters=_n_parameters(model),
-        chosen={"C": chosen["C"], "features": chosen["input"], **_weighted(class_weights)},
+        chosen={**_strength(chosen), "features": chosen["input"], **_weighted(class_weights)},
     )
+
+
+def _strength(chosen: Mapping[str, Any]) -> dict[str, Any]:
+    """Of what was chosen, the strength: ``C``, or of numbers ``alpha``."""
+    return {name: value for name, value in chosen.items() if name != "input"}
 
 
 def _weighted(class_weights: ClassWeights) -> dict[str, str]:
@@ -179,7 +196,7 @@ def _weighted(class_weights: ClassWeights) -> dict[str, str]:
 # Of two threads each waits for the other after every small product: with torch's own beside them the ten fits of a
 # probe took 11 s where one thread takes 1 s (benchmarks/LOG.md), and 60,000 rows of 768 were no faster either.
 @threadpool_limits.wrap(limits=1, user_api="blas")  # type: ignore[untyped-decorator]
-def _best_logistic(
+def _best_linear(
     inputs: Mapping[str, Any],
     labels: np.ndarray,
     validation: Mapping[str, Any],
@@ -190,8 +207,10 @@ def _best_logistic(
     """Fit each input at each strength; the highest validation score wins, then the stronger penalty.
 
     Of several labels, the best epoch's rule (`Task.order`) is this one's, too. Without validation rows `_by_folds`
-    chooses, and all rows are fitted.
+    chooses, and all rows are fitted. Of numbers `best_ridge` does all that.
     """
+    if is_number(labels):
+        return best_ridge(inputs, labels, validation, validation_labels)
     task = task_of(labels)
     if not len(validation_labels):
         name, strength = _by_folds(inputs, labels, headline, class_weights)
@@ -322,14 +341,16 @@ class OneForEach:
         return probabilities
 
 
-def _n_parameters(model: Any) -> int:  # noqa: ANN401 - a scikit-learn classifier, or one for each label
-    return model.n_parameters if isinstance(model, OneForEach) else int(model.coef_.size + model.intercept_.size)
+def _n_parameters(model: Any) -> int:  # noqa: ANN401 - a scikit-learn model, or one for each label
+    return model.n_parameters if isinstance(model, OneForEach) else int(model.coef_.size + np.size(model.intercept_))
 
 
-def _all_classes(model: Any, values: Any, n_classes: int) -> np.ndarray:  # noqa: ANN401 - a scikit-learn classifier
-    """Probabilities with a column for each class, those included that training never saw."""
+def _all_classes(model: Any, values: Any, n_classes: int) -> np.ndarray:  # noqa: ANN401 - a scikit-learn model
+    """Probabilities with a column for each class, those included that training never saw; or numbers."""
     if isinstance(model, OneForEach):
         return model.predict_proba(values)
+    if not hasattr(model, "classes_"):
+        return np.asarray(model.predict(values), dtype=np.float64)[:, None]
     probabilities = np.zeros((values.shape[0], n_classes))
     probabilities[:, model.classes_] = model.predict_proba(values)
     return probabilities
@@ -342,6 +363,7 @@ MAJORITY = Baseline(
     source="-",
     reads="texts",
     fit=fit_majority,
+    of_numbers="Always the mean of the training rows' numbers.",
 )
 TFIDF = Baseline(
     name="tfidf",
@@ -350,6 +372,7 @@ TFIDF = Baseline(
     source="Wang & Manning 2012, ACL, P12-2018",
     reads="texts",
     fit=fit_tfidf,
+    of_numbers="Tf-idf of words and word pairs with ridge regression; no neural network.",
 )
 FOUNDATION = Baseline(
     name="foundation",
@@ -366,4 +389,5 @@ PROBE = Baseline(
     source="Alain & Bengio 2016, arXiv:1610.01644",
     reads="features",
     fit=fit_probe,
+    of_numbers="Ridge regression on the frozen encoder's features.",
 )

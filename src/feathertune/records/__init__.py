@@ -11,7 +11,7 @@ The command line, the report and the tests read only this; it loads without torc
     report.html
     search/<id>.json                    SearchRecord, where options were searched for; <id>.db has its state
     runs/<id>/run.json                  RunRecord, written when the run ended
-    runs/<id>/predictions.parquet       row, label, predicted, probabilities
+    runs/<id>/predictions.parquet       row, label, predicted, probabilities (of numbers none)
     runs/<id>/metrics.jsonl             one object a step, and one an epoch
     runs/<id>/bundle/                   what `feathertune predict` loads
 
@@ -67,9 +67,12 @@ from feathertune.records.values import (
     Calibration,
     HeadlineName,
     Kind,
+    LabelSummary,
     Metrics,
     MultiLabelMetrics,
+    NumberMetrics,
     Record,
+    Scores,
     Seconds,
     Status,
     TaskName,
@@ -92,16 +95,19 @@ __all__ = [
     "DataRecord",
     "HeadlineName",
     "Kind",
+    "LabelSummary",
     "LengthBucket",
     "Long",
     "Metrics",
     "MoreLabels",
     "MultiLabelMetrics",
+    "NumberMetrics",
     "PairRecord",
     "Reading",
     "Record",
     "RunRecord",
     "ScoreOfBucket",
+    "Scores",
     "SearchRecord",
     "Seconds",
     "Sized",

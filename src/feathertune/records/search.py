@@ -15,8 +15,8 @@ class TrialRecord(Record):
     Attributes:
         options: The values of the options that are searched.
         status: ``pruned`` where it was stopped as worse than the others at that epoch.
-        accuracy: Of its best epoch, the study's headline; `log_loss` likewise, in nats. Null where it failed before
-            the first.
+        accuracy: Of its best epoch, the study's headline; `log_loss` likewise, in nats, of numbers the mean squared
+            error. Null where it failed before the first.
         epochs: That were trained.
         seconds: Wall clock.
         error: Why it failed.

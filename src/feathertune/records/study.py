@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal, TypeVar
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from feathertune.records.reading import HEAD, LengthBucket, Reading
 from feathertune.records.search import SearchRecord
@@ -14,9 +14,9 @@ from feathertune.records.values import (
     Calibration,
     HeadlineName,
     Kind,
-    Metrics,
-    MultiLabelMetrics,
+    LabelSummary,
     Record,
+    Scores,
     Seconds,
     Status,
     TaskName,
@@ -30,10 +30,11 @@ class DataRecord(Record):
 
     Attributes:
         text_columns: Where the texts stood; two names where each row is a pair of texts.
-        task: Whether a text has one label or any number of them.
-        labels: In the order of the class indices.
+        task: Whether a text has one label, any number of them, or a number.
+        labels: In the order of the class indices; none where the label is a number.
         shots: Training rows of each class, drawn anew for each seed; null where all seeds have the same rows.
         class_counts: Rows of each class, by split, in the order of `labels`; a row with several labels is in each.
+        numbers: How the labels lie, by split, where they are numbers; not written otherwise.
         reading: How texts of more than `max_length` tokens were read.
         truncated_fraction: Share of all used texts with more than `max_length` tokens.
         unread_fraction: Share of the tokens of all used texts that were never read; null where it was not counted.
@@ -53,6 +54,7 @@ class DataRecord(Record):
     n_validation: int
     n_test: int
     class_counts: dict[str, list[int]]
+    numbers: dict[str, LabelSummary] = Field(default_factory=dict)
     max_length: int
     truncated_fraction: float
     unread_fraction: float | None = None
@@ -60,6 +62,14 @@ class DataRecord(Record):
     duplicates_removed: int
     overlap_removed: int
     notes: list[str] = Field(default_factory=list)
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_of_numbers(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Records of classes stay what they were before labels could be numbers."""
+        values: dict[str, Any] = dump(self)
+        if not self.numbers:
+            values.pop("numbers", None)
+        return values
 
     def rows_in_words(self) -> str:
         """How many rows each split has, as a clause."""
@@ -102,7 +112,8 @@ class RunRecord(Record):
         epochs: Epochs that were trained; `best_epoch` is the one whose state was restored (1 is the first).
         adapter_bytes: Size of the weights that would be shipped.
         peak_memory_bytes: Highest resident memory of the process (device memory on a GPU) during the run.
-        train_losses: Mean training loss of each epoch; `validation_losses` after it, in nats.
+        train_losses: Mean training loss of each epoch; `validation_losses` after it, in nats. Of numbers both are mean
+            squared errors of labels in standard deviations.
         mfu: Operations done over this machine's measured peak, 0 to 1; null where it was not measured.
         predicted_seconds: What a price (`feathertune.prices`) that was made before the run said of `seconds.total`,
             for all epochs; null where none was made. `predicted_memory_bytes` likewise, of `peak_memory_bytes`.
@@ -117,8 +128,8 @@ class RunRecord(Record):
     status: Literal["complete", "failed"]
     error: str | None = None
     headline: HeadlineName = "accuracy"
-    test: MultiLabelMetrics | Metrics | None = None
-    validation: MultiLabelMetrics | Metrics | None = None
+    test: Scores | None = None
+    validation: Scores | None = None
     thresholds: list[float] | None = None
     calibration: Calibration | None = None
     trainable_parameters: int = 0
@@ -211,7 +222,7 @@ class PairRecord(Record):
         delta: Mean score (the study's headline) of a minus that of b; `low` and `high` are its 95 % interval over rows
             and seeds.
         rows_low: Of the 95 % interval over rows alone, by paired bootstrap of the models that were trained.
-        p: Two-sided p of the difference; with one seed each, of an exact test.
+        p: Two-sided p of the difference; with one seed each, of an exact test where answers are right or wrong.
         p_holm: The same, Holm-corrected over all pairs of the study.
     """
 
@@ -244,7 +255,8 @@ class StudyRecord(Record):
         left_out: Methods that were asked for as one of all and cannot serve the encoder: name to reason.
         parameter_budget: Parameters of the encoder that each method was sized to train; null where none was given.
         off_budget: Methods that train over a quarter more or less than that: name to how many, and why.
-        margin: The difference in score that still counts as none, as a fraction (``study.margin``).
+        margin: The difference in score that still counts as none, as a fraction, or of a correlation
+            (``study.margin``).
         pairs: Every two methods of the summary, each once.
         n_suspects: Test rows whose label may be wrong; where a text may have several, such labels of test rows.
             ``suspects.csv`` lists them.

@@ -9,15 +9,18 @@ from pydantic import BaseModel, ConfigDict
 Kind = Literal["baseline", "probe", "peft", "full"]
 TRAINED_KINDS: tuple[Kind, ...] = ("peft", "full")  # those that go through the training loop
 Status = Literal["complete", "partial", "failed"]
-TaskName = Literal["single_label", "multi_label"]
-# The score by which methods are ranked: a field of `Metrics`.
-HeadlineName = Literal["accuracy", "balanced_accuracy"]
+TaskName = Literal["single_label", "multi_label", "regression"]
+# The score by which methods are ranked: a field of `Metrics`, or of `NumberMetrics`.
+HeadlineName = Literal["accuracy", "balanced_accuracy", "spearman"]
 # What it is called.
 HEADLINES: dict[tuple[TaskName, HeadlineName], str] = {
     ("single_label", "accuracy"): "accuracy",
     ("single_label", "balanced_accuracy"): "balanced accuracy",
     ("multi_label", "accuracy"): "subset accuracy",
+    ("regression", "spearman"): "rank correlation",
 }
+
+_FOUR_DIGITS = 9999.5
 
 
 class Record(BaseModel):
@@ -46,15 +49,20 @@ class Metrics(Record):
     ece: float
     n: int
 
+    @property
+    def loss(self) -> float:
+        """What decides between two epochs that are equally good: the lower is the better."""
+        return self.log_loss
+
     def leading(self, headline: HeadlineName) -> float:
         """The score by which methods are ranked.
 
         Raises:
             ValueError: If it is not among these.
         """
-        value = self.balanced_accuracy if headline == "balanced_accuracy" else self.accuracy
+        value = {"balanced_accuracy": self.balanced_accuracy, "accuracy": self.accuracy}.get(headline)
         if value is None:
-            raise ValueError(f"These scores, from an older record or of sets of labels, have no {headline}.")
+            raise ValueError(f"These scores, from an older record or of other labels, have no {headline}.")
         return value
 
 
@@ -73,6 +81,44 @@ class MultiLabelMetrics(Metrics):
     mean_average_precision: float
 
 
+class NumberMetrics(Record):
+    """Scores where the label is a number; `n` is the number of rows.
+
+    Attributes:
+        spearman: Pearson's correlation of the ranks, equal numbers with the mean of their ranks; 0 where all labels or
+            all predictions are equal. It asks for the order alone, whatever the unit and the distances.
+        pearson: Likewise of the numbers themselves.
+        r2: The share of the labels' variance that is explained; below 0 where the labels' mean would be nearer.
+        mae: Mean absolute error, in the labels' unit.
+        rmse: Root of the mean squared error, in the labels' unit.
+    """
+
+    spearman: float
+    pearson: float
+    r2: float
+    mae: float
+    rmse: float
+    n: int
+
+    @property
+    def loss(self) -> float:
+        """As of `Metrics`: the mean squared error."""
+        return self.rmse**2
+
+    def leading(self, headline: HeadlineName) -> float:
+        """The score by which methods are ranked.
+
+        Raises:
+            ValueError: If it is not among these.
+        """
+        if headline != "spearman":
+            raise ValueError(f"Scores of numbers have no {headline}.")
+        return self.spearman
+
+
+Scores = MultiLabelMetrics | Metrics | NumberMetrics
+
+
 class Calibration(Record):
     """How far the probabilities of the test rows can be believed, and what one temperature mends.
 
@@ -89,6 +135,37 @@ class Calibration(Record):
     ece: float
     log_loss: float
     bins: list[tuple[int, float, float]]
+
+
+def in_unit(value: float) -> str:
+    """A number in the unit of labels, which may have any size: with four digits, or all that stand before its point."""
+    return f"{value:.4g}" if abs(value) < _FOUR_DIGITS else f"{value:,.0f}"
+
+
+class LabelSummary(Record):
+    """How the labels of one split lie, where they are numbers; all in the labels' unit.
+
+    Attributes:
+        sd: Standard deviation, with N in the denominator.
+        low: The smallest; `high` is the largest.
+        q25: First quartile, as NumPy interpolates it; `q75` is the third.
+    """
+
+    mean: float
+    sd: float
+    low: float
+    q25: float
+    median: float
+    q75: float
+    high: float
+
+    def in_words(self) -> str:
+        """Ends, quartiles, mean and standard deviation, to stand after "labels"."""
+        quartiles = ", ".join(map(in_unit, (self.q25, self.median, self.q75)))
+        return (
+            f"from {in_unit(self.low)} to {in_unit(self.high)} (quartiles {quartiles}), mean {in_unit(self.mean)}, "
+            f"standard deviation {in_unit(self.sd)}"
+        )
 
 
 class Seconds(Record):

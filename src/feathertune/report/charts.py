@@ -12,15 +12,17 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from feathertune.report import svg, units
+from feathertune.report.scores import SHARES, Saying
 from feathertune.report.svg import Quantity, Style
 
 SMALL_PX = 340.0
 WIDE_PX = 900.0
+_INTERVAL_PX = 82.0  # of one in percent
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A method's accuracy with its 95 % interval, and that of each seed."""
+    """A method's score with its 95 % interval, and that of each seed."""
 
     name: str
     style: Style
@@ -42,7 +44,12 @@ class Tradeoff:
 
 
 def intervals(
-    rows: Sequence[Estimate], *, reference: tuple[str, float] | None, width: float, score: str = "Accuracy"
+    rows: Sequence[Estimate],
+    *,
+    reference: tuple[str, float] | None,
+    width: float,
+    score: str = "Accuracy",
+    say: Saying = SHARES,
 ) -> Markup:
     """Accuracy as a dot with whiskers, one method a line.
 
@@ -51,13 +58,15 @@ def intervals(
         reference: A name and an accuracy drawn as a dashed line, such as the largest class.
         width: `SMALL_PX` puts the name above its line, `WIDE_PX` beside it.
         score: What is drawn, for who cannot see it.
+        say: How it is said.
     """
     wide = width > 500
-    left, right, step = (160.0, width - 152, 36.0) if wide else (10.0, width - 12, 46.0)
+    room = max([_INTERVAL_PX, *(svg.text_width(say.interval(row.low, row.high)) for row in rows)])
+    left, right, step = (160.0, width - 70 - room, 36.0) if wide else (10.0, width - 12, 46.0)
     values = [value for row in rows for value in (row.low, row.high, row.mean, *row.seeds)]
     inset = 0.0 if wide else 10.0  # the outermost labels are wider than the margin of a phone
     shares = [*values, *([reference[1]] if reference else [])]
-    x = svg.share_scale(shares, left + inset, right - inset, 6 if wide else 4)
+    x = say.axis(shares, left + inset, right - inset, 6 if wide else 4)
     top = 22.0 if reference else 6.0
     bottom = top + step * len(rows)
     parts = [svg.line(x(tick), top, x(tick), bottom, "grid") for tick, _ in x.ticks]
@@ -69,15 +78,15 @@ def intervals(
         parts.append(svg.text(at, top - 9, reference[0], class_="tick", anchor=anchor))
     for index, row in enumerate(rows):
         y = top + step * index + (step / 2 if wide else step - 13)
-        interval = units.interval(row.low, row.high)
+        interval = say.interval(row.low, row.high)
         name_class = "name strong" if row.emphasised else "name"
         if wide:
             parts.append(svg.text(left - 14, y + 4, units.clip(row.name, 20), class_=name_class, anchor="end"))
-            parts.append(svg.text(right + 14, y + 4, units.percent(row.mean), class_=name_class))
+            parts.append(svg.text(right + 14, y + 4, say.score(row.mean), class_=name_class))
             parts.append(svg.text(right + 70, y + 4, interval, class_="tick"))
         else:
             parts.append(svg.text(left, y - 14, units.clip(row.name, 22), class_=name_class))
-            parts.append(svg.text(right - 78, y - 14, units.percent(row.mean), class_=name_class, anchor="end"))
+            parts.append(svg.text(right + 4 - room, y - 14, say.score(row.mean), class_=name_class, anchor="end"))
             parts.append(svg.text(right, y - 14, interval, class_="tick", anchor="end"))
         parts.append(svg.line(x(row.low), y, x(row.high), y, f"whisker {row.style.colour}"))
         parts += [svg.line(x(end), y - 5, x(end), y + 5, f"whisker {row.style.colour}") for end in (row.low, row.high)]
@@ -86,10 +95,10 @@ def intervals(
                 svg.element("circle", cx=x(s), cy=y + 10, r=2, class_=f"seed {row.style.colour}") for s in row.seeds
             ]
             parts += seeds
-        hover = f"{units.clip(row.name, 60)}: {units.percent(row.mean)}, 95 % interval {interval}"
+        hover = f"{units.clip(row.name, 60)}: {say.score(row.mean)}, 95 % interval {interval}"
         parts.append(svg.marker(x(row.mean), y, row.style, radius=6, hover=hover))
     label = f"{score} on the test rows with 95 % intervals. " + ". ".join(
-        f"{units.clip(row.name, 30)} {units.percent(row.mean)}" for row in rows[:12]
+        f"{units.clip(row.name, 30)} {say.score(row.mean)}" for row in rows[:12]
     )
     return svg.drawing(width, bottom + 26, label, *parts, class_="wide" if wide else "narrow")
 
@@ -103,11 +112,13 @@ def pareto_front(points: Sequence[Tradeoff]) -> list[Tradeoff]:
     return front
 
 
-def tradeoffs(points: Sequence[Tradeoff], quantity: Quantity, *, score: str = "Accuracy") -> Markup:
-    """Accuracy against a cost; a step line is the best that can be had for a cost."""
+def tradeoffs(
+    points: Sequence[Tradeoff], quantity: Quantity, *, score: str = "Accuracy", say: Saying = SHARES
+) -> Markup:
+    """The score against a cost; a step line is the best that can be had for a cost."""
     width, height, left, right, top, bottom = SMALL_PX, 268.0, 46.0, SMALL_PX - 14, 12.0, 214.0
     x = svg.amount_scale([point.cost for point in points], quantity, left + 8, right)
-    y = svg.share_scale([point.accuracy for point in points], bottom, top)
+    y = say.axis([point.accuracy for point in points], bottom, top, 4)
     parts = [svg.line(left, y(tick), right, y(tick), "grid") for tick, _ in y.ticks]
     parts += [svg.text(left - 7, y(tick) + 4, label, class_="tick", anchor="end") for tick, label in y.ticks]
     ticks = [(x(tick), label) for tick, label in x.ticks]
@@ -135,7 +146,7 @@ def tradeoffs(points: Sequence[Tradeoff], quantity: Quantity, *, score: str = "A
     first = {point.name for point in front}
     for point in sorted(points, key=lambda p: p.name not in first):
         at_x, at_y = x(point.cost), y(point.accuracy)
-        hover = f"{units.clip(point.name, 60)}: {units.percent(point.accuracy)}, {quantity.say(point.cost)}"
+        hover = f"{units.clip(point.name, 60)}: {say.score(point.accuracy)}, {quantity.say(point.cost)}"
         marks.append(svg.marker(at_x, at_y, point.style, hover=hover))
         name = units.clip(point.name, 16)
         bounds = (left, width - 2, top - 8, bottom)

@@ -46,11 +46,11 @@ class Side(Record):
 
 
 class Paired(Record):
-    """A difference in accuracy, B minus A, paired by test row, with its 95 % interval.
+    """A difference in the leading score, B minus A, paired by test row, with its 95 % interval.
 
     Attributes:
         p: Two-sided, Holm-corrected over the methods for which something differs, and apart from them over the rest.
-        alike: Both are right on the same rows, seed by seed.
+        alike: Both are right on the same rows, or order them alike, seed by seed.
     """
 
     difference: float

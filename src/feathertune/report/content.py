@@ -8,6 +8,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from markupsafe import Markup
@@ -21,19 +22,24 @@ from feathertune.report.label_curve import LabelCurve, at_most_rows, label_curve
 from feathertune.report.label_scores import LabelScores, find_label_scores
 from feathertune.report.lengths import ByLength, by_length
 from feathertune.report.limits import Limits
+from feathertune.report.number_scores import NumberScores, find_number_scores
 from feathertune.report.reliability import Reliability, find_reliability
 from feathertune.report.rows import Method, method_rows, most_telling
+from feathertune.report.scores import Saying, saying
 from feathertune.report.searches import Search, searches
 from feathertune.report.settings import hyperparameters, word_pairs
 from feathertune.report.side_files import Epoch, read_epochs, read_predictions
 from feathertune.report.svg import Style
 
-# What the leading score is a share of, by its name.
+# What the leading score is a share of, or what it says, by its name.
 _RIGHT = {
     "accuracy": "of the test rows are right",
     "balanced accuracy": "of each class are found, in the mean over the classes",
     "subset accuracy": "of the test rows have all their labels right, and no other",
+    "rank correlation": "1 is the order of the labels, 0 none of it",
 }
+# What the row of the baseline that reads no text is called beside the chart.
+_READS_NO_TEXT = {"single_label": "largest class", "multi_label": "reads no text", "regression": "one number for all"}
 
 
 @dataclass(frozen=True)
@@ -71,6 +77,7 @@ class View:
 
     study: StudyRecord
     headline: str
+    say: Saying
     limits: Limits
     methods: tuple[Method, ...]
     tiles: tuple[Tile, ...]
@@ -84,6 +91,8 @@ class View:
     reliability: tuple[Reliability, ...]
     confusions: tuple[Confusion, ...]
     label_scores: tuple[LabelScores, ...]
+    number_scores: tuple[NumberScores, ...]
+    numbers: tuple[tuple[str, tuple[str, ...]], ...]
     changes: Changes | None
     changes_bar: Markup
     gaps: tuple[str, ...]
@@ -102,34 +111,42 @@ def build_view(study: StudyRecord, folder: Path, limits: Limits) -> View:
     shown = most_telling(methods, limits.methods)
     n_classes = len(study.data.labels)
     predictions = {run.id: found for run in done if (found := read_predictions(folder, run, n_classes)) is not None}
+    # Of numbers nothing is drawn from them.
+    of_classes = study.data.task != "regression"
     trained = [run for run in done if run.kind in TRAINED_KINDS]
     curves = {run.id: read_epochs(folder, run) for run in trained}
-    headline = study.score_name.capitalize()
+    headline, say = study.score_name.capitalize(), saying(study.headline)
     changes = None
     if study.data.task == "single_label":
         changes = find_changes(study, folder, predictions, at_most=limits.examples)
     return View(
         study=study,
         headline=headline,
+        say=say,
         limits=limits,
         methods=shown,
-        tiles=_tiles(study, methods),
+        tiles=_tiles(study, methods, say),
         failed=tuple(run for run in whole.runs if run.status == "failed"),
         labels_curve=label_curve(whole, shown[: limits.cards]),
         by_length=by_length(study, shown[: limits.cards]),
-        intervals=_intervals(shown, headline, several=study.data.task == "multi_label"),
-        tradeoffs=_tradeoffs(shown, headline),
+        intervals=_intervals(shown, headline, say, reads_no_text=_READS_NO_TEXT[study.data.task]),
+        tradeoffs=_tradeoffs(shown, headline, say),
         searches=searches(whole)[: limits.methods],
-        learning=_learning(shown, trained, curves, limits, headline.lower()),
+        learning=_learning(shown, trained, curves, limits, headline.lower(), say),
         reliability=find_reliability(shown, done, limits),
         confusions=find_confusions(study, shown, done, predictions, limits),
         label_scores=find_label_scores(study, shown, done, predictions, limits),
+        number_scores=find_number_scores(shown, done),
+        numbers=tuple(
+            (split, tuple(map(units.in_unit, found.model_dump().values())))
+            for split, found in study.data.numbers.items()
+        ),
         changes=changes,
         changes_bar=_changes_bar(changes),
         gaps=tuple(
             find_gaps(
                 study,
-                unreadable=[run.id for run in done if run.id not in predictions],
+                unreadable=[run.id for run in done if of_classes and run.id not in predictions],
                 without_curve=[run.id for run in trained if not curves[run.id]],
             )
         ),
@@ -141,18 +158,18 @@ def build_view(study: StudyRecord, folder: Path, limits: Limits) -> View:
     )
 
 
-def _tiles(study: StudyRecord, methods: Sequence[Method]) -> tuple[Tile, ...]:
+def _tiles(study: StudyRecord, methods: Sequence[Method], say: Saying) -> tuple[Tile, ...]:
     """Which method, how good, how sure, how cheap."""
     chosen = next((method for method in methods if method.recommended), None)
     if chosen is None:
         return ()
     row = chosen.row
     others = [m.row for name in ("foundation", "full") for m in methods if m.row.method == name and m is not chosen]
-    good = tuple(f"{other.method}: {units.percent(other.accuracy_mean)}" for other in others)
+    good = tuple(f"{other.method}: {say.score(other.accuracy_mean)}" for other in others)
     sure = [f"{study.data.n_test:,} test rows, {row.n_seeds} {'seed' if row.n_seeds == 1 else 'seeds'}"]
     if row.delta_vs_full is not None:
-        span = f" ({units.span(row.delta_low, row.delta_high)})" if row.delta_low is not None else ""
-        sure.insert(0, f"{units.points(row.delta_vs_full)} points against full{span}")
+        span = f" ({say.span(row.delta_low, row.delta_high)})" if row.delta_low is not None else ""
+        sure.insert(0, f"{say.difference(row.delta_vs_full)}{say.unit} against full{span}")
     cheap = []
     if row.speedup_vs_full is not None and row.method != "full":
         cheap.append(f"{units.times(row.speedup_vs_full)} as fast as full")
@@ -161,13 +178,13 @@ def _tiles(study: StudyRecord, methods: Sequence[Method]) -> tuple[Tile, ...]:
         cheap.append(f"{units.percent_of_weights(chosen.trained_share)} of the weights trained{size}")
     return (
         Tile("Take", units.clip(row.method, 40), (chosen.description,)),
-        Tile("How good", units.percent(row.accuracy_mean), (_RIGHT[study.score_name], *good)),
-        Tile("How sure", units.interval(row.accuracy_low, row.accuracy_high), tuple(sure)),
+        Tile("How good", say.score(row.accuracy_mean), (_RIGHT[study.score_name], *good)),
+        Tile("How sure", say.interval(row.accuracy_low, row.accuracy_high), tuple(sure)),
         Tile("How cheap", units.seconds(row.seconds_mean), tuple(cheap)),
     )
 
 
-def _intervals(methods: Sequence[Method], score: str, *, several: bool) -> tuple[Markup, ...]:
+def _intervals(methods: Sequence[Method], score: str, say: Saying, *, reads_no_text: str) -> tuple[Markup, ...]:
     if not methods:
         return ()
     rows = [
@@ -183,14 +200,14 @@ def _intervals(methods: Sequence[Method], score: str, *, several: bool) -> tuple
         for m in methods
     ]
     chance = next((m.row.accuracy_mean for m in methods if m.row.method == "majority"), None)
-    reference = None if chance is None else ("reads no text" if several else "largest class", chance)
+    reference = None if chance is None else (reads_no_text, chance)
     return tuple(
-        charts.intervals(rows, reference=reference, width=width, score=score)
+        charts.intervals(rows, reference=reference, width=width, score=score, say=say)
         for width in (charts.WIDE_PX, charts.SMALL_PX)
     )
 
 
-def _tradeoffs(methods: Sequence[Method], score: str) -> tuple[Tradeoff, ...]:
+def _tradeoffs(methods: Sequence[Method], score: str, say: Saying) -> tuple[Tradeoff, ...]:
     found = []
     for quantity in (svg.SECONDS, svg.BYTES, svg.PARAMETERS):
         rows = []
@@ -203,7 +220,7 @@ def _tradeoffs(methods: Sequence[Method], score: str) -> tuple[Tradeoff, ...]:
             }[quantity]
             if cost is not None:
                 rows.append(charts.Tradeoff(row.method, method.style, cost, row.accuracy_mean))
-        chart = charts.tradeoffs(rows, quantity, score=score) if len(rows) > 1 else None
+        chart = charts.tradeoffs(rows, quantity, score=score, say=say) if len(rows) > 1 else None
         front = frozenset(point.name for point in charts.pareto_front(rows))
         found.append(Tradeoff(quantity, chart, tuple(sorted(rows, key=lambda point: point.cost)), front))
     return tuple(found)
@@ -215,6 +232,7 @@ def _learning(
     curves: Mapping[str, Sequence[Epoch]],
     limits: Limits,
     score: str,
+    say: Saying,
 ) -> tuple[Learning, ...]:
     by_method: list[tuple[Method, tuple[panels.Curve, ...]]] = []
     for method in methods:
@@ -227,10 +245,8 @@ def _learning(
             by_method.append((method, found))
     by_method = by_method[: limits.cards]
     everything = [curve for _, found in by_method for curve in found]
-    return tuple(
-        Learning(m.row.method, m.style, panels.learning(m.row.method, m.style, found, everything, score=score), found)
-        for m, found in by_method
-    )
+    drawn = partial(panels.learning, everything=everything, score=score, say=say)
+    return tuple(Learning(m.row.method, m.style, drawn(m.row.method, m.style, found), found) for m, found in by_method)
 
 
 def _changes_bar(changes: Changes | None) -> Markup:

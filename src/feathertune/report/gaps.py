@@ -7,6 +7,7 @@ from typing import Any
 
 from feathertune.records import TRAINED_KINDS, StudyRecord, SummaryRow
 from feathertune.report import units
+from feathertune.report.scores import saying
 from feathertune.report.searches import most_trials
 
 _FEW_TEST_ROWS = 1000
@@ -95,10 +96,10 @@ def _precision(study: StudyRecord) -> list[str]:
         sentences.append(f"The spread between seeds, well: {fewest} seeds give only a rough idea of it.")
     row = _row_of(study, study.verdict.recommended)
     if study.data.n_test < _FEW_TEST_ROWS and row is not None:
-        half = f"{50 * (row.accuracy_high - row.accuracy_low):.1f}"
+        half = saying(row.score).within((row.accuracy_high - row.accuracy_low) / 2)
         sentences.append(
             f"Small differences: with {study.data.n_test:,} test rows, "
-            f"the {study.score_name} of {units.clip(row.method, 40)} is known to about ± {half} points."
+            f"the {study.score_name} of {units.clip(row.method, 40)} is known to about ± {half}."
         )
     counts = study.data.class_counts.get("test", [])
     rare = sum(1 for count in counts if count < _FEW_CLASS_ROWS)

@@ -15,6 +15,7 @@ from feathertune.records import MoreLabels, StudyRecord, SummaryRow, at_largest_
 from feathertune.report import svg, units
 from feathertune.report.charts import SMALL_PX, WIDE_PX
 from feathertune.report.rows import Method
+from feathertune.report.scores import SHARES, Saying, saying
 from feathertune.report.svg import Style
 
 _APART_PX = 3.0  # so that the intervals of methods at one number of rows do not hide each other
@@ -62,9 +63,9 @@ def sizes_of(study: StudyRecord) -> tuple[int, ...]:
     return tuple(sorted({row.train_rows for row in study.summary if row.train_rows is not None}))
 
 
-def sentence(more: MoreLabels) -> str:
+def sentence(more: MoreLabels, say: Saying = SHARES) -> str:
     """What the last doubling bought a method."""
-    bought = f"{units.points(more.gain)} points ({units.points(more.low)} to {units.points(more.high)}) a doubling"
+    bought = f"{say.difference(more.gain)}{say.unit} ({say.span(more.low, more.high)}) a doubling"
     rows = f"from {more.fewer:,} to {more.rows:,} rows"
     if more.low > 0:
         return (
@@ -94,23 +95,26 @@ def label_curve(study: StudyRecord, methods: Sequence[Method]) -> LabelCurve | N
         if points:
             points.sort(key=lambda row: row.train_rows or 0)
             lines.append(Line(method.row.method, method.style, tuple(points)))
-    shown, score = {line.method for line in lines}, study.score_name.capitalize()
+    shown, score, say = {line.method for line in lines}, study.score_name.capitalize(), saying(study.headline)
     return LabelCurve(
         rows=sizes,
         lines=tuple(lines),
-        charts=tuple(draw(lines, sizes, width=width, score=score) for width in (WIDE_PX, SMALL_PX)),
-        sentences=tuple(sentence(more) for more in study.more_labels if more.method in shown),
+        charts=tuple(draw(lines, sizes, width=width, score=score, say=say) for width in (WIDE_PX, SMALL_PX)),
+        sentences=tuple(sentence(more, say) for more in study.more_labels if more.method in shown),
     )
 
 
-def draw(lines: Sequence[Line], sizes: Sequence[int], *, width: float, score: str = "Accuracy") -> Markup:
-    """Accuracy with its interval against training rows, one line a method; the rows on a logarithmic axis.
+def draw(
+    lines: Sequence[Line], sizes: Sequence[int], *, width: float, score: str = "Accuracy", say: Saying = SHARES
+) -> Markup:
+    """The score with its interval against training rows, one line a method; the rows on a logarithmic axis.
 
     Args:
         lines: At least one.
         sizes: The numbers of training rows, ascending.
         width: `feathertune.report.charts.WIDE_PX` or `SMALL_PX`.
         score: What is drawn, for who cannot see it.
+        say: How it is said.
     """
     left, right, top, bottom = 46.0, width - 20, 12.0, 300.0 if width > SMALL_PX else 230.0
     apart = _APART_PX * (len(lines) - 1) / 2
@@ -118,7 +122,7 @@ def draw(lines: Sequence[Line], sizes: Sequence[int], *, width: float, score: st
         sizes[0], sizes[-1] if len(sizes) > 1 else 2 * sizes[0], left + 14 + apart, right - 8 - apart, log=True
     )
     values = [value for line in lines for row in line.points for value in (row.accuracy_low, row.accuracy_high)]
-    y = svg.share_scale(values, bottom, top, 5)
+    y = say.axis(values, bottom, top, 5)
     parts = [svg.line(left, y(tick), right, y(tick), "grid") for tick, _ in y.ticks]
     parts += [svg.text(left - 7, y(tick) + 4, label, class_="tick", anchor="end") for tick, label in y.ticks]
     parts.append(svg.line(left, bottom, right, bottom, "axis"))
@@ -140,12 +144,12 @@ def draw(lines: Sequence[Line], sizes: Sequence[int], *, width: float, score: st
         for (at_x, at_y), row in zip(places, line.points, strict=True):
             low, high = y(row.accuracy_low), y(row.accuracy_high)
             parts.append(svg.line(at_x, low, at_x, high, f"whisker {line.style.colour}"))
-            said = f"{units.percent(row.accuracy_mean)} ({units.interval(row.accuracy_low, row.accuracy_high)})"
+            said = f"{say.score(row.accuracy_mean)} ({say.interval(row.accuracy_low, row.accuracy_high)})"
             hover = f"{units.clip(line.method, 60)}, {row.train_rows:,} rows: {said}"
             marks.append(svg.marker(at_x, at_y, line.style, radius=4.5, hover=hover))
     label = f"{score} on the test rows by number of training rows. " + ". ".join(
-        f"{units.clip(line.method, 30)} {units.percent(line.points[0].accuracy_mean)} to "
-        f"{units.percent(line.points[-1].accuracy_mean)}"
+        f"{units.clip(line.method, 30)} {say.score(line.points[0].accuracy_mean)} to "
+        f"{say.score(line.points[-1].accuracy_mean)}"
         for line in lines[:12]
     )
     return svg.drawing(width, bottom + 48, label, *parts, *marks, class_="wide" if width > SMALL_PX else "narrow")

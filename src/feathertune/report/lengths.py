@@ -11,6 +11,7 @@ from feathertune.records import LengthBucket, ScoreOfBucket, StudyRecord
 from feathertune.report import svg, units
 from feathertune.report.charts import SMALL_PX, WIDE_PX
 from feathertune.report.rows import Method
+from feathertune.report.scores import Saying, saying
 from feathertune.report.svg import Style
 
 _APART_PX = 3.0  # so that the intervals of methods in one bucket do not hide each other
@@ -58,18 +59,20 @@ def by_length(study: StudyRecord, methods: Sequence[Method]) -> ByLength | None:
             lines.append(Line(method.row.method, method.style, tuple(scores)))
     if not lines:
         return None
-    score = study.score_name.capitalize()
-    drawn = tuple(_draw(lines, buckets, width=width, score=score) for width in (WIDE_PX, SMALL_PX))
+    score, say = study.score_name.capitalize(), saying(study.headline)
+    drawn = tuple(_draw(lines, buckets, width=width, score=score, say=say) for width in (WIDE_PX, SMALL_PX))
     return ByLength(buckets, tuple(lines), drawn)
 
 
-def _draw(lines: Sequence[Line], buckets: Sequence[tuple[str, LengthBucket]], *, width: float, score: str) -> Markup:
+def _draw(
+    lines: Sequence[Line], buckets: Sequence[tuple[str, LengthBucket]], *, width: float, score: str, say: Saying
+) -> Markup:
     """The score with its interval, bucket by bucket, one line a method."""
     wide = width > SMALL_PX
     left, right, top, bottom = 46.0, width - 20, 12.0, 300.0 if wide else 230.0
     apart = _APART_PX * (len(lines) - 1) / 2
     x = svg.Scale(0, len(buckets) - 1, left + 34 + apart, right - 28 - apart)
-    y = svg.share_scale([v for line in lines for one in line.scores for v in (one.low, one.high)], bottom, top, 5)
+    y = say.axis([v for line in lines for one in line.scores for v in (one.low, one.high)], bottom, top, 5)
     parts = [svg.line(left, y(tick), right, y(tick), "grid") for tick, _ in y.ticks]
     parts += [svg.text(left - 7, y(tick) + 4, label, class_="tick", anchor="end") for tick, label in y.ticks]
     parts.append(svg.line(left, bottom, right, bottom, "axis"))
@@ -89,12 +92,12 @@ def _draw(lines: Sequence[Line], buckets: Sequence[tuple[str, LengthBucket]], *,
         parts.append(svg.path(places, f"curve {line.style.colour}"))
         for (at_x, at_y), one, (name, _) in zip(places, line.scores, buckets, strict=True):
             parts.append(svg.line(at_x, y(one.low), at_x, y(one.high), f"whisker {line.style.colour}"))
-            said = f"{units.percent(one.accuracy)} ({units.interval(one.low, one.high)})"
+            said = f"{say.score(one.accuracy)} ({say.interval(one.low, one.high)})"
             hover = f"{units.clip(line.method, 60)}, {name} tokens: {said}"
             marks.append(svg.marker(at_x, at_y, line.style, radius=4.5, hover=hover))
     label = f"{score} on the test rows by length of the text. " + ". ".join(
-        f"{units.clip(line.method, 30)} {units.percent(line.scores[0].accuracy)} in the shortest, "
-        f"{units.percent(line.scores[-1].accuracy)} in the longest"
+        f"{units.clip(line.method, 30)} {say.score(line.scores[0].accuracy)} in the shortest, "
+        f"{say.score(line.scores[-1].accuracy)} in the longest"
         for line in lines[:12]
     )
     return svg.drawing(width, bottom + 48, label, *parts, *marks, class_="wide" if wide else "narrow")

@@ -14,6 +14,7 @@ import jinja2
 from markupsafe import Markup
 
 from feathertune.report import svg, units
+from feathertune.report.scores import saying
 
 # HTML has no way to write these, not even escaped.
 _UNWRITABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
@@ -29,6 +30,7 @@ _FILTERS = (
     units.whole,
     units.times,
     units.decimal,
+    units.in_unit,
     units.probability,
     units.clip,
 )
@@ -54,7 +56,7 @@ def render_page(template: str, *, title: str, drawn_by: str, **values: object) -
         lstrip_blocks=True,
     )
     environment.filters.update({function.__name__: function for function in _FILTERS})
-    environment.globals["key"] = svg.key
+    environment.globals.update(key=svg.key, saying=saying)
     style, script = _resource("style.css"), _resource("script.js")
     page = environment.get_template(template).render(
         page_title=title,

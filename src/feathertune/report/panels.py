@@ -5,7 +5,7 @@ Drawn for a phone's width, like the small ones of `feathertune.report.charts`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from feathertune.errors import isolated
 from feathertune.report import svg, units
 from feathertune.report.charts import SMALL_PX
+from feathertune.report.scores import SHARES, Saying
 from feathertune.report.side_files import Epoch
 from feathertune.report.svg import Style
 
@@ -29,9 +30,15 @@ class Curve:
 
 
 def learning(
-    name: str, style: Style, curves: Sequence[Curve], everything: Sequence[Curve], *, score: str = "accuracy"
+    name: str,
+    style: Style,
+    curves: Sequence[Curve],
+    everything: Sequence[Curve],
+    *,
+    score: str = "accuracy",
+    say: Saying = SHARES,
 ) -> Markup:
-    """Loss and validation accuracy (or what else leads: `score`) by epoch, one line a seed.
+    """Loss and validation accuracy (or what else leads: `score`, said by `say`) by epoch, one line a seed.
 
     `everything` sets scales that methods share.
     """
@@ -51,7 +58,7 @@ def learning(
             low, high, ticks = svg.nice_range(min(0.0, *losses), max(losses), 3)
             y = svg.Scale(low, high, bottom, top, tuple((tick, f"{tick:.3g}") for tick in ticks))
         elif title != "loss" and scores:
-            y = svg.share_scale(scores, bottom, top, 3)
+            y = say.axis(scores, bottom, top, 3)
         else:
             parts.append(svg.text(left + 8, (top + bottom) / 2, "not recorded", class_="tick"))
             continue
@@ -59,10 +66,11 @@ def learning(
         parts += [svg.text(left - 7, y(tick) + 4, label, class_="tick", anchor="end") for tick, label in y.ticks]
         for curve in curves:
             if title == "loss":
-                parts += _series(curve, "validation_loss", x, y, style, "curve dashed", "validation loss")
-                parts += _series(curve, "train_loss", x, y, style, "curve", "training loss")
+                of_loss = units.decimal
+                parts += _series(curve, "validation_loss", x, y, style, "curve dashed", "validation loss", of_loss)
+                parts += _series(curve, "train_loss", x, y, style, "curve", "training loss", of_loss)
             else:
-                parts += _series(curve, "validation_score", x, y, style, "curve", f"validation {score}")
+                parts += _series(curve, "validation_score", x, y, style, "curve", f"validation {score}", say.score)
     every = max(1, -(-(last - first + 1) // 8))
     for number in range(first, last + 1, every):
         parts.append(svg.text(x(number), 266, number, class_="tick", anchor="middle"))
@@ -71,7 +79,16 @@ def learning(
     return svg.drawing(width, 294, label, *parts)
 
 
-def _series(curve: Curve, field: str, x: svg.Scale, y: svg.Scale, style: Style, class_: str, what: str) -> list[Markup]:
+def _series(
+    curve: Curve,
+    field: str,
+    x: svg.Scale,
+    y: svg.Scale,
+    style: Style,
+    class_: str,
+    what: str,
+    say: Callable[[float], str],
+) -> list[Markup]:
     points = [(epoch.epoch, value) for epoch in curve.epochs if (value := getattr(epoch, field)) is not None]
     parts = [svg.path([(x(number), y(value)) for number, value in points], f"{class_} {style.colour}")]
     if len(points) < 2:
@@ -81,8 +98,7 @@ def _series(curve: Curve, field: str, x: svg.Scale, y: svg.Scale, style: Style, 
         kept = field == "validation_score" and number == curve.best_epoch
         if crowded and not kept:
             continue
-        said = units.percent(value) if field == "validation_score" else units.decimal(value)
-        hover = f"seed {curve.seed}, epoch {number}: {what} {said}{' (kept)' if kept else ''}"
+        hover = f"seed {curve.seed}, epoch {number}: {what} {say(value)}{' (kept)' if kept else ''}"
         parts.append(
             svg.marker(
                 x(number),

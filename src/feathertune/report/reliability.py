@@ -51,7 +51,7 @@ def find_reliability(methods: Sequence[Method], done: Sequence[RunRecord], limit
     found: list[Reliability] = []
     for method in sorted(methods, key=lambda m: not m.recommended):
         own = [run for run in done if run.method == method.row.method]
-        runs = [(run.test, run.calibration) for run in own if run.test is not None and run.calibration is not None]
+        runs = [(run.test, run.calibration) for run in own if isinstance(run.test, Metrics) and run.calibration]
         if not runs or len(found) == limits.cards:
             continue
         bins = _joined([calibration for _, calibration in runs])

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from feathertune.records import SearchRecord, StudyRecord, TrialRecord
 from feathertune.report import units
+from feathertune.report.scores import Saying, saying
 from feathertune.report.settings import plain
 
 _LENGTH = 120
@@ -48,7 +49,7 @@ class Search:
 
 def searches(study: StudyRecord) -> tuple[Search, ...]:
     """The searches of a study, in the order of its methods."""
-    return tuple(_search(record) for record in study.searches)
+    return tuple(_search(record, saying(study.headline)) for record in study.searches)
 
 
 def options_text(trial: TrialRecord) -> str:
@@ -62,8 +63,8 @@ def most_trials(found: Sequence[SearchRecord]) -> int:
     return max((len(one.trials) for one in found), default=0)
 
 
-def _trial(trial: TrialRecord, chosen: int | None) -> Trial:
-    scored = units.DASH if trial.accuracy is None else units.percent(trial.accuracy)
+def _trial(trial: TrialRecord, chosen: int | None, say: Saying) -> Trial:
+    scored = say.score(trial.accuracy)
     outcome = {"complete": scored, "pruned": f"{scored}, stopped early", "failed": f"failed: {trial.error}"}
     return Trial(
         number=trial.number,
@@ -75,7 +76,7 @@ def _trial(trial: TrialRecord, chosen: int | None) -> Trial:
     )
 
 
-def _search(record: SearchRecord) -> Search:
+def _search(record: SearchRecord, say: Saying) -> Search:
     chosen = None if record.chosen is None else record.trials[record.chosen]
     counts: Counter[str] = Counter(trial.status for trial in record.trials)
     words = {"complete": "to the end", "pruned": "stopped early", "failed": "failed"}
@@ -88,5 +89,5 @@ def _search(record: SearchRecord) -> Search:
         after=None if chosen is None else chosen.accuracy,
         found=f"{found} (the defaults)" if chosen is not None and chosen.number == 0 else found,
         seconds=sum(trial.seconds for trial in record.trials),
-        trials=tuple(_trial(trial, record.chosen) for trial in record.trials),
+        trials=tuple(_trial(trial, record.chosen, say) for trial in record.trials),
     )

@@ -14,6 +14,7 @@ from feathertune.report import charts, units
 from feathertune.report.comparison import Comparison, Differing, MethodPair
 from feathertune.report.page import render_page
 from feathertune.report.rows import method_styles
+from feathertune.report.scores import Saying, saying
 from feathertune.report.settings import plain
 from feathertune.report.svg import Style
 
@@ -26,6 +27,7 @@ _WORDS = 120
 class View:
     """What the template needs beside the comparison; `drawn` of the `shared` methods are in the chart."""
 
+    say: Saying
     methods: tuple[tuple[MethodPair, Style], ...]
     charts: tuple[Markup, ...]
     drawn: int
@@ -49,8 +51,10 @@ def _view(comparison: Comparison) -> View:
     listed = comparison.differing[:_DIFFERENCES]
     drawn: tuple[Markup, ...] = ()
     if comparison.a.score == comparison.b.score:  # two scores are not drawn on one scale
-        drawn = _intervals(shared[:_DRAWN], [styles[pair.method] for pair in shared], comparison.b.score.capitalize())
+        colours = [styles[pair.method] for pair in shared]
+        drawn = _intervals(shared[:_DRAWN], colours, comparison.b.score.capitalize(), saying_of(comparison))
     return View(
+        say=saying_of(comparison),
         methods=tuple((pair, styles[pair.method]) for pair in comparison.methods[:_METHODS]),
         charts=drawn,
         drawn=min(len(shared), _DRAWN),
@@ -63,11 +67,17 @@ def _view(comparison: Comparison) -> View:
     )
 
 
+def saying_of(comparison: Comparison) -> Saying:
+    """How the differences are said; of two scores there are none."""
+    rows = [row for pair in comparison.methods if (row := pair.b or pair.a) is not None]
+    return saying(rows[0].score if rows else "accuracy")
+
+
 def _words(place: Differing) -> tuple[str, str, str]:
     return units.clip(place.key, _WORDS), plain(place.key, place.a, _WORDS), plain(place.key, place.b, _WORDS)
 
 
-def _intervals(pairs: Sequence[MethodPair], styles: Sequence[Style], score: str) -> tuple[Markup, ...]:
+def _intervals(pairs: Sequence[MethodPair], styles: Sequence[Style], score: str, say: Saying) -> tuple[Markup, ...]:
     """Two lines a method, A above B, on one scale."""
     rows = []
     for pair, style in zip(pairs, styles, strict=False):
@@ -77,7 +87,7 @@ def _intervals(pairs: Sequence[MethodPair], styles: Sequence[Style], score: str)
     if not rows:
         return ()
     widths = (charts.WIDE_PX, charts.SMALL_PX)
-    return tuple(charts.intervals(rows, reference=None, width=width, score=score) for width in widths)
+    return tuple(charts.intervals(rows, reference=None, width=width, score=score, say=say) for width in widths)
 
 
 def _estimate(letter: str, row: SummaryRow, style: Style) -> charts.Estimate:

@@ -42,6 +42,15 @@ class Predictions:
 
 
 @dataclass(frozen=True)
+class Numbers:
+    """The predicted numbers of one run, in the order of the test rows; all ``(N,)``, `row` as of `Predictions`."""
+
+    row: NDArray[np.int64]
+    label: NDArray[np.float64]
+    predicted: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
 class Epoch:
     """What was measured after one epoch, and the leading score; a number that was not finite is ``None``."""
 
@@ -67,6 +76,20 @@ def read_predictions(folder: Path, run: RunRecord, n_classes: int) -> Prediction
             return None
     row, first = np.unique(row, return_index=True)
     return Predictions(row, label[first], predicted[first])
+
+
+def read_numbers(folder: Path, run: RunRecord) -> Numbers | None:
+    """The predicted numbers of a run, or ``None`` where they are missing, damaged or of another kind."""
+    table = _read_table(_path(folder, run.predictions, run, PREDICTIONS_FILE), ["row", "label", "predicted"])
+    if table is None or table.num_rows == 0:
+        return None
+    row = _integers(table.column("row"))
+    columns = [_floats(table.column(name)) for name in ("label", "predicted")]
+    if row is None or any(column is None for column in columns):
+        return None
+    label, predicted = (column for column in columns if column is not None)
+    row, first = np.unique(row, return_index=True)
+    return Numbers(row, label[first], predicted[first])
 
 
 def _predicted_sets(table: Any, n_classes: int) -> Predictions | None:  # noqa: ANN401 - pyarrow has no types
@@ -132,8 +155,8 @@ def read_test_texts(folder: Path, rows: NDArray[np.int64]) -> dict[int, str]:
 def read_test_fingerprint(folder: Path, labels: Sequence[str]) -> str | None:
     """SHA-256 of the test rows in their order, or ``None`` where they cannot be read.
 
-    It is of the texts, as far as they are kept, and the names of their classes: two studies with the same one were
-    tested on the same rows, whatever version wrote the file.
+    It is of the texts, as far as they are kept, and the names of their classes, or their numbers: two studies with the
+    same one were tested on the same rows, whatever version wrote the file.
     """
     table = _read_table(folder / TEST_FILE, ["text", "label"])
     seconds = _read_table(folder / TEST_FILE, ["text_pair"])
@@ -149,8 +172,10 @@ def read_test_fingerprint(folder: Path, labels: Sequence[str]) -> str | None:
     return digest.hexdigest()
 
 
-def _names(column: Any, labels: Sequence[str]) -> list[str | list[str]] | None:  # noqa: ANN401 - pyarrow has no types
-    """The name of each row's class, or those of its set; ``None`` where they are something else."""
+def _names(column: Any, labels: Sequence[str]) -> list[Any] | None:  # noqa: ANN401 - pyarrow has no types
+    """The name of each row's class, or those of its set, or its number; ``None`` where they are something else."""
+    if (numbers := _floats(column)) is not None:
+        return list(numbers.tolist())
     values = column.to_pylist()
     flat = [i for value in values for i in (value if isinstance(value, list) else [value])]
     if any(not isinstance(i, int) or not 0 <= i < len(labels) for i in flat):
@@ -183,6 +208,13 @@ def _integers(column: Any) -> NDArray[np.int64] | None:  # noqa: ANN401 - pyarro
     if not pa.types.is_integer(column.type) or column.null_count:
         return None
     return np.asarray(column.to_numpy(), dtype=np.int64)
+
+
+def _floats(column: Any) -> NDArray[np.float64] | None:  # noqa: ANN401 - pyarrow has no types
+    if not pa.types.is_floating(column.type) or column.null_count:
+        return None
+    values = np.asarray(column.to_numpy(), dtype=np.float64)
+    return values if np.isfinite(values).all() else None
 
 
 def _finite(value: object) -> float | None:

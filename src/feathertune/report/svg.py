@@ -176,6 +176,15 @@ def share_scale(values: Sequence[float], start: float, end: float, n: int = 4) -
     return Scale(low, high, start, end, tuple((tick, units.percent(tick, decimals)) for tick in ticks))
 
 
+def correlation_scale(values: Sequence[float], start: float, end: float, n: int = 4) -> Scale:
+    """A linear axis for correlations, that never leaves -1 to 1."""
+    low, high = min(values), max(values)
+    padding = max(0.06 * (high - low), 0.005)
+    low, high, ticks = nice_range(max(-1.0, low - padding), min(1.0, high + padding), n)
+    decimals = max(1, -math.floor(math.log10(ticks[1] - ticks[0]) + 1e-9))
+    return Scale(low, high, start, end, tuple((tick, units.correlation(tick, decimals)) for tick in ticks))
+
+
 def amount_scale(values: Sequence[float], quantity: Quantity, start: float, end: float) -> Scale:
     """An axis for amounts: logarithmic where they differ more than twentyfold, else linear from zero."""
     positive = [value for value in values if value >= quantity.floor]

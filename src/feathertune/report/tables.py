@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from feathertune.errors import UnknownNameError
 from feathertune.records import StudyRecord, SummaryRow
 from feathertune.report import units
+from feathertune.report.scores import Saying, saying
 
 # Whatever a method or a file may be called; a name shall not end a cell, begin a comment or call a macro.
 _MARKDOWN = str.maketrans({character: f"\\{character}" for character in "\\`*_{}[]<>|#~$&"} | {"\n": " ", "\r": " "})
@@ -42,27 +43,27 @@ _LATEX = str.maketrans(
 
 @dataclass(frozen=True)
 class _Column:
-    """A column of the tables for people: its name, and what it says of a row."""
+    """A column of the tables for people: its name, and what it says of a row, with the way to say its score."""
 
     name: str
-    say: Callable[[SummaryRow], str]
+    say: Callable[[SummaryRow, Saying], str]
     against_full: bool = False
 
 
-_LEADING = "score"
+_LEADING, _AGAINST = "score", "against full"
 _COLUMNS = (
-    _Column("method", lambda row: row.method),
-    _Column("seeds", lambda row: units.whole(row.n_seeds)),
-    _Column(_LEADING, lambda row: units.percent(row.accuracy_mean)),
-    _Column("95 % interval", lambda row: units.interval(row.accuracy_low, row.accuracy_high)),
-    _Column("points against full", lambda row: units.points(row.delta_vs_full), True),
-    _Column("95 % interval of that", lambda row: units.span(row.delta_low, row.delta_high), True),
-    _Column("p", lambda row: units.probability(row.p_vs_full_holm).removeprefix("p ").removeprefix("= "), True),
-    _Column("trained parameters", lambda row: units.count(row.trainable_parameters)),
-    _Column("size to ship", lambda row: units.size(row.adapter_bytes)),
-    _Column("time a run", lambda row: units.seconds(row.seconds_mean)),
-    _Column("speed-up over full", lambda row: units.times(row.speedup_vs_full), True),
-    _Column("peak memory", lambda row: units.size(row.memory_mean_bytes)),
+    _Column("method", lambda row, say: row.method),
+    _Column("seeds", lambda row, say: units.whole(row.n_seeds)),
+    _Column(_LEADING, lambda row, say: say.score(row.accuracy_mean)),
+    _Column("95 % interval", lambda row, say: say.interval(row.accuracy_low, row.accuracy_high)),
+    _Column(_AGAINST, lambda row, say: say.difference(row.delta_vs_full), True),
+    _Column("95 % interval of that", lambda row, say: say.span(row.delta_low, row.delta_high), True),
+    _Column("p", lambda row, say: units.probability(row.p_vs_full_holm).removeprefix("p ").removeprefix("= "), True),
+    _Column("trained parameters", lambda row, say: units.count(row.trainable_parameters)),
+    _Column("size to ship", lambda row, say: units.size(row.adapter_bytes)),
+    _Column("time a run", lambda row, say: units.seconds(row.seconds_mean)),
+    _Column("speed-up over full", lambda row, say: units.times(row.speedup_vs_full), True),
+    _Column("peak memory", lambda row, say: units.size(row.memory_mean_bytes)),
 )
 
 
@@ -71,8 +72,8 @@ def export_table(study: StudyRecord, form: str) -> str:
 
     Args:
         study: The record.
-        form: A name of `FORMS`. ``csv`` has the fields of `SummaryRow` as its columns, shares of 1, seconds and bytes;
-            an empty cell is null. ``latex`` is a ``tabular`` that needs the package ``booktabs``.
+        form: A name of `FORMS`. ``csv`` has the fields of `SummaryRow` as its columns, shares of 1 (or correlations),
+            seconds and bytes; an empty cell is null. ``latex`` is a ``tabular`` that needs the package ``booktabs``.
 
     Returns:
         The text, with a line break at its end.
@@ -139,10 +140,10 @@ def _said(study: StudyRecord) -> tuple[list[_Column], list[list[str]]]:
     """The columns that this study fills, and the words in them."""
     has_full = any(row.method == "full" for row in study.summary)
     columns = [column for column in _COLUMNS if has_full or not column.against_full]
-    columns = [
-        dataclasses.replace(column, name=study.score_name) if column.name == _LEADING else column for column in columns
-    ]
-    return columns, [[column.say(row) for column in columns] for row in study.summary]
+    say = saying(study.headline)
+    names = {_LEADING: study.score_name, _AGAINST: f"{say.unit} {_AGAINST}".strip()}
+    columns = [dataclasses.replace(column, name=names.get(column.name, column.name)) for column in columns]
+    return columns, [[column.say(row, say) for column in columns] for row in study.summary]
 
 
 def _caption(study: StudyRecord) -> str:
@@ -154,7 +155,8 @@ def _caption(study: StudyRecord) -> str:
         "needs before its first step.",
     ]
     if any(row.p_vs_full_holm is not None for row in study.summary):
-        said.append("Differences are in percentage points, p is two-sided and Holm-corrected over the methods.")
+        differences = saying(study.headline).differences
+        said.append(f"Differences are {differences}, p is two-sided and Holm-corrected over the methods.")
     if study.status != "complete":
         ended = sum(run.status == "complete" for run in study.runs)
         said.append(f"The study is {study.status}: {ended} of {len(study.planned_runs)} runs are complete.")

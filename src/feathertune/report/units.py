@@ -1,4 +1,4 @@
-"""Numbers as people say them: ``1 min 12 s``, ``2.4 MB``, ``1.2 M``, ``87.1 %``.
+"""Numbers as people say them: ``1 min 12 s``, ``2.4 MB``, ``1.2 M``, ``87.1 %``, ``0.843``.
 
 ``None`` and values that are not finite are shown as a dash. Not for files that a program reads.
 """
@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import math
 import unicodedata
+
+from feathertune.records import values
 
 DASH = "–"
 BETWEEN = " \N{DOUBLE VERTICAL LINE} "  # the two texts of a pair
@@ -65,6 +67,39 @@ def span(low: float | None, high: float | None) -> str:
     if _known(low) is None or _known(high) is None:
         return DASH
     return f"{points(low)} to {points(high)}"
+
+
+def in_unit(value: float | None) -> str:
+    """A number in the unit of labels, of whatever size."""
+    known = _known(value)
+    return DASH if known is None else values.in_unit(known).replace("-", _MINUS)
+
+
+def correlation(value: float | None, decimals: int = 3) -> str:
+    """A correlation: ``0.843``; what is rounded to 0 has no sign."""
+    known = _known(value)
+    return DASH if known is None else decimal(round(known, decimals) + 0.0, decimals)
+
+
+def correlation_interval(low: float | None, high: float | None) -> str:
+    """Two correlations: ``0.812–0.871``, or ``−0.031 to 0.044``, since a minus and a dash look alike."""
+    if _known(low) is None or _known(high) is None:
+        return DASH
+    said = (correlation(low), correlation(high))
+    return " to ".join(said) if _MINUS in "".join(said) else "–".join(said)
+
+
+def gain(difference: float | None) -> str:
+    """A signed difference of two correlations: ``+0.012``."""
+    said = correlation(difference)
+    return said if said in (DASH, "0.000") or said.startswith(_MINUS) else f"+{said}"
+
+
+def gain_span(low: float | None, high: float | None) -> str:
+    """Two such: ``−0.004 to +0.020``."""
+    if _known(low) is None or _known(high) is None:
+        return DASH
+    return f"{gain(low)} to {gain(high)}"
 
 
 def seconds(value: float | None) -> str:

@@ -14,7 +14,11 @@ function made(tag, props = {}, ...children) {
 // A text or a name of any direction, which shall not turn the words around it.
 const own = (words) => made("bdi", { textContent: words });
 const percent = (p) => `${(100 * p).toFixed(1)} %`;
-const points = (d) => `${d < 0 ? "−" : "+"}${Math.abs(100 * d).toFixed(1)}`;
+const points = (d) => `${d < 0 ? "−" : "+"}${Math.abs(100 * d).toFixed(1)} points`;
+// Where labels are numbers, one stands in the place of the label, without probabilities.
+const isNumber = ({ label }) => typeof label === "number";
+const digits = (x) => String(Number(x.toPrecision(6)));
+const more = (d) => `${d < 0 ? "−" : "+"}${digits(Math.abs(d))}`;
 
 function say(words, problem = false) {
   $("status").textContent = words;
@@ -86,7 +90,7 @@ async function load() {
   $("bundles").querySelectorAll(".check, .note").forEach((old) => old.remove());
   for (const model of models) {
     const box = made("input", { type: "checkbox", id: `use-${model.name}`, checked: true });
-    const about = made("small", { textContent: `${model.method} on ${model.base.id} · ${model.labels.length} labels${model.text_columns.length === 2 ? " · pairs: FIRST ||| SECOND" : ""}` });
+    const about = made("small", { textContent: `${model.method} on ${model.base.id} · ${model.task === "regression" ? `number: ${model.labels[0]}` : `${model.labels.length} labels`}${model.text_columns.length === 2 ? " · pairs: FIRST ||| SECOND" : ""}` });
     $("bundles").append(made("label", { className: "check" }, box, made("span", {}, model.name, about)));
   }
   if (!models.length) $("bundles").append(made("p", { className: "note", textContent: "None is loaded." }));
@@ -98,15 +102,17 @@ function leading({ label, labels, probabilities }) {
   return label ?? among.reduce((best, one) => (probabilities[one] > probabilities[best] ? one : best));
 }
 
-// What the text is given: one label, several, or none.
-function named({ label, labels }) {
+// What the text is given: one label, several, or none; or a number.
+function named(prediction) {
+  if (isNumber(prediction)) return [digits(prediction.label)];
+  const { label, labels } = prediction;
   const given = labels ?? [label];
   return given.length ? given.flatMap((one, i) => (i ? [", ", own(one)] : [own(one)])) : ["no label"];
 }
 
 function probabilities(prediction) {
   const list = made("dl");
-  const falling = Object.entries(prediction.probabilities).sort((a, b) => b[1] - a[1]);
+  const falling = Object.entries(prediction.probabilities ?? {}).sort((a, b) => b[1] - a[1]);
   for (const [label, p] of falling) {
     const meter = made("meter", { min: 0, max: 1, value: p });
     meter.setAttribute("aria-hidden", "true");
@@ -115,33 +121,37 @@ function probabilities(prediction) {
   return list;
 }
 
-// The text without each word in turn: what the label's probability loses is what the word gave.
+// The text without each word in turn: what the label's probability, or the number, loses is what the word gave.
 async function leaveOneOut(name, text, prediction) {
   const pieces = split(text);
   const pairs = models.find((model) => model.name === name)?.text_columns.length === 2;
   const words = pieces.flatMap((piece, at) => (piece.trim() && !(pairs && piece === "|||") ? [at] : [])).slice(0, MAX_WORDS);
   const whole_pair = (rest) => !pairs || rest.split(BAR).every((part) => part.trim());
   const without = words.map((at) => pieces.filter((_, i) => i !== at).join("").trim()).map((rest) => (whole_pair(rest) ? rest : ""));
-  const whole = prediction.probabilities[leading(prediction)];
+  const amount = (one) => (isNumber(one) ? one.label : one.probabilities[leading(prediction)]);
+  const whole = amount(prediction);
   const asked = without.map((rest, i) => [rest, words[i]]).filter(([rest]) => rest);
   const answers = await predict(name, asked.map(([rest]) => rest));
-  const gives = new Map(asked.map(([, at], i) => [at, whole - answers[i].probabilities[leading(prediction)]]));
+  const gives = new Map(asked.map(([, at], i) => [at, whole - amount(answers[i])]));
   return { pieces, gives };
 }
 
-function shown({ pieces, gives }, label) {
+function shown({ pieces, gives }, prediction) {
+  const said = isNumber(prediction) ? more : points;
+  const least = isNumber(prediction) ? Number.MIN_VALUE : 0.0005;
   const most = Math.max(...[...gives.values()].map(Math.abs), 0);
   const line = made("p", { className: "words", dir: "auto" });
   pieces.forEach((piece, at) => {
     const gave = gives.get(at);
-    const level = gave === undefined || most < 0.0005 ? 0 : Math.ceil((3 * Math.abs(gave)) / most - 0.5);
+    const level = gave === undefined || most < least ? 0 : Math.ceil((3 * Math.abs(gave)) / most - 0.5);
     if (level < 1) { line.append(piece); return; }
-    line.append(made("mark", { className: `${gave > 0 ? "f" : "a"}${level}`, title: `${points(gave)} points`, textContent: piece }));
+    line.append(made("mark", { className: `${gave > 0 ? "f" : "a"}${level}`, title: said(gave), textContent: piece }));
   });
   const top = [...gives].sort((a, b) => Math.abs(b[1]) - Math.abs(a[1])).slice(0, TOP);
-  const list = made("ol", { className: "top" }, ...top.map(([at, gave]) => made("li", {}, own(pieces[at]), ` ${points(gave)} points`)));
+  const list = made("ol", { className: "top" }, ...top.map(([at, gave]) => made("li", {}, own(pieces[at]), ` ${said(gave)}`)));
+  const what = isNumber(prediction) ? ["how much the number"] : ["how many points the probability of “", own(leading(prediction)), "”"];
   const note = made("p", { className: "note" },
-    "Each word was left out once and the text labelled again. Shown is by how many points the probability of “", own(label), "” is higher with the word than without it. " +
+    "Each word was left out once and the text labelled again. Shown is by ", ...what, " is higher with the word than without it. " +
     "Words work together: of two that say the same, neither alone may matter. This says what this model reacts to, not why the label is right." +
     (gives.size >= MAX_WORDS ? ` Only the first ${MAX_WORDS} words were tried.` : ""));
   return [line, list, note];
@@ -159,7 +169,7 @@ function column(model, text, prediction) {
     open.append(wait);
     try {
       const found = await leaveOneOut(model.name, text, prediction);
-      wait.replaceWith(...(found.gives.size ? shown(found, leading(prediction)) : [made("p", { className: "note", textContent: "There is only one word." })]));
+      wait.replaceWith(...(found.gives.size ? shown(found, prediction) : [made("p", { className: "note", textContent: "There is only one word." })]));
     } catch (error) {
       asked = false;
       wait.replaceWith(made("p", { className: "problem", textContent: error.message }));

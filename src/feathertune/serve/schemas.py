@@ -34,11 +34,17 @@ class LabelsPrediction(_Wire):
     probabilities: dict[str, float]
 
 
+class NumberPrediction(_Wire):
+    """One text's answer by a bundle whose labels are numbers."""
+
+    label: float
+
+
 class Predictions(_Wire):
     """Answers in the order of the texts, all of one kind: `ModelInfo.task` says which."""
 
     model: str
-    predictions: list[Prediction] | list[LabelsPrediction]
+    predictions: list[Prediction] | list[LabelsPrediction] | list[NumberPrediction]
 
 
 class Base(_Wire):

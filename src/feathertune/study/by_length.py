@@ -1,7 +1,8 @@
 """The leading score by the length of the texts, and how much of them was never read.
 
 A pure function of lengths and answers; part of ``study.json``. Not for choosing a length: a class may be longer than
-another, and a longer text need not be harder. Balanced accuracy is of the classes that a bucket holds.
+another, and a longer text need not be harder. Balanced accuracy is of the classes that a bucket holds, rank correlation
+of the order within it.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 One line each, where:
 
-* a method's score is not above that of `majority`, or it only ever answers one class;
+* a method's score is not above that of `majority`, or it only ever answers one class, or one number;
 * trained methods have one seed only;
 * the test rows cannot tell the recommended row and its best rival apart: with a 95 % half-width h of their
   difference over N rows (`PairRecord.rows_low` and `rows_high`), about N (h / margin)^2 rows bring it down to the
@@ -12,6 +12,7 @@ One line each, where:
 * the recommended row overfits: from its lowest to the last epoch the validation loss rose by more than `RISE`, while
   the training loss went on falling;
 * the leading score hides a class, or rests on few rows of one (`feathertune.study.headline`);
+* the recommended row orders numbers that are further off than their mean would be (R2 not above 0);
 * more than `SUSPECT_SHARE` of the test rows have a label that all trained methods speak against
   (`feathertune.study.suspects`); where a text may have several, as many labels of test rows;
 * texts of a later split were removed from an earlier one, more than `REPEATED_SHARE` of the test rows;
@@ -25,11 +26,22 @@ not measure: the report says that.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import fmean
 
-from feathertune.records import HEAD, SUSPECTS_FILE, TRAINED_KINDS, DataRecord, PairRecord, RunRecord, SummaryRow
+from feathertune.records import (
+    HEAD,
+    SUSPECTS_FILE,
+    TRAINED_KINDS,
+    DataRecord,
+    NumberMetrics,
+    PairRecord,
+    RunRecord,
+    Scores,
+    SummaryRow,
+)
 from feathertune.study.headline import headline_caveats
 from feathertune.study.pairs import find_pair
-from feathertune.study.wording import constant_answer, listed, percent, points
+from feathertune.study.wording import constant_answer, correlation, difference, listed, percent, score_of
 
 LONG_SHARE = 0.2
 RISE = 0.1
@@ -72,6 +84,7 @@ def find_caveats(
         *(_still_improving(chosen_runs) if data.n_validation else ()),
         *_overfitting(chosen_runs),
         *headline_caveats(chosen.score, data),
+        *_far_off(chosen_runs),
         *_wrong_labels(n_suspects, data),
         *_repeated_texts(data),
         *failed_runs(runs),
@@ -95,31 +108,47 @@ def _learned_nothing(
     below: list[str] = []
     for row in candidates:
         scores = [run.test for run in runs if run.method == row.method and run.test is not None]
-        constant = sum(
-            score.mcc == 0 and any(abs(score.accuracy - share) < ROUNDING for share in shares) for score in scores
-        )
+        constant = sum(_is_constant(score, shares) for score in scores)
         if constant:
             constants.append((row.method, constant, len(scores)))
         elif majority is not None and row.accuracy_mean <= majority.accuracy_mean + ROUNDING:
-            below.append(f"{row.method} ({percent(row.accuracy_mean)})")
-    caveats = _constant(constants)
+            below.append(f"{row.method} ({score_of(row)})")
+    caveats = _constant(constants, numbers=data.task == "regression")
     if majority is not None and below:
         caveats.append(
             f"{listed(below)} {'is' if len(below) == 1 else 'are'} not above always answering "
-            f"{constant_answer(data.task)} ({percent(majority.accuracy_mean)})."
+            f"{constant_answer(data.task)} ({score_of(majority)})."
         )
     return caveats
 
 
-def _constant(constants: Sequence[tuple[str, int, int]]) -> list[str]:
-    """One line for all methods that did not learn: name, runs that answer one class, all its runs."""
+def _is_constant(score: Scores, shares: Sequence[float]) -> bool:
+    """Whether one answer to all rows would be scored like this."""
+    if isinstance(score, NumberMetrics):
+        return score.spearman == score.pearson == 0
+    return score.mcc == 0 and any(abs(score.accuracy - share) < ROUNDING for share in shares)
+
+
+def _constant(constants: Sequence[tuple[str, int, int]], *, numbers: bool) -> list[str]:
+    """One line for all methods that did not learn: name, runs that answer one class or number, all its runs."""
     if not constants:
         return []
     alone = len(constants) == 1
+    what, seen = ("number", "no correlation") if numbers else ("class", "MCC 0, accuracy that class's share")
     return [
-        f"{listed(name for name, _, _ in constants)} {'seems' if alone else 'seem'} to answer one and the same class "
-        f"in {sum(n for _, n, _ in constants)} of {sum(n for _, _, n in constants)} runs (MCC 0, accuracy that class's "
-        f"share): {'it' if alone else 'they'} learned nothing; try another learning rate or more epochs."
+        f"{listed(name for name, _, _ in constants)} {'seems' if alone else 'seem'} to answer one and the same {what} "
+        f"in {sum(n for _, n, _ in constants)} of {sum(n for _, _, n in constants)} runs ({seen}): "
+        f"{'it' if alone else 'they'} learned nothing; try another learning rate or more epochs."
+    ]
+
+
+def _far_off(chosen_runs: Sequence[RunRecord]) -> list[str]:
+    explained = [run.test.r2 for run in chosen_runs if isinstance(run.test, NumberMetrics)]
+    if not explained or fmean(explained) > 0:
+        return []
+    return [
+        f"The numbers of {chosen_runs[0].method} are further off than always saying the mean of the test labels (R2 "
+        f"{correlation(fmean(explained))}): their order is what was measured, trust no more than that."
     ]
 
 
@@ -143,18 +172,20 @@ def _too_few_rows(
     pair = find_pair(pairs, chosen.method, rival.method)
     if pair is None or (half := (pair.high - pair.low) / 2) <= max(margin, abs(pair.delta)):
         return []
-    known = f"{chosen.method} and {rival.method} apart: their difference is known to {points(half)} either way."
+    of = chosen.score
+    known = f"{chosen.method} and {rival.method} apart: their difference is known to {difference(half, of)} either way."
     of_rows = (pair.rows_high - pair.rows_low) / 2
     if of_rows <= margin:
         return [
-            f"These seeds cannot tell {known} The {n_test:,} test rows leave {points(of_rows)} of that open: to see "
-            f"{points(margin)}, more seeds are needed (--seeds)."
+            f"These seeds cannot tell {known} The {n_test:,} test rows leave {difference(of_rows, of)} of that open: "
+            f"to see {difference(margin, of)}, more seeds are needed (--seeds)."
         ]
     needed = int(float(f"{n_test * (of_rows / margin) ** 2:.2g}"))
-    alike = "" if chosen.score == "accuracy" else " with the same shares of the classes"
+    alike = " with the same shares of the classes" if of == "balanced_accuracy" else ""
+    ratio = " / ".join(difference(value, of).removesuffix(" points") for value in (of_rows, margin))
     return [
-        f"These {n_test:,} test rows cannot tell {known} To see {points(margin)}, about {needed:,} rows{alike} are "
-        f"needed ({n_test:,} x ({100 * of_rows:.1f} / {100 * margin:.1f})^2)."
+        f"These {n_test:,} test rows cannot tell {known} To see {difference(margin, of)}, about {needed:,} rows{alike} "
+        f"are needed ({n_test:,} x ({ratio})^2)."
     ]
 
 
@@ -234,8 +265,8 @@ def failed_runs(runs: Sequence[RunRecord]) -> list[str]:
 
 
 def _test_shares(data: DataRecord) -> list[float]:
-    """Of the classes; of several labels a text none, since they do not add up to the rows."""
-    if data.task == "multi_label":
+    """Of the classes; of several labels a text none, since they do not add up to the rows, nor of numbers."""
+    if data.task != "single_label":
         return []
     counts = data.class_counts.get("test", [])
     return [count / sum(counts) for count in counts] if any(counts) else []

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from feathertune.config import Config
 from feathertune.data.subsets import check_shots, settle_sizes
 from feathertune.errors import ConfigError
-from feathertune.methods import BASELINES, Baseline, Method, method_named
+from feathertune.methods import BASELINES, method_named
 from feathertune.prices import PRICE_FILE, Price
 from feathertune.records import (
     CONFIG_FILE,
@@ -39,9 +39,9 @@ from feathertune.records import (
 from feathertune.report import render_report
 from feathertune.runtime import hardware, loaded_objects_aside, versions
 from feathertune.storage import claim_folder, write_atomic
-from feathertune.study.answers import Answers
+from feathertune.study.answers import Scored
 from feathertune.study.by_length import by_length
-from feathertune.study.files import read_correct, write_test_rows
+from feathertune.study.files import read_correct, read_numbers, write_test_rows
 from feathertune.study.fit import fit_methods
 from feathertune.study.observe import Observer
 from feathertune.study.pairs import compare_pairs
@@ -206,17 +206,20 @@ def assemble(
     plan: Plan, bench: Workbench, runs: list[RunRecord], folder: Path, created: str, command: Sequence[str]
 ) -> StudyRecord:
     """Put the record together from the runs that have ended."""
-    correct = {
-        run.id: read_correct(folder / run.predictions) for run in runs if run.status == "complete" and run.predictions
+    numbers = bench.data.task == "regression"
+    predicted = {
+        run.id: read_numbers(folder / run.predictions)[1] if numbers else read_correct(folder / run.predictions)
+        for run in runs
+        if run.status == "complete" and run.predictions
     }
     margin = plan.config.study.margin
     whole = at_largest_size([run for run in runs if run.status == "complete"])
     suspects, test = find_suspects(whole, folder), bench.split("test")
     several = bench.data.task == "multi_label"
     write_suspects(folder / SUSPECTS_FILE, suspects, test.texts, bench.data.labels, several=several)
-    classes = test.labels if bench.headline == "balanced_accuracy" else None
-    summary = summarise_sizes(runs, correct, classes, margin=margin)
-    answers = answers_of(whole, correct, classes)
+    labels = None if bench.headline == "accuracy" else test.labels
+    summary = summarise_sizes(runs, predicted, labels, margin=margin)
+    answers = answers_of(whole, predicted, labels)
     pairs = compare_pairs(answers)
     return StudyRecord(
         created=created,
@@ -238,8 +241,8 @@ def assemble(
             n_suspects=len(suspects),
         ),
         headline=bench.headline,
-        more_labels=more_labels(runs, correct, classes),
-        descriptions={spec.method: _described(spec.method).summary for spec in plan.runs},
+        more_labels=more_labels(runs, predicted, labels),
+        descriptions={spec.method: _described(spec.method, numbers=numbers) for spec in plan.runs},
         left_out=plan.left_out,
         parameter_budget=plan.parameter_budget,
         off_budget=plan.off_budget,
@@ -251,7 +254,7 @@ def assemble(
     )
 
 
-def _by_length(answers: Mapping[str, Answers], bench: Workbench) -> list[LengthBucket]:
+def _by_length(answers: Mapping[str, Scored], bench: Workbench) -> list[LengthBucket]:
     texts = bench.encoded["test"]
     if texts.n_tokens is None or texts.n_unread is None:
         return []
@@ -276,8 +279,12 @@ def _searches(plan: Plan, folder: Path) -> list[SearchRecord]:
     return [found for spec in specs.values() if (found := read_search(spec, folder)) is not None]
 
 
-def _described(name: str) -> Method | Baseline:
-    return BASELINES[name] if name in BASELINES else method_named(name)
+def _described(name: str, *, numbers: bool) -> str:
+    """What a method is; baselines are others where labels are numbers."""
+    if name not in BASELINES:
+        return method_named(name).summary
+    baseline = BASELINES[name]
+    return (baseline.of_numbers if numbers else "") or baseline.summary
 
 
 def _status(plan: Plan, runs: list[RunRecord]) -> Status:

@@ -12,9 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from feathertune.errors import ConfigError
-from feathertune.records import TRAINED_KINDS, StudyRecord, load_study
+from feathertune.records import HEADLINES, TRAINED_KINDS, StudyRecord, load_study
 from feathertune.report import units
 from feathertune.report.comparison import Comparison, Differing, MethodPair, Paired, Side
+from feathertune.report.scores import CORRELATIONS, SHARES, Saying
 from feathertune.report.side_files import read_test_fingerprint
 from feathertune.study.differing import find_differing, read_settings
 from feathertune.study.pairing import UNREADABLE, pair_methods, tested
@@ -22,6 +23,7 @@ from feathertune.study.pairing import UNREADABLE, pair_methods, tested
 _ALPHA = 0.05
 # Causes that are named one by one in a sentence; the table names all.
 _NAMED = 8
+_CORRELATION = HEADLINES["regression", "spearman"]
 
 
 def compare_studies(first: Path, second: Path) -> Comparison:
@@ -94,25 +96,28 @@ def _verdict(methods: Sequence[MethodPair], same: bool | None, *, scores: tuple[
         ]
     if not same:
         why = "The test rows of one of them cannot be read" if same is None else "They were tested on other rows"
-        return [f"{why}, so no difference is tested: each accuracy stands alone with its interval.", *_reasons(shared)]
+        what = "score" if scores[0] == _CORRELATION else "accuracy"
+        return [f"{why}, so no difference is tested: each {what} stands alone with its interval.", *_reasons(shared)]
     found = [(pair.method, pair.paired) for pair in shared if pair.paired is not None]
     if not found:
         return ["The predictions cannot be read, so no difference is tested.", *_reasons(shared)]
     clear = [(method, paired) for method, paired in found if paired.p < _ALPHA]
     said = []
-    plain = scores[0] != "balanced accuracy"
+    say = CORRELATIONS if scores[0] == _CORRELATION else SHARES
+    plain = scores[0] not in ("balanced accuracy", _CORRELATION)
     more, less = ("is more accurate", "is less accurate") if plain else ("scores higher", "scores lower")
     for better, word in ((True, more), (False, less)):
         named = [(m, p) for m, p in clear if (p.difference > 0) == better]
         if named:
-            said.append(f"B {word} than A with {_listed([_claim(m, p) for m, p in named])}.")
+            said.append(f"B {word} than A with {_listed([_claim(m, p, say) for m, p in named])}.")
     if not clear and all(paired.alike for _, paired in found):
-        return ["All methods are right on the same test rows in both, seed by seed.", *_reasons(shared)]
+        alike = "order the test rows alike" if scores[0] == _CORRELATION else "are right on the same test rows"
+        return [f"All methods {alike} in both, seed by seed.", *_reasons(shared)]
     if not clear:
         widest = max(max(abs(paired.low), abs(paired.high)) for _, paired in found)
         said.append(
             f"No method is clearly better in one of them on the same {n_test:,} test rows; "
-            f"differences of up to {100 * widest:.1f} points are not ruled out."
+            f"differences of up to {say.within(widest)} are not ruled out."
         )
         return [*said, *_reasons(shared)]
     rest = len(found) - len(clear)
@@ -121,8 +126,9 @@ def _verdict(methods: Sequence[MethodPair], same: bool | None, *, scores: tuple[
     return [*said, *_reasons([pair for pair in shared if pair.method in dict(clear)])]
 
 
-def _claim(method: str, paired: Paired) -> str:
-    return f"{units.clip(method, 40)} ({units.points(paired.difference)} points, {units.span(paired.low, paired.high)})"
+def _claim(method: str, paired: Paired, say: Saying) -> str:
+    span = say.span(paired.low, paired.high)
+    return f"{units.clip(method, 40)} ({say.difference(paired.difference)}{say.unit}, {span})"
 
 
 def _reasons(pairs: Sequence[MethodPair]) -> list[str]:

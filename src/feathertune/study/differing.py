@@ -30,6 +30,9 @@ def find_differing(
             methods that both have can be compared.
     """
     sides = (a.model_dump(mode="json"), b.model_dump(mode="json"))
+    for side, study in zip(sides, (a, b), strict=True):
+        if study.data.numbers:  # a line for each split is enough
+            side["data"]["numbers"] = {split: found.in_words() for split, found in study.data.numbers.items()}
     found = _between("data", *(side["data"] for side in sides)) + _between("base", *(side["base"] for side in sides))
     if settings[0] is not None and settings[1] is not None:
         found += [

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from feathertune.data.texts import Text, columns_of
 from feathertune.storage import write_atomic
@@ -28,7 +29,7 @@ def write_test_rows(path: Path, texts: Sequence[Text], labels: np.ndarray) -> No
 
 
 def write_predictions(path: Path, labels: np.ndarray, predicted: np.ndarray, probabilities: np.ndarray) -> None:
-    """Write ``predictions.parquet``: row, label, predicted, probabilities.
+    """Write ``predictions.parquet``: row, label, predicted, probabilities; of numbers no probabilities.
 
     Args:
         path: Where.
@@ -37,21 +38,22 @@ def write_predictions(path: Path, labels: np.ndarray, predicted: np.ndarray, pro
         probabilities: ``(N, C)``.
     """
     n, n_classes = probabilities.shape
-    table = pa.table(
-        {
-            "row": pa.array(np.arange(n, dtype=np.int64)),
-            "label": _column(labels),
-            "predicted": _column(predicted),
-            "probabilities": pa.FixedSizeListArray.from_arrays(
-                pa.array(probabilities.astype(np.float32).reshape(-1)), n_classes
-            ).cast(pa.list_(pa.float32())),
-        }
-    )
-    _write_table(path, table)
+    columns = {
+        "row": pa.array(np.arange(n, dtype=np.int64)),
+        "label": _column(labels),
+        "predicted": _column(predicted),
+    }
+    if labels.dtype.kind != "f":
+        columns["probabilities"] = pa.FixedSizeListArray.from_arrays(
+            pa.array(probabilities.astype(np.float32).reshape(-1)), n_classes
+        ).cast(pa.list_(pa.float32()))
+    _write_table(path, pa.table(columns))
 
 
 def _column(labels: np.ndarray) -> pa.Array:
-    """Class indices, or lists of them."""
+    """Class indices, lists of them, or numbers."""
+    if labels.dtype.kind == "f":
+        return pa.array(labels.astype(np.float64))
     if labels.ndim == 1:
         return pa.array(labels.astype(np.int32))
     return pa.array([np.flatnonzero(row).tolist() for row in labels], pa.list_(pa.int32()))
@@ -90,3 +92,9 @@ def read_sets(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         for row, own in enumerate(table[name].to_pylist()):
             members[row, own] = True
     return labels, probabilities, predicted
+
+
+def read_numbers(path: Path) -> NDArray[np.float64]:
+    """Labels and predictions, ``(2, N)``, of a run's ``predictions.parquet`` where labels are numbers."""
+    table = pq.read_table(path, columns=["label", "predicted"])
+    return np.stack([table[name].to_numpy() for name in table.column_names]).astype(np.float64)

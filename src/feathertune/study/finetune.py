@@ -14,7 +14,7 @@ from feathertune.engine.checkpoint import discard, existing
 from feathertune.engine.distributed import Group, joined
 from feathertune.errors import ConfigError, FeathertuneError
 from feathertune.methods import Method, Options, one_method
-from feathertune.records import METRICS_FILE, Metrics
+from feathertune.records import METRICS_FILE, Scores
 from feathertune.runtime import seed_everything
 from feathertune.storage import check_place
 from feathertune.study.fit import fit_methods
@@ -36,7 +36,7 @@ def finetune(
     overwrite: bool = False,
     resume: bool = False,
     data: RawDataset | None = None,
-) -> dict[str, Metrics]:
+) -> dict[str, Scores]:
     """Train, test and write a bundle.
 
     Args:
@@ -98,7 +98,7 @@ def _finetune(
     observer: Observer,
     resume: bool,
     group: Group,
-) -> dict[str, Metrics]:
+) -> dict[str, Scores]:
     bench = Workbench.prepare(config, observer, data)
     if group.sum(np.array([float(bench.runtime.dtype == "bf16")]))[0] < group.size:  # all have to agree
         engine = config.engine.model_copy(update={"dtype": "fp32"})

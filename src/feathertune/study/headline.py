@@ -6,7 +6,8 @@ are found. It counts each class alike, so it asks for more than one class even w
 read it beside macro F1 and MCC.
 
 It is chosen by the training rows alone, so that no test row has a say. Not for several labels a text: what is right
-there is a set, and sets have no recall.
+there is a set, and sets have no recall. Nor for numbers, of which none is right: Spearman's rank correlation leads,
+which asks whether the larger label has the larger prediction, whatever the unit.
 """
 
 from __future__ import annotations
@@ -25,19 +26,31 @@ IMBALANCED_SHARE = 0.7
 KNOWN_TO = 0.1
 
 
-def choose_headline(
-    wanted: Literal["auto", "accuracy", "balanced_accuracy"], task: TaskName, counts: Sequence[int]
-) -> HeadlineName:
+def choose_headline(wanted: Literal["auto"] | HeadlineName, task: TaskName, counts: Sequence[int]) -> HeadlineName:
     """Settle the setting ``study.headline``.
 
     Args:
         wanted: As it was given.
         task: Of the data.
-        counts: Training rows of each class.
+        counts: Training rows of each class; none of numbers.
 
     Raises:
-        ConfigError: If balanced accuracy is asked for where a text may have several labels.
+        ConfigError: If balanced accuracy is asked for where a text may have several labels, or a score of classes where
+            labels are numbers, or the other way round.
     """
+    if task == "regression":
+        if wanted not in ("auto", "spearman"):
+            raise ConfigError(
+                f"study.headline is {wanted}, a share of right answers, but here the labels are numbers, and no number "
+                "is right. Expected auto, which is Spearman's rank correlation; the mean absolute error and R2 stand "
+                "beside it. Are the numbers classes? Then --set data.task=single_label."
+            )
+        return "spearman"
+    if wanted == "spearman":
+        raise ConfigError(
+            "study.headline is spearman, the rank correlation of numbers, but here the labels are classes. Expected "
+            "accuracy, balanced_accuracy or auto."
+        )
     if task == "multi_label":
         if wanted == "balanced_accuracy":
             raise ConfigError(
@@ -55,6 +68,8 @@ def why_headline(headline: HeadlineName, data: DataRecord) -> list[str]:
     """What to know of the leading score where it is not accuracy, in a sentence."""
     if headline == "accuracy":
         return []
+    if headline == "spearman":
+        return ["The labels are numbers, so Spearman's rank correlation leads: 1 is their order, 0 none of it."]
     label, share = _largest(data, "train")
     n_classes = sum(count > 0 for count in data.class_counts["test"]) or len(data.labels)
     leads = f"(the mean of the classes' recalls): always the same answer gives {percent(1 / n_classes)}."
@@ -71,7 +86,7 @@ def headline_caveats(headline: HeadlineName, data: DataRecord) -> list[str]:
       interval of more than `KNOWN_TO` either way; or there are none.
     """
     counts = data.class_counts.get("test", [])
-    if data.task == "multi_label" or not any(counts):
+    if data.task != "single_label" or not any(counts):
         return []
     if headline == "accuracy":
         label, share = _largest(data, "test")

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from feathertune.data.encode import encode
 from feathertune.data.findings import Found, clipped, find, rows_of, what
 from feathertune.data.inspect import Searches, Tokens, as_dataset, inspect_scan
 from feathertune.data.label_errors import LabelErrors, find_label_errors
+from feathertune.data.labels import all_numbers, has_fraction
 from feathertune.data.near import Pairs, Shingles, shingles_of, similarities
 from feathertune.data.raw import ReadOptions
 from feathertune.data.repeats import Repeats, find_repeats
@@ -25,7 +26,7 @@ from feathertune.data.scan import Scan, scan
 from feathertune.data.tables import FileTable, Table, table_of
 from feathertune.data.words import words_of
 from feathertune.encoders import LoadedEncoder, load_encoder
-from feathertune.errors import DataError
+from feathertune.errors import ConfigError, DataError
 from feathertune.records.inspection import Finding, FoundRow, Inspection
 from feathertune.runtime import loaded_objects_aside
 from feathertune.study.workbench import check_max_length, split_sources
@@ -80,6 +81,8 @@ def inspect_data(config: Config, observer: Observer, *, beside: bool = False) ->
         FeathertuneError: If the source cannot be read at all, or the encoder cannot be loaded.
     """
     data = config.data
+    if data.task == "regression":
+        _refuse_numbers(data.source)
     observer.stage(f"reading {data.source}")
     options = ReadOptions(
         data.text_column,
@@ -107,6 +110,8 @@ def _look(
     seen = scan(tables, seed=data.seed, beside=beside and n_bytes >= _LARGE_BYTES)
     if not seen.usable.any():
         raise DataError(f"{data.source} holds no usable row.")
+    if data.task == "auto" and (numbers := all_numbers(seen.names)) and has_fraction(numbers.values()):
+        _refuse_numbers(data.source)
     repeats = find_repeats(seen.hashes, seen.labels, seen.splits, seen.usable)
     observer.stage("looking for nearly equal texts")
     candidates = seen.sketches.candidates(repeats.is_first)
@@ -127,6 +132,13 @@ def _look(
     record = inspect_scan(seen, searches, tokens, base=config.base.id, max_length=data.max_length)
     findings = [Finding(kind=one.kind, what=what(one), n=len(one), rows=_first_rows(one, seen, kept)) for one in found]
     return Inspected(record.model_copy(update={"findings": findings, "refused": refused}), seen, found, kept)
+
+
+def _refuse_numbers(source: str) -> NoReturn:
+    raise ConfigError(
+        f"The labels of {source} are numbers, and inspect looks at classes only. To look at the texts alone, give "
+        "another --label-column; to take each number for a class, --set data.task=single_label."
+    )
 
 
 def _refused(seen: Scan, data: DataConfig) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from feathertune.records import RunRecord
+from feathertune.records import HeadlineName, RunRecord
 from feathertune.study.plan import RunSpec
 
 
@@ -39,7 +39,7 @@ class Observer(Protocol):
         """Numbers of the running run; ``event`` says which.
 
         ``step`` and ``epoch`` are lines of ``metrics.jsonl``. ``scores`` ends a training that is no run of a study: it
-        holds the `Metrics` of ``validation`` and ``test``.
+        holds the `Scores` of ``validation`` and ``test``.
         """
         ...
 
@@ -50,6 +50,11 @@ class Observer(Protocol):
     def ended(self, record: RunRecord) -> None:
         """A run has ended, well or not."""
         ...
+
+
+def leading_in_words(score: float, headline: HeadlineName) -> str:
+    """A leading score in the line of progress: ``84.3%``, a correlation as ``0.843``."""
+    return f"{score:.3f}" if headline == "spearman" else f"{score:.1%}"
 
 
 class Silent:

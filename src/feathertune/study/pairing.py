@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from feathertune.records import TRAINED_KINDS, StudyRecord
+from feathertune.records import TRAINED_KINDS, StudyRecord, at_largest_size
 from feathertune.report.comparison import Differing, MethodPair, Paired
-from feathertune.report.side_files import read_predictions
-from feathertune.study.answers import Answers
+from feathertune.report.side_files import read_numbers, read_predictions
+from feathertune.study.answers import Scored
 from feathertune.study.differing import causes
 from feathertune.study.stats import holm, paired_difference
+from feathertune.study.summary import scored
 
 UNREADABLE = "predictions cannot be read"
 
@@ -49,7 +52,7 @@ def tested(
                 low=difference.low,
                 high=difference.high,
                 p=difference.p,
-                alike=np.array_equal(before.correct, after.correct),
+                alike=np.array_equal(before.values, after.values),
             )
     # What nothing on record should change is no part of the question that the others are.
     corrected: dict[str, float] = {}
@@ -66,15 +69,19 @@ def tested(
     ]
 
 
-def _answers(study: StudyRecord, folder: Path, method: str) -> Answers | None:
+def _answers(study: StudyRecord, folder: Path, method: str) -> Scored | None:
     """Those of a method to the test rows, or ``None`` where a run's predictions are not all there."""
-    correct, classes = [], None
-    for run in study.runs:
+    predicted: list[NDArray[Any]] = []
+    labels: NDArray[Any] | None = None
+    numbers = study.data.task == "regression"
+    for run in at_largest_size(study.runs):  # as the rows that stand beside the difference
         if run.method == method and run.status == "complete":
-            found = read_predictions(folder, run, len(study.data.labels))
+            found = read_numbers(folder, run) if numbers else read_predictions(folder, run, len(study.data.labels))
             if found is None or not np.array_equal(found.row, np.arange(study.data.n_test)):
                 return None
-            correct.append(found.label == found.predicted)
-            if study.headline == "balanced_accuracy":  # by their names: two studies may have them in another order
-                classes = np.unique(np.array(study.data.labels)[found.label], return_inverse=True)[1]
-    return Answers(np.stack(correct), classes) if correct else None
+            predicted.append(found.predicted if numbers else found.label == found.predicted)
+            if numbers:
+                labels = found.label
+            elif study.headline == "balanced_accuracy":  # by their names: two studies may have them in another order
+                labels = np.unique(np.array(study.data.labels)[found.label], return_inverse=True)[1]
+    return scored(predicted, labels) if predicted else None

@@ -2,9 +2,9 @@
 
 How seeds enter: `low`, `high` and p are about the methods, trained and tested again, and take the spread over seeds
 in (`feathertune.study.stats.paired_difference`); with one seed each, p is that of an exact test (McNemar's,
-or its like by classes). That test has no exact form for several seeds: to pool them would count each row several
-times. `rows_low` and `rows_high` are the paired bootstrap over test rows: about the models that were trained, with
-their seeds averaged.
+or its like by classes; rank correlations have none). That test has no exact form for several seeds: to pool them would
+count each row several times. `rows_low` and `rows_high` are the paired bootstrap over test rows: about the models that
+were trained, with their seeds averaged.
 
 Not for the one comparison that was planned: a p of a hundred pairs is corrected for a hundred. Against `full` alone,
 `SummaryRow.p_vs_full_holm` is corrected for the methods only.
@@ -28,7 +28,7 @@ def compare_pairs(answers: Mapping[str, AnyAnswers], *, resamples: int = RESAMPL
         resamples: Test sets of the bootstrap.
 
     Returns:
-        One record for each pair, in the order of the methods; shares to six places and p to three digits, since there
+        One record for each pair, in the order of the methods; scores to six places and p to three digits, since there
         are hundreds of pairs.
 
     Raises:

@@ -24,6 +24,7 @@ from feathertune.methods import method_named
 from feathertune.records import SearchRecord, TrialRecord
 from feathertune.runtime import stopwatch
 from feathertune.storage import write_atomic
+from feathertune.study.observe import leading_in_words
 from feathertune.study.training import TRAINING_COST
 from feathertune.study.trial import all_rows, trial
 
@@ -154,8 +155,9 @@ class _Searching:
             assert scores is not None, "a search without validation rows is refused before"
             leading = scores.leading(self._bench.headline)
             if info.is_best:
-                record.accuracy, record.log_loss = leading, scores.log_loss
-            self._observer.advanced(work, f"{said}, epoch {info.epoch}, validation {leading:.1%}")
+                record.accuracy, record.log_loss = leading, scores.loss
+            in_words = leading_in_words(leading, self._bench.headline)
+            self._observer.advanced(work, f"{said}, epoch {info.epoch}, validation {in_words}")
             asked.report(record.accuracy or 0.0, step=info.epoch)
             if asked.should_prune():
                 record.status = "pruned"

@@ -1,7 +1,7 @@
 """From the runs of a study to one row a method.
 
-A pure function of the records and of which test rows each run got right, so that it can be made again from a
-study folder at any time. Not for single runs: their scores stand in `RunRecord.test`.
+A pure function of the records and of which test rows each run got right (or what numbers it predicted), so that it can
+be made again from a study folder at any time. Not for single runs: their scores stand in `RunRecord.test`.
 """
 
 from __future__ import annotations
@@ -9,42 +9,52 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from statistics import fmean
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from feathertune.records import MoreLabels, RunRecord, SummaryRow, at_largest_size
-from feathertune.study.answers import Answers, AnyAnswers, as_answers
+from feathertune.study.answers import Answers, AnyAnswers, Scored, as_answers
+from feathertune.study.ranking import Ranking
 from feathertune.study.stats import equivalence, holm, paired_difference, seed_interval
 
 YARDSTICK = "full"
 _POINTS_OF_A_SLOPE = 2
 _BASELINE_KINDS = ("baseline", "probe")
+# By the id of each complete run, whether its test predictions are right, ``(N,)``; or the numbers that it predicts.
+Predicted = Mapping[str, NDArray[Any]]
+# Of the test rows, ``(N,)``: their classes, where balanced accuracy leads; where labels are numbers, those.
+Labels = NDArray[Any]
 
 
-def answers_of(
-    runs: Sequence[RunRecord], correct: Mapping[str, NDArray[np.bool_]], classes: NDArray[np.integer] | None = None
-) -> dict[str, Answers]:
-    """Which test rows each method gets right.
+def answers_of(runs: Sequence[RunRecord], predicted: Predicted, labels: Labels | None = None) -> dict[str, Scored]:
+    """Which test rows each method gets right, or how it orders them.
 
     Args:
         runs: All runs, in the order they were planned; those that failed are left out.
-        correct: By the id of each complete run, whether its test predictions are right, ``(N,)``.
-        classes: Of the test rows, ``(N,)``, where balanced accuracy leads; ``None`` where accuracy does.
+        predicted: Of each complete run.
+        labels: ``None`` where accuracy leads.
 
     Returns:
         By method, in the order of the summary: baselines and probe first, then as planned.
 
     Raises:
-        ValueError: If a complete run has no entry in `correct`, or the runs of a method hold different test rows.
+        ValueError: If a complete run has no entry in `predicted`, or the runs of a method hold different test rows.
     """
     complete = [run for run in runs if run.status == "complete"]
-    if missing := [run.id for run in complete if run.id not in correct]:
+    if missing := [run.id for run in complete if run.id not in predicted]:
         raise ValueError(f"The complete runs {', '.join(missing)} have no test predictions to summarise.")
-    return {
-        method: Answers(np.stack([correct[run.id] for run in group]), classes)
-        for method, group in _by_method(runs).items()
-    }
+    return {method: scored([predicted[run.id] for run in group], labels) for method, group in _by_method(runs).items()}
+
+
+def scored(predicted: Sequence[NDArray[Any]], labels: Labels | None) -> Scored:
+    """The answers of one method's runs, as `answers_of` takes them."""
+    together = np.stack(predicted)
+    if together.dtype == np.bool_:
+        return Answers(together, labels)
+    assert labels is not None, "numbers are compared with numbers"
+    return Ranking(labels, together)
 
 
 def summarise(runs: Sequence[RunRecord], answers: Mapping[str, AnyAnswers], *, margin: float) -> list[SummaryRow]:
@@ -53,7 +63,7 @@ def summarise(runs: Sequence[RunRecord], answers: Mapping[str, AnyAnswers], *, m
     Args:
         runs: All runs, in the order they were planned; those that failed are left out.
         answers: Of `answers_of` the same runs.
-        margin: The loss of accuracy that is still "as good", as a fraction.
+        margin: The loss of score that is still "as good", as a fraction.
 
     Returns:
         One row for each method with a complete run. Seconds and memory are means over the runs, trained
@@ -79,8 +89,8 @@ def _by_method(runs: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
 
 def summarise_sizes(
     runs: Sequence[RunRecord],
-    correct: Mapping[str, NDArray[np.bool_]],
-    classes: NDArray[np.integer] | None = None,
+    predicted: Predicted,
+    labels: Labels | None = None,
     *,
     margin: float,
 ) -> list[SummaryRow]:
@@ -88,8 +98,8 @@ def summarise_sizes(
 
     Args:
         runs: As in `summarise`.
-        correct: As in `answers_of`.
-        classes: Likewise.
+        predicted: As in `answers_of`.
+        labels: Likewise.
         margin: As in `summarise`.
 
     Returns:
@@ -98,7 +108,7 @@ def summarise_sizes(
     complete = [run for run in runs if run.status == "complete"]
     *fewer, _ = _sizes(complete) or [0]
     groups = [[run for run in complete if run.train_rows == size] for size in fewer] + [at_largest_size(complete)]
-    return [row for group in groups for row in summarise(group, answers_of(group, correct, classes), margin=margin)]
+    return [row for group in groups for row in summarise(group, answers_of(group, predicted, labels), margin=margin)]
 
 
 def _sizes(runs: Sequence[RunRecord]) -> list[int]:
@@ -106,15 +116,13 @@ def _sizes(runs: Sequence[RunRecord]) -> list[int]:
     return sorted({run.train_rows for run in runs if run.train_rows is not None})
 
 
-def more_labels(
-    runs: Sequence[RunRecord], correct: Mapping[str, NDArray[np.bool_]], classes: NDArray[np.integer] | None = None
-) -> list[MoreLabels]:
+def more_labels(runs: Sequence[RunRecord], predicted: Predicted, labels: Labels | None = None) -> list[MoreLabels]:
     """What the last doubling of the training rows bought each method; nothing without a learning curve.
 
     Args:
         runs: All runs; those that failed are left out.
-        correct: As in `answers_of`.
-        classes: Likewise.
+        predicted: As in `answers_of`.
+        labels: Likewise.
 
     Source: learning curves follow an inverse power law (Figueroa et al. 2012, BMC Medical Informatics and Decision
     Making 12:8), so that the next doubling rather buys less than the last.
@@ -126,7 +134,7 @@ def more_labels(
     largest = sizes[-1]
     fewer = max((size for size in sizes if 2 * size <= largest), default=sizes[-2])
     before, after = (
-        answers_of([run for run in complete if run.train_rows == size], correct, classes) for size in (fewer, largest)
+        answers_of([run for run in complete if run.train_rows == size], predicted, labels) for size in (fewer, largest)
     )
     doublings = math.log2(largest / fewer)
     found = []

@@ -22,7 +22,7 @@ import numpy as np
 
 from feathertune.calibration import apply_temperature, apply_temperature_to_sets
 from feathertune.data.texts import Text, columns_of
-from feathertune.records import TRAINED_KINDS, MultiLabelMetrics, RunRecord
+from feathertune.records import TRAINED_KINDS, MultiLabelMetrics, NumberMetrics, RunRecord
 from feathertune.storage import write_atomic
 from feathertune.study.files import CLIP_CHARACTERS, read_predictions, read_sets
 
@@ -67,7 +67,8 @@ def find_suspects(runs: Sequence[RunRecord], folder: Path) -> list[Suspect] | li
         In the order of the rows; none where fewer than two methods were trained, since one alone proves nothing.
     """
     trained = [run for run in runs if run.status == "complete" and run.kind in TRAINED_KINDS and run.predictions]
-    if len({run.method for run in trained}) < 2:
+    # Of numbers, "the same other class" has no meaning.
+    if len({run.method for run in trained}) < 2 or any(isinstance(run.test, NumberMetrics) for run in trained):
         return []
     if any(isinstance(run.test, MultiLabelMetrics) for run in trained):
         return _suspect_labels(trained, folder)

@@ -19,14 +19,16 @@ from feathertune.engine.distributed import ALONE, Group
 from feathertune.engine.gradient import Labelled
 from feathertune.engine.install import fast_parts
 from feathertune.engine.loop import EpochInfo, StepInfo, Training
+from feathertune.engine.numbers import put_into_unit
 from feathertune.engine.optim import trained_parameters
 from feathertune.engine.predict import predict_logits
 from feathertune.methods import Method, Options, plain_name
 from feathertune.methods.targets import LayeredOptions
-from feathertune.records import DataRecord, HeadlineName, Seconds
+from feathertune.records import DataRecord, Metrics, Seconds
 from feathertune.runtime import seed_everything, stopwatch
+from feathertune.study.data_record import summary_of
 from feathertune.study.depth import choose_depth
-from feathertune.study.observe import Observer
+from feathertune.study.observe import Observer, leading_in_words
 from feathertune.study.outcome import Outcome
 from feathertune.study.prepare import begins_with_head, job_of, prepared_model, start_head, training_of
 from feathertune.study.workbench import Workbench
@@ -105,8 +107,9 @@ def train_and_test(
             _tell_where(training, len(bench.encoded["validation"]), observer)
         seconds_before = training.position.seconds
         with stopwatch() as train:
-            losses = _follow(training, log, observer, checkpoints if group.leads else None, bench.headline)
+            losses = _follow(training, log, observer, checkpoints if group.leads else None, bench)
             best = training.restore_best()
+            put_into_unit(encoder, bench.objective)
         train.seconds += seconds_before
         with stopwatch() as evaluate:
             logits = np.zeros((0, len(bench.splits.labels)))
@@ -194,6 +197,7 @@ def _ship(
         task=task.name,
         threshold=None if threshold is None else threshold.tolist(),
         label_separator=bench.config.data.label_separator,
+        numbers=summary_of(bench.split("train").labels) if bench.splits.numbers else None,
         data=_data_info(bench.data),
         hyperparameters=hyperparameters,
     )
@@ -221,14 +225,14 @@ def _tell_where(training: Training, n_validation: int, observer: Observer) -> No
 
 
 def _follow(
-    training: Training, log: Path, observer: Observer, checkpoints: Checkpoints | None, headline: HeadlineName
+    training: Training, log: Path, observer: Observer, checkpoints: Checkpoints | None, bench: Workbench
 ) -> dict[str, list[float]]:
     """Train to the end; write ``metrics.jsonl`` line by line, keep checkpoints, and tell how far it is.
 
     Returns:
         The losses of each epoch, as fields of the record.
     """
-    said = ""
+    said, headline, objective = "", bench.headline, bench.objective
     losses: dict[str, list[float]] = {"train_losses": [], "validation_losses": []}
     with log.open("w", encoding="utf-8") as file:
         for event in training.events():
@@ -244,20 +248,24 @@ def _follow(
                 observer.advanced(TRAINING_COST * event.n_examples, f"epoch {event.epoch}, loss {event.loss:.3f}{said}")
             else:
                 scores = event.validation
+                validation_loss = None if scores is None else objective.comparable(scores.loss)
+                of_classes = {"validation_accuracy": scores.accuracy if isinstance(scores, Metrics) else None}
+                if headline == "spearman":
+                    of_classes = {}
                 line = {
                     "event": "epoch",
                     "epoch": event.epoch,
                     "train_loss": event.train_loss,
-                    "validation_loss": None if scores is None else scores.log_loss,
-                    "validation_accuracy": None if scores is None else scores.accuracy,
+                    "validation_loss": validation_loss,
+                    **of_classes,
                     "seconds": event.seconds,
                 }
                 if headline != "accuracy" and scores is not None:
                     line[f"validation_{headline}"] = scores.leading(headline)
                 losses["train_losses"].append(event.train_loss)
-                if scores is not None:
-                    losses["validation_losses"].append(scores.log_loss)
-                    said = f", validation {scores.leading(headline):.1%}"
+                if scores is not None and validation_loss is not None:
+                    losses["validation_losses"].append(validation_loss)
+                    said = f", validation {leading_in_words(scores.leading(headline), headline)}"
                 observer.advanced(0 if scores is None else scores.n, f"epoch {event.epoch}{said}")
             file.write(json.dumps(line) + "\n")
             file.flush()

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, special
 
-from feathertune.study.answers import Answers, Stratum
+from feathertune.study.answers import Scored, Stratum
 from feathertune.study.wilson import CONFIDENCE, wilson, z_of
 
 _SMALLEST_P = 1e-300
@@ -63,17 +63,17 @@ class Uncertainty(NamedTuple):
         return (1 - share) * _t_quantile(p, self.rows_df) + (share * _t_quantile(p, self.seeds_df) if share else 0.0)
 
 
-def uncertainty(rows: NDArray[np.float64], methods: Sequence[Answers]) -> Uncertainty:
+def uncertainty(rows: NDArray[np.float64], methods: Sequence[Scored]) -> Uncertainty:
     """Of what `rows` make.
 
     Args:
-        rows: Right answers averaged over the seeds of one method, ``(N,)``, or of two and subtracted.
+        rows: What rows add to the score, averaged over the seeds of one method, ``(N,)``, or of two and subtracted.
         methods: That one, or both; of the same strata.
     """
     several = [answers for answers in methods if answers.n_seeds > 1]
     scores = [variance_of(answers.seed_scores) / answers.n_seeds for answers in several]
     chance = sum(
-        weight**2 * _chance(answers.correct[:, rows]) / (answers.n_seeds * len(rows))
+        weight**2 * _chance(answers.values[:, rows]) / (answers.n_seeds * len(rows))
         for answers in several
         for weight, rows in answers.strata
     )
@@ -115,15 +115,16 @@ def _satterthwaite(parts: Sequence[float], known_by: Sequence[float]) -> float:
     return sum(parts) ** 2 / weighed if weighed else math.inf
 
 
-def _chance(correct: NDArray[np.bool_]) -> float:
+def _chance(values: NDArray[Any]) -> float:
     """Variance of single answers, ``(S, N)``, that neither the row nor the seed explains (mean square of both)."""
-    n_seeds, n_rows = correct.shape
+    n_seeds, n_rows = values.shape
     if n_rows == 1:
         return 0.0
-    overall = float(correct.mean())
-    rows, seeds = correct.mean(axis=0) - overall, correct.mean(axis=1) - overall
-    # Answers are 0 or 1, so that their squares need no pass over a table of floats.
-    total = overall * (1 - overall) * correct.size
+    overall = float(values.mean())
+    rows, seeds = values.mean(axis=0) - overall, values.mean(axis=1) - overall
+    # Right answers are 0 or 1, so that their squares need no pass over a table of floats.
+    share = overall * (1 - overall)
+    total = (share if values.dtype == np.bool_ else float(values.var())) * values.size
     left = total - n_seeds * float(rows @ rows) - n_rows * float(seeds @ seeds)
     return float(max(0.0, left) / ((n_seeds - 1) * (n_rows - 1)))
 

@@ -3,7 +3,7 @@
 The recommendation:
 
 1. Candidates are all rows but `majority` (reads no text) and `foundation` (was not trained).
-2. The best is the candidate with the highest mean test score, accuracy or balanced accuracy
+2. The best is the candidate with the highest mean test score: accuracy, balanced accuracy or rank correlation
    (`feathertune.study.headline`).
 3. Recommended is the cheapest candidate that is within `margin` of the best. The order of cost is tf-idf,
    probe, adapters, full fine-tuning; and among equals, the trained parameters.
@@ -24,11 +24,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from feathertune.records import HEADLINES, DataRecord, PairRecord, RunRecord, SummaryRow, Verdict
+from feathertune.records import DataRecord, PairRecord, RunRecord, SummaryRow, Verdict
 from feathertune.study.caveats import ROUNDING, failed_runs, find_caveats
 from feathertune.study.headline import why_headline
 from feathertune.study.pairs import find_pair
-from feathertune.study.wording import bounds, constant_answer, percent, points, probability, small_share
+from feathertune.study.wording import (
+    constant_answer,
+    difference,
+    linear_model,
+    percent,
+    probability,
+    reached,
+    score_of,
+    small_share,
+)
 
 CLEAR_P = 0.05
 _NOT_TRAINED = ("majority", "foundation")
@@ -89,19 +98,19 @@ def _recommendation(
     margin: float,
 ) -> str:
     majority = rows.get("majority")
-    score = f"{percent(chosen.accuracy_mean)} {HEADLINES[data.task, chosen.score]} ({bounds(chosen)})"
+    score = reached(chosen, data.task)
     on_rows = f"on these {data.n_test:,} test rows"
     if majority is not None and chosen.accuracy_mean <= majority.accuracy_mean + ROUNDING:
         return (
             f"Nothing here is clearly worth training: {chosen.method} reaches {score} {on_rows}, and always "
-            f"answering {constant_answer(data.task)} {percent(majority.accuracy_mean)}."
+            f"answering {constant_answer(data.task)} {score_of(majority)}."
         )
     if chosen.kind == "baseline":
-        name = "tf-idf with logistic regression" if chosen.method == "tfidf" else chosen.method
+        name = f"tf-idf with {linear_model(data.task)}" if chosen.method == "tfidf" else chosen.method
         return f"You need no transformer: {name} reaches {score} {on_rows}{_versus_full(chosen, rows, margin)}."
     if chosen.kind == "probe":
         return (
-            f"The frozen features with logistic regression ({chosen.method}) already do it: {score} {on_rows}"
+            f"The frozen features with {linear_model(data.task)} ({chosen.method}) already do it: {score} {on_rows}"
             f"{_versus_full(chosen, rows, margin)}."
         )
     if chosen.kind == "full":  # or full under options of its own, which is compared with it
@@ -117,15 +126,17 @@ def _versus_full(chosen: SummaryRow, rows: dict[str, SummaryRow], margin: float)
     full = rows.get("full")
     if full is None or chosen.p_vs_full_holm is None:
         return ""
-    against = f"full fine-tuning ({percent(full.accuracy_mean)})"
+    against = f"full fine-tuning ({score_of(full)})"
     clear = chosen.p_vs_full_holm < CLEAR_P
     if clear and chosen.accuracy_mean > full.accuracy_mean:
         return f", clearly better than {against}"
     if chosen.p_equivalent is not None and chosen.p_equivalent < CLEAR_P:
-        return f", as good as {against} within {points(margin)} (TOST, {probability(chosen.p_equivalent)})"
+        return (
+            f", as good as {against} within {difference(margin, full.score)} (TOST, {probability(chosen.p_equivalent)})"
+        )
     if not clear:
         return f", not clearly different from {against}"
-    return f", below {against} by no more than the margin of {points(margin)}"
+    return f", below {against} by no more than the margin of {difference(margin, full.score)}"
 
 
 def _trained_share(chosen: SummaryRow, full: SummaryRow | None, chosen_runs: Sequence[RunRecord]) -> str:
@@ -140,12 +151,12 @@ def _trained_share(chosen: SummaryRow, full: SummaryRow | None, chosen_runs: Seq
 def _rival(chosen: SummaryRow, best: SummaryRow, candidates: Sequence[SummaryRow], margin: float) -> list[str]:
     if chosen.method == best.method:
         alone = chosen.kind != "full" or len(candidates) == 1
-        return [] if alone else [f"Nothing cheaper came within {points(margin)} of it."]
+        return [] if alone else [f"Nothing cheaper came within {difference(margin, best.score)} of it."]
     if best.method == "full":  # the first sentence compares with it
         return []
     return [
-        f"{best.method} scored highest ({percent(best.accuracy_mean)}), by no more than the margin of "
-        f"{points(margin)}, and costs more."
+        f"{best.method} scored highest ({score_of(best)}), by no more than the margin of "
+        f"{difference(margin, best.score)}, and costs more."
     ]
 
 
@@ -159,20 +170,19 @@ def _cheaper(chosen: SummaryRow, candidates: Sequence[SummaryRow], pairs: Sequen
     if not maybe:
         return []
     best = max(maybe, key=lambda row: row.accuracy_mean)
-    return [f"{best.method} ({percent(best.accuracy_mean)}) costs less and is not clearly worse on these rows."]
+    return [f"{best.method} ({score_of(best)}) costs less and is not clearly worse on these rows."]
 
 
 def _untrained(rows: dict[str, SummaryRow], data: DataRecord) -> list[str]:
     foundation = rows.get("foundation")
     if foundation is None:
         return []
-    # Of balanced accuracy it is said with the score.
-    said = data.task == "single_label" and foundation.score == "accuracy"
-    chance = f"; chance is {percent(1 / len(data.labels))}" if said else ""
-    return [
-        f"Before any training, the foundation model with a new head stands at "
-        f"{percent(foundation.accuracy_mean)}{chance}."
-    ]
+    chance = ""
+    if data.task == "regression":
+        chance = "; chance is 0"
+    elif data.task == "single_label" and foundation.score == "accuracy":  # of balanced accuracy it is said with it
+        chance = f"; chance is {percent(1 / len(data.labels))}"
+    return [f"Before any training, the foundation model with a new head stands at {score_of(foundation)}{chance}."]
 
 
 def _cost(row: SummaryRow) -> tuple[int, int]:

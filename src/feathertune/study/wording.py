@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from feathertune.records import SummaryRow, TaskName
+from feathertune.records import HEADLINES, HeadlineName, SummaryRow, TaskName
 
 MOST_NAMED = 12
+_CONSTANT = {
+    "single_label": "the commonest class",
+    "multi_label": "the labels that most texts have",
+    "regression": "the mean of the training labels",
+}
 
 
 def listed(names: Iterable[str]) -> str:
@@ -18,7 +23,12 @@ def listed(names: Iterable[str]) -> str:
 
 def constant_answer(task: TaskName) -> str:
     """What `majority` says, whatever the text."""
-    return "the commonest class" if task == "single_label" else "the labels that most texts have"
+    return _CONSTANT[task]
+
+
+def linear_model(task: TaskName) -> str:
+    """What stands on words, or on frozen features."""
+    return "ridge regression" if task == "regression" else "logistic regression"
 
 
 def percent(share: float) -> str:
@@ -29,6 +39,34 @@ def percent(share: float) -> str:
 def points(difference: float) -> str:
     """A difference of shares: ``1.0 points``."""
     return f"{100 * difference:.1f} points"
+
+
+def correlation(value: float) -> str:
+    """``0.843``; what is rounded to 0 has no sign."""
+    return f"{round(value, 3) + 0.0:.3f}"
+
+
+def score(value: float, of: HeadlineName) -> str:
+    """A score as its kind is said: ``85.3 %``, or ``0.843``."""
+    return correlation(value) if of == "spearman" else percent(value)
+
+
+def difference(value: float, of: HeadlineName) -> str:
+    """A difference of two such: ``1.0 points``, or ``0.010``."""
+    return correlation(value) if of == "spearman" else points(value)
+
+
+def score_of(row: SummaryRow) -> str:
+    """The leading score of a row."""
+    return score(row.accuracy_mean, row.score)
+
+
+def reached(row: SummaryRow, task: TaskName) -> str:
+    """The same with its name and its interval, to stand after a verb."""
+    name = HEADLINES[task, row.score]
+    if row.score == "spearman":
+        return f"a {name} of {score_of(row)} ({bounds(row)})"
+    return f"{score_of(row)} {name} ({bounds(row)})"
 
 
 def probability(p: float) -> str:
@@ -42,5 +80,7 @@ def small_share(share: float) -> str:
 
 
 def bounds(row: SummaryRow) -> str:
-    """The interval of a row's accuracy, in percent: ``83.1 to 87.5``."""
+    """The interval of a row's score, in percent but of a correlation: ``83.1 to 87.5``."""
+    if row.score == "spearman":
+        return f"{correlation(row.accuracy_low)} to {correlation(row.accuracy_high)}"
     return f"{100 * row.accuracy_low:.1f} to {100 * row.accuracy_high:.1f}"

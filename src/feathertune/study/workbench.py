@@ -18,21 +18,24 @@ from feathertune.config import Config, DataConfig
 from feathertune.data.batching import shares_of
 from feathertune.data.block import block_of
 from feathertune.data.encode import EncodedTexts, encode
+from feathertune.data.labels import TaskChoice
 from feathertune.data.pool import Split
 from feathertune.data.raw import SPLITS, SplitName
 from feathertune.data.sources import RawDataset, load_source
 from feathertune.data.splits import DataSplits, make_splits
-from feathertune.data.subsets import nested_rows, rows_of_each
+from feathertune.data.subsets import check_shots, nested_rows, rows_of_each
 from feathertune.encoders import LoadedEncoder, load_encoder
 from feathertune.engine.cached import ActivationCache
 from feathertune.engine.gradient import Labelled
 from feathertune.engine.head import extract_features
 from feathertune.engine.install import fast_parts
+from feathertune.engine.numbers import output_layer
 from feathertune.engine.predict import run_passes
 from feathertune.errors import ConfigError
 from feathertune.objective import Objective, check_fits, objective_of, what_stays
 from feathertune.records import BaseRecord, DataRecord, HeadlineName
 from feathertune.runtime import PeakMemory, Runtime, choose_runtime, stopwatch
+from feathertune.study.data_record import about_labels, class_counts, data_record
 from feathertune.study.headline import choose_headline, why_headline
 from feathertune.tasks import TASKS, Task, task_of
 
@@ -95,16 +98,18 @@ class Workbench:
         splits = split_sources(config.data, *(load_sources(config.data) if data is None else (data, None)))
         if len(splits.text_columns) == 2:
             observer.said(f"Each row is a pair of texts ({' and '.join(splits.text_columns)}), read together.")
-        if splits.multi_label:
-            observer.said(
-                f"A text may have several of the {len(splits.labels):,} labels, or none (data.task: multi_label)."
-            )
-        check_fits(config.train, task_of(splits.train.labels))
-        counts = _class_counts(splits)
-        headline = choose_headline(config.study.headline, task_of(splits.train.labels).name, counts["train"])
+        for sentence in about_labels(splits, config.data.task):
+            observer.said(sentence)
+        task, counts = task_of(splits.train.labels), class_counts(splits)
+        check_fits(config.train, task)
+        if config.data.shots is not None and splits.numbers:
+            check_shots(splits.train.labels, config.data.shots, splits.labels)
+        headline = choose_headline(config.study.headline, task.name, counts.get("train", []))
         observer.stage(f"loading {config.base.id}")
         encoder = load_base(config, splits, runtime, seed=0)
         check_max_length(config.data, encoder)
+        if splits.numbers:
+            output_layer(encoder)  # a head that cannot take their unit is refused before anything is trained
         observer.stage("tokenising")
         encoded: dict[SplitName, EncodedTexts] = {}
         seconds: dict[SplitName, float] = {}
@@ -117,8 +122,8 @@ class Workbench:
                     reading=config.data.reading,
                 )
             seconds[name] = watch.seconds
-        data_record = _data_record(config, splits, encoded, counts)
-        for reason in why_headline(headline, data_record):
+        record = data_record(config, splits, encoded, counts)
+        for reason in why_headline(headline, record):
             observer.said(reason)
         unmoved = what_stays(config.train, splits.validation.labels, splits.labels)
         for sentence in unmoved:
@@ -127,7 +132,7 @@ class Workbench:
             config=config.model_copy(update={"study": config.study.model_copy(update={"headline": headline})}),
             runtime=runtime,
             splits=splits,
-            data=data_record,
+            data=record,
             base=BaseRecord(
                 id=encoder.id,
                 revision=encoder.revision,
@@ -196,7 +201,7 @@ class Workbench:
 
     @property
     def task(self) -> Task:
-        """Whether a text has one label or any number of them, and all that follows from it."""
+        """Whether a text has one label, any number of them, or a number, and all that follows from it."""
         return TASKS[self.data.task].deciding(self.config.train.decision).led_by(self.headline)
 
     @property
@@ -306,7 +311,7 @@ def load_base(config: Config, splits: DataSplits, runtime: Runtime, *, seed: int
 def load_sources(data: DataConfig) -> tuple[RawDataset, RawDataset | None]:
     """Read the sources that the settings name: of all rows, and of the test rows where those have one of their own."""
 
-    def read(name: str) -> RawDataset:
+    def read(name: str, task: TaskChoice) -> RawDataset:
         return load_source(
             name,
             text_column=data.text_column,
@@ -314,10 +319,14 @@ def load_sources(data: DataConfig) -> tuple[RawDataset, RawDataset | None]:
             split_column=data.split_column,
             drop_invalid=data.drop_invalid,
             label_separator=data.label_separator,
-            task=data.task,
+            task=task,
         )
 
-    return read(data.source), read(data.test) if data.test else None
+    dataset = read(data.source, data.task)
+    if not data.test:
+        return dataset, None
+    # Test rows with whole numbers alone are numbers nevertheless.
+    return dataset, read(data.test, "regression" if dataset.numbers else data.task)
 
 
 def split_sources(data: DataConfig, dataset: RawDataset, test: RawDataset | None) -> DataSplits:
@@ -350,50 +359,3 @@ def check_max_length(data: DataConfig, encoder: LoadedEncoder) -> None:
             f"--max-length is {max_length}, but {encoder.id} reads at most {encoder.max_positions} tokens. "
             f"Give --max-length {encoder.max_positions} or less."
         )
-
-
-def _class_counts(splits: DataSplits) -> dict[str, list[int]]:
-    """Rows of each class, by split; a row with several labels is in each."""
-    counts: dict[str, list[int]] = {}
-    for name in SPLITS:
-        labels = splits[name].labels
-        found = labels.sum(axis=0) if labels.ndim == 2 else np.bincount(labels, minlength=len(splits.labels))
-        counts[name] = found.tolist()
-    return counts
-
-
-def _data_record(
-    config: Config, splits: DataSplits, encoded: dict[SplitName, EncodedTexts], counts: dict[str, list[int]]
-) -> DataRecord:
-    n_texts = sum(len(texts) for texts in encoded.values())
-    shots = config.data.shots
-    notes, n_pool = splits.notes, len(encoded["train"])
-    if shots:
-        counts = counts | {"train": [shots] * len(splits.labels)}
-        drawn = f"{shots:,} rows of each class are drawn from {n_pool:,} training rows, anew for each seed: intervals"
-        notes = (*notes, f"{drawn} over seeds hold the spread over draws.")
-    return DataRecord(
-        source=splits.source,
-        test_source=splits.test_source,
-        fingerprint=splits.fingerprint,
-        task=task_of(splits.train.labels).name,
-        text_columns=list(splits.text_columns),
-        labels=list(splits.labels),
-        n_train=shots * len(splits.labels) if shots else n_pool,
-        shots=shots,
-        n_validation=len(encoded["validation"]),
-        n_test=len(encoded["test"]),
-        class_counts=counts,
-        max_length=config.data.max_length,
-        reading=config.data.reading,
-        truncated_fraction=sum(texts.n_truncated for texts in encoded.values()) / n_texts,
-        unread_fraction=_unread_fraction(encoded),
-        duplicates_removed=splits.duplicates_removed,
-        overlap_removed=splits.overlap_removed,
-        notes=list(notes),
-    )
-
-
-def _unread_fraction(encoded: dict[SplitName, EncodedTexts]) -> float:
-    n_tokens = sum(int(texts.n_tokens.sum()) for texts in encoded.values() if texts.n_tokens is not None)
-    return sum(int(texts.n_unread.sum()) for texts in encoded.values() if texts.n_unread is not None) / n_tokens

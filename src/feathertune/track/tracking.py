@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from feathertune.errors import first_line
-from feathertune.records import Metrics, RunRecord, flat
+from feathertune.records import RunRecord, Scores, flat
 from feathertune.study.observe import Silent
 from feathertune.track.tracker import Point, Session, Tracker
 
@@ -66,7 +66,7 @@ class Tracking(Silent):
             self._note({f"train/{key}": line[key] for key in ("loss", "learning_rate", "epoch")})
         elif event == "epoch":
             values = {"train/epoch_loss": line["train_loss"], "validation/loss": line["validation_loss"]}
-            scores = ("accuracy", "balanced_accuracy")
+            scores = ("accuracy", "balanced_accuracy", "spearman")
             self._note(values | {f"validation/{key}": line.get(f"validation_{key}") for key in scores})
         elif event == "scores":
             self._note(_scores(line["validation"], line["test"]))
@@ -133,7 +133,7 @@ class Tracking(Silent):
         self._say(f"--track {name} is given up, the rest goes on: {type(error).__name__}: {first_line(error)}")
 
 
-def _scores(validation: Metrics | None, test: Metrics | None) -> dict[str, float | None]:
+def _scores(validation: Scores | None, test: Scores | None) -> dict[str, float | None]:
     """The scores of what was kept; apart from the curve of the epochs, since that need not be the last one."""
     return {
         f"{split}/{key}": value

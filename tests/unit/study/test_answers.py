@@ -189,7 +189,7 @@ def test_a_part_of_the_rows_is_of_the_classes_in_it():
 def test_answers_that_are_scored_otherwise_are_not_paired():
     correct, classes = _drawn(0)
     for other in (Answers(correct), Answers(correct, 1 - classes)):
-        with pytest.raises(ValueError, match="other classes cannot be paired"):
+        with pytest.raises(ValueError, match="other labels cannot be paired"):
             paired_difference(Answers(correct, classes), other)
     with pytest.raises(ValueError, match="not those of 120 test rows"):
         Answers(correct, classes[1:])

@@ -1,0 +1,201 @@
+"""What the estimators have in common: their settings, the training, the bundle, and texts as their users give them.
+
+What one has learned is a bundle, held as the bytes of its files: a pickle of the estimator holds those (safetensors and
+JSON) and no object of torch. Not for what a label is: that is each estimator's own.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+
+from feathertune.config import Config, load_config
+from feathertune.data.raw import RawDataset
+from feathertune.data.texts import Pair, Text, are_pairs, of_kind
+from feathertune.errors import BundleError, DataError
+
+if TYPE_CHECKING:
+    from feathertune.predictor import Predictor
+
+Texts = Iterable[str] | Iterable[tuple[str, str]]
+# What the texts of `fit` are called in messages and in the bundle.
+SOURCE = "the texts of fit"
+
+
+class TextModel(BaseEstimator):  # type: ignore[misc]
+    """What `TextClassifier` and `TextRegressor` have in common: their settings, the training, and the bundle."""
+
+    method: str
+    base: str
+    options: Mapping[str, Any] | None
+    max_length: int
+    epochs: int
+    learning_rate: float | None
+    batch_size: int
+    validation_size: int | float | None
+    settings: Mapping[str, Any] | None
+    random_state: int | np.random.RandomState | None
+
+    def save(self, folder: str | Path, *, overwrite: bool = False) -> None:
+        """Write the bundle into a folder, for `feathertune.load`, ``feathertune predict`` and the other verbs.
+
+        Args:
+            folder: Where; it appears when it is whole.
+            overwrite: Replace a bundle that lies there.
+
+        Raises:
+            ConfigError: If something lies there that may not be replaced, or nothing can be written.
+        """
+        check_is_fitted(self, "bundle_")
+        from feathertune.bundle.files import MANIFEST_FILE
+        from feathertune.storage import check_place
+
+        check_place(Path(folder), marker=MANIFEST_FILE, overwrite=overwrite)
+        self._write(Path(folder))
+
+    def _train(self, data: RawDataset, **settings: str) -> None:
+        """Train on rows and keep the bundle; a training that breaks leaves all as it was.
+
+        Args:
+            data: The rows of `fit`.
+            settings: More of `Config`, by their dotted names.
+        """
+        seed = _seed(self.random_state)
+        config = self._config(seed, settings)
+        from feathertune.runtime import kept_random_state
+        from feathertune.study.finetune import finetune
+        from feathertune.study.observe import Silent
+
+        with tempfile.TemporaryDirectory() as scratch, kept_random_state():
+            folder = Path(scratch) / "bundle"
+            scores = finetune(config, self.method, folder, seed=seed, observer=Silent(), data=data)
+            predictor = self._load(folder)
+            found = (path for path in folder.rglob("*") if path.is_file())
+            files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
+        info = predictor.bundle.info
+        needs_folder = info.kind != "full" and info.base.local is not None
+        self.scores_ = scores["validation"].model_dump() if "validation" in scores else {}
+        self.bundle_ = files
+        self._base_folder = str(Path(self.base).expanduser().resolve()) if needs_folder else None
+        self._predictor = predictor
+
+    def __sklearn_tags__(self) -> Any:  # noqa: ANN401 - scikit-learn's, since 1.6
+        tags = super().__sklearn_tags__()
+        tags.input_tags.one_d_array = True
+        tags.input_tags.two_d_array = False
+        tags.input_tags.string = True
+        return tags
+
+    def _more_tags(self) -> dict[str, Any]:
+        return {"X_types": ["string"]}  # the same for scikit-learn 1.5
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = dict(super().__getstate__())
+        state.pop("_predictor", None)
+        return state
+
+    def _config(self, seed: int, more: Mapping[str, str]) -> Config:
+        return load_config(
+            options={
+                "data.source": SOURCE,
+                "data.test_size": 0,
+                "data.validation_size": plain(self.validation_size),
+                "data.max_length": plain(self.max_length),
+                "data.seed": seed,
+                "base.id": self.base,
+                "train.epochs": plain(self.epochs),
+                "train.learning_rate": plain(self.learning_rate),
+                "train.batch_size": plain(self.batch_size),
+                "train.class_weights": getattr(self, "class_weight", None),
+                "train.checkpoint_every_s": "off",
+                f"method.{self.method}": plain(self.options or {}),
+                **plain(self.settings or {}),
+                **more,
+            }
+        )
+
+    def _logits(self, X: Texts) -> np.ndarray:
+        check_is_fitted(self, "bundle_")
+        texts = texts_of(X)
+        if getattr(self, "_predictor", None) is None:  # it came out of a pickle
+            with tempfile.TemporaryDirectory() as scratch:
+                folder = Path(scratch) / "bundle"
+                self._write(folder)
+                self._predictor = self._load(folder)
+        return self._predictor.logits(texts)
+
+    def _load(self, folder: Path) -> Predictor:
+        from feathertune.predictor import load
+
+        engine = {key: value for key, value in (self.settings or {}).items() if key.startswith("engine.")}
+        return load(folder, engine=load_config(options=engine).engine)
+
+    def _write(self, folder: Path) -> None:
+        """The bundle as a folder that names its base where it lies now, as far as that is a folder."""
+        from feathertune.bundle.files import write_files
+
+        base = None
+        if self._base_folder is not None:
+            base = next((Path(place) for place in (self._base_folder, self.base) if Path(place).is_dir()), None)
+            if base is None:
+                raise BundleError(
+                    f"The encoder that this model was trained on is not at {self._base_folder}. Say where its "
+                    "folder lies: set_params(base=FOLDER)."
+                )
+        write_files(folder, self.bundle_, base=base)
+
+
+def texts_of(values: Texts) -> list[Text]:
+    """N texts as plain strings, or N pairs of them, at least one.
+
+    Raises:
+        DataError: If they are of another shape, not all of one kind, there is none, or one of them is none.
+    """
+    shape = getattr(values, "shape", None)
+    is_table = shape is not None and len(shape) == 2 and shape[1] == 2
+    if isinstance(values, (str, bytes, Mapping)) or (shape is not None and len(shape) != 1 and not is_table):
+        found = f"an array of shape {shape}" if shape is not None else f"a {type(values).__name__}"
+        raise DataError(
+            f"X is {found}. Expected a list, an array or a Series of texts, one a row; of a table take one column, or "
+            "two for pairs of texts."
+        )
+    # A table of pandas' gives the names of its columns, if it is asked for its rows.
+    texts = [_text(value, row) for row, value in enumerate(np.asarray(values).tolist() if is_table else values)]
+    if not texts:
+        raise DataError("Found array with 0 sample(s) (shape=(0,)) while a minimum of 1 is required.")
+    return of_kind(texts, pairs=are_pairs(texts), where="X, by its first row,")
+
+
+def _text(value: object, row: int) -> Text:
+    """A text or a pair."""
+    given = tuple(value) if isinstance(value, tuple | list) and len(value) == 2 else (value,)
+    for part in given:
+        if not isinstance(part, str):
+            raise DataError(f"X[{row}] is {value!r:.60} of type {type(value).__name__}. Expected a text.")
+        if not part.strip():
+            raise DataError(f"X[{row}] is an empty text. No label is made up for one: leave it out.")
+    strings = [str(part) for part in given]
+    return Pair(*strings) if len(strings) == 2 else strings[0]
+
+
+def _seed(random_state: Any) -> int:  # noqa: ANN401 - whatever scikit-learn takes
+    """A whole number from what scikit-learn calls a random state."""
+    if isinstance(random_state, (int, np.integer)) and random_state >= 0:
+        return int(random_state)
+    return int(check_random_state(random_state).randint(2**31 - 1))
+
+
+def plain(value: Any) -> Any:  # noqa: ANN401 - a setting of any type
+    """Numpy's scalars as Python's, which the settings take: a search over parameters hands out the former."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    return value
