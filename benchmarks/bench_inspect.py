@@ -7,7 +7,7 @@ sentences of sample:rotten-tomatoes (some 150 bytes a row: the hard case, since 
 the reviews of sample:imdb. Some rows stand there twice, with the same label or with another one, some have one word
 changed, and some labels are flipped; what was found of that is in the result. The encoder is a tiny random one with
 the tokenizer of sample:minilm. Times are of whole processes, from start to end; processor time holds that of the
-process that inspect starts. Memory, of the larger of both, is compared with the same
+processes that inspect starts. Memory, of the largest of them, is compared with the same
 command on the first 2,000 rows.
 """
 

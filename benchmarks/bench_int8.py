@@ -40,7 +40,7 @@ from feathertune.export.onnx_int8 import quantise
 from feathertune.export.parity import TOKEN_BUDGET
 from feathertune.predictor import Predictor, load
 from feathertune.runtime import FP32, choose_runtime, hardware, versions
-from feathertune.study.workbench import load_sources, split_sources
+from feathertune.study.sources import load_sources, split_sources
 
 RESULTS = Path(__file__).with_name("results")
 OPTIONS = {

@@ -16,7 +16,7 @@ from feathertune.data.encode import encode
 from feathertune.data.pool import Split
 from feathertune.data.samples import sample_encoder_path
 from feathertune.encoders import quiet_transformers
-from feathertune.study.workbench import load_sources, split_sources
+from feathertune.study.sources import load_sources, split_sources
 
 _ENCODER_SEED = 0
 

@@ -19,7 +19,7 @@ SOURCE = Path(__file__).parents[1] / "src"
 PACKAGE = "feathertune"
 MAX_LINES = 400
 LAYERS = (
-    ("errors", "companion", "config", "prices", "records", "registry", "storage"),
+    ("errors", "companion", "config", "garbage", "prices", "records", "registry", "storage"),
     ("data", "encoders", "runtime", "metrics", "calibration", "thresholds", "tasks", "objective"),
     ("methods",),
     ("engine",),
@@ -38,7 +38,7 @@ WITHOUT_TORCH = (
     "calibration",
     "thresholds",
     *(f"data.{name}" for name in ("sources", "samples", "files", "hub", "raw", "rows", "splits", "inspect", "fix")),
-    *(f"study.{name}" for name in ("stats", "pairs", "summary", "verdict", "comparison")),
+    *(f"study.{name}" for name in ("stats", "pairs", "summary", "verdict", "comparison", "sources", "inspection")),
     "report",
     "report.side_by_side",
     "report.inspection",
@@ -192,7 +192,7 @@ def test_module_loads_without_torch(module):
     assert not _loads(f"import {PACKAGE}.{module}", "torch")
 
 
-def test_help_loads_neither_torch_nor_a_server():
+def test_help_loads_neither_torch_nor_scikit_learn_nor_a_server():
     code = (
         "import runpy\n"
         f"sys.argv = [{PACKAGE!r}, '--help']\n"
@@ -201,4 +201,4 @@ def test_help_loads_neither_torch_nor_a_server():
         "except SystemExit as end:\n"
         "    assert not end.code, end.code\n"
     )
-    assert not _loads(code, "torch", "fastapi", "uvicorn")
+    assert not _loads(code, "torch", "sklearn", "fastapi", "uvicorn")

@@ -1,6 +1,21 @@
-"""``python -m feathertune``."""
+"""``python -m feathertune``, and the command ``feathertune``.
 
-from feathertune.cli import main
+Loads nothing before it is called: a process that works beside this one imports the module that the program began with.
+"""
+
+import gc
+
+
+def main() -> None:
+    """Run the command line and exit."""
+    from feathertune.cli import main as run
+
+    try:
+        run()
+    finally:
+        # What is loaded goes with the process: looking through torch's objects for the last time takes a second.
+        gc.freeze()
+
 
 if __name__ == "__main__":
     main()

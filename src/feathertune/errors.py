@@ -1,7 +1,8 @@
 """The errors that a user may see, and the helper that names the nearest right word.
 
 A message says what was found and where, what was expected, and what to do. Text stays at the raise site. An exception
-that is not a `FeathertuneError` is a defect of feathertune: it is shown with its traceback.
+that is not a `FeathertuneError` is a defect of feathertune: it is shown with its traceback. All of them can be pickled,
+so that they come out of another process as they are.
 """
 
 from __future__ import annotations
@@ -36,6 +37,9 @@ class UnknownNameError(FeathertuneError, LookupError):
         self.kind, self.name, self.known = kind, name, sorted(known)
         super().__init__(f"Unknown {kind} '{name}'.{nearest(name, self.known)}")
 
+    def __reduce__(self) -> tuple[type[UnknownNameError], tuple[str, str, list[str]]]:
+        return type(self), (self.kind, self.name, self.known)
+
 
 class EncoderError(FeathertuneError):
     """A pretrained encoder cannot be found or cannot serve for classification."""
@@ -65,10 +69,14 @@ class MissingExtraError(FeathertuneError, ImportError):
     """A feature needs packages of an extra that is not installed."""
 
     def __init__(self, extra: str, needed_for: str) -> None:
+        self.extra, self.needed_for = extra, needed_for
         super().__init__(
             f"{needed_for} needs the extra '{extra}', which is not installed. "
             f"Install it: pip install 'feathertune[{extra}]'"
         )
+
+    def __reduce__(self) -> tuple[type[MissingExtraError], tuple[str, str]]:
+        return type(self), (self.extra, self.needed_for)
 
 
 class RunFailedError(FeathertuneError, RuntimeError):

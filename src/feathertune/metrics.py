@@ -2,26 +2,14 @@
 
 All scores but the calibration error are scikit-learn's. Each is a single number of one run; how sure a number
 is, over rows and seeds, is the business of `feathertune.study.stats`. `score` is of one label a text, `score_sets`
-of any number of them, `score_numbers` of numbers; `feathertune.tasks` knows which of them is meant.
+of any number of them, `score_numbers` of numbers; `feathertune.tasks` knows which of them is meant. scikit-learn is
+loaded when something is scored: every command imports this, and few of them score.
 """
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
-from sklearn.metrics import (
-    accuracy_score,
-    average_precision_score,
-    f1_score,
-    label_ranking_average_precision_score,
-    log_loss,
-    matthews_corrcoef,
-    mean_absolute_error,
-    r2_score,
-    recall_score,
-    root_mean_squared_error,
-)
 
 from feathertune.errors import DataError
 from feathertune.records import Metrics, MultiLabelMetrics, NumberMetrics
@@ -51,6 +39,8 @@ def score(
     Raises:
         DataError: If the shapes do not fit, a label is not a class index, or a row is not a distribution.
     """
+    from sklearn.metrics import accuracy_score, f1_score, log_loss, matthews_corrcoef
+
     labels, probabilities = _checked(labels, probabilities)
     largest = probabilities.argmax(axis=1)
     predicted = largest if predicted is None else predicted
@@ -83,6 +73,8 @@ def balanced_accuracy(labels: NDArray[np.integer], predicted: NDArray[np.integer
 
     Source: Brodersen et al. 2010, The balanced accuracy and its posterior distribution, ICPR, 3121-3124.
     """
+    from sklearn.metrics import recall_score
+
     return float(recall_score(labels, predicted, labels=np.unique(labels), average="macro", zero_division=0))
 
 
@@ -105,6 +97,13 @@ def score_sets(
     Raises:
         DataError: If the shapes do not fit, a label is neither 0 nor 1, or a probability is none.
     """
+    from sklearn.metrics import (
+        average_precision_score,
+        f1_score,
+        label_ranking_average_precision_score,
+        matthews_corrcoef,
+    )
+
     labels, values = np.asarray(labels), np.asarray(probabilities, dtype=np.float64)
     if labels.ndim != 2 or labels.shape != values.shape or labels.shape != predicted.shape or labels.size == 0:
         raise DataError(
@@ -156,6 +155,9 @@ def score_numbers(labels: NDArray[np.floating], predicted: NDArray[np.floating])
 
     Source: Spearman 1904, The proof and measurement of association between two things, Am. J. Psychol. 15, 72-101.
     """
+    from scipy.stats import rankdata
+    from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
+
     y, x = np.asarray(labels, dtype=np.float64), np.asarray(predicted, dtype=np.float64)
     if y.ndim != 1 or y.shape != x.shape or y.size == 0:
         raise DataError(

@@ -238,23 +238,6 @@ def _let_layers_go() -> None:
 
 
 @contextlib.contextmanager
-def loaded_objects_aside() -> Iterator[None]:
-    """Keep the garbage collector off all that is loaded before the block: it would look at it again each time.
-
-    With torch and transformers loaded, a collection takes a fifth of a second, and every run of a study asks for two.
-    """
-    if gc.get_freeze_count():
-        yield
-        return
-    gc.collect()
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
-
-
-@contextlib.contextmanager
 def stopwatch() -> Iterator[Stopwatch]:
     """Time a block; read `seconds` after it."""
     watch = Stopwatch()

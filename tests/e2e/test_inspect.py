@@ -2,11 +2,13 @@
 
 import csv
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
-from e2e.cli import SMALL, in_process, reviews, write_csv
+from e2e.cli import ENVIRONMENT, SMALL, in_process, reviews, write_csv
 from feathertune.data.raw import ReadOptions
 from feathertune.data.samples import load_sample
 
@@ -29,6 +31,33 @@ def test_as_json(encoder, data, monkeypatch, capsys):
     assert list(found["lengths"]["cut"]) == ["16", "64", "128", "256", "512"]
     assert found["lengths"]["n"] == 120
     assert found["refused"] is None
+
+
+BESIDE = """
+import runpy, sys
+
+def run(*arguments):
+    sys.argv = ["feathertune", "inspect", *arguments]
+    try:
+        runpy.run_module("feathertune", run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        return end.code
+
+assert run({data!r}, "--base", {encoder!r}, "--max-length", "16", "--json") == 0
+assert run({data!r}, "--base", "sample:minilmm", "--json") == 2
+assert not sys.modules.keys() & {{"torch", "transformers", "sklearn"}}
+"""
+
+
+def test_a_process_that_begins_with_it_loads_the_encoder_in_one_beside_it(encoder, data, monkeypatch, capsys):
+    here = in_process(monkeypatch, capsys, "inspect", data, "--base", encoder, "--max-length", "16", "--json")
+    code = BESIDE.format(data=str(data), encoder=str(encoder))
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=ENVIRONMENT, capture_output=True, text=True, timeout=240, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == here.stdout
+    assert done.stderr == "feathertune: Unknown sample encoder 'minilmm'. Did you mean 'minilm'? Known: minilm.\n"
 
 
 def test_what_a_study_refuses_is_told_with_all_the_rest(encoder, tmp_path, monkeypatch, capsys):

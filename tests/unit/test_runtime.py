@@ -1,6 +1,3 @@
-import gc
-import weakref
-
 import numpy as np
 import pytest
 import torch
@@ -12,7 +9,6 @@ from feathertune.runtime import (
     PeakMemory,
     choose_runtime,
     hardware,
-    loaded_objects_aside,
     seed_everything,
     stopwatch,
     versions,
@@ -122,23 +118,3 @@ def test_the_record_of_the_machine():
     assert found["memory_bytes"] > 1e9
     assert found["measured"] == {"dtype_reason": "as asked"}
     assert {"python", "torch", "transformers", "peft"} <= versions().keys()
-
-
-def test_what_is_loaded_is_not_looked_at_and_comes_back():
-    gc.unfreeze()  # of the suite
-    with loaded_objects_aside():
-        assert gc.get_freeze_count() > 10_000
-        made = Cycle()
-        made.itself, gone = made, weakref.ref(made)
-        del made
-        with loaded_objects_aside():  # the outer one ends it
-            pass
-        assert gc.get_freeze_count() > 10_000
-        gc.collect()
-        assert gone() is None
-    assert gc.get_freeze_count() == 0
-    gc.freeze()
-
-
-class Cycle:
-    """Holds itself."""

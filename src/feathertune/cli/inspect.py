@@ -69,8 +69,11 @@ def inspect(
     given = locals()
     settings = opt.settings(given)
     if methods is not None:
-        # An unknown one is told before anything is read.
+        # An unknown one is told before anything is read. What a study needs beside its data takes seconds to load.
         choose_methods(settings.study.methods, settings.method, learning_rate=None)
+        from feathertune.study.compare import prepare
+        from feathertune.study.estimate import estimate
+
     from feathertune.cli.inspection import check_places, fixed_lines, inspection_text, write_folder
     from feathertune.cli.progress import observe
     from feathertune.cli.tables import render
@@ -89,10 +92,6 @@ def inspect(
             observer.stage(f"writing {fix}")
             fixed = write_fixed(inspected.scan, fix)
         if methods is not None and found.refused is None:
-            # What a study needs beside its data takes seconds to load.
-            from feathertune.study.compare import prepare
-            from feathertune.study.estimate import estimate
-
             prepared = prepare(settings, observer)
             price = estimate(prepared.bench, prepared.plan, observer)
     if json:

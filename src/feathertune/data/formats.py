@@ -11,10 +11,10 @@ import csv
 import io
 import json
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -124,15 +124,34 @@ def _records(path: Path, delimiter: str) -> Iterator[list[str]]:
         raise DataError(f"{path.name} is empty. Expected a line of column names, then one row a line.")
 
 
-@contextlib.contextmanager
-def open_table(path: Path, delimiter: str) -> Iterator[Iterator[list[str]]]:
-    """The header and the rows as lists, at the speed of the standard library's reader: nothing is checked a row.
+class Records(Protocol):
+    """What `csv.reader` returns."""
 
-    Whoever meets an error of `csv` or of decoding here, or a row of another length, reads with `FORMATS` to say where.
-    """
+    @property
+    def line_num(self) -> int:
+        """Lines that were read."""
+        ...
+
+    def __iter__(self) -> Iterator[list[str]]: ...
+
+    def __next__(self) -> list[str]: ...
+
+
+def records_of(lines: Iterable[str], delimiter: str) -> Records:
+    """The records of lines, the header among them; an empty line is an empty one."""
     csv.field_size_limit(max(_LONGEST_FIELD, csv.field_size_limit()))
+    return csv.reader(lines, delimiter=delimiter, strict=True)
+
+
+@contextlib.contextmanager
+def open_lines(path: Path) -> Iterator[Iterator[str]]:
+    """The lines of a table as they stand there, for `records_of`.
+
+    Both are as fast as the standard library, since nothing is checked a row. Whoever meets an error of `csv` or of
+    decoding here, or a row of another length, reads with `FORMATS` to say where.
+    """
     with _open(path) as file, io.TextIOWrapper(file, encoding="utf-8", newline="") as lines:
-        yield csv.reader(lines, delimiter=delimiter, strict=True)
+        yield lines
 
 
 def _quote_problem(said: str) -> str:

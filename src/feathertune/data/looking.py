@@ -6,8 +6,6 @@ process, where the file is large enough to pay for its start. Not for what needs
 
 from __future__ import annotations
 
-import multiprocessing
-import signal
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -18,6 +16,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from feathertune.data.beside import process_beside
 from feathertune.data.near import Sketches
 from feathertune.data.oddities import Oddities
 from feathertune.data.words import words_of
@@ -79,22 +78,13 @@ def looker(*, beside: bool) -> Iterator[Looker]:
     """Somebody who looks at texts.
 
     Args:
-        beside: Whether in a process beside this one, where the system lets us have one; a script must then be
-            importable, as for `multiprocessing`.
+        beside: Whether in a process beside this one, where there can be one: see `feathertune.data.beside`.
     """
-    pool = _pool() if beside else None
-    if pool is None:
+    if not beside:
         yield _Here()
         return
-    with pool:
-        yield _Beside(pool)
-
-
-def _pool() -> ProcessPoolExecutor | None:
-    try:
-        return ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"), initializer=_begin)
-    except (OSError, ImportError, NotImplementedError):  # no shared semaphores here
-        return None
+    with process_beside(_begin) as pool:
+        yield _Here() if pool is None else _Beside(pool)
 
 
 class _Here:
@@ -128,7 +118,6 @@ _LOOKS: list[Look] = []
 
 
 def _begin() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started it is stopped, and stops it
     _LOOKS.append(Look())
 
 

@@ -7,7 +7,7 @@ follows from these numbers in `feathertune.data.findings`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -83,16 +83,9 @@ class Scan:
         rows = rows[np.argsort(rows)] if len(rows) > 1 else rows
         for table, (first, end) in enumerate(zip(self.starts[:-1], self.starts[1:], strict=True)):
             wanted = rows[(rows >= first) & (rows < end)]
-            if not len(wanted):
-                continue
-            for texts in self.tables[table].texts():
-                size = len(texts)
-                here = wanted[np.searchsorted(wanted, first) : np.searchsorted(wanted, first + size)]
-                for row in here.tolist():
-                    yield row, str(texts[row - first] or "")
-                first += size
-                if first > wanted[-1]:
-                    break
+            if len(wanted):
+                for row, text in zip(wanted.tolist(), self.tables[table].texts(wanted - first), strict=True):
+                    yield row, str(text or "")
 
 
 @dataclass
@@ -105,13 +98,14 @@ class _Columns:
     problems: list[NDArray[np.uint8]] = field(default_factory=list)
 
 
-def scan(tables: Sequence[Table], *, seed: int, beside: bool = False) -> Scan:
+def scan(tables: Sequence[Table], *, seed: int, beside: bool = False, check: Callable[[], None] | None = None) -> Scan:
     """Read all rows once.
 
     Args:
         tables: The source, and maybe one of test rows: its test split, or all of it where it has none.
         seed: Of the sample.
         beside: Look at the texts in a second process; pays for files of some fifty megabytes and more.
+        check: Called after each block; an error that it raises ends the pass.
 
     Raises:
         DataError: If a file is broken, or a value has a type that cannot be a text, a label or a split.
@@ -125,6 +119,8 @@ def scan(tables: Sequence[Table], *, seed: int, beside: bool = False) -> Scan:
                 kept = reader.take(table, block, tested_elsewhere=len(tables) > index + 1, only_test=index > 0)
                 reader.keep_repaired(other.add(*kept))
                 of_table.append(block.numbers)
+                if check is not None:
+                    check()
             starts.append(reader.n)
             counted = all(isinstance(part, range) for part in of_table)
             numbers.append(None if counted else np.concatenate([np.asarray(part, np.int64) for part in of_table]))

@@ -10,15 +10,18 @@ from __future__ import annotations
 import csv
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from feathertune.data import rows
 from feathertune.data.columns import Columns, find_column
-from feathertune.data.formats import open_table
+from feathertune.data.formats import Records, open_lines, records_of
 from feathertune.data.labels import Label, LabelReader, names_of
 from feathertune.data.raw import RawDataset, ReadOptions
 from feathertune.data.sources import SOURCES, load_source
@@ -77,8 +80,15 @@ class Table(Protocol):
         """All rows, from the start."""
         ...
 
-    def texts(self) -> Iterator[Sequence[Any]]:
-        """The texts of all rows alone, in pieces of any size; once `blocks` has come to its end without an error."""
+    def texts(self, wanted: NDArray[np.int64]) -> Iterator[Any]:
+        """Read again, once `blocks` has come to its end without an error.
+
+        Args:
+            wanted: Rows, counted from 0 and rising, ``(W,)``.
+
+        Returns:
+            The text of each.
+        """
         ...
 
 
@@ -124,6 +134,7 @@ class FileTable:
         self._label, self._reader = columns.label, options.labels
         self.has_sets = options.label_separator is not None or options.task == "multi_label"
         self._ending = self.path.suffix.lower()
+        self._line_a_row = False
         self.place = f"{self.path.name}, {'line' if self._ending in _BY_LINE else 'row'}"
 
     def blocks(self) -> Iterator[Block]:
@@ -132,13 +143,26 @@ class FileTable:
             return self._table_blocks()
         return self._row_blocks()
 
-    def texts(self) -> Iterator[Sequence[Any]]:
-        """The texts of all rows, from the start."""
+    def texts(self, wanted: NDArray[np.int64]) -> Iterator[Any]:
+        """The texts of some rows; no further than the last of them."""
         if self._ending not in _DELIMITERS:
-            yield from (block.texts for block in self._row_blocks())
-            return
+            return _picked((block.texts for block in self._row_blocks()), wanted)
+        return self._texts_of_lines(wanted) if self._line_a_row else _picked(self._pieces(), wanted)
+
+    def _texts_of_lines(self, wanted: NDArray[np.int64]) -> Iterator[Any]:
+        """Going to a line takes a fifth of the time that splitting those before it at their separators takes."""
+        columns, at = [self._names.index(name) for name in self._used], -1  # the header's line
+        with open_lines(self.path) as lines:
+            for row in wanted.tolist():
+                line = next(islice(lines, row - at, None))
+                record = next(records_of([line], _DELIMITERS[self._ending]))
+                yield joined([[record[column]] for column in columns])[0]
+                at = row + 1
+
+    def _pieces(self) -> Iterator[Sequence[Any]]:
         columns, size = [self._names.index(name) for name in self._used], 0
-        with open_table(self.path, _DELIMITERS[self._ending]) as reader:
+        with open_lines(self.path) as lines:
+            reader = records_of(lines, _DELIMITERS[self._ending])
             next(record for record in reader if record)
             while records := list(islice(reader, size or _LEAST_ROWS)):
                 texts = joined([[record[column] for record in records if record] for column in columns])
@@ -148,8 +172,8 @@ class FileTable:
     def _table_blocks(self) -> Iterator[Block]:
         number, size = 1, _LEAST_ROWS
         text = self._names.index(self._used[0])
-        with open_table(self.path, _DELIMITERS[self._ending]) as reader:
-            header_seen = False
+        with open_lines(self.path) as lines:
+            reader, header_seen = records_of(lines, _DELIMITERS[self._ending]), False
             while records := self._records(reader, size):
                 full = [record for record in records if record]  # empty lines are skipped
                 if full and not header_seen:
@@ -160,8 +184,9 @@ class FileTable:
                     yield self._block(columns, range(number, number + len(full)))
                     number += len(full)
                     size = _block_rows(columns[text])
+            self._line_a_row = reader.line_num == number  # the header has one, too
 
-    def _records(self, reader: Iterator[list[str]], size: int) -> list[list[str]]:
+    def _records(self, reader: Records, size: int) -> list[list[str]]:
         try:
             records = list(islice(reader, size))
             if set(map(len, records)) - {0, len(self._names)}:
@@ -219,9 +244,9 @@ class LoadedTable:
             yield Block(texts, labels, splits, range(start + 1, start + 1 + len(texts)))
             start += size
 
-    def texts(self) -> Iterator[Sequence[Any]]:
-        """The texts of all rows."""
-        yield joined(side_by_side(self._dataset.texts))
+    def texts(self, wanted: NDArray[np.int64]) -> Iterator[Any]:
+        """The texts of some rows."""
+        return iter(joined(side_by_side([self._dataset.texts[row] for row in wanted.tolist()])))
 
 
 def joined(columns: Sequence[Sequence[Any]]) -> Sequence[Any]:
@@ -235,6 +260,17 @@ def joined(columns: Sequence[Sequence[Any]]) -> Sequence[Any]:
         return "" if any(not part or part.isspace() for part in both) else BETWEEN.join(both)
 
     return [one(both) for both in zip(*columns, strict=True)]
+
+
+def _picked(pieces: Iterable[Sequence[Any]], wanted: NDArray[np.int64]) -> Iterator[Any]:
+    """Some of the texts that come in pieces of any size."""
+    first = 0
+    for texts in pieces:
+        here = wanted[np.searchsorted(wanted, first) : np.searchsorted(wanted, first + len(texts))]
+        yield from (texts[row - first] for row in here.tolist())
+        first += len(texts)
+        if first > wanted[-1]:
+            break
 
 
 def set_name(reader: LabelReader, value: object, where: str) -> str | None:

@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from feathertune.config import Config
 from feathertune.data.subsets import check_shots, settle_sizes
 from feathertune.errors import ConfigError
+from feathertune.garbage import loaded_objects_aside
 from feathertune.methods import BASELINES, method_named
 from feathertune.prices import PRICE_FILE, Price
 from feathertune.records import (
@@ -37,7 +38,7 @@ from feathertune.records import (
     save_study,
 )
 from feathertune.report import render_report
-from feathertune.runtime import hardware, loaded_objects_aside, versions
+from feathertune.runtime import hardware, versions
 from feathertune.storage import claim_folder, write_atomic
 from feathertune.study.answers import Scored
 from feathertune.study.by_length import by_length

@@ -23,11 +23,12 @@ import numpy as np
 
 from feathertune.data.raw import SPLITS, SplitName
 from feathertune.errors import RunFailedError
+from feathertune.garbage import loaded_objects_aside
 from feathertune.methods import BASELINES
 from feathertune.prices import Price, PriceRow
 from feathertune.records import RunRecord, Seconds
 from feathertune.report import units
-from feathertune.runtime import hardware, loaded_objects_aside, stopwatch, versions
+from feathertune.runtime import hardware, stopwatch, versions
 from feathertune.study.miniature import miniature, passes_of, rows_of_passes, rows_of_steps, some_of_each
 from feathertune.study.observe import Silent
 from feathertune.study.price_of_training import MINIATURE_EPOCHS, TrainingScale

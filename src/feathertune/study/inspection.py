@@ -7,17 +7,15 @@ fault. Not for the price of a study: that is `feathertune.study.estimate`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 
-from feathertune.data.encode import encode
 from feathertune.data.findings import Found, clipped, find, rows_of, what
-from feathertune.data.inspect import Searches, Tokens, as_dataset, inspect_scan
-from feathertune.data.label_errors import LabelErrors, find_label_errors
+from feathertune.data.inspect import Searches, as_dataset, inspect_scan
+from feathertune.data.label_errors import LabelErrors
 from feathertune.data.labels import all_numbers, has_fraction
 from feathertune.data.near import Pairs, Shingles, shingles_of, similarities
 from feathertune.data.raw import ReadOptions
@@ -25,20 +23,17 @@ from feathertune.data.repeats import Repeats, find_repeats
 from feathertune.data.scan import Scan, scan
 from feathertune.data.tables import FileTable, Table, table_of
 from feathertune.data.words import words_of
-from feathertune.encoders import LoadedEncoder, load_encoder
 from feathertune.errors import ConfigError, DataError
+from feathertune.garbage import loaded_objects_aside
 from feathertune.records.inspection import Finding, FoundRow, Inspection
-from feathertune.runtime import loaded_objects_aside
-from feathertune.study.workbench import check_max_length, split_sources
+from feathertune.study.sampled import Examiner, examiner
+from feathertune.study.sources import split_sources
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
     from feathertune.config import Config, DataConfig
     from feathertune.study.observe import Observer
 
 _LARGE_BYTES = 30_000_000  # of a file that is worth a second process
-_NO_LIMIT = 1 << 30  # in tokens
 # So many pairs are compared at most, and of so many rows the text is kept.
 _MOST_PAIRS, _MOST_TEXTS = 50_000, 100_000
 _COMPARED_AT_ONCE = 2_000
@@ -75,7 +70,7 @@ def inspect_data(config: Config, observer: Observer, *, beside: bool = False) ->
     Args:
         config: The settings; the ``data`` and ``base`` parts count.
         observer: Is told what is being done.
-        beside: Whether a second process may be started for a large file.
+        beside: Whether other processes may be started: one that loads the encoder, one more for a large file.
 
     Raises:
         FeathertuneError: If the source cannot be read at all, or the encoder cannot be loaded.
@@ -94,40 +89,37 @@ def inspect_data(config: Config, observer: Observer, *, beside: bool = False) ->
     )
     tables = [table_of(name, options) for name in (data.source, data.test) if name]
     observer.stage(f"loading {config.base.id}")
-    encoder = load_encoder(config.base.id, labels=("a", "b"), seed=0, revision=config.base.revision)
-    check_max_length(data, encoder)
-    observer.stage(f"reading all rows of {data.source}")
-    with loaded_objects_aside():
-        return _look(tables, encoder, config, observer, beside=beside)
+    with examiner(config, beside=beside) as sampled, loaded_objects_aside():
+        observer.stage(f"reading all rows of {data.source}")
+        return _look(tables, sampled, config, observer, beside=beside)
 
 
-def _look(
-    tables: list[Table], encoder: LoadedEncoder, config: Config, observer: Observer, *, beside: bool
-) -> Inspected:
+def _look(tables: list[Table], sampled: Examiner, config: Config, observer: Observer, *, beside: bool) -> Inspected:
     """One pass, the searches, and a second look at what was found."""
     data = config.data
     n_bytes = sum(table.path.stat().st_size for table in tables if isinstance(table, FileTable))
-    seen = scan(tables, seed=data.seed, beside=beside and n_bytes >= _LARGE_BYTES)
+    seen = scan(tables, seed=data.seed, beside=beside and n_bytes >= _LARGE_BYTES, check=sampled.check)
     if not seen.usable.any():
         raise DataError(f"{data.source} holds no usable row.")
     if data.task == "auto" and (numbers := all_numbers(seen.names)) and has_fraction(numbers.values()):
         _refuse_numbers(data.source)
     repeats = find_repeats(seen.hashes, seen.labels, seen.splits, seen.usable)
+    rows, texts = seen.sample.finish()
+    judged = _label_errors(seen, repeats, rows, texts, sampled, data.seed)
+    counted = sampled.tokens(texts)
     observer.stage("looking for nearly equal texts")
     candidates = seen.sketches.candidates(repeats.is_first)
     compared = _chosen(candidates, seen, data.seed)
     seen.sketches.forget()
     refused = _refused(seen, data)
-    observer.stage("tokenising, and looking for wrong labels")
-    rows, texts = seen.sample.finish()
-    with ThreadPoolExecutor(1, "tokenise") as side:  # a tokenizer needs no lock of Python's, unlike all else here
-        counted = side.submit(_count, encoder.tokenizer, texts)
-        errors = _label_errors(seen, repeats, rows, texts, data.seed)
-        observer.stage(f"reading what was found in {data.source}")
-        found = find(seen, repeats, compared, np.ones(len(compared)), errors)
-        sets, kept = _read_again(seen, compared, found)
-        found = find(seen, repeats, compared, similarities(compared, sets), errors)
-        tokens = counted.result()
+    observer.stage("looking for wrong labels")
+    errors = judged()
+    observer.stage(f"reading what was found in {data.source}")
+    found = find(seen, repeats, compared, np.ones(len(compared)), errors)
+    sets, kept = _read_again(seen, compared, found)
+    found = find(seen, repeats, compared, similarities(compared, sets), errors)
+    observer.stage("tokenising")
+    tokens = counted()
     searches = Searches(repeats, found, len(candidates), len(compared), errors)
     record = inspect_scan(seen, searches, tokens, base=config.base.id, max_length=data.max_length)
     findings = [Finding(kind=one.kind, what=what(one), n=len(one), rows=_first_rows(one, seen, kept)) for one in found]
@@ -157,14 +149,21 @@ def _refused(seen: Scan, data: DataConfig) -> str | None:
     return None
 
 
-def _label_errors(seen: Scan, repeats: Repeats, rows: np.ndarray, texts: list[str], seed: int) -> LabelErrors:
+def _label_errors(
+    seen: Scan, repeats: Repeats, rows: np.ndarray, texts: list[str], sampled: Examiner, seed: int
+) -> Callable[[], LabelErrors]:
     """Suspected labels among the sample: each text once, and none that has several labels anyway."""
     judged = repeats.is_first.copy()
     judged[repeats.first_rows()[repeats.contradicted]] = False
     places = np.flatnonzero(judged[rows])
-    words = words_of([texts[place] for place in places.tolist()])
-    errors = find_label_errors(words, seen.labels[rows[places]].astype(np.int64), seed=seed)
-    return LabelErrors(**{**vars(errors), "rows": rows[places[errors.rows]]})
+    labels = seen.labels[rows[places]].astype(np.int64)
+    found = sampled.label_errors([texts[place] for place in places.tolist()], labels, seed)
+
+    def with_rows() -> LabelErrors:
+        errors = found()
+        return replace(errors, rows=rows[places[errors.rows]])
+
+    return with_rows
 
 
 def _chosen(candidates: Pairs, seen: Scan, seed: int) -> Pairs:
@@ -205,13 +204,3 @@ def _read_again(seen: Scan, compared: Pairs, found: list[Found]) -> tuple[dict[i
 
 def _first_rows(found: Found, seen: Scan, texts: dict[int, str]) -> list[FoundRow]:
     return [row for row, _ in zip(rows_of(found, seen, texts), range(_LISTED), strict=False)]
-
-
-def _count(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> Tokens:
-    encoded = encode(tokenizer, texts, max_length=_NO_LIMIT)
-    unknown = tokenizer.unk_token_id
-    return Tokens(
-        lengths=encoded.lengths,
-        n_special=tokenizer.num_special_tokens_to_add(),
-        unknown_share=0.0 if unknown is None else float((encoded.ids == unknown).mean()),
-    )

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import sklearn.metrics  # noqa: F401 - no run shall be charged for loading what scores it
 import torch
 
 from feathertune.data.raw import SPLITS, SplitName

@@ -18,11 +18,9 @@ from feathertune.config import Config, DataConfig
 from feathertune.data.batching import shares_of
 from feathertune.data.block import block_of
 from feathertune.data.encode import EncodedTexts, encode
-from feathertune.data.labels import TaskChoice
 from feathertune.data.pool import Split
-from feathertune.data.raw import SPLITS, SplitName
-from feathertune.data.sources import RawDataset, load_source
-from feathertune.data.splits import DataSplits, make_splits
+from feathertune.data.raw import SPLITS, RawDataset, SplitName
+from feathertune.data.splits import DataSplits
 from feathertune.data.subsets import check_shots, nested_rows, rows_of_each
 from feathertune.encoders import LoadedEncoder, load_encoder
 from feathertune.engine.cached import ActivationCache
@@ -37,6 +35,7 @@ from feathertune.records import BaseRecord, DataRecord, HeadlineName
 from feathertune.runtime import PeakMemory, Runtime, choose_runtime, stopwatch
 from feathertune.study.data_record import about_labels, class_counts, data_record
 from feathertune.study.headline import choose_headline, why_headline
+from feathertune.study.sources import load_sources, split_sources
 from feathertune.tasks import TASKS, Task, task_of
 
 if TYPE_CHECKING:
@@ -305,39 +304,6 @@ def load_base(config: Config, splits: DataSplits, runtime: Runtime, *, seed: int
         seed=seed,
         revision=config.base.revision,
         attention=runtime.attention,
-    )
-
-
-def load_sources(data: DataConfig) -> tuple[RawDataset, RawDataset | None]:
-    """Read the sources that the settings name: of all rows, and of the test rows where those have one of their own."""
-
-    def read(name: str, task: TaskChoice) -> RawDataset:
-        return load_source(
-            name,
-            text_column=data.text_column,
-            label_column=data.label_column,
-            split_column=data.split_column,
-            drop_invalid=data.drop_invalid,
-            label_separator=data.label_separator,
-            task=task,
-        )
-
-    dataset = read(data.source, data.task)
-    if not data.test:
-        return dataset, None
-    # Test rows with whole numbers alone are numbers nevertheless.
-    return dataset, read(data.test, "regression" if dataset.numbers else data.task)
-
-
-def split_sources(data: DataConfig, dataset: RawDataset, test: RawDataset | None) -> DataSplits:
-    """Split what `load_sources` read as the settings say."""
-    return make_splits(
-        dataset,
-        test=test,
-        train_size=data.train_size,
-        validation_size=data.validation_size,
-        test_size=data.test_size,
-        seed=data.seed,
     )
 
 

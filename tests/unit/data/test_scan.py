@@ -162,10 +162,26 @@ def test_a_second_process_sees_what_this_one_sees(tmp_path):
     assert {"duplicate", "mojibake", "control-character", "near-duplicate"} <= findings(there).keys()
 
 
+def test_what_is_found_wrong_meanwhile_ends_the_pass(tmp_path):
+    read = []
+
+    def check():
+        read.append(None)
+        if len(read) == 2:
+            raise DataError("meanwhile")
+
+    tables = [table_of(str(write(tmp_path / "d.jsonl", *[row(f"film {n}") for n in range(300)])), ReadOptions())]
+    with pytest.raises(DataError, match="meanwhile"):
+        scan(tables, seed=0, check=check)
+    read.clear()
+    with pytest.raises(DataError, match="meanwhile"):
+        scan(tables, seed=0, beside=True, check=check)
+
+
 def test_where_there_is_no_second_process_this_one_looks(tmp_path, monkeypatch):
     def refuses(*args, **more):
         raise OSError("no semaphores")
 
-    monkeypatch.setattr("feathertune.data.looking.ProcessPoolExecutor", refuses)
+    monkeypatch.setattr("feathertune.data.beside.ProcessPoolExecutor", refuses)
     tables = [table_of(str(write(tmp_path / "d.jsonl", row("a film"))), ReadOptions())]
     assert scan(tables, seed=0, beside=True).sketches.n == 1

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -55,6 +56,25 @@ def test_csv(tmp_path, small_blocks):
     assert table.place == "d.csv, row"
 
 
+LINES = 'id,text,label,more\r\n1,"a, ""b""",pos,x\r\n2,,neg,y\n3,ünï \u2028 c,pos,\n4,d,neg,"z"'
+
+
+@pytest.mark.parametrize(
+    ("content", "line_a_row"),
+    [(LINES, True), (LINES.replace("\r\n", "\r").replace("\n", "\r"), True), ("\n" + LINES, False), (TRICKY, False)],
+)
+@pytest.mark.parametrize("text_column", [None, "text,more"])
+def test_texts_are_read_again(tmp_path, small_blocks, content, line_a_row, text_column):
+    path = tmp_path / "d.csv"
+    path.write_text(content, encoding="utf-8", newline="")
+    table = table_of(str(path), ReadOptions(text_column=text_column))
+    texts = [text for block in table.blocks() for text in block.texts]
+    assert len(texts) == 4
+    for wanted in ([0, 1, 2, 3], [0], [3], [1, 3]):
+        assert list(table.texts(np.array(wanted))) == [texts[row] for row in wanted]
+    assert table._line_a_row == line_a_row, "the fast way is taken where it can be"
+
+
 def test_other_formats(tmp_path, small_blocks):
     rows = [{"text": f"text {n}", "label": n % 2, "x": None} for n in range(7)]
     tsv, lines, parquet = (tmp_path / f"d.{ending}" for ending in ("tsv", "jsonl", "parquet"))
@@ -99,3 +119,4 @@ def test_a_source_in_memory(small_blocks):
     assert [number for block in table.blocks() for number in block.numbers] == list(range(1, 10))
     assert [split for block in table.blocks() for split in block.splits][:2] == ["train", "test"]
     assert table.n_dropped == 1
+    assert list(table.texts(np.array([1, 8]))) == ["text 1", "text 8"]
