@@ -30,6 +30,7 @@ from feathertune.report.scores import saying
 from feathertune.report.searches import searches
 
 _PIPE_WIDTH = 130
+_ANY_WIDTH = 10_000
 # Columns whose cells are one word, or mean nothing in pieces.
 _WHOLE = ("method", *HEADLINES.values(), "name", "kind", "size option", "source", "run", "module", "shape")
 
@@ -56,23 +57,21 @@ def render(*parts: RenderableType) -> str:
 
 def study_text(study: StudyRecord, folder: Path) -> str:
     """The table of a study, the verdict, and where the report is."""
-    table = table_of(
-        "method", study.score_name, "95 % interval", "vs full", "trained", "ships", "time", "speed", "memory"
-    )
     say = saying(study.headline)
-    for row in at_largest_size(study.summary):
-        trained = row.kind in TRAINED_KINDS
-        table.add_row(
-            Text(row.method + (f" ({row.n_seeds} seeds)" if row.n_seeds > 1 else "")),
-            say.score(row.accuracy_mean),
-            say.interval(row.accuracy_low, row.accuracy_high),
-            say.difference(row.delta_vs_full),
-            units.count(row.trainable_parameters),
-            units.size(row.adapter_bytes),
-            units.seconds(row.seconds_mean),
-            units.times(row.speedup_vs_full) if trained else units.DASH,
-            units.size(row.memory_mean_bytes),
-        )
+    summary = at_largest_size(study.summary)
+    names = [Text(row.method + (f" ({row.n_seeds} seeds)" if row.n_seeds > 1 else "")) for row in summary]
+    gives = {
+        study.score_name: [say.score(row.accuracy_mean) for row in summary],
+        "95 % interval": [say.interval(row.accuracy_low, row.accuracy_high) for row in summary],
+        "vs full": [say.difference(row.delta_vs_full) for row in summary],
+    }
+    costs = {
+        "trained": [units.count(row.trainable_parameters) for row in summary],
+        "ships": [units.size(row.adapter_bytes) for row in summary],
+        "time": [units.seconds(row.seconds_mean) for row in summary],
+        "speed": [units.times(row.speedup_vs_full) if row.kind in TRAINED_KINDS else units.DASH for row in summary],
+        "memory": [units.size(row.memory_mean_bytes) for row in summary],
+    }
     failed = [Text(f"failed: {run.id}: {run.error}") for run in study.runs if run.status == "failed"]
     data = study.data
     facts = f"{data.source}: {data.rows_in_words()}; {data.long_texts()}"
@@ -83,7 +82,7 @@ def study_text(study: StudyRecord, folder: Path) -> str:
     state = [f"\n{missing} of {len(study.planned_runs)} runs are still to be done."] if missing else []
     return render(
         "",
-        table,
+        *side_by_side(names, gives, costs),
         facts + ".",
         *failed,
         *left_out_lines(study.left_out),
@@ -215,6 +214,28 @@ def predictions_text(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) 
             Text(units.BETWEEN.join(parts)),
         )
     return render(table)
+
+
+def side_by_side(methods: Sequence[Text], *groups: Mapping[str, Sequence[str]]) -> list[RenderableType]:
+    """Groups of columns beside the methods in one table; where the terminal is too narrow, a table for each group.
+
+    Numbers that are cut at the end of a line are wrong numbers.
+    """
+    one = _beside(methods, *groups)
+    if Console(width=_ANY_WIDTH).measure(one).maximum <= width():
+        return [one]
+    parts: list[RenderableType] = []
+    for group in groups:
+        parts += [*([""] if parts else []), _beside(methods, group)]
+    return parts
+
+
+def _beside(methods: Sequence[Text], *groups: Mapping[str, Sequence[str]]) -> Table:
+    columns = {name: cells for group in groups for name, cells in group.items()}
+    table = table_of("method", *columns)
+    for method, *cells in zip(methods, *columns.values(), strict=True):
+        table.add_row(method, *cells)
+    return table
 
 
 def table_of(*columns: str) -> Table:

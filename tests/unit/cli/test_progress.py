@@ -1,10 +1,11 @@
 import io
+import re
 import sys
 
 import pytest
 from rich.console import Console
 
-from feathertune.cli import progress
+from feathertune.cli import progress, tables
 from feathertune.cli.progress import Bar, Lines, Nothing, Work, observe, result_line
 from feathertune.cli.tables import study_text
 from feathertune.study.plan import RunSpec
@@ -135,3 +136,20 @@ def test_the_table_shows_failures_and_what_is_still_to_do(study, tmp_path):
     assert f"{complete.test.accuracy:.1%}" in result_line(complete)
     cut_short = study.model_copy(update={"planned_runs": [*study.planned_runs, "lora-s9"]})
     assert f"1 of {len(study.planned_runs) + 1} runs are still to be done" in study_text(cut_short, tmp_path)
+
+
+def test_a_narrow_terminal_has_two_tables_and_no_number_is_cut(study, tmp_path, monkeypatch):
+    def cells(text, begins):
+        """Of all lines of the tables that begin so, without the first column."""
+        lines = text.partition("test rows")[0].splitlines()
+        return [re.sub(r" \(\d seeds\)", "", line).split()[1:] for line in lines if line.startswith(f"{begins} ")]
+
+    wide = study_text(study, tmp_path)
+    monkeypatch.setattr(tables, "width", lambda: 80)
+    narrow = study_text(study, tmp_path)
+    for begins in ("method", *(row.method for row in study.summary)):
+        (whole,) = cells(wide, begins)
+        first, second = cells(narrow, begins)
+        assert first
+        assert second
+        assert [*first, *second] == whole
