@@ -53,6 +53,29 @@ def test_a_model_that_is_too_sure_of_itself_is_believed_less(study):
     assert find_suspects([runs[0].model_copy(update={"calibration": warm}), runs[1]], folder) == []
 
 
+def test_a_rare_class_is_not_suspected_by_models_that_only_know_that_it_is_rare(tmp_path):
+    labels = np.zeros(100, np.int64)
+    labels[:2] = 1
+    runs = []
+    for method, first in (("lora", 0.001), ("full", 0.003)):  # the first is recognised to be of the large class
+        of_1 = np.full(100, 0.02)
+        of_1[0] = first
+        probabilities = np.stack([1 - of_1, of_1], axis=1)
+        write_predictions(tmp_path / f"{method}.parquet", labels, probabilities.argmax(axis=1), probabilities)
+        runs.append(
+            RunRecord(
+                id=method,
+                method=method,
+                kind="peft",
+                seed=0,
+                status="complete",
+                seconds=Seconds(total=1.0),
+                predictions=f"{method}.parquet",
+            )
+        )
+    assert [suspect.row for suspect in find_suspects(runs, tmp_path)] == [0]
+
+
 def test_a_moved_decision_is_no_suspicion(study):
     run, folder = study
     wrong = [0.95, 0.1, 0.05, 0.99]
