@@ -92,7 +92,8 @@ def serve(
             served = models.add(name, models.read(path, base))
             info = served.predictor.bundle.info
             passes = f"passes of its own: {served.note}" if served.note else "passes shared with others of its encoder"
-            sys.stderr.write(f"{name}: {info.method} on {info.base.id}, {len(info.labels)} labels; {passes}\n")
+            gives = f"{len(info.labels)} labels" if info.numbers is None else f"a number: {info.labels[0]}"
+            sys.stderr.write(f"{name}: {info.method} on {info.base.id}, {gives}; {passes}\n")
         if token is None and not _is_loopback(host):
             sys.stderr.write(
                 f"Anyone who reaches {host} can use it: no token was given ({TOKEN_VARIABLE} or --token-file).\n"
