@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -129,26 +129,36 @@ def compare(
     """
     if bundle.info.numbers is not None:
         return _compare_numbers(expected, found, asked, bundle, bundle.info.numbers, to=to, rounds=rounds)
-    largest = float(np.abs(expected).max())
     before, after = _labels(expected, bundle.info), _labels(found, bundle.info)
     real, check = asked.real, asked.check
     known = real.labels if real is not None else None
     return Parity(
-        to=to,
-        method=bundle.info.method,
-        n_texts=len(asked.texts),
-        n_real=len(real.texts) if real is not None else 0,
-        data=real.source if real is not None else None,
-        longest=int(asked.tokens.lengths.max()),
-        largest_logit=largest,
-        max_abs_difference=float(np.abs(expected - found).max()),
+        **_said_of(expected, found, asked, bundle, to=to, rounds=rounds),
         label_flips=int((before != after).any(axis=1).sum()),
         accuracy_before=_accuracy(before, known),
         accuracy_after=_accuracy(after, known),
-        tolerance=None if rounds else _OF_LARGEST * max(1.0, largest),
+        tolerance=None if rounds else _OF_LARGEST * max(1.0, float(np.abs(expected).max())),
         max_flips=check.max_flips if rounds else None,
-        max_accuracy_loss=check.max_accuracy_loss if rounds and known is not None else None,
     )
+
+
+def _said_of(
+    expected: np.ndarray, found: np.ndarray, asked: Asked, bundle: Bundle, *, to: str, rounds: bool
+) -> dict[str, Any]:
+    """What is said of any two models, whatever their labels are."""
+    real = asked.real
+    judged_by_labels = rounds and real is not None and real.labels is not None
+    return {
+        "to": to,
+        "method": bundle.info.method,
+        "n_texts": len(asked.texts),
+        "n_real": len(real.texts) if real is not None else 0,
+        "data": real.source if real is not None else None,
+        "longest": int(asked.tokens.lengths.max()),
+        "largest_logit": float(np.abs(expected).max()),
+        "max_abs_difference": float(np.abs(expected - found).max()),
+        "max_accuracy_loss": asked.check.max_accuracy_loss if judged_by_labels else None,
+    }
 
 
 def _compare_numbers(
@@ -167,20 +177,12 @@ def _compare_numbers(
     # A text unlike those of the training may get a number that is far off them, and rounding is a share of that.
     unit = max(unit_of(numbers), float(np.abs(expected - numbers.mean).max()))
     return NumberParity(
-        to=to,
-        method=bundle.info.method,
-        n_texts=len(asked.texts),
-        n_real=len(real.texts) if real is not None else 0,
-        data=real.source if real is not None else None,
-        longest=int(asked.tokens.lengths.max()),
-        largest_logit=float(np.abs(expected).max()),
-        max_abs_difference=float(np.abs(expected - found).max()),
+        **_said_of(expected, found, asked, bundle, to=to, rounds=rounds),
         label_flips=0,
         accuracy_before=None,
         accuracy_after=None,
         tolerance=None if rounds else _OF_LARGEST * unit,
         max_flips=None,
-        max_accuracy_loss=check.max_accuracy_loss if rounds and known is not None else None,
         rank_agreement=_rank_correlation(found, expected[:, 0]) or 0.0,
         least_agreement=1 - check.max_flips if rounds else None,
         rank_correlation_before=_rank_correlation(expected, known),
