@@ -21,9 +21,9 @@ from pathlib import Path
 
 import numpy as np
 from scipy import integrate, special
+from simulated import how_often
 
 from feathertune.study.ranking import Ranking
-from feathertune.study.stats import equivalence, paired_difference, seed_interval
 
 RESULT = Path(__file__).with_name("results") / "simulated-numbers.json"
 # Pearson's correlation of the better method under the labels; the worse one's is that less the gap.
@@ -97,19 +97,7 @@ def cell(*, best: float, gap: float, ratings: bool, rows: int, seeds: int, studi
     rng = np.random.default_rng([17, round(100 * best), round(1000 * gap), ratings, rows, seeds])
     truths = [truth(r, ratings=ratings, seeds=seeds) for r in (best, best - gap)]
     apart = truths[0] - truths[1]
-    counts = dict.fromkeys(("covered_single", "covered_difference", "clear", "as_good"), 0.0)
-    widths = []
     drawn = studies_of(rng, best=best, gap=gap, ratings=ratings, rows=rows, seeds=seeds, studies=studies)
-    for a, b in drawn:
-        for ranking, true in zip((a, b), truths, strict=True):
-            estimate = seed_interval(ranking)
-            counts["covered_single"] += (estimate.low <= true <= estimate.high) / 2
-        found = paired_difference(a, b)
-        counts["covered_difference"] += found.low <= apart <= found.high
-        counts["clear"] += found.p < 0.05
-        counts["as_good"] += gap > 0 and equivalence(a, b, margin=apart) < 0.05
-        widths.append((estimate.high - estimate.low, found.high - found.low))
-    half = np.mean(widths, axis=0) / 2
     return {
         "correlation": round(truths[0], 4),
         "difference": round(apart, 4),
@@ -117,9 +105,7 @@ def cell(*, best: float, gap: float, ratings: bool, rows: int, seeds: int, studi
         "rows": rows,
         "seeds": seeds,
         "studies": studies,
-        **{name: round(count / studies, 4) for name, count in counts.items()},
-        "half_width_single": round(float(half[0]), 4),
-        "half_width_difference": round(float(half[1]), 4),
+        **how_often(drawn, truths, apart=apart, studies=studies),
     }
 
 

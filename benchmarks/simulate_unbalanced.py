@@ -18,9 +18,9 @@ from pathlib import Path
 
 import numpy as np
 from simulate_studies import draw
+from simulated import how_often
 
 from feathertune.study.answers import Answers
-from feathertune.study.stats import equivalence, paired_difference, seed_interval
 
 RESULT = Path(__file__).with_name("results") / "simulated-unbalanced.json"
 TWO = (0.95, 0.05)
@@ -81,19 +81,7 @@ def cell(
         ``as_good``: how often two one-sided tests said that the difference is below the gap, which is wrong, too.
     """
     rng = np.random.default_rng([13, len(shares), round(100 * recalls[1]), rows, round(1000 * gap), seeds])
-    counts = dict.fromkeys(("covered_single", "covered_difference", "clear", "as_good"), 0.0)
-    widths = []
     drawn = studies_of(rng, shares=shares, recalls=recalls, rows=rows, gap=gap, seeds=seeds, studies=studies)
-    for a, b in drawn:
-        for answers, truth in zip((a, b), truths(shares=shares, recalls=recalls, gap=gap), strict=True):
-            estimate = seed_interval(answers)
-            counts["covered_single"] += (estimate.low <= truth <= estimate.high) / 2
-        found = paired_difference(a, b)
-        counts["covered_difference"] += found.low <= gap <= found.high
-        counts["clear"] += found.p < 0.05
-        counts["as_good"] += gap > 0 and equivalence(a, b, margin=gap) < 0.05
-        widths.append((estimate.high - estimate.low, found.high - found.low))
-    half = np.mean(widths, axis=0) / 2
     return {
         "classes": len(shares),
         "smallest_share": min(shares),
@@ -102,9 +90,7 @@ def cell(
         "gap": gap,
         "seeds": seeds,
         "studies": studies,
-        **{name: round(count / studies, 4) for name, count in counts.items()},
-        "half_width_single": round(float(half[0]), 4),
-        "half_width_difference": round(float(half[1]), 4),
+        **how_often(drawn, truths(shares=shares, recalls=recalls, gap=gap), apart=gap, studies=studies),
     }
 
 
