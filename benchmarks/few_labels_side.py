@@ -87,7 +87,7 @@ class Study:
                 "loading_seconds": took.total - took.evaluate - parts,
                 "answering_seconds": took.evaluate,
                 # Two classes: what is wrong is the other one.
-                "answers": np.where(right, draw.test_labels, 1 - draw.test_labels),
+                "answers": np.where(right, draw.test_labels, 1 - draw.test_labels).tolist(),
                 "steps": record.steps,
                 "hyperparameters": record.hyperparameters,
             }

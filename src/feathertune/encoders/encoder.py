@@ -41,7 +41,7 @@ class LoadedEncoder:
     labels: tuple[str, ...]
     new_parameters: tuple[str, ...]
     head_modules: tuple[str, ...]
-    linears: tuple[str, ...]
+    linears: list[str]
     n_parameters: int
     fingerprint: str
     notes: tuple[str, ...] = ()
@@ -69,7 +69,14 @@ class LoadedEncoder:
 
     def linear_names(self) -> tuple[str, ...]:
         """Names of all linear layers inside the blocks: never the head, never a pooler."""
-        return self.linears
+        return tuple(self.linears)
+
+    def append_block(self, block: nn.Module) -> None:
+        """Give the encoder one layer more, as transformers would load it from a configuration that says so."""
+        name = f"{self.spec.blocks}.{len(self.blocks)}"
+        self.blocks.append(block)
+        self.model.config.num_hidden_layers = len(self.blocks)
+        self.linears.extend(linear_names_in(block, name))
 
     def query_value_names(self) -> tuple[str, ...]:
         """Names of the linear layers that make queries and values (and keys, where one makes all three)."""
@@ -101,3 +108,8 @@ class LoadedEncoder:
                 offset = 0 if module.padding_idx is None else module.padding_idx + 1
                 limit = min(limit, module.num_embeddings - offset)
         return limit
+
+
+def linear_names_in(module: nn.Module, name: str) -> list[str]:
+    """Full names of the linear layers of a module that has that name."""
+    return [full for full, part in module.named_modules(prefix=name) if isinstance(part, nn.Linear)]

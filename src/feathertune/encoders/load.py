@@ -26,7 +26,7 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from feathertune.encoders.encoder import LoadedEncoder
+from feathertune.encoders.encoder import LoadedEncoder, linear_names_in
 from feathertune.encoders.files import EncoderFiles, find_encoder
 from feathertune.encoders.specs import SPECS, EncoderSpec, structural_spec
 from feathertune.encoders.tokenizer import load_tokenizer
@@ -93,7 +93,6 @@ def load_encoder(
     if dtype != torch.float32:
         for parameter in model.parameters():
             parameter.data = parameter.data.to(dtype)
-    blocks = model.get_submodule(spec.blocks).named_modules(prefix=spec.blocks)
     return LoadedEncoder(
         model=model.eval(),
         tokenizer=tokenizer,
@@ -103,7 +102,7 @@ def load_encoder(
         labels=tuple(labels),
         new_parameters=tuple(name for name, _ in model.named_parameters() if name in missing),
         head_modules=_head_modules(model, spec, missing),
-        linears=tuple(name for name, module in blocks if isinstance(module, nn.Linear)),
+        linears=linear_names_in(model.get_submodule(spec.blocks), spec.blocks),
         n_parameters=sum(parameter.numel() for parameter in backbone.parameters()),
         fingerprint=fingerprint,
         notes=notes,

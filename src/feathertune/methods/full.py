@@ -7,11 +7,10 @@ teaches it to.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from feathertune.errors import ConfigError
 from feathertune.methods.base import Job, Method, Options
 
 if TYPE_CHECKING:
@@ -24,8 +23,9 @@ class FullOptions(Options):
     """Settings of full fine-tuning.
 
     Attributes:
+        learning_rate: The highest rate; with ``read=mean`` 1e-4 where nothing is said.
         read: What the head reads before anything is trained: ``first``, the state of the first token, as the family
-            has it; ``mean``, the same token when it looks at all tokens alike in the last layer.
+            has it; ``mean``, the mean over all tokens, by one layer more (`feathertune.methods.mean_reading`).
     """
 
     own: ClassVar[frozenset[str]] = Options.own | {"read"}
@@ -33,32 +33,21 @@ class FullOptions(Options):
     learning_rate: float = Field(default=5e-5, gt=0)
     read: Literal["first", "mean"] = "first"
 
+    @model_validator(mode="before")
+    @classmethod
+    def _rate_of_reading(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Few labels make few steps: chosen on development rows (benchmarks/LOG.md)."""
+        return {"learning_rate": 1e-4, **values} if values.get("read") == "mean" else values
+
 
 def build(encoder: LoadedEncoder, options: FullOptions, job: Job) -> nn.Module:
     """The model itself, all of it trained."""
     if options.read == "mean":
-        look_at_all_alike(encoder)
+        from feathertune.methods.mean_reading import read_the_mean
+
+        read_the_mean(encoder)
     model: nn.Module = encoder.model
     return model.requires_grad_(True)
-
-
-def look_at_all_alike(encoder: LoadedEncoder) -> None:
-    """Set the query of the last block to zero: a softmax of equal scores is a mean.
-
-    The model stays one of its family, which transformers loads as it is, and training may give some tokens more weight
-    than others again.
-
-    Raises:
-        ConfigError: If the block has no query of its own to set.
-    """
-    spec = encoder.spec
-    if spec.shared_blocks or len(spec.query) != 1 or spec.query == spec.key:
-        raise ConfigError(
-            f"Option 'read' of method 'full' is 'mean', but the last layer of {spec.model_type} encoders has no query "
-            "of its own to set to zero. Leave it out."
-        )
-    for parameter in encoder.blocks[-1].get_submodule(spec.query[0]).parameters():
-        parameter.detach().zero_()
 
 
 FULL = Method(

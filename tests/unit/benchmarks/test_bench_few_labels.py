@@ -1,12 +1,16 @@
 """The table of `bench_few_labels.py`: paired by draw, with signs and intervals that are those of scipy."""
 
+import json
 from dataclasses import dataclass
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from bench_few_labels import SETFIT, Kept, in_turn, over_draws, table, text, without_answers
+from few_labels_side import Study
 from scipy import stats
+
+from tiny import TEXTS, save_tiny_encoder
 
 
 def run(accuracy, seconds):
@@ -75,3 +79,19 @@ def test_a_stopped_benchmark_goes_on_where_it_was(tmp_path):
     assert trained == [("full:read=mean", 3), ("full:read=mean", 1), (SETFIT, 3), (SETFIT, 2), ("full:read=mean", 2)]
     assert [run["accuracy"] for run in runs[SETFIT]] == [0.5, 1.0, 0.5]
     assert all(run["date"] for some in runs.values() for run in some)
+
+
+def test_a_training_of_feathertunes_can_be_kept(tmp_path):
+    data = tmp_path / "texts.csv"
+    data.write_text("text,label\n" + "".join(f'"{TEXTS[i % 4]} {i}",{"ab"[i % 2]}\n' for i in range(40)))
+    encoder = save_tiny_encoder(tmp_path / "encoder", "bert")
+    study = Study(str(data), str(encoder), 4, 10, ["full:read=mean"], 16, tmp_path / "runs")
+    draw = study.draw(0)
+    assert (len(draw.texts), np.bincount(draw.labels).tolist(), len(draw.test_labels)) == (8, [4, 4], 10)
+    found = study.trainer("full:read=mean")(draw)
+    kept = Kept(tmp_path / "kept", "4-10", ["full:read=mean"])
+    kept.add("full:read=mean", found)
+    assert kept.runs("full:read=mean") == [json.loads(json.dumps(found))]
+    assert set(found["answers"]) <= {0, 1}
+    assert len(found["answers"]) == 10
+    assert found["steps"] == 40

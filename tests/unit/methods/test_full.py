@@ -2,16 +2,20 @@
 
 import pytest
 import torch
+from torch import nn
+from transformers import AutoModelForSequenceClassification
 
 from feathertune.config import load_config
 from feathertune.encoders import load_encoder
 from feathertune.engine.head import extract_features
+from feathertune.engine.install import fast_parts
 from feathertune.errors import ConfigError
 from feathertune.methods import METHODS, Job
 from feathertune.study import prepare
 from feathertune.study.observe import Silent
 from feathertune.study.workbench import Workbench
 from tiny import TEXTS, save_tiny_encoder
+from whole import CONFIGS, CPU, LENGTHS, POST_NORM, Prepared, answers, assert_equal_answers, folder, mode, set_dropout
 
 FULL = METHODS["full"]
 MEAN = FULL.options(read="mean")
@@ -24,24 +28,94 @@ def prepared(tmp_path, family, options):
     return encoder
 
 
-@pytest.mark.parametrize("family", ["bert", "roberta", "distilbert"])
-def test_the_first_token_looks_at_all_alike_in_the_last_layer_and_nothing_else_changes(family, tmp_path):
+@pytest.mark.parametrize("family", POST_NORM)
+def test_the_head_reads_the_mean_of_the_last_hidden_states(family, tmp_path):
     plain, changed = (prepared(tmp_path, family, options) for options in (FULL.options(), MEAN))
     batch = dict(plain.tokenizer(list(TEXTS), padding=True, return_tensors="pt"))
-    n_tokens = batch["attention_mask"].sum(1)
+    assert len(set(batch["attention_mask"].sum(1).tolist())) > 1, "padding counts nowhere"
+    mean = extract_features(plain, batch).mean
+    centred = mean - mean.mean(1, keepdim=True)
+    expected = centred / centred.norm(dim=1, keepdim=True)
+    read = extract_features(changed, batch).read
+    if family == "bert":  # behind the pooler, whose tanh this takes back
+        read = torch.atanh(read)
+    # The first token's own state is a thousandth of the sum that the block's norm reads.
+    torch.testing.assert_close(read, expected, atol=2e-3, rtol=0)
     with torch.no_grad():
-        before, after = (one.model(**batch, output_attentions=True).attentions for one in (plain, changed))
-    alike = batch["attention_mask"] / n_tokens[:, None]
-    torch.testing.assert_close(after[-1][:, :, 0], alike[:, None].expand(-1, after[-1].shape[1], -1))
-    assert (before[-1] - after[-1]).abs().max() > 0.01
-    torch.testing.assert_close(before[0], after[0], atol=0, rtol=0)
+        hidden = [one.model(**batch, output_hidden_states=True).hidden_states for one in (plain, changed)]
+    assert len(hidden[1]) == len(hidden[0]) + 1
+    for before, after in zip(hidden[0], hidden[1], strict=False):
+        torch.testing.assert_close(before, after, atol=0, rtol=0)
     assert all(parameter.requires_grad for parameter in changed.model.parameters())
 
 
-@pytest.mark.parametrize("family", ["albert", "deberta", "modernbert"])
-def test_an_encoder_without_such_a_query_is_refused(family, tmp_path):
-    with pytest.raises(ConfigError, match=f"the last layer of {family} encoders has no query of its own"):
+@pytest.mark.parametrize("family", POST_NORM)
+def test_what_stands_before_the_output_layer_lets_the_mean_through(family, tmp_path):
+    changed = prepared(tmp_path, family, MEAN)
+    batch = dict(changed.tokenizer(list(TEXTS), padding=True, return_tensors="pt"))
+    seen = []
+    head = changed.model.get_submodule(changed.spec.head[-1])
+    output = [module for module in head.modules() if isinstance(module, nn.Linear)][-1]
+    hook = output.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0]))
+    with torch.no_grad():
+        last = changed.backbone(**batch)[0][:, 0]
+        changed.model(**batch)
+    hook.remove()
+    through = {"electra": nn.functional.gelu, "distilbert": torch.relu}.get(family, torch.tanh)
+    torch.testing.assert_close(seen[0], through(last), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("family", POST_NORM)
+def test_transformers_loads_it_with_one_layer_more(family, tmp_path):
+    changed = prepared(tmp_path, family, MEAN)
+    batch = dict(changed.tokenizer(list(TEXTS), padding=True, return_tensors="pt"))
+    changed.model.save_pretrained(tmp_path / "saved")
+    loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path / "saved", attn_implementation="eager").eval()
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(**batch).logits, changed.model(**batch).logits, atol=0, rtol=0)
+    assert loaded.config.num_hidden_layers == changed.n_layers == 3
+
+
+@pytest.mark.parametrize("family", POST_NORM)
+@pytest.mark.parametrize("config", CONFIGS)
+def test_the_engine_gives_its_answers_and_gradients(family, config):
+    encoder = load_encoder(str(folder(family)), labels=("no", "yes", "so"), seed=0, attention="eager")
+    found = Prepared(encoder, FULL.prepare(encoder, MEAN, Job(0)))
+    with mode(found.model, training=True):
+        set_dropout(found.model, 0.0)
+        expected = answers(found, LENGTHS["short-padded"])
+        added = {name: value for name, value in expected.items() if f"{encoder.spec.blocks}.2." in name}
+        assert sum(bool(value.any()) for value in added.values()) >= 5, "values, output, biases and norms are trained"
+        with fast_parts(encoder, CONFIGS[config], CPU):
+            assert_equal_answers(answers(found, LENGTHS["short-padded"]), expected, of_largest=5e-5)
+
+
+def test_training_leaves_the_added_attention_a_mean(tmp_path):
+    """Query and key are zero, and each stands before the other's gradient."""
+    changed = prepared(tmp_path, "bert", MEAN)
+    batch = dict(changed.tokenizer(list(TEXTS), padding=True, return_tensors="pt"))
+    optimizer = torch.optim.AdamW(changed.model.parameters(), lr=1e-2)
+    before = changed.blocks[-1].attention.self.value.weight.detach().clone()
+    for _ in range(3):
+        changed.model(**batch, labels=torch.tensor([0, 1, 0, 1][: len(TEXTS)])).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    with torch.no_grad():
+        attention = changed.model(**batch, output_attentions=True).attentions[-1]
+    alike = batch["attention_mask"] / batch["attention_mask"].sum(1, keepdim=True)
+    torch.testing.assert_close(attention[:, :, 0], alike[:, None].expand(-1, attention.shape[1], -1))
+    assert (changed.blocks[-1].attention.self.value.weight - before).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("family", ["albert", "deberta", "mpnet", "modernbert"])
+def test_an_encoder_without_such_blocks_is_refused(family, tmp_path):
+    with pytest.raises(ConfigError, match=f"{family} encoders have no blocks of BERT's form"):
         prepared(tmp_path, family, MEAN)
+
+
+def test_reading_the_mean_has_a_rate_of_its_own_where_none_is_said():
+    assert (FULL.options().learning_rate, MEAN.learning_rate) == (5e-5, 1e-4)
+    assert FULL.options(read="mean", learning_rate=3e-5).learning_rate == 3e-5
 
 
 def test_the_head_is_fitted_first_to_what_it_reads_then(tmp_path, monkeypatch):
