@@ -1,11 +1,11 @@
 """Reading an encoder by the mean over a text's tokens, in a model that stays one of its family.
 
-Sentence encoders are trained to be read by the mean of their last hidden states, and the heads of BERT's families read
-the first token. One block more brings both together: its attention looks at all tokens alike and hands the mean of its
-inputs to the first token, and its norms bring that to unit length. transformers loads it as one layer more, and computed
-for the first token alone (`feathertune.engine.last_layer`) it costs next to nothing. Training moves its values, output,
-offsets and norms; query and key are zero, and so is each one's gradient, which the other is a factor of: the attention
-stays a mean. Of the MLP's two matrices the same is true.
+Sentence encoders are trained to be read by the mean of their last hidden states, and the heads of BERT's families
+read the first token. One block more brings both together: its attention looks at all tokens alike and hands the mean
+of its inputs to the first token, and its norms bring that to unit length. transformers loads it as one layer more,
+and computed for the first token alone (`feathertune.engine.last_layer`) it costs next to nothing. Training moves its
+values, output, offsets and norms; query and key are zero, and each is a factor of the other's gradient, so that the
+attention stays a mean. Of the MLP's two matrices the same is true.
 
 Not for encoders whose first token was trained to stand for the text. Derivation: our own; benchmarks/LOG.md has what it
 brings beside a last block whose query is zero.
