@@ -183,9 +183,11 @@ def _too_few_rows(
     needed = int(float(f"{n_test * (of_rows / margin) ** 2:.2g}"))
     alike = " with the same shares of the classes" if of == "balanced_accuracy" else ""
     ratio = " / ".join(difference(value, of).removesuffix(" points") for value in (of_rows, margin))
+    # By variances: where the rows make less than half of the whole, twice as many of them would change little.
+    seeds = " More seeds come first (--seeds): most of that is their spread." if 2 * of_rows**2 < half**2 else ""
     return [
-        f"These {n_test:,} test rows cannot tell {known} To see {difference(margin, of)}, about {needed:,} rows{alike} "
-        f"are needed ({n_test:,} x ({ratio})^2)."
+        f"These {n_test:,} test rows cannot tell {known}{seeds} To see {difference(margin, of)}, about {needed:,} "
+        f"rows{alike} are needed{' as well' if seeds else ''} ({n_test:,} x ({ratio})^2)."
     ]
 
 

@@ -276,6 +276,17 @@ def test_too_few_seeds_where_the_rows_would_be_enough():
     assert not caveat(verdict, "rows are needed")
 
 
+def test_more_seeds_come_first_where_most_of_the_width_is_theirs():
+    """Few labels, drawn anew with each seed: twice the rows would hardly be seen."""
+    rows, pair = [make_row("lora", 0.85), make_row("ia3", 0.855)], make_pair("ia3", "lora", half=0.079, rows_half=0.013)
+    verdict = judged(*rows, pairs=[pair])
+    assert caveat(
+        verdict, "known to 7.9 points either way. More seeds come first (--seeds): most of that is their spread."
+    )
+    assert caveat(verdict, "about 1,700 rows are needed as well (1,000 x (1.3 / 1.0)^2).")
+    assert not caveat(judged(*rows, pairs=[make_pair("ia3", "lora", half=0.04, rows_half=0.03)]), "More seeds")
+
+
 def test_enough_rows_where_the_difference_is_larger_than_its_width():
     rows = [make_row("lora", 0.90, p=0.001), FULL]
     assert not caveat(judged(*rows, pairs=[make_pair("lora", "full", delta=0.041, half=0.03)]), "apart")
