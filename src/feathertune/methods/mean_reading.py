@@ -34,7 +34,7 @@ def read_the_mean(encoder: LoadedEncoder) -> None:
 
     The mean is centred before it is brought to unit length, since the block ends in a LayerNorm: of D numbers one is
     lost. What stands between it and the output layer (BERT's pooler, which was trained for the first token, or the
-    first layer of a new head) begins as the identity; their tanh changes numbers that small by less than a hundredth.
+    first layer of a new head) begins as the identity; a tanh changes numbers that small by a hundredth or so.
 
     Args:
         encoder: As it was loaded; one layer is added to it.
