@@ -11,17 +11,14 @@ are, and how far seeds move a correlation, are guesses.
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
-import time
 from collections.abc import Iterator
 from itertools import pairwise, product
 from pathlib import Path
 
 import numpy as np
 from scipy import integrate, special
-from simulated import how_often
+from simulated import how_often, record
 
 from feathertune.study.ranking import Ranking
 
@@ -109,18 +106,11 @@ def cell(*, best: float, gap: float, ratings: bool, rows: int, seeds: int, studi
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--studies", type=int, default=2000, help="simulated studies of a case")
-    n, started = parser.parse_args().studies, time.process_time()
-    cells = []
+def cells(studies: int) -> Iterator[dict]:
+    """All cases, one by one."""
     for ratings, best, gap, rows, seeds in product((False, True), BEST, GAPS, ROWS, SEEDS):
-        cells.append(cell(best=best, gap=gap, ratings=ratings, rows=rows, seeds=seeds, studies=n))
-        print(json.dumps(cells[-1]), flush=True)
-    result = {"spread": SPREAD, "cells": cells}
-    result["processor_s"] = round(time.process_time() - started)
-    RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        yield cell(best=best, gap=gap, ratings=ratings, rows=rows, seeds=seeds, studies=studies)
 
 
 if __name__ == "__main__":
-    main()
+    record(RESULT, __doc__, {"spread": SPREAD}, cells)

@@ -10,15 +10,12 @@ alike errors are, and how far seeds move a recall are guesses.
 
 from __future__ import annotations
 
-import argparse
-import json
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from simulate_studies import draw
-from simulated import how_often
+from simulated import how_often, record
 
 from feathertune.study.answers import Answers
 
@@ -94,19 +91,10 @@ def cell(
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--studies", type=int, default=2000, help="simulated studies of a case")
-    n, started = parser.parse_args().studies, time.process_time()
-    cells = []
-    for case in CELLS:
-        for seeds in SEEDS:
-            cells.append(cell(**case, seeds=seeds, studies=n))
-            print(json.dumps(cells[-1]), flush=True)
-    result = {"spreads": SPREADS, "cells": cells}
-    result["processor_s"] = round(time.process_time() - started)
-    RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+def cells(studies: int) -> Iterator[dict]:
+    """All cases, one by one."""
+    return (cell(**case, seeds=seeds, studies=studies) for case in CELLS for seeds in SEEDS)
 
 
 if __name__ == "__main__":
-    main()
+    record(RESULT, __doc__, {"spreads": SPREADS}, cells)

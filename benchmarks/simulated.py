@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import argparse
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -38,3 +43,22 @@ def how_often(
         "half_width_single": round(float(half[0]), 4),
         "half_width_difference": round(float(half[1]), 4),
     }
+
+
+def record(path: Path, about: str | None, settings: Mapping[str, Any], cells: Callable[[int], Iterable[dict]]) -> None:
+    """Simulate what the command line asks for, tell each cell as it comes, and write them all.
+
+    Args:
+        path: Of the result.
+        about: What ``--help`` says.
+        settings: What all cells have in common.
+        cells: From the number of studies of a case to what was found of each.
+    """
+    parser = argparse.ArgumentParser(description=about)
+    parser.add_argument("--studies", type=int, default=2000, help="simulated studies of a case")
+    n, started, found = parser.parse_args().studies, time.process_time(), []
+    for cell in cells(n):
+        print(json.dumps(cell), flush=True)
+        found.append(cell)
+    result = {**settings, "cells": found, "processor_s": round(time.process_time() - started)}
+    path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

@@ -10,7 +10,7 @@ from bench_few_labels import SETFIT, Kept, in_turn, over_draws, table, text, wit
 from few_labels_side import Study
 from scipy import stats
 
-from tiny import TEXTS, save_tiny_encoder
+from tiny import save_texts, save_tiny_encoder
 
 
 def run(accuracy, seconds):
@@ -82,8 +82,7 @@ def test_a_stopped_benchmark_goes_on_where_it_was(tmp_path):
 
 
 def test_a_training_of_feathertunes_can_be_kept(tmp_path):
-    data = tmp_path / "texts.csv"
-    data.write_text("text,label\n" + "".join(f'"{TEXTS[i % 4]} {i}",{"ab"[i % 2]}\n' for i in range(40)))
+    data = save_texts(tmp_path / "texts.csv", 40)
     encoder = save_tiny_encoder(tmp_path / "encoder", "bert")
     study = Study(str(data), str(encoder), 4, 10, ["full:read=mean"], 16, tmp_path / "runs")
     draw = study.draw(0)

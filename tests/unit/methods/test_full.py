@@ -14,7 +14,7 @@ from feathertune.methods import METHODS, Job
 from feathertune.study import prepare
 from feathertune.study.observe import Silent
 from feathertune.study.workbench import Workbench
-from tiny import TEXTS, save_tiny_encoder
+from tiny import TEXTS, save_texts, save_tiny_encoder
 from whole import CONFIGS, CPU, LENGTHS, POST_NORM, Prepared, answers, assert_equal_answers, folder, mode, set_dropout
 
 FULL = METHODS["full"]
@@ -28,10 +28,15 @@ def prepared(tmp_path, family, options):
     return encoder
 
 
+def texts_for(encoder):
+    """All of `TEXTS` as an encoder takes them, padded."""
+    return dict(encoder.tokenizer(list(TEXTS), padding=True, return_tensors="pt"))
+
+
 @pytest.mark.parametrize("family", POST_NORM)
 def test_the_head_reads_the_mean_of_the_last_hidden_states(family, tmp_path):
     plain, changed = (prepared(tmp_path, family, options) for options in (FULL.options(), MEAN))
-    batch = dict(plain.tokenizer(list(TEXTS), padding=True, return_tensors="pt"))
+    batch = texts_for(plain)
     assert len(set(batch["attention_mask"].sum(1).tolist())) > 1, "padding counts nowhere"
     mean = extract_features(plain, batch).mean
     centred = mean - mean.mean(1, keepdim=True)
@@ -52,7 +57,7 @@ def test_the_head_reads_the_mean_of_the_last_hidden_states(family, tmp_path):
 @pytest.mark.parametrize("family", POST_NORM)
 def test_what_stands_before_the_output_layer_lets_the_mean_through(family, tmp_path):
     changed = prepared(tmp_path, family, MEAN)
-    batch = dict(changed.tokenizer(list(TEXTS), padding=True, return_tensors="pt"))
+    batch = texts_for(changed)
     seen = []
     head = changed.model.get_submodule(changed.spec.head[-1])
     output = [module for module in head.modules() if isinstance(module, nn.Linear)][-1]
@@ -68,7 +73,7 @@ def test_what_stands_before_the_output_layer_lets_the_mean_through(family, tmp_p
 @pytest.mark.parametrize("family", POST_NORM)
 def test_transformers_loads_it_with_one_layer_more(family, tmp_path):
     changed = prepared(tmp_path, family, MEAN)
-    batch = dict(changed.tokenizer(list(TEXTS), padding=True, return_tensors="pt"))
+    batch = texts_for(changed)
     changed.model.save_pretrained(tmp_path / "saved")
     loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path / "saved", attn_implementation="eager").eval()
     with torch.no_grad():
@@ -93,7 +98,7 @@ def test_the_engine_gives_its_answers_and_gradients(family, config):
 def test_training_leaves_the_added_attention_a_mean(tmp_path):
     """Query and key are zero, and each stands before the other's gradient."""
     changed = prepared(tmp_path, "bert", MEAN)
-    batch = dict(changed.tokenizer(list(TEXTS), padding=True, return_tensors="pt"))
+    batch = texts_for(changed)
     optimizer = torch.optim.AdamW(changed.model.parameters(), lr=1e-2)
     before = changed.blocks[-1].attention.self.value.weight.detach().clone()
     for _ in range(3):
@@ -119,8 +124,7 @@ def test_reading_the_mean_has_a_rate_of_its_own_where_none_is_said():
 
 
 def test_the_head_is_fitted_first_to_what_it_reads_then(tmp_path, monkeypatch):
-    data = tmp_path / "texts.csv"
-    data.write_text("text,label\n" + "".join(f'"{TEXTS[i % 4]} {i}",{"ab"[i % 2]}\n' for i in range(24)))
+    data = save_texts(tmp_path / "texts.csv", 24)
     folder = save_tiny_encoder(tmp_path / "encoder", "bert")
     options = {"data.source": str(data), "base.id": str(folder), "data.max_length": 16, "engine.dtype": "fp32"}
     bench = Workbench.prepare(load_config(options={**options, "data.validation_size": 0}), Silent())
