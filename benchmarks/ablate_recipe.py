@@ -18,16 +18,16 @@ import torch
 
 from feathertune.config import Config, load_config
 from feathertune.encoders import LoadedEncoder
-from feathertune.engine.gradient import Labelled
-from feathertune.engine.head import extract_features, fit_head
-from feathertune.engine.install import fast_parts
-from feathertune.engine.loop import EpochInfo, Training
+from feathertune.engine.fast_path import fast_parts
 from feathertune.engine.predict import run_passes
+from feathertune.engine.training.gradient import Labelled
+from feathertune.engine.training.head import extract_features, fit_head
+from feathertune.engine.training.loop import EpochInfo, Training
 from feathertune.methods import METHODS
 from feathertune.runtime import hardware, seed_everything, versions
 from feathertune.study.observe import Silent
-from feathertune.study.prepare import prepared_model
-from feathertune.study.workbench import Workbench
+from feathertune.study.running.prepare import prepared_model
+from feathertune.study.running.workbench import Workbench
 
 RESULTS = Path(__file__).with_name("results")
 VARIANTS = ("plain", "dropout", "head-first", "lora-plus-4", "lora-plus-16")

@@ -147,10 +147,11 @@ def table(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, Any
     """One row a contestant; of feathertune's, what it has more than SetFit.
 
     `difference` is paired by draw. Its first interval is Student's over the draws and says what other draws would do
-    on these test rows; `over_rows` is that of a study, for other test rows as well (`feathertune.study.stats`), which
-    takes the draws of both sides for independent and is too wide where they are the same.
+    on these test rows; `over_rows` is that of a study, for other test rows as well
+    (`feathertune.statistics.inference`), which takes the draws of both sides for independent and is too wide where
+    they are the same.
     """
-    from feathertune.study.stats import paired_difference, seed_interval
+    from feathertune.statistics.inference import paired_difference, seed_interval
 
     answers = {name: np.stack([run["correct"] for run in some]) for name, some in runs.items()}
     rows = []

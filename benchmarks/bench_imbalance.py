@@ -21,14 +21,14 @@ from scipy import stats
 from sklearn.metrics import average_precision_score, balanced_accuracy_score
 
 from feathertune.config import Config, load_config
-from feathertune.data.sources import load_source
+from feathertune.data.sources.registry import load_source
 from feathertune.records import RunRecord
 from feathertune.runtime import hardware, versions
-from feathertune.study.files import read_predictions
 from feathertune.study.observe import Silent
-from feathertune.study.plan import RunSpec, make_plan
-from feathertune.study.runs import execute
-from feathertune.study.workbench import Workbench
+from feathertune.study.planning.plan import RunSpec, make_plan
+from feathertune.study.running.run_files import read_predictions
+from feathertune.study.running.runs import execute
+from feathertune.study.running.workbench import Workbench
 
 RESULT = Path(__file__).with_name("results") / "imbalance.json"
 # What is asked for, in the words of `--set`; the first is what the others are compared with.

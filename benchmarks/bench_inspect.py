@@ -27,9 +27,9 @@ import numpy as np
 from bench_memory import measure, tiny_encoder
 
 from feathertune.config import EngineConfig
-from feathertune.data.label_errors import find_label_errors
-from feathertune.data.sources import load_source
-from feathertune.data.words import words_of
+from feathertune.data.sources.registry import load_source
+from feathertune.quality.label_errors import find_label_errors
+from feathertune.quality.words import words_of
 from feathertune.runtime import choose_runtime, hardware, versions
 
 N_LABELS = 200

@@ -31,8 +31,9 @@ import torch
 import feathertune
 from feathertune.bundle import load_bundle, merged_model
 from feathertune.config import Config, EngineConfig, load_config
-from feathertune.data.encode import EncodedTexts
-from feathertune.data.pool import Split
+from feathertune.data.from_config import load_sources, split_sources
+from feathertune.data.splitting.pool import Split
+from feathertune.data.tokens.encode import EncodedTexts
 from feathertune.engine.predict import predict_logits
 from feathertune.export import Check, export_model
 from feathertune.export.onnx_folder import GRAPH_FILE, OnnxFolder
@@ -40,7 +41,6 @@ from feathertune.export.onnx_int8 import quantise
 from feathertune.export.parity import TOKEN_BUDGET
 from feathertune.predictor import Predictor, load
 from feathertune.runtime import FP32, choose_runtime, hardware, versions
-from feathertune.study.sources import load_sources, split_sources
 
 RESULTS = Path(__file__).with_name("results")
 OPTIONS = {

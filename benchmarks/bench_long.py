@@ -19,14 +19,14 @@ from typing import Any
 import numpy as np
 
 from feathertune.config import Config, load_config
-from feathertune.data.encode import encode
+from feathertune.data.tokens.encode import encode
 from feathertune.runtime import hardware, seed_everything, versions
-from feathertune.study.files import read_correct, write_predictions
+from feathertune.statistics.inference import paired_difference, seed_interval
 from feathertune.study.observe import Silent
-from feathertune.study.plan import settle
-from feathertune.study.stats import paired_difference, seed_interval
-from feathertune.study.training import train_and_test
-from feathertune.study.workbench import Workbench
+from feathertune.study.planning.plan import settle
+from feathertune.study.running.run_files import read_correct, write_predictions
+from feathertune.study.running.training import train_and_test
+from feathertune.study.running.workbench import Workbench
 
 RESULTS = Path(__file__).with_name("results")
 READINGS = "head-128,head-tail-128,windows-2x64"

@@ -24,8 +24,8 @@ from typing import Any
 from transformers import BertConfig, BertModel
 
 from feathertune.config import EngineConfig
-from feathertune.data.samples import sample_encoder_path
-from feathertune.data.sources import load_source
+from feathertune.data.sources.registry import load_source
+from feathertune.data.sources.samples import sample_encoder_path
 from feathertune.runtime import choose_runtime, hardware, versions
 
 

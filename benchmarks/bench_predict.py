@@ -29,7 +29,7 @@ from transformers.utils import logging
 
 from feathertune import Config, export_model, finetune, load, load_config
 from feathertune.config import EngineConfig
-from feathertune.data.sources import load_source
+from feathertune.data.sources.registry import load_source
 from feathertune.predictor import Predictor
 from feathertune.runtime import choose_runtime, hardware, versions
 
@@ -119,7 +119,7 @@ def theirs(classify: Any, texts: list[str], max_length: int) -> tuple[list[str],
 
 def parts(predictor: Predictor, texts: list[str]) -> dict[str, float]:
     """Seconds of the tokenizer alone, and of all."""
-    from feathertune.data.encode import encode
+    from feathertune.data.tokens.encode import encode
 
     start = time.process_time()
     encode(predictor.bundle.tokenizer, texts, max_length=predictor.bundle.max_length)

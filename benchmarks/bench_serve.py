@@ -263,7 +263,7 @@ def sentences() -> list[str]:
     """In a fixed order that mixes the classes."""
     from random import Random
 
-    from feathertune.data.sources import load_source
+    from feathertune.data.sources.registry import load_source
 
     texts = list(load_source(SOURCE).texts)
     Random(0).shuffle(texts)
@@ -274,8 +274,8 @@ def mean_tokens(texts: list[str]) -> float:
     """Special tokens included."""
     from transformers import AutoTokenizer
 
-    from feathertune.data.encode import encode
-    from feathertune.data.samples import sample_encoder_path
+    from feathertune.data.sources.samples import sample_encoder_path
+    from feathertune.data.tokens.encode import encode
 
     tokenizer = AutoTokenizer.from_pretrained(sample_encoder_path("minilm"))
     return float(encode(tokenizer, texts, max_length=128).lengths.mean())

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
-from feathertune.prices import PRICE_FILE
 from feathertune.records import STUDY_FILE, load_study
-from feathertune.study.files import read_correct
-from feathertune.study.stats import paired_difference
+from feathertune.records.cost_estimate import PRICE_FILE
+from feathertune.statistics.inference import paired_difference
+from feathertune.study.running.run_files import read_correct
 
 RESULTS = Path(__file__).with_name("results")
 _IMDB = "--max-length 256 --train-size 5000 --validation-size 500 --test-size 2500 --epochs 2"

@@ -56,7 +56,7 @@ class Spec:
 
 @dataclass(frozen=True)
 class Rows:
-    """Encoded texts: what `feathertune.data.encode.EncodedTexts` holds, and labels ``(N,)``."""
+    """Encoded texts: what `feathertune.data.tokens.encode.EncodedTexts` holds, and labels ``(N,)``."""
 
     ids: np.ndarray
     offsets: np.ndarray

@@ -152,8 +152,9 @@ def choose(contestants: Sequence[Contestant], names: str | None) -> tuple[list[C
 
 def can_cache() -> bool:
     """Whether LoRA of the top layers over kept hidden states exists."""
-    from feathertune.methods.lora import LoraOptions
+    from feathertune.methods.families.lora import LoraOptions
 
     return (
-        "top_layers" in LoraOptions.model_fields and importlib.util.find_spec("feathertune.engine.cached") is not None
+        "top_layers" in LoraOptions.model_fields
+        and importlib.util.find_spec("feathertune.engine.prefix_cache.store") is not None
     )

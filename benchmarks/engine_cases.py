@@ -12,11 +12,11 @@ from children import Problem, Rows, save_problem
 from transformers import AutoTokenizer, BertConfig, BertModel, PreTrainedTokenizerBase
 
 from feathertune.config import load_config
-from feathertune.data.encode import encode
-from feathertune.data.pool import Split
-from feathertune.data.samples import sample_encoder_path
+from feathertune.data.from_config import load_sources, split_sources
+from feathertune.data.sources.samples import sample_encoder_path
+from feathertune.data.splitting.pool import Split
+from feathertune.data.tokens.encode import encode
 from feathertune.encoders import quiet_transformers
-from feathertune.study.sources import load_sources, split_sources
 
 _ENCODER_SEED = 0
 

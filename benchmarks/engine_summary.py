@@ -11,7 +11,7 @@ from typing import Any
 
 from contestants import RATIOS, Contestant
 
-from feathertune.report import units
+from feathertune.report.format import units
 
 # How far first losses may lie apart: both sides start from the same weights, and bf16 keeps three digits.
 FIRST_LOSS_TOLERANCE = 2e-2

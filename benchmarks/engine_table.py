@@ -15,7 +15,7 @@ from typing import Any
 
 from engine_summary import ratios
 
-from feathertune.report import units
+from feathertune.report.format import units
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"

@@ -1,4 +1,4 @@
-"""feathertune as a contestant: what `feathertune.study.training` does with a method, without the study around it."""
+"""feathertune as a contestant: what `feathertune.study.running.training` does with a method, without a study."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from trainer_side import quarter_steps
 from feathertune.config import Config, load_config
 from feathertune.encoders import LoadedEncoder, load_encoder
 from feathertune.engine.dropout import turn_off_dropout
-from feathertune.engine.gradient import Labelled
-from feathertune.engine.head import extract_features, fit_head
-from feathertune.engine.install import Installed, fast_parts
-from feathertune.engine.loop import StepInfo, Training
+from feathertune.engine.fast_path import Installed, fast_parts
 from feathertune.engine.predict import run_passes
+from feathertune.engine.training.gradient import Labelled
+from feathertune.engine.training.head import extract_features, fit_head
+from feathertune.engine.training.loop import StepInfo, Training
 from feathertune.methods import METHODS, Job, Options, resolve_options
 from feathertune.runtime import Runtime, choose_runtime, seed_everything
 
@@ -62,7 +62,7 @@ class Prepared:
 
 
 def prepare(spec: Spec, contestant: Contestant, labels: tuple[str, ...], *, epochs: int) -> Prepared:
-    """The steps of `feathertune.study.training.train_and_test` up to the first fast part."""
+    """The steps of `feathertune.study.running.training.train_and_test` up to the first fast part."""
     config = load_config(
         options={
             "base.id": spec.base,
@@ -100,7 +100,7 @@ def kept_inputs(
     if contestant.top_share is None:
         yield train, validation
         return
-    from feathertune.engine.cached import ActivationCache
+    from feathertune.engine.prefix_cache.store import ActivationCache
 
     cache = ActivationCache(
         prepared.config.engine,
@@ -197,7 +197,7 @@ def curve(spec: Spec, contestant: Contestant, problem: Problem) -> dict[str, Any
 
 
 def start_head(prepared: Prepared, train: Labelled) -> None:
-    """What `feathertune.study.prepare.start_head` does; its features are not shared with anyone here."""
+    """What `feathertune.study.running.prepare.start_head` does; its features are not shared with anyone here."""
     if prepared.config.train.head_first == "off":
         return
     budget = prepared.config.train.token_budget

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 
 from feathertune.config import load_config
-from feathertune.data.texts import Text
+from feathertune.data.reading.texts import Text
 from feathertune.encoders.files import find_encoder
 from feathertune.study.compare import prepare
-from feathertune.study.files import read_correct
 from feathertune.study.observe import Silent
-from feathertune.study.plan import run_id
-from feathertune.study.runs import execute
-from feathertune.study.workbench import by_rows
+from feathertune.study.planning.plan import run_id
+from feathertune.study.running.run_files import read_correct
+from feathertune.study.running.runs import execute
+from feathertune.study.running.workbench import by_rows
 
 
 @dataclass(frozen=True)

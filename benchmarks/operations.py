@@ -12,7 +12,7 @@ block, for B texts padded to T, n = B T, hidden size d, MLP width f:
 | gradients of weights, where all are trained | ``lin`` |
 | LoRA of rank r beside a layer (I, O) | ``6 n r (I + O)``; ``- 2 n r I`` for query, key, value of that lowest block |
 
-The last block for one query (`feathertune.engine.last_layer`), per text ``one = 8 d^2 + 4 d f``:
+The last block for one query (`feathertune.engine.kernels.last_layer`), per text ``one = 8 d^2 + 4 d f``:
 
 | | keys and values formed | not formed, H heads |
 |---|---|---|

@@ -9,7 +9,7 @@ import torch
 from children import Problem, Rows
 from torch import nn
 
-from feathertune.data.encode import EncodedTexts
+from feathertune.data.tokens.encode import EncodedTexts
 
 # A learning rate that moves no weight: a warm-up by it takes the same time and leaves the model as it was.
 NO_MOVE = 1e-12

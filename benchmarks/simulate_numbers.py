@@ -20,7 +20,7 @@ import numpy as np
 from scipy import integrate, special
 from simulated import how_often, record
 
-from feathertune.study.ranking import Ranking
+from feathertune.statistics.ranking import Ranking
 
 RESULT = Path(__file__).with_name("results") / "simulated-numbers.json"
 # Pearson's correlation of the better method under the labels; the worse one's is that less the gap.

@@ -22,10 +22,10 @@ import numpy as np
 from scipy import special
 
 from feathertune.records import DataRecord, RunRecord, Seconds, Verdict
-from feathertune.study.pairs import compare_pairs
-from feathertune.study.stats import bootstrap_accuracies, paired_difference, percentile_interval, seed_interval
-from feathertune.study.summary import summarise
-from feathertune.study.verdict import CLEAR_P, judge
+from feathertune.statistics.inference import bootstrap_accuracies, paired_difference, percentile_interval, seed_interval
+from feathertune.study.verdict.pairs import compare_pairs
+from feathertune.study.verdict.summary import summarise
+from feathertune.study.verdict.verdict import CLEAR_P, judge
 
 RESULT = Path(__file__).with_name("results") / "simulated-studies.json"
 BEST = 0.86

@@ -17,7 +17,7 @@ import numpy as np
 from simulate_studies import draw
 from simulated import how_often, record
 
-from feathertune.study.answers import Answers
+from feathertune.statistics.answers import Answers
 
 RESULT = Path(__file__).with_name("results") / "simulated-unbalanced.json"
 TWO = (0.95, 0.05)

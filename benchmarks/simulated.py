@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from feathertune.study.answers import Scored
-from feathertune.study.stats import equivalence, paired_difference, seed_interval
+from feathertune.statistics.answers import Scored
+from feathertune.statistics.inference import equivalence, paired_difference, seed_interval
 
 
 def how_often(

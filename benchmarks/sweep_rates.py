@@ -20,8 +20,8 @@ from feathertune.errors import ConfigError
 from feathertune.methods import METHODS, Method
 from feathertune.runtime import hardware, versions
 from feathertune.study.observe import Silent
-from feathertune.study.trial import some_rows, trial
-from feathertune.study.workbench import Workbench
+from feathertune.study.running.trial import some_rows, trial
+from feathertune.study.running.workbench import Workbench
 
 STEP = 10**0.5
 MOST_EXTENSIONS = 3

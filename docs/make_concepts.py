@@ -20,7 +20,7 @@ from make_figures import (
     with_interval,
 )
 
-from feathertune.report import units
+from feathertune.report.format import units
 
 PAGE = Path(__file__).with_name("concepts.md")
 PRICE = RESULTS / "price-rotten-tomatoes.json"

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from feathertune.records import StudyRecord, SummaryRow
-from feathertune.report import charts, svg, units
+from feathertune.report.drawing import charts, svg
+from feathertune.report.format import units
 from feathertune.report.rows import Method, method_rows
 
 ROOT = Path(__file__).parents[1]

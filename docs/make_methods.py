@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from feathertune.methods import BASELINES, METHODS, Method
+from feathertune.baselines import BASELINES
+from feathertune.methods import METHODS, Method
 from feathertune.methods.describe import traits
 from feathertune.records import StudyRecord, SummaryRow
-from feathertune.report import units
+from feathertune.report.format import units
 
 ROOT = Path(__file__).parents[1]
 PAGE = Path(__file__).with_name("methods.md")

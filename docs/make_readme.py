@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from make_figures import RESULTS, ROOT, SENTENCES, STANDING, filled, read_json, read_study, with_interval
 
-from feathertune.report import units
+from feathertune.report.format import units
 
 README = ROOT / "README.md"
 PRICE = ROOT / "docs" / "price.md"

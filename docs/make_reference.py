@@ -12,9 +12,10 @@ from typing import Any, get_type_hints
 from pydantic import BaseModel
 from typer.models import CommandInfo
 
+from feathertune.baselines import BASELINES
 from feathertune.cli.main import app
 from feathertune.config import Config
-from feathertune.methods import BASELINES, METHODS
+from feathertune.methods import METHODS
 
 PAGE = Path(__file__).with_name("reference.md")
 _WORDS = {"int": "N", "float": "X", "Path": "PATH", "str": "TEXT"}

@@ -14,7 +14,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from feathertune.metrics import score_numbers
 from feathertune.records import (
     BaseRecord,
     DataRecord,
@@ -28,10 +27,11 @@ from feathertune.records import (
     at_largest_size,
     save_study,
 )
-from feathertune.study.by_length import by_length
-from feathertune.study.pairs import compare_pairs
-from feathertune.study.summary import answers_of, more_labels, summarise_sizes
-from feathertune.study.verdict import judge
+from feathertune.study.verdict.by_length import by_length
+from feathertune.study.verdict.pairs import compare_pairs
+from feathertune.study.verdict.summary import answers_of, more_labels, summarise_sizes
+from feathertune.study.verdict.verdict import judge
+from feathertune.tasks.metrics import score_numbers
 
 MARGIN = 0.01
 

@@ -292,7 +292,7 @@ def _write_metrics(path, epochs, share, rng) -> None:
 def _metrics(truth, predicted, probabilities, n) -> Metrics:
     from sklearn.metrics import f1_score, log_loss, matthews_corrcoef
 
-    from feathertune.metrics import balanced_accuracy
+    from feathertune.tasks.metrics import balanced_accuracy
 
     right = predicted == truth
     confidence = probabilities.max(axis=1)

@@ -23,14 +23,14 @@ from torch import Tensor, nn
 
 from feathertune.bundle import save_bundle
 from feathertune.config import TrainConfig
-from feathertune.data.encode import encode
+from feathertune.data.tokens.encode import encode
 from feathertune.encoders import LoadedEncoder, load_encoder
 from feathertune.engine.dropout import turn_off_dropout
-from feathertune.engine.gradient import Labelled
-from feathertune.engine.loop import EpochInfo, Training
+from feathertune.engine.training.gradient import Labelled
+from feathertune.engine.training.loop import EpochInfo, Training
 from feathertune.methods import METHODS, Job, Method, Options
 from feathertune.runtime import seed_everything
-from feathertune.study.prepare import training_of
+from feathertune.study.running.prepare import training_of
 from tiny import FAMILIES, UNKNOWN_FAMILIES
 from whole import CPU, folder
 

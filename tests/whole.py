@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from feathertune.config import EngineConfig
 from feathertune.encoders import LoadedEncoder, load_encoder
-from feathertune.engine import attention, norm
+from feathertune.engine.kernels import attention, norm
 from feathertune.methods import METHODS, Job
 from feathertune.runtime import Runtime, seed_everything
 from tiny import FAMILIES, save_tiny_encoder

@@ -14,12 +14,12 @@ import numpy as np
 
 from feathertune.bundle import Bundle, load_bundle
 from feathertune.config import EngineConfig
-from feathertune.data.encode import encode
-from feathertune.data.labels import indices_of
-from feathertune.data.sources import load_source
-from feathertune.data.texts import Text, n_characters, of_kind
-from feathertune.engine.install import fast_parts
-from feathertune.engine.matrix import Matrices
+from feathertune.data.reading.labels import indices_of
+from feathertune.data.reading.texts import Text, n_characters, of_kind
+from feathertune.data.sources.registry import load_source
+from feathertune.data.tokens.encode import encode
+from feathertune.engine.fast_path import fast_parts
+from feathertune.engine.kernels.matrix import Matrices
 from feathertune.engine.predict import predict_logits
 from feathertune.records import Scores
 from feathertune.runtime import Runtime, choose_runtime

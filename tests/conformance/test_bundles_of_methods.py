@@ -11,7 +11,7 @@ from transformers import AutoModelForSequenceClassification
 from feathertune.bundle import load_bundle
 from feathertune.bundle.files import WEIGHTS
 from feathertune.encoders import quiet_transformers
-from feathertune.engine.state import set_parameters
+from feathertune.engine.training.state import set_parameters
 from trained import LABELS, begin, finished, logits_of, one_thread, pairs, refused, save, shipped, trained
 from whole import folder
 

@@ -8,10 +8,10 @@ import torch
 
 from feathertune.config import EngineConfig
 from feathertune.encoders import load_encoder
-from feathertune.engine.activations import CachedTexts
-from feathertune.engine.cached import ActivationCache
-from feathertune.engine.frontier import trainable_frontier
-from feathertune.engine.install import fast_parts
+from feathertune.engine.fast_path import fast_parts
+from feathertune.engine.prefix_cache.activations import CachedTexts
+from feathertune.engine.prefix_cache.split_point import trainable_frontier
+from feathertune.engine.prefix_cache.store import ActivationCache
 from feathertune.errors import ConfigError
 from trained import LABELS, begin, one_thread, pairs, refused, trained, whole_batch
 from whole import CONFIGS, CPU, LENGTHS, Prepared, answers, answers_to, assert_equal_answers, batch, folder, mode

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from feathertune.encoders import load_encoder
-from feathertune.engine.loop import StepInfo
+from feathertune.engine.training.loop import StepInfo
 from feathertune.errors import ConfigError
 from feathertune.methods import METHODS, sizes
 from feathertune.methods.targets import TargetedOptions, shapes_of, target_names

@@ -11,10 +11,10 @@ import torch
 from transformers import AutoTokenizer
 
 from feathertune.config import EngineConfig
-from feathertune.data.encode import encode
-from feathertune.data.texts import Pair
+from feathertune.data.reading.texts import Pair
+from feathertune.data.tokens.encode import encode
 from feathertune.encoders import LoadedEncoder, load_encoder
-from feathertune.engine.install import fast_parts
+from feathertune.engine.fast_path import fast_parts
 from feathertune.errors import EncoderError, MissingExtraError
 from feathertune.records import HEAD, Reading
 from languages import NEGATIVE, POSITIVE, all_rows

@@ -200,7 +200,7 @@ def test_a_pass_that_mixes_up_is_noticed_when_a_bundle_is_loaded(monkeypatch):
     def wrong(members, batch, sizes):
         return [torch.zeros(n, 2) for n in sizes]
 
-    monkeypatch.setattr("feathertune.engine.mixed.mixed_logits", wrong)
+    monkeypatch.setattr("feathertune.engine.multi_adapter.mixed_batches.mixed_logits", wrong)
     models = serve(family, [one, other])
     assert all(twin.member is None for model in models.all() for twin in model.twins)
     assert all("other logits" in model.note for model in models.all())

@@ -147,7 +147,7 @@ def test_blocks_know_what_the_comment_above_says(tmp_path):
         ("adding-a-method.md", "from feathertune.methods import METHODS as found; print(found['toy'].options().r)"),
         (
             "adding-a-data-source.md",
-            "import sqlite3; from feathertune.data.sources import load_source\n"
+            "import sqlite3; from feathertune.data.sources.registry import load_source\n"
             "with sqlite3.connect('support.db') as database:\n"
             "    database.execute('create table tickets (text, team, part)')\n"
             "    rows = [('no light', 'power', 'train'), ('no water', 'pipes', 'test'), ('odd', None, 'test')]\n"

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from e2e.cli import ENVIRONMENT, SMALL, in_process, reviews, write_csv
-from feathertune.data.raw import ReadOptions
-from feathertune.data.samples import load_sample
+from feathertune.data.sources.collector import ReadOptions
+from feathertune.data.sources.samples import load_sample
 
 
 def test_says_what_is_there_and_writes_nothing(encoder, data, tmp_path, monkeypatch, capsys):

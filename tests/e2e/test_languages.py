@@ -18,14 +18,14 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTok
 from e2e.cli import in_process, write_csv
 from feathertune.api import compare, finetune
 from feathertune.config import Config, EngineConfig
-from feathertune.data.encode import encode
+from feathertune.data.tokens.encode import encode
 from feathertune.encoders import quiet_transformers
 from feathertune.export import export_model
 from feathertune.predictor import load
 from feathertune.records import load_study
 from feathertune.serve.models import Models
 from feathertune.study.compare import default_folder
-from feathertune.study.plan import PLAN_FILE, Plan
+from feathertune.study.planning.plan import PLAN_FILE, Plan
 from languages import NEGATIVE, POSITIVE, all_rows
 from sentencepieces import FORMS, save_encoder
 from whole import CPU

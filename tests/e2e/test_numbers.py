@@ -19,7 +19,7 @@ from feathertune.config import EngineConfig
 from feathertune.encoders import quiet_transformers
 from feathertune.predictor import load
 from feathertune.records import load_study
-from feathertune.study.files import read_numbers
+from feathertune.study.running.run_files import read_numbers
 
 EXACT = EngineConfig(dtype="fp32", device="cpu")
 FP32 = ["--set", "engine.dtype=fp32", "--set", "engine.device=cpu"]

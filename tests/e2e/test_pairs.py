@@ -16,9 +16,9 @@ import pytest
 from e2e.cli import ENVIRONMENT, SMALL, feathertune, in_process
 from e2e.server import serving
 from feathertune.config import EngineConfig
-from feathertune.data.raw import ReadOptions
-from feathertune.data.samples import load_sample
-from feathertune.data.texts import Pair
+from feathertune.data.reading.texts import Pair
+from feathertune.data.sources.collector import ReadOptions
+from feathertune.data.sources.samples import load_sample
 from feathertune.errors import MissingExtraError
 from feathertune.predictor import load
 from feathertune.records import load_study

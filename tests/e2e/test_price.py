@@ -7,13 +7,13 @@ import pytest
 
 from e2e.cli import SMALL, feathertune, in_process
 from feathertune.config import load_config
-from feathertune.prices import Price
 from feathertune.records import comparable, load_study
+from feathertune.records.cost_estimate import Price
 from feathertune.study.compare import prepare
-from feathertune.study.estimate import estimate
-from feathertune.study.miniature import miniature
+from feathertune.study.cost.estimate import estimate
+from feathertune.study.cost.pilot import miniature
+from feathertune.study.cost.training_cost import MINIATURE_EPOCHS, TrainingScale
 from feathertune.study.observe import Silent
-from feathertune.study.price_of_training import MINIATURE_EPOCHS, TrainingScale
 
 METHODS = ["--methods", "lora,full", *SMALL]
 

@@ -179,7 +179,7 @@ def deadly(tmp_path, monkeypatch):
     """A method of another package that ends its process; before the cluster, whose nodes have to know it."""
     code = (
         "import dataclasses, os\n"
-        "from feathertune.methods.scales import IA3\n"
+        "from feathertune.methods.families.scales import IA3\n"
         "def build(encoder, options, job):\n"
         "    if job.batches is not None:\n"
         "        os._exit(3)\n"

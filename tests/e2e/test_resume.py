@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from e2e.cli import ENVIRONMENT, SMALL, feathertune, in_process
-from feathertune.engine.checkpoint import existing
+from feathertune.engine.training.checkpoint import existing
 
 WEIGHTS = "adapter_model.safetensors"
 # Each step costs a checkpoint: some seconds of training, nearly all of it spent between the files.
@@ -108,7 +108,7 @@ class Killed(BaseException):
 @pytest.fixture
 def stopped(encoder, data, tmp_path, monkeypatch, capsys):
     """A training that was stopped after seven of its steps: where it should have gone, and its command."""
-    from feathertune.engine.loop import Training
+    from feathertune.engine.training.loop import Training
 
     real = Training._step
 
@@ -190,7 +190,7 @@ def test_with_nothing_to_resume_it_starts_and_says_so(encoder, data, tmp_path, m
 
 
 def test_a_training_that_breaks_names_its_last_checkpoint(encoder, data, tmp_path, monkeypatch, capsys):
-    from feathertune.engine import loop
+    from feathertune.engine.training import loop
 
     real, steps = loop.add_gradient, itertools.count(1)
 

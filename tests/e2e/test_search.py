@@ -6,7 +6,7 @@ import pytest
 
 from e2e.cli import SMALL, feathertune, in_process
 from feathertune.records import comparable, load_study
-from feathertune.study import search as searching
+from feathertune.study.running import search as searching
 
 pytest.importorskip("optuna")
 

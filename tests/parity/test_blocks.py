@@ -5,10 +5,10 @@ import weakref
 import pytest
 import torch
 
-from feathertune.engine import block as block_module
-from feathertune.engine.block import Arithmetic, Block
-from feathertune.engine.install import fast_parts
-from feathertune.engine.tokens import Tokens
+from feathertune.engine.fast_path import fast_parts
+from feathertune.engine.kernels import block as block_module
+from feathertune.engine.kernels.block import Arithmetic, Block
+from feathertune.engine.kernels.tokens import Tokens
 from gradients import assert_same, check_gradients
 from whole import (
     CASES,

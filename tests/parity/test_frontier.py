@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from feathertune.config import EngineConfig
-from feathertune.data.encode import encode
+from feathertune.data.tokens.encode import encode
 from feathertune.encoders import load_encoder
-from feathertune.engine.activations import CachedTexts
-from feathertune.engine.cached import ActivationCache
-from feathertune.engine.frontier import Prefix, trainable_frontier
-from feathertune.engine.install import fast_parts
+from feathertune.engine.fast_path import fast_parts
+from feathertune.engine.prefix_cache.activations import CachedTexts
+from feathertune.engine.prefix_cache.split_point import Prefix, trainable_frontier
+from feathertune.engine.prefix_cache.store import ActivationCache
 from feathertune.methods import METHODS, Job
 from feathertune.runtime import Runtime, seed_everything
 from tiny import FAMILIES, save_tiny_encoder

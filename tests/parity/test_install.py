@@ -9,8 +9,8 @@ import pytest
 import torch
 from transformers import DynamicCache
 
-from feathertune.engine.install import fast_parts
-from feathertune.engine.optim import make_optimizer
+from feathertune.engine.fast_path import fast_parts
+from feathertune.engine.training.optim import make_optimizer
 from tiny import FAMILIES
 from whole import (
     BF16,
@@ -112,7 +112,7 @@ def test_an_error_while_putting_in_leaves_nothing(monkeypatch):
     def fail(*args, **kwargs):
         raise RuntimeError("no")
 
-    monkeypatch.setattr("feathertune.engine.install.OneQuery", fail)
+    monkeypatch.setattr("feathertune.engine.fast_path.OneQuery", fail)
     with pytest.raises(RuntimeError, match="no"), fast_parts(found.encoder, CONFIGS["auto"], CPU):
         pass
     assert replaced(found.model) == []

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from feathertune.engine.block import Arithmetic
-from feathertune.engine.last_layer import OneQuery, _Formed, _Heads, _Unformed
-from feathertune.engine.linear import Parts, Update
-from feathertune.engine.matrix import Matrices
+from feathertune.engine.kernels.block import Arithmetic
+from feathertune.engine.kernels.last_layer import OneQuery, _Formed, _Heads, _Unformed
+from feathertune.engine.kernels.linear import Parts, Update
+from feathertune.engine.kernels.matrix import Matrices
 from gradients import assert_same, check_gradients
 from whole import CASES, POST_NORM, prepared, same_masks
 

@@ -5,12 +5,12 @@ import pytest
 import torch
 
 from feathertune.config import TrainConfig
-from feathertune.data.batching import plan_steps
-from feathertune.data.encode import encode
+from feathertune.data.tokens.batching import plan_steps
+from feathertune.data.tokens.encode import encode
 from feathertune.encoders import load_encoder
-from feathertune.engine import loop
-from feathertune.engine.gradient import Labelled
-from feathertune.engine.loop import Training
+from feathertune.engine.training import loop
+from feathertune.engine.training.gradient import Labelled
+from feathertune.engine.training.loop import Training
 from feathertune.methods import METHODS, Job
 from feathertune.runtime import Runtime, seed_everything
 from tiny import FAMILIES, save_tiny_encoder

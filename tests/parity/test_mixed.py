@@ -5,12 +5,12 @@ import itertools
 import pytest
 import torch
 
-from feathertune.engine.install import fast_parts
-from feathertune.engine.linear import join
-from feathertune.engine.matrix import Matrices
-from feathertune.engine.mixed import TOLERANCE, Member, check_mixed, mixed_logits
-from feathertune.engine.sharing import SharedTensors
-from feathertune.engine.together import Shares, layers_together
+from feathertune.engine.fast_path import fast_parts
+from feathertune.engine.kernels.linear import join
+from feathertune.engine.kernels.matrix import Matrices
+from feathertune.engine.kernels.multi_model_layers import Shares, layers_together
+from feathertune.engine.multi_adapter.mixed_batches import TOLERANCE, Member, check_mixed, mixed_logits
+from feathertune.engine.multi_adapter.shared_tensors import SharedTensors
 from feathertune.methods import METHODS
 from whole import BF16, CONFIGS, CPU, OTHERS, POST_NORM, Prepared, batch, prepared
 
@@ -156,8 +156,8 @@ def test_the_check_sees_rows_that_are_mixed_up(stack, monkeypatch):
     rows = Shares.rows
     monkeypatch.setattr(Shares, "rows", lambda self, n: rows(self, n)[::-1] if n > 4 else rows(self, n))
     assert "other logits" in check_mixed(members, inputs, CPU)
-    monkeypatch.setattr("feathertune.engine.mixed._together", lambda blocks, shares: 1 / len([]))
+    monkeypatch.setattr("feathertune.engine.multi_adapter.mixed_batches._together", lambda blocks, shares: 1 / len([]))
     with pytest.raises(ZeroDivisionError):
         check_mixed(members, inputs, CPU)
-    monkeypatch.setattr("feathertune.engine.mixed._together", lambda blocks, shares: None)
+    monkeypatch.setattr("feathertune.engine.multi_adapter.mixed_batches._together", lambda blocks, shares: None)
     assert "cannot run beside others" in check_mixed(members, inputs, CPU)

@@ -11,13 +11,13 @@ import pytest
 import torch
 
 from feathertune.config import EngineConfig
-from feathertune.data.encode import encode
-from feathertune.data.texts import Pair
+from feathertune.data.reading.texts import Pair
+from feathertune.data.tokens.encode import encode
 from feathertune.encoders import load_encoder
-from feathertune.engine.activations import CachedTexts
-from feathertune.engine.cached import ActivationCache
-from feathertune.engine.head import extract_features, head_logits
-from feathertune.engine.install import fast_parts
+from feathertune.engine.fast_path import fast_parts
+from feathertune.engine.prefix_cache.activations import CachedTexts
+from feathertune.engine.prefix_cache.store import ActivationCache
+from feathertune.engine.training.head import extract_features, head_logits
 from tiny import FAMILIES
 from whole import CPU, answers_to, assert_equal_answers, folder, shared
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from feathertune.config import EngineConfig
-from feathertune.engine.install import fast_parts
-from feathertune.engine.layer import Recomputed, run
-from feathertune.engine.linear import join
+from feathertune.engine.fast_path import fast_parts
+from feathertune.engine.kernels.layer import Recomputed, run
+from feathertune.engine.kernels.linear import join
 from whole import CPU, LENGTHS, answers, mode, shared
 
 

@@ -7,9 +7,9 @@ import pytest
 from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
 
-from feathertune.metrics import score_numbers
-from feathertune.study.ranking import Ranking
-from feathertune.study.stats import seed_interval
+from feathertune.statistics.inference import seed_interval
+from feathertune.statistics.ranking import Ranking
+from feathertune.tasks.metrics import score_numbers
 
 
 @pytest.mark.parametrize("rounded", [None, 1, 0])

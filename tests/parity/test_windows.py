@@ -7,16 +7,16 @@ import pytest
 import torch
 
 from feathertune.config import EngineConfig
-from feathertune.data.encode import encode
+from feathertune.data.tokens.encode import encode
 from feathertune.encoders import load_encoder
-from feathertune.engine.activations import CachedTexts
-from feathertune.engine.cached import ActivationCache
-from feathertune.engine.distributed import ALONE
-from feathertune.engine.gradient import Labelled, add_gradient
-from feathertune.engine.head import extract_features, fit_head
-from feathertune.engine.install import fast_parts
-from feathertune.engine.optim import trained_parameters
+from feathertune.engine.fast_path import fast_parts
 from feathertune.engine.predict import predict_logits, run_passes
+from feathertune.engine.prefix_cache.activations import CachedTexts
+from feathertune.engine.prefix_cache.store import ActivationCache
+from feathertune.engine.training.distributed import ALONE
+from feathertune.engine.training.gradient import Labelled, add_gradient
+from feathertune.engine.training.head import extract_features, fit_head
+from feathertune.engine.training.optim import trained_parameters
 from feathertune.methods import METHODS, Job
 from feathertune.records import Reading
 from feathertune.runtime import Runtime, seed_everything

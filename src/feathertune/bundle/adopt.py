@@ -26,8 +26,8 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from feathertune.bundle.files import MANIFEST_FILE, WEIGHTS, BundleInfo
 from feathertune.bundle.load import not_finite, without_wrapper
 from feathertune.bundle.save import PROBE_TEXTS, save_bundle
-from feathertune.data.encode import EncodedTexts, encode
-from feathertune.data.texts import Pair, Text, paired
+from feathertune.data.reading.texts import Pair, Text, paired
+from feathertune.data.tokens.encode import EncodedTexts, encode
 from feathertune.encoders import LoadedEncoder, drop_foreign_inputs, load_encoder, quiet_transformers
 from feathertune.encoders.files import find_encoder
 from feathertune.engine.predict import predict_logits
@@ -35,7 +35,7 @@ from feathertune.errors import BundleError, ConfigError, EncoderError, first_lin
 from feathertune.runtime import FP32
 from feathertune.storage import check_place
 from feathertune.tasks import MULTI_LABEL
-from feathertune.thresholds import THRESHOLD
+from feathertune.tasks.thresholds import THRESHOLD
 
 ImportedTask = Literal["single_label", "multi_label"]
 _CONFIG_FILE = "adapter_config.json"

@@ -114,7 +114,7 @@ def _find_base(info: BundleInfo, folder: Path, given: str | None) -> tuple[str, 
                 f"{place}. Name its folder as the base."
             )
         return str(place), None
-    from feathertune.data.samples import SAMPLE_ENCODERS, sample_encoder_path
+    from feathertune.data.sources.samples import SAMPLE_ENCODERS, sample_encoder_path
 
     for sample in SAMPLE_ENCODERS:
         if sample.hub_id == info.base.id and info.base.revision is None:

@@ -1,6 +1,6 @@
 """Reading long texts without feathertune, as Python for the cards of bundles and exports.
 
-The same rule as `feathertune.data.long`, which a test holds; not for use within feathertune.
+The same rule as `feathertune.data.tokens.long`, which a test holds; not for use within feathertune.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ from feathertune.bundle.files import (
     write_manifest,
 )
 from feathertune.bundle.load import DTYPES, load_bundle, not_finite
-from feathertune.data.texts import Text, paired, side_by_side
+from feathertune.data.reading.texts import Text, paired, side_by_side
 from feathertune.encoders import LoadedEncoder, load_encoder, quiet_transformers
 from feathertune.errors import BundleError
 from feathertune.records import HEAD, LabelSummary, Reading, TaskName
@@ -162,7 +162,7 @@ def _trained_part(model: nn.Module, encoder: LoadedEncoder) -> dict[str, Tensor]
 
 def _portable_base(encoder: LoadedEncoder, folder: Path) -> BaseInfo:
     """The base as another machine can find it."""
-    from feathertune.data.samples import SAMPLE_ENCODERS
+    from feathertune.data.sources.samples import SAMPLE_ENCODERS
 
     name, local = encoder.id, None
     if encoder.id.startswith("sample:"):

@@ -63,11 +63,11 @@ def compare(
     settings = opt.settings(given, defaults=demonstration(few_labels=shots is not None) if demo else None)
     trackers = choose_trackers(track or ())
     # Below here torch is loaded: a wrong option has been told by now.
-    from feathertune.cli.plans import plan_text, priced_plan_json
-    from feathertune.cli.progress import observe
-    from feathertune.cli.tables import study_text
+    from feathertune.cli.output.plans import plan_text, priced_plan_json
+    from feathertune.cli.output.progress import observe
+    from feathertune.cli.output.tables import study_text
     from feathertune.study.compare import default_folder, keep_price, prepare, run
-    from feathertune.study.estimate import estimate
+    from feathertune.study.cost.estimate import estimate
 
     with observe(quiet=quiet or json) as observer:
         if demo:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from feathertune.cli import options as opt
-from feathertune.cli.apply import BaseOption, BundleArgument
+from feathertune.cli.predict import BaseOption, BundleArgument
 from feathertune.export import DEFAULT_ROWS, TARGETS, Check, NumberParity, Parity, export_model
 
 

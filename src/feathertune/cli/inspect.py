@@ -11,10 +11,10 @@ import typer
 
 from feathertune.cli import options as opt
 from feathertune.methods import choose_methods
-from feathertune.prices import Price
+from feathertune.records.cost_estimate import Price
 
 if TYPE_CHECKING:
-    from feathertune.data.fix import Fixed
+    from feathertune.quality.fix import Fixed
 
 
 def inspect(
@@ -72,13 +72,13 @@ def inspect(
         # An unknown one is told before anything is read. What a study needs beside its data takes seconds to load.
         choose_methods(settings.study.methods, settings.method, learning_rate=None)
         from feathertune.study.compare import prepare
-        from feathertune.study.estimate import estimate
+        from feathertune.study.cost.estimate import estimate
 
-    from feathertune.cli.inspection import check_places, fixed_lines, inspection_text, write_folder
-    from feathertune.cli.progress import observe
-    from feathertune.cli.tables import render
-    from feathertune.data.fix import write_fixed
-    from feathertune.study.inspection import inspect_data
+    from feathertune.cli.output.progress import observe
+    from feathertune.cli.output.quality_tables import check_places, fixed_lines, inspection_text, write_folder
+    from feathertune.cli.output.tables import render
+    from feathertune.quality.fix import write_fixed
+    from feathertune.quality.inspection import inspect_data
 
     check_places(data, out, fix, overwrite=overwrite)
     price: Price | None = None
@@ -103,6 +103,6 @@ def inspect(
     if fixed is not None:
         sys.stdout.write(render("", *fixed_lines(fixed)))
     if price is not None:
-        from feathertune.cli.plans import price_lines
+        from feathertune.cli.output.plans import price_lines
 
         sys.stdout.write(render("", *price_lines(price)))

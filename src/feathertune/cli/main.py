@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 
 from feathertune import __version__
-from feathertune.cli import adopt, apply, compare, export, inspect, methods, push, redraw, serve, train
+from feathertune.cli import adopt, compare, export, inspect, methods, predict, push, report, serve, train
 from feathertune.errors import FeathertuneError
 
 app = typer.Typer(
@@ -74,13 +74,13 @@ def _fail(message: str, code: int, *, debug: bool) -> NoReturn:
 app.command("compare")(_reporting(compare.compare))
 app.command("inspect")(_reporting(inspect.inspect))
 app.command("train")(_reporting(train.train))
-app.command("evaluate")(_reporting(apply.evaluate))
-app.command("predict")(_reporting(apply.predict))
+app.command("evaluate")(_reporting(predict.evaluate))
+app.command("predict")(_reporting(predict.predict))
 app.command("import")(_reporting(adopt.adopt))
 app.command("serve")(_reporting(serve.serve))
 app.command("export")(_reporting(export.export))
 app.command("push")(_reporting(push.push))
-app.command("report")(_reporting(redraw.report))
+app.command("report")(_reporting(report.report))
 
 methods_app = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
 methods_app.callback()(_reporting(methods.methods))

@@ -9,9 +9,10 @@ from typing import Annotated
 
 import typer
 
+from feathertune.baselines import BASELINES
 from feathertune.cli import options as opt
-from feathertune.cli.method_tables import description_text, methods_text
-from feathertune.methods import BASELINES, METHODS, one_method
+from feathertune.cli.output.method_tables import description_text, methods_text
+from feathertune.methods import METHODS, one_method
 from feathertune.methods.describe import traits
 
 
@@ -52,9 +53,9 @@ def show(
     settings = opt.settings({**given, "methods": name})
     from feathertune.encoders import load_encoder
     from feathertune.methods.describe import describe
-    from feathertune.study.fit import fit_methods
     from feathertune.study.observe import Silent
-    from feathertune.study.plan import settle
+    from feathertune.study.planning.method_sizing import fit_methods
+    from feathertune.study.planning.plan import settle
 
     settings, chosen = settle(settings)
     encoder = load_encoder(

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from feathertune.cli import options as opt
-from feathertune.cli.apply import BaseOption, BundleArgument
+from feathertune.cli.predict import BaseOption, BundleArgument
 
 
 def push(

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from feathertune.cli import options as opt
-from feathertune.cli.apply import BaseOption
+from feathertune.cli.predict import BaseOption
 from feathertune.errors import ConfigError, MissingExtraError
 
 TOKEN_VARIABLE = "FEATHERTUNE_TOKEN"

@@ -54,9 +54,9 @@ def train(
     settings = opt.settings(given)
     trackers = choose_trackers(track or ())
     from feathertune.bundle.files import read_info
-    from feathertune.cli.progress import observe
-    from feathertune.cli.tables import metrics_text
-    from feathertune.data.texts import Pair
+    from feathertune.cli.output.progress import observe
+    from feathertune.cli.output.tables import metrics_text
+    from feathertune.data.reading.texts import Pair
     from feathertune.study.finetune import finetune
 
     with observe(quiet=quiet or json) as observer, tracked_training(observer, trackers, out, settings) as watched:

@@ -56,7 +56,7 @@ def find_encoder(model_id: str, revision: str | None = None) -> EncoderFiles:
     """
     local = Path(model_id).expanduser()
     if model_id.startswith(_SAMPLE):
-        from feathertune.data.samples import sample_encoder_path
+        from feathertune.data.sources.samples import sample_encoder_path
 
         folder, commit = sample_encoder_path(model_id.removeprefix(_SAMPLE)), None
     elif model_id.strip() and local.exists():

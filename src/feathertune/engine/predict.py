@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from feathertune.data.batching import cut_passes
-from feathertune.engine.distributed import ALONE, Group
+from feathertune.data.tokens.batching import cut_passes
+from feathertune.engine.training.distributed import ALONE, Group
 from feathertune.runtime import Runtime
 
 

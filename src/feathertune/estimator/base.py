@@ -17,8 +17,8 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from feathertune.config import Config, load_config
-from feathertune.data.raw import RawDataset
-from feathertune.data.texts import Pair, Text, are_pairs, of_kind
+from feathertune.data.reading.texts import Pair, Text, are_pairs, of_kind
+from feathertune.data.sources.collector import RawDataset
 from feathertune.errors import BundleError, DataError
 
 if TYPE_CHECKING:

@@ -9,10 +9,10 @@ import numpy as np
 from sklearn.base import ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from feathertune.data.labels import label_name
-from feathertune.data.raw import Collector, RawDataset
-from feathertune.data.targets import Targets, members_of, read_targets
-from feathertune.data.texts import Text
+from feathertune.data.reading.labels import label_name
+from feathertune.data.reading.targets import Targets, members_of, read_targets
+from feathertune.data.reading.texts import Text
+from feathertune.data.sources.collector import Collector, RawDataset
 from feathertune.estimator.base import SOURCE, TextModel, Texts, plain, texts_of
 
 

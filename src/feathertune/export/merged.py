@@ -12,7 +12,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from feathertune.bundle import Bundle, BundleInfo, merged_model
 from feathertune.bundle.card import front_matter, of_rare_classes, plain_use, title, what_is_given, what_is_read
-from feathertune.data.encode import encode
+from feathertune.data.tokens.encode import encode
 from feathertune.encoders import quiet_transformers
 from feathertune.export.parity import Asked, compare, fp32_logits, require
 from feathertune.export.targets import PARITY_FILE, Parity

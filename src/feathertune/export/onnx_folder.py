@@ -19,8 +19,8 @@ from torch import Tensor
 from feathertune.bundle import BundleInfo
 from feathertune.bundle.card import front_matter, title, what_is_given, what_is_read
 from feathertune.bundle.plain_reading import plain_reading
-from feathertune.data.encode import EncodedTexts, Gathered, pad_batch
-from feathertune.data.texts import Text, are_pairs
+from feathertune.data.reading.texts import Text, are_pairs
+from feathertune.data.tokens.encode import EncodedTexts, Gathered, pad_batch
 from feathertune.engine.predict import run_passes
 from feathertune.export.parity import TOKEN_BUDGET
 from feathertune.export.targets import PARITY_FILE, NumberParity, Parity

@@ -16,7 +16,7 @@ from pathlib import Path
 import onnx
 
 from feathertune.bundle import Bundle
-from feathertune.data.encode import EncodedTexts
+from feathertune.data.tokens.encode import EncodedTexts
 from feathertune.errors import BundleError
 from feathertune.export.onnx import check_graph, write_graph
 from feathertune.export.onnx_folder import GRAPH_FILE, OnnxFacts, OnnxFolder, card

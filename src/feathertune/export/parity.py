@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from feathertune.bundle.save import PROBE_TEXTS, unit_of
-from feathertune.data.encode import EncodedTexts, encode
-from feathertune.data.texts import Text, paired
+from feathertune.data.reading.texts import Text, paired
+from feathertune.data.tokens.encode import EncodedTexts, encode
 from feathertune.engine.predict import predict_logits
 from feathertune.errors import BundleError
 from feathertune.export.rows import RealTexts, real_texts
 from feathertune.export.targets import Check, NumberParity, Parity
-from feathertune.metrics import score_numbers
 from feathertune.records import HEAD, LabelSummary
 from feathertune.runtime import FP32
 from feathertune.tasks import TASKS
+from feathertune.tasks.metrics import score_numbers
 
 if TYPE_CHECKING:
     from torch import nn

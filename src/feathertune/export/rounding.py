@@ -16,7 +16,7 @@ import numpy as np
 import onnx
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
-from feathertune.data.encode import EncodedTexts
+from feathertune.data.tokens.encode import EncodedTexts
 from feathertune.export.onnx_folder import OnnxFacts, each_alone, given, session
 
 # The share of a product's output by which rounding may move it; above that it stays in fp32. Chosen on IMDB reviews

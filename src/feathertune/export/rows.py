@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feathertune.bundle import BundleInfo
-from feathertune.data.columns import LABEL_COLUMNS, find_text_columns
-from feathertune.data.labels import Label, indices_of
-from feathertune.data.rows import columns, read_rows
-from feathertune.data.sources import load_source
-from feathertune.data.texts import Pair, Text, of_kind
+from feathertune.data.reading.columns import LABEL_COLUMNS, find_text_columns
+from feathertune.data.reading.labels import Label, indices_of
+from feathertune.data.reading.rows import columns, read_rows
+from feathertune.data.reading.texts import Pair, Text, of_kind
+from feathertune.data.sources.registry import load_source
 from feathertune.errors import ConfigError, DataError
 from feathertune.export.targets import DEFAULT_ROWS, LEAST_ROWS, Check
 

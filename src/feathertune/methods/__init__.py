@@ -1,6 +1,6 @@
-"""The methods and the baselines: the only lists of them.
+"""PEFT methods: the only list of them.
 
-The command line, the documentation and the tests follow from these two registries. Importing this loads no torch, as
+The command line, the documentation and the tests follow from this registry. Importing this loads no torch, as
 far as methods of other packages do not: a package adds one by an entry point of the group ``feathertune.methods`` that
 names a `Method`.
 """
@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from feathertune.baselines import BASELINES
 from feathertune.errors import ConfigError
-from feathertune.methods import (
+from feathertune.methods.base import Job, Method, Options
+from feathertune.methods.families import (
     adalora,
-    baselines,
     blocks,
     full,
     lora,
@@ -27,18 +28,13 @@ from feathertune.methods import (
     shira,
     spectral,
 )
-from feathertune.methods.base import Job, Method, Options
-from feathertune.methods.baselines import Baseline
 from feathertune.methods.settle import check_shared_options, resolve_options
 from feathertune.methods.variants import find_method, options_in, plain_name
 from feathertune.registry import Registry, entry_points
 
 __all__ = [
     "ALL_METHODS",
-    "BASELINES",
-    "FOUNDATION_SEEDS",
     "METHODS",
-    "Baseline",
     "Job",
     "Method",
     "Options",
@@ -91,13 +87,8 @@ METHODS: Registry[Method] = Registry(
     ),
     others=entry_points("feathertune.methods", Method),
 )
-BASELINES: Registry[Baseline] = Registry(
-    "baseline", (baselines.MAJORITY, baselines.TFIDF, baselines.FOUNDATION, baselines.PROBE)
-)
 # The word for every method that can serve the encoder.
 ALL_METHODS = "all"
-# How many untrained heads the row `foundation` shows: one would be a coin toss.
-FOUNDATION_SEEDS = 5
 
 
 def method_named(name: str) -> Method:

@@ -1,7 +1,7 @@
 """Methods that PEFT implements: from a method's options to PEFT's configuration, by name.
 
 A family file says which configuration, which fixed settings and which settings follow from the encoder; all else is
-here. Not for what PEFT has no type for (`feathertune.methods.partial`).
+here. Not for what PEFT has no type for (`feathertune.methods.families.partial`).
 """
 
 from __future__ import annotations

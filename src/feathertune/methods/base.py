@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from feathertune.companion import Companion
 from feathertune.errors import ConfigError
 from feathertune.records import Kind
+from feathertune.training_hook import Companion
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -1,6 +1,7 @@
 """Which layers of an encoder a method adapts: from the encoder's structure, never from PEFT's tables.
 
-Not for methods that change the input (`feathertune.methods.prompts`), nor for those without a choice of layers.
+Not for methods that change the input (`feathertune.methods.families.prompts`), nor for those without a choice of
+layers.
 """
 
 from __future__ import annotations

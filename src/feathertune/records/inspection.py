@@ -1,6 +1,6 @@
 """What ``feathertune inspect`` finds: the schema of ``inspection.json``.
 
-Not for how it is found: see `feathertune.data.inspect`.
+Not for how it is found: see `feathertune.quality.notes`.
 """
 
 from __future__ import annotations

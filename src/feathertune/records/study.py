@@ -115,9 +115,9 @@ class RunRecord(Record):
         train_losses: Mean training loss of each epoch; `validation_losses` after it, in nats. Of numbers both are mean
             squared errors of labels in standard deviations.
         mfu: Operations done over this machine's measured peak, 0 to 1; null where it was not measured.
-        predicted_seconds: What a price (`feathertune.prices`) that was made before the run said of `seconds.total`,
-            for all epochs; null where none was made. `predicted_memory_bytes` likewise, of `peak_memory_bytes`.
-        predictions: Path of the test predictions, relative to the study folder. `bundle` likewise.
+        predicted_seconds: What a price (`feathertune.records.cost_estimate`) that was made before the run said of
+            `seconds.total`, for all epochs; null where none was made. `predicted_memory_bytes` likewise, of
+        `peak_memory_bytes`. predictions: Path of the test predictions, relative to the study folder. `bundle` likewise.
     """
 
     id: str

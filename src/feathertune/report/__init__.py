@@ -8,8 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from feathertune.records import StudyRecord, load_study
-from feathertune.report import units
 from feathertune.report.content import build_view
+from feathertune.report.format import units
 from feathertune.report.limits import Limits
 from feathertune.report.page import render_page
 from feathertune.storage import write_atomic

@@ -1,4 +1,4 @@
-"""What is said of two studies side by side, as values; `feathertune.study.comparison` makes them."""
+"""What is said of two studies side by side, as values; `feathertune.study.versus.comparison` makes them."""
 
 from __future__ import annotations
 

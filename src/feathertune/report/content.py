@@ -14,22 +14,23 @@ from pathlib import Path
 from markupsafe import Markup
 
 from feathertune.records import TRAINED_KINDS, RunRecord, StudyRecord
-from feathertune.report import charts, panels, svg, units
-from feathertune.report.changes import Changes, find_changes
-from feathertune.report.confusions import Confusion, class_names, find_confusions
-from feathertune.report.gaps import find_gaps
-from feathertune.report.label_curve import LabelCurve, at_most_rows, label_curve
-from feathertune.report.label_scores import LabelScores, find_label_scores
-from feathertune.report.lengths import ByLength, by_length
+from feathertune.report.drawing import charts, run_charts, svg
+from feathertune.report.drawing.svg import Style
+from feathertune.report.format import units
+from feathertune.report.format.scores import Saying, saying
+from feathertune.report.format.settings import hyperparameters, word_pairs
 from feathertune.report.limits import Limits
-from feathertune.report.number_scores import NumberScores, find_number_scores
-from feathertune.report.reliability import Reliability, find_reliability
+from feathertune.report.panels.changes import Changes, find_changes
+from feathertune.report.panels.confusions import Confusion, class_names, find_confusions
+from feathertune.report.panels.label_curve import LabelCurve, at_most_rows, label_curve
+from feathertune.report.panels.label_scores import LabelScores, find_label_scores
+from feathertune.report.panels.lengths import ByLength, by_length
+from feathertune.report.panels.not_measured import find_gaps
+from feathertune.report.panels.number_scores import NumberScores, find_number_scores
+from feathertune.report.panels.reliability import Reliability, find_reliability
+from feathertune.report.panels.searches import Search, searches
 from feathertune.report.rows import Method, method_rows, most_telling
-from feathertune.report.scores import Saying, saying
-from feathertune.report.searches import Search, searches
-from feathertune.report.settings import hyperparameters, word_pairs
 from feathertune.report.side_files import Epoch, read_epochs, read_predictions
-from feathertune.report.svg import Style
 
 # What the leading score is a share of, or what it says, by its name.
 _RIGHT = {
@@ -68,7 +69,7 @@ class Learning:
     method: str
     style: Style
     chart: Markup
-    curves: tuple[panels.Curve, ...]
+    curves: tuple[run_charts.Curve, ...]
 
 
 @dataclass(frozen=True)
@@ -234,25 +235,25 @@ def _learning(
     score: str,
     say: Saying,
 ) -> tuple[Learning, ...]:
-    by_method: list[tuple[Method, tuple[panels.Curve, ...]]] = []
+    by_method: list[tuple[Method, tuple[run_charts.Curve, ...]]] = []
     for method in methods:
         runs = [run for run in trained if run.method == method.row.method and curves[run.id]]
         found = tuple(
-            panels.Curve(run.seed, tuple(curves[run.id][: limits.epochs]), run.best_epoch)
+            run_charts.Curve(run.seed, tuple(curves[run.id][: limits.epochs]), run.best_epoch)
             for run in runs[: limits.cards]
         )
         if found:
             by_method.append((method, found))
     by_method = by_method[: limits.cards]
     everything = [curve for _, found in by_method for curve in found]
-    drawn = partial(panels.learning, everything=everything, score=score, say=say)
+    drawn = partial(run_charts.learning, everything=everything, score=score, say=say)
     return tuple(Learning(m.row.method, m.style, drawn(m.row.method, m.style, found), found) for m, found in by_method)
 
 
 def _changes_bar(changes: Changes | None) -> Markup:
     if changes is None:
         return Markup("")
-    return panels.shares_bar(
+    return run_charts.shares_bar(
         (
             ("both right", changes.n_both_right, "both"),
             ("put right", changes.n_fixed, "fixed"),

@@ -11,7 +11,8 @@ from markupsafe import Markup
 
 from feathertune import __version__
 from feathertune.records.inspection import Finding, Inspection
-from feathertune.report import svg, units
+from feathertune.report.drawing import svg
+from feathertune.report.format import units
 from feathertune.report.page import render_page
 
 INSPECTION_FILE, PAGE_FILE, FINDINGS_FILE = "inspection.json", "inspection.html", "findings.csv"

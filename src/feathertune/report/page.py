@@ -13,8 +13,9 @@ from importlib.resources import files
 import jinja2
 from markupsafe import Markup
 
-from feathertune.report import svg, units
-from feathertune.report.scores import saying
+from feathertune.report.drawing import svg
+from feathertune.report.format import units
+from feathertune.report.format.scores import saying
 
 # HTML has no way to write these, not even escaped.
 _UNWRITABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")

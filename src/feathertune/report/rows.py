@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from feathertune.records import RunRecord, StudyRecord, SummaryRow
-from feathertune.report import svg, units
-from feathertune.report.svg import Style
+from feathertune.report.drawing import svg
+from feathertune.report.drawing.svg import Style
+from feathertune.report.format import units
 
 _LONGEST = 110
 # Of records that say nothing more exact.

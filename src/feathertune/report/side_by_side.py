@@ -10,13 +10,14 @@ from markupsafe import Markup
 
 from feathertune import __version__
 from feathertune.records import SummaryRow
-from feathertune.report import charts, units
 from feathertune.report.comparison import Comparison, Differing, MethodPair
+from feathertune.report.drawing import charts
+from feathertune.report.drawing.svg import Style
+from feathertune.report.format import units
+from feathertune.report.format.scores import Saying, saying
+from feathertune.report.format.settings import plain
 from feathertune.report.page import render_page
 from feathertune.report.rows import method_styles
-from feathertune.report.scores import Saying, saying
-from feathertune.report.settings import plain
-from feathertune.report.svg import Style
 
 COMPARISON_FILE = "comparison.html"
 _METHODS, _DRAWN, _DIFFERENCES = 100, 20, 150

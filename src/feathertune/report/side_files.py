@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from feathertune.records import METRICS_FILE, PREDICTIONS_FILE, TEST_FILE, RunRecord
-from feathertune.report.units import BETWEEN
+from feathertune.report.format.units import BETWEEN
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The table of a study as text that other programs take: CSV, Markdown, LaTeX.
 
 CSV holds the summary of ``study.json`` field for field and digit for digit; Markdown and LaTeX say the numbers as the
-report does. Not for a terminal: that is `feathertune.cli.tables`.
+report does. Not for a terminal: that is `feathertune.cli.output.tables`.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 from feathertune.errors import UnknownNameError
 from feathertune.records import StudyRecord, SummaryRow
-from feathertune.report import units
-from feathertune.report.scores import Saying, saying
+from feathertune.report.format import units
+from feathertune.report.format.scores import Saying, saying
 
 # Whatever a method or a file may be called; a name shall not end a cell, begin a comment or call a macro.
 _MARKDOWN = str.maketrans({character: f"\\{character}" for character in "\\`*_{}[]<>|#~$&"} | {"\n": " ", "\r": " "})

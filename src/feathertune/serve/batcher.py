@@ -19,8 +19,8 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
-from feathertune.data.batching import cut_widths
-from feathertune.data.texts import Text
+from feathertune.data.reading.texts import Text
+from feathertune.data.tokens.batching import cut_widths
 from feathertune.serve.limits import Limits
 
 # What a pass costs beside its tokens, as tokens: launching some hundred small operations. Measured on MiniLM:

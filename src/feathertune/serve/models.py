@@ -2,8 +2,8 @@
 
 A bundle is read and checked as `feathertune.load` does it. Then its tensors that another bundle has too are dropped for
 that one's, so ten adapters take one encoder. Those that the engine can run together share passes
-(`feathertune.engine.mixed`); the others, such as prompts and whole models, have passes of their own. Answers are those
-of `Predictor.predict` up to rounding, which a check at loading and the tests hold.
+(`feathertune.engine.multi_adapter.mixed_batches`); the others, such as prompts and whole models, have passes of their
+own. Answers are those of `Predictor.predict` up to rounding, which a check at loading and the tests hold.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from transformers import PreTrainedTokenizerBase
 
 from feathertune.bundle import Bundle, load_bundle
 from feathertune.config import EngineConfig
-from feathertune.data.batching import coarsely
-from feathertune.data.encode import WIDTH_MULTIPLE, batch_width, encode, pad_batch
-from feathertune.data.texts import Text, paired
-from feathertune.engine.matrix import Matrices
-from feathertune.engine.mixed import Member, check_mixed, mixed_logits
-from feathertune.engine.sharing import SharedTensors, twin
+from feathertune.data.reading.texts import Text, paired
+from feathertune.data.tokens.batching import coarsely
+from feathertune.data.tokens.encode import WIDTH_MULTIPLE, batch_width, encode, pad_batch
+from feathertune.engine.kernels.matrix import Matrices
+from feathertune.engine.multi_adapter.mixed_batches import Member, check_mixed, mixed_logits
+from feathertune.engine.multi_adapter.shared_tensors import SharedTensors, twin
 from feathertune.errors import UnknownNameError
 from feathertune.predictor import Answer, Predictor
 from feathertune.runtime import Runtime, give_memory_back

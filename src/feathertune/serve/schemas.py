@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
-from feathertune.data.texts import Pair, Text
+from feathertune.data.reading.texts import Pair, Text
 from feathertune.records import HEAD, Reading
 from feathertune.serve.limits import Limits
 

@@ -16,12 +16,12 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from feathertune.baselines import BASELINES
 from feathertune.config import Config
-from feathertune.data.subsets import check_shots, settle_sizes
+from feathertune.data.splitting.subsets import check_shots, settle_sizes
 from feathertune.errors import ConfigError
-from feathertune.garbage import loaded_objects_aside
-from feathertune.methods import BASELINES, method_named
-from feathertune.prices import PRICE_FILE, Price
+from feathertune.gc_freeze import loaded_objects_aside
+from feathertune.methods import method_named
 from feathertune.records import (
     CONFIG_FILE,
     STUDY_FILE,
@@ -37,23 +37,24 @@ from feathertune.records import (
     load_study,
     save_study,
 )
+from feathertune.records.cost_estimate import PRICE_FILE, Price
 from feathertune.report import render_report
 from feathertune.runtime import hardware, versions
+from feathertune.statistics.answers import Scored
 from feathertune.storage import claim_folder, write_atomic
-from feathertune.study.answers import Scored
-from feathertune.study.by_length import by_length
-from feathertune.study.files import read_correct, read_numbers, write_test_rows
-from feathertune.study.fit import fit_methods
 from feathertune.study.observe import Observer
-from feathertune.study.pairs import compare_pairs
-from feathertune.study.plan import PLAN_FILE, Plan, RunSpec, make_plan, settle
+from feathertune.study.planning.method_sizing import fit_methods
+from feathertune.study.planning.plan import PLAN_FILE, Plan, RunSpec, make_plan, settle
 from feathertune.study.runners import RUNNERS, check_runner
-from feathertune.study.runs import expected_work
-from feathertune.study.search import read_search, search_id, search_work
-from feathertune.study.summary import answers_of, more_labels, summarise_sizes
-from feathertune.study.suspects import find_suspects, write_suspects
-from feathertune.study.verdict import judge
-from feathertune.study.workbench import Workbench
+from feathertune.study.running.run_files import read_correct, read_numbers, write_test_rows
+from feathertune.study.running.runs import expected_work
+from feathertune.study.running.search import read_search, search_id, search_work
+from feathertune.study.running.workbench import Workbench
+from feathertune.study.verdict.by_length import by_length
+from feathertune.study.verdict.mislabelled import find_suspects, write_suspects
+from feathertune.study.verdict.pairs import compare_pairs
+from feathertune.study.verdict.summary import answers_of, more_labels, summarise_sizes
+from feathertune.study.verdict.verdict import judge
 
 # A record that is made this fast is made after every run.
 _QUICK_S = 0.5

@@ -9,21 +9,21 @@ import numpy as np
 
 from feathertune.bundle.files import MANIFEST_FILE
 from feathertune.config import Config
-from feathertune.data.raw import RawDataset
-from feathertune.engine.checkpoint import discard, existing
-from feathertune.engine.distributed import Group, joined
+from feathertune.data.sources.collector import RawDataset
+from feathertune.engine.training.checkpoint import discard, existing
+from feathertune.engine.training.distributed import Group, joined
 from feathertune.errors import ConfigError, FeathertuneError
 from feathertune.methods import Method, Options, one_method
 from feathertune.records import METRICS_FILE, Scores
 from feathertune.runtime import seed_everything
 from feathertune.storage import check_place
-from feathertune.study.fit import fit_methods
 from feathertune.study.observe import Observer, Silent
-from feathertune.study.plan import RunSpec, run_id, settle
-from feathertune.study.resume import checkpoint_folder, naming_the_last, open_checkpoints, settle_earlier
-from feathertune.study.runs import expected_work
-from feathertune.study.training import train_and_test
-from feathertune.study.workbench import Workbench
+from feathertune.study.planning.method_sizing import fit_methods
+from feathertune.study.planning.plan import RunSpec, run_id, settle
+from feathertune.study.running.resume import checkpoint_folder, naming_the_last, open_checkpoints, settle_earlier
+from feathertune.study.running.runs import expected_work
+from feathertune.study.running.training import train_and_test
+from feathertune.study.running.workbench import Workbench
 
 
 def finetune(

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from feathertune.records import HeadlineName, RunRecord
-from feathertune.study.plan import RunSpec
+from feathertune.study.planning.plan import RunSpec
 
 
 class Observer(Protocol):

@@ -4,7 +4,7 @@ import bench_int8
 import numpy as np
 import pytest
 
-from feathertune.data.encode import EncodedTexts
+from feathertune.data.tokens.encode import EncodedTexts
 
 
 def tokens(n):

@@ -8,7 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from feathertune.config import EngineConfig
 from feathertune.encoders import load_encoder
-from feathertune.engine.install import fast_parts
+from feathertune.engine.fast_path import fast_parts
 from feathertune.methods import METHODS, Job
 from feathertune.runtime import Runtime
 from tiny import save_tiny_encoder

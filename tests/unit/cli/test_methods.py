@@ -5,10 +5,11 @@ import sys
 import pytest
 
 from e2e.cli import feathertune, in_process
-from feathertune.cli import tables
-from feathertune.cli.method_tables import methods_text
+from feathertune.baselines import BASELINES
+from feathertune.cli.output import tables
+from feathertune.cli.output.method_tables import methods_text
 from feathertune.encoders import load_encoder
-from feathertune.methods import BASELINES, METHODS
+from feathertune.methods import METHODS
 from feathertune.methods.describe import describe, traits
 from tiny import save_tiny_encoder
 
@@ -34,7 +35,7 @@ def test_the_list_has_every_name_and_fits_its_width():
 
 
 def test_a_narrow_terminal_gets_fewer_columns(monkeypatch):
-    monkeypatch.setattr("feathertune.cli.method_tables.width", lambda: 80)
+    monkeypatch.setattr("feathertune.cli.output.method_tables.width", lambda: 80)
     monkeypatch.setattr(tables, "width", lambda: 80)
     text = methods_text()
     assert max(map(len, text.splitlines())) <= 80

@@ -14,11 +14,11 @@ from transformers import AutoModelForSequenceClassification
 
 from feathertune.bundle import load_bundle, merged_model, save_bundle
 from feathertune.config import TrainConfig
-from feathertune.data.encode import encode
+from feathertune.data.tokens.encode import encode
 from feathertune.encoders import LoadedEncoder, load_encoder, quiet_transformers
-from feathertune.engine.gradient import Labelled
-from feathertune.engine.loop import EpochInfo, Training
 from feathertune.engine.predict import predict_logits
+from feathertune.engine.training.gradient import Labelled
+from feathertune.engine.training.loop import EpochInfo, Training
 from feathertune.methods import METHODS, Job
 from feathertune.runtime import Runtime, seed_everything
 from tiny import save_tiny_encoder

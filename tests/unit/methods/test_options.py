@@ -3,11 +3,12 @@ import sys
 
 import pytest
 
+from feathertune.baselines import BASELINES
 from feathertune.config import Config, load_config
 from feathertune.errors import ConfigError, UnknownNameError
-from feathertune.methods import BASELINES, METHODS, choose_methods
-from feathertune.methods.shira import rank_for_density
-from feathertune.study.plan import make_plan
+from feathertune.methods import METHODS, choose_methods
+from feathertune.methods.families.shira import rank_for_density
+from feathertune.study.planning.plan import make_plan
 
 
 def options_of(name, settings, learning_rate=None):

@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from feathertune.records import Calibration
-from feathertune.report import charts, panels, svg, units
-from feathertune.report.reliability import Bin, _joined, draw
-from feathertune.report.svg import Style
+from feathertune.report.drawing import charts, run_charts, svg
+from feathertune.report.drawing.svg import Style
+from feathertune.report.format import units
+from feathertune.report.panels.reliability import Bin, _joined, draw
 
 SPACE = "\u202f"
 STYLE = Style("k1", "circle")
@@ -72,7 +73,7 @@ def test_marks_upon_marks_do_not_make_a_name_long():
 
 def test_a_name_that_runs_to_the_left_turns_nothing_beside_it():
     counts = np.array([[3.0, 1.0], [0.0, 4.0]])
-    drawn = panels.confusion("lora", ["إيجابي (5)", "bad"], counts)
+    drawn = run_charts.confusion("lora", ["إيجابي (5)", "bad"], counts)
     assert drawn.count(">\u2068إيجابي (5)\u2069<") == 2, "beside its row and under its column"
     assert "\u2068إيجابي (5)\u2069 → bad: 1 (" in drawn
     assert "\u2068bad" not in drawn

@@ -8,17 +8,19 @@ import re
 
 import pytest
 
-from feathertune.cli.comparison import comparison_text
-from feathertune.cli.progress import result_line
-from feathertune.cli.tables import metrics_text, study_text
+from feathertune.cli.output.comparison import comparison_text
+from feathertune.cli.output.progress import result_line
+from feathertune.cli.output.tables import metrics_text, study_text
 from feathertune.records import SummaryRow
-from feathertune.report import render_report, svg, units
-from feathertune.report.gaps import find_gaps
-from feathertune.report.scores import CORRELATIONS, SHARES, saying
+from feathertune.report import render_report
+from feathertune.report.drawing import svg
+from feathertune.report.format import units
+from feathertune.report.format.scores import CORRELATIONS, SHARES, saying
+from feathertune.report.panels.not_measured import find_gaps
 from feathertune.report.side_by_side import draw_comparison
 from feathertune.report.side_files import read_numbers
 from feathertune.report.tables import export_table
-from feathertune.study.comparison import compare_studies
+from feathertune.study.versus.comparison import compare_studies
 from number_study import write_study
 from study_factory import write_study as write_study_of_classes
 

@@ -9,7 +9,7 @@ import pytest
 
 from feathertune.errors import UnknownNameError
 from feathertune.records import SummaryRow
-from feathertune.report import units
+from feathertune.report.format import units
 from feathertune.report.tables import FORMS, export_table
 from study_factory import METHODS, FakeMethod, write_study
 

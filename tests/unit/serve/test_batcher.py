@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from feathertune.data.batching import cut_widths
+from feathertune.data.tokens.batching import cut_widths
 from feathertune.serve.batcher import Batcher, QueueFull, Stopping
 from serving import SMALL, FakeModel, fakes
 

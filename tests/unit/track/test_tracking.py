@@ -10,7 +10,7 @@ from feathertune.config import Config
 from feathertune.errors import MissingExtraError, UnknownNameError
 from feathertune.records import Metrics, RunRecord, Seconds
 from feathertune.study.observe import Silent
-from feathertune.study.plan import RunSpec
+from feathertune.study.planning.plan import RunSpec
 from feathertune.track import TRACKERS, choose_trackers, tracked_study, tracked_training
 from feathertune.track import tracking as module
 from feathertune.track.tracker import Tracker, environment

@@ -4,7 +4,7 @@ A runner has one job: given the runs that are left, it yields the record of each
 folder by then. What a run gives follows from its `RunSpec` and the workbench alone, so a study is the same
 whoever did its runs, and one may go on with what another has begun.
 
-Not for one training in several processes: that is `feathertune.engine.distributed`.
+Not for one training in several processes: that is `feathertune.engine.training.distributed`.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from feathertune.study.runners.ray import run_on_ray
 
 if TYPE_CHECKING:
     from feathertune.config import RunnerConfig
-    from feathertune.prices import Price
     from feathertune.records import RunRecord
+    from feathertune.records.cost_estimate import Price
     from feathertune.study.observe import Observer
-    from feathertune.study.plan import RunSpec
-    from feathertune.study.workbench import Workbench
+    from feathertune.study.planning.plan import RunSpec
+    from feathertune.study.running.workbench import Workbench
 
 
 class Runner(Protocol):

@@ -22,8 +22,8 @@ import torch
 from feathertune.errors import ConfigError, MissingExtraError, first_line
 
 if TYPE_CHECKING:
-    from feathertune.prices import PriceRow
-    from feathertune.study.workbench import Workbench
+    from feathertune.records.cost_estimate import PriceRow
+    from feathertune.study.running.workbench import Workbench
 
 _ANSWERS_WITHIN_S = 10.0
 _RAYS_OWN_WORDS = ("auto", "local")

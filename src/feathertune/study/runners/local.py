@@ -6,16 +6,16 @@ from collections.abc import Generator, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from feathertune.study.runs import execute
-from feathertune.study.search import settle_options
-from feathertune.study.workbench import by_rows
+from feathertune.study.running.runs import execute
+from feathertune.study.running.search import settle_options
+from feathertune.study.running.workbench import by_rows
 
 if TYPE_CHECKING:
-    from feathertune.prices import Price
     from feathertune.records import RunRecord
+    from feathertune.records.cost_estimate import Price
     from feathertune.study.observe import Observer
-    from feathertune.study.plan import RunSpec
-    from feathertune.study.workbench import Workbench
+    from feathertune.study.planning.plan import RunSpec
+    from feathertune.study.running.workbench import Workbench
 
 
 def run_here(

@@ -25,16 +25,16 @@ from feathertune.records import RunRecord, differences
 from feathertune.runtime import Runtime, choose_runtime, hardware, keep_freed_memory, versions
 from feathertune.storage import write_atomic
 from feathertune.study.observe import Silent
-from feathertune.study.runs import execute
-from feathertune.study.search import settle_options
-from feathertune.study.workbench import by_rows
+from feathertune.study.running.runs import execute
+from feathertune.study.running.search import settle_options
+from feathertune.study.running.workbench import by_rows
 
 if TYPE_CHECKING:
     from feathertune.config import EngineConfig
-    from feathertune.data.raw import SplitName
-    from feathertune.prices import PriceRow
-    from feathertune.study.plan import RunSpec
-    from feathertune.study.workbench import FrozenFeatures, Workbench
+    from feathertune.data.sources.collector import SplitName
+    from feathertune.records.cost_estimate import PriceRow
+    from feathertune.study.planning.plan import RunSpec
+    from feathertune.study.running.workbench import FrozenFeatures, Workbench
 
 NODE_FILE = "node.json"
 

@@ -23,15 +23,15 @@ from feathertune.runtime import Runtime, versions
 from feathertune.storage import write_atomic
 from feathertune.study.runners import node
 from feathertune.study.runners.cluster import Needs, alive_nodes, check_room, connected, needs_of, room
-from feathertune.study.runs import expected_work, failed_run, features_read, keep_run
-from feathertune.study.search import search_id
+from feathertune.study.running.runs import expected_work, failed_run, features_read, keep_run
+from feathertune.study.running.search import search_id
 
 if TYPE_CHECKING:
-    from feathertune.data.raw import SplitName
-    from feathertune.prices import Price, PriceRow
+    from feathertune.data.sources.collector import SplitName
+    from feathertune.records.cost_estimate import Price, PriceRow
     from feathertune.study.observe import Observer
-    from feathertune.study.plan import RunSpec
-    from feathertune.study.workbench import Workbench
+    from feathertune.study.planning.plan import RunSpec
+    from feathertune.study.running.workbench import Workbench
 
 Reference = Any  # Ray's, to a value that a task will give
 # The first process on a node reads all of torch, maybe from a slow disk that many of them read at once.

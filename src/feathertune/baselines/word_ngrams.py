@@ -1,0 +1,86 @@
+"""What is counted of a text, whatever its language: words and pairs of words, equal ones written down as equal.
+
+A word is a run of letters and digits, with the marks that belong to them: to Python's regular expressions the vowel
+signs of Hindi are no letters, and a word would end at each. Chinese and Japanese put no spaces between words: there
+each character is a word. Thai, Lao, Burmese and Khmer put none either and spell words with letters: there pieces of up
+to `LONGEST` letters stand for words. A text in plain English has its runs of letters and digits in lower case. Not for
+millions of rows: `feathertune.quality.words` is faster, and rougher at the borders of words.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from functools import lru_cache
+from itertools import pairwise
+
+# Letters of a piece, in scripts that spell words and put no spaces between them.
+LONGEST = 4
+_CHARACTERS = "\u3005-\u3007\u3031-\u312f\u31a0-\u31bf\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\U00020000-\U0003ffff"
+_SPELLED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u1950-\u19df\u1a20-\u1aaf\ua9e0-\ua9ff\uaa60-\uaadf"
+_FIRST_SPELLED = "\u0e00"
+_JOINERS = "\u200c\u200d"  # inside of words of Persian and Indian languages
+# Other forms of letters, kept for old encodings: half and full width, Arabic as it stands in a word, ligatures.
+_OTHER_FORMS = re.compile("[\ufb00-\ufdff\ufe70-\ufefc\uff01-\uffef]+")
+# Quick where spaces stand between words and NFC leaves no marks: Latin, Greek, Cyrillic, Armenian, Georgian, Hangul.
+_PLAIN_WORD = re.compile(r"\w+")
+_NOT_PLAIN = re.compile(
+    "[^\x00-\u02ff\u0370-\u0482\u048a-\u058f\u10a0-\u10ff\u1e00-\u200b\u200e-\u20cf\u20f1-\u2bff\uac00-\ud7a3]"
+)
+
+
+def grams(text: str) -> list[str]:
+    """The words of a text, its pairs of words, and pieces of three letters and more, each as often as it is there."""
+    text = folded(text)
+    words, longer = _words_of_any_script(text) if _NOT_PLAIN.search(text) else (_PLAIN_WORD.findall(text), [])
+    return [*words, *(f"{first} {second}" for first, second in pairwise(words)), *longer]
+
+
+def folded(text: str) -> str:
+    """Lower case, in the one normal form: the same word is the same string, however it was typed.
+
+    NFC, and NFKC for other forms of letters alone: of a whole text it would take a ``´`` for an accent and split ``½``.
+    The dot that remains of a Turkish ``İ`` goes, so that a word is the same at the start of a sentence; whether ``I``
+    stands for ``ı`` is known in Turkish alone. Accents stay, for they tell words apart.
+    """
+    text = text.lower()
+    if text.isascii():
+        return text
+    text = _OTHER_FORMS.sub(lambda found: unicodedata.normalize("NFKC", found[0]), text)
+    return unicodedata.normalize("NFC", text).replace("i\u0307", "i")
+
+
+def _words_of_any_script(text: str) -> tuple[list[str], list[str]]:
+    """The words in their order, and the pieces of three letters and more."""
+    word, letter = _patterns()
+    words: list[str] = []
+    longer: list[str] = []
+    for found in word.findall(text):
+        if found < _FIRST_SPELLED or not (letters := letter.findall(found)):
+            words.append(found)
+            continue
+        words += letters
+        longer += ["".join(letters[at : at + n]) for n in range(3, LONGEST + 1) for at in range(len(letters) - n + 1)]
+    return words, longer
+
+
+@lru_cache(maxsize=1)
+def _patterns() -> tuple[re.Pattern[str], re.Pattern[str]]:
+    """A word, or a run of letters of a script that spells without spaces; one such letter with its marks."""
+    marks = _marks()
+    letter = f"(?=[{_SPELLED}])\\w[{marks}]*"
+    inside = f"[^\\W{_CHARACTERS}{_SPELLED}]"
+    spaced = f"{inside}+(?:(?:[{marks}]|[{_JOINERS}](?=\\w))+{inside}*)*"
+    return re.compile(f"{spaced}|(?=[{_CHARACTERS}])\\w[{marks}]*|(?:{letter})+"), re.compile(letter)
+
+
+def _marks() -> str:
+    """All marks that are put on letters, as the inside of a character class.
+
+    Variation selectors are none: they choose a picture of what stands before them.
+    """
+    codes = [code for code in range(0x300, 0x1F000) if unicodedata.category(chr(code)) in ("Mn", "Mc")]
+    codes = [code for code in codes if not (0x180B <= code <= 0x180F or 0xFE00 <= code <= 0xFE0F)]
+    starts = [code for code, before in zip(codes, [-2, *codes[:-1]], strict=True) if code != before + 1]
+    ends = [code for code, after in zip(codes, [*codes[1:], -2], strict=True) if after != code + 1]
+    return "".join(f"{chr(start)}-{chr(end)}" for start, end in zip(starts, ends, strict=True))

@@ -1,0 +1,91 @@
+"""How the registry and one method are printed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.text import Text
+
+from feathertune.baselines import BASELINES
+from feathertune.cli.output.tables import render, table_of, width
+from feathertune.methods import METHODS
+from feathertune.methods.describe import FP32_BYTES, traits
+from feathertune.report.format import units
+
+if TYPE_CHECKING:
+    from feathertune.methods.describe import Description, Traits
+
+# What is narrower than this gets fewer columns, so that the sentences keep some room.
+_ROOMY = 110
+_HINT = (
+    "The baselines are in every study. `feathertune methods show NAME` says what a method adapts and trains; "
+    "--set method.NAME.OPTION=VALUE sets its options."
+)
+
+
+def methods_text() -> str:
+    """The registry: names, and what is asked of them first."""
+    roomy = width() >= _ROOMY
+    more = ("size option", "merges") if roomy else ()
+    table = table_of("name", "kind", *more, "what it does", *(("source",) if roomy else ()))
+    for method in METHODS:
+        known = traits(method)
+        size = (known.size_option or "one size", "yes" if known.mergeable else "no") if roomy else ()
+        source = (Text(_short(known.source)),) if roomy else ()
+        table.add_row(known.name, known.kind, *size, Text(known.summary), *source)
+    for baseline in BASELINES:
+        source = (Text(_short(baseline.source)),) if roomy else ()
+        table.add_row(baseline.name, baseline.kind, *("" for _ in more), Text(baseline.summary), *source)
+    return render(table, _HINT)
+
+
+def _short(source: str) -> str:
+    """The part of a source by which it is found; `--json` and `methods show` have all of it."""
+    return source.rpartition(", ")[2]
+
+
+def description_text(known: Traits, on: Description, notes: Sequence[str]) -> str:
+    """One method on one encoder."""
+    options = table_of("option", "default", "here")
+    for name, value in on.options.items():
+        options.add_row(name, _say(known.options[name]), _say(value))
+    modules = table_of("module", "how many", "shape")
+    for adapted in on.modules:
+        modules.add_row(Text(adapted.pattern), f"{adapted.count:,} x", str(adapted.shape).replace(",)", ")"))
+    trains = table_of("trains", "parameters", "of the encoder")
+    trains.add_row("the method", f"{on.adapter:,}", f"{100 * on.adapter / on.encoder_parameters:.3f} %")
+    trains.add_row("the head", f"{on.head:,}")
+    trains.add_row("together", f"{on.total:,}")
+    space = "; ".join(f"{name} {', '.join(map(_say, values))}" for name, values in known.search_space.items())
+    return render(
+        Text(f"{known.name}: {known.summary}"),
+        *([Text(f"when      {known.when}")] if known.when else []),
+        Text(f"source    {known.source}"),
+        Text(f"traits    {'; '.join(_sentences(known))}"),
+        *([Text(f"try       {space}")] if space else []),
+        "",
+        options,
+        "",
+        Text(f"On {on.encoder} ({on.encoder_parameters:,} parameters):"),
+        modules if on.modules else "Nothing of the encoder is trained.",
+        "",
+        trains,
+        f"That is {units.size(FP32_BYTES * on.total)} in fp32.",
+        *(Text(f"It {note}.") for note in notes),
+    )
+
+
+def _sentences(known: Traits) -> list[str]:
+    return [
+        "can be merged into the weights" if known.mergeable else "cannot be merged into the weights",
+        "begins as the encoder is" if known.zero_init else "does not begin as the encoder is",
+        *(["puts trained inputs beside the text"] if known.changes_input else []),
+        "can be kept to the last layers (top_layers)" if known.last_layers else "has no top_layers",
+        f"its size is {known.size_option}" if known.size_option else "has one size",
+    ]
+
+
+def _say(value: Any) -> str:  # noqa: ANN401 - any JSON value
+    return value if isinstance(value, str) else json.dumps(value)

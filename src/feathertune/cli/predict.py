@@ -1,0 +1,168 @@
+"""``feathertune evaluate`` and ``feathertune predict``: what is done with a bundle."""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from feathertune.cli import options as opt
+from feathertune.cli.output.tables import metrics_text, predictions_text
+from feathertune.data.reading.texts import Pair
+from feathertune.data.reading.texts import Text as TextOrPair
+from feathertune.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from feathertune.predictor import Predictor
+
+BundleArgument = Annotated[Path, typer.Argument(metavar="BUNDLE", help="What `feathertune train` wrote.")]
+BaseOption = Annotated[str | None, typer.Option("--base", help="Where the encoder lies, if not where the bundle says.")]
+STDIN = "-"
+
+
+def evaluate(
+    bundle: BundleArgument,
+    data: Annotated[
+        str, typer.Argument(metavar="DATA", help="As in `feathertune compare`; a test split if it has one.")
+    ],
+    text_column: opt.TextColumn = None,
+    label_column: opt.LabelColumn = None,
+    base: BaseOption = None,
+    assignments: opt.Assignments = None,
+    json: opt.Json = False,
+    debug: opt.Debug = False,
+) -> None:
+    """Score a bundle on labelled data."""
+    engine = opt.settings({"assignments": assignments}).engine
+    from feathertune.predictor import evaluate as score_on
+    from feathertune.predictor import load
+
+    metrics = score_on(load(bundle, base=base, engine=engine), data, text_column=text_column, label_column=label_column)
+    sys.stdout.write(metrics.model_dump_json(indent=1) + "\n" if json else metrics_text({data: metrics}))
+
+
+def predict(
+    bundle: BundleArgument,
+    text: Annotated[list[str] | None, typer.Option("--text", help="A text; may be given several times.")] = None,
+    text_pair: Annotated[
+        list[str] | None, typer.Option("--text-pair", help="The second text of each --text, for a bundle of pairs.")
+    ] = None,
+    input: Annotated[
+        str | None, typer.Option("--input", help="A .csv .tsv .jsonl .parquet or .txt file, or - for lines of stdin.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", help="A .jsonl .csv .tsv or .parquet file; stdout by default.")
+    ] = None,
+    text_column: opt.TextColumn = None,
+    base: BaseOption = None,
+    assignments: opt.Assignments = None,
+    overwrite: opt.Overwrite = False,
+    json: opt.Json = False,
+    debug: opt.Debug = False,
+) -> None:
+    """Label texts: a few words, a file of any size, or lines of stdin; rows come out in the order they came in.
+
+    Each row holds the columns of the input, then label and probabilities. On a terminal they are shown as a table,
+    elsewhere as JSON lines.
+    """
+    if text and input is not None:
+        raise ConfigError("Both --text and --input were given. Expected one of them.")
+    if text_pair and len(text_pair) != len(text or ()):
+        raise ConfigError(
+            f"--text-pair was given {len(text_pair)} times, --text {len(text or ())} times. Expected as many of both: "
+            "the first with the first, the second with the second."
+        )
+    if not text and input is None:
+        if sys.stdin.isatty():
+            raise ConfigError('There is nothing to predict. Give --text "...", --input FILE, or lines on stdin.')
+        input = STDIN
+    engine = opt.settings({"assignments": assignments}).engine
+    from feathertune.data.reading.outputs import JsonLines, open_output
+    from feathertune.predictor import load
+
+    predictor = load(bundle, base=base, engine=engine)
+    columns, rows = _rows(text, text_pair, input, text_column, predictor)
+    predicted = _predicted(predictor, rows, columns)
+    if output is not None:
+        n = 0
+        with open_output(output, overwrite=overwrite) as writer:
+            for n, row in enumerate(predicted, start=1):  # noqa: B007
+                writer.write(row)
+        sys.stderr.write(f"{n:,} rows written to {output}\n")
+    elif sys.stdout.isatty() and not json:
+        sys.stdout.write(predictions_text(predicted, columns))
+    else:
+        lines = JsonLines(sys.stdout)
+        for row in predicted:
+            lines.write(row)
+
+
+def _rows(
+    texts: list[str] | None,
+    seconds: list[str] | None,
+    source: str | None,
+    text_column: str | None,
+    predictor: Predictor,
+) -> tuple[tuple[str, ...], Iterator[tuple[Mapping[str, Any], str]]]:
+    """The column of the texts, or the two of pairs, and the rows with where they stand."""
+    names = Pair._fields if predictor.reads_pairs else Pair._fields[:1]
+    if texts:
+        if predictor.reads_pairs != bool(seconds):
+            expected = "pairs: give each --text its --text-pair" if predictor.reads_pairs else "single texts, no pairs"
+            raise ConfigError(f"The bundle {predictor.bundle.folder} reads {expected}.")
+        values = zip(*filter(None, (texts, seconds)), strict=True)
+        return names, (
+            (dict(zip(names, row, strict=True)), f"--text number {i}") for i, row in enumerate(values, start=1)
+        )
+    if source == STDIN:
+        if predictor.reads_pairs:
+            raise ConfigError(
+                f"The bundle {predictor.bundle.folder} reads pairs of texts, and a line of stdin is one text. Give "
+                "--input FILE with two columns, or --text A --text-pair B."
+            )
+        sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")  # type: ignore[union-attr]
+        return names, (({"text": line.rstrip("\r\n")}, f"stdin, line {i}") for i, line in enumerate(sys.stdin, start=1))
+    from feathertune.data.reading.columns import find_text_columns
+    from feathertune.data.reading.rows import columns, read_rows
+
+    assert source is not None, "checked by the caller"
+    path = Path(source)
+    usual = predictor.bundle.info.text_columns
+    return find_text_columns(columns(path), text_column, path.name, usual=usual), iter(read_rows(path))
+
+
+def _predicted(
+    predictor: Predictor, rows: Iterable[tuple[Mapping[str, Any], str]], columns: tuple[str, ...]
+) -> Iterator[dict[str, Any]]:
+    """Each row with its label or labels; the rows in flight are held beside the texts that are being predicted."""
+    from feathertune.predictor import as_fields
+
+    held: deque[Mapping[str, Any]] = deque()
+
+    def texts() -> Iterator[TextOrPair]:
+        for values, where in rows:
+            held.append(values)
+            checked = [_checked(values.get(column), where) for column in columns]
+            yield Pair(*checked) if len(checked) == 2 else checked[0]
+
+    for answer in predictor.predict(texts()):
+        values, said = held.popleft(), as_fields(answer)
+        kept = {f"input_{key}" if key in said else key: value for key, value in values.items()}
+        yield {**kept, **said}
+
+
+def _checked(text: object, where: str) -> str:
+    """The text, or the error that names its row: no label is made up for a text that is none."""
+    if not isinstance(text, str) or not text.strip():
+        raise DataError(f"{where}: the text is {'missing or empty' if not text else repr(text)}. Expected a text.")
+    if "\0" in text:
+        raise DataError(f"{where}: the text holds a null byte. Remove it, or save the file as UTF-8.")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise DataError(f"{where}: the text holds a broken character (half a surrogate pair, or no UTF-8).") from None
+    return text

@@ -1,0 +1,1 @@
+"""Rows of files: formats, columns, texts and labels."""

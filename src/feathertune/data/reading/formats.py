@@ -1,0 +1,284 @@
+"""How each format of file is read (CSV, TSV, JSONL, parquet, plain text): streaming, with exact row numbers.
+
+CSV goes through the standard library's reader in strict mode: faster readers give up the row number, and
+cannot stream a quoted newline across their blocks. Not to be called directly: see `feathertune.data.reading.rows`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple, Protocol
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from feathertune.errors import DataError, first_line
+
+_LONGEST_FIELD = 100_000_000  # characters; an unclosed quote must not read a whole disk into one field
+_BATCH_ROWS = 1024
+_READ_BYTES = 1 << 20
+_BOM = b"\xef\xbb\xbf"
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
+_ESCAPED_BYTE = re.compile("[\udc80-\udcff]")  # what "surrogateescape" makes of a byte that is not UTF-8
+
+
+class Row(NamedTuple):
+    """One row: values by column name (CSV and text give only strings), and where it stands, for messages."""
+
+    values: dict[str, Any]
+    where: str
+
+
+class Format(NamedTuple):
+    """What reads the column names and the rows of one format."""
+
+    columns: Callable[[Path], tuple[str, ...]]
+    rows: Callable[[Path, Collection[str] | None], Iterator[Row]]
+
+
+class _NotUtf8Error(Exception):
+    def __init__(self, byte: int) -> None:
+        self.byte = byte
+
+
+# Text files
+
+
+def _open(path: Path) -> io.BufferedReader:
+    """Open at the first byte after a byte order mark. Opened once, so that a named pipe works too."""
+    file = path.open("rb")
+    head = file.peek(len(_BOM))
+    if head.startswith(_UTF16):
+        file.close()
+        raise DataError(f"{path.name} is in UTF-16. Expected UTF-8: save it as 'UTF-8' or 'CSV UTF-8'.")
+    if head.startswith(_BOM):
+        file.read(len(_BOM))
+    return file
+
+
+def _utf8_lines(file: BinaryIO, newline: str | None) -> Iterator[str]:
+    with io.TextIOWrapper(file, encoding="utf-8", errors="surrogateescape", newline=newline) as lines:
+        for line in lines:
+            if not line.isascii() and (bad := _ESCAPED_BYTE.search(line)):
+                raise _NotUtf8Error(ord(bad.group()) - 0xDC00)
+            yield line
+
+
+def _not_utf8(where: str, byte: int) -> DataError:
+    return DataError(f"{where}: byte 0x{byte:02X} is not UTF-8. Save the file as UTF-8.")
+
+
+def _text_rows(path: Path, only: Collection[str] | None = None) -> Iterator[Row]:
+    number = 0
+    with _open(path) as file:
+        try:
+            for number, line in enumerate(_utf8_lines(file, None), start=1):
+                yield Row({"text": line.removesuffix("\n")}, f"{path.name}, line {number}")
+        except _NotUtf8Error as error:
+            raise _not_utf8(f"{path.name}, line {number + 1}", error.byte) from None
+
+
+# CSV and TSV
+
+
+def _records(path: Path, delimiter: str) -> Iterator[list[str]]:
+    """The header, then each row, all of the header's length."""
+    csv.field_size_limit(max(_LONGEST_FIELD, csv.field_size_limit()))
+    header: list[str] = []
+    number = 0  # of the row that was read last; 0 is the header
+    line = 0  # that it ended on
+
+    def where(line: int) -> str:
+        return f"{path.name}, " + (f"row {number + 1} (line {line})" if header else f"header (line {line})")
+
+    with _open(path) as file:
+        reader = csv.reader(_utf8_lines(file, ""), delimiter=delimiter, strict=True)
+        try:
+            for record in reader:
+                if not record:
+                    continue
+                if not header:
+                    _check_names(record, path)
+                    header = record
+                elif len(record) != len(header):
+                    raise DataError(
+                        f"{where(reader.line_num)}: {len(record)} fields found, {len(header)} expected "
+                        f"({', '.join(header)}). A field with a separator or newline in it must be in quotes."
+                    )
+                else:
+                    number += 1
+                line = reader.line_num
+                yield record
+        except _NotUtf8Error as error:
+            raise _not_utf8(where(line + 1), error.byte) from None
+        except csv.Error as error:
+            raise DataError(f"{where(line + 1)}: {_quote_problem(str(error))}") from error
+    if not header:
+        raise DataError(f"{path.name} is empty. Expected a line of column names, then one row a line.")
+
+
+class Records(Protocol):
+    """What `csv.reader` returns."""
+
+    @property
+    def line_num(self) -> int:
+        """Lines that were read."""
+        ...
+
+    def __iter__(self) -> Iterator[list[str]]: ...
+
+    def __next__(self) -> list[str]: ...
+
+
+def records_of(lines: Iterable[str], delimiter: str) -> Records:
+    """The records of lines, the header among them; an empty line is an empty one."""
+    csv.field_size_limit(max(_LONGEST_FIELD, csv.field_size_limit()))
+    return csv.reader(lines, delimiter=delimiter, strict=True)
+
+
+@contextlib.contextmanager
+def open_lines(path: Path) -> Iterator[Iterator[str]]:
+    """The lines of a table as they stand there, for `records_of`.
+
+    Both are as fast as the standard library, since nothing is checked a row. Whoever meets an error of `csv` or of
+    decoding here, or a row of another length, reads with `FORMATS` to say where.
+    """
+    with _open(path) as file, io.TextIOWrapper(file, encoding="utf-8", newline="") as lines:
+        yield lines
+
+
+def _quote_problem(said: str) -> str:
+    if "unexpected end of data" in said:
+        return "a field opens with a double quote that is never closed. Close it, or double it if it is text."
+    if "field larger" in said:
+        return f"a field is longer than {_LONGEST_FIELD:,} characters. Is a double quote left open?"
+    return f"the field cannot be read ({said}). Expected a double quote inside a quoted field to be doubled."
+
+
+def _check_names(names: list[str], path: Path) -> None:
+    seen: dict[str, int] = {}
+    for position, name in enumerate(names, start=1):
+        if not name.strip():
+            raise DataError(
+                f"{path.name}: column {position} of {len(names)} has no name. Name it in the header, or "
+                "remove it (pandas: to_csv(..., index=False))."
+            )
+        if "\0" in name:
+            raise DataError(f"{path.name}: the header holds a null byte. Expected text in UTF-8.")
+        if seen.setdefault(name, position) != position:
+            raise DataError(f"{path.name}: columns {seen[name]} and {position} are both named '{name}'. Rename one.")
+
+
+def _table_columns(path: Path, delimiter: str) -> tuple[str, ...]:
+    return tuple(next(_records(path, delimiter)))
+
+
+def _table_rows(path: Path, only: Collection[str] | None, delimiter: str) -> Iterator[Row]:
+    records = _records(path, delimiter)
+    header = next(records)
+    name = path.name
+    for number, record in enumerate(records, start=1):
+        yield Row(dict(zip(header, record, strict=True)), f"{name}, row {number}")
+
+
+# JSONL
+
+
+def _json_rows(path: Path, only: Collection[str] | None = None) -> Iterator[Row]:
+    empty = True
+    with _open(path) as file:
+        for number, line in enumerate(file, start=1):
+            if line.isspace():
+                continue
+            where = f"{path.name}, line {number}"
+            try:
+                value = json.loads(line.decode("utf-8"))
+            except UnicodeDecodeError as error:
+                raise _not_utf8(where, line[error.start]) from None
+            except json.JSONDecodeError as error:
+                raise DataError(
+                    f"{where}: not JSON ({error.msg} at character {error.pos + 1}). Expected "
+                    'one object a line, such as {"text": "...", "label": "..."}.'
+                ) from error
+            except (ValueError, RecursionError) as error:  # a number of 5,000 digits; 100,000 brackets
+                raise DataError(f"{where}: this JSON cannot be read ({error}).") from error
+            if not isinstance(value, dict):
+                raise DataError(
+                    f"{where}: found a JSON {_json_kind(value)}. Expected an object a line, "
+                    'such as {"text": "...", "label": "..."}.'
+                )
+            empty = False
+            yield Row(value, where)
+    if empty:
+        raise DataError(f"{path.name} is empty. Expected one JSON object a line.")
+
+
+def _json_kind(value: object) -> str:
+    kinds: dict[type, str] = {list: "array", str: "string", bool: "boolean", type(None): "null"}
+    return kinds.get(type(value), "number")
+
+
+def _json_columns(path: Path) -> tuple[str, ...]:
+    return tuple(next(_json_rows(path)).values)
+
+
+# Parquet
+
+
+def _parquet(path: Path) -> pq.ParquetFile:
+    try:
+        file = pq.ParquetFile(path, buffer_size=_READ_BYTES, pre_buffer=False)
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, PermissionError):
+            raise
+        raise DataError(f"{path.name} is not a parquet file ({first_line(error)}).") from error
+    _check_names(file.schema_arrow.names, path)
+    return file
+
+
+def _parquet_columns(path: Path) -> tuple[str, ...]:
+    with _parquet(path) as file:
+        return tuple(file.schema_arrow.names)
+
+
+def _parquet_rows(path: Path, only: Collection[str] | None) -> Iterator[Row]:
+    number = 0
+    with _parquet(path) as file:
+        names = [name for name in file.schema_arrow.names if only is None or name in only]
+        try:
+            for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=names, use_threads=False):
+                for values in batch.to_pylist():
+                    number += 1
+                    yield Row(values, f"{path.name}, row {number}")
+        except UnicodeDecodeError as error:
+            bad = next(i for i in range(batch.num_rows) if not _decodes(batch.slice(i, 1)))
+            raise _not_utf8(f"{path.name}, row {number + bad + 1}", error.object[error.start]) from None
+        except (pa.ArrowException, OSError) as error:
+            raise DataError(
+                f"{path.name}: damaged after row {number} ({first_line(error)}). Write the file again."
+            ) from error
+
+
+def _decodes(batch: pa.RecordBatch) -> bool:
+    try:
+        batch.to_pylist()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+FORMATS: dict[str, Format] = {
+    ".csv": Format(partial(_table_columns, delimiter=","), partial(_table_rows, delimiter=",")),
+    ".tsv": Format(partial(_table_columns, delimiter="\t"), partial(_table_rows, delimiter="\t")),
+    ".jsonl": Format(_json_columns, _json_rows),
+    ".ndjson": Format(_json_columns, _json_rows),
+    ".parquet": Format(_parquet_columns, _parquet_rows),
+    ".txt": Format(lambda path: ("text",), _text_rows),
+}

@@ -1,0 +1,152 @@
+"""What scikit-learn calls y: one label a text, or several, as lists of names or as an indicator matrix.
+
+Not for the labels of files, which are read row by row: see `feathertune.data.reading.labels`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import issparse
+from sklearn.utils import check_array, check_consistent_length, column_or_1d
+from sklearn.utils.multiclass import check_classification_targets, is_multilabel
+
+from feathertune.errors import DataError
+
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Labels as a training counts them.
+
+    Attributes:
+        classes: The labels, sorted, ``(C,)``; of an indicator matrix its columns, in their order: by their names where
+            it is a table, else by their numbers.
+        codes: Class indices, ``(N,)``; or, where a text may have several, which it has, ``(N, C)`` of 0 and 1.
+    """
+
+    classes: np.ndarray
+    codes: NDArray[np.int64]
+
+
+def read_targets(y: Any, texts: Sequence[object]) -> Targets:  # noqa: ANN401 - whatever scikit-learn takes
+    """Labels of N texts.
+
+    Args:
+        y: N labels: strings, whole numbers or booleans; or N lists, tuples, sets or arrays of such; or ``(N, C)`` of 0
+            and 1, also sparse or a table. Lists that are all as long, and hold 0 and 1 only, are a matrix.
+        texts: N of them.
+
+    Raises:
+        ValueError: If they are of another form or number. A `DataError` is one.
+        DataError: Also if there are fewer than two labels, or no text has one of them.
+    """
+    found = _matrix(y) or _lists(y)
+    if found is None:
+        check_classification_targets(y)
+        targets = check_array(column_or_1d(y, warn=True), ensure_2d=False, dtype=None, input_name="y")
+        check_consistent_length(texts, targets)
+        classes, codes = np.unique(targets, return_inverse=True)
+        if len(classes) < 2:
+            raise DataError(f"All {len(texts):,} texts have one class, {classes[0]!r}. Expected two classes at least.")
+        return Targets(classes, codes)
+    check_consistent_length(texts, found.codes)
+    if len(found.classes) < 2:
+        has = f"the label {found.classes.tolist()[0]!r} or none" if len(found.classes) else "no label"
+        raise DataError(f"All {len(found.codes):,} texts have {has}. Expected two labels at least.")
+    if nobody := [str(found.classes[i]) for i in np.flatnonzero(found.codes.sum(axis=0) == 0)]:
+        more = f" and {len(nobody) - _SHOWN:,} more" if len(nobody) > _SHOWN else ""
+        raise DataError(
+            f"No text has the label {', '.join(nobody[:_SHOWN])}{more}: from a column of y without a 1 nothing can be "
+            "learned. Leave it out."
+        )
+    return found
+
+
+def members_of(y: Any, classes: np.ndarray) -> Any:  # noqa: ANN401 - whatever scikit-learn takes
+    """Labels to score by, ``(N, C)`` of 0 and 1, in the order of `classes`; what is of one label a text as it is.
+
+    Args:
+        y: As in `read_targets`. The columns of a matrix without names are `classes`.
+        classes: ``(C,)``.
+
+    Raises:
+        DataError: If it has other labels.
+    """
+    found = _matrix(y)
+    if found is not None and len(found.classes) != len(classes):
+        raise DataError(f"y has {len(found.classes)} columns. Expected {len(classes)}, one for each label.")
+    if found is not None and getattr(y, "columns", None) is None:
+        return found.codes
+    found = found or _lists(y)
+    if found is None:
+        return y
+    place = {label: index for index, label in enumerate(classes.tolist())}
+    if unknown := [label for label in found.classes.tolist() if label not in place]:
+        raise DataError(
+            f"y holds the labels {', '.join(map(str, unknown[:_SHOWN]))}, which were not learned. Expected: "
+            f"{', '.join(map(str, place))}."
+        )
+    members = np.zeros((len(found.codes), len(classes)), np.int64)
+    members[:, [place[label] for label in found.classes.tolist()]] = found.codes
+    return members
+
+
+def _matrix(y: Any) -> Targets | None:  # noqa: ANN401 - whatever scikit-learn takes
+    """An indicator matrix; None where it is none."""
+    columns = getattr(y, "columns", None)
+    names = [] if columns is None else list(columns)
+    if len(set(names)) < len(names):
+        raise DataError(f"Two columns of y have one name: {', '.join(map(str, names))}. Expected one for each label.")
+    if not is_multilabel(y):
+        return None
+    members = y.toarray() if issparse(y) else np.asarray(y)
+    if not np.isin(members, (0, 1)).all():
+        raise DataError(
+            f"y is an array of shape {members.shape} that holds {', '.join(map(str, np.unique(members)))}. Expected 1 "
+            "where the text of the row has the label of the column, and 0 elsewhere."
+        )
+    classes = np.arange(members.shape[1]) if columns is None else np.array(names)
+    return Targets(classes, members.astype(np.int64))
+
+
+def _lists(y: Any) -> Targets | None:  # noqa: ANN401 - whatever scikit-learn takes
+    """Lists of labels; None where they are none."""
+    rows = y if isinstance(y, list | tuple) else y.tolist() if getattr(y, "ndim", 0) == 1 else []
+    listed = [isinstance(row, list | tuple | set | frozenset | np.ndarray) for row in rows]
+    if not any(listed):
+        return None
+    if not all(listed):
+        other = listed.index(not listed[0])
+        raise DataError(
+            f"y[0] is {rows[0]!r:.60}, y[{other}] is {rows[other]!r:.60}. Expected one label in each row, or a list of "
+            "labels in each; it may hold one, or none."
+        )
+    sets = [_labels(row, number) for number, row in enumerate(rows)]
+    try:
+        labels = sorted(set().union(*sets))
+    except TypeError:
+        raise DataError("y holds labels of several types. Expected all of one, such as strings.") from None
+    place = {label: index for index, label in enumerate(labels)}
+    members = np.zeros((len(sets), len(labels)), np.int64)
+    for number, own in enumerate(sets):
+        members[number, [place[label] for label in own]] = 1
+    return Targets(np.array(labels), members)
+
+
+def _labels(row: Any, number: int) -> set[Any]:  # noqa: ANN401 - a list of anything
+    found = set()
+    for given in row:
+        label = given.item() if isinstance(given, np.generic) else given
+        if not isinstance(label, str | int):  # a boolean is an int
+            raise DataError(
+                f"y[{number}] holds {label!r:.60} of type {type(label).__name__}. Expected strings, whole numbers or "
+                "booleans."
+            )
+        found.add(label)
+    return found

@@ -1,0 +1,114 @@
+"""Sources on disk: a file with a text and a label column, or a folder with one subfolder of texts per label.
+
+Not for predicting on a file, which needs no labels and no list of all rows: see `feathertune.data.reading.rows`.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from feathertune.data.reading import rows
+from feathertune.data.reading.columns import find_column
+from feathertune.data.sources.collector import (
+    Collector,
+    RawDataset,
+    ReadOptions,
+    as_split,
+    split_name,
+)
+from feathertune.errors import DataError
+
+_UNLABELLED = "unsup"  # of aclImdb
+
+
+def load_file(name: str, options: ReadOptions) -> RawDataset:
+    """Read a ``.csv``, ``.tsv``, ``.jsonl`` or ``.parquet`` file.
+
+    Raises:
+        DataError: If the file, its columns or its rows are not what they must be.
+    """
+    path = Path(name)
+    names = rows.columns(path)
+    columns = options.columns(names, path.name)
+    wanted = list(columns.read)
+    split = None
+    if options.split_column is not None:
+        split = find_column(names, options.split_column, (), "split", path.name)
+        wanted.append(split)
+    collector = Collector(name, drop_invalid=options.drop_invalid, labels=options.labels)
+    for values, where in rows.read_rows(path, only=wanted):
+        part = split_name(values.get(split), where) if split is not None else None
+        collector.add(columns.text_of(values), values.get(columns.label), part, where)
+    others = tuple(column for column in names if column not in wanted)
+    return collector.finish(columns=replace(columns, others=others))
+
+
+def load_folder(name: str, options: ReadOptions) -> RawDataset:
+    """Read a folder of label folders with ``.txt`` files.
+
+    They may also lie inside ``train/`` and ``test/``: the layout of aclImdb. Its ``unsup`` folders, which
+    have no label, are left out and noted.
+
+    Raises:
+        DataError: If the layout is another, or a file is not UTF-8.
+        ConfigError: If columns were named.
+    """
+    options.refuse_columns(name)
+    root = Path(name)
+    collector = Collector(name, drop_invalid=options.drop_invalid, labels=options.labels)
+    folders, notes = _layout(root)
+    for split, folder in folders:
+        for label in _subfolders(folder):
+            texts = [e for e in _entries(label) if e.suffix.lower() == ".txt" and e.is_file()]
+            shown = label.relative_to(root).as_posix()
+            if label.name == _UNLABELLED:
+                notes.append(f"{len(texts):,} texts of {shown} were left out: they have no label.")
+                continue
+            if not texts:
+                raise DataError(f"The label folder {label} holds no .txt file. Expected one file a text.")
+            for text in texts:
+                where = text.relative_to(root).as_posix()
+                collector.add(_content(text, where), label.name, split, where)
+    return collector.finish(notes=notes)
+
+
+def _layout(root: Path) -> tuple[list[tuple[str | None, Path]], list[str]]:
+    """Folders that hold label folders, each with its split, and notes on what else there is."""
+    inside = _subfolders(root)
+    if not inside:
+        raise DataError(
+            f"{root} holds no folders. Expected one subfolder of .txt files per label, or train/ and test/ "
+            "with such folders inside; to read a single file, name the file."
+        )
+    # A label may be named "train": it is a split only where it holds folders.
+    splits = [(as_split(folder.name), folder) for folder in inside if _subfolders(folder)]
+    if not any(split == "train" for split, _ in splits):
+        return [(None, root)], []
+    used: list[tuple[str | None, Path]] = [(split, folder) for split, folder in splits if split is not None]
+    left = [folder for folder in inside if folder not in {folder for _, folder in used}]
+    return used, [f"The folder {folder.name} was left out: it is no split with label folders." for folder in left]
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return [folder / name for name in sorted(os.listdir(folder)) if not name.startswith(".")]
+    except OSError as error:
+        raise DataError(f"The folder {folder} cannot be read: {error.strerror}.") from error
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    return [entry for entry in _entries(folder) if entry.is_dir()]
+
+
+def _content(path: Path, where: str) -> str:
+    try:
+        content = path.read_bytes()
+        return content.decode("utf-8-sig")
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{where}: byte {error.start + 1} (0x{error.object[error.start]:02X}) is not UTF-8. Save the file as UTF-8."
+        ) from error

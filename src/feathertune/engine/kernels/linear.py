@@ -1,0 +1,264 @@
+"""Linear layers as the engine computes them: frozen, with a low-rank update beside it (LoRA), or trained.
+
+Several layers that read the same input (query, key, value) become one product. The parameters stay where PEFT put
+them, under its names: here is only the arithmetic. What is kept for the gradient is the input, only where something
+asks for it (not where A stays, as in LoRA-FA), and the thin product ``x A^T``.
+
+Not for other PEFT methods, DoRA, dropout before A, several active adapters or merged ones: those layers run their own
+forward (`join` returns `Called`). Source: Hu et al. 2021, arXiv:2106.09685, section 4.1; the order of the products
+after Cherniuk et al. 2023 (RunLoRA), arXiv:2312.03415.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from feathertune.engine.kernels.layer import Called, Gradients, Layer
+from feathertune.engine.kernels.matrix import Matrices
+
+
+@dataclass(frozen=True)
+class Update:
+    """One LoRA update ``scaling * B A`` of a weight: A is ``(R, I)``, B is ``(O, R)``."""
+
+    a: Tensor
+    b: Tensor
+    scaling: float
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a linear layer is made of; weight ``(O, I)``, bias ``(O,)``."""
+
+    weight: Tensor
+    bias: Tensor | None
+    update: Update | None
+
+
+def read_parts(module: nn.Module) -> Parts | None:
+    """Take a layer apart.
+
+    Returns:
+        Its parts, or ``None`` where it does more than a product with at most one plain LoRA update.
+    """
+    if type(module) is nn.Linear:
+        return Parts(module.weight, module.bias, None)
+    from peft.tuners.lora.layer import Linear as LoraLinear
+
+    if type(module) is not LoraLinear or type(module.base_layer) is not nn.Linear:
+        return None
+    layer: Any = module  # torch types every attribute of a module as a tensor or a module
+    active = [name for name in layer.active_adapters if name in layer.lora_A]
+    if len(active) != 1 or len(layer.lora_A) != 1 or layer.merged or layer.disable_adapters or layer.fan_in_fan_out:
+        return None
+    (name,) = active
+    dropout = layer.lora_dropout[name]
+    a, b = layer.lora_A[name], layer.lora_B[name]
+    plain = type(dropout) is nn.Identity or (isinstance(dropout, nn.Dropout) and dropout.p == 0)
+    if name in layer.lora_variant or not plain or type(a) is not nn.Linear or b.bias is not None:
+        return None
+    base = layer.base_layer
+    return Parts(base.weight, base.bias, Update(a.weight, b.weight, float(layer.scaling[name])))
+
+
+def join(
+    modules: Sequence[nn.Module],
+    dtype: torch.dtype,
+    *,
+    fused: bool = True,
+    packed: bool = True,
+    matrices: Matrices | None = None,
+) -> Layer:
+    """Make one product of layers that read the same input.
+
+    Args:
+        modules: Layers, as PEFT may have wrapped them.
+        dtype: Of inputs and outputs.
+        fused: ``False`` calls each layer's own forward: the reference.
+        packed: See `feathertune.engine.kernels.matrix.FrozenMatrix`.
+        matrices: Of other models that share parameters with this one.
+    """
+    parts = [found for module in modules if (found := read_parts(module)) is not None]
+    if not fused or len(parts) < len(modules):
+        return Called(modules, dtype)
+    trained = {part.weight.requires_grad for part in parts}
+    if trained == {False}:
+        return Frozen(parts, dtype, packed=packed, matrices=matrices or Matrices())
+    if trained == {True} and all(part.update is None for part in parts):
+        return Trained(parts, dtype)
+    return Called(modules, dtype)
+
+
+class Frozen:
+    """Frozen weights, each with or without a LoRA update, as one product.
+
+    ``x W^T + b + sum_i (x s_i A_i^T) B_i^T``, update i in the columns of its layer.
+    """
+
+    def __init__(self, parts: Sequence[Parts], dtype: torch.dtype, *, packed: bool, matrices: Matrices) -> None:
+        self.matrix = matrices.find([part.weight for part in parts], dtype, packed=packed)
+        self._biases = tuple(part.bias for part in parts)
+        self._bias = _Bias(parts, dtype)
+        self._factors = _Factors(parts, dtype) if any(part.update is not None for part in parts) else None
+        self.parameters: tuple[Tensor, ...] = self._bias.parameters + (
+            () if self._factors is None else self._factors.parameters
+        )
+
+    @property
+    def bias(self) -> Tensor | None:
+        """``(O,)`` in the dtype of the products."""
+        return self._bias.read()
+
+    def has_the_bias_of(self, other: Frozen) -> bool:
+        """Whether both read the very same parameters."""
+        return all(mine is theirs for mine, theirs in zip(self._biases, other._biases, strict=True))
+
+    def update(self, x: Tensor) -> Tensor | None:
+        """The low-rank part alone, in fp32: of ``(N, I)`` fp32; ``None`` where there is none."""
+        if self._factors is None:
+            return None
+        a, b = self._factors.read()
+        return x @ a.float().t() @ b.float().t()
+
+    def forward(self, x: Tensor) -> tuple[Tensor, tuple[Tensor | None, ...]]:
+        """``(N, I)`` to ``(N, O)``."""
+        output = self.matrix.forward(x, self.bias)
+        if self._factors is None:
+            return output, ()
+        a, b = self._factors.read()
+        low = x @ a.t()
+        output.addmm_(low, b.t())
+        return output, (x if self._factors.trains_a else None, low, a, b)
+
+    def backward(self, gradient: Tensor, saved: tuple[Any, ...], *, wants_x: bool) -> tuple[Tensor | None, Gradients]:
+        """The input's gradient takes the same way back, and the wide weight has none."""
+        grad_x = self.matrix.backward(gradient) if wants_x else None
+        grads = self._bias.backward(gradient)
+        if self._factors is not None:
+            x, low, a, b = saved
+            grad_a = None
+            if grad_x is not None or x is not None:
+                grad_low = gradient @ b
+                if grad_x is not None:
+                    grad_x.addmm_(grad_low, a)
+                if x is not None:
+                    grad_a = grad_low.t() @ x
+            grads += self._factors.split(grad_a, gradient.t() @ low)
+        return grad_x, grads
+
+
+class Trained:
+    """Weights that are trained, as one product in the dtype of the input."""
+
+    def __init__(self, parts: Sequence[Parts], dtype: torch.dtype) -> None:
+        self._weights = [part.weight for part in parts]
+        self._bias = _Bias(parts, dtype)
+        self._dtype = dtype
+        self.parameters = (*self._bias.parameters, *self._weights)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """``(N, I)`` to ``(N, O)``."""
+        cast = [weight.detach().to(self._dtype) for weight in self._weights]
+        joined = cast[0] if len(cast) == 1 else torch.cat(cast)
+        return nn.functional.linear(x, joined, self._bias.read()), (x, joined)
+
+    def backward(
+        self, gradient: Tensor, saved: tuple[Tensor, Tensor], *, wants_x: bool
+    ) -> tuple[Tensor | None, Gradients]:
+        """Three products for each one of the way there."""
+        x, joined = saved
+        grad_x = gradient @ joined if wants_x else None
+        widths = [weight.shape[0] for weight in self._weights]
+        grad_weights = torch.split((gradient.t() @ x).to(self._weights[0].dtype), widths)
+        return grad_x, [*self._bias.backward(gradient), *grad_weights]
+
+
+class _Bias:
+    """The biases of joined layers as one; zero for a layer that has none."""
+
+    def __init__(self, parts: Sequence[Parts], dtype: torch.dtype) -> None:
+        self._parts, self._dtype = list(parts), dtype
+        self.parameters = tuple(part.bias for part in parts if part.bias is not None and part.bias.requires_grad)
+        self._frozen = None if self.parameters else self._join()
+
+    def read(self) -> Tensor | None:
+        """``(O,)`` in the dtype of the products."""
+        return self._join() if self.parameters else self._frozen
+
+    def _join(self) -> Tensor | None:
+        if all(part.bias is None for part in self._parts):
+            return None
+        biases = [
+            part.weight.new_zeros(part.weight.shape[0]) if part.bias is None else part.bias.detach()
+            for part in self._parts
+        ]
+        return (biases[0] if len(biases) == 1 else torch.cat(biases)).to(self._dtype)
+
+    def backward(self, gradient: Tensor) -> Gradients:
+        """Of those that are trained."""
+        if not self.parameters:
+            return []
+        # A product with ones: adding up rows one by one took longer than a weight's gradient.
+        total = (gradient.new_ones(1, len(gradient)) @ gradient).view(-1).to(self.parameters[0].dtype)
+        shares = torch.split(total, [part.weight.shape[0] for part in self._parts])
+        return [
+            share
+            for share, part in zip(shares, self._parts, strict=True)
+            if part.bias is not None and part.bias.requires_grad
+        ]
+
+
+class _Factors:
+    """All LoRA factors of joined layers: ``s_i A_i`` one below the other, B_i in the rows of its layer.
+
+    The copies in the dtype of the products are made once where nothing of them is trained, else anew in each forward
+    pass: whether a parameter has changed cannot be told, since torch's fused optimizers do not count its version up.
+    """
+
+    def __init__(self, parts: Sequence[Parts], dtype: torch.dtype) -> None:
+        self._updates: list[Update] = []
+        rows: list[slice] = []
+        start = 0
+        for part in parts:
+            if part.update is not None:
+                self._updates.append(part.update)
+                rows.append(slice(start, start + part.weight.shape[0]))
+            start += part.weight.shape[0]
+        ranks = [update.a.shape[0] for update in self._updates]
+        first = self._updates[0].a
+        self._a = torch.empty(sum(ranks), first.shape[1], dtype=dtype, device=first.device)
+        self._b = torch.zeros(start, sum(ranks), dtype=dtype, device=first.device)
+        self._ranks = ranks
+        self._a_parts = torch.split(self._a, ranks)
+        self._b_parts = [block[row] for block, row in zip(torch.split(self._b, ranks, dim=1), rows, strict=True)]
+        self._rows = rows
+        self.parameters = tuple(factor for update in self._updates for factor in (update.a, update.b))
+        self.trains_a = any(update.a.requires_grad for update in self._updates)
+        self._trained = any(factor.requires_grad for factor in self.parameters)
+        self._read = False
+
+    @torch.no_grad()
+    def read(self) -> tuple[Tensor, Tensor]:
+        """A ``(R, I)`` times the scalings, and B ``(O, R)``, R the sum of the ranks."""
+        if self._read and not self._trained:
+            return self._a, self._b
+        for update, a, b in zip(self._updates, self._a_parts, self._b_parts, strict=True):
+            torch.mul(update.a, update.scaling, out=a)
+            b.copy_(update.b)
+        self._read = True
+        return self._a, self._b
+
+    def split(self, grad_a: Tensor | None, grad_b: Tensor) -> Gradients:
+        """Gradients of the parameters, in their order, from those of the joined factors."""
+        dtype = self._updates[0].a.dtype
+        grads: Gradients = []
+        a_parts = [None] * len(self._ranks) if grad_a is None else torch.split(grad_a.to(dtype), self._ranks)
+        b_parts = torch.split(grad_b.to(dtype), self._ranks, dim=1)
+        for update, row, a, b in zip(self._updates, self._rows, a_parts, b_parts, strict=True):
+            grads += [None if a is None else a * update.scaling, b[row]]
+        return grads

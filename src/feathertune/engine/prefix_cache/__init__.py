@@ -1,0 +1,1 @@
+"""Compute the frozen prefix once and keep its hidden states."""

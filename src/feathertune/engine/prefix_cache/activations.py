@@ -1,0 +1,197 @@
+"""The frozen prefix's output for every text, computed once and kept unpadded.
+
+One array holds all hidden states one after the other, as `EncodedTexts` holds the ids, in memory or in a file that is
+mapped into it. A file is known by a hash of all that it depends on, written under another name and renamed, and
+checked by its own hash before it is used: one that is damaged is made anew. Several processes may share a folder.
+
+Not for encoders that are trained from the first block on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from feathertune.data.tokens.batching import cut_passes
+from feathertune.data.tokens.encode import EncodedTexts
+from feathertune.storage import sha256_of, write_atomic
+
+_CLAIM_BYTES = 1 << 24
+_STORED: dict[torch.dtype, np.dtype[Any]] = {
+    torch.float32: np.dtype(np.float32),
+    torch.bfloat16: np.dtype(np.int16),
+}
+
+
+@dataclass(frozen=True)
+class CachedTexts:
+    """Hidden states at the boundary of N texts; a model that starts there takes its batches.
+
+    Attributes:
+        texts: The tokens that they belong to.
+        hidden: ``(sum of lengths, D)``.
+    """
+
+    texts: EncodedTexts
+    hidden: Tensor
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each text, ``(N,)`` int64."""
+        return self.texts.lengths
+
+    def sequences(self, rows: np.ndarray) -> np.ndarray:
+        """As `EncodedTexts.sequences`."""
+        return self.texts.sequences(rows)
+
+    def pool(self, rows: np.ndarray, values: Tensor) -> Tensor:
+        """As `EncodedTexts.pool`."""
+        return self.texts.pool(rows, values)
+
+    def collate(self, rows: np.ndarray, device: torch.device) -> dict[str, Tensor]:
+        """Make one padded batch.
+
+        Args:
+            rows: Indices of B texts.
+            device: Where the tensors shall be.
+
+        Returns:
+            ``inputs_embeds`` ``(B, T, D)``, a row for each window where texts have several, zero where there is
+            padding, and ``attention_mask`` as `EncodedTexts.collate` gives it.
+        """
+        batch = self.texts.collate(rows, device)
+        shape = batch.pop("input_ids").shape
+        hidden = self.hidden.new_zeros(*shape, self.hidden.shape[1])
+        for place, i in zip(hidden, self.texts.sequences(rows), strict=True):
+            start, end = self.texts.offsets[i], self.texts.offsets[i + 1]
+            place[: end - start] = self.hidden[start:end]
+        return {"inputs_embeds": hidden.to(device, non_blocking=True), **batch}
+
+
+def n_bytes(texts: EncodedTexts, width: int, dtype: torch.dtype) -> int:
+    """What the hidden states of these texts take."""
+    return int(texts.offsets[-1]) * width * dtype.itemsize
+
+
+def compute(
+    texts: EncodedTexts,
+    into: Tensor,
+    boundary: Callable[[dict[str, Tensor]], Tensor],
+    *,
+    token_budget: int,
+    device: torch.device,
+    on_texts: Callable[[int], None] | None = None,
+) -> None:
+    """Fill an array with the boundary of every text, those of similar length together.
+
+    Args:
+        texts: N texts.
+        into: ``(sum of lengths, D)``.
+        boundary: From a batch to ``(B, T, D)``.
+        token_budget: Padded tokens of one pass.
+        device: Where the encoder is.
+        on_texts: Called after each pass with its number of texts.
+    """
+    order = np.argsort(texts.lengths, kind="stable")
+    for rows in cut_passes(order, texts.lengths, token_budget=token_budget):
+        hidden = boundary(texts.collate(rows, device))
+        for i, states in zip(texts.sequences(rows), hidden, strict=True):
+            start, end = texts.offsets[i], texts.offsets[i + 1]
+            into[start:end] = states[: end - start]
+        if on_texts is not None:
+            on_texts(len(rows))
+
+
+def content_key(texts: EncodedTexts, **facts: object) -> str:
+    """A name for the hidden states: a hash of the tokens and of all else that they depend on."""
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode())
+    digest.update(np.ascontiguousarray(texts.offsets).data)
+    digest.update(np.ascontiguousarray(texts.ids).data)
+    if texts.types is not None:
+        digest.update(np.ascontiguousarray(texts.types).data)
+    return digest.hexdigest()[:32]
+
+
+class CacheFolder:
+    """Hidden states in files.
+
+    Args:
+        folder: Made where it is missing.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def find(self, key: str, shape: tuple[int, int], dtype: torch.dtype) -> Tensor | None:
+        """Map a whole, undamaged file; ``None`` where there is none. A damaged one is removed."""
+        entry = self.folder / f"{key}.json"
+        try:
+            found = json.loads(entry.read_text(encoding="utf-8"))
+            path = self.folder / str(found["file"])
+            fits = found["shape"] == list(shape) and found["dtype"] == str(dtype)
+            whole = fits and path.stat().st_size == shape[0] * shape[1] * dtype.itemsize
+            if whole and sha256_of(path) == found["sha256"]:
+                return _mapped(path, shape, dtype)
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        entry.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
+        return None
+
+    def make(self, key: str, shape: tuple[int, int], dtype: torch.dtype, fill: Callable[[Tensor], None]) -> Tensor:
+        """Write a file whole or not at all, and map it.
+
+        Args:
+            key: Its name.
+            shape: ``(sum of lengths, D)``.
+            dtype: Of the states.
+            fill: Writes them into the array that it is given.
+
+        Raises:
+            OSError: If the disk is full, or the folder cannot be written; nothing is left behind.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(dir=self.folder, prefix=f".{key}.", suffix=".tmp")
+        temporary = Path(name)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                _claim(file, shape[0] * shape[1] * dtype.itemsize)
+            fill(_mapped(temporary, shape, dtype))
+            with temporary.open("rb") as written:
+                os.fsync(written.fileno())
+            sha256 = sha256_of(temporary)
+            # By its content: of two processes that make it at once, each entry names a file of its own.
+            path = self.folder / f"{key}-{sha256[:16]}.states"
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        entry = {"file": path.name, "shape": list(shape), "dtype": str(dtype), "sha256": sha256}
+        write_atomic(self.folder / f"{key}.json", json.dumps(entry) + "\n")
+        return _mapped(path, shape, dtype)
+
+
+def _claim(file: BinaryIO, n: int) -> None:
+    """Take the room before it is written: a mapped file that the disk has no room for ends the process by a signal."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file.fileno(), 0, max(1, n))
+        return
+    for start in range(0, n, _CLAIM_BYTES):
+        file.write(bytes(min(_CLAIM_BYTES, n - start)))
+
+
+def _mapped(path: Path, shape: tuple[int, int], dtype: torch.dtype) -> Tensor:
+    return torch.from_numpy(np.memmap(path, dtype=_STORED[dtype], mode="r+", shape=shape)).view(dtype)

@@ -1,0 +1,1 @@
+"""Train a prepared model: gradient, optimizer, loop, checkpoints, processes, head."""

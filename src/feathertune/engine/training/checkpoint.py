@@ -1,0 +1,244 @@
+"""Checkpoints on disk: a training that is killed at any moment goes on from the last whole one.
+
+A checkpoint is a folder of its own, filled under another name and renamed when it is whole and synced; its manifest is
+written last, holds the SHA-256 of every file and of itself, and is checked before anything is used. Tensors are in
+safetensors files, everything else in JSON: nothing is unpickled. Two are kept, so that a damaged one costs minutes.
+Layout of the folder of one training::
+
+    000000041/                          the one before
+    000000042/manifest.json             size and SHA-256 of the files
+    000000042/state.json                the values of the state, and what it belongs to
+    000000042/GROUP.safetensors         a group of its tensors
+
+Not for what the state means (`feathertune.engine.training.state`), nor for shipping weights (a bundle).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import re
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+
+from feathertune.engine.training.state import State
+from feathertune.errors import CheckpointError, first_line
+from feathertune.records import first_differences
+from feathertune.storage import is_temporary, new_folder, sha256_of, system_errors, write_atomic
+
+SCHEMA_VERSION = 1
+MANIFEST_FILE = "manifest.json"
+STATE_FILE = "state.json"
+_TENSORS = ".safetensors"
+_DIGITS = 9
+# Of a training's time; where a checkpoint is large and the disk slow, they are written more seldom than asked.
+_MAX_SHARE = 0.05
+
+
+class Checkpoints:
+    """The checkpoints of one training.
+
+    Args:
+        folder: Theirs alone; made with the first one.
+        identity: Whatever decides the result of the training, as JSON values: another identity is never gone on with.
+        every_s: Seconds from one to the next; 0 means after every step, ``None`` never. Where writing takes more than
+            a twentieth of the time, it is done more seldom, but for 0.
+
+    Attributes:
+        last: The newest that is known to be whole: written here, or found by `find`.
+    """
+
+    def __init__(self, folder: Path, identity: Mapping[str, Any], *, every_s: float | None) -> None:
+        self.folder = folder
+        self.last: Path | None = None
+        self._identity: dict[str, Any] = json.loads(json.dumps(identity))  # as it will come back from a file
+        self._every_s = every_s
+        self._pause_s = every_s or 0.0
+        self._written_at = time.monotonic()
+
+    def find(self) -> list[str]:
+        """Look for the newest whole checkpoint, and call it `last`.
+
+        Returns:
+            What is wrong with newer ones, a sentence each; they stay where they are until the next is written.
+
+        Raises:
+            CheckpointError: If there are checkpoints and none is whole, or it belongs to another training.
+        """
+        damages: list[str] = []
+        found = existing(self.folder)
+        for path in reversed(found):
+            try:
+                check(path)
+            except CheckpointError as error:
+                damages.append(str(error))
+                continue
+            self._require_same(path)
+            self.last = path
+            return damages
+        if damages:
+            raise CheckpointError(
+                f"{damages[0]} No other checkpoint in {self.folder} is whole"
+                f"{f' ({len(found)} were tried)' if len(found) > 1 else ''}. "
+                "Delete that folder, or start anew with --overwrite and without --resume."
+            )
+        return []
+
+    def load(self) -> State:
+        """Read `last`.
+
+        Raises:
+            CheckpointError: If there is none, or it is damaged.
+        """
+        if self.last is None:
+            raise CheckpointError(f"There is no checkpoint in {self.folder}. Start without --resume.")
+        return read(self.last)
+
+    def offer(self, make_state: Callable[[], State], *, epoch_end: bool) -> None:
+        """Write a checkpoint if it is time for one; at an epoch's end it always is.
+
+        Args:
+            make_state: Gives the state between two steps.
+            epoch_end: Whether an epoch has just ended.
+
+        Raises:
+            OSError: As the system says it (a full disk); those that are there stay whole.
+        """
+        start = time.monotonic()
+        if self._every_s is None or not (epoch_end or start - self._written_at >= self._pause_s):
+            return
+        self.write(make_state())
+        self._written_at = time.monotonic()
+        if self._every_s > 0:
+            self._pause_s = max(self._every_s, (self._written_at - start) / _MAX_SHARE)
+
+    def write(self, state: State) -> Path:
+        """Write a checkpoint, then delete all but it and the last whole one before it.
+
+        Raises:
+            OSError: As in `offer`.
+        """
+        number = max((int(path.name) for path in existing(self.folder)), default=0) + 1
+        path = self.folder / f"{number:0{_DIGITS}d}"
+        write(path, state, self._identity)
+        kept, self.last = (path, self.last), path
+        _delete(self.folder, kept)
+        return path
+
+    def _require_same(self, path: Path) -> None:
+        found = _read_json(path)["identity"]
+        if found != self._identity:
+            difference = first_differences(found, self._identity) or "other settings"
+            raise CheckpointError(
+                f"The checkpoint {path} belongs to another training ({difference}). "
+                "Give the command that began it, or start anew with --overwrite and without --resume."
+            )
+
+
+def existing(folder: Path) -> list[Path]:
+    """All checkpoints in the folder of a training, whole or not, the newest last."""
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if re.fullmatch(rf"\d{{{_DIGITS}}}", path.name) and path.is_dir())
+
+
+def discard(folder: Path) -> None:
+    """Delete the checkpoints in a folder, and the folder, unless somebody put something else there."""
+    if folder.is_dir():
+        _delete(folder, kept=())
+        with contextlib.suppress(OSError):  # not empty: what is left is not ours
+            folder.rmdir()
+
+
+def _delete(folder: Path, kept: tuple[Path | None, ...]) -> None:
+    torn = [path for path in folder.iterdir() if is_temporary(path) and path.is_dir()]
+    for path in [*torn, *existing(folder)]:
+        if path not in kept:
+            shutil.rmtree(path)
+
+
+def write(path: Path, state: State, identity: Mapping[str, Any]) -> None:
+    """Write one checkpoint; it is at `path` when it is whole and on the disk, not before.
+
+    Raises:
+        OSError: As the system says it; nothing is left behind.
+    """
+    with new_folder(path) as temporary:
+        for group, tensors in state.tensors.items():
+            on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+            with system_errors():
+                save_file(on_cpu, temporary / f"{group}{_TENSORS}")
+        content = {"identity": identity, "values": state.values}
+        (temporary / STATE_FILE).write_text(json.dumps(content), encoding="utf-8")
+        files = {file.name: {"bytes": file.stat().st_size, "sha256": sha256_of(file)} for file in temporary.iterdir()}
+        write_atomic(temporary / MANIFEST_FILE, _manifest(files))
+
+
+def read(path: Path) -> State:
+    """Read one checkpoint; its tensors are on the processor.
+
+    Raises:
+        CheckpointError: If it is damaged.
+    """
+    check(path)
+    tensors = {file.name.removesuffix(_TENSORS): load_file(file) for file in path.glob(f"*{_TENSORS}")}
+    return State(tensors=tensors, values=_read_json(path)["values"])
+
+
+def check(path: Path) -> None:
+    """Require exactly the files of the manifest, unchanged, and the manifest itself unchanged.
+
+    Raises:
+        CheckpointError: If anything is missing, added or changed, or cannot be read.
+    """
+    try:
+        listed = _listed(path)
+        present = {file.name: file for file in path.iterdir() if file.name != MANIFEST_FILE}
+        for name in sorted(listed.keys() | present.keys()):
+            if name not in present:
+                raise _damaged(path, f"{name} is missing")
+            if name not in listed:
+                raise _damaged(path, f"{name} is not one of its files")
+            size, expected = present[name].stat().st_size, listed[name]
+            if size != expected["bytes"]:
+                raise _damaged(path, f"{name} has {size} bytes, expected {expected['bytes']}")
+            if sha256_of(present[name]) != expected["sha256"]:
+                raise _damaged(path, f"the content of {name} was changed (its SHA-256 is not that of the manifest)")
+    except OSError as error:
+        raise _damaged(path, f"it cannot be read ({first_line(error)})") from error
+
+
+def _listed(path: Path) -> dict[str, dict[str, Any]]:
+    """The files of the manifest, if it is the text that was written, byte for byte."""
+    try:
+        content = (path / MANIFEST_FILE).read_bytes()
+    except FileNotFoundError:
+        raise _damaged(path, f"{MANIFEST_FILE} is missing") from None
+    try:
+        files: dict[str, dict[str, Any]] = json.loads(content)["files"]
+        if _manifest(files).encode() == content:
+            return files
+    except (ValueError, LookupError, TypeError):
+        pass  # not JSON, or not of that form
+    raise _damaged(path, f"{MANIFEST_FILE} was changed, cut short, or is of another version of feathertune")
+
+
+def _manifest(files: Mapping[str, Mapping[str, Any]]) -> str:
+    described = {"schema_version": SCHEMA_VERSION, "files": files}
+    digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+    return json.dumps({**described, "sha256": digest}, sort_keys=True, indent=1) + "\n"
+
+
+def _damaged(path: Path, what: str) -> CheckpointError:
+    return CheckpointError(f"The checkpoint {path} is damaged: {what}.")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((path / STATE_FILE).read_text(encoding="utf-8"))
+    return content

@@ -1,0 +1,314 @@
+"""The one training loop: for adapters, a head alone or all weights. What moves is what has ``requires_grad``.
+
+`Training.events` is a generator, so its caller draws the progress, writes the log and may stop at any step. Each epoch
+ends with the validation set; the best state of the trained parameters is kept in memory and restored by
+`Training.restore_best`. Without validation rows the last state is the one that counts. The test set is not known here.
+A training can be stopped after any step or epoch and go on elsewhere (`Training.state`, `Training.load_state`): on a
+processor, with the same number of threads, to the same bits.
+
+Losses are summed over an optimizer step and divided by its examples, so the token budget, which only says how a step
+is cut into passes, does not change what is learned beyond rounding.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from feathertune.config import TrainConfig
+from feathertune.data.tokens.batching import plan_steps, shares_of
+from feathertune.engine.predict import predict_logits
+from feathertune.engine.training.distributed import ALONE, Group
+from feathertune.engine.training.gradient import Labelled, add_gradient
+from feathertune.engine.training.optim import (
+    RateOf,
+    clip_gradients,
+    make_optimizer,
+    rate_factor,
+    set_rate,
+    trained_parameters,
+)
+from feathertune.engine.training.state import Position, State, capture, restore, set_parameters, trained_by_name
+from feathertune.errors import RunFailedError
+from feathertune.records import Scores
+from feathertune.runtime import Runtime
+from feathertune.tasks import Task, task_of
+from feathertune.training_hook import Companion
+
+
+@dataclass(frozen=True)
+class StepInfo:
+    """One optimizer step; `loss` is the mean over its examples, `n_tokens` counts no padding."""
+
+    step: int
+    epoch: int
+    loss: float
+    learning_rate: float
+    n_examples: int
+    n_tokens: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class EpochInfo:
+    """The end of an epoch: mean training loss, the validation scores, and whether this state is the best so far.
+
+    Without validation rows there are no scores, and the latest state counts as the best.
+    """
+
+    epoch: int
+    train_loss: float
+    validation: Scores | None
+    validation_probabilities: np.ndarray
+    is_best: bool
+    seconds: float
+
+
+class Training:
+    """One training of one model.
+
+    Args:
+        model: The prepared model; it is moved to the runtime's device.
+        train: N training examples.
+        validation: For early stopping and the choice of the best epoch; it may be empty.
+        settings: Epochs, batch, schedule, patience.
+        learning_rate: The method's.
+        seed: Of the order of the examples. Dropout draws from torch's global generator, which several processes seed
+            anew for each step, each its own.
+        runtime: Device and number format.
+        group: The processes that train together; each has the same model and data.
+        task: How epochs are scored, and which is the better one; ``None`` takes what the labels say (`task_of`).
+        rate_of: Factor of the learning rate by a parameter's name; ``None`` means all alike.
+        companion: What else is done in each step.
+
+    Attributes:
+        position: How far it is.
+        notes: What a reader of the result should know, in words.
+        best: The best epoch so far.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        train: Labelled,
+        validation: Labelled,
+        *,
+        settings: TrainConfig,
+        learning_rate: float,
+        seed: int,
+        runtime: Runtime,
+        group: Group = ALONE,
+        task: Task | None = None,
+        rate_of: RateOf | None = None,
+        companion: Companion | None = None,
+    ) -> None:
+        self.model = model.to(runtime.device)
+        self.notes: list[str] = []
+        self._group = group
+        self.best: EpochInfo | None = None
+        self.position = Position()
+        self._train, self._validation = train, validation
+        self._task = task or task_of(train.labels)
+        self._shares = shares_of(train.labels, settings.sampling)
+        self._settings, self._seed, self._runtime = settings, seed, runtime
+        self._learning_rate = learning_rate
+        self._trained = list(trained_parameters(model))
+        self._modules = list(model.modules())
+        self._companion = companion
+        self._optimizer = make_optimizer(
+            model, learning_rate=learning_rate, weight_decay=settings.weight_decay, rate_of=rate_of
+        )
+        self._best_parameters: dict[str, torch.Tensor] = {}
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps of one epoch."""
+        return self._settings.steps_per_epoch(len(self._train.texts))
+
+    @property
+    def n_epochs(self) -> int:
+        """Epochs at most."""
+        return self._settings.epochs_on(len(self._train.texts))
+
+    def events(self) -> Iterator[StepInfo | EpochInfo]:
+        """Train, from where the training stands to its end; yield after each step and each epoch.
+
+        Raises:
+            RunFailedError: If a loss or a gradient is not finite; the parameters are those before that step.
+        """
+        settings = self._settings
+        while self.position.epochs_done < self.n_epochs and self.position.epochs_without_gain < settings.patience:
+            steps = plan_steps(
+                self._train.texts.lengths,
+                batch_size=settings.batch_size,
+                token_budget=settings.token_budget,
+                seed=(self._seed, self.position.epochs_done + 1),
+                shares=self._shares,
+            )
+            for passes in steps[self.position.steps_of_epoch :]:
+                yield self._step(passes)
+            yield self._end_epoch()
+
+    def restore_best(self) -> EpochInfo:
+        """Put the best epoch's parameters back into the model, and say which it was."""
+        if self.best is None:
+            raise ValueError("No epoch has ended: there is no state to restore.")
+        if self._validates:
+            set_parameters(self.model, self._best_parameters)
+        return self.best
+
+    def state(self) -> State:
+        """All that a training of the same model, data and settings needs to go on from here, to the same bits.
+
+        Its tensors are those that are trained, not copies: use it before the next step.
+        """
+        found = capture(self.model, self._optimizer, self._runtime.device)
+        tensors = {**found.tensors, "best": self._best_parameters, "validation": {}, "companion": {}}
+        if self._companion is not None:
+            tensors["companion"] = self._companion.state()
+        values = {**found.values, "position": self.position.model_dump(), "best": None}
+        if (best := self.best) is not None:
+            tensors["validation"] = {"probabilities": torch.from_numpy(best.validation_probabilities)}
+            values["best"] = {"epoch": best.epoch, "train_loss": best.train_loss, "seconds": best.seconds}
+            values["best"]["validation"] = None if best.validation is None else best.validation.model_dump()
+        return State(tensors, values)
+
+    def load_state(self, state: State) -> None:
+        """Stand where a training of the same model, data and settings stood when it gave this state.
+
+        Raises:
+            CheckpointError: If the state is one of other parameters; nothing is changed then.
+        """
+        restore(state, self.model, self._optimizer, self._runtime.device)
+        if self._companion is not None:
+            self._companion.load_state(state.tensors["companion"])
+        self.position = Position.model_validate(state.values["position"])
+        device = self._runtime.device
+        self._best_parameters = {name: value.to(device, copy=True) for name, value in state.tensors["best"].items()}
+        self.best = None
+        if (best := state.values["best"]) is not None:
+            self.best = EpochInfo(
+                epoch=best["epoch"],
+                train_loss=best["train_loss"],
+                validation=self._task.read_scores(best["validation"]) if self._validates else None,
+                validation_probabilities=state.tensors["validation"]["probabilities"].numpy().copy(),
+                is_best=True,
+                seconds=best["seconds"],
+            )
+
+    def _step(self, passes: list[np.ndarray]) -> StepInfo:
+        start = time.perf_counter()
+        settings, at = self._settings, self.position
+        # To look is quicker than to set, and every module is looked at: the flag of PEFT's wrapper alone may lie.
+        if not all(module.training for module in self._modules):
+            self.model.train()
+        self._group.draw_apart(self._seed, at.steps_done)
+        n_examples = sum(len(rows) for rows in passes)
+        loss, halvings = add_gradient(
+            self.model,
+            self._trained,
+            self._train,
+            passes,
+            halvings=at.halvings,
+            runtime=self._runtime,
+            group=self._group,
+            penalty=None if self._companion is None else self._companion.penalty,
+        )
+        if halvings > at.halvings:
+            self.notes.append(
+                f"Step {at.steps_done + 1} did not fit the memory: passes are cut into {2**halvings} from there."
+            )
+            at.halvings = halvings
+        self._require_finite("loss", loss)
+        norm = clip_gradients(self._trained, settings.max_grad_norm)
+        self._require_finite("length of the gradient", norm)
+        rate = self._learning_rate * rate_factor(
+            at.steps_done + 1, n_steps=settings.steps_on(len(self._train.texts)), warmup_ratio=settings.warmup_ratio
+        )
+        set_rate(self._optimizer, rate)
+        self._optimizer.step()
+        if self._companion is not None:
+            self._companion.after_step(at.steps_done + 1)
+        self._optimizer.zero_grad(set_to_none=True)
+        n_tokens = int(sum(self._train.texts.lengths[rows].sum() for rows in passes))
+        at.steps_done += 1
+        at.steps_of_epoch += 1
+        at.examples_seen += n_examples
+        at.tokens_seen += n_tokens
+        at.loss_sum += loss * n_examples
+        info = StepInfo(
+            step=at.steps_done,
+            epoch=at.epochs_done + 1,
+            loss=loss,
+            learning_rate=rate,
+            n_examples=n_examples,
+            n_tokens=n_tokens,
+            seconds=time.perf_counter() - start,
+        )
+        at.epoch_seconds += info.seconds
+        return info
+
+    def _require_finite(self, what: str, value: float) -> None:
+        if not np.isfinite(value):
+            raise RunFailedError(
+                f"The {what} is {value} at step {self.position.steps_done + 1} "
+                f"(epoch {self.position.epochs_done + 1}) with a learning rate of {self._learning_rate:g}. "
+                "Try a tenth of that rate (--set train.learning_rate=...), or --set engine.dtype=fp32."
+            )
+
+    @property
+    def _validates(self) -> bool:
+        return len(self._validation.labels) > 0
+
+    def validate(self) -> tuple[Scores, np.ndarray]:
+        """Score the validation set as the model is now; between two steps, it changes nothing of the training.
+
+        Returns:
+            The scores, and probabilities ``(N, C)``, or numbers ``(N, 1)`` in the labels' unit.
+        """
+        logits = predict_logits(
+            self.model,
+            self._validation.texts,
+            token_budget=self._settings.token_budget,
+            runtime=self._runtime,
+            group=self._group,
+        )
+        probabilities = self._task.probabilities(self._train.objective.in_unit(logits))
+        return self._task.score_fitted(self._validation.labels, probabilities), probabilities
+
+    def _end_epoch(self) -> EpochInfo:
+        """Score the validation set, and keep the parameters where they are the best so far."""
+        start = time.perf_counter()
+        at = self.position
+        metrics, probabilities = None, np.zeros((0, 0))
+        if self._validates:
+            metrics, probabilities = self.validate()
+        is_best = self._is_best(metrics)
+        seconds = at.epoch_seconds + time.perf_counter() - start
+        info = EpochInfo(
+            epoch=at.epochs_done + 1,
+            train_loss=at.loss_sum / len(self._train.texts),
+            validation=metrics,
+            validation_probabilities=probabilities,
+            is_best=is_best,
+            seconds=seconds,
+        )
+        if is_best:
+            self.best = info
+            if self._validates:
+                self._best_parameters = {n: p.detach().clone() for n, p in trained_by_name(self.model).items()}
+        at.epochs_without_gain = 0 if is_best else at.epochs_without_gain + 1
+        at.epochs_done += 1
+        at.steps_of_epoch, at.loss_sum, at.epoch_seconds = 0, 0.0, 0.0
+        at.seconds += seconds
+        return info
+
+    def _is_best(self, metrics: Scores | None) -> bool:
+        if metrics is None or self.best is None or self.best.validation is None:
+            return True
+        return self._task.order(metrics) > self._task.order(self.best.validation)

@@ -1,0 +1,173 @@
+"""All that a training is between two steps, as named tensors and JSON values, and putting it back.
+
+Nothing here knows files: those are in `feathertune.engine.training.checkpoint`. Not for shipping a model: that is a
+bundle.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from feathertune.errors import CheckpointError
+from feathertune.records import Record
+
+
+@dataclass(frozen=True)
+class State:
+    """One moment of a training.
+
+    Attributes:
+        tensors: By group and name. They may be those that are trained, so they hold until the next step only.
+        values: What JSON can hold.
+    """
+
+    tensors: Mapping[str, Mapping[str, Tensor]]
+    values: Mapping[str, Any]
+
+
+class Position(Record):
+    """How far a training is.
+
+    Attributes:
+        steps_done: Optimizer steps in all.
+        steps_of_epoch: Of the epoch that is running, so also the index of the next step in its plan.
+        tokens_seen: Without padding.
+        halvings: How often each pass is cut in two, since the memory did not hold it.
+        epochs_without_gain: Since the best one.
+        loss_sum: Over the examples of the epoch that is running.
+        epoch_seconds: Spent in the epoch that is running. `seconds` is that of all, both without what the caller did.
+    """
+
+    epochs_done: int = 0
+    steps_done: int = 0
+    steps_of_epoch: int = 0
+    examples_seen: int = 0
+    tokens_seen: int = 0
+    halvings: int = 0
+    epochs_without_gain: int = 0
+    loss_sum: float = 0.0
+    epoch_seconds: float = 0.0
+    seconds: float = 0.0
+
+
+def trained_by_name(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters that move, in the model's order."""
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def set_parameters(model: nn.Module, values: Mapping[str, Tensor]) -> None:
+    """Copy values, by name, into all the parameters that move."""
+    with torch.no_grad():
+        for name, parameter in trained_by_name(model).items():
+            parameter.copy_(values[name])
+
+
+def capture(model: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device) -> State:
+    """The parameters that move, what the optimizer remembers, and the global generators of random numbers.
+
+    Returns:
+        The groups ``parameters``, ``optimizer`` and ``random``; the tensors are not copies.
+    """
+    of_torch, of_others = random_state(device)
+    tensors: dict[str, Mapping[str, Tensor]] = {
+        "parameters": trained_by_name(model),
+        "optimizer": _optimizer_tensors(model, optimizer),
+        "random": of_torch,
+    }
+    return State(tensors, {"random": of_others})
+
+
+def restore(state: State, model: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device) -> None:
+    """Put back what `capture` gave.
+
+    Raises:
+        CheckpointError: If the state is one of other parameters; nothing is changed then.
+    """
+    _check_fits(state, trained_by_name(model))
+    set_parameters(model, state.tensors["parameters"])
+    _load_optimizer_tensors(model, optimizer, state.tensors["optimizer"])
+    set_random_state(device, state.tensors["random"], state.values["random"])
+
+
+def _check_fits(state: State, trained: Mapping[str, nn.Parameter]) -> None:
+    """Require a state of exactly these parameters.
+
+    Raises:
+        CheckpointError: If a name is missing or not known, or a shape differs.
+    """
+    saved = state.tensors["parameters"]
+    other = {key.partition(":")[2] for key in state.tensors["optimizer"]} | state.tensors["best"].keys()
+    for name in sorted(saved.keys() ^ trained.keys()) + sorted(other - trained.keys()):
+        where = "it is not trained here" if name not in trained else "the checkpoint does not hold it"
+        raise CheckpointError(
+            f"The checkpoint belongs to another model: parameter {name}: {where}. Start without --resume."
+        )
+    for name, parameter in trained.items():
+        if saved[name].shape != parameter.shape:
+            raise CheckpointError(
+                f"The checkpoint belongs to another model: parameter {name} is {list(saved[name].shape)} there, "
+                f"expected {list(parameter.shape)}. Start without --resume."
+            )
+
+
+def _optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """What the optimizer remembers, by ``what:parameter``, such as ``exp_avg:classifier.weight``."""
+    names = _names(model, optimizer)
+    entries = optimizer.state_dict()["state"].items()
+    return {f"{key}:{names[number]}": value for number, entry in entries for key, value in entry.items()}
+
+
+def _load_optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Put back what `_optimizer_tensors` gave; the optimizer keeps copies."""
+    numbers = {name: number for number, name in enumerate(_names(model, optimizer))}
+    entries: dict[int, dict[str, Tensor]] = {}
+    for label, value in tensors.items():
+        key, _, name = label.partition(":")
+        entries.setdefault(numbers[name], {})[key] = value.clone()
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": entries})
+
+
+def _names(model: nn.Module, optimizer: torch.optim.Optimizer) -> list[str]:
+    """Names in the order in which the optimizer numbers its parameters."""
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    return [names[id(parameter)] for group in optimizer.param_groups for parameter in group["params"]]
+
+
+def random_state(device: torch.device) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The global generators of torch (processor, and GPU where it is the device), numpy and Python.
+
+    Returns:
+        Torch's as uint8 tensors, the others as JSON values.
+    """
+    tensors = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        tensors["cuda"] = torch.cuda.get_rng_state(device)
+    of_numpy = np.random.get_state(legacy=False)  # noqa: NPY002 - sklearn and peft draw from the global state
+    version, words, gauss = random.getstate()
+    return tensors, {"numpy": _as_json(of_numpy), "python": [version, list(words), gauss]}
+
+
+def set_random_state(device: torch.device, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
+    """Put back what `random_state` gave."""
+    torch.set_rng_state(tensors["cpu"])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(tensors["cuda"], device)
+    of_numpy = dict(values["numpy"])
+    if "key" in of_numpy["state"]:  # of the Mersenne twister, numpy's own choice for its global generator
+        of_numpy["state"] = {**of_numpy["state"], "key": np.array(of_numpy["state"]["key"], dtype=np.uint32)}
+    np.random.set_state(of_numpy)  # noqa: NPY002
+    version, words, gauss = values["python"]
+    random.setstate((version, tuple(words), gauss))
+
+
+def _as_json(value: Any) -> Any:  # noqa: ANN401 - dicts, arrays and numbers
+    if isinstance(value, dict):
+        return {key: _as_json(item) for key, item in value.items()}
+    return value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value

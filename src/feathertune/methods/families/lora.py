@@ -1,0 +1,127 @@
+"""LoRA and what differs from it by a setting: a low-rank update beside each weight.
+
+Source: Hu et al. 2021, arXiv:2106.09685, section 4.1. Not for other beginnings of the same update
+(`feathertune.methods.families.lora_starts`), nor for a change of rank during training
+(`feathertune.methods.families.adalora`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import Field
+
+from feathertune.methods.adapters import RANK, RankOptions, adapter
+from feathertune.methods.base import Job
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from feathertune.encoders import LoadedEncoder
+
+
+class LoraOptions(RankOptions):
+    """LoRA's settings, in PEFT's words.
+
+    Attributes:
+        lora_alpha: The update is scaled by ``lora_alpha / r``.
+        lora_dropout: Share of a layer's inputs that the update does not see while training. Zero, as in PEFT: on a
+            processor drawing the masks costs more time than the update itself.
+    """
+
+    # About ten times full fine-tuning's rate ("LoRA Without Regret", Schulman et al. 2025).
+    learning_rate: float = Field(default=5e-4, gt=0)
+    lora_alpha: int = Field(default=16, ge=1)
+    lora_dropout: float = Field(default=0.0, ge=0, lt=1)
+
+
+class RsLoraOptions(LoraOptions):
+    """rsLoRA's settings: the update is scaled by ``lora_alpha / sqrt(r)``."""
+
+
+class LoraFaOptions(LoraOptions):
+    """LoRA-FA's settings: LoRA's."""
+
+    learning_rate: float = Field(default=2e-3, gt=0)
+
+
+class LoraPlusOptions(LoraOptions):
+    """LoRA+'s settings.
+
+    Attributes:
+        loraplus_lr_ratio: How many times the rate of A the rate of B is.
+    """
+
+    own: ClassVar[frozenset[str]] = LoraOptions.own | {"loraplus_lr_ratio"}
+
+    learning_rate: float = Field(default=2e-4, gt=0)
+    loraplus_lr_ratio: float = Field(default=4.0, ge=1)
+
+
+def _faster_b(options: LoraPlusOptions) -> Callable[[str], float]:
+    return lambda name: options.loraplus_lr_ratio if ".lora_B." in name else 1.0
+
+
+def _freeze_a(model: nn.Module, _encoder: LoadedEncoder, _options: LoraOptions, _job: Job) -> None:
+    for name, parameter in model.named_parameters():
+        if ".lora_A." in name:
+            parameter.requires_grad_(False)
+
+
+SPACE = {"r": (2, 8, 32), "learning_rate": (2e-4, 5e-4, 1e-3)}
+
+LORA = adapter(
+    name="lora",
+    config="LoraConfig",
+    summary="Adds a trained product of two thin matrices to each linear layer; the pretrained weights stay.",
+    when="First: the engine computes it fastest, every tool can load it, and little is gained by most others.",
+    source="Hu et al. 2021, arXiv:2106.09685",
+    options=LoraOptions,
+    size=RANK,
+    search_space=SPACE,
+)
+RSLORA = adapter(
+    name="rslora",
+    config="LoraConfig",
+    fixed={"use_rslora": True},
+    summary="LoRA whose update is scaled by the root of the rank, so that high ranks learn as fast as low ones.",
+    when="At ranks of 32 and more, where plain LoRA's update becomes small.",
+    source="Kalajdzievski 2023, arXiv:2312.03732",
+    options=RsLoraOptions,
+    size=RANK,
+    search_space=SPACE,
+)
+DORA = adapter(
+    name="dora",
+    config="LoraConfig",
+    fixed={"use_dora": True},
+    summary="Splits each weight into length and direction: LoRA turns the direction, a vector learns the lengths.",
+    when="At very low ranks; each step costs more than LoRA's, since the norm of every weight is computed anew.",
+    source="Liu et al. 2024, arXiv:2402.09353",
+    options=LoraOptions,
+    size=RANK,
+    search_space=SPACE,
+)
+LORA_PLUS = adapter(
+    name="lora-plus",
+    config="LoraConfig",
+    summary="LoRA whose second matrix learns at a higher rate than the first.",
+    when="On wide encoders; on small ones no gain was seen here (benchmarks/LOG.md).",
+    source="Hayou et al. 2024, arXiv:2402.12354",
+    options=LoraPlusOptions,
+    size=RANK,
+    search_space={**SPACE, "loraplus_lr_ratio": (2.0, 4.0, 16.0)},
+    rates=_faster_b,
+)
+LORA_FA = adapter(
+    name="lora-fa",
+    config="LoraConfig",
+    then=_freeze_a,
+    summary="LoRA whose first matrix stays as it was drawn, so that a layer's wide input need not be kept.",
+    when="Where memory is short: half of LoRA's parameters, and fewer activations to keep.",
+    source="Zhang et al. 2023, arXiv:2308.03303",
+    options=LoraFaOptions,
+    size=RANK,
+    search_space={**SPACE, "learning_rate": (5e-4, 2e-3, 5e-3)},
+)

@@ -1,0 +1,192 @@
+"""LoRA that begins elsewhere than at zero: PiSSA and OLoRA from the weights themselves, EVA from the data.
+
+PiSSA and OLoRA take a part out of each pretrained weight and train that part, so PEFT would have to take it out again,
+to the last bit, wherever the adapter is loaded. `as_plain_lora` writes the difference as a LoRA of twice the rank on
+the untouched weights instead: exact, and loadable by any tool. Source: PEFT's own conversion
+(``path_initial_model_for_weight_conversion``), which needs a second folder.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import Field
+
+from feathertune.methods.adapters import RANK, adapter
+from feathertune.methods.base import Job
+from feathertune.methods.families.lora import SPACE, LoraOptions
+from feathertune.methods.targets import shapes_of, target_names
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from feathertune.encoders import LoadedEncoder
+
+# Where each layer keeps the factors that it began with.
+_START = "_feathertune_start"
+_EVA_BATCHES = 16
+
+
+class PissaOptions(LoraOptions):
+    """PiSSA's settings: LoRA's. With ``lora_alpha`` equal to ``r`` the part that is trained is taken out as it is."""
+
+    learning_rate: float = Field(default=2e-4, gt=0)
+    lora_alpha: int = Field(default=8, ge=1)
+
+
+class OloraOptions(PissaOptions):
+    """OLoRA's settings: PiSSA's."""
+
+    learning_rate: float = Field(default=5e-4, gt=0)
+
+
+class EvaOptions(LoraOptions):
+    """EVA's settings.
+
+    Attributes:
+        rho: How far above ``r`` the rank of a layer may rise, while the sum stays; 1 keeps every layer at ``r``.
+    """
+
+    own: ClassVar[frozenset[str]] = LoraOptions.own | {"rho"}
+
+    rho: float = Field(default=2.0, ge=1)
+
+
+def _keep_start(model: nn.Module, _encoder: LoadedEncoder, _options: LoraOptions, _job: Job) -> None:
+    for module, name in _lora_layers(model):
+        setattr(module, _START, tuple(f.detach().clone() for f in _factors(module, name)))
+
+
+def as_plain_lora(model: nn.Module) -> None:
+    """Write ``s B A - s B0 A0`` as one update ``s [B, -B0] [A; A0]``, and put the pretrained weights back.
+
+    Args:
+        model: As PiSSA or OLoRA prepared it and a training left it; it gives the same answers afterwards.
+    """
+    import torch
+    from torch import nn
+
+    config = _config(model)
+    with torch.no_grad():
+        for module, name in _lora_layers(model):
+            a, b = _factors(module, name)
+            a0, b0 = getattr(module, _START)
+            delattr(module, _START)
+            module.base_layer.weight += module.scaling[name] * (b0 @ a0)
+            for factors, joined in (
+                (module.lora_A, torch.cat([a, a0])),
+                (module.lora_B, torch.cat([b, -b0], dim=1)),
+            ):
+                wide = nn.Linear(joined.shape[1], joined.shape[0], bias=False, device=joined.device)
+                wide.weight = nn.Parameter(joined)
+                factors[name] = wide
+            module.r[name] *= 2
+    # The scaling of each layer stays: it is ``lora_alpha / r``.
+    config.r, config.lora_alpha, config.init_lora_weights = 2 * config.r, 2 * config.lora_alpha, True
+
+
+def _look_at_data(model: nn.Module, encoder: LoadedEncoder, options: EvaOptions, job: Job) -> None:
+    from functools import partial
+    from itertools import islice
+
+    from peft import initialize_lora_eva_weights
+
+    if job.batches is None:  # only the shape is asked for
+        return
+    batches = [{"attention_mask": None, **batch} for batch in islice(job.batches(), _EVA_BATCHES)]
+    mode, config = model.training, _config(model)
+    model.eval()
+    initialize_lora_eva_weights(
+        model,
+        dataloader=batches,
+        prepare_model_inputs_fn=lambda batch, _config: batch["attention_mask"],
+        prepare_layer_inputs_fn=partial(_words_alone, at_least=round(config.r * config.eva_config.rho)),
+        show_progress_bar=False,
+    )
+    model.train(mode)
+    # The configuration holds the rank of each layer by now, which is all that a reload needs.
+    config.init_lora_weights, config.eva_config = True, None
+
+
+def _words_alone(
+    layer_input: Any,  # noqa: ANN401 - what a hook sees
+    mask: Tensor | None,
+    _layer: str,
+    *,
+    at_least: int,
+) -> Tensor:
+    """``(B, T, I)`` to ``(N, I)``: what a layer reads, without padding, and over again where that is too little.
+
+    PEFT passes over what has fewer rows than it looks for directions, and would wait for more of them for ever.
+    """
+    inputs: Tensor = layer_input[0] if isinstance(layer_input, tuple | list) else layer_input
+    if mask is None or inputs.shape[:-1] != mask.shape:  # such as DeBERTa's positions
+        rows = inputs.reshape(-1, inputs.shape[-1])
+    else:
+        rows = inputs[mask.bool()]
+    return rows.repeat(-(-at_least // len(rows)), 1) if len(rows) < at_least else rows
+
+
+def _config(model: Any) -> Any:  # noqa: ANN401 - PeftModel and its LoraConfig, which are untyped
+    return model.peft_config["default"]
+
+
+def _lora_layers(model: nn.Module) -> list[tuple[Any, str]]:
+    from peft.tuners.lora.layer import LoraLayer
+
+    return [(m, name) for m in model.modules() if isinstance(m, LoraLayer) for name in m.lora_A]
+
+
+def _factors(module: Any, name: str) -> tuple[Tensor, Tensor]:  # noqa: ANN401 - a LoraLayer, which is untyped
+    return module.lora_A[name].weight, module.lora_B[name].weight
+
+
+def _eva_config(encoder: LoadedEncoder, options: EvaOptions, job: Job) -> dict[str, Any]:
+    from peft import EvaConfig
+
+    if job.batches is None:
+        return {}
+    # There are no more directions than a layer has inputs.
+    narrowest = min(n_in for _, n_in in shapes_of(encoder, target_names(encoder, options)))
+    return {"init_lora_weights": "eva", "eva_config": EvaConfig(rho=min(options.rho, narrowest / options.r))}
+
+
+PISSA = adapter(
+    name="pissa",
+    config="LoraConfig",
+    fixed={"init_lora_weights": "pissa"},
+    then=_keep_start,
+    summary="LoRA that begins with the largest singular values and vectors of each weight, taken out of it.",
+    when="Where few steps are made: it moves the weight's main directions at once. It ships twice LoRA's size.",
+    source="Meng et al. 2024, arXiv:2404.02948",
+    options=PissaOptions,
+    size=RANK,
+    search_space=SPACE,
+    finish=as_plain_lora,
+)
+OLORA = adapter(
+    name="olora",
+    config="LoraConfig",
+    fixed={"init_lora_weights": "olora"},
+    then=_keep_start,
+    summary="LoRA that begins with the first columns of each weight's QR decomposition, taken out of it.",
+    when="As PiSSA, with a cheaper start.",
+    source="Büyükakyüz 2024, arXiv:2406.01775",
+    options=OloraOptions,
+    size=RANK,
+    search_space=SPACE,
+    finish=as_plain_lora,
+)
+EVA = adapter(
+    name="eva",
+    config="LoraConfig",
+    arguments=_eva_config,
+    then=_look_at_data,
+    summary="LoRA whose first matrix begins with the main directions of what each layer reads on training texts, "
+    "with more rank where there is more to explain.",
+    when="With a fixed budget of parameters and time for a pass over some of the data.",
+    source="Paischer et al. 2024, arXiv:2410.07170",
+    options=EvaOptions,
+    size=RANK,
+    search_space=SPACE,
+)

@@ -1,0 +1,69 @@
+"""Reading an encoder by the mean over a text's tokens, in a model that stays one of its family.
+
+Sentence encoders are trained to be read by the mean of their last hidden states, and the heads of BERT's families
+read the first token. One block more brings both together: its attention looks at all tokens alike and hands the mean
+of its inputs to the first token, and its norms bring that to unit length. transformers loads it as one layer more,
+and computed for the first token alone (`feathertune.engine.kernels.last_layer`) it costs next to nothing. Training
+moves its values, output, offsets and norms; query and key are zero, and each is a factor of the other's gradient, so
+that the attention stays a mean. Of the MLP's two matrices the same is true.
+
+Not for encoders whose first token was trained to stand for the text. Derivation: our own; benchmarks/LOG.md has what it
+brings beside a last block whose query is zero.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from feathertune.errors import ConfigError
+
+if TYPE_CHECKING:
+    from feathertune.encoders import LoadedEncoder
+
+# The block adds its input at the first token to what attention gives. So many times as large, that is the mean, but
+# for a thousandth.
+_TIMES = 1_000.0
+
+
+def read_the_mean(encoder: LoadedEncoder) -> None:
+    """Append a block that brings the mean of the last hidden states, at unit length, to the first token.
+
+    The mean is centred before it is brought to unit length, since the block ends in a LayerNorm: of D numbers one is
+    lost. What stands between it and the output layer (BERT's pooler, which was trained for the first token, or the
+    first layer of a new head) begins as the identity; a tanh changes numbers that small by a hundredth or so.
+
+    Args:
+        encoder: As it was loaded; one layer is added to it.
+
+    Raises:
+        ConfigError: If its blocks are not of BERT's form, or its head does not read the first token.
+    """
+    spec = encoder.spec
+    if spec.post_norm is None or not spec.reads_first:
+        raise ConfigError(
+            f"Option 'read' of method 'full' is 'mean', but {spec.model_type} encoders have no blocks of BERT's form, "
+            "to which one could be added that takes the mean for the head to read. Leave it out."
+        )
+    block = copy.deepcopy(encoder.blocks[-1])
+    identity = torch.eye(encoder.hidden_size)
+    attention_norm, last_norm = spec.norms
+    weights = {name: torch.zeros_like(value) for name, value in block.state_dict().items()}
+    weights[f"{spec.value[0]}.weight"] = identity
+    weights[f"{spec.output[0]}.weight"] = _TIMES * identity
+    weights[f"{attention_norm}.weight"] += 1.0
+    weights[f"{last_norm}.weight"] += encoder.hidden_size**-0.5
+    block.load_state_dict(weights)
+    encoder.append_block(block)
+    for layer in _between(encoder):
+        layer.load_state_dict({"weight": identity, "bias": torch.zeros_like(layer.bias)})
+
+
+def _between(encoder: LoadedEncoder) -> list[nn.Linear]:
+    """Layers from what is read to the output layer, which is the last; they keep the width."""
+    parts = [getattr(encoder.backbone, "pooler", None), *map(encoder.model.get_submodule, encoder.spec.head)]
+    modules = [module for part in parts if part is not None for module in part.modules()]
+    return [module for module in modules if isinstance(module, nn.Linear)][:-1]

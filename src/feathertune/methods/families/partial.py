@@ -1,0 +1,125 @@
+"""Some of the pretrained weights trained as they are: BitFit, the last layers, the head alone.
+
+PEFT has no type for these. A bundle holds the parameters that were trained, under the names of transformers, and
+``model.load_state_dict(tensors, strict=False)`` puts them into a model that transformers has loaded. Not for single
+weights chosen inside of matrices (`feathertune.methods.families.shira`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import Field
+
+from feathertune.errors import ConfigError
+from feathertune.methods.adapters import scaled_rates
+from feathertune.methods.base import Job, Method, Options, Size
+from feathertune.methods.targets import LayeredOptions, in_top_layers, top_blocks
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from feathertune.encoders import LoadedEncoder
+
+
+class BitFitOptions(LayeredOptions):
+    """BitFit's settings: its rate, and how many layers."""
+
+    learning_rate: float = Field(default=2e-3, gt=0)
+
+
+class TopLayersOptions(Options):
+    """Settings of training the last layers.
+
+    Attributes:
+        n_layers: How many.
+    """
+
+    own: ClassVar[frozenset[str]] = Options.own | {"n_layers"}
+
+    learning_rate: float = Field(default=1e-4, gt=0)
+    n_layers: int = Field(default=2, ge=1)
+
+
+class HeadOptions(Options):
+    """The head's rate."""
+
+    learning_rate: float = Field(default=1e-3, gt=0)
+
+
+def _train(encoder: LoadedEncoder, chosen: Callable[[str], bool]) -> nn.Module:
+    heads = tuple(f"{name}." for name in encoder.head_modules)
+    for name, parameter in encoder.model.named_parameters():
+        parameter.requires_grad_(name.startswith(heads) or chosen(name))
+    model: nn.Module = encoder.model
+    return model
+
+
+def _biases(encoder: LoadedEncoder) -> list[str]:
+    start = f"{encoder.spec.blocks}."
+    return [name for name, _ in encoder.model.named_parameters() if name.startswith(start) and name.endswith("bias")]
+
+
+def _needs_biases(encoder: LoadedEncoder) -> str:
+    return "" if _biases(encoder) else f"the blocks of {encoder.spec.model_type} encoders have no biases"
+
+
+def _needs_layers(encoder: LoadedEncoder) -> str:
+    shared = encoder.spec.shared_blocks
+    return f"all layers of {encoder.spec.model_type} encoders share their weights" if shared else ""
+
+
+def _bitfit(encoder: LoadedEncoder, options: BitFitOptions, _job: Job) -> nn.Module:
+    names = set(in_top_layers(encoder, _biases(encoder), options))
+    return _train(encoder, names.__contains__)
+
+
+def _top_layers(encoder: LoadedEncoder, options: TopLayersOptions, _job: Job) -> nn.Module:
+    if options.n_layers > len(encoder.blocks):
+        raise ConfigError(
+            f"Option 'n_layers' of method 'top-layers' is {options.n_layers}, but {encoder.id} has "
+            f"{len(encoder.blocks)} layers. Give at most {len(encoder.blocks)}."
+        )
+    prefixes = top_blocks(encoder, options.n_layers, option="n_layers")
+    return _train(encoder, lambda name: name.startswith(prefixes))
+
+
+def _head(encoder: LoadedEncoder, _options: HeadOptions, _job: Job) -> nn.Module:
+    return _train(encoder, lambda _name: False)
+
+
+BITFIT = Method(
+    name="bitfit",
+    kind="peft",
+    summary="Trains the biases of the encoder's layers and norms, and nothing else of it.",
+    when="For the smallest file, at no cost in prediction, and with few labels.",
+    source="Ben Zaken et al. 2021, arXiv:2106.10199",
+    options=BitFitOptions,
+    build=_bitfit,
+    search_space={"learning_rate": scaled_rates(2e-3)},
+    refusal=_needs_biases,
+)
+TOP_LAYERS = Method(
+    name="top-layers",
+    kind="peft",
+    summary="Trains the last layers whole; what comes before is computed once.",
+    when="Where time is short and the file may be large: few layers are trained, and the frozen ones are cached.",
+    source="Lee et al. 2019, arXiv:1911.03090",
+    options=TopLayersOptions,
+    build=_top_layers,
+    size=Size("n_layers", lambda shapes: range(1, 25)),
+    search_space={"n_layers": (1, 2, 4), "learning_rate": scaled_rates(1e-4)},
+    refusal=_needs_layers,
+)
+HEAD = Method(
+    name="head",
+    kind="peft",
+    summary="Trains the classification head alone, on what it reads of the frozen encoder.",
+    when="As a first model in seconds. A probe may be better: it may read the mean over tokens, a head reads what its "
+    "family gives it.",
+    source="Kumar et al. 2022, arXiv:2202.10054",
+    options=HeadOptions,
+    build=_head,
+    search_space={"learning_rate": scaled_rates(1e-3)},
+)

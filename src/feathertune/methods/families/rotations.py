@@ -1,0 +1,129 @@
+"""Pretrained weights turned instead of added to: OFT, BOFT, HRA, RoAd.
+
+A rotation keeps the angles between a layer's neurons, so it strays little; it is multiplied into the weight in every
+forward pass, which costs time. Not for short trainings on a processor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from feathertune.methods.adapters import RankOptions, adapter, scaled_rates
+from feathertune.methods.base import Job, Size
+from feathertune.methods.families.shared import divisor
+from feathertune.methods.targets import TargetedOptions, common_divisors
+
+if TYPE_CHECKING:
+    from feathertune.encoders import LoadedEncoder
+
+
+class OftOptions(TargetedOptions):
+    """OFT's settings, in PEFT's words.
+
+    Attributes:
+        oft_block_size: Of the rotations along the diagonal, a divisor of all widths; null takes the largest up to 32.
+    """
+
+    learning_rate: float = Field(default=5e-4, gt=0)
+    oft_block_size: int | None = Field(default=None, ge=2)
+
+
+class BoftOptions(TargetedOptions):
+    """BOFT's settings, in PEFT's words.
+
+    Attributes:
+        boft_block_size: Of the rotations of each factor, a divisor of all widths; null takes the largest up to 8.
+        boft_n_butterfly_factor: Number of factors; PEFT takes one where its CUDA code is not built.
+    """
+
+    learning_rate: float = Field(default=2e-3, gt=0)
+    boft_block_size: int | None = Field(default=None, ge=2)
+    boft_n_butterfly_factor: int = Field(default=1, ge=1)
+
+
+class HraOptions(RankOptions):
+    """HRA's settings, in PEFT's words.
+
+    Attributes:
+        r: Number of reflections.
+        apply_GS: Make them orthogonal to each other.
+    """
+
+    learning_rate: float = Field(default=2e-3, gt=0)
+    apply_GS: bool = False
+
+
+class RoadOptions(TargetedOptions):
+    """RoAd's settings, in PEFT's words.
+
+    Attributes:
+        variant: How many angles and lengths a pair of outputs has: ``road_1``, ``road_2`` or ``road_4``.
+        group_size: Outputs that are paired within, a divisor of all widths; null takes the largest up to 64.
+    """
+
+    learning_rate: float = Field(default=5e-3, gt=0)
+    variant: Literal["road_1", "road_2", "road_4"] = "road_1"
+    group_size: int | None = Field(default=None, ge=2)
+
+
+# A block of one turns nothing.
+def _oft(encoder: LoadedEncoder, options: OftOptions, _job: Job) -> Mapping[str, Any]:
+    size = divisor("oft", "oft_block_size", options.oft_block_size, encoder, options, least=2, most=32)
+    return {"oft_block_size": size}
+
+
+def _boft(encoder: LoadedEncoder, options: BoftOptions, _job: Job) -> Mapping[str, Any]:
+    size = divisor("boft", "boft_block_size", options.boft_block_size, encoder, options, least=2, most=8)
+    return {"boft_block_size": size}
+
+
+def _road(encoder: LoadedEncoder, options: RoadOptions, _job: Job) -> Mapping[str, Any]:
+    return {"group_size": divisor("road", "group_size", options.group_size, encoder, options, least=2, most=64)}
+
+
+OFT = adapter(
+    name="oft",
+    config="OFTConfig",
+    arguments=_oft,
+    summary="Turns the inputs of each weight by trained rotations of small blocks.",
+    when="Where the encoder's knowledge shall be disturbed as little as can be.",
+    source="Qiu et al. 2023, arXiv:2306.07280",
+    options=OftOptions,
+    size=Size("oft_block_size", lambda shapes: common_divisors(shapes)[1:]),
+    search_space={"learning_rate": scaled_rates(5e-4)},
+)
+BOFT = adapter(
+    name="boft",
+    config="BOFTConfig",
+    arguments=_boft,
+    summary="OFT with rotations that are products of sparse factors, so that all inputs mix.",
+    when="As OFT, with fewer parameters; slow without a GPU.",
+    source="Liu et al. 2023, arXiv:2311.06243",
+    options=BoftOptions,
+    size=Size("boft_block_size", lambda shapes: common_divisors(shapes)[1:]),
+    search_space={"learning_rate": scaled_rates(2e-3)},
+)
+HRA = adapter(
+    name="hra",
+    config="HRAConfig",
+    summary="Turns each weight by a chain of trained Householder reflections.",
+    when="As OFT, with a size that can be chosen freely.",
+    source="Yuan et al. 2024, arXiv:2405.17484",
+    options=HraOptions,
+    size=Size("r", lambda shapes: range(2, min(min(shape) for shape in shapes) + 1, 2)),
+    search_space={"r": (8, 32), "learning_rate": scaled_rates(2e-3)},
+)
+ROAD = adapter(
+    name="road",
+    config="RoadConfig",
+    arguments=_road,
+    summary="Turns and stretches pairs of each layer's outputs.",
+    when="For very small adapters that are applied side by side in one batch.",
+    source="Liao & Monz 2024, arXiv:2409.00119",
+    options=RoadOptions,
+    size=Size("variant", lambda shapes: ("road_1", "road_2", "road_4")),
+    search_space={"variant": ("road_1", "road_2", "road_4"), "learning_rate": scaled_rates(5e-3)},
+)

@@ -1,0 +1,122 @@
+"""Updates trained in another basis: FourierFT, WaveFT, and the circulant blocks of C3A.
+
+Not for speed: each forward pass transforms the update back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import Field
+
+from feathertune.errors import ConfigError
+from feathertune.methods.adapters import adapter, scaled_rates
+from feathertune.methods.base import Job, Shapes, Size
+from feathertune.methods.families.shared import divisor
+from feathertune.methods.targets import TargetedOptions, common_divisors, shapes_of, target_names
+
+if TYPE_CHECKING:
+    from feathertune.encoders import LoadedEncoder
+
+
+class FrequencyOptions(TargetedOptions):
+    """Settings of a method that trains some coefficients of each weight's spectrum, in PEFT's words.
+
+    Attributes:
+        n_frequency: Coefficients of each weight; at most as many as the smallest has numbers.
+        scaling: What the update is multiplied by.
+    """
+
+    n_frequency: int = Field(default=1_000, ge=1)
+    scaling: float = Field(gt=0)
+
+
+class FourierOptions(FrequencyOptions):
+    """FourierFT's settings."""
+
+    learning_rate: float = Field(default=2e-2, gt=0)
+    scaling: float = Field(default=150.0, gt=0)
+
+
+class WaveOptions(FrequencyOptions):
+    """WaveFT's settings."""
+
+    learning_rate: float = Field(default=3e-4, gt=0)
+    scaling: float = Field(default=25.0, gt=0)
+
+
+class C3aOptions(TargetedOptions):
+    """C3A's settings, in PEFT's words.
+
+    Attributes:
+        block_size: Of the circulant blocks, a divisor of all widths; null takes the largest one up to 128. The larger,
+            the less is trained.
+    """
+
+    own: ClassVar[frozenset[str]] = TargetedOptions.own
+
+    learning_rate: float = Field(default=1e-1, gt=0)
+    block_size: int | None = Field(default=None, ge=1)
+
+
+def _frequencies(encoder: LoadedEncoder, options: FrequencyOptions, job: Job) -> Mapping[str, Any]:
+    smallest = min(m * n for m, n in shapes_of(encoder, target_names(encoder, options)))
+    if options.n_frequency > smallest:
+        raise ConfigError(
+            f"Option 'n_frequency' is {options.n_frequency}, but the smallest target layer of {encoder.id} has only "
+            f"{smallest} numbers. Give at most {smallest}."
+        )
+    return {"random_loc_seed": job.seed}
+
+
+def _from_zero(encoder: LoadedEncoder, options: FrequencyOptions, job: Job) -> Mapping[str, Any]:
+    # PEFT's own beginning, random coefficients, throws the encoder off before the first step.
+    return {**_frequencies(encoder, options, job), "init_weights": True}
+
+
+def _block_size(encoder: LoadedEncoder, options: C3aOptions, _job: Job) -> Mapping[str, Any]:
+    # From zero: PEFT's own beginning is random.
+    size = divisor("c3a", "block_size", options.block_size, encoder, options, most=128)
+    return {"block_size": size, "init_weights": True}
+
+
+def _counts(shapes: Shapes) -> range:
+    smallest = min(m * n for m, n in shapes)
+    return range(1, smallest + 1)
+
+
+FOURIERFT = adapter(
+    name="fourierft",
+    config="FourierFTConfig",
+    arguments=_from_zero,
+    summary="Trains some Fourier coefficients of each update, at places drawn at random.",
+    when="For very small adapters; it needs a high rate.",
+    source="Gao et al. 2024, arXiv:2405.03003",
+    options=FourierOptions,
+    size=Size("n_frequency", _counts),
+    search_space={"n_frequency": (200, 1_000), "learning_rate": scaled_rates(2e-2)},
+)
+WAVEFT = adapter(
+    name="waveft",
+    config="WaveFTConfig",
+    arguments=_frequencies,
+    summary="Trains some wavelet coefficients of each update, at places drawn at random.",
+    when="As FourierFT, where a coefficient shall touch a few weights and not all of them.",
+    source="Bilican et al. 2025, arXiv:2505.12532",
+    options=WaveOptions,
+    size=Size("n_frequency", _counts),
+    search_space={"n_frequency": (200, 1_000), "learning_rate": scaled_rates(3e-4)},
+)
+C3A = adapter(
+    name="c3a",
+    config="C3AConfig",
+    arguments=_block_size,
+    summary="Adds blocks that are circulant matrices: each is one trained vector, applied by the fast Fourier "
+    "transform.",
+    when="For an update of high rank from few parameters.",
+    source="Chen et al. 2024, arXiv:2407.19342",
+    options=C3aOptions,
+    size=Size("block_size", common_divisors),
+    search_space={"learning_rate": scaled_rates(1e-1)},
+)

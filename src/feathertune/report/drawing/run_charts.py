@@ -1,0 +1,195 @@
+"""Charts of one method each: learning curves and confusion matrices; and the bar of what changed.
+
+Drawn for a phone's width, like the small ones of `feathertune.report.drawing.charts`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from markupsafe import Markup
+from numpy.typing import NDArray
+
+from feathertune.errors import isolated
+from feathertune.report.drawing import svg
+from feathertune.report.drawing.charts import SMALL_PX
+from feathertune.report.drawing.svg import Style
+from feathertune.report.format import units
+from feathertune.report.format.scores import SHARES, Saying
+from feathertune.report.side_files import Epoch
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One run's epochs, and the one whose state was kept."""
+
+    seed: int
+    epochs: tuple[Epoch, ...]
+    best_epoch: int
+
+
+def learning(
+    name: str,
+    style: Style,
+    curves: Sequence[Curve],
+    everything: Sequence[Curve],
+    *,
+    score: str = "accuracy",
+    say: Saying = SHARES,
+) -> Markup:
+    """Loss and validation accuracy (or what else leads: `score`, said by `say`) by epoch, one line a seed.
+
+    `everything` sets scales that methods share.
+    """
+    width, left, right = SMALL_PX, 46.0, SMALL_PX - 12
+    epochs = [epoch for curve in everything for epoch in curve.epochs]
+    numbers = [epoch.epoch for epoch in epochs]
+    first, last = min(numbers), max(numbers)
+    x = svg.Scale(first - 0.3, last + 0.3, left, right)
+    losses = [v for epoch in epochs for v in (epoch.train_loss, epoch.validation_loss) if v is not None]
+    scores = [epoch.validation_score for epoch in epochs if epoch.validation_score is not None]
+    parts: list[Markup] = []
+    panels = (("loss", 22.0, 122.0), (f"validation {score}", 158.0, 248.0))
+    for title, top, bottom in panels:
+        parts.append(svg.text(left, top - 9, title, class_="title"))
+        parts.append(svg.line(left, bottom, right, bottom, "axis"))
+        if title == "loss" and losses:
+            low, high, ticks = svg.nice_range(min(0.0, *losses), max(losses), 3)
+            y = svg.Scale(low, high, bottom, top, tuple((tick, f"{tick:.3g}") for tick in ticks))
+        elif title != "loss" and scores:
+            y = say.axis(scores, bottom, top, 3)
+        else:
+            parts.append(svg.text(left + 8, (top + bottom) / 2, "not recorded", class_="tick"))
+            continue
+        parts += [svg.line(left, y(tick), right, y(tick), "grid") for tick, _ in y.ticks]
+        parts += [svg.text(left - 7, y(tick) + 4, label, class_="tick", anchor="end") for tick, label in y.ticks]
+        for curve in curves:
+            if title == "loss":
+                of_loss = units.decimal
+                parts += _series(curve, "validation_loss", x, y, style, "curve dashed", "validation loss", of_loss)
+                parts += _series(curve, "train_loss", x, y, style, "curve", "training loss", of_loss)
+            else:
+                parts += _series(curve, "validation_score", x, y, style, "curve", f"validation {score}", say.score)
+    every = max(1, -(-(last - first + 1) // 8))
+    for number in range(first, last + 1, every):
+        parts.append(svg.text(x(number), 266, number, class_="tick", anchor="middle"))
+    parts.append(svg.text((left + right) / 2, 286, "epoch →", class_="title", anchor="middle"))
+    label = f"Training and validation loss and validation {score} of {units.clip(name, 40)} by epoch"
+    return svg.drawing(width, 294, label, *parts)
+
+
+def _series(
+    curve: Curve,
+    field: str,
+    x: svg.Scale,
+    y: svg.Scale,
+    style: Style,
+    class_: str,
+    what: str,
+    say: Callable[[float], str],
+) -> list[Markup]:
+    points = [(epoch.epoch, value) for epoch in curve.epochs if (value := getattr(epoch, field)) is not None]
+    parts = [svg.path([(x(number), y(value)) for number, value in points], f"{class_} {style.colour}")]
+    if len(points) < 2:
+        parts = []
+    crowded = len(points) > 25
+    for number, value in points:
+        kept = field == "validation_score" and number == curve.best_epoch
+        if crowded and not kept:
+            continue
+        hover = f"seed {curve.seed}, epoch {number}: {what} {say(value)}{' (kept)' if kept else ''}"
+        parts.append(
+            svg.marker(
+                x(number),
+                y(value),
+                Style(style.colour, "circle", not kept),
+                radius=4.5 if kept else 2.6,
+                hover=hover,
+            )
+        )
+    return parts
+
+
+def confusion(name: str, labels: Sequence[str], counts: NDArray[np.float64]) -> Markup:
+    """True against predicted class; the darker, the larger the share of the true class.
+
+    Args:
+        name: The method.
+        labels: Of the C classes.
+        counts: Mean rows of each true class (first axis) and predicted class, ``(C, C)``.
+    """
+    n = len(labels)
+    left, top, side = 92.0, 26.0, 232.0
+    cell = side / n
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    parts = [
+        svg.text(left + side / 2, 14, "predicted →", class_="title", anchor="middle"),
+        svg.text(left - 7, 14, "true ↓", class_="title", anchor="end"),
+        svg.element("rect", x=left, y=top, width=side, height=side, class_="plate"),
+    ]
+    for row in range(n):
+        for column in range(n):
+            if counts[row, column] == 0 and n > 8:
+                continue
+            share = float(shares[row, column])
+            at_x, at_y = left + column * cell, top + row * cell
+            said = f"{counts[row, column]:.1f}".removesuffix(".0")
+            names = f"{isolated(units.clip(labels[row], 24))} → {isolated(units.clip(labels[column], 24))}"
+            hover = svg.element("title", f"{names}: {said} ({units.percent(share)})")
+            tone = {"class_": "cell", "fill_opacity": f"{share:.2f}".rstrip("0").rstrip(".")}
+            parts.append(svg.element("rect", hover, x=at_x, y=at_y, width=cell, height=cell, **tone))
+            if n <= 6:
+                said_share = units.percent(share, 0 if n > 4 else 1)
+                class_ = "value on" if share > 0.6 else "value"
+                parts.append(svg.text(at_x + cell / 2, at_y + cell / 2 + 4, said_share, class_=class_, anchor="middle"))
+    shown = range(n) if n <= 24 else ()
+    length = 13
+    for index in shown:
+        middle = index * cell + cell / 2
+        shortened = isolated(units.clip(labels[index], length))
+        parts.append(svg.text(left - 7, top + middle + 4, shortened, class_="tick", anchor="end"))
+        if n <= 3:
+            at = left + middle
+            parts.append(
+                svg.text(
+                    at,
+                    top + side + 16,
+                    isolated(units.clip(labels[index], int(cell / 6.5))),
+                    class_="tick",
+                    anchor="middle",
+                )
+            )
+        else:
+            at_x, at_y = left + middle + 4, top + side + 9
+            turned = f"rotate(-90 {at_x:.1f} {at_y:.1f})"
+            parts.append(
+                svg.element("text", shortened, x=at_x, y=at_y, class_="tick", text_anchor="end", transform=turned)
+            )
+    label = f"Confusion matrix of {units.clip(name, 40)}: share of each true class by predicted class"
+    return svg.drawing(SMALL_PX, top + side + (24 if n <= 3 else 96), label, *parts)
+
+
+def shares_bar(parts: Sequence[tuple[str, int, str]]) -> Markup:
+    """One bar cut into named parts: name, count and class."""
+    total = sum(count for _, count, _ in parts) or 1
+    drawn, at = [], 0.0
+    for name, count, class_ in parts:
+        if count:
+            width = 100 * count / total
+            title = svg.element("title", f"{name}: {count:,} ({units.percent(count / total)})")
+            drawn.append(
+                svg.element(
+                    "rect",
+                    title,
+                    x=f"{at:.2f}%",
+                    y=0,
+                    width=f"{width:.2f}%",
+                    height=16,
+                    class_=f"mark part {class_}",
+                )
+            )
+            at += width
+    label = ", ".join(f"{name} {count}" for name, count, _ in parts)
+    return svg.element("svg", *drawn, class_="chart bar", role="img", aria_label=label, height=16, width="100%")

@@ -1,0 +1,215 @@
+"""The small parts that charts are made of: escaped elements, scales, ticks and markers.
+
+Colours are classes (``k0`` ... ``k7``) that the style sheet fills in, so that light and dark share one
+drawing. Texts come from users; `element` escapes all attributes, and all children that are not `Markup` yet.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup, escape
+
+from feathertune.report.format import units
+
+SHAPES = ("circle", "square", "diamond", "triangle", "wedge", "plus")
+N_COLOURS = 6  # of trained methods; k0 is for baselines and k7 for full fine-tuning
+_CHARACTER_PX = 6.3  # of an 11 px label, generous
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a method looks in every chart: colour class, shape, and filled or hollow."""
+
+    colour: str
+    shape: str
+    hollow: bool = False
+
+
+def element(name: str, *children: object, **attributes: object) -> Markup:
+    """An SVG element; ``class_`` and ``stroke_width`` stand for ``class`` and ``stroke-width``."""
+    written = Markup("").join(
+        Markup(' {}="{}"').format(key.rstrip("_").replace("_", "-"), _number(value))
+        for key, value in attributes.items()
+        if value is not None
+    )
+    inner = Markup("").join(escape(child) for child in children)
+    tag = Markup(name)  # names are literals of this package
+    return Markup("<{0}{1}>{2}</{0}>").format(tag, written, inner) if inner else Markup("<{}{}/>").format(tag, written)
+
+
+def _number(value: object) -> object:
+    return f"{value:.1f}".rstrip("0").rstrip(".") if isinstance(value, float) else value
+
+
+def drawing(width: float, height: float, label: str, *children: object, class_: str = "") -> Markup:
+    """The outer element: an image with a name for people who cannot see it."""
+    return element(
+        "svg",
+        *children,
+        class_=f"chart {class_}".strip(),
+        viewBox=f"0 0 {width:.0f} {height:.0f}",
+        role="img",
+        aria_label=label,
+    )
+
+
+def text(x: float, y: float, content: object, *, class_: str = "", anchor: str | None = None) -> Markup:
+    """A label; `y` is its base line."""
+    return element("text", content, x=x, y=y, class_=class_ or None, text_anchor=anchor)
+
+
+def line(x1: float, y1: float, x2: float, y2: float, class_: str) -> Markup:
+    """A straight line."""
+    return element("line", x1=x1, y1=y1, x2=x2, y2=y2, class_=class_)
+
+
+def path(points: Iterable[tuple[float, float]], class_: str) -> Markup:
+    """A line through points."""
+    return element("path", d="M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points), class_=class_)
+
+
+_ARM, _END = 0.45, 1.15
+_QUARTER = [(_ARM, -_END), (_ARM, -_ARM), (_END, -_ARM)]
+_PLUS = [
+    *_QUARTER,
+    *((-y, x) for x, y in _QUARTER),
+    *((-x, -y) for x, y in _QUARTER),
+    *((y, -x) for x, y in _QUARTER),
+]
+
+
+def marker(x: float, y: float, style: Style, *, radius: float = 5.5, hover: str = "", class_: str = "") -> Markup:
+    """A method's mark, centred at a point, with what is shown on hovering."""
+    title = element("title", hover) if hover else ""
+    classes = " ".join(filter(None, ["mark", style.colour, "hollow" if style.hollow else "", class_]))
+    r = radius
+    if style.shape == "circle":
+        return element("circle", title, cx=x, cy=y, r=r, class_=classes)
+    corners = {
+        "square": [(-0.88, -0.88), (0.88, -0.88), (0.88, 0.88), (-0.88, 0.88)],
+        "diamond": [(0, -1.25), (1.25, 0), (0, 1.25), (-1.25, 0)],
+        "triangle": [(0, -1.2), (1.1, 0.85), (-1.1, 0.85)],
+        "wedge": [(0, 1.2), (1.1, -0.85), (-1.1, -0.85)],
+        "plus": _PLUS,
+    }[style.shape]
+    d = "M" + "L".join(f"{x + dx * r:.1f} {y + dy * r:.1f}" for dx, dy in corners) + "Z"
+    return element("path", title, d=d, class_=classes)
+
+
+def text_width(content: str) -> float:
+    """A generous estimate of a label's width in px."""
+    return _CHARACTER_PX * len(content)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """From a value to a place on an axis.
+
+    Attributes:
+        ticks: Values and their labels.
+        floor: On a logarithmic scale, values below it stand at `zero_at`, apart from the rest.
+    """
+
+    low: float
+    high: float
+    start: float
+    end: float
+    ticks: tuple[tuple[float, str], ...] = ()
+    log: bool = False
+    floor: float = 0.0
+    zero_at: float | None = None
+
+    def __call__(self, value: float) -> float:
+        """The place of a value, in px."""
+        if self.log:
+            if value < self.floor:
+                return self.start if self.zero_at is None else self.zero_at
+            share = math.log(value / self.low) / math.log(self.high / self.low)
+        else:
+            share = (value - self.low) / (self.high - self.low)
+        return self.start + share * (self.end - self.start)
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """What an axis measures: how its values are said, and below which they count as none."""
+
+    name: str
+    say: Callable[[float], str]
+    floor: float
+    below: str
+    log_steps: tuple[float, ...] = ()
+
+
+SECONDS = Quantity(
+    "time", units.seconds, 1e-3, "<\u202f1\u202fms", (1e-3, 1e-2, 0.1, 1, 10, 60, 600, 3600, 36000, 360000)
+)
+BYTES = Quantity("peak memory", units.size, 1, "0")
+PARAMETERS = Quantity("trained parameters", units.count, 1, "0")
+
+
+def nice_step(span: float, n: int) -> float:
+    """The step, 1, 2 or 5 times a power of ten, that cuts a span into about `n` pieces."""
+    rough = span / max(n, 1)
+    power = 10.0 ** math.floor(math.log10(rough))
+    return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * 0.999)
+
+
+def nice_range(low: float, high: float, n: int) -> tuple[float, float, list[float]]:
+    """Round bounds around two values, and the ticks between them."""
+    if high <= low:
+        high = low + (abs(low) or 1.0) * 0.1
+    step = nice_step(high - low, n)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return first * step, last * step, [index * step for index in range(first, last + 1)]
+
+
+def share_scale(values: Sequence[float], start: float, end: float, n: int = 4) -> Scale:
+    """A linear axis for shares of 1, labelled in percent, that never leaves 0 to 100 %."""
+    low, high = min(values), max(values)
+    padding = max(0.06 * (high - low), 0.005)
+    low, high, ticks = nice_range(max(0.0, low - padding), min(1.0, high + padding), n)
+    decimals = 0 if len(ticks) < 2 or round(100 * (ticks[1] - ticks[0]), 6).is_integer() else 1
+    return Scale(low, high, start, end, tuple((tick, units.percent(tick, decimals)) for tick in ticks))
+
+
+def correlation_scale(values: Sequence[float], start: float, end: float, n: int = 4) -> Scale:
+    """A linear axis for correlations, that never leaves -1 to 1."""
+    low, high = min(values), max(values)
+    padding = max(0.06 * (high - low), 0.005)
+    low, high, ticks = nice_range(max(-1.0, low - padding), min(1.0, high + padding), n)
+    decimals = max(1, -math.floor(math.log10(ticks[1] - ticks[0]) + 1e-9))
+    return Scale(low, high, start, end, tuple((tick, units.correlation(tick, decimals)) for tick in ticks))
+
+
+def amount_scale(values: Sequence[float], quantity: Quantity, start: float, end: float) -> Scale:
+    """An axis for amounts: logarithmic where they differ more than twentyfold, else linear from zero."""
+    positive = [value for value in values if value >= quantity.floor]
+    if positive and max(positive) / min(positive) >= 20:
+        return _log_scale(positive, len(positive) < len(values), quantity, start, end)
+    low, high, ticks = nice_range(0.0, 1.05 * max(values) or 1.0, 4)
+    return Scale(low, high, start, end, tuple((tick, _tick(quantity, tick)) for tick in ticks))
+
+
+def _tick(quantity: Quantity, value: float) -> str:
+    return quantity.say(value).replace(".0\u202f", "\u202f") if value else "0"
+
+
+def _log_scale(positive: list[float], zeros: bool, quantity: Quantity, start: float, end: float) -> Scale:
+    low, high = min(positive) / 1.6, max(positive) * 1.6
+    inner = start + 44 if zeros else start
+    steps = quantity.log_steps or tuple(10.0**exponent for exponent in range(0, 19))
+    inside = [step for step in steps if low <= step <= high]
+    if len(inside) < 2:
+        inside = [factor * 10.0**e for e in range(-3, 19) for factor in (1, 2, 5) if low <= factor * 10.0**e <= high]
+    every = math.ceil(len(inside) / 5)
+    ticks = tuple((step, _tick(quantity, step)) for step in inside[::every])
+    return Scale(low, high, inner, end, ticks, True, quantity.floor, start + 6 if zeros else None)
+
+
+def key(style: Style) -> Markup:
+    """A method's mark alone, for running text and tables."""
+    return element("svg", marker(8, 8, style, radius=5), class_="key", viewBox="0 0 16 16", aria_hidden="true")

@@ -1,0 +1,1 @@
+"""Numbers and settings as text."""

@@ -1,0 +1,83 @@
+"""What each method took for what: confusion matrices from the predictions of a study."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from markupsafe import Markup
+from numpy.typing import NDArray
+
+from feathertune.records import RunRecord, StudyRecord
+from feathertune.report.drawing import run_charts
+from feathertune.report.drawing.svg import Style
+from feathertune.report.format import units
+from feathertune.report.limits import Limits
+from feathertune.report.rows import Method
+from feathertune.report.side_files import Predictions
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """One method's confusion matrix, the mean over seeds; of many classes, only the worst pairs."""
+
+    method: str
+    style: Style
+    n_seeds: int
+    chart: Markup | None
+    counts: tuple[tuple[float, ...], ...]
+    worst: tuple[tuple[str, str, float], ...]
+
+
+def class_names(study: StudyRecord, limits: Limits) -> list[str]:
+    """The labels as they are shown: shortened, and visible where they are blank."""
+    return [units.clip(label, limits.words) if label.strip() else "(blank)" for label in study.data.labels]
+
+
+def find_confusions(
+    study: StudyRecord,
+    methods: Sequence[Method],
+    done: Sequence[RunRecord],
+    predictions: Mapping[str, Predictions],
+    limits: Limits,
+) -> tuple[Confusion, ...]:
+    """The matrices of the first methods, the recommended one first; drawn while the cells last."""
+    labels = class_names(study, limits)
+    n = len(labels)
+    if study.data.task != "single_label" or n == 0:
+        return ()
+    found: list[Confusion] = []
+    drawn = 0
+    for method in sorted(methods, key=lambda m: not m.recommended)[: limits.cards]:
+        runs = [run for run in done if run.method == method.row.method and run.id in predictions]
+        if not runs:
+            continue
+        counts = np.mean([_counts(predictions[run.id], n) for run in runs], axis=0)
+        fits = n <= 20 and drawn + n * n <= limits.cells
+        drawn += n * n if fits else 0
+        found.append(
+            Confusion(
+                method.row.method,
+                method.style,
+                len(runs),
+                run_charts.confusion(method.row.method, labels, counts) if fits else None,
+                tuple(tuple(row) for row in counts.tolist()) if fits else (),
+                () if fits else _worst(labels, counts),
+            )
+        )
+    return tuple(found)
+
+
+def _counts(predictions: Predictions, n: int) -> NDArray[np.float64]:
+    flat = np.bincount(predictions.label * n + predictions.predicted, minlength=n * n)
+    return flat.reshape(n, n).astype(np.float64)
+
+
+def _worst(labels: Sequence[str], counts: NDArray[np.float64]) -> tuple[tuple[str, str, float], ...]:
+    """The ten most frequent confusions."""
+    wrong = counts.copy()
+    np.fill_diagonal(wrong, 0)
+    order = np.argsort(-wrong, axis=None, kind="stable")[:10]
+    pairs = [(int(index) // len(labels), int(index) % len(labels)) for index in order]
+    return tuple((labels[true], labels[said], float(wrong[true, said])) for true, said in pairs if wrong[true, said])

@@ -1,0 +1,168 @@
+"""What a study did not measure, said from its record alone: a report that hides this is worth little."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from feathertune.records import TRAINED_KINDS, StudyRecord, SummaryRow
+from feathertune.report.format import units
+from feathertune.report.format.scores import saying
+from feathertune.report.panels.searches import most_trials
+
+_FEW_TEST_ROWS = 1000
+_FEW_CLASS_ROWS = 20
+# Methods that are named one by one.
+_NAMED = 12
+
+
+def find_gaps(study: StudyRecord, *, unreadable: Collection[str], without_curve: Collection[str]) -> list[str]:
+    """Sentences, the weightiest first.
+
+    Args:
+        study: The record.
+        unreadable: Ids of finished runs whose predictions could not be read.
+        without_curve: Ids of finished, trained runs without a learning curve.
+    """
+    return [
+        *_runs(study),
+        *_methods(study),
+        *_precision(study),
+        *_texts(study),
+        *_costs(study),
+        *_files(unreadable, without_curve),
+        f"Other data and other encoders: the numbers hold for this data and this encoder. {_settings(study)}",
+    ]
+
+
+def _settings(study: StudyRecord) -> str:
+    n_trials = most_trials(study.searches)
+    if not n_trials:
+        return "The record holds no search for better settings: each method ran with those listed below."
+    return (
+        f"Nor what a longer search would find: options were the best of {n_trials} trials on validation rows with one "
+        "seed, and times are those of the runs, without the trials."
+    )
+
+
+def _runs(study: StudyRecord) -> list[str]:
+    sentences = []
+    missing = set(study.planned_runs) - {run.id for run in study.runs}
+    if missing:
+        sentences.append(
+            f"{len(missing)} of {len(study.planned_runs)} planned runs: "
+            "the study stopped, or was read, before they ended."
+        )
+    failed = [run for run in study.runs if run.status == "failed"]
+    if failed:
+        names = ", ".join(sorted({units.clip(run.method, 40) for run in failed})[:8])
+        sentences.append(f"{len(failed)} failed {_runs_word(len(failed))} ({names}): no numbers, the errors are below.")
+    if study.summary and not any(row.method == "full" for row in study.summary):
+        sentences.append("Full fine-tuning: without it there is no yardstick, and no differences are given.")
+    return sentences
+
+
+def _methods(study: StudyRecord) -> list[str]:
+    """What the record says of methods that have no row, and of rows that are no fair neighbours."""
+    sentences = []
+    for name, why in list(study.left_out.items())[:_NAMED]:
+        sentences.append(f"{units.clip(name, 40)}: left out. {units.clip(why, 300)}")
+    if len(study.left_out) > _NAMED:
+        sentences.append(f"{len(study.left_out) - _NAMED} more methods that were left out; study.json says why.")
+    if study.parameter_budget is not None and study.off_budget:
+        names = ", ".join(units.clip(name, 40) for name in list(study.off_budget)[:_NAMED])
+        more = f" and {len(study.off_budget) - _NAMED} more" if len(study.off_budget) > _NAMED else ""
+        sentences.append(
+            f"All methods at one size: each was sized to train {study.parameter_budget:,} parameters of the encoder, "
+            f"but {names}{more} could come no nearer than a quarter more or less."
+        )
+    return sentences
+
+
+def _runs_word(n: int) -> str:
+    return "run" if n == 1 else "runs"
+
+
+def _precision(study: StudyRecord) -> list[str]:
+    sentences = []
+    trained = [row for row in study.summary if row.kind in TRAINED_KINDS]
+    fewest = min((row.n_seeds for row in trained), default=0)
+    if fewest == 1:
+        sentences.append(
+            "The spread between seeds: with one seed, the intervals show what other test rows would change, "
+            "not what another seed would."
+        )
+    elif 1 < fewest < 5:
+        sentences.append(f"The spread between seeds, well: {fewest} seeds give only a rough idea of it.")
+    row = _row_of(study, study.verdict.recommended)
+    if study.data.n_test < _FEW_TEST_ROWS and row is not None:
+        half = saying(row.score).within((row.accuracy_high - row.accuracy_low) / 2)
+        sentences.append(
+            f"Small differences: with {study.data.n_test:,} test rows, "
+            f"the {study.score_name} of {units.clip(row.method, 40)} is known to about ± {half}."
+        )
+    counts = study.data.class_counts.get("test", [])
+    rare = sum(1 for count in counts if count < _FEW_CLASS_ROWS)
+    if rare:
+        sentences.append(
+            f"Rare classes: {rare} of {len(counts)} have fewer than {_FEW_CLASS_ROWS} test rows, "
+            "so little can be said about each."
+        )
+    return sentences
+
+
+def _row_of(study: StudyRecord, method: str | None) -> SummaryRow | None:
+    return next((row for row in study.summary if row.method == method), None)
+
+
+def _texts(study: StudyRecord) -> list[str]:
+    data = study.data
+    if data.truncated_fraction == 0 or data.unread_fraction == 0:
+        return []
+    what = {
+        "head": f"What stands after the first {data.max_length:,} tokens",
+        "head-tail": "What stands in the middle of long texts",
+        "windows": "What stands between the windows of very long texts",
+    }[data.reading.long]
+    unread = "" if data.unread_fraction is None else f", {units.percent(data.unread_fraction)} of all tokens"
+    return [
+        f"{what}{unread}: {units.percent(data.truncated_fraction)} of the texts have more than "
+        f"{data.max_length:,} and {data.reading.in_words(data.max_length)}."
+    ]
+
+
+def _costs(study: StudyRecord) -> list[str]:
+    sentences = []
+    if not _used_gpu(study.hardware):
+        sentences.append(
+            "A GPU: times and memory are those of a CPU, and another machine may order methods differently."
+        )
+    trained = [run for run in study.runs if run.status == "complete" and run.kind in TRAINED_KINDS]
+    if trained and all(run.mfu is None for run in trained):
+        sentences.append("How much of the machine's peak was used (MFU).")
+    without = sorted({row.method for row in study.summary if row.memory_mean_bytes is None})
+    if without:
+        names = ", ".join(units.clip(name, 30) for name in without[:8])
+        sentences.append(f"Peak memory of {names}{' and others' if len(without) > 8 else ''}.")
+    return sentences
+
+
+def _used_gpu(hardware: dict[str, Any]) -> bool:
+    device = hardware.get("device")
+    if isinstance(device, str):
+        return not device.lower().startswith("cpu")
+    return any(("gpu" in key.lower() or "cuda" in key.lower()) and bool(value) for key, value in hardware.items())
+
+
+def _files(unreadable: Collection[str], without_curve: Collection[str]) -> list[str]:
+    sentences = []
+    if unreadable:
+        sentences.append(
+            f"Predictions of {len(unreadable)} finished {_runs_word(len(unreadable))} could not be read: "
+            "confusion matrices and examples leave them out."
+        )
+    if without_curve:
+        sentences.append(
+            f"Learning curves of {len(without_curve)} finished {_runs_word(len(without_curve))}: no metrics were found."
+        )
+    return sentences

@@ -1,0 +1,112 @@
+"""Whether a method's probabilities can be believed: its confidence against its share of right answers, over its seeds.
+
+Drawn from the bins in the record. Not for the calibration error itself, which has finer bins
+(`feathertune.tasks.metrics`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from markupsafe import Markup
+
+from feathertune.records import Calibration, Metrics, MultiLabelMetrics, RunRecord
+from feathertune.report.drawing import svg
+from feathertune.report.drawing.charts import SMALL_PX
+from feathertune.report.drawing.svg import Style
+from feathertune.report.format import units
+from feathertune.report.limits import Limits
+from feathertune.report.rows import Method
+
+_HEIGHT_PX = 250.0
+
+
+@dataclass(frozen=True)
+class Bin:
+    """Answers of like confidence: how many a seed, mean confidence and share of right ones.
+
+    Of one label a text there is one answer for each test row; of several one for each row and label.
+    """
+
+    rows: float
+    confidence: float
+    right: float
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """One method's chart, and means over its seeds of the calibration error before and after the temperature."""
+
+    method: str
+    style: Style
+    chart: Markup
+    bins: tuple[Bin, ...]
+    temperature: float
+    before: float
+    after: float
+
+
+def find_reliability(methods: Sequence[Method], done: Sequence[RunRecord], limits: Limits) -> tuple[Reliability, ...]:
+    """Of the first methods whose runs hold their calibration, the recommended one first."""
+    found: list[Reliability] = []
+    for method in sorted(methods, key=lambda m: not m.recommended):
+        own = [run for run in done if run.method == method.row.method]
+        runs = [(run.test, run.calibration) for run in own if isinstance(run.test, Metrics) and run.calibration]
+        if not runs or len(found) == limits.cards:
+            continue
+        bins = _joined([calibration for _, calibration in runs])
+        found.append(
+            Reliability(
+                method=method.row.method,
+                style=method.style,
+                chart=draw(method.row.method, method.style, bins, of=_answers_of(runs[0][0])),
+                bins=bins,
+                temperature=fmean(calibration.temperature for _, calibration in runs),
+                before=fmean(test.ece for test, _ in runs),
+                after=fmean(calibration.ece for _, calibration in runs),
+            )
+        )
+    return tuple(found)
+
+
+def _answers_of(scores: Metrics) -> str:
+    """What a method's answers are called: rows, or decisions where each row has one for each label."""
+    return "decisions" if isinstance(scores, MultiLabelMetrics) else "rows"
+
+
+def draw(name: str, style: Style, bins: Sequence[Bin], *, of: str = "rows") -> Markup:
+    """Share of right answers by confidence; the larger a mark, the more of them; on the dashed line all is as said."""
+    left, right, top, bottom = 46.0, SMALL_PX - 14, 14.0, _HEIGHT_PX - 46
+    low = min([0.5, *(value for b in bins for value in (b.confidence, b.right))])
+    x, y = svg.share_scale([low, 1.0], left, right), svg.share_scale([low, 1.0], bottom, top)
+    parts = [svg.line(left, y(tick), right, y(tick), "grid") for tick, _ in y.ticks]
+    parts += [svg.text(left - 7, y(tick) + 4, label, class_="tick", anchor="end") for tick, label in y.ticks]
+    parts += [svg.text(x(tick), bottom + 18, label, class_="tick", anchor="middle") for tick, label in x.ticks[:-1]]
+    parts.append(svg.line(left, bottom, right, bottom, "axis"))
+    parts.append(svg.line(x(x.low), y(x.low), x(x.high), y(x.high), "reference"))
+    parts.append(svg.text((left + right) / 2, bottom + 40, "confidence →", class_="title", anchor="middle"))
+    parts.append(svg.path([(x(b.confidence), y(b.right)) for b in bins], f"curve {style.colour}"))
+    most = max((b.rows for b in bins), default=1.0)
+    for b in bins:
+        said = f"{units.percent(b.right)} right where it is {units.percent(b.confidence)} sure, {b.rows:,.0f} {of}"
+        parts.append(
+            svg.marker(x(b.confidence), y(b.right), style, radius=2.5 + 4 * (b.rows / most) ** 0.5, hover=said)
+        )
+    label = f"Share of right answers of {units.clip(name, 40)} by its confidence"
+    return svg.drawing(SMALL_PX, _HEIGHT_PX, label, *parts)
+
+
+def _joined(calibrations: Sequence[Calibration]) -> tuple[Bin, ...]:
+    """The bins of several seeds as one: a bin is known by the tenth that its mean confidence lies in."""
+    rows: dict[int, list[tuple[int, float, float]]] = {}
+    for calibration in calibrations:
+        for part in calibration.bins:
+            rows.setdefault(min(9, int(10 * part[1] - 1e-9)), []).append(part)
+    joined = []
+    for _, parts in sorted(rows.items()):
+        n = sum(count for count, _, _ in parts)
+        confidence = sum(count * value for count, value, _ in parts) / n
+        joined.append(Bin(n / len(calibrations), confidence, sum(count * value for count, _, value in parts) / n))
+    return tuple(joined)

@@ -1,0 +1,93 @@
+"""How options were found: the trials of each search as the report and the terminal show them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from feathertune.records import SearchRecord, StudyRecord, TrialRecord
+from feathertune.report.format import units
+from feathertune.report.format.scores import Saying, saying
+from feathertune.report.format.settings import plain
+
+_LENGTH = 120
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One trial; `outcome` is its score on validation rows, or how it ended."""
+
+    number: int
+    options: str
+    outcome: str
+    epochs: int
+    seconds: float
+    chosen: bool
+
+
+@dataclass(frozen=True)
+class Search:
+    """One search.
+
+    Attributes:
+        ended: How many trials ended how, in words.
+        before: The leading score on validation rows of the method without a search; `after` of the chosen trial.
+        found: The chosen options, in words.
+        seconds: Of all trials.
+    """
+
+    method: str
+    train_rows: int | None
+    ended: str
+    before: float | None
+    after: float | None
+    found: str
+    seconds: float
+    trials: tuple[Trial, ...]
+
+
+def searches(study: StudyRecord) -> tuple[Search, ...]:
+    """The searches of a study, in the order of its methods."""
+    return tuple(_search(record, saying(study.headline)) for record in study.searches)
+
+
+def options_text(trial: TrialRecord) -> str:
+    """The options of a trial in words."""
+    said = {name: f"{value:.2g}" if isinstance(value, float) else value for name, value in trial.options.items()}
+    return ", ".join(f"{name} {plain(name, value, _LENGTH)}" for name, value in said.items())
+
+
+def most_trials(found: Sequence[SearchRecord]) -> int:
+    """The largest number of trials of any method; 0 without a search."""
+    return max((len(one.trials) for one in found), default=0)
+
+
+def _trial(trial: TrialRecord, chosen: int | None, say: Saying) -> Trial:
+    scored = say.score(trial.accuracy)
+    outcome = {"complete": scored, "pruned": f"{scored}, stopped early", "failed": f"failed: {trial.error}"}
+    return Trial(
+        number=trial.number,
+        options=options_text(trial),
+        outcome=units.clip(outcome[trial.status], _LENGTH),
+        epochs=trial.epochs,
+        seconds=trial.seconds,
+        chosen=trial.number == chosen,
+    )
+
+
+def _search(record: SearchRecord, say: Saying) -> Search:
+    chosen = None if record.chosen is None else record.trials[record.chosen]
+    counts: Counter[str] = Counter(trial.status for trial in record.trials)
+    words = {"complete": "to the end", "pruned": "stopped early", "failed": "failed"}
+    found = "the defaults: all trials failed" if chosen is None else options_text(chosen)
+    return Search(
+        method=units.clip(record.method, 60),
+        train_rows=record.train_rows,
+        ended=", ".join(f"{counts[status]} {said}" for status, said in words.items() if counts[status]),
+        before=record.trials[0].accuracy if record.trials else None,
+        after=None if chosen is None else chosen.accuracy,
+        found=f"{found} (the defaults)" if chosen is not None and chosen.number == 0 else found,
+        seconds=sum(trial.seconds for trial in record.trials),
+        trials=tuple(_trial(trial, record.chosen, say) for trial in record.trials),
+    )

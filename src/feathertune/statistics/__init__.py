@@ -1,0 +1,1 @@
+"""Intervals, paired tests and equivalence over test rows and seeds."""

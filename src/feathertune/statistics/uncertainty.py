@@ -1,0 +1,139 @@
+"""The variance of a score over test rows and seeds, and how well it is known.
+
+`feathertune.statistics.inference` says the model.
+
+Not for single answers of one row, of which nothing is known.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import optimize, special
+
+from feathertune.statistics.answers import Scored, Stratum
+from feathertune.statistics.wilson import CONFIDENCE, wilson, z_of
+
+_SMALLEST_P = 1e-300
+
+
+class Uncertainty(NamedTuple):
+    """Of a score over rows and seeds.
+
+    Attributes:
+        variance: Of the score.
+        own_of_seeds: The part of it by which seeds differ, less what chance in single answers makes of that.
+        seeds: The variance of the seeds' scores over their number, with that chance.
+        rows_df: Degrees of freedom by which the rest is known; `seeds_df` those of the seeds.
+    """
+
+    variance: float
+    own_of_seeds: float
+    seeds: float
+    rows_df: float
+    seeds_df: float
+
+    @property
+    def standard_error(self) -> float:
+        """Of the score."""
+        return math.sqrt(self.variance)
+
+    def margin_of_error(self) -> float:
+        """By how many standard errors the 95 % interval goes either way."""
+        return self._critical(1 - CONFIDENCE, self.own_of_seeds)
+
+    def p(self, off: float) -> float:
+        """Two-sided probability of a score that is off by `off`: where the critical value is that many errors."""
+        errors = abs(off) / self.standard_error
+        if not self.seeds:
+            return _t_tails(errors, self.rows_df)
+        # The critical value is a mean of two, so that p lies between what each would give; a little more for rounding.
+        ends = sorted(max(_t_tails(errors, df), _SMALLEST_P) for df in (self.rows_df, self.seeds_df))
+        low, high = math.log(ends[0]) - 1e-9, min(0.0, math.log(ends[1]) + 1e-9)
+
+        def too_far(log_p: float) -> float:
+            return self._critical(math.exp(log_p), self.seeds) - errors
+
+        return ends[0] if errors == 0 or too_far(low) <= 0 else math.exp(optimize.brentq(too_far, low, high))
+
+    def _critical(self, p: float, badly_known: float) -> float:
+        share = min(1.0, badly_known / self.variance)
+        return (1 - share) * _t_quantile(p, self.rows_df) + (share * _t_quantile(p, self.seeds_df) if share else 0.0)
+
+
+def uncertainty(rows: NDArray[np.float64], methods: Sequence[Scored]) -> Uncertainty:
+    """Of what `rows` make.
+
+    Args:
+        rows: What rows add to the score, averaged over the seeds of one method, ``(N,)``, or of two and subtracted.
+        methods: That one, or both; of the same strata.
+    """
+    several = [answers for answers in methods if answers.n_seeds > 1]
+    scores = [variance_of(answers.seed_scores) / answers.n_seeds for answers in several]
+    chance = sum(
+        weight**2 * _chance(answers.values[:, rows]) / (answers.n_seeds * len(rows))
+        for answers in several
+        for weight, rows in answers.strata
+    )
+    own_of_seeds = max(0.0, sum(scores) - chance)
+    of_rows, rows_df = _over_rows(rows, methods[0].strata)
+    return Uncertainty(
+        variance=of_rows + own_of_seeds,
+        own_of_seeds=own_of_seeds,
+        seeds=sum(scores),
+        rows_df=rows_df,
+        seeds_df=_satterthwaite(scores, [answers.n_seeds - 1 for answers in several]),
+    )
+
+
+def variance_of(values: NDArray[np.float64]) -> float:
+    """Of a sample. Equal values can have a variance of 1e-33 by rounding of their mean: that is none."""
+    return 0.0 if np.ptp(values) == 0 else float(values.var(ddof=1))
+
+
+def _over_rows(rows: NDArray[np.float64], strata: Sequence[Stratum]) -> tuple[float, float]:
+    """The variance that comes of the rows, and its degrees of freedom; 0 where the rows of each stratum are alike."""
+    sizes = [len(places) for _, places in strata]
+    parts = [variance_of(rows[places]) / len(places) for _, places in strata]
+    if any(parts):
+        parts = [part or _unseen(n) for part, n in zip(parts, sizes, strict=True)]
+    parts = [weight**2 * part for part, (weight, _) in zip(parts, strata, strict=True)]
+    known_by = [max(n - 1, 1) for n in sizes]
+    return sum(parts), _satterthwaite(parts, known_by) if len(parts) > 1 and any(parts) else min(known_by)
+
+
+def _unseen(n: int) -> float:
+    """The variance of a mean of `n` rows that are all alike, as if Wilson's interval for 0 of n were its own."""
+    return (wilson(0, n).high / (2 * z_of())) ** 2
+
+
+def _satterthwaite(parts: Sequence[float], known_by: Sequence[float]) -> float:
+    """Degrees of freedom of a sum of variances; infinite where there is none to know."""
+    weighed = sum(part**2 / df for part, df in zip(parts, known_by, strict=True))
+    return sum(parts) ** 2 / weighed if weighed else math.inf
+
+
+def _chance(values: NDArray[Any]) -> float:
+    """Variance of single answers, ``(S, N)``, that neither the row nor the seed explains (mean square of both)."""
+    n_seeds, n_rows = values.shape
+    if n_rows == 1:
+        return 0.0
+    overall = float(values.mean())
+    rows, seeds = values.mean(axis=0) - overall, values.mean(axis=1) - overall
+    # Right answers are 0 or 1, so that their squares need no pass over a table of floats.
+    share = overall * (1 - overall)
+    total = (share if values.dtype == np.bool_ else float(values.var())) * values.size
+    left = total - n_seeds * float(rows @ rows) - n_rows * float(seeds @ seeds)
+    return float(max(0.0, left) / ((n_seeds - 1) * (n_rows - 1)))
+
+
+def _t_quantile(p: float, df: float) -> float:
+    return float(-special.stdtrit(df, p / 2))
+
+
+def _t_tails(standard_errors: float, df: float) -> float:
+    return float(2 * special.stdtr(df, -standard_errors))

@@ -1,0 +1,1 @@
+"""Plan a study: methods, sizes, search spaces and runs."""

@@ -1,0 +1,125 @@
+"""What a study says and records of its data: rows, classes, how numbers lie, and what was never read.
+
+Not for reading and splitting it: see `feathertune.study.running.workbench`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from feathertune.data.reading.labels import all_numbers
+from feathertune.data.sources.collector import SPLITS, SplitName
+from feathertune.records import DataRecord, LabelSummary
+from feathertune.tasks import task_of
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from feathertune.config import Config
+    from feathertune.data.splitting.splits import DataSplits
+    from feathertune.data.tokens.encode import EncodedTexts
+
+# Of two whole numbers, such as 0 and 1, nobody means a scale.
+_NO_SCALE = 2
+
+
+def about_labels(splits: DataSplits, task: str) -> list[str]:
+    """What the labels were taken for, where that is no single name that nobody doubts, in a sentence.
+
+    Args:
+        splits: The rows.
+        task: The setting ``data.task``.
+    """
+    if splits.numbers:
+        train = summary_of(splits.train.labels)
+        return [
+            f"The label is a number, '{splits.labels[0]}' (data.task: regression): {train.low:.4g} to {train.high:.4g} "
+            f"in the training rows, mean {train.mean:.4g}, standard deviation {train.sd:.4g}."
+        ]
+    if splits.multi_label:
+        return [f"A text may have several of the {len(splits.labels):,} labels, or none (data.task: multi_label)."]
+    if task == "auto" and len(splits.labels) > _NO_SCALE and all_numbers(splits.labels):
+        return [
+            f"The labels are whole numbers, read as {len(splits.labels):,} classes; --set data.task=regression reads "
+            "them as numbers."
+        ]
+    return []
+
+
+def class_counts(splits: DataSplits) -> dict[str, list[int]]:
+    """Rows of each class, by split; a row with several labels is in each. Of numbers there are no classes."""
+    counts: dict[str, list[int]] = {}
+    if splits.numbers:
+        return counts
+    for name in SPLITS:
+        labels = splits[name].labels
+        found = labels.sum(axis=0) if labels.ndim == 2 else np.bincount(labels, minlength=len(splits.labels))
+        counts[name] = found.tolist()
+    return counts
+
+
+def summary_of(numbers: NDArray[np.float64]) -> LabelSummary:
+    """How numbers ``(N,)`` lie, N at least 1."""
+    q25, median, q75 = np.quantile(numbers, (0.25, 0.5, 0.75))
+    return LabelSummary(
+        mean=float(numbers.mean()),
+        sd=float(numbers.std()),
+        low=float(numbers.min()),
+        q25=float(q25),
+        median=float(median),
+        q75=float(q75),
+        high=float(numbers.max()),
+    )
+
+
+def data_record(
+    config: Config, splits: DataSplits, encoded: Mapping[SplitName, EncodedTexts], counts: dict[str, list[int]]
+) -> DataRecord:
+    """The data as it was used.
+
+    Args:
+        config: The settings.
+        splits: The rows.
+        encoded: Their tokens.
+        counts: From `class_counts`.
+    """
+    n_texts = sum(len(texts) for texts in encoded.values())
+    shots = config.data.shots
+    notes, n_pool = splits.notes, len(encoded["train"])
+    if shots:
+        counts = counts | {"train": [shots] * len(splits.labels)}
+        drawn = f"{shots:,} rows of each class are drawn from {n_pool:,} training rows, anew for each seed: intervals"
+        notes = (*notes, f"{drawn} over seeds hold the spread over draws.")
+    if not splits.multi_label:  # the source has said that
+        notes = (*about_labels(splits, config.data.task), *notes)
+    return DataRecord(
+        source=splits.source,
+        test_source=splits.test_source,
+        fingerprint=splits.fingerprint,
+        task=task_of(splits.train.labels).name,
+        text_columns=list(splits.text_columns),
+        labels=[] if splits.numbers else list(splits.labels),
+        n_train=shots * len(splits.labels) if shots else n_pool,
+        shots=shots,
+        n_validation=len(encoded["validation"]),
+        n_test=len(encoded["test"]),
+        class_counts=counts,
+        numbers={name: summary_of(splits[name].labels) for name in SPLITS if len(splits[name].labels)}
+        if splits.numbers
+        else {},
+        max_length=config.data.max_length,
+        reading=config.data.reading,
+        truncated_fraction=sum(texts.n_truncated for texts in encoded.values()) / n_texts,
+        unread_fraction=_unread_fraction(encoded),
+        duplicates_removed=splits.duplicates_removed,
+        overlap_removed=splits.overlap_removed,
+        notes=list(notes),
+    )
+
+
+def _unread_fraction(encoded: Mapping[SplitName, EncodedTexts]) -> float:
+    n_tokens = sum(int(texts.n_tokens.sum()) for texts in encoded.values() if texts.n_tokens is not None)
+    return sum(int(texts.n_unread.sum()) for texts in encoded.values() if texts.n_unread is not None) / n_tokens

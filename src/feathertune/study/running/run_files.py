@@ -1,0 +1,100 @@
+"""The parquet files of a study: predictions of a run, and the test rows. Written whole or not at all."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from feathertune.data.reading.texts import Text, columns_of
+from feathertune.storage import write_atomic
+
+# Texts are kept for the report, which shows a few of them; whole documents would be another copy of the data.
+CLIP_CHARACTERS = 2_000
+
+
+def write_test_rows(path: Path, texts: Sequence[Text], labels: np.ndarray) -> None:
+    """Write ``test.parquet``: row, text (clipped; of pairs text_pair too), label."""
+    columns = {
+        "row": pa.array(np.arange(len(texts), dtype=np.int64)),
+        **{name: pa.array(column, pa.string()) for name, column in columns_of(texts, CLIP_CHARACTERS).items()},
+        "label": _column(labels),
+    }
+    _write_table(path, pa.table(columns))
+
+
+def write_predictions(path: Path, labels: np.ndarray, predicted: np.ndarray, probabilities: np.ndarray) -> None:
+    """Write ``predictions.parquet``: row, label, predicted, probabilities; of numbers no probabilities.
+
+    Args:
+        path: Where.
+        labels: ``(N,)``, or ``(N, C)`` where a text may have several: then lists of their indices are written.
+        predicted: Likewise.
+        probabilities: ``(N, C)``.
+    """
+    n, n_classes = probabilities.shape
+    columns = {
+        "row": pa.array(np.arange(n, dtype=np.int64)),
+        "label": _column(labels),
+        "predicted": _column(predicted),
+    }
+    if labels.dtype.kind != "f":
+        columns["probabilities"] = pa.FixedSizeListArray.from_arrays(
+            pa.array(probabilities.astype(np.float32).reshape(-1)), n_classes
+        ).cast(pa.list_(pa.float32()))
+    _write_table(path, pa.table(columns))
+
+
+def _column(labels: np.ndarray) -> pa.Array:
+    """Class indices, lists of them, or numbers."""
+    if labels.dtype.kind == "f":
+        return pa.array(labels.astype(np.float64))
+    if labels.ndim == 1:
+        return pa.array(labels.astype(np.int32))
+    return pa.array([np.flatnonzero(row).tolist() for row in labels], pa.list_(pa.int32()))
+
+
+def _write_table(path: Path, table: pa.Table) -> None:
+    """Write a parquet file whole or not at all."""
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="zstd")
+    write_atomic(path, buffer.getvalue())
+
+
+def read_correct(path: Path) -> np.ndarray:
+    """Which test rows were predicted right, ``(N,)`` bool, from ``predictions.parquet``."""
+    table = pq.read_table(path, columns=["label", "predicted"])
+    if pa.types.is_list(table.schema.field("label").type):
+        both = zip(table["label"].to_pylist(), table["predicted"].to_pylist(), strict=True)
+        return np.array([label == predicted for label, predicted in both], dtype=np.bool_)
+    return np.asarray(table["label"].to_numpy() == table["predicted"].to_numpy())
+
+
+def read_predictions(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Labels ``(N,)``, probabilities ``(N, C)`` and what was predicted ``(N,)``, of one label a text."""
+    table = pq.read_table(path, columns=["label", "predicted", "probabilities"])
+    labels = table["label"].to_numpy()
+    probabilities = table["probabilities"].combine_chunks().flatten().to_numpy().reshape(len(labels), -1)
+    return labels, probabilities, table["predicted"].to_numpy()
+
+
+def read_sets(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The same of several labels a text, ``(N, C)`` each; labels and what was predicted bool."""
+    table = pq.read_table(path, columns=["label", "predicted", "probabilities"])
+    probabilities = table["probabilities"].combine_chunks().flatten().to_numpy().reshape(len(table), -1)
+    labels, predicted = np.zeros(probabilities.shape, np.bool_), np.zeros(probabilities.shape, np.bool_)
+    for name, members in (("label", labels), ("predicted", predicted)):
+        for row, own in enumerate(table[name].to_pylist()):
+            members[row, own] = True
+    return labels, probabilities, predicted
+
+
+def read_numbers(path: Path) -> NDArray[np.float64]:
+    """Labels and predictions, ``(2, N)``, of a run's ``predictions.parquet`` where labels are numbers."""
+    table = pq.read_table(path, columns=["label", "predicted"])
+    return np.stack([table[name].to_numpy() for name in table.column_names]).astype(np.float64)

@@ -1,0 +1,1 @@
+"""Summarise the runs of a study and recommend a method."""

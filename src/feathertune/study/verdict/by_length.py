@@ -1,0 +1,75 @@
+"""The leading score by the length of the texts, and how much of them was never read.
+
+A pure function of lengths and answers; part of ``study.json``. Not for choosing a length: a class may be longer than
+another, and a longer text need not be harder. Balanced accuracy is of the classes that a bucket holds, rank correlation
+of the order within it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from feathertune.records import LengthBucket, ScoreOfBucket
+from feathertune.statistics.answers import AnyAnswers, as_answers
+from feathertune.statistics.inference import seed_interval
+
+# Tokens up to which a bucket goes, beside what is read at once.
+EDGES = (32, 64, 128, 256, 512, 1024, 2048, 4096)
+# A bucket with fewer rows joins its neighbour, but never one of texts that fit with one of texts that do not.
+LEAST_ROWS = 20
+
+
+def by_length(
+    answers: Mapping[str, AnyAnswers],
+    *,
+    n_tokens: NDArray[np.int64],
+    n_unread: NDArray[np.int64],
+    max_length: int,
+) -> list[LengthBucket]:
+    """Put the test rows into buckets by their length.
+
+    Args:
+        answers: Those of each method to the test rows, ``(S, N)``.
+        n_tokens: Tokens of each whole text, ``(N,)``.
+        n_unread: Those that no method read of it, likewise.
+        max_length: Tokens that are read at once.
+
+    Returns:
+        From short to long; empty buckets are left out.
+    """
+    edges = sorted({*EDGES, max_length})
+    places = np.searchsorted(edges, n_tokens, side="left")
+    whole, longer = edges.index(max_length) + 1, len(edges) + 1
+    groups = [
+        rows
+        for span in (range(whole), range(whole, longer))
+        for rows in _merged([np.flatnonzero(places == place) for place in span])
+    ]
+    return [
+        LengthBucket(
+            shortest=int(n_tokens[rows].min()),
+            longest=int(n_tokens[rows].max()),
+            n=len(rows),
+            unread_fraction=float(n_unread[rows].sum() / n_tokens[rows].sum()),
+            scores=[_score(method, as_answers(given).of_rows(rows)) for method, given in answers.items()],
+        )
+        for rows in groups
+    ]
+
+
+def _merged(groups: Sequence[NDArray[np.int64]]) -> list[NDArray[np.int64]]:
+    kept: list[NDArray[np.int64]] = []
+    for rows in (group for group in groups if len(group)):
+        if kept and min(len(rows), len(kept[-1])) < LEAST_ROWS:
+            kept[-1] = np.concatenate([kept[-1], rows])
+        else:
+            kept.append(rows)
+    return kept
+
+
+def _score(method: str, answers: AnyAnswers) -> ScoreOfBucket:
+    found = seed_interval(answers)
+    return ScoreOfBucket(method=method, accuracy=found.mean, low=found.low, high=found.high)

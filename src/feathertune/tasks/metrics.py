@@ -1,0 +1,238 @@
+"""Scores of one set of predictions, the same for every row of a study.
+
+All scores but the calibration error are scikit-learn's. Each is a single number of one run; how sure a number
+is, over rows and seeds, is the business of `feathertune.statistics.inference`. `score` is of one label a text,
+`score_sets` of any number of them, `score_numbers` of numbers; `feathertune.tasks` knows which of them is meant.
+scikit-learn is loaded when something is scored: every command imports this, and few of them score.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from feathertune.errors import DataError
+from feathertune.records import Metrics, MultiLabelMetrics, NumberMetrics
+
+# Probabilities are raised to this before the logarithm: about the step of fp32 below 1, so that a softmax in
+# fp32 and one in fp64 get the same loss. The most that a single row can cost is -ln(1e-7) = 16.1.
+PROBABILITY_FLOOR = 1e-7
+CALIBRATION_BINS = 15
+_SUM_TOLERANCE = 1e-3
+
+
+def score(
+    labels: NDArray[np.integer], probabilities: NDArray[np.floating], predicted: NDArray[np.integer] | None = None
+) -> Metrics:
+    """Score predicted probabilities; the prediction is the largest one, the lower index where two are equal.
+
+    Args:
+        labels: Class indices, ``(N,)``, 0 to C - 1.
+        probabilities: ``(N, C)``; each row sums to 1.
+        predicted: What was predicted instead, ``(N,)``. Log loss and calibration error are of probabilities alone.
+
+    Returns:
+        Accuracy; balanced accuracy (see `balanced_accuracy`); F1 averaged over all C classes, where one that is
+        neither present nor predicted counts 0; Matthews correlation, 0 where it is undefined; log loss in nats, with
+        probabilities of at least `PROBABILITY_FLOOR`; calibration error (see `calibration_error`).
+
+    Raises:
+        DataError: If the shapes do not fit, a label is not a class index, or a row is not a distribution.
+    """
+    from sklearn.metrics import accuracy_score, f1_score, log_loss, matthews_corrcoef
+
+    labels, probabilities = _checked(labels, probabilities)
+    largest = probabilities.argmax(axis=1)
+    predicted = largest if predicted is None else predicted
+    classes = range(probabilities.shape[1])
+    clipped = np.maximum(probabilities, PROBABILITY_FLOOR)
+    clipped /= clipped.sum(axis=1, keepdims=True)
+    # scikit-learn warns where only one class occurs on both sides; the coefficient is undefined there.
+    one_class = np.unique(np.concatenate([labels, predicted])).size == 1
+    return Metrics(
+        accuracy=float(accuracy_score(labels, predicted)),
+        balanced_accuracy=balanced_accuracy(labels, predicted),
+        macro_f1=float(f1_score(labels, predicted, labels=classes, average="macro", zero_division=0)),
+        mcc=0.0 if one_class else float(matthews_corrcoef(labels, predicted)),
+        log_loss=float(log_loss(labels, clipped, labels=classes)),
+        ece=calibration_error(largest == labels, probabilities.max(axis=1)),
+        n=labels.size,
+    )
+
+
+def balanced_accuracy(labels: NDArray[np.integer], predicted: NDArray[np.integer]) -> float:
+    """The mean of the recalls of the classes that are present.
+
+    Args:
+        labels: Class indices, ``(N,)``.
+        predicted: Likewise.
+
+    Returns:
+        What scikit-learn's ``balanced_accuracy_score`` gives, which warns where a class is predicted that is not
+        present.
+
+    Source: Brodersen et al. 2010, The balanced accuracy and its posterior distribution, ICPR, 3121-3124.
+    """
+    from sklearn.metrics import recall_score
+
+    return float(recall_score(labels, predicted, labels=np.unique(labels), average="macro", zero_division=0))
+
+
+def score_sets(
+    labels: NDArray[np.integer], probabilities: NDArray[np.floating], predicted: NDArray[np.bool_]
+) -> MultiLabelMetrics:
+    """Score predicted sets of labels.
+
+    Args:
+        labels: Which label each text has, ``(N, C)`` of 0 and 1.
+        probabilities: ``(N, C)``, each by itself.
+        predicted: Which label is given, ``(N, C)``.
+
+    Returns:
+        `MultiLabelMetrics` says what each score is. Where a label is neither present nor predicted its F1 is 0; a text
+        without labels, or with all of them, has a label ranking average precision of 1; log loss is the mean of all
+        decisions in nats, with probabilities at least `PROBABILITY_FLOOR` away from 0 and 1; the confidence of a
+        decision is the probability of what was decided.
+
+    Raises:
+        DataError: If the shapes do not fit, a label is neither 0 nor 1, or a probability is none.
+    """
+    from sklearn.metrics import (
+        average_precision_score,
+        f1_score,
+        label_ranking_average_precision_score,
+        matthews_corrcoef,
+    )
+
+    labels, values = np.asarray(labels), np.asarray(probabilities, dtype=np.float64)
+    if labels.ndim != 2 or labels.shape != values.shape or labels.shape != predicted.shape or labels.size == 0:
+        raise DataError(
+            f"Labels of shape {labels.shape}, probabilities of shape {values.shape} and predictions of shape "
+            f"{predicted.shape} cannot be scored. Expected (N, C) of all three, N and C at least 1."
+        )
+    if not np.isin(labels, (0, 1)).all():
+        raise DataError(f"Labels ({labels.dtype}, {labels.min()} to {labels.max()}) are not all 0 or 1.")
+    wrong = ~(np.isfinite(values) & (values >= 0) & (values <= 1)).all(axis=1)
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise DataError(
+            f"The probabilities of row {row} are {values[row].tolist()}. Expected numbers from 0 to 1: the model's "
+            "output is broken, often by a learning rate that is too high."
+        )
+    has, given = labels.astype(bool), predicted.astype(bool)
+    clipped = np.clip(values, PROBABILITY_FLOOR, 1 - PROBABILITY_FLOOR)
+    one_kind = has.all() == has.any() and given.all() == given.any() and has.any() == given.any()
+    there = np.flatnonzero(has.any(axis=0))
+    precisions = [float(average_precision_score(has[:, label], values[:, label])) for label in there]
+    # scikit-learn takes a single column for something else than one label.
+    lrap = 1.0 if has.shape[1] == 1 else float(label_ranking_average_precision_score(has, values))
+    return MultiLabelMetrics(
+        accuracy=float((has == given).all(axis=1).mean()),
+        macro_f1=float(np.mean([f1_score(h, g, zero_division=0) for h, g in zip(has.T, given.T, strict=True)])),
+        micro_f1=float(f1_score(has.ravel(), given.ravel(), zero_division=0)),
+        mcc=0.0 if one_kind else float(matthews_corrcoef(has.ravel(), given.ravel())),
+        log_loss=float(-np.where(has, np.log(clipped), np.log1p(-clipped)).mean()),
+        ece=calibration_error((has == given).ravel(), np.where(given, values, 1 - values).ravel()),
+        lrap=lrap,
+        mean_average_precision=float(np.mean(precisions)) if precisions else 0.0,
+        n=len(has),
+    )
+
+
+def score_numbers(labels: NDArray[np.floating], predicted: NDArray[np.floating]) -> NumberMetrics:
+    """Score predicted numbers.
+
+    Args:
+        labels: ``(N,)``.
+        predicted: ``(N,)``.
+
+    Returns:
+        `NumberMetrics` says what each score is. Of labels that are all equal the explained share (`r2`) is 0: there is
+        nothing to explain.
+
+    Raises:
+        DataError: If the shapes do not fit, or a number is not finite.
+
+    Source: Spearman 1904, The proof and measurement of association between two things, Am. J. Psychol. 15, 72-101.
+    """
+    from scipy.stats import rankdata
+    from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
+
+    y, x = np.asarray(labels, dtype=np.float64), np.asarray(predicted, dtype=np.float64)
+    if y.ndim != 1 or y.shape != x.shape or y.size == 0:
+        raise DataError(
+            f"Labels of shape {y.shape} and predictions of shape {x.shape} cannot be scored. Expected (N,) of both, N "
+            "at least 1."
+        )
+    if not np.isfinite(y).all():
+        raise DataError(f"The label of row {int((~np.isfinite(y)).argmax())} is not a finite number.")
+    if not np.isfinite(x).all():
+        raise DataError(
+            f"The prediction of row {int((~np.isfinite(x)).argmax())} is not a finite number: the model's output is "
+            "broken, often by a learning rate that is too high."
+        )
+    return NumberMetrics(
+        spearman=correlation(rankdata(y), rankdata(x)),
+        pearson=correlation(y, x),
+        r2=float(r2_score(y, x)) if np.ptp(y) else 0.0,
+        mae=float(mean_absolute_error(y, x)),
+        rmse=float(root_mean_squared_error(y, x)),
+        n=y.size,
+    )
+
+
+def correlation(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+    """Pearson's, of two ``(N,)``; 0 where one of them does not vary."""
+    if not np.ptp(one) or not np.ptp(other):
+        return 0.0
+    a, b = one - one.mean(), other - other.mean()
+    return float(np.clip(a @ b / np.sqrt((a @ a) * (b @ b)), -1.0, 1.0))
+
+
+def calibration_error(correct: NDArray[np.bool_], confidence: NDArray[np.floating]) -> float:
+    """Expected calibration error: how far the confidence is from the share of right answers.
+
+    Args:
+        correct: Whether the predicted class is the right one, ``(N,)``.
+        confidence: Probability of the predicted class, ``(N,)``, in (0, 1].
+
+    Returns:
+        Between 0 and 1, over `CALIBRATION_BINS` bins of equal width, each open below and closed above.
+
+    Source: Guo et al. 2017, arXiv:1706.04599, equation 3.
+    """
+    edges = np.linspace(0.0, 1.0, CALIBRATION_BINS + 1)
+    bins = np.digitize(confidence, edges[1:-1], right=True)
+    gaps = np.bincount(bins, weights=confidence - correct, minlength=CALIBRATION_BINS)
+    return float(np.abs(gaps).sum() / correct.size)
+
+
+def _checked(
+    labels: NDArray[np.integer], probabilities: NDArray[np.floating]
+) -> tuple[NDArray[np.integer], NDArray[np.float64]]:
+    labels = np.asarray(labels)
+    checked: NDArray[np.float64] = np.asarray(probabilities, dtype=np.float64)
+    if labels.ndim != 1 or checked.ndim != 2 or len(labels) != len(checked) or labels.size == 0:
+        raise DataError(
+            f"Labels of shape {labels.shape} and probabilities of shape {checked.shape} cannot be "
+            "scored. Expected (N,) and (N, C) with the same N, at least 1."
+        )
+    n_classes = checked.shape[1]
+    if n_classes < 2:
+        raise DataError(f"Probabilities of {n_classes} class cannot be scored. Expected two classes or more.")
+    if not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0 or labels.max() >= n_classes:
+        raise DataError(
+            f"Labels ({labels.dtype}, {labels.min()} to {labels.max()}) are not class indices. "
+            f"Expected whole numbers from 0 to {n_classes - 1}."
+        )
+    wrong = ~np.isfinite(checked).all(axis=1)
+    wrong |= (checked < 0).any(axis=1)
+    wrong |= np.abs(checked.sum(axis=1) - 1) > _SUM_TOLERANCE
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise DataError(
+            f"The probabilities of row {row} are {checked[row].tolist()}. "
+            "Expected numbers from 0 to 1 that sum to 1: the model's output is broken, often by a learning "
+            "rate that is too high."
+        )
+    return labels, checked

@@ -1,0 +1,173 @@
+"""Where to cut probabilities, found on validation rows: by the best F1 of each label, or the macro F1 of all classes.
+
+A cut is fitted to few rows where it matters most, those of rare classes: scores of the validation rows themselves are
+too good for it. Not for making probabilities believable (`feathertune.tasks.calibration`); they stay as they are.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Before any threshold was fitted, and for a label of which validation knows too little.
+THRESHOLD = 0.5
+# A threshold is fitted to a label that has so many validation rows: fewer say nothing of where to cut.
+LEAST_ROWS = 3
+# So far a threshold stays away from 0 and 1, where a logit would be infinite.
+_EDGE = 1e-6
+# Less than that is no probability of a row, so that one can be divided by another.
+_FLOOR = 1e-12
+# Every class is tried again while one of them gains, so often at most; and what counts as a gain.
+_ROUNDS, _GAIN = 5, 1e-9
+
+
+def fit_f1_thresholds(labels: NDArray[np.integer], probabilities: NDArray[np.floating]) -> NDArray[np.float64]:
+    """For each label the probability from which it is given, by the best F1 on validation rows.
+
+    Args:
+        labels: ``(N, C)`` of 0 and 1.
+        probabilities: ``(N, C)``.
+
+    Returns:
+        ``(C,)``: halfway between the two probabilities that the best cut lies between, the higher cut where two are
+        equal. 0.5 for a label with fewer than `LEAST_ROWS` rows, or of which all probabilities are one.
+
+    Source: Yang 2001, A study of thresholding strategies for text categorization, SIGIR, 137-145 (SCut), with F1 as in
+    Fan & Lin 2007, A study on threshold selection for multi-label classification.
+    """
+    values = np.asarray(probabilities, np.float64)
+    found = np.full(labels.shape[1], THRESHOLD)
+    for label in np.flatnonzero(labels.sum(axis=0) >= LEAST_ROWS):
+        order = np.argsort(-values[:, label], kind="stable")
+        p, right = values[order, label], np.cumsum(labels[order, label])
+        below = np.append(p[1:], 0.0)
+        f1 = np.where(p > below, 2 * right / (np.arange(1, len(p) + 1) + right[-1]), -1.0)
+        if p[0] > p[-1]:
+            best = int(f1.argmax())
+            found[label] = (p[best] + below[best]) / 2
+    clipped: NDArray[np.float64] = np.clip(found, _EDGE, 1 - _EDGE)
+    return clipped
+
+
+def fit_macro_f1_thresholds(
+    labels: NDArray[np.integer], probabilities: NDArray[np.floating]
+) -> NDArray[np.float64] | None:
+    """What each class's probability is divided by before the largest is taken, by the best macro F1 on validation rows.
+
+    Dividing by thresholds is the same as multiplying by weights. One class's weight at a time, the rarest first, goes
+    to the best of all places where a row changes its class, until none gains (coordinate ascent). Of two classes that
+    is the best of all cuts. Of more, no single class can gain any more; several that are moved together still may.
+
+    Args:
+        labels: Class indices, ``(N,)``.
+        probabilities: ``(N, C)``.
+
+    Returns:
+        ``(C,)``, of sum 1; of two classes that is the probability from which each is given. None where nothing is
+        better than the largest probability. A class with fewer than `LEAST_ROWS` rows is not moved, nor is the most
+        frequent one: the others move against it.
+
+    Source: thresholds that divide as in Collell et al. 2018, A simple plug-in bagging ensemble based on
+    threshold-moving for classifying binary and multiclass imbalanced data, Neurocomputing 275, 330-340, where they are
+    the classes' shares; what is best for macro F1 does not follow from these alone.
+    """
+    values = np.maximum(np.asarray(probabilities, np.float64), _FLOOR)
+    n_rows = np.bincount(labels, minlength=values.shape[1])
+    by_rows = np.argsort(n_rows, kind="stable")[:-1]
+    movable = [int(label) for label in by_rows if n_rows[label] >= LEAST_ROWS]
+    weights, race = np.ones(values.shape[1]), _Race(values)
+    for _ in range(_ROUNDS):
+        gained = False
+        for label in movable:
+            found = _better_weight(labels, race, values[:, label], label, float(weights[label]))
+            if found is not None:
+                weights[label], gained = found, True
+                race.change(label, found * values[:, label])
+        if not gained:
+            break
+    if (weights == 1).all():
+        return None
+    thresholds: NDArray[np.float64] = 1 / weights / (1 / weights).sum()
+    return thresholds
+
+
+class _Race:
+    """Weighted probabilities ``(N, C)``, and which two classes lead in each row; a change looks at few rows again."""
+
+    def __init__(self, values: NDArray[np.float64]) -> None:
+        self._values = values.copy()
+        self.n_classes = values.shape[1]
+        self._first = np.zeros(len(values), np.int64)
+        self._second = np.zeros(len(values), np.int64)
+        self._look(np.arange(len(values)))
+
+    def change(self, label: int, column: NDArray[np.float64]) -> None:
+        """Put other values ``(N,)`` in the place of a class's."""
+        self._values[:, label] = column
+        beats = column > self._values[np.arange(len(column)), self._second]
+        self._look(np.flatnonzero(beats | (self._first == label) | (self._second == label)))
+
+    def without(self, label: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Which class leads where one is left out, and its value, ``(N,)`` each."""
+        rival = np.where(self._first == label, self._second, self._first)
+        return rival, self._values[np.arange(len(rival)), rival]
+
+    def _look(self, rows: NDArray[np.int64]) -> None:
+        part, at = self._values[rows], np.arange(len(rows))
+        self._first[rows] = first = part.argmax(axis=1)
+        part[at, first] = -1.0
+        self._second[rows] = part.argmax(axis=1)
+
+
+def _better_weight(
+    labels: NDArray[np.integer], race: _Race, own: NDArray[np.float64], label: int, weight: float
+) -> float | None:
+    """The weight of one class with the best macro F1 while all others stay; None where the present one has it.
+
+    Args:
+        labels: ``(N,)``.
+        race: All probabilities times their weights.
+        own: Probabilities of the class, ``(N,)``.
+        label: The class.
+        weight: Its present weight.
+    """
+    rival, needed = race.without(label)
+    # A row goes to the class as soon as the weight is above this.
+    needed = needed / own
+    order = np.argsort(needed, kind="stable")
+    needed, rival, truth = needed[order], rival[order], labels[order]
+    n_rows = np.bincount(labels, minlength=race.n_classes)
+    taken = np.arange(len(labels) + 1)
+    hits = np.concatenate([[0], np.cumsum(truth == label)])
+    gain = np.concatenate([[0.0], np.cumsum(_lost(truth, rival, n_rows))]) + 2 * hits / (taken + n_rows[label])
+    # Rows that need the same weight go together.
+    apart = np.concatenate([[True], needed[1:] > needed[:-1] * (1 + _GAIN), [True]])
+    now = int(np.searchsorted(needed, weight))
+    best = float(gain[apart].max())
+    if best <= gain[now] + _GAIN:
+        return None
+    edges = np.concatenate([[needed[0] / 4], needed, [needed[-1] * 4]])
+    between = np.sqrt(edges[:-1] * edges[1:])  # halfway, in logits
+    cuts = between[apart & (gain >= best - _GAIN)]
+    return float(cuts[np.abs(np.log(cuts / weight)).argmin()])
+
+
+def _lost(truth: NDArray[np.integer], rival: NDArray[np.integer], n_rows: NDArray[np.integer]) -> NDArray[np.float64]:
+    """By how much each row, in its turn, changes the F1 of the class that it is taken from.
+
+    Args:
+        truth: Labels, ``(N,)``, in the order in which rows are taken.
+        rival: The class that each is taken from, ``(N,)``.
+        n_rows: Rows of each class, ``(C,)``.
+    """
+    by_class = np.argsort(rival, kind="stable")
+    classes, right = rival[by_class], (truth == rival)[by_class].astype(np.int64)
+    first = np.searchsorted(classes, classes)  # where the rows of the same class begin
+    all_right = np.bincount(classes, weights=right, minlength=len(n_rows))
+    right_before = all_right[classes] - (np.cumsum(right) - right - (np.cumsum(right) - right)[first])
+    given_before = np.bincount(classes, minlength=len(n_rows))[classes] - (np.arange(len(classes)) - first)
+    rows = n_rows[classes]
+    after = 2 * (right_before - right) / np.maximum(given_before - 1 + rows, 1)
+    lost = np.empty(len(truth))
+    lost[by_class] = after - 2 * right_before / np.maximum(given_before + rows, 1)
+    return lost

@@ -1,0 +1,155 @@
+import io
+import re
+import sys
+
+import pytest
+from rich.console import Console
+
+from feathertune.cli.output import progress, tables
+from feathertune.cli.output.progress import Bar, Lines, Nothing, Work, observe, result_line
+from feathertune.cli.output.tables import study_text
+from feathertune.study.planning.plan import RunSpec
+from study_factory import write_study
+
+
+class Clock:
+    """A clock that stands still until it is moved."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def monotonic(self):
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(progress, "time", clock)
+    return clock
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    return write_study(tmp_path_factory.mktemp("study"), failed="full", error="OutOfMemoryError: too large")
+
+
+def spec(name):
+    return RunSpec(id=name, method="lora", kind="peft", seed=0)
+
+
+def test_time_left_follows_from_the_speed_so_far(clock, study):
+    work = Work()
+    work.plan({"a": 100.0, "b": 300.0, study.runs[0].id: 50.0}, [study.runs[0]])
+    assert work.left_s is None
+    work.start("a")
+    clock.now = 10.0
+    work.advance(50.0)
+    assert work.fraction == pytest.approx(50 / 400)
+    assert work.left_s == pytest.approx(350 * 10 / 50)
+    work.advance(500.0)
+    assert work.fraction == pytest.approx(100 / 400), "a run never does more than was planned for it"
+    work.end("a")
+    work.start("b")
+    clock.now = 20.0
+    work.advance(100.0)
+    work.end("b")
+    assert work.fraction == 1.0, "what an early stop saves is not left to do"
+    assert work.left_s == 0.0
+
+
+def test_work_done_by_a_stopped_process_is_behind_us_but_says_nothing_of_the_speed(clock):
+    work = Work()
+    work.plan({"a": 100.0}, [])
+    work.start("a")
+    work.skip(60.0)
+    assert work.fraction == pytest.approx(0.6)
+    assert work.left_s is None
+    clock.now = 10.0
+    work.advance(20.0)
+    assert work.left_s == pytest.approx(20 * 10 / 20)
+    work.skip(500.0)
+    assert work.fraction == 1.0
+
+
+def test_what_is_said_stays_on_the_screen(capsys):
+    for observer in (Bar(), Lines()):
+        observer.planned({"a": 100.0}, [])
+        observer.started(spec("a"))
+        observer.skipped(50.0)
+        observer.said("Going on after step 3.")
+        observer.close()
+        assert "Going on after step 3.\n" in capsys.readouterr().err
+    Nothing().said("Going on.")
+    assert capsys.readouterr() == ("", "")
+
+
+def test_lines_say_results_and_now_and_then_how_far_it_is(clock, study, monkeypatch):
+    stderr = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stderr)
+    lines = Lines()
+    lines.stage("reading")
+    lines.planned({"lora-s0": 100.0}, [])
+    lines.started(spec("lora-s0"))
+    clock.now = 10.0
+    lines.advanced(10.0, "epoch 1")
+    clock.now = 31.0
+    lines.advanced(10.0, "epoch 1")
+    clock.now = 32.0
+    lines.advanced(10.0, "epoch 1")
+    failed = next(run for run in study.runs if run.status == "failed")
+    lines.ended(failed)
+    said = stderr.getvalue().replace("\u202f", " ").replace("\xa0", " ").splitlines()
+    assert said[:2] == ["reading", "20%, lora-s0, epoch 1, about 2 min 4 s left"]
+    assert said[2].endswith("OutOfMemoryError: too large")
+    assert len(said) == 3
+
+
+def test_the_bar_draws_and_leaves_results(clock, study, monkeypatch):
+    drawn = io.StringIO()
+    monkeypatch.setattr(progress, "Console", lambda **_: Console(file=drawn, force_terminal=True, width=120))
+    bar = Bar()
+    bar.stage("reading")
+    bar.planned({"lora-s0": 100.0}, [study.runs[0]])
+    bar.started(spec("lora-s0"))
+    clock.now = 5.0
+    bar.advanced(50.0, "epoch 1, loss 0.5")
+    bar.ended(next(run for run in study.runs if run.method == "lora"))
+    bar.close()
+    assert "(done before)" in drawn.getvalue()
+    assert "lora-s0: " in drawn.getvalue()
+
+
+def test_where_stderr_goes_decides(monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: False)
+    with observe(quiet=False) as observer:
+        assert isinstance(observer, Lines)
+    with observe(quiet=True) as observer:
+        assert isinstance(observer, Nothing)
+
+
+def test_the_table_shows_failures_and_what_is_still_to_do(study, tmp_path):
+    text = study_text(study, tmp_path)
+    assert "failed: full-s0: OutOfMemoryError: too large" in " ".join(text.split())
+    assert str(tmp_path / "report.html") in text
+    complete = next(run for run in study.runs if run.status == "complete" and run.epochs)
+    assert f"{complete.test.accuracy:.1%}" in result_line(complete)
+    cut_short = study.model_copy(update={"planned_runs": [*study.planned_runs, "lora-s9"]})
+    assert f"1 of {len(study.planned_runs) + 1} runs are still to be done" in study_text(cut_short, tmp_path)
+
+
+def test_a_narrow_terminal_has_two_tables_and_no_number_is_cut(study, tmp_path, monkeypatch):
+    def cells(text, begins):
+        """Of all lines of the tables that begin so, without the first column."""
+        lines = text.partition("test rows")[0].splitlines()
+        return [re.sub(r" \(\d seeds\)", "", line).split()[1:] for line in lines if line.startswith(f"{begins} ")]
+
+    wide = study_text(study, tmp_path)
+    monkeypatch.setattr(tables, "width", lambda: 80)
+    narrow = study_text(study, tmp_path)
+    for begins in ("method", *(row.method for row in study.summary)):
+        (whole,) = cells(wide, begins)
+        first, second = cells(narrow, begins)
+        assert first
+        assert second
+        assert [*first, *second] == whole

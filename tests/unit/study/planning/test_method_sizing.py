@@ -1,0 +1,138 @@
+import pytest
+
+from feathertune.config import load_config
+from feathertune.encoders import load_encoder
+from feathertune.errors import ConfigError
+from feathertune.methods import METHODS, Method
+from feathertune.methods.sizes import n_head
+from feathertune.registry import Registry
+from feathertune.study.observe import Silent
+from feathertune.study.planning.method_sizing import fit_methods
+from feathertune.study.planning.plan import make_plan, settle
+from tiny import save_tiny_encoder
+
+BUDGET = 500
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory):
+    return load_encoder(str(save_tiny_encoder(tmp_path_factory.mktemp("bert"), "bert")), labels=("a", "b"), seed=0)
+
+
+@pytest.fixture(scope="module")
+def modernbert(tmp_path_factory):
+    folder = save_tiny_encoder(tmp_path_factory.mktemp("modernbert"), "modernbert")
+    return load_encoder(str(folder), labels=("a", "b"), seed=0)
+
+
+@pytest.fixture
+def few(monkeypatch):
+    """A registry of some methods: `all` of them are soon looked at."""
+    names = ("lora", "ia3", "bitfit", "prefix", "head", "full")
+    registry = Registry("method", [METHODS[name] for name in names])
+    monkeypatch.setattr("feathertune.methods.METHODS", registry)
+    monkeypatch.setattr("feathertune.study.planning.method_sizing.METHODS", registry)
+    return registry
+
+
+def fitted(encoder, **options):
+    given = {"data.max_length": 16} | {key.replace("__", "."): value for key, value in options.items()}
+    config, chosen = settle(load_config(options=given))
+    return config, fit_methods(config, chosen, encoder, Silent())
+
+
+def test_each_method_gets_the_size_nearest_to_the_budget(bert):
+    config, fit = fitted(
+        bert, study__methods=["lora", "shira", "fourierft", "ln-tuning"], study__match_parameters=BUDGET
+    )
+    trains = {one.method.name: one.trains - n_head(bert) for one in fit.methods}
+    rank_one = sum(out + into for out, into in (bert.model.get_submodule(n).weight.shape for n in bert.linear_names()))
+    assert trains["lora"] == rank_one  # over the budget, and there is nothing below
+    assert trains["fourierft"] == pytest.approx(BUDGET, rel=0.02)
+    off = {one.method.name: one.off_budget for one in fit.methods if one.off_budget}
+    assert off["ln-tuning"] == (
+        f"trains {trains['ln-tuning']:,} parameters of the encoder, the budget is {BUDGET:,}: it has one size"
+    )
+    assert "no r comes nearer" in off["lora"]
+    plan = make_plan(config, data_fingerprint="d", base_fingerprint="b", fit=fit)
+    lora, *_ = (run for run in plan.runs if run.method == "lora")
+    assert (lora.options["r"], lora.trains, lora.notes) == (1, rank_one + n_head(bert), [off["lora"]])
+    assert plan.parameter_budget == BUDGET
+    assert plan.off_budget == off
+
+
+def test_a_share_is_of_the_encoder_without_its_head(bert):
+    _, fit = fitted(bert, study__methods=["fourierft"], study__match_parameters="5%")
+    assert fit.budget == round(0.05 * bert.n_parameters)
+
+
+def test_the_settings_that_are_written_give_the_same_plan_again(bert, few, tmp_path):
+    config, fit = fitted(bert, study__methods=["all"], study__match_parameters="4.0%")
+    plan = make_plan(config, data_fingerprint="d", base_fingerprint="b", fit=fit)
+    path = tmp_path / "config.yaml"
+    path.write_text(plan.config.to_yaml())
+    config, chosen = settle(load_config(path))
+    again = make_plan(
+        config, data_fingerprint="d", base_fingerprint="b", fit=fit_methods(config, chosen, bert, Silent())
+    )
+    assert again == plan
+    others = (
+        load_config(path, assignments=["study.match_parameters=5%"]),
+        load_config(path, options={"train.epochs": 9}),
+    )
+    for other in others:
+        config, chosen = settle(other)
+        fit = fit_methods(config, chosen, bert, Silent())
+        changed = make_plan(config, data_fingerprint="d", base_fingerprint="b", fit=fit)
+        assert changed.fingerprint != plan.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"method.lora": {"r": 4}}, "Both method.lora.r and match_parameters (1000) say how large lora is"),
+        ({"method.r": 4}, "Both method.r and match_parameters (1000)"),
+        ({"method.top_layers": "auto"}, "top_layers 'auto'"),
+        ({"study.match_parameters": "abc"}, "is 'abc': expected a share"),
+        ({"study.match_parameters": "0%"}, "is '0%': expected a share"),
+        ({"study.match_parameters": "-1"}, "is '-1': expected a share"),
+        ({"study.match_parameters": "200%"}, "is '200%': expected a share"),
+        ({"study.match_parameters": True}, "is True: expected a share"),
+        ({"study.match_parameters": "nan%"}, "is 'nan%': expected a share"),
+        ({"study.match_parameters": 10**9}, "match_parameters is 1,000,000,000, but"),
+    ],
+)
+def test_a_budget_that_means_nothing_is_refused(options, expected, bert):
+    given = {"study.methods": ["lora"], "study.match_parameters": 1_000} | options
+    with pytest.raises(ConfigError) as caught:
+        fitted(bert, **given)
+    assert expected in str(caught.value)
+    assert "Value error" not in str(caught.value)
+
+
+def test_all_is_every_method_that_can_serve_and_says_which_cannot(modernbert, few):
+    _, fit = fitted(modernbert, study__methods=["lora", "all"], method__top_layers=1)
+    names = [one.method.name for one in fit.methods]
+    assert names[0] == "lora"
+    assert len(names) == len(set(names))
+    assert sorted([*names, *fit.left_out]) == sorted(few.names())
+    assert "have no biases" in fit.left_out["bitfit"]
+
+
+def test_one_of_all_whose_options_do_not_fit_is_left_out_and_a_named_one_is_refused(bert, few):
+    _, fit = fitted(bert, study__methods=["all"], method__lora={"r": 33})
+    assert "Give at most 32" in fit.left_out["lora"]
+    with pytest.raises(ConfigError, match="Give at most 32"):
+        fitted(bert, study__methods=["all", "lora"], method__lora={"r": 33})
+
+
+def test_a_method_that_breaks_when_it_is_looked_at_is_left_to_its_run(bert, monkeypatch):
+    def prepare(method, encoder, options, job):
+        if method.name == "ia3":
+            raise KeyError("oops")
+        return method.build(encoder, options, job)
+
+    monkeypatch.setattr(Method, "prepare", prepare)
+    _, fit = fitted(bert, study__methods=["ia3", "lora"])
+    assert [one.trains is None for one in fit.methods] == [True, False]
+    assert "oops" in fit.methods[0].notes[0]

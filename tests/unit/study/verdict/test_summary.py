@@ -1,0 +1,226 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from feathertune.records import RunRecord, Seconds
+from feathertune.statistics.inference import equivalence, paired_difference, seed_interval
+from feathertune.study.verdict.summary import answers_of, more_labels, summarise, summarise_sizes
+
+RNG = np.random.default_rng(0)
+N = 400
+
+
+def make_run(method, kind, seed=0, *, status="complete", seconds=1.0, memory=100, trainable=10, size=1, rows=None):
+    return RunRecord(
+        id=f"{method}-{seed}" if rows is None else f"{method}-{rows}-{seed}",
+        train_rows=rows,
+        method=method,
+        kind=kind,
+        seed=seed,
+        status=status,
+        trainable_parameters=trainable,
+        adapter_bytes=size,
+        seconds=Seconds(total=seconds),
+        peak_memory_bytes=memory,
+    )
+
+
+def summarised(runs, correct, margin=0.05):
+    return summarise(runs, answers_of(runs, correct), margin=margin)
+
+
+def answers(share):
+    return RNG.random(N) < share
+
+
+@pytest.fixture
+def study():
+    runs = [
+        make_run("full", "full", 0, seconds=100, memory=1000, trainable=1000),
+        make_run("full", "full", 1, seconds=120, memory=3000, trainable=1000),
+        make_run("majority", "baseline", trainable=0, seconds=0.0, memory=None),
+        *(make_run("foundation", "baseline", s, trainable=0, seconds=2.0) for s in range(5)),
+        make_run("probe", "probe", trainable=20, seconds=5.0),
+        make_run("lora", "peft", 0, seconds=50, memory=400, trainable=100),
+        make_run("lora", "peft", 1, seconds=60, memory=None, trainable=100),
+        make_run("lora", "peft", 2, status="failed", seconds=9999, trainable=7777),
+    ]
+    shares = {"full": 0.9, "majority": 0.5, "foundation": 0.5, "probe": 0.7, "lora": 0.88}
+    correct = {run.id: answers(shares[run.method]) for run in runs if run.status == "complete"}
+    return runs, correct
+
+
+def test_rows_are_grouped_in_order_with_baselines_first(study):
+    rows = summarised(*study)
+    assert [row.method for row in rows] == ["majority", "foundation", "probe", "full", "lora"]
+    assert [row.n_seeds for row in rows] == [1, 5, 1, 2, 2]
+    assert [row.kind for row in rows] == ["baseline", "baseline", "probe", "full", "peft"]
+
+
+def test_fields_of_a_row(study):
+    runs, correct = study
+    lora = summarised(runs, correct)[-1]
+    expected = seed_interval(np.stack([correct["lora-0"], correct["lora-1"]]))
+    shown = (lora.accuracy_mean, lora.accuracy_sd, lora.accuracy_low, lora.accuracy_high)
+    assert shown == expected
+    assert lora.seconds_mean == 55.0
+    assert lora.memory_mean_bytes == 400.0
+    assert lora.trainable_parameters == 100
+    assert lora.speedup_vs_full == 2.0
+    assert lora.memory_vs_full == 0.2
+
+
+def test_differences_are_paired_with_full_and_corrected_together(study):
+    runs, correct = study
+    rows = {row.method: row for row in summarised(runs, correct)}
+    full = np.stack([correct["full-0"], correct["full-1"]])
+    raw = {}
+    for method in ("majority", "foundation", "probe", "lora"):
+        own = np.stack([correct[run.id] for run in runs if run.method == method and run.id in correct])
+        difference = paired_difference(own, full)
+        raw[method] = difference.p
+        row = rows[method]
+        assert (row.delta_vs_full, row.delta_low, row.delta_high) == difference[:3]
+    assert rows["lora"].p_vs_full_holm == max(raw["lora"], rows["probe"].p_vs_full_holm)
+    smallest = min(raw, key=raw.get)
+    assert rows[smallest].p_vs_full_holm == pytest.approx(4 * raw[smallest])
+
+
+def test_equivalence_is_with_full_each_row_by_itself(study):
+    runs, correct = study
+    rows = {row.method: row for row in summarised(runs, correct, margin=0.3)}
+    answered = answers_of(runs, correct)
+    for method in ("majority", "foundation", "probe", "lora"):
+        assert rows[method].p_equivalent == equivalence(answered[method], answered["full"], margin=0.3)
+    assert rows["lora"].p_equivalent < 0.05 < rows["majority"].p_equivalent
+    assert rows["full"].p_equivalent is None
+
+
+def test_full_is_not_compared_with_itself(study):
+    full = next(row for row in summarised(*study) if row.method == "full")
+    assert full.delta_vs_full is full.delta_low is full.delta_high is full.p_vs_full_holm is None
+    assert full.speedup_vs_full == full.memory_vs_full == 1.0
+
+
+def test_what_was_not_measured_is_null(study):
+    majority = summarised(*study)[0]
+    assert majority.memory_mean_bytes is majority.memory_vs_full is None
+    assert majority.speedup_vs_full is None  # it took no time at all
+
+
+@pytest.mark.parametrize("state", ["absent", "failed"])
+def test_without_full_nothing_is_compared(study, state):
+    runs, correct = study
+    if state == "absent":
+        runs = [run for run in runs if run.method != "full"]
+    else:
+        runs = [run.model_copy(update={"status": "failed"}) if run.method == "full" else run for run in runs]
+    rows = summarised(runs, correct)
+    assert "full" not in [row.method for row in rows]
+    for row in rows:
+        assert (
+            row.delta_vs_full
+            is row.p_vs_full_holm
+            is row.p_equivalent
+            is row.speedup_vs_full
+            is row.memory_vs_full
+            is None
+        )
+    assert any(row.pareto for row in rows)
+
+
+def test_nothing_complete_gives_no_rows():
+    assert summarised([make_run("lora", "peft", status="failed")], {}) == []
+
+
+def test_a_complete_run_without_predictions_is_refused(study):
+    runs, correct = study
+    del correct["probe-0"]
+    with pytest.raises(ValueError, match="probe-0"):
+        summarised(runs, correct)
+
+
+def _front(**methods):
+    """Methods as (right answers of 10, seconds, memory, trained parameters); those on the front."""
+    runs, correct = [], {}
+    for name, (right, seconds, memory, trainable) in methods.items():
+        runs.append(make_run(name, "peft", seconds=seconds, memory=memory, trainable=trainable))
+        correct[f"{name}-0"] = np.arange(10) < right
+    return {row.method for row in summarised(runs, correct) if row.pareto}
+
+
+def test_pareto_front():
+    assert _front(a=(9, 5, 50, 100), b=(8, 6, 60, 110)) == {"a"}
+    assert _front(a=(9, 5, 50, 100), b=(9, 5, 50, 101)) == {"a"}
+    assert _front(a=(9, 5, 50, 100), b=(8, 4, 60, 110)) == {"a", "b"}
+    assert _front(a=(9, 5, 50, 100), b=(8, 6, 40, 110)) == {"a", "b"}
+    assert _front(a=(9, 5, 50, 100), b=(8, 6, 60, 90)) == {"a", "b"}
+    assert _front(a=(9, 5, 50, 100), b=(9, 5, 50, 100)) == {"a", "b"}
+
+
+def test_pareto_ignores_memory_that_was_not_measured():
+    assert _front(a=(9, 5, None, 100), b=(8, 6, 1, 110)) == {"a"}
+
+
+def first_right(share):
+    """The first rows of a hundred are right, so that differences between two of these are exact."""
+    return np.arange(100) < round(100 * share)
+
+
+@pytest.fixture
+def curve():
+    """Two methods at 50, 100 and 400 rows; the foundation knows no rows."""
+    shares = {"lora": {50: 0.5, 100: 0.6, 400: 0.8}, "full": {50: 0.5, 100: 0.7, 400: 0.7}}
+    runs = [make_run("foundation", "baseline", rows=None)]
+    runs += [
+        make_run(name, "full" if name == "full" else "peft", rows=rows) for rows in (50, 100, 400) for name in shares
+    ]
+    correct = {run.id: first_right(shares[run.method][run.train_rows]) for run in runs[1:]}
+    return runs, {**correct, "foundation-0": first_right(0.5)}
+
+
+def test_a_learning_curve_has_a_row_for_each_size_compared_within_itself(curve):
+    rows = summarise_sizes(*curve, margin=0.01)
+    assert [(row.method, row.train_rows) for row in rows] == [
+        *((name, size) for size in (50, 100) for name in ("lora", "full")),
+        ("foundation", None),
+        ("lora", 400),
+        ("full", 400),
+    ]
+    by_key = {(row.method, row.train_rows): row for row in rows}
+    assert by_key["lora", 100].delta_vs_full == pytest.approx(-0.1)
+    assert by_key["lora", 400].delta_vs_full == pytest.approx(0.1)
+    assert by_key["foundation", None].delta_vs_full == pytest.approx(-0.2), "against full at its best"
+
+
+def test_what_the_last_doubling_bought(curve):
+    runs, correct = curve
+    lora, full = more_labels(runs, correct)
+    # From 100 to 400 rows are two doublings; 200 are not there.
+    assert (lora.method, lora.fewer, lora.rows) == ("lora", 100, 400)
+    assert lora.gain == pytest.approx(0.1)
+    whole = paired_difference(correct["lora-400-0"][None], correct["lora-100-0"][None])
+    assert (lora.low, lora.high) == pytest.approx((whole.low / 2, whole.high / 2))
+    assert full.gain == 0
+    assert full.low < 0 < full.high
+    two = [run for run in runs if run.train_rows != 100]
+    assert {more.fewer for more in more_labels(two, correct)} == {50}
+
+
+def test_without_two_sizes_nothing_is_said_of_more_labels(curve, study):
+    runs, correct = curve
+    assert more_labels(*study) == []
+    assert more_labels([run for run in runs if run.train_rows == 400], correct) == []
+    failed = [run.model_copy(update={"status": "failed"}) if run.train_rows == 400 else run for run in runs]
+    assert {more.rows for more in more_labels(failed, correct)} == {100}
+
+
+def test_what_was_said_before_is_kept_beside_what_came_true(study):
+    runs, correct = study
+    said = [
+        run.model_copy(update={"predicted_seconds": 40.0 + run.seed, "predicted_memory_bytes": 500}) for run in runs
+    ]
+    rows = {row.method: row for row in summarise_sizes(said, correct, margin=0.01)}
+    assert (rows["lora"].predicted_seconds, rows["lora"].predicted_memory_bytes) == (40.5, 500)
+    assert all(row.predicted_seconds is None for row in summarise_sizes(runs, correct, margin=0.01))
