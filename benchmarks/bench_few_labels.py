@@ -160,7 +160,7 @@ def table(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, Any
         row: dict[str, Any] = {
             "name": name,
             "accuracy": accuracy.mean,
-            "accuracy_sd": accuracy.sd,
+            "score_sd": accuracy.sd,
             "accuracy_95": [accuracy.low, accuracy.high],
             "seconds_median": statistics.median(run["seconds"] for run in some),
             "loading_seconds_median": statistics.median(run["loading_seconds"] for run in some),

@@ -2,7 +2,7 @@
 
 Each method answers a row right where a sum of normals is above 0: what is hard for all, what is hard for the method,
 what is chance in one answer, and the luck of the seed, which moves the accuracy of all its rows. Everything that is
-scored is feathertune's own: `seed_interval`, `paired_difference`, `bootstrap_accuracies`, and whole studies through
+scored is feathertune's own: `seed_interval`, `paired_difference`, `bootstrap_scores`, and whole studies through
 `summarise`, `compare_pairs` and `judge`.
 
 Writes ``benchmarks/results/simulated-studies.json``. Some minutes on one core. Not for real studies: how alike the
@@ -22,7 +22,7 @@ import numpy as np
 from scipy import special
 
 from feathertune.records import DataRecord, RunRecord, Seconds, Verdict
-from feathertune.statistics.inference import bootstrap_accuracies, paired_difference, percentile_interval, seed_interval
+from feathertune.statistics.inference import bootstrap_scores, paired_difference, percentile_interval, seed_interval
 from feathertune.study.verdict.pairs import compare_pairs
 from feathertune.study.verdict.summary import summarise
 from feathertune.study.verdict.verdict import CLEAR_P, judge
@@ -113,7 +113,7 @@ def coverage_of_rows(*, gap: float, rows: int, seeds: int, spread: float, studie
     methods = [(BEST, seeds, spread), (BEST - gap, seeds, spread)]
     for (a, b), (true_a, true_b) in draw(rng, studies, rows, methods):
         truth = true_a.mean() - true_b.mean()
-        one, other = bootstrap_accuracies([a, b], resamples=1000).T
+        one, other = bootstrap_scores([a, b], resamples=1000).T
         low, high = percentile_interval(one - other)
         drawn += low <= truth <= high
         found = paired_difference(a, b)

@@ -81,13 +81,13 @@ def methods_of(study: StudyRecord) -> tuple[Method, ...]:
 
 def with_interval(row: SummaryRow) -> str:
     """A method's accuracy in a table."""
-    return f"{units.percent(row.accuracy_mean)} ({units.interval(row.accuracy_low, row.accuracy_high)})"
+    return f"{units.percent(row.score_mean)} ({units.interval(row.score_low, row.score_high)})"
 
 
 def accuracy(record: Path) -> str:
     """Each method of a study with its interval."""
     methods = methods_of(read_study(record))
-    chance = next(m.row.accuracy_mean for m in methods if m.row.method == "majority")
+    chance = next(m.row.score_mean for m in methods if m.row.method == "majority")
     shown = [m for m in methods if m.row.method != "majority"]
     return _intervals(shown, reference=("largest class", chance))
 
@@ -102,7 +102,7 @@ def cost() -> str:
     """Accuracy against trained parameters, of all methods and baselines that train any."""
     methods = methods_of(read_study(METHODS))
     points = [
-        charts.Tradeoff(m.row.method, m.style, float(m.row.trainable_parameters), m.row.accuracy_mean)
+        charts.Tradeoff(m.row.method, m.style, float(m.row.trainable_parameters), m.row.score_mean)
         for m in methods
         if m.row.kind != "baseline"
     ]
@@ -146,9 +146,7 @@ def chart_style(*, light: str, dark: str) -> str:
 
 def _intervals(methods: Sequence[Method], *, reference: tuple[str, float] | None) -> str:
     rows = [
-        charts.Estimate(
-            m.row.method, m.style, m.row.accuracy_mean, m.row.accuracy_low, m.row.accuracy_high, m.accuracies
-        )
+        charts.Estimate(m.row.method, m.style, m.row.score_mean, m.row.score_low, m.row.score_high, m.accuracies)
         for m in methods
     ]
     drawn = str(charts.intervals(rows, reference=reference, width=charts.SMALL_PX))

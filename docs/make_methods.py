@@ -85,7 +85,7 @@ def _results(defaults: StudyRecord, matched: StudyRecord) -> str:
         "|---|---|---|---|---|---|---|---|",
     ]
     at_budget = _rows(matched)
-    for row in sorted(defaults.summary, key=lambda row: -row.accuracy_mean):
+    for row in sorted(defaults.summary, key=lambda row: -row.score_mean):
         known = row.method in METHODS
         other = at_budget.get(row.method) if known else None
         cells = (
@@ -120,7 +120,7 @@ def _rows(study: StudyRecord) -> dict[str, SummaryRow]:
 
 
 def _accuracy(row: SummaryRow) -> str:
-    return f"{units.percent(row.accuracy_mean)} ({units.interval(row.accuracy_low, row.accuracy_high)})"
+    return f"{units.percent(row.score_mean)} ({units.interval(row.score_low, row.score_high)})"
 
 
 def _section(method: Method, defaults: StudyRecord, matched: StudyRecord) -> str:

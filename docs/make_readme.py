@@ -40,7 +40,7 @@ def results() -> str:
         "| method | seeds | accuracy | against full | trained | ships | time a run | memory |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    for row in sorted(study.summary, key=lambda row: -row.accuracy_mean):
+    for row in sorted(study.summary, key=lambda row: -row.score_mean):
         cells = (
             row.method,
             str(row.n_seeds),

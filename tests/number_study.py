@@ -149,7 +149,7 @@ def write_study(
         runs=runs,
         summary=summary,
         verdict=judge(at_largest_size(summary), data, whole, pairs, margin=MARGIN),
-        headline="spearman",
+        metric="spearman",
         margin=MARGIN,
         pairs=pairs,
         more_labels=more_labels(runs, predicted, labels),
@@ -188,7 +188,7 @@ def _run(folder, method, run_id, seed, size, labels, predicted, side_files) -> R
         seed=seed,
         train_rows=size,
         status="complete",
-        headline="spearman",
+        metric="spearman",
         test=scores,
         validation=scores,
         trainable_parameters=method.trainable,
@@ -208,8 +208,8 @@ def _run(folder, method, run_id, seed, size, labels, predicted, side_files) -> R
 
 def _search() -> SearchRecord:
     trials = [
-        TrialRecord(number=0, options={"r": 8}, status="complete", accuracy=0.8123),
-        TrialRecord(number=1, options={"r": 4}, status="complete", accuracy=0.8234),
+        TrialRecord(number=0, options={"r": 8}, status="complete", score=0.8123),
+        TrialRecord(number=1, options={"r": 4}, status="complete", score=0.8234),
     ]
     return SearchRecord(method="lora", space={"r": [4, 8]}, chosen=1, trials=trials)
 

@@ -19,8 +19,8 @@ from feathertune.records import (
     BaseRecord,
     Calibration,
     DataRecord,
-    HeadlineName,
     Kind,
+    MetricName,
     Metrics,
     RunRecord,
     Seconds,
@@ -85,7 +85,7 @@ def write_study(
     error: str = "RuntimeError: the loss became NaN in step 31",
     missing: Sequence[str] = (),
     side_files: bool = True,
-    headline: HeadlineName = "accuracy",
+    metric: MetricName = "accuracy",
     seed: int = 0,
 ) -> StudyRecord:
     """Write a study and what lies beside it.
@@ -101,7 +101,7 @@ def write_study(
         failed: A method whose runs all failed with `error`.
         missing: Methods whose runs were planned and never ran; the study is partial then.
         side_files: Whether to write predictions, metrics and test texts.
-        headline: The score that leads.
+        metric: The score that leads.
         seed: Of the random numbers.
 
     Returns:
@@ -139,7 +139,7 @@ def write_study(
                 )
                 continue
             done.append(_run(folder, method, run_id, run_seed, truth, difficulty, n, epochs, side_files, rng))
-        done = [run.model_copy(update={"headline": headline}) for run in done]
+        done = [run.model_copy(update={"metric": metric}) for run in done]
         runs += done
         if done:
             summary.append(_summary_row(method, done))
@@ -188,7 +188,7 @@ def write_study(
         runs=runs,
         summary=summary,
         verdict=_verdict(summary),
-        headline=headline,
+        metric=metric,
     )
     save_study(study, folder)
     return study
@@ -322,7 +322,7 @@ def _calibration(truth, predicted, confidence) -> Calibration:
 
 
 def _summary_row(method: FakeMethod, runs: Sequence[RunRecord]) -> SummaryRow:
-    scores = [run.test.leading(run.headline) for run in runs]
+    scores = [run.test.leading(run.metric) for run in runs]
     mean = float(np.mean(scores))
     sd = float(np.std(scores, ddof=1)) if len(scores) > 1 else None
     half = 1.96 * float(np.sqrt(mean * (1 - mean) / runs[0].test.n + (sd or 0.0) ** 2 / len(scores)))
@@ -330,11 +330,11 @@ def _summary_row(method: FakeMethod, runs: Sequence[RunRecord]) -> SummaryRow:
         method=method.name,
         kind=method.kind,
         n_seeds=len(runs),
-        score=runs[0].headline,
-        accuracy_mean=mean,
-        accuracy_sd=sd,
-        accuracy_low=max(0.0, mean - half),
-        accuracy_high=min(1.0, mean + half),
+        metric=runs[0].metric,
+        score_mean=mean,
+        score_sd=sd,
+        score_low=max(0.0, mean - half),
+        score_high=min(1.0, mean + half),
         seconds_mean=float(np.mean([run.seconds.total for run in runs])),
         memory_mean_bytes=float(method.memory_bytes),
         trainable_parameters=method.trainable,
@@ -348,7 +348,7 @@ def _compare_with_full(summary: list[SummaryRow]) -> None:
         row.speedup_vs_full = full.seconds_mean / row.seconds_mean
         row.memory_vs_full = row.memory_mean_bytes / full.memory_mean_bytes
         if row is not full:
-            row.delta_vs_full = row.accuracy_mean - full.accuracy_mean
+            row.delta_vs_full = row.score_mean - full.score_mean
             row.delta_low, row.delta_high = row.delta_vs_full - 0.014, row.delta_vs_full + 0.013
             row.p_vs_full_holm = 0.41 if abs(row.delta_vs_full) < 0.02 else 0.0004
 
@@ -357,11 +357,11 @@ def _verdict(summary: Sequence[SummaryRow]) -> Verdict:
     trained = [row for row in summary if row.kind == "peft"]
     if not trained:
         return Verdict(recommended=None, text="No method was trained to its end: there is nothing to recommend yet.")
-    best = max(trained, key=lambda row: row.accuracy_mean)
+    best = max(trained, key=lambda row: row.score_mean)
     return Verdict(
         recommended=best.method,
         text=(
-            f"Take {best.method}: it is right on {100 * best.accuracy_mean:.1f} % of the test rows, "
+            f"Take {best.method}: it is right on {100 * best.score_mean:.1f} % of the test rows, "
             "within one point of full fine-tuning, "
             f"and trains {best.trainable_parameters:,} weights instead of {N_PARAMETERS:,}."
         ),

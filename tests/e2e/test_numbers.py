@@ -61,7 +61,7 @@ def test_a_study(data, encoder, tmp_path, monkeypatch, capsys):
     assert result.code == 0, result.stderr
     assert "The label is a number, 'rating' (data.task: regression)" in result.stderr
     study = load_study(out)
-    assert (study.status, study.data.task, study.headline) == ("complete", "regression", "spearman")
+    assert (study.status, study.data.task, study.metric) == ("complete", "regression", "spearman")
     assert (study.data.labels, study.data.class_counts) == ([], {})
     assert study.data.numbers["train"].mean == pytest.approx(MIDDLE, abs=5)
     for run in study.runs:
@@ -197,7 +197,7 @@ def test_exports(form, data, bundle, tmp_path, monkeypatch, capsys):
         (["--set", "train.loss=focal"], "train.loss is focal, which is about classes"),
         (["--set", "train.sampling=balanced"], "train.sampling is balanced, which is about classes"),
         (["--set", "train.decision=moved"], "train.decision is moved, which is about classes"),
-        (["--headline", "accuracy"], "study.headline is accuracy"),
+        (["--metric", "accuracy"], "study.metric is accuracy"),
         (["--shots", "8"], "--shots is 8, but the label is a number here"),
         (["--set", "data.task=single_label"], "a class has too few rows"),
     ],

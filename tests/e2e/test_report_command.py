@@ -25,9 +25,9 @@ def test_the_table_goes_to_stdout_and_nothing_else_is_written(study, monkeypatch
     assert (result.code, result.stderr) == (0, "")
     rows = list(csv.DictReader(result.stdout.splitlines()))
     assert list(rows[0]) == list(SummaryRow.model_fields)
-    accuracy = {row["method"]: row["accuracy_mean"] for row in rows}
+    accuracy = {row["method"]: row["score_mean"] for row in rows}
     record = json.loads((study / "study.json").read_text())
-    assert accuracy == {row["method"]: json.dumps(row["accuracy_mean"]) for row in record["summary"]}
+    assert accuracy == {row["method"]: json.dumps(row["score_mean"]) for row in record["summary"]}
     assert sorted(study.rglob("*")) == before
 
 

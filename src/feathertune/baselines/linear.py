@@ -19,7 +19,7 @@ from threadpoolctl import threadpool_limits
 from feathertune.baselines.ridge import best_ridge, is_number
 from feathertune.baselines.word_ngrams import grams
 from feathertune.data.reading.texts import Text, parts, side_by_side
-from feathertune.records import HeadlineName, Kind
+from feathertune.records import Kind, MetricName
 from feathertune.tasks import task_of
 from feathertune.tasks.metrics import balanced_accuracy
 from feathertune.tasks.thresholds import THRESHOLD
@@ -66,7 +66,7 @@ class Baseline:
     summary: str
     source: str
     reads: Literal["texts", "features", "encoder"]
-    fit: Callable[[Any, np.ndarray, Any, np.ndarray, int, HeadlineName, ClassWeights], Fitted] | None
+    fit: Callable[[Any, np.ndarray, Any, np.ndarray, int, MetricName, ClassWeights], Fitted] | None
     of_numbers: str = ""
 
 
@@ -76,7 +76,7 @@ def fit_majority(
     validation: Sequence[Text],
     validation_labels: np.ndarray,
     n_classes: int,
-    headline: HeadlineName = "accuracy",
+    metric: MetricName = "accuracy",
     class_weights: ClassWeights = "none",
 ) -> Fitted:
     """Answer with the shares of the classes in training, whatever the text; of several labels, with that of each.
@@ -124,14 +124,14 @@ def fit_tfidf(
     validation: Sequence[Text],
     validation_labels: np.ndarray,
     n_classes: int,
-    headline: HeadlineName = "accuracy",
+    metric: MetricName = "accuracy",
     class_weights: ClassWeights = "none",
 ) -> Fitted:
     """Words and pairs of words, weighted by tf-idf, into logistic regression; of numbers, ridge regression."""
     words = CountedWords(inputs)
     # The words of a fold that is held out are known, what they say is not.
     held_out = {"tfidf": words.transform(validation)} if len(validation) else {}
-    model, chosen = _best_linear({"tfidf": words.train}, labels, held_out, validation_labels, headline, class_weights)
+    model, chosen = _best_linear({"tfidf": words.train}, labels, held_out, validation_labels, metric, class_weights)
     return Fitted(
         lambda texts: _all_classes(model, words.transform(texts), n_classes),
         n_parameters=_n_parameters(model),
@@ -145,7 +145,7 @@ def fit_probe(
     validation: Mapping[str, np.ndarray],
     validation_labels: np.ndarray,
     n_classes: int,
-    headline: HeadlineName = "accuracy",
+    metric: MetricName = "accuracy",
     class_weights: ClassWeights = "none",
 ) -> Fitted:
     """Logistic regression on frozen features: on the mean over tokens and on what the head reads; the better counts.
@@ -173,7 +173,7 @@ def fit_probe(
         labels,
         {name: scaled(validation, name) for name in validation},
         validation_labels,
-        headline,
+        metric,
         class_weights,
     )
     return Fitted(
@@ -201,7 +201,7 @@ def _best_linear(
     labels: np.ndarray,
     validation: Mapping[str, Any],
     validation_labels: np.ndarray,
-    headline: HeadlineName,
+    metric: MetricName,
     class_weights: ClassWeights,
 ) -> tuple[Any, dict[str, Any]]:
     """Fit each input at each strength; the highest validation score wins, then the stronger penalty.
@@ -213,7 +213,7 @@ def _best_linear(
         return best_ridge(inputs, labels, validation, validation_labels)
     task = task_of(labels)
     if not len(validation_labels):
-        name, strength = _by_folds(inputs, labels, headline, class_weights)
+        name, strength = _by_folds(inputs, labels, metric, class_weights)
         return _logistic(inputs[name], labels, strength, class_weights), {"input": name, "C": strength}
     best: tuple[tuple[float, ...], Any, dict[str, Any]] | None = None
     for name, values in inputs.items():
@@ -223,19 +223,19 @@ def _best_linear(
             if labels.ndim == 2:
                 score = task.order(task.score_fitted(validation_labels, model.predict_proba(validation[name])))
             else:
-                score = (_share_right(validation_labels, model.predict(validation[name]), headline),)
+                score = (_share_right(validation_labels, model.predict(validation[name]), metric),)
             if best is None or score > best[0]:
                 best = score, model, {"input": name, "C": strength}
     assert best is not None, "at least one input is given"
     return best[1], best[2]
 
 
-def _share_right(labels: np.ndarray, predicted: np.ndarray, headline: HeadlineName) -> float:
-    return balanced_accuracy(labels, predicted) if headline != "accuracy" else float((predicted == labels).mean())
+def _share_right(labels: np.ndarray, predicted: np.ndarray, metric: MetricName) -> float:
+    return balanced_accuracy(labels, predicted) if metric != "accuracy" else float((predicted == labels).mean())
 
 
 def _by_folds(
-    inputs: Mapping[str, Any], labels: np.ndarray, headline: HeadlineName, class_weights: ClassWeights
+    inputs: Mapping[str, Any], labels: np.ndarray, metric: MetricName, class_weights: ClassWeights
 ) -> tuple[str, float]:
     """Choose input and strength by cross-validation over the training rows: fewest wrong answers on rows held out.
 
@@ -246,7 +246,7 @@ def _by_folds(
     Args:
         inputs: ``(N, D)`` by name.
         labels: ``(N,)``, or ``(N, C)`` of 0 and 1.
-        headline: Where balanced accuracy leads, the wrong answers to each class weigh the same in sum.
+        metric: Where balanced accuracy leads, the wrong answers to each class weigh the same in sum.
         class_weights: The setting ``train.class_weights``.
 
     Returns:
@@ -263,7 +263,7 @@ def _by_folds(
         return usual
     make_folds = (KFold if several else StratifiedKFold)(n_folds, shuffle=True, random_state=0)
     folds = list(make_folds.split(np.zeros(len(labels)), labels))
-    weighs = compute_sample_weight("balanced", labels) if headline == "balanced_accuracy" else 1.0
+    weighs = compute_sample_weight("balanced", labels) if metric == "balanced_accuracy" else 1.0
     wrong = {
         (name, strength): weighs * _held_out_errors(values, labels, strength, folds, class_weights)
         for name, values in inputs.items()

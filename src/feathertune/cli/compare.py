@@ -40,7 +40,7 @@ def compare(
     class_weights: opt.ClassWeights = None,
     top_layers: opt.TopLayers = None,
     match_parameters: opt.MatchParameters = None,
-    headline: opt.Headline = None,
+    metric: opt.Metric = None,
     train_sizes: opt.TrainSizes = None,
     search: opt.Search = None,
     seed: opt.Seed = None,

@@ -72,10 +72,10 @@ MatchParameters = Annotated[
         help="Size each method to train this much of the encoder, such as 0.3% or 70000; the head is not counted.",
     ),
 ]
-Headline = Annotated[
+Metric = Annotated[
     str | None,
     typer.Option(
-        "--headline",
+        "--metric",
         metavar="SCORE",
         help="Rank by accuracy or by balanced_accuracy, the mean of the classes' recalls; by default the training rows "
         "decide.",
@@ -175,7 +175,7 @@ _KEYS = {
     "top_layers": "method.top_layers",
     "match_parameters": "study.match_parameters",
     "train_sizes": "study.train_sizes",
-    "headline": "study.headline",
+    "metric": "study.metric",
     "runner": "runner.name",
     "ray_address": "runner.address",
     "search": "study.search",

@@ -266,7 +266,7 @@ class StudyConfig(Section):
         methods: Beside the baselines, which are always there. ``lora:top_layers=3`` is a row of its own, under other
             options than ``lora``.
         seeds: Each method runs with the seeds 0 to `seeds` - 1.
-        headline: The score by which methods are ranked, and epochs, trials and strengths chosen: ``accuracy`` or
+        metric: The score by which methods are ranked, and epochs, trials and strengths chosen: ``accuracy`` or
             ``balanced_accuracy``, the mean of the classes' recalls. ``auto`` takes the latter where one label is given
             and one class holds most of the training rows (docs/concepts.md), and ``spearman``, the rank correlation,
             where the label is a number.
@@ -282,7 +282,7 @@ class StudyConfig(Section):
 
     methods: tuple[str, ...] = ("lora", "full")
     seeds: int = Field(default=1, ge=1)
-    headline: Literal["auto", "accuracy", "balanced_accuracy", "spearman"] = "auto"
+    metric: Literal["auto", "accuracy", "balanced_accuracy", "spearman"] = "auto"
     margin: float = Field(default=0.01, ge=0, lt=1)
     keep_full: bool = False
     match_parameters: int | str | None = None

@@ -41,10 +41,10 @@ HEAD = Reading()
 
 
 class ScoreOfBucket(Record):
-    """A method's score (the study's headline) on the test rows of a bucket; `low` and `high` are its 95 % interval."""
+    """A method's score (the study's metric) on the test rows of a bucket; `low` and `high` are its 95 % interval."""
 
     method: str
-    accuracy: float
+    score: float
     low: float
     high: float
 

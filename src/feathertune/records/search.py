@@ -15,7 +15,7 @@ class TrialRecord(Record):
     Attributes:
         options: The values of the options that are searched.
         status: ``pruned`` where it was stopped as worse than the others at that epoch.
-        accuracy: Of its best epoch, the study's headline; `log_loss` likewise, in nats, of numbers the mean squared
+        score: Of its best epoch, the study's metric; `log_loss` likewise, in nats, of numbers the mean squared
             error. Null where it failed before the first.
         epochs: That were trained.
         seconds: Wall clock.
@@ -25,7 +25,7 @@ class TrialRecord(Record):
     number: int
     options: dict[str, Any]
     status: TrialStatus
-    accuracy: float | None = None
+    score: float | None = None
     log_loss: float | None = None
     epochs: int = 0
     seconds: float = 0.0

@@ -10,11 +10,11 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 from feathertune.records.reading import HEAD, LengthBucket, Reading
 from feathertune.records.search import SearchRecord
 from feathertune.records.values import (
-    HEADLINES,
+    METRIC_TITLES,
     Calibration,
-    HeadlineName,
     Kind,
     LabelSummary,
+    MetricName,
     Record,
     Scores,
     Seconds,
@@ -22,7 +22,7 @@ from feathertune.records.values import (
     TaskName,
 )
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 class DataRecord(Record):
@@ -105,7 +105,7 @@ class RunRecord(Record):
 
     Attributes:
         train_rows: Of a learning curve; null where all rows were trained on, or none.
-        headline: The score of validation rows by which its epoch, or its strength, was chosen first.
+        metric: The score of validation rows by which its epoch, or its strength, was chosen first.
         thresholds: Of several labels a text: the probability from which each is given. Of one label: what each
             probability is divided by before the largest is taken; null where it is taken as it is. Found on validation
             rows, on which `validation` is somewhat too good therefore.
@@ -127,7 +127,7 @@ class RunRecord(Record):
     train_rows: int | None = None
     status: Literal["complete", "failed"]
     error: str | None = None
-    headline: HeadlineName = "accuracy"
+    metric: MetricName = "accuracy"
     test: Scores | None = None
     validation: Scores | None = None
     thresholds: list[float] | None = None
@@ -160,7 +160,7 @@ class SummaryRow(Record):
 
     Attributes:
         train_rows: Of a learning curve, where each method has a row for each number of training rows.
-        score: What ``accuracy_mean`` and all that is compared here are of.
+        metric: The primary metric, which ``score_mean`` and all comparisons are in.
         delta_vs_full: Mean score minus that of `full`, paired by test row; null where there is no `full`.
         p_vs_full_holm: Two-sided p of that difference, Holm-corrected over the methods.
         p_equivalent: Of two one-sided tests that it is within the study's margin of `full`; not corrected, since the
@@ -174,11 +174,11 @@ class SummaryRow(Record):
     kind: Kind
     train_rows: int | None = None
     n_seeds: int
-    score: HeadlineName = "accuracy"
-    accuracy_mean: float
-    accuracy_sd: float | None
-    accuracy_low: float
-    accuracy_high: float
+    metric: MetricName = "accuracy"
+    score_mean: float
+    score_sd: float | None
+    score_low: float
+    score_high: float
     seconds_mean: float
     memory_mean_bytes: float | None
     trainable_parameters: int
@@ -219,7 +219,7 @@ class PairRecord(Record):
     """Two methods on the same test rows; `study.pairs` says how their seeds enter.
 
     Attributes:
-        delta: Mean score (the study's headline) of a minus that of b; `low` and `high` are its 95 % interval over rows
+        delta: Mean score (the study's metric) of a minus that of b; `low` and `high` are its 95 % interval over rows
             and seeds.
         rows_low: Of the 95 % interval over rows alone, by paired bootstrap of the models that were trained.
         p: Two-sided p of the difference; with one seed each, of an exact test where answers are right or wrong.
@@ -249,7 +249,7 @@ class StudyRecord(Record):
     """A whole study; ``study.json``.
 
     Attributes:
-        headline: The score that leads: what every ``accuracy`` outside of `Metrics` is of. In records from before it
+        metric: The score that leads: what every ``accuracy`` outside of `Metrics` is of. In records from before it
             was chosen: accuracy.
         descriptions: What each method does, in a sentence.
         left_out: Methods that were asked for as one of all and cannot serve the encoder: name to reason.
@@ -277,7 +277,7 @@ class StudyRecord(Record):
     runs: list[RunRecord]
     summary: list[SummaryRow]
     verdict: Verdict
-    headline: HeadlineName = "accuracy"
+    metric: MetricName = "accuracy"
     descriptions: dict[str, str] = Field(default_factory=dict)
     left_out: dict[str, str] = Field(default_factory=dict)
     parameter_budget: int | None = None
@@ -292,7 +292,7 @@ class StudyRecord(Record):
     @property
     def score_name(self) -> str:
         """What the leading score is called."""
-        return HEADLINES[self.data.task, self.headline]
+        return METRIC_TITLES[self.data.task, self.metric]
 
 
 def at_largest_size(rows: Sequence[Sized]) -> list[Sized]:

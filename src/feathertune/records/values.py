@@ -11,9 +11,9 @@ TRAINED_KINDS: tuple[Kind, ...] = ("peft", "full")  # those that go through the 
 Status = Literal["complete", "partial", "failed"]
 TaskName = Literal["single_label", "multi_label", "regression"]
 # The score by which methods are ranked: a field of `Metrics`, or of `NumberMetrics`.
-HeadlineName = Literal["accuracy", "balanced_accuracy", "spearman"]
+MetricName = Literal["accuracy", "balanced_accuracy", "spearman"]
 # What it is called.
-HEADLINES: dict[tuple[TaskName, HeadlineName], str] = {
+METRIC_TITLES: dict[tuple[TaskName, MetricName], str] = {
     ("single_label", "accuracy"): "accuracy",
     ("single_label", "balanced_accuracy"): "balanced accuracy",
     ("multi_label", "accuracy"): "subset accuracy",
@@ -54,15 +54,15 @@ class Metrics(Record):
         """What decides between two epochs that are equally good: the lower is the better."""
         return self.log_loss
 
-    def leading(self, headline: HeadlineName) -> float:
+    def leading(self, metric: MetricName) -> float:
         """The score by which methods are ranked.
 
         Raises:
             ValueError: If it is not among these.
         """
-        value = {"balanced_accuracy": self.balanced_accuracy, "accuracy": self.accuracy}.get(headline)
+        value = {"balanced_accuracy": self.balanced_accuracy, "accuracy": self.accuracy}.get(metric)
         if value is None:
-            raise ValueError(f"These scores, from an older record or of other labels, have no {headline}.")
+            raise ValueError(f"These scores, from an older record or of other labels, have no {metric}.")
         return value
 
 
@@ -105,14 +105,14 @@ class NumberMetrics(Record):
         """As of `Metrics`: the mean squared error."""
         return self.rmse**2
 
-    def leading(self, headline: HeadlineName) -> float:
+    def leading(self, metric: MetricName) -> float:
         """The score by which methods are ranked.
 
         Raises:
             ValueError: If it is not among these.
         """
-        if headline != "spearman":
-            raise ValueError(f"Scores of numbers have no {headline}.")
+        if metric != "spearman":
+            raise ValueError(f"Scores of numbers have no {metric}.")
         return self.spearman
 
 

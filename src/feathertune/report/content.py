@@ -77,7 +77,7 @@ class View:
     """Everything the template needs; of a learning curve, all but `labels_curve` and `failed` is of the most rows."""
 
     study: StudyRecord
-    headline: str
+    metric: str
     say: Saying
     limits: Limits
     methods: tuple[Method, ...]
@@ -116,13 +116,13 @@ def build_view(study: StudyRecord, folder: Path, limits: Limits) -> View:
     of_classes = study.data.task != "regression"
     trained = [run for run in done if run.kind in TRAINED_KINDS]
     curves = {run.id: read_epochs(folder, run) for run in trained}
-    headline, say = study.score_name.capitalize(), saying(study.headline)
+    metric, say = study.score_name.capitalize(), saying(study.metric)
     changes = None
     if study.data.task == "single_label":
         changes = find_changes(study, folder, predictions, at_most=limits.examples)
     return View(
         study=study,
-        headline=headline,
+        metric=metric,
         say=say,
         limits=limits,
         methods=shown,
@@ -130,10 +130,10 @@ def build_view(study: StudyRecord, folder: Path, limits: Limits) -> View:
         failed=tuple(run for run in whole.runs if run.status == "failed"),
         labels_curve=label_curve(whole, shown[: limits.cards]),
         by_length=by_length(study, shown[: limits.cards]),
-        intervals=_intervals(shown, headline, say, reads_no_text=_READS_NO_TEXT[study.data.task]),
-        tradeoffs=_tradeoffs(shown, headline, say),
+        intervals=_intervals(shown, metric, say, reads_no_text=_READS_NO_TEXT[study.data.task]),
+        tradeoffs=_tradeoffs(shown, metric, say),
         searches=searches(whole)[: limits.methods],
-        learning=_learning(shown, trained, curves, limits, headline.lower(), say),
+        learning=_learning(shown, trained, curves, limits, metric.lower(), say),
         reliability=find_reliability(shown, done, limits),
         confusions=find_confusions(study, shown, done, predictions, limits),
         label_scores=find_label_scores(study, shown, done, predictions, limits),
@@ -166,7 +166,7 @@ def _tiles(study: StudyRecord, methods: Sequence[Method], say: Saying) -> tuple[
         return ()
     row = chosen.row
     others = [m.row for name in ("foundation", "full") for m in methods if m.row.method == name and m is not chosen]
-    good = tuple(f"{other.method}: {say.score(other.accuracy_mean)}" for other in others)
+    good = tuple(f"{other.method}: {say.score(other.score_mean)}" for other in others)
     sure = [f"{study.data.n_test:,} test rows, {row.n_seeds} {'seed' if row.n_seeds == 1 else 'seeds'}"]
     if row.delta_vs_full is not None:
         span = f" ({say.span(row.delta_low, row.delta_high)})" if row.delta_low is not None else ""
@@ -179,8 +179,8 @@ def _tiles(study: StudyRecord, methods: Sequence[Method], say: Saying) -> tuple[
         cheap.append(f"{units.percent_of_weights(chosen.trained_share)} of the weights trained{size}")
     return (
         Tile("Take", units.clip(row.method, 40), (chosen.description,)),
-        Tile("How good", say.score(row.accuracy_mean), (_RIGHT[study.score_name], *good)),
-        Tile("How sure", say.interval(row.accuracy_low, row.accuracy_high), tuple(sure)),
+        Tile("How good", say.score(row.score_mean), (_RIGHT[study.score_name], *good)),
+        Tile("How sure", say.interval(row.score_low, row.score_high), tuple(sure)),
         Tile("How cheap", units.seconds(row.seconds_mean), tuple(cheap)),
     )
 
@@ -192,15 +192,15 @@ def _intervals(methods: Sequence[Method], score: str, say: Saying, *, reads_no_t
         charts.Estimate(
             m.row.method,
             m.style,
-            m.row.accuracy_mean,
-            m.row.accuracy_low,
-            m.row.accuracy_high,
-            m.accuracies,
+            m.row.score_mean,
+            m.row.score_low,
+            m.row.score_high,
+            m.scores,
             m.recommended,
         )
         for m in methods
     ]
-    chance = next((m.row.accuracy_mean for m in methods if m.row.method == "majority"), None)
+    chance = next((m.row.score_mean for m in methods if m.row.method == "majority"), None)
     reference = None if chance is None else (reads_no_text, chance)
     return tuple(
         charts.intervals(rows, reference=reference, width=width, score=score, say=say)
@@ -220,7 +220,7 @@ def _tradeoffs(methods: Sequence[Method], score: str, say: Saying) -> tuple[Trad
                 svg.PARAMETERS: float(row.trainable_parameters),
             }[quantity]
             if cost is not None:
-                rows.append(charts.Tradeoff(row.method, method.style, cost, row.accuracy_mean))
+                rows.append(charts.Tradeoff(row.method, method.style, cost, row.score_mean))
         chart = charts.tradeoffs(rows, quantity, score=score, say=say) if len(rows) > 1 else None
         front = frozenset(point.name for point in charts.pareto_front(rows))
         found.append(Tradeoff(quantity, chart, tuple(sorted(rows, key=lambda point: point.cost)), front))

@@ -30,7 +30,7 @@ class Method:
     description: str
     recommended: bool
     trained_share: float | None
-    accuracies: tuple[float, ...]
+    scores: tuple[float, ...]
 
 
 def method_styles(summary: Sequence[SummaryRow]) -> dict[str, Style]:
@@ -66,10 +66,10 @@ def method_rows(study: StudyRecord, done: Sequence[RunRecord]) -> tuple[Method, 
                 description=_description(study, row),
                 recommended=row.method == study.verdict.recommended,
                 trained_share=share,
-                accuracies=tuple(run.test.leading(study.headline) for run in runs if run.test is not None),
+                scores=tuple(run.test.leading(study.metric) for run in runs if run.test is not None),
             )
         )
-    return tuple(sorted(methods, key=lambda method: -method.row.accuracy_mean))
+    return tuple(sorted(methods, key=lambda method: -method.row.score_mean))
 
 
 def _description(study: StudyRecord, row: SummaryRow) -> str:

@@ -71,7 +71,7 @@ def _view(comparison: Comparison) -> View:
 def saying_of(comparison: Comparison) -> Saying:
     """How the differences are said; of two scores there are none."""
     rows = [row for pair in comparison.methods if (row := pair.b or pair.a) is not None]
-    return saying(rows[0].score if rows else "accuracy")
+    return saying(rows[0].metric if rows else "accuracy")
 
 
 def _words(place: Differing) -> tuple[str, str, str]:
@@ -93,4 +93,4 @@ def _intervals(pairs: Sequence[MethodPair], styles: Sequence[Style], score: str,
 
 def _estimate(letter: str, row: SummaryRow, style: Style) -> charts.Estimate:
     name = f"{units.clip(row.method, 17)} {letter}"
-    return charts.Estimate(name, style, row.accuracy_mean, row.accuracy_low, row.accuracy_high, ())
+    return charts.Estimate(name, style, row.score_mean, row.score_low, row.score_high, ())

@@ -140,7 +140,7 @@ def read_epochs(folder: Path, run: RunRecord) -> list[Epoch]:
             entry["epoch"],
             _finite(entry.get("train_loss")),
             _finite(entry.get("validation_loss")),
-            _finite(entry.get(f"validation_{run.headline}")),
+            _finite(entry.get(f"validation_{run.metric}")),
         )
     return [epochs[number] for number in sorted(epochs)]
 

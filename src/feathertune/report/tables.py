@@ -54,8 +54,8 @@ _LEADING, _AGAINST = "score", "against full"
 _COLUMNS = (
     _Column("method", lambda row, say: row.method),
     _Column("seeds", lambda row, say: units.whole(row.n_seeds)),
-    _Column(_LEADING, lambda row, say: say.score(row.accuracy_mean)),
-    _Column("95 % interval", lambda row, say: say.interval(row.accuracy_low, row.accuracy_high)),
+    _Column(_LEADING, lambda row, say: say.score(row.score_mean)),
+    _Column("95 % interval", lambda row, say: say.interval(row.score_low, row.score_high)),
     _Column(_AGAINST, lambda row, say: say.difference(row.delta_vs_full), True),
     _Column("95 % interval of that", lambda row, say: say.span(row.delta_low, row.delta_high), True),
     _Column("p", lambda row, say: units.probability(row.p_vs_full_holm).removeprefix("p ").removeprefix("= "), True),
@@ -140,7 +140,7 @@ def _said(study: StudyRecord) -> tuple[list[_Column], list[list[str]]]:
     """The columns that this study fills, and the words in them."""
     has_full = any(row.method == "full" for row in study.summary)
     columns = [column for column in _COLUMNS if has_full or not column.against_full]
-    say = saying(study.headline)
+    say = saying(study.metric)
     names = {_LEADING: study.score_name, _AGAINST: f"{say.unit} {_AGAINST}".strip()}
     columns = [dataclasses.replace(column, name=names.get(column.name, column.name)) for column in columns]
     return columns, [[column.say(row, say) for column in columns] for row in study.summary]
@@ -155,7 +155,7 @@ def _caption(study: StudyRecord) -> str:
         "needs before its first step.",
     ]
     if any(row.p_vs_full_holm is not None for row in study.summary):
-        differences = saying(study.headline).differences
+        differences = saying(study.metric).differences
         said.append(f"Differences are {differences}, p is two-sided and Holm-corrected over the methods.")
     if study.status != "complete":
         ended = sum(run.status == "complete" for run in study.runs)

@@ -26,7 +26,7 @@ from typing import Any, ClassVar, NamedTuple, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from feathertune.records import HeadlineName
+from feathertune.records import MetricName
 
 
 class Stratum(NamedTuple):
@@ -90,7 +90,7 @@ class Scored(ABC):
 
     @property
     @abstractmethod
-    def headline(self) -> HeadlineName:
+    def metric(self) -> MetricName:
         """Which score it is."""
 
     @property
@@ -142,7 +142,7 @@ class Answers(Scored):
         super().__init__(self.correct, _strata(np.zeros(n_rows, np.intp) if classes is None else classes))
 
     @property
-    def headline(self) -> HeadlineName:
+    def metric(self) -> MetricName:
         """Accuracy, or balanced accuracy."""
         return "accuracy" if self.classes is None else "balanced_accuracy"
 

@@ -176,7 +176,7 @@ def equivalence(answers_a: AnyAnswers, answers_b: AnyAnswers, *, margin: float) 
     return one_sided if nearest > 0 else 1 - one_sided
 
 
-def bootstrap_accuracies(answers: Sequence[AnyAnswers], *, resamples: int = RESAMPLES) -> NDArray[np.float64]:
+def bootstrap_scores(answers: Sequence[AnyAnswers], *, resamples: int = RESAMPLES) -> NDArray[np.float64]:
     """Scores (whichever leads) of all methods on test sets drawn, with replacement, from the rows of this one.
 
     Rank correlations are to first order: the means of what the drawn rows add (`feathertune.statistics.ranking`).

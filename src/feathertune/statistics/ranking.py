@@ -26,7 +26,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from feathertune.records import HeadlineName
+from feathertune.records import MetricName
 from feathertune.statistics.answers import Scored, Stratum
 from feathertune.statistics.wilson import Interval, wilson
 
@@ -69,7 +69,7 @@ class Ranking(Scored):
         super().__init__(self._parts / _PARTS_OF_A_ROW, (Stratum(1.0, np.arange(len(self.labels))),))
 
     @property
-    def headline(self) -> HeadlineName:
+    def metric(self) -> MetricName:
         """Spearman's correlation."""
         return "spearman"
 

@@ -79,7 +79,7 @@ def prepare(config: Config, observer: Observer) -> Prepared:
     if config.data.test_size == 0:
         raise ConfigError("data.test_size is 0, but a study is about test rows. Give a number, or leave it out.")
     bench = Workbench.prepare(config, observer)
-    config = bench.config  # with the headline that follows from the data
+    config = bench.config  # with the metric that follows from the data
     # Options that do not fit the encoder are found before hours are spent on the others.
     n_rows = len(bench.encoded["train"])
     sizes = settle_sizes(config.study.train_sizes, n_rows=n_rows, n_classes=len(bench.splits.labels))
@@ -219,7 +219,7 @@ def assemble(
     suspects, test = find_suspects(whole, folder), bench.split("test")
     several = bench.data.task == "multi_label"
     write_suspects(folder / SUSPECTS_FILE, suspects, test.texts, bench.data.labels, several=several)
-    labels = None if bench.headline == "accuracy" else test.labels
+    labels = None if bench.metric == "accuracy" else test.labels
     summary = summarise_sizes(runs, predicted, labels, margin=margin)
     answers = answers_of(whole, predicted, labels)
     pairs = compare_pairs(answers)
@@ -242,7 +242,7 @@ def assemble(
             margin=margin,
             n_suspects=len(suspects),
         ),
-        headline=bench.headline,
+        metric=bench.metric,
         more_labels=more_labels(runs, predicted, labels),
         descriptions={spec.method: _described(spec.method, numbers=numbers) for spec in plan.runs},
         left_out=plan.left_out,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from feathertune.records import HeadlineName, RunRecord
+from feathertune.records import MetricName, RunRecord
 from feathertune.study.planning.plan import RunSpec
 
 
@@ -52,9 +52,9 @@ class Observer(Protocol):
         ...
 
 
-def leading_in_words(score: float, headline: HeadlineName) -> str:
+def leading_in_words(score: float, metric: MetricName) -> str:
     """A leading score in the line of progress: ``84.3%``, a correlation as ``0.843``."""
-    return f"{score:.3f}" if headline == "spearman" else f"{score:.1%}"
+    return f"{score:.3f}" if metric == "spearman" else f"{score:.1%}"
 
 
 class Silent:

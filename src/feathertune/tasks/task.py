@@ -24,9 +24,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feathertune.records import (
-    HEADLINES,
+    METRIC_TITLES,
     Calibration,
-    HeadlineName,
+    MetricName,
     Metrics,
     MultiLabelMetrics,
     NumberMetrics,
@@ -69,7 +69,7 @@ class Task:
     score: Callable[[Labels, NDArray[np.floating], NDArray[np.float64] | None], Scores]
     order: Callable[[Scores], tuple[float, ...]]
     scores: type[Scores]
-    leads: HeadlineName = "accuracy"
+    leads: MetricName = "accuracy"
     calibrate: (
         Callable[
             [
@@ -85,15 +85,15 @@ class Task:
     ) = None
 
     @property
-    def headline(self) -> str:
+    def metric(self) -> str:
         """What the leading score is called."""
-        return HEADLINES[self.name, self.leads]
+        return METRIC_TITLES[self.name, self.leads]
 
-    def led_by(self, headline: HeadlineName) -> Task:
+    def led_by(self, metric: MetricName) -> Task:
         """The same task with another score in the lead, by which the better epoch is then chosen; at a tie, by loss."""
-        if headline == self.leads:
+        if metric == self.leads:
             return self
-        return replace(self, leads=headline, order=lambda scores: (scores.leading(headline), -scores.loss))
+        return replace(self, leads=metric, order=lambda scores: (scores.leading(metric), -scores.loss))
 
     def deciding(self, decision: Literal["largest", "moved"]) -> Task:
         """The same task under the setting ``train.decision``, which means something where a text has one label."""

@@ -29,10 +29,10 @@ def test_a_strength_is_chosen_by_the_score_that_leads():
     # One offer is none: to say so of all is as often right, and finds nothing.
     validation, their_labels = ["plain words"] * 8 + ["offer now"] * 2, np.array([0] * 9 + [1])
     chosen, found = {}, {}
-    for headline in ("accuracy", "balanced_accuracy"):
-        fitted = BASELINES["tfidf"].fit(texts, labels, validation, their_labels, 2, headline)
-        chosen[headline] = fitted.chosen["C"]
-        found[headline] = fitted.predict_proba(["offer now"]).argmax()
+    for metric in ("accuracy", "balanced_accuracy"):
+        fitted = BASELINES["tfidf"].fit(texts, labels, validation, their_labels, 2, metric)
+        chosen[metric] = fitted.chosen["C"]
+        found[metric] = fitted.predict_proba(["offer now"]).argmax()
     assert chosen["accuracy"] < chosen["balanced_accuracy"]
     assert found == {"accuracy": 0, "balanced_accuracy": 1}
 

@@ -12,12 +12,12 @@ import torch
 import yaml
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from unit.test_bundle import LABELS, SETTINGS, edit, leftovers, refused, seal
 
 from feathertune.bundle import load_bundle, save_bundle
 from feathertune.encoders import load_encoder
 from feathertune.errors import BundleError
 from tiny import save_tiny_encoder
+from unit.bundle.test_bundle import LABELS, SETTINGS, edit, leftovers, refused, seal
 
 HEAD = {"pre_classifier.weight", "pre_classifier.bias", "classifier.weight", "classifier.bias"}
 LAST = "distilbert.transformer.layer.1."
@@ -239,7 +239,7 @@ def test_a_number_that_is_none(bundle, value):
 
 
 def test_a_number_that_is_none_in_the_other_kinds(tmp_path):
-    from unit.test_bundle import trained as with_adapter
+    from unit.bundle.test_bundle import trained as with_adapter
 
     save_tiny_encoder(tmp_path / "base", "distilbert")
     encoder, model = with_adapter(str(tmp_path / "base"))

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from unit.test_bundle import LABELS, SETTINGS, trained
 
 from feathertune.bundle import load_bundle, save_bundle
 from feathertune.bundle.files import read_info, write_info, write_manifest
@@ -23,6 +22,7 @@ from feathertune.records import HEAD, Reading
 from feathertune.runtime import FP32
 from feathertune.serve.models import Models
 from tiny import save_tiny_encoder, tiny_tokenizer
+from unit.bundle.test_bundle import LABELS, SETTINGS, trained
 from whole import BF16
 
 READINGS = {"head-tail": Reading(long="head-tail"), "windows": Reading(long="windows", stride=3, max_windows=4)}

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 from huggingface_hub import ModelCard
-from unit.test_bundle import LABELS, SETTINGS, edit, seal, trained
 
 import feathertune
 from e2e.cli import in_process
@@ -18,6 +17,7 @@ from feathertune.encoders import load_encoder
 from feathertune.errors import BundleError, HubError
 from loopback_hub import Hub, loopback_hub, point_at
 from tiny import save_tiny_encoder
+from unit.bundle.test_bundle import LABELS, SETTINGS, edit, seal, trained
 
 REPO = "someone/reviews"
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from feathertune.config import load_config
 
-ARTICLE = Path(__file__).parents[2] / "examples" / "article.yaml"
+ARTICLE = Path(__file__).parents[3] / "examples" / "article.yaml"
 
 
 def test_the_article_holds_the_experiment():

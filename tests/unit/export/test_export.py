@@ -14,7 +14,6 @@ import yaml
 from peft import PeftModel, PromptTuningConfig, get_peft_model
 from safetensors.torch import load_file
 from transformers import pipeline
-from unit.test_bundle import LABELS, SETTINGS, leftovers, trained
 
 import feathertune
 from feathertune.bundle import load_bundle, merged_model, save_bundle
@@ -23,6 +22,7 @@ from feathertune.errors import BundleError, ConfigError, UnknownNameError
 from feathertune.export import TARGETS, export_model
 from feathertune.export.parity import N_PSEUDO_TEXTS, parity_texts
 from tiny import TEXTS, save_tiny_encoder, tiny_tokenizer
+from unit.bundle.test_bundle import LABELS, SETTINGS, leftovers, trained
 
 FILES = {"README.md", "config.json", "model.safetensors", "parity.json", "tokenizer.json", "tokenizer_config.json"}
 

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from unit.test_bundle import LABELS, SETTINGS, leftovers, trained
 
 from e2e.cli import write_csv
 from feathertune.bundle import load_bundle, save_bundle
@@ -23,6 +22,7 @@ from feathertune.export.onnx_folder import OnnxFacts, script
 from feathertune.predictor import load
 from feathertune.tasks import SINGLE_LABEL
 from tiny import TEXTS, save_tiny_encoder
+from unit.bundle.test_bundle import LABELS, SETTINGS, leftovers, trained
 
 FILES = {"README.md", "model.json", "model.onnx", "parity.json", "tokenizer.json"}
 LONG = " ".join(["the story was good but not great"] * 12)

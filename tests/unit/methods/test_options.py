@@ -99,10 +99,10 @@ def test_the_plan_goes_seed_by_seed_and_knows_itself():
 
 def test_a_plan_with_accuracy_in_the_lead_is_the_one_from_before_there_was_another():
     plans = {
-        headline: make_plan(
-            load_config(options={"study.headline": headline}), data_fingerprint="d", base_fingerprint="b"
+        metric: make_plan(
+            load_config(options={"study.metric": metric}), data_fingerprint="d", base_fingerprint="b"
         ).fingerprint
-        for headline in ("auto", "accuracy", "balanced_accuracy")
+        for metric in ("auto", "accuracy", "balanced_accuracy")
     }
     assert plans["auto"] == plans["accuracy"] != plans["balanced_accuracy"]
 

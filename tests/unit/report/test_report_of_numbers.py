@@ -61,8 +61,8 @@ def row_of(study, method):
 def test_the_first_screen_says_correlations(study, page):
     lora = row_of(study, "lora")
     head = words(page.split("</header>")[0])
-    assert f"How good {lora.accuracy_mean:.3f}" in head
-    assert f"{lora.accuracy_low:.3f}–{lora.accuracy_high:.3f}" in head
+    assert f"How good {lora.score_mean:.3f}" in head
+    assert f"{lora.score_low:.3f}–{lora.score_high:.3f}" in head
     assert f"{units.gain(lora.delta_vs_full)} against full" in head
     assert "1 is the order of the labels, 0 none of it" in head
 
@@ -133,7 +133,7 @@ def test_csv_holds_every_digit(study):
     assert list(rows[0]) == list(SummaryRow.model_fields)
     for row, summary in zip(rows, study.summary, strict=True):
         assert row["score"] == "spearman"
-        assert float(row["accuracy_mean"]) == summary.accuracy_mean
+        assert float(row["score_mean"]) == summary.score_mean
 
 
 @pytest.mark.parametrize("form", ["md", "latex"])
@@ -142,7 +142,7 @@ def test_tables_for_people_say_correlations(study, form):
     assert "rank correlation" in text
     assert "against full" in text
     assert "points" not in text
-    assert f"{row_of(study, 'lora').accuracy_mean:.3f}" in text
+    assert f"{row_of(study, 'lora').score_mean:.3f}" in text
     assert "Differences are of correlations" in text
 
 
@@ -150,7 +150,7 @@ def test_the_terminal_says_correlations_and_how_the_labels_lie(study, folder):
     said = " ".join(study_text(study, folder).split())
     assert "rank method correlation" in said, "a head of two lines"
     lora = row_of(study, "lora")
-    assert f"{lora.accuracy_mean:.3f} {lora.accuracy_low:.3f}–{lora.accuracy_high:.3f}" in said
+    assert f"{lora.score_mean:.3f} {lora.score_low:.3f}–{lora.score_high:.3f}" in said
     assert f"labels {study.data.numbers['train'].in_words()}" in said
     assert "lora 0.812 0.823 r 4" in said, "what a search found"
     by_length = said.split("tokens of the text")[1].split("training rows")[0]
@@ -185,8 +185,8 @@ def test_classes_and_numbers_are_not_compared(folder, tmp_path):
     )
     said = " ".join(comparison_text(found, tmp_path / "page").split())
     lora = next(pair for pair in found.methods if pair.method == "lora")
-    assert f"{lora.a.accuracy_mean:.3f} (" in said
-    assert f"{100 * lora.b.accuracy_mean:.1f} % (" in said
+    assert f"{lora.a.score_mean:.3f} (" in said
+    assert f"{100 * lora.b.score_mean:.1f} % (" in said
     assert "Rank correlation A" in words(draw_comparison(found).decode())
 
 

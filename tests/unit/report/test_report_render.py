@@ -64,7 +64,7 @@ def test_says_verdict_table_and_facts(tmp_path):
     )
     assert study.verdict.caveats[0] in page
     for row in study.summary:
-        assert f"{100 * row.accuracy_mean:.1f}\u202f%" in page
+        assert f"{100 * row.score_mean:.1f}\u202f%" in page
     assert "78.4\u202f% of the texts have more and are cut after" in page
     assert "feathertune compare sample:imdb --base sample:minilm --seeds 1" in page
     assert "torch" in page
@@ -96,7 +96,7 @@ def test_reliability_is_folded_and_old_records_have_none(tmp_path):
 
 
 def test_balanced_accuracy_leads_the_whole_page(tmp_path):
-    study = write_study(tmp_path, headline="balanced_accuracy", seeds=2)
+    study = write_study(tmp_path, metric="balanced_accuracy", seeds=2)
     page = _page(tmp_path)
     assert "<h2>Balanced accuracy, and how sure it is</h2>" in page
     assert "What balanced accuracy costs" in page
@@ -280,7 +280,7 @@ def test_ten_thousand_rows(tmp_path):
     assert "10,000 test rows" in page
     changed = re.search(r"([\d,]+) put right, ([\d,]+) broken", page)
     fixed, broken = (int(number.replace(",", "")) for number in changed.groups())
-    accuracy = {row.method: row.accuracy_mean for row in study.summary}
+    accuracy = {row.method: row.score_mean for row in study.summary}
     assert (fixed - broken) / 10_000 == pytest.approx(accuracy["lora"] - accuracy["probe"])
     assert page.count('<article class="example fixed">') == 10
     assert page.count('<article class="example broken">') == 10

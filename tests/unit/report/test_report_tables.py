@@ -54,8 +54,8 @@ def test_markdown_says_what_the_report_says(study):
     for row, summary in zip(said, study.summary, strict=True):
         assert row["method"] == summary.method
         assert row["seeds"] == str(summary.n_seeds)
-        assert row["accuracy"] == units.percent(summary.accuracy_mean)
-        assert row["95 % interval"] == units.interval(summary.accuracy_low, summary.accuracy_high)
+        assert row["accuracy"] == units.percent(summary.score_mean)
+        assert row["95 % interval"] == units.interval(summary.score_low, summary.score_high)
         assert row["points against full"] == units.points(summary.delta_vs_full)
         assert row["time a run"] == units.seconds(summary.seconds_mean)
         assert row["peak memory"] == units.size(summary.memory_mean_bytes)
@@ -103,7 +103,7 @@ def test_latex_is_a_booktabs_table_of_equal_rows(hostile):
 
 
 def _with_accuracy(study, accuracy):
-    row = study.summary[0].model_copy(update={"accuracy_mean": accuracy})
+    row = study.summary[0].model_copy(update={"score_mean": accuracy})
     return study.model_copy(update={"summary": [row]})
 
 

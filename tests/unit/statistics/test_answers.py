@@ -12,7 +12,7 @@ from sklearn.metrics import balanced_accuracy_score
 from feathertune.statistics import inference as stats
 from feathertune.statistics.answers import Answers
 from feathertune.statistics.inference import (
-    bootstrap_accuracies,
+    bootstrap_scores,
     equivalence,
     paired_difference,
     percentile_interval,
@@ -51,8 +51,8 @@ def test_one_class_is_accuracy_to_the_bit():
     assert seed_interval(Answers(a[:1], one)) == seed_interval(a[:1])
     assert paired_difference(Answers(a, one), Answers(b, one)) == paired_difference(a, b)
     assert equivalence(Answers(a, one), Answers(b, one), margin=0.05) == equivalence(a, b, margin=0.05)
-    drawn = bootstrap_accuracies([Answers(a, one), Answers(b, one)], resamples=50)
-    assert (drawn == bootstrap_accuracies([a, b], resamples=50)).all()
+    drawn = bootstrap_scores([Answers(a, one), Answers(b, one)], resamples=50)
+    assert (drawn == bootstrap_scores([a, b], resamples=50)).all()
 
 
 def test_a_difference_by_hand():
@@ -169,12 +169,12 @@ def test_where_sums_are_too_many_the_normal_distribution_is_near(monkeypatch):
 def test_each_class_is_drawn_from_by_itself():
     classes = np.array([0] * 200 + [1])
     correct = _rows("1" * 150 + "0" * 50 + "1")
-    drawn = bootstrap_accuracies([Answers(correct, classes)], resamples=400)[:, 0]
+    drawn = bootstrap_scores([Answers(correct, classes)], resamples=400)[:, 0]
     assert drawn.min() > 0.75, "the class with one row is in every drawn set"
     assert drawn.mean() == pytest.approx(0.875, abs=0.005)
     correct, classes = _drawn(9, rows=500, share=0.2)
     answers = Answers(correct, classes)
-    low, high = percentile_interval(bootstrap_accuracies([answers])[:, 0])
+    low, high = percentile_interval(bootstrap_scores([answers])[:, 0])
     error = uncertainty(correct[0].astype(float), [answers]).standard_error
     assert (high - low) / (2 * Z) == pytest.approx(error, rel=0.1)
 

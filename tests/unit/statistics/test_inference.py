@@ -11,7 +11,7 @@ from scipy import special
 
 from feathertune.statistics import inference as stats
 from feathertune.statistics.inference import (
-    bootstrap_accuracies,
+    bootstrap_scores,
     equivalence,
     holm,
     paired_difference,
@@ -151,7 +151,7 @@ def test_shapes_are_checked(bad):
         lambda: seed_interval(bad),
         lambda: paired_difference(good, bad),
         lambda: equivalence(good, bad, margin=0.01),
-        lambda: bootstrap_accuracies([good, bad]),
+        lambda: bootstrap_scores([good, bad]),
     ):
         with pytest.raises(ValueError, match="Expected \\(S, N\\)"):
             call()
@@ -162,7 +162,7 @@ def test_rows_must_be_the_same():
     for call in (
         lambda: paired_difference(one, other),
         lambda: equivalence(one, other, margin=0.01),
-        lambda: bootstrap_accuracies([one, other]),
+        lambda: bootstrap_scores([one, other]),
     ):
         with pytest.raises(ValueError, match="3 and 4 test rows"):
             call()
@@ -189,18 +189,18 @@ def test_equivalence_of_answers_that_never_differ():
 def test_the_bootstrap_draws_the_same_rows_for_all_methods():
     rng = np.random.default_rng(3)
     one, other = rng.random((3, 300)) < 0.8, rng.random((1, 300)) < 0.6
-    drawn = bootstrap_accuracies([one, one, other], resamples=500)
+    drawn = bootstrap_scores([one, one, other], resamples=500)
     assert drawn.shape == (500, 3)
     assert (drawn[:, 0] == drawn[:, 1]).all()
     assert drawn.mean(axis=0) == pytest.approx([one.mean(), one.mean(), other.mean()], abs=0.01)
     assert drawn[:, 2].std() == pytest.approx(math.sqrt(other.var() / 300), rel=0.15)
-    assert (drawn == bootstrap_accuracies([one, one, other], resamples=500)).all()
+    assert (drawn == bootstrap_scores([one, one, other], resamples=500)).all()
 
 
 def test_the_bootstrap_of_many_rows_is_drawn_in_parts(monkeypatch):
     correct = np.random.default_rng(4).random((2, 40)) < 0.7
     monkeypatch.setattr(stats, "_COUNTS_AT_ONCE", 100)
-    drawn = bootstrap_accuracies([correct], resamples=301)
+    drawn = bootstrap_scores([correct], resamples=301)
     assert drawn.shape == (301, 1)
     assert len(np.unique(drawn)) > 5
 

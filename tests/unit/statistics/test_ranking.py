@@ -14,7 +14,7 @@ from scipy import stats as scipy_stats
 
 from feathertune.statistics.answers import Answers
 from feathertune.statistics.inference import (
-    bootstrap_accuracies,
+    bootstrap_scores,
     equivalence,
     paired_difference,
     percentile_interval,
@@ -43,7 +43,7 @@ def spearman(labels, predicted) -> float:
 def test_the_score_is_that_of_scipy(ties):
     labels, predicted = drawn(0, seeds=3, ties=ties)
     ranking = Ranking(labels, predicted)
-    assert ranking.headline == "spearman"
+    assert ranking.metric == "spearman"
     expected = [spearman(labels, one) for one in predicted]
     assert ranking.seed_scores == pytest.approx(expected, abs=1e-11)
     assert ranking.score == pytest.approx(np.mean(expected), abs=1e-11)
@@ -204,7 +204,7 @@ def test_the_bootstrap_is_that_of_the_correlation_to_first_order():
     labels, predicted = drawn(11, rows=250, seeds=2)
     other = drawn(12, rows=250)[1]
     a, b = Ranking(labels, predicted), Ranking(labels, labels + other)
-    found = bootstrap_accuracies([a, b, a], resamples=1000)
+    found = bootstrap_scores([a, b, a], resamples=1000)
     assert found.shape == (1000, 3)
     assert (found[:, 0] == found[:, 2]).all()
     rng = np.random.default_rng(1)

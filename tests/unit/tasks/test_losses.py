@@ -12,7 +12,6 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.class_weight import compute_class_weight
 from torch import nn
 from torch.nn import functional
-from unit.engine.test_gradient import PASSES, Bag, labelled
 
 from feathertune.baselines import BASELINES
 from feathertune.baselines.linear import CountedWords
@@ -26,6 +25,7 @@ from feathertune.errors import ConfigError
 from feathertune.study.planning.plan import make_plan
 from feathertune.tasks import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 from feathertune.tasks.losses import CROSS_ENTROPY, Objective, check_fits, objective_of, what_stays
+from unit.engine.training.test_gradient import PASSES, Bag, labelled
 from whole import CPU, prepared
 
 WEIGHTS, ADJUSTMENT = (0.4, 2.5, 1.0), (-0.3, -2.0, 0.0)

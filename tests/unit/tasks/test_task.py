@@ -26,8 +26,9 @@ from feathertune.engine.training.head import fit_head, head_logits
 from feathertune.engine.training.loop import EpochInfo, Training
 from feathertune.errors import DataError
 from feathertune.records import DataRecord, MultiLabelMetrics, RunRecord
-from feathertune.tasks import MULTI_LABEL, REGRESSION, SINGLE_LABEL, TASKS, fit_f1_thresholds, sigmoid, softmax, task_of
+from feathertune.tasks import MULTI_LABEL, REGRESSION, SINGLE_LABEL, TASKS, sigmoid, softmax, task_of
 from feathertune.tasks.metrics import score, score_sets
+from feathertune.tasks.thresholds import fit_f1_thresholds
 from tiny import TEXTS
 from whole import CPU, folder
 
@@ -93,7 +94,7 @@ def test_the_shape_of_labels_is_the_task():
     assert task_of(np.zeros(3, np.int64)) is SINGLE_LABEL
     assert task_of(np.zeros((3, 2), np.int8)) is MULTI_LABEL
     assert task_of(np.zeros(3)) is REGRESSION
-    assert {name: task.headline for name, task in TASKS.items()} == {
+    assert {name: task.metric for name, task in TASKS.items()} == {
         "single_label": "accuracy",
         "multi_label": "subset accuracy",
         "regression": "rank correlation",
@@ -107,7 +108,7 @@ def test_another_score_in_the_lead_orders_epochs():
     assert SINGLE_LABEL.order(constant) > SINGLE_LABEL.order(finds)
     balanced = SINGLE_LABEL.led_by("balanced_accuracy")
     assert balanced.order(constant) < balanced.order(finds)
-    assert balanced.headline == "balanced accuracy"
+    assert balanced.metric == "balanced accuracy"
     assert SINGLE_LABEL.led_by("accuracy") is SINGLE_LABEL
 
 

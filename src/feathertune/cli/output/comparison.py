@@ -64,8 +64,8 @@ def _side(letter: str, side: Side) -> Text:
 def _accuracy(row: SummaryRow | None) -> Text:
     if row is None:
         return Text(units.DASH)
-    say = saying(row.score)
-    return Text(f"{say.score(row.accuracy_mean)} ({say.interval(row.accuracy_low, row.accuracy_high)})")
+    say = saying(row.metric)
+    return Text(f"{say.score(row.score_mean)} ({say.interval(row.score_low, row.score_high)})")
 
 
 def _difference(pair: MethodPair, say: Saying) -> tuple[str, str, str]:

@@ -88,8 +88,8 @@ def result_line(record: RunRecord) -> str:
     if record.status == "failed" or record.test is None:
         return f"{record.id}: failed after {units.seconds(record.seconds.total)}: {record.error}"
     early = f", best epoch {record.best_epoch} of {record.epochs}" if record.epochs else ""
-    said = leading_in_words(record.test.leading(record.headline), record.headline)
-    if record.headline == "spearman":
+    said = leading_in_words(record.test.leading(record.metric), record.metric)
+    if record.metric == "spearman":
         said = f"rank correlation {said}"
     return f"{record.id}: {said} on the test rows, {units.seconds(record.seconds.total)}{early}"
 

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from feathertune.records import (
-    HEADLINES,
+    METRIC_TITLES,
     TRAINED_KINDS,
     MultiLabelMetrics,
     NumberMetrics,
@@ -33,7 +33,7 @@ from feathertune.report.panels.searches import searches
 _PIPE_WIDTH = 130
 _ANY_WIDTH = 10_000
 # Columns whose cells are one word, or mean nothing in pieces.
-_WHOLE = ("method", *HEADLINES.values(), "name", "kind", "size option", "source", "run", "module", "shape")
+_WHOLE = ("method", *METRIC_TITLES.values(), "name", "kind", "size option", "source", "run", "module", "shape")
 
 
 # Scores in the labels' unit: of any size.
@@ -58,12 +58,12 @@ def render(*parts: RenderableType) -> str:
 
 def study_text(study: StudyRecord, folder: Path) -> str:
     """The table of a study, the verdict, and where the report is."""
-    say = saying(study.headline)
+    say = saying(study.metric)
     summary = at_largest_size(study.summary)
     names = [Text(row.method + (f" ({row.n_seeds} seeds)" if row.n_seeds > 1 else "")) for row in summary]
     gives = {
-        study.score_name: [say.score(row.accuracy_mean) for row in summary],
-        "95 % interval": [say.interval(row.accuracy_low, row.accuracy_high) for row in summary],
+        study.score_name: [say.score(row.score_mean) for row in summary],
+        "95 % interval": [say.interval(row.score_low, row.score_high) for row in summary],
         "vs full": [say.difference(row.delta_vs_full) for row in summary],
     }
     costs = {
@@ -109,7 +109,7 @@ def _searches(study: StudyRecord) -> list[RenderableType]:
     table = table_of("found by search", *(("training rows",) if sized else ()), "validation", "after", "options")
     for one in found:
         n_rows = ("" if one.train_rows is None else f"{one.train_rows:,}",) if sized else ()
-        scores = map(saying(study.headline).score, (one.before, one.after))
+        scores = map(saying(study.metric).score, (one.before, one.after))
         table.add_row(Text(one.method), *n_rows, *scores, Text(one.found))
     return ["", table]
 
@@ -135,8 +135,8 @@ def _by_length(study: StudyRecord) -> list[RenderableType]:
     table.add_row("test rows", *(f"{bucket.n:,}" for bucket in study.by_length))
     table.add_row("never read", *(units.percent(bucket.unread_fraction) for bucket in study.by_length))
     for row in at_largest_size(study.summary):
-        scores = [one.accuracy for bucket in study.by_length for one in bucket.scores if one.method == row.method]
-        table.add_row(Text(row.method), *map(saying(study.headline).score, scores))
+        scores = [one.score for bucket in study.by_length for one in bucket.scores if one.method == row.method]
+        table.add_row(Text(row.method), *map(saying(study.metric).score, scores))
     return ["", table]
 
 
@@ -146,13 +146,13 @@ def _label_curve(study: StudyRecord) -> list[RenderableType]:
     if not sizes:
         return []
     table = table_of("training rows", *(f"{size:,}" for size in sizes))
-    found, say = {(row.method, row.train_rows): row for row in study.summary}, saying(study.headline)
+    found, say = {(row.method, row.train_rows): row for row in study.summary}, saying(study.metric)
     for method in dict.fromkeys(row.method for row in study.summary if row.train_rows is not None):
         points = [found.get((method, size)) for size in sizes]
         said = [
             units.DASH
             if point is None
-            else f"{say.score(point.accuracy_mean)} ({say.interval(point.accuracy_low, point.accuracy_high)})"
+            else f"{say.score(point.score_mean)} ({say.interval(point.score_low, point.score_high)})"
             for point in points
         ]
         table.add_row(Text(method), *said)
@@ -190,13 +190,13 @@ def _exactly(score: str, value: float) -> str:
 def _named_scores(m: Scores) -> dict[str, float]:
     if isinstance(m, NumberMetrics):
         near = {"Pearson": m.pearson, "R2": m.r2, **dict(zip(_IN_UNIT, (m.mae, m.rmse), strict=True))}
-        return {HEADLINES["regression", "spearman"]: m.spearman, **near}
+        return {METRIC_TITLES["regression", "spearman"]: m.spearman, **near}
     if isinstance(m, MultiLabelMetrics):
         f1 = {"micro F1": m.micro_f1, "macro F1": m.macro_f1, "LRAP": m.lrap, "mAP": m.mean_average_precision}
-        return {HEADLINES["multi_label", "accuracy"]: m.accuracy, **f1, "log loss": m.log_loss}
+        return {METRIC_TITLES["multi_label", "accuracy"]: m.accuracy, **f1, "log loss": m.log_loss}
     balanced = {} if m.balanced_accuracy is None else {"balanced accuracy": m.balanced_accuracy}
     f1 = {**balanced, "macro F1": m.macro_f1, "MCC": m.mcc}
-    return {HEADLINES["single_label", "accuracy"]: m.accuracy, **f1, "log loss": m.log_loss, "ECE": m.ece}
+    return {METRIC_TITLES["single_label", "accuracy"]: m.accuracy, **f1, "log loss": m.log_loss, "ECE": m.ece}
 
 
 def predictions_text(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> str:

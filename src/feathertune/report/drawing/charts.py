@@ -41,7 +41,7 @@ class Tradeoff:
     name: str
     style: Style
     cost: float
-    accuracy: float
+    score: float
 
 
 def intervals(
@@ -107,8 +107,8 @@ def intervals(
 def pareto_front(points: Sequence[Tradeoff]) -> list[Tradeoff]:
     """The methods that no other one beats in accuracy at the same cost or less, from cheap to dear."""
     front: list[Tradeoff] = []
-    for point in sorted(points, key=lambda p: (p.cost, -p.accuracy)):
-        if not front or point.accuracy > front[-1].accuracy:
+    for point in sorted(points, key=lambda p: (p.cost, -p.score)):
+        if not front or point.score > front[-1].score:
             front.append(point)
     return front
 
@@ -119,7 +119,7 @@ def tradeoffs(
     """The score against a cost; a step line is the best that can be had for a cost."""
     width, height, left, right, top, bottom = SMALL_PX, 268.0, 46.0, SMALL_PX - 14, 12.0, 214.0
     x = svg.amount_scale([point.cost for point in points], quantity, left + 8, right)
-    y = say.axis([point.accuracy for point in points], bottom, top, 4)
+    y = say.axis([point.score for point in points], bottom, top, 4)
     parts = [svg.line(left, y(tick), right, y(tick), "grid") for tick, _ in y.ticks]
     parts += [svg.text(left - 7, y(tick) + 4, label, class_="tick", anchor="end") for tick, label in y.ticks]
     ticks = [(x(tick), label) for tick, label in x.ticks]
@@ -138,16 +138,16 @@ def tradeoffs(
     parts.append(svg.text((left + right) / 2, bottom + 42, f"{scale_name} →", class_="title", anchor="middle"))
     front = pareto_front(points)
     if len(front) > 1:
-        steps = [(x(front[0].cost), y(front[0].accuracy))]
+        steps = [(x(front[0].cost), y(front[0].score))]
         for point in front[1:]:
-            steps += [(x(point.cost), steps[-1][1]), (x(point.cost), y(point.accuracy))]
+            steps += [(x(point.cost), steps[-1][1]), (x(point.cost), y(point.score))]
         parts.append(svg.path([*steps, (right, steps[-1][1])], "front"))
     marks, labels = [], []
-    taken = [_box(x(point.cost), y(point.accuracy), 7.0) for point in points]
+    taken = [_box(x(point.cost), y(point.score), 7.0) for point in points]
     first = {point.name for point in front}
     for point in sorted(points, key=lambda p: p.name not in first):
-        at_x, at_y = x(point.cost), y(point.accuracy)
-        hover = f"{units.clip(point.name, 60)}: {say.score(point.accuracy)}, {quantity.say(point.cost)}"
+        at_x, at_y = x(point.cost), y(point.score)
+        hover = f"{units.clip(point.name, 60)}: {say.score(point.score)}, {quantity.say(point.cost)}"
         marks.append(svg.marker(at_x, at_y, point.style, hover=hover))
         name = units.clip(point.name, 16)
         bounds = (left, width - 2, top - 8, bottom)

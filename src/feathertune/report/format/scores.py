@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from feathertune.records import HeadlineName
+from feathertune.records import MetricName
 from feathertune.report.drawing import svg
 from feathertune.report.format import units
 
@@ -64,6 +64,6 @@ CORRELATIONS = Saying(
 )
 
 
-def saying(headline: HeadlineName) -> Saying:
+def saying(metric: MetricName) -> Saying:
     """How a leading score is said."""
-    return CORRELATIONS if headline == "spearman" else SHARES
+    return CORRELATIONS if metric == "spearman" else SHARES

@@ -57,7 +57,7 @@ def find_changes(
     """
     before = _first(study, predictions, ["probe", "foundation"])
     trained = [row for row in study.summary if row.kind in TRAINED_KINDS]
-    trained.sort(key=lambda row: (row.method != study.verdict.recommended, -row.accuracy_mean))
+    trained.sort(key=lambda row: (row.method != study.verdict.recommended, -row.score_mean))
     after = _first(study, predictions, [row.method for row in trained])
     if before is None or after is None:
         return None

@@ -96,7 +96,7 @@ def label_curve(study: StudyRecord, methods: Sequence[Method]) -> LabelCurve | N
         if points:
             points.sort(key=lambda row: row.train_rows or 0)
             lines.append(Line(method.row.method, method.style, tuple(points)))
-    shown, score, say = {line.method for line in lines}, study.score_name.capitalize(), saying(study.headline)
+    shown, score, say = {line.method for line in lines}, study.score_name.capitalize(), saying(study.metric)
     return LabelCurve(
         rows=sizes,
         lines=tuple(lines),
@@ -122,7 +122,7 @@ def draw(
     x = svg.Scale(
         sizes[0], sizes[-1] if len(sizes) > 1 else 2 * sizes[0], left + 14 + apart, right - 8 - apart, log=True
     )
-    values = [value for line in lines for row in line.points for value in (row.accuracy_low, row.accuracy_high)]
+    values = [value for line in lines for row in line.points for value in (row.score_low, row.score_high)]
     y = say.axis(values, bottom, top, 5)
     parts = [svg.line(left, y(tick), right, y(tick), "grid") for tick, _ in y.ticks]
     parts += [svg.text(left - 7, y(tick) + 4, label, class_="tick", anchor="end") for tick, label in y.ticks]
@@ -139,18 +139,18 @@ def draw(
     marks: list[Markup] = []
     for number, line in enumerate(lines):
         shift = _APART_PX * number - apart
-        places = [(x(row.train_rows or 0) + shift, y(row.accuracy_mean)) for row in line.points]
+        places = [(x(row.train_rows or 0) + shift, y(row.score_mean)) for row in line.points]
         if len(places) > 1:
             parts.append(svg.path(places, f"curve {line.style.colour}"))
         for (at_x, at_y), row in zip(places, line.points, strict=True):
-            low, high = y(row.accuracy_low), y(row.accuracy_high)
+            low, high = y(row.score_low), y(row.score_high)
             parts.append(svg.line(at_x, low, at_x, high, f"whisker {line.style.colour}"))
-            said = f"{say.score(row.accuracy_mean)} ({say.interval(row.accuracy_low, row.accuracy_high)})"
+            said = f"{say.score(row.score_mean)} ({say.interval(row.score_low, row.score_high)})"
             hover = f"{units.clip(line.method, 60)}, {row.train_rows:,} rows: {said}"
             marks.append(svg.marker(at_x, at_y, line.style, radius=4.5, hover=hover))
     label = f"{score} on the test rows by number of training rows. " + ". ".join(
-        f"{units.clip(line.method, 30)} {say.score(line.points[0].accuracy_mean)} to "
-        f"{say.score(line.points[-1].accuracy_mean)}"
+        f"{units.clip(line.method, 30)} {say.score(line.points[0].score_mean)} to "
+        f"{say.score(line.points[-1].score_mean)}"
         for line in lines[:12]
     )
     return svg.drawing(width, bottom + 48, label, *parts, *marks, class_="wide" if width > SMALL_PX else "narrow")

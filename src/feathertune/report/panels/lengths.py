@@ -60,7 +60,7 @@ def by_length(study: StudyRecord, methods: Sequence[Method]) -> ByLength | None:
             lines.append(Line(method.row.method, method.style, tuple(scores)))
     if not lines:
         return None
-    score, say = study.score_name.capitalize(), saying(study.headline)
+    score, say = study.score_name.capitalize(), saying(study.metric)
     drawn = tuple(_draw(lines, buckets, width=width, score=score, say=say) for width in (WIDE_PX, SMALL_PX))
     return ByLength(buckets, tuple(lines), drawn)
 
@@ -89,16 +89,16 @@ def _draw(
     marks: list[Markup] = []
     for number, line in enumerate(lines):
         shift = _APART_PX * number - apart
-        places = [(x(place) + shift, y(one.accuracy)) for place, one in enumerate(line.scores)]
+        places = [(x(place) + shift, y(one.score)) for place, one in enumerate(line.scores)]
         parts.append(svg.path(places, f"curve {line.style.colour}"))
         for (at_x, at_y), one, (name, _) in zip(places, line.scores, buckets, strict=True):
             parts.append(svg.line(at_x, y(one.low), at_x, y(one.high), f"whisker {line.style.colour}"))
-            said = f"{say.score(one.accuracy)} ({say.interval(one.low, one.high)})"
+            said = f"{say.score(one.score)} ({say.interval(one.low, one.high)})"
             hover = f"{units.clip(line.method, 60)}, {name} tokens: {said}"
             marks.append(svg.marker(at_x, at_y, line.style, radius=4.5, hover=hover))
     label = f"{score} on the test rows by length of the text. " + ". ".join(
-        f"{units.clip(line.method, 30)} {say.score(line.scores[0].accuracy)} in the shortest, "
-        f"{say.score(line.scores[-1].accuracy)} in the longest"
+        f"{units.clip(line.method, 30)} {say.score(line.scores[0].score)} in the shortest, "
+        f"{say.score(line.scores[-1].score)} in the longest"
         for line in lines[:12]
     )
     return svg.drawing(width, bottom + 48, label, *parts, *marks, class_="wide" if wide else "narrow")

@@ -96,7 +96,7 @@ def _precision(study: StudyRecord) -> list[str]:
         sentences.append(f"The spread between seeds, well: {fewest} seeds give only a rough idea of it.")
     row = _row_of(study, study.verdict.recommended)
     if study.data.n_test < _FEW_TEST_ROWS and row is not None:
-        half = saying(row.score).within((row.accuracy_high - row.accuracy_low) / 2)
+        half = saying(row.metric).within((row.score_high - row.score_low) / 2)
         sentences.append(
             f"Small differences: with {study.data.n_test:,} test rows, "
             f"the {study.score_name} of {units.clip(row.method, 40)} is known to about ± {half}."

@@ -49,7 +49,7 @@ class Search:
 
 def searches(study: StudyRecord) -> tuple[Search, ...]:
     """The searches of a study, in the order of its methods."""
-    return tuple(_search(record, saying(study.headline)) for record in study.searches)
+    return tuple(_search(record, saying(study.metric)) for record in study.searches)
 
 
 def options_text(trial: TrialRecord) -> str:
@@ -64,7 +64,7 @@ def most_trials(found: Sequence[SearchRecord]) -> int:
 
 
 def _trial(trial: TrialRecord, chosen: int | None, say: Saying) -> Trial:
-    scored = say.score(trial.accuracy)
+    scored = say.score(trial.score)
     outcome = {"complete": scored, "pruned": f"{scored}, stopped early", "failed": f"failed: {trial.error}"}
     return Trial(
         number=trial.number,
@@ -85,8 +85,8 @@ def _search(record: SearchRecord, say: Saying) -> Search:
         method=units.clip(record.method, 60),
         train_rows=record.train_rows,
         ended=", ".join(f"{counts[status]} {said}" for status, said in words.items() if counts[status]),
-        before=record.trials[0].accuracy if record.trials else None,
-        after=None if chosen is None else chosen.accuracy,
+        before=record.trials[0].score if record.trials else None,
+        after=None if chosen is None else chosen.score,
         found=f"{found} (the defaults)" if chosen is not None and chosen.number == 0 else found,
         seconds=sum(trial.seconds for trial in record.trials),
         trials=tuple(_trial(trial, record.chosen, say) for trial in record.trials),

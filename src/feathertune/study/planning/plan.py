@@ -189,8 +189,8 @@ def _fingerprint(config: Config, runs: Sequence[RunSpec], *content: str) -> str:
     described_settings = config.model_dump(mode="json") | {"train": config.train.said()}
     settings = {part: _used(values, part) for part, values in described_settings.items()}
     # Accuracy leads as it did before another score could; `auto` has become what it stands for by now.
-    if settings["study"]["headline"] != "balanced_accuracy":
-        del settings["study"]["headline"]
+    if settings["study"]["metric"] != "balanced_accuracy":
+        del settings["study"]["metric"]
     if "full" in settings["method"]:
         settings["method"]["full"] = _used(settings["method"]["full"], "full")
     if settings["data"].get("long") != "windows":

@@ -62,7 +62,7 @@ def identity(bench: Workbench, method: Method, options: Options, seed: int) -> d
         "base": {"model_type": bench.base.model_type, "fingerprint": bench.base.fingerprint},
         # The rate is an option of the method by now.
         "train": config.train.said(exclude=("learning_rate", "checkpoint_every_s")),
-        **({} if bench.headline == "accuracy" else {"study": {"headline": bench.headline}}),
+        **({} if bench.metric == "accuracy" else {"study": {"metric": bench.metric}}),
         "engine": {
             **config.engine.model_dump(mode="json", exclude={"memory", "cache_bytes", "cache_folder"}),
             "dtype": runtime.dtype,

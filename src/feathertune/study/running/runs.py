@@ -149,7 +149,7 @@ def _complete(
         seed=spec.seed,
         train_rows=spec.train_rows,
         status="complete",
-        headline=bench.headline,
+        metric=bench.metric,
         test=task.score(labels, outcome.test, thresholds),
         validation=task.score(validation_labels, outcome.validation, thresholds) if len(validation_labels) else None,
         thresholds=None if thresholds is None else [float(f"{value:.6g}") for value in thresholds],
@@ -214,7 +214,7 @@ def _run_baseline(baseline: Baseline, bench: Workbench, observer: Observer) -> O
             inputs.get("validation", {}),
             bench.split("validation").labels,
             n_classes,
-            bench.headline,
+            bench.metric,
             bench.config.train.class_weights,
         )
     with stopwatch() as evaluate:

@@ -141,7 +141,7 @@ class _Searching:
         asked.set_user_attr(_RECORD, record.model_dump_json())
         states = optuna.trial.TrialState
         state = {"complete": states.COMPLETE, "pruned": states.PRUNED, "failed": states.FAIL}[record.status]
-        study.tell(asked, record.accuracy if state is states.COMPLETE else None, state=state)
+        study.tell(asked, record.score if state is states.COMPLETE else None, state=state)
         return record
 
     def _try(self, asked: optuna.Trial, number: int) -> TrialRecord:
@@ -153,12 +153,12 @@ class _Searching:
             record.epochs += 1
             scores = info.validation
             assert scores is not None, "a search without validation rows is refused before"
-            leading = scores.leading(self._bench.headline)
+            leading = scores.leading(self._bench.metric)
             if info.is_best:
-                record.accuracy, record.log_loss = leading, scores.loss
-            in_words = leading_in_words(leading, self._bench.headline)
+                record.score, record.log_loss = leading, scores.loss
+            in_words = leading_in_words(leading, self._bench.metric)
             self._observer.advanced(work, f"{said}, epoch {info.epoch}, validation {in_words}")
-            asked.report(record.accuracy or 0.0, step=info.epoch)
+            asked.report(record.score or 0.0, step=info.epoch)
             if asked.should_prune():
                 record.status = "pruned"
             return record.status != "pruned"
@@ -242,10 +242,10 @@ def _bounds(spec: RunSpec) -> dict[str, list[Any]]:
 
 
 def _best(done: list[TrialRecord]) -> int | None:
-    whole = [one for one in done if one.status == "complete" and one.accuracy is not None]
+    whole = [one for one in done if one.status == "complete" and one.score is not None]
     if not whole:
         return None
-    return max(whole, key=lambda one: (one.accuracy or 0.0, -(one.log_loss or 0.0), -one.number)).number
+    return max(whole, key=lambda one: (one.score or 0.0, -(one.log_loss or 0.0), -one.number)).number
 
 
 def _record_path(spec: RunSpec, folder: Path) -> Path:

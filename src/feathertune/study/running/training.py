@@ -232,7 +232,7 @@ def _follow(
     Returns:
         The losses of each epoch, as fields of the record.
     """
-    said, headline, objective = "", bench.headline, bench.objective
+    said, metric, objective = "", bench.metric, bench.objective
     losses: dict[str, list[float]] = {"train_losses": [], "validation_losses": []}
     with log.open("w", encoding="utf-8") as file:
         for event in training.events():
@@ -250,7 +250,7 @@ def _follow(
                 scores = event.validation
                 validation_loss = None if scores is None else objective.comparable(scores.loss)
                 of_classes = {"validation_accuracy": scores.accuracy if isinstance(scores, Metrics) else None}
-                if headline == "spearman":
+                if metric == "spearman":
                     of_classes = {}
                 line = {
                     "event": "epoch",
@@ -260,12 +260,12 @@ def _follow(
                     **of_classes,
                     "seconds": event.seconds,
                 }
-                if headline != "accuracy" and scores is not None:
-                    line[f"validation_{headline}"] = scores.leading(headline)
+                if metric != "accuracy" and scores is not None:
+                    line[f"validation_{metric}"] = scores.leading(metric)
                 losses["train_losses"].append(event.train_loss)
                 if scores is not None and validation_loss is not None:
                     losses["validation_losses"].append(validation_loss)
-                    said = f", validation {leading_in_words(scores.leading(headline), headline)}"
+                    said = f", validation {leading_in_words(scores.leading(metric), metric)}"
                 observer.advanced(0 if scores is None else scores.n, f"epoch {event.epoch}{said}")
             file.write(json.dumps(line) + "\n")
             file.flush()

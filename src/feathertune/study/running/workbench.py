@@ -31,10 +31,10 @@ from feathertune.engine.training.gradient import Labelled
 from feathertune.engine.training.head import extract_features
 from feathertune.engine.training.regression_head import output_layer
 from feathertune.errors import ConfigError
-from feathertune.records import BaseRecord, DataRecord, HeadlineName
+from feathertune.records import BaseRecord, DataRecord, MetricName
 from feathertune.runtime import PeakMemory, Runtime, choose_runtime, stopwatch
 from feathertune.study.running.data_record import about_labels, class_counts, data_record
-from feathertune.study.verdict.headline import choose_headline, why_headline
+from feathertune.study.verdict.primary_metric import choose_metric, why_metric
 from feathertune.tasks import TASKS, Task, task_of
 from feathertune.tasks.losses import Objective, check_fits, objective_of, what_stays
 
@@ -64,7 +64,7 @@ class Workbench:
     """Data, encoder and machine of one study; made by `Workbench.prepare`.
 
     Attributes:
-        config: The settings, the headline among them as it was chosen.
+        config: The settings, the metric among them as it was chosen.
         whole: What this is a part of, with fewer training rows; it keeps the features of the other splits.
     """
 
@@ -103,7 +103,7 @@ class Workbench:
         check_fits(config.train, task)
         if config.data.shots is not None and splits.numbers:
             check_shots(splits.train.labels, config.data.shots, splits.labels)
-        headline = choose_headline(config.study.headline, task.name, counts.get("train", []))
+        metric = choose_metric(config.study.metric, task.name, counts.get("train", []))
         observer.stage(f"loading {config.base.id}")
         encoder = load_base(config, splits, runtime, seed=0)
         check_max_length(config.data, encoder)
@@ -122,13 +122,13 @@ class Workbench:
                 )
             seconds[name] = watch.seconds
         record = data_record(config, splits, encoded, counts)
-        for reason in why_headline(headline, record):
+        for reason in why_metric(metric, record):
             observer.said(reason)
         unmoved = what_stays(config.train, splits.validation.labels, splits.labels)
         for sentence in unmoved:
             observer.said(sentence)
         return cls(
-            config=config.model_copy(update={"study": config.study.model_copy(update={"headline": headline})}),
+            config=config.model_copy(update={"study": config.study.model_copy(update={"metric": metric})}),
             runtime=runtime,
             splits=splits,
             data=record,
@@ -201,14 +201,14 @@ class Workbench:
     @property
     def task(self) -> Task:
         """Whether a text has one label, any number of them, or a number, and all that follows from it."""
-        return TASKS[self.data.task].deciding(self.config.train.decision).led_by(self.headline)
+        return TASKS[self.data.task].deciding(self.config.train.decision).led_by(self.metric)
 
     @property
-    def headline(self) -> HeadlineName:
+    def metric(self) -> MetricName:
         """The score by which methods are ranked, and epochs, trials and strengths chosen."""
-        headline = self.config.study.headline
-        assert headline != "auto", "it was settled when this was made"
-        return headline
+        metric = self.config.study.metric
+        assert metric != "auto", "it was settled when this was made"
+        return metric
 
     @property
     def objective(self) -> Objective:

@@ -72,4 +72,4 @@ def _merged(groups: Sequence[NDArray[np.int64]]) -> list[NDArray[np.int64]]:
 
 def _score(method: str, answers: AnyAnswers) -> ScoreOfBucket:
     found = seed_interval(answers)
-    return ScoreOfBucket(method=method, accuracy=found.mean, low=found.low, high=found.high)
+    return ScoreOfBucket(method=method, score=found.mean, low=found.low, high=found.high)

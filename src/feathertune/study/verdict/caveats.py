@@ -11,7 +11,7 @@ One line each, where:
 * the recommended row was still getting better in its last planned epoch;
 * the recommended row overfits: from its lowest to the last epoch the validation loss rose by more than `RISE`, while
   the training loss went on falling;
-* the leading score hides a class, or rests on few rows of one (`feathertune.study.verdict.headline`);
+* the leading score hides a class, or rests on few rows of one (`feathertune.study.verdict.primary_metric`);
 * the recommended row orders numbers that are further off than their mean would be (R2 not above 0);
 * more than `SUSPECT_SHARE` of the test rows have a label that all trained methods speak against
   (`feathertune.study.verdict.mislabelled`); where a text may have several, as many labels of test rows;
@@ -39,8 +39,8 @@ from feathertune.records import (
     Scores,
     SummaryRow,
 )
-from feathertune.study.verdict.headline import headline_caveats
 from feathertune.study.verdict.pairs import find_pair
+from feathertune.study.verdict.primary_metric import metric_caveats
 from feathertune.study.verdict.wording import constant_answer, correlation, difference, listed, percent, score_of
 
 LONG_SHARE = 0.2
@@ -83,7 +83,7 @@ def find_caveats(
         # Without validation rows the last epoch counts as the best, whatever it is worth.
         *(_still_improving(chosen_runs) if data.n_validation else ()),
         *_overfitting(chosen_runs),
-        *headline_caveats(chosen.score, data),
+        *metric_caveats(chosen.metric, data),
         *_far_off(chosen_runs),
         *_wrong_labels(n_suspects, data),
         *_repeated_texts(data),
@@ -111,7 +111,7 @@ def _learned_nothing(
         constant = sum(_is_constant(score, shares) for score in scores)
         if constant:
             constants.append((row.method, constant, len(scores)))
-        elif majority is not None and row.accuracy_mean <= majority.accuracy_mean + ROUNDING:
+        elif majority is not None and row.score_mean <= majority.score_mean + ROUNDING:
             below.append(f"{row.method} ({score_of(row)})")
     caveats = _constant(constants, numbers=data.task == "regression")
     if majority is not None and below:
@@ -168,11 +168,11 @@ def _too_few_rows(
     rivals = [row for row in candidates if row.method != chosen.method]
     if not rivals or margin == 0:
         return []
-    rival = max(rivals, key=lambda row: row.accuracy_mean)
+    rival = max(rivals, key=lambda row: row.score_mean)
     pair = find_pair(pairs, chosen.method, rival.method)
     if pair is None or (half := (pair.high - pair.low) / 2) <= max(margin, abs(pair.delta)):
         return []
-    of = chosen.score
+    of = chosen.metric
     known = f"{chosen.method} and {rival.method} apart: their difference is known to {difference(half, of)} either way."
     of_rows = (pair.rows_high - pair.rows_low) / 2
     if of_rows <= margin:

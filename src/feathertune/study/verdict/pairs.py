@@ -19,7 +19,7 @@ from feathertune.records import PairRecord
 from feathertune.statistics.answers import AnyAnswers
 from feathertune.statistics.inference import (
     RESAMPLES,
-    bootstrap_accuracies,
+    bootstrap_scores,
     holm,
     paired_difference,
     percentile_interval,
@@ -45,7 +45,7 @@ def compare_pairs(answers: Mapping[str, AnyAnswers], *, resamples: int = RESAMPL
         return []
     differences = [paired_difference(answers[a], answers[b]) for a, b in pairs]
     corrected = holm([difference.p for difference in differences])
-    drawn = dict(zip(answers, bootstrap_accuracies(list(answers.values()), resamples=resamples).T, strict=True))
+    drawn = dict(zip(answers, bootstrap_scores(list(answers.values()), resamples=resamples).T, strict=True))
     records = []
     for (a, b), difference, p_holm in zip(pairs, differences, corrected, strict=True):
         rows = percentile_interval(drawn[a] - drawn[b])

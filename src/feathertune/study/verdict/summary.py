@@ -155,11 +155,11 @@ def _row(runs: Sequence[RunRecord], answers: AnyAnswers) -> SummaryRow:
         kind=runs[0].kind,
         train_rows=runs[0].train_rows,
         n_seeds=len(runs),
-        score=as_answers(answers).headline,
-        accuracy_mean=accuracy.mean,
-        accuracy_sd=accuracy.sd,
-        accuracy_low=accuracy.low,
-        accuracy_high=accuracy.high,
+        metric=as_answers(answers).metric,
+        score_mean=accuracy.mean,
+        score_sd=accuracy.sd,
+        score_low=accuracy.low,
+        score_high=accuracy.high,
         seconds_mean=fmean(run.seconds.total for run in runs),
         memory_mean_bytes=fmean(memory) if memory else None,
         trainable_parameters=max(run.trainable_parameters for run in runs),
@@ -203,7 +203,7 @@ def _dominated(row: SummaryRow, rows: Sequence[SummaryRow]) -> bool:
     """Whether another row is at least as good in everything that both have, and better in something."""
     for other in rows:
         pairs = [
-            (other.accuracy_mean, row.accuracy_mean),
+            (other.score_mean, row.score_mean),
             (-other.seconds_mean, -row.seconds_mean),
             (-other.trainable_parameters, -row.trainable_parameters),
         ]

@@ -4,7 +4,7 @@ The recommendation:
 
 1. Candidates are all rows but `majority` (reads no text) and `foundation` (was not trained).
 2. The best is the candidate with the highest mean test score: accuracy, balanced accuracy or rank correlation
-   (`feathertune.study.verdict.headline`).
+   (`feathertune.study.verdict.primary_metric`).
 3. Recommended is the cheapest candidate that is within `margin` of the best. The order of cost is tf-idf,
    probe, adapters, full fine-tuning; and among equals, the trained parameters.
 
@@ -26,8 +26,8 @@ from collections.abc import Sequence
 
 from feathertune.records import DataRecord, PairRecord, RunRecord, SummaryRow, Verdict
 from feathertune.study.verdict.caveats import ROUNDING, failed_runs, find_caveats
-from feathertune.study.verdict.headline import why_headline
 from feathertune.study.verdict.pairs import find_pair
+from feathertune.study.verdict.primary_metric import why_metric
 from feathertune.study.verdict.wording import (
     constant_answer,
     difference,
@@ -71,8 +71,8 @@ def judge(
     if not candidates:
         sentences = ["No run that could be recommended is complete.", *_untrained(rows, data)]
         return Verdict(recommended=None, text=" ".join(sentences), caveats=failed_runs(runs))
-    best = max(candidates, key=lambda row: row.accuracy_mean)
-    chosen = next(row for row in candidates if row.accuracy_mean >= best.accuracy_mean - margin - ROUNDING)
+    best = max(candidates, key=lambda row: row.score_mean)
+    chosen = next(row for row in candidates if row.score_mean >= best.score_mean - margin - ROUNDING)
     chosen_runs = [run for run in runs if run.method == chosen.method and run.status == "complete"]
     caveats = find_caveats(
         chosen, candidates, rows.get("majority"), data, runs, pairs, margin=margin, n_suspects=n_suspects
@@ -82,7 +82,7 @@ def judge(
         *_rival(chosen, best, candidates, margin),
         *_cheaper(chosen, candidates, pairs),
         *_untrained(rows, data),
-        *why_headline(chosen.score, data),
+        *why_metric(chosen.metric, data),
     ]
     return Verdict(recommended=chosen.method, text=" ".join(sentences), caveats=caveats)
 
@@ -100,7 +100,7 @@ def _recommendation(
     majority = rows.get("majority")
     score = reached(chosen, data.task)
     on_rows = f"on these {data.n_test:,} test rows"
-    if majority is not None and chosen.accuracy_mean <= majority.accuracy_mean + ROUNDING:
+    if majority is not None and chosen.score_mean <= majority.score_mean + ROUNDING:
         return (
             f"Nothing here is clearly worth training: {chosen.method} reaches {score} {on_rows}, and always "
             f"answering {constant_answer(data.task)} {score_of(majority)}."
@@ -128,15 +128,14 @@ def _versus_full(chosen: SummaryRow, rows: dict[str, SummaryRow], margin: float)
         return ""
     against = f"full fine-tuning ({score_of(full)})"
     clear = chosen.p_vs_full_holm < CLEAR_P
-    if clear and chosen.accuracy_mean > full.accuracy_mean:
+    if clear and chosen.score_mean > full.score_mean:
         return f", clearly better than {against}"
     if chosen.p_equivalent is not None and chosen.p_equivalent < CLEAR_P:
-        return (
-            f", as good as {against} within {difference(margin, full.score)} (TOST, {probability(chosen.p_equivalent)})"
-        )
+        within = difference(margin, full.metric)
+        return f", as good as {against} within {within} (TOST, {probability(chosen.p_equivalent)})"
     if not clear:
         return f", not clearly different from {against}"
-    return f", below {against} by no more than the margin of {difference(margin, full.score)}"
+    return f", below {against} by no more than the margin of {difference(margin, full.metric)}"
 
 
 def _trained_share(chosen: SummaryRow, full: SummaryRow | None, chosen_runs: Sequence[RunRecord]) -> str:
@@ -151,12 +150,12 @@ def _trained_share(chosen: SummaryRow, full: SummaryRow | None, chosen_runs: Seq
 def _rival(chosen: SummaryRow, best: SummaryRow, candidates: Sequence[SummaryRow], margin: float) -> list[str]:
     if chosen.method == best.method:
         alone = chosen.kind != "full" or len(candidates) == 1
-        return [] if alone else [f"Nothing cheaper came within {difference(margin, best.score)} of it."]
+        return [] if alone else [f"Nothing cheaper came within {difference(margin, best.metric)} of it."]
     if best.method == "full":  # the first sentence compares with it
         return []
     return [
         f"{best.method} scored highest ({score_of(best)}), by no more than the margin of "
-        f"{difference(margin, best.score)}, and costs more."
+        f"{difference(margin, best.metric)}, and costs more."
     ]
 
 
@@ -169,7 +168,7 @@ def _cheaper(chosen: SummaryRow, candidates: Sequence[SummaryRow], pairs: Sequen
             maybe.append(row)
     if not maybe:
         return []
-    best = max(maybe, key=lambda row: row.accuracy_mean)
+    best = max(maybe, key=lambda row: row.score_mean)
     return [f"{best.method} ({score_of(best)}) costs less and is not clearly worse on these rows."]
 
 
@@ -180,7 +179,7 @@ def _untrained(rows: dict[str, SummaryRow], data: DataRecord) -> list[str]:
     chance = ""
     if data.task == "regression":
         chance = "; chance is 0"
-    elif data.task == "single_label" and foundation.score == "accuracy":  # of balanced accuracy it is said with it
+    elif data.task == "single_label" and foundation.metric == "accuracy":  # of balanced accuracy it is said with it
         chance = f"; chance is {percent(1 / len(data.labels))}"
     return [f"Before any training, the foundation model with a new head stands at {score_of(foundation)}{chance}."]
 

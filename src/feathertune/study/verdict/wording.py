@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from feathertune.records import HEADLINES, HeadlineName, SummaryRow, TaskName
+from feathertune.records import METRIC_TITLES, MetricName, SummaryRow, TaskName
 
 MOST_NAMED = 12
 _CONSTANT = {
@@ -46,25 +46,25 @@ def correlation(value: float) -> str:
     return f"{round(value, 3) + 0.0:.3f}"
 
 
-def score(value: float, of: HeadlineName) -> str:
+def score(value: float, of: MetricName) -> str:
     """A score as its kind is said: ``85.3 %``, or ``0.843``."""
     return correlation(value) if of == "spearman" else percent(value)
 
 
-def difference(value: float, of: HeadlineName) -> str:
+def difference(value: float, of: MetricName) -> str:
     """A difference of two such: ``1.0 points``, or ``0.010``."""
     return correlation(value) if of == "spearman" else points(value)
 
 
 def score_of(row: SummaryRow) -> str:
     """The leading score of a row."""
-    return score(row.accuracy_mean, row.score)
+    return score(row.score_mean, row.metric)
 
 
 def reached(row: SummaryRow, task: TaskName) -> str:
     """The same with its name and its interval, to stand after a verb."""
-    name = HEADLINES[task, row.score]
-    if row.score == "spearman":
+    name = METRIC_TITLES[task, row.metric]
+    if row.metric == "spearman":
         return f"a {name} of {score_of(row)} ({bounds(row)})"
     return f"{score_of(row)} {name} ({bounds(row)})"
 
@@ -81,6 +81,6 @@ def small_share(share: float) -> str:
 
 def bounds(row: SummaryRow) -> str:
     """The interval of a row's score, in percent but of a correlation: ``83.1 to 87.5``."""
-    if row.score == "spearman":
-        return f"{correlation(row.accuracy_low)} to {correlation(row.accuracy_high)}"
-    return f"{100 * row.accuracy_low:.1f} to {100 * row.accuracy_high:.1f}"
+    if row.metric == "spearman":
+        return f"{correlation(row.score_low)} to {correlation(row.score_high)}"
+    return f"{100 * row.score_low:.1f} to {100 * row.score_high:.1f}"

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from feathertune.errors import ConfigError
-from feathertune.records import HEADLINES, TRAINED_KINDS, StudyRecord, load_study
+from feathertune.records import METRIC_TITLES, TRAINED_KINDS, StudyRecord, load_study
 from feathertune.report.comparison import Comparison, Differing, MethodPair, Paired, Side
 from feathertune.report.format import units
 from feathertune.report.format.scores import CORRELATIONS, SHARES, Saying
@@ -23,7 +23,7 @@ from feathertune.study.versus.pairing import UNREADABLE, pair_methods, tested
 _ALPHA = 0.05
 # Causes that are named one by one in a sentence; the table names all.
 _NAMED = 8
-_CORRELATION = HEADLINES["regression", "spearman"]
+_CORRELATION = METRIC_TITLES["regression", "spearman"]
 
 
 def compare_studies(first: Path, second: Path) -> Comparison:
@@ -91,7 +91,7 @@ def _verdict(methods: Sequence[MethodPair], same: bool | None, *, scores: tuple[
     if scores[0] != scores[1]:
         return [
             f"A is ranked by {scores[0]} and B by {scores[1]}, and of two scores no difference is taken. Make one of "
-            "them again with the --headline of the other.",
+            "them again with the --metric of the other.",
             *_reasons(shared),
         ]
     if not same:

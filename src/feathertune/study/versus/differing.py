@@ -39,7 +39,7 @@ def find_differing(
             _setting(*place)
             for place in differences(*settings)
             # Accuracy leads where a study from before the setting says nothing.
-            if place[0] != "study.headline" or a.headline != b.headline
+            if place[0] != "study.metric" or a.metric != b.metric
         ]
     found += _hyperparameters(a, b, known={place.key for place in found})
     for group in ("versions", "hardware"):

@@ -82,6 +82,6 @@ def _answers(study: StudyRecord, folder: Path, method: str) -> Scored | None:
             predicted.append(found.predicted if numbers else found.label == found.predicted)
             if numbers:
                 labels = found.label
-            elif study.headline == "balanced_accuracy":  # by their names: two studies may have them in another order
+            elif study.metric == "balanced_accuracy":  # by their names: two studies may have them in another order
                 labels = np.unique(np.array(study.data.labels)[found.label], return_inverse=True)[1]
     return scored(predicted, labels) if predicted else None

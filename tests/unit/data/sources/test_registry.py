@@ -278,7 +278,7 @@ def test_a_kind_of_another_package_that_breaks_says_why(tmp_path):
         "    except FeathertuneError as error:\n"
         "        print(type(error).__name__, error)\n"
     )
-    source = Path(__file__).parents[3] / "src"
+    source = Path(__file__).parents[4] / "src"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(source)])}
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
     broken, unknown, sample = done.stdout.splitlines()

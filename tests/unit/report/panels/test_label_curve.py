@@ -30,7 +30,7 @@ def write_curve(folder):
             if row.method == "foundation":
                 summary += [row] if last else []
                 continue
-            values = {key: getattr(row, key) - worse for key in ("accuracy_mean", "accuracy_low", "accuracy_high")}
+            values = {key: getattr(row, key) - worse for key in ("score_mean", "score_low", "score_high")}
             summary.append(row.model_copy(update={"train_rows": size, **values}))
     planned = [run.id for run in runs]
     gains = [MoreLabels(method="lora", fewer=300, rows=1000, gain=0.03, low=0.01, high=0.05)]

@@ -61,7 +61,7 @@ def test_the_default_is_among_the_values_and_a_rate_is_a_range():
 
 
 def trial(number, status="complete", accuracy=0.5, log_loss=0.7):
-    return TrialRecord(number=number, options={}, status=status, accuracy=accuracy, log_loss=log_loss)
+    return TrialRecord(number=number, options={}, status=status, score=accuracy, log_loss=log_loss)
 
 
 @pytest.mark.parametrize(

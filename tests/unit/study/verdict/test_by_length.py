@@ -43,8 +43,8 @@ def test_scores_are_of_the_rows_of_the_bucket():
     lora = np.zeros((3, 60), bool)
     lora[:, :30], lora[0, 30:40] = True, True
     short, long = found(n_tokens, answers={"lora": lora, "full": np.ones((1, 60), bool)})
-    assert [(one.method, one.accuracy) for one in short.scores] == [("lora", 1.0), ("full", 1.0)]
-    assert long.scores[0].accuracy == pytest.approx(10 / 90)
+    assert [(one.method, one.score) for one in short.scores] == [("lora", 1.0), ("full", 1.0)]
+    assert long.scores[0].score == pytest.approx(10 / 90)
     assert 0 <= long.scores[0].low < 10 / 90 < long.scores[0].high < 1
     assert long.unread_fraction == 0.8
 

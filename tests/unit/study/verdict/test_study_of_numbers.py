@@ -12,8 +12,8 @@ from feathertune.records import DataRecord, LabelSummary, NumberMetrics, load_st
 from feathertune.statistics.inference import equivalence, paired_difference, seed_interval
 from feathertune.statistics.ranking import Ranking
 from feathertune.study.running.run_files import read_numbers
-from feathertune.study.verdict.headline import choose_headline, headline_caveats, why_headline
 from feathertune.study.verdict.mislabelled import find_suspects
+from feathertune.study.verdict.primary_metric import choose_metric, metric_caveats, why_metric
 from feathertune.study.verdict.summary import answers_of, summarise_sizes
 from feathertune.study.verdict.verdict import judge
 from feathertune.study.versus.comparison import compare_studies
@@ -55,9 +55,9 @@ def test_rows_are_of_the_correlations_of_the_predictions(study, folder):
     for method, ranking in rankings.items():
         row, estimate = rows[method], seed_interval(ranking)
         assert row.score == "spearman"
-        assert (row.accuracy_mean, row.accuracy_low, row.accuracy_high) == (estimate.mean, estimate.low, estimate.high)
+        assert (row.score_mean, row.score_low, row.score_high) == (estimate.mean, estimate.low, estimate.high)
         own = [run.test.spearman for run in study.runs if run.method == method]
-        assert row.accuracy_mean == pytest.approx(np.mean(own), abs=1e-11)
+        assert row.score_mean == pytest.approx(np.mean(own), abs=1e-11)
     difference = paired_difference(rankings["lora"], rankings["full"])
     assert (rows["lora"].delta_vs_full, rows["lora"].delta_low) == (difference.mean, difference.low)
     assert rows["lora"].p_equivalent == equivalence(rankings["lora"], rankings["full"], margin=0.01)
@@ -91,7 +91,7 @@ def test_the_verdict_says_correlations(study):
         text,
     )
     assert re.search(r"a new head stands at -?0\.\d{3}; chance is 0\. ", text)
-    assert text.endswith(why_headline("spearman", study.data)[0])
+    assert text.endswith(why_metric("spearman", study.data)[0])
     (rows,) = caveat(study, "test rows cannot tell lora and full apart")
     assert re.search(
         r"difference is known to 0\.0\d\d either way\. To see 0\.010, about [\d,]+ rows are needed "
@@ -118,7 +118,7 @@ def test_what_learned_nothing_is_said(tmp_path):
     constant = next(run for run in study.runs if run.method == "majority").test
     assert (constant.spearman, constant.pearson) == (0, 0)
     runs = [run.model_copy(update={"test": constant}) if run.method == "lora" else run for run in study.runs]
-    rows = [row.model_copy(update={"accuracy_mean": -0.02}) if row.method == "probe" else row for row in study.summary]
+    rows = [row.model_copy(update={"score_mean": -0.02}) if row.method == "probe" else row for row in study.summary]
     found = judge(rows, study.data, runs, study.pairs, margin=0.01).caveats
     assert (
         "lora seems to answer one and the same number in 2 of 2 runs (no correlation): it learned nothing; try another "
@@ -138,20 +138,20 @@ def test_numbers_that_are_far_off_are_a_caveat(study):
 
 
 def test_a_score_of_classes_is_refused_of_numbers_and_the_other_way_round():
-    assert choose_headline("auto", "regression", []) == "spearman"
-    assert choose_headline("spearman", "regression", []) == "spearman"
+    assert choose_metric("auto", "regression", []) == "spearman"
+    assert choose_metric("spearman", "regression", []) == "spearman"
     for wanted in ("accuracy", "balanced_accuracy"):
         with pytest.raises(
-            ConfigError, match=f"study.headline is {wanted}, a share of right answers, but here the labels"
+            ConfigError, match=f"study.metric is {wanted}, a share of right answers, but here the labels"
         ):
-            choose_headline(wanted, "regression", [])
+            choose_metric(wanted, "regression", [])
     for task in ("single_label", "multi_label"):
-        with pytest.raises(ConfigError, match=r"study\.headline is spearman.* but here the labels are classes"):
-            choose_headline("spearman", task, [5, 5])
+        with pytest.raises(ConfigError, match=r"study\.metric is spearman.* but here the labels are classes"):
+            choose_metric("spearman", task, [5, 5])
 
 
 def test_nothing_is_said_of_classes(study, folder):
-    assert headline_caveats("spearman", study.data) == []
+    assert metric_caveats("spearman", study.data) == []
     assert find_suspects(study.runs, folder) == []
 
 
@@ -160,7 +160,7 @@ def test_a_learning_curve_is_of_correlations(tmp_path):
     lora = [row for row in study.summary if row.method == "lora"]
     assert [row.train_rows for row in lora] == [250, 500, 1000]
     more = next(more for more in study.more_labels if more.method == "lora")
-    assert more.gain == pytest.approx(lora[2].accuracy_mean - lora[1].accuracy_mean)
+    assert more.gain == pytest.approx(lora[2].score_mean - lora[1].score_mean)
     assert more.low < more.gain < more.high
 
 
@@ -170,7 +170,7 @@ def test_buckets_are_ordered_within_themselves(study, folder):
     for bucket in study.by_length:
         rows = (lengths >= bucket.shortest) & (lengths <= bucket.longest)
         score = next(score for score in bucket.scores if score.method == "tfidf")
-        assert score.accuracy == Ranking(labels[rows], predicted[None, rows]).score
+        assert score.score == Ranking(labels[rows], predicted[None, rows]).score
 
 
 def test_runs_without_predictions_are_told(study):
@@ -178,7 +178,7 @@ def test_runs_without_predictions_are_told(study):
         answers_of(study.runs, {}, np.zeros(400))
     one = study.runs[0]
     (row,) = summarise_sizes([one], {one.id: np.arange(4.0)}, np.arange(4.0), margin=0.01)
-    assert row.accuracy_mean == 1
+    assert row.score_mean == 1
 
 
 def test_numbers_of_any_size_are_said_in_a_few_digits():
@@ -208,7 +208,7 @@ def test_a_clear_difference_of_two_studies_is_said_as_a_correlation(folder, tmp_
     better = [FakeMethod(m.name, m.kind, 0.97 if m.name == "lora" else m.correlation, 0, m.seeds) for m in METHODS]
     found = beside(tmp_path, folder, methods=better)
     lora = next(pair for pair in found.methods if pair.method == "lora")
-    assert lora.paired.difference == pytest.approx(lora.b.accuracy_mean - lora.a.accuracy_mean)
+    assert lora.paired.difference == pytest.approx(lora.b.score_mean - lora.a.score_mean)
     assert re.search(r"B scores higher than A with lora \(\+0\.1\d\d, \+0\.\d{3} to \+0\.\d{3}\)\.", found.verdict[0])
 
 
@@ -219,7 +219,7 @@ def test_of_a_learning_curve_the_most_rows_are_compared(tmp_path):
     found = compare_studies(tmp_path / "a", tmp_path / "b")
     lora = next(pair for pair in found.methods if pair.method == "lora")
     assert lora.a.train_rows == lora.b.train_rows == 1000
-    assert lora.paired.difference == pytest.approx(lora.b.accuracy_mean - lora.a.accuracy_mean)
+    assert lora.paired.difference == pytest.approx(lora.b.score_mean - lora.a.score_mean)
 
 
 def test_where_nothing_is_clear_it_is_said_how_much_is_open(folder, tmp_path):

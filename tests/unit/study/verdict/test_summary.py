@@ -62,7 +62,7 @@ def test_fields_of_a_row(study):
     runs, correct = study
     lora = summarised(runs, correct)[-1]
     expected = seed_interval(np.stack([correct["lora-0"], correct["lora-1"]]))
-    shown = (lora.accuracy_mean, lora.accuracy_sd, lora.accuracy_low, lora.accuracy_high)
+    shown = (lora.score_mean, lora.score_sd, lora.score_low, lora.score_high)
     assert shown == expected
     assert lora.seconds_mean == 55.0
     assert lora.memory_mean_bytes == 400.0

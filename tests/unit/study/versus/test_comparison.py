@@ -23,7 +23,7 @@ from feathertune.study.versus.comparison import compare_studies
 from feathertune.study.versus.differing import causes
 from study_factory import METHODS, many_methods, write_study
 
-SCORED = {"study.headline": "balanced_accuracy"}
+SCORED = {"study.metric": "balanced_accuracy"}
 BETTER = tuple(dataclasses.replace(m, skill=0.9) if m.name == "lora" else m for m in METHODS)
 
 
@@ -83,7 +83,7 @@ def test_a_clear_difference_is_paired_and_names_what_else_differs(a, tmp_path):
     }
     expected = paired_difference(answers[b], answers[a])
     assert (lora.paired.difference, lora.paired.low, lora.paired.high) == pytest.approx(expected[:3])
-    assert lora.paired.difference == pytest.approx(lora.b.accuracy_mean - lora.a.accuracy_mean)
+    assert lora.paired.difference == pytest.approx(lora.b.score_mean - lora.a.score_mean)
     assert lora.paired.p >= expected.p
     assert lora.paired.p < 0.05
     assert "B is more accurate than A with lora (+" in said(found)
@@ -154,7 +154,7 @@ def test_the_same_rows_under_labels_in_another_order_are_the_same(a, tmp_path):
 
 def test_balanced_accuracy_is_compared_by_classes(tmp_path):
     a, b = (
-        make(tmp_path / name, seeds=2, methods=methods, headline="balanced_accuracy", settings=SCORED)
+        make(tmp_path / name, seeds=2, methods=methods, metric="balanced_accuracy", settings=SCORED)
         for name, methods in (("a", METHODS), ("b", BETTER))
     )
     found = compare_studies(a, b)
@@ -170,11 +170,11 @@ def test_balanced_accuracy_is_compared_by_classes(tmp_path):
 
 
 def test_two_scores_have_no_difference(a, tmp_path):
-    b = make(tmp_path / "b", seeds=2, headline="balanced_accuracy", settings=SCORED)
+    b = make(tmp_path / "b", seeds=2, metric="balanced_accuracy", settings=SCORED)
     found = compare_studies(a, b)
     assert said(found).startswith("A is ranked by accuracy and B by balanced accuracy, and of two scores no difference")
     assert all(pair.untested == "other score" for pair in found.methods)
-    assert "study.headline" in [place.key for place in found.differing]
+    assert "study.metric" in [place.key for place in found.differing]
     page = draw_comparison(found).decode()
     assert "since A is ranked by accuracy, B by balanced accuracy" in page
     assert "Accuracy A</th>" in page
@@ -185,7 +185,7 @@ def test_two_scores_have_no_difference(a, tmp_path):
 def test_a_study_from_before_the_headline_differs_in_nothing(a, tmp_path):
     b = make(tmp_path / "b", seeds=2)
     settings = yaml.safe_load((b / "config.yaml").read_text())
-    del settings["study"]["headline"]
+    del settings["study"]["metric"]
     (b / "config.yaml").write_text(yaml.safe_dump(settings))
     assert compare_studies(b, a).differing == []
 

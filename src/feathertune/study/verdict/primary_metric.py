@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from feathertune.errors import ConfigError, isolated
-from feathertune.records import DataRecord, HeadlineName, TaskName
+from feathertune.records import DataRecord, MetricName, TaskName
 from feathertune.statistics.wilson import wilson
 from feathertune.study.verdict.wording import percent, points
 
@@ -26,8 +26,8 @@ IMBALANCED_SHARE = 0.7
 KNOWN_TO = 0.1
 
 
-def choose_headline(wanted: Literal["auto"] | HeadlineName, task: TaskName, counts: Sequence[int]) -> HeadlineName:
-    """Settle the setting ``study.headline``.
+def choose_metric(wanted: Literal["auto"] | MetricName, task: TaskName, counts: Sequence[int]) -> MetricName:
+    """Settle the setting ``study.metric``.
 
     Args:
         wanted: As it was given.
@@ -41,20 +41,20 @@ def choose_headline(wanted: Literal["auto"] | HeadlineName, task: TaskName, coun
     if task == "regression":
         if wanted not in ("auto", "spearman"):
             raise ConfigError(
-                f"study.headline is {wanted}, a share of right answers, but here the labels are numbers, and no number "
+                f"study.metric is {wanted}, a share of right answers, but here the labels are numbers, and no number "
                 "is right. Expected auto, which is Spearman's rank correlation; the mean absolute error and R2 stand "
                 "beside it. Are the numbers classes? Then --set data.task=single_label."
             )
         return "spearman"
     if wanted == "spearman":
         raise ConfigError(
-            "study.headline is spearman, the rank correlation of numbers, but here the labels are classes. Expected "
+            "study.metric is spearman, the rank correlation of numbers, but here the labels are classes. Expected "
             "accuracy, balanced_accuracy or auto."
         )
     if task == "multi_label":
         if wanted == "balanced_accuracy":
             raise ConfigError(
-                "study.headline is balanced_accuracy, the mean of the classes' recalls, but here a text may have "
+                "study.metric is balanced_accuracy, the mean of the classes' recalls, but here a text may have "
                 "several labels, and a set of them is right or wrong as a whole. Expected accuracy or auto; micro and "
                 "macro F1 stand beside it."
             )
@@ -64,11 +64,11 @@ def choose_headline(wanted: Literal["auto"] | HeadlineName, task: TaskName, coun
     return wanted
 
 
-def why_headline(headline: HeadlineName, data: DataRecord) -> list[str]:
+def why_metric(metric: MetricName, data: DataRecord) -> list[str]:
     """What to know of the leading score where it is not accuracy, in a sentence."""
-    if headline == "accuracy":
+    if metric == "accuracy":
         return []
-    if headline == "spearman":
+    if metric == "spearman":
         return ["The labels are numbers, so Spearman's rank correlation leads: 1 is their order, 0 none of it."]
     label, share = _largest(data, "train")
     n_classes = sum(count > 0 for count in data.class_counts["test"]) or len(data.labels)
@@ -78,7 +78,7 @@ def why_headline(headline: HeadlineName, data: DataRecord) -> list[str]:
     return [f"Balanced accuracy leads {leads}"]
 
 
-def headline_caveats(headline: HeadlineName, data: DataRecord) -> list[str]:
+def metric_caveats(metric: MetricName, data: DataRecord) -> list[str]:
     """What the leading score hides, or what it rests on.
 
     * Accuracy leads, and one class holds more than `IMBALANCED_SHARE` of the test rows.
@@ -88,13 +88,13 @@ def headline_caveats(headline: HeadlineName, data: DataRecord) -> list[str]:
     counts = data.class_counts.get("test", [])
     if data.task != "single_label" or not any(counts):
         return []
-    if headline == "accuracy":
+    if metric == "accuracy":
         label, share = _largest(data, "test")
         if share <= IMBALANCED_SHARE:
             return []
         return [
             f"{percent(share)} of the test rows are '{isolated(label)}': accuracy alone says little here, look at "
-            "macro F1 and MCC too, or rank by recalls (--headline balanced_accuracy)."
+            "macro F1 and MCC too, or rank by recalls (--metric balanced_accuracy)."
         ]
     few = sorted((n, label) for label, n in zip(data.labels, counts, strict=True) if n and _half(n) > KNOWN_TO)
     missing = [label for label, n in zip(data.labels, counts, strict=True) if not n]

@@ -26,14 +26,14 @@ def test_a_study_of_a_rare_class(encoder, rare, tmp_path, monkeypatch, capsys):
     assert result.code == 0, result.stderr
     assert WHY in result.stderr
     record = load_study(out)
-    assert record.headline == "balanced_accuracy"
-    assert {run.headline for run in record.runs} == {"balanced_accuracy"}
+    assert record.metric == "balanced_accuracy"
+    assert {run.metric for run in record.runs} == {"balanced_accuracy"}
     rows = {row.method: row for row in record.summary}
     assert {row.score for row in rows.values()} == {"balanced_accuracy"}
-    assert rows["majority"].accuracy_mean == 0.5
+    assert rows["majority"].score_mean == 0.5
     for run in record.runs:
         if run.method != "foundation":
-            assert rows[run.method].accuracy_mean == pytest.approx(run.test.balanced_accuracy)
+            assert rows[run.method].score_mean == pytest.approx(run.test.balanced_accuracy)
     assert WHY in record.verdict.text
     stdout = " ".join(result.stdout.split())
     assert "balanced method accuracy 95 % interval" in stdout, "a head of two lines"
@@ -43,23 +43,23 @@ def test_a_study_of_a_rare_class(encoder, rare, tmp_path, monkeypatch, capsys):
     epochs = [json.loads(line) for line in (out / "runs" / "lora-s0" / "metrics.jsonl").read_text().splitlines()]
     assert all("validation_balanced_accuracy" in line for line in epochs if line["event"] == "epoch")
     settings = yaml.safe_load((out / "config.yaml").read_text(encoding="utf-8"))
-    assert settings["study"]["headline"] == "balanced_accuracy"
+    assert settings["study"]["metric"] == "balanced_accuracy"
     assert in_process(monkeypatch, capsys, *command).code == 0, "the same study"
-    other = in_process(monkeypatch, capsys, *command, "--headline", "accuracy")
+    other = in_process(monkeypatch, capsys, *command, "--metric", "accuracy")
     assert other.code == 2
-    assert "study.headline: balanced_accuracy there, accuracy now" in other.stderr
+    assert "study.metric: balanced_accuracy there, accuracy now" in other.stderr
 
 
 def test_a_headline_that_cannot_be_is_told(encoder, data, rare, monkeypatch, capsys):
-    misspelt = in_process(monkeypatch, capsys, "compare", data, "--base", encoder, "--headline", "f1")
+    misspelt = in_process(monkeypatch, capsys, "compare", data, "--base", encoder, "--metric", "f1")
     assert misspelt.code == 2
-    assert "study.headline" in misspelt.stderr
+    assert "study.metric" in misspelt.stderr
     sets = in_process(
         monkeypatch,
         capsys,
-        *("compare", data, "--base", encoder, "--label-separator", "|", "--headline", "balanced_accuracy"),
+        *("compare", data, "--base", encoder, "--label-separator", "|", "--metric", "balanced_accuracy"),
     )
     assert sets.code == 2
-    assert "study.headline is balanced_accuracy" in sets.stderr
+    assert "study.metric is balanced_accuracy" in sets.stderr
     assert "a text may have several labels" in sets.stderr
     assert "Traceback" not in sets.stderr
