@@ -9,7 +9,8 @@ import sys
 
 import pytest
 
-from feathertune.data.sources.registry import load_source, samples
+from feathertune.data.sources import samples
+from feathertune.data.sources.registry import load_source
 from feathertune.data.sources.samples import MINILM_HUB_ID, SAMPLE_ENCODERS, sample_encoder_path
 from feathertune.errors import ConfigError, DataError, EncoderError, MissingExtraError, UnknownNameError
 from feathertune.registry import Registry
