@@ -186,4 +186,4 @@ def evaluate(
         rows = [i for i in rows if data.split[i] == "test"]  # type: ignore[assignment]
     labels = indices_of([data.labels[i] for i in rows], predictor.labels, source)
     probabilities = predictor.probabilities([data.texts[i] for i in rows])
-    return predictor.task.score(labels, probabilities, predictor.thresholds)
+    return predictor.task.evaluate(labels, probabilities, predictor.thresholds)

@@ -16,7 +16,7 @@ from scipy.stats import binomtest
 
 from feathertune.bundle.files import INFO_FILE, MANIFEST_FILE, WEIGHTS, BundleInfo, BundleKind, DataInfo
 from feathertune.bundle.plain_reading import plain_reading
-from feathertune.records import HEAD, METRIC_TITLES, TaskName
+from feathertune.records import HEAD, TaskName
 from feathertune.tasks import TASKS
 
 _PEFT_USE = """\
@@ -253,7 +253,7 @@ def _table(metrics: Mapping[str, Any]) -> str:
     head = f"| score | {' | '.join(sets)} |\n| --- |{' --- |' * len(sets)}\n"
     cells = ((_SCORES.get(key, (key, None))[0], [of.get(key) for of in sets.values()]) for key in keys)
     if "micro_f1" in keys:
-        cells = ((METRIC_TITLES["multi_label", "accuracy"] if said == "accuracy" else said, v) for said, v in cells)
+        cells = (("subset accuracy" if said == "accuracy" else said, v) for said, v in cells)
     return head + "".join(f"| {said} | {' | '.join(map(_said, values))} |\n" for said, values in cells)
 
 
@@ -297,14 +297,14 @@ def _limits(info: BundleInfo) -> str:
         if isinstance(test, Mapping) and data.n_test and info.numbers is not None:
             low, high = _interval_of_ranks(test["spearman"], data.n_test)
             lines.append(
-                f"By {data.n_test:,} test texts the {METRIC_TITLES['regression', 'spearman']} lies between "
+                f"By {data.n_test:,} test texts the rank correlation lies between "
                 f"{low:.3f} and {high:.3f} (95 %, Fisher's z); how far another draw of training texts would change it "
                 "is not in that."
             )
         elif isinstance(test, Mapping) and data.n_test:
             low, high = _interval(test["accuracy"], data.n_test)
             lines.append(
-                f"By {data.n_test:,} test texts the {METRIC_TITLES[info.task, 'accuracy']} lies between {low:.1%} and "
+                f"By {data.n_test:,} test texts the {TASKS[info.task].primary.title} lies between {low:.1%} and "
                 f"{high:.1%} (95 %, Wilson); how far another draw of training texts would change it is not in that."
             )
         else:

@@ -282,7 +282,7 @@ class StudyConfig(Section):
 
     methods: tuple[str, ...] = ("lora", "full")
     seeds: int = Field(default=1, ge=1)
-    metric: Literal["auto", "accuracy", "balanced_accuracy", "spearman"] = "auto"
+    metric: str = "auto"
     margin: float = Field(default=0.01, ge=0, lt=1)
     keep_full: bool = False
     match_parameters: int | str | None = None

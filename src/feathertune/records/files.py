@@ -13,7 +13,7 @@ from feathertune.storage import write_atomic
 STUDY_FILE = "study.json"
 CONFIG_FILE = "config.yaml"
 TEST_FILE = "test.parquet"
-SUSPECTS_FILE = "suspects.csv"
+MISLABELLED_FILE = "mislabelled.csv"
 PREDICTIONS_FILE = "predictions.parquet"
 METRICS_FILE = "metrics.jsonl"
 

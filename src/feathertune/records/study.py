@@ -10,17 +10,16 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 from feathertune.records.reading import HEAD, LengthBucket, Reading
 from feathertune.records.search import SearchRecord
 from feathertune.records.values import (
-    METRIC_TITLES,
     Calibration,
     Kind,
     LabelSummary,
-    MetricName,
     Record,
     Scores,
     Seconds,
     Status,
     TaskName,
 )
+from feathertune.records.verdict import Verdict
 
 SCHEMA_VERSION = 2
 
@@ -127,7 +126,7 @@ class RunRecord(Record):
     train_rows: int | None = None
     status: Literal["complete", "failed"]
     error: str | None = None
-    metric: MetricName = "accuracy"
+    metric: str = "accuracy"
     test: Scores | None = None
     validation: Scores | None = None
     thresholds: list[float] | None = None
@@ -174,7 +173,7 @@ class SummaryRow(Record):
     kind: Kind
     train_rows: int | None = None
     n_seeds: int
-    metric: MetricName = "accuracy"
+    metric: str = "accuracy"
     score_mean: float
     score_sd: float | None
     score_low: float
@@ -237,20 +236,11 @@ class PairRecord(Record):
     p_holm: float
 
 
-class Verdict(Record):
-    """What to do, in plain words, by the rules of `study.verdict`."""
-
-    recommended: str | None
-    text: str
-    caveats: list[str] = Field(default_factory=list)
-
-
 class StudyRecord(Record):
     """A whole study; ``study.json``.
 
     Attributes:
-        metric: The score that leads: what every ``accuracy`` outside of `Metrics` is of. In records from before it
-            was chosen: accuracy.
+        metric: The primary metric: ``score_*``, differences and pairs are in it.
         descriptions: What each method does, in a sentence.
         left_out: Methods that were asked for as one of all and cannot serve the encoder: name to reason.
         parameter_budget: Parameters of the encoder that each method was sized to train; null where none was given.
@@ -258,8 +248,8 @@ class StudyRecord(Record):
         margin: The difference in score that still counts as none, as a fraction, or of a correlation
             (``study.margin``).
         pairs: Every two methods of the summary, each once.
-        n_suspects: Test rows whose label may be wrong; where a text may have several, such labels of test rows.
-            ``suspects.csv`` lists them.
+        n_mislabelled: Test rows whose label may be wrong; where a text may have several, such labels of test rows.
+            ``mislabelled.csv`` lists them.
         searches: How options were found, by method, where that was asked for.
         by_length: Scores by the length of the test texts, from short to long.
         more_labels: Of a learning curve. What compares methods, verdict included, is of the most rows in it.
@@ -277,22 +267,17 @@ class StudyRecord(Record):
     runs: list[RunRecord]
     summary: list[SummaryRow]
     verdict: Verdict
-    metric: MetricName = "accuracy"
+    metric: str = "accuracy"
     descriptions: dict[str, str] = Field(default_factory=dict)
     left_out: dict[str, str] = Field(default_factory=dict)
     parameter_budget: int | None = None
     off_budget: dict[str, str] = Field(default_factory=dict)
     margin: float | None = None
     pairs: list[PairRecord] = Field(default_factory=list)
-    n_suspects: int = 0
+    n_mislabelled: int = 0
     more_labels: list[MoreLabels] = Field(default_factory=list)
     searches: list[SearchRecord] = Field(default_factory=list)
     by_length: list[LengthBucket] = Field(default_factory=list)
-
-    @property
-    def score_name(self) -> str:
-        """What the leading score is called."""
-        return METRIC_TITLES[self.data.task, self.metric]
 
 
 def at_largest_size(rows: Sequence[Sized]) -> list[Sized]:

@@ -10,16 +10,6 @@ Kind = Literal["baseline", "probe", "peft", "full"]
 TRAINED_KINDS: tuple[Kind, ...] = ("peft", "full")  # those that go through the training loop
 Status = Literal["complete", "partial", "failed"]
 TaskName = Literal["single_label", "multi_label", "regression"]
-# The score by which methods are ranked: a field of `Metrics`, or of `NumberMetrics`.
-MetricName = Literal["accuracy", "balanced_accuracy", "spearman"]
-# What it is called.
-METRIC_TITLES: dict[tuple[TaskName, MetricName], str] = {
-    ("single_label", "accuracy"): "accuracy",
-    ("single_label", "balanced_accuracy"): "balanced accuracy",
-    ("multi_label", "accuracy"): "subset accuracy",
-    ("regression", "spearman"): "rank correlation",
-}
-
 _FOUR_DIGITS = 9999.5
 
 
@@ -37,8 +27,7 @@ class Metrics(Record):
     no other; `mcc`, `log_loss` and `ece` are of all decisions, one for each text and label.
 
     Attributes:
-        balanced_accuracy: Mean of the recalls of the classes that are present; null in records from before it was kept,
-            and of several labels a text.
+        balanced_accuracy: Mean recall of the classes that are present; null where a text can have several labels.
     """
 
     accuracy: float
@@ -53,17 +42,6 @@ class Metrics(Record):
     def loss(self) -> float:
         """What decides between two epochs that are equally good: the lower is the better."""
         return self.log_loss
-
-    def leading(self, metric: MetricName) -> float:
-        """The score by which methods are ranked.
-
-        Raises:
-            ValueError: If it is not among these.
-        """
-        value = {"balanced_accuracy": self.balanced_accuracy, "accuracy": self.accuracy}.get(metric)
-        if value is None:
-            raise ValueError(f"These scores, from an older record or of other labels, have no {metric}.")
-        return value
 
 
 class MultiLabelMetrics(Metrics):
@@ -104,16 +82,6 @@ class NumberMetrics(Record):
     def loss(self) -> float:
         """As of `Metrics`: the mean squared error."""
         return self.rmse**2
-
-    def leading(self, metric: MetricName) -> float:
-        """The score by which methods are ranked.
-
-        Raises:
-            ValueError: If it is not among these.
-        """
-        if metric != "spearman":
-            raise ValueError(f"Scores of numbers have no {metric}.")
-        return self.spearman
 
 
 Scores = MultiLabelMetrics | Metrics | NumberMetrics

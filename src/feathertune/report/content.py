@@ -17,7 +17,6 @@ from feathertune.records import TRAINED_KINDS, RunRecord, StudyRecord
 from feathertune.report.drawing import charts, run_charts, svg
 from feathertune.report.drawing.svg import Style
 from feathertune.report.format import units
-from feathertune.report.format.scores import Saying, saying
 from feathertune.report.format.settings import hyperparameters, word_pairs
 from feathertune.report.limits import Limits
 from feathertune.report.panels.changes import Changes, find_changes
@@ -25,22 +24,15 @@ from feathertune.report.panels.confusions import Confusion, class_names, find_co
 from feathertune.report.panels.label_curve import LabelCurve, at_most_rows, label_curve
 from feathertune.report.panels.label_scores import LabelScores, find_label_scores
 from feathertune.report.panels.lengths import ByLength, by_length
+from feathertune.report.panels.mean_scores import MeanScores, find_mean_scores, run_cells
 from feathertune.report.panels.not_measured import find_gaps
-from feathertune.report.panels.number_scores import NumberScores, find_number_scores
 from feathertune.report.panels.reliability import Reliability, find_reliability
 from feathertune.report.panels.searches import Search, searches
 from feathertune.report.rows import Method, method_rows, most_telling
 from feathertune.report.side_files import Epoch, read_epochs, read_predictions
-
-# What the leading score is a share of, or what it says, by its name.
-_RIGHT = {
-    "accuracy": "of the test rows are right",
-    "balanced accuracy": "of each class are found, in the mean over the classes",
-    "subset accuracy": "of the test rows have all their labels right, and no other",
-    "rank correlation": "1 is the order of the labels, 0 none of it",
-}
-# What the row of the baseline that reads no text is called beside the chart.
-_READS_NO_TEXT = {"single_label": "largest class", "multi_label": "reads no text", "regression": "one number for all"}
+from feathertune.report.wording import caveat_texts, verdict_text
+from feathertune.tasks import Score, Task, task_of_study
+from feathertune.tasks.formats import ScoreFormat, capitalised
 
 
 @dataclass(frozen=True)
@@ -77,8 +69,15 @@ class View:
     """Everything the template needs; of a learning curve, all but `labels_curve` and `failed` is of the most rows."""
 
     study: StudyRecord
+    task: Task
     metric: str
-    say: Saying
+    verdict: str
+    caveats: tuple[str, ...]
+    columns: tuple[str, ...]
+    column_notes: str
+    run_cells: Mapping[str, tuple[str, ...]]
+    validation: Mapping[str, float]
+    say: ScoreFormat
     limits: Limits
     methods: tuple[Method, ...]
     tiles: tuple[Tile, ...]
@@ -92,7 +91,7 @@ class View:
     reliability: tuple[Reliability, ...]
     confusions: tuple[Confusion, ...]
     label_scores: tuple[LabelScores, ...]
-    number_scores: tuple[NumberScores, ...]
+    mean_scores: tuple[MeanScores, ...]
     numbers: tuple[tuple[str, tuple[str, ...]], ...]
     changes: Changes | None
     changes_bar: Markup
@@ -108,36 +107,42 @@ def build_view(study: StudyRecord, folder: Path, limits: Limits) -> View:
     """Read what the report needs from beside the record, and draw the charts."""
     whole, study = study, at_most_rows(study)
     done = [run for run in study.runs if run.status == "complete"]
-    methods = method_rows(study, done)
+    task = task_of_study(study)
+    methods = method_rows(task, study, done)
     shown = most_telling(methods, limits.methods)
     n_classes = len(study.data.labels)
     predictions = {run.id: found for run in done if (found := read_predictions(folder, run, n_classes)) is not None}
-    # Of numbers nothing is drawn from them.
-    of_classes = study.data.task != "regression"
     trained = [run for run in done if run.kind in TRAINED_KINDS]
     curves = {run.id: read_epochs(folder, run) for run in trained}
-    metric, say = study.score_name.capitalize(), saying(study.metric)
+    title, say = capitalised(task.primary.title), task.primary.format
     changes = None
-    if study.data.task == "single_label":
+    if "changes" in task.panels:
         changes = find_changes(study, folder, predictions, at_most=limits.examples)
     return View(
         study=study,
-        metric=metric,
+        task=task,
+        metric=title,
+        verdict=verdict_text(study),
+        caveats=tuple(caveat_texts(study)),
+        columns=tuple(column.title for column in task.columns),
+        column_notes=" ".join(column.note for column in task.columns if column.note),
+        run_cells={run.id: run_cells(run.test, task) for run in study.runs if run.test is not None},
+        validation={run.id: task.primary.of(run.validation) for run in study.runs if run.validation is not None},
         say=say,
         limits=limits,
         methods=shown,
-        tiles=_tiles(study, methods, say),
+        tiles=_tiles(study, methods, task.primary),
         failed=tuple(run for run in whole.runs if run.status == "failed"),
         labels_curve=label_curve(whole, shown[: limits.cards]),
         by_length=by_length(study, shown[: limits.cards]),
-        intervals=_intervals(shown, metric, say, reads_no_text=_READS_NO_TEXT[study.data.task]),
-        tradeoffs=_tradeoffs(shown, metric, say),
+        intervals=_intervals(shown, title, say, reads_no_text=task.words.constant_line),
+        tradeoffs=_tradeoffs(shown, title, say),
         searches=searches(whole)[: limits.methods],
-        learning=_learning(shown, trained, curves, limits, metric.lower(), say),
-        reliability=find_reliability(shown, done, limits),
-        confusions=find_confusions(study, shown, done, predictions, limits),
-        label_scores=find_label_scores(study, shown, done, predictions, limits),
-        number_scores=find_number_scores(shown, done),
+        learning=_learning(shown, trained, curves, limits, task.primary),
+        reliability=find_reliability(task, shown, done, limits),
+        confusions=find_confusions(task, study, shown, done, predictions, limits),
+        label_scores=find_label_scores(task, study, shown, done, predictions, limits),
+        mean_scores=find_mean_scores(task, shown, done),
         numbers=tuple(
             (split, tuple(map(units.in_unit, found.model_dump().values())))
             for split, found in study.data.numbers.items()
@@ -147,7 +152,7 @@ def build_view(study: StudyRecord, folder: Path, limits: Limits) -> View:
         gaps=tuple(
             find_gaps(
                 study,
-                unreadable=[run.id for run in done if of_classes and run.id not in predictions],
+                unreadable=[run.id for run in done if "predictions" in task.panels and run.id not in predictions],
                 without_curve=[run.id for run in trained if not curves[run.id]],
             )
         ),
@@ -159,8 +164,9 @@ def build_view(study: StudyRecord, folder: Path, limits: Limits) -> View:
     )
 
 
-def _tiles(study: StudyRecord, methods: Sequence[Method], say: Saying) -> tuple[Tile, ...]:
-    """Which method, how good, how sure, how cheap."""
+def _tiles(study: StudyRecord, methods: Sequence[Method], score: Score) -> tuple[Tile, ...]:
+    """Return the method, its score, its interval and its cost."""
+    say = score.format
     chosen = next((method for method in methods if method.recommended), None)
     if chosen is None:
         return ()
@@ -179,13 +185,13 @@ def _tiles(study: StudyRecord, methods: Sequence[Method], say: Saying) -> tuple[
         cheap.append(f"{units.percent_of_weights(chosen.trained_share)} of the weights trained{size}")
     return (
         Tile("Take", units.clip(row.method, 40), (chosen.description,)),
-        Tile("How good", say.score(row.score_mean), (_RIGHT[study.score_name], *good)),
+        Tile("How good", say.score(row.score_mean), (score.meaning, *good)),
         Tile("How sure", say.interval(row.score_low, row.score_high), tuple(sure)),
         Tile("How cheap", units.seconds(row.seconds_mean), tuple(cheap)),
     )
 
 
-def _intervals(methods: Sequence[Method], score: str, say: Saying, *, reads_no_text: str) -> tuple[Markup, ...]:
+def _intervals(methods: Sequence[Method], score: str, say: ScoreFormat, *, reads_no_text: str) -> tuple[Markup, ...]:
     if not methods:
         return ()
     rows = [
@@ -208,7 +214,7 @@ def _intervals(methods: Sequence[Method], score: str, say: Saying, *, reads_no_t
     )
 
 
-def _tradeoffs(methods: Sequence[Method], score: str, say: Saying) -> tuple[Tradeoff, ...]:
+def _tradeoffs(methods: Sequence[Method], score: str, say: ScoreFormat) -> tuple[Tradeoff, ...]:
     found = []
     for quantity in (svg.SECONDS, svg.BYTES, svg.PARAMETERS):
         rows = []
@@ -232,8 +238,7 @@ def _learning(
     trained: Sequence[RunRecord],
     curves: Mapping[str, Sequence[Epoch]],
     limits: Limits,
-    score: str,
-    say: Saying,
+    score: Score,
 ) -> tuple[Learning, ...]:
     by_method: list[tuple[Method, tuple[run_charts.Curve, ...]]] = []
     for method in methods:
@@ -246,7 +251,7 @@ def _learning(
             by_method.append((method, found))
     by_method = by_method[: limits.cards]
     everything = [curve for _, found in by_method for curve in found]
-    drawn = partial(run_charts.learning, everything=everything, score=score, say=say)
+    drawn = partial(run_charts.learning, everything=everything, score=score.title, say=score.format)
     return tuple(Learning(m.row.method, m.style, drawn(m.row.method, m.style, found), found) for m, found in by_method)
 
 

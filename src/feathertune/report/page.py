@@ -15,16 +15,13 @@ from markupsafe import Markup
 
 from feathertune.report.drawing import svg
 from feathertune.report.format import units
-from feathertune.report.format.scores import saying
+from feathertune.tasks import SCORES
 
 # HTML has no way to write these, not even escaped.
 _UNWRITABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 _FILTERS = (
     units.percent,
-    units.interval,
     units.percent_of_weights,
-    units.points,
-    units.span,
     units.seconds,
     units.size,
     units.count,
@@ -57,7 +54,7 @@ def render_page(template: str, *, title: str, drawn_by: str, **values: object) -
         lstrip_blocks=True,
     )
     environment.filters.update({function.__name__: function for function in _FILTERS})
-    environment.globals.update(key=svg.key, saying=saying)
+    environment.globals.update(key=svg.key, scores=SCORES)
     style, script = _resource("style.css"), _resource("script.js")
     page = environment.get_template(template).render(
         page_title=title,

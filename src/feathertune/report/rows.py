@@ -10,6 +10,7 @@ from feathertune.records import RunRecord, StudyRecord, SummaryRow
 from feathertune.report.drawing import svg
 from feathertune.report.drawing.svg import Style
 from feathertune.report.format import units
+from feathertune.tasks import Task
 
 _LONGEST = 110
 # Of records that say nothing more exact.
@@ -50,8 +51,8 @@ def method_styles(summary: Sequence[SummaryRow]) -> dict[str, Style]:
     return styles
 
 
-def method_rows(study: StudyRecord, done: Sequence[RunRecord]) -> tuple[Method, ...]:
-    """From the most accurate to the least."""
+def method_rows(task: Task, study: StudyRecord, done: Sequence[RunRecord]) -> tuple[Method, ...]:
+    """Return the rows, the best score first."""
     styles = method_styles(study.summary)
     methods = []
     for row in study.summary:
@@ -66,7 +67,7 @@ def method_rows(study: StudyRecord, done: Sequence[RunRecord]) -> tuple[Method, 
                 description=_description(study, row),
                 recommended=row.method == study.verdict.recommended,
                 trained_share=share,
-                scores=tuple(run.test.leading(study.metric) for run in runs if run.test is not None),
+                scores=tuple(score for run in runs if (score := task.score_of(run)) is not None),
             )
         )
     return tuple(sorted(methods, key=lambda method: -method.row.score_mean))

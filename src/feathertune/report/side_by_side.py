@@ -14,10 +14,11 @@ from feathertune.report.comparison import Comparison, Differing, MethodPair
 from feathertune.report.drawing import charts
 from feathertune.report.drawing.svg import Style
 from feathertune.report.format import units
-from feathertune.report.format.scores import Saying, saying
 from feathertune.report.format.settings import plain
 from feathertune.report.page import render_page
 from feathertune.report.rows import method_styles
+from feathertune.tasks import SCORES
+from feathertune.tasks.formats import ScoreFormat
 
 COMPARISON_FILE = "comparison.html"
 _METHODS, _DRAWN, _DIFFERENCES = 100, 20, 150
@@ -28,7 +29,7 @@ _WORDS = 120
 class View:
     """What the template needs beside the comparison; `drawn` of the `shared` methods are in the chart."""
 
-    say: Saying
+    say: ScoreFormat
     methods: tuple[tuple[MethodPair, Style], ...]
     charts: tuple[Markup, ...]
     drawn: int
@@ -68,17 +69,19 @@ def _view(comparison: Comparison) -> View:
     )
 
 
-def saying_of(comparison: Comparison) -> Saying:
+def saying_of(comparison: Comparison) -> ScoreFormat:
     """How the differences are said; of two scores there are none."""
     rows = [row for pair in comparison.methods if (row := pair.b or pair.a) is not None]
-    return saying(rows[0].metric if rows else "accuracy")
+    return SCORES[rows[0].metric if rows else "accuracy"].format
 
 
 def _words(place: Differing) -> tuple[str, str, str]:
     return units.clip(place.key, _WORDS), plain(place.key, place.a, _WORDS), plain(place.key, place.b, _WORDS)
 
 
-def _intervals(pairs: Sequence[MethodPair], styles: Sequence[Style], score: str, say: Saying) -> tuple[Markup, ...]:
+def _intervals(
+    pairs: Sequence[MethodPair], styles: Sequence[Style], score: str, say: ScoreFormat
+) -> tuple[Markup, ...]:
     """Two lines a method, A above B, on one scale."""
     rows = []
     for pair, style in zip(pairs, styles, strict=False):

@@ -42,12 +42,18 @@ class Predictions:
 
 
 @dataclass(frozen=True)
-class Numbers:
-    """The predicted numbers of one run, in the order of the test rows; all ``(N,)``, `row` as of `Predictions`."""
+class NamedAnswers:
+    """Labels and predictions of one run by name, so that two studies can be compared.
+
+    Attributes:
+        row: As of `Predictions`.
+        label: Class names as ranks among all names ``(N,)``, sets of them ``(N, C)``, or numbers ``(N,)``.
+        predicted: Of the same shape.
+    """
 
     row: NDArray[np.int64]
-    label: NDArray[np.float64]
-    predicted: NDArray[np.float64]
+    label: NDArray[Any]
+    predicted: NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -78,8 +84,29 @@ def read_predictions(folder: Path, run: RunRecord, n_classes: int) -> Prediction
     return Predictions(row, label[first], predicted[first])
 
 
-def read_numbers(folder: Path, run: RunRecord) -> Numbers | None:
-    """The predicted numbers of a run, or ``None`` where they are missing, damaged or of another kind."""
+def read_answers(folder: Path, run: RunRecord, names: Sequence[str]) -> NamedAnswers | None:
+    """Return a run's labels and predictions by name, or None where they are missing or damaged.
+
+    Args:
+        folder: Of the study.
+        run: A complete run.
+        names: Of the classes; none where labels are numbers.
+    """
+    if not names:
+        return _read_numbers(folder, run)
+    found = read_predictions(folder, run, len(names))
+    if found is None:
+        return None
+    rank = np.argsort(np.argsort(np.array(names)))
+    if found.sets is None:
+        return NamedAnswers(found.row, rank[found.label], rank[found.predicted])
+    members = np.zeros((len(found.sets), len(names)), np.int8)
+    for place, indices in enumerate(found.sets):
+        members[place, rank[list(indices)]] = 1
+    return NamedAnswers(found.row, members[found.label], members[found.predicted])
+
+
+def _read_numbers(folder: Path, run: RunRecord) -> NamedAnswers | None:
     table = _read_table(_path(folder, run.predictions, run, PREDICTIONS_FILE), ["row", "label", "predicted"])
     if table is None or table.num_rows == 0:
         return None
@@ -89,7 +116,7 @@ def read_numbers(folder: Path, run: RunRecord) -> Numbers | None:
         return None
     label, predicted = (column for column in columns if column is not None)
     row, first = np.unique(row, return_index=True)
-    return Numbers(row, label[first], predicted[first])
+    return NamedAnswers(row, label[first], predicted[first])
 
 
 def _predicted_sets(table: Any, n_classes: int) -> Predictions | None:  # noqa: ANN401 - pyarrow has no types
@@ -140,7 +167,7 @@ def read_epochs(folder: Path, run: RunRecord) -> list[Epoch]:
             entry["epoch"],
             _finite(entry.get("train_loss")),
             _finite(entry.get("validation_loss")),
-            _finite(entry.get(f"validation_{run.metric}")),
+            _finite(entry.get("validation_score")),
         )
     return [epochs[number] for number in sorted(epochs)]
 

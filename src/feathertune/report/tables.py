@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from feathertune.errors import UnknownNameError
 from feathertune.records import StudyRecord, SummaryRow
 from feathertune.report.format import units
-from feathertune.report.format.scores import Saying, saying
+from feathertune.tasks import task_of_study
+from feathertune.tasks.formats import ScoreFormat, capitalised
 
 # Whatever a method or a file may be called; a name shall not end a cell, begin a comment or call a macro.
 _MARKDOWN = str.maketrans({character: f"\\{character}" for character in "\\`*_{}[]<>|#~$&"} | {"\n": " ", "\r": " "})
@@ -46,7 +47,7 @@ class _Column:
     """A column of the tables for people: its name, and what it says of a row, with the way to say its score."""
 
     name: str
-    say: Callable[[SummaryRow, Saying], str]
+    say: Callable[[SummaryRow, ScoreFormat], str]
     against_full: bool = False
 
 
@@ -140,8 +141,8 @@ def _said(study: StudyRecord) -> tuple[list[_Column], list[list[str]]]:
     """The columns that this study fills, and the words in them."""
     has_full = any(row.method == "full" for row in study.summary)
     columns = [column for column in _COLUMNS if has_full or not column.against_full]
-    say = saying(study.metric)
-    names = {_LEADING: study.score_name, _AGAINST: f"{say.unit} {_AGAINST}".strip()}
+    say = task_of_study(study).primary.format
+    names = {_LEADING: task_of_study(study).primary.title, _AGAINST: f"{say.unit} {_AGAINST}".strip()}
     columns = [dataclasses.replace(column, name=names.get(column.name, column.name)) for column in columns]
     return columns, [[column.say(row, say) for column in columns] for row in study.summary]
 
@@ -151,11 +152,11 @@ def _caption(study: StudyRecord) -> str:
     data = study.data
     said = [
         f"{study.base.id} on {data.source}: {data.rows_in_words()}.",
-        f"{study.score_name.capitalize()} on the test rows, mean over the seeds; a time holds all that a method "
-        "needs before its first step.",
+        f"{capitalised(task_of_study(study).primary.title)} on the test rows, mean over the seeds; times include "
+        "everything before a method's first step.",
     ]
     if any(row.p_vs_full_holm is not None for row in study.summary):
-        differences = saying(study.metric).differences
+        differences = task_of_study(study).primary.format.differences
         said.append(f"Differences are {differences}, p is two-sided and Holm-corrected over the methods.")
     if study.status != "complete":
         ended = sum(run.status == "complete" for run in study.runs)

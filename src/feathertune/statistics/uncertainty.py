@@ -1,8 +1,6 @@
-"""The variance of a score over test rows and seeds, and how well it is known.
+"""Variance of a score over test rows and seeds, and its degrees of freedom.
 
-`feathertune.statistics.inference` says the model.
-
-Not for single answers of one row, of which nothing is known.
+`feathertune.statistics.inference` describes the model.
 """
 
 from __future__ import annotations
@@ -15,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, special
 
-from feathertune.statistics.answers import Scored, Stratum
+from feathertune.statistics.measures import Answers, Stratum
 from feathertune.statistics.wilson import CONFIDENCE, wilson, z_of
 
 _SMALLEST_P = 1e-300
@@ -65,7 +63,7 @@ class Uncertainty(NamedTuple):
         return (1 - share) * _t_quantile(p, self.rows_df) + (share * _t_quantile(p, self.seeds_df) if share else 0.0)
 
 
-def uncertainty(rows: NDArray[np.float64], methods: Sequence[Scored]) -> Uncertainty:
+def uncertainty(rows: NDArray[np.float64], methods: Sequence[Answers]) -> Uncertainty:
     """Of what `rows` make.
 
     Args:

@@ -24,8 +24,8 @@ from feathertune.gc_freeze import loaded_objects_aside
 from feathertune.methods import method_named
 from feathertune.records import (
     CONFIG_FILE,
+    MISLABELLED_FILE,
     STUDY_FILE,
-    SUSPECTS_FILE,
     TEST_FILE,
     LengthBucket,
     RunRecord,
@@ -40,21 +40,23 @@ from feathertune.records import (
 from feathertune.records.cost_estimate import PRICE_FILE, Price
 from feathertune.report import render_report
 from feathertune.runtime import hardware, versions
-from feathertune.statistics.answers import Scored
+from feathertune.statistics.measures import Answers
 from feathertune.storage import claim_folder, write_atomic
 from feathertune.study.observe import Observer
 from feathertune.study.planning.method_sizing import fit_methods
 from feathertune.study.planning.plan import PLAN_FILE, Plan, RunSpec, make_plan, settle
 from feathertune.study.runners import RUNNERS, check_runner
-from feathertune.study.running.run_files import read_correct, read_numbers, write_test_rows
+from feathertune.study.running.run_files import read_predictions, write_test_rows
 from feathertune.study.running.runs import expected_work
 from feathertune.study.running.search import read_search, search_id, search_work
 from feathertune.study.running.workbench import Workbench
 from feathertune.study.verdict.by_length import by_length
-from feathertune.study.verdict.mislabelled import find_suspects, write_suspects
+from feathertune.study.verdict.evidence import Evidence
+from feathertune.study.verdict.mislabelled import find_mislabelled, write_mislabelled
 from feathertune.study.verdict.pairs import compare_pairs
-from feathertune.study.verdict.summary import answers_of, more_labels, summarise_sizes
+from feathertune.study.verdict.summary import RunPredictions, more_labels, summarise_sizes
 from feathertune.study.verdict.verdict import judge
+from feathertune.tasks import Task
 
 # A record that is made this fast is made after every run.
 _QUICK_S = 0.5
@@ -208,21 +210,32 @@ def assemble(
     plan: Plan, bench: Workbench, runs: list[RunRecord], folder: Path, created: str, command: Sequence[str]
 ) -> StudyRecord:
     """Put the record together from the runs that have ended."""
-    numbers = bench.data.task == "regression"
-    predicted = {
-        run.id: read_numbers(folder / run.predictions)[1] if numbers else read_correct(folder / run.predictions)
-        for run in runs
-        if run.status == "complete" and run.predictions
-    }
+    task, test = bench.task, bench.split("test")
+    predictions = RunPredictions(
+        task.primary,
+        test.labels,
+        {
+            run.id: read_predictions(folder / run.predictions).predicted
+            for run in runs
+            if run.status == "complete" and run.predictions
+        },
+    )
     margin = plan.config.study.margin
     whole = at_largest_size([run for run in runs if run.status == "complete"])
-    suspects, test = find_suspects(whole, folder), bench.split("test")
-    several = bench.data.task == "multi_label"
-    write_suspects(folder / SUSPECTS_FILE, suspects, test.texts, bench.data.labels, several=several)
-    labels = None if bench.metric == "accuracy" else test.labels
-    summary = summarise_sizes(runs, predicted, labels, margin=margin)
-    answers = answers_of(whole, predicted, labels)
+    mislabelled = find_mislabelled(task, whole, folder)
+    write_mislabelled(folder / MISLABELLED_FILE, mislabelled, test.texts, bench.data.labels)
+    summary = summarise_sizes(runs, predictions, margin=margin)
+    answers = predictions.answers(whole)
     pairs = compare_pairs(answers)
+    evidence = Evidence(
+        task,
+        bench.data,
+        at_largest_size(summary),
+        at_largest_size(runs),
+        pairs,
+        margin=margin,
+        n_mislabelled=len(mislabelled),
+    )
     return StudyRecord(
         created=created,
         status=_status(plan, runs),
@@ -234,29 +247,22 @@ def assemble(
         planned_runs=[spec.id for spec in plan.runs],
         runs=runs,
         summary=summary,
-        verdict=judge(
-            at_largest_size(summary),
-            bench.data,
-            at_largest_size(runs),
-            pairs,
-            margin=margin,
-            n_suspects=len(suspects),
-        ),
-        metric=bench.metric,
-        more_labels=more_labels(runs, predicted, labels),
-        descriptions={spec.method: _described(spec.method, numbers=numbers) for spec in plan.runs},
+        verdict=judge(evidence),
+        metric=task.primary.name,
+        more_labels=more_labels(runs, predictions),
+        descriptions={spec.method: _described(spec.method, task) for spec in plan.runs},
         left_out=plan.left_out,
         parameter_budget=plan.parameter_budget,
         off_budget=plan.off_budget,
         margin=margin,
         pairs=pairs,
-        n_suspects=len(suspects),
+        n_mislabelled=len(mislabelled),
         searches=_searches(plan, folder),
         by_length=_by_length(answers, bench),
     )
 
 
-def _by_length(answers: Mapping[str, Scored], bench: Workbench) -> list[LengthBucket]:
+def _by_length(answers: Mapping[str, Answers], bench: Workbench) -> list[LengthBucket]:
     texts = bench.encoded["test"]
     if texts.n_tokens is None or texts.n_unread is None:
         return []
@@ -281,12 +287,9 @@ def _searches(plan: Plan, folder: Path) -> list[SearchRecord]:
     return [found for spec in specs.values() if (found := read_search(spec, folder)) is not None]
 
 
-def _described(name: str, *, numbers: bool) -> str:
-    """What a method is; baselines are others where labels are numbers."""
-    if name not in BASELINES:
-        return method_named(name).summary
-    baseline = BASELINES[name]
-    return (baseline.of_numbers if numbers else "") or baseline.summary
+def _described(name: str, task: Task) -> str:
+    """Return what a method is; a baseline's summary may depend on the task."""
+    return BASELINES[name].described(task) if name in BASELINES else method_named(name).summary
 
 
 def _status(plan: Plan, runs: list[RunRecord]) -> Status:

@@ -132,6 +132,6 @@ def _finetune(
     threshold = task.fit_thresholds(validation_labels, outcome.validation)
     given = {"validation": (validation_labels, outcome.validation)}
     given["test"] = (bench.split("test").labels, outcome.test)
-    scores = {name: task.score(labels, found, threshold) for name, (labels, found) in given.items() if len(labels)}
+    scores = {name: task.evaluate(labels, found, threshold) for name, (labels, found) in given.items() if len(labels)}
     observer.measured({"event": "scores", "validation": None, "test": None, **scores})
     return scores

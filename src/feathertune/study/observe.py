@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from feathertune.records import MetricName, RunRecord
+from feathertune.records import RunRecord
 from feathertune.study.planning.plan import RunSpec
 
 
@@ -50,11 +50,6 @@ class Observer(Protocol):
     def ended(self, record: RunRecord) -> None:
         """A run has ended, well or not."""
         ...
-
-
-def leading_in_words(score: float, metric: MetricName) -> str:
-    """A leading score in the line of progress: ``84.3%``, a correlation as ``0.843``."""
-    return f"{score:.3f}" if metric == "spearman" else f"{score:.1%}"
 
 
 class Silent:

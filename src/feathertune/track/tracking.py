@@ -66,8 +66,7 @@ class Tracking(Silent):
             self._note({f"train/{key}": line[key] for key in ("loss", "learning_rate", "epoch")})
         elif event == "epoch":
             values = {"train/epoch_loss": line["train_loss"], "validation/loss": line["validation_loss"]}
-            scores = ("accuracy", "balanced_accuracy", "spearman")
-            self._note(values | {f"validation/{key}": line.get(f"validation_{key}") for key in scores})
+            self._note(values | {"validation/score": line["validation_score"]})
         elif event == "scores":
             self._note(_scores(line["validation"], line["test"]))
             self._end(failed=False)

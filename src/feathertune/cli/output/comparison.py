@@ -11,9 +11,10 @@ from feathertune.cli.output.tables import render, table_of
 from feathertune.records import SummaryRow
 from feathertune.report.comparison import Comparison, MethodPair, Side
 from feathertune.report.format import units
-from feathertune.report.format.scores import Saying, saying
 from feathertune.report.format.settings import plain
 from feathertune.report.side_by_side import saying_of
+from feathertune.tasks import SCORES
+from feathertune.tasks.formats import ScoreFormat
 
 _WORDS = 40
 _LISTED = 30
@@ -64,11 +65,11 @@ def _side(letter: str, side: Side) -> Text:
 def _accuracy(row: SummaryRow | None) -> Text:
     if row is None:
         return Text(units.DASH)
-    say = saying(row.metric)
+    say = SCORES[row.metric].format
     return Text(f"{say.score(row.score_mean)} ({say.interval(row.score_low, row.score_high)})")
 
 
-def _difference(pair: MethodPair, say: Saying) -> tuple[str, str, str]:
+def _difference(pair: MethodPair, say: ScoreFormat) -> tuple[str, str, str]:
     paired = pair.paired
     if paired is None:
         return units.DASH, "not tested" if pair.untested else units.DASH, units.DASH

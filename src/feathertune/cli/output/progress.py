@@ -13,8 +13,9 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from feathertune.records import RunRecord
 from feathertune.report.format import units
-from feathertune.study.observe import Observer, Silent, leading_in_words
+from feathertune.study.observe import Observer, Silent
 from feathertune.study.planning.plan import RunSpec
+from feathertune.tasks import SCORES
 
 _LINE_EVERY_S = 30.0
 
@@ -87,11 +88,10 @@ def result_line(record: RunRecord) -> str:
     """One run's result in a line."""
     if record.status == "failed" or record.test is None:
         return f"{record.id}: failed after {units.seconds(record.seconds.total)}: {record.error}"
+    seconds = units.seconds(record.seconds.total)
     early = f", best epoch {record.best_epoch} of {record.epochs}" if record.epochs else ""
-    said = leading_in_words(record.test.leading(record.metric), record.metric)
-    if record.metric == "spearman":
-        said = f"rank correlation {said}"
-    return f"{record.id}: {said} on the test rows, {units.seconds(record.seconds.total)}{early}"
+    score = SCORES[record.metric]
+    return f"{record.id}: {score.title} {score.format.score(score.of(record.test))} on the test rows, {seconds}{early}"
 
 
 class Bar:

@@ -15,31 +15,24 @@ from rich.table import Table
 from rich.text import Text
 
 from feathertune.records import (
-    METRIC_TITLES,
     TRAINED_KINDS,
-    MultiLabelMetrics,
-    NumberMetrics,
     Scores,
     StudyRecord,
     at_largest_size,
 )
 from feathertune.report import REPORT_FILE
 from feathertune.report.format import units
-from feathertune.report.format.scores import saying
 from feathertune.report.panels.label_curve import sentence, sizes_of
 from feathertune.report.panels.lengths import bucket_name
+from feathertune.report.panels.mean_scores import run_cells
 from feathertune.report.panels.searches import searches
+from feathertune.report.wording import caveat_texts, verdict_text
+from feathertune.tasks import task_of_scores, task_of_study
 
 _PIPE_WIDTH = 130
 _ANY_WIDTH = 10_000
 # Columns whose cells are one word, or mean nothing in pieces.
-_WHOLE = ("method", *METRIC_TITLES.values(), "name", "kind", "size option", "source", "run", "module", "shape")
-
-
-# Scores in the labels' unit: of any size.
-_IN_UNIT = ("MAE", "RMSE")
-# A head that would take the room of two columns of numbers.
-_IN_TWO_LINES = {"balanced accuracy": "balanced\naccuracy", "rank correlation": "rank\ncorrelation"}
+_WHOLE = ("method", "score", "name", "kind", "size option", "source", "run", "module", "shape")
 
 
 def width() -> int:
@@ -58,11 +51,12 @@ def render(*parts: RenderableType) -> str:
 
 def study_text(study: StudyRecord, folder: Path) -> str:
     """The table of a study, the verdict, and where the report is."""
-    say = saying(study.metric)
+    score = task_of_study(study).primary
+    say = score.format
     summary = at_largest_size(study.summary)
     names = [Text(row.method + (f" ({row.n_seeds} seeds)" if row.n_seeds > 1 else "")) for row in summary]
     gives = {
-        study.score_name: [say.score(row.score_mean) for row in summary],
+        score.title: [say.score(row.score_mean) for row in summary],
         "95 % interval": [say.interval(row.score_low, row.score_high) for row in summary],
         "vs full": [say.difference(row.delta_vs_full) for row in summary],
     }
@@ -91,8 +85,8 @@ def study_text(study: StudyRecord, folder: Path) -> str:
         *_searches(study),
         *_said_before(study),
         "",
-        study.verdict.text,
-        *(f"- {caveat}" for caveat in study.verdict.caveats),
+        verdict_text(study),
+        *(f"- {caveat}" for caveat in caveat_texts(study)),
         *_by_length(study),
         *_label_curve(study),
         *state,
@@ -109,7 +103,7 @@ def _searches(study: StudyRecord) -> list[RenderableType]:
     table = table_of("found by search", *(("training rows",) if sized else ()), "validation", "after", "options")
     for one in found:
         n_rows = ("" if one.train_rows is None else f"{one.train_rows:,}",) if sized else ()
-        scores = map(saying(study.metric).score, (one.before, one.after))
+        scores = map(task_of_study(study).primary.format.score, (one.before, one.after))
         table.add_row(Text(one.method), *n_rows, *scores, Text(one.found))
     return ["", table]
 
@@ -136,7 +130,7 @@ def _by_length(study: StudyRecord) -> list[RenderableType]:
     table.add_row("never read", *(units.percent(bucket.unread_fraction) for bucket in study.by_length))
     for row in at_largest_size(study.summary):
         scores = [one.score for bucket in study.by_length for one in bucket.scores if one.method == row.method]
-        table.add_row(Text(row.method), *map(saying(study.metric).score, scores))
+        table.add_row(Text(row.method), *map(task_of_study(study).primary.format.score, scores))
     return ["", table]
 
 
@@ -146,7 +140,7 @@ def _label_curve(study: StudyRecord) -> list[RenderableType]:
     if not sizes:
         return []
     table = table_of("training rows", *(f"{size:,}" for size in sizes))
-    found, say = {(row.method, row.train_rows): row for row in study.summary}, saying(study.metric)
+    found, say = {(row.method, row.train_rows): row for row in study.summary}, task_of_study(study).primary.format
     for method in dict.fromkeys(row.method for row in study.summary if row.train_rows is not None):
         points = [found.get((method, size)) for size in sizes]
         said = [
@@ -175,28 +169,12 @@ def budget_lines(budget: int | None, off_budget: Mapping[str, str]) -> list[Text
 
 
 def metrics_text(scores: Mapping[str, Scores]) -> str:
-    """Scores of one or several sets of rows."""
-    rows = {name: _named_scores(metrics) for name, metrics in scores.items()}
-    table = table_of("rows", "n", *next(iter(rows.values())))
-    for name, values in rows.items():
-        table.add_row(Text(name), f"{scores[name].n:,}", *(_exactly(score, value) for score, value in values.items()))
+    """Return the scores of one or several sets of rows."""
+    task = task_of_scores(next(iter(scores.values())))
+    table = table_of("rows", "n", *(column.title for column in task.columns))
+    for name, metrics in scores.items():
+        table.add_row(Text(name), f"{metrics.n:,}", *run_cells(metrics, task))
     return render(table)
-
-
-def _exactly(score: str, value: float) -> str:
-    return units.in_unit(value) if score in _IN_UNIT else f"{value:.4f}"
-
-
-def _named_scores(m: Scores) -> dict[str, float]:
-    if isinstance(m, NumberMetrics):
-        near = {"Pearson": m.pearson, "R2": m.r2, **dict(zip(_IN_UNIT, (m.mae, m.rmse), strict=True))}
-        return {METRIC_TITLES["regression", "spearman"]: m.spearman, **near}
-    if isinstance(m, MultiLabelMetrics):
-        f1 = {"micro F1": m.micro_f1, "macro F1": m.macro_f1, "LRAP": m.lrap, "mAP": m.mean_average_precision}
-        return {METRIC_TITLES["multi_label", "accuracy"]: m.accuracy, **f1, "log loss": m.log_loss}
-    balanced = {} if m.balanced_accuracy is None else {"balanced accuracy": m.balanced_accuracy}
-    f1 = {**balanced, "macro F1": m.macro_f1, "MCC": m.mcc}
-    return {METRIC_TITLES["single_label", "accuracy"]: m.accuracy, **f1, "log loss": m.log_loss, "ECE": m.ece}
 
 
 def predictions_text(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> str:
@@ -247,6 +225,5 @@ def table_of(*columns: str) -> Table:
     text |= {"tokens a text", "--max-length", "said before", "training rows", "found by search", "finding"}
     text |= {"tokens of the text"}
     for column in columns:
-        head = _IN_TWO_LINES.get(column, column)
-        table.add_column(head, justify="left" if column in text else "right", no_wrap=column in _WHOLE)
+        table.add_column(column, justify="left" if column in text else "right", no_wrap=column in _WHOLE)
     return table

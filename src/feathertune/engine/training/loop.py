@@ -279,7 +279,7 @@ class Training:
             group=self._group,
         )
         probabilities = self._task.probabilities(self._train.objective.in_unit(logits))
-        return self._task.score_fitted(self._validation.labels, probabilities), probabilities
+        return self._task.evaluate_fitted(self._validation.labels, probabilities), probabilities
 
     def _end_epoch(self) -> EpochInfo:
         """Score the validation set, and keep the parameters where they are the best so far."""

@@ -14,7 +14,7 @@ from markupsafe import Markup
 from feathertune.report.drawing import svg
 from feathertune.report.drawing.svg import Quantity, Style
 from feathertune.report.format import units
-from feathertune.report.format.scores import SHARES, Saying
+from feathertune.tasks.formats import SHARE, ScoreFormat
 
 SMALL_PX = 340.0
 WIDE_PX = 900.0
@@ -50,7 +50,7 @@ def intervals(
     reference: tuple[str, float] | None,
     width: float,
     score: str = "Accuracy",
-    say: Saying = SHARES,
+    say: ScoreFormat = SHARE,
 ) -> Markup:
     """Accuracy as a dot with whiskers, one method a line.
 
@@ -67,7 +67,7 @@ def intervals(
     values = [value for row in rows for value in (row.low, row.high, row.mean, *row.seeds)]
     inset = 0.0 if wide else 10.0  # the outermost labels are wider than the margin of a phone
     shares = [*values, *([reference[1]] if reference else [])]
-    x = say.axis(shares, left + inset, right - inset, 6 if wide else 4)
+    x = svg.score_scale(say, shares, left + inset, right - inset, 6 if wide else 4)
     top = 22.0 if reference else 6.0
     bottom = top + step * len(rows)
     parts = [svg.line(x(tick), top, x(tick), bottom, "grid") for tick, _ in x.ticks]
@@ -114,12 +114,12 @@ def pareto_front(points: Sequence[Tradeoff]) -> list[Tradeoff]:
 
 
 def tradeoffs(
-    points: Sequence[Tradeoff], quantity: Quantity, *, score: str = "Accuracy", say: Saying = SHARES
+    points: Sequence[Tradeoff], quantity: Quantity, *, score: str = "Accuracy", say: ScoreFormat = SHARE
 ) -> Markup:
     """The score against a cost; a step line is the best that can be had for a cost."""
     width, height, left, right, top, bottom = SMALL_PX, 268.0, 46.0, SMALL_PX - 14, 12.0, 214.0
     x = svg.amount_scale([point.cost for point in points], quantity, left + 8, right)
-    y = say.axis([point.score for point in points], bottom, top, 4)
+    y = svg.score_scale(say, [point.score for point in points], bottom, top, 4)
     parts = [svg.line(left, y(tick), right, y(tick), "grid") for tick, _ in y.ticks]
     parts += [svg.text(left - 7, y(tick) + 4, label, class_="tick", anchor="end") for tick, label in y.ticks]
     ticks = [(x(tick), label) for tick, label in x.ticks]

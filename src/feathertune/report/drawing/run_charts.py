@@ -17,8 +17,8 @@ from feathertune.report.drawing import svg
 from feathertune.report.drawing.charts import SMALL_PX
 from feathertune.report.drawing.svg import Style
 from feathertune.report.format import units
-from feathertune.report.format.scores import SHARES, Saying
 from feathertune.report.side_files import Epoch
+from feathertune.tasks.formats import SHARE, ScoreFormat
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def learning(
     everything: Sequence[Curve],
     *,
     score: str = "accuracy",
-    say: Saying = SHARES,
+    say: ScoreFormat = SHARE,
 ) -> Markup:
     """Loss and validation accuracy (or what else leads: `score`, said by `say`) by epoch, one line a seed.
 
@@ -59,7 +59,7 @@ def learning(
             low, high, ticks = svg.nice_range(min(0.0, *losses), max(losses), 3)
             y = svg.Scale(low, high, bottom, top, tuple((tick, f"{tick:.3g}") for tick in ticks))
         elif title != "loss" and scores:
-            y = say.axis(scores, bottom, top, 3)
+            y = svg.score_scale(say, scores, bottom, top, 3)
         else:
             parts.append(svg.text(left + 8, (top + bottom) / 2, "not recorded", class_="tick"))
             continue

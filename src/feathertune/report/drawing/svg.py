@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from markupsafe import Markup, escape
 
 from feathertune.report.format import units
+from feathertune.tasks.formats import ScoreFormat
 
 SHAPES = ("circle", "square", "diamond", "triangle", "wedge", "plus")
 N_COLOURS = 6  # of trained methods; k0 is for baselines and k7 for full fine-tuning
@@ -167,22 +168,12 @@ def nice_range(low: float, high: float, n: int) -> tuple[float, float, list[floa
     return first * step, last * step, [index * step for index in range(first, last + 1)]
 
 
-def share_scale(values: Sequence[float], start: float, end: float, n: int = 4) -> Scale:
-    """A linear axis for shares of 1, labelled in percent, that never leaves 0 to 100 %."""
+def score_scale(say: ScoreFormat, values: Sequence[float], start: float, end: float, n: int = 4) -> Scale:
+    """Return a linear axis for scores that never leaves their range."""
     low, high = min(values), max(values)
     padding = max(0.06 * (high - low), 0.005)
-    low, high, ticks = nice_range(max(0.0, low - padding), min(1.0, high + padding), n)
-    decimals = 0 if len(ticks) < 2 or round(100 * (ticks[1] - ticks[0]), 6).is_integer() else 1
-    return Scale(low, high, start, end, tuple((tick, units.percent(tick, decimals)) for tick in ticks))
-
-
-def correlation_scale(values: Sequence[float], start: float, end: float, n: int = 4) -> Scale:
-    """A linear axis for correlations, that never leaves -1 to 1."""
-    low, high = min(values), max(values)
-    padding = max(0.06 * (high - low), 0.005)
-    low, high, ticks = nice_range(max(-1.0, low - padding), min(1.0, high + padding), n)
-    decimals = max(1, -math.floor(math.log10(ticks[1] - ticks[0]) + 1e-9))
-    return Scale(low, high, start, end, tuple((tick, units.correlation(tick, decimals)) for tick in ticks))
+    low, high, ticks = nice_range(max(say.low, low - padding), min(1.0, high + padding), n)
+    return Scale(low, high, start, end, tuple((tick, say.tick(tick, ticks[1] - ticks[0])) for tick in ticks))
 
 
 def amount_scale(values: Sequence[float], quantity: Quantity, start: float, end: float) -> Scale:

@@ -1,4 +1,4 @@
-"""Numbers as people say them: ``1 min 12 s``, ``2.4 MB``, ``1.2 M``, ``87.1 %``, ``0.843``.
+"""Numbers as text: ``1 min 12 s``, ``2.4 MB``, ``1.2 M``, ``87.1%``, ``2.3x``.
 
 ``None`` and values that are not finite are shown as a dash. Not for files that a program reads.
 """
@@ -9,17 +9,28 @@ import math
 import unicodedata
 
 from feathertune.records import values
+from feathertune.tasks.formats import DASH, MINUS, decimal, finite, percent
 
-DASH = "–"
+__all__ = [
+    "BETWEEN",
+    "DASH",
+    "clip",
+    "count",
+    "decimal",
+    "in_unit",
+    "percent",
+    "percent_of_weights",
+    "probability",
+    "seconds",
+    "size",
+    "times",
+    "whole",
+]
+
 BETWEEN = " \N{DOUBLE VERTICAL LINE} "  # the two texts of a pair
 _NARROW = "\u202f"  # a space between number and unit that does not break
-_MINUS = "\u2212"
 _JOINER = "\u200d"  # makes one emoji of two
 _MOST_A_COLUMN = 4  # characters: marks can be heaped up without end
-
-
-def _known(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
 
 
 def _three_digits(value: float) -> str:
@@ -30,81 +41,23 @@ def _three_digits(value: float) -> str:
     return f"{value:,.{decimals}f}"
 
 
-def percent(share: float | None, decimals: int = 1) -> str:
-    """A share of 1 in percent."""
-    value = _known(share)
-    return DASH if value is None else f"{100 * value:.{decimals}f}{_NARROW}%"
-
-
-def interval(low: float | None, high: float | None) -> str:
-    """Two shares of 1, in percent: ``88.4–92.0 %``."""
-    if _known(low) is None or _known(high) is None:
-        return DASH
-    return f"{percent(low).removesuffix(f'{_NARROW}%')}–{percent(high)}"
-
-
 def percent_of_weights(share: float | None) -> str:
-    """A share that may be tiny: ``0.034 %``; exactly 1 is ``100 %``."""
-    value = _known(share)
+    """A share that may be tiny: ``0.034%``; exactly 1 is ``100%``."""
+    value = finite(share)
     if value is None:
         return DASH
-    return f"{_three_digits(round(100 * value, 12))}{_NARROW}%"
-
-
-def points(difference: float | None) -> str:
-    """A difference of shares in signed percentage points, without the word."""
-    value = _known(difference)
-    if value is None:
-        return DASH
-    text = f"{abs(100 * value):.1f}"
-    if float(text) == 0:
-        return text
-    return f"{'+' if value > 0 else _MINUS}{text}"
-
-
-def span(low: float | None, high: float | None) -> str:
-    """Two differences of shares, in points: ``−0.4 to +2.0``."""
-    if _known(low) is None or _known(high) is None:
-        return DASH
-    return f"{points(low)} to {points(high)}"
+    return f"{_three_digits(round(100 * value, 12))}%"
 
 
 def in_unit(value: float | None) -> str:
     """A number in the unit of labels, of whatever size."""
-    known = _known(value)
-    return DASH if known is None else values.in_unit(known).replace("-", _MINUS)
-
-
-def correlation(value: float | None, decimals: int = 3) -> str:
-    """A correlation: ``0.843``; what is rounded to 0 has no sign."""
-    known = _known(value)
-    return DASH if known is None else decimal(round(known, decimals) + 0.0, decimals)
-
-
-def correlation_interval(low: float | None, high: float | None) -> str:
-    """Two correlations: ``0.812–0.871``, or ``−0.031 to 0.044``, since a minus and a dash look alike."""
-    if _known(low) is None or _known(high) is None:
-        return DASH
-    said = (correlation(low), correlation(high))
-    return " to ".join(said) if _MINUS in "".join(said) else "–".join(said)
-
-
-def gain(difference: float | None) -> str:
-    """A signed difference of two correlations: ``+0.012``."""
-    said = correlation(difference)
-    return said if said in (DASH, "0.000") or said.startswith(_MINUS) else f"+{said}"
-
-
-def gain_span(low: float | None, high: float | None) -> str:
-    """Two such: ``−0.004 to +0.020``."""
-    if _known(low) is None or _known(high) is None:
-        return DASH
-    return f"{gain(low)} to {gain(high)}"
+    known = finite(value)
+    return DASH if known is None else values.in_unit(known).replace("-", MINUS)
 
 
 def seconds(value: float | None) -> str:
     """A duration in its two largest units."""
-    known = _known(value)
+    known = finite(value)
     if known is None or known < 0:
         return DASH
     if known == 0:
@@ -131,7 +84,7 @@ def _two_units(value: int, size: int, large: str, small: str) -> str:
 
 def size(value: float | None) -> str:
     """Bytes in decimal units; zero is a dash, since nothing is stored."""
-    known = _known(value)
+    known = finite(value)
     if not known or known < 0:
         return DASH
     for unit in ("B", "kB", "MB", "GB"):
@@ -143,7 +96,7 @@ def size(value: float | None) -> str:
 
 def count(value: float | None) -> str:
     """A large count: ``770``, ``12.3 k``, ``22.7 M``."""
-    known = _known(value)
+    known = finite(value)
     if known is None:
         return DASH
     for unit in ("", "k", "M"):
@@ -164,7 +117,7 @@ def whole(value: int) -> str:
 
 def times(ratio: float | None) -> str:
     """A factor: ``2.3 ×``."""
-    value = _known(ratio)
+    value = finite(ratio)
     if value is None:
         return DASH
     if value > 1000:
@@ -172,15 +125,9 @@ def times(ratio: float | None) -> str:
     return f"{_three_digits(value) if value < 1 else _short(value)}{_NARROW}×"
 
 
-def decimal(value: float | None, decimals: int = 3) -> str:
-    """A plain number."""
-    known = _known(value)
-    return DASH if known is None else f"{known:.{decimals}f}".replace("-", _MINUS)
-
-
 def probability(p: float | None) -> str:
     """A p value; small ones are not pretended to be known exactly."""
-    value = _known(p)
+    value = finite(p)
     if value is None:
         return DASH
     return "p < 0.001" if value < 0.001 else f"p = {value:.3f}" if value < 0.1 else f"p = {value:.2f}"

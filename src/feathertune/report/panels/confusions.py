@@ -16,6 +16,7 @@ from feathertune.report.format import units
 from feathertune.report.limits import Limits
 from feathertune.report.rows import Method
 from feathertune.report.side_files import Predictions
+from feathertune.tasks import Task
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ def class_names(study: StudyRecord, limits: Limits) -> list[str]:
 
 
 def find_confusions(
+    task: Task,
     study: StudyRecord,
     methods: Sequence[Method],
     done: Sequence[RunRecord],
@@ -45,7 +47,7 @@ def find_confusions(
     """The matrices of the first methods, the recommended one first; drawn while the cells last."""
     labels = class_names(study, limits)
     n = len(labels)
-    if study.data.task != "single_label" or n == 0:
+    if "confusions" not in task.panels or n == 0:
         return ()
     found: list[Confusion] = []
     drawn = 0

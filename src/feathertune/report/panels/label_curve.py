@@ -16,8 +16,9 @@ from feathertune.report.drawing import svg
 from feathertune.report.drawing.charts import SMALL_PX, WIDE_PX
 from feathertune.report.drawing.svg import Style
 from feathertune.report.format import units
-from feathertune.report.format.scores import SHARES, Saying, saying
 from feathertune.report.rows import Method
+from feathertune.tasks import task_of_study
+from feathertune.tasks.formats import SHARE, ScoreFormat, capitalised
 
 _APART_PX = 3.0  # so that the intervals of methods at one number of rows do not hide each other
 
@@ -64,7 +65,7 @@ def sizes_of(study: StudyRecord) -> tuple[int, ...]:
     return tuple(sorted({row.train_rows for row in study.summary if row.train_rows is not None}))
 
 
-def sentence(more: MoreLabels, say: Saying = SHARES) -> str:
+def sentence(more: MoreLabels, say: ScoreFormat = SHARE) -> str:
     """What the last doubling bought a method."""
     bought = f"{say.difference(more.gain)}{say.unit} ({say.span(more.low, more.high)}) a doubling"
     rows = f"from {more.fewer:,} to {more.rows:,} rows"
@@ -96,7 +97,11 @@ def label_curve(study: StudyRecord, methods: Sequence[Method]) -> LabelCurve | N
         if points:
             points.sort(key=lambda row: row.train_rows or 0)
             lines.append(Line(method.row.method, method.style, tuple(points)))
-    shown, score, say = {line.method for line in lines}, study.score_name.capitalize(), saying(study.metric)
+    shown, score, say = (
+        {line.method for line in lines},
+        capitalised(task_of_study(study).primary.title),
+        task_of_study(study).primary.format,
+    )
     return LabelCurve(
         rows=sizes,
         lines=tuple(lines),
@@ -106,7 +111,7 @@ def label_curve(study: StudyRecord, methods: Sequence[Method]) -> LabelCurve | N
 
 
 def draw(
-    lines: Sequence[Line], sizes: Sequence[int], *, width: float, score: str = "Accuracy", say: Saying = SHARES
+    lines: Sequence[Line], sizes: Sequence[int], *, width: float, score: str = "Accuracy", say: ScoreFormat = SHARE
 ) -> Markup:
     """The score with its interval against training rows, one line a method; the rows on a logarithmic axis.
 
@@ -123,7 +128,7 @@ def draw(
         sizes[0], sizes[-1] if len(sizes) > 1 else 2 * sizes[0], left + 14 + apart, right - 8 - apart, log=True
     )
     values = [value for line in lines for row in line.points for value in (row.score_low, row.score_high)]
-    y = say.axis(values, bottom, top, 5)
+    y = svg.score_scale(say, values, bottom, top, 5)
     parts = [svg.line(left, y(tick), right, y(tick), "grid") for tick, _ in y.ticks]
     parts += [svg.text(left - 7, y(tick) + 4, label, class_="tick", anchor="end") for tick, label in y.ticks]
     parts.append(svg.line(left, bottom, right, bottom, "axis"))

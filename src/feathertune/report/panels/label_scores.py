@@ -17,6 +17,7 @@ from feathertune.report.limits import Limits
 from feathertune.report.panels.confusions import class_names
 from feathertune.report.rows import Method
 from feathertune.report.side_files import Predictions
+from feathertune.tasks import Task
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class LabelScores:
 
 
 def find_label_scores(
+    task: Task,
     study: StudyRecord,
     methods: Sequence[Method],
     done: Sequence[RunRecord],
@@ -54,7 +56,7 @@ def find_label_scores(
     limits: Limits,
 ) -> tuple[LabelScores, ...]:
     """Of the first methods, the recommended one first."""
-    if study.data.task != "multi_label":
+    if "label_scores" not in task.panels:
         return ()
     names = class_names(study, limits)
     found = []

@@ -12,8 +12,9 @@ from feathertune.report.drawing import svg
 from feathertune.report.drawing.charts import SMALL_PX, WIDE_PX
 from feathertune.report.drawing.svg import Style
 from feathertune.report.format import units
-from feathertune.report.format.scores import Saying, saying
 from feathertune.report.rows import Method
+from feathertune.tasks import task_of_study
+from feathertune.tasks.formats import ScoreFormat, capitalised
 
 _APART_PX = 3.0  # so that the intervals of methods in one bucket do not hide each other
 
@@ -60,20 +61,20 @@ def by_length(study: StudyRecord, methods: Sequence[Method]) -> ByLength | None:
             lines.append(Line(method.row.method, method.style, tuple(scores)))
     if not lines:
         return None
-    score, say = study.score_name.capitalize(), saying(study.metric)
+    score, say = capitalised(task_of_study(study).primary.title), task_of_study(study).primary.format
     drawn = tuple(_draw(lines, buckets, width=width, score=score, say=say) for width in (WIDE_PX, SMALL_PX))
     return ByLength(buckets, tuple(lines), drawn)
 
 
 def _draw(
-    lines: Sequence[Line], buckets: Sequence[tuple[str, LengthBucket]], *, width: float, score: str, say: Saying
+    lines: Sequence[Line], buckets: Sequence[tuple[str, LengthBucket]], *, width: float, score: str, say: ScoreFormat
 ) -> Markup:
     """The score with its interval, bucket by bucket, one line a method."""
     wide = width > SMALL_PX
     left, right, top, bottom = 46.0, width - 20, 12.0, 300.0 if wide else 230.0
     apart = _APART_PX * (len(lines) - 1) / 2
     x = svg.Scale(0, len(buckets) - 1, left + 34 + apart, right - 28 - apart)
-    y = say.axis([v for line in lines for one in line.scores for v in (one.low, one.high)], bottom, top, 5)
+    y = svg.score_scale(say, [v for line in lines for one in line.scores for v in (one.low, one.high)], bottom, top, 5)
     parts = [svg.line(left, y(tick), right, y(tick), "grid") for tick, _ in y.ticks]
     parts += [svg.text(left - 7, y(tick) + 4, label, class_="tick", anchor="end") for tick, label in y.ticks]
     parts.append(svg.line(left, bottom, right, bottom, "axis"))

@@ -7,8 +7,8 @@ from typing import Any
 
 from feathertune.records import TRAINED_KINDS, StudyRecord, SummaryRow
 from feathertune.report.format import units
-from feathertune.report.format.scores import saying
 from feathertune.report.panels.searches import most_trials
+from feathertune.tasks import SCORES, task_of_study
 
 _FEW_TEST_ROWS = 1000
 _FEW_CLASS_ROWS = 20
@@ -96,10 +96,10 @@ def _precision(study: StudyRecord) -> list[str]:
         sentences.append(f"The spread between seeds, well: {fewest} seeds give only a rough idea of it.")
     row = _row_of(study, study.verdict.recommended)
     if study.data.n_test < _FEW_TEST_ROWS and row is not None:
-        half = saying(row.metric).within((row.score_high - row.score_low) / 2)
+        half = SCORES[row.metric].format.within((row.score_high - row.score_low) / 2)
         sentences.append(
             f"Small differences: with {study.data.n_test:,} test rows, "
-            f"the {study.score_name} of {units.clip(row.method, 40)} is known to about ± {half}."
+            f"the {task_of_study(study).primary.title} of {units.clip(row.method, 40)} is known to about ± {half}."
         )
     counts = study.data.class_counts.get("test", [])
     rare = sum(1 for count in counts if count < _FEW_CLASS_ROWS)

@@ -12,13 +12,15 @@ from statistics import fmean
 
 from markupsafe import Markup
 
-from feathertune.records import Calibration, Metrics, MultiLabelMetrics, RunRecord
+from feathertune.records import Calibration, RunRecord
 from feathertune.report.drawing import svg
 from feathertune.report.drawing.charts import SMALL_PX
 from feathertune.report.drawing.svg import Style
 from feathertune.report.format import units
 from feathertune.report.limits import Limits
 from feathertune.report.rows import Method
+from feathertune.tasks import Task
+from feathertune.tasks.formats import SHARE
 
 _HEIGHT_PX = 250.0
 
@@ -48,12 +50,14 @@ class Reliability:
     after: float
 
 
-def find_reliability(methods: Sequence[Method], done: Sequence[RunRecord], limits: Limits) -> tuple[Reliability, ...]:
-    """Of the first methods whose runs hold their calibration, the recommended one first."""
+def find_reliability(
+    task: Task, methods: Sequence[Method], done: Sequence[RunRecord], limits: Limits
+) -> tuple[Reliability, ...]:
+    """Return the charts of the first methods with a calibration, the recommended one first."""
     found: list[Reliability] = []
     for method in sorted(methods, key=lambda m: not m.recommended):
         own = [run for run in done if run.method == method.row.method]
-        runs = [(run.test, run.calibration) for run in own if isinstance(run.test, Metrics) and run.calibration]
+        runs = [(getattr(run.test, "ece", 0.0), run.calibration) for run in own if run.calibration]
         if not runs or len(found) == limits.cards:
             continue
         bins = _joined([calibration for _, calibration in runs])
@@ -61,26 +65,21 @@ def find_reliability(methods: Sequence[Method], done: Sequence[RunRecord], limit
             Reliability(
                 method=method.row.method,
                 style=method.style,
-                chart=draw(method.row.method, method.style, bins, of=_answers_of(runs[0][0])),
+                chart=draw(method.row.method, method.style, bins, of=task.words.decision),
                 bins=bins,
                 temperature=fmean(calibration.temperature for _, calibration in runs),
-                before=fmean(test.ece for test, _ in runs),
+                before=fmean(ece for ece, _ in runs),
                 after=fmean(calibration.ece for _, calibration in runs),
             )
         )
     return tuple(found)
 
 
-def _answers_of(scores: Metrics) -> str:
-    """What a method's answers are called: rows, or decisions where each row has one for each label."""
-    return "decisions" if isinstance(scores, MultiLabelMetrics) else "rows"
-
-
 def draw(name: str, style: Style, bins: Sequence[Bin], *, of: str = "rows") -> Markup:
     """Share of right answers by confidence; the larger a mark, the more of them; on the dashed line all is as said."""
     left, right, top, bottom = 46.0, SMALL_PX - 14, 14.0, _HEIGHT_PX - 46
     low = min([0.5, *(value for b in bins for value in (b.confidence, b.right))])
-    x, y = svg.share_scale([low, 1.0], left, right), svg.share_scale([low, 1.0], bottom, top)
+    x, y = svg.score_scale(SHARE, [low, 1.0], left, right), svg.score_scale(SHARE, [low, 1.0], bottom, top)
     parts = [svg.line(left, y(tick), right, y(tick), "grid") for tick, _ in y.ticks]
     parts += [svg.text(left - 7, y(tick) + 4, label, class_="tick", anchor="end") for tick, label in y.ticks]
     parts += [svg.text(x(tick), bottom + 18, label, class_="tick", anchor="middle") for tick, label in x.ticks[:-1]]

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from feathertune.records import SearchRecord, StudyRecord, TrialRecord
 from feathertune.report.format import units
-from feathertune.report.format.scores import Saying, saying
 from feathertune.report.format.settings import plain
+from feathertune.tasks import task_of_study
+from feathertune.tasks.formats import ScoreFormat
 
 _LENGTH = 120
 
@@ -49,7 +50,7 @@ class Search:
 
 def searches(study: StudyRecord) -> tuple[Search, ...]:
     """The searches of a study, in the order of its methods."""
-    return tuple(_search(record, saying(study.metric)) for record in study.searches)
+    return tuple(_search(record, task_of_study(study).primary.format) for record in study.searches)
 
 
 def options_text(trial: TrialRecord) -> str:
@@ -63,7 +64,7 @@ def most_trials(found: Sequence[SearchRecord]) -> int:
     return max((len(one.trials) for one in found), default=0)
 
 
-def _trial(trial: TrialRecord, chosen: int | None, say: Saying) -> Trial:
+def _trial(trial: TrialRecord, chosen: int | None, say: ScoreFormat) -> Trial:
     scored = say.score(trial.score)
     outcome = {"complete": scored, "pruned": f"{scored}, stopped early", "failed": f"failed: {trial.error}"}
     return Trial(
@@ -76,7 +77,7 @@ def _trial(trial: TrialRecord, chosen: int | None, say: Saying) -> Trial:
     )
 
 
-def _search(record: SearchRecord, say: Saying) -> Search:
+def _search(record: SearchRecord, say: ScoreFormat) -> Search:
     chosen = None if record.chosen is None else record.trials[record.chosen]
     counts: Counter[str] = Counter(trial.status for trial in record.trials)
     words = {"complete": "to the end", "pruned": "stopped early", "failed": "failed"}

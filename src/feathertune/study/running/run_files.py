@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from feathertune.data.reading.texts import Text, columns_of
 from feathertune.storage import write_atomic
@@ -66,35 +66,32 @@ def _write_table(path: Path, table: pa.Table) -> None:
     write_atomic(path, buffer.getvalue())
 
 
-def read_correct(path: Path) -> np.ndarray:
-    """Which test rows were predicted right, ``(N,)`` bool, from ``predictions.parquet``."""
-    table = pq.read_table(path, columns=["label", "predicted"])
-    if pa.types.is_list(table.schema.field("label").type):
-        both = zip(table["label"].to_pylist(), table["predicted"].to_pylist(), strict=True)
-        return np.array([label == predicted for label, predicted in both], dtype=np.bool_)
-    return np.asarray(table["label"].to_numpy() == table["predicted"].to_numpy())
+@dataclass(frozen=True)
+class SavedPredictions:
+    """Predictions of one run, as ``predictions.parquet`` holds them.
+
+    Attributes:
+        labels: ``(N,)``; where a text can have several labels ``(N, C)`` of 0 and 1.
+        predicted: Of the same shape.
+        probabilities: ``(N, C)``; empty where labels are numbers.
+    """
+
+    labels: np.ndarray
+    predicted: np.ndarray
+    probabilities: np.ndarray
 
 
-def read_predictions(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Labels ``(N,)``, probabilities ``(N, C)`` and what was predicted ``(N,)``, of one label a text."""
-    table = pq.read_table(path, columns=["label", "predicted", "probabilities"])
-    labels = table["label"].to_numpy()
-    probabilities = table["probabilities"].combine_chunks().flatten().to_numpy().reshape(len(labels), -1)
-    return labels, probabilities, table["predicted"].to_numpy()
-
-
-def read_sets(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The same of several labels a text, ``(N, C)`` each; labels and what was predicted bool."""
-    table = pq.read_table(path, columns=["label", "predicted", "probabilities"])
-    probabilities = table["probabilities"].combine_chunks().flatten().to_numpy().reshape(len(table), -1)
-    labels, predicted = np.zeros(probabilities.shape, np.bool_), np.zeros(probabilities.shape, np.bool_)
+def read_predictions(path: Path) -> SavedPredictions:
+    """Read ``predictions.parquet``."""
+    table = pq.read_table(path)
+    n = len(table)
+    probabilities = np.zeros((n, 0))
+    if "probabilities" in table.column_names:
+        probabilities = table["probabilities"].combine_chunks().flatten().to_numpy().reshape(n, -1)
+    if not pa.types.is_list(table.schema.field("label").type):
+        return SavedPredictions(table["label"].to_numpy(), table["predicted"].to_numpy(), probabilities)
+    labels, predicted = np.zeros(probabilities.shape, np.int8), np.zeros(probabilities.shape, np.int8)
     for name, members in (("label", labels), ("predicted", predicted)):
         for row, own in enumerate(table[name].to_pylist()):
-            members[row, own] = True
-    return labels, probabilities, predicted
-
-
-def read_numbers(path: Path) -> NDArray[np.float64]:
-    """Labels and predictions, ``(2, N)``, of a run's ``predictions.parquet`` where labels are numbers."""
-    table = pq.read_table(path, columns=["label", "predicted"])
-    return np.stack([table[name].to_numpy() for name in table.column_names]).astype(np.float64)
+            members[row, own] = 1
+    return SavedPredictions(labels, predicted, probabilities)

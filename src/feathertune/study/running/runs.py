@@ -14,6 +14,7 @@ import sklearn.metrics  # noqa: F401 - no run shall be charged for loading what 
 import torch
 
 from feathertune.baselines import BASELINES, Baseline
+from feathertune.baselines.linear import Rows
 from feathertune.data.sources.collector import SPLITS, SplitName
 from feathertune.engine.training.head import head_logits
 from feathertune.methods import method_named
@@ -140,7 +141,9 @@ def _complete(
     fields["notes"] = [*spec.notes, *fields.get("notes", [])]
     calibration = None
     if task.calibrate is not None and len(validation_labels):
-        calibration = task.calibrate(validation_labels, outcome.validation, labels, outcome.test, decided)
+        calibration = task.calibrate(
+            (validation_labels, outcome.validation, thresholds), (labels, outcome.test, thresholds)
+        )
     trainable, total = fields.get("trainable_parameters", 0), fields.get("total_parameters", 0)
     return RunRecord(
         id=spec.id,
@@ -149,9 +152,9 @@ def _complete(
         seed=spec.seed,
         train_rows=spec.train_rows,
         status="complete",
-        metric=bench.metric,
-        test=task.score(labels, outcome.test, thresholds),
-        validation=task.score(validation_labels, outcome.validation, thresholds) if len(validation_labels) else None,
+        metric=task.primary.name,
+        test=task.evaluate(labels, outcome.test, thresholds),
+        validation=task.evaluate(validation_labels, outcome.validation, thresholds) if len(validation_labels) else None,
         thresholds=None if thresholds is None else [float(f"{value:.6g}") for value in thresholds],
         calibration=calibration,
         trainable_percent=100 * trainable / total if total else 0.0,
@@ -209,13 +212,15 @@ def _run_baseline(baseline: Baseline, bench: Workbench, observer: Observer) -> O
     n_classes = len(bench.splits.labels)
     with stopwatch() as train:
         fitted = baseline.fit(
-            inputs["train"],
-            bench.split("train").labels,
-            inputs.get("validation", {}),
-            bench.split("validation").labels,
-            n_classes,
-            bench.metric,
-            bench.config.train.class_weights,
+            Rows(
+                inputs["train"],
+                bench.split("train").labels,
+                inputs.get("validation", {}),
+                bench.split("validation").labels,
+                n_classes,
+                bench.task,
+                bench.config.train.class_weights,
+            )
         )
     with stopwatch() as evaluate:
         test = fitted.predict_proba(inputs["test"])

@@ -24,7 +24,6 @@ from feathertune.methods import method_named
 from feathertune.records import SearchRecord, TrialRecord
 from feathertune.runtime import stopwatch
 from feathertune.storage import write_atomic
-from feathertune.study.observe import leading_in_words
 from feathertune.study.running.training import TRAINING_COST
 from feathertune.study.running.trial import all_rows, trial
 
@@ -153,10 +152,11 @@ class _Searching:
             record.epochs += 1
             scores = info.validation
             assert scores is not None, "a search without validation rows is refused before"
-            leading = scores.leading(self._bench.metric)
+            score = self._bench.task.primary
+            leading = score.of(scores)
             if info.is_best:
                 record.score, record.log_loss = leading, scores.loss
-            in_words = leading_in_words(leading, self._bench.metric)
+            in_words = score.format.score(leading)
             self._observer.advanced(work, f"{said}, epoch {info.epoch}, validation {in_words}")
             asked.report(record.score or 0.0, step=info.epoch)
             if asked.should_prune():

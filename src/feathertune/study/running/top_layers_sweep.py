@@ -61,5 +61,5 @@ def choose_depth(
         tried = options.model_copy(update={"top_layers": depth})
         found = trial(method, tried, seed, bench, parts, settings=settings).validation
         assert found is not None, "a sweep without validation rows is refused before"
-        scores[depth] = found.leading(bench.metric)
+        scores[depth] = bench.task.primary.of(found)
     return options.model_copy(update={"top_layers": smallest_within(scores, bench.config.study.margin)}), scores

@@ -24,9 +24,9 @@ from feathertune.engine.training.optim import trained_parameters
 from feathertune.engine.training.regression_head import put_into_unit
 from feathertune.methods import Method, Options, plain_name
 from feathertune.methods.targets import LayeredOptions
-from feathertune.records import DataRecord, Metrics, Seconds
+from feathertune.records import DataRecord, Seconds
 from feathertune.runtime import seed_everything, stopwatch
-from feathertune.study.observe import Observer, leading_in_words
+from feathertune.study.observe import Observer
 from feathertune.study.running.data_record import summary_of
 from feathertune.study.running.prepare import begins_with_head, job_of, prepared_model, start_head, training_of
 from feathertune.study.running.run_result import Outcome
@@ -191,7 +191,7 @@ def _ship(
         reading=bench.config.data.reading,
         text_columns=bench.splits.text_columns,
         metrics={
-            **({"test": task.score(bench.split("test").labels, test, threshold).model_dump()} if len(test) else {}),
+            **({"test": task.evaluate(bench.split("test").labels, test, threshold).model_dump()} if len(test) else {}),
             **({} if best.validation is None else {"validation": best.validation.model_dump()}),
         },
         task=task.name,
@@ -232,7 +232,7 @@ def _follow(
     Returns:
         The losses of each epoch, as fields of the record.
     """
-    said, metric, objective = "", bench.metric, bench.objective
+    said, score, objective = "", bench.task.primary, bench.objective
     losses: dict[str, list[float]] = {"train_losses": [], "validation_losses": []}
     with log.open("w", encoding="utf-8") as file:
         for event in training.events():
@@ -249,23 +249,18 @@ def _follow(
             else:
                 scores = event.validation
                 validation_loss = None if scores is None else objective.comparable(scores.loss)
-                of_classes = {"validation_accuracy": scores.accuracy if isinstance(scores, Metrics) else None}
-                if metric == "spearman":
-                    of_classes = {}
                 line = {
                     "event": "epoch",
                     "epoch": event.epoch,
                     "train_loss": event.train_loss,
                     "validation_loss": validation_loss,
-                    **of_classes,
+                    "validation_score": None if scores is None else score.of(scores),
                     "seconds": event.seconds,
                 }
-                if metric != "accuracy" and scores is not None:
-                    line[f"validation_{metric}"] = scores.leading(metric)
                 losses["train_losses"].append(event.train_loss)
                 if scores is not None and validation_loss is not None:
                     losses["validation_losses"].append(validation_loss)
-                    said = f", validation {leading_in_words(scores.leading(metric), metric)}"
+                    said = f", validation {score.format.score(score.of(scores))}"
                 observer.advanced(0 if scores is None else scores.n, f"epoch {event.epoch}{said}")
             file.write(json.dumps(line) + "\n")
             file.flush()

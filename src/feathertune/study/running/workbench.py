@@ -31,10 +31,11 @@ from feathertune.engine.training.gradient import Labelled
 from feathertune.engine.training.head import extract_features
 from feathertune.engine.training.regression_head import output_layer
 from feathertune.errors import ConfigError
-from feathertune.records import BaseRecord, DataRecord, MetricName
+from feathertune.records import BaseRecord, DataRecord
+from feathertune.report.wording import Context, reason_sentence
 from feathertune.runtime import PeakMemory, Runtime, choose_runtime, stopwatch
 from feathertune.study.running.data_record import about_labels, class_counts, data_record
-from feathertune.study.verdict.primary_metric import choose_metric, why_metric
+from feathertune.study.verdict.verdict import explain_metric
 from feathertune.tasks import TASKS, Task, task_of
 from feathertune.tasks.losses import Objective, check_fits, objective_of, what_stays
 
@@ -103,7 +104,8 @@ class Workbench:
         check_fits(config.train, task)
         if config.data.shots is not None and splits.numbers:
             check_shots(splits.train.labels, config.data.shots, splits.labels)
-        metric = choose_metric(config.study.metric, task.name, counts.get("train", []))
+        task = task.ranked_by(config.study.metric, counts.get("train", []))
+        metric = task.primary.name
         observer.stage(f"loading {config.base.id}")
         encoder = load_base(config, splits, runtime, seed=0)
         check_max_length(config.data, encoder)
@@ -122,8 +124,8 @@ class Workbench:
                 )
             seconds[name] = watch.seconds
         record = data_record(config, splits, encoded, counts)
-        for reason in why_metric(metric, record):
-            observer.said(reason)
+        for reason in explain_metric(task, record):
+            observer.said(reason_sentence(reason, Context(task, record)))
         unmoved = what_stays(config.train, splits.validation.labels, splits.labels)
         for sentence in unmoved:
             observer.said(sentence)
@@ -201,10 +203,10 @@ class Workbench:
     @property
     def task(self) -> Task:
         """Whether a text has one label, any number of them, or a number, and all that follows from it."""
-        return TASKS[self.data.task].deciding(self.config.train.decision).led_by(self.metric)
+        return TASKS[self.data.task].deciding(self.config.train.decision).ranked_by(self.metric)
 
     @property
-    def metric(self) -> MetricName:
+    def metric(self) -> str:
         """The score by which methods are ranked, and epochs, trials and strengths chosen."""
         metric = self.config.study.metric
         assert metric != "auto", "it was settled when this was made"

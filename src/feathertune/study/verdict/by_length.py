@@ -1,9 +1,4 @@
-"""The leading score by the length of the texts, and how much of them was never read.
-
-A pure function of lengths and answers; part of ``study.json``. Not for choosing a length: a class may be longer than
-another, and a longer text need not be harder. Balanced accuracy is of the classes that a bucket holds, rank correlation
-of the order within it.
-"""
+"""Primary score by length of the texts, and the share of their tokens that was never read."""
 
 from __future__ import annotations
 
@@ -13,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feathertune.records import LengthBucket, ScoreOfBucket
-from feathertune.statistics.answers import AnyAnswers, as_answers
 from feathertune.statistics.inference import seed_interval
+from feathertune.statistics.measures import Answers
 
 # Tokens up to which a bucket goes, beside what is read at once.
 EDGES = (32, 64, 128, 256, 512, 1024, 2048, 4096)
@@ -23,7 +18,7 @@ LEAST_ROWS = 20
 
 
 def by_length(
-    answers: Mapping[str, AnyAnswers],
+    answers: Mapping[str, Answers],
     *,
     n_tokens: NDArray[np.int64],
     n_unread: NDArray[np.int64],
@@ -54,7 +49,7 @@ def by_length(
             longest=int(n_tokens[rows].max()),
             n=len(rows),
             unread_fraction=float(n_unread[rows].sum() / n_tokens[rows].sum()),
-            scores=[_score(method, as_answers(given).of_rows(rows)) for method, given in answers.items()],
+            scores=[_score(method, given.of_rows(rows)) for method, given in answers.items()],
         )
         for rows in groups
     ]
@@ -70,6 +65,6 @@ def _merged(groups: Sequence[NDArray[np.int64]]) -> list[NDArray[np.int64]]:
     return kept
 
 
-def _score(method: str, answers: AnyAnswers) -> ScoreOfBucket:
+def _score(method: str, answers: Answers) -> ScoreOfBucket:
     found = seed_interval(answers)
     return ScoreOfBucket(method=method, score=found.mean, low=found.low, high=found.high)

@@ -1,13 +1,8 @@
-"""Every two methods of a study, compared on the same test rows.
+"""Pairwise comparison of all methods on the same test rows.
 
-How seeds enter: `low`, `high` and p are about the methods, trained and tested again, and take the spread over seeds
-in (`feathertune.statistics.inference.paired_difference`); with one seed each, p is that of an exact test (McNemar's,
-or its like by classes; rank correlations have none). That test has no exact form for several seeds: to pool them would
-count each row several times. `rows_low` and `rows_high` are the paired bootstrap over test rows: about the models that
-were trained, with their seeds averaged.
-
-Not for the one comparison that was planned: a p of a hundred pairs is corrected for a hundred. Against `full` alone,
-`SummaryRow.p_vs_full_holm` is corrected for the methods only.
+`low`, `high` and p include the spread over seeds (`feathertune.statistics.inference`); with one seed each, p is exact
+where answers are right or wrong. `rows_low` and `rows_high` are the paired bootstrap over test rows for these trained
+models, seeds averaged. p is corrected over all pairs: for the one planned comparison, use `SummaryRow.p_vs_full_holm`.
 """
 
 from __future__ import annotations
@@ -16,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 
 from feathertune.records import PairRecord
-from feathertune.statistics.answers import AnyAnswers
 from feathertune.statistics.inference import (
     RESAMPLES,
     bootstrap_scores,
@@ -24,9 +18,10 @@ from feathertune.statistics.inference import (
     paired_difference,
     percentile_interval,
 )
+from feathertune.statistics.measures import Answers
 
 
-def compare_pairs(answers: Mapping[str, AnyAnswers], *, resamples: int = RESAMPLES) -> list[PairRecord]:
+def compare_pairs(answers: Mapping[str, Answers], *, resamples: int = RESAMPLES) -> list[PairRecord]:
     """Compare each method with each later one.
 
     Args:

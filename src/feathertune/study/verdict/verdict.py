@@ -1,188 +1,124 @@
-"""What to do, in two or three plain sentences, by stated rules.
+"""Recommend a method by stated rules.
 
-The recommendation:
+1. Candidates are all rows except `majority` (reads no text) and `foundation` (not trained).
+2. The best is the candidate with the highest mean test score (the primary metric).
+3. Recommended is the cheapest candidate within `margin` of the best. The order of cost is baseline, probe, adapters,
+   full fine-tuning; then the number of trained parameters.
 
-1. Candidates are all rows but `majority` (reads no text) and `foundation` (was not trained).
-2. The best is the candidate with the highest mean test score: accuracy, balanced accuracy or rank correlation
-   (`feathertune.study.verdict.primary_metric`).
-3. Recommended is the cheapest candidate that is within `margin` of the best. The order of cost is tf-idf,
-   probe, adapters, full fine-tuning; and among equals, the trained parameters.
+A difference from `full` is clear if its Holm-corrected p (over the methods) is below `CLEAR_P`; a row is as good as
+`full` if two one-sided tests place it within `margin` (not corrected: one row is claimed). A cheaper row that scored
+lower by more than the margin is named if its pair's p, times the number of candidates, leaves that to chance
+(Bonferroni over the rows next to the recommended one, not over all pairs).
 
-A difference from `full` is called clear when its Holm-corrected p (over the methods) is below `CLEAR_P`, and a row as
-good as `full` when two one-sided tests say that it is within `margin` (not corrected: it is said of one row; where all
-are worse by just the margin, the simulations hear it in at most 4 of 100 studies). What is cheaper than the
-recommended row scored lower by more than the margin; where the p of the pair leaves that to chance, the best such
-row is named. It is corrected for the rows that the recommended one stands beside (Bonferroni), not for all pairs: with
-36 methods those are 630, and twelve points on 1,700 rows would pass for chance. What speaks against the recommendation
-stands in `feathertune.study.verdict.caveats`.
-
-Nothing here reads seconds or memory: they vary between equal runs, and the verdict must not. Not for
-choosing between studies: it knows one.
+Seconds and memory play no part: they vary between equal runs, and the verdict must not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from feathertune.records import DataRecord, PairRecord, RunRecord, SummaryRow, Verdict
-from feathertune.study.verdict.caveats import ROUNDING, failed_runs, find_caveats
+from feathertune.records import DataRecord, Reason, SummaryRow, Verdict
+from feathertune.study.verdict.caveats import failed_runs, find_caveats
+from feathertune.study.verdict.evidence import ROUNDING, Evidence
 from feathertune.study.verdict.pairs import find_pair
-from feathertune.study.verdict.primary_metric import why_metric
-from feathertune.study.verdict.wording import (
-    constant_answer,
-    difference,
-    linear_model,
-    percent,
-    probability,
-    reached,
-    score_of,
-    small_share,
-)
+from feathertune.tasks import Task
 
 CLEAR_P = 0.05
-_NOT_TRAINED = ("majority", "foundation")
-_COST_ORDER = ("baseline", "probe", "peft", "full")
 
 
-def judge(
-    summary: Sequence[SummaryRow],
-    data: DataRecord,
-    runs: Sequence[RunRecord],
-    pairs: Sequence[PairRecord],
-    *,
-    margin: float,
-    n_suspects: int = 0,
-) -> Verdict:
-    """Recommend a method and say what the recommendation rests on.
-
-    Args:
-        summary: One row for each method with a complete run; any of them may be missing.
-        data: The data as it was used.
-        runs: All runs of the study, the failed ones too.
-        pairs: The methods of the summary, two by two.
-        margin: The loss of score that is still "as good", as a fraction (0.01 is one point).
-        n_suspects: Test rows whose label may be wrong.
-
-    Returns:
-        The verdict; `recommended` is None where no candidate is complete.
-    """
-    rows = {row.method: row for row in summary}
-    candidates = sorted((row for row in summary if row.method not in _NOT_TRAINED), key=_cost)
+def judge(evidence: Evidence) -> Verdict:
+    """Recommend a method; `recommended` is None if no candidate is complete."""
+    candidates = evidence.candidates
     if not candidates:
-        sentences = ["No run that could be recommended is complete.", *_untrained(rows, data)]
-        return Verdict(recommended=None, text=" ".join(sentences), caveats=failed_runs(runs))
+        reasons = [Reason.of("nothing_complete"), *_untrained(evidence)]
+        return Verdict(recommended=None, reasons=reasons, caveats=failed_runs(evidence.runs))
     best = max(candidates, key=lambda row: row.score_mean)
-    chosen = next(row for row in candidates if row.score_mean >= best.score_mean - margin - ROUNDING)
-    chosen_runs = [run for run in runs if run.method == chosen.method and run.status == "complete"]
-    caveats = find_caveats(
-        chosen, candidates, rows.get("majority"), data, runs, pairs, margin=margin, n_suspects=n_suspects
-    )
-    sentences = [
-        _recommendation(chosen, rows, chosen_runs, data, margin),
-        *_rival(chosen, best, candidates, margin),
-        *_cheaper(chosen, candidates, pairs),
-        *_untrained(rows, data),
-        *why_metric(chosen.metric, data),
+    chosen = next(row for row in candidates if row.score_mean >= best.score_mean - evidence.margin - ROUNDING)
+    reasons = [
+        _recommendation(chosen, evidence),
+        *_rival(chosen, best, evidence),
+        *_cheaper(chosen, evidence),
+        *_untrained(evidence),
+        *explain_metric(evidence.task, evidence.data),
     ]
-    return Verdict(recommended=chosen.method, text=" ".join(sentences), caveats=caveats)
+    return Verdict(recommended=chosen.method, reasons=reasons, caveats=find_caveats(chosen, evidence))
 
 
-# -- the sentences -------------------------------------------------------------
+def explain_metric(task: Task, data: DataRecord) -> list[Reason]:
+    """Name the primary metric where it is not the task's usual one, and the class that led to it."""
+    score, counts = task.primary, data.class_counts.get("train", [])
+    if score is task.scores[0]:
+        return []
+    found = {"metric": score.name, "chance": score.chance(_n_tested(data))}
+    if counts and score is task.choose(counts):
+        found |= {"label": data.labels[counts.index(max(counts))], "share": max(counts) / sum(counts)}
+    return [Reason.of("ranked_by", **found)]
 
 
-def _recommendation(
-    chosen: SummaryRow,
-    rows: dict[str, SummaryRow],
-    chosen_runs: Sequence[RunRecord],
-    data: DataRecord,
-    margin: float,
-) -> str:
-    majority = rows.get("majority")
-    score = reached(chosen, data.task)
-    on_rows = f"on these {data.n_test:,} test rows"
+def _recommendation(chosen: SummaryRow, evidence: Evidence) -> Reason:
+    majority = evidence.row("majority")
+    score = {"method": chosen.method, "kind": chosen.kind, **_score(chosen), "n_test": evidence.data.n_test}
     if majority is not None and chosen.score_mean <= majority.score_mean + ROUNDING:
-        return (
-            f"Nothing here is clearly worth training: {chosen.method} reaches {score} {on_rows}, and always "
-            f"answering {constant_answer(data.task)} {score_of(majority)}."
-        )
-    if chosen.kind == "baseline":
-        name = f"tf-idf with {linear_model(data.task)}" if chosen.method == "tfidf" else chosen.method
-        return f"You need no transformer: {name} reaches {score} {on_rows}{_versus_full(chosen, rows, margin)}."
-    if chosen.kind == "probe":
-        return (
-            f"The frozen features with {linear_model(data.task)} ({chosen.method}) already do it: {score} {on_rows}"
-            f"{_versus_full(chosen, rows, margin)}."
-        )
-    if chosen.kind == "full":  # or full under options of its own, which is compared with it
-        name = "full fine-tuning" if chosen.method == "full" else chosen.method
-        return f"Take {name}: {score} {on_rows}{_versus_full(chosen, rows, margin)}."
-    return (
-        f"Take {chosen.method}: {score} {on_rows}{_versus_full(chosen, rows, margin)}, with "
-        f"{_trained_share(chosen, rows.get('full'), chosen_runs)} trained."
-    )
+        return Reason.of("not_worth_training", **score, majority=majority.score_mean)
+    return Reason.of("recommended", **score, **_against_full(chosen, evidence), **_trained(chosen, evidence))
 
 
-def _versus_full(chosen: SummaryRow, rows: dict[str, SummaryRow], margin: float) -> str:
-    full = rows.get("full")
+def _score(row: SummaryRow) -> dict[str, float]:
+    return {"score": row.score_mean, "low": row.score_low, "high": row.score_high}
+
+
+def _against_full(chosen: SummaryRow, evidence: Evidence) -> dict[str, object]:
+    full = evidence.row("full")
     if full is None or chosen.p_vs_full_holm is None:
-        return ""
-    against = f"full fine-tuning ({score_of(full)})"
+        return {}
+    found: dict[str, object] = {"full": full.score_mean, "margin": evidence.margin}
     clear = chosen.p_vs_full_holm < CLEAR_P
     if clear and chosen.score_mean > full.score_mean:
-        return f", clearly better than {against}"
+        return found | {"against_full": "better"}
     if chosen.p_equivalent is not None and chosen.p_equivalent < CLEAR_P:
-        within = difference(margin, full.metric)
-        return f", as good as {against} within {within} (TOST, {probability(chosen.p_equivalent)})"
-    if not clear:
-        return f", not clearly different from {against}"
-    return f", below {against} by no more than the margin of {difference(margin, full.metric)}"
+        return found | {"against_full": "equivalent", "p": chosen.p_equivalent}
+    return found | {"against_full": "within_margin" if clear else "not_clear"}
 
 
-def _trained_share(chosen: SummaryRow, full: SummaryRow | None, chosen_runs: Sequence[RunRecord]) -> str:
-    if full is not None and full.trainable_parameters:
-        return f"{small_share(chosen.trainable_parameters / full.trainable_parameters)} of its parameters"
-    total = max((run.total_parameters for run in chosen_runs), default=0)
-    if not total:
-        return f"{chosen.trainable_parameters:,} parameters"
-    return f"{small_share(chosen.trainable_parameters / total)} of the model's parameters"
+def _trained(chosen: SummaryRow, evidence: Evidence) -> dict[str, object]:
+    """Trained parameters of an adapter, as a share of `full`'s or of the model's where either is known."""
+    if chosen.kind != "peft":
+        return {}
+    full = evidence.row("full")
+    totals = [run.total_parameters for run in evidence.runs if run.method == chosen.method and run.status == "complete"]
+    whole = full.trainable_parameters if full is not None else max(totals, default=0)
+    share = chosen.trainable_parameters / whole if whole else None
+    return {"trained": chosen.trainable_parameters, "trained_share": share}
 
 
-def _rival(chosen: SummaryRow, best: SummaryRow, candidates: Sequence[SummaryRow], margin: float) -> list[str]:
+def _rival(chosen: SummaryRow, best: SummaryRow, evidence: Evidence) -> list[Reason]:
     if chosen.method == best.method:
-        alone = chosen.kind != "full" or len(candidates) == 1
-        return [] if alone else [f"Nothing cheaper came within {difference(margin, best.metric)} of it."]
-    if best.method == "full":  # the first sentence compares with it
+        alone = chosen.kind != "full" or len(evidence.candidates) == 1
+        return [] if alone else [Reason.of("nothing_cheaper_close", margin=evidence.margin)]
+    if best.method == "full":  # the recommendation compares with it
         return []
-    return [
-        f"{best.method} scored highest ({score_of(best)}), by no more than the margin of "
-        f"{difference(margin, best.metric)}, and costs more."
-    ]
+    return [Reason.of("scored_highest", method=best.method, score=best.score_mean, margin=evidence.margin)]
 
 
-def _cheaper(chosen: SummaryRow, candidates: Sequence[SummaryRow], pairs: Sequence[PairRecord]) -> list[str]:
-    """The best row that costs less and scored too low to be recommended, if that may have been chance."""
-    maybe = []
+def _cheaper(chosen: SummaryRow, evidence: Evidence) -> list[Reason]:
+    """The best row that costs less and scored too low to be recommended, if that may be chance."""
+    candidates, maybe = evidence.candidates, []
     for row in candidates[: candidates.index(chosen)]:
-        pair = find_pair(pairs, chosen.method, row.method)
+        pair = find_pair(evidence.pairs, chosen.method, row.method)
         if pair is not None and pair.p * (len(candidates) - 1) >= CLEAR_P:
             maybe.append(row)
     if not maybe:
         return []
     best = max(maybe, key=lambda row: row.score_mean)
-    return [f"{best.method} ({score_of(best)}) costs less and is not clearly worse on these rows."]
+    return [Reason.of("cheaper_not_clearly_worse", method=best.method, score=best.score_mean)]
 
 
-def _untrained(rows: dict[str, SummaryRow], data: DataRecord) -> list[str]:
-    foundation = rows.get("foundation")
+def _untrained(evidence: Evidence) -> list[Reason]:
+    foundation = evidence.row("foundation")
     if foundation is None:
         return []
-    chance = ""
-    if data.task == "regression":
-        chance = "; chance is 0"
-    elif data.task == "single_label" and foundation.metric == "accuracy":  # of balanced accuracy it is said with it
-        chance = f"; chance is {percent(1 / len(data.labels))}"
-    return [f"Before any training, the foundation model with a new head stands at {score_of(foundation)}{chance}."]
+    chance = evidence.task.primary.chance(_n_tested(evidence.data))
+    return [Reason.of("untrained", score=foundation.score_mean, chance=chance)]
 
 
-def _cost(row: SummaryRow) -> tuple[int, int]:
-    return _COST_ORDER.index(row.kind), row.trainable_parameters
+def _n_tested(data: DataRecord) -> int:
+    """Classes with test rows, or all classes where that is unknown."""
+    return sum(count > 0 for count in data.class_counts.get("test", ())) or max(len(data.labels), 1)

@@ -12,18 +12,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from feathertune.errors import ConfigError
-from feathertune.records import METRIC_TITLES, TRAINED_KINDS, StudyRecord, load_study
+from feathertune.records import TRAINED_KINDS, StudyRecord, load_study
 from feathertune.report.comparison import Comparison, Differing, MethodPair, Paired, Side
 from feathertune.report.format import units
-from feathertune.report.format.scores import CORRELATIONS, SHARES, Saying
 from feathertune.report.side_files import read_test_fingerprint
 from feathertune.study.versus.differing import find_differing, read_settings
 from feathertune.study.versus.pairing import UNREADABLE, pair_methods, tested
+from feathertune.tasks import SCORES, task_of_study
+from feathertune.tasks.formats import ScoreFormat
 
 _ALPHA = 0.05
 # Causes that are named one by one in a sentence; the table names all.
 _NAMED = 8
-_CORRELATION = METRIC_TITLES["regression", "spearman"]
 
 
 def compare_studies(first: Path, second: Path) -> Comparison:
@@ -45,7 +45,7 @@ def compare_studies(first: Path, second: Path) -> Comparison:
     rows = [read_test_fingerprint(folder, study.data.labels) for folder, study in ((first, a), (second, b))]
     same = None if None in rows else rows[0] == rows[1]
     methods = pair_methods(a, b, differing)
-    scores = (a.score_name, b.score_name)
+    scores = (task_of_study(a).primary.title, task_of_study(b).primary.title)
     if same and scores[0] == scores[1]:
         methods = tested(methods, (a, first), (b, second))
     else:
@@ -79,7 +79,7 @@ def _side(study: StudyRecord, folder: Path) -> Side:
         n_test=study.data.n_test,
         runs_complete=sum(run.status == "complete" for run in study.runs),
         runs_planned=len(study.planned_runs),
-        score=study.score_name,
+        score=task_of_study(study).primary.title,
     )
 
 
@@ -96,23 +96,19 @@ def _verdict(methods: Sequence[MethodPair], same: bool | None, *, scores: tuple[
         ]
     if not same:
         why = "The test rows of one of them cannot be read" if same is None else "They were tested on other rows"
-        what = "score" if scores[0] == _CORRELATION else "accuracy"
-        return [f"{why}, so no difference is tested: each {what} stands alone with its interval.", *_reasons(shared)]
+        return [f"{why}, so no difference is tested: each score stands alone with its interval.", *_reasons(shared)]
     found = [(pair.method, pair.paired) for pair in shared if pair.paired is not None]
     if not found:
         return ["The predictions cannot be read, so no difference is tested.", *_reasons(shared)]
+    say = SCORES[shared[0].b.metric].format if shared[0].b else SCORES["accuracy"].format
     clear = [(method, paired) for method, paired in found if paired.p < _ALPHA]
     said = []
-    say = CORRELATIONS if scores[0] == _CORRELATION else SHARES
-    plain = scores[0] not in ("balanced accuracy", _CORRELATION)
-    more, less = ("is more accurate", "is less accurate") if plain else ("scores higher", "scores lower")
-    for better, word in ((True, more), (False, less)):
+    for better, word in ((True, "scores higher"), (False, "scores lower")):
         named = [(m, p) for m, p in clear if (p.difference > 0) == better]
         if named:
             said.append(f"B {word} than A with {_listed([_claim(m, p, say) for m, p in named])}.")
     if not clear and all(paired.alike for _, paired in found):
-        alike = "order the test rows alike" if scores[0] == _CORRELATION else "are right on the same test rows"
-        return [f"All methods {alike} in both, seed by seed.", *_reasons(shared)]
+        return ["All methods predict the same in both, seed by seed.", *_reasons(shared)]
     if not clear:
         widest = max(max(abs(paired.low), abs(paired.high)) for _, paired in found)
         said.append(
@@ -126,7 +122,7 @@ def _verdict(methods: Sequence[MethodPair], same: bool | None, *, scores: tuple[
     return [*said, *_reasons([pair for pair in shared if pair.method in dict(clear)])]
 
 
-def _claim(method: str, paired: Paired, say: Saying) -> str:
+def _claim(method: str, paired: Paired, say: ScoreFormat) -> str:
     span = say.span(paired.low, paired.high)
     return f"{units.clip(method, 40)} ({say.difference(paired.difference)}{say.unit}, {span})"
 

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from feathertune.records import TRAINED_KINDS, StudyRecord, at_largest_size
 from feathertune.report.comparison import Differing, MethodPair, Paired
-from feathertune.report.side_files import read_numbers, read_predictions
-from feathertune.statistics.answers import Scored
+from feathertune.report.side_files import read_answers
 from feathertune.statistics.inference import holm, paired_difference
-from feathertune.study.verdict.summary import scored
+from feathertune.statistics.measures import Answers
 from feathertune.study.versus.differing import causes
+from feathertune.tasks import task_of_study
 
 UNREADABLE = "predictions cannot be read"
 
@@ -69,19 +69,17 @@ def tested(
     ]
 
 
-def _answers(study: StudyRecord, folder: Path, method: str) -> Scored | None:
-    """Those of a method to the test rows, or ``None`` where a run's predictions are not all there."""
+def _answers(study: StudyRecord, folder: Path, method: str) -> Answers | None:
+    """Return a method's answers to the test rows, or None if a run's predictions are incomplete."""
     predicted: list[NDArray[Any]] = []
-    labels: NDArray[Any] | None = None
-    numbers = study.data.task == "regression"
-    for run in at_largest_size(study.runs):  # as the rows that stand beside the difference
+    labels = np.zeros(0)
+    for run in at_largest_size(study.runs):  # as the rows next to the difference
         if run.method == method and run.status == "complete":
-            found = read_numbers(folder, run) if numbers else read_predictions(folder, run, len(study.data.labels))
+            found = read_answers(folder, run, study.data.labels)
             if found is None or not np.array_equal(found.row, np.arange(study.data.n_test)):
                 return None
-            predicted.append(found.predicted if numbers else found.label == found.predicted)
-            if numbers:
-                labels = found.label
-            elif study.metric == "balanced_accuracy":  # by their names: two studies may have them in another order
-                labels = np.unique(np.array(study.data.labels)[found.label], return_inverse=True)[1]
-    return scored(predicted, labels) if predicted else None
+            labels = found.label
+            predicted.append(found.predicted)
+    if not predicted:
+        return None
+    return task_of_study(study).primary.measure.answers(labels, np.stack(predicted))

@@ -1,0 +1,317 @@
+"""Verdict and caveats in words: the only place where their codes become sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from feathertune.errors import isolated
+from feathertune.records import HEAD, MISLABELLED_FILE, Caveat, DataRecord, Reason, StudyRecord
+from feathertune.tasks import Task, task_of_study
+from feathertune.tasks.formats import SHARE, ScoreFormat
+
+MOST_NAMED = 12
+
+
+@dataclass(frozen=True)
+class Context:
+    """What sentences need besides a code's parameters."""
+
+    task: Task
+    data: DataRecord
+
+    @property
+    def format(self) -> ScoreFormat:
+        """Text of scores in the primary metric."""
+        return self.task.primary.format
+
+    def score(self, value: float) -> str:
+        """Return a score of the primary metric."""
+        return self.format.score(value)
+
+    def margin(self, value: float) -> str:
+        """Return a difference without its sign, with its unit."""
+        return self.format.within(value)
+
+
+def context_of(study: StudyRecord) -> Context:
+    """Return the context of a study's verdict."""
+    return Context(task_of_study(study), study.data)
+
+
+def verdict_text(study: StudyRecord) -> str:
+    """Return the verdict in a few sentences."""
+    context = context_of(study)
+    return " ".join(reason_sentence(reason, context) for reason in study.verdict.reasons)
+
+
+def caveat_texts(study: StudyRecord) -> list[str]:
+    """Return one text per caveat."""
+    context = context_of(study)
+    return [caveat_sentence(caveat, context) for caveat in study.verdict.caveats]
+
+
+def reason_sentence(reason: Reason, context: Context) -> str:
+    """Return one reason in a sentence."""
+    return _REASONS[reason.code](reason.parameters, context)
+
+
+def caveat_sentence(caveat: Caveat, context: Context) -> str:
+    """Return one caveat in a few sentences."""
+    return _CAVEATS[caveat.code](caveat.parameters, context)
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return names in a sentence; of very many, the first."""
+    every = list(names)
+    more = len(every) - MOST_NAMED
+    return ", ".join(every) if more <= 0 else f"{', '.join(every[:MOST_NAMED])} and {more} more"
+
+
+Parameters = Mapping[str, Any]
+
+
+# -- reasons -------------------------------------------------------------------
+
+
+def _recommended(p: Parameters, c: Context) -> str:
+    score = f"{c.score(p['score'])} {c.task.primary.title} (95% CI {_bounds(p, c)}) on {p['n_test']:,} test rows"
+    against = _against_full(p, c)
+    if p["kind"] == "baseline":
+        return f"You need no transformer: {_baseline(p['method'], c)} reaches {score}{against}."
+    if p["kind"] == "probe":
+        return (
+            f"Frozen features with {c.task.words.linear_model} ({p['method']}) are enough: they reach {score}{against}."
+        )
+    if p["kind"] == "full":
+        name = "full fine-tuning" if p["method"] == "full" else p["method"]
+        return f"Take {name}: {score}{against}."
+    return f"Take {p['method']}: {score}{against}. It trains {_trained(p)}."
+
+
+def _bounds(p: Parameters, c: Context) -> str:
+    low, high = (c.score(p[end]).removesuffix(c.format.suffix) for end in ("low", "high"))
+    return f"[{low}, {high}]"
+
+
+def _baseline(method: str, c: Context) -> str:
+    return f"tf-idf with {c.task.words.linear_model}" if method == "tfidf" else method
+
+
+def _against_full(p: Parameters, c: Context) -> str:
+    if "against_full" not in p:
+        return ""
+    full, margin = f"full fine-tuning ({c.score(p['full'])})", c.margin(p["margin"])
+    return {
+        "better": f", clearly better than {full}",
+        "equivalent": f", as good as {full} within {margin} (TOST, {_probability(p.get('p', 1.0))})",
+        "not_clear": f", not clearly different from {full}",
+        "within_margin": f", below {full} by no more than the margin of {margin}",
+    }[p["against_full"]]
+
+
+def _probability(p: float) -> str:
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+
+
+def _trained(p: Parameters) -> str:
+    share = p["trained_share"]
+    if share is None:
+        return f"{p['trained']:,} parameters"
+    return f"{100 * share:.1f}% of the parameters" if share >= 0.001 else f"{100 * share:.2g}% of the parameters"
+
+
+def _not_worth_training(p: Parameters, c: Context) -> str:
+    return (
+        f"Nothing here is clearly worth training: {p['method']} reaches {c.score(p['score'])} "
+        f"{c.task.primary.title} on {p['n_test']:,} test rows, and always answering {c.task.words.constant} reaches "
+        f"{c.score(p['majority'])}."
+    )
+
+
+def _ranked_by(p: Parameters, c: Context) -> str:
+    score = c.task.score_named(p["metric"])
+    why = f" because {SHARE.score(p['share'])} of the training rows are {_label(p)}" if "label" in p else ""
+    chance = "" if p["chance"] is None else f". A constant answer scores {score.format.score(p['chance'])}"
+    return f"Methods are ranked by {score.title}{why}{chance}."
+
+
+def _untrained(p: Parameters, c: Context) -> str:
+    chance = "" if p["chance"] is None else f" (chance: {c.score(p['chance'])})"
+    return f"Before any training, the base model with a new head scores {c.score(p['score'])}{chance}."
+
+
+_REASONS: dict[str, Callable[[Parameters, Context], str]] = {
+    "nothing_complete": lambda p, c: "No run that could be recommended is complete.",
+    "recommended": _recommended,
+    "not_worth_training": _not_worth_training,
+    "nothing_cheaper_close": lambda p, c: f"Nothing cheaper came within {c.margin(p['margin'])} of it.",
+    "scored_highest": lambda p, c: (
+        f"{p['method']} scored highest ({c.score(p['score'])}), by no more than the margin of {c.margin(p['margin'])}, "
+        "and costs more."
+    ),
+    "cheaper_not_clearly_worse": lambda p, c: (
+        f"{p['method']} ({c.score(p['score'])}) costs less and is not clearly worse on these rows."
+    ),
+    "untrained": _untrained,
+    "ranked_by": _ranked_by,
+}
+
+
+# -- caveats -------------------------------------------------------------------
+
+
+def _label(p: Parameters) -> str:
+    return f"'{isolated(p['label'])}'"
+
+
+def _in_runs(p: Parameters) -> str:
+    return f"in {p['n']} of {p['total']} {'run' if p['total'] == 1 else 'runs'}"
+
+
+def _learned_nothing(p: Parameters, c: Context) -> str:
+    return (
+        f"{listed(p['methods'])} gave the same answer to every text {_in_runs(p)} and learned nothing. Try another "
+        "learning rate or more epochs."
+    )
+
+
+def _not_above_majority(p: Parameters, c: Context) -> str:
+    methods = listed(f"{method} ({c.score(score)})" for method, score in p["methods"].items())
+    verb = "is" if len(p["methods"]) == 1 else "are"
+    return f"{methods} {verb} not above always answering {c.task.words.constant} ({c.score(p['majority'])})."
+
+
+def _one_seed(p: Parameters, c: Context) -> str:
+    return (
+        f"One seed only ({listed(p['methods'])}): the spread from seed to seed is unknown. Run three or more "
+        "(`--seeds 3`)."
+    )
+
+
+def _difference(p: Parameters, c: Context) -> str:
+    return f"difference {c.format.difference(p['difference'])}{c.format.unit}, 95% CI ±{c.margin(p['half_width'])}"
+
+
+def _too_few_seeds(p: Parameters, c: Context) -> str:
+    return (
+        f"More seeds (`--seeds`) are needed to separate {p['method']} from {p['rival']} ({_difference(p, c)}): the "
+        f"{p['n_test']:,} test rows account for ±{c.margin(p['half_width_of_rows'])} of that."
+    )
+
+
+def _too_few_test_rows(p: Parameters, c: Context) -> str:
+    seeds = " Add seeds first (`--seeds`): most of that is their spread." if p["seeds_first"] else ""
+    return (
+        f"{p['n_test']:,} test rows are too few to separate {p['method']} from {p['rival']} ({_difference(p, c)})."
+        f"{seeds} About {p['n_needed']:,} rows would show a difference of {c.margin(p['margin'])}."
+    )
+
+
+def _truncated(p: Parameters, c: Context) -> str:
+    unread = "" if p["unread"] is None else f"; {SHARE.score(p['unread'])} of all tokens were never read"
+    option = "`--max-length`" + (" or `--long`" if c.data.reading == HEAD else "")
+    return (
+        f"{SHARE.score(p['share'])} of the texts have more than {c.data.max_length:,} tokens and "
+        f"{c.data.reading.in_words(c.data.max_length)}{unread}. Pass {option} to read more of them."
+    )
+
+
+def _still_improving(p: Parameters, c: Context) -> str:
+    return (
+        f"{p['method']} was still improving in its last epoch ({p['epoch']}) {_in_runs(p)}. More epochs may help "
+        "(`--epochs`)."
+    )
+
+
+def _losses(p: Parameters) -> str:
+    (v_from, v_to), (t_from, t_to) = p["validation_losses"], p["train_losses"]
+    return (
+        f"from epoch {p['from_epoch']} to {p['epoch']} the validation loss rose from {v_from:.2f} to {v_to:.2f} while "
+        f"the training loss fell from {t_from:.2f} to {t_to:.2f}"
+    )
+
+
+def _overconfident(p: Parameters, c: Context) -> str:
+    return (
+        f"{p['method']} became overconfident {_in_runs(p)}: {_losses(p)}, though its {c.task.primary.title} still "
+        "improved. More epochs may raise the score, not the quality of its probabilities."
+    )
+
+
+def _overfits(p: Parameters, c: Context) -> str:
+    return f"{p['method']} overfits {_in_runs(p)}: {_losses(p)}. Fewer epochs or more training rows may help."
+
+
+def _dominant_class(p: Parameters, c: Context) -> str:
+    return (
+        f"{SHARE.score(p['share'])} of the test rows are {_label(p)}, so accuracy says little. Look at macro F1 and "
+        "MCC, or rank by another score (`--metric balanced_accuracy`)."
+    )
+
+
+def _few_rows_of_class(p: Parameters, c: Context) -> str:
+    rows = f"Only {p['n']:,} of the {c.data.n_test:,} test rows are {_label(p)}"
+    if p["n_classes"] > 1:
+        rows = f"{p['n_classes']} of {len(c.data.labels)} classes have few test rows; {_label(p)} has {p['n']:,}"
+    return f"{rows}. Its recall may be off by ±{SHARE.within(p['margin'])} and counts as much as any other class's."
+
+
+def _class_without_test_rows(p: Parameters, c: Context) -> str:
+    more = f" (nor do {p['n_classes'] - 1} others)" if p["n_classes"] > 1 else ""
+    return f"{_label(p)} has no test rows{more}: the score is that of the other classes."
+
+
+def _far_off(p: Parameters, c: Context) -> str:
+    return (
+        f"The numbers of {p['method']} are further off than the mean of the test labels (R2 {p['r2']:.3f}). Trust "
+        "their order, not their size."
+    )
+
+
+def _mislabelled(p: Parameters, c: Context) -> str:
+    return (
+        f"{p['n']:,} {c.task.words.mislabelled}: every trained model confidently disagrees. Check some of them in "
+        f"{MISLABELLED_FILE}."
+    )
+
+
+def _repeated_texts(p: Parameters, c: Context) -> str:
+    return (
+        f"{p['n']:,} training or validation texts also occurred in a later split and were removed. This source repeats "
+        "itself; near-duplicates remain, so scores may be too good."
+    )
+
+
+def _failed_runs(p: Parameters, c: Context) -> str:
+    n, total = len(p["runs"]), p["total"]
+    return f"{n} of {total} {'run' if total == 1 else 'runs'} failed and are missing: {listed(p['runs'])}."
+
+
+def _selected_on_test(p: Parameters, c: Context) -> str:
+    return (
+        f"{p['method']} was selected on these test rows, so its score is slightly optimistic. Check it on rows that no "
+        "method has seen."
+    )
+
+
+_CAVEATS: dict[str, Callable[[Parameters, Context], str]] = {
+    "learned_nothing": _learned_nothing,
+    "not_above_majority": _not_above_majority,
+    "one_seed": _one_seed,
+    "too_few_seeds": _too_few_seeds,
+    "too_few_test_rows": _too_few_test_rows,
+    "truncated": _truncated,
+    "still_improving": _still_improving,
+    "overconfident": _overconfident,
+    "overfits": _overfits,
+    "dominant_class": _dominant_class,
+    "few_rows_of_class": _few_rows_of_class,
+    "class_without_test_rows": _class_without_test_rows,
+    "far_off": _far_off,
+    "mislabelled": _mislabelled,
+    "repeated_texts": _repeated_texts,
+    "failed_runs": _failed_runs,
+    "selected_on_test": _selected_on_test,
+}

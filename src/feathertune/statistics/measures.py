@@ -1,0 +1,188 @@
+"""Scores as means over test rows, so that intervals, paired tests and the bootstrap are the same for all of them.
+
+A `Measure` turns labels and predictions into one contribution per row; the weighted mean over strata of these
+contributions is the score. For accuracy a contribution is whether the row is right. For a score of all rows together it
+is the score plus the row's influence on it (delta method: Hampel 1974, J. Am. Stat. Assoc. 69, 383-393).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from feathertune.statistics.ranking import LEAST_RANKS, spearman_contributions
+
+Labels = NDArray[Any]
+# Contributions that are not 0 or 1 are rounded to such parts: sums of them are exact, so equal predictions give equal
+# scores to the last bit, in whatever order seeds and rows come.
+_PARTS = 10**12
+_COARSE_PARTS = 2**24
+
+
+class Stratum(NamedTuple):
+    """Test rows that vary alike.
+
+    Attributes:
+        weight: Of their mean contribution in the score; the weights of all strata sum to 1.
+        rows: Their indices, ``(n,)``.
+    """
+
+    weight: float
+    rows: NDArray[np.intp]
+
+
+def one_stratum(labels: Labels) -> tuple[Stratum, ...]:
+    """Return all rows as one stratum."""
+    return (Stratum(1.0, np.arange(len(labels))),)
+
+
+def class_strata(labels: Labels) -> tuple[Stratum, ...]:
+    """Return one stratum per class with at least two rows, all of equal weight, and one of the remaining classes.
+
+    A class with a single row shows no variance. Pooled, such rows vary by what the classes differ in as well, so the
+    variance errs on the large side.
+
+    Source: collapsed strata, Cochran 1977, Sampling Techniques, section 5A.12.
+    """
+    _, of_row, sizes = np.unique(labels, return_inverse=True, return_counts=True)
+    groups = np.split(np.argsort(of_row, kind="stable"), np.cumsum(sizes)[:-1])
+    strata = [Stratum(1 / len(sizes), rows) for rows in groups if len(rows) > 1]
+    if single := [rows for rows in groups if len(rows) == 1]:
+        strata.append(Stratum(len(single) / len(sizes), np.concatenate(single)))
+    return tuple(strata)
+
+
+def is_right(labels: Labels, predicted: Labels) -> NDArray[np.bool_]:
+    """Return which rows are predicted exactly, ``(N,)``: the class, or the whole set of labels."""
+    same = np.asarray(labels) == np.asarray(predicted)
+    right: NDArray[np.bool_] = same if same.ndim == 1 else same.all(axis=1)
+    return right
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A score as a mean over test rows.
+
+    Attributes:
+        name: Key of the score in records.
+        contributions: From labels and predictions of N rows to ``(N,)``; bool where `exact`.
+        strata: From labels to the strata.
+        exact: Single answers are right or wrong, so that McNemar's test and Wilson's interval apply.
+        low: Lower end of the scale; the upper end is 1. Below 0, intervals use Fisher's z.
+        least_rows: Fewer rows carry no information.
+    """
+
+    name: str
+    contributions: Callable[[Labels, Labels], NDArray[Any]]
+    strata: Callable[[Labels], tuple[Stratum, ...]] = one_stratum
+    exact: bool = False
+    low: float = 0.0
+    least_rows: int = 1
+
+    @property
+    def widest(self) -> float:
+        """Largest possible difference of two scores."""
+        return 1.0 - self.low
+
+    def answers(self, labels: ArrayLike, predicted: ArrayLike) -> Answers:
+        """Return one method's answers; see `Answers`."""
+        return Answers(self, np.asarray(labels), np.asarray(predicted))
+
+
+class Answers:
+    """Predictions of one method, S seeds on the same N test rows, as contributions to a score.
+
+    Args:
+        measure: The score.
+        labels: ``(N,)``, or ``(N, C)`` of 0 and 1.
+        predicted: ``(S, N)`` or ``(S, N, C)``.
+
+    Attributes:
+        values: Contributions, ``(S, N)``; bool where the measure is exact.
+        strata: Of the rows.
+
+    Raises:
+        ValueError: If the shapes do not fit, or there is no row or no seed.
+    """
+
+    def __init__(self, measure: Measure, labels: Labels, predicted: Labels) -> None:
+        if predicted.ndim != labels.ndim + 1 or predicted.shape[1:] != labels.shape or predicted.size == 0:
+            raise ValueError(
+                f"Predictions of shape {predicted.shape} do not fit labels of shape {labels.shape}. "
+                "Expected (S, N) and (N,), or (S, N, C) and (N, C), with at least one seed and one row."
+            )
+        self.measure, self.labels, self.predicted = measure, labels, predicted
+        self.strata = measure.strata(labels)
+        contributions = np.stack([measure.contributions(labels, one) for one in predicted])
+        self._parts = contributions if measure.exact else np.rint(contributions * _PARTS)
+        self._per_row = 1 if measure.exact else _PARTS
+        self.values: NDArray[Any] = self._parts if measure.exact else self._parts / _PARTS
+
+    @property
+    def n_seeds(self) -> int:
+        """S."""
+        return len(self.values)
+
+    @property
+    def n_rows(self) -> int:
+        """N."""
+        return int(self.values.shape[1])
+
+    @property
+    def rows(self) -> NDArray[np.float64]:
+        """Mean contribution over the seeds, ``(N,)``."""
+        mean: NDArray[np.float64] = self._parts.sum(axis=0) / (self.n_seeds * self._per_row)
+        return mean
+
+    @property
+    def score(self) -> float:
+        """Score over all seeds."""
+        return sum(weight * float(self.values[:, rows].mean()) for weight, rows in self.strata)
+
+    @property
+    def seed_scores(self) -> NDArray[np.float64]:
+        """Score of each seed, ``(S,)``."""
+        scores: NDArray[np.float64] = np.zeros(self.n_seeds)
+        for weight, rows in self.strata:
+            scores += weight * self.values[:, rows].mean(axis=1)
+        return scores
+
+    @property
+    def informed(self) -> bool:
+        """Whether these rows can separate a good method from a bad one."""
+        varies = self.measure.least_rows == 1 or bool((self.labels != self.labels[0]).any())
+        return varies and self.n_rows >= self.measure.least_rows
+
+    @property
+    def whole(self) -> tuple[NDArray[np.floating], int]:
+        """Mean contribution over the seeds as whole numbers, ``(N,)``, and their divisor; sums of them are exact."""
+        if self.measure.exact:
+            return self.values.sum(axis=0).astype(np.float32), self.n_seeds
+        return np.rint(self.rows * _COARSE_PARTS), _COARSE_PARTS
+
+    def of_rows(self, rows: NDArray[np.integer]) -> Answers:
+        """Return the answers to some of the test rows, scored among themselves."""
+        return Answers(self.measure, self.labels[rows], self.predicted[:, rows])
+
+
+def check_paired(a: Answers, b: Answers) -> None:
+    """Refuse methods that were scored differently or on different rows.
+
+    Raises:
+        ValueError: If they were.
+    """
+    if a.n_rows != b.n_rows:
+        raise ValueError(f"{a.n_rows} and {b.n_rows} test rows cannot be paired. Expected the same rows.")
+    if a.measure is not b.measure or not (a.labels is b.labels or np.array_equal(a.labels, b.labels)):
+        raise ValueError("Answers with different labels or scores cannot be paired. Expected the same of both.")
+
+
+ACCURACY = Measure("accuracy", is_right, exact=True)
+# Mean recall over the classes. Source: Brodersen et al. 2010, The balanced accuracy and its posterior distribution,
+# ICPR, 3121-3124.
+BALANCED_ACCURACY = Measure("balanced_accuracy", is_right, class_strata, exact=True)
+SPEARMAN = Measure("spearman", spearman_contributions, low=-1.0, least_rows=LEAST_RANKS)

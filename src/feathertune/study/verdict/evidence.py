@@ -1,0 +1,48 @@
+"""What a verdict rests on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from feathertune.records import DataRecord, PairRecord, RunRecord, SummaryRow
+from feathertune.tasks import Task
+
+# In binary, 0.54 - 0.05 is above 0.49; shares that differ do so by 1 / N at least.
+ROUNDING = 1e-9
+_NOT_TRAINED = ("majority", "foundation")
+_COST_ORDER = ("baseline", "probe", "peft", "full")
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a verdict rests on.
+
+    Attributes:
+        summary: One row per method with a complete run; any may be missing.
+        runs: All runs, failed ones included.
+        pairs: The methods of the summary, two by two.
+        margin: Largest loss of score that is still as good, as a fraction (0.01 is one point).
+        n_mislabelled: Test rows whose label is likely wrong (labels of rows, if a text can have several).
+    """
+
+    task: Task
+    data: DataRecord
+    summary: Sequence[SummaryRow]
+    runs: Sequence[RunRecord] = ()
+    pairs: Sequence[PairRecord] = ()
+    margin: float = 0.01
+    n_mislabelled: int = 0
+
+    @property
+    def candidates(self) -> list[SummaryRow]:
+        """Rows that can be recommended, the cheapest first."""
+        return sorted((row for row in self.summary if row.method not in _NOT_TRAINED), key=_cost)
+
+    def row(self, method: str) -> SummaryRow | None:
+        """The summary row of a method."""
+        return next((row for row in self.summary if row.method == method), None)
+
+
+def _cost(row: SummaryRow) -> tuple[int, int]:
+    return _COST_ORDER.index(row.kind), row.trainable_parameters

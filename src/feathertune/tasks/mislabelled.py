@@ -1,0 +1,79 @@
+"""Test rows that are likely mislabelled: every trained model confidently predicts the same other answer.
+
+Confident means at least 90% (`SURE`), with each run's temperature applied. A model that has only learned that a class
+is rare is sure of the other classes on every row, so a rare class must be left less probability: (1 - `SURE`) of what
+it has without the text.
+
+This is no proof: models can make the same mistake. The rows are for a person to check; no score changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+SURE = 0.9
+
+
+@dataclass(frozen=True)
+class Mislabelled:
+    """A label of a test row that is likely wrong.
+
+    Attributes:
+        given: Whether the row has the label; all models say otherwise.
+        predicted: The other class that they predict; None where labels are decided one by one.
+        confidence: Of the least confident model, 0 to 1.
+    """
+
+    row: int
+    label: int
+    given: bool
+    predicted: int | None
+    confidence: float
+
+
+@dataclass(frozen=True)
+class RunOpinion:
+    """Calibrated probabilities ``(N, C)`` of one run, and its predictions ``(N,)`` or ``(N, C)``."""
+
+    probabilities: NDArray[np.floating]
+    predicted: NDArray[Any]
+
+
+def mislabelled_classes(labels: NDArray[np.integer], opinions: Sequence[RunOpinion]) -> list[Mislabelled]:
+    """Find rows, ``labels`` ``(N,)``, that all runs assign to the same other class.
+
+    A row of a class with a share s of the test rows must be left at most (1 - `SURE`) times s over the mean share.
+    """
+    every = np.arange(len(labels))
+    first = opinions[0].probabilities.argmax(axis=1)
+    confidence, left = np.ones(len(labels)), np.zeros(len(labels))
+    for run in opinions:
+        confidence = np.minimum(confidence, run.probabilities[every, first])
+        confidence[run.predicted != first] = 0.0  # by its threshold it predicts another class than the most probable
+        left = np.maximum(left, run.probabilities[every, labels])
+    sizes = np.bincount(labels)
+    rarity = np.minimum(1.0, sizes * np.count_nonzero(sizes) / len(labels))[labels]
+    rows = np.flatnonzero((confidence >= SURE) & (left <= (1 - SURE) * rarity) & (first != labels))
+    return [Mislabelled(int(row), int(labels[row]), True, int(first[row]), float(confidence[row])) for row in rows]
+
+
+def mislabelled_sets(labels: NDArray[np.integer], opinions: Sequence[RunOpinion]) -> list[Mislabelled]:
+    """Find single labels, given or missing, of ``labels`` ``(N, C)`` that all runs decide the other way.
+
+    Each run must leave to what is given at most (1 - `SURE`) of its share of the test rows.
+    """
+    has, most = labels.astype(bool), np.zeros(labels.shape)
+    for run in opinions:
+        of_given = np.where(has, run.probabilities, 1 - run.probabilities)
+        of_given[run.predicted.astype(bool) == has] = 1.0  # by its threshold it agrees with what is given
+        most = np.maximum(most, of_given)
+    without_text = np.where(has, has.mean(axis=0), 1 - has.mean(axis=0))
+    return [
+        Mislabelled(int(row), int(label), bool(has[row, label]), None, float(1 - most[row, label]))
+        for row, label in np.argwhere(most <= (1 - SURE) * without_text)
+    ]
