@@ -79,6 +79,8 @@ def uncertainty(rows: NDArray[np.float64], methods: Sequence[Answers]) -> Uncert
     )
     own_of_seeds = max(0.0, sum(scores) - chance)
     of_rows, rows_df = _over_rows(rows, methods[0].strata)
+    if not methods[0].measure.exact:
+        rows_df = min(rows_df, _df_by_kurtosis(rows))
     return Uncertainty(
         variance=of_rows + own_of_seeds,
         own_of_seeds=own_of_seeds,
@@ -102,6 +104,22 @@ def _over_rows(rows: NDArray[np.float64], strata: Sequence[Stratum]) -> tuple[fl
     parts = [weight**2 * part for part, (weight, _) in zip(parts, strata, strict=True)]
     known_by = [max(n - 1, 1) for n in sizes]
     return sum(parts), _satterthwaite(parts, known_by) if len(parts) > 1 and any(parts) else min(known_by)
+
+
+def _df_by_kurtosis(rows: NDArray[np.float64]) -> float:
+    """Degrees of freedom of a variance estimate whose values have heavy tails.
+
+    A few rows of a rare class can make up most of the variance, which is then badly known: the estimate has the variance
+    s^4 (kurtosis - 1) / n, and a chi-square with 2 n / (kurtosis - 1) degrees of freedom has the same.
+
+    Source: O'Neill 2014, Some useful moment results in sampling problems, Am. Stat. 68, 282-296.
+    """
+    deviations = rows - rows.mean()
+    variance = float((deviations**2).mean())
+    if variance == 0:
+        return math.inf
+    kurtosis = float((deviations**4).mean()) / variance**2
+    return max(1.0, 2 * len(rows) / (kurtosis - 1)) if kurtosis > 1 else math.inf
 
 
 def _unseen(n: int) -> float:
