@@ -40,6 +40,11 @@ class Uncertainty(NamedTuple):
         """Of the score."""
         return math.sqrt(self.variance)
 
+    @property
+    def half_width(self) -> float:
+        """Half of the 95% interval as if the score had no ends."""
+        return self.margin_of_error() * self.standard_error if self.variance else 0.0
+
     def margin_of_error(self) -> float:
         """By how many standard errors the 95 % interval goes either way."""
         return self._critical(1 - CONFIDENCE, self.own_of_seeds)
