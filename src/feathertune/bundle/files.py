@@ -142,7 +142,7 @@ class _Manifest(Record):
 
 
 def write_files(folder: Path, files: Mapping[str, bytes], *, base: Path | None) -> None:
-    """Write a bundle from names and contents of its files; it then names the folder of a local `base`.
+    """Write a bundle from the names and contents of its files, and let it name a local `base`.
 
     Raises:
         BundleError: If the files differ from the manifest.

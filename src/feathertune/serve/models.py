@@ -145,7 +145,7 @@ class Models:
         self._n_threads = torch.get_num_threads()
         on_cpu = runtime.device.type == "cpu"
         self.n_workers = n_workers or (min(self._n_threads, MOST_WORKERS) if on_cpu else 1)
-        self._tokenizing = threading.Lock()  # a tokenizer is told anew with each call where to cut
+        self._tokenizing = threading.Lock()  # each call sets the tokenizer's truncation
         self._tensors, self._matrices = SharedTensors(), Matrices()
         self._tokenizers: weakref.WeakValueDictionary[str, PreTrainedTokenizerBase] = weakref.WeakValueDictionary()
         self._by_name: dict[str, Served] = {}
