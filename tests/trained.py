@@ -21,7 +21,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from feathertune.bundle import save_bundle
+from feathertune.bundle import Description, save_bundle
 from feathertune.config import TrainConfig
 from feathertune.data.tokens.encode import encode
 from feathertune.encoders import LoadedEncoder, load_encoder
@@ -213,16 +213,8 @@ def finished(found: Begun) -> Begun:
 
 def save(place: Path, model: nn.Module, encoder: LoadedEncoder, method: Method) -> Path:
     """Write a bundle, which is loaded and compared once by that."""
-    save_bundle(
-        place,
-        model=model,
-        encoder=encoder,
-        method=method.name,
-        max_length=MAX_LENGTH,
-        text_columns=["text"],
-        metrics={},
-        hyperparameters={},
-    )
+    description = Description(method=method.name, max_length=MAX_LENGTH, text_columns=["text"])
+    save_bundle(place, model, encoder, description)
     return place
 
 

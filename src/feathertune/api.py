@@ -144,8 +144,6 @@ def import_adapter(
     max_length: int | None = None,
     pairs: bool = False,
     task: ImportedTask | None = None,
-    thresholds: Sequence[float] | None = None,
-    label_separator: str | None = None,
     overwrite: bool = False,
 ) -> Adopted:
     """Make a bundle of an adapter folder that plain PEFT wrote; see `feathertune.bundle.adopt.adopt_adapter`.
@@ -157,10 +155,8 @@ def import_adapter(
         base: The encoder that it was trained on; None takes the one that the folder names.
         max_length: The length in tokens at which texts were cut in training; None takes the encoder's longest.
         pairs: It was trained on pairs of texts.
-        task: Whether a text has one label or any number of them; None takes what the other arguments, or the model's
-            ``problem_type``, say of it.
-        thresholds: Of several labels a text, the probability from which each is given; None means 0.5.
-        label_separator: What stands between several labels of a text in a file that the bundle is scored on.
+        task: ``single_label``, ``multi_label``, or `feathertune.bundle.adopt.MultiLabel` with thresholds; None reads
+            the model's ``problem_type``.
         overwrite: Replace a bundle that lies there, once the new one is proven.
 
     Returns:
@@ -178,7 +174,5 @@ def import_adapter(
         max_length=max_length,
         pairs=pairs,
         task=task,
-        thresholds=thresholds,
-        label_separator=label_separator,
         overwrite=overwrite,
     )

@@ -59,8 +59,14 @@ def adopt(
     It is kept only if it gives the logits of plain PEFT, and gives them again after a reload. What PEFT did not save of
     the head and no checkpoint holds is lost, and such an adapter is refused.
     """
-    from feathertune.bundle.adopt import adopt_adapter
+    from feathertune.bundle.adopt import MultiLabel, adopt_adapter
 
+    asked = cast("ImportedTask | None", task)  # another word is refused there
+    if threshold is not None or label_separator is not None:
+        if task == "single_label":
+            raise ConfigError("--threshold and --label-separator need --task multi_label, not single_label.")
+        if task in (None, "multi_label"):
+            asked = MultiLabel(None if threshold is None else _numbers(threshold), label_separator)
     adopted = adopt_adapter(
         adapter,
         out,
@@ -68,9 +74,7 @@ def adopt(
         base=base,
         max_length=max_length,
         pairs=pairs,
-        task=cast("ImportedTask | None", task),  # another word is refused there
-        thresholds=None if threshold is None else _numbers(threshold),
-        label_separator=label_separator,
+        task=asked,
         overwrite=overwrite,
     )
     if json:

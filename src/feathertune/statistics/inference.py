@@ -243,7 +243,7 @@ def _fisher_interval(answers: Answers, half: float) -> Interval:
     if not answers.informed:
         return Interval(-1.0, 1.0)
     if half == 0 or abs(mean) >= 1:
-        return _around(mean, _unseen(answers) if mean else 0.0, -1.0)
+        return _around(mean, max(half, _unseen(answers)) if mean else 0.0, -1.0)
     z, half_z = math.atanh(mean), half / (1 - mean**2)
     return Interval(math.tanh(z - half_z), math.tanh(z + half_z))
 

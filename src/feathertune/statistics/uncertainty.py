@@ -114,7 +114,7 @@ def _over_rows(rows: NDArray[np.float64], strata: Sequence[Stratum]) -> tuple[fl
 def _df_by_kurtosis(rows: NDArray[np.float64]) -> float:
     """Degrees of freedom of a variance estimate whose values have heavy tails.
 
-    A few rows of a rare class can make up most of the variance, which is then badly known: the estimate has the variance
+    A few rows of a rare class can make up most of the variance, which is then badly known. The estimate has variance
     s^4 (kurtosis - 1) / n, and a chi-square with 2 n / (kurtosis - 1) degrees of freedom has the same.
 
     Source: O'Neill 2014, Some useful moment results in sampling problems, Am. Stat. 68, 282-296.

@@ -8,6 +8,7 @@ from statistics import fmean
 import numpy as np
 
 from feathertune.records import Caveat, NumberMetrics, Scores
+from feathertune.tasks.cards import NUMBER_CARD, NUMBER_CODE
 from feathertune.tasks.linear_models import NUMBER_MODELS
 from feathertune.tasks.metrics import score_numbers
 from feathertune.tasks.scores import SPEARMAN
@@ -54,6 +55,9 @@ REGRESSION = Task(
         Column("rmse", "RMSE", "unit"),
     ),
     panels=frozenset({"numbers", "mean_scores"}),
+    card=NUMBER_CARD,
+    code=NUMBER_CODE,
+    numbers=True,
     caveats=_far_off,
     words=Wording(
         answer="the label is a number here, and no number is right",

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from feathertune.errors import ConfigError
 from feathertune.records import Calibration, Caveat, RunRecord, Scores, TaskName
+from feathertune.tasks.cards import LABEL_CARD, LABEL_CODE, CardText, PlainCode
 from feathertune.tasks.linear_models import LinearModels
 from feathertune.tasks.mislabelled import Mislabelled, RunOpinion
 from feathertune.tasks.scores import Score
@@ -87,6 +88,10 @@ class Task:
         columns: Scores of single runs in the report.
         panels: Parts of the report that apply.
         words: Words that depend on the task.
+        card: Sentences of model cards.
+        code: Python that decides without feathertune.
+        numbers: Labels are numbers.
+        default_threshold: Of each label of a bundle that has none; None where there is none.
         caveats: From the recommended method and its test scores to what they hide.
     """
 
@@ -106,6 +111,10 @@ class Task:
     columns: tuple[Column, ...]
     panels: frozenset[str]
     words: Wording
+    card: CardText = LABEL_CARD
+    code: PlainCode = LABEL_CODE
+    numbers: bool = False
+    default_threshold: float | None = None
     caveats: Callable[[str, Sequence[Scores]], list[Caveat]] = lambda method, tests: []
     calibrate: Callable[[Predictions, Predictions], Calibration] | None = None
     temper: Callable[[Probabilities, float], NDArray[np.float64]] | None = None
@@ -147,6 +156,10 @@ class Task:
         if decision == "largest" or self.fit_moved is None or self.order_moved is None:
             return self
         return replace(self, fit_thresholds=self.fit_moved, order=self.order_moved)
+
+    def default_thresholds(self, n_labels: int) -> list[float] | None:
+        """Return the thresholds of a bundle that has none."""
+        return None if self.default_threshold is None else [self.default_threshold] * n_labels
 
     def read_scores(self, values: Mapping[str, Any]) -> Scores:
         """Return scores that were written down."""

@@ -244,7 +244,7 @@ def test_records_and_bundles_from_before_are_read():
     record = DataRecord.model_validate(data)
     assert (record.task, record.text_columns) == ("single_label", ["text"])
     base = {"id": "x", "revision": None, "fingerprint": "f", "local": None}
-    empty = {"metrics": {}, "hyperparameters": {}, "versions": {}, "threshold": None, "temperature": None}
+    empty = {"metrics": {}, "hyperparameters": {}, "versions": {}, "threshold": None}
     info = {
         "schema_version": 1,
         "kind": "peft",

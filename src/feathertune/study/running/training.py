@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from feathertune.bundle import DataInfo, save_bundle
+from feathertune.bundle import DataInfo, Description, save_bundle
 from feathertune.engine.fast_path import fast_parts
 from feathertune.engine.predict import predict_logits
 from feathertune.engine.training.checkpoint import Checkpoints
@@ -182,10 +182,7 @@ def _ship(
     model.to("cpu")
     if method.finish is not None:
         method.finish(model)
-    save_bundle(
-        bundle,
-        model=model,
-        encoder=encoder,
+    description = Description(
         method=plain_name(method.name),  # the options are among the hyperparameters
         max_length=bench.config.data.max_length,
         reading=bench.config.data.reading,
@@ -201,6 +198,7 @@ def _ship(
         data=_data_info(bench.data),
         hyperparameters=hyperparameters,
     )
+    save_bundle(bundle, model, encoder, description)
     return sum(path.stat().st_size for path in bundle.glob("*.safetensors"))
 
 
