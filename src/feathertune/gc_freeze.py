@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 
 @contextlib.contextmanager
-def loaded_objects_aside() -> Iterator[None]:
+def gc_frozen() -> Iterator[None]:
     """Keep the garbage collector off all that is loaded before the block: it would look at it again each time.
 
     With torch and transformers loaded, a collection takes a fifth of a second, and every run of a study asks for two.

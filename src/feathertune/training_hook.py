@@ -1,4 +1,4 @@
-"""What a method and the training loop agree on, beside the model: `Companion`. No torch.
+"""What a method and the training loop agree on, beside the model: `TrainingHook`. No torch.
 
 It stands below both, since the loop knows no methods. Not for what an optimizer does: most methods need none of this.
 """
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-class Companion(Protocol):
+class TrainingHook(Protocol):
     """What a method does beside the optimizer while its model is trained."""
 
     def penalty(self) -> Tensor:

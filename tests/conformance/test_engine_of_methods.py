@@ -10,7 +10,7 @@ from feathertune.config import EngineConfig
 from feathertune.encoders import load_encoder
 from feathertune.engine.fast_path import fast_parts
 from feathertune.engine.prefix_cache.activations import CachedTexts
-from feathertune.engine.prefix_cache.split_point import trainable_frontier
+from feathertune.engine.prefix_cache.split_point import find_split_point
 from feathertune.engine.prefix_cache.store import ActivationCache
 from feathertune.errors import ConfigError
 from trained import LABELS, begin, one_thread, pairs, refused, trained, whole_batch
@@ -81,7 +81,7 @@ def test_starts_where_training_begins(family, method):
         return
     begun = begin(family, method, **({"top_layers": 1} if can_be_told else {}))
     disturb(begun.model)
-    frontier, why = trainable_frontier(begun.encoder, begun.model)
+    frontier, why = find_split_point(begun.encoder, begun.model)
     if can_be_told:
         assert (frontier, why) == (len(begun.encoder.blocks) - 1, "")
     texts, batch_of_all = begun.data.texts, whole_batch(begun.data)

@@ -28,7 +28,7 @@ from feathertune.methods.families import (
     shira,
     spectral,
 )
-from feathertune.methods.settle import check_shared_options, resolve_options
+from feathertune.methods.options import check_shared_options, resolve_options
 from feathertune.methods.variants import find_method, options_in, plain_name
 from feathertune.registry import Registry, entry_points
 

@@ -1,7 +1,7 @@
 """What a method is: a value with a name, options in PEFT's words, traits, and a function that prepares a model.
 
 One file holds one family and exports its values; `feathertune.methods` lists them. The engine never sees a method,
-only the prepared model, in which exactly what shall move has ``requires_grad``, and a `Companion` where the method
+only the prepared model, in which exactly what shall move has ``requires_grad``, and a `TrainingHook` where the method
 takes part in the training. What others ask about a method is a field here, so that nobody asks for its name.
 """
 
@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from feathertune.errors import ConfigError
 from feathertune.records import Kind
-from feathertune.training_hook import Companion
+from feathertune.training_hook import TrainingHook
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -104,7 +104,7 @@ class Method:
         search_space: Values worth trying, by option, ascending where they are numbers.
         refusal: Why it cannot serve an encoder, in words; nothing where it can.
         rates: Options to the factor of the learning rate by a parameter's name; ``None`` means all alike.
-        companion: Makes what goes along with the training of a prepared model.
+        hook: Makes what goes along with the training of a prepared model.
         finish: Brings the trained model into the form that is shipped, giving the same answers.
     """
 
@@ -123,7 +123,7 @@ class Method:
     refusal: Callable[[LoadedEncoder], str] = _fits_all
     rereads: Callable[[Any], bool] = _as_it_is
     rates: Callable[[Any], Callable[[str], float] | None] = _all_alike
-    companion: Callable[[nn.Module, Any, Job], Companion] | None = None
+    hook: Callable[[nn.Module, Any, Job], TrainingHook] | None = None
     finish: Callable[[nn.Module], None] | None = None
 
     def prepare(self, encoder: LoadedEncoder, options: Any, job: Job) -> nn.Module:  # noqa: ANN401 - its Options

@@ -6,7 +6,7 @@ blocks before the boundary. The model's own forward does all the rest (masks, po
 then, since what is computed once cannot be drawn anew.
 
 Not for methods that train something before the blocks (prompts, embeddings), nor for families whose blocks share
-weights (ALBERT): there `trainable_frontier` is 0 and says why.
+weights (ALBERT): there `find_split_point` is 0 and says why.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 2e-2}
 
 
-def trainable_frontier(encoder: LoadedEncoder, model: nn.Module) -> tuple[int, str]:
+def find_split_point(encoder: LoadedEncoder, model: nn.Module) -> tuple[int, str]:
     """The first block that a trained parameter is in.
 
     Args:

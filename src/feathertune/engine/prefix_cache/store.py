@@ -23,7 +23,7 @@ from feathertune.config import EngineConfig
 from feathertune.data.sources.collector import SplitName
 from feathertune.data.tokens.encode import EncodedTexts
 from feathertune.engine.prefix_cache.activations import CachedTexts, CacheFolder, compute, content_key, n_bytes
-from feathertune.engine.prefix_cache.split_point import Prefix, trainable_frontier
+from feathertune.engine.prefix_cache.split_point import Prefix, find_split_point
 from feathertune.runtime import Runtime, stopwatch, versions
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class ActivationCache:
             on_texts: Called with the number of texts done.
         """
         plain = Inputs(dict(splits))
-        frontier, why = trainable_frontier(encoder, model)
+        frontier, why = find_split_point(encoder, model)
         if self._config.cache == "off" or frontier == 0:
             self._drop()
             if self._config.cache != "off":

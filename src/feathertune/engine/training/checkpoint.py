@@ -27,7 +27,7 @@ from typing import Any
 
 from safetensors.torch import load_file, save_file
 
-from feathertune.engine.training.state import State
+from feathertune.engine.training.state import State, StateValues
 from feathertune.errors import CheckpointError, first_line
 from feathertune.records import first_differences
 from feathertune.storage import is_temporary, new_folder, sha256_of, system_errors, write_atomic
@@ -174,7 +174,7 @@ def write(path: Path, state: State, identity: Mapping[str, Any]) -> None:
             on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
             with system_errors():
                 save_file(on_cpu, temporary / f"{group}{_TENSORS}")
-        content = {"identity": identity, "values": state.values}
+        content = {"identity": identity, "values": state.values.model_dump()}
         (temporary / STATE_FILE).write_text(json.dumps(content), encoding="utf-8")
         files = {file.name: {"bytes": file.stat().st_size, "sha256": sha256_of(file)} for file in temporary.iterdir()}
         write_atomic(temporary / MANIFEST_FILE, _manifest(files))
@@ -188,7 +188,7 @@ def read(path: Path) -> State:
     """
     check(path)
     tensors = {file.name.removesuffix(_TENSORS): load_file(file) for file in path.glob(f"*{_TENSORS}")}
-    return State(tensors=tensors, values=_read_json(path)["values"])
+    return State(tensors, StateValues.model_validate(_read_json(path)["values"]))
 
 
 def check(path: Path) -> None:

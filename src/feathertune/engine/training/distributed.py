@@ -39,7 +39,7 @@ class Group:
         """This process's part of a pass: every `size`-th row, so that lengths are shared evenly; it may be empty."""
         return rows[self.rank :: self.size]
 
-    def draw_apart(self, *moment: int) -> None:
+    def seed_torch(self, *moment: int) -> None:
         """Let torch draw, from here on, what this process draws at this moment of the training, and no other does.
 
         Otherwise all would drop the same places of different texts, and one that is resumed would not know what it had

@@ -64,12 +64,12 @@ def put_into_unit(encoder: LoadedEncoder, objective: Objective) -> None:
         layer.bias.mul_(sd).add_(mean)
 
 
-def gives_numbers(encoder: LoadedEncoder) -> bool:
+def is_regression(encoder: LoadedEncoder) -> bool:
     """Whether the label is a number."""
     return getattr(encoder.model.config, "problem_type", None) == "regression"
 
 
-class Unrounded:
+class Fp32Output:
     """The forward of an output layer in fp32, whatever the format of the products: bf16 has no room for 1987.4.
 
     Args:

@@ -1,7 +1,7 @@
-"""AdaLoRA: begins with more rank than it may keep, and takes it from the layers that need it least as it trains.
+"""AdaLoRA: starts with a higher rank, and takes rank from the layers that need it least during training.
 
-Source: Zhang et al. 2023, arXiv:2303.10512, sections 3.1 to 3.3. It needs to know the number of steps, and a call after
-each of them; both are the `Companion`'s. Not for trainings of a few dozen steps: there is no time to see what matters.
+Source: Zhang et al. 2023, arXiv:2303.10512, sections 3.1 to 3.3. The number of steps is known to its `TrainingHook`,
+which is called after each of them.
 """
 
 from __future__ import annotations
@@ -133,6 +133,6 @@ ADALORA = adapter(
     options=AdaLoraOptions,
     size=Size("target_r", lambda shapes: range(1, min(min(shape) for shape in shapes) * 2 // 3 + 1)),
     search_space={"target_r": (4, 8, 16), "learning_rate": scaled_rates(3e-3)},
-    companion=lambda model, _options, _job: _Allocation(model),
+    hook=lambda model, _options, _job: _Allocation(model),
     finish=_as_kept,
 )
