@@ -1,8 +1,8 @@
-"""Loading a pretrained encoder under a classification head, and knowing what of it was pretrained.
+"""Load a pretrained encoder under a classification head, and find which parts were pretrained.
 
-Transformers initialises what a checkpoint lacks (a head, BERT's pooler, DeBERTa's) and says so only in its
-log. Here those parameters are found, so that they are always trained and always saved; and the rest gets a
-fingerprint, so that an adapter can tell whether a base is the one it was trained on.
+Transformers initialises what a checkpoint lacks (a head, BERT's pooler, DeBERTa's) and logs it only. Here those
+parameters are found, so that they are always trained and saved. The rest gets a fingerprint, so that an adapter
+recognises its base.
 """
 
 from __future__ import annotations
@@ -51,19 +51,16 @@ def load_encoder(
     dtype: torch.dtype = torch.float32,
     task: TaskName = "single_label",
 ) -> LoadedEncoder:
-    """Load an encoder under a new head with one output per label; of numbers with one in all.
+    """Load an encoder under a new head with one output per label, or one for regression; on the CPU, in eval mode.
 
     Args:
         model_id: ``sample:NAME``, a local folder, or a hub id.
-        labels: Names of the classes, in the order of their indices; of numbers their one name.
-        seed: The new parameters depend on it alone; the caller's random state is left as it is.
+        labels: Names of the classes, in the order of their indices, or the one name of a number.
+        seed: Of the new parameters; the caller's random state does not change.
         revision: Branch, tag or commit, for a hub id.
         attention: Families without this implementation (DeBERTa, MPNet) get the eager one.
-        task: Said in the model's configuration, by which transformers chooses the loss of a training.
         dtype: Of all parameters. They are read in fp32 first, so that the fingerprint is that of the file.
-
-    Returns:
-        The encoder, on the CPU, in eval mode.
+        task: Written to the model's configuration, from which transformers derives a training's loss.
 
     Raises:
         EncoderError: If it cannot be found, is damaged, or is not an encoder.
@@ -110,7 +107,7 @@ def load_encoder(
 
 
 def _encoder_config(files: EncoderFiles) -> Any:  # noqa: ANN401 - PretrainedConfig, which is untyped
-    """Read the configuration, and refuse what is not an encoder that transformers can classify with."""
+    """Read the configuration, and require an encoder that transformers can classify with."""
     model_type = files.config["model_type"]
     supported = f"Supported: {', '.join(SPECS)}, and other encoders of transformers that have a classification model."
     try:
@@ -137,7 +134,7 @@ def _from_checkpoint(
     attention: Attention,
     seed: int,
 ) -> tuple[PreTrainedModel, frozenset[str]]:
-    """The model in fp32, and the names of its parameters that the checkpoint does not hold."""
+    """Return the model in fp32, and the names of its parameters that are not in the checkpoint."""
     model_class = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(config)]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -174,7 +171,7 @@ def _spec_of(model: PreTrainedModel, model_id: str) -> tuple[EncoderSpec, tuple[
 
 
 def _check_backbone(model: PreTrainedModel, spec: EncoderSpec, missing: frozenset[str], model_id: str) -> None:
-    """A pooler may be new, a head too; blocks and word embeddings may not."""
+    """Require pretrained blocks and word embeddings; a pooler and a head may be new."""
     embeddings = model.get_input_embeddings()
     essential = {n for n, p in model.named_parameters() if n.startswith(f"{spec.blocks}.") or p is embeddings.weight}
     if lacking := sorted(essential & missing):
@@ -194,7 +191,7 @@ def _head_modules(model: nn.Module, spec: EncoderSpec, missing: frozenset[str]) 
 
 
 def _new_module(model: nn.Module, parameter: str, missing: frozenset[str]) -> str:
-    """The largest module around a new parameter that holds nothing but new parameters."""
+    """Return the largest module around a new parameter that holds new parameters only."""
     name = parameter.rpartition(".")[0]
     while parent := name.rpartition(".")[0]:
         module = model.get_submodule(parent)
@@ -215,7 +212,7 @@ def _fingerprint(backbone: nn.Module, prefix: str, missing: frozenset[str]) -> s
 
 @contextlib.contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Keep transformers' reports, bars and warnings off the screen; `LoadedEncoder` holds what they say."""
+    """Silence transformers' reports, progress bars and warnings; `LoadedEncoder` holds the facts."""
     verbosity = transformers_logging.get_verbosity()
     bars = transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity(logging.CRITICAL)

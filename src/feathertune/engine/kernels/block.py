@@ -72,12 +72,7 @@ class Block:
         b, t, width = hidden_states.shape
         mask = padding_row(attention_mask, self._dtype)
         heads = _SelfAttention(b, t, self._n_heads, mask, dropout_share(self._dropout))
-        tokens = Tokens.of(mask)
-        layer: Layer
-        if tokens is None:
-            layer = _Pass(self._qkv, heads, self._after)
-        else:
-            layer = _OverTokens(_Pass(self._qkv, _AmongPadding(heads, tokens), self._after), tokens)
+        layer: Layer = _Pass(self._qkv, heads, self._after, Tokens.of(mask))
         if self._recompute and torch.is_grad_enabled():
             layer = Recomputed(layer)
         return run(layer, hidden_states.to(self._dtype).view(b * t, width)).view(b, t, width)
@@ -92,26 +87,41 @@ class Block:
 
 
 class _Pass:
-    """A block over one batch of known shape and mask."""
+    """A block over one batch of known shape and mask.
 
-    def __init__(self, qkv: Layer, heads: _SelfAttention | _AmongPadding, after: AfterAttention) -> None:
-        self._qkv, self._heads, self._after = qkv, heads, after
+    Over its tokens only, except for the heads, which need padding.
+    """
+
+    def __init__(self, qkv: Layer, heads: _SelfAttention, after: AfterAttention, tokens: Tokens | None) -> None:
+        self._qkv, self._heads, self._after, self._tokens = qkv, heads, after, tokens
         self.parameters = (*qkv.parameters, *after.parameters)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Any]:
+        """``(B T, D)`` to ``(B T, D)``."""
+        tokens = self._tokens
+        if tokens is not None:
+            x = tokens.take(x)
         qkv, of_qkv = self._qkv.forward(x)
-        attended, of_heads = self._heads.forward(qkv)
-        output, of_after = self._after.forward(attended, x)
-        return output, [of_qkv, of_heads, of_after]
+        attended, of_heads = self._heads.forward(qkv if tokens is None else tokens.put(qkv))
+        output, of_after = self._after.forward(attended if tokens is None else tokens.take(attended), x)
+        return output if tokens is None else tokens.put(output), [of_qkv, of_heads, of_after]
 
     def backward(self, gradient: Tensor, saved: list[Any], *, wants_x: bool) -> tuple[Tensor | None, Gradients]:
         # Popped from the list, which the caller holds too: each entry is freed before the next piece runs.
+        tokens = self._tokens
+        if tokens is not None:
+            gradient = tokens.take_gradient(gradient)
         grad_attended, grad_residual, grads = self._after.backward(gradient, saved.pop())
+        if tokens is not None:
+            grad_attended = tokens.put(grad_attended)
         grad_qkv = self._heads.backward(grad_attended, saved.pop())
         del grad_attended
+        if tokens is not None:
+            grad_qkv = tokens.take_gradient(grad_qkv)
         grad_x, grads_qkv = self._qkv.backward(grad_qkv, saved.pop(), wants_x=wants_x)
         if grad_x is not None:
             grad_x.add_(grad_residual)
+            grad_x = grad_x if tokens is None else tokens.put(grad_x)
         return grad_x, grads_qkv + grads
 
 
@@ -140,38 +150,6 @@ class _SelfAttention:
         torch.mul(grad_k, scaling, out=places[1])
         places[2].copy_(grad_v)
         return joined.view(b * t, -1)
-
-
-class _OverTokens:
-    """A block over a batch's tokens only; see `feathertune.engine.kernels.tokens`."""
-
-    def __init__(self, block: _Pass, tokens: Tokens) -> None:
-        self._block, self._tokens = block, tokens
-        self.parameters = block.parameters
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Any]:
-        output, saved = self._block.forward(self._tokens.take(x))
-        return self._tokens.put(output), saved
-
-    def backward(self, gradient: Tensor, saved: Any, *, wants_x: bool) -> tuple[Tensor | None, Gradients]:  # noqa: ANN401
-        grad_x, grads = self._block.backward(self._tokens.take_gradient(gradient), saved, wants_x=wants_x)
-        return None if grad_x is None else self._tokens.put(grad_x), grads
-
-
-class _AmongPadding:
-    """Heads, which need padded rows, over rows that are tokens only."""
-
-    def __init__(self, heads: _SelfAttention, tokens: Tokens) -> None:
-        self._heads, self._tokens = heads, tokens
-
-    def forward(self, qkv: Tensor) -> tuple[Tensor, Any]:
-        """``(N, 3 D)`` to ``(N, D)``."""
-        output, saved = self._heads.forward(self._tokens.put(qkv))
-        return self._tokens.take(output), saved
-
-    def backward(self, gradient: Tensor, saved: Any) -> Tensor:  # noqa: ANN401
-        """``(N, D)`` to ``(N, 3 D)``."""
-        return self._tokens.take_gradient(self._heads.backward(self._tokens.put(gradient), saved))
 
 
 class AfterAttention:

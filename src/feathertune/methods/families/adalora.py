@@ -68,14 +68,14 @@ def _schedule(encoder: LoadedEncoder, options: AdaLoraOptions, job: Job) -> Mapp
 
 
 class _Allocation:
-    """PEFT's rank allocator, called step by step, with all that it remembers."""
+    """PEFT's rank allocator as a `TrainingHook`."""
 
     def __init__(self, model: Any) -> None:  # noqa: ANN401 - PeftModel, which is untyped
         self._model, self._config = model, model.peft_config["default"]
         self._tuner, self._allocator = model.base_model, model.base_model.rankallocator
 
     def penalty(self) -> Tensor:
-        """How far the directions of each layer are from being orthogonal; paper, equation 3."""
+        """Return the mean distance of each layer's directions from being orthogonal; paper, equation 3."""
         import torch
 
         terms = []
@@ -87,11 +87,11 @@ class _Allocation:
         return weight * torch.stack(terms).mean()
 
     def after_step(self, step: int) -> None:
-        """Measure what each direction is worth, and silence those that are over the budget of this step."""
+        """Measure each direction's importance, and zero those over this step's budget."""
         self._tuner.update_and_allocate(step)
 
     def state(self) -> Mapping[str, Tensor]:
-        """Importance of each parameter, and which directions are left."""
+        """Return each parameter's importance, and the directions that are left."""
         import torch
 
         found = {
@@ -101,7 +101,7 @@ class _Allocation:
         return found | {f"pattern/{name}": torch.tensor(kept) for name, kept in pattern.items()}
 
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take back what `state` gave."""
+        """Restore what `state` returned."""
         remembered: dict[str, dict[str, Any]] = {what: {} for what in (*_REMEMBERED, "pattern")}
         for label, tensor in tensors.items():
             what, _, name = label.partition("/")
@@ -113,7 +113,7 @@ class _Allocation:
 
 
 def _as_kept(model: nn.Module) -> None:
-    """Say which directions are left in the best epoch's state, which need not be the last one's."""
+    """Set the rank pattern to the directions of the best epoch, which may not be the last one."""
     tuned: Any = model
     tuned.peft_config["default"].rank_pattern = {
         name: (parameter.detach().flatten() != 0).tolist()

@@ -1,7 +1,4 @@
-"""Updates trained in another basis: FourierFT, WaveFT, and the circulant blocks of C3A.
-
-Not for speed: each forward pass transforms the update back.
-"""
+"""Updates trained in another basis: FourierFT, WaveFT, and C3A's circulant blocks. Each pass transforms them back."""
 
 from __future__ import annotations
 
