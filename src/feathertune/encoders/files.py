@@ -18,7 +18,7 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _HUB_FILES = ["*.json", "*.txt", "*.model", "*.safetensors"]
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack")
-# Of these the last is read by the packages of the extra 'sentencepiece'; the others need none.
+# Reading a SentencePiece model needs the extra 'sentencepiece'.
 _PLAIN_TOKENIZERS, _SENTENCEPIECE = ("tokenizer.json", "vocab.txt", "vocab.json"), "*.model"
 
 

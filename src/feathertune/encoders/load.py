@@ -72,18 +72,15 @@ def load_encoder(
         config = _encoder_config(files)
         config.id2label = dict(enumerate(labels))
         config.label2id = {label: index for index, label in enumerate(labels)}
-        # A checkpoint trained for regression keeps its word otherwise. Of one label transformers sees it by itself.
+        # A checkpoint trained for regression keeps its own otherwise.
         config.problem_type = _PROBLEM_TYPES[task]
         model, missing = _from_checkpoint(files, config, attention, seed)
-        tokenizer, said = load_tokenizer(files, model)
-    spec, notes = _spec_of(model, model_id)
-    notes = (*notes, *said)
+        tokenizer, tokenizer_notes = load_tokenizer(files, model)
+    spec, spec_notes = _spec_of(model, model_id)
+    notes = [*spec_notes, *tokenizer_notes]
     _check_backbone(model, spec, missing, model_id)
     if not any(name.startswith(f"{head}.") for name in missing for head in spec.head):
-        notes = (
-            *notes,
-            f"{model_id} brings a head of its own with as many outputs; training starts from it.",
-        )
+        notes.append(f"{model_id} brings a head of its own with as many outputs; training starts from it.")
     prefix = model.base_model_prefix
     backbone = model.get_submodule(prefix)
     fingerprint = _fingerprint(backbone, prefix, missing)
@@ -102,7 +99,7 @@ def load_encoder(
         linears=linear_names_in(model.get_submodule(spec.blocks), spec.blocks),
         n_parameters=sum(parameter.numel() for parameter in backbone.parameters()),
         fingerprint=fingerprint,
-        notes=notes,
+        notes=tuple(notes),
     )
 
 
@@ -117,7 +114,7 @@ def _encoder_config(files: EncoderFiles) -> Any:  # noqa: ANN401 - PretrainedCon
             f"The encoder {files.id} is of type '{model_type}', which transformers cannot configure: "
             f"{first_line(error)}. {supported}"
         ) from error
-    # An encoder was trained to fill in masked words, or is one of ours.
+    # Encoders are trained to fill in masked words, or are in our table.
     is_encoder = model_type in SPECS or type(config) in MODEL_FOR_MASKED_LM_MAPPING
     decodes = getattr(config, "is_encoder_decoder", False) or getattr(config, "is_decoder", False)
     if not is_encoder or decodes or type(config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:

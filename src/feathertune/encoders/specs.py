@@ -173,7 +173,7 @@ _ROWS = (
 )
 SPECS: dict[str, EncoderSpec] = {row.model_type: row for row in _ROWS}
 
-# How encoders without a row name the layers that the methods ask for.
+# Names of the query, key and value layers in encoders without a row.
 _QUERY = frozenset({"query", "q", "q_proj", "q_lin", "query_proj", "to_q"})
 _KEY = frozenset({"key", "k", "k_proj", "k_lin", "key_proj", "to_k"})
 _VALUE = frozenset({"value", "v", "v_proj", "v_lin", "value_proj", "to_v"})

@@ -43,9 +43,9 @@ def load_tokenizer(files: EncoderFiles, model: PreTrainedModel) -> tuple[PreTrai
     try:
         tokenizer = AutoTokenizer.from_pretrained(files.folder, trust_remote_code=False)
     except Exception as error:  # tokenizers' Rust part raises bare Exceptions
-        # Transformers takes what is no SentencePiece model for one of another kind, and asks for a package to read it.
-        said = first_line(error) if model_file is None else f"{model_file.name} cannot be read as a SentencePiece model"
-        raise EncoderError(f"The tokenizer of the encoder {files.id} cannot be loaded: {said}.") from error
+        # Transformers takes a damaged SentencePiece model for another kind, and asks for a package.
+        why = first_line(error) if model_file is None else f"{model_file.name} cannot be read as a SentencePiece model"
+        raise EncoderError(f"The tokenizer of the encoder {files.id} cannot be loaded: {why}.") from error
     if not tokenizer.is_fast:
         raise EncoderError(
             f"The encoder {files.id} has a tokenizer that is written in Python ({type(tokenizer).__name__}). Expected "

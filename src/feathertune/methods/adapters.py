@@ -92,12 +92,12 @@ def adapter(
 
 def _refused(method: str, encoder: LoadedEncoder, options: Options, error: Exception) -> str:
     """Return a message with PEFT's own and the options that it names, or all options."""
-    said = first_line(error)
+    message = first_line(error)
     values = options.model_dump(exclude={"learning_rate", "top_layers", "target_modules"})
-    named = {name: value for name, value in values.items() if re.search(rf"\b{name}\b", said)} or values
+    named = {name: value for name, value in values.items() if re.search(rf"\b{name}\b", message)} or values
     given = ", ".join(f"{name} = {value}" for name, value in named.items())
     return (
-        f"Method '{method}' cannot be prepared on {encoder.id} with {given or 'its options'}: PEFT says: {said}. "
+        f"Method '{method}' cannot be prepared on {encoder.id} with {given or 'its options'}: PEFT says: {message}. "
         f"Its options and what they default to: feathertune methods show {method} --base {encoder.id}."
     )
 

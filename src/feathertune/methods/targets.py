@@ -74,7 +74,7 @@ def in_top_layers(encoder: LoadedEncoder, names: list[str], options: LayeredOpti
         ConfigError: If the encoder has fewer blocks, or none of the names is in them.
     """
     top_layers = options.top_layers
-    if top_layers is None or top_layers == "auto":  # auto means all until a training has settled it
+    if top_layers is None or top_layers == "auto":  # auto means all until a training has chosen
         return names
     prefixes = top_blocks(encoder, top_layers, option="top_layers")
     chosen = [name for name in names if name.startswith(prefixes)]

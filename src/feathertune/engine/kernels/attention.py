@@ -19,12 +19,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-# Low enough that its exponential is zero beside any score; bf16 can hold it after division by the scaling.
+# Low enough that its exponential is zero next to any score; bf16 can hold it after division by the scaling.
 MASKED = -1e4
 _MULTIPLE = 32
 _SHORT = 64
-# Probabilities grow with the square of the length; from here on they are most of what a block keeps, and making them
-# again costs a twentieth of the step.
+# Probabilities grow with the square of the length. Longer texts compute them again, in a twentieth of the step.
 _KEEP_UP_TO = 256
 
 
@@ -93,7 +92,7 @@ def forward(
     p = _probabilities(q, k, added, (b, h), n_keys, scaling)
     keep = as_bits(keep_mask(tuple(p.shape), dropout, p.device), p.dtype) if dropout > 0 else None
     output = torch.bmm(p if keep is None else drop(p, keep), v).view(b, h, n_queries, d)
-    if keep is not None:  # what is kept is scaled up where the tensors are small
+    if keep is not None:  # scaled here, where the tensors are small
         output.mul_(1 / (1 - dropout))
     return output, Saved(q, k, v, added, p if n_keys <= _KEEP_UP_TO else None, keep, n_keys)
 
@@ -215,7 +214,7 @@ class _Attend(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
         if ctx.saved is None:
-            raise RuntimeError("The gradient of attention can be asked for once: what it had kept is freed.")
+            raise RuntimeError("The gradient of attention can be computed once: its saved tensors are freed.")
         saved, ctx.saved = ctx.saved, None
         grad_q, grad_k, grad_v = backward(gradient, saved, scaling=ctx.scaling, dropout=ctx.dropout)
         return grad_q * ctx.scaling, grad_k * ctx.scaling, grad_v, None, None, None

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """How products are computed.
+    """Settings of products.
 
     Attributes:
         dtype: Of products and activations.
@@ -58,7 +58,7 @@ class Block:
         module: The block, as PEFT may have changed it.
         spec: The family's names, with `EncoderSpec.post_norm`.
         n_heads: H.
-        arithmetic: How products are computed.
+        arithmetic: Settings of products.
     """
 
     def __init__(self, module: nn.Module, spec: EncoderSpec, *, n_heads: int, arithmetic: Arithmetic) -> None:
@@ -87,10 +87,7 @@ class Block:
 
 
 class _Pass:
-    """A block over one batch of known shape and mask.
-
-    Over its tokens only, except for the heads, which need padding.
-    """
+    """A block over one batch: over its tokens only, except for the heads, which need padding."""
 
     def __init__(self, qkv: Layer, heads: _SelfAttention, after: AfterAttention, tokens: Tokens | None) -> None:
         self._qkv, self._heads, self._after, self._tokens = qkv, heads, after, tokens

@@ -38,7 +38,7 @@ class FirstTokenBlock:
         module: The block, as PEFT may have changed it.
         spec: The family's names, with `EncoderSpec.post_norm` and `EncoderSpec.reads_first`.
         n_heads: H.
-        arithmetic: How products are computed.
+        arithmetic: Settings of products.
         form_keys: Form keys and values; done anyway if PEFT changed them by more than LoRA.
     """
 

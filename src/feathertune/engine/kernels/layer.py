@@ -47,8 +47,8 @@ class _Node(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
         if ctx.saved is None:
-            raise RuntimeError("A block's gradient can be asked for once: what it had kept is freed piece by piece.")
-        saved, ctx.saved = ctx.saved, None  # so that the peak is not the sum of both ways
+            raise RuntimeError("A block's gradient can be computed once: its saved tensors are freed.")
+        saved, ctx.saved = ctx.saved, None  # so that they are freed on the way
         grad_x, grads = ctx.layer.backward(gradient, saved, wants_x=ctx.needs_input_grad[0])
         return grad_x, None, *grads
 
@@ -84,18 +84,18 @@ class Called:
 
     Args:
         modules: They read the same input; their outputs are concatenated.
-        dtype: Of inputs and outputs, whatever the modules compute in.
+        dtype: Of inputs and outputs; the modules may compute in another.
     """
 
     def __init__(self, modules: Sequence[nn.Module], dtype: torch.dtype) -> None:
         self._modules, self._dtype = tuple(modules), dtype
-        # Each once, also where modules share one (VB-LoRA's bank): autograd's answer for it is the whole sum.
+        # Each once, also if modules share one (VB-LoRA's bank): autograd returns its whole gradient.
         trained = {id(p): p for module in modules for p in module.parameters() if p.requires_grad}
         self.parameters = tuple(trained.values())
 
     def forward(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """``(N, I)`` to ``(N, O)``."""
-        if torch.is_inference_mode_enabled():  # what is made there can have no gradient, whoever asks for one
+        if torch.is_inference_mode_enabled():  # tensors made there cannot have a gradient
             return self._outputs(x), (x, x)
         x = x.detach().requires_grad_()
         with torch.enable_grad():

@@ -12,7 +12,7 @@ from collections.abc import Hashable, Sequence
 import torch
 from torch import Tensor, nn
 
-# For how many rows oneDNN is asked to choose the layout; any other number of rows works as well.
+# oneDNN chooses the layout for this many rows; any other number works too.
 _TYPICAL_ROWS = 2048
 
 
@@ -28,7 +28,7 @@ class FrozenMatrix:
     def __init__(self, weight: Tensor, dtype: torch.dtype, *, packed: bool = True) -> None:
         self.weight = weight.detach().to(dtype).contiguous()
         self._packed: Tensor | None = None
-        self.made_of: tuple[Tensor, ...] = ()  # held, so that no other tensor can have their identity
+        self.made_of: tuple[Tensor, ...] = ()  # held, so that no other tensor gets their id
         if packed and _can_pack(self.weight):
             self._packed = torch.ops.mkldnn._reorder_linear_weight(self.weight, _TYPICAL_ROWS)
 

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from feathertune.engine.kernels.attention import MASKED
 
-# Below that share of rows to leave out, gathering and putting back costs what it saves.
+# Skipping a smaller share of rows costs more than it saves.
 _LEAST_SHARE = 0.06
-# Libraries prepare a product for each number of rows anew, so that numbers are rounded up: in steps of an eighth.
+# Libraries compile a product for each number of rows, so numbers are rounded up, in steps of an eighth.
 _LEAST_STEP, _LARGEST_STEP = 8, 64
 
 

@@ -169,7 +169,7 @@ def _pool(encoder: LoadedEncoder, hidden: Tensor) -> Tensor:
     if encoder.new_pooler is None:
         return hidden[:, 0]
     pooler = encoder.model.get_submodule(encoder.new_pooler)
-    if isinstance(pooler, nn.Linear):  # ALBERT, whose activation is a module beside it
+    if isinstance(pooler, nn.Linear):  # ALBERT, whose activation is a module of the backbone
         activation = encoder.backbone.get_submodule("pooler_activation")
         return cast(Tensor, activation(pooler(hidden[:, 0])))
     return cast(Tensor, pooler(hidden))

@@ -62,7 +62,7 @@ def is_regression(encoder: LoadedEncoder) -> bool:
 
 
 class Fp32Output:
-    """The forward of an output layer in fp32, whatever the format of the products: bf16 cannot hold 1987.4."""
+    """The forward of an output layer in fp32, for any format of the products: bf16 cannot hold 1987.4."""
 
     def __init__(self, layer: nn.Linear) -> None:
         self._layer = layer

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from feathertune.encoders import LoadedEncoder
 
-# Shares of the steps before any rank is taken, and after the last was.
+# Shares of the steps before the first rank is removed, and after the last.
 _WARMING, _SETTLING = 0.2, 0.4
 _REMEMBERED = ("ipt", "exp_avg_ipt", "exp_avg_unc")
 

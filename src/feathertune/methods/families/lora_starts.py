@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from feathertune.encoders import LoadedEncoder
 
-# Where each layer keeps the factors that it began with.
+# Attribute of each layer for its initial factors.
 _START = "_feathertune_start"
 _EVA_BATCHES = 16
 
@@ -80,7 +80,7 @@ def as_plain_lora(model: nn.Module) -> None:
                 wide.weight = nn.Parameter(joined)
                 factors[name] = wide
             module.r[name] *= 2
-    # The scaling of each layer stays: it is ``lora_alpha / r``.
+    # Each layer keeps its scaling, ``lora_alpha / r``.
     config.r, config.lora_alpha, config.init_lora_weights = 2 * config.r, 2 * config.lora_alpha, True
 
 
@@ -103,7 +103,7 @@ def _look_at_data(model: nn.Module, encoder: LoadedEncoder, options: EvaOptions,
         show_progress_bar=False,
     )
     model.train(mode)
-    # The configuration holds the rank of each layer by now, which is all that a reload needs.
+    # A reload needs only the ranks, which the configuration holds now.
     config.init_lora_weights, config.eva_config = True, None
 
 
@@ -145,7 +145,7 @@ def _eva_config(encoder: LoadedEncoder, options: EvaOptions, job: Job) -> dict[s
 
     if job.batches is None:
         return {}
-    # There are no more directions than a layer has inputs.
+    # A layer has at most as many directions as inputs.
     narrowest = min(n_in for _, n_in in shapes_of(encoder, target_names(encoder, options)))
     return {"init_lora_weights": "eva", "eva_config": EvaConfig(rho=min(options.rho, narrowest / options.r))}
 

@@ -21,8 +21,8 @@ from feathertune.errors import ConfigError
 if TYPE_CHECKING:
     from feathertune.encoders import LoadedEncoder
 
-# The block adds its input at the first token to what attention gives. So many times as large, that is the mean, but
-# for a thousandth.
+# The block adds its input at the first token to attention's output, which is this many times larger: a mean to within
+# a thousandth.
 _TIMES = 1_000.0
 
 

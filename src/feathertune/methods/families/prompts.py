@@ -90,7 +90,7 @@ def _takes_past(encoder: LoadedEncoder) -> str:
     )
 
 
-# No more, whatever the budget: they take the text's places, and each costs as much time as a word.
+# At most 32: they take places of the text, and each costs as much time as a word.
 _TOKENS = Size("num_virtual_tokens", lambda shapes: range(1, 33))
 _input_method = partial(adapter, mergeable=False, zero_init=False, changes_input=True)
 
