@@ -22,7 +22,7 @@ from feathertune.engine.fast_path import fast_parts
 from feathertune.engine.predict import run_passes
 from feathertune.engine.training.gradient import Labelled
 from feathertune.engine.training.head import extract_features, fit_head
-from feathertune.engine.training.loop import EpochInfo, Training
+from feathertune.engine.training.loop import EpochInfo, Recipe, Training
 from feathertune.methods import METHODS
 from feathertune.runtime import hardware, seed_everything, versions
 from feathertune.study.observe import Silent
@@ -85,9 +85,7 @@ def curve(variant: str, seed: int, config: Config, bench: Workbench) -> list[flo
             model,
             Labelled(bench.encoded["train"], bench.split("train").labels),
             Labelled(bench.encoded["validation"], bench.split("validation").labels),
-            settings=train,
-            learning_rate=options.learning_rate,
-            seed=seed,
+            Recipe(train, learning_rate=options.learning_rate, seed=seed),
             runtime=bench.runtime,
         )
         if variant.startswith("lora-plus-"):

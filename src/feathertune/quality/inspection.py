@@ -17,7 +17,7 @@ from feathertune.data.from_config import split_sources
 from feathertune.data.reading.labels import all_numbers, has_fraction
 from feathertune.data.sources.collector import ReadOptions
 from feathertune.errors import ConfigError, DataError
-from feathertune.gc_freeze import loaded_objects_aside
+from feathertune.gc_freeze import gc_frozen
 from feathertune.quality.findings import Found, clipped, find, rows_of, what
 from feathertune.quality.label_errors import LabelErrors
 from feathertune.quality.near import Pairs, Shingles, shingles_of, similarities
@@ -89,7 +89,7 @@ def inspect_data(config: Config, observer: Observer, *, beside: bool = False) ->
     )
     tables = [table_of(name, options) for name in (data.source, data.test) if name]
     observer.stage(f"loading {config.base.id}")
-    with examiner(config, beside=beside) as sampled, loaded_objects_aside():
+    with examiner(config, beside=beside) as sampled, gc_frozen():
         observer.stage(f"reading all rows of {data.source}")
         return _look(tables, sampled, config, observer, beside=beside)
 

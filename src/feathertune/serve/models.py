@@ -25,8 +25,8 @@ from feathertune.data.reading.texts import Text, paired
 from feathertune.data.tokens.batching import coarsely
 from feathertune.data.tokens.encode import WIDTH_MULTIPLE, batch_width, encode, pad_batch
 from feathertune.engine.kernels.matrix import Matrices
-from feathertune.engine.multi_adapter.mixed_batches import Member, check_mixed, mixed_logits
-from feathertune.engine.multi_adapter.shared_tensors import SharedTensors, twin
+from feathertune.engine.multi_adapter.mixed_batches import MixableModel, as_mixable, check_mixed, mixed_logits
+from feathertune.engine.multi_adapter.shared_tensors import SharedTensors, copy_on_shared_tensors
 from feathertune.errors import UnknownNameError
 from feathertune.predictor import Answer, Predictor
 from feathertune.runtime import Runtime, give_memory_back
@@ -65,7 +65,7 @@ class Twin:
     """One thread's copy of a model, on shared tensors; `member` is None if the bundle has its own passes."""
 
     model: nn.Module
-    member: Member | None
+    member: MixableModel | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,18 +181,19 @@ class Models:
         """Let a bundle answer under a name; an older bundle of that name finishes its texts."""
         bundle = read.bundle
         bundle.model.eval()
-        others = [twin(bundle, of=bundle.model, keep=(bundle.tokenizer, bundle.info)) for _ in range(1, self.n_workers)]
+        keep = (bundle.tokenizer, bundle.info)
+        others = [copy_on_shared_tensors(bundle, bundle.model, keep=keep) for _ in range(1, self.n_workers)]
         predictors = [Predictor(one, self._runtime, self._engine, matrices=self._matrices) for one in (bundle, *others)]
-        members = [Member.of(one.bundle.base, one.bundle.model, one.installed) for one in predictors]
+        members = [as_mixable(one.bundle.base, one.bundle.model, one.installed) for one in predictors]
         models = [one.bundle.model for one in predictors]
         alone = Served(name, predictors[0], tuple(Twin(model, None) for model in models), object(), "", read.own_bytes)
         if isinstance(members[0], str):
             served = replace(alone, note=members[0])
         else:
             twins = tuple(
-                Twin(model, one) for model, one in zip(models, members, strict=True) if isinstance(one, Member)
+                Twin(model, one) for model, one in zip(models, members, strict=True) if isinstance(one, MixableModel)
             )
-            together = replace(alone, twins=twins, lane=(members[0].kin, alone.pad_id))
+            together = replace(alone, twins=twins, lane=(members[0].group_key, alone.pad_id))
             why = self._check(together)
             served = replace(alone, note=why) if why else together
         self._by_name[name] = served

@@ -20,7 +20,7 @@ from feathertune.baselines import BASELINES
 from feathertune.config import Config
 from feathertune.data.splitting.subsets import check_shots, settle_sizes
 from feathertune.errors import ConfigError
-from feathertune.gc_freeze import loaded_objects_aside
+from feathertune.gc_freeze import gc_frozen
 from feathertune.methods import method_named
 from feathertune.records import (
     CONFIG_FILE,
@@ -139,7 +139,7 @@ def run(
         return study
 
     with (
-        loaded_objects_aside(),
+        gc_frozen(),
         _renewing(assembled) as renew,
         contextlib.closing(
             RUNNERS[plan.config.runner.name](

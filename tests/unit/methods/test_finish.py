@@ -19,7 +19,7 @@ from feathertune.data.tokens.encode import encode
 from feathertune.encoders import LoadedEncoder, load_encoder, quiet_transformers
 from feathertune.engine.predict import predict_logits
 from feathertune.engine.training.gradient import Labelled
-from feathertune.engine.training.loop import EpochInfo, Training
+from feathertune.engine.training.loop import EpochInfo, Recipe, Training
 from feathertune.methods import METHODS, Job
 from feathertune.runtime import Runtime, seed_everything
 from tiny import save_tiny_encoder
@@ -49,11 +49,13 @@ def trained(folder: Path, name: str, validation: np.ndarray = LABELS, **options)
         model,
         Labelled(texts, LABELS),
         Labelled(texts, validation),
-        settings=TrainConfig(epochs=EPOCHS, batch_size=BATCH, warmup_ratio=0.0, patience=EPOCHS),
-        learning_rate=5e-3,
-        seed=0,
+        Recipe(
+            TrainConfig(epochs=EPOCHS, batch_size=BATCH, warmup_ratio=0.0, patience=EPOCHS),
+            learning_rate=5e-3,
+            seed=0,
+            hook=None if method.hook is None else method.hook(model, settled, job),
+        ),
         runtime=CPU,
-        companion=None if method.companion is None else method.companion(model, settled, job),
     )
     assert len([event for event in training.events() if isinstance(event, EpochInfo)]) == EPOCHS
     return encoder, training

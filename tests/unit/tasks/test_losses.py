@@ -20,7 +20,7 @@ from feathertune.data.tokens.encode import EncodedTexts
 from feathertune.engine.training.distributed import ALONE
 from feathertune.engine.training.gradient import Labelled, add_gradient
 from feathertune.engine.training.head import fit_head, head_logits
-from feathertune.engine.training.loop import StepInfo, Training
+from feathertune.engine.training.loop import Recipe, StepInfo, Training
 from feathertune.errors import ConfigError
 from feathertune.study.planning.plan import make_plan
 from feathertune.tasks import MULTI_LABEL, REGRESSION, SINGLE_LABEL
@@ -187,7 +187,7 @@ def test_a_training_that_draws_its_rows_goes_on_to_the_same_bits():
     def training():
         settings = TrainConfig(epochs=3, batch_size=8, patience=3, sampling="balanced")
         task = SINGLE_LABEL.deciding("moved")
-        return Training(Bag(), data, data, settings=settings, learning_rate=0.05, seed=1, runtime=CPU, task=task)
+        return Training(Bag(), data, data, Recipe(settings, learning_rate=0.05, seed=1, task=task), runtime=CPU)
 
     whole = training()
     losses = [event.loss for event in whole.events() if isinstance(event, StepInfo)]
@@ -202,7 +202,7 @@ def test_a_training_that_draws_its_rows_goes_on_to_the_same_bits():
     for (name, found), expected in zip(again.model.named_parameters(), whole.model.parameters(), strict=True):
         assert torch.equal(found, expected), name
     plain = Training(
-        Bag(), data, data, settings=TrainConfig(epochs=1, batch_size=8), learning_rate=0.05, seed=1, runtime=CPU
+        Bag(), data, data, Recipe(TrainConfig(epochs=1, batch_size=8), learning_rate=0.05, seed=1), runtime=CPU
     )
     assert next(iter(plain.events())).loss != losses[0]
 

@@ -24,7 +24,7 @@ import numpy as np
 from feathertune.baselines import BASELINES
 from feathertune.data.sources.collector import SPLITS, SplitName
 from feathertune.errors import RunFailedError
-from feathertune.gc_freeze import loaded_objects_aside
+from feathertune.gc_freeze import gc_frozen
 from feathertune.records import RunRecord, Seconds
 from feathertune.records.cost_estimate import Price, PriceRow
 from feathertune.report.format import units
@@ -66,7 +66,7 @@ def estimate(bench: Workbench, plan: Plan, observer: Observer) -> Price:
         that breaks is a row that says so.
     """
     scratch_folder = tempfile.TemporaryDirectory(prefix="feathertune-price-")
-    with loaded_objects_aside(), stopwatch() as watch, scratch_folder as scratch:
+    with gc_frozen(), stopwatch() as watch, scratch_folder as scratch:
         measuring = _Measuring(bench, Path(scratch))
         n_runs = Counter((spec.method, spec.train_rows) for spec in plan.runs)
         rows: dict[tuple[str, int | None], PriceRow] = {}

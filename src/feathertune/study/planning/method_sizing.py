@@ -2,7 +2,7 @@
 
 All of it is known once the encoder is loaded, and before anything is trained. What was named must fit; what was asked
 for as one of ``all`` is left out where it does not, and the study says so. Not for options that are wrong whatever the
-encoder is: `feathertune.methods.settle` refuses those.
+encoder is: `feathertune.methods.options` refuses those.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ import torch
 
 from feathertune.errors import ConfigError, FeathertuneError
 from feathertune.records import RunRecord, differences
-from feathertune.runtime import Runtime, choose_runtime, hardware, keep_freed_memory, versions
+from feathertune.runtime import Runtime, choose_runtime, hardware, prepare_process, versions
 from feathertune.storage import write_atomic
 from feathertune.study.observe import Silent
 from feathertune.study.running.runs import execute
@@ -169,8 +169,7 @@ def _enter(site: Site) -> Workbench:
     if site.working_folder.is_dir():
         os.chdir(site.working_folder)
     bench: Workbench = ray.get(site.bench[0])
-    if bench.config.engine.memory == "keep":
-        keep_freed_memory()
+    prepare_process(bench.config.engine)
     found = bench.load_encoder(seed=0)
     if found.fingerprint != bench.base.fingerprint:
         raise ConfigError(

@@ -12,7 +12,7 @@ from feathertune.engine.dropout import turn_off_dropout
 from feathertune.engine.training.distributed import ALONE, Group
 from feathertune.engine.training.gradient import Labelled
 from feathertune.engine.training.head import fit_head
-from feathertune.engine.training.loop import Training
+from feathertune.engine.training.loop import Recipe, Training
 from feathertune.methods import Job
 
 if TYPE_CHECKING:
@@ -92,14 +92,16 @@ def training_of(
         model,
         train,
         validation,
-        settings=settings,
-        learning_rate=options.learning_rate,
-        seed=job.seed,
+        Recipe(
+            settings,
+            learning_rate=options.learning_rate,
+            seed=job.seed,
+            task=task,
+            rate_of=method.rates(options),
+            hook=None if method.hook is None else method.hook(model, options, job),
+        ),
         runtime=runtime,
         group=group,
-        task=task,
-        rate_of=method.rates(options),
-        companion=None if method.companion is None else method.companion(model, options, job),
     )
 
 

@@ -129,7 +129,7 @@ def train_and_test(
         **_settings(bench),
         "epochs": training.n_epochs,
         "engine": installed.parts,
-        "frontier": inputs.frontier,
+        "frontier": inputs.split_point,
         **({"depths_tried": tried} if tried else {}),
     }
     fields: dict[str, Any] = {

@@ -95,7 +95,7 @@ from feathertune.data.tokens.encode import EncodedTexts
 from feathertune.engine.training.checkpoint import read, write
 from feathertune.engine.training.distributed import joined
 from feathertune.engine.training.gradient import Labelled
-from feathertune.engine.training.loop import StepInfo, Training
+from feathertune.engine.training.loop import Recipe, StepInfo, Training
 from feathertune.runtime import Runtime
 
 folder, rng = Path(sys.argv[1]).parent, np.random.default_rng(1)
@@ -118,7 +118,7 @@ with joined() as group:
         settings = TrainConfig(epochs=2, batch_size=4, patience=5, sampling="balanced")
         runtime = Runtime(torch.device("cpu"), "fp32", "eager", "test", {})
         return Training(
-            Dropping(), data, data, settings=settings, learning_rate=0.1, seed=3, runtime=runtime, group=group
+            Dropping(), data, data, Recipe(settings, learning_rate=0.1, seed=3), runtime=runtime, group=group
         )
 
     def parameters(trained):
@@ -209,7 +209,7 @@ def test_alone_is_the_identity(monkeypatch):
         assert group is ALONE
     assert group.leads
     before = torch.get_rng_state()
-    group.draw_apart(0, 1)
+    group.seed_torch(0, 1)
     assert torch.equal(torch.get_rng_state(), before)
     rows = np.array([4, 2, 7])
     assert np.array_equal(group.share(rows), rows)

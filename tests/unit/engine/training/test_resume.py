@@ -31,7 +31,7 @@ EVENTS_PER_EPOCH = 4
 DIFFERENT = [
     method
     for number, method in enumerate(METHODS)
-    if number == 0 or method.kind == "full" or method.companion or method.rates(method.options())
+    if number == 0 or method.kind == "full" or method.hook or method.rates(method.options())
 ]
 # A method's own rate, times this: tiny encoders move by a step then, and the best epoch is not always the last.
 RATE_FACTOR = 40
@@ -149,7 +149,7 @@ def test_stopped_after_any_step_the_end_is_the_same(begin, tmp_path, fast):
 
 
 def test_the_test_can_fail(begin):
-    """Without the state of the generators, the optimizer or the companion, the end is another one: dropout is on."""
+    """Without the state of the generators, the optimizer or the hook, the end is another one: dropout is on."""
 
     def end(change):
         stopped = begin()
@@ -161,7 +161,7 @@ def test_the_test_can_fail(begin):
         change(tensors)
         other.training.load_state(State(tensors, state.values))
         list(other.training.events())
-        return weights(other.training), bool(state.tensors["companion"])
+        return weights(other.training), bool(state.tensors["hook"])
 
     def other_draws(tensors):
         tensors["random"]["cpu"] = torch.get_rng_state()
@@ -170,7 +170,7 @@ def test_the_test_can_fail(begin):
         tensors["optimizer"] = {}
 
     def no_companion(tensors):
-        tensors["companion"] = {}
+        tensors["hook"] = {}
 
     good, has_companion = end(lambda tensors: None)
     for change in (other_draws, no_optimizer, *([no_companion] if has_companion else [])):
