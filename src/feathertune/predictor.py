@@ -14,7 +14,6 @@ import numpy as np
 
 from feathertune.bundle import Bundle, load_bundle
 from feathertune.config import EngineConfig
-from feathertune.data.reading.labels import indices_of
 from feathertune.data.reading.texts import Text, n_characters, of_kind
 from feathertune.data.sources.registry import load_source
 from feathertune.data.tokens.encode import encode
@@ -184,6 +183,6 @@ def evaluate(
     rows = range(len(data.texts))
     if data.split is not None and "test" in data.split:
         rows = [i for i in rows if data.split[i] == "test"]  # type: ignore[assignment]
-    labels = indices_of([data.labels[i] for i in rows], predictor.labels, source)
+    labels = data.kind.encode_known([data.labels[i] for i in rows], predictor.labels, source)
     probabilities = predictor.probabilities([data.texts[i] for i in rows])
     return predictor.task.score(labels, probabilities, predictor.thresholds)

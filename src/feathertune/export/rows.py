@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feathertune.bundle import BundleInfo
+from feathertune.data.kinds.reader import KINDS
 from feathertune.data.reading.columns import LABEL_COLUMNS, find_text_columns
-from feathertune.data.reading.labels import Label, indices_of
+from feathertune.data.reading.labels import Label
 from feathertune.data.reading.rows import columns, read_rows
 from feathertune.data.reading.texts import Pair, Text, of_kind
 from feathertune.data.sources.registry import load_source
@@ -67,7 +68,7 @@ def real_texts(check: Check, info: BundleInfo) -> RealTexts:
     chosen = np.sort(np.random.default_rng(_SEED).choice(len(texts), n, replace=False))
     labels = None
     if names is not None:
-        labels = indices_of(names, info.labels, source)[chosen]
+        labels = KINDS[info.task].encode_known(names, info.labels, source)[chosen]
     shown = Path(source).name if Path(source).exists() else source
     return RealTexts(shown, [texts[row] for row in chosen], labels)
 

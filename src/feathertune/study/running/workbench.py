@@ -19,7 +19,7 @@ from feathertune.data.from_config import load_sources, split_sources
 from feathertune.data.sources.collector import SPLITS, RawDataset, SplitName
 from feathertune.data.splitting.pool import Split
 from feathertune.data.splitting.splits import DataSplits
-from feathertune.data.splitting.subsets import check_shots, nested_rows, rows_of_each
+from feathertune.data.splitting.subsets import nested_rows, rows_of_each
 from feathertune.data.tokens.batching import shares_of
 from feathertune.data.tokens.encode import EncodedTexts, encode
 from feathertune.data.tokens.shared_texts import block_of
@@ -102,7 +102,7 @@ class Workbench:
         task, counts = task_of(splits.train.labels), class_counts(splits)
         check_fits(config.train, task)
         if config.data.shots is not None and splits.numbers:
-            check_shots(splits.train.labels, config.data.shots, splits.labels)
+            splits.kind.check_shots(splits.train.labels, config.data.shots, splits.labels)
         metric = choose_metric(config.study.metric, task.name, counts.get("train", []))
         observer.stage(f"loading {config.base.id}")
         encoder = load_base(config, splits, runtime, seed=0)
@@ -162,7 +162,10 @@ class Workbench:
         if n == len(train.labels):
             return self
         shots = self.config.data.shots
-        rows = rows_of_each(train.labels, shots, seed=seed) if shots else nested_rows(train.labels, n, seed=seed)
+        if shots:
+            rows = rows_of_each(train.labels, shots, seed=seed)
+        else:
+            rows = nested_rows(self.splits.kind, train.labels, n, seed=seed)
         tokens = self.encoded["train"].take(rows)
         part = len(tokens.ids) / len(self.encoded["train"].ids)
         return dataclasses.replace(
