@@ -109,7 +109,7 @@ class ReadOptions:
 
 @dataclass(frozen=True)
 class Source:
-    """A kind of source. Other packages import it from here, because loading the registry loads those packages.
+    """A kind of source. Other packages import it from here: the registry's module would load those packages.
 
     Attributes:
         name: The word before the colon.

@@ -1,8 +1,7 @@
-"""Where texts and labels come from: ``sample:NAME``, ``hub:NAME[:CONFIG]``, a file, or a folder.
+"""Sources by name: ``sample:NAME``, ``hub:NAME[:CONFIG]``, a file, or a folder.
 
-A kind of source is a row of `SOURCES`; another package adds one by an entry point of the group ``feathertune.sources``
-that names a `feathertune.data.sources.collector.Source`. Not for predicting, which streams rows: see
-`feathertune.data.reading.rows`.
+Other packages add a kind of source by an entry point of the group ``feathertune.sources`` that names a
+`feathertune.data.sources.collector.Source`.
 """
 
 from __future__ import annotations
@@ -49,25 +48,17 @@ def load_source(
     label_separator: str | None = None,
     task: TaskChoice = "auto",
 ) -> RawDataset:
-    """Read all texts and labels of a source, checked row by row.
+    """Read all texts and labels of a source, checked row by row. `ReadOptions` describes the options.
 
-    Args:
-        name: ``sample:imdb``, ``hub:stanfordnlp/imdb``, a ``.csv``, ``.tsv``, ``.jsonl`` or ``.parquet``
-            file, or a folder with one subfolder of ``.txt`` files per label.
-        text_column: One column, or two with a comma between them for pairs; found by usual names where not given.
-        label_column: Likewise.
-        split_column: Column that says train, validation or test of each row; without it a file has no splits.
-        drop_invalid: Leave out, and count, rows without a usable text or label, instead of raising.
-        usual_texts: The columns that a bundle was trained on, one or two: looked for first.
-        label_separator: Stands between the labels of a text that may have several.
-        task: Whether it may, or whether the label is a number; ``auto`` looks at the separator, at the first row, where
-            a list is a set of labels, and at all rows: numbers, one at least with a fraction, are numbers.
+    The name is ``sample:imdb``, ``hub:stanfordnlp/imdb``, a ``.csv``, ``.tsv``, ``.jsonl`` or ``.parquet`` file, or a
+    folder
+    with one subfolder of ``.txt`` files per label.
 
     Raises:
         DataError: If the source cannot be read, or a row cannot be used; the message names file and row.
-        UnknownNameError: If there is no such sample or kind of source.
+        UnknownNameError: If the sample or kind of source is unknown.
         MissingExtraError: If the source needs packages that are not installed.
-        ConfigError: If a column was named for a source that has none, or a kind of another package cannot be loaded.
+        ConfigError: If a column was named for a source that has none, or another package's source cannot be loaded.
     """
     options = ReadOptions(
         text_column, label_column, split_column, drop_invalid, tuple(usual_texts), label_separator, task

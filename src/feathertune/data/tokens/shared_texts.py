@@ -1,7 +1,4 @@
-"""Texts in one piece of memory, which processes of a machine can share instead of each having its own copy.
-
-Not for reading texts or changing them: see `feathertune.data.sources.collector`.
-"""
+"""Texts in one piece of memory that the processes of a machine can share."""
 
 from __future__ import annotations
 
@@ -15,18 +12,14 @@ from feathertune.data.reading.texts import Pair, Text, are_pairs, columns_of
 
 
 def block_of(texts: Sequence[Text]) -> Sequence[Text]:
-    """N texts, or N pairs, in pieces of memory that can be shared."""
+    """Return N texts, or N pairs, as memory that can be shared."""
     columns = columns_of(texts, clip=sys.maxsize)
     blocks = [TextBlock(column) for column in columns.values()]
     return PairBlock(*blocks) if are_pairs(texts) else blocks[0]
 
 
 class TextBlock(Sequence[str]):
-    """N texts as one Arrow array; pickled by protocol 5, its memory can stay where it is.
-
-    Args:
-        texts: Any number of them; a text is made from its bytes each time that it is asked for.
-    """
+    """N texts as one Arrow array; each access decodes a text. Pickle protocol 5 leaves the memory in place."""
 
     def __init__(self, texts: Iterable[str]) -> None:
         self._array = pa.array(texts, pa.large_string())
@@ -49,12 +42,7 @@ class TextBlock(Sequence[str]):
 
 
 class PairBlock(Sequence[Pair]):
-    """N pairs: a block of their first texts, and one of their second.
-
-    Args:
-        firsts: N texts.
-        seconds: Likewise.
-    """
+    """N pairs: a block of their first texts, and one of their second."""
 
     def __init__(self, firsts: TextBlock, seconds: TextBlock) -> None:
         self._firsts, self._seconds = firsts, seconds
