@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from feathertune.config import DataConfig
 from feathertune.data.reading.labels import TaskChoice
-from feathertune.data.sources.collector import RawDataset
+from feathertune.data.sources.collector import RawDataset, ReadOptions
 from feathertune.data.sources.registry import load_source
 from feathertune.data.splitting.splits import DataSplits, make_splits
 
@@ -13,8 +13,7 @@ def load_sources(data: DataConfig) -> tuple[RawDataset, RawDataset | None]:
     """Read the source of all rows, and the test rows' own source if there is one."""
 
     def read(name: str, task: TaskChoice) -> RawDataset:
-        return load_source(
-            name,
+        options = ReadOptions(
             text_column=data.text_column,
             label_column=data.label_column,
             split_column=data.split_column,
@@ -22,6 +21,7 @@ def load_sources(data: DataConfig) -> tuple[RawDataset, RawDataset | None]:
             label_separator=data.label_separator,
             task=task,
         )
+        return load_source(name, options)
 
     dataset = read(data.source, data.task)
     # Test rows that happen to be whole numbers are numbers if the training rows are.

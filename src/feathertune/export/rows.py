@@ -18,6 +18,7 @@ from feathertune.data.reading.columns import LABEL_COLUMNS, find_text_columns
 from feathertune.data.reading.labels import Label
 from feathertune.data.reading.rows import columns, read_rows
 from feathertune.data.reading.texts import Pair, Text, of_kind
+from feathertune.data.sources.collector import ReadOptions
 from feathertune.data.sources.registry import load_source
 from feathertune.errors import ConfigError, DataError
 from feathertune.export.targets import DEFAULT_ROWS, LEAST_ROWS, Check
@@ -76,11 +77,13 @@ def real_texts(check: Check, info: BundleInfo) -> RealTexts:
 def _labelled(source: str, check: Check, info: BundleInfo) -> tuple[list[Text], list[Label]]:
     data = load_source(
         source,
-        text_column=check.text_column,
-        label_column=check.label_column,
-        usual_texts=info.text_columns,
-        label_separator=info.label_separator,
-        task=info.task,
+        ReadOptions(
+            text_column=check.text_column,
+            label_column=check.label_column,
+            usual_texts=tuple(info.text_columns),
+            label_separator=info.label_separator,
+            task=info.task,
+        ),
     )
     of_kind(data.texts, pairs=info.reads_pairs, where="The bundle")
     rows = list(range(len(data.texts)))

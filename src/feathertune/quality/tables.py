@@ -103,17 +103,7 @@ def table_of(name: str, options: ReadOptions) -> Table:
     scheme, colon, _ = name.partition(":")
     if not (colon and scheme in SOURCES) and os.path.isfile(name):
         return FileTable(name, options)
-    return LoadedTable(
-        load_source(
-            name,
-            text_column=options.text_column,
-            label_column=options.label_column,
-            split_column=options.split_column,
-            drop_invalid=True,
-            label_separator=options.label_separator,
-            task=options.task,
-        )
-    )
+    return LoadedTable(load_source(name, replace(options, drop_invalid=True)))
 
 
 class FileTable:

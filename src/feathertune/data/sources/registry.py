@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
 from pathlib import Path
 
 from feathertune.data.reading import rows
-from feathertune.data.reading.labels import TaskChoice
 from feathertune.data.sources.collector import RawDataset, ReadOptions, Source
 from feathertune.data.sources.files import load_file, load_folder
 from feathertune.data.sources.hub import load_hub
@@ -23,7 +21,7 @@ from feathertune.registry import Registry, entry_points
 __all__ = ["SOURCES", "RawDataset", "Source", "load_source"]
 
 _SCHEME = re.compile(r"[A-Za-z][\w+-]+")  # two letters at least: one is a drive of Windows
-
+_DEFAULTS = ReadOptions()
 
 SOURCES: Registry[Source] = Registry(
     "kind of data source",
@@ -37,18 +35,8 @@ SOURCES: Registry[Source] = Registry(
 )
 
 
-def load_source(
-    name: str,
-    *,
-    text_column: str | None = None,
-    label_column: str | None = None,
-    split_column: str | None = None,
-    drop_invalid: bool = False,
-    usual_texts: Sequence[str] = (),
-    label_separator: str | None = None,
-    task: TaskChoice = "auto",
-) -> RawDataset:
-    """Read all texts and labels of a source, checked row by row. `ReadOptions` describes the options.
+def load_source(name: str, options: ReadOptions = _DEFAULTS) -> RawDataset:
+    """Read all texts and labels of a source, checked row by row.
 
     The name is ``sample:imdb``, ``hub:stanfordnlp/imdb``, a ``.csv``, ``.tsv``, ``.jsonl`` or ``.parquet`` file, or a
     folder
@@ -60,9 +48,6 @@ def load_source(
         MissingExtraError: If the source needs packages that are not installed.
         ConfigError: If a column was named for a source that has none, or another package's source cannot be loaded.
     """
-    options = ReadOptions(
-        text_column, label_column, split_column, drop_invalid, tuple(usual_texts), label_separator, task
-    )
     scheme, colon, rest = name.partition(":")
     if colon and scheme in SOURCES:
         return SOURCES[scheme].load(rest, options)

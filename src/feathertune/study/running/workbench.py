@@ -22,7 +22,7 @@ from feathertune.data.splitting.splits import DataSplits
 from feathertune.data.splitting.subsets import nested_rows, rows_of_each
 from feathertune.data.tokens.batching import shares_of
 from feathertune.data.tokens.encode import EncodedTexts, encode
-from feathertune.data.tokens.shared_texts import block_of
+from feathertune.data.tokens.shared_texts import TextBlock
 from feathertune.encoders import LoadedEncoder, load_encoder
 from feathertune.engine.fast_path import fast_parts
 from feathertune.engine.predict import run_passes
@@ -188,7 +188,7 @@ class Workbench:
         """
 
         def block(split: Split) -> Split:
-            return Split(block_of(split.texts), split.labels)
+            return Split(TextBlock(split.texts), split.labels)
 
         splits = self.splits
         return dataclasses.replace(

@@ -14,7 +14,7 @@ from feathertune.config import load_config
 from feathertune.data.kinds.multi_label import MULTI_LABEL
 from feathertune.data.kinds.single_label import SINGLE_LABEL
 from feathertune.data.kinds.stratify import covering_rows, iterative_draw
-from feathertune.data.sources.collector import Collector
+from feathertune.data.sources.collector import Collector, ReadOptions
 from feathertune.data.sources.registry import load_source
 from feathertune.data.splitting.splits import make_splits
 from feathertune.data.splitting.subsets import nested_rows
@@ -24,7 +24,7 @@ from feathertune.errors import ConfigError, DataError
 def test_a_separator_makes_sets(tmp_path):
     path = tmp_path / "tickets.csv"
     path.write_text("text,label\nslow,billing | speed|billing\nfine,\nold,speed\n")
-    data = load_source(str(path), label_separator="|")
+    data = load_source(str(path), ReadOptions(label_separator="|"))
     assert data.labels == [("billing", "speed"), (), ("speed",)]
     assert data.kind == MULTI_LABEL
     assert "A text may have several labels; 1 of 3 have none." in data.notes
@@ -32,7 +32,7 @@ def test_a_separator_makes_sets(tmp_path):
         load_source(str(path))  # without one, an empty cell is a mistake
     path.write_text("text,label\na,x|y\nb,z\n")
     assert load_source(str(path)).labels == ["x|y", "z"]
-    assert load_source(str(path), task="multi_label").labels == [("x|y",), ("z",)]
+    assert load_source(str(path), ReadOptions(task="multi_label")).labels == [("x|y",), ("z",)]
 
 
 def test_lists_are_sets(tmp_path):
@@ -53,7 +53,7 @@ def test_a_separator_and_one_label_contradict_each_other():
     with pytest.raises(ConfigError, match="a label_separator makes several labels of one"):
         load_config(options={"data.label_separator": "|", "data.task": "single_label"})
     with pytest.raises(ConfigError, match=r"has no columns to choose from. Leave out data.label_separator"):
-        load_source("sample:rotten-tomatoes", label_separator="|")
+        load_source("sample:rotten-tomatoes", ReadOptions(label_separator="|"))
 
 
 def test_the_fingerprint_knows_sets():

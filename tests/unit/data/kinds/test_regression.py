@@ -20,7 +20,7 @@ from feathertune.data.kinds.regression import REGRESSION
 from feathertune.data.kinds.single_label import SINGLE_LABEL
 from feathertune.data.kinds.stratify import even_draw
 from feathertune.data.reading.labels import number_of
-from feathertune.data.sources.collector import Collector
+from feathertune.data.sources.collector import Collector, ReadOptions
 from feathertune.data.sources.registry import load_source
 from feathertune.data.splitting.splits import make_splits
 from feathertune.data.splitting.subsets import nested_rows
@@ -31,13 +31,13 @@ FUZZ = settings(max_examples=100, deadline=None, database=None)
 
 def read(tmp_path, labels, task="auto"):
     rows = [(f"text {i}", label) for i, label in enumerate(labels)]
-    return load_source(str(write_csv(tmp_path / "in.csv", rows)), task=task)
+    return load_source(str(write_csv(tmp_path / "in.csv", rows)), ReadOptions(task=task))
 
 
 def read_json(tmp_path, labels, task="auto"):
     rows = [{"text": f"text {i}", "label": label} for i, label in enumerate(labels)]
     (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return load_source(str(tmp_path / "in.jsonl"), task=task)
+    return load_source(str(tmp_path / "in.jsonl"), ReadOptions(task=task))
 
 
 def dataset(numbers, split=None, prefix="text"):
@@ -96,8 +96,8 @@ def test_what_is_no_number_is_refused_with_its_row_or_left_out(tmp_path):
     rows = [("a", "1"), ("b", "good"), ("c", "2"), ("d", "3,5")]
     name = str(write_csv(tmp_path / "in.csv", rows))
     with pytest.raises(DataError, match=r"2 whose label is no finite number \(in.csv, row 2: 'good', in.csv, row 4: "):
-        load_source(name, task="regression")
-    data = load_source(name, task="regression", drop_invalid=True)
+        load_source(name, ReadOptions(task="regression"))
+    data = load_source(name, ReadOptions(task="regression", drop_invalid=True))
     assert (data.labels, data.rows_dropped) == ([1.0, 2.0], 2)
 
 
