@@ -11,8 +11,8 @@ import numpy as np
 
 from feathertune.bundle import Bundle, load_bundle
 from feathertune.config import EngineConfig
-from feathertune.data.reading.labels import indices_of
 from feathertune.data.reading.texts import Text, n_characters, of_kind
+from feathertune.data.sources.collector import ReadOptions
 from feathertune.data.sources.registry import load_source
 from feathertune.data.tokens.encode import encode
 from feathertune.engine.fast_path import fast_parts
@@ -167,15 +167,17 @@ def evaluate(
     info = predictor.bundle.info
     data = load_source(
         source,
-        text_column=text_column,
-        label_column=label_column,
-        usual_texts=info.text_columns,
-        label_separator=info.label_separator,
-        task=info.task,
+        ReadOptions(
+            text_column=text_column,
+            label_column=label_column,
+            usual_texts=tuple(info.text_columns),
+            label_separator=info.label_separator,
+            task=info.task,
+        ),
     )
     rows = range(len(data.texts))
     if data.split is not None and "test" in data.split:
         rows = [i for i in rows if data.split[i] == "test"]  # type: ignore[assignment]
-    labels = indices_of([data.labels[i] for i in rows], predictor.labels, source)
+    labels = data.kind.encode_known([data.labels[i] for i in rows], predictor.labels, source)
     probabilities = predictor.probabilities([data.texts[i] for i in rows])
     return predictor.task.evaluate(labels, probabilities, predictor.thresholds)

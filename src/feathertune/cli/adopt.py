@@ -1,4 +1,4 @@
-"""``feathertune import``; that is a word of Python, so the file has another name."""
+"""``feathertune import``; ``import`` is a keyword of Python, hence the file name."""
 
 from __future__ import annotations
 

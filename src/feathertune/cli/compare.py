@@ -62,7 +62,7 @@ def compare(
     demo = data is None and config is None
     settings = opt.settings(given, defaults=demonstration(few_labels=shots is not None) if demo else None)
     trackers = choose_trackers(track or ())
-    # Below here torch is loaded: a wrong option has been told by now.
+    # Loads torch, after wrong options have been reported.
     from feathertune.cli.output.plans import plan_text, priced_plan_json
     from feathertune.cli.output.progress import observe
     from feathertune.cli.output.tables import study_text
@@ -77,14 +77,15 @@ def compare(
             price = estimate(prepared.bench, prepared.plan, observer)
             if out is not None:
                 keep_price(price, prepared, out)
-            observer.close()
-            sys.stdout.write(priced_plan_json(prepared, price) if json else plan_text(prepared, out, price))
-            return
-        out = out or default_folder(prepared.plan)
-        command = ["feathertune", *sys.argv[1:]]
-        with tracked_study(observer, trackers, out, prepared.plan.config) as watched:
-            study = run(prepared, out, observer=watched, command=command, overwrite=overwrite)
-    sys.stdout.write(study.model_dump_json(indent=1) + "\n" if json else study_text(study, out))
+        else:
+            folder = out or default_folder(prepared.plan)
+            command = ["feathertune", *sys.argv[1:]]
+            with tracked_study(observer, trackers, folder, prepared.plan.config) as watched:
+                study = run(prepared, folder, observer=watched, command=command, overwrite=overwrite)
+    if dry_run:
+        sys.stdout.write(priced_plan_json(prepared, price) if json else plan_text(prepared, out, price))
+        return
+    sys.stdout.write(study.model_dump_json(indent=1) + "\n" if json else study_text(study, folder))
     failed = [record.id for record in study.runs if record.status == "failed"]
     if failed:
         again = shlex.join(command)

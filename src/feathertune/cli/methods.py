@@ -1,4 +1,4 @@
-"""``feathertune methods``: what there is, and what one of them would do to an encoder."""
+"""``feathertune methods``: the list of methods, and the effect of one on an encoder."""
 
 from __future__ import annotations
 

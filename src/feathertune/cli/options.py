@@ -1,4 +1,4 @@
-"""Options that several commands share, and how they become settings."""
+"""Options that several commands share, and their settings."""
 
 from __future__ import annotations
 
@@ -183,11 +183,10 @@ _KEYS = {
 
 
 def settings(parameters: Mapping[str, Any], *, defaults: Mapping[str, Any] | None = None) -> Config:
-    """Put the settings of a command together; see `feathertune.config.load_config`.
+    """Return the configuration of a command; see `feathertune.config.load_config`.
 
     Args:
-        parameters: The command's parameters by name: ``config``, ``assignments``, and those that stand for a setting.
-            ``None`` and ``False`` mean not given.
+        parameters: The command's parameters by name; None and False mean not given.
         defaults: Settings below the file.
     """
     given = {
@@ -213,7 +212,7 @@ _COMMA = re.compile(r",(?![^\[]*\])")
 
 
 def _size(text: str) -> int | float | str:
-    """A number, as typed; what is none is left for the settings to refuse."""
+    """Return a number as typed; other text is left for the settings to refuse."""
     for kind in (int, float):
         try:
             return kind(text)

@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.base import RegressorMixin
 from sklearn.utils import check_array, check_consistent_length, column_or_1d
 
-from feathertune.data.reading.labels import LabelReader
+from feathertune.data.kinds.reader import LabelReader
 from feathertune.data.sources.collector import Collector
 from feathertune.estimator.base import SOURCE, TextModel, Texts, texts_of
 

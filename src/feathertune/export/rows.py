@@ -10,10 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feathertune.bundle import BundleInfo
+from feathertune.data.kinds.reader import KINDS
 from feathertune.data.reading.columns import LABEL_COLUMNS, find_text_columns
-from feathertune.data.reading.labels import Label, indices_of
+from feathertune.data.reading.labels import Label
 from feathertune.data.reading.rows import columns, read_rows
 from feathertune.data.reading.texts import Pair, Text, of_kind
+from feathertune.data.sources.collector import ReadOptions
 from feathertune.data.sources.registry import load_source
 from feathertune.errors import ConfigError, DataError
 from feathertune.export.check import DEFAULT_ROWS, LEAST_ROWS, Check
@@ -59,7 +61,7 @@ def real_texts(check: Check, info: BundleInfo) -> RealTexts:
     chosen = np.sort(np.random.default_rng(_SEED).choice(len(texts), n, replace=False))
     labels = None
     if names is not None:
-        labels = indices_of(names, info.labels, source)[chosen]
+        labels = KINDS[info.task].encode_known(names, info.labels, source)[chosen]
     shown = Path(source).name if Path(source).exists() else source
     return RealTexts(shown, [texts[row] for row in chosen], labels)
 
@@ -67,11 +69,13 @@ def real_texts(check: Check, info: BundleInfo) -> RealTexts:
 def _labelled(source: str, check: Check, info: BundleInfo) -> tuple[list[Text], list[Label]]:
     data = load_source(
         source,
-        text_column=check.text_column,
-        label_column=check.label_column,
-        usual_texts=info.text_columns,
-        label_separator=info.label_separator,
-        task=info.task,
+        ReadOptions(
+            text_column=check.text_column,
+            label_column=check.label_column,
+            usual_texts=tuple(info.text_columns),
+            label_separator=info.label_separator,
+            task=info.task,
+        ),
     )
     of_kind(data.texts, pairs=info.reads_pairs, where="The bundle")
     rows = list(range(len(data.texts)))

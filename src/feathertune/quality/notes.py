@@ -16,6 +16,8 @@ from typing import cast
 
 import numpy as np
 
+from feathertune.data.kinds.multi_label import MULTI_LABEL
+from feathertune.data.kinds.single_label import SINGLE_LABEL
 from feathertune.data.sources.collector import SPLITS, RawDataset
 from feathertune.errors import isolated
 from feathertune.quality.findings import Found, what
@@ -139,6 +141,7 @@ def as_dataset(scan: Scan, table: int, *, most_a_label: int | None = None) -> Ra
         label_order=scan.tables[table].label_order,
         source=scan.tables[table].name,
         fingerprint="",
+        kind=MULTI_LABEL if scan.tables[table].has_sets else SINGLE_LABEL,
     )
 
 

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from feathertune.baselines import BASELINES
 from feathertune.config import Config
-from feathertune.data.splitting.subsets import check_shots, settle_sizes
+from feathertune.data.splitting.subsets import settle_sizes
 from feathertune.errors import ConfigError
 from feathertune.gc_freeze import gc_frozen
 from feathertune.methods import method_named
@@ -86,7 +86,7 @@ def prepare(config: Config, observer: Observer) -> Prepared:
     n_rows = len(bench.encoded["train"])
     sizes = settle_sizes(config.study.train_sizes, n_rows=n_rows, n_classes=len(bench.splits.labels))
     if (shots := config.data.shots) is not None:
-        check_shots(bench.split("train").labels, shots, bench.splits.labels)
+        bench.splits.kind.check_shots(bench.split("train").labels, shots, bench.splits.labels)
         sizes = (shots * len(bench.splits.labels),)
     fit = fit_methods(config, chosen, bench.load_encoder(seed=0), observer)
     fingerprints = {"data_fingerprint": bench.data.fingerprint, "base_fingerprint": bench.base.fingerprint}

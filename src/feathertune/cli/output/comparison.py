@@ -1,4 +1,4 @@
-"""Two studies side by side, as a terminal shows them."""
+"""Two studies side by side in a terminal."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
-from feathertune.cli.output.tables import render, table_of
+from feathertune.cli.output.tables import METHOD, Column, render, table_of
 from feathertune.records import SummaryRow
 from feathertune.report.comparison import Comparison, MethodPair, Side
 from feathertune.report.format import units
@@ -21,8 +21,8 @@ _LISTED = 30
 
 
 def comparison_text(comparison: Comparison, page: Path) -> str:
-    """The methods, what differs, the verdict, and where the page is."""
-    methods = table_of("method", "A", "B", "B - A", "95 % interval", "p", "trained", "time")
+    """Return the methods, the differences, the verdict, and the path of the page."""
+    methods = table_of(METHOD, "A", "B", "B - A", "95 % interval", "p", "trained", "time")
     for pair in comparison.methods:
         methods.add_row(
             Text(units.clip(pair.method, _WORDS)),
@@ -46,10 +46,10 @@ def comparison_text(comparison: Comparison, page: Path) -> str:
 
 
 def _differing(comparison: Comparison) -> list[Table | str]:
-    """What is not the same, as far as it fits a screen."""
+    """List the differences that fit on a screen."""
     if not comparison.differing:
         return []
-    table = table_of("name", "A", "B")
+    table = table_of(Column("name", left=True, whole=True), "A", "B")
     for place in comparison.differing[:_LISTED]:
         values = (plain(place.key, value, _WORDS) for value in (place.a, place.b))
         table.add_row(Text(place.key), *(Text(value, overflow="fold") for value in values))
@@ -78,7 +78,7 @@ def _difference(pair: MethodPair, say: ScoreFormat) -> tuple[str, str, str]:
 
 
 def _costs(pair: MethodPair) -> tuple[str, str]:
-    """Trained parameters and seconds of both."""
+    """Return trained parameters and seconds of both."""
     sides = (pair.a, pair.b)
     trained = [units.DASH if row is None else units.count(row.trainable_parameters) for row in sides]
     seconds = [units.DASH if row is None else units.seconds(row.seconds_mean) for row in sides]

@@ -1,4 +1,4 @@
-"""What a study would do and what it would cost, as it is printed before anything runs."""
+"""The plan and the cost estimate of a study."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rich.console import RenderableType
 from rich.text import Text
 
-from feathertune.cli.output.tables import budget_lines, left_out_lines, render, table_of
+from feathertune.cli.output.tables import METHOD, TRAINING_ROWS, Column, budget_lines, left_out_lines, render, table_of
 from feathertune.records.cost_estimate import Price
 from feathertune.report.format import units
 
@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 
 
 def plan_text(prepared: Prepared, folder: Path | None, price: Price) -> str:
-    """What a study would do, and its price; `folder` is where the price was kept."""
+    """Return the plan of a study with its cost estimate; `folder` is where the estimate was kept."""
     data, base, config = prepared.bench.data, prepared.bench.base, prepared.plan.config
-    runs = table_of("run", "kind", "seed", "trains", "options")
+    names = (Column("run", left=True, whole=True), Column("kind", left=True, whole=True))
+    runs = table_of(*names, "seed", Column("trains", left=True), Column("options", left=True))
     for spec in prepared.plan.runs:
         options = ", ".join(f"{key}={value}" for key, value in spec.options.items())
         trains = "" if spec.trains is None else units.count(spec.trains)
@@ -47,7 +48,7 @@ def plan_text(prepared: Prepared, folder: Path | None, price: Price) -> str:
 
 
 def _labels(data: DataRecord) -> list[str]:
-    """How many rows each class has, or how numbers lie, split by split."""
+    """Return the rows of each class, or a summary of numbers, for each split."""
     if data.numbers:
         return [f"labels   {split}: {summary.in_words()}" for split, summary in data.numbers.items()]
     counts = "; ".join(
@@ -67,10 +68,10 @@ def _kept(folder: Path | None) -> str:
 
 
 def price_lines(price: Price) -> list[RenderableType]:
-    """The price of a study as a table, and in a sentence."""
+    """Return the cost estimate of a study as a table and a sentence."""
     sized = any(row.train_rows is not None for row in price.rows)
-    rows_column = ("training rows",) if sized else ()
-    table = table_of("method", *rows_column, "a run", "before training", "training", "test rows", "memory", "runs")
+    rows_column = (TRAINING_ROWS,) if sized else ()
+    table = table_of(METHOD, *rows_column, "a run", "before training", "training", "test rows", "memory", "runs")
     for row in price.rows:
         took = row.seconds
         n_rows = ("" if row.train_rows is None else f"{row.train_rows:,}",) if sized else ()
@@ -99,6 +100,6 @@ def price_lines(price: Price) -> list[RenderableType]:
 
 
 def priced_plan_json(prepared: Prepared, price: Price) -> str:
-    """The plan with its price, as JSON."""
+    """Return the plan with its cost estimate as JSON."""
     both = {**prepared.plan.model_dump(mode="json"), "price": price.model_dump(mode="json")}
     return json.dumps(both, indent=1) + "\n"

@@ -81,7 +81,7 @@ def cut_passes(rows: np.ndarray, lengths: np.ndarray, *, token_budget: int) -> I
     Args:
         rows: Row indices, from short to long.
         lengths: Tokens of each text, ``(N,)``.
-        token_budget: Padded tokens of a pass, at most, unless a single text has more.
+        token_budget: Most padded tokens of a pass; a longer text goes alone.
 
     Yields:
         Arrays of row indices, never empty.
@@ -95,7 +95,7 @@ def cut_passes(rows: np.ndarray, lengths: np.ndarray, *, token_budget: int) -> I
 
 
 def coarsely(n: int) -> int:
-    """The next of 1, 2, 3, 4, 6, 8, 12, 16, 24, and so on: products of two such numbers are few, too."""
+    """Round up to one of 1, 2, 3, 4, 6, 8, 12, 16, 24, ...; products of two such numbers are few, too."""
     power = 1 << (n - 1).bit_length()
     return power * 3 // 4 if power * 3 // 4 >= n else power
 
@@ -103,18 +103,18 @@ def coarsely(n: int) -> int:
 def cut_widths(
     counts: Mapping[int, int], *, token_budget: int, pass_tokens: int, padding_share: float = 1.0
 ) -> list[list[int]]:
-    """Which widths go together when texts wait for a pass: the cheapest way to run them all.
+    """Group waiting texts by width into the cheapest passes.
 
-    A text padded to a neighbour's width costs tokens, a pass of its own costs what every pass costs.
+    A text padded to a neighbor's width costs tokens; a pass of its own costs a pass's fixed price.
 
     Args:
-        counts: Texts that wait, by the width to which each would be padded alone.
-        token_budget: Padded tokens of a pass, at most, unless a single text has more.
-        pass_tokens: What a pass costs beside its tokens, as so many tokens.
-        padding_share: What a row of padding costs, as a share of a token.
+        counts: Number of waiting texts, by padded width.
+        token_budget: Most padded tokens of a pass; a longer text goes alone.
+        pass_tokens: Fixed cost of a pass, in tokens.
+        padding_share: Cost of a padding token, as a share of a token.
 
     Returns:
-        Neighbouring widths, each once, from narrow to wide.
+        Neighboring widths, each once, ascending.
     """
     widths = sorted(counts)
     cost: list[float] = [0.0]

@@ -19,10 +19,10 @@ from feathertune.data.from_config import load_sources, split_sources
 from feathertune.data.sources.collector import SPLITS, RawDataset, SplitName
 from feathertune.data.splitting.pool import Split
 from feathertune.data.splitting.splits import DataSplits
-from feathertune.data.splitting.subsets import check_shots, nested_rows, rows_of_each
+from feathertune.data.splitting.subsets import nested_rows, rows_of_each
 from feathertune.data.tokens.batching import shares_of
 from feathertune.data.tokens.encode import EncodedTexts, encode
-from feathertune.data.tokens.shared_texts import block_of
+from feathertune.data.tokens.shared_texts import TextBlock
 from feathertune.encoders import LoadedEncoder, load_encoder
 from feathertune.engine.fast_path import fast_parts
 from feathertune.engine.predict import run_passes
@@ -103,7 +103,7 @@ class Workbench:
         task, counts = task_of(splits.train.labels), class_counts(splits)
         check_fits(config.train, task)
         if config.data.shots is not None and splits.numbers:
-            check_shots(splits.train.labels, config.data.shots, splits.labels)
+            splits.kind.check_shots(splits.train.labels, config.data.shots, splits.labels)
         task = task.ranked_by(config.study.metric, counts.get("train", []))
         metric = task.primary.name
         observer.stage(f"loading {config.base.id}")
@@ -164,7 +164,10 @@ class Workbench:
         if n == len(train.labels):
             return self
         shots = self.config.data.shots
-        rows = rows_of_each(train.labels, shots, seed=seed) if shots else nested_rows(train.labels, n, seed=seed)
+        if shots:
+            rows = rows_of_each(train.labels, shots, seed=seed)
+        else:
+            rows = nested_rows(self.splits.kind, train.labels, n, seed=seed)
         tokens = self.encoded["train"].take(rows)
         part = len(tokens.ids) / len(self.encoded["train"].ids)
         return dataclasses.replace(
@@ -187,7 +190,7 @@ class Workbench:
         """
 
         def block(split: Split) -> Split:
-            return Split(block_of(split.texts), split.labels)
+            return Split(TextBlock(split.texts), split.labels)
 
         splits = self.splits
         return dataclasses.replace(
