@@ -63,10 +63,10 @@ def compare(
     settings = opt.settings(given, defaults=demonstration(few_labels=shots is not None) if demo else None)
     trackers = choose_trackers(track or ())
     # Below here torch is loaded: a wrong option has been told by now.
-    from feathertune.cli.output.plans import plan_text, priced_plan_json
+    from feathertune.cli.output.plans import plan_json, plan_text
     from feathertune.cli.output.progress import observe
     from feathertune.cli.output.tables import study_text
-    from feathertune.study.compare import default_folder, keep_price, prepare, run
+    from feathertune.study.compare import default_folder, keep_cost_estimate, prepare, run
     from feathertune.study.cost.estimate import estimate
 
     with observe(quiet=quiet or json) as observer:
@@ -74,11 +74,11 @@ def compare(
             observer.stage("no DATA given: the demonstration study on sample:imdb (name DATA to use your own)")
         prepared = prepare(settings, observer)
         if dry_run:
-            price = estimate(prepared.bench, prepared.plan, observer)
+            cost = estimate(prepared.bench, prepared.plan, observer)
             if out is not None:
-                keep_price(price, prepared, out)
+                keep_cost_estimate(cost, prepared, out)
             observer.close()
-            sys.stdout.write(priced_plan_json(prepared, price) if json else plan_text(prepared, out, price))
+            sys.stdout.write(plan_json(prepared, cost) if json else plan_text(prepared, out, cost))
             return
         out = out or default_folder(prepared.plan)
         command = ["feathertune", *sys.argv[1:]]

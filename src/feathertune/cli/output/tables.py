@@ -89,7 +89,7 @@ def study_text(study: StudyRecord, folder: Path) -> str:
         *left_out_lines(study.left_out),
         *budget,
         *_searches(study),
-        *_said_before(study),
+        *_estimated(study),
         "",
         study.verdict.text,
         *(f"- {caveat}" for caveat in study.verdict.caveats),
@@ -114,12 +114,12 @@ def _searches(study: StudyRecord) -> list[RenderableType]:
     return ["", table]
 
 
-def _said_before(study: StudyRecord) -> list[RenderableType]:
-    """What a price said, and what came true."""
+def _estimated(study: StudyRecord) -> list[RenderableType]:
+    """Return estimated and actual costs, if there was an estimate."""
     rows = [row for row in at_largest_size(study.summary) if row.predicted_seconds is not None]
     if not rows:
         return []
-    table = table_of("said before", "time", "took", "memory", "used")
+    table = table_of("method", "estimated time", "actual time", "estimated memory", "actual memory")
     for row in rows:
         said = (row.predicted_seconds, row.seconds_mean)
         memory = (row.predicted_memory_bytes, row.memory_mean_bytes)
@@ -244,7 +244,7 @@ def table_of(*columns: str) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     text = {"method", "what it does", "source", "options", "run", "kind", "name", "rows", "label", "text"}
     text |= {"option", "default", "here", "module", "trains", "size option", "merges"}
-    text |= {"tokens a text", "--max-length", "said before", "training rows", "found by search", "finding"}
+    text |= {"tokens a text", "--max-length", "training rows", "found by search", "finding"}
     text |= {"tokens of the text"}
     for column in columns:
         head = _IN_TWO_LINES.get(column, column)

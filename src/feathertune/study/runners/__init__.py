@@ -22,7 +22,7 @@ from feathertune.study.runners.ray import run_on_ray
 if TYPE_CHECKING:
     from feathertune.config import RunnerConfig
     from feathertune.records import RunRecord
-    from feathertune.records.cost_estimate import Price
+    from feathertune.records.cost_estimate import CostEstimate
     from feathertune.study.observe import Observer
     from feathertune.study.planning.plan import RunSpec
     from feathertune.study.running.workbench import Workbench
@@ -32,7 +32,7 @@ class Runner(Protocol):
     """Does runs."""
 
     def __call__(
-        self, runs: Iterable[RunSpec], bench: Workbench, folder: Path, observer: Observer, price: Price | None
+        self, runs: Iterable[RunSpec], bench: Workbench, folder: Path, observer: Observer, cost: CostEstimate | None
     ) -> Generator[RunRecord]:
         """Do runs, and tell all of each but its end.
 
@@ -41,7 +41,7 @@ class Runner(Protocol):
             bench: Data, encoder and settings.
             folder: The study folder.
             observer: Is told, in this process. Of runs that go side by side each is told whole when it has ended.
-            price: What they were said to cost, where that was asked for.
+            cost: The cost estimate, if there is one.
 
         Raises:
             FeathertuneError: If they cannot be done here; a method that breaks is a failed record instead.

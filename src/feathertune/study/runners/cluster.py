@@ -22,7 +22,7 @@ import torch
 from feathertune.errors import ConfigError, MissingExtraError, first_line
 
 if TYPE_CHECKING:
-    from feathertune.records.cost_estimate import PriceRow
+    from feathertune.records.cost_estimate import CostRow
     from feathertune.study.running.workbench import Workbench
 
 _ANSWERS_WITHIN_S = 10.0
@@ -59,20 +59,20 @@ class Needs:
         return f"{self.num_cpus} CPUs{gpus} and {self.memory / 1e9:.1f} GB of memory"
 
 
-def needs_of(bench: Workbench, predicted: PriceRow | None = None) -> Needs:
+def needs_of(bench: Workbench, predicted: CostRow | None = None) -> Needs:
     """What a run asks for: as the settings say, else as it was measured, else by guess.
 
     Args:
         bench: Settings, encoder and machine.
-        predicted: What the run was said to cost. A GPU's memory is none of the machine's.
+        predicted: The cost estimate of the run. A GPU's memory is none of the machine's.
     """
     settings, on_gpu = bench.config.runner, bench.runtime.device.type == "cuda"
     gpus = settings.num_gpus if settings.num_gpus is not None else float(on_gpu)
-    priced = predicted.memory_bytes if predicted is not None and not on_gpu else None
+    estimated = predicted.memory_bytes if predicted is not None and not on_gpu else None
     return Needs(
         num_cpus=settings.num_cpus or torch.get_num_threads(),
         num_gpus=gpus,
-        memory=settings.memory or priced or guessed_memory(bench),
+        memory=settings.memory or estimated or guessed_memory(bench),
     )
 
 

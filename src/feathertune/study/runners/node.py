@@ -32,7 +32,7 @@ from feathertune.study.running.workbench import by_rows
 if TYPE_CHECKING:
     from feathertune.config import EngineConfig
     from feathertune.data.sources.collector import SplitName
-    from feathertune.records.cost_estimate import PriceRow
+    from feathertune.records.cost_estimate import CostRow
     from feathertune.study.planning.plan import RunSpec
     from feathertune.study.running.workbench import FrozenFeatures, Workbench
 
@@ -120,7 +120,7 @@ def do_search(site: Site, spec: RunSpec, names: Sequence[SplitName], *features: 
 def do_run(
     site: Site,
     spec: RunSpec,
-    predicted: PriceRow | None,
+    predicted: CostRow | None,
     options: dict[str, object] | None,
     names: Sequence[SplitName],
     *features: FrozenFeatures,
@@ -130,7 +130,7 @@ def do_run(
     Args:
         site: The study.
         spec: The run.
-        predicted: What it was said to cost.
+        predicted: Its cost estimate.
         options: What its search has found; ``None`` where there was none.
         names: Splits whose frozen features other processes have computed.
         features: These.

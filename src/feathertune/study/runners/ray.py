@@ -28,7 +28,7 @@ from feathertune.study.running.search import search_id
 
 if TYPE_CHECKING:
     from feathertune.data.sources.collector import SplitName
-    from feathertune.records.cost_estimate import Price, PriceRow
+    from feathertune.records.cost_estimate import CostEstimate, CostRow
     from feathertune.study.observe import Observer
     from feathertune.study.planning.plan import RunSpec
     from feathertune.study.running.workbench import Workbench
@@ -44,12 +44,12 @@ _FILE_SEEN_WITHIN_S = 90.0
 
 
 def run_on_ray(
-    runs: Iterable[RunSpec], bench: Workbench, folder: Path, observer: Observer, price: Price | None
+    runs: Iterable[RunSpec], bench: Workbench, folder: Path, observer: Observer, cost: CostEstimate | None
 ) -> Generator[RunRecord]:
     """Do runs on a cluster; see `feathertune.study.runners.Runner`."""
     folder = folder.resolve()
     with connected(bench.config.runner.address), _token(folder) as token:
-        yield from _Driver(bench, folder, token, observer, price).records(iter(runs))
+        yield from _Driver(bench, folder, token, observer, cost).records(iter(runs))
 
 
 @contextlib.contextmanager
@@ -72,18 +72,18 @@ class _Driver:
         folder: The study folder, absolute.
         token: From `_token`.
         observer: Is told.
-        price: What runs were said to cost.
+        cost: The cost estimate of the runs.
 
     Raises:
         ConfigError: If a node cannot work for the study, or none has room for a run.
     """
 
     def __init__(
-        self, bench: Workbench, folder: Path, token: tuple[Path, str], observer: Observer, price: Price | None
+        self, bench: Workbench, folder: Path, token: tuple[Path, str], observer: Observer, cost: CostEstimate | None
     ) -> None:
         import ray
 
-        self._observer, self._price, self._folder = observer, price, folder
+        self._observer, self._cost, self._folder = observer, cost, folder
         functions = (
             node.inspect_node,
             node.choose_runtime_there,
@@ -140,8 +140,8 @@ class _Driver:
     def _needs(self, spec: RunSpec) -> Needs:
         return needs_of(self._bench, self._predicted(spec))
 
-    def _predicted(self, spec: RunSpec) -> PriceRow | None:
-        return None if self._price is None else self._price.row(spec.method, spec.train_rows)
+    def _predicted(self, spec: RunSpec) -> CostRow | None:
+        return None if self._cost is None else self._cost.row(spec.method, spec.train_rows)
 
     def _start(self, spec: RunSpec) -> Reference:
         """Hand out a run, which begins when what it needs of others is there."""
