@@ -11,7 +11,7 @@ import typer
 
 from feathertune.cli import options as opt
 from feathertune.config import demonstration
-from feathertune.track import choose_trackers, tracked_study
+from feathertune.track import choose_trackers, tracked
 
 
 def compare(
@@ -82,7 +82,7 @@ def compare(
             return
         out = out or default_folder(prepared.plan)
         command = ["feathertune", *sys.argv[1:]]
-        with tracked_study(observer, trackers, out, prepared.plan.config) as watched:
+        with tracked(observer, trackers, out, prepared.plan.config) as watched:
             study = run(prepared, out, observer=watched, command=command, overwrite=overwrite)
     sys.stdout.write(study.model_dump_json(indent=1) + "\n" if json else study_text(study, out))
     failed = [record.id for record in study.runs if record.status == "failed"]
