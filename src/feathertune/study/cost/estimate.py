@@ -151,7 +151,7 @@ class _Measuring:
         hidden_s *= sum(whole.values()) / sum(part.values())
         head_s = took.head * n_head_steps(n_train) / n_head_steps(len(self._pilot.encoded["train"]))
         steps_s, validation_s = _read_log(self._scratch / str(record.metrics))
-        train_s = self._train_seconds(steps_s, spec.seed, bench, n_epochs)
+        train_s = self._train_seconds(steps_s, record.seed, bench, n_epochs)
         train_s += n_epochs * validation_s[-1] * whole["validation"] / (part["validation"] or 1.0)
         load_s = took.total - took.tokenize - took.cache - took.head - took.train - took.evaluate
         if sweeps:

@@ -1,4 +1,4 @@
-"""Runs one after the other, in this process."""
+"""Do runs one after the other, in this process."""
 
 from __future__ import annotations
 
