@@ -27,8 +27,7 @@ def comparison_text(comparison: Comparison, page: Path) -> str:
             _score(pair.a),
             _score(pair.b),
             *_difference(pair, comparison, saying(comparison.b.metric)),
-            _of_both(*(row and units.count(row.trainable_parameters) for row in (pair.a, pair.b))),
-            " / ".join(units.seconds(row and row.seconds_mean) for row in (pair.a, pair.b)),
+            *_costs(pair),
         )
     return render(
         "",
@@ -76,5 +75,8 @@ def _difference(pair: MethodPair, comparison: Comparison, say: Saying) -> tuple[
     return say.difference(paired.difference), say.span(paired.low, paired.high), p
 
 
-def _of_both(a: str | None, b: str | None) -> str:
-    return (a or units.DASH) if a == b else f"{a or units.DASH} / {b or units.DASH}"
+def _costs(pair: MethodPair) -> tuple[str, str]:
+    """Return trained parameters and seconds of both."""
+    trained = [row.trainable_parameters if row else None for row in (pair.a, pair.b)]
+    seconds = [units.seconds(row.seconds_mean if row else None) for row in (pair.a, pair.b)]
+    return " / ".join(dict.fromkeys(map(units.count, trained))), " / ".join(seconds)

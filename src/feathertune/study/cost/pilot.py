@@ -33,7 +33,7 @@ def pilot(bench: Workbench) -> Workbench:
     steps = training_steps(bench, 0, 1)
     # The last step of an epoch may be smaller.
     whole = [step for step in steps if sum(map(len, step)) == bench.config.train.batch_size] or steps
-    rows = {"train": _some(bench, "train", whole, _STEPS)}
+    rows: dict[SplitName, np.ndarray] = {"train": _some(bench, "train", whole, _STEPS)}
     for name in SPLITS[1:]:
         rows[name] = _some(bench, name, [[one] for one in reading_passes(bench, name)], _PASSES)
     return part_of(bench, rows)
