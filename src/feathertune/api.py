@@ -18,7 +18,7 @@ from feathertune.records import Scores, StudyRecord
 from feathertune.study import compare as study
 from feathertune.study import finetune as single
 from feathertune.study.observe import Observer, Silent
-from feathertune.track import choose_trackers, tracked_study, tracked_training
+from feathertune.track import choose_trackers, tracked
 
 __all__ = ["Predictor", "compare", "evaluate_base", "export_model", "finetune", "import_adapter", "load", "push"]
 
@@ -49,7 +49,7 @@ def compare(
     observer, trackers = observer or Silent(), choose_trackers(track)
     prepared = study.prepare(config, observer)
     folder = Path(out) if out is not None else study.default_folder(prepared.plan)
-    with tracked_study(observer, trackers, folder, prepared.plan.config) as watched:
+    with tracked(observer, trackers, folder, prepared.plan.config) as watched:
         return study.run(prepared, folder, observer=watched, command=sys.argv, overwrite=overwrite)
 
 
@@ -100,7 +100,7 @@ def finetune(
     Raises:
         FeathertuneError: If the settings, the data or the folder cannot be used, or the training breaks.
     """
-    with tracked_training(observer or Silent(), choose_trackers(track), Path(out), config) as watched:
+    with tracked(observer or Silent(), choose_trackers(track), Path(out), config, beside=True) as watched:
         return single.finetune(
             config, method, Path(out), seed=seed, observer=watched, overwrite=overwrite, resume=resume
         )

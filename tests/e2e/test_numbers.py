@@ -86,7 +86,7 @@ def test_a_study(data, encoder, tmp_path, monkeypatch, capsys):
     assert again.code == 0, again.stderr
 
 
-def test_its_price(data, encoder, monkeypatch, capsys):
+def test_its_cost_estimate(data, encoder, monkeypatch, capsys):
     given = ["compare", data, *LABEL, "--base", encoder, "--methods", "lora", *SMALL, "--dry-run"]
     result = in_process(monkeypatch, capsys, *given)
     assert result.code == 0, result.stderr

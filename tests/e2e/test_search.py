@@ -89,10 +89,10 @@ def test_a_search_that_was_stopped_in_a_trial_goes_on_to_the_same(study, encoder
 
 
 @pytest.mark.slow
-def test_the_price_counts_the_trials(encoder, data, tmp_path, monkeypatch, capsys):
+def test_the_cost_estimate_counts_the_trials(encoder, data, tmp_path, monkeypatch, capsys):
     result = in_process(monkeypatch, capsys, *command(data, encoder, tmp_path / "study"), "--dry-run", "--json")
-    price = json.loads(result.stdout)["price"]
-    lora, ia3 = (next(row for row in price["rows"] if row["method"].startswith(name)) for name in ("lora", "ia3"))
+    cost = json.loads(result.stdout)["cost_estimate"]
+    lora, ia3 = (next(row for row in cost["rows"] if row["method"].startswith(name)) for name in ("lora", "ia3"))
     assert f"{N} trials before its runs" in " ".join(lora["notes"])
     assert ia3["notes"] == []
-    assert price["study_seconds"] > sum(row["n_runs"] * row["own_seconds"] for row in price["rows"])
+    assert cost["study_seconds"] > sum(row["n_runs"] * row["own_seconds"] for row in cost["rows"])

@@ -144,7 +144,7 @@ def test_a_training_is_written_beside_its_bundle(environment, encoder, data, tmp
     assert feathertune("predict", out, "--text", "great film").code == 0, "the bundle is whole"
 
 
-def breaking(folder, study):
+def breaking(folder, study, run, settings):
     raise RuntimeError("no place on this earth")
 
 

@@ -135,8 +135,8 @@ DryRun = Annotated[
     bool,
     typer.Option(
         "--dry-run",
-        help="Print the plan and its price, by a few measured steps, and stop. With --out the price is kept there: the "
-        "study that follows records what came true.",
+        help="Print the plan and its cost estimate, and start nothing. With --out keep the estimate: the study "
+        "compares it with the actual costs.",
     ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]

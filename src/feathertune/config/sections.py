@@ -333,7 +333,7 @@ class RunnerConfig(Section):
         address: The cluster, as ``HOST:PORT``; null means `RAY_ADDRESS`, else one of this machine alone.
         num_cpus: Processors, and threads, of a run; null means its threads here. Another number rounds otherwise.
         num_gpus: GPUs of a run, or a part of one; null means one where this machine computes on one.
-        memory: Bytes of a run; null means what its price said, else a guess.
+        memory: Bytes of a run; null means the cost estimate, else a guess.
         retries: How often a run is begun anew whose node or process was lost.
     """
 

@@ -2,7 +2,7 @@
 
 All rows are read once and none is kept but a sample; those that something was found about are then read again, for
 their texts. Rows that a study would refuse are counted and listed, so that all is said at once and not only the first
-fault. Not for the price of a study: that is `feathertune.study.cost.estimate`.
+fault. Not for the cost of a study: that is `feathertune.study.cost.estimate`.
 """
 
 from __future__ import annotations

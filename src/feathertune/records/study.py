@@ -114,9 +114,10 @@ class RunRecord(Record):
         train_losses: Mean training loss of each epoch; `validation_losses` after it, in nats. Of numbers both are mean
             squared errors of labels in standard deviations.
         mfu: Operations done over this machine's measured peak, 0 to 1; null where it was not measured.
-        predicted_seconds: What a price (`feathertune.records.cost_estimate`) that was made before the run said of
-            `seconds.total`, for all epochs; null where none was made. `predicted_memory_bytes` likewise, of
-        `peak_memory_bytes`. predictions: Path of the test predictions, relative to the study folder. `bundle` likewise.
+        predicted_seconds: `seconds.total` for all epochs, as `feathertune.records.cost_estimate` had it; null without
+            an estimate.
+        predicted_memory_bytes: The same of `peak_memory_bytes`.
+        predictions: Path of the test predictions, relative to the study folder. `bundle` likewise.
     """
 
     id: str
@@ -165,8 +166,8 @@ class SummaryRow(Record):
         p_equivalent: Of two one-sided tests that it is within the study's margin of `full`; not corrected, since the
             verdict says it of one row.
         pareto: No other method is better in score without being worse in seconds, memory or parameters.
-        predicted_seconds: What `seconds_mean` was said to be; null where no price was made before the runs.
-            `predicted_memory_bytes` likewise.
+        predicted_seconds: The estimate of `seconds_mean`; null without a cost estimate.
+        predicted_memory_bytes: The estimate of `memory_mean_bytes`; null without a cost estimate.
     """
 
     method: str

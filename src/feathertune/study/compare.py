@@ -37,7 +37,7 @@ from feathertune.records import (
     load_study,
     save_study,
 )
-from feathertune.records.cost_estimate import PRICE_FILE, Price
+from feathertune.records.cost_estimate import COST_FILE, CostEstimate
 from feathertune.report import render_report
 from feathertune.runtime import hardware, versions
 from feathertune.statistics.measures import Answers
@@ -122,10 +122,10 @@ def run(
         OSError: If the disk is full or not writable; what was finished is kept.
     """
     bench, plan = prepared.bench, prepared.plan
-    price = read_price(out, plan)
+    estimate = read_cost_estimate(out, plan)
     _enter_folder(out, plan, bench, overwrite=overwrite)
-    if price is not None:  # also where the folder was made anew
-        write_atomic(out / PRICE_FILE, price.model_dump_json(indent=1) + "\n")
+    if estimate is not None:  # also where the folder was made anew
+        write_atomic(out / COST_FILE, estimate.model_dump_json(indent=1) + "\n")
     records = {spec.id: record for spec in plan.runs if (record := _finished(spec, out)) is not None}
     observer.planned(_work(plan, bench, out), list(records.values()))
     if len(records) == len(plan.runs) and (out / STUDY_FILE).is_file():
@@ -143,7 +143,7 @@ def run(
         _renewing(assembled) as renew,
         contextlib.closing(
             RUNNERS[plan.config.runner.name](
-                [spec for spec in plan.runs if spec.id not in records], bench, out, observer, price
+                [spec for spec in plan.runs if spec.id not in records], bench, out, observer, estimate
             )
         ) as ended,
     ):
@@ -184,8 +184,8 @@ def _renewing(assembled: Callable[[], object]) -> Iterator[Callable[[], None]]:
             assembled()
 
 
-def keep_price(price: Price, prepared: Prepared, out: Path) -> None:
-    """Keep a price where its study is going to be; the runs that follow record what it said.
+def keep_cost_estimate(found: CostEstimate, prepared: Prepared, out: Path) -> None:
+    """Keep a cost estimate in the folder of its study; the runs that follow record it next to their costs.
 
     Raises:
         ConfigError: If the folder cannot be used for the study.
@@ -193,17 +193,17 @@ def keep_price(price: Price, prepared: Prepared, out: Path) -> None:
     if (out / PLAN_FILE).is_file():
         _check_same(out, prepared.plan)
     else:
-        claim_folder(out, marker=PLAN_FILE, overwrite=False, aside=(PRICE_FILE,))
-    write_atomic(out / PRICE_FILE, price.model_dump_json(indent=1) + "\n")
+        claim_folder(out, marker=PLAN_FILE, overwrite=False, aside=(COST_FILE,))
+    write_atomic(out / COST_FILE, found.model_dump_json(indent=1) + "\n")
 
 
-def read_price(out: Path, plan: Plan) -> Price | None:
-    """The price of a plan that was kept in its folder; one of another plan is none."""
+def read_cost_estimate(out: Path, plan: Plan) -> CostEstimate | None:
+    """Return the cost estimate of a plan that was kept in its folder, or None if it belongs to another plan."""
     try:
-        price = Price.model_validate_json((out / PRICE_FILE).read_text(encoding="utf-8"))
+        found = CostEstimate.model_validate_json((out / COST_FILE).read_text(encoding="utf-8"))
     except (OSError, ValidationError, UnicodeDecodeError):
         return None
-    return price if price.plan == plan.fingerprint else None
+    return found if found.plan == plan.fingerprint else None
 
 
 def assemble(
@@ -313,7 +313,7 @@ def _finished(spec: RunSpec, folder: Path) -> RunRecord | None:
 def _enter_folder(out: Path, plan: Plan, bench: Workbench, *, overwrite: bool) -> None:
     """Make the folder ready, or recognise in it the study that is to be continued."""
     if overwrite or not (out / PLAN_FILE).is_file():
-        claim_folder(out, marker=PLAN_FILE, overwrite=overwrite, aside=(PRICE_FILE,))
+        claim_folder(out, marker=PLAN_FILE, overwrite=overwrite, aside=(COST_FILE,))
         write_atomic(out / PLAN_FILE, plan.model_dump_json(indent=1) + "\n")
     else:
         _check_same(out, plan)

@@ -112,7 +112,7 @@ def study_text(study: StudyRecord, folder: Path) -> str:
         *left_out_lines(study.left_out),
         *budget,
         *_searches(study),
-        *_said_before(study),
+        *_estimated(study),
         "",
         verdict_text(study),
         *(f"- {caveat}" for caveat in caveat_texts(study)),
@@ -138,12 +138,12 @@ def _searches(study: StudyRecord) -> list[RenderableType]:
     return ["", table]
 
 
-def _said_before(study: StudyRecord) -> list[RenderableType]:
-    """Compare cost estimates with the measured costs."""
+def _estimated(study: StudyRecord) -> list[RenderableType]:
+    """Return estimated and actual costs, if there was an estimate."""
     rows = [row for row in at_largest_size(study.summary) if row.predicted_seconds is not None]
     if not rows:
         return []
-    table = table_of(Column("said before", left=True), "time", "took", "memory", "used")
+    table = table_of(METHOD, "estimated time", "actual time", "estimated memory", "actual memory")
     for row in rows:
         said = (row.predicted_seconds, row.seconds_mean)
         memory = (row.predicted_memory_bytes, row.memory_mean_bytes)

@@ -19,7 +19,7 @@ from feathertune.data.sources.collector import SPLITS, SplitName
 from feathertune.engine.training.head import head_logits
 from feathertune.methods import method_named
 from feathertune.records import METRICS_FILE, PREDICTIONS_FILE, RunRecord, Seconds
-from feathertune.records.cost_estimate import PriceRow
+from feathertune.records.cost_estimate import CostRow
 from feathertune.runtime import PeakMemory, seed_everything, stopwatch
 from feathertune.storage import write_atomic
 from feathertune.study.observe import Observer
@@ -44,7 +44,7 @@ def expected_work(spec: RunSpec, bench: Workbench) -> float:
 
 
 def execute(
-    spec: RunSpec, bench: Workbench, folder: Path, observer: Observer, predicted: PriceRow | None = None
+    spec: RunSpec, bench: Workbench, folder: Path, observer: Observer, predicted: CostRow | None = None
 ) -> RunRecord:
     """Do one run.
 
@@ -53,7 +53,7 @@ def execute(
         bench: Data, encoder and machine.
         folder: The study folder; the run writes into ``runs/<id>``.
         observer: Is told how far it is.
-        predicted: What was said before that it would cost; it goes into the record.
+        predicted: The cost estimate; it goes into the record.
 
     Returns:
         The record, which is also written as ``run.json``; failed where the method broke.

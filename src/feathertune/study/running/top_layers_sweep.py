@@ -26,12 +26,10 @@ def depths(n_layers: int) -> list[int]:
     return sorted(depth for depth in tried if 1 <= depth <= n_layers)
 
 
-def sweep_tokens(bench: Workbench) -> float:
-    """Tokens that the sweep reads for each depth, a trained one counted three times; for the price of a study."""
-    train, validation = (float(bench.encoded[name].lengths.mean()) for name in ("train", "validation"))
-    n_train = min(_TRAIN_ROWS, len(bench.encoded["train"]))
-    n_validation = min(_VALIDATION_ROWS, len(bench.encoded["validation"]))
-    return _EPOCHS * (3 * n_train * train + n_validation * validation)
+def sweep_epochs(n_layers: int, n_train: int) -> float:
+    """Return the cost of the sweep in epochs that train all layers on all rows; a forward pass is a third of those."""
+    share = min(1.0, _TRAIN_ROWS / n_train)
+    return sum(_EPOCHS * share * (1 + 2 * depth / n_layers) / 3 for depth in depths(n_layers))
 
 
 def smallest_within(scores: Mapping[int, float], margin: float) -> int:

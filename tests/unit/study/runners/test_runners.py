@@ -12,14 +12,14 @@ from feathertune.config import Config, load_config
 from feathertune.data.tokens.shared_texts import TextBlock
 from feathertune.errors import ConfigError, MissingExtraError
 from feathertune.records import BaseRecord
-from feathertune.records.cost_estimate import PriceRow
+from feathertune.records.cost_estimate import CostRow
 from feathertune.runtime import versions
 from feathertune.study.planning.plan import make_plan
 from feathertune.study.runners import check_runner, cluster, node
 from feathertune.study.runners.cluster import Needs, Node, check_room, needs_of, room
 
 BASE = BaseRecord(id="b", fingerprint="f", model_type="bert", n_parameters=1_000_000, n_layers=2, hidden_size=10)
-PRICED = PriceRow(method="lora", kind="peft", n_runs=1, memory_bytes=3_000_000_000)
+PRICED = CostRow(method="lora", kind="peft", n_runs=1, memory_bytes=3_000_000_000)
 
 
 def bench(device="cpu", **runner):
