@@ -12,7 +12,7 @@ from feathertune.records.cost_estimate import Price
 from feathertune.study.compare import prepare
 from feathertune.study.cost.estimate import estimate
 from feathertune.study.cost.pilot import miniature
-from feathertune.study.cost.training_cost import MINIATURE_EPOCHS, TrainingScale
+from feathertune.study.cost.training_cost import TrainingScale
 from feathertune.study.observe import Silent
 
 METHODS = ["--methods", "lora,full", *SMALL]
@@ -140,7 +140,7 @@ def test_hidden_states_are_priced_where_they_are_kept(layers, frontier, encoder,
     prepared = prepare(load_config(options=options | {"method.top_layers": layers}), Silent())
     bench = prepared.bench
     rows = {name: np.arange(len(bench.encoded[name])) for name in bench.encoded} | {"train": np.arange(32)}
-    scale = TrainingScale(miniature(bench, rows, epochs=MINIATURE_EPOCHS), tmp_path, load_seconds=0.01)
+    scale = TrainingScale(prepared.study, miniature(bench, rows), tmp_path, load_seconds=0.01)
     found = scale.price(prepared.plan.runs[-1], bench, features_seconds=0.5)
     assert found.frontier == frontier
     assert (found.hidden_seconds > 1e-4) == (frontier > 0)
@@ -191,6 +191,6 @@ def test_measuring_says_what_it_does(encoder, data, tmp_path):
     options = {"data.source": str(data), "base.id": str(encoder), "data.max_length": 16, "study.methods": ["ia3"]}
     prepared = prepare(load_config(options=options), Silent())
     listening = Listening()
-    estimate(prepared.bench, prepared.plan, listening)
+    estimate(prepared.bench, prepared.study, listening)
     assert listening.said == [f"measuring {name}" for name in ("majority", "tfidf", "foundation", "probe", "ia3")]
     assert set(prepared.bench._features) == set(), "the study's own features are not touched"

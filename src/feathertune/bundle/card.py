@@ -80,7 +80,6 @@ print([label for label, p, least in zip(labels, probabilities, threshold) if p >
 }
 
 
-_TAU = "logit_adjustment_tau"
 # Rows below which a correlation has no standard error; and the largest one that has a z.
 _LEAST_RANKS, _NEARLY_ONE = 4, 1 - 1e-9
 # What a score is called: in the table, and by the hub where it knows it.
@@ -324,24 +323,10 @@ def _limits(info: BundleInfo) -> str:
 def of_rare_classes(info: BundleInfo) -> list[str]:
     """What was done for them, and what that means for whoever reads probabilities and labels."""
     settings, lines = info.hyperparameters, []
-    made_up = [
-        words
-        for key, value, words in (
-            ("class_weights", "balanced", "weights that let all classes count the same"),
-            ("sampling", "balanced", "texts drawn so that all classes are equally frequent"),
-            ("loss", "logit-adjusted", f"logits adjusted by the classes' shares (tau {settings.get(_TAU)})"),
-        )
-        if settings.get(key) == value
-    ]
-    if made_up:
+    if settings.get("class_weights") == "balanced":
         lines.append(
-            f"Trained with {made_up[0]}: its probabilities are those of a world in which they are, so a rare "
-            "class gets more than its share."
-        )
-    if settings.get("loss") == "focal":
-        lines.append(
-            f"Trained with the focal loss (gamma {settings.get('focal_gamma')}): its probabilities tend to be less "
-            "sure than its answers are right."
+            "Trained with weights that let all classes count the same: its probabilities are those of a world in which "
+            "they are, so a rare class gets more than its share."
         )
     if info.task == "single_label" and info.threshold is not None:
         lines.append(

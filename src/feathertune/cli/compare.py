@@ -74,7 +74,7 @@ def compare(
             observer.stage("no DATA given: the demonstration study on sample:imdb (name DATA to use your own)")
         prepared = prepare(settings, observer)
         if dry_run:
-            price = estimate(prepared.bench, prepared.plan, observer)
+            price = estimate(prepared.bench, prepared.study, observer)
             if out is not None:
                 keep_price(price, prepared, out)
             observer.close()

@@ -93,7 +93,7 @@ def inspect(
             fixed = write_fixed(inspected.scan, fix)
         if methods is not None and found.refused is None:
             prepared = prepare(settings, observer)
-            price = estimate(prepared.bench, prepared.plan, observer)
+            price = estimate(prepared.bench, prepared.study, observer)
     if json:
         more = {} if price is None else {"price": price.model_dump(mode="json")}
         more |= {} if fixed is None else {"fixed": fixed.as_json()}

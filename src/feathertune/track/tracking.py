@@ -16,7 +16,7 @@ from feathertune.study.observe import Silent
 from feathertune.track.tracker import Point, Session, Tracker
 
 if TYPE_CHECKING:
-    from feathertune.study.planning.plan import RunSpec
+    from feathertune.study.run_spec import RunSpec
 
 # Some trackers wait for the disk at each call; a step of a small model must not wait for them.
 _FLUSH_EVERY_S = 5.0

@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from feathertune.data.tokens.batching import draw
 from feathertune.data.tokens.encode import EncodedTexts
 from feathertune.encoders import LoadedEncoder
 from feathertune.engine.replace import replaced
@@ -115,7 +114,6 @@ def fit_head(
     seed: int,
     texts: EncodedTexts | None = None,
     objective: Objective = CROSS_ENTROPY,
-    shares: np.ndarray | None = None,
 ) -> None:
     """Train the head alone on what it reads of the frozen encoder, before anything else moves (LP-FT).
 
@@ -130,7 +128,6 @@ def fit_head(
         seed: Of the order of the rows; the head's dropout draws from torch's global generator.
         texts: Whose windows those are; ``None`` where each text is one row.
         objective: What is lowered, as in the training that follows.
-        shares: How often each text is drawn in an epoch; ``None`` takes each once.
     """
 
     def logits(rows: Tensor) -> Tensor:
@@ -149,10 +146,8 @@ def fit_head(
     generator = torch.Generator().manual_seed(seed)
     modes = {module: module.training for module in encoder.model.modules()}
     encoder.model.train()
-    for epoch in range(_head_epochs(len(classes))):
+    for _ in range(_head_epochs(len(classes))):
         order = torch.randperm(len(classes), generator=generator)
-        if shares is not None:
-            order = torch.from_numpy(draw(np.random.default_rng((seed, epoch)), len(classes), shares))
         for rows in torch.split(order.to(device), _HEAD_BATCH):
             optimizer.zero_grad(set_to_none=True)
             loss = objective.loss(logits(rows), classes[rows]) / len(rows)

@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 from feathertune.config import TrainConfig
-from feathertune.data.tokens.batching import plan_steps, shares_of
+from feathertune.data.tokens.batching import plan_steps
 from feathertune.engine.predict import predict_logits
 from feathertune.engine.training.distributed import ALONE, Group
 from feathertune.engine.training.gradient import Labelled, add_gradient
@@ -114,7 +114,6 @@ class Training:
         self.position = Position()
         self._train, self._validation = train, validation
         self._task = task or task_of(train.labels)
-        self._shares = shares_of(train.labels, settings.sampling)
         self._settings, self._seed, self._runtime = settings, seed, runtime
         self._learning_rate = learning_rate
         self._trained = list(trained_parameters(model))
@@ -148,7 +147,6 @@ class Training:
                 batch_size=settings.batch_size,
                 token_budget=settings.token_budget,
                 seed=(self._seed, self.position.epochs_done + 1),
-                shares=self._shares,
             )
             for passes in steps[self.position.steps_of_epoch :]:
                 yield self._step(passes)

@@ -34,13 +34,16 @@ from feathertune.study.cost.pilot import miniature, passes_of, rows_of_passes, r
 from feathertune.study.cost.training_cost import MINIATURE_EPOCHS, TrainingScale
 from feathertune.study.observe import Silent
 from feathertune.study.running.runs import execute
-from feathertune.study.running.training import TRAINING_COST
+from feathertune.study.running.training_log import TRAINING_COST
 from feathertune.study.running.workbench import by_rows
 
 if TYPE_CHECKING:
     from feathertune.study.observe import Observer
-    from feathertune.study.planning.plan import Plan, RunSpec
-    from feathertune.study.running.workbench import FrozenFeatures, Workbench
+    from feathertune.study.planning.plan import Plan
+    from feathertune.study.planning.resolve import ResolvedStudy
+    from feathertune.study.run_spec import RunSpec
+    from feathertune.study.running.pretrained import FrozenFeatures
+    from feathertune.study.running.workbench import Workbench
 
 _READ_PASSES = 3
 _MOST_STEPS, _LEAST_STEPS = 6, 2
@@ -53,21 +56,22 @@ _READ_AND_MEAN_BYTES = 2 * 4
 _SCALED_BYTES = 2 * 8  # scikit-learn's own, float64
 
 
-def estimate(bench: Workbench, plan: Plan, observer: Observer) -> Price:
+def estimate(bench: Workbench, study: ResolvedStudy, observer: Observer) -> Price:
     """Measure and weigh; nothing is kept of it but the numbers.
 
     Args:
         bench: Data, encoder and machine of the study.
-        plan: Its runs.
+        study: Its settings and runs.
         observer: Is told what is being measured.
 
     Returns:
         One row for each method of the plan, in its order, and for each number of rows of a learning curve. A method
         that breaks is a row that says so.
     """
+    plan = study.plan
     scratch_folder = tempfile.TemporaryDirectory(prefix="feathertune-price-")
     with loaded_objects_aside(), stopwatch() as watch, scratch_folder as scratch:
-        measuring = _Measuring(bench, Path(scratch))
+        measuring = _Measuring(bench, study, Path(scratch))
         n_runs = Counter((spec.method, spec.train_rows) for spec in plan.runs)
         rows: dict[tuple[str, int | None], PriceRow] = {}
         trials_s: dict[tuple[str, int | None], float] = {}
@@ -80,7 +84,7 @@ def estimate(bench: Workbench, plan: Plan, observer: Observer) -> Price:
             except RunFailedError as error:
                 row = PriceRow(method=spec.method, kind=spec.kind, n_runs=n_runs[key], error=str(error))
             rows[key] = row.model_copy(update={"n_runs": n_runs[key], "train_rows": spec.train_rows})
-            n_trials = bench.config.study.search if spec.space else 0
+            n_trials = study.config.study.search if spec.space else 0
             if n_trials and (took := rows[key].seconds) is not None:
                 trials_s[key] = n_trials * (took.total - took.tokenize - took.cache - took.evaluate)
                 said = (
@@ -104,16 +108,17 @@ class _Measuring:
 
     Args:
         bench: The whole study's.
+        study: The study.
         scratch: A folder that may be filled.
     """
 
-    def __init__(self, bench: Workbench, scratch: Path) -> None:
-        self._bench, self._scratch = bench, scratch
+    def __init__(self, bench: Workbench, study: ResolvedStudy, scratch: Path) -> None:
+        self._bench, self._study, self._scratch = bench, study, scratch
         self._by_rows = by_rows(bench)
         # No rows need be kept for validation.
         self._splits = [name for name in SPLITS if len(bench.encoded[name])]
         passes = {name: rows_of_passes(bench, name, _READ_PASSES) for name in SPLITS}
-        self._reading = miniature(bench, passes, epochs=1)
+        self._reading = miniature(bench, passes)
         self._passes = passes
         self._later: list[tuple[float, float]] = []
         self._training: TrainingScale | None = None
@@ -159,7 +164,7 @@ class _Measuring:
         return self._by_rows(spec.train_rows, 0)
 
     def _run(self, spec: RunSpec, bench: Workbench) -> RunRecord:
-        record = execute(spec, bench, self._scratch, Silent())
+        record = execute(spec, self._study, bench, self._scratch, Silent())
         if record.status == "failed":
             raise RunFailedError(str(record.error))
         return record
@@ -249,7 +254,7 @@ class _Measuring:
         tried: list[tuple[float, RunRecord]] = []
         while not tried or (tried[-1][0] < 1.0 and tried[-1][1].seconds.total < _TEXTS_S):
             share = min(1.0, 4 * share) if tried else share
-            record = self._run(spec, miniature(bench, some_of_each(bench, share), epochs=1))
+            record = self._run(spec, miniature(bench, some_of_each(bench, share)))
             tried.append((share, record))
         parts = {
             part: extrapolated([(share, getattr(record.seconds, part)) for share, record in tried])
@@ -279,10 +284,10 @@ class _Measuring:
         bench = self._bench
         self._features("train")
         a_text = self._work(passes_of(bench, "train")) / len(bench.encoded["train"])
-        step_s = TRAINING_COST * self._per_work_s() * a_text * bench.config.train.batch_size
+        step_s = TRAINING_COST * self._per_work_s() * a_text * self._study.config.train.batch_size
         n_steps = int(max(_LEAST_STEPS, min(_MOST_STEPS, _STEPS_S / max(1e-9, step_s * MINIATURE_EPOCHS))))
-        small = miniature(bench, {**self._passes, "train": rows_of_steps(bench, n_steps)}, epochs=MINIATURE_EPOCHS)
-        return TrainingScale(small, self._scratch, load_seconds=self._load_s)
+        rows = {**self._passes, "train": rows_of_steps(bench, self._study.config.train, n_steps)}
+        return TrainingScale(self._study, miniature(bench, rows), self._scratch, load_seconds=self._load_s)
 
 
 def extrapolated(tried: Sequence[tuple[float, float]]) -> float:

@@ -58,16 +58,9 @@ def reading_passes(texts: EncodedTexts, *, token_budget: int) -> list[Pass]:
     return [_pass(texts, rows) for rows in cut_passes(order, lengths, token_budget=token_budget)]
 
 
-def training_steps(
-    texts: EncodedTexts,
-    *,
-    batch_size: int,
-    token_budget: int,
-    seed: tuple[int, ...],
-    shares: np.ndarray | None = None,
-) -> list[Step]:
+def training_steps(texts: EncodedTexts, *, batch_size: int, token_budget: int, seed: tuple[int, ...]) -> list[Step]:
     """The steps of one epoch, as the training loop makes them; see `feathertune.data.tokens.batching.plan_steps`."""
-    steps = plan_steps(texts.lengths, batch_size=batch_size, token_budget=token_budget, seed=seed, shares=shares)
+    steps = plan_steps(texts.lengths, batch_size=batch_size, token_budget=token_budget, seed=seed)
     return [[_pass(texts, rows) for rows in passes] for passes in steps]
 
 

@@ -19,18 +19,17 @@ from feathertune.study.cost.pass_shapes import Pass, reading_passes, spread, tra
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from feathertune.config import TrainConfig
     from feathertune.study.running.workbench import Workbench
 
 
-def rows_of_steps(bench: Workbench, n: int) -> np.ndarray:
+def rows_of_steps(bench: Workbench, train: TrainConfig, n: int) -> np.ndarray:
     """Training rows of `n` steps of the first epoch, from short to long texts."""
-    train = bench.config.train
     steps = training_steps(
         bench.encoded["train"],
         batch_size=train.batch_size,
         token_budget=train.token_budget,
         seed=(0, 1),
-        shares=bench.shares,
     )
     # The last step of an epoch is smaller: it stands for no other.
     whole = [step for step in steps if sum(len(one.rows) for one in step) == train.batch_size] or steps
@@ -49,7 +48,7 @@ def rows_of_passes(bench: Workbench, name: SplitName, n: int) -> np.ndarray:
 
 def passes_of(bench: Workbench, name: SplitName) -> list[Pass]:
     """The passes in which a split is read."""
-    return reading_passes(bench.encoded[name], token_budget=bench.config.train.token_budget)
+    return reading_passes(bench.encoded[name], token_budget=bench.pretrained.token_budget)
 
 
 def some_of_each(bench: Workbench, share: float) -> dict[SplitName, np.ndarray]:
@@ -59,18 +58,15 @@ def some_of_each(bench: Workbench, share: float) -> dict[SplitName, np.ndarray]:
     return {name: rng.permutation(n)[: max(2, round(share * n))] for name, n in sizes.items()}
 
 
-def miniature(bench: Workbench, rows: Mapping[SplitName, np.ndarray], *, epochs: int) -> Workbench:
+def miniature(bench: Workbench, rows: Mapping[SplitName, np.ndarray]) -> Workbench:
     """A workbench of some rows, which shares nothing with the whole one that a run changes.
 
     Args:
         bench: The whole one.
         rows: Of each split.
-        epochs: Of a training; none stops early.
     """
-    config = bench.config
-    train = config.train.model_copy(update={"epochs": epochs, "min_steps": 0, "patience": epochs})
     # Its hidden states are no one else's: they do not go into a folder that a person keeps.
-    engine = config.engine.model_copy(update={"cache_folder": None})
+    engine = bench.pretrained.engine.model_copy(update={"cache_folder": None})
 
     def part(name: SplitName) -> Split:
         whole = bench.split(name)
@@ -79,11 +75,13 @@ def miniature(bench: Workbench, rows: Mapping[SplitName, np.ndarray], *, epochs:
     splits = dataclasses.replace(bench.splits, train=part("train"), validation=part("validation"), test=part("test"))
     return dataclasses.replace(
         bench,
-        config=config.model_copy(update={"train": train, "engine": engine}),
         splits=splits,
         encoded={name: bench.encoded[name].take(rows[name]) for name in SPLITS},
         activations=ActivationCache(
-            engine, bench.runtime, token_budget=train.token_budget, base_fingerprint=bench.base.fingerprint
+            engine,
+            bench.runtime,
+            token_budget=bench.pretrained.token_budget,
+            base_fingerprint=bench.base.fingerprint,
         ),
         whole=None,
         _features={},

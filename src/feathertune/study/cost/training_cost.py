@@ -18,7 +18,6 @@ from feathertune.engine.prefix_cache.activations import n_bytes
 from feathertune.engine.training.head import n_head_steps
 from feathertune.errors import RunFailedError
 from feathertune.methods import method_named
-from feathertune.methods.targets import LayeredOptions
 from feathertune.records import METRICS_FILE, Seconds
 from feathertune.records.cost_estimate import PriceRow
 from feathertune.runtime import stopwatch
@@ -31,7 +30,8 @@ from feathertune.study.running.top_layers_sweep import choose_depth, depths, swe
 
 if TYPE_CHECKING:
     from feathertune.records import RunRecord
-    from feathertune.study.planning.plan import RunSpec
+    from feathertune.study.planning.resolve import ResolvedStudy
+    from feathertune.study.run_spec import RunSpec
     from feathertune.study.running.workbench import Workbench
 
 # One in which every shape is new, and two that say what a step takes after that.
@@ -110,12 +110,16 @@ class TrainingScale:
     """The miniature of a study's methods, and how much more work the study is.
 
     Args:
-        small: The miniature, with `MINIATURE_EPOCHS` epochs.
+        study: The study.
+        small: The miniature, which trains for `MINIATURE_EPOCHS` epochs.
         scratch: A folder that may be filled.
         load_seconds: Of loading the encoder.
     """
 
-    def __init__(self, small: Workbench, scratch: Path, *, load_seconds: float) -> None:
+    def __init__(self, study: ResolvedStudy, small: Workbench, scratch: Path, *, load_seconds: float) -> None:
+        epochs = {"epochs": MINIATURE_EPOCHS, "min_steps": 0, "patience": MINIATURE_EPOCHS}
+        self._study = study
+        self._short = study.with_train(study.config.train.model_copy(update=epochs))
         self._small, self._scratch, self._load_s = small, scratch, load_seconds
         self._measured: dict[str, _Measured] = {}
         # The miniature's own features, before anything is measured that would be charged with them.
@@ -138,7 +142,7 @@ class TrainingScale:
 
     def _measure(self, spec: RunSpec) -> _Measured:
         spec, sweep_s, notes = self._with_a_depth(spec)
-        record = execute(spec, self._small, self._scratch, Silent())
+        record = execute(spec, self._short, self._small, self._scratch, Silent())
         if record.status == "failed":
             raise RunFailedError(str(record.error))
         log = _read_log(self._scratch / "runs" / spec.id / METRICS_FILE)
@@ -148,7 +152,7 @@ class TrainingScale:
         record, small = measured.record, self._small
         took = record.seconds
         whole, part = ({name: _work_of(one, name) for name in SPLITS} for one in (bench, small))
-        head_first = begins_with_head(method_named(spec.method), bench.config.train)
+        head_first = begins_with_head(method_named(spec.method), self._study.config.train)
         hidden_s = max(0.0, took.cache - (self._small_features_s if head_first else 0.0)) * sum(whole.values())
         hidden_s /= sum(part.values())
         head_ratio = n_head_steps(len(bench.encoded["train"])) / n_head_steps(len(small.encoded["train"]))
@@ -183,27 +187,24 @@ class TrainingScale:
 
     def _with_a_depth(self, spec: RunSpec) -> tuple[RunSpec, float, list[str]]:
         """A sweep over depths is measured for itself; what it will find is not known, so all layers are priced."""
-        method = method_named(spec.method)
-        options = method.options.model_validate(spec.options)
-        if not isinstance(options, LayeredOptions) or options.top_layers != "auto":
+        if not spec.sweeps_depth:
             return spec, 0.0, []
         with stopwatch() as sweep:
-            choose_depth(method, options, spec.seed, self._small)
-        every = {**spec.options, "top_layers": self._small.base.n_layers}
+            choose_depth(spec, self._short, self._small)
         note = "top_layers is found by training: this is the sweep, and then all layers"
-        return spec.model_copy(update={"options": every}), sweep.seconds, [note]
+        return spec.at_depth(self._small.base.n_layers), sweep.seconds, [note]
 
     def _train_seconds(self, seed: int, measured: _Measured, bench: Workbench, *, validation_ratio: float) -> float:
         (steps_s, validation_s), small = measured.log, self._small
-        epochs = [_epoch(small, seed, epoch) for epoch in range(1, MINIATURE_EPOCHS + 1)]
+        epochs = [self._epoch(small, seed, epoch) for epoch in range(1, MINIATURE_EPOCHS + 1)]
         costs = fit_costs(
             epochs[0],
             np.array(steps_s[0]),
             [step for epoch in epochs[1:] for step in epoch],
             np.array([seconds for epoch in steps_s[1:] for seconds in epoch]),
         )
-        n = bench.config.train.epochs_on(len(bench.encoded["train"]))
-        whole = [_epoch(bench, seed, epoch) for epoch in range(1, min(n, 2) + 1)]
+        n = self._study.config.train.epochs_on(len(bench.encoded["train"]))
+        whole = [self._epoch(bench, seed, epoch) for epoch in range(1, min(n, 2) + 1)]
         n_shapes = len(shapes_of(step for epoch in whole for step in epoch))
         training_s = costs.seconds(whole[0], epochs=n, n_shapes=n_shapes)
         first_s, *later_s = validation_s
@@ -212,6 +213,12 @@ class TrainingScale:
         n_small = sum(len(epoch) for epoch in steps_s)
         between_s = max(0.0, measured.record.seconds.train - sum(map(sum, steps_s)) - sum(validation_s)) / n_small
         return training_s + validated_s + between_s * n * len(whole[0])
+
+    def _epoch(self, bench: Workbench, seed: int, epoch: int) -> list[Step]:
+        train = self._study.config.train
+        return training_steps(
+            bench.encoded["train"], batch_size=train.batch_size, token_budget=train.token_budget, seed=(seed, epoch)
+        )
 
     def _hidden_bytes(self, bench: Workbench) -> int:
         """What the whole study's hidden states take of the memory beyond the miniature's."""
@@ -222,17 +229,6 @@ class TrainingScale:
 
 def _work_of(bench: Workbench, name: SplitName) -> float:
     return work(passes_of(bench, name), bench.base.hidden_size)
-
-
-def _epoch(bench: Workbench, seed: int, epoch: int) -> list[Step]:
-    train = bench.config.train
-    return training_steps(
-        bench.encoded["train"],
-        batch_size=train.batch_size,
-        token_budget=train.token_budget,
-        seed=(seed, epoch),
-        shares=bench.shares,
-    )
 
 
 def _read_log(path: Path) -> tuple[list[list[float]], list[float]]:

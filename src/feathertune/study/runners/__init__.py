@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from feathertune.records import RunRecord
     from feathertune.records.cost_estimate import Price
     from feathertune.study.observe import Observer
-    from feathertune.study.planning.plan import RunSpec
+    from feathertune.study.planning.resolve import ResolvedStudy
+    from feathertune.study.run_spec import RunSpec
     from feathertune.study.running.workbench import Workbench
 
 
@@ -32,13 +33,20 @@ class Runner(Protocol):
     """Does runs."""
 
     def __call__(
-        self, runs: Iterable[RunSpec], bench: Workbench, folder: Path, observer: Observer, price: Price | None
+        self,
+        runs: Iterable[RunSpec],
+        study: ResolvedStudy,
+        bench: Workbench,
+        folder: Path,
+        observer: Observer,
+        price: Price | None,
     ) -> Generator[RunRecord]:
         """Do runs, and tell all of each but its end.
 
         Args:
             runs: In the order in which they may begin; the next one is drawn when there is room for it.
-            bench: Data, encoder and settings.
+            study: Their study.
+            bench: Data and base model.
             folder: The study folder.
             observer: Is told, in this process. Of runs that go side by side each is told whole when it has ended.
             price: What they were said to cost, where that was asked for.

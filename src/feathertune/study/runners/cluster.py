@@ -22,6 +22,7 @@ import torch
 from feathertune.errors import ConfigError, MissingExtraError, first_line
 
 if TYPE_CHECKING:
+    from feathertune.config import Config
     from feathertune.records.cost_estimate import PriceRow
     from feathertune.study.running.workbench import Workbench
 
@@ -59,27 +60,28 @@ class Needs:
         return f"{self.num_cpus} CPUs{gpus} and {self.memory / 1e9:.1f} GB of memory"
 
 
-def needs_of(bench: Workbench, predicted: PriceRow | None = None) -> Needs:
+def needs_of(config: Config, bench: Workbench, predicted: PriceRow | None = None) -> Needs:
     """What a run asks for: as the settings say, else as it was measured, else by guess.
 
     Args:
-        bench: Settings, encoder and machine.
+        config: The settings.
+        bench: Base model and machine.
         predicted: What the run was said to cost. A GPU's memory is none of the machine's.
     """
-    settings, on_gpu = bench.config.runner, bench.runtime.device.type == "cuda"
+    settings, on_gpu = config.runner, bench.runtime.device.type == "cuda"
     gpus = settings.num_gpus if settings.num_gpus is not None else float(on_gpu)
     priced = predicted.memory_bytes if predicted is not None and not on_gpu else None
     return Needs(
         num_cpus=settings.num_cpus or torch.get_num_threads(),
         num_gpus=gpus,
-        memory=settings.memory or priced or guessed_memory(bench),
+        memory=settings.memory or priced or guessed_memory(config, bench),
     )
 
 
-def guessed_memory(bench: Workbench) -> int:
+def guessed_memory(config: Config, bench: Workbench) -> int:
     """Bytes of a process that trains the whole encoder; what other processes share with it is not counted."""
-    base, train = bench.base, bench.config.train
-    kept = _BLOCK_KEEPS * train.token_budget * base.n_layers * base.hidden_size
+    base = bench.base
+    kept = _BLOCK_KEEPS * config.train.token_budget * base.n_layers * base.hidden_size
     return _PROCESS_BYTES + _BYTES_A_PARAMETER * base.n_parameters + kept
 
 

@@ -14,17 +14,23 @@ if TYPE_CHECKING:
     from feathertune.records import RunRecord
     from feathertune.records.cost_estimate import Price
     from feathertune.study.observe import Observer
-    from feathertune.study.planning.plan import RunSpec
+    from feathertune.study.planning.resolve import ResolvedStudy
+    from feathertune.study.run_spec import RunSpec
     from feathertune.study.running.workbench import Workbench
 
 
 def run_here(
-    runs: Iterable[RunSpec], bench: Workbench, folder: Path, observer: Observer, price: Price | None
+    runs: Iterable[RunSpec],
+    study: ResolvedStudy,
+    bench: Workbench,
+    folder: Path,
+    observer: Observer,
+    price: Price | None,
 ) -> Generator[RunRecord]:
     """Do runs in their order; see `feathertune.study.runners.Runner`."""
     bench_of = by_rows(bench)
     for spec in runs:
         observer.started(spec)
         predicted = None if price is None else price.row(spec.method, spec.train_rows)
-        settled = settle_options(spec, bench_of, folder, observer)
-        yield execute(settled, bench_of(spec.train_rows, spec.seed), folder, observer, predicted)
+        settled = settle_options(spec, study, bench_of, folder, observer)
+        yield execute(settled, study, bench_of(spec.train_rows, spec.seed), folder, observer, predicted)

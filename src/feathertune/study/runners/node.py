@@ -33,8 +33,10 @@ if TYPE_CHECKING:
     from feathertune.config import EngineConfig
     from feathertune.data.sources.collector import SplitName
     from feathertune.records.cost_estimate import PriceRow
-    from feathertune.study.planning.plan import RunSpec
-    from feathertune.study.running.workbench import FrozenFeatures, Workbench
+    from feathertune.study.planning.resolve import ResolvedStudy
+    from feathertune.study.run_spec import RunSpec
+    from feathertune.study.running.pretrained import FrozenFeatures
+    from feathertune.study.running.workbench import Workbench
 
 NODE_FILE = "node.json"
 
@@ -49,7 +51,7 @@ class Site:
         working_folder: Relative paths of the settings start there.
         versions: Of the packages that results depend on.
         threads: Of one run.
-        bench: Ray's reference to the `Workbench`, in a list so that it is fetched only where it is not there yet.
+        study: Ray's reference to the study and its `Workbench`, in a list so that it is fetched only once a process.
     """
 
     folder: Path
@@ -57,18 +59,18 @@ class Site:
     working_folder: Path
     versions: Mapping[str, str]
     threads: int
-    bench: Sequence[Any] = ()
+    study: Sequence[Any] = ()
 
-    def with_bench(self, reference: Any) -> Site:  # noqa: ANN401 - Ray's
-        """The same, with the workbench."""
-        return dataclasses.replace(self, bench=[reference])
+    def with_study(self, reference: Any) -> Site:  # noqa: ANN401 - Ray's
+        """Return the same with the study."""
+        return dataclasses.replace(self, study=[reference])
 
 
 class _Kept:
     """The study that this process works for, from its first run to its last."""
 
-    def __init__(self, bench: Workbench) -> None:
-        self.bench, self.bench_of = bench, by_rows(bench)
+    def __init__(self, study: ResolvedStudy, bench: Workbench) -> None:
+        self.study, self.bench, self.bench_of = study, bench, by_rows(bench)
 
 
 _kept: dict[str, _Kept] = {}
@@ -112,9 +114,9 @@ def do_search(site: Site, spec: RunSpec, names: Sequence[SplitName], *features: 
     Returns:
         The options that it found, for all runs of the method on so many rows.
     """
-    study = _study(site)
-    study.bench.take_features(dict(zip(names, features, strict=True)))
-    return settle_options(spec, study.bench_of, site.folder, Silent()).options
+    kept = _study(site)
+    kept.bench.take_features(dict(zip(names, features, strict=True)))
+    return settle_options(spec, kept.study, kept.bench_of, site.folder, Silent()).options
 
 
 def do_run(
@@ -137,12 +139,12 @@ def do_run(
     """
     import ray
 
-    study = _study(site)
-    study.bench.take_features(dict(zip(names, features, strict=True)))
-    bench = study.bench_of(spec.train_rows, spec.seed)
+    kept = _study(site)
+    kept.bench.take_features(dict(zip(names, features, strict=True)))
+    bench = kept.bench_of(spec.train_rows, spec.seed)
     if options is not None:
         spec = spec.model_copy(update={"options": options})
-    record = execute(spec, bench, site.folder, Silent(), predicted)
+    record = execute(spec, kept.study, bench, site.folder, Silent(), predicted)
     place = {
         "node": socket.gethostname(),
         "ray_node": ray.get_runtime_context().get_node_id(),
@@ -157,19 +159,19 @@ def _study(site: Site) -> _Kept:
         inspect_node(site)
         _kept.clear()
         with _named():
-            _kept[site.token[1]] = _Kept(_enter(site))
+            _kept[site.token[1]] = _Kept(*_enter(site))
     return _kept[site.token[1]]
 
 
-def _enter(site: Site) -> Workbench:
+def _enter(site: Site) -> tuple[ResolvedStudy, Workbench]:
     """Make this process one in which runs give what they give on the study's own machine."""
     import ray
 
     torch.set_num_threads(site.threads)
     if site.working_folder.is_dir():
         os.chdir(site.working_folder)
-    bench: Workbench = ray.get(site.bench[0])
-    if bench.config.engine.memory == "keep":
+    study, bench = ray.get(site.study[0])
+    if study.config.engine.memory == "keep":
         keep_freed_memory()
     found = bench.load_encoder(seed=0)
     if found.fingerprint != bench.base.fingerprint:
@@ -177,7 +179,7 @@ def _enter(site: Site) -> Workbench:
             f"the encoder {bench.base.id} has other weights here than where the study was started. Expected the same "
             "files on all nodes: put them into a shared folder and name it as --base."
         )
-    return bench
+    return study, bench
 
 
 def _check_versions(expected: Mapping[str, str]) -> None:

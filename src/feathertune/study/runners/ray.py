@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from feathertune.data.sources.collector import SplitName
     from feathertune.records.cost_estimate import Price, PriceRow
     from feathertune.study.observe import Observer
-    from feathertune.study.planning.plan import RunSpec
+    from feathertune.study.planning.resolve import ResolvedStudy
+    from feathertune.study.run_spec import RunSpec
     from feathertune.study.running.workbench import Workbench
 
 Reference = Any  # Ray's, to a value that a task will give
@@ -44,12 +45,17 @@ _FILE_SEEN_WITHIN_S = 90.0
 
 
 def run_on_ray(
-    runs: Iterable[RunSpec], bench: Workbench, folder: Path, observer: Observer, price: Price | None
+    runs: Iterable[RunSpec],
+    study: ResolvedStudy,
+    bench: Workbench,
+    folder: Path,
+    observer: Observer,
+    price: Price | None,
 ) -> Generator[RunRecord]:
     """Do runs on a cluster; see `feathertune.study.runners.Runner`."""
     folder = folder.resolve()
-    with connected(bench.config.runner.address), _token(folder) as token:
-        yield from _Driver(bench, folder, token, observer, price).records(iter(runs))
+    with connected(study.config.runner.address), _token(folder) as token:
+        yield from _Driver(study, bench, folder, token, observer, price).records(iter(runs))
 
 
 @contextlib.contextmanager
@@ -68,6 +74,7 @@ class _Driver:
     """Hands runs out and takes their records in, while connected to a cluster.
 
     Args:
+        study: Whose runs they are.
         bench: Of this machine.
         folder: The study folder, absolute.
         token: From `_token`.
@@ -79,11 +86,17 @@ class _Driver:
     """
 
     def __init__(
-        self, bench: Workbench, folder: Path, token: tuple[Path, str], observer: Observer, price: Price | None
+        self,
+        study: ResolvedStudy,
+        bench: Workbench,
+        folder: Path,
+        token: tuple[Path, str],
+        observer: Observer,
+        price: Price | None,
     ) -> None:
         import ray
 
-        self._observer, self._price, self._folder = observer, price, folder
+        self._study, self._observer, self._price, self._folder = study, observer, price, folder
         functions = (
             node.inspect_node,
             node.choose_runtime_there,
@@ -92,17 +105,17 @@ class _Driver:
             node.do_run,
         )
         self._tasks = {function: ray.remote(function) for function in functions}
-        needs = needs_of(bench)
+        needs = needs_of(study.config, bench)
         self._common = {
             "runtime_env": {"env_vars": _environment(needs.num_cpus)},
-            "max_retries": bench.config.runner.retries,
+            "max_retries": study.config.runner.retries,
         }
         check_room(needs, alive_nodes())
         site = node.Site(folder, token, Path.cwd(), versions(), needs.num_cpus)
         observer.stage("looking at the nodes of the cluster")
         self._check_nodes(site, needs)
         self._bench = bench.for_processes(self._runtime(bench, needs))
-        self._site = site.with_bench(ray.put(self._bench))
+        self._site = site.with_study(ray.put((study, self._bench)))
         self._features: dict[SplitName, Reference] = {}
         self._searched: dict[str, Reference] = {}
         self._going: dict[Reference, RunSpec] = {}
@@ -138,17 +151,17 @@ class _Driver:
                 ray.cancel(reference, force=True)
 
     def _needs(self, spec: RunSpec) -> Needs:
-        return needs_of(self._bench, self._predicted(spec))
+        return needs_of(self._study.config, self._bench, self._predicted(spec))
 
     def _predicted(self, spec: RunSpec) -> PriceRow | None:
         return None if self._price is None else self._price.row(spec.method, spec.train_rows)
 
     def _start(self, spec: RunSpec) -> Reference:
         """Hand out a run, which begins when what it needs of others is there."""
-        names = features_read(spec, self._bench)
+        names = features_read(spec, self._study, self._bench)
         for name in names:
             if name not in self._features:
-                read = self._task(node.read_features, **needs_of(self._bench).options)
+                read = self._task(node.read_features, **needs_of(self._study.config, self._bench).options)
                 self._features[name] = read.remote(self._site, name)
         features = [self._features[name] for name in names]
         needs = self._needs(spec).options
@@ -191,7 +204,7 @@ class _Driver:
         if record.metrics is not None:
             for line in (self._folder / record.metrics).read_text(encoding="utf-8").splitlines():
                 self._observer.measured(json.loads(line))
-        self._observer.advanced(expected_work(spec, self._bench))
+        self._observer.advanced(expected_work(spec, self._study, self._bench))
 
     def _check_nodes(self, site: node.Site, needs: Needs) -> None:
         """See whether each node on which a run fits can work for the study."""
@@ -230,7 +243,9 @@ class _Driver:
 
         if (bench.runtime.device.type == "cuda") == (needs.num_gpus > 0):
             return bench.runtime
-        chosen: Runtime = ray.get(self._task(node.choose_runtime_there, **needs.options).remote(bench.config.engine))
+        chosen: Runtime = ray.get(
+            self._task(node.choose_runtime_there, **needs.options).remote(self._study.config.engine)
+        )
         return chosen
 
     def _check_room_is_left(self, spec: RunSpec | None) -> None:

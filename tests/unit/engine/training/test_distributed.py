@@ -115,7 +115,7 @@ class Dropping(nn.Module):
 
 with joined() as group:
     def training():
-        settings = TrainConfig(epochs=2, batch_size=4, patience=5, sampling="balanced")
+        settings = TrainConfig(epochs=2, batch_size=4, patience=5)
         runtime = Runtime(torch.device("cpu"), "fp32", "eager", "test", {})
         return Training(
             Dropping(), data, data, settings=settings, learning_rate=0.1, seed=3, runtime=runtime, group=group

@@ -1,0 +1,92 @@
+"""The progress of a training: lines of ``metrics.jsonl``, checkpoints, losses of each epoch."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from feathertune.engine.training.loop import EpochInfo, StepInfo, Training
+from feathertune.records import MetricName, Metrics
+from feathertune.study.observe import Observer, leading_in_words
+
+if TYPE_CHECKING:
+    from feathertune.engine.training.checkpoint import Checkpoints
+    from feathertune.tasks.losses import Objective
+
+# A training step costs about three forward passes: forward, gradients of inputs, gradients of weights.
+TRAINING_COST = 3.0
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Mean losses of each epoch, in the unit of the training's own loss."""
+
+    train: list[float] = field(default_factory=list)
+    validation: list[float] = field(default_factory=list)
+
+
+@dataclass
+class TrainingLog:
+    """Follows one training to its end.
+
+    Attributes:
+        path: ``metrics.jsonl``.
+        checkpoints: Where the state is kept; ``None`` keeps none.
+        losses: Of the epochs so far.
+    """
+
+    path: Path
+    observer: Observer
+    checkpoints: Checkpoints | None
+    metric: MetricName
+    objective: Objective
+    losses: Losses = field(default_factory=Losses)
+    _said: str = ""
+
+    def follow(self, training: Training) -> None:
+        """Train to the end; write each line as it happens, keep checkpoints, and tell the observer."""
+        with self.path.open("w", encoding="utf-8") as file:
+            for event in training.events():
+                line = self._step(event) if isinstance(event, StepInfo) else self._epoch(event)
+                file.write(json.dumps(line) + "\n")
+                file.flush()
+                self.observer.measured(line)
+                if self.checkpoints is not None:
+                    self.checkpoints.offer(training.state, epoch_end=isinstance(event, EpochInfo))
+
+    def _step(self, event: StepInfo) -> dict[str, Any]:
+        said = f"epoch {event.epoch}, loss {event.loss:.3f}{self._said}"
+        self.observer.advanced(TRAINING_COST * event.n_examples, said)
+        return {
+            "event": "step",
+            "step": event.step,
+            "epoch": event.epoch,
+            "loss": event.loss,
+            "learning_rate": event.learning_rate,
+            "seconds": event.seconds,
+        }
+
+    def _epoch(self, event: EpochInfo) -> dict[str, Any]:
+        scores, metric = event.validation, self.metric
+        validation_loss = None if scores is None else self.objective.comparable(scores.loss)
+        of_classes = {"validation_accuracy": scores.accuracy if isinstance(scores, Metrics) else None}
+        if metric == "spearman":
+            of_classes = {}
+        line = {
+            "event": "epoch",
+            "epoch": event.epoch,
+            "train_loss": event.train_loss,
+            "validation_loss": validation_loss,
+            **of_classes,
+            "seconds": event.seconds,
+        }
+        if metric != "accuracy" and scores is not None:
+            line[f"validation_{metric}"] = scores.leading(metric)
+        self.losses.train.append(event.train_loss)
+        if scores is not None and validation_loss is not None:
+            self.losses.validation.append(validation_loss)
+            self._said = f", validation {leading_in_words(scores.leading(metric), metric)}"
+        self.observer.advanced(0 if scores is None else scores.n, f"epoch {event.epoch}{self._said}")
+        return line
