@@ -24,7 +24,7 @@ from feathertune.records import DataRecord, Seconds
 from feathertune.runtime import seed_everything, stopwatch
 from feathertune.study.running.data_record import summary_of
 from feathertune.study.running.prepare import begins_with_head, method_of, ready_model, start_head, training_of
-from feathertune.study.running.run_result import RunResult, Scored, TrainingSummary, score_rows
+from feathertune.study.running.run_result import RunResult, TrainingSummary, score_rows
 from feathertune.study.running.top_layers_sweep import choose_depth
 from feathertune.study.running.training_log import TRAINING_COST, TrainingLog
 
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from feathertune.study.planning.resolve import ResolvedStudy
     from feathertune.study.run_spec import RunSpec
     from feathertune.study.running.prepare import ReadyModel
-    from feathertune.study.running.training_log import Losses
     from feathertune.study.running.workbench import Workbench
 
 
@@ -97,16 +96,7 @@ class _Trained:
 
     training: Training
     best: EpochInfo
-    losses: Losses
-    seconds: float
-
-
-@dataclass(frozen=True)
-class _Evaluated:
-    """Probabilities of the test rows ``(N, C)``, or numbers ``(N, 1)``, and the scores of test and validation rows."""
-
-    test: np.ndarray
-    scores: Scored
+    log: TrainingLog
     seconds: float
 
 
@@ -136,20 +126,13 @@ def train_and_test(
         bench.activations.inputs(ready.encoder, ready.model, rows) as inputs,
     ):
         trained = _train(run, ready, inputs)
-        evaluated = _evaluate(run, ready, trained, inputs)
-    result = replace(
-        _result(run, started, trained, evaluated, cache_seconds=inputs.seconds + started.features_seconds),
-        hyperparameters={
-            **_hyperparameters(run, started, trained),
-            "engine": installed.parts,
-            "frontier": inputs.frontier,
-            **({"depths_tried": started.depths_tried} if started.depths_tried else {}),
-        },
-        notes=[*bench.notes, *installed.notes, *inputs.notes, *trained.training.notes],
-    )
-    if outputs.bundle is None or not group.leads:
-        return result
-    return _ship(run, ready, result, outputs.bundle)
+        result = _evaluate(run, started, trained, inputs)
+    decided_by = {**result.hyperparameters, "engine": installed.parts, "frontier": inputs.frontier}
+    if started.depths_tried:
+        decided_by["depths_tried"] = started.depths_tried
+    notes = [*bench.notes, *installed.notes, *inputs.notes, *trained.training.notes]
+    result = replace(result, hyperparameters=decided_by, notes=notes)
+    return result if outputs.bundle is None or not group.leads else _ship(run, ready, result, outputs.bundle)
 
 
 def _prepare(run: _Run) -> _Started:
@@ -198,25 +181,55 @@ def _train(run: _Run, ready: ReadyModel, inputs: Inputs) -> _Trained:
         log.follow(training)
         best = training.restore_best()
         put_into_unit(ready.encoder, ready.objective)
-    return _Trained(training, best, log.losses, watch.seconds + seconds_before)
+    return _Trained(training, best, log, watch.seconds + seconds_before)
 
 
-def _evaluate(run: _Run, ready: ReadyModel, trained: _Trained, inputs: Inputs) -> _Evaluated:
-    """Predict the test rows, and score them and the validation rows."""
-    study, bench = run.study, run.bench
+def _evaluate(run: _Run, started: _Started, trained: _Trained, inputs: Inputs) -> RunResult:
+    """Predict and score the test rows; return the result, as if no weights were kept."""
+    study, bench, model = run.study, run.bench, started.ready.model
     with stopwatch() as watch:
         logits = np.zeros((0, len(bench.splits.labels)))
         if "test" in inputs.texts:
             logits = predict_logits(
-                ready.model,
+                model,
                 inputs.texts["test"],
                 token_budget=study.config.train.token_budget,
                 runtime=bench.runtime,
                 on_texts=run.observer.advanced,
                 group=run.group,
             )
-    test = study.task.probabilities(logits)
-    return _Evaluated(test, score_rows(study.task, bench, test, trained.best.validation_probabilities), watch.seconds)
+    test, validation = study.task.probabilities(logits), trained.best.validation_probabilities
+    parts = {
+        "tokenize": sum(bench.tokenize_seconds.values()),
+        "cache": inputs.seconds + started.features_seconds,
+        "head": started.head_seconds,
+        "train": trained.seconds,
+        "evaluate": watch.seconds,
+    }
+    return RunResult(
+        test=test,
+        validation=validation,
+        scores=score_rows(study.task, bench, test, validation),
+        seconds=Seconds(total=started.load_seconds + sum(parts.values()), **parts),
+        trainable_parameters=sum(p.numel() for p in trained_parameters(model)),
+        total_parameters=sum(p.numel() for p in model.parameters()),
+        adapter_bytes=sum(p.numel() * p.element_size() for p in model.parameters()),
+        hyperparameters=_hyperparameters(run, started.ready, trained.training),
+        training=_summary(trained),
+    )
+
+
+def _summary(trained: _Trained) -> TrainingSummary:
+    position = trained.training.position
+    return TrainingSummary(
+        epochs=position.epochs_done,
+        best_epoch=trained.best.epoch,
+        steps=position.steps_done,
+        train_losses=trained.log.train_losses,
+        validation_losses=trained.log.validation_losses,
+        tokens_per_second=position.tokens_seen / trained.seconds,
+        examples_per_second=position.examples_seen / trained.seconds,
+    )
 
 
 def _ship(run: _Run, ready: ReadyModel, result: RunResult, bundle: Path) -> RunResult:
@@ -253,47 +266,15 @@ def _ship(run: _Run, ready: ReadyModel, result: RunResult, bundle: Path) -> RunR
     )
 
 
-def _result(
-    run: _Run, started: _Started, trained: _Trained, evaluated: _Evaluated, *, cache_seconds: float
-) -> RunResult:
-    """Put the measurements together, as if no weights were kept."""
-    model, position, train_s = started.ready.model, trained.training.position, trained.seconds
-    parts = {
-        "tokenize": sum(run.bench.tokenize_seconds.values()),
-        "cache": cache_seconds,
-        "head": started.head_seconds,
-        "train": train_s,
-        "evaluate": evaluated.seconds,
-    }
-    return RunResult(
-        test=evaluated.test,
-        validation=trained.best.validation_probabilities,
-        scores=evaluated.scores,
-        seconds=Seconds(total=started.load_seconds + sum(parts.values()), **parts),
-        trainable_parameters=sum(p.numel() for p in trained_parameters(model)),
-        total_parameters=sum(p.numel() for p in model.parameters()),
-        adapter_bytes=sum(p.numel() * p.element_size() for p in model.parameters()),
-        training=TrainingSummary(
-            epochs=position.epochs_done,
-            best_epoch=trained.best.epoch,
-            steps=position.steps_done,
-            train_losses=trained.losses.train,
-            validation_losses=trained.losses.validation,
-            tokens_per_second=position.tokens_seen / train_s,
-            examples_per_second=position.examples_seen / train_s,
-        ),
-    )
-
-
-def _hyperparameters(run: _Run, started: _Started, trained: _Trained) -> dict[str, Any]:
+def _hyperparameters(run: _Run, ready: ReadyModel, training: Training) -> dict[str, Any]:
     """Return the settings that decide the result."""
     return {
-        **started.ready.options.model_dump(mode="json"),
-        **_peft_rank(started.ready.model),
+        **ready.options.model_dump(mode="json"),
+        **_peft_rank(ready.model),
         **run.study.config.train.model_dump(mode="json", exclude={"learning_rate", "checkpoint_every_s"}),
         "dtype": run.bench.runtime.dtype,
         "attention": run.bench.runtime.attention,
-        "epochs": trained.training.n_epochs,
+        "epochs": training.n_epochs,
     }
 
 

@@ -19,14 +19,6 @@ if TYPE_CHECKING:
 TRAINING_COST = 3.0
 
 
-@dataclass(frozen=True)
-class Losses:
-    """Mean losses of each epoch, in the unit of the training's own loss."""
-
-    train: list[float] = field(default_factory=list)
-    validation: list[float] = field(default_factory=list)
-
-
 @dataclass
 class TrainingLog:
     """Follows one training to its end.
@@ -34,7 +26,7 @@ class TrainingLog:
     Attributes:
         path: ``metrics.jsonl``.
         checkpoints: Where the state is kept; ``None`` keeps none.
-        losses: Of the epochs so far.
+        train_losses: Mean training loss of each epoch; `validation_losses` after it, in the same unit.
     """
 
     path: Path
@@ -42,7 +34,8 @@ class TrainingLog:
     checkpoints: Checkpoints | None
     metric: MetricName
     objective: Objective
-    losses: Losses = field(default_factory=Losses)
+    train_losses: list[float] = field(default_factory=list)
+    validation_losses: list[float] = field(default_factory=list)
     _said: str = ""
 
     def follow(self, training: Training) -> None:
@@ -84,9 +77,9 @@ class TrainingLog:
         }
         if metric != "accuracy" and scores is not None:
             line[f"validation_{metric}"] = scores.leading(metric)
-        self.losses.train.append(event.train_loss)
+        self.train_losses.append(event.train_loss)
         if scores is not None and validation_loss is not None:
-            self.losses.validation.append(validation_loss)
+            self.validation_losses.append(validation_loss)
             self._said = f", validation {leading_in_words(scores.leading(metric), metric)}"
         self.observer.advanced(0 if scores is None else scores.n, f"epoch {event.epoch}{self._said}")
         return line
