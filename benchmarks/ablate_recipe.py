@@ -25,8 +25,9 @@ from feathertune.engine.training.head import extract_features, fit_head
 from feathertune.engine.training.loop import EpochInfo, Recipe, Training
 from feathertune.methods import METHODS
 from feathertune.runtime import hardware, seed_everything, versions
+from feathertune.study.compare import prepare
 from feathertune.study.observe import Silent
-from feathertune.study.running.prepare import prepared_model
+from feathertune.study.running.prepare import job_of, prepared_model
 from feathertune.study.running.workbench import Workbench
 
 RESULTS = Path(__file__).with_name("results")
@@ -53,7 +54,7 @@ def main() -> None:
             "train.patience": args.epochs,
         }
     )
-    bench = Workbench.prepare(config, Silent())
+    bench = prepare(config, Silent()).bench
     curves: dict[str, list[list[float]]] = {}
     for variant in args.variants.split(","):
         curves[variant] = [curve(variant, seed, config, bench) for seed in range(args.seeds)]
@@ -73,11 +74,10 @@ def main() -> None:
 def curve(variant: str, seed: int, config: Config, bench: Workbench) -> list[float]:
     """Validation accuracy after each epoch."""
     train = config.train.model_copy(update={"dropout": "on" if variant == "dropout" else "auto"})
-    bench.config = config.model_copy(update={"train": train})
     method = METHODS["lora"]
     options = method.options()
     seed_everything(seed)
-    encoder, model = prepared_model(method, options, seed, bench)
+    encoder, model = prepared_model(method, options, job_of(bench, train, seed), bench, dropout=train.dropout)
     with fast_parts(encoder, config.engine, bench.runtime):
         if variant == "head-first":
             head_first(encoder, bench, seed)

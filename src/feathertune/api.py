@@ -31,14 +31,14 @@ def compare(
     observer: Observer | None = None,
     track: Sequence[str] = (),
 ) -> StudyRecord:
-    """Run a study, or go on with it; see `feathertune.study.compare.run`.
+    """Run a study, or continue it; see `feathertune.study.compare.run`.
 
     Args:
         config: The settings.
         out: The study folder; by default one under ``runs/`` whose name follows from the plan.
-        overwrite: Delete another study that lies there.
-        observer: Is told what happens.
-        track: Names of `feathertune.track.TRACKERS` that are told, too.
+        overwrite: Delete another study in that folder.
+        observer: Hears of the progress.
+        track: Names of `feathertune.track.TRACKERS` that hear of it, too.
 
     Returns:
         The record, as in ``study.json``.
@@ -54,18 +54,10 @@ def compare(
 
 
 def evaluate_base(config: Config, out: str | Path | None = None, *, overwrite: bool = False) -> StudyRecord:
-    """Score the pretrained encoder as it is, beside the baselines: a study that trains nothing.
-
-    Args:
-        config: The settings; ``study.methods`` is not used.
-        out: As in `compare`.
-        overwrite: As in `compare`.
+    """Score the pretrained encoder as it is, and the baselines; otherwise as `compare`.
 
     Returns:
         The record; its rows are ``majority``, ``tfidf``, ``foundation`` (untrained heads) and ``probe``.
-
-    Raises:
-        FeathertuneError: If the settings, the data or the folder cannot be used.
     """
     baselines_only = config.study.model_copy(update={"methods": ()})
     return compare(config.model_copy(update={"study": baselines_only}), out, overwrite=overwrite)
@@ -86,12 +78,12 @@ def finetune(
 
     Args:
         config: The settings.
-        out: Where the bundle shall be.
+        out: The bundle's folder.
         method: A name of the registry.
         seed: Of the head, the adapter and the order of examples.
-        overwrite: Replace a bundle that lies there, once the new one is proven.
+        overwrite: Replace an existing bundle, once the new one is proven.
         resume: Go on from the last checkpoint of a training that was stopped.
-        observer: Is told what happens.
+        observer: Hears of the progress.
         track: As in `compare`.
 
     Returns:

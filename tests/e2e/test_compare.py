@@ -143,7 +143,7 @@ def breaking(name, where):
 @pytest.mark.parametrize("where", ["when it is trained", "always"])
 def test_a_method_that_breaks_costs_its_own_row_only(where, encoder, data, tmp_path, monkeypatch, capsys):
     few = [*(METHODS[name] for name in ("ia3", "prefix", "full")), breaking("broken", where)]
-    for module in ("study.fit", "methods"):  # who imports from it goes first
+    for module in ("study.planning.method_sizing", "methods"):  # who imports from it goes first
         monkeypatch.setattr(f"feathertune.{module}.METHODS", Registry("method", few))
     out = tmp_path / "study"
     command = ("compare", data, "--base", encoder, *SMALL, "--methods", "full,all", "--out", out)

@@ -194,8 +194,6 @@ def test_exports(form, data, bundle, tmp_path, monkeypatch, capsys):
     ("given", "said"),
     [
         (["--class-weights", "balanced"], "train.class_weights is balanced, which is about classes"),
-        (["--set", "train.loss=focal"], "train.loss is focal, which is about classes"),
-        (["--set", "train.sampling=balanced"], "train.sampling is balanced, which is about classes"),
         (["--set", "train.decision=moved"], "train.decision is moved, which is about classes"),
         (["--metric", "accuracy"], "study.metric is accuracy"),
         (["--shots", "8"], "--shots is 8, but the label is a number here"),

@@ -74,7 +74,7 @@ def compare(
             observer.stage("no DATA given: the demonstration study on sample:imdb (name DATA to use your own)")
         prepared = prepare(settings, observer)
         if dry_run:
-            cost = estimate(prepared.bench, prepared.plan, observer)
+            cost = estimate(prepared, observer)
             if out is not None:
                 keep_cost_estimate(cost, prepared, out)
         else:

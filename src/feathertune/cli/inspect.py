@@ -93,7 +93,7 @@ def inspect(
             fixed = write_fixed(inspected.scan, fix)
         if methods is not None and found.refused is None:
             prepared = prepare(settings, observer)
-            cost = estimate(prepared.bench, prepared.plan, observer)
+            cost = estimate(prepared, observer)
     if json:
         more = {} if cost is None else {"cost_estimate": cost.model_dump(mode="json")}
         more |= {} if fixed is None else {"fixed": fixed.as_json()}

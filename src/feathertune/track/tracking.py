@@ -15,7 +15,7 @@ from feathertune.study.observe import Silent
 from feathertune.track.tracker import Settings, TrackedRun, Tracker
 
 if TYPE_CHECKING:
-    from feathertune.study.planning.plan import RunSpec
+    from feathertune.study.run_spec import RunSpec
 
 
 class Tracking(Silent):

@@ -95,16 +95,12 @@ def test_a_local_base_is_no_model_of_the_hub():
 
 def test_it_says_what_was_done_for_rare_classes_and_decides_likewise(capsys):
     plain = model_card(info())
-    assert "focal" not in plain
     assert "threshold" not in plain
-    moved = info(threshold=[0.9, 0.1], hyperparameters={"loss": "focal", "focal_gamma": 2.0})
+    moved = info(threshold=[0.9, 0.1], hyperparameters={"decision": "moved"})
     card = model_card(moved)
-    assert "Trained with the focal loss (gamma 2.0): its probabilities" in card
     assert "The label is not always the most probable one" in card
     weighted = model_card(info(hyperparameters={"class_weights": "balanced"}))
     assert "Trained with weights that let all classes count the same: its probabilities are" in weighted
-    adjusted = {"loss": "logit-adjusted", "logit_adjustment_tau": 0.5}
-    assert "Trained with logits adjusted by the classes' shares (tau 0.5)" in model_card(info(hyperparameters=adjusted))
     sure_of_the_first = SimpleNamespace(logits=torch.tensor([[1.0, 0.0]]))  # 73 % and 27 %
     for chosen, said in ((info(), "negative"), (moved, "positive")):
         decided = plain_use(chosen, "peft").partition('return_tensors="pt")\n')[2]

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from feathertune.records import RunRecord
 from feathertune.report.format import units
 from feathertune.study.observe import Observer, Silent
-from feathertune.study.planning.plan import RunSpec
+from feathertune.study.run_spec import RunSpec
 from feathertune.tasks import SCORES
 
 _LINE_EVERY_S = 30.0

@@ -2,15 +2,13 @@
 
 Texts of similar length are put into the same step. With random batches nearly every batch holds one long text and is
 padded to it; on reviews that doubles the work, grouping by length loses about 2 %. The order of the steps, and the
-choice of texts within a window of similar ones, is drawn from the seed; so are, on request, the texts themselves, such
-that rare classes come as often as frequent ones. Not for packing several texts into one row:
+choice of texts within a window of similar ones, is drawn from the seed. Not for packing several texts into one row:
 the classifiers here read one position a row.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Literal
 
 import numpy as np
 
@@ -25,7 +23,6 @@ def plan_steps(
     batch_size: int,
     token_budget: int,
     seed: tuple[int, ...],
-    shares: np.ndarray | None = None,
 ) -> list[list[np.ndarray]]:
     """Order one epoch.
 
@@ -34,14 +31,12 @@ def plan_steps(
         batch_size: Examples of one optimizer step.
         token_budget: Padded tokens of one forward pass; a text longer than that goes alone.
         seed: Such as (seed, epoch); the same numbers give the same plan.
-        shares: How often each row is drawn, from `shares_of`.
 
     Returns:
-        Steps; each is a list of passes, each an array of row indices. Every row occurs exactly once; with shares there
-        are as many rows, and each occurs any number of times.
+        Steps; each is a list of passes, each an array of row indices. Every row occurs exactly once.
     """
     rng = np.random.default_rng(seed)
-    order = draw(rng, len(lengths), shares)
+    order = rng.permutation(len(lengths))
     window = batch_size * WINDOW_STEPS
     steps: list[list[np.ndarray]] = []
     for start in range(0, len(order), window):
@@ -52,27 +47,6 @@ def plan_steps(
             for i in range(0, len(rows), batch_size)
         ]
     return [steps[i] for i in rng.permutation(len(steps))]
-
-
-def shares_of(labels: np.ndarray, sampling: Literal["all", "balanced"]) -> np.ndarray | None:
-    """How often each row is drawn so that all classes are equally frequent; None where each is taken once.
-
-    Args:
-        labels: Class indices, ``(N,)``.
-        sampling: The setting ``train.sampling``.
-
-    Returns:
-        Probabilities ``(N,)``, of sum 1.
-    """
-    if sampling == "all":
-        return None
-    _, classes, n_rows = np.unique(labels, return_inverse=True, return_counts=True)
-    return 1 / (len(n_rows) * n_rows[classes].astype(np.float64))
-
-
-def draw(rng: np.random.Generator, n: int, shares: np.ndarray | None) -> np.ndarray:
-    """An order of all `n` rows, or as many drawn with replacement by their shares."""
-    return rng.permutation(n) if shares is None else rng.choice(n, size=n, p=shares)
 
 
 def cut_passes(rows: np.ndarray, lengths: np.ndarray, *, token_budget: int) -> Iterator[np.ndarray]:

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from feathertune.data.tokens.batching import draw
 from feathertune.data.tokens.encode import EncodedTexts
 from feathertune.encoders import LoadedEncoder
 from feathertune.engine.replace import replaced
@@ -102,7 +101,6 @@ def fit_head(
     seed: int,
     texts: EncodedTexts | None = None,
     objective: Objective = CROSS_ENTROPY,
-    shares: np.ndarray | None = None,
 ) -> None:
     """Train the head alone on frozen features, before anything else is trained (LP-FT).
 
@@ -117,7 +115,6 @@ def fit_head(
         seed: Sets the order of the rows; the head's dropout draws from torch's global generator.
         texts: The texts, if they have windows.
         objective: The loss of the training that follows.
-        shares: How often each text is drawn in an epoch; ``None`` takes each once.
     """
 
     def logits(rows: Tensor) -> Tensor:
@@ -136,10 +133,8 @@ def fit_head(
     generator = torch.Generator().manual_seed(seed)
     modes = {module: module.training for module in encoder.model.modules()}
     encoder.model.train()
-    for epoch in range(_head_epochs(len(classes))):
+    for _ in range(_head_epochs(len(classes))):
         order = torch.randperm(len(classes), generator=generator)
-        if shares is not None:
-            order = torch.from_numpy(draw(np.random.default_rng((seed, epoch)), len(classes), shares))
         for rows in torch.split(order.to(device), _HEAD_BATCH):
             optimizer.zero_grad(set_to_none=True)
             loss = objective.loss(logits(rows), classes[rows]) / len(rows)

@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from feathertune.config import TrainConfig
-from feathertune.data.tokens.batching import plan_steps, shares_of
+from feathertune.data.tokens.batching import plan_steps
 from feathertune.engine.predict import predict_logits
 from feathertune.engine.training.distributed import ALONE, Group
 from feathertune.engine.training.gradient import Labelled, add_gradient
@@ -137,7 +137,6 @@ class Training:
         self._recipe, self._settings, self._hook = recipe, recipe.settings, recipe.hook
         self._runtime, self._group = runtime, group
         self._task = recipe.task or task_of(train.labels)
-        self._shares = shares_of(train.labels, recipe.settings.sampling)
         self._trained = list(trained_parameters(model))
         self._modules = list(model.modules())
         self._optimizer = make_optimizer(
@@ -171,7 +170,6 @@ class Training:
                 batch_size=settings.batch_size,
                 token_budget=settings.token_budget,
                 seed=(self._recipe.seed, self.position.epochs_done + 1),
-                shares=self._shares,
             )
             for passes in steps[self.position.steps_of_epoch :]:
                 yield self._step(passes)

@@ -23,12 +23,11 @@ from feathertune.engine.training.head import n_head_steps
 from feathertune.errors import RunFailedError
 from feathertune.gc_freeze import gc_frozen
 from feathertune.methods import method_named
-from feathertune.methods.targets import LayeredOptions
 from feathertune.records import RunRecord, Seconds
 from feathertune.records.cost_estimate import CostEstimate, CostRow
 from feathertune.report.format import units
 from feathertune.runtime import hardware, stopwatch, versions
-from feathertune.study.cost.pilot import Step, part_of, pilot, reading_passes, training_steps, work
+from feathertune.study.cost.pilot import Step, part_of, pilot, pilot_study, reading_passes, training_steps, work
 from feathertune.study.observe import Silent
 from feathertune.study.running.prepare import begins_with_head
 from feathertune.study.running.runs import execute
@@ -37,7 +36,9 @@ from feathertune.study.running.workbench import by_rows
 
 if TYPE_CHECKING:
     from feathertune.study.observe import Observer
-    from feathertune.study.planning.plan import Plan, RunSpec
+    from feathertune.study.planning.plan import Plan
+    from feathertune.study.prepared import Prepared
+    from feathertune.study.run_spec import RunSpec
     from feathertune.study.running.workbench import Workbench
 
 # Text baselines run on this many training rows; more rows are taken to cost in proportion.
@@ -46,14 +47,15 @@ _TEXT_ROWS = 5_000
 _FEATURE_BYTES = 2 * 4
 
 
-def estimate(bench: Workbench, plan: Plan, observer: Observer) -> CostEstimate:
+def estimate(prepared: Prepared, observer: Observer) -> CostEstimate:
     """Measure every method of a plan; a method that fails is a row that names its error."""
+    bench, plan = prepared.bench, prepared.plan
     n_runs = Counter((spec.method, spec.train_rows) for spec in plan.runs)
     first = {(spec.method, spec.train_rows): spec for spec in reversed(plan.runs)}
     rows: list[CostRow] = []
     scratch_folder = tempfile.TemporaryDirectory(prefix="feathertune-cost-")
     with gc_frozen(), stopwatch() as watch, scratch_folder as scratch:
-        measuring = _Measuring(bench, Path(scratch))
+        measuring = _Measuring(prepared, Path(scratch))
         for key, n in n_runs.items():
             spec = first[key]
             observer.stage(f"measuring {spec.method}")
@@ -77,8 +79,10 @@ def estimate(bench: Workbench, plan: Plan, observer: Observer) -> CostEstimate:
 class _Measuring:
     """Runs methods on the pilot, once each, and scales what they took."""
 
-    def __init__(self, bench: Workbench, scratch: Path) -> None:
-        self._bench, self._pilot, self._scratch = bench, pilot(bench), scratch
+    def __init__(self, prepared: Prepared, scratch: Path) -> None:
+        bench, self._study, self._scratch = prepared.bench, prepared.study, scratch
+        self._train = self._study.config.train
+        self._bench, self._pilot = bench, pilot(bench, self._train)
         self._by_rows = by_rows(bench)
         self._records: dict[str, RunRecord] = {}
         bench.load_encoder(seed=0)  # the first time, the file may come from a disk
@@ -141,12 +145,11 @@ class _Measuring:
     def _trained(self, row: CostRow, spec: RunSpec, bench: Workbench) -> None:
         n_layers, method = bench.base.n_layers, method_named(spec.method)
         options = method.options.model_validate(spec.options)
-        sweeps = isinstance(options, LayeredOptions) and options.top_layers == "auto"
-        deepest = spec.model_copy(update={"options": {**spec.options, "top_layers": n_layers}})
-        record, n_train = self._on_pilot(deepest if sweeps else spec), len(bench.encoded["train"])
+        record = self._on_pilot(spec.at_depth(n_layers) if spec.sweeps_depth else spec)
+        n_train = len(bench.encoded["train"])
         whole, part = ({name: _reading_work(one, name) for name in SPLITS} for one in (bench, self._pilot))
-        took, n_epochs = record.seconds, bench.config.train.epochs_on(n_train)
-        reads = begins_with_head(method, bench.config.train) and not method.rereads(options)
+        took, n_epochs = record.seconds, self._train.epochs_on(n_train)
+        reads = begins_with_head(method, self._train) and not method.rereads(options)
         hidden_s = max(0.0, took.cache - (self._read_s["train"] if reads else 0.0))
         hidden_s *= sum(whole.values()) / sum(part.values())
         head_s = took.head * n_head_steps(n_train) / n_head_steps(len(self._pilot.encoded["train"]))
@@ -154,7 +157,7 @@ class _Measuring:
         train_s = self._train_seconds(steps_s, record.seed, bench, n_epochs)
         train_s += n_epochs * validation_s[-1] * whole["validation"] / (part["validation"] or 1.0)
         load_s = took.total - took.tokenize - took.cache - took.head - took.train - took.evaluate
-        if sweeps:
+        if spec.sweeps_depth:
             load_s += len(depths(n_layers)) * self._load_s + train_s * sweep_epochs(n_layers, n_train) / n_epochs
             row.notes.append("top_layers is found by training: this is the sweep, and then all layers")
         row.seconds = _seconds(
@@ -172,7 +175,7 @@ class _Measuring:
         row.own_seconds = load_s + head_s + train_s + row.seconds.evaluate + took.ship
         row.shared_seconds = hidden_s * (1 if spec.train_rows is None else row.n_runs)
         if spec.space:
-            n_trials = bench.config.study.search
+            n_trials = self._study.config.study.search
             trials_s = n_trials * (load_s + head_s + train_s)
             row.shared_seconds += trials_s
             row.notes.append(
@@ -186,18 +189,20 @@ class _Measuring:
         return self._records[spec.method]
 
     def _run(self, spec: RunSpec, bench: Workbench) -> RunRecord:
-        record = execute(spec, bench, self._scratch, Silent())
+        record = execute(spec, pilot_study(self._study), bench, self._scratch, Silent())
         if record.status == "failed":
             raise RunFailedError(str(record.error))
         return record
 
     def _train_seconds(self, found: list[list[float]], seed: int, bench: Workbench, n_epochs: int) -> float:
         """Return the seconds of all steps, from those of the pilot's epochs."""
-        first, later = (_step_work(self._pilot, training_steps(self._pilot, seed, epoch)) for epoch in (1, 2))
+        first, later = (
+            _step_work(self._pilot, training_steps(self._pilot, self._train, seed, epoch)) for epoch in (1, 2)
+        )
         fixed_s, token_s = step_costs(later, found[1])
         # The very first step also makes the optimizer's state.
         new_s = np.maximum(0.0, np.array(found[0]) - fixed_s - token_s * first)[1:]
-        steps = training_steps(bench, seed, 1)
+        steps = training_steps(bench, self._train, seed, 1)
         n_new = len({tuple(bench.encoded["train"].shape(rows) for rows in step) for step in steps})
         warm_s = float((fixed_s + token_s * _step_work(bench, steps)).sum())
         return n_epochs * warm_s + (float(np.median(new_s)) * n_new if len(new_s) else 0.0)

@@ -17,6 +17,8 @@ from feathertune.data.tokens.batching import cut_passes, plan_steps
 from feathertune.engine.prefix_cache.store import ActivationCache
 
 if TYPE_CHECKING:
+    from feathertune.config import TrainConfig
+    from feathertune.study.planning.resolve import ResolvedStudy
     from feathertune.study.running.workbench import Workbench
 
 # The first epoch includes what libraries prepare once for each shape, the second one does not.
@@ -28,22 +30,28 @@ Pass = np.ndarray
 Step = list[Pass]
 
 
-def pilot(bench: Workbench) -> Workbench:
+def pilot(bench: Workbench, train: TrainConfig) -> Workbench:
     """Return a workbench with some training steps of the study, and some passes of each other split."""
-    steps = training_steps(bench, 0, 1)
+    steps = training_steps(bench, train, 0, 1)
     # The last step of an epoch may be smaller.
-    whole = [step for step in steps if sum(map(len, step)) == bench.config.train.batch_size] or steps
+    whole = [step for step in steps if sum(map(len, step)) == train.batch_size] or steps
     rows: dict[SplitName, np.ndarray] = {"train": _some(bench, "train", whole, _STEPS)}
     for name in SPLITS[1:]:
         rows[name] = _some(bench, name, [[one] for one in reading_passes(bench, name)], _PASSES)
     return part_of(bench, rows)
 
 
+def pilot_study(study: ResolvedStudy) -> ResolvedStudy:
+    """Return the study with the epochs of a pilot."""
+    return study.with_train(
+        study.config.train.model_copy(update={"epochs": EPOCHS, "min_steps": 0, "patience": EPOCHS})
+    )
+
+
 def part_of(bench: Workbench, rows: Mapping[SplitName, np.ndarray]) -> Workbench:
-    """Return a workbench of some rows and `EPOCHS` epochs; a run on it changes nothing in the whole one."""
-    config = bench.config
-    train = config.train.model_copy(update={"epochs": EPOCHS, "min_steps": 0, "patience": EPOCHS})
-    engine = config.engine.model_copy(update={"cache_folder": None})
+    """Return a workbench of some rows; a run on it changes nothing in the whole one."""
+    pretrained = bench.pretrained
+    engine = pretrained.engine.model_copy(update={"cache_folder": None})
 
     def part(name: SplitName) -> Split:
         whole = bench.split(name)
@@ -51,11 +59,10 @@ def part_of(bench: Workbench, rows: Mapping[SplitName, np.ndarray]) -> Workbench
 
     return dataclasses.replace(
         bench,
-        config=config.model_copy(update={"train": train, "engine": engine}),
         splits=dataclasses.replace(bench.splits, train=part("train"), validation=part("validation"), test=part("test")),
         encoded={name: bench.encoded[name].take(rows[name]) for name in SPLITS},
         activations=ActivationCache(
-            engine, bench.runtime, token_budget=train.token_budget, base_fingerprint=bench.base.fingerprint
+            engine, bench.runtime, token_budget=pretrained.token_budget, base_fingerprint=bench.base.fingerprint
         ),
         whole=None,
         _features={},
@@ -65,18 +72,16 @@ def part_of(bench: Workbench, rows: Mapping[SplitName, np.ndarray]) -> Workbench
 def reading_passes(bench: Workbench, name: SplitName) -> list[Pass]:
     """Return the passes that read a split without training, as `feathertune.engine.predict` cuts them."""
     lengths = bench.encoded[name].lengths
-    return list(cut_passes(np.argsort(lengths, kind="stable"), lengths, token_budget=bench.config.train.token_budget))
+    return list(cut_passes(np.argsort(lengths, kind="stable"), lengths, token_budget=bench.pretrained.token_budget))
 
 
-def training_steps(bench: Workbench, seed: int, epoch: int) -> list[Step]:
+def training_steps(bench: Workbench, train: TrainConfig, seed: int, epoch: int) -> list[Step]:
     """Return the steps of an epoch, as the training loop makes them."""
-    train = bench.config.train
     return plan_steps(
         bench.encoded["train"].lengths,
         batch_size=train.batch_size,
         token_budget=train.token_budget,
         seed=(seed, epoch),
-        shares=bench.shares,
     )
 
 

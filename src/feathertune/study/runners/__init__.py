@@ -21,21 +21,21 @@ if TYPE_CHECKING:
     from feathertune.records import RunRecord
     from feathertune.records.cost_estimate import CostEstimate
     from feathertune.study.observe import Observer
-    from feathertune.study.planning.plan import RunSpec
-    from feathertune.study.running.workbench import Workbench
+    from feathertune.study.prepared import Prepared
+    from feathertune.study.run_spec import RunSpec
 
 
 class Runner(Protocol):
     """Does runs."""
 
     def __call__(
-        self, runs: Iterable[RunSpec], bench: Workbench, folder: Path, observer: Observer, cost: CostEstimate | None
+        self, runs: Iterable[RunSpec], prepared: Prepared, folder: Path, observer: Observer, cost: CostEstimate | None
     ) -> Generator[RunRecord]:
         """Yield the record of each run as it ends, with its files in the study folder.
 
         Args:
             runs: In the order in which they may begin; the next one is drawn when there is room for it.
-            bench: Data, encoder and settings.
+            prepared: The study, its data and its base model.
             folder: The study folder.
             observer: Told everything but the end of a run, one run at a time.
             cost: The cost estimate, if there is one.

@@ -22,6 +22,7 @@ import torch
 from feathertune.errors import ConfigError, MissingExtraError, first_line
 
 if TYPE_CHECKING:
+    from feathertune.config import Config
     from feathertune.records.cost_estimate import CostRow
     from feathertune.study.running.workbench import Workbench
 
@@ -59,13 +60,13 @@ class Needs:
         return f"{self.num_cpus} CPUs{gpus} and {self.memory / 1e9:.1f} GB of memory"
 
 
-def needs_of(bench: Workbench, predicted: CostRow | None = None) -> Needs:
+def needs_of(config: Config, bench: Workbench, predicted: CostRow | None = None) -> Needs:
     """Return the needs of a run: from the settings, else from its cost estimate, else a guess."""
-    settings, base, on_gpu = bench.config.runner, bench.base, bench.runtime.device.type == "cuda"
+    settings, base, on_gpu = config.runner, bench.base, bench.runtime.device.type == "cuda"
     # A GPU's memory is not the machine's.
     estimated = predicted.memory_bytes if predicted is not None and not on_gpu else None
     # A guess for a process that trains the whole encoder.
-    kept = _BLOCK_KEEPS * bench.config.train.token_budget * base.n_layers * base.hidden_size
+    kept = _BLOCK_KEEPS * config.train.token_budget * base.n_layers * base.hidden_size
     guess = _PROCESS_BYTES + _BYTES_A_PARAMETER * base.n_parameters + kept
     return Needs(
         num_cpus=settings.num_cpus or torch.get_num_threads(),

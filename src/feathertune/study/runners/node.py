@@ -10,7 +10,7 @@ import json
 import os
 import socket
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,8 +31,9 @@ if TYPE_CHECKING:
     from feathertune.config import EngineConfig
     from feathertune.data.sources.collector import SplitName
     from feathertune.records.cost_estimate import CostRow
-    from feathertune.study.planning.plan import RunSpec
-    from feathertune.study.running.workbench import FrozenFeatures, Workbench
+    from feathertune.study.prepared import Prepared
+    from feathertune.study.run_spec import RunSpec
+    from feathertune.study.running.pretrained import FrozenFeatures
 
 NODE_FILE = "node.json"
 
@@ -47,7 +48,7 @@ class Site:
         working_folder: Start of relative paths in the settings.
         versions: Versions of the packages that results depend on.
         threads: Threads of one run.
-        bench: Ray's reference to the `Workbench`; in a list, so that Ray does not fetch it with every task.
+        prepared: Ray's reference to the `Prepared` study; in a list, so that Ray does not fetch it with every task.
     """
 
     folder: Path
@@ -55,11 +56,17 @@ class Site:
     working_folder: Path
     versions: Mapping[str, str]
     threads: int
-    bench: Sequence[Any] = ()
+    prepared: Sequence[Any] = ()
 
 
-# The workbench of the study that this process works for, by its token, and its part with fewer rows.
-_kept: dict[str, tuple[Workbench, Callable[[int | None, int], Workbench]]] = {}
+class _Kept:
+    """The study that this process works for, from its first run to its last."""
+
+    def __init__(self, prepared: Prepared) -> None:
+        self.study, self.bench, self.bench_of = prepared.study, prepared.bench, by_rows(prepared.bench)
+
+
+_kept: dict[str, _Kept] = {}
 
 
 def inspect_node(site: Site) -> str:
@@ -87,14 +94,14 @@ def choose_runtime_there(engine: EngineConfig) -> Runtime:
 
 def read_features(site: Site, name: SplitName) -> FrozenFeatures:
     """Return the frozen features of a split, for all runs that read them."""
-    return _workbench(site)[0].features(name, lambda _: None)
+    return _study(site).bench.features(name, lambda _: None)
 
 
 def do_search(site: Site, spec: RunSpec, names: Sequence[SplitName], *features: FrozenFeatures) -> dict[str, object]:
     """Do or continue the search of a run, with the `features` of the splits `names`; return the best options."""
-    bench, bench_of = _workbench(site)
-    bench.take_features(dict(zip(names, features, strict=True)))
-    return settle_options(spec, bench_of, site.folder, Silent()).options
+    kept = _study(site)
+    kept.bench.take_features(dict(zip(names, features, strict=True)))
+    return settle_options(spec, kept.study, kept.bench_of, site.folder, Silent()).options
 
 
 def do_run(
@@ -117,12 +124,12 @@ def do_run(
     """
     import ray
 
-    whole, bench_of = _workbench(site)
-    whole.take_features(dict(zip(names, features, strict=True)))
-    bench = bench_of(spec.train_rows, spec.seed)
+    kept = _study(site)
+    kept.bench.take_features(dict(zip(names, features, strict=True)))
+    bench = kept.bench_of(spec.train_rows, spec.seed)
     if options is not None:
         spec = spec.model_copy(update={"options": options})
-    record = execute(spec, bench, site.folder, Silent(), predicted)
+    record = execute(spec, kept.study, bench, site.folder, Silent(), predicted)
     place = {
         "node": socket.gethostname(),
         "ray_node": ray.get_runtime_context().get_node_id(),
@@ -132,32 +139,32 @@ def do_run(
     return record
 
 
-def _workbench(site: Site) -> tuple[Workbench, Callable[[int | None, int], Workbench]]:
+def _study(site: Site) -> _Kept:
     token = site.token[1]
     if token not in _kept:
         inspect_node(site)
         _kept.clear()
         with _named():
-            bench = _enter(site)
-        _kept[token] = bench, by_rows(bench)
+            _kept[token] = _Kept(_enter(site))
     return _kept[token]
 
 
-def _enter(site: Site) -> Workbench:
+def _enter(site: Site) -> Prepared:
     """Prepare this process, so that runs give the same results as on the study's own machine."""
     import ray
 
     torch.set_num_threads(site.threads)
     if site.working_folder.is_dir():
         os.chdir(site.working_folder)
-    bench: Workbench = ray.get(site.bench[0])
-    prepare_process(bench.config.engine)
+    prepared: Prepared = ray.get(site.prepared[0])
+    bench = prepared.bench
+    prepare_process(prepared.study.config.engine)
     if bench.load_encoder(seed=0).fingerprint != bench.base.fingerprint:
         raise ConfigError(
             f"the encoder {bench.base.id} has other weights here than where the study was started. Expected the same "
             "files on all nodes: put them into a shared folder and name it as --base."
         )
-    return bench
+    return prepared
 
 
 def _check_folder(site: Site) -> None:

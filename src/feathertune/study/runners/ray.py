@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from feathertune.data.sources.collector import SplitName
     from feathertune.records.cost_estimate import CostEstimate, CostRow
     from feathertune.study.observe import Observer
-    from feathertune.study.planning.plan import RunSpec
+    from feathertune.study.prepared import Prepared
+    from feathertune.study.run_spec import RunSpec
     from feathertune.study.running.workbench import Workbench
 
 Reference = Any  # Ray's, to the result of a task
@@ -44,12 +45,12 @@ _FILE_SEEN_WITHIN_S = 90.0
 
 
 def run_on_ray(
-    runs: Iterable[RunSpec], bench: Workbench, folder: Path, observer: Observer, cost: CostEstimate | None
+    runs: Iterable[RunSpec], prepared: Prepared, folder: Path, observer: Observer, cost: CostEstimate | None
 ) -> Generator[RunRecord]:
     """Do runs on a cluster; see `feathertune.study.runners.Runner`."""
     folder = folder.resolve()
-    with connected(bench.config.runner.address), _token(folder) as token:
-        yield from _Driver(bench, folder, token, observer, cost).records(iter(runs))
+    with connected(prepared.study.config.runner.address), _token(folder) as token:
+        yield from _Driver(prepared, folder, token, observer, cost).records(iter(runs))
 
 
 @contextlib.contextmanager
@@ -72,24 +73,25 @@ class _Driver:
     """
 
     def __init__(
-        self, bench: Workbench, folder: Path, token: tuple[Path, str], observer: Observer, cost: CostEstimate | None
+        self, prepared: Prepared, folder: Path, token: tuple[Path, str], observer: Observer, cost: CostEstimate | None
     ) -> None:
         import ray
 
+        bench, self._study, self._config = prepared.bench, prepared.study, prepared.study.config
         self._observer, self._cost, self._folder = observer, cost, folder
         functions = (node.inspect_node, node.choose_runtime_there, node.read_features, node.do_search, node.do_run)
         self._tasks = {function: ray.remote(function) for function in functions}
-        needs = needs_of(bench)
+        needs = needs_of(self._config, bench)
         self._common = {
             "runtime_env": {"env_vars": _environment(needs.num_cpus)},
-            "max_retries": bench.config.runner.retries,
+            "max_retries": self._config.runner.retries,
         }
         check_room(needs, alive_nodes())
         site = node.Site(folder, token, Path.cwd(), versions(), needs.num_cpus)
         observer.stage("looking at the nodes of the cluster")
         self._check_nodes(site, needs)
         self._bench = bench.for_processes(self._runtime(bench, needs))
-        self._site = replace(site, bench=[ray.put(self._bench)])
+        self._site = replace(site, prepared=[ray.put(replace(prepared, bench=self._bench))])
         self._features: dict[SplitName, Reference] = {}
         self._searched: dict[str, Reference] = {}
         self._going: dict[Reference, RunSpec] = {}
@@ -121,17 +123,17 @@ class _Driver:
                 ray.cancel(reference, force=True)
 
     def _needs(self, spec: RunSpec) -> Needs:
-        return needs_of(self._bench, self._predicted(spec))
+        return needs_of(self._config, self._bench, self._predicted(spec))
 
     def _predicted(self, spec: RunSpec) -> CostRow | None:
         return None if self._cost is None else self._cost.row(spec.method, spec.train_rows)
 
     def _start(self, spec: RunSpec) -> Reference:
         """Start a run, which waits for the features and the search that it needs."""
-        names = features_read(spec, self._bench)
+        names = features_read(spec, self._study, self._bench)
         for name in names:
             if name not in self._features:
-                read = self._task(node.read_features, **needs_of(self._bench).options)
+                read = self._task(node.read_features, **needs_of(self._config, self._bench).options)
                 self._features[name] = read.remote(self._site, name)
         features, needs = [self._features[name] for name in names], self._needs(spec).options
         options = None
@@ -173,7 +175,7 @@ class _Driver:
         if record.metrics is not None:
             for line in (self._folder / record.metrics).read_text(encoding="utf-8").splitlines():
                 self._observer.measured(json.loads(line))
-        self._observer.advanced(expected_work(spec, self._bench))
+        self._observer.advanced(expected_work(spec, self._study, self._bench))
 
     def _check_nodes(self, site: node.Site, needs: Needs) -> None:
         """Check that each node on which a run fits can work for the study."""
@@ -212,7 +214,7 @@ class _Driver:
 
         if (bench.runtime.device.type == "cuda") == (needs.num_gpus > 0):
             return bench.runtime
-        chosen: Runtime = ray.get(self._task(node.choose_runtime_there, **needs.options).remote(bench.config.engine))
+        chosen: Runtime = ray.get(self._task(node.choose_runtime_there, **needs.options).remote(self._config.engine))
         return chosen
 
     def _check_room_is_left(self, spec: RunSpec | None) -> None:

@@ -51,7 +51,7 @@ rng = np.random.default_rng(1)
 rows = [rng.integers(1, 30, length) for length in rng.integers(2, 9, 13)]
 offsets = np.concatenate([[0], np.cumsum([len(row) for row in rows])])
 texts = EncodedTexts(np.concatenate(rows).astype(np.int32), offsets, n_truncated=0, pad_id=0)
-data = Labelled(texts, rng.integers(0, 2, 13).astype(np.int64), Objective(weights=(0.5, 3.0), gamma=1.0))
+data = Labelled(texts, rng.integers(0, 2, 13).astype(np.int64), Objective(weights=(0.5, 3.0)))
 passes = [np.array([3, 1, 0, 7, 8]), np.array([2, 9, 4]), np.array([11])]  # the last is one process's alone
 
 with joined() as group:
@@ -115,7 +115,7 @@ class Dropping(nn.Module):
 
 with joined() as group:
     def training():
-        settings = TrainConfig(epochs=2, batch_size=4, patience=5, sampling="balanced")
+        settings = TrainConfig(epochs=2, batch_size=4, patience=5)
         runtime = Runtime(torch.device("cpu"), "fp32", "eager", "test", {})
         return Training(
             Dropping(), data, data, Recipe(settings, learning_rate=0.1, seed=3), runtime=runtime, group=group

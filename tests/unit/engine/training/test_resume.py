@@ -19,7 +19,8 @@ from feathertune.engine.training.state import State
 from feathertune.errors import CheckpointError, RunFailedError
 from feathertune.methods import METHODS, Job
 from feathertune.runtime import Runtime, seed_everything
-from feathertune.study.running.prepare import training_of
+from feathertune.study.running.prepare import ReadyModel, training_of
+from feathertune.tasks.losses import CROSS_ENTROPY
 from tiny import save_tiny_encoder
 
 CPU = Runtime(torch.device("cpu"), "fp32", "eager", "test", {})
@@ -66,16 +67,10 @@ def begin(request, folder):
         chosen = SETTINGS.model_copy(update=settings)
         job = Job(0, n_steps=chosen.epochs * (EVENTS_PER_EPOCH - 1))
         data = Labelled(encode(encoder.tokenizer, TEXTS, max_length=16), LABELS)
-        training = training_of(
-            method,
-            options.model_copy(update={"learning_rate": rate_factor * options.learning_rate}),
-            method.prepare(encoder, options, job),
-            job,
-            data,
-            data,
-            settings=chosen,
-            runtime=CPU,
-        )
+        faster = options.model_copy(update={"learning_rate": rate_factor * options.learning_rate})
+        model = method.prepare(encoder, options, job)
+        ready = ReadyModel(method, faster, job, encoder, model, CROSS_ENTROPY)
+        training = training_of(ready, data, data, settings=chosen, runtime=CPU)
         return SimpleNamespace(encoder=encoder, training=training)
 
     return prepare

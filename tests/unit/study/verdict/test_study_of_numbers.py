@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from feathertune.errors import ConfigError
-from feathertune.records import DataRecord, LabelSummary, NumberMetrics, load_study, save_study
+from feathertune.records import LabelSummary, NumberMetrics, load_study, save_study
 from feathertune.statistics.inference import equivalence, paired_difference, seed_interval
 from feathertune.statistics.ranking import Ranking
 from feathertune.study.running.run_files import read_numbers
@@ -73,14 +73,6 @@ def test_a_record_is_read_as_it_was_written(study, folder):
     text = (folder / "study.json").read_text(encoding="utf-8")
     save_study(study, folder)
     assert (folder / "study.json").read_text(encoding="utf-8") == text
-
-
-def test_a_record_of_classes_has_no_word_of_numbers(study):
-    values = study.data.model_dump()
-    assert "numbers" in values
-    values |= {"numbers": {}, "task": "single_label", "labels": ["a", "b"]}
-    assert "numbers" not in DataRecord.model_validate(values).model_dump(mode="json")
-    assert '"numbers"' not in DataRecord.model_validate(values).model_dump_json()
 
 
 def test_the_verdict_says_correlations(study):
