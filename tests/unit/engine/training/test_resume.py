@@ -164,11 +164,11 @@ def test_the_test_can_fail(begin):
     def no_optimizer(tensors):
         tensors["optimizer"] = {}
 
-    def no_companion(tensors):
+    def no_hook(tensors):
         tensors["hook"] = {}
 
-    good, has_companion = end(lambda tensors: None)
-    for change in (other_draws, no_optimizer, *([no_companion] if has_companion else [])):
+    good, has_hook = end(lambda tensors: None)
+    for change in (other_draws, no_optimizer, *([no_hook] if has_hook else [])):
         bad, _ = end(change)
         assert any(not torch.equal(bad[name], value) for name, value in good.items())
 

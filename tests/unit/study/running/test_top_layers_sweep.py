@@ -49,10 +49,10 @@ def test_a_sweep_looks_at_no_test_row_and_gives_the_same_twice(tmp_path, monkeyp
     seen = []
 
     class Watched(prepare.Training):
-        def __init__(self, model, train, validation, **settings):
-            super().__init__(model, train, validation, **settings)
+        def __init__(self, model, train, validation, recipe, **settings):
+            super().__init__(model, train, validation, recipe, **settings)
             trained = sum("lora_A" in name and p.requires_grad for name, p in model.named_parameters())
-            seen.append((len(train.texts), len(validation.texts), settings["settings"].epochs, trained))
+            seen.append((len(train.texts), len(validation.texts), recipe.settings.epochs, trained))
 
     monkeypatch.setattr(prepare, "Training", Watched)
     chosen, scores = choose_depth(spec, study, bench)
