@@ -58,9 +58,12 @@ def branches(source: str) -> Iterator[str]:
             yield f"{node.lineno}: a table by the name of a task"
         elif isinstance(node, ast.MatchValue) and _constants(node) & names:
             yield f"{node.lineno}: a case of a task or a score"
-        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "isinstance":
-            if _names(node.args[1]) & SCORE_RECORDS:
-                yield f"{node.lineno}: {ast.unparse(node)}"
+        elif (
+            isinstance(node, ast.Call)
+            and ast.unparse(node.func) == "isinstance"
+            and _names(node.args[1]) & SCORE_RECORDS
+        ):
+            yield f"{node.lineno}: {ast.unparse(node)}"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))

@@ -44,6 +44,7 @@ _TOLERANCE = 1e-5
 _TOKEN_BUDGET = 4_096
 # PEFT saves no unit of numbers.
 _TASKS = tuple(name for name, task in TASKS.items() if not task.numbers)
+_SEVERAL = {task.problem_type for task in TASKS.values() if task.labels.sets}
 
 
 @dataclass(frozen=True)
@@ -201,7 +202,8 @@ def _says_multi_label(adapter: Path, encoder: LoadedEncoder) -> str:
             raise BundleError(f"The adapter {adapter} cannot be read: {first_line(error)}.") from error
     else:
         said, where = find_encoder(encoder.id, encoder.revision).config, f"the configuration of {encoder.id}"
-    return where if isinstance(said, dict) and said.get("problem_type") == MULTI_LABEL.problem_type else ""
+    several = isinstance(said, dict) and said.get("problem_type") in _SEVERAL
+    return where if several else ""
 
 
 def _read(folder: Path) -> tuple[PeftConfig, dict[str, Tensor]]:

@@ -60,12 +60,13 @@ def adopt(
     the head and no checkpoint holds is lost, and such an adapter is refused.
     """
     from feathertune.bundle.adopt import MultiLabel, adopt_adapter
+    from feathertune.tasks import MULTI_LABEL, TASKS
 
     asked = cast("ImportedTask | None", task)  # another word is refused there
     if threshold is not None or label_separator is not None:
-        if task == "single_label":
-            raise ConfigError("--threshold and --label-separator need --task multi_label, not single_label.")
-        if task in (None, "multi_label"):
+        if task in TASKS and TASKS[task].default_threshold is None:
+            raise ConfigError(f"--threshold and --label-separator need --task {MULTI_LABEL.name}, not {task}.")
+        if task is None or task in TASKS:
             asked = MultiLabel(None if threshold is None else _numbers(threshold), label_separator)
     adopted = adopt_adapter(
         adapter,

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from feathertune.config import DataConfig
-from feathertune.data.reading.labels import TaskChoice
 from feathertune.data.sources.collector import RawDataset, ReadOptions
 from feathertune.data.sources.registry import load_source
 from feathertune.data.splitting.splits import DataSplits, make_splits
+from feathertune.tasks.labels.values import TaskChoice
 
 
 def load_sources(data: DataConfig) -> tuple[RawDataset, RawDataset | None]:

@@ -32,13 +32,9 @@ from feathertune.encoders.specs import SPECS, EncoderSpec, structural_spec
 from feathertune.encoders.tokenizer import load_tokenizer
 from feathertune.errors import EncoderError, first_line
 from feathertune.records import TaskName
+from feathertune.tasks import TASKS
 
 Attention = Literal["eager", "sdpa"]
-_PROBLEM_TYPES: dict[TaskName, str | None] = {
-    "single_label": None,
-    "multi_label": "multi_label_classification",
-    "regression": "regression",
-}
 
 
 def load_encoder(
@@ -73,7 +69,7 @@ def load_encoder(
         config.id2label = dict(enumerate(labels))
         config.label2id = {label: index for index, label in enumerate(labels)}
         # A checkpoint trained for regression keeps its own otherwise.
-        config.problem_type = _PROBLEM_TYPES[task]
+        config.problem_type = TASKS[task].config_problem_type
         model, missing = _from_checkpoint(files, config, attention, seed)
         tokenizer, tokenizer_notes = load_tokenizer(files, model)
     spec, spec_notes = _spec_of(model, model_id)

@@ -9,11 +9,11 @@ import numpy as np
 from sklearn.base import ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from feathertune.data.reading.labels import label_name
 from feathertune.data.reading.texts import Text
 from feathertune.data.sources.collector import Collector, RawDataset
 from feathertune.estimator.base import SOURCE, TextModel, Texts, plain, texts_of
 from feathertune.estimator.targets import Targets, members_of, read_targets
+from feathertune.tasks.labels.values import label_name
 
 
 class TextClassifier(ClassifierMixin, TextModel):  # type: ignore[misc]

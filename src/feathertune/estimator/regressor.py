@@ -8,9 +8,9 @@ import numpy as np
 from sklearn.base import RegressorMixin
 from sklearn.utils import check_array, check_consistent_length, column_or_1d
 
-from feathertune.data.kinds.reader import LabelReader
 from feathertune.data.sources.collector import Collector
 from feathertune.estimator.base import SOURCE, TextModel, Texts, texts_of
+from feathertune.tasks.labels.reader import LabelReader
 
 
 class TextRegressor(RegressorMixin, TextModel):  # type: ignore[misc]

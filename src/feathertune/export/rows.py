@@ -10,15 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feathertune.bundle import BundleInfo
-from feathertune.data.kinds.reader import KINDS
 from feathertune.data.reading.columns import LABEL_COLUMNS, find_text_columns
-from feathertune.data.reading.labels import Label
 from feathertune.data.reading.rows import columns, read_rows
 from feathertune.data.reading.texts import Pair, Text, of_kind
 from feathertune.data.sources.collector import ReadOptions
 from feathertune.data.sources.registry import load_source
 from feathertune.errors import ConfigError, DataError
 from feathertune.export.check import DEFAULT_ROWS, LEAST_ROWS, Check
+from feathertune.tasks.labels.reader import KINDS
+from feathertune.tasks.labels.values import Label
 
 _SEED = 0
 

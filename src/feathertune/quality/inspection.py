@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, NoReturn
 import numpy as np
 
 from feathertune.data.from_config import split_sources
-from feathertune.data.reading.labels import all_numbers, has_fraction
 from feathertune.data.sources.collector import ReadOptions
 from feathertune.errors import ConfigError, DataError
 from feathertune.gc_freeze import gc_frozen
@@ -28,6 +27,7 @@ from feathertune.quality.scan import Scan, scan
 from feathertune.quality.tables import FileTable, Table, table_of
 from feathertune.quality.words import words_of
 from feathertune.records.inspection import Finding, FoundRow, Inspection
+from feathertune.tasks.labels.values import all_numbers, has_fraction
 
 if TYPE_CHECKING:
     from feathertune.config import Config, DataConfig

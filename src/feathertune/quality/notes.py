@@ -16,8 +16,6 @@ from typing import cast
 
 import numpy as np
 
-from feathertune.data.kinds.multi_label import MULTI_LABEL
-from feathertune.data.kinds.single_label import SINGLE_LABEL
 from feathertune.data.sources.collector import SPLITS, RawDataset
 from feathertune.errors import isolated
 from feathertune.quality.findings import Found, what
@@ -26,6 +24,8 @@ from feathertune.quality.repeats import Repeats
 from feathertune.quality.scan import NO_SPLIT, PROBLEMS, TEST, Scan
 from feathertune.quality.tables import set_of
 from feathertune.records.inspection import Inspection, Lengths, Looked, ReadColumns
+from feathertune.tasks.labels.classes import CLASS_LABELS
+from feathertune.tasks.labels.sets import LABEL_SETS
 
 # The limits of which `feathertune inspect` says what they would cut off.
 CUTS = (64, 128, 256, 512)
@@ -141,7 +141,7 @@ def as_dataset(scan: Scan, table: int, *, most_a_label: int | None = None) -> Ra
         label_order=scan.tables[table].label_order,
         source=scan.tables[table].name,
         fingerprint="",
-        kind=MULTI_LABEL if scan.tables[table].has_sets else SINGLE_LABEL,
+        kind=LABEL_SETS if scan.tables[table].has_sets else CLASS_LABELS,
     )
 
 

@@ -120,5 +120,8 @@ print([label for label, p, least in zip(labels, probabilities, threshold) if p >
     numpy_label='"labels": [facts["labels"][i] for i in np.flatnonzero(p >= facts["threshold"])]',
 )
 NUMBER_CODE = PlainCode(
-    torch="print({logits}.item())\n", numpy="number = logits.item()", numpy_label='"label": number', numpy_each=""
+    torch="print({logits}.item())\n",
+    numpy="number = logits.item()",
+    numpy_label='"label": number',
+    numpy_each="",
 )

@@ -9,6 +9,7 @@ import numpy as np
 
 from feathertune.records import Caveat, NumberMetrics, Scores
 from feathertune.tasks.cards import NUMBER_CARD, NUMBER_CODE
+from feathertune.tasks.labels.numbers import NUMBER_LABELS
 from feathertune.tasks.linear_models import NUMBER_MODELS
 from feathertune.tasks.metrics import score_numbers
 from feathertune.tasks.scores import SPEARMAN
@@ -30,6 +31,7 @@ def _far_off(method: str, tests: Sequence[Scores]) -> list[Caveat]:
 
 REGRESSION = Task(
     name="regression",
+    labels=NUMBER_LABELS,
     problem_type="regression",
     scores=(SPEARMAN,),
     primary=SPEARMAN,
@@ -57,7 +59,6 @@ REGRESSION = Task(
     panels=frozenset({"numbers", "mean_scores"}),
     card=NUMBER_CARD,
     code=NUMBER_CODE,
-    numbers=True,
     caveats=_far_off,
     words=Wording(
         answer="the label is a number here, and no number is right",

@@ -7,6 +7,7 @@ import io
 import re
 
 import pytest
+from feathertune.report.format.scores import CORRELATIONS, SHARES, saying
 
 from feathertune.cli.output.comparison import comparison_text
 from feathertune.cli.output.progress import result_line
@@ -15,7 +16,6 @@ from feathertune.records import SummaryRow
 from feathertune.report import render_report
 from feathertune.report.drawing import svg
 from feathertune.report.format import units
-from feathertune.report.format.scores import CORRELATIONS, SHARES, saying
 from feathertune.report.panels.not_measured import find_gaps
 from feathertune.report.side_by_side import draw_comparison
 from feathertune.report.side_files import read_numbers

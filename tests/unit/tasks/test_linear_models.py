@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
+from feathertune.baselines.ridge import best_ridge
 from scipy import sparse
 from sklearn.linear_model import Ridge
 
 from feathertune.baselines import BASELINES
 from feathertune.baselines.linear import CountedWords
-from feathertune.baselines.ridge import best_ridge
 
 WORTH = {"good": 1.5, "lovely": 2.25, "bad": -1.0, "awful": -3.0}
 TEXTS = [f"{word} film {other}" for word in WORTH for other in WORTH] * 3

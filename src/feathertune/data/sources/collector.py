@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from feathertune.data.kinds.kind import LabelKind
-from feathertune.data.kinds.reader import LabelReader
-from feathertune.data.kinds.single_label import SINGLE_LABEL
 from feathertune.data.reading.columns import PAIR_COLUMNS, TEXT_COLUMNS, Columns, find_columns
-from feathertune.data.reading.labels import Label, TaskChoice, unique_text
 from feathertune.data.reading.texts import Pair, Text, are_pairs
 from feathertune.errors import ConfigError, DataError
+from feathertune.tasks.labels.classes import CLASS_LABELS
+from feathertune.tasks.labels.kind import LabelKind
+from feathertune.tasks.labels.reader import LabelReader
+from feathertune.tasks.labels.values import Label, TaskChoice, unique_text
 
 SplitName = Literal["train", "validation", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
@@ -53,12 +53,12 @@ class RawDataset:
     rows_dropped: int = 0
     notes: tuple[str, ...] = ()
     columns: Columns | None = None
-    kind: LabelKind = SINGLE_LABEL
+    kind: LabelKind = CLASS_LABELS
 
     @property
     def multi_label(self) -> bool:
         """True if a text may have several labels."""
-        return self.kind.name == "multi_label"
+        return self.kind.sets
 
     @property
     def text_columns(self) -> tuple[str, ...]:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from feathertune.data.kinds.kind import Indices, Labels, listed
 from feathertune.data.reading.texts import Text
 from feathertune.data.sources.collector import SPLITS, RawDataset
 from feathertune.errors import ConfigError, DataError
+from feathertune.tasks.labels.kind import Indices, Labels, listed
 
 
 @dataclass(frozen=True)

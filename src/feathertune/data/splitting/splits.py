@@ -12,13 +12,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from feathertune.data.kinds.kind import Indices, LabelKind, listed
-from feathertune.data.kinds.single_label import SINGLE_LABEL
 from feathertune.data.reading.columns import TEXT_COLUMNS
 from feathertune.data.reading.texts import are_pairs
 from feathertune.data.sources.collector import SPLITS, RawDataset, SplitName
 from feathertune.data.splitting.pool import Pool, Split, rows_of
 from feathertune.errors import DataError
+from feathertune.tasks.labels.classes import CLASS_LABELS
+from feathertune.tasks.labels.kind import Indices, LabelKind, listed
 
 _TEST_SHARE = 0.2
 _VALIDATION_SHARE = 0.1
@@ -53,17 +53,17 @@ class DataSplits:
     overlap_removed: int
     notes: tuple[str, ...]
     text_columns: tuple[str, ...] = TEXT_COLUMNS[:1]
-    kind: LabelKind = SINGLE_LABEL
+    kind: LabelKind = CLASS_LABELS
 
     @property
     def numbers(self) -> bool:
         """True if the label is a number."""
-        return self.kind.name == "regression"
+        return self.kind.numbers
 
     @property
     def multi_label(self) -> bool:
         """True if a text may have several labels."""
-        return self.kind.name == "multi_label"
+        return self.kind.sets
 
     def __getitem__(self, name: SplitName) -> Split:
         return {"train": self.train, "validation": self.validation, "test": self.test}[name]

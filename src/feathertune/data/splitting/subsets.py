@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from feathertune.config import ALL_ROWS
-from feathertune.data.kinds.kind import Indices, LabelKind, Labels
 from feathertune.errors import ConfigError
+from feathertune.tasks.labels.kind import Indices, LabelKind, Labels
 
 
 def settle_sizes(wanted: Sequence[int | str], *, n_rows: int, n_classes: int) -> tuple[int, ...]:

@@ -14,10 +14,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from feathertune.errors import EncoderError
+from feathertune.tasks import TASKS
 
 if TYPE_CHECKING:
     from feathertune.encoders import LoadedEncoder
     from feathertune.tasks.losses import Objective
+
+_PROBLEM_TYPES = {task.problem_type for task in TASKS.values() if task.numbers}
 
 
 def output_layer(encoder: LoadedEncoder) -> nn.Linear:
@@ -58,7 +61,7 @@ def put_into_unit(encoder: LoadedEncoder, objective: Objective) -> None:
 
 def is_regression(encoder: LoadedEncoder) -> bool:
     """Return whether the label is a number."""
-    return getattr(encoder.model.config, "problem_type", None) == "regression"
+    return getattr(encoder.model.config, "problem_type", None) in _PROBLEM_TYPES
 
 
 class Fp32Output:

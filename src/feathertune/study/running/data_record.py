@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from feathertune.data.reading.labels import all_numbers
 from feathertune.data.sources.collector import SPLITS, SplitName
 from feathertune.records import DataRecord, LabelSummary, TaskName
+from feathertune.tasks.labels.values import all_numbers
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from feathertune.data.kinds.stratify import allocate
 from feathertune.data.sources.collector import Collector
 from feathertune.data.splitting.splits import make_splits
 from feathertune.errors import ConfigError, DataError
+from feathertune.tasks.labels.stratify import allocate
 
 FUZZ = settings(max_examples=100, deadline=None, database=None)
 ROWS = {"train": 60, "validation": 20, "test": 20}

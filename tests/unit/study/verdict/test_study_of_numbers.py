@@ -6,6 +6,7 @@ import re
 
 import numpy as np
 import pytest
+from feathertune.study.verdict.primary_metric import choose_metric, metric_caveats, why_metric
 
 from feathertune.errors import ConfigError
 from feathertune.records import LabelSummary, NumberMetrics, load_study, save_study
@@ -13,7 +14,6 @@ from feathertune.statistics.inference import equivalence, paired_difference, see
 from feathertune.statistics.ranking import Ranking
 from feathertune.study.running.run_files import read_numbers
 from feathertune.study.verdict.mislabelled import find_suspects
-from feathertune.study.verdict.primary_metric import choose_metric, metric_caveats, why_metric
 from feathertune.study.verdict.summary import answers_of, summarise_sizes
 from feathertune.study.verdict.verdict import judge
 from feathertune.study.versus.comparison import compare_studies

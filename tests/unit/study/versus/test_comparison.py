@@ -11,12 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from feathertune.statistics.answers import Answers
 
 from feathertune.config import Config
 from feathertune.errors import ConfigError, DataError
 from feathertune.records import load_study, save_study
 from feathertune.report.side_by_side import draw_comparison
-from feathertune.statistics.answers import Answers
 from feathertune.statistics.inference import holm, paired_difference
 from feathertune.study.running.run_files import read_correct, read_predictions
 from feathertune.study.versus.comparison import compare_studies

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from feathertune.data.kinds.kind import Classes, Indices, LabelKind, Labels, Rng, in_order, no_notes, require_rows
-from feathertune.data.kinds.stratify import allocate, spread_order
-from feathertune.data.reading.labels import Label, LabelSet, is_list, label_name
 from feathertune.errors import ConfigError, DataError
+from feathertune.tasks.labels.kind import Classes, Indices, LabelKind, Labels, Rng, in_order, no_notes, require_rows
+from feathertune.tasks.labels.stratify import allocate, spread_order
+from feathertune.tasks.labels.values import Label, LabelSet, is_list, label_name
 
 
 def _read(value: object, where: str, separator: str | None) -> Label | None:
@@ -66,7 +66,7 @@ def _check_shots(labels: Labels, shots: int, names: Sequence[str]) -> None:
         )
 
 
-SINGLE_LABEL = LabelKind(
+CLASS_LABELS = LabelKind(
     name="single_label",
     read=_read,
     names_of=_names_of,

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from feathertune.data.kinds.kind import LabelKind
-from feathertune.data.kinds.multi_label import MULTI_LABEL
-from feathertune.data.kinds.regression import REGRESSION
-from feathertune.data.kinds.single_label import SINGLE_LABEL
-from feathertune.data.reading.labels import Label, TaskChoice, all_numbers, has_fraction, is_list, number_of
 from feathertune.errors import DataError
+from feathertune.tasks.labels.classes import CLASS_LABELS
+from feathertune.tasks.labels.kind import LabelKind
+from feathertune.tasks.labels.numbers import NUMBER_LABELS
+from feathertune.tasks.labels.sets import LABEL_SETS
+from feathertune.tasks.labels.values import Label, TaskChoice, all_numbers, has_fraction, is_list, number_of
 
-KINDS: dict[str, LabelKind] = {kind.name: kind for kind in (SINGLE_LABEL, MULTI_LABEL, REGRESSION)}
+KINDS: dict[str, LabelKind] = {kind.name: kind for kind in (CLASS_LABELS, LABEL_SETS, NUMBER_LABELS)}
 
 
 class LabelReader:
@@ -28,13 +28,13 @@ class LabelReader:
     def __init__(self, separator: str | None = None, task: TaskChoice = "auto") -> None:
         self._separator = separator
         self._auto = task == "auto"
-        self._kind = KINDS.get(task, MULTI_LABEL if separator else None)
+        self._kind = KINDS.get(task, LABEL_SETS if separator else None)
         self._no_name: DataError | None = None  # the first number that cannot be the name of a class
 
     @property
     def kind(self) -> LabelKind:
         """The kind of the labels read so far."""
-        return self._kind or SINGLE_LABEL
+        return self._kind or CLASS_LABELS
 
     def read(self, value: object, where: str) -> Label | None:
         """Return a row's label, None if it is missing, NaN if it should be a number and is not.
@@ -47,7 +47,7 @@ class LabelReader:
             DataError: If the value cannot be a label of this kind.
         """
         if self._kind is None:
-            self._kind = MULTI_LABEL if is_list(value) else SINGLE_LABEL
+            self._kind = LABEL_SETS if is_list(value) else CLASS_LABELS
         try:
             return self._kind.read(value, where, self._separator)
         except DataError as error:
@@ -58,7 +58,7 @@ class LabelReader:
 
     @property
     def _may_be_numbers(self) -> bool:
-        return self._auto and self._kind is SINGLE_LABEL
+        return self._auto and self._kind is not None and not (self._kind.sets or self._kind.numbers)
 
     def as_numbers(self, names: Collection[Label]) -> dict[str, float] | None:
         """Decide whether labels that were read as names are numbers.
@@ -76,7 +76,7 @@ class LabelReader:
             return None
         found = all_numbers([name for name in names if isinstance(name, str)])
         if found is not None and has_fraction(found.values()):
-            self._kind = REGRESSION
+            self._kind = NUMBER_LABELS
             return found
         if self._no_name is not None:
             raise self._no_name

@@ -11,14 +11,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from feathertune.config import load_config
-from feathertune.data.kinds.multi_label import MULTI_LABEL
-from feathertune.data.kinds.single_label import SINGLE_LABEL
-from feathertune.data.kinds.stratify import covering_rows, iterative_draw
 from feathertune.data.sources.collector import Collector, ReadOptions
 from feathertune.data.sources.registry import load_source
 from feathertune.data.splitting.splits import make_splits
 from feathertune.data.splitting.subsets import nested_rows
 from feathertune.errors import ConfigError, DataError
+from feathertune.tasks.labels.classes import CLASS_LABELS
+from feathertune.tasks.labels.sets import LABEL_SETS
+from feathertune.tasks.labels.stratify import covering_rows, iterative_draw
 
 
 def test_a_separator_makes_sets(tmp_path):
@@ -26,7 +26,7 @@ def test_a_separator_makes_sets(tmp_path):
     path.write_text("text,label\nslow,billing | speed|billing\nfine,\nold,speed\n")
     data = load_source(str(path), ReadOptions(label_separator="|"))
     assert data.labels == [("billing", "speed"), (), ("speed",)]
-    assert data.kind == MULTI_LABEL
+    assert data.kind == LABEL_SETS
     assert "A text may have several labels; 1 of 3 have none." in data.notes
     with pytest.raises(DataError, match="1 without a label"):
         load_source(str(path))  # without one, an empty cell is a mistake
@@ -109,7 +109,7 @@ def dataset(n=400):
 def test_splits_of_sets():
     data, rows = dataset()
     splits = make_splits(data, test_size=80, validation_size=40, seed=1)
-    assert splits.kind == MULTI_LABEL
+    assert splits.kind == LABEL_SETS
     assert splits.labels == tuple(f"l{label}" for label in range(6))
     assert [len(splits[name].texts) for name in ("train", "validation", "test")] == [280, 40, 80]
     assert splits.train.labels.dtype == np.int8
@@ -147,7 +147,7 @@ def test_what_cannot_be_split_is_refused():
 def test_fewer_rows_are_part_of_more():
     rows = members(300)
     sizes = (8, 20, 100, 300)
-    drawn = [set(nested_rows(MULTI_LABEL, rows, size, seed=2).tolist()) for size in sizes]
+    drawn = [set(nested_rows(LABEL_SETS, rows, size, seed=2).tolist()) for size in sizes]
     assert [len(one) for one in drawn] == list(sizes)
     assert all(small < large for small, large in itertools.pairwise(drawn))
     assert rows[sorted(drawn[0])].any(axis=0).all()
@@ -155,7 +155,7 @@ def test_fewer_rows_are_part_of_more():
 
 
 def test_labels_as_a_bundle_counts_them():
-    assert SINGLE_LABEL.encode_known(["b", "a"], ("a", "b"), "x").tolist() == [1, 0]
-    assert MULTI_LABEL.encode_known([("b",), ()], ("a", "b"), "x").tolist() == [[0, 1], [0, 0]]
+    assert CLASS_LABELS.encode_known(["b", "a"], ("a", "b"), "x").tolist() == [1, 0]
+    assert LABEL_SETS.encode_known([("b",), ()], ("a", "b"), "x").tolist() == [[0, 1], [0, 0]]
     with pytest.raises(DataError, match=r"x holds the labels c, which the bundle does not know\. Expected: a, b"):
-        MULTI_LABEL.encode_known([("b", "c")], ("a", "b"), "x")
+        LABEL_SETS.encode_known([("b", "c")], ("a", "b"), "x")

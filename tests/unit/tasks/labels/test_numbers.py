@@ -15,16 +15,16 @@ from scipy.stats import ks_2samp
 
 from e2e.cli import write_csv
 from feathertune.config import load_config
-from feathertune.data.kinds.reader import LabelReader
-from feathertune.data.kinds.regression import REGRESSION
-from feathertune.data.kinds.single_label import SINGLE_LABEL
-from feathertune.data.kinds.stratify import even_draw
-from feathertune.data.reading.labels import number_of
 from feathertune.data.sources.collector import Collector, ReadOptions
 from feathertune.data.sources.registry import load_source
 from feathertune.data.splitting.splits import make_splits
 from feathertune.data.splitting.subsets import nested_rows
 from feathertune.errors import ConfigError, DataError
+from feathertune.tasks.labels.classes import CLASS_LABELS
+from feathertune.tasks.labels.numbers import NUMBER_LABELS
+from feathertune.tasks.labels.reader import LabelReader
+from feathertune.tasks.labels.stratify import even_draw
+from feathertune.tasks.labels.values import number_of
 
 FUZZ = settings(max_examples=100, deadline=None, database=None)
 
@@ -67,7 +67,7 @@ def dataset(numbers, split=None, prefix="text"):
 def test_numbers_are_found_where_all_are_and_one_has_a_fraction(tmp_path, labels, expected):
     data = read(tmp_path, labels)
     assert data.labels == expected
-    assert data.kind == (REGRESSION if isinstance(expected[0], float) else SINGLE_LABEL)
+    assert data.kind == (NUMBER_LABELS if isinstance(expected[0], float) else CLASS_LABELS)
 
 
 def test_numbers_of_every_type(tmp_path):
@@ -133,7 +133,7 @@ def test_each_row_is_drawn_as_often():
 def test_splits_lie_alike():
     numbers = np.random.default_rng(1).gamma(2.0, 3.0, 1000)
     splits = make_splits(dataset(numbers))
-    assert splits.kind == REGRESSION
+    assert splits.kind == NUMBER_LABELS
     assert splits.labels == ("number",)
     parts = (splits.train, splits.validation, splits.test)
     assert [len(part.labels) for part in parts] == [600, 200, 200]
@@ -151,7 +151,7 @@ def test_splits_lie_alike():
 
 def test_fewer_rows_are_part_of_more_and_lie_alike():
     numbers = np.random.default_rng(1).gamma(2.0, 3.0, 500)
-    small, large = (nested_rows(REGRESSION, numbers, size, seed=3) for size in (50, 200))
+    small, large = (nested_rows(NUMBER_LABELS, numbers, size, seed=3) for size in (50, 200))
     assert (len(small), len(large)) == (50, 200)
     assert set(small) < set(large)
     assert ks_2samp(numbers[small], numbers).statistic < 0.1
@@ -168,7 +168,7 @@ def test_too_few_rows_and_equal_numbers():
     with pytest.raises(DataError, match=r"test_size is 9, but data.csv has 10 rows to take it from"):
         make_splits(dataset(range(10)), test_size=9)
     with pytest.raises(ConfigError, match="there are no classes of which to draw so many rows each"):
-        REGRESSION.check_shots(np.array([1.5, 2.5]), 4, ("number",))
+        NUMBER_LABELS.check_shots(np.array([1.5, 2.5]), 4, ("number",))
 
 
 def test_both_sources_are_of_one_kind():

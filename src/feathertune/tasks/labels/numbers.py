@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from feathertune.data.kinds.kind import Classes, Indices, LabelKind, Labels, Rng, no_notes
-from feathertune.data.kinds.stratify import even_draw, spread_order
-from feathertune.data.reading.labels import Label, LabelSet, number_of
 from feathertune.errors import ConfigError, DataError
+from feathertune.tasks.labels.kind import Classes, Indices, LabelKind, Labels, Rng, no_notes
+from feathertune.tasks.labels.stratify import even_draw, spread_order
+from feathertune.tasks.labels.values import Label, LabelSet, number_of
 
 # A single row to learn from has no spread.
 _LEAST_ROWS = 2
@@ -67,7 +67,7 @@ def _check_shots(labels: Labels, shots: int, names: Sequence[str]) -> None:
     )
 
 
-REGRESSION = LabelKind(
+NUMBER_LABELS = LabelKind(
     name="regression",
     read=_read,
     names_of=_names_of,
@@ -79,4 +79,5 @@ REGRESSION = LabelKind(
     draw=_draw,
     nested_order=_nested_order,
     check_shots=_check_shots,
+    numbers=True,
 )

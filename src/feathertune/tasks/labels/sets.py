@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from feathertune.data.kinds.kind import Classes, Indices, LabelKind, Labels, Rng, in_order, listed, require_rows
-from feathertune.data.kinds.stratify import covering_rows, iterative_draw
-from feathertune.data.reading.labels import Label, LabelSet, is_list, label_name
 from feathertune.errors import ConfigError, DataError
+from feathertune.tasks.labels.kind import Classes, Indices, LabelKind, Labels, Rng, in_order, listed, require_rows
+from feathertune.tasks.labels.stratify import covering_rows, iterative_draw
+from feathertune.tasks.labels.values import Label, LabelSet, is_list, label_name
 
 
 def _read(value: object, where: str, separator: str | None) -> Label | None:
@@ -78,7 +78,7 @@ def _check_shots(labels: Labels, shots: int, names: Sequence[str]) -> None:
     )
 
 
-MULTI_LABEL = LabelKind(
+LABEL_SETS = LabelKind(
     name="multi_label",
     read=_read,
     names_of=_names_of,
@@ -90,4 +90,5 @@ MULTI_LABEL = LabelKind(
     draw=_draw,
     nested_order=_nested_order,
     check_shots=_check_shots,
+    sets=True,
 )

@@ -1,6 +1,6 @@
 """One kind of label as a value.
 
-`feathertune.data.kinds.single_label`, `multi_label` and `regression` hold the three kinds. Other code in `data` calls
+`feathertune.tasks.labels.classes`, `multi_label` and `regression` hold the three kinds. Other code in `data` calls
 the functions of a kind and never asks which kind it is.
 """
 
@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from feathertune.data.reading.labels import Label, LabelSet
 from feathertune.errors import DataError, isolated
 from feathertune.records import TaskName
+from feathertune.tasks.labels.values import Label, LabelSet
 
 # ``(N,)`` int64 class indices, ``(N, C)`` int8 of 0 and 1, or ``(N,)`` float64 numbers.
 Labels = NDArray[Any]
@@ -60,6 +60,8 @@ class LabelKind:
     draw: Callable[[Labels, int, int, bool, Rng], Indices]
     nested_order: Callable[[Labels, Rng], Indices]
     check_shots: Callable[[Labels, int, Sequence[str]], None]
+    sets: bool = False
+    numbers: bool = False
 
     def encode_known(self, labels: Sequence[Label], names: Sequence[str], source: str) -> Labels:
         """Return labels as an array, in a bundle's order of classes.
