@@ -26,7 +26,7 @@ from feathertune.engine.training.loop import EpochInfo, Training
 from feathertune.methods import METHODS
 from feathertune.runtime import hardware, seed_everything, versions
 from feathertune.study.observe import Silent
-from feathertune.study.running.prepare import prepared_model
+from feathertune.study.running.prepare import job_of, prepared_model
 from feathertune.study.running.workbench import Workbench
 
 RESULTS = Path(__file__).with_name("results")
@@ -77,7 +77,7 @@ def curve(variant: str, seed: int, config: Config, bench: Workbench) -> list[flo
     method = METHODS["lora"]
     options = method.options()
     seed_everything(seed)
-    encoder, model = prepared_model(method, options, seed, bench)
+    encoder, model = prepared_model(method, options, job_of(bench, seed), bench)
     with fast_parts(encoder, config.engine, bench.runtime):
         if variant == "head-first":
             head_first(encoder, bench, seed)

@@ -19,8 +19,8 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
+from answers import right_or_wrong
 from scipy import special
-from simulated import right_or_wrong
 
 from feathertune.records import DataRecord, RunRecord, Seconds, Verdict
 from feathertune.statistics.inference import bootstrap_scores, paired_difference, percentile_interval, seed_interval
@@ -124,11 +124,8 @@ def coverage_of_rows(*, gap: float, rows: int, seeds: int, spread: float, studie
         found = paired_difference(a, b)
         interval += found.low <= truth <= found.high
     result = {"gap": gap, "rows": rows, "seeds": seeds, "spread": spread, "studies": studies}
-    return (
-        result
-        | {"covered_bootstrap": bootstrapped / studies}
-        | ({"covered_t": interval / studies} if seeds == 1 else {})
-    )
+    result["covered_bootstrap"] = bootstrapped / studies
+    return result | ({"covered_t": interval / studies} if seeds == 1 else {})
 
 
 def verdicts(*, gap: float, rows: int, seeds: int, spread: float, studies: int, adapters: int = 3) -> dict:

@@ -14,8 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from answers import right_or_wrong
 from simulate_studies import draw
-from simulated import how_often, record, right_or_wrong
+from simulated import how_often, record
 
 from feathertune.statistics.measures import Answers
 

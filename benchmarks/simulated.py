@@ -12,17 +12,7 @@ from typing import Any
 import numpy as np
 
 from feathertune.statistics.inference import equivalence, paired_difference, seed_interval
-from feathertune.statistics.measures import ACCURACY, BALANCED_ACCURACY, Answers
-
-
-def right_or_wrong(correct: np.ndarray, classes: np.ndarray | None = None) -> Answers:
-    """Return answers that are right or wrong, ``(S, N)``, to rows with these classes, scored by balanced accuracy.
-
-    Without classes they are scored by accuracy.
-    """
-    if classes is None:
-        return ACCURACY.answers(np.ones(correct.shape[1], bool), correct)
-    return BALANCED_ACCURACY.answers(classes, np.where(correct, classes, -1))
+from feathertune.statistics.measures import Answers
 
 
 def how_often(
