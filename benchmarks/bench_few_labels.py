@@ -34,6 +34,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from answers import right_or_wrong
 from scipy import stats
 
 RESULTS = Path(__file__).with_name("results")
@@ -153,7 +154,7 @@ def table(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, Any
     """
     from feathertune.statistics.inference import paired_difference, seed_interval
 
-    answers = {name: np.stack([run["correct"] for run in some]) for name, some in runs.items()}
+    answers = {name: right_or_wrong(np.stack([run["correct"] for run in some])) for name, some in runs.items()}
     rows = []
     for name, some in runs.items():
         accuracy = seed_interval(answers[name])

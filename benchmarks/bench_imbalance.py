@@ -131,7 +131,8 @@ def scored(method: str, name: str, seed: int, prepared: Prepared, folder: Path) 
         run = execute(spec, study, bench, folder, Silent())
     if run.test is None:
         raise SystemExit(f"{spec.id} with {name}: {run.error}")
-    labels, probabilities, predicted = read_predictions(folder / str(run.predictions))
+    saved = read_predictions(folder / str(run.predictions))
+    labels, probabilities, predicted = saved.labels, saved.probabilities, saved.predicted
     positive = bench.splits.labels.index("positive")
     is_rare, given = labels == positive, predicted == positive
     return {

@@ -22,10 +22,11 @@ from feathertune.config import Config, load_config
 from feathertune.data.tokens.encode import encode
 from feathertune.runtime import hardware, seed_everything, versions
 from feathertune.statistics.inference import paired_difference, seed_interval
+from feathertune.statistics.measures import ACCURACY, Answers
 from feathertune.study.compare import prepare
 from feathertune.study.observe import Silent
 from feathertune.study.prepared import Prepared
-from feathertune.study.running.run_files import read_correct, write_predictions
+from feathertune.study.running.run_files import read_predictions, write_predictions
 from feathertune.study.running.training import Outputs, train_and_test
 
 RESULTS = Path(__file__).with_name("results")
@@ -46,7 +47,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("runs", "bench-long"))
     parser.add_argument("--result", type=Path, default=RESULTS / "long-imdb-minilm.json")
     args = parser.parse_args()
-    correct: dict[str, np.ndarray] = {}
+    answers: dict[str, Answers] = {}
     budgets: dict[str, Any] = {}
     test_rows = set()
     for name in args.readings.split(","):
@@ -54,7 +55,8 @@ def main() -> None:
         prepared = prepare(config, Silent())
         bench = prepared.bench
         print(f"{name}: {bench.data.long_texts()}", flush=True)
-        correct[name] = np.stack([right_answers(prepared, seed, args.folder / name) for seed in range(args.seeds)])
+        predicted = np.stack([predictions(prepared, seed, args.folder / name) for seed in range(args.seeds)])
+        answers[name] = ACCURACY.answers(prepared.bench.split("test").labels, predicted)
         test = bench.encoded["test"]
         budgets[name] = {
             "settings": prepared.study.config.data.model_dump(mode="json"),
@@ -73,9 +75,9 @@ def main() -> None:
         "budgets": budgets,
         "rows": {group: len(rows) for group, rows in groups.items()},
         "accuracy": {
-            g: {n: seed_interval(c[:, rows])._asdict() for n, c in correct.items()} for g, rows in groups.items()
+            g: {n: seed_interval(a.of_rows(rows))._asdict() for n, a in answers.items()} for g, rows in groups.items()
         },
-        "differences": {group: differences(correct, rows) for group, rows in groups.items()},
+        "differences": {group: differences(answers, rows) for group, rows in groups.items()},
         "hardware": hardware(bench.runtime),
         "versions": versions(),
     }
@@ -111,8 +113,8 @@ def settings(name: str, args: argparse.Namespace) -> Config:
     )
 
 
-def right_answers(prepared: Prepared, seed: int, folder: Path) -> np.ndarray:
-    """Which test rows LoRA gets right, ``(N,)``, as in a run of a study; what was done before is kept."""
+def predictions(prepared: Prepared, seed: int, folder: Path) -> np.ndarray:
+    """Return LoRA's predictions for the test rows, ``(N,)``, as in a run of a study; what was done before is kept."""
     path = folder / f"seed-{seed}.parquet"
     if not path.is_file():
         folder.mkdir(parents=True, exist_ok=True)
@@ -122,14 +124,14 @@ def right_answers(prepared: Prepared, seed: int, folder: Path) -> np.ndarray:
         found = train_and_test(spec, study, bench, Silent(), Outputs(folder / f"seed-{seed}.jsonl"))
         decided = study.task.decide(found.test, found.scores.thresholds)
         write_predictions(path, bench.split("test").labels, decided, found.test)
-    return read_correct(path)
+    return read_predictions(path).predicted
 
 
-def differences(correct: dict[str, np.ndarray], rows: np.ndarray) -> dict[str, dict[str, float]]:
+def differences(answers: dict[str, Answers], rows: np.ndarray) -> dict[str, dict[str, float]]:
     """Of every two readings, the later minus the earlier."""
     return {
-        f"{other} minus {one}": paired_difference(correct[other][:, rows], correct[one][:, rows])._asdict()
-        for one, other in combinations(correct, 2)
+        f"{other} minus {one}": paired_difference(answers[other].of_rows(rows), answers[one].of_rows(rows))._asdict()
+        for one, other in combinations(answers, 2)
     }
 
 

@@ -19,7 +19,8 @@ import numpy as np
 from feathertune.records import STUDY_FILE, load_study
 from feathertune.records.cost_estimate import COST_FILE
 from feathertune.statistics.inference import paired_difference
-from feathertune.study.running.run_files import read_correct
+from feathertune.statistics.measures import ACCURACY, Answers
+from feathertune.study.running.run_files import SavedPredictions, read_predictions
 
 RESULTS = Path(__file__).with_name("results")
 _IMDB = "--max-length 256 --train-size 5000 --validation-size 500 --test-size 2500 --epochs 2"
@@ -48,21 +49,24 @@ def main() -> None:
     subprocess.run([*compare, "--out", str(folder)], check=True)
     RESULTS.mkdir(exist_ok=True)
     shutil.copyfile(folder / STUDY_FILE, RESULTS / f"{arguments.study}-minilm.json")
-    correct = right_answers(folder)
+    answers = answers_of(folder)
     for one, other in (("full", "lora"), ("lora", "probe"), ("lora", "tfidf"), ("full", "probe"), ("full", "tfidf")):
-        d = paired_difference(correct[one], correct[other])
+        d = paired_difference(answers[one], answers[other])
         print(
             f"{one} minus {other}: {100 * d.mean:+.2f} points ({100 * d.low:+.2f} to {100 * d.high:+.2f}), p {d.p:.2g}"
         )
 
 
-def right_answers(folder: Path) -> dict[str, np.ndarray]:
-    """Which test rows each method answered right, ``(S, N)`` by method."""
-    found: dict[str, list[np.ndarray]] = {}
+def answers_of(folder: Path) -> dict[str, Answers]:
+    """Return each method's answers to the test rows."""
+    found: dict[str, list[SavedPredictions]] = {}
     for run in load_study(folder).runs:
         assert run.predictions is not None, f"{run.id} failed"
-        found.setdefault(run.method, []).append(read_correct(folder / run.predictions))
-    return {method: np.stack(rows) for method, rows in found.items()}
+        found.setdefault(run.method, []).append(read_predictions(folder / run.predictions))
+    return {
+        method: ACCURACY.answers(runs[0].labels, np.stack([run.predicted for run in runs]))
+        for method, runs in found.items()
+    }
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from feathertune.encoders.files import find_encoder
 from feathertune.study.compare import prepare
 from feathertune.study.observe import Silent
 from feathertune.study.run_spec import run_id
-from feathertune.study.running.run_files import read_correct
+from feathertune.study.running.run_files import read_predictions
 from feathertune.study.running.runs import execute
 from feathertune.study.running.workbench import by_rows
 
@@ -79,15 +79,14 @@ class Study:
             record = execute(run, self._prepared.study, bench, self._folder, Silent())
             if record.status == "failed":
                 raise SystemExit(f"{method} broke: {record.error}")
-            right = read_correct(self._folder / str(record.predictions))
+            saved = read_predictions(self._folder / str(record.predictions))
             took = record.seconds
             parts = took.tokenize + took.cache + took.head + took.train
             return {
                 "seconds": took.total - took.evaluate,
                 "loading_seconds": took.total - took.evaluate - parts,
                 "answering_seconds": took.evaluate,
-                # Two classes: what is wrong is the other one.
-                "answers": np.where(right, draw.test_labels, 1 - draw.test_labels).tolist(),
+                "answers": saved.predicted.tolist(),
                 "steps": record.steps,
                 "hyperparameters": record.hyperparameters,
             }

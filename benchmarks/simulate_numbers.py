@@ -20,7 +20,7 @@ import numpy as np
 from scipy import integrate, special
 from simulated import how_often, record
 
-from feathertune.statistics.ranking import Ranking
+from feathertune.statistics.measures import SPEARMAN, Answers
 
 RESULT = Path(__file__).with_name("results") / "simulated-numbers.json"
 # Pearson's correlation of the better method under the labels; the worse one's is that less the gap.
@@ -36,7 +36,7 @@ RATINGS = (-1.6, -1.0, -0.3, 0.6)
 
 def studies_of(
     rng: np.random.Generator, *, best: float, gap: float, ratings: bool, rows: int, seeds: int, studies: int
-) -> Iterator[tuple[Ranking, Ranking]]:
+) -> Iterator[tuple[Answers, Answers]]:
     """Simulated studies of two methods, one by one."""
     for _ in range(studies):
         merit = rng.standard_normal(rows)
@@ -48,7 +48,7 @@ def studies_of(
             own, chance = rng.standard_normal(rows), rng.standard_normal((seeds, rows))
             error = ALIKE_METHODS**0.5 * hard + (ALIKE_SEEDS - ALIKE_METHODS) ** 0.5 * own
             error = error + (1 - ALIKE_SEEDS) ** 0.5 * chance
-            methods.append(Ranking(labels, reached * merit + np.sqrt(1 - reached**2) * error))
+            methods.append(SPEARMAN.answers(labels, reached * merit + np.sqrt(1 - reached**2) * error))
         yield methods[0], methods[1]
 
 

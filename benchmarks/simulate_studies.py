@@ -19,13 +19,16 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
+from answers import right_or_wrong
 from scipy import special
 
 from feathertune.records import DataRecord, RunRecord, Seconds, Verdict
 from feathertune.statistics.inference import bootstrap_scores, paired_difference, percentile_interval, seed_interval
+from feathertune.study.verdict.evidence import Evidence
 from feathertune.study.verdict.pairs import compare_pairs
 from feathertune.study.verdict.summary import summarise
 from feathertune.study.verdict.verdict import CLEAR_P, judge
+from feathertune.tasks import SINGLE_LABEL
 
 RESULT = Path(__file__).with_name("results") / "simulated-studies.json"
 BEST = 0.86
@@ -85,7 +88,8 @@ def coverage(*, gap: float, rows: int, seeds: int, spread: float, studies: int) 
     single = difference = 0
     widths = []
     accuracies = (BEST, BEST - gap)
-    for (a, b), _ in draw(rng, studies, rows, [(accuracy, seeds, spread) for accuracy in accuracies]):
+    for drawn, _ in draw(rng, studies, rows, [(accuracy, seeds, spread) for accuracy in accuracies]):
+        a, b = map(right_or_wrong, drawn)
         for answers, accuracy in ((a, BEST), (b, BEST - gap)):
             estimate = seed_interval(answers)
             single += estimate.low <= accuracy <= estimate.high
@@ -109,17 +113,19 @@ def coverage(*, gap: float, rows: int, seeds: int, spread: float, studies: int) 
 def coverage_of_rows(*, gap: float, rows: int, seeds: int, spread: float, studies: int) -> dict:
     """How often the paired bootstrap holds the true difference of the trained models; of one seed, also the others."""
     rng = np.random.default_rng([7, rows, seeds])
-    drawn = interval = 0
+    bootstrapped = interval = 0
     methods = [(BEST, seeds, spread), (BEST - gap, seeds, spread)]
-    for (a, b), (true_a, true_b) in draw(rng, studies, rows, methods):
+    for drawn, (true_a, true_b) in draw(rng, studies, rows, methods):
+        a, b = map(right_or_wrong, drawn)
         truth = true_a.mean() - true_b.mean()
         one, other = bootstrap_scores([a, b], resamples=1000).T
         low, high = percentile_interval(one - other)
-        drawn += low <= truth <= high
+        bootstrapped += low <= truth <= high
         found = paired_difference(a, b)
         interval += found.low <= truth <= found.high
     result = {"gap": gap, "rows": rows, "seeds": seeds, "spread": spread, "studies": studies}
-    return result | {"covered_bootstrap": drawn / studies} | ({"covered_t": interval / studies} if seeds == 1 else {})
+    result["covered_bootstrap"] = bootstrapped / studies
+    return result | ({"covered_t": interval / studies} if seeds == 1 else {})
 
 
 def verdicts(*, gap: float, rows: int, seeds: int, spread: float, studies: int, adapters: int = 3) -> dict:
@@ -143,17 +149,22 @@ def verdicts(*, gap: float, rows: int, seeds: int, spread: float, studies: int, 
     data = _data(rows)
     counts = dict.fromkeys(("wrong_winner_verdict", "wrong_winner_pair", "as_good", "full_ahead"), 0)
     for drawn, _ in draw(rng, studies, rows, methods):
-        answers = dict(zip(kinds, drawn, strict=True))
+        answers = {name: right_or_wrong(correct) for name, correct in zip(kinds, drawn, strict=True)}
         summary = summarise(runs, answers, margin=MARGIN)
         pairs = compare_pairs(answers, resamples=20)  # the bootstrap decides nothing here
-        verdict = judge(summary, data, runs, pairs, margin=MARGIN)
+        verdict = judge(Evidence(SINGLE_LABEL, data, summary, runs, pairs, MARGIN))
         better = {(p.a, p.b) if p.delta > 0 else (p.b, p.a) for p in pairs if p.p_holm < CLEAR_P}
         counts["wrong_winner_pair"] += any(accuracy[a] <= accuracy[b] for a, b in better)
         counts["wrong_winner_verdict"] += names_wrong_winner(verdict, accuracy)
-        counts["full_ahead"] += verdict.recommended == "full" or ", below full" in verdict.text
-        counts["as_good"] += "(TOST" in verdict.text
+        counts["full_ahead"] += verdict.recommended == "full" or against_full(verdict) == "within_margin"
+        counts["as_good"] += against_full(verdict) == "equivalent"
     cell = {"gap": gap, "rows": rows, "seeds": seeds, "spread": spread, "methods": len(kinds), "studies": studies}
     return cell | {name: count / studies for name, count in counts.items()}
+
+
+def against_full(verdict: Verdict) -> str | None:
+    """Return how the recommended method compares with `full`, by the verdict's code; None where it does not."""
+    return next((r.parameters.get("against_full") for r in verdict.reasons if r.code == "recommended"), None)
 
 
 def names_wrong_winner(verdict: Verdict, accuracy: dict[str, float]) -> bool:
@@ -162,12 +173,12 @@ def names_wrong_winner(verdict: Verdict, accuracy: dict[str, float]) -> bool:
     To recommend a dearer method without a word of a cheaper one that may do as well says so, too.
     """
     chosen = verdict.recommended
-    if ", clearly better than full" in verdict.text:
+    if against_full(verdict) == "better":
         return accuracy[chosen] <= accuracy["full"]
-    if ", below full" in verdict.text:
+    if against_full(verdict) == "within_margin":
         return accuracy["full"] <= accuracy[chosen]
     cheaper = list(accuracy)[: list(accuracy).index(chosen)]
-    dismissed = cheaper and "costs less and is not clearly worse" not in verdict.text
+    dismissed = cheaper and all(reason.code != "cheaper_not_clearly_worse" for reason in verdict.reasons)
     return bool(dismissed) and any(accuracy[name] >= accuracy[chosen] for name in cheaper)
 
 

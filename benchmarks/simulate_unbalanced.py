@@ -14,10 +14,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from answers import right_or_wrong
 from simulate_studies import draw
 from simulated import how_often, record
 
-from feathertune.statistics.answers import Answers
+from feathertune.statistics.measures import Answers
 
 RESULT = Path(__file__).with_name("results") / "simulated-unbalanced.json"
 TWO = (0.95, 0.05)
@@ -57,7 +58,7 @@ def studies_of(
             drawn.append(draw(rng, n, size, [(better, seeds, spread), (worse, seeds, spread)]))
         classes = np.repeat(np.arange(len(sizes)), sizes)
         for study in zip(*drawn, strict=True):
-            a, b = (Answers(np.concatenate([of[0][m] for of in study], axis=1), classes) for m in (0, 1))
+            a, b = (right_or_wrong(np.concatenate([of[0][m] for of in study], axis=1), classes) for m in (0, 1))
             yield a, b
 
 

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from feathertune.statistics.answers import Scored
 from feathertune.statistics.inference import equivalence, paired_difference, seed_interval
+from feathertune.statistics.measures import Answers
 
 
 def how_often(
-    drawn: Iterable[tuple[Scored, Scored]], truths: Sequence[float], *, apart: float, studies: int
+    drawn: Iterable[tuple[Answers, Answers]], truths: Sequence[float], *, apart: float, studies: int
 ) -> dict[str, float]:
     """Shares of the studies, and mean half-widths of their intervals.
 

@@ -17,6 +17,8 @@ from feathertune.statistics.measures import Answers, Stratum
 from feathertune.statistics.wilson import CONFIDENCE, wilson, z_of
 
 _SMALLEST_P = 1e-300
+# A smaller share of a variance is the rounding of its sums.
+_ROUNDING = 1e-12
 
 
 class Uncertainty(NamedTuple):
@@ -82,7 +84,9 @@ def uncertainty(rows: NDArray[np.float64], methods: Sequence[Answers]) -> Uncert
         for answers in several
         for weight, rows in answers.strata
     )
-    own_of_seeds = max(0.0, sum(scores) - chance)
+    own_of_seeds = sum(scores) - chance
+    if own_of_seeds < _ROUNDING * sum(scores):
+        own_of_seeds = 0.0
     of_rows, rows_df = _over_rows(rows, methods[0].strata)
     if not methods[0].measure.exact:
         rows_df = min(rows_df, _df_by_kurtosis(rows))

@@ -31,7 +31,8 @@ def percent(share: float | None, decimals: int = 1) -> str:
 def decimal(value: float | None, decimals: int = 3) -> str:
     """Return a plain number with a fixed number of decimals."""
     found = finite(value)
-    return DASH if found is None else f"{found:.{decimals}f}".replace("-", MINUS)
+    # Rounding first: -0.0001 is 0, not minus 0.
+    return DASH if found is None else f"{round(found, decimals) + 0.0:.{decimals}f}".replace("-", MINUS)
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ class ScoreFormat:
     def tick(self, value: float, step: float) -> str:
         """Return a label on an axis with ticks this far apart."""
         decimals = max(self.tick_decimals, -math.floor(math.log10(self.factor * step) + 1e-9))
-        return decimal(self.factor * value + 0.0, decimals) + self.suffix
+        return decimal(self.factor * value, decimals) + self.suffix
 
     def within(self, difference: float) -> str:
         """Return the size of a difference with its unit: ``1.0 points``."""
@@ -95,9 +96,7 @@ class ScoreFormat:
 
     def _number(self, value: float | None, more: int = 0) -> str:
         found = finite(value)
-        decimals = self.decimals + more
-        # Rounding first: -0.0001 is 0, not minus 0.
-        return DASH if found is None else decimal(round(self.factor * found, decimals) + 0.0, decimals)
+        return DASH if found is None else decimal(self.factor * found, self.decimals + more)
 
 
 SHARE = ScoreFormat(100.0, 1, "%", " points", "in percentage points", low=0.0, tick_decimals=0)

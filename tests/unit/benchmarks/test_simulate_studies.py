@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import simulate_studies
 
-from feathertune.records import Verdict
+from feathertune.records import Reason, Verdict
 
 ACCURACY = {"tfidf": 0.85, "lora": 0.85, "full": 0.85}
 
@@ -24,22 +24,23 @@ def test_drawn_accuracies_are_those_asked_for():
 
 
 @pytest.mark.parametrize(
-    ("recommended", "text", "wrong"),
+    ("recommended", "against_full", "others", "wrong"),
     [
-        ("tfidf", "You need no transformer: tf-idf, not clearly different from full fine-tuning.", False),
-        ("lora", "Take lora, clearly better than full fine-tuning.", True),
-        ("lora", "Take lora. tfidf (84.0 %) costs less and is not clearly worse on these rows.", False),
-        ("lora", "Take lora.", True),
-        ("lora", "Take lora, below full fine-tuning by no more than the margin.", True),
+        ("tfidf", "not_clear", (), False),
+        ("lora", "better", (), True),
+        ("lora", "not_clear", ("cheaper_not_clearly_worse",), False),
+        ("lora", "not_clear", (), True),
+        ("lora", "within_margin", (), True),
     ],
 )
-def test_what_counts_as_a_wrong_winner(recommended, text, wrong):
-    verdict = Verdict(recommended=recommended, text=text)
+def test_what_counts_as_a_wrong_winner(recommended, against_full, others, wrong):
+    reasons = [Reason.of("recommended", against_full=against_full), *map(Reason.of, others)]
+    verdict = Verdict(recommended=recommended, reasons=reasons)
     assert simulate_studies.names_wrong_winner(verdict, ACCURACY) is wrong
 
 
 def test_a_true_winner_is_none():
-    verdict = Verdict(recommended="full", text="Take full fine-tuning. Nothing cheaper came near.")
+    verdict = Verdict(recommended="full", reasons=[Reason.of("recommended"), Reason.of("nothing_cheaper_close")])
     assert not simulate_studies.names_wrong_winner(verdict, ACCURACY | {"full": 0.9})
 
 

@@ -15,7 +15,7 @@ def test_drawn_recalls_are_those_asked_for():
     assert simulate_unbalanced.truths(**HARD, gap=0.05) == pytest.approx((0.835, 0.785))
     assert np.mean([a.score for a, _ in drawn]) == pytest.approx(0.835, abs=0.01)
     assert np.mean([b.score for _, b in drawn]) == pytest.approx(0.785, abs=0.01)
-    assert np.mean([a.classes.mean() for a, _ in drawn]) == pytest.approx(0.05, abs=0.002)
+    assert np.mean([a.labels.mean() for a, _ in drawn]) == pytest.approx(0.05, abs=0.002)
 
 
 @pytest.mark.slow

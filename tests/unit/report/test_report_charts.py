@@ -14,6 +14,7 @@ from feathertune.report.drawing import charts, run_charts, svg
 from feathertune.report.drawing.svg import Style
 from feathertune.report.format import units
 from feathertune.report.panels.reliability import Bin, _joined, draw
+from feathertune.tasks.formats import CORRELATION, SHARE
 
 SPACE = "\u202f"
 STYLE = Style("k1", "circle")
@@ -41,13 +42,10 @@ costs = st.one_of(st.just(0.0), st.floats(1e-6, 1e13))
         (units.count(1_234_567), "1.2 M"),
         (units.count(770), "770"),
         (units.count(999_700), "1.0 M"),
-        (units.percent(0.87149), "87.1 %"),
-        (units.percent_of_weights(0.00034), "0.034 %"),
-        (units.percent_of_weights(1.0), "100 %"),
-        (units.interval(0.85, 0.89), "85.0–89.0 %"),
-        (units.points(-0.0041), "−0.4"),
-        (units.points(-0.0001), "0.0"),
-        (units.points(0.02), "+2.0"),
+        (units.percent(0.87149), "87.1%"),
+        (units.percent(None), "–"),
+        (units.percent_of_weights(0.00034), "0.034%"),
+        (units.percent_of_weights(1.0), "100%"),
         (units.times(431508.0), "> 1,000 ×"),
         (units.times(2.3), "2.3 ×"),
         (units.probability(0.0004), "p < 0.001"),
@@ -117,11 +115,20 @@ def test_amounts_stay_on_their_axis(values, quantity):
 
 @given(st.lists(shares, min_size=1, max_size=12))
 def test_shares_stay_on_their_axis(values):
-    scale = svg.share_scale(values, 200.0, 10.0)
+    scale = svg.score_scale(SHARE, values, 200.0, 10.0)
     assert 0 <= scale.low < scale.high <= 1 + 1e-9
     assert 2 <= len(scale.ticks) <= 12
     for value in values:
         assert 10 - 1e-6 <= scale(value) <= 200 + 1e-6
+
+
+@pytest.mark.parametrize("values", [(-0.02, 0.03), (0.81, 0.83), (-1.0, 1.0), (0.5, 0.5)])
+def test_an_axis_of_correlations_holds_them_and_has_ends(values):
+    scale = svg.score_scale(CORRELATION, values, 0, 100)
+    assert -1 <= scale.low <= min(values) <= max(values) <= scale.high <= 1
+    labels = [label for _, label in scale.ticks]
+    assert len(set(labels)) == len(labels), "no two ticks are called alike"
+    assert "%" not in "".join(labels)
 
 
 @given(st.lists(st.tuples(costs, shares), min_size=2, max_size=8))

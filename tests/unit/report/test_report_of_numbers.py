@@ -7,20 +7,19 @@ import io
 import re
 
 import pytest
-from feathertune.report.format.scores import CORRELATIONS, SHARES, saying
 
 from feathertune.cli.output.comparison import comparison_text
 from feathertune.cli.output.progress import result_line
 from feathertune.cli.output.tables import metrics_text, study_text
 from feathertune.records import SummaryRow
 from feathertune.report import render_report
-from feathertune.report.drawing import svg
-from feathertune.report.format import units
 from feathertune.report.panels.not_measured import find_gaps
 from feathertune.report.side_by_side import draw_comparison
-from feathertune.report.side_files import read_numbers
+from feathertune.report.side_files import read_answers
 from feathertune.report.tables import export_table
 from feathertune.study.versus.comparison import compare_studies
+from feathertune.tasks import REGRESSION
+from feathertune.tasks.formats import CORRELATION, SHARE
 from number_study import write_study
 from study_factory import write_study as write_study_of_classes
 
@@ -63,8 +62,8 @@ def test_the_first_screen_says_correlations(study, page):
     head = words(page.split("</header>")[0])
     assert f"How good {lora.score_mean:.3f}" in head
     assert f"{lora.score_low:.3f}–{lora.score_high:.3f}" in head
-    assert f"{units.gain(lora.delta_vs_full)} against full" in head
-    assert "1 is the order of the labels, 0 none of it" in head
+    assert f"{CORRELATION.difference(lora.delta_vs_full)} against full" in head
+    assert REGRESSION.primary.meaning in head
 
 
 @pytest.mark.parametrize("name", ["accuracy", "cost", "labels", "numbers"])
@@ -111,8 +110,8 @@ def test_curves_and_lengths_are_correlations(page):
 def test_every_run_has_its_scores(study, page):
     said = section(page, "methods")
     run = next(run for run in study.runs if run.id == "probe-s0")
-    assert f"{run.test.spearman:.4f} {run.test.pearson:.4f}" in said
-    assert "R2: the share of the labels' variance that is explained" in said
+    assert f"{run.test.spearman:.3f} {run.test.pearson:.3f}" in said
+    assert "R2: share of the labels&#39; variance" in said
 
 
 def test_gaps_are_said_as_correlations(study):
@@ -132,7 +131,7 @@ def test_csv_holds_every_digit(study):
     rows = list(csv.DictReader(io.StringIO(export_table(study, "csv"))))
     assert list(rows[0]) == list(SummaryRow.model_fields)
     for row, summary in zip(rows, study.summary, strict=True):
-        assert row["score"] == "spearman"
+        assert row["metric"] == "spearman"
         assert float(row["score_mean"]) == summary.score_mean
 
 
@@ -148,7 +147,7 @@ def test_tables_for_people_say_correlations(study, form):
 
 def test_the_terminal_says_correlations_and_how_the_labels_lie(study, folder):
     said = " ".join(study_text(study, folder).split())
-    assert "rank method correlation" in said, "a head of two lines"
+    assert "method rank correlation 95 % interval" in said
     lora = row_of(study, "lora")
     assert f"{lora.score_mean:.3f} {lora.score_low:.3f}–{lora.score_high:.3f}" in said
     assert f"labels {study.data.numbers['train'].in_words()}" in said
@@ -160,8 +159,8 @@ def test_the_terminal_says_correlations_and_how_the_labels_lie(study, folder):
 def test_scores_of_rows_and_runs_are_said(study):
     run = next(run for run in study.runs if run.id == "probe-s0")
     said = " ".join(metrics_text({"test": run.test}).split())
-    assert "rows n correlation Pearson R2 MAE RMSE" in said
-    assert f"test 400 {run.test.spearman:.4f} {run.test.pearson:.4f} {run.test.r2:.4f} {run.test.mae:.4g}" in said
+    assert "rows n Rank correlation Pearson R2 MAE RMSE" in said
+    assert f"test 400 {run.test.spearman:.3f} {run.test.pearson:.3f} {run.test.r2:.3f} {run.test.mae:.4g}" in said
     assert result_line(run).startswith(f"probe-s0: rank correlation {run.test.spearman:.3f} on the test rows")
 
 
@@ -172,9 +171,10 @@ def test_two_studies_side_by_side(folder, tmp_path):
     assert "of correlations, paired by row" in said
     assert "Rank correlation A" in said
     lora = next(pair for pair in found.methods if pair.method == "lora")
-    assert f"{units.gain(lora.paired.difference)} {units.gain_span(lora.paired.low, lora.paired.high)}" in said
+    difference, span = lora.paired.difference, CORRELATION.span(lora.paired.low, lora.paired.high)
+    assert f"{CORRELATION.difference(difference)} {span}" in said
     terminal = " ".join(comparison_text(found, tmp_path / "page").split())
-    assert f"{units.gain(lora.paired.difference)} {units.gain_span(lora.paired.low, lora.paired.high)}" in terminal
+    assert f"{CORRELATION.difference(difference)} {span}" in terminal
 
 
 def test_classes_and_numbers_are_not_compared(folder, tmp_path):
@@ -184,42 +184,14 @@ def test_classes_and_numbers_are_not_compared(folder, tmp_path):
     said = " ".join(comparison_text(found, tmp_path / "page").split())
     lora = next(pair for pair in found.methods if pair.method == "lora")
     assert f"{lora.a.score_mean:.3f} (" in said
-    assert f"{100 * lora.b.score_mean:.1f} % (" in said
+    assert f"{SHARE.score(lora.b.score_mean)} (" in said
     assert "Rank correlation A" in words(draw_comparison(found).decode())
 
 
 def test_numbers_are_read_or_nothing_is(folder, study, tmp_path):
     run = study.runs[0]
-    found = read_numbers(folder, run)
+    found = read_answers(folder, run, ())
     assert found.label.shape == found.predicted.shape == (400,)
-    assert read_numbers(tmp_path, run) is None
+    assert read_answers(tmp_path, run, ()) is None
     classes = write_study_of_classes(tmp_path, n_test=20)
-    assert read_numbers(tmp_path, classes.runs[0]) is None, "classes are no numbers"
-
-
-# -- how scores are said -------------------------------------------------------
-
-
-def test_correlations_in_words():
-    assert CORRELATIONS.score(0.8434) == "0.843"
-    assert CORRELATIONS.score(-0.0004) == "0.000"
-    assert CORRELATIONS.score(None) == units.DASH
-    assert CORRELATIONS.finely(-0.12345) == "−0.1235"
-    assert CORRELATIONS.interval(0.8, 0.9) == "0.800–0.900"
-    assert CORRELATIONS.interval(-0.1, 0.2) == "−0.100 to 0.200"
-    assert CORRELATIONS.difference(0.0123) == "+0.012"
-    assert CORRELATIONS.difference(-0.0004) == "0.000"
-    assert CORRELATIONS.span(-0.01, None) == units.DASH
-    assert CORRELATIONS.within(0.0123) == "0.012"
-    assert SHARES.within(0.0123) == "1.2 points"
-    assert saying("spearman") is CORRELATIONS
-    assert saying("balanced_accuracy") is saying("accuracy") is SHARES
-
-
-@pytest.mark.parametrize("values", [(-0.02, 0.03), (0.81, 0.83), (-1.0, 1.0), (0.5, 0.5)])
-def test_an_axis_of_correlations_holds_them_and_has_ends(values):
-    scale = svg.correlation_scale(values, 0, 100)
-    assert -1 <= scale.low <= min(values) <= max(values) <= scale.high <= 1
-    labels = [label for _, label in scale.ticks]
-    assert len(set(labels)) == len(labels), "no two ticks are called alike"
-    assert "%" not in "".join(labels)
+    assert read_answers(tmp_path, classes.runs[0], ()) is None, "classes are no numbers"

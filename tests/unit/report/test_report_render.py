@@ -7,10 +7,13 @@ from subprocess import run
 
 import pyarrow.parquet as pq
 import pytest
+from markupsafe import escape
 
 from feathertune.errors import DataError
-from feathertune.records import load_study, save_study
+from feathertune.records import Caveat, Reason, load_study, save_study
 from feathertune.report import MAX_BYTES, render_report
+from feathertune.report.wording import caveat_texts, verdict_text
+from feathertune.tasks.scores import BALANCED_ACCURACY
 from study_factory import METHODS, FakeMethod, many_methods, write_study
 
 TAGS = re.compile(r"<(/?)(\w+)[^>]*?(/?)>")
@@ -57,15 +60,11 @@ def test_factory_writes_what_the_runner_shall_write(tmp_path):
 def test_says_verdict_table_and_facts(tmp_path):
     study = write_study(tmp_path)
     page = _page(tmp_path)
-    assert (
-        page.index(study.verdict.text.replace(" %", "\u202f%"))
-        < page.index('id="summary"')
-        < page.index('id="accuracy"')
-    )
-    assert study.verdict.caveats[0] in page
+    assert page.index(escape(verdict_text(study))) < page.index('id="summary"') < page.index('id="accuracy"')
+    assert escape(caveat_texts(study)[0]) in page
     for row in study.summary:
-        assert f"{100 * row.score_mean:.1f}\u202f%" in page
-    assert "78.4\u202f% of the texts have more and are cut after" in page
+        assert f"{100 * row.score_mean:.1f}%" in page
+    assert "78.4% of the texts have more and are cut after" in page
     assert "feathertune compare sample:imdb --base sample:minilm --seeds 1" in page
     assert "torch" in page
     assert "2.13.0" in page
@@ -98,16 +97,15 @@ def test_reliability_is_folded_and_old_records_have_none(tmp_path):
 def test_balanced_accuracy_leads_the_whole_page(tmp_path):
     study = write_study(tmp_path, metric="balanced_accuracy", seeds=2)
     page = _page(tmp_path)
-    assert "<h2>Balanced accuracy, and how sure it is</h2>" in page
+    accuracy = page[page.index('<section id="accuracy">') :]
+    assert accuracy.index("<h2>Balanced accuracy") < accuracy.index(escape(BALANCED_ACCURACY.explanation))
     assert "What balanced accuracy costs" in page
-    assert "The mean of the classes' recalls" in page.replace("&#39;", "'")
     assert "Validation balanced accuracy</th>" in page
     runs = page[page.index("Every run, with all its scores") :]
-    assert '<th scope="col" class="n">Balanced accuracy</th><th scope="col" class="n">Accuracy</th>' in runs
+    assert '<th scope="col" class="n">Accuracy</th><th scope="col" class="n">Balanced accuracy</th>' in runs
     run = next(run for run in study.runs if run.id == "lora-s0")
-    assert f"{100 * run.test.balanced_accuracy:.2f}" in runs
-    assert f"{100 * run.test.accuracy:.2f}" in runs
-    # The last epoch of a curve as the record has it: share - 0.2 * 0.4^3.
+    assert f"{100 * run.test.balanced_accuracy:.2f}%" in runs
+    assert f"{100 * run.test.accuracy:.2f}%" in runs
     assert "validation balanced accuracy" in page
 
 
@@ -213,7 +211,11 @@ def test_markup_is_escaped_everywhere(tmp_path):
     record.summary, record.runs, record.verdict = study.summary, study.runs, study.verdict
     record.data.notes, record.data.source, record.base.id = [attack], attack, attack
     record.hardware, record.versions, record.command = {attack: attack}, {attack: attack}, [attack]
-    record.verdict.caveats = [attack]
+    record.verdict.reasons = [Reason.of("scored_highest", method=attack, score=0.9, margin=0.01)]
+    record.verdict.caveats = [
+        Caveat.of("dominant_class", label=attack, share=0.9),
+        Caveat.of("failed_runs", runs=[attack], total=2),
+    ]
     record.runs[-1].hyperparameters = {attack: {attack: [attack]}}
     save_study(record, tmp_path)
     page = _page(tmp_path)
@@ -261,7 +263,8 @@ def test_fifty_methods_with_five_seeds_stay_small(tmp_path):
 
 def test_worst_case_still_fits(tmp_path):
     study = write_study(tmp_path, methods=many_methods(100), n_test=50, epochs=60, labels=["'" * 2000] * 3)
-    study.verdict.text, study.verdict.caveats = "'" * 50_000, ["'" * 50_000] * 50
+    study.verdict.reasons = [Reason.of("scored_highest", method="'" * 50_000, score=0.9, margin=0.01)]
+    study.verdict.caveats = [Caveat.of("selected_on_test", method="'" * 50_000)] * 50
     study.hardware = {f"{i}" + "'" * 2000: {"x": ["'" * 9000]} for i in range(500)}
     study.versions = {f"{i}" + "'" * 2000: "'" * 9000 for i in range(500)}
     study.command, study.data.notes = ["'" * 90_000], ["'" * 90_000] * 100
@@ -322,7 +325,7 @@ def test_full_under_options_of_its_own_is_no_yardstick(tmp_path):
     read = FakeMethod("full:read=mean", "full", 0.7, 60.0, 22_000_000)
     write_study(tmp_path / "alone", methods=(*METHODS[:-1], read))
     page = _page(tmp_path / "alone")
-    assert ">yardstick<" not in page
+    assert ">reference<" not in page
     assert "without it there is no yardstick" in page
     write_study(tmp_path / "both", methods=(*METHODS, read))
-    assert _page(tmp_path / "both").count(">yardstick<") == 1
+    assert _page(tmp_path / "both").count(">reference<") == 1

@@ -11,6 +11,7 @@ from feathertune.errors import UnknownNameError
 from feathertune.records import SummaryRow
 from feathertune.report.format import units
 from feathertune.report.tables import FORMS, export_table
+from feathertune.tasks.formats import SHARE
 from study_factory import METHODS, FakeMethod, write_study
 
 HOSTILE = "a_b & 50% of |#1| {x} \\end ~ ^2 $y$ <b> *c* `d` [e](f)\nz"
@@ -34,7 +35,7 @@ def test_csv_gives_the_summary_back(study):
     rows = list(csv.DictReader(io.StringIO(export_table(study, "csv"))))
     assert list(rows[0]) == list(SummaryRow.model_fields)
     for row, summary in zip(rows, study.summary, strict=True):
-        words = {"method", "kind", "score"}
+        words = {"method", "kind", "metric"}
         values = {k: v if k in words else json.loads(v) if v else None for k, v in row.items()}
         assert SummaryRow.model_validate(values) == summary, "every digit is there"
 
@@ -54,9 +55,9 @@ def test_markdown_says_what_the_report_says(study):
     for row, summary in zip(said, study.summary, strict=True):
         assert row["method"] == summary.method
         assert row["seeds"] == str(summary.n_seeds)
-        assert row["accuracy"] == units.percent(summary.score_mean)
-        assert row["95 % interval"] == units.interval(summary.score_low, summary.score_high)
-        assert row["points against full"] == units.points(summary.delta_vs_full)
+        assert row["accuracy"] == SHARE.score(summary.score_mean)
+        assert row["95 % interval"] == SHARE.interval(summary.score_low, summary.score_high)
+        assert row["points against full"] == SHARE.difference(summary.delta_vs_full)
         assert row["time a run"] == units.seconds(summary.seconds_mean)
         assert row["peak memory"] == units.size(summary.memory_mean_bytes)
     lora = next(row for row in said if row["method"] == "lora")
@@ -98,7 +99,7 @@ def test_latex_is_a_booktabs_table_of_equal_rows(hostile):
         assert not re.search(r"(?<!\\)[%#_^]", line), line
         assert len(re.findall(r"(?<!\\)\$", line)) % 2 == 0
     assert r"\textbackslash{}end" in body[3]
-    assert r"83.0\,\%" in export_table(_with_accuracy(hostile, 0.83), "latex")
+    assert r"83.0\%" in export_table(_with_accuracy(hostile, 0.83), "latex")
     assert lines[-1].startswith("% "), "the caption, however it is called, is a comment"
 
 
@@ -119,7 +120,7 @@ def test_without_full_nothing_is_said_against_it(tmp_path):
 def test_no_run_has_ended(tmp_path):
     study = write_study(tmp_path, missing=[method.name for method in METHODS])
     assert export_table(study, "csv").splitlines() == [",".join(SummaryRow.model_fields)]
-    for form in FORMS:
+    for form in set(FORMS) - {"csv"}:
         assert "accuracy" in export_table(study, form)
 
 

@@ -17,14 +17,16 @@ from feathertune.statistics.inference import (
     paired_difference,
     percentile_interval,
     seed_interval,
-    wilson,
 )
+from feathertune.statistics.measures import ACCURACY, Answers
+from feathertune.statistics.wilson import wilson
+from measured import accuracy
 
 Z = 1.959963984540054
 
 
-def _rows(*answers: str) -> np.ndarray:
-    return np.array([[c == "1" for c in seed] for seed in answers])
+def _rows(*answers: str) -> Answers:
+    return accuracy([[c == "1" for c in seed] for seed in answers])
 
 
 def test_wilson_by_hand():
@@ -68,7 +70,7 @@ def test_several_seeds_by_hand():
 
 def test_more_seeds_do_not_shrink_the_part_of_the_rows():
     one = _rows("1" * 70 + "0" * 30)
-    many = np.repeat(one, 50, axis=0)
+    many = accuracy(np.repeat(one.values, 50, axis=0))
     single, repeated = seed_interval(one), seed_interval(many)
     assert repeated.sd == 0.0
     assert repeated.high - repeated.low == pytest.approx(single.high - single.low, rel=0.05)
@@ -125,10 +127,16 @@ def test_seeds_that_differ_by_no_more_than_chance_add_nothing():
 
 @pytest.mark.parametrize("seeds", [1, 3])
 def test_a_method_does_not_differ_from_itself(seeds):
-    correct = np.random.default_rng(0).random((seeds, 200)) < 0.8
+    correct = accuracy(np.random.default_rng(0).random((seeds, 200)) < 0.8)
     difference = paired_difference(correct, correct)
     assert (difference.mean, difference.p) == (0.0, 1.0)
     assert difference.low == -difference.high < 0
+
+
+def test_seeds_that_differ_by_exactly_chance_add_no_rounding():
+    one = _rows("1000", "0000", "0000")
+    difference = paired_difference(one, one)
+    assert (difference.low, difference.high) == (-wilson(0, 4).high, wilson(0, 4).high)
 
 
 def test_constant_difference_uses_the_exact_test():
@@ -146,19 +154,12 @@ def test_one_row_is_not_divided_by_zero():
 
 @pytest.mark.parametrize("bad", [np.ones(3, bool), np.ones((0, 3), bool), np.ones((2, 0), bool)])
 def test_shapes_are_checked(bad):
-    good = np.ones((1, 3), bool)
-    for call in (
-        lambda: seed_interval(bad),
-        lambda: paired_difference(good, bad),
-        lambda: equivalence(good, bad, margin=0.01),
-        lambda: bootstrap_scores([good, bad]),
-    ):
-        with pytest.raises(ValueError, match="Expected \\(S, N\\)"):
-            call()
+    with pytest.raises(ValueError, match="Expected \\(S, N\\)"):
+        ACCURACY.answers(np.ones(3, bool), bad)
 
 
 def test_rows_must_be_the_same():
-    one, other = np.ones((1, 3), bool), np.ones((1, 4), bool)
+    one, other = _rows("111"), _rows("1111")
     for call in (
         lambda: paired_difference(one, other),
         lambda: equivalence(one, other, margin=0.01),
@@ -183,22 +184,22 @@ def test_equivalence_by_hand():
 def test_equivalence_of_answers_that_never_differ():
     same = _rows("1" * 50)
     assert equivalence(same, same, margin=0.01) == pytest.approx(0.99**50)
-    assert equivalence(same, ~same, margin=0.01) == 1.0
+    assert equivalence(same, _rows("0" * 50), margin=0.01) == 1.0
 
 
 def test_the_bootstrap_draws_the_same_rows_for_all_methods():
     rng = np.random.default_rng(3)
-    one, other = rng.random((3, 300)) < 0.8, rng.random((1, 300)) < 0.6
+    one, other = accuracy(rng.random((3, 300)) < 0.8), accuracy(rng.random((1, 300)) < 0.6)
     drawn = bootstrap_scores([one, one, other], resamples=500)
     assert drawn.shape == (500, 3)
     assert (drawn[:, 0] == drawn[:, 1]).all()
-    assert drawn.mean(axis=0) == pytest.approx([one.mean(), one.mean(), other.mean()], abs=0.01)
-    assert drawn[:, 2].std() == pytest.approx(math.sqrt(other.var() / 300), rel=0.15)
+    assert drawn.mean(axis=0) == pytest.approx([one.score, one.score, other.score], abs=0.01)
+    assert drawn[:, 2].std() == pytest.approx(math.sqrt(other.values.var() / 300), rel=0.15)
     assert (drawn == bootstrap_scores([one, one, other], resamples=500)).all()
 
 
 def test_the_bootstrap_of_many_rows_is_drawn_in_parts(monkeypatch):
-    correct = np.random.default_rng(4).random((2, 40)) < 0.7
+    correct = accuracy(np.random.default_rng(4).random((2, 40)) < 0.7)
     monkeypatch.setattr(stats, "_COUNTS_AT_ONCE", 100)
     drawn = bootstrap_scores([correct], resamples=301)
     assert drawn.shape == (301, 1)
@@ -224,7 +225,7 @@ def test_holm_never_lowers_and_keeps_the_order(p_values):
 
 
 def _answers(seeds, rows):
-    return arrays(np.bool_, (seeds, rows))
+    return arrays(np.bool_, (seeds, rows)).map(accuracy)
 
 
 _PAIRS = st.tuples(st.integers(1, 4), st.integers(1, 4), st.integers(1, 30)).flatmap(
@@ -233,7 +234,7 @@ _PAIRS = st.tuples(st.integers(1, 4), st.integers(1, 4), st.integers(1, 30)).fla
 
 
 def _varies(a, b):
-    return np.ptp(a.mean(axis=0) - b.mean(axis=0)) > 0
+    return np.ptp(a.rows - b.rows) > 0
 
 
 @settings(max_examples=150, deadline=None)
@@ -249,7 +250,7 @@ def test_intervals_hold_the_mean_and_differences_are_antisymmetric(pair):
     assert (forth.mean, forth.low, forth.high) == pytest.approx((-back.mean, -back.high, -back.low))
     assert forth.p == pytest.approx(back.p)
     assert forth.mean == pytest.approx(estimate.mean - seed_interval(b).mean)
-    if (len(a) > 1 or len(b) > 1) and a.shape[1] > 10 and _varies(a, b) and forth.p < 0.05:
+    if (a.n_seeds > 1 or b.n_seeds > 1) and a.n_rows > 10 and _varies(a, b) and forth.p < 0.05:
         assert not forth.low < 0 < forth.high
     assert 0 <= equivalence(a, b, margin=0.1) <= 1
 
@@ -258,6 +259,7 @@ def test_intervals_hold_the_mean_and_differences_are_antisymmetric(pair):
 @given(_PAIRS, st.integers(0, 2**32 - 1))
 def test_the_order_of_rows_and_seeds_does_not_matter(pair, seed):
     a, b = pair
-    order = np.random.default_rng(seed).permutation(a.shape[1])
-    assert seed_interval(a[::-1, order]) == pytest.approx(seed_interval(a))
-    assert paired_difference(a[::-1, order], b[:, order]) == pytest.approx(paired_difference(a, b))
+    order = np.random.default_rng(seed).permutation(a.n_rows)
+    again, other = accuracy(a.values[::-1, order]), accuracy(b.values[:, order])
+    assert seed_interval(again) == pytest.approx(seed_interval(a))
+    assert paired_difference(again, other) == pytest.approx(paired_difference(a, b))

@@ -12,7 +12,6 @@ from hypothesis.extra.numpy import arrays
 from scipy import special
 from scipy import stats as scipy_stats
 
-from feathertune.statistics.answers import Answers
 from feathertune.statistics.inference import (
     bootstrap_scores,
     equivalence,
@@ -20,8 +19,8 @@ from feathertune.statistics.inference import (
     percentile_interval,
     seed_interval,
 )
-from feathertune.statistics.ranking import Ranking
 from feathertune.statistics.wilson import wilson
+from measured import accuracy, spearman
 
 Z = 1.959963984540054
 
@@ -35,21 +34,21 @@ def drawn(seed: int, *, rows: int = 80, seeds: int = 1, noise: float = 1.0, ties
     return (np.floor(2 * labels), predicted.round(0)) if ties else (labels, predicted)
 
 
-def spearman(labels, predicted) -> float:
+def by_scipy(labels, predicted) -> float:
     return float(scipy_stats.spearmanr(labels, predicted).statistic)
 
 
 @pytest.mark.parametrize("ties", [False, True])
 def test_the_score_is_that_of_scipy(ties):
     labels, predicted = drawn(0, seeds=3, ties=ties)
-    ranking = Ranking(labels, predicted)
-    assert ranking.metric == "spearman"
-    expected = [spearman(labels, one) for one in predicted]
+    ranking = spearman(labels, predicted)
+    assert ranking.measure.name == "spearman"
+    expected = [by_scipy(labels, one) for one in predicted]
     assert ranking.seed_scores == pytest.approx(expected, abs=1e-11)
     assert ranking.score == pytest.approx(np.mean(expected), abs=1e-11)
     some = np.arange(5, 60)
     assert ranking.of_rows(some).score == pytest.approx(
-        np.mean([spearman(labels[some], one[some]) for one in predicted]), abs=1e-11
+        np.mean([by_scipy(labels[some], one[some]) for one in predicted]), abs=1e-11
     )
 
 
@@ -57,7 +56,7 @@ def test_the_score_is_that_of_scipy(ties):
 def test_what_a_row_adds_is_its_influence(ties):
     """Its weight is raised a little, all others lowered, and the correlation of what is then the distribution taken."""
     labels, (predicted,) = drawn(1, rows=30, ties=ties)
-    ranking = Ranking(labels, predicted[None])
+    ranking = spearman(labels, predicted[None])
     step = 1e-5
 
     def grades(numbers, weights):
@@ -75,14 +74,14 @@ def test_what_a_row_adds_is_its_influence(ties):
 
 def test_the_standard_error_is_that_of_the_jackknife():
     labels, (predicted,) = drawn(2, rows=300, ties=True)
-    left_out = np.array([spearman(np.delete(labels, row), np.delete(predicted, row)) for row in range(300)])
+    left_out = np.array([by_scipy(np.delete(labels, row), np.delete(predicted, row)) for row in range(300)])
     jackknife = math.sqrt(299 / 300 * ((left_out - left_out.mean()) ** 2).sum())
-    assert Ranking(labels, predicted[None]).values.std(ddof=1) / math.sqrt(300) == pytest.approx(jackknife, rel=0.02)
+    assert spearman(labels, predicted[None]).values.std(ddof=1) / math.sqrt(300) == pytest.approx(jackknife, rel=0.02)
 
 
 def test_one_seed_goes_through_fishers_z():
     labels, predicted = drawn(3)
-    ranking = Ranking(labels, predicted)
+    ranking = spearman(labels, predicted)
     found = seed_interval(ranking)
     error = ranking.values.std(ddof=1) / math.sqrt(80)
     half = -special.stdtrit(79, 0.025) * error / (1 - ranking.score**2)
@@ -97,9 +96,9 @@ def test_one_seed_goes_through_fishers_z():
 def test_several_seeds_add_their_own_spread():
     labels, one = drawn(4, rows=200)
     better = labels + 0.2 * (one[0] - labels)
-    alike, apart = Ranking(labels, np.stack([one[0]] * 3)), Ranking(labels, np.stack([one[0], one[0], better]))
+    alike, apart = spearman(labels, np.stack([one[0]] * 3)), spearman(labels, np.stack([one[0], one[0], better]))
     assert seed_interval(alike).sd == 0
-    assert seed_interval(alike)[2:] == pytest.approx(seed_interval(Ranking(labels, one))[2:], abs=1e-9)
+    assert seed_interval(alike)[2:] == pytest.approx(seed_interval(spearman(labels, one))[2:], abs=1e-9)
     found = seed_interval(apart)
     assert found.sd == pytest.approx(apart.seed_scores.std(ddof=1))
     assert found.high - found.low > 2 * (seed_interval(alike).high - seed_interval(alike).low)
@@ -109,10 +108,10 @@ def test_the_unit_and_the_distances_do_not_matter():
     labels, predicted = drawn(5, seeds=2)
     other = drawn(6, seeds=2)[1]
     one, stretched = (
-        (Ranking(labels, predicted), Ranking(labels, other)),
+        (spearman(labels, predicted), spearman(labels, other)),
         (
-            Ranking(np.exp(labels), 1000 * predicted + 7),
-            Ranking(np.exp(labels), other**3),
+            spearman(np.exp(labels), 1000 * predicted + 7),
+            spearman(np.exp(labels), other**3),
         ),
     )
     assert seed_interval(one[0]) == seed_interval(stretched[0])
@@ -122,12 +121,12 @@ def test_the_unit_and_the_distances_do_not_matter():
 def test_a_difference_is_paired():
     labels, predicted = drawn(7, rows=400)
     near = predicted + 0.05 * np.random.default_rng(0).standard_normal((1, 400))
-    a, b = Ranking(labels, predicted), Ranking(labels, near)
+    a, b = spearman(labels, predicted), spearman(labels, near)
     rows = a.values[0] - b.values[0]
     found = paired_difference(a, b)
     error = rows.std(ddof=1) / 20
     half = -special.stdtrit(399, 0.025) * error
-    assert found.mean == pytest.approx(spearman(labels, predicted[0]) - spearman(labels, near[0]), abs=1e-11)
+    assert found.mean == pytest.approx(by_scipy(labels, predicted[0]) - by_scipy(labels, near[0]), abs=1e-11)
     assert (found.low, found.high) == pytest.approx((found.mean - half, found.mean + half))
     assert found.p == pytest.approx(2 * special.stdtr(399, -abs(found.mean) / error))
     single = seed_interval(a)
@@ -136,7 +135,7 @@ def test_a_difference_is_paired():
 
 def test_equivalence_by_hand():
     labels, predicted = drawn(8, rows=400)
-    a, b = Ranking(labels, predicted), Ranking(labels, predicted + 0.1 * np.random.default_rng(0).random((1, 400)))
+    a, b = spearman(labels, predicted), spearman(labels, predicted + 0.1 * np.random.default_rng(0).random((1, 400)))
     off = abs(a.score - b.score)
     error = (a.values[0] - b.values[0]).std(ddof=1) / 20
     margin = off + 2 * error
@@ -149,31 +148,31 @@ def test_equivalence_by_hand():
 @pytest.mark.parametrize("seeds", [1, 3])
 def test_a_method_does_not_differ_from_itself(seeds):
     labels, predicted = drawn(9, rows=200, seeds=seeds)
-    found = paired_difference(Ranking(labels, predicted), Ranking(labels, 2 * predicted))
+    found = paired_difference(spearman(labels, predicted), spearman(labels, 2 * predicted))
     assert (found.mean, found.p) == (0.0, 1.0)
     assert found.high == -found.low >= wilson(0, 200).high
 
 
 def test_where_no_row_tells_two_apart_it_may_yet_be_chance():
     labels, predicted = drawn(9, rows=200)
-    one = Ranking(labels, predicted)
+    one = spearman(labels, predicted)
     assert paired_difference(one, one).high == wilson(0, 200).high
     assert equivalence(one, one, margin=0.01) == pytest.approx(0.99**200)
 
 
 def test_the_order_of_the_seeds_makes_no_difference_of_rounding():
     labels, predicted = drawn(9, rows=50, seeds=7)
-    found = paired_difference(Ranking(labels, predicted), Ranking(labels, predicted[::-1]))
+    found = paired_difference(spearman(labels, predicted), spearman(labels, predicted[::-1]))
     assert (found.mean, found.p) == (0.0, 1.0)
-    alike = Ranking(labels, np.stack([predicted[0]] * 3))
-    assert (alike.rows == Ranking(labels, predicted[:1]).rows).all()
+    alike = spearman(labels, np.stack([predicted[0]] * 3))
+    assert (alike.rows == spearman(labels, predicted[:1]).rows).all()
 
 
 def test_one_number_for_all_rows_has_no_correlation_for_certain():
     labels, predicted = drawn(10, rows=200)
-    constant = Ranking(labels, np.full((1, 200), 2.5))
+    constant = spearman(labels, np.full((1, 200), 2.5))
     assert seed_interval(constant) == (0.0, None, 0.0, 0.0)
-    found, single = paired_difference(Ranking(labels, predicted), constant), Ranking(labels, predicted)
+    found, single = paired_difference(spearman(labels, predicted), constant), spearman(labels, predicted)
     assert found.mean == pytest.approx(single.score)
     half = -special.stdtrit(199, 0.025) * single.values.std(ddof=1) / math.sqrt(200)
     assert found.high - found.mean == pytest.approx(half)
@@ -181,12 +180,12 @@ def test_one_number_for_all_rows_has_no_correlation_for_certain():
 
 def test_a_perfect_order_leaves_something_open():
     labels = np.random.default_rng(0).standard_normal(50)
-    found = seed_interval(Ranking(labels, np.stack([labels, labels**3])))
+    found = seed_interval(spearman(labels, np.stack([labels, labels**3])))
     assert (found.mean, found.sd, found.high) == (1.0, 0.0, 1.0)
     assert found.low == pytest.approx(1 - Z**2 / (50 + Z**2))
-    reverse = seed_interval(Ranking(labels, -labels[None]))
+    reverse = seed_interval(spearman(labels, -labels[None]))
     assert (reverse.low, reverse.high) == pytest.approx((-1.0, -found.low))
-    worst = paired_difference(Ranking(labels, labels[None]), Ranking(labels, -labels[None]))
+    worst = paired_difference(spearman(labels, labels[None]), spearman(labels, -labels[None]))
     assert worst.mean == worst.high == 2.0
     assert worst.p < 1e-12
 
@@ -194,7 +193,7 @@ def test_a_perfect_order_leaves_something_open():
 @pytest.mark.parametrize("labels", [np.arange(3.0), np.full(100, 2.5), np.arange(1.0)])
 def test_where_nothing_is_known_nothing_is_said(labels):
     rng = np.random.default_rng(0)
-    a, b = (Ranking(labels, rng.random((2, len(labels)))) for _ in range(2))
+    a, b = (spearman(labels, rng.random((2, len(labels)))) for _ in range(2))
     assert seed_interval(a)[2:] == (-1.0, 1.0)
     assert paired_difference(a, b)[1:] == (-2.0, 2.0, 1.0)
     assert equivalence(a, a, margin=0.01) == 1.0
@@ -203,7 +202,7 @@ def test_where_nothing_is_known_nothing_is_said(labels):
 def test_the_bootstrap_is_that_of_the_correlation_to_first_order():
     labels, predicted = drawn(11, rows=250, seeds=2)
     other = drawn(12, rows=250)[1]
-    a, b = Ranking(labels, predicted), Ranking(labels, labels + other)
+    a, b = spearman(labels, predicted), spearman(labels, labels + other)
     found = bootstrap_scores([a, b, a], resamples=1000)
     assert found.shape == (1000, 3)
     assert (found[:, 0] == found[:, 2]).all()
@@ -220,23 +219,23 @@ def test_the_bootstrap_is_that_of_the_correlation_to_first_order():
 
 def test_the_bootstrap_adds_up_the_same_in_any_order():
     labels, predicted = drawn(13, rows=300, seeds=3)
-    whole, parts = Ranking(labels, predicted).whole
+    whole, parts = spearman(labels, predicted).whole
     assert (whole == np.rint(whole)).all()
-    assert whole / parts == pytest.approx(Ranking(labels, predicted).rows, abs=1e-7)
+    assert whole / parts == pytest.approx(spearman(labels, predicted).rows, abs=1e-7)
     assert abs(whole).max() * 10_000_000 < 2**53, "sums of so many rows are exact"
 
 
 @pytest.mark.parametrize("bad", [np.ones(3), np.ones((0, 3)), np.ones((2, 0)), np.ones((2, 4))])
 def test_shapes_are_checked(bad):
     with pytest.raises(ValueError, match=r"Expected \(S, N\) and \(N,\)"):
-        Ranking(np.arange(3.0), bad)
+        spearman(np.arange(3.0), bad)
 
 
 def test_only_the_same_labels_are_paired():
     labels, predicted = drawn(14, rows=20)
-    ranking = Ranking(labels, predicted)
-    for other in (Ranking(labels + 1, predicted), Answers(predicted > 0)):
-        with pytest.raises(ValueError, match="other labels cannot be paired"):
+    ranking = spearman(labels, predicted)
+    for other in (spearman(labels + 1, predicted), accuracy(predicted > 0)):
+        with pytest.raises(ValueError, match="different labels or scores cannot be paired"):
             paired_difference(ranking, other)
     with pytest.raises(ValueError, match="20 and 19 test rows"):
         paired_difference(ranking, ranking.of_rows(np.arange(19)))
@@ -256,7 +255,7 @@ _STUDIES = st.tuples(st.integers(1, 3), st.integers(1, 3), st.integers(1, 25)).f
 @given(_STUDIES, st.integers(0, 2**32 - 1))
 def test_intervals_hold_the_score_and_differences_are_antisymmetric(study, seed):
     labels, one, other = study
-    a, b = Ranking(labels, one), Ranking(labels, other)
+    a, b = spearman(labels, one), spearman(labels, other)
     estimate = seed_interval(a)
     assert -1 <= estimate.low <= estimate.mean + 1e-12
     assert estimate.mean - 1e-12 <= estimate.high <= 1
@@ -267,6 +266,6 @@ def test_intervals_hold_the_score_and_differences_are_antisymmetric(study, seed)
     assert forth.p == pytest.approx(back.p)
     assert 0 <= equivalence(a, b, margin=0.1) <= 1
     order = np.random.default_rng(seed).permutation(len(labels))
-    again = Ranking(labels[order], one[::-1, order])
+    again = spearman(labels[order], one[::-1, order])
     assert seed_interval(again) == pytest.approx(estimate)
-    assert paired_difference(again, Ranking(labels[order], other[:, order])) == pytest.approx(forth)
+    assert paired_difference(again, spearman(labels[order], other[:, order])) == pytest.approx(forth)

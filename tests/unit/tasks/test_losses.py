@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional
 
 from feathertune.baselines import BASELINES
-from feathertune.baselines.linear import CountedWords
+from feathertune.baselines.linear import CountedWords, Rows
 from feathertune.config import TrainConfig
 from feathertune.data.tokens.encode import EncodedTexts
 from feathertune.engine.training.distributed import ALONE
@@ -204,14 +204,14 @@ def test_the_head_is_fitted_with_the_same_objective():
 def test_baselines_take_the_weights():
     texts = ["good film", "fine film", "good plot", "bad film", "a film", "the plot"] * 5
     labels = np.array([0, 0, 0, 2, 0, 0] * 5)
-    found = BASELINES["tfidf"].fit(texts, labels, texts, labels, 4, class_weights="balanced")
+    found = BASELINES["tfidf"].fit(Rows(texts, labels, texts, labels, 4, SINGLE_LABEL, "balanced"))
     assert found.chosen["class_weight"] == "balanced"
-    assert "class_weight" not in BASELINES["tfidf"].fit(texts, labels, texts, labels, 4).chosen
+    assert "class_weight" not in BASELINES["tfidf"].fit(Rows(texts, labels, texts, labels, 4, SINGLE_LABEL)).chosen
     words = CountedWords(texts)
     expected = LogisticRegression(C=found.chosen["C"], class_weight="balanced", max_iter=2_000).fit(words.train, labels)
     np.testing.assert_allclose(found.predict_proba(texts)[:, [0, 2]], expected.predict_proba(words.train))
     sets = np.stack([labels == 2, labels == 0, np.zeros(30, bool)], axis=1).astype(np.int8)
-    several = BASELINES["tfidf"].fit(texts, sets, texts, sets, 3, class_weights="balanced").predict_proba(texts)
+    several = BASELINES["tfidf"].fit(Rows(texts, sets, texts, sets, 3, MULTI_LABEL, "balanced")).predict_proba(texts)
     np.testing.assert_allclose(several[:, 0], 1 - several[:, 1], atol=1e-6)
     assert (several[:, 2] == 0).all()
 

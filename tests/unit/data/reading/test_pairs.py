@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from feathertune.baselines.linear import TFIDF
+from feathertune.baselines.linear import TFIDF, Rows
 from feathertune.data.reading.columns import find_columns, find_text_columns
 from feathertune.data.reading.texts import Pair, columns_of, of_kind, paired
 from feathertune.data.sources.collector import Collector, ReadOptions
@@ -19,6 +19,7 @@ from feathertune.data.tokens.shared_texts import TextBlock
 from feathertune.engine.prefix_cache.activations import content_key
 from feathertune.errors import ConfigError, DataError
 from feathertune.records import Reading
+from feathertune.tasks import SINGLE_LABEL
 from tiny import tiny_tokenizer
 
 CPU = torch.device("cpu")
@@ -186,5 +187,5 @@ def test_counted_words_are_of_each_text():
     # The label follows from where "good" stands: words of both texts in one bag could not tell.
     rows = [Pair("good film", f"dull {i}") if i % 2 else Pair(f"dull {i}", "good film") for i in range(40)]
     labels = np.arange(40) % 2
-    fitted = TFIDF.fit(rows[:30], labels[:30], rows[30:], labels[30:], 2)
+    fitted = TFIDF.fit(Rows(rows[:30], labels[:30], rows[30:], labels[30:], 2, SINGLE_LABEL))
     assert (fitted.predict_proba(rows[30:]).argmax(axis=1) == labels[30:]).all()
