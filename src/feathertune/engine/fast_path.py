@@ -1,9 +1,4 @@
-"""Run a prepared model with the engine's fast parts, while a context lasts.
-
-Only instances are changed, and a module's own forward comes back at the end, so that the model that is saved and
-shipped is that of transformers and PEFT. Parameters are shared; frozen matrices are copied in the dtype of the
-products, so frozen weights may not change in between.
-"""
+"""Run a prepared model with the engine's fast parts while a context lasts; frozen weights may not change in between."""
 
 from __future__ import annotations
 
@@ -35,13 +30,7 @@ _PAST = ("past_key_values", "past_key_value", "layer_past", "cache")
 
 @dataclass
 class FastParts:
-    """Fast parts that a model runs with.
-
-    Attributes:
-        parts: Names.
-        notes: Reasons why others are not used.
-        blocks: In order, if all of them run here.
-    """
+    """Names of fast parts that a model runs with, notes on others, and its blocks if all of them run here."""
 
     parts: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -52,14 +41,7 @@ class FastParts:
 def fast_parts(
     encoder: LoadedEncoder, config: EngineConfig, runtime: Runtime, *, matrices: Matrices | None = None
 ) -> Iterator[FastParts]:
-    """Run a prepared model with the parts that fit it, while the context lasts.
-
-    Args:
-        encoder: The encoder that a method has prepared; already on its device.
-        config: The switches.
-        runtime: The number format.
-        matrices: Shared with other models that share parameters with this one.
-    """
+    """Run a prepared model, on its device, with the parts that fit it; `matrices` are shared with other models."""
     arithmetic = Arithmetic(
         runtime.product_dtype,
         fused=config.linear != "off",
@@ -124,10 +106,7 @@ class _LinearForward:
 
 
 def block_forward(block: nn.Module, forward: Callable[..., Tensor]) -> Callable[..., Any]:
-    """Return `forward` with a block's signature; some releases of transformers want a tuple from it.
-
-    With keys and values from before the text, which `forward` does not know, the block's own forward runs.
-    """
+    """Return `forward` with a block's signature; with keys and values from before the text, the block's own runs."""
     own = block.forward
     signature = inspect.signature(type(block).forward)
     names = list(signature.parameters)[1:]

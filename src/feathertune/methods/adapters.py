@@ -1,8 +1,4 @@
-"""Methods that PEFT implements: from a method's options to PEFT's configuration, by name.
-
-A family's file names the configuration, the fixed settings and those that follow from the encoder. Methods without a
-PEFT type are in `feathertune.methods.families.partial`.
-"""
+"""Methods that PEFT implements: from a method's options to PEFT's configuration, by name."""
 
 from __future__ import annotations
 
@@ -51,10 +47,10 @@ def adapter(
     then: Callable[[nn.Module, LoadedEncoder, Any, Job], None] | None = None,
     **fields: Any,  # noqa: ANN401 - those of Method
 ) -> Method:
-    """Return a method that PEFT implements.
+    """Return a method that PEFT implements by the configuration class `config`; `fields` are those of `Method`.
 
     Args:
-        config: Name of its configuration class in ``peft``.
+        config: Its name in ``peft``.
         fixed: Settings that make it this method.
         arguments: Settings that follow from encoder, options and job; they win over all others.
         then: Changes the wrapped model further.
@@ -103,11 +99,7 @@ def _refused(method: str, encoder: LoadedEncoder, options: Options, error: Excep
 
 
 def check_rank(method: str, option: str, rank: int, encoder: LoadedEncoder, names: Sequence[str]) -> None:
-    """Refuse a rank that a target layer cannot have.
-
-    Raises:
-        ConfigError: If the rank exceeds the narrowest of the named layers.
-    """
+    """Refuse a rank above the narrowest of the named layers, by a ConfigError."""
     narrowest = min(zip(map(min, shapes_of(encoder, names)), names, strict=True))
     if rank > narrowest[0]:
         raise ConfigError(

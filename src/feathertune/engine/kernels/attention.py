@@ -1,12 +1,7 @@
 """Attention as plain products with a gradient by hand, for processors, where torch's fused kernel is slow.
 
-`scaled_dot_product_attention`'s backward pass took a third of a step at 27 tokens on two cores, and with dropout its
-forward leaves the fused kernel. Here: two batched products, a softmax and their gradients in the input's dtype, and two
-measured changes (benchmarks/LOG.md). On a GPU `attend` calls the fused kernel.
-
-* The mask is one more feature: a 1 in every query, the mask over the scaling in every key. Adding it to the scores
-  would be one more pass over the largest tensor of the layer.
-* Keys are padded to a multiple of 32: torch's bf16 softmax takes up to four times as long at other lengths. With few
+* The mask is one more feature, a 1 in every query and the mask in every key: adding it to the scores is one more pass.
+* Keys are padded to a multiple of 32, since torch's bf16 softmax is up to four times slower at other lengths. With few
   keys, a softmax in fp32 is cheaper than padding.
 """
 
@@ -28,19 +23,15 @@ _KEEP_UP_TO = 256
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, *, scaling: float, dropout: float = 0.0) -> Tensor:
-    """Attention of heads.
+    """Return attention of heads ``(B, H, Q, d)``; on a GPU by the fused kernel.
 
     Args:
         q: ``(B, H, Q, d)``.
         k: ``(B, H, T, d)``.
         v: ``(B, H, T, d)``.
-        mask: Added to the scores, 0 or at most `MASKED`, ``(B, 1, 1, T)``; or any bias that broadcasts to
-            ``(B, H, Q, T)``. It has no gradient.
+        mask: Added to the scores, 0 or at most `MASKED`: ``(B, 1, 1, T)`` or any ``(B, H, Q, T)``; without gradient.
         scaling: Of the scores.
         dropout: Share of the probabilities that are dropped.
-
-    Returns:
-        ``(B, H, Q, d)``.
     """
     if q.device.type != "cpu":
         return nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, scale=scaling)
@@ -49,11 +40,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, *, scaling: flo
 
 
 def keep_mask(shape: tuple[int, ...], p: float, device: torch.device) -> Tensor:
-    """Return a bool mask of `shape`, True with probability ``1 - p`` to within 2^-16.
-
-    Drawn from torch's global generator, 16 bits a place; torch's own dropout draws a double, which takes several times
-    as long.
-    """
+    """Return a bool mask, True with probability ``1 - p`` to within 2^-16, drawn several times as fast as torch's."""
     if device.type != "cpu" or p >= 1:
         return torch.rand(shape, device=device) >= p
     n = math.prod(shape)
@@ -63,11 +50,10 @@ def keep_mask(shape: tuple[int, ...], p: float, device: torch.device) -> Tensor:
 
 @dataclass(frozen=True)
 class Saved:
-    """Tensors that the gradient needs.
+    """Tensors that the gradient needs; q, k and v as multiplied, ``(B H, ., .)``.
 
     Attributes:
-        q: As multiplied, ``(B H, Q, .)``; `k` and `v` too.
-        added: Added to the scores besides the mask that is a feature.
+        added: Added to the scores, besides the mask that is a feature.
         p: The probabilities ``(B H, Q, T)``; ``None`` for long texts, whose probabilities are computed again.
         keep: Dropout's mask.
         n_keys: T before padding.
@@ -128,14 +114,7 @@ def as_bits(keep: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def drop(values: Tensor, keep: Tensor) -> Tensor:
-    """Zero what is not kept, without scaling up the rest.
-
-    On a processor bf16 is masked by its bits: torch multiplies bf16 by bool seven times slower than it ands integers.
-
-    Args:
-        values: Any shape.
-        keep: From `as_bits`, of that shape.
-    """
+    """Zero values by a mask of `as_bits`, without scaling up the rest; bf16 times bool is seven times slower."""
     if keep.dtype == torch.int16:
         return (values.view(torch.int16) & keep).view(values.dtype)
     return values * keep

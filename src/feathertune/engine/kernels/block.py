@@ -1,8 +1,4 @@
-"""A post-norm block (BERT, RoBERTa, ELECTRA, DistilBERT) as one autograd node, computed in the dtype of the products.
-
-Query, key and value are one product, and the mask needs no pass of its own. The reference is the module's own forward.
-Pre-norm and relative-position blocks (ModernBERT, DeBERTa, MPNet) keep theirs.
-"""
+"""A post-norm block (BERT, RoBERTa, ELECTRA, DistilBERT) as one autograd node; the reference is its own forward."""
 
 from __future__ import annotations
 
@@ -52,14 +48,7 @@ class Arithmetic:
 
 
 class Block:
-    """The forward of one block, which replaces the module's own.
-
-    Args:
-        module: The block, as PEFT may have changed it.
-        spec: The family's names, with `EncoderSpec.post_norm`.
-        n_heads: H.
-        arithmetic: Settings of products.
-    """
+    """The forward of one post-norm block with `n_heads` heads, which replaces the module's own."""
 
     def __init__(self, module: nn.Module, spec: EncoderSpec, *, n_heads: int, arithmetic: Arithmetic) -> None:
         self._n_heads, self._dtype, self._recompute = n_heads, arithmetic.dtype, arithmetic.recompute
@@ -87,14 +76,13 @@ class Block:
 
 
 class _Pass:
-    """A block over one batch: over its tokens only, except for the heads, which need padding."""
+    """Run a block over the tokens of one batch, and its heads over all rows."""
 
     def __init__(self, qkv: Layer, heads: _SelfAttention, after: AfterAttention, tokens: Tokens | None) -> None:
         self._qkv, self._heads, self._after, self._tokens = qkv, heads, after, tokens
         self.parameters = (*qkv.parameters, *after.parameters)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Any]:
-        """``(B T, D)`` to ``(B T, D)``."""
         tokens = self._tokens
         if tokens is not None:
             x = tokens.take(x)
@@ -123,20 +111,18 @@ class _Pass:
 
 
 class _SelfAttention:
-    """Heads over one tensor of queries, keys and values, so that their gradient is one tensor too."""
+    """Heads over one tensor of queries, keys and values ``(B T, 3 D)``, so that their gradient is one tensor too."""
 
     def __init__(self, b: int, t: int, n_heads: int, mask: Tensor | None, dropout: float) -> None:
         self._shape, self._mask, self._dropout = (b, t, 3, n_heads, -1), mask, dropout
 
     def forward(self, qkv: Tensor) -> tuple[Tensor, Any]:
-        """``(B T, 3 D)`` to ``(B T, D)``."""
         q, k, v = qkv.view(self._shape).permute(2, 0, 3, 1, 4).contiguous().unbind(0)
         scaling = q.shape[-1] ** -0.5
         output, saved = attention.forward(q, k, v, self._mask, scaling=scaling, dropout=self._dropout)
         return output.transpose(1, 2).reshape(len(qkv), -1), saved
 
     def backward(self, gradient: Tensor, saved: Any) -> Tensor:  # noqa: ANN401
-        """``(B T, D)`` to ``(B T, 3 D)``."""
         b, t, _, h, _ = self._shape
         heads = gradient.view(b, t, h, -1).transpose(1, 2)
         scaling = heads.shape[-1] ** -0.5
@@ -166,7 +152,7 @@ class AfterAttention:
 
     @classmethod
     def combine(cls, parts: Sequence[AfterAttention], rows: ModelRows) -> AfterAttention:
-        """Combine those of several models on one encoder; forward only."""
+        """Combine the parts of several models on one encoder; forward only."""
         one = copy.copy(parts[0])
         one._output = combine_layers([part._output for part in parts], rows)
         one._up = combine_layers([part._up for part in parts], rows)
@@ -211,7 +197,7 @@ class Gelu:
         return nn.functional.gelu(x), x
 
     def backward(self, gradient: Tensor, saved: Tensor, *, wants_x: bool) -> tuple[Tensor | None, Gradients]:
-        """Return the input's gradient."""
+        """Return the gradient of the input."""
         return torch.ops.aten.gelu_backward(gradient, saved), []
 
 

@@ -1,9 +1,4 @@
-"""`feathertune.engine.kernels.attention` under a name in transformers' attention interface.
-
-Families that use the interface (BERT, RoBERTa, ELECTRA, DistilBERT, ALBERT, ModernBERT and others) take it by
-``config._attn_implementation = NAME``. Its mask is one row for each text. DeBERTa and MPNet compute attention
-themselves.
-"""
+"""`feathertune.engine.kernels.attention` in transformers' attention interface, for ``config._attn_implementation``."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""Layer norm of a sum, with dropout before the sum: one step in each direction.
-
-The sum's two gradients are one tensor, and the norm's weights may be fp32 with bf16 inputs. A norm that PEFT has
-wrapped, or that is no layer norm, runs its own forward.
-"""
+"""Layer norm of a sum, with dropout before the sum: one step in each direction; other norms run their own forward."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""The head of a regression model: its one output in the labels' unit, and not rounded.
-
-A training gives standard scores (`feathertune.tasks.losses`). Scale and offset are then put into the last layer's
-weights, so that the unit is there for any program that loads the model.
-"""
+"""The head of a regression model, trained on standard scores, with its output in the labels' unit and in fp32."""
 
 from __future__ import annotations
 
@@ -24,11 +20,7 @@ _PROBLEM_TYPES = {task.problem_type for task in TASKS.values() if task.numbers}
 
 
 def output_layer(encoder: LoadedEncoder) -> nn.Linear:
-    """Return the head's layer whose output is the number, as it was loaded or as a method has prepared it.
-
-    Raises:
-        EncoderError: If the head does not end in a linear layer with an offset.
-    """
+    """Return the head's layer whose output is the number; EncoderError if it is not one linear layer with an offset."""
     found: list[nn.Linear] = []
     for name in encoder.head_modules:
         module = encoder.model.get_submodule(name)
@@ -45,11 +37,7 @@ def output_layer(encoder: LoadedEncoder) -> nn.Linear:
 
 
 def put_into_unit(encoder: LoadedEncoder, objective: Objective) -> None:
-    """Rescale a regression model's last layer in place, after a training on standard scores, to the labels' unit.
-
-    Raises:
-        EncoderError: As `output_layer`.
-    """
+    """Rescale a regression model's last layer in place, from standard scores to the labels' unit."""
     if objective.standard is None:
         return
     mean, sd = objective.standard

@@ -1,8 +1,4 @@
-"""AdaLoRA: starts with a higher rank, and takes rank from the layers that need it least during training.
-
-Source: Zhang et al. 2023, arXiv:2303.10512, sections 3.1 to 3.3. The number of steps is known to its `TrainingHook`,
-which is called after each of them.
-"""
+"""AdaLoRA gives up rank during training. Source: Zhang et al. 2023, arXiv:2303.10512, sections 3.1 to 3.3."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""Full fine-tuning, the reference: every weight is trained, and the shipped file is as large as the encoder.
-
-With ``read=mean`` the head first reads the mean over a text's tokens, as sentence encoders are read, instead of the
-first token's state. It helps with few labels only: full fine-tuning teaches the first token.
-"""
+"""Full fine-tuning, the reference: every weight is trained, and the shipped file is as large as the encoder."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""LoRA and methods that differ from it by a setting: a low-rank update of each weight.
-
-Source: Hu et al. 2021, arXiv:2106.09685, section 4.1.
-"""
+"""LoRA and methods that differ from it by a setting. Source: Hu et al. 2021, arXiv:2106.09685, section 4.1."""
 
 from __future__ import annotations
 

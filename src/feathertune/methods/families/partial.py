@@ -1,8 +1,4 @@
-"""Training some pretrained weights as they are: BitFit, the last layers, the head alone.
-
-PEFT has no type for these. A bundle holds the trained parameters under transformers' names, and
-``model.load_state_dict(tensors, strict=False)`` loads them into a transformers model.
-"""
+"""Training some pretrained weights as they are: BitFit, the last layers, the head alone."""
 
 from __future__ import annotations
 

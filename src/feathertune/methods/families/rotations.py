@@ -1,8 +1,4 @@
-"""Rotations of pretrained weights: OFT, BOFT, HRA, RoAd.
-
-A rotation keeps the angles between a layer's neurons. It is multiplied into the weight in every forward pass, which is
-slow on a processor.
-"""
+"""Rotations of pretrained weights, multiplied into them in every forward pass: OFT, BOFT, HRA, RoAd."""
 
 from __future__ import annotations
 

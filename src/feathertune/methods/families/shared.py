@@ -1,8 +1,4 @@
-"""Updates from parts that all layers share: VeRA, RandLoRA (random matrices), VB-LoRA (a bank of vectors).
-
-The random matrices of VeRA and RandLoRA are stored too, since a seed gives other numbers in another version of torch;
-``save_projection: false`` leaves them out.
-"""
+"""Updates from parts that all layers share: VeRA, RandLoRA (random matrices), VB-LoRA (a bank of vectors)."""
 
 from __future__ import annotations
 
@@ -77,11 +73,7 @@ def divisor(
     most: int,
     least: int = 1,
 ) -> int:
-    """Return a width that divides those of all target layers: the given one, or the largest up to `most`.
-
-    Raises:
-        ConfigError: If the given one does not divide them, or none from `least` to `most` does.
-    """
+    """Return a width that divides those of all target layers: the given one, or the largest up to `most`."""
     widths = common_divisors(shapes_of(encoder, target_names(encoder, options)))
     allowed = [number for number in widths if number >= least]
     if not any(number <= most for number in allowed):
