@@ -37,14 +37,7 @@ _TOP_PAD_BYTES = 64 << 20
 
 @dataclass(frozen=True)
 class Runtime:
-    """Device and number format.
-
-    Attributes:
-        dtype: Of matrix products: ``"fp32"`` or ``"bf16"``. Weights are kept in fp32 either way.
-        attention: transformers' name of the attention implementation.
-        reason: The reason for this format, as a phrase.
-        measured: Measured speeds in GFLOP/s, by name.
-    """
+    """Device and number format of matrix products (``"fp32"`` or ``"bf16"``), why, and measured speeds in GFLOP/s."""
 
     device: torch.device
     dtype: str
@@ -67,11 +60,7 @@ FP32 = Runtime(torch.device("cpu"), "fp32", "sdpa", "two models are compared in 
 
 
 def choose_runtime(config: EngineConfig) -> Runtime:
-    """Choose device and number format, measuring for ``auto``, and call `prepare_process`.
-
-    Raises:
-        ConfigError: If the device does not exist here.
-    """
+    """Choose device and number format, measured for ``auto``, and prepare the process; ConfigError if it fails."""
     prepare_process(config)
     name = config.device
     if name == "auto":

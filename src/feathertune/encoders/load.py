@@ -45,12 +45,8 @@ def load_encoder(
     """Load an encoder on the CPU, in eval mode, under a new head: one output per label, or one for regression.
 
     Families without this `attention` (DeBERTa, MPNet) get the eager one. `task` is written to the configuration, for
-    transformers' loss. `seed` draws the new parameters; the caller's random state does not change.
-
-    Raises:
-        EncoderError: If it cannot be found, is damaged, or is not an encoder.
-        MissingExtraError: If its tokenizer needs packages that are not installed.
-        UnknownNameError: If no sample has that name.
+    transformers' loss. `seed` draws the new parameters; the caller's random state does not change. EncoderError if the
+    encoder cannot be found, is damaged, or is not an encoder; MissingExtraError without its tokenizer's packages.
     """
     files = find_encoder(model_id, revision)
     with quiet_transformers():

@@ -189,14 +189,9 @@ def structural_spec(model: PreTrainedModel) -> EncoderSpec:
     if backbone is None or not outermost or not head:
         raise LookupError(f"{type(model).__name__} has no backbone with a list of blocks and a head outside of it")
     blocks = max(outermost, key=lambda name: len(outermost[name]))
-    linears: dict[str, None] = {}
-    norms: dict[str, None] = {}
-    for block in outermost[blocks]:
-        for name, module in block.named_modules():
-            if isinstance(module, nn.Linear):
-                linears[name] = None
-            elif "norm" in type(module).__name__.lower():
-                norms[name] = None
+    modules = [item for block in outermost[blocks] for item in block.named_modules()]
+    linears = dict.fromkeys(name for name, module in modules if isinstance(module, nn.Linear))
+    norms = dict.fromkeys(n for n, module in modules if n not in linears and "norm" in type(module).__name__.lower())
 
     def named(words: frozenset[str]) -> tuple[str, ...]:
         return tuple(n for n in linears if n.rpartition(".")[2] in words | _FUSED)

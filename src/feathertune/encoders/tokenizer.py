@@ -24,12 +24,7 @@ _TABLE = "Precompiled"  # what tokenizers calls that table
 
 
 def load_tokenizer(files: EncoderFiles, model: PreTrainedModel) -> tuple[PreTrainedTokenizerBase, tuple[str, ...]]:
-    """Load the tokenizer that belongs to a model, and notes for readers of the results.
-
-    Raises:
-        EncoderError: If it is damaged, cannot be used here, or does not fit the model.
-        MissingExtraError: If reading it needs packages that are not installed.
-    """
+    """Load a model's tokenizer, and notes; EncoderError if it does not fit, MissingExtraError without its packages."""
     model_file = files.sentencepiece_model
     if model_file is not None and not (is_sentencepiece_available() and is_protobuf_available()):
         raise MissingExtraError(

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from feathertune.engine.kernels import interface
-from feathertune.engine.kernels.block import Arithmetic, Block
+from feathertune.engine.kernels import attention
+from feathertune.engine.kernels.block import Block
 from feathertune.engine.kernels.last_layer import FirstTokenBlock
 from feathertune.engine.kernels.layer import Called, Layer, run
+from feathertune.engine.kernels.linear import Arithmetic
 from feathertune.engine.kernels.matrix import Matrices
 from feathertune.engine.replace import replaced
-from feathertune.engine.training.regression_head import Fp32Output, is_regression, output_layer
+from feathertune.engine.training.regression_head import fp32_forward, is_regression, output_layer
 
 if TYPE_CHECKING:
     from feathertune.config import EngineConfig
@@ -76,7 +77,7 @@ def fast_parts(
             fast.parts.append("one query in the last layer")
         if arithmetic.dtype != torch.float32 and is_regression(encoder):
             layer = output_layer(encoder)
-            stack.enter_context(replaced(layer, Fp32Output(layer)))
+            stack.enter_context(replaced(layer, fp32_forward(layer)))
             fast.parts.append("output in fp32")
         yield fast
 
@@ -91,18 +92,17 @@ def _linear_layers(encoder: LoadedEncoder, arithmetic: Arithmetic, stack: contex
         module = encoder.model.get_submodule(name)
         layer = arithmetic.product(module, "")
         if not isinstance(layer, Called):
-            stack.enter_context(replaced(module, _LinearForward(layer, arithmetic.dtype)))
+            stack.enter_context(replaced(module, _linear_forward(layer, arithmetic.dtype)))
 
 
-class _LinearForward:
-    """The forward of a linear layer, on inputs of any shape."""
+def _linear_forward(layer: Layer, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
+    """Return the forward of a linear layer on inputs of any shape."""
 
-    def __init__(self, layer: Layer, dtype: torch.dtype) -> None:
-        self._layer, self._dtype = layer, dtype
+    def forward(x: Tensor) -> Tensor:
+        rows = x.to(dtype).reshape(-1, x.shape[-1])
+        return run(layer, rows).view(*x.shape[:-1], -1)
 
-    def __call__(self, x: Tensor) -> Tensor:
-        rows = x.to(self._dtype).reshape(-1, x.shape[-1])
-        return run(self._layer, rows).view(*x.shape[:-1], -1)
+    return forward
 
 
 def block_forward(block: nn.Module, forward: Callable[..., Tensor]) -> Callable[..., Any]:
@@ -124,9 +124,9 @@ def block_forward(block: nn.Module, forward: Callable[..., Tensor]) -> Callable[
 
 @contextlib.contextmanager
 def _attention(config: Any) -> Iterator[None]:  # noqa: ANN401 - PretrainedConfig, which is untyped
-    interface.register()
+    attention.register()
     before = config._attn_implementation
-    config._attn_implementation = interface.NAME
+    config._attn_implementation = attention.NAME
     try:
         yield
     finally:

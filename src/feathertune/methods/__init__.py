@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -25,7 +26,6 @@ from feathertune.methods.families import (
 )
 from feathertune.methods.options import (
     check_shared_options,
-    find_method,
     options_in,
     plain_name,
     resolve_options,
@@ -93,7 +93,8 @@ ALL_METHODS = "all"
 
 def method_named(name: str) -> Method:
     """Return the method of a study's row, such as ``lora`` or ``lora:top_layers=3``, under its whole name."""
-    return find_method(name, METHODS)
+    method = METHODS[plain_name(name)]
+    return method if method.name == name else dataclasses.replace(method, name=name)
 
 
 def one_method(name: str) -> Method:
@@ -109,13 +110,9 @@ def one_method(name: str) -> Method:
 def choose_methods(
     names: Sequence[str], settings: Mapping[str, Any], *, learning_rate: float | None
 ) -> list[tuple[Method, Options]]:
-    """Look up methods by names from the command line, and resolve their options; ``all`` means every method.
+    """Look up names from the command line and resolve their options; ``all`` means every method.
 
-    Repeated names and baselines are skipped; ``lora:top_layers=3`` is a row of its own.
-
-    Raises:
-        UnknownNameError: If a name is no method.
-        ConfigError: If an option is unknown, does not fit, or would do nothing.
+    Repeated names and baselines are skipped. ConfigError if an option is unknown, does not fit, or would do nothing.
     """
     wanted = [one for name in names for one in (METHODS.names() if name == ALL_METHODS else (name,))]
     chosen = [method_named(name) for name in dict.fromkeys(wanted) if name not in BASELINES]

@@ -53,18 +53,6 @@ class Size:
     values: Callable[[Shapes], Sequence[Any]]
 
 
-def _fits_all(_encoder: LoadedEncoder) -> str:
-    return ""
-
-
-def _as_it_is(_options: Any) -> bool:  # noqa: ANN401 - any Options
-    return False
-
-
-def _all_alike(_options: Any) -> Callable[[str], float] | None:  # noqa: ANN401 - any Options
-    return None
-
-
 @dataclass(frozen=True)
 class Method:
     """A way to train an encoder and its head.
@@ -98,9 +86,9 @@ class Method:
     changes_input: bool = False
     size: Size | None = None
     search_space: Mapping[str, Sequence[Any]] = field(default_factory=dict, hash=False)
-    refusal: Callable[[LoadedEncoder], str] = _fits_all
-    rereads: Callable[[Any], bool] = _as_it_is
-    rates: Callable[[Any], Callable[[str], float] | None] = _all_alike
+    refusal: Callable[[LoadedEncoder], str] = lambda _encoder: ""
+    rereads: Callable[[Any], bool] = lambda _options: False
+    rates: Callable[[Any], Callable[[str], float] | None] = lambda _options: None
     hook: Callable[[nn.Module, Any, Job], TrainingHook] | None = None
     finish: Callable[[nn.Module], None] | None = None
 

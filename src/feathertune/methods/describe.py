@@ -76,15 +76,9 @@ class Description:
 def traits(method: Method) -> Traits:
     """Return a method's traits."""
     defaults = method.options().model_dump(mode="json")  # type: ignore[call-arg]  # each option has its default
+    same = ("name", "kind", "summary", "when", "source", "mergeable", "zero_init", "changes_input")
     return Traits(
-        name=method.name,
-        kind=method.kind,
-        summary=method.summary,
-        when=method.when,
-        source=method.source,
-        mergeable=method.mergeable,
-        zero_init=method.zero_init,
-        changes_input=method.changes_input,
+        **{name: getattr(method, name) for name in same},
         last_layers="top_layers" in method.options.model_fields,
         size_option=method.size.option if method.size is not None else None,
         learning_rate=defaults["learning_rate"],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +10,6 @@ from pydantic import ValidationError
 from feathertune.config import read_value
 from feathertune.errors import ConfigError, complaint, nearest
 from feathertune.methods.base import Method, Options
-from feathertune.registry import Registry
 
 # Methods that a message names at most.
 _NAMED = 8
@@ -39,12 +37,6 @@ def options_in(name: str) -> dict[str, Any]:
     return options
 
 
-def find_method(name: str, methods: Registry[Method]) -> Method:
-    """Return the method of a name; if the name holds options, the method has the whole name."""
-    method = methods[plain_name(name)]
-    return method if method.name == name else dataclasses.replace(method, name=name)
-
-
 def resolve_options(
     method: Method,
     settings: Mapping[str, Any],
@@ -52,11 +44,7 @@ def resolve_options(
     learning_rate: float | None,
     all_methods: Mapping[str, Method],
 ) -> Options:
-    """Resolve options from `Config.method`, the method's name and its defaults; the more specific setting wins.
-
-    Raises:
-        ConfigError: If an option is unknown or its value does not fit.
-    """
+    """Resolve options from `Config.method`, the name and the defaults; ConfigError for an unknown or wrong one."""
     own: dict[str, Any] = {}
     for name in dict.fromkeys((plain_name(method.name), method.name)):
         found = settings.get(name) or {}

@@ -28,8 +28,7 @@ class LayeredOptions(Options):
     """Settings of a method that can be kept to the last blocks.
 
     Attributes:
-        top_layers: Adapt only this many of the last blocks; null means all, ``auto`` the fewest that a short sweep on
-            validation rows finds good enough. What comes before is frozen, so that it is computed once.
+        top_layers: Number of last blocks to adapt; null means all, ``auto`` the fewest that a validation sweep accepts.
     """
 
     own: ClassVar[frozenset[str]] = Options.own | {"top_layers"}
@@ -41,8 +40,7 @@ class TargetedOptions(LayeredOptions):
     """Settings of a method that adapts linear layers.
 
     Attributes:
-        target_modules: ``all-linear`` (every linear layer of the encoder's blocks), ``query-value``, or a list of
-            module names as in PEFT (a full name, or its end after a dot).
+        target_modules: ``all-linear`` (all in the encoder's blocks), ``query-value``, or a list of names or their ends.
     """
 
     own: ClassVar[frozenset[str]] = LayeredOptions.own | {"target_modules"}

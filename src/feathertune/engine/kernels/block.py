@@ -4,47 +4,20 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from feathertune.engine.kernels import attention
-from feathertune.engine.kernels.interface import as_added
 from feathertune.engine.kernels.layer import Called, Gradients, Layer, Recomputed, run
-from feathertune.engine.kernels.linear import join
-from feathertune.engine.kernels.matrix import Matrices
+from feathertune.engine.kernels.linear import Arithmetic
 from feathertune.engine.kernels.multi_model_layers import CombinedNorms, ModelRows, combine_layers
-from feathertune.engine.kernels.norm import AddNorm, SumNorm
+from feathertune.engine.kernels.norm import AddNorm, dropout_share
 from feathertune.engine.kernels.tokens import Tokens
 
 if TYPE_CHECKING:
     from feathertune.encoders import EncoderSpec
-
-
-@dataclass(frozen=True)
-class Arithmetic:
-    """Settings of products.
-
-    Attributes:
-        dtype: Of products and activations.
-        fused: Join and fuse linear layers; ``False`` calls each one's own forward.
-        packed: See `feathertune.engine.kernels.matrix.FrozenMatrix`.
-        recompute: See `feathertune.engine.kernels.layer.Recomputed`.
-        matrices: Frozen matrices, shared with other models that share parameters with this one.
-    """
-
-    dtype: torch.dtype
-    fused: bool = True
-    packed: bool = True
-    recompute: bool = False
-    matrices: Matrices = field(default_factory=Matrices)
-
-    def product(self, module: nn.Module, *paths: str) -> Layer:
-        """Return one product of a block's linear layers."""
-        layers = [module.get_submodule(path) for path in paths]
-        return join(layers, self.dtype, fused=self.fused, packed=self.packed, matrices=self.matrices)
 
 
 class Block:
@@ -145,8 +118,8 @@ class AfterAttention:
         self._output = arithmetic.product(module, *spec.output)
         self._up, self._down = (arithmetic.product(module, name) for name in spec.mlp)
         self._activation = activation(module.get_submodule(names.activation), arithmetic.dtype)
-        self._norm1: SumNorm = AddNorm(first, _dropout(module, names.output_dropout))
-        self._norm2: SumNorm = AddNorm(second, _dropout(module, names.mlp_dropout))
+        self._norm1: AddNorm | CombinedNorms = AddNorm(first, _dropout(module, names.output_dropout))
+        self._norm2: AddNorm | CombinedNorms = AddNorm(second, _dropout(module, names.mlp_dropout))
         pieces = (self._output, self._norm1, self._up, self._activation, self._down, self._norm2)
         self.parameters: tuple[Tensor, ...] = tuple(p for piece in pieces for p in piece.parameters)
 
@@ -211,7 +184,7 @@ def activation(module: nn.Module, dtype: torch.dtype) -> Layer:
 
 def padding_row(mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
     """Return transformers' mask, bool or additive, ``(B, 1, Q, T)``, as one additive row, ``(B, 1, 1, T)``."""
-    return None if mask is None else as_added(mask[:, :, :1], dtype)
+    return None if mask is None else attention.as_added(mask[:, :, :1], dtype)
 
 
 def attention_dropout(module: nn.Module, spec: EncoderSpec) -> nn.Dropout | None:
@@ -222,8 +195,3 @@ def attention_dropout(module: nn.Module, spec: EncoderSpec) -> nn.Dropout | None
 def _dropout(module: nn.Module, path: str | None) -> nn.Dropout | None:
     found = None if path is None else module.get_submodule(path)
     return found if isinstance(found, nn.Dropout) else None
-
-
-def dropout_share(dropout: nn.Dropout | None) -> float:
-    """Return the share that a dropout drops now: 0 outside of training."""
-    return dropout.p if dropout is not None and dropout.training else 0.0

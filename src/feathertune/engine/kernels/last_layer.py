@@ -15,11 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from feathertune.engine.kernels.attention import attend
-from feathertune.engine.kernels.block import AfterAttention, Arithmetic, attention_dropout, dropout_share, padding_row
+from feathertune.engine.kernels.block import AfterAttention, attention_dropout, padding_row
 from feathertune.engine.kernels.layer import Gradients, run
-from feathertune.engine.kernels.linear import Parts, read_parts
+from feathertune.engine.kernels.linear import Arithmetic, Parts, read_parts
 from feathertune.engine.kernels.matrix import Matrices
 from feathertune.engine.kernels.multi_model_layers import ModelRows, combine_layers
+from feathertune.engine.kernels.norm import dropout_share
 
 if TYPE_CHECKING:
     from feathertune.encoders import EncoderSpec

@@ -6,7 +6,7 @@ Source: Hu et al. 2021, arXiv:2106.09685, section 4.1; the order of the products
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -56,24 +56,34 @@ def read_parts(module: nn.Module) -> Parts | None:
     return Parts(base.weight, base.bias, LoraUpdate(a.weight, b.weight, float(layer.scaling[name])))
 
 
-def join(
-    modules: Sequence[nn.Module],
-    dtype: torch.dtype,
-    *,
-    fused: bool = True,
-    packed: bool = True,
-    matrices: Matrices | None = None,
-) -> Layer:
-    """Make one product of layers that read the same input; without `fused` each runs its own forward, the reference."""
-    parts = [found for module in modules if (found := read_parts(module)) is not None]
-    if not fused or len(parts) < len(modules):
-        return Called(modules, dtype)
-    trained = {part.weight.requires_grad for part in parts}
-    if trained == {False}:
-        return LoraProduct(parts, dtype, packed=packed, matrices=matrices or Matrices())
-    if trained == {True} and all(part.update is None for part in parts):
-        return TrainedProduct(parts, dtype)
-    return Called(modules, dtype)
+@dataclass(frozen=True)
+class Arithmetic:
+    """Settings of products; without `fused` each layer runs its own forward, the reference.
+
+    `packed` is that of `FrozenMatrix`; `matrices` are shared with other models that share parameters with this one.
+    """
+
+    dtype: torch.dtype
+    fused: bool = True
+    packed: bool = True
+    recompute: bool = False
+    matrices: Matrices = field(default_factory=Matrices)
+
+    def product(self, module: nn.Module, *paths: str) -> Layer:
+        """Return one product of a block's linear layers that read the same input."""
+        return self.join([module.get_submodule(path) for path in paths])
+
+    def join(self, modules: Sequence[nn.Module]) -> Layer:
+        """Return one product of layers, as PEFT may have wrapped them, that read the same input."""
+        parts = [found for module in modules if (found := read_parts(module)) is not None]
+        if not self.fused or len(parts) < len(modules):
+            return Called(modules, self.dtype)
+        trained = {part.weight.requires_grad for part in parts}
+        if trained == {False}:
+            return LoraProduct(parts, self.dtype, packed=self.packed, matrices=self.matrices)
+        if trained == {True} and all(part.update is None for part in parts):
+            return TrainedProduct(parts, self.dtype)
+        return Called(modules, self.dtype)
 
 
 class LoraProduct:

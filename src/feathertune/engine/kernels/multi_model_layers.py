@@ -12,7 +12,7 @@ from torch import Tensor
 
 from feathertune.engine.kernels.layer import Gradients, Layer
 from feathertune.engine.kernels.linear import LoraProduct
-from feathertune.engine.kernels.norm import AddNorm, SumNorm
+from feathertune.engine.kernels.norm import AddNorm
 from feathertune.engine.kernels.tokens import filled_up, it_pays
 
 _FORWARD_ONLY = "Models that run together have no gradient."
@@ -104,7 +104,7 @@ class CombinedNorms:
 
     parameters: tuple[Tensor, ...] = ()
 
-    def __init__(self, norms: Sequence[SumNorm], rows: ModelRows) -> None:
+    def __init__(self, norms: Sequence[AddNorm | CombinedNorms], rows: ModelRows) -> None:
         self._norms, self._rows = norms, rows
         first = norms[0]
         self._all_same = isinstance(first, AddNorm) and all(

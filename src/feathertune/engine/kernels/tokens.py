@@ -21,12 +21,9 @@ _LEAST_STEP, _LARGEST_STEP = 8, 64
 
 @dataclass(frozen=True)
 class Tokens:
-    """Token rows of a batch of B texts of T rows.
+    """The N token rows of a batch of B texts of T rows.
 
-    Attributes:
-        places: Of N tokens among ``B T`` rows, in order, then repeated ones as filling, ``(N + some,)`` int64.
-        n: N.
-        n_rows: ``B T``.
+    `places` ``(N + some,)`` are their indices among ``B T`` rows, in order, then repeated ones as filling.
     """
 
     places: Tensor

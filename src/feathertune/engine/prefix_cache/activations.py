@@ -67,8 +67,8 @@ def n_bytes(texts: EncodedTexts, width: int, dtype: torch.dtype) -> int:
 
 def compute(
     texts: EncodedTexts,
-    into: Tensor,
     boundary: Callable[[dict[str, Tensor]], Tensor],
+    into: Tensor,
     *,
     token_budget: int,
     device: torch.device,

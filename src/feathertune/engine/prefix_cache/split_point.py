@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from feathertune.engine.replace import replaced
+from feathertune.engine.replace import kept_modes, replaced
 
 if TYPE_CHECKING:
     from feathertune.encoders import LoadedEncoder
@@ -63,16 +63,13 @@ class Prefix:
             raise _Stop
 
         backbone = self._encoder.backbone
-        modes = {module: module.training for module in backbone.modules()}
         hook = self._encoder.blocks[self._split_point].register_forward_pre_hook(stop, with_kwargs=True)
         try:
-            backbone.eval()
-            with contextlib.suppress(_Stop), self._runtime.autocast():
+            with kept_modes(backbone), contextlib.suppress(_Stop), self._runtime.autocast():
+                backbone.eval()
                 backbone(**batch)
         finally:
             hook.remove()
-            for module, mode in modes.items():
-                module.training = mode
         return found[0].to(self._dtype)
 
     def check(self, model: nn.Module, batch: dict[str, Tensor]) -> str:

@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,10 +42,7 @@ class Kept:
 
 @dataclass
 class Inputs:
-    """Inputs of a training by split, tokens if hidden states could not be kept; `split_point` is 0 if none are.
-
-    `seconds` is the cost of the hidden states, even if an earlier run paid it.
-    """
+    """Inputs of a training by split; `seconds` is the cost of hidden states, even if an earlier run paid it."""
 
     texts: dict[SplitName, EncodedTexts | CachedTexts]
     split_point: int = 0
@@ -129,16 +127,14 @@ class ActivationCache:
         dtype, width = self._runtime.product_dtype, prefix.width
         shape = (int(texts.offsets[-1]), width)
 
-        def fill(into: torch.Tensor) -> None:
-            compute(
-                texts,
-                into,
-                prefix.boundary,
-                token_budget=self._token_budget,
-                device=self._runtime.device,
-                on_texts=on_texts,
-            )
-
+        fill = partial(
+            compute,
+            texts,
+            prefix.boundary,
+            token_budget=self._token_budget,
+            device=self._runtime.device,
+            on_texts=on_texts,
+        )
         need = n_bytes(texts, width, dtype)
         with stopwatch() as watch:
             place = self.place(need)

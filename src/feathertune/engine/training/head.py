@@ -13,7 +13,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from feathertune.data.tokens.encode import EncodedTexts
 from feathertune.encoders import LoadedEncoder
-from feathertune.engine.replace import replaced
+from feathertune.engine.replace import kept_modes, replaced
 from feathertune.tasks.losses import CROSS_ENTROPY, Objective
 
 # Epochs of the head alone, and at most this many steps.
@@ -42,14 +42,11 @@ def extract_features(encoder: LoadedEncoder, batch: Mapping[str, Tensor]) -> Fea
 
     hooks = [model.get_submodule(name).register_forward_pre_hook(keep_read) for name in _readers(encoder)]
     hooks.append(encoder.backbone.register_forward_hook(keep_hidden))
-    modes = {module: module.training for module in model.modules()}
     try:
-        with torch.no_grad():
+        with torch.no_grad(), kept_modes(model):
             model.eval()
             model(**batch)
     finally:
-        for module, mode in modes.items():
-            module.training = mode
         for hook in hooks:
             hook.remove()
     first = read[0][:, 0] if read[0].dim() == 3 else read[0]
@@ -104,18 +101,16 @@ def fit_head(
     parameters = [p for n, p in encoder.model.named_parameters() if n.startswith(heads) and p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=_HEAD_RATE)
     generator = torch.Generator().manual_seed(seed)
-    modes = {module: module.training for module in encoder.model.modules()}
-    encoder.model.train()
-    for _ in range(_head_epochs(len(classes))):
-        order = torch.randperm(len(classes), generator=generator)
-        for rows in torch.split(order.to(device), _HEAD_BATCH):
-            optimizer.zero_grad(set_to_none=True)
-            loss = objective.loss(logits(rows), classes[rows]) / len(rows)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
+    with kept_modes(encoder.model):
+        encoder.model.train()
+        for _ in range(_head_epochs(len(classes))):
+            order = torch.randperm(len(classes), generator=generator)
+            for rows in torch.split(order.to(device), _HEAD_BATCH):
+                optimizer.zero_grad(set_to_none=True)
+                loss = objective.loss(logits(rows), classes[rows]) / len(rows)
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    for module, mode in modes.items():
-        module.training = mode
 
 
 def n_head_steps(n_rows: int) -> int:

@@ -67,14 +67,7 @@ class EpochInfo:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Settings of one training.
-
-    Attributes:
-        learning_rate: The method's highest rate.
-        seed: Sets the order of the examples; dropout draws from torch's global generator.
-        task: Scores epochs and compares them; ``None`` derives it from the labels (`task_of`).
-        rate_of: Factor of the learning rate by a parameter's name; ``None`` means 1 for all.
-    """
+    """Settings of one training; `rate_of` gives a factor by a parameter's name, and without `task` labels decide it."""
 
     settings: TrainConfig
     learning_rate: float

@@ -14,10 +14,7 @@ RateOf = Callable[[str], float]
 def make_optimizer(
     model: nn.Module, *, learning_rate: float, weight_decay: float, rate_of: RateOf | None = None
 ) -> torch.optim.AdamW:
-    """Return AdamW, with a ``factor`` of the rate for each group; biases and norms (one dimension) are not decayed.
-
-    Source: Loshchilov & Hutter 2017, arXiv:1711.05101.
-    """
+    """Return AdamW (arXiv:1711.05101), each group with a ``factor`` of the rate; biases and norms are not decayed."""
     trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     if not trained:
         raise ValueError("No parameter of the model has requires_grad: there is nothing to train.")

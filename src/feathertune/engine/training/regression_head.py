@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
@@ -52,14 +53,11 @@ def is_regression(encoder: LoadedEncoder) -> bool:
     return getattr(encoder.model.config, "problem_type", None) in _PROBLEM_TYPES
 
 
-class Fp32Output:
-    """The forward of an output layer in fp32, for any format of the products: bf16 cannot hold 1987.4."""
+def fp32_forward(layer: nn.Linear) -> Callable[[Tensor], Tensor]:
+    """Return an output layer's forward ``(B, D)`` to ``(B, 1)`` in fp32: bf16 cannot hold 1987.4."""
 
-    def __init__(self, layer: nn.Linear) -> None:
-        self._layer = layer
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """``(B, D)`` to ``(B, 1)`` float32."""
-        layer = self._layer
+    def forward(x: Tensor) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):
             return functional.linear(x.float(), layer.weight.float(), layer.bias.float())
+
+    return forward

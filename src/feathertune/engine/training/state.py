@@ -16,10 +16,7 @@ from feathertune.records import Record
 
 
 class Position(Record):
-    """Progress of a training: `tokens_seen` counts no padding, `loss_sum` is over the current epoch.
-
-    `halvings` says how often each pass is halved because memory was short. Both times exclude the caller's.
-    """
+    """Progress of a training; passes are halved `halvings` times for lack of memory, and times exclude the caller's."""
 
     epochs_done: int = 0
     steps_done: int = 0
@@ -81,13 +78,17 @@ def capture(
     model: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device
 ) -> tuple[dict[str, Mapping[str, Tensor]], Generators]:
     """Return the groups ``parameters``, ``optimizer`` and ``random``, not as copies, and the other generators."""
-    of_torch, generators = random_state(device)
+    of_torch = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        of_torch["cuda"] = torch.cuda.get_rng_state(device)
+    of_numpy = np.random.get_state(legacy=False)  # noqa: NPY002 - sklearn and peft draw from the global state
+    version, words, gauss = random.getstate()
     tensors: dict[str, Mapping[str, Tensor]] = {
         "parameters": trained_by_name(model),
         "optimizer": _optimizer_tensors(model, optimizer),
         "random": of_torch,
     }
-    return tensors, generators
+    return tensors, Generators(numpy=_as_json(of_numpy), python=[version, list(words), gauss])
 
 
 def restore(state: State, model: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device) -> None:
@@ -95,7 +96,15 @@ def restore(state: State, model: nn.Module, optimizer: torch.optim.Optimizer, de
     _check_fits(state, trained_by_name(model))
     set_parameters(model, state.tensors["parameters"])
     _load_optimizer_tensors(model, optimizer, state.tensors["optimizer"])
-    set_random_state(device, state.tensors["random"], state.values.generators)
+    torch.set_rng_state(state.tensors["random"]["cpu"])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(state.tensors["random"]["cuda"], device)
+    of_numpy = dict(state.values.generators.numpy)
+    if "key" in of_numpy["state"]:  # the Mersenne twister, numpy's choice for its global generator
+        of_numpy["state"] = {**of_numpy["state"], "key": np.array(of_numpy["state"]["key"], dtype=np.uint32)}
+    np.random.set_state(of_numpy)  # noqa: NPY002
+    version, words, gauss = state.values.generators.python
+    random.setstate((version, tuple(words), gauss))
 
 
 def _check_fits(state: State, trained: Mapping[str, nn.Parameter]) -> None:
@@ -135,29 +144,6 @@ def _names(model: nn.Module, optimizer: torch.optim.Optimizer) -> list[str]:
     """Return parameter names in the optimizer's order."""
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     return [names[id(parameter)] for group in optimizer.param_groups for parameter in group["params"]]
-
-
-def random_state(device: torch.device) -> tuple[dict[str, Tensor], Generators]:
-    """Return the global generators: torch's as uint8 tensors, numpy's and Python's as JSON values."""
-    tensors = {"cpu": torch.get_rng_state()}
-    if device.type == "cuda":
-        tensors["cuda"] = torch.cuda.get_rng_state(device)
-    of_numpy = np.random.get_state(legacy=False)  # noqa: NPY002 - sklearn and peft draw from the global state
-    version, words, gauss = random.getstate()
-    return tensors, Generators(numpy=_as_json(of_numpy), python=[version, list(words), gauss])
-
-
-def set_random_state(device: torch.device, tensors: Mapping[str, Tensor], generators: Generators) -> None:
-    """Restore what `random_state` returned."""
-    torch.set_rng_state(tensors["cpu"])
-    if device.type == "cuda":
-        torch.cuda.set_rng_state(tensors["cuda"], device)
-    of_numpy = dict(generators.numpy)
-    if "key" in of_numpy["state"]:  # the Mersenne twister, numpy's choice for its global generator
-        of_numpy["state"] = {**of_numpy["state"], "key": np.array(of_numpy["state"]["key"], dtype=np.uint32)}
-    np.random.set_state(of_numpy)  # noqa: NPY002
-    version, words, gauss = generators.python
-    random.setstate((version, tuple(words), gauss))
 
 
 def _as_json(value: Any) -> Any:  # noqa: ANN401 - dicts, arrays and numbers

@@ -18,9 +18,8 @@ class FullOptions(Options):
     """Settings of full fine-tuning.
 
     Attributes:
-        learning_rate: The highest rate; with ``read=mean`` 1e-4 where nothing is said.
-        read: What the head reads before anything is trained: ``first``, the state of the first token, as the family
-            has it; ``mean``, the mean over all tokens, by one layer more (`feathertune.methods.families.mean_reading`).
+        learning_rate: The highest rate; 1e-4 by default with ``read=mean``.
+        read: Input of the untrained head: ``first``, the first token's state; ``mean``, the mean over all tokens.
     """
 
     own: ClassVar[frozenset[str]] = Options.own | {"read"}
