@@ -98,7 +98,7 @@ def reviews() -> str:
 def seeds() -> str:
     """How far one method lies from itself."""
     methods = {m.row.method: m for m in methods_of(read_study(METHODS))}
-    full, lora = (sorted(methods[name].accuracies) for name in ("full", "lora"))
+    full, lora = (sorted(methods[name].scores) for name in ("full", "lora"))
     return (
         f"On {read_study(METHODS).data.n_train:,} training rows, three seeds of full fine-tuning gave "
         f"{_listed(full)}, three of LoRA {_listed(lora)}. Whoever runs each once may find full fine-tuning up to "
