@@ -28,9 +28,11 @@ from feathertune.records import (
     save_study,
 )
 from feathertune.study.verdict.by_length import by_length
+from feathertune.study.verdict.evidence import Evidence
 from feathertune.study.verdict.pairs import compare_pairs
-from feathertune.study.verdict.summary import answers_of, more_labels, summarise_sizes
+from feathertune.study.verdict.summary import RunPredictions, more_labels, summarise_sizes
 from feathertune.study.verdict.verdict import judge
+from feathertune.tasks import REGRESSION
 from feathertune.tasks.metrics import score_numbers
 
 MARGIN = 0.01
@@ -131,8 +133,9 @@ def write_study(
         notes=["The label is a number."],
     )
     whole = at_largest_size(runs)
-    answers = answers_of(whole, predicted, labels)
-    summary = summarise_sizes(runs, predicted, labels, margin=MARGIN)
+    predictions = RunPredictions(REGRESSION.primary, labels, predicted)
+    answers = predictions.answers(whole)
+    summary = summarise_sizes(runs, predictions, margin=MARGIN)
     pairs = compare_pairs(answers, resamples=200)
     lengths = np.random.default_rng(1).integers(4, 120, n_test)
     study = StudyRecord(
@@ -148,11 +151,11 @@ def write_study(
         planned_runs=[run.id for run in runs],
         runs=runs,
         summary=summary,
-        verdict=judge(at_largest_size(summary), data, whole, pairs, margin=MARGIN),
+        verdict=judge(Evidence(REGRESSION, data, at_largest_size(summary), whole, pairs, MARGIN)),
         metric="spearman",
         margin=MARGIN,
         pairs=pairs,
-        more_labels=more_labels(runs, predicted, labels),
+        more_labels=more_labels(runs, predictions),
         searches=[_search()],
         by_length=by_length(
             answers, n_tokens=lengths, n_unread=np.maximum(0, lengths - data.max_length), max_length=data.max_length
@@ -174,7 +177,7 @@ def _run(folder, method, run_id, seed, size, labels, predicted, side_files) -> R
                 "epoch": epoch,
                 "train_loss": 0.6 / epoch,
                 "validation_loss": 0.5 / epoch,
-                "validation_spearman": method.correlation - 0.1 / epoch,
+                "validation_score": method.correlation - 0.1 / epoch,
                 "seconds": 1.0,
             }
             for epoch in (1, 2, 3)

@@ -18,10 +18,11 @@ import pyarrow.parquet as pq
 from feathertune.records import (
     BaseRecord,
     Calibration,
+    Caveat,
     DataRecord,
     Kind,
-    MetricName,
     Metrics,
+    Reason,
     RunRecord,
     Seconds,
     StudyRecord,
@@ -29,6 +30,7 @@ from feathertune.records import (
     Verdict,
     save_study,
 )
+from feathertune.tasks import SCORES
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ def write_study(
     error: str = "RuntimeError: the loss became NaN in step 31",
     missing: Sequence[str] = (),
     side_files: bool = True,
-    metric: MetricName = "accuracy",
+    metric: str = "accuracy",
     seed: int = 0,
 ) -> StudyRecord:
     """Write a study and what lies beside it.
@@ -101,7 +103,7 @@ def write_study(
         failed: A method whose runs all failed with `error`.
         missing: Methods whose runs were planned and never ran; the study is partial then.
         side_files: Whether to write predictions, metrics and test texts.
-        metric: The score that leads.
+        metric: The primary metric.
         seed: Of the random numbers.
 
     Returns:
@@ -187,7 +189,7 @@ def write_study(
         planned_runs=planned,
         runs=runs,
         summary=summary,
-        verdict=_verdict(summary),
+        verdict=_verdict(summary, n_test),
         metric=metric,
     )
     save_study(study, folder)
@@ -281,8 +283,7 @@ def _write_metrics(path, epochs, share, rng) -> None:
                 "epoch": epoch,
                 "train_loss": 0.75 * 0.6**epoch + 0.02 * rng.random(),
                 "validation_loss": 0.3 + 0.3 * 0.5**epoch + 0.02 * epoch,
-                "validation_accuracy": share - 0.1 * 0.4**epoch + 0.01 * rng.normal(),
-                "validation_balanced_accuracy": share - 0.2 * 0.4**epoch,
+                "validation_score": share - 0.1 * 0.4**epoch + 0.01 * rng.normal(),
                 "seconds": 25.0,
             }
         )
@@ -322,7 +323,7 @@ def _calibration(truth, predicted, confidence) -> Calibration:
 
 
 def _summary_row(method: FakeMethod, runs: Sequence[RunRecord]) -> SummaryRow:
-    scores = [run.test.leading(run.metric) for run in runs]
+    scores = [SCORES[run.metric].of(run.test) for run in runs]
     mean = float(np.mean(scores))
     sd = float(np.std(scores, ddof=1)) if len(scores) > 1 else None
     half = 1.96 * float(np.sqrt(mean * (1 - mean) / runs[0].test.n + (sd or 0.0) ** 2 / len(scores)))
@@ -353,17 +354,28 @@ def _compare_with_full(summary: list[SummaryRow]) -> None:
             row.p_vs_full_holm = 0.41 if abs(row.delta_vs_full) < 0.02 else 0.0004
 
 
-def _verdict(summary: Sequence[SummaryRow]) -> Verdict:
+def _verdict(summary: Sequence[SummaryRow], n_test: int) -> Verdict:
     trained = [row for row in summary if row.kind == "peft"]
     if not trained:
-        return Verdict(recommended=None, text="No method was trained to its end: there is nothing to recommend yet.")
+        return Verdict(recommended=None, reasons=[Reason.of("nothing_complete")])
     best = max(trained, key=lambda row: row.score_mean)
+    full = next((row for row in summary if row.kind == "full"), None)
+    against = {} if full is None else {"full": full.score_mean, "margin": 0.01, "against_full": "not_clear"}
     return Verdict(
         recommended=best.method,
-        text=(
-            f"Take {best.method}: it is right on {100 * best.score_mean:.1f} % of the test rows, "
-            "within one point of full fine-tuning, "
-            f"and trains {best.trainable_parameters:,} weights instead of {N_PARAMETERS:,}."
-        ),
-        caveats=["The difference to full fine-tuning is smaller than this test set can settle."],
+        reasons=[
+            Reason.of(
+                "recommended",
+                method=best.method,
+                kind=best.kind,
+                score=best.score_mean,
+                low=best.score_low,
+                high=best.score_high,
+                n_test=n_test,
+                trained=best.trainable_parameters,
+                trained_share=best.trainable_parameters / N_PARAMETERS,
+                **against,
+            )
+        ],
+        caveats=[Caveat.of("selected_on_test", method=best.method)],
     )

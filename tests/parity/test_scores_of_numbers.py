@@ -8,8 +8,9 @@ from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
 
 from feathertune.statistics.inference import seed_interval
-from feathertune.statistics.ranking import Ranking
 from feathertune.tasks.metrics import score_numbers
+from feathertune.tasks.scores import SPEARMAN
+from measured import spearman
 
 
 @pytest.mark.parametrize("rounded", [None, 1, 0])
@@ -28,7 +29,7 @@ def test_scores_are_theirs(rounded, rows, unit):
     assert found.r2 == pytest.approx(r2_score(labels, predicted))
     assert found.mae == pytest.approx(mean_absolute_error(labels, predicted))
     assert found.rmse == pytest.approx(root_mean_squared_error(labels, predicted))
-    assert found.leading("spearman") == pytest.approx(seed_interval(Ranking(labels, predicted[None])).mean, abs=1e-11)
+    assert SPEARMAN.of(found) == pytest.approx(seed_interval(spearman(labels, predicted[None])).mean, abs=1e-11)
 
 
 def test_the_interval_is_near_that_of_scipys_bootstrap():
@@ -37,7 +38,7 @@ def test_the_interval_is_near_that_of_scipys_bootstrap():
     rng = np.random.default_rng(0)
     labels = rng.standard_normal(200)
     predicted = labels + rng.standard_normal(200)
-    found = seed_interval(Ranking(labels, predicted[None]))
+    found = seed_interval(spearman(labels, predicted[None]))
     theirs = bootstrap(
         (labels, predicted),
         lambda y, x: spearmanr(y, x).statistic,

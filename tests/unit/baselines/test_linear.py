@@ -2,35 +2,42 @@ import numpy as np
 import pytest
 
 from feathertune.baselines import BASELINES
+from feathertune.baselines.linear import Rows
+from feathertune.tasks import task_of
 from languages import LANGUAGES, POSITIVE
 
 TEXTS = ["good fine film", "bad poor film", "good lovely film", "bad awful film"] * 10
 LABELS = np.array([1, 0, 1, 0] * 10)
 
 
+def fit(name, inputs, labels, validation, validation_labels, n_classes, metric="accuracy"):
+    task = task_of(labels).ranked_by(metric)
+    return BASELINES[name].fit(Rows(inputs, labels, validation, validation_labels, n_classes, task))
+
+
 def test_majority_answers_with_the_shares():
-    fitted = BASELINES["majority"].fit(TEXTS[:30] + TEXTS[:1], np.array([1, 0, 0] * 10 + [0]), [], np.array([]), 3)
+    fitted = fit("majority", TEXTS[:30] + TEXTS[:1], np.array([1, 0, 0] * 10 + [0]), [], np.array([]), 3)
     np.testing.assert_allclose(fitted.predict_proba(["x", "y"]), [[21 / 31, 10 / 31, 0]] * 2)
 
 
 def test_tfidf_learns_words_and_word_pairs():
-    fitted = BASELINES["tfidf"].fit(TEXTS, LABELS, TEXTS, LABELS, 2)
+    fitted = fit("tfidf", TEXTS, LABELS, TEXTS, LABELS, 2)
     found = fitted.predict_proba(["a good film", "a bad film"])
     assert found.argmax(1).tolist() == [1, 0]
     np.testing.assert_allclose(found.sum(1), 1)
     pairs = ["not good", "not bad", "good", "bad"] * 10
-    fitted = BASELINES["tfidf"].fit(pairs, np.array([0, 1, 1, 0] * 10), pairs, np.array([0, 1, 1, 0] * 10), 2)
+    fitted = fit("tfidf", pairs, np.array([0, 1, 1, 0] * 10), pairs, np.array([0, 1, 1, 0] * 10), 2)
     assert fitted.predict_proba(pairs[:4]).argmax(1).tolist() == [0, 1, 1, 0]
 
 
-def test_a_strength_is_chosen_by_the_score_that_leads():
+def test_a_strength_is_chosen_by_the_primary_score():
     texts = ["plain words"] * 40 + ["offer now"] * 3
     labels = np.array([0] * 40 + [1] * 3)
     # One offer is none: to say so of all is as often right, and finds nothing.
     validation, their_labels = ["plain words"] * 8 + ["offer now"] * 2, np.array([0] * 9 + [1])
     chosen, found = {}, {}
     for metric in ("accuracy", "balanced_accuracy"):
-        fitted = BASELINES["tfidf"].fit(texts, labels, validation, their_labels, 2, metric)
+        fitted = fit("tfidf", texts, labels, validation, their_labels, 2, metric)
         chosen[metric] = fitted.chosen["C"]
         found[metric] = fitted.predict_proba(["offer now"]).argmax()
     assert chosen["accuracy"] < chosen["balanced_accuracy"]
@@ -38,7 +45,7 @@ def test_a_strength_is_chosen_by_the_score_that_leads():
 
 
 def test_a_class_that_training_never_saw_gets_probability_zero():
-    fitted = BASELINES["tfidf"].fit(TEXTS, LABELS * 2, TEXTS, LABELS * 2, 3)
+    fitted = fit("tfidf", TEXTS, LABELS * 2, TEXTS, LABELS * 2, 3)
     assert (fitted.predict_proba(TEXTS)[:, 1] == 0).all()
 
 
@@ -51,7 +58,7 @@ def test_probe_takes_the_features_that_are_better_on_validation(useful):
     features = {name: (signal if name == useful else noise).astype(np.float32) for name in ("read", "mean")}
     train = {name: values[:120] for name, values in features.items()}
     rest = {name: values[120:] for name, values in features.items()}
-    fitted = BASELINES["probe"].fit(train, labels[:120], rest, labels[120:], 2)
+    fitted = fit("probe", train, labels[:120], rest, labels[120:], 2)
     assert fitted.chosen["features"] == useful
     assert (fitted.predict_proba(rest).argmax(1) == labels[120:]).mean() > 0.95
     assert fitted.n_parameters == 7
@@ -63,7 +70,7 @@ def test_tfidf_finds_the_words_of_every_language_in_sentences_it_has_not_seen(la
     train, validation, test = (LANGUAGES[language].rows(sentence) for sentence in range(3))
     labels = [np.array([label == POSITIVE for _, label in rows], dtype=np.int64) for rows in (train, validation, test)]
     texts = [[text for text, _ in rows] for rows in (train, validation, test)]
-    fitted = BASELINES["tfidf"].fit(texts[0], labels[0], texts[1], labels[1], 2)
+    fitted = fit("tfidf", texts[0], labels[0], texts[1], labels[1], 2)
     assert (fitted.predict_proba(texts[2]).argmax(1) == labels[2]).all()
 
 
@@ -74,22 +81,22 @@ def test_without_validation_rows_the_training_rows_choose_by_folds(useful):
     signal = rng.normal(size=(16, 6)) + 2.0 * (2 * labels[:, None] - 1)
     noise = rng.normal(size=(16, 6))
     features = {name: (signal if name == useful else noise).astype(np.float32) for name in ("read", "mean")}
-    fitted = BASELINES["probe"].fit(features, labels, {}, labels[:0], 2)
+    fitted = fit("probe", features, labels, {}, labels[:0], 2)
     assert fitted.chosen["features"] == useful
     assert fitted.predict_proba(features).argmax(1).tolist() == labels.tolist()
-    again = BASELINES["probe"].fit(features, labels, {}, labels[:0], 2)
+    again = fit("probe", features, labels, {}, labels[:0], 2)
     assert again.chosen == fitted.chosen
 
 
 def test_a_row_of_each_class_leaves_none_to_hold_out():
-    fitted = BASELINES["tfidf"].fit(TEXTS[:2], LABELS[:2], [], LABELS[:0], 2)
+    fitted = fit("tfidf", TEXTS[:2], LABELS[:2], [], LABELS[:0], 2)
     assert fitted.chosen["C"] == 1.0
     assert fitted.predict_proba(["a good film", "a bad film"]).argmax(1).tolist() == [1, 0]
 
 
 def test_several_labels_a_text_choose_by_folds_too():
     labels = np.stack([LABELS, 1 - LABELS, np.ones_like(LABELS)], axis=1)[:12]
-    fitted = BASELINES["tfidf"].fit(TEXTS[:12], labels, [], labels[:0], 3)
+    fitted = fit("tfidf", TEXTS[:12], labels, [], labels[:0], 3)
     found = fitted.predict_proba(["a good film", "a bad film"])
     assert (found[:, 0] > found[:, 1]).tolist() == [True, False]
     assert (found[:, 2] == 1).all()

@@ -100,8 +100,8 @@ def test_decisions_are_mended_and_none_is_changed():
     (validation_labels, validation), (labels, test) = parts
     thresholds = MULTI_LABEL.fit_thresholds(validation_labels, validation)
     given = MULTI_LABEL.decide(test, thresholds)
-    before = MULTI_LABEL.score(labels, test, thresholds)
-    after = MULTI_LABEL.calibrate(validation_labels, validation, labels, test, given)
+    before = MULTI_LABEL.evaluate(labels, test, thresholds)
+    after = MULTI_LABEL.calibrate((validation_labels, validation, thresholds), (labels, test, thresholds))
     assert after == calibrate_sets(validation_labels, validation, labels, test, given)
     assert after.temperature == fit_temperature_of_sets(validation_labels, validation)
     assert after.ece < 0.04 < 0.1 < before.ece
@@ -127,7 +127,9 @@ def test_decisions_of_nothing_and_of_all_are_borne():
     assert np.isfinite(found.log_loss)
 
 
-def test_one_label_is_calibrated_as_before():
+def test_thresholds_of_one_label_do_not_change_its_calibration():
     (known, found), (labels, test) = (drawn(400, 3, seed, too_sure=2.0) for seed in (5, 6))
-    decided = (test.argmax(axis=1) + 1) % 3  # what is decided does not matter
-    assert SINGLE_LABEL.calibrate(known, found, labels, test, decided) == calibrate(known, found, labels, test)
+    thresholds = np.array([0.8, 0.1, 0.1])
+    assert (SINGLE_LABEL.decide(test, thresholds) != test.argmax(axis=1)).any()
+    after = SINGLE_LABEL.calibrate((known, found, thresholds), (labels, test, thresholds))
+    assert after == calibrate(known, found, labels, test), "the most probable class, whatever is decided"

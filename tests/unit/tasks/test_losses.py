@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from feathertune.baselines import BASELINES
-from feathertune.baselines.linear import CountedWords
+from feathertune.baselines.linear import CountedWords, Rows
 from feathertune.config import TrainConfig, load_config
 from feathertune.data.tokens.encode import EncodedTexts
 from feathertune.engine.training.distributed import ALONE
@@ -230,14 +230,19 @@ def test_the_head_is_fitted_with_the_same_objective():
 def test_baselines_take_the_weights():
     texts = ["good film", "fine film", "good plot", "bad film", "a film", "the plot"] * 5
     labels = np.array([0, 0, 0, 2, 0, 0] * 5)
-    found = BASELINES["tfidf"].fit(texts, labels, texts, labels, 4, class_weights="balanced")
+
+    def fit(labels, task, class_weights="balanced"):
+        rows = Rows(texts, labels, texts, labels, 4 if labels.ndim == 1 else 3, task, class_weights)
+        return BASELINES["tfidf"].fit(rows)
+
+    found = fit(labels, SINGLE_LABEL)
     assert found.chosen["class_weight"] == "balanced"
-    assert "class_weight" not in BASELINES["tfidf"].fit(texts, labels, texts, labels, 4).chosen
+    assert "class_weight" not in fit(labels, SINGLE_LABEL, "none").chosen
     words = CountedWords(texts)
     expected = LogisticRegression(C=found.chosen["C"], class_weight="balanced", max_iter=2_000).fit(words.train, labels)
     np.testing.assert_allclose(found.predict_proba(texts)[:, [0, 2]], expected.predict_proba(words.train))
     sets = np.stack([labels == 2, labels == 0, np.zeros(30, bool)], axis=1).astype(np.int8)
-    several = BASELINES["tfidf"].fit(texts, sets, texts, sets, 3, class_weights="balanced").predict_proba(texts)
+    several = fit(sets, MULTI_LABEL).predict_proba(texts)
     np.testing.assert_allclose(several[:, 0], 1 - several[:, 1], atol=1e-6)
     assert (several[:, 2] == 0).all()
 

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, log_loss, matthews_corrcoef
 
 from feathertune.errors import DataError
-from feathertune.records import Metrics
 from feathertune.tasks.metrics import PROBABILITY_FLOOR, balanced_accuracy, calibration_error, score
 
 
@@ -44,13 +43,6 @@ def test_balanced_accuracy_is_that_of_scikit_learn(seed):
     assert score(labels, probabilities).balanced_accuracy == pytest.approx(
         balanced_accuracy_score(labels, predicted), abs=1e-15
     )
-
-
-def test_scores_from_before_it_was_kept_have_no_balanced_accuracy():
-    old = Metrics.model_validate({"accuracy": 0.9, "macro_f1": 0.5, "mcc": 0.1, "log_loss": 0.3, "ece": 0.1, "n": 10})
-    assert old.leading("accuracy") == 0.9
-    with pytest.raises(ValueError, match="have no balanced_accuracy"):
-        old.leading("balanced_accuracy")
 
 
 def test_calibration_error_averages_within_a_bin():

@@ -15,7 +15,7 @@ from sklearn.metrics import (
 )
 from torch.nn import functional
 
-from feathertune.baselines.linear import MAJORITY, TFIDF
+from feathertune.baselines.linear import MAJORITY, TFIDF, Rows
 from feathertune.bundle.files import BundleInfo
 from feathertune.config import TrainConfig
 from feathertune.data.tokens.encode import encode
@@ -94,22 +94,22 @@ def test_the_shape_of_labels_is_the_task():
     assert task_of(np.zeros(3, np.int64)) is SINGLE_LABEL
     assert task_of(np.zeros((3, 2), np.int8)) is MULTI_LABEL
     assert task_of(np.zeros(3)) is REGRESSION
-    assert {name: task.metric for name, task in TASKS.items()} == {
+    assert {name: task.primary.title for name, task in TASKS.items()} == {
         "single_label": "accuracy",
         "multi_label": "subset accuracy",
         "regression": "rank correlation",
     }
 
 
-def test_another_score_in_the_lead_orders_epochs():
+def test_another_primary_score_orders_epochs():
     constant = score(np.array([0] * 9 + [1]), np.tile([0.9, 0.1], (10, 1)))
     finds = score(np.array([0] * 9 + [1]), np.array([[0.4, 0.6]] * 3 + [[0.9, 0.1]] * 6 + [[0.1, 0.9]]))
     assert (constant.accuracy, finds.accuracy) == (0.9, 0.7)
     assert SINGLE_LABEL.order(constant) > SINGLE_LABEL.order(finds)
-    balanced = SINGLE_LABEL.led_by("balanced_accuracy")
+    balanced = SINGLE_LABEL.ranked_by("balanced_accuracy")
     assert balanced.order(constant) < balanced.order(finds)
-    assert balanced.metric == "balanced accuracy"
-    assert SINGLE_LABEL.led_by("accuracy") is SINGLE_LABEL
+    assert balanced.primary.name == "balanced_accuracy"
+    assert SINGLE_LABEL.ranked_by("accuracy") is SINGLE_LABEL
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -183,23 +183,23 @@ def test_baselines_of_sets():
     rng = np.random.default_rng(1)
     labels = (rng.random((90, 4)) < [0.5, 0.4, 0.3, 0.0]).astype(np.int8)  # the last one no training row has
     texts = [" ".join(["the", *(w for w, has in zip(words, row, strict=False) if has), "film"]) for row in labels]
-    parts = (texts[:60], labels[:60], texts[60:], labels[60:], 4)
-    tfidf = TFIDF.fit(*parts).predict_proba(texts[60:])
+    rows = Rows(texts[:60], labels[:60], texts[60:], labels[60:], 4, MULTI_LABEL)
+    tfidf = TFIDF.fit(rows).predict_proba(texts[60:])
     assert score_sets(labels[60:], tfidf, tfidf >= 0.5).micro_f1 > 0.95
     assert (tfidf[:, 3] == 0).all()
-    majority = MAJORITY.fit(*parts).predict_proba(texts[60:])
+    majority = MAJORITY.fit(rows).predict_proba(texts[60:])
     np.testing.assert_allclose(majority, np.tile(labels[:60].mean(axis=0), (30, 1)))
 
 
 def test_records_keep_the_scores_of_sets():
     labels, probabilities = drawn()
-    scores = MULTI_LABEL.score_fitted(labels, probabilities)
+    scores = MULTI_LABEL.evaluate_fitted(labels, probabilities)
     common = {"id": "x", "method": "lora", "kind": "peft", "seed": 0, "status": "complete", "seconds": {"total": 1.0}}
     record = RunRecord(**common, test=scores, thresholds=[0.5] * 5)
     again = RunRecord.model_validate_json(record.model_dump_json())
     assert again == record
     assert isinstance(again.test, MultiLabelMetrics)
-    one = SINGLE_LABEL.score(np.array([0, 1]), np.eye(2), None)
+    one = SINGLE_LABEL.evaluate(np.array([0, 1]), np.eye(2), None)
     old = RunRecord(**common, test=one).model_dump(exclude={"thresholds"})
     assert "micro_f1" not in old["test"]
     assert type(RunRecord.model_validate(old).test) is type(one)

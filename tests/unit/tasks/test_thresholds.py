@@ -99,7 +99,7 @@ def test_scores_are_of_what_is_decided_and_beliefs_of_probabilities():
     thresholds = np.array([0.6, 0.3, 0.1])
     predicted = SINGLE_LABEL.decide(probabilities, thresholds)
     np.testing.assert_array_equal(predicted, (probabilities / thresholds).argmax(axis=1))
-    found, plain = (SINGLE_LABEL.score(labels, probabilities, given) for given in (thresholds, None))
+    found, plain = (SINGLE_LABEL.evaluate(labels, probabilities, given) for given in (thresholds, None))
     assert found.accuracy == pytest.approx(accuracy_score(labels, predicted))
     assert found.macro_f1 == pytest.approx(macro_f1(labels, predicted, 3))
     assert found.mcc == pytest.approx(matthews_corrcoef(labels, predicted))
@@ -116,7 +116,7 @@ def test_the_setting_makes_a_task_of_it():
     np.testing.assert_array_equal(
         task.fit_thresholds(labels, probabilities), fit_macro_f1_thresholds(labels, probabilities)
     )
-    fitted = task.score_fitted(labels, probabilities)
-    assert fitted.macro_f1 > SINGLE_LABEL.score(labels, probabilities, None).macro_f1
+    fitted = task.evaluate_fitted(labels, probabilities)
+    assert fitted.macro_f1 > SINGLE_LABEL.evaluate(labels, probabilities, None).macro_f1
     better = fitted.model_copy(update={"macro_f1": 1.0, "accuracy": 0.0})
     assert task.order(better) > task.order(fitted), "the best epoch is that of the best macro F1"

@@ -17,7 +17,7 @@ from feathertune.track.tracker import Tracker, environment
 
 SPEC = RunSpec(id="lora-s1", method="lora", kind="peft", seed=1, options={"r": 8, "target_modules": None})
 METRICS = Metrics(accuracy=0.75, macro_f1=0.7, mcc=0.5, log_loss=0.4, ece=float("nan"), n=8)
-EPOCH = {"event": "epoch", "epoch": 1, "train_loss": 0.5, "validation_loss": 0.6, "validation_accuracy": 0.7}
+EPOCH = {"event": "epoch", "epoch": 1, "train_loss": 0.5, "validation_loss": 0.6, "validation_score": 0.7}
 
 
 def step(number, loss=0.5):
@@ -96,7 +96,7 @@ def test_a_run_is_told_from_its_settings_to_its_costs(tmp_path):
     of_run = fake.points[: len(fake.points) // 2]
     assert [point.step for point in of_run] == [1, 2, 2, 2]
     assert of_run[0].values == {"train/loss": 0.5, "train/learning_rate": 1e-3, "train/epoch": 1.0}
-    assert of_run[2].values == {"train/epoch_loss": 0.5, "validation/loss": 0.6, "validation/accuracy": 0.7}
+    assert of_run[2].values == {"train/epoch_loss": 0.5, "validation/loss": 0.6, "validation/score": 0.7}
     assert of_run[3].values["test/accuracy"] == 0.75
     assert of_run[3].values["cost/seconds"] == 2.0
     assert "test/ece" not in of_run[3].values, "what is no number is not told"
