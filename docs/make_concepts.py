@@ -21,6 +21,8 @@ from make_figures import (
 )
 
 from feathertune.report.format import units
+from feathertune.report.wording import caveat_texts, verdict_text
+from feathertune.tasks.formats import SHARE
 
 PAGE = Path(__file__).with_name("concepts.md")
 PRICE = RESULTS / "price-rotten-tomatoes.json"
@@ -100,14 +102,14 @@ def reviews() -> str:
     return (
         f"On {study.data.source} ({study.data.n_train:,} reviews to train on, {study.data.n_test:,} to test on, of "
         f"which the encoders read {study.data.max_length} tokens and tf-idf every word) they come out otherwise: "
-        f"{found}. The verdict there: *{study.verdict.text}*\n"
+        f"{found}. The verdict there: *{verdict_text(study)}*\n"
     )
 
 
 def seeds() -> str:
     """How far one method lies from itself."""
     methods = {m.row.method: m for m in methods_of(read_study(METHODS))}
-    full, lora = (sorted(methods[name].accuracies) for name in ("full", "lora"))
+    full, lora = (sorted(methods[name].scores) for name in ("full", "lora"))
     return (
         f"On {read_study(METHODS).data.n_train:,} training rows, three seeds of full fine-tuning gave "
         f"{_listed(full)}, three of LoRA {_listed(lora)}. Whoever runs each once may find full fine-tuning up to "
@@ -176,12 +178,12 @@ def numbers() -> str:
 
 def verdict() -> str:
     """The same study's, word for word."""
-    return f"> {read_study(SENTENCES).verdict.text}\n"
+    return f"> {verdict_text(read_study(SENTENCES))}\n"
 
 
 def caveats() -> str:
     """Likewise."""
-    return "".join(f"> * {caveat}\n" for caveat in read_study(SENTENCES).verdict.caveats)
+    return "".join(f"> * {caveat}\n" for caveat in caveat_texts(read_study(SENTENCES)))
 
 
 def price() -> str:
@@ -194,8 +196,8 @@ def price() -> str:
             name,
             units.seconds(found["seconds_predicted"]),
             units.seconds(found["seconds"]),
-            f"{units.points(found['seconds_off_worst'])} %",
-            f"{units.points(found['memory_off_worst'])} %",
+            f"{SHARE.difference(found['seconds_off_worst'])}%",
+            f"{SHARE.difference(found['memory_off_worst'])}%",
         )
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join([*lines, ""])

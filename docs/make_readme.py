@@ -10,6 +10,8 @@ from typing import NamedTuple
 from make_figures import RESULTS, ROOT, SENTENCES, STANDING, filled, read_json, read_study, with_interval
 
 from feathertune.report.format import units
+from feathertune.report.wording import verdict_text
+from feathertune.tasks.formats import SHARE
 
 README = ROOT / "README.md"
 PRICE = ROOT / "docs" / "price.md"
@@ -45,14 +47,14 @@ def results() -> str:
             row.method,
             str(row.n_seeds),
             with_interval(row),
-            units.points(row.delta_vs_full),
+            SHARE.difference(row.delta_vs_full),
             units.count(row.trainable_parameters),
             units.size(row.adapter_bytes),
             units.seconds(row.seconds_mean),
             units.size(row.memory_mean_bytes),
         )
         lines.append("| " + " | ".join(cells) + " |")
-    lines += ["", f"The verdict it prints: *{study.verdict.text}*", "", _on_sentences(), ""]
+    lines += ["", f"The verdict it prints: *{verdict_text(study)}*", "", _on_sentences(), ""]
     return "\n".join(lines)
 
 
@@ -108,8 +110,8 @@ def _said_and_true(found: Mapping[str, Sequence[Costs]]) -> str:
 
 
 def _furthest(said: list[float] | list[int], found: list[float] | list[int]) -> str:
-    """The largest relative error, such as ``+4.2 %``."""
-    return f"{units.points(max((s / f - 1 for s, f in zip(said, found, strict=True)), key=abs))} %"
+    """The largest relative error, such as ``+4.2%``."""
+    return f"{SHARE.difference(max((s / f - 1 for s, f in zip(said, found, strict=True)), key=abs))}%"
 
 
 def _on_sentences() -> str:
