@@ -122,7 +122,7 @@ def intervals() -> str:
     cases = read_json(SIMULATED)["coverage"]
     single, difference = ([case[f"covered_{kind}"] for case in cases] for kind in ("single", "difference"))
     return (
-        f"Whether 95 % means 95 % was tried on simulated studies, whose truth is known: {len(cases)} cases of "
+        f"Whether 95% means 95% was tried on simulated studies, whose truth is known: {len(cases)} cases of "
         f"{min(c['rows'] for c in cases):,} to {max(c['rows'] for c in cases):,} test rows and "
         f"{min(c['seeds'] for c in cases)} or {max(c['seeds'] for c in cases)} seeds, {cases[0]['studies']:,} studies "
         "each. "
@@ -142,11 +142,11 @@ def balanced() -> str:
     ]
     gaps = [f"{100 * gap:.0f}" for gap in sorted({case["gap"] for case in cases})]
     return (
-        f"Tried likewise, with {100 * cases[0]['smallest_share']:.0f} % of the rows of one class, differences of "
+        f"Tried likewise, with {100 * cases[0]['smallest_share']:.0f}% of the rows of one class, differences of "
         f"{', '.join(gaps[:-1])} and {gaps[-1]} points and one or three seeds, {len(cases)} cases of "
         f"{cases[0]['studies']:,} studies each: the interval of one method held its true balanced accuracy in "
         f"{_span(single)} of the studies, that of a difference in {_span(difference)}; the high ones are of ten rows "
-        "of a class, or of one of which nearly all are found, where intervals are too wide. Where a recall is 70 %, a "
+        "of a class, or of one of which nearly all are found, where intervals are too wide. Where a recall is 70%, a "
         f"difference is known to {', '.join(halves)} (three seeds).\n"
     )
 

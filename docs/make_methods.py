@@ -70,7 +70,7 @@ def _results(defaults: StudyRecord, matched: StudyRecord) -> str:
         "## What they cost and gave here",
         "",
         f"{data.source} and {defaults.base.id}: {data.n_train:,} rows to train on, {data.n_test:,} to test on, "
-        f"{_seeds(defaults)} seeds, accuracy with its 95 % interval; on {hardware['cores']} cores "
+        f"{_seeds(defaults)} seeds, accuracy with its 95% interval; on {hardware['cores']} cores "
         f"({hardware['processor']}, {hardware['dtype']}). One small data set and one small encoder: differences of a "
         "point or two are noise, and a method that needs a large encoder or many steps does badly here. The two "
         "studies ran at once, a core each: times compare methods with each other, not with other pages. At the budget "
