@@ -22,9 +22,10 @@ from feathertune.engine.fast_path import fast_parts
 from feathertune.engine.predict import run_passes
 from feathertune.engine.training.gradient import Labelled
 from feathertune.engine.training.head import extract_features, fit_head
-from feathertune.engine.training.loop import EpochInfo, Training
+from feathertune.engine.training.loop import EpochInfo, Recipe, Training
 from feathertune.methods import METHODS
 from feathertune.runtime import hardware, seed_everything, versions
+from feathertune.study.compare import prepare
 from feathertune.study.observe import Silent
 from feathertune.study.running.prepare import job_of, prepared_model
 from feathertune.study.running.workbench import Workbench
@@ -53,7 +54,7 @@ def main() -> None:
             "train.patience": args.epochs,
         }
     )
-    bench = Workbench.prepare(config, Silent())
+    bench = prepare(config, Silent()).bench
     curves: dict[str, list[list[float]]] = {}
     for variant in args.variants.split(","):
         curves[variant] = [curve(variant, seed, config, bench) for seed in range(args.seeds)]
@@ -73,11 +74,10 @@ def main() -> None:
 def curve(variant: str, seed: int, config: Config, bench: Workbench) -> list[float]:
     """Validation accuracy after each epoch."""
     train = config.train.model_copy(update={"dropout": "on" if variant == "dropout" else "auto"})
-    bench.config = config.model_copy(update={"train": train})
     method = METHODS["lora"]
     options = method.options()
     seed_everything(seed)
-    encoder, model = prepared_model(method, options, job_of(bench, seed), bench)
+    encoder, model = prepared_model(method, options, job_of(bench, train, seed), bench, dropout=train.dropout)
     with fast_parts(encoder, config.engine, bench.runtime):
         if variant == "head-first":
             head_first(encoder, bench, seed)
@@ -85,9 +85,7 @@ def curve(variant: str, seed: int, config: Config, bench: Workbench) -> list[flo
             model,
             Labelled(bench.encoded["train"], bench.split("train").labels),
             Labelled(bench.encoded["validation"], bench.split("validation").labels),
-            settings=train,
-            learning_rate=options.learning_rate,
-            seed=seed,
+            Recipe(train, learning_rate=options.learning_rate, seed=seed),
             runtime=bench.runtime,
         )
         if variant.startswith("lora-plus-"):

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -24,11 +23,11 @@ from feathertune.config import Config, load_config
 from feathertune.data.sources.registry import load_source
 from feathertune.records import RunRecord
 from feathertune.runtime import hardware, versions
+from feathertune.study.compare import prepare
 from feathertune.study.observe import Silent
-from feathertune.study.planning.plan import RunSpec, make_plan
+from feathertune.study.prepared import Prepared
 from feathertune.study.running.run_files import read_predictions
 from feathertune.study.running.runs import execute
-from feathertune.study.running.workbench import Workbench
 
 RESULT = Path(__file__).with_name("results") / "imbalance.json"
 # What is asked for, in the words of `--set`; the first is what the others are compared with.
@@ -37,13 +36,7 @@ SETTINGS: dict[str, dict[str, str]] = {
     "moved": {"train.decision": "moved"},
     "weights": {"train.class_weights": "balanced"},
     "weights, moved": {"train.class_weights": "balanced", "train.decision": "moved"},
-    "focal": {"train.loss": "focal"},
-    "focal, moved": {"train.loss": "focal", "train.decision": "moved"},
-    "logit-adjusted": {"train.loss": "logit-adjusted"},
-    "sampling": {"train.sampling": "balanced"},
 }
-# A baseline trains no encoder: of the settings it knows these.
-OF_BASELINES = ("nothing", "moved", "weights", "weights, moved")
 SPLITS = ("train", "validation", "test")
 
 
@@ -61,10 +54,12 @@ def main() -> None:
     found: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for seed in range(args.seeds):
         folder = args.folder / f"seed-{seed}"
-        bench = Workbench.prepare(settings(draw(folder, seed, args), args), Silent())
+        rows = draw(folder, seed, args)
+        studies = {name: prepare(settings(rows, args, asked), Silent()) for name, asked in SETTINGS.items()}
+        bench = studies["nothing"].bench
         for method in ("lora", "tfidf", "probe"):
-            for name in SETTINGS if method == "lora" else OF_BASELINES:
-                scores = scored(method, name, seed, bench, folder / name.replace(", ", "-"))
+            for name, prepared in studies.items():
+                scores = scored(method, name, seed, prepared, folder / name.replace(", ", "-"))
                 found.setdefault(method, {}).setdefault(name, []).append(scores)
                 print(f"seed {seed}  {method:6s} {name:16s} {said(scores)}", flush=True)
     record = {
@@ -74,7 +69,7 @@ def main() -> None:
         "training": {
             "epochs": args.epochs,
             "top_layers": args.top_layers,
-            "max_length": bench.config.data.max_length,
+            "max_length": bench.data.max_length,
             "chosen_by": "balanced accuracy of validation rows; macro F1 where the decision is moved",
         },
         "settings": SETTINGS,
@@ -108,7 +103,7 @@ def draw(folder: Path, seed: int, args: argparse.Namespace) -> Path:
     return path
 
 
-def settings(data: Path, args: argparse.Namespace) -> Config:
+def settings(data: Path, args: argparse.Namespace, asked: dict[str, str]) -> Config:
     return load_config(
         options={
             "data.source": str(data),
@@ -119,21 +114,21 @@ def settings(data: Path, args: argparse.Namespace) -> Config:
             "method.top_layers": args.top_layers,
             "train.epochs": args.epochs,
             "train.patience": args.epochs,
+            **asked,
         }
     )
 
 
-def scored(method: str, name: str, seed: int, bench: Workbench, folder: Path) -> dict[str, Any]:
+def scored(method: str, name: str, seed: int, prepared: Prepared, folder: Path) -> dict[str, Any]:
     """One run under some settings, as a study does it; what was done before is read."""
-    config = bench.config
-    asked = {key.partition(".")[2]: value for key, value in SETTINGS[name].items()}
-    config = config.model_copy(update={"train": config.train.model_validate({**config.train.model_dump(), **asked})})
-    spec = spec_of(method, seed, config)
+    bench, study = prepared.bench, prepared.study
+    found = next(run for run in study.plan.runs if run.method == method)
+    spec = found.model_copy(update={"seed": seed, "id": f"{method}-s{seed}"})
     path = folder / "runs" / spec.id / "run.json"
     if path.is_file():
         run = RunRecord.model_validate_json(path.read_text())
     else:
-        run = execute(spec, dataclasses.replace(bench, config=config), folder, Silent())
+        run = execute(spec, study, bench, folder, Silent())
     if run.test is None:
         raise SystemExit(f"{spec.id} with {name}: {run.error}")
     saved = read_predictions(folder / str(run.predictions))
@@ -153,12 +148,6 @@ def scored(method: str, name: str, seed: int, bench: Workbench, folder: Path) ->
         "best_epoch": run.best_epoch,
         "seconds": round(run.seconds.total, 1),
     }
-
-
-def spec_of(method: str, seed: int, config: Config) -> RunSpec:
-    plan = make_plan(config, data_fingerprint="", base_fingerprint="")
-    found = next(run for run in plan.runs if run.method == method)
-    return found.model_copy(update={"seed": seed, "id": f"{method}-s{seed}"})
 
 
 def summary(found: dict[str, list[dict[str, Any]]]) -> dict[str, dict[str, dict[str, dict[str, float]]]]:

@@ -23,11 +23,11 @@ from feathertune.data.tokens.encode import encode
 from feathertune.runtime import hardware, seed_everything, versions
 from feathertune.statistics.inference import paired_difference, seed_interval
 from feathertune.statistics.measures import ACCURACY, Answers
+from feathertune.study.compare import prepare
 from feathertune.study.observe import Silent
-from feathertune.study.planning.plan import settle
+from feathertune.study.prepared import Prepared
 from feathertune.study.running.run_files import read_predictions, write_predictions
-from feathertune.study.running.training import train_and_test
-from feathertune.study.running.workbench import Workbench
+from feathertune.study.running.training import Outputs, train_and_test
 
 RESULTS = Path(__file__).with_name("results")
 READINGS = "head-128,head-tail-128,windows-2x64"
@@ -52,13 +52,14 @@ def main() -> None:
     test_rows = set()
     for name in args.readings.split(","):
         config = settings(name, args)
-        bench = Workbench.prepare(config, Silent())
+        prepared = prepare(config, Silent())
+        bench = prepared.bench
         print(f"{name}: {bench.data.long_texts()}", flush=True)
-        predicted = np.stack([predictions(bench, seed, args.folder / name) for seed in range(args.seeds)])
-        answers[name] = ACCURACY.answers(bench.split("test").labels, predicted)
+        predicted = np.stack([predictions(prepared, seed, args.folder / name) for seed in range(args.seeds)])
+        answers[name] = ACCURACY.answers(prepared.bench.split("test").labels, predicted)
         test = bench.encoded["test"]
         budgets[name] = {
-            "settings": bench.config.data.model_dump(mode="json"),
+            "settings": prepared.study.config.data.model_dump(mode="json"),
             "most_tokens_a_text": int(test.lengths.max()),
             "mean_tokens_a_text": float(test.lengths.mean()),
             "unread_fraction": bench.data.unread_fraction,
@@ -112,16 +113,17 @@ def settings(name: str, args: argparse.Namespace) -> Config:
     )
 
 
-def predictions(bench: Workbench, seed: int, folder: Path) -> np.ndarray:
+def predictions(prepared: Prepared, seed: int, folder: Path) -> np.ndarray:
     """Return LoRA's predictions for the test rows, ``(N,)``, as in a run of a study; what was done before is kept."""
     path = folder / f"seed-{seed}.parquet"
     if not path.is_file():
         folder.mkdir(parents=True, exist_ok=True)
-        _, [(method, options)] = settle(bench.config)
+        bench, study = prepared.bench, prepared.study
+        spec = next(run for run in study.plan.runs if run.method == "lora").model_copy(update={"seed": seed})
         seed_everything(seed)
-        log = folder / f"seed-{seed}.jsonl"
-        outcome = train_and_test(method, options, seed, bench, Silent(), log=log, bundle=None)
-        write_predictions(path, bench.split("test").labels, bench.task.decide(outcome.test, None), outcome.test)
+        found = train_and_test(spec, study, bench, Silent(), Outputs(folder / f"seed-{seed}.jsonl"))
+        decided = study.task.decide(found.test, found.scores.thresholds)
+        write_predictions(path, bench.split("test").labels, decided, found.test)
     return read_predictions(path).predicted
 
 

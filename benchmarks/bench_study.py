@@ -1,4 +1,4 @@
-"""The studies that the README and the defaults are judged by, with three seeds: their price, and then their runs.
+"""The studies that the README and the defaults are judged by, with three seeds: their cost estimate, then their runs.
 
 ``make bench`` runs the one on every training row of rotten-tomatoes, some 20 minutes on two cores;
 ``python benchmarks/bench_study.py imdb`` the one on 5,000 long reviews, one to two and a half hours there. What
@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from feathertune.records import STUDY_FILE, load_study
-from feathertune.records.cost_estimate import PRICE_FILE
+from feathertune.records.cost_estimate import COST_FILE
 from feathertune.statistics.inference import paired_difference
 from feathertune.statistics.measures import ACCURACY, Answers
 from feathertune.study.running.run_files import SavedPredictions, read_predictions
@@ -44,7 +44,7 @@ def main() -> None:
     arguments = parser.parse_args()
     folder = arguments.folder or Path("runs", f"bench-{arguments.study}")
     compare = [sys.executable, "-m", "feathertune", "compare", *STUDIES[arguments.study], *COMMON, *arguments.more]
-    if not (folder / PRICE_FILE).exists():
+    if not (folder / COST_FILE).exists():
         subprocess.run([*compare, "--out", str(folder), "--dry-run"], check=True)
     subprocess.run([*compare, "--out", str(folder)], check=True)
     RESULTS.mkdir(exist_ok=True)

@@ -1,7 +1,7 @@
 """One measurement in a process of its own: what it is told, how it is started, and its peak memory.
 
-In a fresh process the allocator, oneDNN's prepared products and the peak are the measurement's own. Imports nothing of
-feathertune's runtime, which sets an environment variable for oneDNN: a Trainer must not be helped by it.
+In a fresh process the allocator, oneDNN's prepared products and the peak are the measurement's own. Nothing here calls
+`feathertune.runtime.choose_runtime`, which sets an environment variable for oneDNN: a Trainer must not be helped by it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-# Set by feathertune for itself when it is imported; the parent of all children imports it too.
+# Set by feathertune for itself when it chooses a runtime; the parent of all children does that too.
 _FEATHERTUNES_OWN = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
 _WARM_UP_STEPS = 3
 

@@ -20,11 +20,11 @@ from trainer_side import quarter_steps
 from feathertune.config import Config, load_config
 from feathertune.encoders import LoadedEncoder, load_encoder
 from feathertune.engine.dropout import turn_off_dropout
-from feathertune.engine.fast_path import Installed, fast_parts
+from feathertune.engine.fast_path import FastParts, fast_parts
 from feathertune.engine.predict import run_passes
 from feathertune.engine.training.gradient import Labelled
 from feathertune.engine.training.head import extract_features, fit_head
-from feathertune.engine.training.loop import StepInfo, Training
+from feathertune.engine.training.loop import Recipe, StepInfo, Training
 from feathertune.methods import METHODS, Job, Options, resolve_options
 from feathertune.runtime import Runtime, choose_runtime, seed_everything
 
@@ -54,9 +54,7 @@ class Prepared:
             self.model,
             train,
             validation,
-            settings=self.config.train,
-            learning_rate=learning_rate or self.options.learning_rate,
-            seed=self.seed,
+            Recipe(self.config.train, learning_rate=learning_rate or self.options.learning_rate, seed=self.seed),
             runtime=self.runtime,
         )
 
@@ -230,7 +228,7 @@ def _run(training: Training, epochs: int) -> tuple[list[float], list[float]]:
     return seconds, losses
 
 
-def _work(prepared: Prepared, contestant: Contestant, installed: Installed) -> Work:
+def _work(prepared: Prepared, contestant: Contestant, installed: FastParts) -> Work:
     form: LastBlock = "whole"
     if "one query in the last layer" in installed.parts:
         engine = prepared.config.engine

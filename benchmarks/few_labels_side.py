@@ -14,7 +14,7 @@ from feathertune.data.reading.texts import Text
 from feathertune.encoders.files import find_encoder
 from feathertune.study.compare import prepare
 from feathertune.study.observe import Silent
-from feathertune.study.planning.plan import run_id
+from feathertune.study.run_spec import run_id
 from feathertune.study.running.run_files import read_predictions
 from feathertune.study.running.runs import execute
 from feathertune.study.running.workbench import by_rows
@@ -76,7 +76,7 @@ class Study:
             run = spec.model_copy(update={"seed": draw.seed, "id": run_id(method, None, draw.seed)})
             # Each method pays for its own frozen features, as if it were alone.
             bench = self._bench.with_rows(self._n_rows, draw.seed)
-            record = execute(run, bench, self._folder, Silent())
+            record = execute(run, self._prepared.study, bench, self._folder, Silent())
             if record.status == "failed":
                 raise SystemExit(f"{method} broke: {record.error}")
             saved = read_predictions(self._folder / str(record.predictions))

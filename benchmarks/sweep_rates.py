@@ -19,9 +19,11 @@ from feathertune.config import load_config
 from feathertune.errors import ConfigError
 from feathertune.methods import METHODS, Method
 from feathertune.runtime import hardware, versions
+from feathertune.study.compare import prepare
 from feathertune.study.observe import Silent
+from feathertune.study.planning.planned_method import PlannedMethod
+from feathertune.study.prepared import Prepared
 from feathertune.study.running.trial import some_rows, trial
-from feathertune.study.running.workbench import Workbench
 
 STEP = 10**0.5
 MOST_EXTENSIONS = 3
@@ -49,11 +51,11 @@ def main() -> None:
             "train.epochs": arguments.epochs,
         }
     )
-    bench = Workbench.prepare(config, Silent())
-    found = [search(METHODS[name], bench, arguments) for name in arguments.methods.split(",")]
+    prepared = prepare(config, Silent())
+    found = [search(METHODS[name], prepared, arguments) for name in arguments.methods.split(",")]
     result = {
         "arguments": {k: str(v) for k, v in vars(arguments).items() if k != "out"},
-        "hardware": hardware(bench.runtime),
+        "hardware": hardware(prepared.bench.runtime),
         "versions": versions(),
         "methods": found,
     }
@@ -63,7 +65,7 @@ def main() -> None:
             print(f"{one['method']}: default {one['default']}, best {one.get('best')} {one.get('error', '')}")
 
 
-def search(method: Method, bench: Workbench, arguments: argparse.Namespace) -> dict[str, Any]:
+def search(method: Method, prepared: Prepared, arguments: argparse.Namespace) -> dict[str, Any]:
     """Try rates around a method's default until the best is not at an edge."""
     default = method.options().learning_rate
     scores: dict[int, list[float]] = {}
@@ -72,9 +74,9 @@ def search(method: Method, bench: Workbench, arguments: argparse.Namespace) -> d
     def mean(power: int) -> float:
         nonlocal seconds
         if power not in scores:
-            options = method.options(learning_rate=rate(default, power))
+            at = rate(default, power)
             start = time.perf_counter()
-            scores[power] = [score(method, options, seed, bench, arguments) for seed in range(arguments.seeds)]
+            scores[power] = [score(method, at, seed, prepared, arguments) for seed in range(arguments.seeds)]
             seconds += time.perf_counter() - start
         return statistics.mean(scores[power])
 
@@ -102,10 +104,12 @@ def rate(default: float, power: int) -> float:
     return float(f"{default * STEP**power:.1g}")
 
 
-def score(method: Method, options: Any, seed: int, bench: Workbench, arguments: argparse.Namespace) -> float:
+def score(method: Method, at: float, seed: int, prepared: Prepared, arguments: argparse.Namespace) -> float:
     """Validation accuracy of one training's best epoch."""
+    bench, study = prepared.bench, prepared.study
     parts = some_rows(bench, 0, train=arguments.train_size, validation=arguments.validation_size)
-    return trial(method, options, seed, bench, parts, epochs=arguments.epochs).validation.accuracy
+    spec = PlannedMethod(method, method.options(learning_rate=at)).run(seed)
+    return trial(spec, study, bench, parts, settings=study.config.train).validation.accuracy
 
 
 if __name__ == "__main__":

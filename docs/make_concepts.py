@@ -22,21 +22,12 @@ from make_figures import (
 
 from feathertune.report.format import units
 from feathertune.report.wording import caveat_texts, verdict_text
-from feathertune.tasks.formats import SHARE
 
 PAGE = Path(__file__).with_name("concepts.md")
-PRICE = RESULTS / "price-rotten-tomatoes.json"
 SIMULATED = RESULTS / "simulated-studies.json"
 UNBALANCED = RESULTS / "simulated-unbalanced.json"
 NUMBERS = RESULTS / "simulated-numbers.json"
 _NEARLY_ALL = 0.9
-_PRICED = {
-    "whole: probe-s0": "probe",
-    "whole: lora-s0": "lora",
-    "whole: ia3-s0": "ia3",
-    "whole: full-s0": "full",
-    "top: lora-s0": "lora, top 3 layers",
-}
 _TRAINED = (
     ("trainer-lora-tuned", "Trainer and PEFT's LoRA, tuned"),
     ("trainer-lora-tuned-no-dropout", "the same without dropout"),
@@ -61,7 +52,6 @@ def with_numbers(page: str) -> str:
         "numbers": numbers,
         "verdict": verdict,
         "caveats": caveats,
-        "price": price,
         "frontier": frontier,
         "sizes": sizes,
     }
@@ -184,23 +174,6 @@ def verdict() -> str:
 def caveats() -> str:
     """Likewise."""
     return "".join(f"> * {caveat}\n" for caveat in caveat_texts(read_study(SENTENCES)))
-
-
-def price() -> str:
-    """What was said before, and what came true."""
-    record = read_json(PRICE)
-    lines = ["| run | said | took | off, worse of two rounds | memory off |", "|---|---|---|---|---|"]
-    for key, name in _PRICED.items():
-        found = record["summary"][key]
-        cells = (
-            name,
-            units.seconds(found["seconds_predicted"]),
-            units.seconds(found["seconds"]),
-            f"{SHARE.difference(found['seconds_off_worst'])}%",
-            f"{SHARE.difference(found['memory_off_worst'])}%",
-        )
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join([*lines, ""])
 
 
 def frontier() -> str:

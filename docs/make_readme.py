@@ -1,11 +1,8 @@
-"""Puts the tables of the standing study into ``README.md`` and ``docs/price.md``. Run by ``make docs``."""
+"""Puts the tables of the standing study into ``README.md`` and ``docs/cost.md``. Run by ``make docs``."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import fmean
-from typing import NamedTuple
 
 from make_figures import RESULTS, ROOT, SENTENCES, STANDING, filled, read_json, read_study, with_interval
 
@@ -14,8 +11,15 @@ from feathertune.report.wording import verdict_text
 from feathertune.tasks.formats import SHARE
 
 README = ROOT / "README.md"
-PRICE = ROOT / "docs" / "price.md"
-PRICED = RESULTS / "price-imdb.json"
+COST = ROOT / "docs" / "cost.md"
+ESTIMATED = {name: RESULTS / f"cost-{name}.json" for name in ("imdb", "rotten-tomatoes")}
+RUNS = {
+    "whole: foundation-s0": "foundation",
+    "whole: probe-s0": "probe",
+    "whole: lora-s0": "lora",
+    "whole: full-s0": "full",
+    "top: lora-s0": "lora, top 3 layers",
+}
 MAKER = "docs/make_readme.py"
 
 
@@ -24,9 +28,9 @@ def with_table(readme: str) -> str:
     return filled(readme, MAKER, {"results": results})
 
 
-def with_prices(page: str) -> str:
-    """The page on prices, likewise."""
-    return filled(page, MAKER, {"prices": prices, "prices-of-reviews": prices_of_reviews})
+def with_costs(page: str) -> str:
+    """Return the page on the cost estimate with its table."""
+    return filled(page, MAKER, {"costs": costs})
 
 
 def results() -> str:
@@ -58,60 +62,28 @@ def results() -> str:
     return "\n".join(lines)
 
 
-def prices() -> str:
-    """What the dry run said of the standing study, and what came true."""
-    found: dict[str, list[Costs]] = {}
-    for run in read_study(STANDING).runs:
-        said = run.predicted_seconds or 0.0, run.predicted_memory_bytes or 0
-        found.setdefault(run.method, []).append(Costs(*said, run.seconds.total, run.peak_memory_bytes or 0))
-    return _said_and_true(found)
-
-
-def prices_of_reviews() -> str:
-    """The same of the smaller study of `benchmarks/bench_price.py`."""
-    found: dict[str, list[Costs]] = {}
-    for row in read_json(PRICED)["rows"]:
-        said = row["seconds_predicted"], row["memory_predicted_bytes"]
-        method = row["run"].rpartition("-s")[0]
-        found.setdefault(method, []).append(Costs(*said, row["seconds"], row["memory_bytes"]))
-    return _said_and_true(found)
-
-
-class Costs(NamedTuple):
-    """Of one run."""
-
-    said_s: float
-    said_bytes: int
-    seconds: float
-    bytes: int
-
-
-def _said_and_true(found: Mapping[str, Sequence[Costs]]) -> str:
-    """Means of each method's runs, and the run that is furthest off."""
+def costs() -> str:
+    """Return estimated and actual costs, from the records of `benchmarks/bench_cost.py`."""
     lines = [
-        "| method | said | took | off, furthest | memory said | was | off, furthest |",
-        "|---|---|---|---|---|---|---|",
+        "| study | run | estimated | actual | off | memory estimated | actual | off |",
+        "|---|---|---|---|---|---|---|---|",
     ]
-    for method, costs in found.items():
-        said, memory_said, took, memory = map(list, zip(*costs, strict=True))
-        if fmean(took) < 1.0:  # Nobody asks what a millisecond will cost.
-            continue
-        cells = (
-            f"`{method}`",
-            units.seconds(fmean(said)),
-            units.seconds(fmean(took)),
-            _furthest(said, took),
-            units.size(fmean(memory_said)),
-            units.size(fmean(memory)),
-            _furthest(memory_said, memory),
-        )
-        lines.append("| " + " | ".join(cells) + " |")
+    for name, record in ESTIMATED.items():
+        for key, found in read_json(record)["summary"].items():
+            if key not in RUNS:
+                continue
+            cells = (
+                f"`sample:{name}`",
+                RUNS[key],
+                units.seconds(found["seconds_predicted"]),
+                units.seconds(found["seconds"]),
+                f"{SHARE.difference(found['seconds_off_worst'])}%",
+                units.size(found["memory_predicted_bytes"]),
+                units.size(found["memory_bytes"]),
+                f"{SHARE.difference(found['memory_off_worst'])}%",
+            )
+            lines.append("| " + " | ".join(cells) + " |")
     return "\n".join([*lines, ""])
-
-
-def _furthest(said: list[float] | list[int], found: list[float] | list[int]) -> str:
-    """The largest relative error, such as ``+4.2%``."""
-    return f"{SHARE.difference(max((s / f - 1 for s, f in zip(said, found, strict=True)), key=abs))}%"
 
 
 def _on_sentences() -> str:
@@ -129,5 +101,5 @@ def _link(path: Path) -> str:
 
 
 if __name__ == "__main__":
-    for path, made in ((README, with_table), (PRICE, with_prices)):
+    for path, made in ((README, with_table), (COST, with_costs)):
         path.write_text(made(path.read_text(encoding="utf-8")), encoding="utf-8")

@@ -31,7 +31,7 @@ OUT = ROOT / "site"
 NAV: Mapping[str, Sequence[str]] = {
     "Start": ("index", "quickstart", "concepts", "methods", "speed", "from-peft"),
     "Use": (
-        *("inspect", "tasks", "numbers", "imbalance", "few-labels", "long", "languages", "python", "search", "price"),
+        *("inspect", "tasks", "numbers", "imbalance", "few-labels", "long", "languages", "python", "search", "cost"),
         *("tracking", "bundles", "export", "serving", "scale"),
     ),
     "Extend": ("adding-a-method", "adding-a-data-source"),

@@ -13,6 +13,7 @@ from typing import Any
 
 from feathertune.errors import BundleError, UnknownNameError
 from feathertune.serve.limits import Limits
+from feathertune.serve.schemas import Base, ModelInfo
 
 
 @dataclass(eq=False)
@@ -24,18 +25,20 @@ class FakeModel:
     padding_share: float = 1.0
     reads_pairs: bool = False
 
-    def describe(self) -> dict[str, Any]:
-        base = {"id": "b", "revision": None, "fingerprint": "f"}
-        info = {"name": self.name, "method": "lora", "kind": "peft", "task": "single_label", "labels": ["no", "yes"]}
-        return {
-            **info,
-            "max_length": 16,
-            "text_columns": ["text"],
-            "base": base,
-            "shares_passes": True,
-            "note": "",
-            "own_bytes": 1,
-        }
+    def describe(self) -> ModelInfo:
+        return ModelInfo(
+            name=self.name,
+            method="lora",
+            kind="peft",
+            task="single_label",
+            labels=["no", "yes"],
+            max_length=16,
+            text_columns=["text"],
+            base=Base(id="b", revision=None, fingerprint="f"),
+            shares_passes=True,
+            note="",
+            own_bytes=1,
+        )
 
     def answer(self, text: str) -> tuple[str, dict[str, float]]:
         return f"{self.name}:{text}", {"no": 0.25, "yes": 0.75}

@@ -21,7 +21,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from feathertune.bundle import save_bundle
+from feathertune.bundle import Description, save_bundle
 from feathertune.config import TrainConfig
 from feathertune.data.tokens.encode import encode
 from feathertune.encoders import LoadedEncoder, load_encoder
@@ -30,7 +30,8 @@ from feathertune.engine.training.gradient import Labelled
 from feathertune.engine.training.loop import EpochInfo, Training
 from feathertune.methods import METHODS, Job, Method, Options
 from feathertune.runtime import seed_everything
-from feathertune.study.running.prepare import training_of
+from feathertune.study.running.prepare import ReadyModel, training_of
+from feathertune.tasks.losses import CROSS_ENTROPY
 from tiny import FAMILIES, UNKNOWN_FAMILIES
 from whole import CPU, folder
 
@@ -90,17 +91,9 @@ class Begun:
         return logits_of(self.model, self.data)
 
     def training(self, rate_factor: float = 1.0) -> Training:
-        rate = rate_factor * self.options.learning_rate
-        return training_of(
-            self.method,
-            self.options.model_copy(update={"learning_rate": rate}),
-            self.model,
-            self.job,
-            self.data,
-            self.data,
-            settings=SETTINGS,
-            runtime=CPU,
-        )
+        options = self.options.model_copy(update={"learning_rate": rate_factor * self.options.learning_rate})
+        ready = ReadyModel(self.method, options, self.job, self.encoder, self.model, CROSS_ENTROPY)
+        return training_of(ready, self.data, self.data, settings=SETTINGS, runtime=CPU)
 
     def state(self) -> dict[str, Tensor]:
         """Copies of every parameter and buffer, those too that are not saved."""
@@ -213,16 +206,8 @@ def finished(found: Begun) -> Begun:
 
 def save(place: Path, model: nn.Module, encoder: LoadedEncoder, method: Method) -> Path:
     """Write a bundle, which is loaded and compared once by that."""
-    save_bundle(
-        place,
-        model=model,
-        encoder=encoder,
-        method=method.name,
-        max_length=MAX_LENGTH,
-        text_columns=["text"],
-        metrics={},
-        hyperparameters={},
-    )
+    description = Description(method=method.name, max_length=MAX_LENGTH, text_columns=["text"])
+    save_bundle(place, model, encoder, description)
     return place
 
 

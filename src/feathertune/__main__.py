@@ -1,6 +1,6 @@
 """``python -m feathertune``, and the command ``feathertune``.
 
-Loads nothing before it is called: a process that works beside this one imports the module that the program began with.
+Loads nothing at import: worker processes import the module that the program began with.
 """
 
 import gc

@@ -18,7 +18,7 @@ from feathertune.records import Scores, StudyRecord
 from feathertune.study import compare as study
 from feathertune.study import finetune as single
 from feathertune.study.observe import Observer, Silent
-from feathertune.track import choose_trackers, tracked_study, tracked_training
+from feathertune.track import choose_trackers, tracked
 
 __all__ = ["Predictor", "compare", "evaluate_base", "export_model", "finetune", "import_adapter", "load", "push"]
 
@@ -31,14 +31,14 @@ def compare(
     observer: Observer | None = None,
     track: Sequence[str] = (),
 ) -> StudyRecord:
-    """Run a study, or go on with it; see `feathertune.study.compare.run`.
+    """Run a study, or continue it; see `feathertune.study.compare.run`.
 
     Args:
         config: The settings.
         out: The study folder; by default one under ``runs/`` whose name follows from the plan.
-        overwrite: Delete another study that lies there.
-        observer: Is told what happens.
-        track: Names of `feathertune.track.TRACKERS` that are told, too.
+        overwrite: Delete another study in that folder.
+        observer: Hears of the progress.
+        track: Names of `feathertune.track.TRACKERS` that hear of it, too.
 
     Returns:
         The record, as in ``study.json``.
@@ -49,23 +49,15 @@ def compare(
     observer, trackers = observer or Silent(), choose_trackers(track)
     prepared = study.prepare(config, observer)
     folder = Path(out) if out is not None else study.default_folder(prepared.plan)
-    with tracked_study(observer, trackers, folder, prepared.plan.config) as watched:
+    with tracked(observer, trackers, folder, prepared.plan.config) as watched:
         return study.run(prepared, folder, observer=watched, command=sys.argv, overwrite=overwrite)
 
 
 def evaluate_base(config: Config, out: str | Path | None = None, *, overwrite: bool = False) -> StudyRecord:
-    """Score the pretrained encoder as it is, beside the baselines: a study that trains nothing.
-
-    Args:
-        config: The settings; ``study.methods`` is not used.
-        out: As in `compare`.
-        overwrite: As in `compare`.
+    """Score the pretrained encoder as it is, and the baselines; otherwise as `compare`.
 
     Returns:
         The record; its rows are ``majority``, ``tfidf``, ``foundation`` (untrained heads) and ``probe``.
-
-    Raises:
-        FeathertuneError: If the settings, the data or the folder cannot be used.
     """
     baselines_only = config.study.model_copy(update={"methods": ()})
     return compare(config.model_copy(update={"study": baselines_only}), out, overwrite=overwrite)
@@ -86,12 +78,12 @@ def finetune(
 
     Args:
         config: The settings.
-        out: Where the bundle shall be.
+        out: The bundle's folder.
         method: A name of the registry.
         seed: Of the head, the adapter and the order of examples.
-        overwrite: Replace a bundle that lies there, once the new one is proven.
+        overwrite: Replace an existing bundle, once the new one is proven.
         resume: Go on from the last checkpoint of a training that was stopped.
-        observer: Is told what happens.
+        observer: Hears of the progress.
         track: As in `compare`.
 
     Returns:
@@ -100,7 +92,7 @@ def finetune(
     Raises:
         FeathertuneError: If the settings, the data or the folder cannot be used, or the training breaks.
     """
-    with tracked_training(observer or Silent(), choose_trackers(track), Path(out), config) as watched:
+    with tracked(observer or Silent(), choose_trackers(track), Path(out), config, beside=True) as watched:
         return single.finetune(
             config, method, Path(out), seed=seed, observer=watched, overwrite=overwrite, resume=resume
         )
@@ -144,8 +136,6 @@ def import_adapter(
     max_length: int | None = None,
     pairs: bool = False,
     task: ImportedTask | None = None,
-    thresholds: Sequence[float] | None = None,
-    label_separator: str | None = None,
     overwrite: bool = False,
 ) -> Adopted:
     """Make a bundle of an adapter folder that plain PEFT wrote; see `feathertune.bundle.adopt.adopt_adapter`.
@@ -157,10 +147,8 @@ def import_adapter(
         base: The encoder that it was trained on; None takes the one that the folder names.
         max_length: The length in tokens at which texts were cut in training; None takes the encoder's longest.
         pairs: It was trained on pairs of texts.
-        task: Whether a text has one label or any number of them; None takes what the other arguments, or the model's
-            ``problem_type``, say of it.
-        thresholds: Of several labels a text, the probability from which each is given; None means 0.5.
-        label_separator: What stands between several labels of a text in a file that the bundle is scored on.
+        task: ``single_label``, ``multi_label``, or `feathertune.bundle.adopt.MultiLabel` with thresholds; None reads
+            the model's ``problem_type``.
         overwrite: Replace a bundle that lies there, once the new one is proven.
 
     Returns:
@@ -178,7 +166,5 @@ def import_adapter(
         max_length=max_length,
         pairs=pairs,
         task=task,
-        thresholds=thresholds,
-        label_separator=label_separator,
         overwrite=overwrite,
     )

@@ -1,8 +1,7 @@
-"""The errors that a user may see, and the helper that names the nearest right word.
+"""Errors that a user may see, and the helper that names the nearest known word.
 
-A message says what was found and where, what was expected, and what to do. Text stays at the raise site. An exception
-that is not a `FeathertuneError` is a defect of feathertune: it is shown with its traceback. All of them can be pickled,
-so that they come out of another process as they are.
+An exception that is not a `FeathertuneError` is a defect of feathertune and is shown with its traceback. All errors
+can be pickled, to cross process boundaries.
 """
 
 from __future__ import annotations
@@ -13,17 +12,17 @@ from collections.abc import Iterable
 
 
 class FeathertuneError(Exception):
-    """Base of everything that feathertune raises on purpose.
+    """Base of all errors that feathertune raises on purpose.
 
     Attributes:
-        exit_code: What the command line returns: 2 where the input is wrong, 1 where a run failed.
+        exit_code: Exit code of the command line: 2 for wrong input, 1 for a failed run.
     """
 
     exit_code = 2
 
 
 class ConfigError(FeathertuneError, ValueError):
-    """A setting, an option or an output folder is not what it must be."""
+    """A setting, an option or an output folder cannot be used."""
 
 
 class DataError(FeathertuneError, ValueError):
@@ -56,7 +55,7 @@ class HubError(FeathertuneError):
 
 
 class CacheMismatchError(FeathertuneError, RuntimeError):
-    """Stored activations do not belong to the encoder and data at hand."""
+    """Stored activations belong to another encoder or other data."""
 
     exit_code = 1
 
@@ -86,20 +85,19 @@ class RunFailedError(FeathertuneError, RuntimeError):
 
 
 def first_line(error: Exception) -> str:
-    """What another library said, as one line for a message of ours; the kind of error if it said nothing."""
+    """Return another library's message as one line, or the type of an error without a message."""
     return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
 
 
 def complaint(message: str) -> str:
-    """What pydantic says of a value, without its own word before a sentence of ours, to stand before a full stop."""
+    """Return pydantic's message for a value, without its prefix and final full stop."""
     return message.removeprefix("Value error, ").rstrip(".")
 
 
 def isolated(name: str) -> str:
-    """A name as it stands in a line of ours: one of a script that runs to the left shall not turn what is beside it.
+    """Return a name so that right-to-left letters in it do not reorder the text around it.
 
-    Returns:
-        The name itself, or where it has such letters, between Unicode's FIRST STRONG ISOLATE and the end of it.
+    Such a name is put between Unicode's FIRST STRONG ISOLATE and POP DIRECTIONAL ISOLATE.
     """
     if name.isascii() or all(unicodedata.bidirectional(character) not in ("R", "AL") for character in name):
         return name
@@ -107,15 +105,7 @@ def isolated(name: str) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Say which known name was probably meant, as the end of a sentence.
-
-    Args:
-        name: What was given.
-        known: What exists.
-
-    Returns:
-        `` Did you mean 'x'? Known: a, b, x.``, shortened for long lists; empty where nothing is known.
-    """
+    """Return a hint such as `` Did you mean 'x'? Known: a, b, x.``; empty if nothing is known."""
     names = list(known)
     if not names:
         return ""

@@ -1,7 +1,4 @@
-"""Python's garbage collector, kept off what is loaded once and stays.
-
-Apart from `feathertune.runtime`, which loads torch.
-"""
+"""Keep Python's garbage collector away from objects that stay. It loads no torch."""
 
 from __future__ import annotations
 
@@ -11,8 +8,8 @@ from collections.abc import Iterator
 
 
 @contextlib.contextmanager
-def loaded_objects_aside() -> Iterator[None]:
-    """Keep the garbage collector off all that is loaded before the block: it would look at it again each time.
+def gc_frozen() -> Iterator[None]:
+    """Exclude all objects that exist now from garbage collection while the context lasts.
 
     With torch and transformers loaded, a collection takes a fifth of a second, and every run of a study asks for two.
     """

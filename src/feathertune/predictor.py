@@ -1,7 +1,4 @@
-"""Labels and probabilities, or numbers, for new texts, from a bundle: in input order, for any number of texts.
-
-Not for training, nor for many bundles on one encoder (`feathertune.serve.models`).
-"""
+"""Predict labels and probabilities, or numbers, with a bundle, for any number of texts."""
 
 from __future__ import annotations
 
@@ -14,8 +11,8 @@ import numpy as np
 
 from feathertune.bundle import Bundle, load_bundle
 from feathertune.config import EngineConfig
-from feathertune.data.reading.labels import indices_of
 from feathertune.data.reading.texts import Text, n_characters, of_kind
+from feathertune.data.sources.collector import ReadOptions
 from feathertune.data.sources.registry import load_source
 from feathertune.data.tokens.encode import encode
 from feathertune.engine.fast_path import fast_parts
@@ -25,11 +22,11 @@ from feathertune.records import Scores
 from feathertune.runtime import Runtime, choose_runtime
 from feathertune.tasks import TASKS, Task
 
-# The label of a text, or where it may have several their list, and probabilities by name; or its number, and none.
+# A text's label, or list of labels, and probabilities by name; or its number and no probabilities.
 Answer = tuple[str | list[str] | float, dict[str, float]]
 
 TOKEN_BUDGET = 8_192
-# Texts that are held, encoded and sorted by length at once: enough to fill batches of one length, little memory.
+# Texts that are encoded and sorted by length at once: enough to fill batches of one length, little memory.
 CHUNK_TEXTS = 2_000
 CHUNK_CHARACTERS = 8_000_000
 
@@ -38,10 +35,10 @@ class Predictor:
     """A loaded bundle that predicts.
 
     Args:
-        bundle: From `load_bundle`; its model is the predictor's from now on, and runs the fast way.
+        bundle: From `load_bundle`; the predictor changes its model for fast passes.
         runtime: Device and number format.
-        engine: The switches.
-        matrices: Of other bundles whose tensors are shared with this one's.
+        engine: Switches.
+        matrices: Of other bundles that share tensors with this one.
     """
 
     def __init__(
@@ -55,19 +52,19 @@ class Predictor:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Names of the C classes, in the order of the probabilities; of numbers what they are called, one name."""
+        """Names of the C classes, in the order of the probabilities; one name for numbers."""
         return self.bundle.labels
 
     @property
     def reads_pairs(self) -> bool:
-        """Whether each text is a `Pair`."""
+        """True if each text is a `Pair`."""
         return self.bundle.info.reads_pairs
 
     def logits(self, texts: Sequence[Text]) -> np.ndarray:
-        """Logits ``(N, C)`` float32 of N texts that are at hand; those of similar length run together.
+        """Return logits ``(N, C)`` float32 of N texts.
 
         Raises:
-            DataError: If one is a pair and the bundle reads single texts, or the other way round.
+            DataError: If one is a pair and the bundle reads single texts, or the reverse.
         """
         if not texts:
             return np.zeros((0, len(self.labels)), dtype=np.float32)
@@ -77,29 +74,26 @@ class Predictor:
         return predict_logits(self.bundle.model, encoded, token_budget=TOKEN_BUDGET, runtime=self._runtime)
 
     def probabilities(self, texts: Sequence[Text]) -> np.ndarray:
-        """Probabilities ``(N, C)`` float64 of N texts that are at hand; for N = 0 an empty array.
-
-        Where labels are numbers, these, ``(N, 1)``.
-        """
+        """Return probabilities ``(N, C)`` float64 of N >= 0 texts, or numbers ``(N, 1)``."""
         return self.task.probabilities(self.logits(texts))
 
     def predict_proba(self, texts: Iterable[Text]) -> np.ndarray:
-        """As `probabilities`, for a stream: beside the result, memory for one chunk of texts is all that it takes."""
+        """Return `probabilities` of a stream, which is read in chunks."""
         return np.concatenate([self.probabilities([]), *map(self.probabilities, _chunks(texts))])
 
     @property
     def task(self) -> Task:
-        """Whether a text has one label, any number of them, or a number."""
+        """The bundle's task."""
         return TASKS[self.bundle.info.task]
 
     @property
     def thresholds(self) -> np.ndarray | None:
-        """What decides beside the probabilities, ``(C,)``; see `Task.decide`. None where the largest is taken."""
+        """Thresholds ``(C,)``, see `Task.decide`; None if the largest probability decides."""
         found = self.bundle.info.threshold
         return None if found is None else np.array(found)
 
     def named(self, row: np.ndarray) -> Answer:
-        """Label, or list of labels, and probabilities by name, of a text's probabilities ``(C,)``; or its number."""
+        """Return the answer for a text's probabilities ``(C,)``."""
         decided = self.task.decide(row[None], self.thresholds)[0]
         if decided.dtype.kind == "f":
             return float(decided), {}
@@ -109,10 +103,9 @@ class Predictor:
         return self.labels[int(decided)], probabilities
 
     def predict(self, texts: Iterable[Text]) -> Iterator[Answer]:
-        """Label and probabilities of each text, in order; `texts` may be a stream of any length.
+        """Yield each text's label and probabilities, in order; `texts` may be a stream of any length.
 
-        Where a text may have several labels, their list stands in the place of the label; where the label is a number,
-        that, and no probabilities.
+        For several labels a text the label is their list; for numbers it is the number, without probabilities.
         """
         for chunk in _chunks(texts):
             for row in self.probabilities(chunk):
@@ -120,7 +113,7 @@ class Predictor:
 
 
 def as_fields(answer: Answer) -> dict[str, Any]:
-    """An answer as it is written: ``label`` or ``labels``, and ``probabilities``; a number is ``label`` alone."""
+    """Return an answer as JSON fields: ``label`` or ``labels``, and ``probabilities``; a number is ``label`` alone."""
     said, probabilities = answer
     if isinstance(said, float):
         return {"label": said}
@@ -128,7 +121,7 @@ def as_fields(answer: Answer) -> dict[str, Any]:
 
 
 def _chunks(texts: Iterable[Text]) -> Iterator[list[Text]]:
-    """Cut a stream into runs of so many texts, or of so many characters where they are long."""
+    """Cut a stream into chunks by number of texts and characters."""
     chunk: list[Text] = []
     characters = 0
     for text in texts:
@@ -146,11 +139,11 @@ def load(path: str | Path, *, base: str | None = None, engine: EngineConfig | No
 
     Args:
         path: The bundle.
-        base: Where the encoder lies, if not where the bundle says.
+        base: Path of the base model, if it moved.
         engine: Device and number format.
 
     Raises:
-        BundleError: If it is not a whole, fitting bundle.
+        BundleError: If it is not a whole bundle, or the base has another fingerprint.
     """
     engine = engine or EngineConfig()
     runtime = choose_runtime(engine)
@@ -164,26 +157,27 @@ def evaluate(
 
     Args:
         predictor: The loaded bundle.
-        source: Any data source; of one with splits only the test split is used.
-        text_column: Where the texts are, if not in the columns of the training or of a usual name; two with a comma
-            between them for pairs.
-        label_column: Likewise.
+        source: Any data source; only its test split is used, if it has one.
+        text_column: The column of the texts, if not the bundle's or a usual name; two with a comma for pairs.
+        label_column: The column of the labels.
 
     Raises:
-        DataError: If the data holds a label that the bundle does not know, or that is no number where numbers are.
+        DataError: If a label is unknown to the bundle, or is no number.
     """
     info = predictor.bundle.info
     data = load_source(
         source,
-        text_column=text_column,
-        label_column=label_column,
-        usual_texts=info.text_columns,
-        label_separator=info.label_separator,
-        task=info.task,
+        ReadOptions(
+            text_column=text_column,
+            label_column=label_column,
+            usual_texts=tuple(info.text_columns),
+            label_separator=info.label_separator,
+            task=info.task,
+        ),
     )
     rows = range(len(data.texts))
     if data.split is not None and "test" in data.split:
         rows = [i for i in rows if data.split[i] == "test"]  # type: ignore[assignment]
-    labels = indices_of([data.labels[i] for i in rows], predictor.labels, source)
+    labels = data.kind.encode_known([data.labels[i] for i in rows], predictor.labels, source)
     probabilities = predictor.probabilities([data.texts[i] for i in rows])
     return predictor.task.evaluate(labels, probabilities, predictor.thresholds)

@@ -1,8 +1,4 @@
-"""A read-only list of named things, that answers an unknown name with the nearest one.
-
-Other packages add to a list by entry points (`entry_points`). Not for things that are made at run time: a registry is
-complete once it is built.
-"""
+"""A read-only list of named values, which other packages extend by entry points."""
 
 from __future__ import annotations
 
@@ -19,7 +15,7 @@ class Named(Protocol):
 
     @property
     def name(self) -> str:
-        """The word that people type."""
+        """The name that users type."""
         ...
 
 
@@ -28,21 +24,20 @@ T = TypeVar("T", bound=Named)
 
 @dataclass(frozen=True)
 class Found(Generic[T]):
-    """What other packages offer: values, and by name why some cannot be used."""
+    """Values that other packages offer, and the reason why some cannot be used, by name."""
 
     values: tuple[T, ...] = ()
     broken: Mapping[str, str] = field(default_factory=dict)
 
 
 def entry_points(group: str, kind: type[T]) -> Found[T]:
-    """Load what installed packages offer under a group of entry points.
+    """Load the values that installed packages offer under a group of entry points, sorted by name.
+
+    A value that cannot be loaded raises an error only when it is used.
 
     Args:
         group: Such as ``feathertune.methods``.
-        kind: What each entry point must name.
-
-    Returns:
-        The values in the order of their names; what cannot be loaded breaks nothing until it is asked for.
+        kind: The expected type.
     """
     values: list[T] = []
     broken: dict[str, str] = {}
@@ -64,9 +59,9 @@ class Registry(Generic[T]):
     """Named values in a stated order.
 
     Args:
-        kind: What the values are, for messages, such as ``"method"``.
-        values: The values; their names must differ.
-        others: Of other packages; they come last, and may not take a name that is in use.
+        kind: The kind of value, for messages, such as ``"method"``.
+        values: Values with different names.
+        others: Values of other packages; they come last, and cannot take a name in use.
 
     Raises:
         ValueError: If two values share a name.
@@ -105,9 +100,9 @@ class Registry(Generic[T]):
 
     @property
     def broken(self) -> Mapping[str, str]:
-        """What other packages offer and cannot be used: name to reason."""
+        """Values of other packages that cannot be used: name to reason."""
         return dict(self._broken)
 
     def names(self) -> tuple[str, ...]:
-        """All names, in the order of the list."""
+        """Return all names in order."""
         return tuple(self._values)

@@ -1,7 +1,6 @@
-"""The machine: device, number format, seeds, versions, and the memory that a piece of work takes.
+"""The machine: device, number format, seeds, versions, and the memory that a block of code takes.
 
-Nothing here is assumed: whether bf16 is fast is measured, since on a processor without AVX512-bf16 or AMX it is several
-times slower than fp32.
+The speed of bf16 is measured: on a processor without AVX512-bf16 or AMX it is several times slower than fp32.
 """
 
 from __future__ import annotations
@@ -26,11 +25,10 @@ import torch
 from feathertune.config import EngineConfig
 from feathertune.errors import ConfigError, first_line
 
-# oneDNN prepares code for each shape of a product and keeps 1,024 of them unless told otherwise before its first one:
-# an epoch over texts of many lengths needs more, and prepared them all again.
-os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "8192")
-
-# bf16 has to win clearly: it costs digits. Where it is native it wins by 2 to 8, elsewhere it loses by 3 or more.
+# oneDNN compiles code for each shape of a product and keeps 1,024 of them by default, fewer than an epoch over texts of
+# many lengths needs.
+_ONEDNN_CACHE = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "8192")
+# bf16 must win clearly, since it costs digits. Native bf16 wins by 2 to 8, other processors lose by 3 or more.
 _BF16_MUST_WIN_BY = 1.3
 _PROBE_SIZE = 768
 _SAMPLE_EVERY_S = 0.01
@@ -42,14 +40,13 @@ _TOP_PAD_BYTES = 64 << 20
 
 @dataclass(frozen=True)
 class Runtime:
-    """Where and in which format the arithmetic is done.
+    """Device and number format.
 
     Attributes:
-        device: Of model and batches.
         dtype: Of matrix products: ``"fp32"`` or ``"bf16"``. Weights are kept in fp32 either way.
         attention: transformers' name of the attention implementation.
-        reason: Why this format, in words.
-        measured: Speeds that were measured, in GFLOP/s; empty where nothing was.
+        reason: The reason for this format, as a phrase.
+        measured: Measured speeds in GFLOP/s, by name.
     """
 
     device: torch.device
@@ -60,29 +57,25 @@ class Runtime:
 
     @property
     def product_dtype(self) -> torch.dtype:
-        """`dtype` as torch calls it."""
+        """Torch's `dtype`."""
         return torch.bfloat16 if self.dtype == "bf16" else torch.float32
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
-        """Run matrix products in this format."""
+        """Return a context in which matrix products have this format."""
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.dtype == "bf16")
 
 
-# For putting two models side by side: nothing is rounded, and no card is needed.
+# For comparing two models: nothing is rounded, and no GPU is needed.
 FP32 = Runtime(torch.device("cpu"), "fp32", "sdpa", "two models are compared in fp32", {})
 
 
 def choose_runtime(config: EngineConfig) -> Runtime:
-    """Settle device and number format.
-
-    Args:
-        config: The engine's settings; ``auto`` means: measure.
+    """Choose device and number format, measuring where the settings say ``auto``, and call `prepare_process`.
 
     Raises:
         ConfigError: If the device does not exist here.
     """
-    if config.memory == "keep":
-        keep_freed_memory()
+    prepare_process(config)
     name = config.device
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -106,7 +99,7 @@ def choose_runtime(config: EngineConfig) -> Runtime:
 
 
 def measure_matmul(device: torch.device, dtype: torch.dtype, *, size: int = _PROBE_SIZE, repeats: int = 5) -> float:
-    """Speed of a square matrix product, in FLOP/s: the best of a few, after one that warms up."""
+    """Return the speed of a square matrix product in FLOP/s: the best of a few, after a warm-up."""
     a = torch.ones(size, size, device=device, dtype=dtype)
     best_s = float("inf")
     for repeat in range(repeats + 1):
@@ -120,11 +113,21 @@ def measure_matmul(device: torch.device, dtype: torch.dtype, *, size: int = _PRO
     return 2 * size**3 / best_s
 
 
-def keep_freed_memory() -> None:
-    """Let the process keep what it frees, for the next tensor of that size.
+def prepare_process(config: EngineConfig) -> None:
+    """Set up how this process keeps compiled products and freed memory; call it before torch's first product.
 
-    glibc gives every block above 32 MB back to the system, and getting it again costs a page fault for each 4 kB: a
-    fifth of a step at 256 tokens. Where the C library is another one, nothing happens.
+    oneDNN reads its capacity once, at its first product; a value that the user has set stays.
+    """
+    os.environ.setdefault(*_ONEDNN_CACHE)
+    if config.memory == "keep":
+        _keep_freed_memory()
+
+
+def _keep_freed_memory() -> None:
+    """Let the process keep freed memory for the next tensor of that size; only with glibc.
+
+    glibc returns every block above 32 MB to the system, and getting it again costs a page fault for each 4 kB: a fifth
+    of a step at 256 tokens.
     """
     with contextlib.suppress(OSError, AttributeError):
         libc = ctypes.CDLL(None)
@@ -134,14 +137,14 @@ def keep_freed_memory() -> None:
 
 
 def seed_everything(seed: int) -> None:
-    """Set the state of torch's and numpy's global generators, which libraries below us draw from."""
+    """Seed torch's and numpy's global generators, which libraries draw from."""
     torch.manual_seed(seed)
     np.random.seed(seed)  # noqa: NPY002 - sklearn and peft draw from the global state
 
 
 @contextlib.contextmanager
 def kept_random_state() -> Iterator[None]:
-    """Leave torch's and numpy's global generators, which are the caller's, as they were before the block."""
+    """Restore torch's and numpy's global generators at the end of the context."""
     before = np.random.get_state()  # noqa: NPY002
     with torch.random.fork_rng():
         try:
@@ -151,17 +154,15 @@ def kept_random_state() -> Iterator[None]:
 
 
 class PeakMemory:
-    """Highest memory during a block: the process's resident memory, or the GPU's allocated memory.
+    """Peak memory of a block: the process's resident memory, or the GPU's allocated memory.
 
-    The resident memory is read a hundred times a second by a thread, the interpreter and all libraries included. What
-    stays when the block has ended, beyond what stayed at the first measurement of the process, is taken off as far as
-    it is nobody's: the kernels that libraries compile for each new shape of a product, half a megabyte each and some
-    hundreds of megabytes in a study. Whoever meets a shape first would be charged with it, and the same method would
-    take more as the first of a study than as the last.
+    A thread reads the resident memory a hundred times a second. Growth that stays after the block and that `held` does
+    not account for is subtracted: libraries keep compiled kernels for each new shape of a product, some hundreds of
+    megabytes in a study, which would be charged to the first method that meets a shape.
 
     Args:
-        device: Of the model.
-        held: Bytes that are kept for this block and later ones, asked for at its beginning and at its end.
+        device: The model's.
+        held: Returns bytes that are kept for this block and later ones; called at its beginning and its end.
     """
 
     _least: ClassVar[int | None] = None
@@ -186,7 +187,7 @@ class PeakMemory:
         return self
 
     def begin_again(self) -> None:
-        """Forget what was seen so far: what was held for this block is of no use to it, and was dropped."""
+        """Reset the peak, after memory that was held for this block was dropped unused."""
         with self._lock:
             give_memory_back()
             self.peak_bytes = 0
@@ -195,7 +196,7 @@ class PeakMemory:
 
     def _watch(self) -> None:
         stopped = False
-        while not stopped:  # once more at the end: on a busy machine the last look can be long ago
+        while not stopped:  # once more at the end: on a busy machine the last reading can be old
             stopped = self._stop.wait(_SAMPLE_EVERY_S)
             with self._lock:
                 self.peak_bytes = max(self.peak_bytes, self._process.memory_info().rss)
@@ -216,13 +217,13 @@ class PeakMemory:
 
 
 def give_memory_back(*, collect: bool = True) -> None:
-    """Return freed memory to the system, so that one method's peak does not hold what the one before it freed.
+    """Return freed memory to the system, so that one method's peak does not include what an earlier one freed.
 
     Args:
-        collect: Let Python free first what only holds itself, such as most models.
+        collect: Run Python's garbage collector first, which most models need.
     """
     if collect:
-        _let_layers_go()
+        _clear_peft_cache()
         gc.collect()
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
@@ -230,8 +231,8 @@ def give_memory_back(*, collect: bool = True) -> None:
         torch.cuda.empty_cache()
 
 
-def _let_layers_go() -> None:
-    """PEFT keeps every SHiRA layer that has run, so as to warn once of each: an `lru_cache` with layers as its keys."""
+def _clear_peft_cache() -> None:
+    """Clear PEFT's `lru_cache` with SHiRA layers as keys, which it keeps to warn once of each."""
     peft_module = sys.modules.get("peft.tuners.shira.layer")
     if clear := getattr(getattr(peft_module, "_warn_once_about_module_hooks", None), "cache_clear", None):
         clear()
@@ -239,7 +240,7 @@ def _let_layers_go() -> None:
 
 @contextlib.contextmanager
 def stopwatch() -> Iterator[Stopwatch]:
-    """Time a block; read `seconds` after it."""
+    """Time a block; read `Stopwatch.seconds` after it."""
     watch = Stopwatch()
     start = time.perf_counter()
     try:
@@ -255,7 +256,7 @@ class Stopwatch:
 
 
 def hardware(runtime: Runtime) -> dict[str, Any]:
-    """What this machine is, for the record."""
+    """Describe this machine, for the record."""
     return {
         "processor": _processor_name(),
         "cores": os.cpu_count(),
@@ -277,7 +278,7 @@ def _processor_name() -> str:
 
 
 def versions() -> dict[str, str]:
-    """Versions of what the numbers depend on."""
+    """Return versions of Python and of the packages that the numbers depend on."""
     names = ("feathertune", "torch", "transformers", "peft", "tokenizers", "scikit-learn", "numpy", "pyarrow")
     found = {"python": platform.python_version()}
     for name in names:

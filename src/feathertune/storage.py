@@ -1,7 +1,6 @@
-"""Writing so that a crash, a full disk or Ctrl-C leaves either the old state or the new one, never half.
+"""Writing so that a crash, a full disk or Ctrl-C leaves the old state or the new one, never half.
 
-Every file is written beside its place, synced and renamed; a folder likewise. Not for streams that a person may want
-to read while they grow (``metrics.jsonl`` is appended, line by line).
+Every file and folder is written under a temporary name in the same folder, synced and renamed.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ _CHUNK_BYTES = 1 << 20
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file's content, in hex."""
+    """Return the SHA-256 of a file's content, in hex."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK_BYTES):
@@ -38,14 +37,10 @@ def _sync(path: Path) -> None:
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
-    """Write a file whole or not at all.
-
-    Args:
-        path: Where; its folder must exist.
-        content: Text is written as UTF-8.
+    """Write a file, text as UTF-8, whole or not at all; its folder must exist.
 
     Raises:
-        OSError: As the system says it (a full disk, no right to write); the old file is untouched.
+        OSError: From the system (a full disk, no right to write); the old file is untouched.
     """
     data = content.encode("utf-8") if isinstance(content, str) else content
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
@@ -65,10 +60,7 @@ def write_atomic(path: Path, content: str | bytes) -> None:
 
 @contextlib.contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """Fill a folder under another name; it appears at `path` only when the block ends without an error.
-
-    Args:
-        path: Where the folder shall be; what stands there is put aside at the very end, and deleted after that.
+    """Fill a temporary folder; it replaces `path` only when the block ends without an error.
 
     Yields:
         The temporary folder to write into.
@@ -89,7 +81,7 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 
 def _put_in_place(new: Path, path: Path) -> None:
-    """Give a whole folder its name; what had the name until then is deleted after that, so a crash loses neither."""
+    """Rename a complete folder to `path`, then delete the folder that was there: a crash loses neither."""
     old = new.with_name(f"{new.name.removesuffix('.tmp')}.old.tmp")
     if path.exists():
         path.replace(old)
@@ -105,11 +97,7 @@ def _put_in_place(new: Path, path: Path) -> None:
 
 @contextlib.contextmanager
 def system_errors() -> Iterator[None]:
-    """Give a full disk its own kind of error back: the writer of safetensors hides it in a text.
-
-    Raises:
-        OSError: For an error of the system during the block.
-    """
+    """Turn errors of safetensors that hide a system error, such as a full disk, into that `OSError`."""
     from safetensors import SafetensorError
 
     try:
@@ -121,20 +109,20 @@ def system_errors() -> Iterator[None]:
 
 
 def is_temporary(path: Path) -> bool:
-    """Whether a process that was killed left this behind while it wrote."""
+    """Return True for a leftover of a killed process."""
     return path.name.startswith(".") and path.name.endswith(".tmp")
 
 
 def check_place(path: Path, *, marker: str, overwrite: bool) -> None:
-    """See whether `new_folder` may put a folder here, before the work for it is done; nothing is changed.
+    """Check that `new_folder` may put a folder here, before the work for it is done; changes nothing.
 
     Args:
-        path: The folder to be.
-        marker: The file that shows that feathertune wrote what stands there.
-        overwrite: Whether an older result may be replaced.
+        path: The future folder.
+        marker: A file that identifies a folder written by feathertune.
+        overwrite: Allow replacing an older result.
 
     Raises:
-        ConfigError: If something stands there that may not be replaced, or nothing can be written beside it.
+        ConfigError: If `path` may not be replaced, or its parent cannot be written.
     """
     with _told(path):
         _is_occupied(path, marker=marker, overwrite=overwrite)
@@ -144,16 +132,16 @@ def check_place(path: Path, *, marker: str, overwrite: bool) -> None:
 
 
 def claim_folder(path: Path, *, marker: str, overwrite: bool, aside: Collection[str] = ()) -> None:
-    """Make an output folder ready to be written into, without ever deleting a stranger's files.
+    """Make an output folder ready for writing; foreign files are never deleted.
 
     Args:
-        path: The folder; made where it is missing.
-        marker: The file that shows that feathertune wrote this folder.
-        overwrite: Whether an older result there may be deleted.
-        aside: Names of files of ours that may lie there before the result does; alone they are none.
+        path: The folder; made if missing.
+        marker: A file that identifies a folder written by feathertune.
+        overwrite: Allow deleting an older result.
+        aside: Names of feathertune's files that may exist before the result; alone they are no result.
 
     Raises:
-        ConfigError: If the folder holds something and may not be replaced, or cannot be written.
+        ConfigError: If the folder may not be replaced, or cannot be written.
     """
     with _told(path):
         if _is_occupied(path, marker=marker, overwrite=overwrite, aside=aside):
@@ -167,13 +155,13 @@ def write_output(path: Path, content: str | bytes, *, option: str, overwrite: bo
     """Write a file that the user named, whole or not at all.
 
     Args:
-        path: Where; its folder must exist.
+        path: The file; its folder must exist.
         content: Text is written as UTF-8.
         option: The option that named it, for messages, such as ``--output``.
-        overwrite: Whether a file that stands there may be replaced.
+        overwrite: Allow replacing an existing file.
 
     Raises:
-        ConfigError: If something stands there that may not be replaced, or nothing can be written there.
+        ConfigError: If the file may not be replaced, or cannot be written.
     """
     if path.is_dir():
         raise ConfigError(f"The output {path} is a folder. Expected a file: give another {option}.")
@@ -188,7 +176,7 @@ def write_output(path: Path, content: str | bytes, *, option: str, overwrite: bo
 
 
 def _is_occupied(path: Path, *, marker: str, overwrite: bool, aside: Collection[str] = ()) -> bool:
-    """Whether an older result stands here that may go."""
+    """Return True if an older result is here that may be replaced."""
     if path.exists() and not path.is_dir():
         raise ConfigError(f"The output {path} is a file. Expected a folder: give another --out.")
     if not path.is_dir() or all(is_temporary(entry) or entry.name in aside for entry in path.iterdir()):
@@ -207,7 +195,7 @@ def _is_occupied(path: Path, *, marker: str, overwrite: bool, aside: Collection[
 
 @contextlib.contextmanager
 def _told(path: Path) -> Iterator[None]:
-    """Say which output folder an error of the system is about."""
+    """Name the output folder in errors of the system."""
     try:
         yield
     except OSError as error:

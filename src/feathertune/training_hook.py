@@ -1,7 +1,4 @@
-"""What a method and the training loop agree on, beside the model: `Companion`. No torch.
-
-It stands below both, since the loop knows no methods. Not for what an optimizer does: most methods need none of this.
-"""
+"""`TrainingHook`: a method's part in the training loop, which knows no methods. It loads no torch."""
 
 from __future__ import annotations
 
@@ -12,17 +9,17 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-class Companion(Protocol):
-    """What a method does beside the optimizer while its model is trained."""
+class TrainingHook(Protocol):
+    """Work of a method in each step, besides the optimizer's."""
 
     def penalty(self) -> Tensor:
-        """A scalar that is added to each step's loss."""
+        """Return a scalar that is added to each step's loss."""
 
     def after_step(self, step: int) -> None:
-        """Called after each optimizer step, from 1, while the gradients are still there."""
+        """Run after each optimizer step, from 1, before the gradients are cleared."""
 
     def state(self) -> Mapping[str, Tensor]:
-        """What it remembers, for a checkpoint."""
+        """Return the state for a checkpoint."""
 
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take back what `state` gave."""
+        """Restore what `state` returned."""

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import AutoModelForSequenceClassification
 
-from feathertune.bundle import load_bundle, save_bundle
+from feathertune.bundle import Description, load_bundle, save_bundle
 from feathertune.encoders import LoadedEncoder, load_encoder, quiet_transformers
 from feathertune.errors import BundleError
 from tiny import FAMILIES, TEXTS, UNKNOWN_FAMILIES, drop_tensors, save_tiny_encoder
@@ -55,13 +55,8 @@ def logits(model: nn.Module, tokenizer) -> torch.Tensor:
 
 
 def save(folder: Path, model: nn.Module, encoder: LoadedEncoder, method: str) -> None:
-    settings = {
-        "max_length": 32,
-        "text_columns": ["text"],
-        "metrics": {"accuracy": 0.5},
-        "hyperparameters": {"r": 2},
-    }
-    save_bundle(folder, model=model, encoder=encoder, method=method, **settings)
+    description = Description(method=method, max_length=32, text_columns=["text"], hyperparameters={"r": 2})
+    save_bundle(folder, model, encoder, description)
 
 
 def run_card(folder: Path, base: Path, monkeypatch: pytest.MonkeyPatch) -> dict:

@@ -10,7 +10,7 @@ from feathertune.config import EngineConfig
 from feathertune.encoders import load_encoder
 from feathertune.engine.fast_path import fast_parts
 from feathertune.engine.prefix_cache.activations import CachedTexts
-from feathertune.engine.prefix_cache.split_point import trainable_frontier
+from feathertune.engine.prefix_cache.split_point import find_split_point
 from feathertune.engine.prefix_cache.store import ActivationCache
 from feathertune.errors import ConfigError
 from trained import LABELS, begin, one_thread, pairs, refused, trained, whole_batch
@@ -81,9 +81,9 @@ def test_starts_where_training_begins(family, method):
         return
     begun = begin(family, method, **({"top_layers": 1} if can_be_told else {}))
     disturb(begun.model)
-    frontier, why = trainable_frontier(begun.encoder, begun.model)
+    split_point, why = find_split_point(begun.encoder, begun.model)
     if can_be_told:
-        assert (frontier, why) == (len(begun.encoder.blocks) - 1, "")
+        assert (split_point, why) == (len(begun.encoder.blocks) - 1, "")
     texts, batch_of_all = begun.data.texts, whole_batch(begun.data)
     expected = answers_to(begun.model, batch_of_all)
     bounds = bounds_of(begun.model, batch_of_all, expected)
@@ -93,8 +93,8 @@ def test_starts_where_training_begins(family, method):
         cache.inputs(begun.encoder, begun.model, {"train": texts}) as inputs,
     ):
         kept = inputs.texts["train"]
-        assert isinstance(kept, CachedTexts) == (frontier > 0), inputs.notes
-        assert (inputs.notes == []) == (frontier > 0)
+        assert isinstance(kept, CachedTexts) == (split_point > 0), inputs.notes
+        assert (inputs.notes == []) == (split_point > 0)
         if isinstance(kept, CachedTexts):
             started = answers_to(begun.model, kept.collate(np.arange(len(kept)), CPU.device))
             assert_within(started, expected, bounds)

@@ -42,7 +42,7 @@ def test_serves_an_encoder_or_says_why_not(family, method):
 def test_the_loss_falls(case):
     assert all(torch.isfinite(torch.tensor(case.losses)))
     assert case.losses[-1] < case.losses[0]
-    if not case.method.companion:  # which may add a penalty
+    if not case.method.hook:  # which may add a penalty
         before = torch.nn.functional.cross_entropy(case.start, torch.from_numpy(case.data.labels))
         torch.testing.assert_close(before.item(), case.losses[0], rtol=1e-5, atol=1e-5)
 

@@ -83,7 +83,7 @@ def assert_offline_answers(found, family, methods):
             assert label == expected or close, method.name
 
 
-@pytest.mark.slow  # trains every method; parity/test_mixed.py has one of each kind
+@pytest.mark.slow  # trains every method; parity/test_mixed_batches.py has one of each kind
 @pytest.mark.parametrize("family", ALL)
 def test_every_method_beside_all_others(family):
     methods = able(family)

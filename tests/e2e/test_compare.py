@@ -57,7 +57,7 @@ def test_prints_the_table_and_writes_everything(study):
     assert next(row for row in record.summary if row.method == "lora").p_equivalent > 0
     assert len(lora.train_losses) == len(lora.validation_losses) == lora.epochs
     assert all(sum(part[0] for part in run.calibration.bins) == record.data.n_test for run in record.runs)
-    assert len((out / "suspects.csv").read_text(encoding="utf-8").splitlines()) == record.n_suspects + 1
+    assert len((out / "mislabelled.csv").read_text(encoding="utf-8").splitlines()) == record.n_mislabelled + 1
     assert len((out / lora.metrics).read_text().splitlines()) == lora.steps + lora.epochs
     assert (out / "report.html").stat().st_size < 500_000
 
@@ -143,7 +143,7 @@ def breaking(name, where):
 @pytest.mark.parametrize("where", ["when it is trained", "always"])
 def test_a_method_that_breaks_costs_its_own_row_only(where, encoder, data, tmp_path, monkeypatch, capsys):
     few = [*(METHODS[name] for name in ("ia3", "prefix", "full")), breaking("broken", where)]
-    for module in ("study.fit", "methods"):  # who imports from it goes first
+    for module in ("study.planning.method_sizing", "methods"):  # who imports from it goes first
         monkeypatch.setattr(f"feathertune.{module}.METHODS", Registry("method", few))
     out = tmp_path / "study"
     command = ("compare", data, "--base", encoder, *SMALL, "--methods", "full,all", "--out", out)

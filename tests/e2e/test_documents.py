@@ -32,7 +32,7 @@ SLOW = {
     "index.md",
     "quickstart.md",
     "article.md",
-    "price.md",
+    "cost.md",
     "tracking.md",
     "search.md",
     "tasks.md",
@@ -195,14 +195,14 @@ def test_the_article_runs_both_meanings_of_its_r():
     assert config.train.epochs == 30
 
 
-def test_the_tables_of_results_and_prices_are_those_of_the_committed_study():
-    from make_readme import with_prices, with_table
+def test_the_tables_of_results_and_costs_are_those_of_the_records():
+    from make_readme import with_costs, with_table
 
-    prices = (DOCS / "price.md").read_text(encoding="utf-8")
+    costs = (DOCS / "cost.md").read_text(encoding="utf-8")
     assert "| lora |" in README
-    assert "| `lora` |" in prices
+    assert "| lora |" in costs
     assert with_table(README) == README, "run `make docs`"
-    assert with_prices(prices) == prices, "run `make docs`"
+    assert with_costs(costs) == costs, "run `make docs`"
 
 
 @pytest.mark.slow
@@ -247,4 +247,4 @@ def test_figures_and_numbers_of_the_pages_are_current():
     assert {path.name: path.read_text(encoding="utf-8") for path in FOLDER.iterdir()} == drawn, "run `make docs`"
     concepts = (DOCS / "concepts.md").read_text(encoding="utf-8")
     assert with_numbers(concepts) == concepts, "run `make docs`"
-    assert concepts.count("made by docs/make_concepts.py") == 11
+    assert concepts.count("made by docs/make_concepts.py") == 10

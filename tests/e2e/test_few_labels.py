@@ -38,12 +38,12 @@ def test_a_study_of_few_labels(encoder, data, tmp_path, monkeypatch, capsys):
     assert in_process(monkeypatch, capsys, *command, "--out", out, "--json").code == 0, "only drawn again"
 
 
-def test_the_price_of_few_labels(encoder, data, tmp_path, monkeypatch, capsys):
+def test_the_cost_estimate_of_few_labels(encoder, data, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     command = ("compare", data, "--base", encoder, *FEW, "--methods", "lora", "--shots", "4", "--dry-run", "--json")
     result = in_process(monkeypatch, capsys, *command)
     assert result.code == 0, result.stderr
-    rows = {row["method"]: row for row in json.loads(result.stdout)["price"]["rows"]}
+    rows = {row["method"]: row for row in json.loads(result.stdout)["cost_estimate"]["rows"]}
     assert rows["lora"]["train_rows"] == 8
     assert rows["lora"]["seconds"]["train"] > 0
 

@@ -97,8 +97,8 @@ def test_words_that_do_not_fit_are_told(encoder, data, tmp_path, run):
     assert "Give 7 or less." in said
 
 
-@pytest.mark.slow  # the same as test_price, on windows
-def test_the_price_of_windows_is_told(encoder, data, tmp_path, run):
+@pytest.mark.slow  # the same as test_cost, on windows
+def test_the_cost_estimate_of_windows(encoder, data, tmp_path, run):
     done = run("compare", data, "--base", encoder, *SMALL, "--methods", "lora", "--long", "windows", "--dry-run")
     assert done.code == 0, done.stderr
     assert "read in up to 8 windows of 16" in done.stdout

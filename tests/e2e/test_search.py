@@ -37,14 +37,14 @@ def test_the_runs_have_what_the_best_trial_had(study):
     assert first.status == "complete"
     whole = [one for one in found.trials if one.status == "complete"]
     chosen = found.trials[found.chosen]
-    assert chosen.accuracy == max(one.accuracy for one in whole)
+    assert chosen.score == max(one.score for one in whole)
     assert len({json.dumps(one.options) for one in found.trials}) > 1
     for run in record.runs:
         if run.method == "lora":
             assert {option: run.hyperparameters[option] for option in found.space} == chosen.options
     # The trial with the default options and seed 0 is the run without a search: same rows, same order, same best epoch.
     assert all(1 <= one.epochs <= 2 for one in found.trials)
-    assert found.trials[0].accuracy is not None
+    assert found.trials[0].score is not None
 
 
 def test_it_is_told_on_the_terminal_and_in_the_report(study):
@@ -64,7 +64,7 @@ def test_the_chosen_trial_is_the_run_with_seed_0(study):
     record = load_study(study[0])
     chosen = record.searches[0].trials[record.searches[0].chosen]
     run = next(run for run in record.runs if run.id == "lora-s0")
-    assert run.validation.accuracy == chosen.accuracy
+    assert run.validation.accuracy == chosen.score
     assert run.validation.log_loss == pytest.approx(chosen.log_loss, rel=1e-6)
 
 
@@ -89,10 +89,10 @@ def test_a_search_that_was_stopped_in_a_trial_goes_on_to_the_same(study, encoder
 
 
 @pytest.mark.slow
-def test_the_price_counts_the_trials(encoder, data, tmp_path, monkeypatch, capsys):
+def test_the_cost_estimate_counts_the_trials(encoder, data, tmp_path, monkeypatch, capsys):
     result = in_process(monkeypatch, capsys, *command(data, encoder, tmp_path / "study"), "--dry-run", "--json")
-    price = json.loads(result.stdout)["price"]
-    lora, ia3 = (next(row for row in price["rows"] if row["method"].startswith(name)) for name in ("lora", "ia3"))
+    cost = json.loads(result.stdout)["cost_estimate"]
+    lora, ia3 = (next(row for row in cost["rows"] if row["method"].startswith(name)) for name in ("lora", "ia3"))
     assert f"{N} trials before its runs" in " ".join(lora["notes"])
     assert ia3["notes"] == []
-    assert price["study_seconds"] > sum(row["n_runs"] * row["own_seconds"] for row in price["rows"])
+    assert cost["study_seconds"] > sum(row["n_runs"] * row["own_seconds"] for row in cost["rows"])

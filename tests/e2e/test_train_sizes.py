@@ -107,10 +107,10 @@ def test_other_sizes_are_another_study(study, encoder, data, monkeypatch, capsys
 
 
 @pytest.mark.slow
-def test_the_price_of_a_curve(encoder, data, tmp_path, monkeypatch, capsys):
+def test_the_cost_estimate_of_a_curve(encoder, data, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     words = ("compare", data, "--base", encoder, *CURVE, "--train-sizes", "16,all", "--dry-run")
-    found = json.loads(in_process(monkeypatch, capsys, *words, "--json").stdout)["price"]["rows"]
+    found = json.loads(in_process(monkeypatch, capsys, *words, "--json").stdout)["cost_estimate"]["rows"]
     lora = {row["train_rows"]: row for row in found if row["method"] == "lora"}
     assert set(lora) == {16, 72}
     assert [row["n_runs"] for row in lora.values()] == [2, 2]

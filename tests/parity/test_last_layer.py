@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from feathertune.engine.kernels.block import Arithmetic
-from feathertune.engine.kernels.last_layer import OneQuery, _Formed, _Heads, _Unformed
-from feathertune.engine.kernels.linear import Parts, Update
+from feathertune.engine.kernels.last_layer import FirstTokenBlock, _ExplicitKeys, _HeadProjection, _ImplicitKeys
+from feathertune.engine.kernels.linear import LoraUpdate, Parts
 from feathertune.engine.kernels.matrix import Matrices
 from gradients import assert_same, check_gradients
 from whole import CASES, POST_NORM, prepared, same_masks
@@ -20,7 +20,7 @@ def last_block(family, case, **settings):
     found = prepared(family, case, dtype=torch.float64)
     module = found.encoder.blocks[-1]
     arithmetic = Arithmetic(torch.float64, fused=settings.pop("fused", True))
-    fast = OneQuery(module, found.encoder.spec, n_heads=N_HEADS, arithmetic=arithmetic, **settings)
+    fast = FirstTokenBlock(module, found.encoder.spec, n_heads=N_HEADS, arithmetic=arithmetic, **settings)
     return module, fast, [p for p in module.parameters() if p.requires_grad]
 
 
@@ -60,12 +60,12 @@ def test_is_the_first_row_of_the_block(family, case, settings):
 @pytest.mark.parametrize(
     ("case", "settings", "kind"),
     [
-        ("lora", {}, _Unformed),
-        ("lora-query-value", {}, _Unformed),
-        ("full", {}, _Unformed),
-        ("lora", {"form_keys": True}, _Formed),
-        ("lora", {"fused": False}, _Formed),
-        ("shira", {}, _Formed),
+        ("lora", {}, _ImplicitKeys),
+        ("lora-query-value", {}, _ImplicitKeys),
+        ("full", {}, _ImplicitKeys),
+        ("lora", {"form_keys": True}, _ExplicitKeys),
+        ("lora", {"fused": False}, _ExplicitKeys),
+        ("shira", {}, _ExplicitKeys),
     ],
 )
 def test_forms_keys_only_where_it_must(case, settings, kind):
@@ -78,7 +78,7 @@ def test_trained_biases_beside_lora():
     found = prepared("bert", "lora", dtype=torch.float64)
     module = found.encoder.blocks[-1]
     train_biases(module)
-    fast = OneQuery(module, found.encoder.spec, n_heads=N_HEADS, arithmetic=Arithmetic(torch.float64))
+    fast = FirstTokenBlock(module, found.encoder.spec, n_heads=N_HEADS, arithmetic=Arithmetic(torch.float64))
     parameters = [p for p in module.parameters() if p.requires_grad]
     x, gradient = inputs(9)
     mask = added((9, 4, 1))
@@ -119,7 +119,7 @@ def parts(width, *, bias=True, update=True):
     def random(*shape):
         return torch.randn(*shape, dtype=torch.float64, requires_grad=True)
 
-    factors = Update(random(2, WIDTH), random(width, 2), 0.7) if update else None
+    factors = LoraUpdate(random(2, WIDTH), random(width, 2), 0.7) if update else None
     return Parts(random(width, WIDTH), random(width) if bias else None, factors)
 
 
@@ -138,7 +138,7 @@ def test_heads_are_the_layer_cut_in_pieces(update, bias):
     torch.manual_seed(0)
     d = 4
     part = parts(N_HEADS * d, bias=bias, update=update)
-    heads = _Heads(part, N_HEADS, torch.float64, Matrices())
+    heads = _HeadProjection(part, N_HEADS, torch.float64, Matrices())
     rows = torch.randn(B, N_HEADS, d, dtype=torch.float64, requires_grad=True)
     gradient = torch.randn(B, N_HEADS, WIDTH, dtype=torch.float64)
     expected = torch.einsum("bhd,hdw->bhw", rows, whole_weight(part).view(N_HEADS, d, WIDTH))

@@ -10,7 +10,7 @@ from feathertune.data.tokens.encode import encode
 from feathertune.encoders import load_encoder
 from feathertune.engine.training import loop
 from feathertune.engine.training.gradient import Labelled
-from feathertune.engine.training.loop import Training
+from feathertune.engine.training.loop import Recipe, Training
 from feathertune.methods import METHODS, Job
 from feathertune.runtime import Runtime, seed_everything
 from tiny import FAMILIES, save_tiny_encoder
@@ -21,7 +21,7 @@ LABELS = np.array([1, 0, 1, 0, 1, 0] * 3, dtype=np.int64)
 SETTINGS = TrainConfig(epochs=2, batch_size=5, token_budget=24, warmup_ratio=0.2, max_grad_norm=0.1)
 RATE = 3e-3
 # The loop knows no methods, so one of each form will do, without what a plain loop does not have.
-PLAIN = [m for m in METHODS if not (m.companion or m.changes_input or m.rates(m.options()))]
+PLAIN = [m for m in METHODS if not (m.hook or m.changes_input or m.rates(m.options()))]
 CHOSEN = list({(m.kind, m.size is None): m for m in reversed(PLAIN)}.values())
 
 
@@ -76,7 +76,7 @@ def test_same_gradients_and_same_parameters_as_a_plain_loop(family, method, tmp_
     folder = save_tiny_encoder(tmp_path / "base", family)
     encoder, model = prepared(folder, method)
     data = Labelled(encode(encoder.tokenizer, TEXTS, max_length=16), LABELS)
-    run = Training(model, data, data, settings=SETTINGS, learning_rate=RATE, seed=0, runtime=CPU)
+    run = Training(model, data, data, Recipe(SETTINGS, learning_rate=RATE, seed=0), runtime=CPU)
     first_gradients = {}
     real = loop.clip_gradients
 

@@ -1,7 +1,7 @@
 import gc
 import weakref
 
-from feathertune.gc_freeze import loaded_objects_aside
+from feathertune.gc_freeze import gc_frozen
 
 
 class Cycle:
@@ -10,12 +10,12 @@ class Cycle:
 
 def test_what_is_loaded_is_not_looked_at_and_comes_back():
     gc.unfreeze()  # of the suite
-    with loaded_objects_aside():
+    with gc_frozen():
         assert gc.get_freeze_count() > 10_000
         made = Cycle()
         made.itself, gone = made, weakref.ref(made)
         del made
-        with loaded_objects_aside():  # the outer one ends it
+        with gc_frozen():  # the outer one ends it
             pass
         assert gc.get_freeze_count() > 10_000
         gc.collect()

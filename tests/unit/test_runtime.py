@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -34,6 +38,28 @@ def test_what_is_asked_is_not_measured(monkeypatch):
     chosen = choose_runtime(EngineConfig(dtype="fp32", device="cpu", attention="sdpa"))
     assert (chosen.dtype, chosen.attention, chosen.measured) == ("fp32", "sdpa", {})
     assert choose_runtime(EngineConfig(dtype="bf16", device="cpu")).attention == "eager"
+
+
+CAPACITY = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
+
+
+@pytest.mark.parametrize(("given", "expected"), [(None, "8192"), ("77", "77")])
+def test_onednn_keeps_more_products_from_the_first_one_on(monkeypatch, given, expected):
+    """oneDNN reads the variable at its first product; what the user has set stays."""
+    monkeypatch.setenv(CAPACITY, given or "")
+    if given is None:
+        monkeypatch.delenv(CAPACITY)
+    found = []
+    monkeypatch.setattr(runtime, "measure_matmul", lambda *_: found.append(os.environ[CAPACITY]) or 1e9)
+    choose_runtime(EngineConfig(device="cpu"))
+    assert found == [expected, expected]
+
+
+def test_an_import_sets_no_environment_variable():
+    code = "import os; before = dict(os.environ); import feathertune.runtime; assert dict(os.environ) == before"
+    environment = {key: value for key, value in os.environ.items() if key != CAPACITY}
+    # Libraries may set variables of their own; they are loaded first.
+    subprocess.run([sys.executable, "-c", f"import torch, psutil, numpy; {code}"], check=True, env=environment)
 
 
 def test_matmul_is_really_timed():

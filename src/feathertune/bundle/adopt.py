@@ -1,9 +1,8 @@
-"""Making a bundle of an adapter folder that plain PEFT wrote.
+"""Make a bundle from an adapter folder that plain PEFT wrote.
 
-PEFT keeps no labels, no thresholds, no fingerprint of the encoder, not whether a text may have several labels, and of a
-head only modules whose names end in ``classifier`` or ``score``. So labels are given, what is missing of the head is
-refused or taken from the encoder's own checkpoint, and the result has to give the logits of plain PEFT before it is
-saved and proven like any other. Not for a bundle: `load_bundle` reads that.
+PEFT saves no labels, no thresholds, no fingerprint of the base, no task, and only those modules of a head whose names
+end in ``classifier`` or ``score``. So labels are given, missing parts of the head come from the base's own checkpoint
+or the adapter is refused, and the bundle must give the logits of plain PEFT before it is saved.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 from peft import PeftConfig, PeftModel
@@ -21,35 +20,52 @@ from peft.utils import get_peft_model_state_dict
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
-from feathertune.bundle.files import MANIFEST_FILE, WEIGHTS, BundleInfo
-from feathertune.bundle.load import not_finite, without_wrapper
-from feathertune.bundle.save import PROBE_TEXTS, save_bundle
+from feathertune.bundle.files import ADAPTER_CONFIG_FILE, MANIFEST_FILE, WEIGHTS, BundleInfo
+from feathertune.bundle.load import load_tokenizer, misfit, not_finite, without_wrapper
+from feathertune.bundle.save import PROBE_TEXTS, Description, save_bundle
 from feathertune.data.reading.texts import Pair, Text, paired
 from feathertune.data.tokens.encode import EncodedTexts, encode
-from feathertune.encoders import LoadedEncoder, drop_foreign_inputs, load_encoder, quiet_transformers
+from feathertune.encoders import LoadedEncoder, load_encoder, quiet_transformers
 from feathertune.encoders.files import find_encoder
 from feathertune.engine.predict import predict_logits
 from feathertune.errors import BundleError, ConfigError, EncoderError, first_line
 from feathertune.runtime import FP32
 from feathertune.storage import check_place
-from feathertune.tasks import MULTI_LABEL
+from feathertune.tasks import MULTI_LABEL, TASKS
 from feathertune.tasks.thresholds import THRESHOLD
 
-ImportedTask = Literal["single_label", "multi_label"]
-_CONFIG_FILE = "adapter_config.json"
 _PICKLE = "adapter_model.bin"
 _MODEL_CONFIG_FILE = "config.json"
 _TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json")
 # The same arithmetic on both sides: room for the order of sums alone.
 _TOLERANCE = 1e-5
 _TOKEN_BUDGET = 4_096
+# PEFT saves no unit of numbers.
+_TASKS = tuple(name for name, task in TASKS.items() if not task.numbers)
+_SEVERAL = {task.problem_type for task in TASKS.values() if task.labels.sets}
+
+
+@dataclass(frozen=True)
+class MultiLabel:
+    """Any number of labels a text.
+
+    Attributes:
+        thresholds: Least probability of each label, or one for all labels; None means 0.5.
+        separator: Separator of several labels in a file that the bundle is scored on.
+    """
+
+    thresholds: Sequence[float] | None = None
+    separator: str | None = None
+
+
+ImportedTask = Literal["single_label", "multi_label"] | MultiLabel
 
 
 @dataclass(frozen=True)
 class Adopted:
-    """A bundle that was made of an adapter, and what whoever uses it should know, in plain words."""
+    """A bundle that was made from an adapter, and notes for its users."""
 
     info: BundleInfo
     notes: tuple[str, ...]
@@ -64,40 +80,39 @@ def adopt_adapter(
     max_length: int | None = None,
     pairs: bool = False,
     task: ImportedTask | None = None,
-    thresholds: Sequence[float] | None = None,
-    label_separator: str | None = None,
     overwrite: bool = False,
 ) -> Adopted:
-    """Make a bundle of what ``PeftModel.save_pretrained`` wrote.
+    """Make a bundle from the folder that ``PeftModel.save_pretrained`` wrote.
 
     Args:
         adapter: The folder, with ``adapter_config.json`` and ``adapter_model.safetensors``.
-        out: Where the bundle shall be.
-        labels: Names of the classes, in the order of the logits; PEFT does not keep them.
-        base: The encoder that it was trained on; None takes the one that the folder names.
-        max_length: The length in tokens at which texts were cut in training; None takes the encoder's longest.
-        pairs: It was trained on pairs of texts, which the tokenizer joins.
-        task: Whether a text has one label or any number of them. None takes ``multi_label`` where one of the next two
-            is given, or transformers' ``problem_type`` says so in a ``config.json`` beside the adapter or, where there
-            is none, in that of the encoder; else ``single_label``.
-        thresholds: Of several labels a text, the probability from which each is given: one for each label, or one for
-            all; None means 0.5.
-        label_separator: What stands between several labels of a text in a file that the bundle is scored on.
-        overwrite: Replace a bundle that lies there, once the new one is proven.
+        out: Output folder.
+        labels: Names of the classes, in the order of the logits; PEFT does not save them.
+        base: The base model; None takes the one that the adapter names.
+        max_length: Maximum tokens per text in training; None takes the base's maximum.
+        pairs: The adapter was trained on pairs of texts.
+        task: ``single_label``, or ``multi_label``, with `MultiLabel` for thresholds. None reads ``problem_type`` from a
+            ``config.json`` next to the adapter, else from that of the base.
+        overwrite: Replace an older bundle once the new one is whole.
 
     Raises:
-        BundleError: If the folder is no adapter for classification, does not fit the encoder or the labels, lacks a
+        BundleError: If the folder is no adapter for classification, does not fit the base or the labels, lacks a
             part of the head that was random, or the bundle would give other logits than plain PEFT.
-        EncoderError: If the encoder cannot be found.
+        EncoderError: If the base cannot be found.
         ConfigError: If the labels, the thresholds or the length are not usable, or the output folder is not free.
     """
     names = _checked_labels(labels)
-    cut = _checked_thresholds(thresholds, names)
-    task = _asked_task(task, thresholds, label_separator)
+    several = _multi_label(task, names)
     config, saved = _read(adapter)
     check_place(out, marker=MANIFEST_FILE, overwrite=overwrite)
     encoder = _load_base(adapter, config, base, names, seed=0)
-    task, found_in = _found_task(adapter, encoder) if task is None else (task, None)
+    notes_of_task: list[str] = []
+    if task is None and (found_in := _says_multi_label(adapter, encoder)):
+        several = MultiLabel()
+        notes_of_task.append(
+            f"A text may have several labels: problem_type in {found_in} says so. Where it has one, say so (--task "
+            "single_label)."
+        )
     longest = min(encoder.max_positions, int(encoder.tokenizer.model_max_length))
     if max_length is not None and not 4 <= max_length <= encoder.max_positions:
         raise ConfigError(
@@ -110,29 +125,37 @@ def adopt_adapter(
     if own_tokenizer is not None:
         encoder = replace(encoder, tokenizer=own_tokenizer)
     model = _put_on(adapter, encoder, config, saved, added)
-    # With other random numbers where the encoder's checkpoint holds nothing: nothing may depend on them.
+    # With other random numbers where the base's checkpoint holds nothing: nothing may depend on them.
     other = _load_base(adapter, config, base, names, seed=1)
     with quiet_transformers():
         reference = PeftModel.from_pretrained(other.model, adapter, torch_device="cpu", local_files_only=True)
     probes: list[Text] = [*(paired(PROBE_TEXTS) if pairs else PROBE_TEXTS)]
     _require_equal(adapter, model, reference, encode(encoder.tokenizer, probes, max_length=max_length or longest))
-    info = save_bundle(
-        out,
-        model=model,
-        encoder=encoder,
+    description = Description(
         method=str(config.peft_type.value).lower(),
         max_length=max_length or longest,
         text_columns=Pair._fields if pairs else Pair._fields[:1],
-        metrics={},
         hyperparameters={"imported_from": "peft"},
-        task=task,
-        threshold=cut if task == "multi_label" else None,
-        label_separator=label_separator,
     )
-    notes = _notes(config, base, added, max_length is None, longest, own_tokenizer is not None)
-    if task == "multi_label":
-        notes += _notes_of_several(found_in, thresholds is not None)
-    return Adopted(info, notes)
+    if several is not None:
+        description = replace(
+            description,
+            task=MULTI_LABEL.name,
+            threshold=_thresholds(several.thresholds, names),
+            label_separator=several.separator,
+        )
+        if several.thresholds is None:
+            notes_of_task.append(
+                f"Each label is given from a probability of {THRESHOLD:g} on: PEFT keeps no thresholds. Where there "
+                "are better ones, say them (--threshold)."
+            )
+    info = save_bundle(out, model, encoder, description)
+    notes = _notes(config, base, added)
+    if max_length is None:
+        notes.append(f"Texts are cut at {longest:,} tokens. Where training cut them elsewhere, say so (--max-length).")
+    if own_tokenizer is not None:
+        notes.append("The tokenizer is the one that lies in the adapter's folder.")
+    return Adopted(info, (*notes, *notes_of_task))
 
 
 def _checked_labels(labels: Sequence[str]) -> tuple[str, ...]:
@@ -145,8 +168,20 @@ def _checked_labels(labels: Sequence[str]) -> tuple[str, ...]:
     return names
 
 
-def _checked_thresholds(given: Sequence[float] | None, labels: Sequence[str]) -> list[float]:
-    """One for each label, whether they are used or not."""
+def _multi_label(task: ImportedTask | None, labels: Sequence[str]) -> MultiLabel | None:
+    """Return what is known of several labels a text; None for one label a text, and for an unknown task."""
+    if isinstance(task, MultiLabel):
+        _thresholds(task.thresholds, labels)
+        return task
+    if task is None:
+        return None
+    if task not in _TASKS:
+        raise ConfigError(f"The task is {task!r}. Expected one of: {', '.join(_TASKS)}.")
+    return None if TASKS[task].default_threshold is None else MultiLabel()
+
+
+def _thresholds(given: Sequence[float] | None, labels: Sequence[str]) -> list[float]:
+    """Return one threshold for each label."""
     values = [THRESHOLD] if given is None else [float(value) for value in given]
     each = values * len(labels) if len(values) == 1 else values
     if len(each) != len(labels) or not all(0 < value < 1 for value in each):
@@ -157,24 +192,8 @@ def _checked_thresholds(given: Sequence[float] | None, labels: Sequence[str]) ->
     return each
 
 
-def _asked_task(
-    task: ImportedTask | None, thresholds: Sequence[float] | None, label_separator: str | None
-) -> ImportedTask | None:
-    """The task as it was said, in whatever way; None where it was not."""
-    if task is not None and task not in get_args(ImportedTask):
-        raise ConfigError(f"The task is {task!r}. Expected {' or '.join(get_args(ImportedTask))}.")
-    if thresholds is None and label_separator is None:
-        return task
-    if task == "single_label":
-        what = "Thresholds are" if thresholds is not None else "A separator of labels is"
-        raise ConfigError(
-            f"{what} for texts that may have several labels, but the task is single_label. Leave one of them out."
-        )
-    return "multi_label"
-
-
-def _found_task(adapter: Path, encoder: LoadedEncoder) -> tuple[ImportedTask, str | None]:
-    """The task by transformers' ``problem_type``, and where that stands; a configuration of its own goes before."""
+def _says_multi_label(adapter: Path, encoder: LoadedEncoder) -> str:
+    """Return which configuration has the ``problem_type`` of several labels; empty for none."""
     place, where = adapter / _MODEL_CONFIG_FILE, f"{_MODEL_CONFIG_FILE} in {adapter}"
     if place.is_file():
         try:
@@ -183,23 +202,24 @@ def _found_task(adapter: Path, encoder: LoadedEncoder) -> tuple[ImportedTask, st
             raise BundleError(f"The adapter {adapter} cannot be read: {first_line(error)}.") from error
     else:
         said, where = find_encoder(encoder.id, encoder.revision).config, f"the configuration of {encoder.id}"
-    several = isinstance(said, dict) and said.get("problem_type") == MULTI_LABEL.problem_type
-    return ("multi_label", where) if several else ("single_label", None)
+    several = isinstance(said, dict) and said.get("problem_type") in _SEVERAL
+    return where if several else ""
 
 
 def _read(folder: Path) -> tuple[PeftConfig, dict[str, Tensor]]:
-    """Configuration and tensors of an adapter for classification."""
+    """Return configuration and tensors of an adapter for classification."""
     if (folder / MANIFEST_FILE).is_file():
         raise BundleError(f"{folder} is a bundle already: use it as it is.")
-    if not (folder / _CONFIG_FILE).is_file():
+    if not (folder / ADAPTER_CONFIG_FILE).is_file():
         raise BundleError(
-            f"{folder} is no adapter of PEFT's: it holds no {_CONFIG_FILE}. Expected what PEFT's save_pretrained wrote."
+            f"{folder} is no adapter of PEFT's: it holds no {ADAPTER_CONFIG_FILE}. Expected what PEFT's "
+            "save_pretrained wrote."
         )
     if not (folder / WEIGHTS["peft"]).is_file():
         instead = " Only safetensors are loaded, never pickle: save it again." if (folder / _PICKLE).exists() else ""
         raise BundleError(f"The adapter {folder} holds no {WEIGHTS['peft']}.{instead}")
     try:
-        raw = json.loads((folder / _CONFIG_FILE).read_text(encoding="utf-8"))
+        raw = json.loads((folder / ADAPTER_CONFIG_FILE).read_text(encoding="utf-8"))
         with quiet_transformers():
             config = PeftConfig.from_pretrained(str(folder))
         saved: dict[str, Tensor] = load_file(folder / WEIGHTS["peft"])
@@ -234,25 +254,22 @@ def _load_base(
 
 
 def _check_shapes(adapter: Path, encoder: LoadedEncoder, plain: Mapping[str, Tensor]) -> None:
-    """A tensor that has a name of the encoder's own has its shape; that of the head says how many labels there are."""
-    own = encoder.model.state_dict()
-    for name in sorted(plain.keys() & own.keys()):
-        found, expected = tuple(plain[name].shape), tuple(own[name].shape)
-        if found == expected:
-            continue
-        if found[1:] == expected[1:] and expected[0] == len(encoder.labels):
-            raise BundleError(
-                f"The head of the adapter {adapter} has {found[0]} outputs, but {expected[0]} labels were given "
-                f"({', '.join(encoder.labels)}). Name all of them, in the order of the logits."
-            )
+    if (wrong := misfit(encoder, plain)) is None:
+        return
+    name, found, expected = wrong
+    if found[1:] == expected[1:] and expected[0] == len(encoder.labels):
         raise BundleError(
-            f"The adapter {adapter} does not fit the encoder {encoder.id}: {name} has the shape {found}, expected "
-            f"{expected}. Name the encoder that it was trained on as the base."
+            f"The head of the adapter {adapter} has {found[0]} outputs, but {expected[0]} labels were given "
+            f"({', '.join(encoder.labels)}). Name all of them, in the order of the logits."
         )
+    raise BundleError(
+        f"The adapter {adapter} does not fit the encoder {encoder.id}: {name} has the shape {found}, expected "
+        f"{expected}. Name the encoder that it was trained on as the base."
+    )
 
 
 def _head_of_the_base(adapter: Path, encoder: LoadedEncoder, plain: Mapping[str, Tensor]) -> tuple[str, ...]:
-    """Modules of the head that the adapter lacks and the encoder's checkpoint holds; refuses what neither does."""
+    """Return modules of the head that only the base's checkpoint holds; refuse if neither holds one."""
     heads = {module: f"{module}." for module in encoder.head_modules}
     names = [name for name, _ in encoder.model.named_parameters()]
     lacking = [name for name in names if name.startswith(tuple(heads.values())) and name not in plain]
@@ -268,15 +285,10 @@ def _head_of_the_base(adapter: Path, encoder: LoadedEncoder, plain: Mapping[str,
 
 
 def _tokenizer(adapter: Path, encoder: LoadedEncoder) -> PreTrainedTokenizerBase | None:
-    """The one in the folder, as `Trainer` saves it; None where there is none."""
+    """Return the tokenizer that `Trainer` saved with the adapter, if it did."""
     if not any((adapter / name).is_file() for name in _TOKENIZERS):
         return None
-    try:
-        with quiet_transformers():
-            found: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(adapter, trust_remote_code=False)
-    except Exception as error:  # tokenizers' Rust part raises bare Exceptions
-        raise BundleError(f"The tokenizer in {adapter} cannot be loaded: {first_line(error)}.") from error
-    drop_foreign_inputs(found, encoder.model)
+    found = load_tokenizer(adapter, encoder)
     if len(found) > (rows := encoder.model.get_input_embeddings().weight.shape[0]):
         raise BundleError(
             f"The tokenizer in {adapter} has {len(found)} tokens, but {encoder.id} embeds {rows}. Added tokens are not "
@@ -288,7 +300,7 @@ def _tokenizer(adapter: Path, encoder: LoadedEncoder) -> PreTrainedTokenizerBase
 def _put_on(
     adapter: Path, encoder: LoadedEncoder, config: PeftConfig, saved: Mapping[str, Tensor], added: Sequence[str]
 ) -> PeftModel:
-    """The adapter on the encoder, with the head as a whole among what is saved."""
+    """Put the adapter on the encoder, with the whole head among the saved modules."""
     # PEFT's names for the model that it wraps.
     prefix = "base_model." if config.is_prompt_learning else "base_model.model."
     heads = tuple(f"{module}." for module in added)
@@ -306,21 +318,21 @@ def _put_on(
             "not supported."
         )
     if lacking := sorted(loaded.keys() - saved.keys() - own.keys()):
-        raise BundleError(f"The adapter {adapter} lacks {lacking[0]}, which its {_CONFIG_FILE} asks for.")
+        raise BundleError(f"The adapter {adapter} lacks {lacking[0]}, which its {ADAPTER_CONFIG_FILE} asks for.")
     return model.eval()
 
 
 def _completed(adapter: Path, folder: Path, tensors: Mapping[str, Tensor], added: Sequence[str]) -> Path:
-    """The same adapter with more of the head, in another folder."""
-    config = json.loads((adapter / _CONFIG_FILE).read_text(encoding="utf-8"))
+    """Write the adapter with more of the head into another folder."""
+    config = json.loads((adapter / ADAPTER_CONFIG_FILE).read_text(encoding="utf-8"))
     config["modules_to_save"] = sorted({*(config.get("modules_to_save") or ()), *added})
-    (folder / _CONFIG_FILE).write_text(json.dumps(config), encoding="utf-8")
+    (folder / ADAPTER_CONFIG_FILE).write_text(json.dumps(config), encoding="utf-8")
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / WEIGHTS["peft"])
     return folder
 
 
 def _require_equal(adapter: Path, model: PeftModel, reference: PeftModel, texts: EncodedTexts) -> None:
-    """What will be saved answers as plain PEFT does."""
+    """Require the logits of plain PEFT."""
     found, expected = (
         predict_logits(one, texts, token_budget=_TOKEN_BUDGET, runtime=FP32) for one in (model, reference)
     )
@@ -332,9 +344,7 @@ def _require_equal(adapter: Path, model: PeftModel, reference: PeftModel, texts:
         )
 
 
-def _notes(
-    config: PeftConfig, base: str | None, added: Sequence[str], guessed: bool, longest: int, own_tokenizer: bool
-) -> tuple[str, ...]:
+def _notes(config: PeftConfig, base: str | None, added: Sequence[str]) -> list[str]:
     notes = []
     named = config.base_model_name_or_path
     if base is not None and named and named != base:
@@ -344,23 +354,4 @@ def _notes(
         )
     if added:
         notes.append(f"Of the head, {', '.join(added)} is the encoder's own: not trained, and not saved by PEFT.")
-    if guessed:
-        notes.append(f"Texts are cut at {longest:,} tokens. Where training cut them elsewhere, say so (--max-length).")
-    if own_tokenizer:
-        notes.append("The tokenizer is the one that lies in the adapter's folder.")
-    return tuple(notes)
-
-
-def _notes_of_several(found_in: str | None, cut: bool) -> tuple[str, ...]:
-    notes = []
-    if found_in is not None:
-        notes.append(
-            f"A text may have several labels: problem_type in {found_in} says so. Where it has one, say so (--task "
-            "single_label)."
-        )
-    if not cut:
-        notes.append(
-            f"Each label is given from a probability of {THRESHOLD:g} on: PEFT keeps no thresholds. Where there are "
-            "better ones, say them (--threshold)."
-        )
-    return tuple(notes)
+    return notes

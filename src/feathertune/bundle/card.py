@@ -1,89 +1,17 @@
-"""The model card of a bundle: front matter for a hub, and how to use the folder with and without feathertune.
-
-Not for studies: those have a report.
-"""
+"""The model card of a bundle: front matter for a hub, scores, limits, and how to use the folder."""
 
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Mapping
-from statistics import NormalDist
-from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
-from scipy.stats import binomtest
 
-from feathertune.bundle.files import INFO_FILE, MANIFEST_FILE, WEIGHTS, BundleInfo, BundleKind, DataInfo
-from feathertune.bundle.plain_reading import plain_reading
-from feathertune.records import HEAD, TaskName
+from feathertune.bundle.files import INFO_FILE, MANIFEST_FILE, BundleInfo, DataInfo
+from feathertune.bundle.plain_use import plain_use
+from feathertune.records import HEAD
 from feathertune.tasks import TASKS
 
-_PEFT_USE = """\
-from peft import PeftModel
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
-folder = "."  # this folder, or its id on a hub
-labels = {labels}
-base = AutoModelForSequenceClassification.from_pretrained(
-    {base}{revision}, num_labels=len(labels), ignore_mismatched_sizes=True, dtype="{dtype}"{problem}
-)  # its own head, if it has one, gives way to the one here
-model = PeftModel.from_pretrained(base, folder).eval()
-"""
-_PART_USE = """\
-from safetensors.torch import load_file
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
-folder = "."  # this folder
-labels = {labels}
-model = AutoModelForSequenceClassification.from_pretrained(
-    {base}{revision}, num_labels=len(labels), ignore_mismatched_sizes=True, dtype="{dtype}"{problem}
-)  # its own head, if it has one, gives way to the one here
-model.load_state_dict(load_file(f"{{folder}}/{weights}"), strict=False)
-model.eval()
-"""
-_FULL_USE = """\
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
-folder = "."  # this folder, or its id on a hub
-model = AutoModelForSequenceClassification.from_pretrained(folder, dtype="{dtype}").eval()
-labels = [model.config.id2label[index] for index in range(model.config.num_labels)]
-"""
-_USE: dict[BundleKind, str] = {"peft": _PEFT_USE, "part": _PART_USE, "full": _FULL_USE}
-_PREDICT = """\
-tokenizer = AutoTokenizer.from_pretrained(folder)
-batch = tokenizer({texts}, truncation=True, max_length={max_length}, return_tensors="pt")
-"""
-_PREDICT_LONG = """\
-tokenizer = AutoTokenizer.from_pretrained(folder)
-
-
-{sequences}
-
-whole = tokenizer("A text.", return_special_tokens_mask=True)
-ids = torch.tensor(sequences(whole["input_ids"], whole["special_tokens_mask"]))
-"""
-_LOGITS = ("model(**batch).logits[0]", "model(input_ids=ids).logits.mean(dim=0)")
-_DECIDE_MOVED = """\
-threshold = {threshold}
-moved = [p / t for p, t in zip({logits}.softmax(-1).tolist(), threshold)]
-print(labels[moved.index(max(moved))])
-"""
-_DECIDE: dict[TaskName, str] = {
-    "regression": "print({logits}.item())\n",
-    "single_label": "print(labels[{logits}.argmax().item()])\n",
-    "multi_label": """\
-threshold = {threshold}
-probabilities = {logits}.sigmoid().tolist()
-print([label for label, p, least in zip(labels, probabilities, threshold) if p >= least])
-""",
-}
-
-
-_TAU = "logit_adjustment_tau"
-# Rows below which a correlation has no standard error; and the largest one that has a z.
-_LEAST_RANKS, _NEARLY_ONE = 4, 1 - 1e-9
-# What a score is called: in the table, and by the hub where it knows it.
+# Each score's name in the table, and the hub's name for it.
 _SCORES: dict[str, tuple[str, str | None]] = {
     "accuracy": ("accuracy", "accuracy"),
     "balanced_accuracy": ("balanced accuracy", None),
@@ -104,12 +32,7 @@ _SCORES: dict[str, tuple[str, str | None]] = {
 
 
 def front_matter(info: BundleInfo, *, library: str) -> str:
-    """The YAML between the lines at the head of a card. The licence is left out: it follows from base and data.
-
-    Args:
-        info: Of the bundle.
-        library: What loads the folder.
-    """
+    """Return the YAML at the head of a card for a library. The licence follows from base and data, so none is named."""
     results = _results(info)
     data = ModelCardData(
         # A folder's name would be taken for a hub id.
@@ -126,9 +49,9 @@ def front_matter(info: BundleInfo, *, library: str) -> str:
 
 
 def _results(info: BundleInfo) -> list[EvalResult]:
-    """The scores of the test texts, as the hub wants them; none for validation, which chose the best epoch."""
+    """Return the test scores for the hub; the validation set chose the best epoch, so its scores are no results."""
     scores = info.metrics.get("test")
-    if info.data is None or not isinstance(scores, Mapping):
+    if info.data is None or scores is None:
         return []
     source = info.data.source
     name, config = _of_hub(source) or (source.rpartition(":")[2], None)
@@ -141,15 +64,15 @@ def _results(info: BundleInfo) -> list[EvalResult]:
             dataset_split="test",
             metric_type=kind,
             metric_name=said,
-            metric_value=round(scores[key], 4),
+            metric_value=round(value, 4),
         )
         for key, (said, kind) in _SCORES.items()
-        if kind is not None and key in scores
+        if kind is not None and (value := scores.get(key)) is not None
     ]
 
 
 def _of_hub(source: str) -> tuple[str, str | None] | None:
-    """Name and configuration of a dataset of the hub; None for another source."""
+    """Return name and configuration of a dataset of the hub; None for another source."""
     scheme, _, rest = source.partition(":")
     if scheme != "hub":
         return None
@@ -157,69 +80,34 @@ def _of_hub(source: str) -> tuple[str, str | None] | None:
     return name, config or None
 
 
-def plain_use(info: BundleInfo, kind: BundleKind) -> str:
-    """Python that loads a folder of this kind without feathertune, and labels a text."""
-    several, is_long = info.task == "multi_label", info.reading != HEAD
-    imports, predict = ("import torch\n", _PREDICT_LONG) if is_long else ("", _PREDICT)
-    decide = _DECIDE[info.task] if several or info.threshold is None else _DECIDE_MOVED
-    return (imports + _USE[kind] + predict + decide).format(
-        logits=_LOGITS[is_long],
-        sequences=plain_reading(info.reading, info.max_length),
-        problem=f',\n    problem_type="{TASKS[info.task].problem_type}"' if several else "",
-        threshold=info.threshold or [0.5] * len(info.labels),
-        labels=label_list(info),
-        base=json.dumps(info.base.id, ensure_ascii=False),
-        revision=f", revision={json.dumps(info.base.revision)}" if info.base.revision else "",
-        dtype=info.dtype,
-        max_length=info.max_length,
-        texts='["A text."], ["Another."]' if info.reads_pairs else '["A text."]',
-        weights=WEIGHTS[kind],
-    )
+def title(info: BundleInfo) -> str:
+    """Return the first heading of a card."""
+    return _say(TASKS[info.task].card.title, info)
+
+
+def what_is_given(info: BundleInfo) -> str:
+    """Return a sentence on the answers."""
+    return _say(TASKS[info.task].card.answers, info)
 
 
 def what_is_read(info: BundleInfo) -> str:
-    """What a text is, and what becomes of long ones, in a sentence."""
+    """Return a sentence on the texts, and on the treatment of long ones."""
     texts = "Texts"
     if info.reads_pairs:
         texts = f"It reads pairs of texts (`{info.text_columns[0]}`, `{info.text_columns[1]}`); those"
     return f"{texts} of more than {info.max_length:,} tokens {info.reading.in_words(info.max_length)}."
 
 
-def title(info: BundleInfo) -> str:
-    """The first line of a card."""
-    if info.numbers is not None:
-        return f"A number for each text: {info.labels[0]}"
-    return f"Text classification with {len(info.labels)} labels"
-
-
-def what_is_given(info: BundleInfo) -> str:
-    """What an answer is, in a sentence."""
-    if info.numbers is None:
-        return f"The labels, in the order of the logits: `{label_list(info)}`."
-    low, high = info.numbers.low, info.numbers.high
-    return f"It gives a number, `{info.labels[0]}`; those of the training texts lie between {low:.6g} and {high:.6g}."
-
-
-def label_list(info: BundleInfo) -> str:
-    """The labels, in the order of the logits, as JSON."""
-    return json.dumps(info.labels, ensure_ascii=False)
-
-
 def model_card(info: BundleInfo) -> str:
-    """Write the card.
-
-    Returns:
-        Markdown with YAML front matter.
-    """
+    """Return a bundle's card: Markdown with YAML front matter."""
     needs = ""
     if info.kind != "full" and info.base.local is not None:
         needs = f"\nThe base is a local folder: put its path in the place of `{info.base.id}`.\n"
-    scores = _table(info.metrics)
+    scores = _table(info)
     table = f"\n## Scores\n\n{scores}" if scores else ""
-    imported = "imported_from" in info.hyperparameters
-    made = (
-        "Trained with plain PEFT, brought here by `feathertune import`;" if imported else "Trained by feathertune with"
-    )
+    made = "Trained by feathertune with"
+    if info.imported:
+        made = "Trained with plain PEFT, brought here by `feathertune import`;"
     front = front_matter(info, library="peft" if info.kind == "peft" else "transformers")
     return f"""{front}
 # {title(info)}
@@ -244,49 +132,28 @@ Without feathertune:
 """
 
 
-def _table(metrics: Mapping[str, Any]) -> str:
-    """Scores by the texts that they are of, one column each; or those of one unnamed set."""
-    sets = {name: scores for name, scores in metrics.items() if isinstance(scores, Mapping)} or {"value": metrics}
-    keys = [key for key in dict.fromkeys((*_SCORES, *metrics)) if any(_is_number(of.get(key)) for of in sets.values())]
+def _table(info: BundleInfo) -> str:
+    """Return a table of scores, with a column for each split."""
+    splits = info.metrics.values()
+    keys = [key for key in _SCORES if any(scores.get(key) is not None for scores in splits)]
     if not keys:
         return ""
-    head = f"| score | {' | '.join(sets)} |\n| --- |{' --- |' * len(sets)}\n"
-    cells = ((_SCORES.get(key, (key, None))[0], [of.get(key) for of in sets.values()]) for key in keys)
-    if "micro_f1" in keys:
-        cells = (("subset accuracy" if said == "accuracy" else said, v) for said, v in cells)
-    return head + "".join(f"| {said} | {' | '.join(map(_said, values))} |\n" for said, values in cells)
+    names = {key: name for key, (name, _) in _SCORES.items()} | {"accuracy": TASKS[info.task].primary.title}
+    head = f"| score | {' | '.join(info.metrics)} |\n| --- |{' --- |' * len(splits)}\n"
+    return head + "".join(
+        f"| {names[key]} | {' | '.join(_number(scores.get(key)) for scores in splits)} |\n" for key in keys
+    )
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _said(value: object) -> str:
-    if not _is_number(value):
+def _number(value: float | None) -> str:
+    if value is None:
         return ""
     return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
 
 
 def _limits(info: BundleInfo) -> str:
-    """What the scores do not say, in plain words."""
-    lines = [f"Each text gets one of the {len(info.labels)} labels, also one that none of them fits."]
-    if info.task == "multi_label":
-        found = "was found on the validation texts"
-        if "imported_from" in info.hyperparameters:
-            found = "was set at the import, not found on validation texts"
-        elif info.data is not None and not info.data.n_validation:
-            found = "was not fitted to any"
-        lines = [
-            f"A text gets any number of the {len(info.labels)} labels, or none; there are no others. The probability "
-            f"from which each is given {found}."
-        ]
-    if info.numbers is not None:
-        lines = [
-            "Each text gets a number, also one that has nothing to do with the texts it was trained on. Nothing keeps "
-            f"it within theirs: mean {info.numbers.mean:.4g}, standard deviation {info.numbers.sd:.4g}, half of them "
-            f"between {info.numbers.q25:.4g} and {info.numbers.q75:.4g}."
-        ]
-    lines += of_rare_classes(info)
+    text = TASKS[info.task].card
+    lines = [_say(text.limit, info), *of_rare_classes(info)]
     if info.data is not None:
         data, test = info.data, info.metrics.get("test")
         lines.append(
@@ -294,18 +161,10 @@ def _limits(info: BundleInfo) -> str:
             + (f"the best epoch chosen on {data.n_validation:,} others" if data.n_validation else "to a fixed end")
             + ": how it does on texts of another kind, language or time was not looked at."
         )
-        if isinstance(test, Mapping) and data.n_test and info.numbers is not None:
-            low, high = _interval_of_ranks(test["spearman"], data.n_test)
+        if test is not None and data.n_test:
             lines.append(
-                f"By {data.n_test:,} test texts the rank correlation lies between "
-                f"{low:.3f} and {high:.3f} (95 %, Fisher's z); how far another draw of training texts would change it "
-                "is not in that."
-            )
-        elif isinstance(test, Mapping) and data.n_test:
-            low, high = _interval(test["accuracy"], data.n_test)
-            lines.append(
-                f"By {data.n_test:,} test texts the {TASKS[info.task].primary.title} lies between {low:.1%} and "
-                f"{high:.1%} (95 %, Wilson); how far another draw of training texts would change it is not in that."
+                f"By {data.n_test:,} test texts: {text.interval(test, data.n_test)}. The spread over other training "
+                "texts is not included."
             )
         else:
             lines.append(
@@ -322,32 +181,14 @@ def _limits(info: BundleInfo) -> str:
 
 
 def of_rare_classes(info: BundleInfo) -> list[str]:
-    """What was done for them, and what that means for whoever reads probabilities and labels."""
+    """Return what training did for rare classes, and what that means for probabilities and labels."""
     settings, lines = info.hyperparameters, []
-    made_up = [
-        words
-        for key, value, words in (
-            ("class_weights", "balanced", "weights that let all classes count the same"),
-            ("sampling", "balanced", "texts drawn so that all classes are equally frequent"),
-            ("loss", "logit-adjusted", f"logits adjusted by the classes' shares (tau {settings.get(_TAU)})"),
-        )
-        if settings.get(key) == value
-    ]
-    if made_up:
+    if settings.get("class_weights") == "balanced":
         lines.append(
-            f"Trained with {made_up[0]}: its probabilities are those of a world in which they are, so a rare "
-            "class gets more than its share."
+            "Trained with weights that let all classes count the same, so its probabilities favour rare classes."
         )
-    if settings.get("loss") == "focal":
-        lines.append(
-            f"Trained with the focal loss (gamma {settings.get('focal_gamma')}): its probabilities tend to be less "
-            "sure than its answers are right."
-        )
-    if info.task == "single_label" and info.threshold is not None:
-        lines.append(
-            "The label is not always the most probable one: each probability is divided by a threshold first, found on "
-            "the validation texts by the best macro F1. transformers' own pipeline does not do that."
-        )
+    if (moved := TASKS[info.task].card.moved) and info.threshold is not None:
+        lines.append(moved)
     return lines
 
 
@@ -364,19 +205,11 @@ def _unread(info: BundleInfo, data: DataInfo) -> str:
     return f"{cut}; {data.unread_fraction:.1%} of all their tokens were never read."
 
 
-def _interval(accuracy: float, n: int) -> tuple[float, float]:
-    found = binomtest(round(accuracy * n), n).proportion_ci(method="wilson")
-    return float(found.low), float(found.high)
-
-
-def _interval_of_ranks(correlation: float, n: int) -> tuple[float, float]:
-    """Of Spearman's rank correlation of `n` rows.
-
-    Source: Bonett & Wright 2000, Sample size requirements for estimating Pearson, Kendall and Spearman correlations,
-    Psychometrika 65, 23-28.
-    """
-    if n < _LEAST_RANKS:
-        return -1.0, 1.0
-    half = NormalDist().inv_cdf(0.975) * math.sqrt((1 + correlation**2 / 2) / (n - 3))
-    z = math.atanh(min(max(correlation, -_NEARLY_ONE), _NEARLY_ONE))
-    return math.tanh(z - half), math.tanh(z + half)
+def _say(template: str, info: BundleInfo) -> str:
+    source = "was found on the validation texts"
+    if info.imported:
+        source = "was set at the import, not found on validation texts"
+    elif info.data is not None and not info.data.n_validation:
+        source = "was not fitted to any"
+    labels = json.dumps(info.labels, ensure_ascii=False)
+    return template.format(info=info, n=len(info.labels), labels=labels, threshold_source=source)

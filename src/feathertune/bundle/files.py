@@ -1,7 +1,4 @@
-"""What is in a bundle's folder, ``feathertune.json`` and the manifest, and whether any file was changed.
-
-Not for what the files mean: that is `feathertune.bundle.load`.
-"""
+"""The files of a bundle: ``feathertune.json``, and the manifest that shows a changed file."""
 
 from __future__ import annotations
 
@@ -10,17 +7,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import Field, SerializerFunctionWrapHandler, ValidationError, model_serializer, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 import feathertune
 from feathertune.errors import BundleError
 from feathertune.records import HEAD, LabelSummary, Reading, Record, TaskName
 from feathertune.storage import new_folder, sha256_of, write_atomic
+from feathertune.tasks import TASKS
 
 SCHEMA_VERSION: Literal[1] = 1
 INFO_FILE = "feathertune.json"
 MANIFEST_FILE = "manifest.json"
 CARD_FILE = "README.md"
+ADAPTER_CONFIG_FILE = "adapter_config.json"  # of PEFT
 BundleKind = Literal["peft", "part", "full"]
 WEIGHTS: dict[BundleKind, str] = {
     "peft": "adapter_model.safetensors",
@@ -32,11 +31,11 @@ R = TypeVar("R", bound=Record)
 
 
 class BaseInfo(Record):
-    """The encoder that was trained.
+    """The base model that was trained.
 
     Attributes:
         id: A hub id, or the name of a local folder.
-        local: Path of that folder, relative to the bundle; null for an encoder of the hub.
+        local: Path of that folder, relative to the bundle; null for a model of the hub.
     """
 
     id: str
@@ -46,12 +45,12 @@ class BaseInfo(Record):
 
 
 class DataInfo(Record):
-    """The labelled texts that it was trained on, as far as a reader of the scores must know them.
+    """The labelled texts of the training.
 
     Attributes:
-        source: ``sample:NAME``, ``hub:NAME``, or the name of a file or folder, without its path.
+        source: ``sample:NAME``, ``hub:NAME``, or the name of a file or folder without its path.
         truncated_fraction: Share of all texts with more than ``max_length`` tokens, of any split.
-        unread_fraction: Share of their tokens that were never read; null where it was not counted.
+        unread_fraction: Share of their tokens that were never read; null if not counted.
     """
 
     source: str
@@ -63,21 +62,19 @@ class DataInfo(Record):
 
 
 class BundleInfo(Record):
-    """What a classifier needs beside its weights; ``feathertune.json``.
+    """What a classifier needs in addition to its weights; ``feathertune.json``.
 
     Attributes:
-        kind: ``peft``: an adapter of PEFT's, on the base. ``part``: those parameters of the base that were trained.
-            ``full``: all of them; it needs no base.
-        labels: In the order of the logits; of numbers what they are called, one name.
-        numbers: How the numbers of the training texts lie; not written where labels are classes.
-        max_length: Tokens that are read at once.
-        reading: What becomes of a longer text, as in training.
-        text_columns: Where the texts stood in the data; two for pairs, which the encoder reads together.
-        threshold: Of several labels a text the probability from which each is given; of one label what each probability
-            is divided by before the largest is taken, null where it is taken as it is.
-        label_separator: What stood between the labels of a text in the data; null where they were lists, or one a text.
-        temperature: What the logits are divided by before the softmax.
-        trained: Names of the tensors of a ``part``, sorted; of the other kinds PEFT and transformers say them.
+        kind: ``peft``: a PEFT adapter. ``part``: the trained parameters of the base model. ``full``: all parameters.
+        labels: In the order of the logits; one name for a bundle that predicts numbers.
+        numbers: Summary of the training numbers; null for classes.
+        max_length: Tokens that are read at once; `reading` is the treatment of longer texts.
+        text_columns: Names of the text columns in the data; two for pairs.
+        threshold: multi_label: least probability of each label. single_label: divisor of each probability before the
+            largest is taken, null for none.
+        label_separator: Separator of the labels of one text in the data; null for lists and for one label a text.
+        trained: Sorted names of the tensors of a ``part``; null for other kinds.
+        metrics: Scores by the name of the split.
     """
 
     schema_version: Literal[1]
@@ -95,21 +92,36 @@ class BundleInfo(Record):
     dtype: Literal["float32", "bfloat16"]
     threshold: list[float] | None
     label_separator: str | None = None
-    temperature: float | None
-    metrics: dict[str, Any]
+    metrics: dict[str, dict[str, int | float | None]]
     hyperparameters: dict[str, Any]
     versions: dict[str, str]
 
     @property
     def reads_pairs(self) -> bool:
-        """Whether each text is a pair."""
+        """True if each text is a pair."""
         return len(self.text_columns) == 2
 
+    @property
+    def imported(self) -> bool:
+        """True if plain PEFT trained it."""
+        return "imported_from" in self.hyperparameters
+
+    @property
+    def logit_unit(self) -> float:
+        """Divisor of a difference of two logits before it is compared with a tolerance; 1 for classes.
+
+        For numbers the standard deviation, in which the model was trained, plus a part of the numbers themselves, of
+        which fp32 keeps seven digits.
+        """
+        if self.numbers is None:
+            return 1.0
+        return (self.numbers.sd or 1.0) + 0.05 * max(abs(self.numbers.low), abs(self.numbers.high))
+
     @model_validator(mode="after")
-    def _says_what_is_a_part(self) -> BundleInfo:
+    def _fits_together(self) -> BundleInfo:
         if (self.trained is not None) != (self.kind == "part"):
             raise ValueError(f"'trained' belongs to the kind 'part', and to no other; this is '{self.kind}'")
-        is_number = self.task == "regression"
+        is_number = TASKS[self.task].numbers
         if is_number != (len(self.labels) == 1) or is_number != (self.numbers is not None):
             raise ValueError(
                 f"the task is {self.task}, with {len(self.labels)} labels; expected two at least of classes, and of "
@@ -118,14 +130,6 @@ class BundleInfo(Record):
         if self.threshold is not None and len(self.threshold) != len(self.labels):
             raise ValueError(f"there are {len(self.threshold)} thresholds for {len(self.labels)} labels")
         return self
-
-    @model_serializer(mode="wrap")
-    def _without_what_is_of_numbers(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Bundles of classes stay what they were before labels could be numbers."""
-        values: dict[str, Any] = dump(self)
-        if self.numbers is None:
-            values.pop("numbers", None)
-        return values
 
 
 class _File(Record):
@@ -139,15 +143,10 @@ class _Manifest(Record):
 
 
 def write_files(folder: Path, files: Mapping[str, bytes], *, base: Path | None) -> None:
-    """Make a folder of a bundle that is held in memory.
-
-    Args:
-        folder: Where; it appears when it is whole, in the place of what stands there.
-        files: Name and content, the manifest among them.
-        base: Where the encoder lies, if it is a local folder; the bundle says so from then on.
+    """Write a bundle from the names and contents of its files, and let it name a local `base`.
 
     Raises:
-        BundleError: If the files are not what the manifest says.
+        BundleError: If the files differ from the manifest.
     """
     with new_folder(folder) as temporary:
         for name, content in files.items():
@@ -163,17 +162,17 @@ def write_files(folder: Path, files: Mapping[str, bytes], *, base: Path | None) 
 
 
 def local_base(base: Path, folder: Path) -> str:
-    """How a bundle names the folder of its encoder: by the way there, so that both can be moved together."""
+    """Return the path from a bundle to its base model, so that both can be moved together."""
     return Path(os.path.relpath(base.expanduser().resolve(), folder.resolve())).as_posix()
 
 
 def write_info(folder: Path, info: BundleInfo) -> None:
-    """Write ``feathertune.json``; the manifest is then to be written anew."""
+    """Write ``feathertune.json``; call `write_manifest` after it."""
     write_atomic(folder / INFO_FILE, info.model_dump_json(indent=1) + "\n")
 
 
 def write_manifest(folder: Path) -> None:
-    """Record every file of a bundle; the last thing to be written."""
+    """Write the manifest of all other files."""
     present = bundle_files(folder)
     files = {name: _File(sha256=sha256_of(path), bytes=path.stat().st_size) for name, path in present.items()}
     write_atomic(
@@ -186,17 +185,14 @@ def check_manifest(folder: Path) -> None:
     """Require exactly the files of the manifest, unchanged.
 
     Raises:
-        BundleError: If the folder is no bundle, or a file is missing, changed or not its own.
+        BundleError: If the folder is no bundle, or a file is missing, changed or unknown.
     """
     if not folder.is_dir():
         raise BundleError(f"The bundle {folder} is not a folder. Expected what `feathertune train --out` wrote.")
     if not (folder / MANIFEST_FILE).is_file():
-        adapter = (folder / "adapter_config.json").is_file()
-        hint = (
-            " It looks like an adapter that plain PEFT wrote: `feathertune import` makes a bundle of one."
-            if adapter
-            else ""
-        )
+        hint = " It looks like an adapter that plain PEFT wrote: `feathertune import` makes a bundle of one."
+        if not (folder / ADAPTER_CONFIG_FILE).is_file():
+            hint = ""
         raise BundleError(
             f"The folder {folder} is not a bundle: it holds no {MANIFEST_FILE}. "
             f"Expected what `feathertune train --out` wrote.{hint}"
@@ -224,13 +220,13 @@ def read_info(folder: Path) -> BundleInfo:
     """Read ``feathertune.json``.
 
     Raises:
-        BundleError: If it is not one of this schema.
+        BundleError: If it does not have this schema.
     """
     return _parse(folder / INFO_FILE, BundleInfo)
 
 
 def bundle_files(folder: Path) -> dict[str, Path]:
-    """The files that a manifest lists, by their path; hidden ones (a hub's, an editor's) are not the bundle's."""
+    """Return the files that a manifest lists, by relative path; hidden files do not belong to a bundle."""
     found = {path.relative_to(folder): path for path in sorted(folder.rglob("*")) if path.is_file()}
     return {
         name.as_posix(): path

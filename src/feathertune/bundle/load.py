@@ -1,9 +1,9 @@
-"""Loading a bundle: the files are checked, then the base, then that all that was trained went in."""
+"""Load a bundle: check its files, then the base model, then that every trained tensor was used."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,22 +16,22 @@ from torch import Tensor, nn
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from feathertune.bundle.files import WEIGHTS, BundleInfo, check_manifest, read_info
+from feathertune.data.sources.samples import SAMPLE_ENCODERS, sample_encoder_path
 from feathertune.encoders import Attention, LoadedEncoder, drop_foreign_inputs, load_encoder, quiet_transformers
 from feathertune.errors import BundleError, EncoderError, MissingExtraError, first_line
 from feathertune.records import Reading
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-# Of what the checkpoint of the base does not hold. The bundle does, so nothing may depend on it.
-_SEED = 2**31 - 1
+_SEED = 2**31 - 1  # of parameters that the base checkpoint lacks; the bundle holds them, so nothing may depend on it
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """A classifier that was loaded and checked.
+    """A loaded and checked classifier.
 
     Attributes:
         model: In eval mode: a `PeftModel` over the base, or a classification model of transformers.
-        base: The encoder underneath; for a `full` bundle, the bundle's own.
+        base: The base model; for a `full` bundle its own.
         info: The content of ``feathertune.json``.
     """
 
@@ -43,7 +43,7 @@ class Bundle:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """In the order of the logits."""
+        """Labels in the order of the logits."""
         return tuple(self.info.labels)
 
     @property
@@ -53,23 +53,20 @@ class Bundle:
 
     @property
     def reading(self) -> Reading:
-        """What becomes of longer texts."""
+        """Treatment of longer texts."""
         return self.info.reading
 
 
 def load_bundle(path: Path, *, base: str | None = None, attention: Attention = "sdpa") -> Bundle:
-    """Load a classifier, after every file and the base have been checked.
+    """Load a classifier on the CPU, in eval mode, after every file and the base have been checked.
 
     Args:
         path: The bundle's folder.
-        base: The encoder underneath, where the one that the bundle names is not to be found.
+        base: Path of the base model, if it moved.
         attention: Implementation, as in `load_encoder`; it changes logits by rounding only.
 
-    Returns:
-        The classifier, on the CPU, in eval mode.
-
     Raises:
-        BundleError: If the folder is not a whole bundle, or the base is not the one it was trained on.
+        BundleError: If the folder is not a whole bundle, or the base has another fingerprint.
     """
     check_manifest(path)
     info = read_info(path)
@@ -94,16 +91,43 @@ def load_bundle(path: Path, *, base: str | None = None, attention: Attention = "
             "Name the encoder that it was trained on as the base."
         )
     model = _load_adapter(path, encoder) if info.kind == "peft" else _load_part(path, encoder, info)
-    return Bundle(path, model.eval(), _load_tokenizer(path, encoder), encoder, info)
+    return Bundle(path, model.eval(), load_tokenizer(path, encoder), encoder, info)
 
 
 def not_finite(tensors: Mapping[str, Tensor]) -> str | None:
-    """Name of the first tensor that holds NaN or infinity, if one does."""
+    """Return the name of the first tensor that holds NaN or infinity."""
     return next((n for n, t in tensors.items() if t.is_floating_point() and not torch.isfinite(t).all()), None)
 
 
+def without_wrapper(saved: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return an adapter's tensors by the names of the encoder's modules; PEFT's prefix has two parts, or one."""
+    return {name.removeprefix("base_model.").removeprefix("model."): tensor for name, tensor in saved.items()}
+
+
+def misfit(encoder: LoadedEncoder, saved: Mapping[str, Tensor]) -> tuple[str, tuple[int, ...], tuple[int, ...]] | None:
+    """Return name, found shape and expected shape of the first tensor that does not fit the encoder."""
+    own = encoder.model.state_dict()
+    shapes = ((name, tuple(saved[name].shape), tuple(own[name].shape)) for name in sorted(saved.keys() & own.keys()))
+    return next((found for found in shapes if found[1] != found[2]), None)
+
+
+def load_tokenizer(folder: Path, encoder: LoadedEncoder) -> PreTrainedTokenizerBase:
+    """Load the tokenizer of a folder for an encoder.
+
+    Raises:
+        BundleError: If it cannot be loaded.
+    """
+    try:
+        with quiet_transformers():
+            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except Exception as error:  # tokenizers' Rust part raises bare Exceptions
+        raise BundleError(f"The tokenizer in {folder} cannot be loaded: {first_line(error)}.") from error
+    drop_foreign_inputs(tokenizer, encoder.model)
+    return tokenizer
+
+
 def _find_base(info: BundleInfo, folder: Path, given: str | None) -> tuple[str, str | None]:
-    """Id and revision of the encoder: the given one, the folder it was, the sample, or the hub's."""
+    """Return id and revision of the base model."""
     if given is not None:
         return given, None
     if info.base.local is not None:
@@ -114,8 +138,6 @@ def _find_base(info: BundleInfo, folder: Path, given: str | None) -> tuple[str, 
                 f"{place}. Name its folder as the base."
             )
         return str(place), None
-    from feathertune.data.sources.samples import SAMPLE_ENCODERS, sample_encoder_path
-
     for sample in SAMPLE_ENCODERS:
         if sample.hub_id == info.base.id and info.base.revision is None:
             try:
@@ -144,13 +166,10 @@ def _load_base(
 
 
 def _load_adapter(folder: Path, encoder: LoadedEncoder) -> PeftModel:
-    """Put the adapter on the base, and see that all of the file went in, the whole head among it."""
+    """Put the adapter on the base and check that every tensor of the file was used."""
     try:
         saved = load_file(folder / WEIGHTS["peft"])
-        # PEFT's name for the model that it wraps has two parts, one for prompts.
-        plain = without_wrapper(saved)
-        _check_head(folder, encoder, plain)
-        _check_shapes(folder, encoder, plain)
+        _check_tensors(folder, encoder, without_wrapper(saved))
         _check_numbers(folder, saved)
         with quiet_transformers():
             model = PeftModel.from_pretrained(encoder.model, folder, torch_device="cpu", local_files_only=True)
@@ -165,14 +184,13 @@ def _load_adapter(folder: Path, encoder: LoadedEncoder) -> PeftModel:
 
 
 def _load_part(folder: Path, encoder: LoadedEncoder, info: BundleInfo) -> PreTrainedModel:
-    """Put the trained parameters in the place of the base's: all that were trained, and no other."""
+    """Replace the base's parameters by the trained ones: all that were trained, and no other."""
     try:
         saved = load_file(folder / WEIGHTS["part"])
     except (SafetensorError, OSError) as error:
         raise BundleError(f"The trained parameters in {folder} cannot be loaded: {first_line(error)}.") from error
-    _check_head(folder, encoder, saved)
+    _check_tensors(folder, encoder, saved)
     _check_numbers(folder, saved)
-    _check_shapes(folder, encoder, saved)
     if unexpected := encoder.model.load_state_dict(saved, strict=False).unexpected_keys:
         raise BundleError(
             f"The bundle {folder} does not fit its encoder {encoder.id}, which has no parameter {min(unexpected)}."
@@ -183,12 +201,8 @@ def _load_part(folder: Path, encoder: LoadedEncoder, info: BundleInfo) -> PreTra
     return encoder.model
 
 
-def without_wrapper(saved: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """An adapter's tensors under the names that the encoder's own modules have, without PEFT's before them."""
-    return {name.removeprefix("base_model.").removeprefix("model."): tensor for name, tensor in saved.items()}
-
-
-def _check_head(folder: Path, encoder: LoadedEncoder, saved: Iterable[str]) -> None:
+def _check_tensors(folder: Path, encoder: LoadedEncoder, saved: Mapping[str, Tensor]) -> None:
+    """Require the whole head, and shapes that fit."""
     heads = tuple(f"{name}." for name in encoder.head_modules)
     needed = {name for name, _ in encoder.model.named_parameters() if name.startswith(heads)}
     if lacking := sorted(needed.difference(saved)):
@@ -196,21 +210,16 @@ def _check_head(folder: Path, encoder: LoadedEncoder, saved: Iterable[str]) -> N
             f"The bundle {folder} lacks {len(lacking)} tensors of its classification head, the first "
             f"being {lacking[0]}. With other numbers in their place its answers would be random."
         )
-
-
-def _check_shapes(folder: Path, encoder: LoadedEncoder, saved: Mapping[str, Tensor]) -> None:
-    """Where a name is the encoder's own, so is the shape; the head's says how many labels there are."""
-    own = encoder.model.state_dict()
-    for name in sorted(saved.keys() & own.keys()):
-        if saved[name].shape != own[name].shape:
-            raise BundleError(
-                f"The bundle {folder} does not fit its encoder {encoder.id} with {len(encoder.labels)} labels: {name} "
-                f"has the shape {tuple(saved[name].shape)}, expected {tuple(own[name].shape)}."
-            )
+    if wrong := misfit(encoder, saved):
+        name, found, expected = wrong
+        raise BundleError(
+            f"The bundle {folder} does not fit its encoder {encoder.id} with {len(encoder.labels)} labels: {name} "
+            f"has the shape {found}, expected {expected}."
+        )
 
 
 def _check_trained(folder: Path, saved: Collection[str], trained: Collection[str]) -> None:
-    """Left to itself, a tensor that is missing would be the base's: an answer, but not that of the training."""
+    """Require exactly the trained tensors; in place of a missing one the base's would answer."""
     if lacking := sorted(set(trained).difference(saved)):
         raise BundleError(
             f"The bundle {folder} lacks {len(lacking)} of the {len(trained)} tensors that were trained, the first "
@@ -224,7 +233,7 @@ def _check_trained(folder: Path, saved: Collection[str], trained: Collection[str
 
 
 def _check_all_used(folder: Path, whole: LoadedEncoder) -> None:
-    """A configuration that says fewer layers makes a smaller model of the same file, without a word."""
+    """Require that the model uses every tensor; a configuration with fewer layers would drop some silently."""
     with safe_open(folder / WEIGHTS["full"], framework="pt") as file:
         unused = sorted(set(file.keys()).difference(whole.model.state_dict()))
     if unused:
@@ -239,13 +248,3 @@ def _check_numbers(folder: Path, tensors: Mapping[str, Tensor]) -> None:
         raise BundleError(
             f"The bundle {folder} holds NaN or infinity in {name}. No training of feathertune ends so: copy it again."
         )
-
-
-def _load_tokenizer(folder: Path, encoder: LoadedEncoder) -> PreTrainedTokenizerBase:
-    try:
-        with quiet_transformers():
-            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except Exception as error:  # tokenizers' Rust part raises bare Exceptions
-        raise BundleError(f"The tokenizer in {folder} cannot be loaded: {error}") from error
-    drop_foreign_inputs(tokenizer, encoder.model)
-    return tokenizer

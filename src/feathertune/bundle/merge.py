@@ -1,7 +1,7 @@
-"""A bundle as one plain model of transformers, with what was trained in its weights.
+"""Merge a bundle into one plain model of transformers.
 
-PEFT's own ``merge_and_unload`` stops at heads of several layers, which it takes for single ones; so the heads are put
-in their places first. Not for methods that change the input: there is no weight that could hold what they learned.
+PEFT's ``merge_and_unload`` fails on heads of several layers, so the heads are put in place first. Methods that change
+the input cannot be merged: no weight can hold what they learned.
 """
 
 from __future__ import annotations
@@ -19,16 +19,10 @@ from feathertune.errors import BundleError, first_line
 
 
 def merged_model(bundle: Bundle) -> PreTrainedModel:
-    """Put what was trained into the weights of the encoder.
-
-    Args:
-        bundle: Loaded; its model is used up, for it becomes the merged one.
-
-    Returns:
-        A model without any module of PEFT's, in eval mode, on the device of the bundle's.
+    """Merge the adapter into the weights and return the model, in eval mode; the bundle's own model is used up.
 
     Raises:
-        BundleError: If what was trained is no change of weights, or PEFT cannot merge it.
+        BundleError: If the adapter is no change of weights, or PEFT cannot merge it.
     """
     model = bundle.model
     if isinstance(model, PeftModel):

@@ -1,7 +1,6 @@
-"""A bundle on the hub: loaded first, so that what is not whole never leaves, then sent as one commit.
+"""Push a bundle to the hub: load it as a check, then send it as one commit that also deletes files of an older bundle.
 
-One commit, and no file of an older bundle left beside it, so that nobody ever fetches a mixture that the manifest would
-refuse. Not for fetching one: ``hf download REPO_ID --local-dir FOLDER`` does that.
+Nobody can then fetch a mixture of two bundles, which the manifest would refuse.
 """
 
 from __future__ import annotations
@@ -24,15 +23,7 @@ _TOKEN = "Log in with `hf auth login`, or set HF_TOKEN to a token that may write
 
 @dataclass(frozen=True)
 class Pushed:
-    """What became of a bundle on the hub.
-
-    Attributes:
-        url: Of the repository.
-        revision: The branch.
-        commit: Its id.
-        files: How many files it holds.
-        notes: What whoever loads it should know, in plain words.
-    """
+    """A pushed bundle: its repository, branch, commit id, number of files, and notes for those who load it."""
 
     url: str
     revision: str
@@ -54,17 +45,14 @@ def push_bundle(
 
     Args:
         folder: The bundle.
-        repo_id: ``OWNER/NAME``; made where it does not exist.
-        revision: The branch, made where it does not exist.
-        public: Whether a repository that is made by this can be seen by everyone; one that exists stays as it is.
+        repo_id: ``OWNER/NAME``; created if missing.
+        revision: The branch; created if missing.
+        public: Everyone can see a repository that this creates; an existing one stays as it is.
         message: Of the commit.
-        base: Where the encoder lies, if not where the bundle says.
-
-    Returns:
-        Where it lies now.
+        base: Path of the base model, if it moved.
 
     Raises:
-        BundleError: If it is not a whole bundle, or names a place of this machine.
+        BundleError: If it is not a whole bundle, or names an absolute path.
         HubError: If the hub refuses, cannot be reached, or holds other files in that repository.
     """
     info = load_bundle(folder, base=base).info
@@ -92,7 +80,7 @@ def push_bundle(
 
 
 def _portable(folder: Path, info: BundleInfo) -> tuple[str, ...]:
-    """Notes of what others need; a path of this machine is refused."""
+    """Return notes on what others need; refuse an absolute path."""
     local = info.base.local
     if info.kind == "full" or local is None:
         return ()
@@ -108,11 +96,7 @@ def _portable(folder: Path, info: BundleInfo) -> tuple[str, ...]:
 
 
 def _left_over(api: HfApi, repo_id: str, revision: str, ours: set[str]) -> list[str]:
-    """Files of an older bundle in the repository that this one does not have.
-
-    Raises:
-        HubError: If there are files of something else.
-    """
+    """Return files of an older bundle in the repository; refuse a repository with other files."""
     there = set(api.list_repo_files(repo_id, revision=revision))
     others = {name for name in there - ours if not any(part.startswith(".") for part in PurePosixPath(name).parts)}
     if others and MANIFEST_FILE not in there:
@@ -125,7 +109,7 @@ def _left_over(api: HfApi, repo_id: str, revision: str, ours: set[str]) -> list[
 
 @contextlib.contextmanager
 def _told(repo_id: str, revision: str) -> Iterator[None]:
-    """Say what of the hub's many errors a person can act on."""
+    """Turn the hub's errors into messages that a person can act on."""
     from huggingface_hub import constants
     from huggingface_hub.errors import (
         HfHubHTTPError,
@@ -157,10 +141,9 @@ def _told(repo_id: str, revision: str) -> Iterator[None]:
 
 
 def _refusal(repo_id: str, status: int, said: str) -> str:
-    if status == 401:
-        return f"The hub does not know you (401), so nothing was pushed to {repo_id}. {_TOKEN}."
-    if status == 403:
-        return f"The hub does not let you write to {repo_id} (403: {said}). {_TOKEN}."
-    if status == 404:
-        return f"The hub has no place for {repo_id} (404: {said}). Is the owner spelled as the hub spells it?"
-    return f"The hub refused the push to {repo_id} ({status}: {said})."
+    known = {
+        401: f"The hub does not know you (401), so nothing was pushed to {repo_id}. {_TOKEN}.",
+        403: f"The hub does not let you write to {repo_id} (403: {said}). {_TOKEN}.",
+        404: f"The hub has no place for {repo_id} (404: {said}). Is the owner spelled as the hub spells it?",
+    }
+    return known.get(status, f"The hub refused the push to {repo_id} ({status}: {said}).")

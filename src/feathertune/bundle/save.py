@@ -1,10 +1,11 @@
-"""Saving a bundle: written under another name, loaded again, compared, and only then put in its place."""
+"""Save a bundle: write it under another name, load it again, compare, and only then put it in place."""
 
 from __future__ import annotations
 
 import json
 import platform
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 import feathertune
 from feathertune.bundle.card import model_card
 from feathertune.bundle.files import (
+    ADAPTER_CONFIG_FILE,
     CARD_FILE,
     SCHEMA_VERSION,
     WEIGHTS,
@@ -31,100 +33,80 @@ from feathertune.bundle.files import (
 )
 from feathertune.bundle.load import DTYPES, load_bundle, not_finite
 from feathertune.data.reading.texts import Text, paired, side_by_side
+from feathertune.data.sources.samples import SAMPLE_ENCODERS
 from feathertune.encoders import LoadedEncoder, load_encoder, quiet_transformers
 from feathertune.errors import BundleError
 from feathertune.records import HEAD, LabelSummary, Reading, TaskName
 from feathertune.storage import new_folder, system_errors, write_atomic
 
-# Short and long, cased, with digits and signs: what the reload check compares logits on.
+# Short and long, cased, with digits and signs: the reload check compares their logits.
 PROBE_TEXTS = (
     "A fine film.",
     "It was dull, far too long, and I left after 40 minutes.",
     "yes",
     "Nothing here works as it should; the actors, though, try hard - and that is something!",
 )
-# Largest difference of a logit between the saved and the reloaded model. The arithmetic is the same, so it is
-# only room for kernels that choose their order of summation; in bf16 one rounding is 2^-8 of the value.
+# Largest difference of a logit between the saved and the reloaded model: room for kernels that choose their order of
+# summation; in bf16 one rounding is 2^-8 of the value.
 _TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 5e-2}
-_ADAPTER_CONFIG = "adapter_config.json"
 # Lists that PEFT reads as sets, and so writes in an order that changes from run to run.
 _UNORDERED = ("target_modules", "modules_to_save", "feedforward_modules", "exclude_modules")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Description:
+    """The part of `BundleInfo` that does not follow from the model and its encoder; the fields are its fields."""
+
+    method: str
+    task: TaskName = "single_label"
+    max_length: int
+    reading: Reading = HEAD
+    text_columns: Sequence[str]
+    label_separator: str | None = None
+    threshold: Sequence[float] | None = None
+    numbers: LabelSummary | None = None
+    data: DataInfo | None = None
+    metrics: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
+    hyperparameters: Mapping[str, Any] = field(default_factory=dict)
+
+
 def save_bundle(
-    folder: Path,
-    *,
-    model: PeftModel | PreTrainedModel,
-    encoder: LoadedEncoder,
-    method: str,
-    max_length: int,
-    reading: Reading = HEAD,
-    text_columns: Sequence[str],
-    metrics: Mapping[str, Any],
-    hyperparameters: Mapping[str, Any],
-    data: DataInfo | None = None,
-    task: TaskName = "single_label",
-    threshold: Sequence[float] | None = None,
-    label_separator: str | None = None,
-    numbers: LabelSummary | None = None,
-    probe_texts: Sequence[Text] | None = None,
+    folder: Path, model: PeftModel | PreTrainedModel, encoder: LoadedEncoder, description: Description
 ) -> BundleInfo:
-    """Write a bundle, load it again and compare; what does not come back the same is not kept.
+    """Write a bundle, load it again and compare; keep it only if the logits are the same.
 
     Args:
-        folder: Where; a bundle that stands there is replaced when the new one is whole.
-        model: A `PeftModel` is saved as an adapter, any other model whole if all of it is trained, else in those parts
-            that are.
-        encoder: What `model` was made from.
-        method: Its name.
-        max_length: In tokens.
-        reading: What becomes of longer texts.
-        text_columns: Where the texts stood in the data; two for pairs.
-        metrics: For the record and the card.
-        hyperparameters: For the record.
-        data: What it was trained on, for the card.
-        task: Whether a text has one label, any number of them, or a number.
-        threshold: Of the labels; `BundleInfo` says what for.
-        label_separator: What stood between the labels of a text in the data.
-        numbers: Where labels are numbers, how those of the training texts lie.
-        probe_texts: What logits are compared on; None means `PROBE_TEXTS`, as pairs where it reads pairs.
+        folder: The bundle's folder; an older bundle is replaced once the new one is whole.
+        model: A `PeftModel` is saved as an adapter, any other model whole if all of it is trained, else its trained
+            parameters.
+        encoder: The encoder that `model` was made from.
+        description: All that model and encoder do not tell.
 
     Returns:
-        What was written to ``feathertune.json``.
+        The content of ``feathertune.json``.
 
     Raises:
         BundleError: If a tensor holds NaN or infinity, or the reloaded model gives other logits.
-        OSError: As the system says it; nothing is left behind.
+        OSError: From the system; nothing is left behind.
     """
     kind = _kind(model)
     part = _trained_part(model, encoder) if kind == "part" else {}
     info = BundleInfo(
         schema_version=SCHEMA_VERSION,
         kind=kind,
-        method=method,
-        task=task,
         labels=list(encoder.labels),
-        max_length=max_length,
-        reading=reading,
-        text_columns=list(text_columns),
         base=_portable_base(encoder, folder),
         trained=sorted(part) if kind == "part" else None,
-        data=data,
-        threshold=None if threshold is None else list(threshold),
-        label_separator=label_separator,
-        numbers=numbers,
-        temperature=None,
         dtype="bfloat16" if next(encoder.backbone.parameters()).dtype == torch.bfloat16 else "float32",
-        metrics=dict(metrics),
-        hyperparameters=dict(hyperparameters),
         versions=_versions(),
+        **vars(description),
     )
     with new_folder(folder) as temporary:
         with quiet_transformers(), system_errors():
             if info.kind == "peft":
                 # The embeddings are never resized; asked to look for that, PEFT may call the hub.
                 model.save_pretrained(temporary, save_embedding_layers=False)
-                _make_portable(temporary / _ADAPTER_CONFIG, info.base)
+                _make_portable(temporary / ADAPTER_CONFIG_FILE, info.base)
             elif info.kind == "part":
                 save_file(part, temporary / WEIGHTS["part"], metadata={"format": "pt"})
             else:
@@ -134,13 +116,8 @@ def save_bundle(
         write_info(temporary, info)
         write_atomic(temporary / CARD_FILE, model_card(info))
         write_manifest(temporary)
-        _check_reload(temporary, model, encoder, info, probe_texts or probes(info))
+        _check_reload(temporary, model, encoder, info)
     return info
-
-
-def probes(info: BundleInfo) -> Sequence[Text]:
-    """`PROBE_TEXTS` as a bundle reads them."""
-    return paired(PROBE_TEXTS) if info.reads_pairs else PROBE_TEXTS
 
 
 def _kind(model: nn.Module) -> BundleKind:
@@ -150,7 +127,7 @@ def _kind(model: nn.Module) -> BundleKind:
 
 
 def _trained_part(model: nn.Module, encoder: LoadedEncoder) -> dict[str, Tensor]:
-    """The trained parameters, and what a forward pass in training has changed beside them, such as running means."""
+    """Return the trained parameters, and buffers that training changed, such as running means."""
     trained = {name: parameter.detach() for name, parameter in model.named_parameters() if parameter.requires_grad}
     parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
     buffers = {name: tensor for name, tensor in model.state_dict().items() if name not in parameters}
@@ -161,9 +138,7 @@ def _trained_part(model: nn.Module, encoder: LoadedEncoder) -> dict[str, Tensor]
 
 
 def _portable_base(encoder: LoadedEncoder, folder: Path) -> BaseInfo:
-    """The base as another machine can find it."""
-    from feathertune.data.sources.samples import SAMPLE_ENCODERS
-
+    """Return the base as another machine can find it."""
     name, local = encoder.id, None
     if encoder.id.startswith("sample:"):
         name = SAMPLE_ENCODERS[encoder.id.removeprefix("sample:")].hub_id
@@ -174,7 +149,7 @@ def _portable_base(encoder: LoadedEncoder, folder: Path) -> BaseInfo:
 
 
 def _make_portable(path: Path, base: BaseInfo) -> None:
-    """Take this machine's path and the random order of sets out of PEFT's configuration."""
+    """Remove this machine's path and the random order of sets from PEFT's configuration."""
     config = json.loads(path.read_text(encoding="utf-8"))
     config["base_model_name_or_path"] = base.id
     config["revision"] = base.revision
@@ -185,7 +160,7 @@ def _make_portable(path: Path, base: BaseInfo) -> None:
 
 
 def _save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    if tokenizer.is_fast:  # the settings of the last call would be saved as if they were the tokenizer's own
+    if tokenizer.is_fast:  # the settings of the last call would be saved as the tokenizer's own
         tokenizer.backend_tokenizer.no_truncation()
         tokenizer.backend_tokenizer.no_padding()
     tokenizer.save_pretrained(folder)
@@ -199,33 +174,22 @@ def _check_finite(weights: Path) -> None:
         )
 
 
-def _check_reload(
-    folder: Path, model: nn.Module, encoder: LoadedEncoder, info: BundleInfo, texts: Sequence[Text]
-) -> None:
-    """Require the same logits from the folder, with every new parameter of the base drawn anew."""
-    # By the implementation that was trained with: another one rounds differently, more so the deeper the encoder.
+def _check_reload(folder: Path, model: nn.Module, encoder: LoadedEncoder, info: BundleInfo) -> None:
+    """Require the same logits from the folder, with other random numbers in the base's new parameters."""
+    # With the attention of the training: another one rounds differently, more so the deeper the encoder.
     trained_with = encoder.model.config._attn_implementation
     reloaded = load_bundle(folder, attention="eager" if trained_with == "eager" else "sdpa")
     device = next(model.parameters()).device
+    texts = paired(PROBE_TEXTS) if info.reads_pairs else PROBE_TEXTS
     expected = _logits(model, encoder.tokenizer, texts, info.max_length)
     found = _logits(reloaded.model.to(device), reloaded.tokenizer, texts, info.max_length)
     difference = (expected - found).abs().max().item()
-    unit = 1.0 if info.numbers is None else unit_of(info.numbers)
-    if not difference <= unit * _TOLERANCE[DTYPES[info.dtype]]:
+    if not difference <= info.logit_unit * _TOLERANCE[DTYPES[info.dtype]]:
         raise BundleError(
             f"The saved model gives other logits than the trained one (they differ by {difference:.3g}), "
             f"so nothing was saved. A part that training changed is not in the bundle: the method "
             f"'{info.method}' must save {', '.join(encoder.head_modules)} and all that it trains."
         )
-
-
-def unit_of(numbers: LabelSummary) -> float:
-    """What a difference of two predicted numbers is divided by before it is judged as one of logits is.
-
-    The standard deviation, in which the model was trained; and a part of the numbers themselves, of which fp32 keeps
-    seven digits.
-    """
-    return (numbers.sd or 1.0) + 0.05 * max(abs(numbers.low), abs(numbers.high))
 
 
 def _logits(model: nn.Module, tokenizer: PreTrainedTokenizerBase, texts: Sequence[Text], max_length: int) -> Tensor:

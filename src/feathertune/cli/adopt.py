@@ -1,4 +1,4 @@
-"""``feathertune import``; that is a word of Python, so the file has another name."""
+"""``feathertune import``; ``import`` is a keyword of Python, hence the file name."""
 
 from __future__ import annotations
 
@@ -59,8 +59,15 @@ def adopt(
     It is kept only if it gives the logits of plain PEFT, and gives them again after a reload. What PEFT did not save of
     the head and no checkpoint holds is lost, and such an adapter is refused.
     """
-    from feathertune.bundle.adopt import adopt_adapter
+    from feathertune.bundle.adopt import MultiLabel, adopt_adapter
+    from feathertune.tasks import MULTI_LABEL, TASKS
 
+    asked = cast("ImportedTask | None", task)  # another word is refused there
+    if threshold is not None or label_separator is not None:
+        if task in TASKS and TASKS[task].default_threshold is None:
+            raise ConfigError(f"--threshold and --label-separator need --task {MULTI_LABEL.name}, not {task}.")
+        if task is None or task in TASKS:
+            asked = MultiLabel(None if threshold is None else _numbers(threshold), label_separator)
     adopted = adopt_adapter(
         adapter,
         out,
@@ -68,9 +75,7 @@ def adopt(
         base=base,
         max_length=max_length,
         pairs=pairs,
-        task=cast("ImportedTask | None", task),  # another word is refused there
-        thresholds=None if threshold is None else _numbers(threshold),
-        label_separator=label_separator,
+        task=asked,
         overwrite=overwrite,
     )
     if json:

@@ -11,7 +11,7 @@ import typer
 
 from feathertune.cli import options as opt
 from feathertune.config import demonstration
-from feathertune.track import choose_trackers, tracked_study
+from feathertune.track import choose_trackers, tracked
 
 
 def compare(
@@ -62,11 +62,11 @@ def compare(
     demo = data is None and config is None
     settings = opt.settings(given, defaults=demonstration(few_labels=shots is not None) if demo else None)
     trackers = choose_trackers(track or ())
-    # Below here torch is loaded: a wrong option has been told by now.
-    from feathertune.cli.output.plans import plan_text, priced_plan_json
+    # Loads torch, after wrong options have been reported.
+    from feathertune.cli.output.plans import plan_json, plan_text
     from feathertune.cli.output.progress import observe
     from feathertune.cli.output.tables import study_text
-    from feathertune.study.compare import default_folder, keep_price, prepare, run
+    from feathertune.study.compare import default_folder, keep_cost_estimate, prepare, run
     from feathertune.study.cost.estimate import estimate
 
     with observe(quiet=quiet or json) as observer:
@@ -74,17 +74,18 @@ def compare(
             observer.stage("no DATA given: the demonstration study on sample:imdb (name DATA to use your own)")
         prepared = prepare(settings, observer)
         if dry_run:
-            price = estimate(prepared.bench, prepared.plan, observer)
+            cost = estimate(prepared, observer)
             if out is not None:
-                keep_price(price, prepared, out)
-            observer.close()
-            sys.stdout.write(priced_plan_json(prepared, price) if json else plan_text(prepared, out, price))
-            return
-        out = out or default_folder(prepared.plan)
-        command = ["feathertune", *sys.argv[1:]]
-        with tracked_study(observer, trackers, out, prepared.plan.config) as watched:
-            study = run(prepared, out, observer=watched, command=command, overwrite=overwrite)
-    sys.stdout.write(study.model_dump_json(indent=1) + "\n" if json else study_text(study, out))
+                keep_cost_estimate(cost, prepared, out)
+        else:
+            folder = out or default_folder(prepared.plan)
+            command = ["feathertune", *sys.argv[1:]]
+            with tracked(observer, trackers, folder, prepared.plan.config) as watched:
+                study = run(prepared, folder, observer=watched, command=command, overwrite=overwrite)
+    if dry_run:
+        sys.stdout.write(plan_json(prepared, cost) if json else plan_text(prepared, out, cost))
+        return
+    sys.stdout.write(study.model_dump_json(indent=1) + "\n" if json else study_text(study, folder))
     failed = [record.id for record in study.runs if record.status == "failed"]
     if failed:
         again = shlex.join(command)

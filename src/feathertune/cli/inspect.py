@@ -11,7 +11,7 @@ import typer
 
 from feathertune.cli import options as opt
 from feathertune.methods import choose_methods
-from feathertune.records.cost_estimate import Price
+from feathertune.records.cost_estimate import CostEstimate
 
 if TYPE_CHECKING:
     from feathertune.quality.fix import Fixed
@@ -81,7 +81,7 @@ def inspect(
     from feathertune.quality.inspection import inspect_data
 
     check_places(data, out, fix, overwrite=overwrite)
-    price: Price | None = None
+    cost: CostEstimate | None = None
     fixed: Fixed | None = None
     with observe(quiet=quiet or json) as observer:
         inspected = inspect_data(settings, observer, beside=True)
@@ -93,16 +93,16 @@ def inspect(
             fixed = write_fixed(inspected.scan, fix)
         if methods is not None and found.refused is None:
             prepared = prepare(settings, observer)
-            price = estimate(prepared.bench, prepared.plan, observer)
+            cost = estimate(prepared, observer)
     if json:
-        more = {} if price is None else {"price": price.model_dump(mode="json")}
+        more = {} if cost is None else {"cost_estimate": cost.model_dump(mode="json")}
         more |= {} if fixed is None else {"fixed": fixed.as_json()}
         sys.stdout.write(jsonlib.dumps({**found.model_dump(mode="json"), **more}, indent=1) + "\n")
         return
     sys.stdout.write(inspection_text(found, out))
     if fixed is not None:
         sys.stdout.write(render("", *fixed_lines(fixed)))
-    if price is not None:
-        from feathertune.cli.output.plans import price_lines
+    if cost is not None:
+        from feathertune.cli.output.plans import cost_lines
 
-        sys.stdout.write(render("", *price_lines(price)))
+        sys.stdout.write(render("", *cost_lines(cost)))

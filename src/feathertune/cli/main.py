@@ -1,4 +1,4 @@
-"""The app, and what an error looks like: one message on stderr, exit code 2 for wrong input, 1 for a failed run."""
+"""The app, and its errors: one message on stderr, exit code 2 for wrong input, 1 for a failed run."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _NO_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS,
 
 
 def _reporting(command: Callable[..., None]) -> Callable[..., None]:
-    """A command whose errors are messages; before the library below sees them, which has other words for Ctrl-C."""
+    """Turn a command's errors into messages, before typer handles them."""
 
     @functools.wraps(command)
     def run(*args: object, **kwargs: object) -> None:

@@ -1,4 +1,4 @@
-"""``feathertune methods``: what there is, and what one of them would do to an encoder."""
+"""``feathertune methods``: the list of methods, and the effect of one on an encoder."""
 
 from __future__ import annotations
 
@@ -55,16 +55,17 @@ def show(
     from feathertune.methods.describe import describe
     from feathertune.study.observe import Silent
     from feathertune.study.planning.method_sizing import fit_methods
-    from feathertune.study.planning.plan import settle
+    from feathertune.study.planning.resolve import settle
 
-    settings, chosen = settle(settings)
+    settled = settle(settings)
+    settings = settled.config
     encoder = load_encoder(
         settings.base.id,
         labels=tuple(f"label {number}" for number in range(labels)),
         seed=0,
         revision=settings.base.revision,
     )
-    (fitted,) = fit_methods(settings, chosen, encoder, Silent()).methods
+    (fitted,) = fit_methods(settings, settled.methods, encoder, Silent()).methods
     described = describe(method, fitted.options, encoder, max_length=settings.data.max_length)
     if json:
         both = {**asdict(traits(method)), "on": {**described.as_json(), "notes": list(fitted.notes)}}

@@ -1,4 +1,4 @@
-"""Options that several commands share, and how they become settings."""
+"""Options that several commands share, and their settings."""
 
 from __future__ import annotations
 
@@ -135,8 +135,8 @@ DryRun = Annotated[
     bool,
     typer.Option(
         "--dry-run",
-        help="Print the plan and its price, by a few measured steps, and stop. With --out the price is kept there: the "
-        "study that follows records what came true.",
+        help="Print the plan and its cost estimate, and start nothing. With --out keep the estimate: the study "
+        "compares it with the actual costs.",
     ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
@@ -183,11 +183,10 @@ _KEYS = {
 
 
 def settings(parameters: Mapping[str, Any], *, defaults: Mapping[str, Any] | None = None) -> Config:
-    """Put the settings of a command together; see `feathertune.config.load_config`.
+    """Return the configuration of a command; see `feathertune.config.load_config`.
 
     Args:
-        parameters: The command's parameters by name: ``config``, ``assignments``, and those that stand for a setting.
-            ``None`` and ``False`` mean not given.
+        parameters: The command's parameters by name; None and False mean not given.
         defaults: Settings below the file.
     """
     given = {
@@ -213,7 +212,7 @@ _COMMA = re.compile(r",(?![^\[]*\])")
 
 
 def _size(text: str) -> int | float | str:
-    """A number, as typed; what is none is left for the settings to refuse."""
+    """Return a number as typed; other text is left for the settings to refuse."""
     for kind in (int, float):
         try:
             return kind(text)

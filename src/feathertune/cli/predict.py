@@ -1,4 +1,4 @@
-"""``feathertune evaluate`` and ``feathertune predict``: what is done with a bundle."""
+"""``feathertune evaluate`` and ``feathertune predict``."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def _rows(
     text_column: str | None,
     predictor: Predictor,
 ) -> tuple[tuple[str, ...], Iterator[tuple[Mapping[str, Any], str]]]:
-    """The column of the texts, or the two of pairs, and the rows with where they stand."""
+    """Return the text columns, and rows with their places for messages."""
     names = Pair._fields if predictor.reads_pairs else Pair._fields[:1]
     if texts:
         if predictor.reads_pairs != bool(seconds):
@@ -138,7 +138,7 @@ def _rows(
 def _predicted(
     predictor: Predictor, rows: Iterable[tuple[Mapping[str, Any], str]], columns: tuple[str, ...]
 ) -> Iterator[dict[str, Any]]:
-    """Each row with its label or labels; the rows in flight are held beside the texts that are being predicted."""
+    """Yield each row with its prediction. Rows wait in a queue while their texts are predicted."""
     from feathertune.predictor import as_fields
 
     held: deque[Mapping[str, Any]] = deque()
@@ -156,7 +156,7 @@ def _predicted(
 
 
 def _checked(text: object, where: str) -> str:
-    """The text, or the error that names its row: no label is made up for a text that is none."""
+    """Return the text; raise a `DataError` that names the row if it is not one."""
     if not isinstance(text, str) or not text.strip():
         raise DataError(f"{where}: the text is {'missing or empty' if not text else repr(text)}. Expected a text.")
     if "\0" in text:

@@ -1,4 +1,4 @@
-"""``feathertune report``: what can be made of one study, or of two, from their records alone. No torch."""
+"""``feathertune report``: the report of one study, or a comparison of two, from their records alone. Loads no torch."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def report(
 
 
 def _check(other: Path | None, *, table: str | None, output: Path | None, out: Path | None, json: bool) -> None:
-    """Refuse options that mean nothing together."""
+    """Refuse options that exclude each other."""
     if table is not None and json:
         raise ConfigError(f"Both --table {table} and --json were given. Expected one of them.")
     if table is not None and other is not None:

@@ -104,7 +104,7 @@ def serve(
 
 
 def _named(bundles: list[str]) -> dict[str, Path]:
-    """Names and folders; a folder's own name where none is given."""
+    """Return folders by name: the name given, or the folder's own."""
     named: dict[str, Path] = {}
     for word in bundles:
         name, given, folder = word.partition("=")
@@ -125,7 +125,7 @@ def _named(bundles: list[str]) -> dict[str, Path]:
 
 
 def _token(file: Path | None) -> str | None:
-    """The secret that clients show; never an option, since everyone on the machine can read those."""
+    """Return the bearer token. It is never an option, because everyone on the machine can read options."""
     if file is None:
         token, where = os.environ.get(TOKEN_VARIABLE), f"the variable {TOKEN_VARIABLE}"
         if token is None:

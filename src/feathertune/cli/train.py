@@ -12,7 +12,7 @@ import typer
 
 from feathertune.cli import options as opt
 from feathertune.methods import one_method
-from feathertune.track import choose_trackers, tracked_training
+from feathertune.track import choose_trackers, tracked
 
 
 def train(
@@ -59,7 +59,7 @@ def train(
     from feathertune.data.reading.texts import Pair
     from feathertune.study.finetune import finetune
 
-    with observe(quiet=quiet or json) as observer, tracked_training(observer, trackers, out, settings) as watched:
+    with observe(quiet=quiet or json) as observer, tracked(observer, trackers, out, settings, beside=True) as watched:
         scores = finetune(settings, method, out, seed=seed or 0, observer=watched, overwrite=overwrite, resume=resume)
     if os.environ.get("RANK", "0") != "0":  # of several processes under torchrun, the first speaks
         return

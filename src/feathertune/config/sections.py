@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from typing import Any, Literal, get_args
 
 import yaml
@@ -119,11 +118,6 @@ class BaseConfig(Section):
         return {"id": value} if isinstance(value, str) else value
 
 
-# Settings for unbalanced classes: whoever leaves them alone has a training as if there were none of them.
-_IF_ASKED = ("class_weights", "loss", "sampling", "decision")
-_OPTION_OF_LOSS = {"focal_gamma": "focal", "logit_adjustment_tau": "logit-adjusted"}
-
-
 class TrainConfig(Section):
     """The training loop.
 
@@ -143,12 +137,6 @@ class TrainConfig(Section):
         head_first: Train the head alone on frozen features before all else, for every method alike (LP-FT).
         class_weights: ``balanced`` weighs the loss of a text by how rare its class is, n / (C * n_c); of several labels
             a text, that of those which have a label. The word-counting baseline and the probe do so, too.
-        loss: ``focal`` lets a text count the less, the surer the model is of its label; ``logit-adjusted`` adds
-            the logarithm of each class's share to the logits, in the loss alone.
-        focal_gamma: Of the focal loss; 0 makes it cross-entropy.
-        logit_adjustment_tau: What that logarithm is multiplied by.
-        sampling: ``balanced`` draws an epoch of as many rows in which all classes are equally frequent, with
-            replacement.
         decision: ``moved`` divides each class's probability by a threshold before the largest is taken; thresholds have
             the best macro F1 on validation rows.
         checkpoint_every_s: Seconds between two checkpoints of `feathertune train`, beside one at each epoch's end; 0
@@ -167,10 +155,6 @@ class TrainConfig(Section):
     dropout: Literal["auto", "on", "off"] = "auto"
     head_first: Literal["on", "off"] = "on"
     class_weights: Literal["none", "balanced"] = "none"
-    loss: Literal["cross-entropy", "focal", "logit-adjusted"] = "cross-entropy"
-    focal_gamma: float = Field(default=2.0, ge=0, allow_inf_nan=False)
-    logit_adjustment_tau: float = Field(default=1.0, gt=0, allow_inf_nan=False)
-    sampling: Literal["all", "balanced"] = "all"
     decision: Literal["largest", "moved"] = "largest"
     checkpoint_every_s: float | None = Field(default=60.0, ge=0, strict=True, allow_inf_nan=False)
 
@@ -190,31 +174,6 @@ class TrainConfig(Section):
     @classmethod
     def _off_is_null(cls, value: Any) -> Any:  # noqa: ANN401 - whatever the YAML holds
         return None if value is False or value == "off" else value  # YAML reads a bare off as false
-
-    @model_validator(mode="after")
-    def _makes_up_once(self) -> TrainConfig:
-        given = {
-            "class_weights balanced": self.class_weights == "balanced",
-            "loss logit-adjusted": self.loss == "logit-adjusted",
-            "sampling balanced": self.sampling == "balanced",
-        }
-        if len(found := [name for name, is_given in given.items() if is_given]) > 1:
-            raise ValueError(
-                f"{' and '.join(found)} each make up for rare classes in full, so that those would count twice; "
-                "expected one of them"
-            )
-        return self
-
-    def said(self, *, exclude: Collection[str] = ()) -> dict[str, Any]:
-        """As JSON values, to be recorded; of what is for unbalanced classes only what was asked for.
-
-        Args:
-            exclude: Names that are left out, too.
-        """
-        defaults = type(self).model_fields
-        unused = {name for name in _IF_ASKED if getattr(self, name) == defaults[name].default}
-        unused |= {option for option, loss in _OPTION_OF_LOSS.items() if self.loss != loss}
-        return self.model_dump(mode="json", exclude={*unused, *exclude})
 
 
 class EngineConfig(Section):
@@ -333,7 +292,7 @@ class RunnerConfig(Section):
         address: The cluster, as ``HOST:PORT``; null means `RAY_ADDRESS`, else one of this machine alone.
         num_cpus: Processors, and threads, of a run; null means its threads here. Another number rounds otherwise.
         num_gpus: GPUs of a run, or a part of one; null means one where this machine computes on one.
-        memory: Bytes of a run; null means what its price said, else a guess.
+        memory: Bytes of a run; null means the cost estimate, else a guess.
         retries: How often a run is begun anew whose node or process was lost.
     """
 

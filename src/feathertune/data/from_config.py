@@ -1,23 +1,19 @@
-"""Data as the settings name it: read, and split.
-
-Without torch. Not for one source by its name, which is `feathertune.data.sources.registry`.
-"""
+"""Read and split the data that the settings name."""
 
 from __future__ import annotations
 
 from feathertune.config import DataConfig
-from feathertune.data.reading.labels import TaskChoice
-from feathertune.data.sources.collector import RawDataset
+from feathertune.data.sources.collector import RawDataset, ReadOptions
 from feathertune.data.sources.registry import load_source
 from feathertune.data.splitting.splits import DataSplits, make_splits
+from feathertune.tasks.labels.values import TaskChoice
 
 
 def load_sources(data: DataConfig) -> tuple[RawDataset, RawDataset | None]:
-    """Read the sources that the settings name: of all rows, and of the test rows where those have one of their own."""
+    """Read the source of all rows, and the test rows' own source if there is one."""
 
     def read(name: str, task: TaskChoice) -> RawDataset:
-        return load_source(
-            name,
+        options = ReadOptions(
             text_column=data.text_column,
             label_column=data.label_column,
             split_column=data.split_column,
@@ -25,16 +21,15 @@ def load_sources(data: DataConfig) -> tuple[RawDataset, RawDataset | None]:
             label_separator=data.label_separator,
             task=task,
         )
+        return load_source(name, options)
 
     dataset = read(data.source, data.task)
-    if not data.test:
-        return dataset, None
-    # Test rows with whole numbers alone are numbers nevertheless.
-    return dataset, read(data.test, "regression" if dataset.numbers else data.task)
+    # Test rows that happen to be whole numbers are numbers if the training rows are.
+    return dataset, read(data.test, dataset.kind.name) if data.test else None
 
 
 def split_sources(data: DataConfig, dataset: RawDataset, test: RawDataset | None) -> DataSplits:
-    """Split what `load_sources` read as the settings say."""
+    """Split what `load_sources` returned."""
     return make_splits(
         dataset,
         test=test,

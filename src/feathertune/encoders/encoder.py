@@ -1,7 +1,4 @@
-"""A loaded encoder as a value: the model, the names in it, and what of it was pretrained.
-
-Not for loading one: that is `feathertune.encoders.load`.
-"""
+"""A loaded encoder as a value: the model, names of its parts, and which of them were pretrained."""
 
 from __future__ import annotations
 
@@ -17,20 +14,20 @@ from feathertune.errors import EncoderError
 
 @dataclass(frozen=True)
 class LoadedEncoder:
-    """A pretrained encoder with a classification head, and what was known about it when it was loaded.
+    """A pretrained encoder with a classification head, as it was loaded.
 
     Attributes:
         model: The classification model, in eval mode. Methods change it in place.
-        id: As it was asked for: ``sample:NAME``, a folder or a hub id.
+        id: As the user gave it: ``sample:NAME``, a folder or a hub id.
         revision: The commit, for an encoder of the hub.
         labels: In the order of the class indices.
-        new_parameters: Names of parameters that the checkpoint does not hold (or holds in another shape).
-        head_modules: Modules to train and to save whole: the head, and what the checkpoint did not hold.
-        linears: What `linear_names` returns.
-        n_parameters: Of the backbone, so that the number of labels does not count.
-        fingerprint: SHA-256 of the backbone's pretrained tensors (name, shape, values as fp32). It does not
-            depend on the number of labels, the seed or the dtype.
-        notes: What a reader of the results should know, in plain words.
+        new_parameters: Names of parameters that are not in the checkpoint, or there in another shape.
+        head_modules: Modules to train and to save whole: the head, and all else that is not in the checkpoint.
+        linears: `linear_names`.
+        n_parameters: Of the backbone.
+        fingerprint: SHA-256 of the backbone's pretrained tensors (name, shape, values as fp32); independent of labels,
+            seed and dtype.
+        notes: Sentences for readers of the results.
     """
 
     model: PreTrainedModel
@@ -63,23 +60,23 @@ class LoadedEncoder:
 
     @property
     def new_pooler(self) -> str | None:
-        """The backbone's pooler, where the checkpoint does not hold it; it then belongs to the head."""
+        """The backbone's pooler, if it is not in the checkpoint; it then belongs to the head."""
         name = f"{self.backbone_name}.pooler"
         return name if name in self.head_modules else None
 
     def linear_names(self) -> tuple[str, ...]:
-        """Names of all linear layers inside the blocks: never the head, never a pooler."""
+        """Return names of all linear layers inside the blocks: never the head, never a pooler."""
         return tuple(self.linears)
 
     def append_block(self, block: nn.Module) -> None:
-        """Give the encoder one layer more, as transformers would load it from a configuration that says so."""
+        """Add one layer, which transformers loads by the number of layers in its configuration."""
         name = f"{self.spec.blocks}.{len(self.blocks)}"
         self.blocks.append(block)
         self.model.config.num_hidden_layers = len(self.blocks)
         self.linears.extend(linear_names_in(block, name))
 
     def query_value_names(self) -> tuple[str, ...]:
-        """Names of the linear layers that make queries and values (and keys, where one makes all three)."""
+        """Return names of the linear layers that make queries and values (and keys, if one layer makes all three)."""
         wanted = {*self.spec.query, *self.spec.value}
         if not wanted:
             raise EncoderError(
@@ -111,5 +108,5 @@ class LoadedEncoder:
 
 
 def linear_names_in(module: nn.Module, name: str) -> list[str]:
-    """Full names of the linear layers of a module that has that name."""
+    """Return full names of the linear layers of a module that has that name."""
     return [full for full, part in module.named_modules(prefix=name) if isinstance(part, nn.Linear)]

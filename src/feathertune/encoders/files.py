@@ -1,7 +1,6 @@
-"""Where a pretrained encoder's files are, and whether they can be used, before anything is loaded.
+"""Find a pretrained encoder's files and check them before anything is loaded.
 
-Only safetensors are taken: pickle files can run code when they are read, and so can a model's own Python
-files.
+Only safetensors are accepted: pickle files, and a model's own Python files, can run code.
 """
 
 from __future__ import annotations
@@ -19,13 +18,13 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _HUB_FILES = ["*.json", "*.txt", "*.model", "*.safetensors"]
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack")
-# Of these the last is read by the packages of the extra 'sentencepiece'; the others need none.
+# Reading a SentencePiece model needs the extra 'sentencepiece'.
 _PLAIN_TOKENIZERS, _SENTENCEPIECE = ("tokenizer.json", "vocab.txt", "vocab.json"), "*.model"
 
 
 @dataclass(frozen=True)
 class EncoderFiles:
-    """A folder that holds configuration, weights and tokenizer.
+    """A folder with configuration, weights and tokenizer.
 
     Attributes:
         revision: The commit, for an encoder of the hub.
@@ -39,19 +38,19 @@ class EncoderFiles:
 
     @property
     def sentencepiece_model(self) -> Path | None:
-        """The tokenizer, where it is there as a SentencePiece model alone."""
+        """The SentencePiece model, if the tokenizer has no other form."""
         return None if _has(self.folder, *_PLAIN_TOKENIZERS) else next(self.folder.glob(_SENTENCEPIECE), None)
 
 
 def find_encoder(model_id: str, revision: str | None = None) -> EncoderFiles:
-    """Find an encoder's folder and check what is in it.
+    """Find an encoder's folder and check its files.
 
     Args:
         model_id: ``sample:NAME``, a local folder, or a hub id.
         revision: Branch, tag or commit; for hub ids only.
 
     Raises:
-        EncoderError: If it is not there, or cannot be used.
+        EncoderError: If it does not exist, or cannot be used.
         UnknownNameError: If no sample has that name.
     """
     local = Path(model_id).expanduser()

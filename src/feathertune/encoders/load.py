@@ -1,8 +1,8 @@
-"""Loading a pretrained encoder under a classification head, and knowing what of it was pretrained.
+"""Load a pretrained encoder under a classification head, and find which parts were pretrained.
 
-Transformers initialises what a checkpoint lacks (a head, BERT's pooler, DeBERTa's) and says so only in its
-log. Here those parameters are found, so that they are always trained and always saved; and the rest gets a
-fingerprint, so that an adapter can tell whether a base is the one it was trained on.
+Transformers initialises what a checkpoint lacks (a head, BERT's pooler, DeBERTa's) and logs it only. Here those
+parameters are found, so that they are always trained and saved. The rest gets a fingerprint, so that an adapter
+recognises its base.
 """
 
 from __future__ import annotations
@@ -32,13 +32,9 @@ from feathertune.encoders.specs import SPECS, EncoderSpec, structural_spec
 from feathertune.encoders.tokenizer import load_tokenizer
 from feathertune.errors import EncoderError, first_line
 from feathertune.records import TaskName
+from feathertune.tasks import TASKS
 
 Attention = Literal["eager", "sdpa"]
-_PROBLEM_TYPES: dict[TaskName, str | None] = {
-    "single_label": None,
-    "multi_label": "multi_label_classification",
-    "regression": "regression",
-}
 
 
 def load_encoder(
@@ -51,19 +47,16 @@ def load_encoder(
     dtype: torch.dtype = torch.float32,
     task: TaskName = "single_label",
 ) -> LoadedEncoder:
-    """Load an encoder under a new head with one output per label; of numbers with one in all.
+    """Load an encoder under a new head with one output per label, or one for regression; on the CPU, in eval mode.
 
     Args:
         model_id: ``sample:NAME``, a local folder, or a hub id.
-        labels: Names of the classes, in the order of their indices; of numbers their one name.
-        seed: The new parameters depend on it alone; the caller's random state is left as it is.
+        labels: Names of the classes, in the order of their indices, or the one name of a number.
+        seed: Of the new parameters; the caller's random state does not change.
         revision: Branch, tag or commit, for a hub id.
         attention: Families without this implementation (DeBERTa, MPNet) get the eager one.
-        task: Said in the model's configuration, by which transformers chooses the loss of a training.
         dtype: Of all parameters. They are read in fp32 first, so that the fingerprint is that of the file.
-
-    Returns:
-        The encoder, on the CPU, in eval mode.
+        task: Written to the model's configuration, from which transformers derives a training's loss.
 
     Raises:
         EncoderError: If it cannot be found, is damaged, or is not an encoder.
@@ -75,18 +68,15 @@ def load_encoder(
         config = _encoder_config(files)
         config.id2label = dict(enumerate(labels))
         config.label2id = {label: index for index, label in enumerate(labels)}
-        # A checkpoint trained for regression keeps its word otherwise. Of one label transformers sees it by itself.
-        config.problem_type = _PROBLEM_TYPES[task]
+        # A checkpoint trained for regression keeps its own otherwise.
+        config.problem_type = TASKS[task].config_problem_type
         model, missing = _from_checkpoint(files, config, attention, seed)
-        tokenizer, said = load_tokenizer(files, model)
-    spec, notes = _spec_of(model, model_id)
-    notes = (*notes, *said)
+        tokenizer, tokenizer_notes = load_tokenizer(files, model)
+    spec, spec_notes = _spec_of(model, model_id)
+    notes = [*spec_notes, *tokenizer_notes]
     _check_backbone(model, spec, missing, model_id)
     if not any(name.startswith(f"{head}.") for name in missing for head in spec.head):
-        notes = (
-            *notes,
-            f"{model_id} brings a head of its own with as many outputs; training starts from it.",
-        )
+        notes.append(f"{model_id} brings a head of its own with as many outputs; training starts from it.")
     prefix = model.base_model_prefix
     backbone = model.get_submodule(prefix)
     fingerprint = _fingerprint(backbone, prefix, missing)
@@ -105,12 +95,12 @@ def load_encoder(
         linears=linear_names_in(model.get_submodule(spec.blocks), spec.blocks),
         n_parameters=sum(parameter.numel() for parameter in backbone.parameters()),
         fingerprint=fingerprint,
-        notes=notes,
+        notes=tuple(notes),
     )
 
 
 def _encoder_config(files: EncoderFiles) -> Any:  # noqa: ANN401 - PretrainedConfig, which is untyped
-    """Read the configuration, and refuse what is not an encoder that transformers can classify with."""
+    """Read the configuration, and require an encoder that transformers can classify with."""
     model_type = files.config["model_type"]
     supported = f"Supported: {', '.join(SPECS)}, and other encoders of transformers that have a classification model."
     try:
@@ -120,7 +110,7 @@ def _encoder_config(files: EncoderFiles) -> Any:  # noqa: ANN401 - PretrainedCon
             f"The encoder {files.id} is of type '{model_type}', which transformers cannot configure: "
             f"{first_line(error)}. {supported}"
         ) from error
-    # An encoder was trained to fill in masked words, or is one of ours.
+    # Encoders are trained to fill in masked words, or are in our table.
     is_encoder = model_type in SPECS or type(config) in MODEL_FOR_MASKED_LM_MAPPING
     decodes = getattr(config, "is_encoder_decoder", False) or getattr(config, "is_decoder", False)
     if not is_encoder or decodes or type(config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
@@ -137,7 +127,7 @@ def _from_checkpoint(
     attention: Attention,
     seed: int,
 ) -> tuple[PreTrainedModel, frozenset[str]]:
-    """The model in fp32, and the names of its parameters that the checkpoint does not hold."""
+    """Return the model in fp32, and the names of its parameters that are not in the checkpoint."""
     model_class = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(config)]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -174,7 +164,7 @@ def _spec_of(model: PreTrainedModel, model_id: str) -> tuple[EncoderSpec, tuple[
 
 
 def _check_backbone(model: PreTrainedModel, spec: EncoderSpec, missing: frozenset[str], model_id: str) -> None:
-    """A pooler may be new, a head too; blocks and word embeddings may not."""
+    """Require pretrained blocks and word embeddings; a pooler and a head may be new."""
     embeddings = model.get_input_embeddings()
     essential = {n for n, p in model.named_parameters() if n.startswith(f"{spec.blocks}.") or p is embeddings.weight}
     if lacking := sorted(essential & missing):
@@ -194,7 +184,7 @@ def _head_modules(model: nn.Module, spec: EncoderSpec, missing: frozenset[str]) 
 
 
 def _new_module(model: nn.Module, parameter: str, missing: frozenset[str]) -> str:
-    """The largest module around a new parameter that holds nothing but new parameters."""
+    """Return the largest module around a new parameter that holds new parameters only."""
     name = parameter.rpartition(".")[0]
     while parent := name.rpartition(".")[0]:
         module = model.get_submodule(parent)
@@ -215,7 +205,7 @@ def _fingerprint(backbone: nn.Module, prefix: str, missing: frozenset[str]) -> s
 
 @contextlib.contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Keep transformers' reports, bars and warnings off the screen; `LoadedEncoder` holds what they say."""
+    """Silence transformers' reports, progress bars and warnings; `LoadedEncoder` holds the facts."""
     verbosity = transformers_logging.get_verbosity()
     bars = transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity(logging.CRITICAL)

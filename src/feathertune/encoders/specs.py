@@ -1,7 +1,6 @@
-"""What is where in an encoder: one row for each family, and a reading by structure for those without a row.
+"""Names of an encoder's parts: one row for each family, and a structural reading for families without a row.
 
-PEFT's own tables lack DistilBERT, ALBERT, MPNet and ModernBERT, and know heads by the names ``classifier``
-and ``score`` only, so the facts are kept here. Not for sizes: those are in each model's configuration.
+PEFT's own tables lack DistilBERT, ALBERT, MPNet and ModernBERT, and know only heads named ``classifier`` and ``score``.
 """
 
 from __future__ import annotations
@@ -14,10 +13,7 @@ from transformers import PreTrainedModel
 
 @dataclass(frozen=True)
 class PostNorm:
-    """What else has to be known of a block of the form ``norm(x + attention(x))``, ``norm(x + mlp(x))``.
-
-    Names of modules relative to the block; where there is no such dropout, ``None``.
-    """
+    """Further names in a block of the form ``norm(x + attention(x))``, ``norm(x + mlp(x))``, relative to the block."""
 
     activation: str
     attention_dropout: str
@@ -29,19 +25,18 @@ class PostNorm:
 class EncoderSpec:
     """The architecture of one family, as names of modules of its classification model.
 
-    Names of linear layers and norms are relative to one block. Every linear layer of a block is in exactly
-    one field; where one layer makes query, key and value, its name stands in all three.
+    Names of linear layers and norms are relative to one block. Every linear layer of a block is in exactly one field,
+    except that a layer which makes query, key and value is in all three.
 
     Attributes:
         model_type: As in ``config.json``.
         blocks: Dotted path of the ``ModuleList`` of blocks.
-        query: The linear layers that make the queries. `key` and `value` likewise.
         output: Attention's output projection.
         mlp: In the order of the forward pass.
         norms: A name may be missing in a block (ModernBERT's first has no attention norm).
         head: Modules outside the backbone that turn its output into logits.
-        other: Further linear layers, there only for some configurations (DeBERTa's positions).
-        shared_blocks: The same block is applied again and again (ALBERT): a change to it changes every layer.
+        other: Further linear layers, which only some configurations have (DeBERTa's positions).
+        shared_blocks: One block is applied repeatedly (ALBERT): a change to it changes every layer.
         post_norm: For blocks of BERT's form, with absolute positions and heads of equal width.
         reads_first: The head reads the last hidden state of the first token only.
     """
@@ -178,7 +173,7 @@ _ROWS = (
 )
 SPECS: dict[str, EncoderSpec] = {row.model_type: row for row in _ROWS}
 
-# How encoders without a row name the layers that the methods ask for.
+# Names of the query, key and value layers in encoders without a row.
 _QUERY = frozenset({"query", "q", "q_proj", "q_lin", "query_proj", "to_q"})
 _KEY = frozenset({"key", "k", "k_proj", "k_lin", "key_proj", "to_k"})
 _VALUE = frozenset({"value", "v", "v_proj", "v_lin", "value_proj", "to_v"})
@@ -186,17 +181,13 @@ _FUSED = frozenset({"qkv", "qkv_proj", "Wqkv", "in_proj", "query_key_value"})
 
 
 def structural_spec(model: PreTrainedModel) -> EncoderSpec:
-    """Read the architecture of an unknown family off its modules.
+    """Read the architecture of an unknown family from its modules.
 
-    Blocks are the longest outermost ``ModuleList`` of the backbone, the head is every child outside the
-    backbone that holds parameters. Queries, keys and values are known by their usual names; the rest is in
-    `other`.
+    Blocks are the longest outermost ``ModuleList`` of the backbone; the head is every child outside the backbone that
+    has parameters. Queries, keys and values are found by their usual names; all other layers are in `other`.
 
     Args:
         model: A classification model of transformers.
-
-    Returns:
-        A row that works like the written ones, except that `output` and `mlp` are empty.
 
     Raises:
         LookupError: If the model has no backbone with a list of blocks, or no head.

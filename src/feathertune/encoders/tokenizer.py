@@ -1,9 +1,8 @@
-"""The tokenizer of an encoder: loading it, and giving back what transformers leaves out of it.
+"""Load an encoder's tokenizer, and restore the parts that transformers omits.
 
-Releases of transformers from 5.0 on make some tokenizers (DeBERTa-v2's, at first XLM-R's too) from the vocabulary alone
-and leave out SentencePiece's table of normal forms, with which the encoder was pretrained: a full-width comma of
-Chinese is then a token that it does not know. Not for the tokenizer of a bundle, which is loaded as it was trained
-with.
+Releases of transformers from 5.0 on build some tokenizers (DeBERTa-v2's, at first XLM-R's too) from the vocabulary only
+and omit SentencePiece's normalisation table, with which the encoder was pretrained: a full-width Chinese comma is then
+an unknown token.
 """
 
 from __future__ import annotations
@@ -27,14 +26,10 @@ _TABLE = "Precompiled"  # what tokenizers calls that table
 
 
 def load_tokenizer(files: EncoderFiles, model: PreTrainedModel) -> tuple[PreTrainedTokenizerBase, tuple[str, ...]]:
-    """Load the tokenizer of an encoder.
-
-    Args:
-        files: Where it lies.
-        model: The classification model that it belongs to.
+    """Load the tokenizer that belongs to a classification model.
 
     Returns:
-        It, and what a reader of the results should know of it.
+        The tokenizer, and notes for readers of the results.
 
     Raises:
         EncoderError: If it is damaged, cannot be used here, or does not fit the model.
@@ -48,9 +43,9 @@ def load_tokenizer(files: EncoderFiles, model: PreTrainedModel) -> tuple[PreTrai
     try:
         tokenizer = AutoTokenizer.from_pretrained(files.folder, trust_remote_code=False)
     except Exception as error:  # tokenizers' Rust part raises bare Exceptions
-        # Transformers takes what is no SentencePiece model for one of another kind, and asks for a package to read it.
-        said = first_line(error) if model_file is None else f"{model_file.name} cannot be read as a SentencePiece model"
-        raise EncoderError(f"The tokenizer of the encoder {files.id} cannot be loaded: {said}.") from error
+        # Transformers takes a damaged SentencePiece model for another kind, and asks for a package.
+        why = first_line(error) if model_file is None else f"{model_file.name} cannot be read as a SentencePiece model"
+        raise EncoderError(f"The tokenizer of the encoder {files.id} cannot be loaded: {why}.") from error
     if not tokenizer.is_fast:
         raise EncoderError(
             f"The encoder {files.id} has a tokenizer that is written in Python ({type(tokenizer).__name__}). Expected "
@@ -76,13 +71,9 @@ def load_tokenizer(files: EncoderFiles, model: PreTrainedModel) -> tuple[PreTrai
 
 
 def drop_foreign_inputs(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> None:
-    """Let a tokenizer give token types only to a model that tells two types apart.
+    """Let a tokenizer return token types only for a model with two types.
 
-    Loaded without its own class, a tokenizer says that it gives them whatever the model is.
-
-    Args:
-        tokenizer: Its names of inputs are changed.
-        model: The classification model that it belongs to.
+    Without its own class a tokenizer returns them for every model. Its names of inputs are changed in place.
     """
     taken = inspect.signature(type(model).forward).parameters
     if "token_type_ids" in taken and getattr(model.config, "type_vocab_size", 2) > 1:
@@ -91,7 +82,7 @@ def drop_foreign_inputs(tokenizer: PreTrainedTokenizerBase, model: PreTrainedMod
 
 
 def _lost_table(tokenizer: PreTrainedTokenizerBase, files: EncoderFiles) -> bytes:
-    """The table of normal forms that is in the files and not in what was made of them; empty where there is none."""
+    """Return the normalisation table that is in the files and not in the tokenizer; empty if there is none."""
     backend = tokenizer.backend_tokenizer
     if not isinstance(backend.model, Unigram):
         return b""
@@ -105,7 +96,7 @@ def _lost_table(tokenizer: PreTrainedTokenizerBase, files: EncoderFiles) -> byte
 
 
 def _tables(normalizer: dict[str, Any] | None) -> list[str]:
-    """In base 64, as a file of tokenizers has them."""
+    """Return the tables in base 64, as tokenizers' files hold them."""
     if normalizer is None:
         return []
     if normalizer["type"] == "Sequence":
@@ -122,7 +113,7 @@ def _table_of_model(path: Path) -> bytes:
 
 
 def _with_table(tokenizer: PreTrainedTokenizerBase, table: bytes) -> PreTrainedTokenizerBase:
-    """The tokenizer with that table before all else, of a class that reads it from its file again."""
+    """Return the tokenizer with that table first, of a class that keeps it in its file."""
     backend = tokenizer.backend_tokenizer
     own = [] if backend.normalizer is None else [backend.normalizer]
     backend.normalizer = normalizers.Sequence([normalizers.Precompiled(table), *own])

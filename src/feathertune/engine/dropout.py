@@ -1,8 +1,8 @@
-"""Dropout of a frozen encoder, and turning it off.
+"""Turn off the dropout of a frozen encoder.
 
-Dropout keeps weights that are trained from leaning on one another; a frozen encoder's weights are not trained, and what
-its noise costs is drawn anew for every activation: on a processor more than the matrix products. Adapters have a
-dropout of their own (``lora_dropout``), and the head keeps its. Three seeds with and without: docs/engine.md.
+Dropout regularises weights that are trained; a frozen encoder's are not, and drawing its masks costs more than the
+matrix products on a processor. Adapters and the head keep their own dropout. Three seeds with and without:
+docs/engine.md.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _NUMBERS = ("attention_dropout", "dropout_prob")
 
 
 def turn_off_dropout(model: nn.Module) -> None:
-    """Set every dropout that the model has now to nothing; what is added to it later keeps its own."""
+    """Set every dropout that the model has now to 0; what is added later keeps its own."""
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0

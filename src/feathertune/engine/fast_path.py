@@ -1,15 +1,15 @@
-"""Which fast parts fit a prepared model, and putting them in its place for a while.
+"""Run a prepared model with the engine's fast parts, while a context lasts.
 
-Only instances are changed, and only while the block lasts: a module's own forward comes back after it, so that what is
-saved, checked and shipped is the model of transformers and PEFT. Parameters are shared, not copied, except for the
-frozen matrices in the dtype of the products. Not for a model whose frozen weights change in between.
+Only instances are changed, and a module's own forward comes back at the end, so that the model that is saved and
+shipped is that of transformers and PEFT. Parameters are shared; frozen matrices are copied in the dtype of the
+products, so frozen weights may not change in between.
 """
 
 from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -18,133 +18,104 @@ from torch import Tensor, nn
 
 from feathertune.engine.kernels import interface
 from feathertune.engine.kernels.block import Arithmetic, Block
-from feathertune.engine.kernels.last_layer import OneQuery
-from feathertune.engine.kernels.layer import Called, run
-from feathertune.engine.kernels.linear import join
+from feathertune.engine.kernels.last_layer import FirstTokenBlock
+from feathertune.engine.kernels.layer import Called, Layer, run
 from feathertune.engine.kernels.matrix import Matrices
 from feathertune.engine.replace import replaced
-from feathertune.engine.training.regression_head import Unrounded, gives_numbers, output_layer
+from feathertune.engine.training.regression_head import Fp32Output, is_regression, output_layer
 
 if TYPE_CHECKING:
     from feathertune.config import EngineConfig
     from feathertune.encoders import LoadedEncoder
     from feathertune.runtime import Runtime
 
-# What releases of transformers call the keys and values that come before a block's own, such as a trained prefix.
-_FROM_BEFORE = ("past_key_values", "past_key_value", "layer_past", "cache")
+# Transformers' names of keys and values that come before a block's own, such as a trained prefix.
+_PAST = ("past_key_values", "past_key_value", "layer_past", "cache")
 
 
 @dataclass
-class Installed:
-    """What was put in.
+class FastParts:
+    """Fast parts that a model runs with.
 
     Attributes:
         parts: Names.
-        notes: In words, why others were not.
-        blocks: In order, where all of them run here.
+        notes: Reasons why others are not used.
+        blocks: In order, if all of them run here.
     """
 
     parts: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    blocks: list[Block | OneQuery] = field(default_factory=list)
+    blocks: list[Block | FirstTokenBlock] = field(default_factory=list)
 
 
 @contextlib.contextmanager
 def fast_parts(
     encoder: LoadedEncoder, config: EngineConfig, runtime: Runtime, *, matrices: Matrices | None = None
-) -> Iterator[Installed]:
-    """Run a prepared model the fast way while the block lasts.
+) -> Iterator[FastParts]:
+    """Run a prepared model with the parts that fit it, while the context lasts.
 
     Args:
         encoder: The encoder that a method has prepared; already on its device.
         config: The switches.
         runtime: The number format.
-        matrices: Of other models that share parameters with this one, for as long as they live.
+        matrices: Shared with other models that share parameters with this one.
     """
-    dtype = runtime.product_dtype
     arithmetic = Arithmetic(
-        dtype,
+        runtime.product_dtype,
         fused=config.linear != "off",
         packed=config.packed != "off",
         recompute=config.recompute == "on",
         matrices=matrices or Matrices(),
     )
-    installed = Installed()
+    fast = FastParts()
+    spec, on_cpu, own_attention = encoder.spec, runtime.device.type == "cpu", config.attention == "auto"
+    post_norm = spec.post_norm is not None
+    own_blocks = post_norm and own_attention and config.blocks != "off" and on_cpu
+    first_token = post_norm and spec.reads_first and own_attention and "off" not in (config.last_layer, config.blocks)
     with contextlib.ExitStack() as stack:
-        own_attention = config.attention == "auto"
-        if own_attention and runtime.device.type == "cpu" and type(encoder.model)._supports_sdpa:
+        if own_attention and on_cpu and type(encoder.model)._supports_sdpa:
             stack.enter_context(_attention(encoder.model.config))
-            installed.parts.append("attention")
-        own_blocks = own_attention and config.blocks != "off" and runtime.device.type == "cpu"
-        if encoder.spec.post_norm is None:
-            installed.notes.append(f"{encoder.spec.model_type} encoders run their own blocks.")
-        one_query = (
-            encoder.spec.post_norm is not None
-            and encoder.spec.reads_first
-            and own_attention
-            and "off" not in (config.last_layer, config.blocks)
-        )
-        if encoder.spec.post_norm is None or not own_blocks:
-            _linears(encoder, arithmetic, installed, stack)
-        else:
-            blocks = list(encoder.blocks)
-            _blocks(encoder, blocks[:-1] if one_query else blocks, arithmetic, installed, stack)
-        if one_query:
-            _last_layer(encoder, arithmetic, installed, stack, form_keys=config.last_layer == "keys")
-        if dtype != torch.float32 and gives_numbers(encoder):
+            fast.parts.append("attention")
+        if not post_norm:
+            fast.notes.append(f"{spec.model_type} encoders run their own blocks.")
+        if own_blocks:
+            for module in list(encoder.blocks)[: -1 if first_token else None]:
+                fast.blocks.append(Block(module, spec, n_heads=_n_heads(encoder), arithmetic=arithmetic))
+                stack.enter_context(replaced(module, block_forward(module, fast.blocks[-1])))
+            fast.parts.append("blocks")
+        elif arithmetic.fused:
+            _linear_layers(encoder, arithmetic, stack)
+            fast.parts.append("linear layers")
+        if first_token:
+            module, form_keys = encoder.blocks[-1], config.last_layer == "keys"
+            last = FirstTokenBlock(module, spec, n_heads=_n_heads(encoder), arithmetic=arithmetic, form_keys=form_keys)
+            stack.enter_context(replaced(module, block_forward(module, last)))
+            fast.blocks.append(last)
+            fast.parts.append("one query in the last layer")
+        if arithmetic.dtype != torch.float32 and is_regression(encoder):
             layer = output_layer(encoder)
-            stack.enter_context(replaced(layer, Unrounded(layer)))
-            installed.parts.append("output in fp32")
-        yield installed
+            stack.enter_context(replaced(layer, Fp32Output(layer)))
+            fast.parts.append("output in fp32")
+        yield fast
 
 
-def _blocks(
-    encoder: LoadedEncoder,
-    blocks: Sequence[nn.Module],
-    arithmetic: Arithmetic,
-    installed: Installed,
-    stack: contextlib.ExitStack,
-) -> None:
-    n_heads = int(encoder.model.config.num_attention_heads)
-    for module in blocks:
-        block = Block(module, encoder.spec, n_heads=n_heads, arithmetic=arithmetic)
-        stack.enter_context(replaced(module, as_the_block_does(module, block)))
-        installed.blocks.append(block)
-    installed.parts.append("blocks")
+def _n_heads(encoder: LoadedEncoder) -> int:
+    return int(encoder.model.config.num_attention_heads)
 
 
-def _last_layer(
-    encoder: LoadedEncoder,
-    arithmetic: Arithmetic,
-    installed: Installed,
-    stack: contextlib.ExitStack,
-    *,
-    form_keys: bool,
-) -> None:
-    module = encoder.blocks[-1]
-    n_heads = int(encoder.model.config.num_attention_heads)
-    query = OneQuery(module, encoder.spec, n_heads=n_heads, arithmetic=arithmetic, form_keys=form_keys)
-    stack.enter_context(replaced(module, as_the_block_does(module, query)))
-    installed.blocks.append(query)
-    installed.parts.append("one query in the last layer")
-
-
-def _linears(encoder: LoadedEncoder, arithmetic: Arithmetic, installed: Installed, stack: contextlib.ExitStack) -> None:
-    """For blocks that keep their own forward: at least their products."""
-    if not arithmetic.fused:
-        return
+def _linear_layers(encoder: LoadedEncoder, arithmetic: Arithmetic, stack: contextlib.ExitStack) -> None:
+    """Replace the linear layers of blocks that keep their own forward."""
     for name in encoder.linear_names():
         module = encoder.model.get_submodule(name)
-        layer = join([module], arithmetic.dtype, packed=arithmetic.packed, matrices=arithmetic.matrices)
+        layer = arithmetic.product(module, "")
         if not isinstance(layer, Called):
-            stack.enter_context(replaced(module, _Linear(layer, arithmetic.dtype)))
-    installed.parts.append("linear layers")
+            stack.enter_context(replaced(module, _LinearForward(layer, arithmetic.dtype)))
 
 
-class _Linear:
+class _LinearForward:
     """The forward of a linear layer, on inputs of any shape."""
 
-    def __init__(self, layer: Any, dtype: torch.dtype) -> None:  # noqa: ANN401
+    def __init__(self, layer: Layer, dtype: torch.dtype) -> None:
         self._layer, self._dtype = layer, dtype
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -152,10 +123,10 @@ class _Linear:
         return run(self._layer, rows).view(*x.shape[:-1], -1)
 
 
-def as_the_block_does(block: nn.Module, forward: Callable[..., Tensor]) -> Callable[..., Any]:
-    """Called as the block is: keys and values from before go to its own forward, since ours knows none of them.
+def block_forward(block: nn.Module, forward: Callable[..., Tensor]) -> Callable[..., Any]:
+    """Return `forward` with a block's signature; some releases of transformers want a tuple from it.
 
-    Some releases of transformers want a tuple from a block.
+    With keys and values from before the text, which `forward` does not know, the block's own forward runs.
     """
     own = block.forward
     signature = inspect.signature(type(block).forward)
@@ -164,7 +135,7 @@ def as_the_block_does(block: nn.Module, forward: Callable[..., Tensor]) -> Calla
 
     def called(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - any forward
         given = {**dict(zip(names, args, strict=False)), **kwargs}
-        if any(given.get(name) is not None for name in _FROM_BEFORE):
+        if any(given.get(name) is not None for name in _PAST):
             return own(*args, **kwargs)
         output = forward(*args, **kwargs)
         return (output,) if in_tuple else output

@@ -1,4 +1,4 @@
-"""What a model makes of many texts, in the order in which they came, however they are batched."""
+"""Logits for many texts, in the order of the texts."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class Texts(Protocol):
         """Tokens of each text, ``(N,)`` int64."""
 
     def collate(self, rows: np.ndarray, device: torch.device) -> dict[str, Tensor]:
-        """One padded batch, as the model takes it: a row for each text, or for each window of each text."""
+        """Return one padded batch for the model: a row for each text, or for each window of each text."""
 
     def sequences(self, rows: np.ndarray) -> np.ndarray:
-        """Which rows of all that a model could be given those of a batch are: `rows` where there are no windows."""
+        """Return the index of each of the batch's sequences among all: `rows`, unless texts have windows."""
 
     def pool(self, rows: np.ndarray, values: Tensor) -> Tensor:
-        """From one row for each of a batch's sequences, float32, to one for each text."""
+        """Reduce one row for each of a batch's sequences, float32, to one for each text."""
 
 
 def predict_logits(
@@ -42,7 +42,7 @@ def predict_logits(
     on_texts: Callable[[int], None] | None = None,
     group: Group = ALONE,
 ) -> np.ndarray:
-    """Run a classifier over texts, those of similar length together.
+    """Run a classifier over texts, batched by length.
 
     Args:
         model: A sequence classifier; it is put into eval mode and left there.
@@ -53,7 +53,7 @@ def predict_logits(
         group: The processes that share the work; each gets all logits.
 
     Returns:
-        Logits ``(N, C)`` float32, row i for text i.
+        Logits ``(N, C)`` float32.
     """
     model.eval()
 
@@ -73,7 +73,7 @@ def run_passes(
     group: Group = ALONE,
     pooled: bool = True,
 ) -> tuple[np.ndarray, ...]:
-    """Run something over texts without gradients, those of similar length together.
+    """Run a function over texts without gradients, batched by length.
 
     Args:
         forward: From a batch to tensors with a row for each of its sequences.
@@ -81,8 +81,8 @@ def run_passes(
         token_budget: Padded tokens of one forward pass.
         runtime: Device and number format.
         on_texts: Called after each pass with its number of texts.
-        group: The processes that share the work; each gets the whole result.
-        pooled: One row a text; else one for each sequence, which is more where texts are read in windows.
+        group: The processes that share the work.
+        pooled: Return one row for each text; else one for each sequence, which is more if texts are read in windows.
 
     Returns:
         For each tensor of `forward` an array ``(N, ...)`` float32, row i for text (or sequence) i.
@@ -95,12 +95,12 @@ def run_passes(
     order = np.argsort(data.lengths, kind="stable")
     found: tuple[np.ndarray, ...] = ()
     for index, rows in enumerate(cut_passes(order, data.lengths, token_budget=token_budget)):
-        # The first pass is everyone's, so that everyone knows the shapes; only the leader's counts.
+        # Every process runs the first pass, to know the shapes; only the leader's counts.
         if index and index % group.size != group.rank:
             continue
         with torch.inference_mode(), runtime.autocast():
-            said = [output.float() for output in forward(data.collate(rows, runtime.device))]
-            outputs = [(data.pool(rows, output) if pooled else output).cpu().numpy() for output in said]
+            tensors = [output.float() for output in forward(data.collate(rows, runtime.device))]
+            outputs = [(data.pool(rows, output) if pooled else output).cpu().numpy() for output in tensors]
         if not found:
             n = len(data) if pooled else len(data.sequences(order))
             found = tuple(np.zeros((n, *output.shape[1:]), dtype=np.float32) for output in outputs)

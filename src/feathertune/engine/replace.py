@@ -1,4 +1,4 @@
-"""Giving one module another forward for a while: an attribute of the instance hides the class's method."""
+"""Replace one module's forward for a while: an attribute of the instance hides the class's method."""
 
 from __future__ import annotations
 
@@ -11,12 +11,7 @@ from torch import nn
 
 @contextlib.contextmanager
 def replaced(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
-    """Replace a module's forward while the block lasts; replacements may be nested.
-
-    Args:
-        module: The instance that is changed.
-        forward: What it runs instead.
-    """
+    """Replace a module's forward while the context lasts; replacements may be nested."""
     before = module.__dict__.get("forward")
     module.forward = forward
     try:

@@ -1,7 +1,4 @@
-"""Texts in scikit-learn: `TextClassifier` and `TextRegressor`, on the path that ``feathertune train`` takes.
-
-Loads no torch until one is fitted or predicts. Not for comparing methods: that takes a study.
-"""
+"""scikit-learn estimators for texts, with the training of ``feathertune train``; torch loads at `fit` or `predict`."""
 
 from feathertune.estimator.classifier import TextClassifier
 from feathertune.estimator.regressor import TextRegressor

@@ -1,7 +1,6 @@
-"""What the estimators have in common: their settings, the training, the bundle, and texts as their users give them.
+"""The common base of the estimators: settings, training, bundle, and reading of texts.
 
-What one has learned is a bundle, held as the bytes of its files: a pickle of the estimator holds those (safetensors and
-JSON) and no object of torch. Not for what a label is: that is each estimator's own.
+A fitted estimator holds its bundle as the bytes of its files, so its pickle holds no object of torch.
 """
 
 from __future__ import annotations
@@ -25,33 +24,61 @@ if TYPE_CHECKING:
     from feathertune.predictor import Predictor
 
 Texts = Iterable[str] | Iterable[tuple[str, str]]
-# What the texts of `fit` are called in messages and in the bundle.
-SOURCE = "the texts of fit"
+SOURCE = "the texts of fit"  # their name in messages and in the bundle
 
 
 class TextModel(BaseEstimator):  # type: ignore[misc]
-    """What `TextClassifier` and `TextRegressor` have in common: their settings, the training, and the bundle."""
+    """The settings, the training and the bundle of an estimator."""
 
-    method: str
-    base: str
-    options: Mapping[str, Any] | None
-    max_length: int
-    epochs: int
-    learning_rate: float | None
-    batch_size: int
-    validation_size: int | float | None
-    settings: Mapping[str, Any] | None
-    random_state: int | np.random.RandomState | None
-
-    def save(self, folder: str | Path, *, overwrite: bool = False) -> None:
-        """Write the bundle into a folder, for `feathertune.load`, ``feathertune predict`` and the other verbs.
+    def __init__(
+        self,
+        method: str = "lora",
+        *,
+        base: str = "sample:minilm",
+        options: Mapping[str, Any] | None = None,
+        max_length: int = 256,
+        epochs: int = 5,
+        learning_rate: float | None = None,
+        batch_size: int = 16,
+        validation_size: int | float | None = None,
+        settings: Mapping[str, Any] | None = None,
+        random_state: int | np.random.RandomState | None = 0,
+    ) -> None:
+        """Keep the settings; `fit` checks them.
 
         Args:
-            folder: Where; it appears when it is whole.
-            overwrite: Replace a bundle that lies there.
+            method: A name of ``feathertune methods``.
+            base: ``sample:minilm``, a hub id or a local folder.
+            options: Of the method, such as ``{"r": 4}``.
+            max_length: Maximum tokens per text; longer texts are truncated.
+            epochs: Maximum passes over the training rows.
+            learning_rate: None means the method's default.
+            batch_size: Texts of one optimizer step.
+            validation_size: Number or share of rows to choose the best epoch on; None means a tenth, at least 200 if
+                that is no more than a quarter. 0 keeps none: for few labels (docs/few-labels.md).
+            settings: Any other of `Config`, by its dotted name, such as ``{"train.patience": 3}``.
+            random_state: Of the validation rows, the head, the adapter and the order of texts.
+        """
+        self.method = method
+        self.base = base
+        self.options = options
+        self.max_length = max_length
+        self.epochs = epochs
+        self.learning_rate = learning_rate
+        self.batch_size = batch_size
+        self.validation_size = validation_size
+        self.settings = settings
+        self.random_state = random_state
+
+    def save(self, folder: str | Path, *, overwrite: bool = False) -> None:
+        """Write the bundle into a folder, for `feathertune.load`, ``feathertune predict`` and other commands.
+
+        Args:
+            folder: Output folder.
+            overwrite: Replace an older bundle.
 
         Raises:
-            ConfigError: If something lies there that may not be replaced, or nothing can be written.
+            ConfigError: If the folder may not be replaced or cannot be written.
         """
         check_is_fitted(self, "bundle_")
         from feathertune.bundle.files import MANIFEST_FILE
@@ -61,12 +88,7 @@ class TextModel(BaseEstimator):  # type: ignore[misc]
         self._write(Path(folder))
 
     def _train(self, data: RawDataset, **settings: str) -> None:
-        """Train on rows and keep the bundle; a training that breaks leaves all as it was.
-
-        Args:
-            data: The rows of `fit`.
-            settings: More of `Config`, by their dotted names.
-        """
+        """Train on the rows of `fit` and keep the bundle; a failed training changes nothing."""
         seed = _seed(self.random_state)
         config = self._config(seed, settings)
         from feathertune.runtime import kept_random_state
@@ -124,7 +146,7 @@ class TextModel(BaseEstimator):  # type: ignore[misc]
     def _logits(self, X: Texts) -> np.ndarray:
         check_is_fitted(self, "bundle_")
         texts = texts_of(X)
-        if getattr(self, "_predictor", None) is None:  # it came out of a pickle
+        if getattr(self, "_predictor", None) is None:  # from a pickle
             with tempfile.TemporaryDirectory() as scratch:
                 folder = Path(scratch) / "bundle"
                 self._write(folder)
@@ -138,7 +160,7 @@ class TextModel(BaseEstimator):  # type: ignore[misc]
         return load(folder, engine=load_config(options=engine).engine)
 
     def _write(self, folder: Path) -> None:
-        """The bundle as a folder that names its base where it lies now, as far as that is a folder."""
+        """Write the bundle as a folder that names the present place of a local base."""
         from feathertune.bundle.files import write_files
 
         base = None
@@ -153,10 +175,10 @@ class TextModel(BaseEstimator):  # type: ignore[misc]
 
 
 def texts_of(values: Texts) -> list[Text]:
-    """N texts as plain strings, or N pairs of them, at least one.
+    """Return N >= 1 texts as strings, or N pairs.
 
     Raises:
-        DataError: If they are of another shape, not all of one kind, there is none, or one of them is none.
+        DataError: If the shape is wrong, texts and pairs are mixed, there is no text, or one is empty.
     """
     shape = getattr(values, "shape", None)
     is_table = shape is not None and len(shape) == 2 and shape[1] == 2
@@ -166,7 +188,7 @@ def texts_of(values: Texts) -> list[Text]:
             f"X is {found}. Expected a list, an array or a Series of texts, one a row; of a table take one column, or "
             "two for pairs of texts."
         )
-    # A table of pandas' gives the names of its columns, if it is asked for its rows.
+    # Iterating over a pandas table yields the names of its columns.
     texts = [_text(value, row) for row, value in enumerate(np.asarray(values).tolist() if is_table else values)]
     if not texts:
         raise DataError("Found array with 0 sample(s) (shape=(0,)) while a minimum of 1 is required.")
@@ -174,7 +196,6 @@ def texts_of(values: Texts) -> list[Text]:
 
 
 def _text(value: object, row: int) -> Text:
-    """A text or a pair."""
     given = tuple(value) if isinstance(value, tuple | list) and len(value) == 2 else (value,)
     for part in given:
         if not isinstance(part, str):
@@ -186,14 +207,14 @@ def _text(value: object, row: int) -> Text:
 
 
 def _seed(random_state: Any) -> int:  # noqa: ANN401 - whatever scikit-learn takes
-    """A whole number from what scikit-learn calls a random state."""
+    """Return an integer for scikit-learn's random state."""
     if isinstance(random_state, (int, np.integer)) and random_state >= 0:
         return int(random_state)
     return int(check_random_state(random_state).randint(2**31 - 1))
 
 
 def plain(value: Any) -> Any:  # noqa: ANN401 - a setting of any type
-    """Numpy's scalars as Python's, which the settings take: a search over parameters hands out the former."""
+    """Return numpy scalars, which a parameter search passes, as Python's."""
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, Mapping):

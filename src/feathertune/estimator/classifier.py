@@ -1,4 +1,4 @@
-"""`TextClassifier`: texts to labels, one a text or several. Not for numbers: see `feathertune.estimator.regressor`."""
+"""`TextClassifier`: one label or several for each text."""
 
 from __future__ import annotations
 
@@ -9,27 +9,23 @@ import numpy as np
 from sklearn.base import ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from feathertune.data.reading.labels import label_name
-from feathertune.data.reading.targets import Targets, members_of, read_targets
 from feathertune.data.reading.texts import Text
 from feathertune.data.sources.collector import Collector, RawDataset
 from feathertune.estimator.base import SOURCE, TextModel, Texts, plain, texts_of
+from feathertune.estimator.targets import Targets, members_of, read_targets
+from feathertune.tasks.labels.values import label_name
 
 
 class TextClassifier(ClassifierMixin, TextModel):  # type: ignore[misc]
-    """Trains a method on a pretrained encoder; takes texts as a list, an array or a Series.
+    """Train a method on a pretrained encoder; texts are a list, an array or a Series.
 
-    Pairs of texts, which the encoder reads together, are a list of tuples or a table of two columns. All rows of `fit`
-    are trained on but those that are kept to choose the best epoch. Weights of single rows are not taken. Nothing is
-    checked here but by `fit`, as scikit-learn has it.
+    Pairs of texts are a list of tuples or a table of two columns. `fit` trains on all rows but the validation rows.
 
     Attributes:
-        classes_: The labels, sorted, ``(C,)``; of an indicator matrix its columns, in their order: by their names where
-            it is a table, else by their numbers.
-        multilabel_: Whether a text may have several.
-        scores_: Of the rows kept for validation, on which the best epoch was chosen: accuracy and the others of
-            `feathertune.records.Metrics`, by name; nothing where no rows are kept.
-        bundle_: The bundle, file by file: name and content. `save` writes it into a folder.
+        classes_: Sorted labels ``(C,)``; for an indicator matrix its columns, by name if it is a table, else by number.
+        multilabel_: True if a text may have several labels.
+        scores_: Scores of the validation rows, which chose the best epoch, by name; empty without validation rows.
+        bundle_: The bundle's files: name and content.
     """
 
     def __init__(
@@ -47,50 +43,37 @@ class TextClassifier(ClassifierMixin, TextModel):  # type: ignore[misc]
         settings: Mapping[str, Any] | None = None,
         random_state: int | np.random.RandomState | None = 0,
     ) -> None:
-        """Keep the settings.
+        """Keep the settings of `TextRegressor`, and `class_weight`.
 
-        Args:
-            method: A name of ``feathertune methods``.
-            base: ``sample:minilm``, a hub id or a local folder.
-            options: Of the method, such as ``{"r": 4}``.
-            max_length: Longest text, in tokens; what is longer is cut.
-            epochs: Passes over the training rows, at most.
-            learning_rate: None means the method's own default.
-            batch_size: Texts of one optimizer step.
-            class_weight: ``balanced`` weighs the loss of a text by how rare its class is, as scikit-learn does.
-            validation_size: Rows, or a share of them, kept to choose the best epoch; None means a tenth, at least 200
-                where that is no more than a quarter. 0 keeps none: for few labels (docs/few-labels.md).
-            settings: Any other of `Config`, by its dotted name, such as ``{"train.patience": 3}``.
-            random_state: Of the rows for validation, the head, the adapter and the order of texts.
+        With ``balanced`` a text's loss is weighted by the inverse frequency of its class, as in scikit-learn.
         """
-        self.method = method
-        self.base = base
-        self.options = options
-        self.max_length = max_length
-        self.epochs = epochs
-        self.learning_rate = learning_rate
-        self.batch_size = batch_size
+        super().__init__(
+            method,
+            base=base,
+            options=options,
+            max_length=max_length,
+            epochs=epochs,
+            learning_rate=learning_rate,
+            batch_size=batch_size,
+            validation_size=validation_size,
+            settings=settings,
+            random_state=random_state,
+        )
         self.class_weight = class_weight
-        self.validation_size = validation_size
-        self.settings = settings
-        self.random_state = random_state
 
     def fit(self, X: Texts, y: Iterable[Any]) -> TextClassifier:
         """Train.
 
         Args:
             X: N texts, or N pairs of texts: tuples, or a table of two columns.
-            y: N labels: strings, whole numbers or booleans, two different ones at least. Where a text may have several:
-                N lists or sets of them, which may be empty; or an indicator matrix ``(N, C)`` of 0 and 1, also as a
-                table or sparse. Lists that are all as long, and hold 0 and 1 only, are a matrix.
-
-        Returns:
-            Itself.
+            y: N labels of two or more classes: strings, integers or booleans. For several labels a text: N lists or
+                sets, which may be empty; or an indicator matrix ``(N, C)`` of 0 and 1, also as a table or sparse. Lists
+                of equal length that hold 0 and 1 only are a matrix.
 
         Raises:
-            FeathertuneError: If the settings or the encoder cannot be used, or the training breaks. A `DataError` and
+            FeathertuneError: If the settings or the encoder cannot be used, or the training fails. A `DataError` and
                 a `ConfigError` are a `ValueError` too.
-            ValueError: If texts or labels are not what they must be.
+            ValueError: If texts or labels are invalid.
         """
         texts = texts_of(X)
         targets = read_targets(y, texts)
@@ -100,38 +83,37 @@ class TextClassifier(ClassifierMixin, TextModel):  # type: ignore[misc]
         return self
 
     def predict(self, X: Texts) -> np.ndarray:
-        """The label of each of N texts, ``(N,)``, of the type that `fit` was given.
+        """Return the most probable label of each of N texts, ``(N,)``, in the type of `fit`'s labels.
 
-        It is the most probable one; where ``train.decision`` is ``moved``, after each probability was divided by its
-        threshold. Where a text may have several, an indicator matrix ``(N, C)`` int64 of 0 and 1, in the order of
-        `classes_`, as scikit-learn's own classifiers give it: of each label whose probability reaches its threshold,
-        which was found on validation rows.
+        If ``train.decision`` is ``moved``, each probability is first divided by its threshold. For several labels a
+        text return an indicator matrix ``(N, C)`` int64, in the order of `classes_`, of the labels whose probability
+        reaches the threshold that was found on validation rows.
         """
-        probabilities = self.predict_proba(X)  # first of all: it knows whether there was a fit
+        probabilities = self.predict_proba(X)  # first: it checks that `fit` was called
         predictor = self._predictor
         decided = predictor.task.decide(probabilities, predictor.thresholds)
         return decided.astype(np.int64) if self.multilabel_ else np.asarray(self.classes_[decided])
 
     def predict_proba(self, X: Texts) -> np.ndarray:
-        """Probabilities ``(N, C)`` of N texts, in the order of `classes_`; of several labels, each one's own."""
+        """Return probabilities ``(N, C)`` in the order of `classes_`; for several labels each one's own."""
         logits = self._logits(X)
         return self._predictor.task.probabilities(logits)
 
     def decision_function(self, X: Texts) -> np.ndarray:
-        """Logits ``(N, C)`` of N texts; where each has one of two labels, what the second is ahead by, ``(N,)``."""
+        """Return logits ``(N, C)``; for one of two labels the second logit minus the first, ``(N,)``."""
         logits = self._logits(X).astype(np.float64)
         return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 and not self.multilabel_ else logits
 
     def score(self, X: Texts, y: Iterable[Any], sample_weight: Iterable[float] | None = None) -> float:
-        """Accuracy of `predict`; of several labels, the share of texts with all of them right (subset accuracy).
+        """Return the accuracy of `predict`, or the subset accuracy for several labels a text.
 
         Args:
             X: N texts.
-            y: N labels, or what `fit` takes for several. The columns of a matrix are those of `classes_`.
+            y: N labels, as for `fit`. The columns of a matrix are those of `classes_`.
             sample_weight: Of the texts, ``(N,)``.
 
         Raises:
-            ValueError: If texts or labels are not what they must be. A `DataError` is one.
+            ValueError: If texts or labels are invalid.
         """
         check_is_fitted(self, "bundle_")
         return float(super().score(X, members_of(y, self.classes_) if self.multilabel_ else y, sample_weight))
@@ -146,10 +128,10 @@ class TextClassifier(ClassifierMixin, TextModel):  # type: ignore[misc]
 
 
 def _dataset(texts: list[Text], targets: Targets) -> RawDataset:
-    """The rows as any source gives them, with the labels in the order of their classes."""
+    """Return the rows with their labels in the order of the classes."""
     labels = [plain(label) for label in targets.classes]
     names = [label_name(label, f"y, class {label!r}") for label in labels]
-    if len(set(names)) < len(names) or "" in names:  # they differ by what a name in a file may not have
+    if len(set(names)) < len(names) or "" in names:  # they differ in characters that no name may have
         names = [repr(label) for label in labels]
     collector = Collector(SOURCE, drop_invalid=False)
     for row, (text, code) in enumerate(zip(texts, targets.codes, strict=True)):

@@ -1,9 +1,9 @@
-"""A bundle in another form, for whoever shall run it without feathertune, proven to give the same answers.
+"""Export a bundle to run without feathertune, and check that it gives the same answers.
 
-`TARGETS` lists the forms. Importing this loads no torch. Not for what `feathertune.bundle` holds already: an adapter in
-PEFT's form needs no export.
+`TARGETS` lists the forms. Importing this package loads no torch.
 """
 
-from feathertune.export.targets import DEFAULT_ROWS, TARGETS, Check, NumberParity, Parity, Target, export_model
+from feathertune.export.check import DEFAULT_ROWS, Check, NumberParity, Parity
+from feathertune.export.targets import TARGETS, Target, export_model
 
 __all__ = ["DEFAULT_ROWS", "TARGETS", "Check", "NumberParity", "Parity", "Target", "export_model"]

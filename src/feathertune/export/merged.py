@@ -1,6 +1,6 @@
-"""``--to merged``: a folder that ``AutoModelForSequenceClassification`` loads, and nothing else is needed for.
+"""``--to merged``: a folder that ``AutoModelForSequenceClassification`` loads.
 
-Always in fp32, whatever the bundle's own format: the sum of a weight and its update has more digits than bf16 keeps.
+It is in fp32 for every bundle: the sum of a weight and its update has more digits than bf16 keeps.
 """
 
 from __future__ import annotations
@@ -11,22 +11,18 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from feathertune.bundle import Bundle, BundleInfo, merged_model
-from feathertune.bundle.card import front_matter, of_rare_classes, plain_use, title, what_is_given, what_is_read
+from feathertune.bundle.card import front_matter, of_rare_classes, title, what_is_given, what_is_read
+from feathertune.bundle.plain_use import plain_use
 from feathertune.data.tokens.encode import encode
 from feathertune.encoders import quiet_transformers
+from feathertune.export.check import PARITY_FILE, Parity
 from feathertune.export.parity import Asked, compare, fp32_logits, require
-from feathertune.export.targets import PARITY_FILE, Parity
 from feathertune.storage import system_errors, write_atomic
 from feathertune.tasks import TASKS
 
 
 def write(bundle: Bundle, folder: Path, asked: Asked) -> Parity:
-    """Merge, write, load again by transformers alone, and compare with the bundle.
-
-    Args:
-        bundle: Loaded; it is used up.
-        folder: Empty.
-        asked: What to compare on.
+    """Merge, write, load again with transformers alone, and compare with the bundle, which is used up.
 
     Raises:
         BundleError: If the bundle cannot be merged, or the merged model gives other answers.
@@ -38,7 +34,7 @@ def write(bundle: Bundle, folder: Path, asked: Asked) -> Parity:
     require(merged, bundle, "The merged model")
 
     attention = model.config._attn_implementation
-    # So that transformers' pipeline gives probabilities of the right kind.
+    # transformers' pipeline chooses its probabilities by this.
     model.config.problem_type = TASKS[info.task].problem_type
     with quiet_transformers(), system_errors():
         model.save_pretrained(folder)

@@ -1,7 +1,6 @@
-"""``--to onnx``: the merged model as a graph of ONNX in fp32, with batch and length left open.
+"""``--to onnx``: the merged model as an ONNX graph in fp32, with free batch size and length.
 
-By torch's own exporter, which follows the model's code (``torch.export``), so that no table of architectures is needed.
-Not for methods that cannot be merged: see `feathertune.bundle.merge`.
+torch's exporter follows the model's code (``torch.export``), so no table of architectures is needed.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from feathertune.bundle import Bundle, merged_model
 from feathertune.errors import BundleError, first_line
+from feathertune.export.check import Parity
 from feathertune.export.onnx_folder import (
     FACTS_FILE,
     GRAPH_FILE,
@@ -30,21 +30,16 @@ from feathertune.export.onnx_folder import (
     card,
 )
 from feathertune.export.parity import Asked, compare, fp32_logits, require
-from feathertune.export.targets import Parity
 from feathertune.records import HEAD
 from feathertune.storage import write_atomic
+from feathertune.tasks import TASKS
 
 # Sizes of the example that the graph is traced with; torch takes a size of 1 for a fixed one.
 _BATCH, _LENGTH = 2, 16
 
 
 def write(bundle: Bundle, folder: Path, asked: Asked) -> Parity:
-    """Merge, export, and ask the folder what the bundle was asked.
-
-    Args:
-        bundle: Loaded; it is used up.
-        folder: Empty.
-        asked: What to compare on.
+    """Merge, export, and compare the folder with the bundle, which is used up.
 
     Raises:
         BundleError: If the bundle cannot be merged or exported, or the graph gives other answers.
@@ -57,12 +52,7 @@ def write(bundle: Bundle, folder: Path, asked: Asked) -> Parity:
 
 
 def write_graph(bundle: Bundle, folder: Path) -> OnnxFacts:
-    """Write graph, tokenizer and facts; nothing is compared yet.
-
-    Args:
-        bundle: Loaded, in fp32; it is used up.
-        folder: Where.
-    """
+    """Write graph, tokenizer and facts of a bundle in fp32, which is used up; compare nothing yet."""
     model = merged_model(bundle)
     inputs = _inputs(model, bundle.tokenizer)
     try:
@@ -84,7 +74,7 @@ def write_graph(bundle: Bundle, folder: Path) -> OnnxFacts:
     facts = OnnxFacts(
         labels=list(bundle.labels),
         task=bundle.info.task,
-        threshold=bundle.info.threshold or ([0.5] * len(bundle.labels) if bundle.info.task == "multi_label" else None),
+        threshold=bundle.info.threshold or TASKS[bundle.info.task].default_thresholds(len(bundle.labels)),
         max_length=bundle.max_length,
         reading=bundle.reading,
         inputs=list(inputs),
@@ -96,7 +86,7 @@ def write_graph(bundle: Bundle, folder: Path) -> OnnxFacts:
 
 
 def check_graph(bundle: Bundle, folder: Path, asked: Asked, expected: np.ndarray) -> Parity:
-    """Ask a written graph in padded batches.
+    """Compare a written graph, in padded batches, with the bundle's logits `expected`.
 
     Raises:
         BundleError: If it gives other answers.
@@ -109,7 +99,7 @@ def check_graph(bundle: Bundle, folder: Path, asked: Asked, expected: np.ndarray
 
 
 class _Logits(nn.Module):
-    """A classifier as a function of tensors alone: its inputs by position, its logits."""
+    """A classifier as a function from input tensors, by position, to logits."""
 
     def __init__(self, model: PreTrainedModel, inputs: tuple[str, ...]) -> None:
         super().__init__()
@@ -121,7 +111,7 @@ class _Logits(nn.Module):
 
 
 def _inputs(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
-    """What the tokenizer gives and the model takes."""
+    """Return the tokenizer's outputs that the model takes."""
     taken = inspect.signature(model.forward).parameters
     return tuple(name for name in tokenizer.model_input_names if name in taken)
 
@@ -147,15 +137,15 @@ def _export(model: PreTrainedModel, inputs: tuple[str, ...], path: Path) -> None
 
 @contextlib.contextmanager
 def _quiet_exporter() -> Iterator[None]:
-    """Leave out what torch's exporter says and nobody can change; what it cannot do, it raises."""
+    """Silence warnings of torch's exporter that nobody can act on; errors are raised."""
     registry = logging.getLogger("torch.onnx._internal.exporter._registration")
     level = registry.level
-    registry.setLevel(logging.ERROR)  # that torchvision is not installed
+    registry.setLevel(logging.ERROR)  # torchvision is not installed
     try:
         with warnings.catch_warnings():
-            # That ids and mask are of one batch and one length.
+            # Ids and mask share batch and length.
             warnings.filterwarnings("ignore", message="# The axis name", category=UserWarning)
-            # Its own use of a class that torch gives up.
+            # The exporter uses a deprecated class.
             warnings.filterwarnings("ignore", message=".*LeafSpec", category=FutureWarning)
             yield
     finally:

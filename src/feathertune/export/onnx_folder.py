@@ -1,8 +1,4 @@
-"""A folder with an ONNX graph: what lies in it, the script on its card, and asking it as that script does.
-
-Of the packages that run it only onnxruntime and tokenizers are used here, as by whoever gets the folder. Not for
-serving: see `feathertune.predictor` for what this project predicts with.
-"""
+"""A folder with an ONNX graph: its files, its card with a script, and running it as that script does."""
 
 from __future__ import annotations
 
@@ -18,14 +14,15 @@ from torch import Tensor
 
 from feathertune.bundle import BundleInfo
 from feathertune.bundle.card import front_matter, title, what_is_given, what_is_read
-from feathertune.bundle.plain_reading import plain_reading
+from feathertune.bundle.plain_use import plain_reading
 from feathertune.data.reading.texts import Text, are_pairs
 from feathertune.data.tokens.encode import EncodedTexts, Gathered, pad_batch
 from feathertune.engine.predict import run_passes
+from feathertune.export.check import PARITY_FILE, Parity
 from feathertune.export.parity import TOKEN_BUDGET
-from feathertune.export.targets import PARITY_FILE, NumberParity, Parity
 from feathertune.records import HEAD, Reading, Record, TaskName
 from feathertune.runtime import FP32
+from feathertune.tasks import TASKS
 
 GRAPH_FILE = "model.onnx"
 FACTS_FILE = "model.json"
@@ -62,37 +59,20 @@ tokens = tokenizer.encode(*pair)
 _CUT_HERE = """\
 tokens = tokenizer.encode(text)
     ids = np.array(sequences(tokens.ids, tokens.special_tokens_mask), np.int64)"""
-_EACH = ', "probabilities": dict(zip(facts["labels"], p.tolist()))'
-_TASKS = {
-    "single_label": {
-        "probabilities": "p = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()",
-        "label": '"label": facts["labels"][p.argmax()]',
-        "each_label": _EACH,
-    },
-    "multi_label": {
-        "probabilities": "p = 1 / (1 + np.exp(-logits))",
-        "label": '"labels": [facts["labels"][i] for i in np.flatnonzero(p >= facts["threshold"])]',
-        "each_label": _EACH,
-    },
-    "regression": {"probabilities": "number = logits.item()", "label": '"label": number', "each_label": ""},
-}
-_MOVED = {"label": '"label": facts["labels"][(p / facts["threshold"]).argmax()]'}
 
 
 class OnnxFacts(Record):
-    """What a graph and a tokenizer do not say; ``model.json``.
+    """What graph and tokenizer do not hold; ``model.json``.
 
     Attributes:
-        labels: In the order of the logits; of numbers what they are called, one name.
-        task: Whether a text has one label (softmax), any number of them (a sigmoid each), or a number, which is the
-            one logit as it is.
-        threshold: Of any number of labels, the probability from which each is given; of one, what each probability is
-            divided by before the largest is taken, null where it is taken as it is.
-        max_length: Tokens that are read at once; where longer texts are cut there, the tokenizer's file says so, too.
-        reading: What becomes of a longer text; the script on the card does it.
-        inputs: Of the graph, each ``(batch, length)`` int64.
-        pad_token_id: Fills up the shorter texts of a batch, where ``attention_mask`` is 0.
-        text_columns: Where the texts stood in the data; two where each is a pair.
+        labels: In the order of the logits; one name for numbers.
+        task: single_label (softmax), multi_label (a sigmoid each) or regression (the logit itself).
+        threshold: multi_label: least probability of each label. single_label: divisor of each probability before the
+            largest is taken, null for none.
+        max_length: Tokens that are read at once; `reading` is the treatment of longer texts.
+        inputs: Of the graph, each ``(B, T)`` int64.
+        pad_token_id: Fills shorter texts of a batch, where ``attention_mask`` is 0.
+        text_columns: Names of the text columns in the data; two for pairs.
     """
 
     labels: list[str]
@@ -106,11 +86,7 @@ class OnnxFacts(Record):
 
 
 class OnnxFolder:
-    """A folder as onnxruntime and tokenizers read it.
-
-    Args:
-        folder: Holds the graph, the tokenizer and the facts.
-    """
+    """A folder with graph, tokenizer and facts, as onnxruntime and tokenizers read it."""
 
     def __init__(self, folder: Path) -> None:
         self.facts = OnnxFacts.model_validate_json((folder / FACTS_FILE).read_bytes())
@@ -118,7 +94,7 @@ class OnnxFolder:
         self._session = session(folder / GRAPH_FILE)
 
     def encode(self, texts: Sequence[Text]) -> EncodedTexts:
-        """Tokens of N texts by the folder's own tokenizer."""
+        """Return the tokens of N texts by the folder's own tokenizer."""
         facts = self.facts
         has_types = are_pairs(texts) and "token_type_ids" in facts.inputs
         gathered = Gathered(facts.max_length, facts.reading, pad_id=facts.pad_token_id, has_types=has_types)
@@ -127,7 +103,7 @@ class OnnxFolder:
         return gathered.texts()
 
     def logits(self, texts: EncodedTexts, *, token_budget: int = TOKEN_BUDGET) -> np.ndarray:
-        """Logits ``(N, C)`` float32, texts of similar length together."""
+        """Return logits ``(N, C)`` float32, from batches of similar length."""
 
         def forward(batch: dict[str, Tensor]) -> tuple[Tensor]:
             return (torch.from_numpy(self._run({name: tensor.numpy() for name, tensor in batch.items()})),)
@@ -135,10 +111,9 @@ class OnnxFolder:
         return run_passes(forward, texts, token_budget=token_budget, runtime=FP32)[0]
 
     def logits_alone(self, texts: EncodedTexts) -> np.ndarray:
-        """Logits ``(N, C)`` float32, each text by itself and without padding, as the card's script runs it.
+        """Return logits ``(N, C)`` float32 of each text alone, without padding, as the card's script does.
 
-        Where activations are quantised, the step of a batch follows from its largest number: what a text gets would
-        depend on its neighbours.
+        The quantisation step of activations depends on the whole batch.
         """
         return texts.pooled(np.concatenate([self._run(one) for one in each_alone(texts)]))
 
@@ -148,7 +123,7 @@ class OnnxFolder:
 
 
 def each_alone(texts: EncodedTexts) -> Iterator[dict[str, np.ndarray]]:
-    """A batch ``(1, T)`` int64 of each sequence, without padding."""
+    """Yield a batch ``(1, T)`` int64 of each sequence, without padding."""
     types = [None] * texts.n_sequences if texts.types is None else np.split(texts.types, texts.offsets[1:-1])
     for ids, kinds in zip(np.split(texts.ids, texts.offsets[1:-1]), types, strict=True):
         given = pad_batch([ids], width=len(ids), pad_id=0, device=_CPU, types=[kinds])
@@ -156,7 +131,7 @@ def each_alone(texts: EncodedTexts) -> Iterator[dict[str, np.ndarray]]:
 
 
 def session(graph: Path) -> Any:  # noqa: ANN401 - onnxruntime's
-    """A graph as onnxruntime runs it here, on as many threads as torch has."""
+    """Load a graph in onnxruntime, with as many threads as torch."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -166,22 +141,15 @@ def session(graph: Path) -> Any:  # noqa: ANN401 - onnxruntime's
 
 
 def given(facts: OnnxFacts, batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The inputs of a graph.
-
-    Args:
-        facts: Which it has.
-        batch: As `EncodedTexts.collate` makes it, each ``(B, T)`` int64; where there is no mask, nothing is filled up,
-            and where there are no types, all are 0.
-    """
+    """Return the inputs of a graph from a batch ``(B, T)`` int64; without a mask nothing is padding, types are 0."""
     ids = batch["input_ids"]
     every = {"attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids), **batch}
     return {name: every[name] for name in facts.inputs}
 
 
 def script(facts: OnnxFacts) -> str:
-    """Python that labels texts with the folder, by onnxruntime, tokenizers and numpy alone."""
-    cuts, pairs = facts.reading == HEAD, len(facts.text_columns) == 2
-    moved = facts.task == "single_label" and facts.threshold is not None
+    """Return Python that labels texts with onnxruntime, tokenizers and numpy alone."""
+    cuts, pairs, code = facts.reading == HEAD, len(facts.text_columns) == 2, TASKS[facts.task].code
     sequences = plain_reading(facts.reading, facts.max_length)
     return _SCRIPT.format(
         facts=FACTS_FILE,
@@ -192,24 +160,28 @@ def script(facts: OnnxFacts) -> str:
         each=_PAIR if pairs else _ONE,
         ids=_PAIR_CUT_ALREADY if pairs else _CUT_ALREADY if cuts else _CUT_HERE,
         types="np.array([tokens.type_ids], np.int64)" if pairs else "np.zeros_like(ids)",
-        **(_TASKS[facts.task] | (_MOVED if moved else {})),
+        probabilities=code.numpy,
+        label=code.numpy_moved if code.numpy_moved and facts.threshold is not None else code.numpy_label,
+        each_label=code.numpy_each,
     )
 
 
 def card(info: BundleInfo, facts: OnnxFacts, parity: Parity) -> str:
-    """The README.md of the folder."""
+    """Return the folder's README.md."""
     rounded = ""
     if parity.max_flips is not None:
         rounded = (
             "\nThe matrix products are in 8-bit integers. A batch is rounded by a step that follows from its largest\n"
             "number, so a text may get slightly other logits beside other texts. The figures are of each text alone.\n"
         )
+    real = f", {parity.n_real} of them of {parity.data}," if parity.n_real else ""
+    figures = f"On {parity.n_texts} texts{real} {parity.differs}: `{PARITY_FILE}`.{parity.scores}"
     return f"""{front_matter(info, library="onnx")}
 # {title(info)}
 
 Trained by feathertune with the method `{info.method}` on `{info.base.id}`; an ONNX graph that needs neither.
 {what_is_given(info)} {what_is_read(info)}
-{_figures(parity)}
+{figures}
 {rounded}
 ## Use
 
@@ -218,18 +190,3 @@ With `pip install onnxruntime tokenizers`, in this folder:
 ```python
 {script(facts)}```
 """
-
-
-def _figures(parity: Parity) -> str:
-    real = f", {parity.n_real} of them of {parity.data}," if parity.n_real else ""
-    scores = ""
-    if parity.accuracy_before is not None and parity.accuracy_after is not None:
-        scores = (
-            f"\nThe accuracy on those {parity.n_real} is {parity.accuracy_after:.2%}, that of the bundle "
-            f"{parity.accuracy_before:.2%}."
-        )
-    if isinstance(parity, NumberParity):
-        before, after = parity.rank_correlation_before, parity.rank_correlation_after
-        if before is not None and after is not None:
-            scores = f"\nThe rank correlation on those {parity.n_real} is {after:.3f}, that of the bundle {before:.3f}."
-    return f"On {parity.n_texts} texts{real} {parity.differs}: `{PARITY_FILE}`.{scores}"

@@ -1,8 +1,7 @@
-"""``--to onnx-int8``: the graph of ``--to onnx`` with its products of weights in 8-bit integers.
+"""``--to onnx-int8``: the graph of ``--to onnx`` with weight products in 8-bit integers (dynamic quantisation).
 
-Weights are rounded once, activations as they come (dynamic quantisation), by onnxruntime. Embeddings, norms, softmax,
-products of two activations and the head stay in fp32, and so do products that would lose too much
-(`feathertune.export.rounding`). Not where the last digit counts: see ``parity.json``.
+Embeddings, norms, softmax, products of two activations and the head stay in fp32, and so do products that would lose
+too much (`feathertune.export.rounding`).
 """
 
 from __future__ import annotations
@@ -18,11 +17,11 @@ import onnx
 from feathertune.bundle import Bundle
 from feathertune.data.tokens.encode import EncodedTexts
 from feathertune.errors import BundleError
+from feathertune.export.check import Parity
 from feathertune.export.onnx import check_graph, write_graph
 from feathertune.export.onnx_folder import GRAPH_FILE, OnnxFacts, OnnxFolder, card
 from feathertune.export.parity import Asked, compare, fp32_logits, require
 from feathertune.export.rounding import MAX_NOISE, product_noise
-from feathertune.export.targets import Parity
 from feathertune.storage import write_atomic
 
 # From zero to the largest number of a weight's column.
@@ -30,12 +29,7 @@ _SEVEN_BITS, _EIGHT_BITS = 64, 127
 
 
 def write(bundle: Bundle, folder: Path, asked: Asked) -> Parity:
-    """Write the graph in fp32, see that it is right, round it, and ask it the real texts.
-
-    Args:
-        bundle: Loaded; it is used up.
-        folder: Empty.
-        asked: What to compare on, real texts among it.
+    """Write the graph in fp32, check it, round it, and compare it on real texts; the bundle is used up.
 
     Raises:
         BundleError: If the bundle cannot be exported, or loses more than it may.
@@ -50,7 +44,7 @@ def write(bundle: Bundle, folder: Path, asked: Asked) -> Parity:
         rounded = Path(scratch) / GRAPH_FILE
         kept = quantise(folder / GRAPH_FILE, rounded, exact.facts, tokens)
         rounded.replace(folder / GRAPH_FILE)
-    (folder / f"{GRAPH_FILE}.data").unlink(missing_ok=True)  # where torch puts weights that are too large for one file
+    (folder / f"{GRAPH_FILE}.data").unlink(missing_ok=True)  # torch's place for weights that are too large for one file
     found = OnnxFolder(folder).logits_alone(tokens)
     parity = compare(expected[asked.n_made :], found, real.tokenised(tokens), bundle, to="onnx-int8", rounds=True)
     parity.kept_in_fp32, parity.rounded = kept
@@ -69,20 +63,20 @@ def quantise(
     per_channel: bool = True,
     reduce_range: bool = True,
 ) -> tuple[int, int]:
-    """Round the weights of a graph's matrix products, and have their other sides rounded as they come.
+    """Round the weights of a graph's matrix products; activations are rounded at run time.
 
     Args:
-        source: A graph in fp32.
-        target: Where the rounded one goes.
+        source: Path of a graph in fp32.
+        target: Path of the rounded graph.
         facts: Of the graph.
-        texts: Tokens of real texts, on which it is seen what a product would lose.
+        texts: Real texts, to measure each product's loss on.
         max_noise: A product that loses a larger share of its output stays in fp32.
-        per_channel: A step for each column of a weight, instead of one for all of it.
-        reduce_range: Seven bits instead of eight: without the instructions of VNNI (AVX2 and older AVX512 processors)
-            two products of eight bits overflow the sixteen that they are added up in.
+        per_channel: One step for each column of a weight, not one for the whole weight.
+        reduce_range: Seven bits, not eight: without VNNI instructions (AVX2 and older AVX512 processors) the sum of two
+            8-bit products overflows 16 bits.
 
     Returns:
-        How many products stayed in fp32, and how many were rounded.
+        Number of products in fp32, and number of rounded products.
 
     Raises:
         BundleError: If every product would lose more than that.
@@ -114,12 +108,12 @@ def quantise(
 
 @contextlib.contextmanager
 def _quiet_quantiser() -> Iterator[None]:
-    """Leave out onnxruntime's advice to optimise the graph first: torch has done that, as it exported it."""
+    """Silence onnxruntime's advice to optimise the graph first, which torch did at the export."""
 
     def keep(record: logging.LogRecord) -> bool:
         return "pre-processing before quantization" not in record.getMessage()
 
-    root = logging.getLogger()  # which it says it to
+    root = logging.getLogger()
     root.addFilter(keep)
     try:
         yield

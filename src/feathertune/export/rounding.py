@@ -1,9 +1,10 @@
-"""What 8-bit rounding takes from each matrix product of a graph, found on real texts: the worst stay in fp32.
+"""The noise that 8-bit rounding adds to each matrix product of a graph, measured on real texts.
 
-The step of an activation follows from its largest number. Where a few numbers are far larger than the rest, as in the
-wide layer of an MLP, most of the rest is lost (outliers: Bondarenko et al. 2021, "Understanding and overcoming the
-challenges of efficient transformer quantization"; Dettmers et al. 2022, "LLM.int8()"). Which layers have such numbers
-is a matter of the encoder, so it is measured. Not for judging the rounded model: that takes all of it, see `parity`.
+An activation's step follows from its largest number, so outliers cost the precision of all other numbers. Which layers
+have outliers depends on the encoder.
+
+Source: Bondarenko et al. 2021, Understanding and overcoming the challenges of efficient transformer quantization;
+Dettmers et al. 2022, LLM.int8().
 """
 
 from __future__ import annotations
@@ -19,34 +20,26 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 from feathertune.data.tokens.encode import EncodedTexts
 from feathertune.export.onnx_folder import OnnxFacts, each_alone, given, session
 
-# The share of a product's output by which rounding may move it; above that it stays in fp32. Chosen on IMDB reviews
-# that were neither trained nor tested on (benchmarks/LOG.md).
+# Largest noise, as a share of a product's output; above it the product stays in fp32. Chosen on IMDB reviews outside of
+# training and test sets (benchmarks/LOG.md).
 MAX_NOISE = 0.04
-# As many texts are looked at, the first ones.
-_TEXTS = 24
+_TEXTS = 24  # texts that are measured, the first ones
 _ACTIVATION_STEPS = 255
 
 
 def products(graph: ModelProto) -> dict[str, str]:
-    """Products of an activation with a weight: name of the node to name of the weight.
+    """Return the products of an activation with a weight: name of the node to name of the weight.
 
-    A Gemm is none of them: the head reads one row a text, so 8 bits would save nothing there, and cost the last digits.
+    The head's Gemm is left out: it reads one row a text, so 8 bits would save nothing.
     """
     weights = {weight.name for weight in graph.graph.initializer}
     return {n.name: n.input[1] for n in graph.graph.node if n.op_type == "MatMul" and n.input[1] in weights}
 
 
 def product_noise(graph: ModelProto, facts: OnnxFacts, texts: EncodedTexts, *, weight_steps: int) -> dict[str, float]:
-    """How far rounding moves each product, as a share of its output, in the mean over some texts.
+    """Return each product's noise ``|Q(x) Q(W) - x W| / |x W|``, averaged over texts, by name of the node.
 
-    Args:
-        graph: In fp32.
-        facts: Its inputs.
-        texts: Tokens of real texts.
-        weight_steps: From zero to the largest number of a weight's column.
-
-    Returns:
-        ``|Q(x) Q(W) - x W| / |x W|`` by name of the node, 0 where the output is 0.
+    `weight_steps` are the steps from zero to the largest number of a weight's column.
     """
     found = products(graph)
     used = set(found.values())
@@ -68,7 +61,7 @@ def product_noise(graph: ModelProto, facts: OnnxFacts, texts: EncodedTexts, *, w
 
 
 def _with_outputs(graph: ModelProto, names: list[str], path: Path) -> Path:
-    """Write a graph that also gives these values."""
+    """Write a graph with more outputs."""
     probe = onnx.ModelProto()
     probe.CopyFrom(graph)
     there = {output.name for output in probe.graph.output}
@@ -80,7 +73,7 @@ def _with_outputs(graph: ModelProto, names: list[str], path: Path) -> Path:
 
 
 def _rounded_activation(x: np.ndarray) -> np.ndarray:
-    """As ``DynamicQuantizeLinear`` does: one step for all of it, zero among the values."""
+    """Round as ``DynamicQuantizeLinear``: one step for the whole tensor, with an exact zero."""
     low, high = min(float(x.min()), 0.0), max(float(x.max()), 0.0)
     if high == low:
         return x
@@ -91,7 +84,7 @@ def _rounded_activation(x: np.ndarray) -> np.ndarray:
 
 
 def _rounded_weight(weight: np.ndarray, steps: int) -> np.ndarray:
-    """One step a column, the same up and down."""
+    """Round with one symmetric step a column."""
     step = np.maximum(np.abs(weight).max(axis=0), np.finfo(np.float32).tiny) / steps
     found: np.ndarray = np.round(weight / step) * step
     return found

@@ -1,7 +1,4 @@
-"""Real texts that an exported model is compared on, with their labels where they have some.
-
-Not for scores: `feathertune.predictor.evaluate` takes all test rows, these are some that nothing was tested on.
-"""
+"""Real texts to compare an exported model on, with their labels if they have some."""
 
 from __future__ import annotations
 
@@ -14,12 +11,14 @@ from numpy.typing import NDArray
 
 from feathertune.bundle import BundleInfo
 from feathertune.data.reading.columns import LABEL_COLUMNS, find_text_columns
-from feathertune.data.reading.labels import Label, indices_of
 from feathertune.data.reading.rows import columns, read_rows
 from feathertune.data.reading.texts import Pair, Text, of_kind
+from feathertune.data.sources.collector import ReadOptions
 from feathertune.data.sources.registry import load_source
 from feathertune.errors import ConfigError, DataError
-from feathertune.export.targets import DEFAULT_ROWS, LEAST_ROWS, Check
+from feathertune.export.check import DEFAULT_ROWS, LEAST_ROWS, Check
+from feathertune.tasks.labels.reader import KINDS
+from feathertune.tasks.labels.values import Label
 
 _SEED = 0
 
@@ -29,9 +28,8 @@ class RealTexts:
     """Texts from data.
 
     Attributes:
-        source: As it was named; of a path the last part, for the folder may go to other machines.
-        labels: Class indices, ``(N,)``, which labels each has, ``(N, C)``, or numbers, ``(N,)``; None where they are
-            not known.
+        source: As given; only the name of a path, since the export may go to other machines.
+        labels: Class indices ``(N,)``, which labels each has ``(N, C)``, or numbers ``(N,)``; None if unknown.
     """
 
     source: str
@@ -40,15 +38,11 @@ class RealTexts:
 
 
 def real_texts(check: Check, info: BundleInfo) -> RealTexts:
-    """Draw the rows of a check; the same ones each time.
-
-    Args:
-        check: Names a source.
-        info: Of the bundle: its labels, and the columns of its texts.
+    """Draw the rows of a check, the same each time.
 
     Raises:
-        DataError: If the source cannot be read, or a label is none of the bundle's.
-        ConfigError: If it holds too few rows.
+        DataError: If the source cannot be read, or a label is unknown to the bundle.
+        ConfigError: If the source holds too few rows.
     """
     source = str(check.data)
     texts, names = (
@@ -67,7 +61,7 @@ def real_texts(check: Check, info: BundleInfo) -> RealTexts:
     chosen = np.sort(np.random.default_rng(_SEED).choice(len(texts), n, replace=False))
     labels = None
     if names is not None:
-        labels = indices_of(names, info.labels, source)[chosen]
+        labels = KINDS[info.task].encode_known(names, info.labels, source)[chosen]
     shown = Path(source).name if Path(source).exists() else source
     return RealTexts(shown, [texts[row] for row in chosen], labels)
 
@@ -75,15 +69,17 @@ def real_texts(check: Check, info: BundleInfo) -> RealTexts:
 def _labelled(source: str, check: Check, info: BundleInfo) -> tuple[list[Text], list[Label]]:
     data = load_source(
         source,
-        text_column=check.text_column,
-        label_column=check.label_column,
-        usual_texts=info.text_columns,
-        label_separator=info.label_separator,
-        task=info.task,
+        ReadOptions(
+            text_column=check.text_column,
+            label_column=check.label_column,
+            usual_texts=tuple(info.text_columns),
+            label_separator=info.label_separator,
+            task=info.task,
+        ),
     )
     of_kind(data.texts, pairs=info.reads_pairs, where="The bundle")
     rows = list(range(len(data.texts)))
-    # Test rows are looked at once, at the end; what an export may lose is settled on others where there are some.
+    # Test rows are read once, at the end, so an export is judged on validation rows if there are some.
     for split in ("validation", "test"):
         if data.split is not None and split in data.split:
             rows = [row for row in rows if data.split[row] == split]

@@ -1,8 +1,7 @@
-"""PEFT methods: the only list of them.
+"""PEFT methods: the only list of them; the command line, the documentation and the tests follow it.
 
-The command line, the documentation and the tests follow from this registry. Importing this loads no torch, as
-far as methods of other packages do not: a package adds one by an entry point of the group ``feathertune.methods`` that
-names a `Method`.
+Importing this loads no torch. A package adds a method by an entry point of the group ``feathertune.methods`` that names
+a `Method`.
 """
 
 from __future__ import annotations
@@ -28,8 +27,13 @@ from feathertune.methods.families import (
     shira,
     spectral,
 )
-from feathertune.methods.settle import check_shared_options, resolve_options
-from feathertune.methods.variants import find_method, options_in, plain_name
+from feathertune.methods.options import (
+    check_shared_options,
+    find_method,
+    options_in,
+    plain_name,
+    resolve_options,
+)
 from feathertune.registry import Registry, entry_points
 
 __all__ = [
@@ -92,7 +96,7 @@ ALL_METHODS = "all"
 
 
 def method_named(name: str) -> Method:
-    """The method of a row of a study, such as ``lora`` or ``lora:top_layers=3``; see `feathertune.methods.variants`.
+    """Return the method of a study's row, such as ``lora`` or ``lora:top_layers=3``.
 
     Raises:
         UnknownNameError: If there is no such method.
@@ -101,7 +105,7 @@ def method_named(name: str) -> Method:
 
 
 def one_method(name: str) -> Method:
-    """Look up the one method of a training.
+    """Return the method of a single training.
 
     Raises:
         UnknownNameError: If the name is no method.
@@ -118,11 +122,11 @@ def one_method(name: str) -> Method:
 def choose_methods(
     names: Sequence[str], settings: Mapping[str, Any], *, learning_rate: float | None
 ) -> list[tuple[Method, Options]]:
-    """Look up methods and settle their options.
+    """Look up methods and resolve their options.
 
     Args:
-        names: Words from the command line; a repeated one counts once, a baseline is in every study anyway, ``all``
-            stands for every method, and ``lora:top_layers=3`` is a row of its own.
+        names: From the command line. Repeated names and baselines are skipped, ``all`` stands for every method, and
+            ``lora:top_layers=3`` is a row of its own.
         settings: ``Config.method``.
         learning_rate: ``train.learning_rate``.
 

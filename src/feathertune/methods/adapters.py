@@ -1,7 +1,7 @@
 """Methods that PEFT implements: from a method's options to PEFT's configuration, by name.
 
-A family file says which configuration, which fixed settings and which settings follow from the encoder; all else is
-here. Not for what PEFT has no type for (`feathertune.methods.families.partial`).
+A family's file names the configuration, the fixed settings and those that follow from the encoder. Methods without a
+PEFT type are in `feathertune.methods.families.partial`.
 """
 
 from __future__ import annotations
@@ -51,13 +51,13 @@ def adapter(
     then: Callable[[nn.Module, LoadedEncoder, Any, Job], None] | None = None,
     **fields: Any,  # noqa: ANN401 - those of Method
 ) -> Method:
-    """A method of PEFT's.
+    """Return a method that PEFT implements.
 
     Args:
         config: Name of its configuration class in ``peft``.
         fixed: Settings that make it this method.
         arguments: Settings that follow from encoder, options and job; they win over all others.
-        then: What is done to the wrapped model.
+        then: Changes the wrapped model further.
         fields: Of `Method`.
     """
 
@@ -91,13 +91,13 @@ def adapter(
 
 
 def _refused(method: str, encoder: LoadedEncoder, options: Options, error: Exception) -> str:
-    """What PEFT said, with the options that it may have meant: those that it names, else all."""
-    said = first_line(error)
+    """Return a message with PEFT's own and the options that it names, or all options."""
+    message = first_line(error)
     values = options.model_dump(exclude={"learning_rate", "top_layers", "target_modules"})
-    named = {name: value for name, value in values.items() if re.search(rf"\b{name}\b", said)} or values
+    named = {name: value for name, value in values.items() if re.search(rf"\b{name}\b", message)} or values
     given = ", ".join(f"{name} = {value}" for name, value in named.items())
     return (
-        f"Method '{method}' cannot be prepared on {encoder.id} with {given or 'its options'}: PEFT says: {said}. "
+        f"Method '{method}' cannot be prepared on {encoder.id} with {given or 'its options'}: PEFT says: {message}. "
         f"Its options and what they default to: feathertune methods show {method} --base {encoder.id}."
     )
 
@@ -106,7 +106,7 @@ def check_rank(method: str, option: str, rank: int, encoder: LoadedEncoder, name
     """Refuse a rank that a target layer cannot have.
 
     Raises:
-        ConfigError: If the narrowest of the named layers is narrower.
+        ConfigError: If the rank exceeds the narrowest of the named layers.
     """
     narrowest = min(zip(map(min, shapes_of(encoder, names)), names, strict=True))
     if rank > narrowest[0]:
@@ -117,5 +117,5 @@ def check_rank(method: str, option: str, rank: int, encoder: LoadedEncoder, name
 
 
 def scaled_rates(default: float) -> tuple[float, ...]:
-    """Learning rates worth trying around a default: a third, itself, three times."""
+    """Return learning rates to try around a default: a third, itself, three times."""
     return tuple(float(f"{default * factor:.1g}") for factor in (1 / 3, 1, 3))

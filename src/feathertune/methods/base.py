@@ -1,8 +1,8 @@
-"""What a method is: a value with a name, options in PEFT's words, traits, and a function that prepares a model.
+"""Types of a method: its options in PEFT's words, its traits, and the function that prepares a model.
 
-One file holds one family and exports its values; `feathertune.methods` lists them. The engine never sees a method,
-only the prepared model, in which exactly what shall move has ``requires_grad``, and a `Companion` where the method
-takes part in the training. What others ask about a method is a field here, so that nobody asks for its name.
+One file holds one family and exports its values; `feathertune.methods` lists them. The engine receives only the
+prepared model, in which the trained parameters have ``requires_grad``, and a `TrainingHook` if the method needs one.
+Traits are fields, so that no other code depends on a method's name.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from feathertune.errors import ConfigError
 from feathertune.records import Kind
-from feathertune.training_hook import Companion
+from feathertune.training_hook import TrainingHook
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -39,14 +39,13 @@ class Options(BaseModel):
 
 @dataclass(frozen=True)
 class Job:
-    """What a method may need to know of the training that it prepares a model for.
+    """Facts about the training that a method prepares a model for.
 
     Attributes:
-        seed: Of whatever it draws.
+        seed: Of all its random draws.
         n_steps: Optimizer steps of the whole plan.
-        max_length: Of a text, in tokens.
-        batches: Training batches as the model takes them, for methods that look at data first; ``None`` where only
-            the shape of the prepared model is asked for.
+        max_length: Maximum tokens of a text.
+        batches: Returns training batches as the model takes them; ``None`` if only the prepared model's shape matters.
     """
 
     seed: int
@@ -60,12 +59,12 @@ Shapes = Sequence[tuple[int, int]]
 
 @dataclass(frozen=True)
 class Size:
-    """The option that says how many parameters a method trains.
+    """The option that sets how many parameters a method trains.
 
     Attributes:
         option: Its name.
-        values: From the shapes ``(out, in)`` of the target layers to the values that can be taken; the number of
-            trained parameters rises or falls along them.
+        values: From the shapes ``(out, in)`` of the target layers to the possible values; the number of trained
+            parameters rises or falls along them.
     """
 
     option: str
@@ -90,22 +89,22 @@ class Method:
 
     Attributes:
         name: The word on the command line.
-        kind: ``peft`` where little is trained and shipped, ``full`` where all weights are.
-        summary: What it does, in a sentence.
+        kind: ``peft`` if little is trained and shipped, ``full`` if all weights are.
+        summary: One sentence.
         when: When to take it, and when not, in a sentence.
         source: The paper.
         options: The class of its settings.
-        build: What `prepare` does, for an encoder that is known to be served.
-        mergeable: What it has learned can be added into the encoder's weights.
-        zero_init: The prepared model answers as the encoder did, so that its head may be fitted first.
-        rereads: Options to whether its head reads something else than the encoder's own, of which it is fitted first.
-        changes_input: It puts tokens of its own before the text, or states before each layer's.
-        size: How it is made larger or smaller; ``None`` where it has one size.
-        search_space: Values worth trying, by option, ascending where they are numbers.
-        refusal: Why it cannot serve an encoder, in words; nothing where it can.
-        rates: Options to the factor of the learning rate by a parameter's name; ``None`` means all alike.
-        companion: Makes what goes along with the training of a prepared model.
-        finish: Brings the trained model into the form that is shipped, giving the same answers.
+        build: Prepares an encoder that the method can serve.
+        mergeable: Its update can be added into the encoder's weights.
+        zero_init: The prepared model answers as the encoder did, so its head may be fitted first.
+        rereads: From options to True if its head does not read the encoder's usual output, and is fitted on its own.
+        changes_input: It puts its own tokens before the text, or states before each layer's.
+        size: Makes it larger or smaller; ``None`` if it has one size.
+        search_space: Values to try, by option; numbers ascend.
+        refusal: Returns why it cannot serve an encoder, as a clause; empty if it can.
+        rates: From options to the factor of the learning rate by a parameter's name; ``None`` means 1 for all.
+        hook: Makes the `TrainingHook` of a prepared model.
+        finish: Brings the trained model into the form that is shipped, with the same answers.
     """
 
     name: str
@@ -123,7 +122,7 @@ class Method:
     refusal: Callable[[LoadedEncoder], str] = _fits_all
     rereads: Callable[[Any], bool] = _as_it_is
     rates: Callable[[Any], Callable[[str], float] | None] = _all_alike
-    companion: Callable[[nn.Module, Any, Job], Companion] | None = None
+    hook: Callable[[nn.Module, Any, Job], TrainingHook] | None = None
     finish: Callable[[nn.Module], None] | None = None
 
     def prepare(self, encoder: LoadedEncoder, options: Any, job: Job) -> nn.Module:  # noqa: ANN401 - its Options
@@ -132,10 +131,10 @@ class Method:
         Args:
             encoder: With an untrained head.
             options: Of the class `options`.
-            job: What for.
+            job: The training that follows.
 
         Returns:
-            A ``PeftModel``, or the encoder's model itself. Exactly what shall move has ``requires_grad``.
+            A ``PeftModel``, or the encoder's model itself. Exactly the trained parameters have ``requires_grad``.
 
         Raises:
             ConfigError: If the method cannot serve the encoder, or an option does not fit it.

@@ -1,7 +1,4 @@
-"""What a method is and what it does to one encoder, in words and numbers: for a person who chooses, not for a training.
-
-Without an encoder nothing here loads torch.
-"""
+"""A description of a method, and of its effect on one encoder. Without an encoder nothing here loads torch."""
 
 from __future__ import annotations
 
@@ -24,11 +21,11 @@ FP32_BYTES = 4
 
 @dataclass(frozen=True)
 class Traits:
-    """A method by what others may ask of it.
+    """Traits of a method, for output.
 
     Attributes:
-        last_layers: It can be kept to the last layers (``top_layers``), so that what comes before is computed once.
-        size_option: The option that makes it larger or smaller; ``None`` where it has one size.
+        last_layers: It can adapt the last layers only (``top_layers``).
+        size_option: The option that makes it larger or smaller; ``None`` if it has one size.
     """
 
     name: str
@@ -48,7 +45,7 @@ class Traits:
 
 @dataclass(frozen=True)
 class Adapted:
-    """Modules of one shape whose names differ in numbers alone, which `pattern` has as ``*``."""
+    """Modules of one shape whose names differ in numbers only, which are ``*`` in `pattern`."""
 
     pattern: str
     shape: tuple[int, ...]
@@ -57,11 +54,11 @@ class Adapted:
 
 @dataclass(frozen=True)
 class Description:
-    """What a method does to one encoder.
+    """A method's effect on one encoder.
 
     Attributes:
         options: As they are resolved.
-        adapter: Parameters that are trained, without those of the head.
+        adapter: Trained parameters without the head's.
         head: Parameters of the head, which every method trains.
     """
 
@@ -74,11 +71,11 @@ class Description:
 
     @property
     def total(self) -> int:
-        """Parameters that are trained."""
+        """Trained parameters."""
         return self.adapter + self.head
 
     def as_json(self) -> dict[str, Any]:
-        """All of it, for a program."""
+        """Return everything as JSON values."""
         return {
             **asdict(self),
             "total": self.total,
@@ -88,7 +85,7 @@ class Description:
 
 
 def traits(method: Method) -> Traits:
-    """What is known of a method without an encoder."""
+    """Return a method's traits."""
     defaults = method.options().model_dump(mode="json")  # type: ignore[call-arg]  # each option has its default
     return Traits(
         name=method.name,
@@ -108,13 +105,13 @@ def traits(method: Method) -> Traits:
 
 
 def describe(method: Method, options: Options, encoder: LoadedEncoder, *, max_length: int = 0) -> Description:
-    """Prepare a copy of the encoder, and say what will be trained of it.
+    """Prepare a copy of the encoder and describe what is trained.
 
     Args:
         method: The method.
         options: Its options.
-        encoder: As it was loaded; it is left as it is.
-        max_length: Of a text, in tokens.
+        encoder: As it was loaded; it is not changed.
+        max_length: Maximum tokens of a text.
 
     Raises:
         ConfigError: If the method or an option does not fit the encoder.
@@ -133,7 +130,7 @@ def describe(method: Method, options: Options, encoder: LoadedEncoder, *, max_le
 
 
 def _adapted(model: nn.Module, encoder: LoadedEncoder) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Names and shapes of the modules that PEFT has wrapped; without such, of those that are trained themselves."""
+    """Yield names and shapes of the modules that PEFT has wrapped, or else of the trained modules."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     wrapped = [

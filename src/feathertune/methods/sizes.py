@@ -1,7 +1,6 @@
-"""How many parameters a method would train on an encoder, and the options by which it trains a given number.
+"""The number of parameters that a method would train on an encoder, and options for a given number.
 
-A method is prepared on a copy of the encoder that has shapes but no numbers, so that nothing is computed. Where PEFT
-needs numbers for that, a real copy is taken. Not for what a bundle will weigh: some methods store more than they train.
+A method is prepared on a copy of the encoder on torch's ``meta`` device, or a real copy if PEFT needs numbers.
 """
 
 from __future__ import annotations
@@ -24,13 +23,7 @@ if TYPE_CHECKING:
 def planned(
     method: Method, options: Options, encoder: LoadedEncoder, *, max_length: int = 0
 ) -> tuple[LoadedEncoder, nn.Module]:
-    """A copy of the encoder without numbers, prepared by a method; the encoder is left as it is.
-
-    Args:
-        method: The method.
-        options: Its options.
-        encoder: As it was loaded.
-        max_length: Of a text, in tokens; not all methods leave room for all lengths.
+    """Prepare a copy of the encoder, without numbers if possible; the encoder is not changed.
 
     Returns:
         The copy, and the model that the method made of it.
@@ -56,7 +49,7 @@ def _copy(encoder: LoadedEncoder, device: str) -> LoadedEncoder:
 
 
 def n_trained(method: Method, options: Options, encoder: LoadedEncoder, *, max_length: int = 0) -> int:
-    """Parameters that the method would train, those of the head among them.
+    """Return the number of parameters that the method would train, including the head's.
 
     Raises:
         ConfigError: If the method or an option does not fit the encoder.
@@ -66,23 +59,20 @@ def n_trained(method: Method, options: Options, encoder: LoadedEncoder, *, max_l
 
 
 def n_head(encoder: LoadedEncoder) -> int:
-    """Parameters of the head, which every method trains."""
+    """Return the number of parameters of the head, which every method trains."""
     heads = tuple(f"{name}." for name in encoder.head_modules)
     return sum(p.numel() for name, p in encoder.model.named_parameters() if name.startswith(heads))
 
 
 def matched(method: Method, options: Options, encoder: LoadedEncoder, budget: int, *, max_length: int = 0) -> Options:
-    """The options by which a method trains nearest to a number of parameters, the head not counted.
+    """Return the options by which a method trains nearest to a number of parameters, excluding the head's.
 
     Args:
-        method: The method.
-        options: Its options; what is not its size stays.
+        method: The method; if it has one size, its options are returned.
+        options: Its options; only its size changes.
         encoder: As it was loaded.
         budget: Parameters.
-        max_length: Of a text, in tokens.
-
-    Returns:
-        The options; as they are where the method has one size only.
+        max_length: Maximum tokens of a text.
 
     Raises:
         ConfigError: If no size of the method fits the encoder.
@@ -106,7 +96,7 @@ def matched(method: Method, options: Options, encoder: LoadedEncoder, budget: in
 
 
 def _nearest(values: Sequence[Any], trained: Callable[[Any], int], budget: int) -> Any:  # noqa: ANN401
-    """The value that comes nearest, where what is trained rises or falls along the values; ``None`` if none fits."""
+    """Return the value nearest to the budget, or ``None`` if none fits; counts are monotonic along the values."""
     counts: dict[int, int] = {}
 
     def count(index: int) -> int | None:

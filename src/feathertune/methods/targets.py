@@ -1,8 +1,4 @@
-"""Which layers of an encoder a method adapts: from the encoder's structure, never from PEFT's tables.
-
-Not for methods that change the input (`feathertune.methods.families.prompts`), nor for those without a choice of
-layers.
-"""
+"""The layers of an encoder that a method adapts, from the encoder's structure instead of PEFT's tables."""
 
 from __future__ import annotations
 
@@ -57,17 +53,10 @@ class TargetedOptions(LayeredOptions):
 
 
 def target_names(encoder: LoadedEncoder, options: TargetedOptions) -> list[str]:
-    """Full names of the linear layers to adapt.
-
-    Args:
-        encoder: The encoder.
-        options: Their ``target_modules``.
-
-    Returns:
-        Names as in ``model.named_modules()``, in that order.
+    """Return full names of the linear layers to adapt, in the model's order.
 
     Raises:
-        ConfigError: If a given name fits no linear layer of the encoder's blocks, or there are not so many blocks.
+        ConfigError: If a given name fits no linear layer of the encoder's blocks, or the encoder has fewer blocks.
     """
     if options.target_modules == "all-linear":
         names = list(encoder.linear_names())
@@ -79,13 +68,13 @@ def target_names(encoder: LoadedEncoder, options: TargetedOptions) -> list[str]:
 
 
 def in_top_layers(encoder: LoadedEncoder, names: list[str], options: LayeredOptions) -> list[str]:
-    """Those of the names that are in the blocks to adapt.
+    """Return those of the names that are in the blocks to adapt.
 
     Raises:
-        ConfigError: If there are not so many blocks, or none of the names is in them.
+        ConfigError: If the encoder has fewer blocks, or none of the names is in them.
     """
     top_layers = options.top_layers
-    if top_layers is None or top_layers == "auto":  # auto means all until a training has settled it
+    if top_layers is None or top_layers == "auto":  # auto means all until a training has chosen
         return names
     prefixes = top_blocks(encoder, top_layers, option="top_layers")
     chosen = [name for name in names if name.startswith(prefixes)]
@@ -95,10 +84,10 @@ def in_top_layers(encoder: LoadedEncoder, names: list[str], options: LayeredOpti
 
 
 def top_blocks(encoder: LoadedEncoder, n: int, *, option: str) -> tuple[str, ...]:
-    """Beginnings of the names of all that is in the last n blocks.
+    """Return the name prefixes of the last n blocks.
 
     Raises:
-        ConfigError: If there are not so many, or all are one.
+        ConfigError: If the encoder has fewer blocks, or all share their weights.
     """
     n_blocks = len(encoder.blocks)
     if encoder.spec.shared_blocks:
@@ -112,13 +101,13 @@ def top_blocks(encoder: LoadedEncoder, n: int, *, option: str) -> tuple[str, ...
 
 
 def shapes_of(encoder: LoadedEncoder, names: Sequence[str]) -> Shapes:
-    """``(out, in)`` of each linear layer."""
+    """Return ``(out, in)`` of each linear layer."""
     weights = [encoder.model.get_submodule(name).weight for name in names]
     return [(int(weight.shape[0]), int(weight.shape[1])) for weight in weights]
 
 
 def common_divisors(shapes: Shapes) -> list[int]:
-    """Whole numbers that divide all widths, rising."""
+    """Return the whole numbers that divide all widths, ascending."""
     widest = math.gcd(*(width for shape in shapes for width in shape))
     return [number for number in range(1, widest + 1) if widest % number == 0]
 

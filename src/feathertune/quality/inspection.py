@@ -2,7 +2,7 @@
 
 All rows are read once and none is kept but a sample; those that something was found about are then read again, for
 their texts. Rows that a study would refuse are counted and listed, so that all is said at once and not only the first
-fault. Not for the price of a study: that is `feathertune.study.cost.estimate`.
+fault. Not for the cost of a study: that is `feathertune.study.cost.estimate`.
 """
 
 from __future__ import annotations
@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING, NoReturn
 import numpy as np
 
 from feathertune.data.from_config import split_sources
-from feathertune.data.reading.labels import all_numbers, has_fraction
 from feathertune.data.sources.collector import ReadOptions
 from feathertune.errors import ConfigError, DataError
-from feathertune.gc_freeze import loaded_objects_aside
+from feathertune.gc_freeze import gc_frozen
 from feathertune.quality.findings import Found, clipped, find, rows_of, what
 from feathertune.quality.label_errors import LabelErrors
 from feathertune.quality.near import Pairs, Shingles, shingles_of, similarities
@@ -28,6 +27,7 @@ from feathertune.quality.scan import Scan, scan
 from feathertune.quality.tables import FileTable, Table, table_of
 from feathertune.quality.words import words_of
 from feathertune.records.inspection import Finding, FoundRow, Inspection
+from feathertune.tasks.labels.values import all_numbers, has_fraction
 
 if TYPE_CHECKING:
     from feathertune.config import Config, DataConfig
@@ -89,7 +89,7 @@ def inspect_data(config: Config, observer: Observer, *, beside: bool = False) ->
     )
     tables = [table_of(name, options) for name in (data.source, data.test) if name]
     observer.stage(f"loading {config.base.id}")
-    with examiner(config, beside=beside) as sampled, loaded_objects_aside():
+    with examiner(config, beside=beside) as sampled, gc_frozen():
         observer.stage(f"reading all rows of {data.source}")
         return _look(tables, sampled, config, observer, beside=beside)
 

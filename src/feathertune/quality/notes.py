@@ -24,6 +24,8 @@ from feathertune.quality.repeats import Repeats
 from feathertune.quality.scan import NO_SPLIT, PROBLEMS, TEST, Scan
 from feathertune.quality.tables import set_of
 from feathertune.records.inspection import Inspection, Lengths, Looked, ReadColumns
+from feathertune.tasks.labels.classes import CLASS_LABELS
+from feathertune.tasks.labels.sets import LABEL_SETS
 
 # The limits of which `feathertune inspect` says what they would cut off.
 CUTS = (64, 128, 256, 512)
@@ -139,6 +141,7 @@ def as_dataset(scan: Scan, table: int, *, most_a_label: int | None = None) -> Ra
         label_order=scan.tables[table].label_order,
         source=scan.tables[table].name,
         fingerprint="",
+        kind=LABEL_SETS if scan.tables[table].has_sets else CLASS_LABELS,
     )
 
 

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from feathertune.data.reading.labels import label_name, number_of
 from feathertune.data.sources.collector import SPLITS, split_name
 from feathertune.errors import DataError
 from feathertune.quality.near import Sketches
@@ -22,6 +21,7 @@ from feathertune.quality.oddities import Oddities
 from feathertune.quality.sample import Sample
 from feathertune.quality.tables import Block, Table
 from feathertune.quality.text_checks import Repaired, looker
+from feathertune.tasks.labels.values import label_name, number_of
 
 # Why a row cannot be used, by `Scan.problems`; 0 where it can. Ignored are rows that no study would ask for: test
 # rows beside a source of test rows, and that one's other rows.

@@ -22,10 +22,12 @@ from numpy.typing import NDArray
 from feathertune.data.reading import rows
 from feathertune.data.reading.columns import Columns, find_column
 from feathertune.data.reading.formats import Records, open_lines, records_of
-from feathertune.data.reading.labels import Label, LabelReader, names_of
 from feathertune.data.reading.texts import side_by_side
 from feathertune.data.sources.collector import RawDataset, ReadOptions
 from feathertune.data.sources.registry import SOURCES, load_source
+from feathertune.tasks.labels.reader import LabelReader
+from feathertune.tasks.labels.sets import LABEL_SETS
+from feathertune.tasks.labels.values import Label
 
 # Between the texts of a pair, and between the labels of a text that has several.
 BETWEEN, _SET, NO_LABEL = "\n", " | ", "(no label)"
@@ -101,17 +103,7 @@ def table_of(name: str, options: ReadOptions) -> Table:
     scheme, colon, _ = name.partition(":")
     if not (colon and scheme in SOURCES) and os.path.isfile(name):
         return FileTable(name, options)
-    return LoadedTable(
-        load_source(
-            name,
-            text_column=options.text_column,
-            label_column=options.label_column,
-            split_column=options.split_column,
-            drop_invalid=True,
-            label_separator=options.label_separator,
-            task=options.task,
-        )
-    )
+    return LoadedTable(load_source(name, replace(options, drop_invalid=True)))
 
 
 class FileTable:
@@ -240,7 +232,7 @@ class LoadedTable:
             texts = joined(side_by_side(data.texts[part]))
             labels: Sequence[Any] = data.labels[part]
             if self.has_sets:
-                labels = [_SET.join(names_of(label)) or NO_LABEL for label in data.labels[part]]
+                labels = [_SET.join(LABEL_SETS.names_of(label)) or NO_LABEL for label in data.labels[part]]
             yield Block(texts, labels, splits, range(start + 1, start + 1 + len(texts)))
             start += size
 
@@ -276,7 +268,7 @@ def _picked(pieces: Iterable[Sequence[Any]], wanted: NDArray[np.int64]) -> Itera
 def set_name(reader: LabelReader, value: object, where: str) -> str | None:
     """A name for a set of labels, by which equal ones are counted; `set_of` gives the set again."""
     found = reader.read(value, where)
-    return None if found is None else _SET.join(names_of(found)) or NO_LABEL
+    return None if found is None else _SET.join(LABEL_SETS.names_of(found)) or NO_LABEL
 
 
 def set_of(name: str) -> Label:

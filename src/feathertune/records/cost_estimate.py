@@ -1,7 +1,4 @@
-"""What a study will cost, as it was measured before: the schema of ``price.json``. Loads without torch.
-
-Not for what it did cost: that stands in `feathertune.records`, beside what was said here.
-"""
+"""The cost estimate of a study: the schema of ``cost_estimate.json``. Loads without torch."""
 
 from __future__ import annotations
 
@@ -11,20 +8,21 @@ from pydantic import Field
 
 from feathertune.records import Kind, Record, Seconds
 
-PRICE_FILE = "price.json"
+COST_FILE = "cost_estimate.json"
 
 
-class PriceRow(Record):
-    """What one run of a method will cost, from a few measured steps.
+class CostRow(Record):
+    """Estimated cost of one run of a method.
 
     Attributes:
-        seconds: As a run's record has them, for all epochs: one that stops early takes less.
+        train_rows: A size of the learning curve; null for all rows.
+        n_runs: Runs of the study that this row stands for.
+        seconds: As in a run's record, for all epochs; null if the method failed when it was measured.
         memory_bytes: As `RunRecord.peak_memory_bytes`.
-        own_seconds: By how much a run makes its study longer: without what it shares with others, with its bundle.
-        train_rows: Of a learning curve.
-        n_runs: In the study, with so many rows.
-        error: Why it cannot be run, as far as that is known from trying; the other numbers are null then.
-        notes: What the numbers rest on, where that is not obvious.
+        own_seconds: Seconds that each run adds to the study, without what runs share.
+        shared_seconds: Seconds that these runs add together: hidden states and the trials of a search.
+        error: The reason of the failure.
+        notes: What the numbers rest on, if that is not obvious.
     """
 
     method: str
@@ -33,27 +31,28 @@ class PriceRow(Record):
     n_runs: int
     seconds: Seconds | None = None
     memory_bytes: int | None = None
-    own_seconds: float | None = None
+    own_seconds: float = 0.0
+    shared_seconds: float = 0.0
     error: str | None = None
     notes: list[str] = Field(default_factory=list)
 
 
-class Price(Record):
-    """What a study will cost on this machine.
+class CostEstimate(Record):
+    """Estimated cost of a study on this machine.
 
     Attributes:
-        plan: Fingerprint of the plan that it belongs to.
-        study_seconds: Of all runs together, what they share counted once; reading and tokenising not counted.
-        measured_seconds: What finding that out took.
+        plan: Fingerprint of the plan.
+        study_seconds: All runs, with shared work counted once; without reading and tokenising.
+        measured_seconds: Seconds that the estimate took.
     """
 
     plan: str
-    rows: list[PriceRow]
+    rows: list[CostRow]
     study_seconds: float
     measured_seconds: float
     hardware: dict[str, Any]
     versions: dict[str, str]
 
-    def row(self, method: str, train_rows: int | None = None) -> PriceRow | None:
-        """What it says of a method."""
+    def row(self, method: str, train_rows: int | None = None) -> CostRow | None:
+        """Return the row of a method."""
         return next((row for row in self.rows if (row.method, row.train_rows) == (method, train_rows)), None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal, TypeVar
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import Field
 
 from feathertune.records.reading import HEAD, LengthBucket, Reading
 from feathertune.records.search import SearchRecord
@@ -33,7 +33,7 @@ class DataRecord(Record):
         labels: In the order of the class indices; none where the label is a number.
         shots: Training rows of each class, drawn anew for each seed; null where all seeds have the same rows.
         class_counts: Rows of each class, by split, in the order of `labels`; a row with several labels is in each.
-        numbers: How the labels lie, by split, where they are numbers; not written otherwise.
+        numbers: How the labels lie, by split, where they are numbers; empty otherwise.
         reading: How texts of more than `max_length` tokens were read.
         truncated_fraction: Share of all used texts with more than `max_length` tokens.
         unread_fraction: Share of the tokens of all used texts that were never read; null where it was not counted.
@@ -61,14 +61,6 @@ class DataRecord(Record):
     duplicates_removed: int
     overlap_removed: int
     notes: list[str] = Field(default_factory=list)
-
-    @model_serializer(mode="wrap")
-    def _without_what_is_of_numbers(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Records of classes stay what they were before labels could be numbers."""
-        values: dict[str, Any] = dump(self)
-        if not self.numbers:
-            values.pop("numbers", None)
-        return values
 
     def rows_in_words(self) -> str:
         """How many rows each split has, as a clause."""
@@ -114,9 +106,10 @@ class RunRecord(Record):
         train_losses: Mean training loss of each epoch; `validation_losses` after it, in nats. Of numbers both are mean
             squared errors of labels in standard deviations.
         mfu: Operations done over this machine's measured peak, 0 to 1; null where it was not measured.
-        predicted_seconds: What a price (`feathertune.records.cost_estimate`) that was made before the run said of
-            `seconds.total`, for all epochs; null where none was made. `predicted_memory_bytes` likewise, of
-        `peak_memory_bytes`. predictions: Path of the test predictions, relative to the study folder. `bundle` likewise.
+        predicted_seconds: `seconds.total` for all epochs, as `feathertune.records.cost_estimate` had it; null without
+            an estimate.
+        predicted_memory_bytes: The same of `peak_memory_bytes`.
+        predictions: Path of the test predictions, relative to the study folder. `bundle` likewise.
     """
 
     id: str
@@ -165,8 +158,8 @@ class SummaryRow(Record):
         p_equivalent: Of two one-sided tests that it is within the study's margin of `full`; not corrected, since the
             verdict says it of one row.
         pareto: No other method is better in score without being worse in seconds, memory or parameters.
-        predicted_seconds: What `seconds_mean` was said to be; null where no price was made before the runs.
-            `predicted_memory_bytes` likewise.
+        predicted_seconds: The estimate of `seconds_mean`; null without a cost estimate.
+        predicted_memory_bytes: The estimate of `memory_mean_bytes`; null without a cost estimate.
     """
 
     method: str

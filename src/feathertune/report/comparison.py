@@ -1,4 +1,4 @@
-"""What is said of two studies side by side, as values; `feathertune.study.versus.comparison` makes them."""
+"""The comparison of two studies as values; `feathertune.study.versus.comparison` makes it."""
 
 from __future__ import annotations
 
@@ -9,29 +9,21 @@ from pydantic import Field
 from feathertune.records import Record, SummaryRow
 
 Group = Literal["data", "base", "settings", "versions", "hardware"]
+# Why nothing is tested, or not a certain method.
+Untested = Literal["other metric", "other test rows", "test rows cannot be read", "predictions cannot be read"]
 
 
 class Differing(Record):
-    """One thing that is not the same; ``None`` where a study says nothing of it.
-
-    Attributes:
-        key: A setting by its dotted name, or a field of ``study.json``.
-        method: The only method that it concerns; null for all.
-    """
+    """A setting by its dotted name, or a field of ``study.json``; null if a study has no value for it."""
 
     group: Group
     key: str
     a: Any = None
     b: Any = None
-    method: str | None = None
 
 
 class Side(Record):
-    """One of the two studies.
-
-    Attributes:
-        score: What its leading score is called.
-    """
+    """One of the two studies; `score` is the name of its primary metric."""
 
     folder: str
     created: str
@@ -42,15 +34,16 @@ class Side(Record):
     n_test: int
     runs_complete: int
     runs_planned: int
-    score: str = "accuracy"
+    metric: str
+    score: str
 
 
 class Paired(Record):
-    """A difference in the leading score, B minus A, paired by test row, with its 95 % interval.
+    """A difference in the primary metric, B minus A, paired by test row, with its 95% interval.
 
     Attributes:
-        p: Two-sided, Holm-corrected over the methods for which something differs, and apart from them over the rest.
-        alike: Both are right on the same rows, or order them alike, seed by seed.
+        p: Two-sided, Holm-corrected over the methods for which something differs, and separately over the others.
+        alike: Every seed is right on the same rows in both, or orders the rows in the same way.
     """
 
     difference: float
@@ -61,10 +54,9 @@ class Paired(Record):
 
 
 class MethodPair(Record):
-    """A method's rows in both studies; null where one has no result for it.
+    """A method's rows in both studies; null if a study has no result for it.
 
     Attributes:
-        paired: Null where there is no test; `untested` says why then.
         causes: What differs for this method, by name.
     """
 
@@ -72,21 +64,26 @@ class MethodPair(Record):
     a: SummaryRow | None
     b: SummaryRow | None
     paired: Paired | None = None
-    untested: str | None = None
+    untested: Untested | None = None
     causes: list[str] = Field(default_factory=list)
 
 
 class Comparison(Record):
-    """All that is said of two studies; what ``feathertune report A B --json`` prints.
+    """The comparison of two studies, as ``feathertune report A B --json`` prints it.
 
     Attributes:
-        same_test_rows: Null where a study's test rows cannot be read.
+        untested: Why no method is tested; null if some are.
     """
 
     a: Side
     b: Side
-    same_test_rows: bool | None
+    untested: Untested | None
     differing: list[Differing]
     methods: list[MethodPair]
     verdict: list[str]
     notes: list[str] = Field(default_factory=list)
+
+    @property
+    def shared(self) -> list[MethodPair]:
+        """The methods with results in both studies."""
+        return [pair for pair in self.methods if pair.a and pair.b]

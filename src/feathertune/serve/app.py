@@ -1,7 +1,6 @@
-"""The HTTP side: what each address answers, and with which status.
+"""The HTTP side: each address's answers and status codes.
 
-Bodies are read here, not by FastAPI: up to a limit, and checked once, by pydantic. Answers are made here, too. FastAPI
-does the rest: routes, OpenAPI, errors.
+Bodies are read here, up to a limit, and checked once, by pydantic; FastAPI does routes, OpenAPI and errors.
 """
 
 from __future__ import annotations
@@ -9,13 +8,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import fastapi
 import fastapi.responses
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
+from fastapi.exception_handlers import http_exception_handler
 from fastapi.exceptions import RequestValidationError
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel, ValidationError
@@ -28,29 +29,20 @@ from feathertune.errors import FeathertuneError, UnknownNameError
 from feathertune.predictor import as_fields
 from feathertune.serve import pages, schemas
 from feathertune.serve.batcher import QueueFull, Stopping
-from feathertune.serve.metrics import Metrics
-from feathertune.serve.models import Served
 from feathertune.serve.service import Service
 
 _JSON = "application/json"
-_CLIENT_IS_GONE = 499  # nginx's word; nobody reads it but the counters
-_STOPPING_AGAIN_S = 5
+_CLIENT_IS_GONE = 499  # nginx's code, for the counters
+_STOPPING, _STOPPING_AGAIN_S = "The server stops. Ask again: another may be there.", 5
+_ONE_MODEL = "/v1/models/{name:bundle}"
 
 Name = Annotated[str, fastapi.Path(pattern=schemas.NAME_PATTERN, description="The bundle's name.")]
 T = TypeVar("T", bound=BaseModel)
 Answers = dict[int | str, dict[str, Any]]  # by status, for OpenAPI
 
 
-class BodyTooLarge(Exception):
-    """More bytes than a request may have."""
-
-
 def create_app(service: Service) -> FastAPI:
-    """The app of a service.
-
-    Args:
-        service: Its thread is started and ended with the app.
-    """
+    """Return the app of a service, whose threads start and end with it."""
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -69,26 +61,24 @@ def create_app(service: Service) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(ClientDisconnect, _left)
     app.add_exception_handler(405, _other_methods)
+    refusals: dict[type[Exception], Callable[[Any], HTTPException]] = {
+        UnknownNameError: lambda error: HTTPException(404, str(error)),
+        QueueFull: lambda full: HTTPException(429, f"{full}.", {"Retry-After": str(full.retry_after_s)}),
+        Stopping: lambda _: HTTPException(503, _STOPPING, {"Retry-After": str(_STOPPING_AGAIN_S)}),
+        TimeoutError: lambda _: HTTPException(504, f"It took longer than {service.limits.timeout_s:g} s."),
+    }
+    for kind, refusal in refusals.items():
+        app.add_exception_handler(kind, _refusing(refusal))
     register_url_convertor("bundle", _BundleName())
     _add_routes(app, Routes(service))
-    app.add_middleware(_Counting, metrics=service.metrics)
+    app.add_middleware(service.metrics.counting)
     return app
 
 
 class _BundleName(StringConvertor):
-    """A name in an address: what comes after a colon is a verb."""
+    """A name in an address, up to the colon before a verb."""
 
     regex = "[^/:]+"
-
-
-class _Counting:
-    """`Metrics.counting` in the form that the framework wants."""
-
-    def __init__(self, app: Any, metrics: Metrics) -> None:  # noqa: ANN401 - an ASGI app
-        self._app = metrics.counting(app)
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:  # noqa: ANN401 - ASGI
-        await self._app(scope, receive, send)
 
 
 def _add_routes(app: FastAPI, routes: Routes) -> None:
@@ -103,61 +93,41 @@ def _add_routes(app: FastAPI, routes: Routes) -> None:
         422: {"model": schemas.Invalid, "description": "Something in the request is not as it must be."},
         503: _says("The server stops."),
     }
-    html = fastapi.responses.HTMLResponse
-    app.add_api_route("/", routes.page, response_class=html, include_in_schema=False)
-    app.add_api_route("/docs", routes.docs, response_class=html, include_in_schema=False)
-    app.add_api_route("/healthz", routes.health, responses=_status("works"), tags=["server"])
-    app.add_api_route("/readyz", routes.ready, responses=_status("takes texts"), tags=["server"])
-    app.add_api_route(
-        "/metrics",
-        routes.metrics,
-        dependencies=guarded,
-        responses={
-            200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "Prometheus' text format."},
-            **refused,
-        },
-        tags=["server"],
-    )
-    app.add_api_route(
-        "/v1/models",
-        routes.list_models,
-        dependencies=guarded,
-        response_model=schemas.ModelList,
-        responses=refused,
-        tags=["models"],
-    )
-    app.add_api_route(
-        "/v1/models/{name:bundle}:predict",
+    admin: Answers = {403: _says("The server was started without a token, so nobody may change its bundles.")}
+    wait = {"description": "Seconds to wait.", "schema": {"type": "integer"}}
+    page = partial(app.add_api_route, response_class=fastapi.responses.HTMLResponse, include_in_schema=False)
+    server = partial(app.add_api_route, tags=["server"])
+    models = partial(app.add_api_route, dependencies=guarded, tags=["models"])
+    page("/", routes.page)
+    page("/docs", routes.docs)
+    server("/healthz", routes.health, responses=_status("works"))
+    server("/readyz", routes.ready, responses=_status("takes texts"))
+    text = {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "Prometheus' text format."}
+    server("/metrics", routes.metrics, dependencies=guarded, responses={200: text, **refused})
+    models("/v1/models", routes.list_models, response_model=schemas.ModelList, responses=refused)
+    models(
+        f"{_ONE_MODEL}:predict",
         routes.predict,
         methods=["POST"],
-        dependencies=guarded,
         response_model=schemas.Predictions,
         responses={
             **unknown,
             **bodies,
-            429: {
-                **_says("Too many texts wait."),
-                "headers": _header("Retry-After", "Seconds to wait."),
-            },
+            429: {**_says("Too many texts wait."), "headers": {"Retry-After": wait}},
             504: _says(f"It took longer than {limits.timeout_s:g} s."),
         },
         openapi_extra=_takes(routes.texts_model),
-        tags=["models"],
     )
-    app.add_api_route(
-        "/v1/models/{name:bundle}",
+    models(
+        _ONE_MODEL,
         routes.show_model,
-        dependencies=guarded,
         response_model=schemas.ModelInfo,
         responses={**unknown, 422: bodies[422]},
-        tags=["models"],
     )
-    admin: Answers = {403: _says("The server was started without a token, so nobody may change its bundles.")}
-    app.add_api_route(
-        "/v1/models/{name:bundle}",
+    models(
+        _ONE_MODEL,
         routes.put_model,
         methods=["PUT"],
-        dependencies=guarded,
         response_model=schemas.ModelInfo,
         responses={
             201: {"model": schemas.ModelInfo, "description": "It answers."},
@@ -167,21 +137,18 @@ def _add_routes(app: FastAPI, routes: Routes) -> None:
             409: _says("The folder is not a whole bundle, or its encoder is not the one it was trained on."),
         },
         openapi_extra=_takes(schemas.NewModel),
-        tags=["models"],
     )
-    app.add_api_route(
-        "/v1/models/{name:bundle}",
+    models(
+        _ONE_MODEL,
         routes.delete_model,
         methods=["DELETE"],
         status_code=204,
-        dependencies=guarded,
         responses={**unknown, **admin, 422: bodies[422], 503: bodies[503]},
-        tags=["models"],
     )
 
 
 class Routes:
-    """What is done at each address."""
+    """The handlers; their docstrings are the summaries in OpenAPI."""
 
     def __init__(self, service: Service) -> None:
         self.service = service
@@ -220,30 +187,23 @@ class Routes:
 
     async def list_models(self) -> Response:
         """The bundles that answer."""
-        return _answer({"models": [model.describe() for model in self.service.models.all()]})
+        return _answer({"models": [model.describe().model_dump() for model in self.service.models.all()]})
 
     async def show_model(self, name: Name) -> Response:
         """One bundle that answers."""
-        return _answer(self._model(name).describe())
+        return _answer(self.service.models[name].describe().model_dump())
 
     async def predict(self, name: Name, request: Request) -> Response:
         """Label texts: one answer a text, in their order."""
         self._refuse_if_stopping()
-        model = self._model(name)
+        model = self.service.models[name]
         wanted = await self._body(request, self.texts_model)
         try:
             texts = wanted.of_kind(pairs=model.reads_pairs)
         except ValueError as error:
             fault = {"type": "value_error", "loc": ("body", "text_pairs"), "msg": str(error)}
             raise RequestValidationError([fault]) from None
-        try:
-            answers = await _unless_gone(request, self.service.batcher.submit(model, texts))
-        except QueueFull as full:
-            raise HTTPException(429, f"{full}.", {"Retry-After": str(full.retry_after_s)}) from full
-        except TimeoutError as late:
-            raise HTTPException(504, f"It took longer than {self.service.limits.timeout_s:g} s.") from late
-        except Stopping:
-            _stopping()
+        answers = await _unless_gone(request, self.service.batcher.submit(model, texts))
         if answers is None:
             return Response(status_code=_CLIENT_IS_GONE)
         self.service.metrics.saw_texts(name, len(answers))
@@ -260,30 +220,19 @@ class Routes:
             raise HTTPException(409, str(error)) from error
         except (OSError, ValueError) as error:  # a path that no system can have
             raise HTTPException(409, f"The bundle cannot be read: {error}.") from error
-        except Stopping:
-            _stopping()
-        return _answer(served.describe(), 200 if replaced else 201)
+        return _answer(served.describe().model_dump(), 200 if replaced else 201)
 
     async def delete_model(self, name: Name) -> Response:
         """Let a bundle answer no more; it finishes what it has."""
         self._refuse_without_token()
         self._refuse_if_stopping()
-        self._model(name)
-        try:
-            await self.service.remove(name)
-        except UnknownNameError as error:  # another client was faster
-            raise HTTPException(404, str(error)) from error
+        _ = self.service.models[name]  # refuse an unknown name at once, not after a load that holds the lock
+        await self.service.remove(name)
         return Response(status_code=204)
-
-    def _model(self, name: str) -> Served:
-        try:
-            return self.service.models[name]
-        except UnknownNameError as error:
-            raise HTTPException(404, str(error)) from error
 
     def _refuse_if_stopping(self) -> None:
         if self.service.stopping:
-            _stopping()
+            raise Stopping
 
     def _refuse_without_token(self) -> None:
         if self.service.token is None:
@@ -296,12 +245,10 @@ class Routes:
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != _JSON:
             raise HTTPException(415, f"The body must be JSON, and the header Content-Type say {_JSON}.")
         limit = self.service.limits.body_bytes
-        try:
-            content = await _read(request, limit)
-        except BodyTooLarge:
+        if (content := await _read(request, limit)) is None:
             raise HTTPException(
                 413, f"The body has more than {limit} bytes. Send fewer texts at once.", {"Connection": "close"}
-            ) from None
+            )
         try:
             return model.model_validate_json(content)
         except ValidationError as error:
@@ -311,20 +258,21 @@ class Routes:
             raise RequestValidationError([{**one, "loc": ("body", *one["loc"])} for one in found]) from None
 
 
-async def _read(request: Request, limit: int) -> bytes:
+async def _read(request: Request, limit: int) -> bytes | None:
+    """Return the body; None if it is too large."""
     said = request.headers.get("content-length", "")
     if said.isdigit() and int(said) > limit:
-        raise BodyTooLarge
+        return None
     content = bytearray()
     async for chunk in request.stream():
         content += chunk
         if len(content) > limit:
-            raise BodyTooLarge
+            return None
     return bytes(content)
 
 
 async def _unless_gone(request: Request, answer: Awaitable[Any]) -> Any | None:  # noqa: ANN401 - whatever is answered
-    """Wait for an answer as long as the client does: what nobody waits for is not run."""
+    """Wait for an answer as long as the client does; None once it is gone."""
     working = asyncio.ensure_future(answer)
     leaving = asyncio.ensure_future(_gone(request))
     try:
@@ -340,6 +288,13 @@ async def _gone(request: Request) -> None:
         pass
 
 
+def _refusing(refusal: Callable[[Any], HTTPException]) -> Callable[[Request, Exception], Awaitable[Response]]:
+    async def refuse(request: Request, error: Exception) -> Response:
+        return await http_exception_handler(request, refusal(error))
+
+    return refuse
+
+
 async def _invalid(_request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError), "it is registered for that alone"
     return _answer(schemas.faults(list(error.errors())), 422)
@@ -350,19 +305,13 @@ async def _left(_request: Request, _error: Exception) -> Response:
 
 
 async def _other_methods(request: Request, _error: Exception) -> Response:
-    """What the framework says of an address, which knows the methods of one of its routes only."""
+    """Name all methods of an address; the framework knows those of one of its routes only."""
     routes = [route for route in request.app.routes if isinstance(route, Route)]
     here = [route.methods or set() for route in routes if route.matches(request.scope)[0] is not Match.NONE]
     allowed = ", ".join(sorted(set().union(*here)))
     response = _answer({"detail": f"Here is no {request.method}, but {allowed}."}, 405)
     response.headers["Allow"] = allowed
     return response
-
-
-def _stopping() -> NoReturn:
-    raise HTTPException(
-        503, "The server stops. Ask again: another may be there.", {"Retry-After": str(_STOPPING_AGAIN_S)}
-    )
 
 
 def _answer(content: Any, status: int = 200) -> Response:  # noqa: ANN401 - anything JSON
@@ -379,10 +328,6 @@ def _status(what: str) -> Answers:
         200: {"model": schemas.Status, "description": f"It {what}."},
         503: {"model": schemas.Status, "description": "It does not, and why."},
     }
-
-
-def _header(name: str, meaning: str) -> dict[str, Any]:
-    return {name: {"description": meaning, "schema": {"type": "integer"}}}
 
 
 def _takes(model: type[BaseModel]) -> dict[str, Any]:

@@ -1,11 +1,10 @@
-"""Texts of all clients in common passes: who waits, who goes next, who is told to come again.
+"""Run the texts of all clients in common passes.
 
-Requests come from an event loop; a few threads tokenise and run passes beside each other, each on its own part of the
-processor: one pass that all cores share waits for the slowest of them after each product, and the event loop needs one
-of them now and then. While passes run, new texts gather; the next one takes the oldest text and those that it is
-cheapest to run with it, of any model on the same lane, and leaves their share to threads that are idle. If too few
-wait, it waits for more, but never longer than a budget, and not at all where as many clients wait as the last pass has
-answered: a single client never waits for others. Knows neither HTTP nor torch.
+Requests come from an event loop. A few threads tokenise and run passes in parallel, each on its own cores: a pass on
+all cores would wait for the slowest core after each product. New texts gather while passes run. The next pass takes the
+oldest text and those of the same lane that are cheapest to run with it, and leaves idle threads their share. With few
+texts it waits for more, up to a latency budget, but not if as many clients wait as the last pass has answered: a single
+client never waits for others. This module knows neither HTTP nor torch.
 """
 
 from __future__ import annotations
@@ -17,72 +16,28 @@ import time
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from feathertune.data.reading.texts import Text
 from feathertune.data.tokens.batching import cut_widths
 from feathertune.serve.limits import Limits
 
-# What a pass costs beside its tokens, as tokens: launching some hundred small operations. Measured on MiniLM:
-# benchmarks/LOG.md.
+if TYPE_CHECKING:
+    from feathertune.predictor import Answer
+    from feathertune.serve.models import Models, Served, TextRow
+
+# Fixed cost of a pass, in tokens: launching some hundred small operations. Measured on MiniLM: benchmarks/LOG.md.
 PASS_TOKENS = 96
-_RATE_KEEPS = 0.8  # of the running mean of texts a second, from pass to pass
+_RATE_KEEPS = 0.8  # weight of the running mean of texts a second, from pass to pass
 _MAX_RETRY_AFTER_S = 60
 _MAX_LANES = 256
 
 _log = logging.getLogger("feathertune.serve")
 
 
-class Model(Protocol):
-    """What a text is for."""
-
-    @property
-    def lane(self) -> Hashable:
-        """Equal for models whose texts can be in one pass."""
-
-    @property
-    def padding_share(self) -> float:
-        """What a row of padding costs, as a share of a token; equal on a lane."""
-
-
-class Row(Protocol):
-    """A text, ready to be run."""
-
-    @property
-    def width(self) -> int:
-        """Tokens to which it would be padded alone."""
-
-
-M = TypeVar("M", bound=Model)
-R = TypeVar("R", bound=Row)
-A = TypeVar("A")
-M_contra = TypeVar("M_contra", bound=Model, contravariant=True)
-A_co = TypeVar("A_co", covariant=True)
-
-
-class Work(Protocol[M_contra, R, A_co]):
-    """What is done in the threads, each of which has a number."""
-
-    @property
-    def n_workers(self) -> int:
-        """How many passes may run at once."""
-
-    def encode(self, model: M_contra, texts: Sequence[Text]) -> Sequence[R]:
-        """Make rows of texts; by any thread."""
-
-    def run(self, rows: Sequence[tuple[M_contra, R]], *, worker: int, alone: bool) -> Sequence[A_co]:
-        """One pass over rows of one lane: an answer for each.
-
-        Args:
-            rows: Models and rows.
-            worker: The thread's number; no two passes of one number run at once.
-            alone: Whether no other pass runs now, and no text waits for one.
-        """
-
-
 @dataclass(frozen=True)
 class PassInfo:
-    """What one pass was."""
+    """Figures of one pass."""
 
     n_texts: int
     n_models: int
@@ -91,7 +46,7 @@ class PassInfo:
 
 
 class QueueFull(Exception):
-    """So many texts wait that no more are taken."""
+    """Too many texts wait."""
 
     def __init__(self, retry_after_s: int) -> None:
         super().__init__(f"too many texts wait; come again in {retry_after_s} s")
@@ -99,48 +54,42 @@ class QueueFull(Exception):
 
 
 class Stopping(Exception):
-    """No more texts are taken."""
+    """The server stops and takes no more texts."""
 
 
 @dataclass(eq=False)
-class _Job(Generic[M, A]):
+class _Job:
     """One request."""
 
-    model: M
+    model: Served
     texts: Sequence[Text]
     loop: asyncio.AbstractEventLoop
-    future: asyncio.Future[list[A]]
+    future: asyncio.Future[list[Answer]]
     arrived: float
-    answers: dict[int, A] = field(default_factory=dict)
+    answers: dict[int, Answer] = field(default_factory=dict)
     dropped: bool = False
 
 
 @dataclass(eq=False)
-class _Waiting(Generic[M, R, A]):
+class _Waiting:
     """One text of a request."""
 
-    job: _Job[M, A]
+    job: _Job
     index: int
-    row: R
+    row: TextRow
 
 
-class Batcher(Generic[M, R, A]):
-    """The queue and the threads.
-
-    Args:
-        work: What the threads do.
-        limits: Budgets and the queue's size.
-        on_pass: Told of each pass, by one thread at a time.
-    """
+class Batcher:
+    """The queue and the threads; one thread at a time calls `on_pass` after its pass."""
 
     def __init__(
-        self, work: Work[M, R, A], limits: Limits, *, on_pass: Callable[[PassInfo], None] = lambda info: None
+        self, models: Models, limits: Limits, *, on_pass: Callable[[PassInfo], None] = lambda info: None
     ) -> None:
-        self._work, self._limits, self._on_pass = work, limits, on_pass
-        self._changed = threading.Condition()  # guards all that is below
-        self._inbox: list[_Job[M, A]] = []
+        self._models, self._limits, self._on_pass = models, limits, on_pass
+        self._changed = threading.Condition()  # guards all fields below
+        self._inbox: list[_Job] = []
         self._calls: list[Callable[[], None]] = []
-        self._lanes: dict[Hashable, list[_Waiting[M, R, A]]] = {}
+        self._lanes: dict[Hashable, list[_Waiting]] = {}
         self._answered: dict[Hashable, int] = {}
         self._n_waiting = 0
         self._n_idle = 0
@@ -150,29 +99,26 @@ class Batcher(Generic[M, R, A]):
         self._texts_per_s = 0.0
         self._threads = [
             threading.Thread(target=self._loop, args=(worker,), name=f"feathertune-passes-{worker}", daemon=True)
-            for worker in range(work.n_workers)
+            for worker in range(models.n_workers)
         ]
 
     def start(self) -> None:
-        """Begin to work."""
+        """Start the threads."""
         for thread in self._threads:
             thread.start()
 
     @property
     def alive(self) -> bool:
-        """Whether all threads work."""
+        """True if all threads work."""
         return all(thread.is_alive() for thread in self._threads)
 
     @property
     def n_waiting(self) -> int:
-        """Texts that wait, or are being run."""
+        """Number of texts that wait or are being run."""
         return self._n_waiting
 
-    async def submit(self, model: M, texts: Sequence[Text]) -> list[A]:
-        """Have texts run, and wait for it.
-
-        Returns:
-            An answer for each text.
+    async def submit(self, model: Served, texts: Sequence[Text]) -> list[Answer]:
+        """Queue texts, and return an answer for each once it has been run.
 
         Raises:
             QueueFull: If too many texts wait already.
@@ -180,7 +126,7 @@ class Batcher(Generic[M, R, A]):
             TimeoutError: If it took too long.
         """
         loop = asyncio.get_running_loop()
-        job: _Job[M, A] = _Job(model, texts, loop, loop.create_future(), time.monotonic())
+        job: _Job = _Job(model, texts, loop, loop.create_future(), time.monotonic())
         with self._changed:
             if self._closing:
                 raise Stopping
@@ -199,7 +145,7 @@ class Batcher(Generic[M, R, A]):
                     self._changed.notify()
 
     async def call(self, function: Callable[..., Any], *arguments: Any) -> Any:  # noqa: ANN401 - any function
-        """Run something in the first thread, between two of its passes."""
+        """Call a function in the first thread, between two of its passes."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
 
@@ -219,7 +165,7 @@ class Batcher(Generic[M, R, A]):
         return await future
 
     async def close(self) -> None:
-        """Take no more, finish what was taken, and end the threads."""
+        """Take no more texts, finish those that wait, and end the threads."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
@@ -243,7 +189,7 @@ class Batcher(Generic[M, R, A]):
             task()
 
     def _next(self, worker: int) -> Callable[[], None] | None:
-        """What a thread should do now; whoever asks holds the lock."""
+        """Return a thread's next task; the caller holds the lock."""
         if worker == 0 and self._calls:
             return self._calls.pop(0)
         if self._inbox:
@@ -267,17 +213,17 @@ class Batcher(Generic[M, R, A]):
         return lambda: self._pass(name, chosen, worker, alone=alone)
 
     def _next_due_s(self) -> float | None:
-        """How long to wait, if nothing comes; for ever where nothing waits."""
+        """Return the seconds until a lane is due; None if nothing waits."""
         return min((self._patience_s(name, lane) for name, lane in self._lanes.items()), default=None)
 
-    def _take(self, jobs: Sequence[_Job[M, A]]) -> None:
-        """Tokenise requests, and put their texts on their lanes."""
+    def _take(self, jobs: Sequence[_Job]) -> None:
+        """Tokenise requests and put their texts on their lanes."""
         for job in jobs:
-            rows: Sequence[R] = ()
+            rows: Sequence[TextRow] = ()
             failure: Exception | None = None
             if not job.dropped:
                 try:
-                    rows = self._work.encode(job.model, job.texts)
+                    rows = self._models.encode(job.model, job.texts)
                 except Exception as error:
                     _log.exception("texts could not be tokenised")
                     failure = error
@@ -291,28 +237,28 @@ class Batcher(Generic[M, R, A]):
             if failure is not None:
                 _tell(job.loop, [(job.future, None, failure)])
 
-    def _leave_out(self, is_out: Callable[[_Job[M, A]], bool]) -> None:
+    def _leave_out(self, is_out: Callable[[_Job], bool]) -> None:
         for name, lane in list(self._lanes.items()):
             kept = [text for text in lane if not is_out(text.job)]
             self._n_waiting -= len(lane) - len(kept)
             self._put_back(name, kept)
 
-    def _put_back(self, name: Hashable, lane: list[_Waiting[M, R, A]]) -> None:
+    def _put_back(self, name: Hashable, lane: list[_Waiting]) -> None:
         if lane:
             self._lanes[name] = lane
         else:
             self._lanes.pop(name, None)
 
-    def _patience_s(self, name: Hashable, lane: list[_Waiting[M, R, A]]) -> float:
-        """How much longer a lane should wait for more texts."""
+    def _patience_s(self, name: Hashable, lane: list[_Waiting]) -> float:
+        """Return the seconds that a lane should still wait for more texts."""
         if self._closing or sum(text.row.width for text in lane) >= self._limits.token_budget:
             return 0.0
         if len({id(text.job) for text in lane}) >= self._answered.get(name, 1):
             return 0.0
         return lane[0].job.arrived + self._limits.latency_budget_s - time.monotonic()
 
-    def _choose(self, lane: list[_Waiting[M, R, A]]) -> list[_Waiting[M, R, A]]:
-        """The oldest text, and those that are cheapest to run with it, in the order in which they came."""
+    def _choose(self, lane: list[_Waiting]) -> list[_Waiting]:
+        """Return the oldest text and those that are cheapest to run with it, in order of arrival."""
         budget = self._limits.token_budget
         if self._n_idle:  # they have their share
             budget = min(budget, -(-sum(text.row.width for text in lane) // (self._n_idle + 1)))
@@ -322,13 +268,13 @@ class Batcher(Generic[M, R, A]):
         widths = next(group for group in groups if lane[0].row.width in group)
         return [text for text in lane if text.row.width in widths][: max(1, budget // widths[-1])]
 
-    def _pass(self, name: Hashable, chosen: list[_Waiting[M, R, A]], worker: int, *, alone: bool) -> None:
+    def _pass(self, name: Hashable, chosen: list[_Waiting], worker: int, *, alone: bool) -> None:
         start = time.monotonic()
         rows = [(text.job.model, text.row) for text in chosen]
-        answers: Sequence[A] = ()
+        answers: Sequence[Answer] = ()
         failure: Exception | None = None
         try:
-            answers = self._work.run(rows, worker=worker, alone=alone)
+            answers = self._models.run(rows, worker=worker, alone=alone)
         except Exception as error:
             _log.exception("a pass failed")
             failure = error
@@ -344,13 +290,13 @@ class Batcher(Generic[M, R, A]):
             rate = len(chosen) / max(seconds, 1e-6)
             kept = _RATE_KEEPS if self._texts_per_s else 0.0
             self._texts_per_s = kept * self._texts_per_s + (1 - kept) * rate
-            self._on_pass(info)  # first: whoever has an answer finds its pass counted
+            self._on_pass(info)  # first, so that an answered pass is counted
             self._answer(name, chosen, answers, failure)
 
     def _answer(
-        self, name: Hashable, chosen: list[_Waiting[M, R, A]], answers: Sequence[A], failure: Exception | None
+        self, name: Hashable, chosen: list[_Waiting], answers: Sequence[Answer], failure: Exception | None
     ) -> None:
-        """Give whole requests their answers, each loop's in one go."""
+        """Answer whole requests, with one call for each loop."""
         jobs = {id(text.job): text.job for text in chosen}
         if failure is None:
             for text, answer in zip(chosen, answers, strict=True):

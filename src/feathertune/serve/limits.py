@@ -1,4 +1,4 @@
-"""What a client may ask for at most, and how the server trades time against work. All of it can be told by options."""
+"""The limits and budgets of a server; options of ``feathertune serve`` set them."""
 
 from __future__ import annotations
 
@@ -12,15 +12,13 @@ class Limits:
     """Limits and budgets of a server.
 
     Attributes:
-        token_budget: Padded tokens of one pass, at most, unless a single text has more. On two cores a pass gains
+        token_budget: Maximum padded tokens of one pass, unless a single text has more. On two cores a pass gains
             nothing beyond some thousand tokens, and all of its clients wait for it.
-        latency_budget_s: How long a pass may wait for more texts, counted from its oldest one.
-        queue_texts: Texts that may wait; a request that would make them more is told to come again.
-        request_texts: Texts of one request.
-        text_characters: Of one text.
-        body_bytes: Of one request.
-        timeout_s: After that long a request is given up.
-        drain_s: How long a stopping server still answers new requests, saying that it stops.
+        latency_budget_s: Seconds that the oldest text of a pass may wait for more texts.
+        queue_texts: Maximum texts that wait; a request that would exceed it is refused.
+        request_texts: Maximum texts of one request, of `text_characters` each and `body_bytes` together.
+        timeout_s: Seconds until a request is given up.
+        drain_s: Seconds that a stopping server still answers new requests with 503.
     """
 
     token_budget: int = 2048

@@ -1,4 +1,4 @@
-"""What Prometheus is told. One registry a server, so that several can live in one process."""
+"""The counters for Prometheus, with one registry a server, so that one process can hold several."""
 
 from __future__ import annotations
 
@@ -23,12 +23,7 @@ AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class Metrics:
-    """Counters of one server.
-
-    Args:
-        n_waiting: Texts that wait now.
-        n_models: Bundles that answer now.
-    """
+    """Counters of one server, and its present numbers of waiting texts and bundles."""
 
     content_type = CONTENT_TYPE_LATEST
 
@@ -68,11 +63,11 @@ class Metrics:
             self._texts.remove(model)
 
     def text(self) -> bytes:
-        """All of it, in Prometheus' format."""
+        """Return all counters in Prometheus' format."""
         return generate_latest(self._registry)
 
     def counting(self, app: AsgiApp) -> AsgiApp:
-        """An app whose requests are counted, by the route that took them: addresses are the clients' choice."""
+        """Return an app that counts requests by route, not by address, which clients choose."""
 
         async def counted(scope: Scope, receive: Receive, send: Send) -> None:
             if scope["type"] != "http":

@@ -1,9 +1,8 @@
-"""Bundles by name, on one encoder in memory where they have one in common, and their texts in common passes.
+"""Bundles by name, with one copy of a shared encoder, and their texts in common passes.
 
-A bundle is read and checked as `feathertune.load` does it. Then its tensors that another bundle has too are dropped for
-that one's, so ten adapters take one encoder. Those that the engine can run together share passes
-(`feathertune.engine.multi_adapter.mixed_batches`); the others, such as prompts and whole models, have passes of their
-own. Answers are those of `Predictor.predict` up to rounding, which a check at loading and the tests hold.
+A loaded bundle uses the equal tensors of other bundles, so ten adapters need one encoder. Bundles that the engine can
+run together share passes (`feathertune.engine.multi_adapter.mixed_batches`); others, such as prompts and whole models,
+have their own passes. Answers are those of `Predictor.predict` up to rounding, which is checked at loading.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ import weakref
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -27,18 +25,18 @@ from feathertune.data.reading.texts import Text, paired
 from feathertune.data.tokens.batching import coarsely
 from feathertune.data.tokens.encode import WIDTH_MULTIPLE, batch_width, encode, pad_batch
 from feathertune.engine.kernels.matrix import Matrices
-from feathertune.engine.multi_adapter.mixed_batches import Member, check_mixed, mixed_logits
-from feathertune.engine.multi_adapter.shared_tensors import SharedTensors, twin
+from feathertune.engine.multi_adapter.mixed_batches import MixableModel, as_mixable, check_mixed, mixed_logits
+from feathertune.engine.multi_adapter.shared_tensors import SharedTensors, copy_on_shared_tensors
 from feathertune.errors import UnknownNameError
 from feathertune.predictor import Answer, Predictor
 from feathertune.runtime import Runtime, give_memory_back
+from feathertune.serve.schemas import Base, ModelInfo
 
 # Of different lengths, so that a pass of them has padding.
 _PROBES = ("It was not what I had expected, but the second half is good.", "No.")
-
-# Where blocks run over tokens alone, padding is in the attention only. Measured on MiniLM: benchmarks/LOG.md.
+# If blocks run over tokens alone, padding costs time in the attention only. Measured on MiniLM: benchmarks/LOG.md.
 _PADDING_SHARE = 0.15
-# Beyond so many threads of passes, Python's lock is what they wait for. Measured with two only: benchmarks/LOG.md.
+# More threads of passes would wait for Python's lock. Measured with two only: benchmarks/LOG.md.
 MOST_WORKERS = 4
 
 
@@ -47,9 +45,9 @@ class TextRow:
     """A text as tokens.
 
     Attributes:
-        sequences: Token ids, special tokens included; several where it is read in windows.
-        longest: Tokens to which the longest of them would be padded alone.
-        types: Of a pair, which of the two texts each token is of; None where the encoder tells no types apart.
+        sequences: Token ids with special tokens; several for windows.
+        longest: Padded length of the longest sequence alone.
+        types: Token types of a pair; None if the encoder has none.
     """
 
     sequences: tuple[np.ndarray, ...]
@@ -58,20 +56,16 @@ class TextRow:
 
     @property
     def width(self) -> int:
-        """What it takes of a pass, in tokens."""
+        """Tokens that it takes of a pass."""
         return self.longest * len(self.sequences)
 
 
 @dataclass(frozen=True)
 class Twin:
-    """One thread's copy of a model: its modules, on tensors that all copies share.
-
-    Attributes:
-        member: ``None`` where the bundle has passes of its own.
-    """
+    """One thread's copy of a model, on shared tensors; `member` is None if the bundle has its own passes."""
 
     model: nn.Module
-    member: Member | None
+    member: MixableModel | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,12 +73,10 @@ class Served:
     """A bundle that answers.
 
     Attributes:
-        name: In the address.
-        predictor: Its model, on shared tensors.
-        twins: For each thread of passes the model, and what of it takes part in a mixed pass; the tensors are the same.
-        lane: Equal for those whose texts can be in one pass.
-        note: In words, why it has; empty where it has not.
-        own_bytes: Tensors that no bundle held before it.
+        twins: A copy of the model for each thread of passes.
+        lane: Equal for bundles whose texts can share a pass.
+        note: Reason for passes of its own; empty if it shares passes.
+        own_bytes: Size of the tensors that no earlier bundle holds.
     """
 
     name: str
@@ -96,46 +88,46 @@ class Served:
 
     @property
     def padding_share(self) -> float:
-        """What a row of padding costs, as a share of a token."""
+        """Cost of a padding token, as a share of a token's."""
         return _PADDING_SHARE if self.predictor.installed.blocks else 1.0
 
     @property
     def pad_id(self) -> int:
-        """The id that fills up a batch."""
+        """Token id of padding."""
         return int(self.predictor.bundle.tokenizer.pad_token_id or 0)
 
     @property
     def reads_pairs(self) -> bool:
-        """Whether each text is a pair."""
+        """True if each text is a pair."""
         return self.predictor.reads_pairs
 
     @property
     def probes(self) -> Sequence[Text]:
-        """Texts of the kind that it reads, of different lengths."""
+        """Texts of different lengths, pairs if it reads pairs."""
         return paired(_PROBES) if self.reads_pairs else _PROBES
 
-    def describe(self) -> dict[str, Any]:
-        """What a client may want to know."""
+    def describe(self) -> ModelInfo:
+        """Return the bundle as clients see it."""
         info = self.predictor.bundle.info
-        return {
-            "name": self.name,
-            "method": info.method,
-            "kind": info.kind,
-            "task": info.task,
-            "labels": list(info.labels),
-            "max_length": info.max_length,
-            "text_columns": info.text_columns,
-            "reading": info.reading.model_dump(),
-            "base": {"id": info.base.id, "revision": info.base.revision, "fingerprint": info.base.fingerprint},
-            "shares_passes": self.twins[0].member is not None,
-            "note": self.note,
-            "own_bytes": self.own_bytes,
-        }
+        return ModelInfo(
+            name=self.name,
+            method=info.method,
+            kind=info.kind,
+            task=info.task,
+            labels=info.labels,
+            max_length=info.max_length,
+            text_columns=info.text_columns,
+            reading=info.reading,
+            base=Base(id=info.base.id, revision=info.base.revision, fingerprint=info.base.fingerprint),
+            shares_passes=self.twins[0].member is not None,
+            note=self.note,
+            own_bytes=self.own_bytes,
+        )
 
 
 @dataclass(frozen=True)
 class ReadBundle:
-    """A bundle that was read, checked and put on shared tensors."""
+    """A loaded bundle on shared tensors."""
 
     bundle: Bundle
     own_bytes: int
@@ -144,13 +136,8 @@ class ReadBundle:
 class Models:
     """Bundles by name.
 
-    `read` may run in any one thread at a time, beside passes; `run` in `n_workers` threads, each with a number of its
-    own; `add` in that of number 0; looking up and `encode` may be done anywhere.
-
-    Args:
-        engine: The switches.
-        runtime: Device and number format.
-        n_workers: Threads that run passes; ``None`` means as many as pay here.
+    One thread at a time calls `read`, also while passes run; `n_workers` threads with numbers of their own call `run`;
+    thread 0 calls `add`; any thread may call the rest.
     """
 
     def __init__(self, engine: EngineConfig, runtime: Runtime, *, n_workers: int | None = None) -> None:
@@ -158,12 +145,12 @@ class Models:
         self._n_threads = torch.get_num_threads()
         on_cpu = runtime.device.type == "cpu"
         self.n_workers = n_workers or (min(self._n_threads, MOST_WORKERS) if on_cpu else 1)
-        self._tokenizing = threading.Lock()  # a tokenizer is told anew with each call where to cut
+        self._tokenizing = threading.Lock()  # each call sets the tokenizer's truncation
         self._tensors, self._matrices = SharedTensors(), Matrices()
         self._tokenizers: weakref.WeakValueDictionary[str, PreTrainedTokenizerBase] = weakref.WeakValueDictionary()
         self._by_name: dict[str, Served] = {}
-        # oneDNN keeps some ten megabytes for each number of tokens that bf16 products have had (benchmarks/LOG.md), so
-        # passes have few: 2^i 3^j of them.
+        # oneDNN keeps some ten megabytes for each number of tokens of a bf16 product (benchmarks/LOG.md), so passes use
+        # only 2^i 3^j.
         self._few_shapes = runtime.device.type == "cpu" and runtime.dtype == "bf16"
 
     def __len__(self) -> int:
@@ -173,29 +160,16 @@ class Models:
         return name in self._by_name
 
     def __getitem__(self, name: str) -> Served:
-        """Look a bundle up.
-
-        Raises:
-            UnknownNameError: If none has that name.
-        """
         if (found := self._by_name.get(name)) is None:
             raise UnknownNameError("model", name, self._by_name)
         return found
 
     def all(self) -> list[Served]:
-        """In the order in which they came."""
+        """Return all bundles in the order of loading."""
         return list(self._by_name.values())
 
     def read(self, path: Path, base: str | None = None) -> ReadBundle:
-        """Read and check a bundle.
-
-        Args:
-            path: Its folder.
-            base: Where the encoder lies, if not where the bundle says.
-
-        Raises:
-            BundleError: If it is not a whole, fitting bundle.
-        """
+        """Load and check a bundle; see `load_bundle`."""
         bundle = load_bundle(path, base=base, attention=self._runtime.attention)
         own_bytes = self._tensors.share(bundle.model)
         tokenizer = self._same_tokenizer(bundle.tokenizer)
@@ -204,38 +178,35 @@ class Models:
         return ReadBundle(bundle, own_bytes)
 
     def add(self, name: str, read: ReadBundle) -> Served:
-        """Let a bundle answer under a name; one that had it is replaced, and finishes what it has."""
+        """Let a bundle answer under a name; an older bundle of that name finishes its texts."""
         bundle = read.bundle
         bundle.model.eval()
-        others = [twin(bundle, of=bundle.model, keep=(bundle.tokenizer, bundle.info)) for _ in range(1, self.n_workers)]
+        keep = (bundle.tokenizer, bundle.info)
+        others = [copy_on_shared_tensors(bundle, bundle.model, keep=keep) for _ in range(1, self.n_workers)]
         predictors = [Predictor(one, self._runtime, self._engine, matrices=self._matrices) for one in (bundle, *others)]
-        members = [Member.of(one.bundle.base, one.bundle.model, one.installed) for one in predictors]
+        members = [as_mixable(one.bundle.base, one.bundle.model, one.installed) for one in predictors]
         models = [one.bundle.model for one in predictors]
         alone = Served(name, predictors[0], tuple(Twin(model, None) for model in models), object(), "", read.own_bytes)
         if isinstance(members[0], str):
             served = replace(alone, note=members[0])
         else:
             twins = tuple(
-                Twin(model, one) for model, one in zip(models, members, strict=True) if isinstance(one, Member)
+                Twin(model, one) for model, one in zip(models, members, strict=True) if isinstance(one, MixableModel)
             )
-            together = replace(alone, twins=twins, lane=(members[0].kin, alone.pad_id))
+            together = replace(alone, twins=twins, lane=(members[0].group_key, alone.pad_id))
             why = self._check(together)
             served = replace(alone, note=why) if why else together
         self._by_name[name] = served
         return served
 
     def remove(self, name: str) -> Served:
-        """Let a bundle answer no more; what it has taken it finishes.
-
-        Raises:
-            UnknownNameError: If none has that name.
-        """
+        """Let a bundle answer no more; it finishes its texts."""
         served = self[name]
         del self._by_name[name]
         return served
 
     def encode(self, model: Served, texts: Sequence[Text]) -> list[TextRow]:
-        """Tokenise texts for a bundle, long ones read as it was trained."""
+        """Tokenise texts for a bundle, with the treatment of long texts of its training."""
         bundle = model.predictor.bundle
         with self._tokenizing:
             encoded = encode(bundle.tokenizer, list(texts), max_length=bundle.max_length, reading=bundle.reading)
@@ -248,7 +219,13 @@ class Models:
         return rows
 
     def run(self, rows: Sequence[tuple[Served, TextRow]], *, worker: int = 0, alone: bool = True) -> list[Answer]:
-        """One pass over texts of one lane, and each one's label and probabilities; see `Work.run`."""
+        """Run one pass over texts of one lane.
+
+        Args:
+            rows: Bundles and texts.
+            worker: The thread's number; no two passes of one number run at once.
+            alone: No other pass runs now, and no text waits for one.
+        """
         if self.n_workers > 1:  # a thread's own setting
             torch.set_num_threads(self._n_threads if alone else max(1, self._n_threads // self.n_workers))
         places: dict[Served, list[int]] = {}
@@ -258,7 +235,7 @@ class Models:
         texts = [rows[place][1] for place in order]
         counts = {model: [len(rows[place][1].sequences) for place in of_model] for model, of_model in places.items()}
         sizes = list(map(sum, counts.values()))
-        if self._few_shapes:  # rows that nobody asked for, counted as the last bundle's
+        if self._few_shapes:  # extra rows, counted as the last bundle's
             n_more = coarsely(sum(sizes)) - sum(sizes)
             texts += [TextRow((texts[-1].sequences[0][:1],), texts[-1].longest)] * n_more
             sizes[-1] += n_more
@@ -285,7 +262,7 @@ class Models:
         return pad_batch(pieces, width=width, pad_id=pad_id, device=self._runtime.device, types=types)
 
     def _same_tokenizer(self, tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
-        """The one that is there already, where it is the same: each takes as much memory as many an adapter."""
+        """Return an equal tokenizer that is loaded already: each takes as much memory as an adapter."""
         backend = getattr(tokenizer, "backend_tokenizer", None)
         if backend is None:
             return tokenizer
@@ -294,7 +271,7 @@ class Models:
         return self._tokenizers.setdefault(digest, tokenizer)
 
     def _check(self, new: Served) -> str:
-        """Run it beside itself and beside another of its lane: in words, what is wrong then."""
+        """Run it with itself and with another of its lane in one pass; return what is wrong, in words."""
         others = [one for one in self._by_name.values() if one.lane == new.lane]
         for other in (new, *others[:1]):
             pair = (other, new)
@@ -308,6 +285,6 @@ class Models:
 def _logits(models: Sequence[Twin], batch: dict[str, torch.Tensor], sizes: Sequence[int]) -> list[torch.Tensor]:
     members = [model.member for model in models if model.member is not None]
     if len(models) > 1:
-        assert len(members) == len(models), "a lane that several have is one of members"
+        assert len(members) == len(models), "bundles of one lane are members"
         return mixed_logits(members, batch, sizes)
     return [models[0].model(**batch).logits]

@@ -1,4 +1,4 @@
-"""The two pages: texts by hand, and the API for a person. Each is one file that loads nothing from elsewhere."""
+"""The two pages: try texts, and the API for a person. Each loads nothing from other hosts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PAGES = {"page": "Try texts", "docs": "API"}
 
 
 def response(name: str) -> Response:
-    """One of `PAGES`, with a policy that lets it talk to this server and to nobody else."""
+    """Return one of `PAGES`, with a policy that lets it talk to this server only."""
     content, policy = _page(name)
     headers = {
         "Content-Security-Policy": policy,

@@ -1,4 +1,4 @@
-"""What goes over the wire, as pydantic models: they check it, and OpenAPI shows them."""
+"""The bodies of requests and answers as pydantic models, which OpenAPI shows."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from feathertune.records import HEAD, Reading
 from feathertune.serve.limits import Limits
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
-# Something to read, and no null byte: what `feathertune predict` refuses, said so that a client's tools know it too.
+# Something to read, and no null byte, as in `feathertune predict`.
 TEXT_PATTERN = r"^[^\x00]*[^\s\x00-\x1f][^\x00]*$"
 
 
@@ -122,13 +122,10 @@ class Texts(_Wire):
     text_pairs: list[str] | None = None
 
     def of_kind(self, *, pairs: bool) -> Sequence[Text]:
-        """The texts as a bundle reads them.
-
-        Args:
-            pairs: Whether it reads pairs.
+        """Return the texts, or pairs, for a bundle.
 
         Raises:
-            ValueError: If the request is of the other kind, or has not as many second texts as first ones.
+            ValueError: If the request is of the other kind, or its numbers of first and second texts differ.
         """
         if not pairs:
             if self.text_pairs is not None:
@@ -142,7 +139,7 @@ class Texts(_Wire):
 
 
 def predict_request(limits: Limits) -> type[Texts]:
-    """The body of a prediction."""
+    """Return the model of a request's body."""
     text = Annotated[str, Field(min_length=1, max_length=limits.text_characters, pattern=TEXT_PATTERN)]
     texts = Annotated[list[text], Field(min_length=1, max_length=limits.request_texts)]
     made: type[Texts] = create_model(
@@ -156,5 +153,5 @@ def predict_request(limits: Limits) -> type[Texts]:
 
 
 def faults(errors: list[Any]) -> dict[str, Any]:
-    """Pydantic's errors as `Invalid`: without the input, which may be long and is the client's own."""
+    """Return pydantic's errors as `Invalid`, without the input, which may be long."""
     return {"detail": [{"type": e["type"], "loc": list(e["loc"]), "msg": e["msg"]} for e in errors]}

@@ -1,7 +1,7 @@
-"""Listening, and stopping so that nothing that was taken is lost.
+"""Listen on a port, and stop without losing a request.
 
-On SIGTERM or Ctrl-C the server says for a moment that it stops (503, so that a balancer looks elsewhere), takes no more
-connections, answers what it has, and ends with 0. A second signal ends it at once.
+On SIGTERM or Ctrl-C the server answers 503 for a moment, so that a balancer chooses another one, takes no more
+connections, answers all open requests, and exits with 0. A second signal ends it at once.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from feathertune.errors import ConfigError
 from feathertune.serve.app import create_app
 from feathertune.serve.service import Service
 
-# A thread that waits for Python's lock gets it after that long. At the usual 5 ms a pass, which takes the lock some
-# hundred times, waited for the parsing of requests most of the time.
+# Seconds until a thread that waits for Python's lock gets it. A pass takes the lock some hundred times: at the usual
+# 5 ms it waited for the parsing of requests most of the time.
 _SWITCH_INTERVAL_S = 0.0005
 _BACKLOG = 2048
 _LAST_PORT = 65_535
@@ -44,7 +44,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def address(opened: socket.socket) -> str:
-    """Where a browser finds it."""
+    """Return the URL of an open port."""
     host, port = opened.getsockname()[:2]
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
@@ -61,7 +61,7 @@ def serve(service: Service, opened: socket.socket) -> None:
 
 
 def _new_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """The loop of libuv, which leaves more of the processor to the passes; where it does not run, asyncio's own."""
+    """Return libuv's loop, which leaves more of the CPU to the passes; None if it is not installed."""
     try:
         import uvloop
     except ImportError:
@@ -88,7 +88,7 @@ async def _serve(service: Service, opened: socket.socket) -> None:
         service.stopping = True
         loop.call_soon_threadsafe(asked.set)
 
-    # uvicorn puts this in for its own signals; it would stop listening at once.
+    # uvicorn's own handler would stop listening at once.
     server.handle_exit = stop
     running = asyncio.create_task(server.serve(sockets=[opened]))
     asking = asyncio.create_task(asked.wait())

@@ -1,4 +1,4 @@
-"""All that the requests of one server share: bundles, queue, limits, token, counters, and whether it stops."""
+"""The state that all requests of one server share: bundles, queue, limits, token and counters."""
 
 from __future__ import annotations
 
@@ -9,73 +9,63 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-from feathertune.predictor import Answer
 from feathertune.runtime import give_memory_back
 from feathertune.serve.batcher import Batcher
 from feathertune.serve.limits import Limits
 from feathertune.serve.metrics import Metrics
-from feathertune.serve.models import Models, Served, TextRow
+from feathertune.serve.models import Models, Served
 
 A = TypeVar("A")
 
 
 class Service:
-    """What a server is made of, below HTTP.
-
-    Args:
-        models: The bundles.
-        limits: Limits and budgets.
-        token: What clients have to show; ``None`` lets everyone in, and nobody change the bundles.
-    """
+    """A server without HTTP; without a token everyone can predict, and nobody can change the bundles."""
 
     def __init__(self, models: Models, limits: Limits, token: str | None = None) -> None:
         self.models, self.limits, self.token = models, limits, token
         self.metrics = Metrics(lambda: self.batcher.n_waiting, lambda: len(models))
-        self.batcher: Batcher[Served, TextRow, Answer] = Batcher(models, limits, on_pass=self.metrics.saw_pass)
+        self.batcher = Batcher(models, limits, on_pass=self.metrics.saw_pass)
         self.stopping = False
-        # Loading takes seconds: beside the passes, one bundle after the other.
+        # Loading takes seconds: in parallel to passes, one bundle after the other.
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="feathertune-loader")
         self._loading = asyncio.Lock()
 
     def is_token(self, given: str) -> bool:
-        """Compare in a time that does not depend on where they differ."""
+        """Compare a token in constant time."""
         return self.token is not None and hmac.compare_digest(given.encode(), self.token.encode())
 
     async def put(self, name: str, path: Path, base: str | None) -> tuple[Served, bool]:
-        """Load a bundle and let it answer.
-
-        Returns:
-            It, and whether it took the place of another.
+        """Load a bundle and let it answer; return it, and True if it replaced another.
 
         Raises:
-            BundleError: If it is not a whole, fitting bundle.
+            BundleError: If it is not a whole bundle.
             Stopping: If the server stops.
         """
         async with self._loading:
-            read = await self._beside(self.models.read, path, base)
+            read = await self._in_loader(self.models.read, path, base)
             is_new = name not in self.models
             served: Served = await self.batcher.call(self.models.add, name, read)
             del read
             if not is_new:
-                await self._beside(give_memory_back)
+                await self._in_loader(give_memory_back)
             return served, not is_new
 
     async def remove(self, name: str) -> None:
         """Let a bundle answer no more.
 
         Raises:
-            UnknownNameError: If none has that name.
+            UnknownNameError: If no bundle has that name.
         """
         async with self._loading:
             self.models.remove(name)
             self.metrics.forget(name)
-            await self._beside(give_memory_back)
+            await self._in_loader(give_memory_back)
 
     async def close(self) -> None:
-        """Finish what was taken, and end the threads."""
+        """Answer all waiting texts and end the threads."""
         self.stopping = True
         await self.batcher.close()
         self._loader.shutdown()
 
-    async def _beside(self, function: Callable[..., A], *arguments: object) -> A:
+    async def _in_loader(self, function: Callable[..., A], *arguments: object) -> A:
         return await asyncio.get_running_loop().run_in_executor(self._loader, function, *arguments)

@@ -80,14 +80,16 @@ def seed_interval(answers: Answers) -> Estimate:
     mean, measure = answers.score, answers.measure
     sd = variance_of(answers.seed_scores) ** 0.5 if answers.n_seeds > 1 else None
     known = uncertainty(answers.rows, [answers])
+    if measure.padding is not None:
+        padded = answers.padded()
+        known = max(known, uncertainty(padded.rows, [padded]), key=lambda found: found.half_width)
     if measure.low < 0:
-        half = known.margin_of_error() * known.standard_error if known.standard_error else 0.0
-        return Estimate(mean, sd, *_fisher_interval(answers, half))
+        return Estimate(mean, sd, *_fisher_interval(answers, known.half_width))
     alone = len(answers.strata) == 1 and answers.n_seeds == 1
     if measure.exact and (known.standard_error == 0 or alone):
         return Estimate(mean, sd, *_combined_wilson(answers))
-    if known.standard_error == 0:
-        return Estimate(mean, sd, *_around(mean, _unseen(answers), 0.0))
+    if mean in (0, 1):
+        return Estimate(mean, sd, *_around(mean, max(known.half_width, _unseen(answers)), 0.0))
     effective_rows = mean * (1 - mean) / known.standard_error**2
     return Estimate(mean, sd, *score_interval(mean, effective_rows, known.margin_of_error()))
 
@@ -113,7 +115,7 @@ def paired_difference(a: Answers, b: Answers) -> Difference:
         return Difference(mean, -widest, widest, 1.0)
     known = uncertainty(rows, [a, b])
     varies = known.standard_error > 0
-    half = known.margin_of_error() * known.standard_error if varies else _unseen(a)
+    half = known.half_width if varies else _unseen(a)
     exact = a.measure.exact and a.n_seeds == b.n_seeds == 1
     p = known.p(mean) if varies and not exact else _sign_test(rows, a.strata)
     return Difference(mean, max(-widest, mean - half), min(widest, mean + half), p)
@@ -241,7 +243,7 @@ def _fisher_interval(answers: Answers, half: float) -> Interval:
     if not answers.informed:
         return Interval(-1.0, 1.0)
     if half == 0 or abs(mean) >= 1:
-        return _around(mean, _unseen(answers) if mean else 0.0, -1.0)
+        return _around(mean, max(half, _unseen(answers)) if mean else 0.0, -1.0)
     z, half_z = math.atanh(mean), half / (1 - mean**2)
     return Interval(math.tanh(z - half_z), math.tanh(z + half_z))
 

@@ -74,6 +74,8 @@ class Measure:
         exact: Single answers are right or wrong, so that McNemar's test and Wilson's interval apply.
         low: Lower end of the scale; the upper end is 1. Below 0, intervals use Fisher's z.
         least_rows: Fewer rows carry no information.
+        padding: From labels to a few more labels and predictions, with an error in each class, so that classes without
+            an error get a variance; None where it is not needed.
     """
 
     name: str
@@ -82,6 +84,7 @@ class Measure:
     exact: bool = False
     low: float = 0.0
     least_rows: int = 1
+    padding: Callable[[Labels], tuple[Labels, Labels]] | None = None
 
     @property
     def widest(self) -> float:
@@ -163,6 +166,15 @@ class Answers:
         if self.measure.exact:
             return self.values.sum(axis=0).astype(np.float32), self.n_seeds
         return np.rint(self.rows * _COARSE_PARTS), _COARSE_PARTS
+
+    def padded(self) -> Answers:
+        """Return the answers with the measure's padding added."""
+        assert self.measure.padding is not None, "rows are of classes"
+        labels, predicted = self.measure.padding(self.labels)
+        more = np.broadcast_to(predicted, (self.n_seeds, *predicted.shape))
+        return Answers(
+            self.measure, np.concatenate([self.labels, labels]), np.concatenate([self.predicted, more], axis=1)
+        )
 
     def of_rows(self, rows: NDArray[np.integer]) -> Answers:
         """Return the answers to some of the test rows, scored among themselves."""

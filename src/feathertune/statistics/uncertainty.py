@@ -42,6 +42,11 @@ class Uncertainty(NamedTuple):
         """Of the score."""
         return math.sqrt(self.variance)
 
+    @property
+    def half_width(self) -> float:
+        """Half of the 95% interval as if the score had no ends."""
+        return self.margin_of_error() * self.standard_error if self.variance else 0.0
+
     def margin_of_error(self) -> float:
         """By how many standard errors the 95 % interval goes either way."""
         return self._critical(1 - CONFIDENCE, self.own_of_seeds)
@@ -83,6 +88,8 @@ def uncertainty(rows: NDArray[np.float64], methods: Sequence[Answers]) -> Uncert
     if own_of_seeds < _ROUNDING * sum(scores):
         own_of_seeds = 0.0
     of_rows, rows_df = _over_rows(rows, methods[0].strata)
+    if not methods[0].measure.exact:
+        rows_df = min(rows_df, _df_by_kurtosis(rows))
     return Uncertainty(
         variance=of_rows + own_of_seeds,
         own_of_seeds=own_of_seeds,
@@ -106,6 +113,22 @@ def _over_rows(rows: NDArray[np.float64], strata: Sequence[Stratum]) -> tuple[fl
     parts = [weight**2 * part for part, (weight, _) in zip(parts, strata, strict=True)]
     known_by = [max(n - 1, 1) for n in sizes]
     return sum(parts), _satterthwaite(parts, known_by) if len(parts) > 1 and any(parts) else min(known_by)
+
+
+def _df_by_kurtosis(rows: NDArray[np.float64]) -> float:
+    """Degrees of freedom of a variance estimate whose values have heavy tails.
+
+    A few rows of a rare class can make up most of the variance, which is then badly known. The estimate has variance
+    s^4 (kurtosis - 1) / n, and a chi-square with 2 n / (kurtosis - 1) degrees of freedom has the same.
+
+    Source: O'Neill 2014, Some useful moment results in sampling problems, Am. Stat. 68, 282-296.
+    """
+    deviations = rows - rows.mean()
+    variance = float((deviations**2).mean())
+    if variance == 0:
+        return math.inf
+    kurtosis = float((deviations**4).mean()) / variance**2
+    return max(1.0, 2 * len(rows) / (kurtosis - 1)) if kurtosis > 1 else math.inf
 
 
 def _unseen(n: int) -> float:

@@ -1,7 +1,7 @@
 """A whole comparison: plan, runs, record, report; safe to interrupt and to start again.
 
-The plan is written before the first run; after a run ``study.json`` is written anew, so a study that is cut short is a
-smaller study, not a lost one. The same plan in the same folder goes on where it stopped.
+The plan is written before the first run, ``study.json`` again after each run, so a study that is cut short is a smaller
+study, not a lost one. The same plan in the same folder goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import contextlib
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,9 +17,8 @@ from pydantic import ValidationError
 
 from feathertune.baselines import BASELINES
 from feathertune.config import Config
-from feathertune.data.splitting.subsets import check_shots, settle_sizes
 from feathertune.errors import ConfigError
-from feathertune.gc_freeze import loaded_objects_aside
+from feathertune.gc_freeze import gc_frozen
 from feathertune.methods import method_named
 from feathertune.records import (
     CONFIG_FILE,
@@ -37,14 +35,16 @@ from feathertune.records import (
     load_study,
     save_study,
 )
-from feathertune.records.cost_estimate import PRICE_FILE, Price
+from feathertune.records.cost_estimate import COST_FILE, CostEstimate
 from feathertune.report import render_report
-from feathertune.runtime import hardware, versions
+from feathertune.runtime import choose_runtime, hardware, versions
 from feathertune.statistics.measures import Answers
 from feathertune.storage import claim_folder, write_atomic
 from feathertune.study.observe import Observer
-from feathertune.study.planning.method_sizing import fit_methods
-from feathertune.study.planning.plan import PLAN_FILE, Plan, RunSpec, make_plan, settle
+from feathertune.study.planning.plan import PLAN_FILE, Plan
+from feathertune.study.planning.resolve import ResolvedStudy, settle
+from feathertune.study.prepared import Prepared, prepare_study
+from feathertune.study.run_spec import RunSpec
 from feathertune.study.runners import RUNNERS, check_runner
 from feathertune.study.running.run_files import read_predictions, write_test_rows
 from feathertune.study.running.runs import expected_work
@@ -62,39 +62,21 @@ from feathertune.tasks import Task
 _QUICK_S = 0.5
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """A study that can start."""
-
-    bench: Workbench
-    plan: Plan
-
-
 def prepare(config: Config, observer: Observer) -> Prepared:
-    """Read the data, know the encoder, and list the runs; nothing is trained or written.
+    """Read the data, load the base model, and list the runs; nothing is trained or written.
 
     Raises:
         FeathertuneError: If anything the user gave cannot be used.
     """
-    config, chosen = settle(config)  # a misspelt method is told before a gigabyte is read
+    settled = settle(config)  # a misspelt method is refused before any data is read
     check_runner(config.runner)
     if config.data.test_size == 0:
         raise ConfigError("data.test_size is 0, but a study is about test rows. Give a number, or leave it out.")
-    bench = Workbench.prepare(config, observer)
-    config = bench.config  # with the metric that follows from the data
-    # Options that do not fit the encoder are found before hours are spent on the others.
-    n_rows = len(bench.encoded["train"])
-    sizes = settle_sizes(config.study.train_sizes, n_rows=n_rows, n_classes=len(bench.splits.labels))
-    if (shots := config.data.shots) is not None:
-        check_shots(bench.split("train").labels, shots, bench.splits.labels)
-        sizes = (shots * len(bench.splits.labels),)
-    fit = fit_methods(config, chosen, bench.load_encoder(seed=0), observer)
-    fingerprints = {"data_fingerprint": bench.data.fingerprint, "base_fingerprint": bench.base.fingerprint}
-    return Prepared(bench, make_plan(config, fit=fit, sizes=sizes, n_rows=n_rows, **fingerprints))
+    return prepare_study(settled, choose_runtime(config.engine), observer)
 
 
 def default_folder(plan: Plan) -> Path:
-    """Where a study goes if nobody says: the same plan always into the same folder, so that it is continued there."""
+    """Return the folder of a study without ``--out``: the same for the same plan, so that it is continued there."""
     words = (plan.config.data.source, plan.config.base.id)
     stems = [Path(word.rpartition(":")[2]).stem.lower() for word in words]
     # Letters of all scripts stay: a file of reviews may be called отзывы.
@@ -109,10 +91,10 @@ def run(
 
     Args:
         prepared: From `prepare`.
-        out: The study folder. One that holds the same plan is continued; a complete one is only drawn again.
-        observer: Is told what happens.
-        command: How this was called, for the record.
-        overwrite: Delete another study that lies there.
+        out: The study folder. The same plan is continued; for a complete study, only the report is drawn again.
+        observer: Hears of the progress.
+        command: The command line, for the record.
+        overwrite: Delete another study in that folder.
 
     Returns:
         The record, as in ``study.json``.
@@ -121,29 +103,30 @@ def run(
         ConfigError: If the folder cannot be used.
         OSError: If the disk is full or not writable; what was finished is kept.
     """
-    bench, plan = prepared.bench, prepared.plan
-    price = read_price(out, plan)
+    bench, study, plan = prepared.bench, prepared.study, prepared.plan
+    estimate = read_cost_estimate(out, plan)
     _enter_folder(out, plan, bench, overwrite=overwrite)
-    if price is not None:  # also where the folder was made anew
-        write_atomic(out / PRICE_FILE, price.model_dump_json(indent=1) + "\n")
+    if estimate is not None:  # also where the folder was made anew
+        write_atomic(out / COST_FILE, estimate.model_dump_json(indent=1) + "\n")
     records = {spec.id: record for spec in plan.runs if (record := _finished(spec, out)) is not None}
-    observer.planned(_work(plan, bench, out), list(records.values()))
+    observer.planned(_work(study, bench, out), list(records.values()))
     if len(records) == len(plan.runs) and (out / STUDY_FILE).is_file():
         render_report(out)
         return load_study(out)
     created = datetime.now(UTC).isoformat(timespec="seconds")
 
     def assembled() -> StudyRecord:
-        study = assemble(plan, bench, [records[s.id] for s in plan.runs if s.id in records], out, created, command)
-        save_study(study, out)
-        return study
+        runs = [records[spec.id] for spec in plan.runs if spec.id in records]
+        record = assemble(study, bench, runs, out, created, command)
+        save_study(record, out)
+        return record
 
     with (
-        loaded_objects_aside(),
+        gc_frozen(),
         _renewing(assembled) as renew,
         contextlib.closing(
             RUNNERS[plan.config.runner.name](
-                [spec for spec in plan.runs if spec.id not in records], bench, out, observer, price
+                [spec for spec in plan.runs if spec.id not in records], prepared, out, observer, estimate
             )
         ) as ended,
     ):
@@ -157,11 +140,11 @@ def run(
 
 @contextlib.contextmanager
 def _renewing(assembled: Callable[[], object]) -> Iterator[Callable[[], None]]:
-    """Assemble the record now, when asked, and at the end, however that comes.
+    """Assemble the record now, when asked, and at the end, whether or not the block raises.
 
-    It is made from all runs each time: with a thousand of them that takes seconds. What takes long is therefore not
-    done every time it is asked for, but for one twentieth of the time. Whoever is killed in between finds every run in
-    its folder, and the record is made again from those.
+    It is made from all runs each time: with a thousand of them that takes seconds. A slow assembly is therefore
+    skipped until it takes at most one twentieth of the time. After a kill in between, every run is in its folder, and
+    the record is made again from those.
     """
     due, stale = 0.0, True
 
@@ -184,8 +167,8 @@ def _renewing(assembled: Callable[[], object]) -> Iterator[Callable[[], None]]:
             assembled()
 
 
-def keep_price(price: Price, prepared: Prepared, out: Path) -> None:
-    """Keep a price where its study is going to be; the runs that follow record what it said.
+def keep_cost_estimate(found: CostEstimate, prepared: Prepared, out: Path) -> None:
+    """Keep a cost estimate in the folder of its study; the runs that follow record it next to their costs.
 
     Raises:
         ConfigError: If the folder cannot be used for the study.
@@ -193,24 +176,24 @@ def keep_price(price: Price, prepared: Prepared, out: Path) -> None:
     if (out / PLAN_FILE).is_file():
         _check_same(out, prepared.plan)
     else:
-        claim_folder(out, marker=PLAN_FILE, overwrite=False, aside=(PRICE_FILE,))
-    write_atomic(out / PRICE_FILE, price.model_dump_json(indent=1) + "\n")
+        claim_folder(out, marker=PLAN_FILE, overwrite=False, aside=(COST_FILE,))
+    write_atomic(out / COST_FILE, found.model_dump_json(indent=1) + "\n")
 
 
-def read_price(out: Path, plan: Plan) -> Price | None:
-    """The price of a plan that was kept in its folder; one of another plan is none."""
+def read_cost_estimate(out: Path, plan: Plan) -> CostEstimate | None:
+    """Return the cost estimate of a plan that was kept in its folder, or None if it belongs to another plan."""
     try:
-        price = Price.model_validate_json((out / PRICE_FILE).read_text(encoding="utf-8"))
+        found = CostEstimate.model_validate_json((out / COST_FILE).read_text(encoding="utf-8"))
     except (OSError, ValidationError, UnicodeDecodeError):
         return None
-    return price if price.plan == plan.fingerprint else None
+    return found if found.plan == plan.fingerprint else None
 
 
 def assemble(
-    plan: Plan, bench: Workbench, runs: list[RunRecord], folder: Path, created: str, command: Sequence[str]
+    study: ResolvedStudy, bench: Workbench, runs: list[RunRecord], folder: Path, created: str, command: Sequence[str]
 ) -> StudyRecord:
     """Put the record together from the runs that have ended."""
-    task, test = bench.task, bench.split("test")
+    plan, task, test = study.plan, study.task, bench.split("test")
     predictions = RunPredictions(
         task.primary,
         test.labels,
@@ -270,19 +253,19 @@ def _by_length(answers: Mapping[str, Answers], bench: Workbench) -> list[LengthB
     return by_length(answers, n_tokens=texts.n_tokens, n_unread=texts.n_unread, max_length=max_length)
 
 
-def _work(plan: Plan, bench: Workbench, out: Path) -> dict[str, float]:
-    """Work by run; a search is done with the first of its runs."""
+def _work(study: ResolvedStudy, bench: Workbench, out: Path) -> dict[str, float]:
+    """Return the work of each run; a search is done with the first of its runs."""
     work, searched = {}, set()
-    for spec in plan.runs:
-        work[spec.id] = expected_work(spec, bench)
+    for spec in study.plan.runs:
+        work[spec.id] = expected_work(spec, study, bench)
         if (key := search_id(spec)) not in searched and read_search(spec, out) is None:
-            work[spec.id] += search_work(spec, bench)
+            work[spec.id] += search_work(spec, study, bench)
         searched.add(key)
     return work
 
 
 def _searches(plan: Plan, folder: Path) -> list[SearchRecord]:
-    """Those that have ended."""
+    """Return the searches that have ended."""
     specs = {search_id(spec): spec for spec in plan.runs if spec.space}
     return [found for spec in specs.values() if (found := read_search(spec, folder)) is not None]
 
@@ -300,7 +283,7 @@ def _status(plan: Plan, runs: list[RunRecord]) -> Status:
 
 
 def _finished(spec: RunSpec, folder: Path) -> RunRecord | None:
-    """The record of a run that was completed before; a failed or torn one is done again."""
+    """Return the record of a run that was completed before; a failed or torn one is done again."""
     path = folder / "runs" / spec.id / "run.json"
     try:
         record = RunRecord.model_validate_json(path.read_text(encoding="utf-8"))
@@ -311,13 +294,13 @@ def _finished(spec: RunSpec, folder: Path) -> RunRecord | None:
 
 
 def _enter_folder(out: Path, plan: Plan, bench: Workbench, *, overwrite: bool) -> None:
-    """Make the folder ready, or recognise in it the study that is to be continued."""
+    """Make the folder ready, or check that it holds the study that is continued."""
     if overwrite or not (out / PLAN_FILE).is_file():
-        claim_folder(out, marker=PLAN_FILE, overwrite=overwrite, aside=(PRICE_FILE,))
+        claim_folder(out, marker=PLAN_FILE, overwrite=overwrite, aside=(COST_FILE,))
         write_atomic(out / PLAN_FILE, plan.model_dump_json(indent=1) + "\n")
     else:
         _check_same(out, plan)
-    # Also of a study that was stopped between the plan and these.
+    # Also for a study that was stopped between the plan and these.
     test = bench.split("test")
     write_atomic(out / CONFIG_FILE, plan.config.to_yaml())
     write_test_rows(out / TEST_FILE, test.texts, test.labels)

@@ -1,4 +1,4 @@
-"""How a study tells what it is doing, without knowing whether a terminal, a file or nobody listens."""
+"""Progress of a study, for a terminal, a tracker or nobody."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from feathertune.records import RunRecord
-from feathertune.study.planning.plan import RunSpec
+from feathertune.study.run_spec import RunSpec
 
 
 class Observer(Protocol):
     """Listens to a study. Work is counted in texts; training on one text counts as three forward passes.
 
-    It hears of one run at a time: of those that go side by side on a cluster each is told whole when it has ended.
+    It hears of one run at a time: a run on a cluster is told as a whole when it has ended.
     """
 
     def stage(self, text: str) -> None:
@@ -28,7 +28,7 @@ class Observer(Protocol):
         ...
 
     def advanced(self, work: float, text: str = "") -> None:
-        """Part of the running run's work is done; `text` says how it stands, where that is known."""
+        """Part of the running run's work is done; `text` describes its state, if that is known."""
         ...
 
     def skipped(self, work: float) -> None:

@@ -1,4 +1,4 @@
-"""What a training lowers: cross-entropy, or what lets rare classes count for more in it; of numbers the squared error.
+"""Training losses: cross-entropy, weighted by class if asked for; of numbers the squared error.
 
 Made once from settings and labels, by `objective_of`; where nothing was asked for, the loss is that of transformers, to
 the bit. It is the sum over texts, and the engine divides it by the number of a step's texts whatever their weights, so
@@ -10,7 +10,7 @@ whatever the unit. A model that is trained so gives standard scores; `feathertun
 the unit into it.
 
 Not for how labels are decided: the model, its logits and probabilities are used as they are (`feathertune.tasks`).
-Where a loss or a draw makes up for rare classes, these probabilities are no longer those of the data.
+With balanced weights, these probabilities are no longer those of the data.
 """
 
 from __future__ import annotations
@@ -38,15 +38,11 @@ class Objective:
     Attributes:
         weights: By which the loss of a class's texts is multiplied, ``C`` of them; where a text may have several
             labels, that of the texts which have the label (``pos_weight``). None: all count alike.
-        adjustment: Added to the logits, in the loss alone, ``C`` of them. None: nothing.
-        gamma: Of the focal loss. None: cross-entropy.
         standard: Of numbers the mean and the standard deviation of the training rows; the loss is the squared error of
             their standard scores. None: labels are classes.
     """
 
     weights: tuple[float, ...] | None = None
-    adjustment: tuple[float, ...] | None = None
-    gamma: float | None = None
     standard: tuple[float, float] | None = None
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
@@ -62,23 +58,12 @@ class Objective:
         if self.standard is not None:
             mean, sd = self.standard
             return functional.mse_loss(logits[:, 0], ((labels - mean) / sd).to(logits.dtype), reduction="sum")
-        if self.adjustment is not None:
-            logits = logits + _like(self.adjustment, logits)
-        weights = None if self.weights is None else _like(self.weights, logits)
+        weights = None if self.weights is None else logits.new_tensor(self.weights)
         if labels.dim() == 2:
             has = labels.to(logits.dtype)
-            if self.gamma is None:
-                loss = functional.binary_cross_entropy_with_logits(logits, has, pos_weight=weights, reduction="sum")
-            else:
-                each = functional.binary_cross_entropy_with_logits(logits, has, reduction="none")
-                counted = each if weights is None else each * (1 + (weights - 1) * has)
-                loss = (_unsure(each, self.gamma) * counted).sum()
+            loss = functional.binary_cross_entropy_with_logits(logits, has, pos_weight=weights, reduction="sum")
             return loss / labels.shape[1]
-        if self.gamma is None:
-            return functional.cross_entropy(logits, labels, weight=weights, reduction="sum")
-        each = functional.cross_entropy(logits, labels, reduction="none")
-        counted = each if weights is None else each * weights[labels]
-        return (_unsure(each, self.gamma) * counted).sum()
+        return functional.cross_entropy(logits, labels, weight=weights, reduction="sum")
 
     def in_unit(self, logits: NDArray[np.floating]) -> NDArray[np.floating]:
         """What a model that lowers this gives, ``(N, C)``, in the unit of the labels: logits of classes as they are."""
@@ -96,32 +81,25 @@ CROSS_ENTROPY = Objective()
 
 
 def objective_of(settings: TrainConfig, labels: NDArray[Any], n_classes: int) -> Objective:
-    """The objective of a training.
+    """Return the objective of a training.
 
-    A class that no training row has gets the weight 1 and no adjustment: its logit is lowered as in plain
-    cross-entropy. Likewise a label that all rows have, or none.
+    A class that no training row has gets the weight 1: its logit is lowered as in plain cross-entropy. So does a label
+    that all rows have, or none.
 
     Args:
-        settings: Which loss, and whether it is weighted.
-        labels: Of the training rows, ``(N,)``, or ``(N, C)`` where a text may have several; floats where they are
-            numbers, which need no setting.
+        settings: Its ``class_weights``.
+        labels: Of the training rows, ``(N,)``, or ``(N, C)`` if a text may have several; floats if they are numbers,
+            which need no setting.
         n_classes: All classes, also those that the rows lack.
 
-    Source: weights King & Zeng 2001, Logistic regression in rare events data, as scikit-learn's ``balanced``; focal
-    loss Lin et al. 2017, arXiv:1708.02002, equations 4 and 5, of a softmax as in Mukhoti et al. 2020, arXiv:2002.09437;
-    adjustment Menon et al. 2021, arXiv:2007.07314, equation 10, which for one label by itself comes to its odds.
+    Source: King & Zeng 2001, Logistic regression in rare events data, as scikit-learn's ``balanced``.
     """
     if labels.dtype.kind == "f":
         # Of equal numbers, as a few rows of a learning curve may have, the scale does not matter.
         return Objective(standard=(float(labels.mean()), float(labels.std()) or 1.0))
-    adjustment = None
-    if settings.loss == "logit-adjusted":
-        adjustment = settings.logit_adjustment_tau * _log_prior(labels, n_classes)
-    return Objective(
-        weights=tuple(_balanced_weights(labels, n_classes).tolist()) if settings.class_weights == "balanced" else None,
-        adjustment=None if adjustment is None else tuple(adjustment.tolist()),
-        gamma=settings.focal_gamma if settings.loss == "focal" else None,
-    )
+    if settings.class_weights == "none":
+        return CROSS_ENTROPY
+    return Objective(weights=tuple(_balanced_weights(labels, n_classes).tolist()))
 
 
 def check_fits(settings: TrainConfig, task: Task) -> None:
@@ -134,12 +112,6 @@ def check_fits(settings: TrainConfig, task: Task) -> None:
         _refuse_classes(settings)
     if task is not MULTI_LABEL:
         return
-    if settings.sampling == "balanced":
-        raise ConfigError(
-            "train.sampling is balanced, but a text may have several labels here: a text that is drawn for a rare one "
-            "brings frequent ones along, so no draw makes all equally frequent. Give train.class_weights=balanced "
-            "instead, which weighs each label by itself."
-        )
     if settings.decision == "moved":
         raise ConfigError(
             "train.decision is moved, but a text may have several labels here: each has a threshold that is fitted on "
@@ -150,8 +122,6 @@ def check_fits(settings: TrainConfig, task: Task) -> None:
 def _refuse_classes(settings: TrainConfig) -> None:
     given = {
         "class_weights": (settings.class_weights, "none"),
-        "loss": (settings.loss, "cross-entropy"),
-        "sampling": (settings.sampling, "all"),
         "decision": (settings.decision, "largest"),
     }
     for name, (value, default) in given.items():
@@ -189,24 +159,3 @@ def _balanced_weights(labels: NDArray[np.integer], n_classes: int) -> NDArray[np
     present = np.unique(labels)
     weights[present] = compute_class_weight("balanced", classes=present, y=labels)
     return weights
-
-
-def _log_prior(labels: NDArray[np.integer], n_classes: int) -> NDArray[np.float64]:
-    """The logarithm of each class's share of the rows, ``(C,)``; of a label that of its odds."""
-    n_rows = labels.sum(axis=0, dtype=np.int64) if labels.ndim == 2 else np.bincount(labels, minlength=n_classes)
-    others = len(labels) - n_rows if labels.ndim == 2 else np.full(n_classes, len(labels))
-    known = (n_rows > 0) & (others > 0)
-    prior = np.zeros(n_classes)
-    prior[known] = np.log(n_rows[known] / others[known])
-    return prior
-
-
-def _like(values: Sequence[float], logits: Tensor) -> Tensor:
-    return logits.new_tensor(values)
-
-
-def _unsure(loss: Tensor, gamma: float) -> Tensor:
-    """(1 - p) to the power of gamma, of cross-entropies -log p; never 0, where the gradient of a root has no end."""
-    import torch
-
-    return (-torch.expm1(-loss)).clamp(min=torch.finfo(loss.dtype).tiny) ** gamma

@@ -7,6 +7,8 @@ from numpy.typing import NDArray
 
 from feathertune.records import Calibration, MultiLabelMetrics, Scores
 from feathertune.tasks.calibration import apply_temperature_to_sets, calibrate_sets
+from feathertune.tasks.cards import SET_CARD, SET_CODE
+from feathertune.tasks.labels.sets import LABEL_SETS
 from feathertune.tasks.linear_models import LABEL_MODELS
 from feathertune.tasks.metrics import score_sets
 from feathertune.tasks.mislabelled import mislabelled_sets
@@ -40,6 +42,7 @@ def _calibrate(validation: Predictions, test: Predictions) -> Calibration:
 
 MULTI_LABEL = Task(
     name="multi_label",
+    labels=LABEL_SETS,
     problem_type="multi_label_classification",
     scores=(SUBSET_ACCURACY,),
     primary=SUBSET_ACCURACY,
@@ -74,6 +77,9 @@ MULTI_LABEL = Task(
         linear_model="logistic regression",
         decision="decisions",
     ),
+    card=SET_CARD,
+    code=SET_CODE,
+    default_threshold=THRESHOLD,
     calibrate=_calibrate,
     temper=apply_temperature_to_sets,
     find_mislabelled=mislabelled_sets,

@@ -8,6 +8,8 @@ from statistics import fmean
 import numpy as np
 
 from feathertune.records import Caveat, NumberMetrics, Scores
+from feathertune.tasks.cards import NUMBER_CARD, NUMBER_CODE
+from feathertune.tasks.labels.numbers import NUMBER_LABELS
 from feathertune.tasks.linear_models import NUMBER_MODELS
 from feathertune.tasks.metrics import score_numbers
 from feathertune.tasks.scores import SPEARMAN
@@ -29,6 +31,7 @@ def _far_off(method: str, tests: Sequence[Scores]) -> list[Caveat]:
 
 REGRESSION = Task(
     name="regression",
+    labels=NUMBER_LABELS,
     problem_type="regression",
     scores=(SPEARMAN,),
     primary=SPEARMAN,
@@ -54,6 +57,8 @@ REGRESSION = Task(
         Column("rmse", "RMSE", "unit"),
     ),
     panels=frozenset({"numbers", "mean_scores"}),
+    card=NUMBER_CARD,
+    code=NUMBER_CODE,
     caveats=_far_off,
     words=Wording(
         answer="the label is a number here, and no number is right",

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from feathertune.records import Calibration, Metrics, Scores
 from feathertune.tasks.calibration import apply_temperature, calibrate
+from feathertune.tasks.labels.classes import CLASS_LABELS
 from feathertune.tasks.linear_models import CLASS_MODELS
 from feathertune.tasks.metrics import score
 from feathertune.tasks.mislabelled import mislabelled_classes
@@ -53,6 +54,7 @@ def _calibrate(validation: Predictions, test: Predictions) -> Calibration:
 
 SINGLE_LABEL = Task(
     name="single_label",
+    labels=CLASS_LABELS,
     problem_type="single_label_classification",
     scores=(ACCURACY, BALANCED_ACCURACY),
     primary=ACCURACY,

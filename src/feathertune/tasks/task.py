@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from feathertune.errors import ConfigError
 from feathertune.records import Calibration, Caveat, RunRecord, Scores, TaskName
+from feathertune.tasks.cards import LABEL_CARD, LABEL_CODE, CardText, PlainCode
+from feathertune.tasks.labels.kind import LabelKind
 from feathertune.tasks.linear_models import LinearModels
 from feathertune.tasks.mislabelled import Mislabelled, RunOpinion
 from feathertune.tasks.scores import Score
@@ -68,6 +70,7 @@ class Task:
 
     Attributes:
         name: In records and bundles.
+        labels: Reading and splitting of labels.
         problem_type: transformers' name, by which a model chooses its loss.
         scores: Scores that can rank methods.
         primary: The one that does.
@@ -87,10 +90,14 @@ class Task:
         columns: Scores of single runs in the report.
         panels: Parts of the report that apply.
         words: Words that depend on the task.
+        card: Sentences of model cards.
+        code: Python that decides without feathertune.
+        default_threshold: Of each label of a bundle that has none; None where there is none.
         caveats: From the recommended method and its test scores to what they hide.
     """
 
     name: TaskName
+    labels: LabelKind
     problem_type: str
     scores: tuple[Score, ...]
     primary: Score
@@ -106,12 +113,25 @@ class Task:
     columns: tuple[Column, ...]
     panels: frozenset[str]
     words: Wording
+    card: CardText = LABEL_CARD
+    code: PlainCode = LABEL_CODE
+    default_threshold: float | None = None
     caveats: Callable[[str, Sequence[Scores]], list[Caveat]] = lambda method, tests: []
     calibrate: Callable[[Predictions, Predictions], Calibration] | None = None
     temper: Callable[[Probabilities, float], NDArray[np.float64]] | None = None
     find_mislabelled: Callable[[Labels, Sequence[RunOpinion]], list[Mislabelled]] | None = None
     fit_moved: Callable[[Labels, Probabilities], Thresholds] | None = None
     order_moved: Callable[[Scores], tuple[float, ...]] | None = None
+
+    @property
+    def config_problem_type(self) -> str | None:
+        """Problem type in a model's configuration; transformers infers that of one label."""
+        return self.problem_type if self.labels.sets or self.labels.numbers else None
+
+    @property
+    def numbers(self) -> bool:
+        """Labels are numbers."""
+        return self.labels.numbers
 
     def score_named(self, name: str) -> Score:
         """Return one of the scores.
@@ -147,6 +167,10 @@ class Task:
         if decision == "largest" or self.fit_moved is None or self.order_moved is None:
             return self
         return replace(self, fit_thresholds=self.fit_moved, order=self.order_moved)
+
+    def default_thresholds(self, n_labels: int) -> list[float] | None:
+        """Return the thresholds of a bundle that has none."""
+        return None if self.default_threshold is None else [self.default_threshold] * n_labels
 
     def read_scores(self, values: Mapping[str, Any]) -> Scores:
         """Return scores that were written down."""

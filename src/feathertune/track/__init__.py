@@ -1,8 +1,7 @@
-"""Telling other programs how a study goes: TensorBoard, MLflow, Weights & Biases, trackio. Each is an extra.
+"""Report a study's runs to other programs: TensorBoard, MLflow, Weights & Biases, trackio. Each is an extra.
 
-A run of a study is a run there, with its settings, each step, each epoch, and its scores at the end. All of it is
-written under the study folder unless the tracker's own environment variables say otherwise, and none of it is needed
-again: what feathertune reads is its own record. A tracker that fails is said once and left out; the study goes on.
+Everything is written under the study folder unless the tracker's own environment variables say otherwise. A tracker
+that fails is left out, and the study goes on.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
 
 from feathertune.config import Config
@@ -30,10 +28,7 @@ TRACKERS: Registry[Tracker] = Registry(
 
 
 def choose_trackers(names: Sequence[str]) -> tuple[Tracker, ...]:
-    """The trackers that were asked for; none of their packages is loaded by this.
-
-    Args:
-        names: Names of `TRACKERS`; one may hold several, with commas.
+    """Return trackers by names, which may have commas; none of their packages is loaded.
 
     Raises:
         UnknownNameError: If there is no such tracker.
@@ -47,37 +42,26 @@ def choose_trackers(names: Sequence[str]) -> tuple[Tracker, ...]:
     return chosen
 
 
-def tracked_study(
-    observer: Observer, trackers: Sequence[Tracker], out: Path, config: Config
-) -> AbstractContextManager[Observer]:
-    """An observer of a study that tells trackers, too; they write into ``OUT/track``.
+@contextlib.contextmanager
+def tracked(
+    observer: Observer, trackers: Sequence[Tracker], out: Path, config: Config, *, beside: bool = False
+) -> Iterator[Observer]:
+    """Yield an observer that also tells trackers.
 
     Args:
-        observer: Is told the same, and what becomes of the trackers.
+        observer: The observer of the study.
         trackers: From `choose_trackers`.
-        out: The study folder; nothing is written before its first run begins.
-        config: The settings; the options of a method are told with its runs.
+        out: The study folder or bundle; nothing is written before the first run begins.
+        config: The settings; a run's options are logged with the run.
+        beside: Write to ``OUT.track`` instead of ``OUT/track``, since a bundle is shipped.
     """
-    return _tracked(observer, trackers, out / "track", out.resolve().name, config)
-
-
-def tracked_training(
-    observer: Observer, trackers: Sequence[Tracker], out: Path, config: Config
-) -> AbstractContextManager[Observer]:
-    """As `tracked_study`, for one training: beside the bundle, in ``OUT.track``, since a bundle is shipped."""
-    out = out.resolve()
-    return _tracked(observer, trackers, out.with_name(f"{out.name}.track"), out.name, config)
-
-
-@contextlib.contextmanager
-def _tracked(
-    observer: Observer, trackers: Sequence[Tracker], folder: Path, study: str, config: Config
-) -> Iterator[Observer]:
     if not trackers:
         yield observer
         return
+    out = out.resolve()
+    folder = out.with_name(f"{out.name}.track") if beside else out / "track"
     settings = config.model_dump(mode="json", exclude={"method"})
-    tracking = Tracking(trackers, folder, study=study, settings=settings, say=observer.said)
+    tracking = Tracking(trackers, folder, out.name, settings, observer.said)
     try:
         yield Together(observer, tracking)
     finally:

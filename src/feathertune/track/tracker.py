@@ -1,64 +1,49 @@
-"""What a tracker is: a name, the packages that it needs, and how to open it; and the variables that some go by."""
+"""The interface of a tracker: a name, the packages that it needs, and a function that starts a run in it."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-
-@dataclass(frozen=True)
-class Point:
-    """Numbers of one step; `time_s` is when they were known, in seconds since 1970."""
-
-    step: int
-    time_s: float
-    values: Mapping[str, float]
+Settings = Mapping[str, str | int | float | bool]
 
 
-class Session(Protocol):
-    """A tracker that is open: one run after the other, each begun and ended. Anything may be raised.
-
-    Attributes:
-        place: Where it writes, for a person.
-    """
+class TrackedRun(Protocol):
+    """A run in a tracker. Any error may be raised; `place` says where it is written."""
 
     place: str
 
-    def begin(self, run: str, settings: Mapping[str, str | int | float | bool]) -> None:
-        """A run begins; a run of that name may have been begun before."""
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Log numbers of a step; steps rise, and may repeat."""
         ...
 
-    def log(self, points: Sequence[Point]) -> None:
-        """Numbers of the run, in the order of their steps; steps may repeat."""
-        ...
-
-    def end(self, *, failed: bool) -> None:
-        """The run has ended, and all is to be on disk."""
+    def finish(self, *, failed: bool) -> None:
+        """End the run and write everything to disk."""
         ...
 
 
 @dataclass(frozen=True)
 class Tracker:
-    """A program that shows how trainings go.
+    """A tracker.
 
     Attributes:
-        name: What is typed, and the extra that installs it.
-        packages: Modules that have to be there.
-        open: From its folder, which exists, and the name of the study. Here, and not before, packages are loaded.
+        name: The name on the command line, and the extra that installs it.
+        packages: Modules that it needs; `start` loads them.
+        start: Starts a run, from the tracker's existing folder, the names of study and run, and the settings.
     """
 
     name: str
     packages: tuple[str, ...]
-    open: Callable[[Path, str], Session]
+    start: Callable[[Path, str, str, Settings], TrackedRun]
 
 
 @contextlib.contextmanager
 def environment(**values: str) -> Iterator[None]:
-    """Set variables for a while, those alone that the user has not set: some packages can be told in no other way."""
+    """Set variables during the block, except those that the user has set: some packages have no other interface."""
     new = {name: value for name, value in values.items() if name not in os.environ}
     os.environ.update(new)
     try:

@@ -1,149 +1,122 @@
-"""From what a study tells to the numbers that trackers take; the one place that forgives a tracker its errors."""
+"""Turn the events of a study into the numbers that trackers take; a tracker that fails is left out."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import math
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from feathertune.errors import first_line
 from feathertune.records import RunRecord, Scores, flat
 from feathertune.study.observe import Silent
-from feathertune.track.tracker import Point, Session, Tracker
+from feathertune.track.tracker import Settings, TrackedRun, Tracker
 
 if TYPE_CHECKING:
-    from feathertune.study.planning.plan import RunSpec
-
-# Some trackers wait for the disk at each call; a step of a small model must not wait for them.
-_FLUSH_EVERY_S = 5.0
+    from feathertune.study.run_spec import RunSpec
 
 
 class Tracking(Silent):
     """An observer that tells trackers.
 
     Args:
-        trackers: Opened when the first run begins.
-        folder: Each has a folder of its name in it.
-        study: What the runs belong to.
-        settings: Of all runs, nested.
-        say: Is told where each tracker writes, and when one is given up.
+        trackers: All are told the same.
+        folder: Each tracker has a folder of its name in it, from its first run on.
+        study: The name of the study.
+        settings: Settings of all runs, nested.
+        say: Called with the place of each tracker, and with its error.
     """
 
     def __init__(
         self,
         trackers: Sequence[Tracker],
         folder: Path,
-        *,
         study: str,
         settings: Mapping[str, Any],
         say: Callable[[str], None],
     ) -> None:
-        self._waiting = list(trackers)
-        self._folder, self._study, self._say = folder.resolve(), study, say
-        self._settings = _settings(settings)
-        self._sessions: dict[str, Session] = {}
-        self._points: list[Point] = []
-        self._flushed = self._step = 0.0
-        self._running = False
+        self._trackers = {tracker.name: tracker for tracker in trackers}
+        self._folder, self._study, self._settings, self._say = folder, study, _plain(settings), say
+        self._runs: dict[str, TrackedRun] = {}
+        self._told: set[str] = set()
+        self._step = 0
 
     def started(self, spec: RunSpec) -> None:
-        """Begin a run in each tracker."""
-        self._open()
-        self._points, self._step, self._flushed, self._running = [], 0, time.monotonic(), True
+        """Start a run in each tracker."""
         of_run = {"method": spec.method, "kind": spec.kind, "seed": spec.seed, "option": dict(spec.options)}
-        settings = {**_settings(of_run), **self._settings}
-        self._each(lambda session: session.begin(spec.id, settings))
+        settings = {**_plain(of_run), **self._settings}
+        self._step = 0
+        for name, tracker in list(self._trackers.items()):
+            with self._forgiving(name):
+                folder = self._folder / name
+                folder.mkdir(parents=True, exist_ok=True)
+                self._runs[name] = tracker.start(folder, self._study, spec.id, settings)
+                if name not in self._told:
+                    self._told.add(name)
+                    self._say(f"--track {name} writes to {self._runs[name].place}")
 
     def measured(self, line: Mapping[str, Any]) -> None:
-        """Note a step, an epoch or the scores; hand them on now and then."""
-        event = line["event"]
-        if event == "step":
+        """Log a step, an epoch or the scores."""
+        if line["event"] == "step":
             self._step = line["step"]
-            self._note({f"train/{key}": line[key] for key in ("loss", "learning_rate", "epoch")})
-        elif event == "epoch":
-            values = {"train/epoch_loss": line["train_loss"], "validation/loss": line["validation_loss"]}
-            self._note(values | {"validation/score": line["validation_score"]})
-        elif event == "scores":
-            self._note(_scores(line["validation"], line["test"]))
-            self._end(failed=False)
-        if event != "step" or time.monotonic() - self._flushed >= _FLUSH_EVERY_S:
-            self._flush()
+            self._log({f"train/{key}": line[key] for key in ("loss", "learning_rate", "epoch")})
+        elif line["event"] == "epoch":
+            validation = {f"validation/{name}": line[f"validation_{name}"] for name in ("loss", "score")}
+            self._log({"train/epoch_loss": line["train_loss"], **validation})
+        elif line["event"] == "scores":
+            self._log(_scores(line["validation"], line["test"]))
+            self._finish(failed=False)
 
     def ended(self, record: RunRecord) -> None:
-        """Hand on the scores and what they cost, and end the run in each tracker."""
+        """Log scores and costs, and end the run in each tracker."""
         costs = {
-            "seconds": record.seconds.total,
-            "trainable_parameters": record.trainable_parameters,
-            "shipped_bytes": record.adapter_bytes,
-            "peak_memory_bytes": record.peak_memory_bytes,
+            "cost/seconds": record.seconds.total,
+            "cost/trainable_parameters": record.trainable_parameters,
+            "cost/shipped_bytes": record.adapter_bytes,
+            "cost/peak_memory_bytes": record.peak_memory_bytes,
         }
-        scores = _scores(record.validation, record.test)
-        self._note({**scores, **{f"cost/{key}": value for key, value in costs.items()}})
-        self._end(failed=record.status == "failed")
+        self._log({**_scores(record.validation, record.test), **costs})
+        self._finish(failed=record.status == "failed")
 
     def close(self) -> None:
-        """End what was begun: of a study that was stopped, the running run."""
-        if self._running:
-            self._end(failed=True)
+        """End the run of a study that was stopped."""
+        self._finish(failed=True)
 
-    def _end(self, *, failed: bool) -> None:
-        self._flush()
-        self._each(lambda session: session.end(failed=failed))
-        self._running = False
-
-    def _note(self, values: Mapping[str, float | None]) -> None:
+    def _log(self, values: Mapping[str, float | None]) -> None:
         known = {key: float(value) for key, value in values.items() if value is not None and math.isfinite(value)}
-        self._points.append(Point(int(self._step), time.time(), known))
+        for name, run in list(self._runs.items()):
+            with self._forgiving(name):
+                run.log(self._step, known)
 
-    def _flush(self) -> None:
-        points, self._points = self._points, []
-        if points:
-            self._each(lambda session: session.log(points))
-        self._flushed = time.monotonic()
+    def _finish(self, *, failed: bool) -> None:
+        while self._runs:
+            name, run = self._runs.popitem()
+            with self._forgiving(name):
+                run.finish(failed=failed)
 
-    def _open(self) -> None:
-        """Open what is not open yet; only now, since the study folder must be empty before its first run."""
-        waiting, self._waiting = self._waiting, []
-        for tracker in waiting:
-            try:
-                folder = self._folder / tracker.name
-                folder.mkdir(parents=True, exist_ok=True)
-                self._sessions[tracker.name] = tracker.open(folder, self._study)
-            except Exception as error:
-                self._give_up(tracker.name, error)
-            else:
-                self._say(f"--track {tracker.name} writes to {self._sessions[tracker.name].place}")
-
-    def _each(self, call: Callable[[Session], None]) -> None:
-        for name, session in list(self._sessions.items()):
-            try:
-                call(session)
-            except Exception as error:  # whatever another package does; the study is worth more
-                del self._sessions[name]
-                self._give_up(name, error)
+    @contextlib.contextmanager
+    def _forgiving(self, name: str) -> Iterator[None]:
+        """Leave a tracker out from its first error on."""
+        try:
+            yield
+        except Exception as error:
+            del self._trackers[name]
+            self._say(f"--track {name} is given up, the rest goes on: {type(error).__name__}: {first_line(error)}")
+            if (run := self._runs.pop(name, None)) is not None:
                 with contextlib.suppress(Exception):
-                    session.end(failed=True)
-
-    def _give_up(self, name: str, error: Exception) -> None:
-        self._say(f"--track {name} is given up, the rest goes on: {type(error).__name__}: {first_line(error)}")
+                    run.finish(failed=True)
 
 
 def _scores(validation: Scores | None, test: Scores | None) -> dict[str, float | None]:
-    """The scores of what was kept; apart from the curve of the epochs, since that need not be the last one."""
-    return {
-        f"{split}/{key}": value
-        for split, metrics in (("validation_final", validation), ("test", test))
-        if metrics is not None
-        for key, value in metrics.model_dump().items()
-    }
+    """Return the scores of the weights that were kept, which need not be those of the last epoch."""
+    splits = {"validation_final": validation, "test": test}
+    return {f"{split}/{key}": v for split, scores in splits.items() if scores for key, v in scores.model_dump().items()}
 
 
-def _settings(nested: Mapping[str, Any]) -> dict[str, str | int | float | bool]:
-    """Dotted names of the values that are set, as something that every tracker can hold."""
+def _plain(nested: Mapping[str, Any]) -> Settings:
+    """Return dotted names of the values that are set, in types that every tracker can hold."""
     return {
         key: value if isinstance(value, (str, int, float, bool)) else json.dumps(value)
         for key, value in flat(nested).items()

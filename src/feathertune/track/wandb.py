@@ -1,51 +1,41 @@
-"""Weights & Biases, offline unless ``WANDB_MODE`` says otherwise. ``wandb sync OUT/track/wandb/offline-run-*`` uploads.
+"""Weights & Biases: offline runs, one group per study. Upload with ``wandb sync OUT/track/wandb/offline-run-*``.
 
-Runs of a study are one group of the project ``feathertune``. Its other variables (``WANDB_DIR``, ``WANDB_PROJECT``,
-``WANDB_RUN_GROUP``) win, too.
+``WANDB_MODE``, ``WANDB_DIR``, ``WANDB_PROJECT`` and ``WANDB_RUN_GROUP`` override this.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from feathertune.track.tracker import Point, Tracker, environment
+from feathertune.track.tracker import Settings, Tracker, environment
 
 
-class _Session:
-    def __init__(self, folder: Path, study: str) -> None:
-        # Its errors go to its makers, and its logs to the user's home, unless it is told so before it starts.
-        self._apart = {"WANDB_ERROR_REPORTING": "false", "WANDB_CACHE_DIR": str(folder / "cache")}
-        with environment(**self._apart):
+class _Run:
+    def __init__(self, folder: Path, study: str, run: str, settings: Settings) -> None:
+        place = Path(os.environ.get("WANDB_DIR") or folder.parent)  # wandb adds its own name
+        self.place = str(place / "wandb")
+        quiet = {"silent": True, "console": "off", "disable_git": True, "save_code": False, "x_disable_stats": True}
+        # No error reports to its makers, and no logs in the user's home.
+        with environment(WANDB_ERROR_REPORTING="false", WANDB_CACHE_DIR=str(folder / "cache")):
             import wandb
 
-        self._wandb = wandb
-        self._folder = Path(os.environ.get("WANDB_DIR") or folder.parent)  # wandb adds its own name
-        self.place = str(self._folder / "wandb")
-        self._study = study
-        self._run: Any = None
-
-    def begin(self, run: str, settings: Mapping[str, str | int | float | bool]) -> None:
-        quiet = {"silent": True, "console": "off", "disable_git": True, "save_code": False, "x_disable_stats": True}
-        with environment(**self._apart):
-            self._run = self._wandb.init(
+            self._run = wandb.init(
                 mode=os.environ.get("WANDB_MODE") or "offline",
-                dir=str(self._folder),
+                dir=str(place),
                 project=os.environ.get("WANDB_PROJECT") or "feathertune",
-                group=os.environ.get("WANDB_RUN_GROUP") or self._study,
+                group=os.environ.get("WANDB_RUN_GROUP") or study,
                 name=run,
                 config=dict(settings),
-                settings=self._wandb.Settings(**quiet),
+                settings=wandb.Settings(**quiet),
             )
 
-    def log(self, points: Sequence[Point]) -> None:
-        for point in points:
-            self._run.log(dict(point.values), step=point.step)
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        self._run.log(dict(values), step=step)
 
-    def end(self, *, failed: bool) -> None:
+    def finish(self, *, failed: bool) -> None:
         self._run.finish(exit_code=int(failed))
 
 
-WANDB = Tracker("wandb", ("wandb",), _Session)
+WANDB = Tracker("wandb", ("wandb",), _Run)

@@ -14,6 +14,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from e2e.cli import in_process
 from feathertune import import_adapter
 from feathertune.bundle import load_bundle
+from feathertune.bundle.adopt import MultiLabel
 from feathertune.config import EngineConfig
 from feathertune.encoders import quiet_transformers
 from feathertune.errors import BundleError, ConfigError, EncoderError
@@ -231,7 +232,7 @@ def test_it_gives_each_label_whose_sigmoid_reaches_its_threshold(tmp_path, base)
     expected = plain_adapter(tmp_path / "adapter", base, move=0.5).sigmoid().double()
     cut = [0.3, 0.5, float(expected[:, 2].median())]
     adopted = import_adapter(
-        tmp_path / "adapter", tmp_path / "bundle", labels=LABELS, thresholds=cut, label_separator="|", max_length=32
+        tmp_path / "adapter", tmp_path / "bundle", labels=LABELS, task=MultiLabel(cut, "|"), max_length=32
     )
     assert (adopted.info.task, adopted.info.threshold, adopted.info.label_separator) == ("multi_label", cut, "|")
     assert adopted.notes == ()
@@ -249,12 +250,13 @@ def test_it_gives_each_label_whose_sigmoid_reaches_its_threshold(tmp_path, base)
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"thresholds": [0.5, 0.5]}, "The thresholds are 0.5, 0.5. Expected one for each of the 3 labels, or one"),
-        ({"thresholds": [1.5]}, "The thresholds are 1.5"),
-        ({"thresholds": []}, "The thresholds are none"),
+        (
+            {"task": MultiLabel([0.5, 0.5])},
+            "The thresholds are 0.5, 0.5. Expected one for each of the 3 labels",
+        ),
+        ({"task": MultiLabel([1.5])}, "The thresholds are 1.5"),
+        ({"task": MultiLabel([])}, "The thresholds are none"),
         ({"task": "multilabel"}, "The task is 'multilabel'. Expected single_label or multi_label"),
-        ({"task": "single_label", "thresholds": [0.5]}, "Thresholds are for texts that may have several labels"),
-        ({"task": "single_label", "label_separator": "|"}, "A separator of labels is for texts that may have several"),
     ],
 )
 def test_what_is_said_of_several_labels_has_to_fit(options, message, adapter):
@@ -273,3 +275,6 @@ def test_several_labels_on_the_command_line(adapter, tmp_path, monkeypatch, caps
     assert json.loads(done.stdout)["threshold"] == [0.25] * 3
     done = in_process(monkeypatch, capsys, *command, "--overwrite", "--threshold", "half")
     assert (done.code, "--threshold is 'half'. Expected a number" in done.stderr) == (2, True)
+    for option in (("--threshold", "0.5"), ("--label-separator", "|")):
+        done = in_process(monkeypatch, capsys, *command, "--overwrite", "--task", "single_label", *option)
+        assert (done.code, "--task multi_label" in done.stderr) == (2, True)

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,19 +17,19 @@ from peft import IA3Config, LoraConfig, get_peft_model
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from feathertune.bundle import load_bundle, save_bundle
+from feathertune.bundle import Description, load_bundle, save_bundle
 from feathertune.encoders import load_encoder, quiet_transformers
 from feathertune.errors import BundleError
 from tiny import COMMIT, TEXTS, hub_cache, needs_sample_encoder, save_tiny_encoder
 
 LABELS = ("negative", "neutral", "positive")
-SETTINGS = {
-    "method": "lora",
-    "max_length": 32,
-    "text_columns": ["title"],
-    "metrics": {"accuracy": 0.8125, "n": 16},
-    "hyperparameters": {"r": 2, "learning_rate": 1e-3},
-}
+SETTINGS = Description(
+    method="lora",
+    max_length=32,
+    text_columns=["title"],
+    metrics={"validation": {"accuracy": 0.8125, "n": 16}},
+    hyperparameters={"r": 2, "learning_rate": 1e-3},
+)
 
 
 def trained(base: str, family_config=None, **options):
@@ -51,7 +52,7 @@ def original(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("original")
     save_tiny_encoder(folder / "base", "distilbert")
     encoder, model = trained(str(folder / "base"))
-    save_bundle(folder / "bundle", model=model, encoder=encoder, **SETTINGS)
+    save_bundle(folder / "bundle", model, encoder, SETTINGS)
     return folder
 
 
@@ -102,13 +103,13 @@ def test_the_files_are_those_of_the_contract(bundle):
     assert info["labels"] == list(LABELS)
     assert info["task"] == "single_label"
     assert info["text_columns"] == ["title"]
-    assert (info["threshold"], info["temperature"]) == (None, None)
+    assert info["threshold"] is None
     assert info["base"]["id"] == "base"
     assert info["base"]["local"] == "../base"
     assert info["dtype"] == "float32"
     assert {"feathertune", "torch", "transformers", "peft"} <= set(info["versions"])
     for key in ("method", "max_length", "metrics", "hyperparameters"):
-        assert info[key] == SETTINGS[key]
+        assert info[key] == getattr(SETTINGS, key)
 
 
 def test_no_path_of_this_machine_is_in_it(original):
@@ -127,7 +128,7 @@ def test_the_adapter_is_pefts_standard_form(bundle):
 def test_saving_twice_gives_the_same_bytes(bundle, tmp_path):
     encoder, model = trained(str(tmp_path / "base"))
     encoder.tokenizer(list(TEXTS), padding="max_length", truncation=True, max_length=5)
-    save_bundle(tmp_path / "again", model=model, encoder=encoder, **SETTINGS)
+    save_bundle(tmp_path / "again", model, encoder, SETTINGS)
     for path in bundle.iterdir():
         assert (tmp_path / "again" / path.name).read_bytes() == path.read_bytes(), path.name
 
@@ -148,7 +149,7 @@ def test_the_card_has_front_matter_for_a_hub(bundle):
 @needs_sample_encoder
 def test_the_sample_is_named_by_its_hub_id_and_found_again(tmp_path):
     encoder, model = trained("sample:minilm")
-    save_bundle(tmp_path / "bundle", model=model, encoder=encoder, **SETTINGS)
+    save_bundle(tmp_path / "bundle", model, encoder, SETTINGS)
     loaded = load_bundle(tmp_path / "bundle")
     assert loaded.info.base.id == "sentence-transformers/all-MiniLM-L6-v2"
     assert loaded.info.base.local is None
@@ -162,7 +163,7 @@ def test_a_base_of_the_hub_is_named_with_its_commit(tmp_path, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     hub_cache(tmp_path / "hub", save_tiny_encoder(tmp_path / "base", "mpnet"), "someone/tiny")
     encoder, model = trained("someone/tiny", revision="main")
-    save_bundle(tmp_path / "bundle", model=model, encoder=encoder, **SETTINGS)
+    save_bundle(tmp_path / "bundle", model, encoder, SETTINGS)
     loaded = load_bundle(tmp_path / "bundle")
     assert (loaded.base.id, loaded.base.revision) == ("someone/tiny", COMMIT)
     config = json.loads((tmp_path / "bundle" / "adapter_config.json").read_text())
@@ -177,9 +178,9 @@ def test_other_methods_and_bf16(tmp_path):
         return IA3Config(feedforward_modules=[n for n in options["target_modules"] if "mlp" in n], **options)
 
     encoder, model = trained(str(tmp_path / "base"), ia3)
-    save_bundle(tmp_path / "ia3", model=model, encoder=encoder, **SETTINGS | {"method": "ia3"})
+    save_bundle(tmp_path / "ia3", model, encoder, replace(SETTINGS, method="ia3"))
     encoder, model = trained(str(tmp_path / "base"), dtype=torch.bfloat16)
-    save_bundle(tmp_path / "bf16", model=model, encoder=encoder, **SETTINGS)
+    save_bundle(tmp_path / "bf16", model, encoder, SETTINGS)
     loaded = load_bundle(tmp_path / "bf16")
     assert loaded.info.dtype == "bfloat16"
     assert next(loaded.base.backbone.parameters()).dtype == torch.bfloat16
@@ -198,7 +199,7 @@ def test_nan_is_not_saved(tmp_path, value):
     encoder, model = trained(str(tmp_path / "base"))
     next(p for n, p in model.named_parameters() if "lora_B" in n).data[0, 0] = value
     with pytest.raises(BundleError, match="NaN"):
-        save_bundle(tmp_path / "bundle", model=model, encoder=encoder, **SETTINGS)
+        save_bundle(tmp_path / "bundle", model, encoder, SETTINGS)
     assert leftovers(tmp_path) == ["base"]
 
 
@@ -207,7 +208,7 @@ def test_a_change_outside_the_adapter_is_noticed_and_the_older_bundle_stays(bund
     before = (bundle / "manifest.json").read_bytes()
     model.get_parameter("base_model.model.distilbert.embeddings.LayerNorm.weight").data *= 1.01
     with pytest.raises(BundleError, match="other logits"):
-        save_bundle(bundle, model=model, encoder=encoder, **SETTINGS)
+        save_bundle(bundle, model, encoder, SETTINGS)
     assert leftovers(tmp_path) == ["base", "bundle"]
     assert (bundle / "manifest.json").read_bytes() == before
     load_bundle(bundle)
@@ -221,7 +222,7 @@ def test_a_full_disk_is_the_systems_error_not_the_methods(bundle, tmp_path, monk
 
     monkeypatch.setattr(model, "save_pretrained", fills_up)
     with pytest.raises(OSError, match="No space left on device") as caught:
-        save_bundle(bundle, model=model, encoder=encoder, **SETTINGS)
+        save_bundle(bundle, model, encoder, SETTINGS)
     assert caught.value.errno == errno.ENOSPC
     assert leftovers(tmp_path) == ["base", "bundle"]
     load_bundle(bundle)
@@ -229,7 +230,7 @@ def test_a_full_disk_is_the_systems_error_not_the_methods(bundle, tmp_path, monk
 
 def test_a_new_bundle_takes_the_older_ones_place(bundle, tmp_path):
     encoder, model = trained(str(tmp_path / "base"))
-    save_bundle(bundle, model=model, encoder=encoder, **SETTINGS | {"method": "other"})
+    save_bundle(bundle, model, encoder, replace(SETTINGS, method="other"))
     assert load_bundle(bundle).info.method == "other"
     assert leftovers(tmp_path) == ["base", "bundle"]
 
@@ -333,7 +334,7 @@ def test_weights_that_are_none(bundle):
 def test_a_config_that_forgets_a_part_of_the_head(tmp_path):
     save_tiny_encoder(tmp_path / "base", "deberta-v2")
     encoder, model = trained(str(tmp_path / "base"))
-    save_bundle(tmp_path / "bundle", model=model, encoder=encoder, **SETTINGS)
+    save_bundle(tmp_path / "bundle", model, encoder, SETTINGS)
     edit(tmp_path / "bundle" / "adapter_config.json", modules_to_save=["classifier"])
     seal(tmp_path / "bundle")
     assert "pooler" in refused(tmp_path / "bundle")
@@ -373,7 +374,7 @@ def test_another_revision_is_refused(tmp_path, monkeypatch):
     hub_cache(tmp_path / "hub", save_tiny_encoder(tmp_path / "base", "mpnet"), "someone/tiny")
     encoder, model = trained("someone/tiny", revision="main")
     folder = tmp_path / "bundle"
-    save_bundle(folder, model=model, encoder=encoder, **SETTINGS)
+    save_bundle(folder, model, encoder, SETTINGS)
     load_bundle(folder)
     # The commit is gone, and the branch is elsewhere by now.
     snapshots = tmp_path / "hub" / "models--someone--tiny" / "snapshots"
@@ -396,7 +397,7 @@ def test_a_whole_model_without_its_head(tmp_path):
     save_tiny_encoder(tmp_path / "base", "electra")
     encoder = load_encoder(str(tmp_path / "base"), labels=LABELS, seed=0)
     folder = tmp_path / "bundle"
-    save_bundle(folder, model=encoder.model, encoder=encoder, **SETTINGS | {"method": "full"})
+    save_bundle(folder, encoder.model, encoder, replace(SETTINGS, method="full"))
     tensors = load_file(folder / "model.safetensors")
     kept = {name: tensor for name, tensor in tensors.items() if "out_proj" not in name}
     save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
@@ -408,7 +409,7 @@ def test_a_whole_model_of_which_layers_or_labels_were_taken(tmp_path):
     save_tiny_encoder(tmp_path / "base", "electra")
     encoder = load_encoder(str(tmp_path / "base"), labels=LABELS, seed=0)
     folder = tmp_path / "bundle"
-    save_bundle(folder, model=encoder.model, encoder=encoder, **SETTINGS | {"method": "full"})
+    save_bundle(folder, encoder.model, encoder, replace(SETTINGS, method="full"))
     edit(folder / "config.json", num_hidden_layers=1)
     seal(folder)
     message = refused(folder)

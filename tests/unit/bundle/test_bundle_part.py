@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,7 @@ def trained(base: str, **options):
 
 
 def save(folder: Path, encoder) -> None:
-    save_bundle(folder, model=encoder.model, encoder=encoder, **SETTINGS | {"method": "top-layers"})
+    save_bundle(folder, encoder.model, encoder, replace(SETTINGS, method="top-layers"))
 
 
 @pytest.fixture(scope="module")
@@ -243,7 +244,7 @@ def test_a_number_that_is_none_in_the_other_kinds(tmp_path):
 
     save_tiny_encoder(tmp_path / "base", "distilbert")
     encoder, model = with_adapter(str(tmp_path / "base"))
-    save_bundle(tmp_path / "peft", model=model, encoder=encoder, **SETTINGS)
+    save_bundle(tmp_path / "peft", model, encoder, SETTINGS)
     whole = load_encoder(str(tmp_path / "base"), labels=LABELS, seed=0)
     save(tmp_path / "full", whole)
     for kind, file in (("peft", "adapter_model.safetensors"), ("full", "model.safetensors")):

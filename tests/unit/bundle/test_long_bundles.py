@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import torch
 
 from feathertune.bundle import load_bundle, save_bundle
 from feathertune.bundle.files import read_info, write_info, write_manifest
-from feathertune.bundle.plain_reading import plain_reading
+from feathertune.bundle.plain_use import plain_reading
 from feathertune.config import EngineConfig
 from feathertune.data.tokens.encode import encode
 from feathertune.export import export_model
@@ -43,8 +44,8 @@ def home(request, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp(request.param)
     save_tiny_encoder(folder / "base", "bert")
     encoder, model = trained(str(folder / "base"))
-    settings = SETTINGS | {"max_length": LENGTH, "reading": READINGS[request.param]}
-    save_bundle(folder / "bundle", model=model, encoder=encoder, **settings)
+    settings = replace(SETTINGS, max_length=LENGTH, reading=READINGS[request.param])
+    save_bundle(folder / "bundle", model, encoder, settings)
     return folder
 
 
@@ -109,7 +110,7 @@ def test_served_in_one_pass_with_others(home, expected, runtime, atol):
     """In bf16 with the rows that fill a pass up to one of few shapes."""
     models = Models(ENGINE, runtime)
     one, two = (models.add(name, models.read(home / "bundle")) for name in ("one", "two"))
-    assert one.describe()["reading"]["long"] in READINGS
+    assert one.describe().reading.long in READINGS
     rows = [(model, row) for model in (one, two) for row in models.encode(model, TEXTS)]
     order = np.random.default_rng(1).permutation(len(rows))
     answers = models.run([rows[i] for i in order])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -28,9 +29,9 @@ def original(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("original")
     save_tiny_encoder(folder / "base", "distilbert")
     encoder, model = trained(str(folder / "base"))
-    save_bundle(folder / "bundle", model=model, encoder=encoder, **SETTINGS)
+    save_bundle(folder / "bundle", model, encoder, SETTINGS)
     whole = load_encoder(str(folder / "base"), labels=LABELS, seed=0)
-    save_bundle(folder / "whole", model=whole.model, encoder=whole, **SETTINGS | {"method": "full"})
+    save_bundle(folder / "whole", whole.model, whole, replace(SETTINGS, method="full"))
     return folder
 
 

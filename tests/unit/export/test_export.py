@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,7 @@ def original(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("original")
     save_tiny_encoder(folder / "base", "roberta")
     encoder, model = trained(str(folder / "base"))
-    save_bundle(folder / "bundle", model=model, encoder=encoder, **SETTINGS)
+    save_bundle(folder / "bundle", model, encoder, SETTINGS)
     return folder
 
 
@@ -118,7 +119,7 @@ def test_bf16_is_merged_and_written_in_fp32(tmp_path, monkeypatch):
     monkeypatch.setattr("feathertune.export.parity.N_PSEUDO_TEXTS", 12)
     save_tiny_encoder(tmp_path / "base", "modernbert")
     encoder, model = trained(str(tmp_path / "base"), dtype=torch.bfloat16)
-    save_bundle(tmp_path / "bundle", model=model, encoder=encoder, **SETTINGS)
+    save_bundle(tmp_path / "bundle", model, encoder, SETTINGS)
     assert export_model(tmp_path / "bundle", tmp_path / "merged").max_abs_difference < 1e-4
     assert {t.dtype for t in load_file(tmp_path / "merged" / "model.safetensors").values()} == {torch.float32}
     assert 'dtype="float32"' in (tmp_path / "merged" / "README.md").read_text()
@@ -126,7 +127,7 @@ def test_bf16_is_merged_and_written_in_fp32(tmp_path, monkeypatch):
 
 def test_several_labels_a_text_are_kept_in_the_configuration(bundle, tmp_path):
     encoder, model = trained(str(tmp_path / "base"))
-    save_bundle(tmp_path / "several", model=model, encoder=encoder, task="multi_label", **SETTINGS)
+    save_bundle(tmp_path / "several", model, encoder, replace(SETTINGS, task="multi_label"))
     export_model(tmp_path / "several", tmp_path / "merged")
     config = json.loads((tmp_path / "merged" / "config.json").read_text())
     assert config["problem_type"] == "multi_label_classification"
@@ -183,11 +184,11 @@ def test_a_method_that_nobody_knows_is_judged_by_its_model(tmp_path):
     config = PromptTuningConfig(task_type="SEQ_CLS", num_virtual_tokens=2, modules_to_save=heads)
     with quiet_transformers():
         model = get_peft_model(encoder.model, config)
-    save_bundle(tmp_path / "prompt", model=model, encoder=encoder, **SETTINGS | {"method": "theirs"})
+    save_bundle(tmp_path / "prompt", model, encoder, replace(SETTINGS, method="theirs"))
     with pytest.raises(BundleError, match="cannot be merged: the method 'theirs' puts trained tokens"):
         export_model(tmp_path / "prompt", tmp_path / "merged")
     encoder, model = trained(str(tmp_path / "base"))
-    save_bundle(tmp_path / "bundle", model=model, encoder=encoder, **SETTINGS | {"method": "theirs"})
+    save_bundle(tmp_path / "bundle", model, encoder, replace(SETTINGS, method="theirs"))
     assert not isinstance(merged_model(load_bundle(tmp_path / "bundle")), PeftModel)
     assert leftovers(tmp_path) == ["base", "bundle", "prompt"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from feathertune.bundle import load_bundle, merged_model, save_bundle
+from feathertune.bundle import Description, load_bundle, merged_model, save_bundle
 from feathertune.encoders import load_encoder
 from feathertune.engine.training.regression_head import put_into_unit
 from feathertune.errors import BundleError
@@ -28,15 +28,9 @@ def save(folder):
     put_into_unit(encoder, Objective(standard=(YEARS.mean, YEARS.sd)))
     save_bundle(
         folder / "bundle",
-        model=model,
-        encoder=encoder,
-        method="lora",
-        max_length=16,
-        text_columns=["text"],
-        metrics={},
-        hyperparameters={},
-        task="regression",
-        numbers=YEARS,
+        model,
+        encoder,
+        Description(method="lora", max_length=16, text_columns=["text"], task="regression", numbers=YEARS),
     )
     return folder / "bundle"
 

@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +44,7 @@ def home(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("onnx")
     save_tiny_encoder(folder / "base", "bert")
     encoder, model = trained(str(folder / "base"))
-    save_bundle(folder / "bundle", model=model, encoder=encoder, **SETTINGS)
+    save_bundle(folder / "bundle", model, encoder, SETTINGS)
     texts = reviews(600)
     predictor = load(folder / "bundle", engine=FP32)
     # As the bundle answers, but for every tenth.
@@ -62,7 +63,7 @@ def bundle(tmp_path) -> Path:
     """Another bundle of the same encoder, whose export is always stopped before it begins."""
     save_tiny_encoder(tmp_path / "base", "bert")
     encoder, model = trained(str(tmp_path / "base"))
-    save_bundle(tmp_path / "bundle", model=model, encoder=encoder, **SETTINGS)
+    save_bundle(tmp_path / "bundle", model, encoder, SETTINGS)
     return tmp_path / "bundle"
 
 
@@ -378,7 +379,7 @@ def test_what_cannot_be_merged_is_told(tmp_path, monkeypatch):
     encoder = load_encoder(str(tmp_path / "base"), labels=LABELS, seed=0)
     method = next(m for m in METHODS if not m.mergeable)
     model = method.prepare(encoder, method.options(), Job(0))
-    save_bundle(tmp_path / "bundle", model=model, encoder=encoder, **SETTINGS | {"method": method.name})
+    save_bundle(tmp_path / "bundle", model, encoder, replace(SETTINGS, method=method.name))
     with pytest.raises(BundleError, match=r"cannot be merged: .* puts trained tokens"):
         export_model(tmp_path / "bundle", tmp_path / "new", to="onnx")
     assert leftovers(tmp_path) == ["base", "bundle"]

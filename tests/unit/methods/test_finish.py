@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +13,13 @@ from peft import PeftModel
 from torch import nn
 from transformers import AutoModelForSequenceClassification
 
-from feathertune.bundle import load_bundle, merged_model, save_bundle
+from feathertune.bundle import Description, load_bundle, merged_model, save_bundle
 from feathertune.config import TrainConfig
 from feathertune.data.tokens.encode import encode
 from feathertune.encoders import LoadedEncoder, load_encoder, quiet_transformers
 from feathertune.engine.predict import predict_logits
 from feathertune.engine.training.gradient import Labelled
-from feathertune.engine.training.loop import EpochInfo, Training
+from feathertune.engine.training.loop import EpochInfo, Recipe, Training
 from feathertune.methods import METHODS, Job
 from feathertune.runtime import Runtime, seed_everything
 from tiny import save_tiny_encoder
@@ -28,7 +29,7 @@ TEXTS = ["a great film", "the plot is bad", "it was great fun", "bad and not fun
 LABELS = np.array([1, 0, 1, 0, 1, 0] * 4, dtype=np.int64)
 EPOCHS, BATCH = 5, 6
 N_STEPS = EPOCHS * len(TEXTS) // BATCH
-SETTINGS = {"max_length": 32, "text_columns": ["text"], "metrics": {}, "hyperparameters": {}}
+SETTINGS = Description(method="adalora", max_length=32, text_columns=["text"])
 
 
 @pytest.fixture(scope="module")
@@ -48,11 +49,13 @@ def trained(folder: Path, name: str, validation: np.ndarray = LABELS, **options)
         model,
         Labelled(texts, LABELS),
         Labelled(texts, validation),
-        settings=TrainConfig(epochs=EPOCHS, batch_size=BATCH, warmup_ratio=0.0, patience=EPOCHS),
-        learning_rate=5e-3,
-        seed=0,
+        Recipe(
+            TrainConfig(epochs=EPOCHS, batch_size=BATCH, warmup_ratio=0.0, patience=EPOCHS),
+            learning_rate=5e-3,
+            seed=0,
+            hook=None if method.hook is None else method.hook(model, settled, job),
+        ),
         runtime=CPU,
-        companion=None if method.companion is None else method.companion(model, settled, job),
     )
     assert len([event for event in training.events() if isinstance(event, EpochInfo)]) == EPOCHS
     return encoder, training
@@ -96,7 +99,7 @@ def test_a_part_taken_out_of_the_weights_is_put_back(name, options, folder, tmp_
         module = model.base_model.model.get_submodule(own)
         assert torch.equal(getattr(getattr(module, "base_layer", module), last), parameter), n
 
-    save_bundle(tmp_path / "bundle", model=model, encoder=encoder, method=name, **SETTINGS)
+    save_bundle(tmp_path / "bundle", model, encoder, replace(SETTINGS, method=name))
     config = json.loads((tmp_path / "bundle" / "adapter_config.json").read_text())
     assert (config["r"], config["lora_alpha"]) == (2 * options["r"], 2 * options["lora_alpha"])
     assert config["init_lora_weights"] is True
@@ -141,7 +144,7 @@ def test_the_pattern_is_that_of_the_best_epoch(validation, best, folder, tmp_pat
         assert pattern != at_the_end
     np.testing.assert_array_equal(logits(model, encoder), before)
 
-    save_bundle(tmp_path / "bundle", model=model, encoder=encoder, method="adalora", **SETTINGS)
+    save_bundle(tmp_path / "bundle", model, encoder, SETTINGS)
     saved = json.loads((tmp_path / "bundle" / "adapter_config.json").read_text())["rank_pattern"]
     assert sorted(saved.values()) == sorted(pattern.values())
     bundle = load_bundle(tmp_path / "bundle", attention="eager")
@@ -160,7 +163,7 @@ def test_a_layer_that_has_lost_all_its_rank_comes_back(folder, tmp_path):
     before = logits(model, encoder)
     METHODS["adalora"].finish(model)
     assert [False] * 4 in model.peft_config["default"].rank_pattern.values()
-    save_bundle(tmp_path / "bundle", model=model, encoder=encoder, method="adalora", **SETTINGS)
+    save_bundle(tmp_path / "bundle", model, encoder, SETTINGS)
     bundle = load_bundle(tmp_path / "bundle", attention="eager")
     np.testing.assert_allclose(logits(bundle.model, encoder), before, atol=1e-5, rtol=0)
     np.testing.assert_allclose(logits(merged_model(bundle), encoder), before, atol=1e-5, rtol=0)

@@ -3,12 +3,9 @@ import sys
 
 import pytest
 
-from feathertune.baselines import BASELINES
-from feathertune.config import Config, load_config
 from feathertune.errors import ConfigError, UnknownNameError
 from feathertune.methods import METHODS, choose_methods
 from feathertune.methods.families.shira import rank_for_density
-from feathertune.study.planning.plan import make_plan
 
 
 def options_of(name, settings, learning_rate=None):
@@ -76,35 +73,6 @@ def test_wrong_options_say_what_is_right(names, settings, error, expected):
 
 def test_baselines_may_be_named_and_are_there_anyway():
     assert choose_methods(["probe", "tfidf"], {}, learning_rate=None) == []
-    config = load_config(options={"study.methods": ["probe", "lora", "lora"]})
-    plan = make_plan(config, data_fingerprint="d", base_fingerprint="b")
-    assert {spec.method for spec in plan.runs} == {*BASELINES.names(), "lora"}
-    assert [spec.id for spec in plan.runs if spec.method == "foundation"] == [f"foundation-s{i}" for i in range(5)]
-
-
-def test_the_plan_goes_seed_by_seed_and_knows_itself():
-    config = load_config(options={"study.seeds": 2})
-    plan = make_plan(config, data_fingerprint="d", base_fingerprint="b")
-    assert [s.id for s in plan.runs if s.kind in ("peft", "full")] == ["lora-s0", "full-s0", "lora-s1", "full-s1"]
-    assert plan.runs[-2].options["r"] == 8
-    again = make_plan(plan.config, data_fingerprint="d", base_fingerprint="b")
-    assert again == plan, "a config with every option spelled out is the same plan"
-    others = [
-        make_plan(config, data_fingerprint="x", base_fingerprint="b"),
-        make_plan(config, data_fingerprint="d", base_fingerprint="x"),
-        make_plan(Config(), data_fingerprint="d", base_fingerprint="b"),
-    ]
-    assert len({plan.fingerprint, *(other.fingerprint for other in others)}) == 4
-
-
-def test_a_plan_with_accuracy_in_the_lead_is_the_one_from_before_there_was_another():
-    plans = {
-        metric: make_plan(
-            load_config(options={"study.metric": metric}), data_fingerprint="d", base_fingerprint="b"
-        ).fingerprint
-        for metric in ("auto", "accuracy", "balanced_accuracy")
-    }
-    assert plans["auto"] == plans["accuracy"] != plans["balanced_accuracy"]
 
 
 def test_density_becomes_the_nearest_rank():

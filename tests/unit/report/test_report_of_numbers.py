@@ -168,7 +168,7 @@ def test_two_studies_side_by_side(folder, tmp_path):
     write_study(tmp_path / "b", seeds=3, seed=1)
     found = compare_studies(folder, tmp_path / "b")
     said = words(draw_comparison(found).decode())
-    assert "the difference is B minus A, of correlations, paired by row" in said
+    assert "of correlations, paired by row" in said
     assert "Rank correlation A" in said
     lora = next(pair for pair in found.methods if pair.method == "lora")
     difference, span = lora.paired.difference, CORRELATION.span(lora.paired.low, lora.paired.high)
@@ -180,9 +180,7 @@ def test_two_studies_side_by_side(folder, tmp_path):
 def test_classes_and_numbers_are_not_compared(folder, tmp_path):
     write_study_of_classes(tmp_path / "b", n_test=100)
     found = compare_studies(folder, tmp_path / "b")
-    assert found.verdict[0].startswith(
-        "A is ranked by rank correlation and B by accuracy, and of two scores no difference"
-    )
+    assert found.untested == "other metric"
     said = " ".join(comparison_text(found, tmp_path / "page").split())
     lora = next(pair for pair in found.methods if pair.method == "lora")
     assert f"{lora.a.score_mean:.3f} (" in said

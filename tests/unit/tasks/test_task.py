@@ -23,7 +23,7 @@ from feathertune.encoders import load_encoder
 from feathertune.engine.training.distributed import ALONE
 from feathertune.engine.training.gradient import Labelled, add_gradient
 from feathertune.engine.training.head import fit_head, head_logits
-from feathertune.engine.training.loop import EpochInfo, Training
+from feathertune.engine.training.loop import EpochInfo, Recipe, Training
 from feathertune.errors import DataError
 from feathertune.records import DataRecord, MultiLabelMetrics, RunRecord
 from feathertune.tasks import MULTI_LABEL, REGRESSION, SINGLE_LABEL, TASKS, sigmoid, softmax, task_of
@@ -213,7 +213,7 @@ def test_a_training_on_sets_goes_on_where_it_stood():
         data = Labelled(encode(encoder.tokenizer, list(TEXTS), max_length=16), labels)
         settings = TrainConfig(epochs=3, batch_size=2, token_budget=64)
         return Training(
-            encoder.model.requires_grad_(True), data, data, settings=settings, learning_rate=1e-3, seed=0, runtime=CPU
+            encoder.model.requires_grad_(True), data, data, Recipe(settings, learning_rate=1e-3, seed=0), runtime=CPU
         )
 
     torch.manual_seed(0)
@@ -244,7 +244,7 @@ def test_records_and_bundles_from_before_are_read():
     record = DataRecord.model_validate(data)
     assert (record.task, record.text_columns) == ("single_label", ["text"])
     base = {"id": "x", "revision": None, "fingerprint": "f", "local": None}
-    empty = {"metrics": {}, "hyperparameters": {}, "versions": {}, "threshold": None, "temperature": None}
+    empty = {"metrics": {}, "hyperparameters": {}, "versions": {}, "threshold": None}
     info = {
         "schema_version": 1,
         "kind": "peft",

@@ -11,13 +11,12 @@ from feathertune.errors import MissingExtraError, UnknownNameError
 from feathertune.records import Metrics, RunRecord, Seconds
 from feathertune.study.observe import Silent
 from feathertune.study.planning.plan import RunSpec
-from feathertune.track import TRACKERS, choose_trackers, tracked_study, tracked_training
-from feathertune.track import tracking as module
+from feathertune.track import TRACKERS, choose_trackers, tracked
 from feathertune.track.tracker import Tracker, environment
 
 SPEC = RunSpec(id="lora-s1", method="lora", kind="peft", seed=1, options={"r": 8, "target_modules": None})
 METRICS = Metrics(accuracy=0.75, macro_f1=0.7, mcc=0.5, log_loss=0.4, ece=float("nan"), n=8)
-EPOCH = {"event": "epoch", "epoch": 1, "train_loss": 0.5, "validation_loss": 0.6, "validation_accuracy": 0.7}
+EPOCH = {"event": "epoch", "epoch": 1, "train_loss": 0.5, "validation_loss": 0.6, "validation_score": 0.7}
 
 
 def step(number, loss=0.5):
@@ -32,31 +31,28 @@ def record(status="complete"):
 
 
 class Fake:
-    """A tracker that writes down what it is told, and breaks where it shall."""
+    """A tracker that writes down what it is told, and breaks on request."""
 
     def __init__(self, name="fake", breaks=()):
         self.told, self.points, self.breaks = [], [], breaks
-        self.tracker = Tracker(name, (), self.open)
+        self.tracker = Tracker(name, (), self.start)
 
     def _tell(self, what, *values):
         if what in self.breaks:
             raise RuntimeError(f"{what} is broken\nand more")
         self.told.append((what, *values))
 
-    def open(self, folder, study):
-        self._tell("open", folder, study)
+    def start(self, folder, study, run, settings):
+        self._tell("start", folder, study, run, settings)
         self.place = str(folder)
         return self
 
-    def begin(self, run, settings):
-        self._tell("begin", run, settings)
+    def log(self, step, values):
+        self._tell("log", step)
+        self.points.append((step, values))
 
-    def log(self, points):
-        self._tell("log", len(points))
-        self.points += points
-
-    def end(self, *, failed):
-        self._tell("end", failed)
+    def finish(self, *, failed):
+        self._tell("finish", failed)
 
 
 class Listening(Silent):
@@ -80,48 +76,35 @@ def whole_run(observer):
 
 def test_a_run_is_told_from_its_settings_to_its_costs(tmp_path):
     fake, listening = Fake(), Listening()
-    with tracked_study(listening, [fake.tracker], tmp_path / "my-study", Config()) as observer:
+    with tracked(listening, [fake.tracker], tmp_path / "my-study", Config()) as observer:
         assert not fake.told, "nothing is opened before the first run: the folder must be empty until then"
         whole_run(observer)
         whole_run(observer)
     folder = tmp_path / "my-study" / "track" / "fake"
-    assert fake.told[0] == ("open", folder, "my-study")
+    what, place, study, run, settings = fake.told[0]
+    assert (what, place, study, run) == ("start", folder, "my-study", "lora-s1")
     assert folder.is_dir()
-    assert [entry[0] for entry in fake.told].count("open") == 1
-    settings = fake.told[1][2]
     assert settings.items() >= {"method": "lora", "seed": 1, "option.r": 8, "train.epochs": 5}.items()
     assert "option.target_modules" not in settings, "what is not set is not told"
+    assert settings
     assert all(isinstance(value, (str, int, float, bool)) for value in settings.values())
-    assert [entry[0] for entry in fake.told[1:]] == ["begin", "log", "log", "end"] * 2
-    of_run = fake.points[: len(fake.points) // 2]
-    assert [point.step for point in of_run] == [1, 2, 2, 2]
-    assert of_run[0].values == {"train/loss": 0.5, "train/learning_rate": 1e-3, "train/epoch": 1.0}
-    assert of_run[2].values == {"train/epoch_loss": 0.5, "validation/loss": 0.6, "validation/accuracy": 0.7}
-    assert of_run[3].values["test/accuracy"] == 0.75
-    assert of_run[3].values["cost/seconds"] == 2.0
-    assert "test/ece" not in of_run[3].values, "what is no number is not told"
-    assert fake.told[-1] == ("end", False)
+    assert [entry[0] for entry in fake.told] == ["start", "log", "log", "log", "log", "finish"] * 2
+    assert [step for step, _ in fake.points[:4]] == [1, 2, 2, 2]
+    first, _, epoch, scores = (values for _, values in fake.points[:4])
+    assert first == {"train/loss": 0.5, "train/learning_rate": 1e-3, "train/epoch": 1.0}
+    assert epoch == {"train/epoch_loss": 0.5, "validation/loss": 0.6, "validation/score": 0.7}
+    assert (scores["test/accuracy"], scores["cost/seconds"]) == (0.75, 2.0)
+    assert "test/ece" not in scores, "what is no number is not told"
+    assert fake.told[-1] == ("finish", False)
     assert listening.heard[0] == f"--track fake writes to {folder}"
     assert listening.heard[1:4] == ["step", "step", "epoch"], "the first observer hears all the same"
-
-
-def test_steps_are_handed_on_now_and_then(tmp_path, monkeypatch):
-    now = [100.0]
-    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
-    fake = Fake()
-    with tracked_study(Silent(), [fake.tracker], tmp_path, Config()) as observer:
-        observer.started(SPEC)
-        for number in range(1, 11):
-            now[0] += 1.0
-            observer.measured(step(number))
-        assert [entry for entry in fake.told if entry[0] == "log"] == [("log", 5), ("log", 5)]
 
 
 def test_a_failed_run_and_a_stopped_study_end_as_failed(tmp_path):
     fake = Fake()
 
     def study():
-        with tracked_study(Silent(), [fake.tracker], tmp_path, Config()) as observer:
+        with tracked(Silent(), [fake.tracker], tmp_path, Config()) as observer:
             observer.started(SPEC)
             observer.ended(record("failed"))
             observer.started(SPEC)
@@ -130,36 +113,37 @@ def test_a_failed_run_and_a_stopped_study_end_as_failed(tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         study()
-    ends = [entry for entry in fake.told if entry[0] in ("log", "end")]
-    assert ends == [("log", 1), ("end", True), ("log", 1), ("end", True)]
+    ends = [entry for entry in fake.told if entry[0] in ("log", "finish")]
+    assert ends == [("log", 0), ("finish", True), ("log", 1), ("finish", True)]
 
 
 def test_a_training_ends_with_its_scores(tmp_path):
     fake = Fake()
-    with tracked_training(Silent(), [fake.tracker], tmp_path / "bundle", Config()) as observer:
+    with tracked(Silent(), [fake.tracker], tmp_path / "bundle", Config(), beside=True) as observer:
         observer.started(SPEC)
         observer.measured(step(7))
         observer.measured({"event": "scores", "validation": METRICS, "test": METRICS})
-    assert fake.told[0] == ("open", tmp_path / "bundle.track" / "fake", "bundle")
-    assert fake.points[-1].values["test/mcc"] == 0.5
-    assert [entry[0] for entry in fake.told] == ["open", "begin", "log", "end"]
-    assert fake.told[-1] == ("end", False)
+    assert fake.told[0][1:3] == (tmp_path / "bundle.track" / "fake", "bundle")
+    assert fake.points[-1][0] == 7
+    assert fake.points[-1][1]["test/mcc"] == 0.5
+    assert [entry[0] for entry in fake.told] == ["start", "log", "log", "finish"]
+    assert fake.told[-1] == ("finish", False)
 
 
-@pytest.mark.parametrize("breaks", ["open", "begin", "log", "end"])
+@pytest.mark.parametrize("breaks", ["start", "log", "finish"])
 def test_a_tracker_that_breaks_is_said_once_and_hurts_nobody(tmp_path, breaks):
     broken, sound, listening = Fake("broken", (breaks,)), Fake("sound"), Listening()
-    with tracked_study(listening, [broken.tracker, sound.tracker], tmp_path, Config()) as observer:
+    with tracked(listening, [broken.tracker, sound.tracker], tmp_path, Config()) as observer:
         whole_run(observer)
         whole_run(observer)
     said = [text for text in listening.heard if "given up" in text]
     assert said == [f"--track broken is given up, the rest goes on: RuntimeError: {breaks} is broken"]
-    assert [entry[0] for entry in sound.told[1:]] == ["begin", "log", "log", "end"] * 2
+    assert [entry[0] for entry in sound.told] == ["start", "log", "log", "log", "log", "finish"] * 2
 
 
 def test_nothing_is_wrapped_where_nothing_is_tracked(tmp_path):
     observer = Silent()
-    with tracked_study(observer, (), tmp_path, Config()) as watched:
+    with tracked(observer, (), tmp_path, Config()) as watched:
         assert watched is observer
 
 

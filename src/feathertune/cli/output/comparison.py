@@ -1,4 +1,4 @@
-"""Two studies side by side, as a terminal shows them."""
+"""Print the comparison of two studies."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
-from feathertune.cli.output.tables import render, table_of
+from feathertune.cli.output.tables import METHOD, Column, render, table_of
 from feathertune.records import SummaryRow
-from feathertune.report.comparison import Comparison, MethodPair, Side
+from feathertune.report.comparison import Comparison, MethodPair
 from feathertune.report.format import units
 from feathertune.report.format.settings import plain
-from feathertune.report.side_by_side import saying_of
 from feathertune.tasks import SCORES
 from feathertune.tasks.formats import ScoreFormat
 
@@ -21,20 +20,25 @@ _LISTED = 30
 
 
 def comparison_text(comparison: Comparison, page: Path) -> str:
-    """The methods, what differs, the verdict, and where the page is."""
-    methods = table_of("method", "A", "B", "B - A", "95 % interval", "p", "trained", "time")
+    """Return the methods, what differs, the verdict, and the path of the page."""
+    methods = table_of(METHOD, "A", "B", "B - A", "95 % interval", "p", "trained", "time")
     for pair in comparison.methods:
         methods.add_row(
             Text(units.clip(pair.method, _WORDS)),
-            _accuracy(pair.a),
-            _accuracy(pair.b),
-            *_difference(pair, saying_of(comparison)),
+            _score(pair.a),
+            _score(pair.b),
+            *_difference(pair, comparison, SCORES[comparison.b.metric].format),
             *_costs(pair),
         )
     return render(
         "",
-        _side("A", comparison.a),
-        _side("B", comparison.b),
+        *(
+            Text(
+                f"{letter}  {side.folder}: {side.base} on {side.source}, {side.n_train:,} training and "
+                f"{side.n_test:,} test rows"
+            )
+            for letter, side in (("A", comparison.a), ("B", comparison.b))
+        ),
         "",
         methods,
         "",
@@ -46,40 +50,34 @@ def comparison_text(comparison: Comparison, page: Path) -> str:
 
 
 def _differing(comparison: Comparison) -> list[Table | str]:
-    """What is not the same, as far as it fits a screen."""
     if not comparison.differing:
         return []
-    table = table_of("name", "A", "B")
+    table = table_of(Column("name", left=True, whole=True), "A", "B")
     for place in comparison.differing[:_LISTED]:
         values = (plain(place.key, value, _WORDS) for value in (place.a, place.b))
         table.add_row(Text(place.key), *(Text(value, overflow="fold") for value in values))
     n_more = len(comparison.differing) - _LISTED
-    return ["In what they differ:", table, *([f"and {n_more} more, on the page"] if n_more > 0 else []), ""]
+    return ["Differences:", table, *([f"and {n_more} more, on the page"] if n_more > 0 else []), ""]
 
 
-def _side(letter: str, side: Side) -> Text:
-    rows = f"{side.n_train:,} training and {side.n_test:,} test rows"
-    return Text(f"{letter}  {side.folder}: {side.base} on {side.source}, {rows}")
-
-
-def _accuracy(row: SummaryRow | None) -> Text:
+def _score(row: SummaryRow | None) -> Text:
     if row is None:
         return Text(units.DASH)
     say = SCORES[row.metric].format
     return Text(f"{say.score(row.score_mean)} ({say.interval(row.score_low, row.score_high)})")
 
 
-def _difference(pair: MethodPair, say: ScoreFormat) -> tuple[str, str, str]:
+def _difference(pair: MethodPair, comparison: Comparison, say: ScoreFormat) -> tuple[str, str, str]:
     paired = pair.paired
     if paired is None:
-        return units.DASH, "not tested" if pair.untested else units.DASH, units.DASH
+        untested = pair.a and pair.b and (pair.untested or comparison.untested)
+        return units.DASH, "not tested" if untested else units.DASH, units.DASH
     p = units.probability(paired.p).removeprefix("p ").removeprefix("= ")
     return say.difference(paired.difference), say.span(paired.low, paired.high), p
 
 
 def _costs(pair: MethodPair) -> tuple[str, str]:
-    """Trained parameters and seconds of both."""
-    sides = (pair.a, pair.b)
-    trained = [units.DASH if row is None else units.count(row.trainable_parameters) for row in sides]
-    seconds = [units.DASH if row is None else units.seconds(row.seconds_mean) for row in sides]
-    return trained[0] if trained[0] == trained[1] else " / ".join(trained), " / ".join(seconds)
+    """Return trained parameters and seconds of both."""
+    trained = [row.trainable_parameters if row else None for row in (pair.a, pair.b)]
+    seconds = [units.seconds(row.seconds_mean if row else None) for row in (pair.a, pair.b)]
+    return " / ".join(dict.fromkeys(map(units.count, trained))), " / ".join(seconds)

@@ -1,4 +1,4 @@
-"""How the registry and one method are printed."""
+"""Tables of all methods, and of one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from feathertune.baselines import BASELINES
-from feathertune.cli.output.tables import render, table_of, width
+from feathertune.cli.output.tables import Column, render, table_of, width
 from feathertune.methods import METHODS
 from feathertune.methods.describe import FP32_BYTES, traits
 from feathertune.report.format import units
@@ -17,7 +17,7 @@ from feathertune.report.format import units
 if TYPE_CHECKING:
     from feathertune.methods.describe import Description, Traits
 
-# What is narrower than this gets fewer columns, so that the sentences keep some room.
+# A narrower terminal gets fewer columns, which leaves room for the sentences.
 _ROOMY = 110
 _HINT = (
     "The baselines are in every study. `feathertune methods show NAME` says what a method adapts and trains; "
@@ -26,10 +26,12 @@ _HINT = (
 
 
 def methods_text() -> str:
-    """The registry: names, and what is asked of them first."""
+    """Return the table of all methods and baselines."""
     roomy = width() >= _ROOMY
-    more = ("size option", "merges") if roomy else ()
-    table = table_of("name", "kind", *more, "what it does", *(("source",) if roomy else ()))
+    more = (Column("size option", left=True, whole=True), Column("merges", left=True)) if roomy else ()
+    last = (Column("source", left=True, whole=True),) if roomy else ()
+    names = (Column("name", left=True, whole=True), Column("kind", left=True, whole=True))
+    table = table_of(*names, *more, Column("what it does", left=True), *last)
     for method in METHODS:
         known = traits(method)
         size = (known.size_option or "one size", "yes" if known.mergeable else "no") if roomy else ()
@@ -42,19 +44,19 @@ def methods_text() -> str:
 
 
 def _short(source: str) -> str:
-    """The part of a source by which it is found; `--json` and `methods show` have all of it."""
+    """Return the last part of a source, enough to find it; `--json` and `methods show` give all of it."""
     return source.rpartition(", ")[2]
 
 
 def description_text(known: Traits, on: Description, notes: Sequence[str]) -> str:
-    """One method on one encoder."""
-    options = table_of("option", "default", "here")
+    """Describe one method on one encoder."""
+    options = table_of(*(Column(head, left=True) for head in ("option", "default", "here")))
     for name, value in on.options.items():
         options.add_row(name, _say(known.options[name]), _say(value))
-    modules = table_of("module", "how many", "shape")
+    modules = table_of(Column("module", left=True, whole=True), "how many", Column("shape", whole=True))
     for adapted in on.modules:
         modules.add_row(Text(adapted.pattern), f"{adapted.count:,} x", str(adapted.shape).replace(",)", ")"))
-    trains = table_of("trains", "parameters", "of the encoder")
+    trains = table_of(Column("trains", left=True), "parameters", "of the encoder")
     trains.add_row("the method", f"{on.adapter:,}", f"{100 * on.adapter / on.encoder_parameters:.3f} %")
     trains.add_row("the head", f"{on.head:,}")
     trains.add_row("together", f"{on.total:,}")

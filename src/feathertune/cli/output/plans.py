@@ -1,4 +1,4 @@
-"""What a study would do and what it would cost, as it is printed before anything runs."""
+"""Print the plan of a study and its cost estimate, before anything runs."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ from typing import TYPE_CHECKING
 from rich.console import RenderableType
 from rich.text import Text
 
-from feathertune.cli.output.tables import budget_lines, left_out_lines, render, table_of
-from feathertune.records.cost_estimate import Price
+from feathertune.cli.output.tables import METHOD, TRAINING_ROWS, Column, budget_lines, left_out_lines, render, table_of
+from feathertune.records.cost_estimate import CostEstimate
 from feathertune.report.format import units
 
 if TYPE_CHECKING:
     from feathertune.records import DataRecord
-    from feathertune.study.compare import Prepared
+    from feathertune.study.prepared import Prepared
 
 
-def plan_text(prepared: Prepared, folder: Path | None, price: Price) -> str:
-    """What a study would do, and its price; `folder` is where the price was kept."""
+def plan_text(prepared: Prepared, folder: Path | None, cost: CostEstimate) -> str:
+    """Return the plan and the cost estimate, which is kept in `folder`, as text."""
     data, base, config = prepared.bench.data, prepared.bench.base, prepared.plan.config
-    runs = table_of("run", "kind", "seed", "trains", "options")
+    names = (Column("run", left=True, whole=True), Column("kind", left=True, whole=True))
+    runs = table_of(*names, "seed", Column("trains", left=True), Column("options", left=True))
     for spec in prepared.plan.runs:
         options = ", ".join(f"{key}={value}" for key, value in spec.options.items())
         trains = "" if spec.trains is None else units.count(spec.trains)
@@ -40,14 +41,14 @@ def plan_text(prepared: Prepared, folder: Path | None, price: Price) -> str:
         *left_out_lines(prepared.plan.left_out),
         *budget_lines(prepared.plan.parameter_budget, prepared.plan.off_budget),
         "",
-        *price_lines(price),
+        *cost_lines(cost),
         "",
         _kept(folder),
     )
 
 
 def _labels(data: DataRecord) -> list[str]:
-    """How many rows each class has, or how numbers lie, split by split."""
+    """Return the rows of each class, or the distribution of numbers, by split."""
     if data.numbers:
         return [f"labels   {split}: {summary.in_words()}" for split, summary in data.numbers.items()]
     counts = "; ".join(
@@ -60,45 +61,33 @@ def _labels(data: DataRecord) -> list[str]:
 
 def _kept(folder: Path | None) -> str:
     if folder is None:
-        return (
-            "Nothing was started or written. With --out the price is kept, and the study there records what came true."
-        )
-    return f"Nothing was started. The price is kept in {folder}: the study there records what came true."
+        return "Nothing was started or written. Pass --out to keep the estimate and compare it with the actual costs."
+    return f"Nothing was started. The cost estimate is in {folder}: the study there compares it with the actual costs."
 
 
-def price_lines(price: Price) -> list[RenderableType]:
-    """The price of a study as a table, and in a sentence."""
-    sized = any(row.train_rows is not None for row in price.rows)
-    rows_column = ("training rows",) if sized else ()
-    table = table_of("method", *rows_column, "a run", "before training", "training", "test rows", "memory", "runs")
-    for row in price.rows:
-        took = row.seconds
+def cost_lines(cost: CostEstimate) -> list[RenderableType]:
+    """Return the cost estimate as a table and a summary."""
+    sized = any(row.train_rows is not None for row in cost.rows)
+    rows_column = (TRAINING_ROWS,) if sized else ()
+    table = table_of(METHOD, *rows_column, "a run", "before training", "training", "test rows", "memory", "runs")
+    for row in cost.rows:
         n_rows = ("" if row.train_rows is None else f"{row.train_rows:,}",) if sized else ()
-        if took is None:
-            table.add_row(row.method, *n_rows, *[units.DASH] * 5, str(row.n_runs))
-            continue
-        table.add_row(
-            row.method,
-            *n_rows,
-            units.seconds(took.total),
-            units.seconds(took.total - took.train - took.evaluate),
-            units.seconds(took.train),
-            units.seconds(took.evaluate),
-            units.size(row.memory_bytes),
-            str(row.n_runs),
-        )
-    n_runs = sum(row.n_runs for row in price.rows)
+        cells = [units.DASH] * 5
+        if (took := row.seconds) is not None:
+            parts = (took.total, took.total - took.train - took.evaluate, took.train, took.evaluate)
+            cells = [*map(units.seconds, parts), units.size(row.memory_bytes)]
+        table.add_row(row.method, *n_rows, *cells, str(row.n_runs))
     return [
         table,
-        *(Text(f"{row.method} broke when it was tried: {row.error}") for row in price.rows if row.error is not None),
-        *(Text(f"{row.method}: {note}") for row in price.rows for note in row.notes),
-        f"All {n_runs} runs together: about {units.seconds(price.study_seconds)}. What runs share is in the price of "
-        f"each, and there once. All epochs are counted: an early stop takes less. Measured in "
-        f"{units.seconds(price.measured_seconds)}.",
+        *(Text(f"{row.method} failed on the pilot: {row.error}") for row in cost.rows if row.error is not None),
+        *(Text(f"{row.method}: {note}") for row in cost.rows for note in row.notes),
+        f"All {sum(row.n_runs for row in cost.rows)} runs together: about {units.seconds(cost.study_seconds)}. Work "
+        "that runs share is part of each row, and counted once here. An early stop takes less. Measured in "
+        f"{units.seconds(cost.measured_seconds)}.",
     ]
 
 
-def priced_plan_json(prepared: Prepared, price: Price) -> str:
-    """The plan with its price, as JSON."""
-    both = {**prepared.plan.model_dump(mode="json"), "price": price.model_dump(mode="json")}
+def plan_json(prepared: Prepared, cost: CostEstimate) -> str:
+    """Return the plan and its cost estimate as JSON."""
+    both = {**prepared.plan.model_dump(mode="json"), "cost_estimate": cost.model_dump(mode="json")}
     return json.dumps(both, indent=1) + "\n"

@@ -1,4 +1,4 @@
-"""How a study is watched: a bar with the time left on a terminal, a line now and then elsewhere, always on stderr."""
+"""Progress on stderr: a bar with the time left on a terminal, a line every half minute elsewhere."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
@@ -14,22 +14,14 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from feathertune.records import RunRecord
 from feathertune.report.format import units
 from feathertune.study.observe import Observer, Silent
-from feathertune.study.planning.plan import RunSpec
+from feathertune.study.run_spec import RunSpec
 from feathertune.tasks import SCORES
 
 _LINE_EVERY_S = 30.0
 
 
-class Closable(Observer, Protocol):
-    """An observer that can be told to leave the terminal alone."""
-
-    def close(self) -> None:
-        """Stop drawing."""
-        ...
-
-
 class Work:
-    """Counts work and says how long the rest will take, from the speed so far."""
+    """Counts work, and estimates the time left from the speed so far."""
 
     def __init__(self) -> None:
         self._planned: dict[str, float] = {}
@@ -40,52 +32,52 @@ class Work:
         self._start = time.monotonic()
 
     def plan(self, work: dict[str, float], finished: list[RunRecord]) -> None:
-        """Begin to count; what was finished before costs nothing."""
+        """Set the work of each run; runs finished before cost nothing."""
         done = {record.id for record in finished}
         self._planned = {run: amount for run, amount in work.items() if run not in done}
         self._start = time.monotonic()
 
     def start(self, run: str) -> None:
-        """A run begins."""
+        """Begin a run."""
         self.running, self._of_run = run, 0.0
 
     def advance(self, work: float) -> None:
-        """Some work was done; never more than was planned for the run."""
+        """Count work done, at most the run's planned work."""
         step = min(work, self._planned.get(self.running, 0.0) - self._of_run)
         self._of_run += step
         self._measured += step
 
     def skip(self, work: float) -> None:
-        """Some of the run was done before: it is behind us, and says nothing of the speed."""
+        """Count work done by an earlier process; it does not count for the speed."""
         self._of_run = min(self._of_run + work, self._planned.get(self.running, 0.0))
 
     def end(self, run: str) -> None:
-        """A run ended, perhaps early; what it did not need is not left to do."""
+        """End a run, perhaps early; its remaining work is not left to do."""
         self._done_before += self._planned.get(run, 0.0)
         self.running, self._of_run = "", 0.0
 
     @property
     def fraction(self) -> float:
-        """Share of the planned work that is behind us."""
+        """Share of the planned work that is done."""
         total = sum(self._planned.values())
         return (self._done_before + self._of_run) / total if total else 0.0
 
     @property
     def left_s(self) -> float | None:
-        """Seconds that the rest will take; ``None`` before anything was measured."""
+        """Seconds left; None before any work was measured."""
         if self._measured <= 0:
             return None
         left = sum(self._planned.values()) - self._done_before - self._of_run
         return left * (time.monotonic() - self._start) / self._measured
 
     def left_text(self) -> str:
-        """The time left, in words."""
+        """Return the time left for people."""
         left = self.left_s
         return "" if left is None else f"about {units.seconds(left)} left"
 
 
 def result_line(record: RunRecord) -> str:
-    """One run's result in a line."""
+    """Return one run's result in a line."""
     if record.status == "failed" or record.test is None:
         return f"{record.id}: failed after {units.seconds(record.seconds.total)}: {record.error}"
     seconds = units.seconds(record.seconds.total)
@@ -112,21 +104,21 @@ class Bar:
         self._progress.start()
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         self._progress.stop()
 
     def stage(self, text: str) -> None:
-        """Show what is being done."""
+        """Show the current stage."""
         self._progress.update(self._task, description=text)
 
     def planned(self, work: dict[str, float], finished: list[RunRecord]) -> None:
-        """Begin to count."""
+        """Set the work."""
         self._work.plan(work, finished)
         for record in finished:
             self._progress.console.print(f"{result_line(record)} (done before)", markup=False, highlight=False)
 
     def started(self, spec: RunSpec) -> None:
-        """Show which run it is."""
+        """Show the run."""
         self._work.start(spec.id)
         self._progress.update(self._task, description=spec.id)
 
@@ -147,14 +139,14 @@ class Bar:
         self._progress.update(self._task, completed=self._work.fraction)
 
     def measured(self, line: Mapping[str, Any]) -> None:
-        """The bar shows what `advanced` says."""
+        """Do nothing: `advanced` brings the text."""
 
     def said(self, text: str) -> None:
-        """Leave a line above the bar."""
+        """Print a line above the bar."""
         self._progress.console.print(text, markup=False, highlight=False)
 
     def ended(self, record: RunRecord) -> None:
-        """Leave a line above the bar."""
+        """Print the result above the bar."""
         self._work.end(record.id)
         self._progress.console.print(result_line(record), markup=False, highlight=False)
         self._progress.update(self._task, completed=self._work.fraction, left=self._work.left_text())
@@ -167,25 +159,22 @@ class Lines:
         self._work = Work()
         self._last = time.monotonic()
 
-    def close(self) -> None:
-        """Nothing is drawn."""
-
     def stage(self, text: str) -> None:
-        """Say what is being done."""
+        """Print the stage."""
         sys.stderr.write(f"{text}\n")
 
     def planned(self, work: dict[str, float], finished: list[RunRecord]) -> None:
-        """Say what was finished before."""
+        """Set the work, and print the finished runs."""
         self._work.plan(work, finished)
         for record in finished:
             sys.stderr.write(f"{result_line(record)} (done before)\n")
 
     def started(self, spec: RunSpec) -> None:
-        """Remember which run it is."""
+        """Begin the run."""
         self._work.start(spec.id)
 
     def advanced(self, work: float, text: str = "") -> None:
-        """Say how far it is, now and then."""
+        """Print the progress now and then."""
         self._work.advance(work)
         if time.monotonic() - self._last >= _LINE_EVERY_S:
             self._last = time.monotonic()
@@ -193,35 +182,31 @@ class Lines:
             sys.stderr.write(", ".join(part for part in parts if part) + "\n")
 
     def skipped(self, work: float) -> None:
-        """Count it."""
+        """Count the work."""
         self._work.skip(work)
 
     def measured(self, line: Mapping[str, Any]) -> None:
-        """A line holds what `advanced` says."""
+        """Do nothing: `advanced` brings the text."""
 
     def said(self, text: str) -> None:
-        """Say it."""
+        """Print the text."""
         sys.stderr.write(f"{text}\n")
 
     def ended(self, record: RunRecord) -> None:
-        """Say the result."""
+        """Print the result."""
         self._work.end(record.id)
         self._last = time.monotonic()
         sys.stderr.write(f"{result_line(record)}\n")
 
 
-class Nothing(Silent):
-    """Says nothing."""
-
-    def close(self) -> None:
-        """Nothing is drawn."""
-
-
 @contextlib.contextmanager
-def observe(*, quiet: bool) -> Iterator[Closable]:
-    """Watch a study in the way that fits where stderr goes."""
-    observer: Closable = Nothing() if quiet else Bar() if sys.stderr.isatty() else Lines()
+def observe(*, quiet: bool) -> Iterator[Observer]:
+    """Report a study's progress on stderr until the block ends: as a bar on a terminal, else as lines."""
+    if quiet or not sys.stderr.isatty():
+        yield Silent() if quiet else Lines()
+        return
+    bar = Bar()
     try:
-        yield observer
+        yield bar
     finally:
-        observer.close()
+        bar.close()

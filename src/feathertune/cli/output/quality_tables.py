@@ -1,4 +1,4 @@
-"""How an inspection is printed, and the folder that it is written to."""
+"""Printing an inspection, and writing its folder."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rich.console import RenderableType
 from rich.text import Text
 
-from feathertune.cli.output.tables import render, table_of
+from feathertune.cli.output.tables import Column, render, table_of
 from feathertune.records.inspection import FoundRow, Inspection
 from feathertune.report.format import units
 from feathertune.report.inspection import FINDINGS_FILE, INSPECTION_FILE, PAGE_FILE, draw_inspection
@@ -24,11 +24,7 @@ _TEXT_CHARACTERS = 50
 
 
 def check_places(source: str, out: Path | None, fix: Path | None, *, overwrite: bool) -> None:
-    """Refuse places that cannot be written, before the work for them is done.
-
-    Raises:
-        ConfigError: If something stands there that may not be replaced, or cannot be written.
-    """
+    """Refuse output places before any work: raise a `ConfigError` if one may not be replaced or written."""
     from feathertune.quality.fix import check_output
 
     if out is not None:
@@ -38,11 +34,7 @@ def check_places(source: str, out: Path | None, fix: Path | None, *, overwrite: 
 
 
 def write_folder(inspected: Inspected, out: Path, *, overwrite: bool) -> None:
-    """Write the record, the page and the rows of all findings, whole or not at all.
-
-    Raises:
-        ConfigError: If something stands there that may not be replaced.
-    """
+    """Write the record, the page and the rows of all findings, whole or not at all."""
     claim_folder(out, marker=INSPECTION_FILE, overwrite=overwrite)
     with new_folder(out) as folder:
         (folder / INSPECTION_FILE).write_text(inspected.record.model_dump_json(indent=1) + "\n", encoding="utf-8")
@@ -52,14 +44,13 @@ def write_folder(inspected: Inspected, out: Path, *, overwrite: bool) -> None:
             writer.writerow(["finding", *FoundRow.model_fields])
             for kind, row in inspected.rows():
                 values = row.model_dump()
-                # What is found in broken texts is broken: half a surrogate pair cannot be written, a null byte not
-                # read.
+                # Half a surrogate pair cannot be written, a null byte cannot be read.
                 text = (row.text or "").encode("utf-8", "replace").decode().replace("\0", "\ufffd")
                 writer.writerow([kind, *{**values, "text": text}.values()])
 
 
 def fixed_lines(fixed: Fixed) -> list[Text]:
-    """What was done."""
+    """List the changes made."""
     done = [f"- {n:,} rows: {what}" for what, n in fixed.counts.most_common()] or ["- nothing had to be changed"]
     return [
         Text(f"{fixed.path}: {fixed.n_written:,} of {fixed.n_read:,} rows; the original is as it was"),
@@ -69,10 +60,10 @@ def fixed_lines(fixed: Fixed) -> list[Text]:
 
 
 def inspection_text(found: Inspection, out: Path | None) -> str:
-    """What is in the data."""
+    """Return the facts and findings of a data set."""
     n = sum(found.rows.values())
     splits = ", ".join(f"{name} {rows:,}" for name, rows in found.rows.items() if name != "all")
-    classes = table_of("label", "rows", "share")
+    classes = table_of(Column("label", left=True), Column("rows", left=True), "share")
     for name, rows in list(found.classes.items())[:_SHOWN_CLASSES]:
         classes.add_row(Text(units.clip(name, 40)), f"{rows:,}", units.percent(rows / n))
     more = len(found.classes) - _SHOWN_CLASSES
@@ -107,11 +98,11 @@ def _columns_lines(found: Inspection) -> list[Text]:
 
 def _length_lines(found: Inspection) -> list[RenderableType]:
     lengths = found.lengths
-    shares = table_of("tokens a text", *lengths.quantiles, "longest", "mean")
+    shares = table_of(Column("tokens a text", left=True), *lengths.quantiles, "longest", "mean")
     shares.add_row(
         "up to", *(f"{value:,}" for value in lengths.quantiles.values()), f"{lengths.longest:,}", f"{lengths.mean:.0f}"
     )
-    cut = table_of("--max-length", *(f"{limit:,}" for limit in lengths.cut))
+    cut = table_of(Column("--max-length", left=True), *(f"{limit:,}" for limit in lengths.cut))
     cut.add_row("texts cut", *(units.percent(share) for share in lengths.cut.values()))
     of = "" if lengths.n == sum(found.rows.values()) else f", counted on {lengths.n:,} of the texts"
     return [f"under the tokenizer of {found.base}{of}:", shares, cut]
@@ -129,10 +120,9 @@ def _suspicion_lines(found: Inspection) -> list[Text]:
 
 
 def _finding_lines(found: Inspection) -> list[RenderableType]:
-    """The first rows of each finding."""
     if not found.findings:
         return []
-    table = table_of("finding", "n", "rows", "text")
+    table = table_of(Column("finding", left=True), "n", Column("rows", left=True), Column("text", left=True))
     for finding in found.findings:
         rows = [
             f"{row.row}" + ("" if row.other is None else f" like {row.other}") for row in finding.rows[:_SHOWN_ROWS]

@@ -1,4 +1,4 @@
-"""What the commands print on stdout: the table of a study, a plan, scores, predictions."""
+"""Tables that the commands print on stdout: a study, scores, predictions."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,17 +32,45 @@ from feathertune.tasks import task_of_scores, task_of_study
 
 _PIPE_WIDTH = 130
 _ANY_WIDTH = 10_000
-# Columns whose cells are one word, or mean nothing in pieces.
-_WHOLE = ("method", "score", "name", "kind", "size option", "source", "run", "module", "shape")
+# A longer head of a whole column takes two lines.
+_LONG_HEAD = 12
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table.
+
+    Attributes:
+        left: Align left; numbers are aligned right.
+        whole: Never break a cell into lines.
+    """
+
+    head: str
+    left: bool = False
+    whole: bool = False
+
+
+METHOD = Column("method", left=True, whole=True)
+TRAINING_ROWS = Column("training rows", left=True)
+
+
+def table_of(*columns: Column | str) -> Table:
+    """Return an empty table; a string is the head of a column of numbers."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for given in columns:
+        column = Column(given) if isinstance(given, str) else given
+        head = column.head.replace(" ", "\n", 1) if column.whole and len(column.head) > _LONG_HEAD else column.head
+        table.add_column(head, justify="left" if column.left else "right", no_wrap=column.whole)
+    return table
 
 
 def width() -> int:
-    """Columns that there are: the terminal's, or a fixed number into a pipe."""
+    """Return the terminal's width in characters, or a fixed width into a pipe."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else _PIPE_WIDTH
 
 
 def render(*parts: RenderableType) -> str:
-    """Lay out for the terminal, or, into a pipe, for a fixed width and without colour."""
+    """Lay out for the terminal; into a pipe, for a fixed width and without color."""
     terminal = sys.stdout.isatty() and "NO_COLOR" not in os.environ
     console = Console(file=io.StringIO(), force_terminal=terminal, width=width(), highlight=False)
     for part in parts:
@@ -50,17 +79,17 @@ def render(*parts: RenderableType) -> str:
 
 
 def study_text(study: StudyRecord, folder: Path) -> str:
-    """The table of a study, the verdict, and where the report is."""
+    """Return a study's table, its verdict, and the path of its report."""
     score = task_of_study(study).primary
     say = score.format
     summary = at_largest_size(study.summary)
     names = [Text(row.method + (f" ({row.n_seeds} seeds)" if row.n_seeds > 1 else "")) for row in summary]
-    gives = {
-        score.title: [say.score(row.score_mean) for row in summary],
+    gives: dict[Column | str, list[str]] = {
+        Column(score.title, whole=True): [say.score(row.score_mean) for row in summary],
         "95 % interval": [say.interval(row.score_low, row.score_high) for row in summary],
         "vs full": [say.difference(row.delta_vs_full) for row in summary],
     }
-    costs = {
+    costs: dict[Column | str, list[str]] = {
         "trained": [units.count(row.trainable_parameters) for row in summary],
         "ships": [units.size(row.adapter_bytes) for row in summary],
         "time": [units.seconds(row.seconds_mean) for row in summary],
@@ -83,7 +112,7 @@ def study_text(study: StudyRecord, folder: Path) -> str:
         *left_out_lines(study.left_out),
         *budget,
         *_searches(study),
-        *_said_before(study),
+        *_estimated(study),
         "",
         verdict_text(study),
         *(f"- {caveat}" for caveat in caveat_texts(study)),
@@ -95,12 +124,13 @@ def study_text(study: StudyRecord, folder: Path) -> str:
 
 
 def _searches(study: StudyRecord) -> list[RenderableType]:
-    """What searches have found."""
     found = searches(study)
     if not found:
         return []
     sized = any(one.train_rows is not None for one in found)
-    table = table_of("found by search", *(("training rows",) if sized else ()), "validation", "after", "options")
+    rows_column = (TRAINING_ROWS,) if sized else ()
+    options = Column("options", left=True)
+    table = table_of(Column("found by search", left=True), *rows_column, "validation", "after", options)
     for one in found:
         n_rows = ("" if one.train_rows is None else f"{one.train_rows:,}",) if sized else ()
         scores = map(task_of_study(study).primary.format.score, (one.before, one.after))
@@ -108,12 +138,12 @@ def _searches(study: StudyRecord) -> list[RenderableType]:
     return ["", table]
 
 
-def _said_before(study: StudyRecord) -> list[RenderableType]:
-    """What a price said, and what came true."""
+def _estimated(study: StudyRecord) -> list[RenderableType]:
+    """Return estimated and actual costs, if there was an estimate."""
     rows = [row for row in at_largest_size(study.summary) if row.predicted_seconds is not None]
     if not rows:
         return []
-    table = table_of("said before", "time", "took", "memory", "used")
+    table = table_of(METHOD, "estimated time", "actual time", "estimated memory", "actual memory")
     for row in rows:
         said = (row.predicted_seconds, row.seconds_mean)
         memory = (row.predicted_memory_bytes, row.memory_mean_bytes)
@@ -122,10 +152,10 @@ def _said_before(study: StudyRecord) -> list[RenderableType]:
 
 
 def _by_length(study: StudyRecord) -> list[RenderableType]:
-    """The leading score by length of the texts, where some do not fit."""
+    """Return the metric by text length, if some texts were truncated."""
     if len(study.by_length) < 2 or study.data.truncated_fraction == 0:
         return []
-    table = table_of("tokens of the text", *map(bucket_name, study.by_length))
+    table = table_of(Column("tokens of the text", left=True), *map(bucket_name, study.by_length))
     table.add_row("test rows", *(f"{bucket.n:,}" for bucket in study.by_length))
     table.add_row("never read", *(units.percent(bucket.unread_fraction) for bucket in study.by_length))
     for row in at_largest_size(study.summary):
@@ -135,11 +165,11 @@ def _by_length(study: StudyRecord) -> list[RenderableType]:
 
 
 def _label_curve(study: StudyRecord) -> list[RenderableType]:
-    """The leading score by training rows, and what more of them would buy."""
+    """Return the metric by training rows, and the gain expected from more of them."""
     sizes = sizes_of(study)
     if not sizes:
         return []
-    table = table_of("training rows", *(f"{size:,}" for size in sizes))
+    table = table_of(TRAINING_ROWS, *(f"{size:,}" for size in sizes))
     found, say = {(row.method, row.train_rows): row for row in study.summary}, task_of_study(study).primary.format
     for method in dict.fromkeys(row.method for row in study.summary if row.train_rows is not None):
         points = [found.get((method, size)) for size in sizes]
@@ -154,12 +184,12 @@ def _label_curve(study: StudyRecord) -> list[RenderableType]:
 
 
 def left_out_lines(left_out: Mapping[str, str]) -> list[Text]:
-    """Which methods ``all`` did not stand for, and why."""
+    """List the methods that ``all`` leaves out, and why."""
     return [Text(f"left out: {name}: {why}") for name, why in left_out.items()]
 
 
 def budget_lines(budget: int | None, off_budget: Mapping[str, str]) -> list[Text]:
-    """What the methods were sized to, and which of them are not near it."""
+    """State the parameter budget, and the methods that miss it."""
     if budget is None:
         return []
     return [
@@ -169,20 +199,18 @@ def budget_lines(budget: int | None, off_budget: Mapping[str, str]) -> list[Text
 
 
 def metrics_text(scores: Mapping[str, Scores]) -> str:
-    """Return the scores of one or several sets of rows."""
+    """Return a table of the scores of one or several sets of rows."""
     task = task_of_scores(next(iter(scores.values())))
-    table = table_of("rows", "n", *(column.title for column in task.columns))
+    heads = [Column(column.title, whole=True) for column in task.columns]
+    table = table_of(Column("rows", left=True), "n", *heads)
     for name, metrics in scores.items():
         table.add_row(Text(name), f"{metrics.n:,}", *run_cells(metrics, task))
     return render(table)
 
 
 def predictions_text(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> str:
-    """Predicted rows as a table: label, its probability, the beginning of the text (or of both of a pair).
-
-    A number has no probability.
-    """
-    table = table_of("label", "probability", "text")
+    """Return predicted rows as a table: label, its probability if it is a class, and the beginning of each text."""
+    table = table_of(Column("label", left=True), "probability", Column("text", left=True))
     for row in rows:
         labels = row["labels"] if "labels" in row else [row["label"]]
         parts = [units.clip(" ".join(str(row[column]).split()), 90 // len(columns)) for column in columns]
@@ -195,35 +223,20 @@ def predictions_text(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) 
     return render(table)
 
 
-def side_by_side(methods: Sequence[Text], *groups: Mapping[str, Sequence[str]]) -> list[RenderableType]:
-    """Groups of columns beside the methods in one table; where the terminal is too narrow, a table for each group.
-
-    Numbers that are cut at the end of a line are wrong numbers.
-    """
-    one = _beside(methods, *groups)
+def side_by_side(methods: Sequence[Text], *groups: Mapping[Column | str, Sequence[str]]) -> list[RenderableType]:
+    """Return one table of all groups of columns, or a table for each group if the terminal is too narrow for one."""
+    one = _table(methods, *groups)
     if Console(width=_ANY_WIDTH).measure(one).maximum <= width():
         return [one]
     parts: list[RenderableType] = []
     for group in groups:
-        parts += [*([""] if parts else []), _beside(methods, group)]
+        parts += [*([""] if parts else []), _table(methods, group)]
     return parts
 
 
-def _beside(methods: Sequence[Text], *groups: Mapping[str, Sequence[str]]) -> Table:
+def _table(methods: Sequence[Text], *groups: Mapping[Column | str, Sequence[str]]) -> Table:
     columns = {name: cells for group in groups for name, cells in group.items()}
-    table = table_of("method", *columns)
+    table = table_of(METHOD, *columns)
     for method, *cells in zip(methods, *columns.values(), strict=True):
         table.add_row(method, *cells)
-    return table
-
-
-def table_of(*columns: str) -> Table:
-    """An empty table; columns of numbers stand right."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    text = {"method", "what it does", "source", "options", "run", "kind", "name", "rows", "label", "text"}
-    text |= {"option", "default", "here", "module", "trains", "size option", "merges"}
-    text |= {"tokens a text", "--max-length", "said before", "training rows", "found by search", "finding"}
-    text |= {"tokens of the text"}
-    for column in columns:
-        table.add_column(column, justify="left" if column in text else "right", no_wrap=column in _WHOLE)
     return table

@@ -1,7 +1,4 @@
-"""Which columns of a table hold the texts and the labels: by the names that were asked for, else by usual ones.
-
-Two text columns make pairs. Not for reading them: see `feathertune.data.reading.rows`.
-"""
+"""Finding the text and label columns of a table, by the names given or by usual ones. Two text columns make pairs."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ from dataclasses import dataclass
 from feathertune.errors import DataError, nearest
 
 TEXT_COLUMNS = ("text", "sentence", "review", "content")
-# Two columns that are read as pairs where there is none of a usual name for one; the first two in any case.
+# Read as pairs if no column of `TEXT_COLUMNS` exists; the first of these in any case.
 PAIR_COLUMNS = (
     ("text", "text_pair"),
     ("sentence1", "sentence2"),
@@ -25,11 +22,7 @@ LABEL_COLUMNS = ("label", "labels", "class", "sentiment")
 
 @dataclass(frozen=True)
 class Columns:
-    """Where a source's texts and labels were found, and the columns that were not read.
-
-    Attributes:
-        text_pair: Of the second text of each row, where the rows are pairs.
-    """
+    """The columns of a source: those read, and the `others`. `text_pair` holds the second text of each pair."""
 
     text: str
     label: str
@@ -38,16 +31,16 @@ class Columns:
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """The one column of the texts, or both."""
+        """One column, or two for pairs."""
         return (self.text,) if self.text_pair is None else (self.text, self.text_pair)
 
     @property
     def read(self) -> tuple[str, ...]:
-        """All columns that are read."""
+        """Text and label columns."""
         return (*self.texts, self.label)
 
     def text_of(self, values: Mapping[str, object]) -> object:
-        """The text of a row, or both of a pair, as the source gives them."""
+        """Return the value of a row's text column, or both values of a pair."""
         found = tuple(values.get(column) for column in self.texts)
         return found[0] if self.text_pair is None else found
 
@@ -60,17 +53,10 @@ def find_columns(
     label_column: str | None = None,
     usual_texts: Sequence[str] = (),
 ) -> Columns:
-    """The text columns and the label column.
-
-    Args:
-        names: All columns.
-        source: For messages.
-        text_column: As in `find_text_columns`.
-        label_column: Its name; None looks for the usual ones.
-        usual_texts: As in `find_text_columns`.
+    """Find text and label columns; see `find_text_columns`.
 
     Raises:
-        DataError: If one is missing, or two are one.
+        DataError: If one is missing, or two are the same.
     """
     texts = find_text_columns(names, text_column, source, usual=usual_texts)
     label = find_column(names, label_column, LABEL_COLUMNS, "label", source)
@@ -86,17 +72,16 @@ def find_columns(
 def find_text_columns(
     names: Sequence[str], asked: str | None, source: str, *, usual: Sequence[str] = ()
 ) -> tuple[str, ...]:
-    """The column of the texts, or the two of pairs.
+    """Find the column of the texts, or the two columns of pairs.
 
     Args:
         names: All columns.
-        asked: One name, or two with a comma between them; None looks for the usual ones.
+        asked: One name, or two with a comma between them; None looks for usual names.
         source: For messages.
-        usual: What a bundle was trained on, looked for first: one name for single texts, two for pairs. Empty where
-            either will do.
+        usual: The columns that a bundle was trained on, looked for first: one or two. Empty if both will do.
 
     Raises:
-        DataError: If one is missing, both are one, or they are one where two are needed or the other way round.
+        DataError: If a column is missing, both are the same, or their number is wrong.
     """
     wants_pairs = len(usual) == 2 if usual else None
     if asked is not None:
@@ -120,7 +105,7 @@ def find_text_columns(
 
 
 def _asked_columns(names: Sequence[str], asked: str, source: str) -> tuple[str, ...]:
-    """A column may have a comma in its name: only where there is none of the whole name are they two."""
+    # The name of one column may hold a comma.
     if "," not in asked or _named(names, asked) is not None:
         return (find_column(names, asked, (), "text", source),)
     wanted = [name.strip() for name in asked.split(",")]
@@ -135,10 +120,10 @@ def _asked_columns(names: Sequence[str], asked: str, source: str) -> tuple[str, 
 
 
 def find_column(names: Sequence[str], asked: str | None, usual: Sequence[str], kind: str, source: str) -> str:
-    """A column by the name that was asked for, else by its usual names, whatever their case.
+    """Find a column by its name if one is given, else by usual names in any case.
 
     Raises:
-        DataError: If there is none; the message lists what there is.
+        DataError: If it is missing; the message lists the columns.
     """
     if asked is not None:
         if (found := _named(names, asked)) is not None:
@@ -157,7 +142,7 @@ def find_column(names: Sequence[str], asked: str | None, usual: Sequence[str], k
 
 
 def _named(names: Sequence[str], asked: str) -> str | None:
-    """A column by its name, else whatever its case and the spaces around it; None where there is none."""
+    """Find a column by name, ignoring case and surrounding spaces if needed; None if it is missing."""
     if asked in names:
         return asked
     folded = asked.strip().lower()

@@ -1,7 +1,7 @@
-"""How each format of file is read (CSV, TSV, JSONL, parquet, plain text): streaming, with exact row numbers.
+"""Readers of CSV, TSV, JSONL, parquet and plain text: streaming, with exact row numbers.
 
-CSV goes through the standard library's reader in strict mode: faster readers give up the row number, and
-cannot stream a quoted newline across their blocks. Not to be called directly: see `feathertune.data.reading.rows`.
+CSV goes through the standard library's reader in strict mode: faster readers lose the row number, and cannot stream a
+quoted newline across their blocks. Use `feathertune.data.reading.rows`, not this module.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ _ESCAPED_BYTE = re.compile("[\udc80-\udcff]")  # what "surrogateescape" makes of
 
 
 class Row(NamedTuple):
-    """One row: values by column name (CSV and text give only strings), and where it stands, for messages."""
+    """One row: values by column name (strings in CSV and text), and its place, for messages."""
 
     values: dict[str, Any]
     where: str
 
 
 class Format(NamedTuple):
-    """What reads the column names and the rows of one format."""
+    """Functions that read the column names and the rows of one format."""
 
     columns: Callable[[Path], tuple[str, ...]]
     rows: Callable[[Path, Collection[str] | None], Iterator[Row]]
@@ -52,7 +52,7 @@ class _NotUtf8Error(Exception):
 
 
 def _open(path: Path) -> io.BufferedReader:
-    """Open at the first byte after a byte order mark. Opened once, so that a named pipe works too."""
+    """Open at the first byte after a byte order mark. Opens once, so a named pipe works too."""
     file = path.open("rb")
     head = file.peek(len(_BOM))
     if head.startswith(_UTF16):
@@ -89,7 +89,7 @@ def _text_rows(path: Path, only: Collection[str] | None = None) -> Iterator[Row]
 
 
 def _records(path: Path, delimiter: str) -> Iterator[list[str]]:
-    """The header, then each row, all of the header's length."""
+    """Yield the header, then each row; all have the header's length."""
     csv.field_size_limit(max(_LONGEST_FIELD, csv.field_size_limit()))
     header: list[str] = []
     number = 0  # of the row that was read last; 0 is the header
@@ -125,11 +125,11 @@ def _records(path: Path, delimiter: str) -> Iterator[list[str]]:
 
 
 class Records(Protocol):
-    """What `csv.reader` returns."""
+    """The type of `csv.reader`."""
 
     @property
     def line_num(self) -> int:
-        """Lines that were read."""
+        """Lines read so far."""
         ...
 
     def __iter__(self) -> Iterator[list[str]]: ...
@@ -138,17 +138,17 @@ class Records(Protocol):
 
 
 def records_of(lines: Iterable[str], delimiter: str) -> Records:
-    """The records of lines, the header among them; an empty line is an empty one."""
+    """Return the records of lines, the header included; an empty line is an empty record."""
     csv.field_size_limit(max(_LONGEST_FIELD, csv.field_size_limit()))
     return csv.reader(lines, delimiter=delimiter, strict=True)
 
 
 @contextlib.contextmanager
 def open_lines(path: Path) -> Iterator[Iterator[str]]:
-    """The lines of a table as they stand there, for `records_of`.
+    """Open the raw lines of a table, for `records_of`.
 
-    Both are as fast as the standard library, since nothing is checked a row. Whoever meets an error of `csv` or of
-    decoding here, or a row of another length, reads with `FORMATS` to say where.
+    Rows are not checked here. On an error of `csv` or of decoding, or a row of another length, read the file with
+    `FORMATS` for a message that names the row.
     """
     with _open(path) as file, io.TextIOWrapper(file, encoding="utf-8", newline="") as lines:
         yield lines

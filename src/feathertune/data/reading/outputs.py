@@ -1,7 +1,6 @@
-"""Predictions to a file, row by row, of any length: JSON lines, CSV, TSV or parquet, by the file's ending.
+"""Predictions to a file, row by row: JSON lines, CSV, TSV or parquet, by the file's ending.
 
-The file grows as ``NAME.partial`` and gets its name when the last row is in it. Where something breaks on the way, the
-partial file stays: what was computed is not lost.
+The file grows as ``NAME.partial`` and is renamed after the last row. On an error the partial file stays.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ class RowWriter(Protocol):
         ...
 
     def close(self) -> None:
-        """Write what is held back."""
+        """Write buffered rows."""
         ...
 
 
@@ -47,11 +46,11 @@ class JsonLines:
         self._file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
     def close(self) -> None:
-        """Nothing is held back."""
+        """Do nothing: no rows are buffered."""
 
 
 class Delimited:
-    """CSV or TSV; a nested value gets a column for each key, ``probabilities.positive``; a list is joined by ``|``."""
+    """CSV or TSV. A nested value gets a column for each key, ``probabilities.positive``; a list is joined by ``|``."""
 
     def __init__(self, file: IO[str], delimiter: str) -> None:
         self._writer = csv.writer(file, delimiter=delimiter, lineterminator="\n")
@@ -66,11 +65,11 @@ class Delimited:
         self._writer.writerow(flat.values())
 
     def close(self) -> None:
-        """Nothing is held back."""
+        """Do nothing: no rows are buffered."""
 
 
 class Parquet:
-    """Parquet, in row groups; with a schema the rows are written as they are, else as their values say."""
+    """Parquet in row groups. Without a schema, nested values get columns of their own."""
 
     def __init__(self, path: Path, schema: pa.Schema | None = None) -> None:
         self._path = path
@@ -101,7 +100,7 @@ class Parquet:
 
 
 def _flat(row: Mapping[str, Any], *, lists: bool) -> dict[str, Any]:
-    """Nested values as columns of their own; lists as they are, or as one string."""
+    """Turn nested values into columns; keep lists, or join them into one string."""
     flat: dict[str, Any] = {}
     for key, value in row.items():
         if isinstance(value, Mapping):
@@ -115,18 +114,11 @@ def _flat(row: Mapping[str, Any], *, lists: bool) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def open_output(path: Path, *, overwrite: bool) -> Iterator[RowWriter]:
-    """Open a file for rows.
-
-    Args:
-        path: Its ending decides the format.
-        overwrite: Whether a file of that name may be replaced.
-
-    Yields:
-        Where the rows go.
+    """Open a file for rows; its ending decides the format.
 
     Raises:
-        ConfigError: If the ending is not known, the file exists, or its folder cannot be written.
-        DataError: As it is raised within the block, with the place of the partial file.
+        ConfigError: If the ending is unknown, the file exists, or its folder cannot be written.
+        DataError: Raised again from within the block, with the path of the partial file.
     """
     if path.suffix.lower() not in ENDINGS:
         raise ConfigError(f"The output {path} ends in '{path.suffix}'. Expected one of {', '.join(ENDINGS)}.")

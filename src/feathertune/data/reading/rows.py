@@ -1,7 +1,6 @@
-"""Rows of a file, one at a time: the one reader behind training data and `feathertune predict`.
+"""Rows of a file of any size, one at a time, for training data and `feathertune predict`.
 
-Streams files of any size with bounded memory, and names the file and the exact row of whatever is wrong. Not
-for labels, splits or column names: see `feathertune.data.sources.registry`.
+Every error names the file and the exact row.
 """
 
 from __future__ import annotations
@@ -17,28 +16,24 @@ __all__ = ["FORMATS", "Row", "columns", "missing", "read_rows"]
 
 
 def read_rows(path: Path, *, only: Collection[str] | None = None) -> Iterator[Row]:
-    """Read a file row by row; the format is told by the ending.
+    """Read a file row by row, in file order.
 
     Args:
-        path: A ``.csv``, ``.tsv``, ``.jsonl``, ``.ndjson``, ``.parquet`` or ``.txt`` file (one text a
-            line, in the column ``text``). Text is UTF-8, with or without a byte order mark. Empty lines of
-            CSV and JSONL are skipped.
-        only: The columns that are needed. Parquet then reads no other; the other formats give all of them.
-
-    Returns:
-        The rows, in the order of the file. Memory stays at a few thousand rows.
+        path: Its ending, one of `FORMATS`, decides the format. A ``.txt`` file holds one text a line, in the column
+            ``text``. Text is UTF-8, with or without a byte order mark. Empty lines of CSV and JSONL are skipped.
+        only: The columns needed. Parquet reads no others; the other formats yield all columns.
 
     Raises:
-        DataError: If the file is missing, of no known format, or broken; while iterating: at the row that is.
+        DataError: If the file is missing, of an unknown format, or broken; a broken row raises when it is reached.
     """
     return _guarded(path, _format_of(path).rows(path, only))
 
 
 def columns(path: Path) -> tuple[str, ...]:
-    """Names of a file's columns; of JSONL, the keys of the first object.
+    """Return the names of a file's columns; for JSONL, the keys of the first object.
 
     Raises:
-        DataError: As `read_rows`, and where the file is empty.
+        DataError: As in `read_rows`, and if the file is empty.
     """
     form = _format_of(path)
     try:
@@ -48,7 +43,7 @@ def columns(path: Path) -> tuple[str, ...]:
 
 
 def missing(path: Path) -> DataError:
-    """The error for a path that does not exist, with the nearest names beside it."""
+    """Return the error for a missing path; it names similar files in the folder."""
     folder = path.parent
     try:
         entries = sorted(os.listdir(folder))

@@ -1,7 +1,6 @@
-"""Texts with label names as a source gives them, and the checks that every source's rows go through.
+"""Texts and labels of a source, and the checks that every row passes.
 
-Rows stream in one by one and only their text is kept, so memory stays near one copy of the texts. Not for
-class indices or splits: see `feathertune.data.splitting.splits`.
+Rows stream in one by one, so memory stays near one copy of the texts.
 """
 
 from __future__ import annotations
@@ -14,9 +13,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from feathertune.data.reading.columns import PAIR_COLUMNS, TEXT_COLUMNS, Columns, find_columns
-from feathertune.data.reading.labels import Label, LabelReader, TaskChoice, are_numbers, are_sets
 from feathertune.data.reading.texts import Pair, Text, are_pairs
 from feathertune.errors import ConfigError, DataError
+from feathertune.tasks.labels.classes import CLASS_LABELS
+from feathertune.tasks.labels.kind import LabelKind
+from feathertune.tasks.labels.reader import LabelReader
+from feathertune.tasks.labels.values import Label, TaskChoice, unique_text
 
 SplitName = Literal["train", "validation", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
@@ -30,14 +32,15 @@ class RawDataset:
 
     Attributes:
         texts: ``(N,)``; all of them pairs, or none.
-        labels: Label names, ``(N,)``; sets of them where a text may have several; or numbers: all of one kind.
-        split: ``train``, ``validation`` or ``test``, ``(N,)``; None where the source has no splits.
-        label_order: Every label in the order that the source states; None where it states none.
-        fingerprint: SHA-256 over texts, labels and splits: of the content, not of its path.
-        duplicates_removed: Rows left out because their text stood there already.
-        rows_dropped: Rows left out because they were invalid and this was asked for.
-        notes: What was changed or left out, in plain words.
-        columns: None where the source has none.
+        labels: ``(N,)``, all of one kind.
+        split: ``train``, ``validation`` or ``test``, ``(N,)``; None if the source has no splits.
+        label_order: Every label in the source's own order; None if it states none.
+        fingerprint: SHA-256 of texts, labels and splits, not of the path.
+        duplicates_removed: Rows left out because their text had occurred before.
+        rows_dropped: Invalid rows left out on request.
+        notes: Changes and omissions, for people.
+        columns: None if the source has none.
+        kind: The kind of the labels.
     """
 
     texts: Sequence[Text]
@@ -50,20 +53,16 @@ class RawDataset:
     rows_dropped: int = 0
     notes: tuple[str, ...] = ()
     columns: Columns | None = None
+    kind: LabelKind = CLASS_LABELS
 
     @property
     def multi_label(self) -> bool:
-        """Whether a text may have several labels."""
-        return are_sets(self.labels)
-
-    @property
-    def numbers(self) -> bool:
-        """Whether the label is a number."""
-        return are_numbers(self.labels)
+        """True if a text may have several labels."""
+        return self.kind.sets
 
     @property
     def text_columns(self) -> tuple[str, ...]:
-        """Where the texts were found: two columns for pairs; the usual names where the source has no columns."""
+        """The columns of the texts, two for pairs; the usual names if the source has no columns."""
         if self.columns is not None:
             return self.columns.texts
         return PAIR_COLUMNS[0] if are_pairs(self.texts) else TEXT_COLUMNS[:1]
@@ -71,15 +70,15 @@ class RawDataset:
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """What a person may say about a source: its columns, and whether invalid rows are left out.
+    """A user's choices for reading a source.
 
     Attributes:
-        label_separator: Stands between the labels of a text that may have several.
-        task: Whether it may, or whether the label is a number; ``auto`` looks at the first row, where a list is a set
-            of labels, and at the end at all of them.
-        text_column: One column, or two with a comma between them for pairs.
-        usual_texts: Where texts of this kind stood before: looked for first, and their number is that of the columns.
-            Empty where either kind will do.
+        text_column: One column, or two with a comma between them for pairs. Columns not given are found by usual names.
+        split_column: The column that says train, validation or test; without it a file has no splits.
+        drop_invalid: Leave out, and count, rows without a usable text or label, instead of raising an error.
+        usual_texts: Text columns that a bundle was trained on, one or two: looked for first. Empty if both will do.
+        label_separator: Text between the labels in one cell.
+        task: The kind of label; `LabelReader` explains ``auto``.
     """
 
     text_column: str | None = None
@@ -92,25 +91,17 @@ class ReadOptions:
 
     @property
     def labels(self) -> LabelReader:
-        """What reads the labels of the rows."""
+        """A new reader for the labels of the rows."""
         return LabelReader(self.label_separator, self.task)
 
     def columns(self, names: Sequence[str], source: str) -> Columns:
-        """The columns to read, of all that there are; see `find_columns`.
-
-        Raises:
-            DataError: If one is missing, or two are one.
-        """
+        """Return the columns to read; see `find_columns`."""
         return find_columns(
             names, source, text_column=self.text_column, label_column=self.label_column, usual_texts=self.usual_texts
         )
 
     def refuse_columns(self, source: str) -> None:
-        """Say that column options do nothing here, instead of ignoring them.
-
-        Raises:
-            ConfigError: If one is set.
-        """
+        """Raise a `ConfigError` if a column is set, because this source has none."""
         for key in ("text_column", "label_column", "split_column", "label_separator"):
             if getattr(self, key) is not None:
                 raise ConfigError(f"{source} has no columns to choose from. Leave out data.{key}.")
@@ -118,13 +109,11 @@ class ReadOptions:
 
 @dataclass(frozen=True)
 class Source:
-    """A kind of source.
-
-    Here, not beside the list of them, so that another package can make one without loading the list, which loads it.
+    """A kind of source. Other packages import it from here: the registry's module would load those packages.
 
     Attributes:
         name: The word before the colon.
-        load: Reads what stands after it.
+        load: Reads the source named after the colon.
     """
 
     name: str
@@ -135,10 +124,10 @@ class Collector:
     """Checks rows as they come and keeps texts and labels.
 
     Args:
-        source: The name that the person gave.
+        source: The name that the user gave.
         drop_invalid: Leave out rows without a usable text or label, and count them.
-        drop_duplicates: Leave out rows whose text stood there already, and count them.
-        labels: Reads the labels, such as `ReadOptions.labels`; by default as the task ``auto`` says.
+        drop_duplicates: Leave out rows whose text has occurred before, and count them.
+        labels: Reads the labels, such as `ReadOptions.labels`; by default with the task ``auto``.
     """
 
     def __init__(
@@ -161,10 +150,9 @@ class Collector:
         """Take one row.
 
         Args:
-            text: As the source gives it; two of them for a pair.
-            label: Likewise; whole numbers and booleans become their decimal and ``true`` or ``false``; a list is a set
-                of labels.
-            split: One of `SPLITS`, or None where the source has none.
+            text: The text, or a tuple of two for a pair.
+            label: The label. Whole numbers and booleans become names such as ``3`` and ``true``; a list is a set.
+            split: One of `SPLITS`, or None.
             where: The row, for messages.
 
         Raises:
@@ -179,8 +167,7 @@ class Collector:
             return self._refuse("without a label", where)
         if isinstance(found, float) and math.isnan(found):
             return self._refuse("whose label is no finite number", f"{where}: {label!r:.40}")
-        # Names of a set with their lengths: no name can look like two.
-        name = "".join(f"{len(part)}:{part}" for part in found) if isinstance(found, tuple) else str(found)
+        name = unique_text(found)
         row: Text = Pair(*strings) if len(strings) == 2 else strings[0]
         lengths = "+".join(str(len(part)) for part in strings)
         try:
@@ -215,13 +202,12 @@ class Collector:
         """Close the collection.
 
         Args:
-            label_order: Every label in the source's own order; then they are names, whatever they look like.
-            notes: What the source did to its texts.
-            columns: Where the rows came from.
+            label_order: Every label in the source's own order; such labels are always names.
+            notes: Changes and omissions by the source.
+            columns: The columns read.
 
         Raises:
-            DataError: If rows were invalid and are not to be left out, nothing is left, or some labels are numbers and
-                others are not.
+            DataError: If there are invalid rows that may not be left out, no rows, or numbers among class names.
         """
         dropped = self._problems.total()
         listed = "; ".join(
@@ -240,9 +226,7 @@ class Collector:
         if columns is not None and columns.text_pair is not None:
             notes = (f"Each row is a pair of texts, of the columns {columns.text} and {columns.text_pair}.", *notes)
         labels = self._as_numbers() if label_order is None else self._labels
-        if are_sets(labels):
-            none = sum(not label for label in labels)
-            notes = (f"A text may have several labels; {none:,} of {len(labels):,} have none.", *notes)
+        kind = self._reader.kind
         splits = [split for split in self._splits if split is not None]
         return RawDataset(
             texts=self._texts,
@@ -253,33 +237,26 @@ class Collector:
             fingerprint=self._digest.hexdigest(),
             duplicates_removed=self._duplicates,
             rows_dropped=dropped,
-            notes=notes,
+            notes=(*kind.notes(labels), *notes),
             columns=columns,
+            kind=kind,
         )
 
     def _as_numbers(self) -> list[Label]:
-        """The labels, as numbers where they turn out to be such."""
+        """Return the labels, as numbers if they turn out to be numbers."""
         numbers = self._reader.as_numbers(self._names)
         return self._labels if numbers is None else [numbers[str(label)] for label in self._labels]
 
 
 def _string(part: object, where: str) -> str:
-    """A text as a string; empty where there is none.
-
-    Raises:
-        DataError: If it is of another type.
-    """
+    """Return a text, empty if it is missing; raise a `DataError` for another type."""
     if part is not None and not isinstance(part, str):
         raise DataError(f"{where}: the text is of type {type(part).__name__}. Expected a string.")
     return part or ""
 
 
 def split_name(value: object, where: str) -> str:
-    """``train``, ``validation`` or ``test`` for any usual spelling of it.
-
-    Raises:
-        DataError: If it is none of them.
-    """
+    """Return ``train``, ``validation`` or ``test`` for any usual spelling; raise a `DataError` for another word."""
     known = as_split(value) if isinstance(value, str) else None
     if known is None:
         raise DataError(f"{where}: the split is {value!r}. Expected train, validation (valid, val, dev) or test.")
@@ -287,5 +264,5 @@ def split_name(value: object, where: str) -> str:
 
 
 def as_split(name: str) -> str | None:
-    """One of `SPLITS` for any usual spelling of it; None for another word."""
+    """Return one of `SPLITS` for any usual spelling; None for another word."""
     return _SPLIT_NAMES.get(name.strip().lower())

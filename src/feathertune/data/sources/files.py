@@ -1,7 +1,4 @@
-"""Sources on disk: a file with a text and a label column, or a folder with one subfolder of texts per label.
-
-Not for predicting on a file, which needs no labels and no list of all rows: see `feathertune.data.reading.rows`.
-"""
+"""Sources on disk: a file with a text and a label column, or a folder with one subfolder of texts per label."""
 
 from __future__ import annotations
 
@@ -24,11 +21,7 @@ _UNLABELLED = "unsup"  # of aclImdb
 
 
 def load_file(name: str, options: ReadOptions) -> RawDataset:
-    """Read a ``.csv``, ``.tsv``, ``.jsonl`` or ``.parquet`` file.
-
-    Raises:
-        DataError: If the file, its columns or its rows are not what they must be.
-    """
+    """Read a ``.csv``, ``.tsv``, ``.jsonl`` or ``.parquet`` file."""
     path = Path(name)
     names = rows.columns(path)
     columns = options.columns(names, path.name)
@@ -48,8 +41,7 @@ def load_file(name: str, options: ReadOptions) -> RawDataset:
 def load_folder(name: str, options: ReadOptions) -> RawDataset:
     """Read a folder of label folders with ``.txt`` files.
 
-    They may also lie inside ``train/`` and ``test/``: the layout of aclImdb. Its ``unsup`` folders, which
-    have no label, are left out and noted.
+    The label folders may be inside ``train/`` and ``test/``, as in aclImdb, whose ``unsup`` folders are left out.
 
     Raises:
         DataError: If the layout is another, or a file is not UTF-8.
@@ -75,7 +67,7 @@ def load_folder(name: str, options: ReadOptions) -> RawDataset:
 
 
 def _layout(root: Path) -> tuple[list[tuple[str | None, Path]], list[str]]:
-    """Folders that hold label folders, each with its split, and notes on what else there is."""
+    """Return the folders that hold label folders, each with its split, and notes on other folders."""
     inside = _subfolders(root)
     if not inside:
         raise DataError(

@@ -1,7 +1,4 @@
-"""Datasets of the Hugging Face hub, through the package ``datasets`` (extra ``hub``).
-
-Never runs a dataset's own code. Not for files that lie on this machine: name those.
-"""
+"""Datasets of the Hugging Face hub, through the package ``datasets``. Never runs a dataset's own code."""
 
 from __future__ import annotations
 
@@ -17,11 +14,11 @@ _NO_LABEL = -1  # how a ClassLabel says that the label is hidden
 def load_hub(name: str, options: ReadOptions) -> RawDataset:
     """Read ``NAME[:CONFIG]``; splits named train, validation (valid, val, dev) and test are used as such.
 
-    Other splits, such as ``unsupervised``, and rows whose ClassLabel is -1 are left out and noted.
+    Other splits, and rows whose ClassLabel is -1, are left out and noted.
 
     Raises:
         MissingExtraError: If ``datasets`` is not installed.
-        DataError: If the dataset cannot be had, or its columns or rows are not what they must be.
+        DataError: If the dataset cannot be loaded, or its columns or rows cannot be used.
         ConfigError: If a split column was named.
     """
     source = f"hub:{name}"
@@ -69,7 +66,7 @@ def _add(
     split: str,
     place: str,
 ) -> int:
-    """Hand over one split's rows; returns how many hide their label."""
+    """Collect one split's rows; return the number of rows with a hidden label."""
     hidden = number = 0
     for batch in part.select_columns(list(columns.read)).iter(1000):
         for number_in_batch, index in enumerate(batch[columns.label]):

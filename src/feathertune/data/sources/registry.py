@@ -1,19 +1,16 @@
-"""Where texts and labels come from: ``sample:NAME``, ``hub:NAME[:CONFIG]``, a file, or a folder.
+"""Sources by name: ``sample:NAME``, ``hub:NAME[:CONFIG]``, a file, or a folder.
 
-A kind of source is a row of `SOURCES`; another package adds one by an entry point of the group ``feathertune.sources``
-that names a `feathertune.data.sources.collector.Source`. Not for predicting, which streams rows: see
-`feathertune.data.reading.rows`.
+Other packages add a kind of source by an entry point of the group ``feathertune.sources`` that names a
+`feathertune.data.sources.collector.Source`.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
 from pathlib import Path
 
 from feathertune.data.reading import rows
-from feathertune.data.reading.labels import TaskChoice
 from feathertune.data.sources.collector import RawDataset, ReadOptions, Source
 from feathertune.data.sources.files import load_file, load_folder
 from feathertune.data.sources.hub import load_hub
@@ -24,7 +21,7 @@ from feathertune.registry import Registry, entry_points
 __all__ = ["SOURCES", "RawDataset", "Source", "load_source"]
 
 _SCHEME = re.compile(r"[A-Za-z][\w+-]+")  # two letters at least: one is a drive of Windows
-
+_DEFAULTS = ReadOptions()
 
 SOURCES: Registry[Source] = Registry(
     "kind of data source",
@@ -38,40 +35,19 @@ SOURCES: Registry[Source] = Registry(
 )
 
 
-def load_source(
-    name: str,
-    *,
-    text_column: str | None = None,
-    label_column: str | None = None,
-    split_column: str | None = None,
-    drop_invalid: bool = False,
-    usual_texts: Sequence[str] = (),
-    label_separator: str | None = None,
-    task: TaskChoice = "auto",
-) -> RawDataset:
+def load_source(name: str, options: ReadOptions = _DEFAULTS) -> RawDataset:
     """Read all texts and labels of a source, checked row by row.
 
-    Args:
-        name: ``sample:imdb``, ``hub:stanfordnlp/imdb``, a ``.csv``, ``.tsv``, ``.jsonl`` or ``.parquet``
-            file, or a folder with one subfolder of ``.txt`` files per label.
-        text_column: One column, or two with a comma between them for pairs; found by usual names where not given.
-        label_column: Likewise.
-        split_column: Column that says train, validation or test of each row; without it a file has no splits.
-        drop_invalid: Leave out, and count, rows without a usable text or label, instead of raising.
-        usual_texts: The columns that a bundle was trained on, one or two: looked for first.
-        label_separator: Stands between the labels of a text that may have several.
-        task: Whether it may, or whether the label is a number; ``auto`` looks at the separator, at the first row, where
-            a list is a set of labels, and at all rows: numbers, one at least with a fraction, are numbers.
+    The name is ``sample:imdb``, ``hub:stanfordnlp/imdb``, a ``.csv``, ``.tsv``, ``.jsonl`` or ``.parquet`` file, or a
+    folder
+    with one subfolder of ``.txt`` files per label.
 
     Raises:
         DataError: If the source cannot be read, or a row cannot be used; the message names file and row.
-        UnknownNameError: If there is no such sample or kind of source.
+        UnknownNameError: If the sample or kind of source is unknown.
         MissingExtraError: If the source needs packages that are not installed.
-        ConfigError: If a column was named for a source that has none, or a kind of another package cannot be loaded.
+        ConfigError: If a column was named for a source that has none, or another package's source cannot be loaded.
     """
-    options = ReadOptions(
-        text_column, label_column, split_column, drop_invalid, tuple(usual_texts), label_separator, task
-    )
     scheme, colon, rest = name.partition(":")
     if colon and scheme in SOURCES:
         return SOURCES[scheme].load(rest, options)

@@ -1,8 +1,7 @@
-"""Real reviews and a real encoder that need no hub: files of the packages in the extra ``samples``.
+"""Real reviews and a real encoder without a hub: files of the packages in the extra ``samples``.
 
-The packages are never imported (one reads its whole CSV with pandas at import): their files are found through
-their metadata, and checked by SHA-256 on each use, so that a result rests on known bytes. Loads
-without torch. Not for data of one's own: name the file.
+The packages are never imported (one reads its whole CSV at import). Their files are found through their metadata and
+checked by SHA-256 on each use.
 
 Source:
     Reviews: Maas et al. 2011, "Learning Word Vectors for Sentiment Analysis" (the 25,000 training reviews of
@@ -29,7 +28,7 @@ _LINE_BREAK = re.compile(r"<\s*/?\s*br\s*/?\s*>", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class PinnedFile:
-    """One file of an installed package, and the bytes that it must hold."""
+    """One file of an installed package, with its expected hash."""
 
     package: str
     version: str
@@ -37,11 +36,11 @@ class PinnedFile:
     sha256: str
 
     def locate(self, needed_for: str, error: type[FeathertuneError]) -> Path:
-        """Find the file and check it.
+        """Find the file and check its hash.
 
         Args:
-            needed_for: What wants it, for the message.
-            error: Raised where the file is not the one that is pinned.
+            needed_for: The sample, for the message.
+            error: Raised if the file is missing or another one.
 
         Raises:
             MissingExtraError: If the package is not installed.
@@ -65,7 +64,7 @@ class PinnedFile:
 
 @dataclass(frozen=True)
 class SampleData:
-    """Reviews of one origin, as `key` names it in the CSV."""
+    """Reviews of one origin, the value `key` in the CSV's column ``source``."""
 
     name: str
     key: str
@@ -75,7 +74,7 @@ class SampleData:
 
 @dataclass(frozen=True)
 class SampleEncoder:
-    """A pretrained encoder; `hub_id` is where the same weights lie on the hub."""
+    """A pretrained encoder; `hub_id` names the same weights on the hub."""
 
     name: str
     hub_id: str
@@ -123,14 +122,10 @@ SAMPLE_ENCODERS = Registry(
 
 
 def load_sample(name: str, options: ReadOptions) -> RawDataset:
-    """Read a sample, without its duplicate texts; ``<br />`` becomes a space.
-
-    Args:
-        name: Without ``sample:``.
-        options: May not name columns.
+    """Read a sample without its duplicate texts; ``<br />`` becomes a space.
 
     Raises:
-        UnknownNameError: If there is no such sample.
+        UnknownNameError: If the sample is unknown.
         MissingExtraError: If the extra ``samples`` is not installed.
         DataError: If the installed file is another one.
         ConfigError: If columns were named.
@@ -153,13 +148,10 @@ def load_sample(name: str, options: ReadOptions) -> RawDataset:
 
 
 def sample_encoder_path(name: str) -> Path:
-    """The folder of a sample's encoder, as transformers loads it.
-
-    Args:
-        name: Such as ``minilm``.
+    """Return the folder of a sample's encoder, as transformers loads it.
 
     Raises:
-        UnknownNameError: If there is no such encoder.
+        UnknownNameError: If the encoder is unknown.
         MissingExtraError: If the extra ``samples`` is not installed.
         EncoderError: If an installed file is another one.
     """

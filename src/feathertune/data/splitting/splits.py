@@ -1,31 +1,30 @@
 """Train, validation and test rows: stratified, seeded, and without a text of a later split in an earlier one.
 
-The test rows are set apart first, then the validation rows, which never come from the test rows; the training
-rows are cut down last. For one seed, a smaller `train_size` changes no test row. Not for cross-validation.
+Test rows are drawn first, then validation rows; training rows are cut down last. For one seed, a smaller `train_size`
+changes no test row.
 """
 
 from __future__ import annotations
 
 import hashlib
-import re
 from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
 
 from feathertune.data.reading.columns import TEXT_COLUMNS
-from feathertune.data.reading.labels import names_of
 from feathertune.data.reading.texts import are_pairs
 from feathertune.data.sources.collector import SPLITS, RawDataset, SplitName
-from feathertune.data.splitting.pool import LEAST_NUMBERS, Indices, Pool, Split, listed, rows_of
+from feathertune.data.splitting.pool import Pool, Split, rows_of
 from feathertune.errors import DataError
+from feathertune.tasks.labels.classes import CLASS_LABELS
+from feathertune.tasks.labels.kind import Indices, LabelKind, listed
 
 _TEST_SHARE = 0.2
 _VALIDATION_SHARE = 0.1
 _VALIDATION_ROWS = 200
 _VALIDATION_MOST = 0.25
-_WHOLE = re.compile(r"-?[0-9]{1,18}")
-# What numbers are called in a source without columns.
+# The name of a number in a source without columns.
 _NUMBER = "number"
 
 
@@ -34,14 +33,13 @@ class DataSplits:
     """The rows of a study.
 
     Attributes:
-        labels: Class names, in the order of the class indices, ``(C,)``; of numbers what they are called, one name.
-        multi_label: Whether a text may have several.
-        test_source: Where the test rows come from, if from a source of their own.
-        fingerprint: SHA-256 over the contents of the sources and over which rows went where.
-        duplicates_removed: Rows that the sources left out because their text stood there already.
+        labels: Class names in the order of the class indices, ``(C,)``; for numbers, the name of the number.
+        test_source: The test rows' own source, if they have one.
+        fingerprint: SHA-256 of the sources' contents and of each row's split.
+        duplicates_removed: Rows left out by the sources because their text had occurred before.
         overlap_removed: Training and validation rows left out because their text is in a later split.
-        notes: What was changed or left out, in plain words.
-        text_columns: Where the texts stood; two names for pairs.
+        notes: Changes and omissions, for people.
+        text_columns: Two names for pairs.
     """
 
     train: Split
@@ -55,12 +53,17 @@ class DataSplits:
     overlap_removed: int
     notes: tuple[str, ...]
     text_columns: tuple[str, ...] = TEXT_COLUMNS[:1]
-    multi_label: bool = False
+    kind: LabelKind = CLASS_LABELS
 
     @property
     def numbers(self) -> bool:
-        """Whether the label is a number."""
-        return self.train.labels.dtype.kind == "f"
+        """True if the label is a number."""
+        return self.kind.numbers
+
+    @property
+    def multi_label(self) -> bool:
+        """True if a text may have several labels."""
+        return self.kind.sets
 
     def __getitem__(self, name: SplitName) -> Split:
         return {"train": self.train, "validation": self.validation, "test": self.test}[name]
@@ -78,14 +81,14 @@ def make_splits(
     """Divide rows into train, validation and test.
 
     Args:
-        dataset: Its own splits are used where it has them; a missing one is taken from its training rows.
-        test: Source of the test rows: its own test split, or all of it where it has no splits.
-        train_size: Rows to train on; None means all.
-        validation_size: Rows, or a share of the training rows. None means a tenth of the rows to train on, at
-            least 200, at most a quarter of what there is, and at least one row of each class; 0 none at all.
-        test_size: Rows, or a share of all rows; None means a fifth, 0 none at all. Test rows with a split or a source
-            of their own are cut down to it only where it is a whole number; `validation_size` likewise.
-        seed: Decides which rows go where.
+        dataset: Its own splits are used; a missing one is taken from its training rows.
+        test: Source of the test rows: its test split, or all its rows if it has no splits.
+        train_size: Rows; None means all.
+        validation_size: Rows, or a share of the training rows. None means a tenth of the rows to train on, at least
+            200, at most a quarter of the available rows, and at least one row of each class; 0 means none.
+        test_size: Rows, or a share of all rows; None means a fifth, 0 means none. A split that the source states is cut
+            down only to a whole number of rows, for test and validation.
+        seed: Seed of the draws.
 
     Returns:
         Splits with every row in the order of its source.
@@ -96,7 +99,7 @@ def make_splits(
     """
     by_split = _rows_by_split(dataset)
     train, validation, test_rows = (by_split[name] for name in SPLITS)
-    labels, notes = _label_order(dataset, train)
+    labels, notes = _classes(dataset, train)
     pool = Pool(dataset, labels, seed)
     test_pool = pool
     if test is not None:
@@ -141,12 +144,12 @@ def make_splits(
     pool.require(train, 1, f" to train on: {overlap:,} rows whose text is in a later split were removed")
 
     if train_size is not None:
-        least, why = (LEAST_NUMBERS, "") if dataset.numbers else (len(labels), " (the number of classes)")
+        least = max(2, len(labels))  # one row of each class, or two numbers
         if not least <= train_size <= len(train):
             raise DataError(
-                f"train_size is {train_size:,}. Expected {least:,}{why} to {len(train):,}: what "
-                f"{dataset.source} has left beside {len(test_rows):,} rows for test, "
-                f"{len(validation):,} for validation and {overlap:,} duplicates across splits."
+                f"train_size is {train_size:,}. Expected {least:,} to {len(train):,}: {dataset.source} also has "
+                f"{len(test_rows):,} rows for test, {len(validation):,} for validation and {overlap:,} duplicates "
+                "across splits."
             )
         train = pool.draw(train, train_size, "train", keep=0)
     return DataSplits(
@@ -161,12 +164,12 @@ def make_splits(
         overlap_removed=overlap,
         notes=(*dataset.notes, *(() if test is None else test.notes), *notes),
         text_columns=dataset.text_columns,
-        multi_label=dataset.multi_label,
+        kind=dataset.kind,
     )
 
 
 def _unless_none(rows: Indices, size: int | float | None, name: str, notes: list[str]) -> Indices:
-    """The rows of a split that the source states, or none of them where its size is 0."""
+    """Return the rows of a split that the source states, or none if its size is 0."""
     if size != 0:
         return rows
     if len(rows):
@@ -179,36 +182,13 @@ def _default_validation(available: int, train_size: int | None, n_classes: int) 
     return max(min(max(_VALIDATION_ROWS, tenth), int(_VALIDATION_MOST * available)), n_classes)
 
 
-def _label_order(dataset: RawDataset, train: Indices) -> tuple[tuple[str, ...], list[str]]:
-    """Labels of the training rows in the stated order, else by number, else by name; and notes."""
-    found = {name for i in train for name in names_of(dataset.labels[i])}
+def _classes(dataset: RawDataset, train: Indices) -> tuple[tuple[str, ...], list[str]]:
+    """Return the classes of the training rows, in order, and notes."""
     if not len(train):
         has = listed(Counter(dataset.split or ())) or "no rows at all"
         raise DataError(f"{dataset.source} has no training rows. Found: {has}.")
-    if dataset.numbers:
-        if len(found) == 1:
-            raise DataError(
-                f"{dataset.source}: all {len(train):,} training rows have the number {found.pop()}. Expected different "
-                "ones: is the label column the right one?"
-            )
-        return (_NUMBER if dataset.columns is None else dataset.columns.label,), []
-    if dataset.multi_label and len(found) < 2:
-        raise DataError(
-            f"{dataset.source}: the {len(train):,} training rows have {listed(dict.fromkeys(found)) or 'no label'}. "
-            "Expected two labels at least: is the label column the right one, and the separator (--label-separator)?"
-        )
-    if len(found) == 1 and not dataset.multi_label:
-        raise DataError(
-            f"{dataset.source}: all {len(train):,} training rows have the label '{found.pop()}'. "
-            "Expected two classes at least: is the label column the right one?"
-        )
-    if dataset.label_order is not None:
-        unused = dict.fromkeys(name for name in dataset.label_order if name not in found)
-        notes = [f"No training row has these labels of {dataset.source}: {listed(unused)}."] if unused else []
-        return tuple(name for name in dataset.label_order if name in found), notes
-    if all(_WHOLE.fullmatch(name) for name in found):
-        return tuple(sorted(found, key=lambda name: (int(name), name))), []
-    return tuple(sorted(found)), []
+    column = _NUMBER if dataset.columns is None else dataset.columns.label
+    return dataset.kind.classes([dataset.labels[i] for i in train], dataset.label_order, column, dataset.source)
 
 
 def _rows_by_split(dataset: RawDataset) -> dict[str, Indices]:
@@ -218,17 +198,10 @@ def _rows_by_split(dataset: RawDataset) -> dict[str, Indices]:
 
 
 def _require_same_kind(dataset: RawDataset, test: RawDataset) -> None:
-    if dataset.numbers != test.numbers:
-        numbers, names = (dataset, test) if dataset.numbers else (test, dataset)
+    if dataset.kind.name != test.kind.name:
         raise DataError(
-            f"The labels of {numbers.source} are numbers, those of {names.source} are names of classes. Expected both "
-            "of one kind: --set data.task=regression reads whole numbers as numbers, too."
-        )
-    if dataset.multi_label != test.multi_label:
-        several, one = (dataset, test) if dataset.multi_label else (test, dataset)
-        raise DataError(
-            f"{several.source} holds texts with any number of labels, {one.source} texts with one label each. Expected "
-            "both of one kind: name the separator of the labels (--label-separator)."
+            f"{dataset.source} has {dataset.kind.name} labels, {test.source} has {test.kind.name} labels. Expected the "
+            "same kind in both: set data.task, or name the separator of the labels (--label-separator)."
         )
     if are_pairs(dataset.texts) != are_pairs(test.texts):
         pairs, single = (dataset, test) if are_pairs(dataset.texts) else (test, dataset)
@@ -239,7 +212,7 @@ def _require_same_kind(dataset: RawDataset, test: RawDataset) -> None:
 
 
 def _test_rows(test: RawDataset) -> Indices:
-    """The test rows of a source of its own: its test split, or all of it where it has no splits."""
+    """Return the test split of a source, or all rows if it has no splits."""
     rows = _rows_by_split(test)["train" if test.split is None else "test"]
     if not len(rows):
         raise DataError(

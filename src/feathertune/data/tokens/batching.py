@@ -2,15 +2,13 @@
 
 Texts of similar length are put into the same step. With random batches nearly every batch holds one long text and is
 padded to it; on reviews that doubles the work, grouping by length loses about 2 %. The order of the steps, and the
-choice of texts within a window of similar ones, is drawn from the seed; so are, on request, the texts themselves, such
-that rare classes come as often as frequent ones. Not for packing several texts into one row:
+choice of texts within a window of similar ones, is drawn from the seed. Not for packing several texts into one row:
 the classifiers here read one position a row.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Literal
 
 import numpy as np
 
@@ -25,7 +23,6 @@ def plan_steps(
     batch_size: int,
     token_budget: int,
     seed: tuple[int, ...],
-    shares: np.ndarray | None = None,
 ) -> list[list[np.ndarray]]:
     """Order one epoch.
 
@@ -34,14 +31,12 @@ def plan_steps(
         batch_size: Examples of one optimizer step.
         token_budget: Padded tokens of one forward pass; a text longer than that goes alone.
         seed: Such as (seed, epoch); the same numbers give the same plan.
-        shares: How often each row is drawn, from `shares_of`.
 
     Returns:
-        Steps; each is a list of passes, each an array of row indices. Every row occurs exactly once; with shares there
-        are as many rows, and each occurs any number of times.
+        Steps; each is a list of passes, each an array of row indices. Every row occurs exactly once.
     """
     rng = np.random.default_rng(seed)
-    order = draw(rng, len(lengths), shares)
+    order = rng.permutation(len(lengths))
     window = batch_size * WINDOW_STEPS
     steps: list[list[np.ndarray]] = []
     for start in range(0, len(order), window):
@@ -54,34 +49,13 @@ def plan_steps(
     return [steps[i] for i in rng.permutation(len(steps))]
 
 
-def shares_of(labels: np.ndarray, sampling: Literal["all", "balanced"]) -> np.ndarray | None:
-    """How often each row is drawn so that all classes are equally frequent; None where each is taken once.
-
-    Args:
-        labels: Class indices, ``(N,)``.
-        sampling: The setting ``train.sampling``.
-
-    Returns:
-        Probabilities ``(N,)``, of sum 1.
-    """
-    if sampling == "all":
-        return None
-    _, classes, n_rows = np.unique(labels, return_inverse=True, return_counts=True)
-    return 1 / (len(n_rows) * n_rows[classes].astype(np.float64))
-
-
-def draw(rng: np.random.Generator, n: int, shares: np.ndarray | None) -> np.ndarray:
-    """An order of all `n` rows, or as many drawn with replacement by their shares."""
-    return rng.permutation(n) if shares is None else rng.choice(n, size=n, p=shares)
-
-
 def cut_passes(rows: np.ndarray, lengths: np.ndarray, *, token_budget: int) -> Iterator[np.ndarray]:
     """Cut rows, sorted by length, into passes of at most `token_budget` padded tokens.
 
     Args:
         rows: Row indices, from short to long.
         lengths: Tokens of each text, ``(N,)``.
-        token_budget: Padded tokens of a pass, at most, unless a single text has more.
+        token_budget: Most padded tokens of a pass; a longer text goes alone.
 
     Yields:
         Arrays of row indices, never empty.
@@ -95,7 +69,7 @@ def cut_passes(rows: np.ndarray, lengths: np.ndarray, *, token_budget: int) -> I
 
 
 def coarsely(n: int) -> int:
-    """The next of 1, 2, 3, 4, 6, 8, 12, 16, 24, and so on: products of two such numbers are few, too."""
+    """Round up to one of 1, 2, 3, 4, 6, 8, 12, 16, 24, ...; products of two such numbers are few, too."""
     power = 1 << (n - 1).bit_length()
     return power * 3 // 4 if power * 3 // 4 >= n else power
 
@@ -103,18 +77,18 @@ def coarsely(n: int) -> int:
 def cut_widths(
     counts: Mapping[int, int], *, token_budget: int, pass_tokens: int, padding_share: float = 1.0
 ) -> list[list[int]]:
-    """Which widths go together when texts wait for a pass: the cheapest way to run them all.
+    """Group waiting texts by width into the cheapest passes.
 
-    A text padded to a neighbour's width costs tokens, a pass of its own costs what every pass costs.
+    A text padded to a neighbor's width costs tokens; a pass of its own costs a pass's fixed price.
 
     Args:
-        counts: Texts that wait, by the width to which each would be padded alone.
-        token_budget: Padded tokens of a pass, at most, unless a single text has more.
-        pass_tokens: What a pass costs beside its tokens, as so many tokens.
-        padding_share: What a row of padding costs, as a share of a token.
+        counts: Number of waiting texts, by padded width.
+        token_budget: Most padded tokens of a pass; a longer text goes alone.
+        pass_tokens: Fixed cost of a pass, in tokens.
+        padding_share: Cost of a padding token, as a share of a token.
 
     Returns:
-        Neighbouring widths, each once, from narrow to wide.
+        Neighboring widths, each once, ascending.
     """
     widths = sorted(counts)
     cost: list[float] = [0.0]

@@ -1,8 +1,4 @@
-"""Texts to token ids, kept flat and unpadded: one array of ids and the offset at which each text starts.
-
-Padding is made per batch, by `EncodedTexts.collate`; nothing padded is ever kept. Not for streams larger than memory:
-`feathertune.engine.predict` encodes those chunk by chunk.
-"""
+"""Texts to token ids, flat and unpadded: one array of ids, and the offset of each text. Padding is added per batch."""
 
 from __future__ import annotations
 
@@ -34,18 +30,17 @@ _CHUNK_CHARACTERS = 2_000_000
 
 @dataclass(frozen=True)
 class EncodedTexts:
-    """Token ids of N texts, each one sequence, or several where long texts are read in windows.
+    """Token ids of N texts; each text is one sequence, or several if long texts are read in windows.
 
     Attributes:
-        ids: All ids, one sequence after the other, ``(sum of lengths,)`` int32.
-        offsets: Where each of the S sequences starts and the last one ends, ``(S + 1,)`` int64.
-        n_truncated: How many texts were longer than the limit.
-        pad_id: The id that fills up a batch.
-        types: Of pairs, which of the two texts each token is of, as the tokenizer says it, ``(sum of lengths,)`` int8;
-            None where all tokens are of one type, or the encoder tells no types apart.
-        firsts: Which sequence each text begins with, and S, ``(N + 1,)`` int64; ``None`` where each text is one.
-        n_tokens: Tokens of each whole text, special tokens included, ``(N,)`` int64; ``None`` where nobody counted.
-        n_unread: Those of them that are in no sequence, likewise.
+        ids: All ids, ``(sum of lengths,)`` int32.
+        offsets: Start of each of the S sequences, and the end of the last, ``(S + 1,)`` int64.
+        n_truncated: Number of texts longer than the limit.
+        pad_id: Padding id.
+        types: For pairs, the token type of each id, ``(sum of lengths,)`` int8; None if there is one type only.
+        firsts: First sequence of each text, and S, ``(N + 1,)`` int64; None if each text is one sequence.
+        n_tokens: Tokens of each whole text, special tokens included, ``(N,)`` int64; None if not counted.
+        n_unread: Tokens of each text that are in no sequence, ``(N,)`` int64; None if not counted.
     """
 
     ids: np.ndarray
@@ -62,7 +57,7 @@ class EncodedTexts:
 
     @property
     def lengths(self) -> np.ndarray:
-        """Tokens of each text as it is read, special tokens and overlaps included, ``(N,)`` int64."""
+        """Tokens read of each text, special tokens and overlaps included, ``(N,)`` int64."""
         return np.diff(self.offsets if self.firsts is None else self.offsets[self.firsts])
 
     @property
@@ -71,30 +66,30 @@ class EncodedTexts:
         return len(self.offsets) - 1
 
     def sequences(self, rows: np.ndarray) -> np.ndarray:
-        """Indices of the sequences of these texts, text by text, ``(sum of their sequences,)``."""
+        """Return the sequences of these texts, text by text, ``(sum of their sequences,)``."""
         if self.firsts is None or not len(rows):
             return rows
         return np.concatenate([np.arange(self.firsts[row], self.firsts[row + 1]) for row in rows])
 
     def pieces(self, rows: np.ndarray) -> list[np.ndarray]:
-        """The ids of each of those sequences."""
+        """Return the ids of each of those sequences."""
         return [self.ids[self.offsets[i] : self.offsets[i + 1]] for i in self.sequences(rows)]
 
     def type_pieces(self, rows: np.ndarray) -> list[np.ndarray] | None:
-        """The types of each of those sequences; ``None`` where there are none."""
+        """Return the types of each of those sequences; None if there are none."""
         if self.types is None:
             return None
         return [self.types[self.offsets[i] : self.offsets[i + 1]] for i in self.sequences(rows)]
 
     def pool(self, rows: np.ndarray, values: torch.Tensor) -> torch.Tensor:
-        """From what a model says of each sequence to what is said of each text: the mean.
+        """Average a model's outputs over the sequences of each text; differentiable.
 
         Args:
             rows: Indices of B texts.
             values: One row for each sequence of `sequences(rows)`, ``(., C)`` float32.
 
         Returns:
-            ``(B, C)``; differentiable.
+            ``(B, C)``.
         """
         if self.firsts is None:
             return values
@@ -102,12 +97,12 @@ class EncodedTexts:
         return torch.segment_reduce(values, "mean", lengths=counts)
 
     def pooled(self, values: np.ndarray) -> np.ndarray:
-        """`pool` of all texts: ``(S, C)`` to ``(N, C)``."""
+        """Apply `pool` to all texts: ``(S, C)`` to ``(N, C)``."""
         found: np.ndarray = self.pool(np.arange(len(self)), torch.from_numpy(values)).numpy()
         return found
 
     def take(self, rows: np.ndarray) -> EncodedTexts:
-        """Some of the texts, in the order of `rows`. How many of these were truncated is not known: none is said."""
+        """Return some of the texts, in the order of `rows`; `n_truncated` is then 0."""
         pieces, types = self.pieces(rows), self.type_pieces(rows)
         ids = np.concatenate(pieces) if pieces else self.ids[:0]
         return EncodedTexts(
@@ -122,27 +117,23 @@ class EncodedTexts:
         )
 
     def shape(self, rows: np.ndarray) -> tuple[int, int]:
-        """Sequences of a batch of these texts, and their padded length T."""
+        """Return the number of sequences of a batch of these texts, and their padded length T."""
         found = self.sequences(rows)
         longest = int((self.offsets[found + 1] - self.offsets[found]).max())
         return len(found), batch_width(longest, self._longest)
 
     @functools.cached_property
     def _longest(self) -> int:
-        """Tokens of the longest sequence of all."""
+        """Tokens of the longest sequence."""
         return int(np.diff(self.offsets).max())
 
     def collate(self, rows: np.ndarray, device: torch.device) -> dict[str, torch.Tensor]:
-        """Make one padded batch.
-
-        Args:
-            rows: Indices of B texts.
-            device: Where the tensors shall be.
+        """Make one padded batch of the texts at `rows`.
 
         Returns:
-            ``input_ids`` and, where there is padding, ``attention_mask``, each ``(B, T)`` int64, with as many rows
-            more as texts have further windows; ``token_type_ids`` where there are types. T is the longest of these
-            sequences, rounded up so that few shapes occur: libraries prepare their products for each shape anew.
+            ``input_ids`` and, with padding, ``attention_mask``, each ``(B, T)`` int64, B the number of sequences;
+            ``token_type_ids`` if there are types. T is rounded up, because libraries prepare products for each new
+            shape.
         """
         _, width = self.shape(rows)
         types = self.type_pieces(rows)
@@ -164,15 +155,15 @@ def pad_batch(
     """Make one padded batch.
 
     Args:
-        pieces: Token ids of B texts.
+        pieces: Token ids of B sequences.
         width: T, at least the longest.
-        pad_id: The id that fills up.
-        device: Where the tensors shall be.
-        types: Of the tokens of each text; None for a text of one type, which is 0 everywhere, as padding is.
+        pad_id: Padding id.
+        device: Device of the tensors.
+        types: Token types of each sequence; None means 0 everywhere.
 
     Returns:
-        ``input_ids`` and, where there is padding, ``attention_mask``, each ``(B, T)`` int64; ``token_type_ids``
-        likewise, where a text has types.
+        ``input_ids`` and, with padding, ``attention_mask``, each ``(B, T)`` int64; ``token_type_ids`` if a sequence has
+        types.
     """
     input_ids = np.full((len(pieces), width), pad_id, dtype=np.int64)
     mask = np.zeros_like(input_ids)
@@ -192,9 +183,9 @@ def pad_batch(
 
 
 def batch_width(longest: int, longest_of_all: int) -> int:
-    """T of a batch whose longest text has so many tokens.
+    """Return T of a batch whose longest sequence has `longest` tokens.
 
-    Rounded up, but no longer than the longest of all texts: an encoder has only so many positions.
+    Rounded up, but not above the longest of all: an encoder has a limited number of positions.
     """
     return min(-(-longest // WIDTH_MULTIPLE) * WIDTH_MULTIPLE, longest_of_all)
 
@@ -202,16 +193,13 @@ def batch_width(longest: int, longest_of_all: int) -> int:
 def encode(
     tokenizer: PreTrainedTokenizerBase, texts: Sequence[Text], *, max_length: int, reading: Reading = HEAD
 ) -> EncodedTexts:
-    """Tokenise texts, and cut those that are too long.
+    """Tokenize texts, and cut those that are too long.
 
     Args:
         tokenizer: A fast tokenizer.
-        texts: N texts, or N pairs.
+        texts: N texts, or N pairs. A pair loses tokens at the end of its longer text.
         max_length: Most tokens of one sequence, special tokens included.
-        reading: What becomes of longer texts. Of a pair the longer text is cut, token by token, and nothing else.
-
-    Returns:
-        The ids, with the number of texts that were longer.
+        reading: How longer texts are read.
     """
     pairs = are_pairs(texts)
     if pairs and reading != HEAD:
@@ -238,14 +226,14 @@ def encode(
 
 
 class Gathered:
-    """Encoded texts as they come, cut where they are too long.
+    """Collects encoded texts and cuts those that are too long.
 
     Args:
         max_length: As in `encode`.
-        reading: Likewise.
-        pad_id: The id that fills up a batch.
+        reading: As in `encode`.
+        pad_id: Padding id.
         side: The side on which ``head`` cuts.
-        has_types: Keep the types of the tokens, of pairs.
+        has_types: Keep token types, for pairs.
     """
 
     def __init__(
@@ -258,7 +246,7 @@ class Gathered:
         self._types = array("b") if has_types else None
 
     def add(self, encoding: Any) -> None:  # noqa: ANN401 - `tokenizers.Encoding`, which has no types
-        """Take a whole text as `tokenizers` has encoded it, or a pair that it has cut."""
+        """Add a whole text as `tokenizers` encoded it, or a pair that it truncated."""
         ids: list[int] = encoding.ids
         found = Cut([ids], 0)
         if len(ids) > self._max_length:
@@ -276,7 +264,7 @@ class Gathered:
         self._n_unread.append(found.n_unread)
 
     def texts(self) -> EncodedTexts:
-        """All that was added."""
+        """Return all texts added."""
         n_tokens = np.array(self._n_tokens, dtype=np.int64)
         types = self._types
         return EncodedTexts(
@@ -292,9 +280,9 @@ class Gathered:
 
 
 def _n_left_out(encoding: Any) -> int:  # noqa: ANN401 - `tokenizers.Encoding`, which has no types
-    """Tokens that truncation took from a pair: the overflow holds some of what was kept, too.
+    """Count the tokens that truncation took from a pair: the overflow also holds some of the tokens kept.
 
-    Several tokens may stand for one place, such as SentencePiece's sign for a space and the character after it.
+    Several tokens may share one place, such as SentencePiece's sign for a space and the character after it.
     """
     kept, *others = (
         Counter(
@@ -310,7 +298,7 @@ def _n_left_out(encoding: Any) -> int:  # noqa: ANN401 - `tokenizers.Encoding`, 
 
 
 def _chunks(texts: Sequence[Text]) -> Iterator[tuple[int, int]]:
-    """Cut into runs of so many texts or so many characters: a tokenizer's own copy is fifty times the text."""
+    """Cut into runs of limited texts and characters: a tokenizer's own copy is fifty times the text."""
     start = characters = 0
     for i, text in enumerate(texts):
         if i > start and (i - start == _CHUNK_TEXTS or characters + n_characters(text) > _CHUNK_CHARACTERS):

@@ -1,13 +1,12 @@
-"""Which tokens of a text are read where it has more than an encoder takes at once. Plain numbers, no torch.
+"""Tokens to read from a text that is longer than the encoder's limit.
 
-* ``head``: the first ones (the last ones, where a tokenizer cuts on its left side).
-* ``head-tail``: the first and the last ones, 128 to 382 of each 510. Source: Sun et al. 2019, "How to Fine-Tune BERT
+* ``head``: the first tokens (the last ones, if the tokenizer truncates on the left).
+* ``head-tail``: the first and the last tokens, 128 to 382 of each 510. Source: Sun et al. 2019, "How to Fine-Tune BERT
   for Text Classification?", arXiv:1905.05583, section 5.3.1.
-* ``windows``: several pieces, each as long as one pass takes, evenly spaced, the first at the beginning and the last at
-  the end of the text. No window is short, since each counts the same in the mean of the logits. Where a text has more
-  than fit into ``max_windows``, they lie further apart, and what lies between them is not read.
+* ``windows``: several full pieces, evenly spaced from the start to the end of the text, because each counts the same in
+  the mean of the logits. If the text needs more than ``max_windows``, the tokens between them are not read.
 
-Not for pairs of texts, whose special tokens stand in the middle.
+Not for pairs, which have special tokens in the middle.
 """
 
 from __future__ import annotations
@@ -25,11 +24,11 @@ Span = tuple[int, int]
 
 @dataclass(frozen=True)
 class Cut:
-    """What is read of one text.
+    """The parts of one text that are read.
 
     Attributes:
         sequences: Token ids, special tokens included; several for windows.
-        n_unread: Tokens that are in none of them.
+        n_unread: Tokens in no sequence.
     """
 
     sequences: list[list[int]]
@@ -40,10 +39,10 @@ def cut(ids: Sequence[int], special: Sequence[int], *, max_length: int, reading:
     """Cut a text that is too long.
 
     Args:
-        ids: All its tokens, more than `max_length`, special tokens around them.
-        special: 1 where the tokenizer has put a special token, else 0.
+        ids: All its tokens, more than `max_length`, special tokens at both ends.
+        special: 1 for each special token, else 0.
         max_length: Tokens of a sequence, special tokens included.
-        reading: How.
+        reading: How to read it.
         side: The side on which ``head`` cuts.
     """
     before, after = special.index(0), special[::-1].index(0)
@@ -54,16 +53,16 @@ def cut(ids: Sequence[int], special: Sequence[int], *, max_length: int, reading:
 
 
 def spans(n: int, room: int, reading: Reading, side: str = "right") -> list[list[Span]]:
-    """Which tokens of a text go into each sequence.
+    """Choose the tokens of each sequence.
 
     Args:
         n: Tokens of the text without special ones, more than `room`.
-        room: Of those in one sequence.
-        reading: How.
+        room: Tokens of one sequence without special ones.
+        reading: How to read the text.
         side: The side on which ``head`` cuts.
 
     Returns:
-        For each sequence the pieces of the text that it is made of, ascending.
+        For each sequence, its pieces of the text, ascending.
     """
     if reading.long == "head-tail":
         head = max(1, round(room * _HEAD_SHARE))
@@ -78,7 +77,7 @@ def spans(n: int, room: int, reading: Reading, side: str = "right") -> list[list
 
 
 def n_unread(n: int, read: Sequence[Sequence[Span]]) -> int:
-    """How many of a text's `n` tokens are in no sequence."""
+    """Count the tokens among `n` that are in no sequence."""
     reached = unread = 0
     for start, end in sorted(span for parts in read for span in parts):
         unread += max(0, start - reached)

@@ -1,72 +1,42 @@
-"""Texts in one piece of memory, which processes of a machine can share instead of each having its own copy.
-
-Not for reading texts or changing them: see `feathertune.data.sources.collector`.
-"""
+"""Texts in one piece of memory that the processes of a machine can share."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import overload
 
 import pyarrow as pa
 
-from feathertune.data.reading.texts import Pair, Text, are_pairs, columns_of
+from feathertune.data.reading.texts import Pair, Text, columns_of
 
 
-def block_of(texts: Sequence[Text]) -> Sequence[Text]:
-    """N texts, or N pairs, in pieces of memory that can be shared."""
-    columns = columns_of(texts, clip=sys.maxsize)
-    blocks = [TextBlock(column) for column in columns.values()]
-    return PairBlock(*blocks) if are_pairs(texts) else blocks[0]
-
-
-class TextBlock(Sequence[str]):
-    """N texts as one Arrow array; pickled by protocol 5, its memory can stay where it is.
+class TextBlock(Sequence[Text]):
+    """N texts, or N pairs, as Arrow arrays; pickle protocol 5 leaves their memory in place. Each access decodes a text.
 
     Args:
-        texts: Any number of them; a text is made from its bytes each time that it is asked for.
+        texts: All single texts, or all pairs.
     """
 
-    def __init__(self, texts: Iterable[str]) -> None:
-        self._array = pa.array(texts, pa.large_string())
+    def __init__(self, texts: Sequence[Text]) -> None:
+        self._columns = [pa.array(column, pa.large_string()) for column in columns_of(texts, clip=sys.maxsize).values()]
 
     def __len__(self) -> int:
-        return len(self._array)
+        return len(self._columns[0])
 
-    def __iter__(self) -> Iterator[str]:
-        return (text.as_py() for text in self._array)
-
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[str]: ...
-    def __getitem__(self, index: int | slice) -> str | list[str]:
-        found: str | list[str] = (
-            self._array[index].to_pylist() if isinstance(index, slice) else self._array[int(index)].as_py()
-        )
-        return found
-
-
-class PairBlock(Sequence[Pair]):
-    """N pairs: a block of their first texts, and one of their second.
-
-    Args:
-        firsts: N texts.
-        seconds: Likewise.
-    """
-
-    def __init__(self, firsts: TextBlock, seconds: TextBlock) -> None:
-        self._firsts, self._seconds = firsts, seconds
-
-    def __len__(self) -> int:
-        return len(self._firsts)
+    def __iter__(self) -> Iterator[Text]:
+        return (_text(*parts) for parts in zip(*self._columns, strict=True))
 
     @overload
-    def __getitem__(self, index: int) -> Pair: ...
+    def __getitem__(self, index: int) -> Text: ...
     @overload
-    def __getitem__(self, index: slice) -> list[Pair]: ...
-    def __getitem__(self, index: int | slice) -> Pair | list[Pair]:
+    def __getitem__(self, index: slice) -> list[Text]: ...
+    def __getitem__(self, index: int | slice) -> Text | list[Text]:
         if isinstance(index, slice):
-            return [Pair(*both) for both in zip(self._firsts[index], self._seconds[index], strict=True)]
-        return Pair(self._firsts[index], self._seconds[index])
+            return [_text(*parts) for parts in zip(*(column[index] for column in self._columns), strict=True)]
+        return _text(*(column[int(index)] for column in self._columns))
+
+
+def _text(first: pa.StringScalar, *second: pa.StringScalar) -> Text:
+    text: str = first.as_py()
+    return Pair(text, *(part.as_py() for part in second)) if second else text

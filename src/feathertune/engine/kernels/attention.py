@@ -1,15 +1,13 @@
-"""Attention as plain products with the gradient by hand: what torch's fused kernel does badly on a processor.
+"""Attention as plain products with a gradient by hand, for processors, where torch's fused kernel is slow.
 
 `scaled_dot_product_attention`'s backward pass took a third of a step at 27 tokens on two cores, and with dropout its
-forward leaves the fused kernel altogether. Here are two batched products, a softmax and their gradients, in the dtype
-of the input. Two things beside the textbook form, both found by measuring (benchmarks/LOG.md):
+forward leaves the fused kernel. Here: two batched products, a softmax and their gradients in the input's dtype, and two
+measured changes (benchmarks/LOG.md). On a GPU `attend` calls the fused kernel.
 
 * The mask is one more feature: a 1 in every query, the mask over the scaling in every key. Adding it to the scores
   would be one more pass over the largest tensor of the layer.
-* Keys are filled up to a multiple of 32: torch's bf16 softmax takes up to four times as long beside one. Where there
-  are few, going through fp32 is cheaper than filling up.
-
-Not for a GPU, where the fused kernels win: there `attend` calls them.
+* Keys are padded to a multiple of 32: torch's bf16 softmax takes up to four times as long at other lengths. With few
+  keys, a softmax in fp32 is cheaper than padding.
 """
 
 from __future__ import annotations
@@ -21,12 +19,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-# Low enough that its exponential is zero beside any score; bf16 can hold it after division by the scaling.
+# Low enough that its exponential is zero next to any score; bf16 can hold it after division by the scaling.
 MASKED = -1e4
 _MULTIPLE = 32
 _SHORT = 64
-# Probabilities grow with the square of the length; from here on they are most of what a block keeps, and making them
-# again costs a twentieth of the step.
+# Probabilities grow with the square of the length. Longer texts compute them again, in a twentieth of the step.
 _KEEP_UP_TO = 256
 
 
@@ -36,9 +33,9 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, *, scaling: flo
     Args:
         q: ``(B, H, Q, d)``.
         k: ``(B, H, T, d)``.
-        v: Likewise.
+        v: ``(B, H, T, d)``.
         mask: Added to the scores, 0 or at most `MASKED`, ``(B, 1, 1, T)``; or any bias that broadcasts to
-            ``(B, H, Q, T)``. It has no gradient. ``None`` where every token counts.
+            ``(B, H, Q, T)``. It has no gradient.
         scaling: Of the scores.
         dropout: Share of the probabilities that are dropped.
 
@@ -52,10 +49,10 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, *, scaling: flo
 
 
 def keep_mask(shape: tuple[int, ...], p: float, device: torch.device) -> Tensor:
-    """What dropout leaves: True with probability ``1 - p`` to within 2^-16, ``shape`` bool.
+    """Return a bool mask of `shape`, True with probability ``1 - p`` to within 2^-16.
 
-    Drawn from torch's global generator, sixteen bits a place. torch's own dropout draws a double for each and takes
-    several times as long on a processor.
+    Drawn from torch's global generator, 16 bits a place; torch's own dropout draws a double, which takes several times
+    as long.
     """
     if device.type != "cpu" or p >= 1:
         return torch.rand(shape, device=device) >= p
@@ -66,14 +63,14 @@ def keep_mask(shape: tuple[int, ...], p: float, device: torch.device) -> Tensor:
 
 @dataclass(frozen=True)
 class Saved:
-    """What the gradient needs.
+    """Tensors that the gradient needs.
 
     Attributes:
-        q: As it was multiplied, ``(B H, Q, .)``; `k` and `v` likewise.
-        added: What was added to the scores beside the mask that is a feature.
-        p: The probabilities ``(B H, Q, T)``; ``None`` where they are made again, for long texts.
-        keep: What dropout left of them.
-        n_keys: T before keys were filled up.
+        q: As multiplied, ``(B H, Q, .)``; `k` and `v` too.
+        added: Added to the scores besides the mask that is a feature.
+        p: The probabilities ``(B H, Q, T)``; ``None`` for long texts, whose probabilities are computed again.
+        keep: Dropout's mask.
+        n_keys: T before padding.
     """
 
     q: Tensor
@@ -88,20 +85,20 @@ class Saved:
 def forward(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, *, scaling: float, dropout: float
 ) -> tuple[Tensor, Saved]:
-    """`attend` without a graph: the heads' outputs ``(B, H, Q, d)``, and what `backward` needs."""
+    """Return `attend`'s output ``(B, H, Q, d)``, without a graph, and the tensors that `backward` needs."""
     b, h, n_queries, d = q.shape
     n_keys = k.shape[2]
     q, k, v, added = _prepare(q, k, v, mask, scaling)
     p = _probabilities(q, k, added, (b, h), n_keys, scaling)
     keep = as_bits(keep_mask(tuple(p.shape), dropout, p.device), p.dtype) if dropout > 0 else None
     output = torch.bmm(p if keep is None else drop(p, keep), v).view(b, h, n_queries, d)
-    if keep is not None:  # what is kept is scaled up where the tensors are small
+    if keep is not None:  # scaled here, where the tensors are small
         output.mul_(1 / (1 - dropout))
     return output, Saved(q, k, v, added, p if n_keys <= _KEEP_UP_TO else None, keep, n_keys)
 
 
 def backward(gradient: Tensor, saved: Saved, *, scaling: float, dropout: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of q and k before the scaling, and of v: each ``(B, H, ., d)``."""
+    """Return gradients of q and k before the scaling, and of v: each ``(B, H, ., d)``."""
     b, h, n_queries, d = gradient.shape
     p, keep, n = saved.p, saved.keep, saved.n_keys
     if p is None:
@@ -124,16 +121,16 @@ def backward(gradient: Tensor, saved: Saved, *, scaling: float, dropout: float) 
 
 
 def as_bits(keep: Tensor, dtype: torch.dtype) -> Tensor:
-    """A mask ready for `drop`: for bf16 all sixteen bits of each place, on a processor."""
+    """Return a mask ready for `drop`: for bf16 on a processor, all 16 bits of each place."""
     if dtype != torch.bfloat16 or keep.device.type != "cpu":
         return keep
     return torch.neg(keep.view(torch.int8)).to(torch.int16)
 
 
 def drop(values: Tensor, keep: Tensor) -> Tensor:
-    """Zero what is not kept; what is kept is not scaled up here.
+    """Zero what is not kept, without scaling up the rest.
 
-    For bf16 on a processor by their bits: torch multiplies bf16 by bool seven times slower than it ands integers.
+    On a processor bf16 is masked by its bits: torch multiplies bf16 by bool seven times slower than it ands integers.
 
     Args:
         values: Any shape.
@@ -160,7 +157,7 @@ def _is_short(n_keys: int) -> bool:
 def _prepare(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scaling: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-    """Contiguous ``(B H, ., .)``, keys filled up and the mask made a feature; what has to be added is left over."""
+    """Return contiguous ``(B H, ., .)``, keys padded, the mask as a feature, and a mask that is still to be added."""
     b, h, n_queries, d = q.shape
     n_keys = k.shape[2]
     filled = -(-n_keys // _MULTIPLE) * _MULTIPLE
@@ -217,7 +214,7 @@ class _Attend(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
         if ctx.saved is None:
-            raise RuntimeError("The gradient of attention can be asked for once: what it had kept is freed.")
+            raise RuntimeError("The gradient of attention can be computed once: its saved tensors are freed.")
         saved, ctx.saved = ctx.saved, None
         grad_q, grad_k, grad_v = backward(gradient, saved, scaling=ctx.scaling, dropout=ctx.dropout)
         return grad_q * ctx.scaling, grad_k * ctx.scaling, grad_v, None, None, None

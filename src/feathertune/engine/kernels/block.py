@@ -1,8 +1,7 @@
-"""A post-norm block (BERT, RoBERTa, ELECTRA, DistilBERT) as one node, with its parameters where they were.
+"""A post-norm block (BERT, RoBERTa, ELECTRA, DistilBERT) as one autograd node, computed in the dtype of the products.
 
-Query, key and value are one product, the mask is no pass of its own, and all stays in the dtype of the products from
-one end to the other. The reference is the module's own forward. Not for pre-norm or relative-position blocks
-(ModernBERT, DeBERTa, MPNet), which keep theirs.
+Query, key and value are one product, and the mask needs no pass of its own. The reference is the module's own forward.
+Pre-norm and relative-position blocks (ModernBERT, DeBERTa, MPNet) keep theirs.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from feathertune.engine.kernels.interface import as_added
 from feathertune.engine.kernels.layer import Called, Gradients, Layer, Recomputed, run
 from feathertune.engine.kernels.linear import join
 from feathertune.engine.kernels.matrix import Matrices
-from feathertune.engine.kernels.multi_model_layers import NormsTogether, Shares, layers_together
+from feathertune.engine.kernels.multi_model_layers import CombinedNorms, ModelRows, combine_layers
 from feathertune.engine.kernels.norm import AddNorm, SumNorm
 from feathertune.engine.kernels.tokens import Tokens
 
@@ -30,14 +29,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """How products are done.
+    """Settings of products.
 
     Attributes:
         dtype: Of products and activations.
-        fused: Join and fuse linear layers; ``False`` calls each as it is.
+        fused: Join and fuse linear layers; ``False`` calls each one's own forward.
         packed: See `feathertune.engine.kernels.matrix.FrozenMatrix`.
-        recompute: Blocks keep their input alone; see `feathertune.engine.kernels.layer.Recomputed`.
-        matrices: Frozen ones, of other models too that share parameters with this one.
+        recompute: See `feathertune.engine.kernels.layer.Recomputed`.
+        matrices: Frozen matrices, shared with other models that share parameters with this one.
     """
 
     dtype: torch.dtype
@@ -47,25 +46,25 @@ class Arithmetic:
     matrices: Matrices = field(default_factory=Matrices)
 
     def product(self, module: nn.Module, *paths: str) -> Layer:
-        """One product of linear layers of a block."""
+        """Return one product of a block's linear layers."""
         layers = [module.get_submodule(path) for path in paths]
         return join(layers, self.dtype, fused=self.fused, packed=self.packed, matrices=self.matrices)
 
 
 class Block:
-    """The forward of one block, to be put in place of the module's own.
+    """The forward of one block, which replaces the module's own.
 
     Args:
         module: The block, as PEFT may have changed it.
-        spec: Its family's names; with `EncoderSpec.post_norm`.
+        spec: The family's names, with `EncoderSpec.post_norm`.
         n_heads: H.
-        arithmetic: How products are done.
+        arithmetic: Settings of products.
     """
 
     def __init__(self, module: nn.Module, spec: EncoderSpec, *, n_heads: int, arithmetic: Arithmetic) -> None:
         self._n_heads, self._dtype, self._recompute = n_heads, arithmetic.dtype, arithmetic.recompute
         self._qkv = arithmetic.product(module, *spec.query, *spec.key, *spec.value)
-        self._rest = Rest(module, spec, arithmetic)
+        self._after = AfterAttention(module, spec, arithmetic)
         self._dropout = attention_dropout(module, spec)
 
     def __call__(self, hidden_states: Tensor, attention_mask: Tensor | None = None, *_: Any, **__: Any) -> Tensor:  # noqa: ANN401
@@ -73,53 +72,58 @@ class Block:
         b, t, width = hidden_states.shape
         mask = padding_row(attention_mask, self._dtype)
         heads = _SelfAttention(b, t, self._n_heads, mask, dropout_share(self._dropout))
-        tokens = Tokens.of(mask)
-        layer: Layer
-        if tokens is None:
-            layer = _Pass(self._qkv, heads, self._rest)
-        else:
-            layer = _OverTokens(_Pass(self._qkv, _AmongPadding(heads, tokens), self._rest), tokens)
+        layer: Layer = _Pass(self._qkv, heads, self._after, Tokens.of(mask))
         if self._recompute and torch.is_grad_enabled():
             layer = Recomputed(layer)
         return run(layer, hidden_states.to(self._dtype).view(b * t, width)).view(b, t, width)
 
     @classmethod
-    def together(cls, blocks: Sequence[Block], shares: Shares) -> Block:
-        """The same block of several models on one encoder, as one; without gradients."""
+    def combine(cls, blocks: Sequence[Block], rows: ModelRows) -> Block:
+        """Combine the same block of several models on one encoder; forward only."""
         one = copy.copy(blocks[0])
-        one._qkv = layers_together([block._qkv for block in blocks], shares)
-        one._rest = Rest.together([block._rest for block in blocks], shares)
+        one._qkv = combine_layers([block._qkv for block in blocks], rows)
+        one._after = AfterAttention.combine([block._after for block in blocks], rows)
         return one
 
 
 class _Pass:
-    """A block over one batch: what its shape and mask are is settled."""
+    """A block over one batch: over its tokens only, except for the heads, which need padding."""
 
-    def __init__(self, qkv: Layer, heads: _SelfAttention | _AmongPadding, rest: Rest) -> None:
-        self._qkv, self._heads, self._rest = qkv, heads, rest
-        self.parameters = (*qkv.parameters, *rest.parameters)
+    def __init__(self, qkv: Layer, heads: _SelfAttention, after: AfterAttention, tokens: Tokens | None) -> None:
+        self._qkv, self._heads, self._after, self._tokens = qkv, heads, after, tokens
+        self.parameters = (*qkv.parameters, *after.parameters)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Any]:
         """``(B T, D)`` to ``(B T, D)``."""
+        tokens = self._tokens
+        if tokens is not None:
+            x = tokens.take(x)
         qkv, of_qkv = self._qkv.forward(x)
-        attended, of_heads = self._heads.forward(qkv)
-        output, of_rest = self._rest.forward(attended, x)
-        return output, [of_qkv, of_heads, of_rest]
+        attended, of_heads = self._heads.forward(qkv if tokens is None else tokens.put(qkv))
+        output, of_after = self._after.forward(attended if tokens is None else tokens.take(attended), x)
+        return output if tokens is None else tokens.put(output), [of_qkv, of_heads, of_after]
 
     def backward(self, gradient: Tensor, saved: list[Any], *, wants_x: bool) -> tuple[Tensor | None, Gradients]:
-        """Through the rest, the heads, and the product; the residual's gradient is added at the end."""
-        # Taken out of the list, which the caller holds as well: what is done with is freed before the next piece.
-        grad_attended, grad_residual, grads = self._rest.backward(gradient, saved.pop())
+        # Popped from the list, which the caller holds too: each entry is freed before the next piece runs.
+        tokens = self._tokens
+        if tokens is not None:
+            gradient = tokens.take_gradient(gradient)
+        grad_attended, grad_residual, grads = self._after.backward(gradient, saved.pop())
+        if tokens is not None:
+            grad_attended = tokens.put(grad_attended)
         grad_qkv = self._heads.backward(grad_attended, saved.pop())
         del grad_attended
+        if tokens is not None:
+            grad_qkv = tokens.take_gradient(grad_qkv)
         grad_x, grads_qkv = self._qkv.backward(grad_qkv, saved.pop(), wants_x=wants_x)
         if grad_x is not None:
             grad_x.add_(grad_residual)
+            grad_x = grad_x if tokens is None else tokens.put(grad_x)
         return grad_x, grads_qkv + grads
 
 
 class _SelfAttention:
-    """Heads over one tensor that holds queries, keys and values, so that its gradient is one tensor too."""
+    """Heads over one tensor of queries, keys and values, so that their gradient is one tensor too."""
 
     def __init__(self, b: int, t: int, n_heads: int, mask: Tensor | None, dropout: float) -> None:
         self._shape, self._mask, self._dropout = (b, t, 3, n_heads, -1), mask, dropout
@@ -145,42 +149,8 @@ class _SelfAttention:
         return joined.view(b * t, -1)
 
 
-class _OverTokens:
-    """A block over the tokens of a batch alone; see `feathertune.engine.kernels.tokens`."""
-
-    def __init__(self, block: _Pass, tokens: Tokens) -> None:
-        self._block, self._tokens = block, tokens
-        self.parameters = block.parameters
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Any]:
-        """``(B T, D)`` to ``(B T, D)``."""
-        output, saved = self._block.forward(self._tokens.take(x))
-        return self._tokens.put(output), saved
-
-    def backward(self, gradient: Tensor, saved: Any, *, wants_x: bool) -> tuple[Tensor | None, Gradients]:  # noqa: ANN401
-        """Padding has none."""
-        grad_x, grads = self._block.backward(self._tokens.take_gradient(gradient), saved, wants_x=wants_x)
-        return None if grad_x is None else self._tokens.put(grad_x), grads
-
-
-class _AmongPadding:
-    """Heads, which need each row in its place, for rows that are tokens alone."""
-
-    def __init__(self, heads: _SelfAttention, tokens: Tokens) -> None:
-        self._heads, self._tokens = heads, tokens
-
-    def forward(self, qkv: Tensor) -> tuple[Tensor, Any]:
-        """``(N, 3 D)`` to ``(N, D)``."""
-        output, saved = self._heads.forward(self._tokens.put(qkv))
-        return self._tokens.take(output), saved
-
-    def backward(self, gradient: Tensor, saved: Any) -> Tensor:  # noqa: ANN401
-        """``(N, D)`` to ``(N, 3 D)``."""
-        return self._tokens.take_gradient(self._heads.backward(self._tokens.put(gradient), saved))
-
-
-class Rest:
-    """What follows the heads in a block: output projection, norm, MLP, norm. Row by row, so it takes any rows."""
+class AfterAttention:
+    """The rest of a block after its heads: output projection, norm, MLP, norm. It works row by row."""
 
     def __init__(self, module: nn.Module, spec: EncoderSpec, arithmetic: Arithmetic) -> None:
         names = spec.post_norm
@@ -195,14 +165,14 @@ class Rest:
         self.parameters: tuple[Tensor, ...] = tuple(p for piece in pieces for p in piece.parameters)
 
     @classmethod
-    def together(cls, rests: Sequence[Rest], shares: Shares) -> Rest:
-        """Those of several models on one encoder, as one; without gradients."""
-        one = copy.copy(rests[0])
-        one._output = layers_together([rest._output for rest in rests], shares)
-        one._up = layers_together([rest._up for rest in rests], shares)
-        one._down = layers_together([rest._down for rest in rests], shares)
-        one._norm1 = NormsTogether([rest._norm1 for rest in rests], shares)
-        one._norm2 = NormsTogether([rest._norm2 for rest in rests], shares)
+    def combine(cls, parts: Sequence[AfterAttention], rows: ModelRows) -> AfterAttention:
+        """Combine those of several models on one encoder; forward only."""
+        one = copy.copy(parts[0])
+        one._output = combine_layers([part._output for part in parts], rows)
+        one._up = combine_layers([part._up for part in parts], rows)
+        one._down = combine_layers([part._down for part in parts], rows)
+        one._norm1 = CombinedNorms([part._norm1 for part in parts], rows)
+        one._norm2 = CombinedNorms([part._norm2 for part in parts], rows)
         one.parameters = ()
         return one
 
@@ -217,7 +187,7 @@ class Rest:
         return output, [of_output, of_norm1, of_up, of_activation, of_down, of_norm2]
 
     def backward(self, gradient: Tensor, saved: list[Any]) -> tuple[Tensor, Tensor, Gradients]:
-        """Gradients of the heads' outputs, of the block's input by the residual alone, and of the parameters."""
+        """Return gradients of the heads' outputs, of the block's input (residual only) and of the parameters."""
         grad_thin, grad_middle, g_norm2 = self._norm2.backward(gradient, saved.pop())
         grad_active, g_down = self._down.backward(grad_thin, saved.pop(), wants_x=True)
         assert grad_active is not None, "it was wanted"
@@ -232,21 +202,21 @@ class Rest:
 
 
 class Gelu:
-    """The exact GELU."""
+    """The exact GELU, on any shape; it keeps its input."""
 
     parameters: tuple[Tensor, ...] = ()
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Any shape."""
+        """Return the activation, and the input."""
         return nn.functional.gelu(x), x
 
     def backward(self, gradient: Tensor, saved: Tensor, *, wants_x: bool) -> tuple[Tensor | None, Gradients]:
-        """From the input, which is kept."""
+        """Return the input's gradient."""
         return torch.ops.aten.gelu_backward(gradient, saved), []
 
 
 def activation(module: nn.Module, dtype: torch.dtype) -> Layer:
-    """GELU by hand, any other by its module."""
+    """Return `Gelu` for the exact GELU, or a layer that calls the module."""
     from transformers.activations import GELUActivation
 
     exact = type(module) is GELUActivation and module.act is nn.functional.gelu
@@ -254,15 +224,12 @@ def activation(module: nn.Module, dtype: torch.dtype) -> Layer:
 
 
 def padding_row(mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
-    """Transformers' mask, bool or added, ``(B, 1, Q, T)``, as one that is added: ``(B, 1, 1, T)``.
-
-    Every query of a padded batch sees the same keys, so one row of it says all.
-    """
+    """Return transformers' mask, bool or additive, ``(B, 1, Q, T)``, as one additive row, ``(B, 1, 1, T)``."""
     return None if mask is None else as_added(mask[:, :, :1], dtype)
 
 
 def attention_dropout(module: nn.Module, spec: EncoderSpec) -> nn.Dropout | None:
-    """The dropout of a block's attention probabilities."""
+    """Return the dropout of a block's attention probabilities."""
     return None if spec.post_norm is None else _dropout(module, spec.post_norm.attention_dropout)
 
 
@@ -272,5 +239,5 @@ def _dropout(module: nn.Module, path: str | None) -> nn.Dropout | None:
 
 
 def dropout_share(dropout: nn.Dropout | None) -> float:
-    """What it drops now: nothing outside of training."""
+    """Return the share that a dropout drops now: 0 outside of training."""
     return dropout.p if dropout is not None and dropout.training else 0.0

@@ -1,8 +1,8 @@
 """`feathertune.engine.kernels.attention` under a name in transformers' attention interface.
 
-Every family that asks the interface (BERT, RoBERTa, ELECTRA, DistilBERT, ALBERT, ModernBERT and others) then uses it
-by ``config._attn_implementation = NAME``. The mask that goes with it is one row for each text, not one for each
-token. Not for families that compute attention themselves (DeBERTa, MPNet).
+Families that use the interface (BERT, RoBERTa, ELECTRA, DistilBERT, ALBERT, ModernBERT and others) take it by
+``config._attn_implementation = NAME``. Its mask is one row for each text. DeBERTa and MPNet compute attention
+themselves.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def attention_forward(
     dropout: float = 0.0,
     **_: Any,  # noqa: ANN401
 ) -> tuple[Tensor, None]:
-    """Transformers' form: heads ``(B, H, T, d)`` to ``(B, T, H, d)``; the probabilities are not given back."""
+    """Attention in transformers' form: heads ``(B, H, T, d)`` to ``(B, T, H, d)``, without probabilities."""
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     mask = as_added(attention_mask, query.dtype)
     output = attend(query, key, value, mask, scaling=scaling, dropout=dropout)
@@ -37,7 +37,7 @@ def attention_forward(
 
 
 def as_added(mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
-    """A mask, bool or added, as one that is added and at least `MASKED`."""
+    """Return a mask, bool or additive, as an additive one of at least `MASKED`."""
     if mask is None:
         return None
     if mask.dtype == torch.bool:
@@ -46,7 +46,7 @@ def as_added(mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
 
 
 def padding_mask(attention_mask: Tensor | None = None, dtype: torch.dtype = torch.float32, **others: Any) -> Any:  # noqa: ANN401
-    """Transformers' mask function: ``(B, 1, 1, T)`` where only padding is masked, else its own full mask."""
+    """Return transformers' mask: ``(B, 1, 1, T)`` if only padding is masked, else its own full mask."""
     if others.get("mask_function") is not bidirectional_mask_function or others.get("use_vmap"):
         return sdpa_mask(attention_mask=attention_mask, dtype=dtype, **others)
     if attention_mask is None:
@@ -55,6 +55,6 @@ def padding_mask(attention_mask: Tensor | None = None, dtype: torch.dtype = torc
 
 
 def register() -> None:
-    """Make `NAME` known to transformers; as often as one likes."""
+    """Register `NAME` with transformers; repeated calls change nothing."""
     AttentionInterface.register(NAME, attention_forward)
     AttentionMaskInterface.register(NAME, padding_mask)

@@ -4,9 +4,7 @@ A head that reads the first token only makes all other rows of the last block us
 MLP are computed for one row a text. Keys and values need not be formed either: with ``q`` the one query of a head,
 ``q . (W_K x_j) = (W_K^T q) . x_j`` and ``sum_j p_j W_V x_j = W_V (sum_j p_j x_j)``, so two thin products with the
 block's input replace two wide ones. The keys' bias adds the same to every score and cancels in the softmax. LoRA's
-factors go the same way. Exact; the reference is the block over all rows.
-
-Not for heads that read the mean over tokens. Derivation: our own; we found no source that has it for training.
+factors are moved in the same way. Exact; the reference is the block over all rows. Derivation: our own.
 """
 
 from __future__ import annotations
@@ -19,29 +17,29 @@ import torch
 from torch import Tensor, nn
 
 from feathertune.engine.kernels.attention import attend
-from feathertune.engine.kernels.block import Arithmetic, Rest, attention_dropout, dropout_share, padding_row
+from feathertune.engine.kernels.block import AfterAttention, Arithmetic, attention_dropout, dropout_share, padding_row
 from feathertune.engine.kernels.layer import Gradients, run
 from feathertune.engine.kernels.linear import Parts, read_parts
 from feathertune.engine.kernels.matrix import Matrices
-from feathertune.engine.kernels.multi_model_layers import Shares, layers_together
+from feathertune.engine.kernels.multi_model_layers import ModelRows, combine_layers
 
 if TYPE_CHECKING:
     from feathertune.encoders import EncoderSpec
 
 
-# Of the query, the block's input, the mask and a dropout.
+# From the query (B, H, d), the block's input (B, T, D), the mask and a dropout to (B, H, d).
 _Attend = Callable[[Tensor, Tensor, Tensor | None, float], Tensor]
 
 
-class OneQuery:
-    """The forward of the last block for the first token, to be put in place of the module's own.
+class FirstTokenBlock:
+    """The forward of the last block for the first token, which replaces the module's own.
 
     Args:
         module: The block, as PEFT may have changed it.
-        spec: Its family's names; with `EncoderSpec.post_norm` and `EncoderSpec.reads_first`.
+        spec: The family's names, with `EncoderSpec.post_norm` and `EncoderSpec.reads_first`.
         n_heads: H.
-        arithmetic: How products are done.
-        form_keys: Form keys and values, the first form; done anyway where PEFT changed them by more than LoRA.
+        arithmetic: Settings of products.
+        form_keys: Form keys and values; done anyway if PEFT changed them by more than LoRA.
     """
 
     def __init__(
@@ -49,15 +47,16 @@ class OneQuery:
     ) -> None:
         self._dtype, self._n_heads = arithmetic.dtype, n_heads
         self._query = arithmetic.product(module, *spec.query)
-        self._rest = Rest(module, spec, arithmetic)
+        self._after = AfterAttention(module, spec, arithmetic)
         self._dropout = attention_dropout(module, spec)
         key, value = (read_parts(module.get_submodule(*names)) for names in (spec.key, spec.value))
         self._attend: _Attend
         if form_keys or not arithmetic.fused or key is None or value is None:
-            self._attend = _Formed(module, spec, n_heads, arithmetic)
+            self._attend = _ExplicitKeys(module, spec, n_heads, arithmetic)
         else:
-            heads = [_Heads(one, n_heads, self._dtype, arithmetic.matrices) for one in (key, value)]
-            self._attend = _Unformed(*heads)
+            self._attend = _ImplicitKeys(
+                *(_HeadProjection(one, n_heads, self._dtype, arithmetic.matrices) for one in (key, value))
+            )
 
     def __call__(self, hidden_states: Tensor, attention_mask: Tensor | None = None, *_: Any, **__: Any) -> Tensor:  # noqa: ANN401
         """``(B, T, D)`` to ``(B, 1, D)``, in the dtype of the products."""
@@ -66,36 +65,34 @@ class OneQuery:
         query = run(self._query, first).view(len(x), self._n_heads, -1)
         attended = self._attend(query, x, padding_row(attention_mask, self._dtype), dropout_share(self._dropout))
         rows = torch.cat([attended.reshape(len(x), -1), first], dim=1)
-        return run(_Rows(self._rest), rows).unsqueeze(1)
+        return run(_FirstTokens(self._after), rows).unsqueeze(1)
 
     @classmethod
-    def together(cls, queries: Sequence[OneQuery], shares: Shares) -> OneQuery:
-        """The last block of several models on one encoder, as one; without gradients."""
-        one = copy.copy(queries[0])
-        one._query = layers_together([query._query for query in queries], shares)
-        one._rest = Rest.together([query._rest for query in queries], shares)
-        one._attend = _EachItsOwn([query._attend for query in queries], shares)
+    def combine(cls, blocks: Sequence[FirstTokenBlock], rows: ModelRows) -> FirstTokenBlock:
+        """Combine the last block of several models on one encoder; forward only."""
+        one = copy.copy(blocks[0])
+        one._query = combine_layers([block._query for block in blocks], rows)
+        one._after = AfterAttention.combine([block._after for block in blocks], rows)
+        one._attend = _PerModelAttention([block._attend for block in blocks], rows)
         return one
 
 
-class _Rows:
-    """The rest of the block over the first tokens: heads' outputs and inputs side by side, ``(B, 2 D)``."""
+class _FirstTokens:
+    """`AfterAttention` over the first tokens: heads' outputs and inputs in one tensor, ``(B, 2 D)`` to ``(B, D)``."""
 
-    def __init__(self, rest: Rest) -> None:
-        self._rest, self.parameters = rest, rest.parameters
+    def __init__(self, after: AfterAttention) -> None:
+        self._after, self.parameters = after, after.parameters
 
     def forward(self, x: Tensor) -> tuple[Tensor, Any]:
-        """To ``(B, D)``."""
         attended, first = x.chunk(2, dim=1)
-        return self._rest.forward(attended.contiguous(), first.contiguous())
+        return self._after.forward(attended.contiguous(), first.contiguous())
 
     def backward(self, gradient: Tensor, saved: Any, *, wants_x: bool) -> tuple[Tensor | None, Gradients]:  # noqa: ANN401
-        """Side by side again."""
-        grad_attended, grad_first, grads = self._rest.backward(gradient, saved)
+        grad_attended, grad_first, grads = self._after.backward(gradient, saved)
         return torch.cat([grad_attended, grad_first], dim=1), grads
 
 
-class _Formed:
+class _ExplicitKeys:
     """Attention of one query over keys and values that are formed."""
 
     def __init__(self, module: nn.Module, spec: EncoderSpec, n_heads: int, arithmetic: Arithmetic) -> None:
@@ -103,7 +100,6 @@ class _Formed:
         self._n_heads = n_heads
 
     def __call__(self, query: Tensor, x: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
-        """Query ``(B, H, d)`` and input ``(B, T, D)`` to ``(B, H, d)``."""
         b, t, width = x.shape
         joined = run(self._key_value, x.reshape(b * t, width)).view(b, t, 2, self._n_heads, -1)
         k, v = joined.permute(2, 0, 3, 1, 4).unbind(0)
@@ -111,38 +107,36 @@ class _Formed:
         return attend(query.unsqueeze(2), k, v, mask, scaling=scaling, dropout=dropout).squeeze(2)
 
 
-class _Unformed:
+class _ImplicitKeys:
     """Attention of one query over keys and values that are never formed."""
 
-    def __init__(self, key: _Heads, value: _Heads) -> None:
+    def __init__(self, key: _HeadProjection, value: _HeadProjection) -> None:
         self._key, self._value = key, value
 
     def __call__(self, query: Tensor, x: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
-        """Query ``(B, H, d)`` and input ``(B, T, D)`` to ``(B, H, d)``."""
-        looked_for = self._key.transposed(query * query.shape[-1] ** -0.5)
-        scores = torch.bmm(looked_for, x.transpose(1, 2))
+        projected = self._key.transposed(query * query.shape[-1] ** -0.5)
+        scores = torch.bmm(projected, x.transpose(1, 2))
         if mask is not None:
             scores = scores + mask[:, :, 0]
         p = nn.functional.dropout(scores.softmax(-1), dropout)
         return self._value.forward(torch.bmm(p, x), p.sum(-1, keepdim=True))
 
 
-class _EachItsOwn:
-    """Attention of one query, of several models over their texts."""
+class _PerModelAttention:
+    """Attention of one query, each model's over its own texts."""
 
-    def __init__(self, attends: Sequence[_Attend], shares: Shares) -> None:
-        self._attends, self._shares = attends, shares
+    def __init__(self, attends: Sequence[_Attend], rows: ModelRows) -> None:
+        self._attends, self._rows = attends, rows
 
     def __call__(self, query: Tensor, x: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
-        """Query ``(B, H, d)`` and input ``(B, T, D)`` to ``(B, H, d)``."""
         parts = [
             attend(query[rows], x[rows], None if mask is None else mask[rows], dropout)
-            for attend, rows in zip(self._attends, self._shares.rows(len(query)), strict=True)
+            for attend, rows in zip(self._attends, self._rows.slices(len(query)), strict=True)
         ]
         return torch.cat(parts)
 
 
-class _Heads:
+class _HeadProjection:
     """A linear layer cut into heads: weight ``(H, d, D)``."""
 
     def __init__(self, parts: Parts, n_heads: int, dtype: torch.dtype, matrices: Matrices) -> None:

@@ -1,9 +1,7 @@
-"""Pieces of a block with their gradients by hand, and the one node that puts such a piece into autograd's graph.
+"""Pieces of a block with gradients by hand, and the one autograd node that runs such a piece.
 
-A block of BERT is some thirty operations on each of two ways. Here it is one node, made of pieces, each of which knows
-what it must keep and how its gradient goes: nothing is kept that no gradient asks for, what was kept is freed as soon
-as it is used, and a block can run again instead of keeping anything (`Recomputed`). Not for pieces with several inputs
-that need a gradient of their own.
+A block of BERT is some thirty operations in each direction. Here it is one node: only tensors that a gradient needs are
+kept, each is freed as soon as it is used, and a block can run again instead of keeping anything (`Recomputed`).
 """
 
 from __future__ import annotations
@@ -18,24 +16,21 @@ Gradients = list[Tensor | None]
 
 
 class Layer(Protocol):
-    """From one tensor to one, with a gradient by hand."""
+    """A function from one tensor to one, with a gradient by hand."""
 
     @property
     def parameters(self) -> tuple[Tensor, ...]:
-        """What may be trained in it; `backward` returns a gradient or ``None`` for each."""
+        """Parameters that may be trained; `backward` returns a gradient or ``None`` for each."""
 
     def forward(self, x: Tensor) -> tuple[Tensor, Any]:
-        """The output, and what `backward` needs."""
+        """Return the output, and what `backward` needs."""
 
     def backward(self, gradient: Tensor, saved: Any, *, wants_x: bool) -> tuple[Tensor | None, Gradients]:  # noqa: ANN401
-        """Gradients of the input (where it is wanted) and of the parameters."""
+        """Return gradients of the input (if wanted) and of the parameters."""
 
 
 def run(layer: Layer, x: Tensor) -> Tensor:
-    """Put a layer into autograd's graph as one node.
-
-    Only first gradients: the node cannot be differentiated twice.
-    """
+    """Run a layer as one autograd node, which can be differentiated once."""
     output: Tensor = _Node.apply(x, layer, *layer.parameters)  # type: ignore[no-untyped-call]
     return output
 
@@ -52,31 +47,30 @@ class _Node(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
         if ctx.saved is None:
-            raise RuntimeError("A block's gradient can be asked for once: what it had kept is freed piece by piece.")
-        saved, ctx.saved = ctx.saved, None  # so that the peak is not the sum of both ways
+            raise RuntimeError("A block's gradient can be computed once: its saved tensors are freed.")
+        saved, ctx.saved = ctx.saved, None  # so that they are freed on the way
         grad_x, grads = ctx.layer.backward(gradient, saved, wants_x=ctx.needs_input_grad[0])
         return grad_x, None, *grads
 
 
 class Recomputed:
-    """A layer that keeps its input alone and runs again on the way back, with the same random draws.
+    """A layer that keeps its input only and runs again in the backward pass, with the same random draws.
 
-    A third more time, and of all blocks' activations only one block's at once. Source: Chen et al. 2016,
-    arXiv:1604.06174.
+    It takes a third more time and holds one block's activations at once. Source: Chen et al. 2016, arXiv:1604.06174.
     """
 
     def __init__(self, layer: Layer) -> None:
         self._layer, self.parameters = layer, layer.parameters
 
     def forward(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """As the layer."""
+        """Return the layer's output, and the input with the state of the generator."""
         state = torch.get_rng_state()
         return self._layer.forward(x)[0], (x, state)
 
     def backward(
         self, gradient: Tensor, saved: tuple[Tensor, Tensor], *, wants_x: bool
     ) -> tuple[Tensor | None, Gradients]:
-        """As the layer, which runs again first."""
+        """Run the layer again, then its backward pass."""
         x, state = saved
         now = torch.get_rng_state()
         torch.set_rng_state(state)
@@ -86,22 +80,22 @@ class Recomputed:
 
 
 class Called:
-    """Modules that do more than is known here: their own forward, and autograd's gradient.
+    """Modules of any kind: their own forward, and autograd's gradient.
 
     Args:
-        modules: They read the same input; the outputs stand side by side.
-        dtype: Of inputs and outputs, whatever the modules compute in.
+        modules: They read the same input; their outputs are concatenated.
+        dtype: Of inputs and outputs; the modules may compute in another.
     """
 
     def __init__(self, modules: Sequence[nn.Module], dtype: torch.dtype) -> None:
         self._modules, self._dtype = tuple(modules), dtype
-        # Each once, also where modules share one (VB-LoRA's bank): autograd's answer for it is the whole sum.
+        # Each once, also if modules share one (VB-LoRA's bank): autograd returns its whole gradient.
         trained = {id(p): p for module in modules for p in module.parameters() if p.requires_grad}
         self.parameters = tuple(trained.values())
 
     def forward(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """``(N, I)`` to ``(N, O)``."""
-        if torch.is_inference_mode_enabled():  # what is made there can have no gradient, whoever asks for one
+        if torch.is_inference_mode_enabled():  # tensors made there cannot have a gradient
             return self._outputs(x), (x, x)
         x = x.detach().requires_grad_()
         with torch.enable_grad():
@@ -116,7 +110,7 @@ class Called:
     def backward(
         self, gradient: Tensor, saved: tuple[Tensor, Tensor], *, wants_x: bool
     ) -> tuple[Tensor | None, Gradients]:
-        """By autograd."""
+        """Return autograd's gradients."""
         x, output = saved
         grad_x, *grads = torch.autograd.grad(output, (x, *self.parameters), gradient, allow_unused=True)
         return grad_x, list(grads)

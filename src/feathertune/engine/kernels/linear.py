@@ -1,12 +1,11 @@
-"""Linear layers as the engine computes them: frozen, with a low-rank update beside it (LoRA), or trained.
+"""Linear layers as the engine computes them: frozen, with LoRA updates, or trained.
 
-Several layers that read the same input (query, key, value) become one product. The parameters stay where PEFT put
-them, under its names: here is only the arithmetic. What is kept for the gradient is the input, only where something
-asks for it (not where A stays, as in LoRA-FA), and the thin product ``x A^T``.
+Layers that read the same input (query, key, value) become one product. Parameters stay where PEFT put them, under its
+names. For the gradient the input is kept only if A is trained (not in LoRA-FA), and the thin product ``x A^T``. Other
+PEFT methods, DoRA, dropout before A, several active adapters and merged ones run their own forward (`Called`).
 
-Not for other PEFT methods, DoRA, dropout before A, several active adapters or merged ones: those layers run their own
-forward (`join` returns `Called`). Source: Hu et al. 2021, arXiv:2106.09685, section 4.1; the order of the products
-after Cherniuk et al. 2023 (RunLoRA), arXiv:2312.03415.
+Source: Hu et al. 2021, arXiv:2106.09685, section 4.1; the order of the products after Cherniuk et al. 2023 (RunLoRA),
+arXiv:2312.03415.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from feathertune.engine.kernels.matrix import Matrices
 
 
 @dataclass(frozen=True)
-class Update:
+class LoraUpdate:
     """One LoRA update ``scaling * B A`` of a weight: A is ``(R, I)``, B is ``(O, R)``."""
 
     a: Tensor
@@ -33,19 +32,15 @@ class Update:
 
 @dataclass(frozen=True)
 class Parts:
-    """What a linear layer is made of; weight ``(O, I)``, bias ``(O,)``."""
+    """Parts of a linear layer: weight ``(O, I)``, bias ``(O,)``."""
 
     weight: Tensor
     bias: Tensor | None
-    update: Update | None
+    update: LoraUpdate | None
 
 
 def read_parts(module: nn.Module) -> Parts | None:
-    """Take a layer apart.
-
-    Returns:
-        Its parts, or ``None`` where it does more than a product with at most one plain LoRA update.
-    """
+    """Return a layer's parts, or ``None`` if it does more than a product with at most one plain LoRA update."""
     if type(module) is nn.Linear:
         return Parts(module.weight, module.bias, None)
     from peft.tuners.lora.layer import Linear as LoraLinear
@@ -63,7 +58,7 @@ def read_parts(module: nn.Module) -> Parts | None:
     if name in layer.lora_variant or not plain or type(a) is not nn.Linear or b.bias is not None:
         return None
     base = layer.base_layer
-    return Parts(base.weight, base.bias, Update(a.weight, b.weight, float(layer.scaling[name])))
+    return Parts(base.weight, base.bias, LoraUpdate(a.weight, b.weight, float(layer.scaling[name])))
 
 
 def join(
@@ -81,20 +76,20 @@ def join(
         dtype: Of inputs and outputs.
         fused: ``False`` calls each layer's own forward: the reference.
         packed: See `feathertune.engine.kernels.matrix.FrozenMatrix`.
-        matrices: Of other models that share parameters with this one.
+        matrices: Shared with other models that share parameters with this one.
     """
     parts = [found for module in modules if (found := read_parts(module)) is not None]
     if not fused or len(parts) < len(modules):
         return Called(modules, dtype)
     trained = {part.weight.requires_grad for part in parts}
     if trained == {False}:
-        return Frozen(parts, dtype, packed=packed, matrices=matrices or Matrices())
+        return LoraProduct(parts, dtype, packed=packed, matrices=matrices or Matrices())
     if trained == {True} and all(part.update is None for part in parts):
-        return Trained(parts, dtype)
+        return TrainedProduct(parts, dtype)
     return Called(modules, dtype)
 
 
-class Frozen:
+class LoraProduct:
     """Frozen weights, each with or without a LoRA update, as one product.
 
     ``x W^T + b + sum_i (x s_i A_i^T) B_i^T``, update i in the columns of its layer.
@@ -104,7 +99,7 @@ class Frozen:
         self.matrix = matrices.find([part.weight for part in parts], dtype, packed=packed)
         self._biases = tuple(part.bias for part in parts)
         self._bias = _Bias(parts, dtype)
-        self._factors = _Factors(parts, dtype) if any(part.update is not None for part in parts) else None
+        self._factors = _LoraFactors(parts, dtype) if any(part.update is not None for part in parts) else None
         self.parameters: tuple[Tensor, ...] = self._bias.parameters + (
             () if self._factors is None else self._factors.parameters
         )
@@ -114,12 +109,12 @@ class Frozen:
         """``(O,)`` in the dtype of the products."""
         return self._bias.read()
 
-    def has_the_bias_of(self, other: Frozen) -> bool:
-        """Whether both read the very same parameters."""
+    def has_the_bias_of(self, other: LoraProduct) -> bool:
+        """Return whether both read the very same bias parameters."""
         return all(mine is theirs for mine, theirs in zip(self._biases, other._biases, strict=True))
 
     def update(self, x: Tensor) -> Tensor | None:
-        """The low-rank part alone, in fp32: of ``(N, I)`` fp32; ``None`` where there is none."""
+        """Return the low-rank part alone, of ``(N, I)`` fp32 in fp32; ``None`` without one."""
         if self._factors is None:
             return None
         a, b = self._factors.read()
@@ -136,7 +131,7 @@ class Frozen:
         return output, (x if self._factors.trains_a else None, low, a, b)
 
     def backward(self, gradient: Tensor, saved: tuple[Any, ...], *, wants_x: bool) -> tuple[Tensor | None, Gradients]:
-        """The input's gradient takes the same way back, and the wide weight has none."""
+        """Return gradients of the input, the biases and the factors."""
         grad_x = self.matrix.backward(gradient) if wants_x else None
         grads = self._bias.backward(gradient)
         if self._factors is not None:
@@ -152,8 +147,8 @@ class Frozen:
         return grad_x, grads
 
 
-class Trained:
-    """Weights that are trained, as one product in the dtype of the input."""
+class TrainedProduct:
+    """Trained weights as one product in the dtype of the input."""
 
     def __init__(self, parts: Sequence[Parts], dtype: torch.dtype) -> None:
         self._weights = [part.weight for part in parts]
@@ -170,7 +165,7 @@ class Trained:
     def backward(
         self, gradient: Tensor, saved: tuple[Tensor, Tensor], *, wants_x: bool
     ) -> tuple[Tensor | None, Gradients]:
-        """Three products for each one of the way there."""
+        """Return gradients of the input, the biases and the weights."""
         x, joined = saved
         grad_x = gradient @ joined if wants_x else None
         widths = [weight.shape[0] for weight in self._weights]
@@ -179,7 +174,7 @@ class Trained:
 
 
 class _Bias:
-    """The biases of joined layers as one; zero for a layer that has none."""
+    """The biases of joined layers as one; zero for a layer without one."""
 
     def __init__(self, parts: Sequence[Parts], dtype: torch.dtype) -> None:
         self._parts, self._dtype = list(parts), dtype
@@ -200,7 +195,7 @@ class _Bias:
         return (biases[0] if len(biases) == 1 else torch.cat(biases)).to(self._dtype)
 
     def backward(self, gradient: Tensor) -> Gradients:
-        """Of those that are trained."""
+        """Return gradients of the trained biases."""
         if not self.parameters:
             return []
         # A product with ones: adding up rows one by one took longer than a weight's gradient.
@@ -213,15 +208,15 @@ class _Bias:
         ]
 
 
-class _Factors:
-    """All LoRA factors of joined layers: ``s_i A_i`` one below the other, B_i in the rows of its layer.
+class _LoraFactors:
+    """All LoRA factors of joined layers: ``s_i A_i`` stacked in rows, B_i in the rows of its layer.
 
-    The copies in the dtype of the products are made once where nothing of them is trained, else anew in each forward
-    pass: whether a parameter has changed cannot be told, since torch's fused optimizers do not count its version up.
+    The copies in the dtype of the products are made once if none of them is trained, else in each forward pass: torch's
+    fused optimizers do not count a parameter's version up, so a change cannot be detected.
     """
 
     def __init__(self, parts: Sequence[Parts], dtype: torch.dtype) -> None:
-        self._updates: list[Update] = []
+        self._updates: list[LoraUpdate] = []
         rows: list[slice] = []
         start = 0
         for part in parts:
@@ -244,7 +239,7 @@ class _Factors:
 
     @torch.no_grad()
     def read(self) -> tuple[Tensor, Tensor]:
-        """A ``(R, I)`` times the scalings, and B ``(O, R)``, R the sum of the ranks."""
+        """Return A ``(R, I)`` times the scalings, and B ``(O, R)``; R is the sum of the ranks."""
         if self._read and not self._trained:
             return self._a, self._b
         for update, a, b in zip(self._updates, self._a_parts, self._b_parts, strict=True):
@@ -254,7 +249,7 @@ class _Factors:
         return self._a, self._b
 
     def split(self, grad_a: Tensor | None, grad_b: Tensor) -> Gradients:
-        """Gradients of the parameters, in their order, from those of the joined factors."""
+        """Return the parameters' gradients, in their order, from those of the joined factors."""
         dtype = self._updates[0].a.dtype
         grads: Gradients = []
         a_parts = [None] * len(self._ranks) if grad_a is None else torch.split(grad_a.to(dtype), self._ranks)

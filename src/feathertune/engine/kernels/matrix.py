@@ -1,7 +1,7 @@
 """A frozen weight, laid out once for the processor and used in every pass.
 
-PyTorch lays a bf16 weight out anew in each product and adds the bias in a pass of its own; for 432 tokens of width 384
-that was half of the time. Not for weights that are trained: they change at every step.
+PyTorch lays a bf16 weight out again in each product and adds the bias in a pass of its own: half of the time for 432
+tokens of width 384. Trained weights change at every step and cannot use this.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Hashable, Sequence
 import torch
 from torch import Tensor, nn
 
-# For how many rows oneDNN is asked to choose the layout; any other number of rows works as well.
+# oneDNN chooses the layout for this many rows; any other number works too.
 _TYPICAL_ROWS = 2048
 
 
@@ -22,18 +22,18 @@ class FrozenMatrix:
     Args:
         weight: ``(O, I)``; never changed.
         dtype: Of inputs and outputs.
-        packed: Whether oneDNN may lay the weight out; ``False`` takes torch's plain product, the reference.
+        packed: Let oneDNN lay the weight out; ``False`` takes torch's plain product, the reference.
     """
 
     def __init__(self, weight: Tensor, dtype: torch.dtype, *, packed: bool = True) -> None:
         self.weight = weight.detach().to(dtype).contiguous()
         self._packed: Tensor | None = None
-        self.made_of: tuple[Tensor, ...] = ()  # held, so that no other tensor can have their identity
+        self.made_of: tuple[Tensor, ...] = ()  # held, so that no other tensor gets their id
         if packed and _can_pack(self.weight):
             self._packed = torch.ops.mkldnn._reorder_linear_weight(self.weight, _TYPICAL_ROWS)
 
     def forward(self, x: Tensor, bias: Tensor | None) -> Tensor:
-        """``x W^T + b``: ``(N, I)`` to ``(N, O)``. No gradient is recorded."""
+        """``x W^T + b``: ``(N, I)`` to ``(N, O)``, without a graph."""
         if self._packed is None:
             return nn.functional.linear(x, self.weight, bias)
         product: Tensor = torch.ops.mkldnn._linear_pointwise(x, self._packed, bias, "none", [], "none")
@@ -45,13 +45,13 @@ class FrozenMatrix:
 
 
 class Matrices:
-    """Frozen matrices by their weights, so that models which share parameters share what is made of them too."""
+    """Frozen matrices by their weights, so that models which share parameters share their copies too."""
 
     def __init__(self) -> None:
         self._kept: weakref.WeakValueDictionary[Hashable, FrozenMatrix] = weakref.WeakValueDictionary()
 
     def find(self, weights: Sequence[Tensor], dtype: torch.dtype, *, packed: bool) -> FrozenMatrix:
-        """The matrix of weights ``(O_i, I)``, one below the other; see `FrozenMatrix`."""
+        """Return the matrix of weights ``(O_i, I)``, stacked in rows; see `FrozenMatrix`."""
         key = (dtype, packed, *map(id, weights))
         found = self._kept.get(key)
         if found is None:

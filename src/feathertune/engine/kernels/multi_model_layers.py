@@ -1,8 +1,8 @@
-"""Pieces of several models over the rows of one pass: one product for all rows where they share a weight.
+"""Layers of several models over the rows of one pass: one product for all rows if the models share a weight.
 
-The rows of a pass are texts, all of one model, then all of the next. A frozen weight multiplies all of them at once and
-each model's low-rank update only its own; what a model does otherwise, it does to its own rows. Exact, whatever the
-methods are. The reference is each model over its own rows. Only without gradients.
+The rows are texts, all of the first model, then all of the next. A frozen weight multiplies all rows at once; each
+model's low-rank update, and any layer that is not shared, runs over that model's rows only. Exact and forward only;
+the reference is each model over its own rows.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from feathertune.engine.kernels.layer import Gradients, Layer
-from feathertune.engine.kernels.linear import Frozen
+from feathertune.engine.kernels.linear import LoraProduct
 from feathertune.engine.kernels.norm import AddNorm, SumNorm
 from feathertune.engine.kernels.tokens import filled_up, it_pays
 
@@ -24,20 +24,20 @@ _FORWARD_ONLY = "Models that run together have no gradient."
 
 
 @dataclass(frozen=True)
-class Shares:
-    """Whose the texts of a pass are: so many of the first model, so many of the second, and so on.
+class ModelRows:
+    """Each model's rows in one pass.
 
     Attributes:
         sizes: Texts of each model.
-        tokens: Tokens of each model's texts where blocks run over tokens alone; empty where they run over all rows.
+        tokens: Tokens of each model's texts if blocks run over tokens only; else empty.
     """
 
     sizes: tuple[int, ...]
     tokens: tuple[int, ...] = ()
 
     @classmethod
-    def of(cls, sizes: tuple[int, ...], batch: Mapping[str, Tensor]) -> Shares:
-        """With the tokens of a batch, texts ``(B, T)`` in the order of the models."""
+    def of_batch(cls, sizes: tuple[int, ...], batch: Mapping[str, Tensor]) -> ModelRows:
+        """Return the rows of a batch, texts ``(B, T)`` in the order of the models."""
         if (mask := batch.get("attention_mask")) is None:
             return cls(sizes)
         tokens = tuple(int(part.sum()) for part in torch.split(mask, list(sizes)))
@@ -48,45 +48,39 @@ class Shares:
         """B."""
         return sum(self.sizes)
 
-    def rows(self, n: int) -> list[slice]:
-        """Each model's part of `n` rows: tokens alone and some to fill up, or of every text equally many."""
+    def slices(self, n: int) -> list[slice]:
+        """Return each model's part of `n` rows: tokens (the last part with the padding), or equally many per text."""
         if self.tokens and n == filled_up(sum(self.tokens)):
             *others, (start, _) = pairwise(accumulate(self.tokens, initial=0))
             return [*(slice(start, end) for start, end in others), slice(start, n)]
-        of_each = n // self.n_texts
-        return [slice(start * of_each, end * of_each) for start, end in pairwise(accumulate(self.sizes, initial=0))]
+        per_text = n // self.n_texts
+        return [slice(start * per_text, end * per_text) for start, end in pairwise(accumulate(self.sizes, initial=0))]
 
 
-def layers_together(layers: Sequence[Layer], shares: Shares) -> Layer:
-    """One layer of each model as one.
-
-    Args:
-        layers: One for each model.
-        shares: Of the texts.
-    """
-    frozen = [layer for layer in layers if isinstance(layer, Frozen)]
-    if len(frozen) == len(layers) and all(layer.matrix is frozen[0].matrix for layer in frozen):
-        return _OneProduct(frozen, shares)
-    return _EachItsOwn(layers, shares)
+def combine_layers(layers: Sequence[Layer], rows: ModelRows) -> Layer:
+    """Combine one layer of each model into one."""
+    products = [layer for layer in layers if isinstance(layer, LoraProduct)]
+    if len(products) == len(layers) and all(layer.matrix is products[0].matrix for layer in products):
+        return _SharedWeight(products, rows)
+    return _PerModel(layers, rows)
 
 
 class _ForwardOnly:
     parameters: tuple[Tensor, ...] = ()
 
     def backward(self, gradient: Tensor, saved: Any, *, wants_x: bool) -> tuple[Tensor | None, Gradients]:  # noqa: ANN401
-        """There is none."""
         raise RuntimeError(_FORWARD_ONLY)
 
 
-class _OneProduct(_ForwardOnly):
+class _SharedWeight(_ForwardOnly):
     """Frozen layers on one weight.
 
     The updates are in fp32: they are small, and of bf16 products oneDNN keeps half a megabyte for each number of rows,
-    which here are as many as there are ways to share out a pass.
+    of which a mixed pass has many.
     """
 
-    def __init__(self, layers: Sequence[Frozen], shares: Shares) -> None:
-        self._layers, self._shares = layers, shares
+    def __init__(self, layers: Sequence[LoraProduct], rows: ModelRows) -> None:
+        self._layers, self._rows = layers, rows
         self._same_bias = all(layer.has_the_bias_of(layers[0]) for layer in layers)
 
     def forward(self, x: Tensor) -> tuple[Tensor, None]:
@@ -95,7 +89,7 @@ class _OneProduct(_ForwardOnly):
         output = first.matrix.forward(x, first.bias if self._same_bias else None)
         wide = x.float()
         with torch.autocast(x.device.type, enabled=False):  # it would make the products bf16 again
-            for layer, rows in zip(self._layers, self._shares.rows(len(x)), strict=True):
+            for layer, rows in zip(self._layers, self._rows.slices(len(x)), strict=True):
                 if not self._same_bias and layer.bias is not None:
                     output[rows] += layer.bias
                 if (update := layer.update(wide[rows])) is not None:
@@ -103,51 +97,46 @@ class _OneProduct(_ForwardOnly):
         return output, None
 
 
-class _EachItsOwn(_ForwardOnly):
+class _PerModel(_ForwardOnly):
     """Layers that have nothing in common."""
 
-    def __init__(self, layers: Sequence[Layer], shares: Shares) -> None:
-        self._layers, self._shares = layers, shares
+    def __init__(self, layers: Sequence[Layer], rows: ModelRows) -> None:
+        self._layers, self._rows = layers, rows
 
     def forward(self, x: Tensor) -> tuple[Tensor, None]:
         """``(N, I)`` to ``(N, O)``."""
-        rows = self._shares.rows(len(x))
-        outputs = [_on_few_rows(layer, x[part]) for layer, part in zip(self._layers, rows, strict=True)]
+        slices = self._rows.slices(len(x))
+        outputs = [_on_few_rows(layer, x[part]) for layer, part in zip(self._layers, slices, strict=True)]
         return torch.cat(outputs), None
 
 
 def _on_few_rows(layer: Layer, x: Tensor) -> Tensor:
-    """A layer over rows that are filled up, since libraries keep something for each number of rows."""
+    """Run a layer over rows padded to one of few numbers, since libraries keep something for each number of rows."""
     n = len(x)
     filled = torch.nn.functional.pad(x, (0, 0, 0, filled_up(n) - n))
     return layer.forward(filled)[0][:n]
 
 
-class NormsTogether:
-    """The norm after a sum, of each model.
-
-    Args:
-        norms: One for each model.
-        shares: Of the texts.
-    """
+class CombinedNorms:
+    """The norm after a sum, one for each model; forward only."""
 
     parameters: tuple[Tensor, ...] = ()
 
-    def __init__(self, norms: Sequence[SumNorm], shares: Shares) -> None:
-        self._norms, self._shares = norms, shares
+    def __init__(self, norms: Sequence[SumNorm], rows: ModelRows) -> None:
+        self._norms, self._rows = norms, rows
         first = norms[0]
-        self._all_alike = isinstance(first, AddNorm) and all(
+        self._all_same = isinstance(first, AddNorm) and all(
             isinstance(norm, AddNorm) and norm.is_the_norm_of(first) for norm in norms
         )
 
     def forward(self, x: Tensor, residual: Tensor) -> tuple[Tensor, None]:
-        """Each ``(N, D)``."""
-        if self._all_alike:
+        """Return the norms of the sums; each ``(N, D)``."""
+        if self._all_same:
             return self._norms[0].forward(x, residual)[0], None
-        rows = self._shares.rows(len(x))
-        parts = [norm.forward(x[part], residual[part])[0] for norm, part in zip(self._norms, rows, strict=True)]
+        slices = self._rows.slices(len(x))
+        parts = [norm.forward(x[part], residual[part])[0] for norm, part in zip(self._norms, slices, strict=True)]
         return torch.cat(parts), None
 
     def backward(self, gradient: Tensor, saved: Any) -> tuple[Tensor, Tensor, Gradients]:  # noqa: ANN401
-        """There is none."""
+        """Raise: models that run together have no gradient."""
         raise RuntimeError(_FORWARD_ONLY)

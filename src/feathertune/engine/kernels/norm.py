@@ -1,6 +1,6 @@
-"""Layer norm of a sum, with dropout before the sum: one step each way.
+"""Layer norm of a sum, with dropout before the sum: one step in each direction.
 
-The sum's two gradients are one tensor, and the norm's weights may be fp32 beside bf16 inputs. A norm that PEFT has
+The sum's two gradients are one tensor, and the norm's weights may be fp32 with bf16 inputs. A norm that PEFT has
 wrapped, or that is no layer norm, runs its own forward.
 """
 
@@ -20,22 +20,17 @@ class SumNorm(Protocol):
 
     @property
     def parameters(self) -> tuple[Tensor, ...]:
-        """What may be trained in it."""
+        """Parameters that may be trained."""
 
     def forward(self, x: Tensor, residual: Tensor) -> tuple[Tensor, Any]:
-        """Each ``(N, D)``."""
+        """Return the norm of the sum and what `backward` needs; each input is ``(N, D)``."""
 
     def backward(self, gradient: Tensor, saved: Any) -> tuple[Tensor, Tensor, Gradients]:  # noqa: ANN401
-        """Gradients of ``x``, of ``residual`` and of the parameters."""
+        """Return gradients of ``x``, of ``residual`` and of the parameters."""
 
 
 class AddNorm:
-    """``norm(dropout(x) + residual)``.
-
-    Args:
-        norm: The norm.
-        dropout: The dropout before the sum; ``None`` where the family has none.
-    """
+    """``norm(dropout(x) + residual)``; `dropout` is ``None`` for families without one."""
 
     def __init__(self, norm: nn.Module, dropout: nn.Dropout | None) -> None:
         self._dropout = dropout
@@ -46,14 +41,14 @@ class AddNorm:
         self.parameters = tuple(p for p in norm.parameters() if p.requires_grad)
 
     def is_the_norm_of(self, other: AddNorm) -> bool:
-        """Whether both are a plain norm with the very same parameters."""
+        """Return whether both are a plain norm with the very same parameters."""
         mine, theirs = self._norm, other._norm
         if mine is None or theirs is None:
             return self is other
         return mine.weight is theirs.weight and mine.bias is theirs.bias
 
     def forward(self, x: Tensor, residual: Tensor) -> tuple[Tensor, Any]:
-        """Each ``(N, D)``."""
+        """Return the norm of the sum and what `backward` needs; each input is ``(N, D)``."""
         p = self._dropout.p if self._dropout is not None and self._dropout.training else 0.0
         keep = as_bits(keep_mask(tuple(x.shape), p, x.device), x.dtype) if p > 0 else None
         total = x + residual if keep is None else torch.add(residual, drop(x, keep), alpha=1 / (1 - p))
@@ -68,7 +63,7 @@ class AddNorm:
         return output, ((total, mean, rstd), keep, p)
 
     def backward(self, gradient: Tensor, saved: Any) -> tuple[Tensor, Tensor, Gradients]:  # noqa: ANN401
-        """Gradients of ``x``, of ``residual`` and of the parameters."""
+        """Return gradients of ``x``, of ``residual`` and of the parameters."""
         of_norm, keep, p = saved
         grads: Gradients
         if self._norm is None:

@@ -1,8 +1,7 @@
-"""Tensors that several models have in common, held once: models on one encoder cost little more than what differs.
+"""Tensors that several models have in common, held once, so that models on one encoder cost little memory.
 
-Which tensors are equal is told by their content, not by their names, which PEFT changes: so a method that leaves a
-weight as it was shares it, whatever else it does to the layer. Not for models that are trained: a step of one would
-change all.
+Equal tensors are found by content, not by name, since PEFT changes names. The models may not be trained afterwards: a
+step of one would change all.
 """
 
 from __future__ import annotations
@@ -26,10 +25,10 @@ class SharedTensors:
         self._known: weakref.WeakValueDictionary[Hashable, Tensor] = weakref.WeakValueDictionary()
 
     def share(self, model: nn.Module) -> int:
-        """Put tensors that are known in the place of a model's equal ones, and get to know the others.
+        """Replace a model's tensors by known equal ones, and remember the others.
 
         Args:
-            model: Frozen from now on; as it was loaded, on the CPU.
+            model: As it was loaded, on the CPU; frozen from now on.
 
         Returns:
             Bytes of the tensors that no model had before.
@@ -43,16 +42,16 @@ class SharedTensors:
         return sum(own.values())
 
 
-def twin(value: T, *, of: nn.Module, keep: Iterable[object] = ()) -> T:
-    """A copy on the very same tensors: for another thread, since a forward pass may change what modules hold.
+def copy_on_shared_tensors(value: T, model: nn.Module, *, keep: Iterable[object] = ()) -> T:
+    """Copy modules but not their tensors: for another thread, since a forward pass may change what modules hold.
 
     Args:
-        value: Whatever holds modules, such as a dataclass; without fast parts (`feathertune.engine.fast_path`).
-        of: The module whose tensors are held by both.
+        value: Any object that holds modules, such as a dataclass; without fast parts (`feathertune.engine.fast_path`).
+        model: The module whose tensors both hold.
         keep: Objects that are not copied either.
     """
     memo: dict[int, object] = {id(one): one for one in keep}
-    for module in of.modules():
+    for module in model.modules():
         for held in (*vars(module).values(), module._parameters, module._buffers):
             tensors = held.values() if isinstance(held, dict) else held if isinstance(held, list | tuple) else (held,)
             memo |= {id(tensor): tensor for tensor in tensors if isinstance(tensor, Tensor)}
@@ -60,7 +59,7 @@ def twin(value: T, *, of: nn.Module, keep: Iterable[object] = ()) -> T:
 
 
 def _tensors(model: nn.Module) -> Iterator[tuple[dict[str, Tensor | None], str, Tensor]]:
-    """Each tensor with the dictionary of its module and its name there."""
+    """Yield each tensor with its module's dictionary and its name there."""
     for module in model.modules():
         for holder in (module._parameters, module._buffers):
             for name, tensor in list(holder.items()):

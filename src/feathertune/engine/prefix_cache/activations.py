@@ -1,10 +1,8 @@
-"""The frozen prefix's output for every text, computed once and kept unpadded.
+"""Hidden states of a frozen prefix for every text, computed once and kept unpadded.
 
-One array holds all hidden states one after the other, as `EncodedTexts` holds the ids, in memory or in a file that is
-mapped into it. A file is known by a hash of all that it depends on, written under another name and renamed, and
-checked by its own hash before it is used: one that is damaged is made anew. Several processes may share a folder.
-
-Not for encoders that are trained from the first block on.
+One array holds all hidden states in sequence, as `EncodedTexts` holds the ids, in memory or in a mapped file. A file is
+named by a hash of its inputs, written under another name and renamed, and checked by its own hash before it is used.
+Several processes may share a folder.
 """
 
 from __future__ import annotations
@@ -35,10 +33,10 @@ _STORED: dict[torch.dtype, np.dtype[Any]] = {
 
 @dataclass(frozen=True)
 class CachedTexts:
-    """Hidden states at the boundary of N texts; a model that starts there takes its batches.
+    """Hidden states of N texts at the split point.
 
     Attributes:
-        texts: The tokens that they belong to.
+        texts: Their tokens.
         hidden: ``(sum of lengths, D)``.
     """
 
@@ -62,15 +60,9 @@ class CachedTexts:
         return self.texts.pool(rows, values)
 
     def collate(self, rows: np.ndarray, device: torch.device) -> dict[str, Tensor]:
-        """Make one padded batch.
+        """Return one padded batch, a row for each text or window.
 
-        Args:
-            rows: Indices of B texts.
-            device: Where the tensors shall be.
-
-        Returns:
-            ``inputs_embeds`` ``(B, T, D)``, a row for each window where texts have several, zero where there is
-            padding, and ``attention_mask`` as `EncodedTexts.collate` gives it.
+        ``inputs_embeds`` is ``(B, T, D)``, zero for padding; ``attention_mask`` is that of `EncodedTexts.collate`.
         """
         batch = self.texts.collate(rows, device)
         shape = batch.pop("input_ids").shape
@@ -82,7 +74,7 @@ class CachedTexts:
 
 
 def n_bytes(texts: EncodedTexts, width: int, dtype: torch.dtype) -> int:
-    """What the hidden states of these texts take."""
+    """Return the size of these texts' hidden states."""
     return int(texts.offsets[-1]) * width * dtype.itemsize
 
 
@@ -95,14 +87,14 @@ def compute(
     device: torch.device,
     on_texts: Callable[[int], None] | None = None,
 ) -> None:
-    """Fill an array with the boundary of every text, those of similar length together.
+    """Fill an array with the hidden states of every text, batched by length.
 
     Args:
         texts: N texts.
         into: ``(sum of lengths, D)``.
         boundary: From a batch to ``(B, T, D)``.
         token_budget: Padded tokens of one pass.
-        device: Where the encoder is.
+        device: The encoder's.
         on_texts: Called after each pass with its number of texts.
     """
     order = np.argsort(texts.lengths, kind="stable")
@@ -116,7 +108,7 @@ def compute(
 
 
 def content_key(texts: EncodedTexts, **facts: object) -> str:
-    """A name for the hidden states: a hash of the tokens and of all else that they depend on."""
+    """Return a name for hidden states: a hash of the tokens and of all other facts that they depend on."""
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode())
     digest.update(np.ascontiguousarray(texts.offsets).data)
     digest.update(np.ascontiguousarray(texts.ids).data)
@@ -126,17 +118,13 @@ def content_key(texts: EncodedTexts, **facts: object) -> str:
 
 
 class CacheFolder:
-    """Hidden states in files.
-
-    Args:
-        folder: Made where it is missing.
-    """
+    """Hidden states in the files of a folder, which is made if it is missing."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def find(self, key: str, shape: tuple[int, int], dtype: torch.dtype) -> Tensor | None:
-        """Map a whole, undamaged file; ``None`` where there is none. A damaged one is removed."""
+        """Map an intact file, or return ``None``; a damaged one is removed."""
         entry = self.folder / f"{key}.json"
         try:
             found = json.loads(entry.read_text(encoding="utf-8"))
@@ -152,13 +140,13 @@ class CacheFolder:
         return None
 
     def make(self, key: str, shape: tuple[int, int], dtype: torch.dtype, fill: Callable[[Tensor], None]) -> Tensor:
-        """Write a file whole or not at all, and map it.
+        """Write a file completely or not at all, and map it.
 
         Args:
             key: Its name.
             shape: ``(sum of lengths, D)``.
             dtype: Of the states.
-            fill: Writes them into the array that it is given.
+            fill: Writes the states into an array.
 
         Raises:
             OSError: If the disk is full, or the folder cannot be written; nothing is left behind.
@@ -173,7 +161,7 @@ class CacheFolder:
             with temporary.open("rb") as written:
                 os.fsync(written.fileno())
             sha256 = sha256_of(temporary)
-            # By its content: of two processes that make it at once, each entry names a file of its own.
+            # Named by content, so that two processes that write it at once have a file each.
             path = self.folder / f"{key}-{sha256[:16]}.states"
             temporary.replace(path)
         except BaseException:
@@ -185,7 +173,7 @@ class CacheFolder:
 
 
 def _claim(file: BinaryIO, n: int) -> None:
-    """Take the room before it is written: a mapped file that the disk has no room for ends the process by a signal."""
+    """Reserve the space before it is written: running out of disk in a mapped file ends the process by a signal."""
     if hasattr(os, "posix_fallocate"):
         os.posix_fallocate(file.fileno(), 0, max(1, n))
         return

@@ -1,12 +1,8 @@
-"""Where training begins in a frozen encoder, and running only what comes from there on.
+"""The split point of a frozen encoder: the first block that is trained. A model can stop there and start there.
 
-Blocks before the first trained parameter give the same output in every epoch. `Prefix` can stop a model at that
-boundary, and can start it there: hidden states go in as ``inputs_embeds``, the embeddings pass them on, and so do the
-blocks before the boundary. The model's own forward does all the rest (masks, pooler, head). The prefix has no dropout
-then, since what is computed once cannot be drawn anew.
-
-Not for methods that train something before the blocks (prompts, embeddings), nor for families whose blocks share
-weights (ALBERT): there `trainable_frontier` is 0 and says why.
+Blocks before it give the same output in every epoch. `Prefix` can stop a model at that boundary, and can start it
+there: hidden states go in as ``inputs_embeds``, and the embeddings and the blocks before the boundary pass them on. The
+model's own forward does the rest (masks, pooler, head). The prefix has no dropout, since it is computed once.
 """
 
 from __future__ import annotations
@@ -24,20 +20,19 @@ if TYPE_CHECKING:
     from feathertune.encoders import LoadedEncoder
     from feathertune.runtime import Runtime
 
-# Largest difference of a logit between the whole model and one that starts at the boundary. The arithmetic is the
-# same but for the boundary's rounding to the dtype of products, which a block of transformers may not do.
+# Largest difference of a logit between the whole model and one that starts at the split point. The arithmetic is the
+# same except for the boundary's rounding to the dtype of products, which a block of transformers may not do.
 _TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 2e-2}
 
 
-def trainable_frontier(encoder: LoadedEncoder, model: nn.Module) -> tuple[int, str]:
-    """The first block that a trained parameter is in.
+def find_split_point(encoder: LoadedEncoder, model: nn.Module) -> tuple[int, str]:
+    """Return the index of the first block with a trained parameter, and if it is 0, the reason as a clause.
+
+    If only the head is trained, the index is the number of blocks.
 
     Args:
         encoder: The encoder that a method has prepared.
-        model: What the method returned.
-
-    Returns:
-        The block's index, the number of blocks where only the head is trained; and in words why, where it is 0.
+        model: The model that the method returned.
     """
     if encoder.spec.shared_blocks:
         return 0, f"the blocks of {encoder.spec.model_type} encoders share their weights"
@@ -61,30 +56,27 @@ class _Stop(Exception):
 
 
 class Prefix:
-    """The blocks before a boundary.
+    """The blocks before a split point.
 
     Args:
         encoder: The encoder that a method has prepared; already on its device.
-        frontier: Index of the first block that is not in the prefix, at least 1 and a block's index.
+        split_point: Index of the first block that is not in the prefix, at least 1.
         runtime: The number format.
+
+    Attributes:
+        width: D.
     """
 
-    def __init__(self, encoder: LoadedEncoder, frontier: int, runtime: Runtime) -> None:
-        self._encoder, self._frontier, self._runtime = encoder, frontier, runtime
+    def __init__(self, encoder: LoadedEncoder, split_point: int, runtime: Runtime) -> None:
+        self._encoder, self._split_point, self._runtime = encoder, split_point, runtime
         self._dtype = runtime.product_dtype
+        self.width = encoder.hidden_size
         self._skip = False
-        self._n_returned: int | None = None  # of a tuple, where the blocks return one
+        self._n_returned: int | None = None  # length of the tuple that blocks return, if they return one
 
     @torch.no_grad()
     def boundary(self, batch: dict[str, Tensor]) -> Tensor:
-        """Hidden states that go into the frontier's block, without dropout.
-
-        Args:
-            batch: As the model takes it, each ``(B, T)``.
-
-        Returns:
-            ``(B, T, D)`` in the dtype of products.
-        """
+        """Return the input of the block at the split point, ``(B, T, D)`` in the dtype of products, without dropout."""
         found: list[Tensor] = []
 
         def stop(_module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
@@ -93,7 +85,7 @@ class Prefix:
 
         backbone = self._encoder.backbone
         modes = {module: module.training for module in backbone.modules()}
-        hook = self._encoder.blocks[self._frontier].register_forward_pre_hook(stop, with_kwargs=True)
+        hook = self._encoder.blocks[self._split_point].register_forward_pre_hook(stop, with_kwargs=True)
         try:
             backbone.eval()
             with contextlib.suppress(_Stop), self._runtime.autocast():
@@ -105,14 +97,10 @@ class Prefix:
         return found[0].to(self._dtype)
 
     def check(self, model: nn.Module, batch: dict[str, Tensor]) -> str:
-        """Compare the whole model with one that starts at the boundary; inside of `skippable`.
-
-        Args:
-            model: As it is trained.
-            batch: A few texts.
+        """Compare the whole model with one that starts at the split point; inside of `skippable`.
 
         Returns:
-            What differs, in words; nothing where the two agree.
+            The difference, as a clause; empty if the two agree.
         """
         training = model.training
         try:
@@ -122,31 +110,31 @@ class Prefix:
                 started = {name: value for name, value in batch.items() if name != "input_ids"}
                 split = model(inputs_embeds=self.boundary(batch), **started).logits.float()
         except (RuntimeError, ValueError, TypeError, IndexError, KeyError) as error:
-            return f"the model cannot be started at block {self._frontier}: {error}"
+            return f"the model cannot be started at block {self._split_point}: {error}"
         finally:
             model.train(training)
         difference = (whole - split).abs().max().item()
         if difference <= _TOLERANCE[self._dtype] * max(1.0, whole.abs().max().item()):
             return ""
-        return f"started at block {self._frontier} the model gives other logits, by {difference:.3g}"
+        return f"started at block {self._split_point} the model gives other logits, by {difference:.3g}"
 
     @contextlib.contextmanager
     def skippable(self) -> Iterator[None]:
-        """While the block lasts, the model takes `boundary`'s output as ``inputs_embeds`` and starts there.
+        """Let the model start at the split point when it gets `boundary`'s output as ``inputs_embeds``.
 
-        Texts given as ``input_ids`` still go all the way.
+        Texts given as ``input_ids`` still run through all blocks.
         """
         backbone = self._encoder.backbone
         with contextlib.ExitStack() as stack:
             if isinstance(embeddings := getattr(backbone, "embeddings", None), nn.Module):
-                stack.enter_context(replaced(embeddings, self._at_the_start(embeddings.forward)))
+                stack.enter_context(replaced(embeddings, self._start(embeddings.forward)))
             if isinstance(wider := getattr(backbone, "embeddings_project", None), nn.Module):  # ELECTRA's
-                stack.enter_context(replaced(wider, self._passing_on(wider.forward)))
-            for block in list(self._encoder.blocks)[: self._frontier]:
-                stack.enter_context(replaced(block, self._passing_on(block.forward)))
+                stack.enter_context(replaced(wider, self._pass_on(wider.forward)))
+            for block in list(self._encoder.blocks)[: self._split_point]:
+                stack.enter_context(replaced(block, self._pass_on(block.forward)))
             yield
 
-    def _at_the_start(self, own: Any) -> Any:  # noqa: ANN401 - any forward
+    def _start(self, own: Any) -> Any:  # noqa: ANN401 - any forward
         def forward(*inputs: Any, **named: Any) -> Any:  # noqa: ANN401
             tensors = [x for x in (*inputs, *named.values()) if isinstance(x, Tensor)]
             hidden = [x for x in tensors if x.is_floating_point() and x.dim() == 3]
@@ -155,7 +143,7 @@ class Prefix:
 
         return forward
 
-    def _passing_on(self, own: Any) -> Any:  # noqa: ANN401 - any forward
+    def _pass_on(self, own: Any) -> Any:  # noqa: ANN401 - any forward
         def forward(hidden_states: Tensor, *inputs: Any, **named: Any) -> Any:  # noqa: ANN401
             if not self._skip:
                 output = own(hidden_states, *inputs, **named)

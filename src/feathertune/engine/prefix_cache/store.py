@@ -1,7 +1,6 @@
-"""Which texts go into training as hidden states of the frozen prefix: where they are kept, and what is said if not.
+"""Hidden states of the frozen prefix for each split: in memory within a budget, else in a mapped file, else nowhere.
 
-Memory first, within a budget; then a file that is mapped; else the prefix runs in every epoch, as it would without.
-Nothing here changes a result beyond rounding. Not for deciding how many blocks are trained: that is the method's.
+Without hidden states the prefix runs in every epoch; results differ by rounding only.
 """
 
 from __future__ import annotations
@@ -23,20 +22,20 @@ from feathertune.config import EngineConfig
 from feathertune.data.sources.collector import SplitName
 from feathertune.data.tokens.encode import EncodedTexts
 from feathertune.engine.prefix_cache.activations import CachedTexts, CacheFolder, compute, content_key, n_bytes
-from feathertune.engine.prefix_cache.split_point import Prefix, trainable_frontier
+from feathertune.engine.prefix_cache.split_point import Prefix, find_split_point
 from feathertune.runtime import Runtime, stopwatch, versions
 
 if TYPE_CHECKING:
     from feathertune.encoders import LoadedEncoder
 
-# Of the memory (or the room on a disk) that is free, how much hidden states may take where no budget is given.
+# Share of the free memory (or disk) that hidden states may take if no budget is given.
 _SHARE = 0.5
 _CHECKED_TEXTS = 2
 
 
 @dataclass
 class Kept:
-    """One split's hidden states, and what they cost to make."""
+    """One split's hidden states, and the seconds that they took."""
 
     texts: CachedTexts
     place: str
@@ -45,44 +44,44 @@ class Kept:
 
 @dataclass
 class Inputs:
-    """What a training reads.
+    """Inputs of a training.
 
     Attributes:
-        texts: By split: hidden states, or tokens where those could not be kept.
-        frontier: The block at which the model starts; 0 where nothing is kept.
-        seconds: What making the hidden states cost, also where an earlier run paid it.
-        notes: In words, why something is not kept.
+        texts: By split: hidden states, or tokens if those could not be kept.
+        split_point: The block at which the model starts; 0 if nothing is kept.
+        seconds: Cost of the hidden states, even if an earlier run paid it.
+        notes: Reasons why something is not kept.
     """
 
     texts: dict[SplitName, EncodedTexts | CachedTexts]
-    frontier: int = 0
+    split_point: int = 0
     seconds: float = 0.0
     notes: list[str] = field(default_factory=list)
 
 
 class ActivationCache:
-    """Hidden states of one study's splits; those of the latest boundary are kept for the next run.
+    """Hidden states of one study's splits; those of the latest split point are kept for the next run.
 
     Args:
         config: Mode, budget and folder.
         runtime: Device and number format.
         token_budget: Padded tokens of one pass.
-        base_fingerprint: Of the encoder.
+        base_fingerprint: The encoder's.
 
     Attributes:
-        on_drop: Called when what an earlier run kept was dropped: its memory is not that of the run that is measured.
+        on_drop: Called when an earlier run's hidden states were dropped, whose memory is not the current run's.
     """
 
     def __init__(self, config: EngineConfig, runtime: Runtime, *, token_budget: int, base_fingerprint: str) -> None:
         self._config, self._runtime, self._token_budget = config, runtime, token_budget
         self._fingerprint = base_fingerprint
-        self._frontier = 0
+        self._split_point = 0
         self._kept: dict[str, Kept] = {}
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
         self.on_drop: Callable[[], None] = lambda: None
 
     def empty(self, runtime: Runtime | None = None) -> ActivationCache:
-        """One for other texts, or another machine, with nothing in it yet."""
+        """Return an empty cache with the same settings, for other texts or another machine."""
         return ActivationCache(
             self._config, runtime or self._runtime, token_budget=self._token_budget, base_fingerprint=self._fingerprint
         )
@@ -100,24 +99,24 @@ class ActivationCache:
         splits: Mapping[SplitName, EncodedTexts],
         on_texts: Callable[[int], None] | None = None,
     ) -> Iterator[Inputs]:
-        """Keep what a prepared model's frozen prefix makes of each split, and let the model start there.
+        """Compute each split's hidden states at the split point, and let the model start there.
 
         Args:
-            encoder: The encoder that a method has prepared; on its device, with its fast parts in place.
-            model: What the method returned.
+            encoder: The encoder that a method has prepared; on its device, with its fast parts.
+            model: The model that the method returned.
             splits: Tokens by name, the most important first.
             on_texts: Called with the number of texts done.
         """
         plain = Inputs(dict(splits))
-        frontier, why = trainable_frontier(encoder, model)
-        if self._config.cache == "off" or frontier == 0:
+        split_point, why = find_split_point(encoder, model)
+        if self._config.cache == "off" or split_point == 0:
             self._drop()
             if self._config.cache != "off":
                 plain.notes.append(f"No hidden states are kept: {why}.")
             yield plain
             return
-        frontier = min(frontier, len(encoder.blocks) - 1)
-        prefix = Prefix(encoder, frontier, self._runtime)
+        split_point = min(split_point, len(encoder.blocks) - 1)
+        prefix = Prefix(encoder, split_point, self._runtime)
         with prefix.skippable():
             first = next(iter(splits.values()))
             rows = np.argsort(first.lengths, kind="stable")[-_CHECKED_TEXTS:]
@@ -125,17 +124,17 @@ class ActivationCache:
                 plain.notes.append(f"No hidden states are kept: {differs}.")
                 yield plain
                 return
-            if frontier != self._frontier:
+            if split_point != self._split_point:
                 self._drop()
-                self._frontier = frontier
+                self._split_point = split_point
             inputs = Inputs({})
             for name, texts in splits.items():
                 if name not in self._kept:
-                    self._keep(name, texts, encoder, prefix, inputs.notes, on_texts)
+                    self._keep(name, texts, prefix, inputs.notes, on_texts)
                 kept = self._kept.get(name)
                 inputs.texts[name] = texts if kept is None else kept.texts
                 inputs.seconds += 0.0 if kept is None else kept.seconds
-                inputs.frontier = inputs.frontier if kept is None else frontier
+                inputs.split_point = inputs.split_point if kept is None else split_point
             yield inputs
 
     def _drop(self) -> None:
@@ -147,13 +146,12 @@ class ActivationCache:
         self,
         name: str,
         texts: EncodedTexts,
-        encoder: LoadedEncoder,
         prefix: Prefix,
         notes: list[str],
         on_texts: Callable[[int], None] | None,
     ) -> None:
-        dtype = self._runtime.product_dtype
-        shape = (int(texts.offsets[-1]), encoder.hidden_size)
+        dtype, width = self._runtime.product_dtype, prefix.width
+        shape = (int(texts.offsets[-1]), width)
 
         def fill(into: torch.Tensor) -> None:
             compute(
@@ -165,7 +163,7 @@ class ActivationCache:
                 on_texts=on_texts,
             )
 
-        need = n_bytes(texts, encoder.hidden_size, dtype)
+        need = n_bytes(texts, width, dtype)
         with stopwatch() as watch:
             place = self.place(need)
             if place == "memory":
@@ -173,7 +171,7 @@ class ActivationCache:
                 fill(hidden)
             elif place == "disk":
                 try:
-                    hidden = self._from_disk(texts, shape, dtype, encoder, fill)
+                    hidden = self._from_disk(texts, shape, fill)
                 except OSError as error:
                     notes.append(f"The hidden states of {name} are not kept, the disk refused: {error.strerror}.")
                     return
@@ -183,7 +181,7 @@ class ActivationCache:
         self._kept[name] = Kept(CachedTexts(texts, hidden), place, watch.seconds)
 
     def place(self, need: int) -> str:
-        """Where so many bytes of hidden states would be kept: in ``memory``, on ``disk`` or ``nowhere``."""
+        """Return the place for this many bytes of hidden states: ``memory``, ``disk`` or ``nowhere``."""
         mode = self._config.cache
         budget = self._config.cache_bytes
         room = int(psutil.virtual_memory().available * _SHARE) if budget is None else budget - self.held_bytes
@@ -196,7 +194,7 @@ class ActivationCache:
         return "disk" if need <= free * _SHARE else "nowhere"
 
     def _home(self, need: int) -> torch.device:
-        """The GPU's own memory where it has room: reading from the machine's would take longer than computing."""
+        """Return the GPU if it has room, since reading from the CPU takes longer than computing; else the CPU."""
         if self._runtime.device.type == "cuda":
             free, _ = torch.cuda.mem_get_info(self._runtime.device)
             if need <= free * _SHARE:
@@ -211,18 +209,13 @@ class ActivationCache:
         return Path(self._scratch.name)
 
     def _from_disk(
-        self,
-        texts: EncodedTexts,
-        shape: tuple[int, int],
-        dtype: torch.dtype,
-        encoder: LoadedEncoder,
-        fill: Callable[[torch.Tensor], None],
+        self, texts: EncodedTexts, shape: tuple[int, int], fill: Callable[[torch.Tensor], None]
     ) -> torch.Tensor:
-        folder = CacheFolder(self._folder())
+        folder, dtype = CacheFolder(self._folder()), self._runtime.product_dtype
         key = content_key(
             texts,
             base=self._fingerprint,
-            frontier=self._frontier,
+            split_point=self._split_point,
             dtype=str(dtype),
             device=self._runtime.device.type,
             attention=self._config.attention,
@@ -234,7 +227,7 @@ class ActivationCache:
 
 
 def _existing(path: Path) -> Path:
-    """The nearest folder that is there."""
+    """Return the nearest existing folder."""
     while not path.exists():
         path = path.parent
     return path

@@ -1,16 +1,12 @@
-"""Checkpoints on disk: a training that is killed at any moment goes on from the last whole one.
+"""Checkpoints on disk: a training that is killed at any moment resumes from the last intact one.
 
-A checkpoint is a folder of its own, filled under another name and renamed when it is whole and synced; its manifest is
+A checkpoint is a folder that is filled under another name and renamed when it is complete and synced. Its manifest is
 written last, holds the SHA-256 of every file and of itself, and is checked before anything is used. Tensors are in
-safetensors files, everything else in JSON: nothing is unpickled. Two are kept, so that a damaged one costs minutes.
-Layout of the folder of one training::
+safetensors files, the rest in JSON. Two are kept. Layout of one training's folder::
 
-    000000041/                          the one before
     000000042/manifest.json             size and SHA-256 of the files
-    000000042/state.json                the values of the state, and what it belongs to
+    000000042/state.json                the state's values, and the training's identity
     000000042/GROUP.safetensors         a group of its tensors
-
-Not for what the state means (`feathertune.engine.training.state`), nor for shipping weights (a bundle).
 """
 
 from __future__ import annotations
@@ -27,7 +23,7 @@ from typing import Any
 
 from safetensors.torch import load_file, save_file
 
-from feathertune.engine.training.state import State
+from feathertune.engine.training.state import State, StateValues
 from feathertune.errors import CheckpointError, first_line
 from feathertune.records import first_differences
 from feathertune.storage import is_temporary, new_folder, sha256_of, system_errors, write_atomic
@@ -37,7 +33,7 @@ MANIFEST_FILE = "manifest.json"
 STATE_FILE = "state.json"
 _TENSORS = ".safetensors"
 _DIGITS = 9
-# Of a training's time; where a checkpoint is large and the disk slow, they are written more seldom than asked.
+# Largest share of the training's time that writing may take.
 _MAX_SHARE = 0.05
 
 
@@ -45,31 +41,28 @@ class Checkpoints:
     """The checkpoints of one training.
 
     Args:
-        folder: Theirs alone; made with the first one.
-        identity: Whatever decides the result of the training, as JSON values: another identity is never gone on with.
-        every_s: Seconds from one to the next; 0 means after every step, ``None`` never. Where writing takes more than
-            a twentieth of the time, it is done more seldom, but for 0.
+        folder: For these checkpoints only; made with the first one.
+        identity: JSON values that decide the training's result; a training resumes only if they are equal.
+        every_s: Seconds between checkpoints; 0 means after every step, ``None`` never. Unless it is 0, writing takes at
+            most a twentieth of the time.
 
     Attributes:
-        last: The newest that is known to be whole: written here, or found by `find`.
+        last: The newest intact one: written here, or found by `find`.
     """
 
     def __init__(self, folder: Path, identity: Mapping[str, Any], *, every_s: float | None) -> None:
         self.folder = folder
         self.last: Path | None = None
-        self._identity: dict[str, Any] = json.loads(json.dumps(identity))  # as it will come back from a file
+        self._identity: dict[str, Any] = json.loads(json.dumps(identity))  # as a file returns it
         self._every_s = every_s
         self._pause_s = every_s or 0.0
         self._written_at = time.monotonic()
 
     def find(self) -> list[str]:
-        """Look for the newest whole checkpoint, and call it `last`.
-
-        Returns:
-            What is wrong with newer ones, a sentence each; they stay where they are until the next is written.
+        """Set `last` to the newest intact checkpoint, and return a sentence for each newer one that is damaged.
 
         Raises:
-            CheckpointError: If there are checkpoints and none is whole, or it belongs to another training.
+            CheckpointError: If there are checkpoints and none is intact, or it belongs to another training.
         """
         damages: list[str] = []
         found = existing(self.folder)
@@ -101,14 +94,10 @@ class Checkpoints:
         return read(self.last)
 
     def offer(self, make_state: Callable[[], State], *, epoch_end: bool) -> None:
-        """Write a checkpoint if it is time for one; at an epoch's end it always is.
-
-        Args:
-            make_state: Gives the state between two steps.
-            epoch_end: Whether an epoch has just ended.
+        """Write a checkpoint if it is due; at an epoch's end it always is.
 
         Raises:
-            OSError: As the system says it (a full disk); those that are there stay whole.
+            OSError: Such as for a full disk; existing checkpoints stay intact.
         """
         start = time.monotonic()
         if self._every_s is None or not (epoch_end or start - self._written_at >= self._pause_s):
@@ -119,7 +108,7 @@ class Checkpoints:
             self._pause_s = max(self._every_s, (self._written_at - start) / _MAX_SHARE)
 
     def write(self, state: State) -> Path:
-        """Write a checkpoint, then delete all but it and the last whole one before it.
+        """Write a checkpoint, then delete all but it and the last intact one before it.
 
         Raises:
             OSError: As in `offer`.
@@ -142,14 +131,14 @@ class Checkpoints:
 
 
 def existing(folder: Path) -> list[Path]:
-    """All checkpoints in the folder of a training, whole or not, the newest last."""
+    """Return all checkpoints in a training's folder, intact or not, the newest last."""
     if not folder.is_dir():
         return []
     return sorted(path for path in folder.iterdir() if re.fullmatch(rf"\d{{{_DIGITS}}}", path.name) and path.is_dir())
 
 
 def discard(folder: Path) -> None:
-    """Delete the checkpoints in a folder, and the folder, unless somebody put something else there."""
+    """Delete the checkpoints in a folder, and the folder if nothing else is in it."""
     if folder.is_dir():
         _delete(folder, kept=())
         with contextlib.suppress(OSError):  # not empty: what is left is not ours
@@ -164,17 +153,17 @@ def _delete(folder: Path, kept: tuple[Path | None, ...]) -> None:
 
 
 def write(path: Path, state: State, identity: Mapping[str, Any]) -> None:
-    """Write one checkpoint; it is at `path` when it is whole and on the disk, not before.
+    """Write one checkpoint; it appears at `path` once it is complete and synced.
 
     Raises:
-        OSError: As the system says it; nothing is left behind.
+        OSError: As the system raises it; nothing is left behind.
     """
     with new_folder(path) as temporary:
         for group, tensors in state.tensors.items():
             on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
             with system_errors():
                 save_file(on_cpu, temporary / f"{group}{_TENSORS}")
-        content = {"identity": identity, "values": state.values}
+        content = {"identity": identity, "values": state.values.model_dump()}
         (temporary / STATE_FILE).write_text(json.dumps(content), encoding="utf-8")
         files = {file.name: {"bytes": file.stat().st_size, "sha256": sha256_of(file)} for file in temporary.iterdir()}
         write_atomic(temporary / MANIFEST_FILE, _manifest(files))
@@ -188,11 +177,11 @@ def read(path: Path) -> State:
     """
     check(path)
     tensors = {file.name.removesuffix(_TENSORS): load_file(file) for file in path.glob(f"*{_TENSORS}")}
-    return State(tensors=tensors, values=_read_json(path)["values"])
+    return State(tensors, StateValues.model_validate(_read_json(path)["values"]))
 
 
 def check(path: Path) -> None:
-    """Require exactly the files of the manifest, unchanged, and the manifest itself unchanged.
+    """Require exactly the files of the manifest, unchanged, and an unchanged manifest.
 
     Raises:
         CheckpointError: If anything is missing, added or changed, or cannot be read.
@@ -215,7 +204,7 @@ def check(path: Path) -> None:
 
 
 def _listed(path: Path) -> dict[str, dict[str, Any]]:
-    """The files of the manifest, if it is the text that was written, byte for byte."""
+    """Return the manifest's files, if it is byte for byte the text that was written."""
     try:
         content = (path / MANIFEST_FILE).read_bytes()
     except FileNotFoundError:

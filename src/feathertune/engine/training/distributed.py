@@ -1,8 +1,7 @@
-"""Training one model in several processes: ``torchrun --nproc-per-node N -m feathertune train ...``.
+"""Train one model in several processes: ``torchrun --nproc-per-node N -m feathertune train ...``.
 
-Each process computes its share of a step's texts, and the gradients of what is trained are summed: for LoRA a few
-hundred thousand numbers, whatever the encoder's size. Losses are divided by the whole step's texts, so that the sum is
-the gradient of one process, within rounding. Not for models that do not fit one device.
+Each process computes its share of a step's texts, and the gradients of trained parameters are summed. Losses are
+divided by the whole step's texts, so the sum is one process's gradient within rounding. The model must fit one device.
 """
 
 from __future__ import annotations
@@ -20,11 +19,11 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Group:
-    """The processes that train together; one alone is a group too.
+    """The processes that train together; a single one is a group too.
 
     Attributes:
         rank: This process, from 0.
-        size: How many there are.
+        size: Number of processes.
     """
 
     rank: int = 0
@@ -32,27 +31,24 @@ class Group:
 
     @property
     def leads(self) -> bool:
-        """Whether this process writes and speaks for all."""
+        """True for the process that writes files and output."""
         return self.rank == 0
 
     def share(self, rows: np.ndarray) -> np.ndarray:
-        """This process's part of a pass: every `size`-th row, so that lengths are shared evenly; it may be empty."""
+        """Return this process's part of a pass: every `size`-th row, so that lengths are balanced; it may be empty."""
         return rows[self.rank :: self.size]
 
-    def draw_apart(self, *moment: int) -> None:
-        """Let torch draw, from here on, what this process draws at this moment of the training, and no other does.
+    def seed_torch(self, *moment: int) -> None:
+        """Seed torch by this process and a moment of the training, given as numbers such as seed and step.
 
-        Otherwise all would drop the same places of different texts, and one that is resumed would not know what it had
-        drawn: a checkpoint holds the leader's generators. One process alone goes on from where its generator stands.
-
-        Args:
-            moment: Numbers that name it, such as seed and step.
+        Otherwise all processes would drop the same places, and a resumed one would not have its generator's state: a
+        checkpoint holds the first process's only. A single process keeps its generator.
         """
         if self.size > 1:
             torch.manual_seed(int(np.random.SeedSequence([*moment, self.rank]).generate_state(1, np.uint32)[0]))
 
     def sum_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Add up all processes' gradients, in place; who has none of a parameter adds zero."""
+        """Add up all processes' gradients, in place; a missing gradient counts as zero."""
         if self.size == 1:
             return
         grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
@@ -62,7 +58,7 @@ class Group:
             parameter.grad = part.view_as(parameter)
 
     def sum(self, values: np.ndarray) -> np.ndarray:
-        """Add up all processes' numbers, of one shape; on the CPU."""
+        """Add up all processes' arrays of one shape; on the CPU."""
         if self.size == 1:
             return values
         tensor: Tensor = torch.from_numpy(np.ascontiguousarray(values)).to(_device())
@@ -70,7 +66,7 @@ class Group:
         return tensor.cpu().numpy()
 
     def wait(self) -> None:
-        """Until all are here."""
+        """Wait for all processes."""
         if self.size > 1:
             dist.barrier()
 
@@ -80,7 +76,7 @@ ALONE = Group()
 
 @contextlib.contextmanager
 def joined() -> Iterator[Group]:
-    """Join the group that torchrun has announced, or be alone."""
+    """Join the group that torchrun has announced, or be a group of one."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         yield ALONE

@@ -1,8 +1,7 @@
 """The gradient of one optimizer step, pass by pass, in one process or several.
 
-Losses are summed over a step and divided by its examples, whatever each of them weighs, so how a step is cut into
-passes, and over how many processes, changes nothing beyond rounding. Where a pass does not fit the memory, passes are
-cut in two from then on.
+Losses are summed over a step and divided by its examples, so the split into passes and processes changes the result by
+rounding only. If a pass does not fit the memory, all passes are halved from then on.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from feathertune.errors import RunFailedError
 from feathertune.runtime import Runtime, give_memory_back
 from feathertune.tasks.losses import CROSS_ENTROPY, Objective
 
-# How torch's allocator for the processor says that there is no memory; for a GPU it has an exception of its own.
+# Messages of torch's allocator for processors; for GPUs it has its own exception.
 _NO_MEMORY = ("can't allocate memory", "not enough memory")
 
 
@@ -29,9 +28,8 @@ class Labelled:
     """Encoded texts and their labels.
 
     Attributes:
-        labels: Classes ``(N,)`` int64, which labels they have ``(N, C)`` int8, or numbers ``(N,)`` float64: see
-            `task_of`.
-        objective: What a training on them lowers.
+        labels: Classes ``(N,)`` int64, flags of several labels ``(N, C)`` int8, or numbers ``(N,)`` float64.
+        objective: The training loss.
     """
 
     texts: Texts
@@ -50,17 +48,17 @@ def add_gradient(
     group: Group,
     penalty: Callable[[], Tensor] | None = None,
 ) -> tuple[float, int]:
-    """Leave a step's gradient in the parameters.
+    """Add a step's gradient to the parameters.
 
     Args:
         model: In training mode, without gradients.
-        trained: Its parameters that are trained.
-        data: What the rows belong to.
+        trained: Its trained parameters.
+        data: The examples.
         passes: Rows of each pass.
-        halvings: How often each pass is cut in two, from earlier steps.
+        halvings: How often each pass is halved already.
         runtime: Device and number format.
         group: The processes that share the step; gradients are summed over them.
-        penalty: A scalar that is added to the loss, once a step.
+        penalty: Returns a scalar that is added to the loss, once a step.
 
     Returns:
         The mean loss over the step's examples, and the halvings that it took.
@@ -83,7 +81,7 @@ def add_gradient(
                     "A single text does not fit the memory. Give a smaller --max-length, or --set engine.recompute=on; "
                     "of --long windows also fewer, such as --set data.max_windows=2."
                 ) from error
-        # Only here is the exception gone, and with it the frames that hold what the pass had computed.
+        # Only here the exception is gone, and with it the frames that hold the pass's tensors.
         halvings += 1
         model.zero_grad(set_to_none=True)
         give_memory_back()

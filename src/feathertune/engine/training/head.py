@@ -1,9 +1,7 @@
-"""What a classification head reads, and the head alone.
+"""The classification head alone, and the vectors that it reads.
 
-The encoder runs once over all texts; after that the head is trained on stored vectors, at a fraction of the
-cost. Nothing here knows a family's head: the model's own forward runs, once watched and once with the
-backbone's forward replaced. Not for encoders that are being trained (what the head reads changes with every
-step), and not thread-safe (the model is changed while a call lasts).
+The encoder runs once over all texts; then the head is trained on stored vectors. No family's head is known here: the
+model's own forward runs, once observed and once with the backbone's forward replaced. Not thread-safe.
 """
 
 from __future__ import annotations
@@ -17,24 +15,22 @@ import torch
 from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from feathertune.data.tokens.batching import draw
 from feathertune.data.tokens.encode import EncodedTexts
 from feathertune.encoders import LoadedEncoder
 from feathertune.engine.replace import replaced
 from feathertune.tasks.losses import CROSS_ENTROPY, Objective
 
-# The head alone is trained for so many epochs, but for no more steps than that.
+# Epochs of the head alone, and at most this many steps.
 _HEAD_EPOCHS, _HEAD_STEPS, _HEAD_BATCH, _HEAD_RATE = 20, 2_000, 64, 1e-3
 
 
 @dataclass(frozen=True)
 class Features:
-    """One vector per text, of two kinds, in the encoder's dtype.
+    """Two vectors per text, in the encoder's dtype.
 
     Attributes:
-        read: What the head reads, ``(B, D)``: the output of a pretrained pooler where there is one (BERT,
-            ALBERT), the mean over tokens where the head asks for it (some ModernBERT), else the first token's
-            last hidden state.
+        read: The head's input, ``(B, D)``: the output of a pretrained pooler (BERT, ALBERT), the mean over tokens (some
+            ModernBERT), or the first token's last hidden state.
         mean: Mean of the last hidden states over the text's tokens, special tokens included, ``(B, D)``.
     """
 
@@ -47,10 +43,7 @@ def extract_features(encoder: LoadedEncoder, batch: Mapping[str, Tensor]) -> Fea
 
     Args:
         encoder: As it was loaded, without an adapter.
-        batch: What the tokenizer returns, each ``(B, T)``; without ``attention_mask`` all tokens count.
-
-    Returns:
-        Features of the B texts.
+        batch: The tokenizer's output, each ``(B, T)``; without ``attention_mask`` all tokens count.
     """
     model = encoder.model
     read: list[Tensor] = []
@@ -85,16 +78,9 @@ def extract_features(encoder: LoadedEncoder, batch: Mapping[str, Tensor]) -> Fea
 
 
 def head_logits(encoder: LoadedEncoder, read: Tensor) -> Tensor:
-    """The head's logits for what it reads; equal to the whole model's.
+    """Return the head's logits ``(N, C)`` for `Features.read` ``(N, D)``; equal to the whole model's.
 
-    Differentiable with respect to the head's parameters. Dropout is as the model's training mode says.
-
-    Args:
-        encoder: As it was loaded, without an adapter.
-        read: `Features.read`, ``(N, D)``.
-
-    Returns:
-        Logits, ``(N, C)``.
+    Differentiable with respect to the head's parameters. Dropout follows the model's training mode.
     """
     hidden = read.unsqueeze(1)  # a text of one token: its first token and its mean are both `read`
     ones = torch.ones(hidden.shape[:2], dtype=torch.long, device=read.device)
@@ -115,28 +101,26 @@ def fit_head(
     seed: int,
     texts: EncodedTexts | None = None,
     objective: Objective = CROSS_ENTROPY,
-    shares: np.ndarray | None = None,
 ) -> None:
-    """Train the head alone on what it reads of the frozen encoder, before anything else moves (LP-FT).
+    """Train the head alone on frozen features, before anything else is trained (LP-FT).
 
-    A head drawn at random sends noise into the adapter for its first steps; one that is fitted does not, and it costs
-    little more than the features. Source: Kumar et al. 2022, arXiv:2202.10054, section 4; for language models and LoRA
-    Tomihari & Sato 2024, arXiv:2405.16747. Three seeds with and without: benchmarks/LOG.md.
+    A randomly drawn head sends noise into the adapter in its first steps. Source: Kumar et al. 2022, arXiv:2202.10054,
+    section 4; for language models and LoRA Tomihari & Sato 2024, arXiv:2405.16747. Three seeds with and without:
+    benchmarks/LOG.md.
 
     Args:
         encoder: As a method has prepared it, with an adapter that changes nothing yet.
-        read: `Features.read` of the training rows, ``(N, D)`` float32; of each window where texts have several.
-        labels: Their classes, ``(N,)``, which labels they have, ``(N, C)``, or their numbers, ``(N,)`` float64.
-        seed: Of the order of the rows; the head's dropout draws from torch's global generator.
-        texts: Whose windows those are; ``None`` where each text is one row.
-        objective: What is lowered, as in the training that follows.
-        shares: How often each text is drawn in an epoch; ``None`` takes each once.
+        read: `Features.read` of the training rows, ``(N, D)`` float32; of each window if texts have several.
+        labels: As in `Labelled`.
+        seed: Sets the order of the rows; the head's dropout draws from torch's global generator.
+        texts: The texts, if they have windows.
+        objective: The loss of the training that follows.
     """
 
     def logits(rows: Tensor) -> Tensor:
         if texts is None:
             return head_logits(encoder, features[rows]).float()
-        # Not the mean of what is read: that commutes with no head but a linear one.
+        # Pooling the features instead would be the same for linear heads only.
         these = rows.cpu().numpy()
         found = torch.from_numpy(texts.sequences(these)).to(device)
         return texts.pool(these, head_logits(encoder, features[found]).float())
@@ -149,10 +133,8 @@ def fit_head(
     generator = torch.Generator().manual_seed(seed)
     modes = {module: module.training for module in encoder.model.modules()}
     encoder.model.train()
-    for epoch in range(_head_epochs(len(classes))):
+    for _ in range(_head_epochs(len(classes))):
         order = torch.randperm(len(classes), generator=generator)
-        if shares is not None:
-            order = torch.from_numpy(draw(np.random.default_rng((seed, epoch)), len(classes), shares))
         for rows in torch.split(order.to(device), _HEAD_BATCH):
             optimizer.zero_grad(set_to_none=True)
             loss = objective.loss(logits(rows), classes[rows]) / len(rows)
@@ -164,7 +146,7 @@ def fit_head(
 
 
 def n_head_steps(n_rows: int) -> int:
-    """Steps that `fit_head` makes on so many rows."""
+    """Return the number of steps that `fit_head` takes."""
     return _head_epochs(n_rows) * -(-n_rows // _HEAD_BATCH)
 
 
@@ -173,16 +155,16 @@ def _head_epochs(n_rows: int) -> int:
 
 
 def _readers(encoder: LoadedEncoder) -> tuple[str, ...]:
-    """Modules of the head; the first that runs is the one that reads the encoder's output."""
+    """Return modules of the head; the first that runs reads the encoder's output."""
     return encoder.spec.head if encoder.new_pooler is None else (encoder.new_pooler, *encoder.spec.head)
 
 
 def _pool(encoder: LoadedEncoder, hidden: Tensor) -> Tensor:
-    """The pooler's output: what is read is that already, unless the pooler belongs to the head."""
+    """Return the pooler's output: the features are that already, unless the pooler belongs to the head."""
     if encoder.new_pooler is None:
         return hidden[:, 0]
     pooler = encoder.model.get_submodule(encoder.new_pooler)
-    if isinstance(pooler, nn.Linear):  # ALBERT, whose activation is a module beside it
+    if isinstance(pooler, nn.Linear):  # ALBERT, whose activation is a module of the backbone
         activation = encoder.backbone.get_submodule("pooler_activation")
         return cast(Tensor, activation(pooler(hidden[:, 0])))
     return cast(Tensor, pooler(hidden))

@@ -1,13 +1,12 @@
-"""The one training loop: for adapters, a head alone or all weights. What moves is what has ``requires_grad``.
+"""The training loop, for adapters, a head alone or all weights: parameters with ``requires_grad`` are trained.
 
 `Training.events` is a generator, so its caller draws the progress, writes the log and may stop at any step. Each epoch
-ends with the validation set; the best state of the trained parameters is kept in memory and restored by
-`Training.restore_best`. Without validation rows the last state is the one that counts. The test set is not known here.
-A training can be stopped after any step or epoch and go on elsewhere (`Training.state`, `Training.load_state`): on a
-processor, with the same number of threads, to the same bits.
+ends with the validation set; the best parameters are kept in memory and restored by `Training.restore_best`. Without
+validation rows the last state counts. A training can stop after any step and resume elsewhere (`Training.state`,
+`Training.load_state`), on a processor with the same number of threads to the same bits.
 
-Losses are summed over an optimizer step and divided by its examples, so the token budget, which only says how a step
-is cut into passes, does not change what is learned beyond rounding.
+Losses are summed over an optimizer step and divided by its examples, so the token budget, which cuts a step into
+passes, changes the result by rounding only.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ import torch
 from torch import nn
 
 from feathertune.config import TrainConfig
-from feathertune.data.tokens.batching import plan_steps, shares_of
+from feathertune.data.tokens.batching import plan_steps
 from feathertune.engine.predict import predict_logits
 from feathertune.engine.training.distributed import ALONE, Group
 from feathertune.engine.training.gradient import Labelled, add_gradient
@@ -33,12 +32,21 @@ from feathertune.engine.training.optim import (
     set_rate,
     trained_parameters,
 )
-from feathertune.engine.training.state import Position, State, capture, restore, set_parameters, trained_by_name
+from feathertune.engine.training.state import (
+    BestEpoch,
+    Position,
+    State,
+    StateValues,
+    capture,
+    restore,
+    set_parameters,
+    trained_by_name,
+)
 from feathertune.errors import RunFailedError
 from feathertune.records import Scores
 from feathertune.runtime import Runtime
 from feathertune.tasks import Task, task_of
-from feathertune.training_hook import Companion
+from feathertune.training_hook import TrainingHook
 
 
 @dataclass(frozen=True)
@@ -56,9 +64,12 @@ class StepInfo:
 
 @dataclass(frozen=True)
 class EpochInfo:
-    """The end of an epoch: mean training loss, the validation scores, and whether this state is the best so far.
+    """The end of an epoch. Without validation rows it has no scores, and the latest epoch is the best.
 
-    Without validation rows there are no scores, and the latest state counts as the best.
+    Attributes:
+        train_loss: Mean over the epoch.
+        validation_probabilities: As `Training.validate` returns them.
+        is_best: This state is the best so far.
     """
 
     epoch: int
@@ -69,6 +80,28 @@ class EpochInfo:
     seconds: float
 
 
+@dataclass(frozen=True)
+class Recipe:
+    """Settings of one training.
+
+    Attributes:
+        settings: Epochs, batch, schedule, patience.
+        learning_rate: The method's highest rate.
+        seed: Sets the order of the examples. Dropout draws from torch's global generator, which each of several
+            processes seeds by itself at each step.
+        task: Scores epochs and compares them; ``None`` derives it from the labels (`task_of`).
+        rate_of: Factor of the learning rate by a parameter's name; ``None`` means 1 for all.
+        hook: The method's part in each step.
+    """
+
+    settings: TrainConfig
+    learning_rate: float
+    seed: int
+    task: Task | None = None
+    rate_of: RateOf | None = None
+    hook: TrainingHook | None = None
+
+
 class Training:
     """One training of one model.
 
@@ -76,19 +109,13 @@ class Training:
         model: The prepared model; it is moved to the runtime's device.
         train: N training examples.
         validation: For early stopping and the choice of the best epoch; it may be empty.
-        settings: Epochs, batch, schedule, patience.
-        learning_rate: The method's.
-        seed: Of the order of the examples. Dropout draws from torch's global generator, which several processes seed
-            anew for each step, each its own.
+        recipe: Settings.
         runtime: Device and number format.
         group: The processes that train together; each has the same model and data.
-        task: How epochs are scored, and which is the better one; ``None`` takes what the labels say (`task_of`).
-        rate_of: Factor of the learning rate by a parameter's name; ``None`` means all alike.
-        companion: What else is done in each step.
 
     Attributes:
-        position: How far it is.
-        notes: What a reader of the result should know, in words.
+        position: Progress.
+        notes: Sentences for readers of the result.
         best: The best epoch so far.
     """
 
@@ -97,31 +124,26 @@ class Training:
         model: nn.Module,
         train: Labelled,
         validation: Labelled,
+        recipe: Recipe,
         *,
-        settings: TrainConfig,
-        learning_rate: float,
-        seed: int,
         runtime: Runtime,
         group: Group = ALONE,
-        task: Task | None = None,
-        rate_of: RateOf | None = None,
-        companion: Companion | None = None,
     ) -> None:
         self.model = model.to(runtime.device)
         self.notes: list[str] = []
-        self._group = group
         self.best: EpochInfo | None = None
         self.position = Position()
         self._train, self._validation = train, validation
-        self._task = task or task_of(train.labels)
-        self._shares = shares_of(train.labels, settings.sampling)
-        self._settings, self._seed, self._runtime = settings, seed, runtime
-        self._learning_rate = learning_rate
+        self._recipe, self._settings, self._hook = recipe, recipe.settings, recipe.hook
+        self._runtime, self._group = runtime, group
+        self._task = recipe.task or task_of(train.labels)
         self._trained = list(trained_parameters(model))
         self._modules = list(model.modules())
-        self._companion = companion
         self._optimizer = make_optimizer(
-            model, learning_rate=learning_rate, weight_decay=settings.weight_decay, rate_of=rate_of
+            model,
+            learning_rate=recipe.learning_rate,
+            weight_decay=recipe.settings.weight_decay,
+            rate_of=recipe.rate_of,
         )
         self._best_parameters: dict[str, torch.Tensor] = {}
 
@@ -136,7 +158,7 @@ class Training:
         return self._settings.epochs_on(len(self._train.texts))
 
     def events(self) -> Iterator[StepInfo | EpochInfo]:
-        """Train, from where the training stands to its end; yield after each step and each epoch.
+        """Train from the current position to the end; yield after each step and each epoch.
 
         Raises:
             RunFailedError: If a loss or a gradient is not finite; the parameters are those before that step.
@@ -147,15 +169,14 @@ class Training:
                 self._train.texts.lengths,
                 batch_size=settings.batch_size,
                 token_budget=settings.token_budget,
-                seed=(self._seed, self.position.epochs_done + 1),
-                shares=self._shares,
+                seed=(self._recipe.seed, self.position.epochs_done + 1),
             )
             for passes in steps[self.position.steps_of_epoch :]:
                 yield self._step(passes)
             yield self._end_epoch()
 
     def restore_best(self) -> EpochInfo:
-        """Put the best epoch's parameters back into the model, and say which it was."""
+        """Put the best epoch's parameters back into the model, and return that epoch."""
         if self.best is None:
             raise ValueError("No epoch has ended: there is no state to restore.")
         if self._validates:
@@ -163,51 +184,55 @@ class Training:
         return self.best
 
     def state(self) -> State:
-        """All that a training of the same model, data and settings needs to go on from here, to the same bits.
+        """Return all that a training of the same model, data and settings needs to continue to the same bits.
 
-        Its tensors are those that are trained, not copies: use it before the next step.
+        Its tensors are the trained ones, not copies: use it before the next step.
         """
-        found = capture(self.model, self._optimizer, self._runtime.device)
-        tensors = {**found.tensors, "best": self._best_parameters, "validation": {}, "companion": {}}
-        if self._companion is not None:
-            tensors["companion"] = self._companion.state()
-        values = {**found.values, "position": self.position.model_dump(), "best": None}
+        tensors, generators = capture(self.model, self._optimizer, self._runtime.device)
+        tensors |= {"best": self._best_parameters, "validation": {}, "hook": {}}
+        if self._hook is not None:
+            tensors["hook"] = self._hook.state()
+        values = StateValues(position=self.position.model_copy(), generators=generators)
         if (best := self.best) is not None:
             tensors["validation"] = {"probabilities": torch.from_numpy(best.validation_probabilities)}
-            values["best"] = {"epoch": best.epoch, "train_loss": best.train_loss, "seconds": best.seconds}
-            values["best"]["validation"] = None if best.validation is None else best.validation.model_dump()
+            values.best = BestEpoch(
+                epoch=best.epoch,
+                train_loss=best.train_loss,
+                seconds=best.seconds,
+                validation=None if best.validation is None else best.validation.model_dump(),
+            )
         return State(tensors, values)
 
     def load_state(self, state: State) -> None:
-        """Stand where a training of the same model, data and settings stood when it gave this state.
+        """Continue from a state of a training of the same model, data and settings.
 
         Raises:
-            CheckpointError: If the state is one of other parameters; nothing is changed then.
+            CheckpointError: If the state belongs to other parameters; nothing is changed then.
         """
         restore(state, self.model, self._optimizer, self._runtime.device)
-        if self._companion is not None:
-            self._companion.load_state(state.tensors["companion"])
-        self.position = Position.model_validate(state.values["position"])
+        if self._hook is not None:
+            self._hook.load_state(state.tensors["hook"])
+        self.position = state.values.position.model_copy()
         device = self._runtime.device
         self._best_parameters = {name: value.to(device, copy=True) for name, value in state.tensors["best"].items()}
         self.best = None
-        if (best := state.values["best"]) is not None:
+        if (best := state.values.best) is not None:
             self.best = EpochInfo(
-                epoch=best["epoch"],
-                train_loss=best["train_loss"],
-                validation=self._task.read_scores(best["validation"]) if self._validates else None,
+                epoch=best.epoch,
+                train_loss=best.train_loss,
+                validation=None if best.validation is None else self._task.read_scores(best.validation),
                 validation_probabilities=state.tensors["validation"]["probabilities"].numpy().copy(),
                 is_best=True,
-                seconds=best["seconds"],
+                seconds=best.seconds,
             )
 
     def _step(self, passes: list[np.ndarray]) -> StepInfo:
         start = time.perf_counter()
         settings, at = self._settings, self.position
-        # To look is quicker than to set, and every module is looked at: the flag of PEFT's wrapper alone may lie.
+        # Reading all flags is faster than setting them; the flag of PEFT's wrapper alone is not reliable.
         if not all(module.training for module in self._modules):
             self.model.train()
-        self._group.draw_apart(self._seed, at.steps_done)
+        self._group.seed_torch(self._recipe.seed, at.steps_done)
         n_examples = sum(len(rows) for rows in passes)
         loss, halvings = add_gradient(
             self.model,
@@ -217,7 +242,7 @@ class Training:
             halvings=at.halvings,
             runtime=self._runtime,
             group=self._group,
-            penalty=None if self._companion is None else self._companion.penalty,
+            penalty=None if self._hook is None else self._hook.penalty,
         )
         if halvings > at.halvings:
             self.notes.append(
@@ -227,13 +252,13 @@ class Training:
         self._require_finite("loss", loss)
         norm = clip_gradients(self._trained, settings.max_grad_norm)
         self._require_finite("length of the gradient", norm)
-        rate = self._learning_rate * rate_factor(
+        rate = self._recipe.learning_rate * rate_factor(
             at.steps_done + 1, n_steps=settings.steps_on(len(self._train.texts)), warmup_ratio=settings.warmup_ratio
         )
         set_rate(self._optimizer, rate)
         self._optimizer.step()
-        if self._companion is not None:
-            self._companion.after_step(at.steps_done + 1)
+        if self._hook is not None:
+            self._hook.after_step(at.steps_done + 1)
         self._optimizer.zero_grad(set_to_none=True)
         n_tokens = int(sum(self._train.texts.lengths[rows].sum() for rows in passes))
         at.steps_done += 1
@@ -257,7 +282,7 @@ class Training:
         if not np.isfinite(value):
             raise RunFailedError(
                 f"The {what} is {value} at step {self.position.steps_done + 1} "
-                f"(epoch {self.position.epochs_done + 1}) with a learning rate of {self._learning_rate:g}. "
+                f"(epoch {self.position.epochs_done + 1}) with a learning rate of {self._recipe.learning_rate:g}. "
                 "Try a tenth of that rate (--set train.learning_rate=...), or --set engine.dtype=fp32."
             )
 
@@ -266,7 +291,7 @@ class Training:
         return len(self._validation.labels) > 0
 
     def validate(self) -> tuple[Scores, np.ndarray]:
-        """Score the validation set as the model is now; between two steps, it changes nothing of the training.
+        """Score the model on the validation set; between two steps this does not affect the training.
 
         Returns:
             The scores, and probabilities ``(N, C)``, or numbers ``(N, 1)`` in the labels' unit.
@@ -282,7 +307,7 @@ class Training:
         return self._task.evaluate_fitted(self._validation.labels, probabilities), probabilities
 
     def _end_epoch(self) -> EpochInfo:
-        """Score the validation set, and keep the parameters where they are the best so far."""
+        """Score the validation set, and keep the parameters if they are the best so far."""
         start = time.perf_counter()
         at = self.position
         metrics, probabilities = None, np.zeros((0, 0))

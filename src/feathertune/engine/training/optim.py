@@ -1,7 +1,4 @@
-"""The optimizer and its rate: AdamW on what is trained, warm-up, then a straight fall to zero.
-
-Not for other optimizers: a method may say how fast each matrix learns (LoRA+), not by which rule.
-"""
+"""AdamW over trained parameters, with warm-up and a linear decay to zero."""
 
 from __future__ import annotations
 
@@ -17,18 +14,15 @@ RateOf = Callable[[str], float]
 def make_optimizer(
     model: nn.Module, *, learning_rate: float, weight_decay: float, rate_of: RateOf | None = None
 ) -> torch.optim.AdamW:
-    """AdamW over the parameters that have ``requires_grad``.
+    """Return AdamW over the parameters that have ``requires_grad``; biases and norms (one dimension) are not decayed.
 
-    Biases and norms (one dimension) are not decayed. Source: Loshchilov & Hutter 2017, arXiv:1711.05101.
+    Each group has a ``factor``, by which `set_rate` multiplies. Source: Loshchilov & Hutter 2017, arXiv:1711.05101.
 
     Args:
         model: The prepared model.
-        learning_rate: The highest rate of the schedule.
+        learning_rate: The schedule's highest rate.
         weight_decay: For matrices.
-        rate_of: Factor of the rate by a parameter's name; ``None`` means all alike.
-
-    Returns:
-        The optimizer; each group has its ``factor``, by which `set_rate` multiplies.
+        rate_of: Factor of the rate by a parameter's name; ``None`` means 1 for all.
 
     Raises:
         ValueError: If nothing is trained.
@@ -40,7 +34,7 @@ def make_optimizer(
     for name, parameter in trained:
         factor = 1.0 if rate_of is None else rate_of(name)
         groups.setdefault((parameter.ndim < 2, factor), []).append(parameter)
-    # One pass over memory instead of one for each term of the formula; on two cores it took an eighth of the time.
+    # One pass over memory instead of one per term of the formula; an eighth of the time on two cores.
     fused = trained[0][1].device.type in ("cpu", "cuda")
     return torch.optim.AdamW(
         [
@@ -53,25 +47,23 @@ def make_optimizer(
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Let each group learn at a rate times its factor."""
+    """Set each group's learning rate to `rate` times its factor."""
     for group in optimizer.param_groups:
         group["lr"] = rate * group["factor"]
 
 
 def trained_parameters(model: nn.Module) -> Iterable[nn.Parameter]:
-    """The parameters that move, in the model's order."""
+    """Return the trained parameters, in the model's order."""
     return (parameter for parameter in model.parameters() if parameter.requires_grad)
 
 
 def clip_gradients(parameters: Sequence[nn.Parameter], max_norm: float) -> float:
-    """Shorten all gradients together to a length, as torch's `clip_grad_norm_`; on a processor in a third of its time.
+    """Scale all gradients together to at most `max_norm`.
 
-    Args:
-        parameters: Those that are trained.
-        max_norm: The length to which a longer gradient is cut; the pass over all of them is spared where none is.
+    As torch's `clip_grad_norm_`, in a third of its time on a processor.
 
     Returns:
-        The length before; where it is not finite, nothing was changed.
+        The norm before; if it is not finite, nothing was changed.
     """
     grads = [p.grad for p in parameters if p.grad is not None]
     if any(grad.device.type != "cpu" for grad in grads):
@@ -85,16 +77,7 @@ def clip_gradients(parameters: Sequence[nn.Parameter], max_norm: float) -> float
 
 
 def rate_factor(step: int, *, n_steps: int, warmup_ratio: float) -> float:
-    """Share of the highest rate at a step.
-
-    Args:
-        step: 1 for the first optimizer step.
-        n_steps: Steps of the whole plan.
-        warmup_ratio: Share of them over which the rate rises from zero.
-
-    Returns:
-        A number in (0, 1] up to the last step, which is not zero, so that no step is wasted.
-    """
+    """Return the share of the highest rate, in (0, 1], at a step; `step` is 1 for the first optimizer step."""
     n_warmup = round(warmup_ratio * n_steps)
     if step <= n_warmup:
         return step / n_warmup

@@ -1,8 +1,7 @@
-"""The head of a model whose labels are numbers: its one output in the labels' unit, and not rounded.
+"""The head of a regression model: its one output in the labels' unit, and not rounded.
 
-A training gives standard scores (`feathertune.tasks.losses`). Scale and offset are then put into the weights of the
-last layer, so that whatever loads the model, plain transformers among it, gets the unit. Not for classes, whose logits
-have none.
+A training gives standard scores (`feathertune.tasks.losses`). Scale and offset are then put into the last layer's
+weights, so that the unit is there for any program that loads the model.
 """
 
 from __future__ import annotations
@@ -15,17 +14,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from feathertune.errors import EncoderError
+from feathertune.tasks import TASKS
 
 if TYPE_CHECKING:
     from feathertune.encoders import LoadedEncoder
     from feathertune.tasks.losses import Objective
 
+_PROBLEM_TYPES = {task.problem_type for task in TASKS.values() if task.numbers}
+
 
 def output_layer(encoder: LoadedEncoder) -> nn.Linear:
-    """The layer of the head whose output is the number.
-
-    Args:
-        encoder: With one output; as it was loaded, or as a method has prepared it.
+    """Return the head's layer whose output is the number, as it was loaded or as a method has prepared it.
 
     Raises:
         EncoderError: If the head does not end in a linear layer with an offset.
@@ -46,11 +45,7 @@ def output_layer(encoder: LoadedEncoder) -> nn.Linear:
 
 
 def put_into_unit(encoder: LoadedEncoder, objective: Objective) -> None:
-    """Make a model that was trained on standard scores give numbers in the labels' unit; one of classes stays.
-
-    Args:
-        encoder: As a method has prepared it and a training has left it; its last layer is changed in place.
-        objective: What was lowered.
+    """Rescale a regression model's last layer in place, after a training on standard scores, to the labels' unit.
 
     Raises:
         EncoderError: As `output_layer`.
@@ -64,23 +59,19 @@ def put_into_unit(encoder: LoadedEncoder, objective: Objective) -> None:
         layer.bias.mul_(sd).add_(mean)
 
 
-def gives_numbers(encoder: LoadedEncoder) -> bool:
-    """Whether the label is a number."""
-    return getattr(encoder.model.config, "problem_type", None) == "regression"
+def is_regression(encoder: LoadedEncoder) -> bool:
+    """Return whether the label is a number."""
+    return getattr(encoder.model.config, "problem_type", None) in _PROBLEM_TYPES
 
 
-class Unrounded:
-    """The forward of an output layer in fp32, whatever the format of the products: bf16 has no room for 1987.4.
-
-    Args:
-        layer: Whose parameters are used as they are at each call.
-    """
+class Fp32Output:
+    """The forward of an output layer in fp32, for any format of the products: bf16 cannot hold 1987.4."""
 
     def __init__(self, layer: nn.Linear) -> None:
         self._layer = layer
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Of what the layer reads, ``(B, D)``, the numbers ``(B, 1)`` in float32."""
+        """``(B, D)`` to ``(B, 1)`` float32."""
         layer = self._layer
         with torch.autocast(x.device.type, enabled=False):
             return functional.linear(x.float(), layer.weight.float(), layer.bias.float())

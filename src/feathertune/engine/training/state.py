@@ -1,7 +1,6 @@
-"""All that a training is between two steps, as named tensors and JSON values, and putting it back.
+"""A training between two steps, as named tensors and JSON values.
 
-Nothing here knows files: those are in `feathertune.engine.training.checkpoint`. Not for shipping a model: that is a
-bundle.
+`feathertune.engine.training.checkpoint` stores it.
 """
 
 from __future__ import annotations
@@ -19,30 +18,17 @@ from feathertune.errors import CheckpointError
 from feathertune.records import Record
 
 
-@dataclass(frozen=True)
-class State:
-    """One moment of a training.
-
-    Attributes:
-        tensors: By group and name. They may be those that are trained, so they hold until the next step only.
-        values: What JSON can hold.
-    """
-
-    tensors: Mapping[str, Mapping[str, Tensor]]
-    values: Mapping[str, Any]
-
-
 class Position(Record):
-    """How far a training is.
+    """Progress of a training.
 
     Attributes:
-        steps_done: Optimizer steps in all.
-        steps_of_epoch: Of the epoch that is running, so also the index of the next step in its plan.
+        steps_done: Optimizer steps in total.
+        steps_of_epoch: Steps of the current epoch, so also the index of the next step in its plan.
         tokens_seen: Without padding.
-        halvings: How often each pass is cut in two, since the memory did not hold it.
+        halvings: How often each pass is halved because memory was short.
         epochs_without_gain: Since the best one.
-        loss_sum: Over the examples of the epoch that is running.
-        epoch_seconds: Spent in the epoch that is running. `seconds` is that of all, both without what the caller did.
+        loss_sum: Over the examples of the current epoch.
+        epoch_seconds: Spent in the current epoch. `seconds` is that of all; both exclude the caller's time.
     """
 
     epochs_done: int = 0
@@ -57,51 +43,82 @@ class Position(Record):
     seconds: float = 0.0
 
 
+class BestEpoch(Record):
+    """The best epoch so far; `validation` holds its scores."""
+
+    epoch: int
+    train_loss: float
+    seconds: float
+    validation: dict[str, Any] | None
+
+
+class Generators(Record):
+    """State of the global generators of numpy and Python."""
+
+    numpy: dict[str, Any]
+    python: list[Any]
+
+
+class StateValues(Record):
+    """The part of a state that is not a tensor."""
+
+    position: Position
+    generators: Generators
+    best: BestEpoch | None = None
+
+
+@dataclass(frozen=True)
+class State:
+    """One moment of a training.
+
+    Attributes:
+        tensors: By group and name. They may be the trained ones, not copies, and are valid until the next step.
+        values: All else.
+    """
+
+    tensors: Mapping[str, Mapping[str, Tensor]]
+    values: StateValues
+
+
 def trained_by_name(model: nn.Module) -> dict[str, nn.Parameter]:
-    """The parameters that move, in the model's order."""
+    """Return the trained parameters, in the model's order."""
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
 def set_parameters(model: nn.Module, values: Mapping[str, Tensor]) -> None:
-    """Copy values, by name, into all the parameters that move."""
+    """Copy values, by name, into all trained parameters."""
     with torch.no_grad():
         for name, parameter in trained_by_name(model).items():
             parameter.copy_(values[name])
 
 
-def capture(model: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device) -> State:
-    """The parameters that move, what the optimizer remembers, and the global generators of random numbers.
-
-    Returns:
-        The groups ``parameters``, ``optimizer`` and ``random``; the tensors are not copies.
-    """
-    of_torch, of_others = random_state(device)
+def capture(
+    model: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device
+) -> tuple[dict[str, Mapping[str, Tensor]], Generators]:
+    """Return the groups ``parameters``, ``optimizer`` and ``random``, not as copies, and the other generators."""
+    of_torch, generators = random_state(device)
     tensors: dict[str, Mapping[str, Tensor]] = {
         "parameters": trained_by_name(model),
         "optimizer": _optimizer_tensors(model, optimizer),
         "random": of_torch,
     }
-    return State(tensors, {"random": of_others})
+    return tensors, generators
 
 
 def restore(state: State, model: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device) -> None:
-    """Put back what `capture` gave.
+    """Restore what `capture` returned.
 
     Raises:
-        CheckpointError: If the state is one of other parameters; nothing is changed then.
+        CheckpointError: If the state belongs to other parameters; nothing is changed then.
     """
     _check_fits(state, trained_by_name(model))
     set_parameters(model, state.tensors["parameters"])
     _load_optimizer_tensors(model, optimizer, state.tensors["optimizer"])
-    set_random_state(device, state.tensors["random"], state.values["random"])
+    set_random_state(device, state.tensors["random"], state.values.generators)
 
 
 def _check_fits(state: State, trained: Mapping[str, nn.Parameter]) -> None:
-    """Require a state of exactly these parameters.
-
-    Raises:
-        CheckpointError: If a name is missing or not known, or a shape differs.
-    """
+    """Require a state of exactly these parameters."""
     saved = state.tensors["parameters"]
     other = {key.partition(":")[2] for key in state.tensors["optimizer"]} | state.tensors["best"].keys()
     for name in sorted(saved.keys() ^ trained.keys()) + sorted(other - trained.keys()):
@@ -118,14 +135,14 @@ def _check_fits(state: State, trained: Mapping[str, nn.Parameter]) -> None:
 
 
 def _optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """What the optimizer remembers, by ``what:parameter``, such as ``exp_avg:classifier.weight``."""
+    """Return the optimizer's tensors as ``kind:parameter``, such as ``exp_avg:classifier.weight``."""
     names = _names(model, optimizer)
     entries = optimizer.state_dict()["state"].items()
     return {f"{key}:{names[number]}": value for number, entry in entries for key, value in entry.items()}
 
 
 def _load_optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Put back what `_optimizer_tensors` gave; the optimizer keeps copies."""
+    """Restore what `_optimizer_tensors` returned, as copies."""
     numbers = {name: number for number, name in enumerate(_names(model, optimizer))}
     entries: dict[int, dict[str, Tensor]] = {}
     for label, value in tensors.items():
@@ -135,35 +152,31 @@ def _load_optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer, 
 
 
 def _names(model: nn.Module, optimizer: torch.optim.Optimizer) -> list[str]:
-    """Names in the order in which the optimizer numbers its parameters."""
+    """Return names in the order in which the optimizer numbers its parameters."""
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     return [names[id(parameter)] for group in optimizer.param_groups for parameter in group["params"]]
 
 
-def random_state(device: torch.device) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The global generators of torch (processor, and GPU where it is the device), numpy and Python.
-
-    Returns:
-        Torch's as uint8 tensors, the others as JSON values.
-    """
+def random_state(device: torch.device) -> tuple[dict[str, Tensor], Generators]:
+    """Return the global generators of torch (processor and GPU), as uint8 tensors, and of numpy and Python."""
     tensors = {"cpu": torch.get_rng_state()}
     if device.type == "cuda":
         tensors["cuda"] = torch.cuda.get_rng_state(device)
     of_numpy = np.random.get_state(legacy=False)  # noqa: NPY002 - sklearn and peft draw from the global state
     version, words, gauss = random.getstate()
-    return tensors, {"numpy": _as_json(of_numpy), "python": [version, list(words), gauss]}
+    return tensors, Generators(numpy=_as_json(of_numpy), python=[version, list(words), gauss])
 
 
-def set_random_state(device: torch.device, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
-    """Put back what `random_state` gave."""
+def set_random_state(device: torch.device, tensors: Mapping[str, Tensor], generators: Generators) -> None:
+    """Restore what `random_state` returned."""
     torch.set_rng_state(tensors["cpu"])
     if device.type == "cuda":
         torch.cuda.set_rng_state(tensors["cuda"], device)
-    of_numpy = dict(values["numpy"])
-    if "key" in of_numpy["state"]:  # of the Mersenne twister, numpy's own choice for its global generator
+    of_numpy = dict(generators.numpy)
+    if "key" in of_numpy["state"]:  # the Mersenne twister, numpy's choice for its global generator
         of_numpy["state"] = {**of_numpy["state"], "key": np.array(of_numpy["state"]["key"], dtype=np.uint32)}
     np.random.set_state(of_numpy)  # noqa: NPY002
-    version, words, gauss = values["python"]
+    version, words, gauss = generators.python
     random.setstate((version, tuple(words), gauss))
 
 

@@ -1,7 +1,7 @@
-"""AdaLoRA: begins with more rank than it may keep, and takes it from the layers that need it least as it trains.
+"""AdaLoRA: starts with a higher rank, and takes rank from the layers that need it least during training.
 
-Source: Zhang et al. 2023, arXiv:2303.10512, sections 3.1 to 3.3. It needs to know the number of steps, and a call after
-each of them; both are the `Companion`'s. Not for trainings of a few dozen steps: there is no time to see what matters.
+Source: Zhang et al. 2023, arXiv:2303.10512, sections 3.1 to 3.3. The number of steps is known to its `TrainingHook`,
+which is called after each of them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from feathertune.encoders import LoadedEncoder
 
-# Shares of the steps before any rank is taken, and after the last was.
+# Shares of the steps before the first rank is removed, and after the last.
 _WARMING, _SETTLING = 0.2, 0.4
 _REMEMBERED = ("ipt", "exp_avg_ipt", "exp_avg_unc")
 
@@ -68,14 +68,14 @@ def _schedule(encoder: LoadedEncoder, options: AdaLoraOptions, job: Job) -> Mapp
 
 
 class _Allocation:
-    """PEFT's rank allocator, called step by step, with all that it remembers."""
+    """PEFT's rank allocator as a `TrainingHook`."""
 
     def __init__(self, model: Any) -> None:  # noqa: ANN401 - PeftModel, which is untyped
         self._model, self._config = model, model.peft_config["default"]
         self._tuner, self._allocator = model.base_model, model.base_model.rankallocator
 
     def penalty(self) -> Tensor:
-        """How far the directions of each layer are from being orthogonal; paper, equation 3."""
+        """Return the mean distance of each layer's directions from being orthogonal; paper, equation 3."""
         import torch
 
         terms = []
@@ -87,11 +87,11 @@ class _Allocation:
         return weight * torch.stack(terms).mean()
 
     def after_step(self, step: int) -> None:
-        """Measure what each direction is worth, and silence those that are over the budget of this step."""
+        """Measure each direction's importance, and zero those over this step's budget."""
         self._tuner.update_and_allocate(step)
 
     def state(self) -> Mapping[str, Tensor]:
-        """Importance of each parameter, and which directions are left."""
+        """Return each parameter's importance, and the directions that are left."""
         import torch
 
         found = {
@@ -101,7 +101,7 @@ class _Allocation:
         return found | {f"pattern/{name}": torch.tensor(kept) for name, kept in pattern.items()}
 
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take back what `state` gave."""
+        """Restore what `state` returned."""
         remembered: dict[str, dict[str, Any]] = {what: {} for what in (*_REMEMBERED, "pattern")}
         for label, tensor in tensors.items():
             what, _, name = label.partition("/")
@@ -113,7 +113,7 @@ class _Allocation:
 
 
 def _as_kept(model: nn.Module) -> None:
-    """Say which directions are left in the best epoch's state, which need not be the last one's."""
+    """Set the rank pattern to the directions of the best epoch, which may not be the last one."""
     tuned: Any = model
     tuned.peft_config["default"].rank_pattern = {
         name: (parameter.detach().flatten() != 0).tolist()
@@ -133,6 +133,6 @@ ADALORA = adapter(
     options=AdaLoraOptions,
     size=Size("target_r", lambda shapes: range(1, min(min(shape) for shape in shapes) * 2 // 3 + 1)),
     search_space={"target_r": (4, 8, 16), "learning_rate": scaled_rates(3e-3)},
-    companion=lambda model, _options, _job: _Allocation(model),
+    hook=lambda model, _options, _job: _Allocation(model),
     finish=_as_kept,
 )

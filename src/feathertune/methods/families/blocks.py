@@ -1,8 +1,4 @@
-"""Low-rank updates cut or bounded in other ways than LoRA's: GraLoRA, MiSS, DeLoRA.
-
-Not for updates of high rank from few numbers (`feathertune.methods.families.products`,
-`feathertune.methods.families.spectral`).
-"""
+"""Low-rank updates that are split into blocks or bounded: GraLoRA, MiSS, DeLoRA."""
 
 from __future__ import annotations
 

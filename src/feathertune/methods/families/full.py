@@ -1,8 +1,7 @@
-"""Full fine-tuning: every weight moves. The yardstick; what is shipped is as large as the encoder.
+"""Full fine-tuning, the reference: every weight is trained, and the shipped file is as large as the encoder.
 
-With ``read=mean`` the head begins with the mean over a text's tokens, as sentence encoders are read, instead of the
-first token's state. Not where the first token was trained to stand for the text, nor with many labels: full fine-tuning
-teaches it to.
+With ``read=mean`` the head first reads the mean over a text's tokens, as sentence encoders are read, instead of the
+first token's state. It helps with few labels only: full fine-tuning teaches the first token.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ class FullOptions(Options):
 
 
 def build(encoder: LoadedEncoder, options: FullOptions, job: Job) -> nn.Module:
-    """The model itself, all of it trained."""
+    """Return the encoder's model with all of it trained."""
     if options.read == "mean":
         from feathertune.methods.families.mean_reading import read_the_mean
 

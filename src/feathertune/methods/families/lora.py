@@ -1,13 +1,12 @@
-"""LoRA and what differs from it by a setting: a low-rank update beside each weight.
+"""LoRA and methods that differ from it by a setting: a low-rank update of each weight.
 
-Source: Hu et al. 2021, arXiv:2106.09685, section 4.1. Not for other beginnings of the same update
-(`feathertune.methods.families.lora_starts`), nor for a change of rank during training
-(`feathertune.methods.families.adalora`).
+Source: Hu et al. 2021, arXiv:2106.09685, section 4.1.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
@@ -70,58 +69,49 @@ def _freeze_a(model: nn.Module, _encoder: LoadedEncoder, _options: LoraOptions, 
 
 
 SPACE = {"r": (2, 8, 32), "learning_rate": (2e-4, 5e-4, 1e-3)}
+lora_method = partial(adapter, config="LoraConfig", size=RANK)
 
-LORA = adapter(
+LORA = lora_method(
     name="lora",
-    config="LoraConfig",
     summary="Adds a trained product of two thin matrices to each linear layer; the pretrained weights stay.",
     when="First: the engine computes it fastest, every tool can load it, and little is gained by most others.",
     source="Hu et al. 2021, arXiv:2106.09685",
     options=LoraOptions,
-    size=RANK,
     search_space=SPACE,
 )
-RSLORA = adapter(
+RSLORA = lora_method(
     name="rslora",
-    config="LoraConfig",
     fixed={"use_rslora": True},
     summary="LoRA whose update is scaled by the root of the rank, so that high ranks learn as fast as low ones.",
     when="At ranks of 32 and more, where plain LoRA's update becomes small.",
     source="Kalajdzievski 2023, arXiv:2312.03732",
     options=RsLoraOptions,
-    size=RANK,
     search_space=SPACE,
 )
-DORA = adapter(
+DORA = lora_method(
     name="dora",
-    config="LoraConfig",
     fixed={"use_dora": True},
     summary="Splits each weight into length and direction: LoRA turns the direction, a vector learns the lengths.",
     when="At very low ranks; each step costs more than LoRA's, since the norm of every weight is computed anew.",
     source="Liu et al. 2024, arXiv:2402.09353",
     options=LoraOptions,
-    size=RANK,
     search_space=SPACE,
 )
-LORA_PLUS = adapter(
+LORA_PLUS = lora_method(
     name="lora-plus",
-    config="LoraConfig",
     summary="LoRA whose second matrix learns at a higher rate than the first.",
     when="On wide encoders; on small ones no gain was seen here (benchmarks/LOG.md).",
     source="Hayou et al. 2024, arXiv:2402.12354",
     options=LoraPlusOptions,
-    size=RANK,
     search_space={**SPACE, "loraplus_lr_ratio": (2.0, 4.0, 16.0)},
     rates=_faster_b,
 )
-LORA_FA = adapter(
+LORA_FA = lora_method(
     name="lora-fa",
-    config="LoraConfig",
     then=_freeze_a,
     summary="LoRA whose first matrix stays as it was drawn, so that a layer's wide input need not be kept.",
     when="Where memory is short: half of LoRA's parameters, and fewer activations to keep.",
     source="Zhang et al. 2023, arXiv:2308.03303",
     options=LoraFaOptions,
-    size=RANK,
     search_space={**SPACE, "learning_rate": (5e-4, 2e-3, 5e-3)},
 )

@@ -1,8 +1,8 @@
-"""LoRA that begins elsewhere than at zero: PiSSA and OLoRA from the weights themselves, EVA from the data.
+"""LoRA with other starting points: PiSSA and OLoRA start from the weights themselves, EVA from the data.
 
-PiSSA and OLoRA take a part out of each pretrained weight and train that part, so PEFT would have to take it out again,
-to the last bit, wherever the adapter is loaded. `as_plain_lora` writes the difference as a LoRA of twice the rank on
-the untouched weights instead: exact, and loadable by any tool. Source: PEFT's own conversion
+PiSSA and OLoRA take a part out of each pretrained weight and train that part, so PEFT would have to take out the same
+bits wherever the adapter is loaded. `as_plain_lora` writes the difference as a LoRA of twice the rank on the untouched
+weights instead: exact, and loadable by any tool. Source: PEFT's own conversion
 (``path_initial_model_for_weight_conversion``), which needs a second folder.
 """
 
@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from feathertune.methods.adapters import RANK, adapter
 from feathertune.methods.base import Job
-from feathertune.methods.families.lora import SPACE, LoraOptions
+from feathertune.methods.families.lora import SPACE, LoraOptions, lora_method
 from feathertune.methods.targets import shapes_of, target_names
 
 if TYPE_CHECKING:
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
     from feathertune.encoders import LoadedEncoder
 
-# Where each layer keeps the factors that it began with.
+# Attribute of each layer for its initial factors.
 _START = "_feathertune_start"
 _EVA_BATCHES = 16
 
@@ -58,10 +57,10 @@ def _keep_start(model: nn.Module, _encoder: LoadedEncoder, _options: LoraOptions
 
 
 def as_plain_lora(model: nn.Module) -> None:
-    """Write ``s B A - s B0 A0`` as one update ``s [B, -B0] [A; A0]``, and put the pretrained weights back.
+    """Write ``s B A - s B0 A0`` as one update ``s [B, -B0] [A; A0]``, and restore the pretrained weights.
 
     Args:
-        model: As PiSSA or OLoRA prepared it and a training left it; it gives the same answers afterwards.
+        model: As PiSSA or OLoRA prepared it and a training left it; its answers stay the same.
     """
     import torch
     from torch import nn
@@ -81,7 +80,7 @@ def as_plain_lora(model: nn.Module) -> None:
                 wide.weight = nn.Parameter(joined)
                 factors[name] = wide
             module.r[name] *= 2
-    # The scaling of each layer stays: it is ``lora_alpha / r``.
+    # Each layer keeps its scaling, ``lora_alpha / r``.
     config.r, config.lora_alpha, config.init_lora_weights = 2 * config.r, 2 * config.lora_alpha, True
 
 
@@ -104,7 +103,7 @@ def _look_at_data(model: nn.Module, encoder: LoadedEncoder, options: EvaOptions,
         show_progress_bar=False,
     )
     model.train(mode)
-    # The configuration holds the rank of each layer by now, which is all that a reload needs.
+    # A reload needs only the ranks, which the configuration holds now.
     config.init_lora_weights, config.eva_config = True, None
 
 
@@ -115,9 +114,9 @@ def _words_alone(
     *,
     at_least: int,
 ) -> Tensor:
-    """``(B, T, I)`` to ``(N, I)``: what a layer reads, without padding, and over again where that is too little.
+    """Return a layer's inputs without padding, ``(B, T, I)`` to ``(N, I)``, repeated up to `at_least` rows.
 
-    PEFT passes over what has fewer rows than it looks for directions, and would wait for more of them for ever.
+    PEFT skips inputs with fewer rows than the directions it looks for, and would wait for more of them forever.
     """
     inputs: Tensor = layer_input[0] if isinstance(layer_input, tuple | list) else layer_input
     if mask is None or inputs.shape[:-1] != mask.shape:  # such as DeBERTa's positions
@@ -146,40 +145,35 @@ def _eva_config(encoder: LoadedEncoder, options: EvaOptions, job: Job) -> dict[s
 
     if job.batches is None:
         return {}
-    # There are no more directions than a layer has inputs.
+    # A layer has at most as many directions as inputs.
     narrowest = min(n_in for _, n_in in shapes_of(encoder, target_names(encoder, options)))
     return {"init_lora_weights": "eva", "eva_config": EvaConfig(rho=min(options.rho, narrowest / options.r))}
 
 
-PISSA = adapter(
+PISSA = lora_method(
     name="pissa",
-    config="LoraConfig",
     fixed={"init_lora_weights": "pissa"},
     then=_keep_start,
     summary="LoRA that begins with the largest singular values and vectors of each weight, taken out of it.",
     when="Where few steps are made: it moves the weight's main directions at once. It ships twice LoRA's size.",
     source="Meng et al. 2024, arXiv:2404.02948",
     options=PissaOptions,
-    size=RANK,
     search_space=SPACE,
     finish=as_plain_lora,
 )
-OLORA = adapter(
+OLORA = lora_method(
     name="olora",
-    config="LoraConfig",
     fixed={"init_lora_weights": "olora"},
     then=_keep_start,
     summary="LoRA that begins with the first columns of each weight's QR decomposition, taken out of it.",
     when="As PiSSA, with a cheaper start.",
     source="Büyükakyüz 2024, arXiv:2406.01775",
     options=OloraOptions,
-    size=RANK,
     search_space=SPACE,
     finish=as_plain_lora,
 )
-EVA = adapter(
+EVA = lora_method(
     name="eva",
-    config="LoraConfig",
     arguments=_eva_config,
     then=_look_at_data,
     summary="LoRA whose first matrix begins with the main directions of what each layer reads on training texts, "
@@ -187,6 +181,5 @@ EVA = adapter(
     when="With a fixed budget of parameters and time for a pass over some of the data.",
     source="Paischer et al. 2024, arXiv:2410.07170",
     options=EvaOptions,
-    size=RANK,
     search_space=SPACE,
 )

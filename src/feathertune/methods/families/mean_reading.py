@@ -1,14 +1,11 @@
 """Reading an encoder by the mean over a text's tokens, in a model that stays one of its family.
 
-Sentence encoders are trained to be read by the mean of their last hidden states, and the heads of BERT's families
-read the first token. One block more brings both together: its attention looks at all tokens alike and hands the mean
-of its inputs to the first token, and its norms bring that to unit length. transformers loads it as one layer more,
-and computed for the first token alone (`feathertune.engine.kernels.last_layer`) it costs next to nothing. Training
-moves its values, output, offsets and norms; query and key are zero, and each is a factor of the other's gradient, so
-that the attention stays a mean. Of the MLP's two matrices the same is true.
-
-Not for encoders whose first token was trained to stand for the text. Derivation: our own; benchmarks/LOG.md has what it
-brings beside a last block whose query is zero.
+Sentence encoders are trained to be read by the mean of their last hidden states; the heads of BERT's families read the
+first token. One added block joins the two: its attention weighs all tokens equally and hands the mean of its inputs to
+the first token, and its norms bring that to unit length. Transformers loads it as one more layer, and computed for the
+first token only (`feathertune.engine.kernels.last_layer`) it costs almost nothing. Training changes its values, output,
+offsets and norms. Query and key are zero, and each is a factor of the other's gradient, so the attention stays a mean;
+so do the MLP's two matrices. Derivation: our own; benchmarks/LOG.md compares it with a last block with a zero query.
 """
 
 from __future__ import annotations
@@ -24,17 +21,17 @@ from feathertune.errors import ConfigError
 if TYPE_CHECKING:
     from feathertune.encoders import LoadedEncoder
 
-# The block adds its input at the first token to what attention gives. So many times as large, that is the mean, but
-# for a thousandth.
+# The block adds its input at the first token to attention's output, which is this many times larger: a mean to within
+# a thousandth.
 _TIMES = 1_000.0
 
 
 def read_the_mean(encoder: LoadedEncoder) -> None:
     """Append a block that brings the mean of the last hidden states, at unit length, to the first token.
 
-    The mean is centred before it is brought to unit length, since the block ends in a LayerNorm: of D numbers one is
-    lost. What stands between it and the output layer (BERT's pooler, which was trained for the first token, or the
-    first layer of a new head) begins as the identity; a tanh changes numbers that small by a hundredth or so.
+    The mean is centred before it is brought to unit length, since the block ends in a LayerNorm: one of D numbers is
+    lost. Layers between it and the output layer (BERT's pooler, or the first layer of a new head) start as the
+    identity; a tanh changes numbers that small by about a hundredth.
 
     Args:
         encoder: As it was loaded; one layer is added to it.
@@ -63,7 +60,7 @@ def read_the_mean(encoder: LoadedEncoder) -> None:
 
 
 def _between(encoder: LoadedEncoder) -> list[nn.Linear]:
-    """Layers from what is read to the output layer, which is the last; they keep the width."""
+    """Return the layers between the head's input and the output layer; they keep the width."""
     parts = [getattr(encoder.backbone, "pooler", None), *map(encoder.model.get_submodule, encoder.spec.head)]
     modules = [module for part in parts if part is not None for module in part.modules()]
     return [module for module in modules if isinstance(module, nn.Linear)][:-1]

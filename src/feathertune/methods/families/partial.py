@@ -1,8 +1,7 @@
-"""Some of the pretrained weights trained as they are: BitFit, the last layers, the head alone.
+"""Training some pretrained weights as they are: BitFit, the last layers, the head alone.
 
-PEFT has no type for these. A bundle holds the parameters that were trained, under the names of transformers, and
-``model.load_state_dict(tensors, strict=False)`` puts them into a model that transformers has loaded. Not for single
-weights chosen inside of matrices (`feathertune.methods.families.shira`).
+PEFT has no type for these. A bundle holds the trained parameters under transformers' names, and
+``model.load_state_dict(tensors, strict=False)`` loads them into a transformers model.
 """
 
 from __future__ import annotations

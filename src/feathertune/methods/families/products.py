@@ -1,7 +1,6 @@
-"""Updates that are elementwise or Kronecker products of small matrices: LoHa, LoKr, HiRA.
+"""Elementwise or Kronecker products of small matrices: LoHa, LoKr, HiRA.
 
-Such a product has a higher rank than its factors, for as many parameters. Not for sums of blocks
-(`feathertune.methods.families.blocks`).
+Their rank is higher than that of the factors.
 """
 
 from __future__ import annotations

@@ -1,13 +1,14 @@
-"""Trained inputs beside the text: prompt tuning, P-tuning, prefix tuning.
+"""Trained inputs besides the text: prompt tuning, P-tuning, prefix tuning.
 
 The encoder's weights stay as they are, and nothing can be merged. A classifier that reads the first token then reads
-the first virtual one. Not for long texts: virtual tokens take places from them. Slow learners on small encoders.
+the first virtual one. Virtual tokens take places from long texts, and small encoders learn slowly by them.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
@@ -67,7 +68,7 @@ def _shape(encoder: LoadedEncoder, options: PromptOptions, job: Job) -> Mapping[
 
 
 def _embedded(encoder: LoadedEncoder) -> int:
-    """Width of a word's embedding, which ELECTRA and ALBERT widen afterwards."""
+    """Return the width of a word's embedding, which ELECTRA and ALBERT widen afterwards."""
     return int(encoder.model.get_input_embeddings().weight.shape[1])
 
 
@@ -89,10 +90,11 @@ def _takes_past(encoder: LoadedEncoder) -> str:
     )
 
 
-# No more, whatever the budget: they take the text's places, and each costs as much time as a word.
+# At most 32: they take places of the text, and each costs as much time as a word.
 _TOKENS = Size("num_virtual_tokens", lambda shapes: range(1, 33))
+_input_method = partial(adapter, mergeable=False, zero_init=False, changes_input=True)
 
-PROMPT = adapter(
+PROMPT = _input_method(
     name="prompt",
     config="PromptTuningConfig",
     arguments=_shape,
@@ -100,14 +102,11 @@ PROMPT = adapter(
     when="For comparison; small encoders learn little by it.",
     source="Lester et al. 2021, arXiv:2104.08691",
     options=PromptOptions,
-    mergeable=False,
-    zero_init=False,
-    changes_input=True,
     size=_TOKENS,
     search_space={"num_virtual_tokens": (4, 8, 20), "learning_rate": scaled_rates(3e-2)},
     refusal=_takes_embeddings,
 )
-P_TUNING = adapter(
+P_TUNING = _input_method(
     name="p-tuning",
     config="PromptEncoderConfig",
     arguments=_shape,
@@ -115,14 +114,11 @@ P_TUNING = adapter(
     when="As prompt tuning, where that does not converge.",
     source="Liu et al. 2021, arXiv:2103.10385",
     options=PTuningOptions,
-    mergeable=False,
-    zero_init=False,
-    changes_input=True,
     size=Size("encoder_hidden_size", lambda shapes: [2**n for n in range(13)]),
     search_space={"num_virtual_tokens": (4, 8, 20), "learning_rate": scaled_rates(1e-2)},
     refusal=_takes_embeddings,
 )
-PREFIX = adapter(
+PREFIX = _input_method(
     name="prefix",
     config="PrefixTuningConfig",
     arguments=_prefix_shape,
@@ -130,9 +126,6 @@ PREFIX = adapter(
     when="For comparison, on the encoders that allow it.",
     source="Li & Liang 2021, arXiv:2101.00190",
     options=PrefixOptions,
-    mergeable=False,
-    zero_init=False,
-    changes_input=True,
     size=_TOKENS,
     search_space={"num_virtual_tokens": (4, 8, 20), "learning_rate": scaled_rates(1e-2)},
     refusal=_takes_past,

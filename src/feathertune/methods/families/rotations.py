@@ -1,7 +1,7 @@
-"""Pretrained weights turned instead of added to: OFT, BOFT, HRA, RoAd.
+"""Rotations of pretrained weights: OFT, BOFT, HRA, RoAd.
 
-A rotation keeps the angles between a layer's neurons, so it strays little; it is multiplied into the weight in every
-forward pass, which costs time. Not for short trainings on a processor.
+A rotation keeps the angles between a layer's neurons. It is multiplied into the weight in every forward pass, which is
+slow on a processor.
 """
 
 from __future__ import annotations

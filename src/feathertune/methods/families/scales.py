@@ -1,6 +1,6 @@
-"""Methods that train a few vectors which scale what passes through: IA3 and LN-tuning.
+"""Trained vectors that scale activations: IA3 and LN-tuning.
 
-Among the smallest there are. Not for tasks far from what the encoder learned: they can weigh features, not make them.
+Among the smallest methods; they weigh existing features.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class LnTuningOptions(LayeredOptions):
 
 
 def _feedforward(encoder: LoadedEncoder, options: Ia3Options, _job: Job) -> Mapping[str, Any]:
-    """The layers whose inputs are scaled instead of their outputs: those that read the widened hidden state."""
+    """Return the layers whose inputs are scaled instead of their outputs: the second ones of the MLPs."""
     last = encoder.spec.mlp[-1:]
     names = target_names(encoder, options)
     return {"feedforward_modules": [name for name in names if any(name.endswith(f".{end}") for end in last)]}

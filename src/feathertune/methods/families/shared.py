@@ -1,7 +1,7 @@
-"""Updates drawn from what all layers share: VeRA, RandLoRA (random matrices), VB-LoRA (a bank of vectors).
+"""Updates from parts that all layers share: VeRA, RandLoRA (random matrices), VB-LoRA (a bank of vectors).
 
-Not for the smallest file: the random matrices of VeRA and RandLoRA are stored too, since a seed does not give the same
-numbers in every version of torch; ``save_projection: false`` leaves them out.
+The random matrices of VeRA and RandLoRA are stored too, since a seed gives other numbers in another version of torch;
+``save_projection: false`` leaves them out.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from feathertune.errors import ConfigError
-from feathertune.methods.adapters import RankOptions, adapter, scaled_rates
+from feathertune.methods.adapters import RANK, RankOptions, adapter, scaled_rates
 from feathertune.methods.base import Job, Size
 from feathertune.methods.targets import TargetedOptions, common_divisors, shapes_of, target_names
 
@@ -77,10 +77,10 @@ def divisor(
     most: int,
     least: int = 1,
 ) -> int:
-    """A width that divides those of all target layers: the given one, or the largest up to `most`.
+    """Return a width that divides those of all target layers: the given one, or the largest up to `most`.
 
     Raises:
-        ConfigError: If the given one does not divide them, or none from `least` on does.
+        ConfigError: If the given one does not divide them, or none from `least` to `most` does.
     """
     widths = common_divisors(shapes_of(encoder, target_names(encoder, options)))
     allowed = [number for number in widths if number >= least]
@@ -130,7 +130,7 @@ RANDLORA = adapter(
     "too (`save_projection`), which are far larger than what was trained.",
     source="Albert et al. 2025, arXiv:2502.00987",
     options=RandLoraOptions,
-    size=Size("r", lambda shapes: range(1, min(min(shape) for shape in shapes) + 1)),
+    size=RANK,
     search_space={"r": (16, 32, 64), "learning_rate": scaled_rates(2e-4)},
 )
 VBLORA = adapter(

@@ -1,7 +1,6 @@
-"""SHiRA: train a chosen few of the pretrained weights themselves. Bhardwaj et al. 2024, arXiv:2406.13175.
+"""SHiRA: train a random choice of the pretrained weights themselves. Bhardwaj et al. 2024, arXiv:2406.13175.
 
-This is what "mask 80 % of the weights and update 20 %" means (docs/article.md); LoRA's rank has nothing to do with it.
-Not for small adapters: at a density of 0.2 the file holds a fifth of the encoder, and the place of each weight.
+Its files are large: at a density of 0.2 a fifth of the encoder, and the place of each weight. See docs/article.md.
 """
 
 from __future__ import annotations
@@ -34,10 +33,10 @@ class ShiraOptions(TargetedOptions):
 
 
 def rank_for_density(shapes: Shapes, density: float) -> int:
-    """PEFT's ``r`` that comes nearest to a density.
+    """Return PEFT's ``r`` that is nearest to a density.
 
-    PEFT trains ``r (m + n)`` weights of an ``m x n`` matrix, with one ``r`` for all layers: its configuration has no
-    other, and a bundle must load in plain PEFT. So the density holds over all layers together, not for each.
+    PEFT trains ``r (m + n)`` weights of an ``m x n`` matrix, with one ``r`` for all layers, so the density holds over
+    all layers together.
 
     Args:
         shapes: ``(m, n)`` of each target matrix.
@@ -64,7 +63,7 @@ def rank_for_density(shapes: Shapes, density: float) -> int:
 
 
 def _mask(encoder: LoadedEncoder, options: ShiraOptions, job: Job) -> Mapping[str, Any]:
-    """A random mask drawn from the seed."""
+    """Return PEFT's settings of a random mask drawn from the seed."""
     shapes = shapes_of(encoder, target_names(encoder, options))
     return {"r": rank_for_density(shapes, options.density), "random_seed": job.seed}
 

@@ -1,7 +1,4 @@
-"""Updates trained in another basis: FourierFT, WaveFT, and the circulant blocks of C3A.
-
-Not for speed: each forward pass transforms the update back.
-"""
+"""Updates trained in another basis: FourierFT, WaveFT, and C3A's circulant blocks. Each pass transforms them back."""
 
 from __future__ import annotations
 
@@ -71,12 +68,12 @@ def _frequencies(encoder: LoadedEncoder, options: FrequencyOptions, job: Job) ->
 
 
 def _from_zero(encoder: LoadedEncoder, options: FrequencyOptions, job: Job) -> Mapping[str, Any]:
-    # PEFT's own beginning, random coefficients, throws the encoder off before the first step.
+    # PEFT's own start, random coefficients, changes the encoder before the first step.
     return {**_frequencies(encoder, options, job), "init_weights": True}
 
 
 def _block_size(encoder: LoadedEncoder, options: C3aOptions, _job: Job) -> Mapping[str, Any]:
-    # From zero: PEFT's own beginning is random.
+    # From zero: PEFT's own start is random.
     size = divisor("c3a", "block_size", options.block_size, encoder, options, most=128)
     return {"block_size": size, "init_weights": True}
 

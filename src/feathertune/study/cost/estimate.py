@@ -1,98 +1,75 @@
-"""The price of a study before it starts: seconds and memory of each method on this machine, from a few real batches.
+"""Estimate the seconds and memory of each method on this machine, from a few real batches.
 
-Each method runs once, by the code of a real run, on a miniature of the study (`feathertune.study.cost.pilot`): a few
-whole steps, from short to long, and a few whole passes of validation and test rows. The seconds of its parts are then
-weighed with all steps and passes of the real plan, whose shapes are known (`feathertune.study.cost.pass_shapes`). The
-miniatures run in the order of the study, so that what libraries prepare once for each shape is paid by whoever pays it
-there.
-
-An early stop is not foreseen: seconds are those of all epochs. A machine that is busy with something else while it is
-measured, or later, makes the price wrong by just that.
+Each method runs once on a pilot (`feathertune.study.cost.pilot`), by the code of a real run. Its seconds are scaled by
+the work of the real plan, whose batches are known in advance. An early stop is not foreseen, nor a busy machine.
 """
 
 from __future__ import annotations
 
+import json
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.optimize import nnls
 
 from feathertune.baselines import BASELINES
 from feathertune.data.sources.collector import SPLITS, SplitName
+from feathertune.engine.prefix_cache.activations import n_bytes
+from feathertune.engine.training.head import n_head_steps
 from feathertune.errors import RunFailedError
-from feathertune.gc_freeze import loaded_objects_aside
+from feathertune.gc_freeze import gc_frozen
+from feathertune.methods import method_named
 from feathertune.records import RunRecord, Seconds
-from feathertune.records.cost_estimate import Price, PriceRow
+from feathertune.records.cost_estimate import CostEstimate, CostRow
 from feathertune.report.format import units
 from feathertune.runtime import hardware, stopwatch, versions
-from feathertune.study.cost.pass_shapes import Pass, work
-from feathertune.study.cost.pilot import miniature, passes_of, rows_of_passes, rows_of_steps, some_of_each
-from feathertune.study.cost.training_cost import MINIATURE_EPOCHS, TrainingScale
+from feathertune.study.cost.pilot import Step, part_of, pilot, pilot_study, reading_passes, training_steps, work
 from feathertune.study.observe import Silent
+from feathertune.study.running.prepare import begins_with_head
 from feathertune.study.running.runs import execute
-from feathertune.study.running.training import TRAINING_COST
+from feathertune.study.running.top_layers_sweep import depths, sweep_epochs
 from feathertune.study.running.workbench import by_rows
 
 if TYPE_CHECKING:
     from feathertune.study.observe import Observer
-    from feathertune.study.planning.plan import Plan, RunSpec
-    from feathertune.study.running.workbench import FrozenFeatures, Workbench
+    from feathertune.study.planning.plan import Plan
+    from feathertune.study.prepared import Prepared
+    from feathertune.study.run_spec import RunSpec
+    from feathertune.study.running.workbench import Workbench
 
-_READ_PASSES = 3
-_MOST_STEPS, _LEAST_STEPS = 6, 2
-# Of the steps of one miniature; an encoder that is slower than that still makes the fewest steps.
-_STEPS_S = 3.0
-# What reads texts alone is tried on so many rows, and on four times as many until it takes so long or has them all.
-# A fit on few rows says little of one on many: 500 reviews take 0.6 s, 2,000 take 4 s and 5,000 take 6 s.
-_TEXT_ROWS, _TEXTS_S = 500, 5.0
-_READ_AND_MEAN_BYTES = 2 * 4
-_SCALED_BYTES = 2 * 8  # scikit-learn's own, float64
+# Text baselines run on this many training rows; more rows are taken to cost in proportion.
+_TEXT_ROWS = 5_000
+# Frozen features of a row: two float32 vectors.
+_FEATURE_BYTES = 2 * 4
 
 
-def estimate(bench: Workbench, plan: Plan, observer: Observer) -> Price:
-    """Measure and weigh; nothing is kept of it but the numbers.
-
-    Args:
-        bench: Data, encoder and machine of the study.
-        plan: Its runs.
-        observer: Is told what is being measured.
-
-    Returns:
-        One row for each method of the plan, in its order, and for each number of rows of a learning curve. A method
-        that breaks is a row that says so.
-    """
-    scratch_folder = tempfile.TemporaryDirectory(prefix="feathertune-price-")
-    with loaded_objects_aside(), stopwatch() as watch, scratch_folder as scratch:
-        measuring = _Measuring(bench, Path(scratch))
-        n_runs = Counter((spec.method, spec.train_rows) for spec in plan.runs)
-        rows: dict[tuple[str, int | None], PriceRow] = {}
-        trials_s: dict[tuple[str, int | None], float] = {}
-        for spec in plan.runs:
-            if (key := (spec.method, spec.train_rows)) in rows:
-                continue
+def estimate(prepared: Prepared, observer: Observer) -> CostEstimate:
+    """Measure every method of a plan; a method that fails is a row that names its error."""
+    bench, plan = prepared.bench, prepared.plan
+    n_runs = Counter((spec.method, spec.train_rows) for spec in plan.runs)
+    first = {(spec.method, spec.train_rows): spec for spec in reversed(plan.runs)}
+    rows: list[CostRow] = []
+    scratch_folder = tempfile.TemporaryDirectory(prefix="feathertune-cost-")
+    with gc_frozen(), stopwatch() as watch, scratch_folder as scratch:
+        measuring = _Measuring(prepared, Path(scratch))
+        for key, n in n_runs.items():
+            spec = first[key]
             observer.stage(f"measuring {spec.method}")
+            row = CostRow(method=spec.method, kind=spec.kind, train_rows=spec.train_rows, n_runs=n)
             try:
-                row = measuring.row(spec)
+                measuring.fill(row, spec)
             except RunFailedError as error:
-                row = PriceRow(method=spec.method, kind=spec.kind, n_runs=n_runs[key], error=str(error))
-            rows[key] = row.model_copy(update={"n_runs": n_runs[key], "train_rows": spec.train_rows})
-            n_trials = bench.config.study.search if spec.space else 0
-            if n_trials and (took := rows[key].seconds) is not None:
-                trials_s[key] = n_trials * (took.total - took.tokenize - took.cache - took.evaluate)
-                said = (
-                    f"{n_trials} trials before its runs, about {units.seconds(trials_s[key])} if none is stopped early"
-                )
-                rows[key] = rows[key].model_copy(update={"notes": [*rows[key].notes, said]})
-        study_s = measuring.shared_seconds(plan) + sum(trials_s.values())
-        study_s += sum(row.n_runs * (row.own_seconds or 0.0) for row in rows.values())
-    return Price(
+                row.error = str(error)
+            rows.append(row)
+        features_s = measuring.features_seconds(plan)
+    return CostEstimate(
         plan=plan.fingerprint,
-        rows=list(rows.values()),
-        study_seconds=study_s,
+        rows=rows,
+        study_seconds=features_s + sum(row.n_runs * row.own_seconds + row.shared_seconds for row in rows),
         measured_seconds=watch.seconds,
         hardware=hardware(bench.runtime),
         versions=versions(),
@@ -100,200 +77,181 @@ def estimate(bench: Workbench, plan: Plan, observer: Observer) -> Price:
 
 
 class _Measuring:
-    """What the rows of a price share.
+    """Runs methods on the pilot, once each, and scales what they took."""
 
-    Args:
-        bench: The whole study's.
-        scratch: A folder that may be filled.
-    """
-
-    def __init__(self, bench: Workbench, scratch: Path) -> None:
-        self._bench, self._scratch = bench, scratch
+    def __init__(self, prepared: Prepared, scratch: Path) -> None:
+        bench, self._study, self._scratch = prepared.bench, prepared.study, scratch
+        self._train = self._study.config.train
+        self._bench, self._pilot = bench, pilot(bench, self._train)
         self._by_rows = by_rows(bench)
-        # No rows need be kept for validation.
-        self._splits = [name for name in SPLITS if len(bench.encoded[name])]
-        passes = {name: rows_of_passes(bench, name, _READ_PASSES) for name in SPLITS}
-        self._reading = miniature(bench, passes, epochs=1)
-        self._passes = passes
-        self._later: list[tuple[float, float]] = []
-        self._training: TrainingScale | None = None
-        self._read: dict[SplitName, FrozenFeatures] = {}
-        self._tried: dict[str, RunRecord] = {}
-        self._hidden: dict[tuple[str, int | None], tuple[int, float]] = {}
+        self._records: dict[str, RunRecord] = {}
         bench.load_encoder(seed=0)  # the first time, the file may come from a disk
         with stopwatch() as load:
             bench.load_encoder(seed=0)
         self._load_s = load.seconds
+        # Seconds of the frozen features of the pilot, and of each token that is read.
+        names = [name for name in SPLITS if len(self._pilot.encoded[name])]
+        self._read_s = {name: self._pilot.features(name, lambda _: None).seconds for name in names}
+        reading_s = max(0.0, sum(self._read_s.values()) - len(names) * self._load_s)
+        self._token_s = reading_s / sum(_reading_work(self._pilot, name) for name in names)
 
-    def row(self, spec: RunSpec) -> PriceRow:
-        """The price of one method.
+    def fill(self, row: CostRow, spec: RunSpec) -> None:
+        """Fill in the numbers of a row.
 
         Raises:
-            RunFailedError: If it breaks.
+            RunFailedError: If the method fails on the pilot.
         """
-        bench = self._bench_of(spec)
+        bench = self._by_rows(spec.train_rows, 0)
         if spec.method not in BASELINES:
-            return self._trained(spec, bench)
-        return {"texts": self._reads_texts, "features": self._probe, "encoder": self._foundation}[
-            BASELINES[spec.method].reads
-        ](spec, bench)
+            self._trained(row, spec, bench)
+        elif BASELINES[spec.method].reads == "texts":
+            self._reads_texts(row, spec, bench)
+        else:
+            self._reads_features(row, spec, bench)
 
-    def shared_seconds(self, plan: Plan) -> float:
-        """What the runs share, counted as often as it is made: features once, hidden states when the boundary moves."""
-        seconds = sum(self._features_s(name, self._bench) for name in self._splits if name != "train")
+    def features_seconds(self, plan: Plan) -> float:
+        """Return the seconds of the frozen features that the runs share."""
         every = (None, len(self._bench.encoded["train"]))
-        readers = [run for run in plan.runs if run.kind != "baseline"]
-        parts = {(run.train_rows, 0 if run.train_rows in every else run.seed): run for run in readers}
-        at = None
-        for spec in parts.values():
-            seconds += self._features_s("train", self._bench_of(spec))
-        for spec in plan.runs:
-            frontier, hidden_s = self._hidden.get((spec.method, spec.train_rows), (0, 0.0))
-            if spec.method not in BASELINES and (here := (frontier, spec.train_rows, spec.seed)) != at:
-                seconds += hidden_s
-                at = here
-        return seconds
+        readers = [spec for spec in plan.runs if spec.kind != "baseline"]
+        parts = {(spec.train_rows, 0 if spec.train_rows in every else spec.seed): spec.train_rows for spec in readers}
+        seconds = sum(self._features_s(name, self._bench) for name in ("validation", "test"))
+        return seconds + sum(self._features_s("train", self._by_rows(rows, 0)) for rows in parts.values())
 
-    def _bench_of(self, spec: RunSpec) -> Workbench:
-        """The rows of a run; the price is that of one seed's."""
-        return self._by_rows(spec.train_rows, 0)
+    def _reads_texts(self, row: CostRow, spec: RunSpec, bench: Workbench) -> None:
+        share = min(1.0, _TEXT_ROWS / len(bench.encoded["train"]))
+        rng = np.random.default_rng(0)
+        sizes = {name: len(bench.encoded[name]) for name in SPLITS}
+        part = part_of(bench, {name: rng.permutation(n)[: round(share * n)] for name, n in sizes.items()})
+        record = self._run(spec, part)
+        row.seconds = _seconds(train=record.seconds.train / share, evaluate=record.seconds.evaluate / share)
+        row.memory_bytes, row.own_seconds = record.peak_memory_bytes, row.seconds.total
+
+    def _reads_features(self, row: CostRow, spec: RunSpec, bench: Workbench) -> None:
+        untrained = BASELINES[spec.method].reads == "encoder"
+        record, small = self._on_pilot(spec), self._pilot
+        ratio = {name: len(bench.encoded[name]) / max(1, len(small.encoded[name])) for name in SPLITS}
+        train_s = record.seconds.train * ratio["train"]
+        score_s = max(0.0, record.seconds.evaluate - self._read_s["test"]) * ratio["test"]
+        row.seconds = _seconds(
+            tokenize=bench.tokenize_seconds["test"] if untrained else sum(bench.tokenize_seconds.values()),
+            cache=0.0 if untrained else self._features_s("train", bench) + self._features_s("validation", bench),
+            train=train_s,
+            evaluate=score_s + self._features_s("test", bench),
+        )
+        n_more = sum(bench.encoded[name].n_sequences - small.encoded[name].n_sequences for name in SPLITS)
+        row.memory_bytes = (record.peak_memory_bytes or 0) + n_more * bench.base.hidden_size * _FEATURE_BYTES
+        row.own_seconds = train_s + score_s + (self._load_s if untrained else 0.0)
+
+    def _trained(self, row: CostRow, spec: RunSpec, bench: Workbench) -> None:
+        n_layers, method = bench.base.n_layers, method_named(spec.method)
+        options = method.options.model_validate(spec.options)
+        record = self._on_pilot(spec.at_depth(n_layers) if spec.sweeps_depth else spec)
+        n_train = len(bench.encoded["train"])
+        whole, part = ({name: _reading_work(one, name) for name in SPLITS} for one in (bench, self._pilot))
+        took, n_epochs = record.seconds, self._train.epochs_on(n_train)
+        reads = begins_with_head(method, self._train) and not method.rereads(options)
+        hidden_s = max(0.0, took.cache - (self._read_s["train"] if reads else 0.0))
+        hidden_s *= sum(whole.values()) / sum(part.values())
+        head_s = took.head * n_head_steps(n_train) / n_head_steps(len(self._pilot.encoded["train"]))
+        steps_s, validation_s = _read_log(self._scratch / str(record.metrics))
+        train_s = self._train_seconds(steps_s, record.seed, bench, n_epochs)
+        train_s += n_epochs * validation_s[-1] * whole["validation"] / (part["validation"] or 1.0)
+        load_s = took.total - took.tokenize - took.cache - took.head - took.train - took.evaluate
+        if spec.sweeps_depth:
+            load_s += len(depths(n_layers)) * self._load_s + train_s * sweep_epochs(n_layers, n_train) / n_epochs
+            row.notes.append("top_layers is found by training: this is the sweep, and then all layers")
+        row.seconds = _seconds(
+            load_s,
+            tokenize=sum(bench.tokenize_seconds.values()),
+            cache=hidden_s + (self._features_s("train", bench) if reads else 0.0),
+            head=head_s,
+            train=train_s,
+            evaluate=took.evaluate * whole["test"] / part["test"],
+        )
+        row.seconds.ship = took.ship
+        row.memory_bytes = record.peak_memory_bytes or 0
+        if record.hyperparameters.get("frontier", 0):
+            row.memory_bytes += self._hidden_bytes(bench)
+        row.own_seconds = load_s + head_s + train_s + row.seconds.evaluate + took.ship
+        row.shared_seconds = hidden_s * (1 if spec.train_rows is None else row.n_runs)
+        if spec.space:
+            n_trials = self._study.config.study.search
+            trials_s = n_trials * (load_s + head_s + train_s)
+            row.shared_seconds += trials_s
+            row.notes.append(
+                f"{n_trials} trials before its runs, about {units.seconds(trials_s)} if no trial stops early"
+            )
+
+    def _on_pilot(self, spec: RunSpec) -> RunRecord:
+        """Return the method's run on the pilot, from the first call."""
+        if spec.method not in self._records:
+            self._records[spec.method] = self._run(spec, self._pilot)
+        return self._records[spec.method]
 
     def _run(self, spec: RunSpec, bench: Workbench) -> RunRecord:
-        record = execute(spec, bench, self._scratch, Silent())
+        record = execute(spec, pilot_study(self._study), bench, self._scratch, Silent())
         if record.status == "failed":
             raise RunFailedError(str(record.error))
         return record
 
-    def _once(self, spec: RunSpec) -> RunRecord:
-        """A run on the miniature that reads frozen features, whose price follows for any number of rows."""
-        if spec.method not in self._tried:
-            self._tried[spec.method] = self._run(spec, self._reading)
-        return self._tried[spec.method]
-
-    def _features(self, name: SplitName) -> FrozenFeatures:
-        """The miniature's frozen features of a split; the work and seconds of each pass but the first are kept."""
-        if name in self._read:
-            return self._read[name]
-        ends: list[float] = []
-        found = self._read[name] = self._reading.features(name, lambda _: ends.append(time.perf_counter()))
-        passes = passes_of(self._reading, name)
-        self._later += zip((self._work([one]) for one in passes[1:]), np.diff(ends).tolist(), strict=True)
-        return found
+    def _train_seconds(self, found: list[list[float]], seed: int, bench: Workbench, n_epochs: int) -> float:
+        """Return the seconds of all steps, from those of the pilot's epochs."""
+        first, later = (
+            _step_work(self._pilot, training_steps(self._pilot, self._train, seed, epoch)) for epoch in (1, 2)
+        )
+        fixed_s, token_s = step_costs(later, found[1])
+        # The very first step also makes the optimizer's state.
+        new_s = np.maximum(0.0, np.array(found[0]) - fixed_s - token_s * first)[1:]
+        steps = training_steps(bench, self._train, seed, 1)
+        n_new = len({tuple(bench.encoded["train"].shape(rows) for rows in step) for step in steps})
+        warm_s = float((fixed_s + token_s * _step_work(bench, steps)).sum())
+        return n_epochs * warm_s + (float(np.median(new_s)) * n_new if len(new_s) else 0.0)
 
     def _features_s(self, name: SplitName, bench: Workbench) -> float:
-        """Seconds of a split's frozen features: those of the miniature, and the passes that it left out."""
-        found = self._features(name).seconds
-        part = self._work(passes_of(self._reading, name))
-        return max(self._load_s, found + (self._work(passes_of(bench, name)) - part) * self._per_work_s())
+        return self._load_s + self._token_s * _reading_work(bench, name) if len(bench.encoded[name]) else 0.0
 
-    def _per_work_s(self) -> float:
-        """Seconds of a token that is read, from all passes that were measured; the first of each split also loads."""
-        if self._later:
-            return sum(seconds for _, seconds in self._later) / sum(amount for amount, _ in self._later)
-        whole = sum(self._work(passes_of(self._reading, name)) for name in self._read)
-        return max(0.0, sum(found.seconds - self._load_s for found in self._read.values())) / whole
-
-    def _work(self, passes: list[Pass]) -> float:
-        return work(passes, self._bench.base.hidden_size)
-
-    def _features_bytes(self, bench: Workbench, names: tuple[SplitName, ...], each: int) -> int:
-        """Memory of the vectors that the miniature does not have."""
-        more = sum(bench.encoded[name].n_sequences - self._reading.encoded[name].n_sequences for name in names)
-        return max(0, more) * bench.base.hidden_size * each
-
-    def _foundation(self, spec: RunSpec, bench: Workbench) -> PriceRow:
-        for name in self._splits:  # in the order of the run
-            if name != "train":
-                self._features(name)
-        read_s = self._features("test").seconds
-        record = self._once(spec)
-        head_s = max(0.0, record.seconds.evaluate - read_s)
-        evaluate_s = head_s + self._features_s("test", bench)
-        tokenize_s = record.seconds.tokenize
-        return PriceRow(
-            method=spec.method,
-            kind=spec.kind,
-            n_runs=1,
-            seconds=Seconds(total=tokenize_s + evaluate_s, tokenize=tokenize_s, evaluate=evaluate_s),
-            memory_bytes=(record.peak_memory_bytes or 0) + self._features_bytes(bench, ("test",), _READ_AND_MEAN_BYTES),
-            own_seconds=self._load_s + head_s,
-        )
-
-    def _probe(self, spec: RunSpec, bench: Workbench) -> PriceRow:
-        read_s = {name: self._features(name).seconds for name in self._splits}
-        record = self._once(spec)
-        n = {name: len(bench.encoded[name]) / len(self._passes[name]) for name in self._splits}
-        found = record.seconds
-        test_s = max(0.0, found.evaluate - read_s["test"]) * n["test"]
-        train_s = found.train * n["train"]
-        parts = {
-            "tokenize": sum(bench.tokenize_seconds.values()),
-            "cache": sum(self._features_s(name, bench) for name in self._splits if name != "test"),
-            "train": train_s,
-            "evaluate": test_s + self._features_s("test", bench),
-        }
-        more = self._features_bytes(bench, SPLITS, _READ_AND_MEAN_BYTES)
-        more += self._features_bytes(bench, ("train",), _SCALED_BYTES)
-        return PriceRow(
-            method=spec.method,
-            kind=spec.kind,
-            n_runs=1,
-            seconds=Seconds(total=sum(parts.values()), **parts),
-            memory_bytes=(record.peak_memory_bytes or 0) + more,
-            own_seconds=train_s + test_s,
-        )
-
-    def _reads_texts(self, spec: RunSpec, bench: Workbench) -> PriceRow:
-        """By more and more rows, until it is known or takes long; what is left is taken to grow with the rows."""
-        share = min(1.0, _TEXT_ROWS / len(bench.encoded["train"]))
-        tried: list[tuple[float, RunRecord]] = []
-        while not tried or (tried[-1][0] < 1.0 and tried[-1][1].seconds.total < _TEXTS_S):
-            share = min(1.0, 4 * share) if tried else share
-            record = self._run(spec, miniature(bench, some_of_each(bench, share), epochs=1))
-            tried.append((share, record))
-        parts = {
-            part: extrapolated([(share, getattr(record.seconds, part)) for share, record in tried])
-            for part in ("train", "evaluate")
-        }
-        bytes_ = tried[-1][1].peak_memory_bytes or 0
-        if len(tried) > 1:
-            bytes_ = round(extrapolated([(share, record.peak_memory_bytes or 0) for share, record in tried]))
-        total_s = sum(parts.values())
-        return PriceRow(
-            method=spec.method,
-            kind=spec.kind,
-            n_runs=1,
-            seconds=Seconds(total=total_s, **parts),
-            memory_bytes=bytes_,
-            own_seconds=total_s,
-        )
-
-    def _trained(self, spec: RunSpec, bench: Workbench) -> PriceRow:
-        scale = self._training = self._training or self._scale()
-        found = scale.price(spec, bench, features_seconds=self._features_s("train", bench))
-        self._hidden[spec.method, spec.train_rows] = found.frontier, found.hidden_seconds
-        return found.row
-
-    def _scale(self) -> TrainingScale:
-        """The miniature of the methods: as many steps as may be measured in a few seconds."""
-        bench = self._bench
-        self._features("train")
-        a_text = self._work(passes_of(bench, "train")) / len(bench.encoded["train"])
-        step_s = TRAINING_COST * self._per_work_s() * a_text * bench.config.train.batch_size
-        n_steps = int(max(_LEAST_STEPS, min(_MOST_STEPS, _STEPS_S / max(1e-9, step_s * MINIATURE_EPOCHS))))
-        small = miniature(bench, {**self._passes, "train": rows_of_steps(bench, n_steps)}, epochs=MINIATURE_EPOCHS)
-        return TrainingScale(small, self._scratch, load_seconds=self._load_s)
+    def _hidden_bytes(self, bench: Workbench) -> int:
+        """Return the memory that the hidden states of all rows take beyond those of the pilot."""
+        width, dtype = bench.base.hidden_size, bench.runtime.product_dtype
+        whole, part = (sum(n_bytes(one.encoded[name], width, dtype) for name in SPLITS) for one in (bench, self._pilot))
+        return max(0, whole - part) if bench.activations.place(whole) == "memory" else 0
 
 
-def extrapolated(tried: Sequence[tuple[float, float]]) -> float:
-    """What all rows cost, on the line through the last two of what shares of them cost; through zero if there is one.
+def _reading_work(bench: Workbench, name: SplitName) -> float:
+    return work(bench, name, reading_passes(bench, name))
+
+
+def _step_work(bench: Workbench, steps: Sequence[Step]) -> np.ndarray:
+    return np.array([work(bench, "train", step) for step in steps])
+
+
+def _seconds(load: float = 0.0, **parts: float) -> Seconds:
+    return Seconds(total=load + sum(parts.values()), **parts)
+
+
+def step_costs(work_done: np.ndarray, seconds: Sequence[float]) -> tuple[float, float]:
+    """Fit seconds of a step and seconds of a token, neither negative, by relative error.
 
     Args:
-        tried: Shares of the rows (0, 1], ascending, and what each cost.
-
-    Returns:
-        Never less than the last, which had some of the rows.
+        work_done: Tokens of each step, ``(steps,)``.
+        seconds: Of each step.
     """
-    share, cost = tried[-1]
-    before_share, before = tried[-2] if len(tried) > 1 else (0.0, 0.0)
-    return cost + max(0.0, cost - before) / (share - before_share) * (1.0 - share)
+    took = np.maximum(np.array(seconds), 1e-9)
+    scale = work_done.max()  # columns of one size: the solver stops by an absolute tolerance
+    columns = np.stack([np.ones(len(took)), work_done / scale], axis=1)
+    (fixed_s, token_s), _ = nnls(columns / took[:, None], np.ones(len(took)))
+    return float(fixed_s), float(token_s / scale)
+
+
+def _read_log(path: Path) -> tuple[list[list[float]], list[float]]:
+    """Return the seconds of each epoch's steps, and of its scores on validation rows."""
+    steps: list[list[float]] = [[]]
+    validation = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        event = json.loads(line)
+        if event["event"] == "step":
+            steps[-1].append(event["seconds"])
+        else:
+            validation.append(max(0.0, event["seconds"] - sum(steps[-1])))
+            steps.append([])
+    return steps[:-1], validation

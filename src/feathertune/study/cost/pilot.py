@@ -1,97 +1,115 @@
-"""A workbench of a few rows that stands for all of them: the same code runs on it, and takes seconds.
+"""A pilot: a few real batches of a study, on which the code of a real run takes seconds.
 
-The rows are whole steps and whole passes of the real plan, from short to long with the largest among them, so that
-what is measured on them are real batches. Not for learning anything: the rows are no fair sample of the classes.
+Its rows are no fair sample of the classes, so its scores mean nothing.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from feathertune.data.sources.collector import SPLITS, SplitName
 from feathertune.data.splitting.pool import Split
+from feathertune.data.tokens.batching import cut_passes, plan_steps
 from feathertune.engine.prefix_cache.store import ActivationCache
-from feathertune.study.cost.pass_shapes import Pass, reading_passes, spread, training_steps, work
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
+    from feathertune.config import TrainConfig
+    from feathertune.study.planning.resolve import ResolvedStudy
     from feathertune.study.running.workbench import Workbench
 
+# The first epoch includes what libraries prepare once for each shape, the second one does not.
+EPOCHS = 2
+_STEPS, _PASSES = 4, 3
 
-def rows_of_steps(bench: Workbench, n: int) -> np.ndarray:
-    """Training rows of `n` steps of the first epoch, from short to long texts."""
-    train = bench.config.train
-    steps = training_steps(
-        bench.encoded["train"],
-        batch_size=train.batch_size,
-        token_budget=train.token_budget,
-        seed=(0, 1),
-        shares=bench.shares,
+# Row indices of one forward pass, and the passes of one optimizer step.
+Pass = np.ndarray
+Step = list[Pass]
+
+
+def pilot(bench: Workbench, train: TrainConfig) -> Workbench:
+    """Return a workbench with some training steps of the study, and some passes of each other split."""
+    steps = training_steps(bench, train, 0, 1)
+    # The last step of an epoch may be smaller.
+    whole = [step for step in steps if sum(map(len, step)) == train.batch_size] or steps
+    rows: dict[SplitName, np.ndarray] = {"train": _some(bench, "train", whole, _STEPS)}
+    for name in SPLITS[1:]:
+        rows[name] = _some(bench, name, [[one] for one in reading_passes(bench, name)], _PASSES)
+    return part_of(bench, rows)
+
+
+def pilot_study(study: ResolvedStudy) -> ResolvedStudy:
+    """Return the study with the epochs of a pilot."""
+    return study.with_train(
+        study.config.train.model_copy(update={"epochs": EPOCHS, "min_steps": 0, "patience": EPOCHS})
     )
-    # The last step of an epoch is smaller: it stands for no other.
-    whole = [step for step in steps if sum(len(one.rows) for one in step) == train.batch_size] or steps
-    chosen = spread([work(step, bench.base.hidden_size) for step in whole], n)
-    return np.concatenate([one.rows for index in chosen for one in whole[index]])
 
 
-def rows_of_passes(bench: Workbench, name: SplitName, n: int) -> np.ndarray:
-    """Rows of `n` passes in which a split is read; none of a split without rows."""
-    passes = passes_of(bench, name)
-    if not passes:
-        return np.zeros(0, np.int64)
-    chosen = spread([work([one], bench.base.hidden_size) for one in passes], n)
-    return np.concatenate([passes[index].rows for index in chosen])
-
-
-def passes_of(bench: Workbench, name: SplitName) -> list[Pass]:
-    """The passes in which a split is read."""
-    return reading_passes(bench.encoded[name], token_budget=bench.config.train.token_budget)
-
-
-def some_of_each(bench: Workbench, share: float) -> dict[SplitName, np.ndarray]:
-    """A share of the rows of each split, drawn at random; at least two where there are some."""
-    rng = np.random.default_rng(0)
-    sizes = {name: len(bench.encoded[name]) for name in SPLITS}
-    return {name: rng.permutation(n)[: max(2, round(share * n))] for name, n in sizes.items()}
-
-
-def miniature(bench: Workbench, rows: Mapping[SplitName, np.ndarray], *, epochs: int) -> Workbench:
-    """A workbench of some rows, which shares nothing with the whole one that a run changes.
-
-    Args:
-        bench: The whole one.
-        rows: Of each split.
-        epochs: Of a training; none stops early.
-    """
-    config = bench.config
-    train = config.train.model_copy(update={"epochs": epochs, "min_steps": 0, "patience": epochs})
-    # Its hidden states are no one else's: they do not go into a folder that a person keeps.
-    engine = config.engine.model_copy(update={"cache_folder": None})
+def part_of(bench: Workbench, rows: Mapping[SplitName, np.ndarray]) -> Workbench:
+    """Return a workbench of some rows; a run on it changes nothing in the whole one."""
+    pretrained = bench.pretrained
+    engine = pretrained.engine.model_copy(update={"cache_folder": None})
 
     def part(name: SplitName) -> Split:
         whole = bench.split(name)
         return Split([whole.texts[row] for row in rows[name]], _two_classes(whole.labels[rows[name]]))
 
-    splits = dataclasses.replace(bench.splits, train=part("train"), validation=part("validation"), test=part("test"))
     return dataclasses.replace(
         bench,
-        config=config.model_copy(update={"train": train, "engine": engine}),
-        splits=splits,
+        splits=dataclasses.replace(bench.splits, train=part("train"), validation=part("validation"), test=part("test")),
         encoded={name: bench.encoded[name].take(rows[name]) for name in SPLITS},
         activations=ActivationCache(
-            engine, bench.runtime, token_budget=train.token_budget, base_fingerprint=bench.base.fingerprint
+            engine, bench.runtime, token_budget=pretrained.token_budget, base_fingerprint=bench.base.fingerprint
         ),
         whole=None,
         _features={},
     )
 
 
+def reading_passes(bench: Workbench, name: SplitName) -> list[Pass]:
+    """Return the passes that read a split without training, as `feathertune.engine.predict` cuts them."""
+    lengths = bench.encoded[name].lengths
+    return list(cut_passes(np.argsort(lengths, kind="stable"), lengths, token_budget=bench.pretrained.token_budget))
+
+
+def training_steps(bench: Workbench, train: TrainConfig, seed: int, epoch: int) -> list[Step]:
+    """Return the steps of an epoch, as the training loop makes them."""
+    return plan_steps(
+        bench.encoded["train"].lengths,
+        batch_size=train.batch_size,
+        token_budget=train.token_budget,
+        seed=(seed, epoch),
+    )
+
+
+def work(bench: Workbench, name: SplitName, passes: Iterable[Pass]) -> float:
+    """Return the arithmetic of passes, in tokens of a short text.
+
+    A block multiplies 12 matrices of D x D with each token, and attention adds two products with T keys: 1 + T / 6D of
+    the first. Source: Kaplan et al. 2020, arXiv:2001.08361, table 1.
+    """
+    shapes = [bench.encoded[name].shape(rows) for rows in passes]
+    return sum(n * width * (1 + width / (6 * bench.base.hidden_size)) for n, width in shapes)
+
+
+def spread(sizes: Sequence[float], n: int) -> list[int]:
+    """Return the indices of at most `n` sizes, evenly from the small ones to the largest, which is always included."""
+    order = np.argsort(np.asarray(sizes), kind="stable")
+    places = np.linspace(len(order) - 1, (len(order) - 1) / (2 * n), min(n, len(order)))
+    return sorted({int(order[round(place)]) for place in places})
+
+
+def _some(bench: Workbench, name: SplitName, steps: Sequence[Step], n: int) -> np.ndarray:
+    sizes = [work(bench, name, step) for step in steps]
+    chosen = [rows for index in spread(sizes, n) for rows in steps[index]]
+    return np.concatenate(chosen) if chosen else np.zeros(0, np.int64)
+
+
 def _two_classes(labels: np.ndarray) -> np.ndarray:
-    """The labels, with a second class where there is one only: nothing could be fitted, and nothing is learned here."""
+    """Return the labels, with a second class if there is only one: classifiers refuse to fit one class."""
     if labels.ndim == 2 or not len(labels) or len(set(labels.tolist())) > 1:
         return labels
     changed = labels.copy()

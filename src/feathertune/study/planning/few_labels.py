@@ -1,9 +1,8 @@
-"""Few labels: what a study does where no rows are kept for validation, and what it cannot do then.
+"""Few labels: a study without validation rows.
 
-Nothing says when to stop there, so that a training has a fixed number of steps (`train.min_steps`) and its last state
-counts. What is chosen by validation rows is refused; baselines choose by cross-validation over the training rows
-(`feathertune.baselines.linear`), and no temperature is found. Not where hundreds of labels are known: a tenth of them
-is well spent on the choice of the best epoch.
+Nothing chooses the best epoch then: a training has a fixed number of steps (`train.min_steps`) and keeps its last
+state. What is chosen on validation rows is refused; baselines choose by cross-validation over the training rows
+(`feathertune.baselines.linear`), and no temperature is fitted.
 """
 
 from __future__ import annotations
@@ -12,19 +11,14 @@ from collections.abc import Sequence
 
 from feathertune.config import STEPS_WITHOUT_VALIDATION, Config
 from feathertune.errors import ConfigError
-from feathertune.methods import Method, Options
-from feathertune.methods.targets import LayeredOptions
+from feathertune.study.planning.planned_method import PlannedMethod
 
 
-def settle_validation(config: Config, chosen: Sequence[tuple[Method, Options]]) -> Config:
-    """Spell out whether rows are kept for validation, and how many steps a training has at least.
-
-    Args:
-        config: As the user gave it.
-        chosen: The methods with their options.
+def settle_validation(config: Config, methods: Sequence[PlannedMethod]) -> Config:
+    """Spell out the validation size under ``data.shots``, and the minimum number of training steps.
 
     Raises:
-        ConfigError: If rows are to be drawn in two ways, or something is asked for that needs validation rows.
+        ConfigError: If rows are to be drawn in two ways, or a setting needs validation rows.
     """
     data, train = config.data, config.train
     if data.shots is not None:
@@ -32,7 +26,7 @@ def settle_validation(config: Config, chosen: Sequence[tuple[Method, Options]]) 
         data = data.model_copy(update={"validation_size": 0})
     none_kept = data.validation_size == 0
     if none_kept:
-        _refuse_what_needs_rows(config, chosen)
+        _refuse_what_needs_rows(config, methods)
     if train.min_steps is None:
         train = train.model_copy(update={"min_steps": STEPS_WITHOUT_VALIDATION if none_kept else 0})
     return config.model_copy(update={"data": data, "train": train})
@@ -50,7 +44,7 @@ def _check_shots_are_all(config: Config) -> None:
             raise ConfigError(f"Both --shots and {option} say how many rows are trained on. Leave one of them out.")
 
 
-def _refuse_what_needs_rows(config: Config, chosen: Sequence[tuple[Method, Options]]) -> None:
+def _refuse_what_needs_rows(config: Config, methods: Sequence[PlannedMethod]) -> None:
     why = "no rows are kept for validation (" + (
         f"--shots {config.data.shots}" if config.data.shots else "--validation-size 0"
     )
@@ -64,9 +58,9 @@ def _refuse_what_needs_rows(config: Config, chosen: Sequence[tuple[Method, Optio
             f"train.decision 'moved' fits its thresholds to validation rows, but {why}). Leave it out, or keep rows "
             "for validation."
         )
-    for method, options in chosen:
-        if isinstance(options, LayeredOptions) and options.top_layers == "auto":
+    for planned in methods:
+        if planned.sweeps_depth:
             raise ConfigError(
-                f"top_layers 'auto' of {method.name} is found by trainings on validation rows, but {why}). Give "
-                "top_layers a number, or keep rows for validation."
+                f"top_layers 'auto' of {planned.method.name} is found by trainings on validation rows, but {why}). "
+                "Give top_layers a number, or keep rows for validation."
             )

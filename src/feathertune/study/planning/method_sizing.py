@@ -1,104 +1,72 @@
-"""The methods of a study as they fit its encoder: which can serve it, with which options, and how much each trains.
+"""The methods of a study on its encoder: which can serve it, their sizes, and what they train.
 
-All of it is known once the encoder is loaded, and before anything is trained. What was named must fit; what was asked
-for as one of ``all`` is left out where it does not, and the study says so. Not for options that are wrong whatever the
-encoder is: `feathertune.methods.settle` refuses those.
+A method that was named must fit; one that was asked for as one of ``all`` is left out if it does not.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from feathertune.config import Config
 from feathertune.errors import ConfigError, first_line
-from feathertune.methods import ALL_METHODS, METHODS, Method, Options, options_in, plain_name
+from feathertune.methods import ALL_METHODS, METHODS, options_in, plain_name
 from feathertune.methods.sizes import matched, n_head, n_trained
-from feathertune.methods.targets import LayeredOptions
+from feathertune.study.planning.planned_method import PlannedMethod
 
 if TYPE_CHECKING:
     from feathertune.encoders import LoadedEncoder
     from feathertune.study.observe import Observer
 
-# A method whose count differs by more than this from the budget is named: its row is no fair neighbour of the others.
+# A method whose size differs by more than this share from the budget is named.
 OFF_BUDGET = 0.25
 
 
 @dataclass(frozen=True)
-class Fitted:
-    """A method that will run.
-
-    Attributes:
-        trains: Parameters, those of the head among them; ``None`` where that is not known.
-        off_budget: How far it is from the budget, where that is far; else nothing.
-        notes: All that is to be said of its runs.
-    """
-
-    method: Method
-    options: Options
-    trains: int | None = None
-    off_budget: str = ""
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
 class Fit:
-    """The methods that will run, and why others will not."""
+    """The methods that will run, and the reasons why others will not."""
 
-    methods: tuple[Fitted, ...]
+    methods: tuple[PlannedMethod, ...]
     left_out: dict[str, str] = field(default_factory=dict)
     budget: int | None = None
 
 
-def fit_methods(
-    config: Config, chosen: Sequence[tuple[Method, Options]], encoder: LoadedEncoder, observer: Observer
-) -> Fit:
-    """Settle what depends on the encoder.
-
-    Args:
-        config: The settings.
-        chosen: Methods with their options, as the settings say.
-        encoder: As it was loaded; it is left as it is.
-        observer: Is told what is being done.
-
-    Returns:
-        The methods with the options that they run with.
+def fit_methods(config: Config, methods: Sequence[PlannedMethod], encoder: LoadedEncoder, observer: Observer) -> Fit:
+    """Decide what depends on the encoder; the encoder is not changed.
 
     Raises:
         ConfigError: If a method that was named does not fit the encoder, or the budget does not.
     """
     budget = _parameters(config.study.match_parameters, encoder)
     observer.stage("sizing the methods" if budget is not None else "looking at what the methods train")
-    # Of packages whose method cannot even be loaded.
+    # Packages whose method cannot be loaded.
     left_out = {name: f"{why}." for name, why in METHODS.broken.items()} if ALL_METHODS in config.study.methods else {}
     fitted = []
-    for method, options in chosen:
-        named = method.name in config.study.methods
-        if not named and (why := method.refusal(encoder)):
-            left_out[method.name] = f"{why}."
+    for planned in methods:
+        name = planned.method.name
+        named = name in config.study.methods
+        if not named and (why := planned.method.refusal(encoder)):
+            left_out[name] = f"{why}."
             continue
         try:
-            fitted.append(_fit(method, options, encoder, budget, config.data.max_length))
+            fitted.append(_fit(planned, encoder, budget, config.data.max_length))
         except ConfigError as error:
             if named:
                 raise
-            left_out[method.name] = str(error)
+            left_out[name] = str(error)
     return Fit(tuple(fitted), left_out, budget)
 
 
-def check_sizes_are_free(config: Config, chosen: Sequence[tuple[Method, Options]]) -> None:
+def check_sizes_are_free(config: Config, methods: Sequence[PlannedMethod]) -> None:
     """Refuse options that ``study.match_parameters`` would overrule, and one that it cannot count with.
 
-    Args:
-        config: The settings, as the user gave them.
-        chosen: The methods with their options.
-
     Raises:
-        ConfigError: If a method's size is given, or the number of layers is left to a sweep.
+        ConfigError: If a method's size is given, or a sweep chooses its number of layers.
     """
     budget = config.study.match_parameters
-    for method, options in chosen:
+    for planned in methods:
+        method = planned.method
         if method.size is None:
             continue
         option = method.size.option
@@ -112,7 +80,7 @@ def check_sizes_are_free(config: Config, chosen: Sequence[tuple[Method, Options]
             raise ConfigError(
                 f"Both {key} and match_parameters ({budget}) say how large {method.name} is. Leave one of them out."
             )
-        if isinstance(options, LayeredOptions) and options.top_layers == "auto":
+        if planned.sweeps_depth:
             raise ConfigError(
                 f"match_parameters is {budget}, but with top_layers 'auto' the number of layers, and with it the size "
                 f"of {method.name}, is found by training. Give top_layers a number, or leave one of them out."
@@ -120,7 +88,7 @@ def check_sizes_are_free(config: Config, chosen: Sequence[tuple[Method, Options]
 
 
 def _parameters(wanted: int | str | None, encoder: LoadedEncoder) -> int | None:
-    """A budget as a number of parameters."""
+    """Return a budget as a number of parameters."""
     if wanted is None:
         return None
     if isinstance(wanted, str):
@@ -133,7 +101,8 @@ def _parameters(wanted: int | str | None, encoder: LoadedEncoder) -> int | None:
     return wanted
 
 
-def _fit(method: Method, options: Options, encoder: LoadedEncoder, budget: int | None, max_length: int) -> Fitted:
+def _fit(planned: PlannedMethod, encoder: LoadedEncoder, budget: int | None, max_length: int) -> PlannedMethod:
+    method, options = planned.method, planned.options
     try:
         if budget is not None:
             options = matched(method, options, encoder, budget, max_length=max_length)
@@ -141,12 +110,13 @@ def _fit(method: Method, options: Options, encoder: LoadedEncoder, budget: int |
     except ConfigError:
         raise
     except Exception as error:  # a defect of the method: its run will fail with it, and the others go on
-        return Fitted(method, options, notes=(f"what it trains is not known ({first_line(error)})",))
+        return replace(planned, options=options, notes=(f"what it trains is not known ({first_line(error)})",))
+    fitted = replace(planned, options=options, trains=trains)
     if budget is None:
-        return Fitted(method, options, trains)
-    beside_head = trains - n_head(encoder)
-    if abs(beside_head - budget) <= OFF_BUDGET * budget:
-        return Fitted(method, options, trains)
+        return fitted
+    without_head = trains - n_head(encoder)
+    if abs(without_head - budget) <= OFF_BUDGET * budget:
+        return fitted
     why = "it has one size" if method.size is None else f"no {method.size.option} comes nearer"
-    off = f"trains {beside_head:,} parameters of the encoder, the budget is {budget:,}: {why}"
-    return Fitted(method, options, trains, off, (off,))
+    off = f"trains {without_head:,} parameters of the encoder, the budget is {budget:,}: {why}"
+    return replace(fitted, off_budget=off, notes=(off,))

@@ -1,10 +1,7 @@
-"""Who does the runs of a study: this process one after the other, or a Ray cluster several at a time.
+"""Runners do the runs of a study: in this process one after the other, or several at a time on a Ray cluster.
 
-A runner has one job: given the runs that are left, it yields the record of each as it ends, its files in the study
-folder by then. What a run gives follows from its `RunSpec` and the workbench alone, so a study is the same
-whoever did its runs, and one may go on with what another has begun.
-
-Not for one training in several processes: that is `feathertune.engine.training.distributed`.
+A run's result follows from its `RunSpec` and the workbench, so the runner does not change a study, and one runner can
+continue what another began.
 """
 
 from __future__ import annotations
@@ -22,29 +19,29 @@ from feathertune.study.runners.ray import run_on_ray
 if TYPE_CHECKING:
     from feathertune.config import RunnerConfig
     from feathertune.records import RunRecord
-    from feathertune.records.cost_estimate import Price
+    from feathertune.records.cost_estimate import CostEstimate
     from feathertune.study.observe import Observer
-    from feathertune.study.planning.plan import RunSpec
-    from feathertune.study.running.workbench import Workbench
+    from feathertune.study.prepared import Prepared
+    from feathertune.study.run_spec import RunSpec
 
 
 class Runner(Protocol):
     """Does runs."""
 
     def __call__(
-        self, runs: Iterable[RunSpec], bench: Workbench, folder: Path, observer: Observer, price: Price | None
+        self, runs: Iterable[RunSpec], prepared: Prepared, folder: Path, observer: Observer, cost: CostEstimate | None
     ) -> Generator[RunRecord]:
-        """Do runs, and tell all of each but its end.
+        """Yield the record of each run as it ends, with its files in the study folder.
 
         Args:
             runs: In the order in which they may begin; the next one is drawn when there is room for it.
-            bench: Data, encoder and settings.
+            prepared: The study, its data and its base model.
             folder: The study folder.
-            observer: Is told, in this process. Of runs that go side by side each is told whole when it has ended.
-            price: What they were said to cost, where that was asked for.
+            observer: Told everything but the end of a run, one run at a time.
+            cost: The cost estimate, if there is one.
 
         Raises:
-            FeathertuneError: If they cannot be done here; a method that breaks is a failed record instead.
+            FeathertuneError: If the runs cannot be done here; a method that fails is a failed record instead.
             OSError: If the files cannot be written.
         """
         ...
@@ -54,7 +51,7 @@ RUNNERS: Mapping[str, Runner] = MappingProxyType({"local": run_here, "ray": run_
 
 
 def check_runner(config: RunnerConfig) -> None:
-    """Refuse a runner that cannot work, before any data is read.
+    """Check that a runner can work, before any data is read.
 
     Raises:
         MissingExtraError: If it needs packages that are not installed.

@@ -1,6 +1,6 @@
-"""A Ray cluster: how it is reached, what a run asks of it, how many runs it has room for.
+"""A Ray cluster: the connection, the resources that a run needs, and the room on the nodes.
 
-Ray is an extra and is loaded only where a study asks for it. Not for what is done on its nodes: see `node`.
+Ray is an extra, and is loaded only if a study asks for it.
 """
 
 from __future__ import annotations
@@ -22,36 +22,37 @@ import torch
 from feathertune.errors import ConfigError, MissingExtraError, first_line
 
 if TYPE_CHECKING:
-    from feathertune.records.cost_estimate import PriceRow
+    from feathertune.config import Config
+    from feathertune.records.cost_estimate import CostRow
     from feathertune.study.running.workbench import Workbench
 
 _ANSWERS_WITHIN_S = 10.0
 _RAYS_OWN_WORDS = ("auto", "local")
-# What a process takes with torch, transformers and scikit-learn loaded and their kernels made.
+# A process with torch, transformers and scikit-learn loaded and their kernels made.
 _PROCESS_BYTES = 1_500_000_000
-# A trained parameter, its gradient and the optimizer's two numbers, as if all of them were trained.
+# A trained parameter, its gradient and two numbers of the optimizer.
 _BYTES_A_PARAMETER = 4 * 4
-# What a block of width D keeps of a token for the way back, in numbers of fp32: Korthikanti et al. 2022, section 4.1,
-# has 34 D bytes in fp16.
+# What a block of width D keeps of a token for the backward pass, in bytes of fp32 by D. Source: Korthikanti et al.
+# 2022, section 4.1, which has 34 D bytes in fp16.
 _BLOCK_KEEPS = 17 * 4
 
 
 @dataclass(frozen=True)
 class Needs:
-    """What a run is given of a node, in the words of Ray; `memory` in bytes."""
+    """Resources of a node that a run needs, by Ray's names; `memory` in bytes."""
 
     num_cpus: int
     num_gpus: float
     memory: int
 
     def fit_into(self, resources: Mapping[str, float]) -> int:
-        """How many such runs a node has room for at a time."""
+        """Return the number of runs that a node has room for."""
         asked = {"CPU": self.num_cpus, "GPU": self.num_gpus, "memory": self.memory}
         return min(int(resources.get(name, 0.0) // need) for name, need in asked.items() if need)
 
     @property
     def options(self) -> dict[str, Any]:
-        """For Ray."""
+        """The arguments of Ray's tasks."""
         return {"num_cpus": self.num_cpus, "num_gpus": self.num_gpus, "memory": self.memory}
 
     def __str__(self) -> str:
@@ -59,33 +60,24 @@ class Needs:
         return f"{self.num_cpus} CPUs{gpus} and {self.memory / 1e9:.1f} GB of memory"
 
 
-def needs_of(bench: Workbench, predicted: PriceRow | None = None) -> Needs:
-    """What a run asks for: as the settings say, else as it was measured, else by guess.
-
-    Args:
-        bench: Settings, encoder and machine.
-        predicted: What the run was said to cost. A GPU's memory is none of the machine's.
-    """
-    settings, on_gpu = bench.config.runner, bench.runtime.device.type == "cuda"
-    gpus = settings.num_gpus if settings.num_gpus is not None else float(on_gpu)
-    priced = predicted.memory_bytes if predicted is not None and not on_gpu else None
+def needs_of(config: Config, bench: Workbench, predicted: CostRow | None = None) -> Needs:
+    """Return the needs of a run: from the settings, else from its cost estimate, else a guess."""
+    settings, base, on_gpu = config.runner, bench.base, bench.runtime.device.type == "cuda"
+    # A GPU's memory is not the machine's.
+    estimated = predicted.memory_bytes if predicted is not None and not on_gpu else None
+    # A guess for a process that trains the whole encoder.
+    kept = _BLOCK_KEEPS * config.train.token_budget * base.n_layers * base.hidden_size
+    guess = _PROCESS_BYTES + _BYTES_A_PARAMETER * base.n_parameters + kept
     return Needs(
         num_cpus=settings.num_cpus or torch.get_num_threads(),
-        num_gpus=gpus,
-        memory=settings.memory or priced or guessed_memory(bench),
+        num_gpus=settings.num_gpus if settings.num_gpus is not None else float(on_gpu),
+        memory=settings.memory or estimated or guess,
     )
-
-
-def guessed_memory(bench: Workbench) -> int:
-    """Bytes of a process that trains the whole encoder; what other processes share with it is not counted."""
-    base, train = bench.base, bench.config.train
-    kept = _BLOCK_KEEPS * train.token_budget * base.n_layers * base.hidden_size
-    return _PROCESS_BYTES + _BYTES_A_PARAMETER * base.n_parameters + kept
 
 
 @dataclass(frozen=True)
 class Node:
-    """A node that is alive."""
+    """A node of the cluster."""
 
     id: str
     address: str
@@ -93,23 +85,19 @@ class Node:
 
 
 def alive_nodes() -> list[Node]:
-    """The nodes of the cluster that this process is connected to."""
+    """Return the nodes that are alive."""
     import ray
 
     return [Node(n["NodeID"], n["NodeManagerAddress"], n["Resources"]) for n in ray.nodes() if n["Alive"]]
 
 
 def room(needs: Needs, nodes: Sequence[Node]) -> int:
-    """How many such runs the nodes have room for at a time, if they do nothing else."""
+    """Return the number of runs that the nodes have room for, if they do nothing else."""
     return sum(needs.fit_into(node.resources) for node in nodes)
 
 
 def check_room(needs: Needs, nodes: Sequence[Node]) -> None:
-    """Refuse a study whose runs fit on no node.
-
-    Raises:
-        ConfigError: If that is so.
-    """
+    """Raise a `ConfigError` if a run fits on no node."""
     if room(needs, nodes):
         return
     found = {
@@ -124,10 +112,7 @@ def check_room(needs: Needs, nodes: Sequence[Node]) -> None:
 
 
 def check_cluster(address: str | None) -> None:
-    """Refuse an address where no cluster can be, without waiting as long as Ray does.
-
-    Args:
-        address: As given; ``None`` leaves the choice to Ray.
+    """Check that a cluster can be at an address, without waiting as long as Ray does; None leaves the choice to Ray.
 
     Raises:
         MissingExtraError: If Ray is not installed.
@@ -156,24 +141,29 @@ def check_cluster(address: str | None) -> None:
 
 @contextlib.contextmanager
 def connected(address: str | None) -> Iterator[None]:
-    """Be connected to a cluster during the block; a connection that the caller had before is used and kept.
+    """Connect to a cluster during the block; a connection that the caller had before is used and kept.
 
     Args:
-        address: ``HOST:PORT``; ``None`` means ``RAY_ADDRESS``, else the cluster that runs on this machine, else one
-            that is started here for as long as the block lasts.
+        address: ``HOST:PORT``; None means ``RAY_ADDRESS``, else the cluster of this machine, else one that is started
+            here for the block.
 
     Raises:
         ConfigError: If there is none.
     """
     check_cluster(address)
-    # What Ray says of a lost process goes to stdout, where only the result of a command belongs.
+    # Ray prints news of a lost process on stdout, which is for the result of the command.
     with contextlib.redirect_stdout(sys.stderr):
         with _own_handler_of_sigterm():
             import ray
 
             mine = not ray.is_initialized()
             if mine:
-                _connect(address)
+                try:
+                    ray.init(address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+                except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+                    raise ConfigError(
+                        f"The Ray cluster {address or 'of this machine'} cannot be used: {first_line(error)}."
+                    ) from error
         try:
             yield
         finally:
@@ -181,20 +171,9 @@ def connected(address: str | None) -> Iterator[None]:
                 ray.shutdown()
 
 
-def _connect(address: str | None) -> None:
-    import ray
-
-    try:
-        ray.init(address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-        raise ConfigError(
-            f"The Ray cluster {address or 'of this machine'} cannot be used: {first_line(error)}."
-        ) from error
-
-
 @contextlib.contextmanager
 def _own_handler_of_sigterm() -> Iterator[None]:
-    """Keep what this process does when it is told to stop: Ray puts an exit in its place that says nothing."""
+    """Keep this process's handler: Ray replaces it with a silent exit."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

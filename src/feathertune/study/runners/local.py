@@ -1,4 +1,4 @@
-"""Runs one after the other, in this process."""
+"""Do runs one after the other, in this process."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from feathertune.study.running.workbench import by_rows
 
 if TYPE_CHECKING:
     from feathertune.records import RunRecord
-    from feathertune.records.cost_estimate import Price
+    from feathertune.records.cost_estimate import CostEstimate
     from feathertune.study.observe import Observer
-    from feathertune.study.planning.plan import RunSpec
-    from feathertune.study.running.workbench import Workbench
+    from feathertune.study.prepared import Prepared
+    from feathertune.study.run_spec import RunSpec
 
 
 def run_here(
-    runs: Iterable[RunSpec], bench: Workbench, folder: Path, observer: Observer, price: Price | None
+    runs: Iterable[RunSpec], prepared: Prepared, folder: Path, observer: Observer, cost: CostEstimate | None
 ) -> Generator[RunRecord]:
     """Do runs in their order; see `feathertune.study.runners.Runner`."""
-    bench_of = by_rows(bench)
+    study, bench_of = prepared.study, by_rows(prepared.bench)
     for spec in runs:
         observer.started(spec)
-        predicted = None if price is None else price.row(spec.method, spec.train_rows)
-        settled = settle_options(spec, bench_of, folder, observer)
-        yield execute(settled, bench_of(spec.train_rows, spec.seed), folder, observer, predicted)
+        predicted = None if cost is None else cost.row(spec.method, spec.train_rows)
+        settled = settle_options(spec, study, bench_of, folder, observer)
+        yield execute(settled, study, bench_of(spec.train_rows, spec.seed), folder, observer, predicted)

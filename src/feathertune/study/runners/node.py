@@ -1,13 +1,11 @@
-"""What a process on a node of a cluster does: see that it can work, keep the study's workbench, do a run.
+"""The work of a process on a node of a cluster: check that it can work, keep the study's workbench, do runs.
 
-Data comes through Ray's object store, which a node's processes share: tokens, labels and texts are there once a node.
-The encoder is read from where the study found it, which must be there on the node, too: the hub's cache, a package, or
-a shared folder. Everything that a run leaves behind goes through the study folder.
+Tokens, labels and texts come through Ray's object store, once per node. The base model is read from its own place, and
+everything that a run leaves behind goes through the study folder.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import socket
@@ -22,7 +20,7 @@ import torch
 
 from feathertune.errors import ConfigError, FeathertuneError
 from feathertune.records import RunRecord, differences
-from feathertune.runtime import Runtime, choose_runtime, hardware, keep_freed_memory, versions
+from feathertune.runtime import Runtime, choose_runtime, hardware, prepare_process, versions
 from feathertune.storage import write_atomic
 from feathertune.study.observe import Silent
 from feathertune.study.running.runs import execute
@@ -32,24 +30,25 @@ from feathertune.study.running.workbench import by_rows
 if TYPE_CHECKING:
     from feathertune.config import EngineConfig
     from feathertune.data.sources.collector import SplitName
-    from feathertune.records.cost_estimate import PriceRow
-    from feathertune.study.planning.plan import RunSpec
-    from feathertune.study.running.workbench import FrozenFeatures, Workbench
+    from feathertune.records.cost_estimate import CostRow
+    from feathertune.study.prepared import Prepared
+    from feathertune.study.run_spec import RunSpec
+    from feathertune.study.running.pretrained import FrozenFeatures
 
 NODE_FILE = "node.json"
 
 
 @dataclass(frozen=True)
 class Site:
-    """What every process of a cluster is told of the study that it works for.
+    """The study that the processes of a cluster work for.
 
     Attributes:
         folder: The study folder, as all nodes see it.
-        token: A file in it, and what it says: who reads that sees the same folder.
-        working_folder: Relative paths of the settings start there.
-        versions: Of the packages that results depend on.
-        threads: Of one run.
-        bench: Ray's reference to the `Workbench`, in a list so that it is fetched only where it is not there yet.
+        token: A file in it and its content, by which a node recognises the folder.
+        working_folder: Start of relative paths in the settings.
+        versions: Versions of the packages that results depend on.
+        threads: Threads of one run.
+        prepared: Ray's reference to the `Prepared` study; in a list, so that Ray does not fetch it with every task.
     """
 
     folder: Path
@@ -57,70 +56,58 @@ class Site:
     working_folder: Path
     versions: Mapping[str, str]
     threads: int
-    bench: Sequence[Any] = ()
-
-    def with_bench(self, reference: Any) -> Site:  # noqa: ANN401 - Ray's
-        """The same, with the workbench."""
-        return dataclasses.replace(self, bench=[reference])
+    prepared: Sequence[Any] = ()
 
 
 class _Kept:
     """The study that this process works for, from its first run to its last."""
 
-    def __init__(self, bench: Workbench) -> None:
-        self.bench, self.bench_of = bench, by_rows(bench)
+    def __init__(self, prepared: Prepared) -> None:
+        self.study, self.bench, self.bench_of = prepared.study, prepared.bench, by_rows(prepared.bench)
 
 
 _kept: dict[str, _Kept] = {}
 
 
 def inspect_node(site: Site) -> str:
-    """See whether this node can work for the study.
-
-    Returns:
-        Its name.
+    """Return this node's name.
 
     Raises:
-        ConfigError: If it cannot: other packages, or another study folder under the same path.
+        ConfigError: If it has other packages, or another study folder under the same path.
     """
     with _named():
-        _check_versions(site.versions)
+        if found := differences(dict(site.versions), versions()):
+            name, there, here = found[0]
+            raise ConfigError(
+                f"{name} is {here or 'not installed'} here and {there or 'not installed'} where the study was started. "
+                "Expected the same packages on all nodes, since results depend on them."
+            )
         _check_folder(site)
     return socket.gethostname()
 
 
 def choose_runtime_there(engine: EngineConfig) -> Runtime:
-    """Device and number format as a node has them, where the study's own machine has another kind of device."""
+    """Return a node's device and number format, for a study whose own machine has another kind of device."""
     with _named():
         return choose_runtime(engine)
 
 
 def read_features(site: Site, name: SplitName) -> FrozenFeatures:
-    """Frozen features of a split, for all runs that read them."""
+    """Return the frozen features of a split, for all runs that read them."""
     return _study(site).bench.features(name, lambda _: None)
 
 
 def do_search(site: Site, spec: RunSpec, names: Sequence[SplitName], *features: FrozenFeatures) -> dict[str, object]:
-    """Do the search of a run, or go on with it.
-
-    Args:
-        site: The study.
-        spec: The run.
-        names: Splits whose frozen features other processes have computed.
-        features: These.
-
-    Returns:
-        The options that it found, for all runs of the method on so many rows.
-    """
-    study = _study(site)
-    study.bench.take_features(dict(zip(names, features, strict=True)))
-    return settle_options(spec, study.bench_of, site.folder, Silent()).options
+    """Do or continue the search of a run, with the `features` of the splits `names`; return the best options."""
+    kept = _study(site)
+    kept.bench.take_features(dict(zip(names, features, strict=True)))
+    return settle_options(spec, kept.study, kept.bench_of, site.folder, Silent()).options
 
 
 def do_run(
     site: Site,
     spec: RunSpec,
-    predicted: PriceRow | None,
+    predicted: CostRow | None,
     options: dict[str, object] | None,
     names: Sequence[SplitName],
     *features: FrozenFeatures,
@@ -130,19 +117,19 @@ def do_run(
     Args:
         site: The study.
         spec: The run.
-        predicted: What it was said to cost.
-        options: What its search has found; ``None`` where there was none.
+        predicted: Its cost estimate.
+        options: The result of its search; None without one.
         names: Splits whose frozen features other processes have computed.
-        features: These.
+        features: Those features.
     """
     import ray
 
-    study = _study(site)
-    study.bench.take_features(dict(zip(names, features, strict=True)))
-    bench = study.bench_of(spec.train_rows, spec.seed)
+    kept = _study(site)
+    kept.bench.take_features(dict(zip(names, features, strict=True)))
+    bench = kept.bench_of(spec.train_rows, spec.seed)
     if options is not None:
         spec = spec.model_copy(update={"options": options})
-    record = execute(spec, bench, site.folder, Silent(), predicted)
+    record = execute(spec, kept.study, bench, site.folder, Silent(), predicted)
     place = {
         "node": socket.gethostname(),
         "ray_node": ray.get_runtime_context().get_node_id(),
@@ -153,46 +140,37 @@ def do_run(
 
 
 def _study(site: Site) -> _Kept:
-    if site.token[1] not in _kept:
+    token = site.token[1]
+    if token not in _kept:
         inspect_node(site)
         _kept.clear()
         with _named():
-            _kept[site.token[1]] = _Kept(_enter(site))
-    return _kept[site.token[1]]
+            _kept[token] = _Kept(_enter(site))
+    return _kept[token]
 
 
-def _enter(site: Site) -> Workbench:
-    """Make this process one in which runs give what they give on the study's own machine."""
+def _enter(site: Site) -> Prepared:
+    """Prepare this process, so that runs give the same results as on the study's own machine."""
     import ray
 
     torch.set_num_threads(site.threads)
     if site.working_folder.is_dir():
         os.chdir(site.working_folder)
-    bench: Workbench = ray.get(site.bench[0])
-    if bench.config.engine.memory == "keep":
-        keep_freed_memory()
-    found = bench.load_encoder(seed=0)
-    if found.fingerprint != bench.base.fingerprint:
+    prepared: Prepared = ray.get(site.prepared[0])
+    bench = prepared.bench
+    prepare_process(prepared.study.config.engine)
+    if bench.load_encoder(seed=0).fingerprint != bench.base.fingerprint:
         raise ConfigError(
             f"the encoder {bench.base.id} has other weights here than where the study was started. Expected the same "
             "files on all nodes: put them into a shared folder and name it as --base."
         )
-    return bench
-
-
-def _check_versions(expected: Mapping[str, str]) -> None:
-    if found := differences(dict(expected), versions()):
-        name, there, here = found[0]
-        raise ConfigError(
-            f"{name} is {here or 'not installed'} here and {there or 'not installed'} where the study was started. "
-            "Expected the same packages on all nodes, since results depend on them."
-        )
+    return prepared
 
 
 def _check_folder(site: Site) -> None:
-    file, says = site.token
+    file, content = site.token
     try:
-        shared = file.read_text(encoding="utf-8") == says
+        shared = file.read_text(encoding="utf-8") == content
     except OSError:
         shared = False
     if not shared:
@@ -209,7 +187,7 @@ def _check_folder(site: Site) -> None:
 
 @contextmanager
 def _named() -> Iterator[None]:
-    """Say on which node something is wrong; in an error that comes whole through a pickle."""
+    """Name the node in an error, whose type survives a pickle."""
     try:
         yield
     except FeathertuneError as error:

@@ -1,8 +1,7 @@
-"""Runs on a Ray cluster: several at a time, each a task with declared processors, GPUs and memory.
+"""Do runs on a Ray cluster: several at a time, each a task with declared processors, GPUs and memory.
 
-Ray does a task again whose node is lost, on another node; a run leaves nothing behind that this could spoil, since its
-files are written whole or not at all. Not for one training in several processes, nor for a cluster without storage that
-all nodes share.
+Ray repeats a task on another node if its node is lost, which is safe since files are written whole or not at all. All
+nodes need a shared folder.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ import os
 import time
 import uuid
 from collections.abc import Generator, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,92 +28,77 @@ from feathertune.study.running.search import search_id
 
 if TYPE_CHECKING:
     from feathertune.data.sources.collector import SplitName
-    from feathertune.records.cost_estimate import Price, PriceRow
+    from feathertune.records.cost_estimate import CostEstimate, CostRow
     from feathertune.study.observe import Observer
-    from feathertune.study.planning.plan import RunSpec
+    from feathertune.study.prepared import Prepared
+    from feathertune.study.run_spec import RunSpec
     from feathertune.study.running.workbench import Workbench
 
-Reference = Any  # Ray's, to a value that a task will give
-# The first process on a node reads all of torch, maybe from a slow disk that many of them read at once.
+Reference = Any  # Ray's, to the result of a task
+# The first process on a node loads torch, maybe from a slow disk.
 _NODE_ANSWERS_WITHIN_S = 600.0
 _LOOK_EVERY_S = 5.0
-# How long a cluster may be without a node that is large enough, such as while one is started in the place of another.
+# Time for a new node to replace a lost one.
 _WITHOUT_ROOM_S = 120.0
-# A shared file system may show a file of another machine only after a while: NFS asks again after up to a minute.
+# NFS looks for files of other machines after up to a minute.
 _FILE_SEEN_WITHIN_S = 90.0
 
 
 def run_on_ray(
-    runs: Iterable[RunSpec], bench: Workbench, folder: Path, observer: Observer, price: Price | None
+    runs: Iterable[RunSpec], prepared: Prepared, folder: Path, observer: Observer, cost: CostEstimate | None
 ) -> Generator[RunRecord]:
     """Do runs on a cluster; see `feathertune.study.runners.Runner`."""
     folder = folder.resolve()
-    with connected(bench.config.runner.address), _token(folder) as token:
-        yield from _Driver(bench, folder, token, observer, price).records(iter(runs))
+    with connected(prepared.study.config.runner.address), _token(folder) as token:
+        yield from _Driver(prepared, folder, token, observer, cost).records(iter(runs))
 
 
 @contextlib.contextmanager
 def _token(folder: Path) -> Iterator[tuple[Path, str]]:
-    """A file by which a node can tell this folder from another one of the same name."""
-    says = uuid.uuid4().hex
-    file = folder / f".{says}.tmp"
-    write_atomic(file, says)
+    """Write a file by which a node recognises this folder; yield its path and content."""
+    content = uuid.uuid4().hex
+    file = folder / f".{content}.tmp"
+    write_atomic(file, content)
     try:
-        yield file, says
+        yield file, content
     finally:
         file.unlink(missing_ok=True)
 
 
 class _Driver:
-    """Hands runs out and takes their records in, while connected to a cluster.
-
-    Args:
-        bench: Of this machine.
-        folder: The study folder, absolute.
-        token: From `_token`.
-        observer: Is told.
-        price: What runs were said to cost.
+    """Starts runs on a cluster and collects their records.
 
     Raises:
         ConfigError: If a node cannot work for the study, or none has room for a run.
     """
 
     def __init__(
-        self, bench: Workbench, folder: Path, token: tuple[Path, str], observer: Observer, price: Price | None
+        self, prepared: Prepared, folder: Path, token: tuple[Path, str], observer: Observer, cost: CostEstimate | None
     ) -> None:
         import ray
 
-        self._observer, self._price, self._folder = observer, price, folder
-        functions = (
-            node.inspect_node,
-            node.choose_runtime_there,
-            node.read_features,
-            node.do_search,
-            node.do_run,
-        )
+        bench, self._study, self._config = prepared.bench, prepared.study, prepared.study.config
+        self._observer, self._cost, self._folder = observer, cost, folder
+        functions = (node.inspect_node, node.choose_runtime_there, node.read_features, node.do_search, node.do_run)
         self._tasks = {function: ray.remote(function) for function in functions}
-        needs = needs_of(bench)
+        needs = needs_of(self._config, bench)
         self._common = {
             "runtime_env": {"env_vars": _environment(needs.num_cpus)},
-            "max_retries": bench.config.runner.retries,
+            "max_retries": self._config.runner.retries,
         }
         check_room(needs, alive_nodes())
         site = node.Site(folder, token, Path.cwd(), versions(), needs.num_cpus)
         observer.stage("looking at the nodes of the cluster")
         self._check_nodes(site, needs)
         self._bench = bench.for_processes(self._runtime(bench, needs))
-        self._site = site.with_bench(ray.put(self._bench))
+        self._site = replace(site, prepared=[ray.put(replace(prepared, bench=self._bench))])
         self._features: dict[SplitName, Reference] = {}
         self._searched: dict[str, Reference] = {}
         self._going: dict[Reference, RunSpec] = {}
         self._lacking_since: float | None = None
 
     def records(self, runs: Iterator[RunSpec]) -> Generator[RunRecord]:
-        """Do the runs; the record of each as it ends.
-
-        Raises:
-            RunFailedError: If the cluster has lost every node that a run fits on.
-        """
+        """Do the runs; raise a `RunFailedError` if the cluster has lost every node that one fits on."""
         import ray
 
         spec = next(runs, None)
@@ -133,25 +118,24 @@ class _Driver:
                     record = self._record(reference, spec_of_it)
                     self._tell(spec_of_it, record)
                     yield record
-        finally:  # also where the study is stopped
+        finally:  # also if the study is stopped
             for reference in self._going:
                 ray.cancel(reference, force=True)
 
     def _needs(self, spec: RunSpec) -> Needs:
-        return needs_of(self._bench, self._predicted(spec))
+        return needs_of(self._config, self._bench, self._predicted(spec))
 
-    def _predicted(self, spec: RunSpec) -> PriceRow | None:
-        return None if self._price is None else self._price.row(spec.method, spec.train_rows)
+    def _predicted(self, spec: RunSpec) -> CostRow | None:
+        return None if self._cost is None else self._cost.row(spec.method, spec.train_rows)
 
     def _start(self, spec: RunSpec) -> Reference:
-        """Hand out a run, which begins when what it needs of others is there."""
-        names = features_read(spec, self._bench)
+        """Start a run, which waits for the features and the search that it needs."""
+        names = features_read(spec, self._study, self._bench)
         for name in names:
             if name not in self._features:
-                read = self._task(node.read_features, **needs_of(self._bench).options)
+                read = self._task(node.read_features, **needs_of(self._config, self._bench).options)
                 self._features[name] = read.remote(self._site, name)
-        features = [self._features[name] for name in names]
-        needs = self._needs(spec).options
+        features, needs = [self._features[name] for name in names], self._needs(spec).options
         options = None
         if spec.space:
             if (key := search_id(spec)) not in self._searched:
@@ -164,7 +148,7 @@ class _Driver:
         return self._tasks[function].options(**self._common, **options)
 
     def _record(self, reference: Reference, spec: RunSpec) -> RunRecord:
-        """What a task gave back; where its process died each time, that is a failed run.
+        """Return the record of a task; a failed one if its process died each time.
 
         Raises:
             FeathertuneError: If its node cannot work for the study.
@@ -186,15 +170,15 @@ class _Driver:
         return record
 
     def _tell(self, spec: RunSpec, record: RunRecord) -> None:
-        """Tell all of a run but its end, as if it had gone here just now: who listens knows one run at a time."""
+        """Tell the observer everything about a run but its end, since it knows one run at a time."""
         self._observer.started(spec)
         if record.metrics is not None:
             for line in (self._folder / record.metrics).read_text(encoding="utf-8").splitlines():
                 self._observer.measured(json.loads(line))
-        self._observer.advanced(expected_work(spec, self._bench))
+        self._observer.advanced(expected_work(spec, self._study, self._bench))
 
     def _check_nodes(self, site: node.Site, needs: Needs) -> None:
-        """See whether each node on which a run fits can work for the study."""
+        """Check that each node on which a run fits can work for the study."""
         import ray
         from ray.exceptions import RayError, RayTaskError
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -225,16 +209,16 @@ class _Driver:
             raise ConfigError(f"The node {looks[(late or done)[0]]} cannot run feathertune: {says}.")
 
     def _runtime(self, bench: Workbench, needs: Needs) -> Runtime:
-        """Device and number format of all runs: this machine's, where it has the kind of device that they use."""
+        """Return device and number format of all runs: this machine's, if it has the device that they use."""
         import ray
 
         if (bench.runtime.device.type == "cuda") == (needs.num_gpus > 0):
             return bench.runtime
-        chosen: Runtime = ray.get(self._task(node.choose_runtime_there, **needs.options).remote(bench.config.engine))
+        chosen: Runtime = ray.get(self._task(node.choose_runtime_there, **needs.options).remote(self._config.engine))
         return chosen
 
     def _check_room_is_left(self, spec: RunSpec | None) -> None:
-        """Give up where a run fits on no node any more, and none has come in its place for a while."""
+        """Give up if a run has fitted on no node for a while."""
         runs = (*self._going.values(), *(() if spec is None else (spec,)))
         nodes = alive_nodes()
         if all(room(self._needs(run), nodes) for run in runs):
@@ -249,19 +233,19 @@ class _Driver:
 
 
 def _environment(threads: int) -> Mapping[str, str]:
-    """Variables that a process must have before it loads anything: results depend on the number of threads."""
+    """Return the variables of the processes; results depend on the number of threads."""
     passed_on = {name: os.environ[name] for name in ("HF_HUB_OFFLINE",) if name in os.environ}
     return {"OMP_NUM_THREADS": str(threads), **passed_on}
 
 
 def _cause(error: Exception) -> Exception:
-    """What was raised in a task, where that is what Ray tells of."""
+    """Return the error that was raised in a task, if Ray names it."""
     cause = getattr(error, "cause", None)
     return cause if isinstance(cause, Exception) else error
 
 
 def _wait_for(file: Path) -> None:
-    """Wait until this machine sees what another one has written."""
+    """Wait until this machine sees a file of another one."""
     give_up = time.monotonic() + _FILE_SEEN_WITHIN_S
     while not file.exists():
         if time.monotonic() > give_up:

@@ -1,7 +1,4 @@
-"""What a study says and records of its data: rows, classes, how numbers lie, and what was never read.
-
-Not for reading and splitting it: see `feathertune.study.running.workbench`.
-"""
+"""A study's data for its record and its observer: rows, classes, distribution of numbers, unread tokens."""
 
 from __future__ import annotations
 
@@ -10,15 +7,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from feathertune.data.reading.labels import all_numbers
 from feathertune.data.sources.collector import SPLITS, SplitName
-from feathertune.records import DataRecord, LabelSummary
-from feathertune.tasks import task_of
+from feathertune.records import DataRecord, LabelSummary, TaskName
+from feathertune.tasks.labels.values import all_numbers
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from feathertune.config import Config
+    from feathertune.config import DataConfig
     from feathertune.data.splitting.splits import DataSplits
     from feathertune.data.tokens.encode import EncodedTexts
 
@@ -27,7 +23,7 @@ _NO_SCALE = 2
 
 
 def about_labels(splits: DataSplits, task: str) -> list[str]:
-    """What the labels were taken for, where that is no single name that nobody doubts, in a sentence.
+    """Return a sentence about what the labels are, unless each is plainly one name.
 
     Args:
         splits: The rows.
@@ -50,7 +46,7 @@ def about_labels(splits: DataSplits, task: str) -> list[str]:
 
 
 def class_counts(splits: DataSplits) -> dict[str, list[int]]:
-    """Rows of each class, by split; a row with several labels is in each. Of numbers there are no classes."""
+    """Return the rows of each class, by split; a row with several labels counts in each. Numbers have no classes."""
     counts: dict[str, list[int]] = {}
     if splits.numbers:
         return counts
@@ -62,7 +58,7 @@ def class_counts(splits: DataSplits) -> dict[str, list[int]]:
 
 
 def summary_of(numbers: NDArray[np.float64]) -> LabelSummary:
-    """How numbers ``(N,)`` lie, N at least 1."""
+    """Return the distribution of numbers ``(N,)``, N at least 1."""
     q25, median, q75 = np.quantile(numbers, (0.25, 0.5, 0.75))
     return LabelSummary(
         mean=float(numbers.mean()),
@@ -76,30 +72,27 @@ def summary_of(numbers: NDArray[np.float64]) -> LabelSummary:
 
 
 def data_record(
-    config: Config, splits: DataSplits, encoded: Mapping[SplitName, EncodedTexts], counts: dict[str, list[int]]
+    config: DataConfig,
+    task: TaskName,
+    splits: DataSplits,
+    encoded: Mapping[SplitName, EncodedTexts],
+    counts: dict[str, list[int]],
 ) -> DataRecord:
-    """The data as it was used.
-
-    Args:
-        config: The settings.
-        splits: The rows.
-        encoded: Their tokens.
-        counts: From `class_counts`.
-    """
+    """Return the data as it was used; `counts` are from `class_counts`."""
     n_texts = sum(len(texts) for texts in encoded.values())
-    shots = config.data.shots
+    shots = config.shots
     notes, n_pool = splits.notes, len(encoded["train"])
     if shots:
         counts = counts | {"train": [shots] * len(splits.labels)}
         drawn = f"{shots:,} rows of each class are drawn from {n_pool:,} training rows, anew for each seed: intervals"
         notes = (*notes, f"{drawn} over seeds hold the spread over draws.")
     if not splits.multi_label:  # the source has said that
-        notes = (*about_labels(splits, config.data.task), *notes)
+        notes = (*about_labels(splits, config.task), *notes)
     return DataRecord(
         source=splits.source,
         test_source=splits.test_source,
         fingerprint=splits.fingerprint,
-        task=task_of(splits.train.labels).name,
+        task=task,
         text_columns=list(splits.text_columns),
         labels=[] if splits.numbers else list(splits.labels),
         n_train=shots * len(splits.labels) if shots else n_pool,
@@ -110,8 +103,8 @@ def data_record(
         numbers={name: summary_of(splits[name].labels) for name in SPLITS if len(splits[name].labels)}
         if splits.numbers
         else {},
-        max_length=config.data.max_length,
-        reading=config.data.reading,
+        max_length=config.max_length,
+        reading=config.reading,
         truncated_fraction=sum(texts.n_truncated for texts in encoded.values()) / n_texts,
         unread_fraction=_unread_fraction(encoded),
         duplicates_removed=splits.duplicates_removed,

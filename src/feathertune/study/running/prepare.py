@@ -1,8 +1,9 @@
-"""An encoder made ready for one method, as every training of a study starts."""
+"""A base model made ready for one method: the start of every training of a study."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,8 +13,9 @@ from feathertune.engine.dropout import turn_off_dropout
 from feathertune.engine.training.distributed import ALONE, Group
 from feathertune.engine.training.gradient import Labelled
 from feathertune.engine.training.head import fit_head
-from feathertune.engine.training.loop import Training
-from feathertune.methods import Job
+from feathertune.engine.training.loop import Recipe, Training
+from feathertune.methods import Job, method_named
+from feathertune.tasks.losses import objective_of
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -22,32 +24,69 @@ if TYPE_CHECKING:
     from feathertune.encoders import LoadedEncoder
     from feathertune.methods import Method, Options
     from feathertune.runtime import Runtime
+    from feathertune.study.run_spec import RunSpec
     from feathertune.study.running.workbench import Workbench
     from feathertune.tasks import Task
+    from feathertune.tasks.losses import Objective
 
 
-def prepared_model(method: Method, options: Options, job: Job, bench: Workbench) -> tuple[LoadedEncoder, nn.Module]:
-    """Load the encoder and let the method change it.
+@dataclass(frozen=True)
+class ReadyModel:
+    """A model that a method has prepared, on its device.
+
+    Attributes:
+        job: What it was prepared for.
+        encoder: What it was made of.
+        objective: The loss on the training rows of the study.
+    """
+
+    method: Method
+    options: Options
+    job: Job
+    encoder: LoadedEncoder
+    model: nn.Module
+    objective: Objective
+
+
+def method_of(spec: RunSpec) -> tuple[Method, Options]:
+    """Return the method of a run, and its options."""
+    method = method_named(spec.method)
+    return method, method.options.model_validate(spec.options)
+
+
+def ready_model(spec: RunSpec, train: TrainConfig, bench: Workbench, *, n_rows: int | None = None) -> ReadyModel:
+    """Load the base model and let a run's method prepare it.
 
     Args:
-        method: The method.
-        options: Its options.
-        job: What it is prepared for; the head depends on its seed, too.
-        bench: Encoder, settings and machine.
+        spec: Method, options and seed.
+        train: Settings of the training loop.
+        bench: Data and base model.
+        n_rows: Training rows, if not all of the workbench.
+    """
+    method, options = method_of(spec)
+    job = job_of(bench, train, spec.seed, n_rows=n_rows)
+    encoder, model = prepared_model(method, options, job, bench, dropout=train.dropout)
+    objective = objective_of(train, bench.split("train").labels, len(bench.splits.labels))
+    return ReadyModel(method, options, job, encoder, model, objective)
+
+
+def prepared_model(
+    method: Method, options: Options, job: Job, bench: Workbench, *, dropout: str
+) -> tuple[LoadedEncoder, nn.Module]:
+    """Load the base model and let a method change it; `dropout` is the setting ``train.dropout``.
 
     Returns:
         The encoder, and the model to train, on its device.
     """
     encoder = bench.load_encoder(job.seed)
-    wanted = bench.config.train.dropout
-    if wanted == "off" or (wanted == "auto" and method.kind != "full"):
+    if dropout == "off" or (dropout == "auto" and method.kind != "full"):
         turn_off_dropout(encoder.backbone)  # before the method adds a dropout of its own
     return encoder, method.prepare(encoder, options, job).to(bench.runtime.device)
 
 
-def job_of(bench: Workbench, seed: int) -> Job:
-    """What a method may know of a training on all rows of a study."""
-    texts, train = bench.encoded["train"], bench.config.train
+def job_of(bench: Workbench, train: TrainConfig, seed: int, *, n_rows: int | None = None) -> Job:
+    """Return what a method may know of a training on this many rows, by default all."""
+    texts = bench.encoded["train"]
 
     def batches() -> Iterator[dict[str, Tensor]]:
         steps = plan_steps(texts.lengths, batch_size=train.batch_size, token_budget=train.token_budget, seed=(seed, 0))
@@ -55,73 +94,62 @@ def job_of(bench: Workbench, seed: int) -> Job:
 
     return Job(
         seed=seed,
-        n_steps=train.steps_on(len(texts)),
-        max_length=bench.config.data.max_length,
+        n_steps=train.steps_on(len(texts) if n_rows is None else n_rows),
+        max_length=bench.data.max_length,
         batches=batches,
     )
 
 
 def training_of(
-    method: Method,
-    options: Options,
-    model: nn.Module,
-    job: Job,
+    ready: ReadyModel,
     train: Labelled,
     validation: Labelled,
     *,
     settings: TrainConfig,
     runtime: Runtime,
-    group: Group = ALONE,
     task: Task | None = None,
+    group: Group = ALONE,
 ) -> Training:
-    """The training of a prepared model, with what the method does in it.
+    """Return the training of a prepared model, with the method's part in it.
 
     Args:
-        method: The method.
-        options: Its options.
-        model: What it has prepared.
-        job: What it was prepared for.
+        ready: The model.
         train: Training examples.
         validation: For the choice of the best epoch.
         settings: Epochs, batch, schedule.
         runtime: Device and number format.
+        task: Scores epochs, and says which is the better one.
         group: The processes that train together.
-        task: How epochs are scored, and which is the better one.
     """
+    method, options = ready.method, ready.options
     return Training(
-        model,
+        ready.model,
         train,
         validation,
-        settings=settings,
-        learning_rate=options.learning_rate,
-        seed=job.seed,
+        Recipe(
+            settings,
+            learning_rate=options.learning_rate,
+            seed=ready.job.seed,
+            task=task,
+            rate_of=method.rates(options),
+            hook=None if method.hook is None else method.hook(ready.model, options, ready.job),
+        ),
         runtime=runtime,
         group=group,
-        task=task,
-        rate_of=method.rates(options),
-        companion=None if method.companion is None else method.companion(model, options, job),
     )
 
 
 def begins_with_head(method: Method, settings: TrainConfig) -> bool:
-    """Whether the head is fitted first: it fits the encoder's features only while the method has not changed them."""
+    """Return whether the head is fitted first, which needs a method that has not changed the encoder's features."""
     return settings.head_first == "on" and method.zero_init
 
 
-def start_head(encoder: LoadedEncoder, method: Method, options: Options, seed: int, bench: Workbench) -> None:
-    """Fit the head to the frozen encoder's features, which the probe uses too; to its own where it reads others.
-
-    Args:
-        encoder: As a method has prepared it.
-        method: The method.
-        options: Its options.
-        seed: Of the order of the rows.
-        bench: Features and labels.
-    """
+def start_head(ready: ReadyModel, bench: Workbench) -> None:
+    """Fit the head to the frozen encoder's features, which the probe uses too; to its own if it reads others."""
     texts = bench.encoded["train"]
-    if method.rereads(options):
-        read, _ = bench.read_by(encoder, texts, lambda _: None)
+    if ready.method.rereads(ready.options):
+        read, _ = bench.pretrained.read_by(ready.encoder, texts, lambda _: None)
     else:
         read = bench.features("train", lambda _: None).read
     labels = bench.split("train").labels
-    fit_head(encoder, read, labels, seed=seed, texts=texts, objective=bench.objective, shares=bench.shares)
+    fit_head(ready.encoder, read, labels, seed=ready.job.seed, texts=texts, objective=ready.objective)

@@ -1,7 +1,7 @@
-"""Checkpoints of one training that is shipped: where they lie, what they belong to, who may delete them.
+"""Checkpoints of one training that becomes a bundle: their folder, the training that they belong to, their end.
 
-The bundle appears at its place only at the end, so they lie beside it until then. Not for a study: that goes on run by
-run (`feathertune.study.compare`).
+The bundle appears at its place only at the end, so they are kept next to it until then. A study does not use them: it
+goes on run by run (`feathertune.study.compare`).
 """
 
 from __future__ import annotations
@@ -13,27 +13,27 @@ from typing import Any
 
 from feathertune.engine.training.checkpoint import Checkpoints, discard, existing
 from feathertune.errors import ConfigError, RunFailedError
-from feathertune.methods import Method, Options
-from feathertune.records import HEAD
 from feathertune.runtime import versions
 from feathertune.study.observe import Observer
+from feathertune.study.planning.resolve import ResolvedStudy
+from feathertune.study.run_spec import RunSpec
 from feathertune.study.running.workbench import Workbench
 
-# Packages that decide what is computed, beside ours.
+# Packages that decide what is computed.
 _PACKAGES = ("feathertune", "torch", "transformers", "peft", "tokenizers", "numpy")
 
 
 def checkpoint_folder(out: Path) -> Path:
-    """Where the checkpoints of a training lie that shall become the bundle `out`."""
+    """Return the folder of the checkpoints of a training that becomes the bundle `out`."""
     out = out.resolve()
     return out.parent / f".{out.name}.checkpoint"
 
 
 def settle_earlier(out: Path, *, resume: bool, overwrite: bool) -> None:
-    """Decide what becomes of the checkpoints of a training that did not end.
+    """Keep or delete the checkpoints of a training that did not end.
 
     Raises:
-        ConfigError: If there are some and nobody said whether to go on or to start anew.
+        ConfigError: If there are some, and neither `resume` nor `overwrite` is given.
     """
     folder = checkpoint_folder(out)
     if overwrite:
@@ -45,24 +45,23 @@ def settle_earlier(out: Path, *, resume: bool, overwrite: bool) -> None:
         )
 
 
-def identity(bench: Workbench, method: Method, options: Options, seed: int) -> dict[str, Any]:
-    """Whatever decides the result of a training, as JSON values; names are those of the settings where there is one."""
-    config, data, runtime = bench.config, bench.data, bench.runtime
-    rows = {"train": data.n_train, "validation": data.n_validation, "test": data.n_test}
+def identity(spec: RunSpec, study: ResolvedStudy, bench: Workbench) -> dict[str, Any]:
+    """Return everything that decides the result of a training, as JSON values under the names of the settings."""
+    config, data, runtime = study.config, bench.data, bench.runtime
     return {
-        "method": {"name": method.name, **options.model_dump(mode="json")},
-        "seed": seed,
+        "method": {"name": spec.method, **spec.options},
+        "seed": spec.seed,
         "data": {
-            "rows": rows,
+            "rows": {"train": data.n_train, "validation": data.n_validation, "test": data.n_test},
             "max_length": data.max_length,
             "labels": data.labels,
             "fingerprint": data.fingerprint,
-            **({} if data.reading == HEAD else {"reading": data.reading.model_dump(mode="json")}),
+            "reading": data.reading.model_dump(mode="json"),
         },
         "base": {"model_type": bench.base.model_type, "fingerprint": bench.base.fingerprint},
         # The rate is an option of the method by now.
-        "train": config.train.said(exclude=("learning_rate", "checkpoint_every_s")),
-        **({} if bench.metric == "accuracy" else {"study": {"metric": bench.metric}}),
+        "train": config.train.model_dump(mode="json", exclude={"learning_rate", "checkpoint_every_s"}),
+        "study": {"metric": study.metric},
         "engine": {
             **config.engine.model_dump(mode="json", exclude={"memory", "cache_bytes", "cache_folder"}),
             "dtype": runtime.dtype,
@@ -74,16 +73,16 @@ def identity(bench: Workbench, method: Method, options: Options, seed: int) -> d
 
 
 def open_checkpoints(
-    out: Path, bench: Workbench, method: Method, options: Options, seed: int, observer: Observer, *, resume: bool
+    out: Path, spec: RunSpec, study: ResolvedStudy, bench: Workbench, observer: Observer, *, resume: bool
 ) -> Checkpoints:
-    """The checkpoints of a training, at the last whole one where it shall go on.
+    """Return the checkpoints of a training, at the last whole one if it resumes.
 
     Raises:
-        CheckpointError: If it shall go on and cannot: none is whole, or they belong to another training.
+        CheckpointError: If it cannot resume: no checkpoint is whole, or they belong to another training.
     """
     folder = checkpoint_folder(out)
-    every_s = bench.config.train.checkpoint_every_s
-    checkpoints = Checkpoints(folder, identity(bench, method, options, seed), every_s=every_s)
+    every_s = study.config.train.checkpoint_every_s
+    checkpoints = Checkpoints(folder, identity(spec, study, bench), every_s=every_s)
     if resume:
         for damage in checkpoints.find():
             observer.said(f"{damage} An older one is used.")
@@ -94,7 +93,7 @@ def open_checkpoints(
 
 @contextlib.contextmanager
 def naming_the_last(checkpoints: Checkpoints) -> Iterator[None]:
-    """Say, where a training breaks during the block, which checkpoint is left of it."""
+    """Name the last checkpoint in the error of a training that breaks during the block."""
     try:
         yield
     except RunFailedError as error:

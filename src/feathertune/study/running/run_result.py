@@ -1,20 +1,78 @@
-"""What a run gives back, whatever kind it is."""
+"""Result of one run, whatever its kind: probabilities, scores and measurements."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-import numpy as np
+from feathertune.records import Scores, Seconds
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from feathertune.study.running.workbench import Workbench
+    from feathertune.tasks import Task
 
 
-@dataclass
-class Outcome:
-    """What a run gives back beside its files; probabilities are ``(N, C)`` of the test and validation rows.
+@dataclass(frozen=True)
+class Scored:
+    """Scores of the test and validation rows; ``None`` for a split without rows.
 
-    What is decided by them, and how that is scored, follows from the task of the labels (`feathertune.tasks`).
+    Attributes:
+        thresholds: Fitted to the validation rows, ``(C,)``; ``None`` if the task uses none.
+    """
+
+    thresholds: NDArray[np.float64] | None
+    test: Scores | None
+    validation: Scores | None
+
+
+@dataclass(frozen=True)
+class TrainingSummary:
+    """Fields of a `feathertune.records.RunRecord` that only a training has."""
+
+    epochs: int = 0
+    best_epoch: int = 0
+    steps: int = 0
+    train_losses: Sequence[float] = ()
+    validation_losses: Sequence[float] = ()
+    tokens_per_second: float | None = None
+    examples_per_second: float | None = None
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """Result of one run.
+
+    Attributes:
+        test: Probabilities of the test rows, ``(N, C)``; numbers ``(N, 1)``.
+        validation: Those of the validation rows.
+        adapter_bytes: Size of the weights that would be shipped.
+        peak_memory_bytes: Of work that an earlier run did for this one.
+        hyperparameters: For the record, as JSON values.
     """
 
     test: np.ndarray
     validation: np.ndarray
-    fields: dict[str, Any]
+    scores: Scored
+    seconds: Seconds
+    trainable_parameters: int = 0
+    total_parameters: int = 0
+    adapter_bytes: int = 0
+    peak_memory_bytes: int = 0
+    hyperparameters: Mapping[str, object] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+    training: TrainingSummary = TrainingSummary()
+
+
+def score_rows(task: Task, bench: Workbench, test: np.ndarray, validation: np.ndarray) -> Scored:
+    """Fit the thresholds to the validation rows, and score both splits with them."""
+    validation_labels, test_labels = bench.split("validation").labels, bench.split("test").labels
+    thresholds = task.fit_thresholds(validation_labels, validation)
+    return Scored(
+        thresholds,
+        test=task.evaluate(test_labels, test, thresholds) if len(test_labels) else None,
+        validation=task.evaluate(validation_labels, validation, thresholds) if len(validation_labels) else None,
+    )

@@ -1,12 +1,12 @@
-"""Options of a method found on validation rows, by as many trials for every method, before its first run.
+"""Options of a method found on validation rows before its first run, by the same number of trials for every method.
 
-The first trial is the method without a search; from the second on Optuna proposes, and stops what stands below the
-median of the others at the same epoch. Each trial is a whole training with seed 0 on the training rows of the runs. No
-test row is read. What was tried is kept in an SQLite file after each trial: a search that was killed goes on there, and
-proposes the same.
+The first trial has the method's options without a search; from the second on Optuna proposes, and stops a trial that is
+below the median of the others at the same epoch. Each trial is a whole training with seed 0 on the training rows of the
+runs. No test row is read. Each trial is kept in an SQLite file: a search that was killed goes on there and proposes the
+same.
 
-Not for a fair comparison by itself: a method with more options has more to gain. And the validation score of the
-chosen trial is the best of several, so it flatters; the test rows say what it is worth.
+A method with more options has more to gain, and the validation score of the chosen trial is the best of several, so it
+is too good.
 """
 
 from __future__ import annotations
@@ -20,92 +20,98 @@ from pydantic import ValidationError
 
 from feathertune.engine.training.loop import EpochInfo
 from feathertune.errors import first_line
-from feathertune.methods import method_named
 from feathertune.records import SearchRecord, TrialRecord
 from feathertune.runtime import stopwatch
 from feathertune.storage import write_atomic
-from feathertune.study.running.training import TRAINING_COST
+from feathertune.study.running.training_log import TRAINING_COST
 from feathertune.study.running.trial import all_rows, trial
 
 if TYPE_CHECKING:
     import optuna
 
     from feathertune.study.observe import Observer
-    from feathertune.study.planning.plan import RunSpec
+    from feathertune.study.planning.resolve import ResolvedStudy
+    from feathertune.study.run_spec import RunSpec
     from feathertune.study.running.workbench import Workbench
 
 SEARCH_FOLDER = "search"
 _SEED = 0
 _RATE = "learning_rate"
-# Under which a trial's own record lies beside what Optuna keeps of it.
+# The key of a trial's own record in Optuna's file.
 _RECORD = "record"
 
 
 def search_id(spec: RunSpec) -> str:
-    """The name of a search: that of its runs without the seed."""
+    """Return the name of a search: that of its runs without the seed."""
     return spec.id.removesuffix(f"-s{spec.seed}")
 
 
 def read_search(spec: RunSpec, folder: Path) -> SearchRecord | None:
-    """The search of a run that ended before, from the study folder."""
+    """Return the finished search of a run from the study folder."""
     try:
         return SearchRecord.model_validate_json(_record_path(spec, folder).read_text(encoding="utf-8"))
     except (OSError, ValidationError, UnicodeDecodeError):
         return None
 
 
-def search_work(spec: RunSpec, bench: Workbench) -> float:
-    """Work of all trials at most, in texts that pass the encoder once; nothing where nothing is searched."""
+def search_work(spec: RunSpec, study: ResolvedStudy, bench: Workbench) -> float:
+    """Return the work of all trials at most, in texts that pass the encoder once; 0 without a search."""
     if not spec.space:
         return 0.0
     n_train = spec.train_rows or len(bench.encoded["train"])
-    return bench.config.study.search * bench.config.train.epochs_on(n_train) * _epoch_work(bench, n_train)
+    return study.config.study.search * study.config.train.epochs_on(n_train) * _epoch_work(bench, n_train)
 
 
 def settle_options(
-    spec: RunSpec, bench_of: Callable[[int | None, int], Workbench], folder: Path, observer: Observer
+    spec: RunSpec,
+    study: ResolvedStudy,
+    bench_of: Callable[[int | None, int], Workbench],
+    folder: Path,
+    observer: Observer,
 ) -> RunSpec:
-    """A run under the options that a search has found, which is done now if it was not; without a space as it is.
+    """Return a run under the options that its search has found; the search is done now if it was not.
 
     Args:
-        spec: The run.
-        bench_of: From training rows and seed to a bench with these rows.
+        spec: The run; one without a space is returned as it is.
+        study: Its study.
+        bench_of: From training rows and seed to a workbench with these rows.
         folder: The study folder.
-        observer: Is told how far it is.
+        observer: Hears of the progress.
     """
     if not spec.space:
         return spec
-    found = read_search(spec, folder) or search(spec, bench_of(spec.train_rows, _SEED), folder, observer)
+    found = read_search(spec, folder) or search(spec, study, bench_of(spec.train_rows, _SEED), folder, observer)
     if found.chosen is None:
         return spec
-    return spec.model_copy(update={"options": {**spec.options, **found.trials[found.chosen].options}})
+    return spec.with_options(**found.trials[found.chosen].options)
 
 
-def search(spec: RunSpec, bench: Workbench, folder: Path, observer: Observer) -> SearchRecord:
+def search(spec: RunSpec, study: ResolvedStudy, bench: Workbench, folder: Path, observer: Observer) -> SearchRecord:
     """Search, or go on with a search that was stopped.
 
     Args:
         spec: A run of the method: its options, and its space.
+        study: Its study.
         bench: With the training rows of the runs with seed 0.
-        folder: The study folder; ``search/<id>.json`` is written there when all trials are done.
-        observer: Is told how far it is.
+        folder: The study folder; ``search/<id>.json`` is written there after the last trial.
+        observer: Hears of the progress.
 
     Returns:
-        All trials, and which of them was best: by the leading score on validation rows, at a tie by log loss.
+        All trials, and the best: by the primary score on validation rows, at a tie by log loss.
 
     Raises:
         OSError: If the files cannot be written.
     """
     path = _record_path(spec, folder)
     path.parent.mkdir(parents=True, exist_ok=True)
-    n_trials = bench.config.study.search
-    with _opened(path.with_suffix(".db"), search_id(spec), n_trials) as study:
-        done = _done(study)
+    n_trials = study.config.study.search
+    with _opened(path.with_suffix(".db"), search_id(spec), n_trials) as trials:
+        done = _done(trials)
         if done:
             observer.skipped(sum(one.epochs for one in done) * _epoch_work(bench))
-        searching = _Searching(spec, bench, observer, n_trials)
+        searching = _Searching(spec, study, bench, observer)
         while len(done) < n_trials:
-            done.append(searching.next(study, done))
+            done.append(searching.next(trials, done))
     found = SearchRecord(
         method=spec.method, train_rows=spec.train_rows, space=_bounds(spec), chosen=_best(done), trials=done
     )
@@ -116,31 +122,31 @@ def search(spec: RunSpec, bench: Workbench, folder: Path, observer: Observer) ->
 class _Searching:
     """What the trials of one search share."""
 
-    def __init__(self, spec: RunSpec, bench: Workbench, observer: Observer, n_trials: int) -> None:
-        self._spec, self._bench, self._observer, self._n_trials = spec, bench, observer, n_trials
-        self._method = method_named(spec.method)
+    def __init__(self, spec: RunSpec, study: ResolvedStudy, bench: Workbench, observer: Observer) -> None:
+        self._spec, self._study, self._bench, self._observer = spec, study, bench, observer
+        self._n_trials = study.config.study.search
         self._parts = all_rows(bench)
-        # Not the runs' own: that one holds the test rows, too.
+        # Not that of the runs, which includes the test rows.
         self._cache = bench.activations.empty()
 
-    def next(self, study: optuna.Study, done: list[TrialRecord]) -> TrialRecord:
+    def next(self, trials: optuna.Study, done: list[TrialRecord]) -> TrialRecord:
         """Do one trial and keep it."""
         import optuna
 
         number = len(done)
-        # Drawn anew from the number, so that a search which was stopped proposes what it would have proposed.
+        # Seeded by the number, so that a search which was stopped proposes what it would have proposed.
         sampler = optuna.samplers.TPESampler(seed=number, n_startup_trials=max(3, self._n_trials // 3))
         if number == 0:
             now = {option: self._spec.options[option] for option in self._spec.space}
-            study.sampler = optuna.samplers.PartialFixedSampler(now, sampler)
+            trials.sampler = optuna.samplers.PartialFixedSampler(now, sampler)
         else:
-            study.sampler = sampler
-        asked = study.ask(_distributions(self._spec))
+            trials.sampler = sampler
+        asked = trials.ask(_distributions(self._spec))
         record = self._try(asked, number)
         asked.set_user_attr(_RECORD, record.model_dump_json())
         states = optuna.trial.TrialState
         state = {"complete": states.COMPLETE, "pruned": states.PRUNED, "failed": states.FAIL}[record.status]
-        study.tell(asked, record.score if state is states.COMPLETE else None, state=state)
+        trials.tell(asked, record.score if state is states.COMPLETE else None, state=state)
         return record
 
     def _try(self, asked: optuna.Trial, number: int) -> TrialRecord:
@@ -152,7 +158,7 @@ class _Searching:
             record.epochs += 1
             scores = info.validation
             assert scores is not None, "a search without validation rows is refused before"
-            score = self._bench.task.primary
+            score = self._study.task.primary
             leading = score.of(scores)
             if info.is_best:
                 record.score, record.log_loss = leading, scores.loss
@@ -164,16 +170,15 @@ class _Searching:
             return record.status != "pruned"
 
         self._observer.advanced(0.0, said)
-        options = self._method.options.model_validate({**self._spec.options, **asked.params})
+        spec = self._spec.with_options(**asked.params).model_copy(update={"seed": _SEED})
         with stopwatch() as watch:
             try:
                 trial(
-                    self._method,
-                    options,
-                    _SEED,
+                    spec,
+                    self._study,
                     self._bench,
                     self._parts,
-                    settings=self._bench.config.train,
+                    settings=self._study.config.train,
                     cache=self._cache,
                     on_epoch=on_epoch,
                 )
@@ -211,7 +216,7 @@ def _opened(path: Path, name: str, n_trials: int) -> Iterator[optuna.Study]:
 
 
 def _done(study: optuna.Study) -> list[TrialRecord]:
-    """Trials that ended; one that was killed has no record, and is done again."""
+    """Return the trials that ended; one that was killed has no record, and is done again."""
     return [
         TrialRecord.model_validate_json(found.user_attrs[_RECORD])
         for found in study.trials
@@ -231,7 +236,7 @@ def _distributions(spec: RunSpec) -> dict[str, optuna.distributions.BaseDistribu
 
 
 def _bounds(spec: RunSpec) -> dict[str, list[Any]]:
-    """What a trial may take: a rate between the outermost, or one of an option's values, its default among them."""
+    """Return what a trial may take: the ends of a rate's range, or an option's values, including its default."""
     found: dict[str, list[Any]] = {}
     for option, values in spec.space.items():
         every = [*values, *([] if spec.options[option] in values else [spec.options[option]])]

@@ -1,11 +1,7 @@
-"""A short training that is scored on validation rows alone, by which a setting can be chosen. No test row is read.
-
-Not for judging a method: that takes a study, with several seeds and the test rows.
-"""
+"""A short training that is scored on validation rows alone, to choose a setting. No test row is read."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, cast
 
@@ -16,21 +12,22 @@ from feathertune.engine.fast_path import fast_parts
 from feathertune.engine.training.gradient import Labelled
 from feathertune.engine.training.loop import EpochInfo
 from feathertune.runtime import seed_everything
-from feathertune.study.running.prepare import begins_with_head, job_of, prepared_model, start_head, training_of
+from feathertune.study.running.prepare import begins_with_head, ready_model, start_head, training_of
 
 if TYPE_CHECKING:
     from feathertune.config import TrainConfig
     from feathertune.data.sources.collector import SplitName
     from feathertune.data.tokens.encode import EncodedTexts
     from feathertune.engine.prefix_cache.store import ActivationCache
-    from feathertune.methods import Method, Options
+    from feathertune.study.planning.resolve import ResolvedStudy
+    from feathertune.study.run_spec import RunSpec
     from feathertune.study.running.workbench import Workbench
 
 Parts = Mapping["SplitName", tuple["EncodedTexts", np.ndarray]]
 
 
 def some_rows(bench: Workbench, seed: int, *, train: int, validation: int) -> Parts:
-    """At most so many rows of each split, drawn by the seed."""
+    """Return at most this many rows of each split, drawn by the seed."""
     rng = np.random.default_rng((seed, train))
     parts: dict[SplitName, tuple[EncodedTexts, np.ndarray]] = {}
     for name, most in (("train", train), ("validation", validation)):
@@ -42,14 +39,13 @@ def some_rows(bench: Workbench, seed: int, *, train: int, validation: int) -> Pa
 
 
 def all_rows(bench: Workbench) -> Parts:
-    """All rows of each split but the test rows."""
+    """Return all rows of each split except the test rows."""
     return {name: (bench.encoded[name], bench.split(name).labels) for name in SPLITS if name != "test"}
 
 
 def trial(
-    method: Method,
-    options: Options,
-    seed: int,
+    spec: RunSpec,
+    study: ResolvedStudy,
     bench: Workbench,
     parts: Parts,
     *,
@@ -60,36 +56,33 @@ def trial(
     """Train and return the best epoch.
 
     Args:
-        method: The method.
-        options: Its options.
-        seed: Of everything that is drawn.
-        bench: Encoder, settings and machine.
+        spec: Method, options and seed.
+        study: How epochs are scored.
+        bench: Data and base model.
         parts: The rows, from `some_rows` or `all_rows`.
         settings: Epochs, batch, schedule, patience.
         cache: Keeps hidden states for a later trial on the same rows; by default nothing is kept.
-        on_epoch: Is told of each epoch; where it says no, the training stops there.
+        on_epoch: Hears of each epoch; the training stops if it returns False.
     """
-    config, labels = bench.config, parts["train"][1]
-    seed_everything(seed)
-    n_steps = settings.steps_on(len(labels))
-    job = dataclasses.replace(job_of(bench, seed), n_steps=n_steps)
-    encoder, model = prepared_model(method, options, job, bench)
-    if begins_with_head(method, settings):
-        start_head(encoder, method, options, seed, bench)
+    labels = parts["train"][1]
+    seed_everything(spec.seed)
+    ready = ready_model(spec, settings, bench, n_rows=len(labels))
+    if begins_with_head(ready.method, settings):
+        start_head(ready, bench)
     if cache is None:
         cache = bench.activations.empty()
     tokens = {name: texts for name, (texts, _) in parts.items()}
-    with fast_parts(encoder, config.engine, bench.runtime), cache.inputs(encoder, model, tokens) as inputs:
+    with (
+        fast_parts(ready.encoder, study.config.engine, bench.runtime),
+        cache.inputs(ready.encoder, ready.model, tokens) as inputs,
+    ):
         training = training_of(
-            method,
-            options,
-            model,
-            job,
-            Labelled(inputs.texts["train"], labels, bench.objective),
+            ready,
+            Labelled(inputs.texts["train"], labels, ready.objective),
             Labelled(inputs.texts["validation"], parts["validation"][1]),
             settings=settings,
             runtime=bench.runtime,
-            task=bench.task,
+            task=study.task,
         )
         for event in training.events():
             if isinstance(event, EpochInfo) and not on_epoch(event):

@@ -1,9 +1,6 @@
-"""Two studies side by side: in what they differ, and what each method of both gives.
+"""Compare two finished studies: what they differ in, and the results of each method of both.
 
-A difference is tested only where both were tested on the same rows and are ranked by the same score; else each score
-stands alone with its interval.
-Whatever differs beside the results is named with every difference that is claimed. Not for methods of one study: they
-were compared when it was made (`feathertune.study.verdict.summary`).
+A difference is tested only if both studies have the same test rows and the same primary metric.
 """
 
 from __future__ import annotations
@@ -13,28 +10,24 @@ from pathlib import Path
 
 from feathertune.errors import ConfigError
 from feathertune.records import TRAINED_KINDS, StudyRecord, load_study
-from feathertune.report.comparison import Comparison, Differing, MethodPair, Paired, Side
+from feathertune.report.comparison import Comparison, MethodPair, Paired, Side, Untested
 from feathertune.report.format import units
 from feathertune.report.side_files import read_test_fingerprint
 from feathertune.study.versus.differing import find_differing, read_settings
-from feathertune.study.versus.pairing import UNREADABLE, pair_methods, tested
+from feathertune.study.versus.pairing import fill_tests, pair_methods
 from feathertune.tasks import SCORES, task_of_study
 from feathertune.tasks.formats import ScoreFormat
 
 _ALPHA = 0.05
-# Causes that are named one by one in a sentence; the table names all.
+# Names in a sentence; the table lists all.
 _NAMED = 8
 
 
 def compare_studies(first: Path, second: Path) -> Comparison:
-    """Compare two study folders.
-
-    Args:
-        first: A, what is compared with.
-        second: B; differences are B minus A.
+    """Compare two study folders; differences are B (`second`) minus A (`first`).
 
     Raises:
-        DataError: If one of them is no study.
+        DataError: If one of them is not a study.
         ConfigError: If both are the same folder.
     """
     if first.resolve() == second.resolve():
@@ -42,30 +35,21 @@ def compare_studies(first: Path, second: Path) -> Comparison:
     a, b = load_study(first), load_study(second)
     settings = (read_settings(first), read_settings(second))
     differing = find_differing(a, b, settings=settings)
-    rows = [read_test_fingerprint(folder, study.data.labels) for folder, study in ((first, a), (second, b))]
-    same = None if None in rows else rows[0] == rows[1]
-    methods = pair_methods(a, b, differing)
-    scores = (task_of_study(a).primary.title, task_of_study(b).primary.title)
-    if same and scores[0] == scores[1]:
-        methods = tested(methods, (a, first), (b, second))
-    else:
-        why = (
-            "other score"
-            if scores[0] != scores[1]
-            else "test rows cannot be read"
-            if same is None
-            else "other test rows"
-        )
-        methods = [m.model_copy(update={"untested": why}) if m.a and m.b else m for m in methods]
-    return Comparison(
+    found = Comparison(
         a=_side(a, first),
         b=_side(b, second),
-        same_test_rows=same,
+        untested=_why_untested((a, first), (b, second)),
         differing=differing,
-        methods=methods,
-        verdict=_verdict(methods, same, scores=scores, n_test=b.data.n_test),
-        notes=_notes((a, b), methods, differing, without_settings=None in settings),
+        methods=pair_methods(a, b, differing),
+        verdict=[],
     )
+    if found.untested is None:
+        fill_tests(found.shared, (a, first), (b, second))
+    found.verdict = _verdict(found)
+    found.notes = _notes(found)
+    if None in settings:
+        found.notes.append("A config.yaml is missing or damaged, so not all settings were compared.")
+    return found
 
 
 def _side(study: StudyRecord, folder: Path) -> Side:
@@ -79,97 +63,74 @@ def _side(study: StudyRecord, folder: Path) -> Side:
         n_test=study.data.n_test,
         runs_complete=sum(run.status == "complete" for run in study.runs),
         runs_planned=len(study.planned_runs),
+        metric=study.metric,
         score=task_of_study(study).primary.title,
     )
 
 
-def _verdict(methods: Sequence[MethodPair], same: bool | None, *, scores: tuple[str, str], n_test: int) -> list[str]:
-    """Sentences by stated rules: what is clearly different, at 5 % after Holm's correction, and what else differs."""
-    shared = [pair for pair in methods if pair.a and pair.b]
-    if not shared:
-        return ["No method has a result in both studies: there is nothing to compare."]
-    if scores[0] != scores[1]:
-        return [
-            f"A is ranked by {scores[0]} and B by {scores[1]}, and of two scores no difference is taken. Make one of "
-            "them again with the --metric of the other.",
-            *_reasons(shared),
-        ]
-    if not same:
-        why = "The test rows of one of them cannot be read" if same is None else "They were tested on other rows"
-        return [f"{why}, so no difference is tested: each score stands alone with its interval.", *_reasons(shared)]
-    found = [(pair.method, pair.paired) for pair in shared if pair.paired is not None]
-    if not found:
-        return ["The predictions cannot be read, so no difference is tested.", *_reasons(shared)]
-    say = SCORES[shared[0].b.metric].format if shared[0].b else SCORES["accuracy"].format
-    clear = [(method, paired) for method, paired in found if paired.p < _ALPHA]
-    said = []
-    for better, word in ((True, "scores higher"), (False, "scores lower")):
-        named = [(m, p) for m, p in clear if (p.difference > 0) == better]
-        if named:
-            said.append(f"B {word} than A with {_listed([_claim(m, p, say) for m, p in named])}.")
-    if not clear and all(paired.alike for _, paired in found):
-        return ["All methods predict the same in both, seed by seed.", *_reasons(shared)]
+def _why_untested(*sides: tuple[StudyRecord, Path]) -> Untested | None:
+    if len({task_of_study(study).primary.title for study, _ in sides}) > 1:
+        return "other metric"
+    rows = {read_test_fingerprint(folder, study.data.labels) for study, folder in sides}
+    if None in rows:
+        return "test rows cannot be read"
+    return "other test rows" if len(rows) > 1 else None
+
+
+def _verdict(found: Comparison) -> list[str]:
+    """Return sentences on what clearly differs, at 5% after Holm's correction, and on the possible reasons."""
+    if not found.shared:
+        return ["No method has a result in both studies."]
+    tested = [(pair, pair.paired) for pair in found.shared if pair.paired is not None]
+    if not tested:
+        return [f"No difference is tested: {found.untested or 'predictions cannot be read'}.", _reasons(found.shared)]
+    clear = [(pair, paired) for pair, paired in tested if paired.p < _ALPHA]
+    say = SCORES[found.b.metric].format
     if not clear:
-        widest = max(max(abs(paired.low), abs(paired.high)) for _, paired in found)
-        said.append(
-            f"No method is clearly better in one of them on the same {n_test:,} test rows; "
-            f"differences of up to {say.within(widest)} are not ruled out."
-        )
-        return [*said, *_reasons(shared)]
-    rest = len(found) - len(clear)
-    if rest:
-        said.append(f"With {rest} other {'method' if rest == 1 else 'methods'} there is no clear difference.")
-    return [*said, *_reasons([pair for pair in shared if pair.method in dict(clear)])]
+        if all(paired.alike for _, paired in tested):
+            return ["All methods have the same results on the test rows in both studies.", _reasons(found.shared)]
+        widest = max(max(abs(paired.low), abs(paired.high)) for _, paired in tested)
+        return [
+            f"No method differs clearly on the same {found.b.n_test:,} test rows; differences of up to "
+            f"{say.within(widest)} are not ruled out.",
+            _reasons(found.shared),
+        ]
+    claims = _listed([_claim(pair, paired, say) for pair, paired in clear])
+    rest = len(tested) - len(clear)
+    others = f" No clear difference for {rest} other {'method' if rest == 1 else 'methods'}." if rest else ""
+    return [f"B minus A differs clearly for {claims}.{others}", _reasons([pair for pair, _ in clear])]
 
 
-def _claim(method: str, paired: Paired, say: ScoreFormat) -> str:
+def _claim(pair: MethodPair, paired: Paired, say: ScoreFormat) -> str:
     span = say.span(paired.low, paired.high)
-    return f"{units.clip(method, 40)} ({say.difference(paired.difference)}{say.unit}, {span})"
+    return f"{units.clip(pair.method, 40)} ({say.difference(paired.difference)}{say.unit}, {span})"
 
 
-def _reasons(pairs: Sequence[MethodPair]) -> list[str]:
-    """What differs beside the results, for the methods of which something was said."""
-    names = list(dict.fromkeys(name for pair in pairs for name in pair.causes))
+def _reasons(pairs: Sequence[MethodPair]) -> str:
+    """Return a sentence on what else differs for these methods."""
+    names = [units.clip(name, 60) for name in dict.fromkeys(name for pair in pairs for name in pair.causes)]
     if not names:
-        return ["Nothing else on record differs: neither data, encoder and settings, nor versions and hardware."]
-    shown = [units.clip(name, 60) for name in names]
-    if len(shown) > _NAMED:
-        shown = [*shown[:_NAMED], f"{len(shown) - _NAMED} more, listed below"]
+        return "Nothing else on record differs: data, base model, settings, versions and hardware are the same."
+    if len(names) > _NAMED:
+        names = [*names[:_NAMED], f"{len(names) - _NAMED} more, listed below"]
     if len(names) == 1:
-        return [f"Of what is on record, {shown[0]} alone differs."]
-    return [f"They differ in {_listed(shown)}: which of these makes a difference, the two studies cannot say."]
+        return f"The studies differ only in {names[0]}."
+    return f"The studies differ in {_listed(names)}, and cannot tell which of these matters."
 
 
 def _listed(words: Sequence[str]) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
-def _notes(
-    studies: tuple[StudyRecord, StudyRecord],
-    methods: Sequence[MethodPair],
-    differing: Sequence[Differing],
-    *,
-    without_settings: bool,
-) -> list[str]:
-    """How the numbers are to be read."""
-    notes = []
-    for letter, study in zip("AB", studies, strict=True):
-        ended = sum(run.status == "complete" for run in study.runs)
-        if study.status != "complete":
-            notes.append(f"{letter} is {study.status}: {ended} of {len(study.planned_runs)} planned runs are complete.")
-    if any(pair.paired for pair in methods):
-        notes.append(
-            "Differences are B minus A, paired by test row; p is two-sided, Holm-corrected over the methods for which "
-            "something differs (and apart from them over the rest)."
-        )
-    one_seed = [p for p in methods if p.paired and p.a and p.b and 1 in (p.a.n_seeds, p.b.n_seeds)]
-    if any(pair.a and pair.a.kind in TRAINED_KINDS for pair in one_seed):
-        notes.append("Where a study has one seed, intervals show what other test rows would change, not another seed.")
-    if unread := [units.clip(p.method, 40) for p in methods if p.untested == UNREADABLE]:
+def _notes(found: Comparison) -> list[str]:
+    notes = [
+        f"{letter} is {side.status}: {side.runs_complete} of {side.runs_planned} planned runs are complete."
+        for letter, side in (("A", found.a), ("B", found.b))
+        if side.status != "complete"
+    ]
+    tested = [row for pair in found.shared if pair.paired for row in (pair.a, pair.b) if row]
+    if any(row.n_seeds == 1 and row.kind in TRAINED_KINDS for row in tested):
+        notes.append("For a study with one seed, intervals cover other test rows, not other seeds.")
+    if unread := [units.clip(pair.method, 40) for pair in found.methods if pair.untested]:
         notes.append(f"Not tested, since predictions are missing or damaged: {', '.join(unread[:_NAMED])}.")
-    hardware = [place.key.removeprefix("hardware.") for place in differing if place.group == "hardware"]
-    if hardware:
-        notes.append(f"Times and memory are of machines that are not alike ({', '.join(hardware[:_NAMED])}).")
-    if without_settings:
-        notes.append("A config.yaml is missing or damaged: settings that no run has on record could not be compared.")
     return notes

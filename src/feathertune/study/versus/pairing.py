@@ -1,4 +1,4 @@
-"""The methods of two studies in pairs, and the paired tests of those that both were tested with on the same rows."""
+"""Pair the methods of two studies, and test their differences on the same test rows."""
 
 from __future__ import annotations
 
@@ -17,11 +17,9 @@ from feathertune.statistics.measures import Answers
 from feathertune.study.versus.differing import causes
 from feathertune.tasks import task_of_study
 
-UNREADABLE = "predictions cannot be read"
-
 
 def pair_methods(a: StudyRecord, b: StudyRecord, differing: Sequence[Differing]) -> list[MethodPair]:
-    """Methods of both in the order of A, then those of one alone."""
+    """Return the methods of both in the order of A, then those of one study only."""
     rows_a, rows_b = ({row.method: row for row in study.summary} for study in (a, b))
     trained = {row.method for row in (*a.summary, *b.summary) if row.kind in TRAINED_KINDS}
     names = sorted({**rows_a, **rows_b}, key=lambda name: (name not in rows_a) + (name not in rows_b))
@@ -36,50 +34,34 @@ def pair_methods(a: StudyRecord, b: StudyRecord, differing: Sequence[Differing])
     ]
 
 
-def tested(
-    methods: Sequence[MethodPair], first: tuple[StudyRecord, Path], second: tuple[StudyRecord, Path]
-) -> list[MethodPair]:
-    """The methods of both with their paired tests, corrected for how many there are."""
-    found: dict[str, Paired] = {}
-    for pair in methods:
-        if pair.a is None or pair.b is None:
-            continue
+def fill_tests(pairs: Sequence[MethodPair], first: tuple[StudyRecord, Path], second: tuple[StudyRecord, Path]) -> None:
+    """Fill in the paired tests of methods with results in both studies, corrected for how many there are."""
+    found: list[tuple[MethodPair, Paired]] = []
+    for pair in pairs:
         before, after = _answers(*first, pair.method), _answers(*second, pair.method)
-        if before is not None and after is not None:
-            difference = paired_difference(after, before)
-            found[pair.method] = Paired(
-                difference=difference.mean,
-                low=difference.low,
-                high=difference.high,
-                p=difference.p,
-                alike=np.array_equal(before.values, after.values),
-            )
-    # What nothing on record should change is no part of the question that the others are.
-    corrected: dict[str, float] = {}
+        if before is None or after is None:
+            pair.untested = "predictions cannot be read"
+            continue
+        mean, low, high, p = paired_difference(after, before)[:4]
+        alike = np.array_equal(before.values, after.values)
+        pair.paired = Paired(difference=mean, low=low, high=high, p=p, alike=alike)
+        found.append((pair, pair.paired))
+    # Methods for which nothing differs answer another question, so they are corrected separately.
     for expected in (True, False):
-        family = [pair.method for pair in methods if pair.method in found and bool(pair.causes) == expected]
-        corrected |= zip(family, holm([found[method].p for method in family]), strict=True)
-    return [
-        pair.model_copy(update={"paired": found[pair.method].model_copy(update={"p": corrected[pair.method]})})
-        if pair.method in found
-        else pair.model_copy(update={"untested": UNREADABLE})
-        if pair.a and pair.b
-        else pair
-        for pair in methods
-    ]
+        family = [paired for pair, paired in found if bool(pair.causes) == expected]
+        for paired, p in zip(family, holm([paired.p for paired in family]), strict=True):
+            paired.p = p
 
 
 def _answers(study: StudyRecord, folder: Path, method: str) -> Answers | None:
-    """Return a method's answers to the test rows, or None if a run's predictions are incomplete."""
+    """Return a method's answers to the test rows, or None if a run's predictions are missing or damaged."""
     predicted: list[NDArray[Any]] = []
     labels = np.zeros(0)
-    for run in at_largest_size(study.runs):  # as the rows next to the difference
+    for run in at_largest_size(study.runs):  # as the rows of the summary
         if run.method == method and run.status == "complete":
             found = read_answers(folder, run, study.data.labels)
             if found is None or not np.array_equal(found.row, np.arange(study.data.n_test)):
                 return None
             labels = found.label
             predicted.append(found.predicted)
-    if not predicted:
-        return None
-    return task_of_study(study).primary.measure.answers(labels, np.stack(predicted))
+    return task_of_study(study).primary.measure.answers(labels, np.stack(predicted)) if predicted else None

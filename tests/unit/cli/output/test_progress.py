@@ -6,8 +6,9 @@ import pytest
 from rich.console import Console
 
 from feathertune.cli.output import progress, tables
-from feathertune.cli.output.progress import Bar, Lines, Nothing, Work, observe, result_line
+from feathertune.cli.output.progress import Bar, Lines, Work, observe, result_line
 from feathertune.cli.output.tables import study_text
+from feathertune.study.observe import Silent
 from feathertune.study.planning.plan import RunSpec
 from study_factory import write_study
 
@@ -73,14 +74,15 @@ def test_work_done_by_a_stopped_process_is_behind_us_but_says_nothing_of_the_spe
 
 
 def test_what_is_said_stays_on_the_screen(capsys):
-    for observer in (Bar(), Lines()):
+    bar = Bar()
+    for observer in (bar, Lines()):
         observer.planned({"a": 100.0}, [])
         observer.started(spec("a"))
         observer.skipped(50.0)
         observer.said("Going on after step 3.")
-        observer.close()
+        bar.close()
         assert "Going on after step 3.\n" in capsys.readouterr().err
-    Nothing().said("Going on.")
+    Silent().said("Going on.")
     assert capsys.readouterr() == ("", "")
 
 
@@ -125,7 +127,7 @@ def test_where_stderr_goes_decides(monkeypatch):
     with observe(quiet=False) as observer:
         assert isinstance(observer, Lines)
     with observe(quiet=True) as observer:
-        assert isinstance(observer, Nothing)
+        assert isinstance(observer, Silent)
 
 
 def test_the_table_shows_failures_and_what_is_still_to_do(study, tmp_path):

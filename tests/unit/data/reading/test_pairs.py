@@ -11,11 +11,11 @@ import torch
 from feathertune.baselines.linear import TFIDF, Rows
 from feathertune.data.reading.columns import find_columns, find_text_columns
 from feathertune.data.reading.texts import Pair, columns_of, of_kind, paired
-from feathertune.data.sources.collector import Collector
+from feathertune.data.sources.collector import Collector, ReadOptions
 from feathertune.data.sources.registry import load_source
 from feathertune.data.splitting.splits import make_splits
 from feathertune.data.tokens.encode import encode, pad_batch
-from feathertune.data.tokens.shared_texts import block_of
+from feathertune.data.tokens.shared_texts import TextBlock
 from feathertune.engine.prefix_cache.activations import content_key
 from feathertune.errors import ConfigError, DataError
 from feathertune.records import Reading
@@ -81,7 +81,7 @@ def test_a_file_of_pairs(tmp_path):
     assert data.texts == [Pair("a b", "c"), Pair("b", "c d"), Pair("a b", "d")]
     assert data.text_columns == ("premise", "hypothesis")
     assert "Each row is a pair of texts, of the columns premise and hypothesis." in data.notes
-    alone = load_source(str(path), text_column="premise")
+    alone = load_source(str(path), ReadOptions(text_column="premise"))
     assert alone.texts == ["a b", "b", "a b"]
     assert alone.fingerprint != data.fingerprint
     path.write_text("premise,hypothesis,label\na b,,yes\n")
@@ -166,11 +166,11 @@ def test_texts_without_types_beside_pairs():
 
 
 def test_a_block_of_pairs_is_the_pairs():
-    block = pickle.loads(pickle.dumps(block_of(PAIRS), protocol=5))
+    block = pickle.loads(pickle.dumps(TextBlock(PAIRS), protocol=5))
     assert list(block) == PAIRS
     assert block[1:3] == PAIRS[1:3]
     assert isinstance(block[0], Pair)
-    assert list(block_of(["a", "b"])) == ["a", "b"]
+    assert list(TextBlock(["a", "b"])) == ["a", "b"]
     assert columns_of(PAIRS[1:2], 2) == {"text": ["ba"], "text_pair": ["du"]}
 
 

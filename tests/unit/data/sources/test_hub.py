@@ -10,6 +10,7 @@ import textwrap
 
 import pytest
 
+from feathertune.data.sources.collector import ReadOptions
 from feathertune.data.sources.registry import load_source
 from feathertune.errors import ConfigError, DataError, MissingExtraError
 
@@ -84,11 +85,11 @@ def test_minus_one_is_a_label_where_no_class_label_says_otherwise(hub):
 
 def test_rows_and_columns_that_cannot_be_used(hub):
     hub["train"] = part([0, 1])
-    assert load_source("hub:x", text_column="TEXT", label_column="id").labels == ["0", "1"]
+    assert load_source("hub:x", ReadOptions(text_column="TEXT", label_column="id")).labels == ["0", "1"]
     with pytest.raises(DataError, match=r"hub:x has no column 'txt'\. Did you mean 'text'"):
-        load_source("hub:x", text_column="txt")
+        load_source("hub:x", ReadOptions(text_column="txt"))
     with pytest.raises(ConfigError, match="splits of its own"):
-        load_source("hub:x", split_column="id")
+        load_source("hub:x", ReadOptions(split_column="id"))
     hub["train"] = part([0, None])
     with pytest.raises(DataError, match=r"1 without a label \(hub:x, train row 2\)"):
         load_source("hub:x")

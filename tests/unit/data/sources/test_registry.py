@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from feathertune.data.sources.collector import ReadOptions
 from feathertune.data.sources.registry import SOURCES, load_source
 from feathertune.errors import ConfigError, DataError, UnknownNameError
 from packages import make_distribution
@@ -35,7 +36,7 @@ def jsonl(*rows):
 
 def refused(name, error=DataError, **options):
     with pytest.raises(error) as caught:
-        load_source(name, **options)
+        load_source(name, ReadOptions(**options))
     return str(caught.value)
 
 
@@ -57,7 +58,7 @@ def test_usual_column_names_are_taken_in_their_order(write):
     data = load_source(write("a.csv", "content,class,TEXT,label\n0,1,2,3\n"))
     assert (data.texts, data.labels) == (["2"], ["3"])
     data = load_source(
-        write("b.csv", "content,class,TEXT,label\n0,1,2,3\n"), text_column="Content", label_column="class"
+        write("b.csv", "content,class,TEXT,label\n0,1,2,3\n"), ReadOptions(text_column="Content", label_column="class")
     )
     assert (data.texts, data.labels) == (["0"], ["1"])
 
@@ -78,7 +79,7 @@ def test_fingerprint_is_of_the_content(write):
 
 def test_split_column(write):
     name = write("a.csv", "text,label,part\na,0,Train\nb,1,dev\nc,0,val\nd,1,valid\ne,0,validation\nf,1,test\n")
-    data = load_source(name, split_column="Part")
+    data = load_source(name, ReadOptions(split_column="Part"))
     assert data.split == ["train", *["validation"] * 4, "test"]
     assert load_source(name).split is None
     assert load_source(name).fingerprint != data.fingerprint
@@ -128,7 +129,7 @@ def test_rows_that_cannot_be_used(write, row, problem):
     message = refused(name)
     assert f"1 row cannot be used: {problem}" in message
     assert "--drop-invalid" in message
-    data = load_source(name, drop_invalid=True)
+    data = load_source(name, ReadOptions(drop_invalid=True))
     assert (data.texts, data.labels, data.rows_dropped) == (["fine", "good"], ["a", "b"], 1)
     assert data.notes == (f"1 row left out: {problem}.",)
 

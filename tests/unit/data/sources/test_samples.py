@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from feathertune.data.sources import samples
+from feathertune.data.sources.collector import ReadOptions
 from feathertune.data.sources.registry import load_source
 from feathertune.data.sources.samples import MINILM_HUB_ID, SAMPLE_ENCODERS, sample_encoder_path
 from feathertune.errors import ConfigError, DataError, EncoderError, MissingExtraError, UnknownNameError
@@ -52,7 +53,7 @@ def test_unknown_names():
     with pytest.raises(UnknownNameError, match="Did you mean 'minilm'"):
         sample_encoder_path("minlm")
     with pytest.raises(ConfigError, match=r"sample:imdb has no columns .* data.label_column"):
-        load_source("sample:imdb", label_column="source")
+        load_source("sample:imdb", ReadOptions(label_column="source"))
 
 
 def test_sample_encoder():

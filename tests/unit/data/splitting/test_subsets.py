@@ -5,15 +5,17 @@ import itertools
 import numpy as np
 import pytest
 
-from feathertune.data.splitting.subsets import check_shots, nested_rows, rows_of_each, settle_sizes
+from feathertune.data.splitting.subsets import nested_rows, rows_of_each, settle_sizes
 from feathertune.errors import ConfigError
+from feathertune.tasks.labels.classes import CLASS_LABELS
+from feathertune.tasks.labels.sets import LABEL_SETS
 
 CLASSES = np.repeat([0, 1, 2], [600, 300, 7])[np.random.default_rng(0).permutation(907)]
 
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_each_number_of_rows_is_a_part_of_the_larger(seed):
-    drawn = [nested_rows(CLASSES, size, seed=seed) for size in (3, 30, 100, 500, 907)]
+    drawn = [nested_rows(CLASS_LABELS, CLASSES, size, seed=seed) for size in (3, 30, 100, 500, 907)]
     for fewer, more in itertools.pairwise(drawn):
         assert set(fewer) < set(more)
     for rows, size in zip(drawn, (3, 30, 100, 500, 907), strict=True):
@@ -23,14 +25,14 @@ def test_each_number_of_rows_is_a_part_of_the_larger(seed):
 
 
 def test_classes_stay_in_proportion_and_none_is_left_out():
-    assert np.bincount(CLASSES[nested_rows(CLASSES, 3, seed=0)]).tolist() == [1, 1, 1]
-    counts = np.bincount(CLASSES[nested_rows(CLASSES, 300, seed=0)])
+    assert np.bincount(CLASSES[nested_rows(CLASS_LABELS, CLASSES, 3, seed=0)]).tolist() == [1, 1, 1]
+    counts = np.bincount(CLASSES[nested_rows(CLASS_LABELS, CLASSES, 300, seed=0)])
     assert counts == pytest.approx([300 * 600 / 907, 300 * 300 / 907, 300 * 7 / 907], abs=2)
     assert counts.min() >= 1
 
 
 def test_another_seed_draws_other_rows_and_the_same_one_the_same():
-    first, again, other = (nested_rows(CLASSES, 100, seed=seed) for seed in (0, 0, 1))
+    first, again, other = (nested_rows(CLASS_LABELS, CLASSES, 100, seed=seed) for seed in (0, 0, 1))
     assert (first == again).all()
     assert set(first) != set(other)
 
@@ -66,8 +68,8 @@ def test_shots_are_so_many_of_each_class_and_fewer_are_among_more(seed):
 
 
 def test_shots_that_cannot_be_drawn():
-    check_shots(CLASSES, 7, ("a", "b", "c"))
+    CLASS_LABELS.check_shots(CLASSES, 7, ("a", "b", "c"))
     with pytest.raises(ConfigError, match=r"--shots is 8, but 'c' has 7 training rows .* Give 7 or less"):
-        check_shots(CLASSES, 8, ("a", "b", "c"))
+        CLASS_LABELS.check_shots(CLASSES, 8, ("a", "b", "c"))
     with pytest.raises(ConfigError, match="several of the labels"):
-        check_shots(np.eye(3, dtype=np.int8), 1, ("a", "b", "c"))
+        LABEL_SETS.check_shots(np.eye(3, dtype=np.int8), 1, ("a", "b", "c"))

@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feathertune.data.tokens.batching import coarsely, cut_passes, plan_steps, shares_of
+from feathertune.data.tokens.batching import coarsely, cut_passes, plan_steps
 
 lengths_lists = st.lists(st.integers(2, 300), min_size=0, max_size=400)
 
@@ -30,29 +30,6 @@ def test_seed_and_epoch_decide_the_order():
     assert plan(0, 1) == plan(0, 1)
     assert plan(0, 1) != plan(0, 2)
     assert plan(0, 1) != plan(1, 1)
-
-
-def test_balanced_rows_are_as_many_and_their_classes_equally_frequent():
-    rng = np.random.default_rng(0)
-    labels = rng.permutation(np.repeat([0, 1, 3], [900, 80, 20]))  # class 2 has no row
-    lengths = rng.integers(3, 60, 1000)
-    shares = shares_of(labels, "balanced")
-    np.testing.assert_allclose([shares[labels == label].sum() for label in (0, 1, 3)], 1 / 3)
-    assert shares_of(labels, "all") is None
-
-    def plan(*seed):
-        steps = plan_steps(lengths, batch_size=16, token_budget=400, seed=seed, shares=shares)
-        assert len(steps) == 63
-        assert all(len(p) * lengths[p].max() <= 400 for step in steps for p in step)
-        return np.concatenate([p for step in steps for p in step])
-
-    first = plan(0, 1)
-    assert len(first) == 1000
-    counts = np.bincount(labels[first], minlength=4)
-    assert counts[2] == 0
-    assert abs(counts[[0, 1, 3]] - 1000 / 3).max() < 60, "four standard deviations"
-    assert np.array_equal(first, plan(0, 1))
-    assert not np.array_equal(np.sort(first), np.sort(plan(0, 2))), "each epoch draws its own"
 
 
 def test_a_pass_that_just_fits_is_not_cut():

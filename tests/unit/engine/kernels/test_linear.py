@@ -7,7 +7,7 @@ from peft import IA3Config, LoraConfig, ShiraConfig, inject_adapter_in_model
 from torch import nn
 
 from feathertune.engine.kernels.layer import Called, run
-from feathertune.engine.kernels.linear import Frozen, Trained, join, read_parts
+from feathertune.engine.kernels.linear import LoraProduct, TrainedProduct, join, read_parts
 from gradients import assert_same, check_gradients, grads
 
 N, N_IN = 5, 6
@@ -80,7 +80,7 @@ def test_frozen(names, bias, dtype):
     holder = freeze(layers(dtype, bias=bias))
     modules = [holder[name] for name in names]
     layer = join(modules, dtype)
-    assert isinstance(layer, Frozen)
+    assert isinstance(layer, LoraProduct)
     assert layer.parameters == ()
     compare(layer, holder, modules, dtype)
     assert layer.forward(torch.randn(N, N_IN, dtype=dtype))[1] == (), "nothing asks for the input"
@@ -92,7 +92,7 @@ def test_lora_beside_frozen_layers(targets, dtype):
     holder = adapt(layers(dtype), lora(targets))
     modules = list(holder.values())
     layer = join(modules, dtype)
-    assert isinstance(layer, Frozen)
+    assert isinstance(layer, LoraProduct)
     assert {id(p) for p in layer.parameters} == {id(p) for p in trained(holder)}
     scalings = {name: part.update.scaling for name, part in parts_of(holder).items() if part.update is not None}
     assert scalings == {name: ALPHAS[name] / RANKS[name] for name in targets}
@@ -107,7 +107,7 @@ def parts_of(holder):
 def test_lora_of_one_layer(name):
     holder = adapt(layers(), lora([name]))
     layer = join([holder[name]], torch.float64)
-    assert isinstance(layer, Frozen)
+    assert isinstance(layer, LoraProduct)
     compare(layer, holder, [holder[name]])
     check(layer)
 
@@ -159,7 +159,7 @@ def test_lora_with_trained_biases(bias, settings):
         base.bias.requires_grad_(bias == "all" or name != "key")
     modules = list(holder.values())
     layer = join(modules, torch.float64)
-    assert isinstance(layer, Frozen)
+    assert isinstance(layer, LoraProduct)
     assert len(layer.parameters) == 4 + (3 if bias == "all" else 2)
     compare(layer, holder, modules)
     check(layer)
@@ -176,7 +176,7 @@ def test_biases_alone_are_trained(with_bias):
             module.bias = None
     modules = list(holder.values())
     layer = join(modules, torch.float64)
-    assert isinstance(layer, Frozen)
+    assert isinstance(layer, LoraProduct)
     assert len(layer.parameters) == len(with_bias)
     compare(layer, holder, modules)
     check(layer)
@@ -191,7 +191,7 @@ def test_trained(names, bias):
             module.bias.requires_grad_(bias == "trained")
     modules = [holder[name] for name in names]
     layer = join(modules, torch.float64)
-    assert isinstance(layer, Trained)
+    assert isinstance(layer, TrainedProduct)
     assert len(layer.parameters) == len(names) * (2 if bias == "trained" else 1)
     compare(layer, holder, modules)
     check(layer)
@@ -327,7 +327,7 @@ def test_an_adapter_that_is_merged_or_off_is_not_read():
     for module in modules:
         module.enable_adapters(True)
     again = join(modules, torch.float64)
-    assert isinstance(again, Frozen)
+    assert isinstance(again, LoraProduct)
     assert torch.equal(run(again, x), adapted)
 
 
@@ -351,9 +351,9 @@ def of_fp32(make):
 
 
 STEPPING = {
-    "LoRA": (plain_lora, Frozen),
-    "LoRA and biases": (lora_and_biases, Frozen),
-    "trained": (all_trained, Trained),
+    "LoRA": (plain_lora, LoraProduct),
+    "LoRA and biases": (lora_and_biases, LoraProduct),
+    "trained": (all_trained, TrainedProduct),
     "DoRA": (of_fp32(dora), Called),
     "SHiRA": (of_fp32(shira), Called),
 }

@@ -123,11 +123,11 @@ def test_two_writers_leave_one_whole_result(tmp_path):
 
 def test_the_key_depends_on_tokens_and_facts():
     one, other = texts(), texts()
-    key = content_key(one, frontier=3)
-    assert content_key(other, frontier=3) == key
-    assert content_key(one, frontier=2) != key
+    key = content_key(one, split_point=3)
+    assert content_key(other, split_point=3) == key
+    assert content_key(one, split_point=2) != key
     other.ids[0] += 1
-    assert content_key(other, frontier=3) != key
+    assert content_key(other, split_point=3) != key
 
 
 def test_the_entry_says_what_is_in_the_file(tmp_path):

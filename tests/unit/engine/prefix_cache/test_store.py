@@ -52,7 +52,7 @@ def use(store, encoder, model):
             n_computed=sum(done),
             kept=[name for name, texts in inputs.texts.items() if isinstance(texts, CachedTexts)],
             hidden={n: t.hidden.clone() for n, t in inputs.texts.items() if isinstance(t, CachedTexts)},
-            frontier=inputs.frontier,
+            split_point=inputs.split_point,
             notes=inputs.notes,
             names=list(inputs.texts),
         )
@@ -63,7 +63,7 @@ def test_kept_in_memory_and_used_again(folder):
     store = cache(encoder)
     first = use(store, encoder, model)
     assert first.kept == list(TEXTS)
-    assert (first.n_computed, first.frontier, first.notes) == (N_TEXTS, 2, [])
+    assert (first.n_computed, first.split_point, first.notes) == (N_TEXTS, 2, [])
     again = use(store, *prepared(folder))  # the next run of a study
     assert again.kept == list(TEXTS)
     assert again.n_computed == 0
@@ -74,14 +74,14 @@ def test_kept_in_memory_and_used_again(folder):
 def test_off_is_silent(folder):
     encoder, model = prepared(folder)
     found = use(cache(encoder, cache="off"), encoder, model)
-    assert (found.kept, found.n_computed, found.frontier, found.notes) == ([], 0, 0, [])
+    assert (found.kept, found.n_computed, found.split_point, found.notes) == ([], 0, 0, [])
     assert found.names == list(TEXTS)
 
 
 def test_nothing_is_frozen_before_the_first_block(folder):
     encoder, model = prepared(folder, top_layers=None)
     found = use(cache(encoder), encoder, model)
-    assert (found.kept, found.frontier) == ([], 0)
+    assert (found.kept, found.split_point) == ([], 0)
     assert found.notes == ["No hidden states are kept: the first block is trained."]
 
 
@@ -91,7 +91,7 @@ def test_no_room_in_memory_means_tokens_and_a_note(folder):
     assert (found.kept, found.n_computed) == ([], 0)
     assert found.names == list(TEXTS)
     assert [note.partition(" (")[0] for note in found.notes] == [f"The hidden states of {name}" for name in TEXTS]
-    assert found.frontier == 0, "nothing starts at a boundary where nothing is kept"
+    assert found.split_point == 0, "nothing starts at a boundary where nothing is kept"
 
 
 def test_the_budget_holds_the_most_important_split_only(folder):
@@ -100,7 +100,7 @@ def test_the_budget_holds_the_most_important_split_only(folder):
     budget = int(tokens.offsets[-1]) * encoder.hidden_size * 4
     found = use(cache(encoder, cache="ram", cache_bytes=budget), encoder, model)
     assert found.kept == ["train"]
-    assert found.frontier == 2
+    assert found.split_point == 2
     assert len(found.notes) == 1
     assert "of validation" in found.notes[0]
 
@@ -139,7 +139,7 @@ def test_files_are_of_one_boundary(folder, tmp_path):
     encoder, model = prepared(folder)
     use(cache(encoder, cache="disk", cache_folder=str(tmp_path)), encoder, model)
     other = use(cache(encoder, cache="disk", cache_folder=str(tmp_path)), *prepared(folder, top_layers=2))
-    assert (other.frontier, other.n_computed) == (1, N_TEXTS)
+    assert (other.split_point, other.n_computed) == (1, N_TEXTS)
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES])
@@ -150,7 +150,7 @@ def test_a_disk_that_refuses_means_tokens_and_a_note(folder, tmp_path, monkeypat
     monkeypatch.setattr(activations, "_claim", refused)
     encoder, model = prepared(folder)
     found = use(cache(encoder, cache="disk", cache_folder=str(tmp_path)), encoder, model)
-    assert (found.kept, found.frontier) == ([], 0)
+    assert (found.kept, found.split_point) == ([], 0)
     reason = os.strerror(number)
     assert found.notes == [f"The hidden states of {name} are not kept, the disk refused: {reason}." for name in TEXTS]
     assert list(tmp_path.iterdir()) == []
@@ -161,7 +161,7 @@ def test_another_boundary_drops_the_old_states(folder):
     store = cache(encoder)
     first = use(store, encoder, model)
     other = use(store, *prepared(folder, top_layers=2))
-    assert (other.frontier, other.n_computed) == (1, N_TEXTS)
+    assert (other.split_point, other.n_computed) == (1, N_TEXTS)
     assert not torch.equal(other.hidden["train"], first.hidden["train"])
     back = use(store, *prepared(folder))
     assert back.n_computed == N_TEXTS

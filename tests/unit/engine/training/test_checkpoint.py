@@ -19,10 +19,11 @@ from feathertune.engine.training.checkpoint import (
     existing,
     read,
 )
-from feathertune.engine.training.state import State
+from feathertune.engine.training.state import Generators, Position, State, StateValues
 from feathertune.errors import CheckpointError
 
 IDENTITY = {"method": {"name": "lora", "r": 8}, "train": {"epochs": 3}, "seed": 0}
+NO_GENERATORS = Generators(numpy={}, python=[])
 GROUPS = ("parameters", "optimizer", "best")
 FILES = (MANIFEST_FILE, STATE_FILE, *(f"{group}.safetensors" for group in GROUPS))
 
@@ -33,7 +34,7 @@ def state(number):
         "optimizer": {"step:a.weight": torch.tensor(float(number))},
         "best": {},
     }
-    return State(tensors, {"number": number, "third": 1 / 3})
+    return State(tensors, StateValues(position=Position(steps_done=number, loss_sum=1 / 3), generators=NO_GENERATORS))
 
 
 def checkpoints(folder, identity=IDENTITY, every_s=0.0):
@@ -42,8 +43,10 @@ def checkpoints(folder, identity=IDENTITY, every_s=0.0):
 
 def number_of(checkpoint):
     found = read(checkpoint)
-    assert torch.equal(found.tensors["parameters"]["a.weight"], torch.full((3, 4), float(found.values["number"])))
-    return found.values["number"]
+    assert torch.equal(
+        found.tensors["parameters"]["a.weight"], torch.full((3, 4), float(found.values.position.steps_done))
+    )
+    return found.values.position.steps_done
 
 
 @pytest.fixture
@@ -129,7 +132,7 @@ def test_a_damaged_one_is_passed_over_and_two_are_refused(folder, name, damage):
     assert str(new) in said
     assert name in said
     assert store.last == old
-    assert store.load().values["number"] == 1
+    assert store.load().values.position.steps_done == 1
 
     DAMAGES[damage](old / name)
     broken = checkpoints(folder)

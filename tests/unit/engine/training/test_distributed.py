@@ -51,7 +51,7 @@ rng = np.random.default_rng(1)
 rows = [rng.integers(1, 30, length) for length in rng.integers(2, 9, 13)]
 offsets = np.concatenate([[0], np.cumsum([len(row) for row in rows])])
 texts = EncodedTexts(np.concatenate(rows).astype(np.int32), offsets, n_truncated=0, pad_id=0)
-data = Labelled(texts, rng.integers(0, 2, 13).astype(np.int64), Objective(weights=(0.5, 3.0), gamma=1.0))
+data = Labelled(texts, rng.integers(0, 2, 13).astype(np.int64), Objective(weights=(0.5, 3.0)))
 passes = [np.array([3, 1, 0, 7, 8]), np.array([2, 9, 4]), np.array([11])]  # the last is one process's alone
 
 with joined() as group:
@@ -95,7 +95,7 @@ from feathertune.data.tokens.encode import EncodedTexts
 from feathertune.engine.training.checkpoint import read, write
 from feathertune.engine.training.distributed import joined
 from feathertune.engine.training.gradient import Labelled
-from feathertune.engine.training.loop import StepInfo, Training
+from feathertune.engine.training.loop import Recipe, StepInfo, Training
 from feathertune.runtime import Runtime
 
 folder, rng = Path(sys.argv[1]).parent, np.random.default_rng(1)
@@ -115,10 +115,10 @@ class Dropping(nn.Module):
 
 with joined() as group:
     def training():
-        settings = TrainConfig(epochs=2, batch_size=4, patience=5, sampling="balanced")
+        settings = TrainConfig(epochs=2, batch_size=4, patience=5)
         runtime = Runtime(torch.device("cpu"), "fp32", "eager", "test", {})
         return Training(
-            Dropping(), data, data, settings=settings, learning_rate=0.1, seed=3, runtime=runtime, group=group
+            Dropping(), data, data, Recipe(settings, learning_rate=0.1, seed=3), runtime=runtime, group=group
         )
 
     def parameters(trained):
@@ -209,7 +209,7 @@ def test_alone_is_the_identity(monkeypatch):
         assert group is ALONE
     assert group.leads
     before = torch.get_rng_state()
-    group.draw_apart(0, 1)
+    group.seed_torch(0, 1)
     assert torch.equal(torch.get_rng_state(), before)
     rows = np.array([4, 2, 7])
     assert np.array_equal(group.share(rows), rows)

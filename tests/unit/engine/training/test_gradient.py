@@ -16,7 +16,7 @@ from feathertune.data.tokens.encode import EncodedTexts
 from feathertune.engine.training import gradient
 from feathertune.engine.training.distributed import ALONE
 from feathertune.engine.training.gradient import Labelled, add_gradient
-from feathertune.engine.training.loop import Training
+from feathertune.engine.training.loop import Recipe, Training
 from feathertune.errors import RunFailedError
 from feathertune.runtime import Runtime
 
@@ -166,7 +166,7 @@ def test_other_errors_pass_through():
 def training(model, **settings):
     config = TrainConfig(epochs=2, batch_size=6, token_budget=10_000, **settings)
     data = labelled()
-    return Training(model.double(), data, data, settings=config, learning_rate=0.05, seed=0, runtime=CPU)
+    return Training(model.double(), data, data, Recipe(config, learning_rate=0.05, seed=0), runtime=CPU)
 
 
 def test_a_training_goes_on_with_smaller_passes_and_says_so(monkeypatch):
@@ -198,7 +198,7 @@ def test_a_training_goes_on_with_smaller_passes_and_says_so(monkeypatch):
         torch.testing.assert_close(run.model.state_dict()[name], value, rtol=1e-4, atol=1e-6, msg=name)
 
     state = run.state()
-    assert state.values["position"]["halvings"] == 2
+    assert state.values.position.halvings == 2
     resumed = training(Bag())
     resumed.load_state(state)
     assert resumed.position.halvings == 2

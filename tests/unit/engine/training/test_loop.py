@@ -13,7 +13,7 @@ from feathertune.config import TrainConfig
 from feathertune.data.tokens.encode import EncodedTexts
 from feathertune.engine.predict import predict_logits
 from feathertune.engine.training.gradient import Labelled
-from feathertune.engine.training.loop import EpochInfo, StepInfo, Training
+from feathertune.engine.training.loop import EpochInfo, Recipe, StepInfo, Training
 from feathertune.engine.training.optim import make_optimizer, rate_factor
 from feathertune.errors import RunFailedError
 from feathertune.records import Metrics
@@ -55,17 +55,14 @@ def training(model, *, seed=0, learning_rate=0.05, task=None, **settings):
         model,
         texts(70, 1),
         texts(40, 2),
-        settings=TrainConfig(**settings),
-        learning_rate=learning_rate,
-        seed=seed,
+        Recipe(TrainConfig(**settings), learning_rate=learning_rate, seed=seed, task=task),
         runtime=CPU,
-        task=task,
     )
 
 
 @pytest.mark.parametrize(("metric", "best"), [("accuracy", 1), ("balanced_accuracy", 2)])
-def test_the_best_epoch_is_chosen_by_the_score_that_leads(monkeypatch, metric, best):
-    run = training(Bag(), epochs=2, task=SINGLE_LABEL.led_by(metric))
+def test_the_best_epoch_is_chosen_by_the_primary_score(monkeypatch, metric, best):
+    run = training(Bag(), epochs=2, task=SINGLE_LABEL.ranked_by(metric))
     rest = {"macro_f1": 0.5, "mcc": 0.0, "log_loss": 0.3, "ece": 0.0, "n": 40}
     found = iter([(0.95, 0.5), (0.9, 0.8)])
 
@@ -132,7 +129,7 @@ def test_best_epoch_is_restored_and_patience_ends_the_training():
 
 def without_validation(model, **settings):
     return Training(
-        model, texts(20, 1), texts(0, 2), settings=TrainConfig(**settings), learning_rate=0.05, seed=0, runtime=CPU
+        model, texts(20, 1), texts(0, 2), Recipe(TrainConfig(**settings), learning_rate=0.05, seed=0), runtime=CPU
     )
 
 

@@ -13,7 +13,7 @@ from feathertune.encoders import load_encoder
 from feathertune.engine.fast_path import fast_parts
 from feathertune.engine.predict import predict_logits
 from feathertune.engine.training.gradient import Labelled
-from feathertune.engine.training.loop import Training
+from feathertune.engine.training.loop import Recipe, Training
 from feathertune.engine.training.regression_head import output_layer, put_into_unit
 from feathertune.errors import EncoderError
 from feathertune.methods import METHODS, Job
@@ -85,7 +85,7 @@ def test_a_head_that_cannot_take_it_is_refused():
 def trained(encoder):
     settings = TrainConfig(epochs=40, batch_size=4, warmup_ratio=0, patience=40)
     given = (data(encoder), data(encoder, CROSS_ENTROPY))
-    return Training(encoder.model, *given, settings=settings, learning_rate=0.01, seed=0, runtime=CPU)
+    return Training(encoder.model, *given, Recipe(settings, learning_rate=0.01, seed=0), runtime=CPU)
 
 
 def test_validation_is_in_the_unit_while_the_model_is_not():

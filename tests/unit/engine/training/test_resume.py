@@ -19,7 +19,8 @@ from feathertune.engine.training.state import State
 from feathertune.errors import CheckpointError, RunFailedError
 from feathertune.methods import METHODS, Job
 from feathertune.runtime import Runtime, seed_everything
-from feathertune.study.running.prepare import training_of
+from feathertune.study.running.prepare import ReadyModel, training_of
+from feathertune.tasks.losses import CROSS_ENTROPY
 from tiny import save_tiny_encoder
 
 CPU = Runtime(torch.device("cpu"), "fp32", "eager", "test", {})
@@ -31,7 +32,7 @@ EVENTS_PER_EPOCH = 4
 DIFFERENT = [
     method
     for number, method in enumerate(METHODS)
-    if number == 0 or method.kind == "full" or method.companion or method.rates(method.options())
+    if number == 0 or method.kind == "full" or method.hook or method.rates(method.options())
 ]
 # A method's own rate, times this: tiny encoders move by a step then, and the best epoch is not always the last.
 RATE_FACTOR = 40
@@ -66,16 +67,10 @@ def begin(request, folder):
         chosen = SETTINGS.model_copy(update=settings)
         job = Job(0, n_steps=chosen.epochs * (EVENTS_PER_EPOCH - 1))
         data = Labelled(encode(encoder.tokenizer, TEXTS, max_length=16), LABELS)
-        training = training_of(
-            method,
-            options.model_copy(update={"learning_rate": rate_factor * options.learning_rate}),
-            method.prepare(encoder, options, job),
-            job,
-            data,
-            data,
-            settings=chosen,
-            runtime=CPU,
-        )
+        faster = options.model_copy(update={"learning_rate": rate_factor * options.learning_rate})
+        model = method.prepare(encoder, options, job)
+        ready = ReadyModel(method, faster, job, encoder, model, CROSS_ENTROPY)
+        training = training_of(ready, data, data, settings=chosen, runtime=CPU)
         return SimpleNamespace(encoder=encoder, training=training)
 
     return prepare
@@ -149,7 +144,7 @@ def test_stopped_after_any_step_the_end_is_the_same(begin, tmp_path, fast):
 
 
 def test_the_test_can_fail(begin):
-    """Without the state of the generators, the optimizer or the companion, the end is another one: dropout is on."""
+    """Without the state of the generators, the optimizer or the hook, the end is another one: dropout is on."""
 
     def end(change):
         stopped = begin()
@@ -161,7 +156,7 @@ def test_the_test_can_fail(begin):
         change(tensors)
         other.training.load_state(State(tensors, state.values))
         list(other.training.events())
-        return weights(other.training), bool(state.tensors["companion"])
+        return weights(other.training), bool(state.tensors["hook"])
 
     def other_draws(tensors):
         tensors["random"]["cpu"] = torch.get_rng_state()
@@ -169,11 +164,11 @@ def test_the_test_can_fail(begin):
     def no_optimizer(tensors):
         tensors["optimizer"] = {}
 
-    def no_companion(tensors):
-        tensors["companion"] = {}
+    def no_hook(tensors):
+        tensors["hook"] = {}
 
-    good, has_companion = end(lambda tensors: None)
-    for change in (other_draws, no_optimizer, *([no_companion] if has_companion else [])):
+    good, has_hook = end(lambda tensors: None)
+    for change in (other_draws, no_optimizer, *([no_hook] if has_hook else [])):
         bad, _ = end(change)
         assert any(not torch.equal(bad[name], value) for name, value in good.items())
 

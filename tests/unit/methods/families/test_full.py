@@ -11,9 +11,10 @@ from feathertune.engine.fast_path import fast_parts
 from feathertune.engine.training.head import extract_features
 from feathertune.errors import ConfigError
 from feathertune.methods import METHODS, Job
+from feathertune.study import compare
 from feathertune.study.observe import Silent
+from feathertune.study.planning.planned_method import PlannedMethod
 from feathertune.study.running import prepare
-from feathertune.study.running.workbench import Workbench
 from tiny import TEXTS, save_texts, save_tiny_encoder
 from whole import CONFIGS, CPU, LENGTHS, POST_NORM, Prepared, answers, assert_equal_answers, folder, mode, set_dropout
 
@@ -127,12 +128,13 @@ def test_the_head_is_fitted_first_to_what_it_reads_then(tmp_path, monkeypatch):
     data = save_texts(tmp_path / "texts.csv", 24)
     folder = save_tiny_encoder(tmp_path / "encoder", "bert")
     options = {"data.source": str(data), "base.id": str(folder), "data.max_length": 16, "engine.dtype": "fp32"}
-    bench = Workbench.prepare(load_config(options={**options, "data.validation_size": 0}), Silent())
+    study = compare.prepare(load_config(options={**options, "data.validation_size": 0}), Silent())
+    bench, train = study.bench, study.study.config.train
     found = {}
     monkeypatch.setattr(prepare, "fit_head", lambda _encoder, read, *_args, **_named: found.update(read=read))
     for wanted in (FULL.options(), MEAN):
-        encoder, _ = prepare.prepared_model(FULL, wanted, prepare.job_of(bench, 0), bench)
-        prepare.start_head(encoder, FULL, wanted, 0, bench)
+        ready = prepare.ready_model(PlannedMethod(FULL, wanted).run(0), train, bench)
+        prepare.start_head(ready, bench)
         ids = torch.tensor(bench.encoded["train"].pieces([3])[0], dtype=torch.long)[None]
-        read = extract_features(encoder, {"input_ids": ids, "attention_mask": torch.ones_like(ids)}).read
+        read = extract_features(ready.encoder, {"input_ids": ids, "attention_mask": torch.ones_like(ids)}).read
         torch.testing.assert_close(torch.from_numpy(found["read"][3:4]), read, atol=1e-5, rtol=1e-5)

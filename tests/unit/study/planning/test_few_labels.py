@@ -6,21 +6,21 @@ import pytest
 from e2e.cli import reviews, write_csv
 from feathertune.config import STEPS_WITHOUT_VALIDATION, TrainConfig, load_config
 from feathertune.errors import ConfigError
+from feathertune.study.compare import prepare
 from feathertune.study.observe import Silent
-from feathertune.study.planning.plan import make_plan, settle
-from feathertune.study.running.workbench import Workbench
+from feathertune.study.planning.resolve import settle
 from tiny import save_tiny_encoder
 
 
 def settled(**options):
-    return settle(load_config(options=options))[0]
+    return settle(load_config(options=options)).config
 
 
 def test_shots_are_all_that_is_known_and_steps_are_counted():
     config = settled(**{"data.shots": 8})
     assert config.data.validation_size == 0
     assert config.train.min_steps == STEPS_WITHOUT_VALIDATION
-    assert settle(config)[0] == config, "what is written down runs again as it is"
+    assert settle(config).config == config, "what is written down runs again as it is"
     assert settled().train.min_steps == 0
     assert settled(**{"data.validation_size": 0, "train.min_steps": 7}).train.min_steps == 7
 
@@ -52,22 +52,13 @@ def test_what_cannot_be_is_refused(options, words):
     assert words in str(error.value)
 
 
-def test_without_few_labels_a_plan_is_what_it_was():
-    """Studies that were begun before there were shots go on."""
-    content = {"data_fingerprint": "a", "base_fingerprint": "b"}
-    plan = make_plan(load_config(), **content)
-    assert plan.fingerprint == "98f07ee8e8f4d844be3a4f9819ad33da8daba40d9c63c331cb0449909b53f91b"
-    assert plan.fingerprint != make_plan(load_config(options={"train.min_steps": 50}), **content).fingerprint
-
-
 def test_each_seed_draws_its_own_rows_for_all_methods_alike(tmp_path):
     data = write_csv(tmp_path / "reviews.csv", reviews(60))
     encoder = save_tiny_encoder(tmp_path / "encoder", "bert")
     options = {"data.source": str(data), "base.id": str(encoder), "data.max_length": 16, "data.shots": 4}
-    config = settled(**options, **{"engine.dtype": "fp32", "study.seeds": 2})
-    bench = Workbench.prepare(config, Silent())
+    prepared = prepare(load_config(options={**options, "engine.dtype": "fp32", "study.seeds": 2}), Silent())
+    bench, plan = prepared.bench, prepared.plan
     n_rows = len(bench.encoded["train"])
-    plan = make_plan(config, data_fingerprint="a", base_fingerprint="b", sizes=(8,), n_rows=n_rows)
     seeds = {name: [run.seed for run in plan.runs if run.method == name] for name in ("tfidf", "probe", "lora")}
     assert seeds == {"tfidf": [0, 1], "probe": [0, 1], "lora": [0, 1]}, "baselines are fitted to each draw, too"
     assert {run.train_rows for run in plan.runs if run.method != "foundation"} == {8}

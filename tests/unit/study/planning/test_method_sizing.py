@@ -8,7 +8,8 @@ from feathertune.methods.sizes import n_head
 from feathertune.registry import Registry
 from feathertune.study.observe import Silent
 from feathertune.study.planning.method_sizing import fit_methods
-from feathertune.study.planning.plan import make_plan, settle
+from feathertune.study.planning.plan import make_plan, runs_of_study
+from feathertune.study.planning.resolve import settle
 from tiny import save_tiny_encoder
 
 BUDGET = 500
@@ -37,24 +38,32 @@ def few(monkeypatch):
 
 def fitted(encoder, **options):
     given = {"data.max_length": 16} | {key.replace("__", "."): value for key, value in options.items()}
-    config, chosen = settle(load_config(options=given))
-    return config, fit_methods(config, chosen, encoder, Silent())
+    return fit(load_config(options=given), encoder)
+
+
+def fit(config, encoder):
+    settled = settle(config)
+    return settled.config, fit_methods(settled.config, settled.methods, encoder, Silent())
+
+
+def plan_of(config, found):
+    return make_plan(config, found, runs_of_study(found, config.study.seeds), content=("data", "base"))
 
 
 def test_each_method_gets_the_size_nearest_to_the_budget(bert):
-    config, fit = fitted(
+    config, found = fitted(
         bert, study__methods=["lora", "shira", "fourierft", "ln-tuning"], study__match_parameters=BUDGET
     )
-    trains = {one.method.name: one.trains - n_head(bert) for one in fit.methods}
+    trains = {one.method.name: one.trains - n_head(bert) for one in found.methods}
     rank_one = sum(out + into for out, into in (bert.model.get_submodule(n).weight.shape for n in bert.linear_names()))
     assert trains["lora"] == rank_one  # over the budget, and there is nothing below
     assert trains["fourierft"] == pytest.approx(BUDGET, rel=0.02)
-    off = {one.method.name: one.off_budget for one in fit.methods if one.off_budget}
+    off = {one.method.name: one.off_budget for one in found.methods if one.off_budget}
     assert off["ln-tuning"] == (
         f"trains {trains['ln-tuning']:,} parameters of the encoder, the budget is {BUDGET:,}: it has one size"
     )
     assert "no r comes nearer" in off["lora"]
-    plan = make_plan(config, data_fingerprint="d", base_fingerprint="b", fit=fit)
+    plan = plan_of(config, found)
     lora, *_ = (run for run in plan.runs if run.method == "lora")
     assert (lora.options["r"], lora.trains, lora.notes) == (1, rank_one + n_head(bert), [off["lora"]])
     assert plan.parameter_budget == BUDGET
@@ -62,29 +71,21 @@ def test_each_method_gets_the_size_nearest_to_the_budget(bert):
 
 
 def test_a_share_is_of_the_encoder_without_its_head(bert):
-    _, fit = fitted(bert, study__methods=["fourierft"], study__match_parameters="5%")
-    assert fit.budget == round(0.05 * bert.n_parameters)
+    _, found = fitted(bert, study__methods=["fourierft"], study__match_parameters="5%")
+    assert found.budget == round(0.05 * bert.n_parameters)
 
 
 def test_the_settings_that_are_written_give_the_same_plan_again(bert, few, tmp_path):
-    config, fit = fitted(bert, study__methods=["all"], study__match_parameters="4.0%")
-    plan = make_plan(config, data_fingerprint="d", base_fingerprint="b", fit=fit)
+    plan = plan_of(*fitted(bert, study__methods=["all"], study__match_parameters="4.0%"))
     path = tmp_path / "config.yaml"
     path.write_text(plan.config.to_yaml())
-    config, chosen = settle(load_config(path))
-    again = make_plan(
-        config, data_fingerprint="d", base_fingerprint="b", fit=fit_methods(config, chosen, bert, Silent())
-    )
-    assert again == plan
+    assert plan_of(*fit(load_config(path), bert)) == plan
     others = (
         load_config(path, assignments=["study.match_parameters=5%"]),
         load_config(path, options={"train.epochs": 9}),
     )
     for other in others:
-        config, chosen = settle(other)
-        fit = fit_methods(config, chosen, bert, Silent())
-        changed = make_plan(config, data_fingerprint="d", base_fingerprint="b", fit=fit)
-        assert changed.fingerprint != plan.fingerprint
+        assert plan_of(*fit(other, bert)).fingerprint != plan.fingerprint
 
 
 @pytest.mark.parametrize(
@@ -111,17 +112,17 @@ def test_a_budget_that_means_nothing_is_refused(options, expected, bert):
 
 
 def test_all_is_every_method_that_can_serve_and_says_which_cannot(modernbert, few):
-    _, fit = fitted(modernbert, study__methods=["lora", "all"], method__top_layers=1)
-    names = [one.method.name for one in fit.methods]
+    _, found = fitted(modernbert, study__methods=["lora", "all"], method__top_layers=1)
+    names = [one.method.name for one in found.methods]
     assert names[0] == "lora"
     assert len(names) == len(set(names))
-    assert sorted([*names, *fit.left_out]) == sorted(few.names())
-    assert "have no biases" in fit.left_out["bitfit"]
+    assert sorted([*names, *found.left_out]) == sorted(few.names())
+    assert "have no biases" in found.left_out["bitfit"]
 
 
 def test_one_of_all_whose_options_do_not_fit_is_left_out_and_a_named_one_is_refused(bert, few):
-    _, fit = fitted(bert, study__methods=["all"], method__lora={"r": 33})
-    assert "Give at most 32" in fit.left_out["lora"]
+    _, found = fitted(bert, study__methods=["all"], method__lora={"r": 33})
+    assert "Give at most 32" in found.left_out["lora"]
     with pytest.raises(ConfigError, match="Give at most 32"):
         fitted(bert, study__methods=["all", "lora"], method__lora={"r": 33})
 
@@ -133,6 +134,6 @@ def test_a_method_that_breaks_when_it_is_looked_at_is_left_to_its_run(bert, monk
         return method.build(encoder, options, job)
 
     monkeypatch.setattr(Method, "prepare", prepare)
-    _, fit = fitted(bert, study__methods=["ia3", "lora"])
-    assert [one.trains is None for one in fit.methods] == [True, False]
-    assert "oops" in fit.methods[0].notes[0]
+    _, found = fitted(bert, study__methods=["ia3", "lora"])
+    assert [one.trains is None for one in found.methods] == [True, False]
+    assert "oops" in found.methods[0].notes[0]

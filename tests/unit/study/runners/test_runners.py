@@ -12,30 +12,32 @@ from feathertune.config import Config, load_config
 from feathertune.data.tokens.shared_texts import TextBlock
 from feathertune.errors import ConfigError, MissingExtraError
 from feathertune.records import BaseRecord
-from feathertune.records.cost_estimate import PriceRow
+from feathertune.records.cost_estimate import CostRow
 from feathertune.runtime import versions
+from feathertune.study.planning.method_sizing import Fit
 from feathertune.study.planning.plan import make_plan
 from feathertune.study.runners import check_runner, cluster, node
 from feathertune.study.runners.cluster import Needs, Node, check_room, needs_of, room
 
 BASE = BaseRecord(id="b", fingerprint="f", model_type="bert", n_parameters=1_000_000, n_layers=2, hidden_size=10)
-PRICED = PriceRow(method="lora", kind="peft", n_runs=1, memory_bytes=3_000_000_000)
+PRICED = CostRow(method="lora", kind="peft", n_runs=1, memory_bytes=3_000_000_000)
 
 
-def bench(device="cpu", **runner):
+def needs(device="cpu", predicted=None, **runner):
     config = load_config(options={f"runner.{key}": value for key, value in runner.items()})
-    return types.SimpleNamespace(config=config, base=BASE, runtime=types.SimpleNamespace(device=torch.device(device)))
+    bench = types.SimpleNamespace(base=BASE, runtime=types.SimpleNamespace(device=torch.device(device)))
+    return needs_of(config, bench, predicted)
 
 
 def test_a_run_asks_for_what_is_said_else_what_was_measured_else_a_guess():
     guess = 1_500_000_000 + 16 * 1_000_000 + 68 * 4096 * 2 * 10
-    assert needs_of(bench()) == Needs(torch.get_num_threads(), 0.0, guess)
-    assert needs_of(bench(), PRICED).memory == 3_000_000_000
-    assert needs_of(bench(memory=5), PRICED).memory == 5
+    assert needs() == Needs(torch.get_num_threads(), 0.0, guess)
+    assert needs(predicted=PRICED).memory == 3_000_000_000
+    assert needs(predicted=PRICED, memory=5).memory == 5
     # What was measured on a GPU is its own memory.
-    assert needs_of(bench("cuda"), PRICED) == Needs(torch.get_num_threads(), 1.0, guess)
-    assert needs_of(bench("cuda", num_gpus=0.5, num_cpus=7)) == Needs(7, 0.5, guess)
-    assert needs_of(bench(num_gpus=1)).num_gpus == 1
+    assert needs("cuda", PRICED) == Needs(torch.get_num_threads(), 1.0, guess)
+    assert needs("cuda", num_gpus=0.5, num_cpus=7) == Needs(7, 0.5, guess)
+    assert needs(num_gpus=1).num_gpus == 1
 
 
 def test_room_is_what_is_scarcest_on_each_node():
@@ -52,7 +54,7 @@ def test_room_is_what_is_scarcest_on_each_node():
 def test_the_runner_is_no_part_of_a_study():
     here, there = Config(), load_config(options={"runner.name": "ray", "runner.address": "a:1", "runner.num_cpus": 3})
     assert (here.runner.name, there.runner.name) == ("local", "ray")
-    plans = [make_plan(config, data_fingerprint="d", base_fingerprint="b") for config in (here, there)]
+    plans = [make_plan(config, Fit(()), [], content=("d", "b")) for config in (here, there)]
     assert plans[0].fingerprint == plans[1].fingerprint
     assert plans[1].config.runner.num_cpus == 3
     assert here.to_yaml() == there.to_yaml()

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from feathertune.data.reading.labels import LabelReader
 from feathertune.data.sources.collector import Collector
 from feathertune.data.splitting.splits import make_splits
 from feathertune.study.running.data_record import about_labels, class_counts, summary_of
+from feathertune.tasks.labels.reader import LabelReader
 
 
 def splits(labels, task="auto"):

@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import nn
 
-from feathertune.config import Config
 from feathertune.encoders import load_encoder
 from feathertune.methods import METHODS, Job
 from feathertune.runtime import Runtime
@@ -29,9 +28,8 @@ def test_the_encoders_dropout(folder, method, setting, is_on):
     def load(seed):
         return load_encoder(str(folder), labels=("no", "yes"), seed=seed, attention="eager")
 
-    config = Config.model_validate({"train": {"dropout": setting}})
-    bench = SimpleNamespace(config=config, runtime=CPU, load_encoder=load)
-    encoder, _ = prepared_model(METHODS[method], METHODS[method].options(), Job(0), bench)
+    bench = SimpleNamespace(runtime=CPU, load_encoder=load)
+    encoder, _ = prepared_model(METHODS[method], METHODS[method].options(), Job(0), bench, dropout=setting)
     rates = {module.p for module in encoder.backbone.modules() if isinstance(module, nn.Dropout)}
     assert rates == ({0.1} if is_on else {0.0})
     head = [m.p for n, m in encoder.model.named_modules() if isinstance(m, nn.Dropout) and not n.startswith("bert.")]

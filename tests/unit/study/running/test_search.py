@@ -8,14 +8,16 @@ from feathertune.config import load_config
 from feathertune.errors import ConfigError, MissingExtraError
 from feathertune.methods import method_named
 from feathertune.records import TrialRecord
-from feathertune.study.planning.plan import make_plan, settle
-from feathertune.study.planning.search_space import space_of
+from feathertune.study.planning.method_sizing import Fit
+from feathertune.study.planning.plan import make_plan, runs_of_study
+from feathertune.study.planning.resolve import settle
 from feathertune.study.running import search
 
 
 def plan_of(**options):
-    config = load_config(options={key.replace("__", "."): value for key, value in options.items()})
-    return make_plan(config, data_fingerprint="d", base_fingerprint="b")
+    settled = settle(load_config(options={key.replace("__", "."): value for key, value in options.items()}))
+    fit = Fit(settled.methods)
+    return make_plan(settled.config, fit, runs_of_study(fit, settled.config.study.seeds), content=("d", "b"))
 
 
 def spaces(**options):
@@ -33,8 +35,7 @@ def test_what_is_given_is_not_searched():
     assert "r" not in spaces(study__methods=["lora:r=4"])["lora:r=4"]
     assert "r" not in spaces(study__methods=["lora:lora_alpha=8"], method__lora={"r": 4})["lora:lora_alpha=8"]
     assert "learning_rate" not in spaces(study__methods=["lora"], train__learning_rate=0.1)["lora"]
-    sized = load_config(options={"study.search": 4, "study.match_parameters": "1%", "study.methods": ["lora"]})
-    assert "r" not in space_of(sized, method_named("lora"))
+    assert "r" not in spaces(study__methods=["lora"], study__match_parameters="1%")["lora"]
 
 
 def test_without_a_search_nothing_is_and_the_plan_is_the_one_it_was():
@@ -44,11 +45,10 @@ def test_without_a_search_nothing_is_and_the_plan_is_the_one_it_was():
 
 
 def test_what_is_searched_stays_open_in_the_settings():
-    config, _ = settle(load_config(options={"study.search": 4, "study.methods": ["lora"]}))
+    config = settle(load_config(options={"study.search": 4, "study.methods": ["lora"]})).config
     assert not {"r", "learning_rate"} & set(config.method["lora"])
     assert config.method["lora"]["lora_alpha"] == 16
-    again, _ = settle(config)
-    assert again == config
+    assert settle(config).config == config
 
 
 def test_the_default_is_among_the_values_and_a_rate_is_a_range():

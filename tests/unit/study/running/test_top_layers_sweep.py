@@ -4,12 +4,11 @@ import pytest
 
 from e2e.cli import reviews, write_csv
 from feathertune.config import load_config
-from feathertune.methods import METHODS
+from feathertune.study.compare import prepare as prepare_comparison
 from feathertune.study.observe import Silent
 from feathertune.study.running import prepare
 from feathertune.study.running import top_layers_sweep as depth
 from feathertune.study.running.top_layers_sweep import choose_depth, depths, smallest_within
-from feathertune.study.running.workbench import Workbench
 from tiny import save_tiny_encoder
 
 
@@ -39,24 +38,28 @@ def test_a_sweep_looks_at_no_test_row_and_gives_the_same_twice(tmp_path, monkeyp
     data = write_csv(tmp_path / "reviews.csv", reviews(60))
     encoder = save_tiny_encoder(tmp_path / "encoder", "bert")
     options = {"data.source": str(data), "base.id": str(encoder), "data.max_length": 16, "engine.dtype": "fp32"}
-    bench = Workbench.prepare(load_config(options=options), Silent())
+    options |= {"study.methods": ["lora"], "method.lora": {"top_layers": "auto", "r": 2}}
+    prepared = prepare_comparison(load_config(options=options), Silent())
+    bench, study = prepared.bench, prepared.study
+    (spec,) = (run for run in study.plan.runs if run.method == "lora")
+    assert spec.sweeps_depth
     bench.encoded.pop("test")
     monkeypatch.setattr(depth, "_TRAIN_ROWS", 20)
     monkeypatch.setattr(depth, "_VALIDATION_ROWS", 10)
     seen = []
 
     class Watched(prepare.Training):
-        def __init__(self, model, train, validation, **settings):
-            super().__init__(model, train, validation, **settings)
+        def __init__(self, model, train, validation, recipe, **settings):
+            super().__init__(model, train, validation, recipe, **settings)
             trained = sum("lora_A" in name and p.requires_grad for name, p in model.named_parameters())
-            seen.append((len(train.texts), len(validation.texts), settings["settings"].epochs, trained))
+            seen.append((len(train.texts), len(validation.texts), recipe.settings.epochs, trained))
 
     monkeypatch.setattr(prepare, "Training", Watched)
-    lora = METHODS["lora"]
-    wanted = lora.options(top_layers="auto", r=2)
-    chosen, scores = choose_depth(lora, wanted, 0, bench)
+    chosen, scores = choose_depth(spec, study, bench)
     n_validation = min(10, len(bench.encoded["validation"]))
     assert seen == [(20, n_validation, 2, 6), (20, n_validation, 2, 12)]
     assert list(scores) == [1, 2]
-    assert chosen == wanted.model_copy(update={"top_layers": smallest_within(scores, bench.config.study.margin)})
-    assert choose_depth(lora, wanted, 0, bench) == (chosen, scores)
+    assert chosen == smallest_within(scores, study.config.study.margin)
+    assert choose_depth(spec, study, bench) == (chosen, scores)
+    settled = spec.at_depth(chosen)
+    assert (settled.options["top_layers"], settled.options["r"], settled.sweeps_depth) == (chosen, 2, False)

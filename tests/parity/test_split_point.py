@@ -11,7 +11,7 @@ from feathertune.data.tokens.encode import encode
 from feathertune.encoders import load_encoder
 from feathertune.engine.fast_path import fast_parts
 from feathertune.engine.prefix_cache.activations import CachedTexts
-from feathertune.engine.prefix_cache.split_point import Prefix, trainable_frontier
+from feathertune.engine.prefix_cache.split_point import Prefix, find_split_point
 from feathertune.engine.prefix_cache.store import ActivationCache
 from feathertune.methods import METHODS, Job
 from feathertune.runtime import Runtime, seed_everything
@@ -59,7 +59,7 @@ def test_starting_at_the_boundary_changes_nothing(folder, blocks):
     config = EngineConfig(blocks=blocks)
     cache = ActivationCache(config, CPU, token_budget=64, base_fingerprint=encoder.fingerprint)
     with fast_parts(encoder, config, CPU), cache.inputs(encoder, model, {"train": texts}) as inputs:
-        assert inputs.frontier == len(encoder.blocks) - 1
+        assert inputs.split_point == len(encoder.blocks) - 1
         assert isinstance(inputs.texts["train"], CachedTexts), inputs.notes
         started, started_grads = gradients(model, inputs.texts["train"].collate(np.arange(len(TEXTS)), CPU.device))
         whole, _ = gradients(model, batch)
@@ -86,24 +86,24 @@ def test_the_prefix_runs_without_dropout(folder):
     assert all(module.training for module in encoder.backbone.modules()), "the mode is as it was"
 
 
-def test_the_frontier_is_where_training_begins(folder):
+def test_the_split_point_is_where_training_begins(folder):
     family, path = folder
     n = 1 if family in SHARED else None
     encoder, model = prepared(path)
-    assert trainable_frontier(encoder, model)[0] == 0
+    assert find_split_point(encoder, model)[0] == 0
     if n is None:
         encoder, model = prepared(path, top_layers=1)
-        assert trainable_frontier(encoder, model) == (len(encoder.blocks) - 1, "")
+        assert find_split_point(encoder, model) == (len(encoder.blocks) - 1, "")
     encoder.model.get_input_embeddings().weight.requires_grad_(True)
-    frontier, why = trainable_frontier(encoder, model)
-    assert frontier == 0
+    split_point, why = find_split_point(encoder, model)
+    assert split_point == 0
     assert why
 
 
 def test_shared_layers_have_no_boundary_and_no_top(tmp_path):
     encoder, model = prepared(save_tiny_encoder(tmp_path, "albert"))
-    frontier, why = trainable_frontier(encoder, model)
-    assert (frontier, "share" in why) == (0, True)
+    split_point, why = find_split_point(encoder, model)
+    assert (split_point, "share" in why) == (0, True)
     texts = encode(encoder.tokenizer, TEXTS, max_length=16)
     cache = ActivationCache(EngineConfig(), CPU, token_budget=64, base_fingerprint="x")
     with cache.inputs(encoder, model, {"train": texts}) as inputs:

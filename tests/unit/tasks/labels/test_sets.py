@@ -11,27 +11,28 @@ import pyarrow.parquet as pq
 import pytest
 
 from feathertune.config import load_config
-from feathertune.data.reading.labels import indices_of
-from feathertune.data.sources.collector import Collector
+from feathertune.data.sources.collector import Collector, ReadOptions
 from feathertune.data.sources.registry import load_source
 from feathertune.data.splitting.splits import make_splits
-from feathertune.data.splitting.stratify import covering_rows, iterative_draw
 from feathertune.data.splitting.subsets import nested_rows
 from feathertune.errors import ConfigError, DataError
+from feathertune.tasks.labels.classes import CLASS_LABELS
+from feathertune.tasks.labels.sets import LABEL_SETS
+from feathertune.tasks.labels.stratify import covering_rows, iterative_draw
 
 
 def test_a_separator_makes_sets(tmp_path):
     path = tmp_path / "tickets.csv"
     path.write_text("text,label\nslow,billing | speed|billing\nfine,\nold,speed\n")
-    data = load_source(str(path), label_separator="|")
+    data = load_source(str(path), ReadOptions(label_separator="|"))
     assert data.labels == [("billing", "speed"), (), ("speed",)]
-    assert data.multi_label
+    assert data.kind == LABEL_SETS
     assert "A text may have several labels; 1 of 3 have none." in data.notes
     with pytest.raises(DataError, match="1 without a label"):
         load_source(str(path))  # without one, an empty cell is a mistake
     path.write_text("text,label\na,x|y\nb,z\n")
     assert load_source(str(path)).labels == ["x|y", "z"]
-    assert load_source(str(path), task="multi_label").labels == [("x|y",), ("z",)]
+    assert load_source(str(path), ReadOptions(task="multi_label")).labels == [("x|y",), ("z",)]
 
 
 def test_lists_are_sets(tmp_path):
@@ -52,7 +53,7 @@ def test_a_separator_and_one_label_contradict_each_other():
     with pytest.raises(ConfigError, match="a label_separator makes several labels of one"):
         load_config(options={"data.label_separator": "|", "data.task": "single_label"})
     with pytest.raises(ConfigError, match=r"has no columns to choose from. Leave out data.label_separator"):
-        load_source("sample:rotten-tomatoes", label_separator="|")
+        load_source("sample:rotten-tomatoes", ReadOptions(label_separator="|"))
 
 
 def test_the_fingerprint_knows_sets():
@@ -108,7 +109,7 @@ def dataset(n=400):
 def test_splits_of_sets():
     data, rows = dataset()
     splits = make_splits(data, test_size=80, validation_size=40, seed=1)
-    assert splits.multi_label
+    assert splits.kind == LABEL_SETS
     assert splits.labels == tuple(f"l{label}" for label in range(6))
     assert [len(splits[name].texts) for name in ("train", "validation", "test")] == [280, 40, 80]
     assert splits.train.labels.dtype == np.int8
@@ -139,14 +140,14 @@ def test_what_cannot_be_split_is_refused():
     several = collected([["a"], ["a", "b"]] * 20)
     with pytest.raises(DataError, match=r"labels of test rows that no training row has: 'c' \(1\)"):
         make_splits(several, test=collected([["a", "c"]], "test"))
-    with pytest.raises(DataError, match="x holds texts with any number of labels, test texts with one label each"):
+    with pytest.raises(DataError, match=r"x has multi_label labels, test has single_label labels.*--label-separator"):
         make_splits(several, test=collected(["a"], "test"))
 
 
 def test_fewer_rows_are_part_of_more():
     rows = members(300)
     sizes = (8, 20, 100, 300)
-    drawn = [set(nested_rows(rows, size, seed=2).tolist()) for size in sizes]
+    drawn = [set(nested_rows(LABEL_SETS, rows, size, seed=2).tolist()) for size in sizes]
     assert [len(one) for one in drawn] == list(sizes)
     assert all(small < large for small, large in itertools.pairwise(drawn))
     assert rows[sorted(drawn[0])].any(axis=0).all()
@@ -154,7 +155,7 @@ def test_fewer_rows_are_part_of_more():
 
 
 def test_labels_as_a_bundle_counts_them():
-    assert indices_of(["b", "a"], ("a", "b"), "x").tolist() == [1, 0]
-    assert indices_of([("b",), ()], ("a", "b"), "x").tolist() == [[0, 1], [0, 0]]
+    assert CLASS_LABELS.encode_known(["b", "a"], ("a", "b"), "x").tolist() == [1, 0]
+    assert LABEL_SETS.encode_known([("b",), ()], ("a", "b"), "x").tolist() == [[0, 1], [0, 0]]
     with pytest.raises(DataError, match=r"x holds the labels c, which the bundle does not know\. Expected: a, b"):
-        indices_of([("b", "c")], ("a", "b"), "x")
+        LABEL_SETS.encode_known([("b", "c")], ("a", "b"), "x")

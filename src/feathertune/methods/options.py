@@ -1,21 +1,60 @@
-"""A method's options put together from settings: what was said for all methods, for this one, and its own defaults.
+"""A method's options, resolved from the settings for all methods, those for this one, its name and its defaults.
 
-Not for what an option means to an encoder: that is seen when a model is prepared.
+A name with options, such as ``lora:r=16:top_layers=3``, is a row of its own in a study.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
 from pydantic import ValidationError
 
+from feathertune.config import read_value
 from feathertune.errors import ConfigError, complaint, nearest
 from feathertune.methods.base import Method, Options
-from feathertune.methods.variants import options_in, plain_name
+from feathertune.registry import Registry
 
 # Methods that a message names at most.
 _NAMED = 8
+_SEPARATOR = ":"
+
+
+def plain_name(name: str) -> str:
+    """Return a name without its options."""
+    return name.partition(_SEPARATOR)[0]
+
+
+def options_in(name: str) -> dict[str, Any]:
+    """Return the options in a name, their values read as YAML.
+
+    Raises:
+        ConfigError: If a part is not ``option=value``, or an option occurs twice.
+    """
+    options: dict[str, Any] = {}
+    for part in name.split(_SEPARATOR)[1:]:
+        option, equals, value = (word.strip() for word in part.partition("="))
+        if not (option and equals and value):
+            raise ConfigError(
+                f"Method '{name}': '{part}' is no option. Expected option=value, such as {plain_name(name)}:r=8, and "
+                f"a '{_SEPARATOR}' before each."
+            )
+        if option in options:
+            raise ConfigError(f"Method '{name}' says {option} twice. Leave one of them out.")
+        options[option] = read_value(value, of=f"Method '{name}'")
+    return options
+
+
+def find_method(name: str, methods: Registry[Method]) -> Method:
+    """Return the method of a name; if the name holds options, the method has the whole name.
+
+    Raises:
+        UnknownNameError: If there is no such method.
+        ConfigError: If it cannot be used.
+    """
+    method = methods[plain_name(name)]
+    return method if method.name == name else dataclasses.replace(method, name=name)
 
 
 def resolve_options(
@@ -25,18 +64,14 @@ def resolve_options(
     learning_rate: float | None,
     all_methods: Mapping[str, Method],
 ) -> Options:
-    """Put a method's options together; the more special wins.
+    """Resolve a method's options; a more specific setting wins.
 
     Args:
         method: The method.
-        settings: ``Config.method``: options for all methods, and a mapping of options under a method's name. A name
-            with options, such as ``lora:top_layers=3``, has those of ``lora``, too.
+        settings: ``Config.method``: options for all methods, and mappings of options under a method's name. A name with
+            options, such as ``lora:top_layers=3``, takes those of ``lora``, too.
         learning_rate: ``train.learning_rate``, for all methods; ``None`` means the method's own default.
         all_methods: Every known method by name, to tell names from options.
-
-    Returns:
-        The checked options: the method's defaults, then the rate, then what is set for all, for this one, and in its
-        name.
 
     Raises:
         ConfigError: If an option is unknown or its value does not fit.
@@ -69,15 +104,10 @@ def resolve_options(
 
 
 def check_shared_options(settings: Mapping[str, Any], chosen: list[Method], all_methods: Mapping[str, Method]) -> None:
-    """Refuse a setting that would silently do nothing.
-
-    Args:
-        settings: ``Config.method``.
-        chosen: The methods of this study.
-        all_methods: Every known method by name.
+    """Refuse an option that is set for all methods but belongs to none of the chosen ones.
 
     Raises:
-        ConfigError: If an option set for all methods belongs to none of the chosen ones.
+        ConfigError: If there is one.
     """
     for key in settings:
         if plain_name(key) in all_methods:

@@ -1,18 +1,15 @@
-"""What a study will cost: `compare --dry-run`, `inspect --methods`, and the record of what came true."""
+"""The cost estimate of `compare --dry-run` and `inspect --methods`, and its record next to the actual costs."""
 
 import json
 
-import numpy as np
 import pytest
 
 from e2e.cli import SMALL, feathertune, in_process
 from feathertune.config import load_config
 from feathertune.records import comparable, load_study
-from feathertune.records.cost_estimate import Price
+from feathertune.records.cost_estimate import CostEstimate
 from feathertune.study.compare import prepare
 from feathertune.study.cost.estimate import estimate
-from feathertune.study.cost.pilot import miniature
-from feathertune.study.cost.training_cost import MINIATURE_EPOCHS, TrainingScale
 from feathertune.study.observe import Silent
 
 METHODS = ["--methods", "lora,full", *SMALL]
@@ -24,22 +21,22 @@ def command(data, encoder, *more):
 
 @pytest.fixture(scope="module")
 def study(encoder, data, tmp_path_factory):
-    """A price, and the study after it, each in a process of its own."""
-    out = tmp_path_factory.mktemp("priced") / "study"
-    priced = feathertune(*command(data, encoder, "--seeds", "2", "--out", out, "--dry-run"))
+    """An estimate, and the study after it, each in a process of its own."""
+    out = tmp_path_factory.mktemp("estimated") / "study"
+    estimated = feathertune(*command(data, encoder, "--seeds", "2", "--out", out, "--dry-run"))
     before = sorted(path.name for path in out.iterdir())
-    return out, priced, before, feathertune(*command(data, encoder, "--seeds", "2", "--out", out))
+    return out, estimated, before, feathertune(*command(data, encoder, "--seeds", "2", "--out", out))
 
 
-def test_the_price_is_printed_kept_and_nothing_started(study):
-    out, priced, before, _ = study
-    assert priced.code == 0, priced.stderr
-    assert before == ["price.json"]
-    said = " ".join(priced.stdout.split())
-    for words in ("before training", "All 12 runs together: about", f"The price is kept in {out}"):
+def test_the_estimate_is_printed_kept_and_nothing_started(study):
+    out, estimated, before, _ = study
+    assert estimated.code == 0, estimated.stderr
+    assert before == ["cost_estimate.json"]
+    said = " ".join(estimated.stdout.split())
+    for words in ("before training", "All 12 runs together: about", f"The cost estimate is in {out}"):
         assert words in said
-    price = Price.model_validate_json((out / "price.json").read_text())
-    assert {row.method: row.n_runs for row in price.rows} == {
+    cost = CostEstimate.model_validate_json((out / "cost_estimate.json").read_text())
+    assert {row.method: row.n_runs for row in cost.rows} == {
         "majority": 1,
         "tfidf": 1,
         "foundation": 5,
@@ -47,36 +44,36 @@ def test_the_price_is_printed_kept_and_nothing_started(study):
         "lora": 2,
         "full": 2,
     }
-    for row in price.rows:
+    for row in cost.rows:
         assert row.error is None
         assert 0 < row.seconds.total < 60
         assert row.memory_bytes > 1e8
         assert row.own_seconds > 0
-    lora = price.row("lora").seconds
+    lora = cost.row("lora").seconds
     assert min(lora.tokenize, lora.head, lora.train, lora.evaluate, lora.ship) > 0
     assert lora.total > lora.tokenize + lora.cache + lora.head + lora.train + lora.evaluate
-    assert price.row("full").seconds.ship < lora.ship, "the weights of full are not kept"
+    assert cost.row("full").seconds.ship < lora.ship, "the weights of full are not kept"
 
 
-def test_the_study_records_what_was_said(study):
+def test_the_study_records_the_estimate(study):
     out, _, _, result = study
     assert result.code == 0, result.stderr
-    price = Price.model_validate_json((out / "price.json").read_text())
+    cost = CostEstimate.model_validate_json((out / "cost_estimate.json").read_text())
     record = load_study(out)
     for run in record.runs:
-        said = price.row(run.method)
+        said = cost.row(run.method)
         assert run.predicted_seconds == said.seconds.total
         assert run.predicted_memory_bytes == said.memory_bytes
         # No claim: the machine may do anything in between. But not off by an order.
         assert abs(run.predicted_memory_bytes / run.peak_memory_bytes - 1) < 0.3
     for row in record.summary:
-        assert row.predicted_seconds == pytest.approx(price.row(row.method).seconds.total)
-    assert "said before" in result.stdout
+        assert row.predicted_seconds == pytest.approx(cost.row(row.method).seconds.total)
+    assert "estimated time" in result.stdout
     assert "lora" in result.stdout
 
 
 @pytest.mark.slow
-def test_a_priced_study_is_the_same_study(study, encoder, data, tmp_path):
+def test_an_estimated_study_is_the_same_study(study, encoder, data, tmp_path):
     plain = tmp_path / "plain"
     assert feathertune(*command(data, encoder, "--seeds", "2", "--out", plain)).code == 0
     records = [json.loads((folder / "study.json").read_text()) for folder in (study[0], plain)]
@@ -90,15 +87,15 @@ def test_without_out_nothing_is_written(encoder, data, tmp_path, monkeypatch, ca
     result = in_process(monkeypatch, capsys, *command(data, encoder, "--dry-run", "--json"))
     assert result.code == 0, result.stderr
     found = json.loads(result.stdout)
-    assert [row["method"] for row in found["price"]["rows"]][-2:] == ["lora", "full"]
-    assert found["price"]["plan"] == found["fingerprint"]
+    assert [row["method"] for row in found["cost_estimate"]["rows"]][-2:] == ["lora", "full"]
+    assert found["cost_estimate"]["plan"] == found["fingerprint"]
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_price_of_another_plan_is_no_prediction(study, encoder, data, tmp_path, monkeypatch, capsys):
+def test_the_estimate_of_another_plan_is_no_prediction(study, encoder, data, tmp_path, monkeypatch, capsys):
     out = tmp_path / "study"
     out.mkdir()
-    (out / "price.json").write_bytes((study[0] / "price.json").read_bytes())
+    (out / "cost_estimate.json").write_bytes((study[0] / "cost_estimate.json").read_bytes())
     few = ("compare", data, "--base", encoder, "--methods", "", *SMALL, "--out", out)
     assert in_process(monkeypatch, capsys, *few).code == 0
     assert all(run.predicted_seconds is None for run in load_study(out).runs)
@@ -122,29 +119,25 @@ def test_a_method_that_breaks_is_a_row_that_says_so(encoder, data, monkeypatch, 
     result = in_process(monkeypatch, capsys, *broken)
     assert result.code == 0, result.stderr
     said = " ".join(result.stdout.split())
-    assert "lora broke when it was tried: RunFailedError: The loss is nan" in said
+    assert "lora failed on the pilot: RunFailedError: The loss is nan" in said
     assert "full" in said
 
 
 @pytest.mark.slow
-def test_a_sweep_over_depths_is_priced_and_said(encoder, data, monkeypatch, capsys):
+def test_the_estimate_names_a_sweep_over_depths(encoder, data, monkeypatch, capsys):
     few = ("compare", data, "--base", encoder, "--methods", "lora", *SMALL, "--top-layers", "auto", "--dry-run")
-    found = json.loads(in_process(monkeypatch, capsys, *few, "--json").stdout)["price"]["rows"]
+    found = json.loads(in_process(monkeypatch, capsys, *few, "--json").stdout)["cost_estimate"]["rows"]
     (note,) = next(row["notes"] for row in found if row["method"] == "lora")
     assert "this is the sweep, and then all layers" in note
 
 
 @pytest.mark.parametrize(("layers", "frontier"), [(1, 1), (2, 0)])
-def test_hidden_states_are_priced_where_they_are_kept(layers, frontier, encoder, data, tmp_path):
+def test_hidden_states_are_counted_where_they_are_kept(layers, frontier, encoder, data):
     options = {"data.source": str(data), "base.id": str(encoder), "data.max_length": 16, "study.methods": ["ia3"]}
     prepared = prepare(load_config(options=options | {"method.top_layers": layers}), Silent())
-    bench = prepared.bench
-    rows = {name: np.arange(len(bench.encoded[name])) for name in bench.encoded} | {"train": np.arange(32)}
-    scale = TrainingScale(miniature(bench, rows, epochs=MINIATURE_EPOCHS), tmp_path, load_seconds=0.01)
-    found = scale.price(prepared.plan.runs[-1], bench, features_seconds=0.5)
-    assert found.frontier == frontier
-    assert (found.hidden_seconds > 1e-4) == (frontier > 0)
-    assert found.row.seconds.cache == pytest.approx(found.hidden_seconds + 0.5)
+    row = estimate(prepared.bench, prepared.plan, Silent()).rows[-1]
+    assert (row.shared_seconds > 1e-4) == (frontier > 0)
+    assert row.seconds.cache > row.shared_seconds, "with the features of the training rows"
 
 
 @pytest.mark.slow
@@ -158,7 +151,7 @@ def test_inspect_with_methods_says_both(encoder, data, tmp_path, monkeypatch, ca
     assert "All 10 runs together: about" in said
     found = json.loads(in_process(monkeypatch, capsys, *words, "--json").stdout)
     assert found["classes"] == {"neg": 60, "pos": 60}
-    assert [row["method"] for row in found["price"]["rows"]][-2:] == ["lora", "full"]
+    assert [row["method"] for row in found["cost_estimate"]["rows"]][-2:] == ["lora", "full"]
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,7 +1,4 @@
-"""What scikit-learn calls y: one label a text, or several, as lists of names or as an indicator matrix.
-
-Not for the labels of files, which are read row by row: see `feathertune.data.reading.labels`.
-"""
+"""The y of scikit-learn users: one label a text, or several, as lists of names or as an indicator matrix."""
 
 from __future__ import annotations
 
@@ -22,12 +19,11 @@ _SHOWN = 5
 
 @dataclass(frozen=True)
 class Targets:
-    """Labels as a training counts them.
+    """Labels for training.
 
     Attributes:
-        classes: The labels, sorted, ``(C,)``; of an indicator matrix its columns, in their order: by their names where
-            it is a table, else by their numbers.
-        codes: Class indices, ``(N,)``; or, where a text may have several, which it has, ``(N, C)`` of 0 and 1.
+        classes: The labels, ``(C,)``, sorted; for an indicator matrix its columns, by name in a table, else by number.
+        codes: Class indices, ``(N,)``; for several labels a text, ``(N, C)`` of 0 and 1.
     """
 
     classes: np.ndarray
@@ -35,15 +31,16 @@ class Targets:
 
 
 def read_targets(y: Any, texts: Sequence[object]) -> Targets:  # noqa: ANN401 - whatever scikit-learn takes
-    """Labels of N texts.
+    """Read the labels of N texts.
 
     Args:
-        y: N labels: strings, whole numbers or booleans; or N lists, tuples, sets or arrays of such; or ``(N, C)`` of 0
-            and 1, also sparse or a table. Lists that are all as long, and hold 0 and 1 only, are a matrix.
+        y: N labels: strings, whole numbers or booleans; or N lists, tuples, sets or arrays of labels; or ``(N, C)`` of
+        0
+            and 1, also sparse or a table. Lists of one length that hold only 0 and 1 are a matrix.
         texts: N of them.
 
     Raises:
-        ValueError: If they are of another form or number. A `DataError` is one.
+        ValueError: If y has another form or length. A `DataError` is one.
         DataError: Also if there are fewer than two labels, or no text has one of them.
     """
     found = _matrix(y) or _lists(y)
@@ -69,7 +66,7 @@ def read_targets(y: Any, texts: Sequence[object]) -> Targets:  # noqa: ANN401 - 
 
 
 def members_of(y: Any, classes: np.ndarray) -> Any:  # noqa: ANN401 - whatever scikit-learn takes
-    """Labels to score by, ``(N, C)`` of 0 and 1, in the order of `classes`; what is of one label a text as it is.
+    """Return sets of labels as ``(N, C)`` of 0 and 1, in the order of `classes`; single labels stay as they are.
 
     Args:
         y: As in `read_targets`. The columns of a matrix without names are `classes`.
@@ -98,7 +95,7 @@ def members_of(y: Any, classes: np.ndarray) -> Any:  # noqa: ANN401 - whatever s
 
 
 def _matrix(y: Any) -> Targets | None:  # noqa: ANN401 - whatever scikit-learn takes
-    """An indicator matrix; None where it is none."""
+    """Read an indicator matrix; None if it is not one."""
     columns = getattr(y, "columns", None)
     names = [] if columns is None else list(columns)
     if len(set(names)) < len(names):
@@ -116,7 +113,7 @@ def _matrix(y: Any) -> Targets | None:  # noqa: ANN401 - whatever scikit-learn t
 
 
 def _lists(y: Any) -> Targets | None:  # noqa: ANN401 - whatever scikit-learn takes
-    """Lists of labels; None where they are none."""
+    """Read lists of labels; None if it holds none."""
     rows = y if isinstance(y, list | tuple) else y.tolist() if getattr(y, "ndim", 0) == 1 else []
     listed = [isinstance(row, list | tuple | set | frozenset | np.ndarray) for row in rows]
     if not any(listed):

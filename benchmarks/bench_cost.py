@@ -1,9 +1,8 @@
-"""Whether a study costs what was said before: predicted and true seconds and memory of each method.
+"""Compare the cost estimate with the actual seconds and memory of each method.
 
-Run: ``taskset -c 0 python benchmarks/bench_price.py``; some minutes on one core, and with ``--study imdb`` (long
-reviews, all methods of the standing study) a quarter of an hour a round. For each case ``compare --dry-run`` measures
-and keeps its price in the study's folder, and the study runs in a process of its own, several times over. Writes
-``results/price-<study>.json``, and with ``--clock wall`` ``price-<study>-wall.json``.
+Run: ``taskset -c 0 python benchmarks/bench_cost.py``, some minutes on one core. For each case ``compare --dry-run``
+keeps its estimate in the study's folder, and the study runs in a process of its own, ``--rounds`` times. Writes
+``results/cost-<study>.json``, and with ``--clock wall`` ``cost-<study>-wall.json``.
 
 ``--clock processor`` counts seconds of processor time instead of the clock's: all work is on one thread, so that is
 what the clock would show on a machine that does nothing else. ``--clock wall`` is what a person sees; on a shared
@@ -28,16 +27,16 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).with_name("results")
-_SENTENCES = "--train-size 500 --validation-size 250 --max-length 64 --epochs 2"
-_REVIEWS = "--train-size 600 --validation-size 200 --test-size 600 --max-length 256 --epochs 1"
+_SENTENCES = "--train-size 400 --validation-size 150 --test-size 300 --epochs 2"
+_REVIEWS = "--train-size 400 --validation-size 150 --test-size 300 --max-length 256 --epochs 2"
 SETTINGS = {
     "rotten-tomatoes": ["sample:rotten-tomatoes", "--base", "sample:minilm", *_SENTENCES.split()],
     "imdb": ["sample:imdb", "--base", "sample:minilm", *_REVIEWS.split()],
 }
 # A study has each method once.
 CASES = {
-    "rotten-tomatoes": {"whole": ["--methods", "lora,ia3,full"], "top": ["--methods", "lora", "--top-layers", "3"]},
-    "imdb": {"all": ["--methods", "lora,lora:top_layers=3,ia3,shira:density=0.2,ln-tuning,full"]},
+    "rotten-tomatoes": {"whole": ["--methods", "lora,full"], "top": ["--methods", "lora", "--top-layers", "3"]},
+    "imdb": {"whole": ["--methods", "lora,full"]},
 }
 
 
@@ -55,7 +54,7 @@ def main() -> None:
     settings, cases = SETTINGS[arguments.study], CASES[arguments.study]
     rows: list[dict[str, Any]] = []
     studies = []
-    with tempfile.TemporaryDirectory(prefix="bench-price-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="bench-cost-") as scratch:
         for number in range(arguments.rounds):
             for case, options in cases.items():
                 folder = Path(scratch, f"{case}-{number}")
@@ -67,7 +66,7 @@ def main() -> None:
         versions, hardware = studies[0]["versions"], studies[0]["hardware"]
     result = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": shlex.join(["python", "benchmarks/bench_price.py", *sys.argv[1:]]),
+        "command": shlex.join(["python", "benchmarks/bench_cost.py", *sys.argv[1:]]),
         "settings": settings,
         "cases": cases,
         "clock": arguments.clock,
@@ -78,7 +77,7 @@ def main() -> None:
         "rows": rows,
     }
     arguments.results.mkdir(parents=True, exist_ok=True)
-    path = arguments.results / f"price-{arguments.study}{'-wall' if arguments.clock == 'wall' else ''}.json"
+    path = arguments.results / f"cost-{arguments.study}{'-wall' if arguments.clock == 'wall' else ''}.json"
     path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(result["summary"], indent=1))
 
@@ -94,7 +93,7 @@ def _child(clock: str, command: Sequence[str]) -> None:
 
 
 def _round(clock: str, words: Sequence[str], folder: Path) -> dict[str, Any]:
-    """One price, and the study after it."""
+    """Return one estimate and the costs of the study after it."""
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
 
     def run(*more: str) -> dict[str, float]:
@@ -105,16 +104,16 @@ def _round(clock: str, words: Sequence[str], folder: Path) -> dict[str, Any]:
         processor = used.ru_utime + used.ru_stime - before.ru_utime - before.ru_stime
         return {"wall": time.monotonic() - start, "processor": processor}
 
-    price_took, study_took = run("--dry-run"), run()
+    estimate_took, study_took = run("--dry-run"), run()
     study = json.loads((folder / "study.json").read_text(encoding="utf-8"))
-    price = json.loads((folder / "price.json").read_text(encoding="utf-8"))
-    parts = {row["method"]: row["seconds"] for row in price["rows"]}
+    cost = json.loads((folder / "cost_estimate.json").read_text(encoding="utf-8"))
+    parts = {row["method"]: row["seconds"] for row in cost["rows"]}
     return {
         "versions": study["versions"],
         "hardware": study["hardware"],
-        "study_seconds_predicted": price["study_seconds"],
-        "measured_seconds": price["measured_seconds"],
-        "process_seconds": {"price": price_took, "study": study_took},
+        "study_seconds_predicted": cost["study_seconds"],
+        "measured_seconds": cost["measured_seconds"],
+        "process_seconds": {"estimate": estimate_took, "study": study_took},
         "rows": [
             {
                 "run": run_["id"],
@@ -143,6 +142,7 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             "seconds_off_median": statistics.median(seconds),
             "seconds_off_worst": max(seconds, key=abs),
             "memory_bytes": statistics.median(row["memory_bytes"] for row in mine),
+            "memory_predicted_bytes": statistics.median(row["memory_predicted_bytes"] for row in mine),
             "memory_off_worst": max(memory, key=abs),
         }
     return found

@@ -15,26 +15,29 @@ from scipy.stats import ks_2samp
 
 from e2e.cli import write_csv
 from feathertune.config import load_config
-from feathertune.data.reading.labels import LabelReader, number_of
-from feathertune.data.sources.collector import Collector
+from feathertune.data.sources.collector import Collector, ReadOptions
 from feathertune.data.sources.registry import load_source
 from feathertune.data.splitting.splits import make_splits
-from feathertune.data.splitting.stratify import even_draw
-from feathertune.data.splitting.subsets import check_shots, nested_rows
+from feathertune.data.splitting.subsets import nested_rows
 from feathertune.errors import ConfigError, DataError
+from feathertune.tasks.labels.classes import CLASS_LABELS
+from feathertune.tasks.labels.numbers import NUMBER_LABELS
+from feathertune.tasks.labels.reader import LabelReader
+from feathertune.tasks.labels.stratify import even_draw
+from feathertune.tasks.labels.values import number_of
 
 FUZZ = settings(max_examples=100, deadline=None, database=None)
 
 
 def read(tmp_path, labels, task="auto"):
     rows = [(f"text {i}", label) for i, label in enumerate(labels)]
-    return load_source(str(write_csv(tmp_path / "in.csv", rows)), task=task)
+    return load_source(str(write_csv(tmp_path / "in.csv", rows)), ReadOptions(task=task))
 
 
 def read_json(tmp_path, labels, task="auto"):
     rows = [{"text": f"text {i}", "label": label} for i, label in enumerate(labels)]
     (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return load_source(str(tmp_path / "in.jsonl"), task=task)
+    return load_source(str(tmp_path / "in.jsonl"), ReadOptions(task=task))
 
 
 def dataset(numbers, split=None, prefix="text"):
@@ -64,8 +67,7 @@ def dataset(numbers, split=None, prefix="text"):
 def test_numbers_are_found_where_all_are_and_one_has_a_fraction(tmp_path, labels, expected):
     data = read(tmp_path, labels)
     assert data.labels == expected
-    assert data.numbers == isinstance(expected[0], float)
-    assert not data.multi_label
+    assert data.kind == (NUMBER_LABELS if isinstance(expected[0], float) else CLASS_LABELS)
 
 
 def test_numbers_of_every_type(tmp_path):
@@ -94,8 +96,8 @@ def test_what_is_no_number_is_refused_with_its_row_or_left_out(tmp_path):
     rows = [("a", "1"), ("b", "good"), ("c", "2"), ("d", "3,5")]
     name = str(write_csv(tmp_path / "in.csv", rows))
     with pytest.raises(DataError, match=r"2 whose label is no finite number \(in.csv, row 2: 'good', in.csv, row 4: "):
-        load_source(name, task="regression")
-    data = load_source(name, task="regression", drop_invalid=True)
+        load_source(name, ReadOptions(task="regression"))
+    data = load_source(name, ReadOptions(task="regression", drop_invalid=True))
     assert (data.labels, data.rows_dropped) == ([1.0, 2.0], 2)
 
 
@@ -131,7 +133,7 @@ def test_each_row_is_drawn_as_often():
 def test_splits_lie_alike():
     numbers = np.random.default_rng(1).gamma(2.0, 3.0, 1000)
     splits = make_splits(dataset(numbers))
-    assert splits.numbers
+    assert splits.kind == NUMBER_LABELS
     assert splits.labels == ("number",)
     parts = (splits.train, splits.validation, splits.test)
     assert [len(part.labels) for part in parts] == [600, 200, 200]
@@ -149,7 +151,7 @@ def test_splits_lie_alike():
 
 def test_fewer_rows_are_part_of_more_and_lie_alike():
     numbers = np.random.default_rng(1).gamma(2.0, 3.0, 500)
-    small, large = nested_rows(numbers, 50, seed=3), nested_rows(numbers, 200, seed=3)
+    small, large = (nested_rows(NUMBER_LABELS, numbers, size, seed=3) for size in (50, 200))
     assert (len(small), len(large)) == (50, 200)
     assert set(small) < set(large)
     assert ks_2samp(numbers[small], numbers).statistic < 0.1
@@ -166,14 +168,14 @@ def test_too_few_rows_and_equal_numbers():
     with pytest.raises(DataError, match=r"test_size is 9, but data.csv has 10 rows to take it from"):
         make_splits(dataset(range(10)), test_size=9)
     with pytest.raises(ConfigError, match="there are no classes of which to draw so many rows each"):
-        check_shots(np.array([1.5, 2.5]), 4, ("number",))
+        NUMBER_LABELS.check_shots(np.array([1.5, 2.5]), 4, ("number",))
 
 
 def test_both_sources_are_of_one_kind():
     names = Collector("names.csv", drop_invalid=False)
     for row in range(4):
         names.add(f"other {row}", str(row), None, f"row {row}")
-    with pytest.raises(DataError, match=r"labels of data.csv are numbers, those of names.csv are names of classes"):
+    with pytest.raises(DataError, match=r"data.csv has regression labels, names.csv has single_label labels"):
         make_splits(dataset(range(20)), test=names.finish())
     test = make_splits(dataset(range(20)), test=dataset(range(100, 104), prefix="other")).test
     assert test.labels.tolist() == [100.0, 101.0, 102.0, 103.0], "a number may be any"

@@ -8,8 +8,8 @@ import torch
 from feathertune.engine.fast_path import fast_parts
 from feathertune.engine.kernels.linear import join
 from feathertune.engine.kernels.matrix import Matrices
-from feathertune.engine.kernels.multi_model_layers import Shares, layers_together
-from feathertune.engine.multi_adapter.mixed_batches import TOLERANCE, Member, check_mixed, mixed_logits
+from feathertune.engine.kernels.multi_model_layers import ModelRows, combine_layers
+from feathertune.engine.multi_adapter.mixed_batches import TOLERANCE, as_mixable, check_mixed, mixed_logits
 from feathertune.engine.multi_adapter.shared_tensors import SharedTensors
 from feathertune.methods import METHODS
 from whole import BF16, CONFIGS, CPU, OTHERS, POST_NORM, Prepared, batch, prepared
@@ -40,7 +40,7 @@ def on_one_encoder(family, cases, stack, runtime=CPU, config="auto"):
         found.model.requires_grad_(False).eval()
         tensors.share(found.model)
         installed = stack.enter_context(fast_parts(found.encoder, CONFIGS[config], runtime, matrices=matrices))
-        members.append(Member.of(found.encoder, found.model, installed))
+        members.append(as_mixable(found.encoder, found.model, installed))
     return members
 
 
@@ -61,7 +61,7 @@ def rows_of(inputs, rows):
 @pytest.mark.parametrize("family", POST_NORM)
 def test_a_mixed_pass_is_each_model_alone(family, cases, config, stack):
     members = on_one_encoder(family, cases, stack, config=config)
-    assert len({member.kin for member in members}) == 1
+    assert len({member.group_key for member in members}) == 1
     for lengths in LENGTHS:
         inputs = batch(members[0].encoder, lengths)
         with torch.inference_mode():
@@ -120,10 +120,10 @@ def test_biases_of_their_own_are_added_to_their_rows():
     matrices = Matrices()
     layers = [join([one], torch.float32, matrices=matrices) for one in (linear, other)]
     x = torch.randn(5, 4)
-    found, _ = layers_together(layers, Shares((2, 3))).forward(x)
+    found, _ = combine_layers(layers, ModelRows((2, 3))).forward(x)
     torch.testing.assert_close(found, torch.cat([linear(x[:2]), other(x[2:])]))
     with pytest.raises(RuntimeError, match="no gradient"):
-        layers_together(layers, Shares((2, 3))).backward(found, None, wants_x=True)
+        combine_layers(layers, ModelRows((2, 3))).backward(found, None, wants_x=True)
 
 
 @pytest.mark.parametrize("family", OTHERS)
@@ -138,14 +138,14 @@ def members_type(family):
 
 def test_whole_models_are_no_kin_and_inputs_of_their_own_stay_alone(stack):
     lora, full = on_one_encoder("bert", ("lora", "full"), stack)
-    assert lora.kin != full.kin
+    assert lora.group_key != full.group_key
     found = prepared("bert", "lora")
     found = Prepared(found.encoder, torch.nn.ModuleList([found.model, torch.nn.Linear(2, 2)]))
     installed = stack.enter_context(fast_parts(found.encoder, CONFIGS["auto"], CPU))
-    assert "outside of the encoder" in Member.of(found.encoder, found.model, installed)
+    assert "outside of the encoder" in as_mixable(found.encoder, found.model, installed)
     off = prepared("bert", "lora")
     installed = stack.enter_context(fast_parts(off.encoder, CONFIGS["last-layer-off"], CPU))
-    assert "first token" in Member.of(off.encoder, off.model, installed)
+    assert "first token" in as_mixable(off.encoder, off.model, installed)
     assert METHODS["full"].kind == "full"
 
 
@@ -153,11 +153,11 @@ def test_the_check_sees_rows_that_are_mixed_up(stack, monkeypatch):
     members = on_one_encoder("bert", ("lora", "shira"), stack)
     inputs = batch(members[0].encoder, (9, 5, 3, 7))
     assert check_mixed(members, inputs, CPU) == ""
-    rows = Shares.rows
-    monkeypatch.setattr(Shares, "rows", lambda self, n: rows(self, n)[::-1] if n > 4 else rows(self, n))
+    slices = ModelRows.slices
+    monkeypatch.setattr(ModelRows, "slices", lambda self, n: slices(self, n)[::-1] if n > 4 else slices(self, n))
     assert "other logits" in check_mixed(members, inputs, CPU)
-    monkeypatch.setattr("feathertune.engine.multi_adapter.mixed_batches._together", lambda blocks, shares: 1 / len([]))
+    monkeypatch.setattr("feathertune.engine.multi_adapter.mixed_batches._combined", lambda blocks, shares: 1 / len([]))
     with pytest.raises(ZeroDivisionError):
         check_mixed(members, inputs, CPU)
-    monkeypatch.setattr("feathertune.engine.multi_adapter.mixed_batches._together", lambda blocks, shares: None)
+    monkeypatch.setattr("feathertune.engine.multi_adapter.mixed_batches._combined", lambda blocks, shares: None)
     assert "cannot run beside others" in check_mixed(members, inputs, CPU)

@@ -1,0 +1,102 @@
+"""Python for the cards of bundles and exports: load a folder and label a text without feathertune."""
+
+from __future__ import annotations
+
+import json
+
+from feathertune.bundle.files import WEIGHTS, BundleInfo, BundleKind
+from feathertune.records import HEAD, Long, Reading
+from feathertune.tasks import TASKS
+
+_HEAD_TAIL = """\
+def sequences(ids, special):  # of more than {length} tokens the first and the last ones, as in training
+    if len(ids) <= {length}:
+        return [ids]
+    first = special.index(0) + max(1, round(({length} - sum(special)) * 128 / 510))
+    return [ids[:first] + ids[first - {length} :]]
+"""
+_WINDOWS = """\
+def sequences(ids, special):  # of more than {length} tokens several windows, as in training
+    if (more := len(ids) - {length}) <= 0:
+        return [ids]
+    at, room = special.index(0), {length} - sum(special)
+    n = min(1 - -more // (room - {stride}), {max_windows})
+    starts = [at + i * more // max(1, n - 1) for i in range(n)]
+    return [ids[:at] + ids[start : start + room] + ids[at + room + more :] for start in starts]
+"""
+_PLAIN: dict[Long, str] = {"head": "", "head-tail": _HEAD_TAIL, "windows": _WINDOWS}
+
+_PEFT_USE = """\
+from peft import PeftModel
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+folder = "."  # this folder, or its id on a hub
+labels = {labels}
+base = AutoModelForSequenceClassification.from_pretrained(
+    {base}{revision}, num_labels=len(labels), ignore_mismatched_sizes=True, dtype="{dtype}"{problem}
+)  # its own head, if it has one, gives way to the one here
+model = PeftModel.from_pretrained(base, folder).eval()
+"""
+_PART_USE = """\
+from safetensors.torch import load_file
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+folder = "."  # this folder
+labels = {labels}
+model = AutoModelForSequenceClassification.from_pretrained(
+    {base}{revision}, num_labels=len(labels), ignore_mismatched_sizes=True, dtype="{dtype}"{problem}
+)  # its own head, if it has one, gives way to the one here
+model.load_state_dict(load_file(f"{{folder}}/{weights}"), strict=False)
+model.eval()
+"""
+_FULL_USE = """\
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+folder = "."  # this folder, or its id on a hub
+model = AutoModelForSequenceClassification.from_pretrained(folder, dtype="{dtype}").eval()
+labels = [model.config.id2label[index] for index in range(model.config.num_labels)]
+"""
+_USE: dict[BundleKind, str] = {"peft": _PEFT_USE, "part": _PART_USE, "full": _FULL_USE}
+_PREDICT = """\
+tokenizer = AutoTokenizer.from_pretrained(folder)
+batch = tokenizer({texts}, truncation=True, max_length={max_length}, return_tensors="pt")
+"""
+_PREDICT_LONG = """\
+tokenizer = AutoTokenizer.from_pretrained(folder)
+
+
+{sequences}
+
+whole = tokenizer("A text.", return_special_tokens_mask=True)
+ids = torch.tensor(sequences(whole["input_ids"], whole["special_tokens_mask"]))
+"""
+_LOGITS = ("model(**batch).logits[0]", "model(input_ids=ids).logits.mean(dim=0)")
+
+
+def plain_use(info: BundleInfo, kind: BundleKind) -> str:
+    """Return Python that loads a folder of this kind and labels a text."""
+    code, is_long = TASKS[info.task].code, info.reading != HEAD
+    imports, predict = ("import torch\n", _PREDICT_LONG) if is_long else ("", _PREDICT)
+    decide = code.torch_moved if code.torch_moved and info.threshold is not None else code.torch
+    return (imports + _USE[kind] + predict + decide).format(
+        logits=_LOGITS[is_long],
+        sequences=plain_reading(info.reading, info.max_length),
+        problem=f',\n    problem_type="{TASKS[info.task].problem_type}"' if code.names_problem else "",
+        threshold=info.threshold or TASKS[info.task].default_thresholds(len(info.labels)),
+        labels=json.dumps(info.labels, ensure_ascii=False),
+        base=json.dumps(info.base.id, ensure_ascii=False),
+        revision=f", revision={json.dumps(info.base.revision)}" if info.base.revision else "",
+        dtype=info.dtype,
+        max_length=info.max_length,
+        texts='["A text."], ["Another."]' if info.reads_pairs else '["A text."]',
+        weights=WEIGHTS[kind],
+    )
+
+
+def plain_reading(reading: Reading, max_length: int) -> str:
+    """Return Python that cuts a text's token ids, by the rule of `feathertune.data.tokens.long`.
+
+    It defines ``sequences(ids, special)``, from all ids and the mask of special tokens to lists of ids of one length,
+    whose logits are averaged. It is empty for ``head``: tokenizers do that themselves.
+    """
+    return _PLAIN[reading.long].format(length=max_length, stride=reading.stride, max_windows=reading.max_windows)

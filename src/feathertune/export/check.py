@@ -1,0 +1,183 @@
+"""The comparison of an exported model with its bundle: what is asked for, and what was found."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from feathertune.errors import ConfigError
+from feathertune.records import Record
+
+PARITY_FILE = "parity.json"
+# A change of half a point of accuracy shows on no fewer rows than this: it is two or three of them.
+LEAST_ROWS = 500
+DEFAULT_ROWS = 1_000
+_KEEP_FP32 = "so nothing was written. Ship it `--to onnx`, which rounds nothing, or allow more with"
+
+
+@dataclass(frozen=True)
+class Check:
+    """Real texts to compare on, and how much a form that rounds may lose.
+
+    Attributes:
+        data: Any data source, or a file of texts without labels. Validation rows are used, else test rows.
+        text_column: The column of the texts, if not the bundle's or a usual name; two with a comma for pairs.
+        label_column: The column of the labels.
+        rows: Number of rows, the same each time. None means `DEFAULT_ROWS`, or all if there are fewer, but at least
+            `LEAST_ROWS`.
+        max_flips: Share of the rows that may get another label; for numbers, largest loss of the rank correlation with
+            the bundle's numbers.
+        max_accuracy_loss: Largest loss of accuracy, or of rank correlation with the labels; 0.005 is half a point.
+    """
+
+    data: str | None = None
+    text_column: str | None = None
+    label_column: str | None = None
+    rows: int | None = None
+    max_flips: float = 0.02
+    max_accuracy_loss: float = 0.005
+
+    def __post_init__(self) -> None:
+        if self.rows is not None and self.rows < 1:
+            raise ConfigError(f"{self.rows} rows to compare on were asked for. Expected 1 at least.")
+        for option, share in (("--max-flips", self.max_flips), ("--max-accuracy-loss", self.max_accuracy_loss)):
+            if not 0 <= share <= 1:
+                raise ConfigError(f"{option} is {share:g}. Expected a share from 0 to 1, such as 0.01 for one percent.")
+        if self.data is None and (self.rows or self.text_column or self.label_column):
+            raise ConfigError("Rows or columns of data were asked for, but no data: name it with --data.")
+
+
+class Parity(Record):
+    """The difference between an exported model and its bundle; ``parity.json``.
+
+    Attributes:
+        n_real: Number of texts from data; the others were made of the vocabulary.
+        longest: Tokens of the longest text, as the bundle truncates it.
+        largest_logit: Largest absolute logit of the bundle.
+        max_abs_difference: Largest difference of a logit.
+        accuracy_before: The bundle's accuracy on the real texts, in fp32; null without labels.
+        tolerance: Largest allowed difference of a logit; null for a form that rounds.
+        max_flips: Largest allowed share of flips; it and all below are null for a form that does not round.
+        max_accuracy_loss: Largest allowed loss; null without labels.
+        rounded: Number of matrix products in 8 bits; `kept_in_fp32` would have lost too much.
+    """
+
+    to: str
+    method: str
+    n_texts: int
+    n_real: int
+    data: str | None
+    longest: int
+    largest_logit: float
+    max_abs_difference: float
+    label_flips: int
+    accuracy_before: float | None
+    accuracy_after: float | None
+    tolerance: float | None
+    max_flips: float | None
+    max_accuracy_loss: float | None
+    rounded: int | None = None
+    kept_in_fp32: int | None = None
+
+    @property
+    def differs(self) -> str:
+        """The largest difference, as a clause."""
+        return (
+            f"the logits differ from those of the bundle by {self.max_abs_difference:.1e} at most, and\n"
+            f"{self.label_flips} labels"
+        )
+
+    @property
+    def scores(self) -> str:
+        """The scores on the real texts, as a line; empty without labels."""
+        if self.accuracy_before is None or self.accuracy_after is None:
+            return ""
+        return (
+            f"\nThe accuracy on those {self.n_real} is {self.accuracy_after:.2%}, that of the bundle "
+            f"{self.accuracy_before:.2%}."
+        )
+
+    def fault(self) -> str:
+        """Return why the model is not kept, as the end of a sentence; empty if it is."""
+        if self.tolerance is None:
+            if not math.isfinite(self.max_abs_difference):
+                return "gives logits that are no numbers, so nothing was written. Ship it `--to onnx`."
+            return self._fault_of_rounding()
+        if self.max_abs_difference <= self.tolerance:
+            return ""
+        given, flips = self._given()
+        return (
+            f"gives other {given} than the bundle (they differ by {self.max_abs_difference:.3g} on {self.n_texts} "
+            f"texts, allowed are {self.tolerance:.3g}{flips}), so nothing was written. Ship the bundle as it is, and "
+            f"report this: the method is '{self.method}'."
+        )
+
+    def _given(self) -> tuple[str, str]:
+        return "logits", f"; {self.label_flips} labels change"
+
+    def _fault_of_rounding(self) -> str:
+        if self.max_flips is not None and self.label_flips > self.max_flips * self.n_texts:
+            return (
+                f"gives another label to {self.label_flips} of {self.n_texts} texts of {self.data} "
+                f"({self.label_flips / self.n_texts:.2%}, allowed are {self.max_flips:.2%}), {_KEEP_FP32} --max-flips."
+            )
+        before, after = self.accuracy_before, self.accuracy_after
+        if self.max_accuracy_loss is None or before is None or after is None:
+            return ""
+        # In whole texts: 0.005 of 1,000 is 5, whatever 0.9 - 0.895 is in binary.
+        if round((before - after) * self.n_real) <= self.max_accuracy_loss * self.n_real + 1e-9:
+            return ""
+        return (
+            f"has an accuracy of {after:.2%} on {self.n_real} texts of {self.data}, the bundle has {before:.2%} "
+            f"(allowed is a loss of {100 * self.max_accuracy_loss:.2g} points), {_KEEP_FP32} --max-accuracy-loss."
+        )
+
+
+class NumberParity(Parity):
+    """The same for numbers: no label can flip, and there is no accuracy.
+
+    Attributes:
+        tolerance: Of the numbers, in their unit.
+        max_accuracy_loss: Of the rank correlation with the labels of the real texts.
+        rank_agreement: Spearman's rank correlation of both models' numbers.
+        least_agreement: Least allowed agreement; null for a form that does not round.
+        rank_correlation_before: Of the bundle's numbers with the labels of the real texts, in fp32; null if unlabelled.
+    """
+
+    rank_agreement: float
+    least_agreement: float | None
+    rank_correlation_before: float | None
+    rank_correlation_after: float | None
+
+    @property
+    def differs(self) -> str:
+        """The largest difference, as a clause."""
+        return f"the numbers differ from those of the bundle by {self.max_abs_difference:.1e} at most"
+
+    @property
+    def scores(self) -> str:
+        """The scores on the real texts, as a line; empty without labels."""
+        before, after = self.rank_correlation_before, self.rank_correlation_after
+        if before is None or after is None:
+            return ""
+        return f"\nThe rank correlation on those {self.n_real} is {after:.3f}, that of the bundle {before:.3f}."
+
+    def _given(self) -> tuple[str, str]:
+        return "numbers", ""
+
+    def _fault_of_rounding(self) -> str:
+        if self.least_agreement is not None and self.rank_agreement < self.least_agreement:
+            return (
+                f"orders the {self.n_texts} texts of {self.data} otherwise (the rank correlation with the bundle's "
+                f"numbers is {self.rank_agreement:.3f}, allowed is {self.least_agreement:.3f}), {_KEEP_FP32} "
+                "--max-flips."
+            )
+        before, after = self.rank_correlation_before, self.rank_correlation_after
+        if self.max_accuracy_loss is None or before is None or after is None:
+            return ""
+        if before - after <= self.max_accuracy_loss:
+            return ""
+        return (
+            f"has a rank correlation of {after:.3f} on {self.n_real} texts of {self.data}, the bundle has {before:.3f} "
+            f"(allowed is a loss of {self.max_accuracy_loss:.2g}), {_KEEP_FP32} --max-accuracy-loss."
+        )

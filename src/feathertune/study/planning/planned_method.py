@@ -1,0 +1,102 @@
+"""A method of a study with what its settings decide: options, a sweep over depths, options to search."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from feathertune.config import Config
+from feathertune.errors import ConfigError, MissingExtraError
+from feathertune.methods import Method, Options, choose_methods, options_in, plain_name
+from feathertune.methods.targets import LayeredOptions
+from feathertune.study.run_spec import RunSpec, run_id
+
+
+@dataclass(frozen=True)
+class PlannedMethod:
+    """A method that will run.
+
+    Attributes:
+        sweeps_depth: A sweep on validation rows chooses ``top_layers`` in each run (``top_layers: auto``).
+        space: Values of the options that a search settles before the first run.
+        trains: Trained parameters, including the head; ``None`` if they are not known.
+        off_budget: Its size, if that is far from ``study.match_parameters``; else empty.
+        notes: Sentences for the record of each run.
+    """
+
+    method: Method
+    options: Options
+    sweeps_depth: bool = False
+    space: Mapping[str, list[Any]] = field(default_factory=dict)
+    trains: int | None = None
+    off_budget: str = ""
+    notes: tuple[str, ...] = ()
+
+    def run(self, seed: int, train_rows: int | None = None) -> RunSpec:
+        """Return the method's run with a seed."""
+        return RunSpec(
+            id=run_id(self.method.name, train_rows, seed),
+            method=self.method.name,
+            kind=self.method.kind,
+            seed=seed,
+            train_rows=train_rows,
+            options=self.options.model_dump(mode="json"),
+            sweeps_depth=self.sweeps_depth,
+            trains=self.trains,
+            notes=list(self.notes),
+            space=dict(self.space),
+        )
+
+
+def planned_methods(config: Config) -> tuple[PlannedMethod, ...]:
+    """Return the methods that the settings name.
+
+    Raises:
+        UnknownNameError: If a method does not exist.
+        ConfigError: If an option does not fit.
+    """
+    return tuple(
+        PlannedMethod(
+            method,
+            options,
+            sweeps_depth=isinstance(options, LayeredOptions) and options.top_layers == "auto",
+            space=_space_of(config, method),
+        )
+        for method, options in choose_methods(
+            config.study.methods, config.method, learning_rate=config.train.learning_rate
+        )
+    )
+
+
+def _space_of(config: Config, method: Method) -> dict[str, list[Any]]:
+    """Return the options that a search may change: those in the method's search space that nobody has given."""
+    if not config.study.search:
+        return {}
+    given = {*config.method, *options_in(method.name)}
+    for name in (plain_name(method.name), method.name):
+        own = config.method.get(name)
+        given |= set(own) if isinstance(own, Mapping) else set()
+    if config.train.learning_rate is not None:
+        given.add("learning_rate")
+    if config.study.match_parameters is not None and method.size is not None:
+        given.add(method.size.option)
+    return {option: list(values) for option, values in method.search_space.items() if option not in given}
+
+
+def check_can_search(trials: int, methods: Sequence[PlannedMethod]) -> None:
+    """Refuse a search that cannot be done.
+
+    Raises:
+        MissingExtraError: If Optuna is not installed.
+        ConfigError: If a sweep chooses a method's number of layers.
+    """
+    if importlib.util.find_spec("optuna") is None:
+        raise MissingExtraError("search", f"A search (study.search is {trials})")
+    for planned in methods:
+        if planned.sweeps_depth:
+            raise ConfigError(
+                f"Both top_layers 'auto' of {planned.method.name} and study.search ({trials}) are found by "
+                f"trainings on validation rows. Give top_layers a number."
+            )

@@ -1,0 +1,151 @@
+"""From what the user gave to a study that can start: every fact is decided here, once.
+
+`settle` needs the settings alone, so that a misspelt method is refused before any data is read. `decide_task` needs the
+labels, `resolve` the encoder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from feathertune.baselines import BASELINES
+from feathertune.config import Config, TrainConfig
+from feathertune.data.splitting.subsets import settle_sizes
+from feathertune.methods import Method
+from feathertune.study.planning.few_labels import settle_validation
+from feathertune.study.planning.method_sizing import check_sizes_are_free, fit_methods
+from feathertune.study.planning.plan import Plan, make_plan, runs_of_study
+from feathertune.study.planning.planned_method import PlannedMethod, check_can_search, planned_methods
+from feathertune.tasks import Task, task_of
+from feathertune.tasks.losses import check_fits
+
+if TYPE_CHECKING:
+    from feathertune.data.splitting.splits import DataSplits
+    from feathertune.encoders import LoadedEncoder
+    from feathertune.study.observe import Observer
+
+
+@dataclass(frozen=True)
+class Settled:
+    """A study as its settings alone decide it.
+
+    Attributes:
+        config: With ``method.NAME`` filled in for each method. What the encoder or a search decides is left out:
+            sizes under ``match_parameters``, the methods that ``all`` means, options that are searched.
+    """
+
+    config: Config
+    methods: tuple[PlannedMethod, ...]
+
+
+@dataclass(frozen=True)
+class ResolvedStudy:
+    """A study that can start.
+
+    Attributes:
+        plan: Every setting and every run.
+        task: Decides and scores as the settings say; its primary metric is the study's.
+    """
+
+    plan: Plan
+    task: Task
+
+    @property
+    def config(self) -> Config:
+        """Every setting, spelled out."""
+        return self.plan.config
+
+    @property
+    def metric(self) -> str:
+        """The score that ranks methods and chooses epochs, trials and penalties."""
+        return self.task.primary.name
+
+    def with_train(self, train: TrainConfig) -> ResolvedStudy:
+        """Return the study under other settings of the training loop."""
+        config = self.config.model_copy(update={"train": train})
+        return replace(self, plan=self.plan.model_copy(update={"config": config}))
+
+
+def settle(config: Config) -> Settled:
+    """Decide what the settings alone decide.
+
+    Raises:
+        UnknownNameError: If a method does not exist.
+        ConfigError: If an option does not fit, or settings contradict each other.
+    """
+    methods = planned_methods(config)
+    config = settle_validation(config, methods)
+    if config.study.match_parameters is not None:
+        check_sizes_are_free(config, methods)
+    if config.study.search:
+        check_can_search(config.study.search, methods)
+    sized = config.study.match_parameters is not None
+    spelled_out = {
+        planned.method.name: planned.options.model_dump(
+            mode="json", exclude={*planned.space, *(_size_option(planned.method) if sized else ())}
+        )
+        for planned in methods
+    }
+    names = tuple(name for name in dict.fromkeys(config.study.methods) if name not in BASELINES)
+    study = config.study.model_copy(update={"methods": names})
+    return Settled(config.model_copy(update={"method": spelled_out, "study": study}), methods)
+
+
+def decide_task(config: Config, splits: DataSplits, train_counts: Sequence[int]) -> Task:
+    """Return the task of the labels, with its decision and its primary metric.
+
+    Args:
+        config: The settings.
+        splits: The rows.
+        train_counts: Training rows of each class; empty for numbers.
+
+    Raises:
+        ConfigError: If settings do not fit the labels.
+    """
+    task = task_of(splits.train.labels)
+    check_fits(config.train, task)
+    if config.data.shots is not None:
+        splits.kind.check_shots(splits.train.labels, config.data.shots, splits.labels)
+    return task.deciding(config.train.decision).ranked_by(config.study.metric, train_counts)
+
+
+def resolve(
+    settled: Settled,
+    task: Task,
+    splits: DataSplits,
+    encoder: LoadedEncoder,
+    observer: Observer,
+    *,
+    seed: int | None = None,
+) -> ResolvedStudy:
+    """Decide what depends on data and encoder, and list the runs.
+
+    Args:
+        settled: From `settle`.
+        task: From `decide_task`.
+        splits: The rows.
+        encoder: It is not changed.
+        observer: Hears of the stage.
+        seed: Run each method once, with this seed and without baselines; ``None`` lists the runs of a comparison.
+
+    Raises:
+        ConfigError: If a method that was named does not fit the encoder, or sizes do not fit the data.
+    """
+    study = settled.config.study.model_copy(update={"metric": task.primary.name})
+    config = settled.config.model_copy(update={"study": study})
+    n_rows, n_classes, shots = len(splits.train.labels), len(splits.labels), config.data.shots
+    sizes = settle_sizes(study.train_sizes, n_rows=n_rows, n_classes=n_classes)
+    if shots is not None:
+        sizes = (shots * n_classes,)
+    fit = fit_methods(config, settled.methods, encoder, observer)
+    if seed is None:
+        runs = runs_of_study(fit, study.seeds, sizes=sizes, n_rows=n_rows)
+    else:
+        runs = [planned.run(seed) for planned in fit.methods]
+    return ResolvedStudy(make_plan(config, fit, runs, content=(splits.fingerprint, encoder.fingerprint)), task)
+
+
+def _size_option(method: Method) -> tuple[str, ...]:
+    return () if method.size is None else (method.size.option,)

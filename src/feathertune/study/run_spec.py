@@ -1,0 +1,47 @@
+"""One run of a study, described completely: given the same data and base model, nothing else changes its result."""
+
+from __future__ import annotations
+
+import re
+
+from pydantic import Field
+
+from feathertune.records import Kind, Record
+
+
+class RunSpec(Record):
+    """One method, one seed, every option spelled out.
+
+    Attributes:
+        train_rows: Number of training rows; null for all of them, in a study without a learning curve.
+        sweeps_depth: A sweep on validation rows chooses ``top_layers`` at the start of the run.
+        trains: Parameters that will be trained, including the head; null for baselines.
+        notes: Sentences for the record of the run.
+        space: Values of the options that a search settles first (`feathertune.study.running.search`); `options` has
+            their values without it.
+    """
+
+    id: str
+    method: str
+    kind: Kind
+    seed: int
+    train_rows: int | None = None
+    options: dict[str, object] = Field(default_factory=dict)
+    sweeps_depth: bool = False
+    trains: int | None = None
+    notes: list[str] = Field(default_factory=list)
+    space: dict[str, list[object]] = Field(default_factory=dict)
+
+    def with_options(self, **options: object) -> RunSpec:
+        """Return the run under other options."""
+        return self.model_copy(update={"options": {**self.options, **options}})
+
+    def at_depth(self, top_layers: int) -> RunSpec:
+        """Return the run that adapts this many of the last layers, without a sweep."""
+        return self.with_options(top_layers=top_layers).model_copy(update={"sweeps_depth": False})
+
+
+def run_id(method: str, rows: int | None, seed: int) -> str:
+    """Return the name of a run and of its folder; characters that a file name cannot have become ``-``."""
+    method = re.sub(r"[^A-Za-z0-9._=]+", "-", method).strip("-")
+    return f"{method}-s{seed}" if rows is None else f"{method}-n{rows}-s{seed}"

@@ -1,0 +1,124 @@
+"""Runs of the baselines: fitted to texts or frozen features, or the pretrained encoder with an untrained head."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from feathertune.baselines import BASELINES, Baseline
+from feathertune.baselines.linear import Rows
+from feathertune.data.sources.collector import SPLITS, SplitName
+from feathertune.engine.training.head import head_logits
+from feathertune.records import Seconds
+from feathertune.runtime import stopwatch
+from feathertune.study.running.run_result import RunResult, score_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from feathertune.study.observe import Observer
+    from feathertune.study.planning.resolve import ResolvedStudy
+    from feathertune.study.run_spec import RunSpec
+    from feathertune.study.running.pretrained import FrozenFeatures
+    from feathertune.study.running.workbench import Workbench
+
+_READ_UNTRAINED: tuple[SplitName, ...] = ("validation", "test")
+
+
+def splits_read(baseline: Baseline, bench: Workbench) -> tuple[SplitName, ...]:
+    """Return the splits that a baseline reads, of those that have rows."""
+    names: tuple[SplitName, ...] = _READ_UNTRAINED if baseline.reads == "encoder" else SPLITS
+    return tuple(name for name in names if len(bench.encoded[name]))
+
+
+def run_baseline(spec: RunSpec, study: ResolvedStudy, bench: Workbench, observer: Observer) -> RunResult:
+    """Fit a baseline and score it."""
+    baseline = BASELINES[spec.method]
+    names = splits_read(baseline, bench)
+    if baseline.reads == "texts":
+        return _fit(baseline, {name: bench.split(name).texts for name in names}, study, bench)
+    features = {name: bench.features(name, observer.advanced) for name in names}
+    if baseline.reads == "encoder":
+        return _score_untrained(spec.seed, features, study, bench)
+    # A linear model of the mean over windows gives the mean of what it gives of each.
+    inputs = {
+        name: {"read": bench.encoded[name].pooled(found.read), "mean": bench.encoded[name].pooled(found.mean)}
+        for name, found in features.items()
+    }
+    return _fit(baseline, inputs, study, bench, features)
+
+
+def _fit(
+    baseline: Baseline,
+    inputs: Mapping[SplitName, Any],
+    study: ResolvedStudy,
+    bench: Workbench,
+    features: Mapping[SplitName, FrozenFeatures] | None = None,
+) -> RunResult:
+    """Fit a baseline to texts, or to the frozen features of which the inputs were made."""
+    assert baseline.fit is not None, "a baseline that reads texts or features is fitted"
+    features = features or {}
+    n_classes = len(bench.splits.labels)
+    with stopwatch() as train:
+        fitted = baseline.fit(
+            Rows(
+                inputs["train"],
+                bench.split("train").labels,
+                inputs.get("validation", {}),
+                bench.split("validation").labels,
+                n_classes,
+                study.task,
+                study.config.train.class_weights,
+            )
+        )
+    with stopwatch() as evaluate:
+        test = fitted.predict_proba(inputs["test"])
+    validation = fitted.predict_proba(inputs["validation"]) if "validation" in inputs else np.zeros((0, n_classes))
+    parts = {
+        "tokenize": sum(bench.tokenize_seconds[name] for name in features),
+        "cache": sum(found.seconds for name, found in features.items() if name != "test"),
+        "train": train.seconds,
+        "evaluate": evaluate.seconds + (features["test"].seconds if features else 0.0),
+    }
+    return RunResult(
+        test=test,
+        validation=validation,
+        scores=score_rows(study.task, bench, test, validation),
+        seconds=Seconds(total=sum(parts.values()), **parts),
+        trainable_parameters=fitted.n_parameters,
+        total_parameters=fitted.n_parameters + (bench.base.n_parameters if features else 0),
+        adapter_bytes=4 * fitted.n_parameters,
+        peak_memory_bytes=max((found.peak_memory_bytes for found in features.values()), default=0),
+        hyperparameters=fitted.chosen,
+    )
+
+
+def _score_untrained(
+    seed: int, features: Mapping[SplitName, FrozenFeatures], study: ResolvedStudy, bench: Workbench
+) -> RunResult:
+    """Score the pretrained encoder with an untrained head."""
+    # Not before the features, which another encoder computes: one at a time is enough.
+    encoder = bench.load_encoder(seed)
+    with stopwatch() as evaluate, torch.inference_mode():
+        encoder.model.eval()
+        probabilities = {
+            name: study.task.probabilities(
+                bench.encoded[name].pooled(head_logits(encoder, torch.from_numpy(found.read)).float().numpy())
+            )
+            for name, found in features.items()
+        }
+    test, n_classes = probabilities["test"], len(bench.splits.labels)
+    validation = probabilities.get("validation", np.zeros((0, n_classes)))
+    tokenize_s = bench.tokenize_seconds["test"]
+    evaluate_s = evaluate.seconds + features["test"].seconds
+    return RunResult(
+        test=test,
+        validation=validation,
+        scores=score_rows(study.task, bench, test, validation),
+        seconds=Seconds(total=tokenize_s + evaluate_s, tokenize=tokenize_s, evaluate=evaluate_s),
+        total_parameters=encoder.n_parameters,
+        peak_memory_bytes=features["test"].peak_memory_bytes,
+        notes=bench.notes,
+    )
