@@ -84,7 +84,7 @@ def inspect(
     price: Price | None = None
     fixed: Fixed | None = None
     with observe(quiet=quiet or json) as observer:
-        inspected = inspect_data(settings, observer, beside=True)
+        inspected = inspect_data(settings, observer)
         found = inspected.record
         if out is not None:
             write_folder(inspected, out, overwrite=overwrite)

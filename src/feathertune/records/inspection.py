@@ -49,7 +49,6 @@ class Looked(Record):
     """How far it was looked where not all rows could be, and what the searches say of themselves.
 
     Attributes:
-        near_one_in: Nearly equal texts were searched in one row of so many, alike ones chosen together.
         near_candidates: Pairs that might have been alike; `near_compared` of them were compared.
         sampled: Rows of the sample for lengths and labels.
         judged: Rows of it whose label was judged by the others.
@@ -57,7 +56,6 @@ class Looked(Record):
         accuracy: Share of the judged rows whose label the models found that had not seen the row.
     """
 
-    near_one_in: int
     near_candidates: int
     near_compared: int
     sampled: int
