@@ -75,7 +75,6 @@ def flipped(sample: str, n_rows: int, draw: int) -> dict[str, Any]:
         "listed": len(errors.rows),
         "share_of_flipped_listed": len(np.intersect1d(errors.rows, planted)) / len(planted),
         "accuracy": errors.accuracy,
-        "estimated": errors.estimated,
         "flipped": len(planted),
     }
     print(json.dumps(row), flush=True)

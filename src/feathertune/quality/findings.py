@@ -39,14 +39,7 @@ _CLIP = 300  # characters of a text that are shown
 
 @dataclass(frozen=True)
 class Found:
-    """The K rows of a finding.
-
-    Attributes:
-        rows: ``(K,)``.
-        others: The row that each is like; -1 if none, ``(K,)``.
-        scores: ``(K,)``.
-        suggested: A label for each, ``(K,)``.
-    """
+    """The K rows of a finding, the rows that they are like (-1 if none), scores and suggested labels, all ``(K,)``."""
 
     kind: str
     rows: NDArray[np.int64]
@@ -66,14 +59,14 @@ class Found:
 def find(
     scan: Scan, duplicates: Duplicates, near: Pairs, similarity: NDArray[np.float64], errors: LabelErrors | None
 ) -> list[Found]:
-    """Return all findings in the order of `KINDS`; kinds without a row are left out.
+    """Return all findings that have rows, in the order of `KINDS`.
 
     Args:
         scan: All rows.
         duplicates: Rows with the same text.
         near: Candidates for nearly the same text, ``(K, 2)``.
         similarity: Of each candidate, ``(K,)``.
-        errors: Labels that may be wrong, by row of the scan; None if they were not searched.
+        errors: Their rows are rows of the scan; None before the search.
     """
     rows, contradicted = duplicates.rows, duplicates.contradicted
     again = ~contradicted & ~duplicates.overlapping & (rows != duplicates.kept)
@@ -116,13 +109,7 @@ def _nearly(scan: Scan, duplicates: Duplicates, near: Pairs, similarity: NDArray
 
 
 def rows_of(found: Found, scan: Scan, texts: Mapping[int, str]) -> Iterator[FoundRow]:
-    """Describe the rows of a finding.
-
-    Args:
-        found: A finding.
-        scan: All rows.
-        texts: By row, the beginning of its text; rows may be missing.
-    """
+    """Describe the rows of a finding; `texts` holds the beginnings of texts by row, and may lack some."""
     for place, row in enumerate(found.rows.tolist()):
         other = -1 if found.others is None else int(found.others[place])
         detail = PROBLEMS[scan.problems[row]] or None

@@ -56,15 +56,7 @@ class Decisions:
 
 @dataclass
 class Fixed:
-    """Result of writing a cleaned copy.
-
-    Attributes:
-        path: The copy.
-        changes: The list of changes: row, what, why, the text before and after.
-        n_read: Rows of the original.
-        n_written: Rows of the copy.
-        counts: Number of changed rows by what was done to them.
-    """
+    """The copy and its list of changes, rows of the original and the copy, and changed rows by what was done."""
 
     path: Path
     changes: Path
@@ -126,10 +118,6 @@ def decide(scan: Scan) -> Decisions:
 
 def write_fixed(scan: Scan, path: Path) -> Fixed:
     """Write the copy of the first table and the list of changes, both whole or not at all.
-
-    Args:
-        scan: All rows.
-        path: A path that `check_output` accepts.
 
     Raises:
         DataError: If no row would stay.

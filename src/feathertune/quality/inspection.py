@@ -6,7 +6,7 @@ All rows are read once; those that are compared, sampled or shown are read again
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, NoReturn
 
@@ -21,12 +21,12 @@ from feathertune.gc_freeze import loaded_objects_aside
 from feathertune.quality.duplicates import Duplicates, find_duplicates
 from feathertune.quality.findings import Found, clipped, find, rows_of
 from feathertune.quality.label_errors import LabelErrors, find_label_errors
-from feathertune.quality.near_duplicates import Pairs, Shingles, shingles_of, similarities
-from feathertune.quality.profile import Searches, Tokens, as_dataset, profile
+from feathertune.quality.near_duplicates import Pairs, Shingles, candidates, shingles_of, similarities
+from feathertune.quality.profile import Tokens, as_dataset, profile
 from feathertune.quality.scan import Scan, scan
 from feathertune.quality.tables import Table, table_of
 from feathertune.quality.words import words_of
-from feathertune.records.inspection import Finding, FoundRow, Inspection
+from feathertune.records.inspection import Finding, FoundRow, Inspection, Looked
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 # At most this many pairs are compared, and texts shown.
 _MOST_PAIRS, _MOST_TEXTS = 50_000, 100_000
-_COMPARED_AT_ONCE = 2_000
+_READ_AT_ONCE = 2_000
 # Splitting millions of rows takes seconds; a study's refusals show with fewer rows of each label.
 _MANY_ROWS, _ROWS_A_LABEL = 200_000, 200
 _LISTED = 10_000  # rows of each kind in the record; the CSV has all
@@ -45,14 +45,7 @@ _NO_LIMIT = 1 << 30  # in tokens
 
 @dataclass(frozen=True)
 class Inspected:
-    """An inspection and its parts.
-
-    Attributes:
-        record: The result.
-        scan: One pass over all rows.
-        found: All rows of each finding.
-        texts: By row, the beginning of its text, as far as it was kept.
-    """
+    """An inspection and its parts; `texts` has the beginning of each text that was kept, by row."""
 
     record: Inspection
     scan: Scan
@@ -67,11 +60,7 @@ class Inspected:
 
 
 def inspect_data(config: Config, observer: Observer) -> Inspected:
-    """Read the data and look for problems.
-
-    Args:
-        config: The ``data`` and ``base`` sections are used.
-        observer: Receives the progress.
+    """Read the data and look for problems, under the ``data`` and ``base`` sections of the configuration.
 
     Raises:
         FeathertuneError: If the source cannot be read, or the encoder cannot be loaded.
@@ -105,21 +94,27 @@ def _inspect(tables: list[Table], tokenizer: PreTrainedTokenizerBase, config: Co
         _refuse_numbers(data.source)
     duplicates = find_duplicates(seen.hashes, seen.labels, seen.splits, seen.usable)
     observer.stage("looking for nearly equal texts")
-    candidates = seen.sketches.candidates(duplicates.is_first)
+    pairs = candidates(seen.sketches, duplicates.is_first)
     seen.sketches.clear()
-    compared = _chosen(candidates, seen, data.seed)
+    compared = _chosen(pairs, seen, data.seed)
     refused = _refused(seen, data)
     observer.stage(f"reading what was found in {data.source}")
     certain = find(seen, duplicates, compared[:0], np.zeros(0), None)
-    read = _read_again(seen, compared, seen.sample(data.seed), certain)
+    sample, shown, shingles = _read_again(seen, compared, seen.sample(data.seed), certain)
     observer.stage("looking for wrong labels")
-    errors = _label_errors(seen, duplicates, read.sample, data.seed)
-    found = find(seen, duplicates, compared, similarities(compared, read.shingles), errors)
+    errors = _label_errors(seen, duplicates, sample, data.seed)
+    found = find(seen, duplicates, compared, similarities(compared, shingles), errors)
     observer.stage("tokenising")
-    tokens = _tokens(tokenizer, list(read.sample.values()))
-    searches = Searches(duplicates, found, len(candidates), len(compared), errors)
-    record = profile(seen, searches, tokens, base=config.base.id, max_length=data.max_length)
-    texts = read.shown | {row: clipped(read.sample[row]) for row in errors.rows.tolist()}
+    tokens = _tokens(tokenizer, list(sample.values()))
+    looked = Looked(
+        near_candidates=len(pairs),
+        near_compared=len(compared),
+        sampled=len(sample),
+        judged=errors.n_judged,
+        accuracy=errors.accuracy,
+    )
+    record = profile(seen, duplicates, found, tokens, looked, base=config.base.id, max_length=data.max_length)
+    texts = shown | {row: clipped(sample[row]) for row in errors.rows.tolist()}
     findings = [
         Finding(kind=one.kind, what=one.what, n=len(one), rows=list(islice(rows_of(one, seen, texts), _LISTED)))
         for one in found
@@ -179,50 +174,29 @@ def _label_errors(seen: Scan, duplicates: Duplicates, sample: dict[int, str], se
     return replace(errors, rows=rows[errors.rows])
 
 
-def _chosen(candidates: Pairs, seen: Scan, seed: int) -> Pairs:
+def _chosen(pairs: Pairs, seen: Scan, seed: int) -> Pairs:
     """The pairs to compare: all, or first those of two splits, then a sample of the others."""
-    if len(candidates) <= _MOST_PAIRS:
-        return candidates
-    within = seen.splits[candidates[:, 0]] == seen.splits[candidates[:, 1]]
-    drawn = np.random.default_rng(seed).random(len(candidates))
-    return candidates[np.sort(np.lexsort((drawn, within))[:_MOST_PAIRS])]
+    if len(pairs) <= _MOST_PAIRS:
+        return pairs
+    within = seen.splits[pairs[:, 0]] == seen.splits[pairs[:, 1]]
+    drawn = np.random.default_rng(seed).random(len(pairs))
+    return pairs[np.sort(np.lexsort((drawn, within))[:_MOST_PAIRS])]
 
 
-@dataclass
-class _Read:
-    """Texts that were read a second time, by row.
-
-    Attributes:
-        sample: Whole texts of the sample.
-        shown: Beginnings of the texts that findings may show.
-        shingles: Sets of words of the rows that are compared.
-    """
-
-    sample: dict[int, str] = field(default_factory=dict)
-    shown: dict[int, str] = field(default_factory=dict)
-    shingles: dict[int, Shingles] = field(default_factory=dict)
-
-
-def _read_again(seen: Scan, compared: Pairs, sample: NDArray[np.int64], certain: list[Found]) -> _Read:
-    """Read the rows that are compared, of the sample, and of the findings so far."""
+def _read_again(
+    seen: Scan, compared: Pairs, sample: NDArray[np.int64], certain: list[Found]
+) -> tuple[dict[int, str], dict[int, str], dict[int, Shingles]]:
+    """By row: the sample's texts, the beginnings of texts to show, and the word sets of the rows that are compared."""
     most = max(_LISTED, _MOST_TEXTS // max(1, len(certain)))
     in_pairs, in_sample = {*compared.ravel().tolist()}, {*sample.tolist()}
-    shown = in_pairs.union(*(one.rows[:most].tolist() for one in certain))
-    read = _Read()
-    waiting: dict[int, str] = {}
-
-    def make_shingles() -> None:
-        read.shingles.update(zip(waiting, shingles_of(words_of(list(waiting.values()))), strict=True))
-        waiting.clear()
-
-    for row, text in seen.texts(np.array([*(shown | in_sample)], np.int64)):
-        if row in in_sample:
-            read.sample[row] = text
-        if row in shown:
-            read.shown[row] = clipped(text)
-        if row in in_pairs:
-            waiting[row] = text
-            if len(waiting) == _COMPARED_AT_ONCE:
-                make_shingles()
-    make_shingles()
-    return read
+    in_shown = in_pairs.union(*(one.rows[:most].tolist() for one in certain))
+    sampled: dict[int, str] = {}
+    shown: dict[int, str] = {}
+    shingles: dict[int, Shingles] = {}
+    source = seen.texts(np.array([*(in_shown | in_sample)], np.int64))
+    while texts := dict(islice(source, _READ_AT_ONCE)):
+        sampled |= {row: text for row, text in texts.items() if row in in_sample}
+        shown |= {row: clipped(text) for row, text in texts.items() if row in in_shown}
+        paired = {row: text for row, text in texts.items() if row in in_pairs}
+        shingles.update(zip(paired, shingles_of(words_of(list(paired.values()))), strict=True))
+    return sampled, shown, shingles

@@ -4,8 +4,7 @@ Tf-idf of words and pairs of words goes into naive Bayes, which takes seconds fo
 its test rows by trained encoders instead: see `feathertune.study.verdict.mislabelled`.
 
 Source:
-    Northcutt, Jiang & Chuang 2021, "Confident Learning: Estimating Uncertainty in Dataset Labels", sections 3.1 and
-    3.2.
+    Northcutt, Jiang & Chuang 2021, "Confident Learning: Estimating Uncertainty in Dataset Labels", section 3.2.
 """
 
 from __future__ import annotations
@@ -40,7 +39,6 @@ class LabelErrors:
         suggested: The label that the models give, ``(S,)``.
         margins: Probability of the row's own label minus that of the suggested one, ``(S,)``.
         n_judged: Rows of labels that have at least one row per fold.
-        estimated: Number of wrong labels by the paper's count; too high if the words say little about the label.
         accuracy: Share of the judged rows whose label the models found.
     """
 
@@ -48,7 +46,6 @@ class LabelErrors:
     suggested: NDArray[np.int64]
     margins: NDArray[np.float64]
     n_judged: int
-    estimated: int
     accuracy: float
 
 
@@ -65,10 +62,9 @@ def find_label_errors(words: Words, labels: NDArray[np.int64], *, seed: int = 0)
     names, classes = np.unique(labels[judged], return_inverse=True)
     matrix = features(words, len(names))
     if len(names) < 2 or not matrix.shape[1]:
-        return LabelErrors(judged[:0], judged[:0], np.zeros(0), 0, 0, 0.0)
+        return LabelErrors(judged[:0], judged[:0], np.zeros(0), 0, 0.0)
     probabilities = _out_of_fold(matrix[judged], classes, seed)
     margins, best = margins_of(probabilities, classes)
-    wrong = counted_wrong(probabilities, classes)
     order = np.argsort(margins, kind="stable")[: int(np.ceil(LISTED * len(judged)))]
     accuracy = float((margins > 0).mean())
     order = order[margins[order] < 0] if accuracy >= _LEAST_ACCURACY else order[:0]
@@ -77,7 +73,6 @@ def find_label_errors(words: Words, labels: NDArray[np.int64], *, seed: int = 0)
         suggested=names[best[order]],
         margins=margins[order],
         n_judged=len(judged),
-        estimated=wrong,
         accuracy=accuracy,
     )
 
@@ -116,25 +111,6 @@ def margins_of(
     others[every, classes] = -1.0
     best = others.argmax(axis=1)
     return probabilities[every, classes] - others[every, best], best
-
-
-def counted_wrong(probabilities: NDArray[np.float64], classes: NDArray[np.int64]) -> int:
-    """Return the number of wrong labels: the sum off the diagonal of the confident joint, calibrated by class.
-
-    A row counts for the most probable class whose mean probability over its own rows it reaches.
-
-    Args:
-        probabilities: ``(N, C)``, from models that have not seen the row.
-        classes: ``(N,)``.
-    """
-    n_rows = np.bincount(classes, minlength=probabilities.shape[1])
-    own = np.bincount(classes, weights=probabilities[np.arange(len(classes)), classes], minlength=len(n_rows))
-    reached = probabilities >= own / np.maximum(1, n_rows)
-    counted = reached.any(axis=1)
-    best = np.where(reached, probabilities, -1.0).argmax(axis=1)
-    total = np.bincount(classes[counted], minlength=len(n_rows))
-    wrong = np.bincount(classes[counted & (best != classes)], minlength=len(n_rows))
-    return round(float((n_rows * wrong / np.maximum(1, total)).sum()))
 
 
 def _out_of_fold(matrix: Any, classes: NDArray[np.int64], seed: int) -> NDArray[np.float64]:  # noqa: ANN401 - sparse

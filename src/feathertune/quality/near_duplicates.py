@@ -10,8 +10,7 @@ Source:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -31,50 +30,38 @@ _SKETCH = 512
 _ROW = np.dtype([("row", np.int64), ("bands", np.uint32, _BANDS), ("signature", np.uint8, _SIGNED)])
 
 Pairs = NDArray[np.int64]
+Sketches = NDArray[np.void]
 Shingles = NDArray[np.uint32]
 
 
-@dataclass
-class Sketches:
-    """Collects what the search needs of each text."""
+def sketches_of(words: Words, rows: NDArray[np.int64]) -> Sketches:
+    """Return what `candidates` needs of N texts with these row numbers, ``(N,)``; texts without words have none."""
+    filled = words.counts > 0
+    smallest = _smallest(words, filled)
+    sketches = np.zeros(len(smallest), _ROW)
+    sketches["row"], sketches["bands"] = rows[filled], _bands(smallest)
+    sketches["signature"] = smallest[:, :_SIGNED] & np.uint32(0xFF)
+    return sketches
 
-    _parts: list[NDArray[np.void]] = field(default_factory=list)
 
-    def add(self, words: Words, rows: NDArray[np.int64]) -> None:
-        """Add N texts.
+def candidates(sketches: Sequence[Sketches], usable: NDArray[np.bool_]) -> Pairs:
+    """Return pairs of rows that may be similar, each once, the smaller row first, ``(K, 2)``.
 
-        Args:
-            words: Words of the texts.
-            rows: Row numbers, rising from call to call, ``(N,)``.
-        """
-        filled = words.counts > 0
-        smallest = _smallest(words, filled)
-        part = np.zeros(len(smallest), _ROW)
-        part["row"], part["bands"] = rows[filled], _bands(smallest)
-        part["signature"] = smallest[:, :_SIGNED] & np.uint32(0xFF)
-        self._parts.append(part)
+    Rows that agree in a band are paired with the first and the next of them, not each with each.
 
-    def clear(self) -> None:
-        """Free the memory."""
-        self._parts = []
-
-    def candidates(self, usable: NDArray[np.bool_]) -> Pairs:
-        """Return pairs of rows that may be similar, each once, the smaller row first, ``(K, 2)``.
-
-        Rows that agree in a band are paired with the first and the next of them, not each with each.
-
-        Args:
-            usable: By row, True to compare it.
-        """
-        parts = [np.zeros(0, _ROW), *(part[usable[part["row"]]] for part in self._parts)]
-        rows, signatures = (np.concatenate([part[key] for part in parts]) for key in ("row", "signature"))
-        codes = [np.zeros(0, np.int64)]
-        for band in range(_BANDS if len(rows) else 0):
-            left, right = _joined(np.concatenate([part["bands"][:, band] for part in parts]))
-            agreeing = (signatures[left] == signatures[right]).sum(axis=1) >= _LEAST_AGREEMENTS
-            codes.append(left[agreeing] << 32 | right[agreeing])
-        unique = np.unique(np.concatenate(codes))
-        return np.stack([rows[unique >> 32], rows[unique & 0xFFFFFFFF]], axis=1)
+    Args:
+        sketches: Blocks of `sketches_of`, in the order of the rows.
+        usable: By row, True to compare it.
+    """
+    parts = [np.zeros(0, _ROW), *(part[usable[part["row"]]] for part in sketches)]
+    rows, signatures = (np.concatenate([part[key] for part in parts]) for key in ("row", "signature"))
+    codes = [np.zeros(0, np.int64)]
+    for band in range(_BANDS if len(rows) else 0):
+        left, right = _joined(np.concatenate([part["bands"][:, band] for part in parts]))
+        agreeing = (signatures[left] == signatures[right]).sum(axis=1) >= _LEAST_AGREEMENTS
+        codes.append(left[agreeing] << 32 | right[agreeing])
+    unique = np.unique(np.concatenate(codes))
+    return np.stack([rows[unique >> 32], rows[unique & 0xFFFFFFFF]], axis=1)
 
 
 def shingles_of(words: Words) -> list[Shingles]:

@@ -14,7 +14,6 @@ from feathertune.data.sources.collector import SPLITS, RawDataset
 from feathertune.errors import isolated
 from feathertune.quality.duplicates import Duplicates
 from feathertune.quality.findings import Found
-from feathertune.quality.label_errors import LabelErrors
 from feathertune.quality.scan import NO_SPLIT, PROBLEMS, TEST, TRAIN, Scan
 from feathertune.quality.tables import set_of
 from feathertune.records.inspection import Inspection, Lengths, Looked, ReadColumns
@@ -44,28 +43,18 @@ class Tokens:
     unknown_share: float
 
 
-@dataclass(frozen=True)
-class Searches:
-    """Results beyond single rows; the near duplicates are counted in pairs."""
-
-    duplicates: Duplicates
-    found: Sequence[Found]
-    near_candidates: int
-    near_compared: int
-    errors: LabelErrors
-
-
-def profile(scan: Scan, searches: Searches, tokens: Tokens, *, base: str, max_length: int) -> Inspection:
-    """Return the record of an inspection, without `Inspection.findings`.
-
-    Args:
-        scan: All rows, at least one of them usable.
-        searches: What was found in them.
-        tokens: Tokens of a sample.
-        base: The encoder whose tokens they are.
-        max_length: The limit that a study would use, in tokens.
-    """
-    usable, duplicates, errors = scan.usable, searches.duplicates, searches.errors
+def profile(
+    scan: Scan,
+    duplicates: Duplicates,
+    found: Sequence[Found],
+    tokens: Tokens,
+    looked: Looked,
+    *,
+    base: str,
+    max_length: int,
+) -> Inspection:
+    """Return the record of an inspection, without `Inspection.findings`."""
+    usable = scan.usable
     columns, splits = scan.tables[0].columns, scan.splits[usable]
     counts = np.bincount(scan.labels[usable], minlength=len(scan.names))
     order = np.argsort(-counts, kind="stable")
@@ -80,30 +69,17 @@ def profile(scan: Scan, searches: Searches, tokens: Tokens, *, base: str, max_le
         contradicted=duplicates.n_texts(duplicates.contradicted),
         crossing=duplicates.n_texts((duplicates.last_split == TEST) & (duplicates.first_split < TEST)),
         lengths=_lengths(tokens.lengths, max_length),
-        looked=Looked(
-            near_candidates=searches.near_candidates,
-            near_compared=searches.near_compared,
-            sampled=len(tokens.lengths),
-            judged=errors.n_judged,
-            estimated_errors=errors.estimated,
-            accuracy=errors.accuracy,
-        ),
+        looked=looked,
         scripts=dict(scan.checks.scripts.most_common()),
         constant=scan.constant,
         notes=[*(note for table in scan.tables for note in table.notes), *_left_out(scan)],
     )
-    said = [*_about_rows(scan, record, searches.found), *_about_classes(record), *_about_texts(scan, record, tokens)]
+    said = [*_about_rows(scan, record, found), *_about_classes(record), *_about_texts(scan, record, tokens)]
     return record.model_copy(update={"suspicious": said})
 
 
 def as_dataset(scan: Scan, table: int, *, most_a_label: int | None = None) -> RawDataset:
-    """Return the usable rows of one table for splitting, with hashes in place of texts.
-
-    Args:
-        scan: All rows.
-        table: Index of the table.
-        most_a_label: Keep this many rows of each label in each split; None keeps all.
-    """
+    """Return a table's usable rows, or `most_a_label` of each label and split, with hashes in place of texts."""
     rows = np.arange(scan.starts[table], scan.starts[table + 1])
     rows = rows[scan.usable[rows]]
     if most_a_label is not None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from feathertune.data.reading.labels import label_name, number_of
 from feathertune.data.sources.collector import SPLITS, split_name
 from feathertune.errors import DataError
-from feathertune.quality.near_duplicates import Sketches
+from feathertune.quality.near_duplicates import Sketches, sketches_of
 from feathertune.quality.tables import Table, TableRow
 from feathertune.quality.text_checks import TextChecks
 from feathertune.quality.words import words_of
@@ -55,7 +55,7 @@ class Scan:
     problems: NDArray[np.uint8]
     numbers: NDArray[np.int32]
     names: list[str]
-    sketches: Sketches
+    sketches: list[Sketches]
     checks: TextChecks
     repaired_hashes: dict[int, int]
     constant: dict[str, str]
@@ -143,7 +143,7 @@ class _Reader:
     )
     names: dict[str, int] = field(default_factory=dict)
     values: dict[str, set[str]] = field(default_factory=dict)
-    sketches: Sketches = field(default_factory=Sketches)
+    sketches: list[Sketches] = field(default_factory=list)
     checks: TextChecks = field(default_factory=TextChecks)
     repaired_hashes: dict[int, int] = field(default_factory=dict)
     _known: dict[str, int] = field(default_factory=dict)
@@ -154,8 +154,8 @@ class _Reader:
         Args:
             table: The block's table.
             block: B rows.
-            tested_elsewhere: The table's own test rows are not used.
-            only_test: Only its test rows are used, or all of them if it has no splits.
+            tested_elsewhere: Ignore the table's own test rows.
+            only_test: Use only its test rows, or all rows if it has no splits.
         """
         numbers = np.array([row.number for row in block], np.int32)
         texts = [_checked(row, table) for row in block]
@@ -174,7 +174,7 @@ class _Reader:
         usable = np.flatnonzero(problems == 0)
         kept = [texts[row] for row in usable.tolist()]
         self.n_characters += sum(map(len, kept))
-        self.sketches.add(words_of(kept), usable + self.n)
+        self.sketches.append(sketches_of(words_of(kept), usable + self.n))
         repaired = self.checks.add(kept, usable + self.n)
         for row in np.flatnonzero(problems == NULL).tolist():
             repaired |= self.checks.check(texts[row], row + self.n)
@@ -202,11 +202,7 @@ class _Reader:
 
 
 def _checked(row: TableRow, table: Table) -> str:
-    """The text; empty if there is none.
-
-    Raises:
-        DataError: If it is of another type.
-    """
+    """The text; empty if there is none."""
     if row.text is not None and not isinstance(row.text, str):
         kind = type(row.text).__name__
         raise DataError(f"{table.place} {row.number}: the text is of type {kind}. Expected a string.")

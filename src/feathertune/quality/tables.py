@@ -102,17 +102,7 @@ def table_of(name: str, options: ReadOptions) -> Table:
     scheme, colon, _ = name.partition(":")
     if not (colon and scheme in SOURCES) and os.path.isfile(name):
         return file_table(name, options)
-    return loaded_table(
-        load_source(
-            name,
-            text_column=options.text_column,
-            label_column=options.label_column,
-            split_column=options.split_column,
-            drop_invalid=True,
-            label_separator=options.label_separator,
-            task=options.task,
-        )
-    )
+    return loaded_table(load_source(name, **vars(options)))
 
 
 def file_table(name: str, options: ReadOptions) -> Table:

@@ -6,10 +6,10 @@ import pytest
 from feathertune.data.sources.collector import Collector, Columns, RawDataset
 from feathertune.quality.duplicates import find_duplicates
 from feathertune.quality.findings import find
-from feathertune.quality.label_errors import LabelErrors
-from feathertune.quality.profile import Searches, Tokens, as_dataset, profile
+from feathertune.quality.profile import Tokens, as_dataset, profile
 from feathertune.quality.scan import scan
 from feathertune.quality.tables import loaded_table
+from feathertune.records.inspection import Looked
 
 
 def dataset(rows, split=None, **more):
@@ -32,11 +32,10 @@ def look(found, lengths=None, unknown=0.0, max_length=64):
     seen = scan([loaded_table(found)])
     duplicates = find_duplicates(seen.hashes, seen.labels, seen.splits, seen.usable)
     found_rows = find(seen, duplicates, np.zeros((0, 2), np.int64), np.zeros(0), None)
-    nothing = np.zeros(0, np.int64)
-    searches = Searches(duplicates, found_rows, 0, 0, LabelErrors(nothing, nothing, np.zeros(0), 0, 0, 0.0))
+    looked = Looked(near_candidates=0, near_compared=0, sampled=0, judged=0, accuracy=0.0)
     lengths = np.full(len(found.texts), 12) if lengths is None else np.asarray(lengths)
     tokens = Tokens(lengths, n_special=2, unknown_share=unknown)
-    return profile(seen, searches, tokens, base="b", max_length=max_length)
+    return profile(seen, duplicates, found_rows, tokens, looked, base="b", max_length=max_length)
 
 
 def test_clean_data_is_counted_and_nothing_is_said():

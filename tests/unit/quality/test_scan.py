@@ -9,7 +9,7 @@ from feathertune.data.sources.collector import ReadOptions
 from feathertune.errors import DataError
 from feathertune.quality.duplicates import find_duplicates
 from feathertune.quality.findings import find, rows_of
-from feathertune.quality.near_duplicates import shingles_of, similarities
+from feathertune.quality.near_duplicates import candidates, shingles_of, similarities
 from feathertune.quality.scan import IGNORED, NO_SPLIT, PROBLEMS, scan
 from feathertune.quality.tables import table_of
 from feathertune.quality.words import words_of
@@ -33,7 +33,7 @@ def seen(*paths, split_column="split"):
 def findings(found):
     """All findings by kind, as row and other row in the words of a person."""
     duplicates = find_duplicates(found.hashes, found.labels, found.splits, found.usable)
-    near = found.sketches.candidates(duplicates.is_first)
+    near = candidates(found.sketches, duplicates.is_first)
     texts = dict(found.texts(np.arange(len(found.hashes))))
     sets = dict(enumerate(shingles_of(words_of([text.replace("\0", "") for text in texts.values()]))))
     founds = find(found, duplicates, near, similarities(near, sets), None)
