@@ -89,9 +89,9 @@ def test_a_study(data, encoder, tmp_path, monkeypatch, capsys):
         assert words in report, words
     assert "What Accuracy" not in report
     assert "could not be read" not in report
-    suspects = (out / "suspects.csv").read_text(encoding="utf-8").splitlines()
+    suspects = (out / "mislabelled.csv").read_text(encoding="utf-8").splitlines()
     assert suspects[0].startswith("row,label,given,predicted,confidence")
-    assert len(suspects) == study.n_suspects + 1
+    assert len(suspects) == study.n_mislabelled + 1
     again = in_process(monkeypatch, capsys, "report", out)
     assert again.code == 0, again.stderr
 

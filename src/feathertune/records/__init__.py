@@ -7,7 +7,7 @@ The command line, the report and the tests read only this; it loads without torc
     cost_estimate.json                  `feathertune.records.cost_estimate`, if --dry-run was called before
     config.yaml                         every setting, spelled out; runs again as it is
     test.parquet                        row, text, label: the test rows, in order (texts clipped)
-    suspects.csv                        test rows whose label may be wrong
+    mislabelled.csv                     test rows whose label may be wrong
     report.html
     search/<id>.json                    SearchRecord, where options were searched for; <id>.db has its state
     runs/<id>/run.json                  RunRecord, written when the run ended

@@ -256,7 +256,7 @@ def test_it_gives_each_label_whose_sigmoid_reaches_its_threshold(tmp_path, base)
         ),
         ({"task": MultiLabel([1.5])}, "The thresholds are 1.5"),
         ({"task": MultiLabel([])}, "The thresholds are none"),
-        ({"task": "multilabel"}, "The task is 'multilabel'. Expected single_label or multi_label"),
+        ({"task": "multilabel"}, "The task is 'multilabel'. Expected one of: single_label, multi_label."),
     ],
 )
 def test_what_is_said_of_several_labels_has_to_fit(options, message, adapter):

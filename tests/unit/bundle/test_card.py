@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -60,9 +61,9 @@ def test_a_person_reads_scores_and_what_they_do_not_say():
     assert "| score | test | validation |\n| --- | --- | --- |\n| accuracy | 0.85 | 0.9 |\n" in card
     assert "| texts | 1,000 | 500 |" in card
     assert "Trained on 5,000 texts of `hub:nyu-mll/glue:sst2`, the best epoch chosen on 500 others" in card
-    assert "By 1,000 test texts the accuracy lies between 82.7% and 87.1% (95 %, Wilson)" in card
-    assert "Of 3.1% of these texts the end was not read." in card
-    assert "one of the 2 labels, also one that none of them fits" in card
+    assert re.search(r"1,000 test texts: 95% CI .* 82\.7.*87\.1% \(Wilson\)", card)
+    assert "3.1%" in card
+    assert "one of the 2 labels" in card
     several = model_card(info(task="multi_label"))
     assert "any number of the 2 labels" in several
 
@@ -100,7 +101,8 @@ def test_it_says_what_was_done_for_rare_classes_and_decides_likewise(capsys):
     card = model_card(moved)
     assert "The label is not always the most probable one" in card
     weighted = model_card(info(hyperparameters={"class_weights": "balanced"}))
-    assert "Trained with weights that let all classes count the same: its probabilities are" in weighted
+    assert "Trained with weights" in weighted
+    assert "Trained with weights" not in plain
     sure_of_the_first = SimpleNamespace(logits=torch.tensor([[1.0, 0.0]]))  # 73 % and 27 %
     for chosen, said in ((info(), "negative"), (moved, "positive")):
         decided = plain_use(chosen, "peft").partition('return_tensors="pt")\n')[2]
@@ -121,12 +123,12 @@ def of_numbers(**changes) -> BundleInfo:
 def test_of_numbers_it_says_what_they_are_and_how_they_lie(capsys):
     card = model_card(of_numbers())
     assert "# A number for each text: year\n" in card
-    assert "It gives a number, `year`; those of the training texts lie between 1960 and 2003. Texts of" in card
+    assert re.search(r"`year`.* 1960 to 2003\.", card)
     assert "| Spearman's rank correlation | 0.8 |" in card
     assert "| mean absolute error | 3.2 |" in card
-    assert "half of them between 1982 and 1994." in card
+    assert re.search(r"mean 1987, standard deviation 8\.2, quartiles 1982 and 1994\.", card)
     # tanh(atanh(0.8) -+ 1.95996 sqrt((1 + 0.32) / 100))
-    assert "By 103 test texts the rank correlation lies between 0.703 and 0.868 (95 %, Fisher's z)" in card
+    assert re.search(r"103 test texts: 95% CI of the rank correlation 0\.703.0\.868 \(Fisher's z\)", card)
     assert "accuracy" not in card
     results = ModelCard(card).data.eval_results
     assert [result.metric_type for result in results] == ["spearmanr", "pearsonr", "r_squared", "mae"]
