@@ -1,21 +1,19 @@
-"""What a study leaves behind: the schema of ``study.json`` and the files beside it.
+"""Files of a study: the schema of ``study.json`` and of the files next to it. Loads without torch.
 
-The command line, the report and the tests read only this; it loads without torch. Layout of a study folder::
+Layout of a study folder::
 
     study.json                          StudyRecord
     plan.json                           what was planned, before the first run started
     cost_estimate.json                  `feathertune.records.cost_estimate`, if --dry-run was called before
     config.yaml                         every setting, spelled out; runs again as it is
     test.parquet                        row, text, label: the test rows, in order (texts clipped)
-    suspects.csv                        test rows whose label may be wrong
+    mislabelled.csv                     test rows whose label may be wrong
     report.html
     search/<id>.json                    SearchRecord, where options were searched for; <id>.db has its state
     runs/<id>/run.json                  RunRecord, written when the run ended
-    runs/<id>/predictions.parquet       row, label, predicted, probabilities (of numbers none)
+    runs/<id>/predictions.parquet       row, label, predicted, probabilities (none for numbers)
     runs/<id>/metrics.jsonl             one object a step, and one an epoch
     runs/<id>/bundle/                   what `feathertune predict` loads
-
-Not for settings: those are in `feathertune.config`.
 """
 
 from __future__ import annotations
