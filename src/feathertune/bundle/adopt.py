@@ -32,7 +32,7 @@ from feathertune.engine.predict import predict_logits
 from feathertune.errors import BundleError, ConfigError, EncoderError, first_line
 from feathertune.runtime import FP32
 from feathertune.storage import check_place
-from feathertune.tasks import MULTI_LABEL, TASKS
+from feathertune.tasks import MULTI_LABEL, SINGLE_LABEL, TASKS
 from feathertune.tasks.thresholds import THRESHOLD
 
 _PICKLE = "adapter_model.bin"
@@ -107,9 +107,7 @@ def adopt_adapter(
         )
     longest = min(encoder.max_positions, int(encoder.tokenizer.model_max_length))
     if max_length is not None and not 4 <= max_length <= encoder.max_positions:
-        raise ConfigError(
-            f"The length of {max_length} tokens does not fit {encoder.id}. Expected 4 to {encoder.max_positions}."
-        )
+        raise ConfigError(f"max_length is {max_length}. Expected 4 to {encoder.max_positions} for {encoder.id}.")
     plain = without_wrapper(saved)
     _check_shapes(adapter, encoder, plain)
     added = _head_of_the_base(adapter, encoder, plain)
@@ -125,22 +123,18 @@ def adopt_adapter(
     _require_equal(adapter, model, reference, encode(encoder.tokenizer, probes, max_length=max_length or longest))
     description = Description(
         method=str(config.peft_type.value).lower(),
+        task=SINGLE_LABEL.name if several is None else MULTI_LABEL.name,
         max_length=max_length or longest,
         text_columns=Pair._fields if pairs else Pair._fields[:1],
+        label_separator=None if several is None else several.separator,
+        threshold=None if several is None else _thresholds(several.thresholds, names),
         hyperparameters={"imported_from": "peft"},
     )
-    if several is not None:
-        description = replace(
-            description,
-            task=MULTI_LABEL.name,
-            threshold=_thresholds(several.thresholds, names),
-            label_separator=several.separator,
+    if several is not None and several.thresholds is None:
+        notes_of_task.append(
+            f"Each label is given from a probability of {THRESHOLD:g} on: PEFT keeps no thresholds. Where there "
+            "are better ones, say them (--threshold)."
         )
-        if several.thresholds is None:
-            notes_of_task.append(
-                f"Each label is given from a probability of {THRESHOLD:g} on: PEFT keeps no thresholds. Where there "
-                "are better ones, say them (--threshold)."
-            )
     info = save_bundle(out, model, encoder, description)
     notes = _notes(config, base, added)
     if max_length is None:
@@ -201,10 +195,7 @@ def _read(folder: Path) -> tuple[PeftConfig, dict[str, Tensor]]:
     if (folder / MANIFEST_FILE).is_file():
         raise BundleError(f"{folder} is a bundle already: use it as it is.")
     if not (folder / ADAPTER_CONFIG_FILE).is_file():
-        raise BundleError(
-            f"{folder} is no adapter of PEFT's: it holds no {ADAPTER_CONFIG_FILE}. Expected what PEFT's "
-            "save_pretrained wrote."
-        )
+        raise BundleError(f"{folder} is no adapter of PEFT's: it holds no {ADAPTER_CONFIG_FILE}.")
     if not (folder / WEIGHTS["peft"]).is_file():
         instead = " Only safetensors are loaded, never pickle: save it again." if (folder / _PICKLE).exists() else ""
         raise BundleError(f"The adapter {folder} holds no {WEIGHTS['peft']}.{instead}")
@@ -216,10 +207,7 @@ def _read(folder: Path) -> tuple[PeftConfig, dict[str, Tensor]]:
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise BundleError(f"The adapter {folder} cannot be read: {first_line(error)}.") from error
     if raw.get("task_type") != "SEQ_CLS":
-        raise BundleError(
-            f"The adapter {folder} was made for the task {raw.get('task_type')}, expected SEQ_CLS: only classifiers of "
-            "texts can be bundles."
-        )
+        raise BundleError(f"The adapter {folder} was made for the task {raw.get('task_type')}, expected SEQ_CLS.")
     if name := not_finite(saved):
         raise BundleError(f"The adapter {folder} holds NaN or infinity in {name}: it answers nothing.")
     return config, saved
@@ -230,17 +218,13 @@ def _load_base(
 ) -> LoadedEncoder:
     name = given or config.base_model_name_or_path
     if not name:
-        raise ConfigError(
-            f"The adapter {adapter} does not name the encoder that it was trained on. Name it as the base."
-        )
+        raise ConfigError(f"The adapter {adapter} does not name its encoder. Name it as the base.")
     try:
         return load_encoder(name, labels=labels, seed=seed, revision=None if given else config.revision)
     except EncoderError as error:
         if given:
             raise
-        raise EncoderError(
-            f"The adapter {adapter} names '{name}' as its encoder. {error} Or name it as the base."
-        ) from error
+        raise EncoderError(f"The adapter {adapter} needs '{name}'. {error} Or name it as the base.") from error
 
 
 def _check_shapes(adapter: Path, encoder: LoadedEncoder, plain: Mapping[str, Tensor]) -> None:
@@ -267,9 +251,8 @@ def _head_of_the_base(adapter: Path, encoder: LoadedEncoder, plain: Mapping[str,
     if lost:
         raise BundleError(
             f"The adapter {adapter} lacks {len(lost)} tensors of its classification head, the first being {lost[0]}, "
-            f"and the checkpoint of {encoder.id} does not hold them either. PEFT saves modules whose names end in "
-            "classifier or score: the others were drawn at random when it was trained, and are lost, so its answers "
-            f"cannot be had back. Train again with modules_to_save={sorted(encoder.head_modules)}."
+            f"and the checkpoint of {encoder.id} does not hold them either: they were drawn at random when it was "
+            f"trained, and are lost. Train again with modules_to_save={sorted(encoder.head_modules)}."
         )
     return tuple(module for module, prefix in heads.items() if any(name.startswith(prefix) for name in lacking))
 
@@ -280,10 +263,7 @@ def _tokenizer(adapter: Path, encoder: LoadedEncoder) -> PreTrainedTokenizerBase
         return None
     found = load_tokenizer(adapter, encoder)
     if len(found) > (rows := encoder.model.get_input_embeddings().weight.shape[0]):
-        raise BundleError(
-            f"The tokenizer in {adapter} has {len(found)} tokens, but {encoder.id} embeds {rows}. Added tokens are not "
-            "supported."
-        )
+        raise BundleError(f"The tokenizer in {adapter} has {len(found)} tokens, but {encoder.id} embeds {rows}.")
     return found
 
 
@@ -302,10 +282,7 @@ def _put_on(
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError) as error:
         raise BundleError(f"The adapter {adapter} cannot be put on {encoder.id}: {first_line(error)}.") from error
     if extra := sorted(saved.keys() - loaded.keys()):
-        raise BundleError(
-            f"The adapter {adapter} holds {extra[0]}, which has no place in a bundle. Embeddings that were changed are "
-            "not supported."
-        )
+        raise BundleError(f"The adapter {adapter} holds {extra[0]}, which has no place in a bundle.")
     if lacking := sorted(loaded.keys() - saved.keys() - own.keys()):
         raise BundleError(f"The adapter {adapter} lacks {lacking[0]}, which its {ADAPTER_CONFIG_FILE} asks for.")
     return model.eval()

@@ -164,13 +164,10 @@ def check_manifest(folder: Path) -> None:
     if not folder.is_dir():
         raise BundleError(f"The bundle {folder} is not a folder. Expected what `feathertune train --out` wrote.")
     if not (folder / MANIFEST_FILE).is_file():
-        hint = " It looks like an adapter that plain PEFT wrote: `feathertune import` makes a bundle of one."
-        if not (folder / ADAPTER_CONFIG_FILE).is_file():
-            hint = ""
-        raise BundleError(
-            f"The folder {folder} is not a bundle: it holds no {MANIFEST_FILE}. "
-            f"Expected what `feathertune train --out` wrote.{hint}"
-        )
+        hint = "Expected what `feathertune train --out` wrote."
+        if (folder / ADAPTER_CONFIG_FILE).is_file():
+            hint = "It looks like an adapter that plain PEFT wrote: `feathertune import` makes a bundle of one."
+        raise BundleError(f"The folder {folder} is not a bundle: it holds no {MANIFEST_FILE}. {hint}")
     listed = _parse(folder / MANIFEST_FILE, _Manifest).files
     present = bundle_files(folder)
     if INFO_FILE not in listed:

@@ -15,11 +15,7 @@ from feathertune.errors import BundleError, first_line
 
 
 def merged_model(bundle: Bundle) -> PreTrainedModel:
-    """Merge the adapter into the weights and return the model, in eval mode; the bundle's own model is used up.
-
-    Raises:
-        BundleError: If the adapter is no change of weights, or PEFT cannot merge it.
-    """
+    """Merge the adapter into the weights and return the model, in eval mode; the bundle's own model is used up."""
     model = bundle.model
     if isinstance(model, PeftModel):
         method = f"the method '{bundle.info.method}'"
@@ -42,9 +38,7 @@ def merged_model(bundle: Bundle) -> PreTrainedModel:
                 f"model, the first being {left[0]}. {instead}"
             )
     if not isinstance(model, PreTrainedModel):
-        raise BundleError(
-            f"The bundle {bundle.folder} holds a {type(model).__name__}, expected a model of transformers."
-        )
+        raise BundleError(f"The bundle {bundle.folder} holds a {type(model).__name__}, not a model of transformers.")
     return model.eval()
 
 

@@ -160,10 +160,7 @@ def _save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
 
 def _check_finite(weights: Path) -> None:
     if name := not_finite(load_file(weights)):
-        raise BundleError(
-            f"The trained parameter {name} holds NaN or infinity, so nothing was saved. "
-            "Train again with a lower learning rate."
-        )
+        raise BundleError(f"The parameter {name} holds NaN or infinity. Train again with a lower learning rate.")
 
 
 def _check_reload(folder: Path, model: nn.Module, encoder: LoadedEncoder, info: BundleInfo) -> None:

@@ -157,8 +157,7 @@ class TextModel(BaseEstimator):  # type: ignore[misc]
             base = next((Path(place) for place in (self._base_folder, self.base) if Path(place).is_dir()), None)
             if base is None:
                 raise BundleError(
-                    f"The encoder that this model was trained on is not at {self._base_folder}. Say where its "
-                    "folder lies: set_params(base=FOLDER)."
+                    f"This model's encoder is not at {self._base_folder}. Name its folder: set_params(base=FOLDER)."
                 )
         write_files(folder, self.bundle_, base=base)
 
@@ -170,8 +169,7 @@ def texts_of(values: Texts) -> list[Text]:
     if isinstance(values, (str, bytes, Mapping)) or (shape is not None and len(shape) != 1 and not is_table):
         found = f"an array of shape {shape}" if shape is not None else f"a {type(values).__name__}"
         raise DataError(
-            f"X is {found}. Expected a list, an array or a Series of texts, one a row; of a table take one column, or "
-            "two for pairs of texts."
+            f"X is {found}. Expected a list, an array or a Series of texts, or one column of a table; two for pairs."
         )
     # Iterating over a pandas table yields the names of its columns.
     texts = [_text(value, row) for row, value in enumerate(np.asarray(values).tolist() if is_table else values)]

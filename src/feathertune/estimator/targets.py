@@ -44,8 +44,7 @@ def read_targets(y: Any, texts: Sequence[object]) -> Targets:  # noqa: ANN401 - 
     if nobody := [str(found.classes[i]) for i in np.flatnonzero(found.codes.sum(axis=0) == 0)]:
         more = f" and {len(nobody) - _SHOWN:,} more" if len(nobody) > _SHOWN else ""
         raise DataError(
-            f"No text has the label {', '.join(nobody[:_SHOWN])}{more}: from a column of y without a 1 nothing can be "
-            "learned. Leave it out."
+            f"No text has the label {', '.join(nobody[:_SHOWN])}{more}. Leave out columns of y without a 1."
         )
     return found
 
@@ -82,8 +81,8 @@ def _matrix(y: Any) -> Targets | None:  # noqa: ANN401 - whatever scikit-learn t
     members = y.toarray() if issparse(y) else np.asarray(y)
     if not np.isin(members, (0, 1)).all():
         raise DataError(
-            f"y is an array of shape {members.shape} that holds {', '.join(map(str, np.unique(members)))}. Expected 1 "
-            "where the text of the row has the label of the column, and 0 elsewhere."
+            f"y is an array of shape {members.shape} that holds {', '.join(map(str, np.unique(members)))}. "
+            "Expected 0 and 1."
         )
     classes = np.arange(members.shape[1]) if columns is None else np.array(names)
     return Targets(classes, members.astype(np.int64))

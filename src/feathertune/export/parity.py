@@ -1,7 +1,4 @@
-"""The comparison of an exported model with its bundle.
-
-Texts made of the vocabulary find what was merged or translated wrongly; real texts show what rounding costs.
-"""
+"""The comparison of an exported model with its bundle, on texts made of the vocabulary and on real texts."""
 
 from __future__ import annotations
 

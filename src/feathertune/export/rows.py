@@ -32,21 +32,14 @@ class RealTexts:
 
 
 def real_texts(check: Check, info: BundleInfo) -> RealTexts:
-    """Draw the rows of a check, the same each time.
-
-    Raises:
-        DataError: If the source cannot be read, or a label is unknown to the bundle.
-        ConfigError: If it holds too few rows.
-    """
+    """Draw the rows of a check, the same each time."""
     source = str(check.data)
     texts, names = (
         _texts_alone(source, check, info) if _is_unlabelled(source, check) else _labelled(source, check, info)
     )
     n = check.rows or min(DEFAULT_ROWS, len(texts))
     if n > len(texts):
-        raise ConfigError(
-            f"{source} holds {len(texts):,} rows to compare on, fewer than the {n:,} asked for by --rows."
-        )
+        raise ConfigError(f"{source} holds {len(texts):,} rows to compare on, fewer than the {n:,} of --rows.")
     if check.rows is None and n < LEAST_ROWS:
         raise ConfigError(
             f"{source} holds {n:,} rows to compare on; on fewer than {LEAST_ROWS} half a point of accuracy cannot be "

@@ -233,18 +233,15 @@ class Routes:
 
     def _refuse_without_token(self) -> None:
         if self.service.token is None:
-            raise HTTPException(
-                403, "Bundles can be added and removed only where the server was started with a token (--token-file)."
-            )
+            raise HTTPException(403, "Bundles can be changed only if the server has a token (--token-file).")
 
     async def _body(self, request: Request, model: type[T]) -> T:
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != _JSON:
             raise HTTPException(415, f"The body must be JSON, and the header Content-Type say {_JSON}.")
         limit = self.service.limits.body_bytes
         if (content := await _read(request, limit)) is None:
-            raise HTTPException(
-                413, f"The body has more than {limit} bytes. Send fewer texts at once.", {"Connection": "close"}
-            )
+            message = f"The body has more than {limit} bytes. Send fewer texts at once."
+            raise HTTPException(413, message, {"Connection": "close"})
         try:
             return model.model_validate_json(content)
         except ValidationError as error:

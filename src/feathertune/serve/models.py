@@ -100,11 +100,6 @@ class Served:
         """True if each text is a pair."""
         return self.predictor.reads_pairs
 
-    @property
-    def probes(self) -> Sequence[Text]:
-        """Texts, or pairs, of different lengths."""
-        return paired(_PROBES) if self.reads_pairs else _PROBES
-
     def describe(self) -> ModelInfo:
         """Return what clients see."""
         info = self.predictor.bundle.info
@@ -260,7 +255,8 @@ class Models:
         others = [one for one in self._by_name.values() if one.lane == new.lane]
         for other in (new, *others[:1]):
             pair = (other, new)
-            rows = [row for one in pair for row in self.encode(one, one.probes)]
+            probes = [paired(_PROBES) if one.reads_pairs else _PROBES for one in pair]
+            rows = [row for one, texts in zip(pair, probes, strict=True) for row in self.encode(one, texts)]
             members = [one.twins[0].member for one in pair if one.twins[0].member is not None]
             if why := check_mixed(members, self._batch(rows, new.pad_id), self._runtime):
                 return why

@@ -1,7 +1,4 @@
-"""Listen on a port, and stop without losing a request.
-
-A signal makes the server answer 503 for a moment, so that a balancer chooses another one; a second one ends it at once.
-"""
+"""Listen on a port, and stop without losing a request; a second signal ends the server at once."""
 
 from __future__ import annotations
 
@@ -88,7 +85,7 @@ async def _serve(service: Service, opened: socket.socket) -> None:
     running = asyncio.create_task(server.serve(sockets=[opened]))
     asking = asyncio.create_task(asked.wait())
     await asyncio.wait((running, asking), return_when=asyncio.FIRST_COMPLETED)
-    if asked.is_set() and not running.done():
+    if asked.is_set() and not running.done():  # answers 503 for a moment, so that a balancer chooses another server
         await asyncio.wait((running,), timeout=service.limits.drain_s)
         server.should_exit = True
     asking.cancel()
