@@ -77,8 +77,8 @@ Metric = Annotated[
     typer.Option(
         "--metric",
         metavar="SCORE",
-        help="Rank by accuracy or by balanced_accuracy, the mean of the classes' recalls; by default the training rows "
-        "decide.",
+        help="Primary metric, which ranks the methods, e.g. balanced_accuracy (docs/concepts.md); by default the "
+        "training rows decide.",
     ),
 ]
 TrainSizes = Annotated[

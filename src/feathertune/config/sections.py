@@ -218,10 +218,9 @@ class StudyConfig(Section):
     Attributes:
         methods: Methods besides the baselines. ``lora:top_layers=3`` is a row of its own, next to ``lora``.
         seeds: Each method runs with the seeds 0 to `seeds` - 1.
-        metric: The score by which methods are ranked, and epochs, trials and strengths chosen: ``accuracy`` or
-            ``balanced_accuracy``, the mean of the classes' recalls. ``auto`` takes the latter where one label is given
-            and one class holds most of the training rows (docs/concepts.md), and ``spearman``, the rank correlation,
-            where the label is a number.
+        metric: The score by which methods are ranked, and epochs, trials and strengths chosen (docs/concepts.md lists
+            them). ``auto`` takes accuracy, ``balanced_accuracy`` where one class holds most of the training rows, and
+            ``spearman``, the rank correlation, where the label is a number.
         margin: Loss of that score that still counts as "as good", for the verdict.
         keep_full: Keep the weights of `full` runs too (each as large as the encoder).
         match_parameters: Size each method to train this many parameters of the encoder, without the head: a share such

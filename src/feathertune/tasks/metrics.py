@@ -26,7 +26,7 @@ def score(
         predicted: Predictions, ``(N,)``; None means the largest probability, the lower index if two are equal.
 
     Returns:
-        A class that is neither present nor predicted has an F1 of 0; an undefined Matthews correlation is 0.
+        Macro F1 averages over the classes that are present or predicted; an undefined Matthews correlation is 0.
 
     Raises:
         DataError: If the shapes do not fit, a label is not a class index, or a row is not a distribution.
@@ -44,7 +44,7 @@ def score(
     return Metrics(
         accuracy=float(accuracy_score(labels, predicted)),
         balanced_accuracy=balanced_accuracy(labels, predicted),
-        macro_f1=float(f1_score(labels, predicted, labels=classes, average="macro", zero_division=0)),
+        macro_f1=float(f1_score(labels, predicted, average="macro", zero_division=0)),
         mcc=0.0 if one_class else float(matthews_corrcoef(labels, predicted)),
         log_loss=float(log_loss(labels, clipped, labels=classes)),
         ece=calibration_error(largest == labels, probabilities.max(axis=1)),
