@@ -1,8 +1,7 @@
 """Make a bundle from an adapter folder that plain PEFT wrote.
 
-PEFT saves no labels, no thresholds, no fingerprint of the base, no task, and only those modules of a head whose names
-end in ``classifier`` or ``score``. So labels are given, missing parts of the head come from the base's own checkpoint
-or the adapter is refused, and the bundle must give the logits of plain PEFT before it is saved.
+PEFT saves no labels, thresholds, task or fingerprint of the base, and of a head only the modules whose names end in
+``classifier`` or ``score``: the rest must come from the base's own checkpoint.
 """
 
 from __future__ import annotations
@@ -49,12 +48,7 @@ _SEVERAL = {task.problem_type for task in TASKS.values() if task.labels.sets}
 
 @dataclass(frozen=True)
 class MultiLabel:
-    """Any number of labels a text.
-
-    Attributes:
-        thresholds: Least probability of each label, or one for all labels; None means 0.5.
-        separator: Separator of several labels in a file that the bundle is scored on.
-    """
+    """Any number of labels a text; `thresholds` holds one for each label or one for all, None means 0.5."""
 
     thresholds: Sequence[float] | None = None
     separator: str | None = None
@@ -72,8 +66,8 @@ class Adopted:
 
 
 def adopt_adapter(
-    adapter: Path,
-    out: Path,
+    adapter: str | Path,
+    out: str | Path,
     *,
     labels: Sequence[str],
     base: str | None = None,
@@ -85,22 +79,20 @@ def adopt_adapter(
     """Make a bundle from the folder that ``PeftModel.save_pretrained`` wrote.
 
     Args:
-        adapter: The folder, with ``adapter_config.json`` and ``adapter_model.safetensors``.
+        adapter: The folder.
         out: Output folder.
         labels: Names of the classes, in the order of the logits; PEFT does not save them.
         base: The base model; None takes the one that the adapter names.
         max_length: Maximum tokens per text in training; None takes the base's maximum.
         pairs: The adapter was trained on pairs of texts.
-        task: ``single_label``, or ``multi_label``, with `MultiLabel` for thresholds. None reads ``problem_type`` from a
-            ``config.json`` next to the adapter, else from that of the base.
+        task: ``single_label``, ``multi_label`` or `MultiLabel`; None reads ``problem_type`` of adapter or base.
         overwrite: Replace an older bundle once the new one is whole.
 
     Raises:
-        BundleError: If the folder is no adapter for classification, does not fit the base or the labels, lacks a
-            part of the head that was random, or the bundle would give other logits than plain PEFT.
-        EncoderError: If the base cannot be found.
-        ConfigError: If the labels, the thresholds or the length are not usable, or the output folder is not free.
+        FeathertuneError: If it is no whole adapter for classification, does not fit the base or the labels, or would
+            give other logits than plain PEFT.
     """
+    adapter, out = Path(adapter), Path(out)
     names = _checked_labels(labels)
     several = _multi_label(task, names)
     config, saved = _read(adapter)
@@ -169,7 +161,7 @@ def _checked_labels(labels: Sequence[str]) -> tuple[str, ...]:
 
 
 def _multi_label(task: ImportedTask | None, labels: Sequence[str]) -> MultiLabel | None:
-    """Return what is known of several labels a text; None for one label a text, and for an unknown task."""
+    """Return None for one label a text, and for an unknown task."""
     if isinstance(task, MultiLabel):
         _thresholds(task.thresholds, labels)
         return task
@@ -181,7 +173,6 @@ def _multi_label(task: ImportedTask | None, labels: Sequence[str]) -> MultiLabel
 
 
 def _thresholds(given: Sequence[float] | None, labels: Sequence[str]) -> list[float]:
-    """Return one threshold for each label."""
     values = [THRESHOLD] if given is None else [float(value) for value in given]
     each = values * len(labels) if len(values) == 1 else values
     if len(each) != len(labels) or not all(0 < value < 1 for value in each):
@@ -207,7 +198,6 @@ def _says_multi_label(adapter: Path, encoder: LoadedEncoder) -> str:
 
 
 def _read(folder: Path) -> tuple[PeftConfig, dict[str, Tensor]]:
-    """Return configuration and tensors of an adapter for classification."""
     if (folder / MANIFEST_FILE).is_file():
         raise BundleError(f"{folder} is a bundle already: use it as it is.")
     if not (folder / ADAPTER_CONFIG_FILE).is_file():
@@ -300,7 +290,6 @@ def _tokenizer(adapter: Path, encoder: LoadedEncoder) -> PreTrainedTokenizerBase
 def _put_on(
     adapter: Path, encoder: LoadedEncoder, config: PeftConfig, saved: Mapping[str, Tensor], added: Sequence[str]
 ) -> PeftModel:
-    """Put the adapter on the encoder, with the whole head among the saved modules."""
     # PEFT's names for the model that it wraps.
     prefix = "base_model." if config.is_prompt_learning else "base_model.model."
     heads = tuple(f"{module}." for module in added)
@@ -323,7 +312,7 @@ def _put_on(
 
 
 def _completed(adapter: Path, folder: Path, tensors: Mapping[str, Tensor], added: Sequence[str]) -> Path:
-    """Write the adapter with more of the head into another folder."""
+    """Write the adapter with the `added` modules of the head into another folder."""
     config = json.loads((adapter / ADAPTER_CONFIG_FILE).read_text(encoding="utf-8"))
     config["modules_to_save"] = sorted({*(config.get("modules_to_save") or ()), *added})
     (folder / ADAPTER_CONFIG_FILE).write_text(json.dumps(config), encoding="utf-8")
@@ -332,7 +321,6 @@ def _completed(adapter: Path, folder: Path, tensors: Mapping[str, Tensor], added
 
 
 def _require_equal(adapter: Path, model: PeftModel, reference: PeftModel, texts: EncodedTexts) -> None:
-    """Require the logits of plain PEFT."""
     found, expected = (
         predict_logits(one, texts, token_budget=_TOKEN_BUDGET, runtime=FP32) for one in (model, reference)
     )

@@ -19,7 +19,6 @@ from feathertune.bundle.files import WEIGHTS, BundleInfo, check_manifest, read_i
 from feathertune.data.sources.samples import SAMPLE_ENCODERS, sample_encoder_path
 from feathertune.encoders import Attention, LoadedEncoder, drop_foreign_inputs, load_encoder, quiet_transformers
 from feathertune.errors import BundleError, EncoderError, MissingExtraError, first_line
-from feathertune.records import Reading
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 _SEED = 2**31 - 1  # of parameters that the base checkpoint lacks; the bundle holds them, so nothing may depend on it
@@ -27,13 +26,7 @@ _SEED = 2**31 - 1  # of parameters that the base checkpoint lacks; the bundle ho
 
 @dataclass(frozen=True)
 class Bundle:
-    """A loaded and checked classifier.
-
-    Attributes:
-        model: In eval mode: a `PeftModel` over the base, or a classification model of transformers.
-        base: The base model; for a `full` bundle its own.
-        info: The content of ``feathertune.json``.
-    """
+    """A loaded classifier in eval mode: a `PeftModel` over the base, or a classification model of transformers."""
 
     folder: Path
     model: nn.Module
@@ -41,29 +34,11 @@ class Bundle:
     base: LoadedEncoder
     info: BundleInfo
 
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """Labels in the order of the logits."""
-        return tuple(self.info.labels)
-
-    @property
-    def max_length(self) -> int:
-        """Tokens that are read at once."""
-        return self.info.max_length
-
-    @property
-    def reading(self) -> Reading:
-        """Treatment of longer texts."""
-        return self.info.reading
-
 
 def load_bundle(path: Path, *, base: str | None = None, attention: Attention = "sdpa") -> Bundle:
     """Load a classifier on the CPU, in eval mode, after every file and the base have been checked.
 
-    Args:
-        path: The bundle's folder.
-        base: Path of the base model, if it moved.
-        attention: Implementation, as in `load_encoder`; it changes logits by rounding only.
+    `base` is the path of the base model, if it moved.
 
     Raises:
         BundleError: If the folder is not a whole bundle, or the base has another fingerprint.
@@ -112,11 +87,7 @@ def misfit(encoder: LoadedEncoder, saved: Mapping[str, Tensor]) -> tuple[str, tu
 
 
 def load_tokenizer(folder: Path, encoder: LoadedEncoder) -> PreTrainedTokenizerBase:
-    """Load the tokenizer of a folder for an encoder.
-
-    Raises:
-        BundleError: If it cannot be loaded.
-    """
+    """Load the tokenizer of a folder for an encoder."""
     try:
         with quiet_transformers():
             tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
@@ -166,7 +137,6 @@ def _load_base(
 
 
 def _load_adapter(folder: Path, encoder: LoadedEncoder) -> PeftModel:
-    """Put the adapter on the base and check that every tensor of the file was used."""
     try:
         saved = load_file(folder / WEIGHTS["peft"])
         _check_tensors(folder, encoder, without_wrapper(saved))

@@ -1,8 +1,4 @@
-"""Merge a bundle into one plain model of transformers.
-
-PEFT's ``merge_and_unload`` fails on heads of several layers, so the heads are put in place first. Methods that change
-the input cannot be merged: no weight can hold what they learned.
-"""
+"""Merge a bundle into one plain model of transformers."""
 
 from __future__ import annotations
 
@@ -53,6 +49,7 @@ def merged_model(bundle: Bundle) -> PreTrainedModel:
 
 
 def _without_peft(model: PeftModel) -> nn.Module:
+    # PEFT's merge fails on heads of several layers, so they are put in place first.
     for name, wrapper in list(model.named_modules()):
         if isinstance(wrapper, ModulesToSaveWrapper):
             parent, _, own = name.rpartition(".")

@@ -1,7 +1,4 @@
-"""The HTTP side: each address's answers and status codes.
-
-Bodies are read here, up to a limit, and checked once, by pydantic; FastAPI does routes, OpenAPI and errors.
-"""
+"""The HTTP side: each address's answers and status codes."""
 
 from __future__ import annotations
 
@@ -241,7 +238,6 @@ class Routes:
             )
 
     async def _body(self, request: Request, model: type[T]) -> T:
-        """Read and check a body."""
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != _JSON:
             raise HTTPException(415, f"The body must be JSON, and the header Content-Type say {_JSON}.")
         limit = self.service.limits.body_bytes

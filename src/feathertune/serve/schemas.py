@@ -122,11 +122,7 @@ class Texts(_Wire):
     text_pairs: list[str] | None = None
 
     def of_kind(self, *, pairs: bool) -> Sequence[Text]:
-        """Return the texts, or pairs, for a bundle.
-
-        Raises:
-            ValueError: If the request is of the other kind, or its numbers of first and second texts differ.
-        """
+        """Return the texts, or pairs, for a bundle; raise a ValueError if the request does not fit."""
         if not pairs:
             if self.text_pairs is not None:
                 raise ValueError("This bundle reads single texts. Leave out text_pairs.")

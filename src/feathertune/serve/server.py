@@ -1,7 +1,6 @@
 """Listen on a port, and stop without losing a request.
 
-On SIGTERM or Ctrl-C the server answers 503 for a moment, so that a balancer chooses another one, takes no more
-connections, answers all open requests, and exits with 0. A second signal ends it at once.
+A signal makes the server answer 503 for a moment, so that a balancer chooses another one; a second one ends it at once.
 """
 
 from __future__ import annotations
@@ -26,11 +25,7 @@ _LAST_PORT = 65_535
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Open a port; 0 takes a free one.
-
-    Raises:
-        ConfigError: If it cannot be opened.
-    """
+    """Open a port; 0 takes a free one."""
     if not 0 <= port <= _LAST_PORT:
         raise ConfigError(f"The port is {port}. Expected 0 (a free one) to {_LAST_PORT}.")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
