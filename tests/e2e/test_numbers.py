@@ -70,7 +70,7 @@ def test_a_study(data, encoder, tmp_path, monkeypatch, capsys):
         labels, predicted = saved.labels, saved.predicted
         assert pq.read_table(out / run.predictions).column_names == ["row", "label", "predicted"]
         assert run.test.mae == pytest.approx(mean_absolute_error(labels, predicted))
-    assert study.descriptions["majority"] == "Always the mean of the training rows' numbers."
+    assert study.descriptions["majority"] == "Always the mean of the training labels."
     by_method = {run.method: run.test for run in study.runs}
     assert by_method["majority"].spearman == 0
     assert by_method["majority"].r2 == pytest.approx(0, abs=0.2)
@@ -118,7 +118,7 @@ def test_evaluate_and_predict_agree(bundle, tmp_path, monkeypatch, capsys):
     assert scores == pytest.approx(expected)
     assert pq.read_table(tmp_path / "out.parquet")["label"].to_pylist() == predicted.tolist()
     table = in_process(monkeypatch, capsys, "evaluate", out, new, *LABEL, *FP32)
-    assert f"{scores['spearman']:.4f}" in table.stdout
+    assert f"{scores['spearman']:.3f}" in table.stdout
     whole = write_csv(tmp_path / "whole.csv", [(text, str(round(number))) for text, number in rows])
     again = in_process(monkeypatch, capsys, "evaluate", out, whole, "--json", *FP32)
     assert json.loads(again.stdout)["spearman"] > 0.9, "whole numbers are numbers to this bundle"
