@@ -21,6 +21,7 @@ from feathertune.engine.predict import predict_logits
 from feathertune.records import Scores
 from feathertune.runtime import Runtime, choose_runtime
 from feathertune.tasks import TASKS, Task
+from feathertune.tasks.labels.kind import encode_known
 
 # A text's label, or list of labels, and probabilities by name; or its number and no probabilities.
 Answer = tuple[str | list[str] | float, dict[str, float]]
@@ -178,6 +179,6 @@ def evaluate(
     rows = range(len(data.texts))
     if data.split is not None and "test" in data.split:
         rows = [i for i in rows if data.split[i] == "test"]  # type: ignore[assignment]
-    labels = data.kind.encode_known([data.labels[i] for i in rows], predictor.labels, source)
+    labels = encode_known(data.kind, [data.labels[i] for i in rows], predictor.labels, source)
     probabilities = predictor.probabilities([data.texts[i] for i in rows])
     return predictor.task.evaluate(labels, probabilities, predictor.thresholds)

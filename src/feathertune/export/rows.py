@@ -17,6 +17,7 @@ from feathertune.data.sources.collector import ReadOptions
 from feathertune.data.sources.registry import load_source
 from feathertune.errors import ConfigError, DataError
 from feathertune.export.check import DEFAULT_ROWS, LEAST_ROWS, Check
+from feathertune.tasks.labels.kind import encode_known
 from feathertune.tasks.labels.reader import KINDS
 from feathertune.tasks.labels.values import Label
 
@@ -61,7 +62,7 @@ def real_texts(check: Check, info: BundleInfo) -> RealTexts:
     chosen = np.sort(np.random.default_rng(_SEED).choice(len(texts), n, replace=False))
     labels = None
     if names is not None:
-        labels = KINDS[info.task].encode_known(names, info.labels, source)[chosen]
+        labels = encode_known(KINDS[info.task], names, info.labels, source)[chosen]
     shown = Path(source).name if Path(source).exists() else source
     return RealTexts(shown, [texts[row] for row in chosen], labels)
 

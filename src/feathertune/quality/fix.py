@@ -154,7 +154,6 @@ def write_fixed(scan: Scan, path: Path) -> Fixed:
             changes.writerow(["row", "what", "because of row", "of", "label", "text", "text after"])
             for values in _rows(scan, decisions, changes, fixed):
                 writer.write(values)
-            writer.close()
         for temporary, place in ((partial, path), (partial_changes, fixed.changes)):
             with temporary.open("rb") as written:
                 os.fsync(written.fileno())
@@ -219,7 +218,9 @@ def _originals(scan: Scan) -> Iterator[dict[str, Any]]:
 def _writer(scan: Scan, partial: Path, ending: str) -> Iterator[RowWriter]:
     table = scan.tables[0]
     if ending == ".parquet":
-        yield Parquet(partial, pq.read_schema(table.path) if isinstance(table, FileTable) else None)
+        schema = pq.read_schema(table.path) if isinstance(table, FileTable) else None
+        with contextlib.closing(Parquet(partial, schema)) as writer:
+            yield writer
         return
     with partial.open("w", encoding="utf-8", newline="") as file:
         yield Delimited(file, "\t" if ending == ".tsv" else ",") if ending in (".csv", ".tsv") else JsonLines(file)

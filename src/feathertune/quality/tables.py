@@ -14,20 +14,23 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from feathertune.data.reading import rows
 from feathertune.data.reading.columns import Columns, find_column
-from feathertune.data.reading.formats import Records, open_lines, records_of
+from feathertune.data.reading.formats import open_lines, records_of
 from feathertune.data.reading.texts import side_by_side
 from feathertune.data.sources.collector import RawDataset, ReadOptions
 from feathertune.data.sources.registry import SOURCES, load_source
 from feathertune.tasks.labels.reader import LabelReader
 from feathertune.tasks.labels.sets import LABEL_SETS
 from feathertune.tasks.labels.values import Label
+
+if TYPE_CHECKING:
+    from _csv import Reader
 
 # Between the texts of a pair, and between the labels of a text that has several.
 BETWEEN, _SET, NO_LABEL = "\n", " | ", "(no label)"
@@ -178,7 +181,7 @@ class FileTable:
                     size = _block_rows(columns[text])
             self._line_a_row = reader.line_num == number  # the header has one, too
 
-    def _records(self, reader: Records, size: int) -> list[list[str]]:
+    def _records(self, reader: Reader, size: int) -> list[list[str]]:
         try:
             records = list(islice(reader, size))
             if set(map(len, records)) - {0, len(self._names)}:
