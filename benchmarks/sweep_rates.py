@@ -74,9 +74,9 @@ def search(method: Method, prepared: Prepared, arguments: argparse.Namespace) ->
     def mean(power: int) -> float:
         nonlocal seconds
         if power not in scores:
-            at = rate(default, power)
+            options = method.options(learning_rate=rate(default, power))
             start = time.perf_counter()
-            scores[power] = [score(method, at, seed, prepared, arguments) for seed in range(arguments.seeds)]
+            scores[power] = [score(method, options, seed, prepared, arguments) for seed in range(arguments.seeds)]
             seconds += time.perf_counter() - start
         return statistics.mean(scores[power])
 
@@ -104,11 +104,11 @@ def rate(default: float, power: int) -> float:
     return float(f"{default * STEP**power:.1g}")
 
 
-def score(method: Method, at: float, seed: int, prepared: Prepared, arguments: argparse.Namespace) -> float:
+def score(method: Method, options: Any, seed: int, prepared: Prepared, arguments: argparse.Namespace) -> float:
     """Validation accuracy of one training's best epoch."""
     bench, study = prepared.bench, prepared.study
     parts = some_rows(bench, 0, train=arguments.train_size, validation=arguments.validation_size)
-    spec = PlannedMethod(method, method.options(learning_rate=at)).run(seed)
+    spec = PlannedMethod(method, options).run(seed)
     return trial(spec, study, bench, parts, settings=study.config.train).validation.accuracy
 
 

@@ -57,7 +57,7 @@ def test_prints_the_table_and_writes_everything(study):
     assert next(row for row in record.summary if row.method == "lora").p_equivalent > 0
     assert len(lora.train_losses) == len(lora.validation_losses) == lora.epochs
     assert all(sum(part[0] for part in run.calibration.bins) == record.data.n_test for run in record.runs)
-    assert len((out / "suspects.csv").read_text(encoding="utf-8").splitlines()) == record.n_suspects + 1
+    assert len((out / "mislabelled.csv").read_text(encoding="utf-8").splitlines()) == record.n_mislabelled + 1
     assert len((out / lora.metrics).read_text().splitlines()) == lora.steps + lora.epochs
     assert (out / "report.html").stat().st_size < 500_000
 

@@ -9,7 +9,7 @@ from typing import Any
 from feathertune.errors import isolated
 from feathertune.records import HEAD, MISLABELLED_FILE, Caveat, DataRecord, Reason, StudyRecord
 from feathertune.tasks import Task, task_of_study
-from feathertune.tasks.formats import SHARE, ScoreFormat
+from feathertune.tasks.formats import SHARE, ScoreFormat, decimal
 
 MOST_NAMED = 12
 
@@ -265,7 +265,7 @@ def _class_without_test_rows(p: Parameters, c: Context) -> str:
 
 def _far_off(p: Parameters, c: Context) -> str:
     return (
-        f"The numbers of {p['method']} are further off than the mean of the test labels (R2 {p['r2']:.3f}). Trust "
+        f"The numbers of {p['method']} are further off than the mean of the test labels (R2 {decimal(p['r2'])}). Trust "
         "their order, not their size."
     )
 
@@ -286,7 +286,8 @@ def _repeated_texts(p: Parameters, c: Context) -> str:
 
 def _failed_runs(p: Parameters, c: Context) -> str:
     n, total = len(p["runs"]), p["total"]
-    return f"{n} of {total} {'run' if total == 1 else 'runs'} failed and are missing: {listed(p['runs'])}."
+    runs, verb = "run" if total == 1 else "runs", "is" if n == 1 else "are"
+    return f"{n} of {total} {runs} failed and {verb} missing: {listed(p['runs'])}."
 
 
 def _selected_on_test(p: Parameters, c: Context) -> str:

@@ -48,12 +48,8 @@ def prepare_study(
 ) -> Prepared:
     """Read and split the data, load the base model once to know it, tokenise, and resolve the study.
 
-    Args:
-        settled: The settings.
-        runtime: The machine.
-        observer: Hears what is being done.
-        data: Texts and labels; ``None`` reads the source that the settings name.
-        seed: Of a single training; ``None`` for a comparison.
+    Without `data`, the source that the settings name is read. `seed` is that of a single training; ``None`` prepares a
+    comparison.
 
     Raises:
         FeathertuneError: If the data, the base model or the settings cannot be used.

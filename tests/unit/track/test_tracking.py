@@ -16,7 +16,7 @@ from feathertune.track.tracker import Tracker, environment
 
 SPEC = RunSpec(id="lora-s1", method="lora", kind="peft", seed=1, options={"r": 8, "target_modules": None})
 METRICS = Metrics(accuracy=0.75, macro_f1=0.7, mcc=0.5, log_loss=0.4, ece=float("nan"), n=8)
-EPOCH = {"event": "epoch", "epoch": 1, "train_loss": 0.5, "validation_loss": 0.6, "validation_accuracy": 0.7}
+EPOCH = {"event": "epoch", "epoch": 1, "train_loss": 0.5, "validation_loss": 0.6, "validation_score": 0.7}
 
 
 def step(number, loss=0.5):
@@ -92,7 +92,7 @@ def test_a_run_is_told_from_its_settings_to_its_costs(tmp_path):
     assert [step for step, _ in fake.points[:4]] == [1, 2, 2, 2]
     first, _, epoch, scores = (values for _, values in fake.points[:4])
     assert first == {"train/loss": 0.5, "train/learning_rate": 1e-3, "train/epoch": 1.0}
-    assert epoch == {"train/epoch_loss": 0.5, "validation/loss": 0.6, "validation/accuracy": 0.7}
+    assert epoch == {"train/epoch_loss": 0.5, "validation/loss": 0.6, "validation/score": 0.7}
     assert (scores["test/accuracy"], scores["cost/seconds"]) == (0.75, 2.0)
     assert "test/ece" not in scores, "what is no number is not told"
     assert fake.told[-1] == ("finish", False)

@@ -37,14 +37,7 @@ class Plan(Record):
 
 
 def make_plan(config: Config, fit: Fit, runs: Sequence[RunSpec], *, content: Sequence[str]) -> Plan:
-    """Return the plan of these runs.
-
-    Args:
-        config: Every setting, spelled out.
-        fit: The methods.
-        runs: In the order in which they start.
-        content: Fingerprints of data and encoder.
-    """
+    """Return the plan of these runs; `content` has the fingerprints of data and encoder."""
     described = [config.model_dump(mode="json"), [run.model_dump(mode="json") for run in runs], *content]
     return Plan(
         fingerprint=hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest(),
@@ -60,13 +53,7 @@ def runs_of_study(fit: Fit, seeds: int, *, sizes: Sequence[int] = (), n_rows: in
     """Return the runs of a comparison: the baselines, then every method with seed 0, then with seed 1, and so on.
 
     A study that is stopped early has one seed of everything before it has two of anything. Within a seed a learning
-    curve goes from few rows to many.
-
-    Args:
-        fit: The methods.
-        seeds: Number of seeds.
-        sizes: Training rows of a learning curve, ascending; empty without one.
-        n_rows: All training rows.
+    curve goes through its `sizes`, from few rows to all `n_rows`.
     """
     runs = [run for baseline in BASELINES for run in _runs_of(baseline, sizes, n_rows, seeds=seeds)]
     runs += [planned.run(seed, rows) for seed in range(seeds) for rows in sizes or (None,) for planned in fit.methods]

@@ -96,10 +96,7 @@ def settle(config: Config) -> Settled:
 def decide_task(config: Config, splits: DataSplits, train_counts: Sequence[int]) -> Task:
     """Return the task of the labels, with its decision and its primary metric.
 
-    Args:
-        config: The settings.
-        splits: The rows.
-        train_counts: Training rows of each class; empty for numbers.
+    `train_counts` has the training rows of each class; it is empty for numbers.
 
     Raises:
         ConfigError: If settings do not fit the labels.
@@ -120,15 +117,9 @@ def resolve(
     *,
     seed: int | None = None,
 ) -> ResolvedStudy:
-    """Decide what depends on data and encoder, and list the runs.
+    """Decide what depends on data and encoder, and list the runs; the encoder is not changed.
 
-    Args:
-        settled: From `settle`.
-        task: From `decide_task`.
-        splits: The rows.
-        encoder: It is not changed.
-        observer: Hears of the stage.
-        seed: Run each method once, with this seed and without baselines; ``None`` lists the runs of a comparison.
+    With a seed, each method runs once and without baselines; ``None`` lists the runs of a comparison.
 
     Raises:
         ConfigError: If a method that was named does not fit the encoder, or sizes do not fit the data.

@@ -55,14 +55,7 @@ def method_of(spec: RunSpec) -> tuple[Method, Options]:
 
 
 def ready_model(spec: RunSpec, train: TrainConfig, bench: Workbench, *, n_rows: int | None = None) -> ReadyModel:
-    """Load the base model and let a run's method prepare it.
-
-    Args:
-        spec: Method, options and seed.
-        train: Settings of the training loop.
-        bench: Data and base model.
-        n_rows: Training rows, if not all of the workbench.
-    """
+    """Load the base model and let a run's method prepare it for a training on this many rows, by default all."""
     method, options = method_of(spec)
     job = job_of(bench, train, spec.seed, n_rows=n_rows)
     encoder, model = prepared_model(method, options, job, bench, dropout=train.dropout)
@@ -110,17 +103,7 @@ def training_of(
     task: Task | None = None,
     group: Group = ALONE,
 ) -> Training:
-    """Return the training of a prepared model, with the method's part in it.
-
-    Args:
-        ready: The model.
-        train: Training examples.
-        validation: For the choice of the best epoch.
-        settings: Epochs, batch, schedule.
-        runtime: Device and number format.
-        task: Scores epochs, and says which is the better one.
-        group: The processes that train together.
-    """
+    """Return the training of a prepared model, with the method's part in it."""
     method, options = ready.method, ready.options
     return Training(
         ready.model,

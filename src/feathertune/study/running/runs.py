@@ -62,18 +62,10 @@ def execute(
     observer: Observer,
     predicted: CostRow | None = None,
 ) -> RunRecord:
-    """Do one run.
-
-    Args:
-        spec: What to do.
-        study: Its study.
-        bench: Data, base model and machine.
-        folder: The study folder; the run writes into ``runs/<id>``.
-        observer: Hears of the progress.
-        predicted: Its cost estimate, for the record.
+    """Do one run, which writes into ``runs/<id>`` of the study folder.
 
     Returns:
-        The record, which is also written as ``run.json``; failed if the method broke.
+        The record, with the cost that was predicted; failed if the method broke. It is also written as ``run.json``.
 
     Raises:
         OSError: If the files cannot be written.

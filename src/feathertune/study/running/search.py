@@ -71,12 +71,7 @@ def settle_options(
 ) -> RunSpec:
     """Return a run under the options that its search has found; the search is done now if it was not.
 
-    Args:
-        spec: The run; one without a space is returned as it is.
-        study: Its study.
-        bench_of: From training rows and seed to a workbench with these rows.
-        folder: The study folder.
-        observer: Hears of the progress.
+    A run without a space is returned as it is. `bench_of` gives a workbench of training rows and seed.
     """
     if not spec.space:
         return spec
@@ -87,14 +82,7 @@ def settle_options(
 
 
 def search(spec: RunSpec, study: ResolvedStudy, bench: Workbench, folder: Path, observer: Observer) -> SearchRecord:
-    """Search, or go on with a search that was stopped.
-
-    Args:
-        spec: A run of the method: its options, and its space.
-        study: Its study.
-        bench: With the training rows of the runs with seed 0.
-        folder: The study folder; ``search/<id>.json`` is written there after the last trial.
-        observer: Hears of the progress.
+    """Search, or go on with a search that was stopped; write ``search/<id>.json`` after the last trial.
 
     Returns:
         All trials, and the best: by the primary score on validation rows, at a tie by log loss.

@@ -108,16 +108,7 @@ def train_and_test(
     outputs: Outputs,
     group: Group = ALONE,
 ) -> RunResult:
-    """Train a run's method, test it and ship its weights.
-
-    Args:
-        spec: Method, options and seed.
-        study: Its study.
-        bench: Data, base model and machine.
-        observer: Hears of the progress.
-        outputs: What is written.
-        group: The processes that train together; its leader writes.
-    """
+    """Train a run's method, test it and ship its weights; of the processes that train together, the leader writes."""
     run = _Run(spec, study, bench, observer, outputs, group)
     started = _prepare(run)
     ready, rows = started.ready, {name: texts for name, texts in bench.encoded.items() if len(texts)}

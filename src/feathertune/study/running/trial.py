@@ -57,9 +57,9 @@ def trial(
 
     Args:
         spec: Method, options and seed.
-        study: How epochs are scored.
+        study: Scores the epochs.
         bench: Data and base model.
-        parts: The rows, from `some_rows` or `all_rows`.
+        parts: From `some_rows` or `all_rows`.
         settings: Epochs, batch, schedule, patience.
         cache: Keeps hidden states for a later trial on the same rows; by default nothing is kept.
         on_epoch: Hears of each epoch; the training stops if it returns False.

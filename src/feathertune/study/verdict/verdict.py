@@ -115,7 +115,9 @@ def _untrained(evidence: Evidence) -> list[Reason]:
     foundation = evidence.row("foundation")
     if foundation is None:
         return []
-    chance = evidence.task.primary.chance(_n_tested(evidence.data))
+    task = evidence.task
+    # Of another primary metric, chance is part of its reason.
+    chance = task.primary.chance(_n_tested(evidence.data)) if task.primary is task.scores[0] else None
     return [Reason.of("untrained", score=foundation.score_mean, chance=chance)]
 
 

@@ -61,8 +61,8 @@ def training(model, *, seed=0, learning_rate=0.05, task=None, **settings):
 
 
 @pytest.mark.parametrize(("metric", "best"), [("accuracy", 1), ("balanced_accuracy", 2)])
-def test_the_best_epoch_is_chosen_by_the_score_that_leads(monkeypatch, metric, best):
-    run = training(Bag(), epochs=2, task=SINGLE_LABEL.led_by(metric))
+def test_the_best_epoch_is_chosen_by_the_primary_score(monkeypatch, metric, best):
+    run = training(Bag(), epochs=2, task=SINGLE_LABEL.ranked_by(metric))
     rest = {"macro_f1": 0.5, "mcc": 0.0, "log_loss": 0.3, "ece": 0.0, "n": 40}
     found = iter([(0.95, 0.5), (0.9, 0.8)])
 

@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 
 from feathertune.statistics.inference import holm, paired_difference
-from feathertune.study.verdict.pairs import compare_pairs
+from feathertune.study.verdict.pairs import compare_pairs, find_pair
+from measured import accuracy
 
 RNG = np.random.default_rng(1)
 N = 500
 
 
 def answers(share, seeds):
-    return RNG.random((seeds, N)) < share
+    return accuracy(RNG.random((seeds, N)) < share)
 
 
 @pytest.fixture
@@ -47,7 +48,7 @@ def test_one_seed_each_is_mcnemar_and_its_bootstrap_is_near_the_interval():
     # Of 500 rows, 30 only by a and 12 only by b.
     a, b = np.ones((1, N), bool), np.ones((1, N), bool)
     b[0, :30], a[0, 30:42] = False, False
-    (pair,) = compare_pairs({"a": a, "b": b})
+    (pair,) = compare_pairs({"a": accuracy(a), "b": accuracy(b)})
     assert pair.delta == 18 / N
     assert pair.p == pair.p_holm == pytest.approx(2 * sum(comb(42, k) for k in range(13)) / 2**42, rel=0.005)
     assert (pair.rows_low, pair.rows_high) == pytest.approx((pair.low, pair.high), abs=0.003)
@@ -55,9 +56,9 @@ def test_one_seed_each_is_mcnemar_and_its_bootstrap_is_near_the_interval():
 
 
 def test_the_interval_over_rows_knows_no_seeds(study):
-    jumpy = answers(0.8, 3)
+    jumpy = RNG.random((3, N)) < 0.8
     jumpy[0, :150] = False
-    (pair,) = compare_pairs({"jumpy": jumpy, "full": study["full"]})
+    (pair,) = compare_pairs({"jumpy": accuracy(jumpy), "full": study["full"]})
     assert pair.low < pair.rows_low < pair.delta < pair.rows_high < pair.high
     assert pair.high - pair.low > 2 * (pair.rows_high - pair.rows_low)
 
@@ -69,3 +70,9 @@ def test_the_same_answers_make_the_same_records(study):
 @pytest.mark.parametrize("names", [(), ("lora",)])
 def test_less_than_two_methods_make_no_pair(study, names):
     assert compare_pairs({name: study[name] for name in names}) == []
+
+
+def test_a_pair_is_found_in_either_order(study):
+    pairs = compare_pairs(study)
+    assert find_pair(pairs, "full", "probe") is find_pair(pairs, "probe", "full") is pairs[4]
+    assert find_pair(pairs, "full", "ia3") is None

@@ -1,4 +1,4 @@
-"""What is said of a study where labels are numbers: correlations as they are, and no word of classes."""
+"""A study where labels are numbers: correlations as they are, and nothing about classes."""
 
 from __future__ import annotations
 
@@ -6,17 +6,20 @@ import re
 
 import numpy as np
 import pytest
-from feathertune.study.verdict.primary_metric import choose_metric, metric_caveats, why_metric
 
-from feathertune.errors import ConfigError
+from evidence import codes, parameters
 from feathertune.records import LabelSummary, NumberMetrics, load_study, save_study
+from feathertune.report.wording import caveat_texts, verdict_text
 from feathertune.statistics.inference import equivalence, paired_difference, seed_interval
-from feathertune.statistics.ranking import Ranking
-from feathertune.study.running.run_files import read_numbers
-from feathertune.study.verdict.mislabelled import find_suspects
-from feathertune.study.verdict.summary import answers_of, summarise_sizes
+from feathertune.study.running.run_files import read_predictions
+from feathertune.study.verdict.evidence import Evidence
+from feathertune.study.verdict.mislabelled import find_mislabelled
+from feathertune.study.verdict.summary import RunPredictions, summarise_sizes
 from feathertune.study.verdict.verdict import judge
 from feathertune.study.versus.comparison import compare_studies
+from feathertune.tasks import REGRESSION, task_of_study
+from feathertune.tasks.scores import SPEARMAN
+from measured import spearman
 from number_study import METHODS, FakeMethod, write_study
 
 
@@ -38,113 +41,100 @@ def made(tmp_path, **changes):
     return write_study(tmp_path / "made", methods=methods, seeds=2, side_files=False)
 
 
-def caveat(study, words):
-    return [line for line in study.verdict.caveats if words in line]
+def judged(study, *, summary=None, runs=None):
+    """The verdict on a study of which some records are others."""
+    return judge(Evidence(REGRESSION, study.data, summary or study.summary, runs or study.runs, study.pairs))
 
 
 def test_rows_are_of_the_correlations_of_the_predictions(study, folder):
-    labels = read_numbers(folder / study.runs[0].predictions)[0]
-    rankings = {
-        method: Ranking(
-            labels,
-            np.stack([read_numbers(folder / run.predictions)[1] for run in study.runs if run.method == method]),
-        )
-        for method in ("tfidf", "lora", "full")
-    }
+    answers = {}
+    for method in ("tfidf", "lora", "full"):
+        saved = [read_predictions(folder / run.predictions) for run in study.runs if run.method == method]
+        answers[method] = spearman(saved[0].labels, np.stack([one.predicted for one in saved]))
     rows = {row.method: row for row in study.summary}
-    for method, ranking in rankings.items():
-        row, estimate = rows[method], seed_interval(ranking)
-        assert row.score == "spearman"
+    for method, own_answers in answers.items():
+        row, estimate = rows[method], seed_interval(own_answers)
+        assert row.metric == "spearman"
         assert (row.score_mean, row.score_low, row.score_high) == (estimate.mean, estimate.low, estimate.high)
         own = [run.test.spearman for run in study.runs if run.method == method]
         assert row.score_mean == pytest.approx(np.mean(own), abs=1e-11)
-    difference = paired_difference(rankings["lora"], rankings["full"])
+    difference = paired_difference(answers["lora"], answers["full"])
     assert (rows["lora"].delta_vs_full, rows["lora"].delta_low) == (difference.mean, difference.low)
-    assert rows["lora"].p_equivalent == equivalence(rankings["lora"], rankings["full"], margin=0.01)
+    assert rows["lora"].p_equivalent == equivalence(answers["lora"], answers["full"], margin=0.01)
     pair = next(pair for pair in study.pairs if {pair.a, pair.b} == {"lora", "full"})
     assert pair.delta == pytest.approx(difference.mean, abs=1e-6)
     assert pair.rows_low < pair.delta < pair.rows_high
 
 
 def test_a_record_is_read_as_it_was_written(study, folder):
-    assert all(isinstance(run.test, NumberMetrics) for run in study.runs)
-    assert study.score_name == "rank correlation"
+    assert {type(run.test) for run in study.runs} == {NumberMetrics}
+    assert task_of_study(study) is REGRESSION
     assert study.data.numbers["train"].median == 2.5
     text = (folder / "study.json").read_text(encoding="utf-8")
     save_study(study, folder)
     assert (folder / "study.json").read_text(encoding="utf-8") == text
 
 
-def test_the_verdict_says_correlations(study):
-    text = study.verdict.text
-    assert re.match(
-        r"Take lora: a rank correlation of 0\.8\d\d \(0\.\d{3} to 0\.\d{3}\) on these 400 test rows, not clearly "
-        r"different from full fine-tuning \(0\.8\d\d\), with 2\.0 % of its parameters trained\. ",
-        text,
-    )
-    assert re.search(r"a new head stands at -?0\.\d{3}; chance is 0\. ", text)
-    assert text.endswith(why_metric("spearman", study.data)[0])
-    (rows,) = caveat(study, "test rows cannot tell lora and full apart")
-    assert re.search(
-        r"difference is known to 0\.0\d\d either way\. To see 0\.010, about [\d,]+ rows are needed "
-        r"\(400 x \(0\.0\d\d / 0\.010\)\^2\)\.$",
-        rows,
-    )
-    said = " ".join([text, *study.verdict.caveats])
-    assert "points" not in said
-    assert "accuracy" not in said
+def test_the_verdict_is_in_correlations(study):
+    rows = {row.method: row for row in study.summary}
+    lora, full = rows["lora"], rows["full"]
+    assert study.verdict.recommended == "lora"
+    assert codes(study.verdict.reasons)[0] == "recommended"
+    assert codes(study.verdict.reasons)[-1] == "untrained"
+    assert parameters(study.verdict.reasons, "recommended") == {
+        "method": "lora",
+        "kind": "peft",
+        "score": lora.score_mean,
+        "low": lora.score_low,
+        "high": lora.score_high,
+        "n_test": 400,
+        "full": full.score_mean,
+        "margin": 0.01,
+        "against_full": "not_clear",
+        "trained": 443_906,
+        "trained_share": 443_906 / 22_713_986,
+    }
+    untrained = {"score": rows["foundation"].score_mean, "chance": 0.0}
+    assert parameters(study.verdict.reasons, "untrained") == untrained
+    found = parameters(study.verdict.caveats, "too_few_test_rows")
+    assert (found["method"], found["rival"], found["n_test"], found["margin"]) == ("lora", "full", 400, 0.01)
+    assert found["n_needed"] == pytest.approx(400 * (found["half_width_of_rows"] / 0.01) ** 2, rel=0.05)
+    text = " ".join([verdict_text(study), *caveat_texts(study)])
+    assert "points" not in text
+    assert "accuracy" not in text
 
 
-def test_a_linear_model_of_numbers_is_ridge_regression(tmp_path):
-    cheap = made(tmp_path, tfidf=0.9).verdict
-    assert cheap.recommended == "tfidf"
-    assert cheap.text.startswith(
-        "You need no transformer: tf-idf with ridge regression reaches a rank correlation of 0."
-    )
-    frozen = made(tmp_path, probe=0.9).verdict
-    assert frozen.text.startswith("The frozen features with ridge regression (probe) already do it: a rank correlation")
+@pytest.mark.parametrize(("method", "kind"), [("tfidf", "baseline"), ("probe", "probe")])
+def test_a_linear_model_of_numbers_can_be_enough(tmp_path, method, kind):
+    verdict = made(tmp_path, **{method: 0.9}).verdict
+    assert verdict.recommended == method
+    assert parameters(verdict.reasons, "recommended")["kind"] == kind
 
 
-def test_what_learned_nothing_is_said(tmp_path):
+def test_what_learned_nothing_is_a_caveat(tmp_path):
     study = write_study(tmp_path, n_test=200, side_files=False)
     constant = next(run for run in study.runs if run.method == "majority").test
     assert (constant.spearman, constant.pearson) == (0, 0)
     runs = [run.model_copy(update={"test": constant}) if run.method == "lora" else run for run in study.runs]
     rows = [row.model_copy(update={"score_mean": -0.02}) if row.method == "probe" else row for row in study.summary]
-    found = judge(rows, study.data, runs, study.pairs, margin=0.01).caveats
-    assert (
-        "lora seems to answer one and the same number in 2 of 2 runs (no correlation): it learned nothing; try another "
-        "learning rate or more epochs."
-    ) in found
-    assert "probe (-0.020) is not above always answering the mean of the training labels (0.000)." in found
+    found = judged(study, summary=rows, runs=runs).caveats
+    assert parameters(found, "learned_nothing") == {"methods": ["lora"], "n": 2, "total": 2}
+    assert parameters(found, "not_above_majority") == {"methods": {"probe": -0.02}, "majority": 0.0}
 
 
 def test_numbers_that_are_far_off_are_a_caveat(study):
-    assert not caveat(study, "further off")
+    assert parameters(study.verdict.caveats, "far_off") is None
     runs = [
         run.model_copy(update={"test": run.test.model_copy(update={"r2": -0.25})}) if run.method == "lora" else run
         for run in study.runs
     ]
-    found = judge(study.summary, study.data, runs, study.pairs, margin=0.01).caveats
-    assert any(line.startswith("The numbers of lora are further off") and "(R2 -0.250)" in line for line in found)
+    found = judged(study, runs=runs).caveats
+    assert parameters(found, "far_off") == {"method": "lora", "r2": pytest.approx(-0.25)}
 
 
-def test_a_score_of_classes_is_refused_of_numbers_and_the_other_way_round():
-    assert choose_metric("auto", "regression", []) == "spearman"
-    assert choose_metric("spearman", "regression", []) == "spearman"
-    for wanted in ("accuracy", "balanced_accuracy"):
-        with pytest.raises(
-            ConfigError, match=f"study.metric is {wanted}, a share of right answers, but here the labels"
-        ):
-            choose_metric(wanted, "regression", [])
-    for task in ("single_label", "multi_label"):
-        with pytest.raises(ConfigError, match=r"study\.metric is spearman.* but here the labels are classes"):
-            choose_metric("spearman", task, [5, 5])
-
-
-def test_nothing_is_said_of_classes(study, folder):
-    assert metric_caveats("spearman", study.data) == []
-    assert find_suspects(study.runs, folder) == []
+def test_nothing_is_stated_about_classes(study, folder):
+    assert SPEARMAN.caveats(study.data) == []
+    assert find_mislabelled(REGRESSION, study.runs, folder) == []
 
 
 def test_a_learning_curve_is_of_correlations(tmp_path):
@@ -157,19 +147,21 @@ def test_a_learning_curve_is_of_correlations(tmp_path):
 
 
 def test_buckets_are_ordered_within_themselves(study, folder):
-    labels, predicted = read_numbers(folder / "runs" / "tfidf-s0" / "predictions.parquet")
+    saved = read_predictions(folder / "runs" / "tfidf-s0" / "predictions.parquet")
+    assert len(study.by_length) > 1
     lengths = np.random.default_rng(1).integers(4, 120, 400)
     for bucket in study.by_length:
         rows = (lengths >= bucket.shortest) & (lengths <= bucket.longest)
         score = next(score for score in bucket.scores if score.method == "tfidf")
-        assert score.score == Ranking(labels[rows], predicted[None, rows]).score
+        assert score.score == spearman(saved.labels[rows], saved.predicted[None, rows]).score
 
 
 def test_runs_without_predictions_are_told(study):
     with pytest.raises(ValueError, match="have no test predictions"):
-        answers_of(study.runs, {}, np.zeros(400))
+        RunPredictions(SPEARMAN, np.zeros(400), {}).answers(study.runs)
     one = study.runs[0]
-    (row,) = summarise_sizes([one], {one.id: np.arange(4.0)}, np.arange(4.0), margin=0.01)
+    predictions = RunPredictions(SPEARMAN, np.arange(4.0), {one.id: np.arange(4.0)})
+    (row,) = summarise_sizes([one], predictions, margin=0.01)
     assert row.score_mean == 1
 
 
@@ -222,6 +214,7 @@ def test_where_nothing_is_clear_it_is_said_how_much_is_open(folder, tmp_path):
 def test_other_labels_are_other_rows(folder, tmp_path):
     found = beside(tmp_path, folder, unit=2.0)
     assert found.untested == "other test rows"
+    assert [pair.paired for pair in found.methods] == [None] * len(METHODS)
     keys = [place.key for place in found.differing if place.key.startswith("data.numbers")]
     assert keys == ["data.numbers.test", "data.numbers.train", "data.numbers.validation"]
 

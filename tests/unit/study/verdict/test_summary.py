@@ -5,7 +5,9 @@ import pytest
 
 from feathertune.records import RunRecord, Seconds
 from feathertune.statistics.inference import equivalence, paired_difference, seed_interval
-from feathertune.study.verdict.summary import answers_of, more_labels, summarise, summarise_sizes
+from feathertune.study.verdict.summary import RunPredictions, more_labels, summarise, summarise_sizes
+from feathertune.tasks.scores import ACCURACY, BALANCED_ACCURACY, SUBSET_ACCURACY
+from measured import accuracy
 
 RNG = np.random.default_rng(0)
 N = 400
@@ -26,11 +28,17 @@ def make_run(method, kind, seed=0, *, status="complete", seconds=1.0, memory=100
     )
 
 
+def predictions(correct):
+    """Predictions that are right as given, by run."""
+    n = max((len(rows) for rows in correct.values()), default=1)
+    return RunPredictions(ACCURACY, np.ones(n, bool), correct)
+
+
 def summarised(runs, correct, margin=0.05):
-    return summarise(runs, answers_of(runs, correct), margin=margin)
+    return summarise(runs, predictions(correct).answers(runs), margin=margin)
 
 
-def answers(share):
+def drawn(share):
     return RNG.random(N) < share
 
 
@@ -47,7 +55,7 @@ def study():
         make_run("lora", "peft", 2, status="failed", seconds=9999, trainable=7777),
     ]
     shares = {"full": 0.9, "majority": 0.5, "foundation": 0.5, "probe": 0.7, "lora": 0.88}
-    correct = {run.id: answers(shares[run.method]) for run in runs if run.status == "complete"}
+    correct = {run.id: drawn(shares[run.method]) for run in runs if run.status == "complete"}
     return runs, correct
 
 
@@ -61,7 +69,7 @@ def test_rows_are_grouped_in_order_with_baselines_first(study):
 def test_fields_of_a_row(study):
     runs, correct = study
     lora = summarised(runs, correct)[-1]
-    expected = seed_interval(np.stack([correct["lora-0"], correct["lora-1"]]))
+    expected = seed_interval(accuracy([correct["lora-0"], correct["lora-1"]]))
     shown = (lora.score_mean, lora.score_sd, lora.score_low, lora.score_high)
     assert shown == expected
     assert lora.seconds_mean == 55.0
@@ -74,10 +82,10 @@ def test_fields_of_a_row(study):
 def test_differences_are_paired_with_full_and_corrected_together(study):
     runs, correct = study
     rows = {row.method: row for row in summarised(runs, correct)}
-    full = np.stack([correct["full-0"], correct["full-1"]])
+    full = accuracy([correct["full-0"], correct["full-1"]])
     raw = {}
     for method in ("majority", "foundation", "probe", "lora"):
-        own = np.stack([correct[run.id] for run in runs if run.method == method and run.id in correct])
+        own = accuracy([correct[run.id] for run in runs if run.method == method and run.id in correct])
         difference = paired_difference(own, full)
         raw[method] = difference.p
         row = rows[method]
@@ -90,7 +98,7 @@ def test_differences_are_paired_with_full_and_corrected_together(study):
 def test_equivalence_is_with_full_each_row_by_itself(study):
     runs, correct = study
     rows = {row.method: row for row in summarised(runs, correct, margin=0.3)}
-    answered = answers_of(runs, correct)
+    answered = predictions(correct).answers(runs)
     for method in ("majority", "foundation", "probe", "lora"):
         assert rows[method].p_equivalent == equivalence(answered[method], answered["full"], margin=0.3)
     assert rows["lora"].p_equivalent < 0.05 < rows["majority"].p_equivalent
@@ -181,7 +189,8 @@ def curve():
 
 
 def test_a_learning_curve_has_a_row_for_each_size_compared_within_itself(curve):
-    rows = summarise_sizes(*curve, margin=0.01)
+    runs, correct = curve
+    rows = summarise_sizes(runs, predictions(correct), margin=0.01)
     assert [(row.method, row.train_rows) for row in rows] == [
         *((name, size) for size in (50, 100) for name in ("lora", "full")),
         ("foundation", None),
@@ -196,24 +205,25 @@ def test_a_learning_curve_has_a_row_for_each_size_compared_within_itself(curve):
 
 def test_what_the_last_doubling_bought(curve):
     runs, correct = curve
-    lora, full = more_labels(runs, correct)
+    lora, full = more_labels(runs, predictions(correct))
     # From 100 to 400 rows are two doublings; 200 are not there.
     assert (lora.method, lora.fewer, lora.rows) == ("lora", 100, 400)
     assert lora.gain == pytest.approx(0.1)
-    whole = paired_difference(correct["lora-400-0"][None], correct["lora-100-0"][None])
+    whole = paired_difference(accuracy([correct["lora-400-0"]]), accuracy([correct["lora-100-0"]]))
     assert (lora.low, lora.high) == pytest.approx((whole.low / 2, whole.high / 2))
     assert full.gain == 0
     assert full.low < 0 < full.high
     two = [run for run in runs if run.train_rows != 100]
-    assert {more.fewer for more in more_labels(two, correct)} == {50}
+    assert {more.fewer for more in more_labels(two, predictions(correct))} == {50}
 
 
 def test_without_two_sizes_nothing_is_said_of_more_labels(curve, study):
     runs, correct = curve
-    assert more_labels(*study) == []
-    assert more_labels([run for run in runs if run.train_rows == 400], correct) == []
+    curve_of, without = predictions(correct), predictions(study[1])
+    assert more_labels(study[0], without) == []
+    assert more_labels([run for run in runs if run.train_rows == 400], curve_of) == []
     failed = [run.model_copy(update={"status": "failed"}) if run.train_rows == 400 else run for run in runs]
-    assert {more.rows for more in more_labels(failed, correct)} == {100}
+    assert {more.rows for more in more_labels(failed, curve_of)} == {100}
 
 
 def test_what_was_said_before_is_kept_beside_what_came_true(study):
@@ -221,6 +231,27 @@ def test_what_was_said_before_is_kept_beside_what_came_true(study):
     said = [
         run.model_copy(update={"predicted_seconds": 40.0 + run.seed, "predicted_memory_bytes": 500}) for run in runs
     ]
-    rows = {row.method: row for row in summarise_sizes(said, correct, margin=0.01)}
+    rows = {row.method: row for row in summarise_sizes(said, predictions(correct), margin=0.01)}
     assert (rows["lora"].predicted_seconds, rows["lora"].predicted_memory_bytes) == (40.5, 500)
-    assert all(row.predicted_seconds is None for row in summarise_sizes(runs, correct, margin=0.01))
+    rows = summarise_sizes(runs, predictions(correct), margin=0.01)
+    assert [row.predicted_seconds for row in rows] == [None] * 5
+
+
+def test_rows_are_in_the_primary_score():
+    labels = np.array([0, 0, 0, 1])
+    runs, by_run = [make_run("lora", "peft")], {"lora-0": np.array([0, 0, 1, 1])}
+    for score, expected in ((ACCURACY, 3 / 4), (BALANCED_ACCURACY, (2 / 3 + 1) / 2)):
+        answers = RunPredictions(score, labels, by_run).answers(runs)
+        (row,) = summarise(runs, answers, margin=0.01)
+        assert (row.metric, row.score_mean) == (score.name, pytest.approx(expected))
+        assert answers["lora"].measure is score.measure
+
+
+def test_a_set_is_right_as_a_whole():
+    labels = np.array([[1, 0], [0, 1], [1, 1]])
+    by_run = {"lora-0": np.array([[1, 0], [1, 1], [1, 1]]), "lora-1": labels}
+    runs = [make_run("lora", "peft", seed) for seed in (0, 1)]
+    answers = RunPredictions(SUBSET_ACCURACY, labels, by_run).answers(runs)
+    (row,) = summarise(runs, answers, margin=0.01)
+    assert row.score_mean == pytest.approx(5 / 6)
+    assert answers["lora"].seed_scores == pytest.approx([2 / 3, 1])

@@ -11,16 +11,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from feathertune.statistics.answers import Answers
 
 from feathertune.config import Config
 from feathertune.errors import ConfigError, DataError
 from feathertune.records import load_study, save_study
 from feathertune.report.side_by_side import draw_comparison
 from feathertune.statistics.inference import holm, paired_difference
-from feathertune.study.running.run_files import read_correct, read_predictions
+from feathertune.study.running.run_files import read_predictions
 from feathertune.study.versus.comparison import compare_studies
 from feathertune.study.versus.differing import causes
+from feathertune.tasks import SCORES
 from study_factory import METHODS, many_methods, write_study
 
 SCORED = {"study.metric": "balanced_accuracy"}
@@ -50,6 +50,13 @@ def a(tmp_path):
     return make(tmp_path / "a", seeds=2)
 
 
+def answers_of(folder, method, metric="accuracy"):
+    """Answers of a method's runs, in the order of their seeds."""
+    saved = [read_predictions(path) for path in sorted(folder.glob(f"runs/{method}-s*/predictions.parquet"))]
+    predicted = np.stack([one.predicted for one in saved])
+    return SCORES[metric].measure.answers(saved[0].labels, predicted)
+
+
 def said(comparison):
     return " ".join(comparison.verdict)
 
@@ -75,11 +82,7 @@ def test_a_clear_difference_is_paired_and_names_what_else_differs(a, tmp_path):
         "train.epochs",
     ]
     lora = pair_of(found, "lora")
-    answers = {
-        folder: np.stack([read_correct(path) for path in sorted(folder.glob("runs/lora-s*/predictions.parquet"))])
-        for folder in (a, b)
-    }
-    expected = paired_difference(answers[b], answers[a])
+    expected = paired_difference(answers_of(b, "lora"), answers_of(a, "lora"))
     assert (lora.paired.difference, lora.paired.low, lora.paired.high) == pytest.approx(expected[:3])
     assert lora.paired.difference == pytest.approx(lora.b.score_mean - lora.a.score_mean)
     assert lora.paired.p >= expected.p
@@ -118,13 +121,7 @@ def test_what_nothing_should_change_is_no_part_of_the_correction(a, tmp_path):
     found = compare_studies(a, b)
     trained = [pair for pair in found.methods if "train.epochs" in pair.causes]
     assert [pair.method for pair in trained] == ["lora", "full"], "baselines ask nothing of the training loop"
-    raw = []
-    for pair in trained:
-        sides = [
-            np.stack([read_correct(path) for path in sorted(folder.glob(f"runs/{pair.method}-s*/*.parquet"))])
-            for folder in (b, a)
-        ]
-        raw.append(paired_difference(*sides).p)
+    raw = [paired_difference(answers_of(b, pair.method), answers_of(a, pair.method)).p for pair in trained]
     assert [pair.paired.p for pair in trained] == pytest.approx(holm(raw))
 
 
@@ -160,10 +157,7 @@ def test_balanced_accuracy_is_compared_by_classes(tmp_path):
         for name, methods in (("a", METHODS), ("b", BETTER))
     )
     found = compare_studies(a, b)
-    answers = []
-    for folder in (b, a):
-        paths = sorted(folder.glob("runs/lora-s*/predictions.parquet"))
-        answers.append(Answers(np.stack([read_correct(path) for path in paths]), read_predictions(paths[0])[0]))
+    answers = [answers_of(folder, "lora", "balanced_accuracy") for folder in (b, a)]
     assert pair_of(found, "lora").paired.difference == pytest.approx(paired_difference(*answers).mean)
     assert "lora (+" in said(found)
     assert found.a.score == "balanced accuracy"
