@@ -21,6 +21,7 @@ from feathertune.engine.predict import predict_logits
 from feathertune.records import Scores
 from feathertune.runtime import Runtime, choose_runtime
 from feathertune.tasks import TASKS, Task
+from feathertune.tasks.labels.kind import encode_known
 from feathertune.tasks.labels.reader import KINDS
 from feathertune.tasks.labels.values import Label
 
@@ -142,7 +143,7 @@ def evaluate(
     """
     info = predictor.bundle.info
     texts, names = labelled_rows(info, source, ("test",), text_column=text_column, label_column=label_column)
-    labels = KINDS[info.task].encode_known(names, predictor.labels, source)
+    labels = encode_known(KINDS[info.task], names, predictor.labels, source)
     return predictor.task.evaluate(labels, predictor.probabilities(texts), predictor.thresholds)
 
 

@@ -114,11 +114,7 @@ def check_place(path: Path, *, marker: str, overwrite: bool) -> None:
 def claim_folder(path: Path, *, marker: str, overwrite: bool, aside: Collection[str] = ()) -> None:
     """Make an output folder ready for writing; raise a `ConfigError` if it holds anything that may not be deleted.
 
-    Args:
-        path: The folder; made if missing.
-        marker: A file that identifies a folder written by feathertune.
-        overwrite: Allow deleting an older result.
-        aside: Names of feathertune's files that may exist before the result; alone they are no result.
+    The `marker` file identifies an older result; files named in `aside` may exist before there is one.
     """
     with _told(path):
         if _is_occupied(path, marker=marker, overwrite=overwrite, aside=aside):
@@ -143,7 +139,6 @@ def write_output(path: Path, content: str | bytes, *, option: str, overwrite: bo
 
 
 def _is_occupied(path: Path, *, marker: str, overwrite: bool, aside: Collection[str] = ()) -> bool:
-    """Return True if an older result is here that may be replaced."""
     if path.exists() and not path.is_dir():
         raise ConfigError(f"The output {path} is a file. Expected a folder: give another --out.")
     if not path.is_dir() or all(is_temporary(entry) or entry.name in aside for entry in path.iterdir()):
@@ -162,7 +157,6 @@ def _is_occupied(path: Path, *, marker: str, overwrite: bool, aside: Collection[
 
 @contextlib.contextmanager
 def _told(path: Path) -> Iterator[None]:
-    """Name the output folder in errors of the system."""
     try:
         yield
     except OSError as error:

@@ -187,11 +187,9 @@ def settings(parameters: Mapping[str, Any], *, defaults: Mapping[str, Any] | Non
     given = {
         key: value for name, key in _KEYS.items() if (value := parameters.get(name)) is not None and value is not False
     }
-    for key in ("data.validation_size", "data.test_size"):
+    for key in ("data.validation_size", "data.test_size", "method.top_layers"):
         if key in given:
             given[key] = _size(given[key])
-    if "method.top_layers" in given:
-        given["method.top_layers"] = _size(given["method.top_layers"])
     if "study.methods" in given:
         given["study.methods"] = [name.strip() for name in _COMMA.split(given["study.methods"]) if name.strip()]
     return load_config(

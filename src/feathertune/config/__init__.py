@@ -1,7 +1,4 @@
-"""Every setting of a study, and its default; `load_config` puts the sources together. Loads without torch.
-
-Settings of a method (``method.lora.r``) are only collected here: `feathertune.methods` checks them.
-"""
+"""Every setting of a study, with its default; loads without torch. Methods check their own settings."""
 
 from __future__ import annotations
 

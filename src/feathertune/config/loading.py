@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -43,11 +44,8 @@ def load_config(
 ) -> Config:
     """Put settings together, the later argument wins; raise a `ConfigError` for an unknown key or a wrong value.
 
-    Args:
-        path: A YAML file.
-        assignments: ``key=value``, the value read as YAML, such as ``train.learning_rate=1e-3``.
-        options: Dotted key to value, from the command line; None means not given.
-        defaults: Nested settings, below the file.
+    Assignments are ``key=value``, the value in YAML; options have dotted keys and None if not given; `defaults` are
+    nested and below the file.
     """
     merged: dict[str, Any] = {}
     _merge(merged, defaults or {})
@@ -108,11 +106,7 @@ def _merge(into: dict[str, Any], new: Mapping[str, Any]) -> None:
         if isinstance(value, Mapping) and isinstance(into.get(key), dict):
             _merge(into[key], value)
         else:
-            into[key] = _copy(value)
-
-
-def _copy(value: Any) -> Any:  # noqa: ANN401 - any YAML value
-    return {key: _copy(item) for key, item in value.items()} if isinstance(value, Mapping) else value
+            into[key] = copy.deepcopy(value)
 
 
 def _assign(into: dict[str, Any], dotted: str, value: Any) -> None:  # noqa: ANN401 - any YAML value

@@ -16,6 +16,7 @@ from feathertune.data.reading.texts import Pair, Text, of_kind
 from feathertune.errors import ConfigError, DataError
 from feathertune.export.check import DEFAULT_ROWS, LEAST_ROWS, Check
 from feathertune.predictor import labelled_rows
+from feathertune.tasks.labels.kind import encode_known
 from feathertune.tasks.labels.reader import KINDS
 from feathertune.tasks.labels.values import Label
 
@@ -48,7 +49,7 @@ def real_texts(check: Check, info: BundleInfo) -> RealTexts:
     chosen = np.sort(np.random.default_rng(_SEED).choice(len(texts), n, replace=False))
     labels = None
     if names is not None:
-        labels = KINDS[info.task].encode_known(names, info.labels, source)[chosen]
+        labels = encode_known(KINDS[info.task], names, info.labels, source)[chosen]
     # An export may go to other machines.
     shown = Path(source).name if Path(source).exists() else source
     return RealTexts(shown, [texts[row] for row in chosen], labels)

@@ -18,13 +18,7 @@ Layout of a study folder::
 
 from __future__ import annotations
 
-from feathertune.records.comparing import (
-    VOLATILE_FIELDS,
-    comparable,
-    differences,
-    first_differences,
-    flat,
-)
+from feathertune.records.comparing import VOLATILE_FIELDS, comparable, differences, first_differences, flat
 from feathertune.records.files import (
     CONFIG_FILE,
     METRICS_FILE,
@@ -35,17 +29,8 @@ from feathertune.records.files import (
     load_study,
     save_study,
 )
-from feathertune.records.reading import (
-    HEAD,
-    LengthBucket,
-    Long,
-    Reading,
-    ScoreOfBucket,
-)
-from feathertune.records.search import (
-    SearchRecord,
-    TrialRecord,
-)
+from feathertune.records.reading import HEAD, LengthBucket, Long, Reading, ScoreOfBucket
+from feathertune.records.search import SearchRecord, TrialRecord
 from feathertune.records.study import (
     SCHEMA_VERSION,
     BaseRecord,

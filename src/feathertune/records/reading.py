@@ -48,11 +48,7 @@ class ScoreOfBucket(Record):
 
 
 class LengthBucket(Record):
-    """Test rows of similar length: tokens of the shortest and longest text, special tokens included.
-
-    Attributes:
-        unread_fraction: Share of their tokens that no trained method read.
-    """
+    """Test rows of similar length in tokens, and the share of their tokens that no trained method read."""
 
     shortest: int
     longest: int

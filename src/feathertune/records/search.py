@@ -10,14 +10,11 @@ TrialStatus = Literal["complete", "pruned", "failed"]
 
 
 class TrialRecord(Record):
-    """One training of a search, scored on validation rows alone.
+    """One training of a search, scored on validation rows alone; ``pruned`` if worse than the others at its last epoch.
 
     Attributes:
-        options: Values of the searched options.
-        status: ``pruned`` if it was stopped as worse than the others at that epoch.
         score: The study's metric at the best epoch; null if the trial failed before the first.
         log_loss: At the same epoch, in nats; for numbers the mean squared error.
-        seconds: Wall clock.
     """
 
     number: int

@@ -9,16 +9,7 @@ from pydantic import Field
 
 from feathertune.records.reading import HEAD, LengthBucket, Reading
 from feathertune.records.search import SearchRecord
-from feathertune.records.values import (
-    Calibration,
-    Kind,
-    LabelSummary,
-    Record,
-    Scores,
-    Seconds,
-    Status,
-    TaskName,
-)
+from feathertune.records.values import Calibration, Kind, LabelSummary, Record, Scores, Seconds, Status, TaskName
 from feathertune.records.verdict import Verdict
 
 SCHEMA_VERSION = 2
@@ -28,7 +19,6 @@ class DataRecord(Record):
     """The data as it was used.
 
     Attributes:
-        text_columns: Two names if each row is a pair of texts.
         labels: In the order of the class indices; empty for numbers.
         shots: Training rows of each class, drawn for each seed; null if all seeds have the same rows.
         class_counts: Rows of each class, by split, in the order of `labels`; a row with several labels is in each.
@@ -89,23 +79,19 @@ class BaseRecord(Record):
 
 
 class RunRecord(Record):
-    """One method with one seed.
+    """One method with one seed; paths are relative to the study folder.
 
     Attributes:
         train_rows: A size of the learning curve; null if all rows were trained on, or none.
         metric: Score of the validation rows by which the epoch, or the strength, was chosen.
         thresholds: Probability from which each label is given; for one label, the divisor of each probability before
-        the
-            largest is taken. Found on validation rows, so `validation` is somewhat optimistic. Null if there are none.
+            the largest is taken. Found on validation rows, so `validation` is somewhat optimistic. Null without any.
         epochs: Epochs that were trained; `best_epoch` is the one whose state was restored (1 is the first).
         adapter_bytes: Size of the weights that would be shipped.
         peak_memory_bytes: Highest resident memory of the process (device memory on a GPU) during the run.
-        train_losses: Mean training loss of each epoch, in nats; for numbers the squared error in standard deviations.
-        validation_losses: The same on the validation rows, after each epoch.
+        train_losses: By epoch, as `validation_losses`, in nats; for numbers squared errors in standard deviations.
         mfu: Operations done over this machine's measured peak, 0 to 1; null if it was not measured.
         predicted_seconds: The cost estimate of `seconds.total` for all epochs; null without an estimate.
-        predicted_memory_bytes: The cost estimate of `peak_memory_bytes`.
-        predictions: Path relative to the study folder, as are `bundle` and `metrics`.
     """
 
     id: str
@@ -153,8 +139,6 @@ class SummaryRow(Record):
         p_vs_full_holm: Two-sided p of that difference, Holm-corrected over the methods.
         p_equivalent: p of two one-sided tests that it is within the study's margin of `full`; not corrected.
         pareto: No other method is better in score without being worse in seconds, memory or parameters.
-        predicted_seconds: The estimate of `seconds_mean`; null without a cost estimate.
-        predicted_memory_bytes: The estimate of `memory_mean_bytes`; null without a cost estimate.
     """
 
     method: str
@@ -183,12 +167,7 @@ class SummaryRow(Record):
 
 
 class MoreLabels(Record):
-    """Gain of a method from the last doubling of the training rows.
-
-    Attributes:
-        rows: All rows of the curve; `fewer` is its largest number of at most half as many, or else the next.
-        gain: Difference of the primary metric per doubling, paired by test row, with its 95% interval.
-    """
+    """Gain of a method from the last doubling of the training rows, paired by test row, with its 95% interval."""
 
     method: str
     fewer: int
@@ -202,11 +181,11 @@ Sized = TypeVar("Sized", RunRecord, SummaryRow)
 
 
 class PairRecord(Record):
-    """Two methods on the same test rows.
+    """Two methods on the same test rows, with 95% intervals.
 
     Attributes:
-        delta: Mean score (the study's metric) of a minus that of b, with its 95% interval over rows and seeds.
-        rows_low: Lower end of the 95% interval over rows alone, by paired bootstrap of the trained models.
+        delta: Mean score (the study's metric) of a minus that of b, over rows and seeds.
+        rows_low: Lower end over rows alone, by paired bootstrap of the trained models.
         p: Two-sided p of the difference; with one seed each, of an exact test if answers are right or wrong.
         p_holm: The same, Holm-corrected over all pairs of the study.
     """
@@ -226,15 +205,10 @@ class StudyRecord(Record):
     """A whole study; ``study.json``.
 
     Attributes:
-        metric: The primary metric: ``score_*``, differences and pairs are in it.
-        descriptions: What each method does, in a sentence.
         left_out: Methods that were asked for as one of all and cannot serve the encoder: name to reason.
-        parameter_budget: Parameters of the encoder that each method was sized to train; null without a budget.
-        off_budget: Methods that train over a quarter more or less than that: name to how many, and why.
+        off_budget: Methods that train over a quarter more or less than `parameter_budget`: name to how many, and why.
         margin: Largest difference in score that counts as none, as a fraction or a correlation (``study.margin``).
-        pairs: Every two methods of the summary, each once.
         n_mislabelled: Test rows (or single labels of them) that look mislabelled; ``mislabelled.csv`` lists them.
-        by_length: Scores by the length of the test texts, from short to long.
         more_labels: For a learning curve, whose largest size all comparisons and the verdict are about.
     """
 
@@ -250,7 +224,7 @@ class StudyRecord(Record):
     runs: list[RunRecord]
     summary: list[SummaryRow]
     verdict: Verdict
-    metric: str = "accuracy"
+    metric: str
     descriptions: dict[str, str] = Field(default_factory=dict)
     left_out: dict[str, str] = Field(default_factory=dict)
     parameter_budget: int | None = None

@@ -21,13 +21,7 @@ class Record(BaseModel):
 
 
 class Metrics(Record):
-    """Scores of `n` rows.
-
-    Attributes:
-        balanced_accuracy: Mean recall of the classes that are present; null if a text can have several labels.
-        log_loss: In nats.
-        ece: Expected calibration error.
-    """
+    """Scores of `n` rows: log loss in nats, expected calibration error (`ece`); no balanced accuracy for label sets."""
 
     accuracy: float
     balanced_accuracy: float | None = None
@@ -44,11 +38,9 @@ class Metrics(Record):
 
 
 class MultiLabelMetrics(Metrics):
-    """Scores of `n` rows that may have several labels; `accuracy` counts rows whose set of labels is exactly right.
+    """Scores of `n` rows with sets of labels: `accuracy` of exact sets, `mcc`, losses and `micro_f1` of all decisions.
 
     Attributes:
-        mcc: Of all decisions, one for each text and label, as are `log_loss`, `ece` and `micro_f1`.
-        macro_f1: Mean over the labels.
         lrap: Label ranking average precision, 0 to 1: how far right labels rank before others; needs no threshold.
         mean_average_precision: Mean of the labels' average precision, without labels that no row has.
     """
@@ -59,14 +51,11 @@ class MultiLabelMetrics(Metrics):
 
 
 class NumberMetrics(Record):
-    """Scores of `n` numbers; a correlation is 0 if all labels or all predictions are equal.
+    """Scores of `n` numbers, errors in the labels' unit; a correlation is 0 if all labels or all predictions are equal.
 
     Attributes:
         spearman: Correlation of the ranks; equal numbers share the mean of their ranks.
-        pearson: Correlation of the numbers themselves.
         r2: Share of the labels' variance that is explained; below 0 if the labels' mean would be nearer.
-        mae: Mean absolute error, in the labels' unit.
-        rmse: Root of the mean squared error, in the labels' unit.
     """
 
     spearman: float
@@ -86,13 +75,11 @@ Scores = MultiLabelMetrics | Metrics | NumberMetrics
 
 
 class Calibration(Record):
-    """Trust in the probabilities of the test rows, and what one temperature mends.
+    """Trust in the probabilities of the test rows, with and without the temperature found on validation rows.
 
     Attributes:
-        temperature: Found on validation rows; above 1 the method was too sure.
-        ece: Calibration error of the test rows with that temperature, as is `log_loss`; `Metrics` has both without it.
-        bins: Test rows (for sets of labels, decisions) by confidence, in ten equal bins without the empty ones: number,
-            mean confidence, share of right answers.
+        ece: With the temperature, as is `log_loss`; `Metrics` has both without it.
+        bins: Test rows (or decisions) by confidence, ten bins without empty ones: number, confidence, share of right.
     """
 
     temperature: float
@@ -132,7 +119,6 @@ class Seconds(Record):
     Attributes:
         total: All parts but `ship`, and loading and preparing the encoder.
         cache: Frozen features and hidden states, also if an earlier run made them.
-        head: The head alone, before all else.
         train: Steps, and the scores on validation after each epoch.
         ship: Writing the bundle and verifying it by a reload; no property of a method, so not in `total`.
     """

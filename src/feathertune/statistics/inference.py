@@ -1,17 +1,12 @@
-"""Intervals, paired tests and equivalence over test rows and seeds.
-
-Rows and seeds are crossed and both random; all methods are scored on the same rows, so differences are taken by row.
+"""Intervals, paired tests and equivalence over test rows and seeds, which are crossed and both random.
 
 * **Variance** of a mean over S seeds and N rows: that of the per-row mean over N, plus the seeds' own over S (that of
-  their scores, minus what chance in single answers adds, not below 0; Gallas 2006). One seed: about that model only.
-* **Critical values** of rows and seeds (S - 1 degrees of freedom; for two methods by Satterthwaite 1946) are averaged
-  with the two variances as weights (Cochran & Cox 1957); degrees of freedom of the sum cover 92% with three seeds.
+  their scores, minus what chance in single answers adds, not below 0). One seed: about that model only.
+* **Critical values** of rows and seeds (S - 1 degrees of freedom; for two methods Satterthwaite's) are averaged with
+  the two variances as weights; degrees of freedom of the sum would cover 92% with three seeds.
 * **Tests**: all of the seeds' spread counts as badly known, so p can be slightly above 0.05 next to an interval
   without 0.
 * **Strata** (balanced accuracy): variances add up by squared weight; a stratum of equal rows counts by Wilson.
-* **Scores of all rows together** (rank correlation): rows are influences; intervals use Fisher's z, no test is exact.
-
-``benchmarks/simulate_*.py`` measure the coverage; with two seeds it can be 92%.
 
 Source: Gallas 2006, Academic Radiology 13, 353-362; Satterthwaite 1946, Biometrics Bulletin 2, 110-114;
 Cochran & Cox 1957, Experimental Designs, 2nd ed., 100-102; Cochran 1977, Sampling Techniques, 3rd ed., 95-96 (strata).
@@ -60,8 +55,7 @@ class Difference(NamedTuple):
 def seed_interval(answers: Answers) -> Estimate:
     """Return the score of a method over its seeds, with a 95% interval.
 
-    Accuracy of one seed has Wilson's interval; other shares have it for the number of rows with the same variance;
-    correlations have Fisher's.
+    Accuracy of one seed has Wilson's interval; other shares have it for the number of rows with the same variance.
 
     Source: Franco et al. 2019, J. Surv. Stat. Methodol. 7, 334-364; Zou & Donner 2008, Stat. Med. 27, 1693-1702;
     Fieller, Hartley & Pearson 1957, Biometrika 44, 470-481 (rank correlation).
@@ -172,7 +166,6 @@ def _mean(rows: NDArray[np.float64], strata: Sequence[Stratum]) -> float:
 
 
 def _combined_wilson(answers: Answers) -> Interval:
-    """Combine Wilson's intervals of the strata (MOVER)."""
     mean, below, above = answers.score, [], []
     for weight, rows in answers.strata:
         share = float(answers.values[:, rows].mean())

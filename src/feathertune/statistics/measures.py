@@ -1,7 +1,6 @@
 """Scores as means over test rows, so that intervals, paired tests and the bootstrap are the same for all of them.
 
-A row of a score of all rows together contributes the score plus its influence on it (delta method: Hampel 1974,
-J. Am. Stat. Assoc. 69, 383-393).
+Source: scores of all rows together (delta method): Hampel 1974, J. Am. Stat. Assoc. 69, 383-393.
 """
 
 from __future__ import annotations
@@ -60,12 +59,10 @@ class Measure:
 
     Attributes:
         contributions: From labels and predictions of N rows to ``(N,)``; bool if `exact`.
-        strata: From labels to the strata.
         exact: Single answers are right or wrong, so that McNemar's test and Wilson's interval apply.
         low: Lower end of the scale; the upper end is 1. Below 0, intervals use Fisher's z.
         least_rows: Fewer rows carry no information.
-        padding: From labels to a few more labels and predictions, with an error in each class, so that classes without
-            an error get a variance; None if it is not needed.
+        padding: From labels to a few more rows with an error in each class, so that each class has a variance.
     """
 
     name: str

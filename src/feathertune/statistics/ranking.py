@@ -47,8 +47,8 @@ def _above(order: _Order, values: NDArray[np.float64]) -> NDArray[np.float64]:
 def _contributions(y: _Order, x: _Order) -> NDArray[np.float64]:
     """Return the correlation of two orders plus each row's influence on it, ``(N,)``; all 0 if one has no order.
 
-    With grades u and v, the covariance is E[phi(Y - Y') phi(X - X'')] - 1/4 over three rows, where phi is a step of 1
-    with 1/2 at its middle; a row's influence is what each of the three places gives with that row in it.
+    With grades u and v, the covariance is E[phi(Y - Y') phi(X - X'')] - 1/4 over three rows (phi steps by 1, 1/2 at its
+    middle); a row's influence is what each of the three places gives with that row in it.
     """
     scale = math.sqrt(y.variance * x.variance)
     if scale == 0:

@@ -19,12 +19,11 @@ _ROUNDING = 1e-12
 
 
 class Uncertainty(NamedTuple):
-    """Variance of a score over rows and seeds.
+    """Variance of a score over rows and seeds, with the degrees of freedom of both parts.
 
     Attributes:
         own_of_seeds: The part of it by which seeds differ, less what chance in single answers makes of that.
         seeds: The variance of the seeds' scores over their number, with that chance.
-        rows_df: Degrees of freedom of the rest; `seeds_df` those of the seeds.
     """
 
     variance: float

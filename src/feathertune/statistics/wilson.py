@@ -1,7 +1,4 @@
-"""Wilson's interval of a share, which never leaves [0, 1] and is honest near both ends.
-
-Source: Wilson 1927, J. Am. Stat. Assoc. 22, 209-212.
-"""
+"""Wilson's interval of a share. Source: Wilson 1927, J. Am. Stat. Assoc. 22, 209-212."""
 
 from __future__ import annotations
 

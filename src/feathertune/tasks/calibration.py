@@ -1,7 +1,4 @@
-"""Trust in a method's probabilities, and the one temperature that calibrates them.
-
-The temperature divides all logits, so it changes no prediction; thresholds apply to the uncalibrated probabilities.
-It is fitted on validation rows; for sets of labels, it is one temperature of all decisions.
+"""Trust in a method's probabilities, and the one temperature that calibrates them without changing a prediction.
 
 Source: Guo et al. 2017, On Calibration of Modern Neural Networks, arXiv:1706.04599, section 4.2.
 """
@@ -122,6 +119,5 @@ def _logits(probabilities: NDArray[np.floating]) -> NDArray[np.float64]:
 
 
 def _lowest(loss: Callable[[float], float]) -> float:
-    """Return the temperature at which a loss of its logarithm is lowest."""
     low, high = np.log(_TEMPERATURES)
     return float(np.exp(optimize.minimize_scalar(loss, bounds=(low, high), method="bounded").x))

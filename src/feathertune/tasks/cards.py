@@ -1,7 +1,4 @@
-"""Templates of model cards (`CardText`) and of code that runs without feathertune (`PlainCode`), by task.
-
-`feathertune.bundle.card` and `feathertune.bundle.plain_use` fill the placeholders from a bundle's description.
-"""
+"""Templates of model cards and of code without feathertune, by task; `feathertune.bundle` fills the placeholders."""
 
 from __future__ import annotations
 
@@ -30,14 +27,9 @@ class CardText:
 
 @dataclass(frozen=True)
 class PlainCode:
-    """Python that decides a text's answer.
+    """Python that decides a text's answer; ``_moved`` if thresholds divide the probabilities.
 
-    Attributes:
-        torch: Prints the answer from ``{logits}``; `torch_moved` does so if thresholds divide the probabilities.
-        names_problem: transformers must be told the problem type.
-        numpy: From ``logits`` ``(C,)`` to ``p``, or to ``number``.
-        numpy_label: The answer in the printed JSON; `numpy_moved` if thresholds divide the probabilities.
-        numpy_each: The probabilities in the printed JSON.
+    From ``{logits}``, `torch` prints it; from ``logits`` ``(C,)``, `numpy` makes ``p`` or ``number``, to be printed.
     """
 
     torch: str

@@ -39,9 +39,7 @@ class ScoreFormat:
     Attributes:
         factor: From a score to the number that is shown, with this many `decimals`.
         suffix: Directly after a score; `unit` is after a difference, with its space.
-        differences: Description of differences, in a sentence.
         low: Lower end of the scale; the upper end is 1.
-        tick_decimals: Fewest decimals on an axis.
     """
 
     factor: float

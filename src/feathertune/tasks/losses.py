@@ -1,8 +1,7 @@
 """Training losses: cross-entropy, weighted by class if asked for; for numbers the squared error.
 
 A loss is the sum over texts, which the engine divides by a step's texts whatever their weights, so passes and processes
-do not change it. Numbers are standardized, so learning rates are those of classes;
-`feathertune.engine.training.regression_head` puts the unit into the model.
+do not change it. Numbers are standardized, so learning rates are those of classes.
 """
 
 from __future__ import annotations
@@ -38,9 +37,7 @@ class Objective:
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the sum over texts; for several labels a text their mean, as in transformers.
 
-        Args:
-            logits: ``(B, C)``; for numbers their standard scores, ``(B, 1)``.
-            labels: Class indices ``(B,)`` int64; sets of labels, ``(B, C)`` of 0 and 1; or numbers ``(B,)`` float64.
+        Logits ``(B, C)`` go with labels ``(B,)`` int64 or ``(B, C)`` of 0 and 1; scores ``(B, 1)`` with numbers.
         """
         from torch.nn import functional
 
@@ -84,28 +81,18 @@ def objective_of(settings: TrainConfig, labels: NDArray[Any], n_classes: int) ->
 
 def check_fits(settings: TrainConfig, task: Task) -> None:
     """Raise a `ConfigError` for settings that have no meaning for the task."""
-    if task.name == "regression":
-        _refuse_classes(settings)
-    if task is not MULTI_LABEL:
-        return
-    if settings.decision == "moved":
-        raise ConfigError(
-            "train.decision is moved, but a text may have several labels here: each has a threshold that is fitted on "
-            "validation rows anyway. Leave it out."
-        )
-
-
-def _refuse_classes(settings: TrainConfig) -> None:
-    given = {
-        "class_weights": (settings.class_weights, "none"),
-        "decision": (settings.decision, "largest"),
-    }
-    for name, (value, default) in given.items():
-        if value != default:
+    for name in ("class_weights", "decision") if task.numbers else ():
+        value = getattr(settings, name)
+        if value != TrainConfig.model_fields[name].default:
             raise ConfigError(
                 f"train.{name} is {value}, which is about classes, but the label is a number here: a training lowers "
                 "the squared error, and all rows count alike. Leave it out."
             )
+    if task is MULTI_LABEL and settings.decision == "moved":
+        raise ConfigError(
+            "train.decision is moved, but a text may have several labels here: each has a threshold that is fitted on "
+            "validation rows anyway. Leave it out."
+        )
 
 
 def what_stays(settings: TrainConfig, validation_labels: NDArray[Any], names: Sequence[str]) -> list[str]:

@@ -18,18 +18,10 @@ _SUM_TOLERANCE = 1e-3
 def score(
     labels: NDArray[np.integer], probabilities: NDArray[np.floating], predicted: NDArray[np.integer] | None = None
 ) -> Metrics:
-    """Score predicted probabilities of classes.
+    """Score probabilities ``(N, C)`` of classes ``(N,)``; raise a `DataError` for wrong shapes or values.
 
-    Args:
-        labels: Class indices, ``(N,)``, 0 to C - 1.
-        probabilities: ``(N, C)``; each row sums to 1.
-        predicted: Predictions, ``(N,)``; None means the largest probability, the lower index if two are equal.
-
-    Returns:
-        Macro F1 averages over the classes that are present or predicted; an undefined Matthews correlation is 0.
-
-    Raises:
-        DataError: If the shapes do not fit, a label is not a class index, or a row is not a distribution.
+    The prediction is the largest probability, the lower index of equals, unless `predicted` ``(N,)`` is given. Macro F1
+    averages over the classes that are present or predicted; an undefined Matthews correlation is 0.
     """
     from sklearn.metrics import accuracy_score, f1_score, log_loss, matthews_corrcoef
 

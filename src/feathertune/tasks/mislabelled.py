@@ -1,7 +1,7 @@
 """Test rows that are likely mislabelled: every trained model confidently predicts the same other answer.
 
-Confident means at least `SURE`, calibrated. A model that has only learned that a class is rare is sure of the others on
-every row, so a rare class must be left less probability: (1 - `SURE`) of what it has without the text.
+A model that has only learned that a class is rare is sure of the others on every row, so a rare class must be left less
+probability: (1 - `SURE`) of what it has without the text.
 """
 
 from __future__ import annotations
@@ -18,13 +18,7 @@ SURE = 0.9
 
 @dataclass(frozen=True)
 class Mislabelled:
-    """A label of a test row that is likely wrong.
-
-    Attributes:
-        given: The row has the label; all models say otherwise, or the reverse.
-        predicted: The other class that they predict; None if labels are decided one by one.
-        confidence: Of the least confident model, 0 to 1.
-    """
+    """A label of a test row that is likely wrong; `predicted` is None if labels are decided one by one."""
 
     row: int
     label: int

@@ -31,7 +31,6 @@ def _class_counts(data: DataRecord) -> Sequence[int]:
 
 
 def _dominant_class(data: DataRecord) -> list[Caveat]:
-    """Name a class that holds most of the test rows."""
     counts = _class_counts(data)
     if not counts or max(counts) <= IMBALANCED_SHARE * sum(counts):
         return []

@@ -29,12 +29,7 @@ Predictions = tuple[Labels, Probabilities, Thresholds]
 
 @dataclass(frozen=True)
 class Column:
-    """A score of single runs in the report's tables.
-
-    Attributes:
-        text: ``share`` (percent), ``decimal``, or ``unit`` (the labels' own unit).
-        note: Explanation below the table; empty if the title says enough.
-    """
+    """A score of single runs in the report's tables; `unit` is the labels' own, a `note` stands below the table."""
 
     field: str
     title: str
@@ -44,15 +39,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Wording:
-    """Words that depend on the task.
-
-    Attributes:
-        answer: What a text gets.
-        constant: Answer of the baseline `majority`; `constant_line` names it next to a chart.
-        linear_model: The linear model on words or frozen features.
-        mislabelled: After the number of likely mislabelled test rows.
-        decision: One row of a table of confidences.
-    """
+    """Words that depend on the task; `constant` is the baseline `majority`'s answer, `decision` a row of a table."""
 
     answer: str
     constant: str
@@ -70,19 +57,15 @@ class Task:
         problem_type: transformers' name, by which a model chooses its loss.
         scores: Scores that can rank methods; `primary` is the one that does.
         choose: From the training rows of each class to the score that ``auto`` means.
-        record: Type of a run's scores.
         probabilities: From logits ``(N, C)`` to ``(N, C)`` float64; for numbers C is 1 and this is the number itself.
         fit_thresholds: From labels and probabilities of validation rows to thresholds ``(C,)``, or None.
         decide: From probabilities and thresholds to predictions, of the shape of labels.
         evaluate: From labels, probabilities and thresholds to all scores.
-        linear: Linear models that the baselines fit.
         order: Larger for the better epoch, by its validation scores.
         calibrate: From validation and test `Predictions` to the trust in probabilities; None if there are none.
         temper: From probabilities and a temperature to calibrated probabilities.
         find_mislabelled: From labels and the trained runs' opinions to labels that are likely wrong.
         is_constant: From test scores and test rows of each class: the scores are those of one constant answer.
-        panels: Parts of the report that apply.
-        default_threshold: Of each label of a bundle that has none; None without thresholds.
         caveats: From the recommended method and its test scores to what they hide.
         fit_moved: As `fit_thresholds`, under ``train.decision: moved``, which also ranks epochs by `order_moved`.
     """

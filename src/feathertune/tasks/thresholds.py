@@ -23,8 +23,7 @@ def fit_f1_thresholds(labels: NDArray[np.integer], probabilities: NDArray[np.flo
     It is halfway between the two probabilities around the best cut, the higher one of equals; 0.5 for a label with
     fewer than `LEAST_ROWS` rows or equal probabilities.
 
-    Source: Yang 2001, A study of thresholding strategies for text categorization, SIGIR, 137-145 (SCut), with F1 as in
-    Fan & Lin 2007, A study on threshold selection for multi-label classification.
+    Source: Yang 2001, SIGIR, 137-145 (SCut); F1 as in Fan & Lin 2007, A study on threshold selection.
     """
     values = np.asarray(probabilities, np.float64)
     found = np.full(labels.shape[1], THRESHOLD)
@@ -82,7 +81,6 @@ class _Race:
         self._look(np.arange(len(values)))
 
     def change(self, label: int, column: NDArray[np.float64]) -> None:
-        """Replace a class's values ``(N,)``."""
         self._values[:, label] = column
         beats = column > self._values[np.arange(len(column)), self._second]
         self._look(np.flatnonzero(beats | (self._first == label) | (self._second == label)))

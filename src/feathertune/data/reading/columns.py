@@ -70,11 +70,8 @@ def find_text_columns(
 ) -> tuple[str, ...]:
     """Find the column of the texts, or the two columns of pairs; raise a `DataError` if that fails.
 
-    Args:
-        names: All columns.
-        asked: One name, or two with a comma between them; None looks for usual names.
-        source: For messages.
-        usual: The columns that a bundle was trained on, looked for first: one or two. Empty if both will do.
+    `asked` is one name, or two with a comma between them; None looks for the `usual` columns that a bundle was trained
+    on, then for usual names.
     """
     wants_pairs = len(usual) == 2 if usual else None
     if asked is not None:
@@ -131,7 +128,6 @@ def find_column(names: Sequence[str], asked: str | None, usual: Sequence[str], k
 
 
 def _named(names: Sequence[str], asked: str) -> str | None:
-    """Find a column by name, ignoring case and surrounding spaces if needed."""
     if asked in names:
         return asked
     folded = asked.strip().lower()

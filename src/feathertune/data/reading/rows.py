@@ -15,9 +15,7 @@ __all__ = ["FORMATS", "Row", "columns", "missing", "read_rows"]
 def read_rows(path: Path, *, only: Collection[str] | None = None) -> Iterator[Row]:
     """Read a UTF-8 file row by row; a missing, unknown or broken one raises a `DataError` when that row is reached.
 
-    Args:
-        path: Its ending, one of `FORMATS`, decides the format; ``.txt`` holds one text a line, in the column ``text``.
-        only: The columns needed. Parquet reads no others; the other formats yield all columns.
+    Its ending, one of `FORMATS`, decides the format. Parquet reads no columns but `only`; the other formats yield all.
     """
     return _guarded(path, _format_of(path).rows(path, only))
 

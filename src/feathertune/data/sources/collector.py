@@ -25,11 +25,9 @@ _SHOWN_ROWS = 3
 
 @dataclass(frozen=True)
 class RawDataset:
-    """All rows of a source.
+    """All rows of a source; all texts are pairs, or none is.
 
     Attributes:
-        texts: ``(N,)``; all of them pairs, or none.
-        labels: ``(N,)``, all of one kind.
         split: One of `SPLITS` for each row; None if the source has no splits.
         label_order: Every label in the source's own order; None if it states none.
         fingerprint: SHA-256 of texts, labels and splits, not of the path.
@@ -62,11 +60,7 @@ class RawDataset:
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """A user's choices for reading a source: the settings of ``data`` by the same names.
-
-    Attributes:
-        usual_texts: Text columns that a bundle was trained on, one or two: looked for first. Empty if both will do.
-    """
+    """Settings of ``data`` for reading a source; a bundle's text columns (`usual_texts`) are looked for first."""
 
     text_column: str | None = None
     label_column: str | None = None
@@ -122,13 +116,9 @@ class Collector:
         self._duplicates = 0
 
     def add(self, text: object, label: object, split: str | None, where: str) -> None:
-        """Take one row; raise a `DataError` if its text or label has a type that cannot be one.
+        """Take one row, its text a string or a tuple of two; raise a `DataError` for a type that cannot be one.
 
-        Args:
-            text: The text, or a tuple of two for a pair.
-            label: The label. Whole numbers and booleans become names such as ``3`` and ``true``; a list is a set.
-            split: One of `SPLITS`, or None.
-            where: The row, for messages.
+        Labels that are whole numbers or booleans become names such as ``3`` and ``true``; a list is a set.
         """
         given = text if isinstance(text, tuple) else (text,)
         strings = [_string(part, where) for part in given]
@@ -171,11 +161,7 @@ class Collector:
         notes: Iterable[str] = (),
         columns: Columns | None = None,
     ) -> RawDataset:
-        """Close the collection; `label_order` holds every label, all names, in the source's own order.
-
-        Raises:
-            DataError: If there are invalid rows that may not be left out, no rows, or numbers among class names.
-        """
+        """Close the collection; raise a `DataError` for no rows, refused rows, or numbers among class names."""
         dropped = self._problems.total()
         listed = "; ".join(
             f"{count:,} {problem} ({', '.join(self._examples[problem])}" + (", ...)" if count > _SHOWN_ROWS else ")")

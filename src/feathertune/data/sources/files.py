@@ -8,13 +8,7 @@ from pathlib import Path
 
 from feathertune.data.reading import rows
 from feathertune.data.reading.columns import find_column
-from feathertune.data.sources.collector import (
-    Collector,
-    RawDataset,
-    ReadOptions,
-    as_split,
-    split_name,
-)
+from feathertune.data.sources.collector import Collector, RawDataset, ReadOptions, as_split, split_name
 from feathertune.errors import DataError
 
 _UNLABELLED = "unsup"  # of aclImdb

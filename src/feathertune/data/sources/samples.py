@@ -1,6 +1,4 @@
-"""Real reviews and a real encoder without a hub: files of the packages in the extra ``samples``.
-
-The packages are never imported: one reads its whole CSV at import. Their files are checked by SHA-256 on each use.
+"""Real reviews and a real encoder without a hub: files of the packages in the extra ``samples``, never imported.
 
 Source: Maas et al. 2011 (IMDB's 25,000 training reviews); Pang & Lee 2005 (8,530 sentences of Rotten Tomatoes).
 """

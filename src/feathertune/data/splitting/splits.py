@@ -29,13 +29,7 @@ _NUMBER = "number"
 
 @dataclass(frozen=True)
 class DataSplits:
-    """The rows of a study.
-
-    Attributes:
-        labels: Class names in the order of the class indices, ``(C,)``; for numbers, the name of the number.
-        fingerprint: SHA-256 of the sources' contents and of each row's split.
-        overlap_removed: Training and validation rows left out because their text is in a later split.
-    """
+    """The rows of a study; `labels` are class names in the order of their indices, ``(C,)``, or a number's name."""
 
     train: Split
     validation: Split
@@ -73,7 +67,7 @@ def make_splits(
     test_size: int | float | None = None,
     seed: int = 0,
 ) -> DataSplits:
-    """Divide rows into train, validation and test, each in the order of its source.
+    """Divide rows into train, validation and test, each in the order of its source; raise a `DataError` if that fails.
 
     Args:
         dataset: Its own splits are used; a missing one is taken from its training rows.
@@ -82,9 +76,6 @@ def make_splits(
         validation_size: Rows, or a share of the training rows; None means `_default_validation`, 0 none.
         test_size: Rows, or a share of all rows; None means a fifth, 0 none. A share does not cut a source's own split.
         seed: Seed of the draws.
-
-    Raises:
-        DataError: If a class has too few rows, a label is unknown in training, or a size cannot be met.
     """
     by_split = _rows_by_split(dataset)
     train, validation, test_rows = (by_split[name] for name in SPLITS)
@@ -171,7 +162,6 @@ def _default_validation(available: int, train_size: int | None, n_classes: int) 
 
 
 def _classes(dataset: RawDataset, train: Indices) -> tuple[tuple[str, ...], list[str]]:
-    """Return the classes of the training rows, in order, and notes."""
     if not len(train):
         has = listed(Counter(dataset.split or ())) or "no rows at all"
         raise DataError(f"{dataset.source} has no training rows. Found: {has}.")

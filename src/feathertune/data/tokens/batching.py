@@ -21,16 +21,9 @@ def plan_steps(
     token_budget: int,
     seed: tuple[int, ...],
 ) -> list[list[np.ndarray]]:
-    """Order one epoch; the same `seed`, such as (seed, epoch), gives the same plan.
+    """Order one epoch of texts by their lengths ``(N,)``: steps, each a list of passes, each an array of row indices.
 
-    Args:
-        lengths: Tokens of each text, ``(N,)``.
-        batch_size: Examples of one optimizer step.
-        token_budget: Padded tokens of one forward pass; a longer text goes alone.
-        seed: Of the draws.
-
-    Returns:
-        Steps; each is a list of passes, each an array of row indices. Every row occurs exactly once.
+    Every row occurs exactly once. The same `seed`, such as (seed, epoch), gives the same plan.
     """
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(lengths))
@@ -65,13 +58,9 @@ def coarsely(n: int) -> int:
 def cut_widths(
     counts: Mapping[int, int], *, token_budget: int, pass_tokens: int, padding_share: float = 1.0
 ) -> list[list[int]]:
-    """Group waiting texts by width into the cheapest passes; return neighboring widths, ascending.
+    """Group waiting texts, counted by padded width, into the cheapest passes; return neighboring widths, ascending.
 
-    Args:
-        counts: Number of waiting texts, by padded width.
-        token_budget: Most padded tokens of a pass; a longer text goes alone.
-        pass_tokens: Fixed cost of a pass, in tokens.
-        padding_share: Cost of a padding token, as a share of a token.
+    A pass costs `pass_tokens` tokens, padding a `padding_share` of a token; a text above `token_budget` goes alone.
     """
     widths = sorted(counts)
     cost: list[float] = [0.0]

@@ -33,10 +33,8 @@ class EncodedTexts:
     """Token ids of N texts; each text is one sequence, or several if long texts are read in windows.
 
     Attributes:
-        ids: All ids, ``(sum of lengths,)`` int32.
+        ids: All ids, ``(sum of lengths,)`` int32; `types` are their token types, int8, or None if there is one type.
         offsets: Start of each of the S sequences, and the end of the last, ``(S + 1,)`` int64.
-        n_truncated: Number of texts longer than the limit.
-        types: For pairs, the token type of each id, ``(sum of lengths,)`` int8; None if there is one type only.
         firsts: First sequence of each text, and S, ``(N + 1,)`` int64; None if each text is one sequence.
         n_tokens: Tokens of each whole text, special tokens included, ``(N,)`` int64; None if not counted.
         n_unread: Tokens of each text that are in no sequence, ``(N,)`` int64; None if not counted.
@@ -115,7 +113,6 @@ class EncodedTexts:
 
     @functools.cached_property
     def _longest(self) -> int:
-        """Tokens of the longest sequence."""
         return int(np.diff(self.offsets).max())
 
     def collate(self, rows: np.ndarray, device: torch.device) -> dict[str, torch.Tensor]:
@@ -137,14 +134,7 @@ def pad_batch(
     device: torch.device,
     types: Sequence[np.ndarray | None] | None = None,
 ) -> dict[str, torch.Tensor]:
-    """Make one padded batch of B sequences.
-
-    Args:
-        pieces: Token ids of each sequence.
-        width: T, at least the longest.
-        pad_id: Padding id.
-        device: Device of the tensors.
-        types: Token types of each sequence; None means 0 everywhere.
+    """Make one batch of B sequences, padded to T = `width`; a sequence without `types` has type 0 everywhere.
 
     Returns:
         ``input_ids``, with padding ``attention_mask``, and with types ``token_type_ids``, each ``(B, T)`` int64.

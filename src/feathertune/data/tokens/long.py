@@ -1,7 +1,5 @@
 """Tokens to read from a text that is longer than the encoder's limit; `feathertune.records.Reading` names the ways.
 
-``windows`` are evenly spaced, because each counts the same in the mean of the logits.
-
 Source: head-tail: Sun et al. 2019, How to Fine-Tune BERT for Text Classification?, arXiv:1905.05583, section 5.3.1.
 """
 
@@ -36,14 +34,7 @@ def cut(ids: Sequence[int], special: Sequence[int], *, max_length: int, reading:
 
 
 def spans(n: int, room: int, reading: Reading, side: str = "right") -> list[list[Span]]:
-    """Choose the tokens of each sequence: for each its pieces of the text, ascending.
-
-    Args:
-        n: Tokens of the text without special ones, more than `room`.
-        room: Tokens of one sequence without special ones.
-        reading: How to read the text.
-        side: The side on which ``head`` cuts.
-    """
+    """Choose the pieces of each sequence among `n` tokens, more than its `room`, both without special tokens."""
     if reading.long == "head-tail":
         head = max(1, round(room * _HEAD_SHARE))
         return [[(0, head), (n - room + head, n)]]

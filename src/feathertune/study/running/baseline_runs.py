@@ -8,12 +8,12 @@ import numpy as np
 import torch
 
 from feathertune.baselines import BASELINES, Baseline
-from feathertune.baselines.linear import Rows
 from feathertune.data.sources.collector import SPLITS, SplitName
 from feathertune.engine.training.head import head_logits
 from feathertune.records import Seconds
 from feathertune.runtime import stopwatch
 from feathertune.study.running.run_result import RunResult, score_rows
+from feathertune.tasks.linear_models import Rows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -49,11 +49,7 @@ class LabelReader:
         return self._auto and self._kind is not None and not (self._kind.sets or self._kind.numbers)
 
     def as_numbers(self, names: Collection[Label]) -> dict[str, float] | None:
-        """Return the number of each name of all rows, or None if labels are not names, or stay names.
-
-        Raises:
-            DataError: If they stay names, and a number among them cannot be one.
-        """
+        """Return the number of each name, None if they stay names; raise a `DataError` if one cannot be a name."""
         if not self._may_be_numbers:
             return None
         found = all_numbers([name for name in names if isinstance(name, str)])

@@ -14,12 +14,9 @@ Indices = NDArray[np.int64]
 
 
 def allocate(available: Indices, size: int, *, keep: int = 0) -> Indices:
-    """Divide `size` rows among classes in proportion, to within one row; each class gets at least one if possible.
+    """Divide `size` rows among classes of `available` rows ``(C,)``, to within one row, leaving `keep` of each.
 
-    Args:
-        available: Rows of each class, ``(C,)``, all above `keep`.
-        size: Rows to draw, at most ``(available - keep).sum()``.
-        keep: Rows of each class that must stay.
+    If `size` allows it, each class gets at least one row, taken from the largest class.
     """
     share = available * (size / available.sum())
     most = available - keep
