@@ -21,6 +21,7 @@ from make_figures import (
 )
 
 from feathertune.report.format import units
+from feathertune.report.wording import caveat_texts, verdict_text
 
 PAGE = Path(__file__).with_name("concepts.md")
 SIMULATED = RESULTS / "simulated-studies.json"
@@ -91,7 +92,7 @@ def reviews() -> str:
     return (
         f"On {study.data.source} ({study.data.n_train:,} reviews to train on, {study.data.n_test:,} to test on, of "
         f"which the encoders read {study.data.max_length} tokens and tf-idf every word) they come out otherwise: "
-        f"{found}. The verdict there: *{study.verdict.text}*\n"
+        f"{found}. The verdict there: *{verdict_text(study)}*\n"
     )
 
 
@@ -111,7 +112,7 @@ def intervals() -> str:
     cases = read_json(SIMULATED)["coverage"]
     single, difference = ([case[f"covered_{kind}"] for case in cases] for kind in ("single", "difference"))
     return (
-        f"Whether 95 % means 95 % was tried on simulated studies, whose truth is known: {len(cases)} cases of "
+        f"Whether 95% means 95% was tried on simulated studies, whose truth is known: {len(cases)} cases of "
         f"{min(c['rows'] for c in cases):,} to {max(c['rows'] for c in cases):,} test rows and "
         f"{min(c['seeds'] for c in cases)} or {max(c['seeds'] for c in cases)} seeds, {cases[0]['studies']:,} studies "
         "each. "
@@ -131,11 +132,11 @@ def balanced() -> str:
     ]
     gaps = [f"{100 * gap:.0f}" for gap in sorted({case["gap"] for case in cases})]
     return (
-        f"Tried likewise, with {100 * cases[0]['smallest_share']:.0f} % of the rows of one class, differences of "
+        f"Tried likewise, with {100 * cases[0]['smallest_share']:.0f}% of the rows of one class, differences of "
         f"{', '.join(gaps[:-1])} and {gaps[-1]} points and one or three seeds, {len(cases)} cases of "
         f"{cases[0]['studies']:,} studies each: the interval of one method held its true balanced accuracy in "
         f"{_span(single)} of the studies, that of a difference in {_span(difference)}; the high ones are of ten rows "
-        "of a class, or of one of which nearly all are found, where intervals are too wide. Where a recall is 70 %, a "
+        "of a class, or of one of which nearly all are found, where intervals are too wide. Where a recall is 70%, a "
         f"difference is known to {', '.join(halves)} (three seeds).\n"
     )
 
@@ -167,12 +168,12 @@ def numbers() -> str:
 
 def verdict() -> str:
     """The same study's, word for word."""
-    return f"> {read_study(SENTENCES).verdict.text}\n"
+    return f"> {verdict_text(read_study(SENTENCES))}\n"
 
 
 def caveats() -> str:
     """Likewise."""
-    return "".join(f"> * {caveat}\n" for caveat in read_study(SENTENCES).verdict.caveats)
+    return "".join(f"> * {caveat}\n" for caveat in caveat_texts(read_study(SENTENCES)))
 
 
 def frontier() -> str:

@@ -17,6 +17,8 @@ from feathertune.records import StudyRecord, SummaryRow
 from feathertune.report.drawing import charts, svg
 from feathertune.report.format import units
 from feathertune.report.rows import Method, method_rows
+from feathertune.tasks import task_of_study
+from feathertune.tasks.formats import SHARE
 
 ROOT = Path(__file__).parents[1]
 FOLDER = Path(__file__).with_name("figures")
@@ -76,12 +78,12 @@ def filled(page: str, maker: str, parts: Mapping[str, Callable[[], str]]) -> str
 
 def methods_of(study: StudyRecord) -> tuple[Method, ...]:
     """The study's rows, from the most accurate to the least."""
-    return method_rows(study, [run for run in study.runs if run.status == "complete"])
+    return method_rows(task_of_study(study), study, [run for run in study.runs if run.status == "complete"])
 
 
 def with_interval(row: SummaryRow) -> str:
     """A method's accuracy in a table."""
-    return f"{units.percent(row.score_mean)} ({units.interval(row.score_low, row.score_high)})"
+    return f"{SHARE.score(row.score_mean)} ({SHARE.interval(row.score_low, row.score_high)})"
 
 
 def accuracy(record: Path) -> str:

@@ -9,6 +9,7 @@ from feathertune.methods import METHODS, Method
 from feathertune.methods.describe import traits
 from feathertune.records import StudyRecord, SummaryRow
 from feathertune.report.format import units
+from feathertune.tasks.formats import SHARE
 
 ROOT = Path(__file__).parents[1]
 PAGE = Path(__file__).with_name("methods.md")
@@ -69,7 +70,7 @@ def _results(defaults: StudyRecord, matched: StudyRecord) -> str:
         "## What they cost and gave here",
         "",
         f"{data.source} and {defaults.base.id}: {data.n_train:,} rows to train on, {data.n_test:,} to test on, "
-        f"{_seeds(defaults)} seeds, accuracy with its 95 % interval; on {hardware['cores']} cores "
+        f"{_seeds(defaults)} seeds, accuracy with its 95% interval; on {hardware['cores']} cores "
         f"({hardware['processor']}, {hardware['dtype']}). One small data set and one small encoder: differences of a "
         "point or two are noise, and a method that needs a large encoder or many steps does badly here. The two "
         "studies ran at once, a core each: times compare methods with each other, not with other pages. At the budget "
@@ -91,7 +92,7 @@ def _results(defaults: StudyRecord, matched: StudyRecord) -> str:
         cells = (
             f"[{row.method}](#{row.method})" if known else row.method,
             _accuracy(row),
-            units.points(row.delta_vs_full),
+            SHARE.difference(row.delta_vs_full),
             units.count(row.trainable_parameters),
             units.size(row.adapter_bytes),
             units.seconds(row.seconds_mean),
@@ -120,7 +121,7 @@ def _rows(study: StudyRecord) -> dict[str, SummaryRow]:
 
 
 def _accuracy(row: SummaryRow) -> str:
-    return f"{units.percent(row.score_mean)} ({units.interval(row.score_low, row.score_high)})"
+    return f"{SHARE.score(row.score_mean)} ({SHARE.interval(row.score_low, row.score_high)})"
 
 
 def _section(method: Method, defaults: StudyRecord, matched: StudyRecord) -> str:

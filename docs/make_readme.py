@@ -7,6 +7,8 @@ from pathlib import Path
 from make_figures import RESULTS, ROOT, SENTENCES, STANDING, filled, read_json, read_study, with_interval
 
 from feathertune.report.format import units
+from feathertune.report.wording import verdict_text
+from feathertune.tasks.formats import SHARE
 
 README = ROOT / "README.md"
 COST = ROOT / "docs" / "cost.md"
@@ -38,7 +40,7 @@ def results() -> str:
     lines = [
         f"For example, {data.source} ({data.n_train:,} reviews to train on, {data.n_test:,} to test on, cut at "
         f"{data.max_length} tokens) and {study.base.id}, on {hardware['cores']} cores ({hardware['processor']}, "
-        f"{hardware['dtype']}), accuracy with its 95 % interval, mean over the seeds "
+        f"{hardware['dtype']}), accuracy with its 95% interval, mean over the seeds "
         f"([the record]({_link(STANDING)})):",
         "",
         "| method | seeds | accuracy | against full | trained | ships | time a run | memory |",
@@ -49,14 +51,14 @@ def results() -> str:
             row.method,
             str(row.n_seeds),
             with_interval(row),
-            units.points(row.delta_vs_full),
+            SHARE.difference(row.delta_vs_full),
             units.count(row.trainable_parameters),
             units.size(row.adapter_bytes),
             units.seconds(row.seconds_mean),
             units.size(row.memory_mean_bytes),
         )
         lines.append("| " + " | ".join(cells) + " |")
-    lines += ["", f"The verdict it prints: *{study.verdict.text}*", "", _on_sentences(), ""]
+    lines += ["", f"The verdict it prints: *{verdict_text(study)}*", "", _on_sentences(), ""]
     return "\n".join(lines)
 
 
@@ -75,10 +77,10 @@ def costs() -> str:
                 RUNS[key],
                 units.seconds(found["seconds_predicted"]),
                 units.seconds(found["seconds"]),
-                f"{units.points(found['seconds_off_worst'])} %",
+                f"{SHARE.difference(found['seconds_off_worst'])}%",
                 units.size(found["memory_predicted_bytes"]),
                 units.size(found["memory_bytes"]),
-                f"{units.points(found['memory_off_worst'])} %",
+                f"{SHARE.difference(found['memory_off_worst'])}%",
             )
             lines.append("| " + " | ".join(cells) + " |")
     return "\n".join([*lines, ""])

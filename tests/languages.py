@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass
 
 # One is written from the right, the other has a mark on its own.
@@ -66,3 +67,22 @@ def all_rows() -> list[tuple[str, str]]:
     """Every text with its label, the languages in turn."""
     columns = [language.rows() for language in LANGUAGES.values()]
     return [row for rows in zip(*columns, strict=True) for row in rows]
+
+
+def words_reference(text: str) -> list[str]:
+    """The words of one text as strings: the slow way to what `feathertune.quality.words` finds."""
+    alone = ((0x0E00, 0x0EFF), (0x1000, 0x10BF), (0x1780, 0x17FF), (0x3040, 0x9FFF), (0x10000, 0x10FFFF))
+    words, inside = [], False
+    for character in text.lower():
+        code = ord(character)
+        if code < 0x10000 and unicodedata.category(character)[0] not in "LMN":
+            inside = False
+        elif any(first <= code <= last for first, last in alone):
+            words.append(character)
+            inside = False
+        elif inside:
+            words[-1] += character
+        else:
+            words.append(character)
+            inside = True
+    return words

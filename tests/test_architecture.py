@@ -39,7 +39,7 @@ WITHOUT_TORCH = (
     "data.reading.rows",
     *(f"data.sources.{name}" for name in ("registry", "samples", "files", "hub", "collector")),
     "data.splitting.splits",
-    *(f"quality.{name}" for name in ("notes", "fix", "inspection")),
+    *(f"quality.{name}" for name in ("profile", "fix", "inspection")),
     "statistics.inference",
     *(f"study.verdict.{name}" for name in ("pairs", "summary", "verdict")),
     "study.versus.comparison",

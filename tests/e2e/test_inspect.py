@@ -2,13 +2,11 @@
 
 import csv
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 
-from e2e.cli import ENVIRONMENT, SMALL, in_process, reviews, write_csv
+from e2e.cli import SMALL, in_process, reviews, write_csv
 from feathertune.data.sources.collector import ReadOptions
 from feathertune.data.sources.samples import load_sample
 
@@ -18,7 +16,7 @@ def test_says_what_is_there_and_writes_nothing(encoder, data, tmp_path, monkeypa
     result = in_process(monkeypatch, capsys, "inspect", data, "--base", encoder, "--max-length", "16")
     assert result.code == 0, result.stderr
     said = result.stdout.replace("\u202f", " ")
-    for words in ("120 rows, 2 labels", "columns   text 'text', label 'label'", "50.0 %", "--max-length", "texts cut"):
+    for words in ("120 rows, 2 labels", "columns   text 'text', label 'label'", "50.0%", "--max-length", "texts cut"):
         assert words in said
     assert "About 24 test rows" in said
     assert list(tmp_path.iterdir()) == []
@@ -31,33 +29,6 @@ def test_as_json(encoder, data, monkeypatch, capsys):
     assert list(found["lengths"]["cut"]) == ["16", "64", "128", "256", "512"]
     assert found["lengths"]["n"] == 120
     assert found["refused"] is None
-
-
-BESIDE = """
-import runpy, sys
-
-def run(*arguments):
-    sys.argv = ["feathertune", "inspect", *arguments]
-    try:
-        runpy.run_module("feathertune", run_name="__main__", alter_sys=True)
-    except SystemExit as end:
-        return end.code
-
-assert run({data!r}, "--base", {encoder!r}, "--max-length", "16", "--json") == 0
-assert run({data!r}, "--base", "sample:minilmm", "--json") == 2
-assert not sys.modules.keys() & {{"torch", "transformers", "sklearn"}}
-"""
-
-
-def test_a_process_that_begins_with_it_loads_the_encoder_in_one_beside_it(encoder, data, monkeypatch, capsys):
-    here = in_process(monkeypatch, capsys, "inspect", data, "--base", encoder, "--max-length", "16", "--json")
-    code = BESIDE.format(data=str(data), encoder=str(encoder))
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=ENVIRONMENT, capture_output=True, text=True, timeout=240, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == here.stdout
-    assert done.stderr == "feathertune: Unknown sample encoder 'minilmm'. Did you mean 'minilm'? Known: minilm.\n"
 
 
 def test_what_a_study_refuses_is_told_with_all_the_rest(encoder, tmp_path, monkeypatch, capsys):
@@ -81,6 +52,14 @@ def test_a_class_that_cannot_be_split(encoder, tmp_path, monkeypatch, capsys):
     assert "'odd' (1)" in result.stdout
     refused = in_process(monkeypatch, capsys, "compare", rare, "--base", encoder, *SMALL, "--out", tmp_path / "o")
     assert refused.code == 2
+
+
+def test_an_unknown_encoder(data, monkeypatch, capsys):
+    result = in_process(monkeypatch, capsys, "inspect", data, "--base", "sample:minilmm")
+    assert result.code == 2
+    assert "'minilmm'" in result.stderr
+    assert "'minilm'" in result.stderr
+    assert result.stdout == ""
 
 
 def test_bad_arguments(encoder, data, tmp_path, monkeypatch, capsys):
@@ -202,7 +181,8 @@ def test_what_is_done_is_said(encoder, tmp_path, monkeypatch, capsys):
         "1 rows: text repaired",
         "clean.changes.csv",
         "inspection.html",
-        "1 row repeats a text and its label.",
+        "1 row with a text and label that occurred before.",
+        "duplicate 1 61 like 1",
         "conflict 2 3 like 62, 62 like 3",
     ):
         assert expected in said, said

@@ -14,6 +14,7 @@ from e2e.server import serving
 from feathertune.config import EngineConfig
 from feathertune.predictor import load
 from feathertune.records import load_study
+from feathertune.report.wording import verdict_text
 
 EXACT = EngineConfig(dtype="fp32", device="cpu")
 FP32 = ["--set", "engine.dtype=fp32", "--set", "engine.device=cpu"]
@@ -73,18 +74,18 @@ def test_a_study(data, encoder, tmp_path, monkeypatch, capsys):
         assert right == pytest.approx(run.test.accuracy)
     tfidf = next(run for run in study.runs if run.method == "tfidf")
     assert tfidf.test.micro_f1 > 0.9, "a word for each label"
-    assert "% subset accuracy (" in study.verdict.text
-    assert "chance is" not in study.verdict.text
+    assert all(reason.parameters.get("chance") is None for reason in study.verdict.reasons)
+    assert "% subset accuracy (" in verdict_text(study)
     report = (out / "report.html").read_text(encoding="utf-8")
     for words in (
-        "Subset accuracy, and how sure it is",
+        "<h2>Subset accuracy",
         "Each label",
         "Micro F1",
         "LRAP",
         "several per text",
         "praise",
         "Whether the probabilities can be believed",
-        "Each text and label is one decision",
+        "the larger a mark, the more decisions",
     ):
         assert words in report, words
     assert "What Accuracy" not in report
@@ -114,7 +115,8 @@ def test_evaluate_and_predict_agree(bundle, tmp_path, monkeypatch, capsys):
         assert [row["labels"] for row in csv.DictReader(file)] == ["|".join(row["labels"]) for row in found]
     assert pq.read_table(tmp_path / "out.parquet")["labels"].to_pylist() == [row["labels"] for row in found]
     table = in_process(monkeypatch, capsys, "evaluate", out, tmp_path / "new.csv", *FP32)
-    assert "subset accuracy" in table.stdout
+    assert "Subset" in table.stdout
+    assert "LRAP" in table.stdout
     lists = "".join(json.dumps({"text": text, "labels": tags}) + "\n" for text, tags in rows)
     (tmp_path / "new.jsonl").write_text(lists)
     again = in_process(monkeypatch, capsys, "evaluate", out, tmp_path / "new.jsonl", "--json", *FP32)
@@ -190,7 +192,8 @@ def test_pairs_of_texts_with_several_labels(encoder, tmp_path, monkeypatch, caps
     given = ["--base", encoder, *SMALL, *FP32, "--out", tmp_path / "both", "--test-size", "16"]
     result = in_process(monkeypatch, capsys, "train", tmp_path / "both.jsonl", *given)
     assert result.code == 0, result.stderr
-    assert "subset accuracy" in result.stdout
+    assert "Subset" in result.stdout
+    assert "LRAP" in result.stdout
     asked = ["--text", rows[0]["premise"], "--text-pair", rows[0]["hypothesis"], *FP32]
     answer = json.loads(in_process(monkeypatch, capsys, "predict", tmp_path / "both", *asked).stdout)
     assert list(answer) == ["text", "text_pair", "labels", "probabilities"]

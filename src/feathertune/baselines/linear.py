@@ -1,7 +1,6 @@
 """Baselines that any trained method has to beat: a constant answer, counted words, the encoder as it is.
 
-They are fitted on the same training rows, and chosen on the same validation rows, as everything else. `foundation` is
-not fitted: `feathertune.study.running.runs` evaluates it, since it needs the encoder.
+`foundation` is not fitted: `feathertune.study.running.runs` evaluates it, since it needs the encoder.
 """
 
 from __future__ import annotations
@@ -82,10 +81,9 @@ class Baseline:
     """A row of every study that trains no encoder.
 
     Attributes:
-        about: In a sentence; ``{constant}`` and ``{linear_model}`` stand for the task's words.
-        reads: Inputs: ``texts`` (strings or pairs), ``features`` (a mapping of arrays ``(N, D)``), or ``encoder``,
-            which is evaluated without being fitted.
-        fit: None for ``encoder``.
+        about: A sentence; ``{constant}`` and ``{linear_model}`` stand for the task's words.
+        reads: ``texts`` (strings or pairs), ``features`` (a mapping of arrays ``(N, D)``), or ``encoder``.
+        fit: None for ``encoder``, which is evaluated as it is.
     """
 
     name: str
@@ -102,7 +100,7 @@ class Baseline:
 
     @property
     def summary(self) -> str:
-        """What it does where a text has one label."""
+        """Description for texts with one label."""
         return self.described(SINGLE_LABEL)
 
 
@@ -113,11 +111,7 @@ def fit_majority(rows: Rows) -> Fitted:
 
 
 class CountedWords:
-    """Words and pairs of words, weighted by tf-idf; of a pair of texts those of each, side by side.
-
-    Args:
-        texts: N training texts, whose words are known from then on.
-    """
+    """Words and pairs of words of texts, weighted by tf-idf; the two columns of pairs side by side."""
 
     def __init__(self, texts: Sequence[Text]) -> None:
         from sklearn.feature_extraction.text import TfidfVectorizer
@@ -131,7 +125,7 @@ class CountedWords:
         )
 
     def transform(self, texts: Sequence[Text]) -> Any:  # noqa: ANN401 - a sparse matrix of scipy's
-        """Of N texts ``(N, words)``."""
+        """Return the weights ``(N, words)``."""
         columns = side_by_side(texts) or tuple([] for _ in self._vectorizers)
         return self._joined([v.transform(column) for v, column in zip(self._vectorizers, columns, strict=True)])
 
@@ -154,11 +148,10 @@ def fit_tfidf(rows: Rows) -> Fitted:
 
 
 def fit_probe(rows: Rows) -> Fitted:
-    """The task's linear model on frozen features: the mean over tokens, or what the head reads, whichever is better.
+    """Fit the task's linear model on frozen features: the mean over tokens or what the head reads, whichever is better.
 
-    Each feature is divided by its spread over the training rows. Without validation rows each text's vector is scaled
-    to unit length instead, as sentence encoders compare them: a spread of few rows is not known, and dividing by it
-    cost half a point to a point with eight rows per class (docs/few-labels.md).
+    Each feature is divided by its spread over the training rows. Without validation rows each vector is scaled to unit
+    length: a spread of few rows is not known and cost up to a point with eight rows per class (docs/few-labels.md).
     """
     inputs: Mapping[str, np.ndarray] = rows.inputs
     few = not len(rows.validation_labels)

@@ -75,16 +75,21 @@ def inspect(
         from feathertune.study.cost.estimate import estimate
 
     from feathertune.cli.output.progress import observe
-    from feathertune.cli.output.quality_tables import check_places, fixed_lines, inspection_text, write_folder
+    from feathertune.cli.output.quality_tables import fixed_lines, inspection_text, write_folder
     from feathertune.cli.output.tables import render
-    from feathertune.quality.fix import write_fixed
+    from feathertune.quality.fix import check_output, write_fixed
     from feathertune.quality.inspection import inspect_data
+    from feathertune.report.inspection import INSPECTION_FILE
+    from feathertune.storage import check_place
 
-    check_places(data, out, fix, overwrite=overwrite)
+    if out is not None:
+        check_place(out, marker=INSPECTION_FILE, overwrite=overwrite)
+    if fix is not None:
+        check_output(data, fix, overwrite=overwrite)
     cost: CostEstimate | None = None
     fixed: Fixed | None = None
     with observe(quiet=quiet or json) as observer:
-        inspected = inspect_data(settings, observer, beside=True)
+        inspected = inspect_data(settings, observer)
         found = inspected.record
         if out is not None:
             write_folder(inspected, out, overwrite=overwrite)

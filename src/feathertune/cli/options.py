@@ -183,12 +183,7 @@ _KEYS = {
 
 
 def settings(parameters: Mapping[str, Any], *, defaults: Mapping[str, Any] | None = None) -> Config:
-    """Return the configuration of a command; see `feathertune.config.load_config`.
-
-    Args:
-        parameters: The command's parameters by name; None and False mean not given.
-        defaults: Settings below the file.
-    """
+    """Return a command's configuration from its parameters by name; None and False mean not given."""
     given = {
         key: value for name, key in _KEYS.items() if (value := parameters.get(name)) is not None and value is not False
     }

@@ -1,8 +1,6 @@
-"""Every setting of a study, its default, and how files, ``--set`` and options of the command line are put together.
+"""Every setting of a study, and its default; `load_config` puts the sources together. Loads without torch.
 
-The later wins: defaults, then the YAML file, then ``--set key=value``, then the options of the command line. Unknown
-keys are refused with the nearest name. Settings of a method (``method.lora.r``) are only collected here; the methods
-know their own options and check them (`feathertune.methods`). Loads without torch.
+Settings of a method (``method.lora.r``) are only collected here: `feathertune.methods` checks them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Settings put together from defaults, a YAML file, ``--set`` and options of the command line; the later wins.
-
-Not for what a setting means: `feathertune.config.sections`.
-"""
+"""Settings put together from defaults, a YAML file, ``--set`` and command-line options; the later wins."""
 
 from __future__ import annotations
 
@@ -30,7 +27,7 @@ DEMO: dict[str, Any] = {
 
 
 def demonstration(*, few_labels: bool) -> dict[str, Any]:
-    """The settings of the demonstration; with few labels, how many there are is said elsewhere."""
+    """Return the settings of the demonstration; with few labels, without the numbers of rows."""
     if not few_labels:
         return DEMO
     sizes = ("train_size", "validation_size")
@@ -44,19 +41,13 @@ def load_config(
     options: Mapping[str, Any] | None = None,
     defaults: Mapping[str, Any] | None = None,
 ) -> Config:
-    """Put settings together; the later argument wins.
+    """Put settings together, the later argument wins; raise a `ConfigError` for an unknown key or a wrong value.
 
     Args:
         path: A YAML file.
         assignments: ``key=value``, the value read as YAML, such as ``train.learning_rate=1e-3``.
-        options: Dotted key to value, from the command line; ``None`` means not given.
-        defaults: Nested settings that stand below the file.
-
-    Returns:
-        The checked settings.
-
-    Raises:
-        ConfigError: If a file cannot be read, a key is unknown or a value does not fit.
+        options: Dotted key to value, from the command line; None means not given.
+        defaults: Nested settings, below the file.
     """
     merged: dict[str, Any] = {}
     _merge(merged, defaults or {})
@@ -74,15 +65,7 @@ def load_config(
 
 
 def read_value(text: str, *, of: str) -> Any:  # noqa: ANN401 - any YAML value
-    """The value of a setting from a line that was typed.
-
-    Args:
-        text: YAML.
-        of: What it was typed for, for the message.
-
-    Raises:
-        ConfigError: If it is not YAML.
-    """
+    """Read YAML typed for `of` (for the message); raise a `ConfigError` if it is not YAML."""
     try:
         return _number(yaml.safe_load(text))
     except yaml.YAMLError as error:
@@ -105,7 +88,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 
 def _number(value: Any) -> Any:  # noqa: ANN401 - any YAML value
-    """YAML 1.1 reads ``1e-3`` as a string; people mean the number."""
+    """Read ``1e-3`` as a number: YAML 1.1 reads a string."""
     if isinstance(value, str):
         try:
             return float(value) if value[:1] in "+-.0123456789" and "e" in value.lower() else value

@@ -1,8 +1,7 @@
-"""A cleaned copy of a source, with a list of all changes: what is certain is done, what is suspected is not.
+"""A cleaned copy of a source, with a list of all changes: certain faults are corrected, suspected ones are not.
 
-The original is only read. Left out are rows that cannot be used, that repeat a text with its label, whose text stands
-in a later split, and all rows of a text with several labels. Characters are repaired where there is one cause only.
-Not for suspected labels or nearly equal texts: those need a person.
+The original is only read. These rows are left out: unusable ones, repeats of a text with its label, rows whose text is
+in a later split, and all rows of a text with several labels.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import contextlib
 import csv
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,10 +22,11 @@ from numpy.typing import NDArray
 from feathertune.data.reading import rows as row_reader
 from feathertune.data.reading.outputs import ENDINGS, Delimited, JsonLines, Parquet, RowWriter
 from feathertune.errors import ConfigError, DataError
-from feathertune.quality.oddities import repaired
-from feathertune.quality.repeats import find_repeats
+from feathertune.quality.duplicates import find_duplicates
+from feathertune.quality.findings import clipped
 from feathertune.quality.scan import IGNORED, NULL, PROBLEMS, Scan
-from feathertune.quality.tables import BETWEEN, FileTable
+from feathertune.quality.tables import BETWEEN, Table
+from feathertune.quality.text_checks import repaired
 
 KEPT, UNUSABLE, CONFLICT, OVERLAP, DUPLICATE = range(5)
 REASONS = (
@@ -37,17 +37,16 @@ REASONS = (
     "repeats a text and its label",
 )
 REPAIRED = "text repaired"
-_CLIP = 300
 
 
 @dataclass(frozen=True)
 class Decisions:
-    """What becomes of each row of the source.
+    """What happens to each row.
 
     Attributes:
-        reasons: Into `REASONS`, 0 for a row that stays, ``(N,)``.
-        others: The row because of which one goes; -1 where there is none, ``(N,)``.
-        repaired: Whether the text of a row that stays is repaired, ``(N,)``.
+        reasons: Index into `REASONS`, 0 for a row that stays, ``(N,)``.
+        others: The row that is the reason; -1 if none, ``(N,)``.
+        repaired: Rows that stay with a repaired text, ``(N,)``.
     """
 
     reasons: NDArray[np.uint8]
@@ -57,15 +56,7 @@ class Decisions:
 
 @dataclass
 class Fixed:
-    """What was done.
-
-    Attributes:
-        path: The copy.
-        changes: The list of changes: row, what, why, the text before and after.
-        n_read: Rows of the original.
-        n_written: Of the copy.
-        counts: Changed rows by what was done to them.
-    """
+    """The copy and its list of changes, rows of the original and the copy, and changed rows by what was done."""
 
     path: Path
     changes: Path
@@ -74,22 +65,22 @@ class Fixed:
     counts: Counter[str] = field(default_factory=Counter)
 
     def as_json(self) -> dict[str, Any]:
-        """All of it, as JSON has it."""
+        """Return all of it as JSON has it."""
         return {**vars(self), "path": str(self.path), "changes": str(self.changes), "counts": dict(self.counts)}
 
 
 def changes_path(path: Path) -> Path:
-    """Where the list of changes lies, beside the copy."""
+    """Return the path of the list of changes, next to the copy."""
     return path.with_name(f"{path.stem}.changes.csv")
 
 
-def check_output(scan_source: str, path: Path, *, overwrite: bool) -> None:
-    """Refuse a place for the copy before the work for it is done.
+def check_output(source_name: str, path: Path, *, overwrite: bool) -> None:
+    """Refuse a path for the copy before the work for it is done.
 
     Raises:
-        ConfigError: If it is the original, a file stands there that may not be replaced, or its ending is another one.
+        ConfigError: If it is the original, exists and may not be replaced, or has another ending.
     """
-    source = Path(scan_source)
+    source = Path(source_name)
     is_file = source.is_file()
     endings = (source.suffix.lower(),) if is_file else ENDINGS
     if path.suffix.lower() not in endings:
@@ -109,32 +100,24 @@ def check_output(scan_source: str, path: Path, *, overwrite: bool) -> None:
 
 
 def decide(scan: Scan) -> Decisions:
-    """What becomes of each row; texts count as they are after their repair."""
+    """Decide what happens to each row; texts count as they are after their repair."""
     hashes, problems = scan.hashes.copy(), scan.problems.copy()
     mended = np.zeros(len(hashes), bool)
-    for row, found in scan.repaired_hashes.items():
-        hashes[row], mended[row] = found, True
+    for row, of_repaired in scan.repaired_hashes.items():
+        hashes[row], mended[row] = of_repaired, True
     problems[(problems == NULL) & (scan.labels >= 0)] = 0
     usable = (problems == 0) & ~(mended & (hashes == hash("")))
-    repeats = find_repeats(hashes, scan.labels, scan.splits, usable)
-    rows, groups = repeats.rows, repeats.groups
+    found = find_duplicates(hashes, scan.labels, scan.splits, usable)
     reasons, others = np.zeros(len(hashes), np.uint8), np.full(len(hashes), -1, np.int64)
-    earlier = scan.splits[rows] < repeats.last_split[groups]
-    contradicted = repeats.contradicted[groups]
-    stays = repeats.first_where(~earlier)
-    why = np.where(contradicted, CONFLICT, np.where(earlier, OVERLAP, np.where(rows != stays, DUPLICATE, KEPT)))
-    reasons[rows] = why
-    others[rows] = np.where(contradicted, repeats.against(scan.labels), np.where(why == KEPT, -1, stays))
+    why = np.where(found.overlapping, OVERLAP, np.where(found.rows != found.kept, DUPLICATE, KEPT))
+    reasons[found.rows] = why = np.where(found.contradicted, CONFLICT, why)
+    others[found.rows] = np.where(found.contradicted, found.against, np.where(why == KEPT, -1, found.kept))
     reasons[~usable & (problems != IGNORED)] = UNUSABLE
     return Decisions(reasons, others, mended & (reasons == KEPT))
 
 
 def write_fixed(scan: Scan, path: Path) -> Fixed:
     """Write the copy of the first table and the list of changes, both whole or not at all.
-
-    Args:
-        scan: Of all rows.
-        path: Where; `check_output` has seen it.
 
     Raises:
         DataError: If no row would stay.
@@ -148,11 +131,11 @@ def write_fixed(scan: Scan, path: Path) -> Fixed:
     try:
         with (
             partial_changes.open("w", encoding="utf-8", newline="") as file,
-            _writer(scan, partial, path.suffix.lower()) as writer,
+            _writer(scan.tables[0].path, partial, path.suffix.lower()) as writer,
         ):
             changes = csv.writer(file, lineterminator="\n")
             changes.writerow(["row", "what", "because of row", "of", "label", "text", "text after"])
-            for values in _rows(scan, decisions, changes, fixed):
+            for values in _rows(scan, decisions, changes.writerow, fixed):
                 writer.write(values)
             writer.close()
         for temporary, place in ((partial, path), (partial_changes, fixed.changes)):
@@ -167,59 +150,53 @@ def write_fixed(scan: Scan, path: Path) -> Fixed:
     return fixed
 
 
-def _rows(scan: Scan, decisions: Decisions, changes: Any, fixed: Fixed) -> Iterator[dict[str, Any]]:  # noqa: ANN401 - csv
-    """The rows that stay, mended; tells of each that is changed."""
+def _rows(
+    scan: Scan, decisions: Decisions, list_change: Callable[[list[object]], object], fixed: Fixed
+) -> Iterator[dict[str, Any]]:
+    """Yield the rows that stay, repaired; list and count all changes."""
     table = scan.tables[0]
-    columns = table.columns.texts if table.columns is not None else ("text",)
-    if not isinstance(table, FileTable):
-        if len(columns) > 1:
-            raise DataError(f"{table.name} holds pairs of texts. --fix writes a copy of those of a file alone.")
-        columns = ("text",)
-    for row, values in enumerate(_originals(scan)):
+    columns = ("text",) if table.path is None or table.columns is None else table.columns.texts
+    if table.path is None and table.columns is not None and table.columns.text_pair is not None:
+        raise DataError(f"{table.name} holds pairs of texts. --fix writes a copy of those of a file alone.")
+    for row, values in enumerate(_originals(table)):
         fixed.n_read += 1
         text = BETWEEN.join(str(values[column] or "") for column in columns)
-        reason = int(decisions.reasons[row])
-        if reason == KEPT and not decisions.repaired[row]:
+        reason, number, label = int(decisions.reasons[row]), int(scan.numbers[row]), scan.label(row) or ""
+        if reason == KEPT:
             fixed.n_written += 1
+            if decisions.repaired[row]:
+                fixed.counts[REPAIRED] += 1
+                list_change([number, REPAIRED, "", "", label, _shown(text), _shown(repaired(text))])
+                values = {**values, **{column: repaired(str(values[column])) for column in columns}}
             yield values
             continue
-        number, other = scan.place(row)[1], int(decisions.others[row])
-        label = scan.names[scan.labels[row]] if scan.labels[row] >= 0 else ""
-        if reason == KEPT:
-            after = repaired(text)
-            fixed.counts[REPAIRED] += 1
-            fixed.n_written += 1
-            changes.writerow([number, REPAIRED, "", "", label, text[:_CLIP], after[:_CLIP]])
-            yield {**values, **{column: repaired(str(values[column])) for column in columns}}
-            continue
-        fixed.counts[f"left out: {REASONS[reason]}"] += 1
-        why = REASONS[reason]
+        done = f"left out: {REASONS[reason]}"
+        fixed.counts[done] += 1
         if reason == UNUSABLE:
-            why += f": {PROBLEMS[scan.problems[row]] or 'nothing is left of it'}"
-        of_table, of_number = scan.place(other) if other >= 0 else (0, "")
-        of = scan.tables[of_table].name if other >= 0 else ""
-        written = text[:_CLIP].encode("utf-8", "replace").decode().replace("\0", "")
-        changes.writerow([number, f"left out: {why}", of_number, of, label, written, ""])
+            done += f": {PROBLEMS[scan.problems[row]] or 'nothing is left of it'}"
+        other = int(decisions.others[row])
+        because = ("", "") if other < 0 else (int(scan.numbers[other]), scan.table(other).name)
+        list_change([number, done, *because, label, _shown(text), ""])
 
 
-def _originals(scan: Scan) -> Iterator[dict[str, Any]]:
-    """All rows of the first table, as they are."""
-    table = scan.tables[0]
-    if isinstance(table, FileTable):
-        for row in row_reader.read_rows(table.path):
-            yield row.values
+def _originals(table: Table) -> Iterator[dict[str, Any]]:
+    """All rows of a table, as they are."""
+    if table.path is not None:
+        yield from (row.values for row in row_reader.read_rows(table.path))
         return
-    for block in table.blocks():
-        splits = block.splits
-        for place, (text, label) in enumerate(zip(block.texts, block.labels, strict=True)):
-            yield {"text": text, "label": label, **({} if splits is None else {"split": splits[place]})}
+    for row in table.rows():
+        yield {"text": row.text, "label": row.label, **({"split": row.split} if table.has_splits else {})}
+
+
+def _shown(text: str) -> str:
+    """The beginning of a text, without what a CSV cannot hold."""
+    return clipped(text).encode("utf-8", "replace").decode().replace("\0", "")
 
 
 @contextlib.contextmanager
-def _writer(scan: Scan, partial: Path, ending: str) -> Iterator[RowWriter]:
-    table = scan.tables[0]
+def _writer(source: Path | None, partial: Path, ending: str) -> Iterator[RowWriter]:
     if ending == ".parquet":
-        yield Parquet(partial, pq.read_schema(table.path) if isinstance(table, FileTable) else None)
+        yield Parquet(partial, None if source is None else pq.read_schema(source))
         return
     with partial.open("w", encoding="utf-8", newline="") as file:
         yield Delimited(file, "\t" if ending == ".tsv" else ",") if ending in (".csv", ".tsv") else JsonLines(file)

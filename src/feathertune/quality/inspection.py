@@ -1,56 +1,51 @@
-"""``feathertune inspect``: the data as a study would meet it, under the encoder's own tokenizer; nothing is trained.
+"""``feathertune inspect``: profile the data as a study would read it, and flag likely problems; nothing is trained.
 
-All rows are read once and none is kept but a sample; those that something was found about are then read again, for
-their texts. Rows that a study would refuse are counted and listed, so that all is said at once and not only the first
-fault. Not for the cost of a study: that is `feathertune.study.cost.estimate`.
+All rows are read once; those that are compared, sampled or shown are read again for their texts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
+from numpy.typing import NDArray
 
 from feathertune.data.from_config import split_sources
 from feathertune.data.sources.collector import ReadOptions
 from feathertune.errors import ConfigError, DataError
 from feathertune.gc_freeze import gc_frozen
-from feathertune.quality.findings import Found, clipped, find, rows_of, what
-from feathertune.quality.label_errors import LabelErrors
-from feathertune.quality.near import Pairs, Shingles, shingles_of, similarities
-from feathertune.quality.notes import Searches, as_dataset, inspect_scan
-from feathertune.quality.repeats import Repeats, find_repeats
-from feathertune.quality.sampled import Examiner, examiner
+from feathertune.quality.duplicates import Duplicates, find_duplicates
+from feathertune.quality.findings import Found, clipped, find, rows_of
+from feathertune.quality.label_errors import LabelErrors, find_label_errors
+from feathertune.quality.near_duplicates import Pairs, Shingles, candidates, shingles_of, similarities
+from feathertune.quality.profile import Tokens, as_dataset, profile
 from feathertune.quality.scan import Scan, scan
-from feathertune.quality.tables import FileTable, Table, table_of
+from feathertune.quality.tables import Table, table_of
 from feathertune.quality.words import words_of
-from feathertune.records.inspection import Finding, FoundRow, Inspection
+from feathertune.records.inspection import Finding, FoundRow, Inspection, Looked
 from feathertune.tasks.labels.values import all_numbers, has_fraction
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     from feathertune.config import Config, DataConfig
     from feathertune.study.observe import Observer
 
-_LARGE_BYTES = 30_000_000  # of a file that is worth a second process
-# So many pairs are compared at most, and of so many rows the text is kept.
+# At most this many pairs are compared, and texts shown.
 _MOST_PAIRS, _MOST_TEXTS = 50_000, 100_000
-_COMPARED_AT_ONCE = 2_000
+_READ_AT_ONCE = 2_000
+# Splitting millions of rows takes seconds; a study's refusals show with fewer rows of each label.
 _MANY_ROWS, _ROWS_A_LABEL = 200_000, 200
-_LISTED = 10_000  # rows of each kind in the record; all are in the CSV
+_LISTED = 10_000  # rows of each kind in the record; the CSV has all
+_NO_LIMIT = 1 << 30  # in tokens
 
 
 @dataclass(frozen=True)
 class Inspected:
-    """An inspection, and what it was made of.
-
-    Attributes:
-        record: What is said.
-        scan: One pass over all rows.
-        found: All rows of each finding.
-        texts: The beginning of the text of the rows that were found, as far as they are kept.
-    """
+    """An inspection and its parts; `texts` has the beginning of each text that was kept, by row."""
 
     record: Inspection
     scan: Scan
@@ -58,27 +53,19 @@ class Inspected:
     texts: dict[int, str]
 
     def rows(self) -> Iterator[tuple[str, FoundRow]]:
-        """All rows of all findings, each with its kind."""
+        """Yield all rows of all findings, each with its kind."""
         for found in self.found:
             for row in rows_of(found, self.scan, self.texts):
                 yield found.kind, row
 
 
-def inspect_data(config: Config, observer: Observer, *, beside: bool = False) -> Inspected:
-    """Read the data and look at it.
-
-    Args:
-        config: The settings; the ``data`` and ``base`` parts count.
-        observer: Is told what is being done.
-        beside: Whether other processes may be started: one that loads the encoder, one more for a large file.
+def inspect_data(config: Config, observer: Observer) -> Inspected:
+    """Read the data and look for problems, under the ``data`` and ``base`` sections of the configuration.
 
     Raises:
-        FeathertuneError: If the source cannot be read at all, or the encoder cannot be loaded.
+        FeathertuneError: If the source cannot be read, or the encoder cannot be loaded.
     """
     data = config.data
-    if data.task == "regression":
-        _refuse_numbers(data.source)
-    observer.stage(f"reading {data.source}")
     options = ReadOptions(
         data.text_column,
         data.label_column,
@@ -87,43 +74,73 @@ def inspect_data(config: Config, observer: Observer, *, beside: bool = False) ->
         label_separator=data.label_separator,
         task=data.task,
     )
+    if options.labels.kind.numbers:
+        _refuse_numbers(data.source)
+    observer.stage(f"reading {data.source}")
     tables = [table_of(name, options) for name in (data.source, data.test) if name]
     observer.stage(f"loading {config.base.id}")
-    with examiner(config, beside=beside) as sampled, gc_frozen():
-        observer.stage(f"reading all rows of {data.source}")
-        return _look(tables, sampled, config, observer, beside=beside)
+    tokenizer = _tokenizer(config)
+    with gc_frozen():
+        return _inspect(tables, tokenizer, config, observer)
 
 
-def _look(tables: list[Table], sampled: Examiner, config: Config, observer: Observer, *, beside: bool) -> Inspected:
-    """One pass, the searches, and a second look at what was found."""
+def _inspect(tables: list[Table], tokenizer: PreTrainedTokenizerBase, config: Config, observer: Observer) -> Inspected:
     data = config.data
-    n_bytes = sum(table.path.stat().st_size for table in tables if isinstance(table, FileTable))
-    seen = scan(tables, seed=data.seed, beside=beside and n_bytes >= _LARGE_BYTES, check=sampled.check)
+    observer.stage(f"reading all rows of {data.source}")
+    seen = scan(tables)
     if not seen.usable.any():
         raise DataError(f"{data.source} holds no usable row.")
     if data.task == "auto" and (numbers := all_numbers(seen.names)) and has_fraction(numbers.values()):
         _refuse_numbers(data.source)
-    repeats = find_repeats(seen.hashes, seen.labels, seen.splits, seen.usable)
-    rows, texts = seen.sample.finish()
-    judged = _label_errors(seen, repeats, rows, texts, sampled, data.seed)
-    counted = sampled.tokens(texts)
+    duplicates = find_duplicates(seen.hashes, seen.labels, seen.splits, seen.usable)
     observer.stage("looking for nearly equal texts")
-    candidates = seen.sketches.candidates(repeats.is_first)
-    compared = _chosen(candidates, seen, data.seed)
-    seen.sketches.forget()
+    pairs = candidates(seen.sketches, duplicates.is_first)
+    seen.sketches.clear()
+    compared = _chosen(pairs, seen, data.seed)
     refused = _refused(seen, data)
-    observer.stage("looking for wrong labels")
-    errors = judged()
     observer.stage(f"reading what was found in {data.source}")
-    found = find(seen, repeats, compared, np.ones(len(compared)), errors)
-    sets, kept = _read_again(seen, compared, found)
-    found = find(seen, repeats, compared, similarities(compared, sets), errors)
+    certain = find(seen, duplicates, compared[:0], np.zeros(0), None)
+    sample, shown, shingles = _read_again(seen, compared, seen.sample(data.seed), certain)
+    observer.stage("looking for wrong labels")
+    errors = _label_errors(seen, duplicates, sample, data.seed)
+    found = find(seen, duplicates, compared, similarities(compared, shingles), errors)
     observer.stage("tokenising")
-    tokens = counted()
-    searches = Searches(repeats, found, len(candidates), len(compared), errors)
-    record = inspect_scan(seen, searches, tokens, base=config.base.id, max_length=data.max_length)
-    findings = [Finding(kind=one.kind, what=what(one), n=len(one), rows=_first_rows(one, seen, kept)) for one in found]
-    return Inspected(record.model_copy(update={"findings": findings, "refused": refused}), seen, found, kept)
+    tokens = _tokens(tokenizer, list(sample.values()))
+    looked = Looked(
+        near_candidates=len(pairs),
+        near_compared=len(compared),
+        sampled=len(sample),
+        judged=errors.n_judged,
+        accuracy=errors.accuracy,
+    )
+    record = profile(seen, duplicates, found, tokens, looked, base=config.base.id, max_length=data.max_length)
+    texts = shown | {row: clipped(sample[row]) for row in errors.rows.tolist()}
+    findings = [
+        Finding(kind=one.kind, what=one.what, n=len(one), rows=list(islice(rows_of(one, seen, texts), _LISTED)))
+        for one in found
+    ]
+    return Inspected(record.model_copy(update={"findings": findings, "refused": refused}), seen, found, texts)
+
+
+def _tokenizer(config: Config) -> PreTrainedTokenizerBase:
+    from feathertune.encoders import load_encoder
+    from feathertune.study.running.workbench import check_max_length
+
+    encoder = load_encoder(config.base.id, labels=("a", "b"), seed=0, revision=config.base.revision)
+    check_max_length(config.data, encoder)
+    return encoder.tokenizer
+
+
+def _tokens(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> Tokens:
+    from feathertune.data.tokens.encode import encode
+
+    encoded = encode(tokenizer, texts, max_length=_NO_LIMIT)
+    unknown = tokenizer.unk_token_id
+    return Tokens(
+        lengths=encoded.lengths,
+        n_special=tokenizer.num_special_tokens_to_add(),
+        unknown_share=0.0 if unknown is None else float((encoded.ids == unknown).mean()),
+    )
 
 
 def _refuse_numbers(source: str) -> NoReturn:
@@ -134,73 +151,52 @@ def _refuse_numbers(source: str) -> NoReturn:
 
 
 def _refused(seen: Scan, data: DataConfig) -> str | None:
-    """Why a study would not take the data; it is asked to split it."""
-    n_dropped = len(seen.unusable) + sum(table.n_dropped for table in seen.tables)
-    if n_dropped and not data.drop_invalid:
-        return f"{n_dropped:,} rows cannot be used."
+    """Why a study would refuse the data, found by splitting it; None if it would not."""
+    if seen.n_dropped and not data.drop_invalid:
+        return f"{seen.n_dropped:,} rows cannot be used."
     sizes = (data.train_size, data.validation_size, data.test_size)
-    # Splitting two million rows takes seconds, and says nothing more.
     most = _ROWS_A_LABEL if len(seen.hashes) > _MANY_ROWS and not any(isinstance(size, int) for size in sizes) else None
-    datasets = [as_dataset(seen, table, most_a_label=most) for table in range(len(seen.tables))]
+    source, *test = [as_dataset(seen, table, most_a_label=most) for table in range(len(seen.tables))]
     try:
-        split_sources(data, datasets[0], datasets[1] if len(datasets) > 1 else None)
+        split_sources(data, source, test[0] if test else None)
     except DataError as error:
         return str(error)
     return None
 
 
-def _label_errors(
-    seen: Scan, repeats: Repeats, rows: np.ndarray, texts: list[str], sampled: Examiner, seed: int
-) -> Callable[[], LabelErrors]:
-    """Suspected labels among the sample: each text once, and none that has several labels anyway."""
-    judged = repeats.is_first.copy()
-    judged[repeats.first_rows()[repeats.contradicted]] = False
-    places = np.flatnonzero(judged[rows])
-    labels = seen.labels[rows[places]].astype(np.int64)
-    found = sampled.label_errors([texts[place] for place in places.tolist()], labels, seed)
-
-    def with_rows() -> LabelErrors:
-        errors = found()
-        return replace(errors, rows=rows[places[errors.rows]])
-
-    return with_rows
+def _label_errors(seen: Scan, duplicates: Duplicates, sample: dict[int, str], seed: int) -> LabelErrors:
+    """Likely label errors in the sample: each text once, and none that has several labels."""
+    judged = duplicates.is_first.copy()
+    judged[duplicates.rows[duplicates.contradicted]] = False
+    rows = np.array([row for row in sample if judged[row]], np.int64)
+    words = words_of([sample[row] for row in rows.tolist()])
+    errors = find_label_errors(words, seen.labels[rows].astype(np.int64), seed=seed)
+    return replace(errors, rows=rows[errors.rows])
 
 
-def _chosen(candidates: Pairs, seen: Scan, seed: int) -> Pairs:
-    """The pairs that are compared: all, or first those of two splits, then a sample of the others."""
-    if len(candidates) <= _MOST_PAIRS:
-        return candidates
-    within = seen.splits[candidates[:, 0]] == seen.splits[candidates[:, 1]]
-    drawn = np.random.default_rng(seed).random(len(candidates))
-    return candidates[np.sort(np.lexsort((drawn, within))[:_MOST_PAIRS])]
+def _chosen(pairs: Pairs, seen: Scan, seed: int) -> Pairs:
+    """The pairs to compare: all, or first those of two splits, then a sample of the others."""
+    if len(pairs) <= _MOST_PAIRS:
+        return pairs
+    within = seen.splits[pairs[:, 0]] == seen.splits[pairs[:, 1]]
+    drawn = np.random.default_rng(seed).random(len(pairs))
+    return pairs[np.sort(np.lexsort((drawn, within))[:_MOST_PAIRS])]
 
 
-def _read_again(seen: Scan, compared: Pairs, found: list[Found]) -> tuple[dict[int, Shingles], dict[int, str]]:
-    """The sets of words of all rows that are compared, and the beginnings of all texts that are shown."""
-    for_words = np.unique(compared)
-    wanted = np.unique(np.concatenate([for_words, *(one.rows[:_LISTED] for one in found)]))
-    if len(wanted) < _MOST_TEXTS:
-        others = np.setdiff1d(np.concatenate([for_words, *(one.rows for one in found)]), wanted)
-        wanted = np.sort(np.concatenate([wanted, others[: _MOST_TEXTS - len(wanted)]]))
-    compare = np.zeros(len(seen.hashes), bool)
-    compare[for_words] = True
-    sets: dict[int, Shingles] = {}
-    kept: dict[int, str] = {}
-    waiting: dict[int, str] = {}
-
-    def work() -> None:
-        sets.update(zip(waiting, shingles_of(words_of(list(waiting.values()))), strict=True))
-        waiting.clear()
-
-    for row, text in seen.texts(wanted):
-        kept[row] = clipped(text)
-        if compare[row]:
-            waiting[row] = text
-            if len(waiting) == _COMPARED_AT_ONCE:
-                work()
-    work()
-    return sets, kept
-
-
-def _first_rows(found: Found, seen: Scan, texts: dict[int, str]) -> list[FoundRow]:
-    return [row for row, _ in zip(rows_of(found, seen, texts), range(_LISTED), strict=False)]
+def _read_again(
+    seen: Scan, compared: Pairs, sample: NDArray[np.int64], certain: list[Found]
+) -> tuple[dict[int, str], dict[int, str], dict[int, Shingles]]:
+    """By row: the sample's texts, the beginnings of texts to show, and the word sets of the rows that are compared."""
+    most = max(_LISTED, _MOST_TEXTS // max(1, len(certain)))
+    in_pairs, in_sample = {*compared.ravel().tolist()}, {*sample.tolist()}
+    in_shown = in_pairs.union(*(one.rows[:most].tolist() for one in certain))
+    sampled: dict[int, str] = {}
+    shown: dict[int, str] = {}
+    shingles: dict[int, Shingles] = {}
+    source = seen.texts(np.array([*(in_shown | in_sample)], np.int64))
+    while texts := dict(islice(source, _READ_AT_ONCE)):
+        sampled |= {row: text for row, text in texts.items() if row in in_sample}
+        shown |= {row: clipped(text) for row, text in texts.items() if row in in_shown}
+        paired = {row: text for row, text in texts.items() if row in in_pairs}
+        shingles.update(zip(paired, shingles_of(words_of(list(paired.values()))), strict=True))
+    return sampled, shown, shingles

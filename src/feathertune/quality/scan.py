@@ -1,13 +1,11 @@
-"""One pass over all rows of one or two sources: of each a few numbers are kept, whatever the length of its text.
+"""One pass over all rows of one or two sources that keeps a few numbers of each row, and no text.
 
-Memory grows by some 14 bytes a row, and by 36 more up to four million rows (`feathertune.quality.near`). Texts are kept
-of a sample alone. Words and characters are looked at by `feathertune.quality.text_checks`. Not for saying what is
-wrong: that follows from these numbers in `feathertune.quality.findings`.
+A row costs 18 bytes, and 48 more in the search for nearly equal texts (`feathertune.quality.near_duplicates`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,35 +14,37 @@ from numpy.typing import NDArray
 
 from feathertune.data.sources.collector import SPLITS, split_name
 from feathertune.errors import DataError
-from feathertune.quality.near import Sketches
-from feathertune.quality.oddities import Oddities
-from feathertune.quality.sample import Sample
-from feathertune.quality.tables import Block, Table
-from feathertune.quality.text_checks import Repaired, looker
+from feathertune.quality.near_duplicates import Sketches, sketches_of
+from feathertune.quality.tables import Table, TableRow
+from feathertune.quality.text_checks import TextChecks
+from feathertune.quality.words import words_of
 from feathertune.tasks.labels.values import label_name, number_of
 
-# Why a row cannot be used, by `Scan.problems`; 0 where it can. Ignored are rows that no study would ask for: test
-# rows beside a source of test rows, and that one's other rows.
+# Why a row cannot be used, by `Scan.problems`; 0 if it can. Ignored are rows that no study would read: the source's
+# test rows if a second source has the test rows, and that source's other rows.
 PROBLEMS = ("", "with an empty text", "without a label", "with half a surrogate pair", "with a null byte", "")
 EMPTY, UNLABELLED, BROKEN, NULL, IGNORED = range(1, 6)
 NO_SPLIT = -1
 TRAIN, VALIDATION, TEST = range(3)
+# Bounds of the sample that is tokenised and whose labels are judged.
+_SAMPLE_ROWS, _SAMPLE_CHARACTERS = 20_000, 40_000_000
 
 
 @dataclass
 class Scan:
-    """What one pass has found; row ``n`` is the n-th of all tables, counted from 0.
+    """Result of one pass. Row ``n`` is the n-th of all tables, counted from 0.
 
     Attributes:
         tables: In the order of their rows.
-        starts: The first row of each table, and the number of all rows at the end.
-        hashes: Of each text, ``(N,)`` int64; the same text has the same one, in this process.
-        labels: Into `names`, -1 where there is none, ``(N,)`` int32.
-        splits: Into `feathertune.data.sources.collector.SPLITS`, or `NO_SPLIT`, ``(N,)`` int8.
-        problems: Into `PROBLEMS`, ``(N,)`` uint8.
-        repaired_hashes: By row whose text can be repaired, the hash of that; of an empty text where nothing is left.
-        constant: By column that nobody reads: its one value, as far as it is the same in all rows.
-        n_marked: Texts that hold markup.
+        starts: The first row of each table, and the number of all rows.
+        hashes: Hash of each text, valid in this process only, ``(N,)`` int64.
+        labels: Index into `names`, -1 without a label, ``(N,)`` int32.
+        splits: Index into `feathertune.data.sources.collector.SPLITS`, or `NO_SPLIT`, ``(N,)`` int8.
+        problems: Index into `PROBLEMS`, ``(N,)`` uint8.
+        numbers: Row numbers as messages say them, ``(N,)`` int32.
+        repaired_hashes: By row whose text can be repaired, the hash of the repaired text.
+        constant: By column that is not read, its value if all rows have the same.
+        n_characters: Characters of all usable texts.
     """
 
     tables: tuple[Table, ...]
@@ -53,18 +53,17 @@ class Scan:
     labels: NDArray[np.int32]
     splits: NDArray[np.int8]
     problems: NDArray[np.uint8]
+    numbers: NDArray[np.int32]
     names: list[str]
-    sketches: Sketches
-    oddities: Oddities
+    sketches: list[Sketches]
+    checks: TextChecks
     repaired_hashes: dict[int, int]
-    sample: Sample
     constant: dict[str, str]
-    n_marked: int
-    _numbers: list[NDArray[np.int64] | None]
+    n_characters: int
 
     @property
     def usable(self) -> NDArray[np.bool_]:
-        """Whether a row can be used, ``(N,)``."""
+        """True for rows that can be used, ``(N,)``."""
         return np.asarray(self.problems == 0)
 
     @property
@@ -72,138 +71,121 @@ class Scan:
         """The rows that a study would refuse, ``(U,)``."""
         return np.flatnonzero((self.problems > 0) & (self.problems < IGNORED))
 
-    def place(self, row: int) -> tuple[int, int]:
-        """The table of a row, and the row's number there as messages say it."""
-        table = int(np.searchsorted(self.starts, row, side="right")) - 1
-        numbers, inside = self._numbers[table], row - self.starts[table]
-        return table, inside + 1 if numbers is None else int(numbers[inside])
+    @property
+    def n_dropped(self) -> int:
+        """Number of unusable rows, with those that the sources left out."""
+        return len(self.unusable) + sum(table.n_dropped for table in self.tables)
+
+    def table(self, row: int) -> Table:
+        """Return the table of a row."""
+        return self.tables[int(np.searchsorted(self.starts, row, side="right")) - 1]
+
+    def label(self, row: int) -> str | None:
+        """Return the name of a row's label."""
+        return self.names[self.labels[row]] if self.labels[row] >= 0 else None
+
+    def sample(self, seed: int) -> NDArray[np.int64]:
+        """Draw usable rows, rising, ``(S,)``; fewer if texts are long."""
+        rows = np.flatnonzero(self.usable)
+        most = min(_SAMPLE_ROWS, max(1, _SAMPLE_CHARACTERS * len(rows) // max(1, self.n_characters)))
+        return rows if most >= len(rows) else np.sort(np.random.default_rng(seed).choice(rows, most, replace=False))
 
     def texts(self, rows: NDArray[np.int64]) -> Iterator[tuple[int, str]]:
-        """Read again: rows that are wanted, rising, each with its text; no further than the last of them."""
-        rows = rows[np.argsort(rows)] if len(rows) > 1 else rows
-        for table, (first, end) in enumerate(zip(self.starts[:-1], self.starts[1:], strict=True)):
+        """Read the tables again; yields the wanted rows, rising, with their texts."""
+        rows = np.sort(rows)
+        for table, (first, end) in zip(self.tables, zip(self.starts[:-1], self.starts[1:], strict=True), strict=True):
             wanted = rows[(rows >= first) & (rows < end)]
-            if len(wanted):
-                for row, text in zip(wanted.tolist(), self.tables[table].texts(wanted - first), strict=True):
-                    yield row, str(text or "")
+            yield from zip(wanted.tolist(), table.texts(wanted - first), strict=True)
 
 
-@dataclass
-class _Columns:
-    """The columns of `Scan`, block by block."""
-
-    hashes: list[NDArray[np.int64]] = field(default_factory=list)
-    labels: list[NDArray[np.int32]] = field(default_factory=list)
-    splits: list[NDArray[np.int8]] = field(default_factory=list)
-    problems: list[NDArray[np.uint8]] = field(default_factory=list)
-
-
-def scan(tables: Sequence[Table], *, seed: int, beside: bool = False, check: Callable[[], None] | None = None) -> Scan:
+def scan(tables: Sequence[Table]) -> Scan:
     """Read all rows once.
 
     Args:
-        tables: The source, and maybe one of test rows: its test split, or all of it where it has none.
-        seed: Of the sample.
-        beside: Look at the texts in a second process; pays for files of some fifty megabytes and more.
-        check: Called after each block; an error that it raises ends the pass.
+        tables: The source, and optionally one of test rows: its test split, or all of it if it has no splits.
 
     Raises:
         DataError: If a file is broken, or a value has a type that cannot be a text, a label or a split.
     """
-    reader = _Reader(seed)
-    starts, numbers = [0], []
-    with looker(beside=beside) as other:
-        for index, table in enumerate(tables):
-            of_table: list[Sequence[int]] = []
-            for block in table.blocks():
-                kept = reader.take(table, block, tested_elsewhere=len(tables) > index + 1, only_test=index > 0)
-                reader.keep_repaired(other.add(*kept))
-                of_table.append(block.numbers)
-                if check is not None:
-                    check()
-            starts.append(reader.n)
-            counted = all(isinstance(part, range) for part in of_table)
-            numbers.append(None if counted else np.concatenate([np.asarray(part, np.int64) for part in of_table]))
-        look, rest = other.finish()
-    reader.keep_repaired(rest)
-    look.oddities.finish()
-    columns = reader.columns
+    reader = _Reader()
+    starts = [0]
+    for index, table in enumerate(tables):
+        for block in table.blocks():
+            reader.take(table, block, tested_elsewhere=len(tables) > index + 1, only_test=index > 0)
+        starts.append(reader.n)
+    reader.checks.finish()
+    hashes, labels, splits, problems, numbers = map(np.concatenate, zip(*reader.columns, strict=True))
     return Scan(
         tables=tuple(tables),
         starts=starts,
-        hashes=np.concatenate([np.zeros(0, np.int64), *columns.hashes]),
-        labels=np.concatenate([np.zeros(0, np.int32), *columns.labels]),
-        splits=np.concatenate([np.zeros(0, np.int8), *columns.splits]),
-        problems=np.concatenate([np.zeros(0, np.uint8), *columns.problems]),
+        hashes=hashes,
+        labels=labels,
+        splits=splits,
+        problems=problems,
+        numbers=numbers,
         names=list(reader.names),
-        sketches=look.sketches,
-        oddities=look.oddities,
+        sketches=reader.sketches,
+        checks=reader.checks,
         repaired_hashes=reader.repaired_hashes,
-        sample=reader.sample,
         constant={name: next(iter(values)) for name, values in reader.values.items() if len(values) == 1},
-        n_marked=look.n_marked,
-        _numbers=numbers,
+        n_characters=reader.n_characters,
     )
 
 
+@dataclass
 class _Reader:
-    """Takes blocks and keeps what `Scan` holds."""
+    """Takes blocks of rows and keeps the numbers of `Scan`."""
 
-    def __init__(self, seed: int) -> None:
-        self.n = 0
-        self.columns = _Columns()
-        self.names: dict[str, int] = {}
-        self.values: dict[str, set[str]] = {}
-        self.sample = Sample(seed)
-        self.repaired_hashes: dict[int, int] = {}
-        self._known: dict[Any, int] = {}  # what a source gives as a label, to its number
+    n: int = 0
+    n_characters: int = 0
+    columns: list[tuple[NDArray[Any], ...]] = field(
+        default_factory=lambda: [tuple(np.zeros(0, kind) for kind in (np.int64, np.int32, np.int8, np.uint8, np.int32))]
+    )
+    names: dict[str, int] = field(default_factory=dict)
+    values: dict[str, set[str]] = field(default_factory=dict)
+    sketches: list[Sketches] = field(default_factory=list)
+    checks: TextChecks = field(default_factory=TextChecks)
+    repaired_hashes: dict[int, int] = field(default_factory=dict)
+    _known: dict[str, int] = field(default_factory=dict)
 
-    def take(
-        self, table: Table, block: Block, *, tested_elsewhere: bool, only_test: bool
-    ) -> tuple[list[str], NDArray[np.int64], Repaired]:
-        """Keep the numbers of a block; returns its usable texts, their rows, and rows with a null byte.
+    def take(self, table: Table, block: Sequence[TableRow], *, tested_elsewhere: bool, only_test: bool) -> None:
+        """Take the rows of a block.
 
         Args:
-            table: Where it is from.
-            block: Its rows.
-            tested_elsewhere: Whether its own test rows are not used.
-            only_test: Whether only those are, or all where it has no splits.
+            table: The block's table.
+            block: B rows.
+            tested_elsewhere: Ignore the table's own test rows.
+            only_test: Use only its test rows, or all rows if it has no splits.
         """
-        size = len(block.texts)
-        texts = _checked(table, block)
-        labels = self._labels(table, block)
-        splits = _splits(table, block, only_test=only_test)
+        numbers = np.array([row.number for row in block], np.int32)
+        texts = [_checked(row, table) for row in block]
+        labels = np.array([self._label(row, table) for row in block], np.int32)
+        splits = _splits(block, table, TEST if only_test else NO_SPLIT)
         problems = _problems(texts)
         problems[(problems == 0) & (labels < 0)] = UNLABELLED
         if tested_elsewhere or only_test:
             problems[(splits == TEST) != only_test] = IGNORED
-        self._find_constants(block)
+        hashes = np.fromiter(map(hash, texts), np.int64, len(texts))
+        self.columns.append((hashes, labels, splits, problems, numbers))
+        for name, values in zip(table.other_columns, zip(*(row.others for row in block), strict=True), strict=False):
+            seen = self.values.setdefault(name, set())
+            if len(seen) < 2:
+                seen.update("" if value is None else str(value) for value in values)
         usable = np.flatnonzero(problems == 0)
-        kept = texts if len(usable) == size else [texts[row] for row in usable.tolist()]
-        self.columns.hashes.append(np.fromiter(map(hash, texts), np.int64, size))
-        self.columns.labels.append(labels)
-        self.columns.splits.append(splits)
-        self.columns.problems.append(problems)
-        rows = usable + self.n
-        broken = [(self.n + row, texts[row]) for row in np.flatnonzero(problems == NULL).tolist()]
-        self.n += size
-        self.sample.add(kept, rows)
-        return kept, rows, broken
+        kept = [texts[row] for row in usable.tolist()]
+        self.n_characters += sum(map(len, kept))
+        self.sketches.append(sketches_of(words_of(kept), usable + self.n))
+        repaired = self.checks.add(kept, usable + self.n)
+        for row in np.flatnonzero(problems == NULL).tolist():
+            repaired |= self.checks.check(texts[row], row + self.n)
+        self.repaired_hashes.update((row, hash(text)) for row, text in repaired.items())
+        self.n += len(block)
 
-    def keep_repaired(self, repaired: Repaired) -> None:
-        """Keep the hashes of repaired texts; a hash means something in this process alone."""
-        self.repaired_hashes.update((row, hash(text)) for row, text in repaired)
-
-    def _labels(self, table: Table, block: Block) -> NDArray[np.int32]:
-        known = self._known
-        try:
-            return np.fromiter(map(known.__getitem__, block.labels), np.int32, len(block.labels))
-        except (KeyError, TypeError):  # one that was not met before, or one that cannot be a key
-            pairs = zip(block.labels, block.numbers, strict=True)
-            return np.array([self._label(table, label, number) for label, number in pairs], np.int32)
-
-    def _label(self, table: Table, label: Any, number: int) -> int:  # noqa: ANN401 - whatever a file holds
-        where = f"{table.place} {number}"
+    def _label(self, row: TableRow, table: Table) -> int:
+        label = row.label
+        if isinstance(label, str) and label in self._known:
+            return self._known[label]
+        where = f"{table.place} {row.number}"
         try:
             name = label_name(label, where)
         except DataError:
@@ -218,32 +200,18 @@ class _Reader:
             self._known[label] = found
         return found
 
-    def _find_constants(self, block: Block) -> None:
-        for name, values in block.others.items():
-            seen = self.values.setdefault(name, set())
-            if len(seen) < 2:
-                seen.update("" if value is None else str(value) for value in values)
 
-
-def _checked(table: Table, block: Block) -> list[str]:
-    """The texts, an empty one where there is none.
-
-    Raises:
-        DataError: If one is of another type.
-    """
-    if set(map(type, block.texts)) == {str}:
-        return list(block.texts)
-    for text, number in zip(block.texts, block.numbers, strict=True):
-        if text is not None and not isinstance(text, str):
-            raise DataError(f"{table.place} {number}: the text is of type {type(text).__name__}. Expected a string.")
-    return [text or "" for text in block.texts]
+def _checked(row: TableRow, table: Table) -> str:
+    """The text; empty if there is none."""
+    if row.text is not None and not isinstance(row.text, str):
+        kind = type(row.text).__name__
+        raise DataError(f"{table.place} {row.number}: the text is of type {kind}. Expected a string.")
+    return row.text or ""
 
 
 def _problems(texts: list[str]) -> NDArray[np.uint8]:
-    """Why a text cannot be used."""
-    problems = np.zeros(len(texts), np.uint8)
-    empty = [row for row, text in enumerate(texts) if not text or text.isspace()]
-    problems[empty] = EMPTY
+    """Why each text cannot be used, ``(B,)``."""
+    problems = np.array([EMPTY if not text or text.isspace() else 0 for text in texts], np.uint8)
     joined = "".join(texts)
     if "\0" in joined:
         problems[[row for row, text in enumerate(texts) if "\0" in text]] = NULL
@@ -255,12 +223,12 @@ def _problems(texts: list[str]) -> NDArray[np.uint8]:
     return problems
 
 
-def _splits(table: Table, block: Block, *, only_test: bool) -> NDArray[np.int8]:
-    size = len(block.texts)
-    if block.splits is None:
-        return np.full(size, TEST if only_test else NO_SPLIT, np.int8)
+def _splits(block: Sequence[TableRow], table: Table, otherwise: int) -> NDArray[np.int8]:
+    """The split of each row, ``(B,)``."""
+    if not table.has_splits:
+        return np.full(len(block), otherwise, np.int8)
     known: dict[Any, int] = {}
-    for value, number in zip(block.splits, block.numbers, strict=True):
-        if value not in known:
-            known[value] = SPLITS.index(split_name(value, f"{table.place} {number}"))
-    return np.fromiter((known[value] for value in block.splits), np.int8, size)
+    for row in block:
+        if row.split not in known:
+            known[row.split] = SPLITS.index(split_name(row.split, f"{table.place} {row.number}"))
+    return np.array([known[row.split] for row in block], np.int8)

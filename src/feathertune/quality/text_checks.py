@@ -1,129 +1,146 @@
-"""What is looked for in the usable texts of each block, in this process or in one beside it.
+"""Characters that look like an accident: mojibake, lost and control characters, mixed or unusual scripts, markup.
 
-Numpy needs Python's lock between its steps, so that a thread beside the reader of rows is slower than none: it is a
-process, where the file is large enough to pay for its start. Not for what needs the other rows' labels or splits.
+`ftfy` finds and decodes mojibake. Only the script of a text is told, not its language.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from contextlib import contextmanager
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from functools import lru_cache
 
 import numpy as np
+from ftfy import TextFixerConfig, fix_encoding
+from ftfy.fixes import fix_c1_controls
 from numpy.typing import NDArray
 
-from feathertune.quality.near import Sketches
-from feathertune.quality.oddities import Oddities
-from feathertune.quality.words import words_of
-from feathertune.quality.worker import process_beside
-
+_CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+# Latin letters next to Cyrillic or Greek ones; the signs for micro and ohm are outside of these ranges.
+_MIXED = re.compile("[A-Za-z][\u0370-\u052f]|[\u0370-\u052f][A-Za-z]")
 _MARKUP = ("<br", "</", "&amp;", "&lt;", "&nbsp;", "&quot;")
-_AHEAD = 4  # blocks that wait for the other process
+# What two bytes of UTF-8 look like in Latin-1 or Windows-1252; an Ã at the end of a quotation is none.
+_MAYBE_MOJIBAKE = re.compile(
+    "(?!Ã[\u2013\u2014\u2018\u2019\u201a\u201c\u201d\u201e\u2026](?:\\W|$))"
+    "[\u00c2-\u00f4][\u0080-\u00bf\u0152-\u0192\u02c6\u02dc\u2013-\u203a\u20ac\u2122]"
+)
+_FTFY = TextFixerConfig(replace_lossy_sequences=False)
+# A script is unusual if at most this share of the texts is in it; with few texts, no script is.
+_UNUSUAL, _FEW_TEXTS = 0.01, 20
+# Signs rather than letters, and names of one writing system that a text mixes.
+_SIGNS = ("MICRO", "OHM", "KELVIN", "ANGSTROM", "MASCULINE", "FEMININE", "MODIFIER", "FULLWIDTH", "MATHEMATICAL")
+_EAST_ASIAN = ("CJK", "HIRAGANA", "KATAKANA", "HALFWIDTH", "BOPOMOFO")
+_SCRIPTS = dict.fromkeys((*_SIGNS, "SCRIPT"), "") | dict.fromkeys(_EAST_ASIAN, "East Asian")
 
-Repaired = list[tuple[int, str]]
+Rows = NDArray[np.int64]
+
+
+def repaired(text: str) -> str:
+    """Return the text with mojibake decoded, without control characters and byte order marks.
+
+    Latin-1 controls become the quotes and dashes that Windows-1252 has in their place.
+    """
+    return _without_controls(_decoded(fix_c1_controls(text)))
+
+
+def _decoded(text: str) -> str:
+    return fix_encoding(text, _FTFY) if _MAYBE_MOJIBAKE.search(text) else text
+
+
+def _without_controls(text: str) -> str:
+    return _CONTROLS.sub("", text.replace("\ufeff", ""))
 
 
 @dataclass
-class Look:
-    """What was seen in all texts.
+class TextChecks:
+    """Collects the rows of each kind, block by block.
 
     Attributes:
-        n_marked: Texts that hold markup.
+        rows: Rising row numbers by kind.
+        scripts: Number of texts by the script of most of their letters; Latin for plain ASCII.
+        n_marked: Number of texts with markup.
     """
 
-    sketches: Sketches = field(default_factory=Sketches)
-    oddities: Oddities = field(default_factory=Oddities)
+    rows: dict[str, list[int]] = field(default_factory=dict)
+    scripts: Counter[str] = field(default_factory=Counter)
     n_marked: int = 0
+    _by_script: dict[str, list[int]] = field(default_factory=dict)
 
-    def add(self, texts: Sequence[str], rows: NDArray[np.int64], broken: Repaired) -> Repaired:
-        """Look at N texts.
+    def add(self, texts: Sequence[str], rows: Rows) -> dict[int, str]:
+        """Check N texts.
 
         Args:
-            texts: That can be used.
-            rows: Their numbers, rising from one call to the next, ``(N,)``.
-            broken: Rows that cannot be used as they are, and their texts.
+            texts: Usable texts.
+            rows: Row numbers, rising, ``(N,)``.
 
         Returns:
-            Rows whose text can be repaired, with the repaired text; empty where nothing is left.
+            By row, the repaired text where it differs; empty where nothing but spaces is left.
         """
-        repaired = self.oddities.add(texts, rows)
-        for row, text in broken:
-            repaired += self.oddities.look(text, row)
-        if texts:
-            self.sketches.add(words_of(texts), rows)
-            joined = "\0".join(texts)
-            if marks := [mark for mark in _MARKUP if mark in joined]:
-                self.n_marked += sum(any(mark in text for mark in marks) for text in texts)
-        return repaired
+        joined = "\n".join(texts)
+        if marks := [mark for mark in _MARKUP if mark in joined]:
+            self.n_marked += sum(any(mark in text for mark in marks) for text in texts)
+        foreign: list[tuple[int, str]] = []
+        changed: dict[int, str] = {}
+        for row, text in zip(rows.tolist(), texts, strict=True):
+            if not text.isascii():
+                foreign.append((row, text))
+            elif text.isprintable() or not _CONTROLS.search(text):
+                continue
+            changed |= self.check(text, row)
+        self.scripts["Latin"] += len(texts) - len(foreign)
+        for (row, _), script in zip(foreign, _scripts([text for _, text in foreign]), strict=True):
+            self.scripts[script] += 1
+            if script != "Latin":
+                self._by_script.setdefault(script, []).append(row)
+        return changed
+
+    def check(self, text: str, row: int) -> dict[int, str]:
+        """Check one text, also an unusable one, for all but its script; returns as `add`."""
+        plain = fix_c1_controls(text)
+        decoded = _decoded(plain)
+        for kind, found in (
+            ("mojibake", decoded != plain),
+            ("lost-character", "\ufffd" in text),
+            ("control-character", _CONTROLS.search(text) is not None),
+            ("byte-order-mark", "\ufeff" in text),
+            ("mixed-script", _MIXED.search(text) is not None),
+            ("not-normalised", not unicodedata.is_normalized("NFC", text)),
+        ):
+            if found:
+                self.rows.setdefault(kind, []).append(row)
+        after = _without_controls(decoded)
+        return {} if after == text else {row: after.strip() and after}
+
+    def finish(self) -> None:
+        """Find the rows of unusual scripts, after the last block."""
+        most = max(1.0, _UNUSUAL * self.scripts.total())
+        if self.scripts.total() >= _FEW_TEXTS:
+            unusual = [rows for script, rows in self._by_script.items() if self.scripts[script] <= most]
+            self.rows["unusual-script"] = sorted(row for rows in unusual for row in rows)
 
 
-class Looker(Protocol):
-    """Takes blocks, and has seen them all in the end."""
-
-    def add(self, texts: Sequence[str], rows: NDArray[np.int64], broken: Repaired) -> Repaired:
-        """As `Look.add`; what is given back may be of earlier blocks."""
-        ...
-
-    def finish(self) -> tuple[Look, Repaired]:
-        """What was seen, and what was not given back yet."""
-        ...
-
-
-@contextmanager
-def looker(*, beside: bool) -> Iterator[Looker]:
-    """Somebody who looks at texts.
-
-    Args:
-        beside: Whether in a process beside this one, where there can be one: see `feathertune.quality.worker`.
-    """
-    if not beside:
-        yield _Here()
-        return
-    with process_beside(_begin) as pool:
-        yield _Here() if pool is None else _Beside(pool)
+def _scripts(texts: Sequence[str]) -> list[str]:
+    """The script of most letters of each text; Latin if it has no letters."""
+    if not texts:
+        return []
+    codes = np.frombuffer("\0".join([*texts, ""]).encode("utf-32-le"), np.uint32)
+    present = np.flatnonzero(np.bincount(codes))
+    scripts = [_script_of(chr(code)) for code in present.tolist()]
+    names = ["Latin", *sorted({*scripts} - {"", "Latin"})]
+    n = len(names)
+    number = np.zeros(present[-1] + 1, np.int64)
+    number[present] = [names.index(script) if script else n for script in scripts]
+    text_of = np.cumsum(codes == 0) - (codes == 0)
+    counts = np.bincount(text_of * (n + 1) + number[codes], minlength=len(texts) * (n + 1))
+    return [names[place] for place in counts.reshape(-1, n + 1)[:, :n].argmax(axis=1).tolist()]
 
 
-class _Here:
-    def __init__(self) -> None:
-        self._look = Look()
-
-    def add(self, texts: Sequence[str], rows: NDArray[np.int64], broken: Repaired) -> Repaired:
-        return self._look.add(texts, rows, broken)
-
-    def finish(self) -> tuple[Look, Repaired]:
-        return self._look, []
-
-
-class _Beside:
-    def __init__(self, pool: ProcessPoolExecutor) -> None:
-        self._pool = pool
-        self._waiting: deque[Future[Repaired]] = deque()
-
-    def add(self, texts: Sequence[str], rows: NDArray[np.int64], broken: Repaired) -> Repaired:
-        # One long string costs a tenth of many short ones on their way; usable texts have no null bytes.
-        self._waiting.append(self._pool.submit(_add, "\0".join(texts), rows, broken))
-        return self._waiting.popleft().result() if len(self._waiting) > _AHEAD else []
-
-    def finish(self) -> tuple[Look, Repaired]:
-        rest = [one for future in self._waiting for one in future.result()]
-        return self._pool.submit(_finish).result(), rest
-
-
-# The other process has one of it, made when it starts.
-_LOOKS: list[Look] = []
-
-
-def _begin() -> None:
-    _LOOKS.append(Look())
-
-
-def _add(joined: str, rows: NDArray[np.int64], broken: Repaired) -> Repaired:
-    return _LOOKS[0].add(joined.split("\0") if len(rows) else [], rows, broken)
-
-
-def _finish() -> Look:
-    return _LOOKS[0]
+@lru_cache(maxsize=1 << 16)
+def _script_of(character: str) -> str:
+    """The first word of a letter's name in Unicode; empty for signs and letters without a script of their own."""
+    if not character.isalpha():
+        return ""
+    word = re.split("[ -]", unicodedata.name(character, ""))[0]
+    return "Latin" if character.isascii() else _SCRIPTS.get(word, word.capitalize())

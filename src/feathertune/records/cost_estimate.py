@@ -18,11 +18,9 @@ class CostRow(Record):
         train_rows: A size of the learning curve; null for all rows.
         n_runs: Runs of the study that this row stands for.
         seconds: As in a run's record, for all epochs; null if the method failed when it was measured.
-        memory_bytes: As `RunRecord.peak_memory_bytes`.
         own_seconds: Seconds that each run adds to the study, without what runs share.
         shared_seconds: Seconds that these runs add together: hidden states and the trials of a search.
-        error: The reason of the failure.
-        notes: What the numbers rest on, if that is not obvious.
+        notes: Limits of the estimate.
     """
 
     method: str

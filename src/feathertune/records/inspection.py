@@ -1,7 +1,4 @@
-"""What ``feathertune inspect`` finds: the schema of ``inspection.json``.
-
-Not for how it is found: see `feathertune.quality.notes`.
-"""
+"""The schema of ``inspection.json``, the result of ``feathertune inspect``."""
 
 from __future__ import annotations
 
@@ -11,10 +8,10 @@ from feathertune.records.values import Record
 
 
 class ReadColumns(Record):
-    """Where a source's texts and labels were found, and the columns that were not read.
+    """The columns of the texts and labels, and those that were not read.
 
     Attributes:
-        text_pair: Of the second text of each row, where the rows are pairs.
+        text_pair: Column of the second texts, if the rows are pairs.
     """
 
     text: str
@@ -29,12 +26,12 @@ class ReadColumns(Record):
 
 
 class Lengths(Record):
-    """Tokens a text, special tokens included, without any limit.
+    """Tokens per text, special tokens included, before truncation.
 
     Attributes:
-        n: Texts that were counted: all, or a sample of them.
-        quantiles: Share of the texts, in words, to the length that so many do not exceed.
-        cut: Limit in tokens to the share of the texts that are longer.
+        n: Number of texts that were counted: all, or a sample.
+        quantiles: Length by the share of the texts that do not exceed it.
+        cut: Share of the texts that are longer, by limit in tokens.
     """
 
     n: int
@@ -46,37 +43,33 @@ class Lengths(Record):
 
 
 class Looked(Record):
-    """How far it was looked where not all rows could be, and what the searches say of themselves.
+    """Extent of the searches that do not cover all rows.
 
     Attributes:
-        near_one_in: Nearly equal texts were searched in one row of so many, alike ones chosen together.
-        near_candidates: Pairs that might have been alike; `near_compared` of them were compared.
+        near_candidates: Pairs that might be nearly equal; `near_compared` of them were compared.
         sampled: Rows of the sample for lengths and labels.
-        judged: Rows of it whose label was judged by the others.
-        estimated_errors: How many of those are labelled wrongly, by confident learning; a rough count.
-        accuracy: Share of the judged rows whose label the models found that had not seen the row.
+        judged: Rows of the sample whose label was judged by models of the other rows.
+        accuracy: Share of the judged rows whose label those models found.
     """
 
-    near_one_in: int
     near_candidates: int
     near_compared: int
     sampled: int
     judged: int
-    estimated_errors: int
     accuracy: float
 
 
 class FoundRow(Record):
-    """A row that a finding is about.
+    """A row of a finding.
 
     Attributes:
         source: The file or source.
-        row: Its number there, counted from 1 after the header; of JSON lines the line.
-        text: Its beginning; null where too many rows were found to keep their texts.
+        row: Its number there, counted from 1 after the header; the line number in JSON lines.
+        text: Its beginning; null if too many rows were found to keep their texts.
         other: The row that it is like, in `other_source`.
-        score: Of nearly the same text how alike both are, from 0 to 1; of a label the probability of its own minus
+        score: Similarity from 0 to 1 for nearly equal texts; for labels, the probability of the row's own label minus
             that of the suggested one.
-        detail: What else there is to say, such as the suggested label.
+        detail: More information, such as the suggested label.
     """
 
     source: str
@@ -91,13 +84,13 @@ class FoundRow(Record):
 
 
 class Finding(Record):
-    """One kind of thing that was found.
+    """One kind of problem.
 
     Attributes:
         kind: One word, such as ``conflict``.
-        what: In plain words, after the number.
-        n: How many rows.
-        rows: The first of them; the most suspicious first, where one can be more so.
+        what: In plain words, to follow the number.
+        n: Number of rows.
+        rows: The first of them; the most suspicious first if they have scores.
     """
 
     kind: str
@@ -107,20 +100,21 @@ class Finding(Record):
 
 
 class Inspection(Record):
-    """What was found.
+    """Result of an inspection.
 
     Attributes:
         base: The encoder whose tokens are counted.
         max_length: The limit that a study would use, in tokens.
-        rows: By split where the source has splits, else under ``all``; rows that cannot be used are not among them.
+        rows: Usable rows by split, or under ``all`` without splits.
         classes: Rows of each label, the most frequent first.
-        repeated: Rows whose text stood there before, in any split; `contradicted` of those texts have several labels.
-        crossing: Different test texts that are among the training or validation texts too.
-        scripts: Texts by the script that most of their letters are of.
-        constant: By column that is not read: the one value that all rows have; empty for an empty column.
-        findings: What is wrong with which rows; of each kind the first ten thousand.
-        suspicious: What a person should look at, one sentence each.
-        refused: Why a study would not take the data as it is; null where it would.
+        repeated: Rows whose text occurred before, in any split.
+        contradicted: Texts with several labels.
+        crossing: Test texts that are also training or validation texts.
+        scripts: Texts by the script of most of their letters.
+        constant: The one value of each unread column that has only one; empty for an empty column.
+        findings: The first ten thousand rows of each kind.
+        suspicious: One sentence for each thing to look at.
+        refused: Why a study would refuse the data; null if it would not.
     """
 
     source: str

@@ -1,7 +1,4 @@
-"""Draws an inspection as one page, in the look of the report.
-
-Not for all rows: those are in ``findings.csv`` beside it.
-"""
+"""The page of an inspection; ``findings.csv`` has the rows that it leaves out."""
 
 from __future__ import annotations
 
@@ -22,11 +19,11 @@ _BAR_PX = 160.0
 
 @dataclass(frozen=True)
 class View:
-    """What the template needs beside the inspection.
+    """Values for the template.
 
     Attributes:
-        classes: Name, rows, share of all, and that share as a bar beside the largest one.
-        findings: With as many of their rows as are shown.
+        classes: Name, rows, share of all rows, and a bar relative to the largest class.
+        findings: Only with the rows that are shown.
     """
 
     n: int
@@ -37,7 +34,7 @@ class View:
 
 
 def draw_inspection(inspection: Inspection) -> bytes:
-    """The page, in UTF-8; long lists are cut, and the page says so."""
+    """Return the page, in UTF-8; long lists are shortened."""
     n = sum(inspection.classes.values())
     most = max(inspection.classes.values(), default=1)
     view = View(

@@ -1,7 +1,6 @@
-"""Model cards: sentences and plain code that depend on the task, as templates.
+"""Templates of model cards (`CardText`) and of code that runs without feathertune (`PlainCode`), by task.
 
-`CardText` is for people, `PlainCode` runs without feathertune. Placeholders of sentences are filled from a bundle's
-description; `feathertune.bundle.card` and `feathertune.bundle.plain_use` do that.
+`feathertune.bundle.card` and `feathertune.bundle.plain_use` fill the placeholders from a bundle's description.
 """
 
 from __future__ import annotations
@@ -20,12 +19,7 @@ _LEAST_RANKS, _NEARLY_ONE = 4, 1 - 1e-9
 
 @dataclass(frozen=True)
 class CardText:
-    """Sentences of a card.
-
-    Attributes:
-        interval: From test scores and rows to the interval of the primary score, in words.
-        moved: The limit of a bundle whose thresholds divide the probabilities; empty if thresholds have another use.
-    """
+    """Sentences of a card; `moved` is the limit of a bundle whose thresholds divide the probabilities."""
 
     title: str
     answers: str
@@ -63,8 +57,7 @@ def _accuracy_interval(scores: RunScores, n: int) -> str:
 def _rank_interval(scores: RunScores, n: int) -> str:
     """Return the interval of Spearman's rank correlation of `n` rows.
 
-    Source: Bonett & Wright 2000, Sample size requirements for estimating Pearson, Kendall and Spearman correlations,
-    Psychometrika 65, 23-28.
+    Source: Bonett & Wright 2000, Psychometrika 65, 23-28.
     """
     correlation, low, high = scores["spearman"] or 0.0, -1.0, 1.0
     if n >= _LEAST_RANKS:

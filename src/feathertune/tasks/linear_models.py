@@ -1,7 +1,6 @@
-"""Linear models on given inputs, with the strength of their penalty chosen: what the baselines fit for each task.
+"""scikit-learn's linear models, with the strength of their penalty chosen: what the baselines fit for each task.
 
-With validation rows, the best validation score wins, then the stronger penalty. Without, cross-validation over the
-training rows chooses. Each model is scikit-learn's.
+With validation rows, the best validation score wins, then the stronger penalty; without, cross-validation.
 """
 
 from __future__ import annotations
@@ -79,12 +78,7 @@ class FittedLinear:
 
 @dataclass(frozen=True)
 class LinearModels:
-    """Linear models of a task.
-
-    Attributes:
-        constant: From training labels and the number of classes to the best constant answer, ``(C,)``.
-        best: Fits and chooses.
-    """
+    """Linear models of a task: `constant` gives the best constant answer, ``(C,)``, and `best` fits and chooses."""
 
     constant: Callable[[np.ndarray, int], np.ndarray]
     best: Callable[[Choices], FittedLinear]
@@ -131,14 +125,7 @@ def _best_logistic(choices: Choices) -> FittedLinear:
 
 
 class OneVsRest:
-    """A logistic regression per label; a label that all training rows have, or none, gets its share.
-
-    Args:
-        values: ``(N, D)``.
-        labels: ``(N, C)`` of 0 and 1.
-        strength: Inverse strength of the penalty.
-        class_weight: scikit-learn's option.
-    """
+    """A logistic regression per label ``(N, C)``; a label that all training rows have, or none, gets its share."""
 
     def __init__(self, values: Values, labels: np.ndarray, strength: float, class_weight: str | None = None) -> None:
         from sklearn.linear_model import LogisticRegression
@@ -246,9 +233,8 @@ def _by_folds(
 ) -> tuple[str, float]:
     """Choose input and strength by cross-validation over the training rows.
 
-    The usual choice, the last input at `_USUAL_STRENGTH`, stays unless another is better by more than `_CLEAR` standard
-    errors: with sixteen rows, the best of ten choices is luck, and taking it cost two points where it was tried. Log
-    loss would ask for a weaker penalty than right answers do, which cost a point.
+    The usual choice, the last input at `_USUAL_STRENGTH`, stays unless another is better by `_CLEAR` standard errors:
+    with sixteen rows, the best of ten choices is luck and cost two points. Choosing by log loss cost one.
 
     Source: Breiman et al. 1984, Classification and Regression Trees, section 3.4.3 (there with one standard error).
     """

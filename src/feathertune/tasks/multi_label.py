@@ -29,7 +29,7 @@ def _reached(probabilities: Probabilities, thresholds: Thresholds) -> NDArray[np
 
 
 def _order(scores: Scores) -> tuple[float, ...]:
-    """By micro F1, which rises before any text has all of its labels right."""
+    """Prefer micro F1, which rises before any text has all of its labels right."""
     assert isinstance(scores, MultiLabelMetrics), "scores of several labels"
     return scores.micro_f1, -scores.loss
 

@@ -1,9 +1,4 @@
-"""Scores that can rank methods, as values.
-
-A new primary metric is one `Score` here, listed by the tasks it fits. Everything else follows from the value: intervals
-and tests (`Score.measure`), text and axes (`Score.format`), the baselines' choice of regularization, caveats, the
-report.
-"""
+"""Scores that can rank methods, as values: a new primary metric is one `Score` here, listed by the tasks it fits."""
 
 from __future__ import annotations
 
@@ -70,11 +65,9 @@ class Score:
 
     Attributes:
         measure: The score as a mean over test rows; its name is the key in records and of ``--metric``.
-        title: In text.
-        format: Numbers as text.
         meaning: Continues "85.3%" on the report's first screen.
-        explanation: One or two sentences for the report's section about it; empty where the title says enough.
-        chance: From the number of classes to the score of a constant answer; None where it depends on the data.
+        explanation: One or two sentences for the report's section about it; empty if the title says enough.
+        chance: From the number of classes to the score of a constant answer; None if it depends on the data.
         caveats: What the score hides in this data, or rests on.
     """
 

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from feathertune.baselines.word_ngrams import _NOT_PLAIN, _PLAIN_WORD, LONGEST, _words_of_any_script, folded, grams
 from feathertune.data.sources.collector import ReadOptions
 from feathertune.data.sources.samples import load_sample
-from feathertune.quality.words import words_reference
-from languages import LANGUAGES
+from languages import LANGUAGES, words_reference
 
 
 def words(text):
@@ -107,6 +106,6 @@ def test_the_quick_way_finds_the_words_of_the_careful_one(text):
 
 @pytest.mark.parametrize("language", [name for name in LANGUAGES if name != "Thai"])
 def test_the_fast_words_are_these_words(language):
-    """`data.words` draws its borders at the same places, where no sign is met that it does not know."""
+    """`quality.words` draws its borders at the same places, where no sign is met that it does not know."""
     for text, _ in LANGUAGES[language].rows():
         assert words(text) == words_reference(folded(text))

@@ -11,7 +11,7 @@ from feathertune.data.sources.collector import Collector, ReadOptions
 from feathertune.errors import ConfigError, DataError
 from feathertune.quality.fix import changes_path, check_output, write_fixed
 from feathertune.quality.scan import scan
-from feathertune.quality.tables import LoadedTable, table_of
+from feathertune.quality.tables import loaded_table, table_of
 
 ROWS = [
     ("1", "good film", "pos", "train"),
@@ -53,7 +53,7 @@ WHAT = {
 
 
 def scanned(path, *more, **options):
-    return scan([table_of(str(name), ReadOptions(split_column="split")) for name in (path, *more)], seed=0)
+    return scan([table_of(str(name), ReadOptions(split_column="split")) for name in (path, *more)])
 
 
 def write_csv(path, rows=ROWS):
@@ -146,7 +146,7 @@ def test_a_source_that_is_no_file(tmp_path):
     collector = Collector("s", drop_invalid=True)
     for text in ("one", "two", "one"):
         collector.add(text, "pos", None, "somewhere")
-    fixed = write_fixed(scan([LoadedTable(collector.finish())], seed=0), tmp_path / "clean.tsv")
+    fixed = write_fixed(scan([loaded_table(collector.finish())]), tmp_path / "clean.tsv")
     assert fixed.n_written == 2
     assert (tmp_path / "clean.tsv").read_text() == "text\tlabel\none\tpos\ntwo\tpos\n"
 

@@ -7,9 +7,9 @@ import pytest
 
 from feathertune.data.sources.collector import ReadOptions
 from feathertune.errors import DataError
+from feathertune.quality.duplicates import find_duplicates
 from feathertune.quality.findings import find, rows_of
-from feathertune.quality.near import shingles_of, similarities
-from feathertune.quality.repeats import find_repeats
+from feathertune.quality.near_duplicates import candidates, shingles_of, similarities
 from feathertune.quality.scan import IGNORED, NO_SPLIT, PROBLEMS, scan
 from feathertune.quality.tables import table_of
 from feathertune.quality.words import words_of
@@ -27,16 +27,16 @@ def row(text, label="pos", split="train", **more):
 
 
 def seen(*paths, split_column="split"):
-    return scan([table_of(str(path), ReadOptions(split_column=split_column)) for path in paths], seed=0)
+    return scan([table_of(str(path), ReadOptions(split_column=split_column)) for path in paths])
 
 
 def findings(found):
     """All findings by kind, as row and other row in the words of a person."""
-    repeats = find_repeats(found.hashes, found.labels, found.splits, found.usable)
-    near = found.sketches.candidates(repeats.is_first)
+    duplicates = find_duplicates(found.hashes, found.labels, found.splits, found.usable)
+    near = candidates(found.sketches, duplicates.is_first)
     texts = dict(found.texts(np.arange(len(found.hashes))))
     sets = dict(enumerate(shingles_of(words_of([text.replace("\0", "") for text in texts.values()]))))
-    founds = find(found, repeats, near, similarities(near, sets), None)
+    founds = find(found, duplicates, near, similarities(near, sets), None)
     return {one.kind: [(r.row, r.other) for r in rows_of(one, found, texts)] for one in founds}
 
 
@@ -74,10 +74,10 @@ def test_what_is_kept_of_each_row(tmp_path):
     ]
     assert found.hashes[0] == found.hashes[2] != found.hashes[1]
     assert found.constant == {"c": "x", "d": ""}
-    assert found.n_marked == 1
-    assert found.place(4) == (0, 5)
+    assert found.checks.n_marked == 1
+    assert (found.table(4).name, found.numbers[4]) == (str(path), 5)
     assert dict(found.texts(np.array([6, 0]))) == {0: "one", 6: "<br /> four"}
-    assert found.oddities.rows["control-character"] == [5]
+    assert found.checks.rows["control-character"] == [5]
 
 
 def test_every_finding_with_its_rows(tmp_path):
@@ -146,42 +146,36 @@ def test_values_of_the_wrong_type_are_told_with_their_place(tmp_path, bad, words
         seen(write(tmp_path / "d.jsonl", row("fine"), bad))
 
 
-def test_a_second_process_sees_what_this_one_sees(tmp_path):
+def test_the_sample_is_fair_and_bounded(tmp_path, monkeypatch):
+    found = seen(write(tmp_path / "d.jsonl", *[row(f"{n:0100}") for n in range(300)], row("")))
+    assert found.sample(0).tolist() == list(range(300)), "all usable rows"
+    monkeypatch.setattr("feathertune.quality.scan._SAMPLE_ROWS", 100)
+    counts = np.zeros(301)
+    for seed in range(200):
+        rows = found.sample(seed)
+        assert len(rows) == 100
+        assert (np.diff(rows) > 0).all()
+        counts[rows] += 1
+    # About 2,000 of each tenth; the standard deviation is some 36.
+    assert np.abs(counts[:300].reshape(10, 30).sum(axis=1) - 2000).max() < 4 * 36
+    assert counts[300] == 0
+    assert np.array_equal(found.sample(3), found.sample(3))
+    monkeypatch.setattr("feathertune.quality.scan._SAMPLE_CHARACTERS", 5000)
+    assert len(found.sample(0)) == 50, "fewer of long texts"
+
+
+def test_blocks_do_not_change_what_is_found(tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     words = [f"word{n}" for n in range(300)]
     rows = [row(" ".join(rng.choice(words, 12)), ("pos", "neg")[n % 2]) for n in range(900)]
     rows += [row(rows[4]["text"]), row(rows[6]["text"] + " more"), row("cafÃ©"), row("a\0b"), row("мир"), row("<br>")]
-    tables = [table_of(str(write(tmp_path / "d.jsonl", *rows)), ReadOptions(split_column="split"))]
-    here, there = scan(tables, seed=0), scan(tables, seed=0, beside=True)
-    for field in ("hashes", "labels", "splits", "problems"):
-        assert np.array_equal(getattr(here, field), getattr(there, field))
-    assert here.repaired_hashes == there.repaired_hashes != {}
-    assert (here.oddities, here.n_marked) == (there.oddities, there.n_marked)
-    assert here.sketches.n == there.sketches.n > 900
-    assert findings(here) == findings(there)
-    assert {"duplicate", "mojibake", "control-character", "near-duplicate"} <= findings(there).keys()
-
-
-def test_what_is_found_wrong_meanwhile_ends_the_pass(tmp_path):
-    read = []
-
-    def check():
-        read.append(None)
-        if len(read) == 2:
-            raise DataError("meanwhile")
-
-    tables = [table_of(str(write(tmp_path / "d.jsonl", *[row(f"film {n}") for n in range(300)])), ReadOptions())]
-    with pytest.raises(DataError, match="meanwhile"):
-        scan(tables, seed=0, check=check)
-    read.clear()
-    with pytest.raises(DataError, match="meanwhile"):
-        scan(tables, seed=0, beside=True, check=check)
-
-
-def test_where_there_is_no_second_process_this_one_looks(tmp_path, monkeypatch):
-    def refuses(*args, **more):
-        raise OSError("no semaphores")
-
-    monkeypatch.setattr("feathertune.quality.worker.ProcessPoolExecutor", refuses)
-    tables = [table_of(str(write(tmp_path / "d.jsonl", row("a film"))), ReadOptions())]
-    assert scan(tables, seed=0, beside=True).sketches.n == 1
+    path = write(tmp_path / "d.jsonl", *rows)
+    whole = seen(path)
+    monkeypatch.setattr("feathertune.quality.tables._BLOCK_CHARACTERS", 500)
+    blocks = seen(path)
+    for field in ("hashes", "labels", "splits", "problems", "numbers"):
+        assert np.array_equal(getattr(whole, field), getattr(blocks, field))
+    assert whole.repaired_hashes == blocks.repaired_hashes != {}
+    assert whole.checks == blocks.checks
+    assert findings(whole) == findings(blocks)
+    assert {"duplicate", "mojibake", "control-character", "near-duplicate"} <= findings(blocks).keys()

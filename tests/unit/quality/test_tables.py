@@ -11,7 +11,7 @@ from feathertune.data.reading.rows import read_rows
 from feathertune.data.sources.collector import Collector, ReadOptions
 from feathertune.errors import DataError
 from feathertune.quality import tables
-from feathertune.quality.tables import LoadedTable, table_of
+from feathertune.quality.tables import loaded_table, table_of
 
 TRICKY = (
     "id,text,label,more\n"
@@ -25,14 +25,15 @@ TRICKY = (
 
 
 def whole(table):
-    """All blocks as rows of dictionaries, with their numbers."""
-    text, label = table.columns.text, table.columns.label
-    found = []
-    for block in table.blocks():
-        for place, number in enumerate(block.numbers):
-            others = {name: values[place] for name, values in block.others.items()}
-            found.append((number, {text: block.texts[place], label: block.labels[place], **others}))
-    return found
+    """All rows as dictionaries, with their numbers."""
+    names = (table.columns.text, table.columns.label, *table.other_columns)
+    blocks = [list(block) for block in table.blocks()]
+    assert len({len(block) for block in blocks[:-1]}) <= 1
+    return [
+        (row.number, dict(zip(names, (row.text, row.label, *row.others), strict=True)))
+        for block in blocks
+        for row in block
+    ]
 
 
 def by_row(path):
@@ -41,8 +42,7 @@ def by_row(path):
 
 @pytest.fixture(params=[1, 2, 1000])
 def small_blocks(request, monkeypatch):
-    monkeypatch.setattr(tables, "_LEAST_ROWS", request.param)
-    monkeypatch.setattr(tables, "_MOST_ROWS", request.param)
+    monkeypatch.setattr(tables, "_BLOCK_ROWS", request.param)
 
 
 def test_csv(tmp_path, small_blocks):
@@ -59,20 +59,16 @@ def test_csv(tmp_path, small_blocks):
 LINES = 'id,text,label,more\r\n1,"a, ""b""",pos,x\r\n2,,neg,y\n3,ünï \u2028 c,pos,\n4,d,neg,"z"'
 
 
-@pytest.mark.parametrize(
-    ("content", "line_a_row"),
-    [(LINES, True), (LINES.replace("\r\n", "\r").replace("\n", "\r"), True), ("\n" + LINES, False), (TRICKY, False)],
-)
+@pytest.mark.parametrize("content", [LINES, LINES.replace("\r\n", "\r").replace("\n", "\r"), "\n" + LINES, TRICKY])
 @pytest.mark.parametrize("text_column", [None, "text,more"])
-def test_texts_are_read_again(tmp_path, small_blocks, content, line_a_row, text_column):
+def test_texts_are_read_again(tmp_path, small_blocks, content, text_column):
     path = tmp_path / "d.csv"
     path.write_text(content, encoding="utf-8", newline="")
     table = table_of(str(path), ReadOptions(text_column=text_column))
-    texts = [text for block in table.blocks() for text in block.texts]
+    texts = [row.text for block in table.blocks() for row in block]
     assert len(texts) == 4
     for wanted in ([0, 1, 2, 3], [0], [3], [1, 3]):
         assert list(table.texts(np.array(wanted))) == [texts[row] for row in wanted]
-    assert table._line_a_row == line_a_row, "the fast way is taken where it can be"
 
 
 def test_other_formats(tmp_path, small_blocks):
@@ -113,10 +109,10 @@ def test_a_source_in_memory(small_blocks):
     for n in range(9):
         collector.add(f"text {n}", "pos", ("train", "test")[n % 2], "somewhere")
     collector.add("", "pos", "train", "somewhere")
-    table = LoadedTable(collector.finish())
-    texts = [text for block in table.blocks() for text in block.texts]
+    table = loaded_table(collector.finish())
+    texts = [row.text for block in table.blocks() for row in block]
     assert texts == [f"text {n}" for n in range(9)]
-    assert [number for block in table.blocks() for number in block.numbers] == list(range(1, 10))
-    assert [split for block in table.blocks() for split in block.splits][:2] == ["train", "test"]
+    assert [row.number for row in table.rows()] == list(range(1, 10))
+    assert [row.split for row in table.rows()][:2] == ["train", "test"]
     assert table.n_dropped == 1
     assert list(table.texts(np.array([1, 8]))) == ["text 1", "text 8"]

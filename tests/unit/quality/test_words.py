@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from feathertune.data.sources.collector import ReadOptions
 from feathertune.data.sources.samples import load_sample
 from feathertune.quality import words
-from feathertune.quality.words import words_of, words_reference
+from feathertune.quality.words import words_of
+from languages import words_reference
 
 TEXTS = [
     "The film's 2nd half, re-cut: GREAT!",

@@ -147,7 +147,7 @@ def test_tables_for_people_say_correlations(study, form):
 
 def test_the_terminal_says_correlations_and_how_the_labels_lie(study, folder):
     said = " ".join(study_text(study, folder).split())
-    assert "method rank correlation 95 % interval" in said
+    assert "rank method correlation 95 % interval" in said
     lora = row_of(study, "lora")
     assert f"{lora.score_mean:.3f} {lora.score_low:.3f}–{lora.score_high:.3f}" in said
     assert f"labels {study.data.numbers['train'].in_words()}" in said
@@ -159,7 +159,7 @@ def test_the_terminal_says_correlations_and_how_the_labels_lie(study, folder):
 def test_scores_of_rows_and_runs_are_said(study):
     run = next(run for run in study.runs if run.id == "probe-s0")
     said = " ".join(metrics_text({"test": run.test}).split())
-    assert "rows n Rank correlation Pearson R2 MAE RMSE" in said
+    assert "Rank rows n correlation Pearson R2 MAE RMSE" in said
     assert f"test 400 {run.test.spearman:.3f} {run.test.pearson:.3f} {run.test.r2:.3f} {run.test.mae:.4g}" in said
     assert result_line(run).startswith(f"probe-s0: rank correlation {run.test.spearman:.3f} on the test rows")
 

@@ -1,4 +1,4 @@
-"""Printing an inspection, and writing its folder."""
+"""The terminal output and the output folder of an inspection."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from feathertune.cli.output.tables import Column, render, table_of
 from feathertune.records.inspection import FoundRow, Inspection
 from feathertune.report.format import units
 from feathertune.report.inspection import FINDINGS_FILE, INSPECTION_FILE, PAGE_FILE, draw_inspection
-from feathertune.storage import check_place, claim_folder, new_folder
+from feathertune.storage import claim_folder, new_folder
 
 if TYPE_CHECKING:
     from feathertune.quality.fix import Fixed
@@ -21,16 +21,6 @@ if TYPE_CHECKING:
 
 _SHOWN_CLASSES, _SHOWN_ROWS = 20, 4
 _TEXT_CHARACTERS = 50
-
-
-def check_places(source: str, out: Path | None, fix: Path | None, *, overwrite: bool) -> None:
-    """Refuse output places before any work: raise a `ConfigError` if one may not be replaced or written."""
-    from feathertune.quality.fix import check_output
-
-    if out is not None:
-        check_place(out, marker=INSPECTION_FILE, overwrite=overwrite)
-    if fix is not None:
-        check_output(source, fix, overwrite=overwrite)
 
 
 def write_folder(inspected: Inspected, out: Path, *, overwrite: bool) -> None:
@@ -44,13 +34,13 @@ def write_folder(inspected: Inspected, out: Path, *, overwrite: bool) -> None:
             writer.writerow(["finding", *FoundRow.model_fields])
             for kind, row in inspected.rows():
                 values = row.model_dump()
-                # Half a surrogate pair cannot be written, a null byte cannot be read.
+                # Half a surrogate pair cannot be written, and a null byte cannot be read.
                 text = (row.text or "").encode("utf-8", "replace").decode().replace("\0", "\ufffd")
                 writer.writerow([kind, *{**values, "text": text}.values()])
 
 
 def fixed_lines(fixed: Fixed) -> list[Text]:
-    """List the changes made."""
+    """Return the lines about a cleaned copy."""
     done = [f"- {n:,} rows: {what}" for what, n in fixed.counts.most_common()] or ["- nothing had to be changed"]
     return [
         Text(f"{fixed.path}: {fixed.n_written:,} of {fixed.n_read:,} rows; the original is as it was"),
@@ -60,10 +50,10 @@ def fixed_lines(fixed: Fixed) -> list[Text]:
 
 
 def inspection_text(found: Inspection, out: Path | None) -> str:
-    """Return the facts and findings of a data set."""
+    """Return the whole terminal output."""
     n = sum(found.rows.values())
     splits = ", ".join(f"{name} {rows:,}" for name, rows in found.rows.items() if name != "all")
-    classes = table_of(Column("label", left=True), Column("rows", left=True), "share")
+    classes = table_of(Column("label", left=True), "rows", "share")
     for name, rows in list(found.classes.items())[:_SHOWN_CLASSES]:
         classes.add_row(Text(units.clip(name, 40)), f"{rows:,}", units.percent(rows / n))
     more = len(found.classes) - _SHOWN_CLASSES
@@ -80,12 +70,8 @@ def inspection_text(found: Inspection, out: Path | None) -> str:
         "",
         *_suspicion_lines(found),
         *_finding_lines(found),
-        *_place_lines(out),
+        *([] if out is None else [Text(f"\nPage: {out / PAGE_FILE}"), Text(f"All rows: {out / FINDINGS_FILE}")]),
     )
-
-
-def _place_lines(out: Path | None) -> list[Text]:
-    return [] if out is None else [Text(f"\nPage: {out / PAGE_FILE}"), Text(f"All rows: {out / FINDINGS_FILE}")]
 
 
 def _columns_lines(found: Inspection) -> list[Text]:
@@ -109,17 +95,15 @@ def _length_lines(found: Inspection) -> list[RenderableType]:
 
 
 def _suspicion_lines(found: Inspection) -> list[Text]:
-    lines = [Text(f"- {line}") for line in found.suspicious]
-    if lines:
-        lines.insert(0, Text("Look at this:"))
-    else:
-        lines.append(Text("Nothing looks wrong."))
+    lines = [Text("Look at this:" if found.suspicious else "Nothing looks wrong.")]
+    lines += [Text(f"- {line}") for line in found.suspicious]
     if found.refused is not None:
         lines.append(Text(f"A study would refuse this data: {found.refused}"))
     return lines
 
 
 def _finding_lines(found: Inspection) -> list[RenderableType]:
+    """The first rows of each finding."""
     if not found.findings:
         return []
     table = table_of(Column("finding", left=True), "n", Column("rows", left=True), Column("text", left=True))

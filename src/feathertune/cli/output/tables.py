@@ -38,12 +38,7 @@ _LONG_HEAD = 12
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table.
-
-    Attributes:
-        left: Align left; numbers are aligned right.
-        whole: Never break a cell into lines.
-    """
+    """A column of a table: numbers align right; a `whole` cell is never broken into lines."""
 
     head: str
     left: bool = False

@@ -1,7 +1,6 @@
 """Readers of CSV, TSV, JSONL, parquet and plain text: streaming, with exact row numbers.
 
-CSV goes through the standard library's reader in strict mode: faster readers lose the row number, and cannot stream a
-quoted newline across their blocks. Use `feathertune.data.reading.rows`, not this module.
+CSV uses the standard library's reader: faster ones lose row numbers and cannot stream a quoted newline across blocks.
 """
 
 from __future__ import annotations
@@ -145,11 +144,7 @@ def records_of(lines: Iterable[str], delimiter: str) -> Records:
 
 @contextlib.contextmanager
 def open_lines(path: Path) -> Iterator[Iterator[str]]:
-    """Open the raw lines of a table, for `records_of`.
-
-    Rows are not checked here. On an error of `csv` or of decoding, or a row of another length, read the file with
-    `FORMATS` for a message that names the row.
-    """
+    """Open a table's raw, unchecked lines for `records_of`; `FORMATS` gives the messages that name a broken row."""
     with _open(path) as file, io.TextIOWrapper(file, encoding="utf-8", newline="") as lines:
         yield lines
 

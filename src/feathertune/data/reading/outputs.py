@@ -1,7 +1,4 @@
-"""Predictions to a file, row by row: JSON lines, CSV, TSV or parquet, by the file's ending.
-
-The file grows as ``NAME.partial`` and is renamed after the last row. On an error the partial file stays.
-"""
+"""Predictions to a file, row by row, as ``NAME.partial`` until the last one; its ending decides the format."""
 
 from __future__ import annotations
 

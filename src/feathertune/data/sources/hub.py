@@ -12,14 +12,11 @@ _NO_LABEL = -1  # how a ClassLabel says that the label is hidden
 
 
 def load_hub(name: str, options: ReadOptions) -> RawDataset:
-    """Read ``NAME[:CONFIG]``; splits named train, validation (valid, val, dev) and test are used as such.
-
-    Other splits, and rows whose ClassLabel is -1, are left out and noted.
+    """Read ``NAME[:CONFIG]`` with its splits; other splits, and rows whose ClassLabel is -1, are left out and noted.
 
     Raises:
         MissingExtraError: If ``datasets`` is not installed.
         DataError: If the dataset cannot be loaded, or its columns or rows cannot be used.
-        ConfigError: If a split column was named.
     """
     source = f"hub:{name}"
     if options.split_column is not None:

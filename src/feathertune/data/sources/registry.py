@@ -1,7 +1,6 @@
 """Sources by name: ``sample:NAME``, ``hub:NAME[:CONFIG]``, a file, or a folder.
 
-Other packages add a kind of source by an entry point of the group ``feathertune.sources`` that names a
-`feathertune.data.sources.collector.Source`.
+Other packages add a `Source` by an entry point of the group ``feathertune.sources``.
 """
 
 from __future__ import annotations
@@ -37,10 +36,6 @@ SOURCES: Registry[Source] = Registry(
 
 def load_source(name: str, options: ReadOptions = _DEFAULTS) -> RawDataset:
     """Read all texts and labels of a source, checked row by row.
-
-    The name is ``sample:imdb``, ``hub:stanfordnlp/imdb``, a ``.csv``, ``.tsv``, ``.jsonl`` or ``.parquet`` file, or a
-    folder
-    with one subfolder of ``.txt`` files per label.
 
     Raises:
         DataError: If the source cannot be read, or a row cannot be used; the message names file and row.

@@ -94,11 +94,7 @@ def in_order(found: set[str], order: tuple[str, ...] | None, source: str) -> Cla
 
 
 def require_rows(counts: Indices, names: Sequence[str], least: int, why: str, source: str) -> None:
-    """Refuse classes with fewer than `least` rows; `counts` is ``(C,)``.
-
-    Raises:
-        DataError: If there is one.
-    """
+    """Raise a `DataError` for classes with fewer than `least` rows; `counts` is ``(C,)``."""
     few = {name: int(n) for name, n in zip(names, counts, strict=True) if n < least}
     if few:
         raise DataError(

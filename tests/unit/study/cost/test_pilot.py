@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from feathertune.config import TrainConfig
 from feathertune.data.tokens.batching import cut_passes, plan_steps
 from feathertune.data.tokens.encode import EncodedTexts
 from feathertune.study.cost.pilot import reading_passes, spread, training_steps, work
@@ -18,15 +19,14 @@ def bench():
     texts = EncodedTexts(np.arange(offsets[-1], dtype=np.int32), offsets, 0, pad_id=0)
     return SimpleNamespace(
         encoded={"train": texts, "test": texts},
-        config=SimpleNamespace(train=SimpleNamespace(batch_size=16, token_budget=300)),
         base=SimpleNamespace(hidden_size=100),
-        shares=None,
+        pretrained=SimpleNamespace(token_budget=300),
     )
 
 
 def test_steps_are_those_of_the_training_loop(bench):
     real = plan_steps(bench.encoded["train"].lengths, batch_size=16, token_budget=300, seed=(3, 1))
-    steps = training_steps(bench, 3, 1)
+    steps = training_steps(bench, TrainConfig(batch_size=16, token_budget=300), 3, 1)
     assert [[rows.tolist() for rows in step] for step in steps] == [[rows.tolist() for rows in step] for step in real]
     assert any(len(step) > 1 for step in steps), "some steps take several passes"
 

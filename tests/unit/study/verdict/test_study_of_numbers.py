@@ -183,7 +183,7 @@ def beside(tmp_path, folder, **kwargs):
 
 def test_a_study_beside_itself_orders_alike(folder, tmp_path):
     found = beside(tmp_path, folder)
-    assert found.same_test_rows
+    assert found.untested is None
     assert len(found.methods) == len(METHODS)
     assert all(pair.paired.alike for pair in found.methods)
 
@@ -213,8 +213,8 @@ def test_where_nothing_is_clear_it_is_said_how_much_is_open(folder, tmp_path):
 
 def test_other_labels_are_other_rows(folder, tmp_path):
     found = beside(tmp_path, folder, unit=2.0)
-    assert found.same_test_rows is False
-    assert [pair.untested for pair in found.methods] == ["other test rows"] * len(METHODS)
+    assert found.untested == "other test rows"
+    assert [pair.paired for pair in found.methods] == [None] * len(METHODS)
     keys = [place.key for place in found.differing if place.key.startswith("data.numbers")]
     assert keys == ["data.numbers.test", "data.numbers.train", "data.numbers.validation"]
 

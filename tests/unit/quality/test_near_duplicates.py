@@ -5,8 +5,9 @@ import pytest
 
 from feathertune.data.sources.collector import ReadOptions
 from feathertune.data.sources.samples import load_sample
-from feathertune.quality.near import ALIKE, Sketches, shingles_of, similarities, similarity
-from feathertune.quality.words import words_of, words_reference
+from feathertune.quality.near_duplicates import ALIKE, candidates, shingles_of, similarities, similarity, sketches_of
+from feathertune.quality.words import words_of
+from languages import words_reference
 
 
 @pytest.fixture(scope="module")
@@ -23,12 +24,9 @@ def edited():
     return texts, pairs
 
 
-def sketched(texts, **more):
-    sketches = Sketches(**more)
-    for start in range(0, len(texts), 1000):
-        part = texts[start : start + 1000]
-        sketches.add(words_of(part), np.arange(start, start + len(part)))
-    return sketches
+def sketched(texts):
+    starts = range(0, len(texts), 1000)
+    return [sketches_of(words_of(texts[start : start + 1000]), np.arange(start, len(texts))[:1000]) for start in starts]
 
 
 def pairs_of(text):
@@ -57,14 +55,14 @@ def test_of_long_texts_it_is_estimated_well():
 
 def test_nearly_all_of_what_is_alike_is_found_and_hardly_anything_else(edited):
     texts, planted = edited
-    candidates = sketched(texts).candidates(np.ones(len(texts), bool))
+    near = candidates(sketched(texts), np.ones(len(texts), bool))
     sets = dict(enumerate(shingles_of(words_of(texts))))
-    alike = similarities(candidates, sets)
-    found = {(a, b) for (a, b), share in zip(candidates.tolist(), alike, strict=True) if share >= ALIKE}
+    alike = similarities(near, sets)
+    found = {(a, b) for (a, b), share in zip(near.tolist(), alike, strict=True) if share >= ALIKE}
     expected = [pair for pair in planted if similarity(sets[pair[0]], sets[pair[1]]) >= ALIKE]
     assert len(expected) > 300
     assert sum(pair in found for pair in expected) >= 0.9 * len(expected)
-    assert len(candidates) < 2 * len(found), "few candidates are none"
+    assert len(near) < 2 * len(found), "few candidates are none"
     assert all(a < b for a, b in found)
 
 
@@ -72,24 +70,13 @@ def test_rows_that_take_no_part_are_no_candidates(edited):
     texts, planted = edited
     usable = np.ones(len(texts), bool)
     usable[[b for _, b in planted]] = False
-    candidates = sketched(texts).candidates(usable)
-    assert usable[candidates].all()
-
-
-def test_memory_has_a_bound_and_alike_rows_stay_together(edited):
-    texts, planted = edited
-    all_rows, thinned = sketched(texts), sketched(texts, most_rows=1500)
-    assert thinned.n <= 1500
-    assert thinned.one_in == 4
-    usable = np.ones(len(texts), bool)
-    found = {tuple(pair) for pair in thinned.candidates(usable).tolist()} & {*planted}
-    before = {tuple(pair) for pair in all_rows.candidates(usable).tolist()} & {*planted}
-    # By rows of their own one pair of 16 would be left; by what stands in them nearly one of four.
-    assert len(found) > len(before) / 8
+    near = candidates(sketched(texts), usable)
+    assert len(near)
+    assert usable[near].all()
 
 
 def test_nothing_and_texts_without_words():
     sketches = sketched(["", "!!!", "one word"])
-    assert sketches.n == 1
-    assert sketches.candidates(np.ones(3, bool)).shape == (0, 2)
-    assert Sketches().candidates(np.ones(0, bool)).shape == (0, 2)
+    assert [len(one) for one in sketches] == [1]
+    assert candidates(sketches, np.ones(3, bool)).shape == (0, 2)
+    assert candidates([], np.ones(0, bool)).shape == (0, 2)

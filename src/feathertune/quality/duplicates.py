@@ -1,0 +1,96 @@
+"""Texts that occur more than once, found by a 64-bit hash of each text.
+
+Two million different texts share a hash with a probability of one in ten million.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Duplicates:
+    """The M rows whose text occurs more than once: text by text, the rows of each in their order.
+
+    Attributes:
+        rows: ``(M,)``.
+        is_first: By row of all N, True for a usable row whose text has not occurred before, ``(N,)``.
+        contradicted: The text has several labels, ``(M,)``.
+        overlapping: The text is in a later split too, ``(M,)``.
+        kept: The first row of the text in its last split, ``(M,)``.
+        against: The first row of the text with another label; -1 if none, ``(M,)``.
+        first_split: The earliest split that holds the text, ``(M,)``.
+        last_split: The latest one, ``(M,)``.
+    """
+
+    rows: Rows
+    is_first: NDArray[np.bool_]
+    contradicted: NDArray[np.bool_]
+    overlapping: NDArray[np.bool_]
+    kept: Rows
+    against: Rows
+    first_split: NDArray[np.int8]
+    last_split: NDArray[np.int8]
+
+    @property
+    def n_repeated(self) -> int:
+        """Number of rows whose text has occurred before."""
+        return int((~self.is_first[self.rows]).sum())
+
+    def n_texts(self, chosen: NDArray[np.bool_]) -> int:
+        """Number of different texts among the chosen rows of `rows`; all rows of a text must be chosen, or none."""
+        return int((self.is_first[self.rows] & chosen).sum())
+
+
+def find_duplicates(
+    hashes: Rows, labels: NDArray[np.int32], splits: NDArray[np.int8], usable: NDArray[np.bool_]
+) -> Duplicates:
+    """Find the rows that share a text.
+
+    Args:
+        hashes: Hash of each row's text, ``(N,)``.
+        labels: Number of each row's label, ``(N,)``.
+        splits: Numbers that rise from train to test, ``(N,)``.
+        usable: Rows to compare, ``(N,)``.
+    """
+    compared = np.flatnonzero(usable)
+    _, first, groups, counts = np.unique(hashes[compared], return_index=True, return_inverse=True, return_counts=True)
+    is_first = np.zeros(len(hashes), bool)
+    is_first[compared[first]] = True
+    repeated = counts[groups] > 1
+    rows, begins_at = compared[repeated], first[groups[repeated]]
+    # Texts in the order of their first rows: hashes differ from process to process.
+    order = np.lexsort((rows, begins_at))
+    rows = rows[order]
+    begins = np.flatnonzero(is_first[rows])
+    groups = np.cumsum(is_first[rows]) - 1
+
+    def by_row(reduce: np.ufunc, values: NDArray[Any]) -> NDArray[Any]:
+        """Reduce the values of each text's rows, and repeat the result for each row."""
+        return np.asarray(reduce.reduceat(values, begins)[groups]) if len(begins) else values
+
+    def first_where(wanted: NDArray[np.bool_]) -> Rows:
+        """Return the first wanted row of each row's text; -1 if none."""
+        found = np.full(len(begins), -1, np.int64)
+        found[groups[wanted][::-1]] = rows[wanted][::-1]  # the last assignment wins
+        return found[groups]
+
+    last_split = by_row(np.maximum, splits[rows])
+    first_rows = rows[begins][groups]
+    differs = labels[rows] != labels[first_rows]
+    return Duplicates(
+        rows=rows,
+        is_first=is_first,
+        contradicted=by_row(np.logical_or, differs),
+        overlapping=splits[rows] < last_split,
+        kept=first_where(splits[rows] == last_split),
+        against=np.where(differs, first_rows, first_where(differs)),
+        first_split=by_row(np.minimum, splits[rows]),
+        last_split=last_split,
+    )
