@@ -10,7 +10,7 @@ from pathlib import Path
 from feathertune.config import Config
 from feathertune.errors import MissingExtraError
 from feathertune.registry import Registry, entry_points
-from feathertune.study.observe import Observer, Together
+from feathertune.study.observe import Observer, together
 from feathertune.track.adapters import ADAPTERS
 from feathertune.track.tracker import Tracker
 from feathertune.track.tracking import Tracking
@@ -41,6 +41,6 @@ def tracked(
     settings = config.model_dump(mode="json", exclude={"method"})
     tracking = Tracking(trackers, folder, out.name, settings, observer.said)
     try:
-        yield Together(observer, tracking)
+        yield together(observer, tracking)
     finally:
         tracking.close()

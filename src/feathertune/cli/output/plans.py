@@ -15,7 +15,7 @@ from feathertune.report.format import units
 
 if TYPE_CHECKING:
     from feathertune.records import DataRecord
-    from feathertune.study.prepared import Prepared
+    from feathertune.study.running.workbench import Prepared
 
 
 def plan_text(prepared: Prepared, folder: Path | None, cost: CostEstimate) -> str:
