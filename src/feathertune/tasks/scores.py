@@ -9,6 +9,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from feathertune.records import Caveat, DataRecord, Scores
+from feathertune.statistics.confusion import macro_f1_contributions, one_error_per_class
 from feathertune.statistics.measures import ACCURACY as IS_RIGHT
 from feathertune.statistics.measures import BALANCED_ACCURACY as MEAN_RECALL
 from feathertune.statistics.measures import SPEARMAN as RANKS
@@ -115,6 +116,15 @@ BALANCED_ACCURACY = Score(
     "of each class are found, averaged over the classes",
     "The mean recall over the classes: each class counts the same, however rare it is.",
     chance=lambda n_classes: 1 / n_classes,
+    caveats=_rare_classes,
+)
+MACRO_F1 = Score(
+    Measure("macro_f1", macro_f1_contributions, padding=one_error_per_class),
+    "macro F1",
+    SHARE,
+    "is the mean F1 over the classes",
+    "The mean over the classes of F1, the harmonic mean of precision and recall: each class counts the same, and false "
+    "alarms count as much as misses.",
     caveats=_rare_classes,
 )
 SPEARMAN = Score(
