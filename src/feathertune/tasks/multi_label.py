@@ -12,7 +12,7 @@ from feathertune.tasks.labels.sets import LABEL_SETS
 from feathertune.tasks.linear_models import LABEL_MODELS
 from feathertune.tasks.metrics import score_sets
 from feathertune.tasks.mislabelled import mislabelled_sets
-from feathertune.tasks.scores import MACRO_F1, SUBSET_ACCURACY
+from feathertune.tasks.scores import MACRO_F1, MCC, SUBSET_ACCURACY
 from feathertune.tasks.task import Column, Predictions, Probabilities, Task, Thresholds, Wording
 from feathertune.tasks.thresholds import THRESHOLD, fit_f1_thresholds
 
@@ -44,7 +44,7 @@ MULTI_LABEL = Task(
     name="multi_label",
     labels=LABEL_SETS,
     problem_type="multi_label_classification",
-    scores=(SUBSET_ACCURACY, MACRO_F1),
+    scores=(SUBSET_ACCURACY, MACRO_F1, MCC),
     primary=SUBSET_ACCURACY,
     choose=lambda counts: SUBSET_ACCURACY,
     record=MultiLabelMetrics,

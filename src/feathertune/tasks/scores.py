@@ -9,7 +9,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from feathertune.records import Caveat, DataRecord, Scores
-from feathertune.statistics.confusion import macro_f1_contributions, one_error_per_class
+from feathertune.statistics.confusion import macro_f1_contributions, mcc_contributions, one_error_per_class
 from feathertune.statistics.measures import ACCURACY as IS_RIGHT
 from feathertune.statistics.measures import BALANCED_ACCURACY as MEAN_RECALL
 from feathertune.statistics.measures import SPEARMAN as RANKS
@@ -125,6 +125,16 @@ MACRO_F1 = Score(
     "is the mean F1 over the classes",
     "The mean over the classes of F1, the harmonic mean of precision and recall: each class counts the same, and false "
     "alarms count as much as misses.",
+    caveats=_rare_classes,
+)
+MCC = Score(
+    Measure("mcc", mcc_contributions, low=-1.0, least_rows=4, padding=one_error_per_class),
+    "MCC",
+    CORRELATION,
+    "1 is every row right, 0 no better than a constant answer",
+    "Matthews correlation of predictions and labels: 1 if every row is right, 0 if a prediction says nothing about the "
+    "label. Of several labels per text, each text and label is one decision.",
+    chance=lambda n_classes: 0.0,
     caveats=_rare_classes,
 )
 SPEARMAN = Score(

@@ -13,7 +13,7 @@ from feathertune.tasks.labels.classes import CLASS_LABELS
 from feathertune.tasks.linear_models import CLASS_MODELS
 from feathertune.tasks.metrics import score
 from feathertune.tasks.mislabelled import mislabelled_classes
-from feathertune.tasks.scores import ACCURACY, BALANCED_ACCURACY, IMBALANCED_SHARE, MACRO_F1, Score
+from feathertune.tasks.scores import ACCURACY, BALANCED_ACCURACY, IMBALANCED_SHARE, MACRO_F1, MCC, Score
 from feathertune.tasks.task import Column, Predictions, Probabilities, Task, Thresholds, Wording
 from feathertune.tasks.thresholds import fit_macro_f1_thresholds
 
@@ -56,7 +56,7 @@ SINGLE_LABEL = Task(
     name="single_label",
     labels=CLASS_LABELS,
     problem_type="single_label_classification",
-    scores=(ACCURACY, BALANCED_ACCURACY, MACRO_F1),
+    scores=(ACCURACY, BALANCED_ACCURACY, MACRO_F1, MCC),
     primary=ACCURACY,
     choose=_choose,
     record=Metrics,

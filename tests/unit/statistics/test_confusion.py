@@ -1,16 +1,19 @@
-"""Macro F1 as a mean over rows: scikit-learn's value, its influence function, and intervals."""
+"""Macro F1 and Matthews correlation as means over rows: scikit-learn's value, its influence function, and intervals."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from sklearn.metrics import f1_score
+from sklearn.metrics import f1_score, matthews_corrcoef
 
-from feathertune.statistics.confusion import macro_f1_contributions, one_error_per_class
+from feathertune.statistics.confusion import macro_f1_contributions, mcc_contributions, one_error_per_class
 from feathertune.statistics.inference import bootstrap_scores, paired_difference, seed_interval
-from feathertune.tasks.scores import MACRO_F1
+from feathertune.tasks.scores import MACRO_F1, MCC
 
-MEASURES = [(macro_f1_contributions, lambda y, x, **w: f1_score(y, x, average="macro", zero_division=0, **w))]
+MEASURES = [
+    (macro_f1_contributions, lambda y, x, **w: f1_score(y, x, average="macro", zero_division=0, **w)),
+    (mcc_contributions, matthews_corrcoef),
+]
 
 
 def drawn(seed: int, n_classes: int = 3, rows: int = 120):
@@ -60,7 +63,20 @@ def test_macro_f1_of_sets_is_scikit_learns():
     assert found.mean() == pytest.approx(f1_score(labels, predicted, average="macro", zero_division=0), abs=1e-12)
 
 
-@pytest.mark.parametrize("score", [MACRO_F1], ids=lambda score: score.name)
+def test_matthews_correlation_of_sets_is_of_every_decision():
+    rng = np.random.default_rng(3)
+    labels = (rng.random((80, 4)) < 0.3).astype(np.int8)
+    predicted = np.where(rng.random((80, 4)) < 0.8, labels, 1 - labels).astype(np.int8)
+    found = mcc_contributions(labels, predicted)
+    assert found.shape == (80,)
+    assert found.mean() == pytest.approx(matthews_corrcoef(labels.ravel(), predicted.ravel()), abs=1e-12)
+
+
+def test_matthews_correlation_of_a_constant_answer_is_zero():
+    assert (mcc_contributions(np.array([0, 1, 1, 0]), np.zeros(4, dtype=int)) == 0).all()
+
+
+@pytest.mark.parametrize("score", [MACRO_F1, MCC], ids=lambda score: score.name)
 def test_perfect_predictions_have_a_wide_interval_where_a_class_is_rare(score):
     labels = np.repeat([0, 1], [190, 10])
     perfect = score.measure.answers(labels, labels[None])
@@ -73,7 +89,7 @@ def test_perfect_predictions_have_a_wide_interval_where_a_class_is_rare(score):
     assert difference.p == 1.0
 
 
-@pytest.mark.parametrize("score", [MACRO_F1], ids=lambda score: score.name)
+@pytest.mark.parametrize("score", [MACRO_F1, MCC], ids=lambda score: score.name)
 def test_differences_and_bootstrap_agree(score):
     labels, one = drawn(4, rows=500)
     other = drawn(4, rows=500)[1].copy()
