@@ -46,12 +46,6 @@ class HubError(FeathertuneError):
     exit_code = 1
 
 
-class CacheMismatchError(FeathertuneError, RuntimeError):
-    """Stored activations belong to another encoder or other data."""
-
-    exit_code = 1
-
-
 class CheckpointError(FeathertuneError):
     """A checkpoint of a training is damaged, or belongs to another training."""
 

@@ -5,15 +5,14 @@ CSV uses the standard library's reader: faster ones lose row numbers and cannot 
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import io
 import json
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, Protocol
+from typing import Any, BinaryIO, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -121,32 +120,6 @@ def _records(path: Path, delimiter: str) -> Iterator[list[str]]:
             raise DataError(f"{where(line + 1)}: {_quote_problem(str(error))}") from error
     if not header:
         raise DataError(f"{path.name} is empty. Expected a line of column names, then one row a line.")
-
-
-class Records(Protocol):
-    """The type of `csv.reader`."""
-
-    @property
-    def line_num(self) -> int:
-        """Lines read so far."""
-        ...
-
-    def __iter__(self) -> Iterator[list[str]]: ...
-
-    def __next__(self) -> list[str]: ...
-
-
-def records_of(lines: Iterable[str], delimiter: str) -> Records:
-    """Return the records of lines, the header included; an empty line is an empty record."""
-    csv.field_size_limit(max(_LONGEST_FIELD, csv.field_size_limit()))
-    return csv.reader(lines, delimiter=delimiter, strict=True)
-
-
-@contextlib.contextmanager
-def open_lines(path: Path) -> Iterator[Iterator[str]]:
-    """Open a table's raw, unchecked lines for `records_of`; `FORMATS` gives the messages that name a broken row."""
-    with _open(path) as file, io.TextIOWrapper(file, encoding="utf-8", newline="") as lines:
-        yield lines
 
 
 def _quote_problem(said: str) -> str:
