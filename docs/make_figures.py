@@ -148,7 +148,7 @@ def chart_style(*, light: str, dark: str) -> str:
 
 def _intervals(methods: Sequence[Method], *, reference: tuple[str, float] | None) -> str:
     rows = [
-        charts.Estimate(m.row.method, m.style, m.row.score_mean, m.row.score_low, m.row.score_high, m.scores)
+        charts.Estimate(m.row.method, m.style, m.row, m.scores)
         for m in methods
     ]
     drawn = str(charts.intervals(rows, reference=reference, width=charts.SMALL_PX))
