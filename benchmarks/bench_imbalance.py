@@ -25,9 +25,9 @@ from feathertune.records import RunRecord
 from feathertune.runtime import hardware, versions
 from feathertune.study.compare import prepare
 from feathertune.study.observe import Silent
-from feathertune.study.prepared import Prepared
 from feathertune.study.running.run_files import read_predictions
 from feathertune.study.running.runs import execute
+from feathertune.study.running.workbench import Prepared
 
 RESULT = Path(__file__).with_name("results") / "imbalance.json"
 # What is asked for, in the words of `--set`; the first is what the others are compared with.
@@ -121,14 +121,14 @@ def settings(data: Path, args: argparse.Namespace, asked: dict[str, str]) -> Con
 
 def scored(method: str, name: str, seed: int, prepared: Prepared, folder: Path) -> dict[str, Any]:
     """One run under some settings, as a study does it; what was done before is read."""
-    bench, study = prepared.bench, prepared.study
-    found = next(run for run in study.plan.runs if run.method == method)
+    bench = prepared.bench
+    found = next(run for run in prepared.plan.runs if run.method == method)
     spec = found.model_copy(update={"seed": seed, "id": f"{method}-s{seed}"})
     path = folder / "runs" / spec.id / "run.json"
     if path.is_file():
         run = RunRecord.model_validate_json(path.read_text())
     else:
-        run = execute(spec, study, bench, folder, Silent())
+        run = execute(spec, prepared, folder, Silent())
     if run.test is None:
         raise SystemExit(f"{spec.id} with {name}: {run.error}")
     saved = read_predictions(folder / str(run.predictions))

@@ -95,7 +95,7 @@ def _measured(arguments: argparse.Namespace, config: Config, scratch: Path) -> d
         feathertune.finetune(config, bundle, method=METHOD, seed=SEED)
     test, choosing = rows_of(config, arguments.rows)
     data = scratch / "choosing.jsonl"
-    labels = load_bundle(bundle).labels
+    labels = load_bundle(bundle).info.labels
     with data.open("w", encoding="utf-8") as file:
         for text, label in zip(choosing.texts, choosing.labels, strict=True):
             file.write(json.dumps({"text": text, "label": labels[label]}) + "\n")

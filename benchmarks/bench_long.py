@@ -25,9 +25,9 @@ from feathertune.statistics.inference import paired_difference, seed_interval
 from feathertune.statistics.measures import ACCURACY, Answers
 from feathertune.study.compare import prepare
 from feathertune.study.observe import Silent
-from feathertune.study.prepared import Prepared
 from feathertune.study.running.run_files import read_predictions, write_predictions
 from feathertune.study.running.training import Outputs, train_and_test
+from feathertune.study.running.workbench import Prepared
 
 RESULTS = Path(__file__).with_name("results")
 READINGS = "head-128,head-tail-128,windows-2x64"
@@ -121,7 +121,7 @@ def predictions(prepared: Prepared, seed: int, folder: Path) -> np.ndarray:
         bench, study = prepared.bench, prepared.study
         spec = next(run for run in study.plan.runs if run.method == "lora").model_copy(update={"seed": seed})
         seed_everything(seed)
-        found = train_and_test(spec, study, bench, Silent(), Outputs(folder / f"seed-{seed}.jsonl"))
+        found = train_and_test(spec, prepared, Silent(), Outputs(folder / f"seed-{seed}.jsonl"))
         decided = study.task.decide(found.test, found.scores.thresholds)
         write_predictions(path, bench.split("test").labels, decided, found.test)
     return read_predictions(path).predicted

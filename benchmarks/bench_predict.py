@@ -122,7 +122,7 @@ def parts(predictor: Predictor, texts: list[str]) -> dict[str, float]:
     from feathertune.data.tokens.encode import encode
 
     start = time.process_time()
-    encode(predictor.bundle.tokenizer, texts, max_length=predictor.bundle.max_length)
+    encode(predictor.bundle.tokenizer, texts, max_length=predictor.bundle.info.max_length)
     tokens_s = time.process_time() - start
     predictor.probabilities(texts)
     return {"tokenize_s": round(tokens_s, 3), "all_s": round(time.process_time() - start - tokens_s, 3)}

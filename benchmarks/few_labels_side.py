@@ -59,13 +59,13 @@ class Study:
         self._prepared = prepare(load_config(options=options), Silent())
         self._bench = self._prepared.bench
         self._n_rows = shots * len(self._bench.splits.labels)
-        self._bench_of = by_rows(self._bench)
+        self._rows_of = by_rows(self._prepared)
         self._folder = folder
         self._bench.features("test", lambda _: None)  # of all draws alike, and no part of a training
 
     def draw(self, seed: int) -> Draw:
         """The rows of a seed."""
-        train, test = self._bench_of(self._n_rows, seed).split("train"), self._bench.split("test")
+        train, test = self._rows_of(self._n_rows, seed).bench.split("train"), self._bench.split("test")
         return Draw(seed, list(train.texts), train.labels, list(test.texts), test.labels)
 
     def trainer(self, method: str) -> Callable[[Draw], dict[str, Any]]:
@@ -75,8 +75,8 @@ class Study:
         def train(draw: Draw) -> dict[str, Any]:
             run = spec.model_copy(update={"seed": draw.seed, "id": run_id(method, None, draw.seed)})
             # Each method pays for its own frozen features, as if it were alone.
-            bench = self._bench.with_rows(self._n_rows, draw.seed)
-            record = execute(run, self._prepared.study, bench, self._folder, Silent())
+            prepared = self._prepared.with_rows(self._n_rows, draw.seed)
+            record = execute(run, prepared, self._folder, Silent())
             if record.status == "failed":
                 raise SystemExit(f"{method} broke: {record.error}")
             saved = read_predictions(self._folder / str(record.predictions))

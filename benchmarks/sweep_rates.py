@@ -22,8 +22,8 @@ from feathertune.runtime import hardware, versions
 from feathertune.study.compare import prepare
 from feathertune.study.observe import Silent
 from feathertune.study.planning.planned_method import PlannedMethod
-from feathertune.study.prepared import Prepared
 from feathertune.study.running.trial import some_rows, trial
+from feathertune.study.running.workbench import Prepared
 
 STEP = 10**0.5
 MOST_EXTENSIONS = 3
@@ -106,10 +106,9 @@ def rate(default: float, power: int) -> float:
 
 def score(method: Method, options: Any, seed: int, prepared: Prepared, arguments: argparse.Namespace) -> float:
     """Validation accuracy of one training's best epoch."""
-    bench, study = prepared.bench, prepared.study
-    parts = some_rows(bench, 0, train=arguments.train_size, validation=arguments.validation_size)
+    parts = some_rows(prepared.bench, 0, train=arguments.train_size, validation=arguments.validation_size)
     spec = PlannedMethod(method, options).run(seed)
-    return trial(spec, study, bench, parts, settings=study.config.train).validation.accuracy
+    return trial(spec, prepared, parts, settings=prepared.study.config.train).validation.accuracy
 
 
 if __name__ == "__main__":

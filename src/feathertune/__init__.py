@@ -5,16 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from feathertune.api import (
-        Predictor,
-        compare,
-        evaluate_base,
-        export_model,
-        finetune,
-        import_adapter,
-        load,
-        push,
-    )
+    from feathertune.api import Predictor, compare, evaluate_base, export_model, finetune, import_adapter, load, push
     from feathertune.config import Config, load_config
     from feathertune.estimator import TextClassifier, TextRegressor
 

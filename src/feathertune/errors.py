@@ -1,8 +1,4 @@
-"""Errors that a user may see, and the helper that names the nearest known word.
-
-An exception that is not a `FeathertuneError` is a defect of feathertune and is shown with its traceback. All errors
-can be pickled, to cross process boundaries.
-"""
+"""Errors that a user may see (all can be pickled), and the helper that names the nearest known word."""
 
 from __future__ import annotations
 
@@ -12,11 +8,7 @@ from collections.abc import Iterable
 
 
 class FeathertuneError(Exception):
-    """Base of all errors that feathertune raises on purpose.
-
-    Attributes:
-        exit_code: Exit code of the command line: 2 for wrong input, 1 for a failed run.
-    """
+    """Base of all errors raised on purpose; `exit_code` is 2 for wrong input, 1 for a failed run."""
 
     exit_code = 2
 
@@ -50,12 +42,6 @@ class BundleError(FeathertuneError):
 
 class HubError(FeathertuneError):
     """The hub refuses something, or cannot be reached."""
-
-    exit_code = 1
-
-
-class CacheMismatchError(FeathertuneError, RuntimeError):
-    """Stored activations belong to another encoder or other data."""
 
     exit_code = 1
 
@@ -95,10 +81,7 @@ def complaint(message: str) -> str:
 
 
 def isolated(name: str) -> str:
-    """Return a name so that right-to-left letters in it do not reorder the text around it.
-
-    Such a name is put between Unicode's FIRST STRONG ISOLATE and POP DIRECTIONAL ISOLATE.
-    """
+    """Isolate a name with right-to-left letters (Unicode's FSI, PDI), so that it does not reorder its surroundings."""
     if name.isascii() or all(unicodedata.bidirectional(character) not in ("R", "AL") for character in name):
         return name
     return f"\u2068{name}\u2069"

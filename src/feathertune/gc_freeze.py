@@ -9,10 +9,7 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def gc_frozen() -> Iterator[None]:
-    """Exclude all objects that exist now from garbage collection while the context lasts.
-
-    With torch and transformers loaded, a collection takes a fifth of a second, and every run of a study asks for two.
-    """
+    """Exclude all objects that exist now from garbage collection, which takes a fifth of a second with torch loaded."""
     if gc.get_freeze_count():
         yield
         return

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from feathertune.bundle import Bundle, load_bundle
+from feathertune.bundle import Bundle, BundleInfo, load_bundle
 from feathertune.config import EngineConfig
 from feathertune.data.reading.texts import Text, n_characters, of_kind
 from feathertune.data.sources.collector import ReadOptions
@@ -21,6 +21,9 @@ from feathertune.engine.predict import predict_logits
 from feathertune.records import Scores
 from feathertune.runtime import Runtime, choose_runtime
 from feathertune.tasks import TASKS, Task
+from feathertune.tasks.labels.kind import encode_known
+from feathertune.tasks.labels.reader import KINDS
+from feathertune.tasks.labels.values import Label
 
 # A text's label, or list of labels, and probabilities by name; or its number and no probabilities.
 Answer = tuple[str | list[str] | float, dict[str, float]]
@@ -32,14 +35,7 @@ CHUNK_CHARACTERS = 8_000_000
 
 
 class Predictor:
-    """A loaded bundle that predicts.
-
-    Args:
-        bundle: From `load_bundle`; the predictor changes its model for fast passes.
-        runtime: Device and number format.
-        engine: Switches.
-        matrices: Of other bundles that share tensors with this one.
-    """
+    """A loaded bundle that predicts; it changes the bundle's model for fast passes."""
 
     def __init__(
         self, bundle: Bundle, runtime: Runtime, engine: EngineConfig, *, matrices: Matrices | None = None
@@ -52,8 +48,8 @@ class Predictor:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Names of the C classes, in the order of the probabilities; one name for numbers."""
-        return self.bundle.labels
+        """Names in the order of the probabilities; one name for numbers."""
+        return tuple(self.bundle.info.labels)
 
     @property
     def reads_pairs(self) -> bool:
@@ -61,16 +57,12 @@ class Predictor:
         return self.bundle.info.reads_pairs
 
     def logits(self, texts: Sequence[Text]) -> np.ndarray:
-        """Return logits ``(N, C)`` float32 of N texts.
-
-        Raises:
-            DataError: If one is a pair and the bundle reads single texts, or the reverse.
-        """
+        """Return logits ``(N, C)`` float32 of N texts, all of the kind that the bundle reads."""
         if not texts:
             return np.zeros((0, len(self.labels)), dtype=np.float32)
         bundle = self.bundle
         read = of_kind(texts, pairs=self.reads_pairs, where=f"The bundle {bundle.folder}")
-        encoded = encode(bundle.tokenizer, read, max_length=bundle.max_length, reading=bundle.reading)
+        encoded = encode(bundle.tokenizer, read, max_length=bundle.info.max_length, reading=bundle.info.reading)
         return predict_logits(self.bundle.model, encoded, token_budget=TOKEN_BUDGET, runtime=self._runtime)
 
     def probabilities(self, texts: Sequence[Text]) -> np.ndarray:
@@ -88,7 +80,7 @@ class Predictor:
 
     @property
     def thresholds(self) -> np.ndarray | None:
-        """Thresholds ``(C,)``, see `Task.decide`; None if the largest probability decides."""
+        """Thresholds ``(C,)``; None if the largest probability decides."""
         found = self.bundle.info.threshold
         return None if found is None else np.array(found)
 
@@ -103,17 +95,14 @@ class Predictor:
         return self.labels[int(decided)], probabilities
 
     def predict(self, texts: Iterable[Text]) -> Iterator[Answer]:
-        """Yield each text's label and probabilities, in order; `texts` may be a stream of any length.
-
-        For several labels a text the label is their list; for numbers it is the number, without probabilities.
-        """
+        """Yield each text's `Answer`, in order; `texts` may be a stream of any length."""
         for chunk in _chunks(texts):
             for row in self.probabilities(chunk):
                 yield self.named(row)
 
 
 def as_fields(answer: Answer) -> dict[str, Any]:
-    """Return an answer as JSON fields: ``label`` or ``labels``, and ``probabilities``; a number is ``label`` alone."""
+    """Return an answer as JSON fields."""
     said, probabilities = answer
     if isinstance(said, float):
         return {"label": said}
@@ -121,7 +110,6 @@ def as_fields(answer: Answer) -> dict[str, Any]:
 
 
 def _chunks(texts: Iterable[Text]) -> Iterator[list[Text]]:
-    """Cut a stream into chunks by number of texts and characters."""
     chunk: list[Text] = []
     characters = 0
     for text in texts:
@@ -135,12 +123,7 @@ def _chunks(texts: Iterable[Text]) -> Iterator[list[Text]]:
 
 
 def load(path: str | Path, *, base: str | None = None, engine: EngineConfig | None = None) -> Predictor:
-    """Load a bundle for prediction.
-
-    Args:
-        path: The bundle.
-        base: Path of the base model, if it moved.
-        engine: Device and number format.
+    """Load a bundle for prediction; `base` is the path of the base model, if it moved.
 
     Raises:
         BundleError: If it is not a whole bundle, or the base has another fingerprint.
@@ -153,31 +136,30 @@ def load(path: str | Path, *, base: str | None = None, engine: EngineConfig | No
 def evaluate(
     predictor: Predictor, source: str, *, text_column: str | None = None, label_column: str | None = None
 ) -> Scores:
-    """Score a bundle on labelled data.
-
-    Args:
-        predictor: The loaded bundle.
-        source: Any data source; only its test split is used, if it has one.
-        text_column: The column of the texts, if not the bundle's or a usual name; two with a comma for pairs.
-        label_column: The column of the labels.
+    """Score a bundle on the test rows of labelled data, or on all rows if it has no splits.
 
     Raises:
         DataError: If a label is unknown to the bundle, or is no number.
     """
     info = predictor.bundle.info
-    data = load_source(
-        source,
-        ReadOptions(
-            text_column=text_column,
-            label_column=label_column,
-            usual_texts=tuple(info.text_columns),
-            label_separator=info.label_separator,
-            task=info.task,
-        ),
+    texts, names = labelled_rows(info, source, ("test",), text_column=text_column, label_column=label_column)
+    labels = encode_known(KINDS[info.task], names, predictor.labels, source)
+    return predictor.task.evaluate(labels, predictor.probabilities(texts), predictor.thresholds)
+
+
+def labelled_rows(
+    info: BundleInfo, source: str, splits: Sequence[str], *, text_column: str | None, label_column: str | None
+) -> tuple[list[Text], list[Label]]:
+    """Return texts and labels of the first of `splits` that a source has, else of all rows."""
+    options = ReadOptions(
+        text_column=text_column,
+        label_column=label_column,
+        usual_texts=tuple(info.text_columns),
+        label_separator=info.label_separator,
+        task=info.task,
     )
-    rows = range(len(data.texts))
-    if data.split is not None and "test" in data.split:
-        rows = [i for i in rows if data.split[i] == "test"]  # type: ignore[assignment]
-    labels = data.kind.encode_known([data.labels[i] for i in rows], predictor.labels, source)
-    probabilities = predictor.probabilities([data.texts[i] for i in rows])
-    return predictor.task.evaluate(labels, probabilities, predictor.thresholds)
+    data = load_source(source, options)
+    rows = list(range(len(data.texts)))
+    if data.split is not None and (found := [split for split in splits if split in data.split]):
+        rows = [row for row in rows if data.split[row] == found[0]]
+    return [data.texts[row] for row in rows], [data.labels[row] for row in rows]

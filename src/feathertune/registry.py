@@ -15,7 +15,7 @@ class Named(Protocol):
 
     @property
     def name(self) -> str:
-        """The name that users type."""
+        """Name that users type."""
         ...
 
 
@@ -31,14 +31,7 @@ class Found(Generic[T]):
 
 
 def entry_points(group: str, kind: type[T]) -> Found[T]:
-    """Load the values that installed packages offer under a group of entry points, sorted by name.
-
-    A value that cannot be loaded raises an error only when it is used.
-
-    Args:
-        group: Such as ``feathertune.methods``.
-        kind: The expected type.
-    """
+    """Load what packages offer under a group of entry points, by name; a broken value raises only when it is used."""
     values: list[T] = []
     broken: dict[str, str] = {}
     for entry in sorted(metadata.entry_points(group=group), key=lambda entry: entry.name):
@@ -56,16 +49,7 @@ def entry_points(group: str, kind: type[T]) -> Found[T]:
 
 
 class Registry(Generic[T]):
-    """Named values in a stated order.
-
-    Args:
-        kind: The kind of value, for messages, such as ``"method"``.
-        values: Values with different names.
-        others: Values of other packages; they come last, and cannot take a name in use.
-
-    Raises:
-        ValueError: If two values share a name.
-    """
+    """Named values in a stated order; those of other packages come last and cannot take a name in use."""
 
     def __init__(self, kind: str, values: Iterable[T], *, others: Found[T] | None = None) -> None:
         self.kind = kind

@@ -1,7 +1,4 @@
-"""The machine: device, number format, seeds, versions, and the memory that a block of code takes.
-
-The speed of bf16 is measured: on a processor without AVX512-bf16 or AMX it is several times slower than fp32.
-"""
+"""The machine: device, number format, seeds, versions, and the memory that a block of code takes."""
 
 from __future__ import annotations
 
@@ -40,14 +37,7 @@ _TOP_PAD_BYTES = 64 << 20
 
 @dataclass(frozen=True)
 class Runtime:
-    """Device and number format.
-
-    Attributes:
-        dtype: Of matrix products: ``"fp32"`` or ``"bf16"``. Weights are kept in fp32 either way.
-        attention: transformers' name of the attention implementation.
-        reason: The reason for this format, as a phrase.
-        measured: Measured speeds in GFLOP/s, by name.
-    """
+    """Device and number format of matrix products (``"fp32"`` or ``"bf16"``), why, and measured speeds in GFLOP/s."""
 
     device: torch.device
     dtype: str
@@ -70,11 +60,7 @@ FP32 = Runtime(torch.device("cpu"), "fp32", "sdpa", "two models are compared in 
 
 
 def choose_runtime(config: EngineConfig) -> Runtime:
-    """Choose device and number format, measuring where the settings say ``auto``, and call `prepare_process`.
-
-    Raises:
-        ConfigError: If the device does not exist here.
-    """
+    """Choose device and number format, measured for ``auto``, and prepare the process; ConfigError if it fails."""
     prepare_process(config)
     name = config.device
     if name == "auto":
@@ -114,21 +100,14 @@ def measure_matmul(device: torch.device, dtype: torch.dtype, *, size: int = _PRO
 
 
 def prepare_process(config: EngineConfig) -> None:
-    """Set up how this process keeps compiled products and freed memory; call it before torch's first product.
-
-    oneDNN reads its capacity once, at its first product; a value that the user has set stays.
-    """
+    """Set up how this process keeps compiled products and freed memory; call it before torch's first product."""
     os.environ.setdefault(*_ONEDNN_CACHE)
     if config.memory == "keep":
         _keep_freed_memory()
 
 
 def _keep_freed_memory() -> None:
-    """Let the process keep freed memory for the next tensor of that size; only with glibc.
-
-    glibc returns every block above 32 MB to the system, and getting it again costs a page fault for each 4 kB: a fifth
-    of a step at 256 tokens.
-    """
+    """Keep freed memory for the next tensor, with glibc: page faults take a fifth of a step at 256 tokens."""
     with contextlib.suppress(OSError, AttributeError):
         libc = ctypes.CDLL(None)
         libc.mallopt(_M_MMAP_MAX, 0)
@@ -154,16 +133,7 @@ def kept_random_state() -> Iterator[None]:
 
 
 class PeakMemory:
-    """Peak memory of a block: the process's resident memory, or the GPU's allocated memory.
-
-    A thread reads the resident memory a hundred times a second. Growth that stays after the block and that `held` does
-    not account for is subtracted: libraries keep compiled kernels for each new shape of a product, some hundreds of
-    megabytes in a study, which would be charged to the first method that meets a shape.
-
-    Args:
-        device: The model's.
-        held: Returns bytes that are kept for this block and later ones; called at its beginning and its end.
-    """
+    """Peak memory of a block, resident or on the GPU, without growth that stays and `held` does not count."""
 
     _least: ClassVar[int | None] = None
 
@@ -217,11 +187,7 @@ class PeakMemory:
 
 
 def give_memory_back(*, collect: bool = True) -> None:
-    """Return freed memory to the system, so that one method's peak does not include what an earlier one freed.
-
-    Args:
-        collect: Run Python's garbage collector first, which most models need.
-    """
+    """Return freed memory to the system, so that one method's peak excludes an earlier one's; collect garbage first."""
     if collect:
         _clear_peft_cache()
         gc.collect()

@@ -1,7 +1,4 @@
-"""Writing so that a crash, a full disk or Ctrl-C leaves the old state or the new one, never half.
-
-Every file and folder is written under a temporary name in the same folder, synced and renamed.
-"""
+"""Write files and folders whole or not at all: under a temporary name, synced, then renamed."""
 
 from __future__ import annotations
 
@@ -37,11 +34,7 @@ def _sync(path: Path) -> None:
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
-    """Write a file, text as UTF-8, whole or not at all; its folder must exist.
-
-    Raises:
-        OSError: From the system (a full disk, no right to write); the old file is untouched.
-    """
+    """Write a file, text as UTF-8, whole or not at all; its folder must exist."""
     data = content.encode("utf-8") if isinstance(content, str) else content
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     temporary = Path(name)
@@ -60,11 +53,7 @@ def write_atomic(path: Path, content: str | bytes) -> None:
 
 @contextlib.contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """Fill a temporary folder; it replaces `path` only when the block ends without an error.
-
-    Yields:
-        The temporary folder to write into.
-    """
+    """Fill a temporary folder; it replaces `path` only when the block ends without an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"))
     temporary.chmod(0o755)
@@ -114,16 +103,7 @@ def is_temporary(path: Path) -> bool:
 
 
 def check_place(path: Path, *, marker: str, overwrite: bool) -> None:
-    """Check that `new_folder` may put a folder here, before the work for it is done; changes nothing.
-
-    Args:
-        path: The future folder.
-        marker: A file that identifies a folder written by feathertune.
-        overwrite: Allow replacing an older result.
-
-    Raises:
-        ConfigError: If `path` may not be replaced, or its parent cannot be written.
-    """
+    """Check, before any work, that `new_folder` may put a folder here; raise a `ConfigError` if not."""
     with _told(path):
         _is_occupied(path, marker=marker, overwrite=overwrite)
         there = next(parent for parent in path.absolute().parents if parent.exists())
@@ -132,16 +112,9 @@ def check_place(path: Path, *, marker: str, overwrite: bool) -> None:
 
 
 def claim_folder(path: Path, *, marker: str, overwrite: bool, aside: Collection[str] = ()) -> None:
-    """Make an output folder ready for writing; foreign files are never deleted.
+    """Make an output folder ready for writing; raise a `ConfigError` if it holds anything that may not be deleted.
 
-    Args:
-        path: The folder; made if missing.
-        marker: A file that identifies a folder written by feathertune.
-        overwrite: Allow deleting an older result.
-        aside: Names of feathertune's files that may exist before the result; alone they are no result.
-
-    Raises:
-        ConfigError: If the folder may not be replaced, or cannot be written.
+    The `marker` file identifies an older result; files named in `aside` may exist before there is one.
     """
     with _told(path):
         if _is_occupied(path, marker=marker, overwrite=overwrite, aside=aside):
@@ -152,17 +125,7 @@ def claim_folder(path: Path, *, marker: str, overwrite: bool, aside: Collection[
 
 
 def write_output(path: Path, content: str | bytes, *, option: str, overwrite: bool) -> None:
-    """Write a file that the user named, whole or not at all.
-
-    Args:
-        path: The file; its folder must exist.
-        content: Text is written as UTF-8.
-        option: The option that named it, for messages, such as ``--output``.
-        overwrite: Allow replacing an existing file.
-
-    Raises:
-        ConfigError: If the file may not be replaced, or cannot be written.
-    """
+    """Write a file that the user named by `option`, whole or not at all; raise a `ConfigError` if that fails."""
     if path.is_dir():
         raise ConfigError(f"The output {path} is a folder. Expected a file: give another {option}.")
     if path.exists() and not overwrite:
@@ -176,7 +139,6 @@ def write_output(path: Path, content: str | bytes, *, option: str, overwrite: bo
 
 
 def _is_occupied(path: Path, *, marker: str, overwrite: bool, aside: Collection[str] = ()) -> bool:
-    """Return True if an older result is here that may be replaced."""
     if path.exists() and not path.is_dir():
         raise ConfigError(f"The output {path} is a file. Expected a folder: give another --out.")
     if not path.is_dir() or all(is_temporary(entry) or entry.name in aside for entry in path.iterdir()):
@@ -195,7 +157,6 @@ def _is_occupied(path: Path, *, marker: str, overwrite: bool, aside: Collection[
 
 @contextlib.contextmanager
 def _told(path: Path) -> Iterator[None]:
-    """Name the output folder in errors of the system."""
     try:
         yield
     except OSError as error:

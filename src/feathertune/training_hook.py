@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class TrainingHook(Protocol):
-    """Work of a method in each step, besides the optimizer's."""
+    """A method's work in each step, besides the optimizer's."""
 
     def penalty(self) -> Tensor:
         """Return a scalar that is added to each step's loss."""

@@ -97,7 +97,7 @@ def test_an_adapter_comes_back(encoder, tmp_path, capfd, monkeypatch):
 
     bundle = load_bundle(tmp_path / "bundle")
     torch.testing.assert_close(logits(bundle.model, bundle.tokenizer), expected, atol=1e-6, rtol=0)
-    assert (bundle.labels, bundle.max_length) == (LABELS, 32)
+    assert (bundle.info.labels, bundle.info.max_length) == (list(LABELS), 32)
     assert not bundle.model.training
     assert bundle.info.base.fingerprint == encoder.fingerprint == bundle.base.fingerprint
     assert capfd.readouterr() == ("", "")

@@ -16,7 +16,7 @@ def test_says_what_is_there_and_writes_nothing(encoder, data, tmp_path, monkeypa
     result = in_process(monkeypatch, capsys, "inspect", data, "--base", encoder, "--max-length", "16")
     assert result.code == 0, result.stderr
     said = result.stdout.replace("\u202f", " ")
-    for words in ("120 rows, 2 labels", "columns   text 'text', label 'label'", "50.0 %", "--max-length", "texts cut"):
+    for words in ("120 rows, 2 labels", "columns   text 'text', label 'label'", "50.0%", "--max-length", "texts cut"):
         assert words in said
     assert "About 24 test rows" in said
     assert list(tmp_path.iterdir()) == []

@@ -7,7 +7,8 @@ import torch
 
 from feathertune.engine.fast_path import fast_parts
 from feathertune.engine.kernels import block as block_module
-from feathertune.engine.kernels.block import Arithmetic, Block
+from feathertune.engine.kernels.block import Block
+from feathertune.engine.kernels.linear import Arithmetic
 from feathertune.engine.kernels.tokens import Tokens
 from gradients import assert_same, check_gradients
 from whole import (

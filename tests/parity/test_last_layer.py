@@ -4,9 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from feathertune.engine.kernels.block import Arithmetic
 from feathertune.engine.kernels.last_layer import FirstTokenBlock, _ExplicitKeys, _HeadProjection, _ImplicitKeys
-from feathertune.engine.kernels.linear import LoraUpdate, Parts
+from feathertune.engine.kernels.linear import Arithmetic, LoraUpdate, Parts
 from feathertune.engine.kernels.matrix import Matrices
 from gradients import assert_same, check_gradients
 from whole import CASES, POST_NORM, prepared, same_masks

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from feathertune.engine.fast_path import fast_parts
-from feathertune.engine.kernels.linear import join
+from feathertune.engine.kernels.linear import Arithmetic
 from feathertune.engine.kernels.matrix import Matrices
 from feathertune.engine.kernels.multi_model_layers import ModelRows, combine_layers
 from feathertune.engine.multi_adapter.mixed_batches import TOLERANCE, as_mixable, check_mixed, mixed_logits
@@ -118,7 +118,7 @@ def test_biases_of_their_own_are_added_to_their_rows():
     other = torch.nn.Linear(4, 3).requires_grad_(False)
     other.weight = linear.weight
     matrices = Matrices()
-    layers = [join([one], torch.float32, matrices=matrices) for one in (linear, other)]
+    layers = [Arithmetic(torch.float32, matrices=matrices).join([one]) for one in (linear, other)]
     x = torch.randn(5, 4)
     found, _ = combine_layers(layers, ModelRows((2, 3))).forward(x)
     torch.testing.assert_close(found, torch.cat([linear(x[:2]), other(x[2:])]))

@@ -6,7 +6,7 @@ import torch
 from feathertune.config import EngineConfig
 from feathertune.engine.fast_path import fast_parts
 from feathertune.engine.kernels.layer import Recomputed, run
-from feathertune.engine.kernels.linear import join
+from feathertune.engine.kernels.linear import Arithmetic
 from whole import CPU, LENGTHS, answers, mode, shared
 
 
@@ -36,7 +36,7 @@ def test_dropout_reaches_the_blocks():
 
 
 def test_keeps_the_input_alone():
-    layer = join([torch.nn.Linear(4, 6)], torch.float32)
+    layer = Arithmetic(torch.float32).join([torch.nn.Linear(4, 6)])
     x = torch.randn(3, 4)
     _, saved = Recomputed(layer).forward(x)
     assert saved[0] is x

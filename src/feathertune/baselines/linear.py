@@ -1,13 +1,9 @@
-"""Baselines that any trained method has to beat: a constant answer, counted words, the encoder as it is.
-
-They are fitted on the same training rows, and chosen on the same validation rows, as everything else. `foundation` is
-not fitted: `feathertune.study.running.runs` evaluates it, since it needs the encoder.
-"""
+"""Baselines that any trained method has to beat; `foundation` is not fitted, so the study's runs evaluate it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -17,83 +13,22 @@ from feathertune.baselines.word_ngrams import grams
 from feathertune.data.reading.texts import Text, parts, side_by_side
 from feathertune.records import Kind
 from feathertune.tasks import SINGLE_LABEL, Task
-from feathertune.tasks.linear_models import Choices, ClassWeights, FittedLinear
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Inputs and labels of the rows a baseline is fitted on.
-
-    Attributes:
-        inputs: N training texts, or a mapping of features ``(N, D)``.
-        labels: Of them.
-        validation: Likewise of the validation rows; may be empty.
-        validation_labels: Of them.
-        n_classes: C.
-        task: Of the labels, with the primary score by which a strength is chosen.
-        class_weights: The setting ``train.class_weights``.
-    """
-
-    inputs: Any
-    labels: np.ndarray
-    validation: Any
-    validation_labels: np.ndarray
-    n_classes: int
-    task: Task
-    class_weights: ClassWeights = "none"
-
-    def best_linear(self, inputs: Mapping[str, Any], validation: Mapping[str, Any]) -> FittedLinear:
-        """Fit the task's linear model on one of some inputs."""
-        return self.task.linear.best(
-            Choices(
-                inputs,
-                self.labels,
-                validation,
-                self.validation_labels,
-                self.n_classes,
-                self.task,
-                self.class_weights,
-            )
-        )
-
-    @property
-    def weighted(self) -> dict[str, str]:
-        """Class weights for the record; empty where all rows count alike."""
-        return {} if self.class_weights == "none" else {"class_weight": self.class_weights}
-
-
-@dataclass(frozen=True)
-class Fitted:
-    """A fitted baseline.
-
-    Attributes:
-        predict_proba: From inputs of N rows to probabilities ``(N, C)``, or numbers ``(N, 1)``.
-        n_parameters: Fitted numbers.
-        chosen: Choices made on validation rows or by cross-validation, for the record.
-    """
-
-    predict_proba: Callable[[Any], np.ndarray]
-    n_parameters: int
-    chosen: dict[str, Any] = field(default_factory=dict)
+from feathertune.tasks.linear_models import Fitted, Rows
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """A row of every study that trains no encoder.
+    """A row of every study that trains no encoder; ``{constant}`` and ``{linear_model}`` are the task's words.
 
-    Attributes:
-        about: In a sentence; ``{constant}`` and ``{linear_model}`` stand for the task's words.
-        reads: Inputs: ``texts`` (strings or pairs), ``features`` (a mapping of arrays ``(N, D)``), or ``encoder``,
-            which is evaluated without being fitted.
-        fit: None for ``encoder``.
+    It is fitted to ``texts`` (strings or pairs) or ``features`` (a mapping of ``(N, D)``), or is the ``encoder``.
     """
 
     name: str
     kind: Kind
     about: str
-    source: str
     reads: Literal["texts", "features", "encoder"]
     fit: Callable[[Rows], Fitted] | None
+    source: str = "-"
 
     def described(self, task: Task) -> str:
         """Return what the baseline does, in the task's words."""
@@ -102,7 +37,7 @@ class Baseline:
 
     @property
     def summary(self) -> str:
-        """What it does where a text has one label."""
+        """Description for texts with one label."""
         return self.described(SINGLE_LABEL)
 
 
@@ -113,11 +48,7 @@ def fit_majority(rows: Rows) -> Fitted:
 
 
 class CountedWords:
-    """Words and pairs of words, weighted by tf-idf; of a pair of texts those of each, side by side.
-
-    Args:
-        texts: N training texts, whose words are known from then on.
-    """
+    """Words and pairs of words of texts, weighted by tf-idf; the two columns of pairs side by side."""
 
     def __init__(self, texts: Sequence[Text]) -> None:
         from sklearn.feature_extraction.text import TfidfVectorizer
@@ -131,7 +62,7 @@ class CountedWords:
         )
 
     def transform(self, texts: Sequence[Text]) -> Any:  # noqa: ANN401 - a sparse matrix of scipy's
-        """Of N texts ``(N, words)``."""
+        """Return the weights ``(N, words)``."""
         columns = side_by_side(texts) or tuple([] for _ in self._vectorizers)
         return self._joined([v.transform(column) for v, column in zip(self._vectorizers, columns, strict=True)])
 
@@ -145,20 +76,19 @@ def fit_tfidf(rows: Rows) -> Fitted:
     words = CountedWords(rows.inputs)
     # The vocabulary of a fold that is held out is known, its labels are not.
     held_out = {"tfidf": words.transform(rows.validation)} if len(rows.validation) else {}
-    model = rows.best_linear({"tfidf": words.train}, held_out)
+    model = rows.task.linear.best(replace(rows, inputs={"tfidf": words.train}, validation=held_out))
     return Fitted(
-        lambda texts: model.predict(words.transform(texts)),
+        lambda texts: model.predict_proba(words.transform(texts)),
         n_parameters=model.n_parameters,
         chosen={**model.chosen, "ngram_range": [1, 2], **rows.weighted},
     )
 
 
 def fit_probe(rows: Rows) -> Fitted:
-    """The task's linear model on frozen features: the mean over tokens, or what the head reads, whichever is better.
+    """Fit the task's linear model on frozen features: the mean over tokens or what the head reads, whichever is better.
 
-    Each feature is divided by its spread over the training rows. Without validation rows each text's vector is scaled
-    to unit length instead, as sentence encoders compare them: a spread of few rows is not known, and dividing by it
-    cost half a point to a point with eight rows per class (docs/few-labels.md).
+    Each feature is divided by its spread over the training rows. Without validation rows each vector is scaled to unit
+    length: a spread of few rows is not known and cost up to a point with eight rows per class (docs/few-labels.md).
     """
     inputs: Mapping[str, np.ndarray] = rows.inputs
     few = not len(rows.validation_labels)
@@ -173,12 +103,11 @@ def fit_probe(rows: Rows) -> Fitted:
             found = (values - centre[name]) / spread[name]
         return np.asarray(found, dtype=np.float64)
 
-    model = rows.best_linear(
-        {name: scaled(inputs, name) for name in inputs},
-        {name: scaled(rows.validation, name) for name in rows.validation},
-    )
+    scaled_inputs = {name: scaled(inputs, name) for name in inputs}
+    scaled_validation = {name: scaled(rows.validation, name) for name in rows.validation}
+    model = rows.task.linear.best(replace(rows, inputs=scaled_inputs, validation=scaled_validation))
     return Fitted(
-        lambda features: model.predict(scaled(features, model.input)),
+        lambda features: model.predict_proba(scaled(features, model.input)),
         n_parameters=model.n_parameters,
         chosen={**model.chosen, "features": model.input, **rows.weighted},
     )
@@ -188,7 +117,6 @@ MAJORITY = Baseline(
     name="majority",
     kind="baseline",
     about="Always {constant}.",
-    source="-",
     reads="texts",
     fit=fit_majority,
 )
@@ -204,7 +132,6 @@ FOUNDATION = Baseline(
     name="foundation",
     kind="baseline",
     about="The pretrained encoder with an untrained head; five random heads show the spread of chance.",
-    source="-",
     reads="encoder",
     fit=None,
 )

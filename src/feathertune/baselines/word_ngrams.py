@@ -1,10 +1,7 @@
-"""What is counted of a text, whatever its language: words and pairs of words, equal ones written down as equal.
+"""Words and pairs of words of a text in any language, equal ones as equal strings.
 
-A word is a run of letters and digits, with the marks that belong to them: to Python's regular expressions the vowel
-signs of Hindi are no letters, and a word would end at each. Chinese and Japanese put no spaces between words: there
-each character is a word. Thai, Lao, Burmese and Khmer put none either and spell words with letters: there pieces of up
-to `LONGEST` letters stand for words. A text in plain English has its runs of letters and digits in lower case. Not for
-millions of rows: `feathertune.quality.words` is faster, and rougher at the borders of words.
+Marks belong to their letters (Python's regular expressions end a Hindi word at each vowel sign). In Chinese and
+Japanese each character is a word; in Thai, Lao, Burmese and Khmer pieces of up to `LONGEST` letters are.
 """
 
 from __future__ import annotations
@@ -30,18 +27,16 @@ _NOT_PLAIN = re.compile(
 
 
 def grams(text: str) -> list[str]:
-    """The words of a text, its pairs of words, and pieces of three letters and more, each as often as it is there."""
+    """Return a text's words, its pairs of words, and pieces of three letters and more, each as often as it occurs."""
     text = folded(text)
     words, longer = _words_of_any_script(text) if _NOT_PLAIN.search(text) else (_PLAIN_WORD.findall(text), [])
     return [*words, *(f"{first} {second}" for first, second in pairwise(words)), *longer]
 
 
 def folded(text: str) -> str:
-    """Lower case, in the one normal form: the same word is the same string, however it was typed.
+    """Return lower case in one normal form: the same word is the same string, however it was typed.
 
     NFC, and NFKC for other forms of letters alone: of a whole text it would take a ``´`` for an accent and split ``½``.
-    The dot that remains of a Turkish ``İ`` goes, so that a word is the same at the start of a sentence; whether ``I``
-    stands for ``ı`` is known in Turkish alone. Accents stay, for they tell words apart.
     """
     text = text.lower()
     if text.isascii():
@@ -51,7 +46,7 @@ def folded(text: str) -> str:
 
 
 def _words_of_any_script(text: str) -> tuple[list[str], list[str]]:
-    """The words in their order, and the pieces of three letters and more."""
+    """Return the words in their order, and the pieces of three letters and more."""
     word, letter = _patterns()
     words: list[str] = []
     longer: list[str] = []
@@ -66,7 +61,7 @@ def _words_of_any_script(text: str) -> tuple[list[str], list[str]]:
 
 @lru_cache(maxsize=1)
 def _patterns() -> tuple[re.Pattern[str], re.Pattern[str]]:
-    """A word, or a run of letters of a script that spells without spaces; one such letter with its marks."""
+    """Return patterns of a word (or a run of letters of a script without spaces), and of one letter with its marks."""
     marks = _marks()
     letter = f"(?=[{_SPELLED}])\\w[{marks}]*"
     inside = f"[^\\W{_CHARACTERS}{_SPELLED}]"
@@ -75,10 +70,7 @@ def _patterns() -> tuple[re.Pattern[str], re.Pattern[str]]:
 
 
 def _marks() -> str:
-    """All marks that are put on letters, as the inside of a character class.
-
-    Variation selectors are none: they choose a picture of what stands before them.
-    """
+    """Return all marks on letters, without variation selectors, as the inside of a character class."""
     codes = [code for code in range(0x300, 0x1F000) if unicodedata.category(chr(code)) in ("Mn", "Mc")]
     codes = [code for code in codes if not (0x180B <= code <= 0x180F or 0xFE00 <= code <= 0xFE0F)]
     starts = [code for code, before in zip(codes, [-2, *codes[:-1]], strict=True) if code != before + 1]

@@ -1,8 +1,7 @@
 """One folder that holds a trained classifier, and that PEFT or transformers load without feathertune.
 
-PEFT saves no labels, omits heads that are not called ``classifier``, and loads damaged tensors silently. So a bundle
-carries its labels, the fingerprint of its base and the SHA-256 of every file, and `save_bundle` loads it again, on a
-base with other random numbers, before it keeps it.
+PEFT saves no labels, omits heads that are not called ``classifier``, and loads damaged tensors silently. A bundle
+carries labels, the base's fingerprint and the SHA-256 of every file, and is loaded again before it is kept.
 """
 
 from feathertune.bundle.files import BaseInfo, BundleInfo, BundleKind, DataInfo

@@ -1,8 +1,7 @@
 """Make a bundle from an adapter folder that plain PEFT wrote.
 
-PEFT saves no labels, no thresholds, no fingerprint of the base, no task, and only those modules of a head whose names
-end in ``classifier`` or ``score``. So labels are given, missing parts of the head come from the base's own checkpoint
-or the adapter is refused, and the bundle must give the logits of plain PEFT before it is saved.
+PEFT saves no labels, thresholds, task or fingerprint of the base, and of a head only the modules whose names end in
+``classifier`` or ``score``: the rest must come from the base's own checkpoint.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ from feathertune.engine.predict import predict_logits
 from feathertune.errors import BundleError, ConfigError, EncoderError, first_line
 from feathertune.runtime import FP32
 from feathertune.storage import check_place
-from feathertune.tasks import MULTI_LABEL, TASKS
+from feathertune.tasks import MULTI_LABEL, SINGLE_LABEL, TASKS
 from feathertune.tasks.thresholds import THRESHOLD
 
 _PICKLE = "adapter_model.bin"
@@ -49,12 +48,7 @@ _SEVERAL = {task.problem_type for task in TASKS.values() if task.labels.sets}
 
 @dataclass(frozen=True)
 class MultiLabel:
-    """Any number of labels a text.
-
-    Attributes:
-        thresholds: Least probability of each label, or one for all labels; None means 0.5.
-        separator: Separator of several labels in a file that the bundle is scored on.
-    """
+    """Any number of labels a text; `thresholds` holds one for each label or one for all, None means 0.5."""
 
     thresholds: Sequence[float] | None = None
     separator: str | None = None
@@ -72,8 +66,8 @@ class Adopted:
 
 
 def adopt_adapter(
-    adapter: Path,
-    out: Path,
+    adapter: str | Path,
+    out: str | Path,
     *,
     labels: Sequence[str],
     base: str | None = None,
@@ -85,22 +79,20 @@ def adopt_adapter(
     """Make a bundle from the folder that ``PeftModel.save_pretrained`` wrote.
 
     Args:
-        adapter: The folder, with ``adapter_config.json`` and ``adapter_model.safetensors``.
+        adapter: The folder.
         out: Output folder.
         labels: Names of the classes, in the order of the logits; PEFT does not save them.
         base: The base model; None takes the one that the adapter names.
         max_length: Maximum tokens per text in training; None takes the base's maximum.
         pairs: The adapter was trained on pairs of texts.
-        task: ``single_label``, or ``multi_label``, with `MultiLabel` for thresholds. None reads ``problem_type`` from a
-            ``config.json`` next to the adapter, else from that of the base.
+        task: ``single_label``, ``multi_label`` or `MultiLabel`; None reads ``problem_type`` of adapter or base.
         overwrite: Replace an older bundle once the new one is whole.
 
     Raises:
-        BundleError: If the folder is no adapter for classification, does not fit the base or the labels, lacks a
-            part of the head that was random, or the bundle would give other logits than plain PEFT.
-        EncoderError: If the base cannot be found.
-        ConfigError: If the labels, the thresholds or the length are not usable, or the output folder is not free.
+        FeathertuneError: If it is no whole adapter for classification, does not fit the base or the labels, or would
+            give other logits than plain PEFT.
     """
+    adapter, out = Path(adapter), Path(out)
     names = _checked_labels(labels)
     several = _multi_label(task, names)
     config, saved = _read(adapter)
@@ -115,9 +107,7 @@ def adopt_adapter(
         )
     longest = min(encoder.max_positions, int(encoder.tokenizer.model_max_length))
     if max_length is not None and not 4 <= max_length <= encoder.max_positions:
-        raise ConfigError(
-            f"The length of {max_length} tokens does not fit {encoder.id}. Expected 4 to {encoder.max_positions}."
-        )
+        raise ConfigError(f"max_length is {max_length}. Expected 4 to {encoder.max_positions} for {encoder.id}.")
     plain = without_wrapper(saved)
     _check_shapes(adapter, encoder, plain)
     added = _head_of_the_base(adapter, encoder, plain)
@@ -133,22 +123,18 @@ def adopt_adapter(
     _require_equal(adapter, model, reference, encode(encoder.tokenizer, probes, max_length=max_length or longest))
     description = Description(
         method=str(config.peft_type.value).lower(),
+        task=SINGLE_LABEL.name if several is None else MULTI_LABEL.name,
         max_length=max_length or longest,
         text_columns=Pair._fields if pairs else Pair._fields[:1],
+        label_separator=None if several is None else several.separator,
+        threshold=None if several is None else _thresholds(several.thresholds, names),
         hyperparameters={"imported_from": "peft"},
     )
-    if several is not None:
-        description = replace(
-            description,
-            task=MULTI_LABEL.name,
-            threshold=_thresholds(several.thresholds, names),
-            label_separator=several.separator,
+    if several is not None and several.thresholds is None:
+        notes_of_task.append(
+            f"Each label is given from a probability of {THRESHOLD:g} on: PEFT keeps no thresholds. Where there "
+            "are better ones, say them (--threshold)."
         )
-        if several.thresholds is None:
-            notes_of_task.append(
-                f"Each label is given from a probability of {THRESHOLD:g} on: PEFT keeps no thresholds. Where there "
-                "are better ones, say them (--threshold)."
-            )
     info = save_bundle(out, model, encoder, description)
     notes = _notes(config, base, added)
     if max_length is None:
@@ -169,7 +155,7 @@ def _checked_labels(labels: Sequence[str]) -> tuple[str, ...]:
 
 
 def _multi_label(task: ImportedTask | None, labels: Sequence[str]) -> MultiLabel | None:
-    """Return what is known of several labels a text; None for one label a text, and for an unknown task."""
+    """Return None for one label a text, and for an unknown task."""
     if isinstance(task, MultiLabel):
         _thresholds(task.thresholds, labels)
         return task
@@ -181,7 +167,6 @@ def _multi_label(task: ImportedTask | None, labels: Sequence[str]) -> MultiLabel
 
 
 def _thresholds(given: Sequence[float] | None, labels: Sequence[str]) -> list[float]:
-    """Return one threshold for each label."""
     values = [THRESHOLD] if given is None else [float(value) for value in given]
     each = values * len(labels) if len(values) == 1 else values
     if len(each) != len(labels) or not all(0 < value < 1 for value in each):
@@ -207,14 +192,10 @@ def _says_multi_label(adapter: Path, encoder: LoadedEncoder) -> str:
 
 
 def _read(folder: Path) -> tuple[PeftConfig, dict[str, Tensor]]:
-    """Return configuration and tensors of an adapter for classification."""
     if (folder / MANIFEST_FILE).is_file():
         raise BundleError(f"{folder} is a bundle already: use it as it is.")
     if not (folder / ADAPTER_CONFIG_FILE).is_file():
-        raise BundleError(
-            f"{folder} is no adapter of PEFT's: it holds no {ADAPTER_CONFIG_FILE}. Expected what PEFT's "
-            "save_pretrained wrote."
-        )
+        raise BundleError(f"{folder} is no adapter of PEFT's: it holds no {ADAPTER_CONFIG_FILE}.")
     if not (folder / WEIGHTS["peft"]).is_file():
         instead = " Only safetensors are loaded, never pickle: save it again." if (folder / _PICKLE).exists() else ""
         raise BundleError(f"The adapter {folder} holds no {WEIGHTS['peft']}.{instead}")
@@ -226,10 +207,7 @@ def _read(folder: Path) -> tuple[PeftConfig, dict[str, Tensor]]:
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise BundleError(f"The adapter {folder} cannot be read: {first_line(error)}.") from error
     if raw.get("task_type") != "SEQ_CLS":
-        raise BundleError(
-            f"The adapter {folder} was made for the task {raw.get('task_type')}, expected SEQ_CLS: only classifiers of "
-            "texts can be bundles."
-        )
+        raise BundleError(f"The adapter {folder} was made for the task {raw.get('task_type')}, expected SEQ_CLS.")
     if name := not_finite(saved):
         raise BundleError(f"The adapter {folder} holds NaN or infinity in {name}: it answers nothing.")
     return config, saved
@@ -240,17 +218,13 @@ def _load_base(
 ) -> LoadedEncoder:
     name = given or config.base_model_name_or_path
     if not name:
-        raise ConfigError(
-            f"The adapter {adapter} does not name the encoder that it was trained on. Name it as the base."
-        )
+        raise ConfigError(f"The adapter {adapter} does not name its encoder. Name it as the base.")
     try:
         return load_encoder(name, labels=labels, seed=seed, revision=None if given else config.revision)
     except EncoderError as error:
         if given:
             raise
-        raise EncoderError(
-            f"The adapter {adapter} names '{name}' as its encoder. {error} Or name it as the base."
-        ) from error
+        raise EncoderError(f"The adapter {adapter} needs '{name}'. {error} Or name it as the base.") from error
 
 
 def _check_shapes(adapter: Path, encoder: LoadedEncoder, plain: Mapping[str, Tensor]) -> None:
@@ -277,9 +251,8 @@ def _head_of_the_base(adapter: Path, encoder: LoadedEncoder, plain: Mapping[str,
     if lost:
         raise BundleError(
             f"The adapter {adapter} lacks {len(lost)} tensors of its classification head, the first being {lost[0]}, "
-            f"and the checkpoint of {encoder.id} does not hold them either. PEFT saves modules whose names end in "
-            "classifier or score: the others were drawn at random when it was trained, and are lost, so its answers "
-            f"cannot be had back. Train again with modules_to_save={sorted(encoder.head_modules)}."
+            f"and the checkpoint of {encoder.id} does not hold them either: they were drawn at random when it was "
+            f"trained, and are lost. Train again with modules_to_save={sorted(encoder.head_modules)}."
         )
     return tuple(module for module, prefix in heads.items() if any(name.startswith(prefix) for name in lacking))
 
@@ -290,17 +263,13 @@ def _tokenizer(adapter: Path, encoder: LoadedEncoder) -> PreTrainedTokenizerBase
         return None
     found = load_tokenizer(adapter, encoder)
     if len(found) > (rows := encoder.model.get_input_embeddings().weight.shape[0]):
-        raise BundleError(
-            f"The tokenizer in {adapter} has {len(found)} tokens, but {encoder.id} embeds {rows}. Added tokens are not "
-            "supported."
-        )
+        raise BundleError(f"The tokenizer in {adapter} has {len(found)} tokens, but {encoder.id} embeds {rows}.")
     return found
 
 
 def _put_on(
     adapter: Path, encoder: LoadedEncoder, config: PeftConfig, saved: Mapping[str, Tensor], added: Sequence[str]
 ) -> PeftModel:
-    """Put the adapter on the encoder, with the whole head among the saved modules."""
     # PEFT's names for the model that it wraps.
     prefix = "base_model." if config.is_prompt_learning else "base_model.model."
     heads = tuple(f"{module}." for module in added)
@@ -313,17 +282,14 @@ def _put_on(
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError) as error:
         raise BundleError(f"The adapter {adapter} cannot be put on {encoder.id}: {first_line(error)}.") from error
     if extra := sorted(saved.keys() - loaded.keys()):
-        raise BundleError(
-            f"The adapter {adapter} holds {extra[0]}, which has no place in a bundle. Embeddings that were changed are "
-            "not supported."
-        )
+        raise BundleError(f"The adapter {adapter} holds {extra[0]}, which has no place in a bundle.")
     if lacking := sorted(loaded.keys() - saved.keys() - own.keys()):
         raise BundleError(f"The adapter {adapter} lacks {lacking[0]}, which its {ADAPTER_CONFIG_FILE} asks for.")
     return model.eval()
 
 
 def _completed(adapter: Path, folder: Path, tensors: Mapping[str, Tensor], added: Sequence[str]) -> Path:
-    """Write the adapter with more of the head into another folder."""
+    """Write the adapter with the `added` modules of the head into another folder."""
     config = json.loads((adapter / ADAPTER_CONFIG_FILE).read_text(encoding="utf-8"))
     config["modules_to_save"] = sorted({*(config.get("modules_to_save") or ()), *added})
     (folder / ADAPTER_CONFIG_FILE).write_text(json.dumps(config), encoding="utf-8")
@@ -332,7 +298,6 @@ def _completed(adapter: Path, folder: Path, tensors: Mapping[str, Tensor], added
 
 
 def _require_equal(adapter: Path, model: PeftModel, reference: PeftModel, texts: EncodedTexts) -> None:
-    """Require the logits of plain PEFT."""
     found, expected = (
         predict_logits(one, texts, token_budget=_TOKEN_BUDGET, runtime=FP32) for one in (model, reference)
     )

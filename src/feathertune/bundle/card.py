@@ -11,6 +11,7 @@ from feathertune.bundle.plain_use import plain_use
 from feathertune.records import HEAD
 from feathertune.tasks import TASKS
 
+_TRAINED_HERE = "Trained by feathertune with"
 # Each score's name in the table, and the hub's name for it.
 _SCORES: dict[str, tuple[str, str | None]] = {
     "accuracy": ("accuracy", "accuracy"),
@@ -31,10 +32,9 @@ _SCORES: dict[str, tuple[str, str | None]] = {
 }
 
 
-def front_matter(info: BundleInfo, *, library: str) -> str:
-    """Return the YAML at the head of a card for a library. The licence follows from base and data, so none is named."""
+def _front_matter(info: BundleInfo, library: str) -> str:
     results = _results(info)
-    data = ModelCardData(
+    data = ModelCardData(  # the licence follows from base and data, so none is named
         # A folder's name would be taken for a hub id.
         base_model=info.base.id if info.base.local is None else None,
         datasets=[dataset[0]] if info.data is not None and (dataset := _of_hub(info.data.source)) else None,
@@ -80,22 +80,17 @@ def _of_hub(source: str) -> tuple[str, str | None] | None:
     return name, config or None
 
 
-def title(info: BundleInfo) -> str:
-    """Return the first heading of a card."""
-    return _say(TASKS[info.task].card.title, info)
-
-
-def what_is_given(info: BundleInfo) -> str:
-    """Return a sentence on the answers."""
-    return _say(TASKS[info.task].card.answers, info)
-
-
-def what_is_read(info: BundleInfo) -> str:
-    """Return a sentence on the texts, and on the treatment of long ones."""
-    texts = "Texts"
+def opening(info: BundleInfo, *, library: str, origin: str = _TRAINED_HERE, form: str = ".") -> str:
+    """Return front matter, heading, and sentences on training, answers and texts; `form` ends the first sentence."""
+    card, texts = TASKS[info.task].card, "Texts"
     if info.reads_pairs:
         texts = f"It reads pairs of texts (`{info.text_columns[0]}`, `{info.text_columns[1]}`); those"
-    return f"{texts} of more than {info.max_length:,} tokens {info.reading.in_words(info.max_length)}."
+    return f"""{_front_matter(info, library)}
+# {_say(card.title, info)}
+
+{origin} the method `{info.method}` on `{info.base.id}`{form}
+{_say(card.answers, info)} {texts} of more than {info.max_length:,} tokens {info.reading.in_words(info.max_length)}.
+"""
 
 
 def model_card(info: BundleInfo) -> str:
@@ -105,15 +100,9 @@ def model_card(info: BundleInfo) -> str:
         needs = f"\nThe base is a local folder: put its path in the place of `{info.base.id}`.\n"
     scores = _table(info)
     table = f"\n## Scores\n\n{scores}" if scores else ""
-    made = "Trained by feathertune with"
-    if info.imported:
-        made = "Trained with plain PEFT, brought here by `feathertune import`;"
-    front = front_matter(info, library="peft" if info.kind == "peft" else "transformers")
-    return f"""{front}
-# {title(info)}
-
-{made} the method `{info.method}` on `{info.base.id}`.
-{what_is_given(info)} {what_is_read(info)}
+    library = "peft" if info.kind == "peft" else "transformers"
+    origin = "Trained with plain PEFT, brought here by `feathertune import`;" if info.imported else _TRAINED_HERE
+    return f"""{opening(info, library=library, origin=origin)}\
 `{INFO_FILE}` holds all settings, `{MANIFEST_FILE}` the SHA-256 of every file.
 {table}
 ## Limits
@@ -133,7 +122,6 @@ Without feathertune:
 
 
 def _table(info: BundleInfo) -> str:
-    """Return a table of scores, with a column for each split."""
     splits = info.metrics.values()
     keys = [key for key in _SCORES if any(scores.get(key) is not None for scores in splits)]
     if not keys:

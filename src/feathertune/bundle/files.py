@@ -31,12 +31,7 @@ R = TypeVar("R", bound=Record)
 
 
 class BaseInfo(Record):
-    """The base model that was trained.
-
-    Attributes:
-        id: A hub id, or the name of a local folder.
-        local: Path of that folder, relative to the bundle; null for a model of the hub.
-    """
+    """The base model; `local` is its folder's path relative to the bundle, null for a model of the hub."""
 
     id: str
     revision: str | None
@@ -45,13 +40,7 @@ class BaseInfo(Record):
 
 
 class DataInfo(Record):
-    """The labelled texts of the training.
-
-    Attributes:
-        source: ``sample:NAME``, ``hub:NAME``, or the name of a file or folder without its path.
-        truncated_fraction: Share of all texts with more than ``max_length`` tokens, of any split.
-        unread_fraction: Share of their tokens that were never read; null if not counted.
-    """
+    """The labelled texts of the training, with the shares of truncated texts and of unread tokens in all splits."""
 
     source: str
     n_train: int
@@ -69,12 +58,8 @@ class BundleInfo(Record):
         labels: In the order of the logits; one name for a bundle that predicts numbers.
         numbers: Summary of the training numbers; null for classes.
         max_length: Tokens that are read at once; `reading` is the treatment of longer texts.
-        text_columns: Names of the text columns in the data; two for pairs.
-        threshold: multi_label: least probability of each label. single_label: divisor of each probability before the
-            largest is taken, null for none.
-        label_separator: Separator of the labels of one text in the data; null for lists and for one label a text.
+        threshold: Least probability of each label, or (single_label) divisor of each before the largest is taken.
         trained: Sorted names of the tensors of a ``part``; null for other kinds.
-        metrics: Scores by the name of the split.
     """
 
     schema_version: Literal[1]
@@ -108,13 +93,10 @@ class BundleInfo(Record):
 
     @property
     def logit_unit(self) -> float:
-        """Divisor of a difference of two logits before it is compared with a tolerance; 1 for classes.
-
-        For numbers the standard deviation, in which the model was trained, plus a part of the numbers themselves, of
-        which fp32 keeps seven digits.
-        """
+        """Divisor of a difference of two logits before it is compared with a tolerance."""
         if self.numbers is None:
             return 1.0
+        # The model was trained in standard deviations; of large numbers fp32 keeps seven digits.
         return (self.numbers.sd or 1.0) + 0.05 * max(abs(self.numbers.low), abs(self.numbers.high))
 
     @model_validator(mode="after")
@@ -143,11 +125,7 @@ class _Manifest(Record):
 
 
 def write_files(folder: Path, files: Mapping[str, bytes], *, base: Path | None) -> None:
-    """Write a bundle from the names and contents of its files, and let it name a local `base`.
-
-    Raises:
-        BundleError: If the files differ from the manifest.
-    """
+    """Write a bundle from its files, and let it name a local `base`."""
     with new_folder(folder) as temporary:
         for name, content in files.items():
             place = temporary / name
@@ -182,21 +160,14 @@ def write_manifest(folder: Path) -> None:
 
 
 def check_manifest(folder: Path) -> None:
-    """Require exactly the files of the manifest, unchanged.
-
-    Raises:
-        BundleError: If the folder is no bundle, or a file is missing, changed or unknown.
-    """
+    """Require exactly the files of the manifest, unchanged."""
     if not folder.is_dir():
         raise BundleError(f"The bundle {folder} is not a folder. Expected what `feathertune train --out` wrote.")
     if not (folder / MANIFEST_FILE).is_file():
-        hint = " It looks like an adapter that plain PEFT wrote: `feathertune import` makes a bundle of one."
-        if not (folder / ADAPTER_CONFIG_FILE).is_file():
-            hint = ""
-        raise BundleError(
-            f"The folder {folder} is not a bundle: it holds no {MANIFEST_FILE}. "
-            f"Expected what `feathertune train --out` wrote.{hint}"
-        )
+        hint = "Expected what `feathertune train --out` wrote."
+        if (folder / ADAPTER_CONFIG_FILE).is_file():
+            hint = "It looks like an adapter that plain PEFT wrote: `feathertune import` makes a bundle of one."
+        raise BundleError(f"The folder {folder} is not a bundle: it holds no {MANIFEST_FILE}. {hint}")
     listed = _parse(folder / MANIFEST_FILE, _Manifest).files
     present = bundle_files(folder)
     if INFO_FILE not in listed:
@@ -217,11 +188,7 @@ def check_manifest(folder: Path) -> None:
 
 
 def read_info(folder: Path) -> BundleInfo:
-    """Read ``feathertune.json``.
-
-    Raises:
-        BundleError: If it does not have this schema.
-    """
+    """Read ``feathertune.json``."""
     return _parse(folder / INFO_FILE, BundleInfo)
 
 

@@ -19,7 +19,6 @@ from feathertune.bundle.files import WEIGHTS, BundleInfo, check_manifest, read_i
 from feathertune.data.sources.samples import SAMPLE_ENCODERS, sample_encoder_path
 from feathertune.encoders import Attention, LoadedEncoder, drop_foreign_inputs, load_encoder, quiet_transformers
 from feathertune.errors import BundleError, EncoderError, MissingExtraError, first_line
-from feathertune.records import Reading
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 _SEED = 2**31 - 1  # of parameters that the base checkpoint lacks; the bundle holds them, so nothing may depend on it
@@ -27,13 +26,7 @@ _SEED = 2**31 - 1  # of parameters that the base checkpoint lacks; the bundle ho
 
 @dataclass(frozen=True)
 class Bundle:
-    """A loaded and checked classifier.
-
-    Attributes:
-        model: In eval mode: a `PeftModel` over the base, or a classification model of transformers.
-        base: The base model; for a `full` bundle its own.
-        info: The content of ``feathertune.json``.
-    """
+    """A loaded classifier in eval mode: a `PeftModel` over the base, or a classification model of transformers."""
 
     folder: Path
     model: nn.Module
@@ -41,29 +34,11 @@ class Bundle:
     base: LoadedEncoder
     info: BundleInfo
 
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """Labels in the order of the logits."""
-        return tuple(self.info.labels)
-
-    @property
-    def max_length(self) -> int:
-        """Tokens that are read at once."""
-        return self.info.max_length
-
-    @property
-    def reading(self) -> Reading:
-        """Treatment of longer texts."""
-        return self.info.reading
-
 
 def load_bundle(path: Path, *, base: str | None = None, attention: Attention = "sdpa") -> Bundle:
     """Load a classifier on the CPU, in eval mode, after every file and the base have been checked.
 
-    Args:
-        path: The bundle's folder.
-        base: Path of the base model, if it moved.
-        attention: Implementation, as in `load_encoder`; it changes logits by rounding only.
+    `base` is the path of the base model, if it moved.
 
     Raises:
         BundleError: If the folder is not a whole bundle, or the base has another fingerprint.
@@ -86,9 +61,8 @@ def load_bundle(path: Path, *, base: str | None = None, attention: Attention = "
     encoder = _load_base(*_find_base(info, path, base), info, path, attention)
     if encoder.fingerprint != info.base.fingerprint:
         raise BundleError(
-            f"The bundle {path} was trained on {info.base.id} with the fingerprint {info.base.fingerprint}, "
-            f"but the encoder {encoder.id} has the fingerprint {encoder.fingerprint}. "
-            "Name the encoder that it was trained on as the base."
+            f"The bundle {path} was trained on {info.base.id} with the fingerprint {info.base.fingerprint}, but the "
+            f"encoder {encoder.id} has the fingerprint {encoder.fingerprint}. Name the right one as the base."
         )
     model = _load_adapter(path, encoder) if info.kind == "peft" else _load_part(path, encoder, info)
     return Bundle(path, model.eval(), load_tokenizer(path, encoder), encoder, info)
@@ -112,11 +86,7 @@ def misfit(encoder: LoadedEncoder, saved: Mapping[str, Tensor]) -> tuple[str, tu
 
 
 def load_tokenizer(folder: Path, encoder: LoadedEncoder) -> PreTrainedTokenizerBase:
-    """Load the tokenizer of a folder for an encoder.
-
-    Raises:
-        BundleError: If it cannot be loaded.
-    """
+    """Load the tokenizer of a folder for an encoder."""
     try:
         with quiet_transformers():
             tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
@@ -166,7 +136,6 @@ def _load_base(
 
 
 def _load_adapter(folder: Path, encoder: LoadedEncoder) -> PeftModel:
-    """Put the adapter on the base and check that every tensor of the file was used."""
     try:
         saved = load_file(folder / WEIGHTS["peft"])
         _check_tensors(folder, encoder, without_wrapper(saved))
@@ -177,9 +146,7 @@ def _load_adapter(folder: Path, encoder: LoadedEncoder) -> PeftModel:
     except (SafetensorError, OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
         raise BundleError(f"The adapter in {folder} cannot be loaded: {error}") from error
     if differing := sorted(saved.keys() ^ loaded.keys()):
-        raise BundleError(
-            f"The adapter in {folder} does not fit its configuration: {differing[0]} is only on one side."
-        )
+        raise BundleError(f"The adapter in {folder} does not fit its configuration: one side has no {differing[0]}.")
     return model
 
 
@@ -192,9 +159,7 @@ def _load_part(folder: Path, encoder: LoadedEncoder, info: BundleInfo) -> PreTra
     _check_tensors(folder, encoder, saved)
     _check_numbers(folder, saved)
     if unexpected := encoder.model.load_state_dict(saved, strict=False).unexpected_keys:
-        raise BundleError(
-            f"The bundle {folder} does not fit its encoder {encoder.id}, which has no parameter {min(unexpected)}."
-        )
+        raise BundleError(f"The bundle {folder} does not fit {encoder.id}, which has no parameter {min(unexpected)}.")
     _check_trained(folder, saved, info.trained or ())
     for name, parameter in encoder.model.named_parameters():  # so that it is saved again as the part that it is
         parameter.requires_grad_(name in saved)
@@ -207,8 +172,8 @@ def _check_tensors(folder: Path, encoder: LoadedEncoder, saved: Mapping[str, Ten
     needed = {name for name, _ in encoder.model.named_parameters() if name.startswith(heads)}
     if lacking := sorted(needed.difference(saved)):
         raise BundleError(
-            f"The bundle {folder} lacks {len(lacking)} tensors of its classification head, the first "
-            f"being {lacking[0]}. With other numbers in their place its answers would be random."
+            f"The bundle {folder} lacks {len(lacking)} tensors of its classification head, the first being "
+            f"{lacking[0]}. Copy it again."
         )
     if wrong := misfit(encoder, saved):
         name, found, expected = wrong
@@ -227,8 +192,7 @@ def _check_trained(folder: Path, saved: Collection[str], trained: Collection[str
         )
     if added := sorted(set(saved).difference(trained)):
         raise BundleError(
-            f"The bundle {folder} holds {added[0]}, which is not among the {len(trained)} tensors that were trained. "
-            "Copy it again."
+            f"The bundle {folder} holds {added[0]}, which is not among the {len(trained)} tensors listed."
         )
 
 
@@ -245,6 +209,4 @@ def _check_all_used(folder: Path, whole: LoadedEncoder) -> None:
 
 def _check_numbers(folder: Path, tensors: Mapping[str, Tensor]) -> None:
     if name := not_finite(tensors):
-        raise BundleError(
-            f"The bundle {folder} holds NaN or infinity in {name}. No training of feathertune ends so: copy it again."
-        )
+        raise BundleError(f"The bundle {folder} holds NaN or infinity in {name}. Copy it again.")

@@ -1,8 +1,4 @@
-"""Merge a bundle into one plain model of transformers.
-
-PEFT's ``merge_and_unload`` fails on heads of several layers, so the heads are put in place first. Methods that change
-the input cannot be merged: no weight can hold what they learned.
-"""
+"""Merge a bundle into one plain model of transformers."""
 
 from __future__ import annotations
 
@@ -19,11 +15,7 @@ from feathertune.errors import BundleError, first_line
 
 
 def merged_model(bundle: Bundle) -> PreTrainedModel:
-    """Merge the adapter into the weights and return the model, in eval mode; the bundle's own model is used up.
-
-    Raises:
-        BundleError: If the adapter is no change of weights, or PEFT cannot merge it.
-    """
+    """Merge the adapter into the weights and return the model, in eval mode; the bundle's own model is used up."""
     model = bundle.model
     if isinstance(model, PeftModel):
         method = f"the method '{bundle.info.method}'"
@@ -46,13 +38,12 @@ def merged_model(bundle: Bundle) -> PreTrainedModel:
                 f"model, the first being {left[0]}. {instead}"
             )
     if not isinstance(model, PreTrainedModel):
-        raise BundleError(
-            f"The bundle {bundle.folder} holds a {type(model).__name__}, expected a model of transformers."
-        )
+        raise BundleError(f"The bundle {bundle.folder} holds a {type(model).__name__}, not a model of transformers.")
     return model.eval()
 
 
 def _without_peft(model: PeftModel) -> nn.Module:
+    # PEFT's merge fails on heads of several layers, so they are put in place first.
     for name, wrapper in list(model.named_modules()):
         if isinstance(wrapper, ModulesToSaveWrapper):
             parent, _, own = name.rpartition(".")

@@ -94,9 +94,5 @@ def plain_use(info: BundleInfo, kind: BundleKind) -> str:
 
 
 def plain_reading(reading: Reading, max_length: int) -> str:
-    """Return Python that cuts a text's token ids, by the rule of `feathertune.data.tokens.long`.
-
-    It defines ``sequences(ids, special)``, from all ids and the mask of special tokens to lists of ids of one length,
-    whose logits are averaged. It is empty for ``head``: tokenizers do that themselves.
-    """
+    """Return Python of ``sequences(ids, special)``, which cuts a text as in training; empty for ``head``."""
     return _PLAIN[reading.long].format(length=max_length, stride=reading.stride, max_windows=reading.max_windows)

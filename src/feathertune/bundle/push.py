@@ -1,7 +1,4 @@
-"""Push a bundle to the hub: load it as a check, then send it as one commit that also deletes files of an older bundle.
-
-Nobody can then fetch a mixture of two bundles, which the manifest would refuse.
-"""
+"""Push a bundle to the hub as one commit, so that nobody can fetch a mixture of two bundles."""
 
 from __future__ import annotations
 
@@ -23,7 +20,7 @@ _TOKEN = "Log in with `hf auth login`, or set HF_TOKEN to a token that may write
 
 @dataclass(frozen=True)
 class Pushed:
-    """A pushed bundle: its repository, branch, commit id, number of files, and notes for those who load it."""
+    """A pushed bundle, with notes for those who load it."""
 
     url: str
     revision: str
@@ -33,7 +30,7 @@ class Pushed:
 
 
 def push_bundle(
-    folder: Path,
+    bundle: str | Path,
     repo_id: str,
     *,
     revision: str = "main",
@@ -44,17 +41,18 @@ def push_bundle(
     """Upload a bundle as one commit, after it was loaded as a check.
 
     Args:
-        folder: The bundle.
+        bundle: The bundle's folder.
         repo_id: ``OWNER/NAME``; created if missing.
         revision: The branch; created if missing.
         public: Everyone can see a repository that this creates; an existing one stays as it is.
-        message: Of the commit.
+        message: Message of the commit.
         base: Path of the base model, if it moved.
 
     Raises:
         BundleError: If it is not a whole bundle, or names an absolute path.
         HubError: If the hub refuses, cannot be reached, or holds other files in that repository.
     """
+    folder = Path(bundle)
     info = load_bundle(folder, base=base).info
     notes = _portable(folder, info)
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
@@ -109,7 +107,6 @@ def _left_over(api: HfApi, repo_id: str, revision: str, ours: set[str]) -> list[
 
 @contextlib.contextmanager
 def _told(repo_id: str, revision: str) -> Iterator[None]:
-    """Turn the hub's errors into messages that a person can act on."""
     from huggingface_hub import constants
     from huggingface_hub.errors import (
         HfHubHTTPError,

@@ -55,7 +55,7 @@ _UNORDERED = ("target_modules", "modules_to_save", "feedforward_modules", "exclu
 
 @dataclass(frozen=True, kw_only=True)
 class Description:
-    """The part of `BundleInfo` that does not follow from the model and its encoder; the fields are its fields."""
+    """The fields of `BundleInfo` that do not follow from the model and its encoder."""
 
     method: str
     task: TaskName = "single_label"
@@ -75,15 +75,7 @@ def save_bundle(
 ) -> BundleInfo:
     """Write a bundle, load it again and compare; keep it only if the logits are the same.
 
-    Args:
-        folder: The bundle's folder; an older bundle is replaced once the new one is whole.
-        model: A `PeftModel` is saved as an adapter, any other model whole if all of it is trained, else its trained
-            parameters.
-        encoder: The encoder that `model` was made from.
-        description: All that model and encoder do not tell.
-
-    Returns:
-        The content of ``feathertune.json``.
+    A `PeftModel` is saved as an adapter, another model whole if all of it was trained, else its trained parameters.
 
     Raises:
         BundleError: If a tensor holds NaN or infinity, or the reloaded model gives other logits.
@@ -168,10 +160,7 @@ def _save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
 
 def _check_finite(weights: Path) -> None:
     if name := not_finite(load_file(weights)):
-        raise BundleError(
-            f"The trained parameter {name} holds NaN or infinity, so nothing was saved. "
-            "Train again with a lower learning rate."
-        )
+        raise BundleError(f"The parameter {name} holds NaN or infinity. Train again with a lower learning rate.")
 
 
 def _check_reload(folder: Path, model: nn.Module, encoder: LoadedEncoder, info: BundleInfo) -> None:

@@ -1,4 +1,4 @@
-"""``feathertune import``; ``import`` is a keyword of Python, hence the file name."""
+"""``feathertune import`` (``import`` is a keyword of Python)."""
 
 from __future__ import annotations
 

@@ -77,8 +77,8 @@ Metric = Annotated[
     typer.Option(
         "--metric",
         metavar="SCORE",
-        help="Rank by accuracy or by balanced_accuracy, the mean of the classes' recalls; by default the training rows "
-        "decide.",
+        help="Primary metric, which ranks the methods, e.g. balanced_accuracy (docs/concepts.md); by default the "
+        "training rows decide.",
     ),
 ]
 TrainSizes = Annotated[
@@ -183,20 +183,13 @@ _KEYS = {
 
 
 def settings(parameters: Mapping[str, Any], *, defaults: Mapping[str, Any] | None = None) -> Config:
-    """Return the configuration of a command; see `feathertune.config.load_config`.
-
-    Args:
-        parameters: The command's parameters by name; None and False mean not given.
-        defaults: Settings below the file.
-    """
+    """Return a command's configuration from its parameters by name; None and False mean not given."""
     given = {
         key: value for name, key in _KEYS.items() if (value := parameters.get(name)) is not None and value is not False
     }
-    for key in ("data.validation_size", "data.test_size"):
+    for key in ("data.validation_size", "data.test_size", "method.top_layers"):
         if key in given:
             given[key] = _size(given[key])
-    if "method.top_layers" in given:
-        given["method.top_layers"] = _size(given["method.top_layers"])
     if "study.methods" in given:
         given["study.methods"] = [name.strip() for name in _COMMA.split(given["study.methods"]) if name.strip()]
     return load_config(

@@ -108,7 +108,6 @@ def _rows(
     text_column: str | None,
     predictor: Predictor,
 ) -> tuple[tuple[str, ...], Iterator[tuple[Mapping[str, Any], str]]]:
-    """Return the text columns, and rows with their places for messages."""
     names = Pair._fields if predictor.reads_pairs else Pair._fields[:1]
     if texts:
         if predictor.reads_pairs != bool(seconds):

@@ -44,7 +44,6 @@ def report(
 
 
 def _check(other: Path | None, *, table: str | None, output: Path | None, out: Path | None, json: bool) -> None:
-    """Refuse options that exclude each other."""
     if table is not None and json:
         raise ConfigError(f"Both --table {table} and --json were given. Expected one of them.")
     if table is not None and other is not None:

@@ -104,7 +104,6 @@ def serve(
 
 
 def _named(bundles: list[str]) -> dict[str, Path]:
-    """Return folders by name: the name given, or the folder's own."""
     named: dict[str, Path] = {}
     for word in bundles:
         name, given, folder = word.partition("=")

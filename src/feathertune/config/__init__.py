@@ -1,9 +1,4 @@
-"""Every setting of a study, its default, and how files, ``--set`` and options of the command line are put together.
-
-The later wins: defaults, then the YAML file, then ``--set key=value``, then the options of the command line. Unknown
-keys are refused with the nearest name. Settings of a method (``method.lora.r``) are only collected here; the methods
-know their own options and check them (`feathertune.methods`). Loads without torch.
-"""
+"""Every setting of a study, with its default; loads without torch. Methods check their own settings."""
 
 from __future__ import annotations
 

@@ -1,10 +1,8 @@
-"""Settings put together from defaults, a YAML file, ``--set`` and options of the command line; the later wins.
-
-Not for what a setting means: `feathertune.config.sections`.
-"""
+"""Settings put together from defaults, a YAML file, ``--set`` and command-line options; the later wins."""
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -30,7 +28,7 @@ DEMO: dict[str, Any] = {
 
 
 def demonstration(*, few_labels: bool) -> dict[str, Any]:
-    """The settings of the demonstration; with few labels, how many there are is said elsewhere."""
+    """Return the settings of the demonstration; with few labels, without the numbers of rows."""
     if not few_labels:
         return DEMO
     sizes = ("train_size", "validation_size")
@@ -44,19 +42,10 @@ def load_config(
     options: Mapping[str, Any] | None = None,
     defaults: Mapping[str, Any] | None = None,
 ) -> Config:
-    """Put settings together; the later argument wins.
+    """Put settings together, the later argument wins; raise a `ConfigError` for an unknown key or a wrong value.
 
-    Args:
-        path: A YAML file.
-        assignments: ``key=value``, the value read as YAML, such as ``train.learning_rate=1e-3``.
-        options: Dotted key to value, from the command line; ``None`` means not given.
-        defaults: Nested settings that stand below the file.
-
-    Returns:
-        The checked settings.
-
-    Raises:
-        ConfigError: If a file cannot be read, a key is unknown or a value does not fit.
+    Assignments are ``key=value``, the value in YAML; options have dotted keys and None if not given; `defaults` are
+    nested and below the file.
     """
     merged: dict[str, Any] = {}
     _merge(merged, defaults or {})
@@ -74,15 +63,7 @@ def load_config(
 
 
 def read_value(text: str, *, of: str) -> Any:  # noqa: ANN401 - any YAML value
-    """The value of a setting from a line that was typed.
-
-    Args:
-        text: YAML.
-        of: What it was typed for, for the message.
-
-    Raises:
-        ConfigError: If it is not YAML.
-    """
+    """Read YAML typed for `of` (for the message); raise a `ConfigError` if it is not YAML."""
     try:
         return _number(yaml.safe_load(text))
     except yaml.YAMLError as error:
@@ -105,7 +86,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 
 def _number(value: Any) -> Any:  # noqa: ANN401 - any YAML value
-    """YAML 1.1 reads ``1e-3`` as a string; people mean the number."""
+    """Read ``1e-3`` as a number: YAML 1.1 reads a string."""
     if isinstance(value, str):
         try:
             return float(value) if value[:1] in "+-.0123456789" and "e" in value.lower() else value
@@ -125,11 +106,7 @@ def _merge(into: dict[str, Any], new: Mapping[str, Any]) -> None:
         if isinstance(value, Mapping) and isinstance(into.get(key), dict):
             _merge(into[key], value)
         else:
-            into[key] = _copy(value)
-
-
-def _copy(value: Any) -> Any:  # noqa: ANN401 - any YAML value
-    return {key: _copy(item) for key, item in value.items()} if isinstance(value, Mapping) else value
+            into[key] = copy.deepcopy(value)
 
 
 def _assign(into: dict[str, Any], dotted: str, value: Any) -> None:  # noqa: ANN401 - any YAML value

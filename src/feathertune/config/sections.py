@@ -1,4 +1,4 @@
-"""Every setting of a study, with its default. Not for where settings come from: `feathertune.config.loading`."""
+"""Every setting of a study, with its default."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Section(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _switches(cls, values: Any) -> Any:  # noqa: ANN401 - whatever the YAML holds
-        """YAML 1.1 reads ``on`` and ``off`` as true and false; where a setting has these words, they are meant."""
+        """Keep the words ``on`` and ``off`` of a setting that has them: YAML 1.1 reads them as true and false."""
         if not isinstance(values, dict):
             return values
 
@@ -31,34 +31,31 @@ class Section(BaseModel):
 
 
 class DataConfig(Section):
-    """Where texts and labels come from and how they are split.
+    """Data and its splits.
 
     Attributes:
         source: ``sample:imdb``, ``sample:rotten-tomatoes``, ``hub:NAME[:CONFIG]``, a file or a folder of labels.
-        text_column: Where the texts are; two names, such as ``premise,hypothesis``, make each row a pair of texts that
-            the encoder reads together. Null looks for the usual names.
-        label_column: Where the labels are; null looks for the usual names.
-        label_separator: Stands between the labels of a text that may have several, such as ``|``; an empty cell is a
-            text without labels. Null means one label a text, or lists (JSON lines, parquet).
-        task: ``single_label``, ``multi_label``, or ``regression`` where the label is a number (docs/numbers.md);
-            ``auto`` looks at the separator, and else whether the first row's label is a list, or all labels are numbers
-            and one has a fractional part.
-        split_column: Where train, validation or test is said; null means nowhere.
-        test: A source of test rows of its own.
-        train_size: Rows to train on, drawn with the classes in proportion; null means all.
-        shots: Rows of each class that are known in all, drawn anew from the training rows with each seed of a
-            comparison; none is left for validation then. Null means that all rows are known.
-        test_size: Rows (a whole number) or share (a fraction) held out where the source has no test split; null
-            means a fifth, 0 none at all, for `feathertune train` alone. A source's own test split is cut down to it
-            only where it is a whole number.
-        validation_size: Likewise; null means a tenth of the training rows, at least 200 where there are that many, and
-            none under `shots`. 0 trains without: for a fixed number of steps, of which the last state is kept.
-        max_length: Tokens that the encoder reads at once; what becomes of longer texts, `long` says.
-        long: ``head`` reads their first tokens, ``head-tail`` the first and the last ones, ``windows`` several pieces
-            of `max_length` tokens, whose logits are averaged.
-        stride: Tokens that neighbouring windows have in common at least; null means a quarter of `max_length`.
-        max_windows: Windows of one text at most; a text that needs more is read in so many, further apart.
-        seed: Of the split.
+        text_column: Column of the texts; two names, such as ``premise,hypothesis``, for pairs. Null finds usual names.
+        label_column: Column of the labels; null finds usual names.
+        label_separator: Text between the labels in one cell, such as ``|``; an empty cell has no label. Null means one
+            label, or lists (JSON lines, parquet).
+        task: ``single_label``, ``multi_label`` or ``regression`` (docs/numbers.md). ``auto`` means several labels if a
+            separator is given or the first row has a list, and numbers if all labels are and one has a fraction.
+        split_column: Column that says train, validation or test; null means none.
+        test: Another source, for the test rows.
+        train_size: Training rows, drawn with the classes in proportion; null means all.
+        shots: Labelled rows of each class, drawn from the training rows for each seed, with none left for validation.
+            Null means that all rows are labelled.
+        test_size: Rows (a whole number) or share (a fraction) held out if the source has no test split; null means a
+            fifth, 0 none, for `feathertune train` alone. Only a whole number cuts down a source's own test split.
+        validation_size: As `test_size`; null means a tenth of the training rows, at least 200 if there are as many, and
+            none under `shots`. 0 trains for a fixed number of steps and keeps the last state.
+        max_length: Most tokens of one sequence; `long` decides what happens to longer texts.
+        long: ``head`` reads a text's first tokens, ``head-tail`` the first and the last, ``windows`` several pieces of
+            `max_length` tokens, whose logits are averaged.
+        stride: Tokens that neighboring windows share at least; null means a quarter of `max_length`.
+        max_windows: Most windows of one text; of a text that needs more, they are further apart.
+        seed: Seed of the split.
         drop_invalid: Leave out rows without a text or a label, and count them, instead of stopping.
     """
 
@@ -82,7 +79,7 @@ class DataConfig(Section):
 
     @property
     def reading(self) -> Reading:
-        """How long texts are read, as it is recorded."""
+        """Reading of long texts, as it is recorded."""
         if self.long != "windows":
             return Reading(long=self.long)
         stride = self.max_length // 4 if self.stride is None else self.stride
@@ -122,25 +119,25 @@ class TrainConfig(Section):
     """The training loop.
 
     Attributes:
-        epochs: Passes over the training rows, at most.
-        min_steps: Optimizer steps at least: on few rows the epochs are raised to that. Null means 0, and what
-            `feathertune.config.STEPS_WITHOUT_VALIDATION` says where no rows are kept for validation.
+        epochs: Most passes over the training rows.
+        min_steps: Fewest optimizer steps: on few rows, epochs are raised to reach it. Null means 0, or 40 without
+            validation rows.
         learning_rate: Null means each method's own default.
         batch_size: Examples of one optimizer step.
-        token_budget: Padded tokens of one forward pass at most; a step is cut into as many passes as that needs.
-        warmup_ratio: Share of all steps over which the rate rises; it falls linearly to zero after.
+        token_budget: Most padded tokens of one forward pass; a step is cut into as many passes as it needs.
+        warmup_ratio: Share of all steps over which the rate rises; then it falls linearly to zero.
         weight_decay: Of matrices; biases and norms are not decayed.
-        max_grad_norm: The length to which a longer gradient is cut.
+        max_grad_norm: Length to which a longer gradient is cut.
         patience: Epochs without a better validation score before training stops.
-        dropout: The encoder's own dropout. ``auto`` turns it on where the encoder itself is trained and off where it
-            is frozen; the head's dropout and an adapter's own stay as they are.
+        dropout: The encoder's own dropout. ``auto`` turns it on if the encoder itself is trained, off if it is frozen;
+            the head's and an adapter's own dropout stay as they are.
         head_first: Train the head alone on frozen features before all else, for every method alike (LP-FT).
-        class_weights: ``balanced`` weighs the loss of a text by how rare its class is, n / (C * n_c); of several labels
-            a text, that of those which have a label. The word-counting baseline and the probe do so, too.
-        decision: ``moved`` divides each class's probability by a threshold before the largest is taken; thresholds have
-            the best macro F1 on validation rows.
-        checkpoint_every_s: Seconds between two checkpoints of `feathertune train`, beside one at each epoch's end; 0
-            means after every step, null or ``off`` never. More seldom where that would take over 5 % of the time.
+        class_weights: ``balanced`` weighs a text's loss by how rare its class is, n / (C * n_c); for several labels,
+            that of texts with the label. The word-counting baseline and the probe do the same.
+        decision: ``moved`` divides each class's probability by a threshold before the largest is taken; thresholds
+            maximize macro F1 on validation rows.
+        checkpoint_every_s: Seconds between checkpoints of `feathertune train`, besides one after each epoch; 0 means
+            each step, null or ``off`` never. Rarer if they would take over 5% of the time.
     """
 
     epochs: int = Field(default=5, ge=1)
@@ -159,15 +156,15 @@ class TrainConfig(Section):
     checkpoint_every_s: float | None = Field(default=60.0, ge=0, strict=True, allow_inf_nan=False)
 
     def epochs_on(self, n_rows: int) -> int:
-        """Epochs of a training on so many rows."""
+        """Epochs of a training on `n_rows` rows."""
         return max(self.epochs, -(-(self.min_steps or 0) // self.steps_per_epoch(n_rows)))
 
     def steps_per_epoch(self, n_rows: int) -> int:
-        """Optimizer steps of an epoch of so many rows."""
+        """Optimizer steps of an epoch of `n_rows` rows."""
         return -(-n_rows // self.batch_size)
 
     def steps_on(self, n_rows: int) -> int:
-        """Optimizer steps of a training on so many rows."""
+        """Optimizer steps of a training on `n_rows` rows."""
         return self.epochs_on(n_rows) * self.steps_per_epoch(n_rows)
 
     @field_validator("checkpoint_every_s", mode="before")
@@ -177,25 +174,22 @@ class TrainConfig(Section):
 
 
 class EngineConfig(Section):
-    """How the arithmetic is done; none of it changes what is computed beyond rounding.
+    """Arithmetic of the engine; nothing here changes results beyond rounding.
 
     Attributes:
-        dtype: Of matrix products. ``auto`` measures whether this machine multiplies bf16 faster than fp32.
-        attention: ``auto`` takes feathertune's own on a processor; ``eager`` and ``sdpa`` are transformers', and the
-            encoder's blocks are then its own too.
-        device: ``auto`` takes a GPU where there is one.
-        blocks: Blocks of BERT's form as one node of the graph each; on a processor.
-        linear: Frozen layers and LoRA fused; query, key and value as one product.
-        packed: Frozen weights laid out once for the processor.
-        last_layer: Compute the last layer for the one token that the head reads; ``keys`` forms keys and values still.
-        memory: ``keep`` holds freed memory for the next step; ``return`` gives it to the system and gets it back page
-            by page.
-        recompute: Keep each block's input alone and run the block again on the way back: less memory, a third more
-            time.
-        cache: Keep what the frozen blocks below the first trained one make of each text: ``auto`` in memory, or in a
-            file where that is too small or `cache_folder` is given; ``ram`` and ``disk`` only there.
-        cache_bytes: Memory for it; null means half of what is free.
-        cache_folder: Where its files stay and are found again; null means a temporary folder.
+        dtype: Number format of matrix products; ``auto`` measures if this machine multiplies bf16 faster than fp32.
+        attention: ``auto`` is feathertune's own on a CPU; ``eager`` and ``sdpa`` are transformers', with its blocks.
+        device: ``auto`` takes a GPU if there is one.
+        blocks: Run each block of BERT's form as one node of the graph, on a CPU.
+        linear: Fuse frozen layers with LoRA, and query, key and value into one product.
+        packed: Lay out frozen weights once for the CPU.
+        last_layer: Compute the last layer only for the token that the head reads; ``keys`` forms all keys and values.
+        memory: ``keep`` holds freed memory for the next step; ``return`` gives it back to the system page by page.
+        recompute: Keep only each block's input and run the block again on the way back: less memory, a third more time.
+        cache: Keep the output of the frozen blocks below the first trained one: ``auto`` in memory, or in a file if
+            memory is too small or `cache_folder` is given; ``ram`` and ``disk`` only there.
+        cache_bytes: Memory for the cache; null means half of the free memory.
+        cache_folder: Folder where cache files stay and are found again; null means a temporary folder.
     """
 
     dtype: Literal["auto", "fp32", "bf16"] = "auto"
@@ -219,24 +213,21 @@ ALL_ROWS = "all"
 
 
 class StudyConfig(Section):
-    """Which runs a comparison holds.
+    """Runs of a comparison.
 
     Attributes:
-        methods: Beside the baselines, which are always there. ``lora:top_layers=3`` is a row of its own, under other
-            options than ``lora``.
+        methods: Methods besides the baselines. ``lora:top_layers=3`` is a row of its own, next to ``lora``.
         seeds: Each method runs with the seeds 0 to `seeds` - 1.
-        metric: The score by which methods are ranked, and epochs, trials and strengths chosen: ``accuracy`` or
-            ``balanced_accuracy``, the mean of the classes' recalls. ``auto`` takes the latter where one label is given
-            and one class holds most of the training rows (docs/concepts.md), and ``spearman``, the rank correlation,
-            where the label is a number.
-        margin: The loss of that score that is still called "as good", for the verdict.
+        metric: The score by which methods are ranked, and epochs, trials and strengths chosen (docs/concepts.md lists
+            them). ``auto`` takes accuracy, ``balanced_accuracy`` where one class holds most of the training rows, and
+            ``spearman``, the rank correlation, where the label is a number.
+        margin: Loss of that score that still counts as "as good", for the verdict.
         keep_full: Keep the weights of `full` runs too (each as large as the encoder).
-        match_parameters: Give each method the size by which it trains nearest to this many parameters of the encoder,
-            the head not counted: a share such as ``0.3%``, or a number. Null leaves the sizes as the options say.
-        train_sizes: Train everything on so many of the training rows, such as ``[100, 300, 1000, all]``: the smaller
-            number is part of the larger, validation and test rows are the same. Empty trains on all of them only.
-        search: Trials by which options that are not given are found for each method, on validation rows, before its
-            runs; 0 takes the defaults.
+        match_parameters: Size each method to train this many parameters of the encoder, without the head: a share such
+            as ``0.3%``, or a number. Null leaves the sizes as the options say.
+        train_sizes: Numbers of training rows of a learning curve, such as ``[100, 300, 1000, all]``: smaller sets are
+            part of larger ones, validation and test rows are the same. Empty means all rows only.
+        search: Trials per method, on validation rows, for options that are not given; 0 takes the defaults.
     """
 
     methods: tuple[str, ...] = ("lora", "full")
@@ -285,15 +276,15 @@ class StudyConfig(Section):
 
 
 class RunnerConfig(Section):
-    """Who does the runs of a comparison. No part of a study, and not kept with it: its results do not depend on that.
+    """Execution of a comparison's runs; not part of a study, whose results do not depend on it.
 
     Attributes:
         name: `local` does one run after the other here, `ray` several at a time on a cluster (docs/scale.md).
         address: The cluster, as ``HOST:PORT``; null means `RAY_ADDRESS`, else one of this machine alone.
-        num_cpus: Processors, and threads, of a run; null means its threads here. Another number rounds otherwise.
-        num_gpus: GPUs of a run, or a part of one; null means one where this machine computes on one.
+        num_cpus: CPUs, and threads, of a run; null means its threads here. Another number rounds differently.
+        num_gpus: GPUs of a run, or a part of one; null means one if this machine computes on one.
         memory: Bytes of a run; null means the cost estimate, else a guess.
-        retries: How often a run is begun anew whose node or process was lost.
+        retries: Times that a run is repeated if its node or process was lost.
     """
 
     name: Literal["local", "ray"] = "local"
@@ -316,5 +307,5 @@ class Config(Section):
     runner: RunnerConfig = Field(default=RunnerConfig(), exclude=True)  # no part of a study
 
     def to_yaml(self) -> str:
-        """The settings as a file that runs again as it is."""
+        """Return the settings as a file that runs again as it is."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

@@ -1,4 +1,4 @@
-"""Pretrained encoders: where they are found, what is in them, and how they are loaded for classification."""
+"""Pretrained encoders: find them, describe their parts, and load them for classification."""
 
 from feathertune.encoders.encoder import LoadedEncoder
 from feathertune.encoders.load import Attention, load_encoder, quiet_transformers

@@ -1,4 +1,4 @@
-"""A loaded encoder as a value: the model, names of its parts, and which of them were pretrained."""
+"""A loaded encoder as a value: the model, the names of its parts, and the parts that were pretrained."""
 
 from __future__ import annotations
 
@@ -18,16 +18,12 @@ class LoadedEncoder:
 
     Attributes:
         model: The classification model, in eval mode. Methods change it in place.
-        id: As the user gave it: ``sample:NAME``, a folder or a hub id.
         revision: The commit, for an encoder of the hub.
         labels: In the order of the class indices.
-        new_parameters: Names of parameters that are not in the checkpoint, or there in another shape.
-        head_modules: Modules to train and to save whole: the head, and all else that is not in the checkpoint.
-        linears: `linear_names`.
+        new_parameters: Names of parameters that are missing in the checkpoint, or have another shape there.
+        head_modules: Modules to train and save whole: the head, and all else that is not in the checkpoint.
         n_parameters: Of the backbone.
-        fingerprint: SHA-256 of the backbone's pretrained tensors (name, shape, values as fp32); independent of labels,
-            seed and dtype.
-        notes: Sentences for readers of the results.
+        fingerprint: SHA-256 of the backbone's pretrained tensors in fp32; independent of labels, seed and dtype.
     """
 
     model: PreTrainedModel
@@ -69,7 +65,7 @@ class LoadedEncoder:
         return tuple(self.linears)
 
     def append_block(self, block: nn.Module) -> None:
-        """Add one layer, which transformers loads by the number of layers in its configuration."""
+        """Add one block; transformers reads the number of blocks from its configuration."""
         name = f"{self.spec.blocks}.{len(self.blocks)}"
         self.blocks.append(block)
         self.model.config.num_hidden_layers = len(self.blocks)

@@ -1,7 +1,4 @@
-"""Find a pretrained encoder's files and check them before anything is loaded.
-
-Only safetensors are accepted: pickle files, and a model's own Python files, can run code.
-"""
+"""Find a pretrained encoder's files; only safetensors are accepted, since pickle files can run any code."""
 
 from __future__ import annotations
 
@@ -24,12 +21,7 @@ _PLAIN_TOKENIZERS, _SENTENCEPIECE = ("tokenizer.json", "vocab.txt", "vocab.json"
 
 @dataclass(frozen=True)
 class EncoderFiles:
-    """A folder with configuration, weights and tokenizer.
-
-    Attributes:
-        revision: The commit, for an encoder of the hub.
-        config: The content of ``config.json``.
-    """
+    """A folder with configuration, weights and tokenizer; `revision` is a commit of the hub."""
 
     id: str
     folder: Path
@@ -43,16 +35,7 @@ class EncoderFiles:
 
 
 def find_encoder(model_id: str, revision: str | None = None) -> EncoderFiles:
-    """Find an encoder's folder and check its files.
-
-    Args:
-        model_id: ``sample:NAME``, a local folder, or a hub id.
-        revision: Branch, tag or commit; for hub ids only.
-
-    Raises:
-        EncoderError: If it does not exist, or cannot be used.
-        UnknownNameError: If no sample has that name.
-    """
+    """Check the files of ``sample:NAME``, a local folder or a hub id; EncoderError if they cannot be used."""
     local = Path(model_id).expanduser()
     if model_id.startswith(_SAMPLE):
         from feathertune.data.sources.samples import sample_encoder_path

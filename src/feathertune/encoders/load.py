@@ -1,9 +1,4 @@
-"""Load a pretrained encoder under a classification head, and find which parts were pretrained.
-
-Transformers initialises what a checkpoint lacks (a head, BERT's pooler, DeBERTa's) and logs it only. Here those
-parameters are found, so that they are always trained and saved. The rest gets a fingerprint, so that an adapter
-recognises its base.
-"""
+"""Load a pretrained encoder under a classification head, and find the parameters that its checkpoint lacks."""
 
 from __future__ import annotations
 
@@ -47,21 +42,11 @@ def load_encoder(
     dtype: torch.dtype = torch.float32,
     task: TaskName = "single_label",
 ) -> LoadedEncoder:
-    """Load an encoder under a new head with one output per label, or one for regression; on the CPU, in eval mode.
+    """Load an encoder on the CPU, in eval mode, under a new head: one output per label, or one for regression.
 
-    Args:
-        model_id: ``sample:NAME``, a local folder, or a hub id.
-        labels: Names of the classes, in the order of their indices, or the one name of a number.
-        seed: Of the new parameters; the caller's random state does not change.
-        revision: Branch, tag or commit, for a hub id.
-        attention: Families without this implementation (DeBERTa, MPNet) get the eager one.
-        dtype: Of all parameters. They are read in fp32 first, so that the fingerprint is that of the file.
-        task: Written to the model's configuration, from which transformers derives a training's loss.
-
-    Raises:
-        EncoderError: If it cannot be found, is damaged, or is not an encoder.
-        MissingExtraError: If its tokenizer needs packages that are not installed.
-        UnknownNameError: If no sample has that name.
+    Families without this `attention` (DeBERTa, MPNet) get the eager one. `task` is written to the configuration, for
+    transformers' loss. `seed` draws the new parameters; the caller's random state does not change. EncoderError if the
+    encoder cannot be found, is damaged, or is not an encoder; MissingExtraError without its tokenizer's packages.
     """
     files = find_encoder(model_id, revision)
     with quiet_transformers():

@@ -1,7 +1,4 @@
-"""Names of an encoder's parts: one row for each family, and a structural reading for families without a row.
-
-PEFT's own tables lack DistilBERT, ALBERT, MPNet and ModernBERT, and know only heads named ``classifier`` and ``score``.
-"""
+"""Names of an encoder's parts: one row per family, and a structural reading for families without a row."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ from transformers import PreTrainedModel
 
 @dataclass(frozen=True)
 class PostNorm:
-    """Further names in a block of the form ``norm(x + attention(x))``, ``norm(x + mlp(x))``, relative to the block."""
+    """Names in a block of the form ``norm(x + attention(x))``, ``norm(x + mlp(x))``, relative to the block."""
 
     activation: str
     attention_dropout: str
@@ -23,10 +20,9 @@ class PostNorm:
 
 @dataclass(frozen=True)
 class EncoderSpec:
-    """The architecture of one family, as names of modules of its classification model.
+    """The architecture of one family, as module names of its classification model; within a block relative to it.
 
-    Names of linear layers and norms are relative to one block. Every linear layer of a block is in exactly one field,
-    except that a layer which makes query, key and value is in all three.
+    Each linear layer is in one field, or in query, key and value if it makes all three.
 
     Attributes:
         model_type: As in ``config.json``.
@@ -35,7 +31,7 @@ class EncoderSpec:
         mlp: In the order of the forward pass.
         norms: A name may be missing in a block (ModernBERT's first has no attention norm).
         head: Modules outside the backbone that turn its output into logits.
-        other: Further linear layers, which only some configurations have (DeBERTa's positions).
+        other: Linear layers that only some configurations have (DeBERTa's positions).
         shared_blocks: One block is applied repeatedly (ALBERT): a change to it changes every layer.
         post_norm: For blocks of BERT's form, with absolute positions and heads of equal width.
         reads_first: The head reads the last hidden state of the first token only.
@@ -181,16 +177,9 @@ _FUSED = frozenset({"qkv", "qkv_proj", "Wqkv", "in_proj", "query_key_value"})
 
 
 def structural_spec(model: PreTrainedModel) -> EncoderSpec:
-    """Read the architecture of an unknown family from its modules.
+    """Read an unknown family's architecture; LookupError if it has no backbone with a list of blocks, or no head.
 
-    Blocks are the longest outermost ``ModuleList`` of the backbone; the head is every child outside the backbone that
-    has parameters. Queries, keys and values are found by their usual names; all other layers are in `other`.
-
-    Args:
-        model: A classification model of transformers.
-
-    Raises:
-        LookupError: If the model has no backbone with a list of blocks, or no head.
+    Blocks are the backbone's longest outermost ``ModuleList``; the head is every child outside it that has parameters.
     """
     prefix = model.base_model_prefix
     backbone = getattr(model, prefix, None)
@@ -200,14 +189,9 @@ def structural_spec(model: PreTrainedModel) -> EncoderSpec:
     if backbone is None or not outermost or not head:
         raise LookupError(f"{type(model).__name__} has no backbone with a list of blocks and a head outside of it")
     blocks = max(outermost, key=lambda name: len(outermost[name]))
-    linears: dict[str, None] = {}
-    norms: dict[str, None] = {}
-    for block in outermost[blocks]:
-        for name, module in block.named_modules():
-            if isinstance(module, nn.Linear):
-                linears[name] = None
-            elif "norm" in type(module).__name__.lower():
-                norms[name] = None
+    modules = [item for block in outermost[blocks] for item in block.named_modules()]
+    linears = dict.fromkeys(name for name, module in modules if isinstance(module, nn.Linear))
+    norms = dict.fromkeys(n for n, module in modules if n not in linears and "norm" in type(module).__name__.lower())
 
     def named(words: frozenset[str]) -> tuple[str, ...]:
         return tuple(n for n in linears if n.rpartition(".")[2] in words | _FUSED)

@@ -1,8 +1,6 @@
-"""Load an encoder's tokenizer, and restore the parts that transformers omits.
+"""Load an encoder's tokenizer, and restore SentencePiece's normalisation table.
 
-Releases of transformers from 5.0 on build some tokenizers (DeBERTa-v2's, at first XLM-R's too) from the vocabulary only
-and omit SentencePiece's normalisation table, with which the encoder was pretrained: a full-width Chinese comma is then
-an unknown token.
+Transformers from 5.0 on builds some tokenizers (DeBERTa-v2's) without it: a full-width comma is then an unknown token.
 """
 
 from __future__ import annotations
@@ -26,15 +24,7 @@ _TABLE = "Precompiled"  # what tokenizers calls that table
 
 
 def load_tokenizer(files: EncoderFiles, model: PreTrainedModel) -> tuple[PreTrainedTokenizerBase, tuple[str, ...]]:
-    """Load the tokenizer that belongs to a classification model.
-
-    Returns:
-        The tokenizer, and notes for readers of the results.
-
-    Raises:
-        EncoderError: If it is damaged, cannot be used here, or does not fit the model.
-        MissingExtraError: If reading it needs packages that are not installed.
-    """
+    """Load a model's tokenizer, and notes; EncoderError if it does not fit, MissingExtraError without its packages."""
     model_file = files.sentencepiece_model
     if model_file is not None and not (is_sentencepiece_available() and is_protobuf_available()):
         raise MissingExtraError(
@@ -71,10 +61,7 @@ def load_tokenizer(files: EncoderFiles, model: PreTrainedModel) -> tuple[PreTrai
 
 
 def drop_foreign_inputs(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> None:
-    """Let a tokenizer return token types only for a model with two types.
-
-    Without its own class a tokenizer returns them for every model. Its names of inputs are changed in place.
-    """
+    """Keep token types among the tokenizer's inputs, in place, only for a model with two types."""
     taken = inspect.signature(type(model).forward).parameters
     if "token_type_ids" in taken and getattr(model.config, "type_vocab_size", 2) > 1:
         return
@@ -96,7 +83,7 @@ def _lost_table(tokenizer: PreTrainedTokenizerBase, files: EncoderFiles) -> byte
 
 
 def _tables(normalizer: dict[str, Any] | None) -> list[str]:
-    """Return the tables in base 64, as tokenizers' files hold them."""
+    """Return the tables in base 64."""
     if normalizer is None:
         return []
     if normalizer["type"] == "Sequence":

@@ -1,9 +1,4 @@
-"""Turn off the dropout of a frozen encoder.
-
-Dropout regularises weights that are trained; a frozen encoder's are not, and drawing its masks costs more than the
-matrix products on a processor. Adapters and the head keep their own dropout. Three seeds with and without:
-docs/engine.md.
-"""
+"""Turn off the dropout of a frozen encoder: it regularises nothing, and its masks cost more than the products."""
 
 from __future__ import annotations
 
@@ -14,7 +9,7 @@ _NUMBERS = ("attention_dropout", "dropout_prob")
 
 
 def turn_off_dropout(model: nn.Module) -> None:
-    """Set every dropout that the model has now to 0; what is added later keeps its own."""
+    """Set every dropout that the model has now to 0; dropout added later keeps its rate."""
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0

@@ -1,9 +1,4 @@
-"""Run a prepared model with the engine's fast parts, while a context lasts.
-
-Only instances are changed, and a module's own forward comes back at the end, so that the model that is saved and
-shipped is that of transformers and PEFT. Parameters are shared; frozen matrices are copied in the dtype of the
-products, so frozen weights may not change in between.
-"""
+"""Run a prepared model with the engine's fast parts while a context lasts; frozen weights may not change in between."""
 
 from __future__ import annotations
 
@@ -16,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from feathertune.engine.kernels import interface
-from feathertune.engine.kernels.block import Arithmetic, Block
+from feathertune.engine.kernels import attention
+from feathertune.engine.kernels.block import Block
 from feathertune.engine.kernels.last_layer import FirstTokenBlock
 from feathertune.engine.kernels.layer import Called, Layer, run
+from feathertune.engine.kernels.linear import Arithmetic
 from feathertune.engine.kernels.matrix import Matrices
 from feathertune.engine.replace import replaced
-from feathertune.engine.training.regression_head import Fp32Output, is_regression, output_layer
+from feathertune.engine.training.regression_head import fp32_forward, is_regression, output_layer
 
 if TYPE_CHECKING:
     from feathertune.config import EngineConfig
@@ -35,13 +31,7 @@ _PAST = ("past_key_values", "past_key_value", "layer_past", "cache")
 
 @dataclass
 class FastParts:
-    """Fast parts that a model runs with.
-
-    Attributes:
-        parts: Names.
-        notes: Reasons why others are not used.
-        blocks: In order, if all of them run here.
-    """
+    """Names of fast parts that a model runs with, notes on others, and its blocks if all of them run here."""
 
     parts: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -52,14 +42,7 @@ class FastParts:
 def fast_parts(
     encoder: LoadedEncoder, config: EngineConfig, runtime: Runtime, *, matrices: Matrices | None = None
 ) -> Iterator[FastParts]:
-    """Run a prepared model with the parts that fit it, while the context lasts.
-
-    Args:
-        encoder: The encoder that a method has prepared; already on its device.
-        config: The switches.
-        runtime: The number format.
-        matrices: Shared with other models that share parameters with this one.
-    """
+    """Run a prepared model, on its device, with the parts that fit it; `matrices` are shared with other models."""
     arithmetic = Arithmetic(
         runtime.product_dtype,
         fused=config.linear != "off",
@@ -94,7 +77,7 @@ def fast_parts(
             fast.parts.append("one query in the last layer")
         if arithmetic.dtype != torch.float32 and is_regression(encoder):
             layer = output_layer(encoder)
-            stack.enter_context(replaced(layer, Fp32Output(layer)))
+            stack.enter_context(replaced(layer, fp32_forward(layer)))
             fast.parts.append("output in fp32")
         yield fast
 
@@ -109,25 +92,21 @@ def _linear_layers(encoder: LoadedEncoder, arithmetic: Arithmetic, stack: contex
         module = encoder.model.get_submodule(name)
         layer = arithmetic.product(module, "")
         if not isinstance(layer, Called):
-            stack.enter_context(replaced(module, _LinearForward(layer, arithmetic.dtype)))
+            stack.enter_context(replaced(module, _linear_forward(layer, arithmetic.dtype)))
 
 
-class _LinearForward:
-    """The forward of a linear layer, on inputs of any shape."""
+def _linear_forward(layer: Layer, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
+    """Return the forward of a linear layer on inputs of any shape."""
 
-    def __init__(self, layer: Layer, dtype: torch.dtype) -> None:
-        self._layer, self._dtype = layer, dtype
+    def forward(x: Tensor) -> Tensor:
+        rows = x.to(dtype).reshape(-1, x.shape[-1])
+        return run(layer, rows).view(*x.shape[:-1], -1)
 
-    def __call__(self, x: Tensor) -> Tensor:
-        rows = x.to(self._dtype).reshape(-1, x.shape[-1])
-        return run(self._layer, rows).view(*x.shape[:-1], -1)
+    return forward
 
 
 def block_forward(block: nn.Module, forward: Callable[..., Tensor]) -> Callable[..., Any]:
-    """Return `forward` with a block's signature; some releases of transformers want a tuple from it.
-
-    With keys and values from before the text, which `forward` does not know, the block's own forward runs.
-    """
+    """Return `forward` with a block's signature; with keys and values from before the text, the block's own runs."""
     own = block.forward
     signature = inspect.signature(type(block).forward)
     names = list(signature.parameters)[1:]
@@ -145,9 +124,9 @@ def block_forward(block: nn.Module, forward: Callable[..., Tensor]) -> Callable[
 
 @contextlib.contextmanager
 def _attention(config: Any) -> Iterator[None]:  # noqa: ANN401 - PretrainedConfig, which is untyped
-    interface.register()
+    attention.register()
     before = config._attn_implementation
-    config._attn_implementation = interface.NAME
+    config._attn_implementation = attention.NAME
     try:
         yield
     finally:

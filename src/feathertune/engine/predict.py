@@ -24,7 +24,7 @@ class Texts(Protocol):
         """Tokens of each text, ``(N,)`` int64."""
 
     def collate(self, rows: np.ndarray, device: torch.device) -> dict[str, Tensor]:
-        """Return one padded batch for the model: a row for each text, or for each window of each text."""
+        """Return one padded batch: a row for each text, or for each window of each text."""
 
     def sequences(self, rows: np.ndarray) -> np.ndarray:
         """Return the index of each of the batch's sequences among all: `rows`, unless texts have windows."""
@@ -42,19 +42,7 @@ def predict_logits(
     on_texts: Callable[[int], None] | None = None,
     group: Group = ALONE,
 ) -> np.ndarray:
-    """Run a classifier over texts, batched by length.
-
-    Args:
-        model: A sequence classifier; it is put into eval mode and left there.
-        data: N texts.
-        token_budget: Padded tokens of one forward pass.
-        runtime: Device and number format.
-        on_texts: Called after each pass with its number of texts.
-        group: The processes that share the work; each gets all logits.
-
-    Returns:
-        Logits ``(N, C)`` float32.
-    """
+    """Return logits ``(N, C)`` float32 for texts, as `run_passes`; the model stays in eval mode."""
     model.eval()
 
     def logits(batch: dict[str, Tensor]) -> tuple[Tensor]:
@@ -73,7 +61,7 @@ def run_passes(
     group: Group = ALONE,
     pooled: bool = True,
 ) -> tuple[np.ndarray, ...]:
-    """Run a function over texts without gradients, batched by length.
+    """Run a function over texts without gradients, batched by length; ValueError if there is no text.
 
     Args:
         forward: From a batch to tensors with a row for each of its sequences.
@@ -81,14 +69,11 @@ def run_passes(
         token_budget: Padded tokens of one forward pass.
         runtime: Device and number format.
         on_texts: Called after each pass with its number of texts.
-        group: The processes that share the work.
+        group: The processes that share the work; each gets all results.
         pooled: Return one row for each text; else one for each sequence, which is more if texts are read in windows.
 
     Returns:
         For each tensor of `forward` an array ``(N, ...)`` float32, row i for text (or sequence) i.
-
-    Raises:
-        ValueError: If there is no text.
     """
     if not len(data):
         raise ValueError("There is no text to predict.")

@@ -1,4 +1,4 @@
-"""Replace one module's forward for a while: an attribute of the instance hides the class's method."""
+"""Change modules for a while: another forward on the instance, which hides the class's, or another training mode."""
 
 from __future__ import annotations
 
@@ -21,3 +21,14 @@ def replaced(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
             del module.forward
         else:
             module.forward = before
+
+
+@contextlib.contextmanager
+def kept_modes(model: nn.Module) -> Iterator[None]:
+    """Restore each module's training mode at the end of the context."""
+    modes = {module: module.training for module in model.modules()}
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode

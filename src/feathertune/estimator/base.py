@@ -1,7 +1,4 @@
-"""The common base of the estimators: settings, training, bundle, and reading of texts.
-
-A fitted estimator holds its bundle as the bytes of its files, so its pickle holds no object of torch.
-"""
+"""The common base of the estimators: settings, training, bundle, and reading of texts."""
 
 from __future__ import annotations
 
@@ -28,7 +25,7 @@ SOURCE = "the texts of fit"  # their name in messages and in the bundle
 
 
 class TextModel(BaseEstimator):  # type: ignore[misc]
-    """The settings, the training and the bundle of an estimator."""
+    """An estimator; fitted, it holds its bundle as the bytes of its files, so its pickle holds no object of torch."""
 
     def __init__(
         self,
@@ -49,15 +46,15 @@ class TextModel(BaseEstimator):  # type: ignore[misc]
         Args:
             method: A name of ``feathertune methods``.
             base: ``sample:minilm``, a hub id or a local folder.
-            options: Of the method, such as ``{"r": 4}``.
+            options: Options of the method, such as ``{"r": 4}``.
             max_length: Maximum tokens per text; longer texts are truncated.
             epochs: Maximum passes over the training rows.
             learning_rate: None means the method's default.
             batch_size: Texts of one optimizer step.
-            validation_size: Number or share of rows to choose the best epoch on; None means a tenth, at least 200 if
-                that is no more than a quarter. 0 keeps none: for few labels (docs/few-labels.md).
+            validation_size: Number or share of rows to choose the best epoch on, or 0 for none; None means a tenth, at
+                least 200 if that is no more than a quarter.
             settings: Any other of `Config`, by its dotted name, such as ``{"train.patience": 3}``.
-            random_state: Of the validation rows, the head, the adapter and the order of texts.
+            random_state: Seed of the validation rows, the head, the adapter and the order of texts.
         """
         self.method = method
         self.base = base
@@ -71,15 +68,7 @@ class TextModel(BaseEstimator):  # type: ignore[misc]
         self.random_state = random_state
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> None:
-        """Write the bundle into a folder, for `feathertune.load`, ``feathertune predict`` and other commands.
-
-        Args:
-            folder: Output folder.
-            overwrite: Replace an older bundle.
-
-        Raises:
-            ConfigError: If the folder may not be replaced or cannot be written.
-        """
+        """Write the bundle into a folder, for `feathertune.load`, ``feathertune predict`` and other commands."""
         check_is_fitted(self, "bundle_")
         from feathertune.bundle.files import MANIFEST_FILE
         from feathertune.storage import check_place
@@ -168,25 +157,19 @@ class TextModel(BaseEstimator):  # type: ignore[misc]
             base = next((Path(place) for place in (self._base_folder, self.base) if Path(place).is_dir()), None)
             if base is None:
                 raise BundleError(
-                    f"The encoder that this model was trained on is not at {self._base_folder}. Say where its "
-                    "folder lies: set_params(base=FOLDER)."
+                    f"This model's encoder is not at {self._base_folder}. Name its folder: set_params(base=FOLDER)."
                 )
         write_files(folder, self.bundle_, base=base)
 
 
 def texts_of(values: Texts) -> list[Text]:
-    """Return N >= 1 texts as strings, or N pairs.
-
-    Raises:
-        DataError: If the shape is wrong, texts and pairs are mixed, there is no text, or one is empty.
-    """
+    """Return N >= 1 texts as strings, or N pairs."""
     shape = getattr(values, "shape", None)
     is_table = shape is not None and len(shape) == 2 and shape[1] == 2
     if isinstance(values, (str, bytes, Mapping)) or (shape is not None and len(shape) != 1 and not is_table):
         found = f"an array of shape {shape}" if shape is not None else f"a {type(values).__name__}"
         raise DataError(
-            f"X is {found}. Expected a list, an array or a Series of texts, one a row; of a table take one column, or "
-            "two for pairs of texts."
+            f"X is {found}. Expected a list, an array or a Series of texts, or one column of a table; two for pairs."
         )
     # Iterating over a pandas table yields the names of its columns.
     texts = [_text(value, row) for row, value in enumerate(np.asarray(values).tolist() if is_table else values)]
@@ -207,7 +190,6 @@ def _text(value: object, row: int) -> Text:
 
 
 def _seed(random_state: Any) -> int:  # noqa: ANN401 - whatever scikit-learn takes
-    """Return an integer for scikit-learn's random state."""
     if isinstance(random_state, (int, np.integer)) and random_state >= 0:
         return int(random_state)
     return int(check_random_state(random_state).randint(2**31 - 1))

@@ -17,15 +17,13 @@ from feathertune.tasks.labels.values import label_name
 
 
 class TextClassifier(ClassifierMixin, TextModel):  # type: ignore[misc]
-    """Train a method on a pretrained encoder; texts are a list, an array or a Series.
-
-    Pairs of texts are a list of tuples or a table of two columns. `fit` trains on all rows but the validation rows.
+    """Train a method on a pretrained encoder, on all rows but the validation rows.
 
     Attributes:
         classes_: Sorted labels ``(C,)``; for an indicator matrix its columns, by name if it is a table, else by number.
         multilabel_: True if a text may have several labels.
         scores_: Scores of the validation rows, which chose the best epoch, by name; empty without validation rows.
-        bundle_: The bundle's files: name and content.
+        bundle_: The bundle's files, by name.
     """
 
     def __init__(
@@ -43,10 +41,7 @@ class TextClassifier(ClassifierMixin, TextModel):  # type: ignore[misc]
         settings: Mapping[str, Any] | None = None,
         random_state: int | np.random.RandomState | None = 0,
     ) -> None:
-        """Keep the settings of `TextRegressor`, and `class_weight`.
-
-        With ``balanced`` a text's loss is weighted by the inverse frequency of its class, as in scikit-learn.
-        """
+        """Keep the settings of `TextRegressor`; ``balanced`` weights the loss by inverse class frequency."""
         super().__init__(
             method,
             base=base,
@@ -65,15 +60,13 @@ class TextClassifier(ClassifierMixin, TextModel):  # type: ignore[misc]
         """Train.
 
         Args:
-            X: N texts, or N pairs of texts: tuples, or a table of two columns.
-            y: N labels of two or more classes: strings, integers or booleans. For several labels a text: N lists or
-                sets, which may be empty; or an indicator matrix ``(N, C)`` of 0 and 1, also as a table or sparse. Lists
-                of equal length that hold 0 and 1 only are a matrix.
+            X: N texts in a list, an array or a Series; or N pairs of texts: tuples, or a table of two columns.
+            y: N strings, integers or booleans. For several labels a text: N lists or sets, which may be empty, or an
+                indicator matrix ``(N, C)`` of 0 and 1, also as a table, sparse, or as lists.
 
         Raises:
-            FeathertuneError: If the settings or the encoder cannot be used, or the training fails. A `DataError` and
-                a `ConfigError` are a `ValueError` too.
-            ValueError: If texts or labels are invalid.
+            FeathertuneError: If the settings or the encoder cannot be used, or the training fails.
+            ValueError: If settings, texts or labels are invalid.
         """
         texts = texts_of(X)
         targets = read_targets(y, texts)
@@ -83,11 +76,9 @@ class TextClassifier(ClassifierMixin, TextModel):  # type: ignore[misc]
         return self
 
     def predict(self, X: Texts) -> np.ndarray:
-        """Return the most probable label of each of N texts, ``(N,)``, in the type of `fit`'s labels.
+        """Return the label of each of N texts, ``(N,)``; for several labels a text ``(N, C)`` int64 of 0 and 1.
 
-        If ``train.decision`` is ``moved``, each probability is first divided by its threshold. For several labels a
-        text return an indicator matrix ``(N, C)`` int64, in the order of `classes_`, of the labels whose probability
-        reaches the threshold that was found on validation rows.
+        The thresholds of several labels, and those of ``train.decision: moved``, were found on validation rows.
         """
         probabilities = self.predict_proba(X)  # first: it checks that `fit` was called
         predictor = self._predictor
@@ -107,13 +98,7 @@ class TextClassifier(ClassifierMixin, TextModel):  # type: ignore[misc]
     def score(self, X: Texts, y: Iterable[Any], sample_weight: Iterable[float] | None = None) -> float:
         """Return the accuracy of `predict`, or the subset accuracy for several labels a text.
 
-        Args:
-            X: N texts.
-            y: N labels, as for `fit`. The columns of a matrix are those of `classes_`.
-            sample_weight: Of the texts, ``(N,)``.
-
-        Raises:
-            ValueError: If texts or labels are invalid.
+        `y` holds labels as for `fit`; the columns of a matrix are those of `classes_`.
         """
         check_is_fitted(self, "bundle_")
         return float(super().score(X, members_of(y, self.classes_) if self.multilabel_ else y, sample_weight))
@@ -128,7 +113,6 @@ class TextClassifier(ClassifierMixin, TextModel):  # type: ignore[misc]
 
 
 def _dataset(texts: list[Text], targets: Targets) -> RawDataset:
-    """Return the rows with their labels in the order of the classes."""
     labels = [plain(label) for label in targets.classes]
     names = [label_name(label, f"y, class {label!r}") for label in labels]
     if len(set(names)) < len(names) or "" in names:  # they differ in characters that no name may have

@@ -14,24 +14,10 @@ from feathertune.tasks.labels.reader import LabelReader
 
 
 class TextRegressor(RegressorMixin, TextModel):  # type: ignore[misc]
-    """Train a method on a pretrained encoder to predict a number; texts are those of `TextClassifier`.
-
-    Attributes:
-        scores_: Scores of the validation rows, by name; empty without validation rows.
-        bundle_: The bundle's files: name and content.
-    """
+    """Train a method on a pretrained encoder to predict a number; attributes as in `TextClassifier`."""
 
     def fit(self, X: Texts, y: Iterable[float]) -> TextRegressor:
-        """Train.
-
-        Args:
-            X: As in `TextClassifier.fit`.
-            y: N finite numbers, at least two different ones.
-
-        Raises:
-            FeathertuneError: As `TextClassifier.fit`.
-            ValueError: If texts or numbers are invalid.
-        """
+        """Train on texts as in `TextClassifier.fit`, and N finite numbers, at least two of them different."""
         texts = texts_of(X)
         numbers = check_array(column_or_1d(y, warn=True), ensure_2d=False, dtype=np.float64, input_name="y")
         check_consistent_length(texts, numbers)
@@ -42,5 +28,5 @@ class TextRegressor(RegressorMixin, TextModel):  # type: ignore[misc]
         return self
 
     def predict(self, X: Texts) -> np.ndarray:
-        """Return the numbers ``(N,)`` float64 of N texts."""
+        """Return numbers ``(N,)`` float64."""
         return np.asarray(self._logits(X)[:, 0], dtype=np.float64)

@@ -1,4 +1,4 @@
-"""The y of scikit-learn users: one label a text, or several, as lists of names or as an indicator matrix."""
+"""The y of scikit-learn users: one label a text, or several, as lists of labels or as an indicator matrix."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import issparse
+from sklearn.preprocessing import MultiLabelBinarizer
 from sklearn.utils import check_array, check_consistent_length, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets, is_multilabel
 
@@ -19,30 +20,14 @@ _SHOWN = 5
 
 @dataclass(frozen=True)
 class Targets:
-    """Labels for training.
-
-    Attributes:
-        classes: The labels, ``(C,)``, sorted; for an indicator matrix its columns, by name in a table, else by number.
-        codes: Class indices, ``(N,)``; for several labels a text, ``(N, C)`` of 0 and 1.
-    """
+    """Sorted labels ``(C,)``, or a matrix's columns; class indices ``(N,)``, or 0 and 1 in ``(N, C)``."""
 
     classes: np.ndarray
     codes: NDArray[np.int64]
 
 
 def read_targets(y: Any, texts: Sequence[object]) -> Targets:  # noqa: ANN401 - whatever scikit-learn takes
-    """Read the labels of N texts.
-
-    Args:
-        y: N labels: strings, whole numbers or booleans; or N lists, tuples, sets or arrays of labels; or ``(N, C)`` of
-        0
-            and 1, also sparse or a table. Lists of one length that hold only 0 and 1 are a matrix.
-        texts: N of them.
-
-    Raises:
-        ValueError: If y has another form or length. A `DataError` is one.
-        DataError: Also if there are fewer than two labels, or no text has one of them.
-    """
+    """Read the labels of N texts; `TextClassifier.fit` has their forms."""
     found = _matrix(y) or _lists(y)
     if found is None:
         check_classification_targets(y)
@@ -59,22 +44,13 @@ def read_targets(y: Any, texts: Sequence[object]) -> Targets:  # noqa: ANN401 - 
     if nobody := [str(found.classes[i]) for i in np.flatnonzero(found.codes.sum(axis=0) == 0)]:
         more = f" and {len(nobody) - _SHOWN:,} more" if len(nobody) > _SHOWN else ""
         raise DataError(
-            f"No text has the label {', '.join(nobody[:_SHOWN])}{more}: from a column of y without a 1 nothing can be "
-            "learned. Leave it out."
+            f"No text has the label {', '.join(nobody[:_SHOWN])}{more}. Leave out columns of y without a 1."
         )
     return found
 
 
 def members_of(y: Any, classes: np.ndarray) -> Any:  # noqa: ANN401 - whatever scikit-learn takes
-    """Return sets of labels as ``(N, C)`` of 0 and 1, in the order of `classes`; single labels stay as they are.
-
-    Args:
-        y: As in `read_targets`. The columns of a matrix without names are `classes`.
-        classes: ``(C,)``.
-
-    Raises:
-        DataError: If it has other labels.
-    """
+    """Return sets of labels as ``(N, C)`` of 0 and 1, in the order of `classes`; single labels stay as they are."""
     found = _matrix(y)
     if found is not None and len(found.classes) != len(classes):
         raise DataError(f"y has {len(found.classes)} columns. Expected {len(classes)}, one for each label.")
@@ -105,8 +81,8 @@ def _matrix(y: Any) -> Targets | None:  # noqa: ANN401 - whatever scikit-learn t
     members = y.toarray() if issparse(y) else np.asarray(y)
     if not np.isin(members, (0, 1)).all():
         raise DataError(
-            f"y is an array of shape {members.shape} that holds {', '.join(map(str, np.unique(members)))}. Expected 1 "
-            "where the text of the row has the label of the column, and 0 elsewhere."
+            f"y is an array of shape {members.shape} that holds {', '.join(map(str, np.unique(members)))}. "
+            "Expected 0 and 1."
         )
     classes = np.arange(members.shape[1]) if columns is None else np.array(names)
     return Targets(classes, members.astype(np.int64))
@@ -129,11 +105,7 @@ def _lists(y: Any) -> Targets | None:  # noqa: ANN401 - whatever scikit-learn ta
         labels = sorted(set().union(*sets))
     except TypeError:
         raise DataError("y holds labels of several types. Expected all of one, such as strings.") from None
-    place = {label: index for index, label in enumerate(labels)}
-    members = np.zeros((len(sets), len(labels)), np.int64)
-    for number, own in enumerate(sets):
-        members[number, [place[label] for label in own]] = 1
-    return Targets(np.array(labels), members)
+    return Targets(np.array(labels), MultiLabelBinarizer(classes=labels).fit_transform(sets).astype(np.int64))
 
 
 def _labels(row: Any, number: int) -> set[Any]:  # noqa: ANN401 - a list of anything

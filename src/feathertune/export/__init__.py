@@ -1,7 +1,4 @@
-"""Export a bundle to run without feathertune, and check that it gives the same answers.
-
-`TARGETS` lists the forms. Importing this package loads no torch.
-"""
+"""Export a bundle to run without feathertune, and check that it gives the same answers."""
 
 from feathertune.export.check import DEFAULT_ROWS, Check, NumberParity, Parity
 from feathertune.export.targets import TARGETS, Target, export_model

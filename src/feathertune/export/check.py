@@ -1,4 +1,4 @@
-"""The comparison of an exported model with its bundle: what is asked for, and what was found."""
+"""The settings and the result of the comparison of an exported model with its bundle."""
 
 from __future__ import annotations
 
@@ -17,16 +17,12 @@ _KEEP_FP32 = "so nothing was written. Ship it `--to onnx`, which rounds nothing,
 
 @dataclass(frozen=True)
 class Check:
-    """Real texts to compare on, and how much a form that rounds may lose.
+    """Real texts to compare on, and the loss allowed to a form that rounds.
 
     Attributes:
         data: Any data source, or a file of texts without labels. Validation rows are used, else test rows.
-        text_column: The column of the texts, if not the bundle's or a usual name; two with a comma for pairs.
-        label_column: The column of the labels.
-        rows: Number of rows, the same each time. None means `DEFAULT_ROWS`, or all if there are fewer, but at least
-            `LEAST_ROWS`.
-        max_flips: Share of the rows that may get another label; for numbers, largest loss of the rank correlation with
-            the bundle's numbers.
+        rows: None means `DEFAULT_ROWS`, or all if there are fewer, but at least `LEAST_ROWS`.
+        max_flips: Share of rows that may get another label; for numbers, loss of rank correlation with the bundle's.
         max_accuracy_loss: Largest loss of accuracy, or of rank correlation with the labels; 0.005 is half a point.
     """
 
@@ -53,12 +49,9 @@ class Parity(Record):
     Attributes:
         n_real: Number of texts from data; the others were made of the vocabulary.
         longest: Tokens of the longest text, as the bundle truncates it.
-        largest_logit: Largest absolute logit of the bundle.
-        max_abs_difference: Largest difference of a logit.
         accuracy_before: The bundle's accuracy on the real texts, in fp32; null without labels.
         tolerance: Largest allowed difference of a logit; null for a form that rounds.
         max_flips: Largest allowed share of flips; it and all below are null for a form that does not round.
-        max_accuracy_loss: Largest allowed loss; null without labels.
         rounded: Number of matrix products in 8 bits; `kept_in_fp32` would have lost too much.
     """
 
@@ -70,11 +63,11 @@ class Parity(Record):
     longest: int
     largest_logit: float
     max_abs_difference: float
-    label_flips: int
-    accuracy_before: float | None
-    accuracy_after: float | None
+    label_flips: int = 0
+    accuracy_before: float | None = None
+    accuracy_after: float | None = None
     tolerance: float | None
-    max_flips: float | None
+    max_flips: float | None = None
     max_accuracy_loss: float | None
     rounded: int | None = None
     kept_in_fp32: int | None = None
@@ -134,15 +127,7 @@ class Parity(Record):
 
 
 class NumberParity(Parity):
-    """The same for numbers: no label can flip, and there is no accuracy.
-
-    Attributes:
-        tolerance: Of the numbers, in their unit.
-        max_accuracy_loss: Of the rank correlation with the labels of the real texts.
-        rank_agreement: Spearman's rank correlation of both models' numbers.
-        least_agreement: Least allowed agreement; null for a form that does not round.
-        rank_correlation_before: Of the bundle's numbers with the labels of the real texts, in fp32; null if unlabelled.
-    """
+    """The same for numbers, by Spearman's rank correlation: of both models, and of each with the labels."""
 
     rank_agreement: float
     least_agreement: float | None
@@ -151,7 +136,7 @@ class NumberParity(Parity):
 
     @property
     def differs(self) -> str:
-        """The largest difference, as a clause."""
+        """As in `Parity`."""
         return f"the numbers differ from those of the bundle by {self.max_abs_difference:.1e} at most"
 
     @property

@@ -1,7 +1,4 @@
-"""``--to onnx``: the merged model as an ONNX graph in fp32, with free batch size and length.
-
-torch's exporter follows the model's code (``torch.export``), so no table of architectures is needed.
-"""
+"""``--to onnx``: the merged model as an ONNX graph in fp32, with free batch size and length."""
 
 from __future__ import annotations
 
@@ -10,6 +7,7 @@ import inspect
 import logging
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -39,11 +37,7 @@ _BATCH, _LENGTH = 2, 16
 
 
 def write(bundle: Bundle, folder: Path, asked: Asked) -> Parity:
-    """Merge, export, and compare the folder with the bundle, which is used up.
-
-    Raises:
-        BundleError: If the bundle cannot be merged or exported, or the graph gives other answers.
-    """
+    """Merge, export, and compare the folder with the bundle, which is used up."""
     expected = fp32_logits(bundle.model.float(), asked.tokens)
     facts = write_graph(bundle, folder)
     parity = check_graph(bundle, folder, asked, expected)
@@ -53,7 +47,7 @@ def write(bundle: Bundle, folder: Path, asked: Asked) -> Parity:
 
 def write_graph(bundle: Bundle, folder: Path) -> OnnxFacts:
     """Write graph, tokenizer and facts of a bundle in fp32, which is used up; compare nothing yet."""
-    model = merged_model(bundle)
+    model, info = merged_model(bundle), bundle.info
     inputs = _inputs(model, bundle.tokenizer)
     try:
         _export(model, inputs, folder / GRAPH_FILE)
@@ -66,33 +60,29 @@ def write_graph(bundle: Bundle, folder: Path) -> OnnxFacts:
         ) from error
     tokenizer = bundle.tokenizer.backend_tokenizer
     tokenizer.no_padding()
-    if bundle.reading == HEAD:
-        tokenizer.enable_truncation(bundle.max_length, direction=bundle.tokenizer.truncation_side)
+    if info.reading == HEAD:
+        tokenizer.enable_truncation(info.max_length, direction=bundle.tokenizer.truncation_side)
     else:
         tokenizer.no_truncation()
     write_atomic(folder / TOKENIZER_FILE, tokenizer.to_str())
     facts = OnnxFacts(
-        labels=list(bundle.labels),
-        task=bundle.info.task,
-        threshold=bundle.info.threshold or TASKS[bundle.info.task].default_thresholds(len(bundle.labels)),
-        max_length=bundle.max_length,
-        reading=bundle.reading,
+        labels=info.labels,
+        task=info.task,
+        threshold=info.threshold or TASKS[info.task].default_thresholds(len(info.labels)),
+        max_length=info.max_length,
+        reading=info.reading,
         inputs=list(inputs),
         pad_token_id=int(bundle.tokenizer.pad_token_id or 0),
-        text_columns=bundle.info.text_columns,
+        text_columns=info.text_columns,
     )
     write_atomic(folder / FACTS_FILE, facts.model_dump_json(indent=1) + "\n")
     return facts
 
 
 def check_graph(bundle: Bundle, folder: Path, asked: Asked, expected: np.ndarray) -> Parity:
-    """Compare a written graph, in padded batches, with the bundle's logits `expected`.
-
-    Raises:
-        BundleError: If it gives other answers.
-    """
+    """Require of a written graph, in padded batches, the bundle's logits `expected`."""
     written = OnnxFolder(folder)
-    again = asked.tokenised(written.encode(asked.texts))
+    again = replace(asked, tokens=written.encode(asked.texts))
     parity = compare(expected, written.logits(again.tokens), again, bundle, to="onnx")
     require(parity, bundle, "The ONNX graph")
     return parity
@@ -137,7 +127,6 @@ def _export(model: PreTrainedModel, inputs: tuple[str, ...], path: Path) -> None
 
 @contextlib.contextmanager
 def _quiet_exporter() -> Iterator[None]:
-    """Silence warnings of torch's exporter that nobody can act on; errors are raised."""
     registry = logging.getLogger("torch.onnx._internal.exporter._registration")
     level = registry.level
     registry.setLevel(logging.ERROR)  # torchvision is not installed

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from feathertune.bundle import BundleInfo
-from feathertune.bundle.card import front_matter, title, what_is_given, what_is_read
+from feathertune.bundle.card import opening
 from feathertune.bundle.plain_use import plain_reading
 from feathertune.data.reading.texts import Text, are_pairs
 from feathertune.data.tokens.encode import EncodedTexts, Gathered, pad_batch
@@ -66,13 +66,8 @@ class OnnxFacts(Record):
 
     Attributes:
         labels: In the order of the logits; one name for numbers.
-        task: single_label (softmax), multi_label (a sigmoid each) or regression (the logit itself).
-        threshold: multi_label: least probability of each label. single_label: divisor of each probability before the
-            largest is taken, null for none.
-        max_length: Tokens that are read at once; `reading` is the treatment of longer texts.
+        threshold: Least probability of each label, or (single_label) divisor of each before the largest is taken.
         inputs: Of the graph, each ``(B, T)`` int64.
-        pad_token_id: Fills shorter texts of a batch, where ``attention_mask`` is 0.
-        text_columns: Names of the text columns in the data; two for pairs.
     """
 
     labels: list[str]
@@ -94,7 +89,7 @@ class OnnxFolder:
         self._session = session(folder / GRAPH_FILE)
 
     def encode(self, texts: Sequence[Text]) -> EncodedTexts:
-        """Return the tokens of N texts by the folder's own tokenizer."""
+        """Tokenise N texts with the folder's own tokenizer."""
         facts = self.facts
         has_types = are_pairs(texts) and "token_type_ids" in facts.inputs
         gathered = Gathered(facts.max_length, facts.reading, pad_id=facts.pad_token_id, has_types=has_types)
@@ -111,10 +106,7 @@ class OnnxFolder:
         return run_passes(forward, texts, token_budget=token_budget, runtime=FP32)[0]
 
     def logits_alone(self, texts: EncodedTexts) -> np.ndarray:
-        """Return logits ``(N, C)`` float32 of each text alone, without padding, as the card's script does.
-
-        The quantisation step of activations depends on the whole batch.
-        """
+        """Return logits ``(N, C)`` of each text alone: the step of 8-bit activations depends on the whole batch."""
         return texts.pooled(np.concatenate([self._run(one) for one in each_alone(texts)]))
 
     def _run(self, batch: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -141,7 +133,7 @@ def session(graph: Path) -> Any:  # noqa: ANN401 - onnxruntime's
 
 
 def given(facts: OnnxFacts, batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return the inputs of a graph from a batch ``(B, T)`` int64; without a mask nothing is padding, types are 0."""
+    """Return the graph's inputs from a batch ``(B, T)`` int64; without a mask nothing is padding, types are 0."""
     ids = batch["input_ids"]
     every = {"attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids), **batch}
     return {name: every[name] for name in facts.inputs}
@@ -176,11 +168,7 @@ def card(info: BundleInfo, facts: OnnxFacts, parity: Parity) -> str:
         )
     real = f", {parity.n_real} of them of {parity.data}," if parity.n_real else ""
     figures = f"On {parity.n_texts} texts{real} {parity.differs}: `{PARITY_FILE}`.{parity.scores}"
-    return f"""{front_matter(info, library="onnx")}
-# {title(info)}
-
-Trained by feathertune with the method `{info.method}` on `{info.base.id}`; an ONNX graph that needs neither.
-{what_is_given(info)} {what_is_read(info)}
+    return f"""{opening(info, library="onnx", form="; an ONNX graph that needs neither.")}\
 {figures}
 {rounded}
 ## Use

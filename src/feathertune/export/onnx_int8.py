@@ -1,8 +1,4 @@
-"""``--to onnx-int8``: the graph of ``--to onnx`` with weight products in 8-bit integers (dynamic quantisation).
-
-Embeddings, norms, softmax, products of two activations and the head stay in fp32, and so do products that would lose
-too much (`feathertune.export.rounding`).
-"""
+"""``--to onnx-int8``: the graph of ``--to onnx`` with weight products in 8-bit integers (dynamic quantisation)."""
 
 from __future__ import annotations
 
@@ -10,6 +6,7 @@ import contextlib
 import logging
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
@@ -29,15 +26,11 @@ _SEVEN_BITS, _EIGHT_BITS = 64, 127
 
 
 def write(bundle: Bundle, folder: Path, asked: Asked) -> Parity:
-    """Write the graph in fp32, check it, round it, and compare it on real texts; the bundle is used up.
-
-    Raises:
-        BundleError: If the bundle cannot be exported, or loses more than it may.
-    """
-    real = asked.only_real()
+    """Write the graph in fp32, check it, round it, and compare it on real texts; the bundle is used up."""
+    made, real = asked.part(0, asked.n_made), asked.part(asked.n_made, len(asked.texts))
     expected = fp32_logits(bundle.model.float(), asked.tokens)
     facts = write_graph(bundle, folder)
-    check_graph(bundle, folder, asked.only_made(), expected[: asked.n_made])
+    check_graph(bundle, folder, made, expected[: asked.n_made])
     exact = OnnxFolder(folder)
     tokens = exact.encode(real.texts)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
@@ -46,7 +39,7 @@ def write(bundle: Bundle, folder: Path, asked: Asked) -> Parity:
         rounded.replace(folder / GRAPH_FILE)
     (folder / f"{GRAPH_FILE}.data").unlink(missing_ok=True)  # torch's place for weights that are too large for one file
     found = OnnxFolder(folder).logits_alone(tokens)
-    parity = compare(expected[asked.n_made :], found, real.tokenised(tokens), bundle, to="onnx-int8", rounds=True)
+    parity = compare(expected[asked.n_made :], found, replace(real, tokens=tokens), bundle, to="onnx-int8", rounds=True)
     parity.kept_in_fp32, parity.rounded = kept
     require(parity, bundle, "The graph in 8-bit integers")
     write_atomic(folder / "README.md", card(bundle.info, facts, parity))
@@ -63,23 +56,12 @@ def quantise(
     per_channel: bool = True,
     reduce_range: bool = True,
 ) -> tuple[int, int]:
-    """Round the weights of a graph's matrix products; activations are rounded at run time.
+    """Round a graph's weight products that lose at most `max_noise` of their output on real texts.
 
-    Args:
-        source: Path of a graph in fp32.
-        target: Path of the rounded graph.
-        facts: Of the graph.
-        texts: Real texts, to measure each product's loss on.
-        max_noise: A product that loses a larger share of its output stays in fp32.
-        per_channel: One step for each column of a weight, not one for the whole weight.
-        reduce_range: Seven bits, not eight: without VNNI instructions (AVX2 and older AVX512 processors) the sum of two
-            8-bit products overflows 16 bits.
+    `reduce_range` takes seven bits: without VNNI instructions (AVX2) the sum of two 8-bit products overflows 16 bits.
 
     Returns:
         Number of products in fp32, and number of rounded products.
-
-    Raises:
-        BundleError: If every product would lose more than that.
     """
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
@@ -108,9 +90,8 @@ def quantise(
 
 @contextlib.contextmanager
 def _quiet_quantiser() -> Iterator[None]:
-    """Silence onnxruntime's advice to optimise the graph first, which torch did at the export."""
-
     def keep(record: logging.LogRecord) -> bool:
+        # advice to optimise the graph first, which torch did at the export
         return "pre-processing before quantization" not in record.getMessage()
 
     root = logging.getLogger()

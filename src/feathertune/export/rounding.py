@@ -1,8 +1,5 @@
 """The noise that 8-bit rounding adds to each matrix product of a graph, measured on real texts.
 
-An activation's step follows from its largest number, so outliers cost the precision of all other numbers. Which layers
-have outliers depends on the encoder.
-
 Source: Bondarenko et al. 2021, Understanding and overcoming the challenges of efficient transformer quantization;
 Dettmers et al. 2022, LLM.int8().
 """
@@ -28,16 +25,13 @@ _ACTIVATION_STEPS = 255
 
 
 def products(graph: ModelProto) -> dict[str, str]:
-    """Return the products of an activation with a weight: name of the node to name of the weight.
-
-    The head's Gemm is left out: it reads one row a text, so 8 bits would save nothing.
-    """
+    """Return the products of an activation with a weight, without the head's, as names of node and weight."""
     weights = {weight.name for weight in graph.graph.initializer}
     return {n.name: n.input[1] for n in graph.graph.node if n.op_type == "MatMul" and n.input[1] in weights}
 
 
 def product_noise(graph: ModelProto, facts: OnnxFacts, texts: EncodedTexts, *, weight_steps: int) -> dict[str, float]:
-    """Return each product's noise ``|Q(x) Q(W) - x W| / |x W|``, averaged over texts, by name of the node.
+    """Return each node's noise ``|Q(x) Q(W) - x W| / |x W|``, averaged over texts.
 
     `weight_steps` are the steps from zero to the largest number of a weight's column.
     """
@@ -61,7 +55,6 @@ def product_noise(graph: ModelProto, facts: OnnxFacts, texts: EncodedTexts, *, w
 
 
 def _with_outputs(graph: ModelProto, names: list[str], path: Path) -> Path:
-    """Write a graph with more outputs."""
     probe = onnx.ModelProto()
     probe.CopyFrom(graph)
     there = {output.name for output in probe.graph.output}

@@ -1,11 +1,8 @@
-"""PEFT methods: the only list of them; the command line, the documentation and the tests follow it.
-
-Importing this loads no torch. A package adds a method by an entry point of the group ``feathertune.methods`` that names
-a `Method`.
-"""
+"""PEFT methods: the only list of them. Importing it loads no torch."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -29,7 +26,6 @@ from feathertune.methods.families import (
 )
 from feathertune.methods.options import (
     check_shared_options,
-    find_method,
     options_in,
     plain_name,
     resolve_options,
@@ -96,21 +92,13 @@ ALL_METHODS = "all"
 
 
 def method_named(name: str) -> Method:
-    """Return the method of a study's row, such as ``lora`` or ``lora:top_layers=3``.
-
-    Raises:
-        UnknownNameError: If there is no such method.
-    """
-    return find_method(name, METHODS)
+    """Return the method of a study's row, such as ``lora`` or ``lora:top_layers=3``, under its whole name."""
+    method = METHODS[plain_name(name)]
+    return method if method.name == name else dataclasses.replace(method, name=name)
 
 
 def one_method(name: str) -> Method:
-    """Return the method of a single training.
-
-    Raises:
-        UnknownNameError: If the name is no method.
-        ConfigError: If it stands for several.
-    """
+    """Return the method of a single training; ConfigError if the name stands for several."""
     if name == ALL_METHODS:
         raise ConfigError(
             f"Method '{name}' stands for every method, and one training makes one model. Name one of "
@@ -122,17 +110,9 @@ def one_method(name: str) -> Method:
 def choose_methods(
     names: Sequence[str], settings: Mapping[str, Any], *, learning_rate: float | None
 ) -> list[tuple[Method, Options]]:
-    """Look up methods and resolve their options.
+    """Look up names from the command line and resolve their options; ``all`` means every method.
 
-    Args:
-        names: From the command line. Repeated names and baselines are skipped, ``all`` stands for every method, and
-            ``lora:top_layers=3`` is a row of its own.
-        settings: ``Config.method``.
-        learning_rate: ``train.learning_rate``.
-
-    Raises:
-        UnknownNameError: If a name is no method.
-        ConfigError: If an option is unknown, does not fit, or would do nothing.
+    Repeated names and baselines are skipped. ConfigError if an option is unknown, does not fit, or would do nothing.
     """
     wanted = [one for name in names for one in (METHODS.names() if name == ALL_METHODS else (name,))]
     chosen = [method_named(name) for name in dict.fromkeys(wanted) if name not in BASELINES]

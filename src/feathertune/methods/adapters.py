@@ -1,8 +1,4 @@
-"""Methods that PEFT implements: from a method's options to PEFT's configuration, by name.
-
-A family's file names the configuration, the fixed settings and those that follow from the encoder. Methods without a
-PEFT type are in `feathertune.methods.families.partial`.
-"""
+"""Methods that PEFT implements: from a method's options to PEFT's configuration, by name."""
 
 from __future__ import annotations
 
@@ -15,7 +11,7 @@ from pydantic import Field
 
 from feathertune.errors import ConfigError, first_line
 from feathertune.methods.base import Job, Method, Options, Size
-from feathertune.methods.targets import TargetedOptions, shapes_of, target_names
+from feathertune.methods.targets import TargetedOptions, common_divisors, shapes_of, target_names
 
 if TYPE_CHECKING:
     from torch import nn
@@ -35,31 +31,20 @@ class RankOptions(TargetedOptions):
     r: int = Field(default=8, ge=1)
 
 
-# From 1 to the narrowest side; a layer of full rank has nothing left to save.
-RANK = Size("r", lambda shapes: range(1, min(min(shape) for shape in shapes) + 1))
-
-
-def _nothing(_encoder: LoadedEncoder, _options: Any, _job: Job) -> Mapping[str, Any]:  # noqa: ANN401 - any Options
-    return {}
+# Up to the narrowest side; a layer of full rank has nothing left to save.
+RANK = Size("r", lambda shapes: range(1, min(map(min, shapes)) + 1))
+EVEN_RANK = Size("r", lambda shapes: range(2, min(map(min, shapes)) + 1, 2))
 
 
 def adapter(
     *,
     config: str,
     fixed: Mapping[str, Any] | None = None,
-    arguments: Arguments = _nothing,
+    arguments: Arguments | None = None,
     then: Callable[[nn.Module, LoadedEncoder, Any, Job], None] | None = None,
     **fields: Any,  # noqa: ANN401 - those of Method
 ) -> Method:
-    """Return a method that PEFT implements.
-
-    Args:
-        config: Name of its configuration class in ``peft``.
-        fixed: Settings that make it this method.
-        arguments: Settings that follow from encoder, options and job; they win over all others.
-        then: Changes the wrapped model further.
-        fields: Of `Method`.
-    """
+    """Return a method that PEFT implements by the class `config`; `arguments` win over options and `fixed`."""
 
     def build(encoder: LoadedEncoder, options: Any, job: Job) -> nn.Module:  # noqa: ANN401 - any Options
         import peft
@@ -76,7 +61,8 @@ def adapter(
             settings["target_modules"] = target_names(encoder, options)
             if isinstance(options, RankOptions):
                 check_rank(fields["name"], "r", options.r, encoder, settings["target_modules"])
-        settings |= arguments(encoder, options, job)
+        if arguments is not None:
+            settings |= arguments(encoder, options, job)
         with quiet_transformers(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
@@ -103,17 +89,37 @@ def _refused(method: str, encoder: LoadedEncoder, options: Options, error: Excep
 
 
 def check_rank(method: str, option: str, rank: int, encoder: LoadedEncoder, names: Sequence[str]) -> None:
-    """Refuse a rank that a target layer cannot have.
-
-    Raises:
-        ConfigError: If the rank exceeds the narrowest of the named layers.
-    """
+    """Refuse a rank above the narrowest of the named layers, by a ConfigError."""
     narrowest = min(zip(map(min, shapes_of(encoder, names)), names, strict=True))
     if rank > narrowest[0]:
         raise ConfigError(
             f"Option '{option}' of method '{method}' is {rank}, but {narrowest[1]} of {encoder.id} has a side of "
             f"{narrowest[0]}: its whole weight is of no higher rank. Give at most {narrowest[0]}."
         )
+
+
+def divisor(method: str, option: str, *, most: int, least: int = 1) -> Arguments:
+    """Return arguments that set a divisor of all target layers' widths: the given one, or the largest up to `most`."""
+
+    def arguments(encoder: LoadedEncoder, options: Any, _job: Job) -> Mapping[str, Any]:  # noqa: ANN401 - any Options
+        widths = common_divisors(shapes_of(encoder, target_names(encoder, options)))
+        allowed = [number for number in widths if number >= least]
+        if not any(number <= most for number in allowed):
+            raise ConfigError(
+                f"Method '{method}' needs a width from {least} to {most} that divides those of all target layers, and "
+                f"{encoder.id} has layers that share none. Give target_modules that leave the odd ones out."
+            )
+        value = getattr(options, option)
+        if value is None:
+            value = max(number for number in allowed if number <= most)
+        elif value not in allowed:
+            raise ConfigError(
+                f"Option '{option}' of method '{method}' is {value}, which does not divide the widths of the target "
+                f"layers of {encoder.id}. Give one of {', '.join(map(str, allowed))}, or null to have one chosen."
+            )
+        return {option: value}
+
+    return arguments
 
 
 def scaled_rates(default: float) -> tuple[float, ...]:

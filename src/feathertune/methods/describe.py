@@ -1,4 +1,4 @@
-"""A description of a method, and of its effect on one encoder. Without an encoder nothing here loads torch."""
+"""Descriptions of a method, and of its effect on one encoder. Without an encoder nothing here loads torch."""
 
 from __future__ import annotations
 
@@ -21,12 +21,7 @@ FP32_BYTES = 4
 
 @dataclass(frozen=True)
 class Traits:
-    """Traits of a method, for output.
-
-    Attributes:
-        last_layers: It can adapt the last layers only (``top_layers``).
-        size_option: The option that makes it larger or smaller; ``None`` if it has one size.
-    """
+    """Traits of a method, for output; `last_layers` means that it has the option ``top_layers``."""
 
     name: str
     kind: str
@@ -54,13 +49,7 @@ class Adapted:
 
 @dataclass(frozen=True)
 class Description:
-    """A method's effect on one encoder.
-
-    Attributes:
-        options: As they are resolved.
-        adapter: Trained parameters without the head's.
-        head: Parameters of the head, which every method trains.
-    """
+    """A method's effect on one encoder; `adapter` counts trained parameters without the head's."""
 
     encoder: str
     encoder_parameters: int
@@ -87,15 +76,9 @@ class Description:
 def traits(method: Method) -> Traits:
     """Return a method's traits."""
     defaults = method.options().model_dump(mode="json")  # type: ignore[call-arg]  # each option has its default
+    same = ("name", "kind", "summary", "when", "source", "mergeable", "zero_init", "changes_input")
     return Traits(
-        name=method.name,
-        kind=method.kind,
-        summary=method.summary,
-        when=method.when,
-        source=method.source,
-        mergeable=method.mergeable,
-        zero_init=method.zero_init,
-        changes_input=method.changes_input,
+        **{name: getattr(method, name) for name in same},
         last_layers="top_layers" in method.options.model_fields,
         size_option=method.size.option if method.size is not None else None,
         learning_rate=defaults["learning_rate"],
@@ -105,17 +88,7 @@ def traits(method: Method) -> Traits:
 
 
 def describe(method: Method, options: Options, encoder: LoadedEncoder, *, max_length: int = 0) -> Description:
-    """Prepare a copy of the encoder and describe what is trained.
-
-    Args:
-        method: The method.
-        options: Its options.
-        encoder: As it was loaded; it is not changed.
-        max_length: Maximum tokens of a text.
-
-    Raises:
-        ConfigError: If the method or an option does not fit the encoder.
-    """
+    """Prepare a copy of the encoder and describe what is trained; ConfigError if the method does not fit it."""
     _, model = planned(method, options, encoder, max_length=max_length)
     found = Counter((re.sub(r"(?<=\.)\d+(?=\.|$)", "*", name), shape) for name, shape in _adapted(model, encoder))
     head = n_head(encoder)

@@ -1,11 +1,7 @@
-"""A method's options, resolved from the settings for all methods, those for this one, its name and its defaults.
-
-A name with options, such as ``lora:r=16:top_layers=3``, is a row of its own in a study.
-"""
+"""A method's options, resolved from the settings for all methods, those for this one, its name and its defaults."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,7 +10,6 @@ from pydantic import ValidationError
 from feathertune.config import read_value
 from feathertune.errors import ConfigError, complaint, nearest
 from feathertune.methods.base import Method, Options
-from feathertune.registry import Registry
 
 # Methods that a message names at most.
 _NAMED = 8
@@ -27,11 +22,7 @@ def plain_name(name: str) -> str:
 
 
 def options_in(name: str) -> dict[str, Any]:
-    """Return the options in a name, their values read as YAML.
-
-    Raises:
-        ConfigError: If a part is not ``option=value``, or an option occurs twice.
-    """
+    """Return the options in a name such as ``lora:r=16:top_layers=3``; ConfigError if one is malformed."""
     options: dict[str, Any] = {}
     for part in name.split(_SEPARATOR)[1:]:
         option, equals, value = (word.strip() for word in part.partition("="))
@@ -46,17 +37,6 @@ def options_in(name: str) -> dict[str, Any]:
     return options
 
 
-def find_method(name: str, methods: Registry[Method]) -> Method:
-    """Return the method of a name; if the name holds options, the method has the whole name.
-
-    Raises:
-        UnknownNameError: If there is no such method.
-        ConfigError: If it cannot be used.
-    """
-    method = methods[plain_name(name)]
-    return method if method.name == name else dataclasses.replace(method, name=name)
-
-
 def resolve_options(
     method: Method,
     settings: Mapping[str, Any],
@@ -64,18 +44,7 @@ def resolve_options(
     learning_rate: float | None,
     all_methods: Mapping[str, Method],
 ) -> Options:
-    """Resolve a method's options; a more specific setting wins.
-
-    Args:
-        method: The method.
-        settings: ``Config.method``: options for all methods, and mappings of options under a method's name. A name with
-            options, such as ``lora:top_layers=3``, takes those of ``lora``, too.
-        learning_rate: ``train.learning_rate``, for all methods; ``None`` means the method's own default.
-        all_methods: Every known method by name, to tell names from options.
-
-    Raises:
-        ConfigError: If an option is unknown or its value does not fit.
-    """
+    """Resolve options from `Config.method`, the name and the defaults; ConfigError for an unknown or wrong one."""
     own: dict[str, Any] = {}
     for name in dict.fromkeys((plain_name(method.name), method.name)):
         found = settings.get(name) or {}
@@ -104,11 +73,7 @@ def resolve_options(
 
 
 def check_shared_options(settings: Mapping[str, Any], chosen: list[Method], all_methods: Mapping[str, Method]) -> None:
-    """Refuse an option that is set for all methods but belongs to none of the chosen ones.
-
-    Raises:
-        ConfigError: If there is one.
-    """
+    """Refuse an option that is set for all methods but belongs to none of the chosen ones."""
     for key in settings:
         if plain_name(key) in all_methods:
             continue

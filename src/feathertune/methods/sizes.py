@@ -1,7 +1,4 @@
-"""The number of parameters that a method would train on an encoder, and options for a given number.
-
-A method is prepared on a copy of the encoder on torch's ``meta`` device, or a real copy if PEFT needs numbers.
-"""
+"""The number of parameters that a method would train on an encoder, and options for a given number."""
 
 from __future__ import annotations
 
@@ -23,13 +20,9 @@ if TYPE_CHECKING:
 def planned(
     method: Method, options: Options, encoder: LoadedEncoder, *, max_length: int = 0
 ) -> tuple[LoadedEncoder, nn.Module]:
-    """Prepare a copy of the encoder, without numbers if possible; the encoder is not changed.
+    """Return a copy of the encoder, and the model that the method makes of it; ConfigError if it does not fit.
 
-    Returns:
-        The copy, and the model that the method made of it.
-
-    Raises:
-        ConfigError: If the method or an option does not fit the encoder.
+    Both are on torch's ``meta`` device, or on the CPU if the method looks at numbers.
     """
     import torch
 
@@ -49,11 +42,7 @@ def _copy(encoder: LoadedEncoder, device: str) -> LoadedEncoder:
 
 
 def n_trained(method: Method, options: Options, encoder: LoadedEncoder, *, max_length: int = 0) -> int:
-    """Return the number of parameters that the method would train, including the head's.
-
-    Raises:
-        ConfigError: If the method or an option does not fit the encoder.
-    """
+    """Return the number of parameters that the method would train, including the head's."""
     _, model = planned(method, options, encoder, max_length=max_length)
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
@@ -65,18 +54,7 @@ def n_head(encoder: LoadedEncoder) -> int:
 
 
 def matched(method: Method, options: Options, encoder: LoadedEncoder, budget: int, *, max_length: int = 0) -> Options:
-    """Return the options by which a method trains nearest to a number of parameters, excluding the head's.
-
-    Args:
-        method: The method; if it has one size, its options are returned.
-        options: Its options; only its size changes.
-        encoder: As it was loaded.
-        budget: Parameters.
-        max_length: Maximum tokens of a text.
-
-    Raises:
-        ConfigError: If no size of the method fits the encoder.
-    """
+    """Return the options nearest to a budget of parameters without the head's; ConfigError if no size fits."""
     if method.size is None:
         return options
     head, option = n_head(encoder), method.size.option

@@ -28,8 +28,7 @@ class LayeredOptions(Options):
     """Settings of a method that can be kept to the last blocks.
 
     Attributes:
-        top_layers: Adapt only this many of the last blocks; null means all, ``auto`` the fewest that a short sweep on
-            validation rows finds good enough. What comes before is frozen, so that it is computed once.
+        top_layers: Number of last blocks to adapt; null means all, ``auto`` the fewest that a validation sweep accepts.
     """
 
     own: ClassVar[frozenset[str]] = Options.own | {"top_layers"}
@@ -41,8 +40,7 @@ class TargetedOptions(LayeredOptions):
     """Settings of a method that adapts linear layers.
 
     Attributes:
-        target_modules: ``all-linear`` (every linear layer of the encoder's blocks), ``query-value``, or a list of
-            module names as in PEFT (a full name, or its end after a dot).
+        target_modules: ``all-linear`` (all in the encoder's blocks), ``query-value``, or a list of names or their ends.
     """
 
     own: ClassVar[frozenset[str]] = LayeredOptions.own | {"target_modules"}
@@ -53,11 +51,7 @@ class TargetedOptions(LayeredOptions):
 
 
 def target_names(encoder: LoadedEncoder, options: TargetedOptions) -> list[str]:
-    """Return full names of the linear layers to adapt, in the model's order.
-
-    Raises:
-        ConfigError: If a given name fits no linear layer of the encoder's blocks, or the encoder has fewer blocks.
-    """
+    """Return full names of the linear layers to adapt, in the model's order; ConfigError if a name fits none."""
     if options.target_modules == "all-linear":
         names = list(encoder.linear_names())
     elif options.target_modules == "query-value":
@@ -68,11 +62,7 @@ def target_names(encoder: LoadedEncoder, options: TargetedOptions) -> list[str]:
 
 
 def in_top_layers(encoder: LoadedEncoder, names: list[str], options: LayeredOptions) -> list[str]:
-    """Return those of the names that are in the blocks to adapt.
-
-    Raises:
-        ConfigError: If the encoder has fewer blocks, or none of the names is in them.
-    """
+    """Return those of the names that are in the blocks to adapt; ConfigError if none is."""
     top_layers = options.top_layers
     if top_layers is None or top_layers == "auto":  # auto means all until a training has chosen
         return names
@@ -84,11 +74,7 @@ def in_top_layers(encoder: LoadedEncoder, names: list[str], options: LayeredOpti
 
 
 def top_blocks(encoder: LoadedEncoder, n: int, *, option: str) -> tuple[str, ...]:
-    """Return the name prefixes of the last n blocks.
-
-    Raises:
-        ConfigError: If the encoder has fewer blocks, or all share their weights.
-    """
+    """Return the name prefixes of the last n blocks; ConfigError if there are fewer, or all share their weights."""
     n_blocks = len(encoder.blocks)
     if encoder.spec.shared_blocks:
         raise ConfigError(

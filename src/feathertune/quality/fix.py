@@ -137,7 +137,6 @@ def write_fixed(scan: Scan, path: Path) -> Fixed:
             changes.writerow(["row", "what", "because of row", "of", "label", "text", "text after"])
             for values in _rows(scan, decisions, changes.writerow, fixed):
                 writer.write(values)
-            writer.close()
         for temporary, place in ((partial, path), (partial_changes, fixed.changes)):
             with temporary.open("rb") as written:
                 os.fsync(written.fileno())
@@ -196,7 +195,8 @@ def _shown(text: str) -> str:
 @contextlib.contextmanager
 def _writer(source: Path | None, partial: Path, ending: str) -> Iterator[RowWriter]:
     if ending == ".parquet":
-        yield Parquet(partial, None if source is None else pq.read_schema(source))
+        with contextlib.closing(Parquet(partial, None if source is None else pq.read_schema(source))) as writer:
+            yield writer
         return
     with partial.open("w", encoding="utf-8", newline="") as file:
         yield Delimited(file, "\t" if ending == ".tsv" else ",") if ending in (".csv", ".tsv") else JsonLines(file)

@@ -1,6 +1,6 @@
-"""What a study leaves behind: the schema of ``study.json`` and the files beside it.
+"""Files of a study: the schema of ``study.json`` and of the files next to it. Loads without torch.
 
-The command line, the report and the tests read only this; it loads without torch. Layout of a study folder::
+Layout of a study folder::
 
     study.json                          StudyRecord
     plan.json                           what was planned, before the first run started
@@ -11,22 +11,14 @@ The command line, the report and the tests read only this; it loads without torc
     report.html
     search/<id>.json                    SearchRecord, where options were searched for; <id>.db has its state
     runs/<id>/run.json                  RunRecord, written when the run ended
-    runs/<id>/predictions.parquet       row, label, predicted, probabilities (of numbers none)
+    runs/<id>/predictions.parquet       row, label, predicted, probabilities (none for numbers)
     runs/<id>/metrics.jsonl             one object a step, and one an epoch
     runs/<id>/bundle/                   what `feathertune predict` loads
-
-Not for settings: those are in `feathertune.config`.
 """
 
 from __future__ import annotations
 
-from feathertune.records.comparing import (
-    VOLATILE_FIELDS,
-    comparable,
-    differences,
-    first_differences,
-    flat,
-)
+from feathertune.records.comparing import VOLATILE_FIELDS, comparable, differences, first_differences, flat
 from feathertune.records.files import (
     CONFIG_FILE,
     METRICS_FILE,
@@ -37,17 +29,8 @@ from feathertune.records.files import (
     load_study,
     save_study,
 )
-from feathertune.records.reading import (
-    HEAD,
-    LengthBucket,
-    Long,
-    Reading,
-    ScoreOfBucket,
-)
-from feathertune.records.search import (
-    SearchRecord,
-    TrialRecord,
-)
+from feathertune.records.reading import HEAD, LengthBucket, Long, Reading, ScoreOfBucket
+from feathertune.records.search import SearchRecord, TrialRecord
 from feathertune.records.study import (
     SCHEMA_VERSION,
     BaseRecord,

@@ -1,4 +1,4 @@
-"""Two JSON values side by side: what must be equal between two runs of one command, and where values differ."""
+"""Differences of two JSON values, and the fields that may differ between two runs of one command."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ VOLATILE_FIELDS = frozenset(
 
 
 def comparable(record: Any) -> Any:  # noqa: ANN401 - any JSON value
-    """A JSON value without its volatile fields, at every depth."""
+    """Return a JSON value without its volatile fields, at every depth."""
     if isinstance(record, dict):
         return {k: comparable(v) for k, v in record.items() if k not in VOLATILE_FIELDS}
     if isinstance(record, list):
@@ -37,7 +37,7 @@ def comparable(record: Any) -> Any:  # noqa: ANN401 - any JSON value
 
 
 def differences(there: Any, now: Any) -> list[tuple[str, Any, Any]]:  # noqa: ANN401 - any JSON value
-    """All places in which two JSON values differ: dotted key, value there, value now; ``None`` where there is none."""
+    """Return all places in which two JSON values differ: dotted key, value there, value now; None for a missing one."""
     old, new = flat(there), flat(now)
     return [(key, old.get(key), new.get(key)) for key in sorted(old | new) if old.get(key) != new.get(key)]
 
@@ -48,7 +48,7 @@ def first_differences(there: Any, now: Any) -> str:  # noqa: ANN401 - any JSON v
 
 
 def flat(value: object, prefix: str = "") -> dict[str, object]:
-    """The leaves of nested mappings by their dotted names."""
+    """Return the leaves of nested mappings by their dotted names."""
     if not isinstance(value, dict):
         return {prefix: value}
     return {k: v for key, item in value.items() for k, v in flat(item, f"{prefix}.{key}".lstrip(".")).items()}

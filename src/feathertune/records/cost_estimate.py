@@ -12,17 +12,13 @@ COST_FILE = "cost_estimate.json"
 
 
 class CostRow(Record):
-    """Estimated cost of one run of a method.
+    """Estimated cost of one run of a method, which stands for `n_runs` runs of the study.
 
     Attributes:
         train_rows: A size of the learning curve; null for all rows.
-        n_runs: Runs of the study that this row stands for.
-        seconds: As in a run's record, for all epochs; null if the method failed when it was measured.
-        memory_bytes: As `RunRecord.peak_memory_bytes`.
+        seconds: For all epochs; null if the method failed when it was measured.
         own_seconds: Seconds that each run adds to the study, without what runs share.
         shared_seconds: Seconds that these runs add together: hidden states and the trials of a search.
-        error: The reason of the failure.
-        notes: What the numbers rest on, if that is not obvious.
     """
 
     method: str
@@ -38,13 +34,7 @@ class CostRow(Record):
 
 
 class CostEstimate(Record):
-    """Estimated cost of a study on this machine.
-
-    Attributes:
-        plan: Fingerprint of the plan.
-        study_seconds: All runs, with shared work counted once; without reading and tokenising.
-        measured_seconds: Seconds that the estimate took.
-    """
+    """Estimated seconds of all runs of a study on this machine, shared work counted once, without reading its data."""
 
     plan: str
     rows: list[CostRow]

@@ -1,4 +1,4 @@
-"""The names of a study's files, and reading and writing its record."""
+"""Names of a study's files, and reading and writing its record."""
 
 from __future__ import annotations
 
@@ -24,14 +24,7 @@ def save_study(study: StudyRecord, folder: Path) -> None:
 
 
 def load_study(folder: Path) -> StudyRecord:
-    """Read the record of a study.
-
-    Args:
-        folder: The study folder.
-
-    Raises:
-        DataError: If there is no ``study.json`` there or it is not one.
-    """
+    """Read the record of a study folder; raise a `DataError` if its ``study.json`` is missing or broken."""
     path = folder / STUDY_FILE
     try:
         content = path.read_text(encoding="utf-8")

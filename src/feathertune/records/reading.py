@@ -1,4 +1,4 @@
-"""How a text is read that has more tokens than an encoder takes at once; part of a study's record and of a bundle."""
+"""Reading of a text with more tokens than an encoder takes at once; part of a study's record and of a bundle."""
 
 from __future__ import annotations
 
@@ -12,13 +12,11 @@ Long = Literal["head", "head-tail", "windows"]
 
 
 class Reading(Record):
-    """How a text of more than ``max_length`` tokens is read; what a record without it means is `HEAD`.
+    """Reading of a text of more than ``max_length`` tokens.
 
     Attributes:
-        long: ``head``: its first tokens. ``head-tail``: its first and its last ones. ``windows``: pieces of
-            ``max_length`` tokens each, whose logits are averaged.
-        stride: Tokens that neighbouring windows have in common at least, as in transformers' tokenizers; 0 without
-            windows.
+        long: ``head``: first tokens; ``head-tail``: first and last; ``windows``: pieces whose logits are averaged.
+        stride: Tokens that neighboring windows share at least, as in transformers' tokenizers; 0 without windows.
         max_windows: Windows of one text at most; 1 without windows.
     """
 
@@ -29,7 +27,7 @@ class Reading(Record):
     max_windows: int = 1
 
     def in_words(self, max_length: int) -> str:
-        """What becomes of a text of more tokens than `max_length`, to stand after its subject."""
+        """Say what happens to a text of more tokens than `max_length`, as a clause after its subject."""
         if self.long == "head":
             return f"are cut after {max_length:,}"
         if self.long == "head-tail":
@@ -41,7 +39,7 @@ HEAD = Reading()
 
 
 class ScoreOfBucket(Record):
-    """A method's score (the study's metric) on the test rows of a bucket; `low` and `high` are its 95 % interval."""
+    """A method's score (the study's metric) on the test rows of a bucket, with its 95% interval."""
 
     method: str
     score: float
@@ -50,14 +48,7 @@ class ScoreOfBucket(Record):
 
 
 class LengthBucket(Record):
-    """Test rows of like length.
-
-    Attributes:
-        shortest: Tokens of its shortest text, special tokens included; `longest` likewise.
-        n: Test rows.
-        unread_fraction: Share of their tokens that no trained method read.
-        scores: Of each method.
-    """
+    """Test rows of similar length in tokens, and the share of their tokens that no trained method read."""
 
     shortest: int
     longest: int

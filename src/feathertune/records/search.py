@@ -1,4 +1,4 @@
-"""What a search for options leaves behind: every trial. Not for the runs after it: `feathertune.records.study`."""
+"""Trials of a search for options."""
 
 from __future__ import annotations
 
@@ -10,16 +10,11 @@ TrialStatus = Literal["complete", "pruned", "failed"]
 
 
 class TrialRecord(Record):
-    """One training of a search, scored on validation rows alone.
+    """One training of a search, scored on validation rows alone; ``pruned`` if worse than the others at its last epoch.
 
     Attributes:
-        options: The values of the options that are searched.
-        status: ``pruned`` where it was stopped as worse than the others at that epoch.
-        score: Of its best epoch, the study's metric; `log_loss` likewise, in nats, of numbers the mean squared
-            error. Null where it failed before the first.
-        epochs: That were trained.
-        seconds: Wall clock.
-        error: Why it failed.
+        score: The study's metric at the best epoch; null if the trial failed before the first.
+        log_loss: At the same epoch, in nats; for numbers the mean squared error.
     """
 
     number: int
@@ -33,12 +28,12 @@ class TrialRecord(Record):
 
 
 class SearchRecord(Record):
-    """How the options of one method were found.
+    """Search for the options of one method.
 
     Attributes:
-        train_rows: Of a learning curve; null where all rows were trained on.
+        train_rows: A size of the learning curve; null for all rows.
         space: The values of each option, or the lowest and the highest of a rate.
-        chosen: Number of the trial whose options the runs have; null where all failed, and the runs keep the defaults.
+        chosen: Number of the trial whose options the runs have; null if all failed, and the runs keep the defaults.
         trials: In the order in which they were done; number 0 is the method without a search.
     """
 

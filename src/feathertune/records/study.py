@@ -1,4 +1,4 @@
-"""The data, the encoder, the runs and what follows from them: the schema of ``study.json``."""
+"""Data, encoder and runs of a study and what follows from them: the schema of ``study.json``."""
 
 from __future__ import annotations
 
@@ -9,16 +9,7 @@ from pydantic import Field
 
 from feathertune.records.reading import HEAD, LengthBucket, Reading
 from feathertune.records.search import SearchRecord
-from feathertune.records.values import (
-    Calibration,
-    Kind,
-    LabelSummary,
-    Record,
-    Scores,
-    Seconds,
-    Status,
-    TaskName,
-)
+from feathertune.records.values import Calibration, Kind, LabelSummary, Record, Scores, Seconds, Status, TaskName
 from feathertune.records.verdict import Verdict
 
 SCHEMA_VERSION = 2
@@ -28,18 +19,14 @@ class DataRecord(Record):
     """The data as it was used.
 
     Attributes:
-        text_columns: Where the texts stood; two names where each row is a pair of texts.
-        task: Whether a text has one label, any number of them, or a number.
-        labels: In the order of the class indices; none where the label is a number.
-        shots: Training rows of each class, drawn anew for each seed; null where all seeds have the same rows.
+        labels: In the order of the class indices; empty for numbers.
+        shots: Training rows of each class, drawn for each seed; null if all seeds have the same rows.
         class_counts: Rows of each class, by split, in the order of `labels`; a row with several labels is in each.
-        numbers: How the labels lie, by split, where they are numbers; empty otherwise.
-        reading: How texts of more than `max_length` tokens were read.
+        numbers: Distribution of the labels by split, if they are numbers; else empty.
         truncated_fraction: Share of all used texts with more than `max_length` tokens.
-        unread_fraction: Share of the tokens of all used texts that were never read; null where it was not counted.
-        duplicates_removed: Rows that the source dropped because their text stood there already.
+        unread_fraction: Share of the tokens of all used texts that were never read; null if it was not counted.
+        duplicates_removed: Rows that the source dropped because their text had occurred before.
         overlap_removed: Training and validation rows removed because their text is in a later split.
-        notes: What the source did to its texts, in plain words.
     """
 
     source: str
@@ -63,13 +50,13 @@ class DataRecord(Record):
     notes: list[str] = Field(default_factory=list)
 
     def rows_in_words(self) -> str:
-        """How many rows each split has, as a clause."""
+        """Return the number of rows of each split, as a clause."""
         drawn = "" if self.shots is None else f" ({self.shots:,} of each class, drawn anew for each seed)"
         validation = f"{self.n_validation:,}" if self.n_validation else "no"
         return f"{self.n_train:,} training{drawn}, {validation} validation, {self.n_test:,} test rows"
 
     def long_texts(self) -> str:
-        """How many texts are long and what became of them, as a clause."""
+        """Return the share of long texts and what happened to them, as a clause."""
         if self.truncated_fraction == 0:
             return f"no text has more than {self.max_length:,} tokens"
         said = f"{self.truncated_fraction:.1%} of the texts have more than {self.max_length:,} tokens"
@@ -92,24 +79,19 @@ class BaseRecord(Record):
 
 
 class RunRecord(Record):
-    """One method with one seed.
+    """One method with one seed; paths are relative to the study folder.
 
     Attributes:
-        train_rows: Of a learning curve; null where all rows were trained on, or none.
-        metric: The score of validation rows by which its epoch, or its strength, was chosen first.
-        thresholds: Of several labels a text: the probability from which each is given. Of one label: what each
-            probability is divided by before the largest is taken; null where it is taken as it is. Found on validation
-            rows, on which `validation` is somewhat too good therefore.
+        train_rows: A size of the learning curve; null if all rows were trained on, or none.
+        metric: Score of the validation rows by which the epoch, or the strength, was chosen.
+        thresholds: Probability from which each label is given; for one label, the divisor of each probability before
+            the largest is taken. Found on validation rows, so `validation` is somewhat optimistic. Null without any.
         epochs: Epochs that were trained; `best_epoch` is the one whose state was restored (1 is the first).
         adapter_bytes: Size of the weights that would be shipped.
         peak_memory_bytes: Highest resident memory of the process (device memory on a GPU) during the run.
-        train_losses: Mean training loss of each epoch; `validation_losses` after it, in nats. Of numbers both are mean
-            squared errors of labels in standard deviations.
-        mfu: Operations done over this machine's measured peak, 0 to 1; null where it was not measured.
-        predicted_seconds: `seconds.total` for all epochs, as `feathertune.records.cost_estimate` had it; null without
-            an estimate.
-        predicted_memory_bytes: The same of `peak_memory_bytes`.
-        predictions: Path of the test predictions, relative to the study folder. `bundle` likewise.
+        train_losses: By epoch, as `validation_losses`, in nats; for numbers squared errors in standard deviations.
+        mfu: Operations done over this machine's measured peak, 0 to 1; null if it was not measured.
+        predicted_seconds: The cost estimate of `seconds.total` for all epochs; null without an estimate.
     """
 
     id: str
@@ -148,18 +130,15 @@ class RunRecord(Record):
 
 
 class SummaryRow(Record):
-    """One method over its seeds, on the test rows. Intervals are 95 %; `study.stats` says how they are made.
+    """One method over its seeds, on the test rows, with 95% intervals (`feathertune.statistics`).
 
     Attributes:
-        train_rows: Of a learning curve, where each method has a row for each number of training rows.
+        train_rows: A size of the learning curve; null without one.
         metric: The primary metric, which ``score_mean`` and all comparisons are in.
-        delta_vs_full: Mean score minus that of `full`, paired by test row; null where there is no `full`.
+        delta_vs_full: Mean score minus that of `full`, paired by test row; null without `full`.
         p_vs_full_holm: Two-sided p of that difference, Holm-corrected over the methods.
-        p_equivalent: Of two one-sided tests that it is within the study's margin of `full`; not corrected, since the
-            verdict says it of one row.
+        p_equivalent: p of two one-sided tests that it is within the study's margin of `full`; not corrected.
         pareto: No other method is better in score without being worse in seconds, memory or parameters.
-        predicted_seconds: The estimate of `seconds_mean`; null without a cost estimate.
-        predicted_memory_bytes: The estimate of `memory_mean_bytes`; null without a cost estimate.
     """
 
     method: str
@@ -188,13 +167,7 @@ class SummaryRow(Record):
 
 
 class MoreLabels(Record):
-    """What the last doubling of the training rows bought a method.
-
-    Attributes:
-        rows: All rows of the curve; `fewer` is the largest number in it of at most half as many, or else the next.
-        gain: Of the leading score, a doubling: the difference between the two, by the number of doublings between
-            them, paired by test row. `low` and `high` are its 95 % interval.
-    """
+    """Gain of a method from the last doubling of the training rows, paired by test row, with its 95% interval."""
 
     method: str
     fewer: int
@@ -208,13 +181,12 @@ Sized = TypeVar("Sized", RunRecord, SummaryRow)
 
 
 class PairRecord(Record):
-    """Two methods on the same test rows; `study.pairs` says how their seeds enter.
+    """Two methods on the same test rows, with 95% intervals.
 
     Attributes:
-        delta: Mean score (the study's metric) of a minus that of b; `low` and `high` are its 95 % interval over rows
-            and seeds.
-        rows_low: Of the 95 % interval over rows alone, by paired bootstrap of the models that were trained.
-        p: Two-sided p of the difference; with one seed each, of an exact test where answers are right or wrong.
+        delta: Mean score (the study's metric) of a minus that of b, over rows and seeds.
+        rows_low: Lower end over rows alone, by paired bootstrap of the trained models.
+        p: Two-sided p of the difference; with one seed each, of an exact test if answers are right or wrong.
         p_holm: The same, Holm-corrected over all pairs of the study.
     """
 
@@ -233,19 +205,11 @@ class StudyRecord(Record):
     """A whole study; ``study.json``.
 
     Attributes:
-        metric: The primary metric: ``score_*``, differences and pairs are in it.
-        descriptions: What each method does, in a sentence.
         left_out: Methods that were asked for as one of all and cannot serve the encoder: name to reason.
-        parameter_budget: Parameters of the encoder that each method was sized to train; null where none was given.
-        off_budget: Methods that train over a quarter more or less than that: name to how many, and why.
-        margin: The difference in score that still counts as none, as a fraction, or of a correlation
-            (``study.margin``).
-        pairs: Every two methods of the summary, each once.
-        n_mislabelled: Test rows whose label may be wrong; where a text may have several, such labels of test rows.
-            ``mislabelled.csv`` lists them.
-        searches: How options were found, by method, where that was asked for.
-        by_length: Scores by the length of the test texts, from short to long.
-        more_labels: Of a learning curve. What compares methods, verdict included, is of the most rows in it.
+        off_budget: Methods that train over a quarter more or less than `parameter_budget`: name to how many, and why.
+        margin: Largest difference in score that counts as none, as a fraction or a correlation (``study.margin``).
+        n_mislabelled: Test rows (or single labels of them) that look mislabelled; ``mislabelled.csv`` lists them.
+        more_labels: For a learning curve, whose largest size all comparisons and the verdict are about.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -260,7 +224,7 @@ class StudyRecord(Record):
     runs: list[RunRecord]
     summary: list[SummaryRow]
     verdict: Verdict
-    metric: str = "accuracy"
+    metric: str
     descriptions: dict[str, str] = Field(default_factory=dict)
     left_out: dict[str, str] = Field(default_factory=dict)
     parameter_budget: int | None = None
@@ -274,9 +238,6 @@ class StudyRecord(Record):
 
 
 def at_largest_size(rows: Sequence[Sized]) -> list[Sized]:
-    """Of a learning curve the runs or summary rows with the most training rows, and those that know no number of them.
-
-    Without a curve: all.
-    """
+    """Return the runs or rows with the most training rows, and those without a number of them; all without a curve."""
     largest = max((row.train_rows for row in rows if row.train_rows is not None), default=None)
     return [row for row in rows if row.train_rows in (None, largest)]

@@ -1,4 +1,4 @@
-"""What runs, trials and studies are described with; not for what only one of them has."""
+"""Values that runs, trials and studies are described with."""
 
 from __future__ import annotations
 
@@ -14,21 +14,14 @@ _FOUR_DIGITS = 9999.5
 
 
 class Record(BaseModel):
-    """A piece of the record: unknown keys are refused, so that a typo cannot hide."""
+    """A piece of the record; unknown keys are refused, so that a typo cannot hide."""
 
     # Before 2.10 pydantic kept names that begin with "model_" for itself, and warned of `model_type`.
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
 
 
 class Metrics(Record):
-    """Scores of one set of predictions; `n` is the number of rows.
-
-    Of several labels a text (`MultiLabelMetrics`), `accuracy` is the share of texts with all of their labels right and
-    no other; `mcc`, `log_loss` and `ece` are of all decisions, one for each text and label.
-
-    Attributes:
-        balanced_accuracy: Mean recall of the classes that are present; null where a text can have several labels.
-    """
+    """Scores of `n` rows: log loss in nats, expected calibration error (`ece`); no balanced accuracy for label sets."""
 
     accuracy: float
     balanced_accuracy: float | None = None
@@ -40,18 +33,16 @@ class Metrics(Record):
 
     @property
     def loss(self) -> float:
-        """What decides between two epochs that are equally good: the lower is the better."""
+        """Decides between two epochs that are equally good: lower is better."""
         return self.log_loss
 
 
 class MultiLabelMetrics(Metrics):
-    """Scores where a text may have several labels.
+    """Scores of `n` rows with sets of labels: `accuracy` of exact sets, `mcc`, losses and `micro_f1` of all decisions.
 
     Attributes:
-        micro_f1: F1 of all decisions together; `macro_f1` is the mean over the labels.
-        lrap: Label ranking average precision: how far the right labels of a text stand before the others, 0 to 1; it
-            depends on no threshold.
-        mean_average_precision: Mean of the labels' average precision, those without a row left out.
+        lrap: Label ranking average precision, 0 to 1: how far right labels rank before others; needs no threshold.
+        mean_average_precision: Mean of the labels' average precision, without labels that no row has.
     """
 
     micro_f1: float
@@ -60,15 +51,11 @@ class MultiLabelMetrics(Metrics):
 
 
 class NumberMetrics(Record):
-    """Scores where the label is a number; `n` is the number of rows.
+    """Scores of `n` numbers, errors in the labels' unit; a correlation is 0 if all labels or all predictions are equal.
 
     Attributes:
-        spearman: Pearson's correlation of the ranks, equal numbers with the mean of their ranks; 0 where all labels or
-            all predictions are equal. It asks for the order alone, whatever the unit and the distances.
-        pearson: Likewise of the numbers themselves.
-        r2: The share of the labels' variance that is explained; below 0 where the labels' mean would be nearer.
-        mae: Mean absolute error, in the labels' unit.
-        rmse: Root of the mean squared error, in the labels' unit.
+        spearman: Correlation of the ranks; equal numbers share the mean of their ranks.
+        r2: Share of the labels' variance that is explained; below 0 if the labels' mean would be nearer.
     """
 
     spearman: float
@@ -80,7 +67,7 @@ class NumberMetrics(Record):
 
     @property
     def loss(self) -> float:
-        """As of `Metrics`: the mean squared error."""
+        """Mean squared error."""
         return self.rmse**2
 
 
@@ -88,15 +75,11 @@ Scores = MultiLabelMetrics | Metrics | NumberMetrics
 
 
 class Calibration(Record):
-    """How far the probabilities of the test rows can be believed, and what one temperature mends.
+    """Trust in the probabilities of the test rows, with and without the temperature found on validation rows.
 
     Attributes:
-        temperature: Found on validation rows; above 1 the method was too sure.
-        ece: Calibration error of the test rows with that temperature (`Metrics.ece` is the one without it).
-        log_loss: Likewise.
-        bins: Of test rows by their confidence, ten of equal width: rows, mean confidence, share of right answers.
-            Bins without rows are left out. Of several labels a text they are of all decisions, one for each text and
-            label, and the confidence is the probability of what was decided.
+        ece: With the temperature, as is `log_loss`; `Metrics` has both without it.
+        bins: Test rows (or decisions) by confidence, ten bins without empty ones: number, confidence, share of right.
     """
 
     temperature: float
@@ -106,18 +89,12 @@ class Calibration(Record):
 
 
 def in_unit(value: float) -> str:
-    """A number in the unit of labels, which may have any size: with four digits, or all that stand before its point."""
+    """Return a number in the labels' unit, which may have any size: four digits, or all before its point."""
     return f"{value:.4g}" if abs(value) < _FOUR_DIGITS else f"{value:,.0f}"
 
 
 class LabelSummary(Record):
-    """How the labels of one split lie, where they are numbers; all in the labels' unit.
-
-    Attributes:
-        sd: Standard deviation, with N in the denominator.
-        low: The smallest; `high` is the largest.
-        q25: First quartile, as NumPy interpolates it; `q75` is the third.
-    """
+    """Distribution of the numbers of one split, in the labels' unit; `sd` has N in the denominator."""
 
     mean: float
     sd: float
@@ -128,7 +105,7 @@ class LabelSummary(Record):
     high: float
 
     def in_words(self) -> str:
-        """Ends, quartiles, mean and standard deviation, to stand after "labels"."""
+        """Return ends, quartiles, mean and standard deviation, as a clause after "labels"."""
         quartiles = ", ".join(map(in_unit, (self.q25, self.median, self.q75)))
         return (
             f"from {in_unit(self.low)} to {in_unit(self.high)} (quartiles {quartiles}), mean {in_unit(self.mean)}, "
@@ -140,13 +117,10 @@ class Seconds(Record):
     """Wall-clock seconds of one run, from the texts to the predictions of the test rows.
 
     Attributes:
-        total: Of all parts but `ship`, and of loading and preparing the encoder.
-        cache: Frozen features and hidden states, also where an earlier run made them.
-        head: The head alone, before all else.
+        total: All parts but `ship`, and loading and preparing the encoder.
+        cache: Frozen features and hidden states, also if an earlier run made them.
         train: Steps, and the scores on validation after each epoch.
-        evaluate: The test rows.
-        ship: Writing the bundle and proving it by a reload. Not in `total`: whether weights are kept is no property
-            of a method.
+        ship: Writing the bundle and verifying it by a reload; no property of a method, so not in `total`.
     """
 
     total: float

@@ -1,4 +1,4 @@
-"""The verdict of a study, as codes with parameters; `feathertune.report.wording` turns them into sentences."""
+"""Verdict of a study, as codes with parameters; `feathertune.report.wording` turns them into sentences."""
 
 from __future__ import annotations
 
@@ -10,11 +10,7 @@ from feathertune.records.values import Record
 
 
 class Coded(Record):
-    """A statement as a code with parameters.
-
-    Attributes:
-        parameters: JSON values; scores and differences are fractions.
-    """
+    """A statement as a code with parameters: JSON values, in which scores and differences are fractions."""
 
     code: str
     parameters: dict[str, Any] = Field(default_factory=dict)

@@ -1,17 +1,14 @@
-"""Draws a study's ``report.html`` from its records: one file, no network, under 500 kB. Loads without torch.
-
-Not for numbers that a program reads: those are in ``study.json``.
-"""
+"""Draw a study's ``report.html`` from its records: one file, no network, under 500 kB."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from feathertune.records import StudyRecord, load_study
+from feathertune.records import load_study
 from feathertune.report.content import build_view
 from feathertune.report.format import units
-from feathertune.report.limits import Limits
 from feathertune.report.page import render_page
+from feathertune.report.rows import Limits
 from feathertune.storage import write_atomic
 
 REPORT_FILE = "report.html"
@@ -25,34 +22,15 @@ _LIMITS = (
 
 
 def render_report(folder: Path) -> Path:
-    """Draw the report of a study, whole or cut short, and write it beside its record.
-
-    Args:
-        folder: The study folder. Files other than ``study.json`` may be missing.
-
-    Returns:
-        The path of ``report.html``.
-
-    Raises:
-        DataError: If there is no study in the folder.
-        OSError: If the report cannot be written; an older one is untouched.
-    """
+    """Draw the report of a study, whole or cut short, and return its path; only ``study.json`` is needed."""
     study = load_study(folder)
+    title = f"{units.clip(study.base.id, 60)} on {units.clip(study.data.source, 60)}"
+    drawn_by = units.clip(study.versions.get("feathertune", ""), 20)
     for limits in _LIMITS:
-        page = _render(study, folder, limits)
+        view = build_view(study, folder, limits)
+        page = render_page("template.html", title=title, drawn_by=drawn_by, view=view, study=view.study)
         if len(page) <= MAX_BYTES:
             break
     path = folder / REPORT_FILE
     write_atomic(path, page)
     return path
-
-
-def _render(study: StudyRecord, folder: Path, limits: Limits) -> bytes:
-    view = build_view(study, folder, limits)
-    return render_page(
-        "template.html",
-        title=f"{units.clip(study.base.id, 60)} on {units.clip(study.data.source, 60)}",
-        drawn_by=units.clip(study.versions.get("feathertune", ""), 20),
-        view=view,
-        study=view.study,
-    )

@@ -54,11 +54,7 @@ class Paired(Record):
 
 
 class MethodPair(Record):
-    """A method's rows in both studies; null if a study has no result for it.
-
-    Attributes:
-        causes: What differs for this method, by name.
-    """
+    """A method's rows in both studies, null if missing; `causes` names what differs for this method."""
 
     method: str
     a: SummaryRow | None
@@ -69,11 +65,7 @@ class MethodPair(Record):
 
 
 class Comparison(Record):
-    """The comparison of two studies, as ``feathertune report A B --json`` prints it.
-
-    Attributes:
-        untested: Why no method is tested; null if some are.
-    """
+    """The comparison of two studies, as ``feathertune report A B --json`` prints it."""
 
     a: Side
     b: Side

@@ -1,7 +1,4 @@
-"""Turns a study's record and the files beside it into what the template shows.
-
-No markup is made here but charts. Each list is cut at the `Limits`, and the report says what it left out.
-"""
+"""Turn a study's record and the files next to it into the values of the template, cut at the `Limits`."""
 
 from __future__ import annotations
 
@@ -15,10 +12,8 @@ from markupsafe import Markup
 
 from feathertune.records import TRAINED_KINDS, RunRecord, StudyRecord
 from feathertune.report.drawing import charts, run_charts, svg
-from feathertune.report.drawing.svg import Style
 from feathertune.report.format import units
 from feathertune.report.format.settings import hyperparameters, word_pairs
-from feathertune.report.limits import Limits
 from feathertune.report.panels.changes import Changes, find_changes
 from feathertune.report.panels.confusions import Confusion, class_names, find_confusions
 from feathertune.report.panels.label_curve import LabelCurve, at_most_rows, label_curve
@@ -28,25 +23,19 @@ from feathertune.report.panels.mean_scores import MeanScores, find_mean_scores, 
 from feathertune.report.panels.not_measured import find_gaps
 from feathertune.report.panels.reliability import Reliability, find_reliability
 from feathertune.report.panels.searches import Search, searches
-from feathertune.report.rows import Method, method_rows, most_telling
+from feathertune.report.rows import Limits, Method, method_rows, most_telling
 from feathertune.report.side_files import Epoch, read_epochs, read_predictions
 from feathertune.report.wording import caveat_texts, verdict_text
 from feathertune.tasks import Score, Task, task_of_study
 from feathertune.tasks.formats import ScoreFormat, capitalised
 
-
-@dataclass(frozen=True)
-class Tile:
-    """One of the answers on the first screen."""
-
-    question: str
-    answer: str
-    lines: tuple[str, ...]
+Tile = tuple[str, str, tuple[str, ...]]  # question, answer, and more lines
+Learning = tuple[Method, Markup, tuple[run_charts.Curve, ...]]
 
 
 @dataclass(frozen=True)
 class Tradeoff:
-    """A chart of accuracy against a cost; no chart where fewer than two methods have a number."""
+    """A chart of the score against a cost; without a chart if fewer than two methods have a number."""
 
     quantity: svg.Quantity
     chart: Markup | None
@@ -55,29 +44,16 @@ class Tradeoff:
 
 
 @dataclass(frozen=True)
-class Learning:
-    """One method's learning curves."""
-
-    method: str
-    style: Style
-    chart: Markup
-    curves: tuple[run_charts.Curve, ...]
-
-
-@dataclass(frozen=True)
 class View:
-    """Everything the template needs; of a learning curve, all but `labels_curve` and `failed` is of the most rows."""
+    """Everything that the template needs; `labels_curve` and `failed` cover all numbers of training rows."""
 
     study: StudyRecord
     task: Task
     metric: str
     verdict: str
     caveats: tuple[str, ...]
-    columns: tuple[str, ...]
     column_notes: str
     run_cells: Mapping[str, tuple[str, ...]]
-    validation: Mapping[str, float]
-    say: ScoreFormat
     limits: Limits
     methods: tuple[Method, ...]
     tiles: tuple[Tile, ...]
@@ -94,7 +70,6 @@ class View:
     mean_scores: tuple[MeanScores, ...]
     numbers: tuple[tuple[str, tuple[str, ...]], ...]
     changes: Changes | None
-    changes_bar: Markup
     gaps: tuple[str, ...]
     labels: tuple[str, ...]
     hyperparameters: tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
@@ -104,7 +79,7 @@ class View:
 
 
 def build_view(study: StudyRecord, folder: Path, limits: Limits) -> View:
-    """Read what the report needs from beside the record, and draw the charts."""
+    """Read the files next to the record, and draw the charts."""
     whole, study = study, at_most_rows(study)
     done = [run for run in study.runs if run.status == "complete"]
     task = task_of_study(study)
@@ -124,11 +99,8 @@ def build_view(study: StudyRecord, folder: Path, limits: Limits) -> View:
         metric=title,
         verdict=verdict_text(study),
         caveats=tuple(caveat_texts(study)),
-        columns=tuple(column.title for column in task.columns),
         column_notes=" ".join(column.note for column in task.columns if column.note),
         run_cells={run.id: run_cells(run.test, task) for run in study.runs if run.test is not None},
-        validation={run.id: task.primary.of(run.validation) for run in study.runs if run.validation is not None},
-        say=say,
         limits=limits,
         methods=shown,
         tiles=_tiles(study, methods, task.primary),
@@ -148,7 +120,6 @@ def build_view(study: StudyRecord, folder: Path, limits: Limits) -> View:
             for split, found in study.data.numbers.items()
         ),
         changes=changes,
-        changes_bar=_changes_bar(changes),
         gaps=tuple(
             find_gaps(
                 study,
@@ -165,7 +136,7 @@ def build_view(study: StudyRecord, folder: Path, limits: Limits) -> View:
 
 
 def _tiles(study: StudyRecord, methods: Sequence[Method], score: Score) -> tuple[Tile, ...]:
-    """Return the method, its score, its interval and its cost."""
+    """Return questions with their answers: the method, its score, its interval and its cost."""
     say = score.format
     chosen = next((method for method in methods if method.recommended), None)
     if chosen is None:
@@ -184,28 +155,17 @@ def _tiles(study: StudyRecord, methods: Sequence[Method], score: Score) -> tuple
         size = f", {units.size(row.adapter_bytes)} to ship" if row.adapter_bytes else ""
         cheap.append(f"{units.percent_of_weights(chosen.trained_share)} of the weights trained{size}")
     return (
-        Tile("Take", units.clip(row.method, 40), (chosen.description,)),
-        Tile("How good", say.score(row.score_mean), (score.meaning, *good)),
-        Tile("How sure", say.interval(row.score_low, row.score_high), tuple(sure)),
-        Tile("How cheap", units.seconds(row.seconds_mean), tuple(cheap)),
+        ("Take", units.clip(row.method, 40), (chosen.description,)),
+        ("How good", say.score(row.score_mean), (score.meaning, *good)),
+        ("How sure", say.interval(row.score_low, row.score_high), tuple(sure)),
+        ("How cheap", units.seconds(row.seconds_mean), tuple(cheap)),
     )
 
 
 def _intervals(methods: Sequence[Method], score: str, say: ScoreFormat, *, reads_no_text: str) -> tuple[Markup, ...]:
     if not methods:
         return ()
-    rows = [
-        charts.Estimate(
-            m.row.method,
-            m.style,
-            m.row.score_mean,
-            m.row.score_low,
-            m.row.score_high,
-            m.scores,
-            m.recommended,
-        )
-        for m in methods
-    ]
+    rows = [charts.Estimate(m.row.method, m.style, m.row, m.scores, m.recommended) for m in methods]
     chance = next((m.row.score_mean for m in methods if m.row.method == "majority"), None)
     reference = None if chance is None else (reads_no_text, chance)
     return tuple(
@@ -215,18 +175,14 @@ def _intervals(methods: Sequence[Method], score: str, say: ScoreFormat, *, reads
 
 
 def _tradeoffs(methods: Sequence[Method], score: str, say: ScoreFormat) -> tuple[Tradeoff, ...]:
+    fields = {svg.SECONDS: "seconds_mean", svg.BYTES: "memory_mean_bytes", svg.PARAMETERS: "trainable_parameters"}
     found = []
-    for quantity in (svg.SECONDS, svg.BYTES, svg.PARAMETERS):
-        rows = []
-        for method in methods:
-            row = method.row
-            cost = {
-                svg.SECONDS: row.seconds_mean,
-                svg.BYTES: row.memory_mean_bytes,
-                svg.PARAMETERS: float(row.trainable_parameters),
-            }[quantity]
-            if cost is not None:
-                rows.append(charts.Tradeoff(row.method, method.style, cost, row.score_mean))
+    for quantity, field in fields.items():
+        rows = [
+            charts.Tradeoff(method.row.method, method.style, float(cost), method.row.score_mean)
+            for method in methods
+            if (cost := getattr(method.row, field)) is not None
+        ]
         chart = charts.tradeoffs(rows, quantity, score=score, say=say) if len(rows) > 1 else None
         front = frozenset(point.name for point in charts.pareto_front(rows))
         found.append(Tradeoff(quantity, chart, tuple(sorted(rows, key=lambda point: point.cost)), front))
@@ -252,17 +208,4 @@ def _learning(
     by_method = by_method[: limits.cards]
     everything = [curve for _, found in by_method for curve in found]
     drawn = partial(run_charts.learning, everything=everything, score=score.title, say=score.format)
-    return tuple(Learning(m.row.method, m.style, drawn(m.row.method, m.style, found), found) for m, found in by_method)
-
-
-def _changes_bar(changes: Changes | None) -> Markup:
-    if changes is None:
-        return Markup("")
-    return run_charts.shares_bar(
-        (
-            ("both right", changes.n_both_right, "both"),
-            ("put right", changes.n_fixed, "fixed"),
-            ("broken", changes.n_broken, "broken"),
-            ("both wrong", changes.n_both_wrong, "neither"),
-        )
-    )
+    return tuple((m, drawn(m.row.method, m.style, found), found) for m, found in by_method)

@@ -1,6 +1,6 @@
-"""A page of HTML from a template: one file that loads nothing, in the look that all pages share.
+"""A page of HTML from a template: one file that loads nothing.
 
-Everything is escaped but what is `Markup` already; a content security policy allows the one style and the one script.
+Everything but `Markup` is escaped; a content security policy allows the one style and the one script.
 """
 
 from __future__ import annotations
@@ -35,17 +35,7 @@ _FILTERS = (
 
 
 def render_page(template: str, *, title: str, drawn_by: str, **values: object) -> bytes:
-    """Fill a template.
-
-    Args:
-        template: The name of a file of this package that extends ``layout.html``.
-        title: Of the window.
-        drawn_by: The version that is named at the foot.
-        values: What the template needs.
-
-    Returns:
-        The page in UTF-8.
-    """
+    """Fill a template of this package that extends ``layout.html``; return the page in UTF-8."""
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(_resource),
         autoescape=True,
@@ -73,5 +63,5 @@ def _resource(name: str) -> str:
 
 
 def csp_hash(content: str) -> str:
-    """What a content security policy needs to allow this one inline style or script, and no other."""
+    """Return the hash that allows this one inline style or script in a content security policy."""
     return "sha256-" + base64.b64encode(hashlib.sha256(content.encode("utf-8")).digest()).decode("ascii")

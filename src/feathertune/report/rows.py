@@ -1,9 +1,9 @@
-"""The rows of the table: what the record says of a method, and how the report shows it."""
+"""The rows of the report's table."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from feathertune.records import RunRecord, StudyRecord, SummaryRow
@@ -23,8 +23,23 @@ _KINDS = {
 
 
 @dataclass(frozen=True)
+class Limits:
+    """Most of each thing that is shown; lengths in characters."""
+
+    methods: int
+    runs: int
+    cards: int
+    cells: int
+    epochs: int
+    labels: int
+    examples: int
+    text: int
+    words: int
+
+
+@dataclass(frozen=True)
 class Method:
-    """A row of the table: what the record says, and how the report shows it."""
+    """A row of the table: the record, and how the report shows it."""
 
     row: SummaryRow
     style: Style
@@ -35,7 +50,7 @@ class Method:
 
 
 def method_styles(summary: Sequence[SummaryRow]) -> dict[str, Style]:
-    """Baselines are hollow and grey; trained methods have a colour each, or a shape where those run out."""
+    """Return grey, hollow styles of baselines; trained methods have a colour each, then a shape each."""
     styles: dict[str, Style] = {}
     n_plain = n_trained = 0
     for row in summary:
@@ -74,13 +89,20 @@ def method_rows(task: Task, study: StudyRecord, done: Sequence[RunRecord]) -> tu
 
 
 def _description(study: StudyRecord, row: SummaryRow) -> str:
-    """The first clause of what the method does; the rest would not fit a row."""
+    """Return the first clause of the method's description."""
     said = re.split(r"[:;(]", study.descriptions.get(row.method, ""))[0].strip().rstrip(".")
     return units.clip(said, _LONGEST) if said else _KINDS[row.kind]
 
 
+def recommended_first(methods: Sequence[Method], runs: Sequence[RunRecord]) -> Iterator[tuple[Method, list[RunRecord]]]:
+    """Yield the methods that have some of these runs, with them; the recommended one comes first."""
+    for method in sorted(methods, key=lambda method: not method.recommended):
+        if own := [run for run in runs if run.method == method.row.method]:
+            yield method, own
+
+
 def most_telling(methods: Sequence[Method], at_most: int) -> tuple[Method, ...]:
-    """Where there are too many: the recommended one, yardstick and baselines, then the most accurate."""
+    """Return at most so many: the recommended one, baselines and full first, then by score."""
     first = sorted(methods, key=lambda m: (not m.recommended, m.row.kind == "peft"))
     kept = {method.row.method for method in first[:at_most]}
     return tuple(method for method in methods if method.row.method in kept)

@@ -1,8 +1,6 @@
-"""Reads what lies beside ``study.json``: predictions, learning curves and the test texts.
+"""Read the files next to ``study.json``: predictions, learning curves and test texts.
 
-A study may be cut short, and a run may have failed: whatever is missing or damaged is answered with ``None``
-(or nothing), never with an error, and the report says what it could not show. Not for code that needs the
-files to be whole.
+A study may be cut short: missing or damaged files give ``None`` or nothing, never an error.
 """
 
 from __future__ import annotations
@@ -11,7 +9,7 @@ import hashlib
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,29 +24,12 @@ from feathertune.report.format.units import BETWEEN
 
 @dataclass(frozen=True)
 class Predictions:
-    """The predictions of one run, in the order of the test rows.
+    """Predictions of one run, in the order of the test rows.
 
     Attributes:
         row: Index into the test rows, ``(N,)``, rising and without repeats.
-        label: True class, ``(N,)``; where a text may have several, the place of its set in `sets`.
-        predicted: ``(N,)``, likewise.
-        sets: The different sets of class indices; ``None`` where a text has one class.
-    """
-
-    row: NDArray[np.int64]
-    label: NDArray[np.int64]
-    predicted: NDArray[np.int64]
-    sets: tuple[tuple[int, ...], ...] | None = None
-
-
-@dataclass(frozen=True)
-class NamedAnswers:
-    """Labels and predictions of one run by name, so that two studies can be compared.
-
-    Attributes:
-        row: As of `Predictions`.
-        label: Class names as ranks among all names ``(N,)``, sets of them ``(N, C)``, or numbers ``(N,)``.
-        predicted: Of the same shape.
+        label: True class or number, ``(N,)``; if a text may have several, 0 and 1, ``(N, C)``.
+        predicted: Predictions of the same shape.
     """
 
     row: NDArray[np.int64]
@@ -58,7 +39,7 @@ class NamedAnswers:
 
 @dataclass(frozen=True)
 class Epoch:
-    """What was measured after one epoch, and the leading score; a number that was not finite is ``None``."""
+    """Losses and primary score of one epoch; a number that was not finite is ``None``."""
 
     epoch: int
     train_loss: float | None
@@ -67,79 +48,32 @@ class Epoch:
 
 
 def read_predictions(folder: Path, run: RunRecord, n_classes: int) -> Predictions | None:
-    """The predictions of a run, or ``None`` where they are missing, damaged or of another kind."""
+    """Return a run's predictions, or ``None`` if missing, damaged or of another kind; numbers have no classes."""
     table = _read_table(_path(folder, run.predictions, run, PREDICTIONS_FILE), ["row", "label", "predicted"])
     if table is None or table.num_rows == 0:
         return None
-    if pa.types.is_list(table.schema.field("label").type):
-        return _predicted_sets(table, n_classes)
-    columns = [_integers(table.column(name)) for name in ("row", "label", "predicted")]
-    if any(column is None for column in columns):
+    row = _integers(table.column("row"))
+    label, predicted = (_labels(table.column(name), n_classes) for name in ("label", "predicted"))
+    if row is None or label is None or predicted is None or label.shape != predicted.shape:
         return None
-    row, label, predicted = (column for column in columns if column is not None)
-    for classes in (label, predicted):
-        if classes.min() < 0 or classes.max() >= n_classes:
-            return None
     row, first = np.unique(row, return_index=True)
     return Predictions(row, label[first], predicted[first])
 
 
-def read_answers(folder: Path, run: RunRecord, names: Sequence[str]) -> NamedAnswers | None:
-    """Return a run's labels and predictions by name, or None where they are missing or damaged.
-
-    Args:
-        folder: Of the study.
-        run: A complete run.
-        names: Of the classes; none where labels are numbers.
-    """
-    if not names:
-        return _read_numbers(folder, run)
+def read_answers(folder: Path, run: RunRecord, names: Sequence[str]) -> Predictions | None:
+    """Return predictions with classes as ranks among all names, so that studies can be compared."""
     found = read_predictions(folder, run, len(names))
-    if found is None:
-        return None
-    rank = np.argsort(np.argsort(np.array(names)))
-    if found.sets is None:
-        return NamedAnswers(found.row, rank[found.label], rank[found.predicted])
-    members = np.zeros((len(found.sets), len(names)), np.int8)
-    for place, indices in enumerate(found.sets):
-        members[place, rank[list(indices)]] = 1
-    return NamedAnswers(found.row, members[found.label], members[found.predicted])
-
-
-def _read_numbers(folder: Path, run: RunRecord) -> NamedAnswers | None:
-    table = _read_table(_path(folder, run.predictions, run, PREDICTIONS_FILE), ["row", "label", "predicted"])
-    if table is None or table.num_rows == 0:
-        return None
-    row = _integers(table.column("row"))
-    columns = [_floats(table.column(name)) for name in ("label", "predicted")]
-    if row is None or any(column is None for column in columns):
-        return None
-    label, predicted = (column for column in columns if column is not None)
-    row, first = np.unique(row, return_index=True)
-    return NamedAnswers(row, label[first], predicted[first])
-
-
-def _predicted_sets(table: Any, n_classes: int) -> Predictions | None:  # noqa: ANN401 - pyarrow has no types
-    row = _integers(table.column("row"))
-    places: dict[tuple[int, ...], int] = {}
-    columns = []
-    for name in ("label", "predicted"):
-        values = table.column(name).to_pylist()
-        if any(
-            not isinstance(one, list) or any(not isinstance(i, int) or not 0 <= i < n_classes for i in one)
-            for one in values
-        ):
-            return None
-        columns.append(np.array([places.setdefault(tuple(one), len(places)) for one in values], dtype=np.int64))
-    if row is None:
-        return None
-    row, first = np.unique(row, return_index=True)
-    label, predicted = (column[first] for column in columns)
-    return Predictions(row, label, predicted, tuple(places))
+    if found is None or not names:
+        return found
+    order = np.argsort(np.array(names))
+    if found.label.ndim == 2:
+        return replace(found, label=found.label[:, order], predicted=found.predicted[:, order])
+    rank = np.argsort(order)
+    return replace(found, label=rank[found.label], predicted=rank[found.predicted])
 
 
 def read_probabilities(folder: Path, run: RunRecord, n_classes: int, rows: NDArray[np.int64]) -> dict[int, list[float]]:
-    """The class probabilities of some test rows; empty where there are none."""
+    """Return the class probabilities of some test rows; empty without any."""
     path = _path(folder, run.predictions, run, PREDICTIONS_FILE)
     found: dict[int, list[float]] = {}
     for row, values in _read_pairs(path, "probabilities", rows):
@@ -149,7 +83,7 @@ def read_probabilities(folder: Path, run: RunRecord, n_classes: int, rows: NDArr
 
 
 def read_epochs(folder: Path, run: RunRecord) -> list[Epoch]:
-    """The learning curve of a run; lines that are cut off or of another kind are passed over."""
+    """Return the learning curve of a run; damaged lines are skipped."""
     try:
         with _path(folder, run.metrics, run, METRICS_FILE).open(encoding="utf-8", errors="replace") as file:
             lines = [line for line in file if '"epoch"' in line]
@@ -173,41 +107,48 @@ def read_epochs(folder: Path, run: RunRecord) -> list[Epoch]:
 
 
 def read_test_texts(folder: Path, rows: NDArray[np.int64]) -> dict[int, str]:
-    """The texts of some test rows, both of a pair; those that cannot be read are missing."""
+    """Return the texts of some test rows, both of a pair, if they can be read."""
     seconds = dict(_read_pairs(folder / TEST_FILE, "text_pair", rows))  # where the rows are pairs
     texts = _read_pairs(folder / TEST_FILE, "text", rows)
     return {row: f"{text}{BETWEEN}{seconds[row]}" if row in seconds else str(text) for row, text in texts}
 
 
 def read_test_fingerprint(folder: Path, labels: Sequence[str]) -> str | None:
-    """SHA-256 of the test rows in their order, or ``None`` where they cannot be read.
-
-    It is of the texts, as far as they are kept, and the names of their classes, or their numbers: two studies with the
-    same one were tested on the same rows, whatever version wrote the file.
-    """
+    """Return a SHA-256 of the test rows (texts and names of classes, or numbers), or ``None``."""
     table = _read_table(folder / TEST_FILE, ["text", "label"])
     seconds = _read_table(folder / TEST_FILE, ["text_pair"])
-    names = None if table is None else _names(table.column("label"), labels)
-    if table is None or not names:
+    found = None if table is None else _labels(table.column("label"), len(labels))
+    if table is None or found is None or not len(found):
         return None
     columns = [table.column("text").to_pylist()]
     if seconds is not None:
         columns.append(seconds.column("text_pair").to_pylist())
     digest = hashlib.sha256()
-    for *texts, name in zip(*columns, names, strict=True):
+    for *texts, label in zip(*columns, found.tolist(), strict=True):
+        if not labels:
+            name = label
+        elif isinstance(label, list):
+            name = [own for own, given in zip(labels, label, strict=True) if given]
+        else:
+            name = labels[label]
         digest.update(json.dumps([*texts, name]).encode())
     return digest.hexdigest()
 
 
-def _names(column: Any, labels: Sequence[str]) -> list[Any] | None:  # noqa: ANN401 - pyarrow has no types
-    """The name of each row's class, or those of its set, or its number; ``None`` where they are something else."""
-    if (numbers := _floats(column)) is not None:
-        return list(numbers.tolist())
-    values = column.to_pylist()
-    flat = [i for value in values for i in (value if isinstance(value, list) else [value])]
-    if any(not isinstance(i, int) or not 0 <= i < len(labels) for i in flat):
-        return None
-    return [[labels[i] for i in value] if isinstance(value, list) else labels[value] for value in values]
+def _labels(column: Any, n_classes: int) -> NDArray[Any] | None:  # noqa: ANN401 - pyarrow has no types
+    """Return class indices, 0 and 1 ``(N, C)`` for lists of them, or without classes numbers; ``None`` if damaged."""
+    if n_classes == 0:
+        return _floats(column)
+    if not pa.types.is_list(column.type):
+        indices = _integers(column)
+        return None if indices is None or ((indices < 0) | (indices >= n_classes)).any() else indices
+    lists = column.to_pylist()
+    members = np.zeros((len(lists), n_classes), np.int8)
+    for place, own in enumerate(lists):
+        if not isinstance(own, list) or any(not isinstance(i, int) or not 0 <= i < n_classes for i in own):
+            return None
+        members[place, own] = 1
+    return members
 
 
 def _path(folder: Path, recorded: str | None, run: RunRecord, name: str) -> Path:
@@ -215,7 +156,7 @@ def _path(folder: Path, recorded: str | None, run: RunRecord, name: str) -> Path
 
 
 def _read_pairs(path: Path, column: str, rows: NDArray[np.int64]) -> list[tuple[int, Any]]:
-    """Row and value of the wanted rows."""
+    """Return row and value of the wanted rows."""
     table = _read_table(path, ["row", column], [("row", "in", rows.tolist())]) if rows.size else None
     if table is None:
         return []
@@ -223,7 +164,7 @@ def _read_pairs(path: Path, column: str, rows: NDArray[np.int64]) -> list[tuple[
 
 
 def _read_table(path: Path, columns: list[str], filters: Any = None) -> Any:  # noqa: ANN401 - pyarrow has no types
-    """A table with just these columns, or ``None``."""
+    """Return a table with just these columns, or ``None``."""
     try:
         table = pq.read_table(path, columns=columns, filters=filters) if path.is_file() else None
     except (OSError, ValueError, KeyError, pa.ArrowException):

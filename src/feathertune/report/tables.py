@@ -1,23 +1,17 @@
-"""The table of a study as text that other programs take: CSV, Markdown, LaTeX.
-
-CSV holds the summary of ``study.json`` field for field and digit for digit; Markdown and LaTeX say the numbers as the
-report does. Not for a terminal: that is `feathertune.cli.output.tables`.
-"""
+"""The table of a study for other programs: CSV digit for digit; Markdown and LaTeX as in the report."""
 
 from __future__ import annotations
 
 import csv
-import dataclasses
 import io
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 
 from feathertune.errors import UnknownNameError
 from feathertune.records import StudyRecord, SummaryRow
 from feathertune.report.format import units
 from feathertune.tasks import task_of_study
-from feathertune.tasks.formats import ScoreFormat, capitalised
+from feathertune.tasks.formats import capitalised
 
 # Whatever a method or a file may be called; a name shall not end a cell, begin a comment or call a macro.
 _MARKDOWN = str.maketrans({character: f"\\{character}" for character in "\\`*_{}[]<>|#~$&"} | {"\n": " ", "\r": " "})
@@ -42,46 +36,8 @@ _LATEX = str.maketrans(
 )
 
 
-@dataclass(frozen=True)
-class _Column:
-    """A column of the tables for people: its name, and what it says of a row, with the way to say its score."""
-
-    name: str
-    say: Callable[[SummaryRow, ScoreFormat], str]
-    against_full: bool = False
-
-
-_LEADING, _AGAINST = "score", "against full"
-_COLUMNS = (
-    _Column("method", lambda row, say: row.method),
-    _Column("seeds", lambda row, say: units.whole(row.n_seeds)),
-    _Column(_LEADING, lambda row, say: say.score(row.score_mean)),
-    _Column("95 % interval", lambda row, say: say.interval(row.score_low, row.score_high)),
-    _Column(_AGAINST, lambda row, say: say.difference(row.delta_vs_full), True),
-    _Column("95 % interval of that", lambda row, say: say.span(row.delta_low, row.delta_high), True),
-    _Column("p", lambda row, say: units.probability(row.p_vs_full_holm).removeprefix("p ").removeprefix("= "), True),
-    _Column("trained parameters", lambda row, say: units.count(row.trainable_parameters)),
-    _Column("size to ship", lambda row, say: units.size(row.adapter_bytes)),
-    _Column("time a run", lambda row, say: units.seconds(row.seconds_mean)),
-    _Column("speed-up over full", lambda row, say: units.times(row.speedup_vs_full), True),
-    _Column("peak memory", lambda row, say: units.size(row.memory_mean_bytes)),
-)
-
-
 def export_table(study: StudyRecord, form: str) -> str:
-    """The summary of a study, one row a method, in the order of the record.
-
-    Args:
-        study: The record.
-        form: A name of `FORMS`. ``csv`` has the fields of `SummaryRow` as its columns, shares of 1 (or correlations),
-            seconds and bytes; an empty cell is null. ``latex`` is a ``tabular`` that needs the package ``booktabs``.
-
-    Returns:
-        The text, with a line break at its end.
-
-    Raises:
-        UnknownNameError: If there is no such form.
-    """
+    """Return a study's summary, one row a method, in a form of `FORMS`; ``latex`` needs the package ``booktabs``."""
     if form not in FORMS:
         raise UnknownNameError("form of a table", form, FORMS)
     return FORMS[form](study)
@@ -101,10 +57,10 @@ def _cell(value: object) -> object:
 
 
 def _markdown(study: StudyRecord) -> str:
-    columns, rows = _said(study)
+    names, *rows = _said(study)
     lines = [
-        [column.name for column in columns],
-        ["---", *("---:" for _ in columns[1:])],
+        names,
+        ["---", *("---:" for _ in names[1:])],
         *([cell.translate(_MARKDOWN) for cell in row] for row in rows),
     ]
     table = "".join(f"| {' | '.join(line)} |\n" for line in lines)
@@ -112,19 +68,15 @@ def _markdown(study: StudyRecord) -> str:
 
 
 def _latex(study: StudyRecord) -> str:
-    columns, rows = _said(study)
-
-    def line(cells: Sequence[str]) -> str:
-        return " & ".join(cell.translate(_LATEX) for cell in cells) + r" \\"
-
+    names, *rows = (" & ".join(cell.translate(_LATEX) for cell in cells) + r" \\" for cells in _said(study))
     return "\n".join(
         [
             r"% needs \usepackage{booktabs}",
-            rf"\begin{{tabular}}{{l{'r' * (len(columns) - 1)}}}",
+            rf"\begin{{tabular}}{{l{'r' * names.count(' & ')}}}",
             r"\toprule",
-            line([column.name for column in columns]),
+            names,
             r"\midrule",
-            *map(line, rows),
+            *rows,
             r"\bottomrule",
             r"\end{tabular}",
             f"% {_caption(study).translate(_LATEX)}",
@@ -137,18 +89,31 @@ def _latex(study: StudyRecord) -> str:
 FORMS: dict[str, Callable[[StudyRecord], str]] = {"csv": _csv, "md": _markdown, "latex": _latex}
 
 
-def _said(study: StudyRecord) -> tuple[list[_Column], list[list[str]]]:
-    """The columns that this study fills, and the words in them."""
+def _said(study: StudyRecord) -> list[list[str]]:
+    """Return the names of the columns that this study fills, and the texts of its rows."""
+    score = task_of_study(study).primary
+    say, against = score.format, f"{score.format.unit} against full".strip()
+    of_all: dict[str, Callable[[SummaryRow], str]] = {
+        "method": lambda row: row.method,
+        "seeds": lambda row: units.whole(row.n_seeds),
+        score.title: lambda row: say.score(row.score_mean),
+        "95 % interval": lambda row: say.interval(row.score_low, row.score_high),
+        against: lambda row: say.difference(row.delta_vs_full),
+        "95 % interval of that": lambda row: say.span(row.delta_low, row.delta_high),
+        "p": lambda row: units.probability(row.p_vs_full_holm).removeprefix("p ").removeprefix("= "),
+        "trained parameters": lambda row: units.count(row.trainable_parameters),
+        "size to ship": lambda row: units.size(row.adapter_bytes),
+        "time a run": lambda row: units.seconds(row.seconds_mean),
+        "speed-up over full": lambda row: units.times(row.speedup_vs_full),
+        "peak memory": lambda row: units.size(row.memory_mean_bytes),
+    }
     has_full = any(row.method == "full" for row in study.summary)
-    columns = [column for column in _COLUMNS if has_full or not column.against_full]
-    say = task_of_study(study).primary.format
-    names = {_LEADING: task_of_study(study).primary.title, _AGAINST: f"{say.unit} {_AGAINST}".strip()}
-    columns = [dataclasses.replace(column, name=names.get(column.name, column.name)) for column in columns]
-    return columns, [[column.say(row, say) for column in columns] for row in study.summary]
+    needs_full = () if has_full else (against, "95 % interval of that", "p", "speed-up over full")
+    columns = {name: text for name, text in of_all.items() if name not in needs_full}
+    return [list(columns), *([text(row) for text in columns.values()] for row in study.summary)]
 
 
 def _caption(study: StudyRecord) -> str:
-    """What the numbers are of, and what is missing from them."""
     data = study.data
     said = [
         f"{study.base.id} on {data.source}: {data.rows_in_words()}.",

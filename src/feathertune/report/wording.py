@@ -16,7 +16,7 @@ MOST_NAMED = 12
 
 @dataclass(frozen=True)
 class Context:
-    """What sentences need besides a code's parameters."""
+    """Facts that sentences need besides a code's parameters."""
 
     task: Task
     data: DataRecord
@@ -35,20 +35,15 @@ class Context:
         return self.format.within(value)
 
 
-def context_of(study: StudyRecord) -> Context:
-    """Return the context of a study's verdict."""
-    return Context(task_of_study(study), study.data)
-
-
 def verdict_text(study: StudyRecord) -> str:
     """Return the verdict in a few sentences."""
-    context = context_of(study)
+    context = Context(task_of_study(study), study.data)
     return " ".join(reason_sentence(reason, context) for reason in study.verdict.reasons)
 
 
 def caveat_texts(study: StudyRecord) -> list[str]:
     """Return one text per caveat."""
-    context = context_of(study)
+    context = Context(task_of_study(study), study.data)
     return [caveat_sentence(caveat, context) for caveat in study.verdict.caveats]
 
 

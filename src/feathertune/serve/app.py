@@ -1,7 +1,4 @@
-"""The HTTP side: each address's answers and status codes.
-
-Bodies are read here, up to a limit, and checked once, by pydantic; FastAPI does routes, OpenAPI and errors.
-"""
+"""The HTTP side: each address's answers and status codes."""
 
 from __future__ import annotations
 
@@ -236,19 +233,15 @@ class Routes:
 
     def _refuse_without_token(self) -> None:
         if self.service.token is None:
-            raise HTTPException(
-                403, "Bundles can be added and removed only where the server was started with a token (--token-file)."
-            )
+            raise HTTPException(403, "Bundles can be changed only if the server has a token (--token-file).")
 
     async def _body(self, request: Request, model: type[T]) -> T:
-        """Read and check a body."""
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != _JSON:
             raise HTTPException(415, f"The body must be JSON, and the header Content-Type say {_JSON}.")
         limit = self.service.limits.body_bytes
         if (content := await _read(request, limit)) is None:
-            raise HTTPException(
-                413, f"The body has more than {limit} bytes. Send fewer texts at once.", {"Connection": "close"}
-            )
+            message = f"The body has more than {limit} bytes. Send fewer texts at once."
+            raise HTTPException(413, message, {"Connection": "close"})
         try:
             return model.model_validate_json(content)
         except ValidationError as error:

@@ -1,10 +1,8 @@
 """Run the texts of all clients in common passes.
 
-Requests come from an event loop. A few threads tokenise and run passes in parallel, each on its own cores: a pass on
-all cores would wait for the slowest core after each product. New texts gather while passes run. The next pass takes the
-oldest text and those of the same lane that are cheapest to run with it, and leaves idle threads their share. With few
-texts it waits for more, up to a latency budget, but not if as many clients wait as the last pass has answered: a single
-client never waits for others. This module knows neither HTTP nor torch.
+A few threads run passes in parallel, each on its own cores: a pass on all cores would wait for the slowest core after
+each product. A pass waits for more texts, up to a latency budget, but not if as many clients wait as the last pass has
+answered: a single client never waits for others.
 """
 
 from __future__ import annotations
@@ -46,7 +44,7 @@ class PassInfo:
 
 
 class QueueFull(Exception):
-    """Too many texts wait."""
+    """Raised if too many texts wait."""
 
     def __init__(self, retry_after_s: int) -> None:
         super().__init__(f"too many texts wait; come again in {retry_after_s} s")
@@ -54,13 +52,11 @@ class QueueFull(Exception):
 
 
 class Stopping(Exception):
-    """The server stops and takes no more texts."""
+    """Raised if the server stops and takes no more texts."""
 
 
 @dataclass(eq=False)
 class _Job:
-    """One request."""
-
     model: Served
     texts: Sequence[Text]
     loop: asyncio.AbstractEventLoop
@@ -72,8 +68,6 @@ class _Job:
 
 @dataclass(eq=False)
 class _Waiting:
-    """One text of a request."""
-
     job: _Job
     index: int
     row: TextRow
@@ -91,7 +85,7 @@ class Batcher:
         self._calls: list[Callable[[], None]] = []
         self._lanes: dict[Hashable, list[_Waiting]] = {}
         self._answered: dict[Hashable, int] = {}
-        self._n_waiting = 0
+        self.n_waiting = 0  # texts that wait or are being run
         self._n_idle = 0
         self._n_passes = 0
         self._any_dropped = False
@@ -112,27 +106,20 @@ class Batcher:
         """True if all threads work."""
         return all(thread.is_alive() for thread in self._threads)
 
-    @property
-    def n_waiting(self) -> int:
-        """Number of texts that wait or are being run."""
-        return self._n_waiting
-
     async def submit(self, model: Served, texts: Sequence[Text]) -> list[Answer]:
         """Queue texts, and return an answer for each once it has been run.
 
         Raises:
-            QueueFull: If too many texts wait already.
-            Stopping: If no more texts are taken.
-            TimeoutError: If it took too long.
+            QueueFull, Stopping, TimeoutError: If there is no room, the server stops, or it took too long.
         """
         loop = asyncio.get_running_loop()
         job: _Job = _Job(model, texts, loop, loop.create_future(), time.monotonic())
         with self._changed:
             if self._closing:
                 raise Stopping
-            if self._n_waiting + len(texts) > self._limits.queue_texts:
+            if self.n_waiting + len(texts) > self._limits.queue_texts:
                 raise QueueFull(self._retry_after_s())
-            self._n_waiting += len(texts)
+            self.n_waiting += len(texts)
             self._inbox.append(job)
             self._changed.notify()
         try:
@@ -174,7 +161,7 @@ class Batcher:
 
     def _retry_after_s(self) -> int:
         rate = self._texts_per_s * len(self._threads)
-        return max(1, min(_MAX_RETRY_AFTER_S, round(self._n_waiting / rate))) if rate else 1
+        return max(1, min(_MAX_RETRY_AFTER_S, round(self.n_waiting / rate))) if rate else 1
 
     def _loop(self, worker: int) -> None:
         while True:
@@ -230,7 +217,7 @@ class Batcher:
             with self._changed:
                 if job.dropped:  # meanwhile
                     rows = ()
-                self._n_waiting -= len(job.texts) - len(rows)
+                self.n_waiting -= len(job.texts) - len(rows)
                 if rows:
                     lane = self._lanes.setdefault(job.model.lane, [])
                     lane += [_Waiting(job, index, row) for index, row in enumerate(rows)]
@@ -240,7 +227,7 @@ class Batcher:
     def _leave_out(self, is_out: Callable[[_Job], bool]) -> None:
         for name, lane in list(self._lanes.items()):
             kept = [text for text in lane if not is_out(text.job)]
-            self._n_waiting -= len(lane) - len(kept)
+            self.n_waiting -= len(lane) - len(kept)
             self._put_back(name, kept)
 
     def _put_back(self, name: Hashable, lane: list[_Waiting]) -> None:
@@ -283,7 +270,7 @@ class Batcher:
         info = PassInfo(len(chosen), len({id(model) for model, _ in rows}), widest * len(chosen), seconds)
         with self._changed:
             self._n_passes -= 1
-            self._n_waiting -= len(chosen)
+            self.n_waiting -= len(chosen)
             if failure is not None:
                 failed = {id(text.job) for text in chosen}
                 self._leave_out(lambda job: id(job) in failed)

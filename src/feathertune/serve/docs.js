@@ -1,11 +1,3 @@
-"use strict";
-const $ = (id) => document.getElementById(id);
-function made(tag, props = {}, ...children) {
-  const element = Object.assign(document.createElement(tag), props);
-  element.append(...children);
-  return element;
-}
-
 function resolved(schema, all) {
   if (Array.isArray(schema)) return schema.map((one) => resolved(one, all));
   if (schema === null || typeof schema !== "object") return schema;

@@ -12,12 +12,9 @@ class Limits:
     """Limits and budgets of a server.
 
     Attributes:
-        token_budget: Maximum padded tokens of one pass, unless a single text has more. On two cores a pass gains
-            nothing beyond some thousand tokens, and all of its clients wait for it.
+        token_budget: Maximum padded tokens of one pass, unless a single text has more.
         latency_budget_s: Seconds that the oldest text of a pass may wait for more texts.
-        queue_texts: Maximum texts that wait; a request that would exceed it is refused.
         request_texts: Maximum texts of one request, of `text_characters` each and `body_bytes` together.
-        timeout_s: Seconds until a request is given up.
         drain_s: Seconds that a stopping server still answers new requests with 503.
     """
 

@@ -1,25 +1,21 @@
-"""The counters for Prometheus, with one registry a server, so that one process can hold several."""
+"""The counters for Prometheus, with one registry for each server."""
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Callable
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from feathertune.serve.batcher import PassInfo
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _TEXTS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 _OTHER = "other"
-
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class Metrics:
@@ -66,7 +62,7 @@ class Metrics:
         """Return all counters in Prometheus' format."""
         return generate_latest(self._registry)
 
-    def counting(self, app: AsgiApp) -> AsgiApp:
+    def counting(self, app: ASGIApp) -> ASGIApp:
         """Return an app that counts requests by route, not by address, which clients choose."""
 
         async def counted(scope: Scope, receive: Receive, send: Send) -> None:
@@ -76,7 +72,7 @@ class Metrics:
             code = 500
             start = time.perf_counter()
 
-            async def watched(message: MutableMapping[str, Any]) -> None:
+            async def watched(message: Message) -> None:
                 nonlocal code
                 if message["type"] == "http.response.start":
                     code = message["status"]

@@ -1,8 +1,7 @@
 """Bundles by name, with one copy of a shared encoder, and their texts in common passes.
 
-A loaded bundle uses the equal tensors of other bundles, so ten adapters need one encoder. Bundles that the engine can
-run together share passes (`feathertune.engine.multi_adapter.mixed_batches`); others, such as prompts and whole models,
-have their own passes. Answers are those of `Predictor.predict` up to rounding, which is checked at loading.
+Bundles that the engine can run together share passes (`feathertune.engine.multi_adapter.mixed_batches`); others, such
+as prompts and whole models, have their own. That a shared pass gives the same answers is checked at loading.
 """
 
 from __future__ import annotations
@@ -73,7 +72,7 @@ class Served:
     """A bundle that answers.
 
     Attributes:
-        twins: A copy of the model for each thread of passes.
+        twins: One for each thread of passes.
         lane: Equal for bundles whose texts can share a pass.
         note: Reason for passes of its own; empty if it shares passes.
         own_bytes: Size of the tensors that no earlier bundle holds.
@@ -88,7 +87,7 @@ class Served:
 
     @property
     def padding_share(self) -> float:
-        """Cost of a padding token, as a share of a token's."""
+        """Cost of a padding token, in tokens."""
         return _PADDING_SHARE if self.predictor.installed.blocks else 1.0
 
     @property
@@ -101,13 +100,8 @@ class Served:
         """True if each text is a pair."""
         return self.predictor.reads_pairs
 
-    @property
-    def probes(self) -> Sequence[Text]:
-        """Texts of different lengths, pairs if it reads pairs."""
-        return paired(_PROBES) if self.reads_pairs else _PROBES
-
     def describe(self) -> ModelInfo:
-        """Return the bundle as clients see it."""
+        """Return what clients see."""
         info = self.predictor.bundle.info
         return ModelInfo(
             name=self.name,
@@ -123,14 +117,6 @@ class Served:
             note=self.note,
             own_bytes=self.own_bytes,
         )
-
-
-@dataclass(frozen=True)
-class ReadBundle:
-    """A loaded bundle on shared tensors."""
-
-    bundle: Bundle
-    own_bytes: int
 
 
 class Models:
@@ -168,25 +154,25 @@ class Models:
         """Return all bundles in the order of loading."""
         return list(self._by_name.values())
 
-    def read(self, path: Path, base: str | None = None) -> ReadBundle:
-        """Load and check a bundle; see `load_bundle`."""
+    def read(self, path: Path, base: str | None = None) -> tuple[Bundle, int]:
+        """Load a bundle on shared tensors; return it, and the size of the tensors that no earlier bundle holds."""
         bundle = load_bundle(path, base=base, attention=self._runtime.attention)
         own_bytes = self._tensors.share(bundle.model)
         tokenizer = self._same_tokenizer(bundle.tokenizer)
         bundle = replace(bundle, tokenizer=tokenizer, base=replace(bundle.base, tokenizer=tokenizer))
         give_memory_back()  # of the encoder that was read again and dropped
-        return ReadBundle(bundle, own_bytes)
+        return bundle, own_bytes
 
-    def add(self, name: str, read: ReadBundle) -> Served:
+    def add(self, name: str, read: tuple[Bundle, int]) -> Served:
         """Let a bundle answer under a name; an older bundle of that name finishes its texts."""
-        bundle = read.bundle
+        bundle, own_bytes = read
         bundle.model.eval()
         keep = (bundle.tokenizer, bundle.info)
         others = [copy_on_shared_tensors(bundle, bundle.model, keep=keep) for _ in range(1, self.n_workers)]
         predictors = [Predictor(one, self._runtime, self._engine, matrices=self._matrices) for one in (bundle, *others)]
         members = [as_mixable(one.bundle.base, one.bundle.model, one.installed) for one in predictors]
         models = [one.bundle.model for one in predictors]
-        alone = Served(name, predictors[0], tuple(Twin(model, None) for model in models), object(), "", read.own_bytes)
+        alone = Served(name, predictors[0], tuple(Twin(model, None) for model in models), object(), "", own_bytes)
         if isinstance(members[0], str):
             served = replace(alone, note=members[0])
         else:
@@ -206,26 +192,20 @@ class Models:
         return served
 
     def encode(self, model: Served, texts: Sequence[Text]) -> list[TextRow]:
-        """Tokenise texts for a bundle, with the treatment of long texts of its training."""
-        bundle = model.predictor.bundle
+        """Tokenise texts for a bundle."""
+        bundle, info = model.predictor.bundle, model.predictor.bundle.info
         with self._tokenizing:
-            encoded = encode(bundle.tokenizer, list(texts), max_length=bundle.max_length, reading=bundle.reading)
+            encoded = encode(bundle.tokenizer, list(texts), max_length=info.max_length, reading=info.reading)
         rows = []
         for i in range(len(encoded)):
             row = np.array([i])
             sequences, types = tuple(encoded.pieces(row)), encoded.type_pieces(row)
-            longest = self._width(max(map(len, sequences)), bundle.max_length)
+            longest = self._width(max(map(len, sequences)), info.max_length)
             rows.append(TextRow(sequences, longest, None if types is None else types[0]))
         return rows
 
     def run(self, rows: Sequence[tuple[Served, TextRow]], *, worker: int = 0, alone: bool = True) -> list[Answer]:
-        """Run one pass over texts of one lane.
-
-        Args:
-            rows: Bundles and texts.
-            worker: The thread's number; no two passes of one number run at once.
-            alone: No other pass runs now, and no text waits for one.
-        """
+        """Run one pass over texts of one lane, in the thread `worker`; `alone` gives it all cores."""
         if self.n_workers > 1:  # a thread's own setting
             torch.set_num_threads(self._n_threads if alone else max(1, self._n_threads // self.n_workers))
         places: dict[Served, list[int]] = {}
@@ -275,7 +255,8 @@ class Models:
         others = [one for one in self._by_name.values() if one.lane == new.lane]
         for other in (new, *others[:1]):
             pair = (other, new)
-            rows = [row for one in pair for row in self.encode(one, one.probes)]
+            probes = [paired(_PROBES) if one.reads_pairs else _PROBES for one in pair]
+            rows = [row for one, texts in zip(pair, probes, strict=True) for row in self.encode(one, texts)]
             members = [one.twins[0].member for one in pair if one.twins[0].member is not None]
             if why := check_mixed(members, self._batch(rows, new.pad_id), self._runtime):
                 return why

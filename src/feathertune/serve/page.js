@@ -1,16 +1,8 @@
-"use strict";
 // Texts and names are set as text, never as markup.
-const $ = (id) => document.getElementById(id);
 const CHUNK = 32; // texts of one request
 const MAX_WORDS = 200; // words that are left out one after the other
 const TOP = 5;
 let models = [];
-
-function made(tag, props = {}, ...children) {
-  const element = Object.assign(document.createElement(tag), props);
-  element.append(...children);
-  return element;
-}
 // A text or a name of any direction, which shall not turn the words around it.
 const own = (words) => made("bdi", { textContent: words });
 const percent = (p) => `${(100 * p).toFixed(1)} %`;

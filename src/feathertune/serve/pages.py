@@ -1,4 +1,4 @@
-"""The two pages: try texts, and the API for a person. Each loads nothing from other hosts."""
+"""The two pages: try texts, and the API for a person."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PAGES = {"page": "Try texts", "docs": "API"}
 
 
 def response(name: str) -> Response:
-    """Return one of `PAGES`, with a policy that lets it talk to this server only."""
+    """Return one of `PAGES`, which loads nothing from other hosts."""
     content, policy = _page(name)
     headers = {
         "Content-Security-Policy": policy,
@@ -32,7 +32,7 @@ def _page(name: str) -> tuple[bytes, str]:
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(_resource), autoescape=True, undefined=jinja2.StrictUndefined
     )
-    style, script = _resource("style.css"), _resource(f"{name}.js")
+    style, script = _resource("style.css"), _resource("common.js") + _resource(f"{name}.js")
     html = environment.get_template(f"{name}.html").render(
         title=PAGES[name], version=feathertune.__version__, style=Markup(style), script=Markup(script)
     )

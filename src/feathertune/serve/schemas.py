@@ -112,29 +112,19 @@ class Invalid(_Wire):
 
 
 class Texts(_Wire):
-    """Texts to label; `predict_request` adds the limits.
-
-    Attributes:
-        text_pairs: For a bundle that reads pairs: the second text of each, in the order of the first ones.
-    """
+    """Texts to label; `text_pairs` holds the second text of each pair. `predict_request` adds the limits."""
 
     texts: list[str]
     text_pairs: list[str] | None = None
 
     def of_kind(self, *, pairs: bool) -> Sequence[Text]:
-        """Return the texts, or pairs, for a bundle.
-
-        Raises:
-            ValueError: If the request is of the other kind, or its numbers of first and second texts differ.
-        """
+        """Return the texts, or pairs, for a bundle; raise a ValueError if the request does not fit."""
         if not pairs:
             if self.text_pairs is not None:
                 raise ValueError("This bundle reads single texts. Leave out text_pairs.")
             return self.texts
         if self.text_pairs is None or len(self.text_pairs) != len(self.texts):
-            raise ValueError(
-                "This bundle reads pairs of texts. text_pairs must hold the second of each, as many as texts."
-            )
+            raise ValueError("This bundle reads pairs of texts. text_pairs must hold the second text of each.")
         return [Pair(*both) for both in zip(self.texts, self.text_pairs, strict=True)]
 
 

@@ -1,8 +1,4 @@
-"""Listen on a port, and stop without losing a request.
-
-On SIGTERM or Ctrl-C the server answers 503 for a moment, so that a balancer chooses another one, takes no more
-connections, answers all open requests, and exits with 0. A second signal ends it at once.
-"""
+"""Listen on a port, and stop without losing a request; a second signal ends the server at once."""
 
 from __future__ import annotations
 
@@ -26,11 +22,7 @@ _LAST_PORT = 65_535
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Open a port; 0 takes a free one.
-
-    Raises:
-        ConfigError: If it cannot be opened.
-    """
+    """Open a port; 0 takes a free one."""
     if not 0 <= port <= _LAST_PORT:
         raise ConfigError(f"The port is {port}. Expected 0 (a free one) to {_LAST_PORT}.")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -93,7 +85,7 @@ async def _serve(service: Service, opened: socket.socket) -> None:
     running = asyncio.create_task(server.serve(sockets=[opened]))
     asking = asyncio.create_task(asked.wait())
     await asyncio.wait((running, asking), return_when=asyncio.FIRST_COMPLETED)
-    if asked.is_set() and not running.done():
+    if asked.is_set() and not running.done():  # answers 503 for a moment, so that a balancer chooses another server
         await asyncio.wait((running,), timeout=service.limits.drain_s)
         server.should_exit = True
     asking.cancel()

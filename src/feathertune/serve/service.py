@@ -31,16 +31,11 @@ class Service:
         self._loading = asyncio.Lock()
 
     def is_token(self, given: str) -> bool:
-        """Compare a token in constant time."""
+        """Compare in constant time."""
         return self.token is not None and hmac.compare_digest(given.encode(), self.token.encode())
 
     async def put(self, name: str, path: Path, base: str | None) -> tuple[Served, bool]:
-        """Load a bundle and let it answer; return it, and True if it replaced another.
-
-        Raises:
-            BundleError: If it is not a whole bundle.
-            Stopping: If the server stops.
-        """
+        """Load a bundle and let it answer; return it, and True if it replaced another."""
         async with self._loading:
             read = await self._in_loader(self.models.read, path, base)
             is_new = name not in self.models
@@ -51,11 +46,7 @@ class Service:
             return served, not is_new
 
     async def remove(self, name: str) -> None:
-        """Let a bundle answer no more.
-
-        Raises:
-            UnknownNameError: If no bundle has that name.
-        """
+        """Let a bundle answer no more."""
         async with self._loading:
             self.models.remove(name)
             self.metrics.forget(name)

@@ -1,25 +1,12 @@
-"""Intervals, paired tests and equivalence over test rows and seeds.
+"""Intervals, paired tests and equivalence over test rows and seeds, which are crossed and both random.
 
-Two things are random in a score: which rows the test set holds, and the seed of the training. All seeds and methods of
-a study are scored on the same rows, so more seeds do not shrink the first part, and a difference of two methods is
-taken row by row.
-
-* **One seed**: the spread over seeds is unknown; the result is about that one trained model.
-* **Several seeds**: rows and seeds are crossed and both random. The variance of a mean over S seeds and N rows is the
-  variance over rows of the per-row mean, over N, plus the seeds' own variance over S (that of their scores, minus what
-  chance in single answers adds, not below 0; Gallas 2006). For a difference, each method has its own seeds.
-* **Critical values**: the seeds' part has few degrees of freedom (S - 1; of two methods by Satterthwaite 1946), the
-  rows' part many. Their critical values are averaged with the two variances as weights (Cochran & Cox 1957).
-  Satterthwaite's degrees of freedom for the sum are too narrow with three seeds (92% where 95 are stated).
-* **Tests**: the same variance, but all of the seeds' spread counts as badly known, so p errs on the safe side: it can
-  be slightly above 0.05 where the interval just excludes 0.
-* **Strata** (balanced accuracy): the variance is the sum over strata by squared weight, with Satterthwaite's degrees of
-  freedom. A stratum whose rows are all alike counts with what Wilson's interval leaves open.
-* **Scores of all rows together** (rank correlation): each row stands for the score plus its influence on it
-  (`feathertune.statistics.measures`). Correlations use Fisher's z; no test is exact.
-
-``benchmarks/simulate_*.py`` measure the coverage. Two seeds are few: where the seeds' part dominates, intervals of one
-method cover about 92%.
+* **Variance** of a mean over S seeds and N rows: that of the per-row mean over N, plus the seeds' own over S (that of
+  their scores, minus what chance in single answers adds, not below 0). One seed: about that model only.
+* **Critical values** of rows and seeds (S - 1 degrees of freedom; for two methods Satterthwaite's) are averaged with
+  the two variances as weights; degrees of freedom of the sum would cover 92% with three seeds.
+* **Tests**: all of the seeds' spread counts as badly known, so p can be slightly above 0.05 next to an interval
+  without 0.
+* **Strata** (balanced accuracy): variances add up by squared weight; a stratum of equal rows counts by Wilson.
 
 Source: Gallas 2006, Academic Radiology 13, 353-362; Satterthwaite 1946, Biometrics Bulletin 2, 110-114;
 Cochran & Cox 1957, Experimental Designs, 2nd ed., 100-102; Cochran 1977, Sampling Techniques, 3rd ed., 95-96 (strata).
@@ -68,14 +55,10 @@ class Difference(NamedTuple):
 def seed_interval(answers: Answers) -> Estimate:
     """Return the score of a method over its seeds, with a 95% interval.
 
-    Returns:
-        Mean, spread over seeds, and interval. Accuracy of one seed has Wilson's interval, and so has a score whose rows
-        and seeds do not vary at all (per stratum, combined). Other shares have Wilson's interval for the number of rows
-        with the same variance; correlations have Fisher's.
+    Accuracy of one seed has Wilson's interval; other shares have it for the number of rows with the same variance.
 
-    Source: effective number of rows: Franco et al. 2019, J. Surv. Stat. Methodol. 7, 334-364; combined intervals: Zou &
-    Donner 2008, Stat. Med. 27, 1693-1702; Fisher's z of a rank correlation: Fieller, Hartley & Pearson 1957, Biometrika
-    44, 470-481.
+    Source: Franco et al. 2019, J. Surv. Stat. Methodol. 7, 334-364; Zou & Donner 2008, Stat. Med. 27, 1693-1702;
+    Fieller, Hartley & Pearson 1957, Biometrika 44, 470-481 (rank correlation).
     """
     mean, measure = answers.score, answers.measure
     sd = variance_of(answers.seed_scores) ** 0.5 if answers.n_seeds > 1 else None
@@ -97,14 +80,8 @@ def seed_interval(answers: Answers) -> Estimate:
 def paired_difference(a: Answers, b: Answers) -> Difference:
     """Return the score of a minus that of b, paired by test row, with a 95% interval.
 
-    Returns:
-        With one seed each and right-or-wrong answers, p is exact: McNemar's test, and with strata a sign test within
-        each. With more seeds, p is as the module describes, and never below 0.05 where the interval contains 0. A
-        method with one seed adds nothing for its unknown spread over seeds. Where the difference is the same in all
-        rows of each stratum, the half-width is what 0 of its rows leave open (Wilson).
-
-    Raises:
-        ValueError: If the methods have different rows or scores.
+    With one seed each and right-or-wrong answers, p is exact (McNemar; with strata a sign test within each). Else it is
+    never below 0.05 if the interval contains 0. Where rows do not vary, the half-width is Wilson's for 0 of N.
 
     Source: McNemar 1947, Psychometrika 12, 153-157; Pitman 1937, Suppl. J. R. Stat. Soc. 4, 119-130.
     """
@@ -122,19 +99,9 @@ def paired_difference(a: Answers, b: Answers) -> Difference:
 
 
 def equivalence(a: Answers, b: Answers, *, margin: float) -> float:
-    """Return the p of two one-sided tests: small where two scores differ by less than the margin, either way.
+    """Return the larger p of two one-sided tests: small if two scores differ by less than the margin, either way.
 
-    Args:
-        a: One method.
-        b: The other.
-        margin: Largest difference that counts as none, above 0.
-
-    Returns:
-        The larger of both one-sided p. Where no row separates the two, the largest chance of that among methods that
-        differ by the margin, ``(1 - margin) ** N``; with strata, N is the size of the smallest one over its weight.
-
-    Raises:
-        ValueError: If the methods have different rows or scores.
+    If no row separates the two it is ``(1 - margin) ** N``; with strata, N is the smallest size over weight.
 
     Source: Schuirmann 1987, J. Pharmacokinet. Biopharm. 15, 657-680.
     """
@@ -152,24 +119,12 @@ def equivalence(a: Answers, b: Answers, *, margin: float) -> float:
 
 
 def bootstrap_scores(answers: Sequence[Answers], *, resamples: int = RESAMPLES) -> NDArray[np.float64]:
-    """Return the scores of all methods on test sets drawn, with replacement, from the rows of this one.
+    """Return the scores ``(resamples, M)`` of M methods on test sets drawn, with replacement, from these rows.
 
-    Every drawn test set is the same for all methods, which pairs them. Strata are drawn from separately, so no drawn
-    set lacks a class. Seeds are averaged, not drawn: the result is about these trained models. Scores of all rows
-    together are to first order.
+    Every drawn set is the same for all methods, and drawn by stratum. Seeds are averaged, not drawn. Scores of all rows
+    together are to first order. The same answers give the same draws.
 
-    Args:
-        answers: M methods.
-        resamples: Number of test sets.
-
-    Returns:
-        ``(resamples, M)``; the same for the same answers, whatever the number of threads.
-
-    Raises:
-        ValueError: If the methods have different rows or scores.
-
-    Source: Efron & Tibshirani 1993, An Introduction to the Bootstrap, chapter 13; paired by row as in Koehn 2004,
-    EMNLP, 388-395.
+    Source: Efron & Tibshirani 1993, An Introduction to the Bootstrap, chapter 13; Koehn 2004, EMNLP, 388-395.
     """
     first = answers[0]
     for other in answers[1:]:
@@ -195,13 +150,7 @@ def percentile_interval(draws: NDArray[np.float64]) -> Interval:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Correct p-values for the number of tests (step-down Bonferroni).
-
-    Args:
-        p_values: Two-sided p of each test.
-
-    Returns:
-        Each at least as large as it was and at most 1; the order of the input.
+    """Correct two-sided p-values for the number of tests (step-down Bonferroni), in the order of the input.
 
     Source: Holm 1979, Scand. J. Stat. 6, 65-70.
     """
@@ -217,7 +166,6 @@ def _mean(rows: NDArray[np.float64], strata: Sequence[Stratum]) -> float:
 
 
 def _combined_wilson(answers: Answers) -> Interval:
-    """Wilson's interval of each stratum, combined (MOVER)."""
     mean, below, above = answers.score, [], []
     for weight, rows in answers.strata:
         share = float(answers.values[:, rows].mean())
@@ -230,14 +178,9 @@ def _combined_wilson(answers: Answers) -> Interval:
 
 
 def _fisher_interval(answers: Answers, half: float) -> Interval:
-    """Interval of a correlation through atanh: near 1 it can fall far and hardly rise.
+    """Return the interval of a correlation through atanh: near 1 it can fall far and hardly rise.
 
-    A model that predicts one number for all rows certainly has correlation 0. Where no row contradicts a perfect
-    correlation, a share w of unrelated rows would cost about w, and w is what Wilson's interval of 0 of N leaves open.
-
-    Args:
-        answers: Of one method.
-        half: Half-width as if the correlation had no ends.
+    If no row contradicts a perfect correlation, a share w of unrelated rows would cost about w: Wilson's 0 of N.
     """
     mean = answers.score
     if not answers.informed:
@@ -253,12 +196,12 @@ def _around(mean: float, half: float, low: float) -> Interval:
 
 
 def _unseen(answers: Answers) -> float:
-    """Half-width that rows leave open where none of them shows a difference."""
+    """Return the half-width that rows leave open if none of them shows a difference."""
     return math.hypot(*(weight * wilson(0, len(rows)).high for weight, rows in answers.strata))
 
 
 def _drawn(counted: NDArray[np.floating], n: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Sums, ``(n, M)``, over `n` sets of rows drawn from all, ``(N, M)``."""
+    """Return sums, ``(n, M)``, over `n` sets of rows drawn from all, ``(N, M)``."""
     n_rows = len(counted)
     picked = rng.integers(0, n_rows, (n, n_rows), dtype=np.int32) + n_rows * np.arange(n)[:, None]
     counts = np.bincount(picked.reshape(-1), minlength=n * n_rows).reshape(n, n_rows)
@@ -267,12 +210,7 @@ def _drawn(counted: NDArray[np.floating], n: int, rng: np.random.Generator) -> N
 
 
 def _sign_test(rows: NDArray[np.float64], strata: Sequence[Stratum]) -> float:
-    """Exact two-sided p of a difference if every row's sign were a coin toss; of one stratum, McNemar's exact test.
-
-    Args:
-        rows: Difference of each row, ``(N,)``; only its sign counts. Rows of equal weight are one binomial.
-        strata: Of the rows.
-    """
+    """Return the exact two-sided p of row differences ``(N,)`` if signs were coin tosses; one stratum: McNemar's."""
     up: Counter[float] = Counter()
     down: Counter[float] = Counter()
     for weight, places in strata:

@@ -1,8 +1,6 @@
 """Scores as means over test rows, so that intervals, paired tests and the bootstrap are the same for all of them.
 
-A `Measure` turns labels and predictions into one contribution per row; the weighted mean over strata of these
-contributions is the score. For accuracy a contribution is whether the row is right. For a score of all rows together it
-is the score plus the row's influence on it (delta method: Hampel 1974, J. Am. Stat. Assoc. 69, 383-393).
+Source: scores of all rows together (delta method): Hampel 1974, J. Am. Stat. Assoc. 69, 383-393.
 """
 
 from __future__ import annotations
@@ -24,12 +22,7 @@ _COARSE_PARTS = 2**24
 
 
 class Stratum(NamedTuple):
-    """Test rows that vary alike.
-
-    Attributes:
-        weight: Of their mean contribution in the score; the weights of all strata sum to 1.
-        rows: Their indices, ``(n,)``.
-    """
+    """Test rows ``(n,)`` that vary alike, and the weight of their mean in the score; all weights sum to 1."""
 
     weight: float
     rows: NDArray[np.intp]
@@ -41,10 +34,7 @@ def one_stratum(labels: Labels) -> tuple[Stratum, ...]:
 
 
 def class_strata(labels: Labels) -> tuple[Stratum, ...]:
-    """Return one stratum per class with at least two rows, all of equal weight, and one of the remaining classes.
-
-    A class with a single row shows no variance. Pooled, such rows vary by what the classes differ in as well, so the
-    variance errs on the large side.
+    """Return one stratum per class, all of equal weight; classes with a single row, which has no variance, are pooled.
 
     Source: collapsed strata, Cochran 1977, Sampling Techniques, section 5A.12.
     """
@@ -68,14 +58,11 @@ class Measure:
     """A score as a mean over test rows.
 
     Attributes:
-        name: Key of the score in records.
-        contributions: From labels and predictions of N rows to ``(N,)``; bool where `exact`.
-        strata: From labels to the strata.
+        contributions: From labels and predictions of N rows to ``(N,)``; bool if `exact`.
         exact: Single answers are right or wrong, so that McNemar's test and Wilson's interval apply.
         low: Lower end of the scale; the upper end is 1. Below 0, intervals use Fisher's z.
         least_rows: Fewer rows carry no information.
-        padding: From labels to a few more labels and predictions, with an error in each class, so that classes without
-            an error get a variance; None where it is not needed.
+        padding: From labels to a few more rows with an error in each class, so that each class has a variance.
     """
 
     name: str
@@ -97,20 +84,7 @@ class Measure:
 
 
 class Answers:
-    """Predictions of one method, S seeds on the same N test rows, as contributions to a score.
-
-    Args:
-        measure: The score.
-        labels: ``(N,)``, or ``(N, C)`` of 0 and 1.
-        predicted: ``(S, N)`` or ``(S, N, C)``.
-
-    Attributes:
-        values: Contributions, ``(S, N)``; bool where the measure is exact.
-        strata: Of the rows.
-
-    Raises:
-        ValueError: If the shapes do not fit, or there is no row or no seed.
-    """
+    """Predictions ``(S, N)`` or ``(S, N, C)`` of one method's S seeds, as contributions `values` ``(S, N)``."""
 
     def __init__(self, measure: Measure, labels: Labels, predicted: Labels) -> None:
         if predicted.ndim != labels.ndim + 1 or predicted.shape[1:] != labels.shape or predicted.size == 0:
@@ -156,7 +130,7 @@ class Answers:
 
     @property
     def informed(self) -> bool:
-        """Whether these rows can separate a good method from a bad one."""
+        """These rows can separate a good method from a bad one."""
         varies = self.measure.least_rows == 1 or bool((self.labels != self.labels[0]).any())
         return varies and self.n_rows >= self.measure.least_rows
 
@@ -182,11 +156,7 @@ class Answers:
 
 
 def check_paired(a: Answers, b: Answers) -> None:
-    """Refuse methods that were scored differently or on different rows.
-
-    Raises:
-        ValueError: If they were.
-    """
+    """Raise a `ValueError` if methods were scored differently or on different rows."""
     if a.n_rows != b.n_rows:
         raise ValueError(f"{a.n_rows} and {b.n_rows} test rows cannot be paired. Expected the same rows.")
     if a.measure is not b.measure or not (a.labels is b.labels or np.array_equal(a.labels, b.labels)):

@@ -1,7 +1,4 @@
-"""Spearman's rank correlation as a mean over test rows.
-
-The correlation is one number of all rows together. To first order it is a mean over rows: of the score plus the row's
-influence on it, with ties as the test rows have them.
+"""Spearman's rank correlation as a mean over test rows: of the score plus each row's influence on it, ties included.
 
 Source: Croux & Dehon 2010, Influence functions of the Spearman and Kendall correlation measures, Stat. Methods Appl.
 19, 497-515; with ties Borkowf 2002, Comput. Stat. Data Anal. 39, 271-286.
@@ -20,23 +17,12 @@ LEAST_RANKS = 4
 
 
 def spearman_contributions(labels: ArrayLike, predicted: ArrayLike) -> NDArray[np.float64]:
-    """Return the correlation plus each row's influence on it, ``(N,)``.
-
-    Args:
-        labels: Numbers, ``(N,)``.
-        predicted: ``(N,)``.
-    """
+    """Return the correlation of numbers ``(N,)`` plus each row's influence on it, ``(N,)``."""
     return _contributions(_order_of(np.asarray(labels, np.float64)), _order_of(np.asarray(predicted, np.float64)))
 
 
 class _Order(NamedTuple):
-    """Numbers by their place.
-
-    Attributes:
-        group: Of each row, the place of its number among the different ones, ``(N,)``.
-        grade: Of each row, the share of rows below it and half of those beside it, less one half, ``(N,)``; mean 0.
-        variance: Of the grades.
-    """
+    """Each row's place among the different numbers, its share of lower rows less one half, and their variance."""
 
     group: NDArray[np.intp]
     grade: NDArray[np.float64]
@@ -51,7 +37,7 @@ def _order_of(numbers: NDArray[np.float64]) -> _Order:
 
 
 def _above(order: _Order, values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Of each row, the sum of values over the rows above it and half of those beside it, over N."""
+    """Return each row's sum of values over the rows above it and half of those equal to it, over N."""
     of_group = np.bincount(order.group, weights=values)
     up_to = np.cumsum(of_group)
     sums: NDArray[np.float64] = ((up_to[-1] - up_to + of_group / 2) / len(values))[order.group]
@@ -59,11 +45,10 @@ def _above(order: _Order, values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _contributions(y: _Order, x: _Order) -> NDArray[np.float64]:
-    """The correlation of two orders plus each row's influence on it, ``(N,)``; all 0 where one has no order.
+    """Return the correlation of two orders plus each row's influence on it, ``(N,)``; all 0 if one has no order.
 
-    With grades u and v, the covariance is E[phi(Y - Y') phi(X - X'')] - 1/4 over three rows, where phi is a step of 1
-    with 1/2 at its middle; the influence of a row is what each of the three places gives with that row in it. The
-    variances are the same of u alone and of v alone.
+    With grades u and v, the covariance is E[phi(Y - Y') phi(X - X'')] - 1/4 over three rows (phi steps by 1, 1/2 at its
+    middle); a row's influence is what each of the three places gives with that row in it.
     """
     scale = math.sqrt(y.variance * x.variance)
     if scale == 0:

@@ -1,7 +1,4 @@
-"""Variance of a score over test rows and seeds, and its degrees of freedom.
-
-`feathertune.statistics.inference` describes the model.
-"""
+"""Variance of a score over test rows and seeds, and its degrees of freedom; `inference` describes the model."""
 
 from __future__ import annotations
 
@@ -22,13 +19,11 @@ _ROUNDING = 1e-12
 
 
 class Uncertainty(NamedTuple):
-    """Of a score over rows and seeds.
+    """Variance of a score over rows and seeds, with the degrees of freedom of both parts.
 
     Attributes:
-        variance: Of the score.
         own_of_seeds: The part of it by which seeds differ, less what chance in single answers makes of that.
         seeds: The variance of the seeds' scores over their number, with that chance.
-        rows_df: Degrees of freedom by which the rest is known; `seeds_df` those of the seeds.
     """
 
     variance: float
@@ -39,7 +34,7 @@ class Uncertainty(NamedTuple):
 
     @property
     def standard_error(self) -> float:
-        """Of the score."""
+        """Standard error of the score."""
         return math.sqrt(self.variance)
 
     @property
@@ -48,11 +43,11 @@ class Uncertainty(NamedTuple):
         return self.margin_of_error() * self.standard_error if self.variance else 0.0
 
     def margin_of_error(self) -> float:
-        """By how many standard errors the 95 % interval goes either way."""
+        """Return the half-width of the 95% interval in standard errors."""
         return self._critical(1 - CONFIDENCE, self.own_of_seeds)
 
     def p(self, off: float) -> float:
-        """Two-sided probability of a score that is off by `off`: where the critical value is that many errors."""
+        """Return the two-sided p of a score that is off by `off`: its critical value is as many standard errors."""
         errors = abs(off) / self.standard_error
         if not self.seeds:
             return _t_tails(errors, self.rows_df)
@@ -71,12 +66,7 @@ class Uncertainty(NamedTuple):
 
 
 def uncertainty(rows: NDArray[np.float64], methods: Sequence[Answers]) -> Uncertainty:
-    """Of what `rows` make.
-
-    Args:
-        rows: What rows add to the score, averaged over the seeds of one method, ``(N,)``, or of two and subtracted.
-        methods: That one, or both; of the same strata.
-    """
+    """Return the uncertainty of one method's mean contributions ``(N,)``, or of the difference of two methods'."""
     several = [answers for answers in methods if answers.n_seeds > 1]
     scores = [variance_of(answers.seed_scores) / answers.n_seeds for answers in several]
     chance = sum(
@@ -100,12 +90,12 @@ def uncertainty(rows: NDArray[np.float64], methods: Sequence[Answers]) -> Uncert
 
 
 def variance_of(values: NDArray[np.float64]) -> float:
-    """Of a sample. Equal values can have a variance of 1e-33 by rounding of their mean: that is none."""
+    """Return a sample's variance; equal values have none, though rounding of their mean can give 1e-33."""
     return 0.0 if np.ptp(values) == 0 else float(values.var(ddof=1))
 
 
 def _over_rows(rows: NDArray[np.float64], strata: Sequence[Stratum]) -> tuple[float, float]:
-    """The variance that comes of the rows, and its degrees of freedom; 0 where the rows of each stratum are alike."""
+    """Return the variance over rows and its degrees of freedom; 0 if the rows of each stratum are equal."""
     sizes = [len(places) for _, places in strata]
     parts = [variance_of(rows[places]) / len(places) for _, places in strata]
     if any(parts):
@@ -116,10 +106,7 @@ def _over_rows(rows: NDArray[np.float64], strata: Sequence[Stratum]) -> tuple[fl
 
 
 def _df_by_kurtosis(rows: NDArray[np.float64]) -> float:
-    """Degrees of freedom of a variance estimate whose values have heavy tails.
-
-    A few rows of a rare class can make up most of the variance, which is then badly known. The estimate has variance
-    s^4 (kurtosis - 1) / n, and a chi-square with 2 n / (kurtosis - 1) degrees of freedom has the same.
+    """Return the degrees of freedom of a variance estimate whose values have heavy tails.
 
     Source: O'Neill 2014, Some useful moment results in sampling problems, Am. Stat. 68, 282-296.
     """
@@ -132,18 +119,18 @@ def _df_by_kurtosis(rows: NDArray[np.float64]) -> float:
 
 
 def _unseen(n: int) -> float:
-    """The variance of a mean of `n` rows that are all alike, as if Wilson's interval for 0 of n were its own."""
+    """Return the variance of a mean of `n` equal rows, as if Wilson's interval for 0 of n were its own."""
     return (wilson(0, n).high / (2 * z_of())) ** 2
 
 
 def _satterthwaite(parts: Sequence[float], known_by: Sequence[float]) -> float:
-    """Degrees of freedom of a sum of variances; infinite where there is none to know."""
+    """Return the degrees of freedom of a sum of variances; infinite if all are 0."""
     weighed = sum(part**2 / df for part, df in zip(parts, known_by, strict=True))
     return sum(parts) ** 2 / weighed if weighed else math.inf
 
 
 def _chance(values: NDArray[Any]) -> float:
-    """Variance of single answers, ``(S, N)``, that neither the row nor the seed explains (mean square of both)."""
+    """Return the variance of single answers ``(S, N)`` that neither row nor seed explains."""
     n_seeds, n_rows = values.shape
     if n_rows == 1:
         return 0.0

@@ -1,7 +1,4 @@
-"""Wilson's interval of a share, which never leaves [0, 1] and is honest near both ends.
-
-Source: Wilson 1927, J. Am. Stat. Assoc. 22, 209-212.
-"""
+"""Wilson's interval of a share. Source: Wilson 1927, J. Am. Stat. Assoc. 22, 209-212."""
 
 from __future__ import annotations
 
@@ -21,24 +18,12 @@ class Interval(NamedTuple):
 
 
 def wilson(successes: int, n: int, confidence: float = CONFIDENCE) -> Interval:
-    """Score interval of a share; it never leaves [0, 1] and is honest near both ends.
-
-    Args:
-        successes: How many of the `n` rows are right.
-        n: Rows, at least 1.
-        confidence: Of the interval, such as 0.95.
-    """
+    """Return the interval of a share of `n` rows, at least 1."""
     return score_interval(successes / n, n, z_of(confidence))
 
 
 def score_interval(mean: float, n: float, z: float) -> Interval:
-    """That of a share of `n` rows, which may be a number of rows that would know as much.
-
-    Args:
-        mean: The share.
-        n: Above 0.
-        z: Standard errors either way, as the hypothesis has them.
-    """
+    """Return the interval of a share `z` standard errors either way; `n` may be an effective number of rows."""
     scale = 1 + z**2 / n
     centre = (mean + z**2 / (2 * n)) / scale
     half = z * math.sqrt(mean * (1 - mean) / n + (z / (2 * n)) ** 2) / scale
@@ -46,5 +31,5 @@ def score_interval(mean: float, n: float, z: float) -> Interval:
 
 
 def z_of(confidence: float = CONFIDENCE) -> float:
-    """Standard errors of a normal that go either way."""
+    """Return the standard errors of a normal that go either way."""
     return float(special.ndtri((1 + confidence) / 2))

@@ -1,7 +1,6 @@
 """A whole comparison: plan, runs, record, report; safe to interrupt and to start again.
 
-The plan is written before the first run, ``study.json`` again after each run, so a study that is cut short is a smaller
-study, not a lost one. The same plan in the same folder goes on where it stopped.
+The plan is written before the first run, ``study.json`` after each run.
 """
 
 from __future__ import annotations
@@ -12,8 +11,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-
-from pydantic import ValidationError
 
 from feathertune.baselines import BASELINES
 from feathertune.config import Config
@@ -27,7 +24,6 @@ from feathertune.records import (
     TEST_FILE,
     LengthBucket,
     RunRecord,
-    SearchRecord,
     Status,
     StudyRecord,
     at_largest_size,
@@ -42,32 +38,27 @@ from feathertune.statistics.measures import Answers
 from feathertune.storage import claim_folder, write_atomic
 from feathertune.study.observe import Observer
 from feathertune.study.planning.plan import PLAN_FILE, Plan
-from feathertune.study.planning.resolve import ResolvedStudy, settle
-from feathertune.study.prepared import Prepared, prepare_study
+from feathertune.study.planning.resolve import settle
+from feathertune.study.prepared import prepare_study
 from feathertune.study.run_spec import RunSpec
 from feathertune.study.runners import RUNNERS, check_runner
-from feathertune.study.running.run_files import read_predictions, write_test_rows
+from feathertune.study.running.run_files import read_predictions, read_record, write_test_rows
 from feathertune.study.running.runs import expected_work
 from feathertune.study.running.search import read_search, search_id, search_work
-from feathertune.study.running.workbench import Workbench
+from feathertune.study.running.workbench import Prepared, Workbench
 from feathertune.study.verdict.by_length import by_length
 from feathertune.study.verdict.evidence import Evidence
 from feathertune.study.verdict.mislabelled import find_mislabelled, write_mislabelled
 from feathertune.study.verdict.pairs import compare_pairs
 from feathertune.study.verdict.summary import RunPredictions, more_labels, summarise_sizes
 from feathertune.study.verdict.verdict import judge
-from feathertune.tasks import Task
 
 # A record that is made this fast is made after every run.
 _QUICK_S = 0.5
 
 
 def prepare(config: Config, observer: Observer) -> Prepared:
-    """Read the data, load the base model, and list the runs; nothing is trained or written.
-
-    Raises:
-        FeathertuneError: If anything the user gave cannot be used.
-    """
+    """Read the data, load the base model, and list the runs; nothing is trained or written."""
     settled = settle(config)  # a misspelt method is refused before any data is read
     check_runner(config.runner)
     if config.data.test_size == 0:
@@ -76,7 +67,7 @@ def prepare(config: Config, observer: Observer) -> Prepared:
 
 
 def default_folder(plan: Plan) -> Path:
-    """Return the folder of a study without ``--out``: the same for the same plan, so that it is continued there."""
+    """Return the folder of a study without ``--out``; the same plan has the same folder."""
     words = (plan.config.data.source, plan.config.base.id)
     stems = [Path(word.rpartition(":")[2]).stem.lower() for word in words]
     # Letters of all scripts stay: a file of reviews may be called отзывы.
@@ -87,29 +78,20 @@ def default_folder(plan: Plan) -> Path:
 def run(
     prepared: Prepared, out: Path, *, observer: Observer, command: Sequence[str], overwrite: bool = False
 ) -> StudyRecord:
-    """Run a study, or the rest of it.
+    """Run a study, or the rest of it; return the record, as in ``study.json``.
 
-    Args:
-        prepared: From `prepare`.
-        out: The study folder. The same plan is continued; for a complete study, only the report is drawn again.
-        observer: Hears of the progress.
-        command: The command line, for the record.
-        overwrite: Delete another study in that folder.
-
-    Returns:
-        The record, as in ``study.json``.
+    A folder with the same plan is continued; `overwrite` deletes another study there.
 
     Raises:
-        ConfigError: If the folder cannot be used.
         OSError: If the disk is full or not writable; what was finished is kept.
     """
-    bench, study, plan = prepared.bench, prepared.study, prepared.plan
+    plan = prepared.plan
     estimate = read_cost_estimate(out, plan)
-    _enter_folder(out, plan, bench, overwrite=overwrite)
+    _enter_folder(out, prepared, overwrite=overwrite)
     if estimate is not None:  # also where the folder was made anew
         write_atomic(out / COST_FILE, estimate.model_dump_json(indent=1) + "\n")
     records = {spec.id: record for spec in plan.runs if (record := _finished(spec, out)) is not None}
-    observer.planned(_work(study, bench, out), list(records.values()))
+    observer.planned(_work(prepared, out), list(records.values()))
     if len(records) == len(plan.runs) and (out / STUDY_FILE).is_file():
         render_report(out)
         return load_study(out)
@@ -117,7 +99,7 @@ def run(
 
     def assembled() -> StudyRecord:
         runs = [records[spec.id] for spec in plan.runs if spec.id in records]
-        record = assemble(study, bench, runs, out, created, command)
+        record = assemble(prepared, runs, out, created, command)
         save_study(record, out)
         return record
 
@@ -140,11 +122,9 @@ def run(
 
 @contextlib.contextmanager
 def _renewing(assembled: Callable[[], object]) -> Iterator[Callable[[], None]]:
-    """Assemble the record now, when asked, and at the end, whether or not the block raises.
+    """Assemble the record now, when asked, and at the end, even if the block raises.
 
-    It is made from all runs each time: with a thousand of them that takes seconds. A slow assembly is therefore
-    skipped until it takes at most one twentieth of the time. After a kill in between, every run is in its folder, and
-    the record is made again from those.
+    With a thousand runs that takes seconds: it is skipped until it takes at most one twentieth of the time.
     """
     due, stale = 0.0, True
 
@@ -168,11 +148,7 @@ def _renewing(assembled: Callable[[], object]) -> Iterator[Callable[[], None]]:
 
 
 def keep_cost_estimate(found: CostEstimate, prepared: Prepared, out: Path) -> None:
-    """Keep a cost estimate in the folder of its study; the runs that follow record it next to their costs.
-
-    Raises:
-        ConfigError: If the folder cannot be used for the study.
-    """
+    """Keep a cost estimate in its study's folder; raise a `ConfigError` if that cannot be used."""
     if (out / PLAN_FILE).is_file():
         _check_same(out, prepared.plan)
     else:
@@ -181,44 +157,28 @@ def keep_cost_estimate(found: CostEstimate, prepared: Prepared, out: Path) -> No
 
 
 def read_cost_estimate(out: Path, plan: Plan) -> CostEstimate | None:
-    """Return the cost estimate of a plan that was kept in its folder, or None if it belongs to another plan."""
-    try:
-        found = CostEstimate.model_validate_json((out / COST_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValidationError, UnicodeDecodeError):
-        return None
-    return found if found.plan == plan.fingerprint else None
+    """Return the cost estimate kept in a plan's folder, or None if it belongs to another plan."""
+    found = read_record(out / COST_FILE, CostEstimate)
+    return found if found is not None and found.plan == plan.fingerprint else None
 
 
 def assemble(
-    study: ResolvedStudy, bench: Workbench, runs: list[RunRecord], folder: Path, created: str, command: Sequence[str]
+    prepared: Prepared, runs: list[RunRecord], folder: Path, created: str, command: Sequence[str]
 ) -> StudyRecord:
     """Put the record together from the runs that have ended."""
-    plan, task, test = study.plan, study.task, bench.split("test")
-    predictions = RunPredictions(
-        task.primary,
-        test.labels,
-        {
-            run.id: read_predictions(folder / run.predictions).predicted
-            for run in runs
-            if run.status == "complete" and run.predictions
-        },
-    )
-    margin = plan.config.study.margin
-    whole = at_largest_size([run for run in runs if run.status == "complete"])
+    bench, plan, task = prepared.bench, prepared.plan, prepared.study.task
+    test, margin = bench.split("test"), plan.config.study.margin
+    complete = [run for run in runs if run.status == "complete"]
+    found = {run.id: read_predictions(folder / run.predictions).predicted for run in complete if run.predictions}
+    predictions = RunPredictions(task.primary, test.labels, found)
+    whole = at_largest_size(complete)
     mislabelled = find_mislabelled(task, whole, folder)
     write_mislabelled(folder / MISLABELLED_FILE, mislabelled, test.texts, bench.data.labels)
     summary = summarise_sizes(runs, predictions, margin=margin)
     answers = predictions.answers(whole)
-    pairs = compare_pairs(answers)
-    evidence = Evidence(
-        task,
-        bench.data,
-        at_largest_size(summary),
-        at_largest_size(runs),
-        pairs,
-        margin=margin,
-        n_mislabelled=len(mislabelled),
-    )
+    pairs, rows = compare_pairs(answers), at_largest_size(summary)
+    evidence = Evidence(task, bench.data, rows, at_largest_size(runs), pairs, margin, len(mislabelled))
+    searched = {search_id(spec): spec for spec in plan.runs if spec.space}
     return StudyRecord(
         created=created,
         status=_status(plan, runs),
@@ -233,14 +193,17 @@ def assemble(
         verdict=judge(evidence),
         metric=task.primary.name,
         more_labels=more_labels(runs, predictions),
-        descriptions={spec.method: _described(spec.method, task) for spec in plan.runs},
+        descriptions={
+            name: BASELINES[name].described(task) if name in BASELINES else method_named(name).summary
+            for name in dict.fromkeys(spec.method for spec in plan.runs)
+        },
         left_out=plan.left_out,
         parameter_budget=plan.parameter_budget,
         off_budget=plan.off_budget,
         margin=margin,
         pairs=pairs,
         n_mislabelled=len(mislabelled),
-        searches=_searches(plan, folder),
+        searches=[search for spec in searched.values() if (search := read_search(spec, folder)) is not None],
         by_length=_by_length(answers, bench),
     )
 
@@ -253,26 +216,15 @@ def _by_length(answers: Mapping[str, Answers], bench: Workbench) -> list[LengthB
     return by_length(answers, n_tokens=texts.n_tokens, n_unread=texts.n_unread, max_length=max_length)
 
 
-def _work(study: ResolvedStudy, bench: Workbench, out: Path) -> dict[str, float]:
+def _work(prepared: Prepared, out: Path) -> dict[str, float]:
     """Return the work of each run; a search is done with the first of its runs."""
     work, searched = {}, set()
-    for spec in study.plan.runs:
-        work[spec.id] = expected_work(spec, study, bench)
+    for spec in prepared.plan.runs:
+        work[spec.id] = expected_work(spec, prepared)
         if (key := search_id(spec)) not in searched and read_search(spec, out) is None:
-            work[spec.id] += search_work(spec, study, bench)
+            work[spec.id] += search_work(spec, prepared)
         searched.add(key)
     return work
-
-
-def _searches(plan: Plan, folder: Path) -> list[SearchRecord]:
-    """Return the searches that have ended."""
-    specs = {search_id(spec): spec for spec in plan.runs if spec.space}
-    return [found for spec in specs.values() if (found := read_search(spec, folder)) is not None]
-
-
-def _described(name: str, task: Task) -> str:
-    """Return what a method is; a baseline's summary may depend on the task."""
-    return BASELINES[name].described(task) if name in BASELINES else method_named(name).summary
 
 
 def _status(plan: Plan, runs: list[RunRecord]) -> Status:
@@ -284,37 +236,32 @@ def _status(plan: Plan, runs: list[RunRecord]) -> Status:
 
 def _finished(spec: RunSpec, folder: Path) -> RunRecord | None:
     """Return the record of a run that was completed before; a failed or torn one is done again."""
-    path = folder / "runs" / spec.id / "run.json"
-    try:
-        record = RunRecord.model_validate_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValidationError, UnicodeDecodeError):
+    record = read_record(folder / "runs" / spec.id / "run.json", RunRecord)
+    if record is None or record.status != "complete" or not record.predictions:
         return None
-    complete = record.status == "complete" and record.predictions and (folder / record.predictions).exists()
-    return record if complete else None
+    return record if (folder / record.predictions).exists() else None
 
 
-def _enter_folder(out: Path, plan: Plan, bench: Workbench, *, overwrite: bool) -> None:
-    """Make the folder ready, or check that it holds the study that is continued."""
+def _enter_folder(out: Path, prepared: Prepared, *, overwrite: bool) -> None:
+    """Write the plan and the test rows, or check that the folder holds the study that is continued."""
+    plan, test = prepared.plan, prepared.bench.split("test")
     if overwrite or not (out / PLAN_FILE).is_file():
         claim_folder(out, marker=PLAN_FILE, overwrite=overwrite, aside=(COST_FILE,))
         write_atomic(out / PLAN_FILE, plan.model_dump_json(indent=1) + "\n")
     else:
         _check_same(out, plan)
     # Also for a study that was stopped between the plan and these.
-    test = bench.split("test")
     write_atomic(out / CONFIG_FILE, plan.config.to_yaml())
     write_test_rows(out / TEST_FILE, test.texts, test.labels)
 
 
 def _check_same(out: Path, plan: Plan) -> None:
-    """Refuse to continue a study by another plan."""
-    try:
-        found = Plan.model_validate_json((out / PLAN_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValidationError, UnicodeDecodeError) as error:
+    found = read_record(out / PLAN_FILE, Plan)
+    if found is None:
         raise ConfigError(
             f"{out / PLAN_FILE} cannot be read as a plan, so the study cannot be continued. "
             "Give another --out, or --overwrite to begin anew."
-        ) from error
+        )
     if found.fingerprint != plan.fingerprint:
         difference = first_differences(found.config.model_dump(mode="json"), plan.config.model_dump(mode="json"))
         raise ConfigError(

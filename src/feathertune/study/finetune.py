@@ -20,10 +20,11 @@ from feathertune.runtime import Runtime, choose_runtime, seed_everything
 from feathertune.storage import check_place
 from feathertune.study.observe import Observer, Silent
 from feathertune.study.planning.resolve import settle
-from feathertune.study.prepared import Prepared, prepare_study
+from feathertune.study.prepared import prepare_study
 from feathertune.study.running.resume import checkpoint_folder, naming_the_last, open_checkpoints, settle_earlier
 from feathertune.study.running.runs import expected_work
 from feathertune.study.running.training import Outputs, train_and_test
+from feathertune.study.running.workbench import Prepared
 
 
 def finetune(
@@ -37,24 +38,13 @@ def finetune(
     resume: bool = False,
     data: RawDataset | None = None,
 ) -> dict[str, Scores]:
-    """Train, test and write a bundle.
+    """Train, test and write a bundle; return the scores on ``validation`` and ``test``, if they have rows.
 
-    Args:
-        config: The settings; of the ``study`` section, those that decide a method's options.
-        method: A name of `METHODS`.
-        out: The bundle's folder.
-        seed: Of the head, the adapter and the order of examples.
-        observer: Hears of the progress.
-        overwrite: Replace an existing bundle once the new one is proven, and delete checkpoints at once.
-        resume: Go on from the last checkpoint to the same result; without one, start from the beginning.
-        data: Texts and labels; ``None`` reads the source that the settings name.
-
-    Returns:
-        The scores on ``validation`` and ``test``, without a split that has no rows.
+    `data` replaces the source that the settings name. `resume` goes on from the last checkpoint to the same result;
+    `overwrite` replaces a bundle once the new one is proven, and deletes checkpoints at once.
 
     Raises:
-        FeathertuneError: If the settings, the data, the folder or the checkpoint cannot be used, or the training
-            breaks.
+        FeathertuneError: If something given cannot be used, or the training breaks.
     """
     if resume and overwrite:
         raise ConfigError("Both --resume, which goes on, and --overwrite, which starts anew, are given. Expected one.")
@@ -77,11 +67,7 @@ def finetune(
 
 
 def _check_place(out: Path, group: Group, *, resume: bool, overwrite: bool) -> None:
-    """Refuse an output folder that cannot be used, in all processes alike.
-
-    Raises:
-        ConfigError: If there is a bundle, or a checkpoint without `resume`.
-    """
+    """Refuse an output folder that cannot be used, in all processes alike."""
     refused: FeathertuneError | None = None
     if group.leads:
         try:
@@ -105,17 +91,16 @@ def _agreed_runtime(config: Config, group: Group) -> Runtime:
 
 
 def _train(prepared: Prepared, out: Path, observer: Observer, group: Group, *, resume: bool) -> dict[str, Scores]:
-    bench, study = prepared.bench, prepared.study
-    (spec,) = study.plan.runs
+    (spec,) = prepared.plan.runs
     for note in spec.notes if group.leads else ():
         observer.said(f"{spec.method} {note}.")
-    checkpoints = open_checkpoints(out, spec, study, bench, observer, resume=resume)
-    observer.planned({spec.id: expected_work(spec, study, bench)}, [])
+    checkpoints = open_checkpoints(out, spec, prepared, observer, resume=resume)
+    observer.planned({spec.id: expected_work(spec, prepared)}, [])
     observer.started(spec)
     seed_everything(spec.seed)
     with tempfile.TemporaryDirectory() as scratch, naming_the_last(checkpoints):
         outputs = Outputs(Path(scratch) / METRICS_FILE, out, checkpoints)
-        scored = train_and_test(spec, study, bench, observer, outputs, group).scores
+        scored = train_and_test(spec, prepared, observer, outputs, group).scores
     group.wait()
     if group.leads:
         discard(checkpoints.folder)  # the bundle is safely there

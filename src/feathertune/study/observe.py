@@ -2,126 +2,67 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, cast
 
 from feathertune.records import RunRecord
 from feathertune.study.run_spec import RunSpec
 
 
 class Observer(Protocol):
-    """Listens to a study. Work is counted in texts; training on one text counts as three forward passes.
-
-    It hears of one run at a time: a run on a cluster is told as a whole when it has ended.
-    """
+    """Listens to a study, one run at a time; the work of a text is one forward pass, of training on it three."""
 
     def stage(self, text: str) -> None:
         """Something begins that is not a run, such as reading the data."""
-        ...
+        return
 
     def planned(self, work: dict[str, float], finished: list[RunRecord]) -> None:
         """All runs are known: work by run id, and the records of those that were finished before."""
-        ...
+        return
 
     def started(self, spec: RunSpec) -> None:
         """A run begins."""
-        ...
+        return
 
     def advanced(self, work: float, text: str = "") -> None:
         """Part of the running run's work is done; `text` describes its state, if that is known."""
-        ...
+        return
 
     def skipped(self, work: float) -> None:
         """Part of the running run's work was done before, by a process that was stopped."""
-        ...
+        return
 
     def measured(self, line: Mapping[str, Any]) -> None:
-        """Numbers of the running run; ``event`` says which.
-
-        ``step`` and ``epoch`` are lines of ``metrics.jsonl``. ``scores`` ends a training that is no run of a study: it
-        holds the `Scores` of ``validation`` and ``test``.
-        """
-        ...
+        """Numbers of the running run: a line of ``metrics.jsonl``, or ``scores`` of a training outside a study."""
+        return
 
     def said(self, text: str) -> None:
         """Something a person should read afterwards, too."""
-        ...
+        return
 
     def ended(self, record: RunRecord) -> None:
         """A run has ended, well or not."""
-        ...
+        return
 
 
-class Silent:
+class Silent(Observer):
     """An observer that says nothing."""
 
-    def stage(self, text: str) -> None:
-        """Say nothing."""
 
-    def planned(self, work: dict[str, float], finished: list[RunRecord]) -> None:
-        """Say nothing."""
+class _Together:
+    """Passes each call on to several observers."""
 
-    def started(self, spec: RunSpec) -> None:
-        """Say nothing."""
-
-    def advanced(self, work: float, text: str = "") -> None:
-        """Say nothing."""
-
-    def skipped(self, work: float) -> None:
-        """Say nothing."""
-
-    def measured(self, line: Mapping[str, Any]) -> None:
-        """Say nothing."""
-
-    def said(self, text: str) -> None:
-        """Say nothing."""
-
-    def ended(self, record: RunRecord) -> None:
-        """Say nothing."""
-
-
-class Together:
-    """Several observers as one; each is told everything, in their order."""
-
-    def __init__(self, *observers: Observer) -> None:
+    def __init__(self, observers: Sequence[Observer]) -> None:
         self._observers = observers
 
-    def stage(self, text: str) -> None:
-        """Tell all."""
-        for observer in self._observers:
-            observer.stage(text)
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        def tell(*values: object) -> None:
+            for observer in self._observers:
+                getattr(observer, name)(*values)
 
-    def planned(self, work: dict[str, float], finished: list[RunRecord]) -> None:
-        """Tell all."""
-        for observer in self._observers:
-            observer.planned(work, finished)
+        return tell
 
-    def started(self, spec: RunSpec) -> None:
-        """Tell all."""
-        for observer in self._observers:
-            observer.started(spec)
 
-    def advanced(self, work: float, text: str = "") -> None:
-        """Tell all."""
-        for observer in self._observers:
-            observer.advanced(work, text)
-
-    def skipped(self, work: float) -> None:
-        """Tell all."""
-        for observer in self._observers:
-            observer.skipped(work)
-
-    def measured(self, line: Mapping[str, Any]) -> None:
-        """Tell all."""
-        for observer in self._observers:
-            observer.measured(line)
-
-    def said(self, text: str) -> None:
-        """Tell all."""
-        for observer in self._observers:
-            observer.said(text)
-
-    def ended(self, record: RunRecord) -> None:
-        """Tell all."""
-        for observer in self._observers:
-            observer.ended(record)
+def together(*observers: Observer) -> Observer:
+    """Return several observers as one; each is told everything, in their order."""
+    return cast("Observer", _Together(observers))

@@ -1,8 +1,6 @@
-"""From settled settings to a study that can start: read the data, load the base model, tokenise, list the runs."""
+"""Prepare a study: read the data, load the base model, tokenise, list the runs."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 from feathertune.config import DataConfig
 from feathertune.data.from_config import load_sources, split_sources
@@ -16,44 +14,18 @@ from feathertune.records import BaseRecord
 from feathertune.report.wording import Context, reason_sentence
 from feathertune.runtime import Runtime, stopwatch
 from feathertune.study.observe import Observer
-from feathertune.study.planning.plan import Plan
-from feathertune.study.planning.resolve import ResolvedStudy, Settled, decide_task, resolve
+from feathertune.study.planning.resolve import Settled, decide_task, resolve
 from feathertune.study.running.data_record import about_labels, class_counts, data_record
 from feathertune.study.running.pretrained import Pretrained
-from feathertune.study.running.workbench import Workbench, check_max_length
+from feathertune.study.running.workbench import Prepared, Workbench, check_max_length
 from feathertune.study.verdict.verdict import explain_metric
 from feathertune.tasks.losses import what_stays
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """A study that can start."""
-
-    bench: Workbench
-    study: ResolvedStudy
-
-    @property
-    def plan(self) -> Plan:
-        """Every setting and every run."""
-        return self.study.plan
-
-
 def prepare_study(
-    settled: Settled,
-    runtime: Runtime,
-    observer: Observer,
-    *,
-    data: RawDataset | None = None,
-    seed: int | None = None,
+    settled: Settled, runtime: Runtime, observer: Observer, *, data: RawDataset | None = None, seed: int | None = None
 ) -> Prepared:
-    """Read and split the data, load the base model once to know it, tokenise, and resolve the study.
-
-    Without `data`, the source that the settings name is read. `seed` is that of a single training; ``None`` prepares a
-    comparison.
-
-    Raises:
-        FeathertuneError: If the data, the base model or the settings cannot be used.
-    """
+    """Prepare a comparison, or with a `seed` a single training; without `data`, read what the settings name."""
     config = settled.config
     splits = _read_splits(config.data, observer, data)
     counts = class_counts(splits)
@@ -100,7 +72,7 @@ def _read_splits(config: DataConfig, observer: Observer, data: RawDataset | None
 def _tokenise(
     splits: DataSplits, encoder: LoadedEncoder, config: DataConfig
 ) -> tuple[dict[SplitName, EncodedTexts], dict[SplitName, float]]:
-    """Return the tokens of each split, and the seconds that they took."""
+    """Return the tokens of each split, and their seconds."""
     encoded: dict[SplitName, EncodedTexts] = {}
     seconds: dict[SplitName, float] = {}
     for name in SPLITS:

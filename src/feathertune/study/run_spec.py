@@ -16,9 +16,7 @@ class RunSpec(Record):
         train_rows: Number of training rows; null for all of them, in a study without a learning curve.
         sweeps_depth: A sweep on validation rows chooses ``top_layers`` at the start of the run.
         trains: Parameters that will be trained, including the head; null for baselines.
-        notes: Sentences for the record of the run.
-        space: Values of the options that a search settles first (`feathertune.study.running.search`); `options` has
-            their values without it.
+        space: Values of the options that a search settles first.
     """
 
     id: str

@@ -1,4 +1,4 @@
-"""Tasks and scores as values: what a text is given, and how that is decided, evaluated, ranked and described."""
+"""Tasks and scores as values: a text's answer, and how it is decided, evaluated, ranked and described."""
 
 from __future__ import annotations
 
@@ -27,8 +27,6 @@ __all__ = [
 ]
 
 TASKS: dict[TaskName, Task] = {task.name: task for task in (SINGLE_LABEL, MULTI_LABEL, REGRESSION)}
-
-
 # By name; a name has one format in all tasks.
 SCORES: dict[str, Score] = {score.name: score for task in reversed(TASKS.values()) for score in task.scores}
 

@@ -1,12 +1,6 @@
-"""How far a method's probabilities can be believed, and the one temperature that makes them believable.
+"""Trust in a method's probabilities, and the one temperature that calibrates them without changing a prediction.
 
-The temperature divides the logits of all classes, so it changes no prediction. It is found on validation rows; the test
-rows only say what it is worth. Where a text may have several labels, one temperature is of all decisions, one for each
-text and label; thresholds are of the probabilities as they were, so it changes none of these either. Not for a choice
-between methods: probabilities can be mended, wrong answers cannot.
-
-Source: Guo et al. 2017, On Calibration of Modern Neural Networks, arXiv:1706.04599, section 4.2. Of decisions: the same
-with sigmoids, which is Platt scaling by one number without an offset, shared by all labels.
+Source: Guo et al. 2017, On Calibration of Modern Neural Networks, arXiv:1706.04599, section 4.2.
 """
 
 from __future__ import annotations
@@ -31,14 +25,7 @@ def calibrate(
     test_labels: NDArray[np.integer],
     test: NDArray[np.floating],
 ) -> Calibration:
-    """Fit the temperature on one split, and look at another with and without it.
-
-    Args:
-        validation_labels: Class indices, ``(N_validation,)``.
-        validation: Probabilities, ``(N_validation, C)``.
-        test_labels: Class indices, ``(N,)``.
-        test: Probabilities, ``(N, C)``.
-    """
+    """Fit the temperature on validation labels ``(N,)`` and probabilities ``(N, C)``; score the test rows with it."""
     temperature = fit_temperature(validation_labels, validation)
     after = score(test_labels, apply_temperature(test, temperature))
     return Calibration(
@@ -53,15 +40,7 @@ def calibrate_sets(
     test: NDArray[np.floating],
     given: NDArray[np.integer],
 ) -> Calibration:
-    """The same where a text may have several labels.
-
-    Args:
-        validation_labels: Which label each text has, ``(N_validation, C)`` of 0 and 1.
-        validation: Probabilities, ``(N_validation, C)``, each by itself.
-        test_labels: ``(N, C)``.
-        test: Probabilities, ``(N, C)``.
-        given: What is decided of the test rows, ``(N, C)`` of 0 and 1, with or without the temperature.
-    """
+    """Do the same for sets of labels ``(N, C)``; `given` are the test rows' decisions, ``(N, C)`` of 0 and 1."""
     temperature = fit_temperature_of_sets(validation_labels, validation)
     decided = given.astype(bool)
     after = score_sets(test_labels, apply_temperature_to_sets(test, temperature), decided)
@@ -75,12 +54,7 @@ def calibrate_sets(
 
 
 def fit_temperature(labels: NDArray[np.integer], probabilities: NDArray[np.floating]) -> float:
-    """The temperature with the lowest log loss, between 0.05 and 50.
-
-    Args:
-        labels: Class indices, ``(N,)``.
-        probabilities: ``(N, C)``.
-    """
+    """Return the temperature with the lowest log loss, from class indices ``(N,)`` and probabilities ``(N, C)``."""
     log_p = _logarithm(probabilities)
     of_label = log_p[np.arange(len(labels)), labels]
 
@@ -92,12 +66,7 @@ def fit_temperature(labels: NDArray[np.integer], probabilities: NDArray[np.float
 
 
 def fit_temperature_of_sets(labels: NDArray[np.integer], probabilities: NDArray[np.floating]) -> float:
-    """The temperature with the lowest log loss of all decisions, between 0.05 and 50.
-
-    Args:
-        labels: Which label each text has, ``(N, C)`` of 0 and 1.
-        probabilities: ``(N, C)``, each by itself.
-    """
+    """Return the temperature with the lowest log loss of all decisions, from labels and probabilities ``(N, C)``."""
     towards_label = np.where(labels.astype(bool), 1, -1) * _logits(probabilities)
 
     def loss(log_temperature: float) -> float:
@@ -107,33 +76,24 @@ def fit_temperature_of_sets(labels: NDArray[np.integer], probabilities: NDArray[
 
 
 def apply_temperature(probabilities: NDArray[np.floating], temperature: float) -> NDArray[np.float64]:
-    """Probabilities, ``(N, C)``, of logits divided by the temperature."""
+    """Return probabilities, ``(N, C)``, of logits divided by the temperature."""
     scaled = _logarithm(probabilities) / temperature
     cooled: NDArray[np.float64] = np.exp(scaled - np.logaddexp.reduce(scaled, axis=1)[:, None])
     return cooled
 
 
 def apply_temperature_to_sets(probabilities: NDArray[np.floating], temperature: float) -> NDArray[np.float64]:
-    """Probabilities, ``(N, C)``, each by itself, of logits divided by the temperature."""
+    """Return probabilities, ``(N, C)``, each by itself, of logits divided by the temperature."""
     cooled: NDArray[np.float64] = np.exp(-np.logaddexp(0, -_logits(probabilities) / temperature))
     return cooled
 
 
 def reliability(labels: NDArray[np.integer], probabilities: NDArray[np.floating]) -> list[tuple[int, float, float]]:
-    """Rows by the confidence of their prediction, in ten bins of equal width, each open below and closed above.
-
-    Args:
-        labels: Class indices, ``(N,)``.
-        probabilities: ``(N, C)``.
-
-    Returns:
-        Rows, mean confidence and share of right answers of each bin that has rows.
-    """
+    """Return rows, mean confidence and share of right answers by confidence, in ten equal bins without empty ones."""
     return _bins(probabilities.max(axis=1), probabilities.argmax(axis=1) == labels)
 
 
 def _bins(confidence: NDArray[np.floating], right: NDArray[np.bool_]) -> list[tuple[int, float, float]]:
-    """Answers by their confidence, ``(N,)``, as `reliability` has it."""
     confidence = confidence.astype(np.float64)
     bins = np.digitize(confidence, np.linspace(0, 1, RELIABILITY_BINS + 1)[1:-1], right=True)
     found = []
@@ -147,19 +107,17 @@ def _bins(confidence: NDArray[np.floating], right: NDArray[np.bool_]) -> list[tu
 
 
 def _logarithm(probabilities: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Logits but for a constant of each row."""
+    """Return logits up to a constant of each row."""
     logarithm: NDArray[np.float64] = np.log(np.maximum(np.asarray(probabilities, np.float64), PROBABILITY_FLOOR))
     return logarithm
 
 
 def _logits(probabilities: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Of probabilities that are each by itself, kept off 0 and 1."""
     values = np.clip(np.asarray(probabilities, np.float64), PROBABILITY_FLOOR, 1 - PROBABILITY_FLOOR)
     logits: NDArray[np.float64] = np.log(values) - np.log1p(-values)
     return logits
 
 
 def _lowest(loss: Callable[[float], float]) -> float:
-    """The temperature at which a loss of its logarithm is lowest."""
     low, high = np.log(_TEMPERATURES)
     return float(np.exp(optimize.minimize_scalar(loss, bounds=(low, high), method="bounded").x))

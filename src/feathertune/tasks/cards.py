@@ -1,8 +1,4 @@
-"""Model cards: sentences and plain code that depend on the task, as templates.
-
-`CardText` is for people, `PlainCode` runs without feathertune. Placeholders of sentences are filled from a bundle's
-description; `feathertune.bundle.card` and `feathertune.bundle.plain_use` do that.
-"""
+"""Templates of model cards and of code without feathertune, by task; `feathertune.bundle` fills the placeholders."""
 
 from __future__ import annotations
 
@@ -20,12 +16,7 @@ _LEAST_RANKS, _NEARLY_ONE = 4, 1 - 1e-9
 
 @dataclass(frozen=True)
 class CardText:
-    """Sentences of a card.
-
-    Attributes:
-        interval: From test scores and rows to the interval of the primary score, in words.
-        moved: The limit of a bundle whose thresholds divide the probabilities; empty if thresholds have another use.
-    """
+    """Sentences of a card; `moved` is the limit of a bundle whose thresholds divide the probabilities."""
 
     title: str
     answers: str
@@ -36,14 +27,9 @@ class CardText:
 
 @dataclass(frozen=True)
 class PlainCode:
-    """Python that decides a text's answer.
+    """Python that decides a text's answer; ``_moved`` if thresholds divide the probabilities.
 
-    Attributes:
-        torch: Prints the answer from ``{logits}``; `torch_moved` does so if thresholds divide the probabilities.
-        names_problem: transformers must be told the problem type.
-        numpy: From ``logits`` ``(C,)`` to ``p``, or to ``number``.
-        numpy_label: The answer in the printed JSON; `numpy_moved` if thresholds divide the probabilities.
-        numpy_each: The probabilities in the printed JSON.
+    From ``{logits}``, `torch` prints it; from ``logits`` ``(C,)``, `numpy` makes ``p`` or ``number``, to be printed.
     """
 
     torch: str
@@ -63,8 +49,7 @@ def _accuracy_interval(scores: RunScores, n: int) -> str:
 def _rank_interval(scores: RunScores, n: int) -> str:
     """Return the interval of Spearman's rank correlation of `n` rows.
 
-    Source: Bonett & Wright 2000, Sample size requirements for estimating Pearson, Kendall and Spearman correlations,
-    Psychometrika 65, 23-28.
+    Source: Bonett & Wright 2000, Psychometrika 65, 23-28.
     """
     correlation, low, high = scores["spearman"] or 0.0, -1.0, 1.0
     if n >= _LEAST_RANKS:

@@ -1,7 +1,4 @@
-"""Scores as text: shares in percent (``85.3%``), correlations as plain numbers (``0.843``).
-
-``None`` and values that are not finite become a dash.
-"""
+"""Scores as text: shares in percent, correlations as plain numbers; None and infinite values become a dash."""
 
 from __future__ import annotations
 
@@ -40,13 +37,9 @@ class ScoreFormat:
     """Text of scores, their differences and intervals.
 
     Attributes:
-        factor: From a score to the number that is shown.
-        decimals: Of that number.
-        suffix: Directly after a score.
-        unit: After a difference, with its space.
-        differences: Description of differences, in a sentence.
+        factor: From a score to the number that is shown, with this many `decimals`.
+        suffix: Directly after a score; `unit` is after a difference, with its space.
         low: Lower end of the scale; the upper end is 1.
-        tick_decimals: Fewest decimals on an axis.
     """
 
     factor: float

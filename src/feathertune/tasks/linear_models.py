@@ -1,13 +1,9 @@
-"""Linear models on given inputs, with the strength of their penalty chosen: what the baselines fit for each task.
-
-With validation rows, the best validation score wins, then the stronger penalty. Without, cross-validation over the
-training rows chooses. Each model is scikit-learn's.
-"""
+"""scikit-learn's linear models, with the penalty chosen by validation rows, or without any by cross-validation."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -33,76 +29,61 @@ Values = Any  # ``(N, D)``, sparse or dense
 
 
 @dataclass(frozen=True)
-class Choices:
-    """Training and validation rows to choose a linear model on.
+class Rows:
+    """Training and validation rows, perhaps none, to fit and choose a baseline or a linear model on.
 
-    Attributes:
-        inputs: Training values ``(N, D)`` by the name of the input; one of them is chosen.
-        labels: Of the training rows.
-        validation: Validation values by the same names; empty without validation rows.
-        validation_labels: Of the validation rows, perhaps none.
-        n_classes: All classes, also those that the rows lack.
-        task: Of the labels, with its primary score.
-        class_weights: The setting ``train.class_weights``.
+    Inputs are N texts, or values ``(N, D)`` by name, one of which is chosen; rows may lack some of `n_classes`.
     """
 
-    inputs: Mapping[str, Values]
+    inputs: Any
     labels: np.ndarray
-    validation: Mapping[str, Values]
+    validation: Any
     validation_labels: np.ndarray
     n_classes: int
     task: Task
     class_weights: ClassWeights = "none"
 
     @property
-    def class_weight(self) -> str | None:
-        """scikit-learn's option."""
-        return None if self.class_weights == "none" else self.class_weights
+    def weighted(self) -> dict[str, str]:
+        """scikit-learn's option for class weights; empty if all rows count alike."""
+        return {} if self.class_weights == "none" else {"class_weight": self.class_weights}
 
 
 @dataclass(frozen=True)
-class FittedLinear:
-    """A fitted model.
+class Fitted:
+    """A fitted baseline or linear model, from inputs of N rows to probabilities ``(N, C)`` or numbers ``(N, 1)``."""
 
-    Attributes:
-        predict: From values ``(N, D)`` to probabilities or numbers ``(N, C)``.
-        n_parameters: Fitted numbers.
-        input: Name of the chosen input.
-        chosen: The chosen strength, by its name in scikit-learn.
-    """
-
-    predict: Callable[[Values], np.ndarray]
+    predict_proba: Callable[[Any], np.ndarray]
     n_parameters: int
-    input: str
-    chosen: dict[str, float]
+    chosen: dict[str, Any] = field(default_factory=dict)
+    input: str = ""
 
 
 @dataclass(frozen=True)
 class LinearModels:
-    """Linear models of a task.
-
-    Attributes:
-        constant: From training labels and the number of classes to the best constant answer, ``(C,)``.
-        best: Fits and chooses.
-    """
+    """Linear models of a task: `constant` gives the best constant answer, ``(C,)``, and `best` fits and chooses."""
 
     constant: Callable[[np.ndarray, int], np.ndarray]
-    best: Callable[[Choices], FittedLinear]
+    best: Callable[[Rows], Fitted]
+
+
+def _logistic(rows: Rows, strength: float) -> Any:  # noqa: ANN401 - scikit-learn has no types
+    from sklearn.linear_model import LogisticRegression
+
+    return LogisticRegression(C=strength, max_iter=_MAX_ITERATIONS, **rows.weighted)
 
 
 # Two threads wait for each other after every small product: with torch's own threads running, the ten fits of a probe
 # took 11 s, and 1 s with one thread (benchmarks/LOG.md).
 @threadpool_limits.wrap(limits=1, user_api="blas")  # type: ignore[untyped-decorator]
-def _best_logistic(choices: Choices) -> FittedLinear:
-    """Logistic regression, chosen by the primary score."""
-    score, labels = choices.task.primary, choices.labels
+def _best_logistic(rows: Rows) -> Fitted:
+    score, labels = rows.task.primary, rows.labels
 
     def fit(values: Values, labels: np.ndarray, strength: float) -> Any:  # noqa: ANN401 - scikit-learn has no types
-        from sklearn.linear_model import LogisticRegression
+        return _logistic(rows, strength).fit(values, labels)
 
-        return LogisticRegression(C=strength, class_weight=choices.class_weight, max_iter=_MAX_ITERATIONS).fit(
-            values, labels
-        )
+    def order(model: Any, values: Values) -> tuple[float, ...]:  # noqa: ANN401
+        return (score.compute(rows.validation_labels, model.predict(values)),)
 
     def held_out_losses(values: Values, strength: float, folds: Sequence[Any]) -> np.ndarray:
         predicted = np.empty_like(labels)
@@ -110,44 +91,29 @@ def _best_logistic(choices: Choices) -> FittedLinear:
             predicted[held] = fit(values[rest], labels[rest], strength).predict(values[held])
         answers = score.measure.answers(labels, predicted[None])
         losses = np.empty(len(labels))
-        for weight, rows in answers.strata:
-            losses[rows] = weight * len(labels) / len(rows) * (1.0 - answers.values[0, rows])
+        for weight, places in answers.strata:
+            losses[places] = weight * len(labels) / len(places) * (1.0 - answers.values[0, places])
         return losses
 
-    if len(choices.validation_labels):
-        name, strength, model = _by_validation(
-            choices, fit, lambda model, values: (score.compute(choices.validation_labels, model.predict(values)),)
-        )
-    else:
-        name, strength = _by_folds(choices, held_out_losses, _stratified_folds(labels))
-        model = fit(choices.inputs[name], labels, strength)
+    name, strength, model = _chosen(rows, fit, order, held_out_losses, by_class=True)
 
     def predict(values: Values) -> np.ndarray:
-        probabilities = np.zeros((values.shape[0], choices.n_classes))
+        probabilities = np.zeros((values.shape[0], rows.n_classes))
         probabilities[:, model.classes_] = model.predict_proba(values)
         return probabilities
 
-    return FittedLinear(predict, int(model.coef_.size + np.size(model.intercept_)), name, {"C": strength})
+    return Fitted(predict, int(model.coef_.size + np.size(model.intercept_)), {"C": strength}, name)
 
 
 class OneVsRest:
-    """A logistic regression per label; a label that all training rows have, or none, gets its share.
+    """A copy of a model per label ``(N, C)``; a label that all training rows have, or none, gets its share."""
 
-    Args:
-        values: ``(N, D)``.
-        labels: ``(N, C)`` of 0 and 1.
-        strength: Inverse strength of the penalty.
-        class_weight: scikit-learn's option.
-    """
-
-    def __init__(self, values: Values, labels: np.ndarray, strength: float, class_weight: str | None = None) -> None:
-        from sklearn.linear_model import LogisticRegression
+    def __init__(self, values: Values, labels: np.ndarray, model: Any) -> None:  # noqa: ANN401 - of scikit-learn
+        from sklearn.base import clone
 
         self._shares = labels.mean(axis=0)
         self._models = {
-            label: LogisticRegression(C=strength, class_weight=class_weight, max_iter=_MAX_ITERATIONS).fit(
-                values, labels[:, label]
-            )
+            label: clone(model).fit(values, labels[:, label])
             for label in np.flatnonzero((self._shares > 0) & (self._shares < 1))
         }
         self.n_parameters = sum(int(model.coef_.size + model.intercept_.size) for model in self._models.values())
@@ -161,12 +127,14 @@ class OneVsRest:
 
 
 @threadpool_limits.wrap(limits=1, user_api="blas")  # type: ignore[untyped-decorator]
-def _best_one_vs_rest(choices: Choices) -> FittedLinear:
-    """A logistic regression per label, chosen as epochs are."""
-    task, labels = choices.task, choices.labels
+def _best_one_vs_rest(rows: Rows) -> Fitted:
+    task, labels = rows.task, rows.labels
 
     def fit(values: Values, labels: np.ndarray, strength: float) -> OneVsRest:
-        return OneVsRest(values, labels, strength, choices.class_weight)
+        return OneVsRest(values, labels, _logistic(rows, strength))
+
+    def order(model: OneVsRest, values: Values) -> tuple[float, ...]:
+        return task.order(task.evaluate_fitted(rows.validation_labels, model.predict_proba(values)))
 
     def held_out_losses(values: Values, strength: float, folds: Sequence[Any]) -> np.ndarray:
         losses = np.zeros(len(labels))
@@ -175,29 +143,16 @@ def _best_one_vs_rest(choices: Choices) -> FittedLinear:
             losses[held] = (given != labels[held]).mean(axis=1)
         return losses
 
-    if len(choices.validation_labels):
-        name, strength, model = _by_validation(
-            choices,
-            fit,
-            lambda model, values: task.order(
-                task.evaluate_fitted(choices.validation_labels, model.predict_proba(values))
-            ),
-        )
-    else:
-        name, strength = _by_folds(choices, held_out_losses, _folds(labels))
-        model = fit(choices.inputs[name], labels, strength)
-    return FittedLinear(model.predict_proba, model.n_parameters, name, {"C": strength})
+    name, strength, model = _chosen(rows, fit, order, held_out_losses)
+    return Fitted(model.predict_proba, model.n_parameters, {"C": strength}, name)
 
 
 @threadpool_limits.wrap(limits=1, user_api="blas")  # type: ignore[untyped-decorator]
-def _best_ridge(choices: Choices) -> FittedLinear:
-    """Ridge regression with the smallest squared error.
-
-    Source: Hoerl & Kennard 1970, Ridge regression: biased estimation for nonorthogonal problems, Technometrics 12, 55.
-    """
+def _best_ridge(rows: Rows) -> Fitted:
+    """Ridge regression. Source: Hoerl & Kennard 1970, Technometrics 12, 55-67."""
     from sklearn.linear_model import Ridge
 
-    labels, known = choices.labels, choices.validation_labels
+    labels, known = rows.labels, rows.validation_labels
 
     def fit(values: Values, labels: np.ndarray, penalty: float) -> Any:  # noqa: ANN401 - scikit-learn has no types
         return Ridge(alpha=penalty).fit(values, labels)
@@ -206,35 +161,48 @@ def _best_ridge(choices: Choices) -> FittedLinear:
         return float(((model.predict(values) - labels) ** 2).mean())
 
     def held_out(name: str, penalty: float) -> float:
-        values, total = choices.inputs[name], 0.0
+        values, total = rows.inputs[name], 0.0
         for rest, held in _folds(labels):
             total += len(held) * error(fit(values[rest], labels[rest], penalty), values[held], labels[held])
         return total / len(labels)
 
-    pairs = [(name, penalty) for name in choices.inputs for penalty in _PENALTIES]
+    pairs = [(name, penalty) for name in rows.inputs for penalty in _PENALTIES]
     if len(known):
-        errors = [error(fit(choices.inputs[n], labels, p), choices.validation[n], known) for n, p in pairs]
+        errors = [error(fit(rows.inputs[n], labels, p), rows.validation[n], known) for n, p in pairs]
     else:
         errors = [held_out(name, penalty) for name, penalty in pairs]
     name, penalty = pairs[int(np.argmin(errors))]
-    model = fit(choices.inputs[name], labels, penalty)
-    return FittedLinear(
+    model = fit(rows.inputs[name], labels, penalty)
+    return Fitted(
         lambda values: np.asarray(model.predict(values), dtype=np.float64)[:, None],
         int(model.coef_.size + np.size(model.intercept_)),
-        name,
         {"alpha": penalty},
+        name,
     )
 
 
-def _by_validation(
-    choices: Choices, fit: Callable[..., Any], order: Callable[[Any, Values], tuple[float, ...]]
+def _chosen(
+    rows: Rows,
+    fit: Callable[..., Any],
+    order: Callable[[Any, Values], tuple[float, ...]],
+    losses: Callable[[Values, float, Sequence[Any]], np.ndarray],
+    *,
+    by_class: bool = False,
 ) -> tuple[str, float, Any]:
-    """Choose input and strength by validation rows."""
+    if len(rows.validation_labels):
+        return _by_validation(rows, fit, order)
+    name, strength = _by_folds(rows, losses, _folds(rows.labels, by_class=by_class))
+    return name, strength, fit(rows.inputs[name], rows.labels, strength)
+
+
+def _by_validation(
+    rows: Rows, fit: Callable[..., Any], order: Callable[[Any, Values], tuple[float, ...]]
+) -> tuple[str, float, Any]:
     best: tuple[tuple[float, ...], str, float, Any] | None = None
-    for name, values in choices.inputs.items():
+    for name, values in rows.inputs.items():
         for strength in _STRENGTHS:
-            model = fit(values, choices.labels, strength)
-            found = order(model, choices.validation[name])
+            model = fit(values, rows.labels, strength)
+            found = order(model, rows.validation[name])
             if best is None or found > best[0]:
                 best = found, name, strength, model
     assert best is not None, "at least one input is given"
@@ -242,45 +210,37 @@ def _by_validation(
 
 
 def _by_folds(
-    choices: Choices, losses: Callable[[Values, float, Sequence[Any]], np.ndarray], folds: Sequence[Any]
+    rows: Rows, losses: Callable[[Values, float, Sequence[Any]], np.ndarray], folds: Sequence[Any]
 ) -> tuple[str, float]:
     """Choose input and strength by cross-validation over the training rows.
 
-    The usual choice, the last input at `_USUAL_STRENGTH`, stays unless another is better by more than `_CLEAR` standard
-    errors: with sixteen rows, the best of ten choices is luck, and taking it cost two points where it was tried. Log
-    loss would ask for a weaker penalty than right answers do, which cost a point.
+    The usual choice, the last input at `_USUAL_STRENGTH`, stays unless another is better by `_CLEAR` standard errors:
+    with sixteen rows, the best of ten choices is luck and cost two points. Choosing by log loss cost one.
 
     Source: Breiman et al. 1984, Classification and Regression Trees, section 3.4.3 (there with one standard error).
     """
-    usual = (list(choices.inputs)[-1], _USUAL_STRENGTH)
+    usual = (list(rows.inputs)[-1], _USUAL_STRENGTH)
     if not folds:  # a class has a single row
         return usual
     lost = {
         (name, strength): losses(values, strength, folds)
-        for name, values in choices.inputs.items()
+        for name, values in rows.inputs.items()
         for strength in _STRENGTHS
     }
     best = min(lost, key=lambda choice: float(lost[choice].mean()))
     fewer = lost[usual] - lost[best]
-    return best if fewer.mean() > _CLEAR * fewer.std(ddof=1) / np.sqrt(len(choices.labels)) else usual
+    return best if fewer.mean() > _CLEAR * fewer.std(ddof=1) / np.sqrt(len(rows.labels)) else usual
 
 
-def _stratified_folds(labels: np.ndarray) -> list[Any]:
-    """Return folds with the classes in proportion; none where a class has a single row."""
-    from sklearn.model_selection import StratifiedKFold
+def _folds(labels: np.ndarray, *, by_class: bool = False) -> list[Any]:
+    """Return folds, perhaps with the classes in proportion; none if a class, or all, has a single row."""
+    from sklearn.model_selection import KFold, StratifiedKFold
 
-    n_folds = min(_FOLDS, int(np.unique(labels, return_counts=True)[1].min()))
-    if n_folds < 2:
+    n_rows = int(np.unique(labels, return_counts=True)[1].min()) if by_class else len(labels)
+    if n_rows < 2:
         return []
-    return list(StratifiedKFold(n_folds, shuffle=True, random_state=0).split(np.zeros(len(labels)), labels))
-
-
-def _folds(labels: np.ndarray) -> list[Any]:
-    from sklearn.model_selection import KFold
-
-    if len(labels) < 2:
-        return []
-    return list(KFold(min(_FOLDS, len(labels)), shuffle=True, random_state=0).split(np.zeros(len(labels))))
+    splitter = (StratifiedKFold if by_class else KFold)(min(_FOLDS, n_rows), shuffle=True, random_state=0)
+    return list(splitter.split(np.zeros(len(labels)), labels))
 
 
 CLASS_MODELS = LinearModels(

@@ -1,10 +1,4 @@
-"""Scores of one set of predictions, the same for every row of a study.
-
-All scores but the calibration error are scikit-learn's. Each is a single number of one run; how sure a number
-is, over rows and seeds, is the business of `feathertune.statistics.inference`. `score` is of one label a text,
-`score_sets` of any number of them, `score_numbers` of numbers; `feathertune.tasks` knows which of them is meant.
-scikit-learn is loaded when something is scored: every command imports this, and few of them score.
-"""
+"""Scores of one set of predictions: scikit-learn's, but for the calibration error."""
 
 from __future__ import annotations
 
@@ -24,20 +18,10 @@ _SUM_TOLERANCE = 1e-3
 def score(
     labels: NDArray[np.integer], probabilities: NDArray[np.floating], predicted: NDArray[np.integer] | None = None
 ) -> Metrics:
-    """Score predicted probabilities; the prediction is the largest one, the lower index where two are equal.
+    """Score probabilities ``(N, C)`` of classes ``(N,)``; raise a `DataError` for wrong shapes or values.
 
-    Args:
-        labels: Class indices, ``(N,)``, 0 to C - 1.
-        probabilities: ``(N, C)``; each row sums to 1.
-        predicted: What was predicted instead, ``(N,)``. Log loss and calibration error are of probabilities alone.
-
-    Returns:
-        Accuracy; balanced accuracy (see `balanced_accuracy`); F1 averaged over all C classes, where one that is
-        neither present nor predicted counts 0; Matthews correlation, 0 where it is undefined; log loss in nats, with
-        probabilities of at least `PROBABILITY_FLOOR`; calibration error (see `calibration_error`).
-
-    Raises:
-        DataError: If the shapes do not fit, a label is not a class index, or a row is not a distribution.
+    The prediction is the largest probability, the lower index of equals, unless `predicted` ``(N,)`` is given. Macro F1
+    averages over the classes that are present or predicted; an undefined Matthews correlation is 0.
     """
     from sklearn.metrics import accuracy_score, f1_score, log_loss, matthews_corrcoef
 
@@ -52,7 +36,7 @@ def score(
     return Metrics(
         accuracy=float(accuracy_score(labels, predicted)),
         balanced_accuracy=balanced_accuracy(labels, predicted),
-        macro_f1=float(f1_score(labels, predicted, labels=classes, average="macro", zero_division=0)),
+        macro_f1=float(f1_score(labels, predicted, average="macro", zero_division=0)),
         mcc=0.0 if one_class else float(matthews_corrcoef(labels, predicted)),
         log_loss=float(log_loss(labels, clipped, labels=classes)),
         ece=calibration_error(largest == labels, probabilities.max(axis=1)),
@@ -61,15 +45,7 @@ def score(
 
 
 def balanced_accuracy(labels: NDArray[np.integer], predicted: NDArray[np.integer]) -> float:
-    """The mean of the recalls of the classes that are present.
-
-    Args:
-        labels: Class indices, ``(N,)``.
-        predicted: Likewise.
-
-    Returns:
-        What scikit-learn's ``balanced_accuracy_score`` gives, which warns where a class is predicted that is not
-        present.
+    """Return the mean recall of the classes that are present, as scikit-learn does, without its warning about others.
 
     Source: Brodersen et al. 2010, The balanced accuracy and its posterior distribution, ICPR, 3121-3124.
     """
@@ -81,21 +57,10 @@ def balanced_accuracy(labels: NDArray[np.integer], predicted: NDArray[np.integer
 def score_sets(
     labels: NDArray[np.integer], probabilities: NDArray[np.floating], predicted: NDArray[np.bool_]
 ) -> MultiLabelMetrics:
-    """Score predicted sets of labels.
+    """Score predicted sets of labels, all ``(N, C)``; raise a `DataError` for wrong shapes or values.
 
-    Args:
-        labels: Which label each text has, ``(N, C)`` of 0 and 1.
-        probabilities: ``(N, C)``, each by itself.
-        predicted: Which label is given, ``(N, C)``.
-
-    Returns:
-        `MultiLabelMetrics` says what each score is. Where a label is neither present nor predicted its F1 is 0; a text
-        without labels, or with all of them, has a label ranking average precision of 1; log loss is the mean of all
-        decisions in nats, with probabilities at least `PROBABILITY_FLOOR` away from 0 and 1; the confidence of a
-        decision is the probability of what was decided.
-
-    Raises:
-        DataError: If the shapes do not fit, a label is neither 0 nor 1, or a probability is none.
+    The F1 of a label that is neither present nor predicted is 0, the label ranking average precision of a text with no
+    label, or with all, is 1. The confidence of a decision is the probability of what was decided.
     """
     from sklearn.metrics import (
         average_precision_score,
@@ -140,18 +105,7 @@ def score_sets(
 
 
 def score_numbers(labels: NDArray[np.floating], predicted: NDArray[np.floating]) -> NumberMetrics:
-    """Score predicted numbers.
-
-    Args:
-        labels: ``(N,)``.
-        predicted: ``(N,)``.
-
-    Returns:
-        `NumberMetrics` says what each score is. Of labels that are all equal the explained share (`r2`) is 0: there is
-        nothing to explain.
-
-    Raises:
-        DataError: If the shapes do not fit, or a number is not finite.
+    """Score predicted numbers, both ``(N,)``; raise a `DataError` for wrong shapes or values. Equal labels have `r2` 0.
 
     Source: Spearman 1904, The proof and measurement of association between two things, Am. J. Psychol. 15, 72-101.
     """
@@ -182,7 +136,7 @@ def score_numbers(labels: NDArray[np.floating], predicted: NDArray[np.floating])
 
 
 def correlation(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
-    """Pearson's, of two ``(N,)``; 0 where one of them does not vary."""
+    """Return Pearson's correlation of two ``(N,)``; 0 if one of them does not vary."""
     if not np.ptp(one) or not np.ptp(other):
         return 0.0
     a, b = one - one.mean(), other - other.mean()
@@ -190,14 +144,7 @@ def correlation(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
 
 
 def calibration_error(correct: NDArray[np.bool_], confidence: NDArray[np.floating]) -> float:
-    """Expected calibration error: how far the confidence is from the share of right answers.
-
-    Args:
-        correct: Whether the predicted class is the right one, ``(N,)``.
-        confidence: Probability of the predicted class, ``(N,)``, in (0, 1].
-
-    Returns:
-        Between 0 and 1, over `CALIBRATION_BINS` bins of equal width, each open below and closed above.
+    """Return the expected calibration error of answers and confidences ``(N,)``, over bins open below and closed above.
 
     Source: Guo et al. 2017, arXiv:1706.04599, equation 3.
     """

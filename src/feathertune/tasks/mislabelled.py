@@ -1,10 +1,7 @@
 """Test rows that are likely mislabelled: every trained model confidently predicts the same other answer.
 
-Confident means at least 90% (`SURE`), with each run's temperature applied. A model that has only learned that a class
-is rare is sure of the other classes on every row, so a rare class must be left less probability: (1 - `SURE`) of what
-it has without the text.
-
-This is no proof: models can make the same mistake. The rows are for a person to check; no score changes.
+A model that has only learned that a class is rare is sure of the others on every row, so a rare class must be left less
+probability: (1 - `SURE`) of what it has without the text.
 """
 
 from __future__ import annotations
@@ -21,13 +18,7 @@ SURE = 0.9
 
 @dataclass(frozen=True)
 class Mislabelled:
-    """A label of a test row that is likely wrong.
-
-    Attributes:
-        given: Whether the row has the label; all models say otherwise.
-        predicted: The other class that they predict; None where labels are decided one by one.
-        confidence: Of the least confident model, 0 to 1.
-    """
+    """A label of a test row that is likely wrong; `predicted` is None if labels are decided one by one."""
 
     row: int
     label: int
@@ -45,10 +36,7 @@ class RunOpinion:
 
 
 def mislabelled_classes(labels: NDArray[np.integer], opinions: Sequence[RunOpinion]) -> list[Mislabelled]:
-    """Find rows, ``labels`` ``(N,)``, that all runs assign to the same other class.
-
-    A row of a class with a share s of the test rows must be left at most (1 - `SURE`) times s over the mean share.
-    """
+    """Find rows of labels ``(N,)`` that all runs assign to the same other class."""
     every = np.arange(len(labels))
     first = opinions[0].probabilities.argmax(axis=1)
     confidence, left = np.ones(len(labels)), np.zeros(len(labels))
@@ -63,10 +51,7 @@ def mislabelled_classes(labels: NDArray[np.integer], opinions: Sequence[RunOpini
 
 
 def mislabelled_sets(labels: NDArray[np.integer], opinions: Sequence[RunOpinion]) -> list[Mislabelled]:
-    """Find single labels, given or missing, of ``labels`` ``(N, C)`` that all runs decide the other way.
-
-    Each run must leave to what is given at most (1 - `SURE`) of its share of the test rows.
-    """
+    """Find single labels of ``(N, C)``, given or missing, that all runs decide the other way."""
     has, most = labels.astype(bool), np.zeros(labels.shape)
     for run in opinions:
         of_given = np.where(has, run.probabilities, 1 - run.probabilities)

@@ -12,7 +12,7 @@ from feathertune.tasks.labels.sets import LABEL_SETS
 from feathertune.tasks.linear_models import LABEL_MODELS
 from feathertune.tasks.metrics import score_sets
 from feathertune.tasks.mislabelled import mislabelled_sets
-from feathertune.tasks.scores import SUBSET_ACCURACY
+from feathertune.tasks.scores import MACRO_F1, MCC, SUBSET_ACCURACY
 from feathertune.tasks.task import Column, Predictions, Probabilities, Task, Thresholds, Wording
 from feathertune.tasks.thresholds import THRESHOLD, fit_f1_thresholds
 
@@ -29,7 +29,7 @@ def _reached(probabilities: Probabilities, thresholds: Thresholds) -> NDArray[np
 
 
 def _order(scores: Scores) -> tuple[float, ...]:
-    """By micro F1, which rises before any text has all of its labels right."""
+    """Prefer micro F1, which rises before any text has all of its labels right."""
     assert isinstance(scores, MultiLabelMetrics), "scores of several labels"
     return scores.micro_f1, -scores.loss
 
@@ -44,7 +44,7 @@ MULTI_LABEL = Task(
     name="multi_label",
     labels=LABEL_SETS,
     problem_type="multi_label_classification",
-    scores=(SUBSET_ACCURACY,),
+    scores=(SUBSET_ACCURACY, MACRO_F1, MCC),
     primary=SUBSET_ACCURACY,
     choose=lambda counts: SUBSET_ACCURACY,
     record=MultiLabelMetrics,

@@ -22,7 +22,7 @@ def _is_constant(scores: Scores, counts: Sequence[int]) -> bool:
 
 
 def _far_off(method: str, tests: Sequence[Scores]) -> list[Caveat]:
-    """Numbers may be ordered well and still be further off than their mean."""
+    """Report numbers that are ordered well but further off than their mean."""
     explained = [test.r2 for test in tests if isinstance(test, NumberMetrics)]
     if not explained or fmean(explained) > 0:
         return []

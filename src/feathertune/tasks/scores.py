@@ -1,9 +1,4 @@
-"""Scores that can rank methods, as values.
-
-A new primary metric is one `Score` here, listed by the tasks it fits. Everything else follows from the value: intervals
-and tests (`Score.measure`), text and axes (`Score.format`), the baselines' choice of regularization, caveats, the
-report.
-"""
+"""Scores that can rank methods, as values: a new primary metric is one `Score` here, listed by the tasks it fits."""
 
 from __future__ import annotations
 
@@ -14,6 +9,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from feathertune.records import Caveat, DataRecord, Scores
+from feathertune.statistics.confusion import macro_f1_contributions, mcc_contributions, one_error_per_class
 from feathertune.statistics.measures import ACCURACY as IS_RIGHT
 from feathertune.statistics.measures import BALANCED_ACCURACY as MEAN_RECALL
 from feathertune.statistics.measures import SPEARMAN as RANKS
@@ -36,7 +32,6 @@ def _class_counts(data: DataRecord) -> Sequence[int]:
 
 
 def _dominant_class(data: DataRecord) -> list[Caveat]:
-    """Name a class that holds most of the test rows."""
     counts = _class_counts(data)
     if not counts or max(counts) <= IMBALANCED_SHARE * sum(counts):
         return []
@@ -70,11 +65,9 @@ class Score:
 
     Attributes:
         measure: The score as a mean over test rows; its name is the key in records and of ``--metric``.
-        title: In text.
-        format: Numbers as text.
         meaning: Continues "85.3%" on the report's first screen.
-        explanation: One or two sentences for the report's section about it; empty where the title says enough.
-        chance: From the number of classes to the score of a constant answer; None where it depends on the data.
+        explanation: One or two sentences for the report's section about it; empty if the title says enough.
+        chance: From the number of classes to the score of a constant answer; None if it depends on the data.
         caveats: What the score hides in this data, or rests on.
     """
 
@@ -123,6 +116,25 @@ BALANCED_ACCURACY = Score(
     "of each class are found, averaged over the classes",
     "The mean recall over the classes: each class counts the same, however rare it is.",
     chance=lambda n_classes: 1 / n_classes,
+    caveats=_rare_classes,
+)
+MACRO_F1 = Score(
+    Measure("macro_f1", macro_f1_contributions, padding=one_error_per_class),
+    "macro F1",
+    SHARE,
+    "is the mean F1 over the classes",
+    "The mean over the classes of F1, the harmonic mean of precision and recall: each class counts the same, and false "
+    "alarms count as much as misses.",
+    caveats=_rare_classes,
+)
+MCC = Score(
+    Measure("mcc", mcc_contributions, low=-1.0, least_rows=4, padding=one_error_per_class),
+    "MCC",
+    CORRELATION,
+    "1 is every row right, 0 no better than a constant answer",
+    "Matthews correlation of predictions and labels: 1 if every row is right, 0 if a prediction says nothing about the "
+    "label. Of several labels per text, each text and label is one decision.",
+    chance=lambda n_classes: 0.0,
     caveats=_rare_classes,
 )
 SPEARMAN = Score(

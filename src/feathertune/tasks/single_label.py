@@ -13,7 +13,7 @@ from feathertune.tasks.labels.classes import CLASS_LABELS
 from feathertune.tasks.linear_models import CLASS_MODELS
 from feathertune.tasks.metrics import score
 from feathertune.tasks.mislabelled import mislabelled_classes
-from feathertune.tasks.scores import ACCURACY, BALANCED_ACCURACY, IMBALANCED_SHARE, Score
+from feathertune.tasks.scores import ACCURACY, BALANCED_ACCURACY, IMBALANCED_SHARE, MACRO_F1, MCC, Score
 from feathertune.tasks.task import Column, Predictions, Probabilities, Task, Thresholds, Wording
 from feathertune.tasks.thresholds import fit_macro_f1_thresholds
 
@@ -33,7 +33,7 @@ def largest(probabilities: Probabilities, thresholds: Thresholds) -> NDArray[np.
 
 
 def _choose(counts: Sequence[int]) -> Score:
-    """Balanced accuracy if one class holds most of the training rows: accuracy then rewards ignoring the others."""
+    """Prefer balanced accuracy if one class holds most training rows: accuracy then rewards ignoring the others."""
     return BALANCED_ACCURACY if max(counts) > IMBALANCED_SHARE * sum(counts) else ACCURACY
 
 
@@ -56,7 +56,7 @@ SINGLE_LABEL = Task(
     name="single_label",
     labels=CLASS_LABELS,
     problem_type="single_label_classification",
-    scores=(ACCURACY, BALANCED_ACCURACY),
+    scores=(ACCURACY, BALANCED_ACCURACY, MACRO_F1, MCC),
     primary=ACCURACY,
     choose=_choose,
     record=Metrics,

@@ -1,4 +1,4 @@
-"""A task is what a text is given: one label, a set of labels, or a number. Everything that follows from it is here.
+"""A text's answer: one label, a set of labels, or a number, and everything that follows from it.
 
 Labels show the task by shape and type: class indices ``(N,)`` int; ``(N, C)`` of 0 and 1; numbers ``(N,)`` float.
 """
@@ -29,14 +29,7 @@ Predictions = tuple[Labels, Probabilities, Thresholds]
 
 @dataclass(frozen=True)
 class Column:
-    """A score of single runs in the report's tables.
-
-    Attributes:
-        field: Of the run's scores.
-        title: Head of the column.
-        text: ``share`` (percent), ``decimal``, or ``unit`` (the labels' own unit).
-        note: Explanation below the table; empty where the title says enough.
-    """
+    """A score of single runs in the report's tables; `unit` is the labels' own, a `note` stands below the table."""
 
     field: str
     title: str
@@ -46,15 +39,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Wording:
-    """Words that depend on the task.
-
-    Attributes:
-        answer: What a text gets.
-        constant: What the baseline `majority` answers; `constant_line` names it next to a chart.
-        linear_model: The linear model on words or frozen features.
-        mislabelled: After the number of likely mislabelled test rows.
-        decision: One row of a table of confidences.
-    """
+    """Words that depend on the task; `constant` is the baseline `majority`'s answer, `decision` a row of a table."""
 
     answer: str
     constant: str
@@ -69,31 +54,20 @@ class Task:
     """One task.
 
     Attributes:
-        name: In records and bundles.
-        labels: Reading and splitting of labels.
         problem_type: transformers' name, by which a model chooses its loss.
-        scores: Scores that can rank methods.
-        primary: The one that does.
+        scores: Scores that can rank methods; `primary` is the one that does.
         choose: From the training rows of each class to the score that ``auto`` means.
-        record: Type of a run's scores.
         probabilities: From logits ``(N, C)`` to ``(N, C)`` float64; for numbers C is 1 and this is the number itself.
         fit_thresholds: From labels and probabilities of validation rows to thresholds ``(C,)``, or None.
         decide: From probabilities and thresholds to predictions, of the shape of labels.
         evaluate: From labels, probabilities and thresholds to all scores.
-        linear: Linear models that the baselines fit.
         order: Larger for the better epoch, by its validation scores.
-        calibrate: From labels and probabilities of validation rows, the same of test rows, and the test predictions, to
-            how far the probabilities can be trusted; None where there are none.
+        calibrate: From validation and test `Predictions` to the trust in probabilities; None if there are none.
         temper: From probabilities and a temperature to calibrated probabilities.
         find_mislabelled: From labels and the trained runs' opinions to labels that are likely wrong.
-        is_constant: Whether a run's test scores are those of one constant answer, by the test rows of each class.
-        columns: Scores of single runs in the report.
-        panels: Parts of the report that apply.
-        words: Words that depend on the task.
-        card: Sentences of model cards.
-        code: Python that decides without feathertune.
-        default_threshold: Of each label of a bundle that has none; None where there is none.
+        is_constant: From test scores and test rows of each class: the scores are those of one constant answer.
         caveats: From the recommended method and its test scores to what they hide.
+        fit_moved: As `fit_thresholds`, under ``train.decision: moved``, which also ranks epochs by `order_moved`.
     """
 
     name: TaskName
@@ -134,11 +108,7 @@ class Task:
         return self.labels.numbers
 
     def score_named(self, name: str) -> Score:
-        """Return one of the scores.
-
-        Raises:
-            ConfigError: If the task has no such score.
-        """
+        """Return one of the scores; raise a `ConfigError` if the task has no such score."""
         for score in self.scores:
             if score.name == name:
                 return score
@@ -148,15 +118,7 @@ class Task:
         )
 
     def ranked_by(self, wanted: str, counts: Sequence[int] = ()) -> Task:
-        """Return the task with the primary score that ``study.metric`` asks for; epochs are chosen by it, then by loss.
-
-        Args:
-            wanted: A score's name, or ``auto``.
-            counts: Training rows of each class; none for numbers.
-
-        Raises:
-            ConfigError: If the task has no such score.
-        """
+        """Return the task with the primary score `wanted`, perhaps ``auto``; epochs are chosen by it, then by loss."""
         score = self.choose(counts) if wanted == "auto" else self.score_named(wanted)
         if score is self.primary:
             return self
@@ -181,5 +143,5 @@ class Task:
         return self.evaluate(labels, probabilities, self.fit_thresholds(labels, probabilities))
 
     def score_of(self, run: RunRecord) -> float | None:
-        """Return a run's primary score on the test rows; None where it has none."""
+        """Return a run's primary score on the test rows."""
         return None if run.test is None else self.primary.of(run.test)

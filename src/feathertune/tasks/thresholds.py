@@ -1,8 +1,4 @@
-"""Where to cut probabilities, found on validation rows: by the best F1 of each label, or the macro F1 of all classes.
-
-A cut is fitted to few rows where it matters most, those of rare classes: scores of the validation rows themselves are
-too good for it. Not for making probabilities believable (`feathertune.tasks.calibration`); they stay as they are.
-"""
+"""Thresholds of probabilities, found on validation rows, whose own scores are too good for them."""
 
 from __future__ import annotations
 
@@ -22,18 +18,12 @@ _ROUNDS, _GAIN = 5, 1e-9
 
 
 def fit_f1_thresholds(labels: NDArray[np.integer], probabilities: NDArray[np.floating]) -> NDArray[np.float64]:
-    """For each label the probability from which it is given, by the best F1 on validation rows.
+    """Return the probability from which each label is given, ``(C,)``, by the best F1 on validation rows ``(N, C)``.
 
-    Args:
-        labels: ``(N, C)`` of 0 and 1.
-        probabilities: ``(N, C)``.
+    It is halfway between the two probabilities around the best cut, the higher one of equals; 0.5 for a label with
+    fewer than `LEAST_ROWS` rows or equal probabilities.
 
-    Returns:
-        ``(C,)``: halfway between the two probabilities that the best cut lies between, the higher cut where two are
-        equal. 0.5 for a label with fewer than `LEAST_ROWS` rows, or of which all probabilities are one.
-
-    Source: Yang 2001, A study of thresholding strategies for text categorization, SIGIR, 137-145 (SCut), with F1 as in
-    Fan & Lin 2007, A study on threshold selection for multi-label classification.
+    Source: Yang 2001, SIGIR, 137-145 (SCut); F1 as in Fan & Lin 2007, A study on threshold selection.
     """
     values = np.asarray(probabilities, np.float64)
     found = np.full(labels.shape[1], THRESHOLD)
@@ -52,24 +42,13 @@ def fit_f1_thresholds(labels: NDArray[np.integer], probabilities: NDArray[np.flo
 def fit_macro_f1_thresholds(
     labels: NDArray[np.integer], probabilities: NDArray[np.floating]
 ) -> NDArray[np.float64] | None:
-    """What each class's probability is divided by before the largest is taken, by the best macro F1 on validation rows.
+    """Return divisors ``(C,)`` of the probabilities with the best macro F1 on validation rows; None without a gain.
 
-    Dividing by thresholds is the same as multiplying by weights. One class's weight at a time, the rarest first, goes
-    to the best of all places where a row changes its class, until none gains (coordinate ascent). Of two classes that
-    is the best of all cuts. Of more, no single class can gain any more; several that are moved together still may.
+    Dividing is the same as weighting. One class's weight at a time, the rarest first, goes to the best of all places
+    where a row changes its class, until none gains (coordinate ascent): for two classes the best of all cuts. The most
+    frequent class, and those with fewer than `LEAST_ROWS` rows, keep theirs. Divisors sum to 1.
 
-    Args:
-        labels: Class indices, ``(N,)``.
-        probabilities: ``(N, C)``.
-
-    Returns:
-        ``(C,)``, of sum 1; of two classes that is the probability from which each is given. None where nothing is
-        better than the largest probability. A class with fewer than `LEAST_ROWS` rows is not moved, nor is the most
-        frequent one: the others move against it.
-
-    Source: thresholds that divide as in Collell et al. 2018, A simple plug-in bagging ensemble based on
-    threshold-moving for classifying binary and multiclass imbalanced data, Neurocomputing 275, 330-340, where they are
-    the classes' shares; what is best for macro F1 does not follow from these alone.
+    Source: thresholds that divide: Collell et al. 2018, Neurocomputing 275, 330-340, there the classes' shares.
     """
     values = np.maximum(np.asarray(probabilities, np.float64), _FLOOR)
     n_rows = np.bincount(labels, minlength=values.shape[1])
@@ -92,7 +71,7 @@ def fit_macro_f1_thresholds(
 
 
 class _Race:
-    """Weighted probabilities ``(N, C)``, and which two classes lead in each row; a change looks at few rows again."""
+    """Weighted probabilities ``(N, C)``, and each row's two leading classes; a change looks at few rows again."""
 
     def __init__(self, values: NDArray[np.float64]) -> None:
         self._values = values.copy()
@@ -102,13 +81,12 @@ class _Race:
         self._look(np.arange(len(values)))
 
     def change(self, label: int, column: NDArray[np.float64]) -> None:
-        """Put other values ``(N,)`` in the place of a class's."""
         self._values[:, label] = column
         beats = column > self._values[np.arange(len(column)), self._second]
         self._look(np.flatnonzero(beats | (self._first == label) | (self._second == label)))
 
     def without(self, label: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Which class leads where one is left out, and its value, ``(N,)`` each."""
+        """Return the class that leads if one is left out, and its value, ``(N,)`` each."""
         rival = np.where(self._first == label, self._second, self._first)
         return rival, self._values[np.arange(len(rival)), rival]
 
@@ -122,15 +100,7 @@ class _Race:
 def _better_weight(
     labels: NDArray[np.integer], race: _Race, own: NDArray[np.float64], label: int, weight: float
 ) -> float | None:
-    """The weight of one class with the best macro F1 while all others stay; None where the present one has it.
-
-    Args:
-        labels: ``(N,)``.
-        race: All probabilities times their weights.
-        own: Probabilities of the class, ``(N,)``.
-        label: The class.
-        weight: Its present weight.
-    """
+    """Return the weight of one class with the best macro F1 while all others stay; None if `weight` has it already."""
     rival, needed = race.without(label)
     # A row goes to the class as soon as the weight is above this.
     needed = needed / own
@@ -153,13 +123,7 @@ def _better_weight(
 
 
 def _lost(truth: NDArray[np.integer], rival: NDArray[np.integer], n_rows: NDArray[np.integer]) -> NDArray[np.float64]:
-    """By how much each row, in its turn, changes the F1 of the class that it is taken from.
-
-    Args:
-        truth: Labels, ``(N,)``, in the order in which rows are taken.
-        rival: The class that each is taken from, ``(N,)``.
-        n_rows: Rows of each class, ``(C,)``.
-    """
+    """Return each row's change, in turn, of the F1 of the class `rival` that it is taken from; `n_rows` is ``(C,)``."""
     by_class = np.argsort(rival, kind="stable")
     classes, right = rival[by_class], (truth == rival)[by_class].astype(np.int64)
     first = np.searchsorted(classes, classes)  # where the rows of the same class begin

@@ -1,8 +1,4 @@
-"""Report a study's runs to other programs: TensorBoard, MLflow, Weights & Biases, trackio. Each is an extra.
-
-Everything is written under the study folder unless the tracker's own environment variables say otherwise. A tracker
-that fails is left out, and the study goes on.
-"""
+"""Report a study's runs to other programs; one that fails is left out, and the study goes on."""
 
 from __future__ import annotations
 
@@ -14,26 +10,16 @@ from pathlib import Path
 from feathertune.config import Config
 from feathertune.errors import MissingExtraError
 from feathertune.registry import Registry, entry_points
-from feathertune.study.observe import Observer, Together
-from feathertune.track.mlflow import MLFLOW
-from feathertune.track.tensorboard import TENSORBOARD
+from feathertune.study.observe import Observer, together
+from feathertune.track.adapters import ADAPTERS
 from feathertune.track.tracker import Tracker
 from feathertune.track.tracking import Tracking
-from feathertune.track.trackio import TRACKIO
-from feathertune.track.wandb import WANDB
 
-TRACKERS: Registry[Tracker] = Registry(
-    "tracker", (TENSORBOARD, MLFLOW, WANDB, TRACKIO), others=entry_points("feathertune.trackers", Tracker)
-)
+TRACKERS: Registry[Tracker] = Registry("tracker", ADAPTERS, others=entry_points("feathertune.trackers", Tracker))
 
 
 def choose_trackers(names: Sequence[str]) -> tuple[Tracker, ...]:
-    """Return trackers by names, which may have commas; none of their packages is loaded.
-
-    Raises:
-        UnknownNameError: If there is no such tracker.
-        MissingExtraError: If its package is not installed.
-    """
+    """Return trackers by names, which may have commas; none of their packages is loaded."""
     words = [word.strip() for name in names for word in name.split(",")]
     chosen = tuple(TRACKERS[word] for word in dict.fromkeys(words) if word)
     for tracker in chosen:
@@ -46,15 +32,7 @@ def choose_trackers(names: Sequence[str]) -> tuple[Tracker, ...]:
 def tracked(
     observer: Observer, trackers: Sequence[Tracker], out: Path, config: Config, *, beside: bool = False
 ) -> Iterator[Observer]:
-    """Yield an observer that also tells trackers.
-
-    Args:
-        observer: The observer of the study.
-        trackers: From `choose_trackers`.
-        out: The study folder or bundle; nothing is written before the first run begins.
-        config: The settings; a run's options are logged with the run.
-        beside: Write to ``OUT.track`` instead of ``OUT/track``, since a bundle is shipped.
-    """
+    """Yield an observer that also tells trackers; `beside` writes to ``OUT.track``, not into a bundle."""
     if not trackers:
         yield observer
         return
@@ -63,6 +41,6 @@ def tracked(
     settings = config.model_dump(mode="json", exclude={"method"})
     tracking = Tracking(trackers, folder, out.name, settings, observer.said)
     try:
-        yield Together(observer, tracking)
+        yield together(observer, tracking)
     finally:
         tracking.close()

@@ -19,22 +19,14 @@ class TrackedRun(Protocol):
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """Log numbers of a step; steps rise, and may repeat."""
-        ...
 
     def finish(self, *, failed: bool) -> None:
         """End the run and write everything to disk."""
-        ...
 
 
 @dataclass(frozen=True)
 class Tracker:
-    """A tracker.
-
-    Attributes:
-        name: The name on the command line, and the extra that installs it.
-        packages: Modules that it needs; `start` loads them.
-        start: Starts a run, from the tracker's existing folder, the names of study and run, and the settings.
-    """
+    """A tracker, and the extra of its name; `start` takes its folder, the names of study and run, and the settings."""
 
     name: str
     packages: tuple[str, ...]

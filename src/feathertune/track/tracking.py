@@ -19,15 +19,7 @@ if TYPE_CHECKING:
 
 
 class Tracking(Silent):
-    """An observer that tells trackers.
-
-    Args:
-        trackers: All are told the same.
-        folder: Each tracker has a folder of its name in it, from its first run on.
-        study: The name of the study.
-        settings: Settings of all runs, nested.
-        say: Called with the place of each tracker, and with its error.
-    """
+    """An observer that tells trackers; `say` is called with the place of each, and with its error."""
 
     def __init__(
         self,
@@ -58,7 +50,7 @@ class Tracking(Silent):
                     self._say(f"--track {name} writes to {self._runs[name].place}")
 
     def measured(self, line: Mapping[str, Any]) -> None:
-        """Log a step, an epoch or the scores."""
+        """Log a line of the training log."""
         if line["event"] == "step":
             self._step = line["step"]
             self._log({f"train/{key}": line[key] for key in ("loss", "learning_rate", "epoch")})
@@ -110,7 +102,7 @@ class Tracking(Silent):
 
 
 def _scores(validation: Scores | None, test: Scores | None) -> dict[str, float | None]:
-    """Return the scores of the weights that were kept, which need not be those of the last epoch."""
+    # of the weights that were kept, which need not be those of the last epoch
     splits = {"validation_final": validation, "test": test}
     return {f"{split}/{key}": v for split, scores in splits.items() if scores for key, v in scores.model_dump().items()}
 

@@ -3,8 +3,9 @@ import pytest
 from sklearn.linear_model import Ridge
 
 from feathertune.baselines import BASELINES
-from feathertune.baselines.linear import CountedWords, Rows
+from feathertune.baselines.linear import CountedWords
 from feathertune.tasks import MULTI_LABEL, REGRESSION, SINGLE_LABEL
+from feathertune.tasks.linear_models import Rows
 from languages import LANGUAGES, POSITIVE
 
 TEXTS = ["good fine film", "bad poor film", "good lovely film", "bad awful film"] * 10

@@ -54,7 +54,7 @@ def expected(home):
     """Probabilities by transformers alone, each text by itself, cut by the Python of the card."""
     bundle = load_bundle(home / "bundle")
     place: dict = {}
-    exec(plain_reading(bundle.reading, LENGTH), place)
+    exec(plain_reading(bundle.info.reading, LENGTH), place)
     found = []
     for text in TEXTS:
         whole = bundle.tokenizer(text, return_special_tokens_mask=True)

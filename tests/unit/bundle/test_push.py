@@ -69,7 +69,7 @@ def test_the_bytes_that_arrive_are_the_bundles(bundle, hub, tmp_path):
     fetched.mkdir()
     for name, content in hub.repositories[REPO]["main"].items():
         (fetched / name).write_bytes(content)
-    assert load_bundle(fetched).labels == LABELS
+    assert load_bundle(fetched).info.labels == list(LABELS)
 
 
 def test_the_hub_accepts_the_card(bundle, hub):

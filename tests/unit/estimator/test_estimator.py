@@ -271,7 +271,7 @@ def test_several_labels_in_cross_validation():
 @pytest.mark.parametrize(
     ("labels", "expected"),
     [
-        (np.tile([0, 1], (80, 1)), "No text has the label 0: from a column of y without a 1"),
+        (np.tile([0, 1], (80, 1)), "No text has the label 0"),
         (np.tile([1, 3], (80, 1)), r"of shape \(80, 2\) that holds 1, 3"),
         (pd.DataFrame(MEMBERS, columns=list("abca")), "Two columns of y have one name"),
         (MEMBERS[:-1], "inconsistent numbers of samples"),
@@ -303,7 +303,7 @@ def test_without_a_fit_nothing_is_predicted():
     [
         ("a text", "X is a str. Expected a list"),
         (np.array([["a"], ["b"]]), r"X is an array of shape \(2, 1\)"),
-        (pd.DataFrame({"text": ["a", "b"]}), r"of shape \(2, 1\).*of a table take one column"),
+        (pd.DataFrame({"text": ["a", "b"]}), r"of shape \(2, 1\)"),
         (["a", float("nan")], r"X\[1\] is nan of type float. Expected a text"),
         (["a", None], r"X\[1\] is None"),
         (np.array([1.0, 2.0]), r"X\[0\] is .*1.0.* of type float64"),
@@ -391,7 +391,7 @@ def test_a_pickle_needs_its_base_and_knows_it(tmp_path):
     base.rename(tmp_path / "moved")
     np.testing.assert_array_equal(found.predict_proba(NEW), expected)  # what is loaded stays
     lost = pickle.loads(content)
-    with pytest.raises(BundleError, match=r"is not at .*base. Say where its folder lies: set_params\(base=FOLDER\)"):
+    with pytest.raises(BundleError, match=r"is not at .*base\. .*set_params\(base=FOLDER\)"):
         lost.predict(NEW)
     lost.set_params(base=str(save_tiny_encoder(tmp_path / "other", "bert", seed=1)))
     with pytest.raises(BundleError, match="has the fingerprint"):

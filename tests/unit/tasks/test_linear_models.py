@@ -4,11 +4,11 @@ import numpy as np
 from scipy import sparse
 
 from feathertune.tasks import REGRESSION
-from feathertune.tasks.linear_models import Choices
+from feathertune.tasks.linear_models import Rows
 
 
 def _best_ridge(inputs, labels, validation, validation_labels):
-    return REGRESSION.linear.best(Choices(inputs, labels, validation, validation_labels, 1, REGRESSION))
+    return REGRESSION.linear.best(Rows(inputs, labels, validation, validation_labels, 1, REGRESSION))
 
 
 def test_the_penalty_is_chosen_by_the_squared_error_and_at_a_tie_the_stronger():

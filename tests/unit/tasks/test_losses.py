@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional
 
 from feathertune.baselines import BASELINES
-from feathertune.baselines.linear import CountedWords, Rows
+from feathertune.baselines.linear import CountedWords
 from feathertune.config import TrainConfig
 from feathertune.data.tokens.encode import EncodedTexts
 from feathertune.engine.training.distributed import ALONE
@@ -21,6 +21,7 @@ from feathertune.engine.training.head import fit_head, head_logits
 from feathertune.engine.training.loop import Recipe, StepInfo, Training
 from feathertune.errors import ConfigError
 from feathertune.tasks import MULTI_LABEL, REGRESSION, SINGLE_LABEL
+from feathertune.tasks.linear_models import Rows
 from feathertune.tasks.losses import CROSS_ENTROPY, Objective, check_fits, objective_of, what_stays
 from unit.engine.training.test_gradient import PASSES, Bag, labelled
 from whole import CPU, prepared

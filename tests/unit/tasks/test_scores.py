@@ -11,7 +11,15 @@ from evidence import make_data, spam
 from feathertune.errors import ConfigError
 from feathertune.records import Caveat, Metrics
 from feathertune.tasks import MULTI_LABEL, REGRESSION, SCORES, SINGLE_LABEL, TASKS
-from feathertune.tasks.scores import ACCURACY, BALANCED_ACCURACY, SPEARMAN, SUBSET_ACCURACY, recall_margin
+from feathertune.tasks.scores import (
+    ACCURACY,
+    BALANCED_ACCURACY,
+    MACRO_F1,
+    MCC,
+    SPEARMAN,
+    SUBSET_ACCURACY,
+    recall_margin,
+)
 
 
 @pytest.mark.parametrize(
@@ -23,6 +31,8 @@ from feathertune.tasks.scores import ACCURACY, BALANCED_ACCURACY, SPEARMAN, SUBS
         ("auto", [100, 90, 80], "accuracy"),
         ("accuracy", [930, 70], "accuracy"),
         ("balanced_accuracy", [500, 500], "balanced_accuracy"),
+        ("macro_f1", [500, 500], "macro_f1"),
+        ("mcc", [500, 500], "mcc"),
     ],
 )
 def test_the_training_rows_decide_where_nobody_does(wanted, counts, expected):
@@ -31,7 +41,7 @@ def test_the_training_rows_decide_where_nobody_does(wanted, counts, expected):
     assert (task is SINGLE_LABEL) == (expected == "accuracy")
 
 
-def test_sets_and_numbers_have_one_score():
+def test_the_primary_metric_of_sets_and_numbers_does_not_depend_on_the_rows():
     assert MULTI_LABEL.ranked_by("auto", [990, 3]) is MULTI_LABEL.ranked_by("accuracy") is MULTI_LABEL
     assert REGRESSION.ranked_by("auto") is REGRESSION.ranked_by("spearman") is REGRESSION
 
@@ -39,11 +49,11 @@ def test_sets_and_numbers_have_one_score():
 @pytest.mark.parametrize(
     ("task", "wanted", "possible"),
     [
-        (MULTI_LABEL, "balanced_accuracy", "auto, accuracy"),
-        (MULTI_LABEL, "spearman", "auto, accuracy"),
+        (MULTI_LABEL, "balanced_accuracy", "auto, accuracy, macro_f1, mcc"),
+        (MULTI_LABEL, "spearman", "auto, accuracy, macro_f1, mcc"),
         (REGRESSION, "accuracy", "auto, spearman"),
         (REGRESSION, "balanced_accuracy", "auto, spearman"),
-        (SINGLE_LABEL, "spearman", "auto, accuracy, balanced_accuracy"),
+        (SINGLE_LABEL, "spearman", "auto, accuracy, balanced_accuracy, macro_f1, mcc"),
     ],
 )
 def test_a_score_of_another_task_is_refused(task, wanted, possible):
@@ -52,7 +62,7 @@ def test_a_score_of_another_task_is_refused(task, wanted, possible):
 
 
 def test_names_lead_to_scores():
-    assert SCORES == {"accuracy": ACCURACY, "balanced_accuracy": BALANCED_ACCURACY, "spearman": SPEARMAN}
+    assert set(SCORES.values()) == {ACCURACY, BALANCED_ACCURACY, MACRO_F1, MCC, SPEARMAN}
     for task in TASKS.values():
         assert task.primary is task.scores[0]
         for score in task.scores:
@@ -80,7 +90,8 @@ def test_scores_are_computed_as_scikit_learn_and_scipy_do():
 
 
 @pytest.mark.parametrize(
-    ("score", "chance"), [(ACCURACY, 0.25), (BALANCED_ACCURACY, 0.25), (SPEARMAN, 0.0), (SUBSET_ACCURACY, None)]
+    ("score", "chance"),
+    [(ACCURACY, 0.25), (BALANCED_ACCURACY, 0.25), (MCC, 0.0), (SPEARMAN, 0.0), (SUBSET_ACCURACY, None)],
 )
 def test_chance_of_four_classes(score, chance):
     assert score.chance(4) == chance

@@ -77,7 +77,6 @@ def _difference(pair: MethodPair, comparison: Comparison, say: ScoreFormat) -> t
 
 
 def _costs(pair: MethodPair) -> tuple[str, str]:
-    """Return trained parameters and seconds of both."""
     trained = [row.trainable_parameters if row else None for row in (pair.a, pair.b)]
     seconds = [units.seconds(row.seconds_mean if row else None) for row in (pair.a, pair.b)]
     return " / ".join(dict.fromkeys(map(units.count, trained))), " / ".join(seconds)

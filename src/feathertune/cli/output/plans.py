@@ -15,7 +15,7 @@ from feathertune.report.format import units
 
 if TYPE_CHECKING:
     from feathertune.records import DataRecord
-    from feathertune.study.prepared import Prepared
+    from feathertune.study.running.workbench import Prepared
 
 
 def plan_text(prepared: Prepared, folder: Path | None, cost: CostEstimate) -> str:
@@ -48,7 +48,6 @@ def plan_text(prepared: Prepared, folder: Path | None, cost: CostEstimate) -> st
 
 
 def _labels(data: DataRecord) -> list[str]:
-    """Return the rows of each class, or the distribution of numbers, by split."""
     if data.numbers:
         return [f"labels   {split}: {summary.in_words()}" for split, summary in data.numbers.items()]
     counts = "; ".join(

@@ -15,12 +15,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from feathertune.records import (
-    TRAINED_KINDS,
-    Scores,
-    StudyRecord,
-    at_largest_size,
-)
+from feathertune.records import TRAINED_KINDS, Scores, StudyRecord, at_largest_size
 from feathertune.report import REPORT_FILE
 from feathertune.report.format import units
 from feathertune.report.panels.label_curve import sentence, sizes_of
@@ -38,12 +33,7 @@ _LONG_HEAD = 12
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table.
-
-    Attributes:
-        left: Align left; numbers are aligned right.
-        whole: Never break a cell into lines.
-    """
+    """A column of a table: numbers align right; a `whole` cell is never broken into lines."""
 
     head: str
     left: bool = False
@@ -139,7 +129,6 @@ def _searches(study: StudyRecord) -> list[RenderableType]:
 
 
 def _estimated(study: StudyRecord) -> list[RenderableType]:
-    """Return estimated and actual costs, if there was an estimate."""
     rows = [row for row in at_largest_size(study.summary) if row.predicted_seconds is not None]
     if not rows:
         return []
@@ -152,7 +141,6 @@ def _estimated(study: StudyRecord) -> list[RenderableType]:
 
 
 def _by_length(study: StudyRecord) -> list[RenderableType]:
-    """Return the metric by text length, if some texts were truncated."""
     if len(study.by_length) < 2 or study.data.truncated_fraction == 0:
         return []
     table = table_of(Column("tokens of the text", left=True), *map(bucket_name, study.by_length))
@@ -165,7 +153,6 @@ def _by_length(study: StudyRecord) -> list[RenderableType]:
 
 
 def _label_curve(study: StudyRecord) -> list[RenderableType]:
-    """Return the metric by training rows, and the gain expected from more of them."""
     sizes = sizes_of(study)
     if not sizes:
         return []

@@ -22,7 +22,7 @@ LABEL_COLUMNS = ("label", "labels", "class", "sentiment")
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns of a source: those read, and the `others`. `text_pair` holds the second text of each pair."""
+    """The columns read of a source, and the `others`; `text_pair` holds the second text of each pair."""
 
     text: str
     label: str
@@ -53,11 +53,7 @@ def find_columns(
     label_column: str | None = None,
     usual_texts: Sequence[str] = (),
 ) -> Columns:
-    """Find text and label columns; see `find_text_columns`.
-
-    Raises:
-        DataError: If one is missing, or two are the same.
-    """
+    """Find text and label columns; raise a `DataError` if one is missing or both are the same."""
     texts = find_text_columns(names, text_column, source, usual=usual_texts)
     label = find_column(names, label_column, LABEL_COLUMNS, "label", source)
     if label in texts:
@@ -72,16 +68,10 @@ def find_columns(
 def find_text_columns(
     names: Sequence[str], asked: str | None, source: str, *, usual: Sequence[str] = ()
 ) -> tuple[str, ...]:
-    """Find the column of the texts, or the two columns of pairs.
+    """Find the column of the texts, or the two columns of pairs; raise a `DataError` if that fails.
 
-    Args:
-        names: All columns.
-        asked: One name, or two with a comma between them; None looks for usual names.
-        source: For messages.
-        usual: The columns that a bundle was trained on, looked for first: one or two. Empty if both will do.
-
-    Raises:
-        DataError: If a column is missing, both are the same, or their number is wrong.
+    `asked` is one name, or two with a comma between them; None looks for the `usual` columns that a bundle was trained
+    on, then for usual names.
     """
     wants_pairs = len(usual) == 2 if usual else None
     if asked is not None:
@@ -120,11 +110,7 @@ def _asked_columns(names: Sequence[str], asked: str, source: str) -> tuple[str, 
 
 
 def find_column(names: Sequence[str], asked: str | None, usual: Sequence[str], kind: str, source: str) -> str:
-    """Find a column by its name if one is given, else by usual names in any case.
-
-    Raises:
-        DataError: If it is missing; the message lists the columns.
-    """
+    """Find a column by the name asked for, else by usual names in any case; raise a `DataError` if it is missing."""
     if asked is not None:
         if (found := _named(names, asked)) is not None:
             return found
@@ -142,7 +128,6 @@ def find_column(names: Sequence[str], asked: str | None, usual: Sequence[str], k
 
 
 def _named(names: Sequence[str], asked: str) -> str | None:
-    """Find a column by name, ignoring case and surrounding spaces if needed; None if it is missing."""
     if asked in names:
         return asked
     folded = asked.strip().lower()

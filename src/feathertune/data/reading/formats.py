@@ -1,8 +1,4 @@
-"""Readers of CSV, TSV, JSONL, parquet and plain text: streaming, with exact row numbers.
-
-CSV goes through the standard library's reader in strict mode: faster readers lose the row number, and cannot stream a
-quoted newline across their blocks. Use `feathertune.data.reading.rows`, not this module.
-"""
+"""Readers of CSV (the standard library's, which knows row numbers), TSV, JSONL, parquet and plain text: streaming."""
 
 from __future__ import annotations
 
@@ -14,12 +10,15 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from feathertune.errors import DataError, first_line
+
+if TYPE_CHECKING:
+    from _csv import Reader
 
 _LONGEST_FIELD = 100_000_000  # characters; an unclosed quote must not read a whole disk into one field
 _BATCH_ROWS = 1024
@@ -89,8 +88,6 @@ def _text_rows(path: Path, only: Collection[str] | None = None) -> Iterator[Row]
 
 
 def _records(path: Path, delimiter: str) -> Iterator[list[str]]:
-    """Yield the header, then each row; all have the header's length."""
-    csv.field_size_limit(max(_LONGEST_FIELD, csv.field_size_limit()))
     header: list[str] = []
     number = 0  # of the row that was read last; 0 is the header
     line = 0  # that it ended on
@@ -99,7 +96,7 @@ def _records(path: Path, delimiter: str) -> Iterator[list[str]]:
         return f"{path.name}, " + (f"row {number + 1} (line {line})" if header else f"header (line {line})")
 
     with _open(path) as file:
-        reader = csv.reader(_utf8_lines(file, ""), delimiter=delimiter, strict=True)
+        reader = records_of(_utf8_lines(file, ""), delimiter)
         try:
             for record in reader:
                 if not record:
@@ -124,20 +121,7 @@ def _records(path: Path, delimiter: str) -> Iterator[list[str]]:
         raise DataError(f"{path.name} is empty. Expected a line of column names, then one row a line.")
 
 
-class Records(Protocol):
-    """The type of `csv.reader`."""
-
-    @property
-    def line_num(self) -> int:
-        """Lines read so far."""
-        ...
-
-    def __iter__(self) -> Iterator[list[str]]: ...
-
-    def __next__(self) -> list[str]: ...
-
-
-def records_of(lines: Iterable[str], delimiter: str) -> Records:
+def records_of(lines: Iterable[str], delimiter: str) -> Reader:
     """Return the records of lines, the header included; an empty line is an empty record."""
     csv.field_size_limit(max(_LONGEST_FIELD, csv.field_size_limit()))
     return csv.reader(lines, delimiter=delimiter, strict=True)
@@ -145,11 +129,7 @@ def records_of(lines: Iterable[str], delimiter: str) -> Records:
 
 @contextlib.contextmanager
 def open_lines(path: Path) -> Iterator[Iterator[str]]:
-    """Open the raw lines of a table, for `records_of`.
-
-    Rows are not checked here. On an error of `csv` or of decoding, or a row of another length, read the file with
-    `FORMATS` for a message that names the row.
-    """
+    """Open a table's raw, unchecked lines for `records_of`; `FORMATS` gives the messages that name a broken row."""
     with _open(path) as file, io.TextIOWrapper(file, encoding="utf-8", newline="") as lines:
         yield lines
 

@@ -1,7 +1,4 @@
-"""Predictions to a file, row by row: JSON lines, CSV, TSV or parquet, by the file's ending.
-
-The file grows as ``NAME.partial`` and is renamed after the last row. On an error the partial file stays.
-"""
+"""Predictions to a file, row by row, as ``NAME.partial`` until the last one; its ending decides the format."""
 
 from __future__ import annotations
 
@@ -30,10 +27,6 @@ class RowWriter(Protocol):
         """Add a row."""
         ...
 
-    def close(self) -> None:
-        """Write buffered rows."""
-        ...
-
 
 class JsonLines:
     """One JSON object a line."""
@@ -44,9 +37,6 @@ class JsonLines:
     def write(self, row: Mapping[str, Any]) -> None:
         """Add a row."""
         self._file.write(json.dumps(row, ensure_ascii=False) + "\n")
-
-    def close(self) -> None:
-        """Do nothing: no rows are buffered."""
 
 
 class Delimited:
@@ -63,9 +53,6 @@ class Delimited:
             self._writer.writerow(flat.keys())
             self._header_written = True
         self._writer.writerow(flat.values())
-
-    def close(self) -> None:
-        """Do nothing: no rows are buffered."""
 
 
 class Parquet:
@@ -100,7 +87,6 @@ class Parquet:
 
 
 def _flat(row: Mapping[str, Any], *, lists: bool) -> dict[str, Any]:
-    """Turn nested values into columns; keep lists, or join them into one string."""
     flat: dict[str, Any] = {}
     for key, value in row.items():
         if isinstance(value, Mapping):
@@ -114,12 +100,7 @@ def _flat(row: Mapping[str, Any], *, lists: bool) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def open_output(path: Path, *, overwrite: bool) -> Iterator[RowWriter]:
-    """Open a file for rows; its ending decides the format.
-
-    Raises:
-        ConfigError: If the ending is unknown, the file exists, or its folder cannot be written.
-        DataError: Raised again from within the block, with the path of the partial file.
-    """
+    """Open a file for rows, or raise a `ConfigError`; a `DataError` from within gets the partial file's name."""
     if path.suffix.lower() not in ENDINGS:
         raise ConfigError(f"The output {path} ends in '{path.suffix}'. Expected one of {', '.join(ENDINGS)}.")
     if path.exists() and not overwrite:
@@ -136,7 +117,8 @@ def open_output(path: Path, *, overwrite: bool) -> Iterator[RowWriter]:
         except DataError as error:
             raise DataError(f"{error} What was predicted before it is kept in {partial}.") from error
         finally:
-            writer.close()
+            if isinstance(writer, Parquet):
+                writer.close()
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)

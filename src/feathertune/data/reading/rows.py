@@ -1,7 +1,4 @@
-"""Rows of a file of any size, one at a time, for training data and `feathertune predict`.
-
-Every error names the file and the exact row.
-"""
+"""Rows of a file of any size, one at a time; every error names the file and the exact row."""
 
 from __future__ import annotations
 
@@ -16,25 +13,15 @@ __all__ = ["FORMATS", "Row", "columns", "missing", "read_rows"]
 
 
 def read_rows(path: Path, *, only: Collection[str] | None = None) -> Iterator[Row]:
-    """Read a file row by row, in file order.
+    """Read a UTF-8 file row by row; a missing, unknown or broken one raises a `DataError` when that row is reached.
 
-    Args:
-        path: Its ending, one of `FORMATS`, decides the format. A ``.txt`` file holds one text a line, in the column
-            ``text``. Text is UTF-8, with or without a byte order mark. Empty lines of CSV and JSONL are skipped.
-        only: The columns needed. Parquet reads no others; the other formats yield all columns.
-
-    Raises:
-        DataError: If the file is missing, of an unknown format, or broken; a broken row raises when it is reached.
+    Its ending, one of `FORMATS`, decides the format. Parquet reads no columns but `only`; the other formats yield all.
     """
     return _guarded(path, _format_of(path).rows(path, only))
 
 
 def columns(path: Path) -> tuple[str, ...]:
-    """Return the names of a file's columns; for JSONL, the keys of the first object.
-
-    Raises:
-        DataError: As in `read_rows`, and if the file is empty.
-    """
+    """Return the names of a file's columns (for JSONL, the first object's keys); raises as `read_rows` does."""
     form = _format_of(path)
     try:
         return form.columns(path)

@@ -1,7 +1,4 @@
-"""Texts to classify: one text, or a pair of texts that the encoder reads together.
-
-A pair is one hashable value, so duplicates and overlaps compare whole pairs.
-"""
+"""Texts to classify: one text, or a pair that the encoder reads together and that is compared as a whole."""
 
 from __future__ import annotations
 
@@ -55,16 +52,7 @@ def columns_of(texts: Sequence[Text], clip: int) -> dict[str, list[str]]:
 
 
 def of_kind(texts: Iterable[Text | tuple[str, str]], *, pairs: bool, where: str) -> list[Text]:
-    """Return the texts, after a check that all are pairs, or none is.
-
-    Args:
-        texts: N texts; a pair may be any tuple of two.
-        pairs: Expect pairs.
-        where: The reader of the texts, for the message.
-
-    Raises:
-        DataError: If a text is of the other kind.
-    """
+    """Return the texts if all are pairs (tuples of two), or none is; else raise a `DataError` that names `where`."""
     found: list[Text] = []
     for row, text in enumerate(texts):
         if isinstance(text, tuple) != pairs:

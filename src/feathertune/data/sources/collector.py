@@ -1,7 +1,4 @@
-"""Texts and labels of a source, and the checks that every row passes.
-
-Rows stream in one by one, so memory stays near one copy of the texts.
-"""
+"""Texts and labels of a source, and the checks that every row passes as it streams in."""
 
 from __future__ import annotations
 
@@ -28,19 +25,12 @@ _SHOWN_ROWS = 3
 
 @dataclass(frozen=True)
 class RawDataset:
-    """All rows of a source.
+    """All rows of a source; all texts are pairs, or none is.
 
     Attributes:
-        texts: ``(N,)``; all of them pairs, or none.
-        labels: ``(N,)``, all of one kind.
-        split: ``train``, ``validation`` or ``test``, ``(N,)``; None if the source has no splits.
+        split: One of `SPLITS` for each row; None if the source has no splits.
         label_order: Every label in the source's own order; None if it states none.
         fingerprint: SHA-256 of texts, labels and splits, not of the path.
-        duplicates_removed: Rows left out because their text had occurred before.
-        rows_dropped: Invalid rows left out on request.
-        notes: Changes and omissions, for people.
-        columns: None if the source has none.
-        kind: The kind of the labels.
     """
 
     texts: Sequence[Text]
@@ -70,16 +60,7 @@ class RawDataset:
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """A user's choices for reading a source.
-
-    Attributes:
-        text_column: One column, or two with a comma between them for pairs. Columns not given are found by usual names.
-        split_column: The column that says train, validation or test; without it a file has no splits.
-        drop_invalid: Leave out, and count, rows without a usable text or label, instead of raising an error.
-        usual_texts: Text columns that a bundle was trained on, one or two: looked for first. Empty if both will do.
-        label_separator: Text between the labels in one cell.
-        task: The kind of label; `LabelReader` explains ``auto``.
-    """
+    """Settings of ``data`` for reading a source; a bundle's text columns (`usual_texts`) are looked for first."""
 
     text_column: str | None = None
     label_column: str | None = None
@@ -109,26 +90,14 @@ class ReadOptions:
 
 @dataclass(frozen=True)
 class Source:
-    """A kind of source. Other packages import it from here: the registry's module would load those packages.
-
-    Attributes:
-        name: The word before the colon.
-        load: Reads the source named after the colon.
-    """
+    """A kind of source: the word before the colon, and what reads the source named after it."""
 
     name: str
     load: Callable[[str, ReadOptions], RawDataset]
 
 
 class Collector:
-    """Checks rows as they come and keeps texts and labels.
-
-    Args:
-        source: The name that the user gave.
-        drop_invalid: Leave out rows without a usable text or label, and count them.
-        drop_duplicates: Leave out rows whose text has occurred before, and count them.
-        labels: Reads the labels, such as `ReadOptions.labels`; by default with the task ``auto``.
-    """
+    """Checks rows as they come and keeps texts and labels; invalid or duplicate rows left out are counted."""
 
     def __init__(
         self, source: str, *, drop_invalid: bool, drop_duplicates: bool = False, labels: LabelReader | None = None
@@ -147,16 +116,9 @@ class Collector:
         self._duplicates = 0
 
     def add(self, text: object, label: object, split: str | None, where: str) -> None:
-        """Take one row.
+        """Take one row, its text a string or a tuple of two; raise a `DataError` for a type that cannot be one.
 
-        Args:
-            text: The text, or a tuple of two for a pair.
-            label: The label. Whole numbers and booleans become names such as ``3`` and ``true``; a list is a set.
-            split: One of `SPLITS`, or None.
-            where: The row, for messages.
-
-        Raises:
-            DataError: If the text or label has a type that cannot be one.
+        Labels that are whole numbers or booleans become names such as ``3`` and ``true``; a list is a set.
         """
         given = text if isinstance(text, tuple) else (text,)
         strings = [_string(part, where) for part in given]
@@ -199,16 +161,7 @@ class Collector:
         notes: Iterable[str] = (),
         columns: Columns | None = None,
     ) -> RawDataset:
-        """Close the collection.
-
-        Args:
-            label_order: Every label in the source's own order; such labels are always names.
-            notes: Changes and omissions by the source.
-            columns: The columns read.
-
-        Raises:
-            DataError: If there are invalid rows that may not be left out, no rows, or numbers among class names.
-        """
+        """Close the collection; raise a `DataError` for no rows, refused rows, or numbers among class names."""
         dropped = self._problems.total()
         listed = "; ".join(
             f"{count:,} {problem} ({', '.join(self._examples[problem])}" + (", ...)" if count > _SHOWN_ROWS else ")")
@@ -243,13 +196,11 @@ class Collector:
         )
 
     def _as_numbers(self) -> list[Label]:
-        """Return the labels, as numbers if they turn out to be numbers."""
         numbers = self._reader.as_numbers(self._names)
         return self._labels if numbers is None else [numbers[str(label)] for label in self._labels]
 
 
 def _string(part: object, where: str) -> str:
-    """Return a text, empty if it is missing; raise a `DataError` for another type."""
     if part is not None and not isinstance(part, str):
         raise DataError(f"{where}: the text is of type {type(part).__name__}. Expected a string.")
     return part or ""

@@ -8,13 +8,7 @@ from pathlib import Path
 
 from feathertune.data.reading import rows
 from feathertune.data.reading.columns import find_column
-from feathertune.data.sources.collector import (
-    Collector,
-    RawDataset,
-    ReadOptions,
-    as_split,
-    split_name,
-)
+from feathertune.data.sources.collector import Collector, RawDataset, ReadOptions, as_split, split_name
 from feathertune.errors import DataError
 
 _UNLABELLED = "unsup"  # of aclImdb
@@ -39,14 +33,7 @@ def load_file(name: str, options: ReadOptions) -> RawDataset:
 
 
 def load_folder(name: str, options: ReadOptions) -> RawDataset:
-    """Read a folder of label folders with ``.txt`` files.
-
-    The label folders may be inside ``train/`` and ``test/``, as in aclImdb, whose ``unsup`` folders are left out.
-
-    Raises:
-        DataError: If the layout is another, or a file is not UTF-8.
-        ConfigError: If columns were named.
-    """
+    """Read label folders of ``.txt`` files, perhaps inside ``train/`` and ``test/``; leave out aclImdb's ``unsup``."""
     options.refuse_columns(name)
     root = Path(name)
     collector = Collector(name, drop_invalid=options.drop_invalid, labels=options.labels)

@@ -12,15 +12,7 @@ _NO_LABEL = -1  # how a ClassLabel says that the label is hidden
 
 
 def load_hub(name: str, options: ReadOptions) -> RawDataset:
-    """Read ``NAME[:CONFIG]``; splits named train, validation (valid, val, dev) and test are used as such.
-
-    Other splits, and rows whose ClassLabel is -1, are left out and noted.
-
-    Raises:
-        MissingExtraError: If ``datasets`` is not installed.
-        DataError: If the dataset cannot be loaded, or its columns or rows cannot be used.
-        ConfigError: If a split column was named.
-    """
+    """Read ``NAME[:CONFIG]`` with its splits; leave out and note other splits, and rows whose ClassLabel is -1."""
     source = f"hub:{name}"
     if options.split_column is not None:
         raise ConfigError(f"{source} has splits of its own. Leave out data.split_column.")
@@ -45,14 +37,7 @@ def load_hub(name: str, options: ReadOptions) -> RawDataset:
         columns = columns or found
         names = _class_names(part.features[found.label])
         order = order or names
-        hidden = _add(
-            collector,
-            part,
-            found,
-            names,
-            split,
-            f"{source}, {split_name}",
-        )
+        hidden = _add(collector, part, found, names, split, f"{source}, {split_name}")
         if hidden:
             notes.append(f"{hidden:,} rows of the split {split_name} were left out: they hide their label (-1).")
     return collector.finish(label_order=order, notes=notes, columns=columns)

@@ -1,8 +1,4 @@
-"""Sources by name: ``sample:NAME``, ``hub:NAME[:CONFIG]``, a file, or a folder.
-
-Other packages add a kind of source by an entry point of the group ``feathertune.sources`` that names a
-`feathertune.data.sources.collector.Source`.
-"""
+"""Sources by name: ``sample:NAME``, ``hub:NAME[:CONFIG]``, a file, a folder, or one of another package."""
 
 from __future__ import annotations
 
@@ -36,18 +32,7 @@ SOURCES: Registry[Source] = Registry(
 
 
 def load_source(name: str, options: ReadOptions = _DEFAULTS) -> RawDataset:
-    """Read all texts and labels of a source, checked row by row.
-
-    The name is ``sample:imdb``, ``hub:stanfordnlp/imdb``, a ``.csv``, ``.tsv``, ``.jsonl`` or ``.parquet`` file, or a
-    folder
-    with one subfolder of ``.txt`` files per label.
-
-    Raises:
-        DataError: If the source cannot be read, or a row cannot be used; the message names file and row.
-        UnknownNameError: If the sample or kind of source is unknown.
-        MissingExtraError: If the source needs packages that are not installed.
-        ConfigError: If a column was named for a source that has none, or another package's source cannot be loaded.
-    """
+    """Read all texts and labels of a source; a `DataError` names the file and row that cannot be read."""
     scheme, colon, rest = name.partition(":")
     if colon and scheme in SOURCES:
         return SOURCES[scheme].load(rest, options)

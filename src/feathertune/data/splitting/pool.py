@@ -16,13 +16,7 @@ from feathertune.tasks.labels.kind import Indices, Labels, listed
 
 @dataclass(frozen=True)
 class Split:
-    """Rows of one split.
-
-    Attributes:
-        texts: ``(N,)``.
-        labels: Class indices, ``(N,)`` int64, that point into `DataSplits.labels`; sets of labels as ``(N, C)`` int8 of
-            0 and 1; numbers as ``(N,)`` float64.
-    """
+    """Rows of one split: N texts, and N labels as `LabelKind.encode` makes them."""
 
     texts: Sequence[Text]
     labels: Labels
@@ -78,17 +72,7 @@ class Pool:
         return self.draw(rows, wanted, name, keep=0)
 
     def draw(self, rows: Indices, size: int, name: str, *, keep: int) -> Indices:
-        """Draw rows that represent all; the same seed draws the same rows.
-
-        Args:
-            rows: To draw from, ascending.
-            size: Number of rows.
-            name: The split to draw for.
-            keep: Rows of each class that must stay; see `LabelKind.n_spare`.
-
-        Raises:
-            DataError: If that many cannot be drawn.
-        """
+        """Draw rows that represent all, of each class leaving `keep`; the same seed draws the same rows."""
         labels = self._labels[rows]
         most = self._kind.n_spare(labels, keep)
         if size > most:

@@ -1,7 +1,6 @@
 """Train, validation and test rows: stratified, seeded, and without a text of a later split in an earlier one.
 
-Test rows are drawn first, then validation rows; training rows are cut down last. For one seed, a smaller `train_size`
-changes no test row.
+Test rows are drawn first and training rows cut down last: a smaller `train_size` changes no test row.
 """
 
 from __future__ import annotations
@@ -30,17 +29,7 @@ _NUMBER = "number"
 
 @dataclass(frozen=True)
 class DataSplits:
-    """The rows of a study.
-
-    Attributes:
-        labels: Class names in the order of the class indices, ``(C,)``; for numbers, the name of the number.
-        test_source: The test rows' own source, if they have one.
-        fingerprint: SHA-256 of the sources' contents and of each row's split.
-        duplicates_removed: Rows left out by the sources because their text had occurred before.
-        overlap_removed: Training and validation rows left out because their text is in a later split.
-        notes: Changes and omissions, for people.
-        text_columns: Two names for pairs.
-    """
+    """The rows of a study; `labels` are class names in the order of their indices, ``(C,)``, or a number's name."""
 
     train: Split
     validation: Split
@@ -78,24 +67,15 @@ def make_splits(
     test_size: int | float | None = None,
     seed: int = 0,
 ) -> DataSplits:
-    """Divide rows into train, validation and test.
+    """Divide rows into train, validation and test, each in the order of its source; raise a `DataError` if that fails.
 
     Args:
         dataset: Its own splits are used; a missing one is taken from its training rows.
         test: Source of the test rows: its test split, or all its rows if it has no splits.
         train_size: Rows; None means all.
-        validation_size: Rows, or a share of the training rows. None means a tenth of the rows to train on, at least
-            200, at most a quarter of the available rows, and at least one row of each class; 0 means none.
-        test_size: Rows, or a share of all rows; None means a fifth, 0 means none. A split that the source states is cut
-            down only to a whole number of rows, for test and validation.
+        validation_size: Rows, or a share of the training rows; None means `_default_validation`, 0 none.
+        test_size: Rows, or a share of all rows; None means a fifth, 0 none. A share does not cut a source's own split.
         seed: Seed of the draws.
-
-    Returns:
-        Splits with every row in the order of its source.
-
-    Raises:
-        DataError: If a class has too few rows, a label is unknown in training, or a size cannot be met.
-        ConfigError: If a size is neither a share below 1 nor a whole number.
     """
     by_split = _rows_by_split(dataset)
     train, validation, test_rows = (by_split[name] for name in SPLITS)
@@ -169,7 +149,6 @@ def make_splits(
 
 
 def _unless_none(rows: Indices, size: int | float | None, name: str, notes: list[str]) -> Indices:
-    """Return the rows of a split that the source states, or none if its size is 0."""
     if size != 0:
         return rows
     if len(rows):
@@ -183,7 +162,6 @@ def _default_validation(available: int, train_size: int | None, n_classes: int) 
 
 
 def _classes(dataset: RawDataset, train: Indices) -> tuple[tuple[str, ...], list[str]]:
-    """Return the classes of the training rows, in order, and notes."""
     if not len(train):
         has = listed(Counter(dataset.split or ())) or "no rows at all"
         raise DataError(f"{dataset.source} has no training rows. Found: {has}.")
@@ -212,7 +190,6 @@ def _require_same_kind(dataset: RawDataset, test: RawDataset) -> None:
 
 
 def _test_rows(test: RawDataset) -> Indices:
-    """Return the test split of a source, or all rows if it has no splits."""
     rows = _rows_by_split(test)["train" if test.split is None else "test"]
     if not len(rows):
         raise DataError(

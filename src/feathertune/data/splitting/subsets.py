@@ -12,16 +12,7 @@ from feathertune.tasks.labels.kind import Indices, LabelKind, Labels
 
 
 def settle_sizes(wanted: Sequence[int | str], *, n_rows: int, n_classes: int) -> tuple[int, ...]:
-    """Return numbers of rows, ascending.
-
-    Args:
-        wanted: Numbers, and `ALL_ROWS`.
-        n_rows: All training rows.
-        n_classes: The least size: each subset holds every class.
-
-    Raises:
-        ConfigError: If a number is above `n_rows` or below `n_classes`, or stands for all rows twice.
-    """
+    """Return numbers of rows, ascending, without `ALL_ROWS`; raise a `ConfigError` for one that leaves out a class."""
     sizes = [n_rows if size == ALL_ROWS else int(size) for size in wanted]
     for size in sizes:
         if not n_classes <= size <= n_rows:

@@ -1,9 +1,6 @@
-"""Which texts go together: steps of a fixed number of examples, each cut into passes of little padding.
+"""Steps of a fixed number of texts of similar length, each cut into passes of little padding.
 
-Texts of similar length are put into the same step. With random batches nearly every batch holds one long text and is
-padded to it; on reviews that doubles the work, grouping by length loses about 2 %. The order of the steps, and the
-choice of texts within a window of similar ones, is drawn from the seed. Not for packing several texts into one row:
-the classifiers here read one position a row.
+With random batches nearly every batch is padded to a long text: twice the work on reviews, against 2% by length.
 """
 
 from __future__ import annotations
@@ -24,16 +21,9 @@ def plan_steps(
     token_budget: int,
     seed: tuple[int, ...],
 ) -> list[list[np.ndarray]]:
-    """Order one epoch.
+    """Order one epoch of texts by their lengths ``(N,)``: steps, each a list of passes, each an array of row indices.
 
-    Args:
-        lengths: Tokens of each text, ``(N,)``.
-        batch_size: Examples of one optimizer step.
-        token_budget: Padded tokens of one forward pass; a text longer than that goes alone.
-        seed: Such as (seed, epoch); the same numbers give the same plan.
-
-    Returns:
-        Steps; each is a list of passes, each an array of row indices. Every row occurs exactly once.
+    Every row occurs exactly once. The same `seed`, such as (seed, epoch), gives the same plan.
     """
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(lengths))
@@ -50,16 +40,7 @@ def plan_steps(
 
 
 def cut_passes(rows: np.ndarray, lengths: np.ndarray, *, token_budget: int) -> Iterator[np.ndarray]:
-    """Cut rows, sorted by length, into passes of at most `token_budget` padded tokens.
-
-    Args:
-        rows: Row indices, from short to long.
-        lengths: Tokens of each text, ``(N,)``.
-        token_budget: Most padded tokens of a pass; a longer text goes alone.
-
-    Yields:
-        Arrays of row indices, never empty.
-    """
+    """Cut rows, sorted by their lengths ``(N,)``, into passes of at most `token_budget` padded tokens, never empty."""
     start = 0
     for end in range(1, len(rows) + 1):
         full = end < len(rows) and int(lengths[rows[end]]) * (end + 1 - start) > token_budget
@@ -77,18 +58,9 @@ def coarsely(n: int) -> int:
 def cut_widths(
     counts: Mapping[int, int], *, token_budget: int, pass_tokens: int, padding_share: float = 1.0
 ) -> list[list[int]]:
-    """Group waiting texts by width into the cheapest passes.
+    """Group waiting texts, counted by padded width, into the cheapest passes; return neighboring widths, ascending.
 
-    A text padded to a neighbor's width costs tokens; a pass of its own costs a pass's fixed price.
-
-    Args:
-        counts: Number of waiting texts, by padded width.
-        token_budget: Most padded tokens of a pass; a longer text goes alone.
-        pass_tokens: Fixed cost of a pass, in tokens.
-        padding_share: Cost of a padding token, as a share of a token.
-
-    Returns:
-        Neighboring widths, each once, ascending.
+    A pass costs `pass_tokens` tokens, padding a `padding_share` of a token; a text above `token_budget` goes alone.
     """
     widths = sorted(counts)
     cost: list[float] = [0.0]

@@ -33,11 +33,8 @@ class EncodedTexts:
     """Token ids of N texts; each text is one sequence, or several if long texts are read in windows.
 
     Attributes:
-        ids: All ids, ``(sum of lengths,)`` int32.
+        ids: All ids, ``(sum of lengths,)`` int32; `types` are their token types, int8, or None if there is one type.
         offsets: Start of each of the S sequences, and the end of the last, ``(S + 1,)`` int64.
-        n_truncated: Number of texts longer than the limit.
-        pad_id: Padding id.
-        types: For pairs, the token type of each id, ``(sum of lengths,)`` int8; None if there is one type only.
         firsts: First sequence of each text, and S, ``(N + 1,)`` int64; None if each text is one sequence.
         n_tokens: Tokens of each whole text, special tokens included, ``(N,)`` int64; None if not counted.
         n_unread: Tokens of each text that are in no sequence, ``(N,)`` int64; None if not counted.
@@ -82,15 +79,7 @@ class EncodedTexts:
         return [self.types[self.offsets[i] : self.offsets[i + 1]] for i in self.sequences(rows)]
 
     def pool(self, rows: np.ndarray, values: torch.Tensor) -> torch.Tensor:
-        """Average a model's outputs over the sequences of each text; differentiable.
-
-        Args:
-            rows: Indices of B texts.
-            values: One row for each sequence of `sequences(rows)`, ``(., C)`` float32.
-
-        Returns:
-            ``(B, C)``.
-        """
+        """Average outputs ``(., C)``, one per sequence of the B texts at `rows`, to ``(B, C)``; differentiable."""
         if self.firsts is None:
             return values
         counts = torch.from_numpy(np.diff(self.firsts)[rows]).to(values.device)
@@ -124,17 +113,10 @@ class EncodedTexts:
 
     @functools.cached_property
     def _longest(self) -> int:
-        """Tokens of the longest sequence."""
         return int(np.diff(self.offsets).max())
 
     def collate(self, rows: np.ndarray, device: torch.device) -> dict[str, torch.Tensor]:
-        """Make one padded batch of the texts at `rows`.
-
-        Returns:
-            ``input_ids`` and, with padding, ``attention_mask``, each ``(B, T)`` int64, B the number of sequences;
-            ``token_type_ids`` if there are types. T is rounded up, because libraries prepare products for each new
-            shape.
-        """
+        """Make one padded batch of the texts at `rows`; see `pad_batch`. T is rounded up, so new shapes are few."""
         _, width = self.shape(rows)
         types = self.type_pieces(rows)
         return pad_batch(self.pieces(rows), width=width, pad_id=self.pad_id, device=device, types=types)
@@ -152,18 +134,10 @@ def pad_batch(
     device: torch.device,
     types: Sequence[np.ndarray | None] | None = None,
 ) -> dict[str, torch.Tensor]:
-    """Make one padded batch.
-
-    Args:
-        pieces: Token ids of B sequences.
-        width: T, at least the longest.
-        pad_id: Padding id.
-        device: Device of the tensors.
-        types: Token types of each sequence; None means 0 everywhere.
+    """Make one batch of B sequences, padded to T = `width`; a sequence without `types` has type 0 everywhere.
 
     Returns:
-        ``input_ids`` and, with padding, ``attention_mask``, each ``(B, T)`` int64; ``token_type_ids`` if a sequence has
-        types.
+        ``input_ids``, with padding ``attention_mask``, and with types ``token_type_ids``, each ``(B, T)`` int64.
     """
     input_ids = np.full((len(pieces), width), pad_id, dtype=np.int64)
     mask = np.zeros_like(input_ids)
@@ -183,24 +157,14 @@ def pad_batch(
 
 
 def batch_width(longest: int, longest_of_all: int) -> int:
-    """Return T of a batch whose longest sequence has `longest` tokens.
-
-    Rounded up, but not above the longest of all: an encoder has a limited number of positions.
-    """
+    """Return T of a batch: `longest` rounded up, but within the encoder's positions."""
     return min(-(-longest // WIDTH_MULTIPLE) * WIDTH_MULTIPLE, longest_of_all)
 
 
 def encode(
     tokenizer: PreTrainedTokenizerBase, texts: Sequence[Text], *, max_length: int, reading: Reading = HEAD
 ) -> EncodedTexts:
-    """Tokenize texts, and cut those that are too long.
-
-    Args:
-        tokenizer: A fast tokenizer.
-        texts: N texts, or N pairs. A pair loses tokens at the end of its longer text.
-        max_length: Most tokens of one sequence, special tokens included.
-        reading: How longer texts are read.
-    """
+    """Tokenize N texts or pairs; what exceeds `max_length` tokens, special ones included, is cut as `reading` says."""
     pairs = are_pairs(texts)
     if pairs and reading != HEAD:
         raise ConfigError(
@@ -226,15 +190,7 @@ def encode(
 
 
 class Gathered:
-    """Collects encoded texts and cuts those that are too long.
-
-    Args:
-        max_length: As in `encode`.
-        reading: As in `encode`.
-        pad_id: Padding id.
-        side: The side on which ``head`` cuts.
-        has_types: Keep token types, for pairs.
-    """
+    """Collects encoded texts and cuts long ones; see `encode`. ``head`` cuts on the `side`, pairs may have types."""
 
     def __init__(
         self, max_length: int, reading: Reading, *, pad_id: int, side: str = "right", has_types: bool = False
@@ -280,10 +236,7 @@ class Gathered:
 
 
 def _n_left_out(encoding: Any) -> int:  # noqa: ANN401 - `tokenizers.Encoding`, which has no types
-    """Count the tokens that truncation took from a pair: the overflow also holds some of the tokens kept.
-
-    Several tokens may share one place, such as SentencePiece's sign for a space and the character after it.
-    """
+    """Count the tokens that truncation took from a pair, without those kept that the overflow holds too."""
     kept, *others = (
         Counter(
             (part, place, token)

@@ -1,12 +1,6 @@
-"""Tokens to read from a text that is longer than the encoder's limit.
+"""Tokens to read from a text that is longer than the encoder's limit; `feathertune.records.Reading` names the ways.
 
-* ``head``: the first tokens (the last ones, if the tokenizer truncates on the left).
-* ``head-tail``: the first and the last tokens, 128 to 382 of each 510. Source: Sun et al. 2019, "How to Fine-Tune BERT
-  for Text Classification?", arXiv:1905.05583, section 5.3.1.
-* ``windows``: several full pieces, evenly spaced from the start to the end of the text, because each counts the same in
-  the mean of the logits. If the text needs more than ``max_windows``, the tokens between them are not read.
-
-Not for pairs, which have special tokens in the middle.
+Source: head-tail: Sun et al. 2019, How to Fine-Tune BERT for Text Classification?, arXiv:1905.05583, section 5.3.1.
 """
 
 from __future__ import annotations
@@ -24,27 +18,14 @@ Span = tuple[int, int]
 
 @dataclass(frozen=True)
 class Cut:
-    """The parts of one text that are read.
-
-    Attributes:
-        sequences: Token ids, special tokens included; several for windows.
-        n_unread: Tokens in no sequence.
-    """
+    """The parts of one text that are read: token ids with special tokens, and the number of tokens in no sequence."""
 
     sequences: list[list[int]]
     n_unread: int
 
 
 def cut(ids: Sequence[int], special: Sequence[int], *, max_length: int, reading: Reading, side: str = "right") -> Cut:
-    """Cut a text that is too long.
-
-    Args:
-        ids: All its tokens, more than `max_length`, special tokens at both ends.
-        special: 1 for each special token, else 0.
-        max_length: Tokens of a sequence, special tokens included.
-        reading: How to read it.
-        side: The side on which ``head`` cuts.
-    """
+    """Cut a text of more than `max_length` tokens; `special` marks its special tokens, at both ends, by 1."""
     before, after = special.index(0), special[::-1].index(0)
     first, text, last = ids[:before], ids[before : len(ids) - after], ids[len(ids) - after :]
     read = spans(len(text), max_length - before - after, reading, side)
@@ -53,17 +34,7 @@ def cut(ids: Sequence[int], special: Sequence[int], *, max_length: int, reading:
 
 
 def spans(n: int, room: int, reading: Reading, side: str = "right") -> list[list[Span]]:
-    """Choose the tokens of each sequence.
-
-    Args:
-        n: Tokens of the text without special ones, more than `room`.
-        room: Tokens of one sequence without special ones.
-        reading: How to read the text.
-        side: The side on which ``head`` cuts.
-
-    Returns:
-        For each sequence, its pieces of the text, ascending.
-    """
+    """Choose the pieces of each sequence among `n` tokens, more than its `room`, both without special tokens."""
     if reading.long == "head-tail":
         head = max(1, round(room * _HEAD_SHARE))
         return [[(0, head), (n - room + head, n)]]

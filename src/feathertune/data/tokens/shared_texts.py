@@ -12,11 +12,7 @@ from feathertune.data.reading.texts import Pair, Text, columns_of
 
 
 class TextBlock(Sequence[Text]):
-    """N texts, or N pairs, as Arrow arrays; pickle protocol 5 leaves their memory in place. Each access decodes a text.
-
-    Args:
-        texts: All single texts, or all pairs.
-    """
+    """N texts, or N pairs, as Arrow arrays, whose memory pickle protocol 5 leaves in place. Access decodes a text."""
 
     def __init__(self, texts: Sequence[Text]) -> None:
         self._columns = [pa.array(column, pa.large_string()) for column in columns_of(texts, clip=sys.maxsize).values()]

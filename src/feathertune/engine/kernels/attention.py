@@ -1,12 +1,7 @@
 """Attention as plain products with a gradient by hand, for processors, where torch's fused kernel is slow.
 
-`scaled_dot_product_attention`'s backward pass took a third of a step at 27 tokens on two cores, and with dropout its
-forward leaves the fused kernel. Here: two batched products, a softmax and their gradients in the input's dtype, and two
-measured changes (benchmarks/LOG.md). On a GPU `attend` calls the fused kernel.
-
-* The mask is one more feature: a 1 in every query, the mask over the scaling in every key. Adding it to the scores
-  would be one more pass over the largest tensor of the layer.
-* Keys are padded to a multiple of 32: torch's bf16 softmax takes up to four times as long at other lengths. With few
+* The mask is one more feature, a 1 in every query and the mask in every key: adding it to the scores is one more pass.
+* Keys are padded to a multiple of 32, since torch's bf16 softmax is up to four times slower at other lengths. With few
   keys, a softmax in fp32 is cheaper than padding.
 """
 
@@ -18,7 +13,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.masking_utils import bidirectional_mask_function, sdpa_mask
 
+# In transformers' attention interface, for ``config._attn_implementation``; DeBERTa and MPNet do not use it.
+NAME = "feathertune"
 # Low enough that its exponential is zero next to any score; bf16 can hold it after division by the scaling.
 MASKED = -1e4
 _MULTIPLE = 32
@@ -28,19 +27,9 @@ _KEEP_UP_TO = 256
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, *, scaling: float, dropout: float = 0.0) -> Tensor:
-    """Attention of heads.
+    """Return attention of heads ``(B, H, Q, d)`` over keys and values ``(B, H, T, d)``; on a GPU by the fused kernel.
 
-    Args:
-        q: ``(B, H, Q, d)``.
-        k: ``(B, H, T, d)``.
-        v: ``(B, H, T, d)``.
-        mask: Added to the scores, 0 or at most `MASKED`, ``(B, 1, 1, T)``; or any bias that broadcasts to
-            ``(B, H, Q, T)``. It has no gradient.
-        scaling: Of the scores.
-        dropout: Share of the probabilities that are dropped.
-
-    Returns:
-        ``(B, H, Q, d)``.
+    `mask` is added to the scores, 0 or at most `MASKED`: ``(B, 1, 1, T)`` or any ``(B, H, Q, T)``. It has no gradient.
     """
     if q.device.type != "cpu":
         return nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, scale=scaling)
@@ -49,11 +38,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, *, scaling: flo
 
 
 def keep_mask(shape: tuple[int, ...], p: float, device: torch.device) -> Tensor:
-    """Return a bool mask of `shape`, True with probability ``1 - p`` to within 2^-16.
-
-    Drawn from torch's global generator, 16 bits a place; torch's own dropout draws a double, which takes several times
-    as long.
-    """
+    """Return a bool mask, True with probability ``1 - p`` to within 2^-16, drawn several times as fast as torch's."""
     if device.type != "cpu" or p >= 1:
         return torch.rand(shape, device=device) >= p
     n = math.prod(shape)
@@ -63,15 +48,7 @@ def keep_mask(shape: tuple[int, ...], p: float, device: torch.device) -> Tensor:
 
 @dataclass(frozen=True)
 class Saved:
-    """Tensors that the gradient needs.
-
-    Attributes:
-        q: As multiplied, ``(B H, Q, .)``; `k` and `v` too.
-        added: Added to the scores besides the mask that is a feature.
-        p: The probabilities ``(B H, Q, T)``; ``None`` for long texts, whose probabilities are computed again.
-        keep: Dropout's mask.
-        n_keys: T before padding.
-    """
+    """Tensors that the gradient needs; `p` is ``None`` for long texts, whose probabilities are computed again."""
 
     q: Tensor
     k: Tensor
@@ -128,14 +105,7 @@ def as_bits(keep: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def drop(values: Tensor, keep: Tensor) -> Tensor:
-    """Zero what is not kept, without scaling up the rest.
-
-    On a processor bf16 is masked by its bits: torch multiplies bf16 by bool seven times slower than it ands integers.
-
-    Args:
-        values: Any shape.
-        keep: From `as_bits`, of that shape.
-    """
+    """Zero values by a mask of `as_bits`, without scaling up the rest; bf16 times bool is seven times slower."""
     if keep.dtype == torch.int16:
         return (values.view(torch.int16) & keep).view(values.dtype)
     return values * keep
@@ -218,3 +188,44 @@ class _Attend(torch.autograd.Function):
         saved, ctx.saved = ctx.saved, None
         grad_q, grad_k, grad_v = backward(gradient, saved, scaling=ctx.scaling, dropout=ctx.dropout)
         return grad_q * ctx.scaling, grad_k * ctx.scaling, grad_v, None, None, None
+
+
+def attention_forward(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    **_: Any,  # noqa: ANN401
+) -> tuple[Tensor, None]:
+    """Attention in transformers' form: heads ``(B, H, T, d)`` to ``(B, T, H, d)``, without probabilities."""
+    scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
+    mask = as_added(attention_mask, query.dtype)
+    output = attend(query, key, value, mask, scaling=scaling, dropout=dropout)
+    return output.transpose(1, 2).contiguous(), None
+
+
+def as_added(mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+    """Return a mask, bool or additive, as an additive one of at least `MASKED`."""
+    if mask is None:
+        return None
+    if mask.dtype == torch.bool:
+        return torch.zeros_like(mask, dtype=dtype).masked_fill_(~mask, MASKED)
+    return mask.clamp_min(MASKED).to(dtype)
+
+
+def padding_mask(attention_mask: Tensor | None = None, dtype: torch.dtype = torch.float32, **others: Any) -> Any:  # noqa: ANN401
+    """Return transformers' mask: ``(B, 1, 1, T)`` if only padding is masked, else its own full mask."""
+    if others.get("mask_function") is not bidirectional_mask_function or others.get("use_vmap"):
+        return sdpa_mask(attention_mask=attention_mask, dtype=dtype, **others)
+    if attention_mask is None:
+        return None
+    return as_added(attention_mask.bool()[:, None, None, :], dtype)
+
+
+def register() -> None:
+    """Register `NAME` with transformers; repeated calls change nothing."""
+    AttentionInterface.register(NAME, attention_forward)
+    AttentionMaskInterface.register(NAME, padding_mask)

@@ -1,65 +1,27 @@
-"""A post-norm block (BERT, RoBERTa, ELECTRA, DistilBERT) as one autograd node, computed in the dtype of the products.
-
-Query, key and value are one product, and the mask needs no pass of its own. The reference is the module's own forward.
-Pre-norm and relative-position blocks (ModernBERT, DeBERTa, MPNet) keep theirs.
-"""
+"""A post-norm block (BERT, RoBERTa, ELECTRA, DistilBERT) as one autograd node; the reference is its own forward."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from feathertune.engine.kernels import attention
-from feathertune.engine.kernels.interface import as_added
 from feathertune.engine.kernels.layer import Called, Gradients, Layer, Recomputed, run
-from feathertune.engine.kernels.linear import join
-from feathertune.engine.kernels.matrix import Matrices
+from feathertune.engine.kernels.linear import Arithmetic
 from feathertune.engine.kernels.multi_model_layers import CombinedNorms, ModelRows, combine_layers
-from feathertune.engine.kernels.norm import AddNorm, SumNorm
+from feathertune.engine.kernels.norm import AddNorm, dropout_share
 from feathertune.engine.kernels.tokens import Tokens
 
 if TYPE_CHECKING:
     from feathertune.encoders import EncoderSpec
 
 
-@dataclass(frozen=True)
-class Arithmetic:
-    """Settings of products.
-
-    Attributes:
-        dtype: Of products and activations.
-        fused: Join and fuse linear layers; ``False`` calls each one's own forward.
-        packed: See `feathertune.engine.kernels.matrix.FrozenMatrix`.
-        recompute: See `feathertune.engine.kernels.layer.Recomputed`.
-        matrices: Frozen matrices, shared with other models that share parameters with this one.
-    """
-
-    dtype: torch.dtype
-    fused: bool = True
-    packed: bool = True
-    recompute: bool = False
-    matrices: Matrices = field(default_factory=Matrices)
-
-    def product(self, module: nn.Module, *paths: str) -> Layer:
-        """Return one product of a block's linear layers."""
-        layers = [module.get_submodule(path) for path in paths]
-        return join(layers, self.dtype, fused=self.fused, packed=self.packed, matrices=self.matrices)
-
-
 class Block:
-    """The forward of one block, which replaces the module's own.
-
-    Args:
-        module: The block, as PEFT may have changed it.
-        spec: The family's names, with `EncoderSpec.post_norm`.
-        n_heads: H.
-        arithmetic: Settings of products.
-    """
+    """The forward of one post-norm block with `n_heads` heads, which replaces the module's own."""
 
     def __init__(self, module: nn.Module, spec: EncoderSpec, *, n_heads: int, arithmetic: Arithmetic) -> None:
         self._n_heads, self._dtype, self._recompute = n_heads, arithmetic.dtype, arithmetic.recompute
@@ -87,14 +49,13 @@ class Block:
 
 
 class _Pass:
-    """A block over one batch: over its tokens only, except for the heads, which need padding."""
+    """Run a block over the tokens of one batch, and its heads over all rows."""
 
     def __init__(self, qkv: Layer, heads: _SelfAttention, after: AfterAttention, tokens: Tokens | None) -> None:
         self._qkv, self._heads, self._after, self._tokens = qkv, heads, after, tokens
         self.parameters = (*qkv.parameters, *after.parameters)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Any]:
-        """``(B T, D)`` to ``(B T, D)``."""
         tokens = self._tokens
         if tokens is not None:
             x = tokens.take(x)
@@ -123,20 +84,18 @@ class _Pass:
 
 
 class _SelfAttention:
-    """Heads over one tensor of queries, keys and values, so that their gradient is one tensor too."""
+    """Heads over one tensor of queries, keys and values ``(B T, 3 D)``, so that their gradient is one tensor too."""
 
     def __init__(self, b: int, t: int, n_heads: int, mask: Tensor | None, dropout: float) -> None:
         self._shape, self._mask, self._dropout = (b, t, 3, n_heads, -1), mask, dropout
 
     def forward(self, qkv: Tensor) -> tuple[Tensor, Any]:
-        """``(B T, 3 D)`` to ``(B T, D)``."""
         q, k, v = qkv.view(self._shape).permute(2, 0, 3, 1, 4).contiguous().unbind(0)
         scaling = q.shape[-1] ** -0.5
         output, saved = attention.forward(q, k, v, self._mask, scaling=scaling, dropout=self._dropout)
         return output.transpose(1, 2).reshape(len(qkv), -1), saved
 
     def backward(self, gradient: Tensor, saved: Any) -> Tensor:  # noqa: ANN401
-        """``(B T, D)`` to ``(B T, 3 D)``."""
         b, t, _, h, _ = self._shape
         heads = gradient.view(b, t, h, -1).transpose(1, 2)
         scaling = heads.shape[-1] ** -0.5
@@ -159,14 +118,14 @@ class AfterAttention:
         self._output = arithmetic.product(module, *spec.output)
         self._up, self._down = (arithmetic.product(module, name) for name in spec.mlp)
         self._activation = activation(module.get_submodule(names.activation), arithmetic.dtype)
-        self._norm1: SumNorm = AddNorm(first, _dropout(module, names.output_dropout))
-        self._norm2: SumNorm = AddNorm(second, _dropout(module, names.mlp_dropout))
+        self._norm1: AddNorm | CombinedNorms = AddNorm(first, _dropout(module, names.output_dropout))
+        self._norm2: AddNorm | CombinedNorms = AddNorm(second, _dropout(module, names.mlp_dropout))
         pieces = (self._output, self._norm1, self._up, self._activation, self._down, self._norm2)
         self.parameters: tuple[Tensor, ...] = tuple(p for piece in pieces for p in piece.parameters)
 
     @classmethod
     def combine(cls, parts: Sequence[AfterAttention], rows: ModelRows) -> AfterAttention:
-        """Combine those of several models on one encoder; forward only."""
+        """Combine the parts of several models on one encoder; forward only."""
         one = copy.copy(parts[0])
         one._output = combine_layers([part._output for part in parts], rows)
         one._up = combine_layers([part._up for part in parts], rows)
@@ -211,7 +170,7 @@ class Gelu:
         return nn.functional.gelu(x), x
 
     def backward(self, gradient: Tensor, saved: Tensor, *, wants_x: bool) -> tuple[Tensor | None, Gradients]:
-        """Return the input's gradient."""
+        """Return the gradient of the input."""
         return torch.ops.aten.gelu_backward(gradient, saved), []
 
 
@@ -225,7 +184,7 @@ def activation(module: nn.Module, dtype: torch.dtype) -> Layer:
 
 def padding_row(mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
     """Return transformers' mask, bool or additive, ``(B, 1, Q, T)``, as one additive row, ``(B, 1, 1, T)``."""
-    return None if mask is None else as_added(mask[:, :, :1], dtype)
+    return None if mask is None else attention.as_added(mask[:, :, :1], dtype)
 
 
 def attention_dropout(module: nn.Module, spec: EncoderSpec) -> nn.Dropout | None:
@@ -236,8 +195,3 @@ def attention_dropout(module: nn.Module, spec: EncoderSpec) -> nn.Dropout | None
 def _dropout(module: nn.Module, path: str | None) -> nn.Dropout | None:
     found = None if path is None else module.get_submodule(path)
     return found if isinstance(found, nn.Dropout) else None
-
-
-def dropout_share(dropout: nn.Dropout | None) -> float:
-    """Return the share that a dropout drops now: 0 outside of training."""
-    return dropout.p if dropout is not None and dropout.training else 0.0

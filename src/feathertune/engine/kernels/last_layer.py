@@ -1,10 +1,8 @@
-"""The last block for the one token that the head reads.
+"""The last block for the one token that the head reads. Exact; the reference is the block over all rows.
 
-A head that reads the first token only makes all other rows of the last block useless: its query, output projection and
-MLP are computed for one row a text. Keys and values need not be formed either: with ``q`` the one query of a head,
-``q . (W_K x_j) = (W_K^T q) . x_j`` and ``sum_j p_j W_V x_j = W_V (sum_j p_j x_j)``, so two thin products with the
-block's input replace two wide ones. The keys' bias adds the same to every score and cancels in the softmax. LoRA's
-factors are moved in the same way. Exact; the reference is the block over all rows. Derivation: our own.
+Keys and values need not be formed: with ``q`` the one query of a head, ``q . (W_K x_j) = (W_K^T q) . x_j`` and
+``sum_j p_j W_V x_j = W_V (sum_j p_j x_j)``, two thin products with the block's input. The keys' bias cancels in the
+softmax, and LoRA's factors move in the same way. Derivation: our own.
 """
 
 from __future__ import annotations
@@ -17,11 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from feathertune.engine.kernels.attention import attend
-from feathertune.engine.kernels.block import AfterAttention, Arithmetic, attention_dropout, dropout_share, padding_row
+from feathertune.engine.kernels.block import AfterAttention, attention_dropout, padding_row
 from feathertune.engine.kernels.layer import Gradients, run
-from feathertune.engine.kernels.linear import Parts, read_parts
+from feathertune.engine.kernels.linear import Arithmetic, Parts, read_parts
 from feathertune.engine.kernels.matrix import Matrices
 from feathertune.engine.kernels.multi_model_layers import ModelRows, combine_layers
+from feathertune.engine.kernels.norm import dropout_share
 
 if TYPE_CHECKING:
     from feathertune.encoders import EncoderSpec
@@ -32,15 +31,7 @@ _Attend = Callable[[Tensor, Tensor, Tensor | None, float], Tensor]
 
 
 class FirstTokenBlock:
-    """The forward of the last block for the first token, which replaces the module's own.
-
-    Args:
-        module: The block, as PEFT may have changed it.
-        spec: The family's names, with `EncoderSpec.post_norm` and `EncoderSpec.reads_first`.
-        n_heads: H.
-        arithmetic: Settings of products.
-        form_keys: Form keys and values; done anyway if PEFT changed them by more than LoRA.
-    """
+    """The forward of the last block for the first token; keys and values that PEFT changed beyond LoRA are formed."""
 
     def __init__(
         self, module: nn.Module, spec: EncoderSpec, *, n_heads: int, arithmetic: Arithmetic, form_keys: bool = False
@@ -78,7 +69,7 @@ class FirstTokenBlock:
 
 
 class _FirstTokens:
-    """`AfterAttention` over the first tokens: heads' outputs and inputs in one tensor, ``(B, 2 D)`` to ``(B, D)``."""
+    """`AfterAttention` over first tokens: heads' outputs and inputs in one tensor, ``(B, 2 D)`` to ``(B, D)``."""
 
     def __init__(self, after: AfterAttention) -> None:
         self._after, self.parameters = after, after.parameters
@@ -93,8 +84,6 @@ class _FirstTokens:
 
 
 class _ExplicitKeys:
-    """Attention of one query over keys and values that are formed."""
-
     def __init__(self, module: nn.Module, spec: EncoderSpec, n_heads: int, arithmetic: Arithmetic) -> None:
         self._key_value = arithmetic.product(module, *spec.key, *spec.value)
         self._n_heads = n_heads
@@ -108,8 +97,6 @@ class _ExplicitKeys:
 
 
 class _ImplicitKeys:
-    """Attention of one query over keys and values that are never formed."""
-
     def __init__(self, key: _HeadProjection, value: _HeadProjection) -> None:
         self._key, self._value = key, value
 
@@ -123,8 +110,6 @@ class _ImplicitKeys:
 
 
 class _PerModelAttention:
-    """Attention of one query, each model's over its own texts."""
-
     def __init__(self, attends: Sequence[_Attend], rows: ModelRows) -> None:
         self._attends, self._rows = attends, rows
 

@@ -1,8 +1,4 @@
-"""Pieces of a block with gradients by hand, and the one autograd node that runs such a piece.
-
-A block of BERT is some thirty operations in each direction. Here it is one node: only tensors that a gradient needs are
-kept, each is freed as soon as it is used, and a block can run again instead of keeping anything (`Recomputed`).
-"""
+"""Pieces of a block with gradients by hand, and the one autograd node that runs one and frees tensors as it goes."""
 
 from __future__ import annotations
 
@@ -54,16 +50,13 @@ class _Node(torch.autograd.Function):
 
 
 class Recomputed:
-    """A layer that keeps its input only and runs again in the backward pass, with the same random draws.
-
-    It takes a third more time and holds one block's activations at once. Source: Chen et al. 2016, arXiv:1604.06174.
-    """
+    """A layer that keeps its input only and runs again with the same draws. Source: Chen 2016, arXiv:1604.06174."""
 
     def __init__(self, layer: Layer) -> None:
         self._layer, self.parameters = layer, layer.parameters
 
     def forward(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """Return the layer's output, and the input with the state of the generator."""
+        """Return the output, and the input with the state of the generator."""
         state = torch.get_rng_state()
         return self._layer.forward(x)[0], (x, state)
 
@@ -80,12 +73,7 @@ class Recomputed:
 
 
 class Called:
-    """Modules of any kind: their own forward, and autograd's gradient.
-
-    Args:
-        modules: They read the same input; their outputs are concatenated.
-        dtype: Of inputs and outputs; the modules may compute in another.
-    """
+    """Modules on one input, outputs concatenated: their own forward, in `dtype` outside, and autograd's gradient."""
 
     def __init__(self, modules: Sequence[nn.Module], dtype: torch.dtype) -> None:
         self._modules, self._dtype = tuple(modules), dtype

@@ -1,17 +1,12 @@
-"""Linear layers as the engine computes them: frozen, with LoRA updates, or trained.
+"""Linear layers as the engine computes them: those on one input (query, key, value) as one product.
 
-Layers that read the same input (query, key, value) become one product. Parameters stay where PEFT put them, under its
-names. For the gradient the input is kept only if A is trained (not in LoRA-FA), and the thin product ``x A^T``. Other
-PEFT methods, DoRA, dropout before A, several active adapters and merged ones run their own forward (`Called`).
-
-Source: Hu et al. 2021, arXiv:2106.09685, section 4.1; the order of the products after Cherniuk et al. 2023 (RunLoRA),
-arXiv:2312.03415.
+Source: Hu et al. 2021, arXiv:2106.09685, section 4.1; the order of the products after RunLoRA, arXiv:2312.03415.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -61,39 +56,38 @@ def read_parts(module: nn.Module) -> Parts | None:
     return Parts(base.weight, base.bias, LoraUpdate(a.weight, b.weight, float(layer.scaling[name])))
 
 
-def join(
-    modules: Sequence[nn.Module],
-    dtype: torch.dtype,
-    *,
-    fused: bool = True,
-    packed: bool = True,
-    matrices: Matrices | None = None,
-) -> Layer:
-    """Make one product of layers that read the same input.
+@dataclass(frozen=True)
+class Arithmetic:
+    """Settings of products; without `fused` each layer runs its own forward, the reference.
 
-    Args:
-        modules: Layers, as PEFT may have wrapped them.
-        dtype: Of inputs and outputs.
-        fused: ``False`` calls each layer's own forward: the reference.
-        packed: See `feathertune.engine.kernels.matrix.FrozenMatrix`.
-        matrices: Shared with other models that share parameters with this one.
+    `packed` is that of `FrozenMatrix`; `matrices` are shared with other models that share parameters with this one.
     """
-    parts = [found for module in modules if (found := read_parts(module)) is not None]
-    if not fused or len(parts) < len(modules):
-        return Called(modules, dtype)
-    trained = {part.weight.requires_grad for part in parts}
-    if trained == {False}:
-        return LoraProduct(parts, dtype, packed=packed, matrices=matrices or Matrices())
-    if trained == {True} and all(part.update is None for part in parts):
-        return TrainedProduct(parts, dtype)
-    return Called(modules, dtype)
+
+    dtype: torch.dtype
+    fused: bool = True
+    packed: bool = True
+    recompute: bool = False
+    matrices: Matrices = field(default_factory=Matrices)
+
+    def product(self, module: nn.Module, *paths: str) -> Layer:
+        """Return one product of a block's linear layers that read the same input."""
+        return self.join([module.get_submodule(path) for path in paths])
+
+    def join(self, modules: Sequence[nn.Module]) -> Layer:
+        """Return one product of layers, as PEFT may have wrapped them, that read the same input."""
+        parts = [found for module in modules if (found := read_parts(module)) is not None]
+        if not self.fused or len(parts) < len(modules):
+            return Called(modules, self.dtype)
+        trained = {part.weight.requires_grad for part in parts}
+        if trained == {False}:
+            return LoraProduct(parts, self.dtype, packed=self.packed, matrices=self.matrices)
+        if trained == {True} and all(part.update is None for part in parts):
+            return TrainedProduct(parts, self.dtype)
+        return Called(modules, self.dtype)
 
 
 class LoraProduct:
-    """Frozen weights, each with or without a LoRA update, as one product.
-
-    ``x W^T + b + sum_i (x s_i A_i^T) B_i^T``, update i in the columns of its layer.
-    """
+    """Frozen weights as one product, ``x W^T + b + sum_i (x s_i A_i^T) B_i^T``, update i in its layer's columns."""
 
     def __init__(self, parts: Sequence[Parts], dtype: torch.dtype, *, packed: bool, matrices: Matrices) -> None:
         self.matrix = matrices.find([part.weight for part in parts], dtype, packed=packed)
@@ -211,8 +205,7 @@ class _Bias:
 class _LoraFactors:
     """All LoRA factors of joined layers: ``s_i A_i`` stacked in rows, B_i in the rows of its layer.
 
-    The copies in the dtype of the products are made once if none of them is trained, else in each forward pass: torch's
-    fused optimizers do not count a parameter's version up, so a change cannot be detected.
+    Trained copies are made in each forward pass: torch's fused optimizers do not count a parameter's version up.
     """
 
     def __init__(self, parts: Sequence[Parts], dtype: torch.dtype) -> None:

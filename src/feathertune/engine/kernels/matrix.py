@@ -1,8 +1,4 @@
-"""A frozen weight, laid out once for the processor and used in every pass.
-
-PyTorch lays a bf16 weight out again in each product and adds the bias in a pass of its own: half of the time for 432
-tokens of width 384. Trained weights change at every step and cannot use this.
-"""
+"""A frozen weight, laid out once for the processor; torch lays a bf16 weight out again in each product."""
 
 from __future__ import annotations
 
@@ -17,13 +13,7 @@ _TYPICAL_ROWS = 2048
 
 
 class FrozenMatrix:
-    """The weight ``(O, I)`` of a frozen linear layer, in the dtype of the products.
-
-    Args:
-        weight: ``(O, I)``; never changed.
-        dtype: Of inputs and outputs.
-        packed: Let oneDNN lay the weight out; ``False`` takes torch's plain product, the reference.
-    """
+    """The weight ``(O, I)`` of a frozen linear layer; without `packed` torch's plain product, the reference."""
 
     def __init__(self, weight: Tensor, dtype: torch.dtype, *, packed: bool = True) -> None:
         self.weight = weight.detach().to(dtype).contiguous()

@@ -1,9 +1,4 @@
-"""Layers of several models over the rows of one pass: one product for all rows if the models share a weight.
-
-The rows are texts, all of the first model, then all of the next. A frozen weight multiplies all rows at once; each
-model's low-rank update, and any layer that is not shared, runs over that model's rows only. Exact and forward only;
-the reference is each model over its own rows.
-"""
+"""Layers of several models over one pass's rows, model by model; forward only, the reference is each model alone."""
 
 from __future__ import annotations
 
@@ -17,7 +12,7 @@ from torch import Tensor
 
 from feathertune.engine.kernels.layer import Gradients, Layer
 from feathertune.engine.kernels.linear import LoraProduct
-from feathertune.engine.kernels.norm import AddNorm, SumNorm
+from feathertune.engine.kernels.norm import AddNorm
 from feathertune.engine.kernels.tokens import filled_up, it_pays
 
 _FORWARD_ONLY = "Models that run together have no gradient."
@@ -25,12 +20,7 @@ _FORWARD_ONLY = "Models that run together have no gradient."
 
 @dataclass(frozen=True)
 class ModelRows:
-    """Each model's rows in one pass.
-
-    Attributes:
-        sizes: Texts of each model.
-        tokens: Tokens of each model's texts if blocks run over tokens only; else empty.
-    """
+    """Each model's texts in one pass, and their tokens if blocks run over tokens only (else empty)."""
 
     sizes: tuple[int, ...]
     tokens: tuple[int, ...] = ()
@@ -73,18 +63,13 @@ class _ForwardOnly:
 
 
 class _SharedWeight(_ForwardOnly):
-    """Frozen layers on one weight.
-
-    The updates are in fp32: they are small, and of bf16 products oneDNN keeps half a megabyte for each number of rows,
-    of which a mixed pass has many.
-    """
+    """Frozen layers on one weight; updates in fp32, since oneDNN keeps memory per number of rows of a bf16 product."""
 
     def __init__(self, layers: Sequence[LoraProduct], rows: ModelRows) -> None:
         self._layers, self._rows = layers, rows
         self._same_bias = all(layer.has_the_bias_of(layers[0]) for layer in layers)
 
     def forward(self, x: Tensor) -> tuple[Tensor, None]:
-        """``(N, I)`` to ``(N, O)``."""
         first = self._layers[0]
         output = first.matrix.forward(x, first.bias if self._same_bias else None)
         wide = x.float()
@@ -98,20 +83,17 @@ class _SharedWeight(_ForwardOnly):
 
 
 class _PerModel(_ForwardOnly):
-    """Layers that have nothing in common."""
-
     def __init__(self, layers: Sequence[Layer], rows: ModelRows) -> None:
         self._layers, self._rows = layers, rows
 
     def forward(self, x: Tensor) -> tuple[Tensor, None]:
-        """``(N, I)`` to ``(N, O)``."""
         slices = self._rows.slices(len(x))
         outputs = [_on_few_rows(layer, x[part]) for layer, part in zip(self._layers, slices, strict=True)]
         return torch.cat(outputs), None
 
 
 def _on_few_rows(layer: Layer, x: Tensor) -> Tensor:
-    """Run a layer over rows padded to one of few numbers, since libraries keep something for each number of rows."""
+    """Run a layer over rows padded to one of few numbers: libraries keep something for each number of rows."""
     n = len(x)
     filled = torch.nn.functional.pad(x, (0, 0, 0, filled_up(n) - n))
     return layer.forward(filled)[0][:n]
@@ -122,7 +104,7 @@ class CombinedNorms:
 
     parameters: tuple[Tensor, ...] = ()
 
-    def __init__(self, norms: Sequence[SumNorm], rows: ModelRows) -> None:
+    def __init__(self, norms: Sequence[AddNorm | CombinedNorms], rows: ModelRows) -> None:
         self._norms, self._rows = norms, rows
         first = norms[0]
         self._all_same = isinstance(first, AddNorm) and all(

@@ -1,10 +1,7 @@
-"""Rows of a padded batch that are tokens: products, norms and activations run over these only.
+"""Rows of a padded batch that are tokens: products, norms and activations run over these only, on a processor.
 
-A fifth of the rows of a batch of sentences is padding, more in a server. Only the heads need rows in their places;
-padding is zero after them, and no head reads it. Exact; the reference is the block over all rows. Not used on a GPU,
-where gathering costs more than it saves.
-
-Source: the padding-free algorithm of Zhai et al. 2023 (ByteTransformer), arXiv:2210.03052; here with the gradient.
+Exact, since padding is zero after the heads; the reference is the block over all rows.
+Source: Zhai et al. 2023 (ByteTransformer), arXiv:2210.03052; here with the gradient.
 """
 
 from __future__ import annotations
@@ -24,12 +21,9 @@ _LEAST_STEP, _LARGEST_STEP = 8, 64
 
 @dataclass(frozen=True)
 class Tokens:
-    """Token rows of a batch of B texts of T rows.
+    """The N token rows of a batch of B texts of T rows.
 
-    Attributes:
-        places: Of N tokens among ``B T`` rows, in order, then repeated ones as filling, ``(N + some,)`` int64.
-        n: N.
-        n_rows: ``B T``.
+    `places` ``(N + some,)`` are their indices among ``B T`` rows, in order, then repeated ones as filling.
     """
 
     places: Tensor

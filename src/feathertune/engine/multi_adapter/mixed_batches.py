@@ -1,9 +1,4 @@
-"""One pass over texts of several models on one encoder: PEFT's own mixed batches stop at heads of more than one layer.
-
-Embeddings, and all else that no method has changed, run once. In the blocks a frozen weight multiplies the rows of all
-models at once, and each model adds its own update to its rows (`feathertune.engine.kernels.multi_model_layers`). Then
-each model's head reads its rows. Prediction only; `as_mixable` says which models can take part.
-"""
+"""One pass over texts of several models on one encoder, for prediction; PEFT's need heads of one layer."""
 
 from __future__ import annotations
 
@@ -33,14 +28,7 @@ TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 3e-2}
 
 @dataclass(frozen=True, eq=False)
 class MixableModel:
-    """A model that can be in a mixed pass.
-
-    Attributes:
-        encoder: Its encoder, with fast parts.
-        model: The whole model.
-        blocks: Its blocks, as the engine runs them.
-        group_key: Equal for models that can share a pass.
-    """
+    """A model that can be in a mixed pass; those of one `group_key` can share it."""
 
     encoder: LoadedEncoder
     model: nn.Module
@@ -49,13 +37,7 @@ class MixableModel:
 
 
 def as_mixable(encoder: LoadedEncoder, model: nn.Module, fast: FastParts) -> MixableModel | str:
-    """Return a model that can be in a mixed pass, or the reason why it cannot.
-
-    Args:
-        encoder: As a method has prepared it; its tensors are shared (`SharedTensors`).
-        model: The whole model, in eval mode.
-        fast: The fast parts that it runs with.
-    """
+    """Return a model, in eval mode and with shared tensors, for mixed passes, or the reason why it cannot take part."""
     if len(fast.blocks) != len(encoder.blocks):
         return f"{encoder.spec.model_type} encoders run their own blocks here"
     if not isinstance(fast.blocks[-1], FirstTokenBlock):
@@ -70,15 +52,9 @@ def as_mixable(encoder: LoadedEncoder, model: nn.Module, fast: FastParts) -> Mix
 
 
 def mixed_logits(members: Sequence[MixableModel], batch: dict[str, Tensor], sizes: Sequence[int]) -> list[Tensor]:
-    """Run several models at once; inside of `torch.inference_mode` and the number format.
+    """Run several models of one `group_key` at once, inside of `torch.inference_mode` and the number format.
 
-    Args:
-        members: Different models of one `MixableModel.group_key`.
-        batch: Their texts, ``(B, T)``: all of the first model, then all of the second, and so on.
-        sizes: Number of texts of each model.
-
-    Returns:
-        For each model the logits of its texts, ``(B_i, C_i)``.
+    The batch ``(B, T)`` holds `sizes` texts, all of the first model, then all of the next; each gets ``(B_i, C_i)``.
     """
     if len(members) == 1:
         return [members[0].model(**batch).logits]
@@ -96,16 +72,7 @@ def mixed_logits(members: Sequence[MixableModel], batch: dict[str, Tensor], size
 
 
 def check_mixed(members: Sequence[MixableModel], batch: dict[str, Tensor], runtime: Runtime) -> str:
-    """Compare a mixed pass with each model alone.
-
-    Args:
-        members: Different models of one `MixableModel.group_key`.
-        batch: A few texts, equally many of each model.
-        runtime: The number format.
-
-    Returns:
-        The difference, as a sentence; empty if they agree.
-    """
+    """Compare a mixed pass over equally many texts of each model with each model alone; empty if they agree."""
     n_each = len(batch["input_ids"]) // len(members)
     sizes = (n_each,) * len(members)
     with torch.inference_mode(), runtime.autocast():

@@ -1,8 +1,4 @@
-"""Tensors that several models have in common, held once, so that models on one encoder cost little memory.
-
-Equal tensors are found by content, not by name, since PEFT changes names. The models may not be trained afterwards: a
-step of one would change all.
-"""
+"""Tensors that several models have in common, held once; found by content, since PEFT changes names."""
 
 from __future__ import annotations
 
@@ -25,14 +21,7 @@ class SharedTensors:
         self._known: weakref.WeakValueDictionary[Hashable, Tensor] = weakref.WeakValueDictionary()
 
     def share(self, model: nn.Module) -> int:
-        """Replace a model's tensors by known equal ones, and remember the others.
-
-        Args:
-            model: As it was loaded, on the CPU; frozen from now on.
-
-        Returns:
-            Bytes of the tensors that no model had before.
-        """
+        """Replace tensors of a model, never to be trained again, by known ones; return the bytes of the others."""
         own: dict[int, int] = {}
         for holder, name, tensor in _tensors(model):
             known = self._known.setdefault(_key(tensor), tensor)
@@ -43,13 +32,7 @@ class SharedTensors:
 
 
 def copy_on_shared_tensors(value: T, model: nn.Module, *, keep: Iterable[object] = ()) -> T:
-    """Copy modules but not their tensors: for another thread, since a forward pass may change what modules hold.
-
-    Args:
-        value: Any object that holds modules, such as a dataclass; without fast parts (`feathertune.engine.fast_path`).
-        model: The module whose tensors both hold.
-        keep: Objects that are not copied either.
-    """
+    """Copy modules but not `model`'s tensors or `keep`, for another thread; `value` may have no fast parts."""
     memo: dict[int, object] = {id(one): one for one in keep}
     for module in model.modules():
         for held in (*vars(module).values(), module._parameters, module._buffers):

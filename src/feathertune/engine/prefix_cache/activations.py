@@ -1,9 +1,4 @@
-"""Hidden states of a frozen prefix for every text, computed once and kept unpadded.
-
-One array holds all hidden states in sequence, as `EncodedTexts` holds the ids, in memory or in a mapped file. A file is
-named by a hash of its inputs, written under another name and renamed, and checked by its own hash before it is used.
-Several processes may share a folder.
-"""
+"""Hidden states of a frozen prefix for every text, unpadded in one array or in a mapped file that has a hash."""
 
 from __future__ import annotations
 
@@ -33,12 +28,7 @@ _STORED: dict[torch.dtype, np.dtype[Any]] = {
 
 @dataclass(frozen=True)
 class CachedTexts:
-    """Hidden states of N texts at the split point.
-
-    Attributes:
-        texts: Their tokens.
-        hidden: ``(sum of lengths, D)``.
-    """
+    """N texts, and their hidden states ``(sum of lengths, D)`` at the split point."""
 
     texts: EncodedTexts
     hidden: Tensor
@@ -60,10 +50,7 @@ class CachedTexts:
         return self.texts.pool(rows, values)
 
     def collate(self, rows: np.ndarray, device: torch.device) -> dict[str, Tensor]:
-        """Return one padded batch, a row for each text or window.
-
-        ``inputs_embeds`` is ``(B, T, D)``, zero for padding; ``attention_mask`` is that of `EncodedTexts.collate`.
-        """
+        """Return one padded batch with ``inputs_embeds`` ``(B, T, D)``, zero for padding, instead of ``input_ids``."""
         batch = self.texts.collate(rows, device)
         shape = batch.pop("input_ids").shape
         hidden = self.hidden.new_zeros(*shape, self.hidden.shape[1])
@@ -80,23 +67,14 @@ def n_bytes(texts: EncodedTexts, width: int, dtype: torch.dtype) -> int:
 
 def compute(
     texts: EncodedTexts,
-    into: Tensor,
     boundary: Callable[[dict[str, Tensor]], Tensor],
+    into: Tensor,
     *,
     token_budget: int,
     device: torch.device,
     on_texts: Callable[[int], None] | None = None,
 ) -> None:
-    """Fill an array with the hidden states of every text, batched by length.
-
-    Args:
-        texts: N texts.
-        into: ``(sum of lengths, D)``.
-        boundary: From a batch to ``(B, T, D)``.
-        token_budget: Padded tokens of one pass.
-        device: The encoder's.
-        on_texts: Called after each pass with its number of texts.
-    """
+    """Fill ``(sum of lengths, D)`` with every text's hidden states; `boundary` returns a batch's ``(B, T, D)``."""
     order = np.argsort(texts.lengths, kind="stable")
     for rows in cut_passes(order, texts.lengths, token_budget=token_budget):
         hidden = boundary(texts.collate(rows, device))
@@ -108,7 +86,7 @@ def compute(
 
 
 def content_key(texts: EncodedTexts, **facts: object) -> str:
-    """Return a name for hidden states: a hash of the tokens and of all other facts that they depend on."""
+    """Return a name for hidden states: a hash of the tokens and all other facts that they depend on."""
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode())
     digest.update(np.ascontiguousarray(texts.offsets).data)
     digest.update(np.ascontiguousarray(texts.ids).data)
@@ -140,17 +118,7 @@ class CacheFolder:
         return None
 
     def make(self, key: str, shape: tuple[int, int], dtype: torch.dtype, fill: Callable[[Tensor], None]) -> Tensor:
-        """Write a file completely or not at all, and map it.
-
-        Args:
-            key: Its name.
-            shape: ``(sum of lengths, D)``.
-            dtype: Of the states.
-            fill: Writes the states into an array.
-
-        Raises:
-            OSError: If the disk is full, or the folder cannot be written; nothing is left behind.
-        """
+        """Let `fill` write states ``(sum of lengths, D)`` to a file, and map it; an OSError leaves nothing behind."""
         self.folder.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(dir=self.folder, prefix=f".{key}.", suffix=".tmp")
         temporary = Path(name)

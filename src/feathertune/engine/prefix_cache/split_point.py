@@ -1,9 +1,4 @@
-"""The split point of a frozen encoder: the first block that is trained. A model can stop there and start there.
-
-Blocks before it give the same output in every epoch. `Prefix` can stop a model at that boundary, and can start it
-there: hidden states go in as ``inputs_embeds``, and the embeddings and the blocks before the boundary pass them on. The
-model's own forward does the rest (masks, pooler, head). The prefix has no dropout, since it is computed once.
-"""
+"""The split point of a frozen encoder: the first trained block, at which a model can stop and start."""
 
 from __future__ import annotations
 
@@ -14,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from feathertune.engine.replace import replaced
+from feathertune.engine.replace import kept_modes, replaced
 
 if TYPE_CHECKING:
     from feathertune.encoders import LoadedEncoder
@@ -26,14 +21,7 @@ _TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 2e-2}
 
 
 def find_split_point(encoder: LoadedEncoder, model: nn.Module) -> tuple[int, str]:
-    """Return the index of the first block with a trained parameter, and if it is 0, the reason as a clause.
-
-    If only the head is trained, the index is the number of blocks.
-
-    Args:
-        encoder: The encoder that a method has prepared.
-        model: The model that the method returned.
-    """
+    """Return the index of the first block with a trained parameter (all blocks if none), and the reason if it is 0."""
     if encoder.spec.shared_blocks:
         return 0, f"the blocks of {encoder.spec.model_type} encoders share their weights"
     inner = dict(encoder.model.named_parameters())
@@ -52,20 +40,11 @@ def find_split_point(encoder: LoadedEncoder, model: nn.Module) -> tuple[int, str
 
 
 class _Stop(Exception):
-    """The boundary is reached."""
+    """Raised at the boundary."""
 
 
 class Prefix:
-    """The blocks before a split point.
-
-    Args:
-        encoder: The encoder that a method has prepared; already on its device.
-        split_point: Index of the first block that is not in the prefix, at least 1.
-        runtime: The number format.
-
-    Attributes:
-        width: D.
-    """
+    """The blocks before a split point, the index of the first block that is not in the prefix; D is `width`."""
 
     def __init__(self, encoder: LoadedEncoder, split_point: int, runtime: Runtime) -> None:
         self._encoder, self._split_point, self._runtime = encoder, split_point, runtime
@@ -84,24 +63,17 @@ class Prefix:
             raise _Stop
 
         backbone = self._encoder.backbone
-        modes = {module: module.training for module in backbone.modules()}
         hook = self._encoder.blocks[self._split_point].register_forward_pre_hook(stop, with_kwargs=True)
         try:
-            backbone.eval()
-            with contextlib.suppress(_Stop), self._runtime.autocast():
+            with kept_modes(backbone), contextlib.suppress(_Stop), self._runtime.autocast():
+                backbone.eval()
                 backbone(**batch)
         finally:
             hook.remove()
-            for module, mode in modes.items():
-                module.training = mode
         return found[0].to(self._dtype)
 
     def check(self, model: nn.Module, batch: dict[str, Tensor]) -> str:
-        """Compare the whole model with one that starts at the split point; inside of `skippable`.
-
-        Returns:
-            The difference, as a clause; empty if the two agree.
-        """
+        """Compare the model with itself started at the split point, inside of `skippable`; empty if they agree."""
         training = model.training
         try:
             model.eval()
@@ -120,10 +92,7 @@ class Prefix:
 
     @contextlib.contextmanager
     def skippable(self) -> Iterator[None]:
-        """Let the model start at the split point when it gets `boundary`'s output as ``inputs_embeds``.
-
-        Texts given as ``input_ids`` still run through all blocks.
-        """
+        """Let the model start at the split point if it gets `boundary`'s output as ``inputs_embeds``."""
         backbone = self._encoder.backbone
         with contextlib.ExitStack() as stack:
             if isinstance(embeddings := getattr(backbone, "embeddings", None), nn.Module):

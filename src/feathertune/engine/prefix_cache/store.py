@@ -1,7 +1,4 @@
-"""Hidden states of the frozen prefix for each split: in memory within a budget, else in a mapped file, else nowhere.
-
-Without hidden states the prefix runs in every epoch; results differ by rounding only.
-"""
+"""Hidden states of the frozen prefix for each split: in memory within a budget, else in a mapped file, else nowhere."""
 
 from __future__ import annotations
 
@@ -10,6 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,14 +42,7 @@ class Kept:
 
 @dataclass
 class Inputs:
-    """Inputs of a training.
-
-    Attributes:
-        texts: By split: hidden states, or tokens if those could not be kept.
-        split_point: The block at which the model starts; 0 if nothing is kept.
-        seconds: Cost of the hidden states, even if an earlier run paid it.
-        notes: Reasons why something is not kept.
-    """
+    """Inputs of a training by split; `seconds` is the cost of hidden states, even if an earlier run paid it."""
 
     texts: dict[SplitName, EncodedTexts | CachedTexts]
     split_point: int = 0
@@ -60,17 +51,7 @@ class Inputs:
 
 
 class ActivationCache:
-    """Hidden states of one study's splits; those of the latest split point are kept for the next run.
-
-    Args:
-        config: Mode, budget and folder.
-        runtime: Device and number format.
-        token_budget: Padded tokens of one pass.
-        base_fingerprint: The encoder's.
-
-    Attributes:
-        on_drop: Called when an earlier run's hidden states were dropped, whose memory is not the current run's.
-    """
+    """Hidden states of one study's splits at the latest split point; `on_drop` is called when a run's are dropped."""
 
     def __init__(self, config: EngineConfig, runtime: Runtime, *, token_budget: int, base_fingerprint: str) -> None:
         self._config, self._runtime, self._token_budget = config, runtime, token_budget
@@ -99,14 +80,7 @@ class ActivationCache:
         splits: Mapping[SplitName, EncodedTexts],
         on_texts: Callable[[int], None] | None = None,
     ) -> Iterator[Inputs]:
-        """Compute each split's hidden states at the split point, and let the model start there.
-
-        Args:
-            encoder: The encoder that a method has prepared; on its device, with its fast parts.
-            model: The model that the method returned.
-            splits: Tokens by name, the most important first.
-            on_texts: Called with the number of texts done.
-        """
+        """Compute each split's hidden states, the most important first, and let the prepared model start there."""
         plain = Inputs(dict(splits))
         split_point, why = find_split_point(encoder, model)
         if self._config.cache == "off" or split_point == 0:
@@ -153,16 +127,14 @@ class ActivationCache:
         dtype, width = self._runtime.product_dtype, prefix.width
         shape = (int(texts.offsets[-1]), width)
 
-        def fill(into: torch.Tensor) -> None:
-            compute(
-                texts,
-                into,
-                prefix.boundary,
-                token_budget=self._token_budget,
-                device=self._runtime.device,
-                on_texts=on_texts,
-            )
-
+        fill = partial(
+            compute,
+            texts,
+            prefix.boundary,
+            token_budget=self._token_budget,
+            device=self._runtime.device,
+            on_texts=on_texts,
+        )
         need = n_bytes(texts, width, dtype)
         with stopwatch() as watch:
             place = self.place(need)

@@ -1,12 +1,7 @@
-"""Checkpoints on disk: a training that is killed at any moment resumes from the last intact one.
+"""Checkpoints on disk: a training that is killed at any moment resumes from the last intact one. Two are kept.
 
-A checkpoint is a folder that is filled under another name and renamed when it is complete and synced. Its manifest is
-written last, holds the SHA-256 of every file and of itself, and is checked before anything is used. Tensors are in
-safetensors files, the rest in JSON. Two are kept. Layout of one training's folder::
-
-    000000042/manifest.json             size and SHA-256 of the files
-    000000042/state.json                the state's values, and the training's identity
-    000000042/GROUP.safetensors         a group of its tensors
+Each is a folder with ``manifest.json`` (SHA-256 of each file and of itself), ``state.json`` (values and the training's
+identity) and ``GROUP.safetensors``; it is renamed to its number when it is complete and synced.
 """
 
 from __future__ import annotations
@@ -38,16 +33,9 @@ _MAX_SHARE = 0.05
 
 
 class Checkpoints:
-    """The checkpoints of one training.
+    """The checkpoints of one training, which resumes only with an equal `identity`; `last` is the newest intact one.
 
-    Args:
-        folder: For these checkpoints only; made with the first one.
-        identity: JSON values that decide the training's result; a training resumes only if they are equal.
-        every_s: Seconds between checkpoints; 0 means after every step, ``None`` never. Unless it is 0, writing takes at
-            most a twentieth of the time.
-
-    Attributes:
-        last: The newest intact one: written here, or found by `find`.
+    `every_s` is the time between checkpoints, of which writing takes at most 5%; 0 means every step, ``None`` never.
     """
 
     def __init__(self, folder: Path, identity: Mapping[str, Any], *, every_s: float | None) -> None:
@@ -59,11 +47,7 @@ class Checkpoints:
         self._written_at = time.monotonic()
 
     def find(self) -> list[str]:
-        """Set `last` to the newest intact checkpoint, and return a sentence for each newer one that is damaged.
-
-        Raises:
-            CheckpointError: If there are checkpoints and none is intact, or it belongs to another training.
-        """
+        """Set `last`, and return a sentence for each damaged newer one; CheckpointError if none fits this training."""
         damages: list[str] = []
         found = existing(self.folder)
         for path in reversed(found):
@@ -84,21 +68,13 @@ class Checkpoints:
         return []
 
     def load(self) -> State:
-        """Read `last`.
-
-        Raises:
-            CheckpointError: If there is none, or it is damaged.
-        """
+        """Read `last`; CheckpointError if there is none, or it is damaged."""
         if self.last is None:
             raise CheckpointError(f"There is no checkpoint in {self.folder}. Start without --resume.")
         return read(self.last)
 
     def offer(self, make_state: Callable[[], State], *, epoch_end: bool) -> None:
-        """Write a checkpoint if it is due; at an epoch's end it always is.
-
-        Raises:
-            OSError: Such as for a full disk; existing checkpoints stay intact.
-        """
+        """Write a checkpoint if it is due, as at an epoch's end; an OSError leaves existing ones intact."""
         start = time.monotonic()
         if self._every_s is None or not (epoch_end or start - self._written_at >= self._pause_s):
             return
@@ -108,11 +84,7 @@ class Checkpoints:
             self._pause_s = max(self._every_s, (self._written_at - start) / _MAX_SHARE)
 
     def write(self, state: State) -> Path:
-        """Write a checkpoint, then delete all but it and the last intact one before it.
-
-        Raises:
-            OSError: As in `offer`.
-        """
+        """Write a checkpoint, then delete all but it and the last intact one before it."""
         number = max((int(path.name) for path in existing(self.folder)), default=0) + 1
         path = self.folder / f"{number:0{_DIGITS}d}"
         write(path, state, self._identity)
@@ -153,11 +125,7 @@ def _delete(folder: Path, kept: tuple[Path | None, ...]) -> None:
 
 
 def write(path: Path, state: State, identity: Mapping[str, Any]) -> None:
-    """Write one checkpoint; it appears at `path` once it is complete and synced.
-
-    Raises:
-        OSError: As the system raises it; nothing is left behind.
-    """
+    """Write one checkpoint, which appears at `path` once it is complete; an OSError leaves nothing behind."""
     with new_folder(path) as temporary:
         for group, tensors in state.tensors.items():
             on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
@@ -170,22 +138,14 @@ def write(path: Path, state: State, identity: Mapping[str, Any]) -> None:
 
 
 def read(path: Path) -> State:
-    """Read one checkpoint; its tensors are on the processor.
-
-    Raises:
-        CheckpointError: If it is damaged.
-    """
+    """Read one checkpoint, its tensors on the CPU; CheckpointError if it is damaged."""
     check(path)
     tensors = {file.name.removesuffix(_TENSORS): load_file(file) for file in path.glob(f"*{_TENSORS}")}
     return State(tensors, StateValues.model_validate(_read_json(path)["values"]))
 
 
 def check(path: Path) -> None:
-    """Require exactly the files of the manifest, unchanged, and an unchanged manifest.
-
-    Raises:
-        CheckpointError: If anything is missing, added or changed, or cannot be read.
-    """
+    """Require the manifest and exactly its files, unchanged; CheckpointError if they are not."""
     try:
         listed = _listed(path)
         present = {file.name: file for file in path.iterdir() if file.name != MANIFEST_FILE}

@@ -1,8 +1,4 @@
-"""Train one model in several processes: ``torchrun --nproc-per-node N -m feathertune train ...``.
-
-Each process computes its share of a step's texts, and the gradients of trained parameters are summed. Losses are
-divided by the whole step's texts, so the sum is one process's gradient within rounding. The model must fit one device.
-"""
+"""Train one model in several processes: gradients of losses that are divided by the whole step's texts are summed."""
 
 from __future__ import annotations
 
@@ -19,12 +15,7 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Group:
-    """The processes that train together; a single one is a group too.
-
-    Attributes:
-        rank: This process, from 0.
-        size: Number of processes.
-    """
+    """The processes that train together, a single one too; `rank` is this process, from 0."""
 
     rank: int = 0
     size: int = 1
@@ -39,11 +30,7 @@ class Group:
         return rows[self.rank :: self.size]
 
     def seed_torch(self, *moment: int) -> None:
-        """Seed torch by this process and a moment of the training, given as numbers such as seed and step.
-
-        Otherwise all processes would drop the same places, and a resumed one would not have its generator's state: a
-        checkpoint holds the first process's only. A single process keeps its generator.
-        """
+        """Seed torch by process and moment, such as seed and step, if there are several: each drops its own places."""
         if self.size > 1:
             torch.manual_seed(int(np.random.SeedSequence([*moment, self.rank]).generate_state(1, np.uint32)[0]))
 

@@ -1,8 +1,4 @@
-"""The gradient of one optimizer step, pass by pass, in one process or several.
-
-Losses are summed over a step and divided by its examples, so the split into passes and processes changes the result by
-rounding only. If a pass does not fit the memory, all passes are halved from then on.
-"""
+"""The gradient of one optimizer step; its split into passes and processes changes it by rounding only."""
 
 from __future__ import annotations
 
@@ -25,12 +21,7 @@ _NO_MEMORY = ("can't allocate memory", "not enough memory")
 
 @dataclass(frozen=True)
 class Labelled:
-    """Encoded texts and their labels.
-
-    Attributes:
-        labels: Classes ``(N,)`` int64, flags of several labels ``(N, C)`` int8, or numbers ``(N,)`` float64.
-        objective: The training loss.
-    """
+    """Encoded texts and labels: classes ``(N,)`` int64, flags ``(N, C)`` int8, or numbers ``(N,)`` float64."""
 
     texts: Texts
     labels: np.ndarray
@@ -48,23 +39,9 @@ def add_gradient(
     group: Group,
     penalty: Callable[[], Tensor] | None = None,
 ) -> tuple[float, int]:
-    """Add a step's gradient to the parameters.
+    """Add a step's gradient; return the mean loss over its examples, and `halvings`: passes are cut into 2^halvings.
 
-    Args:
-        model: In training mode, without gradients.
-        trained: Its trained parameters.
-        data: The examples.
-        passes: Rows of each pass.
-        halvings: How often each pass is halved already.
-        runtime: Device and number format.
-        group: The processes that share the step; gradients are summed over them.
-        penalty: Returns a scalar that is added to the loss, once a step.
-
-    Returns:
-        The mean loss over the step's examples, and the halvings that it took.
-
-    Raises:
-        RunFailedError: If a single text does not fit the memory.
+    If a pass does not fit the memory, all are halved; RunFailedError if a single text does not fit.
     """
     n_examples = sum(len(rows) for rows in passes)
     while True:

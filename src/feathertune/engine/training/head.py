@@ -1,8 +1,4 @@
-"""The classification head alone, and the vectors that it reads.
-
-The encoder runs once over all texts; then the head is trained on stored vectors. No family's head is known here: the
-model's own forward runs, once observed and once with the backbone's forward replaced. Not thread-safe.
-"""
+"""The classification head alone, and the vectors that it reads, computed once; for any family. Not thread-safe."""
 
 from __future__ import annotations
 
@@ -17,7 +13,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from feathertune.data.tokens.encode import EncodedTexts
 from feathertune.encoders import LoadedEncoder
-from feathertune.engine.replace import replaced
+from feathertune.engine.replace import kept_modes, replaced
 from feathertune.tasks.losses import CROSS_ENTROPY, Objective
 
 # Epochs of the head alone, and at most this many steps.
@@ -26,25 +22,14 @@ _HEAD_EPOCHS, _HEAD_STEPS, _HEAD_BATCH, _HEAD_RATE = 20, 2_000, 64, 1e-3
 
 @dataclass(frozen=True)
 class Features:
-    """Two vectors per text, in the encoder's dtype.
-
-    Attributes:
-        read: The head's input, ``(B, D)``: the output of a pretrained pooler (BERT, ALBERT), the mean over tokens (some
-            ModernBERT), or the first token's last hidden state.
-        mean: Mean of the last hidden states over the text's tokens, special tokens included, ``(B, D)``.
-    """
+    """Vectors ``(B, D)`` of texts in the encoder's dtype: the head's input, and the mean of all last hidden states."""
 
     read: Tensor
     mean: Tensor
 
 
 def extract_features(encoder: LoadedEncoder, batch: Mapping[str, Tensor]) -> Features:
-    """Run the encoder once, without dropout and gradients.
-
-    Args:
-        encoder: As it was loaded, without an adapter.
-        batch: The tokenizer's output, each ``(B, T)``; without ``attention_mask`` all tokens count.
-    """
+    """Run an encoder without adapter over a batch ``(B, T)``, without dropout and gradients."""
     model = encoder.model
     read: list[Tensor] = []
     hidden: list[Tensor] = []
@@ -57,14 +42,11 @@ def extract_features(encoder: LoadedEncoder, batch: Mapping[str, Tensor]) -> Fea
 
     hooks = [model.get_submodule(name).register_forward_pre_hook(keep_read) for name in _readers(encoder)]
     hooks.append(encoder.backbone.register_forward_hook(keep_hidden))
-    modes = {module: module.training for module in model.modules()}
     try:
-        with torch.no_grad():
+        with torch.no_grad(), kept_modes(model):
             model.eval()
             model(**batch)
     finally:
-        for module, mode in modes.items():
-            module.training = mode
         for hook in hooks:
             hook.remove()
     first = read[0][:, 0] if read[0].dim() == 3 else read[0]
@@ -78,10 +60,7 @@ def extract_features(encoder: LoadedEncoder, batch: Mapping[str, Tensor]) -> Fea
 
 
 def head_logits(encoder: LoadedEncoder, read: Tensor) -> Tensor:
-    """Return the head's logits ``(N, C)`` for `Features.read` ``(N, D)``; equal to the whole model's.
-
-    Differentiable with respect to the head's parameters. Dropout follows the model's training mode.
-    """
+    """Return the head's logits ``(N, C)`` for `Features.read` ``(N, D)``, differentiable, as the whole model's."""
     hidden = read.unsqueeze(1)  # a text of one token: its first token and its mean are both `read`
     ones = torch.ones(hidden.shape[:2], dtype=torch.long, device=read.device)
 
@@ -102,19 +81,10 @@ def fit_head(
     texts: EncodedTexts | None = None,
     objective: Objective = CROSS_ENTROPY,
 ) -> None:
-    """Train the head alone on frozen features, before anything else is trained (LP-FT).
+    """Train the head alone on frozen `Features.read` ``(N, D)``: a random head sends noise into the adapter (LP-FT).
 
-    A randomly drawn head sends noise into the adapter in its first steps. Source: Kumar et al. 2022, arXiv:2202.10054,
-    section 4; for language models and LoRA Tomihari & Sato 2024, arXiv:2405.16747. Three seeds with and without:
-    benchmarks/LOG.md.
-
-    Args:
-        encoder: As a method has prepared it, with an adapter that changes nothing yet.
-        read: `Features.read` of the training rows, ``(N, D)`` float32; of each window if texts have several.
-        labels: As in `Labelled`.
-        seed: Sets the order of the rows; the head's dropout draws from torch's global generator.
-        texts: The texts, if they have windows.
-        objective: The loss of the training that follows.
+    With `texts`, which have windows, rows are those of windows. Dropout draws from torch's global generator.
+    Source: Kumar et al. 2022, arXiv:2202.10054, section 4; for LoRA Tomihari & Sato 2024, arXiv:2405.16747.
     """
 
     def logits(rows: Tensor) -> Tensor:
@@ -131,18 +101,16 @@ def fit_head(
     parameters = [p for n, p in encoder.model.named_parameters() if n.startswith(heads) and p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=_HEAD_RATE)
     generator = torch.Generator().manual_seed(seed)
-    modes = {module: module.training for module in encoder.model.modules()}
-    encoder.model.train()
-    for _ in range(_head_epochs(len(classes))):
-        order = torch.randperm(len(classes), generator=generator)
-        for rows in torch.split(order.to(device), _HEAD_BATCH):
-            optimizer.zero_grad(set_to_none=True)
-            loss = objective.loss(logits(rows), classes[rows]) / len(rows)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
+    with kept_modes(encoder.model):
+        encoder.model.train()
+        for _ in range(_head_epochs(len(classes))):
+            order = torch.randperm(len(classes), generator=generator)
+            for rows in torch.split(order.to(device), _HEAD_BATCH):
+                optimizer.zero_grad(set_to_none=True)
+                loss = objective.loss(logits(rows), classes[rows]) / len(rows)
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    for module, mode in modes.items():
-        module.training = mode
 
 
 def n_head_steps(n_rows: int) -> int:
@@ -155,7 +123,7 @@ def _head_epochs(n_rows: int) -> int:
 
 
 def _readers(encoder: LoadedEncoder) -> tuple[str, ...]:
-    """Return modules of the head; the first that runs reads the encoder's output."""
+    """Return the modules of the head; the first that runs reads the encoder's output."""
     return encoder.spec.head if encoder.new_pooler is None else (encoder.new_pooler, *encoder.spec.head)
 
 

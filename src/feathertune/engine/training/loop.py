@@ -1,13 +1,4 @@
-"""The training loop, for adapters, a head alone or all weights: parameters with ``requires_grad`` are trained.
-
-`Training.events` is a generator, so its caller draws the progress, writes the log and may stop at any step. Each epoch
-ends with the validation set; the best parameters are kept in memory and restored by `Training.restore_best`. Without
-validation rows the last state counts. A training can stop after any step and resume elsewhere (`Training.state`,
-`Training.load_state`), on a processor with the same number of threads to the same bits.
-
-Losses are summed over an optimizer step and divided by its examples, so the token budget, which cuts a step into
-passes, changes the result by rounding only.
-"""
+"""The training loop, which can stop after any step and resume elsewhere, on as many threads to the same bits."""
 
 from __future__ import annotations
 
@@ -64,13 +55,7 @@ class StepInfo:
 
 @dataclass(frozen=True)
 class EpochInfo:
-    """The end of an epoch. Without validation rows it has no scores, and the latest epoch is the best.
-
-    Attributes:
-        train_loss: Mean over the epoch.
-        validation_probabilities: As `Training.validate` returns them.
-        is_best: This state is the best so far.
-    """
+    """The end of an epoch. Without validation rows it has no scores, and the latest epoch is the best."""
 
     epoch: int
     train_loss: float
@@ -82,17 +67,7 @@ class EpochInfo:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Settings of one training.
-
-    Attributes:
-        settings: Epochs, batch, schedule, patience.
-        learning_rate: The method's highest rate.
-        seed: Sets the order of the examples. Dropout draws from torch's global generator, which each of several
-            processes seeds by itself at each step.
-        task: Scores epochs and compares them; ``None`` derives it from the labels (`task_of`).
-        rate_of: Factor of the learning rate by a parameter's name; ``None`` means 1 for all.
-        hook: The method's part in each step.
-    """
+    """Settings of one training; `rate_of` gives a factor by a parameter's name, and without `task` labels decide it."""
 
     settings: TrainConfig
     learning_rate: float
@@ -103,21 +78,7 @@ class Recipe:
 
 
 class Training:
-    """One training of one model.
-
-    Args:
-        model: The prepared model; it is moved to the runtime's device.
-        train: N training examples.
-        validation: For early stopping and the choice of the best epoch; it may be empty.
-        recipe: Settings.
-        runtime: Device and number format.
-        group: The processes that train together; each has the same model and data.
-
-    Attributes:
-        position: Progress.
-        notes: Sentences for readers of the result.
-        best: The best epoch so far.
-    """
+    """One training of one model on the runtime's device; `validation` chooses the best epoch and may be empty."""
 
     def __init__(
         self,
@@ -158,7 +119,7 @@ class Training:
         return self._settings.epochs_on(len(self._train.texts))
 
     def events(self) -> Iterator[StepInfo | EpochInfo]:
-        """Train from the current position to the end; yield after each step and each epoch.
+        """Train on from the current position, and yield each step and epoch.
 
         Raises:
             RunFailedError: If a loss or a gradient is not finite; the parameters are those before that step.
@@ -184,10 +145,7 @@ class Training:
         return self.best
 
     def state(self) -> State:
-        """Return all that a training of the same model, data and settings needs to continue to the same bits.
-
-        Its tensors are the trained ones, not copies: use it before the next step.
-        """
+        """Return all that the same training needs to continue to the same bits; its tensors are no copies."""
         tensors, generators = capture(self.model, self._optimizer, self._runtime.device)
         tensors |= {"best": self._best_parameters, "validation": {}, "hook": {}}
         if self._hook is not None:
@@ -204,11 +162,7 @@ class Training:
         return State(tensors, values)
 
     def load_state(self, state: State) -> None:
-        """Continue from a state of a training of the same model, data and settings.
-
-        Raises:
-            CheckpointError: If the state belongs to other parameters; nothing is changed then.
-        """
+        """Continue from a state of the same training; CheckpointError, and no change, if it has other parameters."""
         restore(state, self.model, self._optimizer, self._runtime.device)
         if self._hook is not None:
             self._hook.load_state(state.tensors["hook"])
@@ -291,11 +245,7 @@ class Training:
         return len(self._validation.labels) > 0
 
     def validate(self) -> tuple[Scores, np.ndarray]:
-        """Score the model on the validation set; between two steps this does not affect the training.
-
-        Returns:
-            The scores, and probabilities ``(N, C)``, or numbers ``(N, 1)`` in the labels' unit.
-        """
+        """Return validation scores, and probabilities ``(N, C)`` or numbers ``(N, 1)`` in the labels' unit."""
         logits = predict_logits(
             self.model,
             self._validation.texts,

@@ -14,19 +14,7 @@ RateOf = Callable[[str], float]
 def make_optimizer(
     model: nn.Module, *, learning_rate: float, weight_decay: float, rate_of: RateOf | None = None
 ) -> torch.optim.AdamW:
-    """Return AdamW over the parameters that have ``requires_grad``; biases and norms (one dimension) are not decayed.
-
-    Each group has a ``factor``, by which `set_rate` multiplies. Source: Loshchilov & Hutter 2017, arXiv:1711.05101.
-
-    Args:
-        model: The prepared model.
-        learning_rate: The schedule's highest rate.
-        weight_decay: For matrices.
-        rate_of: Factor of the rate by a parameter's name; ``None`` means 1 for all.
-
-    Raises:
-        ValueError: If nothing is trained.
-    """
+    """Return AdamW (arXiv:1711.05101), each group with a ``factor`` of the rate; biases and norms are not decayed."""
     trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     if not trained:
         raise ValueError("No parameter of the model has requires_grad: there is nothing to train.")
@@ -58,13 +46,7 @@ def trained_parameters(model: nn.Module) -> Iterable[nn.Parameter]:
 
 
 def clip_gradients(parameters: Sequence[nn.Parameter], max_norm: float) -> float:
-    """Scale all gradients together to at most `max_norm`.
-
-    As torch's `clip_grad_norm_`, in a third of its time on a processor.
-
-    Returns:
-        The norm before; if it is not finite, nothing was changed.
-    """
+    """Scale all gradients to at most `max_norm`, unless the norm is not finite, and return the norm before."""
     grads = [p.grad for p in parameters if p.grad is not None]
     if any(grad.device.type != "cpu" for grad in grads):
         norm = float(nn.utils.get_total_norm(grads))
@@ -77,7 +59,7 @@ def clip_gradients(parameters: Sequence[nn.Parameter], max_norm: float) -> float
 
 
 def rate_factor(step: int, *, n_steps: int, warmup_ratio: float) -> float:
-    """Return the share of the highest rate, in (0, 1], at a step; `step` is 1 for the first optimizer step."""
+    """Return the share of the highest rate, in (0, 1], at a step, from 1."""
     n_warmup = round(warmup_ratio * n_steps)
     if step <= n_warmup:
         return step / n_warmup

@@ -1,11 +1,8 @@
-"""The head of a regression model: its one output in the labels' unit, and not rounded.
-
-A training gives standard scores (`feathertune.tasks.losses`). Scale and offset are then put into the last layer's
-weights, so that the unit is there for any program that loads the model.
-"""
+"""The head of a regression model, trained on standard scores, with its output in the labels' unit and in fp32."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
@@ -24,11 +21,7 @@ _PROBLEM_TYPES = {task.problem_type for task in TASKS.values() if task.numbers}
 
 
 def output_layer(encoder: LoadedEncoder) -> nn.Linear:
-    """Return the head's layer whose output is the number, as it was loaded or as a method has prepared it.
-
-    Raises:
-        EncoderError: If the head does not end in a linear layer with an offset.
-    """
+    """Return the head's layer whose output is the number; EncoderError if it is not one linear layer with an offset."""
     found: list[nn.Linear] = []
     for name in encoder.head_modules:
         module = encoder.model.get_submodule(name)
@@ -45,11 +38,7 @@ def output_layer(encoder: LoadedEncoder) -> nn.Linear:
 
 
 def put_into_unit(encoder: LoadedEncoder, objective: Objective) -> None:
-    """Rescale a regression model's last layer in place, after a training on standard scores, to the labels' unit.
-
-    Raises:
-        EncoderError: As `output_layer`.
-    """
+    """Rescale a regression model's last layer in place, from standard scores to the labels' unit."""
     if objective.standard is None:
         return
     mean, sd = objective.standard
@@ -64,14 +53,11 @@ def is_regression(encoder: LoadedEncoder) -> bool:
     return getattr(encoder.model.config, "problem_type", None) in _PROBLEM_TYPES
 
 
-class Fp32Output:
-    """The forward of an output layer in fp32, for any format of the products: bf16 cannot hold 1987.4."""
+def fp32_forward(layer: nn.Linear) -> Callable[[Tensor], Tensor]:
+    """Return an output layer's forward ``(B, D)`` to ``(B, 1)`` in fp32: bf16 cannot hold 1987.4."""
 
-    def __init__(self, layer: nn.Linear) -> None:
-        self._layer = layer
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """``(B, D)`` to ``(B, 1)`` float32."""
-        layer = self._layer
+    def forward(x: Tensor) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):
             return functional.linear(x.float(), layer.weight.float(), layer.bias.float())
+
+    return forward

@@ -1,7 +1,4 @@
-"""A training between two steps, as named tensors and JSON values.
-
-`feathertune.engine.training.checkpoint` stores it.
-"""
+"""A training between two steps, as named tensors and JSON values."""
 
 from __future__ import annotations
 
@@ -19,17 +16,7 @@ from feathertune.records import Record
 
 
 class Position(Record):
-    """Progress of a training.
-
-    Attributes:
-        steps_done: Optimizer steps in total.
-        steps_of_epoch: Steps of the current epoch, so also the index of the next step in its plan.
-        tokens_seen: Without padding.
-        halvings: How often each pass is halved because memory was short.
-        epochs_without_gain: Since the best one.
-        loss_sum: Over the examples of the current epoch.
-        epoch_seconds: Spent in the current epoch. `seconds` is that of all; both exclude the caller's time.
-    """
+    """Progress of a training; passes are halved `halvings` times for lack of memory, and times exclude the caller's."""
 
     epochs_done: int = 0
     steps_done: int = 0
@@ -69,12 +56,7 @@ class StateValues(Record):
 
 @dataclass(frozen=True)
 class State:
-    """One moment of a training.
-
-    Attributes:
-        tensors: By group and name. They may be the trained ones, not copies, and are valid until the next step.
-        values: All else.
-    """
+    """One moment of a training; `tensors`, by group and name, are valid until the next step."""
 
     tensors: Mapping[str, Mapping[str, Tensor]]
     values: StateValues
@@ -96,29 +78,36 @@ def capture(
     model: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device
 ) -> tuple[dict[str, Mapping[str, Tensor]], Generators]:
     """Return the groups ``parameters``, ``optimizer`` and ``random``, not as copies, and the other generators."""
-    of_torch, generators = random_state(device)
+    of_torch = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        of_torch["cuda"] = torch.cuda.get_rng_state(device)
+    of_numpy = np.random.get_state(legacy=False)  # noqa: NPY002 - sklearn and peft draw from the global state
+    version, words, gauss = random.getstate()
     tensors: dict[str, Mapping[str, Tensor]] = {
         "parameters": trained_by_name(model),
         "optimizer": _optimizer_tensors(model, optimizer),
         "random": of_torch,
     }
-    return tensors, generators
+    return tensors, Generators(numpy=_as_json(of_numpy), python=[version, list(words), gauss])
 
 
 def restore(state: State, model: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device) -> None:
-    """Restore what `capture` returned.
-
-    Raises:
-        CheckpointError: If the state belongs to other parameters; nothing is changed then.
-    """
+    """Restore what `capture` returned; CheckpointError, and no change, if the state belongs to other parameters."""
     _check_fits(state, trained_by_name(model))
     set_parameters(model, state.tensors["parameters"])
     _load_optimizer_tensors(model, optimizer, state.tensors["optimizer"])
-    set_random_state(device, state.tensors["random"], state.values.generators)
+    torch.set_rng_state(state.tensors["random"]["cpu"])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(state.tensors["random"]["cuda"], device)
+    of_numpy = dict(state.values.generators.numpy)
+    if "key" in of_numpy["state"]:  # the Mersenne twister, numpy's choice for its global generator
+        of_numpy["state"] = {**of_numpy["state"], "key": np.array(of_numpy["state"]["key"], dtype=np.uint32)}
+    np.random.set_state(of_numpy)  # noqa: NPY002
+    version, words, gauss = state.values.generators.python
+    random.setstate((version, tuple(words), gauss))
 
 
 def _check_fits(state: State, trained: Mapping[str, nn.Parameter]) -> None:
-    """Require a state of exactly these parameters."""
     saved = state.tensors["parameters"]
     other = {key.partition(":")[2] for key in state.tensors["optimizer"]} | state.tensors["best"].keys()
     for name in sorted(saved.keys() ^ trained.keys()) + sorted(other - trained.keys()):
@@ -142,7 +131,7 @@ def _optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> di
 
 
 def _load_optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Restore what `_optimizer_tensors` returned, as copies."""
+    """Restore copies of what `_optimizer_tensors` returned."""
     numbers = {name: number for number, name in enumerate(_names(model, optimizer))}
     entries: dict[int, dict[str, Tensor]] = {}
     for label, value in tensors.items():
@@ -152,32 +141,9 @@ def _load_optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer, 
 
 
 def _names(model: nn.Module, optimizer: torch.optim.Optimizer) -> list[str]:
-    """Return names in the order in which the optimizer numbers its parameters."""
+    """Return parameter names in the optimizer's order."""
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     return [names[id(parameter)] for group in optimizer.param_groups for parameter in group["params"]]
-
-
-def random_state(device: torch.device) -> tuple[dict[str, Tensor], Generators]:
-    """Return the global generators of torch (processor and GPU), as uint8 tensors, and of numpy and Python."""
-    tensors = {"cpu": torch.get_rng_state()}
-    if device.type == "cuda":
-        tensors["cuda"] = torch.cuda.get_rng_state(device)
-    of_numpy = np.random.get_state(legacy=False)  # noqa: NPY002 - sklearn and peft draw from the global state
-    version, words, gauss = random.getstate()
-    return tensors, Generators(numpy=_as_json(of_numpy), python=[version, list(words), gauss])
-
-
-def set_random_state(device: torch.device, tensors: Mapping[str, Tensor], generators: Generators) -> None:
-    """Restore what `random_state` returned."""
-    torch.set_rng_state(tensors["cpu"])
-    if device.type == "cuda":
-        torch.cuda.set_rng_state(tensors["cuda"], device)
-    of_numpy = dict(generators.numpy)
-    if "key" in of_numpy["state"]:  # the Mersenne twister, numpy's choice for its global generator
-        of_numpy["state"] = {**of_numpy["state"], "key": np.array(of_numpy["state"]["key"], dtype=np.uint32)}
-    np.random.set_state(of_numpy)  # noqa: NPY002
-    version, words, gauss = generators.python
-    random.setstate((version, tuple(words), gauss))
 
 
 def _as_json(value: Any) -> Any:  # noqa: ANN401 - dicts, arrays and numbers

@@ -1,14 +1,10 @@
-"""AdaLoRA: starts with a higher rank, and takes rank from the layers that need it least during training.
-
-Source: Zhang et al. 2023, arXiv:2303.10512, sections 3.1 to 3.3. The number of steps is known to its `TrainingHook`,
-which is called after each of them.
-"""
+"""AdaLoRA gives up rank during training. Source: Zhang et al. 2023, arXiv:2303.10512, sections 3.1 to 3.3."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, model_validator
 
@@ -35,8 +31,6 @@ class AdaLoraOptions(TargetedOptions):
         lora_alpha: The update is scaled by ``lora_alpha``; PEFT's AdaLoRA does not divide by the rank that is left.
         orth_reg_weight: Of the penalty that keeps the directions of a layer apart.
     """
-
-    own: ClassVar[frozenset[str]] = TargetedOptions.own
 
     learning_rate: float = Field(default=3e-3, gt=0)
     target_r: int = Field(default=8, ge=1)
@@ -131,7 +125,7 @@ ADALORA = adapter(
     when="With hundreds of steps and a fixed budget; each step costs more than LoRA's.",
     source="Zhang et al. 2023, arXiv:2303.10512",
     options=AdaLoraOptions,
-    size=Size("target_r", lambda shapes: range(1, min(min(shape) for shape in shapes) * 2 // 3 + 1)),
+    size=Size("target_r", lambda shapes: range(1, min(map(min, shapes)) * 2 // 3 + 1)),
     search_space={"target_r": (4, 8, 16), "learning_rate": scaled_rates(3e-3)},
     hook=lambda model, _options, _job: _Allocation(model),
     finish=_as_kept,

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from feathertune.errors import ConfigError
-from feathertune.methods.adapters import RANK, RankOptions, adapter, scaled_rates
-from feathertune.methods.base import Job, Size
+from feathertune.methods.adapters import EVEN_RANK, RANK, RankOptions, adapter, scaled_rates
+from feathertune.methods.base import Job
 from feathertune.methods.targets import common_divisors, shapes_of, target_names
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ GRALORA = adapter(
     when="At high ranks, where one outlying input column spoils all of LoRA's update.",
     source="Jung et al. 2025, arXiv:2505.20355",
     options=GraloraOptions,
-    size=Size("r", lambda shapes: range(2, min(min(shape) for shape in shapes) + 1, 2)),
+    size=EVEN_RANK,
     search_space={"r": (8, 32), "learning_rate": scaled_rates(1e-3)},
 )
 MISS = adapter(

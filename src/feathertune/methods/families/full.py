@@ -1,8 +1,4 @@
-"""Full fine-tuning, the reference: every weight is trained, and the shipped file is as large as the encoder.
-
-With ``read=mean`` the head first reads the mean over a text's tokens, as sentence encoders are read, instead of the
-first token's state. It helps with few labels only: full fine-tuning teaches the first token.
-"""
+"""Full fine-tuning, the reference: every weight is trained, and the shipped file is as large as the encoder."""
 
 from __future__ import annotations
 
@@ -22,9 +18,8 @@ class FullOptions(Options):
     """Settings of full fine-tuning.
 
     Attributes:
-        learning_rate: The highest rate; with ``read=mean`` 1e-4 where nothing is said.
-        read: What the head reads before anything is trained: ``first``, the state of the first token, as the family
-            has it; ``mean``, the mean over all tokens, by one layer more (`feathertune.methods.families.mean_reading`).
+        learning_rate: The highest rate; 1e-4 by default with ``read=mean``.
+        read: Input of the untrained head: ``first``, the first token's state; ``mean``, the mean over all tokens.
     """
 
     own: ClassVar[frozenset[str]] = Options.own | {"read"}

@@ -1,7 +1,4 @@
-"""LoRA and methods that differ from it by a setting: a low-rank update of each weight.
-
-Source: Hu et al. 2021, arXiv:2106.09685, section 4.1.
-"""
+"""LoRA and methods that differ from it by a setting. Source: Hu et al. 2021, arXiv:2106.09685, section 4.1."""
 
 from __future__ import annotations
 
@@ -25,18 +22,13 @@ class LoraOptions(RankOptions):
 
     Attributes:
         lora_alpha: The update is scaled by ``lora_alpha / r``.
-        lora_dropout: Share of a layer's inputs that the update does not see while training. Zero, as in PEFT: on a
-            processor drawing the masks costs more time than the update itself.
+        lora_dropout: Share of inputs that the update does not see in training; its masks cost more than the update.
     """
 
     # About ten times full fine-tuning's rate ("LoRA Without Regret", Schulman et al. 2025).
     learning_rate: float = Field(default=5e-4, gt=0)
     lora_alpha: int = Field(default=16, ge=1)
     lora_dropout: float = Field(default=0.0, ge=0, lt=1)
-
-
-class RsLoraOptions(LoraOptions):
-    """rsLoRA's settings: the update is scaled by ``lora_alpha / sqrt(r)``."""
 
 
 class LoraFaOptions(LoraOptions):
@@ -85,7 +77,7 @@ RSLORA = lora_method(
     summary="LoRA whose update is scaled by the root of the rank, so that high ranks learn as fast as low ones.",
     when="At ranks of 32 and more, where plain LoRA's update becomes small.",
     source="Kalajdzievski 2023, arXiv:2312.03732",
-    options=RsLoraOptions,
+    options=LoraOptions,
     search_space=SPACE,
 )
 DORA = lora_method(

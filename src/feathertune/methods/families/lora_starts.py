@@ -1,10 +1,4 @@
-"""LoRA with other starting points: PiSSA and OLoRA start from the weights themselves, EVA from the data.
-
-PiSSA and OLoRA take a part out of each pretrained weight and train that part, so PEFT would have to take out the same
-bits wherever the adapter is loaded. `as_plain_lora` writes the difference as a LoRA of twice the rank on the untouched
-weights instead: exact, and loadable by any tool. Source: PEFT's own conversion
-(``path_initial_model_for_weight_conversion``), which needs a second folder.
-"""
+"""LoRA with other starting points: PiSSA and OLoRA start from the weights themselves, EVA from the data."""
 
 from __future__ import annotations
 
@@ -57,10 +51,9 @@ def _keep_start(model: nn.Module, _encoder: LoadedEncoder, _options: LoraOptions
 
 
 def as_plain_lora(model: nn.Module) -> None:
-    """Write ``s B A - s B0 A0`` as one update ``s [B, -B0] [A; A0]``, and restore the pretrained weights.
+    """Write ``s B A - s B0 A0`` as one update ``s [B, -B0] [A; A0]`` of twice the rank; the model's answers stay.
 
-    Args:
-        model: As PiSSA or OLoRA prepared it and a training left it; its answers stay the same.
+    Source: PEFT's ``path_initial_model_for_weight_conversion``, which needs a second folder.
     """
     import torch
     from torch import nn
@@ -114,10 +107,7 @@ def _words_alone(
     *,
     at_least: int,
 ) -> Tensor:
-    """Return a layer's inputs without padding, ``(B, T, I)`` to ``(N, I)``, repeated up to `at_least` rows.
-
-    PEFT skips inputs with fewer rows than the directions it looks for, and would wait for more of them forever.
-    """
+    """Return a layer's inputs without padding, ``(N, I)``, repeated to the number of rows that PEFT waits for."""
     inputs: Tensor = layer_input[0] if isinstance(layer_input, tuple | list) else layer_input
     if mask is None or inputs.shape[:-1] != mask.shape:  # such as DeBERTa's positions
         rows = inputs.reshape(-1, inputs.shape[-1])

@@ -1,11 +1,7 @@
-"""Reading an encoder by the mean over a text's tokens, in a model that stays one of its family.
+"""Reading an encoder by the mean over a text's tokens, as sentence encoders are read, by one block more.
 
-Sentence encoders are trained to be read by the mean of their last hidden states; the heads of BERT's families read the
-first token. One added block joins the two: its attention weighs all tokens equally and hands the mean of its inputs to
-the first token, and its norms bring that to unit length. Transformers loads it as one more layer, and computed for the
-first token only (`feathertune.engine.kernels.last_layer`) it costs almost nothing. Training changes its values, output,
-offsets and norms. Query and key are zero, and each is a factor of the other's gradient, so the attention stays a mean;
-so do the MLP's two matrices. Derivation: our own; benchmarks/LOG.md compares it with a last block with a zero query.
+Its attention weighs all tokens equally, and its norms bring the mean to unit length. Query and key are zero, each a
+factor of the other's gradient, so it stays a mean. Derivation: our own.
 """
 
 from __future__ import annotations
@@ -27,18 +23,7 @@ _TIMES = 1_000.0
 
 
 def read_the_mean(encoder: LoadedEncoder) -> None:
-    """Append a block that brings the mean of the last hidden states, at unit length, to the first token.
-
-    The mean is centred before it is brought to unit length, since the block ends in a LayerNorm: one of D numbers is
-    lost. Layers between it and the output layer (BERT's pooler, or the first layer of a new head) start as the
-    identity; a tanh changes numbers that small by about a hundredth.
-
-    Args:
-        encoder: As it was loaded; one layer is added to it.
-
-    Raises:
-        ConfigError: If its blocks are not of BERT's form, or its head does not read the first token.
-    """
+    """Append that block; layers up to the output layer start as the identity. ConfigError if it does not fit."""
     spec = encoder.spec
     if spec.post_norm is None or not spec.reads_first:
         raise ConfigError(

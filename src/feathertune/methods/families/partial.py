@@ -1,8 +1,4 @@
-"""Training some pretrained weights as they are: BitFit, the last layers, the head alone.
-
-PEFT has no type for these. A bundle holds the trained parameters under transformers' names, and
-``model.load_state_dict(tensors, strict=False)`` loads them into a transformers model.
-"""
+"""Training some pretrained weights as they are: BitFit, the last layers, the head alone."""
 
 from __future__ import annotations
 
@@ -11,7 +7,6 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from feathertune.errors import ConfigError
 from feathertune.methods.adapters import scaled_rates
 from feathertune.methods.base import Job, Method, Options, Size
 from feathertune.methods.targets import LayeredOptions, in_top_layers, top_blocks
@@ -75,17 +70,8 @@ def _bitfit(encoder: LoadedEncoder, options: BitFitOptions, _job: Job) -> nn.Mod
 
 
 def _top_layers(encoder: LoadedEncoder, options: TopLayersOptions, _job: Job) -> nn.Module:
-    if options.n_layers > len(encoder.blocks):
-        raise ConfigError(
-            f"Option 'n_layers' of method 'top-layers' is {options.n_layers}, but {encoder.id} has "
-            f"{len(encoder.blocks)} layers. Give at most {len(encoder.blocks)}."
-        )
     prefixes = top_blocks(encoder, options.n_layers, option="n_layers")
     return _train(encoder, lambda name: name.startswith(prefixes))
-
-
-def _head(encoder: LoadedEncoder, _options: HeadOptions, _job: Job) -> nn.Module:
-    return _train(encoder, lambda _name: False)
 
 
 BITFIT = Method(
@@ -119,6 +105,6 @@ HEAD = Method(
     "family gives it.",
     source="Kumar et al. 2022, arXiv:2202.10054",
     options=HeadOptions,
-    build=_head,
+    build=lambda encoder, _options, _job: _train(encoder, lambda _name: False),
     search_space={"learning_rate": scaled_rates(1e-3)},
 )

@@ -1,7 +1,4 @@
-"""Elementwise or Kronecker products of small matrices: LoHa, LoKr, HiRA.
-
-Their rank is higher than that of the factors.
-"""
+"""Elementwise or Kronecker products of small matrices, of higher rank than the factors: LoHa, LoKr, HiRA."""
 
 from __future__ import annotations
 

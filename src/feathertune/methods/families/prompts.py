@@ -1,8 +1,4 @@
-"""Trained inputs besides the text: prompt tuning, P-tuning, prefix tuning.
-
-The encoder's weights stay as they are, and nothing can be merged. A classifier that reads the first token then reads
-the first virtual one. Virtual tokens take places from long texts, and small encoders learn slowly by them.
-"""
+"""Trained inputs besides the text, which take places from long texts: prompt tuning, P-tuning, prefix tuning."""
 
 from __future__ import annotations
 

@@ -1,23 +1,14 @@
-"""Rotations of pretrained weights: OFT, BOFT, HRA, RoAd.
-
-A rotation keeps the angles between a layer's neurons. It is multiplied into the weight in every forward pass, which is
-slow on a processor.
-"""
+"""Rotations of pretrained weights, multiplied into them in every forward pass: OFT, BOFT, HRA, RoAd."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
-from feathertune.methods.adapters import RankOptions, adapter, scaled_rates
-from feathertune.methods.base import Job, Size
-from feathertune.methods.families.shared import divisor
+from feathertune.methods.adapters import EVEN_RANK, RankOptions, adapter, divisor, scaled_rates
+from feathertune.methods.base import Size
 from feathertune.methods.targets import TargetedOptions, common_divisors
-
-if TYPE_CHECKING:
-    from feathertune.encoders import LoadedEncoder
 
 
 class OftOptions(TargetedOptions):
@@ -69,25 +60,10 @@ class RoadOptions(TargetedOptions):
     group_size: int | None = Field(default=None, ge=2)
 
 
-# A block of one turns nothing.
-def _oft(encoder: LoadedEncoder, options: OftOptions, _job: Job) -> Mapping[str, Any]:
-    size = divisor("oft", "oft_block_size", options.oft_block_size, encoder, options, least=2, most=32)
-    return {"oft_block_size": size}
-
-
-def _boft(encoder: LoadedEncoder, options: BoftOptions, _job: Job) -> Mapping[str, Any]:
-    size = divisor("boft", "boft_block_size", options.boft_block_size, encoder, options, least=2, most=8)
-    return {"boft_block_size": size}
-
-
-def _road(encoder: LoadedEncoder, options: RoadOptions, _job: Job) -> Mapping[str, Any]:
-    return {"group_size": divisor("road", "group_size", options.group_size, encoder, options, least=2, most=64)}
-
-
 OFT = adapter(
     name="oft",
     config="OFTConfig",
-    arguments=_oft,
+    arguments=divisor("oft", "oft_block_size", least=2, most=32),  # a block of one turns nothing
     summary="Turns the inputs of each weight by trained rotations of small blocks.",
     when="Where the encoder's knowledge shall be disturbed as little as can be.",
     source="Qiu et al. 2023, arXiv:2306.07280",
@@ -98,7 +74,7 @@ OFT = adapter(
 BOFT = adapter(
     name="boft",
     config="BOFTConfig",
-    arguments=_boft,
+    arguments=divisor("boft", "boft_block_size", least=2, most=8),
     summary="OFT with rotations that are products of sparse factors, so that all inputs mix.",
     when="As OFT, with fewer parameters; slow without a GPU.",
     source="Liu et al. 2023, arXiv:2311.06243",
@@ -113,13 +89,13 @@ HRA = adapter(
     when="As OFT, with a size that can be chosen freely.",
     source="Yuan et al. 2024, arXiv:2405.17484",
     options=HraOptions,
-    size=Size("r", lambda shapes: range(2, min(min(shape) for shape in shapes) + 1, 2)),
+    size=EVEN_RANK,
     search_space={"r": (8, 32), "learning_rate": scaled_rates(2e-3)},
 )
 ROAD = adapter(
     name="road",
     config="RoadConfig",
-    arguments=_road,
+    arguments=divisor("road", "group_size", least=2, most=64),
     summary="Turns and stretches pairs of each layer's outputs.",
     when="For very small adapters that are applied side by side in one batch.",
     source="Liao & Monz 2024, arXiv:2409.00119",

@@ -1,7 +1,4 @@
-"""Trained vectors that scale activations: IA3 and LN-tuning.
-
-Among the smallest methods; they weigh existing features.
-"""
+"""Trained vectors that scale activations: IA3 and LN-tuning."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""Updates from parts that all layers share: VeRA, RandLoRA (random matrices), VB-LoRA (a bank of vectors).
-
-The random matrices of VeRA and RandLoRA are stored too, since a seed gives other numbers in another version of torch;
-``save_projection: false`` leaves them out.
-"""
+"""Updates from parts that all layers share: VeRA, RandLoRA (random matrices), VB-LoRA (a bank of vectors)."""
 
 from __future__ import annotations
 
@@ -11,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from feathertune.errors import ConfigError
-from feathertune.methods.adapters import RANK, RankOptions, adapter, scaled_rates
+from feathertune.methods.adapters import RANK, RankOptions, adapter, divisor, scaled_rates
 from feathertune.methods.base import Job, Size
-from feathertune.methods.targets import TargetedOptions, common_divisors, shapes_of, target_names
+from feathertune.methods.targets import TargetedOptions
 
 if TYPE_CHECKING:
     from feathertune.encoders import LoadedEncoder
@@ -67,43 +62,11 @@ class VbLoraOptions(TargetedOptions):
     topk: int = Field(default=2, ge=1)
 
 
-def divisor(
-    method: str,
-    option: str,
-    value: int | None,
-    encoder: LoadedEncoder,
-    options: TargetedOptions,
-    *,
-    most: int,
-    least: int = 1,
-) -> int:
-    """Return a width that divides those of all target layers: the given one, or the largest up to `most`.
-
-    Raises:
-        ConfigError: If the given one does not divide them, or none from `least` to `most` does.
-    """
-    widths = common_divisors(shapes_of(encoder, target_names(encoder, options)))
-    allowed = [number for number in widths if number >= least]
-    if not any(number <= most for number in allowed):
-        raise ConfigError(
-            f"Method '{method}' needs a width from {least} to {most} that divides those of all target layers, and "
-            f"{encoder.id} has layers that share none. Give target_modules that leave the odd ones out."
-        )
-    if value is None:
-        return max(number for number in allowed if number <= most)
-    if value not in allowed:
-        raise ConfigError(
-            f"Option '{option}' of method '{method}' is {value}, which does not divide the widths of the target layers "
-            f"of {encoder.id}. Give one of {', '.join(map(str, allowed))}, or null to have one chosen."
-        )
-    return value
+_vector_length = divisor("vblora", "vector_length", most=128)
 
 
-def _vector_length(encoder: LoadedEncoder, options: VbLoraOptions, _job: Job) -> Mapping[str, Any]:
-    return {
-        "vector_length": divisor("vblora", "vector_length", options.vector_length, encoder, options, most=128),
-        "topk": min(options.topk, options.num_vectors),
-    }
+def _bank(encoder: LoadedEncoder, options: VbLoraOptions, job: Job) -> Mapping[str, Any]:
+    return {**_vector_length(encoder, options, job), "topk": min(options.topk, options.num_vectors)}
 
 
 def _seed(_encoder: LoadedEncoder, _options: Any, job: Job) -> Mapping[str, Any]:  # noqa: ANN401 - any Options
@@ -136,7 +99,7 @@ RANDLORA = adapter(
 VBLORA = adapter(
     name="vblora",
     config="VBLoRAConfig",
-    arguments=_vector_length,
+    arguments=_bank,
     summary="LoRA whose matrices are mixed from one bank of trained vectors that all layers share.",
     when="For very small adapters; it needs a high rate and more steps than LoRA.",
     source="Li et al. 2024, arXiv:2405.15179",

@@ -1,7 +1,4 @@
-"""SHiRA: train a random choice of the pretrained weights themselves. Bhardwaj et al. 2024, arXiv:2406.13175.
-
-Its files are large: at a density of 0.2 a fifth of the encoder, and the place of each weight. See docs/article.md.
-"""
+"""SHiRA: train a random choice of the pretrained weights themselves. Source: Bhardwaj et al. 2024, arXiv:2406.13175."""
 
 from __future__ import annotations
 
@@ -33,18 +30,7 @@ class ShiraOptions(TargetedOptions):
 
 
 def rank_for_density(shapes: Shapes, density: float) -> int:
-    """Return PEFT's ``r`` that is nearest to a density.
-
-    PEFT trains ``r (m + n)`` weights of an ``m x n`` matrix, with one ``r`` for all layers, so the density holds over
-    all layers together.
-
-    Args:
-        shapes: ``(m, n)`` of each target matrix.
-        density: Share of weights to train, in (0, 1].
-
-    Raises:
-        ConfigError: If no whole ``r`` comes near.
-    """
+    """Return PEFT's ``r`` nearest to a density over all matrices ``(m, n)``; ConfigError if none is near."""
     n_weights = sum(m * n for m, n in shapes)
     per_rank = sum(m + n for m, n in shapes)
     largest = min(m * n // (m + n) for m, n in shapes)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
 from feathertune.errors import ConfigError
-from feathertune.methods.adapters import adapter, scaled_rates
-from feathertune.methods.base import Job, Shapes, Size
-from feathertune.methods.families.shared import divisor
+from feathertune.methods.adapters import adapter, divisor, scaled_rates
+from feathertune.methods.base import Job, Size
 from feathertune.methods.targets import TargetedOptions, common_divisors, shapes_of, target_names
 
 if TYPE_CHECKING:
@@ -47,11 +46,8 @@ class C3aOptions(TargetedOptions):
     """C3A's settings, in PEFT's words.
 
     Attributes:
-        block_size: Of the circulant blocks, a divisor of all widths; null takes the largest one up to 128. The larger,
-            the less is trained.
+        block_size: Of the circulant blocks, a divisor of all widths; null takes up to 128. Larger blocks train less.
     """
-
-    own: ClassVar[frozenset[str]] = TargetedOptions.own
 
     learning_rate: float = Field(default=1e-1, gt=0)
     block_size: int | None = Field(default=None, ge=1)
@@ -67,31 +63,18 @@ def _frequencies(encoder: LoadedEncoder, options: FrequencyOptions, job: Job) ->
     return {"random_loc_seed": job.seed}
 
 
-def _from_zero(encoder: LoadedEncoder, options: FrequencyOptions, job: Job) -> Mapping[str, Any]:
-    # PEFT's own start, random coefficients, changes the encoder before the first step.
-    return {**_frequencies(encoder, options, job), "init_weights": True}
-
-
-def _block_size(encoder: LoadedEncoder, options: C3aOptions, _job: Job) -> Mapping[str, Any]:
-    # From zero: PEFT's own start is random.
-    size = divisor("c3a", "block_size", options.block_size, encoder, options, most=128)
-    return {"block_size": size, "init_weights": True}
-
-
-def _counts(shapes: Shapes) -> range:
-    smallest = min(m * n for m, n in shapes)
-    return range(1, smallest + 1)
-
+_COUNTS = Size("n_frequency", lambda shapes: range(1, min(m * n for m, n in shapes) + 1))
 
 FOURIERFT = adapter(
     name="fourierft",
     config="FourierFTConfig",
-    arguments=_from_zero,
+    fixed={"init_weights": True},  # PEFT's own start is random
+    arguments=_frequencies,
     summary="Trains some Fourier coefficients of each update, at places drawn at random.",
     when="For very small adapters; it needs a high rate.",
     source="Gao et al. 2024, arXiv:2405.03003",
     options=FourierOptions,
-    size=Size("n_frequency", _counts),
+    size=_COUNTS,
     search_space={"n_frequency": (200, 1_000), "learning_rate": scaled_rates(2e-2)},
 )
 WAVEFT = adapter(
@@ -102,13 +85,14 @@ WAVEFT = adapter(
     when="As FourierFT, where a coefficient shall touch a few weights and not all of them.",
     source="Bilican et al. 2025, arXiv:2505.12532",
     options=WaveOptions,
-    size=Size("n_frequency", _counts),
+    size=_COUNTS,
     search_space={"n_frequency": (200, 1_000), "learning_rate": scaled_rates(3e-4)},
 )
 C3A = adapter(
     name="c3a",
     config="C3AConfig",
-    arguments=_block_size,
+    fixed={"init_weights": True},  # as FourierFT's
+    arguments=divisor("c3a", "block_size", most=128),
     summary="Adds blocks that are circulant matrices: each is one trained vector, applied by the fast Fourier "
     "transform.",
     when="For an update of high rank from few parameters.",

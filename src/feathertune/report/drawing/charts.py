@@ -1,8 +1,4 @@
-"""Charts that compare methods, as inline SVG that needs no script.
-
-Each is drawn about as wide as a phone (or twice, for the one that deserves a desktop's width), so that its
-text is never scaled to something unreadable. Numbers stand in a table beneath, made by the template.
-"""
+"""Charts that compare methods, about as wide as a phone (or twice), as inline SVG that needs no script."""
 
 from __future__ import annotations
 
@@ -11,6 +7,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from feathertune.records import SummaryRow
 from feathertune.report.drawing import svg
 from feathertune.report.drawing.svg import Quantity, Style
 from feathertune.report.format import units
@@ -19,18 +16,17 @@ from feathertune.tasks.formats import SHARE, ScoreFormat
 SMALL_PX = 340.0
 WIDE_PX = 900.0
 _INTERVAL_PX = 82.0  # of one in percent
+_APART_PX = 3.0
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A method's score with its 95 % interval, and that of each seed."""
+    """A method's score with its 95% interval, and that of each seed."""
 
     name: str
     style: Style
-    mean: float
-    low: float
-    high: float
-    seeds: tuple[float, ...]
+    row: SummaryRow
+    seeds: tuple[float, ...] = ()
     emphasised: bool = False
 
 
@@ -52,19 +48,12 @@ def intervals(
     score: str = "Accuracy",
     say: ScoreFormat = SHARE,
 ) -> Markup:
-    """Accuracy as a dot with whiskers, one method a line.
-
-    Args:
-        rows: In the order they are drawn, from the top.
-        reference: A name and an accuracy drawn as a dashed line, such as the largest class.
-        width: `SMALL_PX` puts the name above its line, `WIDE_PX` beside it.
-        score: What is drawn, for who cannot see it.
-        say: How it is said.
-    """
-    wide = width > 500
-    room = max([_INTERVAL_PX, *(svg.text_width(say.interval(row.low, row.high)) for row in rows)])
+    """Draw each score as a dot with whiskers, one method a line; `reference` is a dashed line, such as chance."""
+    wide = width > SMALL_PX
+    said = [say.interval(one.row.score_low, one.row.score_high) for one in rows]
+    room = max([_INTERVAL_PX, *map(svg.text_width, said)])
     left, right, step = (160.0, width - 70 - room, 36.0) if wide else (10.0, width - 12, 46.0)
-    values = [value for row in rows for value in (row.low, row.high, row.mean, *row.seeds)]
+    values = [v for one in rows for v in (one.row.score_low, one.row.score_high, one.row.score_mean, *one.seeds)]
     inset = 0.0 if wide else 10.0  # the outermost labels are wider than the margin of a phone
     shares = [*values, *([reference[1]] if reference else [])]
     x = svg.score_scale(say, shares, left + inset, right - inset, 6 if wide else 4)
@@ -77,35 +66,82 @@ def intervals(
         anchor = "start" if at < left + 60 else "end" if at > right - 60 else "middle"
         parts.append(svg.line(at, top - 4, at, bottom, "reference"))
         parts.append(svg.text(at, top - 9, reference[0], class_="tick", anchor=anchor))
-    for index, row in enumerate(rows):
+    for index, (one, interval) in enumerate(zip(rows, said, strict=True)):
         y = top + step * index + (step / 2 if wide else step - 13)
-        interval = say.interval(row.low, row.high)
-        name_class = "name strong" if row.emphasised else "name"
+        mean, ends = one.row.score_mean, (one.row.score_low, one.row.score_high)
+        name_class = "name strong" if one.emphasised else "name"
         if wide:
-            parts.append(svg.text(left - 14, y + 4, units.clip(row.name, 20), class_=name_class, anchor="end"))
-            parts.append(svg.text(right + 14, y + 4, say.score(row.mean), class_=name_class))
+            parts.append(svg.text(left - 14, y + 4, units.clip(one.name, 20), class_=name_class, anchor="end"))
+            parts.append(svg.text(right + 14, y + 4, say.score(mean), class_=name_class))
             parts.append(svg.text(right + 70, y + 4, interval, class_="tick"))
         else:
-            parts.append(svg.text(left, y - 14, units.clip(row.name, 22), class_=name_class))
-            parts.append(svg.text(right + 4 - room, y - 14, say.score(row.mean), class_=name_class, anchor="end"))
+            parts.append(svg.text(left, y - 14, units.clip(one.name, 22), class_=name_class))
+            parts.append(svg.text(right + 4 - room, y - 14, say.score(mean), class_=name_class, anchor="end"))
             parts.append(svg.text(right, y - 14, interval, class_="tick", anchor="end"))
-        parts.append(svg.line(x(row.low), y, x(row.high), y, f"whisker {row.style.colour}"))
-        parts += [svg.line(x(end), y - 5, x(end), y + 5, f"whisker {row.style.colour}") for end in (row.low, row.high)]
-        if len(row.seeds) > 1:
-            seeds = [
-                svg.element("circle", cx=x(s), cy=y + 10, r=2, class_=f"seed {row.style.colour}") for s in row.seeds
-            ]
-            parts += seeds
-        hover = f"{units.clip(row.name, 60)}: {say.score(row.mean)}, 95 % interval {interval}"
-        parts.append(svg.marker(x(row.mean), y, row.style, radius=6, hover=hover))
-    label = f"{score} on the test rows with 95 % intervals. " + ". ".join(
-        f"{units.clip(row.name, 30)} {say.score(row.mean)}" for row in rows[:12]
-    )
+        parts.append(svg.line(x(ends[0]), y, x(ends[1]), y, f"whisker {one.style.colour}"))
+        parts += [svg.line(x(end), y - 5, x(end), y + 5, f"whisker {one.style.colour}") for end in ends]
+        if len(one.seeds) > 1:
+            seed = {"cy": y + 10, "r": 2, "class_": f"seed {one.style.colour}"}
+            parts += [svg.element("circle", cx=x(score), **seed) for score in one.seeds]
+        hover = f"{units.clip(one.name, 60)}: {say.score(mean)}, 95 % interval {interval}"
+        parts.append(svg.marker(x(mean), y, one.style, radius=6, hover=hover))
+    names = ". ".join(f"{units.clip(one.name, 30)} {say.score(one.row.score_mean)}" for one in rows[:12])
+    label = f"{score} on the test rows with 95 % intervals. {names}"
     return svg.drawing(width, bottom + 26, label, *parts, class_="wide" if wide else "narrow")
 
 
+@dataclass(frozen=True)
+class Point:
+    """A method's score at a value of the axis, with its 95% interval; `place` names the value."""
+
+    x: float
+    place: str
+    score: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Axis:
+    """The horizontal axis of `lines`: values and their labels, and the room in px left and right of them."""
+
+    title: str
+    ticks: Sequence[tuple[float, str]]
+    room: tuple[float, float]
+    log: bool = False
+
+
+def lines(
+    methods: Sequence[tuple[str, Style, Sequence[Point]]], axis: Axis, *, label: str, width: float, say: ScoreFormat
+) -> Markup:
+    """Draw scores with their intervals along an axis, one line a method."""
+    wide = width > SMALL_PX
+    left, right, top, bottom = 46.0, width - 20, 12.0, 300.0 if wide else 230.0
+    # The intervals of methods at one value do not hide each other.
+    apart = _APART_PX * (len(methods) - 1) / 2
+    first, last = axis.ticks[0][0], axis.ticks[-1][0]
+    start, end = left + axis.room[0] + apart, right - axis.room[1] - apart
+    x = svg.Scale(first, last if last > first else 2 * first, start, end, log=axis.log)
+    values = [value for *_, points in methods for one in points for value in (one.low, one.high)]
+    y = svg.score_scale(say, values, bottom, top, 5)
+    parts = [*svg.y_axis(y, left, right), svg.line(left, bottom, right, bottom, "axis")]
+    parts += svg.x_ticks([(x(value), words) for value, words in axis.ticks], bottom, width)
+    parts.append(svg.x_title(left, right, bottom + 40, axis.title))
+    marks: list[Markup] = []
+    for number, (name, style, points) in enumerate(methods):
+        places = [(x(one.x) + _APART_PX * number - apart, y(one.score)) for one in points]
+        if len(places) > 1:
+            parts.append(svg.path(places, f"curve {style.colour}"))
+        for (at_x, at_y), one in zip(places, points, strict=True):
+            parts.append(svg.line(at_x, y(one.low), at_x, y(one.high), f"whisker {style.colour}"))
+            said = f"{say.score(one.score)} ({say.interval(one.low, one.high)})"
+            hover = f"{units.clip(name, 60)}, {one.place}: {said}"
+            marks.append(svg.marker(at_x, at_y, style, radius=4.5, hover=hover))
+    return svg.drawing(width, bottom + 48, label, *parts, *marks, class_="wide" if wide else "narrow")
+
+
 def pareto_front(points: Sequence[Tradeoff]) -> list[Tradeoff]:
-    """The methods that no other one beats in accuracy at the same cost or less, from cheap to dear."""
+    """Return the methods that no other one beats at the same cost or less, from cheap to dear."""
     front: list[Tradeoff] = []
     for point in sorted(points, key=lambda p: (p.cost, -p.score)):
         if not front or point.score > front[-1].score:
@@ -116,26 +152,19 @@ def pareto_front(points: Sequence[Tradeoff]) -> list[Tradeoff]:
 def tradeoffs(
     points: Sequence[Tradeoff], quantity: Quantity, *, score: str = "Accuracy", say: ScoreFormat = SHARE
 ) -> Markup:
-    """The score against a cost; a step line is the best that can be had for a cost."""
+    """Draw the score against a cost; a step line is the best for a cost."""
     width, height, left, right, top, bottom = SMALL_PX, 268.0, 46.0, SMALL_PX - 14, 12.0, 214.0
     x = svg.amount_scale([point.cost for point in points], quantity, left + 8, right)
     y = svg.score_scale(say, [point.score for point in points], bottom, top, 4)
-    parts = [svg.line(left, y(tick), right, y(tick), "grid") for tick, _ in y.ticks]
-    parts += [svg.text(left - 7, y(tick) + 4, label, class_="tick", anchor="end") for tick, label in y.ticks]
+    parts = svg.y_axis(y, left, right)
     ticks = [(x(tick), label) for tick, label in x.ticks]
     if x.zero_at is not None:
         ticks.insert(0, (x.zero_at, quantity.below))
         parts.append(svg.line(x.start - 12, top, x.start - 12, bottom, "break"))
-    reached = -1.0
-    for at, label in ticks:
-        parts.append(svg.line(at, bottom, at, bottom + 4, "axis"))
-        if at - svg.text_width(label) / 2 > reached:
-            anchor = "end" if at + svg.text_width(label) / 2 > width else "middle"
-            parts.append(svg.text(at, bottom + 18, label, class_="tick", anchor=anchor))
-            reached = at + svg.text_width(label) / 2
+    parts += svg.x_ticks(ticks, bottom, width)
     parts.append(svg.line(left, bottom, right, bottom, "axis"))
     scale_name = f"{quantity.name}{', logarithmic' if x.log else ''}"
-    parts.append(svg.text((left + right) / 2, bottom + 42, f"{scale_name} →", class_="title", anchor="middle"))
+    parts.append(svg.x_title(left, right, bottom + 42, scale_name))
     front = pareto_front(points)
     if len(front) > 1:
         steps = [(x(front[0].cost), y(front[0].score))]
@@ -171,7 +200,7 @@ def _box(x: float, y: float, radius: float) -> _Box:
 def _place(
     x: float, y: float, width: float, taken: list[_Box], bounds: _Box, *, beside: bool
 ) -> tuple[_Box, str, float, float] | None:
-    """The first free place for a label by its mark, or none; `beside` first where no line runs there."""
+    """Return the first free place for a label by its mark; `beside` first if no line runs there."""
     left, right, top, bottom = bounds
     next_to = [("start", x + 10, y + 4, x + 10), ("end", x - 10, y + 4, x - 10 - width)]
     away = [

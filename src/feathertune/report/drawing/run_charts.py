@@ -1,7 +1,4 @@
-"""Charts of one method each: learning curves and confusion matrices; and the bar of what changed.
-
-Drawn for a phone's width, like the small ones of `feathertune.report.drawing.charts`.
-"""
+"""Charts of one method each: learning curves and confusion matrices; and the bar of changed answers."""
 
 from __future__ import annotations
 
@@ -30,6 +27,16 @@ class Curve:
     best_epoch: int
 
 
+@dataclass(frozen=True)
+class _Series:
+    """A number of each epoch: its field, its line's class, and its words."""
+
+    field: str
+    class_: str
+    words: str
+    say: Callable[[float], str]
+
+
 def learning(
     name: str,
     style: Style,
@@ -39,87 +46,60 @@ def learning(
     score: str = "accuracy",
     say: ScoreFormat = SHARE,
 ) -> Markup:
-    """Loss and validation accuracy (or what else leads: `score`, said by `say`) by epoch, one line a seed.
-
-    `everything` sets scales that methods share.
-    """
+    """Draw losses and validation score by epoch, one line a seed; `everything` sets scales that methods share."""
     width, left, right = SMALL_PX, 46.0, SMALL_PX - 12
     epochs = [epoch for curve in everything for epoch in curve.epochs]
     numbers = [epoch.epoch for epoch in epochs]
     first, last = min(numbers), max(numbers)
     x = svg.Scale(first - 0.3, last + 0.3, left, right)
-    losses = [v for epoch in epochs for v in (epoch.train_loss, epoch.validation_loss) if v is not None]
-    scores = [epoch.validation_score for epoch in epochs if epoch.validation_score is not None]
+    of_loss = (
+        _Series("validation_loss", "curve dashed", "validation loss", units.decimal),
+        _Series("train_loss", "curve", "training loss", units.decimal),
+    )
+    of_score = (_Series("validation_score", "curve", f"validation {score}", say.score),)
     parts: list[Markup] = []
-    panels = (("loss", 22.0, 122.0), (f"validation {score}", 158.0, 248.0))
-    for title, top, bottom in panels:
+    for title, top, bottom, series in (("loss", 22.0, 122.0, of_loss), (f"validation {score}", 158.0, 248.0, of_score)):
         parts.append(svg.text(left, top - 9, title, class_="title"))
         parts.append(svg.line(left, bottom, right, bottom, "axis"))
-        if title == "loss" and losses:
-            low, high, ticks = svg.nice_range(min(0.0, *losses), max(losses), 3)
-            y = svg.Scale(low, high, bottom, top, tuple((tick, f"{tick:.3g}") for tick in ticks))
-        elif title != "loss" and scores:
-            y = svg.score_scale(say, scores, bottom, top, 3)
-        else:
+        values = [value for epoch in epochs for one in series if (value := getattr(epoch, one.field)) is not None]
+        if not values:
             parts.append(svg.text(left + 8, (top + bottom) / 2, "not recorded", class_="tick"))
             continue
-        parts += [svg.line(left, y(tick), right, y(tick), "grid") for tick, _ in y.ticks]
-        parts += [svg.text(left - 7, y(tick) + 4, label, class_="tick", anchor="end") for tick, label in y.ticks]
+        if series is of_loss:
+            low, high, ticks = svg.nice_range(min(0.0, *values), max(values), 3)
+            y = svg.Scale(low, high, bottom, top, tuple((tick, f"{tick:.3g}") for tick in ticks))
+        else:
+            y = svg.score_scale(say, values, bottom, top, 3)
+        parts += svg.y_axis(y, left, right)
         for curve in curves:
-            if title == "loss":
-                of_loss = units.decimal
-                parts += _series(curve, "validation_loss", x, y, style, "curve dashed", "validation loss", of_loss)
-                parts += _series(curve, "train_loss", x, y, style, "curve", "training loss", of_loss)
-            else:
-                parts += _series(curve, "validation_score", x, y, style, "curve", f"validation {score}", say.score)
+            for one in series:
+                parts += _drawn(curve, one, x, y, style)
     every = max(1, -(-(last - first + 1) // 8))
     for number in range(first, last + 1, every):
         parts.append(svg.text(x(number), 266, number, class_="tick", anchor="middle"))
-    parts.append(svg.text((left + right) / 2, 286, "epoch →", class_="title", anchor="middle"))
+    parts.append(svg.x_title(left, right, 286, "epoch"))
     label = f"Training and validation loss and validation {score} of {units.clip(name, 40)} by epoch"
     return svg.drawing(width, 294, label, *parts)
 
 
-def _series(
-    curve: Curve,
-    field: str,
-    x: svg.Scale,
-    y: svg.Scale,
-    style: Style,
-    class_: str,
-    what: str,
-    say: Callable[[float], str],
-) -> list[Markup]:
-    points = [(epoch.epoch, value) for epoch in curve.epochs if (value := getattr(epoch, field)) is not None]
-    parts = [svg.path([(x(number), y(value)) for number, value in points], f"{class_} {style.colour}")]
-    if len(points) < 2:
-        parts = []
+def _drawn(curve: Curve, series: _Series, x: svg.Scale, y: svg.Scale, style: Style) -> list[Markup]:
+    points = [(epoch.epoch, value) for epoch in curve.epochs if (value := getattr(epoch, series.field)) is not None]
+    parts = []
+    if len(points) > 1:
+        parts.append(svg.path([(x(number), y(value)) for number, value in points], f"{series.class_} {style.colour}"))
     crowded = len(points) > 25
     for number, value in points:
-        kept = field == "validation_score" and number == curve.best_epoch
+        kept = series.field == "validation_score" and number == curve.best_epoch
         if crowded and not kept:
             continue
-        hover = f"seed {curve.seed}, epoch {number}: {what} {say(value)}{' (kept)' if kept else ''}"
-        parts.append(
-            svg.marker(
-                x(number),
-                y(value),
-                Style(style.colour, "circle", not kept),
-                radius=4.5 if kept else 2.6,
-                hover=hover,
-            )
-        )
+        hover = f"seed {curve.seed}, epoch {number}: {series.words} {series.say(value)}{' (kept)' if kept else ''}"
+        mark = Style(style.colour, "circle", not kept)
+        parts.append(svg.marker(x(number), y(value), mark, radius=4.5 if kept else 2.6, hover=hover))
     return parts
 
 
 def confusion(name: str, labels: Sequence[str], counts: NDArray[np.float64]) -> Markup:
-    """True against predicted class; the darker, the larger the share of the true class.
-
-    Args:
-        name: The method.
-        labels: Of the C classes.
-        counts: Mean rows of each true class (first axis) and predicted class, ``(C, C)``.
-    """
+    """Draw true against predicted class by the mean rows ``(C, C)``; the darker, the larger the share."""
     n = len(labels)
     left, top, side = 92.0, 26.0, 232.0
     cell = side / n
@@ -144,52 +124,31 @@ def confusion(name: str, labels: Sequence[str], counts: NDArray[np.float64]) -> 
                 said_share = units.percent(share, 0 if n > 4 else 1)
                 class_ = "value on" if share > 0.6 else "value"
                 parts.append(svg.text(at_x + cell / 2, at_y + cell / 2 + 4, said_share, class_=class_, anchor="middle"))
-    shown = range(n) if n <= 24 else ()
-    length = 13
-    for index in shown:
+    for index in range(n) if n <= 24 else ():
         middle = index * cell + cell / 2
-        shortened = isolated(units.clip(labels[index], length))
+        shortened = isolated(units.clip(labels[index], 13))
         parts.append(svg.text(left - 7, top + middle + 4, shortened, class_="tick", anchor="end"))
         if n <= 3:
-            at = left + middle
-            parts.append(
-                svg.text(
-                    at,
-                    top + side + 16,
-                    isolated(units.clip(labels[index], int(cell / 6.5))),
-                    class_="tick",
-                    anchor="middle",
-                )
-            )
+            whole = isolated(units.clip(labels[index], int(cell / 6.5)))
+            parts.append(svg.text(left + middle, top + side + 16, whole, class_="tick", anchor="middle"))
         else:
             at_x, at_y = left + middle + 4, top + side + 9
-            turned = f"rotate(-90 {at_x:.1f} {at_y:.1f})"
-            parts.append(
-                svg.element("text", shortened, x=at_x, y=at_y, class_="tick", text_anchor="end", transform=turned)
-            )
+            turned = {"text_anchor": "end", "transform": f"rotate(-90 {at_x:.1f} {at_y:.1f})"}
+            parts.append(svg.element("text", shortened, x=at_x, y=at_y, class_="tick", **turned))
     label = f"Confusion matrix of {units.clip(name, 40)}: share of each true class by predicted class"
     return svg.drawing(SMALL_PX, top + side + (24 if n <= 3 else 96), label, *parts)
 
 
 def shares_bar(parts: Sequence[tuple[str, int, str]]) -> Markup:
-    """One bar cut into named parts: name, count and class."""
+    """Draw one bar of named parts: name, count and class."""
     total = sum(count for _, count, _ in parts) or 1
     drawn, at = [], 0.0
     for name, count, class_ in parts:
         if count:
             width = 100 * count / total
             title = svg.element("title", f"{name}: {count:,} ({units.percent(count / total)})")
-            drawn.append(
-                svg.element(
-                    "rect",
-                    title,
-                    x=f"{at:.2f}%",
-                    y=0,
-                    width=f"{width:.2f}%",
-                    height=16,
-                    class_=f"mark part {class_}",
-                )
-            )
+            place = {"x": f"{at:.2f}%", "y": 0, "width": f"{width:.2f}%", "height": 16}
+            drawn.append(svg.element("rect", title, **place, class_=f"mark part {class_}"))
             at += width
     label = ", ".join(f"{name} {count}" for name, count, _ in parts)
     return svg.element("svg", *drawn, class_="chart bar", role="img", aria_label=label, height=16, width="100%")

@@ -1,7 +1,6 @@
-"""The small parts that charts are made of: escaped elements, scales, ticks and markers.
+"""The small parts of charts: escaped elements, scales, ticks and markers.
 
-Colours are classes (``k0`` ... ``k7``) that the style sheet fills in, so that light and dark share one
-drawing. Texts come from users; `element` escapes all attributes, and all children that are not `Markup` yet.
+Colours are classes (``k0`` ... ``k7``), so that light and dark share one drawing.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ _CHARACTER_PX = 6.3  # of an 11 px label, generous
 
 @dataclass(frozen=True)
 class Style:
-    """How a method looks in every chart: colour class, shape, and filled or hollow."""
+    """A method's look in every chart: colour class, shape, and filled or hollow."""
 
     colour: str
     shape: str
@@ -30,7 +29,7 @@ class Style:
 
 
 def element(name: str, *children: object, **attributes: object) -> Markup:
-    """An SVG element; ``class_`` and ``stroke_width`` stand for ``class`` and ``stroke-width``."""
+    """Return an escaped SVG element; ``class_`` and ``stroke_width`` become ``class`` and ``stroke-width``."""
     written = Markup("").join(
         Markup(' {}="{}"').format(key.rstrip("_").replace("_", "-"), _number(value))
         for key, value in attributes.items()
@@ -46,7 +45,7 @@ def _number(value: object) -> object:
 
 
 def drawing(width: float, height: float, label: str, *children: object, class_: str = "") -> Markup:
-    """The outer element: an image with a name for people who cannot see it."""
+    """Return the outer element, with a label for screen readers."""
     return element(
         "svg",
         *children,
@@ -58,32 +57,27 @@ def drawing(width: float, height: float, label: str, *children: object, class_: 
 
 
 def text(x: float, y: float, content: object, *, class_: str = "", anchor: str | None = None) -> Markup:
-    """A label; `y` is its base line."""
+    """Return a label; `y` is its base line."""
     return element("text", content, x=x, y=y, class_=class_ or None, text_anchor=anchor)
 
 
 def line(x1: float, y1: float, x2: float, y2: float, class_: str) -> Markup:
-    """A straight line."""
+    """Return a straight line."""
     return element("line", x1=x1, y1=y1, x2=x2, y2=y2, class_=class_)
 
 
 def path(points: Iterable[tuple[float, float]], class_: str) -> Markup:
-    """A line through points."""
+    """Return a line through points."""
     return element("path", d="M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points), class_=class_)
 
 
 _ARM, _END = 0.45, 1.15
 _QUARTER = [(_ARM, -_END), (_ARM, -_ARM), (_END, -_ARM)]
-_PLUS = [
-    *_QUARTER,
-    *((-y, x) for x, y in _QUARTER),
-    *((-x, -y) for x, y in _QUARTER),
-    *((y, -x) for x, y in _QUARTER),
-]
+_PLUS = [*_QUARTER, *((-y, x) for x, y in _QUARTER), *((-x, -y) for x, y in _QUARTER), *((y, -x) for x, y in _QUARTER)]
 
 
 def marker(x: float, y: float, style: Style, *, radius: float = 5.5, hover: str = "", class_: str = "") -> Markup:
-    """A method's mark, centred at a point, with what is shown on hovering."""
+    """Return a method's mark, centred at a point, with its text on hovering."""
     title = element("title", hover) if hover else ""
     classes = " ".join(filter(None, ["mark", style.colour, "hollow" if style.hollow else "", class_]))
     r = radius
@@ -101,18 +95,13 @@ def marker(x: float, y: float, style: Style, *, radius: float = 5.5, hover: str 
 
 
 def text_width(content: str) -> float:
-    """A generous estimate of a label's width in px."""
+    """Return a generous estimate of a label's width in px."""
     return _CHARACTER_PX * len(content)
 
 
 @dataclass(frozen=True)
 class Scale:
-    """From a value to a place on an axis.
-
-    Attributes:
-        ticks: Values and their labels.
-        floor: On a logarithmic scale, values below it stand at `zero_at`, apart from the rest.
-    """
+    """From a value to a place on an axis; on a logarithmic one, values below `floor` are drawn at `zero_at`."""
 
     low: float
     high: float
@@ -136,7 +125,7 @@ class Scale:
 
 @dataclass(frozen=True)
 class Quantity:
-    """What an axis measures: how its values are said, and below which they count as none."""
+    """The measure of an axis: how its values read, and below which they count as none."""
 
     name: str
     say: Callable[[float], str]
@@ -153,14 +142,14 @@ PARAMETERS = Quantity("trained parameters", units.count, 1, "0")
 
 
 def nice_step(span: float, n: int) -> float:
-    """The step, 1, 2 or 5 times a power of ten, that cuts a span into about `n` pieces."""
+    """Return the step, 1, 2 or 5 times a power of ten, that cuts a span into about `n` pieces."""
     rough = span / max(n, 1)
     power = 10.0 ** math.floor(math.log10(rough))
     return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * 0.999)
 
 
 def nice_range(low: float, high: float, n: int) -> tuple[float, float, list[float]]:
-    """Round bounds around two values, and the ticks between them."""
+    """Return round bounds around two values, and the ticks between them."""
     if high <= low:
         high = low + (abs(low) or 1.0) * 0.1
     step = nice_step(high - low, n)
@@ -177,7 +166,7 @@ def score_scale(say: ScoreFormat, values: Sequence[float], start: float, end: fl
 
 
 def amount_scale(values: Sequence[float], quantity: Quantity, start: float, end: float) -> Scale:
-    """An axis for amounts: logarithmic where they differ more than twentyfold, else linear from zero."""
+    """Return an axis for amounts: logarithmic if they differ more than twentyfold, else linear from zero."""
     positive = [value for value in values if value >= quantity.floor]
     if positive and max(positive) / min(positive) >= 20:
         return _log_scale(positive, len(positive) < len(values), quantity, start, end)
@@ -202,5 +191,31 @@ def _log_scale(positive: list[float], zeros: bool, quantity: Quantity, start: fl
 
 
 def key(style: Style) -> Markup:
-    """A method's mark alone, for running text and tables."""
+    """Return a method's mark alone, for running text and tables."""
     return element("svg", marker(8, 8, style, radius=5), class_="key", viewBox="0 0 16 16", aria_hidden="true")
+
+
+def y_axis(y: Scale, left: float, right: float) -> list[Markup]:
+    """Return the grid lines and labels of a vertical axis."""
+    return [
+        *(line(left, y(tick), right, y(tick), "grid") for tick, _ in y.ticks),
+        *(text(left - 7, y(tick) + 4, label, class_="tick", anchor="end") for tick, label in y.ticks),
+    ]
+
+
+def x_ticks(ticks: Iterable[tuple[float, str]], bottom: float, width: float) -> list[Markup]:
+    """Return the ticks of a horizontal axis by their places, with labels as far as they do not overlap."""
+    parts, reached = [], -1.0
+    for at, label in ticks:
+        half = text_width(label) / 2
+        parts.append(line(at, bottom, at, bottom + 4, "axis"))
+        if at - half > reached:
+            anchor = "end" if at + half > width else "middle"
+            parts.append(text(at, bottom + 18, label, class_="tick", anchor=anchor))
+            reached = at + half
+    return parts
+
+
+def x_title(left: float, right: float, y: float, title: str) -> Markup:
+    """Return the title below a horizontal axis."""
+    return text((left + right) / 2, y, f"{title} →", class_="title", anchor="middle")

@@ -8,31 +8,27 @@ from typing import Any
 
 from feathertune.records import RunRecord
 from feathertune.report.format import units
-from feathertune.report.limits import Limits
-from feathertune.report.rows import Method
+from feathertune.report.rows import Limits, Method
 
 
 def hyperparameters(
     methods: Sequence[Method], done: Sequence[RunRecord], limits: Limits
 ) -> tuple[tuple[str, tuple[tuple[str, str], ...]], ...]:
-    """By method; a value that differs between seeds is given for each."""
+    """Return them by method; a value that differs between seeds is given for each."""
     found = []
     for method in methods:
-        merged: dict[str, list[str]] = {}
-        for run in done:
-            if run.method == method.row.method:
-                for key, value in run.hyperparameters.items():
-                    said = plain(key, value, 2 * limits.words)
-                    if said not in merged.setdefault(key, []):
-                        merged[key].append(said)
-        pairs = [(units.clip(key, limits.words), " / ".join(said[:5])) for key, said in merged.items()]
+        merged: dict[str, dict[str, None]] = {}
+        for run in (run for run in done if run.method == method.row.method):
+            for key, value in run.hyperparameters.items():
+                merged.setdefault(key, {})[plain(key, value, 2 * limits.words)] = None
+        pairs = [(units.clip(key, limits.words), " / ".join(list(said)[:5])) for key, said in merged.items()]
         if pairs:
             found.append((method.row.method, tuple(pairs[: limits.labels])))
     return tuple(found)
 
 
 def word_pairs(mapping: Mapping[str, Any], limits: Limits) -> tuple[tuple[str, str], ...]:
-    """A mapping of the record, such as its hardware; byte counts are said in MB."""
+    """Return a mapping of the record, such as its hardware, in words."""
     return tuple(
         (units.clip(key, limits.words).removesuffix("_bytes").replace("_", " "), plain(key, value, 2 * limits.words))
         for key, value in list(mapping.items())[: limits.labels]
@@ -40,7 +36,7 @@ def word_pairs(mapping: Mapping[str, Any], limits: Limits) -> tuple[tuple[str, s
 
 
 def plain(key: str, value: Any, length: int) -> str:  # noqa: ANN401 - any JSON value
-    """A value of the record in words, of at most `length` characters; `key` says whether it is a number of bytes."""
+    """Return a JSON value in words of at most `length` characters; a `key` that ends in ``_bytes`` is a size."""
     if key.endswith("_bytes") and isinstance(value, (int, float)):
         return units.size(value)
     if value is None:

@@ -1,7 +1,4 @@
-"""Numbers as text: ``1 min 12 s``, ``2.4 MB``, ``1.2 M``, ``87.1%``, ``2.3x``.
-
-``None`` and values that are not finite are shown as a dash. Not for files that a program reads.
-"""
+"""Numbers as text: ``1 min 12 s``, ``2.4 MB``, ``1.2 M``, ``87.1%``, ``2.3x``; unknown ones are a dash."""
 
 from __future__ import annotations
 
@@ -9,24 +6,10 @@ import math
 import unicodedata
 
 from feathertune.records import values
-from feathertune.tasks.formats import DASH, MINUS, decimal, finite, percent
+from feathertune.tasks import formats
+from feathertune.tasks.formats import MINUS, finite
 
-__all__ = [
-    "BETWEEN",
-    "DASH",
-    "clip",
-    "count",
-    "decimal",
-    "in_unit",
-    "percent",
-    "percent_of_weights",
-    "probability",
-    "seconds",
-    "size",
-    "times",
-    "whole",
-]
-
+DASH, decimal, percent = formats.DASH, formats.decimal, formats.percent
 BETWEEN = " \N{DOUBLE VERTICAL LINE} "  # the two texts of a pair
 _NARROW = "\u202f"  # a space between number and unit that does not break
 _JOINER = "\u200d"  # makes one emoji of two
@@ -34,7 +17,6 @@ _MOST_A_COLUMN = 4  # characters: marks can be heaped up without end
 
 
 def _three_digits(value: float) -> str:
-    """Without needless digits: 0.123, 2.46, 24.6, 246."""
     if value == 0:
         return "0"
     decimals = min(3, max(0, 2 - math.floor(math.log10(abs(value)))))
@@ -111,7 +93,7 @@ def _short(value: float) -> str:
 
 
 def whole(value: int) -> str:
-    """A count with its thousands set off."""
+    """Return a count with thousands separators."""
     return f"{value:,}"
 
 
@@ -126,7 +108,7 @@ def times(ratio: float | None) -> str:
 
 
 def probability(p: float | None) -> str:
-    """A p value; small ones are not pretended to be known exactly."""
+    """Return a p value; small ones only as a bound."""
     value = finite(p)
     if value is None:
         return DASH
@@ -134,10 +116,9 @@ def probability(p: float | None) -> str:
 
 
 def clip(text: object, length: int) -> str:
-    """At most `length` columns, the last one an ellipsis where something was cut off.
+    """Return at most `length` columns, the last one an ellipsis if something was cut off.
 
-    A character of Chinese or an emoji is two columns wide, an accent or vowel sign of its own none: it stays with its
-    letter.
+    A character of Chinese or an emoji is two columns wide; an accent is none and stays with its letter.
     """
     string = str(text)
     if string.isascii():
@@ -152,7 +133,7 @@ def clip(text: object, length: int) -> str:
 
 
 def _fitting(string: str, room: int) -> int:
-    """How many of the first characters fit into so many columns."""
+    """Return how many of the first characters fit into that many columns."""
     for place, character in enumerate(string):
         room -= _columns(character)
         if room < 0:
@@ -161,7 +142,7 @@ def _fitting(string: str, room: int) -> int:
 
 
 def _columns(character: str) -> int:
-    """How wide a character is, in widths of a Latin letter; none where it is a part of the one before it."""
+    """Return the width of a character in Latin letters; 0 for a part of the one before it."""
     if unicodedata.category(character) in ("Mn", "Mc", "Me", "Cf"):
         return 0
     return 2 if unicodedata.east_asian_width(character) in "WF" else 1

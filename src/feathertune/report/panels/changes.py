@@ -1,4 +1,4 @@
-"""Which test rows a trained method put right, and which it broke, against the untrained or probed encoder."""
+"""Test rows that a trained method put right or broke, against the untrained or probed encoder."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from markupsafe import Markup
 from numpy.typing import NDArray
 
 from feathertune.records import TRAINED_KINDS, RunRecord, StudyRecord
+from feathertune.report.drawing import run_charts
 from feathertune.report.side_files import Predictions, read_probabilities, read_test_texts
 
 
 @dataclass(frozen=True)
 class Example:
-    """One test row; a probability is that of the predicted class. What was not found is ``None``."""
+    """One test row; a probability is that of the predicted class, if known."""
 
     row: int
     text: str | None
@@ -29,16 +31,16 @@ class Example:
 
 @dataclass(frozen=True)
 class Changes:
-    """The rows of two runs side by side."""
+    """The rows of two runs side by side; `parts` has name, count and class of all four outcomes."""
 
     before: RunRecord
     after: RunRecord
-    n_fixed: int
-    n_broken: int
-    n_both_right: int
-    n_both_wrong: int
     fixed: tuple[Example, ...]
     broken: tuple[Example, ...]
+    n_fixed: int
+    n_broken: int
+    parts: tuple[tuple[str, int, str], ...]
+    bar: Markup
 
 
 def find_changes(
@@ -46,14 +48,7 @@ def find_changes(
 ) -> Changes | None:
     """Compare `probe`, else `foundation`, with the recommended trained method, else the best one.
 
-    Args:
-        study: The record.
-        folder: Its folder.
-        predictions: By run id.
-        at_most: Examples each way; those where the probability of the true class moved furthest come first.
-
-    Returns:
-        ``None`` where there are no two such runs with predictions of the same rows.
+    Of each kind, the `at_most` examples whose probability of the true class moved furthest are kept.
     """
     before = _first(study, predictions, ["probe", "foundation"])
     trained = [row for row in study.summary if row.kind in TRAINED_KINDS]
@@ -82,36 +77,29 @@ def find_changes(
     def most_moved(mask: NDArray[np.bool_]) -> list[int]:
         return sorted((int(index) for index in np.flatnonzero(mask)), key=moved)[:at_most]
 
-    fixed, broken = most_moved(~was_right & is_right), most_moved(was_right & ~is_right)
+    mended, damaged = ~was_right & is_right, was_right & ~is_right
+    fixed, broken = most_moved(mended), most_moved(damaged)
     texts = read_test_texts(folder, rows[[*fixed, *broken]]) if fixed or broken else {}
 
     def example(index: int) -> Example:
         row = int(rows[index])
         first, second = int(old.predicted[at_old][index]), int(new.predicted[at_new][index])
-        return Example(
-            row,
-            texts.get(row),
-            int(label[index]),
-            first,
-            _probability(old_p.get(row), first),
-            second,
-            _probability(new_p.get(row), second),
-        )
+        sure_before, sure_after = _probability(old_p.get(row), first), _probability(new_p.get(row), second)
+        return Example(row, texts.get(row), int(label[index]), first, sure_before, second, sure_after)
 
-    return Changes(
-        before,
-        after,
-        int((~was_right & is_right).sum()),
-        int((was_right & ~is_right).sum()),
-        int((was_right & is_right).sum()),
-        int((~was_right & ~is_right).sum()),
-        tuple(example(index) for index in fixed),
-        tuple(example(index) for index in broken),
+    n_fixed, n_broken = int(mended.sum()), int(damaged.sum())
+    parts = (
+        ("both right", int((was_right & is_right).sum()), "both"),
+        ("put right", n_fixed, "fixed"),
+        ("broken", n_broken, "broken"),
+        ("both wrong", int((~was_right & ~is_right).sum()), "neither"),
     )
+    examples = (tuple(map(example, fixed)), tuple(map(example, broken)))
+    return Changes(before, after, *examples, n_fixed, n_broken, parts, run_charts.shares_bar(parts))
 
 
 def _first(study: StudyRecord, predictions: Mapping[str, Predictions], methods: Sequence[str]) -> RunRecord | None:
-    """The run with the lowest seed of the first method that has predictions."""
+    """Return the run with the lowest seed of the first method that has predictions."""
     for method in methods:
         runs = [run for run in study.runs if run.method == method and run.id in predictions]
         if runs:

@@ -1,9 +1,10 @@
-"""What each method took for what: confusion matrices from the predictions of a study."""
+"""Confusion matrices from a study's predictions."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 from markupsafe import Markup
@@ -13,8 +14,7 @@ from feathertune.records import RunRecord, StudyRecord
 from feathertune.report.drawing import run_charts
 from feathertune.report.drawing.svg import Style
 from feathertune.report.format import units
-from feathertune.report.limits import Limits
-from feathertune.report.rows import Method
+from feathertune.report.rows import Limits, Method, recommended_first
 from feathertune.report.side_files import Predictions
 from feathertune.tasks import Task
 
@@ -32,7 +32,7 @@ class Confusion:
 
 
 def class_names(study: StudyRecord, limits: Limits) -> list[str]:
-    """The labels as they are shown: shortened, and visible where they are blank."""
+    """Return the labels as shown: shortened, and visible if they are blank."""
     return [units.clip(label, limits.words) if label.strip() else "(blank)" for label in study.data.labels]
 
 
@@ -44,17 +44,15 @@ def find_confusions(
     predictions: Mapping[str, Predictions],
     limits: Limits,
 ) -> tuple[Confusion, ...]:
-    """The matrices of the first methods, the recommended one first; drawn while the cells last."""
+    """Return the matrices of the first methods, the recommended one first; drawn while the cells last."""
     labels = class_names(study, limits)
     n = len(labels)
     if "confusions" not in task.panels or n == 0:
         return ()
     found: list[Confusion] = []
     drawn = 0
-    for method in sorted(methods, key=lambda m: not m.recommended)[: limits.cards]:
-        runs = [run for run in done if run.method == method.row.method and run.id in predictions]
-        if not runs:
-            continue
+    readable = [run for run in done if run.id in predictions]
+    for method, runs in islice(recommended_first(methods, readable), limits.cards):
         counts = np.mean([_counts(predictions[run.id], n) for run in runs], axis=0)
         fits = n <= 20 and drawn + n * n <= limits.cells
         drawn += n * n if fits else 0
@@ -77,7 +75,7 @@ def _counts(predictions: Predictions, n: int) -> NDArray[np.float64]:
 
 
 def _worst(labels: Sequence[str], counts: NDArray[np.float64]) -> tuple[tuple[str, str, float], ...]:
-    """The ten most frequent confusions."""
+    """Return the ten most frequent confusions."""
     wrong = counts.copy()
     np.fill_diagonal(wrong, 0)
     order = np.argsort(-wrong, axis=None, kind="stable")[:10]

@@ -1,33 +1,25 @@
-"""Precision, recall and F1 of each label, where a text may have several: in the place of a confusion matrix.
-
-From the predictions beside the record. Not for one label a text: see `feathertune.report.panels.confusions`.
-"""
+"""Precision, recall and F1 of each label, if a text may have several."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from statistics import fmean
 
 import numpy as np
 
 from feathertune.records import RunRecord, StudyRecord
 from feathertune.report.drawing.svg import Style
-from feathertune.report.limits import Limits
 from feathertune.report.panels.confusions import class_names
-from feathertune.report.rows import Method
+from feathertune.report.rows import Limits, Method, recommended_first
 from feathertune.report.side_files import Predictions
 from feathertune.tasks import Task
 
 
 @dataclass(frozen=True)
 class LabelScore:
-    """One label; shares are of all seeds together, ``None`` where there is nothing to divide by.
-
-    Attributes:
-        n_rows: Test rows that have it.
-        threshold: Probability from which it is given, the mean over the seeds.
-    """
+    """One label over all seeds; a share is ``None`` if there is nothing to divide by, `threshold` a mean."""
 
     name: str
     n_rows: int
@@ -39,7 +31,7 @@ class LabelScore:
 
 @dataclass(frozen=True)
 class LabelScores:
-    """One method's labels, the most frequent first; as many as the report shows."""
+    """One method's labels, the most frequent first."""
 
     method: str
     style: Style
@@ -55,43 +47,30 @@ def find_label_scores(
     predictions: Mapping[str, Predictions],
     limits: Limits,
 ) -> tuple[LabelScores, ...]:
-    """Of the first methods, the recommended one first."""
+    """Return the scores of the first methods, the recommended one first."""
     if "label_scores" not in task.panels:
         return ()
     names = class_names(study, limits)
     found = []
-    for method in sorted(methods, key=lambda m: not m.recommended)[: limits.cards]:
-        runs = [run for run in done if run.method == method.row.method and run.id in predictions]
-        if not runs:
-            continue
-        counts = sum(_counts(predictions[run.id], len(names)) for run in runs)
-        assert isinstance(counts, np.ndarray), "there is a run"
-        has, given, both = counts
+    readable = [run for run in done if run.id in predictions]
+    for method, runs in islice(recommended_first(methods, readable), limits.cards):
+        label = np.concatenate([predictions[run.id].label for run in runs])
+        predicted = np.concatenate([predictions[run.id].predicted for run in runs])
+        has, given, both = label.sum(axis=0), predicted.sum(axis=0), (label & predicted).sum(axis=0)
         scores = [
             LabelScore(
                 name=name,
-                n_rows=int(has[label]) // len(runs),
-                precision=float(both[label] / given[label]) if given[label] else None,
-                recall=float(both[label] / has[label]) if has[label] else None,
-                f1=float(2 * both[label] / max(1, has[label] + given[label])),
-                threshold=_threshold(runs, label),
+                n_rows=int(has[index]) // len(runs),
+                precision=float(both[index] / given[index]) if given[index] else None,
+                recall=float(both[index] / has[index]) if has[index] else None,
+                f1=float(2 * both[index] / max(1, has[index] + given[index])),
+                threshold=_threshold(runs, index),
             )
-            for label, name in enumerate(names)
+            for index, name in enumerate(names)
         ]
         scores.sort(key=lambda score: -score.n_rows)
         found.append(LabelScores(method.row.method, method.style, len(runs), tuple(scores[: limits.labels])))
     return tuple(found)
-
-
-def _counts(predictions: Predictions, n: int) -> np.ndarray:
-    """Rows that have each label, that are given it, and both, ``(3, C)``."""
-    counts = np.zeros((3, n), dtype=np.int64)
-    sets = predictions.sets or ()
-    for label, predicted in zip(predictions.label, predictions.predicted, strict=True):
-        has, given = set(sets[label]), set(sets[predicted])
-        for place, indices in enumerate((has, given, has & given)):
-            counts[place, list(indices)] += 1
-    return counts
 
 
 def _threshold(runs: Sequence[RunRecord], label: int) -> float | None:

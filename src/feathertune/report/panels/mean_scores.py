@@ -1,27 +1,17 @@
-"""All scores of each method as means over its seeds, where the primary metric alone says too little."""
+"""All scores of each method as means over its seeds."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from statistics import fmean
 
 from feathertune.records import RunRecord, Scores
-from feathertune.report.drawing.svg import Style
 from feathertune.report.format import units
 from feathertune.report.rows import Method
 from feathertune.tasks import Column, Task
 from feathertune.tasks.formats import SHARE, decimal
 
-
-@dataclass(frozen=True)
-class MeanScores:
-    """One method's scores as text, in the order of the task's columns."""
-
-    method: str
-    style: Style
-    n_seeds: int
-    cells: tuple[str, ...]
+MeanScores = tuple[Method, int, tuple[str, ...]]  # number of seeds, and cells in the order of the task's columns
 
 
 def cell(value: float | None, column: Column) -> str:
@@ -43,5 +33,5 @@ def find_mean_scores(task: Task, methods: Sequence[Method], done: Sequence[RunRe
         tests = [run.test for run in done if run.method == method.row.method and run.test is not None]
         if tests:
             means = (cell(fmean(getattr(test, c.field) for test in tests), c) for c in task.columns)
-            found.append(MeanScores(method.row.method, method.style, len(tests), tuple(means)))
+            found.append((method, len(tests), tuple(means)))
     return tuple(found)

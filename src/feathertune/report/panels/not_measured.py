@@ -1,11 +1,11 @@
-"""What a study did not measure, said from its record alone: a report that hides this is worth little."""
+"""Sentences on what a study did not measure."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import Any
 
-from feathertune.records import TRAINED_KINDS, StudyRecord, SummaryRow
+from feathertune.records import TRAINED_KINDS, StudyRecord
 from feathertune.report.format import units
 from feathertune.report.panels.searches import most_trials
 from feathertune.tasks import SCORES, task_of_study
@@ -17,12 +17,9 @@ _NAMED = 12
 
 
 def find_gaps(study: StudyRecord, *, unreadable: Collection[str], without_curve: Collection[str]) -> list[str]:
-    """Sentences, the weightiest first.
+    """Return sentences, the weightiest first.
 
-    Args:
-        study: The record.
-        unreadable: Ids of finished runs whose predictions could not be read.
-        without_curve: Ids of finished, trained runs without a learning curve.
+    `unreadable` has the ids of finished runs without readable predictions, `without_curve` those without metrics.
     """
     return [
         *_runs(study),
@@ -45,74 +42,64 @@ def _settings(study: StudyRecord) -> str:
     )
 
 
-def _runs(study: StudyRecord) -> list[str]:
-    sentences = []
+def _runs(study: StudyRecord) -> Iterator[str]:
     missing = set(study.planned_runs) - {run.id for run in study.runs}
     if missing:
-        sentences.append(
+        yield (
             f"{len(missing)} of {len(study.planned_runs)} planned runs: "
             "the study stopped, or was read, before they ended."
         )
     failed = [run for run in study.runs if run.status == "failed"]
     if failed:
         names = ", ".join(sorted({units.clip(run.method, 40) for run in failed})[:8])
-        sentences.append(f"{len(failed)} failed {_runs_word(len(failed))} ({names}): no numbers, the errors are below.")
+        yield f"{len(failed)} failed {_runs_word(len(failed))} ({names}): no numbers, the errors are below."
     if study.summary and not any(row.method == "full" for row in study.summary):
-        sentences.append("Full fine-tuning: without it there is no yardstick, and no differences are given.")
-    return sentences
+        yield "Full fine-tuning: without it there is no yardstick, and no differences are given."
 
 
-def _methods(study: StudyRecord) -> list[str]:
-    """What the record says of methods that have no row, and of rows that are no fair neighbours."""
-    sentences = []
+def _methods(study: StudyRecord) -> Iterator[str]:
+    """Return sentences on methods without a row, and on rows of another size."""
     for name, why in list(study.left_out.items())[:_NAMED]:
-        sentences.append(f"{units.clip(name, 40)}: left out. {units.clip(why, 300)}")
+        yield f"{units.clip(name, 40)}: left out. {units.clip(why, 300)}"
     if len(study.left_out) > _NAMED:
-        sentences.append(f"{len(study.left_out) - _NAMED} more methods that were left out; study.json says why.")
+        yield f"{len(study.left_out) - _NAMED} more methods that were left out; study.json says why."
     if study.parameter_budget is not None and study.off_budget:
         names = ", ".join(units.clip(name, 40) for name in list(study.off_budget)[:_NAMED])
         more = f" and {len(study.off_budget) - _NAMED} more" if len(study.off_budget) > _NAMED else ""
-        sentences.append(
+        yield (
             f"All methods at one size: each was sized to train {study.parameter_budget:,} parameters of the encoder, "
             f"but {names}{more} could come no nearer than a quarter more or less."
         )
-    return sentences
 
 
 def _runs_word(n: int) -> str:
     return "run" if n == 1 else "runs"
 
 
-def _precision(study: StudyRecord) -> list[str]:
-    sentences = []
+def _precision(study: StudyRecord) -> Iterator[str]:
     trained = [row for row in study.summary if row.kind in TRAINED_KINDS]
     fewest = min((row.n_seeds for row in trained), default=0)
     if fewest == 1:
-        sentences.append(
+        yield (
             "The spread between seeds: with one seed, the intervals show what other test rows would change, "
             "not what another seed would."
         )
     elif 1 < fewest < 5:
-        sentences.append(f"The spread between seeds, well: {fewest} seeds give only a rough idea of it.")
-    row = _row_of(study, study.verdict.recommended)
+        yield f"The spread between seeds, well: {fewest} seeds give only a rough idea of it."
+    row = next((row for row in study.summary if row.method == study.verdict.recommended), None)
     if study.data.n_test < _FEW_TEST_ROWS and row is not None:
         half = SCORES[row.metric].format.within((row.score_high - row.score_low) / 2)
-        sentences.append(
+        yield (
             f"Small differences: with {study.data.n_test:,} test rows, "
             f"the {task_of_study(study).primary.title} of {units.clip(row.method, 40)} is known to about ± {half}."
         )
     counts = study.data.class_counts.get("test", [])
     rare = sum(1 for count in counts if count < _FEW_CLASS_ROWS)
     if rare:
-        sentences.append(
+        yield (
             f"Rare classes: {rare} of {len(counts)} have fewer than {_FEW_CLASS_ROWS} test rows, "
             "so little can be said about each."
         )
-    return sentences
-
-
-def _row_of(study: StudyRecord, method: str | None) -> SummaryRow | None:
-    return next((row for row in study.summary if row.method == method), None)
 
 
 def _texts(study: StudyRecord) -> list[str]:
@@ -131,20 +118,16 @@ def _texts(study: StudyRecord) -> list[str]:
     ]
 
 
-def _costs(study: StudyRecord) -> list[str]:
-    sentences = []
+def _costs(study: StudyRecord) -> Iterator[str]:
     if not _used_gpu(study.hardware):
-        sentences.append(
-            "A GPU: times and memory are those of a CPU, and another machine may order methods differently."
-        )
+        yield ("A GPU: times and memory are those of a CPU, and another machine may order methods differently.")
     trained = [run for run in study.runs if run.status == "complete" and run.kind in TRAINED_KINDS]
     if trained and all(run.mfu is None for run in trained):
-        sentences.append("How much of the machine's peak was used (MFU).")
+        yield "How much of the machine's peak was used (MFU)."
     without = sorted({row.method for row in study.summary if row.memory_mean_bytes is None})
     if without:
         names = ", ".join(units.clip(name, 30) for name in without[:8])
-        sentences.append(f"Peak memory of {names}{' and others' if len(without) > 8 else ''}.")
-    return sentences
+        yield f"Peak memory of {names}{' and others' if len(without) > 8 else ''}."
 
 
 def _used_gpu(hardware: dict[str, Any]) -> bool:
@@ -154,15 +137,13 @@ def _used_gpu(hardware: dict[str, Any]) -> bool:
     return any(("gpu" in key.lower() or "cuda" in key.lower()) and bool(value) for key, value in hardware.items())
 
 
-def _files(unreadable: Collection[str], without_curve: Collection[str]) -> list[str]:
-    sentences = []
+def _files(unreadable: Collection[str], without_curve: Collection[str]) -> Iterator[str]:
     if unreadable:
-        sentences.append(
+        yield (
             f"Predictions of {len(unreadable)} finished {_runs_word(len(unreadable))} could not be read: "
             "confusion matrices and examples leave them out."
         )
     if without_curve:
-        sentences.append(
+        yield (
             f"Learning curves of {len(without_curve)} finished {_runs_word(len(without_curve))}: no metrics were found."
         )
-    return sentences

@@ -1,13 +1,10 @@
-"""Whether a method's probabilities can be believed: its confidence against its share of right answers, over its seeds.
-
-Drawn from the bins in the record. Not for the calibration error itself, which has finer bins
-(`feathertune.tasks.metrics`).
-"""
+"""Reliability of a method's probabilities: its share of right answers by confidence, over its seeds."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from statistics import fmean
 
 from markupsafe import Markup
@@ -17,8 +14,7 @@ from feathertune.report.drawing import svg
 from feathertune.report.drawing.charts import SMALL_PX
 from feathertune.report.drawing.svg import Style
 from feathertune.report.format import units
-from feathertune.report.limits import Limits
-from feathertune.report.rows import Method
+from feathertune.report.rows import Limits, Method, recommended_first
 from feathertune.tasks import Task
 from feathertune.tasks.formats import SHARE
 
@@ -27,10 +23,7 @@ _HEIGHT_PX = 250.0
 
 @dataclass(frozen=True)
 class Bin:
-    """Answers of like confidence: how many a seed, mean confidence and share of right ones.
-
-    Of one label a text there is one answer for each test row; of several one for each row and label.
-    """
+    """Answers of similar confidence: number a seed, mean confidence and share of right ones."""
 
     rows: float
     confidence: float
@@ -39,7 +32,7 @@ class Bin:
 
 @dataclass(frozen=True)
 class Reliability:
-    """One method's chart, and means over its seeds of the calibration error before and after the temperature."""
+    """One method's chart, and mean calibration errors before and after the temperature."""
 
     method: str
     style: Style
@@ -55,11 +48,9 @@ def find_reliability(
 ) -> tuple[Reliability, ...]:
     """Return the charts of the first methods with a calibration, the recommended one first."""
     found: list[Reliability] = []
-    for method in sorted(methods, key=lambda m: not m.recommended):
-        own = [run for run in done if run.method == method.row.method]
+    calibrated = [run for run in done if run.calibration is not None]
+    for method, own in islice(recommended_first(methods, calibrated), limits.cards):
         runs = [(getattr(run.test, "ece", 0.0), run.calibration) for run in own if run.calibration]
-        if not runs or len(found) == limits.cards:
-            continue
         bins = _joined([calibration for _, calibration in runs])
         found.append(
             Reliability(
@@ -76,16 +67,15 @@ def find_reliability(
 
 
 def draw(name: str, style: Style, bins: Sequence[Bin], *, of: str = "rows") -> Markup:
-    """Share of right answers by confidence; the larger a mark, the more of them; on the dashed line all is as said."""
+    """Draw the share of right answers by confidence; the larger a mark, the more of them."""
     left, right, top, bottom = 46.0, SMALL_PX - 14, 14.0, _HEIGHT_PX - 46
     low = min([0.5, *(value for b in bins for value in (b.confidence, b.right))])
     x, y = svg.score_scale(SHARE, [low, 1.0], left, right), svg.score_scale(SHARE, [low, 1.0], bottom, top)
-    parts = [svg.line(left, y(tick), right, y(tick), "grid") for tick, _ in y.ticks]
-    parts += [svg.text(left - 7, y(tick) + 4, label, class_="tick", anchor="end") for tick, label in y.ticks]
+    parts = svg.y_axis(y, left, right)
     parts += [svg.text(x(tick), bottom + 18, label, class_="tick", anchor="middle") for tick, label in x.ticks[:-1]]
     parts.append(svg.line(left, bottom, right, bottom, "axis"))
     parts.append(svg.line(x(x.low), y(x.low), x(x.high), y(x.high), "reference"))
-    parts.append(svg.text((left + right) / 2, bottom + 40, "confidence →", class_="title", anchor="middle"))
+    parts.append(svg.x_title(left, right, bottom + 40, "confidence"))
     parts.append(svg.path([(x(b.confidence), y(b.right)) for b in bins], f"curve {style.colour}"))
     most = max((b.rows for b in bins), default=1.0)
     for b in bins:
@@ -98,7 +88,7 @@ def draw(name: str, style: Style, bins: Sequence[Bin], *, of: str = "rows") -> M
 
 
 def _joined(calibrations: Sequence[Calibration]) -> tuple[Bin, ...]:
-    """The bins of several seeds as one: a bin is known by the tenth that its mean confidence lies in."""
+    """Join the bins of several seeds by the tenth of their mean confidence."""
     rows: dict[int, list[tuple[int, float, float]]] = {}
     for calibration in calibrations:
         for part in calibration.bins:

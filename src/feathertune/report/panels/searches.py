@@ -1,4 +1,4 @@
-"""How options were found: the trials of each search as the report and the terminal show them."""
+"""The trials of each search, as the report and the terminal show them."""
 
 from __future__ import annotations
 
@@ -16,27 +16,8 @@ _LENGTH = 120
 
 
 @dataclass(frozen=True)
-class Trial:
-    """One trial; `outcome` is its score on validation rows, or how it ended."""
-
-    number: int
-    options: str
-    outcome: str
-    epochs: int
-    seconds: float
-    chosen: bool
-
-
-@dataclass(frozen=True)
 class Search:
-    """One search.
-
-    Attributes:
-        ended: How many trials ended how, in words.
-        before: The leading score on validation rows of the method without a search; `after` of the chosen trial.
-        found: The chosen options, in words.
-        seconds: Of all trials.
-    """
+    """One search in words, with options and outcome of its trials; `before` is the validation score of the defaults."""
 
     method: str
     train_rows: int | None
@@ -45,36 +26,30 @@ class Search:
     after: float | None
     found: str
     seconds: float
-    trials: tuple[Trial, ...]
+    chosen: int | None
+    trials: tuple[tuple[TrialRecord, str, str], ...]
 
 
 def searches(study: StudyRecord) -> tuple[Search, ...]:
-    """The searches of a study, in the order of its methods."""
+    """Return the searches of a study, in the order of its methods."""
     return tuple(_search(record, task_of_study(study).primary.format) for record in study.searches)
 
 
 def options_text(trial: TrialRecord) -> str:
-    """The options of a trial in words."""
+    """Return a trial's options in words."""
     said = {name: f"{value:.2g}" if isinstance(value, float) else value for name, value in trial.options.items()}
     return ", ".join(f"{name} {plain(name, value, _LENGTH)}" for name, value in said.items())
 
 
 def most_trials(found: Sequence[SearchRecord]) -> int:
-    """The largest number of trials of any method; 0 without a search."""
+    """Return the largest number of trials of any method; 0 without a search."""
     return max((len(one.trials) for one in found), default=0)
 
 
-def _trial(trial: TrialRecord, chosen: int | None, say: ScoreFormat) -> Trial:
+def _outcome(trial: TrialRecord, say: ScoreFormat) -> str:
     scored = say.score(trial.score)
     outcome = {"complete": scored, "pruned": f"{scored}, stopped early", "failed": f"failed: {trial.error}"}
-    return Trial(
-        number=trial.number,
-        options=options_text(trial),
-        outcome=units.clip(outcome[trial.status], _LENGTH),
-        epochs=trial.epochs,
-        seconds=trial.seconds,
-        chosen=trial.number == chosen,
-    )
+    return units.clip(outcome[trial.status], _LENGTH)
 
 
 def _search(record: SearchRecord, say: ScoreFormat) -> Search:
@@ -90,5 +65,6 @@ def _search(record: SearchRecord, say: ScoreFormat) -> Search:
         after=None if chosen is None else chosen.score,
         found=f"{found} (the defaults)" if chosen is not None and chosen.number == 0 else found,
         seconds=sum(trial.seconds for trial in record.trials),
-        trials=tuple(_trial(trial, record.chosen, say) for trial in record.trials),
+        chosen=record.chosen,
+        trials=tuple((trial, options_text(trial), _outcome(trial, say)) for trial in record.trials),
     )

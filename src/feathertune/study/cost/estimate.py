@@ -1,7 +1,6 @@
 """Estimate the seconds and memory of each method on this machine, from a few real batches.
 
-Each method runs once on a pilot (`feathertune.study.cost.pilot`), by the code of a real run. Its seconds are scaled by
-the work of the real plan, whose batches are known in advance. An early stop is not foreseen, nor a busy machine.
+Each method runs once on a pilot; its seconds are scaled by the work of the real plan. An early stop is not foreseen.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.optimize import nnls
@@ -28,18 +26,13 @@ from feathertune.records.cost_estimate import CostEstimate, CostRow
 from feathertune.report.format import units
 from feathertune.runtime import hardware, stopwatch, versions
 from feathertune.study.cost.pilot import Step, part_of, pilot, pilot_study, reading_passes, training_steps, work
-from feathertune.study.observe import Silent
+from feathertune.study.observe import Observer, Silent
+from feathertune.study.planning.plan import Plan
+from feathertune.study.run_spec import RunSpec
 from feathertune.study.running.prepare import begins_with_head
 from feathertune.study.running.runs import execute
 from feathertune.study.running.top_layers_sweep import depths, sweep_epochs
-from feathertune.study.running.workbench import by_rows
-
-if TYPE_CHECKING:
-    from feathertune.study.observe import Observer
-    from feathertune.study.planning.plan import Plan
-    from feathertune.study.prepared import Prepared
-    from feathertune.study.run_spec import RunSpec
-    from feathertune.study.running.workbench import Workbench
+from feathertune.study.running.workbench import Prepared, Workbench, by_rows
 
 # Text baselines run on this many training rows; more rows are taken to cost in proportion.
 _TEXT_ROWS = 5_000
@@ -83,7 +76,7 @@ class _Measuring:
         bench, self._study, self._scratch = prepared.bench, prepared.study, scratch
         self._train = self._study.config.train
         self._bench, self._pilot = bench, pilot(bench, self._train)
-        self._by_rows = by_rows(bench)
+        self._rows_of = by_rows(prepared)
         self._records: dict[str, RunRecord] = {}
         bench.load_encoder(seed=0)  # the first time, the file may come from a disk
         with stopwatch() as load:
@@ -96,12 +89,8 @@ class _Measuring:
         self._token_s = reading_s / sum(_reading_work(self._pilot, name) for name in names)
 
     def fill(self, row: CostRow, spec: RunSpec) -> None:
-        """Fill in the numbers of a row.
-
-        Raises:
-            RunFailedError: If the method fails on the pilot.
-        """
-        bench = self._by_rows(spec.train_rows, 0)
+        """Fill in the numbers of a row; raise a `RunFailedError` if the method fails on the pilot."""
+        bench = self._rows_of(spec.train_rows, 0).bench
         if spec.method not in BASELINES:
             self._trained(row, spec, bench)
         elif BASELINES[spec.method].reads == "texts":
@@ -115,7 +104,7 @@ class _Measuring:
         readers = [spec for spec in plan.runs if spec.kind != "baseline"]
         parts = {(spec.train_rows, 0 if spec.train_rows in every else spec.seed): spec.train_rows for spec in readers}
         seconds = sum(self._features_s(name, self._bench) for name in ("validation", "test"))
-        return seconds + sum(self._features_s("train", self._by_rows(rows, 0)) for rows in parts.values())
+        return seconds + sum(self._features_s("train", self._rows_of(rows, 0).bench) for rows in parts.values())
 
     def _reads_texts(self, row: CostRow, spec: RunSpec, bench: Workbench) -> None:
         share = min(1.0, _TEXT_ROWS / len(bench.encoded["train"]))
@@ -189,7 +178,7 @@ class _Measuring:
         return self._records[spec.method]
 
     def _run(self, spec: RunSpec, bench: Workbench) -> RunRecord:
-        record = execute(spec, pilot_study(self._study), bench, self._scratch, Silent())
+        record = execute(spec, Prepared(bench, pilot_study(self._study)), self._scratch, Silent())
         if record.status == "failed":
             raise RunFailedError(str(record.error))
         return record
@@ -230,12 +219,7 @@ def _seconds(load: float = 0.0, **parts: float) -> Seconds:
 
 
 def step_costs(work_done: np.ndarray, seconds: Sequence[float]) -> tuple[float, float]:
-    """Fit seconds of a step and seconds of a token, neither negative, by relative error.
-
-    Args:
-        work_done: Tokens of each step, ``(steps,)``.
-        seconds: Of each step.
-    """
+    """Fit seconds of a step and seconds of a token, neither negative, by relative error; ``(steps,)`` each."""
     took = np.maximum(np.array(seconds), 1e-9)
     scale = work_done.max()  # columns of one size: the solver stops by an absolute tolerance
     columns = np.stack([np.ones(len(took)), work_done / scale], axis=1)

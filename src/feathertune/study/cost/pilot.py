@@ -1,25 +1,19 @@
-"""A pilot: a few real batches of a study, on which the code of a real run takes seconds.
-
-Its rows are no fair sample of the classes, so its scores mean nothing.
-"""
+"""A pilot: a few real batches of a study, on which a real run takes seconds; its scores mean nothing."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from feathertune.config import TrainConfig
 from feathertune.data.sources.collector import SPLITS, SplitName
 from feathertune.data.splitting.pool import Split
 from feathertune.data.tokens.batching import cut_passes, plan_steps
 from feathertune.engine.prefix_cache.store import ActivationCache
-
-if TYPE_CHECKING:
-    from feathertune.config import TrainConfig
-    from feathertune.study.planning.resolve import ResolvedStudy
-    from feathertune.study.running.workbench import Workbench
+from feathertune.study.planning.resolve import ResolvedStudy
+from feathertune.study.running.workbench import Workbench
 
 # The first epoch includes what libraries prepare once for each shape, the second one does not.
 EPOCHS = 2
@@ -78,10 +72,7 @@ def reading_passes(bench: Workbench, name: SplitName) -> list[Pass]:
 def training_steps(bench: Workbench, train: TrainConfig, seed: int, epoch: int) -> list[Step]:
     """Return the steps of an epoch, as the training loop makes them."""
     return plan_steps(
-        bench.encoded["train"].lengths,
-        batch_size=train.batch_size,
-        token_budget=train.token_budget,
-        seed=(seed, epoch),
+        bench.encoded["train"].lengths, batch_size=train.batch_size, token_budget=train.token_budget, seed=(seed, epoch)
     )
 
 
@@ -96,7 +87,7 @@ def work(bench: Workbench, name: SplitName, passes: Iterable[Pass]) -> float:
 
 
 def spread(sizes: Sequence[float], n: int) -> list[int]:
-    """Return the indices of at most `n` sizes, evenly from the small ones to the largest, which is always included."""
+    """Return the indices of at most `n` sizes, evenly from small to the largest, which is always included."""
     order = np.argsort(np.asarray(sizes), kind="stable")
     places = np.linspace(len(order) - 1, (len(order) - 1) / (2 * n), min(n, len(order)))
     return sorted({int(order[round(place)]) for place in places})
@@ -109,7 +100,7 @@ def _some(bench: Workbench, name: SplitName, steps: Sequence[Step], n: int) -> n
 
 
 def _two_classes(labels: np.ndarray) -> np.ndarray:
-    """Return the labels, with a second class if there is only one: classifiers refuse to fit one class."""
+    """Return the labels, with a second class if there is only one, which classifiers refuse."""
     if labels.ndim == 2 or not len(labels) or len(set(labels.tolist())) > 1:
         return labels
     changed = labels.copy()

@@ -1,9 +1,4 @@
-"""Few labels: a study without validation rows.
-
-Nothing chooses the best epoch then: a training has a fixed number of steps (`train.min_steps`) and keeps its last
-state. What is chosen on validation rows is refused; baselines choose by cross-validation over the training rows
-(`feathertune.baselines.linear`), and no temperature is fitted.
-"""
+"""Few labels: a study without validation rows trains a fixed number of steps and keeps the last state."""
 
 from __future__ import annotations
 
@@ -15,11 +10,7 @@ from feathertune.study.planning.planned_method import PlannedMethod
 
 
 def settle_validation(config: Config, methods: Sequence[PlannedMethod]) -> Config:
-    """Spell out the validation size under ``data.shots``, and the minimum number of training steps.
-
-    Raises:
-        ConfigError: If rows are to be drawn in two ways, or a setting needs validation rows.
-    """
+    """Spell out the validation size under ``data.shots`` and the minimum steps; refuse what needs validation rows."""
     data, train = config.data, config.train
     if data.shots is not None:
         _check_shots_are_all(config)
@@ -45,22 +36,17 @@ def _check_shots_are_all(config: Config) -> None:
 
 
 def _refuse_what_needs_rows(config: Config, methods: Sequence[PlannedMethod]) -> None:
-    why = "no rows are kept for validation (" + (
-        f"--shots {config.data.shots}" if config.data.shots else "--validation-size 0"
-    )
+    option = f"--shots {config.data.shots}" if config.data.shots else "--validation-size 0"
+    refused = []
     if config.study.search:
-        raise ConfigError(
-            f"--search {config.study.search} finds options on validation rows, but {why}). Leave out the search, or "
-            "keep rows for validation."
-        )
+        refused.append((f"--search {config.study.search} finds options on validation rows", "Leave out the search"))
     if config.train.decision == "moved":
-        raise ConfigError(
-            f"train.decision 'moved' fits its thresholds to validation rows, but {why}). Leave it out, or keep rows "
-            "for validation."
-        )
+        refused.append(("train.decision 'moved' fits its thresholds to validation rows", "Leave it out"))
     for planned in methods:
         if planned.sweeps_depth:
-            raise ConfigError(
-                f"top_layers 'auto' of {planned.method.name} is found by trainings on validation rows, but {why}). "
-                "Give top_layers a number, or keep rows for validation."
-            )
+            what = f"top_layers 'auto' of {planned.method.name} is found by trainings on validation rows"
+            refused.append((what, "Give top_layers a number"))
+    for what, remedy in refused:
+        raise ConfigError(
+            f"{what}, but no rows are kept for validation ({option}). {remedy}, or keep rows for validation."
+        )

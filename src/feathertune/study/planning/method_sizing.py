@@ -1,23 +1,20 @@
 """The methods of a study on its encoder: which can serve it, their sizes, and what they train.
 
-A method that was named must fit; one that was asked for as one of ``all`` is left out if it does not.
+A method that was named must fit; one of ``all`` is left out if it does not.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
 from feathertune.config import Config
+from feathertune.encoders import LoadedEncoder
 from feathertune.errors import ConfigError, first_line
 from feathertune.methods import ALL_METHODS, METHODS, options_in, plain_name
 from feathertune.methods.sizes import matched, n_head, n_trained
+from feathertune.study.observe import Observer
 from feathertune.study.planning.planned_method import PlannedMethod
-
-if TYPE_CHECKING:
-    from feathertune.encoders import LoadedEncoder
-    from feathertune.study.observe import Observer
 
 # A method whose size differs by more than this share from the budget is named.
 OFF_BUDGET = 0.25
@@ -33,11 +30,7 @@ class Fit:
 
 
 def fit_methods(config: Config, methods: Sequence[PlannedMethod], encoder: LoadedEncoder, observer: Observer) -> Fit:
-    """Decide what depends on the encoder; the encoder is not changed.
-
-    Raises:
-        ConfigError: If a method that was named does not fit the encoder, or the budget does not.
-    """
+    """Size the methods on the encoder, which is not changed; raise a `ConfigError` if a named one does not fit."""
     budget = _parameters(config.study.match_parameters, encoder)
     observer.stage("sizing the methods" if budget is not None else "looking at what the methods train")
     # Packages whose method cannot be loaded.
@@ -59,11 +52,7 @@ def fit_methods(config: Config, methods: Sequence[PlannedMethod], encoder: Loade
 
 
 def check_sizes_are_free(config: Config, methods: Sequence[PlannedMethod]) -> None:
-    """Refuse options that ``study.match_parameters`` would overrule, and one that it cannot count with.
-
-    Raises:
-        ConfigError: If a method's size is given, or a sweep chooses its number of layers.
-    """
+    """Refuse sizes that are given or found by a sweep, which ``study.match_parameters`` would overrule."""
     budget = config.study.match_parameters
     for planned in methods:
         method = planned.method
@@ -88,7 +77,6 @@ def check_sizes_are_free(config: Config, methods: Sequence[PlannedMethod]) -> No
 
 
 def _parameters(wanted: int | str | None, encoder: LoadedEncoder) -> int | None:
-    """Return a budget as a number of parameters."""
     if wanted is None:
         return None
     if isinstance(wanted, str):

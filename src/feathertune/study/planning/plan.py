@@ -22,10 +22,9 @@ class Plan(Record):
 
     Attributes:
         fingerprint: Hash of settings, runs, data and encoder; a folder is continued only by the plan that began it.
-        config: Every setting, including the methods' options, except those that follow from `match_parameters`.
-        left_out: Methods that cannot serve the encoder: name to reason.
+        left_out: Reasons of methods that cannot serve the encoder, by name.
         parameter_budget: ``study.match_parameters`` in parameters of this encoder.
-        off_budget: Methods whose size is far from it: name to how many they train, and why.
+        off_budget: Sizes of methods that are far from it, by name.
     """
 
     fingerprint: str
@@ -50,11 +49,7 @@ def make_plan(config: Config, fit: Fit, runs: Sequence[RunSpec], *, content: Seq
 
 
 def runs_of_study(fit: Fit, seeds: int, *, sizes: Sequence[int] = (), n_rows: int = 0) -> list[RunSpec]:
-    """Return the runs of a comparison: the baselines, then every method with seed 0, then with seed 1, and so on.
-
-    A study that is stopped early has one seed of everything before it has two of anything. Within a seed a learning
-    curve goes through its `sizes`, from few rows to all `n_rows`.
-    """
+    """Return the runs of a comparison, seed by seed; `sizes` are those of a learning curve, up to all `n_rows`."""
     runs = [run for baseline in BASELINES for run in _runs_of(baseline, sizes, n_rows, seeds=seeds)]
     runs += [planned.run(seed, rows) for seed in range(seeds) for rows in sizes or (None,) for planned in fit.methods]
     return runs

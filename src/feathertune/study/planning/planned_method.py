@@ -16,15 +16,7 @@ from feathertune.study.run_spec import RunSpec, run_id
 
 @dataclass(frozen=True)
 class PlannedMethod:
-    """A method that will run.
-
-    Attributes:
-        sweeps_depth: A sweep on validation rows chooses ``top_layers`` in each run (``top_layers: auto``).
-        space: Values of the options that a search settles before the first run.
-        trains: Trained parameters, including the head; ``None`` if they are not known.
-        off_budget: Its size, if that is far from ``study.match_parameters``; else empty.
-        notes: Sentences for the record of each run.
-    """
+    """A method that will run, with the fields of its `RunSpec`; `off_budget` says how its size misses the budget."""
 
     method: Method
     options: Options
@@ -51,12 +43,7 @@ class PlannedMethod:
 
 
 def planned_methods(config: Config) -> tuple[PlannedMethod, ...]:
-    """Return the methods that the settings name.
-
-    Raises:
-        UnknownNameError: If a method does not exist.
-        ConfigError: If an option does not fit.
-    """
+    """Return the methods that the settings name; raise a `ConfigError` if an option does not fit."""
     return tuple(
         PlannedMethod(
             method,
@@ -71,7 +58,7 @@ def planned_methods(config: Config) -> tuple[PlannedMethod, ...]:
 
 
 def _space_of(config: Config, method: Method) -> dict[str, list[Any]]:
-    """Return the options that a search may change: those in the method's search space that nobody has given."""
+    """Return the options in the method's search space that nobody has given."""
     if not config.study.search:
         return {}
     given = {*config.method, *options_in(method.name)}
@@ -86,12 +73,7 @@ def _space_of(config: Config, method: Method) -> dict[str, list[Any]]:
 
 
 def check_can_search(trials: int, methods: Sequence[PlannedMethod]) -> None:
-    """Refuse a search that cannot be done.
-
-    Raises:
-        MissingExtraError: If Optuna is not installed.
-        ConfigError: If a sweep chooses a method's number of layers.
-    """
+    """Refuse a search without Optuna, or next to a sweep that chooses a method's number of layers."""
     if importlib.util.find_spec("optuna") is None:
         raise MissingExtraError("search", f"A search (study.search is {trials})")
     for planned in methods:

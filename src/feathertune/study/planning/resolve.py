@@ -1,19 +1,16 @@
-"""From what the user gave to a study that can start: every fact is decided here, once.
-
-`settle` needs the settings alone, so that a misspelt method is refused before any data is read. `decide_task` needs the
-labels, `resolve` the encoder.
-"""
+"""From what the user gave to a study that can start: every fact is decided here, once."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from feathertune.baselines import BASELINES
 from feathertune.config import Config, TrainConfig
+from feathertune.data.splitting.splits import DataSplits
 from feathertune.data.splitting.subsets import settle_sizes
-from feathertune.methods import Method
+from feathertune.encoders import LoadedEncoder
+from feathertune.study.observe import Observer
 from feathertune.study.planning.few_labels import settle_validation
 from feathertune.study.planning.method_sizing import check_sizes_are_free, fit_methods
 from feathertune.study.planning.plan import Plan, make_plan, runs_of_study
@@ -21,20 +18,10 @@ from feathertune.study.planning.planned_method import PlannedMethod, check_can_s
 from feathertune.tasks import Task, task_of
 from feathertune.tasks.losses import check_fits
 
-if TYPE_CHECKING:
-    from feathertune.data.splitting.splits import DataSplits
-    from feathertune.encoders import LoadedEncoder
-    from feathertune.study.observe import Observer
-
 
 @dataclass(frozen=True)
 class Settled:
-    """A study as its settings alone decide it.
-
-    Attributes:
-        config: With ``method.NAME`` filled in for each method. What the encoder or a search decides is left out:
-            sizes under ``match_parameters``, the methods that ``all`` means, options that are searched.
-    """
+    """A study as its settings alone decide it, with ``method.NAME`` in the settings for each method."""
 
     config: Config
     methods: tuple[PlannedMethod, ...]
@@ -42,12 +29,7 @@ class Settled:
 
 @dataclass(frozen=True)
 class ResolvedStudy:
-    """A study that can start.
-
-    Attributes:
-        plan: Every setting and every run.
-        task: Decides and scores as the settings say; its primary metric is the study's.
-    """
+    """A study that can start: every setting and every run, and the task with its primary metric."""
 
     plan: Plan
     task: Task
@@ -69,38 +51,26 @@ class ResolvedStudy:
 
 
 def settle(config: Config) -> Settled:
-    """Decide what the settings alone decide.
-
-    Raises:
-        UnknownNameError: If a method does not exist.
-        ConfigError: If an option does not fit, or settings contradict each other.
-    """
+    """Decide what the settings alone decide; raise a `ConfigError` if they do not fit together."""
     methods = planned_methods(config)
     config = settle_validation(config, methods)
     if config.study.match_parameters is not None:
         check_sizes_are_free(config, methods)
     if config.study.search:
         check_can_search(config.study.search, methods)
-    sized = config.study.match_parameters is not None
-    spelled_out = {
-        planned.method.name: planned.options.model_dump(
-            mode="json", exclude={*planned.space, *(_size_option(planned.method) if sized else ())}
-        )
-        for planned in methods
-    }
+    spelled_out = {}
+    for planned in methods:
+        left_out = set(planned.space)
+        if config.study.match_parameters is not None and planned.method.size is not None:
+            left_out.add(planned.method.size.option)
+        spelled_out[planned.method.name] = planned.options.model_dump(mode="json", exclude=left_out)
     names = tuple(name for name in dict.fromkeys(config.study.methods) if name not in BASELINES)
     study = config.study.model_copy(update={"methods": names})
     return Settled(config.model_copy(update={"method": spelled_out, "study": study}), methods)
 
 
 def decide_task(config: Config, splits: DataSplits, train_counts: Sequence[int]) -> Task:
-    """Return the task of the labels, with its decision and its primary metric.
-
-    `train_counts` has the training rows of each class; it is empty for numbers.
-
-    Raises:
-        ConfigError: If settings do not fit the labels.
-    """
+    """Return the task of the labels with its decision and metric; `train_counts` has the rows of each class."""
     task = task_of(splits.train.labels)
     check_fits(config.train, task)
     if config.data.shots is not None:
@@ -117,13 +87,7 @@ def resolve(
     *,
     seed: int | None = None,
 ) -> ResolvedStudy:
-    """Decide what depends on data and encoder, and list the runs; the encoder is not changed.
-
-    With a seed, each method runs once and without baselines; ``None`` lists the runs of a comparison.
-
-    Raises:
-        ConfigError: If a method that was named does not fit the encoder, or sizes do not fit the data.
-    """
+    """Decide what depends on data and encoder, and list the runs; with a seed, each method runs once, alone."""
     study = settled.config.study.model_copy(update={"metric": task.primary.name})
     config = settled.config.model_copy(update={"study": study})
     n_rows, n_classes, shots = len(splits.train.labels), len(splits.labels), config.data.shots
@@ -136,7 +100,3 @@ def resolve(
     else:
         runs = [planned.run(seed) for planned in fit.methods]
     return ResolvedStudy(make_plan(config, fit, runs, content=(splits.fingerprint, encoder.fingerprint)), task)
-
-
-def _size_option(method: Method) -> tuple[str, ...]:
-    return () if method.size is None else (method.size.option,)

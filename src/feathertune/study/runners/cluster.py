@@ -1,7 +1,4 @@
-"""A Ray cluster: the connection, the resources that a run needs, and the room on the nodes.
-
-Ray is an extra, and is loaded only if a study asks for it.
-"""
+"""A Ray cluster: the connection, the resources that a run needs, and the room on the nodes."""
 
 from __future__ import annotations
 
@@ -15,16 +12,14 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
+from feathertune.config import Config
 from feathertune.errors import ConfigError, MissingExtraError, first_line
-
-if TYPE_CHECKING:
-    from feathertune.config import Config
-    from feathertune.records.cost_estimate import CostRow
-    from feathertune.study.running.workbench import Workbench
+from feathertune.records.cost_estimate import CostRow
+from feathertune.study.running.workbench import Workbench
 
 _ANSWERS_WITHIN_S = 10.0
 _RAYS_OWN_WORDS = ("auto", "local")
@@ -92,7 +87,7 @@ def alive_nodes() -> list[Node]:
 
 
 def room(needs: Needs, nodes: Sequence[Node]) -> int:
-    """Return the number of runs that the nodes have room for, if they do nothing else."""
+    """Return the number of runs that the nodes have room for in all."""
     return sum(needs.fit_into(node.resources) for node in nodes)
 
 
@@ -112,12 +107,7 @@ def check_room(needs: Needs, nodes: Sequence[Node]) -> None:
 
 
 def check_cluster(address: str | None) -> None:
-    """Check that a cluster can be at an address, without waiting as long as Ray does; None leaves the choice to Ray.
-
-    Raises:
-        MissingExtraError: If Ray is not installed.
-        ConfigError: If nothing answers there, or it is no address.
-    """
+    """Raise a `ConfigError` if no cluster can be at an address; None leaves the choice to Ray."""
     if importlib.util.find_spec("ray") is None:
         raise MissingExtraError("ray", "The runner ray")
     source = "--ray-address" if address else "RAY_ADDRESS"
@@ -141,15 +131,7 @@ def check_cluster(address: str | None) -> None:
 
 @contextlib.contextmanager
 def connected(address: str | None) -> Iterator[None]:
-    """Connect to a cluster during the block; a connection that the caller had before is used and kept.
-
-    Args:
-        address: ``HOST:PORT``; None means ``RAY_ADDRESS``, else the cluster of this machine, else one that is started
-            here for the block.
-
-    Raises:
-        ConfigError: If there is none.
-    """
+    """Connect to a cluster during the block; ``None`` means ``RAY_ADDRESS``, this machine's, or one started here."""
     check_cluster(address)
     # Ray prints news of a lost process on stdout, which is for the result of the command.
     with contextlib.redirect_stdout(sys.stderr):

@@ -1,7 +1,6 @@
-"""The work of a process on a node of a cluster: check that it can work, keep the study's workbench, do runs.
+"""The work of a process on a node of a cluster: check that it can work, keep the study, do runs.
 
-Tokens, labels and texts come through Ray's object store, once per node. The base model is read from its own place, and
-everything that a run leaves behind goes through the study folder.
+Data comes through Ray's object store, once per node; results go through the study folder.
 """
 
 from __future__ import annotations
@@ -10,30 +9,27 @@ import json
 import os
 import socket
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
+from feathertune.config import EngineConfig
+from feathertune.data.sources.collector import SplitName
 from feathertune.errors import ConfigError, FeathertuneError
 from feathertune.records import RunRecord, differences
+from feathertune.records.cost_estimate import CostRow
 from feathertune.runtime import Runtime, choose_runtime, hardware, prepare_process, versions
 from feathertune.storage import write_atomic
 from feathertune.study.observe import Silent
+from feathertune.study.run_spec import RunSpec
+from feathertune.study.running.pretrained import FrozenFeatures
 from feathertune.study.running.runs import execute
 from feathertune.study.running.search import settle_options
-from feathertune.study.running.workbench import by_rows
-
-if TYPE_CHECKING:
-    from feathertune.config import EngineConfig
-    from feathertune.data.sources.collector import SplitName
-    from feathertune.records.cost_estimate import CostRow
-    from feathertune.study.prepared import Prepared
-    from feathertune.study.run_spec import RunSpec
-    from feathertune.study.running.pretrained import FrozenFeatures
+from feathertune.study.running.workbench import Prepared, by_rows
 
 NODE_FILE = "node.json"
 
@@ -43,10 +39,8 @@ class Site:
     """The study that the processes of a cluster work for.
 
     Attributes:
-        folder: The study folder, as all nodes see it.
-        token: A file in it and its content, by which a node recognises the folder.
+        token: A file in the study folder and its content, by which a node recognises the folder.
         working_folder: Start of relative paths in the settings.
-        versions: Versions of the packages that results depend on.
         threads: Threads of one run.
         prepared: Ray's reference to the `Prepared` study; in a list, so that Ray does not fetch it with every task.
     """
@@ -59,22 +53,12 @@ class Site:
     prepared: Sequence[Any] = ()
 
 
-class _Kept:
-    """The study that this process works for, from its first run to its last."""
-
-    def __init__(self, prepared: Prepared) -> None:
-        self.study, self.bench, self.bench_of = prepared.study, prepared.bench, by_rows(prepared.bench)
-
-
-_kept: dict[str, _Kept] = {}
+# The study that this process works for, by the site's token: a function from training rows and seed.
+_kept: dict[str, Callable[[int | None, int], Prepared]] = {}
 
 
 def inspect_node(site: Site) -> str:
-    """Return this node's name.
-
-    Raises:
-        ConfigError: If it has other packages, or another study folder under the same path.
-    """
+    """Return this node's name; raise a `ConfigError` if it has other packages or another study folder."""
     with _named():
         if found := differences(dict(site.versions), versions()):
             name, there, here = found[0]
@@ -94,14 +78,14 @@ def choose_runtime_there(engine: EngineConfig) -> Runtime:
 
 def read_features(site: Site, name: SplitName) -> FrozenFeatures:
     """Return the frozen features of a split, for all runs that read them."""
-    return _study(site).bench.features(name, lambda _: None)
+    return _study(site)(None, 0).bench.features(name, lambda _: None)
 
 
 def do_search(site: Site, spec: RunSpec, names: Sequence[SplitName], *features: FrozenFeatures) -> dict[str, object]:
     """Do or continue the search of a run, with the `features` of the splits `names`; return the best options."""
-    kept = _study(site)
-    kept.bench.take_features(dict(zip(names, features, strict=True)))
-    return settle_options(spec, kept.study, kept.bench_of, site.folder, Silent()).options
+    rows_of = _study(site)
+    rows_of(None, 0).bench.take_features(dict(zip(names, features, strict=True)))
+    return settle_options(spec, rows_of, site.folder, Silent()).options
 
 
 def do_run(
@@ -112,40 +96,31 @@ def do_run(
     names: Sequence[SplitName],
     *features: FrozenFeatures,
 ) -> RunRecord:
-    """Do one run as the local runner does it.
-
-    Args:
-        site: The study.
-        spec: The run.
-        predicted: Its cost estimate.
-        options: The result of its search; None without one.
-        names: Splits whose frozen features other processes have computed.
-        features: Those features.
-    """
+    """Do one run with the `options` of its search, and the `features` that other processes have computed."""
     import ray
 
-    kept = _study(site)
-    kept.bench.take_features(dict(zip(names, features, strict=True)))
-    bench = kept.bench_of(spec.train_rows, spec.seed)
+    rows_of = _study(site)
+    rows_of(None, 0).bench.take_features(dict(zip(names, features, strict=True)))
+    prepared = rows_of(spec.train_rows, spec.seed)
     if options is not None:
         spec = spec.model_copy(update={"options": options})
-    record = execute(spec, kept.study, bench, site.folder, Silent(), predicted)
+    record = execute(spec, prepared, site.folder, Silent(), predicted)
     place = {
         "node": socket.gethostname(),
         "ray_node": ray.get_runtime_context().get_node_id(),
-        "hardware": hardware(bench.runtime),
+        "hardware": hardware(prepared.bench.runtime),
     }
     write_atomic(site.folder / "runs" / spec.id / NODE_FILE, json.dumps(place, indent=1) + "\n")
     return record
 
 
-def _study(site: Site) -> _Kept:
+def _study(site: Site) -> Callable[[int | None, int], Prepared]:
     token = site.token[1]
     if token not in _kept:
         inspect_node(site)
         _kept.clear()
         with _named():
-            _kept[token] = _Kept(_enter(site))
+            _kept[token] = by_rows(_enter(site))
     return _kept[token]
 
 

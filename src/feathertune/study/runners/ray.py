@@ -1,7 +1,6 @@
 """Do runs on a Ray cluster: several at a time, each a task with declared processors, GPUs and memory.
 
-Ray repeats a task on another node if its node is lost, which is safe since files are written whole or not at all. All
-nodes need a shared folder.
+Ray repeats a lost task on another node; files are written whole or not at all. All nodes need a shared folder.
 """
 
 from __future__ import annotations
@@ -14,25 +13,22 @@ import uuid
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import feathertune
+from feathertune.data.sources.collector import SplitName
 from feathertune.errors import ConfigError, FeathertuneError, RunFailedError, first_line
 from feathertune.records import RunRecord
+from feathertune.records.cost_estimate import CostEstimate, CostRow
 from feathertune.runtime import Runtime, versions
 from feathertune.storage import write_atomic
+from feathertune.study.observe import Observer
+from feathertune.study.run_spec import RunSpec
 from feathertune.study.runners import node
 from feathertune.study.runners.cluster import Needs, alive_nodes, check_room, connected, needs_of, room
 from feathertune.study.running.runs import expected_work, failed_run, features_read, keep_run
 from feathertune.study.running.search import search_id
-
-if TYPE_CHECKING:
-    from feathertune.data.sources.collector import SplitName
-    from feathertune.records.cost_estimate import CostEstimate, CostRow
-    from feathertune.study.observe import Observer
-    from feathertune.study.prepared import Prepared
-    from feathertune.study.run_spec import RunSpec
-    from feathertune.study.running.workbench import Workbench
+from feathertune.study.running.workbench import Prepared, Workbench
 
 Reference = Any  # Ray's, to the result of a task
 # The first process on a node loads torch, maybe from a slow disk.
@@ -66,18 +62,14 @@ def _token(folder: Path) -> Iterator[tuple[Path, str]]:
 
 
 class _Driver:
-    """Starts runs on a cluster and collects their records.
-
-    Raises:
-        ConfigError: If a node cannot work for the study, or none has room for a run.
-    """
+    """Starts runs on a cluster and collects their records."""
 
     def __init__(
         self, prepared: Prepared, folder: Path, token: tuple[Path, str], observer: Observer, cost: CostEstimate | None
     ) -> None:
         import ray
 
-        bench, self._study, self._config = prepared.bench, prepared.study, prepared.study.config
+        bench, self._config = prepared.bench, prepared.study.config
         self._observer, self._cost, self._folder = observer, cost, folder
         functions = (node.inspect_node, node.choose_runtime_there, node.read_features, node.do_search, node.do_run)
         self._tasks = {function: ray.remote(function) for function in functions}
@@ -90,8 +82,8 @@ class _Driver:
         site = node.Site(folder, token, Path.cwd(), versions(), needs.num_cpus)
         observer.stage("looking at the nodes of the cluster")
         self._check_nodes(site, needs)
-        self._bench = bench.for_processes(self._runtime(bench, needs))
-        self._site = replace(site, prepared=[ray.put(replace(prepared, bench=self._bench))])
+        self._prepared = replace(prepared, bench=bench.for_processes(self._runtime(bench, needs)))
+        self._site = replace(site, prepared=[ray.put(self._prepared)])
         self._features: dict[SplitName, Reference] = {}
         self._searched: dict[str, Reference] = {}
         self._going: dict[Reference, RunSpec] = {}
@@ -123,17 +115,17 @@ class _Driver:
                 ray.cancel(reference, force=True)
 
     def _needs(self, spec: RunSpec) -> Needs:
-        return needs_of(self._config, self._bench, self._predicted(spec))
+        return needs_of(self._config, self._prepared.bench, self._predicted(spec))
 
     def _predicted(self, spec: RunSpec) -> CostRow | None:
         return None if self._cost is None else self._cost.row(spec.method, spec.train_rows)
 
     def _start(self, spec: RunSpec) -> Reference:
         """Start a run, which waits for the features and the search that it needs."""
-        names = features_read(spec, self._study, self._bench)
+        names = features_read(spec, self._prepared)
         for name in names:
             if name not in self._features:
-                read = self._task(node.read_features, **needs_of(self._config, self._bench).options)
+                read = self._task(node.read_features, **needs_of(self._config, self._prepared.bench).options)
                 self._features[name] = read.remote(self._site, name)
         features, needs = [self._features[name] for name in names], self._needs(spec).options
         options = None
@@ -148,12 +140,7 @@ class _Driver:
         return self._tasks[function].options(**self._common, **options)
 
     def _record(self, reference: Reference, spec: RunSpec) -> RunRecord:
-        """Return the record of a task; a failed one if its process died each time.
-
-        Raises:
-            FeathertuneError: If its node cannot work for the study.
-            OSError: If its files cannot be written.
-        """
+        """Return the record of a task; a failed one if its process died each time."""
         import ray
         from ray.exceptions import RayError
 
@@ -170,12 +157,12 @@ class _Driver:
         return record
 
     def _tell(self, spec: RunSpec, record: RunRecord) -> None:
-        """Tell the observer everything about a run but its end, since it knows one run at a time."""
+        """Tell the observer about a run that has ended."""
         self._observer.started(spec)
         if record.metrics is not None:
             for line in (self._folder / record.metrics).read_text(encoding="utf-8").splitlines():
                 self._observer.measured(json.loads(line))
-        self._observer.advanced(expected_work(spec, self._study, self._bench))
+        self._observer.advanced(expected_work(spec, self._prepared))
 
     def _check_nodes(self, site: node.Site, needs: Needs) -> None:
         """Check that each node on which a run fits can work for the study."""

@@ -2,64 +2,56 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
 
 from feathertune.baselines import BASELINES, Baseline
-from feathertune.baselines.linear import Rows
 from feathertune.data.sources.collector import SPLITS, SplitName
 from feathertune.engine.training.head import head_logits
 from feathertune.records import Seconds
 from feathertune.runtime import stopwatch
+from feathertune.study.observe import Observer
+from feathertune.study.run_spec import RunSpec
+from feathertune.study.running.pretrained import FrozenFeatures
 from feathertune.study.running.run_result import RunResult, score_rows
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from feathertune.study.observe import Observer
-    from feathertune.study.planning.resolve import ResolvedStudy
-    from feathertune.study.run_spec import RunSpec
-    from feathertune.study.running.pretrained import FrozenFeatures
-    from feathertune.study.running.workbench import Workbench
-
-_READ_UNTRAINED: tuple[SplitName, ...] = ("validation", "test")
+from feathertune.study.running.workbench import Prepared, Workbench
+from feathertune.tasks.linear_models import Rows
 
 
 def splits_read(baseline: Baseline, bench: Workbench) -> tuple[SplitName, ...]:
     """Return the splits that a baseline reads, of those that have rows."""
-    names: tuple[SplitName, ...] = _READ_UNTRAINED if baseline.reads == "encoder" else SPLITS
+    names = SPLITS[1:] if baseline.reads == "encoder" else SPLITS
     return tuple(name for name in names if len(bench.encoded[name]))
 
 
-def run_baseline(spec: RunSpec, study: ResolvedStudy, bench: Workbench, observer: Observer) -> RunResult:
+def run_baseline(spec: RunSpec, prepared: Prepared, observer: Observer) -> RunResult:
     """Fit a baseline and score it."""
-    baseline = BASELINES[spec.method]
+    baseline, bench = BASELINES[spec.method], prepared.bench
     names = splits_read(baseline, bench)
     if baseline.reads == "texts":
-        return _fit(baseline, {name: bench.split(name).texts for name in names}, study, bench)
+        return _fit(baseline, {name: bench.split(name).texts for name in names}, prepared)
     features = {name: bench.features(name, observer.advanced) for name in names}
     if baseline.reads == "encoder":
-        return _score_untrained(spec.seed, features, study, bench)
+        return _score_untrained(spec.seed, features, prepared)
     # A linear model of the mean over windows gives the mean of what it gives of each.
     inputs = {
         name: {"read": bench.encoded[name].pooled(found.read), "mean": bench.encoded[name].pooled(found.mean)}
         for name, found in features.items()
     }
-    return _fit(baseline, inputs, study, bench, features)
+    return _fit(baseline, inputs, prepared, features)
 
 
 def _fit(
     baseline: Baseline,
     inputs: Mapping[SplitName, Any],
-    study: ResolvedStudy,
-    bench: Workbench,
+    prepared: Prepared,
     features: Mapping[SplitName, FrozenFeatures] | None = None,
 ) -> RunResult:
-    """Fit a baseline to texts, or to the frozen features of which the inputs were made."""
     assert baseline.fit is not None, "a baseline that reads texts or features is fitted"
-    features = features or {}
+    bench, study, features = prepared.bench, prepared.study, features or {}
     n_classes = len(bench.splits.labels)
     with stopwatch() as train:
         fitted = baseline.fit(
@@ -95,16 +87,14 @@ def _fit(
     )
 
 
-def _score_untrained(
-    seed: int, features: Mapping[SplitName, FrozenFeatures], study: ResolvedStudy, bench: Workbench
-) -> RunResult:
-    """Score the pretrained encoder with an untrained head."""
+def _score_untrained(seed: int, features: Mapping[SplitName, FrozenFeatures], prepared: Prepared) -> RunResult:
+    bench, task = prepared.bench, prepared.study.task
     # Not before the features, which another encoder computes: one at a time is enough.
     encoder = bench.load_encoder(seed)
     with stopwatch() as evaluate, torch.inference_mode():
         encoder.model.eval()
         probabilities = {
-            name: study.task.probabilities(
+            name: task.probabilities(
                 bench.encoded[name].pooled(head_logits(encoder, torch.from_numpy(found.read)).float().numpy())
             )
             for name, found in features.items()
@@ -116,7 +106,7 @@ def _score_untrained(
     return RunResult(
         test=test,
         validation=validation,
-        scores=score_rows(study.task, bench, test, validation),
+        scores=score_rows(task, bench, test, validation),
         seconds=Seconds(total=tokenize_s + evaluate_s, tokenize=tokenize_s, evaluate=evaluate_s),
         total_parameters=encoder.n_parameters,
         peak_memory_bytes=features["test"].peak_memory_bytes,

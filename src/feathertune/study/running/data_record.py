@@ -3,32 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
+from feathertune.config import DataConfig
 from feathertune.data.sources.collector import SPLITS, SplitName
+from feathertune.data.splitting.splits import DataSplits
+from feathertune.data.tokens.encode import EncodedTexts
 from feathertune.records import DataRecord, LabelSummary, TaskName
 from feathertune.tasks.labels.values import all_numbers
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from feathertune.config import DataConfig
-    from feathertune.data.splitting.splits import DataSplits
-    from feathertune.data.tokens.encode import EncodedTexts
 
 # Of two whole numbers, such as 0 and 1, nobody means a scale.
 _NO_SCALE = 2
 
 
 def about_labels(splits: DataSplits, task: str) -> list[str]:
-    """Return a sentence about what the labels are, unless each is plainly one name.
-
-    Args:
-        splits: The rows.
-        task: The setting ``data.task``.
-    """
+    """Return a sentence about the labels, unless each is plainly one name; `task` is the setting ``data.task``."""
     if splits.numbers:
         train = summary_of(splits.train.labels)
         return [
@@ -46,7 +37,7 @@ def about_labels(splits: DataSplits, task: str) -> list[str]:
 
 
 def class_counts(splits: DataSplits) -> dict[str, list[int]]:
-    """Return the rows of each class, by split; a row with several labels counts in each. Numbers have no classes."""
+    """Return the rows of each class, by split; a row counts for each of its labels. Numbers have no classes."""
     counts: dict[str, list[int]] = {}
     if splits.numbers:
         return counts
@@ -59,15 +50,9 @@ def class_counts(splits: DataSplits) -> dict[str, list[int]]:
 
 def summary_of(numbers: NDArray[np.float64]) -> LabelSummary:
     """Return the distribution of numbers ``(N,)``, N at least 1."""
-    q25, median, q75 = np.quantile(numbers, (0.25, 0.5, 0.75))
+    low, q25, median, q75, high = np.quantile(numbers, (0, 0.25, 0.5, 0.75, 1)).tolist()
     return LabelSummary(
-        mean=float(numbers.mean()),
-        sd=float(numbers.std()),
-        low=float(numbers.min()),
-        q25=float(q25),
-        median=float(median),
-        q75=float(q75),
-        high=float(numbers.max()),
+        mean=float(numbers.mean()), sd=float(numbers.std()), low=low, q25=q25, median=median, q75=q75, high=high
     )
 
 

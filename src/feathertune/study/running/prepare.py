@@ -4,41 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor, nn
 
+from feathertune.config import TrainConfig
 from feathertune.data.tokens.batching import plan_steps
+from feathertune.encoders import LoadedEncoder
 from feathertune.engine.dropout import turn_off_dropout
 from feathertune.engine.training.distributed import ALONE, Group
 from feathertune.engine.training.gradient import Labelled
 from feathertune.engine.training.head import fit_head
 from feathertune.engine.training.loop import Recipe, Training
-from feathertune.methods import Job, method_named
-from feathertune.tasks.losses import objective_of
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-    from feathertune.config import TrainConfig
-    from feathertune.encoders import LoadedEncoder
-    from feathertune.methods import Method, Options
-    from feathertune.runtime import Runtime
-    from feathertune.study.run_spec import RunSpec
-    from feathertune.study.running.workbench import Workbench
-    from feathertune.tasks import Task
-    from feathertune.tasks.losses import Objective
+from feathertune.methods import Job, Method, Options, method_named
+from feathertune.runtime import Runtime
+from feathertune.study.run_spec import RunSpec
+from feathertune.study.running.workbench import Workbench
+from feathertune.tasks import Task
+from feathertune.tasks.losses import Objective, objective_of
 
 
 @dataclass(frozen=True)
 class ReadyModel:
-    """A model that a method has prepared, on its device.
-
-    Attributes:
-        job: What it was prepared for.
-        encoder: What it was made of.
-        objective: The loss on the training rows of the study.
-    """
+    """A model that a method has prepared, on its device; `objective` is the loss on the study's training rows."""
 
     method: Method
     options: Options
@@ -66,11 +54,7 @@ def ready_model(spec: RunSpec, train: TrainConfig, bench: Workbench, *, n_rows: 
 def prepared_model(
     method: Method, options: Options, job: Job, bench: Workbench, *, dropout: str
 ) -> tuple[LoadedEncoder, nn.Module]:
-    """Load the base model and let a method change it; `dropout` is the setting ``train.dropout``.
-
-    Returns:
-        The encoder, and the model to train, on its device.
-    """
+    """Return the encoder, and the model that a method has made of it; `dropout` is ``train.dropout``."""
     encoder = bench.load_encoder(job.seed)
     if dropout == "off" or (dropout == "auto" and method.kind != "full"):
         turn_off_dropout(encoder.backbone)  # before the method adds a dropout of its own
@@ -78,7 +62,7 @@ def prepared_model(
 
 
 def job_of(bench: Workbench, train: TrainConfig, seed: int, *, n_rows: int | None = None) -> Job:
-    """Return what a method may know of a training on this many rows, by default all."""
+    """Return the facts that a method may use of a training on this many rows, by default all."""
     texts = bench.encoded["train"]
 
     def batches() -> Iterator[dict[str, Tensor]]:
@@ -128,7 +112,7 @@ def begins_with_head(method: Method, settings: TrainConfig) -> bool:
 
 
 def start_head(ready: ReadyModel, bench: Workbench) -> None:
-    """Fit the head to the frozen encoder's features, which the probe uses too; to its own if it reads others."""
+    """Fit the head to the frozen encoder's features, or to its own if it reads others."""
     texts = bench.encoded["train"]
     if ready.method.rereads(ready.options):
         read, _ = bench.pretrained.read_by(ready.encoder, texts, lambda _: None)

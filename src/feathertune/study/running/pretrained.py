@@ -1,12 +1,12 @@
-"""The base model of a study: loaded anew for each run, and read as it is for frozen features."""
+"""The base model of a study: loaded for each run, and read as it is for frozen features."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+from torch import Tensor
 
 from feathertune.config import BaseConfig, EngineConfig
 from feathertune.data.tokens.encode import EncodedTexts
@@ -17,17 +17,12 @@ from feathertune.engine.training.head import extract_features
 from feathertune.records import TaskName
 from feathertune.runtime import PeakMemory, Runtime, stopwatch
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
 
 @dataclass(frozen=True)
 class FrozenFeatures:
     """The pretrained encoder's output for one split, and its cost.
 
-    Attributes:
-        read: What the head reads, ``(N, D)`` float32; a row for each window if texts are read in windows.
-        mean: The mean over tokens, of the same shape.
+    `read` is the head's input and `mean` the mean over tokens, ``(N, D)`` float32; in windows, a row for each window.
     """
 
     read: np.ndarray
@@ -38,12 +33,7 @@ class FrozenFeatures:
 
 @dataclass(frozen=True)
 class Pretrained:
-    """The base model under a head for the study's labels.
-
-    Attributes:
-        labels: Names of the classes; of numbers their one name.
-        token_budget: Padded tokens of one pass, at most.
-    """
+    """The base model under a head for the study's labels; numbers have one name."""
 
     base: BaseConfig
     labels: tuple[str, ...]
@@ -84,11 +74,6 @@ class Pretrained:
 
         with fast_parts(encoder, all_rows, self.runtime):
             read, mean = run_passes(
-                features,
-                texts,
-                token_budget=self.token_budget,
-                runtime=self.runtime,
-                on_texts=on_texts,
-                pooled=False,
+                features, texts, token_budget=self.token_budget, runtime=self.runtime, on_texts=on_texts, pooled=False
             )
         return read, mean

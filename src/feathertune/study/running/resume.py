@@ -1,8 +1,4 @@
-"""Checkpoints of one training that becomes a bundle: their folder, the training that they belong to, their end.
-
-The bundle appears at its place only at the end, so they are kept next to it until then. A study does not use them: it
-goes on run by run (`feathertune.study.compare`).
-"""
+"""Checkpoints of one training that becomes a bundle, kept next to it until the bundle appears at the end."""
 
 from __future__ import annotations
 
@@ -15,9 +11,8 @@ from feathertune.engine.training.checkpoint import Checkpoints, discard, existin
 from feathertune.errors import ConfigError, RunFailedError
 from feathertune.runtime import versions
 from feathertune.study.observe import Observer
-from feathertune.study.planning.resolve import ResolvedStudy
 from feathertune.study.run_spec import RunSpec
-from feathertune.study.running.workbench import Workbench
+from feathertune.study.running.workbench import Prepared
 
 # Packages that decide what is computed.
 _PACKAGES = ("feathertune", "torch", "transformers", "peft", "tokenizers", "numpy")
@@ -30,11 +25,7 @@ def checkpoint_folder(out: Path) -> Path:
 
 
 def settle_earlier(out: Path, *, resume: bool, overwrite: bool) -> None:
-    """Keep or delete the checkpoints of a training that did not end.
-
-    Raises:
-        ConfigError: If there are some, and neither `resume` nor `overwrite` is given.
-    """
+    """Delete the checkpoints of a stopped training to overwrite it; refuse them without `resume`."""
     folder = checkpoint_folder(out)
     if overwrite:
         discard(folder)
@@ -45,9 +36,10 @@ def settle_earlier(out: Path, *, resume: bool, overwrite: bool) -> None:
         )
 
 
-def identity(spec: RunSpec, study: ResolvedStudy, bench: Workbench) -> dict[str, Any]:
-    """Return everything that decides the result of a training, as JSON values under the names of the settings."""
-    config, data, runtime = study.config, bench.data, bench.runtime
+def identity(spec: RunSpec, prepared: Prepared) -> dict[str, Any]:
+    """Return everything that decides a training's result, as JSON values under the names of the settings."""
+    bench, study, config = prepared.bench, prepared.study, prepared.study.config
+    data, runtime = bench.data, bench.runtime
     return {
         "method": {"name": spec.method, **spec.options},
         "seed": spec.seed,
@@ -72,17 +64,11 @@ def identity(spec: RunSpec, study: ResolvedStudy, bench: Workbench) -> dict[str,
     }
 
 
-def open_checkpoints(
-    out: Path, spec: RunSpec, study: ResolvedStudy, bench: Workbench, observer: Observer, *, resume: bool
-) -> Checkpoints:
-    """Return the checkpoints of a training, at the last whole one if it resumes.
-
-    Raises:
-        CheckpointError: If it cannot resume: no checkpoint is whole, or they belong to another training.
-    """
+def open_checkpoints(out: Path, spec: RunSpec, prepared: Prepared, observer: Observer, *, resume: bool) -> Checkpoints:
+    """Return the checkpoints of a training; to resume, at the last whole one of the same training."""
     folder = checkpoint_folder(out)
-    every_s = study.config.train.checkpoint_every_s
-    checkpoints = Checkpoints(folder, identity(spec, study, bench), every_s=every_s)
+    every_s = prepared.study.config.train.checkpoint_every_s
+    checkpoints = Checkpoints(folder, identity(spec, prepared), every_s=every_s)
     if resume:
         for damage in checkpoints.find():
             observer.said(f"{damage} An older one is used.")

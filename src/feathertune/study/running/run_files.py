@@ -6,16 +6,30 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import ValidationError
 
 from feathertune.data.reading.texts import Text, columns_of
+from feathertune.records import Record
 from feathertune.storage import write_atomic
 
 # Texts are kept for the report, which shows a few of them; whole documents would be another copy of the data.
 CLIP_CHARACTERS = 2_000
+
+
+R = TypeVar("R", bound=Record)
+
+
+def read_record(path: Path, kind: type[R]) -> R | None:
+    """Return a record from its JSON file, or None if it is missing or damaged."""
+    try:
+        return kind.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValidationError, UnicodeDecodeError):
+        return None
 
 
 def write_test_rows(path: Path, texts: Sequence[Text], labels: np.ndarray) -> None:
@@ -29,20 +43,12 @@ def write_test_rows(path: Path, texts: Sequence[Text], labels: np.ndarray) -> No
 
 
 def write_predictions(path: Path, labels: np.ndarray, predicted: np.ndarray, probabilities: np.ndarray) -> None:
-    """Write ``predictions.parquet``: row, label, predicted, probabilities; of numbers no probabilities.
+    """Write ``predictions.parquet``: row, label, predicted, and ``(N, C)`` probabilities unless labels are numbers.
 
-    Args:
-        path: Where.
-        labels: ``(N,)``, or ``(N, C)`` where a text may have several: then lists of their indices are written.
-        predicted: Likewise.
-        probabilities: ``(N, C)``.
+    Labels ``(N, C)`` of several per text become lists of class indices.
     """
     n, n_classes = probabilities.shape
-    columns = {
-        "row": pa.array(np.arange(n, dtype=np.int64)),
-        "label": _column(labels),
-        "predicted": _column(predicted),
-    }
+    columns = {"row": pa.array(np.arange(n, dtype=np.int64)), "label": _column(labels), "predicted": _column(predicted)}
     if labels.dtype.kind != "f":
         columns["probabilities"] = pa.FixedSizeListArray.from_arrays(
             pa.array(probabilities.astype(np.float32).reshape(-1)), n_classes
@@ -51,7 +57,6 @@ def write_predictions(path: Path, labels: np.ndarray, predicted: np.ndarray, pro
 
 
 def _column(labels: np.ndarray) -> pa.Array:
-    """Class indices, lists of them, or numbers."""
     if labels.dtype.kind == "f":
         return pa.array(labels.astype(np.float64))
     if labels.ndim == 1:
@@ -60,7 +65,6 @@ def _column(labels: np.ndarray) -> pa.Array:
 
 
 def _write_table(path: Path, table: pa.Table) -> None:
-    """Write a parquet file whole or not at all."""
     buffer = io.BytesIO()
     pq.write_table(table, buffer, compression="zstd")
     write_atomic(path, buffer.getvalue())
@@ -68,12 +72,9 @@ def _write_table(path: Path, table: pa.Table) -> None:
 
 @dataclass(frozen=True)
 class SavedPredictions:
-    """Predictions of one run, as ``predictions.parquet`` holds them.
+    """Predictions of one run: labels and predictions ``(N,)`` or ``(N, C)`` of 0 and 1, probabilities ``(N, C)``.
 
-    Attributes:
-        labels: ``(N,)``; where a text can have several labels ``(N, C)`` of 0 and 1.
-        predicted: Of the same shape.
-        probabilities: ``(N, C)``; empty where labels are numbers.
+    Numbers have no probabilities, ``(N, 0)``.
     """
 
     labels: np.ndarray

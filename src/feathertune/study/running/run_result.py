@@ -1,28 +1,21 @@
-"""Result of one run, whatever its kind: probabilities, scores and measurements."""
+"""Result of one run of any kind: probabilities, scores and measurements."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from feathertune.records import Scores, Seconds
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from feathertune.study.running.workbench import Workbench
-    from feathertune.tasks import Task
+from feathertune.study.running.workbench import Workbench
+from feathertune.tasks import Task
 
 
 @dataclass(frozen=True)
 class Scored:
-    """Scores of the test and validation rows; ``None`` for a split without rows.
-
-    Attributes:
-        thresholds: Fitted to the validation rows, ``(C,)``; ``None`` if the task uses none.
-    """
+    """Scores of test and validation rows, if any, with thresholds ``(C,)`` fitted to the validation rows, if any."""
 
     thresholds: NDArray[np.float64] | None
     test: Scores | None
@@ -48,10 +41,9 @@ class RunResult:
 
     Attributes:
         test: Probabilities of the test rows, ``(N, C)``; numbers ``(N, 1)``.
-        validation: Those of the validation rows.
+        validation: Probabilities of the validation rows.
         adapter_bytes: Size of the weights that would be shipped.
-        peak_memory_bytes: Of work that an earlier run did for this one.
-        hyperparameters: For the record, as JSON values.
+        peak_memory_bytes: Peak of work that an earlier run did for this one.
     """
 
     test: np.ndarray

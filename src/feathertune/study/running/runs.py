@@ -1,7 +1,6 @@
-"""One run: from its `RunSpec` and the workbench to a `RunRecord` and its files.
+"""One run: from its `RunSpec` to a `RunRecord` and its files.
 
-A run that breaks becomes a failed record with its reason; a full disk and Ctrl-C are not the method's fault and are
-raised.
+A run that breaks becomes a failed record; a full disk and Ctrl-C are raised.
 """
 
 from __future__ import annotations
@@ -20,7 +19,6 @@ from feathertune.records.cost_estimate import CostRow
 from feathertune.runtime import PeakMemory, seed_everything, stopwatch
 from feathertune.storage import write_atomic
 from feathertune.study.observe import Observer
-from feathertune.study.planning.resolve import ResolvedStudy
 from feathertune.study.run_spec import RunSpec
 from feathertune.study.running.baseline_runs import run_baseline, splits_read
 from feathertune.study.running.prepare import begins_with_head
@@ -28,56 +26,46 @@ from feathertune.study.running.run_files import write_predictions
 from feathertune.study.running.run_result import RunResult
 from feathertune.study.running.training import Outputs, train_and_test
 from feathertune.study.running.training_log import TRAINING_COST
-from feathertune.study.running.workbench import Workbench
+from feathertune.study.running.workbench import Prepared
 
 
-def expected_work(spec: RunSpec, study: ResolvedStudy, bench: Workbench) -> float:
+def expected_work(spec: RunSpec, prepared: Prepared) -> float:
     """Return the work of a run, in texts that pass the encoder once."""
+    bench = prepared.bench
     n = {name: len(texts) for name, texts in bench.encoded.items()}
     n["train"] = spec.train_rows or n["train"]
     if spec.method not in BASELINES:
-        epochs = study.config.train.epochs_on(n["train"])
+        epochs = prepared.study.config.train.epochs_on(n["train"])
         return epochs * (TRAINING_COST * n["train"] + n["validation"]) + n["test"]
     return float(sum(n[name] for name in splits_read(BASELINES[spec.method], bench)))
 
 
-def features_read(spec: RunSpec, study: ResolvedStudy, bench: Workbench) -> tuple[SplitName, ...]:
+def features_read(spec: RunSpec, prepared: Prepared) -> tuple[SplitName, ...]:
     """Return the splits of the whole study whose frozen features a run reads."""
-    names: tuple[SplitName, ...]
+    bench = prepared.bench
+    names: tuple[SplitName, ...] = ()
     if spec.method not in BASELINES:
-        names = ("train",) if begins_with_head(method_named(spec.method), study.config.train) else ()
-    else:
-        baseline = BASELINES[spec.method]
-        names = () if baseline.reads == "texts" else splits_read(baseline, bench)
+        if begins_with_head(method_named(spec.method), prepared.study.config.train):
+            names = ("train",)
+    elif BASELINES[spec.method].reads != "texts":
+        names = splits_read(BASELINES[spec.method], bench)
     if spec.train_rows in (None, len(bench.encoded["train"])):
         return names
     return tuple(name for name in names if name != "train")  # fewer rows have features of their own
 
 
 def execute(
-    spec: RunSpec,
-    study: ResolvedStudy,
-    bench: Workbench,
-    folder: Path,
-    observer: Observer,
-    predicted: CostRow | None = None,
+    spec: RunSpec, prepared: Prepared, folder: Path, observer: Observer, predicted: CostRow | None = None
 ) -> RunRecord:
-    """Do one run, which writes into ``runs/<id>`` of the study folder.
-
-    Returns:
-        The record, with the cost that was predicted; failed if the method broke. It is also written as ``run.json``.
-
-    Raises:
-        OSError: If the files cannot be written.
-    """
-    run_folder = folder / "runs" / spec.id
+    """Do one run, which writes into ``runs/<id>`` of the study folder; return its record, which may be a failed one."""
+    run_folder, bench = folder / "runs" / spec.id, prepared.bench
     run_folder.mkdir(parents=True, exist_ok=True)
     with stopwatch() as watch:
         try:
             with PeakMemory(bench.runtime.device, held=lambda: bench.activations.held_bytes) as memory:
                 bench.activations.on_drop = memory.begin_again
-                result = _run(spec, study, bench, run_folder, observer)
-            record = _complete(spec, study, bench, result, memory.peak_bytes, folder)
+                result = _run(spec, prepared, run_folder, observer)
+            record = _complete(spec, prepared, result, memory.peak_bytes, folder)
         except OSError:
             raise
         except Exception as error:
@@ -109,27 +97,25 @@ def failed_run(spec: RunSpec, error: Exception) -> RunRecord:
 
 
 def keep_run(record: RunRecord, folder: Path) -> None:
-    """Write ``run.json`` into a study folder, which says that the run has ended."""
+    """Write ``run.json``, which marks the end of a run."""
     run_folder = folder / "runs" / record.id
     run_folder.mkdir(parents=True, exist_ok=True)
     write_atomic(run_folder / "run.json", record.model_dump_json(indent=1) + "\n")
 
 
-def _run(spec: RunSpec, study: ResolvedStudy, bench: Workbench, run_folder: Path, observer: Observer) -> RunResult:
+def _run(spec: RunSpec, prepared: Prepared, run_folder: Path, observer: Observer) -> RunResult:
     seed_everything(spec.seed)
     if spec.method in BASELINES:
-        return run_baseline(spec, study, bench, observer)
-    keeps_weights = spec.kind == "peft" or study.config.study.keep_full
+        return run_baseline(spec, prepared, observer)
+    keeps_weights = spec.kind == "peft" or prepared.study.config.study.keep_full
     outputs = Outputs(run_folder / METRICS_FILE, run_folder / "bundle" if keeps_weights else None)
-    return train_and_test(spec, study, bench, observer, outputs)
+    return train_and_test(spec, prepared, observer, outputs)
 
 
-def _complete(
-    spec: RunSpec, study: ResolvedStudy, bench: Workbench, result: RunResult, peak_bytes: int, folder: Path
-) -> RunRecord:
-    """Write the predictions, and return the record of a run that has ended well."""
-    task, scores, run_folder = study.task, result.scores, folder / "runs" / spec.id
-    labels, validation_labels = bench.split("test").labels, bench.split("validation").labels
+def _complete(spec: RunSpec, prepared: Prepared, result: RunResult, peak_bytes: int, folder: Path) -> RunRecord:
+    """Write the predictions, and return the record."""
+    task, scores, run_folder = prepared.study.task, result.scores, folder / "runs" / spec.id
+    labels, validation_labels = (prepared.bench.split(name).labels for name in ("test", "validation"))
     predictions, decided = run_folder / PREDICTIONS_FILE, task.decide(result.test, scores.thresholds)
     write_predictions(predictions, labels, decided, result.test)
     calibration = None
@@ -145,7 +131,7 @@ def _complete(
         seed=spec.seed,
         train_rows=spec.train_rows,
         status="complete",
-        metric=study.metric,
+        metric=prepared.study.metric,
         test=scores.test,
         validation=scores.validation,
         thresholds=None if scores.thresholds is None else [float(f"{value:.6g}") for value in scores.thresholds],

@@ -1,12 +1,7 @@
 """Options of a method found on validation rows before its first run, by the same number of trials for every method.
 
-The first trial has the method's options without a search; from the second on Optuna proposes, and stops a trial that is
-below the median of the others at the same epoch. Each trial is a whole training with seed 0 on the training rows of the
-runs. No test row is read. Each trial is kept in an SQLite file: a search that was killed goes on there and proposes the
-same.
-
-A method with more options has more to gain, and the validation score of the chosen trial is the best of several, so it
-is too good.
+The first trial has the defaults, then Optuna proposes. Each trial is a whole training with seed 0 and is kept in an
+SQLite file: a search that was killed goes on there and proposes the same. The chosen validation score is optimistic.
 """
 
 from __future__ import annotations
@@ -16,23 +11,20 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
-
 from feathertune.engine.training.loop import EpochInfo
 from feathertune.errors import first_line
 from feathertune.records import SearchRecord, TrialRecord
 from feathertune.runtime import stopwatch
 from feathertune.storage import write_atomic
+from feathertune.study.observe import Observer
+from feathertune.study.run_spec import RunSpec
+from feathertune.study.running.run_files import read_record
 from feathertune.study.running.training_log import TRAINING_COST
 from feathertune.study.running.trial import all_rows, trial
+from feathertune.study.running.workbench import Prepared, Workbench
 
 if TYPE_CHECKING:
     import optuna
-
-    from feathertune.study.observe import Observer
-    from feathertune.study.planning.resolve import ResolvedStudy
-    from feathertune.study.run_spec import RunSpec
-    from feathertune.study.running.workbench import Workbench
 
 SEARCH_FOLDER = "search"
 _SEED = 0
@@ -48,56 +40,43 @@ def search_id(spec: RunSpec) -> str:
 
 def read_search(spec: RunSpec, folder: Path) -> SearchRecord | None:
     """Return the finished search of a run from the study folder."""
-    try:
-        return SearchRecord.model_validate_json(_record_path(spec, folder).read_text(encoding="utf-8"))
-    except (OSError, ValidationError, UnicodeDecodeError):
-        return None
+    return read_record(_record_path(spec, folder), SearchRecord)
 
 
-def search_work(spec: RunSpec, study: ResolvedStudy, bench: Workbench) -> float:
+def search_work(spec: RunSpec, prepared: Prepared) -> float:
     """Return the work of all trials at most, in texts that pass the encoder once; 0 without a search."""
     if not spec.space:
         return 0.0
+    bench, study = prepared.bench, prepared.study
     n_train = spec.train_rows or len(bench.encoded["train"])
     return study.config.study.search * study.config.train.epochs_on(n_train) * _epoch_work(bench, n_train)
 
 
 def settle_options(
-    spec: RunSpec,
-    study: ResolvedStudy,
-    bench_of: Callable[[int | None, int], Workbench],
-    folder: Path,
-    observer: Observer,
+    spec: RunSpec, rows_of: Callable[[int | None, int], Prepared], folder: Path, observer: Observer
 ) -> RunSpec:
-    """Return a run under the options that its search has found; the search is done now if it was not.
-
-    A run without a space is returned as it is. `bench_of` gives a workbench of training rows and seed.
-    """
+    """Return a run under the options of its search, which is done now if it was not."""
     if not spec.space:
         return spec
-    found = read_search(spec, folder) or search(spec, study, bench_of(spec.train_rows, _SEED), folder, observer)
+    found = read_search(spec, folder) or search(spec, rows_of(spec.train_rows, _SEED), folder, observer)
     if found.chosen is None:
         return spec
     return spec.with_options(**found.trials[found.chosen].options)
 
 
-def search(spec: RunSpec, study: ResolvedStudy, bench: Workbench, folder: Path, observer: Observer) -> SearchRecord:
+def search(spec: RunSpec, prepared: Prepared, folder: Path, observer: Observer) -> SearchRecord:
     """Search, or go on with a search that was stopped; write ``search/<id>.json`` after the last trial.
 
-    Returns:
-        All trials, and the best: by the primary score on validation rows, at a tie by log loss.
-
-    Raises:
-        OSError: If the files cannot be written.
+    The best trial has the highest primary score on validation rows, at a tie the lowest log loss.
     """
     path = _record_path(spec, folder)
     path.parent.mkdir(parents=True, exist_ok=True)
-    n_trials = study.config.study.search
+    n_trials = prepared.study.config.study.search
     with _opened(path.with_suffix(".db"), search_id(spec), n_trials) as trials:
         done = _done(trials)
         if done:
-            observer.skipped(sum(one.epochs for one in done) * _epoch_work(bench))
-        searching = _Searching(spec, study, bench, observer)
+            observer.skipped(sum(one.epochs for one in done) * _epoch_work(prepared.bench))
+        searching = _Searching(spec, prepared, observer)
         while len(done) < n_trials:
             done.append(searching.next(trials, done))
     found = SearchRecord(
@@ -108,27 +87,23 @@ def search(spec: RunSpec, study: ResolvedStudy, bench: Workbench, folder: Path, 
 
 
 class _Searching:
-    """What the trials of one search share."""
+    """The trials of one search."""
 
-    def __init__(self, spec: RunSpec, study: ResolvedStudy, bench: Workbench, observer: Observer) -> None:
-        self._spec, self._study, self._bench, self._observer = spec, study, bench, observer
-        self._n_trials = study.config.study.search
-        self._parts = all_rows(bench)
+    def __init__(self, spec: RunSpec, prepared: Prepared, observer: Observer) -> None:
+        self._spec, self._prepared, self._observer = spec, prepared, observer
+        self._n_trials = prepared.study.config.study.search
+        self._parts = all_rows(prepared.bench)
         # Not that of the runs, which includes the test rows.
-        self._cache = bench.activations.empty()
+        self._cache = prepared.bench.activations.empty()
 
     def next(self, trials: optuna.Study, done: list[TrialRecord]) -> TrialRecord:
-        """Do one trial and keep it."""
         import optuna
 
         number = len(done)
         # Seeded by the number, so that a search which was stopped proposes what it would have proposed.
         sampler = optuna.samplers.TPESampler(seed=number, n_startup_trials=max(3, self._n_trials // 3))
-        if number == 0:
-            now = {option: self._spec.options[option] for option in self._spec.space}
-            trials.sampler = optuna.samplers.PartialFixedSampler(now, sampler)
-        else:
-            trials.sampler = sampler
+        now = {option: self._spec.options[option] for option in self._spec.space}
+        trials.sampler = sampler if number else optuna.samplers.PartialFixedSampler(now, sampler)
         asked = trials.ask(_distributions(self._spec))
         record = self._try(asked, number)
         asked.set_user_attr(_RECORD, record.model_dump_json())
@@ -140,13 +115,13 @@ class _Searching:
     def _try(self, asked: optuna.Trial, number: int) -> TrialRecord:
         record = TrialRecord(number=number, options=asked.params, status="complete")
         said = f"trial {number + 1} of {self._n_trials}"
-        work = _epoch_work(self._bench)
+        work = _epoch_work(self._prepared.bench)
 
         def on_epoch(info: EpochInfo) -> bool:
             record.epochs += 1
             scores = info.validation
             assert scores is not None, "a search without validation rows is refused before"
-            score = self._study.task.primary
+            score = self._prepared.study.task.primary
             leading = score.of(scores)
             if info.is_best:
                 record.score, record.log_loss = leading, scores.loss
@@ -161,15 +136,8 @@ class _Searching:
         spec = self._spec.with_options(**asked.params).model_copy(update={"seed": _SEED})
         with stopwatch() as watch:
             try:
-                trial(
-                    spec,
-                    self._study,
-                    self._bench,
-                    self._parts,
-                    settings=self._study.config.train,
-                    cache=self._cache,
-                    on_epoch=on_epoch,
-                )
+                settings = self._prepared.study.config.train
+                trial(spec, self._prepared, self._parts, settings=settings, cache=self._cache, on_epoch=on_epoch)
             except OSError:
                 raise
             except Exception as error:  # a rate at which it breaks is an answer, too
@@ -224,7 +192,7 @@ def _distributions(spec: RunSpec) -> dict[str, optuna.distributions.BaseDistribu
 
 
 def _bounds(spec: RunSpec) -> dict[str, list[Any]]:
-    """Return what a trial may take: the ends of a rate's range, or an option's values, including its default."""
+    """Return the ends of a rate's range, or an option's values, including its default."""
     found: dict[str, list[Any]] = {}
     for option, values in spec.space.items():
         every = [*values, *([] if spec.options[option] in values else [spec.options[option]])]

@@ -8,48 +8,44 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from torch import nn
 
 from feathertune.bundle import DataInfo, Description, save_bundle
 from feathertune.engine.fast_path import fast_parts
 from feathertune.engine.predict import predict_logits
+from feathertune.engine.prefix_cache.store import Inputs
+from feathertune.engine.training.checkpoint import Checkpoints
 from feathertune.engine.training.distributed import ALONE, Group
 from feathertune.engine.training.gradient import Labelled
+from feathertune.engine.training.loop import EpochInfo, Training
 from feathertune.engine.training.optim import trained_parameters
 from feathertune.engine.training.regression_head import put_into_unit
 from feathertune.methods import plain_name
 from feathertune.records import DataRecord, Seconds
 from feathertune.runtime import seed_everything, stopwatch
+from feathertune.study.observe import Observer
+from feathertune.study.run_spec import RunSpec
 from feathertune.study.running.data_record import summary_of
-from feathertune.study.running.prepare import begins_with_head, method_of, ready_model, start_head, training_of
+from feathertune.study.running.prepare import (
+    ReadyModel,
+    begins_with_head,
+    method_of,
+    ready_model,
+    start_head,
+    training_of,
+)
 from feathertune.study.running.run_result import RunResult, TrainingSummary, score_rows
 from feathertune.study.running.top_layers_sweep import choose_depth
 from feathertune.study.running.training_log import TRAINING_COST, TrainingLog
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from feathertune.engine.prefix_cache.store import Inputs
-    from feathertune.engine.training.checkpoint import Checkpoints
-    from feathertune.engine.training.loop import EpochInfo, Training
-    from feathertune.study.observe import Observer
-    from feathertune.study.planning.resolve import ResolvedStudy
-    from feathertune.study.run_spec import RunSpec
-    from feathertune.study.running.prepare import ReadyModel
-    from feathertune.study.running.workbench import Workbench
+from feathertune.study.running.workbench import Prepared
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """Files that a training writes.
-
-    Attributes:
-        log: ``metrics.jsonl``.
-        bundle: ``None`` keeps no weights.
-        checkpoints: Where the state is kept; the training goes on from the last one found there.
-    """
+    """Files that a training writes; without a `bundle` no weights are kept, without `checkpoints` no state."""
 
     log: Path
     bundle: Path | None = None
@@ -61,8 +57,7 @@ class _Run:
     """What all steps need."""
 
     spec: RunSpec
-    study: ResolvedStudy
-    bench: Workbench
+    prepared: Prepared
     observer: Observer
     outputs: Outputs
     group: Group
@@ -76,12 +71,7 @@ class _Run:
 
 @dataclass(frozen=True)
 class _Started:
-    """A model that is ready to train, and the seconds that it took.
-
-    Attributes:
-        depths_tried: Score of each depth of a sweep; empty without one.
-        features_seconds: Of the frozen features, whichever run computed them.
-    """
+    """A model that is ready to train, and the seconds that it took; `depths_tried` is empty without a sweep."""
 
     ready: ReadyModel
     depths_tried: Mapping[int, float]
@@ -101,19 +91,14 @@ class _Trained:
 
 
 def train_and_test(
-    spec: RunSpec,
-    study: ResolvedStudy,
-    bench: Workbench,
-    observer: Observer,
-    outputs: Outputs,
-    group: Group = ALONE,
+    spec: RunSpec, prepared: Prepared, observer: Observer, outputs: Outputs, group: Group = ALONE
 ) -> RunResult:
     """Train a run's method, test it and ship its weights; of the processes that train together, the leader writes."""
-    run = _Run(spec, study, bench, observer, outputs, group)
+    run, bench = _Run(spec, prepared, observer, outputs, group), prepared.bench
     started = _prepare(run)
     ready, rows = started.ready, {name: texts for name, texts in bench.encoded.items() if len(texts)}
     with (
-        fast_parts(ready.encoder, study.config.engine, bench.runtime) as installed,
+        fast_parts(ready.encoder, prepared.study.config.engine, bench.runtime) as installed,
         bench.activations.inputs(ready.encoder, ready.model, rows) as inputs,
     ):
         trained = _train(run, ready, inputs)
@@ -128,7 +113,7 @@ def train_and_test(
 
 def _prepare(run: _Run) -> _Started:
     """Load and prepare the model, and fit its head unless the training goes on from a checkpoint."""
-    spec, study, bench, group = run.spec, run.study, run.bench, run.group
+    spec, study, bench, group = run.spec, run.prepared.study, run.prepared.bench, run.group
     method, options = method_of(spec)
     head_first = begins_with_head(method, study.config.train) and run.last is None
     # Computed before the timer starts; each run is charged their full cost, whichever run computed them.
@@ -137,7 +122,7 @@ def _prepare(run: _Run) -> _Started:
     with stopwatch() as load:
         tried: dict[int, float] = {}
         if spec.sweeps_depth:
-            depth, tried = choose_depth(spec, study, bench)
+            depth, tried = choose_depth(spec, run.prepared)
             spec = spec.at_depth(int(group.sum(np.array([depth if group.leads else 0]))[0]))
             seed_everything(spec.seed)
         ready = ready_model(spec, study.config.train, bench)
@@ -149,7 +134,7 @@ def _prepare(run: _Run) -> _Started:
 
 def _train(run: _Run, ready: ReadyModel, inputs: Inputs) -> _Trained:
     """Train to the end and restore the best epoch."""
-    study, bench, validation = run.study, run.bench, run.bench.encoded["validation"]
+    study, bench, validation = run.prepared.study, run.prepared.bench, run.prepared.bench.encoded["validation"]
     training = training_of(
         ready,
         Labelled(inputs.texts["train"], bench.split("train").labels, ready.objective),
@@ -176,8 +161,8 @@ def _train(run: _Run, ready: ReadyModel, inputs: Inputs) -> _Trained:
 
 
 def _evaluate(run: _Run, started: _Started, trained: _Trained, inputs: Inputs) -> RunResult:
-    """Predict and score the test rows; return the result, as if no weights were kept."""
-    study, bench, model = run.study, run.bench, started.ready.model
+    """Predict and score the test rows."""
+    study, bench, model = run.prepared.study, run.prepared.bench, started.ready.model
     with stopwatch() as watch:
         logits = np.zeros((0, len(bench.splits.labels)))
         if "test" in inputs.texts:
@@ -224,8 +209,8 @@ def _summary(trained: _Trained) -> TrainingSummary:
 
 
 def _ship(run: _Run, ready: ReadyModel, result: RunResult, bundle: Path) -> RunResult:
-    """Write the bundle, proven by reloading it; return the result with its size and the seconds that it took."""
-    bench, scores = run.bench, result.scores
+    """Write the bundle, proven by reloading it; return the result with its size and seconds."""
+    bench, scores = run.prepared.bench, result.scores
     with stopwatch() as watch:
         ready.model.to("cpu")
         if ready.method.finish is not None:
@@ -240,9 +225,9 @@ def _ship(run: _Run, ready: ReadyModel, result: RunResult, bundle: Path) -> RunR
                 for name, found in (("test", scores.test), ("validation", scores.validation))
                 if found is not None
             },
-            task=run.study.task.name,
+            task=run.prepared.study.task.name,
             threshold=None if scores.thresholds is None else scores.thresholds.tolist(),
-            label_separator=run.study.config.data.label_separator,
+            label_separator=run.prepared.study.config.data.label_separator,
             numbers=summary_of(bench.split("train").labels) if bench.splits.numbers else None,
             data=_data_info(bench.data),
             hyperparameters=result.hyperparameters,
@@ -256,13 +241,12 @@ def _ship(run: _Run, ready: ReadyModel, result: RunResult, bundle: Path) -> RunR
 
 
 def _hyperparameters(run: _Run, ready: ReadyModel, training: Training) -> dict[str, Any]:
-    """Return the settings that decide the result."""
     return {
         **ready.options.model_dump(mode="json"),
         **_peft_rank(ready.model),
-        **run.study.config.train.model_dump(mode="json", exclude={"learning_rate", "checkpoint_every_s"}),
-        "dtype": run.bench.runtime.dtype,
-        "attention": run.bench.runtime.attention,
+        **run.prepared.study.config.train.model_dump(mode="json", exclude={"learning_rate", "checkpoint_every_s"}),
+        "dtype": run.prepared.bench.runtime.dtype,
+        "attention": run.prepared.bench.runtime.attention,
         "epochs": training.n_epochs,
     }
 
@@ -275,7 +259,7 @@ def _peft_rank(model: nn.Module) -> dict[str, Any]:
 
 
 def _data_info(data: DataRecord) -> DataInfo:
-    """Return a bundle's facts about its data; of a file or folder the name alone, since a path is this machine's."""
+    """Return a bundle's facts about its data; a file is given by its name, since a path is this machine's."""
     scheme, _, rest = data.source.partition(":")
     return DataInfo(
         source=data.source if scheme in ("sample", "hub") else Path(rest or scheme).name,

@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from feathertune.engine.training.checkpoint import Checkpoints
 from feathertune.engine.training.loop import EpochInfo, StepInfo, Training
 from feathertune.study.observe import Observer
-
-if TYPE_CHECKING:
-    from feathertune.engine.training.checkpoint import Checkpoints
-    from feathertune.tasks import Score
-    from feathertune.tasks.losses import Objective
+from feathertune.tasks import Score
+from feathertune.tasks.losses import Objective
 
 # A training step costs about three forward passes: forward, gradients of inputs, gradients of weights.
 TRAINING_COST = 3.0
@@ -21,13 +19,7 @@ TRAINING_COST = 3.0
 
 @dataclass
 class TrainingLog:
-    """Follows one training to its end.
-
-    Attributes:
-        path: ``metrics.jsonl``.
-        checkpoints: Where the state is kept; ``None`` keeps none.
-        train_losses: Mean training loss of each epoch; `validation_losses` after it, in the same unit.
-    """
+    """Follows one training to its end; writes ``metrics.jsonl`` and collects the losses of each epoch."""
 
     path: Path
     observer: Observer

@@ -3,39 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from feathertune.data.sources.collector import SPLITS
+from feathertune.config import TrainConfig
+from feathertune.data.sources.collector import SPLITS, SplitName
+from feathertune.data.tokens.encode import EncodedTexts
 from feathertune.engine.fast_path import fast_parts
+from feathertune.engine.prefix_cache.store import ActivationCache
 from feathertune.engine.training.gradient import Labelled
 from feathertune.engine.training.loop import EpochInfo
 from feathertune.runtime import seed_everything
+from feathertune.study.run_spec import RunSpec
 from feathertune.study.running.prepare import begins_with_head, ready_model, start_head, training_of
+from feathertune.study.running.workbench import Prepared, Workbench
 
-if TYPE_CHECKING:
-    from feathertune.config import TrainConfig
-    from feathertune.data.sources.collector import SplitName
-    from feathertune.data.tokens.encode import EncodedTexts
-    from feathertune.engine.prefix_cache.store import ActivationCache
-    from feathertune.study.planning.resolve import ResolvedStudy
-    from feathertune.study.run_spec import RunSpec
-    from feathertune.study.running.workbench import Workbench
-
-Parts = Mapping["SplitName", tuple["EncodedTexts", np.ndarray]]
+Parts = Mapping[SplitName, tuple[EncodedTexts, np.ndarray]]
 
 
 def some_rows(bench: Workbench, seed: int, *, train: int, validation: int) -> Parts:
     """Return at most this many rows of each split, drawn by the seed."""
     rng = np.random.default_rng((seed, train))
-    parts: dict[SplitName, tuple[EncodedTexts, np.ndarray]] = {}
-    for name, most in (("train", train), ("validation", validation)):
-        split = cast("SplitName", name)
-        texts = bench.encoded[split]
-        rows = np.sort(rng.permutation(len(texts))[:most])
-        parts[split] = texts.take(rows), bench.split(split).labels[rows]
-    return parts
+    most: dict[SplitName, int] = {"train": train, "validation": validation}
+    rows = {name: np.sort(rng.permutation(len(bench.encoded[name]))[:n]) for name, n in most.items()}
+    return {name: (bench.encoded[name].take(found), bench.split(name).labels[found]) for name, found in rows.items()}
 
 
 def all_rows(bench: Workbench) -> Parts:
@@ -45,26 +36,15 @@ def all_rows(bench: Workbench) -> Parts:
 
 def trial(
     spec: RunSpec,
-    study: ResolvedStudy,
-    bench: Workbench,
+    prepared: Prepared,
     parts: Parts,
     *,
     settings: TrainConfig,
     cache: ActivationCache | None = None,
     on_epoch: Callable[[EpochInfo], bool] = lambda _: True,
 ) -> EpochInfo:
-    """Train and return the best epoch.
-
-    Args:
-        spec: Method, options and seed.
-        study: Scores the epochs.
-        bench: Data and base model.
-        parts: From `some_rows` or `all_rows`.
-        settings: Epochs, batch, schedule, patience.
-        cache: Keeps hidden states for a later trial on the same rows; by default nothing is kept.
-        on_epoch: Hears of each epoch; the training stops if it returns False.
-    """
-    labels = parts["train"][1]
+    """Train and return the best epoch; `on_epoch` stops the training with False. A `cache` serves later trials."""
+    bench, study, labels = prepared.bench, prepared.study, parts["train"][1]
     seed_everything(spec.seed)
     ready = ready_model(spec, settings, bench, n_rows=len(labels))
     if begins_with_head(ready.method, settings):

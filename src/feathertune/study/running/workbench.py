@@ -1,6 +1,6 @@
-"""What all runs of a study share: the data split once, tokens made once, frozen features computed once.
+"""Data and base model that all runs of a study share: split, tokenised and read once.
 
-Sharing changes no run's result. Its cost is kept and charged to every run that uses it, as if the run were alone.
+Sharing changes no run's result. Its cost is charged to every run that uses it, as if the run were alone.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from feathertune.engine.prefix_cache.store import ActivationCache
 from feathertune.errors import ConfigError
 from feathertune.records import BaseRecord, DataRecord
 from feathertune.runtime import Runtime
+from feathertune.study.planning.plan import Plan
+from feathertune.study.planning.resolve import ResolvedStudy
 from feathertune.study.running.pretrained import FrozenFeatures, Pretrained
 
 
 @dataclass
 class Workbench:
-    """Data, tokens, base model and machine of one study; made by `feathertune.study.prepared.prepare_study`.
+    """Data, tokens, base model and machine of one study.
 
-    Attributes:
-        notes: Sentences for the record of each run that uses the base model.
-        whole: The workbench that has all training rows, if this one has fewer; it keeps the other splits' features.
+    `whole` is the workbench with all training rows if this one has fewer; it keeps the other splits' features.
     """
 
     runtime: Runtime
@@ -47,25 +47,20 @@ class Workbench:
     _features: dict[SplitName, FrozenFeatures] = field(default_factory=dict)
 
     def with_rows(self, n: int, seed: int) -> Workbench:
-        """Return the same with fewer training rows, drawn by the seed (`feathertune.data.splitting.subsets`).
-
-        Shared work is charged as if these rows were all: their part of tokenising, features of their own.
-        """
+        """Return the same with `n` training rows, drawn by the seed, and their part of the shared cost."""
         train, shots = self.splits.train, self.data.shots
         if n == len(train.labels):
             return self
-        rows = (
-            rows_of_each(train.labels, shots, seed=seed)
-            if shots
-            else nested_rows(self.splits.kind, train.labels, n, seed=seed)
-        )
+        if shots:
+            rows = rows_of_each(train.labels, shots, seed=seed)
+        else:
+            rows = nested_rows(self.splits.kind, train.labels, n, seed=seed)
         tokens = self.encoded["train"].take(rows)
+        fewer = Split([train.texts[row] for row in rows], train.labels[rows])
         part = len(tokens.ids) / len(self.encoded["train"].ids)
         return dataclasses.replace(
             self,
-            splits=dataclasses.replace(
-                self.splits, train=Split([train.texts[row] for row in rows], train.labels[rows])
-            ),
+            splits=dataclasses.replace(self.splits, train=fewer),
             encoded={**self.encoded, "train": tokens},
             tokenize_seconds={**self.tokenize_seconds, "train": part * self.tokenize_seconds["train"]},
             activations=self.activations.empty(),
@@ -74,11 +69,7 @@ class Workbench:
         )
 
     def for_processes(self, runtime: Runtime) -> Workbench:
-        """Return the same for other processes: texts in memory that they can share, nothing computed yet.
-
-        Args:
-            runtime: Device and number format there.
-        """
+        """Return the same for other processes on `runtime`: texts in shared memory, nothing computed yet."""
 
         def block(split: Split) -> Split:
             return Split(TextBlock(split.texts), split.labels)
@@ -104,12 +95,7 @@ class Workbench:
         return self.splits[name]
 
     def features(self, name: SplitName, on_texts: Callable[[int], None]) -> FrozenFeatures:
-        """Return the frozen features of a split, computed at the first call.
-
-        Args:
-            name: The split.
-            on_texts: Called with the number of texts done, if they are computed now.
-        """
+        """Return a split's frozen features; `on_texts` hears of the texts done if they are computed now."""
         if self.whole is not None and name != "train":
             return self.whole.features(name, on_texts)
         if name not in self._features:
@@ -121,21 +107,31 @@ class Workbench:
         self._features = {**found, **self._features}
 
 
-def by_rows(bench: Workbench) -> Callable[[int | None, int], Workbench]:
-    """Return a function from training rows (``None`` for all) and seed to `Workbench.with_rows`.
+@dataclass(frozen=True)
+class Prepared:
+    """A study that can start: its settings, runs and task, its data and base model."""
 
-    It keeps the last one, since the runs with the same rows come together.
-    """
-    with_rows = functools.lru_cache(maxsize=1)(bench.with_rows)
-    return lambda rows, seed: bench if rows is None else with_rows(rows, seed)
+    bench: Workbench
+    study: ResolvedStudy
+
+    @property
+    def plan(self) -> Plan:
+        """Every setting and every run."""
+        return self.study.plan
+
+    def with_rows(self, n: int, seed: int) -> Prepared:
+        """Return the same with `n` training rows, drawn by the seed."""
+        return dataclasses.replace(self, bench=self.bench.with_rows(n, seed))
+
+
+def by_rows(prepared: Prepared) -> Callable[[int | None, int], Prepared]:
+    """Return `Prepared.with_rows` that takes ``None`` for all rows, and keeps its last result."""
+    with_rows = functools.lru_cache(maxsize=1)(prepared.with_rows)
+    return lambda rows, seed: prepared if rows is None else with_rows(rows, seed)
 
 
 def check_max_length(data: DataConfig, encoder: LoadedEncoder) -> None:
-    """Refuse a text length for which the encoder has no positions, and windows that do not advance.
-
-    Raises:
-        ConfigError: If `max_length` is more than the encoder can read, or `stride` leaves nothing new to a window.
-    """
+    """Refuse a text length for which the encoder has no positions, and windows that do not advance."""
     max_length, reading = data.max_length, data.reading
     room = max_length - encoder.tokenizer.num_special_tokens_to_add()
     if reading.stride >= room:

@@ -18,22 +18,11 @@ LEAST_ROWS = 20
 
 
 def by_length(
-    answers: Mapping[str, Answers],
-    *,
-    n_tokens: NDArray[np.int64],
-    n_unread: NDArray[np.int64],
-    max_length: int,
+    answers: Mapping[str, Answers], *, n_tokens: NDArray[np.int64], n_unread: NDArray[np.int64], max_length: int
 ) -> list[LengthBucket]:
-    """Put the test rows into buckets by their length.
+    """Put the answers ``(S, N)`` to the test rows into buckets by length, from short to long, none of them empty.
 
-    Args:
-        answers: Those of each method to the test rows, ``(S, N)``.
-        n_tokens: Tokens of each whole text, ``(N,)``.
-        n_unread: Those that no method read of it, likewise.
-        max_length: Tokens that are read at once.
-
-    Returns:
-        From short to long; empty buckets are left out.
+    `n_tokens` and `n_unread` are the tokens of each whole text and those that no method read, ``(N,)``.
     """
     edges = sorted({*EDGES, max_length})
     places = np.searchsorted(edges, n_tokens, side="left")

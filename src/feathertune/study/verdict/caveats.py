@@ -1,8 +1,4 @@
-"""What speaks against relying on a recommendation, by stated rules.
-
-Seconds and memory play no part: they vary between equal runs, and the verdict must not. What a study did not measure is
-in the report.
-"""
+"""Reasons against relying on a recommendation, by stated rules that ignore seconds and memory."""
 
 from __future__ import annotations
 
@@ -40,7 +36,7 @@ def find_caveats(chosen: SummaryRow, evidence: Evidence) -> list[Caveat]:
 
 
 def _learned_nothing(evidence: Evidence) -> Iterable[Caveat]:
-    """Methods that answer the same whatever the text, and methods that are not above the majority baseline."""
+    """Methods with one answer to all texts, and methods that are not above the majority baseline."""
     majority, counts = evidence.row("majority"), evidence.data.class_counts.get("test", [])
     constant: dict[str, tuple[int, int]] = {}
     below: dict[str, float] = {}
@@ -67,8 +63,8 @@ def _one_seed(evidence: Evidence) -> Iterable[Caveat]:
 def _cannot_separate(chosen: SummaryRow, evidence: Evidence) -> Iterable[Caveat]:
     """The recommended row and its best rival are too close for these rows or seeds.
 
-    With a 95% half-width h over N test rows, about N (h / margin)^2 rows reduce it to the margin; if h is below the
-    margin already, only more seeds help. Seeds come first if rows make up less than half of the variance.
+    With a 95% half-width h over N test rows, about N (h / margin)^2 rows reduce it to the margin. Only seeds help if h
+    is below the margin already; they come first if rows make up less than half of the variance.
     """
     rivals = [row for row in evidence.candidates if row.method != chosen.method]
     if not rivals or evidence.margin == 0:
@@ -102,7 +98,7 @@ def _truncated(evidence: Evidence) -> Iterable[Caveat]:
 
 
 def _training(method: str, runs: Sequence[RunRecord], evidence: Evidence) -> Iterable[Caveat]:
-    """One statement about how the recommended method's training ended: the most frequent one over its runs."""
+    """The most frequent state of the recommended method's trainings."""
     found = Counter(state for run in runs if (state := training_state(run, validates=evidence.data.n_validation > 0)))
     if not found:
         return
@@ -120,17 +116,11 @@ def _training(method: str, runs: Sequence[RunRecord], evidence: Evidence) -> Ite
 
 
 def training_state(run: RunRecord, *, validates: bool = True) -> str | None:
-    """Return how a run's training ended: one of three codes, or None if nothing is to be said.
+    """Return how a run's training ended, as a code, or None if nothing is to be said.
 
     ``still_improving``: the best epoch is the last planned one, and the validation loss does not rise.
     ``overconfident``: the best epoch is the last planned one, but the validation loss rose by more than `RISE` while
-    the training loss fell. Predictions still improve, their probabilities do not: more epochs may raise the score, and
-    the probabilities need their temperature.
-    ``overfits``: the loss rose likewise, and an earlier epoch was the best: more epochs do not help.
-
-    Args:
-        run: A complete run.
-        validates: Whether there were validation rows; without them, the last epoch counts as the best.
+    the training loss fell. ``overfits``: the same, but an earlier epoch was the best. Without validation rows: None.
     """
     if not validates or run.epochs == 0:
         return None

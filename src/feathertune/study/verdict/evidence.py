@@ -1,4 +1,4 @@
-"""What a verdict rests on."""
+"""The facts that a verdict rests on."""
 
 from __future__ import annotations
 
@@ -16,12 +16,10 @@ _COST_ORDER = ("baseline", "probe", "peft", "full")
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a verdict rests on.
+    """The facts that a verdict rests on.
 
     Attributes:
-        summary: One row per method with a complete run; any may be missing.
         runs: All runs, failed ones included.
-        pairs: The methods of the summary, two by two.
         margin: Largest loss of score that is still as good, as a fraction (0.01 is one point).
         n_mislabelled: Test rows whose label is likely wrong (labels of rows, if a text can have several).
     """

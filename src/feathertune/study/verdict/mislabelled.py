@@ -1,4 +1,4 @@
-"""Find and list the test rows of a study that are likely mislabelled; `feathertune.tasks.mislabelled` has the rules."""
+"""Find and list the likely mislabelled test rows of a study; `feathertune.tasks.mislabelled` has the rules."""
 
 from __future__ import annotations
 
@@ -19,13 +19,7 @@ _LEAST_METHODS = 2
 
 
 def find_mislabelled(task: Task, runs: Sequence[RunRecord], folder: Path) -> list[Mislabelled]:
-    """Return what all runs of all trained methods contradict, in the order of the rows.
-
-    Args:
-        task: Of the study; a task without classes has none.
-        runs: All runs.
-        folder: Of the study.
-    """
+    """Return the labels that all runs of all trained methods contradict, in the order of the rows."""
     trained = [run for run in runs if run.status == "complete" and run.kind in TRAINED_KINDS and run.predictions]
     if task.find_mislabelled is None or task.temper is None or len({run.method for run in trained}) < _LEAST_METHODS:
         return []
@@ -39,10 +33,7 @@ def find_mislabelled(task: Task, runs: Sequence[RunRecord], folder: Path) -> lis
 
 
 def write_mislabelled(path: Path, found: Sequence[Mislabelled], texts: Sequence[Text], labels: Sequence[str]) -> None:
-    """Write ``mislabelled.csv``: row, label, given, predicted, confidence, and the clipped text (two for pairs).
-
-    `confidence` is that of the least confident model. Where labels are decided one by one, `predicted` is yes or no.
-    """
+    """Write ``mislabelled.csv``; `confidence` is the lowest over the models."""
     buffer = io.StringIO()
     writer = csv.writer(buffer)
     columns = columns_of([texts[one.row] for one in found], CLIP_CHARACTERS)

@@ -1,8 +1,7 @@
 """Pairwise comparison of all methods on the same test rows.
 
-`low`, `high` and p include the spread over seeds (`feathertune.statistics.inference`); with one seed each, p is exact
-where answers are right or wrong. `rows_low` and `rows_high` are the paired bootstrap over test rows for these trained
-models, seeds averaged. p is corrected over all pairs: for the one planned comparison, use `SummaryRow.p_vs_full_holm`.
+`low`, `high` and p include the spread over seeds; `rows_low` and `rows_high` are the paired bootstrap over test rows.
+p is corrected over all pairs: for the one planned comparison, use `SummaryRow.p_vs_full_holm`.
 """
 
 from __future__ import annotations
@@ -11,39 +10,21 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 
 from feathertune.records import PairRecord
-from feathertune.statistics.inference import (
-    RESAMPLES,
-    bootstrap_scores,
-    holm,
-    paired_difference,
-    percentile_interval,
-)
+from feathertune.statistics import inference
 from feathertune.statistics.measures import Answers
 
 
-def compare_pairs(answers: Mapping[str, Answers], *, resamples: int = RESAMPLES) -> list[PairRecord]:
-    """Compare each method with each later one.
-
-    Args:
-        answers: Those of each method to the test rows, ``(S, N)``; S may differ.
-        resamples: Test sets of the bootstrap.
-
-    Returns:
-        One record for each pair, in the order of the methods; scores to six places and p to three digits, since there
-        are hundreds of pairs.
-
-    Raises:
-        ValueError: If the methods hold different test rows.
-    """
+def compare_pairs(answers: Mapping[str, Answers], *, resamples: int = inference.RESAMPLES) -> list[PairRecord]:
+    """Compare each method's answers ``(S, N)`` with each later one's; scores to six places, p to three digits."""
     pairs = list(combinations(answers, 2))
     if not pairs:
         return []
-    differences = [paired_difference(answers[a], answers[b]) for a, b in pairs]
-    corrected = holm([difference.p for difference in differences])
-    drawn = dict(zip(answers, bootstrap_scores(list(answers.values()), resamples=resamples).T, strict=True))
+    differences = [inference.paired_difference(answers[a], answers[b]) for a, b in pairs]
+    corrected = inference.holm([difference.p for difference in differences])
+    drawn = dict(zip(answers, inference.bootstrap_scores(list(answers.values()), resamples=resamples).T, strict=True))
     records = []
     for (a, b), difference, p_holm in zip(pairs, differences, corrected, strict=True):
-        rows = percentile_interval(drawn[a] - drawn[b])
+        rows = inference.percentile_interval(drawn[a] - drawn[b])
         records.append(
             PairRecord(
                 a=a,
@@ -61,7 +42,7 @@ def compare_pairs(answers: Mapping[str, Answers], *, resamples: int = RESAMPLES)
 
 
 def find_pair(pairs: Sequence[PairRecord], one: str, other: str) -> PairRecord | None:
-    """The record of two methods, in either order; ``None`` where they were not compared."""
+    """Return the record of two methods, in either order; ``None`` if they were not compared."""
     return next((pair for pair in pairs if {pair.a, pair.b} == {one, other}), None)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -21,27 +21,14 @@ _BASELINE_KINDS = ("baseline", "probe")
 
 @dataclass(frozen=True)
 class RunPredictions:
-    """Predictions of all complete runs on the test rows.
-
-    Attributes:
-        score: The primary score.
-        labels: ``(N,)`` or ``(N, C)``.
-        by_run: By the id of each complete run, of the shape of the labels.
-    """
+    """Predictions of all complete runs on the test rows, by run id; ``(N,)`` or ``(N, C)`` as the labels."""
 
     score: Score
     labels: Labels
     by_run: Mapping[str, Labels]
 
     def answers(self, runs: Sequence[RunRecord]) -> dict[str, Answers]:
-        """Return the answers of each method, baselines and probe first, then in the order of the runs.
-
-        Args:
-            runs: Failed ones are left out.
-
-        Raises:
-            ValueError: If a complete run has no predictions.
-        """
+        """Return the answers of each method with a complete run, baselines and probe first."""
         complete = [run for run in runs if run.status == "complete"]
         if missing := [run.id for run in complete if run.id not in self.by_run]:
             raise ValueError(f"The complete runs {', '.join(missing)} have no test predictions to summarise.")
@@ -52,18 +39,10 @@ class RunPredictions:
 
 
 def summarise(runs: Sequence[RunRecord], answers: Mapping[str, Answers], *, margin: float) -> list[SummaryRow]:
-    """Return one row per method with a complete run.
+    """Return one row per method with a complete run, from the answers of the same runs.
 
-    Seconds and memory are means over the runs, trained parameters and bytes the largest. Comparisons with `full` are
-    null if no run of `full` is complete, and for `full` itself.
-
-    Args:
-        runs: In the order they were planned; failed ones are left out.
-        answers: Of the same runs.
-        margin: Largest loss of score that is still as good, as a fraction.
-
-    Raises:
-        ValueError: If the methods hold different test rows.
+    Seconds and memory are means over the runs, trained parameters and bytes the largest. `margin` is the largest loss
+    of score that is still as good, as a fraction.
     """
     rows = [_row(group, answers[method]) for method, group in _by_method(runs).items()]
     if REFERENCE in answers:
@@ -80,13 +59,7 @@ def _by_method(runs: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
 
 
 def summarise_sizes(runs: Sequence[RunRecord], predictions: RunPredictions, *, margin: float) -> list[SummaryRow]:
-    """Return the rows of `summarise` for each number of training rows, from few to many, each compared within itself.
-
-    Args:
-        runs: All runs; without a learning curve, all have the same training rows.
-        predictions: Of the complete ones.
-        margin: As in `summarise`.
-    """
+    """Return the rows of `summarise` for each number of training rows, from few to many."""
     complete = [run for run in runs if run.status == "complete"]
     *fewer, _ = _sizes(complete) or [0]
     groups = [[run for run in complete if run.train_rows == size] for size in fewer] + [at_largest_size(complete)]
@@ -94,12 +67,11 @@ def summarise_sizes(runs: Sequence[RunRecord], predictions: RunPredictions, *, m
 
 
 def _sizes(runs: Sequence[RunRecord]) -> list[int]:
-    """Return the numbers of training rows of a learning curve, ascending."""
     return sorted({run.train_rows for run in runs if run.train_rows is not None})
 
 
 def more_labels(runs: Sequence[RunRecord], predictions: RunPredictions) -> list[MoreLabels]:
-    """Return what the last doubling of the training rows gained each method; empty without a learning curve.
+    """Return the gain of each method by the last doubling of the training rows; empty without a learning curve.
 
     Source: learning curves follow an inverse power law (Figueroa et al. 2012, BMC Medical Informatics and Decision
     Making 12:8), so the next doubling gains less than the last.
@@ -124,9 +96,6 @@ def more_labels(runs: Sequence[RunRecord], predictions: RunPredictions) -> list[
 
 def _row(runs: Sequence[RunRecord], answers: Answers) -> SummaryRow:
     score = seed_interval(answers)
-    memory = [run.peak_memory_bytes for run in runs if run.peak_memory_bytes is not None]
-    said_s = [run.predicted_seconds for run in runs if run.predicted_seconds is not None]
-    said_bytes = [run.predicted_memory_bytes for run in runs if run.predicted_memory_bytes is not None]
     return SummaryRow(
         method=runs[0].method,
         kind=runs[0].kind,
@@ -138,12 +107,17 @@ def _row(runs: Sequence[RunRecord], answers: Answers) -> SummaryRow:
         score_low=score.low,
         score_high=score.high,
         seconds_mean=fmean(run.seconds.total for run in runs),
-        memory_mean_bytes=fmean(memory) if memory else None,
+        memory_mean_bytes=_mean(run.peak_memory_bytes for run in runs),
         trainable_parameters=max(run.trainable_parameters for run in runs),
         adapter_bytes=max(run.adapter_bytes for run in runs),
-        predicted_seconds=fmean(said_s) if said_s else None,
-        predicted_memory_bytes=fmean(said_bytes) if said_bytes else None,
+        predicted_seconds=_mean(run.predicted_seconds for run in runs),
+        predicted_memory_bytes=_mean(run.predicted_memory_bytes for run in runs),
     )
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return fmean(known) if known else None
 
 
 def _against_reference(rows: Sequence[SummaryRow], answers: Mapping[str, Answers], margin: float) -> list[SummaryRow]:
@@ -177,11 +151,8 @@ def _ratio(part: float | None, whole: float | None) -> float | None:
 def _dominated(row: SummaryRow, rows: Sequence[SummaryRow]) -> bool:
     """Return whether another row is at least as good in everything that both have, and better in something."""
     for other in rows:
-        pairs = [
-            (other.score_mean, row.score_mean),
-            (-other.seconds_mean, -row.seconds_mean),
-            (-other.trainable_parameters, -row.trainable_parameters),
-        ]
+        pairs = [(other.score_mean, row.score_mean), (-other.seconds_mean, -row.seconds_mean)]
+        pairs.append((-other.trainable_parameters, -row.trainable_parameters))
         if other.memory_mean_bytes is not None and row.memory_mean_bytes is not None:
             pairs.append((-other.memory_mean_bytes, -row.memory_mean_bytes))
         if all(theirs >= ours for theirs, ours in pairs) and any(theirs > ours for theirs, ours in pairs):

@@ -1,16 +1,12 @@
-"""Recommend a method by stated rules.
+"""Recommend a method by stated rules that ignore seconds and memory, which vary between equal runs.
 
-1. Candidates are all rows except `majority` (reads no text) and `foundation` (not trained).
-2. The best is the candidate with the highest mean test score (the primary metric).
-3. Recommended is the cheapest candidate within `margin` of the best. The order of cost is baseline, probe, adapters,
-   full fine-tuning; then the number of trained parameters.
+1. Candidates are all rows except `majority` and `foundation`; the best has the highest mean primary test score.
+2. Recommended is the cheapest candidate within `margin` of the best: baseline, probe, adapters, full fine-tuning; then
+   by trained parameters.
 
-A difference from `full` is clear if its Holm-corrected p (over the methods) is below `CLEAR_P`; a row is as good as
-`full` if two one-sided tests place it within `margin` (not corrected: one row is claimed). A cheaper row that scored
-lower by more than the margin is named if its pair's p, times the number of candidates, leaves that to chance
-(Bonferroni over the rows next to the recommended one, not over all pairs).
-
-Seconds and memory play no part: they vary between equal runs, and the verdict must not.
+A difference from `full` is clear if its Holm-corrected p is below `CLEAR_P`; a row is as good as `full` if two
+one-sided tests place it within `margin`. A cheaper row that scored lower by more than the margin is named if its pair's
+p, times the number of candidates, leaves that to chance (Bonferroni over the rows next to the recommended one).
 """
 
 from __future__ import annotations
@@ -43,7 +39,7 @@ def judge(evidence: Evidence) -> Verdict:
 
 
 def explain_metric(task: Task, data: DataRecord) -> list[Reason]:
-    """Name the primary metric where it is not the task's usual one, and the class that led to it."""
+    """Name the primary metric if it is not the task's usual one, and the class that led to it."""
     score, counts = task.primary, data.class_counts.get("train", [])
     if score is task.scores[0]:
         return []
@@ -55,14 +51,17 @@ def explain_metric(task: Task, data: DataRecord) -> list[Reason]:
 
 def _recommendation(chosen: SummaryRow, evidence: Evidence) -> Reason:
     majority = evidence.row("majority")
-    score = {"method": chosen.method, "kind": chosen.kind, **_score(chosen), "n_test": evidence.data.n_test}
+    score = {
+        "method": chosen.method,
+        "kind": chosen.kind,
+        "score": chosen.score_mean,
+        "low": chosen.score_low,
+        "high": chosen.score_high,
+        "n_test": evidence.data.n_test,
+    }
     if majority is not None and chosen.score_mean <= majority.score_mean + ROUNDING:
         return Reason.of("not_worth_training", **score, majority=majority.score_mean)
     return Reason.of("recommended", **score, **_against_full(chosen, evidence), **_trained(chosen, evidence))
-
-
-def _score(row: SummaryRow) -> dict[str, float]:
-    return {"score": row.score_mean, "low": row.score_low, "high": row.score_high}
 
 
 def _against_full(chosen: SummaryRow, evidence: Evidence) -> dict[str, object]:
@@ -79,7 +78,7 @@ def _against_full(chosen: SummaryRow, evidence: Evidence) -> dict[str, object]:
 
 
 def _trained(chosen: SummaryRow, evidence: Evidence) -> dict[str, object]:
-    """Trained parameters of an adapter, as a share of `full`'s or of the model's where either is known."""
+    """Trained parameters of an adapter, as a share of `full`'s or of the model's."""
     if chosen.kind != "peft":
         return {}
     full = evidence.row("full")

@@ -1,4 +1,4 @@
-"""Compare two finished studies: what they differ in, and the results of each method of both.
+"""Compare two finished studies: their differences, and the results of each method of both.
 
 A difference is tested only if both studies have the same test rows and the same primary metric.
 """
@@ -24,12 +24,7 @@ _NAMED = 8
 
 
 def compare_studies(first: Path, second: Path) -> Comparison:
-    """Compare two study folders; differences are B (`second`) minus A (`first`).
-
-    Raises:
-        DataError: If one of them is not a study.
-        ConfigError: If both are the same folder.
-    """
+    """Compare two study folders; differences are B (`second`) minus A (`first`)."""
     if first.resolve() == second.resolve():
         raise ConfigError(f"{first} and {second} are the same study. Expected two.")
     a, b = load_study(first), load_study(second)
@@ -107,7 +102,6 @@ def _claim(pair: MethodPair, paired: Paired, say: ScoreFormat) -> str:
 
 
 def _reasons(pairs: Sequence[MethodPair]) -> str:
-    """Return a sentence on what else differs for these methods."""
     names = [units.clip(name, 60) for name in dict.fromkeys(name for pair in pairs for name in pair.causes)]
     if not names:
         return "Nothing else on record differs: data, base model, settings, versions and hardware are the same."

@@ -31,7 +31,7 @@ def find_differing(
 
 
 def read_settings(folder: Path) -> Settings | None:
-    """Return the settings of a study, or None if they are missing or damaged."""
+    """Return a study's settings, or None if they are missing or damaged."""
     try:
         content = yaml.safe_load((folder / CONFIG_FILE).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
@@ -42,8 +42,7 @@ def read_settings(folder: Path) -> Settings | None:
 def causes(found: Sequence[Differing], method: str, *, trained: bool) -> list[Differing]:
     """Return the possible reasons for a difference in a method's results; none follows from another one.
 
-    Rows and fingerprints follow from settings such as ``data.train_size``, the rest of the data from its fingerprint.
-    Settings of ``train`` concern methods that are `trained`.
+    Rows follow from settings such as ``data.train_size``. Settings of ``train`` concern methods that are `trained`.
     """
     settings = [
         place

@@ -35,7 +35,7 @@ def pair_methods(a: StudyRecord, b: StudyRecord, differing: Sequence[Differing])
 
 
 def fill_tests(pairs: Sequence[MethodPair], first: tuple[StudyRecord, Path], second: tuple[StudyRecord, Path]) -> None:
-    """Fill in the paired tests of methods with results in both studies, corrected for how many there are."""
+    """Fill in the paired tests of methods with results in both studies, Holm-corrected."""
     found: list[tuple[MethodPair, Paired]] = []
     for pair in pairs:
         before, after = _answers(*first, pair.method), _answers(*second, pair.method)
@@ -54,7 +54,7 @@ def fill_tests(pairs: Sequence[MethodPair], first: tuple[StudyRecord, Path], sec
 
 
 def _answers(study: StudyRecord, folder: Path, method: str) -> Answers | None:
-    """Return a method's answers to the test rows, or None if a run's predictions are missing or damaged."""
+    """Return a method's answers to the test rows, or None if a run's predictions cannot be read."""
     predicted: list[NDArray[Any]] = []
     labels = np.zeros(0)
     for run in at_largest_size(study.runs):  # as the rows of the summary

@@ -1,15 +1,10 @@
-"""One kind of label as a value.
-
-`feathertune.tasks.labels.classes`, `multi_label` and `regression` hold the three kinds. Other code in `data` calls
-the functions of a kind and never asks which kind it is.
-"""
+"""Kinds of label: how each is read and split. Other code never asks which kind it has."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,58 +23,62 @@ _SHOWN = 10
 _WHOLE = re.compile(r"-?[0-9]{1,18}")
 
 
-@dataclass(frozen=True)
-class LabelKind:
-    """What reading and splitting do for one kind of label.
-
-    Attributes:
-        name: The name in settings and records.
-        read: ``(value, where, separator)``: a row's label, None if it is missing, NaN if it should be a number and is
-            not. Raises a `DataError` that names the row.
-        names_of: The class names of a label; empty for a number.
-        notes: Notes on all labels of a source.
-        classes: ``(labels, order, column, source)``: the classes of the training rows' labels. `order` is the source's
-            own order, if it states one. Raises a `DataError` if the labels are all the same.
-        encode: ``(labels, names)``: an array. An unknown name is -1, or left out of a set.
-        require: ``(labels, names, least, why, source)``: raises a `DataError` if a class has fewer than `least` rows.
-        n_spare: ``(labels, keep)``: rows that can be drawn if `keep` rows of each class stay.
-        draw: ``(labels, size, keep, first, rng)``: `size` positions, ascending, that represent all rows. `first`: a
-            class with one row goes to the rows drawn, not to the rest.
-        nested_order: ``(labels, rng)``: all positions, in an order whose every beginning represents all rows.
-        check_shots: ``(labels, shots, names)``: raises a `ConfigError` if `shots` rows of each class cannot be drawn.
-    """
+class LabelKind(Protocol):
+    """Reading and splitting of one kind of label; messages name the `source`, or the row as `where`."""
 
     name: TaskName
-    read: Callable[[object, str, str | None], Label | None]
-    names_of: Callable[[Label], LabelSet]
-    notes: Callable[[Sequence[Label]], tuple[str, ...]]
-    classes: Callable[[Sequence[Label], tuple[str, ...] | None, str, str], Classes]
-    encode: Callable[[Sequence[Label], Sequence[str]], Labels]
-    require: Callable[[Labels, Sequence[str], int, str, str], None]
-    n_spare: Callable[[Labels, int], int]
-    draw: Callable[[Labels, int, int, bool, Rng], Indices]
-    nested_order: Callable[[Labels, Rng], Indices]
-    check_shots: Callable[[Labels, int, Sequence[str]], None]
-    sets: bool = False
-    numbers: bool = False
+    sets: bool
+    numbers: bool
 
-    def encode_known(self, labels: Sequence[Label], names: Sequence[str], source: str) -> Labels:
-        """Return labels as an array, in a bundle's order of classes.
+    def read(self, value: object, where: str, separator: str | None) -> Label | None:
+        """Return a row's label, None if it is missing, NaN if it should be a number and is not."""
+        ...
 
-        Raises:
-            DataError: If a label is not among `names`.
-        """
-        if unknown := sorted({name for label in labels for name in self.names_of(label)} - set(names)):
-            raise DataError(
-                f"{source} holds the labels {', '.join(unknown[:5])}, which the bundle does not know. "
-                f"Expected: {', '.join(names)}."
-            )
-        return self.encode(labels, names)
+    def names_of(self, label: Label) -> LabelSet:
+        """Return the class names of a label; none of a number."""
+        ...
+
+    def notes(self, labels: Sequence[Label]) -> tuple[str, ...]:
+        """Return notes on all labels of a source."""
+        ...
+
+    def classes(self, labels: Sequence[Label], order: tuple[str, ...] | None, column: str, source: str) -> Classes:
+        """Return the classes of training labels, in the source's own `order`; raise a `DataError` for a single one."""
+        ...
+
+    def encode(self, labels: Sequence[Label], names: Sequence[str]) -> Labels:
+        """Return an array; an unknown name is -1, or left out of a set."""
+        ...
+
+    def require(self, labels: Labels, names: Sequence[str], least: int, why: str, source: str) -> None:
+        """Raise a `DataError` if a class has fewer than `least` rows."""
+        ...
+
+    def n_spare(self, labels: Labels, keep: int) -> int:
+        """Return the number of rows that can be drawn if `keep` rows of each class stay."""
+        ...
+
+    def draw(self, labels: Labels, size: int, keep: int, first: bool, rng: Rng) -> Indices:
+        """Draw positions, ascending, that represent all rows; if `first`, a class's single row is drawn."""
+        ...
+
+    def nested_order(self, labels: Labels, rng: Rng) -> Indices:
+        """Return all positions, in an order whose every beginning represents all rows."""
+        ...
+
+    def check_shots(self, labels: Labels, shots: int, names: Sequence[str]) -> None:
+        """Raise a `ConfigError` if `shots` rows of each class cannot be drawn."""
+        ...
 
 
-def no_notes(labels: Sequence[Label]) -> tuple[str, ...]:
-    """Return no notes."""
-    return ()
+def encode_known(kind: LabelKind, labels: Sequence[Label], names: Sequence[str], source: str) -> Labels:
+    """Return labels as an array, in a bundle's order of classes; raise a `DataError` for a label not in `names`."""
+    if unknown := sorted({name for label in labels for name in kind.names_of(label)} - set(names)):
+        raise DataError(
+            f"{source} holds the labels {', '.join(unknown[:5])}, which the bundle does not know. "
+            f"Expected: {', '.join(names)}."
+        )
+    return kind.encode(labels, names)
 
 
 def in_order(found: set[str], order: tuple[str, ...] | None, source: str) -> Classes:
@@ -94,11 +93,7 @@ def in_order(found: set[str], order: tuple[str, ...] | None, source: str) -> Cla
 
 
 def require_rows(counts: Indices, names: Sequence[str], least: int, why: str, source: str) -> None:
-    """Refuse classes with fewer than `least` rows; `counts` is ``(C,)``.
-
-    Raises:
-        DataError: If there is one.
-    """
+    """Raise a `DataError` for classes with fewer than `least` rows; `counts` is ``(C,)``."""
     few = {name: int(n) for name, n in zip(names, counts, strict=True) if n < least}
     if few:
         raise DataError(

@@ -19,10 +19,6 @@ class LabelReader:
 
     With the task ``auto``, a separator or a list in the first row means sets of labels. Labels are numbers if all of
     them are numbers and one has a fractional part: whole numbers alone may be names of classes.
-
-    Args:
-        separator: Text between the labels in one cell.
-        task: The kind, or ``auto``.
     """
 
     def __init__(self, separator: str | None = None, task: TaskChoice = "auto") -> None:
@@ -37,15 +33,7 @@ class LabelReader:
         return self._kind or CLASS_LABELS
 
     def read(self, value: object, where: str) -> Label | None:
-        """Return a row's label, None if it is missing, NaN if it should be a number and is not.
-
-        Args:
-            value: The value in the source.
-            where: The row, for messages.
-
-        Raises:
-            DataError: If the value cannot be a label of this kind.
-        """
+        """Return a row's label, None if it is missing, NaN if it should be a number and is not."""
         if self._kind is None:
             self._kind = LABEL_SETS if is_list(value) else CLASS_LABELS
         try:
@@ -61,17 +49,7 @@ class LabelReader:
         return self._auto and self._kind is not None and not (self._kind.sets or self._kind.numbers)
 
     def as_numbers(self, names: Collection[Label]) -> dict[str, float] | None:
-        """Decide whether labels that were read as names are numbers.
-
-        Args:
-            names: The different labels of all rows.
-
-        Returns:
-            The number of each name; None if the labels are not names, or stay names.
-
-        Raises:
-            DataError: If they stay names, and a number among them cannot be one.
-        """
+        """Return the number of each name, None if they stay names; raise a `DataError` if one cannot be a name."""
         if not self._may_be_numbers:
             return None
         found = all_numbers([name for name in names if isinstance(name, str)])

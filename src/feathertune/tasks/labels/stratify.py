@@ -14,17 +14,9 @@ Indices = NDArray[np.int64]
 
 
 def allocate(available: Indices, size: int, *, keep: int = 0) -> Indices:
-    """Divide `size` rows among classes in proportion, to within one row.
+    """Divide `size` rows among classes of `available` rows ``(C,)``, to within one row, leaving `keep` of each.
 
     If `size` allows it, each class gets at least one row, taken from the largest class.
-
-    Args:
-        available: Rows of each class, ``(C,)``, all above `keep`.
-        size: Rows to draw, at most ``(available - keep).sum()``.
-        keep: Rows of each class that must stay.
-
-    Returns:
-        Rows of each class, ``(C,)``, with the sum `size`.
     """
     share = available * (size / available.sum())
     most = available - keep
@@ -48,19 +40,10 @@ def spread_order(classes: Indices, rng: np.random.Generator) -> Indices:
 
 
 def iterative_draw(members: Members, size: int, *, rng: np.random.Generator, first: bool) -> NDArray[np.bool_]:
-    """Draw rows so that every label is drawn in its proportion.
+    """Draw `size` of N rows so that every label of `members` ``(N, C)`` is drawn in proportion; return a mask ``(N,)``.
 
     Rare labels go first: the label with the fewest rows left is served, row by row, to the side that lacks it most.
-    Plain drawing leaves rare labels out of a split altogether.
-
-    Args:
-        members: Each row's labels, ``(N, C)`` of 0 and 1.
-        size: Rows to draw, at most N.
-        rng: Breaks ties.
-        first: A label with a single row goes to the rows drawn, not to the rest.
-
-    Returns:
-        ``(N,)``, true for the `size` rows drawn.
+    If `first`, a label with a single row goes to the rows drawn, not to the rest.
     """
     n = len(members)
     wanted_rows = np.array([n - size, size], dtype=np.int64)  # 0 is the rest, 1 what is drawn
@@ -115,16 +98,7 @@ def covering_rows(members: Members, order: Indices) -> Indices:
 
 
 def even_draw(numbers: NDArray[np.float64], size: int, *, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Draw rows at even distances along the order of their numbers ``(N,)``, each row with the same probability.
-
-    Args:
-        numbers: ``(N,)``.
-        size: Rows to draw, at most N.
-        rng: Decides where to begin, and the order of rows with equal numbers.
-
-    Returns:
-        ``(N,)``, true for the `size` rows drawn.
-    """
+    """Draw `size` rows at even distances along the order of their numbers ``(N,)``; return a mask ``(N,)``."""
     order = rng.permutation(len(numbers))
     order = order[np.argsort(numbers[order], kind="stable")]
     drawn = np.zeros(len(numbers), dtype=np.bool_)

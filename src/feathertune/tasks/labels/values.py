@@ -55,15 +55,7 @@ def unique_text(label: Label) -> str:
 
 
 def label_name(label: object, where: str) -> str:
-    """Return a label's name; empty if it is missing.
-
-    Args:
-        label: The value in the source.
-        where: The row, for messages.
-
-    Raises:
-        DataError: If the type cannot be a label.
-    """
+    """Return a label's name; empty if it is missing. Raise a `DataError` if its type cannot be a label."""
     if isinstance(label, str):
         return label.strip()
     if isinstance(label, bool | np.bool_):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from feathertune.baselines.linear import TFIDF, Rows
+from feathertune.baselines.linear import TFIDF
 from feathertune.data.reading.columns import find_columns, find_text_columns
 from feathertune.data.reading.texts import Pair, columns_of, of_kind, paired
 from feathertune.data.sources.collector import Collector, ReadOptions
@@ -20,6 +20,7 @@ from feathertune.engine.prefix_cache.activations import content_key
 from feathertune.errors import ConfigError, DataError
 from feathertune.records import Reading
 from feathertune.tasks import SINGLE_LABEL
+from feathertune.tasks.linear_models import Rows
 from tiny import tiny_tokenizer
 
 CPU = torch.device("cpu")

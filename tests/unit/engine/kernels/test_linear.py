@@ -7,7 +7,7 @@ from peft import IA3Config, LoraConfig, ShiraConfig, inject_adapter_in_model
 from torch import nn
 
 from feathertune.engine.kernels.layer import Called, run
-from feathertune.engine.kernels.linear import LoraProduct, TrainedProduct, join, read_parts
+from feathertune.engine.kernels.linear import Arithmetic, LoraProduct, TrainedProduct, read_parts
 from gradients import assert_same, check_gradients, grads
 
 N, N_IN = 5, 6
@@ -79,7 +79,7 @@ def check(layer):
 def test_frozen(names, bias, dtype):
     holder = freeze(layers(dtype, bias=bias))
     modules = [holder[name] for name in names]
-    layer = join(modules, dtype)
+    layer = Arithmetic(dtype).join(modules)
     assert isinstance(layer, LoraProduct)
     assert layer.parameters == ()
     compare(layer, holder, modules, dtype)
@@ -91,7 +91,7 @@ def test_frozen(names, bias, dtype):
 def test_lora_beside_frozen_layers(targets, dtype):
     holder = adapt(layers(dtype), lora(targets))
     modules = list(holder.values())
-    layer = join(modules, dtype)
+    layer = Arithmetic(dtype).join(modules)
     assert isinstance(layer, LoraProduct)
     assert {id(p) for p in layer.parameters} == {id(p) for p in trained(holder)}
     scalings = {name: part.update.scaling for name, part in parts_of(holder).items() if part.update is not None}
@@ -106,7 +106,7 @@ def parts_of(holder):
 @pytest.mark.parametrize("name", WIDTHS)
 def test_lora_of_one_layer(name):
     holder = adapt(layers(), lora([name]))
-    layer = join([holder[name]], torch.float64)
+    layer = Arithmetic(torch.float64).join([holder[name]])
     assert isinstance(layer, LoraProduct)
     compare(layer, holder, [holder[name]])
     check(layer)
@@ -114,7 +114,7 @@ def test_lora_of_one_layer(name):
 
 @pytest.mark.parametrize("targets", SOME)
 def test_gradient_of_lora_is_that_of_the_output(targets):
-    check(join(list(adapt(layers(), lora(targets)).values()), torch.float64))
+    check(Arithmetic(torch.float64).join(list(adapt(layers(), lora(targets)).values())))
 
 
 @pytest.mark.parametrize("wants_x", [True, False])
@@ -126,7 +126,7 @@ def test_a_that_stays_needs_no_input(targets, wants_x):
     for parameter in stay:
         parameter.requires_grad_(False)
     modules = list(holder.values())
-    layer = join(modules, torch.float64)
+    layer = Arithmetic(torch.float64).join(modules)
     compare(layer, holder, modules)
     x = torch.randn(N, N_IN, dtype=torch.float64)
     output, saved = layer.forward(x)
@@ -144,7 +144,7 @@ def test_one_a_that_is_trained_needs_the_input():
     holder = adapt(layers(), lora(["query", "value"]))
     holder["query"].lora_A.requires_grad_(False)
     modules = list(holder.values())
-    layer = join(modules, torch.float64)
+    layer = Arithmetic(torch.float64).join(modules)
     compare(layer, holder, modules)
     x = torch.randn(N, N_IN, dtype=torch.float64)
     assert layer.forward(x)[1][0] is x
@@ -158,7 +158,7 @@ def test_lora_with_trained_biases(bias, settings):
         base = getattr(module, "base_layer", module)
         base.bias.requires_grad_(bias == "all" or name != "key")
     modules = list(holder.values())
-    layer = join(modules, torch.float64)
+    layer = Arithmetic(torch.float64).join(modules)
     assert isinstance(layer, LoraProduct)
     assert len(layer.parameters) == 4 + (3 if bias == "all" else 2)
     compare(layer, holder, modules)
@@ -175,7 +175,7 @@ def test_biases_alone_are_trained(with_bias):
         else:
             module.bias = None
     modules = list(holder.values())
-    layer = join(modules, torch.float64)
+    layer = Arithmetic(torch.float64).join(modules)
     assert isinstance(layer, LoraProduct)
     assert len(layer.parameters) == len(with_bias)
     compare(layer, holder, modules)
@@ -190,7 +190,7 @@ def test_trained(names, bias):
         if module.bias is not None:
             module.bias.requires_grad_(bias == "trained")
     modules = [holder[name] for name in names]
-    layer = join(modules, torch.float64)
+    layer = Arithmetic(torch.float64).join(modules)
     assert isinstance(layer, TrainedProduct)
     assert len(layer.parameters) == len(names) * (2 if bias == "trained" else 1)
     compare(layer, holder, modules)
@@ -308,7 +308,7 @@ OTHERS = {
 def test_whatever_is_more_runs_its_own_forward(make, n_trained):
     holder = make()
     modules = list(holder.values())
-    layer = join(modules, torch.float64)
+    layer = Arithmetic(torch.float64).join(modules)
     assert isinstance(layer, Called)
     assert len(layer.parameters) == n_trained
     compare(layer, holder, modules)
@@ -319,14 +319,14 @@ def test_an_adapter_that_is_merged_or_off_is_not_read():
     holder = adapt(layers(), lora(WIDTHS))
     modules = list(holder.values())
     x = torch.randn(N, N_IN, dtype=torch.float64)
-    adapted = run(join(modules, torch.float64), x)
+    adapted = run(Arithmetic(torch.float64).join(modules), x)
     for module in modules:
         module.enable_adapters(False)
-    plain = run(join(modules, torch.float64), x)
+    plain = run(Arithmetic(torch.float64).join(modules), x)
     assert (adapted - plain).abs().max() > 0.1
     for module in modules:
         module.enable_adapters(True)
-    again = join(modules, torch.float64)
+    again = Arithmetic(torch.float64).join(modules)
     assert isinstance(again, LoraProduct)
     assert torch.equal(run(again, x), adapted)
 
@@ -365,7 +365,7 @@ def test_a_step_of_the_optimizer_is_seen(make, kind, fused):
     """Fused optimizers do not count a parameter's version up."""
     holder = make()
     modules = list(holder.values())
-    layer = join(modules, torch.float32)
+    layer = Arithmetic(torch.float32).join(modules)
     assert isinstance(layer, kind)
     optimizer = torch.optim.AdamW(trained(holder), lr=0.1, fused=fused)
     torch.manual_seed(0)
@@ -386,7 +386,7 @@ def test_a_step_of_the_optimizer_is_seen(make, kind, fused):
 def test_bf16_is_near_fp32(make, kind, packed):
     holder = make()
     modules = list(holder.values())
-    layer = join(modules, torch.bfloat16, packed=packed)
+    layer = Arithmetic(torch.bfloat16, packed=packed).join(modules)
     assert isinstance(layer, kind)
     torch.manual_seed(0)
     x = torch.randn(N, N_IN)
@@ -405,7 +405,7 @@ def test_bf16_is_near_fp32(make, kind, packed):
 def test_the_switch_calls_each_layer():
     holder = adapt(layers(), lora(WIDTHS))
     modules = list(holder.values())
-    layer = join(modules, torch.float64, fused=False)
+    layer = Arithmetic(torch.float64, fused=False).join(modules)
     assert isinstance(layer, Called)
     compare(layer, holder, modules)
 

@@ -137,7 +137,7 @@ def test_other_norms_run_their_own_forward(make, n_trained, monkeypatch):
     keep = fixed_keep(monkeypatch)
     norm = make(torch.float64)
     piece = AddNorm(norm, nn.Dropout(0.4))
-    assert piece._norm is None
+    assert not piece._plain
     assert len(piece.parameters) == n_trained
     compare(piece, norm, lambda x, residual: norm(x * keep / 0.6 + residual), torch.float64)
 

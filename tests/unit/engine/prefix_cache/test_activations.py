@@ -33,7 +33,7 @@ def boundary(batch):
 
 
 def filled(into):
-    compute(texts(), into, boundary, token_budget=8, device=CPU)
+    compute(texts(), boundary, into, token_budget=8, device=CPU)
 
 
 def shape():

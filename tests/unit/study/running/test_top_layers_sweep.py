@@ -55,11 +55,11 @@ def test_a_sweep_looks_at_no_test_row_and_gives_the_same_twice(tmp_path, monkeyp
             seen.append((len(train.texts), len(validation.texts), recipe.settings.epochs, trained))
 
     monkeypatch.setattr(prepare, "Training", Watched)
-    chosen, scores = choose_depth(spec, study, bench)
+    chosen, scores = choose_depth(spec, prepared)
     n_validation = min(10, len(bench.encoded["validation"]))
     assert seen == [(20, n_validation, 2, 6), (20, n_validation, 2, 12)]
     assert list(scores) == [1, 2]
     assert chosen == smallest_within(scores, study.config.study.margin)
-    assert choose_depth(spec, study, bench) == (chosen, scores)
+    assert choose_depth(spec, prepared) == (chosen, scores)
     settled = spec.at_depth(chosen)
     assert (settled.options["top_layers"], settled.options["r"], settled.sweeps_depth) == (chosen, 2, False)

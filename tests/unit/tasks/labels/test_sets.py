@@ -17,6 +17,7 @@ from feathertune.data.splitting.splits import make_splits
 from feathertune.data.splitting.subsets import nested_rows
 from feathertune.errors import ConfigError, DataError
 from feathertune.tasks.labels.classes import CLASS_LABELS
+from feathertune.tasks.labels.kind import encode_known
 from feathertune.tasks.labels.sets import LABEL_SETS
 from feathertune.tasks.labels.stratify import covering_rows, iterative_draw
 
@@ -155,7 +156,7 @@ def test_fewer_rows_are_part_of_more():
 
 
 def test_labels_as_a_bundle_counts_them():
-    assert CLASS_LABELS.encode_known(["b", "a"], ("a", "b"), "x").tolist() == [1, 0]
-    assert LABEL_SETS.encode_known([("b",), ()], ("a", "b"), "x").tolist() == [[0, 1], [0, 0]]
+    assert encode_known(CLASS_LABELS, ["b", "a"], ("a", "b"), "x").tolist() == [1, 0]
+    assert encode_known(LABEL_SETS, [("b",), ()], ("a", "b"), "x").tolist() == [[0, 1], [0, 0]]
     with pytest.raises(DataError, match=r"x holds the labels c, which the bundle does not know\. Expected: a, b"):
-        LABEL_SETS.encode_known([("b", "c")], ("a", "b"), "x")
+        encode_known(LABEL_SETS, [("b", "c")], ("a", "b"), "x")
