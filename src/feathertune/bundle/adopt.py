@@ -195,7 +195,9 @@ def _read(folder: Path) -> tuple[PeftConfig, dict[str, Tensor]]:
     if (folder / MANIFEST_FILE).is_file():
         raise BundleError(f"{folder} is a bundle already: use it as it is.")
     if not (folder / ADAPTER_CONFIG_FILE).is_file():
-        raise BundleError(f"{folder} is no adapter of PEFT's: it holds no {ADAPTER_CONFIG_FILE}.")
+        raise BundleError(
+            f"{folder} is no adapter of PEFT's: it holds no {ADAPTER_CONFIG_FILE}. Save it by save_pretrained."
+        )
     if not (folder / WEIGHTS["peft"]).is_file():
         instead = " Only safetensors are loaded, never pickle: save it again." if (folder / _PICKLE).exists() else ""
         raise BundleError(f"The adapter {folder} holds no {WEIGHTS['peft']}.{instead}")
@@ -207,7 +209,10 @@ def _read(folder: Path) -> tuple[PeftConfig, dict[str, Tensor]]:
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise BundleError(f"The adapter {folder} cannot be read: {first_line(error)}.") from error
     if raw.get("task_type") != "SEQ_CLS":
-        raise BundleError(f"The adapter {folder} was made for the task {raw.get('task_type')}, expected SEQ_CLS.")
+        raise BundleError(
+            f"The adapter {folder} was made for the task {raw.get('task_type')}, expected SEQ_CLS: only text "
+            "classifiers can be bundles."
+        )
     if name := not_finite(saved):
         raise BundleError(f"The adapter {folder} holds NaN or infinity in {name}: it answers nothing.")
     return config, saved
@@ -263,7 +268,10 @@ def _tokenizer(adapter: Path, encoder: LoadedEncoder) -> PreTrainedTokenizerBase
         return None
     found = load_tokenizer(adapter, encoder)
     if len(found) > (rows := encoder.model.get_input_embeddings().weight.shape[0]):
-        raise BundleError(f"The tokenizer in {adapter} has {len(found)} tokens, but {encoder.id} embeds {rows}.")
+        raise BundleError(
+            f"The tokenizer in {adapter} has {len(found)} tokens, but {encoder.id} embeds {rows}. Added tokens are not "
+            "supported."
+        )
     return found
 
 
@@ -282,7 +290,7 @@ def _put_on(
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError) as error:
         raise BundleError(f"The adapter {adapter} cannot be put on {encoder.id}: {first_line(error)}.") from error
     if extra := sorted(saved.keys() - loaded.keys()):
-        raise BundleError(f"The adapter {adapter} holds {extra[0]}, which has no place in a bundle.")
+        raise BundleError(f"The adapter {adapter} holds {extra[0]}, which bundles do not support (changed embeddings).")
     if lacking := sorted(loaded.keys() - saved.keys() - own.keys()):
         raise BundleError(f"The adapter {adapter} lacks {lacking[0]}, which its {ADAPTER_CONFIG_FILE} asks for.")
     return model.eval()

@@ -16,25 +16,14 @@ Rows = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Duplicates:
-    """The M rows whose text occurs more than once: text by text, the rows of each in their order.
-
-    Attributes:
-        rows: ``(M,)``.
-        is_first: By row of all N, True for a usable row whose text has not occurred before, ``(N,)``.
-        contradicted: The text has several labels, ``(M,)``.
-        overlapping: The text is in a later split too, ``(M,)``.
-        kept: The first row of the text in its last split, ``(M,)``.
-        against: The first row of the text with another label; -1 if none, ``(M,)``.
-        first_split: The earliest split that holds the text, ``(M,)``.
-        last_split: The latest one, ``(M,)``.
-    """
+    """The M rows whose text occurs more than once, text by text; arrays are ``(M,)`` if not said otherwise."""
 
     rows: Rows
-    is_first: NDArray[np.bool_]
-    contradicted: NDArray[np.bool_]
-    overlapping: NDArray[np.bool_]
-    kept: Rows
-    against: Rows
+    is_first: NDArray[np.bool_]  # (N,): True for a usable row whose text has not occurred before
+    contradicted: NDArray[np.bool_]  # the text has several labels
+    overlapping: NDArray[np.bool_]  # the text is in a later split too
+    kept: Rows  # the first row of the text in its last split
+    against: Rows  # the first row of the text with another label; -1 if none
     first_split: NDArray[np.int8]
     last_split: NDArray[np.int8]
 
@@ -51,14 +40,7 @@ class Duplicates:
 def find_duplicates(
     hashes: Rows, labels: NDArray[np.int32], splits: NDArray[np.int8], usable: NDArray[np.bool_]
 ) -> Duplicates:
-    """Find the rows that share a text.
-
-    Args:
-        hashes: Hash of each row's text, ``(N,)``.
-        labels: Number of each row's label, ``(N,)``.
-        splits: Numbers that rise from train to test, ``(N,)``.
-        usable: Rows to compare, ``(N,)``.
-    """
+    """Find usable rows that share a text hash; all arrays are ``(N,)``, and splits rise from train to test."""
     compared = np.flatnonzero(usable)
     _, first, groups, counts = np.unique(hashes[compared], return_index=True, return_inverse=True, return_counts=True)
     is_first = np.zeros(len(hashes), bool)

@@ -59,15 +59,7 @@ class Found:
 def find(
     scan: Scan, duplicates: Duplicates, near: Pairs, similarity: NDArray[np.float64], errors: LabelErrors | None
 ) -> list[Found]:
-    """Return all findings that have rows, in the order of `KINDS`.
-
-    Args:
-        scan: All rows.
-        duplicates: Rows with the same text.
-        near: Candidates for nearly the same text, ``(K, 2)``.
-        similarity: Of each candidate, ``(K,)``.
-        errors: Their rows are rows of the scan; None before the search.
-    """
+    """Return the findings that have rows, in the order of `KINDS`; `near` are candidates, ``(K, 2)``."""
     rows, contradicted = duplicates.rows, duplicates.contradicted
     again = ~contradicted & ~duplicates.overlapping & (rows != duplicates.kept)
     found = [
@@ -85,7 +77,6 @@ def find(
 
 
 def _unseen_labels(scan: Scan) -> NDArray[np.int64]:
-    """Rows of validation and test whose label no training row has; without splits, all rows are training rows."""
     usable = scan.usable
     trained = usable & ((scan.splits == TRAIN) | (scan.splits == NO_SPLIT))
     if not trained.any():
@@ -109,7 +100,7 @@ def _nearly(scan: Scan, duplicates: Duplicates, near: Pairs, similarity: NDArray
 
 
 def rows_of(found: Found, scan: Scan, texts: Mapping[int, str]) -> Iterator[FoundRow]:
-    """Describe the rows of a finding; `texts` holds the beginnings of texts by row, and may lack some."""
+    """Describe the rows of a finding; `texts` has the beginnings of some texts, by row."""
     for place, row in enumerate(found.rows.tolist()):
         other = -1 if found.others is None else int(found.others[place])
         detail = PROBLEMS[scan.problems[row]] or None

@@ -41,17 +41,11 @@ REPAIRED = "text repaired"
 
 @dataclass(frozen=True)
 class Decisions:
-    """What happens to each row.
+    """Changes by row, all ``(N,)``."""
 
-    Attributes:
-        reasons: Index into `REASONS`, 0 for a row that stays, ``(N,)``.
-        others: The row that is the reason; -1 if none, ``(N,)``.
-        repaired: Rows that stay with a repaired text, ``(N,)``.
-    """
-
-    reasons: NDArray[np.uint8]
-    others: NDArray[np.int64]
-    repaired: NDArray[np.bool_]
+    reasons: NDArray[np.uint8]  # index into `REASONS`, 0 for a row that stays
+    others: NDArray[np.int64]  # the row that is the reason; -1 if none
+    repaired: NDArray[np.bool_]  # rows that stay with a repaired text
 
 
 @dataclass
@@ -75,11 +69,7 @@ def changes_path(path: Path) -> Path:
 
 
 def check_output(source_name: str, path: Path, *, overwrite: bool) -> None:
-    """Refuse a path for the copy before the work for it is done.
-
-    Raises:
-        ConfigError: If it is the original, exists and may not be replaced, or has another ending.
-    """
+    """Raise a `ConfigError` if the path for the copy is the source, may not be replaced, or has another ending."""
     source = Path(source_name)
     is_file = source.is_file()
     endings = (source.suffix.lower(),) if is_file else ENDINGS
@@ -121,7 +111,7 @@ def write_fixed(scan: Scan, path: Path) -> Fixed:
 
     Raises:
         DataError: If no row would stay.
-        ConfigError: If it cannot be written.
+        ConfigError: If a file cannot be written.
     """
     decisions = decide(scan)
     if not (decisions.reasons[: scan.starts[1]] == KEPT).any():
@@ -179,7 +169,6 @@ def _rows(
 
 
 def _originals(table: Table) -> Iterator[dict[str, Any]]:
-    """All rows of a table, as they are."""
     if table.path is not None:
         yield from (row.values for row in row_reader.read_rows(table.path))
         return
@@ -188,7 +177,7 @@ def _originals(table: Table) -> Iterator[dict[str, Any]]:
 
 
 def _shown(text: str) -> str:
-    """The beginning of a text, without what a CSV cannot hold."""
+    """Return the beginning of a text, without what a CSV cannot hold."""
     return clipped(text).encode("utf-8", "replace").decode().replace("\0", "")
 
 

@@ -165,7 +165,7 @@ def _refused(seen: Scan, data: DataConfig) -> str | None:
 
 
 def _label_errors(seen: Scan, duplicates: Duplicates, sample: dict[int, str], seed: int) -> LabelErrors:
-    """Likely label errors in the sample: each text once, and none that has several labels."""
+    """Judge each text of the sample once; texts with several labels are left out."""
     judged = duplicates.is_first.copy()
     judged[duplicates.rows[duplicates.contradicted]] = False
     rows = np.array([row for row in sample if judged[row]], np.int64)
@@ -175,7 +175,7 @@ def _label_errors(seen: Scan, duplicates: Duplicates, sample: dict[int, str], se
 
 
 def _chosen(pairs: Pairs, seen: Scan, seed: int) -> Pairs:
-    """The pairs to compare: all, or first those of two splits, then a sample of the others."""
+    """Return the pairs to compare: all, or first those of two splits, then a sample of the others."""
     if len(pairs) <= _MOST_PAIRS:
         return pairs
     within = seen.splits[pairs[:, 0]] == seen.splits[pairs[:, 1]]

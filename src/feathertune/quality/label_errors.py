@@ -32,31 +32,17 @@ _SMOOTHING = 0.3
 
 @dataclass(frozen=True)
 class LabelErrors:
-    """Likely label errors among N rows.
+    """The S likely label errors among N rows, the most suspicious first."""
 
-    Attributes:
-        rows: The most suspicious first, ``(S,)``.
-        suggested: The label that the models give, ``(S,)``.
-        margins: Probability of the row's own label minus that of the suggested one, ``(S,)``.
-        n_judged: Rows of labels that have at least one row per fold.
-        accuracy: Share of the judged rows whose label the models found.
-    """
-
-    rows: NDArray[np.int64]
-    suggested: NDArray[np.int64]
-    margins: NDArray[np.float64]
-    n_judged: int
-    accuracy: float
+    rows: NDArray[np.int64]  # (S,)
+    suggested: NDArray[np.int64]  # the label that the models give, (S,)
+    margins: NDArray[np.float64]  # probability of the row's own label minus the suggested one's, (S,)
+    n_judged: int  # rows of labels that have at least one row per fold
+    accuracy: float  # share of the judged rows whose label the models found
 
 
 def find_label_errors(words: Words, labels: NDArray[np.int64], *, seed: int = 0) -> LabelErrors:
-    """Judge each row by the others.
-
-    Args:
-        words: Words of N different texts.
-        labels: Number of each label, ``(N,)``.
-        seed: Seed of the folds.
-    """
+    """Judge the label ``(N,)`` of each of N different texts by models of the others; the seed draws the folds."""
     names, classes, counts = np.unique(labels, return_inverse=True, return_counts=True)
     judged = np.flatnonzero(counts[classes] >= FOLDS)
     names, classes = np.unique(labels[judged], return_inverse=True)
@@ -97,15 +83,7 @@ def features(words: Words, n_classes: int) -> Any:  # noqa: ANN401 - a sparse ma
 def margins_of(
     probabilities: NDArray[np.float64], classes: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Return the normalized margin of each row, and the best other class.
-
-    Args:
-        probabilities: ``(N, C)``.
-        classes: ``(N,)``.
-
-    Returns:
-        Probability of the own class minus that of the best other class, ``(N,)``; that class, ``(N,)``.
-    """
+    """Return the margin of each row over its best other class, and that class, both ``(N,)``, from ``(N, C)``."""
     every = np.arange(len(classes))
     others = probabilities.copy()
     others[every, classes] = -1.0
@@ -114,7 +92,7 @@ def margins_of(
 
 
 def _out_of_fold(matrix: Any, classes: NDArray[np.int64], seed: int) -> NDArray[np.float64]:  # noqa: ANN401 - sparse
-    """Probabilities of each row from models fitted on the other folds, ``(N, C)``."""
+    """Return each row's probabilities from models fitted on the other folds, ``(N, C)``."""
     from sklearn.model_selection import StratifiedKFold, cross_val_predict
     from sklearn.naive_bayes import MultinomialNB
 

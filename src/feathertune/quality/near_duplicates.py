@@ -48,10 +48,6 @@ def candidates(sketches: Sequence[Sketches], usable: NDArray[np.bool_]) -> Pairs
     """Return pairs of rows that may be similar, each once, the smaller row first, ``(K, 2)``.
 
     Rows that agree in a band are paired with the first and the next of them, not each with each.
-
-    Args:
-        sketches: Blocks of `sketches_of`, in the order of the rows.
-        usable: By row, True to compare it.
     """
     parts = [np.zeros(0, _ROW), *(part[usable[part["row"]]] for part in sketches)]
     rows, signatures = (np.concatenate([part[key] for part in parts]) for key in ("row", "signature"))
@@ -87,12 +83,12 @@ def similarities(pairs: Pairs, sets: Mapping[int, Shingles]) -> NDArray[np.float
 
 
 def _numbers(words: Words) -> Shingles:
-    """A number of 32 bits for each pair of words."""
+    """Return a number of 32 bits for each pair of words."""
     return (words.pairs() >> np.uint64(32)).astype(np.uint32)
 
 
 def _smallest(words: Words, filled: NDArray[np.bool_]) -> Shingles:
-    """The smallest number of each text under each order, ``(N, orders)``."""
+    """Return the smallest number of each text under each order, ``(N, orders)``."""
     numbers, starts = _numbers(words), words.offsets[:-1][filled]
     smallest = np.empty((len(starts), _ORDERS), np.uint32)
     rng = np.random.default_rng(_SEED)
@@ -106,14 +102,14 @@ def _smallest(words: Words, filled: NDArray[np.bool_]) -> Shingles:
 
 
 def _bands(smallest: Shingles) -> Shingles:
-    """One number for each band, ``(N, bands)``."""
+    """Return one number for each band, ``(N, bands)``."""
     factors = np.random.default_rng(_SEED).integers(1, 1 << 62, _ORDERS_A_BAND, np.uint64)
     parts = smallest.reshape(len(smallest), _BANDS, _ORDERS_A_BAND)
     return (mix((parts * factors).sum(axis=2, dtype=np.uint64)) >> np.uint64(32)).astype(np.uint32)
 
 
 def _joined(keys: Shingles) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Places with the same key: each with the one before it, and with the first one."""
+    """Return places with the same key: each with the one before it, and with the first one."""
     order = np.argsort(keys, kind="stable")
     begins = np.concatenate([[True], np.diff(keys[order]) != 0])
     first = np.flatnonzero(begins)[np.cumsum(begins) - 1]

@@ -30,17 +30,11 @@ _SHOWN, _SHOWN_ROWS = 8, 3
 
 @dataclass(frozen=True)
 class Tokens:
-    """Tokens of a sample of the texts.
+    """Tokens of a sample of the texts."""
 
-    Attributes:
-        lengths: Tokens of each text, special tokens included, ``(S,)``.
-        n_special: Special tokens of an empty text.
-        unknown_share: Share of the tokens that the tokenizer does not know.
-    """
-
-    lengths: np.ndarray
-    n_special: int
-    unknown_share: float
+    lengths: np.ndarray  # special tokens included, (S,)
+    n_special: int  # of an empty text
+    unknown_share: float  # of the tokens, that the tokenizer does not know
 
 
 def profile(

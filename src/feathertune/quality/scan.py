@@ -32,34 +32,21 @@ _SAMPLE_ROWS, _SAMPLE_CHARACTERS = 20_000, 40_000_000
 
 @dataclass
 class Scan:
-    """Result of one pass. Row ``n`` is the n-th of all tables, counted from 0.
-
-    Attributes:
-        tables: In the order of their rows.
-        starts: The first row of each table, and the number of all rows.
-        hashes: Hash of each text, valid in this process only, ``(N,)`` int64.
-        labels: Index into `names`, -1 without a label, ``(N,)`` int32.
-        splits: Index into `feathertune.data.sources.collector.SPLITS`, or `NO_SPLIT`, ``(N,)`` int8.
-        problems: Index into `PROBLEMS`, ``(N,)`` uint8.
-        numbers: Row numbers as messages say them, ``(N,)`` int32.
-        repaired_hashes: By row whose text can be repaired, the hash of the repaired text.
-        constant: By column that is not read, its value if all rows have the same.
-        n_characters: Characters of all usable texts.
-    """
+    """Result of one pass. Row ``n`` is the n-th of all tables, counted from 0; arrays are ``(N,)``."""
 
     tables: tuple[Table, ...]
-    starts: list[int]
-    hashes: NDArray[np.int64]
-    labels: NDArray[np.int32]
-    splits: NDArray[np.int8]
-    problems: NDArray[np.uint8]
-    numbers: NDArray[np.int32]
+    starts: list[int]  # the first row of each table, and the number of all rows
+    hashes: NDArray[np.int64]  # of the texts, valid in this process only
+    labels: NDArray[np.int32]  # index into `names`, -1 without a label
+    splits: NDArray[np.int8]  # index into `SPLITS`, or `NO_SPLIT`
+    problems: NDArray[np.uint8]  # index into `PROBLEMS`
+    numbers: NDArray[np.int32]  # row numbers as messages say them
     names: list[str]
     sketches: list[Sketches]
     checks: TextChecks
-    repaired_hashes: dict[int, int]
-    constant: dict[str, str]
-    n_characters: int
+    repaired_hashes: dict[int, int]  # by row whose text can be repaired
+    constant: dict[str, str]  # the one value of each unread column that has only one
+    n_characters: int  # of all usable texts
 
     @property
     def usable(self) -> NDArray[np.bool_]:
@@ -99,10 +86,7 @@ class Scan:
 
 
 def scan(tables: Sequence[Table]) -> Scan:
-    """Read all rows once.
-
-    Args:
-        tables: The source, and optionally one of test rows: its test split, or all of it if it has no splits.
+    """Read all rows of the source once, and of one of test rows its test split, or all if it has no splits.
 
     Raises:
         DataError: If a file is broken, or a value has a type that cannot be a text, a label or a split.
@@ -149,14 +133,7 @@ class _Reader:
     _known: dict[str, int] = field(default_factory=dict)
 
     def take(self, table: Table, block: Sequence[TableRow], *, tested_elsewhere: bool, only_test: bool) -> None:
-        """Take the rows of a block.
-
-        Args:
-            table: The block's table.
-            block: B rows.
-            tested_elsewhere: Ignore the table's own test rows.
-            only_test: Use only its test rows, or all rows if it has no splits.
-        """
+        """Take B rows of a table; ignore its own test rows if `tested_elsewhere`, and all other rows if `only_test`."""
         numbers = np.array([row.number for row in block], np.int32)
         texts = [_checked(row, table) for row in block]
         labels = np.array([self._label(row, table) for row in block], np.int32)
@@ -202,7 +179,7 @@ class _Reader:
 
 
 def _checked(row: TableRow, table: Table) -> str:
-    """The text; empty if there is none."""
+    """Return the text; empty if there is none."""
     if row.text is not None and not isinstance(row.text, str):
         kind = type(row.text).__name__
         raise DataError(f"{table.place} {row.number}: the text is of type {kind}. Expected a string.")
@@ -210,7 +187,7 @@ def _checked(row: TableRow, table: Table) -> str:
 
 
 def _problems(texts: list[str]) -> NDArray[np.uint8]:
-    """Why each text cannot be used, ``(B,)``."""
+    """Return why each text cannot be used, ``(B,)``."""
     problems = np.array([EMPTY if not text or text.isspace() else 0 for text in texts], np.uint8)
     joined = "".join(texts)
     if "\0" in joined:
@@ -224,7 +201,6 @@ def _problems(texts: list[str]) -> NDArray[np.uint8]:
 
 
 def _splits(block: Sequence[TableRow], table: Table, otherwise: int) -> NDArray[np.int8]:
-    """The split of each row, ``(B,)``."""
     if not table.has_splits:
         return np.full(len(block), otherwise, np.int8)
     known: dict[Any, int] = {}

@@ -28,51 +28,31 @@ _BY_LINE = (".jsonl", ".ndjson")
 
 
 class TableRow(NamedTuple):
-    """One row as the source gives it.
+    """One row as the source gives it."""
 
-    Attributes:
-        text: Both texts of a pair are one.
-        label: A name of the set (`set_of`) if a text may have several labels.
-        number: As messages say it.
-        others: Values of `Table.other_columns`.
-    """
-
-    text: Any
-    label: Any
+    text: Any  # both texts of a pair are one
+    label: Any  # a name of the set (`set_of`) if a text may have several labels
     split: Any
-    number: int
-    others: tuple[Any, ...] = ()
+    number: int  # as messages say it
+    others: tuple[Any, ...] = ()  # values of `Table.other_columns`
 
 
 @dataclass(frozen=True)
 class Table:
-    """A source that can be read repeatedly.
-
-    Attributes:
-        name: As the user gave it.
-        place: What comes before a row's number in messages, such as ``reviews.csv, row``.
-        rows: Reads all rows from the start.
-        columns: None if the source has no columns.
-        has_splits: `TableRow.split` is the split of each row.
-        has_sets: A text may have several labels.
-        path: None for a source that is not a file.
-        notes: Changes that the source made, in plain words.
-        n_dropped: Rows that the source left out as unusable.
-        n_repeated: Rows that the source left out because their text had occurred before.
-    """
+    """A source that can be read repeatedly."""
 
     name: str
-    place: str
-    rows: Callable[[], Iterator[TableRow]]
+    place: str  # before a row's number in messages, such as ``reviews.csv, row``
+    rows: Callable[[], Iterator[TableRow]]  # reads all rows from the start
     columns: Columns | None
     has_splits: bool
-    has_sets: bool
-    path: Path | None = None
+    has_sets: bool  # a text may have several labels
+    path: Path | None = None  # None for a source that is not a file
     other_columns: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # changes that the source made
     label_order: tuple[str, ...] | None = None
-    n_dropped: int = 0
-    n_repeated: int = 0
+    n_dropped: int = 0  # rows that the source left out as unusable
+    n_repeated: int = 0  # rows that the source left out because their text had occurred before
 
     def blocks(self) -> Iterator[list[TableRow]]:
         """Read all rows, in blocks of up to about a million characters."""
@@ -96,11 +76,7 @@ class Table:
 
 
 def table_of(name: str, options: ReadOptions) -> Table:
-    """Return the table of a source: a file is read row by row, any other source is loaded.
-
-    Raises:
-        DataError: If the source or one of the columns does not exist.
-    """
+    """Return the table of a source: a file is read row by row, any other source is loaded."""
     scheme, colon, _ = name.partition(":")
     if not (colon and scheme in SOURCES) and os.path.isfile(name):
         return file_table(name, options)

@@ -38,10 +38,7 @@ Rows = NDArray[np.int64]
 
 
 def repaired(text: str) -> str:
-    """Return the text with mojibake decoded, without control characters and byte order marks.
-
-    Latin-1 controls become the quotes and dashes that Windows-1252 has in their place.
-    """
+    """Return the text with mojibake decoded, Latin-1 controls as Windows-1252, and no other controls."""
     return _without_controls(_decoded(fix_c1_controls(text)))
 
 
@@ -55,29 +52,15 @@ def _without_controls(text: str) -> str:
 
 @dataclass
 class TextChecks:
-    """Collects the rows of each kind, block by block.
+    """Collects the rows of each kind, block by block."""
 
-    Attributes:
-        rows: Rising row numbers by kind.
-        scripts: Number of texts by the script of most of their letters; Latin for plain ASCII.
-        n_marked: Number of texts with markup.
-    """
-
-    rows: dict[str, list[int]] = field(default_factory=dict)
-    scripts: Counter[str] = field(default_factory=Counter)
-    n_marked: int = 0
+    rows: dict[str, list[int]] = field(default_factory=dict)  # rising, by kind
+    scripts: Counter[str] = field(default_factory=Counter)  # texts by the script of most letters
+    n_marked: int = 0  # texts with markup
     _by_script: dict[str, list[int]] = field(default_factory=dict)
 
     def add(self, texts: Sequence[str], rows: Rows) -> dict[int, str]:
-        """Check N texts.
-
-        Args:
-            texts: Usable texts.
-            rows: Row numbers, rising, ``(N,)``.
-
-        Returns:
-            By row, the repaired text where it differs; empty where nothing but spaces is left.
-        """
+        """Check N usable texts of rising rows ``(N,)``; return by row the repaired text where it differs."""
         joined = "\n".join(texts)
         if marks := [mark for mark in _MARKUP if mark in joined]:
             self.n_marked += sum(any(mark in text for mark in marks) for text in texts)
@@ -97,7 +80,7 @@ class TextChecks:
         return changed
 
     def check(self, text: str, row: int) -> dict[int, str]:
-        """Check one text, also an unusable one, for all but its script; returns as `add`."""
+        """Check one text, also an unusable one, for all but its script; return as `add`, empty for only spaces."""
         plain = fix_c1_controls(text)
         decoded = _decoded(plain)
         for kind, found in (
@@ -122,7 +105,7 @@ class TextChecks:
 
 
 def _scripts(texts: Sequence[str]) -> list[str]:
-    """The script of most letters of each text; Latin if it has no letters."""
+    """Return the script of most letters of each text; Latin if it has no letters."""
     if not texts:
         return []
     codes = np.frombuffer("\0".join([*texts, ""]).encode("utf-32-le"), np.uint32)

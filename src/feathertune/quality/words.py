@@ -29,15 +29,10 @@ Hashes = NDArray[np.uint64]
 
 @dataclass(frozen=True)
 class Words:
-    """The words of N texts, one text after the other.
+    """The words of N texts, one text after the other."""
 
-    Attributes:
-        hashes: The same number for the same word in every text, ``(W,)``.
-        offsets: Start of each text and end of the last one, ``(N + 1,)`` int64.
-    """
-
-    hashes: Hashes
-    offsets: NDArray[np.int64]
+    hashes: Hashes  # the same number for the same word in every text, (W,)
+    offsets: NDArray[np.int64]  # start of each text and end of the last one, (N + 1,)
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -53,7 +48,7 @@ class Words:
         return np.repeat(np.arange(len(self)), self.counts)
 
     def pairs(self) -> Hashes:
-        """A number for each word and the next one of its text; the last word is paired with nothing, ``(W,)``."""
+        """Return a number for each word and the next one of its text; the last is paired with nothing, ``(W,)``."""
         following = np.zeros_like(self.hashes)
         following[:-1] = self.hashes[1:]
         following[self.offsets[1:][self.counts > 0] - 1] = 0
@@ -61,10 +56,7 @@ class Words:
 
 
 def words_of(texts: Sequence[str]) -> Words:
-    """Find the words of texts.
-
-    Args:
-        texts: N texts without null bytes; the first `MOST_CHARACTERS` of each are read.
+    """Find the words of N texts without null bytes; the first `MOST_CHARACTERS` of each are read.
 
     Raises:
         UnicodeEncodeError: If a text holds half a surrogate pair.
@@ -108,8 +100,7 @@ def _kinds() -> NDArray[np.uint8]:
 def mix(values: Hashes) -> Hashes:
     """Spread numbers over all 64 bits, one to one; in place.
 
-    Source:
-        The finaliser of Steele, Lea & Flood 2014, "Fast splittable pseudorandom number generators", with one product.
+    Source: Steele, Lea & Flood 2014, "Fast splittable pseudorandom number generators", with one product.
     """
     values ^= values >> np.uint64(32)
     values *= np.uint64(0xD6E8FEB86659FD93)

@@ -8,16 +8,12 @@ from feathertune.records.values import Record
 
 
 class ReadColumns(Record):
-    """The columns of the texts and labels, and those that were not read.
-
-    Attributes:
-        text_pair: Column of the second texts, if the rows are pairs.
-    """
+    """The columns of the texts and labels, and those that were not read."""
 
     text: str
     label: str
     others: list[str]
-    text_pair: str | None = None
+    text_pair: str | None = None  # of the second texts, if the rows are pairs
 
     @property
     def texts(self) -> list[str]:
@@ -26,111 +22,66 @@ class ReadColumns(Record):
 
 
 class Lengths(Record):
-    """Tokens per text, special tokens included, before truncation.
+    """Tokens per text, special tokens included, before truncation."""
 
-    Attributes:
-        n: Number of texts that were counted: all, or a sample.
-        quantiles: Length by the share of the texts that do not exceed it.
-        cut: Share of the texts that are longer, by limit in tokens.
-    """
-
-    n: int
+    n: int  # texts that were counted: all, or a sample
     shortest: int
     longest: int
     mean: float
-    quantiles: dict[str, int]
-    cut: dict[int, float]
+    quantiles: dict[str, int]  # length by the share of the texts that do not exceed it
+    cut: dict[int, float]  # share of the texts that are longer, by limit in tokens
 
 
 class Looked(Record):
-    """Extent of the searches that do not cover all rows.
+    """Extent of the searches that do not cover all rows."""
 
-    Attributes:
-        near_candidates: Pairs that might be nearly equal; `near_compared` of them were compared.
-        sampled: Rows of the sample for lengths and labels.
-        judged: Rows of the sample whose label was judged by models of the other rows.
-        accuracy: Share of the judged rows whose label those models found.
-    """
-
-    near_candidates: int
+    near_candidates: int  # pairs that might be nearly equal
     near_compared: int
-    sampled: int
-    judged: int
-    accuracy: float
+    sampled: int  # rows for lengths and labels
+    judged: int  # rows of the sample whose label was judged by models of the other rows
+    accuracy: float  # share of the judged rows whose label those models found
 
 
 class FoundRow(Record):
-    """A row of a finding.
+    """A row of a finding."""
 
-    Attributes:
-        source: The file or source.
-        row: Its number there, counted from 1 after the header; the line number in JSON lines.
-        text: Its beginning; null if too many rows were found to keep their texts.
-        other: The row that it is like, in `other_source`.
-        score: Similarity from 0 to 1 for nearly equal texts; for labels, the probability of the row's own label minus
-            that of the suggested one.
-        detail: More information, such as the suggested label.
-    """
-
-    source: str
-    row: int
+    source: str  # the file or source
+    row: int  # counted from 1 after the header; the line number in JSON lines
     split: str | None
     label: str | None
-    text: str | None
-    other: int | None = None
+    text: str | None  # its beginning; null if too many rows were found to keep their texts
+    other: int | None = None  # the row that it is like, in `other_source`
     other_source: str | None = None
-    score: float | None = None
-    detail: str | None = None
+    score: float | None = None  # similarity from 0 to 1; for labels, probability of its own minus the suggested one's
+    detail: str | None = None  # such as the suggested label
 
 
 class Finding(Record):
-    """One kind of problem.
+    """One kind of problem."""
 
-    Attributes:
-        kind: One word, such as ``conflict``.
-        what: In plain words, to follow the number.
-        n: Number of rows.
-        rows: The first of them; the most suspicious first if they have scores.
-    """
-
-    kind: str
-    what: str
-    n: int
-    rows: list[FoundRow]
+    kind: str  # one word, such as ``conflict``
+    what: str  # in plain words, to follow the number
+    n: int  # number of rows
+    rows: list[FoundRow]  # the first of them; the most suspicious first if they have scores
 
 
 class Inspection(Record):
-    """Result of an inspection.
-
-    Attributes:
-        base: The encoder whose tokens are counted.
-        max_length: The limit that a study would use, in tokens.
-        rows: Usable rows by split, or under ``all`` without splits.
-        classes: Rows of each label, the most frequent first.
-        repeated: Rows whose text occurred before, in any split.
-        contradicted: Texts with several labels.
-        crossing: Test texts that are also training or validation texts.
-        scripts: Texts by the script of most of their letters.
-        constant: The one value of each unread column that has only one; empty for an empty column.
-        findings: The first ten thousand rows of each kind.
-        suspicious: One sentence for each thing to look at.
-        refused: Why a study would refuse the data; null if it would not.
-    """
+    """Result of an inspection."""
 
     source: str
-    base: str
-    max_length: int
+    base: str  # the encoder whose tokens are counted
+    max_length: int  # that a study would use, in tokens
     columns: ReadColumns | None
-    rows: dict[str, int]
-    classes: dict[str, int]
-    repeated: int
-    contradicted: int
-    crossing: int
+    rows: dict[str, int]  # usable rows by split, or under ``all`` without splits
+    classes: dict[str, int]  # rows of each label, the most frequent first
+    repeated: int  # rows whose text occurred before, in any split
+    contradicted: int  # texts with several labels
+    crossing: int  # test texts that are also training or validation texts
     lengths: Lengths
     looked: Looked
-    scripts: dict[str, int]
-    constant: dict[str, str]
-    findings: list[Finding] = Field(default_factory=list)
-    suspicious: list[str] = Field(default_factory=list)
+    scripts: dict[str, int]  # texts by the script of most of their letters
+    constant: dict[str, str]  # the one value of each unread column that has only one
+    findings: list[Finding] = Field(default_factory=list)  # the first ten thousand rows of each kind
+    suspicious: list[str] = Field(default_factory=list)  # one sentence for each thing to look at
     notes: list[str] = Field(default_factory=list)
-    refused: str | None = None
+    refused: str | None = None  # why a study would refuse the data

@@ -19,17 +19,12 @@ _BAR_PX = 160.0
 
 @dataclass(frozen=True)
 class View:
-    """Values for the template.
-
-    Attributes:
-        classes: Name, rows, share of all rows, and a bar relative to the largest class.
-        findings: Only with the rows that are shown.
-    """
+    """Values for the template."""
 
     n: int
     n_found: int
-    classes: tuple[tuple[str, int, float, Markup], ...]
-    findings: tuple[Finding, ...]
+    classes: tuple[tuple[str, int, float, Markup], ...]  # name, rows, share of all rows, bar
+    findings: tuple[Finding, ...]  # only with the rows that are shown
     lead: str
 
 

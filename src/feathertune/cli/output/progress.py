@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
@@ -86,11 +85,55 @@ def result_line(record: RunRecord) -> str:
     return f"{record.id}: {score.title} {score.format.score(score.of(record.test))} on the test rows, {seconds}{early}"
 
 
-class Bar:
-    """A bar on a terminal."""
+class Lines(Silent):
+    """Plain lines, for a log."""
 
     def __init__(self) -> None:
         self._work = Work()
+        self._last = time.monotonic()
+
+    def stage(self, text: str) -> None:
+        """Print the stage."""
+        self.said(text)
+
+    def planned(self, work: dict[str, float], finished: list[RunRecord]) -> None:
+        """Set the work, and print the finished runs."""
+        self._work.plan(work, finished)
+        for record in finished:
+            self.said(f"{result_line(record)} (done before)")
+
+    def started(self, spec: RunSpec) -> None:
+        """Begin the run."""
+        self._work.start(spec.id)
+
+    def advanced(self, work: float, text: str = "") -> None:
+        """Print the progress now and then."""
+        self._work.advance(work)
+        if time.monotonic() - self._last >= _LINE_EVERY_S:
+            self._last = time.monotonic()
+            parts = (f"{self._work.fraction:.0%}", self._work.running, text, self._work.left_text())
+            self.said(", ".join(part for part in parts if part))
+
+    def skipped(self, work: float) -> None:
+        """Count the work."""
+        self._work.skip(work)
+
+    def said(self, text: str) -> None:
+        """Print the text."""
+        sys.stderr.write(f"{text}\n")
+
+    def ended(self, record: RunRecord) -> None:
+        """Print the result."""
+        self._work.end(record.id)
+        self._last = time.monotonic()
+        self.said(result_line(record))
+
+
+class Bar(Lines):
+    """A bar on a terminal, with the results of the runs above it."""
+
+    def __init__(self) -> None:
+        super().__init__()
         self._progress = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
@@ -111,35 +154,22 @@ class Bar:
         """Show the current stage."""
         self._progress.update(self._task, description=text)
 
-    def planned(self, work: dict[str, float], finished: list[RunRecord]) -> None:
-        """Set the work."""
-        self._work.plan(work, finished)
-        for record in finished:
-            self._progress.console.print(f"{result_line(record)} (done before)", markup=False, highlight=False)
-
     def started(self, spec: RunSpec) -> None:
         """Show the run."""
-        self._work.start(spec.id)
-        self._progress.update(self._task, description=spec.id)
+        super().started(spec)
+        self.stage(spec.id)
 
     def advanced(self, work: float, text: str = "") -> None:
         """Move the bar."""
         self._work.advance(work)
-        description = {} if not text else {"description": f"{self._work.running}: {text}"}
-        self._progress.update(
-            self._task,
-            completed=self._work.fraction,
-            left=self._work.left_text(),
-            **description,  # type: ignore[arg-type]
-        )
+        if text:
+            self.stage(f"{self._work.running}: {text}")
+        self._move()
 
     def skipped(self, work: float) -> None:
         """Move the bar."""
-        self._work.skip(work)
-        self._progress.update(self._task, completed=self._work.fraction)
-
-    def measured(self, line: Mapping[str, Any]) -> None:
-        """Do nothing: `advanced` brings the text."""
+        super().skipped(work)
+        self._move()
 
     def said(self, text: str) -> None:
         """Print a line above the bar."""
@@ -147,56 +177,11 @@ class Bar:
 
     def ended(self, record: RunRecord) -> None:
         """Print the result above the bar."""
-        self._work.end(record.id)
-        self._progress.console.print(result_line(record), markup=False, highlight=False)
+        super().ended(record)
+        self._move()
+
+    def _move(self) -> None:
         self._progress.update(self._task, completed=self._work.fraction, left=self._work.left_text())
-
-
-class Lines:
-    """Plain lines, for a log."""
-
-    def __init__(self) -> None:
-        self._work = Work()
-        self._last = time.monotonic()
-
-    def stage(self, text: str) -> None:
-        """Print the stage."""
-        sys.stderr.write(f"{text}\n")
-
-    def planned(self, work: dict[str, float], finished: list[RunRecord]) -> None:
-        """Set the work, and print the finished runs."""
-        self._work.plan(work, finished)
-        for record in finished:
-            sys.stderr.write(f"{result_line(record)} (done before)\n")
-
-    def started(self, spec: RunSpec) -> None:
-        """Begin the run."""
-        self._work.start(spec.id)
-
-    def advanced(self, work: float, text: str = "") -> None:
-        """Print the progress now and then."""
-        self._work.advance(work)
-        if time.monotonic() - self._last >= _LINE_EVERY_S:
-            self._last = time.monotonic()
-            parts = (f"{self._work.fraction:.0%}", self._work.running, text, self._work.left_text())
-            sys.stderr.write(", ".join(part for part in parts if part) + "\n")
-
-    def skipped(self, work: float) -> None:
-        """Count the work."""
-        self._work.skip(work)
-
-    def measured(self, line: Mapping[str, Any]) -> None:
-        """Do nothing: `advanced` brings the text."""
-
-    def said(self, text: str) -> None:
-        """Print the text."""
-        sys.stderr.write(f"{text}\n")
-
-    def ended(self, record: RunRecord) -> None:
-        """Print the result."""
-        self._work.end(record.id)
-        self._last = time.monotonic()
-        sys.stderr.write(f"{result_line(record)}\n")
 
 
 @contextlib.contextmanager
