@@ -135,7 +135,7 @@ def test_the_estimate_names_a_sweep_over_depths(encoder, data, monkeypatch, caps
 def test_hidden_states_are_counted_where_they_are_kept(layers, frontier, encoder, data):
     options = {"data.source": str(data), "base.id": str(encoder), "data.max_length": 16, "study.methods": ["ia3"]}
     prepared = prepare(load_config(options=options | {"method.top_layers": layers}), Silent())
-    row = estimate(prepared.bench, prepared.plan, Silent()).rows[-1]
+    row = estimate(prepared, Silent()).rows[-1]
     assert (row.shared_seconds > 1e-4) == (frontier > 0)
     assert row.seconds.cache > row.shared_seconds, "with the features of the training rows"
 
@@ -184,6 +184,6 @@ def test_measuring_says_what_it_does(encoder, data, tmp_path):
     options = {"data.source": str(data), "base.id": str(encoder), "data.max_length": 16, "study.methods": ["ia3"]}
     prepared = prepare(load_config(options=options), Silent())
     listening = Listening()
-    estimate(prepared.bench, prepared.plan, listening)
+    estimate(prepared, listening)
     assert listening.said == [f"measuring {name}" for name in ("majority", "tfidf", "foundation", "probe", "ia3")]
     assert set(prepared.bench._features) == set(), "the study's own features are not touched"

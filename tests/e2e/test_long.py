@@ -67,8 +67,8 @@ def test_a_study_says_what_was_read_and_scores_by_length(encoder, data, tmp_path
     methods = [row.method for row in study.summary]
     assert [one.method for one in short.scores] == [one.method for one in long.scores] == methods
     for row in study.summary:
-        parts = [(b.n, one.accuracy) for b in study.by_length for one in b.scores if one.method == row.method]
-        assert sum(n * accuracy for n, accuracy in parts) / study.data.n_test == pytest.approx(row.score_mean)
+        parts = [(b.n, one.score) for b in study.by_length for one in b.scores if one.method == row.method]
+        assert sum(n * score for n, score in parts) / study.data.n_test == pytest.approx(row.score_mean)
     for word in (
         "have more than 16 tokens and are read in up to 2 windows of 16; ",
         "tokens of the text",

@@ -1,4 +1,4 @@
-"""Unbalanced classes: balanced accuracy ranks, by itself and on request, from the settings to the report."""
+"""Unbalanced classes: balanced accuracy ranks the methods by default, from the settings to the report."""
 
 import json
 
@@ -8,7 +8,7 @@ import yaml
 from e2e.cli import SMALL, in_process, reviews, write_csv
 from feathertune.records import load_study
 
-WHY = "Methods are ranked by balanced accuracy because"
+WHY = "Methods are ranked by balanced accuracy because 90.0% of the training rows are 'pos'"
 
 
 @pytest.fixture(scope="module")
@@ -34,16 +34,19 @@ def test_a_study_of_a_rare_class(encoder, rare, tmp_path, monkeypatch, capsys):
     for run in record.runs:
         if run.method != "foundation":
             assert rows[run.method].score_mean == pytest.approx(run.test.balanced_accuracy)
-    (reason,) = [reason for reason in record.verdict.reasons if reason.code == "ranked_by"]
-    assert (reason.parameters["metric"], reason.parameters["label"]) == ("balanced_accuracy", "pos")
+    (ranked_by,) = (reason.parameters for reason in record.verdict.reasons if reason.code == "ranked_by")
+    assert (ranked_by["metric"], ranked_by["label"], ranked_by["chance"]) == ("balanced_accuracy", "pos", 0.5)
+    assert ranked_by["share"] == pytest.approx(0.9, abs=0.01)
     stdout = " ".join(result.stdout.split())
     assert "balanced method accuracy 95 % interval" in stdout, "a head of two lines"
     assert WHY in stdout
-    (few,) = [caveat for caveat in record.verdict.caveats if caveat.code == "few_rows_of_class"]
-    assert few.parameters["label"] == "neg"
+    (few,) = (caveat.parameters for caveat in record.verdict.caveats if caveat.code == "few_rows_of_class")
+    assert (few["label"], few["n"]) == ("neg", record.data.class_counts["test"][0])
     assert "<h2>Balanced accuracy" in (out / "report.html").read_text(encoding="utf-8")
-    epochs = [json.loads(line) for line in (out / "runs" / "lora-s0" / "metrics.jsonl").read_text().splitlines()]
-    assert all("validation_score" in line for line in epochs if line["event"] == "epoch")
+    lora = next(run for run in record.runs if run.method == "lora")
+    lines = map(json.loads, (out / lora.metrics).read_text().splitlines())
+    epochs = [line["validation_score"] for line in lines if line["event"] == "epoch"]
+    assert epochs[lora.best_epoch - 1] == max(epochs) == lora.validation.balanced_accuracy
     settings = yaml.safe_load((out / "config.yaml").read_text(encoding="utf-8"))
     assert settings["study"]["metric"] == "balanced_accuracy"
     assert in_process(monkeypatch, capsys, *command).code == 0, "the same study"
@@ -52,7 +55,7 @@ def test_a_study_of_a_rare_class(encoder, rare, tmp_path, monkeypatch, capsys):
     assert "study.metric: balanced_accuracy there, accuracy now" in other.stderr
 
 
-def test_a_metric_that_cannot_be_is_told(encoder, data, rare, monkeypatch, capsys):
+def test_a_metric_that_the_task_lacks_is_refused(encoder, data, rare, monkeypatch, capsys):
     misspelt = in_process(monkeypatch, capsys, "compare", data, "--base", encoder, "--metric", "f1")
     assert misspelt.code == 2
     assert "study.metric" in misspelt.stderr
@@ -64,4 +67,5 @@ def test_a_metric_that_cannot_be_is_told(encoder, data, rare, monkeypatch, capsy
     assert sets.code == 2
     assert "study.metric is balanced_accuracy" in sets.stderr
     assert "data.task: multi_label" in sets.stderr
+    assert "auto, accuracy" in sets.stderr
     assert "Traceback" not in sets.stderr

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import subprocess
 import sys
 
@@ -57,7 +58,7 @@ def test_a_study(data, encoder, tmp_path, monkeypatch, capsys):
     result = in_process(monkeypatch, capsys, "compare", data, "--base", encoder, *given, "--out", out)
     assert result.code == 0, result.stderr
     assert "A text may have several of the 4 labels, or none (data.task: multi_label)." in result.stderr
-    assert "subset accuracy" in result.stdout
+    assert "subset method accuracy 95 % interval" in " ".join(result.stdout.split()), "a head of two lines"
     study = load_study(out)
     assert (study.status, study.data.task) == ("complete", "multi_label")
     assert sum(study.data.class_counts["test"]) != study.data.n_test
@@ -74,25 +75,20 @@ def test_a_study(data, encoder, tmp_path, monkeypatch, capsys):
         assert right == pytest.approx(run.test.accuracy)
     tfidf = next(run for run in study.runs if run.method == "tfidf")
     assert tfidf.test.micro_f1 > 0.9, "a word for each label"
-    assert all(reason.parameters.get("chance") is None for reason in study.verdict.reasons)
-    assert "% subset accuracy (" in verdict_text(study)
+    reasons = {reason.code: reason.parameters for reason in study.verdict.reasons}
+    best = next(row for row in study.summary if row.method == study.verdict.recommended)
+    assert reasons["recommended"]["score"] == best.score_mean
+    assert reasons["untrained"]["chance"] is None
+    assert f"{best.score_mean:.1%} subset accuracy (" in verdict_text(study)
     report = (out / "report.html").read_text(encoding="utf-8")
-    for words in (
-        "<h2>Subset accuracy",
-        "Each label",
-        "Micro F1",
-        "LRAP",
-        "several per text",
-        "praise",
-        "Whether the probabilities can be believed",
-        "the larger a mark, the more decisions",
-    ):
+    for section in ("accuracy", "each-label", "learning"):
+        assert f'<section id="{section}">' in report, section
+    for words in ("<h2>Subset accuracy", "Micro F1", "LRAP", "praise", "decisions"):
         assert words in report, words
-    assert "What Accuracy" not in report
     assert "could not be read" not in report
-    suspects = (out / "mislabelled.csv").read_text(encoding="utf-8").splitlines()
-    assert suspects[0].startswith("row,label,given,predicted,confidence")
-    assert len(suspects) == study.n_mislabelled + 1
+    mislabelled = (out / "mislabelled.csv").read_text(encoding="utf-8").splitlines()
+    assert mislabelled[0].startswith("row,label,given,predicted,confidence")
+    assert len(mislabelled) == study.n_mislabelled + 1
     again = in_process(monkeypatch, capsys, "report", out)
     assert again.code == 0, again.stderr
 
@@ -115,8 +111,7 @@ def test_evaluate_and_predict_agree(bundle, tmp_path, monkeypatch, capsys):
         assert [row["labels"] for row in csv.DictReader(file)] == ["|".join(row["labels"]) for row in found]
     assert pq.read_table(tmp_path / "out.parquet")["labels"].to_pylist() == [row["labels"] for row in found]
     table = in_process(monkeypatch, capsys, "evaluate", out, tmp_path / "new.csv", *FP32)
-    assert "Subset" in table.stdout
-    assert "LRAP" in table.stdout
+    assert f" {scores['accuracy']:.2%} " in table.stdout
     lists = "".join(json.dumps({"text": text, "labels": tags}) + "\n" for text, tags in rows)
     (tmp_path / "new.jsonl").write_text(lists)
     again = in_process(monkeypatch, capsys, "evaluate", out, tmp_path / "new.jsonl", "--json", *FP32)
@@ -192,8 +187,7 @@ def test_pairs_of_texts_with_several_labels(encoder, tmp_path, monkeypatch, caps
     given = ["--base", encoder, *SMALL, *FP32, "--out", tmp_path / "both", "--test-size", "16"]
     result = in_process(monkeypatch, capsys, "train", tmp_path / "both.jsonl", *given)
     assert result.code == 0, result.stderr
-    assert "Subset" in result.stdout
-    assert "LRAP" in result.stdout
+    assert re.search(r"\btest +16 +\d+\.\d\d% ", result.stdout)
     asked = ["--text", rows[0]["premise"], "--text-pair", rows[0]["hypothesis"], *FP32]
     answer = json.loads(in_process(monkeypatch, capsys, "predict", tmp_path / "both", *asked).stdout)
     assert list(answer) == ["text", "text_pair", "labels", "probabilities"]

@@ -15,11 +15,13 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from e2e.cli import ENVIRONMENT, SMALL, feathertune, in_process, write_csv
 from e2e.ratings import MIDDLE, ratings, write_ratings
 from e2e.server import serving
+from feathertune.baselines import BASELINES
 from feathertune.config import EngineConfig
 from feathertune.encoders import quiet_transformers
 from feathertune.predictor import load
 from feathertune.records import load_study
 from feathertune.study.running.run_files import read_predictions
+from feathertune.tasks import REGRESSION
 
 EXACT = EngineConfig(dtype="fp32", device="cpu")
 FP32 = ["--set", "engine.dtype=fp32", "--set", "engine.device=cpu"]
@@ -70,7 +72,7 @@ def test_a_study(data, encoder, tmp_path, monkeypatch, capsys):
         labels, predicted = saved.labels, saved.predicted
         assert pq.read_table(out / run.predictions).column_names == ["row", "label", "predicted"]
         assert run.test.mae == pytest.approx(mean_absolute_error(labels, predicted))
-    assert study.descriptions["majority"] == "Always the mean of the training labels."
+    assert study.descriptions["majority"] == BASELINES["majority"].described(REGRESSION)
     by_method = {run.method: run.test for run in study.runs}
     assert by_method["majority"].spearman == 0
     assert by_method["majority"].r2 == pytest.approx(0, abs=0.2)
@@ -118,7 +120,7 @@ def test_evaluate_and_predict_agree(bundle, tmp_path, monkeypatch, capsys):
     assert scores == pytest.approx(expected)
     assert pq.read_table(tmp_path / "out.parquet")["label"].to_pylist() == predicted.tolist()
     table = in_process(monkeypatch, capsys, "evaluate", out, new, *LABEL, *FP32)
-    assert f"{scores['spearman']:.3f}" in table.stdout
+    assert f" {scores['spearman']:.3f} " in table.stdout
     whole = write_csv(tmp_path / "whole.csv", [(text, str(round(number))) for text, number in rows])
     again = in_process(monkeypatch, capsys, "evaluate", out, whole, "--json", *FP32)
     assert json.loads(again.stdout)["spearman"] > 0.9, "whole numbers are numbers to this bundle"

@@ -125,9 +125,9 @@ def test_a_study_is_written_and_its_record_is_the_same(name, untracked, environm
         losses = {line["step"]: line["loss"] for line in lines if line["event"] == "step"}
         tracked = {row["step"]: row["train/loss"] for row in rows if "train/loss" in row}
         assert tracked == pytest.approx(losses, rel=1e-6)
-        accuracies = [line["validation_score"] for line in lines if line["event"] == "epoch"]
+        scores = [line["validation_score"] for line in lines if line["event"] == "epoch"]
         tracked = [row["validation/score"] for row in rows if "validation/score" in row]
-        assert tracked == pytest.approx(accuracies, rel=1e-6)
+        assert tracked == pytest.approx(scores, rel=1e-6)
         assert last["validation_final/accuracy"] == pytest.approx(run.validation.accuracy, rel=1e-6)
 
 
