@@ -147,10 +147,7 @@ def chart_style(*, light: str, dark: str) -> str:
 
 
 def _intervals(methods: Sequence[Method], *, reference: tuple[str, float] | None) -> str:
-    rows = [
-        charts.Estimate(m.row.method, m.style, m.row, m.scores)
-        for m in methods
-    ]
+    rows = [charts.Estimate(m.row.method, m.style, m.row, m.scores) for m in methods]
     drawn = str(charts.intervals(rows, reference=reference, width=charts.SMALL_PX))
     # The report hides the narrow drawing where there is room, and has room for the outermost ticks beside it.
     wider = f'viewBox="-16 0 {charts.SMALL_PX + 32:.0f} '

@@ -26,9 +26,9 @@ and their defaults are in the [reference](reference.md#methods).
 """
 
 
-def page() -> str:
-    """The whole page."""
-    defaults, matched = _study(AT_DEFAULTS), _study(MATCHED)
+def page(defaults: StudyRecord | None = None) -> str:
+    """The whole page, with the study at the defaults; a method that it lacks is named as not measured."""
+    defaults, matched = defaults or _study(AT_DEFAULTS), _study(MATCHED)
     parts = [HEAD, _traits(), _results(defaults, matched)]
     parts += [_section(method, defaults, matched) for method in METHODS]
     return "\n".join(parts)
@@ -103,6 +103,9 @@ def _results(defaults: StudyRecord, matched: StudyRecord) -> str:
     for record in (defaults, matched):
         lines += [f"\nFailed: `{run.id}`: {run.error}." for run in record.runs if run.status == "failed"]
     lines += [f"\nLeft out: [{name}](#{name}), since {why}" for name, why in defaults.left_out.items()]
+    found = _rows(defaults).keys() | defaults.left_out.keys()
+    if unknown := [f"[{name}](#{name})" for name in METHODS.names() if name not in found]:
+        lines.append(f"\nNot measured yet: {', '.join(unknown)}.")
     baselines = ", ".join(f"`{b.name}`" for b in BASELINES)
     return "\n".join([*lines, "", f"{baselines} are the baselines that every study has.", ""])
 
