@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import io
 import json
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from feathertune.errors import DataError, first_line
-
-if TYPE_CHECKING:
-    from _csv import Reader
 
 _LONGEST_FIELD = 100_000_000  # characters; an unclosed quote must not read a whole disk into one field
 _BATCH_ROWS = 1024
@@ -88,6 +84,7 @@ def _text_rows(path: Path, only: Collection[str] | None = None) -> Iterator[Row]
 
 
 def _records(path: Path, delimiter: str) -> Iterator[list[str]]:
+    csv.field_size_limit(max(_LONGEST_FIELD, csv.field_size_limit()))
     header: list[str] = []
     number = 0  # of the row that was read last; 0 is the header
     line = 0  # that it ended on
@@ -96,7 +93,7 @@ def _records(path: Path, delimiter: str) -> Iterator[list[str]]:
         return f"{path.name}, " + (f"row {number + 1} (line {line})" if header else f"header (line {line})")
 
     with _open(path) as file:
-        reader = records_of(_utf8_lines(file, ""), delimiter)
+        reader = csv.reader(_utf8_lines(file, ""), delimiter=delimiter, strict=True)
         try:
             for record in reader:
                 if not record:
@@ -119,19 +116,6 @@ def _records(path: Path, delimiter: str) -> Iterator[list[str]]:
             raise DataError(f"{where(line + 1)}: {_quote_problem(str(error))}") from error
     if not header:
         raise DataError(f"{path.name} is empty. Expected a line of column names, then one row a line.")
-
-
-def records_of(lines: Iterable[str], delimiter: str) -> Reader:
-    """Return the records of lines, the header included; an empty line is an empty record."""
-    csv.field_size_limit(max(_LONGEST_FIELD, csv.field_size_limit()))
-    return csv.reader(lines, delimiter=delimiter, strict=True)
-
-
-@contextlib.contextmanager
-def open_lines(path: Path) -> Iterator[Iterator[str]]:
-    """Open a table's raw, unchecked lines for `records_of`; `FORMATS` gives the messages that name a broken row."""
-    with _open(path) as file, io.TextIOWrapper(file, encoding="utf-8", newline="") as lines:
-        yield lines
 
 
 def _quote_problem(said: str) -> str:
