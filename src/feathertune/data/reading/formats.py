@@ -87,7 +87,6 @@ def _text_rows(path: Path, only: Collection[str] | None = None) -> Iterator[Row]
 
 
 def _records(path: Path, delimiter: str) -> Iterator[list[str]]:
-    """Yield the header, then each row; all have the header's length."""
     csv.field_size_limit(max(_LONGEST_FIELD, csv.field_size_limit()))
     header: list[str] = []
     number = 0  # of the row that was read last; 0 is the header
