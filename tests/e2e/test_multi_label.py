@@ -83,7 +83,7 @@ def test_a_study(data, encoder, tmp_path, monkeypatch, capsys):
     report = (out / "report.html").read_text(encoding="utf-8")
     for section in ("accuracy", "each-label", "learning"):
         assert f'<section id="{section}">' in report, section
-    for words in ("<h2>Subset accuracy", "Micro F1", "LRAP", "praise", "decisions"):
+    for words in ("<h2>Subset accuracy", "Micro F1", "LRAP", "praise", ">Decisions</th>"):
         assert words in report, words
     assert "could not be read" not in report
     mislabelled = (out / "mislabelled.csv").read_text(encoding="utf-8").splitlines()

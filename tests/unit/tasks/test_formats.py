@@ -50,7 +50,8 @@ def test_ticks_have_the_decimals_of_their_step(text, value, step, expected):
 
 def test_each_score_has_its_format():
     formats = {name: score.format for name, score in SCORES.items()}
-    assert formats == {"accuracy": SHARE, "balanced_accuracy": SHARE, "spearman": CORRELATION}
+    shares = dict.fromkeys(("accuracy", "balanced_accuracy", "macro_f1"), SHARE)
+    assert formats == {**shares, "mcc": CORRELATION, "spearman": CORRELATION}
 
 
 def test_plain_numbers_and_titles():
