@@ -250,4 +250,4 @@ def test_figures_and_numbers_of_the_pages_are_current():
     assert {path.name: path.read_text(encoding="utf-8") for path in FOLDER.iterdir()} == drawn, "run `make docs`"
     concepts = (DOCS / "concepts.md").read_text(encoding="utf-8")
     assert with_numbers(concepts) == concepts, "run `make docs`"
-    assert concepts.count("made by docs/make_concepts.py") == 10
+    assert concepts.count("made by docs/make_concepts.py") == 11
