@@ -176,14 +176,14 @@ def test_only_what_is_computed_counts_as_progress(encoder, data):
 def test_measuring_says_what_it_does(encoder, data, tmp_path):
     class Listening(Silent):
         def __init__(self):
-            self.said = []
+            self.stages = []
 
         def stage(self, text):
-            self.said.append(text)
+            self.stages.append(text)
 
     options = {"data.source": str(data), "base.id": str(encoder), "data.max_length": 16, "study.methods": ["ia3"]}
     prepared = prepare(load_config(options=options), Silent())
     listening = Listening()
     estimate(prepared, listening)
-    assert listening.said == [f"measuring {name}" for name in ("majority", "tfidf", "foundation", "probe", "ia3")]
+    assert listening.stages == [f"measuring {name}" for name in ("majority", "tfidf", "foundation", "probe", "ia3")]
     assert set(prepared.bench._features) == set(), "the study's own features are not touched"

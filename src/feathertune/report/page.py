@@ -16,6 +16,7 @@ from markupsafe import Markup
 from feathertune.report.drawing import svg
 from feathertune.report.format import units
 from feathertune.tasks import SCORES
+from feathertune.tasks.formats import capitalised
 
 # HTML has no way to write these, not even escaped.
 _UNWRITABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
@@ -31,6 +32,7 @@ _FILTERS = (
     units.in_unit,
     units.probability,
     units.clip,
+    capitalised,
 )
 
 

@@ -16,6 +16,7 @@ from feathertune.report.format.settings import plain
 from feathertune.report.page import render_page
 from feathertune.report.rows import method_styles
 from feathertune.tasks import SCORES
+from feathertune.tasks.formats import capitalised
 
 COMPARISON_FILE = "comparison.html"
 _METHODS, _DRAWN, _DIFFERENCES = 100, 20, 150
@@ -54,6 +55,6 @@ def _intervals(comparison: Comparison, styles: dict[str, Style]) -> tuple[Markup
     ]
     if not rows or comparison.untested == "other metric":
         return ()
-    score, say = comparison.b.score.capitalize(), SCORES[comparison.b.metric].format
+    score, say = capitalised(comparison.b.score), SCORES[comparison.b.metric].format
     widths = (charts.WIDE_PX, charts.SMALL_PX)
     return tuple(charts.intervals(rows, reference=None, width=width, score=score, say=say) for width in widths)

@@ -10,7 +10,8 @@ import torch
 from huggingface_hub import EvalResult, ModelCard
 
 from feathertune.bundle import BaseInfo, BundleInfo, DataInfo
-from feathertune.bundle.card import model_card, plain_use
+from feathertune.bundle.card import model_card
+from feathertune.bundle.plain_use import plain_use
 from feathertune.records import LabelSummary
 
 TEST = {"accuracy": 0.85, "macro_f1": 0.8499, "mcc": 0.7, "log_loss": 0.35, "ece": 0.02, "n": 1_000}

@@ -10,7 +10,7 @@ from feathertune.config import Config
 from feathertune.errors import MissingExtraError, UnknownNameError
 from feathertune.records import Metrics, RunRecord, Seconds
 from feathertune.study.observe import Silent
-from feathertune.study.planning.plan import RunSpec
+from feathertune.study.run_spec import RunSpec
 from feathertune.track import TRACKERS, choose_trackers, tracked
 from feathertune.track.tracker import Tracker, environment
 

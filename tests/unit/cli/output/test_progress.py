@@ -9,7 +9,7 @@ from feathertune.cli.output import progress, tables
 from feathertune.cli.output.progress import Bar, Lines, Work, observe, result_line
 from feathertune.cli.output.tables import study_text
 from feathertune.study.observe import Silent
-from feathertune.study.planning.plan import RunSpec
+from feathertune.study.run_spec import RunSpec
 from study_factory import write_study
 
 
