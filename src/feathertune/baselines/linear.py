@@ -13,6 +13,7 @@ from feathertune.baselines.word_ngrams import grams
 from feathertune.data.reading.texts import Text, parts, side_by_side
 from feathertune.records import Kind
 from feathertune.tasks import SINGLE_LABEL, Task
+from feathertune.tasks.formats import capitalised
 from feathertune.tasks.linear_models import Fitted, Rows
 
 
@@ -32,8 +33,7 @@ class Baseline:
 
     def described(self, task: Task) -> str:
         """Return what the baseline does, in the task's words."""
-        text = self.about.format(constant=task.words.constant, linear_model=task.words.linear_model)
-        return text[:1].upper() + text[1:]
+        return capitalised(self.about.format(constant=task.words.constant, linear_model=task.words.linear_model))
 
     @property
     def summary(self) -> str:

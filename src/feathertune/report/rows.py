@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from feathertune.records import RunRecord, StudyRecord, SummaryRow
 from feathertune.report.drawing import svg
@@ -94,11 +95,13 @@ def _description(study: StudyRecord, row: SummaryRow) -> str:
     return units.clip(said, _LONGEST) if said else _KINDS[row.kind]
 
 
-def recommended_first(methods: Sequence[Method], runs: Sequence[RunRecord]) -> Iterator[tuple[Method, list[RunRecord]]]:
-    """Yield the methods that have some of these runs, with them; the recommended one comes first."""
-    for method in sorted(methods, key=lambda method: not method.recommended):
-        if own := [run for run in runs if run.method == method.row.method]:
-            yield method, own
+def recommended_first(
+    methods: Sequence[Method], runs: Sequence[RunRecord], limits: Limits
+) -> Iterator[tuple[Method, list[RunRecord]]]:
+    """Yield the first methods that have some of these runs, with them; the recommended one comes first."""
+    ordered = sorted(methods, key=lambda method: not method.recommended)
+    with_runs = ((method, [run for run in runs if run.method == method.row.method]) for method in ordered)
+    return islice((found for found in with_runs if found[1]), limits.cards)
 
 
 def most_telling(methods: Sequence[Method], at_most: int) -> tuple[Method, ...]:

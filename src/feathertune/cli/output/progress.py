@@ -162,9 +162,7 @@ class Bar(Lines):
     def advanced(self, work: float, text: str = "") -> None:
         """Move the bar."""
         self._work.advance(work)
-        if text:
-            self.stage(f"{self._work.running}: {text}")
-        self._move()
+        self._move(f"{self._work.running}: {text}" if text else None)
 
     def skipped(self, work: float) -> None:
         """Move the bar."""
@@ -180,8 +178,8 @@ class Bar(Lines):
         super().ended(record)
         self._move()
 
-    def _move(self) -> None:
-        self._progress.update(self._task, completed=self._work.fraction, left=self._work.left_text())
+    def _move(self, text: str | None = None) -> None:
+        self._progress.update(self._task, description=text, completed=self._work.fraction, left=self._work.left_text())
 
 
 @contextlib.contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
 from markupsafe import Markup
@@ -52,7 +51,7 @@ def find_confusions(
     found: list[Confusion] = []
     drawn = 0
     readable = [run for run in done if run.id in predictions]
-    for method, runs in islice(recommended_first(methods, readable), limits.cards):
+    for method, runs in recommended_first(methods, readable, limits):
         counts = np.mean([_counts(predictions[run.id], n) for run in runs], axis=0)
         fits = n <= 20 and drawn + n * n <= limits.cells
         drawn += n * n if fits else 0

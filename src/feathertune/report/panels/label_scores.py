@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from statistics import fmean
 
 import numpy as np
@@ -53,7 +52,7 @@ def find_label_scores(
     names = class_names(study, limits)
     found = []
     readable = [run for run in done if run.id in predictions]
-    for method, runs in islice(recommended_first(methods, readable), limits.cards):
+    for method, runs in recommended_first(methods, readable, limits):
         label = np.concatenate([predictions[run.id].label for run in runs])
         predicted = np.concatenate([predictions[run.id].predicted for run in runs])
         has, given, both = label.sum(axis=0), predicted.sum(axis=0), (label & predicted).sum(axis=0)

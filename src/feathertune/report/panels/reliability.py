@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
 from statistics import fmean
 
 from markupsafe import Markup
@@ -49,7 +48,7 @@ def find_reliability(
     """Return the charts of the first methods with a calibration, the recommended one first."""
     found: list[Reliability] = []
     calibrated = [run for run in done if run.calibration is not None]
-    for method, own in islice(recommended_first(methods, calibrated), limits.cards):
+    for method, own in recommended_first(methods, calibrated, limits):
         runs = [(getattr(run.test, "ece", 0.0), run.calibration) for run in own if run.calibration]
         bins = _joined([calibration for _, calibration in runs])
         found.append(

@@ -20,7 +20,6 @@ from feathertune.engine.prefix_cache.activations import n_bytes
 from feathertune.engine.training.head import n_head_steps
 from feathertune.errors import RunFailedError
 from feathertune.gc_freeze import gc_frozen
-from feathertune.methods import method_named
 from feathertune.records import RunRecord, Seconds
 from feathertune.records.cost_estimate import CostEstimate, CostRow
 from feathertune.report.format import units
@@ -29,7 +28,7 @@ from feathertune.study.cost.pilot import Step, part_of, pilot, pilot_study, read
 from feathertune.study.observe import Observer, Silent
 from feathertune.study.planning.plan import Plan
 from feathertune.study.run_spec import RunSpec
-from feathertune.study.running.prepare import begins_with_head
+from feathertune.study.running.prepare import begins_with_head, method_of
 from feathertune.study.running.runs import execute
 from feathertune.study.running.top_layers_sweep import depths, sweep_epochs
 from feathertune.study.running.workbench import Prepared, Workbench, by_rows
@@ -132,8 +131,7 @@ class _Measuring:
         row.own_seconds = train_s + score_s + (self._load_s if untrained else 0.0)
 
     def _trained(self, row: CostRow, spec: RunSpec, bench: Workbench) -> None:
-        n_layers, method = bench.base.n_layers, method_named(spec.method)
-        options = method.options.model_validate(spec.options)
+        n_layers, (method, options) = bench.base.n_layers, method_of(spec)
         record = self._on_pilot(spec.at_depth(n_layers) if spec.sweeps_depth else spec)
         n_train = len(bench.encoded["train"])
         whole, part = ({name: _reading_work(one, name) for name in SPLITS} for one in (bench, self._pilot))

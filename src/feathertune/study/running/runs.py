@@ -25,7 +25,7 @@ from feathertune.study.running.prepare import begins_with_head
 from feathertune.study.running.run_files import write_predictions
 from feathertune.study.running.run_result import RunResult
 from feathertune.study.running.training import Outputs, train_and_test
-from feathertune.study.running.training_log import TRAINING_COST
+from feathertune.study.running.training_log import epoch_work
 from feathertune.study.running.workbench import Prepared
 
 
@@ -36,7 +36,7 @@ def expected_work(spec: RunSpec, prepared: Prepared) -> float:
     n["train"] = spec.train_rows or n["train"]
     if spec.method not in BASELINES:
         epochs = prepared.study.config.train.epochs_on(n["train"])
-        return epochs * (TRAINING_COST * n["train"] + n["validation"]) + n["test"]
+        return epochs * epoch_work(n["train"], n["validation"]) + n["test"]
     return float(sum(n[name] for name in splits_read(BASELINES[spec.method], bench)))
 
 

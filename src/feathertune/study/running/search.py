@@ -19,7 +19,7 @@ from feathertune.storage import write_atomic
 from feathertune.study.observe import Observer
 from feathertune.study.run_spec import RunSpec
 from feathertune.study.running.run_files import read_record
-from feathertune.study.running.training_log import TRAINING_COST
+from feathertune.study.running.training_log import epoch_work
 from feathertune.study.running.trial import all_rows, trial
 from feathertune.study.running.workbench import Prepared, Workbench
 
@@ -147,7 +147,7 @@ class _Searching:
 
 
 def _epoch_work(bench: Workbench, n_train: int | None = None) -> float:
-    return TRAINING_COST * (n_train or len(bench.encoded["train"])) + len(bench.encoded["validation"])
+    return epoch_work(n_train or len(bench.encoded["train"]), len(bench.encoded["validation"]))
 
 
 @contextlib.contextmanager

@@ -17,6 +17,11 @@ from feathertune.tasks.losses import Objective
 TRAINING_COST = 3.0
 
 
+def epoch_work(n_train: int, n_validation: int) -> float:
+    """Return the work of an epoch, in texts that pass the encoder once."""
+    return TRAINING_COST * n_train + n_validation
+
+
 @dataclass
 class TrainingLog:
     """Follows one training to its end; writes ``metrics.jsonl`` and collects the losses of each epoch."""
@@ -56,17 +61,18 @@ class TrainingLog:
     def _epoch(self, event: EpochInfo) -> dict[str, Any]:
         scores = event.validation
         validation_loss = None if scores is None else self.objective.comparable(scores.loss)
+        score = None if scores is None else self.score.of(scores)
         line = {
             "event": "epoch",
             "epoch": event.epoch,
             "train_loss": event.train_loss,
             "validation_loss": validation_loss,
-            "validation_score": None if scores is None else self.score.of(scores),
+            "validation_score": score,
             "seconds": event.seconds,
         }
         self.train_losses.append(event.train_loss)
-        if scores is not None and validation_loss is not None:
+        if validation_loss is not None:
             self.validation_losses.append(validation_loss)
-            self._said = f", validation {self.score.format.score(self.score.of(scores))}"
+            self._said = f", validation {self.score.format.score(score)}"
         self.observer.advanced(0 if scores is None else scores.n, f"epoch {event.epoch}{self._said}")
         return line

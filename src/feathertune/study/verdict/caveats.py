@@ -18,7 +18,7 @@ REPEATED_SHARE = 0.01
 
 def find_caveats(chosen: SummaryRow, evidence: Evidence) -> list[Caveat]:
     """Return what a reader should know before relying on the recommended row."""
-    runs = [run for run in evidence.runs if run.method == chosen.method and run.status == "complete"]
+    runs = evidence.complete(chosen.method)
     tests = [run.test for run in runs if run.test is not None]
     return [
         *_learned_nothing(evidence),
@@ -99,11 +99,12 @@ def _truncated(evidence: Evidence) -> Iterable[Caveat]:
 
 def _training(method: str, runs: Sequence[RunRecord], evidence: Evidence) -> Iterable[Caveat]:
     """The most frequent state of the recommended method's trainings."""
-    found = Counter(state for run in runs if (state := training_state(run, validates=evidence.data.n_validation > 0)))
+    states = [training_state(run, validates=evidence.data.n_validation > 0) for run in runs]
+    found = Counter(state for state in states if state is not None)
     if not found:
         return
     (state, n), *_ = found.most_common(1)
-    run = next(run for run in runs if training_state(run, validates=evidence.data.n_validation > 0) == state)
+    run = runs[states.index(state)]
     losses = {}
     if state != "still_improving":
         lowest = _lowest_epoch(run)

@@ -41,6 +41,10 @@ class Evidence:
         """The summary row of a method."""
         return next((row for row in self.summary if row.method == method), None)
 
+    def complete(self, method: str) -> list[RunRecord]:
+        """The complete runs of a method."""
+        return [run for run in self.runs if run.method == method and run.status == "complete"]
+
 
 def _cost(row: SummaryRow) -> tuple[int, int]:
     return _COST_ORDER.index(row.kind), row.trainable_parameters

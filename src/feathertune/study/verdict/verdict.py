@@ -82,7 +82,7 @@ def _trained(chosen: SummaryRow, evidence: Evidence) -> dict[str, object]:
     if chosen.kind != "peft":
         return {}
     full = evidence.row("full")
-    totals = [run.total_parameters for run in evidence.runs if run.method == chosen.method and run.status == "complete"]
+    totals = [run.total_parameters for run in evidence.complete(chosen.method)]
     whole = full.trainable_parameters if full is not None else max(totals, default=0)
     share = chosen.trainable_parameters / whole if whole else None
     return {"trained": chosen.trainable_parameters, "trained_share": share}

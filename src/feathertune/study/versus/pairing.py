@@ -42,7 +42,7 @@ def fill_tests(pairs: Sequence[MethodPair], first: tuple[StudyRecord, Path], sec
         if before is None or after is None:
             pair.untested = "predictions cannot be read"
             continue
-        mean, low, high, p = paired_difference(after, before)[:4]
+        mean, low, high, p = paired_difference(after, before)
         alike = np.array_equal(before.values, after.values)
         pair.paired = Paired(difference=mean, low=low, high=high, p=p, alike=alike)
         found.append((pair, pair.paired))

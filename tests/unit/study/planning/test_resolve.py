@@ -115,7 +115,9 @@ def test_the_workbench_knows_no_settings_and_a_study_may_train_otherwise(options
 
 def test_what_other_processes_get_survives_the_way(options):
     """A runner sends both to other processes."""
-    cloudpickle = pytest.importorskip("cloudpickle")
+    cloudpickle = pytest.importorskip(
+        "cloudpickle", reason="cloudpickle, which the runner 'ray' needs, is not installed"
+    )
     prepared = resolved(options, train__decision="moved")
     bench = prepared.bench.for_processes(prepared.bench.runtime)
     study, again = pickle.loads(cloudpickle.dumps((prepared.study, bench)))
