@@ -195,7 +195,7 @@ def curve(spec: Spec, contestant: Contestant, problem: Problem) -> dict[str, Any
 
 
 def start_head(prepared: Prepared, train: Labelled) -> None:
-    """What `feathertune.study.running.prepare.start_head` does; its features are not shared with anyone here."""
+    """Fit the head as `feathertune.study.running.prepare.start_head` does, on features that nothing shares."""
     if prepared.config.train.head_first == "off":
         return
     budget = prepared.config.train.token_budget

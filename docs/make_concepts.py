@@ -150,7 +150,7 @@ def balanced() -> str:
     ]
     gaps = [f"{100 * gap:.0f}" for gap in sorted({case["gap"] for case in cases})]
     return (
-        f"Tried likewise, with {100 * cases[0]['smallest_share']:.0f}% of the rows of one class, differences of "
+        f"Tested the same way, with {100 * cases[0]['smallest_share']:.0f}% of the rows of one class, differences of "
         f"{', '.join(gaps[:-1])} and {gaps[-1]} points and one or three seeds, {len(cases)} cases of "
         f"{cases[0]['studies']:,} studies each: the interval of one method held its true balanced accuracy in "
         f"{_span(single)} of the studies, that of a difference in {_span(difference)}; the high ones are of ten rows "
@@ -173,7 +173,7 @@ def numbers() -> str:
         if (case["correlation"], case["seeds"], case["difference"]) == (reached[-1], 3, 0)
     ]
     return (
-        f"Tried likewise, with labels without ties and with five ratings, correlations of {reached[0]:.2f} to "
+        f"Tested the same way, with labels without ties and with five ratings, correlations of {reached[0]:.2f} to "
         f"{reached[-1]:.2f}, {cases[0]['rows']:,} to {cases[-1]['rows']:,} test rows and one or three seeds, "
         f"{len(cases)} cases of {cases[0]['studies']:,} studies each: the interval of one method held its true "
         f"correlation in {_span(single)} of the studies, that of a difference in {_span(difference)}; of two methods "
