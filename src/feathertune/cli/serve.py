@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
 import os
 import re
 import sys
@@ -53,6 +54,22 @@ def serve(
     drain_s: Annotated[
         float, typer.Option("--drain-s", help="How long it still answers that it stops (503) when it is told to stop.")
     ] = 1.0,
+    load_s: Annotated[
+        float, typer.Option("--load-s", help="Seconds to load a bundle while the server runs (504).")
+    ] = 120.0,
+    connections: Annotated[int, typer.Option("--connections", help="Maximum connections at once.")] = 512,
+    header_bytes: Annotated[int, typer.Option("--header-bytes", help="Maximum size of a header (431).")] = 16_384,
+    header_s: Annotated[float, typer.Option("--header-s", help="Seconds for a header to arrive (408).")] = 10.0,
+    body_s: Annotated[float, typer.Option("--body-s", help="Seconds for a body to arrive (408).")] = 30.0,
+    idle_s: Annotated[float, typer.Option("--idle-s", help="Seconds to keep an idle connection open.")] = 5.0,
+    allowed_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--allowed-host",
+            metavar="NAME",
+            help="Another name in the Host header of requests, e.g. api.example.org; * for any. Repeatable.",
+        ),
+    ] = None,
     assignments: opt.Assignments = None,
     debug: opt.Debug = False,
 ) -> None:
@@ -67,10 +84,17 @@ def serve(
         from feathertune.serve.server import address, listen
         from feathertune.serve.server import serve as answer
     except ImportError as error:
-        if (error.name or "").partition(".")[0] in ("fastapi", "starlette", "uvicorn", "prometheus_client"):
+        if (error.name or "").partition(".")[0] in (
+            "fastapi",
+            "starlette",
+            "uvicorn",
+            "httptools",
+            "prometheus_client",
+        ):
             raise MissingExtraError("serve", "`feathertune serve`") from error
         raise
     from feathertune.runtime import choose_runtime
+    from feathertune.serve.hosts import AllowedHosts
     from feathertune.serve.limits import Limits
     from feathertune.serve.models import Models
     from feathertune.serve.service import Service
@@ -84,9 +108,18 @@ def serve(
         body_bytes=body_bytes,
         timeout_s=timeout_s,
         drain_s=drain_s,
+        load_s=load_s,
+        connections=connections,
+        header_bytes=header_bytes,
+        header_s=header_s,
+        body_s=body_s,
+        idle_s=idle_s,
     )
+    if debug:
+        logging.getLogger("feathertune.serve").setLevel(logging.DEBUG)
     opened = listen(host, port)
     with opened:
+        hosts = AllowedHosts(opened, [*(allowed_host or []), host])
         models = Models(engine, choose_runtime(engine))
         for name, path in named.items():
             served = models.add(name, models.read(path, base))
@@ -100,7 +133,7 @@ def serve(
             )
         sys.stderr.write(f"Listening on {address(opened)} (a page to try texts; the API at /docs). Ctrl-C ends it.\n")
         sys.stderr.flush()
-        answer(Service(models, limits, token), opened)
+        answer(Service(models, limits, token, hosts), opened)
 
 
 def _named(bundles: list[str]) -> dict[str, Path]:

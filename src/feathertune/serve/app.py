@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from pathlib import Path
@@ -22,18 +24,24 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Match, Route
 
 import feathertune
-from feathertune.errors import FeathertuneError, UnknownNameError
+from feathertune.errors import FeathertuneError, UnknownNameError, first_line
 from feathertune.predictor import as_fields
 from feathertune.serve import pages, schemas
-from feathertune.serve.batcher import QueueFull, Stopping
-from feathertune.serve.service import Service
+from feathertune.serve.batcher import NotFinite, QueueFull, Stopping
+from feathertune.serve.service import LoadTooSlow, Service, StillLoading
 
 _JSON = "application/json"
 _CLIENT_IS_GONE = 499  # nginx's code, for the counters
 _STOPPING, _STOPPING_AGAIN_S = "The server stops. Ask again: another may be there.", 5
+_NOT_FINITE = "The bundle '{name}' gave a number that is not finite for one of these texts. Load a sound bundle."
+_STILL_LOADING = "An earlier bundle is still being loaded, though it took too long. Try again later."
+_LOAD_TOO_SLOW = "The bundle was not loaded within {seconds:g} s (--load-s). What answered before still does."
+_FAILED = "The server failed at this request. Its log has the reason."
 _ONE_MODEL = "/v1/models/{name:bundle}"
 
 Name = Annotated[str, fastapi.Path(pattern=schemas.NAME_PATTERN, description="The bundle's name.")]
+_CONTROLS = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069]")  # that JSON leaves as they are, and terminals do not
+_log = logging.getLogger("feathertune.serve")
 T = TypeVar("T", bound=BaseModel)
 Answers = dict[int | str, dict[str, Any]]  # by status, for OpenAPI
 
@@ -58,16 +66,22 @@ def create_app(service: Service) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(ClientDisconnect, _left)
     app.add_exception_handler(405, _other_methods)
+    app.add_exception_handler(Exception, _failed)
     refusals: dict[type[Exception], Callable[[Any], HTTPException]] = {
         UnknownNameError: lambda error: HTTPException(404, str(error)),
         QueueFull: lambda full: HTTPException(429, f"{full}.", {"Retry-After": str(full.retry_after_s)}),
         Stopping: lambda _: HTTPException(503, _STOPPING, {"Retry-After": str(_STOPPING_AGAIN_S)}),
         TimeoutError: lambda _: HTTPException(504, f"It took longer than {service.limits.timeout_s:g} s."),
+        NotFinite: lambda error: HTTPException(500, _NOT_FINITE.format(name=error)),
+        StillLoading: lambda _: HTTPException(503, _STILL_LOADING, {"Retry-After": str(_STOPPING_AGAIN_S)}),
+        LoadTooSlow: lambda _: HTTPException(504, _LOAD_TOO_SLOW.format(seconds=service.limits.load_s)),
     }
     for kind, refusal in refusals.items():
         app.add_exception_handler(kind, _refusing(refusal))
     register_url_convertor("bundle", _BundleName())
     _add_routes(app, Routes(service))
+    if service.hosts is not None:
+        app.add_middleware(service.hosts.checking)
     app.add_middleware(service.metrics.counting)
     return app
 
@@ -111,6 +125,7 @@ def _add_routes(app: FastAPI, routes: Routes) -> None:
             **unknown,
             **bodies,
             429: {**_says("Too many texts wait."), "headers": {"Retry-After": wait}},
+            500: _says("The bundle gave a number that is not finite."),
             504: _says(f"It took longer than {limits.timeout_s:g} s."),
         },
         openapi_extra=_takes(routes.texts_model),
@@ -132,6 +147,8 @@ def _add_routes(app: FastAPI, routes: Routes) -> None:
             **admin,
             **bodies,
             409: _says("The folder is not a whole bundle, or its encoder is not the one it was trained on."),
+            503: _says("The server stops, or an earlier load that took too long still runs."),
+            504: _says(f"The bundle was not loaded within {limits.load_s:g} s."),
         },
         openapi_extra=_takes(schemas.NewModel),
     )
@@ -213,17 +230,20 @@ class Routes:
         wanted = await self._body(request, schemas.NewModel)
         try:
             served, replaced = await self.service.put(name, Path(wanted.path), wanted.base)
+        except (Stopping, StillLoading, LoadTooSlow):
+            raise
         except FeathertuneError as error:
-            raise HTTPException(409, str(error)) from error
-        except (OSError, ValueError) as error:  # a path that no system can have
-            raise HTTPException(409, f"The bundle cannot be read: {error}.") from error
+            raise HTTPException(409, schemas.printable(str(error))) from error
+        except Exception as error:  # whatever a folder of files can bring libraries to raise
+            _log.debug("a bundle cannot be loaded", exc_info=True)
+            why = f"{type(error).__name__}: {first_line(error)}"
+            raise HTTPException(409, schemas.printable(f"The bundle cannot be loaded: {why}.")) from error
         return _answer(served.describe().model_dump(), 200 if replaced else 201)
 
     async def delete_model(self, name: Name) -> Response:
         """Let a bundle answer no more; it finishes what it has."""
         self._refuse_without_token()
         self._refuse_if_stopping()
-        _ = self.service.models[name]  # refuse an unknown name at once, not after a load that holds the lock
         await self.service.remove(name)
         return Response(status_code=204)
 
@@ -241,11 +261,11 @@ class Routes:
         limit = self.service.limits.body_bytes
         if (content := await _read(request, limit)) is None:
             message = f"The body has more than {limit} bytes. Send fewer texts at once."
-            raise HTTPException(413, message, {"Connection": "close"})
+            raise HTTPException(413, message)
         try:
             return model.model_validate_json(content)
         except ValidationError as error:
-            found = error.errors(include_url=False, include_context=False, include_input=False)
+            found = error.errors(include_url=False, include_context=False, include_input=False)[: schemas.MOST_FAULTS]
             if found[0]["type"] == "json_invalid":
                 raise HTTPException(400, f"The body is not JSON: {found[0]['msg'].partition(': ')[2]}.") from None
             raise RequestValidationError([{**one, "loc": ("body", *one["loc"])} for one in found]) from None
@@ -293,6 +313,11 @@ async def _invalid(_request: Request, error: Exception) -> Response:
     return _answer(schemas.faults(list(error.errors())), 422)
 
 
+async def _failed(_request: Request, _error: Exception) -> Response:
+    """Answer in words; the exception goes on to the log."""
+    return _answer({"detail": _FAILED}, 500)
+
+
 async def _left(_request: Request, _error: Exception) -> Response:
     return Response(status_code=_CLIENT_IS_GONE)
 
@@ -309,6 +334,7 @@ async def _other_methods(request: Request, _error: Exception) -> Response:
 
 def _answer(content: Any, status: int = 200) -> Response:  # noqa: ANN401 - anything JSON
     text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    text = _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
     return Response(text.encode(), status, {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}, _JSON)
 
 

@@ -55,6 +55,10 @@ class Stopping(Exception):
     """Raised if the server stops and takes no more texts."""
 
 
+class NotFinite(Exception):
+    """In place of an answer that would hold a number which is not finite; it fails its request alone."""
+
+
 @dataclass(eq=False)
 class _Job:
     model: Served
@@ -62,7 +66,7 @@ class _Job:
     loop: asyncio.AbstractEventLoop
     future: asyncio.Future[list[Answer]]
     arrived: float
-    answers: dict[int, Answer] = field(default_factory=dict)
+    answers: dict[int, Answer | NotFinite] = field(default_factory=dict)
     dropped: bool = False
 
 
@@ -140,9 +144,9 @@ class Batcher:
             try:
                 result = function(*arguments)
             except Exception as error:
-                _tell(loop, [(future, None, error)])
+                tell(loop, [(future, None, error)])
             else:
-                _tell(loop, [(future, result, None)])
+                tell(loop, [(future, result, None)])
 
         with self._changed:
             if self._closing:
@@ -222,7 +226,7 @@ class Batcher:
                     lane = self._lanes.setdefault(job.model.lane, [])
                     lane += [_Waiting(job, index, row) for index, row in enumerate(rows)]
             if failure is not None:
-                _tell(job.loop, [(job.future, None, failure)])
+                tell(job.loop, [(job.future, None, failure)])
 
     def _leave_out(self, is_out: Callable[[_Job], bool]) -> None:
         for name, lane in list(self._lanes.items()):
@@ -258,7 +262,7 @@ class Batcher:
     def _pass(self, name: Hashable, chosen: list[_Waiting], worker: int, *, alone: bool) -> None:
         start = time.monotonic()
         rows = [(text.job.model, text.row) for text in chosen]
-        answers: Sequence[Answer] = ()
+        answers: Sequence[Answer | NotFinite] = ()
         failure: Exception | None = None
         try:
             answers = self._models.run(rows, worker=worker, alone=alone)
@@ -281,7 +285,7 @@ class Batcher:
             self._answer(name, chosen, answers, failure)
 
     def _answer(
-        self, name: Hashable, chosen: list[_Waiting], answers: Sequence[Answer], failure: Exception | None
+        self, name: Hashable, chosen: list[_Waiting], answers: Sequence[Answer | NotFinite], failure: Exception | None
     ) -> None:
         """Answer whole requests, with one call for each loop."""
         jobs = {id(text.job): text.job for text in chosen}
@@ -294,16 +298,19 @@ class Batcher:
                 told.setdefault(job.loop, []).append((job.future, None, failure))
             elif len(job.answers) == len(job.texts):
                 whole = [job.answers[index] for index in range(len(job.texts))]
-                told.setdefault(job.loop, []).append((job.future, whole, None))
+                bad = next((answer for answer in whole if isinstance(answer, NotFinite)), None)
+                told.setdefault(job.loop, []).append((job.future, None if bad else whole, bad))
         if len(self._answered) > _MAX_LANES:  # lanes of bundles that are gone
             self._answered.clear()
         self._answered[name] = sum(map(len, told.values()))
         for loop, messages in told.items():
-            _tell(loop, messages)
+            tell(loop, messages)
 
 
-def _tell(loop: asyncio.AbstractEventLoop, messages: list[tuple[asyncio.Future[Any], Any, Exception | None]]) -> None:
-    def tell() -> None:
+def tell(loop: asyncio.AbstractEventLoop, messages: list[tuple[asyncio.Future[Any], Any, Exception | None]]) -> None:
+    """Set results or exceptions of futures from another thread, if anybody still waits."""
+
+    def set_all() -> None:
         for future, result, error in messages:
             if future.done():  # given up, or the client is gone
                 continue
@@ -313,6 +320,6 @@ def _tell(loop: asyncio.AbstractEventLoop, messages: list[tuple[asyncio.Future[A
                 future.set_exception(error)
 
     try:
-        loop.call_soon_threadsafe(tell)
+        loop.call_soon_threadsafe(set_all)
     except RuntimeError:  # the loop is closed: nobody waits any more
         _log.warning("an answer came after its loop was closed")

@@ -16,6 +16,11 @@ class Limits:
         latency_budget_s: Seconds that the oldest text of a pass may wait for more texts.
         request_texts: Maximum texts of one request, of `text_characters` each and `body_bytes` together.
         drain_s: Seconds that a stopping server still answers new requests with 503.
+        header_bytes: Maximum size of a request's first line and header, of `headers` fields.
+        header_s, body_s: Seconds for a whole header, or body, to arrive.
+        idle_s: Seconds that a connection may wait for its next request.
+        answer_s: Seconds that a client may take to read its answer.
+        load_s: Seconds that a bundle may take to load while the server runs.
     """
 
     token_budget: int = 2048
@@ -26,16 +31,26 @@ class Limits:
     body_bytes: int = 1 << 20
     timeout_s: float = 30.0
     drain_s: float = 1.0
+    connections: int = 512
+    header_bytes: int = 16_384
+    headers: int = 100
+    header_s: float = 10.0
+    body_s: float = 30.0
+    idle_s: float = 5.0
+    answer_s: float = 60.0
+    load_s: float = 120.0
 
     def __post_init__(self) -> None:
-        for name in ("token_budget", "queue_texts", "request_texts", "text_characters", "body_bytes"):
+        texts = ("token_budget", "queue_texts", "request_texts", "text_characters", "body_bytes")
+        for name in (*texts, "connections", "header_bytes", "headers"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"The limit {name} is {getattr(self, name)}. Expected 1 or more.")
         for name in ("latency_budget_s", "drain_s"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ConfigError(f"The limit {name} is {getattr(self, name)}. Expected 0 or more seconds.")
-        if not 0 < self.timeout_s < float("inf"):
-            raise ConfigError(f"The limit timeout_s is {self.timeout_s}. Expected more than 0 seconds.")
+        for name in ("timeout_s", "header_s", "body_s", "idle_s", "answer_s", "load_s"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise ConfigError(f"The limit {name} is {getattr(self, name)}. Expected more than 0 seconds.")
         if self.request_texts > self.queue_texts:
             raise ConfigError(
                 f"A request may hold {self.request_texts} texts, but only {self.queue_texts} may wait. "

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from feathertune.bundle import Bundle, load_bundle
+from feathertune.bundle import load_bundle
 from feathertune.config import EngineConfig
 from feathertune.data.reading.texts import Text, paired
 from feathertune.data.tokens.batching import coarsely
@@ -29,6 +29,7 @@ from feathertune.engine.multi_adapter.shared_tensors import SharedTensors, copy_
 from feathertune.errors import UnknownNameError
 from feathertune.predictor import Answer, Predictor
 from feathertune.runtime import Runtime, give_memory_back
+from feathertune.serve.batcher import NotFinite
 from feathertune.serve.schemas import Base, ModelInfo
 
 # Of different lengths, so that a pass of them has padding.
@@ -76,6 +77,7 @@ class Served:
         lane: Equal for bundles whose texts can share a pass.
         note: Reason for passes of its own; empty if it shares passes.
         own_bytes: Size of the tensors that no earlier bundle holds.
+        probes: Texts to check a pass with.
     """
 
     name: str
@@ -84,6 +86,7 @@ class Served:
     lane: Hashable
     note: str
     own_bytes: int
+    probes: list[TextRow]
 
     @property
     def padding_share(self) -> float:
@@ -112,11 +115,20 @@ class Served:
             max_length=info.max_length,
             text_columns=info.text_columns,
             reading=info.reading,
-            base=Base(id=info.base.id, revision=info.base.revision, fingerprint=info.base.fingerprint),
+            base=Base(id=_shown(info.base.id), revision=info.base.revision, fingerprint=info.base.fingerprint),
             shares_passes=self.twins[0].member is not None,
             note=self.note,
             own_bytes=self.own_bytes,
         )
+
+
+@dataclass(frozen=True, eq=False)
+class ReadyBundle:
+    """A bundle that was loaded, with a predictor for each thread of passes; see `Served`."""
+
+    predictors: tuple[Predictor, ...]
+    probes: list[TextRow]
+    own_bytes: int
 
 
 class Models:
@@ -131,7 +143,9 @@ class Models:
         self._n_threads = torch.get_num_threads()
         on_cpu = runtime.device.type == "cpu"
         self.n_workers = n_workers or (min(self._n_threads, MOST_WORKERS) if on_cpu else 1)
-        self._tokenizing = threading.Lock()  # each call sets the tokenizer's truncation
+        # Each call sets the tokenizer's truncation.
+        self._tokenizing: weakref.WeakKeyDictionary[PreTrainedTokenizerBase, threading.Lock]
+        self._tokenizing = weakref.WeakKeyDictionary()
         self._tensors, self._matrices = SharedTensors(), Matrices()
         self._tokenizers: weakref.WeakValueDictionary[str, PreTrainedTokenizerBase] = weakref.WeakValueDictionary()
         self._by_name: dict[str, Served] = {}
@@ -154,25 +168,27 @@ class Models:
         """Return all bundles in the order of loading."""
         return list(self._by_name.values())
 
-    def read(self, path: Path, base: str | None = None) -> tuple[Bundle, int]:
-        """Load a bundle on shared tensors; return it, and the size of the tensors that no earlier bundle holds."""
+    def read(self, path: Path, base: str | None = None) -> ReadyBundle:
+        """Load a bundle on shared tensors, ready to run; whatever may take long is done here."""
         bundle = load_bundle(path, base=base, attention=self._runtime.attention)
         own_bytes = self._tensors.share(bundle.model)
         tokenizer = self._same_tokenizer(bundle.tokenizer)
         bundle = replace(bundle, tokenizer=tokenizer, base=replace(bundle.base, tokenizer=tokenizer))
-        give_memory_back()  # of the encoder that was read again and dropped
-        return bundle, own_bytes
-
-    def add(self, name: str, read: tuple[Bundle, int]) -> Served:
-        """Let a bundle answer under a name; an older bundle of that name finishes its texts."""
-        bundle, own_bytes = read
         bundle.model.eval()
         keep = (bundle.tokenizer, bundle.info)
         others = [copy_on_shared_tensors(bundle, bundle.model, keep=keep) for _ in range(1, self.n_workers)]
         predictors = [Predictor(one, self._runtime, self._engine, matrices=self._matrices) for one in (bundle, *others)]
+        probes = self._rows(predictors[0], paired(_PROBES) if predictors[0].reads_pairs else _PROBES)
+        give_memory_back()  # of the encoder that was read again and dropped
+        return ReadyBundle(tuple(predictors), probes, own_bytes)
+
+    def add(self, name: str, read: ReadyBundle) -> Served:
+        """Let a bundle answer under a name; an older bundle of that name finishes its texts."""
+        predictors = read.predictors
         members = [as_mixable(one.bundle.base, one.bundle.model, one.installed) for one in predictors]
         models = [one.bundle.model for one in predictors]
-        alone = Served(name, predictors[0], tuple(Twin(model, None) for model in models), object(), "", own_bytes)
+        twins = tuple(Twin(model, None) for model in models)
+        alone = Served(name, predictors[0], twins, object(), "", read.own_bytes, read.probes)
         if isinstance(members[0], str):
             served = replace(alone, note=members[0])
         else:
@@ -193,8 +209,11 @@ class Models:
 
     def encode(self, model: Served, texts: Sequence[Text]) -> list[TextRow]:
         """Tokenise texts for a bundle."""
-        bundle, info = model.predictor.bundle, model.predictor.bundle.info
-        with self._tokenizing:
+        return self._rows(model.predictor, texts)
+
+    def _rows(self, predictor: Predictor, texts: Sequence[Text]) -> list[TextRow]:
+        bundle, info = predictor.bundle, predictor.bundle.info
+        with self._tokenizing.setdefault(bundle.tokenizer, threading.Lock()):
             encoded = encode(bundle.tokenizer, list(texts), max_length=info.max_length, reading=info.reading)
         rows = []
         for i in range(len(encoded)):
@@ -204,7 +223,9 @@ class Models:
             rows.append(TextRow(sequences, longest, None if types is None else types[0]))
         return rows
 
-    def run(self, rows: Sequence[tuple[Served, TextRow]], *, worker: int = 0, alone: bool = True) -> list[Answer]:
+    def run(
+        self, rows: Sequence[tuple[Served, TextRow]], *, worker: int = 0, alone: bool = True
+    ) -> list[Answer | NotFinite]:
         """Run one pass over texts of one lane, in the thread `worker`; `alone` gives it all cores."""
         if self.n_workers > 1:  # a thread's own setting
             torch.set_num_threads(self._n_threads if alone else max(1, self._n_threads // self.n_workers))
@@ -222,12 +243,14 @@ class Models:
         batch = self._batch(texts, next(iter(places)).pad_id)
         with torch.inference_mode(), self._runtime.autocast():
             logits = _logits([model.twins[worker] for model in places], batch, sizes)
-        answers: dict[int, Answer] = {}
+        answers: dict[int, Answer | NotFinite] = {}
         for (model, of_model), found in zip(places.items(), logits, strict=True):
             n_windows = torch.tensor(counts[model])
             of_texts = torch.segment_reduce(found[: sum(counts[model])].float().cpu(), "mean", lengths=n_windows)
-            for place, row in zip(of_model, model.predictor.task.probabilities(of_texts.numpy()), strict=True):
-                answers[place] = model.predictor.named(row)
+            finite = torch.isfinite(of_texts).all(dim=1)
+            shown = model.predictor.task.probabilities(torch.where(finite[:, None], of_texts, 0.0).numpy())
+            for place, row, is_good in zip(of_model, shown, finite.tolist(), strict=True):
+                answers[place] = model.predictor.named(row) if is_good else NotFinite(model.name)
         return [answers[place] for place in range(len(rows))]
 
     def _width(self, length: int, max_length: int) -> int:
@@ -255,12 +278,17 @@ class Models:
         others = [one for one in self._by_name.values() if one.lane == new.lane]
         for other in (new, *others[:1]):
             pair = (other, new)
-            probes = [paired(_PROBES) if one.reads_pairs else _PROBES for one in pair]
-            rows = [row for one, texts in zip(pair, probes, strict=True) for row in self.encode(one, texts)]
+            rows = [row for one in pair for row in one.probes]
             members = [one.twins[0].member for one in pair if one.twins[0].member is not None]
             if why := check_mixed(members, self._batch(rows, new.pad_id), self._runtime):
                 return why
         return ""
+
+
+def _shown(base: str) -> str:
+    """Return the id of a base model, without the folders of this machine."""
+    is_path = Path(base).is_absolute() or base.startswith(("~", "."))
+    return Path(base).name if is_path else base
 
 
 def _logits(models: Sequence[Twin], batch: dict[str, torch.Tensor], sizes: Sequence[int]) -> list[torch.Tensor]:

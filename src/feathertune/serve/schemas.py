@@ -15,6 +15,9 @@ NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 # Something to read, and no null byte, as in `feathertune predict`.
 TEXT_PATTERN = r"^[^\x00]*[^\s\x00-\x1f][^\x00]*$"
 
+MOST_FAULTS = 20
+MOST_SHOWN = 1000  # characters of a client's words in an answer
+
 
 class _Wire(BaseModel):
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
@@ -144,4 +147,12 @@ def predict_request(limits: Limits) -> type[Texts]:
 
 def faults(errors: list[Any]) -> dict[str, Any]:
     """Return pydantic's errors as `Invalid`, without the input, which may be long."""
-    return {"detail": [{"type": e["type"], "loc": list(e["loc"]), "msg": e["msg"]} for e in errors]}
+    where = [[printable(part) if isinstance(part, str) else part for part in e["loc"]] for e in errors]
+    found = [{"type": e["type"], "loc": loc, "msg": e["msg"]} for e, loc in zip(errors, where, strict=True)]
+    return {"detail": found[:MOST_FAULTS]}
+
+
+def printable(text: str) -> str:
+    """Return a client's words, cut and without what a terminal would obey."""
+    shown = "".join(c if c.isprintable() else "\ufffd" for c in text[:MOST_SHOWN])
+    return shown + "..." * (len(text) > MOST_SHOWN)

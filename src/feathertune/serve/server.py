@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import logging
 import socket
 import sys
 from collections.abc import Callable
 from typing import Any
 
+import psutil
 import uvicorn
 
-from feathertune.errors import ConfigError
+from feathertune.errors import ConfigError, first_line
+from feathertune.runtime import give_memory_back
 from feathertune.serve.app import create_app
+from feathertune.serve.connections import LimitedConnection
 from feathertune.serve.service import Service
 
 # Seconds until a thread that waits for Python's lock gets it. A pass takes the lock some hundred times: at the usual
 # 5 ms it waited for the parsing of requests most of the time.
 _SWITCH_INTERVAL_S = 0.0005
 _BACKLOG = 2048
+_GIVE_BACK_EVERY_S, _MUCH_BYTES = 3.0, 16 << 20
 _LAST_PORT = 65_535
 
 
@@ -61,16 +67,55 @@ def _new_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-async def _serve(service: Service, opened: socket.socket) -> None:
+def configured(service: Service) -> uvicorn.Config:
+    """Return uvicorn's configuration: no other protocols, and no connection without limits."""
+    limits = service.limits
+    options: dict[str, Any] = {  # of which uvicorn takes more types than it says
+        "http": functools.partial(LimitedConnection, limits, service.metrics.saw_refusal),
+        "timeout_keep_alive": limits.idle_s,
+    }
     config = uvicorn.Config(
         create_app(service),
-        log_level="warning",
+        ws="none",
+        proxy_headers=False,
+        log_level="error",  # a warning for each refused client would fill disks
         access_log=False,
         server_header=False,
-        timeout_graceful_shutdown=int(service.limits.timeout_s) + 1,
+        timeout_graceful_shutdown=int(limits.timeout_s) + 1,
         lifespan="on",
+        **options,
     )
-    server: Any = uvicorn.Server(config)
+    if not logging.getLogger("feathertune.serve").isEnabledFor(logging.DEBUG):
+        for name in ("feathertune.serve", "uvicorn.error", "asyncio"):
+            logging.getLogger(name).addFilter(_without_traceback)
+    return config
+
+
+def _without_traceback(record: logging.LogRecord) -> bool:
+    """Say an error in one line; `--debug` shows the rest."""
+    if record.exc_info and isinstance(error := record.exc_info[1], Exception):
+        record.msg, record.args = f"{record.getMessage().strip()}: {type(error).__name__}: {first_line(error)}", ()
+        record.exc_info = record.exc_text = None
+    return True
+
+
+async def _keep_small(server: Any, service: Service) -> None:  # noqa: ANN401 - uvicorn's server
+    """Give memory back when the server is idle: large bodies and passes leave it with the allocator."""
+    process = psutil.Process()
+    low = process.memory_info().rss
+    while True:
+        await asyncio.sleep(_GIVE_BACK_EVERY_S)
+        state = server.server_state
+        is_idle = not (
+            state.tasks or service.batcher.n_waiting or any(one.flow.write_paused for one in state.connections)
+        )
+        if is_idle and process.memory_info().rss > low + _MUCH_BYTES:
+            await asyncio.to_thread(give_memory_back)
+            low = process.memory_info().rss
+
+
+async def _serve(service: Service, opened: socket.socket) -> None:
+    server: Any = uvicorn.Server(configured(service))
     loop = asyncio.get_running_loop()
     asked = asyncio.Event()
 
@@ -84,9 +129,12 @@ async def _serve(service: Service, opened: socket.socket) -> None:
     server.handle_exit = stop
     running = asyncio.create_task(server.serve(sockets=[opened]))
     asking = asyncio.create_task(asked.wait())
+    giving = asyncio.create_task(_keep_small(server, service))
     await asyncio.wait((running, asking), return_when=asyncio.FIRST_COMPLETED)
     if asked.is_set() and not running.done():  # answers 503 for a moment, so that a balancer chooses another server
         await asyncio.wait((running,), timeout=service.limits.drain_s)
+        service.stop_loading()
         server.should_exit = True
     asking.cancel()
+    giving.cancel()
     await running

@@ -4,59 +4,102 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+import threading
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 from feathertune.runtime import give_memory_back
-from feathertune.serve.batcher import Batcher
+from feathertune.serve.batcher import Batcher, Stopping, tell
+from feathertune.serve.hosts import AllowedHosts
 from feathertune.serve.limits import Limits
 from feathertune.serve.metrics import Metrics
 from feathertune.serve.models import Models, Served
 
-A = TypeVar("A")
+
+class StillLoading(Exception):
+    """Raised if an earlier load, which took too long, has not ended yet."""
+
+
+class LoadTooSlow(Exception):
+    """Raised if a bundle takes too long to load."""
 
 
 class Service:
     """A server without HTTP; without a token everyone can predict, and nobody can change the bundles."""
 
-    def __init__(self, models: Models, limits: Limits, token: str | None = None) -> None:
-        self.models, self.limits, self.token = models, limits, token
+    def __init__(
+        self, models: Models, limits: Limits, token: str | None = None, hosts: AllowedHosts | None = None
+    ) -> None:
+        self.models, self.limits, self.token, self.hosts = models, limits, token, hosts
         self.metrics = Metrics(lambda: self.batcher.n_waiting, lambda: len(models))
         self.batcher = Batcher(models, limits, on_pass=self.metrics.saw_pass)
         self.stopping = False
-        # Loading takes seconds: in parallel to passes, one bundle after the other.
-        self._loader = ThreadPoolExecutor(1, thread_name_prefix="feathertune-loader")
         self._loading = asyncio.Lock()
+        self._late: threading.Thread | None = None  # the loader that took too long
+        self._read: asyncio.Future[Any] | None = None
 
     def is_token(self, given: str) -> bool:
         """Compare in constant time."""
         return self.token is not None and hmac.compare_digest(given.encode(), self.token.encode())
 
     async def put(self, name: str, path: Path, base: str | None) -> tuple[Served, bool]:
-        """Load a bundle and let it answer; return it, and True if it replaced another."""
+        """Load a bundle and let it answer; return it, and True if it replaced another.
+
+        Raises:
+            StillLoading, LoadTooSlow, Stopping: If it cannot be loaded now.
+        """
         async with self._loading:
-            read = await self._in_loader(self.models.read, path, base)
+            read = await self._load(path, base)
             is_new = name not in self.models
             served: Served = await self.batcher.call(self.models.add, name, read)
             del read
-            if not is_new:
-                await self._in_loader(give_memory_back)
-            return served, not is_new
+        if not is_new:
+            await asyncio.to_thread(give_memory_back)
+        return served, not is_new
 
     async def remove(self, name: str) -> None:
         """Let a bundle answer no more."""
-        async with self._loading:
-            self.models.remove(name)
-            self.metrics.forget(name)
-            await self._in_loader(give_memory_back)
+        self.models.remove(name)
+        self.metrics.forget(name)
+        await asyncio.to_thread(give_memory_back)
+
+    def stop_loading(self) -> None:
+        """Give up a load that is going on."""
+        if self._read is not None and not self._read.done():
+            self._read.set_exception(Stopping())
 
     async def close(self) -> None:
         """Answer all waiting texts and end the threads."""
         self.stopping = True
+        self.stop_loading()
         await self.batcher.close()
-        self._loader.shutdown()
 
-    async def _in_loader(self, function: Callable[..., A], *arguments: object) -> A:
-        return await asyncio.get_running_loop().run_in_executor(self._loader, function, *arguments)
+    async def _load(self, path: Path, base: str | None) -> Any:  # noqa: ANN401 - what `Models.read` returns
+        """Read a bundle in a thread of its own, which may hang without holding up the rest or the process's end."""
+        if self.stopping:
+            raise Stopping
+        if self._late is not None and self._late.is_alive():
+            raise StillLoading
+        loop = asyncio.get_running_loop()
+        future = self._read = loop.create_future()
+
+        def load() -> None:
+            try:
+                found = self.models.read(path, base)
+            except Exception as error:
+                tell(loop, [(future, None, error)])
+            else:
+                tell(loop, [(future, found, None)])
+
+        loader = threading.Thread(target=load, name="feathertune-loader", daemon=True)
+        loader.start()
+        try:
+            async with asyncio.timeout(self.limits.load_s):
+                return await future
+        except TimeoutError:
+            if not future.cancelled():  # the loader's own
+                raise
+            self._late = loader
+            raise LoadTooSlow from None
+        finally:
+            self._read = None

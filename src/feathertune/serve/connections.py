@@ -1,0 +1,253 @@
+"""Limits of a connection: refuse what is too large, too slow or not HTTP before the app sees it.
+
+httptools has no limits of its own, and uvicorn has a timeout for idle connections only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from feathertune.serve.limits import Limits
+
+_MOST_PIPELINED = 16
+# Seconds to read what a refused client still sends: closed at once, the client might never see the answer.
+_LINGER_S = 2.0
+_NO_HTTP = "This is not HTTP/1.1. The server speaks HTTP without TLS: put a proxy with TLS before it."
+
+
+class _Refused(Exception):
+    """Raised in a callback of the parser: status and sentence."""
+
+
+class LimitedConnection(HttpToolsProtocol):
+    """One connection; `refused` counts the statuses of requests that the app never saw."""
+
+    def __init__(self, limits: Limits, refused: Callable[[int], None], **given: Any) -> None:  # noqa: ANN401 - uvicorn's
+        super().__init__(**given)
+        self._limits, self._refused = limits, refused
+        self._part: Literal["head", "body", "none"] = "head"  # of a request, that is read at present
+        self._part_bytes = 0  # received since the last part that the parser understood
+        self._active: RequestResponseCycle | None = None  # the request that is answered; `cycle` is the newest
+        self._deadline: asyncio.TimerHandle | None = None  # of the part, or of a connection that is being closed
+        self._reader_deadline: asyncio.TimerHandle | None = None
+        self._why: tuple[int, str] | None = None
+        self._ended = False
+        self._waits_since = 0.0
+        self.url, self.headers = b"", []
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Make room by closing the connection that has waited longest, or refuse if all are answered."""
+        super().connection_made(transport)
+        self._waits_since = self.loop.time()
+        self._watch()
+        if len(self.connections) <= self._limits.connections:
+            return
+        waiting = [one for one in self.connections if isinstance(one, LimitedConnection) and one._waits]
+        oldest = min(waiting, key=lambda one: one._waits_since)
+        if oldest is self:
+            self._refuse(503, f"More than {self._limits.connections} clients are connected. Try again later.")
+        else:
+            self.connections.discard(oldest)
+            oldest.transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the requests, queued ones too."""
+        for timer in (self._deadline, self._reader_deadline):
+            if timer is not None:
+                timer.cancel()
+        self._drop(self._active)
+        self.pipeline.clear()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse bytes, unless the connection is being closed."""
+        if self._ended:
+            return
+        part, self._part_bytes = self._part, self._part_bytes + len(data)
+        super().data_received(data)
+        if self._ended or self._part == "none":
+            self._part_bytes = 0
+        else:
+            if self._part != part:  # it began within these bytes
+                self._part_bytes = 0
+            try:
+                self._check_size()
+            except _Refused as refused:
+                self._refuse(*refused.args)
+        if not self.transport.is_closing():
+            self._watch()
+
+    def on_message_begin(self) -> None:
+        """Start a header."""
+        super().on_message_begin()
+        self._part, self._part_bytes = "head", 0
+
+    def on_headers_complete(self) -> None:
+        """Refuse a header, or start its request."""
+        self._part_bytes = 0
+        self._check_size()
+        if self.parser.get_http_version() not in ("1.0", "1.1"):
+            raise self._refusal(400, _NO_HTTP)
+        if not self.url.startswith(b"/"):
+            self._check_absolute()
+        super().on_headers_complete()
+        self._part = "body"
+        self.headers = []  # a body's trailers are none of the request's
+        if not self.pipeline:
+            self._active = self.cycle
+        elif len(self.pipeline) > _MOST_PIPELINED:
+            raise self._refusal(400, f"More than {_MOST_PIPELINED} requests wait on this connection.")
+
+    def on_body(self, body: bytes) -> None:
+        """Take a piece of a body."""
+        self._part_bytes = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """End a request."""
+        super().on_message_complete()
+        self._part = "none"
+        self._unwatch()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what the parser, or a callback, does not take."""
+        self._refuse(*(self._why or (400, _NO_HTTP)))
+
+    def on_response_complete(self) -> None:
+        """Start the next request, or wait for one."""
+        if self.pipeline:
+            self._active = self.pipeline[-1][0]
+        super().on_response_complete()
+        self._waits_since = self.loop.time()
+        if self.transport.is_closing():
+            self._end_within(self._limits.answer_s)
+        elif self._part != "none" and not self._ended:
+            self._watch(after_answer=True)
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close an idle connection, even if the client does not read the rest of its answer."""
+        super().timeout_keep_alive_handler()
+        self._end_within(self._limits.answer_s)
+
+    def pause_writing(self) -> None:
+        """Give the client a time to read its answer."""
+        super().pause_writing()
+        self._reader_deadline = self.loop.call_later(self._limits.answer_s, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Stop the time of `pause_writing`."""
+        super().resume_writing()
+        if self._reader_deadline is not None:
+            self._reader_deadline.cancel()
+
+    def shutdown(self) -> None:
+        """Answer requests that were received as a whole, and no others."""
+        if self._part == "body" and not self.pipeline and not self.cycle.response_started:
+            self._refuse(503, "The server stops. Ask again: another may be there.")
+        else:
+            super().shutdown()
+
+    @property
+    def _waits(self) -> bool:
+        """True if no request is received or answered."""
+        return self._active is None or (self._active.response_complete and self._part != "body")
+
+    def _refusal(self, status: int, detail: str) -> _Refused:
+        self._why = status, detail
+        return _Refused(status, detail)
+
+    def _check_size(self) -> None:
+        """Raise if the header, or trailers or other bytes between the parts of a body, are too large."""
+        limits = self._limits
+        size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+        if max(size, self._part_bytes) > limits.header_bytes:
+            raise self._refusal(431, f"The header has more than {limits.header_bytes} bytes.")
+        if len(self.headers) > limits.headers:
+            raise self._refusal(431, f"The header has more than {limits.headers} fields.")
+
+    def _check_absolute(self) -> None:
+        """Raise if a whole URL in the first line names another host than the Host header."""
+        hosts = [value for name, value in self.headers if name == b"host"]
+        try:
+            authority = urlsplit(self.url).netloc
+        except ValueError:
+            authority = b""
+        if hosts != [authority]:
+            raise self._refusal(400, "The request's address and its Host header differ.")
+
+    def _watch(self, *, after_answer: bool = False) -> None:
+        """Start the deadline of the part that is read, unless it runs or an older request is being answered."""
+        limits = self._limits
+        if self._part == "body":
+            if self.pipeline:
+                return
+            seconds = min(limits.body_s, _LINGER_S) if self.cycle.response_complete else limits.body_s
+        elif self._active is not None and not self._active.response_complete:
+            return
+        else:
+            seconds = limits.header_s
+        if after_answer:
+            self._unwatch()
+        if self._deadline is None:
+            self._deadline = self.loop.call_later(seconds, self._too_slow)
+
+    def _unwatch(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _too_slow(self) -> None:
+        if self._part == "none":  # no request was begun
+            self.timeout_keep_alive_handler()
+            return
+        part, seconds = ("body", self._limits.body_s) if self._part == "body" else ("header", self._limits.header_s)
+        self._refuse(408, f"The {part} was not complete after {seconds:g} s.")
+
+    def _refuse(self, status: int, detail: str) -> None:
+        """Answer the request that is read, after those before it, and close."""
+        if self._ended or self.transport.is_closing():
+            return
+        self._ended = True
+        self._unset_keepalive_if_required()
+        self._refused(status)
+        reading = self._part == "body" and self.cycle is self._active
+        if self._active is not None and not self._active.response_complete:
+            if not reading:  # an older request, which is the last to be answered
+                self.pipeline.clear()
+                self._active.keep_alive = False
+                return
+            if self._active.response_started:
+                self.transport.abort()
+                return
+            self._drop(self._active)
+        elif reading:  # answered before its body was read
+            self.transport.close()
+            self._end_within(_LINGER_S)
+            return
+        content = json.dumps({"detail": detail}).encode()
+        head = (
+            f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\ncontent-type: application/json\r\n"
+            f"content-length: {len(content)}\r\nconnection: close\r\n\r\n"
+        )
+        self.transport.write(head.encode() + content)
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self._end_within(_LINGER_S)
+
+    def _end_within(self, seconds: float) -> None:
+        self._unwatch()
+        self._deadline = self.loop.call_later(seconds, self.transport.abort)
+
+    @staticmethod
+    def _drop(cycle: RequestResponseCycle | None) -> None:
+        """Tell the app that the client is gone."""
+        if cycle is not None and not cycle.response_complete:
+            cycle.disconnected = True
+            cycle.message_event.set()
