@@ -100,16 +100,15 @@ def _without_traceback(record: logging.LogRecord) -> bool:
 
 
 async def _keep_small(server: Any, service: Service) -> None:  # noqa: ANN401 - uvicorn's server
-    """Give memory back when the server is idle: large bodies and passes leave it with the allocator."""
+    """Give memory back when no text was sent for a while: large bodies and passes leave it with the allocator."""
     process = psutil.Process()
-    low = process.memory_info().rss
+    low, seen = process.memory_info().rss, -1
     while True:
         await asyncio.sleep(_GIVE_BACK_EVERY_S)
         state = server.server_state
-        is_idle = not (
-            state.tasks or service.batcher.n_waiting or any(one.flow.write_paused for one in state.connections)
-        )
-        if is_idle and process.memory_info().rss > low + _MUCH_BYTES:
+        is_busy = service.n_bodies != seen or state.tasks or any(one.flow.write_paused for one in state.connections)
+        seen = service.n_bodies
+        if not is_busy and process.memory_info().rss > low + _MUCH_BYTES:
             await asyncio.to_thread(give_memory_back)
             low = process.memory_info().rss
 

@@ -34,6 +34,7 @@ class Service:
         self.metrics = Metrics(lambda: self.batcher.n_waiting, lambda: len(models))
         self.batcher = Batcher(models, limits, on_pass=self.metrics.saw_pass)
         self.stopping = False
+        self.n_bodies = 0  # that were read
         self._loading = asyncio.Lock()
         self._late: threading.Thread | None = None  # the loader that took too long
         self._read: asyncio.Future[Any] | None = None
