@@ -14,6 +14,7 @@ import psutil
 import uvicorn
 
 from feathertune.errors import ConfigError, first_line
+from feathertune.gc_freeze import gc_frozen
 from feathertune.runtime import give_memory_back
 from feathertune.serve.app import create_app
 from feathertune.serve.connections import LimitedConnection
@@ -52,7 +53,7 @@ def serve(service: Service, opened: socket.socket) -> None:
     before = sys.getswitchinterval()
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     try:
-        with asyncio.Runner(loop_factory=_new_loop()) as runner:
+        with gc_frozen(), asyncio.Runner(loop_factory=_new_loop()) as runner:
             runner.run(_serve(service, opened))
     finally:
         sys.setswitchinterval(before)

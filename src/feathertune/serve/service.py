@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import hmac
 import threading
 from pathlib import Path
@@ -55,14 +56,14 @@ class Service:
             served: Served = await self.batcher.call(self.models.add, name, read)
             del read
         if not is_new:
-            await asyncio.to_thread(give_memory_back)
+            await asyncio.to_thread(_let_go)
         return served, not is_new
 
     async def remove(self, name: str) -> None:
         """Let a bundle answer no more."""
         self.models.remove(name)
         self.metrics.forget(name)
-        await asyncio.to_thread(give_memory_back)
+        await asyncio.to_thread(_let_go)
 
     def stop_loading(self) -> None:
         """Give up a load that is going on."""
@@ -104,3 +105,12 @@ class Service:
             raise LoadTooSlow from None
         finally:
             self._read = None
+
+
+def _let_go() -> None:
+    """Free a bundle that is gone, even if it is older than `gc_frozen`."""
+    is_frozen = gc.get_freeze_count() > 0
+    gc.unfreeze()
+    give_memory_back()
+    if is_frozen:
+        gc.freeze()

@@ -1,0 +1,61 @@
+"""A server in a process of its own: its memory after abuse, a load that hangs, and its end."""
+
+import threading
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+
+import psutil
+import pytest
+
+from e2e.server import serving
+from feathertune.methods import METHODS
+from trained import shipped
+
+pytest.importorskip("fastapi", reason="the extra 'serve' is not installed")
+
+TOKEN = "a-long-secret"
+# Loads of folders called `hang` never end.
+PROGRAM = """
+import time
+import feathertune.bundle as bundle
+load = bundle.load_bundle
+bundle.load_bundle = lambda path, **more: time.sleep(1000) if path.name == "hang" else load(path, **more)
+from feathertune.cli import main
+main()
+"""
+MEGABYTE = "x" * 20_000
+
+
+def test_memory_returns_and_a_load_that_hangs_ends_with_the_server():
+    settings = ["--set", "engine.dtype=fp32", "--set", "engine.device=cpu", "--load-s", "1"]
+    bundle = shipped("bert", METHODS["lora"])[0]
+    with serving(f"a={bundle}", *settings, token=TOKEN, program=("-c", PROGRAM)) as server:
+        process = psutil.Process(server.process.pid)
+
+        def abuse(body, n):
+            with ThreadPoolExecutor(8) as pool:
+                return Counter(pool.map(lambda _: server.ask("POST", "/v1/models/a:predict", body)[0], range(n)))
+
+        assert server.predict("a", "a great film")[0] == 200
+        before = process.memory_info().rss
+        assert abuse({"texts": [MEGABYTE] * 50}, 20) == {200: 20}
+        assert abuse({"texts": [MEGABYTE] * 60}, 100) == {413: 100}
+        assert abuse({"texts": [""] * 200, "more": [[]] * 200_000}, 100) == {422: 100}
+        deadline = time.monotonic() + 30
+        while process.memory_info().rss > before + max(60e6, 0.15 * before):
+            assert time.monotonic() < deadline, (before, process.memory_info().rss)
+            time.sleep(0.5)
+
+        late = []
+        loading = threading.Thread(target=lambda: late.append(server.ask("PUT", "/v1/models/b", {"path": "/x/hang"})))
+        loading.start()
+        while loading.is_alive():
+            assert server.ask("GET", "/healthz")[0] == 200
+            assert server.predict("a", "a great film")[0] == 200
+        assert late[0][0] == 504
+        assert server.ask("PUT", "/v1/models/b", {"path": str(bundle)})[0] == 503
+        server.process.terminate()
+        begin = time.monotonic()
+        assert server.process.wait(60) == 0
+        assert time.monotonic() < begin + 15
