@@ -119,7 +119,7 @@ def serve(
         logging.getLogger("feathertune.serve").setLevel(logging.DEBUG)
     opened = listen(host, port)
     with opened:
-        hosts = AllowedHosts(opened, [*(allowed_host or []), host])
+        hosts = AllowedHosts(opened, [*(allowed_host or []), host.partition("%")[0]])
         models = Models(engine, choose_runtime(engine))
         for name, path in named.items():
             served = models.add(name, models.read(path, base))

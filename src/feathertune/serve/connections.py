@@ -8,11 +8,9 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
-from http import HTTPStatus
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from feathertune.serve.limits import Limits
 
@@ -20,10 +18,6 @@ _MOST_PIPELINED = 16
 # Seconds to read what a refused client still sends: closed at once, the client might never see the answer.
 _LINGER_S = 2.0
 _NO_HTTP = "This is not HTTP/1.1. The server speaks HTTP without TLS: put a proxy with TLS before it."
-
-
-class _Refused(Exception):
-    """Raised in a callback of the parser: status and sentence."""
 
 
 class LimitedConnection(HttpToolsProtocol):
@@ -70,17 +64,12 @@ class LimitedConnection(HttpToolsProtocol):
         """Parse bytes, unless the connection is being closed."""
         if self._ended:
             return
-        part, self._part_bytes = self._part, self._part_bytes + len(data)
+        self._part_bytes += len(data)  # the callbacks set it to 0
         super().data_received(data)
-        if self._ended or self._part == "none":
+        if self._part == "none":
             self._part_bytes = 0
-        else:
-            if self._part != part:  # it began within these bytes
-                self._part_bytes = 0
-            try:
-                self._check_size()
-            except _Refused as refused:
-                self._refuse(*refused.args)
+        elif why := self._too_large():
+            self._refuse(431, why)
         if not self.transport.is_closing():
             self._watch()
 
@@ -92,11 +81,13 @@ class LimitedConnection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Refuse a header, or start its request."""
         self._part_bytes = 0
-        self._check_size()
+        if why := self._too_large():
+            raise self._refusal(431, why)
         if self.parser.get_http_version() not in ("1.0", "1.1"):
             raise self._refusal(400, _NO_HTTP)
-        if not self.url.startswith(b"/"):
-            self._check_absolute()
+        hosts = [value for name, value in self.headers if name == b"host"]
+        if not self.url.startswith(b"/") and self.url.split(b"/", 3)[2:3] != hosts:  # as in http://host/path
+            raise self._refusal(400, "The request's address and its Host header differ.")
         super().on_headers_complete()
         self._part = "body"
         self.headers = []  # a body's trailers are none of the request's
@@ -129,12 +120,14 @@ class LimitedConnection(HttpToolsProtocol):
         if self.transport.is_closing():
             self._end_within(self._limits.answer_s)
         elif self._part != "none" and not self._ended:
-            self._watch(after_answer=True)
+            self._unwatch()
+            self._watch()
 
     def timeout_keep_alive_handler(self) -> None:
         """Close an idle connection, even if the client does not read the rest of its answer."""
-        super().timeout_keep_alive_handler()
-        self._end_within(self._limits.answer_s)
+        if not self.transport.is_closing():
+            self.transport.close()
+            self._end_within(self._limits.answer_s)
 
     def pause_writing(self) -> None:
         """Give the client a time to read its answer."""
@@ -159,42 +152,26 @@ class LimitedConnection(HttpToolsProtocol):
         """True if no request is received or answered."""
         return self._active is None or (self._active.response_complete and self._part != "body")
 
-    def _refusal(self, status: int, detail: str) -> _Refused:
+    def _refusal(self, status: int, detail: str) -> Exception:
+        """Return what a callback raises; the parser forgets what it is."""
         self._why = status, detail
-        return _Refused(status, detail)
+        return ValueError(detail)
 
-    def _check_size(self) -> None:
-        """Raise if the header, or trailers or other bytes between the parts of a body, are too large."""
+    def _too_large(self) -> str | None:
+        """Say what is too large of a header, of trailers, or of bytes between the pieces of a body."""
         limits = self._limits
         size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
         if max(size, self._part_bytes) > limits.header_bytes:
-            raise self._refusal(431, f"The header has more than {limits.header_bytes} bytes.")
-        if len(self.headers) > limits.headers:
-            raise self._refusal(431, f"The header has more than {limits.headers} fields.")
+            return f"The header has more than {limits.header_bytes} bytes."
+        return f"The header has more than {limits.headers} fields." if len(self.headers) > limits.headers else None
 
-    def _check_absolute(self) -> None:
-        """Raise if a whole URL in the first line names another host than the Host header."""
-        hosts = [value for name, value in self.headers if name == b"host"]
-        try:
-            authority = urlsplit(self.url).netloc
-        except ValueError:
-            authority = b""
-        if hosts != [authority]:
-            raise self._refusal(400, "The request's address and its Host header differ.")
-
-    def _watch(self, *, after_answer: bool = False) -> None:
+    def _watch(self) -> None:
         """Start the deadline of the part that is read, unless it runs or an older request is being answered."""
-        limits = self._limits
-        if self._part == "body":
-            if self.pipeline:
-                return
-            seconds = min(limits.body_s, _LINGER_S) if self.cycle.response_complete else limits.body_s
-        elif self._active is not None and not self._active.response_complete:
+        is_body, seconds = self._part == "body", self._limits.header_s
+        if self.pipeline if is_body else self._active is not None and not self._active.response_complete:
             return
-        else:
-            seconds = limits.header_s
-        if after_answer:
-            self._unwatch()
+        if is_body:
+            seconds = min(self._limits.body_s, _LINGER_S if self.cycle.response_complete else self._limits.body_s)
         if self._deadline is None:
             self._deadline = self.loop.call_later(seconds, self._too_slow)
 
@@ -232,11 +209,8 @@ class LimitedConnection(HttpToolsProtocol):
             self._end_within(_LINGER_S)
             return
         content = json.dumps({"detail": detail}).encode()
-        head = (
-            f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\ncontent-type: application/json\r\n"
-            f"content-length: {len(content)}\r\nconnection: close\r\n\r\n"
-        )
-        self.transport.write(head.encode() + content)
+        head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(content)
+        self.transport.write(STATUS_LINE[status] + head + content)
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self._end_within(_LINGER_S)

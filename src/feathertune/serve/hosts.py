@@ -30,26 +30,25 @@ class AllowedHosts:
     def __init__(self, opened: socket.socket, names: Sequence[str] = ()) -> None:
         address, port = opened.getsockname()[:2]
         bound = ipaddress.ip_address(address)
-        self._port = str(port)
-        self._all, self._any_address = "*" in names, bound.is_unspecified
-        self._names = {_plain(name) for name in names if name != "*"} | {str(bound)}
-        if bound.is_loopback:
-            self._names |= {"localhost", "127.0.0.1", "::1"}
-        elif bound.is_unspecified:
-            self._names.add("localhost")
+        self._port, self._any_address, self._all = str(port), bound.is_unspecified, "*" in names
+        self._names: set[tuple[str, str | None]] = {(str(bound), None)}
+        if bound.is_loopback or bound.is_unspecified:
+            self._names |= {("localhost", None), ("127.0.0.1", None), ("::1", None)}
+        for name in set(names) - {"*"}:
+            if (found := _parts(name)) is None:
+                raise ConfigError(f"--allowed-host is '{name}'. Expected a name as in example.org, or NAME:PORT, or *.")
+            self._names.add(found)
         self._known: set[bytes] = set()
 
     def takes(self, host: bytes) -> bool:
         """Return True if the value of a Host header is one of the server's."""
         if host in self._known:
             return True
-        found = _HOST.fullmatch(host.decode("latin-1"))
-        if found is None:
+        if (found := _parts(host.decode("latin-1"))) is None:
             return False
-        name, port = _plain_name(found[1]), found[2]
-        takes = self._all or f"{name}:{port}" in self._names
-        if port in (None, self._port):
-            takes = takes or name in self._names or (self._any_address and _is_address(name))
+        takes = self._all or found in self._names
+        if found[1] in (None, self._port):
+            takes = takes or (found[0], None) in self._names or (self._any_address and _is_address(found[0]))
         if takes and len(self._known) < _MOST_KNOWN:
             self._known.add(host)
         return takes
@@ -60,13 +59,10 @@ class AllowedHosts:
         async def checked(scope: Scope, receive: Receive, send: Send) -> None:
             if scope["type"] == "http":
                 hosts = [value for name, value in scope["headers"] if name == b"host"]
-                if len(hosts) != 1:
-                    refusal = 400, f"Expected one Host header, found {len(hosts)}."
-                elif not self.takes(hosts[0]):
-                    refusal = 421, _REFUSED
-                else:
-                    refusal = None
-                if refusal:
+                refusal = (
+                    (400, f"Expected one Host header, found {len(hosts)}.") if len(hosts) != 1 else (421, _REFUSED)
+                )
+                if len(hosts) != 1 or not self.takes(hosts[0]):
                     await JSONResponse({"detail": refusal[1]}, refusal[0])(scope, receive, send)
                     return
             await app(scope, receive, send)
@@ -74,18 +70,12 @@ class AllowedHosts:
         return checked
 
 
-def _plain(name: str) -> str:
-    found = _HOST.fullmatch(name)
-    if found is None and _is_address(name):
-        return _plain_name(name)
-    if found is None:
-        raise ConfigError(f"--allowed-host is '{name}'. Expected a name as in example.org, with a port or none, or *.")
-    return _plain_name(found[1]) + (f":{found[2]}" if found[2] else "")
-
-
-def _plain_name(name: str) -> str:
-    name = name.strip("[]").lower().removesuffix(".")
-    return str(ipaddress.ip_address(name)) if _is_address(name) else name
+def _parts(host: str) -> tuple[str, str | None] | None:
+    """Return name and port of ``NAME:PORT``, in one form of many; None if it is no host."""
+    if (found := _HOST.fullmatch(f"[{host}]" if host.count(":") > 1 and host[0] != "[" else host)) is None:
+        return None
+    name = found[1].strip("[]").lower().removesuffix(".")
+    return (str(ipaddress.ip_address(name)) if _is_address(name) else name), found[2]
 
 
 def _is_address(name: str) -> bool:
