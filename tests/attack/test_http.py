@@ -1,5 +1,6 @@
 """HTTP as attackers speak it: too large, too slow, malformed, or under another name."""
 
+import json
 import logging
 import socket
 import threading
@@ -397,3 +398,12 @@ def test_answers_echo_no_control_characters_and_few_faults(server):
     assert time.monotonic() < begin + 0.4, "nobody else is answered meanwhile"
     wrong = server.send(post(f'{{"texts": {[1] * 200}}}'.encode(), CLOSE))
     assert (wrong.status, len(wrong.detail)) == (422, 20)
+
+
+def test_answers_hold_no_raw_control_characters(server):
+    text = "a\u009b31m\u202eb\x7f"
+    answer = server.send(post(json.dumps({"texts": [text]}).encode(), CLOSE))
+    assert answer.status == 200
+    body = answer.content.rpartition(b"\r\n\r\n")[2]
+    assert body.decode().isprintable()
+    assert json.loads(body)["predictions"][0]["label"] == f"a:{text}"

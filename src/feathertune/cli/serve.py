@@ -97,6 +97,7 @@ def serve(
     from feathertune.serve.hosts import AllowedHosts
     from feathertune.serve.limits import Limits
     from feathertune.serve.models import Models
+    from feathertune.serve.schemas import printable
     from feathertune.serve.service import Service
 
     limits = Limits(
@@ -126,14 +127,18 @@ def serve(
             info = served.predictor.bundle.info
             passes = f"passes of its own: {served.note}" if served.note else "passes shared with others of its encoder"
             gives = f"{len(info.labels)} labels" if info.numbers is None else f"a number: {info.labels[0]}"
-            sys.stderr.write(f"{name}: {info.method} on {info.base.id}, {gives}; {passes}\n")
+            sys.stderr.write(printable(f"{name}: {info.method} on {info.base.id}, {gives}; {passes}") + "\n")
         if token is None and not _is_loopback(host):
             sys.stderr.write(
                 f"Anyone who reaches {host} can use it: no token was given ({TOKEN_VARIABLE} or --token-file).\n"
             )
         sys.stderr.write(f"Listening on {address(opened)} (a page to try texts; the API at /docs). Ctrl-C ends it.\n")
         sys.stderr.flush()
-        answer(Service(models, limits, token, hosts), opened)
+        service = Service(models, limits, token, hosts)
+        answer(service, opened)
+    if service.is_loading:  # its thread may be inside torch, which aborts a process that ends under it
+        sys.stderr.flush()
+        os._exit(0)
 
 
 def _named(bundles: list[str]) -> dict[str, Path]:

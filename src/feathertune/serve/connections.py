@@ -85,8 +85,9 @@ class LimitedConnection(HttpToolsProtocol):
             raise self._refusal(431, why)
         if self.parser.get_http_version() not in ("1.0", "1.1"):
             raise self._refusal(400, _NO_HTTP)
-        hosts = [value for name, value in self.headers if name == b"host"]
-        if not self.url.startswith(b"/") and self.url.split(b"/", 3)[2:3] != hosts:  # as in http://host/path
+        if not self.url.startswith(b"/") and self.url.split(b"/", 3)[2:3] != [
+            value for name, value in self.headers if name == b"host"
+        ]:  # as in http://host/path
             raise self._refusal(400, "The request's address and its Host header differ.")
         super().on_headers_complete()
         self._part = "body"

@@ -37,12 +37,17 @@ class Service:
         self.stopping = False
         self.n_bodies = 0  # that were read
         self._loading = asyncio.Lock()
-        self._late: threading.Thread | None = None  # the loader that took too long
+        self._loader, self._is_late = threading.Thread(), False
         self._read: asyncio.Future[Any] | None = None
 
     def is_token(self, given: str) -> bool:
         """Compare in constant time."""
         return self.token is not None and hmac.compare_digest(given.encode(), self.token.encode())
+
+    @property
+    def is_loading(self) -> bool:
+        """True if a thread loads a bundle, whether or not anybody still waits for it."""
+        return self._loader.is_alive()
 
     async def put(self, name: str, path: Path, base: str | None) -> tuple[Served, bool]:
         """Load a bundle and let it answer; return it, and True if it replaced another.
@@ -80,7 +85,7 @@ class Service:
         """Read a bundle in a thread of its own, which may hang without holding up the rest or the process's end."""
         if self.stopping:
             raise Stopping
-        if self._late is not None and self._late.is_alive():
+        if self._is_late and self.is_loading:
             raise StillLoading
         loop = asyncio.get_running_loop()
         future = self._read = loop.create_future()
@@ -93,15 +98,15 @@ class Service:
             else:
                 tell(loop, [(future, found, None)])
 
-        loader = threading.Thread(target=load, name="feathertune-loader", daemon=True)
-        loader.start()
+        self._loader, self._is_late = threading.Thread(target=load, name="feathertune-loader", daemon=True), False
+        self._loader.start()
         try:
             async with asyncio.timeout(self.limits.load_s):
                 return await future
         except TimeoutError:
             if not future.cancelled():  # the loader's own
                 raise
-            self._late = loader
+            self._is_late = True
             raise LoadTooSlow from None
         finally:
             self._read = None
