@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import socket
 import threading
 import time
@@ -51,6 +52,7 @@ class Attacked:
     models: FakeModels
     service: Any
     connections: set[Any]
+    said: list[str]
 
     def connect(self) -> socket.socket:
         return socket.create_connection(("127.0.0.1", self.port), timeout=20)
@@ -76,9 +78,22 @@ class Attacked:
         return self.send(get("/healthz", b"Connection: close\r\n")).statuses == [200]
 
 
+class _Errors(logging.Handler):
+    """Keeps the errors that the servers of this process log."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.said: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.said.append(self.format(record))
+
+
 @contextlib.contextmanager
-def attacked(limits: Limits = LIMITS, token: str | None = None, models: FakeModels | None = None) -> Iterator[Attacked]:
-    """A server until the end of the block; it must stop by itself."""
+def attacked(
+    limits: Limits = LIMITS, token: str | None = None, models: FakeModels | None = None, *, may_fail: bool = False
+) -> Iterator[Attacked]:
+    """A server until the end of the block; it must stop by itself and log no error, unless it `may_fail`."""
     import uvicorn
     import uvloop
 
@@ -90,6 +105,10 @@ def attacked(limits: Limits = LIMITS, token: str | None = None, models: FakeMode
     opened = listen("127.0.0.1", 0)
     service = Service(models, limits, token, AllowedHosts(opened, ["api.example.org", "other.example.org:9000"]))
     server = uvicorn.Server(configured(service))
+    errors = _Errors()
+    loggers = [logging.getLogger(name) for name in ("uvicorn.error", "asyncio", "feathertune.serve")]
+    for logger in loggers:
+        logger.addHandler(errors)
 
     def run() -> None:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -98,14 +117,17 @@ def attacked(limits: Limits = LIMITS, token: str | None = None, models: FakeMode
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
     try:
-        yield Attacked(opened.getsockname()[1], models, service, server.server_state.connections)
+        yield Attacked(opened.getsockname()[1], models, service, server.server_state.connections, errors.said)
     finally:
         models.go.set()
         service.stop_loading()
         server.should_exit = True
         thread.join(20)
         opened.close()
+        for logger in loggers:
+            logger.removeHandler(errors)
     assert not thread.is_alive()
+    assert may_fail or not errors.said, errors.said
 
 
 def get(path: str, more: bytes = b"", host: bytes = HOST) -> bytes:

@@ -64,6 +64,7 @@ def create_app(service: Service) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,  # FastAPI's pages load scripts from elsewhere; `pages` has one that does not
         redoc_url=None,
+        redirect_slashes=False,  # behind a proxy with TLS it would lead to an address without
     )
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(ClientDisconnect, _left)
