@@ -31,6 +31,7 @@ main()
 MEGABYTE = "x" * 20_000
 
 
+@pytest.mark.slow
 def test_memory_returns_and_a_load_that_hangs_ends_with_the_server():
     settings = ["--set", "engine.dtype=fp32", "--set", "engine.device=cpu", "--load-s", "1"]
     bundle = shipped("bert", METHODS["lora"])[0]
@@ -45,9 +46,9 @@ def test_memory_returns_and_a_load_that_hangs_ends_with_the_server():
         (model,) = server.ask("GET", "/v1/models")[1]["models"]
         assert "/" not in model["base"]["id"], "clients need not know this machine's folders"
         before = process.memory_info().rss
-        assert abuse({"texts": [MEGABYTE] * 50}, 10) == {200: 10}
-        assert abuse({"texts": [MEGABYTE] * 60}, 50) == {413: 50}
-        assert abuse({"texts": [""] * 200, "more": [[]] * 200_000}, 50) == {422: 50}
+        assert abuse({"texts": [MEGABYTE] * 50}, 50) == {200: 50}
+        assert abuse({"texts": [MEGABYTE] * 60}, 200) == {413: 200}
+        assert abuse({"texts": [""] * 200, "more": [[]] * 200_000}, 200) == {422: 200}
         deadline = time.monotonic() + 30
         while process.memory_info().rss > before + max(60e6, 0.15 * before):
             assert time.monotonic() < deadline, (before, process.memory_info().rss)
