@@ -1,5 +1,9 @@
 """A server in a process of its own: its memory after abuse, a load that hangs, and its end."""
 
+import contextlib
+import re
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -8,7 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 import psutil
 import pytest
 
-from e2e.server import serving
+from e2e.cli import ENVIRONMENT
+from e2e.server import Server
 from feathertune.methods import METHODS
 from trained import shipped
 
@@ -31,11 +36,27 @@ main()
 MEGABYTE = "x" * 20_000
 
 
+@contextlib.contextmanager
+def hanging_server(*arguments):
+    command = [sys.executable, "-c", PROGRAM, "serve", *arguments, "--port", "0"]
+    environment = {**ENVIRONMENT, "FEATHERTUNE_TOKEN": TOKEN}
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            said = []
+            while not (found := re.search(r"Listening on (\S+)", "".join(said))):
+                said.append(process.stderr.readline())
+                assert said[-1], said
+            yield Server(process, found[1], said, TOKEN)
+            assert process.stderr.read() == ""
+        finally:
+            process.kill()
+
+
 @pytest.mark.slow
 def test_memory_returns_and_a_load_that_hangs_ends_with_the_server():
     settings = ["--set", "engine.dtype=fp32", "--set", "engine.device=cpu", "--load-s", "1"]
     bundle = shipped("bert", METHODS["lora"])[0]
-    with serving(f"a={bundle}", *settings, token=TOKEN, program=("-c", PROGRAM)) as server:
+    with hanging_server(f"a={bundle}", *settings) as server:
         process = psutil.Process(server.process.pid)
 
         def abuse(body, n):

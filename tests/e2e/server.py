@@ -50,12 +50,10 @@ class Server:
 
 
 @contextlib.contextmanager
-def serving(
-    *arguments: object, token: str | None = None, program: tuple[str, ...] = ("-m", "feathertune")
-) -> Iterator[Server]:
+def serving(*arguments: object, token: str | None = None) -> Iterator[Server]:
     """Start a server on a free port; it is stopped afterwards."""
     environment = {**ENVIRONMENT, **({"FEATHERTUNE_TOKEN": token} if token else {})}
-    command = [sys.executable, *program, "serve", *map(str, arguments), "--port", "0"]
+    command = [sys.executable, "-m", "feathertune", "serve", *map(str, arguments), "--port", "0"]
     process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, pipesize=1 << 20)
     assert process.stderr is not None
     said: list[str] = []

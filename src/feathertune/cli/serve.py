@@ -97,7 +97,6 @@ def serve(
     from feathertune.serve.hosts import AllowedHosts
     from feathertune.serve.limits import Limits
     from feathertune.serve.models import Models
-    from feathertune.serve.schemas import printable
     from feathertune.serve.service import Service
 
     limits = Limits(
@@ -127,7 +126,7 @@ def serve(
             info = served.predictor.bundle.info
             passes = f"passes of its own: {served.note}" if served.note else "passes shared with others of its encoder"
             gives = f"{len(info.labels)} labels" if info.numbers is None else f"a number: {info.labels[0]}"
-            sys.stderr.write(printable(f"{name}: {info.method} on {info.base.id}, {gives}; {passes}") + "\n")
+            sys.stderr.write(f"{name}: {info.method} on {info.base.id}, {gives}; {passes}\n")
         if token is None and not _is_loopback(host):
             sys.stderr.write(
                 f"Anyone who reaches {host} can use it: no token was given ({TOKEN_VARIABLE} or --token-file).\n"

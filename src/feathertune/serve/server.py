@@ -18,7 +18,6 @@ from feathertune.gc_freeze import gc_frozen
 from feathertune.runtime import give_memory_back
 from feathertune.serve.app import create_app
 from feathertune.serve.connections import LimitedConnection
-from feathertune.serve.schemas import printable
 from feathertune.serve.service import Service
 
 # Seconds until a thread that waits for Python's lock gets it. A pass takes the lock some hundred times: at the usual
@@ -96,8 +95,7 @@ def configured(service: Service) -> uvicorn.Config:
 def _without_traceback(record: logging.LogRecord) -> bool:
     """Say an error in one line; `--debug` shows the rest."""
     if record.exc_info and isinstance(error := record.exc_info[1], Exception):
-        why = printable(f"{type(error).__name__}: {first_line(error)}")
-        record.msg, record.args = f"{record.getMessage().strip()}: {why}", ()
+        record.msg, record.args = f"{record.getMessage().strip()}: {type(error).__name__}: {first_line(error)}", ()
         record.exc_info = record.exc_text = None
     return True
 
