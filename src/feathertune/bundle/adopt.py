@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from feathertune.bundle.files import ADAPTER_CONFIG_FILE, MANIFEST_FILE, WEIGHTS, BundleInfo
+from feathertune.bundle.files import ADAPTER_CONFIG_FILE, BUNDLE, MANIFEST_FILE, WEIGHTS, BundleInfo
 from feathertune.bundle.load import load_tokenizer, misfit, not_finite, without_wrapper
 from feathertune.bundle.save import PROBE_TEXTS, Description, save_bundle
 from feathertune.data.reading.texts import Pair, Text, paired
@@ -30,8 +30,8 @@ from feathertune.encoders import LoadedEncoder, load_encoder, quiet_transformers
 from feathertune.encoders.files import find_encoder
 from feathertune.engine.predict import predict_logits
 from feathertune.errors import BundleError, ConfigError, EncoderError, first_line
+from feathertune.output_folder import check_place, claimed
 from feathertune.runtime import FP32
-from feathertune.storage import check_place
 from feathertune.tasks import MULTI_LABEL, SINGLE_LABEL, TASKS
 from feathertune.tasks.thresholds import THRESHOLD
 
@@ -96,7 +96,7 @@ def adopt_adapter(
     names = _checked_labels(labels)
     several = _multi_label(task, names)
     config, saved = _read(adapter)
-    check_place(out, marker=MANIFEST_FILE, overwrite=overwrite)
+    check_place(out, BUNDLE, overwrite=overwrite)
     encoder = _load_base(adapter, config, base, names, seed=0)
     notes_of_task: list[str] = []
     if task is None and (found_in := _says_multi_label(adapter, encoder)):
@@ -135,7 +135,8 @@ def adopt_adapter(
             f"Each label is given from a probability of {THRESHOLD:g} on: PEFT keeps no thresholds. Where there "
             "are better ones, say them (--threshold)."
         )
-    info = save_bundle(out, model, encoder, description)
+    with claimed(out, BUNDLE, overwrite=overwrite):
+        info = save_bundle(out, model, encoder, description)
     notes = _notes(config, base, added)
     if max_length is None:
         notes.append(f"Texts are cut at {longest:,} tokens. Where training cut them elsewhere, say so (--max-length).")

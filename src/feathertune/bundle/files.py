@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError, model_validator
 
 import feathertune
 from feathertune.errors import BundleError
+from feathertune.output_folder import FolderKind
 from feathertune.records import HEAD, LabelSummary, Reading, Record, TaskName
 from feathertune.storage import new_folder, sha256_of, write_atomic
 from feathertune.tasks import TASKS
@@ -20,6 +21,7 @@ INFO_FILE = "feathertune.json"
 MANIFEST_FILE = "manifest.json"
 CARD_FILE = "README.md"
 ADAPTER_CONFIG_FILE = "adapter_config.json"  # of PEFT
+BUNDLE = FolderKind(MANIFEST_FILE, keys=("schema_version", "files"))
 BundleKind = Literal["peft", "part", "full"]
 WEIGHTS: dict[BundleKind, str] = {
     "peft": "adapter_model.safetensors",

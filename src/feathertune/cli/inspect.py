@@ -75,15 +75,14 @@ def inspect(
         from feathertune.study.cost.estimate import estimate
 
     from feathertune.cli.output.progress import observe
-    from feathertune.cli.output.quality_tables import fixed_lines, inspection_text, write_folder
+    from feathertune.cli.output.quality_tables import INSPECTION, fixed_lines, inspection_text, write_folder
     from feathertune.cli.output.tables import render
+    from feathertune.output_folder import check_place
     from feathertune.quality.fix import check_output, write_fixed
     from feathertune.quality.inspection import inspect_data
-    from feathertune.report.inspection import INSPECTION_FILE
-    from feathertune.storage import check_place
 
     if out is not None:
-        check_place(out, marker=INSPECTION_FILE, overwrite=overwrite)
+        check_place(out, INSPECTION, overwrite=overwrite)
     if fix is not None:
         check_output(data, fix, overwrite=overwrite)
     cost: CostEstimate | None = None

@@ -91,6 +91,7 @@ class RunRecord(Record):
         peak_memory_bytes: Highest resident memory of the process (device memory on a GPU) during the run.
         train_losses: By epoch, as `validation_losses`, in nats; for numbers squared errors in standard deviations.
         mfu: Operations done over this machine's measured peak, 0 to 1; null if it was not measured.
+        predictions_sha256: Of the file `predictions`; a run whose file has another one is done again.
         predicted_seconds: The cost estimate of `seconds.total` for all epochs; null without an estimate.
     """
 
@@ -126,6 +127,7 @@ class RunRecord(Record):
     notes: list[str] = Field(default_factory=list)
     metrics: str | None = None
     predictions: str | None = None
+    predictions_sha256: str | None = None
     bundle: str | None = None
 
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from feathertune.records import METRICS_FILE, PREDICTIONS_FILE, TEST_FILE, RunRecord
 from feathertune.report.format.units import BETWEEN
+from feathertune.storage import sha256_of
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Epoch:
 
 def read_predictions(folder: Path, run: RunRecord, n_classes: int) -> Predictions | None:
     """Return a run's predictions, or ``None`` if missing, damaged or of another kind; numbers have no classes."""
-    table = _read_table(_path(folder, run.predictions, run, PREDICTIONS_FILE), ["row", "label", "predicted"])
+    table = _read_table(_predictions(folder, run), ["row", "label", "predicted"])
     if table is None or table.num_rows == 0:
         return None
     row = _integers(table.column("row"))
@@ -74,7 +75,7 @@ def read_answers(folder: Path, run: RunRecord, names: Sequence[str]) -> Predicti
 
 def read_probabilities(folder: Path, run: RunRecord, n_classes: int, rows: NDArray[np.int64]) -> dict[int, list[float]]:
     """Return the class probabilities of some test rows; empty without any."""
-    path = _path(folder, run.predictions, run, PREDICTIONS_FILE)
+    path = _predictions(folder, run)
     found: dict[int, list[float]] = {}
     for row, values in _read_pairs(path, "probabilities", rows):
         if isinstance(values, list) and len(values) == n_classes:
@@ -155,7 +156,16 @@ def _path(folder: Path, recorded: str | None, run: RunRecord, name: str) -> Path
     return folder / (recorded if recorded else f"runs/{run.id}/{name}")
 
 
-def _read_pairs(path: Path, column: str, rows: NDArray[np.int64]) -> list[tuple[int, Any]]:
+def _predictions(folder: Path, run: RunRecord) -> Path | None:
+    """Return a run's predictions file if it is the one that the run wrote."""
+    path = _path(folder, run.predictions, run, PREDICTIONS_FILE)
+    try:
+        return path if run.predictions_sha256 in (None, sha256_of(path)) else None
+    except OSError:
+        return None
+
+
+def _read_pairs(path: Path | None, column: str, rows: NDArray[np.int64]) -> list[tuple[int, Any]]:
     """Return row and value of the wanted rows."""
     table = _read_table(path, ["row", column], [("row", "in", rows.tolist())]) if rows.size else None
     if table is None:
@@ -163,10 +173,10 @@ def _read_pairs(path: Path, column: str, rows: NDArray[np.int64]) -> list[tuple[
     return list(zip(table.column("row").to_pylist(), table.column(column).to_pylist(), strict=True))
 
 
-def _read_table(path: Path, columns: list[str], filters: Any = None) -> Any:  # noqa: ANN401 - pyarrow has no types
+def _read_table(path: Path | None, columns: list[str], filters: Any = None) -> Any:  # noqa: ANN401 - pyarrow has no types
     """Return a table with just these columns, or ``None``."""
     try:
-        table = pq.read_table(path, columns=columns, filters=filters) if path.is_file() else None
+        table = pq.read_table(path, columns=columns, filters=filters) if path is not None and path.is_file() else None
     except (OSError, ValueError, KeyError, pa.ArrowException):
         return None
     return table if table is not None and table.column_names == columns else None

@@ -13,10 +13,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from feathertune.baselines import BASELINES
+from feathertune.bundle.files import BUNDLE, check_manifest
 from feathertune.config import Config
-from feathertune.errors import ConfigError
+from feathertune.errors import BundleError, ConfigError
 from feathertune.gc_freeze import gc_frozen
 from feathertune.methods import method_named
+from feathertune.output_folder import FolderKind, claim_folder, writing_into
 from feathertune.records import (
     CONFIG_FILE,
     MISLABELLED_FILE,
@@ -32,10 +34,11 @@ from feathertune.records import (
     save_study,
 )
 from feathertune.records.cost_estimate import COST_FILE, CostEstimate
-from feathertune.report import render_report
+from feathertune.report import REPORT_FILE, render_report
+from feathertune.report.side_by_side import COMPARISON_FILE
 from feathertune.runtime import choose_runtime, hardware, versions
 from feathertune.statistics.measures import Answers
-from feathertune.storage import claim_folder, write_atomic
+from feathertune.storage import sha256_of, write_atomic
 from feathertune.study.observe import Observer
 from feathertune.study.planning.plan import PLAN_FILE, Plan
 from feathertune.study.planning.resolve import settle
@@ -53,6 +56,16 @@ from feathertune.study.verdict.pairs import compare_pairs
 from feathertune.study.verdict.summary import RunPredictions, more_labels, summarise_sizes
 from feathertune.study.verdict.verdict import judge
 
+STUDY = FolderKind(
+    PLAN_FILE,
+    keys=("fingerprint", "config", "runs"),
+    patterns=(
+        *(CONFIG_FILE, TEST_FILE, STUDY_FILE, MISLABELLED_FILE, COST_FILE, REPORT_FILE, COMPARISON_FILE),
+        *("runs/*/*.json", "runs/*/*.parquet", "runs/*/*.jsonl", "runs/*/error.txt", "search/*.json", "search/*.db*"),
+        "track/**/*",
+    ),
+    inner=(("runs/*/bundle", BUNDLE),),
+)
 # A record that is made this fast is made after every run.
 _QUICK_S = 0.5
 
@@ -83,8 +96,14 @@ def run(
     A folder with the same plan is continued; `overwrite` deletes another study there.
 
     Raises:
+        ConfigError: If the folder holds another study or other files, or another process is writing to it.
         OSError: If the disk is full or not writable; what was finished is kept.
     """
+    with writing_into(out):
+        return _run(prepared, out, observer, command, overwrite=overwrite)
+
+
+def _run(prepared: Prepared, out: Path, observer: Observer, command: Sequence[str], *, overwrite: bool) -> StudyRecord:
     plan = prepared.plan
     estimate = read_cost_estimate(out, plan)
     _enter_folder(out, prepared, overwrite=overwrite)
@@ -149,11 +168,12 @@ def _renewing(assembled: Callable[[], object]) -> Iterator[Callable[[], None]]:
 
 def keep_cost_estimate(found: CostEstimate, prepared: Prepared, out: Path) -> None:
     """Keep a cost estimate in its study's folder; raise a `ConfigError` if that cannot be used."""
-    if (out / PLAN_FILE).is_file():
-        _check_same(out, prepared.plan)
-    else:
-        claim_folder(out, marker=PLAN_FILE, overwrite=False, aside=(COST_FILE,))
-    write_atomic(out / COST_FILE, found.model_dump_json(indent=1) + "\n")
+    with writing_into(out):
+        if (out / PLAN_FILE).is_file():
+            _check_same(out, prepared.plan)
+        else:
+            claim_folder(out, STUDY, overwrite=False, aside=(COST_FILE,))
+        write_atomic(out / COST_FILE, found.model_dump_json(indent=1) + "\n")
 
 
 def read_cost_estimate(out: Path, plan: Plan) -> CostEstimate | None:
@@ -235,18 +255,25 @@ def _status(plan: Plan, runs: list[RunRecord]) -> Status:
 
 
 def _finished(spec: RunSpec, folder: Path) -> RunRecord | None:
-    """Return the record of a run that was completed before; a failed or torn one is done again."""
+    """Return the record of a run that was completed before; one that failed, or whose files changed, is done again."""
     record = read_record(folder / "runs" / spec.id / "run.json", RunRecord)
     if record is None or record.status != "complete" or not record.predictions:
         return None
-    return record if (folder / record.predictions).exists() else None
+    try:
+        if sha256_of(folder / record.predictions) != record.predictions_sha256:
+            return None
+        if record.bundle is not None:
+            check_manifest(folder / record.bundle)
+    except (OSError, BundleError):
+        return None
+    return record
 
 
 def _enter_folder(out: Path, prepared: Prepared, *, overwrite: bool) -> None:
     """Write the plan and the test rows, or check that the folder holds the study that is continued."""
     plan, test = prepared.plan, prepared.bench.split("test")
     if overwrite or not (out / PLAN_FILE).is_file():
-        claim_folder(out, marker=PLAN_FILE, overwrite=overwrite, aside=(COST_FILE,))
+        claim_folder(out, STUDY, overwrite=overwrite, aside=(COST_FILE,))
         write_atomic(out / PLAN_FILE, plan.model_dump_json(indent=1) + "\n")
     else:
         _check_same(out, plan)

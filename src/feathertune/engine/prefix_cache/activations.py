@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from torch import Tensor
 
 from feathertune.data.tokens.batching import cut_passes
 from feathertune.data.tokens.encode import EncodedTexts
-from feathertune.storage import sha256_of, write_atomic
+from feathertune.storage import open_new, sha256_of, write_atomic
 
 _CLAIM_BYTES = 1 << 24
 _STORED: dict[torch.dtype, np.dtype[Any]] = {
@@ -120,8 +119,7 @@ class CacheFolder:
     def make(self, key: str, shape: tuple[int, int], dtype: torch.dtype, fill: Callable[[Tensor], None]) -> Tensor:
         """Let `fill` write states ``(sum of lengths, D)`` to a file, and map it; an OSError leaves nothing behind."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=self.folder, prefix=f".{key}.", suffix=".tmp")
-        temporary = Path(name)
+        descriptor, temporary = open_new(self.folder / key)
         try:
             with os.fdopen(descriptor, "wb") as file:
                 _claim(file, shape[0] * shape[1] * dtype.itemsize)

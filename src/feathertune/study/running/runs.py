@@ -17,7 +17,7 @@ from feathertune.methods import method_named
 from feathertune.records import METRICS_FILE, PREDICTIONS_FILE, RunRecord, Seconds
 from feathertune.records.cost_estimate import CostRow
 from feathertune.runtime import PeakMemory, seed_everything, stopwatch
-from feathertune.storage import write_atomic
+from feathertune.storage import sha256_of, write_atomic
 from feathertune.study.observe import Observer
 from feathertune.study.run_spec import RunSpec
 from feathertune.study.running.baseline_runs import run_baseline, splits_read
@@ -145,6 +145,7 @@ def _complete(spec: RunSpec, prepared: Prepared, result: RunResult, peak_bytes: 
         hyperparameters=dict(result.hyperparameters),
         notes=[*spec.notes, *result.notes],
         predictions=predictions.relative_to(folder).as_posix(),
+        predictions_sha256=sha256_of(predictions),
         metrics=_existing(run_folder / METRICS_FILE, folder),
         bundle=_existing(run_folder / "bundle", folder),
         **asdict(result.training),
