@@ -3,39 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from feathertune.data.tokens.batching import cut_passes
+from feathertune.data.tokens.encode import EncodedTexts
 from feathertune.engine.training.distributed import ALONE, Group
 from feathertune.runtime import Runtime
 
 
-class Texts(Protocol):
-    """N texts as tokens, or as hidden states of a frozen prefix."""
-
-    def __len__(self) -> int: ...
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """Tokens of each text, ``(N,)`` int64."""
-
-    def collate(self, rows: np.ndarray, device: torch.device) -> dict[str, Tensor]:
-        """Return one padded batch: a row for each text, or for each window of each text."""
-
-    def sequences(self, rows: np.ndarray) -> np.ndarray:
-        """Return the index of each of the batch's sequences among all: `rows`, unless texts have windows."""
-
-    def pool(self, rows: np.ndarray, values: Tensor) -> Tensor:
-        """Reduce one row for each of a batch's sequences, float32, to one for each text."""
-
-
 def predict_logits(
     model: nn.Module,
-    data: Texts,
+    data: EncodedTexts,
     *,
     token_budget: int,
     runtime: Runtime,
@@ -53,7 +34,7 @@ def predict_logits(
 
 def run_passes(
     forward: Callable[[dict[str, Tensor]], tuple[Tensor, ...]],
-    data: Texts,
+    data: EncodedTexts,
     *,
     token_budget: int,
     runtime: Runtime,

@@ -126,7 +126,7 @@ def loaded_table(data: RawDataset) -> Table:
     def read() -> Iterator[TableRow]:
         splits: Sequence[str | None] = data.split or [None] * len(data.texts)
         for number, (text, label, split) in enumerate(zip(data.texts, data.labels, splits, strict=True), start=1):
-            name = _SET.join(data.kind.names_of(label)) or NO_LABEL if data.multi_label else label
+            name = _SET.join(data.kind.names_of(label)) or NO_LABEL if data.kind.sets else label
             yield TableRow(BETWEEN.join(parts(text)), name, split, number)
 
     return Table(
@@ -135,7 +135,7 @@ def loaded_table(data: RawDataset) -> Table:
         rows=read,
         columns=data.columns,
         has_splits=data.split is not None,
-        has_sets=data.multi_label,
+        has_sets=data.kind.sets,
         notes=data.notes,
         label_order=data.label_order,
         n_dropped=data.rows_dropped,

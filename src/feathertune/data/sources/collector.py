@@ -46,11 +46,6 @@ class RawDataset:
     kind: LabelKind = CLASS_LABELS
 
     @property
-    def multi_label(self) -> bool:
-        """True if a text may have several labels."""
-        return self.kind.sets
-
-    @property
     def text_columns(self) -> tuple[str, ...]:
         """The columns of the texts, two for pairs; the usual names if the source has no columns."""
         if self.columns is not None:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -49,13 +50,13 @@ class DataSplits:
         """True if the label is a number."""
         return self.kind.numbers
 
-    @property
-    def multi_label(self) -> bool:
-        """True if a text may have several labels."""
-        return self.kind.sets
-
     def __getitem__(self, name: SplitName) -> Split:
         return {"train": self.train, "validation": self.validation, "test": self.test}[name]
+
+    def each(self, change: Callable[[SplitName, Split], Split]) -> DataSplits:
+        """Return the same with another split for each."""
+        train, validation, test = (change(name, self[name]) for name in SPLITS)
+        return replace(self, train=train, validation=validation, test=test)
 
 
 def make_splits(

@@ -44,7 +44,7 @@ class Kept:
 class Inputs:
     """Inputs of a training by split; `seconds` is the cost of hidden states, even if an earlier run paid it."""
 
-    texts: dict[SplitName, EncodedTexts | CachedTexts]
+    texts: dict[SplitName, EncodedTexts]
     split_point: int = 0
     seconds: float = 0.0
     notes: list[str] = field(default_factory=list)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from feathertune.engine.predict import Texts
+from feathertune.data.tokens.encode import EncodedTexts
 from feathertune.engine.training.distributed import Group
 from feathertune.errors import RunFailedError
 from feathertune.runtime import Runtime, give_memory_back
@@ -23,7 +23,7 @@ _NO_MEMORY = ("can't allocate memory", "not enough memory")
 class Labelled:
     """Encoded texts and labels: classes ``(N,)`` int64, flags ``(N, C)`` int8, or numbers ``(N,)`` float64."""
 
-    texts: Texts
+    texts: EncodedTexts
     labels: np.ndarray
     objective: Objective = CROSS_ENTROPY
 

@@ -47,13 +47,12 @@ def part_of(bench: Workbench, rows: Mapping[SplitName, np.ndarray]) -> Workbench
     pretrained = bench.pretrained
     engine = pretrained.engine.model_copy(update={"cache_folder": None})
 
-    def part(name: SplitName) -> Split:
-        whole = bench.split(name)
+    def part(name: SplitName, whole: Split) -> Split:
         return Split([whole.texts[row] for row in rows[name]], _two_classes(whole.labels[rows[name]]))
 
     return dataclasses.replace(
         bench,
-        splits=dataclasses.replace(bench.splits, train=part("train"), validation=part("validation"), test=part("test")),
+        splits=bench.splits.each(part),
         encoded={name: bench.encoded[name].take(rows[name]) for name in SPLITS},
         activations=ActivationCache(
             engine, bench.runtime, token_budget=pretrained.token_budget, base_fingerprint=bench.base.fingerprint

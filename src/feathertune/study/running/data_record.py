@@ -26,7 +26,7 @@ def about_labels(splits: DataSplits, task: str) -> list[str]:
             f"The label is a number, '{splits.labels[0]}' (data.task: regression): {train.low:.4g} to {train.high:.4g} "
             f"in the training rows, mean {train.mean:.4g}, standard deviation {train.sd:.4g}."
         ]
-    if splits.multi_label:
+    if splits.kind.sets:
         return [f"A text may have several of the {len(splits.labels):,} labels, or none (data.task: multi_label)."]
     if task == "auto" and len(splits.labels) > _NO_SCALE and all_numbers(splits.labels):
         return [
@@ -71,7 +71,7 @@ def data_record(
         counts = counts | {"train": [shots] * len(splits.labels)}
         drawn = f"{shots:,} rows of each class are drawn from {n_pool:,} training rows, anew for each seed: intervals"
         notes = (*notes, f"{drawn} over seeds hold the spread over draws.")
-    if not splits.multi_label:  # the source has said that
+    if not splits.kind.sets:  # the source has said that
         notes = (*about_labels(splits, config.task), *notes)
     return DataRecord(
         source=splits.source,

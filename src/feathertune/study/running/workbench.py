@@ -70,17 +70,10 @@ class Workbench:
 
     def for_processes(self, runtime: Runtime) -> Workbench:
         """Return the same for other processes on `runtime`: texts in shared memory, nothing computed yet."""
-
-        def block(split: Split) -> Split:
-            return Split(TextBlock(split.texts), split.labels)
-
-        splits = self.splits
         return dataclasses.replace(
             self,
             runtime=runtime,
-            splits=dataclasses.replace(
-                splits, train=block(splits.train), validation=block(splits.validation), test=block(splits.test)
-            ),
+            splits=self.splits.each(lambda _, split: Split(TextBlock(split.texts), split.labels)),
             pretrained=dataclasses.replace(self.pretrained, runtime=runtime),
             activations=self.activations.empty(runtime),
             _features={},
