@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from feathertune.data.sources.collector import SPLITS, split_name
+from feathertune.data.sources.collector import SPLITS, split_name, string_of
 from feathertune.errors import DataError
 from feathertune.quality.near_duplicates import Sketches, sketches_of
 from feathertune.quality.tables import Table, TableRow
@@ -135,7 +135,7 @@ class _Reader:
     def take(self, table: Table, block: Sequence[TableRow], *, tested_elsewhere: bool, only_test: bool) -> None:
         """Take B rows of a table; ignore its own test rows if `tested_elsewhere`, and all other rows if `only_test`."""
         numbers = np.array([row.number for row in block], np.int32)
-        texts = [_checked(row, table) for row in block]
+        texts = [string_of(row.text, f"{table.place} {row.number}") for row in block]
         labels = np.array([self._label(row, table) for row in block], np.int32)
         splits = _splits(block, table, TEST if only_test else NO_SPLIT)
         problems = _problems(texts)
@@ -176,14 +176,6 @@ class _Reader:
         if isinstance(label, str):  # of other types some are equal and not the same: 1 and True
             self._known[label] = found
         return found
-
-
-def _checked(row: TableRow, table: Table) -> str:
-    """Return the text; empty if there is none."""
-    if row.text is not None and not isinstance(row.text, str):
-        kind = type(row.text).__name__
-        raise DataError(f"{table.place} {row.number}: the text is of type {kind}. Expected a string.")
-    return row.text or ""
 
 
 def _problems(texts: list[str]) -> NDArray[np.uint8]:

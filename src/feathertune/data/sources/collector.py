@@ -116,7 +116,7 @@ class Collector:
         Labels that are whole numbers or booleans become names such as ``3`` and ``true``; a list is a set.
         """
         given = text if isinstance(text, tuple) else (text,)
-        strings = [_string(part, where) for part in given]
+        strings = [string_of(part, where) for part in given]
         found = self._reader.read(label, where)
         if any(not part or part.isspace() for part in strings):
             return self._refuse("with an empty text", where)
@@ -195,7 +195,8 @@ class Collector:
         return self._labels if numbers is None else [numbers[str(label)] for label in self._labels]
 
 
-def _string(part: object, where: str) -> str:
+def string_of(part: object, where: str) -> str:
+    """Return a text, empty if it is missing; raise a `DataError` for another type."""
     if part is not None and not isinstance(part, str):
         raise DataError(f"{where}: the text is of type {type(part).__name__}. Expected a string.")
     return part or ""

@@ -33,7 +33,6 @@ class Runner(Protocol):
 
         The observer hears of everything but the end of a run. A method that fails is a failed record, not an error.
         """
-        ...
 
 
 def run_here(
