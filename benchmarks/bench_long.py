@@ -66,7 +66,7 @@ def main() -> None:
         }
         test_rows.add(tuple(bench.split("test").texts))
     assert len(test_rows) == 1, "all read the same test rows"
-    tokenizer = bench.load_encoder(seed=0).tokenizer
+    tokenizer = bench.pretrained.load(seed=0).tokenizer
     whole = encode(tokenizer, bench.split("test").texts, max_length=1 << 30).lengths
     most = max(one["most_tokens_a_text"] for one in budgets.values())
     groups = {"all": np.arange(len(whole)), "long": np.flatnonzero(whole > most)}

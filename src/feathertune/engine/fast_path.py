@@ -17,7 +17,6 @@ from feathertune.engine.kernels.last_layer import FirstTokenBlock
 from feathertune.engine.kernels.layer import Called, Layer, run
 from feathertune.engine.kernels.linear import Arithmetic
 from feathertune.engine.kernels.matrix import Matrices
-from feathertune.engine.replace import replaced
 from feathertune.engine.training.regression_head import fp32_forward, is_regression, output_layer
 
 if TYPE_CHECKING:
@@ -50,7 +49,7 @@ def fast_parts(
         recompute=config.recompute == "on",
         matrices=matrices or Matrices(),
     )
-    fast = FastParts()
+    fast, n_heads = FastParts(), int(encoder.model.config.num_attention_heads)
     spec, on_cpu, own_attention = encoder.spec, runtime.device.type == "cpu", config.attention == "auto"
     post_norm = spec.post_norm is not None
     own_blocks = post_norm and own_attention and config.blocks != "off" and on_cpu
@@ -63,7 +62,7 @@ def fast_parts(
             fast.notes.append(f"{spec.model_type} encoders run their own blocks.")
         if own_blocks:
             for module in list(encoder.blocks)[: -1 if first_token else None]:
-                fast.blocks.append(Block(module, spec, n_heads=_n_heads(encoder), arithmetic=arithmetic))
+                fast.blocks.append(Block(module, spec, n_heads=n_heads, arithmetic=arithmetic))
                 stack.enter_context(replaced(module, block_forward(module, fast.blocks[-1])))
             fast.parts.append("blocks")
         elif arithmetic.fused:
@@ -71,7 +70,7 @@ def fast_parts(
             fast.parts.append("linear layers")
         if first_token:
             module, form_keys = encoder.blocks[-1], config.last_layer == "keys"
-            last = FirstTokenBlock(module, spec, n_heads=_n_heads(encoder), arithmetic=arithmetic, form_keys=form_keys)
+            last = FirstTokenBlock(module, spec, n_heads=n_heads, arithmetic=arithmetic, form_keys=form_keys)
             stack.enter_context(replaced(module, block_forward(module, last)))
             fast.blocks.append(last)
             fast.parts.append("one query in the last layer")
@@ -80,10 +79,6 @@ def fast_parts(
             stack.enter_context(replaced(layer, fp32_forward(layer)))
             fast.parts.append("output in fp32")
         yield fast
-
-
-def _n_heads(encoder: LoadedEncoder) -> int:
-    return int(encoder.model.config.num_attention_heads)
 
 
 def _linear_layers(encoder: LoadedEncoder, arithmetic: Arithmetic, stack: contextlib.ExitStack) -> None:
@@ -131,3 +126,28 @@ def _attention(config: Any) -> Iterator[None]:  # noqa: ANN401 - PretrainedConfi
         yield
     finally:
         config._attn_implementation = before
+
+
+@contextlib.contextmanager
+def replaced(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
+    """Replace a module's forward while the context lasts; replacements may be nested."""
+    before = module.__dict__.get("forward")
+    module.forward = forward
+    try:
+        yield
+    finally:
+        if before is None:
+            del module.forward
+        else:
+            module.forward = before
+
+
+@contextlib.contextmanager
+def kept_modes(model: nn.Module) -> Iterator[None]:
+    """Restore each module's training mode at the end of the context."""
+    modes = {module: module.training for module in model.modules()}
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode

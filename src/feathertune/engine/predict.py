@@ -44,17 +44,9 @@ def run_passes(
 ) -> tuple[np.ndarray, ...]:
     """Run a function over texts without gradients, batched by length; ValueError if there is no text.
 
-    Args:
-        forward: From a batch to tensors with a row for each of its sequences.
-        data: N texts.
-        token_budget: Padded tokens of one forward pass.
-        runtime: Device and number format.
-        on_texts: Called after each pass with its number of texts.
-        group: The processes that share the work; each gets all results.
-        pooled: Return one row for each text; else one for each sequence, which is more if texts are read in windows.
-
-    Returns:
-        For each tensor of `forward` an array ``(N, ...)`` float32, row i for text (or sequence) i.
+    `forward` goes from a batch to tensors with a row for each of its sequences; each becomes an array ``(N, ...)``
+    float32, row i for text i, or if not `pooled` for sequence i: there are more if texts are read in windows.
+    `on_texts` is called after each pass with its number of texts. Each process of the group gets all results.
     """
     if not len(data):
         raise ValueError("There is no text to predict.")

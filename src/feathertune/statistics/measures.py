@@ -73,11 +73,6 @@ class Measure:
     least_rows: int = 1
     padding: Callable[[Labels], tuple[Labels, Labels]] | None = None
 
-    @property
-    def widest(self) -> float:
-        """Largest possible difference of two scores."""
-        return 1.0 - self.low
-
     def answers(self, labels: ArrayLike, predicted: ArrayLike) -> Answers:
         """Return one method's answers; see `Answers`."""
         return Answers(self, np.asarray(labels), np.asarray(predicted))

@@ -46,11 +46,10 @@ from feathertune.study.running.run_files import read_predictions, read_record, w
 from feathertune.study.running.runs import expected_work
 from feathertune.study.running.search import read_search, search_id, search_work
 from feathertune.study.running.workbench import Prepared, Workbench
-from feathertune.study.verdict.by_length import by_length
 from feathertune.study.verdict.evidence import Evidence
 from feathertune.study.verdict.mislabelled import find_mislabelled, write_mislabelled
 from feathertune.study.verdict.pairs import compare_pairs
-from feathertune.study.verdict.summary import RunPredictions, more_labels, summarise_sizes
+from feathertune.study.verdict.summary import RunPredictions, by_length, more_labels, summarise_sizes
 from feathertune.study.verdict.verdict import judge
 
 # A record that is made this fast is made after every run.

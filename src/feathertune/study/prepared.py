@@ -34,7 +34,7 @@ def prepare_study(
     pretrained = Pretrained(config.base, splits.labels, task.name, config.engine, config.train.token_budget, runtime)
     encoder = pretrained.load(seed=0)
     check_max_length(config.data, encoder)
-    if splits.numbers:
+    if splits.kind.numbers:
         output_layer(encoder)  # refuses a head that cannot be put into the labels' unit
     observer.stage("tokenising")
     encoded, seconds = _tokenise(splits, encoder, config.data)

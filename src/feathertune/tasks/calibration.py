@@ -24,8 +24,12 @@ def calibrate(
     validation: NDArray[np.floating],
     test_labels: NDArray[np.integer],
     test: NDArray[np.floating],
+    given: NDArray[np.integer] | None = None,
 ) -> Calibration:
-    """Fit the temperature on validation labels ``(N,)`` and probabilities ``(N, C)``; score the test rows with it."""
+    """Fit the temperature on validation labels ``(N,)`` and probabilities ``(N, C)``; score the test rows with it.
+
+    It trusts the largest probability, so the test rows' decisions, `given`, do not matter.
+    """
     temperature = fit_temperature(validation_labels, validation)
     after = score(test_labels, apply_temperature(test, temperature))
     return Calibration(

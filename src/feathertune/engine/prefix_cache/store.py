@@ -61,10 +61,11 @@ class ActivationCache:
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
         self.on_drop: Callable[[], None] = lambda: None
 
-    def empty(self, runtime: Runtime | None = None) -> ActivationCache:
-        """Return an empty cache with the same settings, for other texts or another machine."""
+    def empty(self, runtime: Runtime | None = None, **settings: object) -> ActivationCache:
+        """Return an empty cache, for other texts, another machine, or other settings of the engine."""
+        config = self._config.model_copy(update=settings)
         return ActivationCache(
-            self._config, runtime or self._runtime, token_budget=self._token_budget, base_fingerprint=self._fingerprint
+            config, runtime or self._runtime, token_budget=self._token_budget, base_fingerprint=self._fingerprint
         )
 
     @property

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -13,15 +12,14 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from feathertune.data.tokens.encode import EncodedTexts
 from feathertune.encoders import LoadedEncoder
-from feathertune.engine.replace import kept_modes, replaced
+from feathertune.engine.fast_path import kept_modes, replaced
 from feathertune.tasks.losses import CROSS_ENTROPY, Objective
 
 # Epochs of the head alone, and at most this many steps.
 _HEAD_EPOCHS, _HEAD_STEPS, _HEAD_BATCH, _HEAD_RATE = 20, 2_000, 64, 1e-3
 
 
-@dataclass(frozen=True)
-class Features:
+class Features(NamedTuple):
     """Vectors ``(B, D)`` of texts in the encoder's dtype: the head's input, and the mean of all last hidden states."""
 
     read: Tensor

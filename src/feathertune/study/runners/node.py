@@ -134,7 +134,7 @@ def _enter(site: Site) -> Prepared:
     prepared: Prepared = ray.get(site.prepared[0])
     bench = prepared.bench
     prepare_process(prepared.study.config.engine)
-    if bench.load_encoder(seed=0).fingerprint != bench.base.fingerprint:
+    if bench.pretrained.load(seed=0).fingerprint != bench.base.fingerprint:
         raise ConfigError(
             f"the encoder {bench.base.id} has other weights here than where the study was started. Expected the same "
             "files on all nodes: put them into a shared folder and name it as --base."

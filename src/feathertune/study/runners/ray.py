@@ -125,9 +125,9 @@ class _Driver:
         names = features_read(spec, self._prepared)
         for name in names:
             if name not in self._features:
-                read = self._task(node.read_features, **needs_of(self._config, self._prepared.bench).options)
+                read = self._task(node.read_features, **needs_of(self._config, self._prepared.bench)._asdict())
                 self._features[name] = read.remote(self._site, name)
-        features, needs = [self._features[name] for name in names], self._needs(spec).options
+        features, needs = [self._features[name] for name in names], self._needs(spec)._asdict()
         options = None
         if spec.space:
             if (key := search_id(spec)) not in self._searched:
@@ -201,7 +201,7 @@ class _Driver:
 
         if (bench.runtime.device.type == "cuda") == (needs.num_gpus > 0):
             return bench.runtime
-        chosen: Runtime = ray.get(self._task(node.choose_runtime_there, **needs.options).remote(self._config.engine))
+        chosen: Runtime = ray.get(self._task(node.choose_runtime_there, **needs._asdict()).remote(self._config.engine))
         return chosen
 
     def _check_room_is_left(self, spec: RunSpec | None) -> None:

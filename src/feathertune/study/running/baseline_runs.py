@@ -90,7 +90,7 @@ def _fit(
 def _score_untrained(seed: int, features: Mapping[SplitName, FrozenFeatures], prepared: Prepared) -> RunResult:
     bench, task = prepared.bench, prepared.study.task
     # Not before the features, which another encoder computes: one at a time is enough.
-    encoder = bench.load_encoder(seed)
+    encoder = bench.pretrained.load(seed)
     with stopwatch() as evaluate, torch.inference_mode():
         encoder.model.eval()
         probabilities = {

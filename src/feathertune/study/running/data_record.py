@@ -20,7 +20,7 @@ _NO_SCALE = 2
 
 def about_labels(splits: DataSplits, task: str) -> list[str]:
     """Return a sentence about the labels, unless each is plainly one name; `task` is the setting ``data.task``."""
-    if splits.numbers:
+    if splits.kind.numbers:
         train = summary_of(splits.train.labels)
         return [
             f"The label is a number, '{splits.labels[0]}' (data.task: regression): {train.low:.4g} to {train.high:.4g} "
@@ -39,7 +39,7 @@ def about_labels(splits: DataSplits, task: str) -> list[str]:
 def class_counts(splits: DataSplits) -> dict[str, list[int]]:
     """Return the rows of each class, by split; a row counts for each of its labels. Numbers have no classes."""
     counts: dict[str, list[int]] = {}
-    if splits.numbers:
+    if splits.kind.numbers:
         return counts
     for name in SPLITS:
         labels = splits[name].labels
@@ -65,6 +65,8 @@ def data_record(
 ) -> DataRecord:
     """Return the data as it was used; `counts` are from `class_counts`."""
     n_texts = sum(len(texts) for texts in encoded.values())
+    n_tokens = sum(int(texts.n_tokens.sum()) for texts in encoded.values() if texts.n_tokens is not None)
+    n_unread = sum(int(texts.n_unread.sum()) for texts in encoded.values() if texts.n_unread is not None)
     shots = config.shots
     notes, n_pool = splits.notes, len(encoded["train"])
     if shots:
@@ -79,25 +81,20 @@ def data_record(
         fingerprint=splits.fingerprint,
         task=task,
         text_columns=list(splits.text_columns),
-        labels=[] if splits.numbers else list(splits.labels),
+        labels=[] if splits.kind.numbers else list(splits.labels),
         n_train=shots * len(splits.labels) if shots else n_pool,
         shots=shots,
         n_validation=len(encoded["validation"]),
         n_test=len(encoded["test"]),
         class_counts=counts,
         numbers={name: summary_of(splits[name].labels) for name in SPLITS if len(splits[name].labels)}
-        if splits.numbers
+        if splits.kind.numbers
         else {},
         max_length=config.max_length,
         reading=config.reading,
         truncated_fraction=sum(texts.n_truncated for texts in encoded.values()) / n_texts,
-        unread_fraction=_unread_fraction(encoded),
+        unread_fraction=n_unread / n_tokens,
         duplicates_removed=splits.duplicates_removed,
         overlap_removed=splits.overlap_removed,
         notes=list(notes),
     )
-
-
-def _unread_fraction(encoded: Mapping[SplitName, EncodedTexts]) -> float:
-    n_tokens = sum(int(texts.n_tokens.sum()) for texts in encoded.values() if texts.n_tokens is not None)
-    return sum(int(texts.n_unread.sum()) for texts in encoded.values() if texts.n_unread is not None) / n_tokens

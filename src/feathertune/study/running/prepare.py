@@ -55,7 +55,7 @@ def prepared_model(
     method: Method, options: Options, job: Job, bench: Workbench, *, dropout: str
 ) -> tuple[LoadedEncoder, nn.Module]:
     """Return the encoder, and the model that a method has made of it; `dropout` is ``train.dropout``."""
-    encoder = bench.load_encoder(job.seed)
+    encoder = bench.pretrained.load(job.seed)
     if dropout == "off" or (dropout == "auto" and method.kind != "full"):
         turn_off_dropout(encoder.backbone)  # before the method adds a dropout of its own
     return encoder, method.prepare(encoder, options, job).to(bench.runtime.device)

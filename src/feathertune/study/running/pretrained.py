@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
-from torch import Tensor
 
 from feathertune.config import BaseConfig, EngineConfig
 from feathertune.data.tokens.encode import EncodedTexts
@@ -67,13 +67,13 @@ class Pretrained:
         """Return `FrozenFeatures.read` and `mean` of an encoder that is on its device and has no adapter."""
         # The mean over tokens needs all rows of the last layer.
         all_rows = self.engine.model_copy(update={"last_layer": "off"})
-
-        def features(batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-            found = extract_features(encoder, batch)
-            return found.read, found.mean
-
         with fast_parts(encoder, all_rows, self.runtime):
             read, mean = run_passes(
-                features, texts, token_budget=self.token_budget, runtime=self.runtime, on_texts=on_texts, pooled=False
+                partial(extract_features, encoder),
+                texts,
+                token_budget=self.token_budget,
+                runtime=self.runtime,
+                on_texts=on_texts,
+                pooled=False,
             )
         return read, mean

@@ -24,8 +24,7 @@ from feathertune.study.running.baseline_runs import run_baseline, splits_read
 from feathertune.study.running.prepare import begins_with_head
 from feathertune.study.running.run_files import write_predictions
 from feathertune.study.running.run_result import RunResult
-from feathertune.study.running.training import Outputs, train_and_test
-from feathertune.study.running.training_log import epoch_work
+from feathertune.study.running.training import Outputs, epoch_work, train_and_test
 from feathertune.study.running.workbench import Prepared
 
 
@@ -120,9 +119,7 @@ def _complete(spec: RunSpec, prepared: Prepared, result: RunResult, peak_bytes: 
     write_predictions(predictions, labels, decided, result.test)
     calibration = None
     if task.calibrate is not None and len(validation_labels):
-        calibration = task.calibrate(
-            (validation_labels, result.validation, scores.thresholds), (labels, result.test, scores.thresholds)
-        )
+        calibration = task.calibrate(validation_labels, result.validation, labels, result.test, decided)
     trainable, total = result.trainable_parameters, result.total_parameters
     return RunRecord(
         id=spec.id,
@@ -131,7 +128,7 @@ def _complete(spec: RunSpec, prepared: Prepared, result: RunResult, peak_bytes: 
         seed=spec.seed,
         train_rows=spec.train_rows,
         status="complete",
-        metric=prepared.study.metric,
+        metric=task.primary.name,
         test=scores.test,
         validation=scores.validation,
         thresholds=None if scores.thresholds is None else [float(f"{value:.6g}") for value in scores.thresholds],

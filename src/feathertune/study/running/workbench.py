@@ -12,9 +12,8 @@ from dataclasses import dataclass, field
 
 from feathertune.config import DataConfig
 from feathertune.data.sources.collector import SplitName
-from feathertune.data.splitting.pool import Split
+from feathertune.data.splitting.pool import Split, nested_rows, rows_of_each
 from feathertune.data.splitting.splits import DataSplits
-from feathertune.data.splitting.subsets import nested_rows, rows_of_each
 from feathertune.data.tokens.encode import EncodedTexts
 from feathertune.data.tokens.shared_texts import TextBlock
 from feathertune.encoders import LoadedEncoder
@@ -44,7 +43,7 @@ class Workbench:
     pretrained: Pretrained
     activations: ActivationCache
     whole: Workbench | None = None
-    _features: dict[SplitName, FrozenFeatures] = field(default_factory=dict)
+    _features: dict[SplitName, FrozenFeatures] = field(default_factory=dict, init=False)
 
     def with_rows(self, n: int, seed: int) -> Workbench:
         """Return the same with `n` training rows, drawn by the seed, and their part of the shared cost."""
@@ -65,7 +64,6 @@ class Workbench:
             tokenize_seconds={**self.tokenize_seconds, "train": part * self.tokenize_seconds["train"]},
             activations=self.activations.empty(),
             whole=self,
-            _features={},
         )
 
     def for_processes(self, runtime: Runtime) -> Workbench:
@@ -76,12 +74,7 @@ class Workbench:
             splits=self.splits.each(lambda _, split: Split(TextBlock(split.texts), split.labels)),
             pretrained=dataclasses.replace(self.pretrained, runtime=runtime),
             activations=self.activations.empty(runtime),
-            _features={},
         )
-
-    def load_encoder(self, seed: int) -> LoadedEncoder:
-        """Return the pretrained encoder with an untrained head drawn from the seed."""
-        return self.pretrained.load(seed)
 
     def split(self, name: SplitName) -> Split:
         """Return the texts and labels of a split."""
