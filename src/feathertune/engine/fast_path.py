@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from feathertune.encoders import LoadedEncoder
     from feathertune.runtime import Runtime
 
+# Some modules keep a rate as a number and call the function (ModernBERT's attention).
+_NUMBERS = ("attention_dropout", "dropout_prob")
 # Transformers' names of keys and values that come before a block's own, such as a trained prefix.
 _PAST = ("past_key_values", "past_key_value", "layer_past", "cache")
 
@@ -151,3 +153,13 @@ def kept_modes(model: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in modes.items():
             module.training = mode
+
+
+def turn_off_dropout(model: nn.Module) -> None:
+    """Set every dropout that a frozen model has now to 0: it regularises nothing, and its masks take time."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        for name in _NUMBERS:
+            if isinstance(getattr(module, name, None), float):
+                setattr(module, name, 0.0)

@@ -108,9 +108,7 @@ def decide(scan: Scan) -> Decisions:
 def write_fixed(scan: Scan, path: Path) -> Fixed:
     """Write the copy of the first table and the list of changes, both whole or not at all.
 
-    Raises:
-        DataError: If no row would stay.
-        ConfigError: If a file cannot be written.
+    DataError if no row would stay; ConfigError if a file cannot be written.
     """
     decisions = decide(scan)
     if not (decisions.reasons[: scan.starts[1]] == KEPT).any():

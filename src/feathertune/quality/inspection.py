@@ -59,11 +59,7 @@ class Inspected:
 
 
 def inspect_data(config: Config, observer: Observer) -> Inspected:
-    """Read the data and look for problems, under the ``data`` and ``base`` sections of the configuration.
-
-    Raises:
-        FeathertuneError: If the source cannot be read, or the encoder cannot be loaded.
-    """
+    """Read the data and look for problems; FeathertuneError if source or encoder cannot be read."""
     data = config.data
     options = replace(read_options(data), drop_invalid=True)
     if options.labels.kind.numbers:

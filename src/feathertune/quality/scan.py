@@ -146,8 +146,7 @@ class Scan:
 def scan(tables: Sequence[Table]) -> Scan:
     """Read all rows of the source once, and of one of test rows its test split, or all if it has no splits.
 
-    Raises:
-        DataError: If a file is broken, or a value has a type that cannot be a text, a label or a split.
+    DataError if a file is broken, or a value has a type that cannot be a text, a label or a split.
     """
     seen, n = Scan(tuple(tables)), 0
     parts = [tuple(np.zeros(0, kind) for kind in (np.int64, np.int32, np.int8, np.uint8, np.int32))]

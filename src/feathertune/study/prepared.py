@@ -16,8 +16,7 @@ from feathertune.runtime import Runtime, stopwatch
 from feathertune.study.observe import Observer
 from feathertune.study.planning.resolve import Settled, decide_task, resolve
 from feathertune.study.running.data_record import about_labels, class_counts, data_record
-from feathertune.study.running.pretrained import Pretrained
-from feathertune.study.running.workbench import Prepared, Workbench, check_max_length
+from feathertune.study.running.workbench import Prepared, Pretrained, Workbench, check_max_length
 from feathertune.study.verdict.verdict import explain_metric
 from feathertune.tasks.losses import what_stays
 

@@ -26,10 +26,7 @@ def calibrate(
     test: NDArray[np.floating],
     given: NDArray[np.integer] | None = None,
 ) -> Calibration:
-    """Fit the temperature on validation labels ``(N,)`` and probabilities ``(N, C)``; score the test rows with it.
-
-    It trusts the largest probability, so the test rows' decisions, `given`, do not matter.
-    """
+    """Fit the temperature on labels ``(N,)`` and probabilities ``(N, C)``; decisions, `given`, do not change it."""
     temperature = fit_temperature(validation_labels, validation)
     after = score(test_labels, apply_temperature(test, temperature))
     return Calibration(

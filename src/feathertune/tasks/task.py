@@ -98,11 +98,6 @@ class Task:
     order_moved: Callable[[Scores], tuple[float, ...]] | None = None
 
     @property
-    def config_problem_type(self) -> str | None:
-        """Problem type in a model's configuration; transformers infers that of one label."""
-        return self.problem_type if self.labels.sets or self.labels.numbers else None
-
-    @property
     def numbers(self) -> bool:
         """Labels are numbers."""
         return self.labels.numbers

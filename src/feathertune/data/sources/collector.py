@@ -173,7 +173,8 @@ class Collector:
         notes = (*notes, f"{rows} left out: {listed}.") if dropped else tuple(notes)
         if columns is not None and columns.text_pair is not None:
             notes = (f"Each row is a pair of texts, of the columns {columns.text} and {columns.text_pair}.", *notes)
-        labels = self._as_numbers() if label_order is None else self._labels
+        numbers = self._reader.as_numbers(self._names) if label_order is None else None
+        labels = self._labels if numbers is None else [numbers[str(label)] for label in self._labels]
         kind = self._reader.kind
         splits = [split for split in self._splits if split is not None]
         return RawDataset(
@@ -189,10 +190,6 @@ class Collector:
             columns=columns,
             kind=kind,
         )
-
-    def _as_numbers(self) -> list[Label]:
-        numbers = self._reader.as_numbers(self._names)
-        return self._labels if numbers is None else [numbers[str(label)] for label in self._labels]
 
 
 def string_of(part: object, where: str) -> str:

@@ -163,7 +163,10 @@ class ActivationCache:
             return "memory"
         if mode == "ram":
             return "nowhere"
-        free = shutil.disk_usage(_existing(self._folder())).free
+        folder = self._folder()
+        while not folder.exists():  # to the nearest one that exists
+            folder = folder.parent
+        free = shutil.disk_usage(folder).free
         return "disk" if need <= free * _SHARE else "nowhere"
 
     def _home(self, need: int) -> torch.device:
@@ -197,10 +200,3 @@ class ActivationCache:
         )
         found = folder.find(key, shape, dtype)
         return folder.make(key, shape, dtype, fill) if found is None else found
-
-
-def _existing(path: Path) -> Path:
-    """Return the nearest existing folder."""
-    while not path.exists():
-        path = path.parent
-    return path

@@ -32,14 +32,11 @@ def extract_features(encoder: LoadedEncoder, batch: Mapping[str, Tensor]) -> Fea
     read: list[Tensor] = []
     hidden: list[Tensor] = []
 
-    def keep_read(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        read.append(inputs[0])
-
-    def keep_hidden(_module: nn.Module, _inputs: Any, output: Any) -> None:  # noqa: ANN401 - a hook
-        hidden.append(output[0])
-
-    hooks = [model.get_submodule(name).register_forward_pre_hook(keep_read) for name in _readers(encoder)]
-    hooks.append(encoder.backbone.register_forward_hook(keep_hidden))
+    # The first of the head's modules that runs reads the encoder's output.
+    readers = encoder.spec.head if encoder.new_pooler is None else (encoder.new_pooler, *encoder.spec.head)
+    modules = [model.get_submodule(name) for name in readers]
+    hooks = [module.register_forward_pre_hook(lambda _, inputs: read.append(inputs[0])) for module in modules]
+    hooks.append(encoder.backbone.register_forward_hook(lambda _, __, output: hidden.append(output[0])))
     try:
         with torch.no_grad(), kept_modes(model):
             model.eval()
@@ -118,11 +115,6 @@ def n_head_steps(n_rows: int) -> int:
 
 def _head_epochs(n_rows: int) -> int:
     return max(1, min(_HEAD_EPOCHS, _HEAD_STEPS // -(-n_rows // _HEAD_BATCH)))
-
-
-def _readers(encoder: LoadedEncoder) -> tuple[str, ...]:
-    """Return the modules of the head; the first that runs reads the encoder's output."""
-    return encoder.spec.head if encoder.new_pooler is None else (encoder.new_pooler, *encoder.spec.head)
 
 
 def _pool(encoder: LoadedEncoder, hidden: Tensor) -> Tensor:

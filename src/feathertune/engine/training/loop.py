@@ -120,8 +120,7 @@ class Training:
     def events(self) -> Iterator[StepInfo | EpochInfo]:
         """Train on from the current position, and yield each step and epoch.
 
-        Raises:
-            RunFailedError: If a loss or a gradient is not finite; the parameters are those before that step.
+        RunFailedError if a loss or a gradient is not finite; the parameters are those before that step.
         """
         settings = self._settings
         while self.position.epochs_done < self.n_epochs and self.position.epochs_without_gain < settings.patience:

@@ -68,7 +68,14 @@ def settle_validation(config: Config, methods: Sequence[PlannedMethod]) -> Confi
     """Spell out the validation size under ``data.shots`` and the minimum steps; refuse what needs validation rows."""
     data, train = config.data, config.train
     if data.shots is not None:
-        _check_shots_are_all(config)
+        if data.validation_size:
+            raise ConfigError(
+                f"--shots {data.shots} says how many rows of each class are known in all, so that none is left for "
+                f"validation, but --validation-size is {data.validation_size:g}. Leave one of them out."
+            )
+        for option, given in (("--train-size", data.train_size), ("--train-sizes", config.study.train_sizes)):
+            if given:
+                raise ConfigError(f"Both --shots and {option} say how many rows are trained on. Leave one of them out.")
         data = data.model_copy(update={"validation_size": 0})
     none_kept = data.validation_size == 0
     if none_kept:
@@ -76,18 +83,6 @@ def settle_validation(config: Config, methods: Sequence[PlannedMethod]) -> Confi
     if train.min_steps is None:
         train = train.model_copy(update={"min_steps": STEPS_WITHOUT_VALIDATION if none_kept else 0})
     return config.model_copy(update={"data": data, "train": train})
-
-
-def _check_shots_are_all(config: Config) -> None:
-    data, shots = config.data, config.data.shots
-    if data.validation_size:
-        raise ConfigError(
-            f"--shots {shots} says how many rows of each class are known in all, so that none is left for validation, "
-            f"but --validation-size is {data.validation_size:g}. Leave one of them out."
-        )
-    for option, given in (("--train-size", data.train_size), ("--train-sizes", config.study.train_sizes)):
-        if given:
-            raise ConfigError(f"Both --shots and {option} say how many rows are trained on. Leave one of them out.")
 
 
 def _refuse_what_needs_rows(config: Config, methods: Sequence[PlannedMethod]) -> None:

@@ -26,10 +26,9 @@ from feathertune.runtime import Runtime, choose_runtime, hardware, prepare_proce
 from feathertune.storage import write_atomic
 from feathertune.study.observe import Silent
 from feathertune.study.run_spec import RunSpec
-from feathertune.study.running.pretrained import FrozenFeatures
 from feathertune.study.running.runs import execute
 from feathertune.study.running.search import settle_options
-from feathertune.study.running.workbench import Prepared, by_rows
+from feathertune.study.running.workbench import FrozenFeatures, Prepared, by_rows
 
 NODE_FILE = "node.json"
 

@@ -10,7 +10,7 @@ import json
 import os
 import time
 import uuid
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -74,8 +74,10 @@ class _Driver:
         functions = (node.inspect_node, node.choose_runtime_there, node.read_features, node.do_search, node.do_run)
         self._tasks = {function: ray.remote(function) for function in functions}
         needs = needs_of(self._config, bench)
+        # Results depend on the number of threads.
+        passed_on = {name: os.environ[name] for name in ("HF_HUB_OFFLINE",) if name in os.environ}
         self._common = {
-            "runtime_env": {"env_vars": _environment(needs.num_cpus)},
+            "runtime_env": {"env_vars": {"OMP_NUM_THREADS": str(needs.num_cpus), **passed_on}},
             "max_retries": self._config.runner.retries,
         }
         check_room(needs, alive_nodes())
@@ -217,12 +219,6 @@ class _Driver:
                 "The cluster has lost every node that a run fits on. What was finished is kept: the same command goes "
                 "on once such a node is there again, or here with --runner local."
             )
-
-
-def _environment(threads: int) -> Mapping[str, str]:
-    """Return the variables of the processes; results depend on the number of threads."""
-    passed_on = {name: os.environ[name] for name in ("HF_HUB_OFFLINE",) if name in os.environ}
-    return {"OMP_NUM_THREADS": str(threads), **passed_on}
 
 
 def _cause(error: Exception) -> Exception:

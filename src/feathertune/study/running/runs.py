@@ -114,7 +114,7 @@ def _run(spec: RunSpec, prepared: Prepared, run_folder: Path, observer: Observer
 def _complete(spec: RunSpec, prepared: Prepared, result: RunResult, peak_bytes: int, folder: Path) -> RunRecord:
     """Write the predictions, and return the record."""
     task, scores, run_folder = prepared.study.task, result.scores, folder / "runs" / spec.id
-    labels, validation_labels = (prepared.bench.split(name).labels for name in ("test", "validation"))
+    labels, validation_labels = (prepared.bench.splits[name].labels for name in ("test", "validation"))
     predictions, decided = run_folder / PREDICTIONS_FILE, task.decide(result.test, scores.thresholds)
     write_predictions(predictions, labels, decided, result.test)
     calibration = None

@@ -203,9 +203,9 @@ def _train(run: _Run, ready: ReadyModel, inputs: Inputs) -> _Trained:
     study, bench, validation = run.prepared.study, run.prepared.bench, run.prepared.bench.encoded["validation"]
     training = training_of(
         ready,
-        Labelled(inputs.texts["train"], bench.split("train").labels, ready.objective),
+        Labelled(inputs.texts["train"], bench.splits["train"].labels, ready.objective),
         # There may be no validation rows.
-        Labelled(inputs.texts.get("validation", validation), bench.split("validation").labels),
+        Labelled(inputs.texts.get("validation", validation), bench.splits["validation"].labels),
         settings=study.config.train,
         runtime=bench.runtime,
         task=study.task,
@@ -294,7 +294,7 @@ def _ship(run: _Run, ready: ReadyModel, result: RunResult, bundle: Path) -> RunR
             task=run.prepared.study.task.name,
             threshold=None if scores.thresholds is None else scores.thresholds.tolist(),
             label_separator=run.prepared.study.config.data.label_separator,
-            numbers=summary_of(bench.split("train").labels) if bench.splits.kind.numbers else None,
+            numbers=summary_of(bench.splits["train"].labels) if bench.splits.kind.numbers else None,
             data=_data_info(bench.data),
             hyperparameters=result.hyperparameters,
         )
