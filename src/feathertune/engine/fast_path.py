@@ -51,7 +51,7 @@ def fast_parts(
         recompute=config.recompute == "on",
         matrices=matrices or Matrices(),
     )
-    fast, n_heads = FastParts(), int(encoder.model.config.num_attention_heads)
+    fast = FastParts()
     spec, on_cpu, own_attention = encoder.spec, runtime.device.type == "cpu", config.attention == "auto"
     post_norm = spec.post_norm is not None
     own_blocks = post_norm and own_attention and config.blocks != "off" and on_cpu
@@ -64,7 +64,7 @@ def fast_parts(
             fast.notes.append(f"{spec.model_type} encoders run their own blocks.")
         if own_blocks:
             for module in list(encoder.blocks)[: -1 if first_token else None]:
-                fast.blocks.append(Block(module, spec, n_heads=n_heads, arithmetic=arithmetic))
+                fast.blocks.append(Block(module, spec, n_heads=_n_heads(encoder), arithmetic=arithmetic))
                 stack.enter_context(replaced(module, block_forward(module, fast.blocks[-1])))
             fast.parts.append("blocks")
         elif arithmetic.fused:
@@ -72,7 +72,7 @@ def fast_parts(
             fast.parts.append("linear layers")
         if first_token:
             module, form_keys = encoder.blocks[-1], config.last_layer == "keys"
-            last = FirstTokenBlock(module, spec, n_heads=n_heads, arithmetic=arithmetic, form_keys=form_keys)
+            last = FirstTokenBlock(module, spec, n_heads=_n_heads(encoder), arithmetic=arithmetic, form_keys=form_keys)
             stack.enter_context(replaced(module, block_forward(module, last)))
             fast.blocks.append(last)
             fast.parts.append("one query in the last layer")
@@ -81,6 +81,10 @@ def fast_parts(
             stack.enter_context(replaced(layer, fp32_forward(layer)))
             fast.parts.append("output in fp32")
         yield fast
+
+
+def _n_heads(encoder: LoadedEncoder) -> int:
+    return int(encoder.model.config.num_attention_heads)
 
 
 def _linear_layers(encoder: LoadedEncoder, arithmetic: Arithmetic, stack: contextlib.ExitStack) -> None:

@@ -16,7 +16,7 @@ from feathertune.data.reading import rows
 from feathertune.data.reading.columns import Columns
 from feathertune.data.reading.texts import parts
 from feathertune.data.sources.collector import RawDataset, ReadOptions
-from feathertune.data.sources.files import columns_of
+from feathertune.data.sources.files import file_columns
 from feathertune.data.sources.registry import SOURCES, load_source
 from feathertune.tasks.labels.reader import LabelReader
 from feathertune.tasks.labels.sets import LABEL_SETS
@@ -87,7 +87,7 @@ def table_of(name: str, options: ReadOptions) -> Table:
 def file_table(name: str, options: ReadOptions) -> Table:
     """Return the table of a file with columns."""
     path = Path(name)
-    columns, split = columns_of(path, options)
+    columns, split = file_columns(path, options)
     has_sets = options.label_separator is not None or options.labels.kind.sets
     if not has_sets:  # unless the first label is a list
         has_sets = any(isinstance(row.values.get(columns.label), list) for row in islice(rows.read_rows(path), 1))

@@ -26,7 +26,7 @@ def calibrate(
     test: NDArray[np.floating],
     given: NDArray[np.integer] | None = None,
 ) -> Calibration:
-    """Fit the temperature on labels ``(N,)`` and probabilities ``(N, C)``; decisions, `given`, do not change it."""
+    """Fit the temperature on validation rows and score test rows: labels ``(N,)``, ``(N, C)``; `given` has no effect."""
     temperature = fit_temperature(validation_labels, validation)
     after = score(test_labels, apply_temperature(test, temperature))
     return Calibration(

@@ -17,7 +17,7 @@ _UNLABELLED = "unsup"  # of aclImdb
 def load_file(name: str, options: ReadOptions) -> RawDataset:
     """Read a ``.csv``, ``.tsv``, ``.jsonl`` or ``.parquet`` file."""
     path = Path(name)
-    columns, split = columns_of(path, options)
+    columns, split = file_columns(path, options)
     wanted = (*columns.read, *(() if split is None else (split,)))
     collector = Collector(name, drop_invalid=options.drop_invalid, labels=options.labels)
     for values, where in rows.read_rows(path, only=wanted):
@@ -26,7 +26,7 @@ def load_file(name: str, options: ReadOptions) -> RawDataset:
     return collector.finish(columns=columns)
 
 
-def columns_of(path: Path, options: ReadOptions) -> tuple[Columns, str | None]:
+def file_columns(path: Path, options: ReadOptions) -> tuple[Columns, str | None]:
     """Return the columns of a file, and that of the splits if the options name one."""
     names = rows.columns(path)
     columns, split = options.columns(names, path.name), None
