@@ -24,9 +24,9 @@ def calibrate(
     validation: NDArray[np.floating],
     test_labels: NDArray[np.integer],
     test: NDArray[np.floating],
-    given: NDArray[np.integer] | None = None,
+    given: NDArray[np.integer] | None = None,  # not used: the largest probability is judged, whatever was decided
 ) -> Calibration:
-    """Fit the temperature on validation rows and score test rows: labels ``(N,)``, ``(N, C)``; `given` has no effect."""
+    """Fit the temperature on validation rows, and score the test rows: labels ``(N,)``, probabilities ``(N, C)``."""
     temperature = fit_temperature(validation_labels, validation)
     after = score(test_labels, apply_temperature(test, temperature))
     return Calibration(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import traceback
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import sklearn.metrics  # noqa: F401 - no run is charged for loading what scores it
 
@@ -82,17 +83,17 @@ def execute(
 def failed_run(spec: RunSpec, error: Exception) -> RunRecord:
     """Return the record of a run that broke."""
     return RunRecord(
-        id=spec.id,
-        method=spec.method,
-        kind=spec.kind,
-        seed=spec.seed,
-        train_rows=spec.train_rows,
+        **_of_spec(spec),
         status="failed",
         error=f"{type(error).__name__}: {error}",
         seconds=Seconds(total=0.0),
         hyperparameters=dict(spec.options),
         notes=list(spec.notes),
     )
+
+
+def _of_spec(spec: RunSpec) -> dict[str, Any]:
+    return spec.model_dump(include={"id", "method", "kind", "seed", "train_rows"})
 
 
 def keep_run(record: RunRecord, folder: Path) -> None:
@@ -122,11 +123,7 @@ def _complete(spec: RunSpec, prepared: Prepared, result: RunResult, peak_bytes: 
         calibration = task.calibrate(validation_labels, result.validation, labels, result.test, decided)
     trainable, total = result.trainable_parameters, result.total_parameters
     return RunRecord(
-        id=spec.id,
-        method=spec.method,
-        kind=spec.kind,
-        seed=spec.seed,
-        train_rows=spec.train_rows,
+        **_of_spec(spec),
         status="complete",
         metric=task.primary.name,
         test=scores.test,
