@@ -9,7 +9,7 @@ from pydantic import Field
 
 from feathertune.errors import ConfigError
 from feathertune.methods.adapters import EVEN_RANK, RANK, RankOptions, adapter, scaled_rates
-from feathertune.methods.base import Job
+from feathertune.methods.base import Job, at_rate
 from feathertune.methods.targets import common_divisors, shapes_of, target_names
 
 if TYPE_CHECKING:
@@ -27,12 +27,6 @@ class GraloraOptions(RankOptions):
     learning_rate: float = Field(default=1e-3, gt=0)
     alpha: int = Field(default=16, ge=1)
     gralora_k: int = Field(default=2, ge=1)
-
-
-class MissOptions(RankOptions):
-    """MiSS's settings, in PEFT's words."""
-
-    learning_rate: float = Field(default=2e-4, gt=0)
 
 
 class DeloraOptions(RankOptions):
@@ -73,7 +67,7 @@ MISS = adapter(
     summary="Trains one small matrix a weight that is repeated over the shards of its input.",
     when="Where LoRA's memory is too much: half of its parameters at the same rank, one product less.",
     source="Kang & Yin 2024, arXiv:2409.15371",
-    options=MissOptions,
+    options=at_rate(RankOptions, 2e-4),
     size=RANK,
     search_space={"r": (8, 32), "learning_rate": scaled_rates(2e-4)},
 )

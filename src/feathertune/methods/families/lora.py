@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import Field
 
 from feathertune.methods.adapters import RANK, RankOptions, adapter
-from feathertune.methods.base import Job
+from feathertune.methods.base import Job, at_rate
 
 if TYPE_CHECKING:
     from torch import nn
@@ -29,12 +29,6 @@ class LoraOptions(RankOptions):
     learning_rate: float = Field(default=5e-4, gt=0)
     lora_alpha: int = Field(default=16, ge=1)
     lora_dropout: float = Field(default=0.0, ge=0, lt=1)
-
-
-class LoraFaOptions(LoraOptions):
-    """LoRA-FA's settings: LoRA's."""
-
-    learning_rate: float = Field(default=2e-3, gt=0)
 
 
 class LoraPlusOptions(LoraOptions):
@@ -104,6 +98,6 @@ LORA_FA = lora_method(
     summary="LoRA whose first matrix stays as it was drawn, so that a layer's wide input need not be kept.",
     when="Where memory is short: half of LoRA's parameters, and fewer activations to keep.",
     source="Zhang et al. 2023, arXiv:2308.03303",
-    options=LoraFaOptions,
+    options=at_rate(LoraOptions, 2e-3),
     search_space={**SPACE, "learning_rate": (5e-4, 2e-3, 5e-3)},
 )

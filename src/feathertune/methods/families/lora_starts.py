@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from feathertune.methods.base import Job
+from feathertune.methods.base import Job, at_rate
 from feathertune.methods.families.lora import SPACE, LoraOptions, lora_method
 from feathertune.methods.targets import shapes_of, target_names
 
@@ -25,12 +25,6 @@ class PissaOptions(LoraOptions):
 
     learning_rate: float = Field(default=2e-4, gt=0)
     lora_alpha: int = Field(default=8, ge=1)
-
-
-class OloraOptions(PissaOptions):
-    """OLoRA's settings: PiSSA's."""
-
-    learning_rate: float = Field(default=5e-4, gt=0)
 
 
 class EvaOptions(LoraOptions):
@@ -158,7 +152,7 @@ OLORA = lora_method(
     summary="LoRA that begins with the first columns of each weight's QR decomposition, taken out of it.",
     when="As PiSSA, with a cheaper start.",
     source="Büyükakyüz 2024, arXiv:2406.01775",
-    options=OloraOptions,
+    options=at_rate(PissaOptions, 5e-4),
     search_space=SPACE,
     finish=as_plain_lora,
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from feathertune.methods.adapters import RANK, RankOptions, adapter, scaled_rates
+from feathertune.methods.base import at_rate
 
 
 class LohaOptions(RankOptions):
@@ -29,12 +30,6 @@ class LokrOptions(RankOptions):
     learning_rate: float = Field(default=2e-3, gt=0)
     alpha: int = Field(default=16, ge=1)
     decompose_factor: int = -1
-
-
-class HiraOptions(RankOptions):
-    """HiRA's settings, in PEFT's words."""
-
-    learning_rate: float = Field(default=5e-3, gt=0)
 
 
 LOHA = adapter(
@@ -63,7 +58,7 @@ HIRA = adapter(
     summary="Adds the elementwise product of the pretrained weight and a low-rank matrix.",
     when="Where LoRA's rank is seen to limit: the update has the weight's own rank, and the merged model no cost.",
     source="Huang et al. 2025, ICLR, openreview:TwJrTz9cRS",
-    options=HiraOptions,
+    options=at_rate(RankOptions, 5e-3),
     size=RANK,
     search_space={"r": (8, 32), "learning_rate": scaled_rates(5e-3)},
 )

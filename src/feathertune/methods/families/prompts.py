@@ -11,7 +11,7 @@ from pydantic import Field
 
 from feathertune.errors import ConfigError
 from feathertune.methods.adapters import adapter, scaled_rates
-from feathertune.methods.base import Job, Options, Size
+from feathertune.methods.base import Job, Options, Size, at_rate
 
 if TYPE_CHECKING:
     from feathertune.encoders import LoadedEncoder
@@ -39,12 +39,6 @@ class PTuningOptions(PromptOptions):
     encoder_hidden_size: int = Field(default=128, ge=1)
 
 
-class PrefixOptions(PromptOptions):
-    """Prefix tuning's settings."""
-
-    learning_rate: float = Field(default=1e-2, gt=0)
-
-
 def _shape(encoder: LoadedEncoder, options: PromptOptions, job: Job) -> Mapping[str, Any]:
     left = encoder.max_positions - options.num_virtual_tokens
     if job.max_length > left:
@@ -56,20 +50,12 @@ def _shape(encoder: LoadedEncoder, options: PromptOptions, job: Job) -> Mapping[
     return {
         # PEFT looks for ends of names: `head` alone would be P-tuning's own mlp_head too.
         "modules_to_save": [f"base_model.{name}" for name in encoder.head_modules],
-        "token_dim": _embedded(encoder),
+        # The width of a word's embedding, which ELECTRA and ALBERT widen afterwards.
+        "token_dim": int(encoder.model.get_input_embeddings().weight.shape[1]),
         "num_layers": encoder.n_layers,
         "num_attention_heads": int(config.num_attention_heads),
         "num_transformer_submodules": 1,
     }
-
-
-def _embedded(encoder: LoadedEncoder) -> int:
-    """Return the width of a word's embedding, which ELECTRA and ALBERT widen afterwards."""
-    return int(encoder.model.get_input_embeddings().weight.shape[1])
-
-
-def _prefix_shape(encoder: LoadedEncoder, options: PrefixOptions, job: Job) -> Mapping[str, Any]:
-    return {**_shape(encoder, options, job), "token_dim": encoder.hidden_size}
 
 
 def _takes_embeddings(encoder: LoadedEncoder) -> str:
@@ -117,11 +103,11 @@ P_TUNING = _input_method(
 PREFIX = _input_method(
     name="prefix",
     config="PrefixTuningConfig",
-    arguments=_prefix_shape,
+    arguments=lambda encoder, options, job: {**_shape(encoder, options, job), "token_dim": encoder.hidden_size},
     summary="Puts trained keys and values before each layer's own.",
     when="For comparison, on the encoders that allow it.",
     source="Li & Liang 2021, arXiv:2101.00190",
-    options=PrefixOptions,
+    options=at_rate(PromptOptions, 1e-2),
     size=_TOKENS,
     search_space={"num_virtual_tokens": (4, 8, 20), "learning_rate": scaled_rates(1e-2)},
     refusal=_takes_past,
