@@ -18,7 +18,7 @@ Layout of a study folder::
 
 from __future__ import annotations
 
-from feathertune.records.comparing import VOLATILE_FIELDS, comparable, differences, first_differences, flat
+from feathertune.records.comparing import comparable, differences, first_differences, flat
 from feathertune.records.files import (
     CONFIG_FILE,
     METRICS_FILE,
@@ -38,7 +38,6 @@ from feathertune.records.study import (
     MoreLabels,
     PairRecord,
     RunRecord,
-    Sized,
     StudyRecord,
     SummaryRow,
     at_largest_size,
@@ -69,7 +68,6 @@ __all__ = [
     "STUDY_FILE",
     "TEST_FILE",
     "TRAINED_KINDS",
-    "VOLATILE_FIELDS",
     "BaseRecord",
     "Calibration",
     "Caveat",
@@ -91,7 +89,6 @@ __all__ = [
     "Scores",
     "SearchRecord",
     "Seconds",
-    "Sized",
     "Status",
     "StudyRecord",
     "SummaryRow",
