@@ -24,7 +24,6 @@ class GraloraOptions(RankOptions):
         gralora_k: Blocks to a side; it divides ``r`` and all widths.
     """
 
-    learning_rate: float = Field(default=1e-3, gt=0)
     alpha: int = Field(default=16, ge=1)
     gralora_k: int = Field(default=2, ge=1)
 
@@ -36,7 +35,6 @@ class DeloraOptions(RankOptions):
         delora_lambda: Bound of the update's size at the start; it is learned.
     """
 
-    learning_rate: float = Field(default=1e-3, gt=0)
     delora_lambda: float = Field(default=1.0, gt=0)
 
 
@@ -57,7 +55,7 @@ GRALORA = adapter(
     summary="Cuts each weight into blocks and gives each a LoRA of its own: a higher rank for LoRA's parameters.",
     when="At high ranks, where one outlying input column spoils all of LoRA's update.",
     source="Jung et al. 2025, arXiv:2505.20355",
-    options=GraloraOptions,
+    options=at_rate(GraloraOptions, 1e-3),
     size=EVEN_RANK,
     search_space={"r": (8, 32), "learning_rate": scaled_rates(1e-3)},
 )
@@ -77,7 +75,7 @@ DELORA = adapter(
     summary="LoRA whose update is normalised and bounded, so that direction and strength are learned apart.",
     when="Where high rates or long trainings drive LoRA away from the encoder.",
     source="Bini et al. 2025, arXiv:2503.18225",
-    options=DeloraOptions,
+    options=at_rate(DeloraOptions, 1e-3),
     size=RANK,
     search_space={"r": (8, 32), "learning_rate": scaled_rates(1e-3)},
 )

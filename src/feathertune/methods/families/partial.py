@@ -26,7 +26,6 @@ class TopLayersOptions(Options):
 
     own: ClassVar[frozenset[str]] = Options.own | {"n_layers"}
 
-    learning_rate: float = Field(default=1e-4, gt=0)
     n_layers: int = Field(default=2, ge=1)
 
 
@@ -79,7 +78,7 @@ TOP_LAYERS = Method(
     summary="Trains the last layers whole; what comes before is computed once.",
     when="Where time is short and the file may be large: few layers are trained, and the frozen ones are cached.",
     source="Lee et al. 2019, arXiv:1911.03090",
-    options=TopLayersOptions,
+    options=at_rate(TopLayersOptions, 1e-4),
     build=_top_layers,
     size=Size("n_layers", lambda shapes: range(1, 25)),
     search_space={"n_layers": (1, 2, 4), "learning_rate": scaled_rates(1e-4)},

@@ -15,7 +15,6 @@ class LohaOptions(RankOptions):
         alpha: The update is scaled by ``alpha / r``.
     """
 
-    learning_rate: float = Field(default=3e-3, gt=0)
     alpha: int = Field(default=16, ge=1)
 
 
@@ -27,7 +26,6 @@ class LokrOptions(RankOptions):
         decompose_factor: The size of the smaller factor; -1 makes both as square as can be.
     """
 
-    learning_rate: float = Field(default=2e-3, gt=0)
     alpha: int = Field(default=16, ge=1)
     decompose_factor: int = -1
 
@@ -38,7 +36,7 @@ LOHA = adapter(
     summary="Adds the elementwise product of two low-rank matrices: rank up to r squared for twice LoRA's parameters.",
     when="Where LoRA's rank is seen to limit; it is slower, since the update is formed whole.",
     source="Hyeon-Woo et al. 2022 (FedPara), arXiv:2108.06098",
-    options=LohaOptions,
+    options=at_rate(LohaOptions, 3e-3),
     size=RANK,
     search_space={"r": (4, 8, 16), "learning_rate": scaled_rates(3e-3)},
 )
@@ -48,7 +46,7 @@ LOKR = adapter(
     summary="Adds the Kronecker product of a small matrix and a low-rank one.",
     when="For very small adapters; at a rank of hundreds the scaling by alpha / r leaves little of the update.",
     source="Yeh et al. 2023 (LyCORIS), arXiv:2309.14859",
-    options=LokrOptions,
+    options=at_rate(LokrOptions, 2e-3),
     size=RANK,
     search_space={"r": (4, 8, 32), "learning_rate": scaled_rates(2e-3)},
 )

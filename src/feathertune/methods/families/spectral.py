@@ -9,7 +9,7 @@ from pydantic import Field
 
 from feathertune.errors import ConfigError
 from feathertune.methods.adapters import adapter, divisor, scaled_rates
-from feathertune.methods.base import Job, Size
+from feathertune.methods.base import Job, Size, at_rate
 from feathertune.methods.targets import TargetedOptions, common_divisors, shapes_of, target_names
 
 if TYPE_CHECKING:
@@ -31,14 +31,12 @@ class FrequencyOptions(TargetedOptions):
 class FourierOptions(FrequencyOptions):
     """FourierFT's settings."""
 
-    learning_rate: float = Field(default=2e-2, gt=0)
     scaling: float = Field(default=150.0, gt=0)
 
 
 class WaveOptions(FrequencyOptions):
     """WaveFT's settings."""
 
-    learning_rate: float = Field(default=3e-4, gt=0)
     scaling: float = Field(default=25.0, gt=0)
 
 
@@ -49,7 +47,6 @@ class C3aOptions(TargetedOptions):
         block_size: Of the circulant blocks, a divisor of all widths; null takes up to 128. Larger blocks train less.
     """
 
-    learning_rate: float = Field(default=1e-1, gt=0)
     block_size: int | None = Field(default=None, ge=1)
 
 
@@ -73,7 +70,7 @@ FOURIERFT = adapter(
     summary="Trains some Fourier coefficients of each update, at places drawn at random.",
     when="For very small adapters; it needs a high rate.",
     source="Gao et al. 2024, arXiv:2405.03003",
-    options=FourierOptions,
+    options=at_rate(FourierOptions, 2e-2),
     size=_COUNTS,
     search_space={"n_frequency": (200, 1_000), "learning_rate": scaled_rates(2e-2)},
 )
@@ -84,7 +81,7 @@ WAVEFT = adapter(
     summary="Trains some wavelet coefficients of each update, at places drawn at random.",
     when="As FourierFT, where a coefficient shall touch a few weights and not all of them.",
     source="Bilican et al. 2025, arXiv:2505.12532",
-    options=WaveOptions,
+    options=at_rate(WaveOptions, 3e-4),
     size=_COUNTS,
     search_space={"n_frequency": (200, 1_000), "learning_rate": scaled_rates(3e-4)},
 )
@@ -97,7 +94,7 @@ C3A = adapter(
     "transform.",
     when="For an update of high rank from few parameters.",
     source="Chen et al. 2024, arXiv:2407.19342",
-    options=C3aOptions,
+    options=at_rate(C3aOptions, 1e-1),
     size=Size("block_size", common_divisors),
     search_space={"learning_rate": scaled_rates(1e-1)},
 )
