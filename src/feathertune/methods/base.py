@@ -83,11 +83,11 @@ class Method:
     """
 
     name: str
-    kind: Kind
     summary: str
     source: str
     options: type[Options]
     build: Callable[[LoadedEncoder, Any, Job], nn.Module]
+    kind: Kind = "peft"
     when: str = ""
     mergeable: bool = True
     zero_init: bool = True

@@ -56,6 +56,7 @@ def build_view(study: StudyRecord, folder: Path, limits: Limits) -> dict[str, An
     shown = most_telling(methods, limits.methods)
     n_classes = len(study.data.labels)
     predictions = {run.id: found for run in done if (found := read_predictions(folder, run, n_classes)) is not None}
+    readable = [run for run in done if run.id in predictions]
     trained = [run for run in done if run.kind in TRAINED_KINDS]
     curves = {run.id: read_epochs(folder, run) for run in trained}
     title, say = capitalised(task.primary.title), task.primary.format
@@ -81,8 +82,8 @@ def build_view(study: StudyRecord, folder: Path, limits: Limits) -> dict[str, An
         searches=searches(whole)[: limits.methods],
         learning=_learning(shown, trained, curves, limits, task.primary),
         reliability=find_reliability(task, shown, done, limits),
-        confusions=find_confusions(task, study, shown, done, predictions, limits),
-        label_scores=find_label_scores(task, study, shown, done, predictions, limits),
+        confusions=find_confusions(task, study, shown, readable, predictions, limits),
+        label_scores=find_label_scores(task, study, shown, readable, predictions, limits),
         mean_scores=find_mean_scores(task, shown, done),
         numbers=tuple(
             (split, tuple(map(units.in_unit, found.model_dump().values())))

@@ -63,7 +63,6 @@ def _top_layers(encoder: LoadedEncoder, options: TopLayersOptions, _job: Job) ->
 
 BITFIT = Method(
     name="bitfit",
-    kind="peft",
     summary="Trains the biases of the encoder's layers and norms, and nothing else of it.",
     when="For the smallest file, at no cost in prediction, and with few labels.",
     source="Ben Zaken et al. 2021, arXiv:2106.10199",
@@ -74,7 +73,6 @@ BITFIT = Method(
 )
 TOP_LAYERS = Method(
     name="top-layers",
-    kind="peft",
     summary="Trains the last layers whole; what comes before is computed once.",
     when="Where time is short and the file may be large: few layers are trained, and the frozen ones are cached.",
     source="Lee et al. 2019, arXiv:1911.03090",
@@ -86,7 +84,6 @@ TOP_LAYERS = Method(
 )
 HEAD = Method(
     name="head",
-    kind="peft",
     summary="Trains the classification head alone, on what it reads of the frozen encoder.",
     when="As a first model in seconds. A probe may be better: it may read the mean over tokens, a head reads what its "
     "family gives it.",
