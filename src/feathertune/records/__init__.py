@@ -29,34 +29,41 @@ from feathertune.records.files import (
     load_study,
     save_study,
 )
-from feathertune.records.reading import HEAD, LengthBucket, Long, Reading, ScoreOfBucket
-from feathertune.records.search import SearchRecord, TrialRecord
 from feathertune.records.study import (
     SCHEMA_VERSION,
     BaseRecord,
+    Caveat,
     DataRecord,
+    LengthBucket,
     MoreLabels,
     PairRecord,
+    Reason,
     RunRecord,
+    ScoreOfBucket,
+    SearchRecord,
     StudyRecord,
     SummaryRow,
+    TrialRecord,
+    Verdict,
     at_largest_size,
 )
 from feathertune.records.values import (
+    HEAD,
     TRAINED_KINDS,
     Calibration,
     Kind,
     LabelSummary,
+    Long,
     Metrics,
     MultiLabelMetrics,
     NumberMetrics,
+    Reading,
     Record,
     Scores,
     Seconds,
     Status,
     TaskName,
 )
-from feathertune.records.verdict import Caveat, Reason, Verdict
 
 __all__ = [
     "CONFIG_FILE",
