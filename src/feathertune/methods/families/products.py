@@ -18,15 +18,13 @@ class LohaOptions(RankOptions):
     alpha: int = Field(default=16, ge=1)
 
 
-class LokrOptions(RankOptions):
+class LokrOptions(LohaOptions):
     """LoKr's settings, in PEFT's words.
 
     Attributes:
-        alpha: The update is scaled by ``alpha / r``.
         decompose_factor: The size of the smaller factor; -1 makes both as square as can be.
     """
 
-    alpha: int = Field(default=16, ge=1)
     decompose_factor: int = -1
 
 

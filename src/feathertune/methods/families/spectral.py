@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from feathertune.encoders import LoadedEncoder
 
 
-class FrequencyOptions(TargetedOptions):
+class FourierOptions(TargetedOptions):
     """Settings of a method that trains some coefficients of each weight's spectrum, in PEFT's words.
 
     Attributes:
@@ -25,16 +25,10 @@ class FrequencyOptions(TargetedOptions):
     """
 
     n_frequency: int = Field(default=1_000, ge=1)
-    scaling: float = Field(gt=0)
-
-
-class FourierOptions(FrequencyOptions):
-    """FourierFT's settings."""
-
     scaling: float = Field(default=150.0, gt=0)
 
 
-class WaveOptions(FrequencyOptions):
+class WaveOptions(FourierOptions):
     """WaveFT's settings."""
 
     scaling: float = Field(default=25.0, gt=0)
@@ -50,7 +44,7 @@ class C3aOptions(TargetedOptions):
     block_size: int | None = Field(default=None, ge=1)
 
 
-def _frequencies(encoder: LoadedEncoder, options: FrequencyOptions, job: Job) -> Mapping[str, Any]:
+def _frequencies(encoder: LoadedEncoder, options: FourierOptions, job: Job) -> Mapping[str, Any]:
     smallest = min(m * n for m, n in shapes_of(encoder, target_names(encoder, options)))
     if options.n_frequency > smallest:
         raise ConfigError(
