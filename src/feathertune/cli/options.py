@@ -92,75 +92,51 @@ Track = Annotated[
 ]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
+
+def _option(flag: str, help: str, kind: type = str, metavar: str | None = None) -> Any:  # noqa: ANN401 - Annotated
+    given = kind if kind is bool else kind | None
+    return Annotated[given, typer.Option(flag, metavar=metavar, help=help)]
+
+
 # Options for data and training that several commands have, in the order of their help.
 _SHARED: dict[str, Any] = {
-    "test": Annotated[str | None, typer.Option("--test", metavar="DATA", help="A test set of its own.")],
+    "test": _option("--test", "A test set of its own.", metavar="DATA"),
     "text_column": TextColumn,
     "label_column": LabelColumn,
     "label_separator": LabelSeparator,
-    "split_column": Annotated[
-        str | None, typer.Option("--split-column", help="The column that says train, validation or test.")
-    ],
-    "train_size": Annotated[int | None, typer.Option("--train-size", help="Rows to train on.")],
-    "shots": Annotated[
-        int | None,
-        typer.Option(
-            "--shots",
-            metavar="K",
-            help="K rows of each class are known in all, drawn anew for each seed (docs/few-labels.md).",
-        ),
-    ],
-    "validation_size": Annotated[
-        str | None, typer.Option("--validation-size", help="Rows, or a share such as 0.1; 0 trains without.")
-    ],
-    "test_size": Annotated[str | None, typer.Option("--test-size", help="Rows, or a share such as 0.2.")],
+    "split_column": _option("--split-column", "The column that says train, validation or test."),
+    "train_size": _option("--train-size", "Rows to train on.", int),
+    "shots": _option(
+        "--shots", "K rows of each class are known in all, drawn anew for each seed (docs/few-labels.md).", int, "K"
+    ),
+    "validation_size": _option("--validation-size", "Rows, or a share such as 0.1; 0 trains without."),
+    "test_size": _option("--test-size", "Rows, or a share such as 0.2."),
     "max_length": MaxLength,
-    "long": Annotated[
-        str | None,
-        typer.Option(
-            "--long", metavar="HOW", help="How longer texts are read: head, head-tail or windows (docs/long.md)."
-        ),
-    ],
-    "epochs": Annotated[int | None, typer.Option("--epochs", help="Passes over the training rows, at most.")],
-    "class_weights": Annotated[
-        str | None,
-        typer.Option(
-            "--class-weights",
-            metavar="HOW",
-            help="balanced lets rare classes count as much as frequent ones in training (docs/imbalance.md).",
-        ),
-    ],
+    "long": _option("--long", "How longer texts are read: head, head-tail or windows (docs/long.md).", metavar="HOW"),
+    "epochs": _option("--epochs", "Passes over the training rows, at most.", int),
+    "class_weights": _option(
+        "--class-weights",
+        "balanced lets rare classes count as much as frequent ones in training (docs/imbalance.md).",
+        metavar="HOW",
+    ),
     "top_layers": TopLayers,
     "match_parameters": MatchParameters,
-    "metric": Annotated[
-        str | None,
-        typer.Option(
-            "--metric",
-            metavar="SCORE",
-            help="Primary metric, which ranks the methods, e.g. balanced_accuracy (docs/concepts.md); by default the "
-            "training rows decide.",
-        ),
-    ],
-    "train_sizes": Annotated[
-        str | None,
-        typer.Option(
-            "--train-sizes",
-            metavar="N,N,...",
-            help="A learning curve: everything on so many of the training rows, such as 100,300,1000,all.",
-        ),
-    ],
-    "search": Annotated[
-        int | None,
-        typer.Option(
-            "--search",
-            metavar="N",
-            help="Find each method's options by N trials on validation rows, before its runs.",
-        ),
-    ],
-    "seed": Annotated[int | None, typer.Option("--seed", help="Of the split (and, in train, of the training).")],
-    "drop_invalid": Annotated[
-        bool, typer.Option("--drop-invalid", help="Leave out rows without text or label, and count them.")
-    ],
+    "metric": _option(
+        "--metric",
+        "Primary metric, which ranks the methods, e.g. balanced_accuracy (docs/concepts.md); by default the "
+        "training rows decide.",
+        metavar="SCORE",
+    ),
+    "train_sizes": _option(
+        "--train-sizes",
+        "A learning curve: everything on so many of the training rows, such as 100,300,1000,all.",
+        metavar="N,N,...",
+    ),
+    "search": _option(
+        "--search", "Find each method's options by N trials on validation rows, before its runs.", int, "N"
+    ),
+    "seed": _option("--seed", "Of the split (and, in train, of the training).", int),
+    "drop_invalid": _option("--drop-invalid", "Leave out rows without text or label, and count them.", bool),
 }
 
 
