@@ -27,8 +27,6 @@ def compare(
     seeds: Annotated[int | None, typer.Option("--seeds", help="Each method runs with the seeds 0 to N-1.")] = None,
     out: Annotated[Path | None, typer.Option("--out", help="The study folder; runs/... by default.")] = None,
     *,
-    runner: opt.Runner = None,
-    ray_address: opt.RayAddress = None,
     track: opt.Track = None,
     overwrite: opt.Overwrite = False,
     json: opt.Json = False,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from feathertune.quality.fix import Fixed
 
 
-@opt.shared(without=("shots", "long", "class_weights", "metric", "search"))
+@opt.shared(without=("shots", "long", "class_weights", "metric", "search", "runner", "ray_address"))
 def inspect(
     data: Annotated[str, typer.Argument(metavar="DATA", help="As in `feathertune compare`.")],
     config: opt.ConfigFile = None,

@@ -52,22 +52,6 @@ MatchParameters = Annotated[
         help="Size each method to train this much of the encoder, such as 0.3% or 70000; the head is not counted.",
     ),
 ]
-Runner = Annotated[
-    str | None,
-    typer.Option(
-        "--runner",
-        metavar="NAME",
-        help="local: one run after the other, here; ray: several at a time, on a Ray cluster.",
-    ),
-]
-RayAddress = Annotated[
-    str | None,
-    typer.Option(
-        "--ray-address",
-        metavar="HOST:PORT",
-        help="The cluster of --runner ray; by default that of RAY_ADDRESS, else one of this machine alone.",
-    ),
-]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an older result.")]
 Resume = Annotated[
     bool, typer.Option("--resume", help="Go on from the last checkpoint of a training that was stopped.")
@@ -98,7 +82,7 @@ def _option(flag: str, help: str, kind: type = str, metavar: str | None = None) 
     return Annotated[given, typer.Option(flag, metavar=metavar, help=help)]
 
 
-# Options for data and training that several commands have, in the order of their help.
+# Options for data, training and study, in the order of their help; commands leave some out.
 _SHARED: dict[str, Any] = {
     "test": _option("--test", "A test set of its own.", metavar="DATA"),
     "text_column": TextColumn,
@@ -137,6 +121,14 @@ _SHARED: dict[str, Any] = {
     ),
     "seed": _option("--seed", "Of the split (and, in train, of the training).", int),
     "drop_invalid": _option("--drop-invalid", "Leave out rows without text or label, and count them.", bool),
+    "runner": _option(
+        "--runner", "local: one run after the other, here; ray: several at a time, on a Ray cluster.", metavar="NAME"
+    ),
+    "ray_address": _option(
+        "--ray-address",
+        "The cluster of --runner ray; by default that of RAY_ADDRESS, else one of this machine alone.",
+        metavar="HOST:PORT",
+    ),
 }
 
 

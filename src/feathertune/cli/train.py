@@ -15,7 +15,7 @@ from feathertune.methods import one_method
 from feathertune.track import choose_trackers, tracked
 
 
-@opt.shared(without=("shots", "metric", "train_sizes", "search"))
+@opt.shared(without=("shots", "metric", "train_sizes", "search", "runner", "ray_address"))
 def train(
     data: Annotated[str, typer.Argument(metavar="DATA", help="As in `feathertune compare`.")],
     out: Annotated[Path, typer.Option("--out", help="Where the bundle shall be.")],
