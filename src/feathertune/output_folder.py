@@ -72,21 +72,19 @@ def claimed(path: Path, kind: FolderKind, *, overwrite: bool) -> Iterator[None]:
 @contextlib.contextmanager
 def writing_into(path: Path) -> Iterator[None]:
     """Keep other processes out of a folder during the block; what a killed one left half written is deleted."""
-    is_new = not path.exists()
     with contextlib.ExitStack() as stack:
         with _told(path):
-            path.mkdir(parents=True, exist_ok=True)
-            if is_new:
-                stack.callback(_delete_if_empty, path)
             stack.enter_context(locked(path, inside=True))
-            for entry in [entry for entry in path.rglob(".*.tmp") if entry.is_file()]:
-                entry.unlink()
+            for entry in [*path.rglob(".*.tmp")]:
+                _delete(entry)
         yield
 
 
-def _delete_if_empty(path: Path) -> None:
-    with contextlib.suppress(OSError):
-        path.rmdir()
+def _delete(entry: Path) -> None:
+    if entry.is_dir() and not entry.is_symlink():
+        shutil.rmtree(entry)
+    else:
+        entry.unlink(missing_ok=True)
 
 
 def claim_folder(path: Path, kind: FolderKind, *, overwrite: bool, aside: Collection[str] = ()) -> None:
@@ -133,10 +131,7 @@ def _delete_own(path: Path, kind: FolderKind) -> None:
     marker = path / kind.marker
     own = (kind.own_files(path) or set()) | {entry for entry in path.rglob(".*") if is_temporary(entry)}
     for entry in sorted(own - {marker, path / LOCK}):
-        if entry.is_dir() and not entry.is_symlink():
-            shutil.rmtree(entry)
-        else:
-            entry.unlink(missing_ok=True)
+        _delete(entry)
     emptied = {folder for entry in own for folder in entry.relative_to(path).parents}
     for folder in sorted(emptied - {Path()}, reverse=True):
         with contextlib.suppress(OSError):  # somebody's file is in it

@@ -91,16 +91,16 @@ def write_atomic(path: Path, content: str | bytes, *, overwrite: bool = True) ->
 def new_folder(path: Path) -> Iterator[Path]:
     """Fill a temporary folder; it replaces `path` only when the block ends without an error."""
     path = real_path(path)
-    with locked(path):
-        temporary = _temporary_name(path)
-        temporary.mkdir()
-        try:
-            yield temporary
-            _settle(temporary)
-            _replace_folder(temporary, path)
-        except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _temporary_name(path)
+    temporary.mkdir()
+    try:
+        yield temporary
+        _settle(temporary)
+        _replace_folder(temporary, path)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
 
 
 def _settle(folder: Path) -> None:
@@ -147,7 +147,7 @@ def _prefix(path: Path) -> str:
 def locked(path: Path, *, inside: bool = False) -> Iterator[None]:
     """Keep other processes and threads from writing a folder; first repair what a killed process left of it.
 
-    The lock is a file beside the folder, or `inside` a folder that exists, and ends with its process. A thread may
+    The lock is a file beside the folder, or `inside` it, and ends with its process. A thread may
     take it several times. On systems without ``fcntl`` there is none.
 
     Raises:
@@ -159,8 +159,9 @@ def locked(path: Path, *, inside: bool = False) -> Iterator[None]:
     if path in held:
         yield
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
     lock = path / LOCK if inside else path.with_name(f"{_prefix(path)}lock")
+    new_parents = [parent for parent in lock.parents if not parent.exists()]
+    lock.parent.mkdir(parents=True, exist_ok=True)
     descriptor = _lock(lock, path)
     held.add(path)
     try:
@@ -171,6 +172,9 @@ def locked(path: Path, *, inside: bool = False) -> Iterator[None]:
         held.discard(path)
         lock.unlink(missing_ok=True)
         os.close(descriptor)
+        with contextlib.suppress(OSError):  # something was written there
+            for parent in new_parents:
+                parent.rmdir()
 
 
 def _lock(lock: Path, path: Path) -> int:

@@ -53,8 +53,9 @@ def load_encoder(
         config = _encoder_config(files)
         config.id2label = dict(enumerate(labels))
         config.label2id = {label: index for index, label in enumerate(labels)}
-        # A checkpoint trained for regression keeps its own otherwise.
-        config.problem_type = TASKS[task].config_problem_type
+        # A checkpoint trained for regression keeps its own otherwise; transformers infers that of one label.
+        kind = TASKS[task].labels
+        config.problem_type = TASKS[task].problem_type if kind.sets or kind.numbers else None
         model, missing = _from_checkpoint(files, config, attention, seed)
         tokenizer, tokenizer_notes = load_tokenizer(files, model)
     spec, spec_notes = _spec_of(model, model_id)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import inspect
 import json
-from pathlib import Path
 from typing import Any, cast
 
 import transformers
@@ -76,7 +75,11 @@ def _lost_table(tokenizer: PreTrainedTokenizerBase, files: EncoderFiles) -> byte
     if backend.normalizer is not None and _tables(json.loads(backend.normalizer.__getstate__())):
         return b""
     if files.sentencepiece_model is not None:
-        return _table_of_model(files.sentencepiece_model)
+        from sentencepiece import sentencepiece_model_pb2
+
+        proto = sentencepiece_model_pb2.ModelProto()
+        proto.ParseFromString(files.sentencepiece_model.read_bytes())
+        return bytes(proto.normalizer_spec.precompiled_charsmap)
     path = files.folder / "tokenizer.json"
     found = _tables(json.loads(path.read_text(encoding="utf-8"))["normalizer"]) if path.exists() else []
     return base64.b64decode(found[0]) if found else b""
@@ -89,14 +92,6 @@ def _tables(normalizer: dict[str, Any] | None) -> list[str]:
     if normalizer["type"] == "Sequence":
         return [table for one in normalizer["normalizers"] for table in _tables(one)]
     return [normalizer["precompiled_charsmap"]] if normalizer["type"] == _TABLE else []
-
-
-def _table_of_model(path: Path) -> bytes:
-    from sentencepiece import sentencepiece_model_pb2
-
-    proto = sentencepiece_model_pb2.ModelProto()
-    proto.ParseFromString(path.read_bytes())
-    return bytes(proto.normalizer_spec.precompiled_charsmap)
 
 
 def _with_table(tokenizer: PreTrainedTokenizerBase, table: bytes) -> PreTrainedTokenizerBase:

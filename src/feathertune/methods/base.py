@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from feathertune.errors import ConfigError
 from feathertune.records import Kind
@@ -30,6 +30,14 @@ class Options(BaseModel):
     own: ClassVar[frozenset[str]] = frozenset({"learning_rate"})
 
     learning_rate: float = Field(gt=0)
+
+
+SomeOptions = TypeVar("SomeOptions", bound=Options)
+
+
+def at_rate(options: type[SomeOptions], rate: float) -> type[SomeOptions]:
+    """Return the same options with another default learning rate."""
+    return create_model(options.__name__, __base__=options, learning_rate=(float, Field(default=rate, gt=0)))
 
 
 @dataclass(frozen=True)
@@ -75,11 +83,11 @@ class Method:
     """
 
     name: str
-    kind: Kind
     summary: str
     source: str
     options: type[Options]
     build: Callable[[LoadedEncoder, Any, Job], nn.Module]
+    kind: Kind = "peft"
     when: str = ""
     mergeable: bool = True
     zero_init: bool = True

@@ -53,7 +53,7 @@ def read_predictions(folder: Path, run: RunRecord, n_classes: int) -> Prediction
     table = _read_table(_predictions(folder, run), ["row", "label", "predicted"])
     if table is None or table.num_rows == 0:
         return None
-    row = _integers(table.column("row"))
+    row = _numbers(table.column("row"), np.int64)
     label, predicted = (_labels(table.column(name), n_classes) for name in ("label", "predicted"))
     if row is None or label is None or predicted is None or label.shape != predicted.shape:
         return None
@@ -139,9 +139,9 @@ def read_test_fingerprint(folder: Path, labels: Sequence[str]) -> str | None:
 def _labels(column: Any, n_classes: int) -> NDArray[Any] | None:  # noqa: ANN401 - pyarrow has no types
     """Return class indices, 0 and 1 ``(N, C)`` for lists of them, or without classes numbers; ``None`` if damaged."""
     if n_classes == 0:
-        return _floats(column)
+        return _numbers(column, np.float64)
     if not pa.types.is_list(column.type):
-        indices = _integers(column)
+        indices = _numbers(column, np.int64)
         return None if indices is None or ((indices < 0) | (indices >= n_classes)).any() else indices
     lists = column.to_pylist()
     members = np.zeros((len(lists), n_classes), np.int8)
@@ -182,16 +182,12 @@ def _read_table(path: Path | None, columns: list[str], filters: Any = None) -> A
     return table if table is not None and table.column_names == columns else None
 
 
-def _integers(column: Any) -> NDArray[np.int64] | None:  # noqa: ANN401 - pyarrow has no types
-    if not pa.types.is_integer(column.type) or column.null_count:
+def _numbers(column: Any, dtype: type[np.number[Any]]) -> NDArray[Any] | None:  # noqa: ANN401 - pyarrow has no types
+    """Return finite numbers, int64 or float64; ``None`` for a column of another kind, or with missing ones."""
+    is_kind = pa.types.is_integer if dtype is np.int64 else pa.types.is_floating
+    if not is_kind(column.type) or column.null_count:
         return None
-    return np.asarray(column.to_numpy(), dtype=np.int64)
-
-
-def _floats(column: Any) -> NDArray[np.float64] | None:  # noqa: ANN401 - pyarrow has no types
-    if not pa.types.is_floating(column.type) or column.null_count:
-        return None
-    values = np.asarray(column.to_numpy(), dtype=np.float64)
+    values = np.asarray(column.to_numpy(), dtype=dtype)
     return values if np.isfinite(values).all() else None
 
 

@@ -49,11 +49,10 @@ from feathertune.study.running.run_files import read_predictions, read_record, w
 from feathertune.study.running.runs import expected_work
 from feathertune.study.running.search import read_search, search_id, search_work
 from feathertune.study.running.workbench import Prepared, Workbench
-from feathertune.study.verdict.by_length import by_length
 from feathertune.study.verdict.evidence import Evidence
 from feathertune.study.verdict.mislabelled import find_mislabelled, write_mislabelled
 from feathertune.study.verdict.pairs import compare_pairs
-from feathertune.study.verdict.summary import RunPredictions, more_labels, summarise_sizes
+from feathertune.study.verdict.summary import RunPredictions, by_length, more_labels, summarise_sizes
 from feathertune.study.verdict.verdict import judge
 
 STUDY = FolderKind(
@@ -105,7 +104,9 @@ def run(
 
 def _run(prepared: Prepared, out: Path, observer: Observer, command: Sequence[str], *, overwrite: bool) -> StudyRecord:
     plan = prepared.plan
-    estimate = read_cost_estimate(out, plan)
+    estimate = read_record(out / COST_FILE, CostEstimate)
+    if estimate is not None and estimate.plan != plan.fingerprint:
+        estimate = None
     _enter_folder(out, prepared, overwrite=overwrite)
     if estimate is not None:  # also where the folder was made anew
         write_atomic(out / COST_FILE, estimate.model_dump_json(indent=1) + "\n")
@@ -176,18 +177,12 @@ def keep_cost_estimate(found: CostEstimate, prepared: Prepared, out: Path) -> No
         write_atomic(out / COST_FILE, found.model_dump_json(indent=1) + "\n")
 
 
-def read_cost_estimate(out: Path, plan: Plan) -> CostEstimate | None:
-    """Return the cost estimate kept in a plan's folder, or None if it belongs to another plan."""
-    found = read_record(out / COST_FILE, CostEstimate)
-    return found if found is not None and found.plan == plan.fingerprint else None
-
-
 def assemble(
     prepared: Prepared, runs: list[RunRecord], folder: Path, created: str, command: Sequence[str]
 ) -> StudyRecord:
     """Put the record together from the runs that have ended."""
     bench, plan, task = prepared.bench, prepared.plan, prepared.study.task
-    test, margin = bench.split("test"), plan.config.study.margin
+    test, margin = bench.splits["test"], plan.config.study.margin
     complete = [run for run in runs if run.status == "complete"]
     found = {run.id: read_predictions(folder / run.predictions).predicted for run in complete if run.predictions}
     predictions = RunPredictions(task.primary, test.labels, found)
@@ -271,7 +266,7 @@ def _finished(spec: RunSpec, folder: Path) -> RunRecord | None:
 
 def _enter_folder(out: Path, prepared: Prepared, *, overwrite: bool) -> None:
     """Write the plan and the test rows, or check that the folder holds the study that is continued."""
-    plan, test = prepared.plan, prepared.bench.split("test")
+    plan, test = prepared.plan, prepared.bench.splits["test"]
     if overwrite or not (out / PLAN_FILE).is_file():
         claim_folder(out, STUDY, overwrite=overwrite, aside=(COST_FILE,))
         write_atomic(out / PLAN_FILE, plan.model_dump_json(indent=1) + "\n")

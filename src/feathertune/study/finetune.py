@@ -18,7 +18,7 @@ from feathertune.errors import ConfigError, FeathertuneError
 from feathertune.methods import one_method
 from feathertune.output_folder import claimed
 from feathertune.records import METRICS_FILE, Scores
-from feathertune.runtime import Runtime, choose_runtime, seed_everything
+from feathertune.runtime import choose_runtime, seed_everything
 from feathertune.study.observe import Observer, Silent
 from feathertune.study.planning.resolve import settle
 from feathertune.study.prepared import prepare_study
@@ -42,10 +42,8 @@ def finetune(
     """Train, test and write a bundle; return the scores on ``validation`` and ``test``, if they have rows.
 
     `data` replaces the source that the settings name. `resume` goes on from the last checkpoint to the same result;
-    `overwrite` replaces a bundle once the new one is proven, and deletes checkpoints at once.
-
-    Raises:
-        FeathertuneError: If something given cannot be used, or the training breaks.
+    `overwrite` replaces a bundle once the new one is proven, and deletes checkpoints at once. FeathertuneError if
+    something given cannot be used, or the training breaks.
     """
     if resume and overwrite:
         raise ConfigError("Both --resume, which goes on, and --overwrite, which starts anew, are given. Expected one.")
@@ -62,7 +60,9 @@ def finetune(
         if not group.leads:
             observer = Silent()
         _claim(out, group, stack, resume=resume, overwrite=overwrite)
-        runtime = _agreed_runtime(settled.config, group)
+        runtime = choose_runtime(settled.config.engine)
+        if group.sum(np.array([float(runtime.dtype == "bf16")]))[0] < group.size:  # not all processes choose bf16
+            runtime = dataclasses.replace(runtime, dtype="fp32")
         prepared = prepare_study(settled, runtime, observer, data=data, seed=seed)
         return _train(prepared, out, observer, group, resume=resume)
 
@@ -81,14 +81,6 @@ def _claim(out: Path, group: Group, stack: contextlib.ExitStack, *, resume: bool
     # All hear of it: a process that waits for one that has gone gets a traceback.
     if group.sum(np.array([float(refused is not None)]))[0]:
         raise refused or ConfigError("The first process cannot use the output folder.")
-
-
-def _agreed_runtime(config: Config, group: Group) -> Runtime:
-    """Return this process's runtime; bf16 only if all processes choose it."""
-    runtime = choose_runtime(config.engine)
-    if group.sum(np.array([float(runtime.dtype == "bf16")]))[0] < group.size:
-        runtime = dataclasses.replace(runtime, dtype="fp32")
-    return runtime
 
 
 def _train(prepared: Prepared, out: Path, observer: Observer, group: Group, *, resume: bool) -> dict[str, Scores]:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -25,36 +25,20 @@ _STORED: dict[torch.dtype, np.dtype[Any]] = {
 }
 
 
-@dataclass(frozen=True)
-class CachedTexts:
+class CachedTexts(EncodedTexts):
     """N texts, and their hidden states ``(sum of lengths, D)`` at the split point."""
 
-    texts: EncodedTexts
-    hidden: Tensor
-
-    def __len__(self) -> int:
-        return len(self.texts)
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """Tokens of each text, ``(N,)`` int64."""
-        return self.texts.lengths
-
-    def sequences(self, rows: np.ndarray) -> np.ndarray:
-        """As `EncodedTexts.sequences`."""
-        return self.texts.sequences(rows)
-
-    def pool(self, rows: np.ndarray, values: Tensor) -> Tensor:
-        """As `EncodedTexts.pool`."""
-        return self.texts.pool(rows, values)
+    def __init__(self, texts: EncodedTexts, hidden: Tensor) -> None:
+        super().__init__(**{field.name: getattr(texts, field.name) for field in fields(texts)})
+        self.hidden = hidden
 
     def collate(self, rows: np.ndarray, device: torch.device) -> dict[str, Tensor]:
         """Return one padded batch with ``inputs_embeds`` ``(B, T, D)``, zero for padding, instead of ``input_ids``."""
-        batch = self.texts.collate(rows, device)
+        batch = super().collate(rows, device)
         shape = batch.pop("input_ids").shape
         hidden = self.hidden.new_zeros(*shape, self.hidden.shape[1])
-        for place, i in zip(hidden, self.texts.sequences(rows), strict=True):
-            start, end = self.texts.offsets[i], self.texts.offsets[i + 1]
+        for place, i in zip(hidden, self.sequences(rows), strict=True):
+            start, end = self.offsets[i], self.offsets[i + 1]
             place[: end - start] = self.hidden[start:end]
         return {"inputs_embeds": hidden.to(device, non_blocking=True), **batch}
 

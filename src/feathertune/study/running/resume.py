@@ -53,7 +53,7 @@ def identity(spec: RunSpec, prepared: Prepared) -> dict[str, Any]:
         "base": {"model_type": bench.base.model_type, "fingerprint": bench.base.fingerprint},
         # The rate is an option of the method by now.
         "train": config.train.model_dump(mode="json", exclude={"learning_rate", "checkpoint_every_s"}),
-        "study": {"metric": study.metric},
+        "study": {"metric": study.task.primary.name},
         "engine": {
             **config.engine.model_dump(mode="json", exclude={"memory", "cache_bytes", "cache_folder"}),
             "dtype": runtime.dtype,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import traceback
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import sklearn.metrics  # noqa: F401 - no run is charged for loading what scores it
 
@@ -24,8 +25,7 @@ from feathertune.study.running.baseline_runs import run_baseline, splits_read
 from feathertune.study.running.prepare import begins_with_head
 from feathertune.study.running.run_files import write_predictions
 from feathertune.study.running.run_result import RunResult
-from feathertune.study.running.training import Outputs, train_and_test
-from feathertune.study.running.training_log import epoch_work
+from feathertune.study.running.training import Outputs, epoch_work, train_and_test
 from feathertune.study.running.workbench import Prepared
 
 
@@ -83,17 +83,17 @@ def execute(
 def failed_run(spec: RunSpec, error: Exception) -> RunRecord:
     """Return the record of a run that broke."""
     return RunRecord(
-        id=spec.id,
-        method=spec.method,
-        kind=spec.kind,
-        seed=spec.seed,
-        train_rows=spec.train_rows,
+        **_of_spec(spec),
         status="failed",
         error=f"{type(error).__name__}: {error}",
         seconds=Seconds(total=0.0),
         hyperparameters=dict(spec.options),
         notes=list(spec.notes),
     )
+
+
+def _of_spec(spec: RunSpec) -> dict[str, Any]:
+    return spec.model_dump(include={"id", "method", "kind", "seed", "train_rows"})
 
 
 def keep_run(record: RunRecord, folder: Path) -> None:
@@ -115,23 +115,17 @@ def _run(spec: RunSpec, prepared: Prepared, run_folder: Path, observer: Observer
 def _complete(spec: RunSpec, prepared: Prepared, result: RunResult, peak_bytes: int, folder: Path) -> RunRecord:
     """Write the predictions, and return the record."""
     task, scores, run_folder = prepared.study.task, result.scores, folder / "runs" / spec.id
-    labels, validation_labels = (prepared.bench.split(name).labels for name in ("test", "validation"))
+    labels, validation_labels = (prepared.bench.splits[name].labels for name in ("test", "validation"))
     predictions, decided = run_folder / PREDICTIONS_FILE, task.decide(result.test, scores.thresholds)
     write_predictions(predictions, labels, decided, result.test)
     calibration = None
     if task.calibrate is not None and len(validation_labels):
-        calibration = task.calibrate(
-            (validation_labels, result.validation, scores.thresholds), (labels, result.test, scores.thresholds)
-        )
+        calibration = task.calibrate(validation_labels, result.validation, labels, result.test, decided)
     trainable, total = result.trainable_parameters, result.total_parameters
     return RunRecord(
-        id=spec.id,
-        method=spec.method,
-        kind=spec.kind,
-        seed=spec.seed,
-        train_rows=spec.train_rows,
+        **_of_spec(spec),
         status="complete",
-        metric=prepared.study.metric,
+        metric=task.primary.name,
         test=scores.test,
         validation=scores.validation,
         thresholds=None if scores.thresholds is None else [float(f"{value:.6g}") for value in scores.thresholds],

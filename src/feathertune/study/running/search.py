@@ -19,7 +19,7 @@ from feathertune.storage import write_atomic
 from feathertune.study.observe import Observer
 from feathertune.study.run_spec import RunSpec
 from feathertune.study.running.run_files import read_record
-from feathertune.study.running.training_log import epoch_work
+from feathertune.study.running.training import epoch_work
 from feathertune.study.running.trial import all_rows, trial
 from feathertune.study.running.workbench import Prepared, Workbench
 
