@@ -74,6 +74,7 @@ def writing_into(path: Path) -> Iterator[None]:
     """Keep other processes out of a folder during the block; what a killed one left half written is deleted."""
     with contextlib.ExitStack() as stack:
         with _told(path):
+            _check_folder(path)
             stack.enter_context(locked(path, inside=True))
             for entry in [*path.rglob(".*.tmp")]:
                 _delete(entry)
@@ -102,10 +103,7 @@ def claim_folder(path: Path, kind: FolderKind, *, overwrite: bool, aside: Collec
 
 
 def _is_occupied(path: Path, kind: FolderKind, *, overwrite: bool, aside: Collection[str] = ()) -> bool:
-    if path.exists() and not path.is_dir():
-        raise ConfigError(f"The output {path} is a file. Expected a folder: give another --out.")
-    if path.parent == path.absolute():
-        raise ConfigError(f"The output {path} is the root of the file system. Expected a folder inside it.")
+    _check_folder(path)
     if not path.is_dir() or all(is_temporary(entry) or entry.name in aside for entry in path.iterdir()):
         return False
     if kind.own_files(path) is None:
@@ -118,6 +116,13 @@ def _is_occupied(path: Path, kind: FolderKind, *, overwrite: bool, aside: Collec
             f"The output folder {path} already holds a result. Give another --out, or --overwrite to replace it."
         )
     return True
+
+
+def _check_folder(path: Path) -> None:
+    if path.exists() and not path.is_dir():
+        raise ConfigError(f"The output {path} is a file. Expected a folder: give another --out.")
+    if path.parent == path.absolute():
+        raise ConfigError(f"The output {path} is the root of the file system. Expected a folder inside it.")
 
 
 def _foreign_files(path: Path, kind: FolderKind) -> list[Path]:

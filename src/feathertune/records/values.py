@@ -18,7 +18,7 @@ class Record(BaseModel):
     """A piece of the record; unknown keys are refused, so that a typo cannot hide."""
 
     # Before 2.10 pydantic kept names that begin with "model_" for itself, and warned of `model_type`.
-    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", protected_namespaces=(), allow_inf_nan=False)
 
 
 class Metrics(Record):

@@ -112,9 +112,11 @@ def _run(prepared: Prepared, out: Path, observer: Observer, command: Sequence[st
         write_atomic(out / COST_FILE, estimate.model_dump_json(indent=1) + "\n")
     records = {spec.id: record for spec in plan.runs if (record := _finished(spec, out)) is not None}
     observer.planned(_work(prepared, out), list(records.values()))
-    if len(records) == len(plan.runs) and (out / STUDY_FILE).is_file():
-        render_report(out)
-        return load_study(out)
+    if len(records) == len(plan.runs):
+        study = read_record(out / STUDY_FILE, StudyRecord)
+        if study is not None and study.status == "complete":  # else it was stopped between the last run and its record
+            render_report(out)
+            return study
     created = datetime.now(UTC).isoformat(timespec="seconds")
 
     def assembled() -> StudyRecord:
