@@ -15,6 +15,7 @@ import numpy as np
 from torch import nn
 
 from feathertune.bundle import DataInfo, Description, save_bundle
+from feathertune.data.sources.registry import without_path
 from feathertune.engine.fast_path import fast_parts
 from feathertune.engine.predict import predict_logits
 from feathertune.engine.prefix_cache.store import Inputs
@@ -325,10 +326,9 @@ def _peft_rank(model: nn.Module) -> dict[str, Any]:
 
 
 def _data_info(data: DataRecord) -> DataInfo:
-    """Return a bundle's facts about its data; a file is given by its name, since a path is this machine's."""
-    scheme, _, rest = data.source.partition(":")
+    """Return a bundle's facts about its data."""
     return DataInfo(
-        source=data.source if scheme in ("sample", "hub") else Path(rest or scheme).name,
+        source=without_path(data.source),
         n_train=data.n_train,
         n_validation=data.n_validation,
         n_test=data.n_test,
