@@ -214,12 +214,12 @@ def _repair(path: Path) -> None:
 
 @contextlib.contextmanager
 def system_errors() -> Iterator[None]:
-    """Turn errors of safetensors that hide a system error, such as a full disk, into that `OSError`."""
-    from safetensors import SafetensorError
-
+    """Turn errors of libraries in Rust that hide a system error, such as a full disk, into that `OSError`."""
     try:
         yield
-    except SafetensorError as error:
+    except Exception as error:  # safetensors has a type of its own, tokenizers raises the bare Exception
+        if isinstance(error, OSError):
+            raise
         if found := re.search(r"\(os error (\d+)\)", str(error)):
             raise OSError(int(found[1]), os.strerror(int(found[1]))) from error
         raise

@@ -63,6 +63,8 @@ def test_a_full_disk_under_safetensors_is_an_error_of_the_system():
     with pytest.raises(OSError, match="No space left") as caught, system_errors():
         raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
     assert caught.value.errno == errno.ENOSPC
+    with pytest.raises(OSError, match="No space left"), system_errors():
+        raise Exception("No space left on device (os error 28)")
     with pytest.raises(SafetensorError, match="header"), system_errors():
         raise SafetensorError("invalid header")
 
