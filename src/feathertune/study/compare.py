@@ -264,8 +264,9 @@ def _check_same(out: Path, plan: Plan) -> None:
         )
     if found.fingerprint != plan.fingerprint:
         difference = first_differences(found.config.model_dump(mode="json"), plan.config.model_dump(mode="json"))
+        changed = " and ".join(name for name, value in plan.content.items() if found.content.get(name) != value)
+        changed = f"{changed or 'the list of runs'} changed under the same settings"
         raise ConfigError(
-            f"The output folder {out} holds another study "
-            f"({difference or 'other data or another encoder under the same settings'}). "
+            f"The output folder {out} holds another study ({difference or changed}). "
             "Give another --out, or --overwrite to replace it."
         )

@@ -16,7 +16,7 @@ from feathertune.engine.training.distributed import Group, joined
 from feathertune.errors import ConfigError, FeathertuneError
 from feathertune.methods import one_method
 from feathertune.records import METRICS_FILE, Scores
-from feathertune.runtime import Runtime, choose_runtime, seed_everything
+from feathertune.runtime import RANDOM_STATE, Runtime, choose_runtime, seed_everything
 from feathertune.storage import check_place
 from feathertune.study.observe import Observer, Silent
 from feathertune.study.planning.resolve import settle
@@ -42,6 +42,8 @@ def finetune(
 
     `data` replaces the source that the settings name. `resume` goes on from the last checkpoint to the same result;
     `overwrite` replaces a bundle once the new one is proven, and deletes checkpoints at once.
+
+    Trainings in several threads run one after another: torch's random state is the process's.
 
     Raises:
         FeathertuneError: If something given cannot be used, or the training breaks.
@@ -97,8 +99,8 @@ def _train(prepared: Prepared, out: Path, observer: Observer, group: Group, *, r
     checkpoints = open_checkpoints(out, spec, prepared, observer, resume=resume)
     observer.planned({spec.id: expected_work(spec, prepared)}, [])
     observer.started(spec)
-    seed_everything(spec.seed)
-    with tempfile.TemporaryDirectory() as scratch, naming_the_last(checkpoints):
+    with RANDOM_STATE, tempfile.TemporaryDirectory() as scratch, naming_the_last(checkpoints):
+        seed_everything(spec.seed)
         outputs = Outputs(Path(scratch) / METRICS_FILE, out, checkpoints)
         scored = train_and_test(spec, prepared, observer, outputs, group).scores
     group.wait()

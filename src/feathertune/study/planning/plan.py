@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pydantic import Field
 
@@ -21,13 +21,15 @@ class Plan(Record):
     """A study before it runs.
 
     Attributes:
-        fingerprint: Hash of settings, runs, data and encoder; a folder is continued only by the plan that began it.
+        fingerprint: Hash of settings, runs and content; a folder is continued only by the plan that began it.
+        content: Fingerprints of the data and of the base model's parts, by their names in messages.
         left_out: Reasons of methods that cannot serve the encoder, by name.
         parameter_budget: ``study.match_parameters`` in parameters of this encoder.
         off_budget: Sizes of methods that are far from it, by name.
     """
 
     fingerprint: str
+    content: dict[str, str]
     config: Config
     runs: list[RunSpec]
     left_out: dict[str, str] = Field(default_factory=dict)
@@ -35,11 +37,12 @@ class Plan(Record):
     off_budget: dict[str, str] = Field(default_factory=dict)
 
 
-def make_plan(config: Config, fit: Fit, runs: Sequence[RunSpec], *, content: Sequence[str]) -> Plan:
-    """Return the plan of these runs; `content` has the fingerprints of data and encoder."""
-    described = [config.model_dump(mode="json"), [run.model_dump(mode="json") for run in runs], *content]
+def make_plan(config: Config, fit: Fit, runs: Sequence[RunSpec], *, content: Mapping[str, str]) -> Plan:
+    """Return the plan of these runs on this content."""
+    described = [config.model_dump(mode="json"), [run.model_dump(mode="json") for run in runs], dict(content)]
     return Plan(
         fingerprint=hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest(),
+        content=dict(content),
         config=config,
         runs=list(runs),
         left_out=fit.left_out,
