@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from pydantic import Field
 
@@ -15,6 +15,7 @@ from feathertune.study.planning.method_sizing import Fit
 from feathertune.study.run_spec import RunSpec, run_id
 
 PLAN_FILE = "plan.json"
+CONTENT = ("the data", "the base's weights or configuration", "the base's tokenizer")
 
 
 class Plan(Record):
@@ -22,14 +23,14 @@ class Plan(Record):
 
     Attributes:
         fingerprint: Hash of settings, runs and content; a folder is continued only by the plan that began it.
-        content: Fingerprints of the data and of the base model's parts, by their names in messages.
+        content: Fingerprints of what `CONTENT` names.
         left_out: Reasons of methods that cannot serve the encoder, by name.
         parameter_budget: ``study.match_parameters`` in parameters of this encoder.
         off_budget: Sizes of methods that are far from it, by name.
     """
 
     fingerprint: str
-    content: dict[str, str]
+    content: list[str]
     config: Config
     runs: list[RunSpec]
     left_out: dict[str, str] = Field(default_factory=dict)
@@ -37,12 +38,12 @@ class Plan(Record):
     off_budget: dict[str, str] = Field(default_factory=dict)
 
 
-def make_plan(config: Config, fit: Fit, runs: Sequence[RunSpec], *, content: Mapping[str, str]) -> Plan:
-    """Return the plan of these runs on this content."""
-    described = [config.model_dump(mode="json"), [run.model_dump(mode="json") for run in runs], dict(content)]
+def make_plan(config: Config, fit: Fit, runs: Sequence[RunSpec], *, content: Sequence[str]) -> Plan:
+    """Return the plan of these runs; `content` has the fingerprints of what `CONTENT` names."""
+    described = [config.model_dump(mode="json"), [run.model_dump(mode="json") for run in runs], *content]
     return Plan(
         fingerprint=hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest(),
-        content=dict(content),
+        content=list(content),
         config=config,
         runs=list(runs),
         left_out=fit.left_out,

@@ -99,9 +99,5 @@ def resolve(
         runs = runs_of_study(fit, study.seeds, sizes=sizes, n_rows=n_rows)
     else:
         runs = [planned.run(seed) for planned in fit.methods]
-    content = {
-        "the data": splits.fingerprint,
-        "the base's weights or configuration": encoder.fingerprint,
-        "the base's tokenizer": encoder.tokenizer_fingerprint,
-    }
+    content = (splits.fingerprint, encoder.fingerprint, encoder.tokenizer_fingerprint)
     return ResolvedStudy(make_plan(config, fit, runs, content=content), task)
