@@ -47,7 +47,10 @@ _STARTS = re.compile(r"gaussian|eva|olora|orthogonal|pissa(_niter_\d{1,2})?")
 _WORD = re.compile(r"[\w-]{1,64}")
 _NAME = re.compile(r"[\w-]+(\.[\w-]+)*")
 _KEY = re.compile(r"\^?[\w-]+(\\?\.[\w-]+)*\$?")
-_PATTERN_S, _PATTERN_LENGTH = 1.0, 1_000
+# Compiling a pattern has no time limit: nested counts multiply, and other groups than these can recurse.
+_PATTERN_S, _PATTERN_LENGTH, _MOST_COUNTS = 1.0, 1_000, 2
+_COUNT = re.compile(r"\{\d{0,2}(,\d{0,2})?\}")
+_OTHER_GROUP = re.compile(r"\(\?(?!:|=|!|<=|<!)")
 
 
 def read_adapter(folder: Path) -> dict[str, Any]:
@@ -185,7 +188,9 @@ def _matching(folder: Path, key: str, pattern: str, modules: Sequence[str]) -> l
     """Return the modules whose whole name matches a regular expression, found within a time limit."""
     end = time.monotonic() + _PATTERN_S
     try:
-        if len(pattern) > _PATTERN_LENGTH:
+        if len(pattern) > _PATTERN_LENGTH or _OTHER_GROUP.search(pattern):
+            raise TimeoutError
+        if not pattern.count("{") == len(_COUNT.findall(pattern)) <= _MOST_COUNTS:
             raise TimeoutError
         compiled = regex.compile(pattern)
         found = [name for name in modules if compiled.fullmatch(name, timeout=max(1e-3, end - time.monotonic()))]
