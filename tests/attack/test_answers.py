@@ -46,9 +46,7 @@ def test_predict_names_the_first_text_without_an_answer(bundle, monkeypatch, cap
         predictor.probabilities(["a good film", RARE, f"{RARE} too"])
     out = tmp_path / "answers.csv"
     (tmp_path / "texts.csv").write_text(f"text\na good film\n{RARE}\n")
-    done = in_process(
-        monkeypatch, capsys, "predict", bundle, tmp_path / "texts.csv", "--output", out, "--set", "engine.dtype=fp32"
-    )
+    done = in_process(monkeypatch, capsys, "predict", bundle, "--input", tmp_path / "texts.csv", "--output", out)
     assert (done.code, out.exists()) == (2, False)
     assert "zzz stale" in done.stderr
 

@@ -38,7 +38,8 @@ _ALL_LINEAR = "all-linear"
 # Sizes of tensors; no larger than the widest layer or the largest dimension of the adapter's own tensors.
 _SIZES = frozenset(
     "r init_r target_r hybrid_r mini_r num_virtual_tokens token_dim num_layers num_attention_heads "  # noqa: SIM905
-    "num_transformer_submodules num_vectors vector_length n_frequency rank_pattern n_frequency_pattern".split()
+    "num_transformer_submodules num_vectors vector_length n_frequency rank_pattern n_frequency_pattern "
+    "boft_n_butterfly_factor num_cayley_neumann_terms".split()
 )
 # Seeds and numbers of steps, which make nothing large.
 _ANY_SIZE = {"projection_prng_key", "random_loc_seed", "random_seed", "total_step", "tinit", "tfinal", "deltaT"}
