@@ -6,9 +6,10 @@ PEFT opens files, looks up models and evaluates regular expressions as ``adapter
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ _WORD = re.compile(r"[\w-]{1,64}")
 _NAME = re.compile(r"[\w-]+(\.[\w-]+)*")
 _KEY = re.compile(r"\^?[\w-]+(\\?\.[\w-]+)*\$?")
 # Compiling a pattern has no time limit: nested counts multiply, and other groups than these can recurse.
-_PATTERN_S, _PATTERN_LENGTH, _MOST_COUNTS = 1.0, 1_000, 2
+_PATTERN_S, _PATTERN_LENGTH = 1.0, 1_000
 _COUNT = re.compile(r"\{\d{0,2}(,\d{0,2})?\}")
 _OTHER_GROUP = re.compile(r"\(\?(?!:|=|!|<=|<!)")
 
@@ -101,7 +102,7 @@ def is_prompt(settings: Mapping[str, Any]) -> bool:
 
 def virtual_tokens(settings: Mapping[str, Any]) -> int:
     """Return how many of the encoder's positions the adapter takes from each text."""
-    found = settings.get("num_virtual_tokens", 0)
+    found = settings.get("num_virtual_tokens")
     return found if isinstance(found, int) else 0
 
 
@@ -124,7 +125,7 @@ def _checked(
     for key, value in settings.items():
         if key in known:
             _check(folder, key, value, largest, n_modules=len(modules))
-            is_pattern = key in _MAY_BE_PATTERNS and isinstance(value, str) and value.lower() != _ALL_LINEAR
+            is_pattern = key in _MAY_BE_PATTERNS and _is_text(value) and value.lower() != _ALL_LINEAR
             values[key] = _matching(folder, key, value, modules) if is_pattern else value
     try:
         return cls(**values, inference_mode=True)
@@ -134,53 +135,40 @@ def _checked(
 
 def _check(folder: Path, key: str, value: Any, largest: int, *, n_modules: int) -> None:  # noqa: ANN401 - JSON
     """Refuse a setting that is not of a harmless form."""
-    if value is None or isinstance(value, bool) or value in ([], {}):
+    if value is None or isinstance(value, bool) or value in ([], {}) or (key in _MAY_BE_PATTERNS and _is_text(value)):
         return
     if key in _NAMES:
-        _check_names(folder, key, value, n_modules)
-    elif isinstance(value, dict) and key.endswith("_pattern"):
-        if len(value) > n_modules or not all(_KEY.fullmatch(name) for name in value):
-            raise _refused(folder, key, next(iter(value)), "at most one entry for each module, by its name")
-        for number in _numbers(value.values()):
-            _check_number(folder, key, number, largest)
-    elif key == "layers_to_transform" and isinstance(value, list) and all(type(layer) is int for layer in value):
-        return
-    elif isinstance(value, str):
-        form = _STARTS if key == "init_lora_weights" else _WORD
-        if not form.fullmatch(value):
+        names = [value] if key == "layers_pattern" and _is_text(value) else value
+        if not isinstance(names, list) or len(names) > n_modules or not all(_is_text(n, _NAME) for n in names):
+            raise _refused(folder, key, value, "a list of module names")
+    elif _is_text(value):
+        if not _is_text(value, _STARTS if key == "init_lora_weights" else _WORD):
             raise _refused(folder, key, value, "a word that bundles support")
-    elif isinstance(value, int | float):
-        _check_number(folder, key, value, largest)
     else:
+        for number in _numbers(folder, key, value, n_modules):
+            _check_number(folder, key, number, largest)
+
+
+def _numbers(folder: Path, key: str, value: object, n_modules: int) -> list[object]:
+    """Return the numbers of a setting; those of a pattern by module are its values, or lists of values."""
+    if isinstance(value, dict) and key.endswith("_pattern"):
+        if len(value) > n_modules or not all(map(_KEY.fullmatch, value)):
+            raise _refused(folder, key, next(iter(value)), "at most one entry for each module, by its name")
+        return [number for item in value.values() for number in (item if isinstance(item, list) else [item])]
+    if isinstance(value, list) and key == "layers_to_transform":
+        return value
+    if not isinstance(value, int | float):
         raise _refused(folder, key, value, "null: bundles do not support it")
+    return [value]
 
 
-def _check_names(folder: Path, key: str, value: object, n_modules: int) -> None:
-    if isinstance(value, str) and key in _MAY_BE_PATTERNS:
-        return
-    names = [value] if isinstance(value, str) and key == "layers_pattern" else value
-    if not isinstance(names, list) or len(names) > n_modules or not all(map(_is_name, names)):
-        raise _refused(folder, key, value, "a list of module names")
-
-
-def _is_name(value: object) -> bool:
-    return isinstance(value, str) and _NAME.fullmatch(value) is not None
-
-
-def _numbers(values: object) -> Iterator[object]:
-    for value in values if isinstance(values, Sequence | type({}.values())) else ():
-        if isinstance(value, list):
-            yield from value
-        else:
-            yield value
+def _is_text(value: object, form: re.Pattern[str] | None = None) -> bool:
+    return isinstance(value, str) and (form is None or form.fullmatch(value) is not None)
 
 
 def _check_number(folder: Path, key: str, value: object, largest: int) -> None:
-    if isinstance(value, bool):  # the directions that AdaLoRA keeps
-        return
-    limit = float(largest) if key in _SIZES else float("inf") if key in _ANY_SIZE else _LARGEST
+    limit = 1.0 if "dropout" in key else largest if key in _SIZES else math.inf if key in _ANY_SIZE else _LARGEST
     least = 0.0 if key in _SIZES or "dropout" in key else -limit
-    limit = 1.0 if "dropout" in key else limit
     if not isinstance(value, int | float) or not least <= value <= limit:
         raise _refused(folder, key, value, f"a number from {least:g} to {limit:g}")
 
@@ -189,9 +177,8 @@ def _matching(folder: Path, key: str, pattern: str, modules: Sequence[str]) -> l
     """Return the modules whose whole name matches a regular expression, found within a time limit."""
     end = time.monotonic() + _PATTERN_S
     try:
-        if len(pattern) > _PATTERN_LENGTH or _OTHER_GROUP.search(pattern):
-            raise TimeoutError
-        if not pattern.count("{") == len(_COUNT.findall(pattern)) <= _MOST_COUNTS:
+        counts = len(_COUNT.findall(pattern))
+        if len(pattern) > _PATTERN_LENGTH or _OTHER_GROUP.search(pattern) or not pattern.count("{") == counts <= 2:
             raise TimeoutError
         compiled = regex.compile(pattern)
         found = [name for name in modules if compiled.fullmatch(name, timeout=max(1e-3, end - time.monotonic()))]
@@ -211,5 +198,5 @@ def _refused(folder: Path, key: str, value: object, expected: str) -> BundleErro
 
 
 def _shown(value: object) -> str:
-    text = value if isinstance(value, str) else repr(value)
+    text = str(value) if _is_text(value, _WORD) else repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
