@@ -15,7 +15,7 @@ from feathertune.api import finetune
 from feathertune.config import EngineConfig, load_config
 from feathertune.encoders import load_encoder
 from feathertune.predictor import load
-from feathertune.runtime import RANDOM_STATE
+from feathertune.runtime import GLOBAL_STATE
 from whole import folder
 
 ROWS = reviews(60)
@@ -85,7 +85,7 @@ def test_a_fit_leaves_the_callers_random_state():
     torch.manual_seed(5)
     fitted(3)
     assert torch.equal(torch.rand(3), expected)
-    with RANDOM_STATE:  # a thread that holds it may fit
+    with GLOBAL_STATE:  # a thread that holds it may fit
         fitted(3)
 
 

@@ -28,7 +28,7 @@ from feathertune.encoders.specs import SPECS, EncoderSpec, structural_spec
 from feathertune.encoders.tokenizer import load_tokenizer
 from feathertune.errors import EncoderError, first_line
 from feathertune.records import TaskName
-from feathertune.runtime import RANDOM_STATE
+from feathertune.runtime import GLOBAL_STATE
 from feathertune.tasks import TASKS
 
 Attention = Literal["eager", "sdpa"]
@@ -122,7 +122,7 @@ def _from_checkpoint(
 ) -> tuple[PreTrainedModel, frozenset[str]]:
     """Return the model in fp32, and the names of its parameters that are not in the checkpoint."""
     model_class = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(config)]
-    with RANDOM_STATE, torch.random.fork_rng(devices=[]):
+    with GLOBAL_STATE, torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
             model, info = AutoModelForSequenceClassification.from_pretrained(
@@ -212,16 +212,17 @@ def _decisive(config: Any) -> dict[str, Any]:  # noqa: ANN401 - PretrainedConfig
 
 @contextlib.contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Silence transformers' reports, progress bars and warnings; `LoadedEncoder` holds the facts."""
-    verbosity = transformers_logging.get_verbosity()
-    bars = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.set_verbosity(logging.CRITICAL)
-    transformers_logging.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        transformers_logging.set_verbosity(verbosity)
-        if bars:
-            transformers_logging.enable_progress_bar()
+    """Silence transformers' reports, progress bars and warnings, in one thread at a time."""
+    with GLOBAL_STATE:
+        verbosity = transformers_logging.get_verbosity()
+        bars = transformers_logging.is_progress_bar_enabled()
+        transformers_logging.set_verbosity(logging.CRITICAL)
+        transformers_logging.disable_progress_bar()
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                yield
+        finally:
+            transformers_logging.set_verbosity(verbosity)
+            if bars:
+                transformers_logging.enable_progress_bar()

@@ -16,7 +16,7 @@ from feathertune.engine.training.distributed import Group, joined
 from feathertune.errors import ConfigError, FeathertuneError
 from feathertune.methods import one_method
 from feathertune.records import METRICS_FILE, Scores
-from feathertune.runtime import RANDOM_STATE, Runtime, choose_runtime, seed_everything
+from feathertune.runtime import GLOBAL_STATE, Runtime, choose_runtime, seed_everything
 from feathertune.storage import check_place
 from feathertune.study.observe import Observer, Silent
 from feathertune.study.planning.resolve import settle
@@ -59,7 +59,7 @@ def finetune(
         )
     study = config.study.model_copy(update={"methods": (method,)})
     settled = settle(config.model_copy(update={"study": study}))
-    with joined() as group:
+    with joined() as group, GLOBAL_STATE:
         if not group.leads:
             observer = Silent()
         _check_place(out, group, resume=resume, overwrite=overwrite)
@@ -99,8 +99,8 @@ def _train(prepared: Prepared, out: Path, observer: Observer, group: Group, *, r
     checkpoints = open_checkpoints(out, spec, prepared, observer, resume=resume)
     observer.planned({spec.id: expected_work(spec, prepared)}, [])
     observer.started(spec)
-    with RANDOM_STATE, tempfile.TemporaryDirectory() as scratch, naming_the_last(checkpoints):
-        seed_everything(spec.seed)
+    seed_everything(spec.seed)
+    with tempfile.TemporaryDirectory() as scratch, naming_the_last(checkpoints):
         outputs = Outputs(Path(scratch) / METRICS_FILE, out, checkpoints)
         scored = train_and_test(spec, prepared, observer, outputs, group).scores
     group.wait()
