@@ -6,6 +6,7 @@ Transformers from 5.0 on builds some tokenizers (DeBERTa-v2's) without it: a ful
 from __future__ import annotations
 
 import base64
+import hashlib
 import inspect
 import json
 from typing import Any, cast
@@ -65,6 +66,21 @@ def drop_foreign_inputs(tokenizer: PreTrainedTokenizerBase, model: PreTrainedMod
     if "token_type_ids" in taken and getattr(model.config, "type_vocab_size", 2) > 1:
         return
     tokenizer.model_input_names = [name for name in tokenizer.model_input_names if name != "token_type_ids"]
+
+
+def forget_lengths(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Remove the truncation and padding that the last call left in the tokenizer."""
+    if tokenizer.is_fast:
+        tokenizer.backend_tokenizer.no_truncation()
+        tokenizer.backend_tokenizer.no_padding()
+
+
+def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Return the SHA-256 of a tokenizer's pipeline, special tokens, inputs and sides, whatever its class."""
+    forget_lengths(tokenizer)
+    sides = (tokenizer.truncation_side, tokenizer.padding_side)
+    facts = (sorted(tokenizer.special_tokens_map.items()), list(tokenizer.model_input_names), sides)
+    return hashlib.sha256(f"{facts} {tokenizer.backend_tokenizer.to_str()}".encode()).hexdigest()
 
 
 def _lost_table(tokenizer: PreTrainedTokenizerBase, files: EncoderFiles) -> bytes:

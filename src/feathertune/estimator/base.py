@@ -25,7 +25,11 @@ SOURCE = "the texts of fit"  # their name in messages and in the bundle
 
 
 class TextModel(BaseEstimator):  # type: ignore[misc]
-    """An estimator; fitted, it holds its bundle as the bytes of its files, so its pickle holds no object of torch."""
+    """An estimator; fitted, it holds its bundle as the bytes of its files, so its pickle holds no object of torch.
+
+    Fits in several threads run one after another, each with the result that it has alone: torch's random state is
+    the process's. Use processes to train in parallel.
+    """
 
     def __init__(
         self,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from feathertune.bundle.save import PROBE_TEXTS
+from feathertune.bundle.proof import PROBE_TEXTS
 from feathertune.data.reading.texts import Text, paired
 from feathertune.data.sources.registry import without_path
 from feathertune.data.tokens.encode import EncodedTexts, encode

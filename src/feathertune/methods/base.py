@@ -80,6 +80,7 @@ class Method:
         rates: From options to the factor of the learning rate by a parameter's name; ``None`` means 1 for all.
         hook: Makes the `TrainingHook` of a prepared model.
         finish: Brings the trained model into the form that is shipped, with the same answers.
+        peft_config: Name of PEFT's configuration class, whose adapters bundles may hold; empty without PEFT.
     """
 
     name: str
@@ -99,6 +100,7 @@ class Method:
     rates: Callable[[Any], Callable[[str], float] | None] = lambda _options: None
     hook: Callable[[nn.Module, Any, Job], TrainingHook] | None = None
     finish: Callable[[nn.Module], None] | None = None
+    peft_config: str = ""
 
     def prepare(self, encoder: LoadedEncoder, options: Any, job: Job) -> nn.Module:  # noqa: ANN401 - its Options
         """Change an encoder in place into the model to train; ConfigError if the method or an option does not fit."""

@@ -74,11 +74,12 @@ class DataRecord(Record):
 
 
 class BaseRecord(Record):
-    """The pretrained encoder, before anything was trained."""
+    """The pretrained encoder, before anything was trained; `fingerprint` is of weights and configuration."""
 
     id: str
     revision: str | None = None
     fingerprint: str
+    tokenizer_fingerprint: str = ""
     model_type: str
     n_parameters: int
     n_layers: int

@@ -27,7 +27,7 @@ from feathertune.engine.kernels.matrix import Matrices
 from feathertune.engine.multi_adapter.mixed_batches import MixableModel, as_mixable, check_mixed, mixed_logits
 from feathertune.engine.multi_adapter.shared_tensors import SharedTensors, copy_on_shared_tensors
 from feathertune.errors import UnknownNameError
-from feathertune.predictor import Answer, Predictor
+from feathertune.predictor import Answer, Predictor, require_finite
 from feathertune.runtime import Runtime, give_memory_back
 from feathertune.serve.schemas import Base, ModelInfo
 
@@ -225,8 +225,11 @@ class Models:
         answers: dict[int, Answer] = {}
         for (model, of_model), found in zip(places.items(), logits, strict=True):
             n_windows = torch.tensor(counts[model])
-            of_texts = torch.segment_reduce(found[: sum(counts[model])].float().cpu(), "mean", lengths=n_windows)
-            for place, row in zip(of_model, model.predictor.task.probabilities(of_texts.numpy()), strict=True):
+            of_texts = torch.segment_reduce(
+                found[: sum(counts[model])].float().cpu(), "mean", lengths=n_windows
+            ).numpy()
+            require_finite(of_texts, f"The model '{model.name}'")
+            for place, row in zip(of_model, model.predictor.task.probabilities(of_texts), strict=True):
                 answers[place] = model.predictor.named(row)
         return [answers[place] for place in range(len(rows))]
 

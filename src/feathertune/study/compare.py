@@ -40,7 +40,7 @@ from feathertune.runtime import choose_runtime, hardware, versions
 from feathertune.statistics.measures import Answers
 from feathertune.storage import sha256_of, write_atomic
 from feathertune.study.observe import Observer
-from feathertune.study.planning.plan import PLAN_FILE, Plan
+from feathertune.study.planning.plan import CONTENT, PLAN_FILE, Plan
 from feathertune.study.planning.resolve import settle
 from feathertune.study.prepared import prepare_study
 from feathertune.study.run_spec import RunSpec
@@ -288,8 +288,10 @@ def _check_same(out: Path, plan: Plan) -> None:
         )
     if found.fingerprint != plan.fingerprint:
         difference = first_differences(found.config.model_dump(mode="json"), plan.config.model_dump(mode="json"))
+        parts = zip(CONTENT, found.content, plan.content, strict=False)
+        changed = " and ".join(name for name, there, now in parts if there != now)
+        changed = f"{changed or 'the list of runs'} changed under the same settings"
         raise ConfigError(
-            f"The output folder {out} holds another study "
-            f"({difference or 'other data or another encoder under the same settings'}). "
+            f"The output folder {out} holds another study ({difference or changed}). "
             "Give another --out, or --overwrite to replace it."
         )

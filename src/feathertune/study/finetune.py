@@ -18,7 +18,7 @@ from feathertune.errors import ConfigError, FeathertuneError
 from feathertune.methods import one_method
 from feathertune.output_folder import claimed
 from feathertune.records import METRICS_FILE, Scores
-from feathertune.runtime import choose_runtime, seed_everything
+from feathertune.runtime import GLOBAL_STATE, choose_runtime, seed_everything
 from feathertune.study.observe import Observer, Silent
 from feathertune.study.planning.resolve import settle
 from feathertune.study.prepared import prepare_study
@@ -43,7 +43,8 @@ def finetune(
 
     `data` replaces the source that the settings name. `resume` goes on from the last checkpoint to the same result;
     `overwrite` replaces a bundle once the new one is proven, and deletes checkpoints at once. FeathertuneError if
-    something given cannot be used, or the training breaks.
+    something given cannot be used, or the training breaks. Trainings in several threads run one after another: torch's
+    random state is the process's.
     """
     if resume and overwrite:
         raise ConfigError("Both --resume, which goes on, and --overwrite, which starts anew, are given. Expected one.")
@@ -56,7 +57,7 @@ def finetune(
         )
     study = config.study.model_copy(update={"methods": (method,)})
     settled = settle(config.model_copy(update={"study": study}))
-    with joined() as group, contextlib.ExitStack() as stack:
+    with joined() as group, GLOBAL_STATE, contextlib.ExitStack() as stack:
         if not group.leads:
             observer = Silent()
         _claim(out, group, stack, resume=resume, overwrite=overwrite)

@@ -88,6 +88,7 @@ def _base_record(encoder: LoadedEncoder) -> BaseRecord:
         id=encoder.id,
         revision=encoder.revision,
         fingerprint=encoder.fingerprint,
+        tokenizer_fingerprint=encoder.tokenizer_fingerprint,
         model_type=encoder.spec.model_type,
         n_parameters=encoder.n_parameters,
         n_layers=encoder.n_layers,

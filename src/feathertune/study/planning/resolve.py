@@ -132,4 +132,5 @@ def resolve(
         runs = runs_of_study(fit, study.seeds, sizes=sizes, n_rows=n_rows)
     else:
         runs = [planned.run(seed) for planned in fit.methods]
-    return ResolvedStudy(make_plan(config, fit, runs, content=(splits.fingerprint, encoder.fingerprint)), task)
+    content = (splits.fingerprint, encoder.fingerprint, encoder.tokenizer_fingerprint)
+    return ResolvedStudy(make_plan(config, fit, runs, content=content), task)

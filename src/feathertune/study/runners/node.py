@@ -133,10 +133,12 @@ def _enter(site: Site) -> Prepared:
     prepared: Prepared = ray.get(site.prepared[0])
     bench = prepared.bench
     prepare_process(prepared.study.config.engine)
-    if bench.pretrained.load(seed=0).fingerprint != bench.base.fingerprint:
+    found = bench.pretrained.load(seed=0)
+    if (found.fingerprint, found.tokenizer_fingerprint) != (bench.base.fingerprint, bench.base.tokenizer_fingerprint):
         raise ConfigError(
-            f"the encoder {bench.base.id} has other weights here than where the study was started. Expected the same "
-            "files on all nodes: put them into a shared folder and name it as --base."
+            f"the encoder {bench.base.id} has other weights, another configuration or another tokenizer here than "
+            "where the study was started. Expected the same files on all nodes: put them into a shared folder and name "
+            "it as --base."
         )
     return prepared
 

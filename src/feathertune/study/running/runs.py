@@ -17,7 +17,7 @@ from feathertune.data.sources.collector import SplitName
 from feathertune.methods import method_named
 from feathertune.records import METRICS_FILE, PREDICTIONS_FILE, RunRecord, Seconds
 from feathertune.records.cost_estimate import CostRow
-from feathertune.runtime import PeakMemory, seed_everything, stopwatch
+from feathertune.runtime import GLOBAL_STATE, PeakMemory, seed_everything, stopwatch
 from feathertune.storage import sha256_of, write_atomic
 from feathertune.study.observe import Observer
 from feathertune.study.run_spec import RunSpec
@@ -60,7 +60,7 @@ def execute(
     """Do one run, which writes into ``runs/<id>`` of the study folder; return its record, which may be a failed one."""
     run_folder, bench = folder / "runs" / spec.id, prepared.bench
     run_folder.mkdir(parents=True, exist_ok=True)
-    with stopwatch() as watch:
+    with GLOBAL_STATE, stopwatch() as watch:
         try:
             with PeakMemory(bench.runtime.device, held=lambda: bench.activations.held_bytes) as memory:
                 bench.activations.on_drop = memory.begin_again
