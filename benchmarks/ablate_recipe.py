@@ -83,8 +83,8 @@ def curve(variant: str, seed: int, config: Config, bench: Workbench) -> list[flo
             head_first(encoder, bench, seed)
         training = Training(
             model,
-            Labelled(bench.encoded["train"], bench.split("train").labels),
-            Labelled(bench.encoded["validation"], bench.split("validation").labels),
+            Labelled(bench.encoded["train"], bench.splits["train"].labels),
+            Labelled(bench.encoded["validation"], bench.splits["validation"].labels),
             Recipe(train, learning_rate=options.learning_rate, seed=seed),
             runtime=bench.runtime,
         )
@@ -100,7 +100,7 @@ def head_first(encoder: LoadedEncoder, bench: Workbench, seed: int) -> None:
         return (extract_features(encoder, batch).read,)
 
     (features,) = run_passes(read, bench.encoded["train"], token_budget=8192, runtime=bench.runtime)
-    fit_head(encoder, features, bench.split("train").labels, seed=seed)
+    fit_head(encoder, features, bench.splits["train"].labels, seed=seed)
 
 
 def faster_b(training: Training, ratio: float) -> None:

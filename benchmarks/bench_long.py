@@ -56,7 +56,7 @@ def main() -> None:
         bench = prepared.bench
         print(f"{name}: {bench.data.long_texts()}", flush=True)
         predicted = np.stack([predictions(prepared, seed, args.folder / name) for seed in range(args.seeds)])
-        answers[name] = ACCURACY.answers(prepared.bench.split("test").labels, predicted)
+        answers[name] = ACCURACY.answers(prepared.bench.splits["test"].labels, predicted)
         test = bench.encoded["test"]
         budgets[name] = {
             "settings": prepared.study.config.data.model_dump(mode="json"),
@@ -64,10 +64,10 @@ def main() -> None:
             "mean_tokens_a_text": float(test.lengths.mean()),
             "unread_fraction": bench.data.unread_fraction,
         }
-        test_rows.add(tuple(bench.split("test").texts))
+        test_rows.add(tuple(bench.splits["test"].texts))
     assert len(test_rows) == 1, "all read the same test rows"
-    tokenizer = bench.load_encoder(seed=0).tokenizer
-    whole = encode(tokenizer, bench.split("test").texts, max_length=1 << 30).lengths
+    tokenizer = bench.pretrained.load(seed=0).tokenizer
+    whole = encode(tokenizer, bench.splits["test"].texts, max_length=1 << 30).lengths
     most = max(one["most_tokens_a_text"] for one in budgets.values())
     groups = {"all": np.arange(len(whole)), "long": np.flatnonzero(whole > most)}
     record = {
@@ -123,7 +123,7 @@ def predictions(prepared: Prepared, seed: int, folder: Path) -> np.ndarray:
         seed_everything(seed)
         found = train_and_test(spec, prepared, Silent(), Outputs(folder / f"seed-{seed}.jsonl"))
         decided = study.task.decide(found.test, found.scores.thresholds)
-        write_predictions(path, bench.split("test").labels, decided, found.test)
+        write_predictions(path, bench.splits["test"].labels, decided, found.test)
     return read_predictions(path).predicted
 
 

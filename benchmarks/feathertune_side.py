@@ -19,8 +19,7 @@ from trainer_side import quarter_steps
 
 from feathertune.config import Config, load_config
 from feathertune.encoders import LoadedEncoder, load_encoder
-from feathertune.engine.dropout import turn_off_dropout
-from feathertune.engine.fast_path import FastParts, fast_parts
+from feathertune.engine.fast_path import FastParts, fast_parts, turn_off_dropout
 from feathertune.engine.predict import run_passes
 from feathertune.engine.training.gradient import Labelled
 from feathertune.engine.training.head import extract_features, fit_head

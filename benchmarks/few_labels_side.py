@@ -65,7 +65,7 @@ class Study:
 
     def draw(self, seed: int) -> Draw:
         """The rows of a seed."""
-        train, test = self._rows_of(self._n_rows, seed).bench.split("train"), self._bench.split("test")
+        train, test = self._rows_of(self._n_rows, seed).bench.splits["train"], self._bench.splits["test"]
         return Draw(seed, list(train.texts), train.labels, list(test.texts), test.labels)
 
     def trainer(self, method: str) -> Callable[[Draw], dict[str, Any]]:

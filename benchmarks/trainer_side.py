@@ -23,7 +23,7 @@ from transformers import DataCollatorWithPadding, PrinterCallback, Trainer, Trai
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from feathertune.encoders import LoadedEncoder, load_encoder
-from feathertune.engine.dropout import turn_off_dropout
+from feathertune.engine.fast_path import turn_off_dropout
 
 _TARGETS = ["query", "value"]
 _TUTORIAL_LORA_DROPOUT = 0.1

@@ -27,10 +27,9 @@ from feathertune.records import (
     at_largest_size,
     save_study,
 )
-from feathertune.study.verdict.by_length import by_length
 from feathertune.study.verdict.evidence import Evidence
 from feathertune.study.verdict.pairs import compare_pairs
-from feathertune.study.verdict.summary import RunPredictions, more_labels, summarise_sizes
+from feathertune.study.verdict.summary import RunPredictions, by_length, more_labels, summarise_sizes
 from feathertune.study.verdict.verdict import judge
 from feathertune.tasks import REGRESSION
 from feathertune.tasks.metrics import score_numbers

@@ -25,7 +25,7 @@ from feathertune.bundle import Description, save_bundle
 from feathertune.config import TrainConfig
 from feathertune.data.tokens.encode import encode
 from feathertune.encoders import LoadedEncoder, load_encoder
-from feathertune.engine.dropout import turn_off_dropout
+from feathertune.engine.fast_path import turn_off_dropout
 from feathertune.engine.training.gradient import Labelled
 from feathertune.engine.training.loop import EpochInfo, Training
 from feathertune.methods import METHODS, Job, Method, Options

@@ -18,6 +18,7 @@ from feathertune.data.tokens.encode import encode
 from feathertune.engine.fast_path import fast_parts
 from feathertune.engine.kernels.matrix import Matrices
 from feathertune.engine.predict import predict_logits
+from feathertune.errors import BundleError
 from feathertune.records import Scores
 from feathertune.runtime import Runtime, choose_runtime
 from feathertune.tasks import TASKS, Task
@@ -63,7 +64,9 @@ class Predictor:
         bundle = self.bundle
         read = of_kind(texts, pairs=self.reads_pairs, where=f"The bundle {bundle.folder}")
         encoded = encode(bundle.tokenizer, read, max_length=bundle.info.max_length, reading=bundle.info.reading)
-        return predict_logits(self.bundle.model, encoded, token_budget=TOKEN_BUDGET, runtime=self._runtime)
+        found = predict_logits(self.bundle.model, encoded, token_budget=TOKEN_BUDGET, runtime=self._runtime)
+        require_finite(found, f"The bundle {bundle.folder}", read)
+        return found
 
     def probabilities(self, texts: Sequence[Text]) -> np.ndarray:
         """Return probabilities ``(N, C)`` float64 of N >= 0 texts, or numbers ``(N, 1)``."""
@@ -101,6 +104,18 @@ class Predictor:
                 yield self.named(row)
 
 
+def require_finite(logits: np.ndarray, model: str, texts: Sequence[Text] | None = None) -> None:
+    """Require logits ``(N, C)`` that are numbers; a BundleError names the first text without them, if it may."""
+    if np.isfinite(logits).all():
+        return
+    row = int(np.flatnonzero(~np.isfinite(logits).all(axis=1))[0])
+    text = "a text" if texts is None else f"the text {texts[row]!r:.80}"
+    raise BundleError(
+        f"{model} gives logits that are NaN or infinite to {text}. No label follows from them: its weights are too "
+        "large. Train it again."
+    )
+
+
 def as_fields(answer: Answer) -> dict[str, Any]:
     """Return an answer as JSON fields."""
     said, probabilities = answer
@@ -126,7 +141,7 @@ def load(path: str | Path, *, base: str | None = None, engine: EngineConfig | No
     """Load a bundle for prediction; `base` is the path of the base model, if it moved.
 
     Raises:
-        BundleError: If it is not a whole bundle, or the base has another fingerprint.
+        BundleError: If it is not a whole bundle, or not on the base that it was trained on.
     """
     engine = engine or EngineConfig()
     runtime = choose_runtime(engine)

@@ -33,6 +33,9 @@ _NOTHING_BYTES = 16 << 20
 # glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 _TOP_PAD_BYTES = 64 << 20
+# Held while state that all threads share is in use: the generators of torch and numpy, and the filters of warnings. One
+# lock for all of it, so that no two threads wait for each other; a thread may take it again.
+GLOBAL_STATE = threading.RLock()
 
 
 @dataclass(frozen=True)
@@ -123,13 +126,14 @@ def seed_everything(seed: int) -> None:
 
 @contextlib.contextmanager
 def kept_random_state() -> Iterator[None]:
-    """Restore torch's and numpy's global generators at the end of the context."""
-    before = np.random.get_state()  # noqa: NPY002
-    with torch.random.fork_rng():
-        try:
-            yield
-        finally:
-            np.random.set_state(before)  # noqa: NPY002
+    """Restore torch's and numpy's global generators at the end of the context, which one thread at a time is in."""
+    with GLOBAL_STATE:
+        before = np.random.get_state()  # noqa: NPY002
+        with torch.random.fork_rng():
+            try:
+                yield
+            finally:
+                np.random.set_state(before)  # noqa: NPY002
 
 
 class PeakMemory:

@@ -1,19 +1,30 @@
-"""Write files and folders whole or not at all: under a temporary name, synced, then renamed."""
+"""Write files and folders whole or not at all: under a temporary name, synced, then renamed; one writer at a time."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import re
+import secrets
 import shutil
-import tempfile
-from collections.abc import Collection, Iterator
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 from feathertune.errors import ConfigError
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 _CHUNK_BYTES = 1 << 20
+_OLD, LOCK = ".old.tmp", ".lock"
+# What network file systems without locks answer.
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+_threads = threading.local()
 
 
 def sha256_of(path: Path) -> str:
@@ -33,45 +44,79 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def write_atomic(path: Path, content: str | bytes) -> None:
+def open_new(path: Path, suffix: str = ".tmp") -> tuple[int, Path]:
+    """Open a new file beside `path` under a name of its own, with the permissions that the umask leaves.
+
+    Two processes never get the same file, and no link is followed.
+    """
+    while True:
+        temporary = _temporary_name(path, suffix)
+        with contextlib.suppress(FileExistsError):
+            return os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666), temporary
+
+
+def put_in_place(temporary: Path, path: Path, *, overwrite: bool) -> None:
+    """Give a complete, synced file its name; FileExistsError if the name is taken and may not be replaced."""
+    if overwrite:
+        temporary.replace(path)
+    else:
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            raise
+        except OSError:  # a file system without hard links
+            if path.exists():
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
+            temporary.replace(path)
+        temporary.unlink(missing_ok=True)
+    _sync(path.parent)
+
+
+def write_atomic(path: Path, content: str | bytes, *, overwrite: bool = True) -> None:
     """Write a file, text as UTF-8, whole or not at all; its folder must exist."""
     data = content.encode("utf-8") if isinstance(content, str) else content
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    temporary = Path(name)
+    descriptor, temporary = open_new(path)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
+        put_in_place(temporary, path, overwrite=overwrite)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    _sync(path.parent)
 
 
 @contextlib.contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
     """Fill a temporary folder; it replaces `path` only when the block ends without an error."""
+    path = real_path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"))
-    temporary.chmod(0o755)
+    temporary = _temporary_name(path)
+    temporary.mkdir()
     try:
         yield temporary
-        for folder, _, files in os.walk(temporary):
-            for file in files:
-                _sync(Path(folder, file))
-            _sync(Path(folder))
-        _put_in_place(temporary, path)
+        _settle(temporary)
+        _replace_folder(temporary, path)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
 
 
-def _put_in_place(new: Path, path: Path) -> None:
+def _settle(folder: Path) -> None:
+    """Sync all files, and give those that a library made for its user alone the permissions of the folder."""
+    mode = folder.stat().st_mode & 0o666
+    for inner, _, files in os.walk(folder):
+        for file in files:
+            path = Path(inner, file)
+            path.chmod(mode)
+            _sync(path)
+        _sync(Path(inner))
+
+
+def _replace_folder(new: Path, path: Path) -> None:
     """Rename a complete folder to `path`, then delete the folder that was there: a crash loses neither."""
-    old = new.with_name(f"{new.name.removesuffix('.tmp')}.old.tmp")
+    old = _temporary_name(path, _OLD)
     if path.exists():
         path.replace(old)
     try:
@@ -84,82 +129,102 @@ def _put_in_place(new: Path, path: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
+def real_path(path: Path) -> Path:
+    """Return a path without links; what is written to a link to a folder belongs into that folder."""
+    return Path(os.path.realpath(path))
+
+
+def _temporary_name(path: Path, suffix: str = ".tmp") -> Path:
+    return path.with_name(f"{_prefix(path)}{secrets.token_hex(4)}{suffix}")
+
+
+def _prefix(path: Path) -> str:
+    # Of a long name the beginning, since the whole of it leaves no room.
+    return f".{os.fsdecode(os.fsencode(path.name)[:100])}."
+
+
+@contextlib.contextmanager
+def locked(path: Path, *, inside: bool = False) -> Iterator[None]:
+    """Keep other processes and threads from writing a folder; first repair what a killed process left of it.
+
+    The lock is a file beside the folder, or `inside` it, and ends with its process. A thread may
+    take it several times. On systems without ``fcntl`` there is none.
+
+    Raises:
+        ConfigError: If another process or thread has it.
+        OSError: If its file cannot be made.
+    """
+    path = real_path(path)
+    held: set[Path] = _threads.__dict__.setdefault("held", set())
+    if path in held:
+        yield
+        return
+    lock = path / LOCK if inside else path.with_name(f"{_prefix(path)}lock")
+    new_parents = [parent for parent in lock.parents if not parent.exists()]
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = _lock(lock, path)
+    held.add(path)
+    try:
+        if not inside:
+            _repair(path)
+        yield
+    finally:
+        held.discard(path)
+        lock.unlink(missing_ok=True)
+        os.close(descriptor)
+        with contextlib.suppress(OSError):  # something was written there
+            for parent in new_parents:
+                parent.rmdir()
+
+
+def _lock(lock: Path, path: Path) -> int:
+    while True:
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        try:
+            if fcntl is not None:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Its last owner may have deleted the file between the two calls.
+            if lock.exists() and os.path.samestat(os.fstat(descriptor), lock.stat()):
+                return descriptor
+        except BlockingIOError:
+            os.close(descriptor)
+            raise ConfigError(
+                f"Another process is writing to {path}. Expected one at a time: wait for it, or give another --out."
+            ) from None
+        except OSError as error:
+            if error.errno in _NO_LOCKS:
+                return descriptor
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+
+
+def _repair(path: Path) -> None:
+    """Put back a folder that was moved aside for another that never came; delete other leftovers."""
+    for entry in [*path.parent.iterdir()]:
+        if not (entry.name.startswith(_prefix(path)) and entry.name.endswith(".tmp")):
+            continue
+        if entry.name.endswith(_OLD) and not path.exists():
+            entry.replace(path)
+        elif entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry, ignore_errors=True)
+        else:
+            entry.unlink(missing_ok=True)
+
+
 @contextlib.contextmanager
 def system_errors() -> Iterator[None]:
-    """Turn errors of safetensors that hide a system error, such as a full disk, into that `OSError`."""
-    from safetensors import SafetensorError
-
+    """Turn errors of libraries in Rust that hide a system error, such as a full disk, into that `OSError`."""
     try:
         yield
-    except SafetensorError as error:
+    except Exception as error:  # safetensors has a type of its own, tokenizers raises the bare Exception
+        if isinstance(error, OSError):
+            raise
         if found := re.search(r"\(os error (\d+)\)", str(error)):
             raise OSError(int(found[1]), os.strerror(int(found[1]))) from error
         raise
 
 
 def is_temporary(path: Path) -> bool:
-    """Return True for a leftover of a killed process."""
-    return path.name.startswith(".") and path.name.endswith(".tmp")
-
-
-def check_place(path: Path, *, marker: str, overwrite: bool) -> None:
-    """Check, before any work, that `new_folder` may put a folder here; raise a `ConfigError` if not."""
-    with _told(path):
-        _is_occupied(path, marker=marker, overwrite=overwrite)
-        there = next(parent for parent in path.absolute().parents if parent.exists())
-        with tempfile.TemporaryFile(dir=there):
-            pass
-
-
-def claim_folder(path: Path, *, marker: str, overwrite: bool, aside: Collection[str] = ()) -> None:
-    """Make an output folder ready for writing; raise a `ConfigError` if it holds anything that may not be deleted.
-
-    The `marker` file identifies an older result; files named in `aside` may exist before there is one.
-    """
-    with _told(path):
-        if _is_occupied(path, marker=marker, overwrite=overwrite, aside=aside):
-            shutil.rmtree(path)
-        path.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path):
-            pass
-
-
-def write_output(path: Path, content: str | bytes, *, option: str, overwrite: bool) -> None:
-    """Write a file that the user named by `option`, whole or not at all; raise a `ConfigError` if that fails."""
-    if path.is_dir():
-        raise ConfigError(f"The output {path} is a folder. Expected a file: give another {option}.")
-    if path.exists() and not overwrite:
-        raise ConfigError(f"The output {path} exists. Give another {option}, or --overwrite to replace it.")
-    try:
-        write_atomic(path, content)
-    except OSError as error:
-        raise ConfigError(
-            f"The output {path} cannot be written: {error.strerror or error}. Give another {option}."
-        ) from error
-
-
-def _is_occupied(path: Path, *, marker: str, overwrite: bool, aside: Collection[str] = ()) -> bool:
-    if path.exists() and not path.is_dir():
-        raise ConfigError(f"The output {path} is a file. Expected a folder: give another --out.")
-    if not path.is_dir() or all(is_temporary(entry) or entry.name in aside for entry in path.iterdir()):
-        return False
-    if not (path / marker).exists():
-        raise ConfigError(
-            f"The output folder {path} is not empty and was not written by feathertune (no {marker} in it). "
-            "It is left alone: give another --out."
-        )
-    if not overwrite:
-        raise ConfigError(
-            f"The output folder {path} already holds a result. Give another --out, or --overwrite to replace it."
-        )
-    return True
-
-
-@contextlib.contextmanager
-def _told(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise ConfigError(
-            f"The output folder {path} cannot be written: {error.strerror or error}. Give another --out."
-        ) from error
+    """Return True for a leftover of a killed process, and for a lock."""
+    return path.name.startswith(".") and path.name.endswith((".tmp", ".lock"))

@@ -6,13 +6,13 @@ import csv
 import os
 import random
 import signal
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from e2e.forked import Forked
 from feathertune.cli import main
 
 ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "NO_COLOR": "1"}
@@ -31,20 +31,16 @@ class Result:
     stderr: str
 
 
-def feathertune(*arguments: str, cwd: Path | None = None, stdin: str | None = None) -> Result:
+def feathertune(*arguments: object, cwd: Path | None = None, stdin: str | None = None) -> Result:
     """Run in a process of its own."""
-    done = subprocess.run(
-        [sys.executable, "-m", "feathertune", *map(str, arguments)],
-        cwd=cwd,
-        env=ENVIRONMENT,
-        input=stdin,
-        stdin=subprocess.DEVNULL if stdin is None else None,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    return Result(done.returncode, done.stdout, done.stderr)
+    return python("-m", "feathertune", *map(str, arguments), cwd=cwd, stdin=stdin)
+
+
+def python(*arguments: str, cwd: Path | None = None, stdin: str | None = None) -> Result:
+    """Run ``python ARGUMENTS`` in a process of its own."""
+    process = Forked(arguments, env=ENVIRONMENT, cwd=cwd, stdin=stdin)
+    stdout, stderr = process.communicate(240)
+    return Result(process.wait(), stdout, stderr)
 
 
 def in_process(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: object) -> Result:

@@ -8,20 +8,20 @@ import json
 import os
 import re
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 from e2e.cli import ENVIRONMENT
+from e2e.forked import Forked
 
 
 @dataclass
 class Server:
     """A running server."""
 
-    process: subprocess.Popen[str]
+    process: Forked
     address: str
     said: list[str]
     token: str | None
@@ -53,9 +53,7 @@ class Server:
 def serving(*arguments: object, token: str | None = None) -> Iterator[Server]:
     """Start a server on a free port; it is stopped afterwards."""
     environment = {**ENVIRONMENT, **({"FEATHERTUNE_TOKEN": token} if token else {})}
-    command = [sys.executable, "-m", "feathertune", "serve", *map(str, arguments), "--port", "0"]
-    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, pipesize=1 << 20)
-    assert process.stderr is not None
+    process = Forked(["-m", "feathertune", "serve", *map(str, arguments), "--port", "0"], env=environment)
     said: list[str] = []
     try:
         for line in process.stderr:
@@ -80,4 +78,4 @@ def serving(*arguments: object, token: str | None = None) -> Iterator[Server]:
             process.kill()
             raise
         finally:
-            process.stderr.close()
+            process.close()

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from e2e.cli import ENVIRONMENT, SMALL, feathertune, in_process, reviews, write_csv
+from e2e.cli import ENVIRONMENT, SMALL, in_process, reviews, write_csv
 from tiny import save_tiny_encoder
 
 ROWS = reviews(60)
@@ -166,23 +166,24 @@ def test_invalid_rows_may_be_left_out_and_are_counted(encoder, tmp_path, monkeyp
 
 
 def test_a_terminal_without_unicode_gets_the_result_all_the_same():
-    environment = {**ENVIRONMENT, "PYTHONIOENCODING": "latin-1", "PYTHONUTF8": "0"}
-
-    def run(*arguments):
-        command = [sys.executable, "-m", "feathertune", *arguments]
-        return subprocess.run(command, env=environment, capture_output=True, check=False, timeout=60)
-
-    assert b"lora" in run("methods").stdout
-    missing = run("report", "日本語")
+    environment = {"PYTHONIOENCODING": "latin-1", "PYTHONUTF8": "0"}
+    assert b"lora" in started("methods", **environment).stdout
+    missing = started("report", "日本語", **environment)
     assert missing.returncode == 2
     assert b"is not a study folder" in missing.stderr
     assert b"Traceback" not in missing.stderr
 
 
-def test_help_and_version_load_quickly_and_wrong_options_are_told():
-    assert "compare" in feathertune("--help").stdout
-    assert feathertune("--version").stdout.startswith("feathertune 0.")
-    wrong = feathertune("compare", "--methds", "lora")
-    assert wrong.code == 2
-    assert "--methods" in wrong.stderr
-    assert feathertune("report", "nowhere").code == 2
+def started(*arguments, **environment):
+    """Run in a process that loads everything itself."""
+    command = [sys.executable, "-m", "feathertune", *arguments]
+    return subprocess.run(command, env={**ENVIRONMENT, **environment}, capture_output=True, check=False, timeout=60)
+
+
+def test_help_version_and_wrong_options():
+    assert b"compare" in started("--help").stdout
+    assert started("--version").stdout.startswith(b"feathertune 0.")
+    wrong = started("compare", "--methds", "lora")
+    assert wrong.returncode == 2
+    assert b"--methods" in wrong.stderr
+    assert started("report", "nowhere").returncode == 2

@@ -6,13 +6,12 @@ import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
 
 from e2e.cli import ENVIRONMENT, SMALL, feathertune, in_process, reviews, write_csv
+from e2e.forked import Forked
 from feathertune import storage
 from feathertune.methods import METHODS
 from feathertune.records import comparable, load_study
@@ -214,9 +213,7 @@ def test_killed_at_any_moment_it_resumes_to_the_same_record(study, encoder, data
     rng, kills = random.Random(0), 0
     moments = [rng.uniform(0.0, 3.0) for _ in range(10)]
     while moments:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "feathertune", *command], env=ENVIRONMENT, stderr=subprocess.DEVNULL
-        )
+        process = Forked(["-m", "feathertune", *command], env=ENVIRONMENT)
         deadline = time.monotonic() + 120
         while process.poll() is None and not (out / "plan.json").exists() and time.monotonic() < deadline:
             time.sleep(0.01)  # before that there is nothing to lose
@@ -226,6 +223,7 @@ def test_killed_at_any_moment_it_resumes_to_the_same_record(study, encoder, data
         time.sleep(moments.pop() if kills % 2 == 0 else 0.0)
         process.send_signal(signal.SIGKILL)
         process.wait(timeout=60)
+        process.close()
         kills += process.returncode == -signal.SIGKILL
     assert kills >= 5, "it was killed in the middle"
     done = feathertune(*command)
@@ -262,14 +260,7 @@ def test_a_method_twice_under_options_of_their_own(encoder, data, tmp_path, monk
 def test_interrupted_then_continued_equals_undisturbed(study, encoder, data, tmp_path):
     out = tmp_path / "study"
     command = [*map(str, ("compare", data, "--base", encoder, *FAST, "--seeds", "2", "--out", out))]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "feathertune", *command],
-        env=ENVIRONMENT,
-        stderr=subprocess.PIPE,
-        text=True,
-        # Whoever started the tests may ignore the signal, as a shell does for what it puts in the background.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
+    process = Forked(["-m", "feathertune", *command], env=ENVIRONMENT)
     deadline = time.monotonic() + 120
     while not (out / "runs" / "lora-s0" / "run.json").exists() and time.monotonic() < deadline:
         time.sleep(0.01)

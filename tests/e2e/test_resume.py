@@ -6,13 +6,13 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
 
 import pytest
 import torch
 
 from e2e.cli import ENVIRONMENT, SMALL, feathertune, in_process
+from e2e.forked import Forked
 from feathertune.engine.training.checkpoint import existing
 
 WEIGHTS = "adapter_model.safetensors"
@@ -51,13 +51,7 @@ def undisturbed(encoder, data, tmp_path_factory):
 def killed(arguments, folder, wait_s, *, early=False):
     """Kill a run some time after its start, or after its first checkpoint; whether it came to that."""
     before = existing(folder)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "feathertune", *map(str, arguments)],
-        env=ENVIRONMENT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = Forked(["-m", "feathertune", *map(str, arguments)], env=ENVIRONMENT)
     try:
         while not early and existing(folder) == before and process.poll() is None:
             time.sleep(0.005)

@@ -16,7 +16,7 @@ from feathertune.engine.prefix_cache.store import ActivationCache
 from feathertune.engine.training.distributed import ALONE
 from feathertune.engine.training.gradient import Labelled, add_gradient
 from feathertune.engine.training.head import extract_features, fit_head
-from feathertune.engine.training.optim import trained_parameters
+from feathertune.engine.training.state import trained_by_name
 from feathertune.methods import METHODS, Job
 from feathertune.records import Reading
 from feathertune.runtime import Runtime, seed_everything
@@ -90,7 +90,7 @@ def test_gradients_and_logits_are_those_of_each_text_alone(folder, top_layers, p
         assert isinstance(texts, CachedTexts) == (top_layers == 1), inputs.notes
         model.zero_grad(set_to_none=True)
         rows = [np.array(one) for one in passes]
-        trained = list(trained_parameters(model))
+        trained = list(trained_by_name(model).values())
         found, halvings = add_gradient(
             model, trained, Labelled(texts, LABELS), rows, halvings=0, runtime=CPU, group=ALONE
         )

@@ -1,12 +1,15 @@
 import errno
 import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from safetensors import SafetensorError
 
 from feathertune import storage
 from feathertune.errors import ConfigError
-from feathertune.storage import check_place, claim_folder, new_folder, sha256_of, system_errors, write_atomic
+from feathertune.storage import locked, new_folder, put_in_place, sha256_of, system_errors, write_atomic
 
 
 def no_space(*_args, **_kwargs):
@@ -27,7 +30,7 @@ def test_sha256_of_a_known_content(tmp_path):
     assert sha256_of(path) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
 
-@pytest.mark.parametrize("broken", ["fsync", "fdopen"])
+@pytest.mark.parametrize("broken", ["fsync", "fdopen", "open"])
 def test_full_disk_keeps_the_old_file(tmp_path, monkeypatch, broken):
     path = tmp_path / "study.json"
     write_atomic(path, "old")
@@ -56,58 +59,12 @@ def test_new_folder_appears_only_when_complete(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["bundle"]
 
 
-def test_claim_folder(tmp_path):
-    fresh = tmp_path / "a" / "b"
-    claim_folder(fresh, marker="plan.json", overwrite=False)
-    assert fresh.is_dir()
-    (fresh / "notes.txt").write_text("mine")
-    for overwrite in (False, True):
-        with pytest.raises(ConfigError, match="was not written by feathertune"):
-            claim_folder(fresh, marker="plan.json", overwrite=overwrite)
-    (fresh / "plan.json").write_text("{}")
-    with pytest.raises(ConfigError, match="--overwrite"):
-        claim_folder(fresh, marker="plan.json", overwrite=False)
-    assert (fresh / "notes.txt").exists()
-    claim_folder(fresh, marker="plan.json", overwrite=True)
-    assert list(fresh.iterdir()) == []
-
-
-def test_check_place_refuses_as_claiming_does_and_deletes_nothing(tmp_path):
-    older = tmp_path / "older"
-    older.mkdir()
-    (older / "plan.json").write_text("")
-    with pytest.raises(ConfigError, match="already holds a result"):
-        check_place(older, marker="plan.json", overwrite=False)
-    check_place(older, marker="plan.json", overwrite=True)
-    assert (older / "plan.json").exists()
-    with pytest.raises(ConfigError, match="not written by feathertune"):
-        check_place(older, marker="study.json", overwrite=True)
-    with pytest.raises(ConfigError, match="is a file"):
-        check_place(older / "plan.json", marker="plan.json", overwrite=True)
-    with pytest.raises(ConfigError, match="cannot be written"):
-        check_place(older / "plan.json" / "below", marker="plan.json", overwrite=False)
-    check_place(tmp_path / "new" / "below", marker="plan.json", overwrite=False)
-    assert not (tmp_path / "new").exists()
-
-
-def test_what_a_killed_process_left_is_no_stranger(tmp_path):
-    (tmp_path / ".plan.json.abc.tmp").write_text("half")
-    claim_folder(tmp_path, marker="plan.json", overwrite=False)
-
-
-def test_claim_folder_that_is_a_file_or_cannot_be_made(tmp_path):
-    file = tmp_path / "file"
-    file.write_text("")
-    with pytest.raises(ConfigError, match="is a file"):
-        claim_folder(file, marker="plan.json", overwrite=True)
-    with pytest.raises(ConfigError, match="cannot be written"):
-        claim_folder(file / "below", marker="plan.json", overwrite=False)
-
-
 def test_a_full_disk_under_safetensors_is_an_error_of_the_system():
     with pytest.raises(OSError, match="No space left") as caught, system_errors():
         raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
     assert caught.value.errno == errno.ENOSPC
+    with pytest.raises(OSError, match="No space left"), system_errors():
+        raise Exception("No space left on device (os error 28)")
     with pytest.raises(SafetensorError, match="header"), system_errors():
         raise SafetensorError("invalid header")
 
@@ -138,3 +95,92 @@ def test_a_folder_that_cannot_take_the_place_leaves_the_older_one(tmp_path, monk
     fill()
     assert (folder / "a").read_text() == "new"
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+
+
+def test_two_writers_have_files_of_their_own_and_follow_no_link(tmp_path, monkeypatch):
+    precious = tmp_path / "precious"
+    precious.write_text("mine")
+    names = iter(("aaaa", "aaaa", "bbbb"))
+    monkeypatch.setattr(storage.secrets, "token_hex", lambda _: next(names))
+    (tmp_path / ".out.csv.aaaa.tmp").symlink_to(precious)
+    descriptor, temporary = storage.open_new(tmp_path / "out.csv")
+    os.close(descriptor)
+    assert temporary.name == ".out.csv.bbbb.tmp"
+    assert precious.read_text() == "mine"
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_file_that_appeared_meanwhile_is_not_replaced(tmp_path, monkeypatch, links):
+    if not links:
+        monkeypatch.setattr(storage.os, "link", lambda *_: no_space())
+    for name in ("first", "second"):
+        (tmp_path / name).write_text(name)
+    put_in_place(tmp_path / "first", tmp_path / "out", overwrite=False)
+    with pytest.raises(FileExistsError):
+        put_in_place(tmp_path / "second", tmp_path / "out", overwrite=False)
+    assert (tmp_path / "out").read_text() == "first"
+    put_in_place(tmp_path / "second", tmp_path / "out", overwrite=True)
+    assert (tmp_path / "out").read_text() == "second"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_files_have_the_permissions_that_the_umask_leaves(tmp_path):
+    before = os.umask(0o027)
+    try:
+        write_atomic(tmp_path / "file", "x")
+        with new_folder(tmp_path / "folder") as temporary:
+            (temporary / "weights").touch(mode=0o600)
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.rglob("*")}
+    assert modes == {"file": 0o640, "folder": 0o750, "weights": 0o640}
+
+
+def test_a_name_that_fills_the_file_system_can_be_written(tmp_path):
+    write_atomic(tmp_path / ("x" * 255), "content")
+    with new_folder(tmp_path / ("y" * 255)) as temporary:
+        (temporary / "a").write_text("1")
+    assert sorted(len(path.name) for path in tmp_path.iterdir()) == [255, 255]
+
+
+def test_one_thread_holds_a_lock_and_may_take_it_again(tmp_path):
+    with ThreadPoolExecutor(1) as other:
+
+        def elsewhere():
+            with locked(tmp_path / "out"):
+                return True
+
+        with locked(tmp_path / "out"), locked(tmp_path / "out"):
+            with pytest.raises(ConfigError, match="Another process"):
+                other.submit(elsewhere).result()
+            with locked(tmp_path / "else"):
+                pass
+        assert other.submit(elsewhere).result()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lock_dies_with_its_process(tmp_path):
+    code = "import sys, os; from pathlib import Path; from feathertune.storage import locked\n"
+    code += "with locked(Path(sys.argv[1])):\n    print('held', flush=True)\n    sys.stdin.read()"
+    command = [sys.executable, "-c", code, str(tmp_path / "out")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        holder.stdout.readline()
+        with pytest.raises(ConfigError, match="Another process"), locked(tmp_path / "out"):
+            pass
+        holder.kill()
+    with locked(tmp_path / "out"):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("with_old", [True, False])
+def test_what_a_killed_process_left_is_repaired(tmp_path, with_old):
+    for name in (".out.0000.tmp", ".out.1111.old.tmp", ".another.2222.tmp"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a").write_text(name)
+    if not with_old:
+        (tmp_path / "out").mkdir()
+    with locked(tmp_path / "out"):
+        pass
+    assert {path.name for path in tmp_path.iterdir()} == {"out", ".another.2222.tmp"}
+    assert (tmp_path / "out" / "a").exists() == with_old

@@ -62,17 +62,13 @@ def _words_of_any_script(text: str) -> tuple[list[str], list[str]]:
 @lru_cache(maxsize=1)
 def _patterns() -> tuple[re.Pattern[str], re.Pattern[str]]:
     """Return patterns of a word (or a run of letters of a script without spaces), and of one letter with its marks."""
-    marks = _marks()
-    letter = f"(?=[{_SPELLED}])\\w[{marks}]*"
-    inside = f"[^\\W{_CHARACTERS}{_SPELLED}]"
-    spaced = f"{inside}+(?:(?:[{marks}]|[{_JOINERS}](?=\\w))+{inside}*)*"
-    return re.compile(f"{spaced}|(?=[{_CHARACTERS}])\\w[{marks}]*|(?:{letter})+"), re.compile(letter)
-
-
-def _marks() -> str:
-    """Return all marks on letters, without variation selectors, as the inside of a character class."""
+    # All marks on letters, without variation selectors, as the inside of a character class.
     codes = [code for code in range(0x300, 0x1F000) if unicodedata.category(chr(code)) in ("Mn", "Mc")]
     codes = [code for code in codes if not (0x180B <= code <= 0x180F or 0xFE00 <= code <= 0xFE0F)]
     starts = [code for code, before in zip(codes, [-2, *codes[:-1]], strict=True) if code != before + 1]
     ends = [code for code, after in zip(codes, [*codes[1:], -2], strict=True) if after != code + 1]
-    return "".join(f"{chr(start)}-{chr(end)}" for start, end in zip(starts, ends, strict=True))
+    marks = "".join(f"{chr(start)}-{chr(end)}" for start, end in zip(starts, ends, strict=True))
+    letter = f"(?=[{_SPELLED}])\\w[{marks}]*"
+    inside = f"[^\\W{_CHARACTERS}{_SPELLED}]"
+    spaced = f"{inside}+(?:(?:[{marks}]|[{_JOINERS}](?=\\w))+{inside}*)*"
+    return re.compile(f"{spaced}|(?=[{_CHARACTERS}])\\w[{marks}]*|(?:{letter})+"), re.compile(letter)

@@ -7,31 +7,29 @@ PEFT saves no labels, thresholds, task or fingerprint of the base, and of a head
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
-from peft import PeftConfig, PeftModel
-from peft.utils import get_peft_model_state_dict
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from peft import PeftModel
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from feathertune.bundle.files import ADAPTER_CONFIG_FILE, MANIFEST_FILE, WEIGHTS, BundleInfo
-from feathertune.bundle.load import load_tokenizer, misfit, not_finite, without_wrapper
-from feathertune.bundle.save import PROBE_TEXTS, Description, save_bundle
+from feathertune.bundle.adapter import is_prompt, put_adapter, read_adapter, virtual_tokens
+from feathertune.bundle.files import ADAPTER_CONFIG_FILE, BUNDLE, MANIFEST_FILE, WEIGHTS, BundleInfo
+from feathertune.bundle.load import load_tokenizer, misfit, read_tensors, without_wrapper
+from feathertune.bundle.proof import PROBE_TEXTS
+from feathertune.bundle.save import Description, save_bundle
 from feathertune.data.reading.texts import Pair, Text, paired
 from feathertune.data.tokens.encode import EncodedTexts, encode
-from feathertune.encoders import LoadedEncoder, load_encoder, quiet_transformers
+from feathertune.encoders import LoadedEncoder, load_encoder
 from feathertune.encoders.files import find_encoder
 from feathertune.engine.predict import predict_logits
 from feathertune.errors import BundleError, ConfigError, EncoderError, first_line
+from feathertune.output_folder import check_place, claimed
 from feathertune.runtime import FP32
-from feathertune.storage import check_place
 from feathertune.tasks import MULTI_LABEL, SINGLE_LABEL, TASKS
 from feathertune.tasks.thresholds import THRESHOLD
 
@@ -95,9 +93,9 @@ def adopt_adapter(
     adapter, out = Path(adapter), Path(out)
     names = _checked_labels(labels)
     several = _multi_label(task, names)
-    config, saved = _read(adapter)
-    check_place(out, marker=MANIFEST_FILE, overwrite=overwrite)
-    encoder = _load_base(adapter, config, base, names, seed=0)
+    settings, saved = _read(adapter)
+    check_place(out, BUNDLE, overwrite=overwrite)
+    encoder = _load_base(adapter, settings, base, names, seed=0)
     notes_of_task: list[str] = []
     if task is None and (found_in := _says_multi_label(adapter, encoder)):
         several = MultiLabel()
@@ -105,24 +103,24 @@ def adopt_adapter(
             f"A text may have several labels: problem_type in {found_in} says so. Where it has one, say so (--task "
             "single_label)."
         )
-    longest = min(encoder.max_positions, int(encoder.tokenizer.model_max_length))
-    if max_length is not None and not 4 <= max_length <= encoder.max_positions:
-        raise ConfigError(f"max_length is {max_length}. Expected 4 to {encoder.max_positions} for {encoder.id}.")
+    positions = encoder.max_positions - virtual_tokens(settings)
+    longest = min(positions, int(encoder.tokenizer.model_max_length))
+    if max_length is not None and not 4 <= max_length <= positions:
+        raise ConfigError(f"max_length is {max_length}. Expected 4 to {positions} for {encoder.id}.")
     plain = without_wrapper(saved)
     _check_shapes(adapter, encoder, plain)
     added = _head_of_the_base(adapter, encoder, plain)
     own_tokenizer = _tokenizer(adapter, encoder)
     if own_tokenizer is not None:
         encoder = replace(encoder, tokenizer=own_tokenizer)
-    model = _put_on(adapter, encoder, config, saved, added)
+    model = _put_on(adapter, encoder, settings, saved, added)
     # With other random numbers where the base's checkpoint holds nothing: nothing may depend on them.
-    other = _load_base(adapter, config, base, names, seed=1)
-    with quiet_transformers():
-        reference = PeftModel.from_pretrained(other.model, adapter, torch_device="cpu", local_files_only=True)
+    other = _load_base(adapter, settings, base, names, seed=1)
+    reference, _ = put_adapter(adapter, other, settings, saved)
     probes: list[Text] = [*(paired(PROBE_TEXTS) if pairs else PROBE_TEXTS)]
     _require_equal(adapter, model, reference, encode(encoder.tokenizer, probes, max_length=max_length or longest))
     description = Description(
-        method=str(config.peft_type.value).lower(),
+        method=str(settings["peft_type"]).lower(),
         task=SINGLE_LABEL.name if several is None else MULTI_LABEL.name,
         max_length=max_length or longest,
         text_columns=Pair._fields if pairs else Pair._fields[:1],
@@ -135,8 +133,9 @@ def adopt_adapter(
             f"Each label is given from a probability of {THRESHOLD:g} on: PEFT keeps no thresholds. Where there "
             "are better ones, say them (--threshold)."
         )
-    info = save_bundle(out, model, encoder, description)
-    notes = _notes(config, base, added)
+    with claimed(out, BUNDLE, overwrite=overwrite):
+        info = save_bundle(out, model, encoder, description)
+    notes = _notes(settings, base, added)
     if max_length is None:
         notes.append(f"Texts are cut at {longest:,} tokens. Where training cut them elsewhere, say so (--max-length).")
     if own_tokenizer is not None:
@@ -191,7 +190,7 @@ def _says_multi_label(adapter: Path, encoder: LoadedEncoder) -> str:
     return where if several else ""
 
 
-def _read(folder: Path) -> tuple[PeftConfig, dict[str, Tensor]]:
+def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if (folder / MANIFEST_FILE).is_file():
         raise BundleError(f"{folder} is a bundle already: use it as it is.")
     if not (folder / ADAPTER_CONFIG_FILE).is_file():
@@ -201,31 +200,17 @@ def _read(folder: Path) -> tuple[PeftConfig, dict[str, Tensor]]:
     if not (folder / WEIGHTS["peft"]).is_file():
         instead = " Only safetensors are loaded, never pickle: save it again." if (folder / _PICKLE).exists() else ""
         raise BundleError(f"The adapter {folder} holds no {WEIGHTS['peft']}.{instead}")
-    try:
-        raw = json.loads((folder / ADAPTER_CONFIG_FILE).read_text(encoding="utf-8"))
-        with quiet_transformers():
-            config = PeftConfig.from_pretrained(str(folder))
-        saved: dict[str, Tensor] = load_file(folder / WEIGHTS["peft"])
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        raise BundleError(f"The adapter {folder} cannot be read: {first_line(error)}.") from error
-    if raw.get("task_type") != "SEQ_CLS":
-        raise BundleError(
-            f"The adapter {folder} was made for the task {raw.get('task_type')}, expected SEQ_CLS: only text "
-            "classifiers can be bundles."
-        )
-    if name := not_finite(saved):
-        raise BundleError(f"The adapter {folder} holds NaN or infinity in {name}: it answers nothing.")
-    return config, saved
+    return read_adapter(folder), read_tensors(folder, WEIGHTS["peft"])
 
 
 def _load_base(
-    adapter: Path, config: PeftConfig, given: str | None, labels: tuple[str, ...], *, seed: int
+    adapter: Path, settings: Mapping[str, Any], given: str | None, labels: tuple[str, ...], *, seed: int
 ) -> LoadedEncoder:
-    name = given or config.base_model_name_or_path
+    name = given or settings.get("base_model_name_or_path")
     if not name:
         raise ConfigError(f"The adapter {adapter} does not name its encoder. Name it as the base.")
     try:
-        return load_encoder(name, labels=labels, seed=seed, revision=None if given else config.revision)
+        return load_encoder(name, labels=labels, seed=seed, revision=None if given else settings.get("revision"))
     except EncoderError as error:
         if given:
             raise
@@ -266,43 +251,28 @@ def _tokenizer(adapter: Path, encoder: LoadedEncoder) -> PreTrainedTokenizerBase
     """Return the tokenizer that `Trainer` saved with the adapter, if it did."""
     if not any((adapter / name).is_file() for name in _TOKENIZERS):
         return None
-    found = load_tokenizer(adapter, encoder)
-    if len(found) > (rows := encoder.model.get_input_embeddings().weight.shape[0]):
-        raise BundleError(
-            f"The tokenizer in {adapter} has {len(found)} tokens, but {encoder.id} embeds {rows}. Added tokens are not "
-            "supported."
-        )
-    return found
+    return load_tokenizer(adapter, encoder)
 
 
 def _put_on(
-    adapter: Path, encoder: LoadedEncoder, config: PeftConfig, saved: Mapping[str, Tensor], added: Sequence[str]
+    adapter: Path,
+    encoder: LoadedEncoder,
+    settings: Mapping[str, Any],
+    saved: Mapping[str, Tensor],
+    added: Sequence[str],
 ) -> PeftModel:
     # PEFT's names for the model that it wraps.
-    prefix = "base_model." if config.is_prompt_learning else "base_model.model."
+    prefix = "base_model." if is_prompt(settings) else "base_model.model."
     heads = tuple(f"{module}." for module in added)
     own = {f"{prefix}{n}": p.detach().clone() for n, p in encoder.model.named_parameters() if n.startswith(heads)}
-    try:
-        with quiet_transformers(), tempfile.TemporaryDirectory() as scratch:
-            folder = _completed(adapter, Path(scratch), {**own, **saved}, added) if added else adapter
-            model = PeftModel.from_pretrained(encoder.model, folder, torch_device="cpu", local_files_only=True)
-            loaded = get_peft_model_state_dict(model, save_embedding_layers=False)
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError) as error:
-        raise BundleError(f"The adapter {adapter} cannot be put on {encoder.id}: {first_line(error)}.") from error
+    if added:
+        settings = {**settings, "modules_to_save": sorted({*(settings.get("modules_to_save") or ()), *added})}
+    model, loaded = put_adapter(adapter, encoder, settings, {**own, **saved})
     if extra := sorted(saved.keys() - loaded.keys()):
         raise BundleError(f"The adapter {adapter} holds {extra[0]}, which bundles do not support (changed embeddings).")
     if lacking := sorted(loaded.keys() - saved.keys() - own.keys()):
         raise BundleError(f"The adapter {adapter} lacks {lacking[0]}, which its {ADAPTER_CONFIG_FILE} asks for.")
-    return model.eval()
-
-
-def _completed(adapter: Path, folder: Path, tensors: Mapping[str, Tensor], added: Sequence[str]) -> Path:
-    """Write the adapter with the `added` modules of the head into another folder."""
-    config = json.loads((adapter / ADAPTER_CONFIG_FILE).read_text(encoding="utf-8"))
-    config["modules_to_save"] = sorted({*(config.get("modules_to_save") or ()), *added})
-    (folder / ADAPTER_CONFIG_FILE).write_text(json.dumps(config), encoding="utf-8")
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / WEIGHTS["peft"])
-    return folder
+    return model
 
 
 def _require_equal(adapter: Path, model: PeftModel, reference: PeftModel, texts: EncodedTexts) -> None:
@@ -317,9 +287,9 @@ def _require_equal(adapter: Path, model: PeftModel, reference: PeftModel, texts:
         )
 
 
-def _notes(config: PeftConfig, base: str | None, added: Sequence[str]) -> list[str]:
+def _notes(settings: Mapping[str, Any], base: str | None, added: Sequence[str]) -> list[str]:
     notes = []
-    named = config.base_model_name_or_path
+    named = settings.get("base_model_name_or_path")
     if base is not None and named and named != base:
         notes.append(
             f"The adapter names '{named}' as its encoder, you gave '{base}'. PEFT keeps no fingerprint: score the "

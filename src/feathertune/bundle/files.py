@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +12,8 @@ from typing import Any, Literal, TypeVar
 from pydantic import Field, ValidationError, model_validator
 
 import feathertune
-from feathertune.errors import BundleError
+from feathertune.errors import BundleError, first_line
+from feathertune.output_folder import FolderKind
 from feathertune.records import HEAD, LabelSummary, Reading, Record, TaskName
 from feathertune.storage import new_folder, sha256_of, write_atomic
 from feathertune.tasks import TASKS
@@ -20,6 +23,7 @@ INFO_FILE = "feathertune.json"
 MANIFEST_FILE = "manifest.json"
 CARD_FILE = "README.md"
 ADAPTER_CONFIG_FILE = "adapter_config.json"  # of PEFT
+BUNDLE = FolderKind(MANIFEST_FILE, keys=("schema_version", "files"))
 BundleKind = Literal["peft", "part", "full"]
 WEIGHTS: dict[BundleKind, str] = {
     "peft": "adapter_model.safetensors",
@@ -50,6 +54,13 @@ class DataInfo(Record):
     unread_fraction: float | None = None
 
 
+class Probe(Record):
+    """A text (a pair has two parts) with the logits of the written bundle on the CPU."""
+
+    texts: list[str] = Field(min_length=1, max_length=2)
+    logits: list[float]
+
+
 class BundleInfo(Record):
     """What a classifier needs in addition to its weights; ``feathertune.json``.
 
@@ -60,6 +71,7 @@ class BundleInfo(Record):
         max_length: Tokens that are read at once; `reading` is the treatment of longer texts.
         threshold: Least probability of each label, or (single_label) divisor of each before the largest is taken.
         trained: Sorted names of the tensors of a ``part``; null for other kinds.
+        probes: Texts whose logits are compared when the bundle is loaded; empty only while it is written.
     """
 
     schema_version: Literal[1]
@@ -68,9 +80,9 @@ class BundleInfo(Record):
     task: TaskName
     labels: list[str] = Field(min_length=1)
     numbers: LabelSummary | None = None
-    max_length: int
+    max_length: int = Field(ge=1)
     reading: Reading = HEAD
-    text_columns: list[str]
+    text_columns: list[str] = Field(min_length=1, max_length=2)
     trained: list[str] | None = None
     data: DataInfo | None = None
     base: BaseInfo
@@ -80,6 +92,7 @@ class BundleInfo(Record):
     metrics: dict[str, dict[str, int | float | None]]
     hyperparameters: dict[str, Any]
     versions: dict[str, str]
+    probes: list[Probe] = Field(default_factory=list, max_length=16)
 
     @property
     def reads_pairs(self) -> bool:
@@ -109,8 +122,14 @@ class BundleInfo(Record):
                 f"the task is {self.task}, with {len(self.labels)} labels; expected two at least of classes, and of "
                 "numbers one, and how they lie"
             )
+        if len(set(self.labels)) < len(self.labels) or not all(label.strip() for label in self.labels):
+            raise ValueError("labels are equal or empty; expected a different name for each")
         if self.threshold is not None and len(self.threshold) != len(self.labels):
             raise ValueError(f"there are {len(self.threshold)} thresholds for {len(self.labels)} labels")
+        if self.threshold is not None and not all(0 < value <= 1 for value in self.threshold):
+            raise ValueError(f"the thresholds are {self.threshold}; expected numbers above 0, up to 1")
+        if not 0 <= self.reading.stride < self.max_length or self.reading.max_windows < 1:
+            raise ValueError(f"{self.reading} does not fit a max_length of {self.max_length}")
         return self
 
 
@@ -159,8 +178,11 @@ def write_manifest(folder: Path) -> None:
     )
 
 
-def check_manifest(folder: Path) -> None:
-    """Require exactly the files of the manifest, unchanged."""
+Stamps = Mapping[str, tuple[int, ...]]
+
+
+def check_manifest(folder: Path) -> Stamps:
+    """Require exactly the files of the manifest, unchanged; return what `check_unchanged` compares."""
     if not folder.is_dir():
         raise BundleError(f"The bundle {folder} is not a folder. Expected what `feathertune train --out` wrote.")
     if not (folder / MANIFEST_FILE).is_file():
@@ -170,6 +192,7 @@ def check_manifest(folder: Path) -> None:
         raise BundleError(f"The folder {folder} is not a bundle: it holds no {MANIFEST_FILE}. {hint}")
     listed = _parse(folder / MANIFEST_FILE, _Manifest).files
     present = bundle_files(folder)
+    stamps = _stamps(present)  # before the hashes
     if INFO_FILE not in listed:
         raise BundleError(f"The bundle {folder} is not whole: its manifest does not list {INFO_FILE}.")
     for name in sorted(listed.keys() | present.keys()):
@@ -185,6 +208,19 @@ def check_manifest(folder: Path) -> None:
             )
         if sha256_of(present[name]) != listed[name].sha256:
             raise BundleError(f"The bundle {folder} is damaged: the content of {name} was changed. Copy it again.")
+    return stamps
+
+
+def check_unchanged(folder: Path, stamps: Stamps) -> None:
+    """Require that no file was written or replaced since `check_manifest`."""
+    found = _stamps(bundle_files(folder))
+    if changed := [name for name in sorted(stamps.keys() | found.keys()) if stamps.get(name) != found.get(name)]:
+        raise BundleError(f"The bundle {folder} changed while it was loaded: {changed[0]} was written. Load it again.")
+
+
+def _stamps(files: Mapping[str, Path]) -> Stamps:
+    facts = {name: path.stat() for name, path in files.items()}
+    return {name: (fact.st_ino, fact.st_size, fact.st_mtime_ns, fact.st_ctime_ns) for name, fact in facts.items()}
 
 
 def read_info(folder: Path) -> BundleInfo:
@@ -202,11 +238,33 @@ def bundle_files(folder: Path) -> dict[str, Path]:
     }
 
 
+def parse_json(content: bytes) -> Any:  # noqa: ANN401 - any JSON value
+    """Parse JSON as UTF-8; ValueError if it is none, or holds NaN, infinity or an integer of more than 64 bits."""
+
+    def number(text: str) -> float:
+        value = float(text)
+        if not math.isfinite(value):
+            raise ValueError(f"it holds the number {text:.20}, which is not finite")
+        return value
+
+    def integer(text: str) -> int:
+        if len(text) > 20 or abs(int(text)) >= 1 << 63:
+            raise ValueError(f"it holds the number {text:.20}..., which is too large")
+        return int(text)
+
+    try:
+        return json.loads(content.decode("utf-8"), parse_float=number, parse_int=integer, parse_constant=number)
+    except RecursionError as error:
+        raise ValueError("its values are nested too deeply") from error
+
+
 def _parse(path: Path, record: type[R]) -> R:
     try:
-        return record.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError) as error:
-        first = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": str(error)}
+        content = path.read_bytes()
+        parse_json(content)
+        return record.model_validate_json(content)
+    except (OSError, ValueError) as error:
+        first = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": first_line(error)}
         where = ".".join(str(part) for part in first["loc"]) or "the file"
         raise BundleError(
             f"{path} is not what feathertune {feathertune.__version__} writes (schema {SCHEMA_VERSION}): "

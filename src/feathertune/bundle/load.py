@@ -6,17 +6,19 @@ import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import PeftModel
-from peft.utils import get_peft_model_state_dict
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load as load_tensors
 from torch import Tensor, nn
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from feathertune.bundle.files import WEIGHTS, BundleInfo, check_manifest, read_info
-from feathertune.data.sources.samples import SAMPLE_ENCODERS, sample_encoder_path
+from feathertune.bundle.adapter import put_adapter, read_adapter, virtual_tokens
+from feathertune.bundle.files import WEIGHTS, BundleInfo, check_manifest, check_unchanged, read_info
+from feathertune.bundle.proof import require_proof
+from feathertune.data.sources.samples import SAMPLE_ENCODERS
 from feathertune.encoders import Attention, LoadedEncoder, drop_foreign_inputs, load_encoder, quiet_transformers
 from feathertune.errors import BundleError, EncoderError, MissingExtraError, first_line
 
@@ -36,14 +38,29 @@ class Bundle:
 
 
 def load_bundle(path: Path, *, base: str | None = None, attention: Attention = "sdpa") -> Bundle:
-    """Load a classifier on the CPU, in eval mode, after every file and the base have been checked.
+    """Load a classifier on the CPU, in eval mode, after every file, the base and the stored answers have been checked.
 
-    `base` is the path of the base model, if it moved.
+    `base` is the path of the base model, if it moved. No tensor is mapped from a file.
 
     Raises:
-        BundleError: If the folder is not a whole bundle, or the base has another fingerprint.
+        BundleError: If the folder is not a whole bundle, the base has another fingerprint, or the probe texts get
+            other logits than when the bundle was written.
     """
-    check_manifest(path)
+    bundle = read_bundle(path, base=base, attention=attention)
+    require_proof(path, bundle.model, bundle.tokenizer, bundle.info, bundle.base.id)
+    return bundle
+
+
+def read_bundle(path: Path, *, base: str | None = None, attention: Attention = "sdpa") -> Bundle:
+    """Load a classifier as `load_bundle` does, without comparing the answers to its probe texts."""
+    stamps = check_manifest(path)
+    bundle = _read(path, base, attention)
+    check_unchanged(path, stamps)
+    _check_lengths(bundle)
+    return bundle
+
+
+def _read(path: Path, base: str | None, attention: Attention) -> Bundle:
     info = read_info(path)
     if not (path / WEIGHTS[info.kind]).is_file():
         raise BundleError(f"The bundle {path} holds no {WEIGHTS[info.kind]}. Only safetensors are loaded.")
@@ -58,14 +75,31 @@ def load_bundle(path: Path, *, base: str | None = None, attention: Attention = "
         _check_all_used(path, whole)
         _check_numbers(path, whole.model.state_dict())
         return Bundle(path, whole.model, whole.tokenizer, whole, info)
+    settings = read_adapter(path) if info.kind == "peft" else {}
     encoder = _load_base(*_find_base(info, path, base), info, path, attention)
     if encoder.fingerprint != info.base.fingerprint:
         raise BundleError(
             f"The bundle {path} was trained on {info.base.id} with the fingerprint {info.base.fingerprint}, but the "
-            f"encoder {encoder.id} has the fingerprint {encoder.fingerprint}. Name the right one as the base."
+            f"encoder {encoder.id} has the fingerprint {encoder.fingerprint}: its weights or its configuration are "
+            "others. Name the right one as the base."
         )
-    model = _load_adapter(path, encoder) if info.kind == "peft" else _load_part(path, encoder, info)
-    return Bundle(path, model.eval(), load_tokenizer(path, encoder), encoder, info)
+    tokenizer = load_tokenizer(path, encoder)
+    saved = read_tensors(path, WEIGHTS[info.kind])
+    if info.kind == "peft":
+        model: nn.Module = _load_adapter(path, encoder, settings, saved)
+    else:
+        model = _load_part(path, encoder, info, saved)
+    return Bundle(path, model.eval(), tokenizer, encoder, info)
+
+
+def read_tensors(folder: Path, name: str) -> dict[str, Tensor]:
+    """Read a file of tensors into memory of its own; BundleError if it is damaged, or holds NaN or infinity."""
+    try:
+        tensors: dict[str, Tensor] = load_tensors((folder / name).read_bytes())
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
+        raise BundleError(f"The weights {name} in {folder} cannot be loaded: {first_line(error)}.") from error
+    _check_numbers(folder, tensors)
+    return tensors
 
 
 def not_finite(tensors: Mapping[str, Tensor]) -> str | None:
@@ -93,7 +127,26 @@ def load_tokenizer(folder: Path, encoder: LoadedEncoder) -> PreTrainedTokenizerB
     except Exception as error:  # tokenizers' Rust part raises bare Exceptions
         raise BundleError(f"The tokenizer in {folder} cannot be loaded: {first_line(error)}.") from error
     drop_foreign_inputs(tokenizer, encoder.model)
+    if len(tokenizer) > (rows := encoder.model.get_input_embeddings().weight.shape[0]):
+        raise BundleError(
+            f"The tokenizer in {folder} has {len(tokenizer)} tokens, but {encoder.id} embeds {rows}. Added tokens are "
+            "not supported."
+        )
     return tokenizer
+
+
+def _check_lengths(bundle: Bundle) -> None:
+    """Require that the base has positions for the longest text, and that a window of it holds tokens."""
+    info, taken = bundle.info, 0
+    if isinstance(bundle.model, PeftModel):
+        taken = virtual_tokens(vars(bundle.model.active_peft_config))
+    longest = bundle.base.max_positions - taken
+    least = bundle.tokenizer.num_special_tokens_to_add(pair=info.reads_pairs) + info.reading.stride + 1
+    if not least <= info.max_length <= longest:
+        raise BundleError(
+            f"The bundle {bundle.folder} has a max_length of {info.max_length}. Expected {least} to {longest} tokens "
+            f"on the base {bundle.base.id}."
+        )
 
 
 def _find_base(info: BundleInfo, folder: Path, given: str | None) -> tuple[str, str | None]:
@@ -109,11 +162,7 @@ def _find_base(info: BundleInfo, folder: Path, given: str | None) -> tuple[str, 
             )
         return str(place), None
     for sample in SAMPLE_ENCODERS:
-        if sample.hub_id == info.base.id and info.base.revision is None:
-            try:
-                sample_encoder_path(sample.name)
-            except MissingExtraError:
-                break
+        if sample.hub_id == info.base.id and info.base.revision is None and sample.is_installed:
             return f"sample:{sample.name}", None
     return info.base.id, info.base.revision
 
@@ -135,29 +184,19 @@ def _load_base(
         raise BundleError(f"The bundle {folder} cannot be loaded without its encoder. {error}") from error
 
 
-def _load_adapter(folder: Path, encoder: LoadedEncoder) -> PeftModel:
-    try:
-        saved = load_file(folder / WEIGHTS["peft"])
-        _check_tensors(folder, encoder, without_wrapper(saved))
-        _check_numbers(folder, saved)
-        with quiet_transformers():
-            model = PeftModel.from_pretrained(encoder.model, folder, torch_device="cpu", local_files_only=True)
-            loaded = get_peft_model_state_dict(model, save_embedding_layers=False)
-    except (SafetensorError, OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
-        raise BundleError(f"The adapter in {folder} cannot be loaded: {error}") from error
+def _load_adapter(
+    folder: Path, encoder: LoadedEncoder, settings: Mapping[str, Any], saved: Mapping[str, Tensor]
+) -> PeftModel:
+    _check_tensors(folder, encoder, without_wrapper(saved))
+    model, loaded = put_adapter(folder, encoder, settings, saved)
     if differing := sorted(saved.keys() ^ loaded.keys()):
         raise BundleError(f"The adapter in {folder} does not fit its configuration: one side has no {differing[0]}.")
     return model
 
 
-def _load_part(folder: Path, encoder: LoadedEncoder, info: BundleInfo) -> PreTrainedModel:
+def _load_part(folder: Path, encoder: LoadedEncoder, info: BundleInfo, saved: Mapping[str, Tensor]) -> PreTrainedModel:
     """Replace the base's parameters by the trained ones: all that were trained, and no other."""
-    try:
-        saved = load_file(folder / WEIGHTS["part"])
-    except (SafetensorError, OSError) as error:
-        raise BundleError(f"The trained parameters in {folder} cannot be loaded: {first_line(error)}.") from error
     _check_tensors(folder, encoder, saved)
-    _check_numbers(folder, saved)
     if unexpected := encoder.model.load_state_dict(saved, strict=False).unexpected_keys:
         raise BundleError(f"The bundle {folder} does not fit {encoder.id}, which has no parameter {min(unexpected)}.")
     _check_trained(folder, saved, info.trained or ())

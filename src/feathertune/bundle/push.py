@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING
 
-from feathertune.bundle.files import MANIFEST_FILE, BundleInfo, bundle_files
+from feathertune.bundle.files import MANIFEST_FILE, BundleInfo, bundle_files, write_info, write_manifest
 from feathertune.bundle.load import load_bundle
 from feathertune.errors import BundleError, HubError, first_line
 
@@ -55,6 +57,25 @@ def push_bundle(
     folder = Path(bundle)
     info = load_bundle(folder, base=base).info
     notes = _portable(folder, info)
+    message = message or f"A bundle of feathertune: {info.method} on {info.base.id}"
+    with tempfile.TemporaryDirectory() as scratch:
+        place = _without_path(folder, info, Path(scratch) / "bundle") if notes else folder
+        return _upload(place, repo_id, revision, message, public=public, notes=notes)
+
+
+def _without_path(folder: Path, info: BundleInfo, copy: Path) -> Path:
+    """Return the bundle, or a copy that looks for its base model beside itself, where the way to it tells folders."""
+    local = PurePosixPath(str(info.base.local))
+    beside = PurePosixPath("..", local.name)
+    if local == beside:
+        return folder
+    shutil.copytree(folder, copy)
+    write_info(copy, info.model_copy(update={"base": info.base.model_copy(update={"local": str(beside)})}))
+    write_manifest(copy)
+    return copy
+
+
+def _upload(folder: Path, repo_id: str, revision: str, message: str, *, public: bool, notes: tuple[str, ...]) -> Pushed:
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
     api = HfApi(library_name="feathertune")
@@ -71,7 +92,7 @@ def push_bundle(
                 *(CommitOperationAdd(path_in_repo=name, path_or_fileobj=path) for name, path in ours.items()),
                 *(CommitOperationDelete(path_in_repo=name) for name in _left_over(api, repo_id, revision, set(ours))),
             ],
-            commit_message=message or f"A bundle of feathertune: {info.method} on {info.base.id}",
+            commit_message=message,
             revision=revision,
         )
     return Pushed(url=str(url), revision=revision, commit=done.oid, files=len(ours), notes=notes)

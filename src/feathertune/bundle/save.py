@@ -27,25 +27,20 @@ from feathertune.bundle.files import (
     BundleInfo,
     BundleKind,
     DataInfo,
+    Probe,
     local_base,
     write_info,
     write_manifest,
 )
-from feathertune.bundle.load import DTYPES, load_bundle, not_finite
+from feathertune.bundle.load import DTYPES, not_finite, read_bundle
+from feathertune.bundle.proof import PROBE_TEXTS, make_probes
 from feathertune.data.reading.texts import Text, paired, side_by_side
 from feathertune.data.sources.samples import SAMPLE_ENCODERS
-from feathertune.encoders import LoadedEncoder, load_encoder, quiet_transformers
+from feathertune.encoders import LoadedEncoder, forget_lengths, load_encoder, quiet_transformers
 from feathertune.errors import BundleError
 from feathertune.records import HEAD, LabelSummary, Reading, TaskName
 from feathertune.storage import new_folder, system_errors, write_atomic
 
-# Short and long, cased, with digits and signs: the reload check compares their logits.
-PROBE_TEXTS = (
-    "A fine film.",
-    "It was dull, far too long, and I left after 40 minutes.",
-    "yes",
-    "Nothing here works as it should; the actors, though, try hard - and that is something!",
-)
 # Largest difference of a logit between the saved and the reloaded model: room for kernels that choose their order of
 # summation; in bf16 one rounding is 2^-8 of the value.
 _TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 5e-2}
@@ -108,7 +103,9 @@ def save_bundle(
         write_info(temporary, info)
         write_atomic(temporary / CARD_FILE, model_card(info))
         write_manifest(temporary)
-        _check_reload(temporary, model, encoder, info)
+        info = info.model_copy(update={"probes": _check_reload(temporary, model, encoder, info)})
+        write_info(temporary, info)
+        write_manifest(temporary)
     return info
 
 
@@ -152,9 +149,7 @@ def _make_portable(path: Path, base: BaseInfo) -> None:
 
 
 def _save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    if tokenizer.is_fast:  # the settings of the last call would be saved as the tokenizer's own
-        tokenizer.backend_tokenizer.no_truncation()
-        tokenizer.backend_tokenizer.no_padding()
+    forget_lengths(tokenizer)  # they would be saved as the tokenizer's own
     tokenizer.save_pretrained(folder)
 
 
@@ -163,11 +158,12 @@ def _check_finite(weights: Path) -> None:
         raise BundleError(f"The parameter {name} holds NaN or infinity. Train again with a lower learning rate.")
 
 
-def _check_reload(folder: Path, model: nn.Module, encoder: LoadedEncoder, info: BundleInfo) -> None:
-    """Require the same logits from the folder, with other random numbers in the base's new parameters."""
+def _check_reload(folder: Path, model: nn.Module, encoder: LoadedEncoder, info: BundleInfo) -> list[Probe]:
+    """Require the same logits from the folder, with other random numbers in the base's new parameters; return them."""
     # With the attention of the training: another one rounds differently, more so the deeper the encoder.
     trained_with = encoder.model.config._attn_implementation
-    reloaded = load_bundle(folder, attention="eager" if trained_with == "eager" else "sdpa")
+    reloaded = read_bundle(folder, attention="eager" if trained_with == "eager" else "sdpa")
+    probes = make_probes(reloaded.model, reloaded.tokenizer, info)
     device = next(model.parameters()).device
     texts = paired(PROBE_TEXTS) if info.reads_pairs else PROBE_TEXTS
     expected = _logits(model, encoder.tokenizer, texts, info.max_length)
@@ -179,6 +175,7 @@ def _check_reload(folder: Path, model: nn.Module, encoder: LoadedEncoder, info: 
             f"so nothing was saved. A part that training changed is not in the bundle: the method "
             f"'{info.method}' must save {', '.join(encoder.head_modules)} and all that it trains."
         )
+    return probes
 
 
 def _logits(model: nn.Module, tokenizer: PreTrainedTokenizerBase, texts: Sequence[Text], max_length: int) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -14,6 +14,7 @@ from feathertune.config import demonstration
 from feathertune.track import choose_trackers, tracked
 
 
+@opt.shared()
 def compare(
     data: opt.Data = None,
     config: opt.ConfigFile = None,
@@ -25,42 +26,22 @@ def compare(
     ] = None,
     seeds: Annotated[int | None, typer.Option("--seeds", help="Each method runs with the seeds 0 to N-1.")] = None,
     out: Annotated[Path | None, typer.Option("--out", help="The study folder; runs/... by default.")] = None,
-    test: opt.TestData = None,
-    text_column: opt.TextColumn = None,
-    label_column: opt.LabelColumn = None,
-    label_separator: opt.LabelSeparator = None,
-    split_column: opt.SplitColumn = None,
-    train_size: opt.TrainSize = None,
-    shots: opt.Shots = None,
-    validation_size: opt.ValidationSize = None,
-    test_size: opt.TestSize = None,
-    max_length: opt.MaxLength = None,
-    long: opt.Long = None,
-    epochs: opt.Epochs = None,
-    class_weights: opt.ClassWeights = None,
-    top_layers: opt.TopLayers = None,
-    match_parameters: opt.MatchParameters = None,
-    metric: opt.Metric = None,
-    train_sizes: opt.TrainSizes = None,
-    search: opt.Search = None,
-    seed: opt.Seed = None,
-    drop_invalid: opt.DropInvalid = False,
-    runner: opt.Runner = None,
-    ray_address: opt.RayAddress = None,
+    *,
     track: opt.Track = None,
     overwrite: opt.Overwrite = False,
     json: opt.Json = False,
     dry_run: opt.DryRun = False,
     quiet: opt.Quiet = False,
     debug: opt.Debug = False,
+    **shared: Any,  # noqa: ANN401 - of the types that typer reads
 ) -> None:
     """Score the encoder as it is, train it by several methods, and say side by side what each costs and gives.
 
     Without DATA: a study of a few minutes on real film reviews. The same command goes on where it was stopped.
     """
-    given = locals()
+    given = locals() | shared
     demo = data is None and config is None
-    settings = opt.settings(given, defaults=demonstration(few_labels=shots is not None) if demo else None)
+    settings = opt.settings(given, defaults=demonstration(few_labels=shared["shots"] is not None) if demo else None)
     trackers = choose_trackers(track or ())
     # Loads torch, after wrong options have been reported.
     from feathertune.cli.output.plans import plan_json, plan_text

@@ -62,37 +62,24 @@ def export(
 
 
 def _figures(parity: Parity) -> str:
+    allowed = "" if parity.tolerance is None else f" (allowed: {parity.tolerance:.1e})"
+    loss = parity.max_accuracy_loss
     if isinstance(parity, NumberParity):
-        return _figures_of_numbers(parity)
-    allowed = "" if parity.tolerance is None else f" (allowed: {parity.tolerance:.1e})"
-    flips = "" if parity.max_flips is None else f" (allowed: {parity.max_flips:.2%} of the texts)"
-    lines = [
-        f"On {parity.n_texts} texts of up to {parity.longest} tokens the logits differ from the bundle's by "
-        f"{parity.max_abs_difference:.1e} at most{allowed}, and {parity.label_flips} labels{flips}."
-    ]
-    if parity.accuracy_before is not None and parity.accuracy_after is not None:
-        loss = (
-            "" if parity.max_accuracy_loss is None else f" (allowed: {100 * parity.max_accuracy_loss:.2g} points less)"
-        )
-        lines.append(
-            f"Accuracy on {parity.n_real} rows of {parity.data}: {parity.accuracy_before:.2%} before, "
-            f"{parity.accuracy_after:.2%} after{loss}."
-        )
-    return "\n".join(lines) + "\n"
-
-
-def _figures_of_numbers(parity: NumberParity) -> str:
-    allowed = "" if parity.tolerance is None else f" (allowed: {parity.tolerance:.1e})"
-    least = "" if parity.least_agreement is None else f" (allowed: {parity.least_agreement:.3f})"
-    lines = [
-        f"On {parity.n_texts} texts of up to {parity.longest} tokens the numbers differ from the bundle's by "
-        f"{parity.max_abs_difference:.1e} at most{allowed}; both are in one order up to a rank correlation of "
-        f"{parity.rank_agreement:.4f}{least}."
-    ]
-    if parity.rank_correlation_before is not None and parity.rank_correlation_after is not None:
-        loss = "" if parity.max_accuracy_loss is None else f" (allowed: {parity.max_accuracy_loss:.2g} less)"
-        lines.append(
-            f"Rank correlation on {parity.n_real} rows of {parity.data}: {parity.rank_correlation_before:.4f} before, "
-            f"{parity.rank_correlation_after:.4f} after{loss}."
-        )
-    return "\n".join(lines) + "\n"
+        least = "" if parity.least_agreement is None else f" (allowed: {parity.least_agreement:.3f})"
+        answers = f"; both are in one order up to a rank correlation of {parity.rank_agreement:.4f}{least}"
+        given, score, digits, less = "numbers", "Rank correlation", ".4f", f"{loss or 0:.2g}"
+        before, after = parity.rank_correlation_before, parity.rank_correlation_after
+    else:
+        flips = "" if parity.max_flips is None else f" (allowed: {parity.max_flips:.2%} of the texts)"
+        answers = f", and {parity.label_flips} labels{flips}"
+        given, score, digits, less = "logits", "Accuracy", ".2%", f"{100 * (loss or 0):.2g} points"
+        before, after = parity.accuracy_before, parity.accuracy_after
+    said = (
+        f"On {parity.n_texts} texts of up to {parity.longest} tokens the {given} differ from the bundle's by "
+        f"{parity.max_abs_difference:.1e} at most{allowed}{answers}.\n"
+    )
+    if before is None or after is None:
+        return said
+    scores = f"{before:{digits}} before, {after:{digits}} after"
+    most = "" if loss is None else f" (allowed: {less} less)"
+    return f"{said}{score} on {parity.n_real} rows of {parity.data}: {scores}{most}.\n"

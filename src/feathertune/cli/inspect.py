@@ -5,7 +5,7 @@ from __future__ import annotations
 import json as jsonlib
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from feathertune.quality.fix import Fixed
 
 
+@opt.shared(without=("shots", "long", "class_weights", "metric", "search", "runner", "ray_address"))
 def inspect(
     data: Annotated[str, typer.Argument(metavar="DATA", help="As in `feathertune compare`.")],
     config: opt.ConfigFile = None,
@@ -40,25 +41,12 @@ def inspect(
         str | None, typer.Option("--methods", help="Measure what a study of these would cost, too; see compare.")
     ] = None,
     seeds: Annotated[int | None, typer.Option("--seeds", help="Of that study.")] = None,
-    test: opt.TestData = None,
-    text_column: opt.TextColumn = None,
-    label_column: opt.LabelColumn = None,
-    label_separator: opt.LabelSeparator = None,
-    split_column: opt.SplitColumn = None,
-    train_size: opt.TrainSize = None,
-    validation_size: opt.ValidationSize = None,
-    test_size: opt.TestSize = None,
-    max_length: opt.MaxLength = None,
-    epochs: opt.Epochs = None,
-    top_layers: opt.TopLayers = None,
-    match_parameters: opt.MatchParameters = None,
-    train_sizes: opt.TrainSizes = None,
-    seed: opt.Seed = None,
-    drop_invalid: opt.DropInvalid = False,
+    *,
     overwrite: opt.Overwrite = False,
     json: opt.Json = False,
     quiet: opt.Quiet = False,
     debug: opt.Debug = False,
+    **shared: Any,  # noqa: ANN401 - of the types that typer reads
 ) -> None:
     """Say what is in the data and what looks wrong in it, with the rows, before anything is trained.
 
@@ -66,7 +54,7 @@ def inspect(
     labels that may be wrong, odd characters. With --methods also what their study would cost on this machine. Without
     --out and --fix nothing is written.
     """
-    given = locals()
+    given = locals() | shared
     settings = opt.settings(given)
     if methods is not None:
         # An unknown one is told before anything is read. What a study needs beside its data takes seconds to load.
@@ -75,15 +63,14 @@ def inspect(
         from feathertune.study.cost.estimate import estimate
 
     from feathertune.cli.output.progress import observe
-    from feathertune.cli.output.quality_tables import fixed_lines, inspection_text, write_folder
+    from feathertune.cli.output.quality_tables import INSPECTION, fixed_lines, inspection_text, write_folder
     from feathertune.cli.output.tables import render
+    from feathertune.output_folder import check_place
     from feathertune.quality.fix import check_output, write_fixed
     from feathertune.quality.inspection import inspect_data
-    from feathertune.report.inspection import INSPECTION_FILE
-    from feathertune.storage import check_place
 
     if out is not None:
-        check_place(out, marker=INSPECTION_FILE, overwrite=overwrite)
+        check_place(out, INSPECTION, overwrite=overwrite)
     if fix is not None:
         check_output(data, fix, overwrite=overwrite)
     cost: CostEstimate | None = None

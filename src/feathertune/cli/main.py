@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import io
@@ -9,15 +10,16 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable
-from typing import NoReturn
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NoReturn
 
 import typer
-from rich.console import Console
 
 from feathertune import __version__
 from feathertune.cli import adopt, compare, export, inspect, methods, predict, push, report, serve, train
-from feathertune.errors import FeathertuneError
+from feathertune.cli.output.terminal import PrintableConsole, PrintableStream
+from feathertune.errors import ConfigError, FeathertuneError, first_line
 
 app = typer.Typer(
     name="feathertune",
@@ -32,41 +34,72 @@ _HOW_TO_GO_ON = (
     "--resume is added."
 )
 _INTERRUPTED = 128 + signal.SIGINT
-# What the system, not the program, is to blame for.
-_NO_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS, errno.EPERM)
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def _reporting(command: Callable[..., None]) -> Callable[..., None]:
-    """Turn a command's errors into messages, before typer handles them."""
+    """Check a command's arguments, and turn its errors into messages, before typer handles them."""
 
     @functools.wraps(command)
     def run(*args: object, **kwargs: object) -> None:
         debug = bool(kwargs.get("debug"))
-        try:
-            with warnings.catch_warnings():
-                if not debug:  # the libraries below warn developers; what a user must know is said by us
-                    warnings.simplefilter("ignore")
-                command(*args, **kwargs)
-        except FeathertuneError as error:
-            _fail(str(error), error.exit_code, debug=debug)
-        except KeyboardInterrupt:
-            _fail(f"Stopped. {_HOW_TO_GO_ON}", _INTERRUPTED, debug=False)
-        except BrokenPipeError:
-            # The reader, such as `head`, has seen enough; Python would complain once more when it closes stdout.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(128 + signal.SIGPIPE)
-        except OSError as error:
-            if error.errno not in _NO_PLACE:
-                raise
-            where = f" ({error.filename})" if error.filename else ""
-            _fail(f"Nothing more can be written{where}: {error.strerror}. {_HOW_TO_GO_ON}", 1, debug=debug)
+        with _messages(debug=debug), warnings.catch_warnings():
+            if not debug:  # the libraries below warn developers; what a user must know is said by us
+                warnings.simplefilter("ignore")
+            command(*args, **{name: _checked(name, value) for name, value in kwargs.items()})
+            sys.stdout.flush()  # a full disk is told here, not when Python ends
 
     return run
 
 
+def _checked(name: str, value: object) -> object:
+    """Return an argument with its ``~`` replaced; refuse names of files that cannot be written into a record."""
+    if isinstance(value, list):
+        return [_checked(name, item) for item in value]
+    if isinstance(value, (str, Path)):
+        try:
+            str(value).encode()
+        except UnicodeEncodeError:
+            option = f"--{name.replace('_', '-')}"
+            raise ConfigError(
+                f"The value of {option} is not UTF-8: {value}. Expected text in UTF-8; rename a file with another name."
+            ) from None
+    return value.expanduser() if isinstance(value, Path) and str(value).startswith("~") else value
+
+
+@contextlib.contextmanager
+def _messages(*, debug: bool) -> Iterator[None]:
+    """Turn every exception of the block into one sentence on stderr and an exit code."""
+    try:
+        yield
+    except (typer.Exit, typer.Abort):
+        raise
+    except FeathertuneError as error:
+        _fail(str(error), error.exit_code, debug=debug)
+    except KeyboardInterrupt:
+        _fail(f"Stopped. {_HOW_TO_GO_ON}", _INTERRUPTED, debug=False)
+    except BrokenPipeError:
+        # The reader, such as `head`, has seen enough; Python would complain once more when it closes stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        said = "Nothing more can be written" if error.errno in _FULL else "The system refuses"
+        _fail(f"{said}{where}: {error.strerror or first_line(error)}. {_HOW_TO_GO_ON}", 1, debug=debug)
+    except MemoryError as error:
+        _fail(f"There is not enough memory: {first_line(error)}. Give less data, or smaller batches.", 1, debug=debug)
+    except Exception as error:
+        _fail(
+            f"A fault of feathertune, not of yours: {type(error).__name__}: {first_line(error)}. Give the command "
+            f"again with --debug, and report what it shows. {_HOW_TO_GO_ON}",
+            1,
+            debug=debug,
+        )
+
+
 def _fail(message: str, code: int, *, debug: bool) -> NoReturn:
     if debug:
-        Console(stderr=True).print_exception()
+        PrintableConsole(file=sys.stderr).print_exception()
     sys.stderr.write(f"feathertune: {message}\n")
     sys.exit(code)
 
@@ -106,8 +139,26 @@ def main() -> None:
     """Run the command line and exit."""
     # A stopped container sends SIGTERM; it gets the same orderly end as Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    for stream in (sys.stdout, sys.stderr):
+    with _streams(), _messages(debug="--debug" in sys.argv):
+        app()
+
+
+@contextlib.contextmanager
+def _streams() -> Iterator[None]:
+    """Make both streams safe to write to: closed ones, small alphabets, control characters."""
+    before = sys.stdout, sys.stderr
+    streams: list[Any] = []
+    for stream in before:
+        opened = stream or open(os.devnull, "w")  # noqa: SIM115 - until the process ends
         # A terminal that cannot show a character must not cost the result of an hour.
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
-    app()
+        if isinstance(opened, io.TextIOWrapper):
+            opened.reconfigure(errors="replace")
+        streams.append(opened)
+    stdout, stderr = streams
+    # What goes to a file or a pipe is data, byte for byte.
+    sys.stdout = PrintableStream(stdout, colours=True) if stdout.isatty() else stdout
+    sys.stderr = PrintableStream(stderr, colours=False)
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = before

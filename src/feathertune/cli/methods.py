@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json as jsonlib
 import sys
-from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -19,7 +18,7 @@ from feathertune.methods.describe import traits
 def list_methods(json: opt.Json = False) -> None:
     """List the methods and baselines, with sources."""
     if json:
-        rows = [asdict(traits(method)) for method in METHODS]
+        rows = [vars(traits(method)) for method in METHODS]
         rows += [{"name": b.name, "kind": b.kind, "summary": b.summary, "source": b.source} for b in BASELINES]
         sys.stdout.write(jsonlib.dumps(rows, indent=1) + "\n")
         return
@@ -68,7 +67,7 @@ def show(
     (fitted,) = fit_methods(settings, settled.methods, encoder, Silent()).methods
     described = describe(method, fitted.options, encoder, max_length=settings.data.max_length)
     if json:
-        both = {**asdict(traits(method)), "on": {**described.as_json(), "notes": list(fitted.notes)}}
+        both = {**vars(traits(method)), "on": {**described.as_json(), "notes": list(fitted.notes)}}
         sys.stdout.write(jsonlib.dumps(both, indent=1) + "\n")
         return
     sys.stdout.write(description_text(traits(method), described, fitted.notes))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
+from inspect import Parameter, Signature, signature
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from feathertune.config import Config, load_config
+from feathertune.config import Config, DataConfig, Section, StudyConfig, TrainConfig, load_config
 
 Data = Annotated[
     str | None,
@@ -26,7 +27,6 @@ Assignments = Annotated[
 Base = Annotated[
     str | None, typer.Option("--base", help="The pretrained encoder: sample:minilm, a hub id, or a local folder.")
 ]
-TestData = Annotated[str | None, typer.Option("--test", metavar="DATA", help="A test set of its own.")]
 TextColumn = Annotated[
     str | None, typer.Option("--text-column", metavar="A[,B]", help="The column of the texts; two for pairs of texts.")
 ]
@@ -39,27 +39,7 @@ LabelSeparator = Annotated[
         help="Stands between the labels of a text that may have several, such as |.",
     ),
 ]
-SplitColumn = Annotated[
-    str | None, typer.Option("--split-column", help="The column that says train, validation or test.")
-]
-TrainSize = Annotated[int | None, typer.Option("--train-size", help="Rows to train on.")]
-Shots = Annotated[
-    int | None,
-    typer.Option(
-        "--shots",
-        metavar="K",
-        help="K rows of each class are known in all, drawn anew for each seed (docs/few-labels.md).",
-    ),
-]
-ValidationSize = Annotated[
-    str | None, typer.Option("--validation-size", help="Rows, or a share such as 0.1; 0 trains without.")
-]
-TestSize = Annotated[str | None, typer.Option("--test-size", help="Rows, or a share such as 0.2.")]
 MaxLength = Annotated[int | None, typer.Option("--max-length", help="Tokens that are read at once; more is cut.")]
-Long = Annotated[
-    str | None,
-    typer.Option("--long", metavar="HOW", help="How longer texts are read: head, head-tail or windows (docs/long.md)."),
-]
 TopLayers = Annotated[
     str | None,
     typer.Option("--top-layers", help="Adapt this many of the last layers only; auto finds how few are enough."),
@@ -71,60 +51,6 @@ MatchParameters = Annotated[
         metavar="SIZE",
         help="Size each method to train this much of the encoder, such as 0.3% or 70000; the head is not counted.",
     ),
-]
-Metric = Annotated[
-    str | None,
-    typer.Option(
-        "--metric",
-        metavar="SCORE",
-        help="Primary metric, which ranks the methods, e.g. balanced_accuracy (docs/concepts.md); by default the "
-        "training rows decide.",
-    ),
-]
-TrainSizes = Annotated[
-    str | None,
-    typer.Option(
-        "--train-sizes",
-        metavar="N,N,...",
-        help="A learning curve: everything on so many of the training rows, such as 100,300,1000,all.",
-    ),
-]
-Runner = Annotated[
-    str | None,
-    typer.Option(
-        "--runner",
-        metavar="NAME",
-        help="local: one run after the other, here; ray: several at a time, on a Ray cluster.",
-    ),
-]
-RayAddress = Annotated[
-    str | None,
-    typer.Option(
-        "--ray-address",
-        metavar="HOST:PORT",
-        help="The cluster of --runner ray; by default that of RAY_ADDRESS, else one of this machine alone.",
-    ),
-]
-Search = Annotated[
-    int | None,
-    typer.Option(
-        "--search",
-        metavar="N",
-        help="Find each method's options by N trials on validation rows, before its runs.",
-    ),
-]
-ClassWeights = Annotated[
-    str | None,
-    typer.Option(
-        "--class-weights",
-        metavar="HOW",
-        help="balanced lets rare classes count as much as frequent ones in training (docs/imbalance.md).",
-    ),
-]
-Epochs = Annotated[int | None, typer.Option("--epochs", help="Passes over the training rows, at most.")]
-Seed = Annotated[int | None, typer.Option("--seed", help="Of the split (and, in train, of the training).")]
-DropInvalid = Annotated[
-    bool, typer.Option("--drop-invalid", help="Leave out rows without text or label, and count them.")
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an older result.")]
 Resume = Annotated[
@@ -151,34 +77,87 @@ Track = Annotated[
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
-# Which setting an option stands for; a command's parameters have these names.
-_KEYS = {
+def _option(flag: str, help: str, kind: type = str, metavar: str | None = None) -> Any:  # noqa: ANN401 - Annotated
+    given = kind if kind is bool else kind | None
+    return Annotated[given, typer.Option(flag, metavar=metavar, help=help)]
+
+
+# Options for data, training and study, in the order of their help; commands leave some out.
+_SHARED: dict[str, Any] = {
+    "test": _option("--test", "A test set of its own.", metavar="DATA"),
+    "text_column": TextColumn,
+    "label_column": LabelColumn,
+    "label_separator": LabelSeparator,
+    "split_column": _option("--split-column", "The column that says train, validation or test."),
+    "train_size": _option("--train-size", "Rows to train on.", int),
+    "shots": _option(
+        "--shots", "K rows of each class are known in all, drawn anew for each seed (docs/few-labels.md).", int, "K"
+    ),
+    "validation_size": _option("--validation-size", "Rows, or a share such as 0.1; 0 trains without."),
+    "test_size": _option("--test-size", "Rows, or a share such as 0.2."),
+    "max_length": MaxLength,
+    "long": _option("--long", "How longer texts are read: head, head-tail or windows (docs/long.md).", metavar="HOW"),
+    "epochs": _option("--epochs", "Passes over the training rows, at most.", int),
+    "class_weights": _option(
+        "--class-weights",
+        "balanced lets rare classes count as much as frequent ones in training (docs/imbalance.md).",
+        metavar="HOW",
+    ),
+    "top_layers": TopLayers,
+    "match_parameters": MatchParameters,
+    "metric": _option(
+        "--metric",
+        "Primary metric, which ranks the methods, e.g. balanced_accuracy (docs/concepts.md); by default the "
+        "training rows decide.",
+        metavar="SCORE",
+    ),
+    "train_sizes": _option(
+        "--train-sizes",
+        "A learning curve: everything on so many of the training rows, such as 100,300,1000,all.",
+        metavar="N,N,...",
+    ),
+    "search": _option(
+        "--search", "Find each method's options by N trials on validation rows, before its runs.", int, "N"
+    ),
+    "seed": _option("--seed", "Of the split (and, in train, of the training).", int),
+    "drop_invalid": _option("--drop-invalid", "Leave out rows without text or label, and count them.", bool),
+    "runner": _option(
+        "--runner", "local: one run after the other, here; ray: several at a time, on a Ray cluster.", metavar="NAME"
+    ),
+    "ray_address": _option(
+        "--ray-address",
+        "The cluster of --runner ray; by default that of RAY_ADDRESS, else one of this machine alone.",
+        metavar="HOST:PORT",
+    ),
+}
+
+
+def shared(*, without: Collection[str] = ()) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command these options, as ``**shared``; in its help they come before its keyword-only parameters."""
+
+    def extended(command: Callable[..., None]) -> Callable[..., None]:
+        own = [one for one in signature(command, eval_str=True).parameters.values() if one.kind != one.VAR_KEYWORD]
+        added = [
+            Parameter(name, Parameter.KEYWORD_ONLY, default=False if kind.__origin__ is bool else None, annotation=kind)
+            for name, kind in _SHARED.items()
+            if name not in without
+        ]
+        every = sorted([*added, *own], key=lambda one: one.kind)
+        command.__signature__ = Signature(every)  # type: ignore[attr-defined]
+        command.__annotations__ = {one.name: one.annotation for one in every}
+        return command
+
+    return extended
+
+
+# A parameter with the name of a setting sets it; some have a name of their own.
+_SECTIONS: dict[str, type[Section]] = {"data": DataConfig, "train": TrainConfig, "study": StudyConfig}
+_KEYS = {name: f"{section}.{name}" for section, kind in _SECTIONS.items() for name in kind.model_fields} | {
     "data": "data.source",
-    "test": "data.test",
-    "text_column": "data.text_column",
-    "label_column": "data.label_column",
-    "label_separator": "data.label_separator",
-    "split_column": "data.split_column",
-    "train_size": "data.train_size",
-    "shots": "data.shots",
-    "validation_size": "data.validation_size",
-    "test_size": "data.test_size",
-    "max_length": "data.max_length",
-    "long": "data.long",
-    "seed": "data.seed",
-    "drop_invalid": "data.drop_invalid",
     "base": "base.id",
-    "methods": "study.methods",
-    "seeds": "study.seeds",
-    "epochs": "train.epochs",
-    "class_weights": "train.class_weights",
     "top_layers": "method.top_layers",
-    "match_parameters": "study.match_parameters",
-    "train_sizes": "study.train_sizes",
-    "metric": "study.metric",
     "runner": "runner.name",
     "ray_address": "runner.address",
-    "search": "study.search",
 }
 
 

@@ -67,9 +67,9 @@ def _redraw(study: Path, *, json: bool) -> None:
 
 
 def _export(study: Path, form: str, output: Path | None, *, overwrite: bool) -> None:
+    from feathertune.output_folder import write_output
     from feathertune.records import load_study
     from feathertune.report.tables import export_table
-    from feathertune.storage import write_output
 
     text = export_table(load_study(study), form)
     if output is None:
@@ -81,8 +81,8 @@ def _export(study: Path, form: str, output: Path | None, *, overwrite: bool) -> 
 
 def _compare(first: Path, second: Path, out: Path | None, *, overwrite: bool, json: bool) -> None:
     from feathertune.cli.output.comparison import comparison_text
+    from feathertune.output_folder import write_output
     from feathertune.report.side_by_side import COMPARISON_FILE, draw_comparison
-    from feathertune.storage import write_output
     from feathertune.study.versus.comparison import compare_studies
 
     comparison = compare_studies(first, second)

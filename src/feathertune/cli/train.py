@@ -6,7 +6,7 @@ import json as jsonlib
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -15,6 +15,7 @@ from feathertune.methods import one_method
 from feathertune.track import choose_trackers, tracked
 
 
+@opt.shared(without=("shots", "metric", "train_sizes", "search", "runner", "ray_address"))
 def train(
     data: Annotated[str, typer.Argument(metavar="DATA", help="As in `feathertune compare`.")],
     out: Annotated[Path, typer.Option("--out", help="Where the bundle shall be.")],
@@ -22,34 +23,20 @@ def train(
     config: opt.ConfigFile = None,
     assignments: opt.Assignments = None,
     base: opt.Base = None,
-    test: opt.TestData = None,
-    text_column: opt.TextColumn = None,
-    label_column: opt.LabelColumn = None,
-    label_separator: opt.LabelSeparator = None,
-    split_column: opt.SplitColumn = None,
-    train_size: opt.TrainSize = None,
-    validation_size: opt.ValidationSize = None,
-    test_size: opt.TestSize = None,
-    max_length: opt.MaxLength = None,
-    long: opt.Long = None,
-    epochs: opt.Epochs = None,
-    class_weights: opt.ClassWeights = None,
-    top_layers: opt.TopLayers = None,
-    match_parameters: opt.MatchParameters = None,
-    seed: opt.Seed = None,
-    drop_invalid: opt.DropInvalid = False,
+    *,
     track: opt.Track = None,
     overwrite: opt.Overwrite = False,
     resume: opt.Resume = False,
     json: opt.Json = False,
     quiet: opt.Quiet = False,
     debug: opt.Debug = False,
+    **shared: Any,  # noqa: ANN401 - of the types that typer reads
 ) -> None:
     """Train one method once, test it, and write a bundle that predict, evaluate and plain PEFT load.
 
     Killed at any moment, it goes on from its last checkpoint when the same command is given with --resume.
     """
-    given = locals()
+    given = locals() | shared
     one_method(method)  # an unknown one is told before torch is loaded
     settings = opt.settings(given)
     trackers = choose_trackers(track or ())
@@ -60,7 +47,9 @@ def train(
     from feathertune.study.finetune import finetune
 
     with observe(quiet=quiet or json) as observer, tracked(observer, trackers, out, settings, beside=True) as watched:
-        scores = finetune(settings, method, out, seed=seed or 0, observer=watched, overwrite=overwrite, resume=resume)
+        scores = finetune(
+            settings, method, out, seed=shared["seed"] or 0, observer=watched, overwrite=overwrite, resume=resume
+        )
     if os.environ.get("RANK", "0") != "0":  # of several processes under torchrun, the first speaks
         return
     if json:

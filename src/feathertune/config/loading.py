@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from feathertune.config.sections import Config
 from feathertune.errors import ConfigError, complaint, nearest
 
+_MOST_DEPTH, _MOST_EVENTS = 20, 100_000
 # What `feathertune compare` runs when no data is named: small enough for a coffee break on two cores.
 DEMO: dict[str, Any] = {
     "data": {
@@ -65,17 +66,31 @@ def load_config(
 def read_value(text: str, *, of: str) -> Any:  # noqa: ANN401 - any YAML value
     """Read YAML typed for `of` (for the message); raise a `ConfigError` if it is not YAML."""
     try:
-        return _number(yaml.safe_load(text))
-    except yaml.YAMLError as error:
+        return _number(read_yaml(text))
+    except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(f"{of}: the value is not valid YAML ({_one_line(error)}).") from error
+
+
+def read_yaml(text: str) -> Any:  # noqa: ANN401 - any YAML value
+    """Read YAML; ValueError for what could hold itself, or grow without end, when it is read."""
+    depth = 0
+    for n, event in enumerate(yaml.parse(text, Loader=yaml.SafeLoader)):
+        if isinstance(event, yaml.AliasEvent):
+            raise ValueError(f"the alias *{event.anchor} repeats an earlier part; spell it out")
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > _MOST_DEPTH or n > _MOST_EVENTS:
+            raise ValueError(f"more than {_MOST_DEPTH} levels or {_MOST_EVENTS:,} values; that is no configuration")
+    return yaml.safe_load(text)
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if not path.is_file() and path.exists():
+            raise ConfigError(f"The configuration {path} is a folder, a pipe or a device. Expected a file.")
+        content = read_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"The configuration {path} cannot be read: {error.strerror}.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(f"The configuration {path} is not valid YAML: {_one_line(error)}.") from error
     if content is None:
         return {}

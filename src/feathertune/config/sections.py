@@ -13,7 +13,7 @@ from feathertune.records import Long, Reading
 class Section(BaseModel):
     """A group of settings. Frozen: a changed setting is a new object."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod

@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from feathertune.config import DataConfig
 from feathertune.data.sources.collector import RawDataset, ReadOptions
 from feathertune.data.sources.registry import load_source
 from feathertune.data.splitting.splits import DataSplits, make_splits
-from feathertune.tasks.labels.values import TaskChoice
+
+
+def read_options(data: DataConfig) -> ReadOptions:
+    """Return the settings for reading a source."""
+    return ReadOptions(
+        text_column=data.text_column,
+        label_column=data.label_column,
+        split_column=data.split_column,
+        drop_invalid=data.drop_invalid,
+        label_separator=data.label_separator,
+        task=data.task,
+    )
 
 
 def load_sources(data: DataConfig) -> tuple[RawDataset, RawDataset | None]:
     """Read the source of all rows, and the test rows' own source if there is one."""
-
-    def read(name: str, task: TaskChoice) -> RawDataset:
-        options = ReadOptions(
-            text_column=data.text_column,
-            label_column=data.label_column,
-            split_column=data.split_column,
-            drop_invalid=data.drop_invalid,
-            label_separator=data.label_separator,
-            task=task,
-        )
-        return load_source(name, options)
-
-    dataset = read(data.source, data.task)
+    options = read_options(data)
+    dataset = load_source(data.source, options)
     # Test rows that happen to be whole numbers are numbers if the training rows are.
-    return dataset, read(data.test, dataset.kind.name) if data.test else None
+    return dataset, load_source(data.test, replace(options, task=dataset.kind.name)) if data.test else None
 
 
 def split_sources(data: DataConfig, dataset: RawDataset, test: RawDataset | None) -> DataSplits:

@@ -3,7 +3,7 @@
 from feathertune.encoders.encoder import LoadedEncoder
 from feathertune.encoders.load import Attention, load_encoder, quiet_transformers
 from feathertune.encoders.specs import SPECS, EncoderSpec, structural_spec
-from feathertune.encoders.tokenizer import drop_foreign_inputs
+from feathertune.encoders.tokenizer import drop_foreign_inputs, forget_lengths
 
 __all__ = [
     "SPECS",
@@ -11,6 +11,7 @@ __all__ = [
     "EncoderSpec",
     "LoadedEncoder",
     "drop_foreign_inputs",
+    "forget_lengths",
     "load_encoder",
     "quiet_transformers",
     "structural_spec",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import cast
 
@@ -9,6 +10,7 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from feathertune.encoders.specs import EncoderSpec
+from feathertune.encoders.tokenizer import tokenizer_fingerprint
 from feathertune.errors import EncoderError
 
 
@@ -23,7 +25,8 @@ class LoadedEncoder:
         new_parameters: Names of parameters that are missing in the checkpoint, or have another shape there.
         head_modules: Modules to train and save whole: the head, and all else that is not in the checkpoint.
         n_parameters: Of the backbone.
-        fingerprint: SHA-256 of the backbone's pretrained tensors in fp32; independent of labels, seed and dtype.
+        fingerprint: SHA-256 of the backbone's pretrained tensors in fp32 and of the configuration that decides what is
+            computed; independent of labels, seed and dtype.
     """
 
     model: PreTrainedModel
@@ -38,6 +41,11 @@ class LoadedEncoder:
     n_parameters: int
     fingerprint: str
     notes: tuple[str, ...] = ()
+
+    @functools.cached_property
+    def tokenizer_fingerprint(self) -> str:
+        """SHA-256 of everything that decides which tokens the encoder reads."""
+        return tokenizer_fingerprint(self.tokenizer)
 
     @property
     def backbone_name(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
@@ -27,9 +28,16 @@ from feathertune.encoders.specs import SPECS, EncoderSpec, structural_spec
 from feathertune.encoders.tokenizer import load_tokenizer
 from feathertune.errors import EncoderError, first_line
 from feathertune.records import TaskName
+from feathertune.runtime import GLOBAL_STATE
 from feathertune.tasks import TASKS
 
 Attention = Literal["eager", "sdpa"]
+# Keys of a configuration that name things, or choose what a call returns: they change no hidden state.
+_NAMES_ONLY = frozenset(
+    "architectures auto_map chunk_size_feed_forward dtype finetuning_task gradient_checkpointing "  # noqa: SIM905
+    "id2label label2id "
+    "num_labels problem_type return_dict tokenizer_class torch_dtype torchscript transformers_version use_cache".split()
+)
 
 
 def load_encoder(
@@ -53,8 +61,9 @@ def load_encoder(
         config = _encoder_config(files)
         config.id2label = dict(enumerate(labels))
         config.label2id = {label: index for index, label in enumerate(labels)}
-        # A checkpoint trained for regression keeps its own otherwise.
-        config.problem_type = TASKS[task].config_problem_type
+        # A checkpoint trained for regression keeps its own otherwise; transformers infers that of one label.
+        kind = TASKS[task].labels
+        config.problem_type = TASKS[task].problem_type if kind.sets or kind.numbers else None
         model, missing = _from_checkpoint(files, config, attention, seed)
         tokenizer, tokenizer_notes = load_tokenizer(files, model)
     spec, spec_notes = _spec_of(model, model_id)
@@ -64,7 +73,7 @@ def load_encoder(
         notes.append(f"{model_id} brings a head of its own with as many outputs; training starts from it.")
     prefix = model.base_model_prefix
     backbone = model.get_submodule(prefix)
-    fingerprint = _fingerprint(backbone, prefix, missing)
+    fingerprint = _fingerprint(model, backbone, missing)
     if dtype != torch.float32:
         for parameter in model.parameters():
             parameter.data = parameter.data.to(dtype)
@@ -114,7 +123,7 @@ def _from_checkpoint(
 ) -> tuple[PreTrainedModel, frozenset[str]]:
     """Return the model in fp32, and the names of its parameters that are not in the checkpoint."""
     model_class = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(config)]
-    with torch.random.fork_rng(devices=[]):
+    with GLOBAL_STATE, torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
             model, info = AutoModelForSequenceClassification.from_pretrained(
@@ -133,6 +142,8 @@ def _from_checkpoint(
                 f"The weights of the encoder {files.id} cannot be loaded: {first_line(error)}. "
                 "The files may be damaged or belong to another configuration: fetch them again."
             ) from error
+    for tensor in (*model.parameters(), *model.buffers()):
+        tensor.data = tensor.data.clone()  # safetensors maps the file, which may change while the model is in use
     return model, frozenset(info["missing_keys"]) | {name for name, *_ in info["mismatched_keys"]}
 
 
@@ -179,8 +190,9 @@ def _new_module(model: nn.Module, parameter: str, missing: frozenset[str]) -> st
     return name
 
 
-def _fingerprint(backbone: nn.Module, prefix: str, missing: frozenset[str]) -> str:
-    digest = hashlib.sha256()
+def _fingerprint(model: PreTrainedModel, backbone: nn.Module, missing: frozenset[str]) -> str:
+    prefix, digest = model.base_model_prefix, hashlib.sha256()
+    digest.update(json.dumps(_decisive(model.config), sort_keys=True, default=str).encode())
     for name, parameter in sorted(backbone.named_parameters()):
         if f"{prefix}.{name}" not in missing:
             digest.update(f"{name} {tuple(parameter.shape)}\n".encode())
@@ -188,18 +200,30 @@ def _fingerprint(backbone: nn.Module, prefix: str, missing: frozenset[str]) -> s
     return digest.hexdigest()
 
 
+def _decisive(config: Any) -> dict[str, Any]:  # noqa: ANN401 - PretrainedConfig, which is untyped
+    """Return the settings that decide what is computed and are not their class's defaults, which a file may omit."""
+    default, found = type(config)().to_dict(), config.to_dict()
+    changed = {
+        key: value
+        for key, value in found.items()
+        if key not in _NAMES_ONLY and not key.startswith(("_", "output_")) and value != default.get(key)
+    }
+    return {"model_type": config.model_type, **changed}
+
+
 @contextlib.contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Silence transformers' reports, progress bars and warnings; `LoadedEncoder` holds the facts."""
-    verbosity = transformers_logging.get_verbosity()
-    bars = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.set_verbosity(logging.CRITICAL)
-    transformers_logging.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        transformers_logging.set_verbosity(verbosity)
-        if bars:
-            transformers_logging.enable_progress_bar()
+    """Silence transformers' reports, progress bars and warnings, in one thread at a time."""
+    with GLOBAL_STATE:
+        verbosity = transformers_logging.get_verbosity()
+        bars = transformers_logging.is_progress_bar_enabled()
+        transformers_logging.set_verbosity(logging.CRITICAL)
+        transformers_logging.disable_progress_bar()
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                yield
+        finally:
+            transformers_logging.set_verbosity(verbosity)
+            if bars:
+                transformers_logging.enable_progress_bar()

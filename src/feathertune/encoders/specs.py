@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import nn
 from transformers import PreTrainedModel
@@ -80,6 +80,23 @@ def _bert_like(model_type: str, prefix: str) -> EncoderSpec:
     )
 
 
+_DEBERTA = EncoderSpec(
+    model_type="deberta",
+    blocks="deberta.encoder.layer",
+    query=("attention.self.in_proj",),
+    key=("attention.self.in_proj",),
+    value=("attention.self.in_proj",),
+    output=("attention.output.dense",),
+    mlp=("intermediate.dense", "output.dense"),
+    norms=("attention.output.LayerNorm", "output.LayerNorm"),
+    head=("pooler", "classifier"),
+    other=(
+        "attention.self.pos_proj",
+        "attention.self.pos_q_proj",
+        "attention.self.head_logits_proj",
+        "attention.self.head_weights_proj",
+    ),
+)
 _ROWS = (
     _bert_like("bert", "bert"),
     _bert_like("roberta", "roberta"),
@@ -126,33 +143,13 @@ _ROWS = (
         norms=("attention.LayerNorm", "output.LayerNorm"),
         head=("classifier",),
     ),
-    EncoderSpec(
-        model_type="deberta",
-        blocks="deberta.encoder.layer",
-        query=("attention.self.in_proj",),
-        key=("attention.self.in_proj",),
-        value=("attention.self.in_proj",),
-        output=("attention.output.dense",),
-        mlp=("intermediate.dense", "output.dense"),
-        norms=("attention.output.LayerNorm", "output.LayerNorm"),
-        head=("pooler", "classifier"),
-        other=(
-            "attention.self.pos_proj",
-            "attention.self.pos_q_proj",
-            "attention.self.head_logits_proj",
-            "attention.self.head_weights_proj",
-        ),
-    ),
-    EncoderSpec(
+    _DEBERTA,
+    replace(
+        _DEBERTA,
         model_type="deberta-v2",
-        blocks="deberta.encoder.layer",
         query=("attention.self.query_proj",),
         key=("attention.self.key_proj",),
         value=("attention.self.value_proj",),
-        output=("attention.output.dense",),
-        mlp=("intermediate.dense", "output.dense"),
-        norms=("attention.output.LayerNorm", "output.LayerNorm"),
-        head=("pooler", "classifier"),
         other=("attention.self.pos_key_proj", "attention.self.pos_query_proj"),
     ),
     EncoderSpec(

@@ -6,9 +6,9 @@ Transformers from 5.0 on builds some tokenizers (DeBERTa-v2's) without it: a ful
 from __future__ import annotations
 
 import base64
+import hashlib
 import inspect
 import json
-from pathlib import Path
 from typing import Any, cast
 
 import transformers
@@ -68,6 +68,21 @@ def drop_foreign_inputs(tokenizer: PreTrainedTokenizerBase, model: PreTrainedMod
     tokenizer.model_input_names = [name for name in tokenizer.model_input_names if name != "token_type_ids"]
 
 
+def forget_lengths(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Remove the truncation and padding that the last call left in the tokenizer."""
+    if tokenizer.is_fast:
+        tokenizer.backend_tokenizer.no_truncation()
+        tokenizer.backend_tokenizer.no_padding()
+
+
+def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Return the SHA-256 of a tokenizer's pipeline, special tokens, inputs and sides, whatever its class."""
+    forget_lengths(tokenizer)
+    sides = (tokenizer.truncation_side, tokenizer.padding_side)
+    facts = (sorted(tokenizer.special_tokens_map.items()), list(tokenizer.model_input_names), sides)
+    return hashlib.sha256(f"{facts} {tokenizer.backend_tokenizer.to_str()}".encode()).hexdigest()
+
+
 def _lost_table(tokenizer: PreTrainedTokenizerBase, files: EncoderFiles) -> bytes:
     """Return the normalisation table that is in the files and not in the tokenizer; empty if there is none."""
     backend = tokenizer.backend_tokenizer
@@ -76,7 +91,11 @@ def _lost_table(tokenizer: PreTrainedTokenizerBase, files: EncoderFiles) -> byte
     if backend.normalizer is not None and _tables(json.loads(backend.normalizer.__getstate__())):
         return b""
     if files.sentencepiece_model is not None:
-        return _table_of_model(files.sentencepiece_model)
+        from sentencepiece import sentencepiece_model_pb2
+
+        proto = sentencepiece_model_pb2.ModelProto()
+        proto.ParseFromString(files.sentencepiece_model.read_bytes())
+        return bytes(proto.normalizer_spec.precompiled_charsmap)
     path = files.folder / "tokenizer.json"
     found = _tables(json.loads(path.read_text(encoding="utf-8"))["normalizer"]) if path.exists() else []
     return base64.b64decode(found[0]) if found else b""
@@ -89,14 +108,6 @@ def _tables(normalizer: dict[str, Any] | None) -> list[str]:
     if normalizer["type"] == "Sequence":
         return [table for one in normalizer["normalizers"] for table in _tables(one)]
     return [normalizer["precompiled_charsmap"]] if normalizer["type"] == _TABLE else []
-
-
-def _table_of_model(path: Path) -> bytes:
-    from sentencepiece import sentencepiece_model_pb2
-
-    proto = sentencepiece_model_pb2.ModelProto()
-    proto.ParseFromString(path.read_bytes())
-    return bytes(proto.normalizer_spec.precompiled_charsmap)
 
 
 def _with_table(tokenizer: PreTrainedTokenizerBase, table: bytes) -> PreTrainedTokenizerBase:

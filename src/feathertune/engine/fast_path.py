@@ -17,7 +17,6 @@ from feathertune.engine.kernels.last_layer import FirstTokenBlock
 from feathertune.engine.kernels.layer import Called, Layer, run
 from feathertune.engine.kernels.linear import Arithmetic
 from feathertune.engine.kernels.matrix import Matrices
-from feathertune.engine.replace import replaced
 from feathertune.engine.training.regression_head import fp32_forward, is_regression, output_layer
 
 if TYPE_CHECKING:
@@ -25,6 +24,8 @@ if TYPE_CHECKING:
     from feathertune.encoders import LoadedEncoder
     from feathertune.runtime import Runtime
 
+# Some modules keep a rate as a number and call the function (ModernBERT's attention).
+_NUMBERS = ("attention_dropout", "dropout_prob")
 # Transformers' names of keys and values that come before a block's own, such as a trained prefix.
 _PAST = ("past_key_values", "past_key_value", "layer_past", "cache")
 
@@ -131,3 +132,38 @@ def _attention(config: Any) -> Iterator[None]:  # noqa: ANN401 - PretrainedConfi
         yield
     finally:
         config._attn_implementation = before
+
+
+@contextlib.contextmanager
+def replaced(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
+    """Replace a module's forward while the context lasts; replacements may be nested."""
+    before = module.__dict__.get("forward")
+    module.forward = forward
+    try:
+        yield
+    finally:
+        if before is None:
+            del module.forward
+        else:
+            module.forward = before
+
+
+@contextlib.contextmanager
+def kept_modes(model: nn.Module) -> Iterator[None]:
+    """Restore each module's training mode at the end of the context."""
+    modes = {module: module.training for module in model.modules()}
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def turn_off_dropout(model: nn.Module) -> None:
+    """Set every dropout that a frozen model has now to 0: it regularises nothing, and its masks take time."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        for name in _NUMBERS:
+            if isinstance(getattr(module, name, None), float):
+                setattr(module, name, 0.0)

@@ -3,39 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from feathertune.data.tokens.batching import cut_passes
+from feathertune.data.tokens.encode import EncodedTexts
 from feathertune.engine.training.distributed import ALONE, Group
 from feathertune.runtime import Runtime
 
 
-class Texts(Protocol):
-    """N texts as tokens, or as hidden states of a frozen prefix."""
-
-    def __len__(self) -> int: ...
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """Tokens of each text, ``(N,)`` int64."""
-
-    def collate(self, rows: np.ndarray, device: torch.device) -> dict[str, Tensor]:
-        """Return one padded batch: a row for each text, or for each window of each text."""
-
-    def sequences(self, rows: np.ndarray) -> np.ndarray:
-        """Return the index of each of the batch's sequences among all: `rows`, unless texts have windows."""
-
-    def pool(self, rows: np.ndarray, values: Tensor) -> Tensor:
-        """Reduce one row for each of a batch's sequences, float32, to one for each text."""
-
-
 def predict_logits(
     model: nn.Module,
-    data: Texts,
+    data: EncodedTexts,
     *,
     token_budget: int,
     runtime: Runtime,
@@ -53,7 +34,7 @@ def predict_logits(
 
 def run_passes(
     forward: Callable[[dict[str, Tensor]], tuple[Tensor, ...]],
-    data: Texts,
+    data: EncodedTexts,
     *,
     token_budget: int,
     runtime: Runtime,
@@ -63,17 +44,9 @@ def run_passes(
 ) -> tuple[np.ndarray, ...]:
     """Run a function over texts without gradients, batched by length; ValueError if there is no text.
 
-    Args:
-        forward: From a batch to tensors with a row for each of its sequences.
-        data: N texts.
-        token_budget: Padded tokens of one forward pass.
-        runtime: Device and number format.
-        on_texts: Called after each pass with its number of texts.
-        group: The processes that share the work; each gets all results.
-        pooled: Return one row for each text; else one for each sequence, which is more if texts are read in windows.
-
-    Returns:
-        For each tensor of `forward` an array ``(N, ...)`` float32, row i for text (or sequence) i.
+    `forward` goes from a batch to tensors with a row for each of its sequences; each becomes an array ``(N, ...)``
+    float32, row i for text i, or if not `pooled` for sequence i: there are more if texts are read in windows.
+    `on_texts` is called after each pass with its number of texts. Each process of the group gets all results.
     """
     if not len(data):
         raise ValueError("There is no text to predict.")

@@ -25,7 +25,11 @@ SOURCE = "the texts of fit"  # their name in messages and in the bundle
 
 
 class TextModel(BaseEstimator):  # type: ignore[misc]
-    """An estimator; fitted, it holds its bundle as the bytes of its files, so its pickle holds no object of torch."""
+    """An estimator; fitted, it holds its bundle as the bytes of its files, so its pickle holds no object of torch.
+
+    Fits in several threads run one after another, each with the result that it has alone: torch's random state is
+    the process's. Use processes to train in parallel.
+    """
 
     def __init__(
         self,
@@ -70,11 +74,11 @@ class TextModel(BaseEstimator):  # type: ignore[misc]
     def save(self, folder: str | Path, *, overwrite: bool = False) -> None:
         """Write the bundle into a folder, for `feathertune.load`, ``feathertune predict`` and other commands."""
         check_is_fitted(self, "bundle_")
-        from feathertune.bundle.files import MANIFEST_FILE
-        from feathertune.storage import check_place
+        from feathertune.bundle.files import BUNDLE
+        from feathertune.output_folder import claimed
 
-        check_place(Path(folder), marker=MANIFEST_FILE, overwrite=overwrite)
-        self._write(Path(folder))
+        with claimed(Path(folder), BUNDLE, overwrite=overwrite):
+            self._write(Path(folder))
 
     def _train(self, data: RawDataset, **settings: str) -> None:
         """Train on the rows of `fit` and keep the bundle; a failed training changes nothing."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from pydantic import Field
+
 from feathertune.errors import ConfigError
 from feathertune.records import Record
 
@@ -52,6 +54,7 @@ class Parity(Record):
         accuracy_before: The bundle's accuracy on the real texts, in fp32; null without labels.
         tolerance: Largest allowed difference of a logit; null for a form that rounds.
         max_flips: Largest allowed share of flips; it and all below are null for a form that does not round.
+        files: Names of the other files.
         rounded: Number of matrix products in 8 bits; `kept_in_fp32` would have lost too much.
     """
 
@@ -71,6 +74,7 @@ class Parity(Record):
     max_accuracy_loss: float | None
     rounded: int | None = None
     kept_in_fp32: int | None = None
+    files: list[str] = Field(default_factory=list)
 
     @property
     def differs(self) -> str:

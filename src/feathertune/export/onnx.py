@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
 from feathertune.bundle import Bundle, merged_model
 from feathertune.errors import BundleError, first_line
@@ -48,7 +48,8 @@ def write(bundle: Bundle, folder: Path, asked: Asked) -> Parity:
 def write_graph(bundle: Bundle, folder: Path) -> OnnxFacts:
     """Write graph, tokenizer and facts of a bundle in fp32, which is used up; compare nothing yet."""
     model, info = merged_model(bundle), bundle.info
-    inputs = _inputs(model, bundle.tokenizer)
+    taken = inspect.signature(model.forward).parameters
+    inputs = tuple(name for name in bundle.tokenizer.model_input_names if name in taken)
     try:
         _export(model, inputs, folder / GRAPH_FILE)
     except OSError:  # a full disk
@@ -98,12 +99,6 @@ class _Logits(nn.Module):
     def forward(self, *tensors: Tensor) -> Tensor:
         logits: Tensor = self.model(**dict(zip(self.inputs, tensors, strict=True))).logits
         return logits
-
-
-def _inputs(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
-    """Return the tokenizer's outputs that the model takes."""
-    taken = inspect.signature(model.forward).parameters
-    return tuple(name for name in tokenizer.model_input_names if name in taken)
 
 
 def _export(model: PreTrainedModel, inputs: tuple[str, ...], path: Path) -> None:

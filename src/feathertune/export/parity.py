@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from feathertune.bundle.save import PROBE_TEXTS
+from feathertune.bundle.proof import PROBE_TEXTS
 from feathertune.data.reading.texts import Text, paired
+from feathertune.data.sources.registry import without_path
 from feathertune.data.tokens.encode import EncodedTexts, encode
 from feathertune.engine.predict import predict_logits
 from feathertune.errors import BundleError
@@ -91,7 +92,7 @@ def compare(
         method=info.method,
         n_texts=len(asked.texts),
         n_real=len(real.texts) if real is not None else 0,
-        data=real.source if real is not None else None,
+        data=without_path(real.source) if real is not None else None,
         longest=int(asked.tokens.lengths.max()),
         largest_logit=float(np.abs(expected).max()),
         max_abs_difference=float(np.abs(expected - found).max()),

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from feathertune.errors import ConfigError, MissingExtraError
 from feathertune.export.check import LEAST_ROWS, PARITY_FILE, Check, Parity
+from feathertune.output_folder import FolderKind, claimed
 from feathertune.registry import Registry
-from feathertune.storage import check_place, new_folder, write_atomic
+from feathertune.storage import new_folder, write_atomic
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Target:
     packages: tuple[str, ...] = ()
 
 
+EXPORT = FolderKind(PARITY_FILE, keys=("to", "label_flips", "files"))
 _ONNX = ("onnx", "onnxscript", "onnxruntime")  # packages of the extra `onnx`
 TARGETS: Registry[Target] = Registry(
     "export form",
@@ -73,14 +75,20 @@ def export_model(
     ours, theirs = source.resolve(), place.resolve()
     if ours.is_relative_to(theirs) or theirs.is_relative_to(ours):
         raise ConfigError(f"The output {out} and the bundle {bundle} lie in each other. Give another --out.")
-    check_place(place, marker=PARITY_FILE, overwrite=overwrite)
+    with claimed(place, EXPORT, overwrite=overwrite):
+        return _write(source, place, target, base, check)
+
+
+def _write(source: Path, place: Path, target: Target, base: str | None, check: Check) -> Parity:
     from feathertune.bundle import load_bundle
     from feathertune.export.parity import ask
 
     loaded = load_bundle(source, base=base)
     asked = ask(loaded, check)
-    write = importlib.import_module(f"feathertune.export.{to.replace('-', '_')}").write
+    write = importlib.import_module(f"feathertune.export.{target.name.replace('-', '_')}").write
     with new_folder(place) as temporary:
         parity: Parity = write(loaded, temporary, asked)
+        files = sorted(path.relative_to(temporary).as_posix() for path in temporary.rglob("*") if path.is_file())
+        parity = parity.model_copy(update={"files": files})
         write_atomic(temporary / PARITY_FILE, parity.model_dump_json(indent=1) + "\n")
     return parity

@@ -73,7 +73,7 @@ def adapter(
                 then(model, encoder, options, job)
         return model
 
-    return Method(kind="peft", build=build, **fields)
+    return Method(build=build, peft_config=config, **fields)
 
 
 def _refused(method: str, encoder: LoadedEncoder, options: Options, error: Exception) -> str:

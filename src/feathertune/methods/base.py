@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from feathertune.errors import ConfigError
 from feathertune.records import Kind
@@ -30,6 +30,14 @@ class Options(BaseModel):
     own: ClassVar[frozenset[str]] = frozenset({"learning_rate"})
 
     learning_rate: float = Field(gt=0)
+
+
+SomeOptions = TypeVar("SomeOptions", bound=Options)
+
+
+def at_rate(options: type[SomeOptions], rate: float) -> type[SomeOptions]:
+    """Return the same options with another default learning rate."""
+    return create_model(options.__name__, __base__=options, learning_rate=(float, Field(default=rate, gt=0)))
 
 
 @dataclass(frozen=True)
@@ -72,14 +80,15 @@ class Method:
         rates: From options to the factor of the learning rate by a parameter's name; ``None`` means 1 for all.
         hook: Makes the `TrainingHook` of a prepared model.
         finish: Brings the trained model into the form that is shipped, with the same answers.
+        peft_config: Name of PEFT's configuration class, whose adapters bundles may hold; empty without PEFT.
     """
 
     name: str
-    kind: Kind
     summary: str
     source: str
     options: type[Options]
     build: Callable[[LoadedEncoder, Any, Job], nn.Module]
+    kind: Kind = "peft"
     when: str = ""
     mergeable: bool = True
     zero_init: bool = True
@@ -91,6 +100,7 @@ class Method:
     rates: Callable[[Any], Callable[[str], float] | None] = lambda _options: None
     hook: Callable[[nn.Module, Any, Job], TrainingHook] | None = None
     finish: Callable[[nn.Module], None] | None = None
+    peft_config: str = ""
 
     def prepare(self, encoder: LoadedEncoder, options: Any, job: Job) -> nn.Module:  # noqa: ANN401 - its Options
         """Change an encoder in place into the model to train; ConfigError if the method or an option does not fit."""

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from feathertune.methods.base import Method, Options
@@ -17,25 +18,6 @@ if TYPE_CHECKING:
     from feathertune.encoders import LoadedEncoder
 
 FP32_BYTES = 4
-
-
-@dataclass(frozen=True)
-class Traits:
-    """Traits of a method, for output; `last_layers` means that it has the option ``top_layers``."""
-
-    name: str
-    kind: str
-    summary: str
-    when: str
-    source: str
-    mergeable: bool
-    zero_init: bool
-    changes_input: bool
-    last_layers: bool
-    size_option: str | None
-    learning_rate: float
-    search_space: dict[str, list[Any]]
-    options: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -73,11 +55,11 @@ class Description:
         }
 
 
-def traits(method: Method) -> Traits:
-    """Return a method's traits."""
+def traits(method: Method) -> SimpleNamespace:
+    """Return a method's traits, for output; `last_layers` means that it has the option ``top_layers``."""
     defaults = method.options().model_dump(mode="json")  # type: ignore[call-arg]  # each option has its default
     same = ("name", "kind", "summary", "when", "source", "mergeable", "zero_init", "changes_input")
-    return Traits(
+    return SimpleNamespace(
         **{name: getattr(method, name) for name in same},
         last_layers="top_layers" in method.options.model_fields,
         size_option=method.size.option if method.size is not None else None,

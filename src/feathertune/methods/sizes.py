@@ -26,8 +26,10 @@ def planned(
     """
     import torch
 
+    from feathertune.runtime import GLOBAL_STATE
+
     job = Job(seed=0, max_length=max_length)
-    with torch.random.fork_rng(devices=[]):
+    with GLOBAL_STATE, torch.random.fork_rng(devices=[]):
         try:
             with torch.device("meta"):
                 bare = _copy(encoder, "meta")

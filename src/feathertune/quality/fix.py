@@ -6,7 +6,6 @@ in a later split, and all rows of a text with several labels.
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import os
 from collections import Counter
@@ -20,7 +19,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from feathertune.data.reading import rows as row_reader
-from feathertune.data.reading.outputs import ENDINGS, Delimited, JsonLines, Parquet, RowWriter
+from feathertune.data.reading.outputs import ENDINGS, row_writer
 from feathertune.errors import ConfigError, DataError
 from feathertune.quality.duplicates import find_duplicates
 from feathertune.quality.findings import clipped
@@ -109,19 +108,19 @@ def decide(scan: Scan) -> Decisions:
 def write_fixed(scan: Scan, path: Path) -> Fixed:
     """Write the copy of the first table and the list of changes, both whole or not at all.
 
-    Raises:
-        DataError: If no row would stay.
-        ConfigError: If a file cannot be written.
+    DataError if no row would stay; ConfigError if a file cannot be written.
     """
     decisions = decide(scan)
     if not (decisions.reasons[: scan.starts[1]] == KEPT).any():
         raise DataError(f"Nothing of {scan.tables[0].name} would be left: no row stays as it is. Nothing was written.")
     fixed = Fixed(path, changes_path(path))
     partial, partial_changes = (place.with_name(f".{place.name}.tmp") for place in (path, fixed.changes))
+    source, ending = scan.tables[0].path, path.suffix.lower()
     try:
+        schema = pq.read_schema(source) if source is not None and ending == ".parquet" else None
         with (
             partial_changes.open("w", encoding="utf-8", newline="") as file,
-            _writer(scan.tables[0].path, partial, path.suffix.lower()) as writer,
+            row_writer(partial, ending, schema) as writer,
         ):
             changes = csv.writer(file, lineterminator="\n")
             changes.writerow(["row", "what", "because of row", "of", "label", "text", "text after"])
@@ -179,13 +178,3 @@ def _originals(table: Table) -> Iterator[dict[str, Any]]:
 def _shown(text: str) -> str:
     """Return the beginning of a text, without what a CSV cannot hold."""
     return clipped(text).encode("utf-8", "replace").decode().replace("\0", "")
-
-
-@contextlib.contextmanager
-def _writer(source: Path | None, partial: Path, ending: str) -> Iterator[RowWriter]:
-    if ending == ".parquet":
-        with contextlib.closing(Parquet(partial, None if source is None else pq.read_schema(source))) as writer:
-            yield writer
-        return
-    with partial.open("w", encoding="utf-8", newline="") as file:
-        yield Delimited(file, "\t" if ending == ".tsv" else ",") if ending in (".csv", ".tsv") else JsonLines(file)

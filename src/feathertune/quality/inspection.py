@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from feathertune.data.from_config import split_sources
-from feathertune.data.sources.collector import ReadOptions
+from feathertune.data.from_config import read_options, split_sources
 from feathertune.errors import ConfigError, DataError
 from feathertune.gc_freeze import gc_frozen
 from feathertune.quality.duplicates import Duplicates, find_duplicates
@@ -60,20 +59,9 @@ class Inspected:
 
 
 def inspect_data(config: Config, observer: Observer) -> Inspected:
-    """Read the data and look for problems, under the ``data`` and ``base`` sections of the configuration.
-
-    Raises:
-        FeathertuneError: If the source cannot be read, or the encoder cannot be loaded.
-    """
+    """Read the data and look for problems; FeathertuneError if source or encoder cannot be read."""
     data = config.data
-    options = ReadOptions(
-        data.text_column,
-        data.label_column,
-        data.split_column,
-        drop_invalid=True,
-        label_separator=data.label_separator,
-        task=data.task,
-    )
+    options = replace(read_options(data), drop_invalid=True)
     if options.labels.kind.numbers:
         _refuse_numbers(data.source)
     observer.stage(f"reading {data.source}")

@@ -3,8 +3,7 @@
 Tf-idf of words and pairs of words goes into naive Bayes, which takes seconds for thousands of labels. A study judges
 its test rows by trained encoders instead: see `feathertune.study.verdict.mislabelled`.
 
-Source:
-    Northcutt, Jiang & Chuang 2021, "Confident Learning: Estimating Uncertainty in Dataset Labels", section 3.2.
+Source: Northcutt, Jiang & Chuang 2021, "Confident Learning: Estimating Uncertainty in Dataset Labels", section 3.2.
 """
 
 from __future__ import annotations

@@ -3,9 +3,8 @@
 A text is the set of its pairs of words. Rows whose smallest numbers agree in all orders of one band are candidates; the
 sets themselves then tell how similar the two texts are. A row costs 48 bytes.
 
-Source:
-    Broder 1997, "On the resemblance and containment of documents"; bands: Leskovec, Rajaraman & Ullman, "Mining of
-    Massive Datasets", section 3.4.
+Source: Broder 1997, "On the resemblance and containment of documents"; bands: Leskovec, Rajaraman & Ullman, "Mining of
+Massive Datasets", section 3.4.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from feathertune.data.sources.collector import SPLITS, split_name
+from feathertune.data.sources.collector import SPLITS, split_name, string_of
 from feathertune.errors import DataError
 from feathertune.quality.near_duplicates import Sketches, sketches_of
 from feathertune.quality.tables import Table, TableRow
@@ -35,18 +35,19 @@ class Scan:
     """Result of one pass. Row ``n`` is the n-th of all tables, counted from 0; arrays are ``(N,)``."""
 
     tables: tuple[Table, ...]
-    starts: list[int]  # the first row of each table, and the number of all rows
-    hashes: NDArray[np.int64]  # of the texts, valid in this process only
-    labels: NDArray[np.int32]  # index into `names`, -1 without a label
-    splits: NDArray[np.int8]  # index into `SPLITS`, or `NO_SPLIT`
-    problems: NDArray[np.uint8]  # index into `PROBLEMS`
-    numbers: NDArray[np.int32]  # row numbers as messages say them
-    names: list[str]
-    sketches: list[Sketches]
-    checks: TextChecks
-    repaired_hashes: dict[int, int]  # by row whose text can be repaired
-    constant: dict[str, str]  # the one value of each unread column that has only one
-    n_characters: int  # of all usable texts
+    starts: list[int] = field(default_factory=lambda: [0])  # the first row of each table, and the number of all rows
+    hashes: NDArray[np.int64] = field(init=False)  # of the texts, valid in this process only
+    labels: NDArray[np.int32] = field(init=False)  # index into `names`, -1 without a label
+    splits: NDArray[np.int8] = field(init=False)  # index into `SPLITS`, or `NO_SPLIT`
+    problems: NDArray[np.uint8] = field(init=False)  # index into `PROBLEMS`
+    numbers: NDArray[np.int32] = field(init=False)  # row numbers as messages say them
+    names: list[str] = field(default_factory=list)
+    sketches: list[Sketches] = field(default_factory=list)
+    checks: TextChecks = field(default_factory=TextChecks)
+    repaired_hashes: dict[int, int] = field(default_factory=dict)  # by row whose text can be repaired
+    n_characters: int = 0  # of all usable texts
+    _values: dict[str, set[str]] = field(default_factory=dict)
+    _known: dict[str, int] = field(default_factory=dict)
 
     @property
     def usable(self) -> NDArray[np.bool_]:
@@ -62,6 +63,11 @@ class Scan:
     def n_dropped(self) -> int:
         """Number of unusable rows, with those that the sources left out."""
         return len(self.unusable) + sum(table.n_dropped for table in self.tables)
+
+    @property
+    def constant(self) -> dict[str, str]:
+        """The one value of each unread column that has only one."""
+        return {name: next(iter(values)) for name, values in self._values.items() if len(values) == 1}
 
     def table(self, row: int) -> Table:
         """Return the table of a row."""
@@ -84,58 +90,15 @@ class Scan:
             wanted = rows[(rows >= first) & (rows < end)]
             yield from zip(wanted.tolist(), table.texts(wanted - first), strict=True)
 
+    def take(
+        self, table: Table, block: Sequence[TableRow], first: int, *, tested_elsewhere: bool, only_test: bool
+    ) -> tuple[NDArray[Any], ...]:
+        """Take B rows of a table, from row `first` on, and return their part of the arrays.
 
-def scan(tables: Sequence[Table]) -> Scan:
-    """Read all rows of the source once, and of one of test rows its test split, or all if it has no splits.
-
-    Raises:
-        DataError: If a file is broken, or a value has a type that cannot be a text, a label or a split.
-    """
-    reader = _Reader()
-    starts = [0]
-    for index, table in enumerate(tables):
-        for block in table.blocks():
-            reader.take(table, block, tested_elsewhere=len(tables) > index + 1, only_test=index > 0)
-        starts.append(reader.n)
-    reader.checks.finish()
-    hashes, labels, splits, problems, numbers = map(np.concatenate, zip(*reader.columns, strict=True))
-    return Scan(
-        tables=tuple(tables),
-        starts=starts,
-        hashes=hashes,
-        labels=labels,
-        splits=splits,
-        problems=problems,
-        numbers=numbers,
-        names=list(reader.names),
-        sketches=reader.sketches,
-        checks=reader.checks,
-        repaired_hashes=reader.repaired_hashes,
-        constant={name: next(iter(values)) for name, values in reader.values.items() if len(values) == 1},
-        n_characters=reader.n_characters,
-    )
-
-
-@dataclass
-class _Reader:
-    """Takes blocks of rows and keeps the numbers of `Scan`."""
-
-    n: int = 0
-    n_characters: int = 0
-    columns: list[tuple[NDArray[Any], ...]] = field(
-        default_factory=lambda: [tuple(np.zeros(0, kind) for kind in (np.int64, np.int32, np.int8, np.uint8, np.int32))]
-    )
-    names: dict[str, int] = field(default_factory=dict)
-    values: dict[str, set[str]] = field(default_factory=dict)
-    sketches: list[Sketches] = field(default_factory=list)
-    checks: TextChecks = field(default_factory=TextChecks)
-    repaired_hashes: dict[int, int] = field(default_factory=dict)
-    _known: dict[str, int] = field(default_factory=dict)
-
-    def take(self, table: Table, block: Sequence[TableRow], *, tested_elsewhere: bool, only_test: bool) -> None:
-        """Take B rows of a table; ignore its own test rows if `tested_elsewhere`, and all other rows if `only_test`."""
+        Its own test rows are ignored if `tested_elsewhere`, and all other rows if `only_test`.
+        """
         numbers = np.array([row.number for row in block], np.int32)
-        texts = [_checked(row, table) for row in block]
+        texts = [string_of(row.text, f"{table.place} {row.number}") for row in block]
         labels = np.array([self._label(row, table) for row in block], np.int32)
         splits = _splits(block, table, TEST if only_test else NO_SPLIT)
         problems = _problems(texts)
@@ -143,20 +106,19 @@ class _Reader:
         if tested_elsewhere or only_test:
             problems[(splits == TEST) != only_test] = IGNORED
         hashes = np.fromiter(map(hash, texts), np.int64, len(texts))
-        self.columns.append((hashes, labels, splits, problems, numbers))
         for name, values in zip(table.other_columns, zip(*(row.others for row in block), strict=True), strict=False):
-            seen = self.values.setdefault(name, set())
+            seen = self._values.setdefault(name, set())
             if len(seen) < 2:
                 seen.update("" if value is None else str(value) for value in values)
         usable = np.flatnonzero(problems == 0)
         kept = [texts[row] for row in usable.tolist()]
         self.n_characters += sum(map(len, kept))
-        self.sketches.append(sketches_of(words_of(kept), usable + self.n))
-        repaired = self.checks.add(kept, usable + self.n)
+        self.sketches.append(sketches_of(words_of(kept), usable + first))
+        repaired = self.checks.add(kept, usable + first)
         for row in np.flatnonzero(problems == NULL).tolist():
-            repaired |= self.checks.check(texts[row], row + self.n)
+            repaired |= self.checks.check(texts[row], row + first)
         self.repaired_hashes.update((row, hash(text)) for row, text in repaired.items())
-        self.n += len(block)
+        return hashes, labels, splits, problems, numbers
 
     def _label(self, row: TableRow, table: Table) -> int:
         label = row.label
@@ -172,18 +134,31 @@ class _Reader:
                 f"{where}: the label is {label!r:.40}, a number, and inspect looks at classes only. To look at the "
                 "texts alone, give another --label-column."
             ) from None
-        found = self.names.setdefault(name, len(self.names)) if name else -1
+        if name and name not in self._known:
+            self._known[name] = len(self.names)
+            self.names.append(name)
+        found = self._known[name] if name else -1
         if isinstance(label, str):  # of other types some are equal and not the same: 1 and True
             self._known[label] = found
         return found
 
 
-def _checked(row: TableRow, table: Table) -> str:
-    """Return the text; empty if there is none."""
-    if row.text is not None and not isinstance(row.text, str):
-        kind = type(row.text).__name__
-        raise DataError(f"{table.place} {row.number}: the text is of type {kind}. Expected a string.")
-    return row.text or ""
+def scan(tables: Sequence[Table]) -> Scan:
+    """Read all rows of the source once, and of one of test rows its test split, or all if it has no splits.
+
+    DataError if a file is broken, or a value has a type that cannot be a text, a label or a split.
+    """
+    seen, n = Scan(tuple(tables)), 0
+    parts = [tuple(np.zeros(0, kind) for kind in (np.int64, np.int32, np.int8, np.uint8, np.int32))]
+    for index, table in enumerate(tables):
+        for block in table.blocks():
+            parts.append(seen.take(table, block, n, tested_elsewhere=len(tables) > index + 1, only_test=index > 0))
+            n += len(block)
+        seen.starts.append(n)
+    seen.checks.finish()
+    columns = map(np.concatenate, zip(*parts, strict=True))
+    seen.hashes, seen.labels, seen.splits, seen.problems, seen.numbers = columns
+    return seen
 
 
 def _problems(texts: list[str]) -> NDArray[np.uint8]:

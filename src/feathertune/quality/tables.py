@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feathertune.data.reading import rows
-from feathertune.data.reading.columns import Columns, find_column
+from feathertune.data.reading.columns import Columns
 from feathertune.data.reading.texts import parts
 from feathertune.data.sources.collector import RawDataset, ReadOptions
+from feathertune.data.sources.files import file_columns
 from feathertune.data.sources.registry import SOURCES, load_source
 from feathertune.tasks.labels.reader import LabelReader
 from feathertune.tasks.labels.sets import LABEL_SETS
@@ -86,12 +87,7 @@ def table_of(name: str, options: ReadOptions) -> Table:
 def file_table(name: str, options: ReadOptions) -> Table:
     """Return the table of a file with columns."""
     path = Path(name)
-    names = rows.columns(path)
-    columns = options.columns(names, path.name)
-    split = None
-    if options.split_column is not None:
-        split = find_column(names, options.split_column, (), "split", path.name)
-    others = tuple(name for name in names if name not in (*columns.read, split))
+    columns, split = file_columns(path, options)
     has_sets = options.label_separator is not None or options.labels.kind.sets
     if not has_sets:  # unless the first label is a list
         has_sets = any(isinstance(row.values.get(columns.label), list) for row in islice(rows.read_rows(path), 1))
@@ -105,18 +101,18 @@ def file_table(name: str, options: ReadOptions) -> Table:
                 set_name(reader, label, where) if has_sets else label,
                 None if split is None else values.get(split),
                 int(where.rpartition(" ")[2]),
-                tuple(map(values.get, others)),
+                tuple(map(values.get, columns.others)),
             )
 
     return Table(
         name=name,
         place=f"{path.name}, {'line' if path.suffix.lower() in _BY_LINE else 'row'}",
         rows=read,
-        columns=replace(columns, others=others),
+        columns=columns,
         has_splits=split is not None,
         has_sets=has_sets,
         path=path,
-        other_columns=others,
+        other_columns=columns.others,
     )
 
 
@@ -126,7 +122,7 @@ def loaded_table(data: RawDataset) -> Table:
     def read() -> Iterator[TableRow]:
         splits: Sequence[str | None] = data.split or [None] * len(data.texts)
         for number, (text, label, split) in enumerate(zip(data.texts, data.labels, splits, strict=True), start=1):
-            name = _SET.join(data.kind.names_of(label)) or NO_LABEL if data.multi_label else label
+            name = _SET.join(data.kind.names_of(label)) or NO_LABEL if data.kind.sets else label
             yield TableRow(BETWEEN.join(parts(text)), name, split, number)
 
     return Table(
@@ -135,7 +131,7 @@ def loaded_table(data: RawDataset) -> Table:
         rows=read,
         columns=data.columns,
         has_splits=data.split is not None,
-        has_sets=data.multi_label,
+        has_sets=data.kind.sets,
         notes=data.notes,
         label_order=data.label_order,
         n_dropped=data.rows_dropped,

@@ -64,19 +64,17 @@ class TextChecks:
         joined = "\n".join(texts)
         if marks := [mark for mark in _MARKUP if mark in joined]:
             self.n_marked += sum(any(mark in text for mark in marks) for text in texts)
-        foreign: list[tuple[int, str]] = []
+        self.scripts["Latin"] += sum(map(str.isascii, texts))
         changed: dict[int, str] = {}
         for row, text in zip(rows.tolist(), texts, strict=True):
             if not text.isascii():
-                foreign.append((row, text))
+                script = _script(text)
+                self.scripts[script] += 1
+                if script != "Latin":
+                    self._by_script.setdefault(script, []).append(row)
             elif text.isprintable() or not _CONTROLS.search(text):
                 continue
             changed |= self.check(text, row)
-        self.scripts["Latin"] += len(texts) - len(foreign)
-        for (row, _), script in zip(foreign, _scripts([text for _, text in foreign]), strict=True):
-            self.scripts[script] += 1
-            if script != "Latin":
-                self._by_script.setdefault(script, []).append(row)
         return changed
 
     def check(self, text: str, row: int) -> dict[int, str]:
@@ -104,20 +102,13 @@ class TextChecks:
             self.rows["unusual-script"] = sorted(row for rows in unusual for row in rows)
 
 
-def _scripts(texts: Sequence[str]) -> list[str]:
-    """Return the script of most letters of each text; Latin if it has no letters."""
-    if not texts:
-        return []
-    codes = np.frombuffer("\0".join([*texts, ""]).encode("utf-32-le"), np.uint32)
-    present = np.flatnonzero(np.bincount(codes))
-    scripts = [_script_of(chr(code)) for code in present.tolist()]
-    names = ["Latin", *sorted({*scripts} - {"", "Latin"})]
-    n = len(names)
-    number = np.zeros(present[-1] + 1, np.int64)
-    number[present] = [names.index(script) if script else n for script in scripts]
-    text_of = np.cumsum(codes == 0) - (codes == 0)
-    counts = np.bincount(text_of * (n + 1) + number[codes], minlength=len(texts) * (n + 1))
-    return [names[place] for place in counts.reshape(-1, n + 1)[:, :n].argmax(axis=1).tolist()]
+def _script(text: str) -> str:
+    """Return the script of most letters of a text; Latin if it has no letters."""
+    counts: Counter[str] = Counter()
+    for character, n in Counter(text).items():
+        counts[_script_of(character)] += n
+    del counts[""]
+    return min(counts, key=lambda script: (-counts[script], script != "Latin", script), default="Latin")
 
 
 @lru_cache(maxsize=1 << 16)

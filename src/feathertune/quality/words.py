@@ -58,8 +58,7 @@ class Words:
 def words_of(texts: Sequence[str]) -> Words:
     """Find the words of N texts without null bytes; the first `MOST_CHARACTERS` of each are read.
 
-    Raises:
-        UnicodeEncodeError: If a text holds half a surrogate pair.
+    UnicodeEncodeError if a text holds half a surrogate pair.
     """
     piece_of = np.cumsum([min(len(text), MOST_CHARACTERS) for text in texts]) // _PIECE_CHARACTERS
     borders = [0, *(np.flatnonzero(np.diff(piece_of)) + 1).tolist(), len(texts)]

@@ -18,7 +18,7 @@ Layout of a study folder::
 
 from __future__ import annotations
 
-from feathertune.records.comparing import VOLATILE_FIELDS, comparable, differences, first_differences, flat
+from feathertune.records.comparing import comparable, differences, first_differences, flat
 from feathertune.records.files import (
     CONFIG_FILE,
     METRICS_FILE,
@@ -29,35 +29,41 @@ from feathertune.records.files import (
     load_study,
     save_study,
 )
-from feathertune.records.reading import HEAD, LengthBucket, Long, Reading, ScoreOfBucket
-from feathertune.records.search import SearchRecord, TrialRecord
 from feathertune.records.study import (
     SCHEMA_VERSION,
     BaseRecord,
+    Caveat,
     DataRecord,
+    LengthBucket,
     MoreLabels,
     PairRecord,
+    Reason,
     RunRecord,
-    Sized,
+    ScoreOfBucket,
+    SearchRecord,
     StudyRecord,
     SummaryRow,
+    TrialRecord,
+    Verdict,
     at_largest_size,
 )
 from feathertune.records.values import (
+    HEAD,
     TRAINED_KINDS,
     Calibration,
     Kind,
     LabelSummary,
+    Long,
     Metrics,
     MultiLabelMetrics,
     NumberMetrics,
+    Reading,
     Record,
     Scores,
     Seconds,
     Status,
     TaskName,
 )
-from feathertune.records.verdict import Caveat, Reason, Verdict
 
 __all__ = [
     "CONFIG_FILE",
@@ -69,7 +75,6 @@ __all__ = [
     "STUDY_FILE",
     "TEST_FILE",
     "TRAINED_KINDS",
-    "VOLATILE_FIELDS",
     "BaseRecord",
     "Calibration",
     "Caveat",
@@ -91,7 +96,6 @@ __all__ = [
     "Scores",
     "SearchRecord",
     "Seconds",
-    "Sized",
     "Status",
     "StudyRecord",
     "SummaryRow",

@@ -1,16 +1,24 @@
-"""Data, encoder and runs of a study and what follows from them: the schema of ``study.json``."""
+"""Data, encoder, searches and runs of a study and what follows from them: the schema of ``study.json``."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 from pydantic import Field
 
-from feathertune.records.reading import HEAD, LengthBucket, Reading
-from feathertune.records.search import SearchRecord
-from feathertune.records.values import Calibration, Kind, LabelSummary, Record, Scores, Seconds, Status, TaskName
-from feathertune.records.verdict import Verdict
+from feathertune.records.values import (
+    HEAD,
+    Calibration,
+    Kind,
+    LabelSummary,
+    Reading,
+    Record,
+    Scores,
+    Seconds,
+    Status,
+    TaskName,
+)
 
 SCHEMA_VERSION = 2
 
@@ -66,11 +74,12 @@ class DataRecord(Record):
 
 
 class BaseRecord(Record):
-    """The pretrained encoder, before anything was trained."""
+    """The pretrained encoder, before anything was trained; `fingerprint` is of weights and configuration."""
 
     id: str
     revision: str | None = None
     fingerprint: str
+    tokenizer_fingerprint: str = ""
     model_type: str
     n_parameters: int
     n_layers: int
@@ -91,6 +100,7 @@ class RunRecord(Record):
         peak_memory_bytes: Highest resident memory of the process (device memory on a GPU) during the run.
         train_losses: By epoch, as `validation_losses`, in nats; for numbers squared errors in standard deviations.
         mfu: Operations done over this machine's measured peak, 0 to 1; null if it was not measured.
+        predictions_sha256: Of the file `predictions`; a run whose file has another one is done again.
         predicted_seconds: The cost estimate of `seconds.total` for all epochs; null without an estimate.
     """
 
@@ -126,6 +136,7 @@ class RunRecord(Record):
     notes: list[str] = Field(default_factory=list)
     metrics: str | None = None
     predictions: str | None = None
+    predictions_sha256: str | None = None
     bundle: str | None = None
 
 
@@ -199,6 +210,91 @@ class PairRecord(Record):
     rows_high: float
     p: float
     p_holm: float
+
+
+class TrialRecord(Record):
+    """One training of a search, scored on validation rows alone; ``pruned`` if worse than the others at its last epoch.
+
+    Attributes:
+        score: The study's metric at the best epoch; null if the trial failed before the first.
+        log_loss: At the same epoch, in nats; for numbers the mean squared error.
+    """
+
+    number: int
+    options: dict[str, Any]
+    status: Literal["complete", "pruned", "failed"]
+    score: float | None = None
+    log_loss: float | None = None
+    epochs: int = 0
+    seconds: float = 0.0
+    error: str | None = None
+
+
+class SearchRecord(Record):
+    """Search for the options of one method.
+
+    Attributes:
+        train_rows: A size of the learning curve; null for all rows.
+        space: The values of each option, or the lowest and the highest of a rate.
+        chosen: Number of the trial whose options the runs have; null if all failed, and the runs keep the defaults.
+        trials: In the order in which they were done; number 0 is the method without a search.
+    """
+
+    method: str
+    train_rows: int | None = None
+    space: dict[str, list[Any]]
+    chosen: int | None
+    trials: list[TrialRecord]
+
+
+class ScoreOfBucket(Record):
+    """A method's score (the study's metric) on the test rows of a bucket, with its 95% interval."""
+
+    method: str
+    score: float
+    low: float
+    high: float
+
+
+class LengthBucket(Record):
+    """Test rows of similar length in tokens, and the share of their tokens that no trained method read."""
+
+    shortest: int
+    longest: int
+    n: int
+    unread_fraction: float
+    scores: list[ScoreOfBucket]
+
+
+class Coded(Record):
+    """A statement as a code with parameters: JSON values, in which scores and differences are fractions."""
+
+    code: str
+    parameters: dict[str, Any] = Field(default_factory=dict)
+
+    @classmethod
+    def of(cls, code: str, **parameters: Any) -> Self:  # noqa: ANN401 - any JSON value
+        """Make one from keyword arguments."""
+        return cls(code=code, parameters=parameters)
+
+
+class Reason(Coded):
+    """Why a method is recommended, or what else the comparison shows."""
+
+
+class Caveat(Coded):
+    """Something that speaks against relying on the recommendation."""
+
+
+class Verdict(Record):
+    """The recommended method, the reasons, and what speaks against it; `feathertune.study.verdict` has the rules.
+
+    `feathertune.report.wording` turns the codes into sentences.
+    """
+
+    recommended: str | None
+    reasons: list[Reason] = Field(default_factory=list)
+    caveats: list[Caveat] = Field(default_factory=list)
 
 
 class StudyRecord(Record):

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict
 Kind = Literal["baseline", "probe", "peft", "full"]
 TRAINED_KINDS: tuple[Kind, ...] = ("peft", "full")  # those that go through the training loop
 Status = Literal["complete", "partial", "failed"]
+Long = Literal["head", "head-tail", "windows"]
 TaskName = Literal["single_label", "multi_label", "regression"]
 _FOUR_DIGITS = 9999.5
 
@@ -17,7 +18,7 @@ class Record(BaseModel):
     """A piece of the record; unknown keys are refused, so that a typo cannot hide."""
 
     # Before 2.10 pydantic kept names that begin with "model_" for itself, and warned of `model_type`.
-    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", protected_namespaces=(), allow_inf_nan=False)
 
 
 class Metrics(Record):
@@ -130,3 +131,30 @@ class Seconds(Record):
     train: float = 0.0
     evaluate: float = 0.0
     ship: float = 0.0
+
+
+class Reading(Record):
+    """Reading of a text of more than ``max_length`` tokens; part of a study's record and of a bundle.
+
+    Attributes:
+        long: ``head``: first tokens; ``head-tail``: first and last; ``windows``: pieces whose logits are averaged.
+        stride: Tokens that neighboring windows share at least, as in transformers' tokenizers; 0 without windows.
+        max_windows: Windows of one text at most; 1 without windows.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    long: Long = "head"
+    stride: int = 0
+    max_windows: int = 1
+
+    def in_words(self, max_length: int) -> str:
+        """Say what happens to a text of more tokens than `max_length`, as a clause after its subject."""
+        if self.long == "head":
+            return f"are cut after {max_length:,}"
+        if self.long == "head-tail":
+            return f"are read at both ends, {max_length:,} tokens in all"
+        return f"are read in up to {self.max_windows:,} windows of {max_length:,}"
+
+
+HEAD = Reading()

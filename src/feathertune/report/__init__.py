@@ -28,7 +28,7 @@ def render_report(folder: Path) -> Path:
     drawn_by = units.clip(study.versions.get("feathertune", ""), 20)
     for limits in _LIMITS:
         view = build_view(study, folder, limits)
-        page = render_page("template.html", title=title, drawn_by=drawn_by, view=view, study=view.study)
+        page = render_page("template.html", title=title, drawn_by=drawn_by, view=view, study=view["study"])
         if len(page) <= MAX_BYTES:
             break
     path = folder / REPORT_FILE

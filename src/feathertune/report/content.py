@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from markupsafe import Markup
 
@@ -14,19 +15,19 @@ from feathertune.records import TRAINED_KINDS, RunRecord, StudyRecord
 from feathertune.report.drawing import charts, run_charts, svg
 from feathertune.report.format import units
 from feathertune.report.format.settings import hyperparameters, word_pairs
-from feathertune.report.panels.changes import Changes, find_changes
-from feathertune.report.panels.confusions import Confusion, class_names, find_confusions
-from feathertune.report.panels.label_curve import LabelCurve, at_most_rows, label_curve
-from feathertune.report.panels.label_scores import LabelScores, find_label_scores
-from feathertune.report.panels.lengths import ByLength, by_length
-from feathertune.report.panels.mean_scores import MeanScores, find_mean_scores, run_cells
+from feathertune.report.panels.changes import find_changes
+from feathertune.report.panels.confusions import class_names, find_confusions
+from feathertune.report.panels.label_curve import at_most_rows, label_curve
+from feathertune.report.panels.label_scores import find_label_scores
+from feathertune.report.panels.lengths import by_length
+from feathertune.report.panels.mean_scores import find_mean_scores, run_cells
 from feathertune.report.panels.not_measured import find_gaps
-from feathertune.report.panels.reliability import Reliability, find_reliability
-from feathertune.report.panels.searches import Search, searches
+from feathertune.report.panels.reliability import find_reliability
+from feathertune.report.panels.searches import searches
 from feathertune.report.rows import Limits, Method, method_rows, most_telling
 from feathertune.report.side_files import Epoch, read_epochs, read_predictions
 from feathertune.report.wording import caveat_texts, verdict_text
-from feathertune.tasks import Score, Task, task_of_study
+from feathertune.tasks import Score, task_of_study
 from feathertune.tasks.formats import ScoreFormat, capitalised
 
 Tile = tuple[str, str, tuple[str, ...]]  # question, answer, and more lines
@@ -43,43 +44,11 @@ class Tradeoff:
     front: frozenset[str]
 
 
-@dataclass(frozen=True)
-class View:
-    """Everything that the template needs; `labels_curve` and `failed` cover all numbers of training rows."""
+def build_view(study: StudyRecord, folder: Path, limits: Limits) -> dict[str, Any]:
+    """Read the files next to the record, draw the charts, and return everything that the template needs.
 
-    study: StudyRecord
-    task: Task
-    metric: str
-    verdict: str
-    caveats: tuple[str, ...]
-    column_notes: str
-    run_cells: Mapping[str, tuple[str, ...]]
-    limits: Limits
-    methods: tuple[Method, ...]
-    tiles: tuple[Tile, ...]
-    failed: tuple[RunRecord, ...]
-    intervals: tuple[Markup, ...]
-    tradeoffs: tuple[Tradeoff, ...]
-    labels_curve: LabelCurve | None
-    by_length: ByLength | None
-    searches: tuple[Search, ...]
-    learning: tuple[Learning, ...]
-    reliability: tuple[Reliability, ...]
-    confusions: tuple[Confusion, ...]
-    label_scores: tuple[LabelScores, ...]
-    mean_scores: tuple[MeanScores, ...]
-    numbers: tuple[tuple[str, tuple[str, ...]], ...]
-    changes: Changes | None
-    gaps: tuple[str, ...]
-    labels: tuple[str, ...]
-    hyperparameters: tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
-    hardware: tuple[tuple[str, str], ...]
-    versions: tuple[tuple[str, str], ...]
-    command: str
-
-
-def build_view(study: StudyRecord, folder: Path, limits: Limits) -> View:
-    """Read the files next to the record, and draw the charts."""
+    `labels_curve` and `failed` cover all numbers of training rows, the rest the largest one.
+    """
     whole, study = study, at_most_rows(study)
     done = [run for run in study.runs if run.status == "complete"]
     task = task_of_study(study)
@@ -87,13 +56,14 @@ def build_view(study: StudyRecord, folder: Path, limits: Limits) -> View:
     shown = most_telling(methods, limits.methods)
     n_classes = len(study.data.labels)
     predictions = {run.id: found for run in done if (found := read_predictions(folder, run, n_classes)) is not None}
+    readable = [run for run in done if run.id in predictions]
     trained = [run for run in done if run.kind in TRAINED_KINDS]
     curves = {run.id: read_epochs(folder, run) for run in trained}
     title, say = capitalised(task.primary.title), task.primary.format
     changes = None
     if "changes" in task.panels:
         changes = find_changes(study, folder, predictions, at_most=limits.examples)
-    return View(
+    return dict(
         study=study,
         task=task,
         metric=title,
@@ -112,8 +82,8 @@ def build_view(study: StudyRecord, folder: Path, limits: Limits) -> View:
         searches=searches(whole)[: limits.methods],
         learning=_learning(shown, trained, curves, limits, task.primary),
         reliability=find_reliability(task, shown, done, limits),
-        confusions=find_confusions(task, study, shown, done, predictions, limits),
-        label_scores=find_label_scores(task, study, shown, done, predictions, limits),
+        confusions=find_confusions(task, study, shown, readable, predictions, limits),
+        label_scores=find_label_scores(task, study, shown, readable, predictions, limits),
         mean_scores=find_mean_scores(task, shown, done),
         numbers=tuple(
             (split, tuple(map(units.in_unit, found.model_dump().values())))

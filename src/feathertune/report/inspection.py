@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from markupsafe import Markup
 
 from feathertune import __version__
-from feathertune.records.inspection import Finding, Inspection
+from feathertune.records.inspection import Inspection
 from feathertune.report.drawing import svg
 from feathertune.report.format import units
 from feathertune.report.page import render_page
@@ -17,30 +15,19 @@ _CLASSES, _ROWS = 40, 50
 _BAR_PX = 160.0
 
 
-@dataclass(frozen=True)
-class View:
-    """Values for the template."""
-
-    n: int
-    n_found: int
-    classes: tuple[tuple[str, int, float, Markup], ...]  # name, rows, share of all rows, bar
-    findings: tuple[Finding, ...]  # only with the rows that are shown
-    lead: str
-
-
 def draw_inspection(inspection: Inspection) -> bytes:
     """Return the page, in UTF-8; long lists are shortened."""
     n = sum(inspection.classes.values())
     most = max(inspection.classes.values(), default=1)
-    view = View(
-        n=n,
-        n_found=sum(finding.n for finding in inspection.findings),
-        classes=tuple(
+    view = {
+        "n": n,
+        "n_found": sum(finding.n for finding in inspection.findings),
+        "classes": [
             (name, rows, rows / n, _bar(rows / most)) for name, rows in list(inspection.classes.items())[:_CLASSES]
-        ),
-        findings=tuple(finding.model_copy(update={"rows": finding.rows[:_ROWS]}) for finding in inspection.findings),
-        lead=_lead(inspection, n),
-    )
+        ],
+        "findings": [finding.model_copy(update={"rows": finding.rows[:_ROWS]}) for finding in inspection.findings],
+        "lead": _lead(inspection, n),
+    }
     title = units.clip(inspection.source, 60)
     return render_page("inspection.html", title=title, drawn_by=__version__, view=view, inspection=inspection)
 

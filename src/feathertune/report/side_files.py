@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from feathertune.records import METRICS_FILE, PREDICTIONS_FILE, TEST_FILE, RunRecord
 from feathertune.report.format.units import BETWEEN
+from feathertune.storage import sha256_of
 
 
 @dataclass(frozen=True)
@@ -49,10 +50,10 @@ class Epoch:
 
 def read_predictions(folder: Path, run: RunRecord, n_classes: int) -> Predictions | None:
     """Return a run's predictions, or ``None`` if missing, damaged or of another kind; numbers have no classes."""
-    table = _read_table(_path(folder, run.predictions, run, PREDICTIONS_FILE), ["row", "label", "predicted"])
+    table = _read_table(_predictions(folder, run), ["row", "label", "predicted"])
     if table is None or table.num_rows == 0:
         return None
-    row = _integers(table.column("row"))
+    row = _numbers(table.column("row"), np.int64)
     label, predicted = (_labels(table.column(name), n_classes) for name in ("label", "predicted"))
     if row is None or label is None or predicted is None or label.shape != predicted.shape:
         return None
@@ -74,7 +75,7 @@ def read_answers(folder: Path, run: RunRecord, names: Sequence[str]) -> Predicti
 
 def read_probabilities(folder: Path, run: RunRecord, n_classes: int, rows: NDArray[np.int64]) -> dict[int, list[float]]:
     """Return the class probabilities of some test rows; empty without any."""
-    path = _path(folder, run.predictions, run, PREDICTIONS_FILE)
+    path = _predictions(folder, run)
     found: dict[int, list[float]] = {}
     for row, values in _read_pairs(path, "probabilities", rows):
         if isinstance(values, list) and len(values) == n_classes:
@@ -138,9 +139,9 @@ def read_test_fingerprint(folder: Path, labels: Sequence[str]) -> str | None:
 def _labels(column: Any, n_classes: int) -> NDArray[Any] | None:  # noqa: ANN401 - pyarrow has no types
     """Return class indices, 0 and 1 ``(N, C)`` for lists of them, or without classes numbers; ``None`` if damaged."""
     if n_classes == 0:
-        return _floats(column)
+        return _numbers(column, np.float64)
     if not pa.types.is_list(column.type):
-        indices = _integers(column)
+        indices = _numbers(column, np.int64)
         return None if indices is None or ((indices < 0) | (indices >= n_classes)).any() else indices
     lists = column.to_pylist()
     members = np.zeros((len(lists), n_classes), np.int8)
@@ -155,7 +156,16 @@ def _path(folder: Path, recorded: str | None, run: RunRecord, name: str) -> Path
     return folder / (recorded if recorded else f"runs/{run.id}/{name}")
 
 
-def _read_pairs(path: Path, column: str, rows: NDArray[np.int64]) -> list[tuple[int, Any]]:
+def _predictions(folder: Path, run: RunRecord) -> Path | None:
+    """Return a run's predictions file if it is the one that the run wrote."""
+    path = _path(folder, run.predictions, run, PREDICTIONS_FILE)
+    try:
+        return path if run.predictions_sha256 in (None, sha256_of(path)) else None
+    except OSError:
+        return None
+
+
+def _read_pairs(path: Path | None, column: str, rows: NDArray[np.int64]) -> list[tuple[int, Any]]:
     """Return row and value of the wanted rows."""
     table = _read_table(path, ["row", column], [("row", "in", rows.tolist())]) if rows.size else None
     if table is None:
@@ -163,25 +173,21 @@ def _read_pairs(path: Path, column: str, rows: NDArray[np.int64]) -> list[tuple[
     return list(zip(table.column("row").to_pylist(), table.column(column).to_pylist(), strict=True))
 
 
-def _read_table(path: Path, columns: list[str], filters: Any = None) -> Any:  # noqa: ANN401 - pyarrow has no types
+def _read_table(path: Path | None, columns: list[str], filters: Any = None) -> Any:  # noqa: ANN401 - pyarrow has no types
     """Return a table with just these columns, or ``None``."""
     try:
-        table = pq.read_table(path, columns=columns, filters=filters) if path.is_file() else None
+        table = pq.read_table(path, columns=columns, filters=filters) if path is not None and path.is_file() else None
     except (OSError, ValueError, KeyError, pa.ArrowException):
         return None
     return table if table is not None and table.column_names == columns else None
 
 
-def _integers(column: Any) -> NDArray[np.int64] | None:  # noqa: ANN401 - pyarrow has no types
-    if not pa.types.is_integer(column.type) or column.null_count:
+def _numbers(column: Any, dtype: type[np.number[Any]]) -> NDArray[Any] | None:  # noqa: ANN401 - pyarrow has no types
+    """Return finite numbers, int64 or float64; ``None`` for a column of another kind, or with missing ones."""
+    is_kind = pa.types.is_integer if dtype is np.int64 else pa.types.is_floating
+    if not is_kind(column.type) or column.null_count:
         return None
-    return np.asarray(column.to_numpy(), dtype=np.int64)
-
-
-def _floats(column: Any) -> NDArray[np.float64] | None:  # noqa: ANN401 - pyarrow has no types
-    if not pa.types.is_floating(column.type) or column.null_count:
-        return None
-    values = np.asarray(column.to_numpy(), dtype=np.float64)
+    values = np.asarray(column.to_numpy(), dtype=dtype)
     return values if np.isfinite(values).all() else None
 
 

@@ -48,12 +48,9 @@ def _csv(study: StudyRecord) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(SummaryRow.model_fields)
     for row in study.summary:
-        writer.writerow([_cell(value) for value in row.model_dump(mode="json").values()])
+        values = row.model_dump(mode="json").values()
+        writer.writerow([value if value is None or isinstance(value, str) else json.dumps(value) for value in values])
     return text.getvalue()
-
-
-def _cell(value: object) -> object:
-    return value if value is None or isinstance(value, str) else json.dumps(value)
 
 
 def _markdown(study: StudyRecord) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from feathertune.errors import isolated
 from feathertune.records import HEAD, MISLABELLED_FILE, Caveat, DataRecord, Reason, StudyRecord
+from feathertune.report.format import units
 from feathertune.tasks import Task, task_of_study
 from feathertune.tasks.formats import SHARE, ScoreFormat, decimal
 
@@ -71,10 +72,12 @@ Parameters = Mapping[str, Any]
 
 
 def _recommended(p: Parameters, c: Context) -> str:
-    score = f"{c.score(p['score'])} {c.task.primary.title} (95% CI {_bounds(p, c)}) on {p['n_test']:,} test rows"
+    low, high = (c.score(p[end]).removesuffix(c.format.suffix) for end in ("low", "high"))
+    score = f"{c.score(p['score'])} {c.task.primary.title} (95% CI [{low}, {high}]) on {p['n_test']:,} test rows"
     against = _against_full(p, c)
     if p["kind"] == "baseline":
-        return f"You need no transformer: {_baseline(p['method'], c)} reaches {score}{against}."
+        name = f"tf-idf with {c.task.words.linear_model}" if p["method"] == "tfidf" else p["method"]
+        return f"You need no transformer: {name} reaches {score}{against}."
     if p["kind"] == "probe":
         return (
             f"Frozen features with {c.task.words.linear_model} ({p['method']}) are enough: they reach {score}{against}."
@@ -85,29 +88,16 @@ def _recommended(p: Parameters, c: Context) -> str:
     return f"Take {p['method']}: {score}{against}. It trains {_trained(p)}."
 
 
-def _bounds(p: Parameters, c: Context) -> str:
-    low, high = (c.score(p[end]).removesuffix(c.format.suffix) for end in ("low", "high"))
-    return f"[{low}, {high}]"
-
-
-def _baseline(method: str, c: Context) -> str:
-    return f"tf-idf with {c.task.words.linear_model}" if method == "tfidf" else method
-
-
 def _against_full(p: Parameters, c: Context) -> str:
     if "against_full" not in p:
         return ""
     full, margin = f"full fine-tuning ({c.score(p['full'])})", c.margin(p["margin"])
     return {
         "better": f", clearly better than {full}",
-        "equivalent": f", as good as {full} within {margin} (TOST, {_probability(p.get('p', 1.0))})",
+        "equivalent": f", as good as {full} within {margin} (TOST, {units.probability(p.get('p'))})",
         "not_clear": f", not clearly different from {full}",
         "within_margin": f", below {full} by no more than the margin of {margin}",
     }[p["against_full"]]
-
-
-def _probability(p: float) -> str:
-    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
 
 
 def _trained(p: Parameters) -> str:
@@ -115,14 +105,6 @@ def _trained(p: Parameters) -> str:
     if share is None:
         return f"{p['trained']:,} parameters"
     return f"{100 * share:.1f}% of the parameters" if share >= 0.001 else f"{100 * share:.2g}% of the parameters"
-
-
-def _not_worth_training(p: Parameters, c: Context) -> str:
-    return (
-        f"Nothing here is clearly worth training: {p['method']} reaches {c.score(p['score'])} "
-        f"{c.task.primary.title} on {p['n_test']:,} test rows, and always answering {c.task.words.constant} reaches "
-        f"{c.score(p['majority'])}."
-    )
 
 
 def _ranked_by(p: Parameters, c: Context) -> str:
@@ -140,7 +122,11 @@ def _untrained(p: Parameters, c: Context) -> str:
 _REASONS: dict[str, Callable[[Parameters, Context], str]] = {
     "nothing_complete": lambda p, c: "No run that could be recommended is complete.",
     "recommended": _recommended,
-    "not_worth_training": _not_worth_training,
+    "not_worth_training": lambda p, c: (
+        f"Nothing here is clearly worth training: {p['method']} reaches {c.score(p['score'])} "
+        f"{c.task.primary.title} on {p['n_test']:,} test rows, and always answering {c.task.words.constant} reaches "
+        f"{c.score(p['majority'])}."
+    ),
     "nothing_cheaper_close": lambda p, c: f"Nothing cheaper came within {c.margin(p['margin'])} of it.",
     "scored_highest": lambda p, c: (
         f"{p['method']} scored highest ({c.score(p['score'])}), by no more than the margin of {c.margin(p['margin'])}, "
@@ -165,35 +151,14 @@ def _in_runs(p: Parameters) -> str:
     return f"in {p['n']} of {p['total']} {'run' if p['total'] == 1 else 'runs'}"
 
 
-def _learned_nothing(p: Parameters, c: Context) -> str:
-    return (
-        f"{listed(p['methods'])} gave the same answer to every text {_in_runs(p)} and learned nothing. Try another "
-        "learning rate or more epochs."
-    )
-
-
 def _not_above_majority(p: Parameters, c: Context) -> str:
     methods = listed(f"{method} ({c.score(score)})" for method, score in p["methods"].items())
     verb = "is" if len(p["methods"]) == 1 else "are"
     return f"{methods} {verb} not above always answering {c.task.words.constant} ({c.score(p['majority'])})."
 
 
-def _one_seed(p: Parameters, c: Context) -> str:
-    return (
-        f"One seed only ({listed(p['methods'])}): the spread from seed to seed is unknown. Run three or more "
-        "(`--seeds 3`)."
-    )
-
-
 def _difference(p: Parameters, c: Context) -> str:
     return f"difference {c.format.difference(p['difference'])}{c.format.unit}, 95% CI ±{c.margin(p['half_width'])}"
-
-
-def _too_few_seeds(p: Parameters, c: Context) -> str:
-    return (
-        f"More seeds (`--seeds`) are needed to separate {p['method']} from {p['rival']} ({_difference(p, c)}): the "
-        f"{p['n_test']:,} test rows account for ±{c.margin(p['half_width_of_rows'])} of that."
-    )
 
 
 def _too_few_test_rows(p: Parameters, c: Context) -> str:
@@ -213,36 +178,11 @@ def _truncated(p: Parameters, c: Context) -> str:
     )
 
 
-def _still_improving(p: Parameters, c: Context) -> str:
-    return (
-        f"{p['method']} was still improving in its last epoch ({p['epoch']}) {_in_runs(p)}. More epochs may help "
-        "(`--epochs`)."
-    )
-
-
 def _losses(p: Parameters) -> str:
     (v_from, v_to), (t_from, t_to) = p["validation_losses"], p["train_losses"]
     return (
         f"from epoch {p['from_epoch']} to {p['epoch']} the validation loss rose from {v_from:.2f} to {v_to:.2f} while "
         f"the training loss fell from {t_from:.2f} to {t_to:.2f}"
-    )
-
-
-def _overconfident(p: Parameters, c: Context) -> str:
-    return (
-        f"{p['method']} became overconfident {_in_runs(p)}: {_losses(p)}, though its {c.task.primary.title} still "
-        "improved. More epochs may raise the score, not the quality of its probabilities."
-    )
-
-
-def _overfits(p: Parameters, c: Context) -> str:
-    return f"{p['method']} overfits {_in_runs(p)}: {_losses(p)}. Fewer epochs or more training rows may help."
-
-
-def _dominant_class(p: Parameters, c: Context) -> str:
-    return (
-        f"{SHARE.score(p['share'])} of the test rows are {_label(p)}, so accuracy says little. Look at macro F1 and "
-        "MCC, or rank by another score (`--metric balanced_accuracy`)."
     )
 
 
@@ -258,56 +198,60 @@ def _class_without_test_rows(p: Parameters, c: Context) -> str:
     return f"{_label(p)} has no test rows{more}: the score is that of the other classes."
 
 
-def _far_off(p: Parameters, c: Context) -> str:
-    return (
-        f"The numbers of {p['method']} are further off than the mean of the test labels (R2 {decimal(p['r2'])}). Trust "
-        "their order, not their size."
-    )
-
-
-def _mislabelled(p: Parameters, c: Context) -> str:
-    return (
-        f"{p['n']:,} {c.task.words.mislabelled}: every trained model confidently disagrees. Check some of them in "
-        f"{MISLABELLED_FILE}."
-    )
-
-
-def _repeated_texts(p: Parameters, c: Context) -> str:
-    return (
-        f"{p['n']:,} training or validation texts also occurred in a later split and were removed. This source repeats "
-        "itself; near-duplicates remain, so scores may be too good."
-    )
-
-
 def _failed_runs(p: Parameters, c: Context) -> str:
     n, total = len(p["runs"]), p["total"]
     runs, verb = "run" if total == 1 else "runs", "is" if n == 1 else "are"
     return f"{n} of {total} {runs} failed and {verb} missing: {listed(p['runs'])}."
 
 
-def _selected_on_test(p: Parameters, c: Context) -> str:
-    return (
-        f"{p['method']} was selected on these test rows, so its score is slightly optimistic. Check it on rows that no "
-        "method has seen."
-    )
-
-
 _CAVEATS: dict[str, Callable[[Parameters, Context], str]] = {
-    "learned_nothing": _learned_nothing,
+    "learned_nothing": lambda p, c: (
+        f"{listed(p['methods'])} gave the same answer to every text {_in_runs(p)} and learned nothing. Try another "
+        "learning rate or more epochs."
+    ),
     "not_above_majority": _not_above_majority,
-    "one_seed": _one_seed,
-    "too_few_seeds": _too_few_seeds,
+    "one_seed": lambda p, c: (
+        f"One seed only ({listed(p['methods'])}): the spread from seed to seed is unknown. Run three or more "
+        "(`--seeds 3`)."
+    ),
+    "too_few_seeds": lambda p, c: (
+        f"More seeds (`--seeds`) are needed to separate {p['method']} from {p['rival']} ({_difference(p, c)}): the "
+        f"{p['n_test']:,} test rows account for ±{c.margin(p['half_width_of_rows'])} of that."
+    ),
     "too_few_test_rows": _too_few_test_rows,
     "truncated": _truncated,
-    "still_improving": _still_improving,
-    "overconfident": _overconfident,
-    "overfits": _overfits,
-    "dominant_class": _dominant_class,
+    "still_improving": lambda p, c: (
+        f"{p['method']} was still improving in its last epoch ({p['epoch']}) {_in_runs(p)}. More epochs may help "
+        "(`--epochs`)."
+    ),
+    "overconfident": lambda p, c: (
+        f"{p['method']} became overconfident {_in_runs(p)}: {_losses(p)}, though its {c.task.primary.title} still "
+        "improved. More epochs may raise the score, not the quality of its probabilities."
+    ),
+    "overfits": lambda p, c: (
+        f"{p['method']} overfits {_in_runs(p)}: {_losses(p)}. Fewer epochs or more training rows may help."
+    ),
+    "dominant_class": lambda p, c: (
+        f"{SHARE.score(p['share'])} of the test rows are {_label(p)}, so accuracy says little. Look at macro F1 and "
+        "MCC, or rank by another score (`--metric balanced_accuracy`)."
+    ),
     "few_rows_of_class": _few_rows_of_class,
     "class_without_test_rows": _class_without_test_rows,
-    "far_off": _far_off,
-    "mislabelled": _mislabelled,
-    "repeated_texts": _repeated_texts,
+    "far_off": lambda p, c: (
+        f"The numbers of {p['method']} are further off than the mean of the test labels (R2 {decimal(p['r2'])}). Trust "
+        "their order, not their size."
+    ),
+    "mislabelled": lambda p, c: (
+        f"{p['n']:,} {c.task.words.mislabelled}: every trained model confidently disagrees. Check some of them in "
+        f"{MISLABELLED_FILE}."
+    ),
+    "repeated_texts": lambda p, c: (
+        f"{p['n']:,} training or validation texts also occurred in a later split and were removed. This source repeats "
+        "itself; near-duplicates remain, so scores may be too good."
+    ),
     "failed_runs": _failed_runs,
-    "selected_on_test": _selected_on_test,
+    "selected_on_test": lambda p, c: (
+        f"{p['method']} was selected on these test rows, so its score is slightly optimistic. Check it on rows that no "
+        "method has seen."
+    ),
 }

@@ -1,7 +1,7 @@
 """Scores of a confusion matrix as means over test rows: macro F1 and Matthews correlation.
 
 Both are ratios of counts over all rows together. To first order each is a mean over rows: of the score plus the row's
-influence on it (delta method).
+influence on it (delta method). Labels and predictions are class indices ``(N,)``, or ``(N, C)`` of 0 and 1.
 """
 
 from __future__ import annotations
@@ -17,10 +17,6 @@ def macro_f1_contributions(labels: NDArray[Any], predicted: NDArray[Any]) -> NDA
 
     F1 of a class is the share of rows that are right about it over the mean share of rows that have it and are given
     it. Classes that occur on neither side do not count; labels that no row has or is given count 0.
-
-    Args:
-        labels: Class indices ``(N,)``, or ``(N, C)`` of 0 and 1.
-        predicted: Of the same shape.
     """
     if labels.ndim == 2:
         has, given = labels.astype(np.float64), predicted.astype(np.float64)
@@ -50,10 +46,6 @@ def mcc_contributions(labels: NDArray[Any], predicted: NDArray[Any]) -> NDArray[
     It is the correlation of the one-hot labels and predictions. With several labels per text, every text and label is
     one decision, and a row contributes the mean of its decisions.
 
-    Args:
-        labels: Class indices ``(N,)``, or ``(N, C)`` of 0 and 1.
-        predicted: Of the same shape.
-
     Source: Gorodkin 2004, Comparing two K-category assignments by a K-category correlation coefficient, Comput. Biol.
     Chem. 28, 367-374.
     """
@@ -78,9 +70,6 @@ def one_error_per_class(labels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any
 
     Added to the test rows, they give a variance to classes without an error, as adding successes and failures does for
     a share. The wrong row is taken for the largest other class.
-
-    Args:
-        labels: Class indices ``(N,)``, or ``(N, C)`` of 0 and 1.
 
     Source: Agresti & Coull 1998, Approximate is better than "exact" for interval estimation of binomial proportions,
     Am. Stat. 52, 119-126.

@@ -86,7 +86,7 @@ def paired_difference(a: Answers, b: Answers) -> Difference:
     Source: McNemar 1947, Psychometrika 12, 153-157; Pitman 1937, Suppl. J. R. Stat. Soc. 4, 119-130.
     """
     check_paired(a, b)
-    rows, widest = a.rows - b.rows, a.measure.widest
+    rows, widest = a.rows - b.rows, 1.0 - a.measure.low
     mean = _mean(rows, a.strata)
     if not a.informed:
         return Difference(mean, -widest, widest, 1.0)

@@ -13,10 +13,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from feathertune.baselines import BASELINES
+from feathertune.bundle.files import BUNDLE, check_manifest
 from feathertune.config import Config
-from feathertune.errors import ConfigError
+from feathertune.errors import BundleError, ConfigError
 from feathertune.gc_freeze import gc_frozen
 from feathertune.methods import method_named
+from feathertune.output_folder import FolderKind, claim_folder, writing_into
 from feathertune.records import (
     CONFIG_FILE,
     MISLABELLED_FILE,
@@ -32,12 +34,13 @@ from feathertune.records import (
     save_study,
 )
 from feathertune.records.cost_estimate import COST_FILE, CostEstimate
-from feathertune.report import render_report
+from feathertune.report import REPORT_FILE, render_report
+from feathertune.report.side_by_side import COMPARISON_FILE
 from feathertune.runtime import choose_runtime, hardware, versions
 from feathertune.statistics.measures import Answers
-from feathertune.storage import claim_folder, write_atomic
+from feathertune.storage import sha256_of, write_atomic
 from feathertune.study.observe import Observer
-from feathertune.study.planning.plan import PLAN_FILE, Plan
+from feathertune.study.planning.plan import CONTENT, PLAN_FILE, Plan
 from feathertune.study.planning.resolve import settle
 from feathertune.study.prepared import prepare_study
 from feathertune.study.run_spec import RunSpec
@@ -46,13 +49,22 @@ from feathertune.study.running.run_files import read_predictions, read_record, w
 from feathertune.study.running.runs import expected_work
 from feathertune.study.running.search import read_search, search_id, search_work
 from feathertune.study.running.workbench import Prepared, Workbench
-from feathertune.study.verdict.by_length import by_length
 from feathertune.study.verdict.evidence import Evidence
 from feathertune.study.verdict.mislabelled import find_mislabelled, write_mislabelled
 from feathertune.study.verdict.pairs import compare_pairs
-from feathertune.study.verdict.summary import RunPredictions, more_labels, summarise_sizes
+from feathertune.study.verdict.summary import RunPredictions, by_length, more_labels, summarise_sizes
 from feathertune.study.verdict.verdict import judge
 
+STUDY = FolderKind(
+    PLAN_FILE,
+    keys=("fingerprint", "config", "runs"),
+    patterns=(
+        *(CONFIG_FILE, TEST_FILE, STUDY_FILE, MISLABELLED_FILE, COST_FILE, REPORT_FILE, COMPARISON_FILE),
+        *("runs/*/*.json", "runs/*/*.parquet", "runs/*/*.jsonl", "runs/*/error.txt", "search/*.json", "search/*.db*"),
+        "track/**/*",
+    ),
+    inner=(("runs/*/bundle", BUNDLE),),
+)
 # A record that is made this fast is made after every run.
 _QUICK_S = 0.5
 
@@ -83,18 +95,28 @@ def run(
     A folder with the same plan is continued; `overwrite` deletes another study there.
 
     Raises:
+        ConfigError: If the folder holds another study or other files, or another process is writing to it.
         OSError: If the disk is full or not writable; what was finished is kept.
     """
+    with writing_into(out):
+        return _run(prepared, out, observer, command, overwrite=overwrite)
+
+
+def _run(prepared: Prepared, out: Path, observer: Observer, command: Sequence[str], *, overwrite: bool) -> StudyRecord:
     plan = prepared.plan
-    estimate = read_cost_estimate(out, plan)
+    estimate = read_record(out / COST_FILE, CostEstimate)
+    if estimate is not None and estimate.plan != plan.fingerprint:
+        estimate = None
     _enter_folder(out, prepared, overwrite=overwrite)
     if estimate is not None:  # also where the folder was made anew
         write_atomic(out / COST_FILE, estimate.model_dump_json(indent=1) + "\n")
     records = {spec.id: record for spec in plan.runs if (record := _finished(spec, out)) is not None}
     observer.planned(_work(prepared, out), list(records.values()))
-    if len(records) == len(plan.runs) and (out / STUDY_FILE).is_file():
-        render_report(out)
-        return load_study(out)
+    if len(records) == len(plan.runs):
+        study = read_record(out / STUDY_FILE, StudyRecord)
+        if study is not None and study.status == "complete":  # else it was stopped between the last run and its record
+            render_report(out)
+            return study
     created = datetime.now(UTC).isoformat(timespec="seconds")
 
     def assembled() -> StudyRecord:
@@ -149,17 +171,12 @@ def _renewing(assembled: Callable[[], object]) -> Iterator[Callable[[], None]]:
 
 def keep_cost_estimate(found: CostEstimate, prepared: Prepared, out: Path) -> None:
     """Keep a cost estimate in its study's folder; raise a `ConfigError` if that cannot be used."""
-    if (out / PLAN_FILE).is_file():
-        _check_same(out, prepared.plan)
-    else:
-        claim_folder(out, marker=PLAN_FILE, overwrite=False, aside=(COST_FILE,))
-    write_atomic(out / COST_FILE, found.model_dump_json(indent=1) + "\n")
-
-
-def read_cost_estimate(out: Path, plan: Plan) -> CostEstimate | None:
-    """Return the cost estimate kept in a plan's folder, or None if it belongs to another plan."""
-    found = read_record(out / COST_FILE, CostEstimate)
-    return found if found is not None and found.plan == plan.fingerprint else None
+    with writing_into(out):
+        if (out / PLAN_FILE).is_file():
+            _check_same(out, prepared.plan)
+        else:
+            claim_folder(out, STUDY, overwrite=False, aside=(COST_FILE,))
+        write_atomic(out / COST_FILE, found.model_dump_json(indent=1) + "\n")
 
 
 def assemble(
@@ -167,7 +184,7 @@ def assemble(
 ) -> StudyRecord:
     """Put the record together from the runs that have ended."""
     bench, plan, task = prepared.bench, prepared.plan, prepared.study.task
-    test, margin = bench.split("test"), plan.config.study.margin
+    test, margin = bench.splits["test"], plan.config.study.margin
     complete = [run for run in runs if run.status == "complete"]
     found = {run.id: read_predictions(folder / run.predictions).predicted for run in complete if run.predictions}
     predictions = RunPredictions(task.primary, test.labels, found)
@@ -235,18 +252,25 @@ def _status(plan: Plan, runs: list[RunRecord]) -> Status:
 
 
 def _finished(spec: RunSpec, folder: Path) -> RunRecord | None:
-    """Return the record of a run that was completed before; a failed or torn one is done again."""
+    """Return the record of a run that was completed before; one that failed, or whose files changed, is done again."""
     record = read_record(folder / "runs" / spec.id / "run.json", RunRecord)
     if record is None or record.status != "complete" or not record.predictions:
         return None
-    return record if (folder / record.predictions).exists() else None
+    try:
+        if sha256_of(folder / record.predictions) != record.predictions_sha256:
+            return None
+        if record.bundle is not None:
+            check_manifest(folder / record.bundle)
+    except (OSError, BundleError):
+        return None
+    return record
 
 
 def _enter_folder(out: Path, prepared: Prepared, *, overwrite: bool) -> None:
     """Write the plan and the test rows, or check that the folder holds the study that is continued."""
-    plan, test = prepared.plan, prepared.bench.split("test")
+    plan, test = prepared.plan, prepared.bench.splits["test"]
     if overwrite or not (out / PLAN_FILE).is_file():
-        claim_folder(out, marker=PLAN_FILE, overwrite=overwrite, aside=(COST_FILE,))
+        claim_folder(out, STUDY, overwrite=overwrite, aside=(COST_FILE,))
         write_atomic(out / PLAN_FILE, plan.model_dump_json(indent=1) + "\n")
     else:
         _check_same(out, plan)
@@ -264,8 +288,10 @@ def _check_same(out: Path, plan: Plan) -> None:
         )
     if found.fingerprint != plan.fingerprint:
         difference = first_differences(found.config.model_dump(mode="json"), plan.config.model_dump(mode="json"))
+        parts = zip(CONTENT, found.content, plan.content, strict=False)
+        changed = " and ".join(name for name, there, now in parts if there != now)
+        changed = f"{changed or 'the list of runs'} changed under the same settings"
         raise ConfigError(
-            f"The output folder {out} holds another study "
-            f"({difference or 'other data or another encoder under the same settings'}). "
+            f"The output folder {out} holds another study ({difference or changed}). "
             "Give another --out, or --overwrite to replace it."
         )

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import tempfile
 from pathlib import Path
 
 import numpy as np
 
-from feathertune.bundle.files import MANIFEST_FILE
+from feathertune.bundle.files import BUNDLE
 from feathertune.config import Config
 from feathertune.data.sources.collector import RawDataset
 from feathertune.engine.training.checkpoint import discard, existing
 from feathertune.engine.training.distributed import Group, joined
 from feathertune.errors import ConfigError, FeathertuneError
 from feathertune.methods import one_method
+from feathertune.output_folder import claimed
 from feathertune.records import METRICS_FILE, Scores
-from feathertune.runtime import Runtime, choose_runtime, seed_everything
-from feathertune.storage import check_place
+from feathertune.runtime import GLOBAL_STATE, choose_runtime, seed_everything
 from feathertune.study.observe import Observer, Silent
 from feathertune.study.planning.resolve import settle
 from feathertune.study.prepared import prepare_study
@@ -41,10 +42,9 @@ def finetune(
     """Train, test and write a bundle; return the scores on ``validation`` and ``test``, if they have rows.
 
     `data` replaces the source that the settings name. `resume` goes on from the last checkpoint to the same result;
-    `overwrite` replaces a bundle once the new one is proven, and deletes checkpoints at once.
-
-    Raises:
-        FeathertuneError: If something given cannot be used, or the training breaks.
+    `overwrite` replaces a bundle once the new one is proven, and deletes checkpoints at once. FeathertuneError if
+    something given cannot be used, or the training breaks. Trainings in several threads run one after another: torch's
+    random state is the process's.
     """
     if resume and overwrite:
         raise ConfigError("Both --resume, which goes on, and --overwrite, which starts anew, are given. Expected one.")
@@ -57,37 +57,31 @@ def finetune(
         )
     study = config.study.model_copy(update={"methods": (method,)})
     settled = settle(config.model_copy(update={"study": study}))
-    with joined() as group:
+    with joined() as group, GLOBAL_STATE, contextlib.ExitStack() as stack:
         if not group.leads:
             observer = Silent()
-        _check_place(out, group, resume=resume, overwrite=overwrite)
-        runtime = _agreed_runtime(settled.config, group)
+        _claim(out, group, stack, resume=resume, overwrite=overwrite)
+        runtime = choose_runtime(settled.config.engine)
+        if group.sum(np.array([float(runtime.dtype == "bf16")]))[0] < group.size:  # not all processes choose bf16
+            runtime = dataclasses.replace(runtime, dtype="fp32")
         prepared = prepare_study(settled, runtime, observer, data=data, seed=seed)
         return _train(prepared, out, observer, group, resume=resume)
 
 
-def _check_place(out: Path, group: Group, *, resume: bool, overwrite: bool) -> None:
-    """Refuse an output folder that cannot be used, in all processes alike."""
+def _claim(out: Path, group: Group, stack: contextlib.ExitStack, *, resume: bool, overwrite: bool) -> None:
+    """Hold the output folder until the end of the stack; refuse one that cannot be used, in all processes alike."""
     refused: FeathertuneError | None = None
     if group.leads:
         try:
             # A bundle from before stays until the end, so it is not the result of the training that was stopped.
             goes_on = resume and bool(existing(checkpoint_folder(out)))
-            check_place(out, marker=MANIFEST_FILE, overwrite=overwrite or goes_on)
+            stack.enter_context(claimed(out, BUNDLE, overwrite=overwrite or goes_on))
             settle_earlier(out, resume=resume, overwrite=overwrite)
         except FeathertuneError as error:
             refused = error
     # All hear of it: a process that waits for one that has gone gets a traceback.
     if group.sum(np.array([float(refused is not None)]))[0]:
         raise refused or ConfigError("The first process cannot use the output folder.")
-
-
-def _agreed_runtime(config: Config, group: Group) -> Runtime:
-    """Return this process's runtime; bf16 only if all processes choose it."""
-    runtime = choose_runtime(config.engine)
-    if group.sum(np.array([float(runtime.dtype == "bf16")]))[0] < group.size:
-        runtime = dataclasses.replace(runtime, dtype="fp32")
-    return runtime
 
 
 def _train(prepared: Prepared, out: Path, observer: Observer, group: Group, *, resume: bool) -> dict[str, Scores]:

@@ -16,8 +16,7 @@ from feathertune.runtime import Runtime, stopwatch
 from feathertune.study.observe import Observer
 from feathertune.study.planning.resolve import Settled, decide_task, resolve
 from feathertune.study.running.data_record import about_labels, class_counts, data_record
-from feathertune.study.running.pretrained import Pretrained
-from feathertune.study.running.workbench import Prepared, Workbench, check_max_length
+from feathertune.study.running.workbench import Prepared, Pretrained, Workbench, check_max_length
 from feathertune.study.verdict.verdict import explain_metric
 from feathertune.tasks.losses import what_stays
 
@@ -34,7 +33,7 @@ def prepare_study(
     pretrained = Pretrained(config.base, splits.labels, task.name, config.engine, config.train.token_budget, runtime)
     encoder = pretrained.load(seed=0)
     check_max_length(config.data, encoder)
-    if splits.numbers:
+    if splits.kind.numbers:
         output_layer(encoder)  # refuses a head that cannot be put into the labels' unit
     observer.stage("tokenising")
     encoded, seconds = _tokenise(splits, encoder, config.data)
@@ -89,6 +88,7 @@ def _base_record(encoder: LoadedEncoder) -> BaseRecord:
         id=encoder.id,
         revision=encoder.revision,
         fingerprint=encoder.fingerprint,
+        tokenizer_fingerprint=encoder.tokenizer_fingerprint,
         model_type=encoder.spec.model_type,
         n_parameters=encoder.n_parameters,
         n_layers=encoder.n_layers,

@@ -24,8 +24,9 @@ def calibrate(
     validation: NDArray[np.floating],
     test_labels: NDArray[np.integer],
     test: NDArray[np.floating],
+    given: NDArray[np.integer] | None = None,  # not used: the largest probability is judged, whatever was decided
 ) -> Calibration:
-    """Fit the temperature on validation labels ``(N,)`` and probabilities ``(N, C)``; score the test rows with it."""
+    """Fit the temperature on validation rows, and score the test rows: labels ``(N,)``, probabilities ``(N, C)``."""
     temperature = fit_temperature(validation_labels, validation)
     after = score(test_labels, apply_temperature(test, temperature))
     return Calibration(

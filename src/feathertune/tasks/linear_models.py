@@ -189,15 +189,10 @@ def _chosen(
     *,
     by_class: bool = False,
 ) -> tuple[str, float, Any]:
-    if len(rows.validation_labels):
-        return _by_validation(rows, fit, order)
-    name, strength = _by_folds(rows, losses, _folds(rows.labels, by_class=by_class))
-    return name, strength, fit(rows.inputs[name], rows.labels, strength)
-
-
-def _by_validation(
-    rows: Rows, fit: Callable[..., Any], order: Callable[[Any, Values], tuple[float, ...]]
-) -> tuple[str, float, Any]:
+    """Return input, strength and fitted model, chosen by the highest `order` on validation rows, else by folds."""
+    if not len(rows.validation_labels):
+        name, strength = _by_folds(rows, losses, _folds(rows.labels, by_class=by_class))
+        return name, strength, fit(rows.inputs[name], rows.labels, strength)
     best: tuple[tuple[float, ...], str, float, Any] | None = None
     for name, values in rows.inputs.items():
         for strength in _STRENGTHS:

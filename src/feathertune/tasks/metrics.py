@@ -77,13 +77,8 @@ def score_sets(
         )
     if not np.isin(labels, (0, 1)).all():
         raise DataError(f"Labels ({labels.dtype}, {labels.min()} to {labels.max()}) are not all 0 or 1.")
-    wrong = ~(np.isfinite(values) & (values >= 0) & (values <= 1)).all(axis=1)
-    if wrong.any():
-        row = int(wrong.argmax())
-        raise DataError(
-            f"The probabilities of row {row} are {values[row].tolist()}. Expected numbers from 0 to 1: the model's "
-            "output is broken, often by a learning rate that is too high."
-        )
+    fine = np.isfinite(values) & (values >= 0) & (values <= 1)
+    _refuse(values, np.asarray(~fine.all(axis=1)), "numbers from 0 to 1")
     has, given = labels.astype(bool), predicted.astype(bool)
     clipped = np.clip(values, PROBABILITY_FLOOR, 1 - PROBABILITY_FLOOR)
     one_kind = has.all() == has.any() and given.all() == given.any() and has.any() == given.any()
@@ -175,11 +170,14 @@ def _checked(
     wrong = ~np.isfinite(checked).all(axis=1)
     wrong |= (checked < 0).any(axis=1)
     wrong |= np.abs(checked.sum(axis=1) - 1) > _SUM_TOLERANCE
+    _refuse(checked, wrong, "numbers from 0 to 1 that sum to 1")
+    return labels, checked
+
+
+def _refuse(probabilities: NDArray[np.float64], wrong: NDArray[np.bool_], expected: str) -> None:
     if wrong.any():
         row = int(wrong.argmax())
         raise DataError(
-            f"The probabilities of row {row} are {checked[row].tolist()}. "
-            "Expected numbers from 0 to 1 that sum to 1: the model's output is broken, often by a learning "
-            "rate that is too high."
+            f"The probabilities of row {row} are {probabilities[row].tolist()}. Expected {expected}: the model's "
+            "output is broken, often by a learning rate that is too high."
         )
-    return labels, checked

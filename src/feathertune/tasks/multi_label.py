@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from feathertune.records import Calibration, MultiLabelMetrics, Scores
+from feathertune.records import MultiLabelMetrics, Scores
 from feathertune.tasks.calibration import apply_temperature_to_sets, calibrate_sets
 from feathertune.tasks.cards import SET_CARD, SET_CODE
 from feathertune.tasks.labels.sets import LABEL_SETS
@@ -13,7 +13,7 @@ from feathertune.tasks.linear_models import LABEL_MODELS
 from feathertune.tasks.metrics import score_sets
 from feathertune.tasks.mislabelled import mislabelled_sets
 from feathertune.tasks.scores import MACRO_F1, MCC, SUBSET_ACCURACY
-from feathertune.tasks.task import Column, Predictions, Probabilities, Task, Thresholds, Wording
+from feathertune.tasks.task import Column, Probabilities, Task, Thresholds, Wording
 from feathertune.tasks.thresholds import THRESHOLD, fit_f1_thresholds
 
 
@@ -32,12 +32,6 @@ def _order(scores: Scores) -> tuple[float, ...]:
     """Prefer micro F1, which rises before any text has all of its labels right."""
     assert isinstance(scores, MultiLabelMetrics), "scores of several labels"
     return scores.micro_f1, -scores.loss
-
-
-def _calibrate(validation: Predictions, test: Predictions) -> Calibration:
-    labels, probabilities, thresholds = test
-    given = _reached(probabilities, thresholds).astype(np.int8)
-    return calibrate_sets(validation[0], validation[1], labels, probabilities, given)
 
 
 MULTI_LABEL = Task(
@@ -80,7 +74,7 @@ MULTI_LABEL = Task(
     card=SET_CARD,
     code=SET_CODE,
     default_threshold=THRESHOLD,
-    calibrate=_calibrate,
+    calibrate=calibrate_sets,
     temper=apply_temperature_to_sets,
     find_mislabelled=mislabelled_sets,
 )

@@ -23,10 +23,6 @@ IMBALANCED_SHARE = 0.7
 _BADLY_KNOWN = 0.1
 
 
-def _no_caveats(data: DataRecord) -> list[Caveat]:
-    return []
-
-
 def _class_counts(data: DataRecord) -> Sequence[int]:
     return data.class_counts.get("test", ())
 
@@ -77,7 +73,7 @@ class Score:
     meaning: str
     explanation: str = ""
     chance: Callable[[int], float | None] = lambda n_classes: None
-    caveats: Callable[[DataRecord], list[Caveat]] = _no_caveats
+    caveats: Callable[[DataRecord], list[Caveat]] = lambda data: []
 
     @property
     def name(self) -> str:

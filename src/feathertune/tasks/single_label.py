@@ -7,14 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from feathertune.records import Calibration, Metrics, Scores
+from feathertune.records import Metrics, Scores
 from feathertune.tasks.calibration import apply_temperature, calibrate
 from feathertune.tasks.labels.classes import CLASS_LABELS
 from feathertune.tasks.linear_models import CLASS_MODELS
 from feathertune.tasks.metrics import score
 from feathertune.tasks.mislabelled import mislabelled_classes
 from feathertune.tasks.scores import ACCURACY, BALANCED_ACCURACY, IMBALANCED_SHARE, MACRO_F1, MCC, Score
-from feathertune.tasks.task import Column, Predictions, Probabilities, Task, Thresholds, Wording
+from feathertune.tasks.task import Column, Probabilities, Task, Thresholds, Wording
 from feathertune.tasks.thresholds import fit_macro_f1_thresholds
 
 _ROUNDING = 1e-9
@@ -37,19 +37,10 @@ def _choose(counts: Sequence[int]) -> Score:
     return BALANCED_ACCURACY if max(counts) > IMBALANCED_SHARE * sum(counts) else ACCURACY
 
 
-def _order_by_macro_f1(scores: Scores) -> tuple[float, ...]:
-    assert isinstance(scores, Metrics), "scores of classes"
-    return scores.macro_f1, -scores.loss
-
-
 def _is_constant(scores: Scores, counts: Sequence[int]) -> bool:
     assert isinstance(scores, Metrics), "scores of classes"
     shares = [count / sum(counts) for count in counts] if any(counts) else []
     return scores.mcc == 0 and any(abs(scores.accuracy - share) < _ROUNDING for share in shares)
-
-
-def _calibrate(validation: Predictions, test: Predictions) -> Calibration:
-    return calibrate(validation[0], validation[1], test[0], test[1])
 
 
 SINGLE_LABEL = Task(
@@ -83,9 +74,9 @@ SINGLE_LABEL = Task(
         mislabelled="test rows look mislabelled",
         linear_model="logistic regression",
     ),
-    calibrate=_calibrate,
+    calibrate=calibrate,
     temper=apply_temperature,
     find_mislabelled=mislabelled_classes,
     fit_moved=fit_macro_f1_thresholds,
-    order_moved=_order_by_macro_f1,
+    order_moved=lambda scores: (MACRO_F1.of(scores), -scores.loss),
 )

@@ -5,7 +5,7 @@ Labels show the task by shape and type: class indices ``(N,)`` int; ``(N, C)`` o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -24,7 +24,6 @@ from feathertune.tasks.scores import Score
 Labels = NDArray[Any]
 Probabilities = NDArray[np.floating]
 Thresholds = NDArray[np.float64] | None
-Predictions = tuple[Labels, Probabilities, Thresholds]
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,8 @@ class Task:
         decide: From probabilities and thresholds to predictions, of the shape of labels.
         evaluate: From labels, probabilities and thresholds to all scores.
         order: Larger for the better epoch, by its validation scores.
-        calibrate: From validation and test `Predictions` to the trust in probabilities; None if there are none.
+        calibrate: From labels and probabilities of validation rows and of test rows, and decisions on the latter, to
+            the trust in probabilities; None if there are none.
         temper: From probabilities and a temperature to calibrated probabilities.
         find_mislabelled: From labels and the trained runs' opinions to labels that are likely wrong.
         is_constant: From test scores and test rows of each class: the scores are those of one constant answer.
@@ -91,16 +91,11 @@ class Task:
     code: PlainCode = LABEL_CODE
     default_threshold: float | None = None
     caveats: Callable[[str, Sequence[Scores]], list[Caveat]] = lambda method, tests: []
-    calibrate: Callable[[Predictions, Predictions], Calibration] | None = None
+    calibrate: Callable[[Labels, Probabilities, Labels, Probabilities, Labels], Calibration] | None = None
     temper: Callable[[Probabilities, float], NDArray[np.float64]] | None = None
     find_mislabelled: Callable[[Labels, Sequence[RunOpinion]], list[Mislabelled]] | None = None
     fit_moved: Callable[[Labels, Probabilities], Thresholds] | None = None
     order_moved: Callable[[Scores], tuple[float, ...]] | None = None
-
-    @property
-    def config_problem_type(self) -> str | None:
-        """Problem type in a model's configuration; transformers infers that of one label."""
-        return self.problem_type if self.labels.sets or self.labels.numbers else None
 
     @property
     def numbers(self) -> bool:
@@ -133,10 +128,6 @@ class Task:
     def default_thresholds(self, n_labels: int) -> list[float] | None:
         """Return the thresholds of a bundle that has none."""
         return None if self.default_threshold is None else [self.default_threshold] * n_labels
-
-    def read_scores(self, values: Mapping[str, Any]) -> Scores:
-        """Return scores that were written down."""
-        return self.record.model_validate(values)
 
     def evaluate_fitted(self, labels: Labels, probabilities: Probabilities) -> Scores:
         """Return the scores of validation rows with thresholds that are fitted to these very rows."""

@@ -72,6 +72,17 @@ def test_the_bytes_that_arrive_are_the_bundles(bundle, hub, tmp_path):
     assert load_bundle(fetched).info.labels == list(LABELS)
 
 
+def test_no_folder_of_this_machine_is_told(bundle, hub):
+    info = json.loads((bundle / "feathertune.json").read_text())
+    edit(bundle / "feathertune.json", base=info["base"] | {"local": "../../home/someone/models/base"})
+    seal(bundle)
+    before = files_of(bundle)
+    feathertune.push(bundle, REPO, base=str(bundle.parent / "base"))
+    assert json.loads(arrived(hub)["feathertune.json"])["base"]["local"] == "../base"
+    assert b"someone" not in b"".join(arrived(hub).values())
+    assert files_of(bundle) == before
+
+
 def test_the_hub_accepts_the_card(bundle, hub):
     ModelCard.load(bundle / "README.md").validate()
     assert hub.requests == ["POST /api/validate-yaml"]

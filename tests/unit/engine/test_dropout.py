@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from feathertune.encoders import load_encoder
-from feathertune.engine.dropout import turn_off_dropout
+from feathertune.engine.fast_path import turn_off_dropout
 from feathertune.methods import METHODS, Job
 from tiny import FAMILIES, save_tiny_encoder
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from feathertune.bundle import Description, load_bundle, merged_model, save_bundle
+from feathertune.bundle.load import read_bundle
 from feathertune.encoders import load_encoder
 from feathertune.engine.training.regression_head import put_into_unit
 from feathertune.errors import BundleError
@@ -87,10 +88,10 @@ def test_a_parity_of_classes_is_what_it_was():
 
 def test_a_bundle_that_answers_otherwise_is_not_written(tmp_path, monkeypatch):
     def other(folder, **options):
-        found = load_bundle(folder, **options)
+        found = read_bundle(folder, **options)
         put_into_unit(found.base, Objective(standard=(0.01, 1.0)))
         return found
 
-    monkeypatch.setattr("feathertune.bundle.save.load_bundle", other)
+    monkeypatch.setattr("feathertune.bundle.save.read_bundle", other)
     with pytest.raises(BundleError, match=r"other logits than the trained one \(they differ by 0\.0"):
         save(tmp_path)

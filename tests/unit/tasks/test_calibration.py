@@ -101,7 +101,7 @@ def test_decisions_are_mended_and_none_is_changed():
     thresholds = MULTI_LABEL.fit_thresholds(validation_labels, validation)
     given = MULTI_LABEL.decide(test, thresholds)
     before = MULTI_LABEL.evaluate(labels, test, thresholds)
-    after = MULTI_LABEL.calibrate((validation_labels, validation, thresholds), (labels, test, thresholds))
+    after = MULTI_LABEL.calibrate(validation_labels, validation, labels, test, given)
     assert after == calibrate_sets(validation_labels, validation, labels, test, given)
     assert after.temperature == fit_temperature_of_sets(validation_labels, validation)
     assert after.ece < 0.04 < 0.1 < before.ece
@@ -130,5 +130,5 @@ def test_decisions_of_nothing_and_of_all_are_borne():
 def test_thresholds_do_not_change_the_calibration_of_one_label():
     (known, found), (labels, test) = (drawn(400, 3, seed, too_sure=2.0) for seed in (5, 6))
     thresholds = np.array([0.9, 0.05, 0.05])
-    calibrated = SINGLE_LABEL.calibrate((known, found, thresholds), (labels, test, thresholds))
+    calibrated = SINGLE_LABEL.calibrate(known, found, labels, test, SINGLE_LABEL.decide(test, thresholds))
     assert calibrated == calibrate(known, found, labels, test)

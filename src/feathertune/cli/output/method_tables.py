@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
@@ -15,7 +16,7 @@ from feathertune.methods.describe import FP32_BYTES, traits
 from feathertune.report.format import units
 
 if TYPE_CHECKING:
-    from feathertune.methods.describe import Description, Traits
+    from feathertune.methods.describe import Description
 
 # A narrower terminal gets fewer columns, which leaves room for the sentences.
 _ROOMY = 110
@@ -48,7 +49,7 @@ def _short(source: str) -> str:
     return source.rpartition(", ")[2]
 
 
-def description_text(known: Traits, on: Description, notes: Sequence[str]) -> str:
+def description_text(known: SimpleNamespace, on: Description, notes: Sequence[str]) -> str:
     """Describe one method on one encoder."""
     options = table_of(*(Column(head, left=True) for head in ("option", "default", "here")))
     for name, value in on.options.items():
@@ -79,7 +80,7 @@ def description_text(known: Traits, on: Description, notes: Sequence[str]) -> st
     )
 
 
-def _sentences(known: Traits) -> list[str]:
+def _sentences(known: SimpleNamespace) -> list[str]:
     return [
         "can be merged into the weights" if known.mergeable else "cannot be merged into the weights",
         "begins as the encoder is" if known.zero_init else "does not begin as the encoder is",

@@ -7,9 +7,9 @@ import sys
 import time
 from collections.abc import Iterator
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
+from feathertune.cli.output.terminal import PrintableConsole
 from feathertune.records import RunRecord
 from feathertune.report.format import units
 from feathertune.study.observe import Observer, Silent
@@ -140,7 +140,7 @@ class Bar(Lines):
             TaskProgressColumn(),
             TextColumn("{task.fields[left]}", markup=False),
             TimeElapsedColumn(),
-            console=Console(stderr=True),
+            console=PrintableConsole(file=getattr(sys.stderr, "stream", sys.stderr)),
             transient=True,
         )
         self._task = self._progress.add_task("starting", total=1.0, left="")

@@ -10,10 +10,11 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from feathertune.cli.output.tables import Column, render, table_of
+from feathertune.output_folder import FolderKind, claimed
 from feathertune.records.inspection import FoundRow, Inspection
 from feathertune.report.format import units
 from feathertune.report.inspection import FINDINGS_FILE, INSPECTION_FILE, PAGE_FILE, draw_inspection
-from feathertune.storage import claim_folder, new_folder
+from feathertune.storage import new_folder
 
 if TYPE_CHECKING:
     from feathertune.quality.fix import Fixed
@@ -21,12 +22,12 @@ if TYPE_CHECKING:
 
 _SHOWN_CLASSES, _SHOWN_ROWS = 20, 4
 _TEXT_CHARACTERS = 50
+INSPECTION = FolderKind(INSPECTION_FILE, ("source", "findings", "lengths"), (PAGE_FILE, FINDINGS_FILE))
 
 
 def write_folder(inspected: Inspected, out: Path, *, overwrite: bool) -> None:
     """Write the record, the page and the rows of all findings, whole or not at all."""
-    claim_folder(out, marker=INSPECTION_FILE, overwrite=overwrite)
-    with new_folder(out) as folder:
+    with claimed(out, INSPECTION, overwrite=overwrite), new_folder(out) as folder:
         (folder / INSPECTION_FILE).write_text(inspected.record.model_dump_json(indent=1) + "\n", encoding="utf-8")
         (folder / PAGE_FILE).write_bytes(draw_inspection(inspected.record))
         with (folder / FINDINGS_FILE).open("w", encoding="utf-8", newline="") as file:

@@ -15,6 +15,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from feathertune.cli.output.terminal import PrintableConsole
 from feathertune.records import TRAINED_KINDS, Scores, StudyRecord, at_largest_size
 from feathertune.report import REPORT_FILE
 from feathertune.report.format import units
@@ -62,7 +63,7 @@ def width() -> int:
 def render(*parts: RenderableType) -> str:
     """Lay out for the terminal; into a pipe, for a fixed width and without color."""
     terminal = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-    console = Console(file=io.StringIO(), force_terminal=terminal, width=width(), highlight=False)
+    console = PrintableConsole(file=io.StringIO(), force_terminal=terminal, width=width(), highlight=False)
     for part in parts:
         console.print(part, markup=False) if isinstance(part, str) else console.print(part)
     return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]

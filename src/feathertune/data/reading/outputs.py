@@ -25,7 +25,6 @@ class RowWriter(Protocol):
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Add a row."""
-        ...
 
 
 class JsonLines:
@@ -106,28 +105,28 @@ def open_output(path: Path, *, overwrite: bool) -> Iterator[RowWriter]:
     if path.exists() and not overwrite:
         raise ConfigError(f"The output {path} exists. Give another --output, or --overwrite to replace it.")
     partial = path.with_name(path.name + ".partial")
-    try:
-        file = partial.open("w", encoding="utf-8", newline="")
-    except OSError as error:
-        raise ConfigError(f"The output {path} cannot be written: {error.strerror}.") from error
-    with file:
-        writer = _writer(path, partial, file)
+    with contextlib.ExitStack() as stack:
+        try:
+            writer = stack.enter_context(row_writer(partial, path.suffix.lower()))
+        except OSError as error:
+            raise ConfigError(f"The output {path} cannot be written: {error.strerror}.") from error
         try:
             yield writer
         except DataError as error:
             raise DataError(f"{error} What was predicted before it is kept in {partial}.") from error
-        finally:
-            if isinstance(writer, Parquet):
-                writer.close()
-        file.flush()
-        os.fsync(file.fileno())
     partial.replace(path)
 
 
-def _writer(path: Path, partial: Path, file: IO[str]) -> RowWriter:
-    ending = path.suffix.lower()
-    if ending == ".parquet":
-        return Parquet(partial)
-    if ending == ".jsonl":
-        return JsonLines(file)
-    return Delimited(file, "\t" if ending == ".tsv" else ",")
+@contextlib.contextmanager
+def row_writer(path: Path, ending: str, schema: pa.Schema | None = None) -> Iterator[RowWriter]:
+    """Write rows to a file in the format of an ending, until the block ends; the schema is that of parquet."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        if ending == ".parquet":
+            with contextlib.closing(Parquet(path, schema)) as writer:
+                yield writer
+        elif ending in (".csv", ".tsv"):
+            yield Delimited(file, "\t" if ending == ".tsv" else ",")
+        else:
+            yield JsonLines(file)
+        file.flush()
+        os.fsync(file.fileno())

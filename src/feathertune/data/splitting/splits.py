@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -44,18 +45,13 @@ class DataSplits:
     text_columns: tuple[str, ...] = TEXT_COLUMNS[:1]
     kind: LabelKind = CLASS_LABELS
 
-    @property
-    def numbers(self) -> bool:
-        """True if the label is a number."""
-        return self.kind.numbers
-
-    @property
-    def multi_label(self) -> bool:
-        """True if a text may have several labels."""
-        return self.kind.sets
-
     def __getitem__(self, name: SplitName) -> Split:
         return {"train": self.train, "validation": self.validation, "test": self.test}[name]
+
+    def each(self, change: Callable[[SplitName, Split], Split]) -> DataSplits:
+        """Return the same with another split for each."""
+        train, validation, test = (change(name, self[name]) for name in SPLITS)
+        return replace(self, train=train, validation=validation, test=test)
 
 
 def make_splits(
@@ -162,9 +158,7 @@ def _default_validation(available: int, train_size: int | None, n_classes: int) 
 
 
 def _classes(dataset: RawDataset, train: Indices) -> tuple[tuple[str, ...], list[str]]:
-    if not len(train):
-        has = listed(Counter(dataset.split or ())) or "no rows at all"
-        raise DataError(f"{dataset.source} has no training rows. Found: {has}.")
+    _require_some(train, dataset, "training")
     column = _NUMBER if dataset.columns is None else dataset.columns.label
     return dataset.kind.classes([dataset.labels[i] for i in train], dataset.label_order, column, dataset.source)
 
@@ -191,11 +185,14 @@ def _require_same_kind(dataset: RawDataset, test: RawDataset) -> None:
 
 def _test_rows(test: RawDataset) -> Indices:
     rows = _rows_by_split(test)["train" if test.split is None else "test"]
-    if not len(rows):
-        raise DataError(
-            f"{test.source} has no test rows. Found: {listed(Counter(test.split or ())) or 'no rows at all'}."
-        )
+    _require_some(rows, test, "test")
     return rows
+
+
+def _require_some(rows: Indices, dataset: RawDataset, kind: str) -> None:
+    if not len(rows):
+        has = listed(Counter(dataset.split or ())) or "no rows at all"
+        raise DataError(f"{dataset.source} has no {kind} rows. Found: {has}.")
 
 
 def _fingerprint(

@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
 
-from feathertune.engine.kernels.layer import Gradients, Layer
+from feathertune.engine.kernels.layer import Layer
 from feathertune.engine.kernels.linear import LoraProduct
 from feathertune.engine.kernels.norm import AddNorm
 from feathertune.engine.kernels.tokens import filled_up, it_pays
-
-_FORWARD_ONLY = "Models that run together have no gradient."
 
 
 @dataclass(frozen=True)
@@ -58,8 +56,8 @@ def combine_layers(layers: Sequence[Layer], rows: ModelRows) -> Layer:
 class _ForwardOnly:
     parameters: tuple[Tensor, ...] = ()
 
-    def backward(self, gradient: Tensor, saved: Any, *, wants_x: bool) -> tuple[Tensor | None, Gradients]:  # noqa: ANN401
-        raise RuntimeError(_FORWARD_ONLY)
+    def backward(self, gradient: Tensor, saved: Any, *, wants_x: bool = True) -> NoReturn:  # noqa: ANN401
+        raise RuntimeError("Models that run together have no gradient.")
 
 
 class _SharedWeight(_ForwardOnly):
@@ -99,10 +97,8 @@ def _on_few_rows(layer: Layer, x: Tensor) -> Tensor:
     return layer.forward(filled)[0][:n]
 
 
-class CombinedNorms:
+class CombinedNorms(_ForwardOnly):
     """The norm after a sum, one for each model; forward only."""
-
-    parameters: tuple[Tensor, ...] = ()
 
     def __init__(self, norms: Sequence[AddNorm | CombinedNorms], rows: ModelRows) -> None:
         self._norms, self._rows = norms, rows
@@ -118,7 +114,3 @@ class CombinedNorms:
         slices = self._rows.slices(len(x))
         parts = [norm.forward(x[part], residual[part])[0] for norm, part in zip(self._norms, slices, strict=True)]
         return torch.cat(parts), None
-
-    def backward(self, gradient: Tensor, saved: Any) -> tuple[Tensor, Tensor, Gradients]:  # noqa: ANN401
-        """Raise: models that run together have no gradient."""
-        raise RuntimeError(_FORWARD_ONLY)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -17,7 +16,7 @@ from torch import Tensor
 
 from feathertune.data.tokens.batching import cut_passes
 from feathertune.data.tokens.encode import EncodedTexts
-from feathertune.storage import sha256_of, write_atomic
+from feathertune.storage import open_new, sha256_of, write_atomic
 
 _CLAIM_BYTES = 1 << 24
 _STORED: dict[torch.dtype, np.dtype[Any]] = {
@@ -26,36 +25,20 @@ _STORED: dict[torch.dtype, np.dtype[Any]] = {
 }
 
 
-@dataclass(frozen=True)
-class CachedTexts:
+class CachedTexts(EncodedTexts):
     """N texts, and their hidden states ``(sum of lengths, D)`` at the split point."""
 
-    texts: EncodedTexts
-    hidden: Tensor
-
-    def __len__(self) -> int:
-        return len(self.texts)
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """Tokens of each text, ``(N,)`` int64."""
-        return self.texts.lengths
-
-    def sequences(self, rows: np.ndarray) -> np.ndarray:
-        """As `EncodedTexts.sequences`."""
-        return self.texts.sequences(rows)
-
-    def pool(self, rows: np.ndarray, values: Tensor) -> Tensor:
-        """As `EncodedTexts.pool`."""
-        return self.texts.pool(rows, values)
+    def __init__(self, texts: EncodedTexts, hidden: Tensor) -> None:
+        super().__init__(**{field.name: getattr(texts, field.name) for field in fields(texts)})
+        self.hidden = hidden
 
     def collate(self, rows: np.ndarray, device: torch.device) -> dict[str, Tensor]:
         """Return one padded batch with ``inputs_embeds`` ``(B, T, D)``, zero for padding, instead of ``input_ids``."""
-        batch = self.texts.collate(rows, device)
+        batch = super().collate(rows, device)
         shape = batch.pop("input_ids").shape
         hidden = self.hidden.new_zeros(*shape, self.hidden.shape[1])
-        for place, i in zip(hidden, self.texts.sequences(rows), strict=True):
-            start, end = self.texts.offsets[i], self.texts.offsets[i + 1]
+        for place, i in zip(hidden, self.sequences(rows), strict=True):
+            start, end = self.offsets[i], self.offsets[i + 1]
             place[: end - start] = self.hidden[start:end]
         return {"inputs_embeds": hidden.to(device, non_blocking=True), **batch}
 
@@ -120,8 +103,7 @@ class CacheFolder:
     def make(self, key: str, shape: tuple[int, int], dtype: torch.dtype, fill: Callable[[Tensor], None]) -> Tensor:
         """Let `fill` write states ``(sum of lengths, D)`` to a file, and map it; an OSError leaves nothing behind."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=self.folder, prefix=f".{key}.", suffix=".tmp")
-        temporary = Path(name)
+        descriptor, temporary = open_new(self.folder / key)
         try:
             with os.fdopen(descriptor, "wb") as file:
                 _claim(file, shape[0] * shape[1] * dtype.itemsize)

@@ -44,7 +44,7 @@ class Kept:
 class Inputs:
     """Inputs of a training by split; `seconds` is the cost of hidden states, even if an earlier run paid it."""
 
-    texts: dict[SplitName, EncodedTexts | CachedTexts]
+    texts: dict[SplitName, EncodedTexts]
     split_point: int = 0
     seconds: float = 0.0
     notes: list[str] = field(default_factory=list)
@@ -61,10 +61,11 @@ class ActivationCache:
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
         self.on_drop: Callable[[], None] = lambda: None
 
-    def empty(self, runtime: Runtime | None = None) -> ActivationCache:
-        """Return an empty cache with the same settings, for other texts or another machine."""
+    def empty(self, runtime: Runtime | None = None, **settings: object) -> ActivationCache:
+        """Return an empty cache, for other texts, another machine, or other settings of the engine."""
+        config = self._config.model_copy(update=settings)
         return ActivationCache(
-            self._config, runtime or self._runtime, token_budget=self._token_budget, base_fingerprint=self._fingerprint
+            config, runtime or self._runtime, token_budget=self._token_budget, base_fingerprint=self._fingerprint
         )
 
     @property
@@ -162,7 +163,10 @@ class ActivationCache:
             return "memory"
         if mode == "ram":
             return "nowhere"
-        free = shutil.disk_usage(_existing(self._folder())).free
+        folder = self._folder()
+        while not folder.exists():  # to the nearest one that exists
+            folder = folder.parent
+        free = shutil.disk_usage(folder).free
         return "disk" if need <= free * _SHARE else "nowhere"
 
     def _home(self, need: int) -> torch.device:
@@ -196,10 +200,3 @@ class ActivationCache:
         )
         found = folder.find(key, shape, dtype)
         return folder.make(key, shape, dtype, fill) if found is None else found
-
-
-def _existing(path: Path) -> Path:
-    """Return the nearest existing folder."""
-    while not path.exists():
-        path = path.parent
-    return path

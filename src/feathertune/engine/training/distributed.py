@@ -48,7 +48,8 @@ class Group:
         """Add up all processes' arrays of one shape; on the CPU."""
         if self.size == 1:
             return values
-        tensor: Tensor = torch.from_numpy(np.ascontiguousarray(values)).to(_device())
+        device = f"cuda:{torch.cuda.current_device()}" if torch.cuda.is_available() else "cpu"
+        tensor: Tensor = torch.from_numpy(np.ascontiguousarray(values)).to(device)
         dist.all_reduce(tensor)
         return tensor.cpu().numpy()
 
@@ -75,7 +76,3 @@ def joined() -> Iterator[Group]:
         yield Group(dist.get_rank(), size)
     finally:
         dist.destroy_process_group()
-
-
-def _device() -> torch.device:
-    return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from feathertune.engine.predict import Texts
+from feathertune.data.tokens.encode import EncodedTexts
 from feathertune.engine.training.distributed import Group
 from feathertune.errors import RunFailedError
 from feathertune.runtime import Runtime, give_memory_back
@@ -23,7 +23,7 @@ _NO_MEMORY = ("can't allocate memory", "not enough memory")
 class Labelled:
     """Encoded texts and labels: classes ``(N,)`` int64, flags ``(N, C)`` int8, or numbers ``(N,)`` float64."""
 
-    texts: Texts
+    texts: EncodedTexts
     labels: np.ndarray
     objective: Objective = CROSS_ENTROPY
 
@@ -51,7 +51,8 @@ def add_gradient(
             loss = sum(_backward(model, data, rows, n_examples, runtime) for rows in mine)
             break
         except (MemoryError, RuntimeError) as error:
-            if not _is_memory(error):
+            is_memory = isinstance(error, MemoryError | torch.OutOfMemoryError)
+            if not is_memory and not any(word in str(error) for word in _NO_MEMORY):
                 raise
             if all(len(rows) == 1 for rows in mine):
                 raise RunFailedError(
@@ -79,7 +80,3 @@ def _backward(model: nn.Module, data: Labelled, rows: np.ndarray, n_examples: in
     loss = data.objective.loss(data.texts.pool(rows, logits.float()), labels) / n_examples
     loss.backward()  # type: ignore[no-untyped-call]
     return float(loss.detach())
-
-
-def _is_memory(error: BaseException) -> bool:
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(word in str(error) for word in _NO_MEMORY)

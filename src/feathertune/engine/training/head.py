@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -13,15 +12,14 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from feathertune.data.tokens.encode import EncodedTexts
 from feathertune.encoders import LoadedEncoder
-from feathertune.engine.replace import kept_modes, replaced
+from feathertune.engine.fast_path import kept_modes, replaced
 from feathertune.tasks.losses import CROSS_ENTROPY, Objective
 
 # Epochs of the head alone, and at most this many steps.
 _HEAD_EPOCHS, _HEAD_STEPS, _HEAD_BATCH, _HEAD_RATE = 20, 2_000, 64, 1e-3
 
 
-@dataclass(frozen=True)
-class Features:
+class Features(NamedTuple):
     """Vectors ``(B, D)`` of texts in the encoder's dtype: the head's input, and the mean of all last hidden states."""
 
     read: Tensor
@@ -34,14 +32,11 @@ def extract_features(encoder: LoadedEncoder, batch: Mapping[str, Tensor]) -> Fea
     read: list[Tensor] = []
     hidden: list[Tensor] = []
 
-    def keep_read(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        read.append(inputs[0])
-
-    def keep_hidden(_module: nn.Module, _inputs: Any, output: Any) -> None:  # noqa: ANN401 - a hook
-        hidden.append(output[0])
-
-    hooks = [model.get_submodule(name).register_forward_pre_hook(keep_read) for name in _readers(encoder)]
-    hooks.append(encoder.backbone.register_forward_hook(keep_hidden))
+    # The first of the head's modules that runs reads the encoder's output.
+    readers = encoder.spec.head if encoder.new_pooler is None else (encoder.new_pooler, *encoder.spec.head)
+    modules = [model.get_submodule(name) for name in readers]
+    hooks = [module.register_forward_pre_hook(lambda _, inputs: read.append(inputs[0])) for module in modules]
+    hooks.append(encoder.backbone.register_forward_hook(lambda _, __, output: hidden.append(output[0])))
     try:
         with torch.no_grad(), kept_modes(model):
             model.eval()
@@ -120,11 +115,6 @@ def n_head_steps(n_rows: int) -> int:
 
 def _head_epochs(n_rows: int) -> int:
     return max(1, min(_HEAD_EPOCHS, _HEAD_STEPS // -(-n_rows // _HEAD_BATCH)))
-
-
-def _readers(encoder: LoadedEncoder) -> tuple[str, ...]:
-    """Return the modules of the head; the first that runs reads the encoder's output."""
-    return encoder.spec.head if encoder.new_pooler is None else (encoder.new_pooler, *encoder.spec.head)
 
 
 def _pool(encoder: LoadedEncoder, hidden: Tensor) -> Tensor:

@@ -21,7 +21,6 @@ from feathertune.engine.training.optim import (
     make_optimizer,
     rate_factor,
     set_rate,
-    trained_parameters,
 )
 from feathertune.engine.training.state import (
     BestEpoch,
@@ -98,7 +97,7 @@ class Training:
         self._recipe, self._settings, self._hook = recipe, recipe.settings, recipe.hook
         self._runtime, self._group = runtime, group
         self._task = recipe.task or task_of(train.labels)
-        self._trained = list(trained_parameters(model))
+        self._trained = list(trained_by_name(model).values())
         self._modules = list(model.modules())
         self._optimizer = make_optimizer(
             model,
@@ -121,8 +120,7 @@ class Training:
     def events(self) -> Iterator[StepInfo | EpochInfo]:
         """Train on from the current position, and yield each step and epoch.
 
-        Raises:
-            RunFailedError: If a loss or a gradient is not finite; the parameters are those before that step.
+        RunFailedError if a loss or a gradient is not finite; the parameters are those before that step.
         """
         settings = self._settings
         while self.position.epochs_done < self.n_epochs and self.position.epochs_without_gain < settings.patience:
@@ -174,7 +172,7 @@ class Training:
             self.best = EpochInfo(
                 epoch=best.epoch,
                 train_loss=best.train_loss,
-                validation=None if best.validation is None else self._task.read_scores(best.validation),
+                validation=None if best.validation is None else self._task.record.model_validate(best.validation),
                 validation_probabilities=state.tensors["validation"]["probabilities"].numpy().copy(),
                 is_best=True,
                 seconds=best.seconds,
@@ -263,7 +261,8 @@ class Training:
         metrics, probabilities = None, np.zeros((0, 0))
         if self._validates:
             metrics, probabilities = self.validate()
-        is_best = self._is_best(metrics)
+        before = None if self.best is None else self.best.validation
+        is_best = metrics is None or before is None or self._task.order(metrics) > self._task.order(before)
         seconds = at.epoch_seconds + time.perf_counter() - start
         info = EpochInfo(
             epoch=at.epochs_done + 1,
@@ -282,8 +281,3 @@ class Training:
         at.steps_of_epoch, at.loss_sum, at.epoch_seconds = 0, 0.0, 0.0
         at.seconds += seconds
         return info
-
-    def _is_best(self, metrics: Scores | None) -> bool:
-        if metrics is None or self.best is None or self.best.validation is None:
-            return True
-        return self._task.order(metrics) > self._task.order(self.best.validation)

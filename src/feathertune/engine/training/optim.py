@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
+
+from feathertune.engine.training.state import trained_by_name
 
 RateOf = Callable[[str], float]
 
@@ -15,15 +17,15 @@ def make_optimizer(
     model: nn.Module, *, learning_rate: float, weight_decay: float, rate_of: RateOf | None = None
 ) -> torch.optim.AdamW:
     """Return AdamW (arXiv:1711.05101), each group with a ``factor`` of the rate; biases and norms are not decayed."""
-    trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    trained = trained_by_name(model)
     if not trained:
         raise ValueError("No parameter of the model has requires_grad: there is nothing to train.")
     groups: dict[tuple[bool, float], list[nn.Parameter]] = {}
-    for name, parameter in trained:
+    for name, parameter in trained.items():
         factor = 1.0 if rate_of is None else rate_of(name)
         groups.setdefault((parameter.ndim < 2, factor), []).append(parameter)
     # One pass over memory instead of one per term of the formula; an eighth of the time on two cores.
-    fused = trained[0][1].device.type in ("cpu", "cuda")
+    fused = next(iter(trained.values())).device.type in ("cpu", "cuda")
     return torch.optim.AdamW(
         [
             {"params": groups[key], "weight_decay": 0.0 if key[0] else weight_decay, "factor": key[1]}
@@ -38,11 +40,6 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     """Set each group's learning rate to `rate` times its factor."""
     for group in optimizer.param_groups:
         group["lr"] = rate * group["factor"]
-
-
-def trained_parameters(model: nn.Module) -> Iterable[nn.Parameter]:
-    """Return the trained parameters, in the model's order."""
-    return (parameter for parameter in model.parameters() if parameter.requires_grad)
 
 
 def clip_gradients(parameters: Sequence[nn.Parameter], max_norm: float) -> float:

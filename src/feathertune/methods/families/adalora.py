@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field, model_validator
 
 from feathertune.methods.adapters import adapter, check_rank, scaled_rates
-from feathertune.methods.base import Job, Size
+from feathertune.methods.base import Job, Size, at_rate
 from feathertune.methods.targets import TargetedOptions, target_names
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ class AdaLoraOptions(TargetedOptions):
         orth_reg_weight: Of the penalty that keeps the directions of a layer apart.
     """
 
-    learning_rate: float = Field(default=3e-3, gt=0)
     target_r: int = Field(default=8, ge=1)
     init_r: int | None = Field(default=None, ge=1)
     lora_alpha: int = Field(default=16, ge=1)
@@ -124,7 +123,7 @@ ADALORA = adapter(
     "least.",
     when="With hundreds of steps and a fixed budget; each step costs more than LoRA's.",
     source="Zhang et al. 2023, arXiv:2303.10512",
-    options=AdaLoraOptions,
+    options=at_rate(AdaLoraOptions, 3e-3),
     size=Size("target_r", lambda shapes: range(1, min(map(min, shapes)) * 2 // 3 + 1)),
     search_space={"target_r": (4, 8, 16), "learning_rate": scaled_rates(3e-3)},
     hook=lambda model, _options, _job: _Allocation(model),

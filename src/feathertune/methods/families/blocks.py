@@ -9,7 +9,7 @@ from pydantic import Field
 
 from feathertune.errors import ConfigError
 from feathertune.methods.adapters import EVEN_RANK, RANK, RankOptions, adapter, scaled_rates
-from feathertune.methods.base import Job
+from feathertune.methods.base import Job, at_rate
 from feathertune.methods.targets import common_divisors, shapes_of, target_names
 
 if TYPE_CHECKING:
@@ -24,15 +24,8 @@ class GraloraOptions(RankOptions):
         gralora_k: Blocks to a side; it divides ``r`` and all widths.
     """
 
-    learning_rate: float = Field(default=1e-3, gt=0)
     alpha: int = Field(default=16, ge=1)
     gralora_k: int = Field(default=2, ge=1)
-
-
-class MissOptions(RankOptions):
-    """MiSS's settings, in PEFT's words."""
-
-    learning_rate: float = Field(default=2e-4, gt=0)
 
 
 class DeloraOptions(RankOptions):
@@ -42,7 +35,6 @@ class DeloraOptions(RankOptions):
         delora_lambda: Bound of the update's size at the start; it is learned.
     """
 
-    learning_rate: float = Field(default=1e-3, gt=0)
     delora_lambda: float = Field(default=1.0, gt=0)
 
 
@@ -63,7 +55,7 @@ GRALORA = adapter(
     summary="Cuts each weight into blocks and gives each a LoRA of its own: a higher rank for LoRA's parameters.",
     when="At high ranks, where one outlying input column spoils all of LoRA's update.",
     source="Jung et al. 2025, arXiv:2505.20355",
-    options=GraloraOptions,
+    options=at_rate(GraloraOptions, 1e-3),
     size=EVEN_RANK,
     search_space={"r": (8, 32), "learning_rate": scaled_rates(1e-3)},
 )
@@ -73,7 +65,7 @@ MISS = adapter(
     summary="Trains one small matrix a weight that is repeated over the shards of its input.",
     when="Where LoRA's memory is too much: half of its parameters at the same rank, one product less.",
     source="Kang & Yin 2024, arXiv:2409.15371",
-    options=MissOptions,
+    options=at_rate(RankOptions, 2e-4),
     size=RANK,
     search_space={"r": (8, 32), "learning_rate": scaled_rates(2e-4)},
 )
@@ -83,7 +75,7 @@ DELORA = adapter(
     summary="LoRA whose update is normalised and bounded, so that direction and strength are learned apart.",
     when="Where high rates or long trainings drive LoRA away from the encoder.",
     source="Bini et al. 2025, arXiv:2503.18225",
-    options=DeloraOptions,
+    options=at_rate(DeloraOptions, 1e-3),
     size=RANK,
     search_space={"r": (8, 32), "learning_rate": scaled_rates(1e-3)},
 )

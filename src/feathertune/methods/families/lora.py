@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import Field
 
 from feathertune.methods.adapters import RANK, RankOptions, adapter
-from feathertune.methods.base import Job
+from feathertune.methods.base import Job, at_rate
 
 if TYPE_CHECKING:
     from torch import nn
@@ -25,16 +25,8 @@ class LoraOptions(RankOptions):
         lora_dropout: Share of inputs that the update does not see in training; its masks cost more than the update.
     """
 
-    # About ten times full fine-tuning's rate ("LoRA Without Regret", Schulman et al. 2025).
-    learning_rate: float = Field(default=5e-4, gt=0)
     lora_alpha: int = Field(default=16, ge=1)
     lora_dropout: float = Field(default=0.0, ge=0, lt=1)
-
-
-class LoraFaOptions(LoraOptions):
-    """LoRA-FA's settings: LoRA's."""
-
-    learning_rate: float = Field(default=2e-3, gt=0)
 
 
 class LoraPlusOptions(LoraOptions):
@@ -46,7 +38,6 @@ class LoraPlusOptions(LoraOptions):
 
     own: ClassVar[frozenset[str]] = LoraOptions.own | {"loraplus_lr_ratio"}
 
-    learning_rate: float = Field(default=2e-4, gt=0)
     loraplus_lr_ratio: float = Field(default=4.0, ge=1)
 
 
@@ -61,15 +52,14 @@ def _freeze_a(model: nn.Module, _encoder: LoadedEncoder, _options: LoraOptions, 
 
 
 SPACE = {"r": (2, 8, 32), "learning_rate": (2e-4, 5e-4, 1e-3)}
-lora_method = partial(adapter, config="LoraConfig", size=RANK)
+# About ten times full fine-tuning's rate ("LoRA Without Regret", Schulman et al. 2025).
+lora_method = partial(adapter, config="LoraConfig", size=RANK, options=at_rate(LoraOptions, 5e-4), search_space=SPACE)
 
 LORA = lora_method(
     name="lora",
     summary="Adds a trained product of two thin matrices to each linear layer; the pretrained weights stay.",
     when="First: the engine computes it fastest, every tool can load it, and little is gained by most others.",
     source="Hu et al. 2021, arXiv:2106.09685",
-    options=LoraOptions,
-    search_space=SPACE,
 )
 RSLORA = lora_method(
     name="rslora",
@@ -77,8 +67,6 @@ RSLORA = lora_method(
     summary="LoRA whose update is scaled by the root of the rank, so that high ranks learn as fast as low ones.",
     when="At ranks of 32 and more, where plain LoRA's update becomes small.",
     source="Kalajdzievski 2023, arXiv:2312.03732",
-    options=LoraOptions,
-    search_space=SPACE,
 )
 DORA = lora_method(
     name="dora",
@@ -86,15 +74,13 @@ DORA = lora_method(
     summary="Splits each weight into length and direction: LoRA turns the direction, a vector learns the lengths.",
     when="At very low ranks; each step costs more than LoRA's, since the norm of every weight is computed anew.",
     source="Liu et al. 2024, arXiv:2402.09353",
-    options=LoraOptions,
-    search_space=SPACE,
 )
 LORA_PLUS = lora_method(
     name="lora-plus",
     summary="LoRA whose second matrix learns at a higher rate than the first.",
     when="On wide encoders; on small ones no gain was seen here (benchmarks/LOG.md).",
     source="Hayou et al. 2024, arXiv:2402.12354",
-    options=LoraPlusOptions,
+    options=at_rate(LoraPlusOptions, 2e-4),
     search_space={**SPACE, "loraplus_lr_ratio": (2.0, 4.0, 16.0)},
     rates=_faster_b,
 )
@@ -104,6 +90,6 @@ LORA_FA = lora_method(
     summary="LoRA whose first matrix stays as it was drawn, so that a layer's wide input need not be kept.",
     when="Where memory is short: half of LoRA's parameters, and fewer activations to keep.",
     source="Zhang et al. 2023, arXiv:2308.03303",
-    options=LoraFaOptions,
+    options=at_rate(LoraOptions, 2e-3),
     search_space={**SPACE, "learning_rate": (5e-4, 2e-3, 5e-3)},
 )

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from feathertune.methods.base import Job
-from feathertune.methods.families.lora import SPACE, LoraOptions, lora_method
+from feathertune.methods.base import Job, at_rate
+from feathertune.methods.families.lora import LoraOptions, lora_method
 from feathertune.methods.targets import shapes_of, target_names
 
 if TYPE_CHECKING:
@@ -23,14 +23,7 @@ _EVA_BATCHES = 16
 class PissaOptions(LoraOptions):
     """PiSSA's settings: LoRA's. With ``lora_alpha`` equal to ``r`` the part that is trained is taken out as it is."""
 
-    learning_rate: float = Field(default=2e-4, gt=0)
     lora_alpha: int = Field(default=8, ge=1)
-
-
-class OloraOptions(PissaOptions):
-    """OLoRA's settings: PiSSA's."""
-
-    learning_rate: float = Field(default=5e-4, gt=0)
 
 
 class EvaOptions(LoraOptions):
@@ -147,8 +140,7 @@ PISSA = lora_method(
     summary="LoRA that begins with the largest singular values and vectors of each weight, taken out of it.",
     when="Where few steps are made: it moves the weight's main directions at once. It ships twice LoRA's size.",
     source="Meng et al. 2024, arXiv:2404.02948",
-    options=PissaOptions,
-    search_space=SPACE,
+    options=at_rate(PissaOptions, 2e-4),
     finish=as_plain_lora,
 )
 OLORA = lora_method(
@@ -158,8 +150,7 @@ OLORA = lora_method(
     summary="LoRA that begins with the first columns of each weight's QR decomposition, taken out of it.",
     when="As PiSSA, with a cheaper start.",
     source="Büyükakyüz 2024, arXiv:2406.01775",
-    options=OloraOptions,
-    search_space=SPACE,
+    options=at_rate(PissaOptions, 5e-4),
     finish=as_plain_lora,
 )
 EVA = lora_method(
@@ -170,6 +161,5 @@ EVA = lora_method(
     "with more rank where there is more to explain.",
     when="With a fixed budget of parameters and time for a pass over some of the data.",
     source="Paischer et al. 2024, arXiv:2410.07170",
-    options=EvaOptions,
-    search_space=SPACE,
+    options=at_rate(EvaOptions, 5e-4),
 )

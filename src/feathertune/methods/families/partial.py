@@ -8,19 +8,13 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import Field
 
 from feathertune.methods.adapters import scaled_rates
-from feathertune.methods.base import Job, Method, Options, Size
+from feathertune.methods.base import Job, Method, Options, Size, at_rate
 from feathertune.methods.targets import LayeredOptions, in_top_layers, top_blocks
 
 if TYPE_CHECKING:
     from torch import nn
 
     from feathertune.encoders import LoadedEncoder
-
-
-class BitFitOptions(LayeredOptions):
-    """BitFit's settings: its rate, and how many layers."""
-
-    learning_rate: float = Field(default=2e-3, gt=0)
 
 
 class TopLayersOptions(Options):
@@ -32,14 +26,7 @@ class TopLayersOptions(Options):
 
     own: ClassVar[frozenset[str]] = Options.own | {"n_layers"}
 
-    learning_rate: float = Field(default=1e-4, gt=0)
     n_layers: int = Field(default=2, ge=1)
-
-
-class HeadOptions(Options):
-    """The head's rate."""
-
-    learning_rate: float = Field(default=1e-3, gt=0)
 
 
 def _train(encoder: LoadedEncoder, chosen: Callable[[str], bool]) -> nn.Module:
@@ -64,7 +51,7 @@ def _needs_layers(encoder: LoadedEncoder) -> str:
     return f"all layers of {encoder.spec.model_type} encoders share their weights" if shared else ""
 
 
-def _bitfit(encoder: LoadedEncoder, options: BitFitOptions, _job: Job) -> nn.Module:
+def _bitfit(encoder: LoadedEncoder, options: LayeredOptions, _job: Job) -> nn.Module:
     names = set(in_top_layers(encoder, _biases(encoder), options))
     return _train(encoder, names.__contains__)
 
@@ -76,22 +63,20 @@ def _top_layers(encoder: LoadedEncoder, options: TopLayersOptions, _job: Job) ->
 
 BITFIT = Method(
     name="bitfit",
-    kind="peft",
     summary="Trains the biases of the encoder's layers and norms, and nothing else of it.",
     when="For the smallest file, at no cost in prediction, and with few labels.",
     source="Ben Zaken et al. 2021, arXiv:2106.10199",
-    options=BitFitOptions,
+    options=at_rate(LayeredOptions, 2e-3),
     build=_bitfit,
     search_space={"learning_rate": scaled_rates(2e-3)},
     refusal=_needs_biases,
 )
 TOP_LAYERS = Method(
     name="top-layers",
-    kind="peft",
     summary="Trains the last layers whole; what comes before is computed once.",
     when="Where time is short and the file may be large: few layers are trained, and the frozen ones are cached.",
     source="Lee et al. 2019, arXiv:1911.03090",
-    options=TopLayersOptions,
+    options=at_rate(TopLayersOptions, 1e-4),
     build=_top_layers,
     size=Size("n_layers", lambda shapes: range(1, 25)),
     search_space={"n_layers": (1, 2, 4), "learning_rate": scaled_rates(1e-4)},
@@ -99,12 +84,11 @@ TOP_LAYERS = Method(
 )
 HEAD = Method(
     name="head",
-    kind="peft",
     summary="Trains the classification head alone, on what it reads of the frozen encoder.",
     when="As a first model in seconds. A probe may be better: it may read the mean over tokens, a head reads what its "
     "family gives it.",
     source="Kumar et al. 2022, arXiv:2202.10054",
-    options=HeadOptions,
+    options=at_rate(Options, 1e-3),
     build=lambda encoder, _options, _job: _train(encoder, lambda _name: False),
     search_space={"learning_rate": scaled_rates(1e-3)},
 )

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from feathertune.errors import ConfigError
 from feathertune.methods.adapters import adapter, scaled_rates
-from feathertune.methods.base import Job, Options, Size
+from feathertune.methods.base import Job, Options, Size, at_rate
 
 if TYPE_CHECKING:
     from feathertune.encoders import LoadedEncoder
@@ -24,7 +24,6 @@ class PromptOptions(Options):
         num_virtual_tokens: How many.
     """
 
-    learning_rate: float = Field(default=3e-2, gt=0)
     num_virtual_tokens: int = Field(default=8, ge=1)
 
 
@@ -35,14 +34,7 @@ class PTuningOptions(PromptOptions):
         encoder_hidden_size: Width of the network that makes the virtual tokens while it is trained.
     """
 
-    learning_rate: float = Field(default=1e-2, gt=0)
     encoder_hidden_size: int = Field(default=128, ge=1)
-
-
-class PrefixOptions(PromptOptions):
-    """Prefix tuning's settings."""
-
-    learning_rate: float = Field(default=1e-2, gt=0)
 
 
 def _shape(encoder: LoadedEncoder, options: PromptOptions, job: Job) -> Mapping[str, Any]:
@@ -56,20 +48,12 @@ def _shape(encoder: LoadedEncoder, options: PromptOptions, job: Job) -> Mapping[
     return {
         # PEFT looks for ends of names: `head` alone would be P-tuning's own mlp_head too.
         "modules_to_save": [f"base_model.{name}" for name in encoder.head_modules],
-        "token_dim": _embedded(encoder),
+        # The width of a word's embedding, which ELECTRA and ALBERT widen afterwards.
+        "token_dim": int(encoder.model.get_input_embeddings().weight.shape[1]),
         "num_layers": encoder.n_layers,
         "num_attention_heads": int(config.num_attention_heads),
         "num_transformer_submodules": 1,
     }
-
-
-def _embedded(encoder: LoadedEncoder) -> int:
-    """Return the width of a word's embedding, which ELECTRA and ALBERT widen afterwards."""
-    return int(encoder.model.get_input_embeddings().weight.shape[1])
-
-
-def _prefix_shape(encoder: LoadedEncoder, options: PrefixOptions, job: Job) -> Mapping[str, Any]:
-    return {**_shape(encoder, options, job), "token_dim": encoder.hidden_size}
 
 
 def _takes_embeddings(encoder: LoadedEncoder) -> str:
@@ -88,41 +72,43 @@ def _takes_past(encoder: LoadedEncoder) -> str:
 
 # At most 32: they take places of the text, and each costs as much time as a word.
 _TOKENS = Size("num_virtual_tokens", lambda shapes: range(1, 33))
-_input_method = partial(adapter, mergeable=False, zero_init=False, changes_input=True)
+_input_method = partial(
+    adapter,
+    arguments=_shape,
+    size=_TOKENS,
+    refusal=_takes_embeddings,
+    mergeable=False,
+    zero_init=False,
+    changes_input=True,
+)
 
 PROMPT = _input_method(
     name="prompt",
     config="PromptTuningConfig",
-    arguments=_shape,
     summary="Puts trained virtual tokens before each text.",
     when="For comparison; small encoders learn little by it.",
     source="Lester et al. 2021, arXiv:2104.08691",
-    options=PromptOptions,
-    size=_TOKENS,
+    options=at_rate(PromptOptions, 3e-2),
     search_space={"num_virtual_tokens": (4, 8, 20), "learning_rate": scaled_rates(3e-2)},
-    refusal=_takes_embeddings,
 )
 P_TUNING = _input_method(
     name="p-tuning",
     config="PromptEncoderConfig",
-    arguments=_shape,
     summary="Puts virtual tokens before each text that a small trained network makes.",
     when="As prompt tuning, where that does not converge.",
     source="Liu et al. 2021, arXiv:2103.10385",
-    options=PTuningOptions,
+    options=at_rate(PTuningOptions, 1e-2),
     size=Size("encoder_hidden_size", lambda shapes: [2**n for n in range(13)]),
     search_space={"num_virtual_tokens": (4, 8, 20), "learning_rate": scaled_rates(1e-2)},
-    refusal=_takes_embeddings,
 )
 PREFIX = _input_method(
     name="prefix",
     config="PrefixTuningConfig",
-    arguments=_prefix_shape,
+    arguments=lambda encoder, options, job: {**_shape(encoder, options, job), "token_dim": encoder.hidden_size},
     summary="Puts trained keys and values before each layer's own.",
     when="For comparison, on the encoders that allow it.",
     source="Li & Liang 2021, arXiv:2101.00190",
-    options=PrefixOptions,
-    size=_TOKENS,
+    options=at_rate(PromptOptions, 1e-2),
     search_space={"num_virtual_tokens": (4, 8, 20), "learning_rate": scaled_rates(1e-2)},
     refusal=_takes_past,
 )

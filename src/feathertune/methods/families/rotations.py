@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from feathertune.methods.adapters import EVEN_RANK, RankOptions, adapter, divisor, scaled_rates
-from feathertune.methods.base import Size
+from feathertune.methods.base import Size, at_rate
 from feathertune.methods.targets import TargetedOptions, common_divisors
 
 
@@ -18,7 +18,6 @@ class OftOptions(TargetedOptions):
         oft_block_size: Of the rotations along the diagonal, a divisor of all widths; null takes the largest up to 32.
     """
 
-    learning_rate: float = Field(default=5e-4, gt=0)
     oft_block_size: int | None = Field(default=None, ge=2)
 
 
@@ -30,7 +29,6 @@ class BoftOptions(TargetedOptions):
         boft_n_butterfly_factor: Number of factors; PEFT takes one where its CUDA code is not built.
     """
 
-    learning_rate: float = Field(default=2e-3, gt=0)
     boft_block_size: int | None = Field(default=None, ge=2)
     boft_n_butterfly_factor: int = Field(default=1, ge=1)
 
@@ -43,7 +41,6 @@ class HraOptions(RankOptions):
         apply_GS: Make them orthogonal to each other.
     """
 
-    learning_rate: float = Field(default=2e-3, gt=0)
     apply_GS: bool = False
 
 
@@ -55,7 +52,6 @@ class RoadOptions(TargetedOptions):
         group_size: Outputs that are paired within, a divisor of all widths; null takes the largest up to 64.
     """
 
-    learning_rate: float = Field(default=5e-3, gt=0)
     variant: Literal["road_1", "road_2", "road_4"] = "road_1"
     group_size: int | None = Field(default=None, ge=2)
 
@@ -67,7 +63,7 @@ OFT = adapter(
     summary="Turns the inputs of each weight by trained rotations of small blocks.",
     when="Where the encoder's knowledge shall be disturbed as little as can be.",
     source="Qiu et al. 2023, arXiv:2306.07280",
-    options=OftOptions,
+    options=at_rate(OftOptions, 5e-4),
     size=Size("oft_block_size", lambda shapes: common_divisors(shapes)[1:]),
     search_space={"learning_rate": scaled_rates(5e-4)},
 )
@@ -78,7 +74,7 @@ BOFT = adapter(
     summary="OFT with rotations that are products of sparse factors, so that all inputs mix.",
     when="As OFT, with fewer parameters; slow without a GPU.",
     source="Liu et al. 2023, arXiv:2311.06243",
-    options=BoftOptions,
+    options=at_rate(BoftOptions, 2e-3),
     size=Size("boft_block_size", lambda shapes: common_divisors(shapes)[1:]),
     search_space={"learning_rate": scaled_rates(2e-3)},
 )
@@ -88,7 +84,7 @@ HRA = adapter(
     summary="Turns each weight by a chain of trained Householder reflections.",
     when="As OFT, with a size that can be chosen freely.",
     source="Yuan et al. 2024, arXiv:2405.17484",
-    options=HraOptions,
+    options=at_rate(HraOptions, 2e-3),
     size=EVEN_RANK,
     search_space={"r": (8, 32), "learning_rate": scaled_rates(2e-3)},
 )
@@ -99,7 +95,7 @@ ROAD = adapter(
     summary="Turns and stretches pairs of each layer's outputs.",
     when="For very small adapters that are applied side by side in one batch.",
     source="Liao & Monz 2024, arXiv:2409.00119",
-    options=RoadOptions,
+    options=at_rate(RoadOptions, 5e-3),
     size=Size("variant", lambda shapes: ("road_1", "road_2", "road_4")),
     search_space={"variant": ("road_1", "road_2", "road_4"), "learning_rate": scaled_rates(5e-3)},
 )

@@ -5,36 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field
-
 from feathertune.methods.adapters import adapter, scaled_rates
-from feathertune.methods.base import Job
+from feathertune.methods.base import Job, at_rate
 from feathertune.methods.targets import LayeredOptions, TargetedOptions, in_top_layers, target_names
 
 if TYPE_CHECKING:
     from feathertune.encoders import LoadedEncoder
 
 
-class Ia3Options(TargetedOptions):
-    """IA3's settings: its rate, and which layers."""
-
-    learning_rate: float = Field(default=1e-2, gt=0)
-
-
-class LnTuningOptions(LayeredOptions):
-    """LN-tuning's settings: its rate, and how many layers."""
-
-    learning_rate: float = Field(default=2e-3, gt=0)
-
-
-def _feedforward(encoder: LoadedEncoder, options: Ia3Options, _job: Job) -> Mapping[str, Any]:
+def _feedforward(encoder: LoadedEncoder, options: TargetedOptions, _job: Job) -> Mapping[str, Any]:
     """Return the layers whose inputs are scaled instead of their outputs: the second ones of the MLPs."""
     last = encoder.spec.mlp[-1:]
     names = target_names(encoder, options)
     return {"feedforward_modules": [name for name in names if any(name.endswith(f".{end}") for end in last)]}
 
 
-def _norms(encoder: LoadedEncoder, options: LnTuningOptions, _job: Job) -> Mapping[str, Any]:
+def _norms(encoder: LoadedEncoder, options: LayeredOptions, _job: Job) -> Mapping[str, Any]:
     start = f"{encoder.spec.blocks}."
     ends = tuple(f".{norm}" for norm in encoder.spec.norms)
     names = [
@@ -53,7 +39,7 @@ IA3 = adapter(
     summary="Trains one vector a layer that scales its outputs (in the second layer of an MLP, its inputs).",
     when="For the smallest file, and with few labels.",
     source="Liu et al. 2022, arXiv:2205.05638",
-    options=Ia3Options,
+    options=at_rate(TargetedOptions, 1e-2),
     search_space={"learning_rate": scaled_rates(1e-2)},
 )
 LN_TUNING = adapter(
@@ -63,6 +49,6 @@ LN_TUNING = adapter(
     summary="Trains the scales and shifts of the layer norms.",
     when="For the smallest file, at no cost in prediction.",
     source="Qi et al. 2022, arXiv:2211.08682",
-    options=LnTuningOptions,
+    options=at_rate(LayeredOptions, 2e-3),
     search_space={"learning_rate": scaled_rates(2e-3)},
 )

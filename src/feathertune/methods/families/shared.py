@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from feathertune.methods.adapters import RANK, RankOptions, adapter, divisor, scaled_rates
-from feathertune.methods.base import Job, Size
+from feathertune.methods.base import Job, Size, at_rate
 from feathertune.methods.targets import TargetedOptions
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ class VeraOptions(TargetedOptions):
         save_projection: Store the random matrices too, instead of drawing them anew from the seed at each load.
     """
 
-    learning_rate: float = Field(default=1e-2, gt=0)
     r: int = Field(default=64, ge=1)
     d_initial: float = Field(default=0.1, gt=0)
     save_projection: bool = True
@@ -39,7 +38,6 @@ class RandLoraOptions(RankOptions):
         save_projection: Store the random matrices too, instead of drawing them anew from the seed at each load.
     """
 
-    learning_rate: float = Field(default=2e-4, gt=0)
     r: int = Field(default=32, ge=1)
     randlora_alpha: int = Field(default=640, ge=1)
     save_projection: bool = True
@@ -55,7 +53,6 @@ class VbLoraOptions(TargetedOptions):
         topk: Vectors that are mixed into each piece.
     """
 
-    learning_rate: float = Field(default=5e-3, gt=0)
     r: int = Field(default=4, ge=1)
     num_vectors: int = Field(default=64, ge=2)
     vector_length: int | None = Field(default=None, ge=1)
@@ -80,7 +77,7 @@ VERA = adapter(
     summary="LoRA with one pair of random matrices for all layers, that stay; two vectors a layer are trained.",
     when="For many adapters of one encoder at once: a few kilobytes each, beside the shared matrices.",
     source="Kopiczko et al. 2023, arXiv:2310.11454",
-    options=VeraOptions,
+    options=at_rate(VeraOptions, 1e-2),
     size=Size("r", lambda shapes: [2**n for n in range(15)]),
     search_space={"r": (64, 256), "learning_rate": scaled_rates(1e-2)},
 )
@@ -92,7 +89,7 @@ RANDLORA = adapter(
     when="Where an update of full rank is wanted without training all weights; its bundle holds the random matrices "
     "too (`save_projection`), which are far larger than what was trained.",
     source="Albert et al. 2025, arXiv:2502.00987",
-    options=RandLoraOptions,
+    options=at_rate(RandLoraOptions, 2e-4),
     size=RANK,
     search_space={"r": (16, 32, 64), "learning_rate": scaled_rates(2e-4)},
 )
@@ -103,7 +100,7 @@ VBLORA = adapter(
     summary="LoRA whose matrices are mixed from one bank of trained vectors that all layers share.",
     when="For very small adapters; it needs a high rate and more steps than LoRA.",
     source="Li et al. 2024, arXiv:2405.15179",
-    options=VbLoraOptions,
+    options=at_rate(VbLoraOptions, 5e-3),
     zero_init=False,
     size=Size("num_vectors", lambda shapes: [2**n for n in range(2, 13)]),
     search_space={"num_vectors": (64, 256), "learning_rate": scaled_rates(5e-3)},

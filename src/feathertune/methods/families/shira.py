@@ -9,7 +9,7 @@ from pydantic import Field
 
 from feathertune.errors import ConfigError
 from feathertune.methods.adapters import adapter, scaled_rates
-from feathertune.methods.base import Job, Shapes, Size
+from feathertune.methods.base import Job, Shapes, Size, at_rate
 from feathertune.methods.targets import TargetedOptions, shapes_of, target_names
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ class ShiraOptions(TargetedOptions):
 
     own: ClassVar[frozenset[str]] = TargetedOptions.own | {"density"}
 
-    learning_rate: float = Field(default=5e-4, gt=0)
     density: float = Field(default=0.05, gt=0, le=1)
 
 
@@ -67,7 +66,7 @@ SHIRA = adapter(
     summary="Trains a random share of the pretrained weights (`density`) and keeps the rest.",
     when="Where adapters shall be added up or switched fast: a merged one touches few weights.",
     source="Bhardwaj et al. 2024, arXiv:2406.13175",
-    options=ShiraOptions,
+    options=at_rate(ShiraOptions, 5e-4),
     size=Size("density", _densities),
     search_space={"density": (0.01, 0.05, 0.2), "learning_rate": scaled_rates(5e-4)},
 )

@@ -9,14 +9,14 @@ from pydantic import Field
 
 from feathertune.errors import ConfigError
 from feathertune.methods.adapters import adapter, divisor, scaled_rates
-from feathertune.methods.base import Job, Size
+from feathertune.methods.base import Job, Size, at_rate
 from feathertune.methods.targets import TargetedOptions, common_divisors, shapes_of, target_names
 
 if TYPE_CHECKING:
     from feathertune.encoders import LoadedEncoder
 
 
-class FrequencyOptions(TargetedOptions):
+class FourierOptions(TargetedOptions):
     """Settings of a method that trains some coefficients of each weight's spectrum, in PEFT's words.
 
     Attributes:
@@ -25,20 +25,12 @@ class FrequencyOptions(TargetedOptions):
     """
 
     n_frequency: int = Field(default=1_000, ge=1)
-    scaling: float = Field(gt=0)
-
-
-class FourierOptions(FrequencyOptions):
-    """FourierFT's settings."""
-
-    learning_rate: float = Field(default=2e-2, gt=0)
     scaling: float = Field(default=150.0, gt=0)
 
 
-class WaveOptions(FrequencyOptions):
+class WaveOptions(FourierOptions):
     """WaveFT's settings."""
 
-    learning_rate: float = Field(default=3e-4, gt=0)
     scaling: float = Field(default=25.0, gt=0)
 
 
@@ -49,11 +41,10 @@ class C3aOptions(TargetedOptions):
         block_size: Of the circulant blocks, a divisor of all widths; null takes up to 128. Larger blocks train less.
     """
 
-    learning_rate: float = Field(default=1e-1, gt=0)
     block_size: int | None = Field(default=None, ge=1)
 
 
-def _frequencies(encoder: LoadedEncoder, options: FrequencyOptions, job: Job) -> Mapping[str, Any]:
+def _frequencies(encoder: LoadedEncoder, options: FourierOptions, job: Job) -> Mapping[str, Any]:
     smallest = min(m * n for m, n in shapes_of(encoder, target_names(encoder, options)))
     if options.n_frequency > smallest:
         raise ConfigError(
@@ -73,7 +64,7 @@ FOURIERFT = adapter(
     summary="Trains some Fourier coefficients of each update, at places drawn at random.",
     when="For very small adapters; it needs a high rate.",
     source="Gao et al. 2024, arXiv:2405.03003",
-    options=FourierOptions,
+    options=at_rate(FourierOptions, 2e-2),
     size=_COUNTS,
     search_space={"n_frequency": (200, 1_000), "learning_rate": scaled_rates(2e-2)},
 )
@@ -84,7 +75,7 @@ WAVEFT = adapter(
     summary="Trains some wavelet coefficients of each update, at places drawn at random.",
     when="As FourierFT, where a coefficient shall touch a few weights and not all of them.",
     source="Bilican et al. 2025, arXiv:2505.12532",
-    options=WaveOptions,
+    options=at_rate(WaveOptions, 3e-4),
     size=_COUNTS,
     search_space={"n_frequency": (200, 1_000), "learning_rate": scaled_rates(3e-4)},
 )
@@ -97,7 +88,7 @@ C3A = adapter(
     "transform.",
     when="For an update of high rank from few parameters.",
     source="Chen et al. 2024, arXiv:2407.19342",
-    options=C3aOptions,
+    options=at_rate(C3aOptions, 1e-1),
     size=Size("block_size", common_divisors),
     search_space={"learning_rate": scaled_rates(1e-1)},
 )

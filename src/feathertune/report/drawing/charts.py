@@ -172,7 +172,8 @@ def tradeoffs(
             steps += [(x(point.cost), steps[-1][1]), (x(point.cost), y(point.score))]
         parts.append(svg.path([*steps, (right, steps[-1][1])], "front"))
     marks, labels = [], []
-    taken = [_box(x(point.cost), y(point.score), 7.0) for point in points]
+    marked = [(x(point.cost), y(point.score)) for point in points]
+    taken = [(at_x - 7, at_y - 7, at_x + 7, at_y + 7) for at_x, at_y in marked]
     first = {point.name for point in front}
     for point in sorted(points, key=lambda p: p.name not in first):
         at_x, at_y = x(point.cost), y(point.score)
@@ -191,10 +192,6 @@ def tradeoffs(
 
 
 _Box = tuple[float, float, float, float]
-
-
-def _box(x: float, y: float, radius: float) -> _Box:
-    return x - radius, y - radius, x + radius, y + radius
 
 
 def _place(

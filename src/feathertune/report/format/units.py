@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import unicodedata
+from collections.abc import Callable
 
 from feathertune.records import values
 from feathertune.tasks import formats
@@ -16,6 +18,17 @@ _JOINER = "\u200d"  # makes one emoji of two
 _MOST_A_COLUMN = 4  # characters: marks can be heaped up without end
 
 
+def _or_dash(say: Callable[[float], str]) -> Callable[[float | None], str]:
+    """Say a dash for an unknown number, and for one that is not finite."""
+
+    @functools.wraps(say)
+    def said(value: float | None) -> str:
+        known = finite(value)
+        return DASH if known is None else say(known)
+
+    return said
+
+
 def _three_digits(value: float) -> str:
     if value == 0:
         return "0"
@@ -23,34 +36,32 @@ def _three_digits(value: float) -> str:
     return f"{value:,.{decimals}f}"
 
 
-def percent_of_weights(share: float | None) -> str:
+@_or_dash
+def percent_of_weights(share: float) -> str:
     """A share that may be tiny: ``0.034%``; exactly 1 is ``100%``."""
-    value = finite(share)
-    if value is None:
-        return DASH
-    return f"{_three_digits(round(100 * value, 12))}%"
+    return f"{_three_digits(round(100 * share, 12))}%"
 
 
-def in_unit(value: float | None) -> str:
+@_or_dash
+def in_unit(value: float) -> str:
     """A number in the unit of labels, of whatever size."""
-    known = finite(value)
-    return DASH if known is None else values.in_unit(known).replace("-", MINUS)
+    return values.in_unit(value).replace("-", MINUS)
 
 
-def seconds(value: float | None) -> str:
+@_or_dash
+def seconds(value: float) -> str:
     """A duration in its two largest units."""
-    known = finite(value)
-    if known is None or known < 0:
+    if value < 0:
         return DASH
-    if known == 0:
+    if value == 0:
         return f"0{_NARROW}s"
-    if known < 0.0005:
+    if value < 0.0005:
         return f"<{_NARROW}1{_NARROW}ms"
-    if known < 0.9995:
-        return f"{1000 * known:.0f}{_NARROW}ms"
-    if known < 9.95:
-        return f"{known:.1f}{_NARROW}s"
-    whole = round(known)
+    if value < 0.9995:
+        return f"{1000 * value:.0f}{_NARROW}ms"
+    if value < 9.95:
+        return f"{value:.1f}{_NARROW}s"
+    whole = round(value)
     if whole < 60:
         return f"{whole}{_NARROW}s"
     if whole < 3600:
@@ -64,28 +75,26 @@ def _two_units(value: int, size: int, large: str, small: str) -> str:
     return f"{head}\u00a0{low}{_NARROW}{small}" if low else head
 
 
-def size(value: float | None) -> str:
+@_or_dash
+def size(value: float) -> str:
     """Bytes in decimal units; zero is a dash, since nothing is stored."""
-    known = finite(value)
-    if not known or known < 0:
+    if value <= 0:
         return DASH
     for unit in ("B", "kB", "MB", "GB"):
-        if known < (1000 if unit == "B" else 999.5):
-            return f"{known:.0f}{_NARROW}B" if unit == "B" else f"{_short(known)}{_NARROW}{unit}"
-        known /= 1000
-    return f"{_short(known)}{_NARROW}TB"
+        if value < (1000 if unit == "B" else 999.5):
+            return f"{value:.0f}{_NARROW}B" if unit == "B" else f"{_short(value)}{_NARROW}{unit}"
+        value /= 1000
+    return f"{_short(value)}{_NARROW}TB"
 
 
-def count(value: float | None) -> str:
+@_or_dash
+def count(value: float) -> str:
     """A large count: ``770``, ``12.3 k``, ``22.7 M``."""
-    known = finite(value)
-    if known is None:
-        return DASH
     for unit in ("", "k", "M"):
-        if abs(known) < 999.5:
-            return f"{known:.0f}" if not unit else f"{_short(known)}{_NARROW}{unit}"
-        known /= 1000
-    return f"{_short(known)}{_NARROW}G"
+        if abs(value) < 999.5:
+            return f"{value:.0f}" if not unit else f"{_short(value)}{_NARROW}{unit}"
+        value /= 1000
+    return f"{_short(value)}{_NARROW}G"
 
 
 def _short(value: float) -> str:
@@ -97,22 +106,18 @@ def whole(value: int) -> str:
     return f"{value:,}"
 
 
-def times(ratio: float | None) -> str:
+@_or_dash
+def times(ratio: float) -> str:
     """A factor: ``2.3 ×``."""
-    value = finite(ratio)
-    if value is None:
-        return DASH
-    if value > 1000:
+    if ratio > 1000:
         return f">{_NARROW}1,000{_NARROW}×"
-    return f"{_three_digits(value) if value < 1 else _short(value)}{_NARROW}×"
+    return f"{_three_digits(ratio) if ratio < 1 else _short(ratio)}{_NARROW}×"
 
 
-def probability(p: float | None) -> str:
+@_or_dash
+def probability(p: float) -> str:
     """Return a p value; small ones only as a bound."""
-    value = finite(p)
-    if value is None:
-        return DASH
-    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}" if value < 0.1 else f"p = {value:.2f}"
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
 
 
 def clip(text: object, length: int) -> str:

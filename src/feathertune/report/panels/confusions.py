@@ -39,7 +39,7 @@ def find_confusions(
     task: Task,
     study: StudyRecord,
     methods: Sequence[Method],
-    done: Sequence[RunRecord],
+    readable: Sequence[RunRecord],
     predictions: Mapping[str, Predictions],
     limits: Limits,
 ) -> tuple[Confusion, ...]:
@@ -50,9 +50,9 @@ def find_confusions(
         return ()
     found: list[Confusion] = []
     drawn = 0
-    readable = [run for run in done if run.id in predictions]
     for method, runs in recommended_first(methods, readable, limits):
-        counts = np.mean([_counts(predictions[run.id], n) for run in runs], axis=0)
+        pairs = [predictions[run.id].label * n + predictions[run.id].predicted for run in runs]
+        counts = np.mean([np.bincount(cells, minlength=n * n).reshape(n, n) for cells in pairs], axis=0)
         fits = n <= 20 and drawn + n * n <= limits.cells
         drawn += n * n if fits else 0
         found.append(
@@ -66,11 +66,6 @@ def find_confusions(
             )
         )
     return tuple(found)
-
-
-def _counts(predictions: Predictions, n: int) -> NDArray[np.float64]:
-    flat = np.bincount(predictions.label * n + predictions.predicted, minlength=n * n)
-    return flat.reshape(n, n).astype(np.float64)
 
 
 def _worst(labels: Sequence[str], counts: NDArray[np.float64]) -> tuple[tuple[str, str, float], ...]:

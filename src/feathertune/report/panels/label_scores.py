@@ -42,7 +42,7 @@ def find_label_scores(
     task: Task,
     study: StudyRecord,
     methods: Sequence[Method],
-    done: Sequence[RunRecord],
+    readable: Sequence[RunRecord],
     predictions: Mapping[str, Predictions],
     limits: Limits,
 ) -> tuple[LabelScores, ...]:
@@ -51,7 +51,6 @@ def find_label_scores(
         return ()
     names = class_names(study, limits)
     found = []
-    readable = [run for run in done if run.id in predictions]
     for method, runs in recommended_first(methods, readable, limits):
         label = np.concatenate([predictions[run.id].label for run in runs])
         predicted = np.concatenate([predictions[run.id].predicted for run in runs])

@@ -43,7 +43,11 @@ def by_length(study: StudyRecord, methods: Sequence[Method]) -> ByLength | None:
         scores = [one for _, bucket in buckets for one in bucket.scores if one.method == method.row.method]
         if len(scores) == len(buckets):
             lines.append((method, tuple(scores)))
-            points.append((method.row.method, method.style, _points(buckets, scores)))
+            places = [
+                charts.Point(place, f"{name} tokens", one.score, one.low, one.high)
+                for place, ((name, _), one) in enumerate(zip(buckets, scores, strict=True))
+            ]
+            points.append((method.row.method, method.style, places))
     if not lines:
         return None
     score = task_of_study(study).primary
@@ -65,10 +69,3 @@ def by_length(study: StudyRecord, methods: Sequence[Method]) -> ByLength | None:
         )
     )
     return ByLength(buckets, tuple(lines), drawn)
-
-
-def _points(buckets: Sequence[tuple[str, LengthBucket]], scores: Sequence[ScoreOfBucket]) -> list[charts.Point]:
-    return [
-        charts.Point(place, f"{name} tokens", one.score, one.low, one.high)
-        for place, ((name, _), one) in enumerate(zip(buckets, scores, strict=True))
-    ]

@@ -8,12 +8,11 @@ from typing import Any
 from feathertune.records import TRAINED_KINDS, StudyRecord
 from feathertune.report.format import units
 from feathertune.report.panels.searches import most_trials
+from feathertune.report.wording import MOST_NAMED, listed
 from feathertune.tasks import SCORES, task_of_study
 
 _FEW_TEST_ROWS = 1000
 _FEW_CLASS_ROWS = 20
-# Methods that are named one by one.
-_NAMED = 12
 
 
 def find_gaps(study: StudyRecord, *, unreadable: Collection[str], without_curve: Collection[str]) -> list[str]:
@@ -59,16 +58,15 @@ def _runs(study: StudyRecord) -> Iterator[str]:
 
 def _methods(study: StudyRecord) -> Iterator[str]:
     """Return sentences on methods without a row, and on rows of another size."""
-    for name, why in list(study.left_out.items())[:_NAMED]:
+    for name, why in list(study.left_out.items())[:MOST_NAMED]:
         yield f"{units.clip(name, 40)}: left out. {units.clip(why, 300)}"
-    if len(study.left_out) > _NAMED:
-        yield f"{len(study.left_out) - _NAMED} more methods that were left out; study.json says why."
+    if len(study.left_out) > MOST_NAMED:
+        yield f"{len(study.left_out) - MOST_NAMED} more methods that were left out; study.json says why."
     if study.parameter_budget is not None and study.off_budget:
-        names = ", ".join(units.clip(name, 40) for name in list(study.off_budget)[:_NAMED])
-        more = f" and {len(study.off_budget) - _NAMED} more" if len(study.off_budget) > _NAMED else ""
+        names = listed(units.clip(name, 40) for name in study.off_budget)
         yield (
             f"All methods at one size: each was sized to train {study.parameter_budget:,} parameters of the encoder, "
-            f"but {names}{more} could come no nearer than a quarter more or less."
+            f"but {names} could come no nearer than a quarter more or less."
         )
 
 

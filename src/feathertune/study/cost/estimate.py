@@ -77,9 +77,9 @@ class _Measuring:
         self._bench, self._pilot = bench, pilot(bench, self._train)
         self._rows_of = by_rows(prepared)
         self._records: dict[str, RunRecord] = {}
-        bench.load_encoder(seed=0)  # the first time, the file may come from a disk
+        bench.pretrained.load(seed=0)  # the first time, the file may come from a disk
         with stopwatch() as load:
-            bench.load_encoder(seed=0)
+            bench.pretrained.load(seed=0)
         self._load_s = load.seconds
         # Seconds of the frozen features of the pilot, and of each token that is read.
         names = [name for name in SPLITS if len(self._pilot.encoded[name])]

@@ -11,7 +11,6 @@ from feathertune.config import TrainConfig
 from feathertune.data.sources.collector import SPLITS, SplitName
 from feathertune.data.splitting.pool import Split
 from feathertune.data.tokens.batching import cut_passes, plan_steps
-from feathertune.engine.prefix_cache.store import ActivationCache
 from feathertune.study.planning.resolve import ResolvedStudy
 from feathertune.study.running.workbench import Workbench
 
@@ -44,22 +43,16 @@ def pilot_study(study: ResolvedStudy) -> ResolvedStudy:
 
 def part_of(bench: Workbench, rows: Mapping[SplitName, np.ndarray]) -> Workbench:
     """Return a workbench of some rows; a run on it changes nothing in the whole one."""
-    pretrained = bench.pretrained
-    engine = pretrained.engine.model_copy(update={"cache_folder": None})
 
-    def part(name: SplitName) -> Split:
-        whole = bench.split(name)
+    def part(name: SplitName, whole: Split) -> Split:
         return Split([whole.texts[row] for row in rows[name]], _two_classes(whole.labels[rows[name]]))
 
     return dataclasses.replace(
         bench,
-        splits=dataclasses.replace(bench.splits, train=part("train"), validation=part("validation"), test=part("test")),
+        splits=bench.splits.each(part),
         encoded={name: bench.encoded[name].take(rows[name]) for name in SPLITS},
-        activations=ActivationCache(
-            engine, bench.runtime, token_budget=pretrained.token_budget, base_fingerprint=bench.base.fingerprint
-        ),
+        activations=bench.activations.empty(cache_folder=None),
         whole=None,
-        _features={},
     )
 
 

@@ -15,19 +15,22 @@ from feathertune.study.planning.method_sizing import Fit
 from feathertune.study.run_spec import RunSpec, run_id
 
 PLAN_FILE = "plan.json"
+CONTENT = ("the data", "the base's weights or configuration", "the base's tokenizer")
 
 
 class Plan(Record):
     """A study before it runs.
 
     Attributes:
-        fingerprint: Hash of settings, runs, data and encoder; a folder is continued only by the plan that began it.
+        fingerprint: Hash of settings, runs and content; a folder is continued only by the plan that began it.
+        content: Fingerprints of what `CONTENT` names.
         left_out: Reasons of methods that cannot serve the encoder, by name.
         parameter_budget: ``study.match_parameters`` in parameters of this encoder.
         off_budget: Sizes of methods that are far from it, by name.
     """
 
     fingerprint: str
+    content: list[str]
     config: Config
     runs: list[RunSpec]
     left_out: dict[str, str] = Field(default_factory=dict)
@@ -36,10 +39,11 @@ class Plan(Record):
 
 
 def make_plan(config: Config, fit: Fit, runs: Sequence[RunSpec], *, content: Sequence[str]) -> Plan:
-    """Return the plan of these runs; `content` has the fingerprints of data and encoder."""
+    """Return the plan of these runs; `content` has the fingerprints of what `CONTENT` names."""
     described = [config.model_dump(mode="json"), [run.model_dump(mode="json") for run in runs], *content]
     return Plan(
         fingerprint=hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest(),
+        content=list(content),
         config=config,
         runs=list(runs),
         left_out=fit.left_out,

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from feathertune.baselines import BASELINES
-from feathertune.config import Config, TrainConfig
+from feathertune.config import STEPS_WITHOUT_VALIDATION, Config, TrainConfig
+from feathertune.data.splitting.pool import settle_sizes
 from feathertune.data.splitting.splits import DataSplits
-from feathertune.data.splitting.subsets import settle_sizes
 from feathertune.encoders import LoadedEncoder
+from feathertune.errors import ConfigError
 from feathertune.study.observe import Observer
-from feathertune.study.planning.few_labels import settle_validation
 from feathertune.study.planning.method_sizing import check_sizes_are_free, fit_methods
 from feathertune.study.planning.plan import Plan, make_plan, runs_of_study
 from feathertune.study.planning.planned_method import PlannedMethod, check_can_search, planned_methods
@@ -39,11 +39,6 @@ class ResolvedStudy:
         """Every setting, spelled out."""
         return self.plan.config
 
-    @property
-    def metric(self) -> str:
-        """The score that ranks methods and chooses epochs, trials and penalties."""
-        return self.task.primary.name
-
     def with_train(self, train: TrainConfig) -> ResolvedStudy:
         """Return the study under other settings of the training loop."""
         config = self.config.model_copy(update={"train": train})
@@ -67,6 +62,44 @@ def settle(config: Config) -> Settled:
     names = tuple(name for name in dict.fromkeys(config.study.methods) if name not in BASELINES)
     study = config.study.model_copy(update={"methods": names})
     return Settled(config.model_copy(update={"method": spelled_out, "study": study}), methods)
+
+
+def settle_validation(config: Config, methods: Sequence[PlannedMethod]) -> Config:
+    """Spell out the validation size under ``data.shots`` and the minimum steps; refuse what needs validation rows."""
+    data, train = config.data, config.train
+    if data.shots is not None:
+        if data.validation_size:
+            raise ConfigError(
+                f"--shots {data.shots} says how many rows of each class are known in all, so that none is left for "
+                f"validation, but --validation-size is {data.validation_size:g}. Leave one of them out."
+            )
+        for option, given in (("--train-size", data.train_size), ("--train-sizes", config.study.train_sizes)):
+            if given:
+                raise ConfigError(f"Both --shots and {option} say how many rows are trained on. Leave one of them out.")
+        data = data.model_copy(update={"validation_size": 0})
+    none_kept = data.validation_size == 0
+    if none_kept:
+        _refuse_what_needs_rows(config, methods)
+    if train.min_steps is None:
+        train = train.model_copy(update={"min_steps": STEPS_WITHOUT_VALIDATION if none_kept else 0})
+    return config.model_copy(update={"data": data, "train": train})
+
+
+def _refuse_what_needs_rows(config: Config, methods: Sequence[PlannedMethod]) -> None:
+    option = f"--shots {config.data.shots}" if config.data.shots else "--validation-size 0"
+    refused = []
+    if config.study.search:
+        refused.append((f"--search {config.study.search} finds options on validation rows", "Leave out the search"))
+    if config.train.decision == "moved":
+        refused.append(("train.decision 'moved' fits its thresholds to validation rows", "Leave it out"))
+    for planned in methods:
+        if planned.sweeps_depth:
+            what = f"top_layers 'auto' of {planned.method.name} is found by trainings on validation rows"
+            refused.append((what, "Give top_layers a number"))
+    for what, remedy in refused:
+        raise ConfigError(
+            f"{what}, but no rows are kept for validation ({option}). {remedy}, or keep rows for validation."
+        )
 
 
 def decide_task(config: Config, splits: DataSplits, train_counts: Sequence[int]) -> Task:
@@ -99,4 +132,5 @@ def resolve(
         runs = runs_of_study(fit, study.seeds, sizes=sizes, n_rows=n_rows)
     else:
         runs = [planned.run(seed) for planned in fit.methods]
-    return ResolvedStudy(make_plan(config, fit, runs, content=(splits.fingerprint, encoder.fingerprint)), task)
+    content = (splits.fingerprint, encoder.fingerprint, encoder.tokenizer_fingerprint)
+    return ResolvedStudy(make_plan(config, fit, runs, content=content), task)

@@ -5,10 +5,9 @@ The runner does not change a run's result, and one runner can continue another's
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Protocol
 
 from feathertune.config import RunnerConfig
 from feathertune.errors import ConfigError
@@ -22,18 +21,9 @@ from feathertune.study.running.runs import execute
 from feathertune.study.running.search import settle_options
 from feathertune.study.running.workbench import Prepared, by_rows
 
-
-class Runner(Protocol):
-    """Does runs."""
-
-    def __call__(
-        self, runs: Iterable[RunSpec], prepared: Prepared, folder: Path, observer: Observer, cost: CostEstimate | None
-    ) -> Generator[RunRecord]:
-        """Yield the record of each run as it ends; the next run is drawn when there is room for it.
-
-        The observer hears of everything but the end of a run. A method that fails is a failed record, not an error.
-        """
-        ...
+# Yields the record of each run as it ends; the next run is drawn when there is room for it. The observer hears of
+# everything but the end of a run. A method that fails is a failed record, not an error.
+Runner = Callable[[Iterable[RunSpec], Prepared, Path, Observer, CostEstimate | None], Generator[RunRecord]]
 
 
 def run_here(

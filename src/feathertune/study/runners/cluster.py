@@ -12,7 +12,7 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
 import torch
 
@@ -32,9 +32,8 @@ _BYTES_A_PARAMETER = 4 * 4
 _BLOCK_KEEPS = 17 * 4
 
 
-@dataclass(frozen=True)
-class Needs:
-    """Resources of a node that a run needs, by Ray's names; `memory` in bytes."""
+class Needs(NamedTuple):
+    """Resources of a node that a run needs, as the arguments of Ray's tasks; `memory` in bytes."""
 
     num_cpus: int
     num_gpus: float
@@ -44,11 +43,6 @@ class Needs:
         """Return the number of runs that a node has room for."""
         asked = {"CPU": self.num_cpus, "GPU": self.num_gpus, "memory": self.memory}
         return min(int(resources.get(name, 0.0) // need) for name, need in asked.items() if need)
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """The arguments of Ray's tasks."""
-        return {"num_cpus": self.num_cpus, "num_gpus": self.num_gpus, "memory": self.memory}
 
     def __str__(self) -> str:
         gpus = f", {self.num_gpus:g} GPUs" if self.num_gpus else ""

@@ -26,10 +26,9 @@ from feathertune.runtime import Runtime, choose_runtime, hardware, prepare_proce
 from feathertune.storage import write_atomic
 from feathertune.study.observe import Silent
 from feathertune.study.run_spec import RunSpec
-from feathertune.study.running.pretrained import FrozenFeatures
 from feathertune.study.running.runs import execute
 from feathertune.study.running.search import settle_options
-from feathertune.study.running.workbench import Prepared, by_rows
+from feathertune.study.running.workbench import FrozenFeatures, Prepared, by_rows
 
 NODE_FILE = "node.json"
 
@@ -134,10 +133,12 @@ def _enter(site: Site) -> Prepared:
     prepared: Prepared = ray.get(site.prepared[0])
     bench = prepared.bench
     prepare_process(prepared.study.config.engine)
-    if bench.load_encoder(seed=0).fingerprint != bench.base.fingerprint:
+    found = bench.pretrained.load(seed=0)
+    if (found.fingerprint, found.tokenizer_fingerprint) != (bench.base.fingerprint, bench.base.tokenizer_fingerprint):
         raise ConfigError(
-            f"the encoder {bench.base.id} has other weights here than where the study was started. Expected the same "
-            "files on all nodes: put them into a shared folder and name it as --base."
+            f"the encoder {bench.base.id} has other weights, another configuration or another tokenizer here than "
+            "where the study was started. Expected the same files on all nodes: put them into a shared folder and name "
+            "it as --base."
         )
     return prepared
 

@@ -10,7 +10,7 @@ import json
 import os
 import time
 import uuid
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -74,8 +74,10 @@ class _Driver:
         functions = (node.inspect_node, node.choose_runtime_there, node.read_features, node.do_search, node.do_run)
         self._tasks = {function: ray.remote(function) for function in functions}
         needs = needs_of(self._config, bench)
+        # Results depend on the number of threads.
+        passed_on = {name: os.environ[name] for name in ("HF_HUB_OFFLINE",) if name in os.environ}
         self._common = {
-            "runtime_env": {"env_vars": _environment(needs.num_cpus)},
+            "runtime_env": {"env_vars": {"OMP_NUM_THREADS": str(needs.num_cpus), **passed_on}},
             "max_retries": self._config.runner.retries,
         }
         check_room(needs, alive_nodes())
@@ -125,9 +127,9 @@ class _Driver:
         names = features_read(spec, self._prepared)
         for name in names:
             if name not in self._features:
-                read = self._task(node.read_features, **needs_of(self._config, self._prepared.bench).options)
+                read = self._task(node.read_features, **needs_of(self._config, self._prepared.bench)._asdict())
                 self._features[name] = read.remote(self._site, name)
-        features, needs = [self._features[name] for name in names], self._needs(spec).options
+        features, needs = [self._features[name] for name in names], self._needs(spec)._asdict()
         options = None
         if spec.space:
             if (key := search_id(spec)) not in self._searched:
@@ -201,7 +203,7 @@ class _Driver:
 
         if (bench.runtime.device.type == "cuda") == (needs.num_gpus > 0):
             return bench.runtime
-        chosen: Runtime = ray.get(self._task(node.choose_runtime_there, **needs.options).remote(self._config.engine))
+        chosen: Runtime = ray.get(self._task(node.choose_runtime_there, **needs._asdict()).remote(self._config.engine))
         return chosen
 
     def _check_room_is_left(self, spec: RunSpec | None) -> None:
@@ -217,12 +219,6 @@ class _Driver:
                 "The cluster has lost every node that a run fits on. What was finished is kept: the same command goes "
                 "on once such a node is there again, or here with --runner local."
             )
-
-
-def _environment(threads: int) -> Mapping[str, str]:
-    """Return the variables of the processes; results depend on the number of threads."""
-    passed_on = {name: os.environ[name] for name in ("HF_HUB_OFFLINE",) if name in os.environ}
-    return {"OMP_NUM_THREADS": str(threads), **passed_on}
 
 
 def _cause(error: Exception) -> Exception:

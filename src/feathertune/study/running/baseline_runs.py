@@ -15,9 +15,8 @@ from feathertune.records import Seconds
 from feathertune.runtime import stopwatch
 from feathertune.study.observe import Observer
 from feathertune.study.run_spec import RunSpec
-from feathertune.study.running.pretrained import FrozenFeatures
 from feathertune.study.running.run_result import RunResult, score_rows
-from feathertune.study.running.workbench import Prepared, Workbench
+from feathertune.study.running.workbench import FrozenFeatures, Prepared, Workbench
 from feathertune.tasks.linear_models import Rows
 
 
@@ -32,7 +31,7 @@ def run_baseline(spec: RunSpec, prepared: Prepared, observer: Observer) -> RunRe
     baseline, bench = BASELINES[spec.method], prepared.bench
     names = splits_read(baseline, bench)
     if baseline.reads == "texts":
-        return _fit(baseline, {name: bench.split(name).texts for name in names}, prepared)
+        return _fit(baseline, {name: bench.splits[name].texts for name in names}, prepared)
     features = {name: bench.features(name, observer.advanced) for name in names}
     if baseline.reads == "encoder":
         return _score_untrained(spec.seed, features, prepared)
@@ -57,9 +56,9 @@ def _fit(
         fitted = baseline.fit(
             Rows(
                 inputs["train"],
-                bench.split("train").labels,
+                bench.splits["train"].labels,
                 inputs.get("validation", {}),
-                bench.split("validation").labels,
+                bench.splits["validation"].labels,
                 n_classes,
                 study.task,
                 study.config.train.class_weights,
@@ -90,7 +89,7 @@ def _fit(
 def _score_untrained(seed: int, features: Mapping[SplitName, FrozenFeatures], prepared: Prepared) -> RunResult:
     bench, task = prepared.bench, prepared.study.task
     # Not before the features, which another encoder computes: one at a time is enough.
-    encoder = bench.load_encoder(seed)
+    encoder = bench.pretrained.load(seed)
     with stopwatch() as evaluate, torch.inference_mode():
         encoder.model.eval()
         probabilities = {

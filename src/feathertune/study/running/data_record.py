@@ -20,13 +20,13 @@ _NO_SCALE = 2
 
 def about_labels(splits: DataSplits, task: str) -> list[str]:
     """Return a sentence about the labels, unless each is plainly one name; `task` is the setting ``data.task``."""
-    if splits.numbers:
+    if splits.kind.numbers:
         train = summary_of(splits.train.labels)
         return [
             f"The label is a number, '{splits.labels[0]}' (data.task: regression): {train.low:.4g} to {train.high:.4g} "
             f"in the training rows, mean {train.mean:.4g}, standard deviation {train.sd:.4g}."
         ]
-    if splits.multi_label:
+    if splits.kind.sets:
         return [f"A text may have several of the {len(splits.labels):,} labels, or none (data.task: multi_label)."]
     if task == "auto" and len(splits.labels) > _NO_SCALE and all_numbers(splits.labels):
         return [
@@ -39,7 +39,7 @@ def about_labels(splits: DataSplits, task: str) -> list[str]:
 def class_counts(splits: DataSplits) -> dict[str, list[int]]:
     """Return the rows of each class, by split; a row counts for each of its labels. Numbers have no classes."""
     counts: dict[str, list[int]] = {}
-    if splits.numbers:
+    if splits.kind.numbers:
         return counts
     for name in SPLITS:
         labels = splits[name].labels
@@ -65,13 +65,15 @@ def data_record(
 ) -> DataRecord:
     """Return the data as it was used; `counts` are from `class_counts`."""
     n_texts = sum(len(texts) for texts in encoded.values())
+    n_tokens = sum(int(texts.n_tokens.sum()) for texts in encoded.values() if texts.n_tokens is not None)
+    n_unread = sum(int(texts.n_unread.sum()) for texts in encoded.values() if texts.n_unread is not None)
     shots = config.shots
     notes, n_pool = splits.notes, len(encoded["train"])
     if shots:
         counts = counts | {"train": [shots] * len(splits.labels)}
         drawn = f"{shots:,} rows of each class are drawn from {n_pool:,} training rows, anew for each seed: intervals"
         notes = (*notes, f"{drawn} over seeds hold the spread over draws.")
-    if not splits.multi_label:  # the source has said that
+    if not splits.kind.sets:  # the source has said that
         notes = (*about_labels(splits, config.task), *notes)
     return DataRecord(
         source=splits.source,
@@ -79,25 +81,20 @@ def data_record(
         fingerprint=splits.fingerprint,
         task=task,
         text_columns=list(splits.text_columns),
-        labels=[] if splits.numbers else list(splits.labels),
+        labels=[] if splits.kind.numbers else list(splits.labels),
         n_train=shots * len(splits.labels) if shots else n_pool,
         shots=shots,
         n_validation=len(encoded["validation"]),
         n_test=len(encoded["test"]),
         class_counts=counts,
         numbers={name: summary_of(splits[name].labels) for name in SPLITS if len(splits[name].labels)}
-        if splits.numbers
+        if splits.kind.numbers
         else {},
         max_length=config.max_length,
         reading=config.reading,
         truncated_fraction=sum(texts.n_truncated for texts in encoded.values()) / n_texts,
-        unread_fraction=_unread_fraction(encoded),
+        unread_fraction=n_unread / n_tokens,
         duplicates_removed=splits.duplicates_removed,
         overlap_removed=splits.overlap_removed,
         notes=list(notes),
     )
-
-
-def _unread_fraction(encoded: Mapping[SplitName, EncodedTexts]) -> float:
-    n_tokens = sum(int(texts.n_tokens.sum()) for texts in encoded.values() if texts.n_tokens is not None)
-    return sum(int(texts.n_unread.sum()) for texts in encoded.values() if texts.n_unread is not None) / n_tokens

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from feathertune.config import TrainConfig
 from feathertune.data.tokens.batching import plan_steps
 from feathertune.encoders import LoadedEncoder
-from feathertune.engine.dropout import turn_off_dropout
+from feathertune.engine.fast_path import turn_off_dropout
 from feathertune.engine.training.distributed import ALONE, Group
 from feathertune.engine.training.gradient import Labelled
 from feathertune.engine.training.head import fit_head
@@ -47,7 +47,7 @@ def ready_model(spec: RunSpec, train: TrainConfig, bench: Workbench, *, n_rows: 
     method, options = method_of(spec)
     job = job_of(bench, train, spec.seed, n_rows=n_rows)
     encoder, model = prepared_model(method, options, job, bench, dropout=train.dropout)
-    objective = objective_of(train, bench.split("train").labels, len(bench.splits.labels))
+    objective = objective_of(train, bench.splits["train"].labels, len(bench.splits.labels))
     return ReadyModel(method, options, job, encoder, model, objective)
 
 
@@ -55,7 +55,7 @@ def prepared_model(
     method: Method, options: Options, job: Job, bench: Workbench, *, dropout: str
 ) -> tuple[LoadedEncoder, nn.Module]:
     """Return the encoder, and the model that a method has made of it; `dropout` is ``train.dropout``."""
-    encoder = bench.load_encoder(job.seed)
+    encoder = bench.pretrained.load(job.seed)
     if dropout == "off" or (dropout == "auto" and method.kind != "full"):
         turn_off_dropout(encoder.backbone)  # before the method adds a dropout of its own
     return encoder, method.prepare(encoder, options, job).to(bench.runtime.device)
@@ -118,5 +118,5 @@ def start_head(ready: ReadyModel, bench: Workbench) -> None:
         read, _ = bench.pretrained.read_by(ready.encoder, texts, lambda _: None)
     else:
         read = bench.features("train", lambda _: None).read
-    labels = bench.split("train").labels
+    labels = bench.splits["train"].labels
     fit_head(ready.encoder, read, labels, seed=ready.job.seed, texts=texts, objective=ready.objective)

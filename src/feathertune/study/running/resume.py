@@ -50,10 +50,14 @@ def identity(spec: RunSpec, prepared: Prepared) -> dict[str, Any]:
             "fingerprint": data.fingerprint,
             "reading": data.reading.model_dump(mode="json"),
         },
-        "base": {"model_type": bench.base.model_type, "fingerprint": bench.base.fingerprint},
+        "base": {
+            "model_type": bench.base.model_type,
+            "fingerprint of weights and configuration": bench.base.fingerprint,
+            "fingerprint of the tokenizer": bench.base.tokenizer_fingerprint,
+        },
         # The rate is an option of the method by now.
         "train": config.train.model_dump(mode="json", exclude={"learning_rate", "checkpoint_every_s"}),
-        "study": {"metric": study.metric},
+        "study": {"metric": study.task.primary.name},
         "engine": {
             **config.engine.model_dump(mode="json", exclude={"memory", "cache_bytes", "cache_folder"}),
             "dtype": runtime.dtype,

@@ -61,7 +61,7 @@ class RunResult:
 
 def score_rows(task: Task, bench: Workbench, test: np.ndarray, validation: np.ndarray) -> Scored:
     """Fit the thresholds to the validation rows, and score both splits with them."""
-    validation_labels, test_labels = bench.split("validation").labels, bench.split("test").labels
+    validation_labels, test_labels = bench.splits["validation"].labels, bench.splits["test"].labels
     thresholds = task.fit_thresholds(validation_labels, validation)
     return Scored(
         thresholds,

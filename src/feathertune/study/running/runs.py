@@ -8,6 +8,7 @@ from __future__ import annotations
 import traceback
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import sklearn.metrics  # noqa: F401 - no run is charged for loading what scores it
 
@@ -16,16 +17,15 @@ from feathertune.data.sources.collector import SplitName
 from feathertune.methods import method_named
 from feathertune.records import METRICS_FILE, PREDICTIONS_FILE, RunRecord, Seconds
 from feathertune.records.cost_estimate import CostRow
-from feathertune.runtime import PeakMemory, seed_everything, stopwatch
-from feathertune.storage import write_atomic
+from feathertune.runtime import GLOBAL_STATE, PeakMemory, seed_everything, stopwatch
+from feathertune.storage import sha256_of, write_atomic
 from feathertune.study.observe import Observer
 from feathertune.study.run_spec import RunSpec
 from feathertune.study.running.baseline_runs import run_baseline, splits_read
 from feathertune.study.running.prepare import begins_with_head
 from feathertune.study.running.run_files import write_predictions
 from feathertune.study.running.run_result import RunResult
-from feathertune.study.running.training import Outputs, train_and_test
-from feathertune.study.running.training_log import epoch_work
+from feathertune.study.running.training import Outputs, epoch_work, train_and_test
 from feathertune.study.running.workbench import Prepared
 
 
@@ -60,7 +60,7 @@ def execute(
     """Do one run, which writes into ``runs/<id>`` of the study folder; return its record, which may be a failed one."""
     run_folder, bench = folder / "runs" / spec.id, prepared.bench
     run_folder.mkdir(parents=True, exist_ok=True)
-    with stopwatch() as watch:
+    with GLOBAL_STATE, stopwatch() as watch:
         try:
             with PeakMemory(bench.runtime.device, held=lambda: bench.activations.held_bytes) as memory:
                 bench.activations.on_drop = memory.begin_again
@@ -83,17 +83,17 @@ def execute(
 def failed_run(spec: RunSpec, error: Exception) -> RunRecord:
     """Return the record of a run that broke."""
     return RunRecord(
-        id=spec.id,
-        method=spec.method,
-        kind=spec.kind,
-        seed=spec.seed,
-        train_rows=spec.train_rows,
+        **_of_spec(spec),
         status="failed",
         error=f"{type(error).__name__}: {error}",
         seconds=Seconds(total=0.0),
         hyperparameters=dict(spec.options),
         notes=list(spec.notes),
     )
+
+
+def _of_spec(spec: RunSpec) -> dict[str, Any]:
+    return spec.model_dump(include={"id", "method", "kind", "seed", "train_rows"})
 
 
 def keep_run(record: RunRecord, folder: Path) -> None:
@@ -115,23 +115,17 @@ def _run(spec: RunSpec, prepared: Prepared, run_folder: Path, observer: Observer
 def _complete(spec: RunSpec, prepared: Prepared, result: RunResult, peak_bytes: int, folder: Path) -> RunRecord:
     """Write the predictions, and return the record."""
     task, scores, run_folder = prepared.study.task, result.scores, folder / "runs" / spec.id
-    labels, validation_labels = (prepared.bench.split(name).labels for name in ("test", "validation"))
+    labels, validation_labels = (prepared.bench.splits[name].labels for name in ("test", "validation"))
     predictions, decided = run_folder / PREDICTIONS_FILE, task.decide(result.test, scores.thresholds)
     write_predictions(predictions, labels, decided, result.test)
     calibration = None
     if task.calibrate is not None and len(validation_labels):
-        calibration = task.calibrate(
-            (validation_labels, result.validation, scores.thresholds), (labels, result.test, scores.thresholds)
-        )
+        calibration = task.calibrate(validation_labels, result.validation, labels, result.test, decided)
     trainable, total = result.trainable_parameters, result.total_parameters
     return RunRecord(
-        id=spec.id,
-        method=spec.method,
-        kind=spec.kind,
-        seed=spec.seed,
-        train_rows=spec.train_rows,
+        **_of_spec(spec),
         status="complete",
-        metric=prepared.study.metric,
+        metric=task.primary.name,
         test=scores.test,
         validation=scores.validation,
         thresholds=None if scores.thresholds is None else [float(f"{value:.6g}") for value in scores.thresholds],
@@ -145,6 +139,7 @@ def _complete(spec: RunSpec, prepared: Prepared, result: RunResult, peak_bytes: 
         hyperparameters=dict(result.hyperparameters),
         notes=[*spec.notes, *result.notes],
         predictions=predictions.relative_to(folder).as_posix(),
+        predictions_sha256=sha256_of(predictions),
         metrics=_existing(run_folder / METRICS_FILE, folder),
         bundle=_existing(run_folder / "bundle", folder),
         **asdict(result.training),

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 from feathertune.engine.training.loop import EpochInfo
 from feathertune.errors import first_line
 from feathertune.records import SearchRecord, TrialRecord
-from feathertune.runtime import stopwatch
+from feathertune.runtime import GLOBAL_STATE, stopwatch
 from feathertune.storage import write_atomic
 from feathertune.study.observe import Observer
 from feathertune.study.run_spec import RunSpec
 from feathertune.study.running.run_files import read_record
-from feathertune.study.running.training_log import epoch_work
+from feathertune.study.running.training import epoch_work
 from feathertune.study.running.trial import all_rows, trial
 from feathertune.study.running.workbench import Prepared, Workbench
 
@@ -134,7 +134,7 @@ class _Searching:
 
         self._observer.advanced(0.0, said)
         spec = self._spec.with_options(**asked.params).model_copy(update={"seed": _SEED})
-        with stopwatch() as watch:
+        with GLOBAL_STATE, stopwatch() as watch:
             try:
                 settings = self._prepared.study.config.train
                 trial(spec, self._prepared, self._parts, settings=settings, cache=self._cache, on_epoch=on_epoch)

@@ -5,8 +5,9 @@ The test split is not opened before the best epoch is restored. Without validati
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,16 @@ import numpy as np
 from torch import nn
 
 from feathertune.bundle import DataInfo, Description, save_bundle
+from feathertune.data.sources.registry import without_path
 from feathertune.engine.fast_path import fast_parts
 from feathertune.engine.predict import predict_logits
 from feathertune.engine.prefix_cache.store import Inputs
 from feathertune.engine.training.checkpoint import Checkpoints
 from feathertune.engine.training.distributed import ALONE, Group
 from feathertune.engine.training.gradient import Labelled
-from feathertune.engine.training.loop import EpochInfo, Training
-from feathertune.engine.training.optim import trained_parameters
+from feathertune.engine.training.loop import EpochInfo, StepInfo, Training
 from feathertune.engine.training.regression_head import put_into_unit
+from feathertune.engine.training.state import trained_by_name
 from feathertune.methods import plain_name
 from feathertune.records import DataRecord, Seconds
 from feathertune.runtime import seed_everything, stopwatch
@@ -39,8 +41,73 @@ from feathertune.study.running.prepare import (
 )
 from feathertune.study.running.run_result import RunResult, TrainingSummary, score_rows
 from feathertune.study.running.top_layers_sweep import choose_depth
-from feathertune.study.running.training_log import TRAINING_COST, TrainingLog
 from feathertune.study.running.workbench import Prepared
+from feathertune.tasks import Score
+from feathertune.tasks.losses import Objective
+
+# A training step costs about three forward passes: forward, gradients of inputs, gradients of weights.
+TRAINING_COST = 3.0
+
+
+def epoch_work(n_train: int, n_validation: int) -> float:
+    """Return the work of an epoch, in texts that pass the encoder once."""
+    return TRAINING_COST * n_train + n_validation
+
+
+@dataclass
+class TrainingLog:
+    """Follows one training to its end; writes ``metrics.jsonl`` and collects the losses of each epoch."""
+
+    path: Path
+    observer: Observer
+    checkpoints: Checkpoints | None
+    score: Score
+    objective: Objective
+    train_losses: list[float] = field(default_factory=list)
+    validation_losses: list[float] = field(default_factory=list)
+    _said: str = ""
+
+    def follow(self, training: Training) -> None:
+        """Train to the end; write each line as it happens, keep checkpoints, and tell the observer."""
+        with self.path.open("w", encoding="utf-8") as file:
+            for event in training.events():
+                line = self._step(event) if isinstance(event, StepInfo) else self._epoch(event)
+                file.write(json.dumps(line) + "\n")
+                file.flush()
+                self.observer.measured(line)
+                if self.checkpoints is not None:
+                    self.checkpoints.offer(training.state, epoch_end=isinstance(event, EpochInfo))
+
+    def _step(self, event: StepInfo) -> dict[str, Any]:
+        said = f"epoch {event.epoch}, loss {event.loss:.3f}{self._said}"
+        self.observer.advanced(TRAINING_COST * event.n_examples, said)
+        return {
+            "event": "step",
+            "step": event.step,
+            "epoch": event.epoch,
+            "loss": event.loss,
+            "learning_rate": event.learning_rate,
+            "seconds": event.seconds,
+        }
+
+    def _epoch(self, event: EpochInfo) -> dict[str, Any]:
+        scores = event.validation
+        validation_loss = None if scores is None else self.objective.comparable(scores.loss)
+        score = None if scores is None else self.score.of(scores)
+        line = {
+            "event": "epoch",
+            "epoch": event.epoch,
+            "train_loss": event.train_loss,
+            "validation_loss": validation_loss,
+            "validation_score": score,
+            "seconds": event.seconds,
+        }
+        self.train_losses.append(event.train_loss)
+        if validation_loss is not None:
+            self.validation_losses.append(validation_loss)
+            self._said = f", validation {self.score.format.score(score)}"
+        self.observer.advanced(0 if scores is None else scores.n, f"epoch {event.epoch}{self._said}")
+        return line
 
 
 @dataclass(frozen=True)
@@ -137,9 +204,9 @@ def _train(run: _Run, ready: ReadyModel, inputs: Inputs) -> _Trained:
     study, bench, validation = run.prepared.study, run.prepared.bench, run.prepared.bench.encoded["validation"]
     training = training_of(
         ready,
-        Labelled(inputs.texts["train"], bench.split("train").labels, ready.objective),
+        Labelled(inputs.texts["train"], bench.splits["train"].labels, ready.objective),
         # There may be no validation rows.
-        Labelled(inputs.texts.get("validation", validation), bench.split("validation").labels),
+        Labelled(inputs.texts.get("validation", validation), bench.splits["validation"].labels),
         settings=study.config.train,
         runtime=bench.runtime,
         task=study.task,
@@ -187,7 +254,7 @@ def _evaluate(run: _Run, started: _Started, trained: _Trained, inputs: Inputs) -
         validation=validation,
         scores=score_rows(study.task, bench, test, validation),
         seconds=Seconds(total=started.load_seconds + sum(parts.values()), **parts),
-        trainable_parameters=sum(p.numel() for p in trained_parameters(model)),
+        trainable_parameters=sum(p.numel() for p in trained_by_name(model).values()),
         total_parameters=sum(p.numel() for p in model.parameters()),
         adapter_bytes=sum(p.numel() * p.element_size() for p in model.parameters()),
         hyperparameters=_hyperparameters(run, started.ready, trained.training),
@@ -228,7 +295,7 @@ def _ship(run: _Run, ready: ReadyModel, result: RunResult, bundle: Path) -> RunR
             task=run.prepared.study.task.name,
             threshold=None if scores.thresholds is None else scores.thresholds.tolist(),
             label_separator=run.prepared.study.config.data.label_separator,
-            numbers=summary_of(bench.split("train").labels) if bench.splits.numbers else None,
+            numbers=summary_of(bench.splits["train"].labels) if bench.splits.kind.numbers else None,
             data=_data_info(bench.data),
             hyperparameters=result.hyperparameters,
         )
@@ -259,10 +326,9 @@ def _peft_rank(model: nn.Module) -> dict[str, Any]:
 
 
 def _data_info(data: DataRecord) -> DataInfo:
-    """Return a bundle's facts about its data; a file is given by its name, since a path is this machine's."""
-    scheme, _, rest = data.source.partition(":")
+    """Return a bundle's facts about its data."""
     return DataInfo(
-        source=data.source if scheme in ("sample", "hub") else Path(rest or scheme).name,
+        source=without_path(data.source),
         n_train=data.n_train,
         n_validation=data.n_validation,
         n_test=data.n_test,

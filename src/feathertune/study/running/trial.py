@@ -26,12 +26,12 @@ def some_rows(bench: Workbench, seed: int, *, train: int, validation: int) -> Pa
     rng = np.random.default_rng((seed, train))
     most: dict[SplitName, int] = {"train": train, "validation": validation}
     rows = {name: np.sort(rng.permutation(len(bench.encoded[name]))[:n]) for name, n in most.items()}
-    return {name: (bench.encoded[name].take(found), bench.split(name).labels[found]) for name, found in rows.items()}
+    return {name: (bench.encoded[name].take(found), bench.splits[name].labels[found]) for name, found in rows.items()}
 
 
 def all_rows(bench: Workbench) -> Parts:
     """Return all rows of each split except the test rows."""
-    return {name: (bench.encoded[name], bench.split(name).labels) for name in SPLITS if name != "test"}
+    return {name: (bench.encoded[name], bench.splits[name].labels) for name in SPLITS if name != "test"}
 
 
 def trial(

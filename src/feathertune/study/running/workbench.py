@@ -9,22 +9,87 @@ import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
-from feathertune.config import DataConfig
+import numpy as np
+
+from feathertune.config import BaseConfig, DataConfig, EngineConfig
 from feathertune.data.sources.collector import SplitName
-from feathertune.data.splitting.pool import Split
+from feathertune.data.splitting.pool import Split, nested_rows, rows_of_each
 from feathertune.data.splitting.splits import DataSplits
-from feathertune.data.splitting.subsets import nested_rows, rows_of_each
 from feathertune.data.tokens.encode import EncodedTexts
 from feathertune.data.tokens.shared_texts import TextBlock
-from feathertune.encoders import LoadedEncoder
+from feathertune.encoders import LoadedEncoder, load_encoder
+from feathertune.engine.fast_path import fast_parts
+from feathertune.engine.predict import run_passes
 from feathertune.engine.prefix_cache.store import ActivationCache
+from feathertune.engine.training.head import extract_features
 from feathertune.errors import ConfigError
-from feathertune.records import BaseRecord, DataRecord
-from feathertune.runtime import Runtime
+from feathertune.records import BaseRecord, DataRecord, TaskName
+from feathertune.runtime import PeakMemory, Runtime, stopwatch
 from feathertune.study.planning.plan import Plan
 from feathertune.study.planning.resolve import ResolvedStudy
-from feathertune.study.running.pretrained import FrozenFeatures, Pretrained
+
+
+@dataclass(frozen=True)
+class FrozenFeatures:
+    """The pretrained encoder's output for one split, and its cost.
+
+    `read` is the head's input and `mean` the mean over tokens, ``(N, D)`` float32; in windows, a row for each window.
+    """
+
+    read: np.ndarray
+    mean: np.ndarray
+    seconds: float
+    peak_memory_bytes: int
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """The base model under a head for the study's labels; numbers have one name."""
+
+    base: BaseConfig
+    labels: tuple[str, ...]
+    task: TaskName
+    engine: EngineConfig
+    token_budget: int
+    runtime: Runtime
+
+    def load(self, seed: int) -> LoadedEncoder:
+        """Return the pretrained encoder with an untrained head drawn from the seed, on the processor."""
+        return load_encoder(
+            self.base.id,
+            labels=self.labels,
+            task=self.task,
+            seed=seed,
+            revision=self.base.revision,
+            attention=self.runtime.attention,
+        )
+
+    def features(self, texts: EncodedTexts, on_texts: Callable[[int], None]) -> FrozenFeatures:
+        """Return the frozen features of texts; `on_texts` is called with the number of texts done."""
+        with stopwatch() as watch, PeakMemory(self.runtime.device) as memory:
+            encoder = self.load(seed=0)
+            encoder.model.to(self.runtime.device).requires_grad_(False)
+            read, mean = self.read_by(encoder, texts, on_texts)
+        return FrozenFeatures(read, mean, watch.seconds, memory.peak_bytes)
+
+    def read_by(
+        self, encoder: LoadedEncoder, texts: EncodedTexts, on_texts: Callable[[int], None]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return `FrozenFeatures.read` and `mean` of an encoder that is on its device and has no adapter."""
+        # The mean over tokens needs all rows of the last layer.
+        all_rows = self.engine.model_copy(update={"last_layer": "off"})
+        with fast_parts(encoder, all_rows, self.runtime):
+            read, mean = run_passes(
+                partial(extract_features, encoder),
+                texts,
+                token_budget=self.token_budget,
+                runtime=self.runtime,
+                on_texts=on_texts,
+                pooled=False,
+            )
+        return read, mean
 
 
 @dataclass
@@ -44,7 +109,7 @@ class Workbench:
     pretrained: Pretrained
     activations: ActivationCache
     whole: Workbench | None = None
-    _features: dict[SplitName, FrozenFeatures] = field(default_factory=dict)
+    _features: dict[SplitName, FrozenFeatures] = field(default_factory=dict, init=False)
 
     def with_rows(self, n: int, seed: int) -> Workbench:
         """Return the same with `n` training rows, drawn by the seed, and their part of the shared cost."""
@@ -65,34 +130,17 @@ class Workbench:
             tokenize_seconds={**self.tokenize_seconds, "train": part * self.tokenize_seconds["train"]},
             activations=self.activations.empty(),
             whole=self,
-            _features={},
         )
 
     def for_processes(self, runtime: Runtime) -> Workbench:
         """Return the same for other processes on `runtime`: texts in shared memory, nothing computed yet."""
-
-        def block(split: Split) -> Split:
-            return Split(TextBlock(split.texts), split.labels)
-
-        splits = self.splits
         return dataclasses.replace(
             self,
             runtime=runtime,
-            splits=dataclasses.replace(
-                splits, train=block(splits.train), validation=block(splits.validation), test=block(splits.test)
-            ),
+            splits=self.splits.each(lambda _, split: Split(TextBlock(split.texts), split.labels)),
             pretrained=dataclasses.replace(self.pretrained, runtime=runtime),
             activations=self.activations.empty(runtime),
-            _features={},
         )
-
-    def load_encoder(self, seed: int) -> LoadedEncoder:
-        """Return the pretrained encoder with an untrained head drawn from the seed."""
-        return self.pretrained.load(seed)
-
-    def split(self, name: SplitName) -> Split:
-        """Return the texts and labels of a split."""
-        return self.splits[name]
 
     def features(self, name: SplitName, on_texts: Callable[[int], None]) -> FrozenFeatures:
         """Return a split's frozen features; `on_texts` hears of the texts done if they are computed now."""

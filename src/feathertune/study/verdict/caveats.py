@@ -28,8 +28,7 @@ def find_caveats(chosen: SummaryRow, evidence: Evidence) -> list[Caveat]:
         *_training(chosen.method, runs, evidence),
         *evidence.task.primary.caveats(evidence.data),
         *evidence.task.caveats(chosen.method, tests),
-        *_mislabelled(evidence),
-        *_repeated(evidence),
+        *_bad_test_rows(evidence),
         *failed_runs(evidence.runs),
         *([Caveat.of("selected_on_test", method=chosen.method)] if len(evidence.candidates) > 1 else []),
     ]
@@ -143,12 +142,9 @@ def _loss_rose(run: RunRecord) -> bool:
     return rose and run.train_losses[-1] < run.train_losses[lowest]
 
 
-def _mislabelled(evidence: Evidence) -> Iterable[Caveat]:
+def _bad_test_rows(evidence: Evidence) -> Iterable[Caveat]:
     if evidence.n_mislabelled > MISLABELLED_SHARE * evidence.data.n_test:
         yield Caveat.of("mislabelled", n=evidence.n_mislabelled)
-
-
-def _repeated(evidence: Evidence) -> Iterable[Caveat]:
     if evidence.data.overlap_removed > REPEATED_SHARE * evidence.data.n_test:
         yield Caveat.of("repeated_texts", n=evidence.data.overlap_removed)
 

@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 import yaml
 
+from feathertune.config.loading import read_yaml
 from feathertune.records import CONFIG_FILE, StudyRecord, comparable, differences
 from feathertune.report.comparison import Differing, Group
 
@@ -33,8 +34,8 @@ def find_differing(
 def read_settings(folder: Path) -> Settings | None:
     """Return a study's settings, or None if they are missing or damaged."""
     try:
-        content = yaml.safe_load((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        content = read_yaml((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
         return None
     return content if isinstance(content, dict) else None
 

@@ -13,10 +13,8 @@ from feathertune.tasks.labels.stratify import allocate, spread_order
 from feathertune.tasks.labels.values import Label, LabelSet, is_list, label_name
 
 
-class _ClassLabels:
+class _ClassLabels(LabelKind):
     name: TaskName = "single_label"
-    sets = False
-    numbers = False
 
     def read(self, value: object, where: str, separator: str | None) -> Label | None:
         if is_list(value):
@@ -28,9 +26,6 @@ class _ClassLabels:
 
     def names_of(self, label: Label) -> LabelSet:
         return (str(label),)
-
-    def notes(self, labels: Sequence[Label]) -> tuple[str, ...]:
-        return ()
 
     def classes(self, labels: Sequence[Label], order: tuple[str, ...] | None, column: str, source: str) -> Classes:
         found = set(map(str, labels))

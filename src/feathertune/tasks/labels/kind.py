@@ -27,48 +27,39 @@ class LabelKind(Protocol):
     """Reading and splitting of one kind of label; messages name the `source`, or the row as `where`."""
 
     name: TaskName
-    sets: bool
-    numbers: bool
+    sets: bool = False
+    numbers: bool = False
 
     def read(self, value: object, where: str, separator: str | None) -> Label | None:
         """Return a row's label, None if it is missing, NaN if it should be a number and is not."""
-        ...
 
     def names_of(self, label: Label) -> LabelSet:
         """Return the class names of a label; none of a number."""
-        ...
 
     def notes(self, labels: Sequence[Label]) -> tuple[str, ...]:
         """Return notes on all labels of a source."""
-        ...
+        return ()
 
     def classes(self, labels: Sequence[Label], order: tuple[str, ...] | None, column: str, source: str) -> Classes:
         """Return the classes of training labels, in the source's own `order`; raise a `DataError` for a single one."""
-        ...
 
     def encode(self, labels: Sequence[Label], names: Sequence[str]) -> Labels:
         """Return an array; an unknown name is -1, or left out of a set."""
-        ...
 
     def require(self, labels: Labels, names: Sequence[str], least: int, why: str, source: str) -> None:
         """Raise a `DataError` if a class has fewer than `least` rows."""
-        ...
 
     def n_spare(self, labels: Labels, keep: int) -> int:
         """Return the number of rows that can be drawn if `keep` rows of each class stay."""
-        ...
 
     def draw(self, labels: Labels, size: int, keep: int, first: bool, rng: Rng) -> Indices:
         """Draw positions, ascending, that represent all rows; if `first`, a class's single row is drawn."""
-        ...
 
     def nested_order(self, labels: Labels, rng: Rng) -> Indices:
         """Return all positions, in an order whose every beginning represents all rows."""
-        ...
 
     def check_shots(self, labels: Labels, shots: int, names: Sequence[str]) -> None:
         """Raise a `ConfigError` if `shots` rows of each class cannot be drawn."""
-        ...
 
 
 def encode_known(kind: LabelKind, labels: Sequence[Label], names: Sequence[str], source: str) -> Labels:

@@ -18,9 +18,8 @@ _LEAST_ROWS = 2
 _STRATA = 10
 
 
-class _NumberLabels:
+class _NumberLabels(LabelKind):
     name: TaskName = "regression"
-    sets = False
     numbers = True
 
     def read(self, value: object, where: str, separator: str | None) -> Label | None:
@@ -31,9 +30,6 @@ class _NumberLabels:
         return math.nan if number is None else number
 
     def names_of(self, label: Label) -> LabelSet:
-        return ()
-
-    def notes(self, labels: Sequence[Label]) -> tuple[str, ...]:
         return ()
 
     def classes(self, labels: Sequence[Label], order: tuple[str, ...] | None, column: str, source: str) -> Classes:

@@ -13,10 +13,9 @@ from feathertune.tasks.labels.stratify import covering_rows, iterative_draw
 from feathertune.tasks.labels.values import Label, LabelSet, is_list, label_name
 
 
-class _LabelSets:
+class _LabelSets(LabelKind):
     name: TaskName = "multi_label"
     sets = True
-    numbers = False
 
     def read(self, value: object, where: str, separator: str | None) -> Label | None:
         if is_list(value):

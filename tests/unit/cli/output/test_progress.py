@@ -109,7 +109,7 @@ def test_lines_say_results_and_now_and_then_how_far_it_is(clock, study, monkeypa
 
 def test_the_bar_draws_and_leaves_results(clock, study, monkeypatch):
     drawn = io.StringIO()
-    monkeypatch.setattr(progress, "Console", lambda **_: Console(file=drawn, force_terminal=True, width=120))
+    monkeypatch.setattr(progress, "PrintableConsole", lambda **_: Console(file=drawn, force_terminal=True, width=120))
     bar = Bar()
     bar.stage("reading")
     bar.planned({"lora-s0": 100.0}, [study.runs[0]])

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from feathertune.data.splitting.subsets import nested_rows, rows_of_each, settle_sizes
+from feathertune.data.splitting.pool import nested_rows, rows_of_each, settle_sizes
 from feathertune.errors import ConfigError
 from feathertune.tasks.labels.classes import CLASS_LABELS
 from feathertune.tasks.labels.sets import LABEL_SETS

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 
-from feathertune.data.tokens.long import n_unread, spans
+from feathertune.data.tokens.encode import n_unread, spans
 from feathertune.records import HEAD, Reading
 
 

@@ -62,7 +62,7 @@ def test_each_seed_draws_its_own_rows_for_all_methods_alike(tmp_path):
     seeds = {name: [run.seed for run in plan.runs if run.method == name] for name in ("tfidf", "probe", "lora")}
     assert seeds == {"tfidf": [0, 1], "probe": [0, 1], "lora": [0, 1]}, "baselines are fitted to each draw, too"
     assert {run.train_rows for run in plan.runs if run.method != "foundation"} == {8}
-    first, again, other = (bench.with_rows(8, seed).split("train") for seed in (0, 0, 1))
+    first, again, other = (bench.with_rows(8, seed).splits["train"] for seed in (0, 0, 1))
     assert first.texts == again.texts
     assert set(first.texts) != set(other.texts)
     for drawn in (first, other):

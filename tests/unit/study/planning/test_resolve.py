@@ -55,7 +55,7 @@ def test_a_comparison_has_its_task_metric_and_runs(options):
     study = prepared.study
     assert study.task.name == SINGLE_LABEL.name
     assert study.task.fit_thresholds is not SINGLE_LABEL.fit_thresholds
-    assert study.metric == study.config.study.metric == "balanced_accuracy"
+    assert study.task.primary.name == study.config.study.metric == "balanced_accuracy"
     trained = [(run.method, run.seed) for run in study.plan.runs if run.kind in ("peft", "full")]
     assert trained == [("lora", 0), ("full", 0), ("lora", 1), ("full", 1)]
     assert all(run.trains for run in study.plan.runs if run.kind in ("peft", "full"))
@@ -123,5 +123,6 @@ def test_what_other_processes_get_survives_the_way(options):
     study, again = pickle.loads(cloudpickle.dumps((prepared.study, bench)))
     assert study.plan == prepared.plan
     assert study.config.runner == prepared.study.config.runner
-    assert (study.task.name, study.metric) == (prepared.study.task.name, prepared.study.metric)
-    assert list(again.split("train").texts) == list(bench.split("train").texts)
+    ours = prepared.study.task
+    assert (study.task.name, study.task.primary.name) == (ours.name, ours.primary.name)
+    assert list(again.splits["train"].texts) == list(bench.splits["train"].texts)

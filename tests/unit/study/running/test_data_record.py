@@ -30,7 +30,7 @@ def test_numbers_and_whole_numbers_are_said_aloud():
     assert about_labels(whole, "single_label") == [], "it was said"
     assert about_labels(splits(["0", "1"]), "auto") == [], "nobody means a scale of two"
     assert about_labels(splits(["good", "bad", "3"]), "auto") == []
-    assert splits(["1", "2", "3"], "regression").numbers
+    assert splits(["1", "2", "3"], "regression").kind.numbers
 
 
 def test_a_summary_is_numpys():

@@ -28,7 +28,7 @@ def test_the_encoders_dropout(folder, method, setting, is_on):
     def load(seed):
         return load_encoder(str(folder), labels=("no", "yes"), seed=seed, attention="eager")
 
-    bench = SimpleNamespace(runtime=CPU, load_encoder=load)
+    bench = SimpleNamespace(runtime=CPU, pretrained=SimpleNamespace(load=load))
     encoder, _ = prepared_model(METHODS[method], METHODS[method].options(), Job(0), bench, dropout=setting)
     rates = {module.p for module in encoder.backbone.modules() if isinstance(module, nn.Dropout)}
     assert rates == ({0.1} if is_on else {0.0})

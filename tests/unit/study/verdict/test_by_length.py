@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from feathertune.study.verdict.by_length import LEAST_ROWS, by_length
+from feathertune.study.verdict.summary import LEAST_ROWS, by_length
 from measured import accuracy
 
 RNG = np.random.default_rng(0)

@@ -13,8 +13,8 @@ import pytest
 from feathertune.config import load_config
 from feathertune.data.sources.collector import Collector, ReadOptions
 from feathertune.data.sources.registry import load_source
+from feathertune.data.splitting.pool import nested_rows
 from feathertune.data.splitting.splits import make_splits
-from feathertune.data.splitting.subsets import nested_rows
 from feathertune.errors import ConfigError, DataError
 from feathertune.tasks.labels.classes import CLASS_LABELS
 from feathertune.tasks.labels.kind import encode_known

@@ -1,0 +1,202 @@
+"""Put an adapter of unknown origin on an encoder: PEFT receives only checked settings, and names instead of patterns.
+
+PEFT opens files, looks up models and evaluates regular expressions as ``adapter_config.json`` tells it to.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import regex
+from peft import PeftConfig, PeftModel, PeftModelForSequenceClassification
+from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
+from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
+from torch import Tensor, nn
+
+from feathertune.bundle.files import ADAPTER_CONFIG_FILE, parse_json
+from feathertune.encoders import LoadedEncoder, quiet_transformers
+from feathertune.errors import BundleError, first_line
+from feathertune.methods import METHODS
+from feathertune.runtime import kept_random_state
+
+TASK_TYPE = "SEQ_CLS"
+# Where an adapter comes from and how its training began: PEFT gets its own defaults, and follows none of them.
+_NOT_PASSED_ON = frozenset(
+    "auto_mapping base_model_name_or_path corda_config eva_config inference_mode loftq_config "  # noqa: SIM905
+    "lora_ga_config "
+    "megatron_core peft_version prompt_tuning_init prompt_tuning_init_text revision runtime_config tokenizer_kwargs "
+    "tokenizer_name_or_path".split()
+)
+_NAMES = ("target_modules", "exclude_modules", "feedforward_modules", "modules_to_save", "layers_pattern")
+_MAY_BE_PATTERNS = _NAMES[:3]
+_ALL_LINEAR = "all-linear"
+# Sizes of tensors; no larger than the widest layer or the largest dimension of the adapter's own tensors.
+_SIZES = frozenset(
+    "r init_r target_r hybrid_r mini_r num_virtual_tokens token_dim num_layers num_attention_heads "  # noqa: SIM905
+    "num_transformer_submodules num_vectors vector_length n_frequency rank_pattern n_frequency_pattern "
+    "boft_n_butterfly_factor num_cayley_neumann_terms".split()
+)
+# Seeds and numbers of steps, which make nothing large.
+_ANY_SIZE = {"projection_prng_key", "random_loc_seed", "random_seed", "total_step", "tinit", "tfinal", "deltaT"}
+_LARGEST = 1e6
+_STARTS = re.compile(r"gaussian|eva|olora|orthogonal|pissa(_niter_\d{1,2})?")
+_WORD = re.compile(r"[\w-]{1,64}")
+_NAME = re.compile(r"[\w-]+(\.[\w-]+)*")
+_KEY = re.compile(r"\^?[\w-]+(\\?\.[\w-]+)*\$?")
+# Compiling a pattern has no time limit: nested counts multiply, and other groups than these can recurse.
+_PATTERN_S, _PATTERN_LENGTH = 1.0, 1_000
+_COUNT = re.compile(r"\{\d{0,2}(,\d{0,2})?\}")
+_OTHER_GROUP = re.compile(r"\(\?(?!:|=|!|<=|<!)")
+
+
+def read_adapter(folder: Path) -> dict[str, Any]:
+    """Read ``adapter_config.json``; BundleError unless it is of a known PEFT type, for classification."""
+    try:
+        settings = parse_json((folder / ADAPTER_CONFIG_FILE).read_bytes())
+    except (OSError, ValueError) as error:
+        raise BundleError(f"The adapter {folder} cannot be read: {first_line(error)}.") from error
+    if not isinstance(settings, dict):
+        raise BundleError(f"The adapter {folder} cannot be read: {ADAPTER_CONFIG_FILE} holds no JSON object.")
+    known, found = _config_classes(), settings.get("peft_type")
+    if not isinstance(found, str) or found not in known:
+        raise BundleError(
+            f"The adapter {folder} has the peft_type {_shown(found)}. Expected one of {', '.join(sorted(known))}: "
+            "others are never given to PEFT."
+        )
+    if settings.get("task_type") != TASK_TYPE:
+        raise BundleError(
+            f"The adapter {folder} was made for the task {_shown(settings.get('task_type'))}, expected {TASK_TYPE}: "
+            "only text classifiers can be bundles."
+        )
+    for key in ("base_model_name_or_path", "revision"):
+        if not isinstance(settings.get(key), str | None):
+            raise _refused(folder, key, settings[key], "a name or null")
+    return settings
+
+
+def put_adapter(
+    folder: Path, encoder: LoadedEncoder, settings: Mapping[str, Any], saved: Mapping[str, Tensor]
+) -> tuple[PeftModel, dict[str, Tensor]]:
+    """Return the encoder with the adapter on it, in eval mode, and the adapter's tensors as PEFT has them now."""
+    config = _checked(folder, encoder, settings, saved)
+    try:
+        with quiet_transformers(), kept_random_state():
+            model = PeftModelForSequenceClassification(encoder.model, config)
+            set_peft_model_state_dict(model, dict(saved), adapter_name="default")
+            loaded = get_peft_model_state_dict(model, save_embedding_layers=False)
+    except Exception as error:  # whatever PEFT does with settings that do not fit together
+        raise BundleError(f"The adapter {folder} cannot be put on {encoder.id}: {first_line(error)}.") from error
+    return model.eval(), loaded
+
+
+def is_prompt(settings: Mapping[str, Any]) -> bool:
+    """Return True for an adapter of virtual tokens, whose tensors PEFT names otherwise."""
+    return "num_virtual_tokens" in settings
+
+
+def virtual_tokens(settings: Mapping[str, Any]) -> int:
+    """Return how many of the encoder's positions the adapter takes from each text."""
+    found = settings.get("num_virtual_tokens")
+    return found if isinstance(found, int) else 0
+
+
+def _config_classes() -> dict[str, type[PeftConfig]]:
+    """Return PEFT's configuration classes of all registered methods, by type."""
+    names = {method.peft_config for method in METHODS}
+    return {str(kind.value): cls for kind, cls in PEFT_TYPE_TO_CONFIG_MAPPING.items() if cls.__name__ in names}
+
+
+def _checked(
+    folder: Path, encoder: LoadedEncoder, settings: Mapping[str, Any], saved: Mapping[str, Tensor]
+) -> PeftConfig:
+    """Return PEFT's configuration of checked settings; those that PEFT does not know are left out, as PEFT does."""
+    cls = _config_classes()[settings["peft_type"]]
+    known = {field.name for field in dataclasses.fields(cls)} - _NOT_PASSED_ON
+    modules = [name for name, _ in encoder.model.named_modules()]
+    widest = max((max(m.weight.shape) for m in encoder.model.modules() if isinstance(m, nn.Linear)), default=1)
+    largest = max([widest, *(size for tensor in saved.values() for size in tensor.shape)])
+    values: dict[str, Any] = {}
+    for key, value in settings.items():
+        if key in known:
+            _check(folder, key, value, largest, n_modules=len(modules))
+            is_pattern = key in _MAY_BE_PATTERNS and _is_text(value) and value.lower() != _ALL_LINEAR
+            values[key] = _matching(folder, key, value, modules) if is_pattern else value
+    try:
+        return cls(**values, inference_mode=True)
+    except Exception as error:  # whatever PEFT says of settings that do not fit together
+        raise BundleError(f"The adapter {folder} has settings that PEFT refuses: {first_line(error)}.") from error
+
+
+def _check(folder: Path, key: str, value: Any, largest: int, *, n_modules: int) -> None:  # noqa: ANN401 - JSON
+    """Refuse a setting that is not of a harmless form."""
+    if value is None or isinstance(value, bool) or value in ([], {}) or (key in _MAY_BE_PATTERNS and _is_text(value)):
+        return
+    if key in _NAMES:
+        names = [value] if key == "layers_pattern" and _is_text(value) else value
+        if not isinstance(names, list) or len(names) > n_modules or not all(_is_text(n, _NAME) for n in names):
+            raise _refused(folder, key, value, "a list of module names")
+    elif _is_text(value):
+        if not _is_text(value, _STARTS if key == "init_lora_weights" else _WORD):
+            raise _refused(folder, key, value, "a word that bundles support")
+    else:
+        for number in _numbers(folder, key, value, n_modules):
+            _check_number(folder, key, number, largest)
+
+
+def _numbers(folder: Path, key: str, value: object, n_modules: int) -> list[object]:
+    """Return the numbers of a setting; those of a pattern by module are its values, or lists of values."""
+    if isinstance(value, dict) and key.endswith("_pattern"):
+        if len(value) > n_modules or not all(map(_KEY.fullmatch, value)):
+            raise _refused(folder, key, next(iter(value)), "at most one entry for each module, by its name")
+        return [number for item in value.values() for number in (item if isinstance(item, list) else [item])]
+    if isinstance(value, list) and key == "layers_to_transform":
+        return value
+    if not isinstance(value, int | float):
+        raise _refused(folder, key, value, "null: bundles do not support it")
+    return [value]
+
+
+def _is_text(value: object, form: re.Pattern[str] | None = None) -> bool:
+    return isinstance(value, str) and (form is None or form.fullmatch(value) is not None)
+
+
+def _check_number(folder: Path, key: str, value: object, largest: int) -> None:
+    limit = 1.0 if "dropout" in key else largest if key in _SIZES else math.inf if key in _ANY_SIZE else _LARGEST
+    least = 0.0 if key in _SIZES or "dropout" in key else -limit
+    if not isinstance(value, int | float) or not least <= value <= limit:
+        raise _refused(folder, key, value, f"a number from {least:g} to {limit:g}")
+
+
+def _matching(folder: Path, key: str, pattern: str, modules: Sequence[str]) -> list[str]:
+    """Return the modules whose whole name matches a regular expression, found within a time limit."""
+    end = time.monotonic() + _PATTERN_S
+    try:
+        counts = len(_COUNT.findall(pattern))
+        if len(pattern) > _PATTERN_LENGTH or _OTHER_GROUP.search(pattern) or not pattern.count("{") == counts <= 2:
+            raise TimeoutError
+        compiled = regex.compile(pattern)
+        found = [name for name in modules if compiled.fullmatch(name, timeout=max(1e-3, end - time.monotonic()))]
+    except TimeoutError as error:
+        raise _refused(folder, key, pattern, "a pattern that is matched quickly: list the modules' names") from error
+    except (regex.error, ValueError, OverflowError, RecursionError, MemoryError) as error:
+        raise _refused(folder, key, pattern, f"a regular expression ({first_line(error)})") from error
+    if not found and key == "target_modules":
+        raise _refused(folder, key, pattern, "a pattern that matches a module of the base model")
+    return found
+
+
+def _refused(folder: Path, key: str, value: object, expected: str) -> BundleError:
+    return BundleError(
+        f"The adapter {folder} has {key} = {_shown(value)} in {ADAPTER_CONFIG_FILE}. Expected {expected}."
+    )
+
+
+def _shown(value: object) -> str:
+    text = str(value) if _is_text(value, _WORD) else repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
