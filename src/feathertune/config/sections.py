@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from feathertune.records import Long, Reading
 
+_LARGEST = 10**15  # of whole numbers: sums and products of such still fit 64 bits where they are used
+
 
 class Section(BaseModel):
     """A group of settings. Frozen: a changed setting is a new object."""
@@ -28,6 +30,13 @@ class Section(BaseModel):
             return meant if field is not None and meant in get_args(field.annotation) else value
 
         return {key: word(key, value) for key, value in values.items()}
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _bounded(cls, value: Any) -> Any:  # noqa: ANN401 - whatever the setting is
+        if isinstance(value, int) and abs(value) > _LARGEST:
+            raise ValueError(f"Input should be at most {_LARGEST:,}")
+        return value
 
 
 class DataConfig(Section):
