@@ -12,10 +12,13 @@ from feathertune.data.sources.collector import SPLITS, SplitName
 from feathertune.data.splitting.splits import DataSplits
 from feathertune.data.tokens.encode import EncodedTexts
 from feathertune.records import DataRecord, LabelSummary, TaskName
+from feathertune.tasks.labels.alike import notes_on
 from feathertune.tasks.labels.values import all_numbers
 
 # Of two whole numbers, such as 0 and 1, nobody means a scale.
 _NO_SCALE = 2
+# Linear models take this much for each row and class.
+_MANY_CLASSES, _ROW_BYTES = 1_000, 80
 
 
 def about_labels(splits: DataSplits, task: str) -> list[str]:
@@ -28,12 +31,24 @@ def about_labels(splits: DataSplits, task: str) -> list[str]:
         ]
     if splits.kind.sets:
         return [f"A text may have several of the {len(splits.labels):,} labels, or none (data.task: multi_label)."]
+    if len(splits.labels) > _MANY_CLASSES:
+        n_bytes = _ROW_BYTES * len(splits.labels) * len(splits.train.labels)
+        return [
+            f"The label has {len(splits.labels):,} classes: the baselines may take hours, and need about "
+            f"{1 + n_bytes / 1e9:.0f} GB of memory. Is the label column the right one?"
+        ]
     if task == "auto" and len(splits.labels) > _NO_SCALE and all_numbers(splits.labels):
         return [
             f"The labels are whole numbers, read as {len(splits.labels):,} classes; --set data.task=regression reads "
             "them as numbers."
         ]
     return []
+
+
+def about_alike(splits: DataSplits, counts: Mapping[str, list[int]]) -> list[str]:
+    """Return sentences about labels that look alike; `counts` are from `class_counts`."""
+    totals = np.sum([*counts.values()], axis=0).tolist() if counts else []
+    return notes_on(dict(zip(splits.labels, totals, strict=False)))
 
 
 def class_counts(splits: DataSplits) -> dict[str, list[int]]:
@@ -68,7 +83,7 @@ def data_record(
     n_tokens = sum(int(texts.n_tokens.sum()) for texts in encoded.values() if texts.n_tokens is not None)
     n_unread = sum(int(texts.n_unread.sum()) for texts in encoded.values() if texts.n_unread is not None)
     shots = config.shots
-    notes, n_pool = splits.notes, len(encoded["train"])
+    notes, n_pool = (*about_alike(splits, counts), *splits.notes), len(encoded["train"])
     if shots:
         counts = counts | {"train": [shots] * len(splits.labels)}
         drawn = f"{shots:,} rows of each class are drawn from {n_pool:,} training rows, anew for each seed: intervals"

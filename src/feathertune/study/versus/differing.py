@@ -35,7 +35,7 @@ def read_settings(folder: Path) -> Settings | None:
     """Return a study's settings, or None if they are missing or damaged."""
     try:
         content = read_yaml((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
+    except (OSError, ValueError, RecursionError, yaml.YAMLError):
         return None
     return content if isinstance(content, dict) else None
 
