@@ -258,6 +258,17 @@ def parse_json(content: bytes) -> Any:  # noqa: ANN401 - any JSON value
         raise ValueError("its values are nested too deeply") from error
 
 
+def read_object(path: Path) -> dict[str, Any]:
+    """Read a JSON object of an adapter; BundleError if it cannot be read, or is none."""
+    try:
+        found = parse_json(path.read_bytes())
+        if not isinstance(found, dict):
+            raise ValueError(f"{path.name} holds no JSON object")
+    except (OSError, ValueError) as error:
+        raise BundleError(f"The adapter {path.parent} cannot be read: {first_line(error)}.") from error
+    return found
+
+
 def _parse(path: Path, record: type[R]) -> R:
     try:
         content = path.read_bytes()
