@@ -58,10 +58,6 @@ def serve(
         float, typer.Option("--load-s", help="Seconds to load a bundle while the server runs (504).")
     ] = 120.0,
     connections: Annotated[int, typer.Option("--connections", help="Maximum connections at once.")] = 512,
-    header_bytes: Annotated[int, typer.Option("--header-bytes", help="Maximum size of a header (431).")] = 16_384,
-    header_s: Annotated[float, typer.Option("--header-s", help="Seconds for a header to arrive (408).")] = 10.0,
-    body_s: Annotated[float, typer.Option("--body-s", help="Seconds for a body to arrive (408).")] = 30.0,
-    idle_s: Annotated[float, typer.Option("--idle-s", help="Seconds to keep an idle connection open.")] = 5.0,
     allowed_host: Annotated[
         list[str] | None,
         typer.Option(
@@ -110,10 +106,6 @@ def serve(
         drain_s=drain_s,
         load_s=load_s,
         connections=connections,
-        header_bytes=header_bytes,
-        header_s=header_s,
-        body_s=body_s,
-        idle_s=idle_s,
     )
     if debug:
         logging.getLogger("feathertune.serve").setLevel(logging.DEBUG)

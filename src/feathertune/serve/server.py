@@ -72,7 +72,7 @@ def configured(service: Service) -> uvicorn.Config:
     """Return uvicorn's configuration: no other protocols, and no connection without limits."""
     limits = service.limits
     options: dict[str, Any] = {  # of which uvicorn takes more types than it says
-        "http": functools.partial(LimitedConnection, limits, service.metrics.saw_refusal),
+        "http": functools.partial(LimitedConnection, limits),
         "timeout_keep_alive": limits.idle_s,
     }
     config = uvicorn.Config(
