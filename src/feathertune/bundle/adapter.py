@@ -90,11 +90,6 @@ def put_adapter(
     return model.eval(), loaded
 
 
-def is_prompt(settings: Mapping[str, Any]) -> bool:
-    """Return True for an adapter of virtual tokens, whose tensors PEFT names otherwise."""
-    return "num_virtual_tokens" in settings
-
-
 def virtual_tokens(settings: Mapping[str, Any]) -> int:
     """Return how many of the encoder's positions the adapter takes from each text."""
     found = settings.get("num_virtual_tokens")

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from peft import PeftModel
 from torch import Tensor
 
-from feathertune.bundle.adapter import is_prompt, put_adapter, read_adapter, virtual_tokens
+from feathertune.bundle.adapter import put_adapter, read_adapter, virtual_tokens
 from feathertune.bundle.files import ADAPTER_CONFIG_FILE, BUNDLE, MANIFEST_FILE, WEIGHTS, BundleInfo, read_object
 from feathertune.bundle.load import load_tokenizer, misfit, read_tensors, without_wrapper
 from feathertune.bundle.save import Description, save_bundle
@@ -232,7 +232,7 @@ def _put_on(
     added: Sequence[str],
 ) -> PeftModel:
     # PEFT's names for the model that it wraps.
-    prefix = "base_model." if is_prompt(settings) else "base_model.model."
+    prefix = "base_model." if virtual_tokens(settings) else "base_model.model."
     heads = tuple(f"{module}." for module in added)
     own = {f"{prefix}{n}": p.detach().clone() for n, p in encoder.model.named_parameters() if n.startswith(heads)}
     if added:

@@ -15,7 +15,7 @@ import feathertune
 from feathertune.errors import BundleError, first_line
 from feathertune.output_folder import FolderKind
 from feathertune.records import HEAD, LabelSummary, Reading, Record, TaskName
-from feathertune.storage import new_folder, sha256_of, write_atomic
+from feathertune.storage import difference, new_folder, sha256_of, write_atomic
 from feathertune.tasks import TASKS
 
 SCHEMA_VERSION: Literal[1] = 1
@@ -190,24 +190,11 @@ def check_manifest(folder: Path) -> Stamps:
         if (folder / ADAPTER_CONFIG_FILE).is_file():
             hint = "It looks like an adapter that plain PEFT wrote: `feathertune import` makes a bundle of one."
         raise BundleError(f"The folder {folder} is not a bundle: it holds no {MANIFEST_FILE}. {hint}")
-    listed = _parse(folder / MANIFEST_FILE, _Manifest).files
+    listed = _parse(folder / MANIFEST_FILE, _Manifest).model_dump()["files"]
     present = bundle_files(folder)
     stamps = _stamps(present)  # before the hashes
-    if INFO_FILE not in listed:
-        raise BundleError(f"The bundle {folder} is not whole: its manifest does not list {INFO_FILE}.")
-    for name in sorted(listed.keys() | present.keys()):
-        if name not in present:
-            raise BundleError(f"The bundle {folder} is not whole: {name} is missing. Copy it again.")
-        if name not in listed:
-            raise BundleError(f"The bundle {folder} holds a file that is not its own: {name}. Take it out.")
-        size = present[name].stat().st_size
-        if size != listed[name].bytes:
-            raise BundleError(
-                f"The bundle {folder} is damaged: {name} has {size} bytes, expected {listed[name].bytes}. "
-                "Copy it again."
-            )
-        if sha256_of(present[name]) != listed[name].sha256:
-            raise BundleError(f"The bundle {folder} is damaged: the content of {name} was changed. Copy it again.")
+    if what := difference(listed, present) or ("" if INFO_FILE in listed else f"{INFO_FILE} is missing"):
+        raise BundleError(f"The bundle {folder} is damaged: {what}. Copy it again.")
     return stamps
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -199,7 +199,16 @@ def _load_part(folder: Path, encoder: LoadedEncoder, info: BundleInfo, saved: Ma
     _check_tensors(folder, encoder, saved)
     if unexpected := encoder.model.load_state_dict(saved, strict=False).unexpected_keys:
         raise BundleError(f"The bundle {folder} does not fit {encoder.id}, which has no parameter {min(unexpected)}.")
-    _check_trained(folder, saved, info.trained or ())
+    trained = info.trained or ()
+    if lacking := sorted(set(trained).difference(saved)):  # in its place the base's own would answer
+        raise BundleError(
+            f"The bundle {folder} lacks {len(lacking)} of the {len(trained)} tensors that were trained, the first "
+            f"being {lacking[0]}. Copy it again."
+        )
+    if added := sorted(saved.keys() - set(trained)):
+        raise BundleError(
+            f"The bundle {folder} holds {added[0]}, which is not among the {len(trained)} tensors listed."
+        )
     for name, parameter in encoder.model.named_parameters():  # so that it is saved again as the part that it is
         parameter.requires_grad_(name in saved)
     return encoder.model
@@ -219,19 +228,6 @@ def _check_tensors(folder: Path, encoder: LoadedEncoder, saved: Mapping[str, Ten
         raise BundleError(
             f"The bundle {folder} does not fit its encoder {encoder.id} with {len(encoder.labels)} labels: {name} "
             f"has the shape {found}, expected {expected}."
-        )
-
-
-def _check_trained(folder: Path, saved: Collection[str], trained: Collection[str]) -> None:
-    """Require exactly the trained tensors; in place of a missing one the base's would answer."""
-    if lacking := sorted(set(trained).difference(saved)):
-        raise BundleError(
-            f"The bundle {folder} lacks {len(lacking)} of the {len(trained)} tensors that were trained, the first "
-            f"being {lacking[0]}. Copy it again."
-        )
-    if added := sorted(set(saved).difference(trained)):
-        raise BundleError(
-            f"The bundle {folder} holds {added[0]}, which is not among the {len(trained)} tensors listed."
         )
 
 

@@ -17,6 +17,7 @@ from feathertune.cli.predict import BaseOption
 from feathertune.errors import ConfigError, MissingExtraError
 
 TOKEN_VARIABLE = "FEATHERTUNE_TOKEN"
+_PACKAGES = ("fastapi", "starlette", "uvicorn", "httptools", "prometheus_client")  # of the extra `serve`
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -80,13 +81,7 @@ def serve(
         from feathertune.serve.server import address, listen
         from feathertune.serve.server import serve as answer
     except ImportError as error:
-        if (error.name or "").partition(".")[0] in (
-            "fastapi",
-            "starlette",
-            "uvicorn",
-            "httptools",
-            "prometheus_client",
-        ):
+        if (error.name or "").partition(".")[0] in _PACKAGES:
             raise MissingExtraError("serve", "`feathertune serve`") from error
         raise
     from feathertune.runtime import choose_runtime
@@ -119,7 +114,7 @@ def serve(
             passes = f"passes of its own: {served.note}" if served.note else "passes shared with others of its encoder"
             gives = f"{len(info.labels)} labels" if info.numbers is None else f"a number: {info.labels[0]}"
             sys.stderr.write(f"{name}: {info.method} on {info.base.id}, {gives}; {passes}\n")
-        if token is None and not _is_loopback(host):
+        if token is None and not ipaddress.ip_address(opened.getsockname()[0]).is_loopback:
             sys.stderr.write(
                 f"Anyone who reaches {host} can use it: no token was given ({TOKEN_VARIABLE} or --token-file).\n"
             )
@@ -171,10 +166,3 @@ def _token(file: Path | None) -> str | None:
             "has to hold it, and nobody shall guess it."
         )
     return token
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

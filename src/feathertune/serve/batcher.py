@@ -182,7 +182,7 @@ class Batcher:
                         self._changed.notify_all()  # the others may end, too
                         return
                     self._n_idle += 1
-                    self._changed.wait(self._next_due_s())
+                    self._changed.wait(min((self._patience_s(*lane) for lane in self._lanes.items()), default=None))
                     self._n_idle -= 1
             task()
 
@@ -209,10 +209,6 @@ class Batcher:
         if self._lanes:
             self._changed.notify()  # there is more to do
         return lambda: self._pass(name, chosen, worker, alone=alone)
-
-    def _next_due_s(self) -> float | None:
-        """Return the seconds until a lane is due; None if nothing waits."""
-        return min((self._patience_s(name, lane) for name, lane in self._lanes.items()), default=None)
 
     def _take(self, jobs: Sequence[_Job]) -> None:
         """Tokenise requests and put their texts on their lanes."""
