@@ -124,10 +124,9 @@ class BundleInfo(Record):
             )
         if len(set(self.labels)) < len(self.labels) or not all(label.strip() for label in self.labels):
             raise ValueError("labels are equal or empty; expected a different name for each")
-        if self.threshold is not None and len(self.threshold) != len(self.labels):
-            raise ValueError(f"there are {len(self.threshold)} thresholds for {len(self.labels)} labels")
-        if self.threshold is not None and not all(0 < value <= 1 for value in self.threshold):
-            raise ValueError(f"the thresholds are {self.threshold}; expected numbers above 0, up to 1")
+        cuts = self.threshold
+        if cuts is not None and (len(cuts) != len(self.labels) or not all(0 < cut <= 1 for cut in cuts)):
+            raise ValueError(f"the thresholds are {cuts}; expected one for each label, above 0, up to 1")
         if not 0 <= self.reading.stride < self.max_length or self.reading.max_windows < 1:
             raise ValueError(f"{self.reading} does not fit a max_length of {self.max_length}")
         return self

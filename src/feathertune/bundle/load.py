@@ -72,7 +72,14 @@ def _read(path: Path, base: str | None, attention: Attention) -> Bundle:
                 f"The bundle {path} lacks {lacking} in its weights, or holds them for another number of labels than "
                 f"the {len(info.labels)} that it names."
             )
-        _check_all_used(path, whole)
+        # A configuration with fewer layers would drop tensors silently.
+        with safe_open(path / WEIGHTS["full"], framework="pt") as file:
+            unused = sorted(set(file.keys()).difference(whole.model.state_dict()))
+        if unused:
+            raise BundleError(
+                f"The weights of the bundle {path} do not fit its config.json: {len(unused)} tensors have no place in "
+                f"the model, the first being {unused[0]}. Copy it again."
+            )
         _check_numbers(path, whole.model.state_dict())
         return Bundle(path, whole.model, whole.tokenizer, whole, info)
     settings = read_adapter(path) if info.kind == "peft" else {}
@@ -228,17 +235,6 @@ def _check_tensors(folder: Path, encoder: LoadedEncoder, saved: Mapping[str, Ten
         raise BundleError(
             f"The bundle {folder} does not fit its encoder {encoder.id} with {len(encoder.labels)} labels: {name} "
             f"has the shape {found}, expected {expected}."
-        )
-
-
-def _check_all_used(folder: Path, whole: LoadedEncoder) -> None:
-    """Require that the model uses every tensor; a configuration with fewer layers would drop some silently."""
-    with safe_open(folder / WEIGHTS["full"], framework="pt") as file:
-        unused = sorted(set(file.keys()).difference(whole.model.state_dict()))
-    if unused:
-        raise BundleError(
-            f"The weights of the bundle {folder} do not fit its config.json: {len(unused)} tensors have no place in "
-            f"the model, the first being {unused[0]}. Copy it again."
         )
 
 

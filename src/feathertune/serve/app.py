@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import fastapi
-import fastapi.responses
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
@@ -114,11 +113,10 @@ def _add_routes(app: FastAPI, routes: Routes) -> None:
         return {code: {"model": model.get(code, schemas.Problem), "description": reasons[code]} for code in every}
 
     health: Answers = {200: {"description": "Yes."}, 503: {"model": schemas.Status, "description": "No, and why."}}
-    page = partial(app.add_api_route, response_class=fastapi.responses.HTMLResponse, include_in_schema=False)
     server = partial(app.add_api_route, tags=["server"])
     models = partial(app.add_api_route, dependencies=guarded, tags=["models"])
-    page("/", routes.page)
-    page("/docs", routes.docs)
+    for path, name in (("/", "page"), ("/docs", "docs")):
+        app.add_api_route(path, partial(pages.response, name), response_model=None, include_in_schema=False)
     server("/healthz", routes.health, response_model=schemas.Status, responses=health)
     server("/readyz", routes.ready, response_model=schemas.Status, responses=health)
     text = {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "Prometheus' text format."}
@@ -161,17 +159,9 @@ class Routes:
     async def check_token(
         self, given: Annotated[HTTPAuthorizationCredentials | None, Depends(HTTPBearer(auto_error=False))]
     ) -> None:
-        """Let in who shows the token."""
+        """Require the bearer token."""
         if given is None or not self.service.is_token(given.credentials):
             raise HTTPException(401, "The bearer token is missing or wrong.", {"WWW-Authenticate": "Bearer"})
-
-    async def page(self) -> Response:
-        """Try texts by hand."""
-        return pages.response("page")
-
-    async def docs(self) -> Response:
-        """The API, for a person."""
-        return pages.response("docs")
 
     async def health(self) -> Response:
         """Whether the process works; else it should be started again."""
