@@ -154,7 +154,6 @@ def write_files(folder: Path, files: Mapping[str, bytes], *, base: Path | None) 
             info = read_info(temporary)
             found = info.base.model_copy(update={"local": local_base(base, folder)})
             write_info(temporary, info.model_copy(update={"base": found}))
-            write_manifest(temporary)
 
 
 def local_base(base: Path, folder: Path) -> str:
@@ -163,18 +162,12 @@ def local_base(base: Path, folder: Path) -> str:
 
 
 def write_info(folder: Path, info: BundleInfo) -> None:
-    """Write ``feathertune.json``; call `write_manifest` after it."""
+    """Write ``feathertune.json`` and the manifest of all files, so other files come first."""
     write_atomic(folder / INFO_FILE, info.model_dump_json(indent=1) + "\n")
-
-
-def write_manifest(folder: Path) -> None:
-    """Write the manifest of all other files."""
     present = bundle_files(folder)
     files = {name: _File(sha256=sha256_of(path), bytes=path.stat().st_size) for name, path in present.items()}
-    write_atomic(
-        folder / MANIFEST_FILE,
-        _Manifest(schema_version=SCHEMA_VERSION, files=files).model_dump_json(indent=1) + "\n",
-    )
+    manifest = _Manifest(schema_version=SCHEMA_VERSION, files=files)
+    write_atomic(folder / MANIFEST_FILE, manifest.model_dump_json(indent=1) + "\n")
 
 
 Stamps = Mapping[str, tuple[int, ...]]

@@ -28,7 +28,6 @@ from feathertune.bundle.files import (
     Probe,
     local_base,
     write_info,
-    write_manifest,
 )
 from feathertune.bundle.load import DTYPES, not_finite, read_bundle
 from feathertune.bundle.proof import PROBE_TEXTS, logits_of, make_probes
@@ -101,12 +100,10 @@ def save_bundle(
             encoder.tokenizer.save_pretrained(temporary)
         if name := not_finite(load_file(temporary / WEIGHTS[info.kind])):
             raise BundleError(f"The parameter {name} holds NaN or infinity. Train again with a lower learning rate.")
-        write_info(temporary, info)
         write_atomic(temporary / CARD_FILE, model_card(info))
-        write_manifest(temporary)
+        write_info(temporary, info)
         info = info.model_copy(update={"probes": _check_reload(temporary, model, encoder, info)})
         write_info(temporary, info)
-        write_manifest(temporary)
     return info
 
 

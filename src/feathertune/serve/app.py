@@ -140,13 +140,8 @@ def _add_routes(app: FastAPI, routes: Routes) -> None:
         responses={201: added, **refusals(400, 403, 409, 413, 415, 422, 503, 504)},
         openapi_extra=_takes(schemas.NewModel),
     )
-    models(
-        _ONE_MODEL,
-        routes.delete_model,
-        methods=["DELETE"],
-        status_code=204,
-        responses=refusals(403, 404, 422, 503),
-    )
+    responses = refusals(403, 404, 422, 503)
+    models(_ONE_MODEL, routes.delete_model, methods=["DELETE"], status_code=204, responses=responses)
 
 
 class Routes:

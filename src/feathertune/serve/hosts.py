@@ -44,7 +44,7 @@ class AllowedHosts:
             return False
         if self._all or found in self._names:
             return True
-        here = (found[0], None) in self._names or (self._any_address and _is_address(found[0]))
+        here = (found[0], None) in self._names or (self._any_address and bool(_address(found[0])))
         return here and found[1] in (None, self._port)
 
     def checking(self, app: ASGIApp) -> ASGIApp:
@@ -67,12 +67,11 @@ def _parts(host: str) -> tuple[str, str | None] | None:
     if (found := _HOST.fullmatch(f"[{host}]" if host.count(":") > 1 and host[0] != "[" else host)) is None:
         return None
     name = found[1].strip("[]").lower().removesuffix(".")
-    return (str(ipaddress.ip_address(name)) if _is_address(name) else name), found[2]
+    return _address(name) or name, found[2]
 
 
-def _is_address(name: str) -> bool:
+def _address(name: str) -> str:
     try:
-        ipaddress.ip_address(name)
+        return str(ipaddress.ip_address(name))
     except ValueError:
-        return False
-    return True
+        return ""

@@ -66,12 +66,10 @@ def serve(service: Service, opened: socket.socket) -> None:
 def configured(service: Service) -> uvicorn.Config:
     """Return uvicorn's configuration: no other protocols, and no connection without limits."""
     limits = service.limits
-    options: dict[str, Any] = {  # of which uvicorn takes more types than it says
-        "http": functools.partial(LimitedConnection, limits),
-        "timeout_keep_alive": limits.idle_s,
-    }
     config = uvicorn.Config(
         create_app(service),
+        http=functools.partial(LimitedConnection, limits),  # type: ignore[arg-type]
+        timeout_keep_alive=limits.idle_s,  # type: ignore[arg-type]
         ws="none",
         proxy_headers=False,
         log_level="error",  # a warning for each refused client would fill disks
@@ -79,7 +77,6 @@ def configured(service: Service) -> uvicorn.Config:
         server_header=False,
         timeout_graceful_shutdown=int(limits.timeout_s) + 1,
         lifespan="on",
-        **options,
     )
     if not logging.getLogger("feathertune.serve").isEnabledFor(logging.DEBUG):
         for name in ("feathertune.serve", "uvicorn.error", "asyncio"):

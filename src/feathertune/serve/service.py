@@ -30,7 +30,7 @@ class Service:
         self.n_bodies = 0  # that were read
         self._loading = asyncio.Lock()
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="feathertune-loader")
-        self._load: Future[Any] | None = None  # the last one
+        self._load: Future[Any] | None = None  # that goes on
         self._read: asyncio.Future[Any] | None = None  # waits for it
 
     def is_token(self, given: str) -> bool:
@@ -40,7 +40,7 @@ class Service:
     @property
     def is_loading(self) -> bool:
         """True if a thread loads a bundle, whether or not anybody still waits for it."""
-        return self._load is not None and not self._load.done()
+        return self._load is not None
 
     async def put(self, name: str, path: Path, base: str | None) -> tuple[Served, bool]:
         """Load a bundle and let it answer; return it, and True if it replaced another.
@@ -80,16 +80,21 @@ class Service:
             raise Stopping
         if self.is_loading:
             raise Refused(503, "An earlier bundle is still being loaded, though it took too long. Try again later.", 5)
-        self._load = self._loader.submit(self.models.read, path, base)
-        read = self._read = asyncio.wrap_future(self._load)
-        done, _ = await asyncio.wait((read,), timeout=self.limits.load_s)
-        if not done:
+        load = self._load = self._loader.submit(self.models.read, path, base)
+        read = self._read = asyncio.wrap_future(load)
+        load.add_done_callback(self._forget_load)
+        await asyncio.wait((read,), timeout=self.limits.load_s)
+        self._read = None
+        if not read.done():
             read.cancel()
             limit = f"{self.limits.load_s:g} s (--load-s)"
             raise Refused(504, f"The bundle was not loaded within {limit}. What answered before still does.")
         if read.cancelled():
             raise Stopping
         return read.result()
+
+    def _forget_load(self, _: Future[Any]) -> None:
+        self._load = None  # which would hold the bundle
 
 
 def _let_go() -> None:
