@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
 import tempfile
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from feathertune.errors import ConfigError
-from feathertune.storage import LOCK, is_temporary, locked, real_path, write_atomic
+from feathertune.storage import LOCK, delete, is_temporary, locked, real_path, write_atomic
 
 
 @dataclass(frozen=True)
@@ -49,11 +48,14 @@ class FolderKind:
 def check_place(path: Path, kind: FolderKind, *, overwrite: bool) -> None:
     """Check, before any work, that `new_folder` may put a folder here; raise a `ConfigError` if not."""
     with _told(path):
-        if _is_occupied(path, kind, overwrite=overwrite) and (foreign := _foreign_files(path, kind)):
-            raise ConfigError(
-                f"The output folder {path} holds {foreign[0].relative_to(path)}, which feathertune did not write. "
-                "It is left alone: move that file, or give another --out."
-            )
+        if _is_occupied(path, kind, overwrite=overwrite):
+            files = {file for file in path.rglob("*") if not file.is_dir() or file.is_symlink()}
+            for file in sorted(files - (kind.own_files(path) or set())):
+                if not is_temporary(file):
+                    raise ConfigError(
+                        f"The output folder {path} holds {file.relative_to(path)}, which feathertune did not write. "
+                        "It is left alone: move that file, or give another --out."
+                    )
         there = next(parent for parent in path.absolute().parents if parent.exists())
         with tempfile.TemporaryFile(dir=there):
             pass
@@ -77,15 +79,8 @@ def writing_into(path: Path) -> Iterator[None]:
             _check_folder(path)
             stack.enter_context(locked(path, inside=True))
             for entry in [*path.rglob(".*.tmp")]:
-                _delete(entry)
+                delete(entry)
         yield
-
-
-def _delete(entry: Path) -> None:
-    if entry.is_dir() and not entry.is_symlink():
-        shutil.rmtree(entry)
-    else:
-        entry.unlink(missing_ok=True)
 
 
 def claim_folder(path: Path, kind: FolderKind, *, overwrite: bool, aside: Collection[str] = ()) -> None:
@@ -125,18 +120,12 @@ def _check_folder(path: Path) -> None:
         raise ConfigError(f"The output {path} is the root of the file system. Expected a folder inside it.")
 
 
-def _foreign_files(path: Path, kind: FolderKind) -> list[Path]:
-    own = kind.own_files(path) or set()
-    found = (file for file in sorted(path.rglob("*")) if not file.is_dir() or file.is_symlink())
-    return [file for file in found if file not in own and not is_temporary(file)]
-
-
 def _delete_own(path: Path, kind: FolderKind) -> None:
     """Delete our files, the marker last, so that a deletion that breaks off can be done again."""
     marker = path / kind.marker
     own = (kind.own_files(path) or set()) | {entry for entry in path.rglob(".*") if is_temporary(entry)}
     for entry in sorted(own - {marker, path / LOCK}):
-        _delete(entry)
+        delete(entry)
     emptied = {folder for entry in own for folder in entry.relative_to(path).parents}
     for folder in sorted(emptied - {Path()}, reverse=True):
         with contextlib.suppress(OSError):  # somebody's file is in it
@@ -146,39 +135,19 @@ def _delete_own(path: Path, kind: FolderKind) -> None:
 
 def write_output(path: Path, content: str | bytes, *, option: str, overwrite: bool) -> None:
     """Write a file that the user named by `option`, whole or not at all; raise a `ConfigError` if that fails."""
-    with output_errors(path, option):
-        check_output(path, option=option, overwrite=overwrite)
+    with _told(path, option):
+        if path.is_dir():
+            raise ConfigError(f"The output {path} is a folder. Expected a file: give another {option}.")
+        if not overwrite and (path.exists() or path.is_symlink()):
+            raise ConfigError(f"The output {path} exists. Give another {option}, or --overwrite to replace it.")
         write_atomic(path, content, overwrite=overwrite)
 
 
-def check_output(path: Path, *, option: str, overwrite: bool) -> None:
-    """Raise a `ConfigError` if a file may not be written there."""
-    if path.is_dir():
-        raise ConfigError(f"The output {path} is a folder. Expected a file: give another {option}.")
-    if not overwrite and (path.exists() or path.is_symlink()):
-        raise ConfigError(f"The output {path} exists. Give another {option}, or --overwrite to replace it.")
-
-
 @contextlib.contextmanager
-def output_errors(path: Path, option: str) -> Iterator[None]:
+def _told(path: Path, option: str = "--out") -> Iterator[None]:
     """Turn a system error during the block into a `ConfigError` about the output that the user named by `option`."""
     try:
         yield
-    except FileExistsError as error:
-        raise ConfigError(
-            f"The output {path} was written by another process meanwhile, and is left alone. Give another {option}."
-        ) from error
     except OSError as error:
-        raise ConfigError(
-            f"The output {path} cannot be written: {error.strerror or error}. Give another {option}."
-        ) from error
-
-
-@contextlib.contextmanager
-def _told(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise ConfigError(
-            f"The output folder {path} cannot be written: {error.strerror or error}. Give another --out."
-        ) from error
+        why = error.strerror or error
+        raise ConfigError(f"The output {path} cannot be written: {why}. Give another {option}.") from error

@@ -10,8 +10,9 @@ import re
 import secrets
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from feathertune.errors import ConfigError
 
@@ -34,6 +35,21 @@ def sha256_of(path: Path) -> str:
         while chunk := file.read(_CHUNK_BYTES):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def difference(listed: Mapping[str, Mapping[str, Any]], present: Mapping[str, Path]) -> str:
+    """Return which file is not as a manifest lists it, with ``bytes`` and ``sha256``; empty if all are."""
+    for name in sorted(listed.keys() | present.keys()):
+        if name not in present:
+            return f"{name} is missing"
+        if name not in listed:
+            return f"{name} is not one of its files"
+        size, expected = present[name].stat().st_size, listed[name]["bytes"]
+        if size != expected:
+            return f"{name} has {size} bytes, expected {expected}"
+        if sha256_of(present[name]) != listed[name]["sha256"]:
+            return f"the content of {name} was changed"
+    return ""
 
 
 def _sync(path: Path) -> None:
@@ -206,10 +222,17 @@ def _repair(path: Path) -> None:
             continue
         if entry.name.endswith(_OLD) and not path.exists():
             entry.replace(path)
-        elif entry.is_dir() and not entry.is_symlink():
-            shutil.rmtree(entry, ignore_errors=True)
         else:
-            entry.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                delete(entry)
+
+
+def delete(entry: Path) -> None:
+    """Delete a file, a link, or a folder with all that is in it."""
+    if entry.is_dir() and not entry.is_symlink():
+        shutil.rmtree(entry)
+    else:
+        entry.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -98,10 +98,11 @@ def test_two_threads_at_once_answer_as_one():
     family, methods = ALL[0], able(ALL[0])[:4]
     models = serve(family, methods, n_workers=2)
     for model in models.all():
-        one, two = (dict(twin.model.named_parameters()) for twin in model.twins)
+        one, two = (dict(one.bundle.model.named_parameters()) for one in model.predictors)
         assert one.keys() == two.keys()
         assert all(one[name] is two[name] for name in one)
-        assert not {*map(id, model.twins[0].model.modules())} & {*map(id, model.twins[1].model.modules())}
+        first, second = ({*map(id, each.bundle.model.modules())} for each in model.predictors)
+        assert not first & second
 
     def ask(worker):
         return [answers_of_passes(models, TEXTS, worker=worker, alone=False) for _ in range(20)]
@@ -137,7 +138,7 @@ def test_the_engine_runs_nearly_all_of_them_together():
     family = ALL[0]
     models = all_served(family)
     largest = max(by_lane(models), key=len)
-    alone = {model.name: model.note for model in models.all() if model.twins[0].member is None}
+    alone = {model.name: model.note for model in models.all() if not model.members}
     whole = {method.name for method in METHODS if method.kind == "full"}
     inputs = {method.name for method in METHODS if method.changes_input}
     assert not whole & {model.name for model in largest}
@@ -202,6 +203,6 @@ def test_a_pass_that_mixes_up_is_noticed_when_a_bundle_is_loaded(monkeypatch):
 
     monkeypatch.setattr("feathertune.engine.multi_adapter.mixed_batches.mixed_logits", wrong)
     models = serve(family, [one, other])
-    assert all(twin.member is None for model in models.all() for twin in model.twins)
+    assert not any(model.members for model in models.all())
     assert all("other logits" in model.note for model in models.all())
     assert_offline_answers(answers_of_passes(models, TEXTS), family, [one, other])

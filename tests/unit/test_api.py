@@ -2,8 +2,8 @@ import itertools
 import subprocess
 import sys
 
+import numpy as np
 import pytest
-import torch
 
 import feathertune
 from e2e.cli import reviews, write_csv
@@ -71,7 +71,7 @@ def test_an_older_bundle_stays_until_the_new_one_is_proven(config, tmp_path, mon
         feathertune.finetune(config, out, seed=1)
     with monkeypatch.context() as broken:
         calls = itertools.count()
-        broken.setattr("feathertune.bundle.save._logits", lambda *_: torch.full((4, 2), float(next(calls))))
+        broken.setattr("feathertune.bundle.save.logits_of", lambda *_: np.full((4, 2), float(next(calls))))
         with pytest.raises(BundleError, match="other logits"):
             feathertune.finetune(config, out, seed=1, overwrite=True)
     assert kept(), "what was trained over it was not good"

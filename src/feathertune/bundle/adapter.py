@@ -19,7 +19,7 @@ from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 from torch import Tensor, nn
 
-from feathertune.bundle.files import ADAPTER_CONFIG_FILE, parse_json
+from feathertune.bundle.files import ADAPTER_CONFIG_FILE, read_object
 from feathertune.encoders import LoadedEncoder, quiet_transformers
 from feathertune.errors import BundleError, first_line
 from feathertune.methods import METHODS
@@ -57,12 +57,7 @@ _OTHER_GROUP = re.compile(r"\(\?(?!:|=|!|<=|<!)")
 
 def read_adapter(folder: Path) -> dict[str, Any]:
     """Read ``adapter_config.json``; BundleError unless it is of a known PEFT type, for classification."""
-    try:
-        settings = parse_json((folder / ADAPTER_CONFIG_FILE).read_bytes())
-    except (OSError, ValueError) as error:
-        raise BundleError(f"The adapter {folder} cannot be read: {first_line(error)}.") from error
-    if not isinstance(settings, dict):
-        raise BundleError(f"The adapter {folder} cannot be read: {ADAPTER_CONFIG_FILE} holds no JSON object.")
+    settings = read_object(folder / ADAPTER_CONFIG_FILE)
     known, found = _config_classes(), settings.get("peft_type")
     if not isinstance(found, str) or found not in known:
         raise BundleError(
@@ -93,11 +88,6 @@ def put_adapter(
     except Exception as error:  # whatever PEFT does with settings that do not fit together
         raise BundleError(f"The adapter {folder} cannot be put on {encoder.id}: {first_line(error)}.") from error
     return model.eval(), loaded
-
-
-def is_prompt(settings: Mapping[str, Any]) -> bool:
-    """Return True for an adapter of virtual tokens, whose tensors PEFT names otherwise."""
-    return "num_virtual_tokens" in settings
 
 
 def virtual_tokens(settings: Mapping[str, Any]) -> int:

@@ -15,7 +15,7 @@ import feathertune
 from feathertune.errors import BundleError, first_line
 from feathertune.output_folder import FolderKind
 from feathertune.records import HEAD, LabelSummary, Reading, Record, TaskName
-from feathertune.storage import new_folder, sha256_of, write_atomic
+from feathertune.storage import difference, new_folder, sha256_of, write_atomic
 from feathertune.tasks import TASKS
 
 SCHEMA_VERSION: Literal[1] = 1
@@ -124,10 +124,9 @@ class BundleInfo(Record):
             )
         if len(set(self.labels)) < len(self.labels) or not all(label.strip() for label in self.labels):
             raise ValueError("labels are equal or empty; expected a different name for each")
-        if self.threshold is not None and len(self.threshold) != len(self.labels):
-            raise ValueError(f"there are {len(self.threshold)} thresholds for {len(self.labels)} labels")
-        if self.threshold is not None and not all(0 < value <= 1 for value in self.threshold):
-            raise ValueError(f"the thresholds are {self.threshold}; expected numbers above 0, up to 1")
+        cuts = self.threshold
+        if cuts is not None and (len(cuts) != len(self.labels) or not all(0 < cut <= 1 for cut in cuts)):
+            raise ValueError(f"the thresholds are {cuts}; expected one for each label, above 0, up to 1")
         if not 0 <= self.reading.stride < self.max_length or self.reading.max_windows < 1:
             raise ValueError(f"{self.reading} does not fit a max_length of {self.max_length}")
         return self
@@ -155,7 +154,6 @@ def write_files(folder: Path, files: Mapping[str, bytes], *, base: Path | None) 
             info = read_info(temporary)
             found = info.base.model_copy(update={"local": local_base(base, folder)})
             write_info(temporary, info.model_copy(update={"base": found}))
-            write_manifest(temporary)
 
 
 def local_base(base: Path, folder: Path) -> str:
@@ -164,18 +162,12 @@ def local_base(base: Path, folder: Path) -> str:
 
 
 def write_info(folder: Path, info: BundleInfo) -> None:
-    """Write ``feathertune.json``; call `write_manifest` after it."""
+    """Write ``feathertune.json`` and the manifest of all files, so other files come first."""
     write_atomic(folder / INFO_FILE, info.model_dump_json(indent=1) + "\n")
-
-
-def write_manifest(folder: Path) -> None:
-    """Write the manifest of all other files."""
     present = bundle_files(folder)
     files = {name: _File(sha256=sha256_of(path), bytes=path.stat().st_size) for name, path in present.items()}
-    write_atomic(
-        folder / MANIFEST_FILE,
-        _Manifest(schema_version=SCHEMA_VERSION, files=files).model_dump_json(indent=1) + "\n",
-    )
+    manifest = _Manifest(schema_version=SCHEMA_VERSION, files=files)
+    write_atomic(folder / MANIFEST_FILE, manifest.model_dump_json(indent=1) + "\n")
 
 
 Stamps = Mapping[str, tuple[int, ...]]
@@ -190,24 +182,11 @@ def check_manifest(folder: Path) -> Stamps:
         if (folder / ADAPTER_CONFIG_FILE).is_file():
             hint = "It looks like an adapter that plain PEFT wrote: `feathertune import` makes a bundle of one."
         raise BundleError(f"The folder {folder} is not a bundle: it holds no {MANIFEST_FILE}. {hint}")
-    listed = _parse(folder / MANIFEST_FILE, _Manifest).files
+    listed = _parse(folder / MANIFEST_FILE, _Manifest).model_dump()["files"]
     present = bundle_files(folder)
     stamps = _stamps(present)  # before the hashes
-    if INFO_FILE not in listed:
-        raise BundleError(f"The bundle {folder} is not whole: its manifest does not list {INFO_FILE}.")
-    for name in sorted(listed.keys() | present.keys()):
-        if name not in present:
-            raise BundleError(f"The bundle {folder} is not whole: {name} is missing. Copy it again.")
-        if name not in listed:
-            raise BundleError(f"The bundle {folder} holds a file that is not its own: {name}. Take it out.")
-        size = present[name].stat().st_size
-        if size != listed[name].bytes:
-            raise BundleError(
-                f"The bundle {folder} is damaged: {name} has {size} bytes, expected {listed[name].bytes}. "
-                "Copy it again."
-            )
-        if sha256_of(present[name]) != listed[name].sha256:
-            raise BundleError(f"The bundle {folder} is damaged: the content of {name} was changed. Copy it again.")
+    if what := difference(listed, present) or ("" if INFO_FILE in listed else f"{INFO_FILE} is missing"):
+        raise BundleError(f"The bundle {folder} is damaged: {what}. Copy it again.")
     return stamps
 
 
@@ -256,6 +235,17 @@ def parse_json(content: bytes) -> Any:  # noqa: ANN401 - any JSON value
         return json.loads(content.decode("utf-8"), parse_float=number, parse_int=integer, parse_constant=number)
     except RecursionError as error:
         raise ValueError("its values are nested too deeply") from error
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Read a JSON object of an adapter; BundleError if it cannot be read, or is none."""
+    try:
+        found = parse_json(path.read_bytes())
+        if not isinstance(found, dict):
+            raise ValueError(f"{path.name} holds no JSON object")
+    except (OSError, ValueError) as error:
+        raise BundleError(f"The adapter {path.parent} cannot be read: {first_line(error)}.") from error
+    return found
 
 
 def _parse(path: Path, record: type[R]) -> R:

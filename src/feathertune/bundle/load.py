@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,7 +72,14 @@ def _read(path: Path, base: str | None, attention: Attention) -> Bundle:
                 f"The bundle {path} lacks {lacking} in its weights, or holds them for another number of labels than "
                 f"the {len(info.labels)} that it names."
             )
-        _check_all_used(path, whole)
+        # A configuration with fewer layers would drop tensors silently.
+        with safe_open(path / WEIGHTS["full"], framework="pt") as file:
+            unused = sorted(set(file.keys()).difference(whole.model.state_dict()))
+        if unused:
+            raise BundleError(
+                f"The weights of the bundle {path} do not fit its config.json: {len(unused)} tensors have no place in "
+                f"the model, the first being {unused[0]}. Copy it again."
+            )
         _check_numbers(path, whole.model.state_dict())
         return Bundle(path, whole.model, whole.tokenizer, whole, info)
     settings = read_adapter(path) if info.kind == "peft" else {}
@@ -199,7 +206,16 @@ def _load_part(folder: Path, encoder: LoadedEncoder, info: BundleInfo, saved: Ma
     _check_tensors(folder, encoder, saved)
     if unexpected := encoder.model.load_state_dict(saved, strict=False).unexpected_keys:
         raise BundleError(f"The bundle {folder} does not fit {encoder.id}, which has no parameter {min(unexpected)}.")
-    _check_trained(folder, saved, info.trained or ())
+    trained = info.trained or ()
+    if lacking := sorted(set(trained).difference(saved)):  # in its place the base's own would answer
+        raise BundleError(
+            f"The bundle {folder} lacks {len(lacking)} of the {len(trained)} tensors that were trained, the first "
+            f"being {lacking[0]}. Copy it again."
+        )
+    if added := sorted(saved.keys() - set(trained)):
+        raise BundleError(
+            f"The bundle {folder} holds {added[0]}, which is not among the {len(trained)} tensors listed."
+        )
     for name, parameter in encoder.model.named_parameters():  # so that it is saved again as the part that it is
         parameter.requires_grad_(name in saved)
     return encoder.model
@@ -219,30 +235,6 @@ def _check_tensors(folder: Path, encoder: LoadedEncoder, saved: Mapping[str, Ten
         raise BundleError(
             f"The bundle {folder} does not fit its encoder {encoder.id} with {len(encoder.labels)} labels: {name} "
             f"has the shape {found}, expected {expected}."
-        )
-
-
-def _check_trained(folder: Path, saved: Collection[str], trained: Collection[str]) -> None:
-    """Require exactly the trained tensors; in place of a missing one the base's would answer."""
-    if lacking := sorted(set(trained).difference(saved)):
-        raise BundleError(
-            f"The bundle {folder} lacks {len(lacking)} of the {len(trained)} tensors that were trained, the first "
-            f"being {lacking[0]}. Copy it again."
-        )
-    if added := sorted(set(saved).difference(trained)):
-        raise BundleError(
-            f"The bundle {folder} holds {added[0]}, which is not among the {len(trained)} tensors listed."
-        )
-
-
-def _check_all_used(folder: Path, whole: LoadedEncoder) -> None:
-    """Require that the model uses every tensor; a configuration with fewer layers would drop some silently."""
-    with safe_open(folder / WEIGHTS["full"], framework="pt") as file:
-        unused = sorted(set(file.keys()).difference(whole.model.state_dict()))
-    if unused:
-        raise BundleError(
-            f"The weights of the bundle {folder} do not fit its config.json: {len(unused)} tensors have no place in "
-            f"the model, the first being {unused[0]}. Copy it again."
         )
 
 

@@ -26,28 +26,24 @@ def sequences(ids, special):  # of more than {length} tokens several windows, as
 """
 _PLAIN: dict[Long, str] = {"head": "", "head-tail": _HEAD_TAIL, "windows": _WINDOWS}
 
-_PEFT_USE = """\
-from peft import PeftModel
+_ON_BASE = """\
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-folder = "."  # this folder, or its id on a hub
 labels = {labels}
 base = AutoModelForSequenceClassification.from_pretrained(
     {base}{revision}, num_labels=len(labels), ignore_mismatched_sizes=True, dtype="{dtype}"{problem}
-)  # its own head, if it has one, gives way to the one here
+)  # its own head, if it has one, is replaced by the one here
+"""
+_PEFT_USE = f"""\
+from peft import PeftModel
+{_ON_BASE}folder = "."  # this folder, or its id on a hub
 model = PeftModel.from_pretrained(base, folder).eval()
 """
-_PART_USE = """\
+_PART_USE = f"""\
 from safetensors.torch import load_file
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
-folder = "."  # this folder
-labels = {labels}
-model = AutoModelForSequenceClassification.from_pretrained(
-    {base}{revision}, num_labels=len(labels), ignore_mismatched_sizes=True, dtype="{dtype}"{problem}
-)  # its own head, if it has one, gives way to the one here
-model.load_state_dict(load_file(f"{{folder}}/{weights}"), strict=False)
-model.eval()
+{_ON_BASE}folder = "."  # this folder
+base.load_state_dict(load_file(folder + "/{{weights}}"), strict=False)
+model = base.eval()
 """
 _FULL_USE = """\
 from transformers import AutoModelForSequenceClassification, AutoTokenizer

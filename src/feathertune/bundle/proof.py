@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from feathertune.bundle.files import BundleInfo, Probe
-from feathertune.data.reading.texts import Pair, Text, paired
+from feathertune.data.reading.texts import Pair, Text
 from feathertune.data.tokens.encode import encode
 from feathertune.encoders import forget_lengths
 from feathertune.engine.predict import predict_logits
@@ -29,15 +30,13 @@ _TOLERANCE = {"float32": 1e-3, "bfloat16": 0.1}
 _TOKEN_BUDGET = 4_096
 
 
-def make_probes(model: nn.Module, tokenizer: PreTrainedTokenizerBase, info: BundleInfo) -> list[Probe]:
-    """Return the probe texts with a model's logits, computed on the CPU; BundleError if they are not finite."""
-    texts: Sequence[Text] = paired(PROBE_TEXTS) if info.reads_pairs else PROBE_TEXTS
-    found = _logits(model, tokenizer, texts, info)
-    if not np.isfinite(found).all():
+def make_probes(texts: Sequence[Text], logits: np.ndarray) -> list[Probe]:
+    """Return texts with their logits ``(N, C)``; BundleError if these are not finite."""
+    if not np.isfinite(logits).all():
         raise BundleError("The model gives logits that are NaN or infinite. Train again with a lower learning rate.")
     return [
-        Probe(texts=[text] if isinstance(text, str) else list(text), logits=[float(value) for value in row])
-        for text, row in zip(texts, found, strict=True)
+        Probe(texts=[text] if isinstance(text, str) else list(text), logits=row.tolist())
+        for text, row in zip(texts, logits, strict=True)
     ]
 
 
@@ -53,7 +52,7 @@ def require_proof(
         )
     texts = [Pair(*probe.texts) if info.reads_pairs else probe.texts[0] for probe in info.probes]
     try:
-        found = _logits(model, tokenizer, texts, info)
+        found = logits_of(model, tokenizer, texts, info)
     except Exception as error:  # whatever torch says of parts that do not fit together
         raise BundleError(f"The bundle {folder} cannot be run on {base}: {first_line(error)}.") from error
     finish = f"on the base {base}. Name the base that it was trained on, or copy the bundle again."
@@ -69,9 +68,11 @@ def require_proof(
         )
 
 
-def _logits(
+def logits_of(
     model: nn.Module, tokenizer: PreTrainedTokenizerBase, texts: Sequence[Text], info: BundleInfo
 ) -> np.ndarray:
+    """Return logits ``(N, C)`` float64, computed where the model is; it stays in eval mode."""
     tokens = encode(tokenizer, texts, max_length=info.max_length)
     forget_lengths(tokenizer)
-    return predict_logits(model, tokens, token_budget=_TOKEN_BUDGET, runtime=FP32).astype(np.float64)
+    runtime = replace(FP32, device=next(model.parameters()).device)
+    return predict_logits(model, tokens, token_budget=_TOKEN_BUDGET, runtime=runtime).astype(np.float64)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING
 
-from feathertune.bundle.files import MANIFEST_FILE, BundleInfo, bundle_files, write_info, write_manifest
+from feathertune.bundle.files import MANIFEST_FILE, BundleInfo, bundle_files, write_info
 from feathertune.bundle.load import load_bundle
 from feathertune.errors import BundleError, HubError, first_line
 
@@ -71,7 +71,6 @@ def _without_path(folder: Path, info: BundleInfo, copy: Path) -> Path:
         return folder
     shutil.copytree(folder, copy)
     write_info(copy, info.model_copy(update={"base": info.base.model_copy(update={"local": str(beside)})}))
-    write_manifest(copy)
     return copy
 
 

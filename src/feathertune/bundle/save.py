@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import json
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
-import feathertune
 from feathertune.bundle.card import model_card
 from feathertune.bundle.files import (
     ADAPTER_CONFIG_FILE,
@@ -30,15 +28,15 @@ from feathertune.bundle.files import (
     Probe,
     local_base,
     write_info,
-    write_manifest,
 )
 from feathertune.bundle.load import DTYPES, not_finite, read_bundle
-from feathertune.bundle.proof import PROBE_TEXTS, make_probes
-from feathertune.data.reading.texts import Text, paired, side_by_side
+from feathertune.bundle.proof import PROBE_TEXTS, logits_of, make_probes
+from feathertune.data.reading.texts import Text, paired
 from feathertune.data.sources.samples import SAMPLE_ENCODERS
 from feathertune.encoders import LoadedEncoder, forget_lengths, load_encoder, quiet_transformers
 from feathertune.errors import BundleError
 from feathertune.records import HEAD, LabelSummary, Reading, TaskName
+from feathertune.runtime import versions
 from feathertune.storage import new_folder, system_errors, write_atomic
 
 # Largest difference of a logit between the saved and the reloaded model: room for kernels that choose their order of
@@ -85,7 +83,7 @@ def save_bundle(
         base=_portable_base(encoder, folder),
         trained=sorted(part) if kind == "part" else None,
         dtype="bfloat16" if next(encoder.backbone.parameters()).dtype == torch.bfloat16 else "float32",
-        versions=_versions(),
+        versions=versions(),
         **vars(description),
     )
     with new_folder(folder) as temporary:
@@ -98,14 +96,14 @@ def save_bundle(
                 save_file(part, temporary / WEIGHTS["part"], metadata={"format": "pt"})
             else:
                 model.save_pretrained(temporary)
-            _save_tokenizer(encoder.tokenizer, temporary)
-        _check_finite(temporary / WEIGHTS[info.kind])
-        write_info(temporary, info)
+            forget_lengths(encoder.tokenizer)  # they would be saved as the tokenizer's own
+            encoder.tokenizer.save_pretrained(temporary)
+        if name := not_finite(load_file(temporary / WEIGHTS[info.kind])):
+            raise BundleError(f"The parameter {name} holds NaN or infinity. Train again with a lower learning rate.")
         write_atomic(temporary / CARD_FILE, model_card(info))
-        write_manifest(temporary)
+        write_info(temporary, info)
         info = info.model_copy(update={"probes": _check_reload(temporary, model, encoder, info)})
         write_info(temporary, info)
-        write_manifest(temporary)
     return info
 
 
@@ -148,27 +146,19 @@ def _make_portable(path: Path, base: BaseInfo) -> None:
     write_atomic(path, json.dumps(config, indent=2) + "\n")
 
 
-def _save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    forget_lengths(tokenizer)  # they would be saved as the tokenizer's own
-    tokenizer.save_pretrained(folder)
-
-
-def _check_finite(weights: Path) -> None:
-    if name := not_finite(load_file(weights)):
-        raise BundleError(f"The parameter {name} holds NaN or infinity. Train again with a lower learning rate.")
-
-
 def _check_reload(folder: Path, model: nn.Module, encoder: LoadedEncoder, info: BundleInfo) -> list[Probe]:
     """Require the same logits from the folder, with other random numbers in the base's new parameters; return them."""
     # With the attention of the training: another one rounds differently, more so the deeper the encoder.
     trained_with = encoder.model.config._attn_implementation
     reloaded = read_bundle(folder, attention="eager" if trained_with == "eager" else "sdpa")
-    probes = make_probes(reloaded.model, reloaded.tokenizer, info)
-    device = next(model.parameters()).device
-    texts = paired(PROBE_TEXTS) if info.reads_pairs else PROBE_TEXTS
-    expected = _logits(model, encoder.tokenizer, texts, info.max_length)
-    found = _logits(reloaded.model.to(device), reloaded.tokenizer, texts, info.max_length)
-    difference = (expected - found).abs().max().item()
+    texts: Sequence[Text] = paired(PROBE_TEXTS) if info.reads_pairs else PROBE_TEXTS
+    found = logits_of(reloaded.model, reloaded.tokenizer, texts, info)
+    probes = make_probes(texts, found)
+    if (device := next(model.parameters()).device).type != "cpu":
+        found = logits_of(reloaded.model.to(device), reloaded.tokenizer, texts, info)
+    is_training = model.training
+    difference = np.abs(found - logits_of(model, encoder.tokenizer, texts, info)).max()
+    model.train(is_training)
     if not difference <= info.logit_unit * _TOLERANCE[DTYPES[info.dtype]]:
         raise BundleError(
             f"The saved model gives other logits than the trained one (they differ by {difference:.3g}), "
@@ -176,22 +166,3 @@ def _check_reload(folder: Path, model: nn.Module, encoder: LoadedEncoder, info: 
             f"'{info.method}' must save {', '.join(encoder.head_modules)} and all that it trains."
         )
     return probes
-
-
-def _logits(model: nn.Module, tokenizer: PreTrainedTokenizerBase, texts: Sequence[Text], max_length: int) -> Tensor:
-    device = next(model.parameters()).device
-    columns = side_by_side(texts)
-    batch = tokenizer(*columns, padding=True, truncation=True, max_length=max_length, return_tensors="pt").to(device)
-    modes = {module: module.training for module in model.modules()}
-    try:
-        with torch.no_grad():
-            logits: Tensor = model.eval()(**batch).logits.float()
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
-    return logits
-
-
-def _versions() -> dict[str, str]:
-    packages = {name: metadata.version(name) for name in ("torch", "transformers", "peft")}
-    return {"feathertune": feathertune.__version__, "python": platform.python_version(), **packages}

@@ -17,58 +17,31 @@ from feathertune.cli.predict import BaseOption
 from feathertune.errors import ConfigError, MissingExtraError
 
 TOKEN_VARIABLE = "FEATHERTUNE_TOKEN"
+_PACKAGES = ("fastapi", "starlette", "uvicorn", "httptools", "prometheus_client")  # of the extra `serve`
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 def serve(
-    bundles: Annotated[
-        list[str],
-        typer.Argument(metavar="BUNDLE...", help="Folders of bundles; NAME=FOLDER gives one another name."),
-    ],
-    host: Annotated[str, typer.Option("--host", help="The address to listen on; by default only this machine can.")] = (
-        "127.0.0.1"
-    ),
+    bundles: Annotated[list[str], typer.Argument(metavar="BUNDLE...", help="Bundles, each FOLDER or NAME=FOLDER.")],
+    host: Annotated[str, typer.Option("--host", help="Address to listen on; 0.0.0.0 means all.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", help="The port to listen on; 0 takes a free one.")] = 8000,
     base: BaseOption = None,
     token_file: Annotated[
-        Path | None,
-        typer.Option(
-            "--token-file",
-            help=f"A file with the bearer token that clients must show; the variable {TOKEN_VARIABLE} does the same. "
-            "With one, bundles can be added and removed while it runs.",
-        ),
+        Path | None, typer.Option("--token-file", help=f"File with the clients' bearer token; or set {TOKEN_VARIABLE}.")
     ] = None,
     token_budget: Annotated[int, typer.Option("--token-budget", help="Padded tokens of one pass, at most.")] = 2048,
-    latency_budget_ms: Annotated[
-        float, typer.Option("--latency-budget-ms", help="How long a pass may wait for more texts.")
-    ] = 10.0,
-    queue_texts: Annotated[
-        int, typer.Option("--queue-texts", help="Texts that may wait; who comes then is told to come again (429).")
-    ] = 1024,
+    latency_budget_ms: Annotated[float, typer.Option("--latency-budget-ms", help="Longest wait for new texts.")] = 10.0,
+    queue_texts: Annotated[int, typer.Option("--queue-texts", help="Maximum texts that wait; more get 429.")] = 1024,
     request_texts: Annotated[int, typer.Option("--request-texts", help="Texts of one request, at most.")] = 256,
-    text_characters: Annotated[int, typer.Option("--text-characters", help="Of one text, at most.")] = 20_000,
-    body_bytes: Annotated[int, typer.Option("--body-bytes", help="Of one request, at most.")] = 1 << 20,
-    timeout_s: Annotated[
-        float, typer.Option("--timeout-s", help="A request is given up after that long (504).")
-    ] = 30.0,
-    drain_s: Annotated[
-        float, typer.Option("--drain-s", help="How long it still answers that it stops (503) when it is told to stop.")
-    ] = 1.0,
-    load_s: Annotated[
-        float, typer.Option("--load-s", help="Seconds to load a bundle while the server runs (504).")
-    ] = 120.0,
+    text_characters: Annotated[int, typer.Option("--text-characters", help="Maximum characters of a text.")] = 20_000,
+    body_bytes: Annotated[int, typer.Option("--body-bytes", help="Maximum bytes of a request.")] = 1 << 20,
+    timeout_s: Annotated[float, typer.Option("--timeout-s", help="Seconds to answer a request (504).")] = 30.0,
+    drain_s: Annotated[float, typer.Option("--drain-s", help="Seconds to answer 503 before a stop.")] = 1.0,
+    load_s: Annotated[float, typer.Option("--load-s", help="Seconds to load a bundle by PUT (504).")] = 120.0,
     connections: Annotated[int, typer.Option("--connections", help="Maximum connections at once.")] = 512,
-    header_bytes: Annotated[int, typer.Option("--header-bytes", help="Maximum size of a header (431).")] = 16_384,
-    header_s: Annotated[float, typer.Option("--header-s", help="Seconds for a header to arrive (408).")] = 10.0,
-    body_s: Annotated[float, typer.Option("--body-s", help="Seconds for a body to arrive (408).")] = 30.0,
-    idle_s: Annotated[float, typer.Option("--idle-s", help="Seconds to keep an idle connection open.")] = 5.0,
     allowed_host: Annotated[
         list[str] | None,
-        typer.Option(
-            "--allowed-host",
-            metavar="NAME",
-            help="Another name in the Host header of requests, e.g. api.example.org; * for any. Repeatable.",
-        ),
+        typer.Option("--allowed-host", metavar="NAME", help="Accepted host, e.g. api.example.org, or *. Repeatable."),
     ] = None,
     assignments: opt.Assignments = None,
     debug: opt.Debug = False,
@@ -84,13 +57,7 @@ def serve(
         from feathertune.serve.server import address, listen
         from feathertune.serve.server import serve as answer
     except ImportError as error:
-        if (error.name or "").partition(".")[0] in (
-            "fastapi",
-            "starlette",
-            "uvicorn",
-            "httptools",
-            "prometheus_client",
-        ):
+        if (error.name or "").partition(".")[0] in _PACKAGES:
             raise MissingExtraError("serve", "`feathertune serve`") from error
         raise
     from feathertune.runtime import choose_runtime
@@ -110,10 +77,6 @@ def serve(
         drain_s=drain_s,
         load_s=load_s,
         connections=connections,
-        header_bytes=header_bytes,
-        header_s=header_s,
-        body_s=body_s,
-        idle_s=idle_s,
     )
     if debug:
         logging.getLogger("feathertune.serve").setLevel(logging.DEBUG)
@@ -127,7 +90,7 @@ def serve(
             passes = f"passes of its own: {served.note}" if served.note else "passes shared with others of its encoder"
             gives = f"{len(info.labels)} labels" if info.numbers is None else f"a number: {info.labels[0]}"
             sys.stderr.write(f"{name}: {info.method} on {info.base.id}, {gives}; {passes}\n")
-        if token is None and not _is_loopback(host):
+        if token is None and not ipaddress.ip_address(opened.getsockname()[0]).is_loopback:
             sys.stderr.write(
                 f"Anyone who reaches {host} can use it: no token was given ({TOKEN_VARIABLE} or --token-file).\n"
             )
@@ -179,10 +142,3 @@ def _token(file: Path | None) -> str | None:
             "has to hold it, and nobody shall guess it."
         )
     return token
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -65,7 +65,7 @@ class Parity(Record):
     data: str | None
     longest: int
     largest_logit: float
-    max_abs_difference: float
+    max_abs_difference: float = Field(allow_inf_nan=True)  # which is refused, in words
     label_flips: int = 0
     accuracy_before: float | None = None
     accuracy_after: float | None = None

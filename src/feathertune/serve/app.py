@@ -7,15 +7,13 @@ import contextlib
 import json
 import logging
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import fastapi
-import fastapi.responses
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
-from fastapi.exception_handlers import http_exception_handler
 from fastapi.exceptions import RequestValidationError
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel, ValidationError
@@ -28,16 +26,12 @@ import feathertune
 from feathertune.errors import FeathertuneError, UnknownNameError, first_line
 from feathertune.predictor import as_fields
 from feathertune.serve import pages, schemas
-from feathertune.serve.batcher import NotFinite, QueueFull, Stopping
-from feathertune.serve.service import LoadTooSlow, Service, StillLoading
+from feathertune.serve.batcher import Refused, Stopping
+from feathertune.serve.service import Service
 
 _JSON = "application/json"
-_LONG_BODY, _MOST_FIELDS = 4096, 16
+_MOST_FIELDS = 16  # of a body: pydantic takes long to name thousands
 _CLIENT_IS_GONE = 499  # nginx's code, for the counters
-_STOPPING, _STOPPING_AGAIN_S = "The server stops. Ask again: another may be there.", 5
-_NOT_FINITE = "The bundle '{name}' gave a number that is not finite for one of these texts. Load a sound bundle."
-_STILL_LOADING = "An earlier bundle is still being loaded, though it took too long. Try again later."
-_LOAD_TOO_SLOW = "The bundle was not loaded within {seconds:g} s (--load-s). What answered before still does."
 _FAILED = "The server failed at this request. Its log has the reason."
 _ONE_MODEL = "/v1/models/{name:bundle}"
 
@@ -57,6 +51,16 @@ def create_app(service: Service) -> FastAPI:
         yield
         await service.close()
 
+    async def refused(_request: Request, error: Exception) -> Response:
+        if isinstance(error, TimeoutError):
+            error = Refused(504, f"It took longer than {service.limits.timeout_s:g} s.")
+        elif not isinstance(error, Refused):
+            error = Refused(404, str(error))
+        response = _answer({"detail": str(error)}, error.status)
+        if error.retry_after_s is not None:
+            response.headers["Retry-After"] = str(error.retry_after_s)
+        return response
+
     app = FastAPI(
         title="feathertune",
         version=feathertune.__version__,
@@ -70,17 +74,8 @@ def create_app(service: Service) -> FastAPI:
     app.add_exception_handler(ClientDisconnect, _left)
     app.add_exception_handler(405, _other_methods)
     app.add_exception_handler(Exception, _failed)
-    refusals: dict[type[Exception], Callable[[Any], HTTPException]] = {
-        UnknownNameError: lambda error: HTTPException(404, str(error)),
-        QueueFull: lambda full: HTTPException(429, f"{full}.", {"Retry-After": str(full.retry_after_s)}),
-        Stopping: lambda _: HTTPException(503, _STOPPING, {"Retry-After": str(_STOPPING_AGAIN_S)}),
-        TimeoutError: lambda _: HTTPException(504, f"It took longer than {service.limits.timeout_s:g} s."),
-        NotFinite: lambda error: HTTPException(500, _NOT_FINITE.format(name=error)),
-        StillLoading: lambda _: HTTPException(503, _STILL_LOADING, {"Retry-After": str(_STOPPING_AGAIN_S)}),
-        LoadTooSlow: lambda _: HTTPException(504, _LOAD_TOO_SLOW.format(seconds=service.limits.load_s)),
-    }
-    for kind, refusal in refusals.items():
-        app.add_exception_handler(kind, _refusing(refusal))
+    for kind in (Refused, UnknownNameError, TimeoutError):
+        app.add_exception_handler(kind, refused)
     register_url_convertor("bundle", _BundleName())
     _add_routes(app, Routes(service))
     if service.hosts is not None:
@@ -98,69 +93,55 @@ class _BundleName(StringConvertor):
 def _add_routes(app: FastAPI, routes: Routes) -> None:
     limits = routes.service.limits
     guarded = [Depends(routes.check_token)] if routes.service.token is not None else []
-    refused: Answers = {401: _says("The bearer token is missing or wrong.")} if guarded else {}
-    unknown: Answers = {**refused, 404: _says("No bundle has that name.")}
-    bodies: Answers = {
-        400: _says("The body is not JSON, or is not UTF-8."),
-        413: _says(f"The body has more than {limits.body_bytes} bytes."),
-        415: _says(f"The body is not said to be {_JSON}."),
-        422: {"model": schemas.Invalid, "description": "Something in the request is not as it must be."},
-        503: _says("The server stops."),
+    reasons = {
+        400: "The body is not JSON, or is not UTF-8.",
+        401: "The bearer token is missing or wrong.",
+        403: "The server was started without a token, so nobody may change its bundles.",
+        404: "No bundle has that name.",
+        409: "The folder is not a whole bundle, or its encoder is not the one it was trained on.",
+        413: f"The body has more than {limits.body_bytes} bytes.",
+        415: f"The Content-Type is not {_JSON}.",
+        422: "The request breaks a rule of its schema.",
+        429: "Too many texts wait. The header Retry-After says for how many seconds.",
+        503: "The server stops, or still loads an earlier bundle.",
+        504: f"It took longer than {limits.timeout_s:g} s, or {limits.load_s:g} s for a new bundle.",
     }
-    admin: Answers = {403: _says("The server was started without a token, so nobody may change its bundles.")}
-    wait = {"description": "Seconds to wait.", "schema": {"type": "integer"}}
-    page = partial(app.add_api_route, response_class=fastapi.responses.HTMLResponse, include_in_schema=False)
+
+    def refusals(*codes: int) -> Answers:
+        model = {422: schemas.Invalid}
+        every = (*codes, 401) if guarded else codes
+        return {code: {"model": model.get(code, schemas.Problem), "description": reasons[code]} for code in every}
+
+    health: Answers = {200: {"description": "Yes."}, 503: {"model": schemas.Status, "description": "No, and why."}}
     server = partial(app.add_api_route, tags=["server"])
     models = partial(app.add_api_route, dependencies=guarded, tags=["models"])
-    page("/", routes.page)
-    page("/docs", routes.docs)
-    server("/healthz", routes.health, responses=_status("works"))
-    server("/readyz", routes.ready, responses=_status("takes texts"))
+    for path, name in (("/", "page"), ("/docs", "docs")):
+        app.add_api_route(path, partial(pages.response, name), response_model=None, include_in_schema=False)
+    server("/healthz", routes.health, response_model=schemas.Status, responses=health)
+    server("/readyz", routes.ready, response_model=schemas.Status, responses=health)
     text = {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "Prometheus' text format."}
-    server("/metrics", routes.metrics, dependencies=guarded, responses={200: text, **refused})
-    models("/v1/models", routes.list_models, response_model=schemas.ModelList, responses=refused)
+    server("/metrics", routes.metrics, dependencies=guarded, responses={200: text, **refusals()})
+    models("/v1/models", routes.list_models, response_model=schemas.ModelList, responses=refusals())
     models(
         f"{_ONE_MODEL}:predict",
         routes.predict,
         methods=["POST"],
         response_model=schemas.Predictions,
-        responses={
-            **unknown,
-            **bodies,
-            429: {**_says("Too many texts wait."), "headers": {"Retry-After": wait}},
-            504: _says(f"It took longer than {limits.timeout_s:g} s."),
-        },
+        responses=refusals(400, 404, 413, 415, 422, 429, 503, 504),
         openapi_extra=_takes(routes.texts_model),
     )
-    models(
-        _ONE_MODEL,
-        routes.show_model,
-        response_model=schemas.ModelInfo,
-        responses={**unknown, 422: bodies[422]},
-    )
+    models(_ONE_MODEL, routes.show_model, response_model=schemas.ModelInfo, responses=refusals(404, 422))
+    added = {"model": schemas.ModelInfo, "description": "It answers."}
     models(
         _ONE_MODEL,
         routes.put_model,
         methods=["PUT"],
         response_model=schemas.ModelInfo,
-        responses={
-            201: {"model": schemas.ModelInfo, "description": "It answers."},
-            **refused,
-            **admin,
-            **bodies,
-            409: _says("The folder is not a whole bundle, or its encoder is not the one it was trained on."),
-            503: _says("The server stops, or an earlier load that took too long still runs."),
-            504: _says(f"The bundle was not loaded within {limits.load_s:g} s."),
-        },
+        responses={201: added, **refusals(400, 403, 409, 413, 415, 422, 503, 504)},
         openapi_extra=_takes(schemas.NewModel),
     )
-    models(
-        _ONE_MODEL,
-        routes.delete_model,
-        methods=["DELETE"],
-        status_code=204,
-        responses={**unknown, **admin, 422: bodies[422], 503: bodies[503]},
-    )
+    responses = refusals(403, 404, 422, 503)
+    models(_ONE_MODEL, routes.delete_model, methods=["DELETE"], status_code=204, responses=responses)
 
 
 class Routes:
@@ -173,17 +154,9 @@ class Routes:
     async def check_token(
         self, given: Annotated[HTTPAuthorizationCredentials | None, Depends(HTTPBearer(auto_error=False))]
     ) -> None:
-        """Let in who shows the token."""
+        """Require the bearer token."""
         if given is None or not self.service.is_token(given.credentials):
             raise HTTPException(401, "The bearer token is missing or wrong.", {"WWW-Authenticate": "Bearer"})
-
-    async def page(self) -> Response:
-        """Try texts by hand."""
-        return pages.response("page")
-
-    async def docs(self) -> Response:
-        """The API, for a person."""
-        return pages.response("docs")
 
     async def health(self) -> Response:
         """Whether the process works; else it should be started again."""
@@ -227,12 +200,11 @@ class Routes:
 
     async def put_model(self, name: Name, request: Request) -> Response:
         """Add a bundle, or put it in the place of another, which finishes what it has."""
-        self._refuse_without_token()
-        self._refuse_if_stopping()
+        self._check_change()
         wanted = await self._body(request, schemas.NewModel)
         try:
             served, replaced = await self.service.put(name, Path(wanted.path), wanted.base)
-        except (Stopping, StillLoading, LoadTooSlow):
+        except Refused:
             raise
         except FeathertuneError as error:
             raise HTTPException(409, schemas.printable(str(error))) from error
@@ -244,8 +216,7 @@ class Routes:
 
     async def delete_model(self, name: Name) -> Response:
         """Let a bundle answer no more; it finishes what it has."""
-        self._refuse_without_token()
-        self._refuse_if_stopping()
+        self._check_change()
         await self.service.remove(name)
         return Response(status_code=204)
 
@@ -253,49 +224,41 @@ class Routes:
         if self.service.stopping:
             raise Stopping
 
-    def _refuse_without_token(self) -> None:
+    def _check_change(self) -> None:
         if self.service.token is None:
             raise HTTPException(403, "Bundles can be changed only if the server has a token (--token-file).")
+        self._refuse_if_stopping()
 
     async def _body(self, request: Request, model: type[T]) -> T:
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != _JSON:
             raise HTTPException(415, f"The body must be JSON, and the header Content-Type say {_JSON}.")
         self.service.n_bodies += 1
-        limit = self.service.limits.body_bytes
-        if (content := await _read(request, limit)) is None:
-            message = f"The body has more than {limit} bytes. Send fewer texts at once."
-            raise HTTPException(413, message)
-        if len(content) > _LONG_BODY and _n_fields(content) > _MOST_FIELDS:  # pydantic takes long to name them all
+        content = await _read(request, self.service.limits.body_bytes)
+        try:
+            value = from_json(content)
+        except ValueError as error:
+            raise HTTPException(400, f"The body is not JSON: {error}.") from None
+        if isinstance(value, dict) and len(value) > _MOST_FIELDS:
             fault = {"type": "too_long", "loc": ("body",), "msg": f"Object should have at most {_MOST_FIELDS} fields"}
             raise RequestValidationError([fault])
         try:
-            return model.model_validate_json(content)
+            return model.model_validate_json(content)  # which says "array" and "object", as JSON does
         except ValidationError as error:
             found = error.errors(include_url=False, include_context=False, include_input=False)
-            if found[0]["type"] == "json_invalid":
-                raise HTTPException(400, f"The body is not JSON: {found[0]['msg'].partition(': ')[2]}.") from None
             raise RequestValidationError([{**one, "loc": ("body", *one["loc"])} for one in found]) from None
 
 
-def _n_fields(content: bytes) -> int:
-    try:
-        found = from_json(content)
-    except ValueError:  # is said later
-        return 0
-    return len(found) if isinstance(found, dict) else 0
-
-
-async def _read(request: Request, limit: int) -> bytes | None:
-    """Return the body; None if it is too large."""
-    said = request.headers.get("content-length", "")
+async def _read(request: Request, limit: int) -> bytearray:
+    """Return the body; refuse one that is too large as soon as that is known."""
+    too_large = HTTPException(413, f"The body has more than {limit} bytes. Send fewer texts at once.")
+    said, content = request.headers.get("content-length", ""), bytearray()
     if said.isdigit() and int(said) > limit:
-        return None
-    content = bytearray()
+        raise too_large
     async for chunk in request.stream():
         content += chunk
         if len(content) > limit:
-            return None
-    return bytes(content)
+            raise too_large
+    return content
 
 
 async def _unless_gone(request: Request, answer: Awaitable[Any]) -> Any | None:  # noqa: ANN401 - whatever is answered
@@ -313,13 +276,6 @@ async def _unless_gone(request: Request, answer: Awaitable[Any]) -> Any | None: 
 async def _gone(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
-
-
-def _refusing(refusal: Callable[[Any], HTTPException]) -> Callable[[Request, Exception], Awaitable[Response]]:
-    async def refuse(request: Request, error: Exception) -> Response:
-        return await http_exception_handler(request, refusal(error))
-
-    return refuse
 
 
 async def _invalid(_request: Request, error: Exception) -> Response:
@@ -350,17 +306,6 @@ def _answer(content: Any, status: int = 200) -> Response:  # noqa: ANN401 - anyt
     text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     text = _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
     return Response(text.encode(), status, {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}, _JSON)
-
-
-def _says(description: str) -> dict[str, Any]:
-    return {"model": schemas.Problem, "description": description}
-
-
-def _status(what: str) -> Answers:
-    return {
-        200: {"model": schemas.Status, "description": f"It {what}."},
-        503: {"model": schemas.Status, "description": "It does not, and why."},
-    }
 
 
 def _takes(model: type[BaseModel]) -> dict[str, Any]:

@@ -43,27 +43,37 @@ class PassInfo:
     seconds: float
 
 
-class QueueFull(Exception):
+class Refused(Exception):
+    """Raised for a request that gets no answer: its status code, why, and the seconds after which to ask again."""
+
+    def __init__(self, status: int, detail: str, retry_after_s: int | None = None) -> None:
+        super().__init__(detail)
+        self.status, self.retry_after_s = status, retry_after_s
+
+
+class QueueFull(Refused):
     """Raised if too many texts wait."""
 
-    def __init__(self, retry_after_s: int) -> None:
-        super().__init__(f"too many texts wait; come again in {retry_after_s} s")
-        self.retry_after_s = retry_after_s
 
-
-class Stopping(Exception):
+class Stopping(Refused):
     """Raised if the server stops and takes no more texts."""
 
+    def __init__(self) -> None:
+        super().__init__(503, "The server stops. Ask again: another may be there.", 5)
 
-class NotFinite(Exception):
+
+class NotFinite(Refused):
     """In place of an answer that would hold a number which is not finite; it fails its request alone."""
+
+    def __init__(self, name: str) -> None:
+        why = f"The bundle '{name}' gave a number that is not finite for one of these texts. Load a sound bundle."
+        super().__init__(500, why)
 
 
 @dataclass(eq=False)
 class _Job:
     model: Served
     texts: Sequence[Text]
-    loop: asyncio.AbstractEventLoop
     future: asyncio.Future[list[Answer]]
     arrived: float
     answers: dict[int, Answer | NotFinite] = field(default_factory=dict)
@@ -116,13 +126,13 @@ class Batcher:
         Raises:
             QueueFull, Stopping, TimeoutError: If there is no room, the server stops, or it took too long.
         """
-        loop = asyncio.get_running_loop()
-        job: _Job = _Job(model, texts, loop, loop.create_future(), time.monotonic())
+        job = _Job(model, texts, asyncio.get_running_loop().create_future(), time.monotonic())
         with self._changed:
             if self._closing:
                 raise Stopping
             if self.n_waiting + len(texts) > self._limits.queue_texts:
-                raise QueueFull(self._retry_after_s())
+                wait_s = self._retry_after_s()
+                raise QueueFull(429, f"too many texts wait; come again in {wait_s} s.", wait_s)
             self.n_waiting += len(texts)
             self._inbox.append(job)
             self._changed.notify()
@@ -137,16 +147,13 @@ class Batcher:
 
     async def call(self, function: Callable[..., Any], *arguments: Any) -> Any:  # noqa: ANN401 - any function
         """Call a function in the first thread, between two of its passes."""
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Any] = loop.create_future()
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
         def run() -> None:
             try:
-                result = function(*arguments)
+                _tell([(future, function(*arguments), None)])
             except Exception as error:
-                tell(loop, [(future, None, error)])
-            else:
-                tell(loop, [(future, result, None)])
+                _tell([(future, None, error)])
 
         with self._changed:
             if self._closing:
@@ -175,7 +182,7 @@ class Batcher:
                         self._changed.notify_all()  # the others may end, too
                         return
                     self._n_idle += 1
-                    self._changed.wait(self._next_due_s())
+                    self._changed.wait(min((self._patience_s(*lane) for lane in self._lanes.items()), default=None))
                     self._n_idle -= 1
             task()
 
@@ -203,10 +210,6 @@ class Batcher:
             self._changed.notify()  # there is more to do
         return lambda: self._pass(name, chosen, worker, alone=alone)
 
-    def _next_due_s(self) -> float | None:
-        """Return the seconds until a lane is due; None if nothing waits."""
-        return min((self._patience_s(name, lane) for name, lane in self._lanes.items()), default=None)
-
     def _take(self, jobs: Sequence[_Job]) -> None:
         """Tokenise requests and put their texts on their lanes."""
         for job in jobs:
@@ -226,7 +229,7 @@ class Batcher:
                     lane = self._lanes.setdefault(job.model.lane, [])
                     lane += [_Waiting(job, index, row) for index, row in enumerate(rows)]
             if failure is not None:
-                tell(job.loop, [(job.future, None, failure)])
+                _tell([(job.future, None, failure)])
 
     def _leave_out(self, is_out: Callable[[_Job], bool]) -> None:
         for name, lane in list(self._lanes.items()):
@@ -287,39 +290,41 @@ class Batcher:
     def _answer(
         self, name: Hashable, chosen: list[_Waiting], answers: Sequence[Answer | NotFinite], failure: Exception | None
     ) -> None:
-        """Answer whole requests, with one call for each loop."""
-        jobs = {id(text.job): text.job for text in chosen}
+        """Answer whole requests."""
         if failure is None:
             for text, answer in zip(chosen, answers, strict=True):
                 text.job.answers[text.index] = answer
-        told: dict[asyncio.AbstractEventLoop, list[Any]] = {}
-        for job in jobs.values():
+        told: list[_Message] = []
+        for job in {id(text.job): text.job for text in chosen}.values():
             if failure is not None:
-                told.setdefault(job.loop, []).append((job.future, None, failure))
+                told.append((job.future, None, failure))
             elif len(job.answers) == len(job.texts):
                 whole = [job.answers[index] for index in range(len(job.texts))]
                 bad = next((answer for answer in whole if isinstance(answer, NotFinite)), None)
-                told.setdefault(job.loop, []).append((job.future, None if bad else whole, bad))
+                told.append((job.future, None if bad else whole, bad))
         if len(self._answered) > _MAX_LANES:  # lanes of bundles that are gone
             self._answered.clear()
-        self._answered[name] = sum(map(len, told.values()))
-        for loop, messages in told.items():
-            tell(loop, messages)
+        self._answered[name] = len(told)
+        _tell(told)
 
 
-def tell(loop: asyncio.AbstractEventLoop, messages: list[tuple[asyncio.Future[Any], Any, Exception | None]]) -> None:
-    """Set results or exceptions of futures from another thread, if anybody still waits."""
+_Message = tuple[asyncio.Future[Any], Any, Exception | None]
 
-    def set_all() -> None:
+
+def _tell(messages: list[_Message]) -> None:
+    """Set results or exceptions of futures from another thread, if anybody still waits: one call for each loop."""
+
+    def set_all(loop: asyncio.AbstractEventLoop) -> None:
         for future, result, error in messages:
-            if future.done():  # given up, or the client is gone
+            if future.get_loop() is not loop or future.done():  # given up, or the client is gone
                 continue
             if error is None:
                 future.set_result(result)
             else:
                 future.set_exception(error)
 
-    try:
-        loop.call_soon_threadsafe(set_all)
-    except RuntimeError:  # the loop is closed: nobody waits any more
-        _log.warning("an answer came after its loop was closed")
+    for loop in {future.get_loop() for future, _, _ in messages}:
+        try:
+            loop.call_soon_threadsafe(set_all, loop)
+        except RuntimeError:  # the loop is closed: nobody waits any more
+            _log.warning("an answer came after its loop was closed")

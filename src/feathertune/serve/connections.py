@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
 from typing import Any, Literal
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
+from feathertune.serve.batcher import Stopping
 from feathertune.serve.limits import Limits
 
 _MOST_PIPELINED = 16
@@ -21,11 +21,11 @@ _NO_HTTP = "This is not HTTP/1.1. The server speaks HTTP without TLS: put a prox
 
 
 class LimitedConnection(HttpToolsProtocol):
-    """One connection; `refused` counts the statuses of requests that the app never saw."""
+    """One connection."""
 
-    def __init__(self, limits: Limits, refused: Callable[[int], None], **given: Any) -> None:  # noqa: ANN401 - uvicorn's
+    def __init__(self, limits: Limits, **given: Any) -> None:  # noqa: ANN401 - uvicorn's
         super().__init__(**given)
-        self._limits, self._refused = limits, refused
+        self._limits = limits
         self._part: Literal["head", "body", "none"] = "head"  # of a request, that is read at present
         self._part_bytes = 0  # received since the last part that the parser understood
         self._active: RequestResponseCycle | None = None  # the request that is answered; `cycle` is the newest
@@ -33,23 +33,15 @@ class LimitedConnection(HttpToolsProtocol):
         self._reader_deadline: asyncio.TimerHandle | None = None
         self._why: tuple[int, str] | None = None
         self._ended = False
-        self._waits_since = 0.0
         self.url, self.headers = b"", []
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Make room by closing the connection that has waited longest, or refuse if all are answered."""
+        """Refuse it if too many are open."""
         super().connection_made(transport)
-        self._waits_since = self.loop.time()
         self._watch()
-        if len(self.connections) <= self._limits.connections:
-            return
-        waiting = [one for one in self.connections if isinstance(one, LimitedConnection) and one._waits]
-        oldest = min(waiting, key=lambda one: one._waits_since)
-        if oldest is self:
+        if len(self.connections) > self._limits.connections:
+            self.connections.discard(self)  # it takes no place while it is being closed
             self._refuse(503, f"More than {self._limits.connections} clients are connected. Try again later.")
-        else:
-            self.connections.discard(oldest)
-            oldest.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the requests, queued ones too."""
@@ -117,7 +109,6 @@ class LimitedConnection(HttpToolsProtocol):
         if self.pipeline:
             self._active = self.pipeline[-1][0]
         super().on_response_complete()
-        self._waits_since = self.loop.time()
         if self.transport.is_closing():
             self._end_within(self._limits.answer_s)
         elif self._part != "none" and not self._ended:
@@ -144,14 +135,9 @@ class LimitedConnection(HttpToolsProtocol):
     def shutdown(self) -> None:
         """Answer requests that were received as a whole, and no others."""
         if self._part == "body" and not self.pipeline and not self.cycle.response_started:
-            self._refuse(503, "The server stops. Ask again: another may be there.")
+            self._refuse(503, str(Stopping()))
         else:
             super().shutdown()
-
-    @property
-    def _waits(self) -> bool:
-        """True if no request is received or answered."""
-        return self._active is None or (self._active.response_complete and self._part != "body")
 
     def _refusal(self, status: int, detail: str) -> Exception:
         """Return what a callback raises; the parser forgets what it is."""
@@ -194,7 +180,6 @@ class LimitedConnection(HttpToolsProtocol):
             return
         self._ended = True
         self._unset_keepalive_if_required()
-        self._refused(status)
         reading = self._part == "body" and self.cycle is self._active
         if self._active is not None and not self._active.response_complete:
             if not reading:  # an older request, which is the last to be answered

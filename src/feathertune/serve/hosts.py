@@ -13,7 +13,6 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from feathertune.errors import ConfigError
 
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,253})(?::([0-9]{1,5}))?")
-_MOST_KNOWN = 64
 _REFUSED = (
     "The server does not answer for this Host. Ask for the address that it listens on, or start it with "
     "--allowed-host NAME."
@@ -38,20 +37,15 @@ class AllowedHosts:
             if (found := _parts(name)) is None:
                 raise ConfigError(f"--allowed-host is '{name}'. Expected a name as in example.org, or NAME:PORT, or *.")
             self._names.add(found)
-        self._known: set[bytes] = set()
 
     def takes(self, host: bytes) -> bool:
         """Return True if the value of a Host header is one of the server's."""
-        if host in self._known:
-            return True
         if (found := _parts(host.decode("latin-1"))) is None:
             return False
-        takes = self._all or found in self._names
-        if found[1] in (None, self._port):
-            takes = takes or (found[0], None) in self._names or (self._any_address and _is_address(found[0]))
-        if takes and len(self._known) < _MOST_KNOWN:
-            self._known.add(host)
-        return takes
+        if self._all or found in self._names:
+            return True
+        here = (found[0], None) in self._names or (self._any_address and bool(_address(found[0])))
+        return here and found[1] in (None, self._port)
 
     def checking(self, app: ASGIApp) -> ASGIApp:
         """Return an app that answers for these hosts only."""
@@ -59,11 +53,9 @@ class AllowedHosts:
         async def checked(scope: Scope, receive: Receive, send: Send) -> None:
             if scope["type"] == "http":
                 hosts = [value for name, value in scope["headers"] if name == b"host"]
-                refusal = (
-                    (400, f"Expected one Host header, found {len(hosts)}.") if len(hosts) != 1 else (421, _REFUSED)
-                )
                 if len(hosts) != 1 or not self.takes(hosts[0]):
-                    await JSONResponse({"detail": refusal[1]}, refusal[0])(scope, receive, send)
+                    said = _REFUSED if len(hosts) == 1 else f"Expected one Host header, found {len(hosts)}."
+                    await JSONResponse({"detail": said}, 421 if len(hosts) == 1 else 400)(scope, receive, send)
                     return
             await app(scope, receive, send)
 
@@ -75,12 +67,11 @@ def _parts(host: str) -> tuple[str, str | None] | None:
     if (found := _HOST.fullmatch(f"[{host}]" if host.count(":") > 1 and host[0] != "[" else host)) is None:
         return None
     name = found[1].strip("[]").lower().removesuffix(".")
-    return (str(ipaddress.ip_address(name)) if _is_address(name) else name), found[2]
+    return _address(name) or name, found[2]
 
 
-def _is_address(name: str) -> bool:
+def _address(name: str) -> str:
     try:
-        ipaddress.ip_address(name)
+        return str(ipaddress.ip_address(name))
     except ValueError:
-        return False
-    return True
+        return ""

@@ -41,16 +41,15 @@ class Limits:
     load_s: float = 120.0
 
     def __post_init__(self) -> None:
-        texts = ("token_budget", "queue_texts", "request_texts", "text_characters", "body_bytes")
-        for name in (*texts, "connections", "header_bytes", "headers"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"The limit {name} is {getattr(self, name)}. Expected 1 or more.")
-        for name in ("latency_budget_s", "drain_s"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise ConfigError(f"The limit {name} is {getattr(self, name)}. Expected 0 or more seconds.")
-        for name in ("timeout_s", "header_s", "body_s", "idle_s", "answer_s", "load_s"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise ConfigError(f"The limit {name} is {getattr(self, name)}. Expected more than 0 seconds.")
+        for name, value in vars(self).items():
+            if name in ("latency_budget_s", "drain_s"):
+                is_good, expected = 0 <= value < float("inf"), "0 or more seconds"
+            elif name.endswith("_s"):
+                is_good, expected = 0 < value < float("inf"), "more than 0 seconds"
+            else:
+                is_good, expected = value >= 1, "1 or more"
+            if not is_good:
+                raise ConfigError(f"The limit {name} is {value}. Expected {expected}.")
         if self.request_texts > self.queue_texts:
             raise ConfigError(
                 f"A request may hold {self.request_texts} texts, but only {self.queue_texts} may wait. "

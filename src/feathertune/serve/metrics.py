@@ -49,10 +49,6 @@ class Metrics:
         self._pass_seconds.observe(info.seconds)
         self._tokens.inc(info.n_padded_tokens)
 
-    def saw_refusal(self, code: int) -> None:
-        """Count a request that was refused before its route was known."""
-        self._requests.labels(_OTHER, str(code)).inc()
-
     def saw_texts(self, model: str, n: int) -> None:
         """Count texts that were labelled."""
         self._texts.labels(model).inc(n)

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from feathertune.bundle import load_bundle
@@ -60,20 +59,13 @@ class TextRow:
         return self.longest * len(self.sequences)
 
 
-@dataclass(frozen=True)
-class Twin:
-    """One thread's copy of a model, on shared tensors; `member` is None if the bundle has its own passes."""
-
-    model: nn.Module
-    member: MixableModel | None
-
-
 @dataclass(frozen=True, eq=False)
 class Served:
     """A bundle that answers.
 
     Attributes:
-        twins: One for each thread of passes.
+        predictors: One for each thread of passes, on shared tensors.
+        members: As many, in the same order; empty if the bundle has its own passes.
         lane: Equal for bundles whose texts can share a pass.
         note: Reason for passes of its own; empty if it shares passes.
         own_bytes: Size of the tensors that no earlier bundle holds.
@@ -81,12 +73,17 @@ class Served:
     """
 
     name: str
-    predictor: Predictor
-    twins: tuple[Twin, ...]
+    predictors: tuple[Predictor, ...]
+    members: tuple[MixableModel, ...]
     lane: Hashable
     note: str
     own_bytes: int
     probes: list[TextRow]
+
+    @property
+    def predictor(self) -> Predictor:
+        """The first thread's predictor."""
+        return self.predictors[0]
 
     @property
     def padding_share(self) -> float:
@@ -116,19 +113,10 @@ class Served:
             text_columns=info.text_columns,
             reading=info.reading,
             base=Base(id=_shown(info.base.id), revision=info.base.revision, fingerprint=info.base.fingerprint),
-            shares_passes=self.twins[0].member is not None,
+            shares_passes=bool(self.members),
             note=self.note,
             own_bytes=self.own_bytes,
         )
-
-
-@dataclass(frozen=True, eq=False)
-class ReadyBundle:
-    """A bundle that was loaded, with a predictor for each thread of passes; see `Served`."""
-
-    predictors: tuple[Predictor, ...]
-    probes: list[TextRow]
-    own_bytes: int
 
 
 class Models:
@@ -168,8 +156,8 @@ class Models:
         """Return all bundles in the order of loading."""
         return list(self._by_name.values())
 
-    def read(self, path: Path, base: str | None = None) -> ReadyBundle:
-        """Load a bundle on shared tensors, ready to run; whatever may take long is done here."""
+    def read(self, path: Path, base: str | None = None) -> Served:
+        """Load a bundle on shared tensors, without a name yet; whatever may take long is done here."""
         bundle = load_bundle(path, base=base, attention=self._runtime.attention)
         own_bytes = self._tensors.share(bundle.model)
         tokenizer = self._same_tokenizer(bundle.tokenizer)
@@ -180,24 +168,16 @@ class Models:
         predictors = [Predictor(one, self._runtime, self._engine, matrices=self._matrices) for one in (bundle, *others)]
         probes = self._rows(predictors[0], paired(_PROBES) if predictors[0].reads_pairs else _PROBES)
         give_memory_back()  # of the encoder that was read again and dropped
-        return ReadyBundle(tuple(predictors), probes, own_bytes)
+        found = [as_mixable(one.bundle.base, one.bundle.model, one.installed) for one in predictors]
+        members = tuple(one for one in found if isinstance(one, MixableModel))
+        alone = Served("", tuple(predictors), (), object(), "" if members else str(found[0]), own_bytes, probes)
+        return replace(alone, members=members, lane=(members[0].group_key, alone.pad_id)) if members else alone
 
-    def add(self, name: str, read: ReadyBundle) -> Served:
+    def add(self, name: str, read: Served) -> Served:
         """Let a bundle answer under a name; an older bundle of that name finishes its texts."""
-        predictors = read.predictors
-        members = [as_mixable(one.bundle.base, one.bundle.model, one.installed) for one in predictors]
-        models = [one.bundle.model for one in predictors]
-        twins = tuple(Twin(model, None) for model in models)
-        alone = Served(name, predictors[0], twins, object(), "", read.own_bytes, read.probes)
-        if isinstance(members[0], str):
-            served = replace(alone, note=members[0])
-        else:
-            twins = tuple(
-                Twin(model, one) for model, one in zip(models, members, strict=True) if isinstance(one, MixableModel)
-            )
-            together = replace(alone, twins=twins, lane=(members[0].group_key, alone.pad_id))
-            why = self._check(together)
-            served = replace(alone, note=why) if why else together
+        served = replace(read, name=name)
+        if why := self._check(served):
+            served = replace(served, members=(), lane=object(), note=why)
         self._by_name[name] = served
         return served
 
@@ -242,7 +222,11 @@ class Models:
             sizes[-1] += n_more
         batch = self._batch(texts, next(iter(places)).pad_id)
         with torch.inference_mode(), self._runtime.autocast():
-            logits = _logits([model.twins[worker] for model in places], batch, sizes)
+            if all(model.members for model in places):
+                logits = mixed_logits([model.members[worker] for model in places], batch, sizes)
+            else:
+                (model,) = places
+                logits = [model.predictors[worker].bundle.model(**batch).logits]
         answers: dict[int, Answer | NotFinite] = {}
         for (model, of_model), found in zip(places.items(), logits, strict=True):
             n_windows = torch.tensor(counts[model])
@@ -276,11 +260,9 @@ class Models:
     def _check(self, new: Served) -> str:
         """Run it with itself and with another of its lane in one pass; return what is wrong, in words."""
         others = [one for one in self._by_name.values() if one.lane == new.lane]
-        for other in (new, *others[:1]):
-            pair = (other, new)
-            rows = [row for one in pair for row in one.probes]
-            members = [one.twins[0].member for one in pair if one.twins[0].member is not None]
-            if why := check_mixed(members, self._batch(rows, new.pad_id), self._runtime):
+        for other in (new, *others[:1]) if new.members else ():
+            members = [other.members[0], new.members[0]]
+            if why := check_mixed(members, self._batch(other.probes + new.probes, new.pad_id), self._runtime):
                 return why
         return ""
 
@@ -289,11 +271,3 @@ def _shown(base: str) -> str:
     """Return the id of a base model, without the folders of this machine."""
     is_path = Path(base).is_absolute() or base.startswith(("~", "."))
     return Path(base).name if is_path else base
-
-
-def _logits(models: Sequence[Twin], batch: dict[str, torch.Tensor], sizes: Sequence[int]) -> list[torch.Tensor]:
-    members = [model.member for model in models if model.member is not None]
-    if len(models) > 1:
-        assert len(members) == len(models), "bundles of one lane are members"
-        return mixed_logits(members, batch, sizes)
-    return [models[0].model(**batch).logits]

@@ -7,11 +7,15 @@ import functools
 import logging
 import socket
 import sys
-from collections.abc import Callable
 from typing import Any
 
 import psutil
 import uvicorn
+
+try:  # libuv's loop leaves more of the CPU to the passes
+    from uvloop import new_event_loop as _new_loop
+except ImportError:
+    from asyncio import new_event_loop as _new_loop  # type: ignore[assignment]
 
 from feathertune.errors import ConfigError, first_line
 from feathertune.gc_freeze import gc_frozen
@@ -53,30 +57,19 @@ def serve(service: Service, opened: socket.socket) -> None:
     before = sys.getswitchinterval()
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     try:
-        with gc_frozen(), asyncio.Runner(loop_factory=_new_loop()) as runner:
+        with gc_frozen(), asyncio.Runner(loop_factory=_new_loop) as runner:
             runner.run(_serve(service, opened))
     finally:
         sys.setswitchinterval(before)
 
 
-def _new_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """Return libuv's loop, which leaves more of the CPU to the passes; None if it is not installed."""
-    try:
-        import uvloop
-    except ImportError:
-        return None
-    return uvloop.new_event_loop
-
-
 def configured(service: Service) -> uvicorn.Config:
     """Return uvicorn's configuration: no other protocols, and no connection without limits."""
     limits = service.limits
-    options: dict[str, Any] = {  # of which uvicorn takes more types than it says
-        "http": functools.partial(LimitedConnection, limits, service.metrics.saw_refusal),
-        "timeout_keep_alive": limits.idle_s,
-    }
     config = uvicorn.Config(
         create_app(service),
+        http=functools.partial(LimitedConnection, limits),  # type: ignore[arg-type]
+        timeout_keep_alive=limits.idle_s,  # type: ignore[arg-type]
         ws="none",
         proxy_headers=False,
         log_level="error",  # a warning for each refused client would fill disks
@@ -84,7 +77,6 @@ def configured(service: Service) -> uvicorn.Config:
         server_header=False,
         timeout_graceful_shutdown=int(limits.timeout_s) + 1,
         lifespan="on",
-        **options,
     )
     if not logging.getLogger("feathertune.serve").isEnabledFor(logging.DEBUG):
         for name in ("feathertune.serve", "uvicorn.error", "asyncio"):

@@ -5,24 +5,16 @@ from __future__ import annotations
 import asyncio
 import gc
 import hmac
-import threading
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from feathertune.runtime import give_memory_back
-from feathertune.serve.batcher import Batcher, Stopping, tell
+from feathertune.serve.batcher import Batcher, Refused, Stopping
 from feathertune.serve.hosts import AllowedHosts
 from feathertune.serve.limits import Limits
 from feathertune.serve.metrics import Metrics
 from feathertune.serve.models import Models, Served
-
-
-class StillLoading(Exception):
-    """Raised if an earlier load, which took too long, has not ended yet."""
-
-
-class LoadTooSlow(Exception):
-    """Raised if a bundle takes too long to load."""
 
 
 class Service:
@@ -37,8 +29,9 @@ class Service:
         self.stopping = False
         self.n_bodies = 0  # that were read
         self._loading = asyncio.Lock()
-        self._loader, self._is_late = threading.Thread(), False
-        self._read: asyncio.Future[Any] | None = None
+        self._loader = ThreadPoolExecutor(1, thread_name_prefix="feathertune-loader")
+        self._load: Future[Any] | None = None  # that goes on
+        self._read: asyncio.Future[Any] | None = None  # waits for it
 
     def is_token(self, given: str) -> bool:
         """Compare in constant time."""
@@ -47,16 +40,16 @@ class Service:
     @property
     def is_loading(self) -> bool:
         """True if a thread loads a bundle, whether or not anybody still waits for it."""
-        return self._loader.is_alive()
+        return self._load is not None
 
     async def put(self, name: str, path: Path, base: str | None) -> tuple[Served, bool]:
         """Load a bundle and let it answer; return it, and True if it replaced another.
 
         Raises:
-            StillLoading, LoadTooSlow, Stopping: If it cannot be loaded now.
+            Refused: If it cannot be loaded now.
         """
         async with self._loading:
-            read = await self._load(path, base)
+            read = await self._load_within_limit(path, base)
             is_new = name not in self.models
             served: Served = await self.batcher.call(self.models.add, name, read)
             del read
@@ -72,8 +65,8 @@ class Service:
 
     def stop_loading(self) -> None:
         """Give up a load that is going on."""
-        if self._read is not None and not self._read.done():
-            self._read.set_exception(Stopping())
+        if self._read is not None:
+            self._read.cancel()
 
     async def close(self) -> None:
         """Answer all waiting texts and end the threads."""
@@ -81,35 +74,27 @@ class Service:
         self.stop_loading()
         await self.batcher.close()
 
-    async def _load(self, path: Path, base: str | None) -> Any:  # noqa: ANN401 - what `Models.read` returns
-        """Read a bundle in a thread of its own, which may hang without holding up the rest or the process's end."""
+    async def _load_within_limit(self, path: Path, base: str | None) -> Any:  # noqa: ANN401 - `Models.read`'s
+        """Read a bundle in a thread of its own, which may hang without holding up the rest."""
         if self.stopping:
             raise Stopping
-        if self._is_late and self.is_loading:
-            raise StillLoading
-        loop = asyncio.get_running_loop()
-        future = self._read = loop.create_future()
+        if self.is_loading:
+            raise Refused(503, "An earlier bundle is still being loaded, though it took too long. Try again later.", 5)
+        load = self._load = self._loader.submit(self.models.read, path, base)
+        read = self._read = asyncio.wrap_future(load)
+        load.add_done_callback(self._forget_load)
+        await asyncio.wait((read,), timeout=self.limits.load_s)
+        self._read = None
+        if not read.done():
+            read.cancel()
+            limit = f"{self.limits.load_s:g} s (--load-s)"
+            raise Refused(504, f"The bundle was not loaded within {limit}. What answered before still does.")
+        if read.cancelled():
+            raise Stopping
+        return read.result()
 
-        def load() -> None:
-            try:
-                found = self.models.read(path, base)
-            except Exception as error:
-                tell(loop, [(future, None, error)])
-            else:
-                tell(loop, [(future, found, None)])
-
-        self._loader, self._is_late = threading.Thread(target=load, name="feathertune-loader", daemon=True), False
-        self._loader.start()
-        try:
-            async with asyncio.timeout(self.limits.load_s):
-                return await future
-        except TimeoutError:
-            if not future.cancelled():  # the loader's own
-                raise
-            self._is_late = True
-            raise LoadTooSlow from None
-        finally:
-            self._read = None
+    def _forget_load(self, _: Future[Any]) -> None:
+        self._load = None  # which would hold the bundle
 
 
 def _let_go() -> None:

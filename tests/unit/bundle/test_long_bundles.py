@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from feathertune.bundle import load_bundle, save_bundle
-from feathertune.bundle.files import read_info, write_info, write_manifest
+from feathertune.bundle.files import read_info, write_info
 from feathertune.bundle.plain_use import plain_reading
 from feathertune.config import EngineConfig
 from feathertune.data.tokens.encode import encode
@@ -89,12 +89,10 @@ def test_it_is_predicted_as_it_was_trained(home, expected):
     np.testing.assert_allclose(predictor.probabilities(TEXTS), expected, rtol=0, atol=1e-5)
     info = read_info(home / "bundle")
     write_info(home / "bundle", info.model_copy(update={"reading": HEAD}))
-    write_manifest(home / "bundle")
     try:
         cut = load(home / "bundle", engine=ENGINE).probabilities(TEXTS)
     finally:
         write_info(home / "bundle", info)
-        write_manifest(home / "bundle")
     differ = np.abs(cut - expected).max(axis=1)
     assert (differ > 1e-3).tolist() == [False, False, True, True, False], "of the long ones more was read"
 

@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from feathertune.engine.training.state import State, StateValues
 from feathertune.errors import CheckpointError, first_line
 from feathertune.records import first_differences
-from feathertune.storage import is_temporary, new_folder, sha256_of, system_errors, write_atomic
+from feathertune.storage import difference, is_temporary, new_folder, sha256_of, system_errors, write_atomic
 
 SCHEMA_VERSION = 1
 MANIFEST_FILE = "manifest.json"
@@ -148,17 +148,8 @@ def check(path: Path) -> None:
     """Require the manifest and exactly its files, unchanged; CheckpointError if they are not."""
     try:
         listed = _listed(path)
-        present = {file.name: file for file in path.iterdir() if file.name != MANIFEST_FILE}
-        for name in sorted(listed.keys() | present.keys()):
-            if name not in present:
-                raise _damaged(path, f"{name} is missing")
-            if name not in listed:
-                raise _damaged(path, f"{name} is not one of its files")
-            size, expected = present[name].stat().st_size, listed[name]
-            if size != expected["bytes"]:
-                raise _damaged(path, f"{name} has {size} bytes, expected {expected['bytes']}")
-            if sha256_of(present[name]) != expected["sha256"]:
-                raise _damaged(path, f"the content of {name} was changed (its SHA-256 is not that of the manifest)")
+        if what := difference(listed, {file.name: file for file in path.iterdir() if file.name != MANIFEST_FILE}):
+            raise _damaged(path, what)
     except OSError as error:
         raise _damaged(path, f"it cannot be read ({first_line(error)})") from error
 
