@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from markupsafe import Markup
@@ -32,16 +32,6 @@ from feathertune.tasks.formats import ScoreFormat, capitalised
 
 Tile = tuple[str, str, tuple[str, ...]]  # question, answer, and more lines
 Learning = tuple[Method, Markup, tuple[run_charts.Curve, ...]]
-
-
-@dataclass(frozen=True)
-class Tradeoff:
-    """A chart of the score against a cost; without a chart if fewer than two methods have a number."""
-
-    quantity: svg.Quantity
-    chart: Markup | None
-    rows: tuple[charts.Tradeoff, ...]
-    front: frozenset[str]
 
 
 def build_view(study: StudyRecord, folder: Path, limits: Limits) -> dict[str, Any]:
@@ -144,7 +134,8 @@ def _intervals(methods: Sequence[Method], score: str, say: ScoreFormat, *, reads
     )
 
 
-def _tradeoffs(methods: Sequence[Method], score: str, say: ScoreFormat) -> tuple[Tradeoff, ...]:
+def _tradeoffs(methods: Sequence[Method], score: str, say: ScoreFormat) -> tuple[SimpleNamespace, ...]:
+    """Return the score against each cost; without a chart if fewer than two methods have a number."""
     fields = {svg.SECONDS: "seconds_mean", svg.BYTES: "memory_mean_bytes", svg.PARAMETERS: "trainable_parameters"}
     found = []
     for quantity, field in fields.items():
@@ -153,9 +144,14 @@ def _tradeoffs(methods: Sequence[Method], score: str, say: ScoreFormat) -> tuple
             for method in methods
             if (cost := getattr(method.row, field)) is not None
         ]
-        chart = charts.tradeoffs(rows, quantity, score=score, say=say) if len(rows) > 1 else None
-        front = frozenset(point.name for point in charts.pareto_front(rows))
-        found.append(Tradeoff(quantity, chart, tuple(sorted(rows, key=lambda point: point.cost)), front))
+        found.append(
+            SimpleNamespace(
+                quantity=quantity,
+                chart=charts.tradeoffs(rows, quantity, score=score, say=say) if len(rows) > 1 else None,
+                rows=sorted(rows, key=lambda point: point.cost),
+                front={point.name for point in charts.pareto_front(rows)},
+            )
+        )
     return tuple(found)
 
 

@@ -3,31 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from types import SimpleNamespace
 
 import numpy as np
-from markupsafe import Markup
 from numpy.typing import NDArray
 
 from feathertune.records import RunRecord, StudyRecord
 from feathertune.report.drawing import run_charts
-from feathertune.report.drawing.svg import Style
 from feathertune.report.format import units
 from feathertune.report.rows import Limits, Method, recommended_first
 from feathertune.report.side_files import Predictions
 from feathertune.tasks import Task
-
-
-@dataclass(frozen=True)
-class Confusion:
-    """One method's confusion matrix, the mean over seeds; of many classes, only the worst pairs."""
-
-    method: str
-    style: Style
-    n_seeds: int
-    chart: Markup | None
-    counts: tuple[tuple[float, ...], ...]
-    worst: tuple[tuple[str, str, float], ...]
 
 
 def class_names(study: StudyRecord, limits: Limits) -> list[str]:
@@ -42,27 +28,29 @@ def find_confusions(
     readable: Sequence[RunRecord],
     predictions: Mapping[str, Predictions],
     limits: Limits,
-) -> tuple[Confusion, ...]:
-    """Return the matrices of the first methods, the recommended one first; drawn while the cells last."""
+) -> tuple[SimpleNamespace, ...]:
+    """Return the matrices of the first methods, means over seeds, the recommended one first.
+
+    They are drawn while the cells last, else only the worst pairs are listed.
+    """
     labels = class_names(study, limits)
     n = len(labels)
     if "confusions" not in task.panels or n == 0:
         return ()
-    found: list[Confusion] = []
-    drawn = 0
+    found, drawn = [], 0
     for method, runs in recommended_first(methods, readable, limits):
         pairs = [predictions[run.id].label * n + predictions[run.id].predicted for run in runs]
         counts = np.mean([np.bincount(cells, minlength=n * n).reshape(n, n) for cells in pairs], axis=0)
         fits = n <= 20 and drawn + n * n <= limits.cells
         drawn += n * n if fits else 0
         found.append(
-            Confusion(
-                method.row.method,
-                method.style,
-                len(runs),
-                run_charts.confusion(method.row.method, labels, counts) if fits else None,
-                tuple(tuple(row) for row in counts.tolist()) if fits else (),
-                () if fits else _worst(labels, counts),
+            SimpleNamespace(
+                method=method.row.method,
+                style=method.style,
+                n_seeds=len(runs),
+                chart=run_charts.confusion(method.row.method, labels, counts) if fits else None,
+                counts=counts.tolist() if fits else [],
+                worst=() if fits else _worst(labels, counts),
             )
         )
     return tuple(found)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-
-from markupsafe import Markup
+from types import SimpleNamespace
 
 from feathertune.records import MoreLabels, StudyRecord, SummaryRow, at_largest_size
 from feathertune.report.drawing import charts
@@ -13,16 +11,6 @@ from feathertune.report.format import units
 from feathertune.report.rows import Method
 from feathertune.tasks import task_of_study
 from feathertune.tasks.formats import SHARE, ScoreFormat, capitalised
-
-
-@dataclass(frozen=True)
-class LabelCurve:
-    """A learning curve: numbers of training rows, lines, charts for a desktop and a phone, a sentence a method."""
-
-    rows: tuple[int, ...]
-    lines: tuple[tuple[Method, tuple[SummaryRow, ...]], ...]
-    charts: tuple[Markup, ...]
-    sentences: tuple[str, ...]
 
 
 def at_most_rows(study: StudyRecord) -> StudyRecord:
@@ -55,8 +43,8 @@ def sentence(more: MoreLabels, say: ScoreFormat = SHARE) -> str:
     return f"{more.method}: {rows}, {bought}; whether more labels help is not clear."
 
 
-def label_curve(study: StudyRecord, methods: Sequence[Method]) -> LabelCurve | None:
-    """Draw the learning curve of a study, or return None without one."""
+def label_curve(study: StudyRecord, methods: Sequence[Method]) -> SimpleNamespace | None:
+    """Draw the learning curve of a study for a desktop and a phone, with a sentence a method; None without one."""
     sizes = sizes_of(study)
     if not sizes:
         return None
@@ -75,9 +63,9 @@ def label_curve(study: StudyRecord, methods: Sequence[Method]) -> LabelCurve | N
     title = f"training rows{', logarithmic' if len(sizes) > 1 else ''}"
     axis = charts.Axis(title, [(size, f"{size:,}") for size in sizes], (14, 8), log=True)
     points = [(method.row.method, method.style, list(map(_point, rows))) for method, rows in lines]
-    return LabelCurve(
+    return SimpleNamespace(
         rows=sizes,
-        lines=tuple(lines),
+        lines=lines,
         charts=tuple(
             charts.lines(points, axis, label=label, width=width, say=say) for width in (charts.WIDE_PX, charts.SMALL_PX)
         ),

@@ -3,39 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from statistics import fmean
+from types import SimpleNamespace
 
 import numpy as np
 
 from feathertune.records import RunRecord, StudyRecord
-from feathertune.report.drawing.svg import Style
 from feathertune.report.panels.confusions import class_names
 from feathertune.report.rows import Limits, Method, recommended_first
 from feathertune.report.side_files import Predictions
 from feathertune.tasks import Task
-
-
-@dataclass(frozen=True)
-class LabelScore:
-    """One label over all seeds; a share is ``None`` if there is nothing to divide by, `threshold` a mean."""
-
-    name: str
-    n_rows: int
-    precision: float | None
-    recall: float | None
-    f1: float
-    threshold: float | None
-
-
-@dataclass(frozen=True)
-class LabelScores:
-    """One method's labels, the most frequent first."""
-
-    method: str
-    style: Style
-    n_seeds: int
-    labels: tuple[LabelScore, ...]
 
 
 def find_label_scores(
@@ -45,8 +22,11 @@ def find_label_scores(
     readable: Sequence[RunRecord],
     predictions: Mapping[str, Predictions],
     limits: Limits,
-) -> tuple[LabelScores, ...]:
-    """Return the scores of the first methods, the recommended one first."""
+) -> tuple[SimpleNamespace, ...]:
+    """Return the scores of the first methods over all seeds, the recommended one first, the most frequent label first.
+
+    A share is ``None`` if there is nothing to divide by; a threshold is the mean over the seeds.
+    """
     if "label_scores" not in task.panels:
         return ()
     names = class_names(study, limits)
@@ -56,7 +36,7 @@ def find_label_scores(
         predicted = np.concatenate([predictions[run.id].predicted for run in runs])
         has, given, both = label.sum(axis=0), predicted.sum(axis=0), (label & predicted).sum(axis=0)
         scores = [
-            LabelScore(
+            SimpleNamespace(
                 name=name,
                 n_rows=int(has[index]) // len(runs),
                 precision=float(both[index] / given[index]) if given[index] else None,
@@ -67,7 +47,8 @@ def find_label_scores(
             for index, name in enumerate(names)
         ]
         scores.sort(key=lambda score: -score.n_rows)
-        found.append(LabelScores(method.row.method, method.style, len(runs), tuple(scores[: limits.labels])))
+        labels = scores[: limits.labels]
+        found.append(SimpleNamespace(method=method.row.method, style=method.style, n_seeds=len(runs), labels=labels))
     return tuple(found)
 
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-
-from markupsafe import Markup
+from types import SimpleNamespace
 
 from feathertune.records import LengthBucket, ScoreOfBucket, StudyRecord
 from feathertune.report.drawing import charts
@@ -16,15 +14,6 @@ from feathertune.tasks import task_of_study
 from feathertune.tasks.formats import capitalised
 
 
-@dataclass(frozen=True)
-class ByLength:
-    """Buckets with their names, lines of methods, and charts for a desktop and a phone."""
-
-    buckets: tuple[tuple[str, LengthBucket], ...]
-    lines: tuple[tuple[Method, tuple[ScoreOfBucket, ...]], ...]
-    charts: tuple[Markup, ...]
-
-
 def bucket_name(bucket: LengthBucket) -> str:
     """Return a bucket's lengths, in tokens."""
     if bucket.shortest == bucket.longest:
@@ -32,9 +21,9 @@ def bucket_name(bucket: LengthBucket) -> str:
     return f"{bucket.shortest:,}–{bucket.longest:,}"
 
 
-def by_length(study: StudyRecord, methods: Sequence[Method]) -> ByLength | None:
-    """Draw the scores by length; nothing if all texts are in one bucket."""
-    buckets = tuple((bucket_name(bucket), bucket) for bucket in study.by_length)
+def by_length(study: StudyRecord, methods: Sequence[Method]) -> SimpleNamespace | None:
+    """Draw the scores by length for a desktop and a phone; nothing if all texts are in one bucket."""
+    buckets = [(bucket_name(bucket), bucket) for bucket in study.by_length]
     if len(buckets) < 2:
         return None
     lines: list[tuple[Method, tuple[ScoreOfBucket, ...]]] = []
@@ -68,4 +57,4 @@ def by_length(study: StudyRecord, methods: Sequence[Method]) -> ByLength | None:
             ("tokens of the text, up to", ends, charts.SMALL_PX),
         )
     )
-    return ByLength(buckets, tuple(lines), drawn)
+    return SimpleNamespace(buckets=buckets, lines=lines, charts=drawn)
