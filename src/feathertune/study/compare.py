@@ -35,7 +35,7 @@ from feathertune.records import (
 )
 from feathertune.records.cost_estimate import COST_FILE, CostEstimate
 from feathertune.report import REPORT_FILE, render_report
-from feathertune.report.side_by_side import COMPARISON_FILE
+from feathertune.report.comparison import COMPARISON_FILE
 from feathertune.runtime import choose_runtime, hardware, versions
 from feathertune.statistics.measures import Answers
 from feathertune.storage import sha256_of, write_atomic

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from feathertune.errors import CheckpointError
-from feathertune.records import Record
+from feathertune.records import Record, Scores
 
 
 class Position(Record):
@@ -31,12 +31,12 @@ class Position(Record):
 
 
 class BestEpoch(Record):
-    """The best epoch so far; `validation` holds its scores."""
+    """The best epoch so far, with its scores on validation rows."""
 
     epoch: int
     train_loss: float
     seconds: float
-    validation: dict[str, Any] | None
+    validation: Scores | None
 
 
 class Generators(Record):
