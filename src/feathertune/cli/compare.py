@@ -48,7 +48,7 @@ def compare(
     from feathertune.cli.output.progress import observe
     from feathertune.cli.output.tables import study_text
     from feathertune.study.compare import default_folder, keep_cost_estimate, prepare, run
-    from feathertune.study.cost.estimate import estimate
+    from feathertune.study.cost import estimate
 
     with observe(quiet=quiet or json) as observer:
         if demo:

@@ -60,7 +60,7 @@ def inspect(
         # An unknown one is told before anything is read. What a study needs beside its data takes seconds to load.
         choose_methods(settings.study.methods, settings.method, learning_rate=None)
         from feathertune.study.compare import prepare
-        from feathertune.study.cost.estimate import estimate
+        from feathertune.study.cost import estimate
 
     from feathertune.cli.output.progress import observe
     from feathertune.cli.output.quality_tables import INSPECTION, fixed_lines, inspection_text, write_folder

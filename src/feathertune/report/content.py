@@ -17,9 +17,8 @@ from feathertune.report.format import units
 from feathertune.report.format.settings import hyperparameters, word_pairs
 from feathertune.report.panels.changes import find_changes
 from feathertune.report.panels.confusions import class_names, find_confusions
-from feathertune.report.panels.label_curve import at_most_rows, label_curve
+from feathertune.report.panels.curves import at_most_rows, by_length, label_curve
 from feathertune.report.panels.label_scores import find_label_scores
-from feathertune.report.panels.lengths import by_length
 from feathertune.report.panels.mean_scores import find_mean_scores, run_cells
 from feathertune.report.panels.not_measured import find_gaps
 from feathertune.report.panels.reliability import find_reliability

@@ -83,7 +83,7 @@ def method_rows(task: Task, study: StudyRecord, done: Sequence[RunRecord]) -> tu
                 description=_description(study, row),
                 recommended=row.method == study.verdict.recommended,
                 trained_share=share,
-                scores=tuple(score for run in runs if (score := task.score_of(run)) is not None),
+                scores=tuple(task.primary.of(run.test) for run in runs if run.test is not None),
             )
         )
     return tuple(sorted(methods, key=lambda method: -method.row.score_mean))

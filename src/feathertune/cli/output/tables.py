@@ -19,8 +19,7 @@ from feathertune.cli.output.terminal import PrintableConsole
 from feathertune.records import TRAINED_KINDS, Scores, StudyRecord, at_largest_size
 from feathertune.report import REPORT_FILE
 from feathertune.report.format import units
-from feathertune.report.panels.label_curve import sentence, sizes_of
-from feathertune.report.panels.lengths import bucket_name
+from feathertune.report.panels.curves import bucket_name, sentence, sizes_of
 from feathertune.report.panels.mean_scores import run_cells
 from feathertune.report.panels.searches import searches
 from feathertune.report.wording import caveat_texts, verdict_text

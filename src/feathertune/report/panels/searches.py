@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from types import SimpleNamespace
 
 from feathertune.records import SearchRecord, StudyRecord, TrialRecord
 from feathertune.report.format import units
@@ -15,23 +15,8 @@ from feathertune.tasks.formats import ScoreFormat
 _LENGTH = 120
 
 
-@dataclass(frozen=True)
-class Search:
-    """One search in words, with options and outcome of its trials; `before` is the validation score of the defaults."""
-
-    method: str
-    train_rows: int | None
-    ended: str
-    before: float | None
-    after: float | None
-    found: str
-    seconds: float
-    chosen: int | None
-    trials: tuple[tuple[TrialRecord, str, str], ...]
-
-
-def searches(study: StudyRecord) -> tuple[Search, ...]:
-    """Return the searches of a study, in the order of its methods."""
+def searches(study: StudyRecord) -> tuple[SimpleNamespace, ...]:
+    """Return the searches in words, in the order of the methods; `before` is the validation score of the defaults."""
     return tuple(_search(record, task_of_study(study).primary.format) for record in study.searches)
 
 
@@ -52,12 +37,12 @@ def _outcome(trial: TrialRecord, say: ScoreFormat) -> str:
     return units.clip(outcome[trial.status], _LENGTH)
 
 
-def _search(record: SearchRecord, say: ScoreFormat) -> Search:
+def _search(record: SearchRecord, say: ScoreFormat) -> SimpleNamespace:
     chosen = None if record.chosen is None else record.trials[record.chosen]
     counts: Counter[str] = Counter(trial.status for trial in record.trials)
     words = {"complete": "to the end", "pruned": "stopped early", "failed": "failed"}
     found = "the defaults: all trials failed" if chosen is None else options_text(chosen)
-    return Search(
+    return SimpleNamespace(
         method=units.clip(record.method, 60),
         train_rows=record.train_rows,
         ended=", ".join(f"{counts[status]} {said}" for status, said in words.items() if counts[status]),

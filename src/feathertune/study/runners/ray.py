@@ -174,10 +174,10 @@ class _Driver:
 
         looks: dict[Reference, str] = {}
         for found in alive_nodes():
-            if needs.fit_into(found.resources):
-                there = NodeAffinitySchedulingStrategy(found.id, soft=False)
+            if needs.fit_into(found["Resources"]):
+                there = NodeAffinitySchedulingStrategy(found["NodeID"], soft=False)
                 look = self._task(node.inspect_node, num_cpus=0, scheduling_strategy=there)
-                looks[look.remote(site)] = found.address
+                looks[look.remote(site)] = found["NodeManagerAddress"]
         done, late = ray.wait(list(looks), num_returns=len(looks), timeout=_NODE_ANSWERS_WITHIN_S)
         lost: Exception | None = None
         for look in done:
