@@ -14,7 +14,6 @@ from feathertune.records import Record, SummaryRow
 from feathertune.report.drawing import charts
 from feathertune.report.drawing.svg import Style
 from feathertune.report.format import units
-from feathertune.report.format.settings import plain
 from feathertune.report.page import render_page
 from feathertune.report.rows import method_styles
 from feathertune.tasks import SCORES
@@ -106,7 +105,7 @@ def draw_comparison(comparison: Comparison) -> bytes:
         title=names,
         drawn_by=__version__,
         comparison=comparison,
-        plain=plain,
+        plain=units.plain,
         say=SCORES[comparison.b.metric].format,
         methods=[(pair, styles[pair.method]) for pair in comparison.methods[:_METHODS]],
         charts=_intervals(comparison, styles),

@@ -14,16 +14,13 @@ from markupsafe import Markup
 from feathertune.records import TRAINED_KINDS, RunRecord, StudyRecord
 from feathertune.report.drawing import charts, run_charts, svg
 from feathertune.report.format import units
-from feathertune.report.format.settings import hyperparameters, word_pairs
 from feathertune.report.panels.changes import find_changes
-from feathertune.report.panels.confusions import class_names, find_confusions
+from feathertune.report.panels.classes import class_names, find_confusions, find_label_scores
 from feathertune.report.panels.curves import at_most_rows, by_length, label_curve
-from feathertune.report.panels.label_scores import find_label_scores
-from feathertune.report.panels.mean_scores import find_mean_scores, run_cells
 from feathertune.report.panels.not_measured import find_gaps
 from feathertune.report.panels.reliability import find_reliability
 from feathertune.report.panels.searches import searches
-from feathertune.report.rows import Limits, Method, method_rows, most_telling
+from feathertune.report.rows import Limits, Method, find_mean_scores, method_rows, most_telling, run_cells
 from feathertune.report.side_files import Epoch, read_epochs, read_predictions
 from feathertune.report.wording import caveat_texts, verdict_text
 from feathertune.tasks import Score, task_of_study
@@ -87,9 +84,9 @@ def build_view(study: StudyRecord, folder: Path, limits: Limits) -> dict[str, An
             )
         ),
         labels=tuple(class_names(study, limits)),
-        hyperparameters=hyperparameters(shown, done, limits),
-        hardware=word_pairs(study.hardware, limits),
-        versions=word_pairs(study.versions, limits),
+        hyperparameters=_hyperparameters(shown, done, limits),
+        hardware=_word_pairs(study.hardware, limits),
+        versions=_word_pairs(study.versions, limits),
         command=units.clip(shlex.join(study.command), 10 * limits.text),
     )
 
@@ -174,3 +171,28 @@ def _learning(
     everything = [curve for _, found in by_method for curve in found]
     drawn = partial(run_charts.learning, everything=everything, score=score.title, say=score.format)
     return tuple((m, drawn(m.row.method, m.style, found), found) for m, found in by_method)
+
+
+def _hyperparameters(
+    methods: Sequence[Method], done: Sequence[RunRecord], limits: Limits
+) -> tuple[tuple[str, tuple[tuple[str, str], ...]], ...]:
+    """Return them by method; a value that differs between seeds is given for each."""
+    found = []
+    for method in methods:
+        merged: dict[str, dict[str, None]] = {}
+        for run in (run for run in done if run.method == method.row.method):
+            for key, value in run.hyperparameters.items():
+                merged.setdefault(key, {})[units.plain(key, value, 2 * limits.words)] = None
+        pairs = [(units.clip(key, limits.words), " / ".join(list(said)[:5])) for key, said in merged.items()]
+        if pairs:
+            found.append((method.row.method, tuple(pairs[: limits.labels])))
+    return tuple(found)
+
+
+def _word_pairs(mapping: Mapping[str, Any], limits: Limits) -> tuple[tuple[str, str], ...]:
+    """Return a mapping of the record, such as its hardware, in words."""
+    words = limits.words
+    return tuple(
+        (units.clip(key, words).removesuffix("_bytes").replace("_", " "), units.plain(key, value, 2 * words))
+        for key, value in list(mapping.items())[: limits.labels]
+    )

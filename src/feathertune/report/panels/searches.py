@@ -8,7 +8,6 @@ from types import SimpleNamespace
 
 from feathertune.records import SearchRecord, StudyRecord, TrialRecord
 from feathertune.report.format import units
-from feathertune.report.format.settings import plain
 from feathertune.tasks import task_of_study
 from feathertune.tasks.formats import ScoreFormat
 
@@ -23,7 +22,7 @@ def searches(study: StudyRecord) -> tuple[SimpleNamespace, ...]:
 def options_text(trial: TrialRecord) -> str:
     """Return a trial's options in words."""
     said = {name: f"{value:.2g}" if isinstance(value, float) else value for name, value in trial.options.items()}
-    return ", ".join(f"{name} {plain(name, value, _LENGTH)}" for name, value in said.items())
+    return ", ".join(f"{name} {units.plain(name, value, _LENGTH)}" for name, value in said.items())
 
 
 def most_trials(found: Sequence[SearchRecord]) -> int:
