@@ -41,7 +41,7 @@ WITHOUT_TORCH = (
     "data.splitting.splits",
     *(f"quality.{name}" for name in ("profile", "fix", "inspection")),
     "statistics.inference",
-    *(f"study.verdict.{name}" for name in ("pairs", "summary", "verdict")),
+    *(f"study.verdict.{name}" for name in ("summary", "verdict")),
     "study.versus",
     "report",
     "report.comparison",

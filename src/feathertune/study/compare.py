@@ -51,8 +51,7 @@ from feathertune.study.running.search import read_search, search_id, search_work
 from feathertune.study.running.workbench import Prepared, Workbench
 from feathertune.study.verdict.evidence import Evidence
 from feathertune.study.verdict.mislabelled import find_mislabelled, write_mislabelled
-from feathertune.study.verdict.pairs import compare_pairs
-from feathertune.study.verdict.summary import RunPredictions, by_length, more_labels, summarise_sizes
+from feathertune.study.verdict.summary import RunPredictions, by_length, compare_pairs, more_labels, summarise_sizes
 from feathertune.study.verdict.verdict import judge
 
 STUDY = FolderKind(

@@ -81,8 +81,6 @@ def estimate(prepared: Prepared, observer: Observer) -> CostEstimate:
 
 
 class _Measuring:
-    """Runs methods on the pilot, once each, and scales what they took."""
-
     def __init__(self, prepared: Prepared, scratch: Path) -> None:
         bench, self._study, self._scratch = prepared.bench, prepared.study, scratch
         self._train = self._study.config.train
@@ -110,7 +108,6 @@ class _Measuring:
             self._reads_features(row, spec, bench)
 
     def features_seconds(self, plan: Plan) -> float:
-        """Return the seconds of the frozen features that the runs share."""
         every = (None, len(self._bench.encoded["train"]))
         readers = [spec for spec in plan.runs if spec.kind != "baseline"]
         parts = {(spec.train_rows, 0 if spec.train_rows in every else spec.seed): spec.train_rows for spec in readers}

@@ -45,8 +45,6 @@ class Silent(Observer):
 
 
 class _Together:
-    """Passes each call on to several observers."""
-
     def __init__(self, observers: Sequence[Observer]) -> None:
         self._observers = observers
 

@@ -71,7 +71,6 @@ def _read_splits(config: DataConfig, observer: Observer, data: RawDataset | None
 def _tokenise(
     splits: DataSplits, encoder: LoadedEncoder, config: DataConfig
 ) -> tuple[dict[SplitName, EncodedTexts], dict[SplitName, float]]:
-    """Return the tokens of each split, and their seconds."""
     encoded: dict[SplitName, EncodedTexts] = {}
     seconds: dict[SplitName, float] = {}
     for name in SPLITS:

@@ -108,7 +108,6 @@ def _pair_methods(a: StudyRecord, b: StudyRecord, differing: Sequence[Differing]
 
 def _fill_tests(pairs: Sequence[MethodPair], first: tuple[StudyRecord, Path], second: tuple[StudyRecord, Path]) -> None:
     """Fill in the paired tests of methods with results in both studies, Holm-corrected."""
-    found: list[tuple[MethodPair, Paired]] = []
     for pair in pairs:
         before, after = _answers(*first, pair.method), _answers(*second, pair.method)
         if before is None or after is None:
@@ -117,16 +116,14 @@ def _fill_tests(pairs: Sequence[MethodPair], first: tuple[StudyRecord, Path], se
         mean, low, high, p = paired_difference(after, before)
         alike = np.array_equal(before.values, after.values)
         pair.paired = Paired(difference=mean, low=low, high=high, p=p, alike=alike)
-        found.append((pair, pair.paired))
     # Methods for which nothing differs answer another question, so they are corrected separately.
     for expected in (True, False):
-        family = [paired for pair, paired in found if bool(pair.causes) == expected]
+        family = [pair.paired for pair in pairs if pair.paired is not None and bool(pair.causes) == expected]
         for paired, p in zip(family, holm([paired.p for paired in family]), strict=True):
             paired.p = p
 
 
 def _answers(study: StudyRecord, folder: Path, method: str) -> Answers | None:
-    """Return a method's answers to the test rows, or None if a run's predictions cannot be read."""
     predicted: list[NDArray[Any]] = []
     labels = np.zeros(0)
     for run in at_largest_size(study.runs):  # as the rows of the summary

@@ -62,8 +62,6 @@ def _token(folder: Path) -> Iterator[tuple[Path, str]]:
 
 
 class _Driver:
-    """Starts runs on a cluster and collects their records."""
-
     def __init__(
         self, prepared: Prepared, folder: Path, token: tuple[Path, str], observer: Observer, cost: CostEstimate | None
     ) -> None:
@@ -159,7 +157,6 @@ class _Driver:
         return record
 
     def _tell(self, spec: RunSpec, record: RunRecord) -> None:
-        """Tell the observer about a run that has ended."""
         self._observer.started(spec)
         if record.metrics is not None:
             for line in (self._folder / record.metrics).read_text(encoding="utf-8").splitlines():

@@ -115,8 +115,6 @@ class Outputs:
 
 @dataclass(frozen=True)
 class _Run:
-    """What all steps need."""
-
     spec: RunSpec
     prepared: Prepared
     observer: Observer
@@ -143,8 +141,6 @@ class _Started:
 
 @dataclass(frozen=True)
 class _Trained:
-    """A training that has ended; the model is that of its best epoch."""
-
     training: Training
     best: EpochInfo
     log: TrainingLog
@@ -194,7 +190,6 @@ def _prepare(run: _Run) -> _Started:
 
 
 def _train(run: _Run, ready: ReadyModel, inputs: Inputs) -> _Trained:
-    """Train to the end and restore the best epoch."""
     study, bench, validation = run.prepared.study, run.prepared.bench, run.prepared.bench.encoded["validation"]
     training = training_of(
         ready,
@@ -222,7 +217,6 @@ def _train(run: _Run, ready: ReadyModel, inputs: Inputs) -> _Trained:
 
 
 def _evaluate(run: _Run, started: _Started, trained: _Trained, inputs: Inputs) -> RunResult:
-    """Predict and score the test rows."""
     study, bench, model = run.prepared.study, run.prepared.bench, started.ready.model
     with stopwatch() as watch:
         logits = np.zeros((0, len(bench.splits.labels)))
