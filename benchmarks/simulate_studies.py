@@ -25,8 +25,7 @@ from scipy import special
 from feathertune.records import DataRecord, RunRecord, Seconds, Verdict
 from feathertune.statistics.inference import bootstrap_scores, paired_difference, percentile_interval, seed_interval
 from feathertune.study.verdict.evidence import Evidence
-from feathertune.study.verdict.pairs import compare_pairs
-from feathertune.study.verdict.summary import summarise
+from feathertune.study.verdict.summary import compare_pairs, summarise
 from feathertune.study.verdict.verdict import CLEAR_P, judge
 from feathertune.tasks import SINGLE_LABEL
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from feathertune.records import DataRecord, Metrics, PairRecord, RunRecord, Seconds, SummaryRow, Verdict
-from feathertune.report.wording import Context, caveat_sentence, reason_sentence
+from feathertune.report.wording import Context, in_words
 from feathertune.study.verdict.evidence import Evidence
 from feathertune.study.verdict.verdict import judge
 from feathertune.tasks import SINGLE_LABEL
@@ -106,10 +106,8 @@ def judged(*rows, task=SINGLE_LABEL, data=None, runs=(), pairs=(), margin=0.01, 
     """The verdict; all of it can be put into words."""
     evidence = Evidence(task, data or make_data(), rows, runs, pairs, margin, n_mislabelled)
     verdict, context = judge(evidence), Context(task, evidence.data)
-    for reason in verdict.reasons:
-        assert reason_sentence(reason, context)
-    for caveat in verdict.caveats:
-        assert caveat_sentence(caveat, context)
+    for stated in (*verdict.reasons, *verdict.caveats):
+        assert in_words(stated, context)
     return verdict
 
 

@@ -28,8 +28,7 @@ from feathertune.records import (
     save_study,
 )
 from feathertune.study.verdict.evidence import Evidence
-from feathertune.study.verdict.pairs import compare_pairs
-from feathertune.study.verdict.summary import RunPredictions, by_length, more_labels, summarise_sizes
+from feathertune.study.verdict.summary import RunPredictions, by_length, compare_pairs, more_labels, summarise_sizes
 from feathertune.study.verdict.verdict import judge
 from feathertune.tasks import REGRESSION
 from feathertune.tasks.metrics import score_numbers

@@ -47,7 +47,7 @@ class FolderKind:
 
 def check_place(path: Path, kind: FolderKind, *, overwrite: bool) -> None:
     """Check, before any work, that `new_folder` may put a folder here; raise a `ConfigError` if not."""
-    with _told(path):
+    with output_errors(path):
         if _is_occupied(path, kind, overwrite=overwrite):
             files = {file for file in path.rglob("*") if not file.is_dir() or file.is_symlink()}
             for file in sorted(files - (kind.own_files(path) or set())):
@@ -65,7 +65,7 @@ def check_place(path: Path, kind: FolderKind, *, overwrite: bool) -> None:
 def claimed(path: Path, kind: FolderKind, *, overwrite: bool) -> Iterator[None]:
     """Hold a place for `new_folder` during the block: `check_place`, and no other process writes there."""
     with contextlib.ExitStack() as stack:
-        with _told(path):
+        with output_errors(path):
             stack.enter_context(locked(path))
             check_place(path, kind, overwrite=overwrite)
         yield
@@ -75,7 +75,7 @@ def claimed(path: Path, kind: FolderKind, *, overwrite: bool) -> Iterator[None]:
 def writing_into(path: Path) -> Iterator[None]:
     """Keep other processes out of a folder during the block; what a killed one left half written is deleted."""
     with contextlib.ExitStack() as stack:
-        with _told(path):
+        with output_errors(path):
             _check_folder(path)
             stack.enter_context(locked(path, inside=True))
             for entry in [*path.rglob(".*.tmp")]:
@@ -89,7 +89,7 @@ def claim_folder(path: Path, kind: FolderKind, *, overwrite: bool, aside: Collec
     To overwrite, files that feathertune wrote are deleted, and no others. Files named in `aside` may exist before
     there is a marker.
     """
-    with _told(path):
+    with output_errors(path):
         if _is_occupied(path, kind, overwrite=overwrite, aside=aside):
             _delete_own(path, kind)
         path.mkdir(parents=True, exist_ok=True)
@@ -135,16 +135,21 @@ def _delete_own(path: Path, kind: FolderKind) -> None:
 
 def write_output(path: Path, content: str | bytes, *, option: str, overwrite: bool) -> None:
     """Write a file that the user named by `option`, whole or not at all; raise a `ConfigError` if that fails."""
-    with _told(path, option):
-        if path.is_dir():
-            raise ConfigError(f"The output {path} is a folder. Expected a file: give another {option}.")
-        if not overwrite and (path.exists() or path.is_symlink()):
-            raise ConfigError(f"The output {path} exists. Give another {option}, or --overwrite to replace it.")
+    with output_errors(path, option):
+        check_output(path, option=option, overwrite=overwrite)
         write_atomic(path, content, overwrite=overwrite)
 
 
+def check_output(path: Path, *, option: str, overwrite: bool) -> None:
+    """Raise a `ConfigError` if a file may not be written there."""
+    if path.is_dir():
+        raise ConfigError(f"The output {path} is a folder. Expected a file: give another {option}.")
+    if not overwrite and (path.exists() or path.is_symlink()):
+        raise ConfigError(f"The output {path} exists. Give another {option}, or --overwrite to replace it.")
+
+
 @contextlib.contextmanager
-def _told(path: Path, option: str = "--out") -> Iterator[None]:
+def output_errors(path: Path, option: str = "--out") -> Iterator[None]:
     """Turn a system error during the block into a `ConfigError` about the output that the user named by `option`."""
     try:
         yield

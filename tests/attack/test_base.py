@@ -19,10 +19,10 @@ from feathertune.errors import ConfigError
 from feathertune.records import first_differences
 from feathertune.runtime import choose_runtime
 from feathertune.study.compare import _enter_folder
+from feathertune.study.finetune import identity
 from feathertune.study.observe import Silent
 from feathertune.study.planning.resolve import settle
 from feathertune.study.prepared import prepare_study
-from feathertune.study.running.resume import identity
 from tiny import FAMILIES, TEXTS, UNKNOWN_FAMILIES, save_tiny_encoder
 from unit.bundle.test_bundle import SETTINGS, edit, refused, trained
 

@@ -9,7 +9,7 @@ from feathertune.config import load_config
 from feathertune.records import comparable, load_study
 from feathertune.records.cost_estimate import CostEstimate
 from feathertune.study.compare import prepare
-from feathertune.study.cost.estimate import estimate
+from feathertune.study.cost import estimate
 from feathertune.study.observe import Silent
 
 METHODS = ["--methods", "lora,full", *SMALL]

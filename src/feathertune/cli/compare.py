@@ -44,11 +44,10 @@ def compare(
     settings = opt.settings(given, defaults=demonstration(few_labels=shared["shots"] is not None) if demo else None)
     trackers = choose_trackers(track or ())
     # Loads torch, after wrong options have been reported.
-    from feathertune.cli.output.plans import plan_json, plan_text
     from feathertune.cli.output.progress import observe
-    from feathertune.cli.output.tables import study_text
+    from feathertune.cli.output.tables import plan_json, plan_text, study_text
     from feathertune.study.compare import default_folder, keep_cost_estimate, prepare, run
-    from feathertune.study.cost.estimate import estimate
+    from feathertune.study.cost import estimate
 
     with observe(quiet=quiet or json) as observer:
         if demo:

@@ -60,11 +60,11 @@ def inspect(
         # An unknown one is told before anything is read. What a study needs beside its data takes seconds to load.
         choose_methods(settings.study.methods, settings.method, learning_rate=None)
         from feathertune.study.compare import prepare
-        from feathertune.study.cost.estimate import estimate
+        from feathertune.study.cost import estimate
 
     from feathertune.cli.output.progress import observe
     from feathertune.cli.output.quality_tables import INSPECTION, fixed_lines, inspection_text, write_folder
-    from feathertune.cli.output.tables import render
+    from feathertune.cli.output.tables import cost_lines, render
     from feathertune.output_folder import check_place
     from feathertune.quality.fix import check_output, write_fixed
     from feathertune.quality.inspection import inspect_data
@@ -95,6 +95,4 @@ def inspect(
     if fixed is not None:
         sys.stdout.write(render("", *fixed_lines(fixed)))
     if cost is not None:
-        from feathertune.cli.output.plans import cost_lines
-
         sys.stdout.write(render("", *cost_lines(cost)))

@@ -82,8 +82,8 @@ def _export(study: Path, form: str, output: Path | None, *, overwrite: bool) -> 
 def _compare(first: Path, second: Path, out: Path | None, *, overwrite: bool, json: bool) -> None:
     from feathertune.cli.output.comparison import comparison_text
     from feathertune.output_folder import write_output
-    from feathertune.report.side_by_side import COMPARISON_FILE, draw_comparison
-    from feathertune.study.versus.comparison import compare_studies
+    from feathertune.report.comparison import COMPARISON_FILE, draw_comparison
+    from feathertune.study.versus import compare_studies
 
     comparison = compare_studies(first, second)
     page = out or second / COMPARISON_FILE

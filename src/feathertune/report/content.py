@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from markupsafe import Markup
@@ -14,17 +14,13 @@ from markupsafe import Markup
 from feathertune.records import TRAINED_KINDS, RunRecord, StudyRecord
 from feathertune.report.drawing import charts, run_charts, svg
 from feathertune.report.format import units
-from feathertune.report.format.settings import hyperparameters, word_pairs
 from feathertune.report.panels.changes import find_changes
-from feathertune.report.panels.confusions import class_names, find_confusions
-from feathertune.report.panels.label_curve import at_most_rows, label_curve
-from feathertune.report.panels.label_scores import find_label_scores
-from feathertune.report.panels.lengths import by_length
-from feathertune.report.panels.mean_scores import find_mean_scores, run_cells
+from feathertune.report.panels.classes import class_names, find_confusions, find_label_scores
+from feathertune.report.panels.curves import at_most_rows, by_length, label_curve
 from feathertune.report.panels.not_measured import find_gaps
 from feathertune.report.panels.reliability import find_reliability
 from feathertune.report.panels.searches import searches
-from feathertune.report.rows import Limits, Method, method_rows, most_telling
+from feathertune.report.rows import Limits, Method, find_mean_scores, method_rows, most_telling, run_cells
 from feathertune.report.side_files import Epoch, read_epochs, read_predictions
 from feathertune.report.wording import caveat_texts, verdict_text
 from feathertune.tasks import Score, task_of_study
@@ -32,16 +28,6 @@ from feathertune.tasks.formats import ScoreFormat, capitalised
 
 Tile = tuple[str, str, tuple[str, ...]]  # question, answer, and more lines
 Learning = tuple[Method, Markup, tuple[run_charts.Curve, ...]]
-
-
-@dataclass(frozen=True)
-class Tradeoff:
-    """A chart of the score against a cost; without a chart if fewer than two methods have a number."""
-
-    quantity: svg.Quantity
-    chart: Markup | None
-    rows: tuple[charts.Tradeoff, ...]
-    front: frozenset[str]
 
 
 def build_view(study: StudyRecord, folder: Path, limits: Limits) -> dict[str, Any]:
@@ -98,9 +84,9 @@ def build_view(study: StudyRecord, folder: Path, limits: Limits) -> dict[str, An
             )
         ),
         labels=tuple(class_names(study, limits)),
-        hyperparameters=hyperparameters(shown, done, limits),
-        hardware=word_pairs(study.hardware, limits),
-        versions=word_pairs(study.versions, limits),
+        hyperparameters=_hyperparameters(shown, done, limits),
+        hardware=_word_pairs(study.hardware, limits),
+        versions=_word_pairs(study.versions, limits),
         command=units.clip(shlex.join(study.command), 10 * limits.text),
     )
 
@@ -144,7 +130,8 @@ def _intervals(methods: Sequence[Method], score: str, say: ScoreFormat, *, reads
     )
 
 
-def _tradeoffs(methods: Sequence[Method], score: str, say: ScoreFormat) -> tuple[Tradeoff, ...]:
+def _tradeoffs(methods: Sequence[Method], score: str, say: ScoreFormat) -> tuple[SimpleNamespace, ...]:
+    """Return the score against each cost; without a chart if fewer than two methods have a number."""
     fields = {svg.SECONDS: "seconds_mean", svg.BYTES: "memory_mean_bytes", svg.PARAMETERS: "trainable_parameters"}
     found = []
     for quantity, field in fields.items():
@@ -153,9 +140,14 @@ def _tradeoffs(methods: Sequence[Method], score: str, say: ScoreFormat) -> tuple
             for method in methods
             if (cost := getattr(method.row, field)) is not None
         ]
-        chart = charts.tradeoffs(rows, quantity, score=score, say=say) if len(rows) > 1 else None
-        front = frozenset(point.name for point in charts.pareto_front(rows))
-        found.append(Tradeoff(quantity, chart, tuple(sorted(rows, key=lambda point: point.cost)), front))
+        found.append(
+            SimpleNamespace(
+                quantity=quantity,
+                chart=charts.tradeoffs(rows, quantity, score=score, say=say) if len(rows) > 1 else None,
+                rows=sorted(rows, key=lambda point: point.cost),
+                front={point.name for point in charts.pareto_front(rows)},
+            )
+        )
     return tuple(found)
 
 
@@ -179,3 +171,28 @@ def _learning(
     everything = [curve for _, found in by_method for curve in found]
     drawn = partial(run_charts.learning, everything=everything, score=score.title, say=score.format)
     return tuple((m, drawn(m.row.method, m.style, found), found) for m, found in by_method)
+
+
+def _hyperparameters(
+    methods: Sequence[Method], done: Sequence[RunRecord], limits: Limits
+) -> tuple[tuple[str, tuple[tuple[str, str], ...]], ...]:
+    """Return them by method; a value that differs between seeds is given for each."""
+    found = []
+    for method in methods:
+        merged: dict[str, dict[str, None]] = {}
+        for run in (run for run in done if run.method == method.row.method):
+            for key, value in run.hyperparameters.items():
+                merged.setdefault(key, {})[units.plain(key, value, 2 * limits.words)] = None
+        pairs = [(units.clip(key, limits.words), " / ".join(list(said)[:5])) for key, said in merged.items()]
+        if pairs:
+            found.append((method.row.method, tuple(pairs[: limits.labels])))
+    return tuple(found)
+
+
+def _word_pairs(mapping: Mapping[str, Any], limits: Limits) -> tuple[tuple[str, str], ...]:
+    """Return a mapping of the record, such as its hardware, in words."""
+    words = limits.words
+    return tuple(
+        (units.clip(key, words).removesuffix("_bytes").replace("_", " "), units.plain(key, value, 2 * words))
+        for key, value in list(mapping.items())[: limits.labels]
+    )

@@ -1,4 +1,4 @@
-"""The rows of the report's table."""
+"""The rows of the report's tables: one for each method, and the scores of runs as cells."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from statistics import fmean
 
-from feathertune.records import RunRecord, StudyRecord, SummaryRow
+from feathertune.records import RunRecord, Scores, StudyRecord, SummaryRow
 from feathertune.report.drawing import svg
 from feathertune.report.drawing.svg import Style
 from feathertune.report.format import units
-from feathertune.tasks import Task
+from feathertune.tasks import Column, Task
+from feathertune.tasks.formats import SHARE, decimal
 
 _LONGEST = 110
 # Of records that say nothing more exact.
@@ -50,6 +52,9 @@ class Method:
     scores: tuple[float, ...]
 
 
+MeanScores = tuple[Method, int, tuple[str, ...]]  # number of seeds, and cells in the order of the task's columns
+
+
 def method_styles(summary: Sequence[SummaryRow]) -> dict[str, Style]:
     """Return grey, hollow styles of baselines; trained methods have a colour each, then a shape each."""
     styles: dict[str, Style] = {}
@@ -83,14 +88,13 @@ def method_rows(task: Task, study: StudyRecord, done: Sequence[RunRecord]) -> tu
                 description=_description(study, row),
                 recommended=row.method == study.verdict.recommended,
                 trained_share=share,
-                scores=tuple(score for run in runs if (score := task.score_of(run)) is not None),
+                scores=tuple(task.primary.of(run.test) for run in runs if run.test is not None),
             )
         )
     return tuple(sorted(methods, key=lambda method: -method.row.score_mean))
 
 
 def _description(study: StudyRecord, row: SummaryRow) -> str:
-    """Return the first clause of the method's description."""
     said = re.split(r"[:;(]", study.descriptions.get(row.method, ""))[0].strip().rstrip(".")
     return units.clip(said, _LONGEST) if said else _KINDS[row.kind]
 
@@ -109,3 +113,26 @@ def most_telling(methods: Sequence[Method], at_most: int) -> tuple[Method, ...]:
     first = sorted(methods, key=lambda m: (not m.recommended, m.row.kind == "peft"))
     kept = {method.row.method for method in first[:at_most]}
     return tuple(method for method in methods if method.row.method in kept)
+
+
+def cell(value: float | None, column: Column) -> str:
+    """Return a score of a run as a cell of a table."""
+    return {"share": SHARE.finely, "unit": units.in_unit, "decimal": decimal}[column.text](value)
+
+
+def run_cells(scores: Scores, task: Task) -> tuple[str, ...]:
+    """Return all scores of one run, in the order of the task's columns."""
+    return tuple(cell(getattr(scores, column.field), column) for column in task.columns)
+
+
+def find_mean_scores(task: Task, methods: Sequence[Method], done: Sequence[RunRecord]) -> tuple[MeanScores, ...]:
+    """Return the means of each method; none for tasks without this panel."""
+    if "mean_scores" not in task.panels:
+        return ()
+    found = []
+    for method in methods:
+        tests = [run.test for run in done if run.method == method.row.method and run.test is not None]
+        if tests:
+            means = (cell(fmean(getattr(test, c.field) for test in tests), c) for c in task.columns)
+            found.append((method, len(tests), tuple(means)))
+    return tuple(found)

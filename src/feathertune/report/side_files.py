@@ -166,7 +166,6 @@ def _predictions(folder: Path, run: RunRecord) -> Path | None:
 
 
 def _read_pairs(path: Path | None, column: str, rows: NDArray[np.int64]) -> list[tuple[int, Any]]:
-    """Return row and value of the wanted rows."""
     table = _read_table(path, ["row", column], [("row", "in", rows.tolist())]) if rows.size else None
     if table is None:
         return []
@@ -174,7 +173,6 @@ def _read_pairs(path: Path | None, column: str, rows: NDArray[np.int64]) -> list
 
 
 def _read_table(path: Path | None, columns: list[str], filters: Any = None) -> Any:  # noqa: ANN401 - pyarrow has no types
-    """Return a table with just these columns, or ``None``."""
     try:
         table = pq.read_table(path, columns=columns, filters=filters) if path is not None and path.is_file() else None
     except (OSError, ValueError, KeyError, pa.ArrowException):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,24 +38,22 @@ class Context:
 
 def verdict_text(study: StudyRecord) -> str:
     """Return the verdict in a few sentences."""
-    context = Context(task_of_study(study), study.data)
-    return " ".join(reason_sentence(reason, context) for reason in study.verdict.reasons)
+    return " ".join(_sentences(study.verdict.reasons, study))
 
 
 def caveat_texts(study: StudyRecord) -> list[str]:
     """Return one text per caveat."""
+    return _sentences(study.verdict.caveats, study)
+
+
+def _sentences(statements: Sequence[Reason | Caveat], study: StudyRecord) -> list[str]:
     context = Context(task_of_study(study), study.data)
-    return [caveat_sentence(caveat, context) for caveat in study.verdict.caveats]
+    return [in_words(stated, context) for stated in statements]
 
 
-def reason_sentence(reason: Reason, context: Context) -> str:
-    """Return one reason in a sentence."""
-    return _REASONS[reason.code](reason.parameters, context)
-
-
-def caveat_sentence(caveat: Caveat, context: Context) -> str:
-    """Return one caveat in a few sentences."""
-    return _CAVEATS[caveat.code](caveat.parameters, context)
+def in_words(stated: Reason | Caveat, context: Context) -> str:
+    """Return one reason or caveat in a few sentences."""
+    return _WORDS[stated.code](stated.parameters, context)
 
 
 def listed(names: Iterable[str]) -> str:
@@ -117,27 +115,6 @@ def _ranked_by(p: Parameters, c: Context) -> str:
 def _untrained(p: Parameters, c: Context) -> str:
     chance = "" if p["chance"] is None else f" (chance: {c.score(p['chance'])})"
     return f"Before any training, the base model with a new head scores {c.score(p['score'])}{chance}."
-
-
-_REASONS: dict[str, Callable[[Parameters, Context], str]] = {
-    "nothing_complete": lambda p, c: "No run that could be recommended is complete.",
-    "recommended": _recommended,
-    "not_worth_training": lambda p, c: (
-        f"Nothing here is clearly worth training: {p['method']} reaches {c.score(p['score'])} "
-        f"{c.task.primary.title} on {p['n_test']:,} test rows, and always answering {c.task.words.constant} reaches "
-        f"{c.score(p['majority'])}."
-    ),
-    "nothing_cheaper_close": lambda p, c: f"Nothing cheaper came within {c.margin(p['margin'])} of it.",
-    "scored_highest": lambda p, c: (
-        f"{p['method']} scored highest ({c.score(p['score'])}), by no more than the margin of {c.margin(p['margin'])}, "
-        "and costs more."
-    ),
-    "cheaper_not_clearly_worse": lambda p, c: (
-        f"{p['method']} ({c.score(p['score'])}) costs less and is not clearly worse on these rows."
-    ),
-    "untrained": _untrained,
-    "ranked_by": _ranked_by,
-}
 
 
 # -- caveats -------------------------------------------------------------------
@@ -204,7 +181,24 @@ def _failed_runs(p: Parameters, c: Context) -> str:
     return f"{n} of {total} {runs} failed and {verb} missing: {listed(p['runs'])}."
 
 
-_CAVEATS: dict[str, Callable[[Parameters, Context], str]] = {
+_WORDS: dict[str, Callable[[Parameters, Context], str]] = {
+    "nothing_complete": lambda p, c: "No run that could be recommended is complete.",
+    "recommended": _recommended,
+    "not_worth_training": lambda p, c: (
+        f"Nothing here is clearly worth training: {p['method']} reaches {c.score(p['score'])} "
+        f"{c.task.primary.title} on {p['n_test']:,} test rows, and always answering {c.task.words.constant} reaches "
+        f"{c.score(p['majority'])}."
+    ),
+    "nothing_cheaper_close": lambda p, c: f"Nothing cheaper came within {c.margin(p['margin'])} of it.",
+    "scored_highest": lambda p, c: (
+        f"{p['method']} scored highest ({c.score(p['score'])}), by no more than the margin of {c.margin(p['margin'])}, "
+        "and costs more."
+    ),
+    "cheaper_not_clearly_worse": lambda p, c: (
+        f"{p['method']} ({c.score(p['score'])}) costs less and is not clearly worse on these rows."
+    ),
+    "untrained": _untrained,
+    "ranked_by": _ranked_by,
     "learned_nothing": lambda p, c: (
         f"{listed(p['methods'])} gave the same answer to every text {_in_runs(p)} and learned nothing. Try another "
         "learning rate or more epochs."

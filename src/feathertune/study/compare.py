@@ -35,7 +35,7 @@ from feathertune.records import (
 )
 from feathertune.records.cost_estimate import COST_FILE, CostEstimate
 from feathertune.report import REPORT_FILE, render_report
-from feathertune.report.side_by_side import COMPARISON_FILE
+from feathertune.report.comparison import COMPARISON_FILE
 from feathertune.runtime import choose_runtime, hardware, versions
 from feathertune.statistics.measures import Answers
 from feathertune.storage import sha256_of, write_atomic
@@ -51,8 +51,7 @@ from feathertune.study.running.search import read_search, search_id, search_work
 from feathertune.study.running.workbench import Prepared, Workbench
 from feathertune.study.verdict.evidence import Evidence
 from feathertune.study.verdict.mislabelled import find_mislabelled, write_mislabelled
-from feathertune.study.verdict.pairs import compare_pairs
-from feathertune.study.verdict.summary import RunPredictions, by_length, more_labels, summarise_sizes
+from feathertune.study.verdict.summary import RunPredictions, by_length, compare_pairs, more_labels, summarise_sizes
 from feathertune.study.verdict.verdict import judge
 
 STUDY = FolderKind(

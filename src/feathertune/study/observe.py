@@ -3,46 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 from feathertune.records import RunRecord
 from feathertune.study.run_spec import RunSpec
 
 
-class Observer(Protocol):
-    """Listens to a study, one run at a time; the work of a text is one forward pass, of training on it three."""
+class Observer:
+    """Listens to a study, one run at a time; the work of a text is one forward pass, of training on it three.
+
+    This one does nothing.
+    """
 
     def stage(self, text: str) -> None:
         """Something begins that is not a run, such as reading the data."""
-        return
 
     def planned(self, work: dict[str, float], finished: list[RunRecord]) -> None:
         """All runs are known: work by run id, and the records of those that were finished before."""
-        return
 
     def started(self, spec: RunSpec) -> None:
         """A run begins."""
-        return
 
     def advanced(self, work: float, text: str = "") -> None:
         """Part of the running run's work is done; `text` describes its state, if that is known."""
-        return
 
     def skipped(self, work: float) -> None:
         """Part of the running run's work was done before, by a process that was stopped."""
-        return
 
     def measured(self, line: Mapping[str, Any]) -> None:
         """Numbers of the running run: a line of ``metrics.jsonl``, or ``scores`` of a training outside a study."""
-        return
 
     def said(self, text: str) -> None:
         """Something a person should read afterwards, too."""
-        return
 
     def ended(self, record: RunRecord) -> None:
         """A run has ended, well or not."""
-        return
 
 
 class Silent(Observer):
@@ -50,8 +45,6 @@ class Silent(Observer):
 
 
 class _Together:
-    """Passes each call on to several observers."""
-
     def __init__(self, observers: Sequence[Observer]) -> None:
         self._observers = observers
 

@@ -11,7 +11,7 @@ from feathertune.encoders import LoadedEncoder
 from feathertune.engine.prefix_cache.store import ActivationCache
 from feathertune.engine.training.regression_head import output_layer
 from feathertune.records import BaseRecord
-from feathertune.report.wording import Context, reason_sentence
+from feathertune.report.wording import Context, in_words
 from feathertune.runtime import Runtime, stopwatch
 from feathertune.study.observe import Observer
 from feathertune.study.planning.resolve import Settled, decide_task, resolve
@@ -42,7 +42,7 @@ def prepare_study(
     record = data_record(config.data, task.name, splits, encoded, counts)
     unmoved = what_stays(config.train, splits.validation.labels, splits.labels)
     context = Context(task, record)
-    for sentence in (*(reason_sentence(reason, context) for reason in explain_metric(task, record)), *unmoved):
+    for sentence in (*(in_words(reason, context) for reason in explain_metric(task, record)), *unmoved):
         observer.said(sentence)
     bench = Workbench(
         runtime=runtime,
@@ -73,7 +73,6 @@ def _read_splits(config: DataConfig, observer: Observer, data: RawDataset | None
 def _tokenise(
     splits: DataSplits, encoder: LoadedEncoder, config: DataConfig
 ) -> tuple[dict[SplitName, EncodedTexts], dict[SplitName, float]]:
-    """Return the tokens of each split, and their seconds."""
     encoded: dict[SplitName, EncodedTexts] = {}
     seconds: dict[SplitName, float] = {}
     for name in SPLITS:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feathertune.errors import ConfigError
-from feathertune.records import Calibration, Caveat, RunRecord, Scores, TaskName
+from feathertune.records import Calibration, Caveat, Scores, TaskName
 from feathertune.tasks.cards import LABEL_CARD, LABEL_CODE, CardText, PlainCode
 from feathertune.tasks.labels.kind import LabelKind
 from feathertune.tasks.linear_models import LinearModels
@@ -132,7 +132,3 @@ class Task:
     def evaluate_fitted(self, labels: Labels, probabilities: Probabilities) -> Scores:
         """Return the scores of validation rows with thresholds that are fitted to these very rows."""
         return self.evaluate(labels, probabilities, self.fit_thresholds(labels, probabilities))
-
-    def score_of(self, run: RunRecord) -> float | None:
-        """Return a run's primary score on the test rows."""
-        return None if run.test is None else self.primary.of(run.test)

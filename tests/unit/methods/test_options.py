@@ -5,7 +5,7 @@ import pytest
 
 from feathertune.errors import ConfigError, UnknownNameError
 from feathertune.methods import METHODS, choose_methods
-from feathertune.methods.families.shira import rank_for_density
+from feathertune.methods.families.partial import rank_for_density
 
 
 def options_of(name, settings, learning_rate=None):

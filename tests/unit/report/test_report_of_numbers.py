@@ -13,11 +13,11 @@ from feathertune.cli.output.progress import result_line
 from feathertune.cli.output.tables import metrics_text, study_text
 from feathertune.records import SummaryRow
 from feathertune.report import render_report
+from feathertune.report.comparison import draw_comparison
 from feathertune.report.panels.not_measured import find_gaps
-from feathertune.report.side_by_side import draw_comparison
 from feathertune.report.side_files import read_answers
 from feathertune.report.tables import export_table
-from feathertune.study.versus.comparison import compare_studies
+from feathertune.study.versus import compare_studies
 from feathertune.tasks import REGRESSION
 from feathertune.tasks.formats import CORRELATION, SHARE
 from number_study import write_study

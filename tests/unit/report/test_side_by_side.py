@@ -2,8 +2,8 @@
 
 import pytest
 
-from feathertune.report.side_by_side import draw_comparison
-from feathertune.study.versus.comparison import compare_studies
+from feathertune.report.comparison import draw_comparison
+from feathertune.study.versus import compare_studies
 from study_factory import METHODS, write_study
 
 

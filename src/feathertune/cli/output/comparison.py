@@ -11,7 +11,6 @@ from feathertune.cli.output.tables import METHOD, Column, render, table_of
 from feathertune.records import SummaryRow
 from feathertune.report.comparison import Comparison, MethodPair
 from feathertune.report.format import units
-from feathertune.report.format.settings import plain
 from feathertune.tasks import SCORES
 from feathertune.tasks.formats import ScoreFormat
 
@@ -54,7 +53,7 @@ def _differing(comparison: Comparison) -> list[Table | str]:
         return []
     table = table_of(Column("name", left=True, whole=True), "A", "B")
     for place in comparison.differing[:_LISTED]:
-        values = (plain(place.key, value, _WORDS) for value in (place.a, place.b))
+        values = (units.plain(place.key, value, _WORDS) for value in (place.a, place.b))
         table.add_row(Text(place.key), *(Text(value, overflow="fold") for value in values))
     n_more = len(comparison.differing) - _LISTED
     return ["Differences:", table, *([f"and {n_more} more, on the page"] if n_more > 0 else []), ""]

@@ -19,7 +19,7 @@ from feathertune.tasks import SCORES
 _LINE_EVERY_S = 30.0
 
 
-class Work:
+class _Work:
     """Counts work, and estimates the time left from the speed so far."""
 
     def __init__(self) -> None:
@@ -37,7 +37,6 @@ class Work:
         self._start = time.monotonic()
 
     def start(self, run: str) -> None:
-        """Begin a run."""
         self.running, self._of_run = run, 0.0
 
     def advance(self, work: float) -> None:
@@ -70,7 +69,6 @@ class Work:
         return left * (time.monotonic() - self._start) / self._measured
 
     def left_text(self) -> str:
-        """Return the time left for people."""
         left = self.left_s
         return "" if left is None else f"about {units.seconds(left)} left"
 
@@ -85,15 +83,14 @@ def result_line(record: RunRecord) -> str:
     return f"{record.id}: {score.title} {score.format.score(score.of(record.test))} on the test rows, {seconds}{early}"
 
 
-class Lines(Silent):
+class _Lines(Silent):
     """Plain lines, for a log."""
 
     def __init__(self) -> None:
-        self._work = Work()
+        self._work = _Work()
         self._last = time.monotonic()
 
     def stage(self, text: str) -> None:
-        """Print the stage."""
         self.said(text)
 
     def planned(self, work: dict[str, float], finished: list[RunRecord]) -> None:
@@ -103,7 +100,6 @@ class Lines(Silent):
             self.said(f"{result_line(record)} (done before)")
 
     def started(self, spec: RunSpec) -> None:
-        """Begin the run."""
         self._work.start(spec.id)
 
     def advanced(self, work: float, text: str = "") -> None:
@@ -115,21 +111,18 @@ class Lines(Silent):
             self.said(", ".join(part for part in parts if part))
 
     def skipped(self, work: float) -> None:
-        """Count the work."""
         self._work.skip(work)
 
     def said(self, text: str) -> None:
-        """Print the text."""
         sys.stderr.write(f"{text}\n")
 
     def ended(self, record: RunRecord) -> None:
-        """Print the result."""
         self._work.end(record.id)
         self._last = time.monotonic()
         self.said(result_line(record))
 
 
-class Bar(Lines):
+class _Bar(_Lines):
     """A bar on a terminal, with the results of the runs above it."""
 
     def __init__(self) -> None:
@@ -147,34 +140,27 @@ class Bar(Lines):
         self._progress.start()
 
     def close(self) -> None:
-        """Remove the bar."""
         self._progress.stop()
 
     def stage(self, text: str) -> None:
-        """Show the current stage."""
         self._progress.update(self._task, description=text)
 
     def started(self, spec: RunSpec) -> None:
-        """Show the run."""
         super().started(spec)
         self.stage(spec.id)
 
     def advanced(self, work: float, text: str = "") -> None:
-        """Move the bar."""
         self._work.advance(work)
         self._move(f"{self._work.running}: {text}" if text else None)
 
     def skipped(self, work: float) -> None:
-        """Move the bar."""
         super().skipped(work)
         self._move()
 
     def said(self, text: str) -> None:
-        """Print a line above the bar."""
         self._progress.console.print(text, markup=False, highlight=False)
 
     def ended(self, record: RunRecord) -> None:
-        """Print the result above the bar."""
         super().ended(record)
         self._move()
 
@@ -186,9 +172,9 @@ class Bar(Lines):
 def observe(*, quiet: bool) -> Iterator[Observer]:
     """Report a study's progress on stderr until the block ends: as a bar on a terminal, else as lines."""
     if quiet or not sys.stderr.isatty():
-        yield Silent() if quiet else Lines()
+        yield Silent() if quiet else _Lines()
         return
-    bar = Bar()
+    bar = _Bar()
     try:
         yield bar
     finally:

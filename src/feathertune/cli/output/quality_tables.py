@@ -104,7 +104,6 @@ def _suspicion_lines(found: Inspection) -> list[Text]:
 
 
 def _finding_lines(found: Inspection) -> list[RenderableType]:
-    """The first rows of each finding."""
     if not found.findings:
         return []
     table = table_of(Column("finding", left=True), "n", Column("rows", left=True), Column("text", left=True))

@@ -1,30 +1,34 @@
-"""Tables that the commands print on stdout: a study, scores, predictions."""
+"""Tables that the commands print on stdout: a plan with its cost estimate, a study, scores, predictions."""
 
 from __future__ import annotations
 
 import io
+import json
 import os
 import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from feathertune.cli.output.terminal import PrintableConsole
-from feathertune.records import TRAINED_KINDS, Scores, StudyRecord, at_largest_size
+from feathertune.records import TRAINED_KINDS, DataRecord, Scores, StudyRecord, at_largest_size
+from feathertune.records.cost_estimate import CostEstimate
 from feathertune.report import REPORT_FILE
 from feathertune.report.format import units
-from feathertune.report.panels.label_curve import sentence, sizes_of
-from feathertune.report.panels.lengths import bucket_name
-from feathertune.report.panels.mean_scores import run_cells
+from feathertune.report.panels.curves import bucket_name, sentence, sizes_of
 from feathertune.report.panels.searches import searches
+from feathertune.report.rows import run_cells
 from feathertune.report.wording import caveat_texts, verdict_text
 from feathertune.tasks import task_of_scores, task_of_study
+
+if TYPE_CHECKING:
+    from feathertune.study.running.workbench import Prepared
 
 _PIPE_WIDTH = 130
 _ANY_WIDTH = 10_000
@@ -67,6 +71,78 @@ def render(*parts: RenderableType) -> str:
     for part in parts:
         console.print(part, markup=False) if isinstance(part, str) else console.print(part)
     return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
+
+
+def plan_text(prepared: Prepared, folder: Path | None, cost: CostEstimate) -> str:
+    """Return the plan and the cost estimate, which is kept in `folder`, as text."""
+    data, base, config = prepared.bench.data, prepared.bench.base, prepared.plan.config
+    names = (Column("run", left=True, whole=True), Column("kind", left=True, whole=True))
+    runs = table_of(*names, "seed", Column("trains", left=True), Column("options", left=True))
+    for spec in prepared.plan.runs:
+        options = ", ".join(f"{key}={value}" for key, value in spec.options.items())
+        trains = "" if spec.trains is None else units.count(spec.trains)
+        runs.add_row(spec.id, spec.kind, str(spec.seed), trains, Text(options))
+    return render(
+        f"data     {data.source}: {data.rows_in_words()}",
+        *_labels(data),
+        f"long     {data.long_texts()}",
+        f"removed  {data.duplicates_removed:,} duplicates, {data.overlap_removed:,} rows that stood in a later split",
+        *(f"note     {note}" for note in data.notes),
+        f"base     {base.id}: {base.model_type}, {units.count(base.n_parameters)} parameters, {base.n_layers} layers",
+        f"train    up to {config.train.epochs_on(data.n_train)} epochs, {config.train.batch_size} rows a step, "
+        f"{prepared.bench.runtime.dtype} ({prepared.bench.runtime.reason})",
+        "",
+        runs,
+        *left_out_lines(prepared.plan.left_out),
+        *budget_lines(prepared.plan.parameter_budget, prepared.plan.off_budget),
+        "",
+        *cost_lines(cost),
+        "",
+        _kept(folder),
+    )
+
+
+def _labels(data: DataRecord) -> list[str]:
+    if data.numbers:
+        return [f"labels   {split}: {summary.in_words()}" for split, summary in data.numbers.items()]
+    counts = "; ".join(
+        f"{split} "
+        + ", ".join(f"{label} {n:,}" for label, n in zip(data.labels, data.class_counts[split], strict=True))
+        for split in data.class_counts
+    )
+    return [f"classes  {counts}"]
+
+
+def _kept(folder: Path | None) -> str:
+    if folder is None:
+        return "Nothing was started or written. Pass --out to keep the estimate and compare it with the actual costs."
+    return f"Nothing was started. The cost estimate is in {folder}: the study there compares it with the actual costs."
+
+
+def cost_lines(cost: CostEstimate) -> list[RenderableType]:
+    """Return the cost estimate as a table and a summary."""
+    head, sizes = _sizes([row.train_rows for row in cost.rows])
+    table = table_of(METHOD, *head, "a run", "before training", "training", "test rows", "memory", "runs")
+    for row, n_rows in zip(cost.rows, sizes, strict=True):
+        cells = [units.DASH] * 5
+        if (took := row.seconds) is not None:
+            parts = (took.total, took.total - took.train - took.evaluate, took.train, took.evaluate)
+            cells = [*map(units.seconds, parts), units.size(row.memory_bytes)]
+        table.add_row(row.method, *n_rows, *cells, str(row.n_runs))
+    return [
+        table,
+        *(Text(f"{row.method} failed on the pilot: {row.error}") for row in cost.rows if row.error is not None),
+        *(Text(f"{row.method}: {note}") for row in cost.rows for note in row.notes),
+        f"All {sum(row.n_runs for row in cost.rows)} runs together: about {units.seconds(cost.study_seconds)}. Work "
+        "that runs share is part of each row, and counted once here. An early stop takes less. Measured in "
+        f"{units.seconds(cost.measured_seconds)}.",
+    ]
+
+
+def plan_json(prepared: Prepared, cost: CostEstimate) -> str:
+    """Return the plan and its cost estimate as JSON."""
+    both = {**prepared.plan.model_dump(mode="json"), "cost_estimate": cost.model_dump(mode="json")}
+    return json.dumps(both, indent=1) + "\n"
 
 
 def study_text(study: StudyRecord, folder: Path) -> str:
@@ -114,16 +190,21 @@ def study_text(study: StudyRecord, folder: Path) -> str:
     )
 
 
+def _sizes(train_rows: Sequence[int | None]) -> tuple[list[Column], list[list[str]]]:
+    """Return the head and the cells of a column of training rows; of no column without a learning curve."""
+    if set(train_rows) <= {None}:
+        return [], [[] for _ in train_rows]
+    return [TRAINING_ROWS], [["" if n is None else f"{n:,}"] for n in train_rows]
+
+
 def _searches(study: StudyRecord) -> list[RenderableType]:
     found = searches(study)
     if not found:
         return []
-    sized = any(one.train_rows is not None for one in found)
-    rows_column = (TRAINING_ROWS,) if sized else ()
+    head, sizes = _sizes([one.train_rows for one in found])
     options = Column("options", left=True)
-    table = table_of(Column("found by search", left=True), *rows_column, "validation", "after", options)
-    for one in found:
-        n_rows = ("" if one.train_rows is None else f"{one.train_rows:,}",) if sized else ()
+    table = table_of(Column("found by search", left=True), *head, "validation", "after", options)
+    for one, n_rows in zip(found, sizes, strict=True):
         scores = map(task_of_study(study).primary.format.score, (one.before, one.after))
         table.add_row(Text(one.method), *n_rows, *scores, Text(one.found))
     return ["", table]

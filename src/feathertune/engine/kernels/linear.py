@@ -189,7 +189,6 @@ class _Bias:
         return (biases[0] if len(biases) == 1 else torch.cat(biases)).to(self._dtype)
 
     def backward(self, gradient: Tensor) -> Gradients:
-        """Return gradients of the trained biases."""
         if not self.parameters:
             return []
         # A product with ones: adding up rows one by one took longer than a weight's gradient.

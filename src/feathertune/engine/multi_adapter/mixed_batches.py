@@ -60,7 +60,8 @@ def mixed_logits(members: Sequence[MixableModel], batch: dict[str, Tensor], size
     first, rows = members[0], ModelRows.of_batch(tuple(sizes), batch)
     with contextlib.ExitStack() as stack:
         for index, module in enumerate(first.encoder.blocks):
-            block = _combined([member.blocks[index] for member in members], rows)
+            blocks = [member.blocks[index] for member in members]
+            block = type(blocks[0]).combine(blocks, rows)  # type: ignore[arg-type]  # all are of one class
             stack.enter_context(replaced(module, block_forward(module, block)))
         output = first.encoder.backbone(**batch)
     pooled = getattr(output, "pooler_output", None)
@@ -86,10 +87,3 @@ def check_mixed(members: Sequence[MixableModel], batch: dict[str, Tensor], runti
             if not difference <= TOLERANCE[runtime.product_dtype] * max(1.0, alone.abs().max().item()):
                 return f"beside others it gives other logits, by {difference:.3g}"
     return ""
-
-
-def _combined(blocks: Sequence[Block | FirstTokenBlock], rows: ModelRows) -> Block | FirstTokenBlock:
-    last = [block for block in blocks if isinstance(block, FirstTokenBlock)]
-    if last:
-        return FirstTokenBlock.combine(last, rows)
-    return Block.combine([block for block in blocks if isinstance(block, Block)], rows)

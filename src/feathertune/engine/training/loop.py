@@ -41,14 +41,13 @@ from feathertune.training_hook import TrainingHook
 
 @dataclass(frozen=True)
 class StepInfo:
-    """One optimizer step; `loss` is the mean over its examples, `n_tokens` counts no padding."""
+    """One optimizer step; `loss` is the mean over its examples."""
 
     step: int
     epoch: int
     loss: float
     learning_rate: float
     n_examples: int
-    n_tokens: int
     seconds: float
 
 
@@ -151,12 +150,7 @@ class Training:
         values = StateValues(position=self.position.model_copy(), generators=generators)
         if (best := self.best) is not None:
             tensors["validation"] = {"probabilities": torch.from_numpy(best.validation_probabilities)}
-            values.best = BestEpoch(
-                epoch=best.epoch,
-                train_loss=best.train_loss,
-                seconds=best.seconds,
-                validation=None if best.validation is None else best.validation.model_dump(),
-            )
+            values.best = BestEpoch(**{name: getattr(best, name) for name in BestEpoch.model_fields})
         return State(tensors, values)
 
     def load_state(self, state: State) -> None:
@@ -169,14 +163,8 @@ class Training:
         self._best_parameters = {name: value.to(device, copy=True) for name, value in state.tensors["best"].items()}
         self.best = None
         if (best := state.values.best) is not None:
-            self.best = EpochInfo(
-                epoch=best.epoch,
-                train_loss=best.train_loss,
-                validation=None if best.validation is None else self._task.record.model_validate(best.validation),
-                validation_probabilities=state.tensors["validation"]["probabilities"].numpy().copy(),
-                is_best=True,
-                seconds=best.seconds,
-            )
+            probabilities = state.tensors["validation"]["probabilities"].numpy().copy()
+            self.best = EpochInfo(**dict(best), validation_probabilities=probabilities, is_best=True)
 
     def _step(self, passes: list[np.ndarray]) -> StepInfo:
         start = time.perf_counter()
@@ -212,11 +200,10 @@ class Training:
         if self._hook is not None:
             self._hook.after_step(at.steps_done + 1)
         self._optimizer.zero_grad(set_to_none=True)
-        n_tokens = int(sum(self._train.texts.lengths[rows].sum() for rows in passes))
         at.steps_done += 1
         at.steps_of_epoch += 1
         at.examples_seen += n_examples
-        at.tokens_seen += n_tokens
+        at.tokens_seen += int(sum(self._train.texts.lengths[rows].sum() for rows in passes))
         at.loss_sum += loss * n_examples
         info = StepInfo(
             step=at.steps_done,
@@ -224,7 +211,6 @@ class Training:
             loss=loss,
             learning_rate=rate,
             n_examples=n_examples,
-            n_tokens=n_tokens,
             seconds=time.perf_counter() - start,
         )
         at.epoch_seconds += info.seconds

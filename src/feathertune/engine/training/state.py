@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from feathertune.errors import CheckpointError
-from feathertune.records import Record
+from feathertune.records import Record, Scores
 
 
 class Position(Record):
@@ -31,26 +31,19 @@ class Position(Record):
 
 
 class BestEpoch(Record):
-    """The best epoch so far; `validation` holds its scores."""
+    """The best epoch so far, with its scores on validation rows."""
 
     epoch: int
     train_loss: float
     seconds: float
-    validation: dict[str, Any] | None
-
-
-class Generators(Record):
-    """State of the global generators of numpy and Python."""
-
-    numpy: dict[str, Any]
-    python: list[Any]
+    validation: Scores | None
 
 
 class StateValues(Record):
-    """The part of a state that is not a tensor."""
+    """The part of a state that is not a tensor; `generators` has the state of numpy's and Python's global ones."""
 
     position: Position
-    generators: Generators
+    generators: dict[str, Any]
     best: BestEpoch | None = None
 
 
@@ -76,7 +69,7 @@ def set_parameters(model: nn.Module, values: Mapping[str, Tensor]) -> None:
 
 def capture(
     model: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device
-) -> tuple[dict[str, Mapping[str, Tensor]], Generators]:
+) -> tuple[dict[str, Mapping[str, Tensor]], dict[str, Any]]:
     """Return the groups ``parameters``, ``optimizer`` and ``random``, not as copies, and the other generators."""
     of_torch = {"cpu": torch.get_rng_state()}
     if device.type == "cuda":
@@ -88,7 +81,7 @@ def capture(
         "optimizer": _optimizer_tensors(model, optimizer),
         "random": of_torch,
     }
-    return tensors, Generators(numpy=_as_json(of_numpy), python=[version, list(words), gauss])
+    return tensors, {"numpy": _as_json(of_numpy), "python": [version, list(words), gauss]}
 
 
 def restore(state: State, model: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device) -> None:
@@ -99,11 +92,11 @@ def restore(state: State, model: nn.Module, optimizer: torch.optim.Optimizer, de
     torch.set_rng_state(state.tensors["random"]["cpu"])
     if device.type == "cuda":
         torch.cuda.set_rng_state(state.tensors["random"]["cuda"], device)
-    of_numpy = dict(state.values.generators.numpy)
+    of_numpy = dict(state.values.generators["numpy"])
     if "key" in of_numpy["state"]:  # the Mersenne twister, numpy's choice for its global generator
         of_numpy["state"] = {**of_numpy["state"], "key": np.array(of_numpy["state"]["key"], dtype=np.uint32)}
     np.random.set_state(of_numpy)  # noqa: NPY002
-    version, words, gauss = state.values.generators.python
+    version, words, gauss = state.values.generators["python"]
     random.setstate((version, tuple(words), gauss))
 
 

@@ -94,7 +94,6 @@ class _Allocation:
         return found | {f"pattern/{name}": torch.tensor(kept) for name, kept in pattern.items()}
 
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
-        """Restore what `state` returned."""
         remembered: dict[str, dict[str, Any]] = {what: {} for what in (*_REMEMBERED, "pattern")}
         for label, tensor in tensors.items():
             what, _, name = label.partition("/")

@@ -1,11 +1,13 @@
-"""Numbers as text: ``1 min 12 s``, ``2.4 MB``, ``1.2 M``, ``87.1%``, ``2.3x``; unknown ones are a dash."""
+"""Numbers and JSON values as text: ``1 min 12 s``, ``2.4 MB``, ``1.2 M``, ``87.1%``; unknown ones are a dash."""
 
 from __future__ import annotations
 
 import functools
+import json
 import math
 import unicodedata
 from collections.abc import Callable
+from typing import Any
 
 from feathertune.records import values
 from feathertune.tasks import formats
@@ -151,3 +153,17 @@ def _columns(character: str) -> int:
     if unicodedata.category(character) in ("Mn", "Mc", "Me", "Cf"):
         return 0
     return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+
+
+def plain(key: str, value: Any, length: int) -> str:  # noqa: ANN401 - any JSON value
+    """Return a JSON value in words of at most `length` characters; a `key` that ends in ``_bytes`` is a size."""
+    if key.endswith("_bytes") and isinstance(value, (int, float)):
+        return size(value)
+    if value is None:
+        return DASH
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        value = ", ".join(value)
+    elif isinstance(value, dict):
+        value = ", ".join(f"{name.replace('_', ' ')} {plain(name, item, length)}" for name, item in value.items())
+    said = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return clip(said, length)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
-from markupsafe import Markup
 from numpy.typing import NDArray
 
 from feathertune.records import TRAINED_KINDS, RunRecord, StudyRecord
@@ -16,39 +15,13 @@ from feathertune.report.drawing import run_charts
 from feathertune.report.side_files import Predictions, read_probabilities, read_test_texts
 
 
-@dataclass(frozen=True)
-class Example:
-    """One test row; a probability is that of the predicted class, if known."""
-
-    row: int
-    text: str | None
-    true: int
-    before: int
-    before_probability: float | None
-    after: int
-    after_probability: float | None
-
-
-@dataclass(frozen=True)
-class Changes:
-    """The rows of two runs side by side; `parts` has name, count and class of all four outcomes."""
-
-    before: RunRecord
-    after: RunRecord
-    fixed: tuple[Example, ...]
-    broken: tuple[Example, ...]
-    n_fixed: int
-    n_broken: int
-    parts: tuple[tuple[str, int, str], ...]
-    bar: Markup
-
-
 def find_changes(
     study: StudyRecord, folder: Path, predictions: Mapping[str, Predictions], *, at_most: int
-) -> Changes | None:
+) -> SimpleNamespace | None:
     """Compare `probe`, else `foundation`, with the recommended trained method, else the best one.
 
-    Of each kind, the `at_most` examples whose probability of the true class moved furthest are kept.
+    Of each kind, the `at_most` examples whose probability of the true class moved furthest are kept; the probabilities
+    of an example are those of the predicted classes, if known.
     """
     before = _first(study, predictions, ["probe", "foundation"])
     trained = [row for row in study.summary if row.kind in TRAINED_KINDS]
@@ -81,11 +54,18 @@ def find_changes(
     fixed, broken = most_moved(mended), most_moved(damaged)
     texts = read_test_texts(folder, rows[[*fixed, *broken]]) if fixed or broken else {}
 
-    def example(index: int) -> Example:
+    def example(index: int) -> SimpleNamespace:
         row = int(rows[index])
         first, second = int(old.predicted[at_old][index]), int(new.predicted[at_new][index])
-        sure_before, sure_after = _probability(old_p.get(row), first), _probability(new_p.get(row), second)
-        return Example(row, texts.get(row), int(label[index]), first, sure_before, second, sure_after)
+        return SimpleNamespace(
+            row=row,
+            text=texts.get(row),
+            true=int(label[index]),
+            before=first,
+            before_probability=_probability(old_p.get(row), first),
+            after=second,
+            after_probability=_probability(new_p.get(row), second),
+        )
 
     n_fixed, n_broken = int(mended.sum()), int(damaged.sum())
     parts = (
@@ -94,8 +74,16 @@ def find_changes(
         ("broken", n_broken, "broken"),
         ("both wrong", int((~was_right & ~is_right).sum()), "neither"),
     )
-    examples = (tuple(map(example, fixed)), tuple(map(example, broken)))
-    return Changes(before, after, *examples, n_fixed, n_broken, parts, run_charts.shares_bar(parts))
+    return SimpleNamespace(
+        before=before,
+        after=after,
+        fixed=tuple(map(example, fixed)),
+        broken=tuple(map(example, broken)),
+        n_fixed=n_fixed,
+        n_broken=n_broken,
+        parts=parts,
+        bar=run_charts.shares_bar(parts),
+    )
 
 
 def _first(study: StudyRecord, predictions: Mapping[str, Predictions], methods: Sequence[str]) -> RunRecord | None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from statistics import fmean
+from types import SimpleNamespace
+from typing import NamedTuple
 
 from markupsafe import Markup
 
@@ -20,8 +21,7 @@ from feathertune.tasks.formats import SHARE
 _HEIGHT_PX = 250.0
 
 
-@dataclass(frozen=True)
-class Bin:
+class Bin(NamedTuple):
     """Answers of similar confidence: number a seed, mean confidence and share of right ones."""
 
     rows: float
@@ -29,30 +29,20 @@ class Bin:
     right: float
 
 
-@dataclass(frozen=True)
-class Reliability:
-    """One method's chart, and mean calibration errors before and after the temperature."""
-
-    method: str
-    style: Style
-    chart: Markup
-    bins: tuple[Bin, ...]
-    temperature: float
-    before: float
-    after: float
-
-
 def find_reliability(
     task: Task, methods: Sequence[Method], done: Sequence[RunRecord], limits: Limits
-) -> tuple[Reliability, ...]:
-    """Return the charts of the first methods with a calibration, the recommended one first."""
-    found: list[Reliability] = []
+) -> tuple[SimpleNamespace, ...]:
+    """Return the charts of the first methods with a calibration, the recommended one first.
+
+    Their calibration errors, before and after the temperature, are means over the seeds.
+    """
+    found = []
     calibrated = [run for run in done if run.calibration is not None]
     for method, own in recommended_first(methods, calibrated, limits):
         runs = [(getattr(run.test, "ece", 0.0), run.calibration) for run in own if run.calibration]
         bins = _joined([calibration for _, calibration in runs])
         found.append(
-            Reliability(
+            SimpleNamespace(
                 method=method.row.method,
                 style=method.style,
                 chart=draw(method.row.method, method.style, bins, of=task.words.decision),

@@ -4,41 +4,25 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from types import SimpleNamespace
 
 from feathertune.records import SearchRecord, StudyRecord, TrialRecord
 from feathertune.report.format import units
-from feathertune.report.format.settings import plain
 from feathertune.tasks import task_of_study
 from feathertune.tasks.formats import ScoreFormat
 
 _LENGTH = 120
 
 
-@dataclass(frozen=True)
-class Search:
-    """One search in words, with options and outcome of its trials; `before` is the validation score of the defaults."""
-
-    method: str
-    train_rows: int | None
-    ended: str
-    before: float | None
-    after: float | None
-    found: str
-    seconds: float
-    chosen: int | None
-    trials: tuple[tuple[TrialRecord, str, str], ...]
-
-
-def searches(study: StudyRecord) -> tuple[Search, ...]:
-    """Return the searches of a study, in the order of its methods."""
+def searches(study: StudyRecord) -> tuple[SimpleNamespace, ...]:
+    """Return the searches in words, in the order of the methods; `before` is the validation score of the defaults."""
     return tuple(_search(record, task_of_study(study).primary.format) for record in study.searches)
 
 
 def options_text(trial: TrialRecord) -> str:
     """Return a trial's options in words."""
     said = {name: f"{value:.2g}" if isinstance(value, float) else value for name, value in trial.options.items()}
-    return ", ".join(f"{name} {plain(name, value, _LENGTH)}" for name, value in said.items())
+    return ", ".join(f"{name} {units.plain(name, value, _LENGTH)}" for name, value in said.items())
 
 
 def most_trials(found: Sequence[SearchRecord]) -> int:
@@ -52,12 +36,12 @@ def _outcome(trial: TrialRecord, say: ScoreFormat) -> str:
     return units.clip(outcome[trial.status], _LENGTH)
 
 
-def _search(record: SearchRecord, say: ScoreFormat) -> Search:
+def _search(record: SearchRecord, say: ScoreFormat) -> SimpleNamespace:
     chosen = None if record.chosen is None else record.trials[record.chosen]
     counts: Counter[str] = Counter(trial.status for trial in record.trials)
     words = {"complete": "to the end", "pruned": "stopped early", "failed": "failed"}
     found = "the defaults: all trials failed" if chosen is None else options_text(chosen)
-    return Search(
+    return SimpleNamespace(
         method=units.clip(record.method, 60),
         train_rows=record.train_rows,
         ended=", ".join(f"{counts[status]} {said}" for status, said in words.items() if counts[status]),

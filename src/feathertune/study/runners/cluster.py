@@ -11,8 +11,7 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -64,25 +63,19 @@ def needs_of(config: Config, bench: Workbench, predicted: CostRow | None = None)
     )
 
 
-@dataclass(frozen=True)
-class Node:
-    """A node of the cluster."""
-
-    id: str
-    address: str
-    resources: Mapping[str, float]
+Node = Mapping[str, Any]  # as Ray describes it
 
 
 def alive_nodes() -> list[Node]:
     """Return the nodes that are alive."""
     import ray
 
-    return [Node(n["NodeID"], n["NodeManagerAddress"], n["Resources"]) for n in ray.nodes() if n["Alive"]]
+    return [node for node in ray.nodes() if node["Alive"]]
 
 
 def room(needs: Needs, nodes: Sequence[Node]) -> int:
     """Return the number of runs that the nodes have room for in all."""
-    return sum(needs.fit_into(node.resources) for node in nodes)
+    return sum(needs.fit_into(node["Resources"]) for node in nodes)
 
 
 def check_room(needs: Needs, nodes: Sequence[Node]) -> None:
@@ -90,9 +83,8 @@ def check_room(needs: Needs, nodes: Sequence[Node]) -> None:
     if room(needs, nodes):
         return
     found = {
-        f"{node.resources.get('CPU', 0):g} CPUs, {node.resources.get('GPU', 0):g} GPUs, "
-        f"{node.resources.get('memory', 0) / 1e9:.1f} GB"
-        for node in nodes
+        f"{has.get('CPU', 0):g} CPUs, {has.get('GPU', 0):g} GPUs, {has.get('memory', 0) / 1e9:.1f} GB"
+        for has in (node["Resources"] for node in nodes)
     }
     raise ConfigError(
         f"A run asks for {needs}, and no node of the cluster has as much. Its nodes have {'; '.join(sorted(found))}. "

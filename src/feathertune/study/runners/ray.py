@@ -62,8 +62,6 @@ def _token(folder: Path) -> Iterator[tuple[Path, str]]:
 
 
 class _Driver:
-    """Starts runs on a cluster and collects their records."""
-
     def __init__(
         self, prepared: Prepared, folder: Path, token: tuple[Path, str], observer: Observer, cost: CostEstimate | None
     ) -> None:
@@ -159,7 +157,6 @@ class _Driver:
         return record
 
     def _tell(self, spec: RunSpec, record: RunRecord) -> None:
-        """Tell the observer about a run that has ended."""
         self._observer.started(spec)
         if record.metrics is not None:
             for line in (self._folder / record.metrics).read_text(encoding="utf-8").splitlines():
@@ -174,10 +171,10 @@ class _Driver:
 
         looks: dict[Reference, str] = {}
         for found in alive_nodes():
-            if needs.fit_into(found.resources):
-                there = NodeAffinitySchedulingStrategy(found.id, soft=False)
+            if needs.fit_into(found["Resources"]):
+                there = NodeAffinitySchedulingStrategy(found["NodeID"], soft=False)
                 look = self._task(node.inspect_node, num_cpus=0, scheduling_strategy=there)
-                looks[look.remote(site)] = found.address
+                looks[look.remote(site)] = found["NodeManagerAddress"]
         done, late = ray.wait(list(looks), num_returns=len(looks), timeout=_NODE_ANSWERS_WITHIN_S)
         lost: Exception | None = None
         for look in done:

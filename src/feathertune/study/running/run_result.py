@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,19 +24,6 @@ class Scored:
 
 
 @dataclass(frozen=True)
-class TrainingSummary:
-    """Fields of a `feathertune.records.RunRecord` that only a training has."""
-
-    epochs: int = 0
-    best_epoch: int = 0
-    steps: int = 0
-    train_losses: Sequence[float] = ()
-    validation_losses: Sequence[float] = ()
-    tokens_per_second: float | None = None
-    examples_per_second: float | None = None
-
-
-@dataclass(frozen=True)
 class RunResult:
     """Result of one run.
 
@@ -44,6 +32,7 @@ class RunResult:
         validation: Probabilities of the validation rows.
         adapter_bytes: Size of the weights that would be shipped.
         peak_memory_bytes: Peak of work that an earlier run did for this one.
+        training: Fields of the `feathertune.records.RunRecord` that only a training has.
     """
 
     test: np.ndarray
@@ -56,7 +45,7 @@ class RunResult:
     peak_memory_bytes: int = 0
     hyperparameters: Mapping[str, object] = field(default_factory=dict)
     notes: Sequence[str] = ()
-    training: TrainingSummary = TrainingSummary()
+    training: Mapping[str, Any] = field(default_factory=dict)
 
 
 def score_rows(task: Task, bench: Workbench, test: np.ndarray, validation: np.ndarray) -> Scored:

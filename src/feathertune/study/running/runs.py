@@ -6,7 +6,6 @@ A run that breaks becomes a failed record; a full disk and Ctrl-C are raised.
 from __future__ import annotations
 
 import traceback
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -142,7 +141,7 @@ def _complete(spec: RunSpec, prepared: Prepared, result: RunResult, peak_bytes: 
         predictions_sha256=sha256_of(predictions),
         metrics=_existing(run_folder / METRICS_FILE, folder),
         bundle=_existing(run_folder / "bundle", folder),
-        **asdict(result.training),
+        **result.training,
     )
 
 

@@ -87,8 +87,6 @@ def search(spec: RunSpec, prepared: Prepared, folder: Path, observer: Observer) 
 
 
 class _Searching:
-    """The trials of one search."""
-
     def __init__(self, spec: RunSpec, prepared: Prepared, observer: Observer) -> None:
         self._spec, self._prepared, self._observer = spec, prepared, observer
         self._n_trials = prepared.study.config.study.search

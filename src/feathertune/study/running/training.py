@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from feathertune.engine.training.loop import EpochInfo, StepInfo, Training
 from feathertune.engine.training.regression_head import put_into_unit
 from feathertune.engine.training.state import trained_by_name
 from feathertune.methods import plain_name
-from feathertune.records import DataRecord, Seconds
+from feathertune.records import Seconds
 from feathertune.runtime import seed_everything, stopwatch
 from feathertune.study.observe import Observer
 from feathertune.study.run_spec import RunSpec
@@ -39,7 +39,7 @@ from feathertune.study.running.prepare import (
     start_head,
     training_of,
 )
-from feathertune.study.running.run_result import RunResult, TrainingSummary, score_rows
+from feathertune.study.running.run_result import RunResult, score_rows
 from feathertune.study.running.top_layers_sweep import choose_depth
 from feathertune.study.running.workbench import Prepared
 from feathertune.tasks import Score
@@ -80,15 +80,9 @@ class TrainingLog:
 
     def _step(self, event: StepInfo) -> dict[str, Any]:
         said = f"epoch {event.epoch}, loss {event.loss:.3f}{self._said}"
-        self.observer.advanced(TRAINING_COST * event.n_examples, said)
-        return {
-            "event": "step",
-            "step": event.step,
-            "epoch": event.epoch,
-            "loss": event.loss,
-            "learning_rate": event.learning_rate,
-            "seconds": event.seconds,
-        }
+        line = {"event": "step", **asdict(event)}
+        self.observer.advanced(TRAINING_COST * line.pop("n_examples"), said)
+        return line
 
     def _epoch(self, event: EpochInfo) -> dict[str, Any]:
         scores = event.validation
@@ -121,8 +115,6 @@ class Outputs:
 
 @dataclass(frozen=True)
 class _Run:
-    """What all steps need."""
-
     spec: RunSpec
     prepared: Prepared
     observer: Observer
@@ -149,8 +141,6 @@ class _Started:
 
 @dataclass(frozen=True)
 class _Trained:
-    """A training that has ended; the model is that of its best epoch."""
-
     training: Training
     best: EpochInfo
     log: TrainingLog
@@ -200,7 +190,6 @@ def _prepare(run: _Run) -> _Started:
 
 
 def _train(run: _Run, ready: ReadyModel, inputs: Inputs) -> _Trained:
-    """Train to the end and restore the best epoch."""
     study, bench, validation = run.prepared.study, run.prepared.bench, run.prepared.bench.encoded["validation"]
     training = training_of(
         ready,
@@ -228,7 +217,6 @@ def _train(run: _Run, ready: ReadyModel, inputs: Inputs) -> _Trained:
 
 
 def _evaluate(run: _Run, started: _Started, trained: _Trained, inputs: Inputs) -> RunResult:
-    """Predict and score the test rows."""
     study, bench, model = run.prepared.study, run.prepared.bench, started.ready.model
     with stopwatch() as watch:
         logits = np.zeros((0, len(bench.splits.labels)))
@@ -242,6 +230,7 @@ def _evaluate(run: _Run, started: _Started, trained: _Trained, inputs: Inputs) -
                 group=run.group,
             )
     test, validation = study.task.probabilities(logits), trained.best.validation_probabilities
+    position = trained.training.position
     parts = {
         "tokenize": sum(bench.tokenize_seconds.values()),
         "cache": inputs.seconds + started.features_seconds,
@@ -258,26 +247,22 @@ def _evaluate(run: _Run, started: _Started, trained: _Trained, inputs: Inputs) -
         total_parameters=sum(p.numel() for p in model.parameters()),
         adapter_bytes=sum(p.numel() * p.element_size() for p in model.parameters()),
         hyperparameters=_hyperparameters(run, started.ready, trained.training),
-        training=_summary(trained),
-    )
-
-
-def _summary(trained: _Trained) -> TrainingSummary:
-    position = trained.training.position
-    return TrainingSummary(
-        epochs=position.epochs_done,
-        best_epoch=trained.best.epoch,
-        steps=position.steps_done,
-        train_losses=trained.log.train_losses,
-        validation_losses=trained.log.validation_losses,
-        tokens_per_second=position.tokens_seen / trained.seconds,
-        examples_per_second=position.examples_seen / trained.seconds,
+        training={
+            "epochs": position.epochs_done,
+            "best_epoch": trained.best.epoch,
+            "steps": position.steps_done,
+            "train_losses": trained.log.train_losses,
+            "validation_losses": trained.log.validation_losses,
+            "tokens_per_second": position.tokens_seen / trained.seconds,
+            "examples_per_second": position.examples_seen / trained.seconds,
+        },
     )
 
 
 def _ship(run: _Run, ready: ReadyModel, result: RunResult, bundle: Path) -> RunResult:
     """Write the bundle, proven by reloading it; return the result with its size and seconds."""
     bench, scores = run.prepared.bench, result.scores
+    data = bench.data.model_dump(include=set(DataInfo.model_fields))
     with stopwatch() as watch:
         ready.model.to("cpu")
         if ready.method.finish is not None:
@@ -296,7 +281,7 @@ def _ship(run: _Run, ready: ReadyModel, result: RunResult, bundle: Path) -> RunR
             threshold=None if scores.thresholds is None else scores.thresholds.tolist(),
             label_separator=run.prepared.study.config.data.label_separator,
             numbers=summary_of(bench.splits["train"].labels) if bench.splits.kind.numbers else None,
-            data=_data_info(bench.data),
+            data=DataInfo(**data | {"source": without_path(bench.data.source)}),
             hyperparameters=result.hyperparameters,
         )
         save_bundle(bundle, ready.model, ready.encoder, description)
@@ -323,15 +308,3 @@ def _peft_rank(model: nn.Module) -> dict[str, Any]:
     configs = getattr(model, "peft_config", {})
     ranks = [rank for config in configs.values() if (rank := getattr(config, "r", None)) is not None]
     return {"r": ranks[0]} if ranks else {}
-
-
-def _data_info(data: DataRecord) -> DataInfo:
-    """Return a bundle's facts about its data."""
-    return DataInfo(
-        source=without_path(data.source),
-        n_train=data.n_train,
-        n_validation=data.n_validation,
-        n_test=data.n_test,
-        truncated_fraction=data.truncated_fraction,
-        unread_fraction=data.unread_fraction,
-    )

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from feathertune.records import TRAINED_KINDS, Caveat, RunRecord, SummaryRow
 from feathertune.study.verdict.evidence import ROUNDING, Evidence
-from feathertune.study.verdict.pairs import find_pair
+from feathertune.study.verdict.summary import find_pair
 
 # Share of texts that are truncated; rise of the validation loss from its lowest epoch; shares of test rows.
 LONG_SHARE = 0.2

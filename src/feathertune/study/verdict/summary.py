@@ -1,17 +1,26 @@
-"""From the runs of a study to one row per method, and to scores by length of the texts: pure functions."""
+"""From the runs of a study to one row per method, pairs of methods, and scores by length: pure functions."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from statistics import fmean
 
 import numpy as np
 from numpy.typing import NDArray
 
-from feathertune.records import LengthBucket, MoreLabels, RunRecord, ScoreOfBucket, SummaryRow, at_largest_size
-from feathertune.statistics.inference import equivalence, holm, paired_difference, seed_interval
+from feathertune.records import (
+    LengthBucket,
+    MoreLabels,
+    PairRecord,
+    RunRecord,
+    ScoreOfBucket,
+    SummaryRow,
+    at_largest_size,
+)
+from feathertune.statistics import inference
 from feathertune.statistics.measures import Answers
 from feathertune.tasks import Labels, Score
 
@@ -93,14 +102,14 @@ def more_labels(runs: Sequence[RunRecord], predictions: RunPredictions) -> list[
     doublings = math.log2(largest / fewer)
     found = []
     for method in (method for method in after if method in before):
-        difference = paired_difference(after[method], before[method])
+        difference = inference.paired_difference(after[method], before[method])
         gain, low, high = (value / doublings for value in (difference.mean, difference.low, difference.high))
         found.append(MoreLabels(method=method, fewer=fewer, rows=largest, gain=gain, low=low, high=high))
     return found
 
 
 def _row(runs: Sequence[RunRecord], answers: Answers) -> SummaryRow:
-    score = seed_interval(answers)
+    score = inference.seed_interval(answers)
     return SummaryRow(
         method=runs[0].method,
         kind=runs[0].kind,
@@ -128,8 +137,8 @@ def _mean(values: Iterable[float | None]) -> float | None:
 def _against_reference(rows: Sequence[SummaryRow], answers: Mapping[str, Answers], margin: float) -> list[SummaryRow]:
     full = next(row for row in rows if row.method == REFERENCE)
     others = [row.method for row in rows if row.method != REFERENCE]
-    differences = {method: paired_difference(answers[method], answers[REFERENCE]) for method in others}
-    corrected = dict(zip(others, holm([differences[method].p for method in others]), strict=True))
+    differences = {method: inference.paired_difference(answers[method], answers[REFERENCE]) for method in others}
+    corrected = dict(zip(others, inference.holm([differences[method].p for method in others]), strict=True))
     compared = []
     for row in rows:
         update: dict[str, float | None] = {
@@ -143,7 +152,7 @@ def _against_reference(rows: Sequence[SummaryRow], answers: Mapping[str, Answers
                 "delta_low": difference.low,
                 "delta_high": difference.high,
                 "p_vs_full_holm": corrected[row.method],
-                "p_equivalent": equivalence(answers[row.method], answers[REFERENCE], margin=margin),
+                "p_equivalent": inference.equivalence(answers[row.method], answers[REFERENCE], margin=margin),
             }
         compared.append(row.model_copy(update=update))
     return compared
@@ -163,6 +172,46 @@ def _dominated(row: SummaryRow, rows: Sequence[SummaryRow]) -> bool:
         if all(theirs >= ours for theirs, ours in pairs) and any(theirs > ours for theirs, ours in pairs):
             return True
     return False
+
+
+def compare_pairs(answers: Mapping[str, Answers], *, resamples: int = inference.RESAMPLES) -> list[PairRecord]:
+    """Compare each method's answers ``(S, N)`` with each later one's; scores to six places, p to three digits.
+
+    `low`, `high` and p include the spread over seeds; `rows_low` and `rows_high` are the paired bootstrap over test
+    rows. p is corrected over all pairs: for the one planned comparison, use `SummaryRow.p_vs_full_holm`.
+    """
+    pairs = list(combinations(answers, 2))
+    if not pairs:
+        return []
+    differences = [inference.paired_difference(answers[a], answers[b]) for a, b in pairs]
+    corrected = inference.holm([difference.p for difference in differences])
+    drawn = dict(zip(answers, inference.bootstrap_scores(list(answers.values()), resamples=resamples).T, strict=True))
+    records = []
+    for (a, b), difference, p_holm in zip(pairs, differences, corrected, strict=True):
+        rows = inference.percentile_interval(drawn[a] - drawn[b])
+        records.append(
+            PairRecord(
+                a=a,
+                b=b,
+                delta=round(difference.mean, 6),
+                low=round(difference.low, 6),
+                high=round(difference.high, 6),
+                rows_low=round(rows.low, 6),
+                rows_high=round(rows.high, 6),
+                p=_three_digits(difference.p),
+                p_holm=_three_digits(p_holm),
+            )
+        )
+    return records
+
+
+def find_pair(pairs: Sequence[PairRecord], one: str, other: str) -> PairRecord | None:
+    """Return the record of two methods, in either order; ``None`` if they were not compared."""
+    return next((pair for pair in pairs if {pair.a, pair.b} == {one, other}), None)
+
+
+def _three_digits(p: float) -> float:
+    return float(f"{p:.3g}")
 
 
 def by_length(
@@ -203,5 +252,5 @@ def _merged(groups: Sequence[NDArray[np.int64]]) -> list[NDArray[np.int64]]:
 
 
 def _score(method: str, answers: Answers) -> ScoreOfBucket:
-    found = seed_interval(answers)
+    found = inference.seed_interval(answers)
     return ScoreOfBucket(method=method, score=found.mean, low=found.low, high=found.high)

@@ -14,7 +14,7 @@ from __future__ import annotations
 from feathertune.records import DataRecord, Reason, SummaryRow, Verdict
 from feathertune.study.verdict.caveats import failed_runs, find_caveats
 from feathertune.study.verdict.evidence import ROUNDING, Evidence
-from feathertune.study.verdict.pairs import find_pair
+from feathertune.study.verdict.summary import find_pair
 from feathertune.tasks import Task
 
 CLEAR_P = 0.05

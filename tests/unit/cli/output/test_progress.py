@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from feathertune.cli.output import progress, tables
-from feathertune.cli.output.progress import Bar, Lines, Work, observe, result_line
+from feathertune.cli.output.progress import _Bar, _Lines, _Work, observe, result_line
 from feathertune.cli.output.tables import study_text
 from feathertune.study.observe import Silent
 from feathertune.study.run_spec import RunSpec
@@ -40,7 +40,7 @@ def spec(name):
 
 
 def test_time_left_follows_from_the_speed_so_far(clock, study):
-    work = Work()
+    work = _Work()
     work.plan({"a": 100.0, "b": 300.0, study.runs[0].id: 50.0}, [study.runs[0]])
     assert work.left_s is None
     work.start("a")
@@ -60,7 +60,7 @@ def test_time_left_follows_from_the_speed_so_far(clock, study):
 
 
 def test_work_done_by_a_stopped_process_is_behind_us_but_says_nothing_of_the_speed(clock):
-    work = Work()
+    work = _Work()
     work.plan({"a": 100.0}, [])
     work.start("a")
     work.skip(60.0)
@@ -74,8 +74,8 @@ def test_work_done_by_a_stopped_process_is_behind_us_but_says_nothing_of_the_spe
 
 
 def test_what_is_said_stays_on_the_screen(capsys):
-    bar = Bar()
-    for observer in (bar, Lines()):
+    bar = _Bar()
+    for observer in (bar, _Lines()):
         observer.planned({"a": 100.0}, [])
         observer.started(spec("a"))
         observer.skipped(50.0)
@@ -89,7 +89,7 @@ def test_what_is_said_stays_on_the_screen(capsys):
 def test_lines_say_results_and_now_and_then_how_far_it_is(clock, study, monkeypatch):
     stderr = io.StringIO()
     monkeypatch.setattr(sys, "stderr", stderr)
-    lines = Lines()
+    lines = _Lines()
     lines.stage("reading")
     lines.planned({"lora-s0": 100.0}, [])
     lines.started(spec("lora-s0"))
@@ -110,7 +110,7 @@ def test_lines_say_results_and_now_and_then_how_far_it_is(clock, study, monkeypa
 def test_the_bar_draws_and_leaves_results(clock, study, monkeypatch):
     drawn = io.StringIO()
     monkeypatch.setattr(progress, "PrintableConsole", lambda **_: Console(file=drawn, force_terminal=True, width=120))
-    bar = Bar()
+    bar = _Bar()
     bar.stage("reading")
     bar.planned({"lora-s0": 100.0}, [study.runs[0]])
     bar.started(spec("lora-s0"))
@@ -125,7 +125,7 @@ def test_the_bar_draws_and_leaves_results(clock, study, monkeypatch):
 def test_where_stderr_goes_decides(monkeypatch):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: False)
     with observe(quiet=False) as observer:
-        assert isinstance(observer, Lines)
+        assert isinstance(observer, _Lines)
     with observe(quiet=True) as observer:
         assert isinstance(observer, Silent)
 

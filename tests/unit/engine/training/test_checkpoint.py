@@ -19,11 +19,11 @@ from feathertune.engine.training.checkpoint import (
     existing,
     read,
 )
-from feathertune.engine.training.state import Generators, Position, State, StateValues
+from feathertune.engine.training.state import Position, State, StateValues
 from feathertune.errors import CheckpointError
 
 IDENTITY = {"method": {"name": "lora", "r": 8}, "train": {"epochs": 3}, "seed": 0}
-NO_GENERATORS = Generators(numpy={}, python=[])
+NO_GENERATORS = {"numpy": {}, "python": []}
 GROUPS = ("parameters", "optimizer", "best")
 FILES = (MANIFEST_FILE, STATE_FILE, *(f"{group}.safetensors" for group in GROUPS))
 

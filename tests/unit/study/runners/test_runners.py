@@ -17,7 +17,7 @@ from feathertune.runtime import versions
 from feathertune.study.planning.method_sizing import Fit
 from feathertune.study.planning.plan import make_plan
 from feathertune.study.runners import check_runner, cluster, node
-from feathertune.study.runners.cluster import Needs, Node, check_room, needs_of, room
+from feathertune.study.runners.cluster import Needs, check_room, needs_of, room
 
 BASE = BaseRecord(id="b", fingerprint="f", model_type="bert", n_parameters=1_000_000, n_layers=2, hidden_size=10)
 PRICED = CostRow(method="lora", kind="peft", n_runs=1, memory_bytes=3_000_000_000)
@@ -41,7 +41,7 @@ def test_a_run_asks_for_what_is_said_else_what_was_measured_else_a_guess():
 
 
 def test_room_is_what_is_scarcest_on_each_node():
-    nodes = [Node("a", "1", {"CPU": 8.0, "GPU": 2.0, "memory": 10e9}), Node("b", "2", {"CPU": 3.0, "memory": 1e12})]
+    nodes = [{"Resources": {"CPU": 8.0, "GPU": 2.0, "memory": 10e9}}, {"Resources": {"CPU": 3.0, "memory": 1e12}}]
     assert room(Needs(2, 0.0, 1_000_000_000), nodes) == 4 + 1
     assert room(Needs(1, 0.0, 4_000_000_000), nodes) == 2 + 3
     assert room(Needs(1, 0.5, 1_000_000_000), nodes) == 4

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from feathertune.statistics.inference import holm, paired_difference
-from feathertune.study.verdict.pairs import compare_pairs, find_pair
+from feathertune.study.verdict.summary import compare_pairs, find_pair
 from measured import accuracy
 
 RNG = np.random.default_rng(1)

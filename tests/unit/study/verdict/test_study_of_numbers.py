@@ -16,7 +16,7 @@ from feathertune.study.verdict.evidence import Evidence
 from feathertune.study.verdict.mislabelled import find_mislabelled
 from feathertune.study.verdict.summary import RunPredictions, summarise_sizes
 from feathertune.study.verdict.verdict import judge
-from feathertune.study.versus.comparison import compare_studies
+from feathertune.study.versus import compare_studies
 from feathertune.tasks import REGRESSION, task_of_study
 from feathertune.tasks.scores import SPEARMAN
 from measured import spearman

@@ -8,7 +8,7 @@ import pytest
 from feathertune.config import TrainConfig
 from feathertune.data.tokens.batching import cut_passes, plan_steps
 from feathertune.data.tokens.encode import EncodedTexts
-from feathertune.study.cost.pilot import reading_passes, spread, training_steps, work
+from feathertune.study.cost import reading_passes, spread, training_steps, work
 
 
 @pytest.fixture

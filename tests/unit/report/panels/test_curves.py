@@ -6,7 +6,7 @@ import pytest
 
 from feathertune.records import MoreLabels, load_study, save_study
 from feathertune.report import render_report
-from feathertune.report.panels.label_curve import at_most_rows, sentence, sizes_of
+from feathertune.report.panels.curves import at_most_rows, sentence, sizes_of
 from study_factory import write_study
 
 SIZES = (100, 300, 1000)

@@ -5,27 +5,40 @@ A difference is tested only if both studies have the same test rows and the same
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
+import yaml
 from numpy.typing import NDArray
 
+from feathertune.config.loading import read_yaml
 from feathertune.errors import ConfigError
-from feathertune.records import TRAINED_KINDS, StudyRecord, at_largest_size, load_study
-from feathertune.report.comparison import Comparison, Differing, MethodPair, Paired, Side, Untested
+from feathertune.records import (
+    CONFIG_FILE,
+    TRAINED_KINDS,
+    StudyRecord,
+    at_largest_size,
+    comparable,
+    differences,
+    load_study,
+)
+from feathertune.report.comparison import Comparison, Differing, Group, MethodPair, Paired, Side, Untested
 from feathertune.report.format import units
 from feathertune.report.side_files import read_answers, read_test_fingerprint
 from feathertune.statistics.inference import holm, paired_difference
 from feathertune.statistics.measures import Answers
-from feathertune.study.versus.differing import causes, find_differing, read_settings
 from feathertune.tasks import SCORES, task_of_study
 from feathertune.tasks.formats import ScoreFormat
 
 _ALPHA = 0.05
 # Names in a sentence; the table lists all.
 _NAMED = 8
+# Settings that choose runs and wording; none of them changes a run.
+_OF_THE_STUDY = ("study.methods", "study.seeds", "study.margin", "study.keep_full")
+
+Settings = Mapping[str, Any]
 
 
 def compare_studies(first: Path, second: Path) -> Comparison:
@@ -33,8 +46,8 @@ def compare_studies(first: Path, second: Path) -> Comparison:
     if first.resolve() == second.resolve():
         raise ConfigError(f"{first} and {second} are the same study. Expected two.")
     a, b = load_study(first), load_study(second)
-    settings = (read_settings(first), read_settings(second))
-    differing = find_differing(a, b, settings=settings)
+    settings = (_read_settings(first), _read_settings(second))
+    differing = _find_differing(a, b, settings=settings)
     found = Comparison(
         a=_side(a, first),
         b=_side(b, second),
@@ -95,7 +108,6 @@ def _pair_methods(a: StudyRecord, b: StudyRecord, differing: Sequence[Differing]
 
 def _fill_tests(pairs: Sequence[MethodPair], first: tuple[StudyRecord, Path], second: tuple[StudyRecord, Path]) -> None:
     """Fill in the paired tests of methods with results in both studies, Holm-corrected."""
-    found: list[tuple[MethodPair, Paired]] = []
     for pair in pairs:
         before, after = _answers(*first, pair.method), _answers(*second, pair.method)
         if before is None or after is None:
@@ -104,16 +116,14 @@ def _fill_tests(pairs: Sequence[MethodPair], first: tuple[StudyRecord, Path], se
         mean, low, high, p = paired_difference(after, before)
         alike = np.array_equal(before.values, after.values)
         pair.paired = Paired(difference=mean, low=low, high=high, p=p, alike=alike)
-        found.append((pair, pair.paired))
     # Methods for which nothing differs answer another question, so they are corrected separately.
     for expected in (True, False):
-        family = [paired for pair, paired in found if bool(pair.causes) == expected]
+        family = [pair.paired for pair in pairs if pair.paired is not None and bool(pair.causes) == expected]
         for paired, p in zip(family, holm([paired.p for paired in family]), strict=True):
             paired.p = p
 
 
 def _answers(study: StudyRecord, folder: Path, method: str) -> Answers | None:
-    """Return a method's answers to the test rows, or None if a run's predictions cannot be read."""
     predicted: list[NDArray[Any]] = []
     labels = np.zeros(0)
     for run in at_largest_size(study.runs):  # as the rows of the summary
@@ -182,3 +192,60 @@ def _notes(found: Comparison) -> list[str]:
     if unread := [units.clip(pair.method, 40) for pair in found.methods if pair.untested]:
         notes.append(f"Not tested, since predictions are missing or damaged: {', '.join(unread[:_NAMED])}.")
     return notes
+
+
+def _find_differing(
+    a: StudyRecord, b: StudyRecord, *, settings: tuple[Settings | None, Settings | None]
+) -> list[Differing]:
+    """Return what differs on record, without times, memory and dates; settings only if both are known."""
+    known = settings if None not in settings else ({}, {})
+    first, second = (_on_record(study, config or {}) for study, config in zip((a, b), known, strict=True))
+    return [
+        Differing(group=group, key=key.removeprefix("settings."), a=old, b=new)
+        for group in get_args(Group)
+        for key, old, new in differences({group: first[group]}, {group: second[group]})
+    ]
+
+
+def _read_settings(folder: Path) -> Settings | None:
+    """Return a study's settings, or None if they are missing or damaged."""
+    try:
+        content = read_yaml((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def causes(found: Sequence[Differing], method: str, *, trained: bool) -> list[Differing]:
+    """Return the possible reasons for a difference in a method's results; none follows from another one.
+
+    Rows follow from settings such as ``data.train_size``. Settings of ``train`` concern methods that are `trained`.
+    """
+    settings = [
+        place
+        for place in found
+        if place.group == "settings"
+        and place.key not in _OF_THE_STUDY
+        and _concerns(place.key, method)
+        and (trained or not place.key.startswith("train."))
+    ]
+    named = {place.key.partition(".")[0] for place in settings}
+    contents: list[Differing] = []
+    for group in ("data", "base"):
+        places = [place for place in found if place.group == group and group not in named]
+        contents += [place for place in places if place.key == f"{group}.fingerprint"] or places
+    return [*settings, *contents, *(place for place in found if place.group in ("versions", "hardware"))]
+
+
+def _concerns(key: str, method: str) -> bool:
+    """Return False for an option of another method; ``method.top_layers`` is an option of all."""
+    if key.count(".") < 2 or not key.startswith("method."):
+        return True
+    return any(key.startswith(f"method.{name}.") for name in (method, method.partition(":")[0]))
+
+
+def _on_record(study: StudyRecord, settings: Settings) -> dict[str, Any]:
+    record = study.model_dump(mode="json", include={"data", "base", "versions", "hardware"})
+    if study.data.numbers:  # a line for each split is enough
+        record["data"]["numbers"] = {split: found.in_words() for split, found in study.data.numbers.items()}
+    return {**record, "hardware": comparable(record["hardware"]), "settings": settings}

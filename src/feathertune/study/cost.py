@@ -1,21 +1,26 @@
 """Estimate the seconds and memory of each method on this machine, from a few real batches.
 
-Each method runs once on a pilot; its seconds are scaled by the work of the real plan. An early stop is not foreseen.
+Each method runs once on a pilot: a few real batches of the study, on which a real run takes seconds; its scores mean
+nothing. Its seconds are scaled by the work of the real plan. An early stop is not foreseen.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from scipy.optimize import nnls
 
 from feathertune.baselines import BASELINES
+from feathertune.config import TrainConfig
 from feathertune.data.sources.collector import SPLITS, SplitName
+from feathertune.data.splitting.pool import Split
+from feathertune.data.tokens.batching import cut_passes, plan_steps
 from feathertune.engine.prefix_cache.activations import n_bytes
 from feathertune.engine.training.head import n_head_steps
 from feathertune.errors import RunFailedError
@@ -24,9 +29,9 @@ from feathertune.records import RunRecord, Seconds
 from feathertune.records.cost_estimate import CostEstimate, CostRow
 from feathertune.report.format import units
 from feathertune.runtime import hardware, stopwatch, versions
-from feathertune.study.cost.pilot import Step, part_of, pilot, pilot_study, reading_passes, training_steps, work
 from feathertune.study.observe import Observer, Silent
 from feathertune.study.planning.plan import Plan
+from feathertune.study.planning.resolve import ResolvedStudy
 from feathertune.study.run_spec import RunSpec
 from feathertune.study.running.prepare import begins_with_head, method_of
 from feathertune.study.running.runs import execute
@@ -37,6 +42,13 @@ from feathertune.study.running.workbench import Prepared, Workbench, by_rows
 _TEXT_ROWS = 5_000
 # Frozen features of a row: two float32 vectors.
 _FEATURE_BYTES = 2 * 4
+# The first epoch includes what libraries prepare once for each shape, the second one does not.
+EPOCHS = 2
+_STEPS, _PASSES = 4, 3
+
+# Row indices of one forward pass, and the passes of one optimizer step.
+Pass = np.ndarray
+Step = list[Pass]
 
 
 def estimate(prepared: Prepared, observer: Observer) -> CostEstimate:
@@ -69,8 +81,6 @@ def estimate(prepared: Prepared, observer: Observer) -> CostEstimate:
 
 
 class _Measuring:
-    """Runs methods on the pilot, once each, and scales what they took."""
-
     def __init__(self, prepared: Prepared, scratch: Path) -> None:
         bench, self._study, self._scratch = prepared.bench, prepared.study, scratch
         self._train = self._study.config.train
@@ -98,7 +108,6 @@ class _Measuring:
             self._reads_features(row, spec, bench)
 
     def features_seconds(self, plan: Plan) -> float:
-        """Return the seconds of the frozen features that the runs share."""
         every = (None, len(self._bench.encoded["train"]))
         readers = [spec for spec in plan.runs if spec.kind != "baseline"]
         parts = {(spec.train_rows, 0 if spec.train_rows in every else spec.seed): spec.train_rows for spec in readers}
@@ -237,3 +246,81 @@ def _read_log(path: Path) -> tuple[list[list[float]], list[float]]:
             validation.append(max(0.0, event["seconds"] - sum(steps[-1])))
             steps.append([])
     return steps[:-1], validation
+
+
+def pilot(bench: Workbench, train: TrainConfig) -> Workbench:
+    """Return a workbench with some training steps of the study, and some passes of each other split."""
+    steps = training_steps(bench, train, 0, 1)
+    # The last step of an epoch may be smaller.
+    whole = [step for step in steps if sum(map(len, step)) == train.batch_size] or steps
+    rows: dict[SplitName, np.ndarray] = {"train": _some(bench, "train", whole, _STEPS)}
+    for name in SPLITS[1:]:
+        rows[name] = _some(bench, name, [[one] for one in reading_passes(bench, name)], _PASSES)
+    return part_of(bench, rows)
+
+
+def pilot_study(study: ResolvedStudy) -> ResolvedStudy:
+    """Return the study with the epochs of a pilot."""
+    return study.with_train(
+        study.config.train.model_copy(update={"epochs": EPOCHS, "min_steps": 0, "patience": EPOCHS})
+    )
+
+
+def part_of(bench: Workbench, rows: Mapping[SplitName, np.ndarray]) -> Workbench:
+    """Return a workbench of some rows; a run on it changes nothing in the whole one."""
+
+    def part(name: SplitName, whole: Split) -> Split:
+        return Split([whole.texts[row] for row in rows[name]], _two_classes(whole.labels[rows[name]]))
+
+    return dataclasses.replace(
+        bench,
+        splits=bench.splits.each(part),
+        encoded={name: bench.encoded[name].take(rows[name]) for name in SPLITS},
+        activations=bench.activations.empty(cache_folder=None),
+        whole=None,
+    )
+
+
+def reading_passes(bench: Workbench, name: SplitName) -> list[Pass]:
+    """Return the passes that read a split without training, as `feathertune.engine.predict` cuts them."""
+    lengths = bench.encoded[name].lengths
+    return list(cut_passes(np.argsort(lengths, kind="stable"), lengths, token_budget=bench.pretrained.token_budget))
+
+
+def training_steps(bench: Workbench, train: TrainConfig, seed: int, epoch: int) -> list[Step]:
+    """Return the steps of an epoch, as the training loop makes them."""
+    return plan_steps(
+        bench.encoded["train"].lengths, batch_size=train.batch_size, token_budget=train.token_budget, seed=(seed, epoch)
+    )
+
+
+def work(bench: Workbench, name: SplitName, passes: Iterable[Pass]) -> float:
+    """Return the arithmetic of passes, in tokens of a short text.
+
+    A block multiplies 12 matrices of D x D with each token, and attention adds two products with T keys: 1 + T / 6D of
+    the first. Source: Kaplan et al. 2020, arXiv:2001.08361, table 1.
+    """
+    shapes = [bench.encoded[name].shape(rows) for rows in passes]
+    return sum(n * width * (1 + width / (6 * bench.base.hidden_size)) for n, width in shapes)
+
+
+def spread(sizes: Sequence[float], n: int) -> list[int]:
+    """Return the indices of at most `n` sizes, evenly from small to the largest, which is always included."""
+    order = np.argsort(np.asarray(sizes), kind="stable")
+    places = np.linspace(len(order) - 1, (len(order) - 1) / (2 * n), min(n, len(order)))
+    return sorted({int(order[round(place)]) for place in places})
+
+
+def _some(bench: Workbench, name: SplitName, steps: Sequence[Step], n: int) -> np.ndarray:
+    sizes = [work(bench, name, step) for step in steps]
+    chosen = [rows for index in spread(sizes, n) for rows in steps[index]]
+    return np.concatenate(chosen) if chosen else np.zeros(0, np.int64)
+
+
+def _two_classes(labels: np.ndarray) -> np.ndarray:
+    """Return the labels, with a second class if there is only one, which classifiers refuse."""
+    if labels.ndim == 2 or not len(labels) or len(set(labels.tolist())) > 1:
+        return labels
+    changed = labels.copy()
+    changed[0] = 0 if labels[0] else 1
+    return changed

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from feathertune.study.cost.estimate import step_costs
+from feathertune.study.cost import step_costs
 
 
 def test_step_costs_are_found_again():

@@ -15,11 +15,10 @@ import yaml
 from feathertune.config import Config
 from feathertune.errors import ConfigError, DataError
 from feathertune.records import load_study, save_study
-from feathertune.report.side_by_side import draw_comparison
+from feathertune.report.comparison import draw_comparison
 from feathertune.statistics.inference import holm, paired_difference
 from feathertune.study.running.run_files import read_predictions
-from feathertune.study.versus.comparison import compare_studies
-from feathertune.study.versus.differing import causes
+from feathertune.study.versus import causes, compare_studies
 from feathertune.tasks import SCORES
 from study_factory import METHODS, many_methods, write_study
 

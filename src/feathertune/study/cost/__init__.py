@@ -1,1 +1,0 @@
-"""Estimate what a study costs before it runs."""
