@@ -60,13 +60,13 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def open_new(path: Path) -> tuple[int, Path]:
+def open_new(path: Path, suffix: str = ".tmp") -> tuple[int, Path]:
     """Open a new file beside `path` under a name of its own, with the permissions that the umask leaves.
 
     Two processes never get the same file, and no link is followed.
     """
     while True:
-        temporary = _temporary_name(path)
+        temporary = _temporary_name(path, suffix)
         with contextlib.suppress(FileExistsError):
             return os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666), temporary
 

@@ -54,8 +54,6 @@ def _reporting(command: Callable[..., None]) -> Callable[..., None]:
 
 def _checked(name: str, value: object) -> object:
     """Return an argument with its ``~`` replaced; refuse names of files that cannot be written into a record."""
-    if isinstance(value, list):
-        return [_checked(name, item) for item in value]
     if isinstance(value, (str, Path)):
         try:
             str(value).encode()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from feathertune.errors import ConfigError
 from feathertune.records import Record
@@ -57,6 +57,8 @@ class Parity(Record):
         files: Names of the other files.
         rounded: Number of matrix products in 8 bits; `kept_in_fp32` would have lost too much.
     """
+
+    model_config = ConfigDict(allow_inf_nan=True)  # of what is not kept
 
     to: str
     method: str

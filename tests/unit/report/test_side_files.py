@@ -9,7 +9,7 @@ import pytest
 
 from feathertune.report.side_files import read_answers, read_predictions, read_test_fingerprint
 
-RUN = SimpleNamespace(id="lora-s0", predictions="predictions.parquet")
+RUN = SimpleNamespace(id="lora-s0", predictions="predictions.parquet", predictions_sha256=None)
 SETS = pa.list_(pa.int32())
 
 

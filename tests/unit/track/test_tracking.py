@@ -15,7 +15,7 @@ from feathertune.track import TRACKERS, choose_trackers, tracked
 from feathertune.track.tracker import Tracker, environment
 
 SPEC = RunSpec(id="lora-s1", method="lora", kind="peft", seed=1, options={"r": 8, "target_modules": None})
-METRICS = Metrics(accuracy=0.75, macro_f1=0.7, mcc=0.5, log_loss=0.4, ece=float("nan"), n=8)
+METRICS = Metrics.model_construct(accuracy=0.75, macro_f1=0.7, mcc=0.5, log_loss=0.4, ece=float("nan"), n=8)
 EPOCH = {"event": "epoch", "epoch": 1, "train_loss": 0.5, "validation_loss": 0.6, "validation_score": 0.7}
 
 
