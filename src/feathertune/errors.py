@@ -6,6 +6,8 @@ import difflib
 import unicodedata
 from collections.abc import Iterable
 
+_MOST_SHOWN = 200
+
 
 class FeathertuneError(Exception):
     """Base of all errors raised on purpose; `exit_code` is 2 for wrong input, 1 for a failed run."""
@@ -72,7 +74,13 @@ class RunFailedError(FeathertuneError, RuntimeError):
 
 def first_line(error: Exception) -> str:
     """Return another library's message as one line, or the type of an error without a message."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+    return shown((str(error).strip() or type(error).__name__).splitlines()[0].rstrip("."))
+
+
+def shown(value: object) -> str:
+    """Return a value from somebody's data for a message, which must stay readable: at most 200 characters."""
+    text = value if isinstance(value, str) else repr(value)
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}... ({len(text):,} characters)"
 
 
 def complaint(message: str) -> str:
@@ -96,5 +104,5 @@ def nearest(name: str, known: Iterable[str]) -> str:
     hint = ""
     if close:
         hint = f" Did you mean '{next(n for n in names if n.lower() == close[0])}'?"
-    shown = ", ".join(names[:20]) + (f", ... ({len(names)} in all)" if len(names) > 20 else "")
-    return f"{hint} Known: {shown}."
+    listed = ", ".join(map(shown, names[:20])) + (f", ... ({len(names)} in all)" if len(names) > 20 else "")
+    return f"{hint} Known: {listed}."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,11 @@ class Predictor:
         found = self.bundle.info.threshold
         return None if found is None else np.array(found)
 
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The fields of an answer, with any values."""
+        return as_fields(self.named(np.ones(len(self.labels))))
+
     def named(self, row: np.ndarray) -> Answer:
         """Return the answer for a text's probabilities ``(C,)``."""
         decided = self.task.decide(row[None], self.thresholds)[0]
@@ -133,27 +139,27 @@ def load(path: str | Path, *, base: str | None = None, engine: EngineConfig | No
     return Predictor(load_bundle(Path(path), base=base, attention=runtime.attention), runtime, engine)
 
 
-def evaluate(
-    predictor: Predictor, source: str, *, text_column: str | None = None, label_column: str | None = None
-) -> Scores:
+def evaluate(predictor: Predictor, source: str, options: ReadOptions | None = None) -> Scores:
     """Score a bundle on the test rows of labelled data, or on all rows if it has no splits.
 
     Raises:
         DataError: If a label is unknown to the bundle, or is no number.
     """
     info = predictor.bundle.info
-    texts, names = labelled_rows(info, source, ("test",), text_column=text_column, label_column=label_column)
+    texts, names = labelled_rows(info, source, ("test",), options)
     labels = encode_known(KINDS[info.task], names, predictor.labels, source)
     return predictor.task.evaluate(labels, predictor.probabilities(texts), predictor.thresholds)
 
 
 def labelled_rows(
-    info: BundleInfo, source: str, splits: Sequence[str], *, text_column: str | None, label_column: str | None
+    info: BundleInfo, source: str, splits: Sequence[str], options: ReadOptions | None = None
 ) -> tuple[list[Text], list[Label]]:
-    """Return texts and labels of the first of `splits` that a source has, else of all rows."""
-    options = ReadOptions(
-        text_column=text_column,
-        label_column=label_column,
+    """Return texts and labels of the first of `splits` that a source has, else of all rows.
+
+    The bundle decides the labels' kind, `options` all else.
+    """
+    options = replace(
+        options or ReadOptions(),
         usual_texts=tuple(info.text_columns),
         label_separator=info.label_separator,
         task=info.task,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from feathertune.quality.fix import Fixed
 
 
-@opt.shared(without=("shots", "long", "class_weights", "metric", "search", "runner", "ray_address"))
+@opt.shared(without=("shots", "long", "class_weights", "metric", "search", "merge_labels", "runner", "ray_address"))
 def inspect(
     data: Annotated[str, typer.Argument(metavar="DATA", help="As in `feathertune compare`.")],
     config: opt.ConfigFile = None,
@@ -82,7 +82,7 @@ def inspect(
             write_folder(inspected, out, overwrite=overwrite)
         if fix is not None:
             observer.stage(f"writing {fix}")
-            fixed = write_fixed(inspected.scan, fix)
+            fixed = write_fixed(inspected.scan, fix, overwrite=overwrite)
         if methods is not None and found.refused is None:
             prepared = prepare(settings, observer)
             cost = estimate(prepared, observer)

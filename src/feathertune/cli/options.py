@@ -56,6 +56,7 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an older r
 Resume = Annotated[
     bool, typer.Option("--resume", help="Go on from the last checkpoint of a training that was stopped.")
 ]
+DropInvalid = Annotated[bool, typer.Option("--drop-invalid", help="Leave out rows without text or label.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else, on stdout.")]
 DryRun = Annotated[
     bool,
@@ -120,7 +121,10 @@ _SHARED: dict[str, Any] = {
         "--search", "Find each method's options by N trials on validation rows, before its runs.", int, "N"
     ),
     "seed": _option("--seed", "Of the split (and, in train, of the training).", int),
-    "drop_invalid": _option("--drop-invalid", "Leave out rows without text or label, and count them.", bool),
+    "merge_labels": _option(
+        "--merge-labels", "Read labels that look alike, such as neg and NEG, as the most frequent of them.", bool
+    ),
+    "drop_invalid": DropInvalid,
     "runner": _option(
         "--runner", "local: one run after the other, here; ray: several at a time, on a Ray cluster.", metavar="NAME"
     ),

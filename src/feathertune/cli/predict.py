@@ -12,11 +12,13 @@ import typer
 
 from feathertune.cli import options as opt
 from feathertune.cli.output.tables import metrics_text, predictions_text
-from feathertune.data.reading.texts import Pair
+from feathertune.data.reading.texts import Pair, check_length
 from feathertune.data.reading.texts import Text as TextOrPair
-from feathertune.errors import ConfigError, DataError
+from feathertune.errors import ConfigError, DataError, shown
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from feathertune.predictor import Predictor
 
 BundleArgument = Annotated[Path, typer.Argument(metavar="BUNDLE", help="What `feathertune train` wrote.")]
@@ -33,15 +35,18 @@ def evaluate(
     label_column: opt.LabelColumn = None,
     base: BaseOption = None,
     assignments: opt.Assignments = None,
+    drop_invalid: opt.DropInvalid = False,
     json: opt.Json = False,
     debug: opt.Debug = False,
 ) -> None:
     """Score a bundle on labelled data."""
     engine = opt.settings({"assignments": assignments}).engine
+    from feathertune.data.sources.collector import ReadOptions
     from feathertune.predictor import evaluate as score_on
     from feathertune.predictor import load
 
-    metrics = score_on(load(bundle, base=base, engine=engine), data, text_column=text_column, label_column=label_column)
+    options = ReadOptions(text_column=text_column, label_column=label_column, drop_invalid=drop_invalid)
+    metrics = score_on(load(bundle, base=base, engine=engine), data, options)
     sys.stdout.write(metrics.model_dump_json(indent=1) + "\n" if json else metrics_text({data: metrics}))
 
 
@@ -61,13 +66,19 @@ def predict(
     base: BaseOption = None,
     assignments: opt.Assignments = None,
     overwrite: opt.Overwrite = False,
+    spreadsheet_safe: Annotated[
+        bool,
+        typer.Option(
+            "--spreadsheet-safe", help="Put an apostrophe before .csv and .tsv cells that a spreadsheet would execute."
+        ),
+    ] = False,
     json: opt.Json = False,
     debug: opt.Debug = False,
 ) -> None:
     """Label texts: a few words, a file of any size, or lines of stdin; rows come out in the order they came in.
 
-    Each row holds the columns of the input, then label and probabilities. On a terminal they are shown as a table,
-    elsewhere as JSON lines.
+    Each row holds the columns of the input, then label and probabilities; a column of the input with such a name
+    becomes input_NAME. On a terminal rows are shown as a table, elsewhere as JSON lines.
     """
     if text and input is not None:
         raise ConfigError("Both --text and --input were given. Expected one of them.")
@@ -81,15 +92,21 @@ def predict(
             raise ConfigError('There is nothing to predict. Give --text "...", --input FILE, or lines on stdin.')
         input = STDIN
     engine = opt.settings({"assignments": assignments}).engine
-    from feathertune.data.reading.outputs import JsonLines, open_output
+    from feathertune.data.reading.outputs import JsonLines, free_names, open_output, schema_of, spread
     from feathertune.predictor import load
 
     predictor = load(bundle, base=base, engine=engine)
-    columns, rows = _rows(text, text_pair, input, text_column, predictor)
-    predicted = _predicted(predictor, rows, columns)
+    ending = "" if output is None else output.suffix.lower()
+    columns, schema, rows = _rows(text, text_pair, input, text_column, predictor, typed=ending == ".parquet")
+    answer = schema_of([spread(predictor.fields)])
+    renamed = free_names(schema.names, {*predictor.fields, *answer.names})
+    predicted = _predicted(predictor, rows, columns, renamed)
+    columns = tuple(renamed.get(name, name) for name in columns)
     if output is not None:
+        for field in reversed(schema):
+            answer = answer.insert(0, field.with_name(renamed.get(field.name, field.name)))
         n = 0
-        with open_output(output, overwrite=overwrite) as writer:
+        with open_output(output, answer, overwrite=overwrite, spreadsheet_safe=spreadsheet_safe) as writer:
             for n, row in enumerate(predicted, start=1):  # noqa: B007
                 writer.write(row)
         sys.stderr.write(f"{n:,} rows written to {output}\n")
@@ -107,15 +124,23 @@ def _rows(
     source: str | None,
     text_column: str | None,
     predictor: Predictor,
-) -> tuple[tuple[str, ...], Iterator[tuple[Mapping[str, Any], str]]]:
+    *,
+    typed: bool,
+) -> tuple[tuple[str, ...], pa.Schema, Iterator[tuple[Mapping[str, Any], str]]]:
+    """Return the text columns, all columns, and the rows of the input, each with its place."""
+    import pyarrow as pa
+
     names = Pair._fields if predictor.reads_pairs else Pair._fields[:1]
     if texts:
         if predictor.reads_pairs != bool(seconds):
             expected = "pairs: give each --text its --text-pair" if predictor.reads_pairs else "single texts, no pairs"
             raise ConfigError(f"The bundle {predictor.bundle.folder} reads {expected}.")
+        schema = pa.schema([(name, pa.string()) for name in names])
         values = zip(*filter(None, (texts, seconds)), strict=True)
-        return names, (
-            (dict(zip(names, row, strict=True)), f"--text number {i}") for i, row in enumerate(values, start=1)
+        return (
+            names,
+            schema,
+            ((dict(zip(names, row, strict=True)), f"--text number {i}") for i, row in enumerate(values, start=1)),
         )
     if source == STDIN:
         if predictor.reads_pairs:
@@ -124,18 +149,25 @@ def _rows(
                 "--input FILE with two columns, or --text A --text-pair B."
             )
         sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")  # type: ignore[union-attr]
-        return names, (({"text": line.rstrip("\r\n")}, f"stdin, line {i}") for i, line in enumerate(sys.stdin, start=1))
+        lines = enumerate(sys.stdin, start=1)
+        schema = pa.schema([("text", pa.string())])
+        return names, schema, (({"text": line.rstrip("\r\n")}, f"stdin, line {i}") for i, line in lines)
     from feathertune.data.reading.columns import find_text_columns
+    from feathertune.data.reading.outputs import schema_of_file
     from feathertune.data.reading.rows import columns, read_rows
 
     assert source is not None, "checked by the caller"
     path = Path(source)
     usual = predictor.bundle.info.text_columns
-    return find_text_columns(columns(path), text_column, path.name, usual=usual), iter(read_rows(path))
+    found = find_text_columns(columns(path), text_column, path.name, usual=usual)
+    return found, schema_of_file(path, typed=typed), iter(read_rows(path))
 
 
 def _predicted(
-    predictor: Predictor, rows: Iterable[tuple[Mapping[str, Any], str]], columns: tuple[str, ...]
+    predictor: Predictor,
+    rows: Iterable[tuple[Mapping[str, Any], str]],
+    columns: tuple[str, ...],
+    renamed: Mapping[str, str],
 ) -> Iterator[dict[str, Any]]:
     """Yield each row with its prediction. Rows wait in a queue while their texts are predicted."""
     from feathertune.predictor import as_fields
@@ -149,15 +181,15 @@ def _predicted(
             yield Pair(*checked) if len(checked) == 2 else checked[0]
 
     for answer in predictor.predict(texts()):
-        values, said = held.popleft(), as_fields(answer)
-        kept = {f"input_{key}" if key in said else key: value for key, value in values.items()}
-        yield {**kept, **said}
+        values = held.popleft()
+        yield {**{renamed.get(key, key): value for key, value in values.items()}, **as_fields(answer)}
 
 
 def _checked(text: object, where: str) -> str:
     """Return the text; raise a `DataError` that names the row if it is not one."""
     if not isinstance(text, str) or not text.strip():
-        raise DataError(f"{where}: the text is {'missing or empty' if not text else repr(text)}. Expected a text.")
+        raise DataError(f"{where}: the text is {shown(text) if text else 'missing or empty'}. Expected a text.")
+    check_length(text, where)
     if "\0" in text:
         raise DataError(f"{where}: the text holds a null byte. Remove it, or save the file as UTF-8.")
     try:

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from feathertune.config.sections import Config
 from feathertune.errors import ConfigError, complaint, nearest
+from feathertune.input_files import check_regular
 
 # What `feathertune compare` runs when no data is named: small enough for a coffee break on two cores.
 DEMO: dict[str, Any] = {
@@ -71,6 +72,7 @@ def read_value(text: str, *, of: str) -> Any:  # noqa: ANN401 - any YAML value
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
+    check_regular(path, ConfigError)
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:

@@ -56,6 +56,7 @@ class DataConfig(Section):
         stride: Tokens that neighboring windows share at least; null means a quarter of `max_length`.
         max_windows: Most windows of one text; of a text that needs more, they are further apart.
         seed: Seed of the split.
+        merge_labels: Read labels that look alike, such as ``neg`` and ``NEG``, as the most frequent of them.
         drop_invalid: Leave out rows without a text or a label, and count them, instead of stopping.
     """
 
@@ -75,6 +76,7 @@ class DataConfig(Section):
     stride: int | None = Field(default=None, ge=0)
     max_windows: int = Field(default=8, ge=1)
     seed: int = Field(default=0, ge=0)
+    merge_labels: bool = False
     drop_invalid: bool = False
 
     @property

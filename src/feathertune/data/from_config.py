@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 from feathertune.config import DataConfig
 from feathertune.data.sources.collector import RawDataset, ReadOptions
 from feathertune.data.sources.registry import load_source
 from feathertune.data.splitting.splits import DataSplits, make_splits
+from feathertune.tasks.labels.alike import groups_of, listed_groups, merged, merges_of
 
 
 def read_options(data: DataConfig) -> ReadOptions:
@@ -27,7 +29,20 @@ def load_sources(data: DataConfig) -> tuple[RawDataset, RawDataset | None]:
     options = read_options(data)
     dataset = load_source(data.source, options)
     # Test rows that happen to be whole numbers are numbers if the training rows are.
-    return dataset, load_source(data.test, replace(options, task=dataset.kind.name)) if data.test else None
+    test = load_source(data.test, replace(options, task=dataset.kind.name)) if data.test else None
+    return _merged(dataset, test) if data.merge_labels else (dataset, test)
+
+
+def _merged(dataset: RawDataset, test: RawDataset | None) -> tuple[RawDataset, RawDataset | None]:
+    """Give labels that look alike their most frequent spelling, in both sources alike."""
+    both = [dataset] if test is None else [dataset, test]
+    counts = Counter(name for one in both for label in one.labels for name in one.kind.names_of(label))
+    merges = merges_of(counts)
+    if not merges:
+        return dataset, test
+    note = f"Labels that look alike were merged into the first: {listed_groups(groups_of(counts), counts)}."
+    done = [replace(one, labels=[merged(label, merges) for label in one.labels]) for one in both]
+    return replace(done[0], notes=(*dataset.notes, note)), done[1] if test else None
 
 
 def split_sources(data: DataConfig, dataset: RawDataset, test: RawDataset | None) -> DataSplits:

@@ -13,6 +13,7 @@ from feathertune.bundle import BundleInfo
 from feathertune.data.reading.columns import LABEL_COLUMNS, find_text_columns
 from feathertune.data.reading.rows import columns, read_rows
 from feathertune.data.reading.texts import Pair, Text, of_kind
+from feathertune.data.sources.collector import ReadOptions
 from feathertune.errors import ConfigError, DataError
 from feathertune.export.check import DEFAULT_ROWS, LEAST_ROWS, Check
 from feathertune.predictor import labelled_rows
@@ -58,7 +59,8 @@ def real_texts(check: Check, info: BundleInfo) -> RealTexts:
 def _labelled(source: str, check: Check, info: BundleInfo) -> tuple[list[Text], list[Label]]:
     # Test rows are read once, at the end, so an export is judged on validation rows if there are some.
     splits = ("validation", "test")
-    found = labelled_rows(info, source, splits, text_column=check.text_column, label_column=check.label_column)
+    options = ReadOptions(text_column=check.text_column, label_column=check.label_column)
+    found = labelled_rows(info, source, splits, options)
     of_kind(found[0], pairs=info.reads_pairs, where="The bundle")
     return found
 

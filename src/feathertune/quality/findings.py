@@ -14,11 +14,13 @@ from feathertune.quality.label_errors import LabelErrors
 from feathertune.quality.near_duplicates import ALIKE, Pairs
 from feathertune.quality.scan import NO_SPLIT, PROBLEMS, TRAIN, Scan
 from feathertune.records.inspection import FoundRow
+from feathertune.tasks.labels.alike import MISSING, look_of, merges_of
 
 # In the order in which they are shown; each follows the number of rows.
 KINDS = {
     "unusable": "without a usable text or label",
     "unseen-label": "for validation or test with a label that no training row has",
+    "alike-label": "with a label that looks like a more frequent one, or says that there is none",
     "overlap": "with a text that a later split (train, validation, test) has too",
     "conflict": "with a text that occurs with another label too",
     "duplicate": "with a text and label that occurred before",
@@ -65,6 +67,7 @@ def find(
     found = [
         Found("unusable", scan.unusable),
         Found("unseen-label", _unseen_labels(scan)),
+        Found("alike-label", _alike_labels(scan)),
         Found("overlap", rows[duplicates.overlapping], duplicates.kept[duplicates.overlapping]),
         Found("conflict", rows[contradicted], duplicates.against[contradicted]),
         Found("duplicate", rows[again], duplicates.kept[again]),
@@ -82,6 +85,13 @@ def _unseen_labels(scan: Scan) -> NDArray[np.int64]:
     if not trained.any():
         return np.zeros(0, np.int64)
     return np.flatnonzero(usable & ~trained & ~np.isin(scan.labels, scan.labels[trained]))
+
+
+def _alike_labels(scan: Scan) -> NDArray[np.int64]:
+    counts = scan.label_counts()
+    odd = {*merges_of(counts), *(name for name in counts if look_of(name) == MISSING[0])}
+    has = np.array([not odd.isdisjoint(scan.parts(name)) for name in scan.names] or [False])
+    return np.flatnonzero(scan.usable & has[scan.labels])
 
 
 def _nearly(scan: Scan, duplicates: Duplicates, near: Pairs, similarity: NDArray[np.float64]) -> list[Found]:

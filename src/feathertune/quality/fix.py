@@ -6,6 +6,7 @@ in a later split, and all rows of a text with several labels.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import os
 from collections import Counter
@@ -15,17 +16,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from feathertune.data.reading import rows as row_reader
 from feathertune.data.reading.outputs import ENDINGS, row_writer
 from feathertune.errors import ConfigError, DataError
+from feathertune.output_folder import output_errors
 from feathertune.quality.duplicates import find_duplicates
 from feathertune.quality.findings import clipped
 from feathertune.quality.scan import IGNORED, NULL, PROBLEMS, Scan
 from feathertune.quality.tables import BETWEEN, Table
 from feathertune.quality.text_checks import repaired
+from feathertune.storage import open_new, put_in_place
 
 KEPT, UNUSABLE, CONFLICT, OVERLAP, DUPLICATE = range(5)
 REASONS = (
@@ -71,7 +73,7 @@ def check_output(source_name: str, path: Path, *, overwrite: bool) -> None:
     """Raise a `ConfigError` if the path for the copy is the source, may not be replaced, or has another ending."""
     source = Path(source_name)
     is_file = source.is_file()
-    endings = (source.suffix.lower(),) if is_file else ENDINGS
+    endings = (row_reader.ending_of(source),) if is_file else ENDINGS
     if path.suffix.lower() not in endings:
         raise ConfigError(
             f"--fix {path} ends in '{path.suffix}'. Expected {' or '.join(endings)}"
@@ -105,36 +107,42 @@ def decide(scan: Scan) -> Decisions:
     return Decisions(reasons, others, mended & (reasons == KEPT))
 
 
-def write_fixed(scan: Scan, path: Path) -> Fixed:
+def write_fixed(scan: Scan, path: Path, *, overwrite: bool = True) -> Fixed:
     """Write the copy of the first table and the list of changes, both whole or not at all.
 
-    DataError if no row would stay; ConfigError if a file cannot be written.
+    DataError if no row would stay, or the source is not what was scanned; ConfigError if a file cannot be written.
     """
     decisions = decide(scan)
+    table = scan.tables[0]
     if not (decisions.reasons[: scan.starts[1]] == KEPT).any():
-        raise DataError(f"Nothing of {scan.tables[0].name} would be left: no row stays as it is. Nothing was written.")
+        raise DataError(f"Nothing of {table.name} would be left: no row stays as it is. Nothing was written.")
     fixed = Fixed(path, changes_path(path))
-    partial, partial_changes = (place.with_name(f".{place.name}.tmp") for place in (path, fixed.changes))
-    source, ending = scan.tables[0].path, path.suffix.lower()
-    try:
-        schema = pq.read_schema(source) if source is not None and ending == ".parquet" else None
+    ending = path.suffix.lower()
+    with output_errors(path, "--fix"), contextlib.ExitStack() as stack:
+        opened = [open_new(place) for place in (path, fixed.changes)]
+        for _, temporary in opened:
+            stack.callback(temporary.unlink, missing_ok=True)
+        (descriptor, partial), (changes_descriptor, partial_changes) = opened
+        schema = row_reader.parquet_schema(table.path) if table.path is not None and ending == ".parquet" else None
         with (
-            partial_changes.open("w", encoding="utf-8", newline="") as file,
-            row_writer(partial, ending, schema) as writer,
+            os.fdopen(changes_descriptor, "w", encoding="utf-8", newline="") as file,
+            row_writer(descriptor, ending, schema) as writer,
         ):
             changes = csv.writer(file, lineterminator="\n")
             changes.writerow(["row", "what", "because of row", "of", "label", "text", "text after"])
             for values in _rows(scan, decisions, changes.writerow, fixed):
                 writer.write(values)
-        for temporary, place in ((partial, path), (partial_changes, fixed.changes)):
-            with temporary.open("rb") as written:
-                os.fsync(written.fileno())
-            temporary.replace(place)
-    except OSError as error:
-        raise ConfigError(f"--fix {path} cannot be written: {error.strerror or error}.") from error
-    finally:
-        for temporary in (partial, partial_changes):
-            temporary.unlink(missing_ok=True)
+            file.flush()
+            os.fsync(changes_descriptor)
+        table.check_same()
+        is_new = not fixed.changes.exists()
+        put_in_place(partial_changes, fixed.changes, overwrite=overwrite)
+        try:
+            put_in_place(partial, path, overwrite=overwrite)
+        except OSError:
+            if is_new:
+                fixed.changes.unlink()
+            raise
     return fixed
 
 
@@ -148,14 +156,16 @@ def _rows(
         raise DataError(f"{table.name} holds pairs of texts. --fix writes a copy of those of a file alone.")
     for row, values in enumerate(_originals(table)):
         fixed.n_read += 1
-        text = BETWEEN.join(str(values[column] or "") for column in columns)
+        text = BETWEEN.join(str(values.get(column) or "") for column in columns)
+        if row >= scan.starts[1] or (len(columns) == 1 and hash(text) != scan.hashes[row]):
+            raise table.changed()
         reason, number, label = int(decisions.reasons[row]), int(scan.numbers[row]), scan.label(row) or ""
         if reason == KEPT:
             fixed.n_written += 1
             if decisions.repaired[row]:
                 fixed.counts[REPAIRED] += 1
                 list_change([number, REPAIRED, "", "", label, _shown(text), _shown(repaired(text))])
-                values = {**values, **{column: repaired(str(values[column])) for column in columns}}
+                values = {**values, **{column: repaired(str(values.get(column) or "")) for column in columns}}
             yield values
             continue
         done = f"left out: {REASONS[reason]}"
@@ -165,6 +175,8 @@ def _rows(
         other = int(decisions.others[row])
         because = ("", "") if other < 0 else (int(scan.numbers[other]), scan.table(other).name)
         list_change([number, done, *because, label, _shown(text), ""])
+    if fixed.n_read != scan.starts[1]:
+        raise table.changed()
 
 
 def _originals(table: Table) -> Iterator[dict[str, Any]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -17,6 +16,7 @@ from feathertune.quality.findings import Found
 from feathertune.quality.scan import NO_SPLIT, PROBLEMS, TEST, TRAIN, Scan
 from feathertune.quality.tables import set_of
 from feathertune.records.inspection import Inspection, Lengths, Looked, ReadColumns
+from feathertune.tasks.labels.alike import notes_on
 
 # Length limits whose effect is shown.
 CUTS = (64, 128, 256, 512)
@@ -68,7 +68,7 @@ def profile(
         constant=scan.constant,
         notes=[*(note for table in scan.tables for note in table.notes), *_left_out(scan)],
     )
-    said = [*_about_rows(scan, record, found), *_about_classes(record), *_about_texts(scan, record, tokens)]
+    said = [*_about_rows(scan, record, found), *_about_classes(scan, record), *_about_texts(scan, record, tokens)]
     return record.model_copy(update={"suspicious": said})
 
 
@@ -157,25 +157,20 @@ def _about_rows(scan: Scan, record: Inspection, found: Sequence[Found]) -> list[
     return said
 
 
-def _about_classes(record: Inspection) -> list[str]:
-    n, said = sum(record.classes.values()), []
+def _about_classes(scan: Scan, record: Inspection) -> list[str]:
+    n, said = sum(record.classes.values()), notes_on(scan.label_counts())
     if len(record.classes) == 1:
-        return ["All rows have one label: is the label column the right one?"]
+        return [*said, "All rows have one label: is the label column the right one?"]
     if n < _ROWS_A_CLASS * len(record.classes):
         return [
+            *said,
             f"{len(record.classes):,} labels for {n:,} rows: is the label column the right one? A number to predict is "
-            "not a class."
+            "not a class.",
         ]
     rare = {name: rows for name, rows in record.classes.items() if rows < max(_RARE_ROWS, _RARE_SHARE * n)}
     if rare and len(record.classes) <= 1 / _RARE_SHARE:  # with more classes, each is rare
         shown = ", ".join(f"'{isolated(name)}' ({rows:,})" for name, rows in list(rare.items())[-_SHOWN:])
         said.append(f"Nearly absent: {shown}. Few such rows reach the test split, and less is learned about them.")
-    folded: dict[str, list[str]] = {}
-    for name in record.classes:
-        folded.setdefault(" ".join(unicodedata.normalize("NFKC", name).casefold().split()), []).append(name)
-    for names in [names for names in folded.values() if len(names) > 1][:_SHOWN]:
-        shown = ", ".join(f"'{isolated(name)}'" for name in names)
-        said.append(f"Labels that differ only in capitals, spaces or letter forms: {shown}. Are they one?")
     most, rows = next(iter(record.classes.items()))
     if rows >= _LARGE_SHARE * n:
         said.append(

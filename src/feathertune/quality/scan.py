@@ -5,6 +5,7 @@ A row costs 18 bytes, and 48 more in the search for nearly equal texts (`feather
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from feathertune.data.sources.collector import SPLITS, split_name, string_of
 from feathertune.errors import DataError
 from feathertune.quality.near_duplicates import Sketches, sketches_of
-from feathertune.quality.tables import Table, TableRow
+from feathertune.quality.tables import Table, TableRow, set_of
 from feathertune.quality.text_checks import TextChecks
 from feathertune.quality.words import words_of
 from feathertune.tasks.labels.values import label_name, number_of
@@ -76,6 +77,17 @@ class Scan:
     def label(self, row: int) -> str | None:
         """Return the name of a row's label."""
         return self.names[self.labels[row]] if self.labels[row] >= 0 else None
+
+    def label_counts(self) -> dict[str, int]:
+        """Return the usable rows of each label, and of each label of a set."""
+        found: Counter[str] = Counter()
+        for name, n in zip(self.names, np.bincount(self.labels[self.usable], minlength=len(self.names)), strict=True):
+            found.update(dict.fromkeys(self.parts(name), int(n)))
+        return found
+
+    def parts(self, name: str) -> tuple[str, ...]:
+        """Return the labels that an entry of `names` stands for."""
+        return set_of(name) if self.tables[0].has_sets else (name,)
 
     def sample(self, seed: int) -> NDArray[np.int64]:
         """Draw usable rows, rising, ``(S,)``; fewer if texts are long."""
@@ -180,6 +192,6 @@ def _splits(block: Sequence[TableRow], table: Table, otherwise: int) -> NDArray[
         return np.full(len(block), otherwise, np.int8)
     known: dict[Any, int] = {}
     for row in block:
-        if row.split not in known:
+        if not isinstance(row.split, str) or row.split not in known:
             known[row.split] = SPLITS.index(split_name(row.split, f"{table.place} {row.number}"))
     return np.array([known[row.split] for row in block], np.int8)

@@ -18,14 +18,14 @@ from feathertune.data.reading.texts import parts
 from feathertune.data.sources.collector import RawDataset, ReadOptions
 from feathertune.data.sources.files import file_columns
 from feathertune.data.sources.registry import SOURCES, load_source
+from feathertune.errors import DataError
+from feathertune.input_files import state_of
 from feathertune.tasks.labels.reader import LabelReader
 from feathertune.tasks.labels.sets import LABEL_SETS
-from feathertune.tasks.labels.values import Label
 
 # Between the texts of a pair, and between the labels of a text that has several.
 BETWEEN, _SET, NO_LABEL = "\n", " | ", "(no label)"
 _BLOCK_ROWS, _BLOCK_CHARACTERS = 8192, 1_000_000
-_BY_LINE = (".jsonl", ".ndjson")
 
 
 class TableRow(NamedTuple):
@@ -54,6 +54,20 @@ class Table:
     label_order: tuple[str, ...] | None = None
     n_dropped: int = 0  # rows that the source left out as unusable
     n_repeated: int = 0  # rows that the source left out because their text had occurred before
+    state: tuple[int, ...] = ()  # of the file, before it was read first
+
+    def check_same(self) -> None:
+        """Raise a `DataError` if the file is not the one that was read first."""
+        try:
+            same = self.path is None or state_of(self.path) == self.state
+        except OSError:
+            same = False
+        if not same:
+            raise self.changed()
+
+    def changed(self) -> DataError:
+        """Return the error for a file that is not the one that was read first."""
+        return DataError(f"{self.name} was changed while it was read. Nothing was written: start again.")
 
     def blocks(self) -> Iterator[list[TableRow]]:
         """Read all rows, in blocks of up to about a million characters."""
@@ -72,7 +86,9 @@ class Table:
         """Read the texts of some rows, counted from 0 and rising, ``(W,)``; stop after the last of them."""
         source, at = self.rows(), 0
         for row in wanted.tolist():
-            yield str(next(islice(source, row - at, None)).text or "")
+            if (found := next(islice(source, row - at, None), None)) is None:
+                raise self.changed()
+            yield str(found.text or "")
             at = row + 1
 
 
@@ -87,6 +103,7 @@ def table_of(name: str, options: ReadOptions) -> Table:
 def file_table(name: str, options: ReadOptions) -> Table:
     """Return the table of a file with columns."""
     path = Path(name)
+    state = state_of(path)
     columns, split = file_columns(path, options)
     has_sets = options.label_separator is not None or options.labels.kind.sets
     if not has_sets:  # unless the first label is a list
@@ -106,13 +123,14 @@ def file_table(name: str, options: ReadOptions) -> Table:
 
     return Table(
         name=name,
-        place=f"{path.name}, {'line' if path.suffix.lower() in _BY_LINE else 'row'}",
+        place=f"{path.name}, {'line' if rows.ending_of(path) in rows.JSON_LINES else 'row'}",
         rows=read,
         columns=columns,
         has_splits=split is not None,
         has_sets=has_sets,
         path=path,
         other_columns=columns.others,
+        state=state,
     )
 
 
@@ -153,6 +171,6 @@ def set_name(reader: LabelReader, value: object, where: str) -> str | None:
     return None if found is None else _SET.join(LABEL_SETS.names_of(found)) or NO_LABEL
 
 
-def set_of(name: str) -> Label:
+def set_of(name: str) -> tuple[str, ...]:
     """Return the labels of a set's name."""
     return () if name == NO_LABEL else tuple(name.split(_SET))

@@ -15,7 +15,7 @@ from feathertune.report.wording import Context, reason_sentence
 from feathertune.runtime import Runtime, stopwatch
 from feathertune.study.observe import Observer
 from feathertune.study.planning.resolve import Settled, decide_task, resolve
-from feathertune.study.running.data_record import about_labels, class_counts, data_record
+from feathertune.study.running.data_record import about_alike, about_labels, class_counts, data_record
 from feathertune.study.running.workbench import Prepared, Pretrained, Workbench, check_max_length
 from feathertune.study.verdict.verdict import explain_metric
 from feathertune.tasks.losses import what_stays
@@ -28,6 +28,8 @@ def prepare_study(
     config = settled.config
     splits = _read_splits(config.data, observer, data)
     counts = class_counts(splits)
+    for sentence in about_alike(splits, counts):
+        observer.said(sentence)
     task = decide_task(config, splits, counts.get("train", []))
     observer.stage(f"loading {config.base.id}")
     pretrained = Pretrained(config.base, splits.labels, task.name, config.engine, config.train.token_budget, runtime)

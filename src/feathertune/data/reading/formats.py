@@ -5,6 +5,7 @@ CSV uses the standard library's reader: faster ones lose row numbers and cannot 
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -17,13 +18,16 @@ from typing import Any, BinaryIO, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from feathertune.errors import DataError, first_line
+from feathertune.errors import DataError, first_line, shown
 
-_LONGEST_FIELD = 100_000_000  # characters; an unclosed quote must not read a whole disk into one field
+# Characters of a field, and of a line: neither an unclosed quote nor a compressed gigabyte of zeros may fill memory.
+_LONGEST_FIELD = 100_000_000
 _BATCH_ROWS = 1024
 _READ_BYTES = 1 << 20
 _BOM = b"\xef\xbb\xbf"
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
+_COMPRESSED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
+_LONGEST_NAME = 1_000
 _ESCAPED_BYTE = re.compile("[\udc80-\udcff]")  # what "surrogateescape" makes of a byte that is not UTF-8
 
 
@@ -50,8 +54,12 @@ class _NotUtf8Error(Exception):
 
 
 def _open(path: Path) -> io.BufferedReader:
-    """Open at the first byte after a byte order mark. Opens once, so a named pipe works too."""
+    """Open at the first byte after a byte order mark; what is compressed is recognised by its content."""
     file = path.open("rb")
+    for magic, compression in _COMPRESSED.items():
+        if file.peek(len(magic)).startswith(magic):
+            file = io.BufferedReader(pa.input_stream(file, compression=compression), _READ_BYTES)
+            break
     head = file.peek(len(_BOM))
     if head.startswith(_UTF16):
         file.close()
@@ -61,9 +69,17 @@ def _open(path: Path) -> io.BufferedReader:
     return file
 
 
-def _utf8_lines(file: BinaryIO, newline: str | None) -> Iterator[str]:
+def _lines(file: Any, path: Path) -> Iterator[Any]:  # noqa: ANN401 - of bytes or of text
+    """Read lines of limited length, as bytes or text."""
+    while line := file.readline(_LONGEST_FIELD):
+        if len(line) == _LONGEST_FIELD:
+            raise DataError(f"{path.name} has a line of more than {_LONGEST_FIELD:,} characters. Split it.")
+        yield line
+
+
+def _utf8_lines(file: BinaryIO, newline: str | None, path: Path) -> Iterator[str]:
     with io.TextIOWrapper(file, encoding="utf-8", errors="surrogateescape", newline=newline) as lines:
-        for line in lines:
+        for line in _lines(lines, path):
             if not line.isascii() and (bad := _ESCAPED_BYTE.search(line)):
                 raise _NotUtf8Error(ord(bad.group()) - 0xDC00)
             yield line
@@ -77,7 +93,7 @@ def _text_rows(path: Path, only: Collection[str] | None = None) -> Iterator[Row]
     number = 0
     with _open(path) as file:
         try:
-            for number, line in enumerate(_utf8_lines(file, None), start=1):
+            for number, line in enumerate(_utf8_lines(file, None, path), start=1):
                 yield Row({"text": line.removesuffix("\n")}, f"{path.name}, line {number}")
         except _NotUtf8Error as error:
             raise _not_utf8(f"{path.name}, line {number + 1}", error.byte) from None
@@ -96,7 +112,7 @@ def _records(path: Path, delimiter: str) -> Iterator[list[str]]:
         return f"{path.name}, " + (f"row {number + 1} (line {line})" if header else f"header (line {line})")
 
     with _open(path) as file:
-        reader = csv.reader(_utf8_lines(file, ""), delimiter=delimiter, strict=True)
+        reader = csv.reader(_utf8_lines(file, "", path), delimiter=delimiter, strict=True)
         try:
             for record in reader:
                 if not record:
@@ -107,7 +123,7 @@ def _records(path: Path, delimiter: str) -> Iterator[list[str]]:
                 elif len(record) != len(header):
                     raise DataError(
                         f"{where(reader.line_num)}: {len(record)} fields found, {len(header)} expected "
-                        f"({', '.join(header)}). A field with a separator or newline in it must be in quotes."
+                        f"({shown(', '.join(header))}). A field with a separator or newline in it must be in quotes."
                     )
                 else:
                     number += 1
@@ -137,10 +153,17 @@ def _check_names(names: list[str], path: Path) -> None:
                 f"{path.name}: column {position} of {len(names)} has no name. Name it in the header, or "
                 "remove it (pandas: to_csv(..., index=False))."
             )
+        if len(name) > _LONGEST_NAME:
+            raise DataError(
+                f"{path.name}: the name of column {position} has {len(name):,} characters. Expected at most "
+                f"{_LONGEST_NAME:,}: is the first line the header?"
+            )
         if "\0" in name:
             raise DataError(f"{path.name}: the header holds a null byte. Expected text in UTF-8.")
         if seen.setdefault(name, position) != position:
-            raise DataError(f"{path.name}: columns {seen[name]} and {position} are both named '{name}'. Rename one.")
+            raise DataError(
+                f"{path.name}: columns {seen[name]} and {position} are both named '{shown(name)}'. Rename one."
+            )
 
 
 def _table_columns(path: Path, delimiter: str) -> tuple[str, ...]:
@@ -161,7 +184,7 @@ def _table_rows(path: Path, only: Collection[str] | None, delimiter: str) -> Ite
 def _json_rows(path: Path, only: Collection[str] | None = None) -> Iterator[Row]:
     empty = True
     with _open(path) as file:
-        for number, line in enumerate(file, start=1):
+        for number, line in enumerate(_lines(file, path), start=1):
             if line.isspace():
                 continue
             where = f"{path.name}, line {number}"
@@ -193,26 +216,41 @@ def _json_kind(value: object) -> str:
 
 
 def _json_columns(path: Path) -> tuple[str, ...]:
-    return tuple(next(_json_rows(path)).values)
+    names = tuple(next(_json_rows(path)).values)
+    if any(len(name) > _LONGEST_NAME for name in names):
+        raise DataError(
+            f"{path.name}: the first object has a key of more than {_LONGEST_NAME:,} characters. Rename it."
+        )
+    return names
 
 
 # Parquet
 
 
-def _parquet(path: Path) -> pq.ParquetFile:
-    try:
-        file = pq.ParquetFile(path, buffer_size=_READ_BYTES, pre_buffer=False)
-    except (pa.ArrowException, OSError) as error:
-        if isinstance(error, PermissionError):
-            raise
-        raise DataError(f"{path.name} is not a parquet file ({first_line(error)}).") from error
-    _check_names(file.schema_arrow.names, path)
-    return file
+# What reading broken or unusual files raises; the values of some types have no form in Python.
+_BROKEN = (pa.ArrowException, OSError, ValueError, OverflowError, TypeError, KeyError, NotImplementedError, EOFError)
+
+
+@contextlib.contextmanager
+def _parquet(path: Path) -> Iterator[pq.ParquetFile]:
+    with path.open("rb") as content:
+        try:
+            file = pq.ParquetFile(content, buffer_size=_READ_BYTES, pre_buffer=False)
+            names = file.schema_arrow.names
+        except _BROKEN as error:
+            raise DataError(f"{path.name} is not a parquet file ({first_line(error)}).") from error
+        _check_names(names, path)
+        yield file
+
+
+def parquet_schema(path: Path) -> pa.Schema:
+    """Return the columns of a Parquet file."""
+    with _parquet(path) as file:
+        return file.schema_arrow
 
 
 def _parquet_columns(path: Path) -> tuple[str, ...]:
-    with _parquet(path) as file:
-        return tuple(file.schema_arrow.names)
+    return tuple(parquet_schema(path).names)
 
 
 def _parquet_rows(path: Path, only: Collection[str] | None) -> Iterator[Row]:
@@ -227,9 +265,10 @@ def _parquet_rows(path: Path, only: Collection[str] | None) -> Iterator[Row]:
         except UnicodeDecodeError as error:
             bad = next(i for i in range(batch.num_rows) if not _decodes(batch.slice(i, 1)))
             raise _not_utf8(f"{path.name}, row {number + bad + 1}", error.object[error.start]) from None
-        except (pa.ArrowException, OSError) as error:
+        except _BROKEN as error:
             raise DataError(
-                f"{path.name}: damaged after row {number} ({first_line(error)}). Write the file again."
+                f"{path.name}: row {number + 1} or one of the {_BATCH_ROWS:,} after it cannot be read "
+                f"({first_line(error)}). Write the file again, or leave out the column."
             ) from error
 
 

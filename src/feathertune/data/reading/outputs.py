@@ -1,30 +1,46 @@
-"""Predictions to a file, row by row, as ``NAME.partial`` until the last one; its ending decides the format."""
+"""Rows to a file, in the format of its ending, under a temporary name until the last one.
+
+A value that a format cannot hold becomes text: dates as ISO 8601, decimals with all digits, bytes in base64, nested
+values as JSON. NaN and infinity become empty, or null. Parquet keeps the types that a column has in all rows.
+"""
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import csv
+import datetime
 import json
+import math
 import os
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any, BinaryIO, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from feathertune.errors import ConfigError, DataError
+from feathertune.data.reading.rows import JSON_LINES, columns, ending_of, parquet_schema, read_rows
+from feathertune.errors import ConfigError, DataError, first_line, shown
+from feathertune.output_folder import check_output, output_errors
+from feathertune.storage import open_new, put_in_place
 
 ENDINGS = (".jsonl", ".csv", ".tsv", ".parquet")
+DELIMITERS = {".csv": ",", ".tsv": "\t"}
 LIST_SEPARATOR = "|"
 _PARQUET_ROWS = 10_000
+_HALF_SURROGATES = re.compile("[\ud800-\udfff]")
+# Beginnings of cells that spreadsheets run as formulas. Source: OWASP, CSV Injection.
+_FORMULA = tuple("=+-@\t\r\n＝＋－＠")
 
 
 class RowWriter(Protocol):
-    """Takes rows with the same keys."""
+    """Takes rows. With a schema their keys are among its names; a nested value may fill columns ``key.inner``."""
 
     def write(self, row: Mapping[str, Any]) -> None:
-        """Add a row."""
+        """Add a row; raise a `DataError` if it has an unknown key or a value of the wrong type."""
 
 
 class JsonLines:
@@ -35,37 +51,58 @@ class JsonLines:
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Add a row."""
-        self._file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        line = _json(row)
+        try:
+            self._file.write(line + "\n")
+        except UnicodeEncodeError:  # half a surrogate pair
+            self._file.write(_json(row, ensure_ascii=True) + "\n")
 
 
 class Delimited:
-    """CSV or TSV. A nested value gets a column for each key, ``probabilities.positive``; a list is joined by ``|``."""
+    """CSV or TSV; a list of texts is joined by ``|``. `spreadsheet_safe` puts an apostrophe before formulas."""
 
-    def __init__(self, file: IO[str], delimiter: str) -> None:
+    def __init__(
+        self, file: IO[str], delimiter: str, schema: pa.Schema | None = None, *, spreadsheet_safe: bool = False
+    ) -> None:
         self._writer = csv.writer(file, delimiter=delimiter, lineterminator="\n")
-        self._header_written = False
+        self._safe = spreadsheet_safe
+        self._names: dict[str, None] = {}
+        if schema is not None:
+            self._begin(schema)
+
+    def _begin(self, schema: pa.Schema) -> None:
+        self._names = dict.fromkeys(schema.names)
+        self._write(schema.names)
 
     def write(self, row: Mapping[str, Any]) -> None:
-        """Add a row."""
-        flat = _flat(row, lists=False)
-        if not self._header_written:
-            self._writer.writerow(flat.keys())
-            self._header_written = True
-        self._writer.writerow(flat.values())
+        """Add a row; missing values are empty."""
+        if not self._names:
+            self._begin(schema_of([spread(row)]))
+        flat = spread(row, self._names)
+        _check_keys(flat, self._names)
+        self._write([value if type(value) is str else _cell(value) for value in map(flat.get, self._names)])
+
+    def _write(self, cells: Sequence[str]) -> None:
+        if self._safe:
+            cells = [f"'{cell}" if type(cell) is str and cell.startswith(_FORMULA) else cell for cell in cells]
+        self._writer.writerow(cells)
 
 
 class Parquet:
-    """Parquet in row groups. Without a schema, nested values get columns of their own."""
+    """Parquet in row groups; what does not fit a column of texts is written as text."""
 
-    def __init__(self, path: Path, schema: pa.Schema | None = None) -> None:
-        self._path = path
+    def __init__(self, file: BinaryIO, schema: pa.Schema | None = None) -> None:
+        self._file = file
         self._schema = schema
         self._rows: list[dict[str, Any]] = []
+        self._n = 0
         self._writer: pq.ParquetWriter | None = None
 
     def write(self, row: Mapping[str, Any]) -> None:
-        """Add a row."""
-        self._rows.append(_flat(row, lists=True) if self._schema is None else dict(row))
+        """Add a row; missing values are null."""
+        self._schema = self._schema or schema_of([spread(row)])
+        self._rows.append(spread(row, self._schema.names))
+        _check_keys(self._rows[-1], self._schema.names)
         if len(self._rows) == _PARQUET_ROWS:
             self._flush()
 
@@ -76,57 +113,191 @@ class Parquet:
             self._writer.close()
 
     def _flush(self) -> None:
-        if not self._rows:
+        if self._schema is None:
             return
-        table = pa.Table.from_pylist(self._rows, schema=self._writer.schema if self._writer else self._schema)
+        rows, self._rows = self._rows, []
+        first, self._n = self._n + 1, self._n + len(rows)
+        arrays = [_array(field, [row.get(field.name) for row in rows], first) for field in self._schema]
         if self._writer is None:
-            self._writer = pq.ParquetWriter(self._path, table.schema)
-        self._writer.write_table(table)
-        self._rows = []
+            self._writer = pq.ParquetWriter(self._file, self._schema)
+        self._writer.write_table(pa.Table.from_arrays(arrays, schema=self._schema))
 
 
-def _flat(row: Mapping[str, Any], *, lists: bool) -> dict[str, Any]:
+def _array(field: pa.Field, values: list[Any], first: int) -> pa.Array:
+    if field.type == pa.string():
+        values = [value if value is None or type(value) is str else str(_cell(value)) for value in values]
+    try:
+        return pa.array(values, type=field.type)
+    except UnicodeEncodeError:
+        if field.type == pa.string():
+            return pa.array([value and _HALF_SURROGATES.sub("\ufffd", value) for value in values], type=field.type)
+        problem = "half a surrogate pair"
+    except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
+        problem = first_line(error)
+    raise DataError(
+        f"The column '{field.name}' of rows {first:,} to {first + len(values) - 1:,} cannot be written to Parquet as "
+        f"{field.type} ({problem}). Write .jsonl instead."
+    )
+
+
+def spread(row: Mapping[str, Any], names: Collection[str] = ()) -> dict[str, Any]:
+    """Spread nested values that have no column of that name over columns ``key.inner``."""
     flat: dict[str, Any] = {}
     for key, value in row.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, dict) and key not in names:
             flat.update({f"{key}.{inner}": item for inner, item in value.items()})
-        elif isinstance(value, list) and not lists:
-            flat[key] = LIST_SEPARATOR.join(map(str, value))
         else:
             flat[key] = value
     return flat
 
 
+def _check_keys(row: dict[str, Any], names: Collection[str]) -> None:
+    for name in row:
+        if name not in names:
+            raise DataError(f"A row has the new column '{shown(name)}': the input was changed while it was read.")
+
+
+def _json(value: object, *, ensure_ascii: bool = False) -> str:
+    try:
+        return json.dumps(value, ensure_ascii=ensure_ascii, allow_nan=False, default=_plain)
+    except ValueError:
+        return json.dumps(_without_nan(value), ensure_ascii=ensure_ascii, default=_plain)
+
+
+def _plain(value: object) -> Any:  # noqa: ANN401 - text, or nested text
+    """Return a value that JSON has no form for as text."""
+    if isinstance(value, datetime.date | datetime.time):
+        return value.isoformat()
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    return str(value)
+
+
+def _without_nan(value: object) -> object:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {key: _without_nan(inner) for key, inner in value.items()}
+    return [_without_nan(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+
+def _cell(value: object) -> Any:  # noqa: ANN401 - text, or a number that is written as Python writes it
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return ""
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return LIST_SEPARATOR.join(value)
+    if isinstance(value, bool | dict | list | tuple):
+        return _json(value)
+    return value if isinstance(value, int | float) else _plain(value)
+
+
+# Columns
+
+
+def schema_of(rows: Iterable[Mapping[str, Any]]) -> pa.Schema:
+    """Return the columns of rows; one whose values have no common type is text."""
+    types: dict[str, pa.DataType] = {}
+    rows = iter(rows)
+    while block := list(islice(rows, _PARQUET_ROWS)):
+        for name in dict.fromkeys(name for row in block for name in row):
+            types[name] = _common_type(types.get(name, pa.null()), [row.get(name) for row in block])
+    return pa.schema([(name, pa.string() if kind == pa.null() else kind) for name, kind in types.items()])
+
+
+def _common_type(known: pa.DataType, values: list[Any]) -> pa.DataType:
+    try:
+        schemas = [pa.schema([("", kind)]) for kind in (known, pa.array(values).type)]
+        found = pa.unify_schemas(schemas, promote_options="permissive").field(0).type
+    except (pa.ArrowException, ValueError, TypeError, OverflowError):
+        return pa.string()
+    return pa.string() if "struct<>" in str(found) else found  # Parquet has no empty structs
+
+
+def schema_of_file(path: Path, *, typed: bool) -> pa.Schema:
+    """Return the columns of a file: of JSON lines those of all rows, up to a broken one, with types if `typed`."""
+    ending = ending_of(path)
+    if ending == ".parquet":
+        return parquet_schema(path)
+    if ending not in JSON_LINES:
+        return pa.schema([(name, pa.string()) for name in columns(path)])
+    rows = _whole(path)
+    if typed:
+        return schema_of(rows)
+    names: dict[str, None] = {}
+    for row in rows:
+        if not row.keys() <= names.keys():
+            names |= dict.fromkeys(row)
+    return pa.schema([(name, pa.string()) for name in names])
+
+
+def _whole(path: Path) -> Iterator[dict[str, Any]]:
+    with contextlib.suppress(DataError):
+        yield from (row.values for row in read_rows(path))
+
+
+def free_names(names: Sequence[str], taken: Collection[str]) -> dict[str, str]:
+    """Return new names, ``input_NAME``, for those that are taken."""
+    used, found = {*names, *taken}, {}
+    for name in filter({*taken}.__contains__, names):
+        new = name
+        while new in used:
+            new = f"input_{new}"
+        used.add(new)
+        found[name] = new
+    return found
+
+
+# Files
+
+
 @contextlib.contextmanager
-def open_output(path: Path, *, overwrite: bool) -> Iterator[RowWriter]:
-    """Open a file for rows, or raise a `ConfigError`; a `DataError` from within gets the partial file's name."""
-    if path.suffix.lower() not in ENDINGS:
+def open_output(
+    path: Path, schema: pa.Schema | None = None, *, overwrite: bool, spreadsheet_safe: bool = False
+) -> Iterator[RowWriter]:
+    """Open a file for rows, which gets its name at the end of the block; an error names the file that keeps them.
+
+    Raises:
+        ConfigError: If it cannot be written, or appeared meanwhile.
+        DataError: From within.
+    """
+    ending = path.suffix.lower()
+    if ending not in ENDINGS:
         raise ConfigError(f"The output {path} ends in '{path.suffix}'. Expected one of {', '.join(ENDINGS)}.")
-    if path.exists() and not overwrite:
-        raise ConfigError(f"The output {path} exists. Give another --output, or --overwrite to replace it.")
-    partial = path.with_name(path.name + ".partial")
-    with contextlib.ExitStack() as stack:
-        try:
-            writer = stack.enter_context(row_writer(partial, path.suffix.lower()))
-        except OSError as error:
-            raise ConfigError(f"The output {path} cannot be written: {error.strerror}.") from error
-        try:
+    if spreadsheet_safe and ending not in DELIMITERS:
+        raise ConfigError(f"--spreadsheet-safe is for .csv and .tsv, and the output is {path}. Leave it out.")
+    with output_errors(path, "--output"):
+        check_output(path, option="--output", overwrite=overwrite)
+        descriptor, partial = open_new(path, ".partial")
+    kept = f"What was predicted before it is kept in {partial}."
+    try:
+        with row_writer(descriptor, ending, schema, spreadsheet_safe=spreadsheet_safe) as writer:
             yield writer
-        except DataError as error:
-            raise DataError(f"{error} What was predicted before it is kept in {partial}.") from error
-    partial.replace(path)
+        put_in_place(partial, path, overwrite=overwrite)
+    except DataError as error:
+        raise DataError(f"{error} {kept}") from error
+    except FileExistsError as error:
+        raise ConfigError(f"The output {path} was written by another process meanwhile. {kept}") from error
+    except OSError as error:
+        raise ConfigError(f"The output {path} cannot be written: {error.strerror or error}. {kept}") from error
 
 
 @contextlib.contextmanager
-def row_writer(path: Path, ending: str, schema: pa.Schema | None = None) -> Iterator[RowWriter]:
-    """Write rows to a file in the format of an ending, until the block ends; the schema is that of parquet."""
-    with path.open("w", encoding="utf-8", newline="") as file:
-        if ending == ".parquet":
-            with contextlib.closing(Parquet(path, schema)) as writer:
-                yield writer
-        elif ending in (".csv", ".tsv"):
-            yield Delimited(file, "\t" if ending == ".tsv" else ",")
+def row_writer(
+    descriptor: int, ending: str, schema: pa.Schema | None = None, *, spreadsheet_safe: bool = False
+) -> Iterator[RowWriter]:
+    """Write rows to an open file in the format of an ending, until the block ends; then sync and close it."""
+    if ending == ".parquet":
+        with os.fdopen(descriptor, "wb") as file:
+            with contextlib.closing(Parquet(file, schema)) as parquet:
+                yield parquet
+            file.flush()
+            os.fsync(descriptor)
+        return
+    errors = "replace" if ending in DELIMITERS else "strict"
+    with os.fdopen(descriptor, "w", encoding="utf-8", errors=errors, newline="") as text:
+        if ending in DELIMITERS:
+            yield Delimited(text, DELIMITERS[ending], schema, spreadsheet_safe=spreadsheet_safe)
         else:
-            yield JsonLines(file)
-        file.flush()
-        os.fsync(file.fileno())
+            yield JsonLines(text)
+        text.flush()
+        os.fsync(descriptor)

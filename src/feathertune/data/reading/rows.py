@@ -6,10 +6,20 @@ import os
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from feathertune.data.reading.formats import FORMATS, Format, Row
+from feathertune.data.reading.formats import FORMATS, Format, Row, parquet_schema
 from feathertune.errors import DataError, nearest
+from feathertune.input_files import check_regular
 
-__all__ = ["FORMATS", "Row", "columns", "missing", "read_rows"]
+__all__ = ["FORMATS", "JSON_LINES", "Row", "columns", "ending_of", "missing", "parquet_schema", "read_rows"]
+
+JSON_LINES = (".jsonl", ".ndjson")
+COMPRESSED = (".gz", ".zst")
+
+
+def ending_of(path: Path) -> str:
+    """Return the ending that decides a file's format: ``.csv`` of ``a.csv`` and of ``a.csv.gz``."""
+    ending = path.suffix.lower()
+    return Path(path.stem).suffix.lower() if ending in COMPRESSED else ending
 
 
 def read_rows(path: Path, *, only: Collection[str] | None = None) -> Iterator[Row]:
@@ -36,7 +46,7 @@ def missing(path: Path) -> DataError:
         entries = sorted(os.listdir(folder))
     except (OSError, ValueError):
         return DataError(f"{path} does not exist: there is no folder {folder}.")
-    usable = [e for e in entries if Path(e).suffix.lower() in FORMATS or (folder / e).is_dir()]
+    usable = [e for e in entries if ending_of(Path(e)) in FORMATS or (folder / e).is_dir()]
     return DataError(f"{path} does not exist.{nearest(path.name, [e for e in usable if e[0] != '.'])}")
 
 
@@ -45,10 +55,13 @@ def _format_of(path: Path) -> Format:
         raise missing(path)
     if path.is_dir():
         raise DataError(f"{path} is a folder. Expected a file: {', '.join(FORMATS)}.")
-    ending = path.suffix.lower()
+    check_regular(path)
+    ending = ending_of(path)
     if ending not in FORMATS:
         found = f"ends in '{ending}'" if ending else "has no ending"
-        raise DataError(f"{path.name} {found}. Expected one of {', '.join(FORMATS)}: convert the file.")
+        raise DataError(
+            f"{path.name} {found}. Expected one of {', '.join(FORMATS)}, perhaps with .gz or .zst: convert the file."
+        )
     return FORMATS[ending]
 
 

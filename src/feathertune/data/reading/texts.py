@@ -17,6 +17,17 @@ class Pair(NamedTuple):
 
 Text = str | Pair
 
+# A tokenizer takes up to 150 bytes a character for the time that it reads a text.
+MOST_CHARACTERS = 10_000_000
+
+
+def check_length(text: str, where: str) -> None:
+    """Raise a `DataError` for a text that no memory is enough for."""
+    if len(text) > MOST_CHARACTERS:
+        raise DataError(
+            f"{where}: the text has {len(text):,} characters. Expected at most {MOST_CHARACTERS:,}: cut it into parts."
+        )
+
 
 def are_pairs(texts: Sequence[Text]) -> bool:
     """Return True if the first text is a pair; all texts of a list are of one kind."""

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from feathertune.data.reading.columns import PAIR_COLUMNS, TEXT_COLUMNS, Columns, find_columns
-from feathertune.data.reading.texts import Pair, Text, are_pairs
-from feathertune.errors import ConfigError, DataError
+from feathertune.data.reading.texts import Pair, Text, are_pairs, check_length
+from feathertune.errors import ConfigError, DataError, shown
 from feathertune.tasks.labels.classes import CLASS_LABELS
 from feathertune.tasks.labels.kind import LabelKind
 from feathertune.tasks.labels.reader import LabelReader
-from feathertune.tasks.labels.values import Label, TaskChoice, unique_text
+from feathertune.tasks.labels.values import LARGEST, Label, TaskChoice, unique_text
 
 SplitName = Literal["train", "validation", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
@@ -123,7 +123,7 @@ class Collector:
         if found is None:
             return self._refuse("without a label", where)
         if isinstance(found, float) and math.isnan(found):
-            return self._refuse("whose label is no finite number", f"{where}: {label!r:.40}")
+            return self._refuse(f"whose label is no number from {-LARGEST:g} to {LARGEST:g}", f"{where}: {label!r:.40}")
         name = unique_text(found)
         row: Text = Pair(*strings) if len(strings) == 2 else strings[0]
         lengths = "+".join(str(len(part)) for part in strings)
@@ -196,6 +196,7 @@ def string_of(part: object, where: str) -> str:
     """Return a text, empty if it is missing; raise a `DataError` for another type."""
     if part is not None and not isinstance(part, str):
         raise DataError(f"{where}: the text is of type {type(part).__name__}. Expected a string.")
+    check_length(part or "", where)
     return part or ""
 
 
@@ -203,7 +204,7 @@ def split_name(value: object, where: str) -> str:
     """Return ``train``, ``validation`` or ``test`` for any usual spelling; raise a `DataError` for another word."""
     known = as_split(value) if isinstance(value, str) else None
     if known is None:
-        raise DataError(f"{where}: the split is {value!r}. Expected train, validation (valid, val, dev) or test.")
+        raise DataError(f"{where}: the split is {shown(value)}. Expected train, validation (valid, val, dev) or test.")
     return known
 
 

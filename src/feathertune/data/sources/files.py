@@ -8,9 +8,11 @@ from pathlib import Path
 
 from feathertune.data.reading import rows
 from feathertune.data.reading.columns import Columns, find_column
+from feathertune.data.reading.texts import MOST_CHARACTERS
 from feathertune.data.sources.collector import Collector, RawDataset, ReadOptions, as_split, split_name
 from feathertune.errors import DataError
 
+_SHOWN = 5
 _UNLABELLED = "unsup"  # of aclImdb
 
 
@@ -41,6 +43,7 @@ def load_folder(name: str, options: ReadOptions) -> RawDataset:
     root = Path(name)
     collector = Collector(name, drop_invalid=options.drop_invalid, labels=options.labels)
     folders, notes = _layout(root)
+    nested: list[str] = []
     for split, folder in folders:
         for label in _subfolders(folder):
             texts = [e for e in _entries(label) if e.suffix.lower() == ".txt" and e.is_file()]
@@ -48,11 +51,15 @@ def load_folder(name: str, options: ReadOptions) -> RawDataset:
             if label.name == _UNLABELLED:
                 notes.append(f"{len(texts):,} texts of {shown} were left out: they have no label.")
                 continue
+            nested += [entry.relative_to(root).as_posix() for entry in _subfolders(label)]
             if not texts:
                 raise DataError(f"The label folder {label} holds no .txt file. Expected one file a text.")
             for text in texts:
                 where = text.relative_to(root).as_posix()
                 collector.add(_content(text, where), label.name, split, where)
+    if nested:
+        shown = ", ".join(nested[:_SHOWN]) + (", ..." if len(nested) > _SHOWN else "")
+        notes.append(f"{len(nested):,} folders inside label folders were left out, with their texts: {shown}.")
     return collector.finish(notes=notes)
 
 
@@ -86,7 +93,10 @@ def _subfolders(folder: Path) -> list[Path]:
 
 def _content(path: Path, where: str) -> str:
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            content = file.read(4 * MOST_CHARACTERS + 1)
+        if len(content) > 4 * MOST_CHARACTERS:
+            raise DataError(f"{where} has more than {MOST_CHARACTERS:,} characters. Cut the text into parts.")
         return content.decode("utf-8-sig")
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}.") from error

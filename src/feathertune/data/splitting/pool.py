@@ -12,6 +12,7 @@ from feathertune.config import ALL_ROWS
 from feathertune.data.reading.texts import Text
 from feathertune.data.sources.collector import SPLITS, RawDataset
 from feathertune.errors import ConfigError, DataError
+from feathertune.tasks.labels.alike import look_of
 from feathertune.tasks.labels.kind import Indices, LabelKind, Labels, listed
 
 
@@ -55,9 +56,11 @@ class Pool:
         labels, known = self._dataset.labels, {*self._names}
         unknown = Counter(found for i in rows for found in self._kind.names_of(labels[i]) if found not in known)
         if unknown:
+            alike = {*map(look_of, unknown)} & {*map(look_of, self._names)}
+            hint = " Some of them look alike: --merge-labels (data.merge_labels: true) merges those." if alike else ""
             raise DataError(
                 f"{self._dataset.source}: labels of {name} rows that no training row has: {listed(unknown)}. "
-                f"The training rows have {listed(dict.fromkeys(self._names))}."
+                f"The training rows have {listed(dict.fromkeys(self._names))}.{hint}"
             )
 
     def cut(self, rows: Indices, size: int | float | None, name: str, notes: list[str]) -> Indices:

@@ -12,6 +12,7 @@ from feathertune.data.sources.collector import SPLITS, SplitName
 from feathertune.data.splitting.splits import DataSplits
 from feathertune.data.tokens.encode import EncodedTexts
 from feathertune.records import DataRecord, LabelSummary, TaskName
+from feathertune.tasks.labels.alike import notes_on
 from feathertune.tasks.labels.values import all_numbers
 
 # Of two whole numbers, such as 0 and 1, nobody means a scale.
@@ -34,6 +35,12 @@ def about_labels(splits: DataSplits, task: str) -> list[str]:
             "them as numbers."
         ]
     return []
+
+
+def about_alike(splits: DataSplits, counts: Mapping[str, list[int]]) -> list[str]:
+    """Return sentences about labels that look alike; `counts` are from `class_counts`."""
+    totals = np.sum([*counts.values()], axis=0).tolist() if counts else []
+    return notes_on(dict(zip(splits.labels, totals, strict=False)))
 
 
 def class_counts(splits: DataSplits) -> dict[str, list[int]]:
@@ -68,7 +75,7 @@ def data_record(
     n_tokens = sum(int(texts.n_tokens.sum()) for texts in encoded.values() if texts.n_tokens is not None)
     n_unread = sum(int(texts.n_unread.sum()) for texts in encoded.values() if texts.n_unread is not None)
     shots = config.shots
-    notes, n_pool = splits.notes, len(encoded["train"])
+    notes, n_pool = (*about_alike(splits, counts), *splits.notes), len(encoded["train"])
     if shots:
         counts = counts | {"train": [shots] * len(splits.labels)}
         drawn = f"{shots:,} rows of each class are drawn from {n_pool:,} training rows, anew for each seed: intervals"

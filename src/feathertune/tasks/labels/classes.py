@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from feathertune.errors import ConfigError, DataError
+from feathertune.errors import ConfigError, DataError, shown
 from feathertune.records import TaskName
 from feathertune.tasks.labels.kind import Classes, Indices, LabelKind, Labels, Rng, in_order, require_rows
 from feathertune.tasks.labels.stratify import allocate, spread_order
@@ -31,7 +31,7 @@ class _ClassLabels(LabelKind):
         found = set(map(str, labels))
         if len(found) == 1:
             raise DataError(
-                f"{source}: all {len(labels):,} training rows have the label '{found.pop()}'. "
+                f"{source}: all {len(labels):,} training rows have the label '{shown(found.pop())}'. "
                 "Expected two classes at least: is the label column the right one?"
             )
         return in_order(found, order, source)

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from feathertune.errors import DataError, isolated
+from feathertune.errors import DataError, isolated, shown
 from feathertune.records import TaskName
 from feathertune.tasks.labels.values import Label, LabelSet
 
@@ -66,8 +66,8 @@ def encode_known(kind: LabelKind, labels: Sequence[Label], names: Sequence[str],
     """Return labels as an array, in a bundle's order of classes; raise a `DataError` for a label not in `names`."""
     if unknown := sorted({name for label in labels for name in kind.names_of(label)} - set(names)):
         raise DataError(
-            f"{source} holds the labels {', '.join(unknown[:5])}, which the bundle does not know. "
-            f"Expected: {', '.join(names)}."
+            f"{source} holds the labels {listed(dict.fromkeys(unknown))}, which the bundle does not know. "
+            f"Expected: {listed(dict.fromkeys(names))}."
         )
     return kind.encode(labels, names)
 
@@ -95,5 +95,6 @@ def require_rows(counts: Indices, names: Sequence[str], least: int, why: str, so
 
 def listed(counts: Mapping[str, int | None]) -> str:
     """List names for a message, with their counts if known."""
-    shown = [f"'{isolated(name)}'" + ("" if n is None else f" ({n:,})") for name, n in counts.items()]
-    return ", ".join(shown[:_SHOWN]) + (f", ... ({len(shown)} in all)" if len(shown) > _SHOWN else "")
+    items = list(counts.items())[:_SHOWN]
+    first = [f"'{isolated(shown(name))}'" + ("" if n is None else f" ({n:,})") for name, n in items]
+    return ", ".join(first) + (f", ... ({len(counts):,} in all)" if len(counts) > _SHOWN else "")

@@ -11,7 +11,7 @@ from feathertune.errors import ConfigError, DataError
 from feathertune.records import TaskName
 from feathertune.tasks.labels.kind import Classes, Indices, LabelKind, Labels, Rng
 from feathertune.tasks.labels.stratify import even_draw, spread_order
-from feathertune.tasks.labels.values import Label, LabelSet, number_of
+from feathertune.tasks.labels.values import LARGEST, Label, LabelSet, number_of
 
 # A single row to learn from has no spread.
 _LEAST_ROWS = 2
@@ -27,7 +27,7 @@ class _NumberLabels(LabelKind):
         if missing or (isinstance(value, float | np.floating) and math.isnan(value)):
             return None
         number = number_of(value)
-        return math.nan if number is None else number
+        return math.nan if number is None or abs(number) > LARGEST else number
 
     def names_of(self, label: Label) -> LabelSet:
         return ()
@@ -37,6 +37,11 @@ class _NumberLabels(LabelKind):
             raise DataError(
                 f"{source}: all {len(labels):,} training rows have the number {labels[0]}. Expected different "
                 "ones: is the label column the right one?"
+            )
+        if np.ptp(self.encode(labels, ())) < 1 / LARGEST:
+            raise DataError(
+                f"{source}: the numbers of all training rows differ by less than {1 / LARGEST:g}. Write them in a "
+                "larger unit."
             )
         return (column,), []
 

@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from feathertune.errors import DataError
+from feathertune.tasks.labels.alike import MISSING
 from feathertune.tasks.labels.classes import CLASS_LABELS
-from feathertune.tasks.labels.kind import LabelKind
+from feathertune.tasks.labels.kind import LabelKind, listed
 from feathertune.tasks.labels.numbers import NUMBER_LABELS
 from feathertune.tasks.labels.sets import LABEL_SETS
-from feathertune.tasks.labels.values import Label, TaskChoice, all_numbers, has_fraction, is_list, number_of
+from feathertune.tasks.labels.values import LARGEST, Label, TaskChoice, all_numbers, has_fraction, is_list, number_of
 
 KINDS: dict[str, LabelKind] = {kind.name: kind for kind in (CLASS_LABELS, LABEL_SETS, NUMBER_LABELS)}
+
+
+# Text among numbers that says that a number is missing, or infinite.
+_NO_NUMBERS = (*MISSING, "inf", "infinity")
 
 
 class LabelReader:
@@ -52,8 +57,14 @@ class LabelReader:
         """Return the number of each name, None if they stay names; raise a `DataError` if one cannot be a name."""
         if not self._may_be_numbers:
             return None
-        found = all_numbers([name for name in names if isinstance(name, str)])
+        texts = [name for name in names if isinstance(name, str)]
+        found = all_numbers([name for name in texts if name.lower().lstrip("+-") not in _NO_NUMBERS])
         if found is not None and has_fraction(found.values()):
+            if odd := [name for name in texts if name not in found or abs(found[name]) > LARGEST]:
+                raise DataError(
+                    f"The labels are numbers, but for {listed(dict.fromkeys(odd))}. Expected finite numbers up to "
+                    f"{LARGEST:g}: correct such rows, or leave them out with --set data.task=regression --drop-invalid."
+                )
             self._kind = NUMBER_LABELS
             return found
         if self._no_name is not None:

@@ -17,6 +17,9 @@ LabelSet = tuple[str, ...]
 Label = str | LabelSet | float
 TaskChoice = Literal["auto", "single_label", "multi_label", "regression"]
 # Narrower than Python's float(): no nan, no inf, no 1_000, no digits of other scripts.
+# Squared errors of larger numbers overflow.
+LARGEST = 1e30
+_LONGEST_NAME = 1_000  # characters
 _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
@@ -57,6 +60,11 @@ def unique_text(label: Label) -> str:
 def label_name(label: object, where: str) -> str:
     """Return a label's name; empty if it is missing. Raise a `DataError` if its type cannot be a label."""
     if isinstance(label, str):
+        if len(label) > _LONGEST_NAME:
+            raise DataError(
+                f"{where}: the label has {len(label):,} characters. Expected at most {_LONGEST_NAME:,}: is the label "
+                "column the right one?"
+            )
         return label.strip()
     if isinstance(label, bool | np.bool_):
         return "true" if label else "false"
@@ -66,7 +74,7 @@ def label_name(label: object, where: str) -> str:
         return ""
     if isinstance(label, float) and label.is_integer():
         return str(int(label))
-    if isinstance(label, Decimal) and label == int(label):
+    if isinstance(label, Decimal) and label.is_finite() and label == int(label):
         return str(int(label))
     raise DataError(
         f"{where}: the label is {label!r:.60} of type {type(label).__name__}. "

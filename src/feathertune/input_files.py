@@ -1,0 +1,34 @@
+"""Input files: only regular ones are read, since a pipe may keep its reader waiting and can be read once only."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+from feathertune.errors import DataError, FeathertuneError
+
+_KINDS = {
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+def check_regular(path: Path, error: type[FeathertuneError] = DataError) -> None:
+    """Raise an error if the path is a pipe, a socket or a device; a missing file is for the reader to refuse."""
+    try:
+        kind = _KINDS.get(stat.S_IFMT(path.stat().st_mode))
+    except (OSError, ValueError):
+        return
+    if kind is not None:
+        raise error(
+            f"{path} is {kind}. Expected a file, which can be read twice: save the content to a file, or pass lines "
+            "of text to `feathertune predict --input -`."
+        )
+
+
+def state_of(path: Path) -> tuple[int, ...]:
+    """Return numbers that differ if a file was changed or replaced."""
+    found = path.stat()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
