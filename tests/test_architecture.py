@@ -19,7 +19,17 @@ SOURCE = Path(__file__).parents[1] / "src"
 PACKAGE = "feathertune"
 MAX_LINES = 400
 LAYERS = (
-    ("errors", "config", "gc_freeze", "input_files", "records", "output_folder", "registry", "storage", "training_hook"),
+    (
+        "errors",
+        "config",
+        "gc_freeze",
+        "input_files",
+        "records",
+        "output_folder",
+        "registry",
+        "storage",
+        "training_hook",
+    ),
     ("data", "encoders", "runtime", "statistics", "tasks"),
     ("baselines", "methods"),
     ("engine",),

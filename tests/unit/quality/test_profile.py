@@ -68,11 +68,11 @@ def test_lengths_and_what_is_cut():
         (balanced(1200, [("text number 0", "no")] * 40), {}, "40 rows"),
         (balanced(1200), {"rows_dropped": 3}, "3 rows cannot be used"),
         (balanced(100), {}, "±18 points"),
-        (balanced(1200, [("a", "Yes"), ("b", " yEs")] * 10), {}, "'yes', 'Yes', 'yEs'"),
+        (balanced(1200, [("a", "Yes"), ("b", " yEs")] * 10), {}, "'yes' (600) and 'Yes' (10) and 'yEs' (10)"),
         (
             balanced(1200, [("a", "größe"), ("b", "gro\u0308ße")] * 10),
             {},
-            "'größe', 'gro\u0308ße'",
+            "'größe' (10) and 'gro\\u0308ße' (10)",
         ),
         (balanced(1200, [("a", "سلبي")]), {}, "Nearly absent: '\u2068سلبي\u2069' (1)."),
         ([(f"{text}<br />so", label) for text, label in balanced(1200)], {}, "100% of the texts"),

@@ -267,8 +267,8 @@ def _parquet_rows(path: Path, only: Collection[str] | None) -> Iterator[Row]:
             raise _not_utf8(f"{path.name}, row {number + bad + 1}", error.object[error.start]) from None
         except _BROKEN as error:
             raise DataError(
-                f"{path.name}: row {number + 1} or one of the {_BATCH_ROWS:,} after it cannot be read "
-                f"({first_line(error)}). Write the file again, or leave out the column."
+                f"{path.name}: damaged after row {number}, or with values that Python has no type for "
+                f"({first_line(error)}). Write the file again."
             ) from error
 
 

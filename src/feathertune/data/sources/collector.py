@@ -122,8 +122,9 @@ class Collector:
             return self._refuse("with an empty text", where)
         if found is None:
             return self._refuse("without a label", where)
-        if isinstance(found, float) and math.isnan(found):
-            return self._refuse(f"whose label is no number from {-LARGEST:g} to {LARGEST:g}", f"{where}: {label!r:.40}")
+        if isinstance(found, float) and not abs(found) <= LARGEST:
+            problem = "no finite number" if math.isnan(found) else f"a number beyond {LARGEST:g}"
+            return self._refuse(f"whose label is {problem}", f"{where}: {label!r:.40}")
         name = unique_text(found)
         row: Text = Pair(*strings) if len(strings) == 2 else strings[0]
         lengths = "+".join(str(len(part)) for part in strings)
@@ -204,7 +205,9 @@ def split_name(value: object, where: str) -> str:
     """Return ``train``, ``validation`` or ``test`` for any usual spelling; raise a `DataError` for another word."""
     known = as_split(value) if isinstance(value, str) else None
     if known is None:
-        raise DataError(f"{where}: the split is {shown(value)}. Expected train, validation (valid, val, dev) or test.")
+        raise DataError(
+            f"{where}: the split is {shown(repr(value))}. Expected train, validation (valid, val, dev) or test."
+        )
     return known
 
 

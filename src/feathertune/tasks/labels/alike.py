@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Mapping
 
-from feathertune.errors import shown
+from feathertune.errors import isolated, shown
 from feathertune.tasks.labels.values import Label, number_of
 
 # How programs write that a value is missing; in lower case.
@@ -79,6 +79,9 @@ def listed_groups(groups: list[list[str]], counts: Mapping[str, int]) -> str:
 
 
 def spelled(name: str) -> str:
-    """Return a name in quotes, with escapes for combining and invisible characters."""
-    is_plain = ((c, c == " " or unicodedata.category(c)[0] in "LNPS") for c in name)
-    return "'" + shown("".join(c if plain else c.encode("unicode_escape").decode() for c, plain in is_plain)) + "'"
+    """Return a name in quotes, with escapes for invisible characters and for accents that are not composed."""
+    plain = "LNPSM" if unicodedata.is_normalized("NFC", name) else "LNPS"
+    parts = (
+        c if c == " " or unicodedata.category(c)[0] in plain else c.encode("unicode_escape").decode() for c in name
+    )
+    return f"'{isolated(shown(''.join(parts)))}'"

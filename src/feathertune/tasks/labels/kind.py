@@ -66,10 +66,13 @@ def encode_known(kind: LabelKind, labels: Sequence[Label], names: Sequence[str],
     """Return labels as an array, in a bundle's order of classes; raise a `DataError` for a label not in `names`."""
     if unknown := sorted({name for label in labels for name in kind.names_of(label)} - set(names)):
         raise DataError(
-            f"{source} holds the labels {listed(dict.fromkeys(unknown))}, which the bundle does not know. "
-            f"Expected: {listed(dict.fromkeys(names))}."
+            f"{source} holds the labels {_some(unknown)}, which the bundle does not know. Expected: {_some(names)}."
         )
     return kind.encode(labels, names)
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join([*map(shown, names[:_SHOWN]), *(["..."] if len(names) > _SHOWN else [])])
 
 
 def in_order(found: set[str], order: tuple[str, ...] | None, source: str) -> Classes:

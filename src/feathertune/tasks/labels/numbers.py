@@ -27,7 +27,7 @@ class _NumberLabels(LabelKind):
         if missing or (isinstance(value, float | np.floating) and math.isnan(value)):
             return None
         number = number_of(value)
-        return math.nan if number is None or abs(number) > LARGEST else number
+        return math.nan if number is None else number
 
     def names_of(self, label: Label) -> LabelSet:
         return ()

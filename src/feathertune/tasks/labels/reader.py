@@ -60,7 +60,10 @@ class LabelReader:
         texts = [name for name in names if isinstance(name, str)]
         found = all_numbers([name for name in texts if name.lower().lstrip("+-") not in _NO_NUMBERS])
         if found is not None and has_fraction(found.values()):
-            if odd := [name for name in texts if name not in found or abs(found[name]) > LARGEST]:
+            odd = [name for name in texts if name not in found or abs(found[name]) > LARGEST]
+            if odd and len(found) <= len(odd):
+                return None
+            if odd:
                 raise DataError(
                     f"The labels are numbers, but for {listed(dict.fromkeys(odd))}. Expected finite numbers up to "
                     f"{LARGEST:g}: correct such rows, or leave them out with --set data.task=regression --drop-invalid."

@@ -6,8 +6,6 @@ import contextlib
 import csv
 import io
 import json
-import os
-import threading
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -95,15 +93,6 @@ def test_parquet_streams_and_reads_only_what_is_needed(tmp_path):
     assert rows[-1] == ({"text": "text 2999", "label": 1}, "a.parquet, row 3000")
     assert [row.values["text"] for row in rows] == texts
     assert "x" in next(read_rows(path)).values
-
-
-def test_reads_a_named_pipe(tmp_path):
-    path = tmp_path / "pipe.csv"
-    os.mkfifo(path)
-    writer = threading.Thread(target=path.write_text, args=("text\nhello\n",))
-    writer.start()
-    assert [row.values for row in read_rows(path)] == [{"text": "hello"}]
-    writer.join()
 
 
 def test_a_text_of_a_million_characters(write):
