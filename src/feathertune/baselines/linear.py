@@ -16,6 +16,9 @@ from feathertune.tasks import SINGLE_LABEL, Task
 from feathertune.tasks.formats import capitalised
 from feathertune.tasks.linear_models import Fitted, Rows
 
+# Fitting takes 200 bytes for each class and word: with thousands of classes, only frequent words are counted.
+_MOST_WEIGHTS, _LEAST_WORDS = 8_000_000, 1_000
+
 
 @dataclass(frozen=True)
 class Baseline:
@@ -48,14 +51,15 @@ def fit_majority(rows: Rows) -> Fitted:
 
 
 class CountedWords:
-    """Words and pairs of words of texts, weighted by tf-idf; the two columns of pairs side by side."""
+    """Words and pairs of words of texts, the `most` frequent, weighted by tf-idf; the columns of pairs side by side."""
 
-    def __init__(self, texts: Sequence[Text]) -> None:
+    def __init__(self, texts: Sequence[Text], most: int | None = None) -> None:
         from sklearn.feature_extraction.text import TfidfVectorizer
 
         # scikit-learn's own words have two letters at least; in Hindi they end at vowel signs, in Chinese at a comma.
         self._vectorizers = [
-            TfidfVectorizer(analyzer=grams, sublinear_tf=True, dtype=np.float64) for _ in parts(texts[0])
+            TfidfVectorizer(analyzer=grams, sublinear_tf=True, dtype=np.float64, max_features=most)
+            for _ in parts(texts[0])
         ]
         self.train = self._joined(
             [v.fit_transform(column) for v, column in zip(self._vectorizers, side_by_side(texts), strict=True)]
@@ -73,14 +77,20 @@ class CountedWords:
 
 def fit_tfidf(rows: Rows) -> Fitted:
     """Words and word pairs, weighted by tf-idf, into the task's linear model."""
-    words = CountedWords(rows.inputs)
+    most = max(_LEAST_WORDS, _MOST_WEIGHTS // rows.n_classes)
+    words = CountedWords(rows.inputs, most)
     # The vocabulary of a fold that is held out is known, its labels are not.
     held_out = {"tfidf": words.transform(rows.validation)} if len(rows.validation) else {}
     model = rows.task.linear.best(replace(rows, inputs={"tfidf": words.train}, validation=held_out))
     return Fitted(
         lambda texts: model.predict_proba(words.transform(texts)),
         n_parameters=model.n_parameters,
-        chosen={**model.chosen, "ngram_range": [1, 2], **rows.weighted},
+        chosen={
+            **model.chosen,
+            "ngram_range": [1, 2],
+            **({"max_features": most} if words.train.shape[1] >= most else {}),
+            **rows.weighted,
+        },
     )
 
 

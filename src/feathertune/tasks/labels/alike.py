@@ -41,7 +41,7 @@ def _is_invisible(character: str) -> bool:
 def groups_of(counts: Mapping[str, int]) -> list[list[str]]:
     """Return the groups of names that look alike, the most frequent name of each first."""
     groups: dict[str, list[str]] = {}
-    for name in sorted(counts, key=lambda name: (-counts[name], name)):
+    for name in sorted(counts, key=lambda name: (-counts[name], not unicodedata.is_normalized("NFC", name), name)):
         groups.setdefault(look_of(name), []).append(name)
     return [names for names in groups.values() if len(names) > 1]
 
