@@ -64,7 +64,11 @@ class Delimited:
     def __init__(
         self, file: IO[str], delimiter: str, schema: pa.Schema | None = None, *, spreadsheet_safe: bool = False
     ) -> None:
-        self._writer = csv.writer(file, delimiter=delimiter, lineterminator="\n")
+        # The second one is for carriage returns, which the first one leaves without quotes.
+        self._writer, self._quoting = (
+            csv.writer(file, delimiter=delimiter, lineterminator="\n", quoting=how)
+            for how in (csv.QUOTE_MINIMAL, csv.QUOTE_ALL)
+        )
         self._safe = spreadsheet_safe
         self._names: dict[str, None] = {}
         if schema is not None:
@@ -85,7 +89,7 @@ class Delimited:
     def _write(self, cells: Sequence[str]) -> None:
         if self._safe:
             cells = [f"'{cell}" if type(cell) is str and cell.startswith(_FORMULA) else cell for cell in cells]
-        self._writer.writerow(cells)
+        (self._quoting if any(type(cell) is str and "\r" in cell for cell in cells) else self._writer).writerow(cells)
 
 
 class Parquet:
