@@ -17,7 +17,7 @@ from feathertune.tasks.formats import capitalised
 from feathertune.tasks.linear_models import Fitted, Rows
 
 # Fitting takes 200 bytes for each class and word: with thousands of classes, only frequent words are counted.
-_MOST_WEIGHTS, _LEAST_WORDS = 8_000_000, 1_000
+_MOST_WEIGHTS, _LEAST_WORDS = 4_000_000, 1_000
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class CountedWords:
 
 def fit_tfidf(rows: Rows) -> Fitted:
     """Words and word pairs, weighted by tf-idf, into the task's linear model."""
-    most = max(_LEAST_WORDS, _MOST_WEIGHTS // rows.n_classes)
+    most = max(_LEAST_WORDS, _MOST_WEIGHTS // (rows.n_classes if rows.n_classes > 2 else 1))
     words = CountedWords(rows.inputs, most)
     # The vocabulary of a fold that is held out is known, its labels are not.
     held_out = {"tfidf": words.transform(rows.validation)} if len(rows.validation) else {}

@@ -51,9 +51,8 @@ class JsonLines:
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Add a row."""
-        line = _json(row)
         try:
-            self._file.write(line + "\n")
+            self._file.write(_json(row) + "\n")
         except UnicodeEncodeError:  # half a surrogate pair
             self._file.write(_json(row, ensure_ascii=True) + "\n")
 
@@ -82,9 +81,8 @@ class Delimited:
         """Add a row; missing values are empty."""
         if not self._names:
             self._begin(schema_of([spread(row)]))
-        flat = spread(row, self._names)
-        _check_keys(flat, self._names)
-        self._write([value if type(value) is str else _cell(value) for value in map(flat.get, self._names)])
+        values = map(spread(row, self._names).get, self._names)
+        self._write([value if type(value) is str else _cell(value) for value in values])
 
     def _write(self, cells: Sequence[str]) -> None:
         if self._safe:
@@ -106,7 +104,6 @@ class Parquet:
         """Add a row; missing values are null."""
         self._schema = self._schema or schema_of([spread(row)])
         self._rows.append(spread(row, self._schema.names))
-        _check_keys(self._rows[-1], self._schema.names)
         if len(self._rows) == _PARQUET_ROWS:
             self._flush()
 
@@ -144,21 +141,18 @@ def _array(field: pa.Field, values: list[Any], first: int) -> pa.Array:
     )
 
 
-def spread(row: Mapping[str, Any], names: Collection[str] = ()) -> dict[str, Any]:
-    """Spread nested values that have no column of that name over columns ``key.inner``."""
+def spread(row: Mapping[str, Any], names: Collection[str] | None = None) -> dict[str, Any]:
+    """Spread nested values over columns ``key.inner``, but for those of `names`; raise a `DataError` for others."""
     flat: dict[str, Any] = {}
     for key, value in row.items():
-        if isinstance(value, dict) and key not in names:
+        if isinstance(value, dict) and (names is None or key not in names):
             flat.update({f"{key}.{inner}": item for inner, item in value.items()})
         else:
             flat[key] = value
-    return flat
-
-
-def _check_keys(row: dict[str, Any], names: Collection[str]) -> None:
-    for name in row:
+    for name in flat if names is not None else ():
         if name not in names:
             raise DataError(f"A row has the new column '{shown(name)}': the input was changed while it was read.")
+    return flat
 
 
 def _json(value: object, *, ensure_ascii: bool = False) -> str:

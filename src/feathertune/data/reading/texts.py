@@ -18,7 +18,7 @@ class Pair(NamedTuple):
 Text = str | Pair
 
 # A tokenizer takes up to 150 bytes a character for the time that it reads a text.
-MOST_CHARACTERS = 10_000_000
+MOST_CHARACTERS = 5_000_000
 
 
 def check_length(text: str, where: str) -> None:

@@ -17,6 +17,8 @@ from feathertune.tasks.labels.values import all_numbers
 
 # Of two whole numbers, such as 0 and 1, nobody means a scale.
 _NO_SCALE = 2
+# Linear models take this much for each row and class.
+_MANY_CLASSES, _ROW_BYTES = 1_000, 80
 
 
 def about_labels(splits: DataSplits, task: str) -> list[str]:
@@ -29,6 +31,12 @@ def about_labels(splits: DataSplits, task: str) -> list[str]:
         ]
     if splits.kind.sets:
         return [f"A text may have several of the {len(splits.labels):,} labels, or none (data.task: multi_label)."]
+    if len(splits.labels) > _MANY_CLASSES:
+        n_bytes = _ROW_BYTES * len(splits.labels) * len(splits.train.labels)
+        return [
+            f"The label has {len(splits.labels):,} classes: the baselines may take hours, and need about "
+            f"{1 + n_bytes / 1e9:.0f} GB of memory. Is the label column the right one?"
+        ]
     if task == "auto" and len(splits.labels) > _NO_SCALE and all_numbers(splits.labels):
         return [
             f"The labels are whole numbers, read as {len(splits.labels):,} classes; --set data.task=regression reads "
