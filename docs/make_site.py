@@ -32,7 +32,7 @@ NAV: Mapping[str, Sequence[str]] = {
     "Start": ("index", "quickstart", "concepts", "methods", "speed", "from-peft"),
     "Use": (
         *("inspect", "tasks", "numbers", "imbalance", "few-labels", "long", "languages", "python", "search", "cost"),
-        *("tracking", "bundles", "export", "serving", "scale"),
+        *("files", "tracking", "bundles", "export", "serving", "scale"),
     ),
     "Extend": ("adding-a-method", "adding-a-data-source"),
     "Look up": ("reference", "api"),

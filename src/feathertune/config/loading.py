@@ -12,7 +12,7 @@ import yaml
 from pydantic import ValidationError
 
 from feathertune.config.sections import Config
-from feathertune.errors import ConfigError, complaint, nearest
+from feathertune.errors import ConfigError, complaint, nearest, shown
 from feathertune.input_files import check_regular
 
 # What `feathertune compare` runs when no data is named: small enough for a coffee break on two cores.
@@ -56,7 +56,7 @@ def load_config(
         key, separator, value = assignment.partition("=")
         if not separator or not key.strip():
             raise ConfigError(f"--set '{assignment}' has no '='. Expected key=value, such as train.epochs=3.")
-        _assign(merged, key.strip(), read_value(value, of=f"--set '{assignment}'"))
+        _assign(merged, key.strip(), read_value(value, of=f"--set '{shown(assignment)}'"))
     for key, value in (options or {}).items():
         if value is not None:
             _assign(merged, key, value)
@@ -66,18 +66,31 @@ def load_config(
 def read_value(text: str, *, of: str) -> Any:  # noqa: ANN401 - any YAML value
     """Read YAML typed for `of` (for the message); raise a `ConfigError` if it is not YAML."""
     try:
-        return _number(yaml.safe_load(text))
-    except yaml.YAMLError as error:
+        return _number(_loaded(text))
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"{of}: the value is not valid YAML ({_one_line(error)}).") from error
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses aliases: a few lines of them hold a value of any size, or a value that holds itself."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:  # noqa: ANN401 - as in yaml
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("it has an alias (*NAME), which is not read here")
+        return super().compose_node(parent, index)
+
+
+def _loaded(text: str) -> Any:  # noqa: ANN401 - any YAML value
+    return yaml.load(text, _Loader)
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     check_regular(path, ConfigError)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = _loaded(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"The configuration {path} cannot be read: {error.strerror}.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"The configuration {path} is not valid YAML: {_one_line(error)}.") from error
     if content is None:
         return {}
@@ -137,7 +150,7 @@ def _validate(merged: Mapping[str, Any], path: Path | None) -> Config:
             ) from error
         words = re.findall(r"'([^']*)'", first["ctx"]["expected"]) if first["type"] == "literal_error" else []
         raise ConfigError(
-            f"Setting '{'.'.join(location)}'{source} is {first['input']!r}: {complaint(first['msg'])}."
+            f"Setting '{'.'.join(location)}'{source} is {shown(repr(first['input']))}: {complaint(first['msg'])}."
             f"{nearest(str(first['input']), words)}"
         ) from error
 

@@ -149,8 +149,8 @@ def spread(row: Mapping[str, Any], names: Collection[str] | None = None) -> dict
             flat.update({f"{key}.{inner}": item for inner, item in value.items()})
         else:
             flat[key] = value
-    for name in flat if names is not None else ():
-        if name not in names:
+    for name in flat:
+        if names is not None and name not in names:
             raise DataError(f"A row has the new column '{shown(name)}': the input was changed while it was read.")
     return flat
 
