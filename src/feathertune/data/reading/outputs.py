@@ -113,6 +113,11 @@ class Parquet:
         if self._writer is not None:
             self._writer.close()
 
+    def abandon(self) -> None:
+        """Write nothing more, also not when the object is deleted."""
+        if self._writer is not None:
+            self._writer.is_open = False
+
     def _flush(self) -> None:
         if self._schema is None:
             return
@@ -266,7 +271,7 @@ def open_output(
     with output_errors(path, "--output"):
         check_output(path, option="--output", overwrite=overwrite)
         descriptor, partial = open_new(path, ".partial")
-    kept = f"What was predicted before it is kept in {partial}."
+    kept = f"What was predicted is kept in {partial}."
     try:
         with row_writer(descriptor, ending, schema, spreadsheet_safe=spreadsheet_safe) as writer:
             yield writer
@@ -276,6 +281,9 @@ def open_output(
     except FileExistsError as error:
         raise ConfigError(f"The output {path} was written by another process meanwhile. {kept}") from error
     except OSError as error:
+        if ending == ".parquet":  # not readable without its end
+            partial.unlink(missing_ok=True)
+            kept = "Nothing is kept of it."
         raise ConfigError(f"The output {path} cannot be written: {error.strerror or error}. {kept}") from error
 
 
@@ -286,8 +294,16 @@ def row_writer(
     """Write rows to an open file in the format of an ending, until the block ends; then sync and close it."""
     if ending == ".parquet":
         with os.fdopen(descriptor, "wb") as file:
-            with contextlib.closing(Parquet(file, schema)) as parquet:
+            parquet = Parquet(file, schema)
+            try:
                 yield parquet
+            except OSError:  # nothing more can be written
+                parquet.abandon()
+                raise
+            except BaseException:
+                parquet.close()
+                raise
+            parquet.close()
             file.flush()
             os.fsync(descriptor)
         return
