@@ -83,6 +83,14 @@ def shown(value: object) -> str:
     return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}... ({len(text):,} characters)"
 
 
+def is_whole(text: str) -> bool:
+    """Return False for a text with half a surrogate pair, which no file can hold."""
+    try:
+        return text.isascii() or bool(text.encode())
+    except UnicodeEncodeError:
+        return False
+
+
 def complaint(message: str) -> str:
     """Return pydantic's message for a value, without its prefix and final full stop."""
     return message.removeprefix("Value error, ").rstrip(".")

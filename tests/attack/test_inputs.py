@@ -234,6 +234,20 @@ def test_a_row_without_a_text_in_a_copy(tmp_path):
     assert (fixed.n_read, fixed.n_written) == (3, 1)
 
 
+def test_half_surrogates_everywhere(tmp_path):
+    rows = [{"text": f"film {i}", "label": "xy"[i % 2], "more": "\ud800"} for i in range(4)]
+    rows += [{"text": "half \ud800", "label": "x"}, {"text": "a", "label": "\ud800"}, {"text": "b", "label": "x"}]
+    source = tmp_path / "d.jsonl"
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    seen = scan([table_of(str(source), ReadOptions())])
+    fixed = write_fixed(seen, tmp_path / "clean.jsonl")
+    assert (fixed.n_read, fixed.n_written) == (7, 5)
+    assert json.loads((tmp_path / "clean.jsonl").read_text("utf-8").splitlines()[0]) == rows[0]
+    source.write_text(json.dumps({"text": "a", "\ud800": 1}) + "\n")
+    with pytest.raises(DataError, match="no half surrogate pair"):
+        columns(source)
+
+
 # Random and mutated files.
 
 

@@ -132,5 +132,6 @@ def rows_of(found: Found, scan: Scan, texts: Mapping[int, str]) -> Iterator[Foun
 
 
 def clipped(text: str) -> str:
-    """Return the beginning of a text, as findings show it."""
-    return text if len(text) <= _CLIP else text[: _CLIP - 1] + "…"
+    """Return the beginning of a text, as findings show it: half a surrogate pair is a question mark."""
+    start = text if len(text) <= _CLIP else text[: _CLIP - 1] + "…"
+    return start.encode("utf-8", "replace").decode()

@@ -189,4 +189,4 @@ def _originals(table: Table) -> Iterator[dict[str, Any]]:
 
 def _shown(text: str) -> str:
     """Return the beginning of a text, without what a CSV cannot hold."""
-    return clipped(text).encode("utf-8", "replace").decode().replace("\0", "")
+    return clipped(text).replace("\0", "")

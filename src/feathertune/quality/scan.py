@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feathertune.data.sources.collector import SPLITS, split_name, string_of
-from feathertune.errors import DataError
+from feathertune.errors import DataError, is_whole
 from feathertune.quality.near_duplicates import Sketches, sketches_of
 from feathertune.quality.tables import Table, TableRow, set_of
 from feathertune.quality.text_checks import TextChecks
@@ -68,7 +68,8 @@ class Scan:
     @property
     def constant(self) -> dict[str, str]:
         """The one value of each unread column that has only one."""
-        return {name: next(iter(values)) for name, values in self._values.items() if len(values) == 1}
+        found = {name: next(iter(values)) for name, values in self._values.items() if len(values) == 1}
+        return {name: value.encode(errors="replace").decode() for name, value in found.items()}
 
     def table(self, row: int) -> Table:
         """Return the table of a row."""
@@ -146,6 +147,8 @@ class Scan:
                 f"{where}: the label is {label!r:.40}, a number, and inspect looks at classes only. To look at the "
                 "texts alone, give another --label-column."
             ) from None
+        if not is_whole(name):
+            name = ""
         if name and name not in self._known:
             self._known[name] = len(self.names)
             self.names.append(name)

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from feathertune.errors import DataError, first_line, shown
+from feathertune.errors import DataError, first_line, is_whole, shown
 
 # Characters of a field, and of a line: neither an unclosed quote nor a compressed gigabyte of zeros may fill memory.
 _LONGEST_FIELD = 100_000_000
@@ -217,10 +217,12 @@ def _json_kind(value: object) -> str:
 
 def _json_columns(path: Path) -> tuple[str, ...]:
     names = tuple(next(_json_rows(path)).values)
-    if any(len(name) > _LONGEST_NAME for name in names):
-        raise DataError(
-            f"{path.name}: the first object has a key of more than {_LONGEST_NAME:,} characters. Rename it."
-        )
+    for name in names:
+        if len(name) > _LONGEST_NAME or not is_whole(name):
+            raise DataError(
+                f"{path.name}: the first object has the key {shown(ascii(name))}. Expected at most "
+                f"{_LONGEST_NAME:,} characters, and no half surrogate pair."
+            )
     return names
 
 

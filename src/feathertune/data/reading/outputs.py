@@ -223,14 +223,16 @@ def schema_of_file(path: Path, *, typed: bool) -> pa.Schema:
         return parquet_schema(path)
     if ending not in JSON_LINES:
         return pa.schema([(name, pa.string()) for name in columns(path)])
-    rows = _whole(path)
-    if typed:
-        return schema_of(rows)
-    names: dict[str, None] = {}
-    for row in rows:
-        if not row.keys() <= names.keys():
-            names |= dict.fromkeys(row)
-    return pa.schema([(name, pa.string()) for name in names])
+    try:
+        if typed:
+            return schema_of(_whole(path))
+        names: dict[str, None] = {}
+        for row in _whole(path):
+            if not row.keys() <= names.keys():
+                names |= dict.fromkeys(row)
+        return pa.schema([(name, pa.string()) for name in names])
+    except UnicodeEncodeError as error:
+        raise DataError(f"{path.name} has a key with half a surrogate pair: {shown(ascii(error.object))}.") from None
 
 
 def _whole(path: Path) -> Iterator[dict[str, Any]]:
