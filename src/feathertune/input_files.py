@@ -5,7 +5,7 @@ from __future__ import annotations
 import stat
 from pathlib import Path
 
-from feathertune.errors import DataError, FeathertuneError
+from feathertune.errors import DataError, FeathertuneError, is_whole
 
 _KINDS = {
     stat.S_IFIFO: "a pipe",
@@ -16,7 +16,9 @@ _KINDS = {
 
 
 def check_regular(path: Path, error: type[FeathertuneError] = DataError) -> None:
-    """Raise an error if the path is a pipe, a socket or a device; a missing file is for the reader to refuse."""
+    """Raise an error for a pipe, a socket, a device, or a name that is not UTF-8; a missing file passes."""
+    if not is_whole(str(path)):
+        raise error(f"The name of the file {str(path)!a} is not UTF-8. Rename it.")
     try:
         kind = _KINDS.get(stat.S_IFMT(path.stat().st_mode))
     except (OSError, ValueError):

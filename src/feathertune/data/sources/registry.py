@@ -12,6 +12,7 @@ from feathertune.data.sources.files import load_file, load_folder
 from feathertune.data.sources.hub import load_hub
 from feathertune.data.sources.samples import SAMPLES, load_sample
 from feathertune.errors import DataError
+from feathertune.input_files import check_regular
 from feathertune.registry import Registry, entry_points
 
 __all__ = ["SOURCES", "RawDataset", "Source", "load_source"]
@@ -36,6 +37,7 @@ def load_source(name: str, options: ReadOptions = _DEFAULTS) -> RawDataset:
     scheme, colon, rest = name.partition(":")
     if colon and scheme in SOURCES:
         return SOURCES[scheme].load(rest, options)
+    check_regular(Path(name))
     if os.path.isdir(name):
         return load_folder(name, options)
     if os.path.exists(name):
