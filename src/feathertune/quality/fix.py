@@ -7,7 +7,6 @@ in a later split, and all rows of a text with several labels.
 from __future__ import annotations
 
 import contextlib
-import csv
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -19,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feathertune.data.reading import rows as row_reader
-from feathertune.data.reading.outputs import ENDINGS, row_writer
+from feathertune.data.reading.outputs import ENDINGS, csv_writer, row_writer
 from feathertune.errors import ConfigError, DataError
 from feathertune.output_folder import output_errors
 from feathertune.quality.duplicates import find_duplicates
@@ -128,7 +127,7 @@ def write_fixed(scan: Scan, path: Path, *, overwrite: bool = True) -> Fixed:
             os.fdopen(changes_descriptor, "w", encoding="utf-8", newline="") as file,
             row_writer(descriptor, ending, schema) as writer,
         ):
-            changes = csv.writer(file, lineterminator="\n")
+            changes = csv_writer(file)
             changes.writerow(["row", "what", "because of row", "of", "label", "text", "text after"])
             for values in _rows(scan, decisions, changes.writerow, fixed):
                 writer.write(values)

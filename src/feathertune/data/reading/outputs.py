@@ -14,9 +14,10 @@ import json
 import math
 import os
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 from typing import IO, Any, BinaryIO, Protocol
 
 import pyarrow as pa
@@ -30,6 +31,7 @@ from feathertune.storage import open_new, put_in_place
 ENDINGS = (".jsonl", ".csv", ".tsv", ".parquet")
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 LIST_SEPARATOR = "|"
+_AS_THEY_ARE = (str, int)
 _PARQUET_ROWS = 10_000
 _HALF_SURROGATES = re.compile("[\ud800-\udfff]")
 # Beginnings of cells that spreadsheets run as formulas. Source: OWASP, CSV Injection.
@@ -57,17 +59,19 @@ class JsonLines:
             self._file.write(_json(row, ensure_ascii=True) + "\n")
 
 
+def csv_writer(file: IO[str], delimiter: str = ",") -> Any:  # noqa: ANN401 - of the type that csv hides
+    """Return a CSV writer that quotes carriage returns too, which csv does only if lines end in one."""
+    lines = SimpleNamespace(write=lambda line: file.write(line[:-2] + "\n"))
+    return csv.writer(lines, delimiter=delimiter, lineterminator="\r\n")
+
+
 class Delimited:
     """CSV or TSV; a list of texts is joined by ``|``. `spreadsheet_safe` puts an apostrophe before formulas."""
 
     def __init__(
         self, file: IO[str], delimiter: str, schema: pa.Schema | None = None, *, spreadsheet_safe: bool = False
     ) -> None:
-        # The second one is for carriage returns, which the first one leaves without quotes.
-        self._writer, self._quoting = (
-            csv.writer(file, delimiter=delimiter, lineterminator="\n", quoting=how)
-            for how in (csv.QUOTE_MINIMAL, csv.QUOTE_ALL)
-        )
+        self._writer = csv_writer(file, delimiter)
         self._safe = spreadsheet_safe
         self._names: dict[str, None] = {}
         if schema is not None:
@@ -81,13 +85,13 @@ class Delimited:
         """Add a row; missing values are empty."""
         if not self._names:
             self._begin(schema_of([spread(row)]))
-        values = map(spread(row, self._names).get, self._names)
-        self._write([value if type(value) is str else _cell(value) for value in values])
+        values = map(spread(row, self._names.keys()).get, self._names)
+        self._write([value if type(value) in _AS_THEY_ARE else _cell(value) for value in values])
 
-    def _write(self, cells: Sequence[str]) -> None:
+    def _write(self, cells: Sequence[Any]) -> None:
         if self._safe:
             cells = [f"'{cell}" if type(cell) is str and cell.startswith(_FORMULA) else cell for cell in cells]
-        (self._quoting if any(type(cell) is str and "\r" in cell for cell in cells) else self._writer).writerow(cells)
+        self._writer.writerow(cells)
 
 
 class Parquet:
@@ -96,14 +100,17 @@ class Parquet:
     def __init__(self, file: BinaryIO, schema: pa.Schema | None = None) -> None:
         self._file = file
         self._schema = schema
+        self._names: set[str] = set()
         self._rows: list[dict[str, Any]] = []
         self._n = 0
         self._writer: pq.ParquetWriter | None = None
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Add a row; missing values are null."""
-        self._schema = self._schema or schema_of([spread(row)])
-        self._rows.append(spread(row, self._schema.names))
+        if self._schema is None:
+            self._schema = schema_of([spread(row)])
+        self._names = self._names or {*self._schema.names}
+        self._rows.append(spread(row, self._names))
         if len(self._rows) == _PARQUET_ROWS:
             self._flush()
 
@@ -146,7 +153,7 @@ def _array(field: pa.Field, values: list[Any], first: int) -> pa.Array:
     )
 
 
-def spread(row: Mapping[str, Any], names: Collection[str] | None = None) -> dict[str, Any]:
+def spread(row: Mapping[str, Any], names: Set[str] | None = None) -> dict[str, Any]:
     """Spread nested values over columns ``key.inner``, but for those of `names`; raise a `DataError` for others."""
     flat: dict[str, Any] = {}
     for key, value in row.items():
@@ -154,9 +161,9 @@ def spread(row: Mapping[str, Any], names: Collection[str] | None = None) -> dict
             flat.update({f"{key}.{inner}": item for inner, item in value.items()})
         else:
             flat[key] = value
-    for name in flat:
-        if names is not None and name not in names:
-            raise DataError(f"A row has the new column '{shown(name)}': the input was changed while it was read.")
+    if names is not None and not flat.keys() <= names:
+        new = shown(next(name for name in flat if name not in names))
+        raise DataError(f"A row has the new column '{new}': the input was changed while it was read.")
     return flat
 
 
@@ -185,13 +192,15 @@ def _without_nan(value: object) -> object:
 
 
 def _cell(value: object) -> Any:  # noqa: ANN401 - text, or a number that is written as Python writes it
-    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+    if isinstance(value, float):
+        return value if math.isfinite(value) else ""
+    if value is None:
         return ""
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
         return LIST_SEPARATOR.join(value)
     if isinstance(value, bool | dict | list | tuple):
         return _json(value)
-    return value if isinstance(value, int | float) else _plain(value)
+    return value if isinstance(value, int) else _plain(value)
 
 
 # Columns
