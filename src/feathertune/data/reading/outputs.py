@@ -282,19 +282,20 @@ def open_output(
     with output_errors(path, "--output"):
         check_output(path, option="--output", overwrite=overwrite)
         descriptor, partial = open_new(path, ".partial")
-    kept = f"What was predicted is kept in {partial}."
+    complete, kept = False, f"What was predicted is kept in {partial}."
     try:
         with row_writer(descriptor, ending, schema, spreadsheet_safe=spreadsheet_safe) as writer:
             yield writer
+        complete = True
         put_in_place(partial, path, overwrite=overwrite)
     except DataError as error:
         raise DataError(f"{error} {kept}") from error
     except FileExistsError as error:
         raise ConfigError(f"The output {path} was written by another process meanwhile. {kept}") from error
     except OSError as error:
-        if ending == ".parquet":  # not readable without its end
+        if ending == ".parquet" and not complete:  # not readable without its end
             partial.unlink(missing_ok=True)
-            kept = "Nothing is kept of it."
+        kept = kept if partial.exists() else "Give another --output."
         raise ConfigError(f"The output {path} cannot be written: {error.strerror or error}. {kept}") from error
 
 
