@@ -156,8 +156,10 @@ def test_the_check_sees_rows_that_are_mixed_up(stack, monkeypatch):
     slices = ModelRows.slices
     monkeypatch.setattr(ModelRows, "slices", lambda self, n: slices(self, n)[::-1] if n > 4 else slices(self, n))
     assert "other logits" in check_mixed(members, inputs, CPU)
-    monkeypatch.setattr("feathertune.engine.multi_adapter.mixed_batches._combined", lambda blocks, shares: 1 / len([]))
+    monkeypatch.setattr(
+        "feathertune.engine.multi_adapter.mixed_batches.block_forward", lambda module, block: 1 / len([])
+    )
     with pytest.raises(ZeroDivisionError):
         check_mixed(members, inputs, CPU)
-    monkeypatch.setattr("feathertune.engine.multi_adapter.mixed_batches._combined", lambda blocks, shares: None)
+    monkeypatch.setattr("feathertune.engine.multi_adapter.mixed_batches.block_forward", lambda module, block: None)
     assert "cannot run beside others" in check_mixed(members, inputs, CPU)
