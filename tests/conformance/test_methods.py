@@ -127,7 +127,13 @@ def test_its_number_of_parameters_is_known_before(family, case):
     assert not any(parameter.is_meta for parameter in encoder.model.parameters())
 
 
-@pytest.mark.parametrize("method", METHODS, ids=METHODS.names())
+@pytest.mark.parametrize(
+    "method",
+    [
+        pytest.param(method, id=method.name, marks=[pytest.mark.slow] if number % 4 else [])
+        for number, method in enumerate(METHODS)
+    ],
+)
 def test_can_be_made_as_large_as_another(method):
     """No size of the method comes nearer to a budget than the one that is found."""
     if refused("bert", method):

@@ -234,6 +234,7 @@ def test_killed_at_any_moment_it_resumes_to_the_same_record(study, encoder, data
         assert (study[0] / run["predictions"]).read_bytes() == (out / run["predictions"]).read_bytes()
 
 
+@pytest.mark.slow
 def test_a_method_twice_under_options_of_their_own(encoder, data, tmp_path, monkeypatch, capsys):
     out = tmp_path / "study"
     methods = "lora,lora:top_layers=1:learning_rate=0.01,lora:target_modules=[query,value]"

@@ -127,8 +127,15 @@ def test_the_python_reference_has_every_public_name(site):
     assert {"feathertune.config.TrainConfig", "feathertune.records.StudyRecord"} <= page.ids
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", SIZES, ids=["desktop", "phone"])
+@pytest.mark.parametrize(
+    ("size", "scheme"),
+    [
+        pytest.param(SIZES[0], "light", id="desktop-light"),
+        pytest.param(SIZES[0], "dark", id="desktop-dark", marks=pytest.mark.slow),
+        pytest.param(SIZES[1], "light", id="phone-light", marks=pytest.mark.slow),
+        pytest.param(SIZES[1], "dark", id="phone-dark"),
+    ],
+)
 def test_pages_open_from_disk_without_a_network_and_fit(site, browser, size, scheme):
     width, height = size
     context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)

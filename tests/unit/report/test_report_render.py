@@ -251,6 +251,7 @@ def test_many_classes_list_the_worst_pairs(tmp_path):
     assert "90 more classes" in page
 
 
+@pytest.mark.slow
 def test_fifty_methods_with_five_seeds_stay_small(tmp_path):
     labels = [f"class {i} " + "<&>" * 300 for i in range(20)]
     texts = ["\"&<>'" * 400, "\U0001f3ac" * 2000]

@@ -104,7 +104,9 @@ def draw():
     return torch.rand(1).item(), np.random.rand(), random.random()  # noqa: NPY002
 
 
-@pytest.mark.parametrize("fast", [False, True], ids=["plain", "fast"])
+@pytest.mark.parametrize(
+    "fast", [pytest.param(False, id="plain", marks=pytest.mark.slow), pytest.param(True, id="fast")]
+)
 def test_stopped_after_any_step_the_end_is_the_same(begin, tmp_path, fast):
     config = EngineConfig() if fast else EngineConfig(blocks="off", linear="off", packed="off", last_layer="off")
     whole = begin()
