@@ -165,6 +165,7 @@ def test_a_method_that_breaks_costs_its_own_row_only(where, encoder, data, tmp_p
     assert "Trains one vector a layer that scales its outputs" in page
 
 
+@pytest.mark.slow
 def test_a_study_at_one_size(encoder, data, tmp_path, monkeypatch, capsys):
     out = tmp_path / "study"
     command = ("compare", data, "--base", encoder, *SMALL, "--methods", "lora,ln-tuning", "--match-parameters", "20%")

@@ -121,7 +121,7 @@ def test_served_in_one_pass_with_others(home, expected, runtime, atol):
 
 
 # A process each; of the bundle itself and of the graph, what lies around is the same.
-@pytest.mark.parametrize("to", ["bundle", pytest.param("merged", marks=pytest.mark.slow), "onnx"])
+@pytest.mark.parametrize("to", ["bundle", *(pytest.param(to, marks=pytest.mark.slow) for to in ("merged", "onnx"))])
 def test_the_script_on_the_card_gives_the_same_labels(home, expected, to, tmp_path, monkeypatch):
     monkeypatch.setattr("feathertune.export.parity.N_PSEUDO_TEXTS", 12)
     folder = home / "bundle"
