@@ -47,4 +47,4 @@ def test_a_method_of_another_package_passes_the_same_tests(tmp_path):
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
     outcome = done.stdout.strip().splitlines()[-1]
     assert "skipped" not in outcome, "it serves every family"
-    assert int(re.search(r"(\d+) passed", outcome)[1]) > 15, "the conformance suite ran on it"
+    assert int(re.search(r"(\d+) passed", outcome)[1]) >= 15, "the conformance suite ran on it"
