@@ -63,12 +63,31 @@ def _sync(path: Path) -> None:
 def open_new(path: Path, suffix: str = ".tmp") -> tuple[int, Path]:
     """Open a new file beside `path` under a name of its own, with the permissions that the umask leaves.
 
-    Two processes never get the same file, and no link is followed.
+    Two processes never get the same file, and no link is followed. Those of killed processes are deleted.
     """
+    if fcntl is not None:
+        for entry in [*path.parent.iterdir()]:
+            if entry.name.startswith(_prefix(path)) and entry.name.endswith(".tmp") and entry.is_file():
+                _delete_unless_open(entry)
     while True:
         temporary = _temporary_name(path, suffix)
         with contextlib.suppress(FileExistsError):
-            return os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666), temporary
+            descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+            if fcntl is not None:
+                with contextlib.suppress(OSError):  # a file system without locks
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return descriptor, temporary
+
+
+def _delete_unless_open(path: Path) -> None:
+    """Delete a temporary file unless the process that opened it still has it open."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink(missing_ok=True)
+        finally:
+            os.close(descriptor)
 
 
 def put_in_place(temporary: Path, path: Path, *, overwrite: bool) -> None:

@@ -184,3 +184,12 @@ def test_what_a_killed_process_left_is_repaired(tmp_path, with_old):
         pass
     assert {path.name for path in tmp_path.iterdir()} == {"out", ".another.2222.tmp"}
     assert (tmp_path / "out" / "a").exists() == with_old
+
+
+def test_a_file_of_a_killed_process_goes_and_that_of_a_living_one_stays(tmp_path):
+    (tmp_path / ".out.csv.0000.tmp").write_text("half")
+    (tmp_path / ".out.csv.0000.partial").write_text("rows that are kept")
+    living, kept = storage.open_new(tmp_path / "out.csv")
+    write_atomic(tmp_path / "out.csv", "whole")
+    os.close(living)
+    assert {path.name for path in tmp_path.iterdir()} == {"out.csv", kept.name, ".out.csv.0000.partial"}

@@ -118,10 +118,10 @@ def write_fixed(scan: Scan, path: Path, *, overwrite: bool = True) -> Fixed:
     fixed = Fixed(path, changes_path(path))
     ending = path.suffix.lower()
     with output_errors(path, "--fix"), contextlib.ExitStack() as stack:
-        opened = [open_new(place) for place in (path, fixed.changes)]
-        for _, temporary in opened:
-            stack.callback(temporary.unlink, missing_ok=True)
-        (descriptor, partial), (changes_descriptor, partial_changes) = opened
+        descriptor, partial = open_new(path)
+        stack.callback(partial.unlink, missing_ok=True)
+        changes_descriptor, partial_changes = open_new(fixed.changes)
+        stack.callback(partial_changes.unlink, missing_ok=True)
         schema = row_reader.parquet_schema(table.path) if table.path is not None and ending == ".parquet" else None
         with (
             os.fdopen(changes_descriptor, "w", encoding="utf-8", newline="") as file,

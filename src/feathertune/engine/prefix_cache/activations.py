@@ -107,9 +107,8 @@ class CacheFolder:
         try:
             with os.fdopen(descriptor, "wb") as file:
                 _claim(file, shape[0] * shape[1] * dtype.itemsize)
-            fill(_mapped(temporary, shape, dtype))
-            with temporary.open("rb") as written:
-                os.fsync(written.fileno())
+                fill(_mapped(temporary, shape, dtype))
+                os.fsync(file.fileno())
             sha256 = sha256_of(temporary)
             # Named by content, so that two processes that write it at once have a file each.
             path = self.folder / f"{key}-{sha256[:16]}.states"
