@@ -40,7 +40,7 @@ class Service:
     @property
     def is_loading(self) -> bool:
         """True if a thread loads a bundle, whether or not anybody still waits for it."""
-        return self._load is not None
+        return self._load is not None and not self._load.done()
 
     async def put(self, name: str, path: Path, base: str | None) -> tuple[Served, bool]:
         """Load a bundle and let it answer; return it, and True if it replaced another.
@@ -93,8 +93,9 @@ class Service:
             raise Stopping
         return read.result()
 
-    def _forget_load(self, _: Future[Any]) -> None:
-        self._load = None  # which would hold the bundle
+    def _forget_load(self, load: Future[Any]) -> None:
+        if self._load is load:  # the next may have begun
+            self._load = None  # which would hold the bundle
 
 
 def _let_go() -> None:
