@@ -66,8 +66,8 @@ def open_new(path: Path, suffix: str = ".tmp") -> tuple[int, Path]:
     Two processes never get the same file, and no link is followed. Those of killed processes are deleted.
     """
     if fcntl is not None:
-        for entry in [*path.parent.iterdir()]:
-            if entry.name.startswith(_prefix(path)) and entry.name.endswith(".tmp") and entry.is_file():
+        for entry in _leftovers(path):
+            if entry.is_file():
                 _delete_unless_open(entry)
     while True:
         temporary = _temporary_name(path, suffix)
@@ -173,6 +173,12 @@ def _temporary_name(path: Path, suffix: str = ".tmp") -> Path:
     return path.with_name(f"{_prefix(path)}{secrets.token_hex(4)}{suffix}")
 
 
+def _leftovers(path: Path) -> list[Path]:
+    """Return the temporary files and folders of `path` itself: those of ``bundle.v2`` also begin with ``.bundle.``."""
+    form = re.compile(re.escape(_prefix(path)) + r"[0-9a-f]+(\.old)?\.tmp")
+    return [entry for entry in path.parent.iterdir() if form.fullmatch(entry.name)]
+
+
 def _prefix(path: Path) -> str:
     # Of a long name the beginning, since the whole of it leaves no room.
     return f".{os.fsdecode(os.fsencode(path.name)[:100])}."
@@ -236,9 +242,7 @@ def _lock(lock: Path, path: Path) -> int:
 
 def _repair(path: Path) -> None:
     """Put back a folder that was moved aside for another that never came; delete other leftovers."""
-    for entry in [*path.parent.iterdir()]:
-        if not (entry.name.startswith(_prefix(path)) and entry.name.endswith(".tmp")):
-            continue
+    for entry in _leftovers(path):
         if entry.name.endswith(_OLD) and not path.exists():
             entry.replace(path)
         else:

@@ -193,3 +193,13 @@ def test_a_file_of_a_killed_process_goes_and_that_of_a_living_one_stays(tmp_path
     write_atomic(tmp_path / "out.csv", "whole")
     os.close(living)
     assert {path.name for path in tmp_path.iterdir()} == {"out.csv", kept.name, ".out.csv.0000.partial"}
+
+
+def test_what_another_process_writes_under_a_longer_name_is_left_alone(tmp_path):
+    others = {".out.v2.0000.tmp", ".out.v2.1111.old.tmp", ".out.csv.2222.tmp"}
+    for name in others:
+        (tmp_path / name).mkdir() if "v2" in name else (tmp_path / name).write_text("rows")
+    with locked(tmp_path / "out"):
+        pass
+    write_atomic(tmp_path / "out", "whole")
+    assert {path.name for path in tmp_path.iterdir()} == {"out", *others}
