@@ -61,7 +61,7 @@ def _sync(path: Path) -> None:
 
 
 def open_new(path: Path, suffix: str = ".tmp") -> tuple[int, Path]:
-    """Open a new file beside `path` under a name of its own, with the permissions that the umask leaves.
+    """Open a new file next to `path` under a unique name, with the permissions that the umask leaves.
 
     Two processes never get the same file, and no link is followed. Those of killed processes are deleted.
     """
@@ -188,8 +188,8 @@ def _prefix(path: Path) -> str:
 def locked(path: Path, *, inside: bool = False) -> Iterator[None]:
     """Keep other processes and threads from writing a folder; first repair what a killed process left of it.
 
-    The lock is a file beside the folder, or `inside` it, and ends with its process. A thread may
-    take it several times. On systems without ``fcntl`` there is none.
+    The lock is a file next to the folder, or `inside` it, and ends with its process. A thread may take it several
+    times. On systems without ``fcntl`` there is none.
 
     Raises:
         ConfigError: If another process or thread has it.
@@ -263,7 +263,7 @@ def system_errors() -> Iterator[None]:
     """Turn errors of libraries in Rust that hide a system error, such as a full disk, into that `OSError`."""
     try:
         yield
-    except Exception as error:  # safetensors has a type of its own, tokenizers raises the bare Exception
+    except Exception as error:  # safetensors has its own type, tokenizers raises the bare Exception
         if isinstance(error, OSError):
             raise
         if found := re.search(r"\(os error (\d+)\)", str(error)):

@@ -13,6 +13,7 @@ from pydantic import Field, ValidationError, model_validator
 
 import feathertune
 from feathertune.errors import BundleError, first_line
+from feathertune.input_files import state_of
 from feathertune.output_folder import FolderKind
 from feathertune.records import HEAD, LabelSummary, Reading, Record, TaskName
 from feathertune.storage import difference, new_folder, sha256_of, write_atomic
@@ -198,8 +199,7 @@ def check_unchanged(folder: Path, stamps: Stamps) -> None:
 
 
 def _stamps(files: Mapping[str, Path]) -> Stamps:
-    facts = {name: path.stat() for name, path in files.items()}
-    return {name: (fact.st_ino, fact.st_size, fact.st_mtime_ns, fact.st_ctime_ns) for name, fact in facts.items()}
+    return {name: state_of(path) for name, path in files.items()}
 
 
 def read_info(folder: Path) -> BundleInfo:

@@ -100,7 +100,7 @@ def _read(path: Path, base: str | None, attention: Attention) -> Bundle:
 
 
 def read_tensors(folder: Path, name: str) -> dict[str, Tensor]:
-    """Read a file of tensors into memory of its own; BundleError if it is damaged, or holds NaN or infinity."""
+    """Read a file of tensors into private memory; BundleError if it is damaged, or holds NaN or infinity."""
     try:
         tensors: dict[str, Tensor] = load_tensors((folder / name).read_bytes())
     except (SafetensorError, OSError, ValueError, KeyError) as error:

@@ -64,13 +64,13 @@ def push_bundle(
 
 
 def _without_path(folder: Path, info: BundleInfo, copy: Path) -> Path:
-    """Return the bundle, or a copy that looks for its base model beside itself, where the way to it tells folders."""
+    """Return the bundle, or a copy that expects its base model next to it if its path to the base names folders."""
     local = PurePosixPath(str(info.base.local))
-    beside = PurePosixPath("..", local.name)
-    if local == beside:
+    sibling = PurePosixPath("..", local.name)
+    if local == sibling:
         return folder
     shutil.copytree(folder, copy)
-    write_info(copy, info.model_copy(update={"base": info.base.model_copy(update={"local": str(beside)})}))
+    write_info(copy, info.model_copy(update={"base": info.base.model_copy(update={"local": str(sibling)})}))
     return copy
 
 

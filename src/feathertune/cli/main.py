@@ -19,7 +19,7 @@ import typer
 from feathertune import __version__
 from feathertune.cli import adopt, compare, export, inspect, methods, predict, push, report, serve, train
 from feathertune.cli.output.terminal import PrintableConsole, PrintableStream
-from feathertune.errors import ConfigError, FeathertuneError, first_line
+from feathertune.errors import ConfigError, FeathertuneError, first_line, is_whole
 
 app = typer.Typer(
     name="feathertune",
@@ -44,7 +44,7 @@ def _reporting(command: Callable[..., None]) -> Callable[..., None]:
     def run(*args: object, **kwargs: object) -> None:
         debug = bool(kwargs.get("debug"))
         with _messages(debug=debug), warnings.catch_warnings():
-            if not debug:  # the libraries below warn developers; what a user must know is said by us
+            if not debug:  # the libraries below warn developers; our messages say what a user must know
                 warnings.simplefilter("ignore")
             command(*args, **{name: _checked(name, value) for name, value in kwargs.items()})
             sys.stdout.flush()  # a full disk is told here, not when Python ends
@@ -54,14 +54,11 @@ def _reporting(command: Callable[..., None]) -> Callable[..., None]:
 
 def _checked(name: str, value: object) -> object:
     """Return an argument with its ``~`` replaced; refuse names of files that cannot be written into a record."""
-    if isinstance(value, (str, Path)):
-        try:
-            str(value).encode()
-        except UnicodeEncodeError:
-            option = f"--{name.replace('_', '-')}"
-            raise ConfigError(
-                f"The value of {option} is not UTF-8: {value}. Expected text in UTF-8; rename a file with another name."
-            ) from None
+    if isinstance(value, (str, Path)) and not is_whole(str(value)):
+        option = f"--{name.replace('_', '-')}"
+        raise ConfigError(
+            f"The value of {option} is not UTF-8: {value}. Expected text in UTF-8; rename a file with another name."
+        )
     return value.expanduser() if isinstance(value, Path) and str(value).startswith("~") else value
 
 

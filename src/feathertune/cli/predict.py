@@ -14,7 +14,7 @@ from feathertune.cli import options as opt
 from feathertune.cli.output.tables import metrics_text, predictions_text
 from feathertune.data.reading.texts import Pair, check_length
 from feathertune.data.reading.texts import Text as TextOrPair
-from feathertune.errors import ConfigError, DataError, shown
+from feathertune.errors import ConfigError, DataError, is_whole, shown
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -192,8 +192,6 @@ def _checked(text: object, where: str) -> str:
     check_length(text, where)
     if "\0" in text:
         raise DataError(f"{where}: the text holds a null byte. Remove it, or save the file as UTF-8.")
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise DataError(f"{where}: the text holds a broken character (half a surrogate pair, or no UTF-8).") from None
+    if not is_whole(text):
+        raise DataError(f"{where}: the text holds a broken character (half a surrogate pair, or no UTF-8).")
     return text

@@ -1,6 +1,6 @@
 """Limits of a connection: refuse what is too large, too slow or not HTTP before the app sees it.
 
-httptools has no limits of its own, and uvicorn has a timeout for idle connections only.
+httptools has no limits, and uvicorn has a timeout for idle connections only.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The hosts that a server answers for: a page of another site must not reach it through a name of its own."""
+"""The hosts that a server answers for: a page of another site must not reach it through its own name."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ class Service:
         self.n_bodies = 0  # that were read
         self._loading = asyncio.Lock()
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="feathertune-loader")
-        self._load: Future[Any] | None = None  # that goes on
+        self._load: Future[Any] | None = None  # the running load
         self._read: asyncio.Future[Any] | None = None  # waits for it
 
     def is_token(self, given: str) -> bool:
@@ -75,7 +75,7 @@ class Service:
         await self.batcher.close()
 
     async def _load_within_limit(self, path: Path, base: str | None) -> Any:  # noqa: ANN401 - `Models.read`'s
-        """Read a bundle in a thread of its own, which may hang without holding up the rest."""
+        """Read a bundle in a separate thread, which may hang without holding up the rest."""
         if self.stopping:
             raise Stopping
         if self.is_loading:

@@ -9,7 +9,7 @@ from typing import Any, TextIO
 from rich.console import Console, RenderableType
 from rich.segment import Segment
 
-# All control characters but newline and tab, and those that reorder what stands around them.
+# All control characters but newline and tab, and those that reorder the text around them.
 _CONTROLS = "\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066\u2067"
 _CONTROL = re.compile(f"[{_CONTROLS}]")
 _CONTROL_OR_COLOUR = re.compile(rf"\x1b\[[0-9;]*m|[{_CONTROLS}]")
