@@ -74,8 +74,7 @@ def _command(root: Path, counted: Path, fault: int | str | None, at: int) -> int
         main()
     except SystemExit as end:
         code = end.code
-    counted_ = os.open(counted, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    os.write(counted_, str(count).encode())
+    counted.write_text(str(count))
     return code if isinstance(code, int) else int(code is not None)
 
 

@@ -24,18 +24,14 @@ from feathertune.encoders import load_encoder, quiet_transformers
 from feathertune.errors import BundleError
 from feathertune.methods import METHODS
 from tiny import TEXTS, save_tiny_encoder
-from unit.bundle.test_bundle import LABELS, SETTINGS, edit, refused, seal, trained
+from unit.bundle.test_bundle import LABELS, SETTINGS, edit, refused, saved, seal, trained
 
 ADAPTER = "adapter_model.safetensors"
 
 
 @pytest.fixture(scope="module")
 def original(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("original")
-    save_tiny_encoder(folder / "base", "bert")
-    encoder, model = trained(str(folder / "base"))
-    save_bundle(folder / "bundle", model, encoder, SETTINGS)
-    return folder
+    return saved(tmp_path_factory.mktemp("original"), "bert")
 
 
 @pytest.fixture

@@ -46,14 +46,18 @@ def trained(base: str, family_config=None, **options):
     return encoder, model
 
 
-@pytest.fixture(scope="module")
-def original(tmp_path_factory) -> Path:
-    """A folder with `base` and `bundle`; tests work on copies."""
-    folder = tmp_path_factory.mktemp("original")
-    save_tiny_encoder(folder / "base", "distilbert")
+def saved(folder: Path, family: str) -> Path:
+    """Fill a folder with `base` and `bundle`, and return it."""
+    save_tiny_encoder(folder / "base", family)
     encoder, model = trained(str(folder / "base"))
     save_bundle(folder / "bundle", model, encoder, SETTINGS)
     return folder
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory) -> Path:
+    """A folder with `base` and `bundle`; tests work on copies."""
+    return saved(tmp_path_factory.mktemp("original"), "distilbert")
 
 
 @pytest.fixture

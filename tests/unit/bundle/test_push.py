@@ -17,8 +17,7 @@ from feathertune.bundle import load_bundle, save_bundle
 from feathertune.encoders import load_encoder
 from feathertune.errors import BundleError, HubError
 from loopback_hub import Hub, loopback_hub, point_at
-from tiny import save_tiny_encoder
-from unit.bundle.test_bundle import LABELS, SETTINGS, edit, seal, trained
+from unit.bundle.test_bundle import LABELS, SETTINGS, edit, saved, seal
 
 REPO = "someone/reviews"
 
@@ -26,10 +25,7 @@ REPO = "someone/reviews"
 @pytest.fixture(scope="module")
 def original(tmp_path_factory) -> Path:
     """A folder with `base`, an adapter on it and a whole model."""
-    folder = tmp_path_factory.mktemp("original")
-    save_tiny_encoder(folder / "base", "distilbert")
-    encoder, model = trained(str(folder / "base"))
-    save_bundle(folder / "bundle", model, encoder, SETTINGS)
+    folder = saved(tmp_path_factory.mktemp("original"), "distilbert")
     whole = load_encoder(str(folder / "base"), labels=LABELS, seed=0)
     save_bundle(folder / "whole", whole.model, whole, replace(SETTINGS, method="full"))
     return folder

@@ -23,7 +23,7 @@ from feathertune.errors import BundleError, ConfigError, UnknownNameError
 from feathertune.export import TARGETS, export_model
 from feathertune.export.parity import N_PSEUDO_TEXTS, parity_texts
 from tiny import TEXTS, save_tiny_encoder, tiny_tokenizer
-from unit.bundle.test_bundle import LABELS, SETTINGS, leftovers, trained
+from unit.bundle.test_bundle import LABELS, SETTINGS, leftovers, saved, trained
 
 FILES = {"README.md", "config.json", "model.safetensors", "parity.json", "tokenizer.json", "tokenizer_config.json"}
 
@@ -31,11 +31,7 @@ FILES = {"README.md", "config.json", "model.safetensors", "parity.json", "tokeni
 @pytest.fixture(scope="module")
 def original(tmp_path_factory) -> Path:
     """A folder with `base` and `bundle`, of a family with a head of two layers; tests work on copies."""
-    folder = tmp_path_factory.mktemp("original")
-    save_tiny_encoder(folder / "base", "roberta")
-    encoder, model = trained(str(folder / "base"))
-    save_bundle(folder / "bundle", model, encoder, SETTINGS)
-    return folder
+    return saved(tmp_path_factory.mktemp("original"), "roberta")
 
 
 @pytest.fixture
