@@ -9,7 +9,7 @@ import torch
 from children import Problem, Rows
 from torch import nn
 
-from feathertune.data.tokens.encode import EncodedTexts
+from feathertune.data.tokens.encode import EncodedTexts, Padding
 
 # A learning rate that moves no weight: a warm-up by it takes the same time and leaves the model as it was.
 NO_MOVE = 1e-12
@@ -48,7 +48,7 @@ class Passes:
 
 def texts_of(rows: Rows, pad_id: int) -> EncodedTexts:
     """As feathertune takes them."""
-    return EncodedTexts(ids=rows.ids, offsets=rows.offsets, n_truncated=0, pad_id=pad_id)
+    return EncodedTexts(ids=rows.ids, offsets=rows.offsets, n_truncated=0, padding=Padding(pad_id))
 
 
 def first_logits(model: nn.Module, problem: Problem, *, bf16: bool) -> torch.Tensor:

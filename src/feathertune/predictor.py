@@ -16,7 +16,7 @@ from feathertune.data.reading.texts import Text, n_characters, of_kind
 from feathertune.data.sources.collector import ReadOptions
 from feathertune.data.sources.registry import load_source
 from feathertune.data.tokens.encode import encode
-from feathertune.engine.fast_path import fast_parts
+from feathertune.engine.fast_path import fast_parts, fitting_runtime
 from feathertune.engine.kernels.matrix import Matrices
 from feathertune.engine.predict import predict_logits
 from feathertune.errors import BundleError
@@ -43,10 +43,10 @@ class Predictor:
         self, bundle: Bundle, runtime: Runtime, engine: EngineConfig, *, matrices: Matrices | None = None
     ) -> None:
         self.bundle = bundle
-        self._runtime = runtime
         bundle.model.to(runtime.device).requires_grad_(False)
+        self.runtime, _ = fitting_runtime(bundle.base, engine, runtime)
         self._parts = contextlib.ExitStack()  # never closed: they live as long as the predictor
-        self.installed = self._parts.enter_context(fast_parts(bundle.base, engine, runtime, matrices=matrices))
+        self.installed = self._parts.enter_context(fast_parts(bundle.base, engine, self.runtime, matrices=matrices))
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -65,7 +65,7 @@ class Predictor:
         bundle = self.bundle
         read = of_kind(texts, pairs=self.reads_pairs, where=f"The bundle {bundle.folder}")
         encoded = encode(bundle.tokenizer, read, max_length=bundle.info.max_length, reading=bundle.info.reading)
-        found = predict_logits(self.bundle.model, encoded, token_budget=TOKEN_BUDGET, runtime=self._runtime)
+        found = predict_logits(self.bundle.model, encoded, token_budget=TOKEN_BUDGET, runtime=self.runtime)
         require_finite(found, f"The bundle {bundle.folder}", read)
         return found
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from feathertune.encoders import LoadedEncoder, load_encoder
-from feathertune.engine.training.head import extract_features, head_logits
+from feathertune.encoders.classifier_head import head_logits
+from feathertune.engine.training.head import extract_features
 from tiny import FAMILIES, TEXTS, UNKNOWN_FAMILIES, drop_tensors, save_tiny_encoder
 
 CASES = [

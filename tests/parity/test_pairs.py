@@ -14,10 +14,11 @@ from feathertune.config import EngineConfig
 from feathertune.data.reading.texts import Pair
 from feathertune.data.tokens.encode import encode
 from feathertune.encoders import load_encoder
+from feathertune.encoders.classifier_head import head_logits
 from feathertune.engine.fast_path import fast_parts
 from feathertune.engine.prefix_cache.activations import CachedTexts
 from feathertune.engine.prefix_cache.store import ActivationCache
-from feathertune.engine.training.head import extract_features, head_logits
+from feathertune.engine.training.head import extract_features
 from tiny import FAMILIES
 from whole import CPU, answers_to, assert_equal_answers, folder, shared
 

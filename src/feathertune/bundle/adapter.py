@@ -33,7 +33,14 @@ _NOT_PASSED_ON = frozenset(
     "megatron_core peft_version prompt_tuning_init prompt_tuning_init_text revision runtime_config tokenizer_kwargs "
     "tokenizer_name_or_path".split()
 )
-_NAMES = ("target_modules", "exclude_modules", "feedforward_modules", "modules_to_save", "layers_pattern")
+_NAMES = (
+    "target_modules",
+    "exclude_modules",
+    "feedforward_modules",
+    "modules_to_save",
+    "layers_pattern",
+    "target_parameters",
+)
 _MAY_BE_PATTERNS = _NAMES[:3]
 _ALL_LINEAR = "all-linear"
 # Sizes of tensors; no larger than the widest layer or the largest dimension of the adapter's own tensors.
@@ -48,7 +55,7 @@ _LARGEST = 1e6
 _STARTS = re.compile(r"gaussian|eva|olora|orthogonal|pissa(_niter_\d{1,2})?")
 _WORD = re.compile(r"[\w-]{1,64}")
 _NAME = re.compile(r"[\w-]+(\.[\w-]+)*")
-_KEY = re.compile(r"\^?[\w-]+(\\?\.[\w-]+)*\$?")
+_KEY = re.compile(r"(\^|\.\*\\\.)?[\w-]+(\\?\.[\w-]+)*\$?")
 # Compiling a pattern has no time limit: nested counts multiply, and other groups than these can recurse.
 _PATTERN_S, _PATTERN_LENGTH = 1.0, 1_000
 _COUNT = re.compile(r"\{\d{0,2}(,\d{0,2})?\}")

@@ -36,12 +36,18 @@ R = TypeVar("R", bound=Record)
 
 
 class BaseInfo(Record):
-    """The base model; `local` is its folder's path relative to the bundle, null for a model of the hub."""
+    """The base model.
+
+    Attributes:
+        local: Path of its folder relative to the bundle; null for a model of the hub.
+        settings: Special tokens that its own configuration lacks, such as a decoder's padding token.
+    """
 
     id: str
     revision: str | None
     fingerprint: str
     local: str | None
+    settings: dict[str, int] = Field(default_factory=dict)
 
 
 class DataInfo(Record):

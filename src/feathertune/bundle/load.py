@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from peft import PeftModel
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from torch import Tensor, nn
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
@@ -19,7 +19,15 @@ from feathertune.bundle.adapter import put_adapter, read_adapter, virtual_tokens
 from feathertune.bundle.files import WEIGHTS, BundleInfo, check_manifest, check_unchanged, read_info
 from feathertune.bundle.proof import require_proof
 from feathertune.data.sources.samples import SAMPLE_ENCODERS
-from feathertune.encoders import Attention, LoadedEncoder, drop_foreign_inputs, load_encoder, quiet_transformers
+from feathertune.encoders import (
+    Attention,
+    LoadedEncoder,
+    drop_foreign_inputs,
+    load_encoder,
+    n_embedded,
+    quiet_transformers,
+    set_special_tokens,
+)
 from feathertune.errors import BundleError, EncoderError, MissingExtraError, first_line
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -72,13 +80,10 @@ def _read(path: Path, base: str | None, attention: Attention) -> Bundle:
                 f"The bundle {path} lacks {lacking} in its weights, or holds them for another number of labels than "
                 f"the {len(info.labels)} that it names."
             )
-        # A configuration with fewer layers would drop tensors silently.
-        with safe_open(path / WEIGHTS["full"], framework="pt") as file:
-            unused = sorted(set(file.keys()).difference(whole.model.state_dict()))
-        if unused:
+        if whole.unused:  # a configuration with fewer layers would drop tensors silently
             raise BundleError(
-                f"The weights of the bundle {path} do not fit its config.json: {len(unused)} tensors have no place in "
-                f"the model, the first being {unused[0]}. Copy it again."
+                f"The weights of the bundle {path} do not fit its config.json: {len(whole.unused)} tensors have no "
+                f"place in the model, the first being {whole.unused[0]}. Copy it again."
             )
         _check_numbers(path, whole.model.state_dict())
         return Bundle(path, whole.model, whole.tokenizer, whole, info)
@@ -134,7 +139,8 @@ def load_tokenizer(folder: Path, encoder: LoadedEncoder) -> PreTrainedTokenizerB
     except Exception as error:  # tokenizers' Rust part raises bare Exceptions
         raise BundleError(f"The tokenizer in {folder} cannot be loaded: {first_line(error)}.") from error
     drop_foreign_inputs(tokenizer, encoder.model)
-    if len(tokenizer) > (rows := encoder.model.get_input_embeddings().weight.shape[0]):
+    encoder.added_settings.update(set_special_tokens(encoder.model, tokenizer))
+    if len(tokenizer) > (rows := n_embedded(encoder.model)):
         raise BundleError(
             f"The tokenizer in {folder} has {len(tokenizer)} tokens, but {encoder.id} embeds {rows}. Added tokens are "
             "not supported."

@@ -1,11 +1,20 @@
-"""Python for the cards of bundles and exports: load a folder and label a text without feathertune."""
+"""Loading a folder and labelling a text without feathertune: as Python for its card, and done, for its proof."""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from typing import Any, cast
+
+from peft import PeftModel
+from safetensors.torch import load_file
+from torch import nn
+from transformers import AutoModelForSequenceClassification
 
 from feathertune.bundle.files import WEIGHTS, BundleInfo, BundleKind
+from feathertune.encoders import quiet_transformers
 from feathertune.records import HEAD, Long, Reading
+from feathertune.runtime import kept_random_state
 from feathertune.tasks import TASKS
 
 _HEAD_TAIL = """\
@@ -33,7 +42,7 @@ labels = {labels}
 base = AutoModelForSequenceClassification.from_pretrained(
     {base}{revision}, num_labels=len(labels), ignore_mismatched_sizes=True, dtype="{dtype}"{problem}
 )  # its own head, if it has one, is replaced by the one here
-"""
+{settings}"""
 _PEFT_USE = f"""\
 from peft import PeftModel
 {_ON_BASE}folder = "."  # this folder, or its id on a hub
@@ -79,6 +88,7 @@ def plain_use(info: BundleInfo, kind: BundleKind) -> str:
         sequences=plain_reading(info.reading, info.max_length),
         problem=f',\n    problem_type="{TASKS[info.task].problem_type}"' if code.names_problem else "",
         threshold=info.threshold or TASKS[info.task].default_thresholds(len(info.labels)),
+        settings="".join(f"base.config.get_text_config().{n} = {v}\n" for n, v in info.base.settings.items()),
         labels=json.dumps(info.labels, ensure_ascii=False),
         base=json.dumps(info.base.id, ensure_ascii=False),
         revision=f", revision={json.dumps(info.base.revision)}" if info.base.revision else "",
@@ -87,6 +97,23 @@ def plain_use(info: BundleInfo, kind: BundleKind) -> str:
         texts='["A text."], ["Another."]' if info.reads_pairs else '["A text."]',
         weights=WEIGHTS[kind],
     )
+
+
+def plain_model(folder: Path, info: BundleInfo, base: Path, attention: str) -> nn.Module:
+    """Load a folder as the code of `plain_use` does; `base` is the base model's folder."""
+    with quiet_transformers(), kept_random_state():
+        settings: dict[str, Any] = {"dtype": info.dtype, "attn_implementation": attention, "local_files_only": True}
+        if info.kind == "full":
+            return cast(nn.Module, AutoModelForSequenceClassification.from_pretrained(folder, **settings)).eval()
+        model = AutoModelForSequenceClassification.from_pretrained(
+            base, num_labels=len(info.labels), ignore_mismatched_sizes=True, **settings
+        )
+        for name, value in info.base.settings.items():
+            setattr(model.config.get_text_config(), name, value)
+        if info.kind == "peft":
+            return cast(nn.Module, PeftModel.from_pretrained(model, folder)).eval()
+        model.load_state_dict(load_file(folder / WEIGHTS["part"]), strict=False)
+        return cast(nn.Module, model).eval()
 
 
 def plain_reading(reading: Reading, max_length: int) -> str:

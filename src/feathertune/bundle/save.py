@@ -13,7 +13,7 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import AutoTokenizer, PreTrainedModel
 
 from feathertune.bundle.card import model_card
 from feathertune.bundle.files import (
@@ -30,10 +30,12 @@ from feathertune.bundle.files import (
     write_info,
 )
 from feathertune.bundle.load import DTYPES, not_finite, read_bundle
+from feathertune.bundle.plain_use import plain_model
 from feathertune.bundle.proof import PROBE_TEXTS, logits_of, make_probes
 from feathertune.data.reading.texts import Text, paired
 from feathertune.data.sources.samples import SAMPLE_ENCODERS
-from feathertune.encoders import LoadedEncoder, forget_lengths, load_encoder, quiet_transformers
+from feathertune.encoders import Attention, LoadedEncoder, forget_lengths, load_encoder, quiet_transformers
+from feathertune.encoders.files import find_encoder
 from feathertune.errors import BundleError
 from feathertune.records import HEAD, LabelSummary, Reading, TaskName
 from feathertune.runtime import versions
@@ -42,6 +44,8 @@ from feathertune.storage import new_folder, system_errors, write_atomic
 # Largest difference of a logit between the saved and the reloaded model: room for kernels that choose their order of
 # summation; in bf16 one rounding is 2^-8 of the value.
 _TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 5e-2}
+# A text alone is summed in another order than in a batch.
+_OTHER_SHAPES = 3
 # Lists that PEFT reads as sets, and so writes in an order that changes from run to run.
 _UNORDERED = ("target_modules", "modules_to_save", "feedforward_modules", "exclude_modules")
 
@@ -132,7 +136,13 @@ def _portable_base(encoder: LoadedEncoder, folder: Path) -> BaseInfo:
     elif encoder.revision is None:
         place = Path(encoder.id).expanduser().resolve()
         name, local = place.name, local_base(place, folder)
-    return BaseInfo(id=name, revision=encoder.revision, fingerprint=encoder.fingerprint, local=local)
+    return BaseInfo(
+        id=name,
+        revision=encoder.revision,
+        fingerprint=encoder.fingerprint,
+        local=local,
+        settings=encoder.added_settings,
+    )
 
 
 def _make_portable(path: Path, base: BaseInfo) -> None:
@@ -147,22 +157,37 @@ def _make_portable(path: Path, base: BaseInfo) -> None:
 
 
 def _check_reload(folder: Path, model: nn.Module, encoder: LoadedEncoder, info: BundleInfo) -> list[Probe]:
-    """Require the same logits from the folder, with other random numbers in the base's new parameters; return them."""
+    """Require the same logits from the folder, as `read_bundle` and as plain transformers and PEFT load it."""
     # With the attention of the training: another one rounds differently, more so the deeper the encoder.
-    trained_with = encoder.model.config._attn_implementation
-    reloaded = read_bundle(folder, attention="eager" if trained_with == "eager" else "sdpa")
+    attention: Attention = "eager" if encoder.model.config._attn_implementation == "eager" else "sdpa"
+    reloaded = read_bundle(folder, attention=attention)
     texts: Sequence[Text] = paired(PROBE_TEXTS) if info.reads_pairs else PROBE_TEXTS
     found = logits_of(reloaded.model, reloaded.tokenizer, texts, info)
     probes = make_probes(texts, found)
+    on_device = found
     if (device := next(model.parameters()).device).type != "cpu":
-        found = logits_of(reloaded.model.to(device), reloaded.tokenizer, texts, info)
+        on_device = logits_of(reloaded.model.to(device), reloaded.tokenizer, texts, info)
     is_training = model.training
-    difference = np.abs(found - logits_of(model, encoder.tokenizer, texts, info)).max()
+    difference = np.abs(on_device - logits_of(model, encoder.tokenizer, texts, info)).max()
     model.train(is_training)
-    if not difference <= info.logit_unit * _TOLERANCE[DTYPES[info.dtype]]:
+    tolerance = info.logit_unit * _TOLERANCE[DTYPES[info.dtype]]
+    if not difference <= tolerance:
         raise BundleError(
             f"The saved model gives other logits than the trained one (they differ by {difference:.3g}), "
             f"so nothing was saved. A part that training changed is not in the bundle: the method "
             f"'{info.method}' must save {', '.join(encoder.head_modules)} and all that it trains."
+        )
+    del reloaded  # one model at a time
+    plain = plain_model(folder, info, find_encoder(encoder.id, encoder.revision).folder, attention)
+    with quiet_transformers():
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+    together = logits_of(plain, tokenizer, texts, info)
+    alone = [together] if encoder.facts.padding is None else [logits_of(plain, tokenizer, [t], info) for t in texts]
+    difference = max(np.abs(answers - found).max() for answers in (together, np.concatenate(alone)))
+    if not difference <= _OTHER_SHAPES * tolerance * (1 + np.abs(found).max()):
+        raise BundleError(
+            f"Plain transformers and PEFT give other logits for this model than feathertune (they differ by "
+            f"{difference:.3g}), so nothing was saved. Please report this with the base model's type, "
+            f"{encoder.spec.model_type}, and the method, '{info.method}'."
         )
     return probes

@@ -3,7 +3,7 @@
 from feathertune.encoders.encoder import LoadedEncoder
 from feathertune.encoders.load import Attention, load_encoder, quiet_transformers
 from feathertune.encoders.specs import SPECS, EncoderSpec, structural_spec
-from feathertune.encoders.tokenizer import drop_foreign_inputs, forget_lengths
+from feathertune.encoders.tokenizer import drop_foreign_inputs, forget_lengths, n_embedded, set_special_tokens
 
 __all__ = [
     "SPECS",
@@ -13,6 +13,8 @@ __all__ = [
     "drop_foreign_inputs",
     "forget_lengths",
     "load_encoder",
+    "n_embedded",
     "quiet_transformers",
+    "set_special_tokens",
     "structural_spec",
 ]

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from feathertune.encoders.specs import EncoderSpec
+from feathertune.encoders.specs import LINEAR, EncoderSpec
 from feathertune.encoders.tokenizer import tokenizer_fingerprint
+from feathertune.encoders.trial import UNKNOWN, Facts
 from feathertune.errors import EncoderError
+
+# Positions of a model that names no limit.
+UNLIMITED = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -22,6 +26,9 @@ class LoadedEncoder:
         model: The classification model, in eval mode. Methods change it in place.
         revision: The commit, for an encoder of the hub.
         labels: In the order of the class indices.
+        added_settings: Special tokens of the configuration that the checkpoint's own lacks.
+        unused: Tensors of the checkpoint without a place in the model, such as another head's.
+        facts: Observed on a few texts; `linears` names the linear layers of the blocks that a forward pass calls.
         new_parameters: Names of parameters that are missing in the checkpoint, or have another shape there.
         head_modules: Modules to train and save whole: the head, and all else that is not in the checkpoint.
         n_parameters: Of the backbone.
@@ -40,6 +47,9 @@ class LoadedEncoder:
     linears: list[str]
     n_parameters: int
     fingerprint: str
+    added_settings: dict[str, int] = field(default_factory=dict)
+    unused: tuple[str, ...] = ()
+    facts: Facts = UNKNOWN
     notes: tuple[str, ...] = ()
 
     @functools.cached_property
@@ -87,23 +97,25 @@ class LoadedEncoder:
                 f"The layers that make queries and values are not known in {self.spec.model_type} encoders. "
                 "Take all linear layers instead."
             )
-        start = len(self.spec.blocks) + 1
-        return tuple(n for n in self.linears if n[start:].partition(".")[2] in wanted)
+        starts = tuple(f"{path}." for path in (self.spec.blocks, *self.spec.other_blocks))
+        inner = {name: name[len(next(filter(name.startswith, starts))) :].partition(".")[2] for name in self.linears}
+        return tuple(name for name in self.linears if inner[name] in wanted)
 
     @property
     def n_layers(self) -> int:
         """Layers of the forward pass."""
-        return int(self.model.config.num_hidden_layers)
+        return int(getattr(self.model.config.get_text_config(), "num_hidden_layers", None) or len(self.blocks))
 
     @property
     def hidden_size(self) -> int:
         """D, the width of the hidden states."""
-        return int(self.model.config.hidden_size)
+        return int(self.model.config.get_text_config().hidden_size)
 
     @property
     def max_positions(self) -> int:
         """The longest text in tokens, special tokens included. RoBERTa spends two positions on padding."""
-        limit = int(self.model.config.max_position_embeddings)
+        given = getattr(self.model.config.get_text_config(), "max_position_embeddings", None) or 0
+        limit = int(given) if given > 0 else UNLIMITED  # relative positions have no end, XLNet says -1
         for name, module in self.backbone.named_modules():
             if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
                 offset = 0 if module.padding_idx is None else module.padding_idx + 1
@@ -113,4 +125,4 @@ class LoadedEncoder:
 
 def linear_names_in(module: nn.Module, name: str) -> list[str]:
     """Return full names of the linear layers of a module that has that name."""
-    return [full for full, part in module.named_modules(prefix=name) if isinstance(part, nn.Linear)]
+    return [full for full, part in module.named_modules(prefix=name) if isinstance(part, LINEAR)]

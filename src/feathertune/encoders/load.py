@@ -14,7 +14,6 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 from transformers import (
-    MODEL_FOR_MASKED_LM_MAPPING,
     MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
     AutoConfig,
     AutoModelForSequenceClassification,
@@ -25,7 +24,8 @@ from transformers.utils import logging as transformers_logging
 from feathertune.encoders.encoder import LoadedEncoder, linear_names_in
 from feathertune.encoders.files import EncoderFiles, find_encoder
 from feathertune.encoders.specs import SPECS, EncoderSpec, structural_spec
-from feathertune.encoders.tokenizer import load_tokenizer
+from feathertune.encoders.tokenizer import add_padding_token, load_tokenizer, set_special_tokens, word_embeddings
+from feathertune.encoders.trial import with_facts
 from feathertune.errors import EncoderError, first_line
 from feathertune.records import TaskName
 from feathertune.runtime import GLOBAL_STATE
@@ -64,20 +64,22 @@ def load_encoder(
         # A checkpoint trained for regression keeps its own otherwise; transformers infers that of one label.
         kind = TASKS[task].labels
         config.problem_type = TASKS[task].problem_type if kind.sets or kind.numbers else None
-        model, missing = _from_checkpoint(files, config, attention, seed)
+        model, missing, unused = _from_checkpoint(files, config, attention, seed)
         tokenizer, tokenizer_notes = load_tokenizer(files, model)
     spec, spec_notes = _spec_of(model, model_id)
     notes = [*spec_notes, *tokenizer_notes]
     _check_backbone(model, spec, missing, model_id)
     if not any(name.startswith(f"{head}.") for name in missing for head in spec.head):
         notes.append(f"{model_id} brings a head of its own with as many outputs; training starts from it.")
-    prefix = model.base_model_prefix
-    backbone = model.get_submodule(prefix)
+    backbone = model.get_submodule(model.base_model_prefix)
     fingerprint = _fingerprint(model, backbone, missing)
+    notes += add_padding_token(tokenizer, model_id)
+    added = set_special_tokens(model, tokenizer)
     if dtype != torch.float32:
         for parameter in model.parameters():
             parameter.data = parameter.data.to(dtype)
-    return LoadedEncoder(
+    blocks = [(path, model.get_submodule(path)) for path in (spec.blocks, *spec.other_blocks)]
+    encoder = LoadedEncoder(
         model=model.eval(),
         tokenizer=tokenizer,
         spec=spec,
@@ -86,31 +88,30 @@ def load_encoder(
         labels=tuple(labels),
         new_parameters=tuple(name for name, _ in model.named_parameters() if name in missing),
         head_modules=_head_modules(model, spec, missing),
-        linears=linear_names_in(model.get_submodule(spec.blocks), spec.blocks),
+        linears=[name for path, module in blocks for name in linear_names_in(module, path)],
         n_parameters=sum(parameter.numel() for parameter in backbone.parameters()),
         fingerprint=fingerprint,
+        added_settings=added,
+        unused=unused,
         notes=tuple(notes),
     )
+    return with_facts(encoder)
 
 
 def _encoder_config(files: EncoderFiles) -> Any:  # noqa: ANN401 - PretrainedConfig, which is untyped
     """Read the configuration, and require an encoder that transformers can classify with."""
     model_type = files.config["model_type"]
-    supported = f"Supported: {', '.join(SPECS)}, and other encoders of transformers that have a classification model."
     try:
         config = AutoConfig.from_pretrained(files.folder, trust_remote_code=False, local_files_only=True)
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise EncoderError(
-            f"The encoder {files.id} is of type '{model_type}', which transformers cannot configure: "
-            f"{first_line(error)}. {supported}"
+            f"The base model {files.id} is of type '{model_type}', which transformers cannot configure: "
+            f"{first_line(error)}."
         ) from error
-    # Encoders are trained to fill in masked words, or are in our table.
-    is_encoder = model_type in SPECS or type(config) in MODEL_FOR_MASKED_LM_MAPPING
-    decodes = getattr(config, "is_encoder_decoder", False) or getattr(config, "is_decoder", False)
-    if not is_encoder or decodes or type(config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
+    if type(config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
         raise EncoderError(
-            f"The model {files.id} is of type '{model_type}', which is not an encoder for classification "
-            f"(it may be a decoder or an encoder-decoder). {supported}"
+            f"The base model {files.id} is of type '{model_type}', for which transformers has no classification model. "
+            f"Expected a type such as {', '.join(SPECS)}, llama, qwen3 or t5."
         )
     return config
 
@@ -120,8 +121,8 @@ def _from_checkpoint(
     config: Any,  # noqa: ANN401 - PretrainedConfig, which is untyped
     attention: Attention,
     seed: int,
-) -> tuple[PreTrainedModel, frozenset[str]]:
-    """Return the model in fp32, and the names of its parameters that are not in the checkpoint."""
+) -> tuple[PreTrainedModel, frozenset[str], tuple[str, ...]]:
+    """Return the model in fp32, names of its parameters that the checkpoint lacks, and of tensors without a place."""
     model_class = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(config)]
     with GLOBAL_STATE, torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -144,7 +145,9 @@ def _from_checkpoint(
             ) from error
     for tensor in (*model.parameters(), *model.buffers()):
         tensor.data = tensor.data.clone()  # safetensors maps the file, which may change while the model is in use
-    return model, frozenset(info["missing_keys"]) | {name for name, *_ in info["mismatched_keys"]}
+    model.config.use_cache = False  # keys and values of a text are used once
+    missing = frozenset(info["missing_keys"]) | {name for name, *_ in info["mismatched_keys"]}
+    return model, missing, tuple(sorted(info["unexpected_keys"]))
 
 
 def _spec_of(model: PreTrainedModel, model_id: str) -> tuple[EncoderSpec, tuple[str, ...]]:
@@ -161,8 +164,8 @@ def _spec_of(model: PreTrainedModel, model_id: str) -> tuple[EncoderSpec, tuple[
 
 def _check_backbone(model: PreTrainedModel, spec: EncoderSpec, missing: frozenset[str], model_id: str) -> None:
     """Require pretrained blocks and word embeddings; a pooler and a head may be new."""
-    embeddings = model.get_input_embeddings()
-    essential = {n for n, p in model.named_parameters() if n.startswith(f"{spec.blocks}.") or p is embeddings.weight}
+    words = word_embeddings(model)
+    essential = {n for n, p in model.named_parameters() if n.startswith(f"{spec.blocks}.") or p is words}
     if lacking := sorted(essential & missing):
         raise EncoderError(
             f"The checkpoint of {model_id} lacks {len(lacking)} of {len(essential)} parameters of the "

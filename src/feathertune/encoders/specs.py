@@ -6,6 +6,10 @@ from dataclasses import dataclass, replace
 
 from torch import nn
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+# Modules that multiply by one matrix; GPT-2's holds it transposed.
+LINEAR = (nn.Linear, Conv1D)
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,7 @@ class EncoderSpec:
         norms: A name may be missing in a block (ModernBERT's first has no attention norm).
         head: Modules outside the backbone that turn its output into logits.
         other: Linear layers that only some configurations have (DeBERTa's positions).
+        other_blocks: Paths of more lists, such as an encoder-decoder's encoder.
         shared_blocks: One block is applied repeatedly (ALBERT): a change to it changes every layer.
         post_norm: For blocks of BERT's form, with absolute positions and heads of equal width.
         reads_first: The head reads the last hidden state of the first token only.
@@ -47,6 +52,7 @@ class EncoderSpec:
     norms: tuple[str, ...]
     head: tuple[str, ...]
     other: tuple[str, ...] = ()
+    other_blocks: tuple[str, ...] = ()
     shared_blocks: bool = False
     post_norm: PostNorm | None = None
     reads_first: bool = False
@@ -170,24 +176,25 @@ SPECS: dict[str, EncoderSpec] = {row.model_type: row for row in _ROWS}
 _QUERY = frozenset({"query", "q", "q_proj", "q_lin", "query_proj", "to_q"})
 _KEY = frozenset({"key", "k", "k_proj", "k_lin", "key_proj", "to_k"})
 _VALUE = frozenset({"value", "v", "v_proj", "v_lin", "value_proj", "to_v"})
-_FUSED = frozenset({"qkv", "qkv_proj", "Wqkv", "in_proj", "query_key_value"})
+_FUSED = frozenset({"qkv", "qkv_proj", "Wqkv", "in_proj", "query_key_value", "c_attn"})
 
 
 def structural_spec(model: PreTrainedModel) -> EncoderSpec:
     """Read an unknown family's architecture; LookupError if it has no backbone with a list of blocks, or no head.
 
-    Blocks are the backbone's longest outermost ``ModuleList``; the head is every child outside it that has parameters.
+    Blocks are the backbone's longest outermost ``ModuleList``, an encoder-decoder's last; the head is every child
+    outside of the backbone that has parameters.
     """
     prefix = model.base_model_prefix
-    backbone = getattr(model, prefix, None)
     lists = {n: m for n, m in model.named_modules() if isinstance(m, nn.ModuleList) and n.startswith(f"{prefix}.")}
-    outermost = {n: m for n, m in lists.items() if not any(n.startswith(f"{other}.") for other in lists)}
+    outermost = [n for n in lists if not any(n.startswith(f"{other}.") for other in lists)]
     head = tuple(n for n, m in model.named_children() if n != prefix and any(True for _ in m.parameters()))
-    if backbone is None or not outermost or not head:
+    if not hasattr(model, prefix) or not outermost or not head:
         raise LookupError(f"{type(model).__name__} has no backbone with a list of blocks and a head outside of it")
-    blocks = max(outermost, key=lambda name: len(outermost[name]))
-    modules = [item for block in outermost[blocks] for item in block.named_modules()]
-    linears = dict.fromkeys(name for name, module in modules if isinstance(module, nn.Linear))
+    is_pair = getattr(model.config, "is_encoder_decoder", False)
+    blocks = outermost[-1] if is_pair else max(outermost, key=lambda name: len(lists[name]))
+    modules = [item for name in outermost for block in lists[name] for item in block.named_modules()]
+    linears = dict.fromkeys(name for name, module in modules if isinstance(module, LINEAR))
     norms = dict.fromkeys(n for n, module in modules if n not in linears and "norm" in type(module).__name__.lower())
 
     def named(words: frozenset[str]) -> tuple[str, ...]:
@@ -205,4 +212,5 @@ def structural_spec(model: PreTrainedModel) -> EncoderSpec:
         norms=tuple(norms),
         head=head,
         other=tuple(n for n in linears if n not in {*query, *key, *value}),
+        other_blocks=tuple(name for name in outermost if name != blocks),
     )

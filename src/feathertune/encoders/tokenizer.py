@@ -9,12 +9,20 @@ import base64
 import hashlib
 import inspect
 import json
+import math
 from typing import Any, cast
 
 import transformers
 from tokenizers import normalizers
 from tokenizers.models import Unigram
-from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from torch import nn
+from transformers import (
+    MODEL_FOR_MASKED_LM_MAPPING,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
 from transformers.utils import is_protobuf_available, is_sentencepiece_available
 
 from feathertune.encoders.files import EncoderFiles
@@ -41,8 +49,7 @@ def load_tokenizer(files: EncoderFiles, model: PreTrainedModel) -> tuple[PreTrai
             f"The encoder {files.id} has a tokenizer that is written in Python ({type(tokenizer).__name__}). Expected "
             "one that the package tokenizers can run, such as a tokenizer.json: take another encoder."
         )
-    rows = model.get_input_embeddings().weight.shape[0]
-    if len(tokenizer) > rows:
+    if len(tokenizer) > (rows := n_embedded(model)):
         raise EncoderError(
             f"The tokenizer of the encoder {files.id} has {len(tokenizer)} tokens, but the encoder embeds "
             f"{rows}: they do not belong together."
@@ -66,6 +73,46 @@ def drop_foreign_inputs(tokenizer: PreTrainedTokenizerBase, model: PreTrainedMod
     if "token_type_ids" in taken and getattr(model.config, "type_vocab_size", 2) > 1:
         return
     tokenizer.model_input_names = [name for name in tokenizer.model_input_names if name != "token_type_ids"]
+
+
+def word_embeddings(model: PreTrainedModel) -> nn.Parameter | None:
+    """Return the table of a model's tokens; None if it embeds them in another way (CANINE)."""
+    try:
+        return cast(nn.Parameter, model.get_input_embeddings().weight)
+    except (NotImplementedError, AttributeError):
+        return None
+
+
+def n_embedded(model: PreTrainedModel) -> float:
+    """Return the number of tokens that a model embeds; infinity without a table of them."""
+    table = word_embeddings(model)
+    return math.inf if table is None else len(table)
+
+
+def add_padding_token(tokenizer: PreTrainedTokenizerBase, model_id: str) -> list[str]:
+    """Take another special token for padding, in place, where there is none; return notes."""
+    if tokenizer.pad_token is not None:
+        return []
+    known = (tokenizer.eos_token, tokenizer.unk_token, tokenizer.bos_token)
+    tokenizer.pad_token = next((token for token in known if token), tokenizer.convert_ids_to_tokens(0))
+    return [f"{model_id} has no padding token; {tokenizer.pad_token!r} is used, and saved with each model."]
+
+
+def set_special_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
+    """Set the special tokens that a forward pass needs and the checkpoint's configuration lacks; return those set.
+
+    A decoder's head reads the last token that is not padding, and refuses batches without a padding token.
+    """
+    config, needed = model.config.get_text_config(), {}
+    is_pair = config.is_encoder_decoder
+    searches = type(model.config) not in MODEL_FOR_MASKED_LM_MAPPING and not is_pair
+    if (known := getattr(config, "pad_token_id", None)) is None or (searches and known != tokenizer.pad_token_id):
+        needed["pad_token_id"] = int(tokenizer.pad_token_id)
+    if is_pair and getattr(config, "decoder_start_token_id", None) is None:
+        needed["decoder_start_token_id"] = int(tokenizer.pad_token_id)  # as in T5
+    for name, value in needed.items():
+        setattr(config, name, value)
+    return needed
 
 
 def forget_lengths(tokenizer: PreTrainedTokenizerBase) -> None:

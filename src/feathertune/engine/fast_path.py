@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import inspect
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
+from feathertune.encoders.patching import hooked, kept_flags, kept_modes, replaced
+from feathertune.encoders.trial import close, trial_batches
 from feathertune.engine.kernels import attention
 from feathertune.engine.kernels.block import Block
 from feathertune.engine.kernels.last_layer import FirstTokenBlock
@@ -18,6 +20,7 @@ from feathertune.engine.kernels.layer import Called, Layer, run
 from feathertune.engine.kernels.linear import Arithmetic
 from feathertune.engine.kernels.matrix import Matrices
 from feathertune.engine.training.regression_head import fp32_forward, is_regression, output_layer
+from feathertune.errors import first_line
 
 if TYPE_CHECKING:
     from feathertune.config import EngineConfig
@@ -57,7 +60,7 @@ def fast_parts(
     own_blocks = post_norm and own_attention and config.blocks != "off" and on_cpu
     first_token = post_norm and spec.reads_first and own_attention and "off" not in (config.last_layer, config.blocks)
     with contextlib.ExitStack() as stack:
-        if own_attention and on_cpu and type(encoder.model)._supports_sdpa:
+        if own_attention and on_cpu and (post_norm or _attention_fits(encoder)):
             stack.enter_context(_attention(encoder.model.config))
             fast.parts.append("attention")
         if not post_norm:
@@ -123,6 +126,58 @@ def block_forward(block: nn.Module, forward: Callable[..., Tensor]) -> Callable[
     return called
 
 
+def _attention_fits(encoder: LoadedEncoder) -> bool:
+    """Return whether a model gives the same logits with the engine's attention, tried on texts alone and together."""
+    model = encoder.model
+    if not type(model)._supports_attention_backend:
+        return False
+    # With a graph: attention has no gradient for a mask that is trained, and says so.
+    with kept_modes(model), kept_flags(model), torch.enable_grad():
+        model.eval().requires_grad_(True)
+        for batch in trial_batches(encoder):
+            expected = model(**batch).logits
+            try:
+                with _attention(model.config):
+                    if not close(model(**batch).logits, expected):
+                        return False
+            except (NotImplementedError, RuntimeError, TypeError, ValueError, IndexError):
+                return False
+    return True
+
+
+def fitting_runtime(encoder: LoadedEncoder, config: EngineConfig, runtime: Runtime) -> tuple[Runtime, str]:
+    """Return the runtime, in fp32 if the model cannot be trained in bf16, and a note; tried on two texts."""
+    if runtime.product_dtype == torch.float32 or encoder.spec.post_norm is not None:
+        return runtime, ""
+    model, why, home = encoder.model, "", next(encoder.model.parameters()).device
+    start = encoder.blocks[0].register_forward_pre_hook(_needs_gradient, with_kwargs=True)
+    with hooked(start), kept_modes(model), kept_flags(model), torch.enable_grad():
+        model.to(runtime.device).train().requires_grad_(False)
+        try:
+            with fast_parts(encoder, config, runtime), runtime.autocast():
+                logits = model(**trial_batches(encoder)[-1]).logits
+            if logits.requires_grad:
+                logits.float().square().sum().backward()
+            if not torch.isfinite(logits).all():
+                why = "its logits are not finite"
+        except (NotImplementedError, RuntimeError, TypeError, ValueError) as error:
+            why = first_line(error)
+    model.to(home)
+    if not why:
+        return runtime, ""
+    note = f"{encoder.id} runs in fp32: in bf16 it fails ({why})."
+    return replace(runtime, dtype="fp32", reason=note), note
+
+
+def _needs_gradient(_module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:  # noqa: ANN401
+    """Let autograd follow a block's input, which no trained parameter made."""
+    hidden = inputs[0] if inputs else named.get("hidden_states")
+    if not isinstance(hidden, Tensor) or not hidden.is_floating_point():
+        return None
+    hidden = hidden.detach().requires_grad_()
+    return ((hidden, *inputs[1:]), named) if inputs else (inputs, {**named, "hidden_states": hidden})
+
+
 @contextlib.contextmanager
 def _attention(config: Any) -> Iterator[None]:  # noqa: ANN401 - PretrainedConfig, which is untyped
     attention.register()
@@ -132,31 +187,6 @@ def _attention(config: Any) -> Iterator[None]:  # noqa: ANN401 - PretrainedConfi
         yield
     finally:
         config._attn_implementation = before
-
-
-@contextlib.contextmanager
-def replaced(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
-    """Replace a module's forward while the context lasts; replacements may be nested."""
-    before = module.__dict__.get("forward")
-    module.forward = forward
-    try:
-        yield
-    finally:
-        if before is None:
-            del module.forward
-        else:
-            module.forward = before
-
-
-@contextlib.contextmanager
-def kept_modes(model: nn.Module) -> Iterator[None]:
-    """Restore each module's training mode at the end of the context."""
-    modes = {module: module.training for module in model.modules()}
-    try:
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
 
 
 def turn_off_dropout(model: nn.Module) -> None:

@@ -16,7 +16,7 @@ from feathertune.bundle import BundleInfo
 from feathertune.bundle.card import opening
 from feathertune.bundle.plain_use import plain_reading
 from feathertune.data.reading.texts import Text, are_pairs
-from feathertune.data.tokens.encode import EncodedTexts, Gathered, pad_batch
+from feathertune.data.tokens.encode import EncodedTexts, Gathered, Padding, pad_batch
 from feathertune.engine.predict import run_passes
 from feathertune.export.check import PARITY_FILE, Parity
 from feathertune.export.parity import TOKEN_BUDGET
@@ -92,7 +92,7 @@ class OnnxFolder:
         """Tokenise N texts with the folder's own tokenizer."""
         facts = self.facts
         has_types = are_pairs(texts) and "token_type_ids" in facts.inputs
-        gathered = Gathered(facts.max_length, facts.reading, pad_id=facts.pad_token_id, has_types=has_types)
+        gathered = Gathered(facts.max_length, facts.reading, padding=Padding(facts.pad_token_id), has_types=has_types)
         for encoding in self._tokenizer.encode_batch([t if isinstance(t, str) else tuple(t) for t in texts]):
             gathered.add(encoding)
         return gathered.texts()
@@ -118,7 +118,7 @@ def each_alone(texts: EncodedTexts) -> Iterator[dict[str, np.ndarray]]:
     """Yield a batch ``(1, T)`` int64 of each sequence, without padding."""
     types = [None] * texts.n_sequences if texts.types is None else np.split(texts.types, texts.offsets[1:-1])
     for ids, kinds in zip(np.split(texts.ids, texts.offsets[1:-1]), types, strict=True):
-        given = pad_batch([ids], width=len(ids), pad_id=0, device=_CPU, types=[kinds])
+        given = pad_batch([ids], width=len(ids), padding=Padding(), device=_CPU, types=[kinds])
         yield {name: tensor.numpy() for name, tensor in given.items()}
 
 

@@ -60,6 +60,8 @@ def adapter(
         if isinstance(options, TargetedOptions):
             settings["target_modules"] = target_names(encoder, options)
             if isinstance(options, RankOptions):
+                if options.target_modules == "all-linear":
+                    settings["target_modules"] = wide_enough(encoder, settings["target_modules"], options.r)
                 check_rank(fields["name"], "r", options.r, encoder, settings["target_modules"])
         if arguments is not None:
             settings |= arguments(encoder, options, job)
@@ -86,6 +88,13 @@ def _refused(method: str, encoder: LoadedEncoder, options: Options, error: Excep
         f"Method '{method}' cannot be prepared on {encoder.id} with {given or 'its options'}: PEFT says: {message}. "
         f"Its options and what they default to: feathertune methods show {method} --base {encoder.id}."
     )
+
+
+def wide_enough(encoder: LoadedEncoder, names: list[str], rank: int) -> list[str]:
+    """Return the layers without those narrower than the rank, such as an expert's gate; all of them if all are."""
+    shapes = shapes_of(encoder, names)
+    chosen = [name for name, shape in zip(names, shapes, strict=True) if min(shape) >= rank]
+    return chosen or names
 
 
 def check_rank(method: str, option: str, rank: int, encoder: LoadedEncoder, names: Sequence[str]) -> None:

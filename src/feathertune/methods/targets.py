@@ -58,6 +58,8 @@ def target_names(encoder: LoadedEncoder, options: TargetedOptions) -> list[str]:
         names = list(encoder.query_value_names())
     else:
         names = _named_targets(encoder, options.target_modules)
+    if not names:
+        raise ConfigError(f"{encoder.id} ({encoder.spec.model_type}) has no linear layers in its blocks to adapt.")
     return in_top_layers(encoder, names, options)
 
 
@@ -87,7 +89,7 @@ def top_blocks(encoder: LoadedEncoder, n: int, *, option: str) -> tuple[str, ...
 
 
 def shapes_of(encoder: LoadedEncoder, names: Sequence[str]) -> Shapes:
-    """Return ``(out, in)`` of each linear layer."""
+    """Return the two widths of each linear layer's weight, ``(out, in)`` except for GPT-2's layers."""
     weights = [encoder.model.get_submodule(name).weight for name in names]
     return [(int(weight.shape[0]), int(weight.shape[1])) for weight in weights]
 

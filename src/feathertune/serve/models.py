@@ -21,7 +21,7 @@ from feathertune.bundle import load_bundle
 from feathertune.config import EngineConfig
 from feathertune.data.reading.texts import Text, paired
 from feathertune.data.tokens.batching import coarsely
-from feathertune.data.tokens.encode import WIDTH_MULTIPLE, batch_width, encode, pad_batch
+from feathertune.data.tokens.encode import WIDTH_MULTIPLE, Padding, batch_width, encode, pad_batch
 from feathertune.engine.kernels.matrix import Matrices
 from feathertune.engine.multi_adapter.mixed_batches import MixableModel, as_mixable, check_mixed, mixed_logits
 from feathertune.engine.multi_adapter.shared_tensors import SharedTensors, copy_on_shared_tensors
@@ -91,9 +91,9 @@ class Served:
         return _PADDING_SHARE if self.predictor.installed.blocks else 1.0
 
     @property
-    def pad_id(self) -> int:
-        """Token id of padding."""
-        return int(self.predictor.bundle.tokenizer.pad_token_id or 0)
+    def padding(self) -> Padding:
+        """Padding of its batches."""
+        return Padding.of(self.predictor.bundle.tokenizer)
 
     @property
     def reads_pairs(self) -> bool:
@@ -171,7 +171,7 @@ class Models:
         found = [as_mixable(one.bundle.base, one.bundle.model, one.installed) for one in predictors]
         members = tuple(one for one in found if isinstance(one, MixableModel))
         alone = Served("", tuple(predictors), (), object(), "" if members else str(found[0]), own_bytes, probes)
-        return replace(alone, members=members, lane=(members[0].group_key, alone.pad_id)) if members else alone
+        return replace(alone, members=members, lane=(members[0].group_key, alone.padding)) if members else alone
 
     def add(self, name: str, read: Served) -> Served:
         """Let a bundle answer under a name; an older bundle of that name finishes its texts."""
@@ -220,8 +220,8 @@ class Models:
             n_more = coarsely(sum(sizes)) - sum(sizes)
             texts += [TextRow((texts[-1].sequences[0][:1],), texts[-1].longest)] * n_more
             sizes[-1] += n_more
-        batch = self._batch(texts, next(iter(places)).pad_id)
-        with torch.inference_mode(), self._runtime.autocast():
+        batch = self._batch(texts, next(iter(places)).padding)
+        with torch.inference_mode(), next(iter(places)).predictor.runtime.autocast():
             if all(model.members for model in places):
                 logits = mixed_logits([model.members[worker] for model in places], batch, sizes)
             else:
@@ -242,11 +242,11 @@ class Models:
             return batch_width(length, max_length)
         return min(WIDTH_MULTIPLE * coarsely(-(-length // WIDTH_MULTIPLE)), max_length)
 
-    def _batch(self, rows: Sequence[TextRow], pad_id: int) -> dict[str, torch.Tensor]:
+    def _batch(self, rows: Sequence[TextRow], padding: Padding) -> dict[str, torch.Tensor]:
         width = max(row.longest for row in rows)
         pieces = [ids for row in rows for ids in row.sequences]
         types = [row.types for row in rows for _ in row.sequences]  # pairs have one sequence
-        return pad_batch(pieces, width=width, pad_id=pad_id, device=self._runtime.device, types=types)
+        return pad_batch(pieces, width=width, padding=padding, device=self._runtime.device, types=types)
 
     def _same_tokenizer(self, tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
         """Return an equal tokenizer that is loaded already: each takes as much memory as an adapter."""
@@ -262,7 +262,7 @@ class Models:
         others = [one for one in self._by_name.values() if one.lane == new.lane]
         for other in (new, *others[:1]) if new.members else ():
             members = [other.members[0], new.members[0]]
-            if why := check_mixed(members, self._batch(other.probes + new.probes, new.pad_id), self._runtime):
+            if why := check_mixed(members, self._batch(other.probes + new.probes, new.padding), self._runtime):
                 return why
         return ""
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from feathertune.config import DataConfig
 from feathertune.data.from_config import load_sources, split_sources
 from feathertune.data.sources.collector import SPLITS, RawDataset, SplitName
 from feathertune.data.splitting.splits import DataSplits
 from feathertune.data.tokens.encode import EncodedTexts, encode
 from feathertune.encoders import LoadedEncoder
+from feathertune.engine.fast_path import fitting_runtime
 from feathertune.engine.prefix_cache.store import ActivationCache
 from feathertune.engine.training.regression_head import output_layer
 from feathertune.records import BaseRecord
@@ -34,6 +37,8 @@ def prepare_study(
     observer.stage(f"loading {config.base.id}")
     pretrained = Pretrained(config.base, splits.labels, task.name, config.engine, config.train.token_budget, runtime)
     encoder = pretrained.load(seed=0)
+    runtime, in_fp32 = fitting_runtime(encoder, config.engine, runtime)
+    pretrained = replace(pretrained, runtime=runtime)
     check_max_length(config.data, encoder)
     if splits.kind.numbers:
         output_layer(encoder)  # refuses a head that cannot be put into the labels' unit
@@ -51,7 +56,7 @@ def prepare_study(
         base=_base_record(encoder),
         encoded=encoded,
         tokenize_seconds=seconds,
-        notes=(*encoder.notes, *unmoved),
+        notes=(*encoder.notes, *filter(None, [in_fp32]), *unmoved),
         pretrained=pretrained,
         activations=ActivationCache(
             config.engine, runtime, token_budget=config.train.token_budget, base_fingerprint=encoder.fingerprint

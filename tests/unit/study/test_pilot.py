@@ -7,7 +7,7 @@ import pytest
 
 from feathertune.config import TrainConfig
 from feathertune.data.tokens.batching import cut_passes, plan_steps
-from feathertune.data.tokens.encode import EncodedTexts
+from feathertune.data.tokens.encode import EncodedTexts, Padding
 from feathertune.study.cost import reading_passes, spread, training_steps, work
 
 
@@ -16,7 +16,7 @@ def bench():
     """The part of a workbench that is counted: 203 texts of 3 to 60 tokens, steps of 16 rows."""
     lengths = np.random.default_rng(0).integers(3, 61, 203)
     offsets = np.concatenate([[0], np.cumsum(lengths)])
-    texts = EncodedTexts(np.arange(offsets[-1], dtype=np.int32), offsets, 0, pad_id=0)
+    texts = EncodedTexts(np.arange(offsets[-1], dtype=np.int32), offsets, 0, padding=Padding())
     return SimpleNamespace(
         encoded={"train": texts, "test": texts},
         base=SimpleNamespace(hidden_size=100),

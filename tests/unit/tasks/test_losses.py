@@ -14,10 +14,11 @@ from torch.nn import functional
 from feathertune.baselines import BASELINES
 from feathertune.baselines.linear import CountedWords
 from feathertune.config import TrainConfig
-from feathertune.data.tokens.encode import EncodedTexts
+from feathertune.data.tokens.encode import EncodedTexts, Padding
+from feathertune.encoders.classifier_head import head_logits
 from feathertune.engine.training.distributed import ALONE
 from feathertune.engine.training.gradient import Labelled, add_gradient
-from feathertune.engine.training.head import fit_head, head_logits
+from feathertune.engine.training.head import fit_head
 from feathertune.engine.training.loop import Recipe, StepInfo, Training
 from feathertune.errors import ConfigError
 from feathertune.tasks import MULTI_LABEL, REGRESSION, SINGLE_LABEL
@@ -152,7 +153,7 @@ def unbalanced(n=60):
     labels = (np.arange(n) % 10 == 0).astype(np.int64)
     rows = [rng.integers(1, 15, rng.integers(3, 9)) + 14 * label for label in labels]
     offsets = np.concatenate([[0], np.cumsum([len(row) for row in rows])])
-    texts = EncodedTexts(np.concatenate(rows).astype(np.int32), offsets, n_truncated=0, pad_id=0)
+    texts = EncodedTexts(np.concatenate(rows).astype(np.int32), offsets, n_truncated=0, padding=Padding())
     return Labelled(texts, labels, objective_of(TrainConfig(class_weights="balanced"), labels, 2))
 
 

@@ -20,9 +20,10 @@ from feathertune.bundle.files import BundleInfo
 from feathertune.config import TrainConfig
 from feathertune.data.tokens.encode import encode
 from feathertune.encoders import load_encoder
+from feathertune.encoders.classifier_head import head_logits
 from feathertune.engine.training.distributed import ALONE
 from feathertune.engine.training.gradient import Labelled, add_gradient
-from feathertune.engine.training.head import fit_head, head_logits
+from feathertune.engine.training.head import fit_head
 from feathertune.engine.training.loop import EpochInfo, Recipe, Training
 from feathertune.errors import DataError
 from feathertune.records import DataRecord, MultiLabelMetrics, RunRecord

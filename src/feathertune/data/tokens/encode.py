@@ -8,7 +8,7 @@ from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -29,6 +29,24 @@ _CHUNK_CHARACTERS = 2_000_000
 _HEAD_SHARE = 128 / 510
 
 Span = tuple[int, int]
+Side = Literal["right", "left"]
+
+
+@dataclass(frozen=True)
+class Padding:
+    """The token that fills the rows of a batch, and its side."""
+
+    token_id: int = 0
+    side: Side = "right"
+
+    @classmethod
+    def of(cls, tokenizer: PreTrainedTokenizerBase) -> Padding:
+        """Return a tokenizer's padding; without a padding token, token 0."""
+        return cls(int(tokenizer.pad_token_id or 0), "left" if tokenizer.padding_side == "left" else "right")
+
+    def place(self, length: int, width: int) -> slice:
+        """Return the place of a sequence in a row of a batch."""
+        return slice(0, length) if self.side == "right" else slice(width - length, width)
 
 
 @dataclass(frozen=True)
@@ -41,12 +59,13 @@ class EncodedTexts:
         firsts: First sequence of each text, and S, ``(N + 1,)`` int64; None if each text is one sequence.
         n_tokens: Tokens of each whole text, special tokens included, ``(N,)`` int64; None if not counted.
         n_unread: Tokens of each text that are in no sequence, ``(N,)`` int64; None if not counted.
+        padding: Padding of its batches.
     """
 
     ids: np.ndarray
     offsets: np.ndarray
     n_truncated: int
-    pad_id: int
+    padding: Padding
     types: np.ndarray | None = None
     firsts: np.ndarray | None = None
     n_tokens: np.ndarray | None = None
@@ -101,7 +120,7 @@ class EncodedTexts:
             ids=ids,
             offsets=_offsets([len(piece) for piece in pieces]),
             n_truncated=0,
-            pad_id=self.pad_id,
+            padding=self.padding,
             types=None if types is None else np.concatenate([np.zeros(0, np.int8), *types]),
             firsts=None if self.firsts is None else _offsets(np.diff(self.firsts)[rows]),
             n_tokens=None if self.n_tokens is None else self.n_tokens[rows],
@@ -122,7 +141,7 @@ class EncodedTexts:
         """Make one padded batch of the texts at `rows`; see `pad_batch`. T is rounded up, so new shapes are few."""
         _, width = self.shape(rows)
         types = self.type_pieces(rows)
-        return pad_batch(self.pieces(rows), width=width, pad_id=self.pad_id, device=device, types=types)
+        return pad_batch(self.pieces(rows), width=width, padding=self.padding, device=device, types=types)
 
 
 def _offsets(sizes: Sequence[int] | np.ndarray) -> np.ndarray:
@@ -133,7 +152,7 @@ def pad_batch(
     pieces: Sequence[np.ndarray],
     *,
     width: int,
-    pad_id: int,
+    padding: Padding,
     device: torch.device,
     types: Sequence[np.ndarray | None] | None = None,
 ) -> dict[str, torch.Tensor]:
@@ -142,11 +161,12 @@ def pad_batch(
     Returns:
         ``input_ids``, with padding ``attention_mask``, and with types ``token_type_ids``, each ``(B, T)`` int64.
     """
-    input_ids = np.full((len(pieces), width), pad_id, dtype=np.int64)
+    input_ids = np.full((len(pieces), width), padding.token_id, dtype=np.int64)
     mask = np.zeros_like(input_ids)
+    places = [padding.place(len(piece), width) for piece in pieces]
     for i, piece in enumerate(pieces):
-        input_ids[i, : len(piece)] = piece
-        mask[i, : len(piece)] = 1
+        input_ids[i, places[i]] = piece
+        mask[i, places[i]] = 1
     batch = {"input_ids": torch.from_numpy(input_ids).to(device)}
     if not mask.all():
         batch["attention_mask"] = torch.from_numpy(mask).to(device)
@@ -154,7 +174,7 @@ def pad_batch(
         type_ids = np.zeros_like(input_ids)
         for i, kinds in enumerate(types):
             if kinds is not None:
-                type_ids[i, : len(kinds)] = kinds
+                type_ids[i, places[i]] = kinds
         batch["token_type_ids"] = torch.from_numpy(type_ids).to(device)
     return batch
 
@@ -176,7 +196,7 @@ def encode(
         )
     side = str(tokenizer.truncation_side)
     has_types = pairs and "token_type_ids" in tokenizer.model_input_names
-    gathered = Gathered(max_length, reading, pad_id=int(tokenizer.pad_token_id or 0), side=side, has_types=has_types)
+    gathered = Gathered(max_length, reading, padding=Padding.of(tokenizer), side=side, has_types=has_types)
     for start, end in _chunks(texts):
         columns = side_by_side(texts[start:end])
         batch: Any = tokenizer(
@@ -196,9 +216,9 @@ class Gathered:
     """Collects encoded texts and cuts long ones; see `encode`. ``head`` cuts on the `side`, pairs may have types."""
 
     def __init__(
-        self, max_length: int, reading: Reading, *, pad_id: int, side: str = "right", has_types: bool = False
+        self, max_length: int, reading: Reading, *, padding: Padding, side: str = "right", has_types: bool = False
     ) -> None:
-        self._max_length, self._reading, self._pad_id, self._side = max_length, reading, pad_id, side
+        self._max_length, self._reading, self._padding, self._side = max_length, reading, padding, side
         # They grow in place: two copies of all tokens never exist at once.
         self._ids, self._lengths, self._counts = array("i"), array("q"), array("q")
         self._n_tokens, self._n_unread = array("q"), array("q")
@@ -230,7 +250,7 @@ class Gathered:
             ids=np.frombuffer(self._ids, dtype=np.int32) if self._ids else np.zeros(0, dtype=np.int32),
             offsets=_offsets(np.array(self._lengths, dtype=np.int64)),
             n_truncated=int((n_tokens > self._max_length).sum()),
-            pad_id=self._pad_id,
+            padding=self._padding,
             types=np.frombuffer(types, dtype=np.int8) if types is not None and any(types) else None,
             firsts=_offsets(np.array(self._counts, dtype=np.int64)) if self._reading.long == "windows" else None,
             n_tokens=n_tokens,

@@ -20,6 +20,11 @@ from transformers.masking_utils import bidirectional_mask_function, sdpa_mask
 NAME = "feathertune"
 # Low enough that its exponential is zero next to any score; bf16 can hold it after division by the scaling.
 MASKED = -1e4
+# Arguments that the mask holds already, or that choose what is returned.
+_NO_EFFECT = frozenset(
+    "is_causal sliding_window position_ids position_embeddings output_attentions output_hidden_states use_cache "  # noqa: SIM905
+    "cache_position return_dict".split()
+)
 _MULTIPLE = 32
 _SHORT = 64
 # Probabilities grow with the square of the length. Longer texts compute them again, in a twentieth of the step.
@@ -191,16 +196,28 @@ class _Attend(torch.autograd.Function):
 
 
 def attention_forward(
-    module: nn.Module,
+    _module: nn.Module,
     query: Tensor,
     key: Tensor,
     value: Tensor,
     attention_mask: Tensor | None,
     scaling: float | None = None,
     dropout: float = 0.0,
-    **_: Any,  # noqa: ANN401
+    **others: Any,  # noqa: ANN401
 ) -> tuple[Tensor, None]:
-    """Attention in transformers' form: heads ``(B, H, T, d)`` to ``(B, T, H, d)``, without probabilities."""
+    """Attention in transformers' form: heads ``(B, H, T, d)`` to ``(B, T, H, d)``, without probabilities.
+
+    Keys and values may have fewer heads. NotImplementedError for a mask that is trained, and for arguments that change
+    the result, such as a cap of the scores.
+    """
+    if attention_mask is not None and attention_mask.requires_grad:
+        raise NotImplementedError("attention with a trained mask")
+    if unknown := [name for name, given in others.items() if name not in _NO_EFFECT and given not in (None, False)]:
+        raise NotImplementedError(f"attention with {', '.join(unknown)}")
+    if (groups := query.shape[1] // key.shape[1]) > 1:
+        key, value = (tensor.repeat_interleave(groups, dim=1) for tensor in (key, value))
+    # Rotary positions leave queries and keys in fp32 under autocast.
+    query, key = query.to(value.dtype), key.to(value.dtype)
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     mask = as_added(attention_mask, query.dtype)
     output = attend(query, key, value, mask, scaling=scaling, dropout=dropout)
@@ -219,7 +236,8 @@ def as_added(mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
 def padding_mask(attention_mask: Tensor | None = None, dtype: torch.dtype = torch.float32, **others: Any) -> Any:  # noqa: ANN401
     """Return transformers' mask: ``(B, 1, 1, T)`` if only padding is masked, else its own full mask."""
     if others.get("mask_function") is not bidirectional_mask_function or others.get("use_vmap"):
-        return sdpa_mask(attention_mask=attention_mask, dtype=dtype, **others)
+        # torch's kernels take "causal" for a mask, and this one does not.
+        return sdpa_mask(attention_mask=attention_mask, dtype=dtype, **{**others, "allow_is_causal_skip": False})
     if attention_mask is None:
         return None
     return as_added(attention_mask.bool()[:, None, None, :], dtype)

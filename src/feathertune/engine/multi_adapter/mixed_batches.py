@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from feathertune.engine.fast_path import FastParts, block_forward, replaced
+from feathertune.encoders.classifier_head import head_logits
+from feathertune.encoders.patching import replaced
+from feathertune.engine.fast_path import FastParts, block_forward
 from feathertune.engine.kernels.block import Block
 from feathertune.engine.kernels.last_layer import FirstTokenBlock
 from feathertune.engine.kernels.multi_model_layers import ModelRows
-from feathertune.engine.training.head import head_logits
 
 if TYPE_CHECKING:
     from feathertune.encoders import LoadedEncoder

@@ -39,7 +39,7 @@ class CachedTexts(EncodedTexts):
         hidden = self.hidden.new_zeros(*shape, self.hidden.shape[1])
         for place, i in zip(hidden, self.sequences(rows), strict=True):
             start, end = self.offsets[i], self.offsets[i + 1]
-            place[: end - start] = self.hidden[start:end]
+            place[self.padding.place(end - start, shape[1])] = self.hidden[start:end]
         return {"inputs_embeds": hidden.to(device, non_blocking=True), **batch}
 
 
@@ -63,7 +63,7 @@ def compute(
         hidden = boundary(texts.collate(rows, device))
         for i, states in zip(texts.sequences(rows), hidden, strict=True):
             start, end = texts.offsets[i], texts.offsets[i + 1]
-            into[start:end] = states[: end - start]
+            into[start:end] = states[texts.padding.place(end - start, len(states))]
         if on_texts is not None:
             on_texts(len(rows))
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from feathertune.engine.fast_path import kept_modes, replaced
+from feathertune.encoders.patching import kept_modes, replaced
 
 if TYPE_CHECKING:
     from feathertune.encoders import LoadedEncoder

@@ -1,18 +1,18 @@
-"""The classification head alone, and the vectors that it reads, computed once; for any family. Not thread-safe."""
+"""The classification head trained alone, on vectors that are computed once; for any family. Not thread-safe."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from transformers.modeling_outputs import BaseModelOutputWithPooling
+from torch import Tensor
 
 from feathertune.data.tokens.encode import EncodedTexts
 from feathertune.encoders import LoadedEncoder
-from feathertune.engine.fast_path import kept_modes, replaced
+from feathertune.encoders.classifier_head import head_logits, states, vector
+from feathertune.encoders.patching import kept_modes
 from feathertune.tasks.losses import CROSS_ENTROPY, Objective
 
 # Epochs of the head alone, and at most this many steps.
@@ -27,44 +27,17 @@ class Features(NamedTuple):
 
 
 def extract_features(encoder: LoadedEncoder, batch: Mapping[str, Tensor]) -> Features:
-    """Run an encoder without adapter over a batch ``(B, T)``, without dropout and gradients."""
+    """Run an encoder without adapter over a batch ``(B, T)``, without dropout and gradients.
+
+    `read` is the mean for a head that reads no single vector.
+    """
     model = encoder.model
-    read: list[Tensor] = []
-    hidden: list[Tensor] = []
-
-    # The first of the head's modules that runs reads the encoder's output.
-    readers = encoder.spec.head if encoder.new_pooler is None else (encoder.new_pooler, *encoder.spec.head)
-    modules = [model.get_submodule(name) for name in readers]
-    hooks = [module.register_forward_pre_hook(lambda _, inputs: read.append(inputs[0])) for module in modules]
-    hooks.append(encoder.backbone.register_forward_hook(lambda _, __, output: hidden.append(output[0])))
-    try:
-        with torch.no_grad(), kept_modes(model):
-            model.eval()
-            model(**batch)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    first = read[0][:, 0] if read[0].dim() == 3 else read[0]
-    last = hidden[0].float()
-    if "attention_mask" in batch:
-        mask = batch["attention_mask"].unsqueeze(-1).to(torch.float32)
-        mean = (last * mask).sum(dim=1) / mask.sum(dim=1)
-    else:
-        mean = last.mean(dim=1)
-    return Features(read=first, mean=mean.to(first.dtype))
-
-
-def head_logits(encoder: LoadedEncoder, read: Tensor) -> Tensor:
-    """Return the head's logits ``(N, C)`` for `Features.read` ``(N, D)``, differentiable, as the whole model's."""
-    hidden = read.unsqueeze(1)  # a text of one token: its first token and its mean are both `read`
-    ones = torch.ones(hidden.shape[:2], dtype=torch.long, device=read.device)
-
-    def stub(*_args: Any, **_kwargs: Any) -> BaseModelOutputWithPooling:  # noqa: ANN401 - any model
-        return BaseModelOutputWithPooling(last_hidden_state=hidden, pooler_output=_pool(encoder, hidden))
-
-    with replaced(encoder.backbone, stub):
-        logits: Tensor = encoder.model(input_ids=ones, attention_mask=ones).logits
-    return logits
+    with torch.no_grad(), kept_modes(model):
+        model.eval()
+        given, hidden, _ = states(encoder, batch)
+    mask = batch.get("attention_mask")
+    read = vector(given, mask, encoder.facts.reads or "mean")
+    return Features(read=read, mean=vector(hidden.float(), mask, "mean").to(read.dtype))
 
 
 def fit_head(
@@ -115,14 +88,3 @@ def n_head_steps(n_rows: int) -> int:
 
 def _head_epochs(n_rows: int) -> int:
     return max(1, min(_HEAD_EPOCHS, _HEAD_STEPS // -(-n_rows // _HEAD_BATCH)))
-
-
-def _pool(encoder: LoadedEncoder, hidden: Tensor) -> Tensor:
-    """Return the pooler's output: the features are that already, unless the pooler belongs to the head."""
-    if encoder.new_pooler is None:
-        return hidden[:, 0]
-    pooler = encoder.model.get_submodule(encoder.new_pooler)
-    if isinstance(pooler, nn.Linear):  # ALBERT, whose activation is a module of the backbone
-        activation = encoder.backbone.get_submodule("pooler_activation")
-        return cast(Tensor, activation(pooler(hidden[:, 0])))
-    return cast(Tensor, pooler(hidden))

@@ -10,9 +10,11 @@ import torch
 
 from feathertune.baselines import BASELINES, Baseline
 from feathertune.data.sources.collector import SPLITS, SplitName
-from feathertune.engine.training.head import head_logits
+from feathertune.encoders import LoadedEncoder
+from feathertune.encoders.classifier_head import head_logits
+from feathertune.engine.predict import predict_logits
 from feathertune.records import Seconds
-from feathertune.runtime import stopwatch
+from feathertune.runtime import FP32, stopwatch
 from feathertune.study.observe import Observer
 from feathertune.study.run_spec import RunSpec
 from feathertune.study.running.run_result import RunResult, score_rows
@@ -93,10 +95,7 @@ def _score_untrained(seed: int, features: Mapping[SplitName, FrozenFeatures], pr
     with stopwatch() as evaluate, torch.inference_mode():
         encoder.model.eval()
         probabilities = {
-            name: task.probabilities(
-                bench.encoded[name].pooled(head_logits(encoder, torch.from_numpy(found.read)).float().numpy())
-            )
-            for name, found in features.items()
+            name: task.probabilities(_untrained_logits(encoder, found, bench, name)) for name, found in features.items()
         }
     test, n_classes = probabilities["test"], len(bench.splits.labels)
     validation = probabilities.get("validation", np.zeros((0, n_classes)))
@@ -111,3 +110,13 @@ def _score_untrained(seed: int, features: Mapping[SplitName, FrozenFeatures], pr
         peak_memory_bytes=features["test"].peak_memory_bytes,
         notes=bench.notes,
     )
+
+
+def _untrained_logits(
+    encoder: LoadedEncoder, features: FrozenFeatures, bench: Workbench, name: SplitName
+) -> np.ndarray:
+    """Return logits ``(N, C)`` of a split, from the vectors that the head reads if it reads any."""
+    texts = bench.encoded[name]
+    if encoder.facts.reads is None:
+        return predict_logits(encoder.model, texts, token_budget=bench.pretrained.token_budget, runtime=FP32)
+    return texts.pooled(head_logits(encoder, torch.from_numpy(features.read)).float().numpy())

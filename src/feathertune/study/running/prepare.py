@@ -112,7 +112,9 @@ def begins_with_head(method: Method, settings: TrainConfig) -> bool:
 
 
 def start_head(ready: ReadyModel, bench: Workbench) -> None:
-    """Fit the head to the frozen encoder's features, or to its own if it reads others."""
+    """Fit the head to the frozen encoder's features, or to its own if it reads others; not if it reads no vector."""
+    if ready.encoder.facts.reads is None:
+        return
     texts = bench.encoded["train"]
     if ready.method.rereads(ready.options):
         read, _ = bench.pretrained.read_by(ready.encoder, texts, lambda _: None)

@@ -14,7 +14,7 @@ from feathertune.data.reading.texts import Pair, columns_of, of_kind, paired
 from feathertune.data.sources.collector import Collector, ReadOptions
 from feathertune.data.sources.registry import load_source
 from feathertune.data.splitting.splits import make_splits
-from feathertune.data.tokens.encode import encode, pad_batch
+from feathertune.data.tokens.encode import Padding, encode, pad_batch
 from feathertune.data.tokens.shared_texts import TextBlock
 from feathertune.engine.prefix_cache.activations import content_key
 from feathertune.errors import ConfigError, DataError
@@ -161,9 +161,9 @@ def test_types_are_part_of_what_is_cached():
 
 def test_texts_without_types_beside_pairs():
     pieces, types = [np.array([1, 2, 3]), np.array([1, 2])], [None, np.array([0, 1])]
-    batch = pad_batch(pieces, width=4, pad_id=0, device=CPU, types=types)
+    batch = pad_batch(pieces, width=4, padding=Padding(), device=CPU, types=types)
     assert batch["token_type_ids"].tolist() == [[0, 0, 0, 0], [0, 1, 0, 0]]
-    assert "token_type_ids" not in pad_batch(pieces, width=4, pad_id=0, device=CPU, types=[None, None])
+    assert "token_type_ids" not in pad_batch(pieces, width=4, padding=Padding(), device=CPU, types=[None, None])
 
 
 def test_a_block_of_pairs_is_the_pairs():

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from feathertune.data.tokens.encode import EncodedTexts
+from feathertune.data.tokens.encode import EncodedTexts, Padding
 from feathertune.engine.prefix_cache import activations
 from feathertune.engine.prefix_cache.activations import CachedTexts, CacheFolder, compute, content_key
 
@@ -24,7 +24,7 @@ LENGTHS = np.array([3, 1, 5, 2, 5])
 def texts():
     offsets = np.concatenate([[0], np.cumsum(LENGTHS)])
     ids = np.arange(offsets[-1], dtype=np.int32) + 1
-    return EncodedTexts(ids=ids, offsets=offsets, n_truncated=0, pad_id=0)
+    return EncodedTexts(ids=ids, offsets=offsets, n_truncated=0, padding=Padding())
 
 
 def boundary(batch):

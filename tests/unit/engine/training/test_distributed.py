@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from feathertune.data.tokens.encode import EncodedTexts
+from feathertune.data.tokens.encode import EncodedTexts, Padding
 from feathertune.engine.training.distributed import joined
 from feathertune.engine.training.gradient import Labelled, add_gradient
 from feathertune.engine.predict import predict_logits, run_passes
@@ -50,7 +50,7 @@ class Bag(nn.Module):
 rng = np.random.default_rng(1)
 rows = [rng.integers(1, 30, length) for length in rng.integers(2, 9, 13)]
 offsets = np.concatenate([[0], np.cumsum([len(row) for row in rows])])
-texts = EncodedTexts(np.concatenate(rows).astype(np.int32), offsets, n_truncated=0, pad_id=0)
+texts = EncodedTexts(np.concatenate(rows).astype(np.int32), offsets, n_truncated=0, padding=Padding())
 data = Labelled(texts, rng.integers(0, 2, 13).astype(np.int64), Objective(weights=(0.5, 3.0)))
 passes = [np.array([3, 1, 0, 7, 8]), np.array([2, 9, 4]), np.array([11])]  # the last is one process's alone
 
@@ -91,7 +91,7 @@ import torch
 from torch import nn
 
 from feathertune.config import TrainConfig
-from feathertune.data.tokens.encode import EncodedTexts
+from feathertune.data.tokens.encode import EncodedTexts, Padding
 from feathertune.engine.training.checkpoint import read, write
 from feathertune.engine.training.distributed import joined
 from feathertune.engine.training.gradient import Labelled
@@ -99,7 +99,7 @@ from feathertune.engine.training.loop import Recipe, StepInfo, Training
 from feathertune.runtime import Runtime
 
 folder, rng = Path(sys.argv[1]).parent, np.random.default_rng(1)
-texts = EncodedTexts(rng.integers(1, 30, 96).astype(np.int32), np.arange(0, 97, 6), n_truncated=0, pad_id=0)
+texts = EncodedTexts(rng.integers(1, 30, 96).astype(np.int32), np.arange(0, 97, 6), n_truncated=0, padding=Padding())
 data = Labelled(texts, rng.integers(0, 2, 16).astype(np.int64))
 
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from feathertune.encoders import load_encoder
-from feathertune.engine.training.head import fit_head, head_logits
+from feathertune.encoders.classifier_head import head_logits
+from feathertune.engine.training.head import fit_head
 from feathertune.methods import METHODS, Job
 from feathertune.runtime import seed_everything
 from tiny import FAMILIES, save_tiny_encoder

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from feathertune.config import TrainConfig
-from feathertune.data.tokens.encode import EncodedTexts
+from feathertune.data.tokens.encode import EncodedTexts, Padding
 from feathertune.engine.training import gradient
 from feathertune.engine.training.distributed import ALONE
 from feathertune.engine.training.gradient import Labelled, add_gradient
@@ -58,7 +58,7 @@ def labelled(n=12):
     rng = np.random.default_rng(1)
     rows = [rng.integers(1, 30, length) for length in rng.integers(2, 9, n)]
     offsets = np.concatenate([[0], np.cumsum([len(row) for row in rows])])
-    texts = EncodedTexts(np.concatenate(rows).astype(np.int32), offsets, n_truncated=0, pad_id=0)
+    texts = EncodedTexts(np.concatenate(rows).astype(np.int32), offsets, n_truncated=0, padding=Padding())
     return Labelled(texts, rng.integers(0, 2, n).astype(np.int64))
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from feathertune.config import TrainConfig
-from feathertune.data.tokens.encode import EncodedTexts
+from feathertune.data.tokens.encode import EncodedTexts, Padding
 from feathertune.engine.predict import predict_logits
 from feathertune.engine.training.gradient import Labelled
 from feathertune.engine.training.loop import EpochInfo, Recipe, StepInfo, Training
@@ -46,7 +46,7 @@ def texts(n, seed):
     rows = [rng.integers(1, 25, rng.integers(3, 20)) + 25 * label for label in labels]
     offsets = np.concatenate([[0], np.cumsum([len(row) for row in rows])])
     ids = np.concatenate([np.zeros(0, np.int32), *rows]).astype(np.int32)
-    encoded = EncodedTexts(ids, offsets.astype(np.int64), n_truncated=0, pad_id=0)
+    encoded = EncodedTexts(ids, offsets.astype(np.int64), n_truncated=0, padding=Padding())
     return Labelled(encoded, labels.astype(np.int64))
 
 

@@ -1,0 +1,141 @@
+"""Facts about a model that a few forward passes show: structure alone does not tell how its head reads a text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from feathertune.data.tokens.encode import Padding, Side, pad_batch
+from feathertune.encoders.classifier_head import READS, HeadReads, head_logits, states, vector
+from feathertune.encoders.patching import hooked
+from feathertune.errors import EncoderError, first_line
+
+if TYPE_CHECKING:
+    from feathertune.encoders.encoder import LoadedEncoder
+
+# A short and a long text: where padding or the place of a token matters, their logits show it.
+_TEXTS = ("No.", "It was a fine film, though far too long: I left after 40 minutes, and slept well!")
+# Share of the largest logit. Another token's state gives differences of tenths.
+_TOLERANCE = {torch.float32: 1e-3}
+_ROUNDED = 3e-2
+_FEWEST_TOKENS = 4
+_PADDED = "{} gives a text other logits if it is padded, so they depend on the texts of its batch."
+SIDES: tuple[Side, ...] = ("right", "left")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Observed facts.
+
+    Attributes:
+        reads: The vector that the head reads; None if its logits are no function of one vector.
+        padding: The side on which padding changes no logits; None if it changes them on both.
+    """
+
+    reads: HeadReads | None
+    padding: Side | None
+
+
+UNKNOWN = Facts(None, "right")
+
+
+@torch.no_grad()
+def with_facts(encoder: LoadedEncoder) -> LoadedEncoder:
+    """Return a model with its facts, and without the linear layers that its forward pass does not call.
+
+    The tokenizer gets the side of padding. EncoderError if the model cannot run, or answers a text by chance.
+    """
+    short, long = trial_ids(encoder)
+    called: set[str] = set()
+    modules = {name: encoder.model.get_submodule(name) for name in encoder.linears}
+    try:
+        with hooked(*(module.register_forward_pre_hook(_noting(called, name)) for name, module in modules.items())):
+            first = _run(encoder, [long])
+        alone = [_run(encoder, [short]), _run(encoder, [long])]  # in this order: BigBird's answers depend on it
+    except Exception as error:  # whatever a model of any family says
+        raise EncoderError(
+            f"The base model {encoder.id} cannot classify texts: as transformers runs it, it fails "
+            f"({first_line(error)})."
+        ) from error
+    if not close(first.logits, alone[1].logits):
+        raise EncoderError(f"The base model {encoder.id} gives a text other logits each time it reads it.")
+    given, logits = alone[1].given, alone[1].logits
+    reads: HeadReads | None = "pooled"
+    if given.dim() == 3:
+        fitting = (kind for kind in READS if close(head_logits(encoder, vector(given, None, kind)), logits))
+        reads = next(fitting, None)
+    right, left = (_padding_matters(encoder, [short, long], alone, side) for side in SIDES)
+    side: Side = "left" if right and not left else "right"
+    if (tokenizer := encoder.tokenizer).padding_side != side:
+        tokenizer.padding_side = tokenizer.init_kwargs["padding_side"] = side  # the second is what is saved
+    padding, notes = (None, (_PADDED.format(encoder.id),)) if right and left else (side, ())
+    linears = [name for name in encoder.linears if name in called]
+    return replace(encoder, linears=linears, facts=Facts(reads, padding), notes=encoder.notes + notes)
+
+
+def trial_ids(encoder: LoadedEncoder) -> tuple[list[int], list[int]]:
+    """Return a short and a long text as token ids, the long one within the model's positions."""
+    limit = max(2 * _FEWEST_TOKENS, min(32, encoder.max_positions))
+    short, long = (encoder.tokenizer(text, truncation=True, max_length=limit)["input_ids"] for text in _TEXTS)
+    while len(long) < 2 * _FEWEST_TOKENS:  # a tokenizer of whole words may know none of them
+        long = [*long[:1], *long] if long else [0]
+    return short or long[:2], long
+
+
+def trial_batches(encoder: LoadedEncoder) -> list[dict[str, Tensor]]:
+    """Return a batch of one text, and one of two texts with padding, on the model's device."""
+    short, long = trial_ids(encoder)
+    device = next(encoder.model.parameters()).device
+    batches = [_batch(encoder, [long]), _batch(encoder, [short, long], Padding.of(encoder.tokenizer).side)]
+    return [{name: tensor.to(device) for name, tensor in batch.items()} for batch in batches]
+
+
+def close(values: Tensor, expected: Tensor) -> bool:
+    """Return whether values are the same up to the order of sums; bf16 rounds more."""
+    expected = expected.nan_to_num()  # of broken weights, which are refused where they are read
+    allowed = _TOLERANCE.get(expected.dtype, _ROUNDED) * float(expected.abs().max()) + 1e-6
+    return float((values.nan_to_num() - expected).abs().max()) <= allowed
+
+
+class _Answer(NamedTuple):
+    given: Tensor
+    hidden: Tensor
+    logits: Tensor
+
+
+def _run(encoder: LoadedEncoder, texts: Sequence[list[int]], side: Side = "right") -> _Answer:
+    return _Answer(*states(encoder, _batch(encoder, texts, side)))
+
+
+def _padding_matters(encoder: LoadedEncoder, texts: Sequence[list[int]], alone: Sequence[_Answer], side: Side) -> bool:
+    """Return whether texts get other logits or hidden states together than alone, with padding on a side."""
+    try:
+        together = _run(encoder, texts, side)
+    except (RuntimeError, ValueError, IndexError):
+        return True
+    if not close(together.logits, torch.cat([one.logits for one in alone])):
+        return True
+    width = max(map(len, texts))
+    for text, one, hidden in zip(texts, alone, together.hidden, strict=True):
+        # Logits can hide a difference: a saturated pooler gives 1 for any large state.
+        states_of_text = hidden[Padding(side=side).place(len(text), width)]
+        if states_of_text.shape == one.hidden[0].shape and not close(states_of_text, one.hidden[0]):
+            return True
+    return False
+
+
+def _noting(called: set[str], name: str) -> Callable[[nn.Module, Any], None]:
+    def note(_module: nn.Module, _inputs: object) -> None:
+        called.add(name)
+
+    return note
+
+
+def _batch(encoder: LoadedEncoder, texts: Sequence[list[int]], side: Side = "right") -> dict[str, Tensor]:
+    pieces, padding = [np.array(text) for text in texts], replace(Padding.of(encoder.tokenizer), side=side)
+    return pad_batch(pieces, width=max(map(len, texts)), padding=padding, device=torch.device("cpu"))
