@@ -36,12 +36,26 @@ R = TypeVar("R", bound=Record)
 
 
 class BaseInfo(Record):
-    """The base model; `local` is its folder's path relative to the bundle, null for a model of the hub."""
+    """The base model; `local` is its path relative to the bundle, null for a model of the hub.
+
+    The `id` of a GGUF file is ``REPOSITORY/NAME.gguf``, for a local one ``FOLDER/NAME.gguf``.
+    """
 
     id: str
     revision: str | None
     fingerprint: str
     local: str | None
+
+    @property
+    def gguf(self) -> str | None:
+        """Name of the GGUF file that is the base model."""
+        parts = self.id.split("/")
+        return parts[-1] if len(parts) == (3 if self.local is None else 2) and parts[-1].endswith(".gguf") else None
+
+    @property
+    def repository(self) -> str:
+        """Id of the repository, or name of the local folder, that transformers reads."""
+        return self.id.rpartition("/")[0] if self.gguf else self.id
 
 
 class DataInfo(Record):
