@@ -35,7 +35,8 @@ class PinnedFile:
         try:
             listed = importlib.metadata.files(self.package) or ()
         except importlib.metadata.PackageNotFoundError:
-            raise MissingExtraError(self.extra, needed_for) from None
+            hint = f" (or that package alone: pip install --no-deps {self.package}=={self.version})"
+            raise MissingExtraError(self.extra, needed_for, hint) from None
         again = f"Install it again: pip install --force-reinstall --no-deps {self.package}=={self.version}"
         found = next((Path(str(file.locate())) for file in listed if file.as_posix() == self.path), None)
         if found is None or not found.is_file():
