@@ -28,6 +28,7 @@ from transformers.utils import is_gguf_available
 from feathertune.encoders.quiet import quiet_transformers
 from feathertune.errors import ConfigError, EncoderError, MissingExtraError, first_line
 from feathertune.input_files import check_regular, state_of
+from feathertune.runtime import kept_random_state
 from feathertune.storage import locked, new_folder, sha256_of, system_errors
 
 _FORMATS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
@@ -55,6 +56,10 @@ def converted_folder(path: Path, named: str) -> Path:
     cache = cached_assets_path("feathertune", "bases", "gguf", assets_dir=constants.HF_ASSETS_CACHE)
     folder = cache / f"{_digest(path, state)}-{versions}"
     with contextlib.ExitStack() as held:
+        if not folder.is_dir():
+            held.enter_context(
+                kept_random_state()
+            )  # with its lock before the folder's lock: other threads come here with it
         while not folder.is_dir():
             try:
                 held.enter_context(locked(folder))
@@ -80,8 +85,8 @@ def _convert(path: Path, folder: Path, named: str) -> None:
         n_elements = check_header(path)
         with quiet_transformers(), _alone(path) as place:
             config = AutoConfig.from_pretrained(place, gguf_file=_NAME, trust_remote_code=False)
-            model = _model(place, config, n_elements)
             tokenizer = AutoTokenizer.from_pretrained(place, gguf_file=_NAME, trust_remote_code=False)
+            model = _model(place, config, n_elements)
     except Exception as error:  # whatever the two packages say of numbers that do not fit together
         why = f"it lacks {error}, or holds it wrongly" if isinstance(error, LookupError) else first_line(error)
         raise EncoderError(

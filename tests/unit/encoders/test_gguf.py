@@ -62,7 +62,9 @@ def refused(path: Path) -> str:
 @pytest.mark.parametrize("kind", KINDS)
 def test_weights_and_tokenizer_are_those_of_transformers(kind, tmp_path):
     path = save_tiny_gguf(tmp_path / "a.gguf", kind)
+    state = torch.get_rng_state()
     folder = converted_folder(path, "it")
+    assert torch.equal(torch.get_rng_state(), state)
     with quiet_transformers():
         options = {"gguf_file": path.name, "dtype": torch.float32, "quantization_config": GgufConfig(dequantize=True)}
         expected = AutoModelForCausalLM.from_pretrained(tmp_path, **options)
