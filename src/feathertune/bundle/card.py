@@ -36,7 +36,7 @@ def _front_matter(info: BundleInfo, library: str) -> str:
     results = _results(info)
     data = ModelCardData(  # the licence follows from base and data, so none is named
         # A folder's name would be taken for a hub id.
-        base_model=info.base.id if info.base.local is None else None,
+        base_model=info.base.repository if info.base.local is None else None,
         datasets=[dataset[0]] if info.data is not None and (dataset := _of_hub(info.data.source)) else None,
         library_name=library,
         pipeline_tag="text-classification",
@@ -97,7 +97,7 @@ def model_card(info: BundleInfo) -> str:
     """Return a bundle's card: Markdown with YAML front matter."""
     needs = ""
     if info.kind != "full" and info.base.local is not None:
-        needs = f"\nThe base is a local folder: put its path in the place of `{info.base.id}`.\n"
+        needs = f"\nThe base is in a local folder: put its path in the place of `{info.base.repository}`.\n"
     scores = _table(info)
     table = f"\n## Scores\n\n{scores}" if scores else ""
     library = "peft" if info.kind == "peft" else "transformers"

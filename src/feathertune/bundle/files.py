@@ -39,7 +39,8 @@ class BaseInfo(Record):
     """The base model.
 
     Attributes:
-        local: Path of its folder relative to the bundle; null for a model of the hub.
+        id: Of a GGUF file ``REPOSITORY/NAME.gguf``, of a local one ``FOLDER/NAME.gguf``.
+        local: Its path relative to the bundle; null for a model of the hub.
         settings: Special tokens that its own configuration lacks, such as a decoder's padding token.
     """
 
@@ -48,6 +49,17 @@ class BaseInfo(Record):
     fingerprint: str
     local: str | None
     settings: dict[str, int] = Field(default_factory=dict)
+
+    @property
+    def gguf(self) -> str | None:
+        """Name of the GGUF file that is the base model."""
+        parts = self.id.split("/")
+        return parts[-1] if len(parts) == (3 if self.local is None else 2) and parts[-1].endswith(".gguf") else None
+
+    @property
+    def repository(self) -> str:
+        """Id of the repository, or name of the local folder, that transformers reads."""
+        return self.id.rpartition("/")[0] if self.gguf else self.id
 
 
 class DataInfo(Record):

@@ -168,10 +168,10 @@ def _find_base(info: BundleInfo, folder: Path, given: str | None) -> tuple[str, 
         return given, None
     if info.base.local is not None:
         place = Path(os.path.normpath(folder.resolve() / info.base.local))
-        if not place.is_dir():
+        if not place.exists():
             raise BundleError(
                 f"The bundle {folder} was trained on the local encoder '{info.base.id}', which is not at "
-                f"{place}. Name its folder as the base."
+                f"{place}. Name its path as the base."
             )
         return str(place), None
     for sample in SAMPLE_ENCODERS:

@@ -36,11 +36,11 @@ def sequences(ids, special):  # of more than {length} tokens several windows, as
 _PLAIN: dict[Long, str] = {"head": "", "head-tail": _HEAD_TAIL, "windows": _WINDOWS}
 
 _ON_BASE = """\
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModelForSequenceClassification, AutoTokenizer{gguf_import}
 
 labels = {labels}
 base = AutoModelForSequenceClassification.from_pretrained(
-    {base}{revision}, num_labels=len(labels), ignore_mismatched_sizes=True, dtype="{dtype}"{problem}
+    {base}{gguf}{revision}, num_labels=len(labels), ignore_mismatched_sizes=True, dtype="{dtype}"{problem}
 )  # its own head, if it has one, is replaced by the one here
 {settings}"""
 _PEFT_USE = f"""\
@@ -54,6 +54,7 @@ from safetensors.torch import load_file
 base.load_state_dict(load_file(folder + "/{{weights}}"), strict=False)
 model = base.eval()
 """
+_GGUF = ",\n    gguf_file={name},\n    quantization_config=GgufConfig(dequantize=True)"
 _FULL_USE = """\
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
@@ -90,7 +91,9 @@ def plain_use(info: BundleInfo, kind: BundleKind) -> str:
         threshold=info.threshold or TASKS[info.task].default_thresholds(len(info.labels)),
         settings="".join(f"base.config.get_text_config().{n} = {v}\n" for n, v in info.base.settings.items()),
         labels=json.dumps(info.labels, ensure_ascii=False),
-        base=json.dumps(info.base.id, ensure_ascii=False),
+        base=json.dumps(info.base.repository, ensure_ascii=False),
+        gguf=_GGUF.format(name=json.dumps(info.base.gguf, ensure_ascii=False)) if info.base.gguf else "",
+        gguf_import=", GgufConfig" if info.base.gguf else "",
         revision=f", revision={json.dumps(info.base.revision)}" if info.base.revision else "",
         dtype=info.dtype,
         max_length=info.max_length,

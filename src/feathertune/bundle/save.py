@@ -135,7 +135,8 @@ def _portable_base(encoder: LoadedEncoder, folder: Path) -> BaseInfo:
         name = SAMPLE_ENCODERS[encoder.id.removeprefix("sample:")].hub_id
     elif encoder.revision is None:
         place = Path(encoder.id).expanduser().resolve()
-        name, local = place.name, local_base(place, folder)
+        name = f"{place.parent.name}/{place.name}" if place.is_file() else place.name  # a GGUF file
+        local = local_base(place, folder)
     return BaseInfo(
         id=name,
         revision=encoder.revision,
@@ -148,7 +149,7 @@ def _portable_base(encoder: LoadedEncoder, folder: Path) -> BaseInfo:
 def _make_portable(path: Path, base: BaseInfo) -> None:
     """Remove this machine's path and the random order of sets from PEFT's configuration."""
     config = json.loads(path.read_text(encoding="utf-8"))
-    config["base_model_name_or_path"] = base.id
+    config["base_model_name_or_path"] = base.repository
     config["revision"] = base.revision
     for key in _UNORDERED:
         if isinstance(config.get(key), list):

@@ -1,7 +1,8 @@
 """Pretrained encoders: find them, describe their parts, and load them for classification."""
 
 from feathertune.encoders.encoder import LoadedEncoder
-from feathertune.encoders.load import Attention, load_encoder, quiet_transformers
+from feathertune.encoders.load import Attention, load_encoder
+from feathertune.encoders.quiet import quiet_transformers
 from feathertune.encoders.specs import SPECS, EncoderSpec, structural_spec
 from feathertune.encoders.tokenizer import drop_foreign_inputs, forget_lengths, n_embedded, set_special_tokens
 

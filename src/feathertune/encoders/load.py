@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import logging
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -19,10 +16,10 @@ from transformers import (
     AutoModelForSequenceClassification,
     PreTrainedModel,
 )
-from transformers.utils import logging as transformers_logging
 
 from feathertune.encoders.encoder import LoadedEncoder, linear_names_in
 from feathertune.encoders.files import EncoderFiles, find_encoder
+from feathertune.encoders.quiet import quiet_transformers
 from feathertune.encoders.specs import SPECS, EncoderSpec, structural_spec
 from feathertune.encoders.tokenizer import add_padding_token, load_tokenizer, set_special_tokens, word_embeddings
 from feathertune.encoders.trial import with_facts
@@ -59,6 +56,7 @@ def load_encoder(
     files = find_encoder(model_id, revision)
     with quiet_transformers():
         config = _encoder_config(files)
+        vars(config).pop("auto_map", None)  # names code that is not run; it would be saved with a bundle
         config.id2label = dict(enumerate(labels))
         config.label2id = {label: index for index, label in enumerate(labels)}
         # A checkpoint trained for regression keeps its own otherwise; transformers infers that of one label.
@@ -83,7 +81,7 @@ def load_encoder(
         model=model.eval(),
         tokenizer=tokenizer,
         spec=spec,
-        id=model_id,
+        id=files.id,
         revision=files.revision,
         labels=tuple(labels),
         new_parameters=tuple(name for name, _ in model.named_parameters() if name in missing),
@@ -212,21 +210,3 @@ def _decisive(config: Any) -> dict[str, Any]:  # noqa: ANN401 - PretrainedConfig
         if key not in _NAMES_ONLY and not key.startswith(("_", "output_")) and value != default.get(key)
     }
     return {"model_type": config.model_type, **changed}
-
-
-@contextlib.contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """Silence transformers' reports, progress bars and warnings, in one thread at a time."""
-    with GLOBAL_STATE:
-        verbosity = transformers_logging.get_verbosity()
-        bars = transformers_logging.is_progress_bar_enabled()
-        transformers_logging.set_verbosity(logging.CRITICAL)
-        transformers_logging.disable_progress_bar()
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                yield
-        finally:
-            transformers_logging.set_verbosity(verbosity)
-            if bars:
-                transformers_logging.enable_progress_bar()

@@ -63,6 +63,7 @@ def load_tokenizer(files: EncoderFiles, model: PreTrainedModel) -> tuple[PreTrai
             f"{files.id}: as transformers {transformers.__version__} reads it, the tokenizer puts no special tokens "
             "around texts. An encoder that was pretrained with them does worse without: try another release."
         )
+    tokenizer.init_kwargs.pop("auto_map", None)  # names code that is not run; it would be saved with a bundle
     drop_foreign_inputs(tokenizer, model)
     return cast(PreTrainedTokenizerBase, tokenizer), tuple(notes)
 

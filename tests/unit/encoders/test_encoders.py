@@ -27,8 +27,8 @@ def folder(tmp_path):
     return save_tiny_encoder(tmp_path / "encoder", "bert")
 
 
-def edit_config(folder: Path, **changes):
-    path = folder / "config.json"
+def edit_config(folder: Path, name: str = "config.json", **changes):
+    path = folder / name
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
@@ -63,10 +63,60 @@ def test_pickle_is_refused(folder):
     assert "can run code" in fails(folder)
 
 
-def test_code_of_the_model_is_refused(folder):
-    (folder / "code.py").write_text("raise SystemExit('ran')")
-    edit_config(folder, auto_map={"AutoConfig": "code.Config", "AutoModel": "code.Model"})
-    assert "never runs code" in fails(folder)
+CODE = "code.Class"
+MAPS = {
+    "config": ({"AutoConfig": CODE, "AutoModel": CODE, "AutoModelForSequenceClassification": CODE}, None),
+    "config of the hub": ({"AutoConfig": f"someone/code--{CODE}"}, None),
+    "a list": ([CODE, None], None),
+    "tokenizer": (None, {"AutoTokenizer": [CODE, CODE]}),
+    "tokenizer, a list": (None, [CODE, None]),
+    "both": ({"AutoConfig": CODE}, {"AutoTokenizer": [None, CODE]}),
+}
+
+
+def with_code(folder: Path, in_config, in_tokenizer) -> Path:
+    """Let a folder name code of its own; return the file that the code would write."""
+    marker = folder.parent / "ran"
+    (folder / "code.py").write_text(f"open({str(marker)!r}, 'w').close()\nclass Class: pass\n")
+    for name, code in (("config.json", in_config), ("tokenizer_config.json", in_tokenizer)):
+        if code is not None:
+            edit_config(folder, name, auto_map=code)
+    return marker
+
+
+@pytest.mark.parametrize("kind", MAPS)
+@pytest.mark.parametrize("has_file", [True, False])
+def test_code_of_the_model_is_not_run_where_transformers_has_the_class(kind, has_file, folder, tmp_path):
+    plain = load(folder)
+    marker = with_code(folder, *MAPS[kind])
+    if not has_file:
+        (folder / "code.py").unlink()
+    found = load(folder)
+    assert type(found.model).__module__.startswith("transformers.")
+    assert type(found.tokenizer).__module__.startswith("transformers.")
+    assert (found.fingerprint, found.tokenizer_fingerprint) == (plain.fingerprint, plain.tokenizer_fingerprint)
+    with quiet_transformers():
+        found.model.save_pretrained(tmp_path / "saved")
+        found.tokenizer.save_pretrained(tmp_path / "saved")
+    assert not any("auto_map" in file.read_text() for file in (tmp_path / "saved").glob("*.json"))
+    assert not (tmp_path / "saved" / "code.py").exists()
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize("kind", ["config", "config of the hub", "a list", "both"])
+def test_code_of_the_model_is_refused_where_transformers_has_no_class(kind, folder):
+    marker = with_code(folder, *MAPS[kind])
+    edit_config(folder, model_type="no-such-type")
+    message = fails(folder)
+    assert "never runs code" in message
+    assert "'no-such-type'" in message
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize("name", ["adapter_model.bin", "other.safetensors", "../other/model.safetensors"])
+def test_a_config_that_names_other_weights_is_refused(name, folder):
+    edit_config(folder, transformers_weights=name)
+    assert "transformers_weights" in fails(folder)
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", "{", '{"model_type": 7}', "\x00"])

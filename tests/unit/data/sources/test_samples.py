@@ -8,13 +8,20 @@ import subprocess
 import sys
 
 import pytest
+import torch
+from huggingface_hub import constants
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from feathertune.data.sources import samples
 from feathertune.data.sources.collector import ReadOptions
 from feathertune.data.sources.registry import load_source
 from feathertune.data.sources.samples import MINILM_HUB_ID, SAMPLE_ENCODERS, sample_encoder_path
+from feathertune.encoders import quiet_transformers
+from feathertune.encoders.files import find_encoder
+from feathertune.encoders.gguf import check_header
 from feathertune.errors import ConfigError, DataError, EncoderError, MissingExtraError, UnknownNameError
 from feathertune.registry import Registry
+from tiny import needs_sample_decoder
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +69,35 @@ def test_sample_encoder():
     assert SAMPLE_ENCODERS["minilm"].hub_id == MINILM_HUB_ID == "sentence-transformers/all-MiniLM-L6-v2"
 
 
+@needs_sample_decoder
+def test_sample_decoder_is_one_file_of_4_bits():
+    path = sample_encoder_path("smollm2")
+    assert (path.name, path.stat().st_size) == ("SmolLM2-135M-Instruct.Q4_1.gguf", 98_362_432)
+    assert SAMPLE_ENCODERS["smollm2"].hub_id.endswith(f"/{path.name}")
+    # Of 30 blocks with 9 tensors, the final norm and the embeddings, which are tied.
+    assert check_header(path) == 134_515_008
+
+
+@pytest.mark.slow
+@needs_sample_decoder
+def test_the_sample_decoder_answers_and_classifies(tmp_path, monkeypatch):
+    """Converted, which takes half a minute, into a cache of this test."""
+    monkeypatch.setattr(constants, "HF_ASSETS_CACHE", str(tmp_path))
+    found = find_encoder("sample:smollm2")
+    assert (found.id, found.revision, found.config["model_type"]) == ("sample:smollm2", None, "llama")
+    assert find_encoder("sample:smollm2").folder == found.folder
+    with quiet_transformers():
+        tokenizer = AutoTokenizer.from_pretrained(found.folder)
+        model = AutoModelForCausalLM.from_pretrained(found.folder)
+        asked = [{"role": "user", "content": "What is the capital of France? Answer in one word."}]
+        ids = tokenizer.apply_chat_template(asked, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+        answer = model.generate(**ids, max_new_tokens=8, do_sample=False)[0, ids["input_ids"].shape[1] :]
+        classifier = AutoModelForSequenceClassification.from_pretrained(found.folder, num_labels=3)
+    assert model.dtype == torch.float32
+    assert "Paris" in tokenizer.decode(answer)
+    assert classifier(**tokenizer("A fine film.", return_tensors="pt")).logits.shape == (1, 3)
+
+
 def test_every_form_of_the_line_break_becomes_a_space(monkeypatch, tmp_path):
     path = tmp_path / "reviews.csv"
     path.write_text("text,label,source\na<br>b<BR />c< br/ >d</br>e,1,imdb\na b c d e,1,imdb\n")
@@ -102,6 +138,8 @@ def test_packages_that_are_not_installed(monkeypatch):
         load_source("sample:imdb")
     with pytest.raises(MissingExtraError, match="sample:minilm needs the extra 'samples'"):
         sample_encoder_path("minilm")
+    with pytest.raises(MissingExtraError, match="sample:smollm2 needs the extra 'samples-decoder'"):
+        sample_encoder_path("smollm2")
 
 
 def test_sample_packages_torch_and_pandas_are_never_imported():
