@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -99,17 +100,18 @@ def load_encoder(
 def _encoder_config(files: EncoderFiles) -> Any:  # noqa: ANN401 - PretrainedConfig, which is untyped
     """Read the configuration, and require an encoder that transformers can classify with."""
     model_type = files.config["model_type"]
+    expected = f"Expected a type such as {', '.join(SPECS)}, llama, qwen3 or t5."
     try:
         config = AutoConfig.from_pretrained(files.folder, trust_remote_code=False, local_files_only=True)
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise EncoderError(
             f"The base model {files.id} is of type '{model_type}', which transformers cannot configure: "
-            f"{first_line(error)}."
+            f"{first_line(error)}. {expected}"
         ) from error
     if type(config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
         raise EncoderError(
             f"The base model {files.id} is of type '{model_type}', for which transformers has no classification model. "
-            f"Expected a type such as {', '.join(SPECS)}, llama, qwen3 or t5."
+            f"{expected}"
         )
     return config
 
@@ -151,7 +153,11 @@ def _from_checkpoint(
 def _spec_of(model: PreTrainedModel, model_id: str) -> tuple[EncoderSpec, tuple[str, ...]]:
     model_type = model.config.model_type
     if model_type in SPECS:
-        return SPECS[model_type], ()
+        spec = SPECS[model_type]
+        # Its blocks look back only, and the engine's look both ways.
+        return (
+            replace(spec, post_norm=None, reads_first=False) if getattr(model.config, "is_decoder", False) else spec
+        ), ()
     try:
         spec = structural_spec(model)
     except LookupError as error:

@@ -97,7 +97,10 @@ def trial_batches(encoder: LoadedEncoder) -> list[dict[str, Tensor]]:
 
 def close(values: Tensor, expected: Tensor) -> bool:
     """Return whether values are the same up to the order of sums; bf16 rounds more."""
-    expected = expected.nan_to_num()  # of broken weights, which are refused where they are read
+    values, expected = (
+        values.detach(),
+        expected.detach().nan_to_num(),
+    )  # of broken weights, which are refused where they are read
     allowed = _TOLERANCE.get(expected.dtype, _ROUNDED) * float(expected.abs().max()) + 1e-6
     return float((values.nan_to_num() - expected).abs().max()) <= allowed
 

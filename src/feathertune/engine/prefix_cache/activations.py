@@ -16,6 +16,7 @@ from torch import Tensor
 
 from feathertune.data.tokens.batching import cut_passes
 from feathertune.data.tokens.encode import EncodedTexts
+from feathertune.engine.prefix_cache.split_point import STATES
 from feathertune.storage import open_new, sha256_of, write_atomic
 
 _CLAIM_BYTES = 1 << 24
@@ -33,14 +34,14 @@ class CachedTexts(EncodedTexts):
         self.hidden = hidden
 
     def collate(self, rows: np.ndarray, device: torch.device) -> dict[str, Tensor]:
-        """Return one padded batch with ``inputs_embeds`` ``(B, T, D)``, zero for padding, instead of ``input_ids``."""
+        """Return one padded batch with its hidden states ``(B, T, D)``, zero for padding."""
         batch = super().collate(rows, device)
-        shape = batch.pop("input_ids").shape
+        shape = batch["input_ids"].shape
         hidden = self.hidden.new_zeros(*shape, self.hidden.shape[1])
         for place, i in zip(hidden, self.sequences(rows), strict=True):
             start, end = self.offsets[i], self.offsets[i + 1]
             place[self.padding.place(end - start, shape[1])] = self.hidden[start:end]
-        return {"inputs_embeds": hidden.to(device, non_blocking=True), **batch}
+        return {**batch, STATES: hidden.to(device, non_blocking=True)}
 
 
 def n_bytes(texts: EncodedTexts, width: int, dtype: torch.dtype) -> int:

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 _TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 2e-2}
 
 
+# The model's argument for hidden states ``(B, T, D)`` at the split point.
+STATES = "split_states"
+
+
 def find_split_point(encoder: LoadedEncoder, model: nn.Module) -> tuple[int, str]:
     """Return the index of the first block with a trained parameter (all blocks if none), and the reason if it is 0."""
     if encoder.spec.shared_blocks:
@@ -50,7 +54,7 @@ class Prefix:
         self._encoder, self._split_point, self._runtime = encoder, split_point, runtime
         self._dtype = runtime.product_dtype
         self.width = encoder.hidden_size
-        self._skip = False
+        self._states: Tensor | None = None
         self._n_returned: int | None = None  # length of the tuple that blocks return, if they return one
 
     @torch.no_grad()
@@ -79,8 +83,7 @@ class Prefix:
             model.eval()
             with torch.no_grad(), self._runtime.autocast():
                 whole = model(**batch).logits.float()
-                started = {name: value for name, value in batch.items() if name != "input_ids"}
-                split = model(inputs_embeds=self.boundary(batch), **started).logits.float()
+                split = model(**batch, **{STATES: self.boundary(batch)}).logits.float()
         except (RuntimeError, ValueError, TypeError, IndexError, KeyError) as error:
             return f"the model cannot be started at block {self._split_point}: {error}"
         finally:
@@ -92,29 +95,45 @@ class Prefix:
 
     @contextlib.contextmanager
     def skippable(self) -> Iterator[None]:
-        """Let the model start at the split point if it gets `boundary`'s output as ``inputs_embeds``."""
-        backbone = self._encoder.backbone
+        """Let the model start at the split point if it gets `boundary`'s output under the name `STATES`."""
+        encoder, backbone = self._encoder, self._encoder.backbone
         with contextlib.ExitStack() as stack:
+            stack.enter_context(replaced(encoder.model, self._taking_states(encoder.model.forward)))
             if isinstance(embeddings := getattr(backbone, "embeddings", None), nn.Module):
-                stack.enter_context(replaced(embeddings, self._start(embeddings.forward)))
+                stack.enter_context(replaced(embeddings, self._not_run(embeddings.forward)))
             if isinstance(wider := getattr(backbone, "embeddings_project", None), nn.Module):  # ELECTRA's
                 stack.enter_context(replaced(wider, self._pass_on(wider.forward)))
-            for block in list(self._encoder.blocks)[: self._split_point]:
+            for block in list(encoder.blocks)[: self._split_point]:
                 stack.enter_context(replaced(block, self._pass_on(block.forward)))
+            first = encoder.blocks[self._split_point]
+            stack.enter_context(replaced(first, self._start(first.forward)))
             yield
 
-    def _start(self, own: Any) -> Any:  # noqa: ANN401 - any forward
+    def _taking_states(self, own: Any) -> Any:  # noqa: ANN401 - any forward
         def forward(*inputs: Any, **named: Any) -> Any:  # noqa: ANN401
-            tensors = [x for x in (*inputs, *named.values()) if isinstance(x, Tensor)]
-            hidden = [x for x in tensors if x.is_floating_point() and x.dim() == 3]
-            self._skip = bool(hidden)
-            return hidden[0] if self._skip else own(*inputs, **named)
+            self._states = named.pop(STATES, None)
+            try:
+                return own(*inputs, **named)
+            finally:
+                self._states = None
+
+        return forward
+
+    def _not_run(self, own: Any) -> Any:  # noqa: ANN401 - any forward
+        def forward(*inputs: Any, **named: Any) -> Any:  # noqa: ANN401
+            return own(*inputs, **named) if self._states is None else self._states
+
+        return forward
+
+    def _start(self, own: Any) -> Any:  # noqa: ANN401 - any forward
+        def forward(hidden_states: Tensor, *inputs: Any, **named: Any) -> Any:  # noqa: ANN401
+            return own(hidden_states if self._states is None else self._states, *inputs, **named)
 
         return forward
 
     def _pass_on(self, own: Any) -> Any:  # noqa: ANN401 - any forward
         def forward(hidden_states: Tensor, *inputs: Any, **named: Any) -> Any:  # noqa: ANN401
-            if not self._skip:
+            if self._states is None:
                 output = own(hidden_states, *inputs, **named)
                 self._n_returned = len(output) if isinstance(output, tuple) else None
                 return output

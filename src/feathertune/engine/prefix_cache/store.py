@@ -94,7 +94,8 @@ class ActivationCache:
         prefix = Prefix(encoder, split_point, self._runtime)
         with prefix.skippable():
             first = next(iter(splits.values()))
-            rows = np.argsort(first.lengths, kind="stable")[-_CHECKED_TEXTS:]
+            order = np.argsort(first.lengths, kind="stable")
+            rows = order[[0, *range(max(1, len(order) - _CHECKED_TEXTS), len(order))]]  # of several lengths, so padded
             if differs := prefix.check(model, first.collate(rows, self._runtime.device)):
                 plain.notes.append(f"No hidden states are kept: {differs}.")
                 yield plain

@@ -15,6 +15,7 @@ import torch
 from feathertune.data.tokens.encode import EncodedTexts, Padding
 from feathertune.engine.prefix_cache import activations
 from feathertune.engine.prefix_cache.activations import CachedTexts, CacheFolder, compute, content_key
+from feathertune.engine.prefix_cache.split_point import STATES
 
 CPU = torch.device("cpu")
 WIDTH = 4
@@ -48,7 +49,7 @@ def test_each_text_gets_its_own_states_back():
     rows = np.array([4, 1, 0])
     batch, plain = cached.collate(rows, CPU), texts().collate(rows, CPU)
     assert torch.equal(batch["attention_mask"], plain["attention_mask"])
-    assert torch.equal(batch["inputs_embeds"][:, :, 0], plain["input_ids"].float())
+    assert torch.equal(batch[STATES][:, :, 0], plain["input_ids"].float())
     assert np.array_equal(cached.lengths, LENGTHS)
 
 
