@@ -8,7 +8,15 @@ from dataclasses import dataclass
 from itertools import islice
 from statistics import fmean
 
-from feathertune.records import RunRecord, Scores, StudyRecord, SummaryRow
+from feathertune.records import (
+    REFERENCE,
+    RunRecord,
+    Scores,
+    StudyRecord,
+    SummaryRow,
+    base_of_row,
+    method_of_row,
+)
 from feathertune.report.drawing import svg
 from feathertune.report.drawing.svg import Style
 from feathertune.report.format import units
@@ -56,20 +64,32 @@ MeanScores = tuple[Method, int, tuple[str, ...]]  # number of seeds, and cells i
 
 
 def method_styles(summary: Sequence[SummaryRow]) -> dict[str, Style]:
-    """Return grey, hollow styles of baselines; trained methods have a colour each, then a shape each."""
-    styles: dict[str, Style] = {}
-    n_plain = n_trained = 0
-    for row in summary:
-        if row.kind in ("baseline", "probe"):
-            styles[row.method] = Style("k0", svg.SHAPES[n_plain % len(svg.SHAPES)], hollow=True)
-            n_plain += 1
-        elif row.method == "full":
-            styles[row.method] = Style("k7", "square")
-        else:
-            colour, shape = n_trained % svg.N_COLOURS, n_trained // svg.N_COLOURS % len(svg.SHAPES)
-            styles[row.method] = Style(f"k{colour + 1}", svg.SHAPES[shape])
-            n_trained += 1
-    return styles
+    """Return grey, hollow styles of baselines; trained methods have a colour each, then a shape each.
+
+    Rows of one method have its colour, and the shapes that follow for the second base and later ones.
+    """
+    bases = list(dict.fromkeys(base_of_row(row.method) for row in summary if base_of_row(row.method)))
+    first = {method_of_row(row.method): row for row in summary}
+    places: dict[bool, list[str]] = {True: [], False: []}
+    for method, row in first.items():
+        if method != REFERENCE:
+            places[row.kind in ("baseline", "probe")].append(method)
+
+    def style(row: SummaryRow) -> Style:
+        method, base = method_of_row(row.method), base_of_row(row.method)
+        shift = bases.index(base) if base else 0
+        if method == REFERENCE:
+            return Style("k7", _shape(svg.SHAPES.index("square") + shift))
+        if method in places[True]:
+            return Style("k0", _shape(places[True].index(method) + shift), hollow=True)
+        shape, colour = divmod(places[False].index(method), svg.N_COLOURS)
+        return Style(f"k{colour + 1}", _shape(shape + shift))
+
+    return {row.method: style(row) for row in summary}
+
+
+def _shape(place: int) -> str:
+    return svg.SHAPES[place % len(svg.SHAPES)]
 
 
 def method_rows(task: Task, study: StudyRecord, done: Sequence[RunRecord]) -> tuple[Method, ...]:

@@ -14,7 +14,7 @@ def test_later_settings_win(tmp_path):
         options={"data.source": "b.csv", "data.train_size": None},
         defaults={"data": {"train_size": 1000}, "train": {"patience": 9}},
     )
-    assert config.base.id == "some/encoder"
+    assert config.one_base().id == "some/encoder"
     assert config.train.learning_rate == 1e-3  # YAML 1.1 alone would read a string
     assert (config.train.epochs, config.train.patience) == (8, 9)
     assert (config.data.source, config.data.train_size) == ("b.csv", 1000)

@@ -32,6 +32,15 @@ RANKS = {"score": 0.8434, "low": 0.82, "high": 0.861, "n_test": 400}
 LORA = {"method": "lora", "kind": "peft", **SHARES, "trained": 443_906, "trained_share": 0.0196}
 FULL = {"full": 0.859, "margin": 0.01}
 
+
+def gains(*, base, method):
+    """Parameters of `base_or_method`; `base` and `method` say which gain is clear."""
+    return {
+        "base": {"from": "lora@small", "gain": 0.04, "low": 0.02, "high": 0.06, "clear": base},
+        "method": {"from": "full@big", "gain": 0.01, "low": 0.0, "high": 0.02, "clear": method},
+    }
+
+
 REASONS = [
     ("nothing_complete", {}, CLASSES, "No run that could be recommended is complete."),
     (
@@ -160,6 +169,63 @@ REASONS = [
         {"score": -0.012, "chance": 0.0},
         NUMBERS,
         "Before any training, the base model with a new head scores −0.012 (chance: 0.000).",
+    ),
+    (
+        "untrained",
+        {"scores": {"minilm": 0.533, "tiny": 0.499}, "chance": 0.5},
+        CLASSES,
+        "Before any training, the base models with a new head score: minilm 53.3%, tiny 49.9% (chance: 50.0%).",
+    ),
+    (
+        "base_or_method",
+        {"best": "lora@big", "more": "base", **gains(base=True, method=True)},
+        CLASSES,
+        "A better base buys more (from small to big with lora: +4.0 points, 95% CI +2.0 to +6.0) than a better method "
+        "(from full to lora on big: +1.0 points, 95% CI 0.0 to +2.0).",
+    ),
+    (
+        "base_or_method",
+        {"best": "lora@big", "more": "method", **gains(base=True, method=True)},
+        CLASSES,
+        "A better method buys more (from full to lora on big: +1.0 points, 95% CI 0.0 to +2.0) than a better base "
+        "(from small to big with lora: +4.0 points, 95% CI +2.0 to +6.0).",
+    ),
+    (
+        "base_or_method",
+        {"best": "lora@big", "more": None, **gains(base=True, method=True)},
+        CLASSES,
+        "A better base (from small to big with lora: +4.0 points, 95% CI +2.0 to +6.0) and a better method (from full "
+        "to lora on big: +1.0 points, 95% CI 0.0 to +2.0) both help; which buys more is not clear.",
+    ),
+    (
+        "base_or_method",
+        {"best": "lora@big", "more": None, **gains(base=True, method=False)},
+        CLASSES,
+        "A better base helps (from small to big with lora: +4.0 points, 95% CI +2.0 to +6.0); a better method does not "
+        "clearly help (from full to lora on big: +1.0 points, 95% CI 0.0 to +2.0).",
+    ),
+    (
+        "base_or_method",
+        {"best": "lora@big", "more": None, **gains(base=False, method=True)},
+        CLASSES,
+        "A better method helps (from full to lora on big: +1.0 points, 95% CI 0.0 to +2.0); a better base does not "
+        "clearly help (from small to big with lora: +4.0 points, 95% CI +2.0 to +6.0).",
+    ),
+    (
+        "base_or_method",
+        {"best": "lora@big", "more": None, **gains(base=False, method=False)},
+        CLASSES,
+        "Neither a better base (from small to big with lora: +4.0 points, 95% CI +2.0 to +6.0) nor a better method "
+        "(from full to lora on big: +1.0 points, 95% CI 0.0 to +2.0) clearly helps.",
+    ),
+    (
+        "recommended",
+        {
+            **{"method": "lora@big", "kind": "peft", "score": 0.9, "low": 0.88, "high": 0.92, "n_test": 1000},
+            **{"trained": 1000, "trained_share": 0.01},
+        },
+        CLASSES,
+        "Take lora on big: 90.0% accuracy (95% CI [88.0, 92.0]) on 1,000 test rows. It trains 1.0% of the parameters.",
     ),
     (
         "ranked_by",
