@@ -349,7 +349,7 @@ class StudyRecord(Record):
 
     def base_ids(self) -> str:
         """Return the ids of the bases, as a clause."""
-        return " and ".join(base.id for base in self.bases)
+        return ", ".join(base.id for base in self.bases)
 
 
 def at_largest_size(rows: Sequence[Sized]) -> list[Sized]:

@@ -62,7 +62,7 @@ def build_view(study: StudyRecord, folder: Path, limits: Limits) -> dict[str, An
         tiles=_tiles(study, methods, task.primary),
         failed=tuple(run for run in whole.runs if run.status == "failed"),
         labels_curve=label_curve(whole, shown[: limits.cards]),
-        by_length=by_length(study, shown[: limits.cards]),
+        by_length=by_length(study, shown, limits.cards),
         intervals=_intervals(shown, title, say, reads_no_text=task.words.constant_line),
         tradeoffs=_tradeoffs(shown, title, say),
         searches=searches(whole)[: limits.methods],

@@ -139,7 +139,8 @@ def _base_or_method(p: Parameters, c: Context) -> str:
 
 
 def _gain(p: Parameters, c: Context) -> str:
-    return f"{c.format.difference(p['gain'])}{c.format.unit}, 95% CI {c.format.span(p['low'], p['high'])}"
+    span = c.format.span(p["low"], p["high"])
+    return f"{c.format.difference(p['gain'])}{c.format.unit}, 95% CI {span}, corrected {units.probability(p['p'])}"
 
 
 def _ranked_by(p: Parameters, c: Context) -> str:

@@ -262,8 +262,8 @@ def causes(found: Sequence[Differing], method: str, *, trained: bool) -> list[Di
     contents: list[Differing] = []
     for group in ("data", "base"):
         places = [place for place in found if place.group == group and group not in named]
-        if base is not None and group == "base":
-            places = [place for place in places if place.key.startswith(f"base.{base}.")]
+        if group == "base":  # of several, those of this row: base.NAME.FIELD
+            places = [one for one in places if one.key.count(".") == 1 or one.key.startswith(f"base.{base}.")]
         contents += [place for place in places if place.key.endswith(".fingerprint")] or places
     return [*settings, *contents, *(place for place in found if place.group in ("versions", "hardware"))]
 

@@ -33,11 +33,15 @@ LORA = {"method": "lora", "kind": "peft", **SHARES, "trained": 443_906, "trained
 FULL = {"full": 0.859, "margin": 0.01}
 
 
+BY_BASE = "(from small to big with lora: +4.0 points, 95% CI +2.0 to +6.0, corrected p < 0.001)"
+BY_METHOD = "(from full to lora on big: +1.0 points, 95% CI 0.0 to +2.0, corrected p = 0.25)"
+
+
 def gains(*, base, method):
     """Parameters of `base_or_method`; `base` and `method` say which gain is clear."""
     return {
-        "base": {"from": "lora@small", "gain": 0.04, "low": 0.02, "high": 0.06, "clear": base},
-        "method": {"from": "full@big", "gain": 0.01, "low": 0.0, "high": 0.02, "clear": method},
+        "base": {"from": "lora@small", "gain": 0.04, "low": 0.02, "high": 0.06, "p": 0.0001, "clear": base},
+        "method": {"from": "full@big", "gain": 0.01, "low": 0.0, "high": 0.02, "p": 0.25, "clear": method},
     }
 
 
@@ -180,43 +184,37 @@ REASONS = [
         "base_or_method",
         {"best": "lora@big", "more": "base", **gains(base=True, method=True)},
         CLASSES,
-        "A better base buys more (from small to big with lora: +4.0 points, 95% CI +2.0 to +6.0) than a better method "
-        "(from full to lora on big: +1.0 points, 95% CI 0.0 to +2.0).",
+        f"A better base buys more {BY_BASE} than a better method {BY_METHOD}.",
     ),
     (
         "base_or_method",
         {"best": "lora@big", "more": "method", **gains(base=True, method=True)},
         CLASSES,
-        "A better method buys more (from full to lora on big: +1.0 points, 95% CI 0.0 to +2.0) than a better base "
-        "(from small to big with lora: +4.0 points, 95% CI +2.0 to +6.0).",
+        f"A better method buys more {BY_METHOD} than a better base {BY_BASE}.",
     ),
     (
         "base_or_method",
         {"best": "lora@big", "more": None, **gains(base=True, method=True)},
         CLASSES,
-        "A better base (from small to big with lora: +4.0 points, 95% CI +2.0 to +6.0) and a better method (from full "
-        "to lora on big: +1.0 points, 95% CI 0.0 to +2.0) both help; which buys more is not clear.",
+        f"A better base {BY_BASE} and a better method {BY_METHOD} both help; which buys more is not clear.",
     ),
     (
         "base_or_method",
         {"best": "lora@big", "more": None, **gains(base=True, method=False)},
         CLASSES,
-        "A better base helps (from small to big with lora: +4.0 points, 95% CI +2.0 to +6.0); a better method does not "
-        "clearly help (from full to lora on big: +1.0 points, 95% CI 0.0 to +2.0).",
+        f"A better base helps {BY_BASE}; a better method does not clearly help {BY_METHOD}.",
     ),
     (
         "base_or_method",
         {"best": "lora@big", "more": None, **gains(base=False, method=True)},
         CLASSES,
-        "A better method helps (from full to lora on big: +1.0 points, 95% CI 0.0 to +2.0); a better base does not "
-        "clearly help (from small to big with lora: +4.0 points, 95% CI +2.0 to +6.0).",
+        f"A better method helps {BY_METHOD}; a better base does not clearly help {BY_BASE}.",
     ),
     (
         "base_or_method",
         {"best": "lora@big", "more": None, **gains(base=False, method=False)},
         CLASSES,
-        "Neither a better base (from small to big with lora: +4.0 points, 95% CI +2.0 to +6.0) nor a better method "
-        "(from full to lora on big: +1.0 points, 95% CI 0.0 to +2.0) clearly helps.",
+        f"Neither a better base {BY_BASE} nor a better method {BY_METHOD} clearly helps.",
     ),
     (
         "recommended",

@@ -105,14 +105,14 @@ def bucket_name(bucket: LengthBucket) -> str:
     return f"{bucket.shortest:,}–{bucket.longest:,}"
 
 
-def by_length(study: StudyRecord, methods: Sequence[Method]) -> tuple[SimpleNamespace, ...]:
+def by_length(study: StudyRecord, methods: Sequence[Method], at_most: int) -> tuple[SimpleNamespace, ...]:
     """Draw the scores by length in the tokens of each base; no base whose texts are all in one bucket."""
-    drawn = (_of_base(study, base, methods) for base in study.bases)
+    drawn = (_of_base(study, base, methods, at_most) for base in study.bases)
     return tuple(found for found in drawn if found is not None)
 
 
-def _of_base(study: StudyRecord, base: BaseRecord, methods: Sequence[Method]) -> SimpleNamespace | None:
-    """Draw them for a desktop and a phone."""
+def _of_base(study: StudyRecord, base: BaseRecord, methods: Sequence[Method], at_most: int) -> SimpleNamespace | None:
+    """Draw the first methods on a base for a desktop and a phone."""
     found = study.buckets_of(base)
     buckets = [(bucket_name(bucket), bucket) for bucket in found]
     if len(buckets) < 2:
@@ -121,7 +121,7 @@ def _of_base(study: StudyRecord, base: BaseRecord, methods: Sequence[Method]) ->
     points: Lines = []
     for method in methods:
         scores = [one for bucket in found for one in bucket.scores if one.method == method.row.method]
-        if len(scores) == len(buckets):
+        if len(scores) == len(buckets) and len(lines) < at_most:
             lines.append((method, tuple(scores)))
             places = [
                 charts.Point(place, f"{name} tokens", one.score, one.low, one.high)

@@ -2,8 +2,8 @@
 
 Both gains end at the best row that reads a base: one starts at the lowest row of its method on another base, one at the
 lowest row of another method on its base. Their difference is that of the two rows where they start, so the study's
-pairs test all three. A gain is clear if its interval is above 0, and if its p, times the number of rows that differ
-from the best one in base or method alone, is below `CLEAR_P` (Bonferroni).
+pairs test all three. A gain is clear if its interval is above 0 and its p, times the number of pairs that were looked
+at, is below `CLEAR_P` (Bonferroni).
 """
 
 from __future__ import annotations
@@ -24,13 +24,14 @@ def base_or_method(evidence: Evidence) -> list[Reason]:
     other_methods = [row for row in rows[:-1] if base_of_row(row.method) == base]
     if not other_bases or not other_methods:
         return []
-    n, on_base, by_method = len(other_bases) + len(other_methods), other_bases[0].method, other_methods[0].method
-    gains = {
-        "base": _gain(on_base, best.method, evidence, n),
-        "method": _gain(by_method, best.method, evidence, n),
+    n = len(other_bases) + len(other_methods) + 1
+    starts = {"base": other_bases[0].method, "method": other_methods[0].method}
+    gains = {name: _gain(start, best.method, evidence, n) for name, start in starts.items()}
+    ahead = {
+        "base": _gain(starts["base"], starts["method"], evidence, n),
+        "method": _gain(starts["method"], starts["base"], evidence, n),
     }
-    between = {"base": _gain(on_base, by_method, evidence, n), "method": _gain(by_method, on_base, evidence, n)}
-    more = [name for name, gain in gains.items() if gain["clear"] and between[name]["clear"]]
+    more = [name for name, gain in gains.items() if gain["clear"] and ahead[name]["clear"]]
     return [Reason.of("base_or_method", best=best.method, more=more[0] if more else None, **gains)]
 
 
@@ -40,10 +41,6 @@ def _gain(before: str, after: str, evidence: Evidence, n: int) -> dict[str, obje
     assert pair is not None, "a study compares all of its rows"
     sign = 1 if pair.a == after else -1
     low, high = sorted((sign * pair.low, sign * pair.high))
-    return {
-        "from": before,
-        "gain": sign * pair.delta,
-        "low": low,
-        "high": high,
-        "clear": low > 0 and n * pair.p < CLEAR_P,
-    }
+    p = min(1.0, n * pair.p)
+    clear = low > 0 and p < CLEAR_P
+    return {"from": before, "gain": sign * pair.delta, "low": low, "high": high, "p": p, "clear": clear}
