@@ -8,7 +8,8 @@ import pytest
 
 from e2e.cli import SMALL, in_process
 from feathertune.cli.output.tables import study_text
-from feathertune.records import base_of_row, load_study, method_of_row
+from feathertune.records import load_study
+from feathertune.records.row_names import base_of_row, method_of_row
 from feathertune.report.comparison import COMPARISON_FILE
 from feathertune.study.versus import compare_studies
 from tiny import save_tiny_encoder

@@ -114,7 +114,7 @@ class DataConfig(Section):
 
 
 class BaseConfig(Section):
-    """The pretrained encoder.
+    """The pretrained encoder; a list of such sections, or of their ids, in a comparison of several.
 
     Attributes:
         id: ``sample:minilm``, a hub id or a local folder.

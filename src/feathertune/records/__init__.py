@@ -29,7 +29,6 @@ from feathertune.records.files import (
     load_study,
     save_study,
 )
-from feathertune.records.row_names import REFERENCE, base_of_row, method_of_row, reference_of, row_name
 from feathertune.records.study import (
     SCHEMA_VERSION,
     BaseRecord,
@@ -72,7 +71,6 @@ __all__ = [
     "METRICS_FILE",
     "MISLABELLED_FILE",
     "PREDICTIONS_FILE",
-    "REFERENCE",
     "SCHEMA_VERSION",
     "STUDY_FILE",
     "TEST_FILE",
@@ -105,14 +103,10 @@ __all__ = [
     "TrialRecord",
     "Verdict",
     "at_largest_size",
-    "base_of_row",
     "comparable",
     "differences",
     "first_differences",
     "flat",
     "load_study",
-    "method_of_row",
-    "reference_of",
-    "row_name",
     "save_study",
 ]

@@ -11,7 +11,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from feathertune.records import REFERENCE, TRAINED_KINDS, RunRecord, StudyRecord, base_of_row, reference_of, row_name
+from feathertune.records import TRAINED_KINDS, RunRecord, StudyRecord
+from feathertune.records.row_names import REFERENCE, base_of_row, reference_of, row_name
 from feathertune.report.drawing import charts, run_charts, svg
 from feathertune.report.format import units
 from feathertune.report.panels.changes import find_changes
@@ -62,7 +63,7 @@ def build_view(study: StudyRecord, folder: Path, limits: Limits) -> dict[str, An
         tiles=_tiles(study, methods, task.primary),
         failed=tuple(run for run in whole.runs if run.status == "failed"),
         labels_curve=label_curve(whole, shown[: limits.cards]),
-        by_length=by_length(study, shown, limits.cards),
+        by_length=[one for base in study.bases if (one := by_length(study, base, shown, limits.cards)) is not None],
         intervals=_intervals(shown, title, say, reads_no_text=task.words.constant_line),
         tradeoffs=_tradeoffs(shown, title, say),
         searches=searches(whole)[: limits.methods],

@@ -8,15 +8,8 @@ from dataclasses import dataclass
 from itertools import islice
 from statistics import fmean
 
-from feathertune.records import (
-    REFERENCE,
-    RunRecord,
-    Scores,
-    StudyRecord,
-    SummaryRow,
-    base_of_row,
-    method_of_row,
-)
+from feathertune.records import RunRecord, Scores, StudyRecord, SummaryRow
+from feathertune.records.row_names import REFERENCE, base_of_row, method_of_row
 from feathertune.report.drawing import svg
 from feathertune.report.drawing.svg import Style
 from feathertune.report.format import units
@@ -69,27 +62,22 @@ def method_styles(summary: Sequence[SummaryRow]) -> dict[str, Style]:
     Rows of one method have its colour, and the shapes that follow for the second base and later ones.
     """
     bases = list(dict.fromkeys(base_of_row(row.method) for row in summary if base_of_row(row.method)))
-    first = {method_of_row(row.method): row for row in summary}
-    places: dict[bool, list[str]] = {True: [], False: []}
-    for method, row in first.items():
-        if method != REFERENCE:
-            places[row.kind in ("baseline", "probe")].append(method)
-
-    def style(row: SummaryRow) -> Style:
+    kinds = {method_of_row(row.method): row.kind in ("baseline", "probe") for row in summary}
+    plain = [method for method, is_plain in kinds.items() if is_plain]
+    trained = [method for method in kinds if method not in (*plain, REFERENCE)]
+    styles: dict[str, Style] = {}
+    for row in summary:
         method, base = method_of_row(row.method), base_of_row(row.method)
-        shift = bases.index(base) if base else 0
-        if method == REFERENCE:
-            return Style("k7", _shape(svg.SHAPES.index("square") + shift))
-        if method in places[True]:
-            return Style("k0", _shape(places[True].index(method) + shift), hollow=True)
-        shape, colour = divmod(places[False].index(method), svg.N_COLOURS)
-        return Style(f"k{colour + 1}", _shape(shape + shift))
-
-    return {row.method: style(row) for row in summary}
-
-
-def _shape(place: int) -> str:
-    return svg.SHAPES[place % len(svg.SHAPES)]
+        if method in plain:
+            colour, shape = "k0", plain.index(method)
+        elif method == REFERENCE:
+            colour, shape = "k7", svg.SHAPES.index("square")
+        else:
+            shape, place = divmod(trained.index(method), svg.N_COLOURS)
+            colour = f"k{place + 1}"
+        shape += bases.index(base) if base else 0
+        styles[row.method] = Style(colour, svg.SHAPES[shape % len(svg.SHAPES)], hollow=method in plain)
+    return styles
 
 
 def method_rows(task: Task, study: StudyRecord, done: Sequence[RunRecord]) -> tuple[Method, ...]:

@@ -8,7 +8,8 @@ import json
 from collections.abc import Callable
 
 from feathertune.errors import UnknownNameError
-from feathertune.records import REFERENCE, StudyRecord, SummaryRow, base_of_row, method_of_row
+from feathertune.records import StudyRecord, SummaryRow
+from feathertune.records.row_names import REFERENCE, base_of_row, method_of_row
 from feathertune.report.format import units
 from feathertune.tasks import task_of_study
 from feathertune.tasks.formats import capitalised

@@ -7,16 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from feathertune.errors import isolated
-from feathertune.records import (
-    HEAD,
-    MISLABELLED_FILE,
-    Caveat,
-    DataRecord,
-    Reason,
-    StudyRecord,
-    base_of_row,
-    method_of_row,
-)
+from feathertune.records import HEAD, MISLABELLED_FILE, Caveat, DataRecord, Reason, StudyRecord
+from feathertune.records.row_names import base_of_row, method_of_row
 from feathertune.report.format import units
 from feathertune.tasks import Task, task_of_study
 from feathertune.tasks.formats import SHARE, ScoreFormat, decimal

@@ -29,12 +29,12 @@ from feathertune.records import (
     Status,
     StudyRecord,
     at_largest_size,
-    base_of_row,
     first_differences,
     load_study,
     save_study,
 )
 from feathertune.records.cost_estimate import COST_FILE, CostEstimate
+from feathertune.records.row_names import base_of_row
 from feathertune.report import REPORT_FILE, render_report
 from feathertune.report.comparison import COMPARISON_FILE
 from feathertune.runtime import choose_runtime, hardware, versions

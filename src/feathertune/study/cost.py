@@ -57,13 +57,11 @@ def estimate(prepared: Prepared, observer: Observer) -> CostEstimate:
     features_s = 0.0
     scratch_folder = tempfile.TemporaryDirectory(prefix="feathertune-cost-")
     with gc_frozen(), stopwatch() as watch, scratch_folder as scratch:
-        of_no_base = [spec for spec in plan.runs if spec.base is None]
         for base in prepared.benches:
             measuring = _Measuring(parts.on_base(base), Path(scratch))
-            runs = of_no_base + [spec for spec in plan.runs if spec.base is not None and spec.base == base]
+            runs = [spec for spec in plan.runs if spec.base == base or (spec.base is None and not rows)]
             rows += measuring.rows(runs, observer)
             features_s += measuring.features_seconds(runs)
-            of_no_base = []
     return CostEstimate(
         plan=plan.fingerprint,
         rows=rows,

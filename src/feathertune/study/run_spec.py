@@ -6,7 +6,8 @@ import re
 
 from pydantic import Field
 
-from feathertune.records import Kind, Record, row_name
+from feathertune.records import Kind, Record
+from feathertune.records.row_names import row_name
 
 
 class RunSpec(Record):

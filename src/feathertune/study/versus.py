@@ -23,13 +23,11 @@ from feathertune.records import (
     StudyRecord,
     SummaryRow,
     at_largest_size,
-    base_of_row,
     comparable,
     differences,
     load_study,
-    method_of_row,
-    row_name,
 )
+from feathertune.records.row_names import base_of_row, method_of_row, row_name
 from feathertune.report.comparison import Comparison, Differing, Group, MethodPair, Paired, Side, Untested
 from feathertune.report.format import units
 from feathertune.report.side_files import read_answers, read_test_fingerprint

@@ -17,17 +17,9 @@ from rich.table import Table
 from rich.text import Text
 
 from feathertune.cli.output.terminal import PrintableConsole
-from feathertune.records import (
-    TRAINED_KINDS,
-    BaseRecord,
-    DataRecord,
-    Scores,
-    StudyRecord,
-    at_largest_size,
-    base_of_row,
-    method_of_row,
-)
+from feathertune.records import TRAINED_KINDS, BaseRecord, DataRecord, Scores, StudyRecord, at_largest_size
 from feathertune.records.cost_estimate import CostEstimate
+from feathertune.records.row_names import base_of_row, method_of_row
 from feathertune.report import REPORT_FILE
 from feathertune.report.format import units
 from feathertune.report.panels.curves import bucket_name, sentence, sizes_of
@@ -215,7 +207,7 @@ def study_text(study: StudyRecord, folder: Path) -> str:
         "",
         verdict_text(study),
         *(f"- {caveat}" for caveat in caveat_texts(study)),
-        *_by_length(study),
+        *(part for base in study.bases for part in _by_length(study, base)),
         *_label_curve(study),
         *state,
         f"\nReport: {folder / REPORT_FILE}",
@@ -256,11 +248,7 @@ def _estimated(study: StudyRecord) -> list[RenderableType]:
     return ["", table]
 
 
-def _by_length(study: StudyRecord) -> list[RenderableType]:
-    return [part for base in study.bases for part in _by_length_on(base, study)]
-
-
-def _by_length_on(base: BaseRecord, study: StudyRecord) -> list[RenderableType]:
+def _by_length(study: StudyRecord, base: BaseRecord) -> list[RenderableType]:
     buckets = study.buckets_of(base)
     if len(buckets) < 2 or base.truncated_fraction == 0:
         return []

@@ -10,7 +10,8 @@ from types import SimpleNamespace
 import numpy as np
 from numpy.typing import NDArray
 
-from feathertune.records import TRAINED_KINDS, RunRecord, StudyRecord, base_of_row, row_name
+from feathertune.records import TRAINED_KINDS, RunRecord, StudyRecord
+from feathertune.records.row_names import base_of_row, row_name
 from feathertune.report.drawing import run_charts
 from feathertune.report.side_files import Predictions, read_probabilities, read_test_texts
 

@@ -105,14 +105,8 @@ def bucket_name(bucket: LengthBucket) -> str:
     return f"{bucket.shortest:,}–{bucket.longest:,}"
 
 
-def by_length(study: StudyRecord, methods: Sequence[Method], at_most: int) -> tuple[SimpleNamespace, ...]:
-    """Draw the scores by length in the tokens of each base; no base whose texts are all in one bucket."""
-    drawn = (_of_base(study, base, methods, at_most) for base in study.bases)
-    return tuple(found for found in drawn if found is not None)
-
-
-def _of_base(study: StudyRecord, base: BaseRecord, methods: Sequence[Method], at_most: int) -> SimpleNamespace | None:
-    """Draw the first methods on a base for a desktop and a phone."""
+def by_length(study: StudyRecord, base: BaseRecord, methods: Sequence[Method], at_most: int) -> SimpleNamespace | None:
+    """Draw the scores of the first rows on a base by length, for desktop and phone; nothing if it has one bucket."""
     found = study.buckets_of(base)
     buckets = [(bucket_name(bucket), bucket) for bucket in found]
     if len(buckets) < 2:

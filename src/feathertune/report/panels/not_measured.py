@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from typing import Any
 
-from feathertune.records import REFERENCE, TRAINED_KINDS, StudyRecord, method_of_row
+from feathertune.records import TRAINED_KINDS, StudyRecord
+from feathertune.records.row_names import REFERENCE, method_of_row
 from feathertune.report.format import units
 from feathertune.report.panels.searches import most_trials
 from feathertune.report.wording import MOST_NAMED, listed

@@ -13,7 +13,7 @@ from feathertune.encoders import LoadedEncoder
 from feathertune.errors import ConfigError, first_line
 from feathertune.methods import ALL_METHODS, METHODS, options_in, plain_name
 from feathertune.methods.sizes import matched, n_head, n_trained
-from feathertune.records import method_of_row
+from feathertune.records.row_names import method_of_row
 from feathertune.study.observe import Observer
 from feathertune.study.planning.planned_method import PlannedMethod
 

@@ -10,7 +10,8 @@ from pydantic import Field
 
 from feathertune.baselines import BASELINES, FOUNDATION_SEEDS, Baseline
 from feathertune.config import Config
-from feathertune.records import Record, row_name
+from feathertune.records import Record
+from feathertune.records.row_names import row_name
 from feathertune.study.planning.method_sizing import Fit
 from feathertune.study.run_spec import RunSpec, run_id
 
@@ -72,17 +73,11 @@ def runs_of_study(
 
 def _runs_of(baseline: Baseline, base: str | None, sizes: Sequence[int], n_rows: int, *, seeds: int) -> list[RunSpec]:
     """Return one run if the data decides everything: a seed draws another part of the rows, but not of all of them."""
-    name = row_name(baseline.name, base)
+    row = row_name(baseline.name, base)
 
     def spec(rows: int | None, seed: int) -> RunSpec:
-        return RunSpec(
-            id=run_id(name, rows, seed),
-            method=baseline.name,
-            base=base,
-            kind=baseline.kind,
-            seed=seed,
-            train_rows=rows,
-        )
+        name = run_id(row, rows, seed)
+        return RunSpec(id=name, method=baseline.name, base=base, kind=baseline.kind, seed=seed, train_rows=rows)
 
     if baseline.reads == "encoder":  # it is not trained
         return [spec(None, seed) for seed in range(FOUNDATION_SEEDS)]

@@ -11,7 +11,7 @@ from feathertune.config import Config
 from feathertune.errors import ConfigError, MissingExtraError
 from feathertune.methods import Method, Options, choose_methods, options_in, plain_name
 from feathertune.methods.targets import LayeredOptions
-from feathertune.records import row_name
+from feathertune.records.row_names import row_name
 from feathertune.study.run_spec import RunSpec, run_id
 
 

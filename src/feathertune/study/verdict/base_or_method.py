@@ -8,7 +8,8 @@ at, is below `CLEAR_P` (Bonferroni).
 
 from __future__ import annotations
 
-from feathertune.records import Reason, base_of_row, method_of_row
+from feathertune.records import Reason
+from feathertune.records.row_names import base_of_row, method_of_row
 from feathertune.study.verdict.evidence import CLEAR_P, Evidence
 from feathertune.study.verdict.summary import find_pair
 

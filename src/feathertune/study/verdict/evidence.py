@@ -5,16 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from feathertune.records import (
-    BaseRecord,
-    DataRecord,
-    PairRecord,
-    RunRecord,
-    SummaryRow,
-    base_of_row,
-    method_of_row,
-    reference_of,
-)
+from feathertune.records import BaseRecord, DataRecord, PairRecord, RunRecord, SummaryRow
+from feathertune.records.row_names import base_of_row, method_of_row, reference_of
 from feathertune.tasks import Task
 
 # In binary, 0.54 - 0.05 is above 0.49; shares that differ do so by 1 / N at least.

@@ -19,9 +19,8 @@ from feathertune.records import (
     ScoreOfBucket,
     SummaryRow,
     at_largest_size,
-    base_of_row,
-    reference_of,
 )
+from feathertune.records.row_names import base_of_row, reference_of
 from feathertune.statistics import inference
 from feathertune.statistics.measures import Answers
 from feathertune.tasks import Labels, Score

@@ -11,7 +11,8 @@ pair's p, times the number of candidates, leaves that to chance (Bonferroni over
 
 from __future__ import annotations
 
-from feathertune.records import DataRecord, Reason, SummaryRow, Verdict, base_of_row, method_of_row
+from feathertune.records import DataRecord, Reason, SummaryRow, Verdict
+from feathertune.records.row_names import base_of_row, method_of_row
 from feathertune.study.verdict.base_or_method import base_or_method
 from feathertune.study.verdict.caveats import failed_runs, find_caveats
 from feathertune.study.verdict.evidence import CLEAR_P, ROUNDING, Evidence

@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from feathertune.records import RunRecord, Seconds, row_name
+from feathertune.records import RunRecord, Seconds
+from feathertune.records.row_names import row_name
 from feathertune.statistics.inference import equivalence, paired_difference, seed_interval
 from feathertune.study.verdict.summary import RunPredictions, more_labels, summarise, summarise_sizes
 from feathertune.tasks.scores import ACCURACY, BALANCED_ACCURACY, SUBSET_ACCURACY
