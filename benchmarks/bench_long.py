@@ -62,7 +62,7 @@ def main() -> None:
             "settings": prepared.study.config.data.model_dump(mode="json"),
             "most_tokens_a_text": int(test.lengths.max()),
             "mean_tokens_a_text": float(test.lengths.mean()),
-            "unread_fraction": bench.data.unread_fraction,
+            "unread_fraction": bench.base.unread_fraction,
         }
         test_rows.add(tuple(bench.splits["test"].texts))
     assert len(test_rows) == 1, "all read the same test rows"

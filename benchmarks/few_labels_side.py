@@ -17,7 +17,6 @@ from feathertune.study.observe import Silent
 from feathertune.study.run_spec import run_id
 from feathertune.study.running.run_files import read_predictions
 from feathertune.study.running.runs import execute
-from feathertune.study.running.workbench import by_rows
 
 
 @dataclass(frozen=True)
@@ -59,13 +58,12 @@ class Study:
         self._prepared = prepare(load_config(options=options), Silent())
         self._bench = self._prepared.bench
         self._n_rows = shots * len(self._bench.splits.labels)
-        self._rows_of = by_rows(self._prepared)
         self._folder = folder
         self._bench.features("test", lambda _: None)  # of all draws alike, and no part of a training
 
     def draw(self, seed: int) -> Draw:
         """The rows of a seed."""
-        train, test = self._rows_of(self._n_rows, seed).bench.splits["train"], self._bench.splits["test"]
+        train, test = self._prepared.with_rows(self._n_rows, seed).bench.splits["train"], self._bench.splits["test"]
         return Draw(seed, list(train.texts), train.labels, list(test.texts), test.labels)
 
     def trainer(self, method: str) -> Callable[[Draw], dict[str, Any]]:

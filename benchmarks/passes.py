@@ -28,6 +28,7 @@ class Passes:
         self.training: list[tuple[int, int]] = []
         self.other: list[tuple[int, int]] = []
         backbone.register_forward_pre_hook(self._count, with_kwargs=True)
+        backbone.register_forward_hook(self._complete)
 
     @property
     def padded_tokens(self) -> int:
@@ -36,14 +37,12 @@ class Passes:
 
     def _count(self, module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
         tokens = inputs[0] if inputs else named.get("input_ids")
-        read = named.get("inputs_embeds") if tokens is None else tokens
-        if read is None:
-            return
-        shape = (read.shape[0], read.shape[1])
-        if module.training:
-            self.training.append(shape)
-        elif tokens is not None:
-            self.other.append(shape)
+        if tokens is not None:
+            (self.training if module.training else self.other).append((tokens.shape[0], tokens.shape[1]))
+
+    def _complete(self, module: nn.Module, *_: Any) -> None:
+        if not module.training:  # it may have started at the split point; a pass over the prefix ends there
+            self.other.pop()
 
 
 def texts_of(rows: Rows, pad_id: int) -> EncodedTexts:

@@ -203,7 +203,6 @@ def _data(rows: int) -> DataRecord:
         n_test=rows,
         class_counts={"test": [rows // 2, rows - rows // 2]},
         max_length=128,
-        truncated_fraction=0.0,
         duplicates_removed=0,
         overlap_removed=0,
     )

@@ -69,7 +69,7 @@ def _results(defaults: StudyRecord, matched: StudyRecord) -> str:
     lines = [
         "## What they cost and gave here",
         "",
-        f"{data.source} and {defaults.base.id}: {data.n_train:,} rows to train on, {data.n_test:,} to test on, "
+        f"{data.source} and {defaults.base_ids()}: {data.n_train:,} rows to train on, {data.n_test:,} to test on, "
         f"{_seeds(defaults)} seeds, accuracy with its 95% interval; on {hardware['cores']} cores "
         f"({hardware['processor']}, {hardware['dtype']}). One small data set and one small encoder: differences of a "
         "point or two are noise, and a method that needs a large encoder or many steps does badly here. The two "

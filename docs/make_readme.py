@@ -39,7 +39,7 @@ def results() -> str:
     data, hardware = study.data, study.hardware
     lines = [
         f"For example, {data.source} ({data.n_train:,} reviews to train on, {data.n_test:,} to test on, cut at "
-        f"{data.max_length} tokens) and {study.base.id}, on {hardware['cores']} cores ({hardware['processor']}, "
+        f"{data.max_length} tokens) and {study.base_ids()}, on {hardware['cores']} cores ({hardware['processor']}, "
         f"{hardware['dtype']}), accuracy with its 95% interval, mean over the seeds "
         f"([the record]({_link(STANDING)})):",
         "",

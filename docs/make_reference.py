@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel
 from typer.models import CommandInfo
@@ -73,6 +73,8 @@ def settings() -> str:
     lines = ["## Settings", "", "In the file of `--config`, and by `--set section.key=value`.", ""]
     for name, field in Config.model_fields.items():
         kind = field.annotation
+        if get_origin(kind) is tuple:  # one section, or a list of them
+            kind = get_args(kind)[0]
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             lines += [f"### `{name}`", "", _summary(kind), "", *_fields(kind), ""]
     return "\n".join(lines)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from feathertune.records import DataRecord, Metrics, PairRecord, RunRecord, Seconds, SummaryRow, Verdict
+from feathertune.records import BaseRecord, DataRecord, Metrics, PairRecord, RunRecord, Seconds, SummaryRow, Verdict
 from feathertune.report.wording import Context, in_words
 from feathertune.study.verdict.evidence import Evidence
 from feathertune.study.verdict.verdict import judge
@@ -57,11 +57,24 @@ def make_data(**changes):
         "n_test": 1000,
         "class_counts": {"test": [500, 500]},
         "max_length": 128,
-        "truncated_fraction": 0.1,
         "duplicates_removed": 0,
         "overlap_removed": 0,
     }
     return DataRecord(**{**values, **changes})
+
+
+def make_base(**changes):
+    values = {
+        "id": "sample:minilm",
+        "name": "minilm",
+        "fingerprint": "0",
+        "model_type": "bert",
+        "n_parameters": 100_900,
+        "n_layers": 6,
+        "hidden_size": 384,
+        "truncated_fraction": 0.1,
+    }
+    return BaseRecord(**{**values, **changes})
 
 
 def spam(train=(930, 70), test=(760, 40), **changes):
@@ -102,9 +115,9 @@ def make_pair(a, b, *, delta=0.0, half=0.02, rows_half=None, p=0.13, p_holm=0.4)
     )
 
 
-def judged(*rows, task=SINGLE_LABEL, data=None, runs=(), pairs=(), margin=0.01, n_mislabelled=0) -> Verdict:
+def judged(*rows, task=SINGLE_LABEL, data=None, runs=(), pairs=(), margin=0.01, n_mislabelled=0, bases=()) -> Verdict:
     """The verdict; all of it can be put into words."""
-    evidence = Evidence(task, data or make_data(), rows, runs, pairs, margin, n_mislabelled)
+    evidence = Evidence(task, data or make_data(), rows, runs, pairs, margin, n_mislabelled, bases or [make_base()])
     verdict, context = judge(evidence), Context(task, evidence.data)
     for stated in (*verdict.reasons, *verdict.caveats):
         assert in_words(stated, context)

@@ -14,8 +14,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from evidence import make_base
 from feathertune.records import (
-    BaseRecord,
     DataRecord,
     Kind,
     LabelSummary,
@@ -124,12 +124,11 @@ def write_study(
         class_counts={},
         numbers={split: summary_of(labels) for split in ("train", "validation", "test")},
         max_length=64,
-        truncated_fraction=0.3,
-        unread_fraction=0.1,
         duplicates_removed=0,
         overlap_removed=0,
         notes=["The label is a number."],
     )
+    base = make_base(truncated_fraction=0.3, unread_fraction=0.1, fingerprint="a9f3" * 16, n_parameters=1)
     whole = at_largest_size(runs)
     predictions = RunPredictions(REGRESSION.primary, labels, predicted)
     answers = predictions.answers(whole)
@@ -140,16 +139,14 @@ def write_study(
         created="2025-11-24T21:57:03+00:00",
         status="complete",
         data=data,
-        base=BaseRecord(
-            id="sample:minilm", fingerprint="a9f3" * 16, model_type="bert", n_parameters=1, n_layers=6, hidden_size=384
-        ),
+        bases=[base],
         hardware={"device": "cpu"},
         versions={"feathertune": "0.1.0"},
         command=["feathertune", "compare", "sts.csv"],
         planned_runs=[run.id for run in runs],
         runs=runs,
         summary=summary,
-        verdict=judge(Evidence(REGRESSION, data, at_largest_size(summary), whole, pairs, MARGIN)),
+        verdict=judge(Evidence(REGRESSION, data, at_largest_size(summary), whole, pairs, MARGIN, bases=[base])),
         metric="spearman",
         margin=MARGIN,
         pairs=pairs,

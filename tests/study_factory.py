@@ -162,20 +162,23 @@ def write_study(
                 "test": np.bincount(truth, minlength=n).tolist(),
             },
             max_length=128,
-            truncated_fraction=0.784,
             duplicates_removed=96,
             overlap_removed=2,
             notes=["'<br />' was replaced by a space."],
         ),
-        base=BaseRecord(
-            id="sample:minilm",
-            fingerprint="a9f3" * 16,
-            model_type="bert",
-            n_parameters=N_PARAMETERS,
-            n_layers=6,
-            hidden_size=384,
-            new_parameters=["classifier.weight", "classifier.bias"],
-        ),
+        bases=[
+            BaseRecord(
+                id="sample:minilm",
+                name="minilm",
+                truncated_fraction=0.784,
+                fingerprint="a9f3" * 16,
+                model_type="bert",
+                n_parameters=N_PARAMETERS,
+                n_layers=6,
+                hidden_size=384,
+                new_parameters=["classifier.weight", "classifier.bias"],
+            )
+        ],
         hardware={
             "device": "cpu",
             "processor": "x86_64, 2 cores",

@@ -154,7 +154,7 @@ def test_what_is_odd_but_right_works(encoder, tmp_path, monkeypatch, capsys):
     assert result.code == 0, result.stderr
     record = json.loads(result.stdout)
     assert record["data"]["n_train"] + record["data"]["n_validation"] + record["data"]["n_test"] == 64
-    assert record["data"]["truncated_fraction"] > 0
+    assert record["bases"][0]["truncated_fraction"] > 0
 
 
 def test_invalid_rows_may_be_left_out_and_are_counted(encoder, tmp_path, monkeypatch, capsys):

@@ -51,7 +51,7 @@ def test_prints_the_table_and_writes_everything(study):
     assert full.trainable_parameters == full.total_parameters
     assert lora.adapter_bytes > 0
     assert lora.hyperparameters["learning_rate"] == 0.01
-    assert record.data.truncated_fraction == 0.0
+    assert record.bases[0].truncated_fraction == 0.0
     assert len(record.pairs) == len(record.summary) * (len(record.summary) - 1) // 2
     assert next(row for row in record.summary if row.method == "lora").p_equivalent > 0
     assert len(lora.train_losses) == len(lora.validation_losses) == lora.epochs
@@ -173,7 +173,7 @@ def test_a_study_at_one_size(encoder, data, tmp_path, monkeypatch, capsys):
     assert result.code == 0, result.stderr
     record = load_study(out)
     lora, norms = (next(run for run in record.runs if run.method == name) for name in ("lora", "ln-tuning"))
-    assert record.parameter_budget == round(0.2 * record.base.n_parameters)
+    assert record.parameter_budget == round(0.2 * record.bases[0].n_parameters)
     head = lora.trainable_parameters - 832 * lora.hyperparameters["r"]  # 12 layers, the sum of their sides
     assert abs(lora.trainable_parameters - head - record.parameter_budget) <= 832 / 2
     assert list(record.off_budget) == ["ln-tuning"]

@@ -191,7 +191,7 @@ def test_the_article_runs_both_meanings_of_its_r():
     config = load_config(ROOT / "examples" / "article.yaml")
     assert {"lora", "shira"} <= set(config.study.methods)
     assert (config.method["lora"]["r"], config.method["shira"]["density"]) == (8, 0.2)
-    assert (config.data.source, config.base.id) == ("hub:stanfordnlp/imdb", "google-bert/bert-base-cased")
+    assert (config.data.source, config.one_base().id) == ("hub:stanfordnlp/imdb", "google-bert/bert-base-cased")
     assert config.train.epochs == 30
 
 

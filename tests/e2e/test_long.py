@@ -59,7 +59,7 @@ def test_a_study_says_what_was_read_and_scores_by_length(encoder, data, tmp_path
     cached = next(run for run in study.runs if run.method == "lora:top_layers=1")
     assert cached.hyperparameters["frontier"] == 1, "windows are kept as hidden states, too"
     assert cached.notes == []
-    assert 0.2 < study.data.unread_fraction < 0.5
+    assert 0.2 < study.bases[0].unread_fraction < 0.5
     short, long = study.by_length
     assert short.longest <= 16 < long.shortest
     assert short.n + long.n == study.data.n_test

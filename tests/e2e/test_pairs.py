@@ -70,7 +70,7 @@ def test_a_study(pairs, encoder, tmp_path, monkeypatch, capsys):
     study = load_study(out)
     assert study.status == "complete"
     assert study.data.text_columns == ["opening", "ending"]
-    assert 0 < study.data.truncated_fraction < 1
+    assert 0 < study.bases[0].truncated_fraction < 1
     assert {run.method for run in study.runs} >= {"majority", "tfidf", "foundation", "probe", "lora", "head"}
     report = (out / "report.html").read_text(encoding="utf-8")
     assert "pairs of texts" in report

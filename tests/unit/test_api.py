@@ -7,6 +7,7 @@ import pytest
 
 import feathertune
 from e2e.cli import reviews, write_csv
+from feathertune.config import BaseConfig
 from feathertune.errors import BundleError, ConfigError, EncoderError, UnknownNameError
 from tiny import save_tiny_encoder
 
@@ -53,7 +54,7 @@ def test_public_names_exist_and_importing_loads_no_torch():
 
 
 def test_a_refused_training_leaves_no_folder(config, tmp_path):
-    wrong = config.model_copy(update={"base": config.base.model_copy(update={"id": str(tmp_path / "nowhere")})})
+    wrong = config.model_copy(update={"base": (BaseConfig(id=str(tmp_path / "nowhere")),)})
     with pytest.raises(EncoderError):
         feathertune.finetune(wrong, tmp_path / "new" / "bundle")
     assert not (tmp_path / "new").exists()

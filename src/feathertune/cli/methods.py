@@ -50,6 +50,7 @@ def show(
     given = locals()
     method = one_method(name)  # an unknown one is told before torch is loaded
     settings = opt.settings({**given, "methods": name})
+    base_model = settings.one_base()
     from feathertune.encoders import load_encoder
     from feathertune.methods.describe import describe
     from feathertune.study.observe import Silent
@@ -59,10 +60,10 @@ def show(
     settled = settle(settings)
     settings = settled.config
     encoder = load_encoder(
-        settings.base.id,
+        base_model.id,
         labels=tuple(f"label {number}" for number in range(labels)),
         seed=0,
-        revision=settings.base.revision,
+        revision=base_model.revision,
     )
     (fitted,) = fit_methods(settings, settled.methods, encoder, Silent()).methods
     described = describe(method, fitted.options, encoder, max_length=settings.data.max_length)

@@ -25,7 +25,11 @@ Assignments = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="One setting, such as train.epochs=3.")
 ]
 Base = Annotated[
-    str | None, typer.Option("--base", help="The pretrained encoder: sample:minilm, a hub id, or a local folder.")
+    str | None,
+    typer.Option(
+        "--base",
+        help="The pretrained encoder: sample:minilm, a hub id, or a local folder; compare takes several, as A,B.",
+    ),
 ]
 TextColumn = Annotated[
     str | None, typer.Option("--text-column", metavar="A[,B]", help="The column of the texts; two for pairs of texts.")
@@ -174,7 +178,9 @@ def settings(parameters: Mapping[str, Any], *, defaults: Mapping[str, Any] | Non
         if key in given:
             given[key] = _size(given[key])
     if "study.methods" in given:
-        given["study.methods"] = [name.strip() for name in _COMMA.split(given["study.methods"]) if name.strip()]
+        given["study.methods"] = _names(given["study.methods"])
+    if "," in given.get("base.id", ""):
+        given["base"] = _names(given.pop("base.id"))
     return load_config(
         parameters.get("config"),
         assignments=parameters.get("assignments") or (),
@@ -185,6 +191,10 @@ def settings(parameters: Mapping[str, Any], *, defaults: Mapping[str, Any] | Non
 
 # One between names, not one of a list in a name's option: lora:target_modules=[query,value],full.
 _COMMA = re.compile(r",(?![^\[]*\])")
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in _COMMA.split(text) if name.strip()]
 
 
 def _size(text: str) -> int | float | str:

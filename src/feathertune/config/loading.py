@@ -6,7 +6,7 @@ import copy
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from pydantic import ValidationError
@@ -140,12 +140,13 @@ def _validate(merged: Mapping[str, Any], path: Path | None) -> Config:
         return Config.model_validate(merged)
     except ValidationError as error:
         first = error.errors()[0]
-        location = [str(part) for part in first["loc"]]
+        location = [part for part in first["loc"] if isinstance(part, str)]
         source = f" (from {path} or the command line)" if path else ""
         if first["type"] == "extra_forbidden":
             owner: Any = Config
             for part in location[:-1]:
                 owner = owner.model_fields[part].annotation
+                owner = owner if isinstance(owner, type) else get_args(owner)[0]  # of a list
             raise ConfigError(
                 f"Unknown setting '{'.'.join(location)}'{source}.{nearest(location[-1], owner.model_fields)}"
             ) from error

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+import re
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_serializer, field_validator, model_validator
 
+from feathertune.errors import ConfigError
 from feathertune.records import Long, Reading
 
 _LARGEST = 10**15  # of whole numbers: sums and products of such still fit 64 bits where they are used
@@ -110,7 +114,7 @@ class DataConfig(Section):
 
 
 class BaseConfig(Section):
-    """The pretrained encoder.
+    """The pretrained encoder; a list of such sections, or of their ids, in a comparison of several.
 
     Attributes:
         id: ``sample:minilm``, a hub id or a local folder.
@@ -124,6 +128,11 @@ class BaseConfig(Section):
     @classmethod
     def _from_name(cls, value: Any) -> Any:  # noqa: ANN401 - whatever the YAML holds
         return {"id": value} if isinstance(value, str) else value
+
+    @property
+    def stem(self) -> str:
+        """Last part of the id, in characters that the name of a file may have."""
+        return re.sub(r"[^A-Za-z0-9._-]+", "-", Path(self.id.rpartition(":")[2]).name).strip("-") or "base"
 
 
 class TrainConfig(Section):
@@ -307,15 +316,55 @@ class RunnerConfig(Section):
 
 
 class Config(Section):
-    """All settings. `method` maps a method's name to its options, and an option to its value for all methods."""
+    """All settings. `method` maps a method's name to its options, and an option to its value for all methods.
+
+    `base` is one pretrained encoder, or a list of them for a comparison: each method runs on each base.
+    """
 
     data: DataConfig = DataConfig()
-    base: BaseConfig = BaseConfig()
+    base: tuple[BaseConfig, ...] = Field(default=(BaseConfig(),), min_length=1)
     method: dict[str, Any] = {}
     train: TrainConfig = TrainConfig()
     engine: EngineConfig = EngineConfig()
     study: StudyConfig = StudyConfig()
     runner: RunnerConfig = Field(default=RunnerConfig(), exclude=True)  # no part of a study
+
+    @field_validator("base", mode="before")
+    @classmethod
+    def _are_bases(cls, value: Any) -> Any:  # noqa: ANN401 - whatever the YAML holds
+        return value if isinstance(value, list | tuple) else (value,)
+
+    @field_validator("base", mode="after")
+    @classmethod
+    def _differ(cls, value: tuple[BaseConfig, ...]) -> tuple[BaseConfig, ...]:
+        if twice := [base.id for place, base in enumerate(value) if base in value[:place]]:
+            raise ValueError(f"{twice[0]} is there twice; expected each base once")
+        return value
+
+    @field_serializer("base")
+    def _one_or_several(self, value: tuple[BaseConfig, ...]) -> Any:  # noqa: ANN401 - as in YAML
+        found = [base.model_dump() for base in value]
+        return found if len(found) > 1 else found[0]
+
+    def one_base(self) -> BaseConfig:
+        """Return the base model for what uses only one; raise a `ConfigError` if several are given."""
+        if len(self.base) > 1:
+            raise ConfigError(
+                f"{len(self.base)} base models are given ({', '.join(base.id for base in self.base)}), and one is used "
+                "here. Give one --base, or compare them: feathertune compare --base A,B."
+            )
+        return self.base[0]
+
+    @property
+    def base_names(self) -> tuple[str | None, ...]:
+        """Short names of the bases, each once; None for the only one."""
+        if len(self.base) == 1:
+            return (None,)
+        names: list[str | None] = []
+        for base in self.base:
+            free = (base.stem if n == 1 else f"{base.stem}-{n}" for n in itertools.count(1))
+            names.append(next(name for name in free if name not in names))
+        return tuple(names)
 
     def to_yaml(self) -> str:
         """Return the settings as a file that runs again as it is."""

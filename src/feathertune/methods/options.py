@@ -24,6 +24,8 @@ def plain_name(name: str) -> str:
 def options_in(name: str) -> dict[str, Any]:
     """Return the options in a name such as ``lora:r=16:top_layers=3``; ConfigError if one is malformed."""
     options: dict[str, Any] = {}
+    if "@" in name:
+        raise ConfigError(f"Method '{name}' has an '@', which stands before the base in a row's name. Leave it out.")
     for part in name.split(_SEPARATOR)[1:]:
         option, equals, value = (word.strip() for word in part.partition("="))
         if not (option and equals and value):

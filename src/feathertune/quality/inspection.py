@@ -60,13 +60,13 @@ class Inspected:
 
 def inspect_data(config: Config, observer: Observer) -> Inspected:
     """Read the data and look for problems; FeathertuneError if source or encoder cannot be read."""
-    data = config.data
+    data, base = config.data, config.one_base()
     options = replace(read_options(data), drop_invalid=True)
     if options.labels.kind.numbers:
         _refuse_numbers(data.source)
     observer.stage(f"reading {data.source}")
     tables = [table_of(name, options) for name in (data.source, data.test) if name]
-    observer.stage(f"loading {config.base.id}")
+    observer.stage(f"loading {base.id}")
     tokenizer = _tokenizer(config)
     with gc_frozen():
         return _inspect(tables, tokenizer, config, observer)
@@ -101,7 +101,7 @@ def _inspect(tables: list[Table], tokenizer: PreTrainedTokenizerBase, config: Co
         judged=errors.n_judged,
         accuracy=errors.accuracy,
     )
-    record = profile(seen, duplicates, found, tokens, looked, base=config.base.id, max_length=data.max_length)
+    record = profile(seen, duplicates, found, tokens, looked, base=config.one_base().id, max_length=data.max_length)
     texts = shown | {row: clipped(sample[row]) for row in errors.rows.tolist()}
     findings = [
         Finding(kind=one.kind, what=one.what, n=len(one), rows=list(islice(rows_of(one, seen, texts), _LISTED)))
@@ -114,7 +114,8 @@ def _tokenizer(config: Config) -> PreTrainedTokenizerBase:
     from feathertune.encoders import load_encoder
     from feathertune.study.running.workbench import check_max_length
 
-    encoder = load_encoder(config.base.id, labels=("a", "b"), seed=0, revision=config.base.revision)
+    base = config.one_base()
+    encoder = load_encoder(base.id, labels=("a", "b"), seed=0, revision=base.revision)
     check_max_length(config.data, encoder)
     return encoder.tokenizer
 

@@ -44,5 +44,5 @@ class CostEstimate(Record):
     versions: dict[str, str]
 
     def row(self, method: str, train_rows: int | None = None) -> CostRow | None:
-        """Return the row of a method."""
+        """Return the row of this name."""
         return next((row for row in self.rows if (row.method, row.train_rows) == (method, train_rows)), None)

@@ -20,7 +20,7 @@ from feathertune.records.values import (
     TaskName,
 )
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 class DataRecord(Record):
@@ -31,8 +31,6 @@ class DataRecord(Record):
         shots: Training rows of each class, drawn for each seed; null if all seeds have the same rows.
         class_counts: Rows of each class, by split, in the order of `labels`; a row with several labels is in each.
         numbers: Distribution of the labels by split, if they are numbers; else empty.
-        truncated_fraction: Share of all used texts with more than `max_length` tokens.
-        unread_fraction: Share of the tokens of all used texts that were never read; null if it was not counted.
         duplicates_removed: Rows that the source dropped because their text had occurred before.
         overlap_removed: Training and validation rows removed because their text is in a later split.
     """
@@ -50,8 +48,6 @@ class DataRecord(Record):
     class_counts: dict[str, list[int]]
     numbers: dict[str, LabelSummary] = Field(default_factory=dict)
     max_length: int
-    truncated_fraction: float
-    unread_fraction: float | None = None
     reading: Reading = HEAD
     duplicates_removed: int
     overlap_removed: int
@@ -63,20 +59,28 @@ class DataRecord(Record):
         validation = f"{self.n_validation:,}" if self.n_validation else "no"
         return f"{self.n_train:,} training{drawn}, {validation} validation, {self.n_test:,} test rows"
 
-    def long_texts(self) -> str:
-        """Return the share of long texts and what happened to them, as a clause."""
-        if self.truncated_fraction == 0:
+    def long_texts(self, base: BaseRecord) -> str:
+        """Return the share of long texts and what happened to them, as a clause; in the tokens of a base."""
+        if base.truncated_fraction == 0:
             return f"no text has more than {self.max_length:,} tokens"
-        said = f"{self.truncated_fraction:.1%} of the texts have more than {self.max_length:,} tokens"
+        said = f"{base.truncated_fraction:.1%} of the texts have more than {self.max_length:,} tokens"
         said += f" and {self.reading.in_words(self.max_length)}"
-        unread = self.unread_fraction
+        unread = base.unread_fraction
         return said if unread is None else f"{said}; {unread:.1%} of all tokens are never read"
 
 
 class BaseRecord(Record):
-    """The pretrained encoder, before anything was trained; `fingerprint` is of weights and configuration."""
+    """A pretrained encoder, before anything was trained, and the texts as its tokenizer cuts them.
+
+    Attributes:
+        name: Short name, in the rows of a study of several bases.
+        fingerprint: Of weights and configuration.
+        truncated_fraction: Share of all used texts with more than `DataRecord.max_length` tokens.
+        unread_fraction: Share of the tokens of all used texts that were never read; null if it was not counted.
+    """
 
     id: str
+    name: str
     revision: str | None = None
     fingerprint: str
     tokenizer_fingerprint: str = ""
@@ -85,12 +89,15 @@ class BaseRecord(Record):
     n_layers: int
     hidden_size: int
     new_parameters: list[str] = Field(default_factory=list)
+    truncated_fraction: float
+    unread_fraction: float | None = None
 
 
 class RunRecord(Record):
     """One method with one seed; paths are relative to the study folder.
 
     Attributes:
+        method: Name of the row, which has the base in it if the study has several (`row_name`).
         train_rows: A size of the learning curve; null if all rows were trained on, or none.
         metric: Score of the validation rows by which the epoch, or the strength, was chosen.
         thresholds: Probability from which each label is given; for one label, the divisor of each probability before
@@ -146,7 +153,7 @@ class SummaryRow(Record):
     Attributes:
         train_rows: A size of the learning curve; null without one.
         metric: The primary metric, which ``score_mean`` and all comparisons are in.
-        delta_vs_full: Mean score minus that of `full`, paired by test row; null without `full`.
+        delta_vs_full: Mean score minus that of `full` on the same base, paired by test row; null without `full`.
         p_vs_full_holm: Two-sided p of that difference, Holm-corrected over the methods.
         p_equivalent: p of two one-sided tests that it is within the study's margin of `full`; not corrected.
         pareto: No other method is better in score without being worse in seconds, memory or parameters.
@@ -257,8 +264,12 @@ class ScoreOfBucket(Record):
 
 
 class LengthBucket(Record):
-    """Test rows of similar length in tokens, and the share of their tokens that no trained method read."""
+    """Test rows of similar length in a base's tokens, and the share of them that no method trained on it read.
 
+    `base` is null in a study of one base.
+    """
+
+    base: str | None = None
     shortest: int
     longest: int
     n: int
@@ -312,7 +323,7 @@ class StudyRecord(Record):
     created: str
     status: Status
     data: DataRecord
-    base: BaseRecord
+    bases: list[BaseRecord]
     hardware: dict[str, Any]
     versions: dict[str, str]
     command: list[str]
@@ -331,6 +342,14 @@ class StudyRecord(Record):
     more_labels: list[MoreLabels] = Field(default_factory=list)
     searches: list[SearchRecord] = Field(default_factory=list)
     by_length: list[LengthBucket] = Field(default_factory=list)
+
+    def buckets_of(self, base: BaseRecord) -> list[LengthBucket]:
+        """Return the buckets in the tokens of a base."""
+        return [bucket for bucket in self.by_length if bucket.base in (None, base.name)]
+
+    def base_ids(self) -> str:
+        """Return the ids of the bases, as a clause."""
+        return ", ".join(base.id for base in self.bases)
 
 
 def at_largest_size(rows: Sequence[Sized]) -> list[Sized]:

@@ -24,7 +24,7 @@ _LIMITS = (
 def render_report(folder: Path) -> Path:
     """Draw the report of a study, whole or cut short, and return its path; only ``study.json`` is needed."""
     study = load_study(folder)
-    title = f"{units.clip(study.base.id, 60)} on {units.clip(study.data.source, 60)}"
+    title = f"{units.clip(study.base_ids(), 60)} on {units.clip(study.data.source, 60)}"
     drawn_by = units.clip(study.versions.get("feathertune", ""), 20)
     for limits in _LIMITS:
         view = build_view(study, folder, limits)

@@ -119,7 +119,7 @@ def _intervals(comparison: Comparison, styles: dict[str, Style]) -> tuple[Markup
     """Return a chart with two lines a method, A above B; two metrics have no common scale."""
     rows = [
         charts.Estimate(
-            f"{units.clip(pair.method, 17)} {letter}", replace(styles[pair.method], hollow=letter == "A"), row
+            f"{units.clip(pair.method, 24)} {letter}", replace(styles[pair.method], hollow=letter == "A"), row
         )
         for pair in comparison.shared[:_DRAWN]
         for letter, row in (("A", pair.a), ("B", pair.b))

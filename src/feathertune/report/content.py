@@ -12,6 +12,7 @@ from typing import Any
 from markupsafe import Markup
 
 from feathertune.records import TRAINED_KINDS, RunRecord, StudyRecord
+from feathertune.records.row_names import REFERENCE, base_of_row, reference_of, row_name
 from feathertune.report.drawing import charts, run_charts, svg
 from feathertune.report.format import units
 from feathertune.report.panels.changes import find_changes
@@ -62,7 +63,7 @@ def build_view(study: StudyRecord, folder: Path, limits: Limits) -> dict[str, An
         tiles=_tiles(study, methods, task.primary),
         failed=tuple(run for run in whole.runs if run.status == "failed"),
         labels_curve=label_curve(whole, shown[: limits.cards]),
-        by_length=by_length(study, shown[: limits.cards]),
+        by_length=[one for base in study.bases if (one := by_length(study, base, shown, limits.cards)) is not None],
         intervals=_intervals(shown, title, say, reads_no_text=task.words.constant_line),
         tradeoffs=_tradeoffs(shown, title, say),
         searches=searches(whole)[: limits.methods],
@@ -98,14 +99,15 @@ def _tiles(study: StudyRecord, methods: Sequence[Method], score: Score) -> tuple
     if chosen is None:
         return ()
     row = chosen.row
-    others = [m.row for name in ("foundation", "full") for m in methods if m.row.method == name and m is not chosen]
+    named = [row_name(name, base_of_row(row.method)) for name in ("foundation", REFERENCE)]
+    others = [m.row for name in named for m in methods if m.row.method == name and m is not chosen]
     good = tuple(f"{other.method}: {say.score(other.score_mean)}" for other in others)
     sure = [f"{study.data.n_test:,} test rows, {row.n_seeds} {'seed' if row.n_seeds == 1 else 'seeds'}"]
     if row.delta_vs_full is not None:
         span = f" ({say.span(row.delta_low, row.delta_high)})" if row.delta_low is not None else ""
         sure.insert(0, f"{say.difference(row.delta_vs_full)}{say.unit} against full{span}")
     cheap = []
-    if row.speedup_vs_full is not None and row.method != "full":
+    if row.speedup_vs_full is not None and row.method != reference_of(row.method):
         cheap.append(f"{units.times(row.speedup_vs_full)} as fast as full")
     if chosen.trained_share is not None:
         size = f", {units.size(row.adapter_bytes)} to ship" if row.adapter_bytes else ""

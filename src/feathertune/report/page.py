@@ -13,6 +13,7 @@ from importlib.resources import files
 import jinja2
 from markupsafe import Markup
 
+from feathertune.records.row_names import base_of_row, method_of_row
 from feathertune.report.drawing import svg
 from feathertune.report.format import units
 from feathertune.tasks import SCORES
@@ -33,6 +34,8 @@ _FILTERS = (
     units.probability,
     units.clip,
     capitalised,
+    method_of_row,
+    base_of_row,
 )
 
 

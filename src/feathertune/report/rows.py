@@ -9,6 +9,7 @@ from itertools import islice
 from statistics import fmean
 
 from feathertune.records import RunRecord, Scores, StudyRecord, SummaryRow
+from feathertune.records.row_names import REFERENCE, base_of_row, method_of_row
 from feathertune.report.drawing import svg
 from feathertune.report.drawing.svg import Style
 from feathertune.report.format import units
@@ -56,19 +57,26 @@ MeanScores = tuple[Method, int, tuple[str, ...]]  # number of seeds, and cells i
 
 
 def method_styles(summary: Sequence[SummaryRow]) -> dict[str, Style]:
-    """Return grey, hollow styles of baselines; trained methods have a colour each, then a shape each."""
+    """Return grey, hollow styles of baselines; trained methods have a colour each, then a shape each.
+
+    Rows of one method have its colour, and the shapes that follow for the second base and later ones.
+    """
+    bases = list(dict.fromkeys(base_of_row(row.method) for row in summary if base_of_row(row.method)))
+    kinds = {method_of_row(row.method): row.kind in ("baseline", "probe") for row in summary}
+    plain = [method for method, is_plain in kinds.items() if is_plain]
+    trained = [method for method in kinds if method not in (*plain, REFERENCE)]
     styles: dict[str, Style] = {}
-    n_plain = n_trained = 0
     for row in summary:
-        if row.kind in ("baseline", "probe"):
-            styles[row.method] = Style("k0", svg.SHAPES[n_plain % len(svg.SHAPES)], hollow=True)
-            n_plain += 1
-        elif row.method == "full":
-            styles[row.method] = Style("k7", "square")
+        method, base = method_of_row(row.method), base_of_row(row.method)
+        if method in plain:
+            colour, shape = "k0", plain.index(method)
+        elif method == REFERENCE:
+            colour, shape = "k7", svg.SHAPES.index("square")
         else:
-            colour, shape = n_trained % svg.N_COLOURS, n_trained // svg.N_COLOURS % len(svg.SHAPES)
-            styles[row.method] = Style(f"k{colour + 1}", svg.SHAPES[shape])
-            n_trained += 1
+            shape, place = divmod(trained.index(method), svg.N_COLOURS)
+            colour = f"k{place + 1}"
+        shape += bases.index(base) if base else 0
+        styles[row.method] = Style(colour, svg.SHAPES[shape % len(svg.SHAPES)], hollow=method in plain)
     return styles
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from feathertune.errors import UnknownNameError
 from feathertune.records import StudyRecord, SummaryRow
+from feathertune.records.row_names import REFERENCE, base_of_row, method_of_row
 from feathertune.report.format import units
 from feathertune.tasks import task_of_study
 from feathertune.tasks.formats import capitalised
@@ -91,7 +92,8 @@ def _said(study: StudyRecord) -> list[list[str]]:
     score = task_of_study(study).primary
     say, against = score.format, f"{score.format.unit} against full".strip()
     of_all: dict[str, Callable[[SummaryRow], str]] = {
-        "method": lambda row: row.method,
+        "method": lambda row: method_of_row(row.method),
+        "base": lambda row: base_of_row(row.method) or units.DASH,
         "seeds": lambda row: units.whole(row.n_seeds),
         score.title: lambda row: say.score(row.score_mean),
         "95 % interval": lambda row: say.interval(row.score_low, row.score_high),
@@ -104,16 +106,17 @@ def _said(study: StudyRecord) -> list[list[str]]:
         "speed-up over full": lambda row: units.times(row.speedup_vs_full),
         "peak memory": lambda row: units.size(row.memory_mean_bytes),
     }
-    has_full = any(row.method == "full" for row in study.summary)
-    needs_full = () if has_full else (against, "95 % interval of that", "p", "speed-up over full")
-    columns = {name: text for name, text in of_all.items() if name not in needs_full}
+    has_full = any(method_of_row(row.method) == REFERENCE for row in study.summary)
+    without = set() if has_full else {against, "95 % interval of that", "p", "speed-up over full"}
+    without |= {"base"} if len(study.bases) == 1 else set()
+    columns = {name: text for name, text in of_all.items() if name not in without}
     return [list(columns), *([text(row) for text in columns.values()] for row in study.summary)]
 
 
 def _caption(study: StudyRecord) -> str:
     data = study.data
     said = [
-        f"{study.base.id} on {data.source}: {data.rows_in_words()}.",
+        f"{study.base_ids()} on {data.source}: {data.rows_in_words()}.",
         f"{capitalised(task_of_study(study).primary.title)} on the test rows, mean over the seeds; times include "
         "everything before a method's first step.",
     ]

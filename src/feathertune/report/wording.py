@@ -8,6 +8,7 @@ from typing import Any
 
 from feathertune.errors import isolated
 from feathertune.records import HEAD, MISLABELLED_FILE, Caveat, DataRecord, Reason, StudyRecord
+from feathertune.records.row_names import base_of_row, method_of_row
 from feathertune.report.format import units
 from feathertune.tasks import Task, task_of_study
 from feathertune.tasks.formats import SHARE, ScoreFormat, decimal
@@ -73,17 +74,19 @@ def _recommended(p: Parameters, c: Context) -> str:
     low, high = (c.score(p[end]).removesuffix(c.format.suffix) for end in ("low", "high"))
     score = f"{c.score(p['score'])} {c.task.primary.title} (95% CI [{low}, {high}]) on {p['n_test']:,} test rows"
     against = _against_full(p, c)
+    method, on_base = method_of_row(p["method"]), _on_base(p["method"])
     if p["kind"] == "baseline":
-        name = f"tf-idf with {c.task.words.linear_model}" if p["method"] == "tfidf" else p["method"]
+        name = f"tf-idf with {c.task.words.linear_model}" if method == "tfidf" else method
         return f"You need no transformer: {name} reaches {score}{against}."
     if p["kind"] == "probe":
         return (
-            f"Frozen features with {c.task.words.linear_model} ({p['method']}) are enough: they reach {score}{against}."
+            f"Frozen features{on_base} with {c.task.words.linear_model} ({method}) are enough: they reach "
+            f"{score}{against}."
         )
     if p["kind"] == "full":
-        name = "full fine-tuning" if p["method"] == "full" else p["method"]
-        return f"Take {name}: {score}{against}."
-    return f"Take {p['method']}: {score}{against}. It trains {_trained(p)}."
+        name = "full fine-tuning" if method == "full" else method
+        return f"Take {name}{on_base}: {score}{against}."
+    return f"Take {method}{on_base}: {score}{against}. It trains {_trained(p)}."
 
 
 def _against_full(p: Parameters, c: Context) -> str:
@@ -105,6 +108,33 @@ def _trained(p: Parameters) -> str:
     return f"{100 * share:.1f}% of the parameters" if share >= 0.001 else f"{100 * share:.2g}% of the parameters"
 
 
+def _on_base(row: str) -> str:
+    base = base_of_row(row)
+    return "" if base is None else f" on {base}"
+
+
+def _base_or_method(p: Parameters, c: Context) -> str:
+    method, base = method_of_row(p["best"]), base_of_row(p["best"])
+    by_base = f"from {base_of_row(p['base']['from'])} to {base} with {method}: {_gain(p['base'], c)}"
+    by_method = f"from {method_of_row(p['method']['from'])} to {method} on {base}: {_gain(p['method'], c)}"
+    if p["more"] == "base":
+        return f"A better base buys more ({by_base}) than a better method ({by_method})."
+    if p["more"] == "method":
+        return f"A better method buys more ({by_method}) than a better base ({by_base})."
+    return {
+        (False, False): f"Neither a better base ({by_base}) nor a better method ({by_method}) clearly helps.",
+        (True, False): f"A better base helps ({by_base}); a better method does not clearly help ({by_method}).",
+        (False, True): f"A better method helps ({by_method}); a better base does not clearly help ({by_base}).",
+        (True, True): f"A better base ({by_base}) and a better method ({by_method}) both help; which buys more is not "
+        "clear.",
+    }[p["base"]["clear"], p["method"]["clear"]]
+
+
+def _gain(p: Parameters, c: Context) -> str:
+    span = c.format.span(p["low"], p["high"])
+    return f"{c.format.difference(p['gain'])}{c.format.unit}, 95% CI {span}, corrected {units.probability(p['p'])}"
+
+
 def _ranked_by(p: Parameters, c: Context) -> str:
     score = c.task.score_named(p["metric"])
     why = f" because {SHARE.score(p['share'])} of the training rows are {_label(p)}" if "label" in p else ""
@@ -114,7 +144,10 @@ def _ranked_by(p: Parameters, c: Context) -> str:
 
 def _untrained(p: Parameters, c: Context) -> str:
     chance = "" if p["chance"] is None else f" (chance: {c.score(p['chance'])})"
-    return f"Before any training, the base model with a new head scores {c.score(p['score'])}{chance}."
+    if "score" in p:
+        return f"Before any training, the base model with a new head scores {c.score(p['score'])}{chance}."
+    scores = listed(f"{base} {c.score(score)}" for base, score in p["scores"].items())
+    return f"Before any training, the base models with a new head score: {scores}{chance}."
 
 
 # -- caveats -------------------------------------------------------------------
@@ -149,8 +182,9 @@ def _too_few_test_rows(p: Parameters, c: Context) -> str:
 def _truncated(p: Parameters, c: Context) -> str:
     unread = "" if p["unread"] is None else f"; {SHARE.score(p['unread'])} of all tokens were never read"
     option = "`--max-length`" + (" or `--long`" if c.data.reading == HEAD else "")
+    base = f"In the tokens of {p['base']}, " if "base" in p else ""
     return (
-        f"{SHARE.score(p['share'])} of the texts have more than {c.data.max_length:,} tokens and "
+        f"{base}{SHARE.score(p['share'])} of the texts have more than {c.data.max_length:,} tokens and "
         f"{c.data.reading.in_words(c.data.max_length)}{unread}. Pass {option} to read more of them."
     )
 
@@ -197,6 +231,7 @@ _WORDS: dict[str, Callable[[Parameters, Context], str]] = {
     "cheaper_not_clearly_worse": lambda p, c: (
         f"{p['method']} ({c.score(p['score'])}) costs less and is not clearly worse on these rows."
     ),
+    "base_or_method": _base_or_method,
     "untrained": _untrained,
     "ranked_by": _ranked_by,
     "learned_nothing": lambda p, c: (

@@ -34,6 +34,7 @@ from feathertune.records import (
     save_study,
 )
 from feathertune.records.cost_estimate import COST_FILE, CostEstimate
+from feathertune.records.row_names import base_of_row
 from feathertune.report import REPORT_FILE, render_report
 from feathertune.report.comparison import COMPARISON_FILE
 from feathertune.runtime import choose_runtime, hardware, versions
@@ -79,7 +80,8 @@ def prepare(config: Config, observer: Observer) -> Prepared:
 
 def default_folder(plan: Plan) -> Path:
     """Return the folder of a study without ``--out``; the same plan has the same folder."""
-    words = (plan.config.data.source, plan.config.base.id)
+    first, *more = (base.id for base in plan.config.base)
+    words = (plan.config.data.source, f"{first}-and-{len(more)}" if more else first)
     stems = [Path(word.rpartition(":")[2]).stem.lower() for word in words]
     # Letters of all scripts stay: a file of reviews may be called отзывы.
     names = [re.sub(r"[\x00-\x2f\x3a-\x60\x7b-\x7f\s]+", "-", stem).strip("-") for stem in stems]
@@ -193,13 +195,14 @@ def assemble(
     summary = summarise_sizes(runs, predictions, margin=margin)
     answers = predictions.answers(whole)
     pairs, rows = compare_pairs(answers), at_largest_size(summary)
-    evidence = Evidence(task, bench.data, rows, at_largest_size(runs), pairs, margin, len(mislabelled))
+    bases = [one.base for one in prepared.benches.values()]
+    evidence = Evidence(task, bench.data, rows, at_largest_size(runs), pairs, margin, len(mislabelled), bases)
     searched = {search_id(spec): spec for spec in plan.runs if spec.space}
     return StudyRecord(
         created=created,
         status=_status(plan, runs),
         data=bench.data,
-        base=bench.base,
+        bases=bases,
         hardware=hardware(bench.runtime),
         versions=versions(),
         command=list(command),
@@ -210,8 +213,8 @@ def assemble(
         metric=task.primary.name,
         more_labels=more_labels(runs, predictions),
         descriptions={
-            name: BASELINES[name].described(task) if name in BASELINES else method_named(name).summary
-            for name in dict.fromkeys(spec.method for spec in plan.runs)
+            row: BASELINES[name].described(task) if name in BASELINES else method_named(name).summary
+            for row, name in {spec.row: spec.method for spec in plan.runs}.items()
         },
         left_out=plan.left_out,
         parameter_budget=plan.parameter_budget,
@@ -220,16 +223,19 @@ def assemble(
         pairs=pairs,
         n_mislabelled=len(mislabelled),
         searches=[search for spec in searched.values() if (search := read_search(spec, folder)) is not None],
-        by_length=_by_length(answers, bench),
+        by_length=[bucket for base, one in prepared.benches.items() for bucket in _by_length(answers, one, base)],
     )
 
 
-def _by_length(answers: Mapping[str, Answers], bench: Workbench) -> list[LengthBucket]:
+def _by_length(answers: Mapping[str, Answers], bench: Workbench, base: str | None) -> list[LengthBucket]:
+    """Return the buckets in the tokens of a base, with the rows on it and those that read no base."""
     texts = bench.encoded["test"]
     if texts.n_tokens is None or texts.n_unread is None:
         return []
+    own = {row: given for row, given in answers.items() if base_of_row(row) in (base, None)}
     max_length = bench.data.max_length
-    return by_length(answers, n_tokens=texts.n_tokens, n_unread=texts.n_unread, max_length=max_length)
+    found = by_length(own, n_tokens=texts.n_tokens, n_unread=texts.n_unread, max_length=max_length)
+    return [bucket.model_copy(update={"base": base}) for bucket in found]
 
 
 def _work(prepared: Prepared, out: Path) -> dict[str, float]:

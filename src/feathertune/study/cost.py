@@ -10,7 +10,7 @@ import dataclasses
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -30,13 +30,12 @@ from feathertune.records.cost_estimate import CostEstimate, CostRow
 from feathertune.report.format import units
 from feathertune.runtime import hardware, stopwatch, versions
 from feathertune.study.observe import Observer, Silent
-from feathertune.study.planning.plan import Plan
 from feathertune.study.planning.resolve import ResolvedStudy
 from feathertune.study.run_spec import RunSpec
 from feathertune.study.running.prepare import begins_with_head, method_of
 from feathertune.study.running.runs import execute
 from feathertune.study.running.top_layers_sweep import depths, sweep_epochs
-from feathertune.study.running.workbench import Prepared, Workbench, by_rows
+from feathertune.study.running.workbench import Parts, Prepared, Workbench
 
 # Text baselines run on this many training rows; more rows are taken to cost in proportion.
 _TEXT_ROWS = 5_000
@@ -53,29 +52,22 @@ Step = list[Pass]
 
 def estimate(prepared: Prepared, observer: Observer) -> CostEstimate:
     """Measure every method of a plan; a method that fails is a row that names its error."""
-    bench, plan = prepared.bench, prepared.plan
-    n_runs = Counter((spec.method, spec.train_rows) for spec in plan.runs)
-    first = {(spec.method, spec.train_rows): spec for spec in reversed(plan.runs)}
+    plan, parts = prepared.plan, Parts(prepared)
     rows: list[CostRow] = []
+    features_s = 0.0
     scratch_folder = tempfile.TemporaryDirectory(prefix="feathertune-cost-")
     with gc_frozen(), stopwatch() as watch, scratch_folder as scratch:
-        measuring = _Measuring(prepared, Path(scratch))
-        for key, n in n_runs.items():
-            spec = first[key]
-            observer.stage(f"measuring {spec.method}")
-            row = CostRow(method=spec.method, kind=spec.kind, train_rows=spec.train_rows, n_runs=n)
-            try:
-                measuring.fill(row, spec)
-            except RunFailedError as error:
-                row.error = str(error)
-            rows.append(row)
-        features_s = measuring.features_seconds(plan)
+        for base in prepared.benches:
+            measuring = _Measuring(parts.on_base(base), Path(scratch))
+            runs = [spec for spec in plan.runs if spec.base == base or (spec.base is None and not rows)]
+            rows += measuring.rows(runs, observer)
+            features_s += measuring.features_seconds(runs)
     return CostEstimate(
         plan=plan.fingerprint,
         rows=rows,
         study_seconds=features_s + sum(row.n_runs * row.own_seconds + row.shared_seconds for row in rows),
         measured_seconds=watch.seconds,
-        hardware=hardware(bench.runtime),
+        hardware=hardware(prepared.bench.runtime),
         versions=versions(),
     )
 
@@ -85,7 +77,7 @@ class _Measuring:
         bench, self._study, self._scratch = prepared.bench, prepared.study, scratch
         self._train = self._study.config.train
         self._bench, self._pilot = bench, pilot(bench, self._train)
-        self._rows_of = by_rows(prepared)
+        self._parts = Parts(prepared)
         self._records: dict[str, RunRecord] = {}
         bench.pretrained.load(seed=0)  # the first time, the file may come from a disk
         with stopwatch() as load:
@@ -97,9 +89,23 @@ class _Measuring:
         reading_s = max(0.0, sum(self._read_s.values()) - len(names) * self._load_s)
         self._token_s = reading_s / sum(_reading_work(self._pilot, name) for name in names)
 
-    def fill(self, row: CostRow, spec: RunSpec) -> None:
+    def rows(self, runs: Sequence[RunSpec], observer: Observer) -> Iterator[CostRow]:
+        """Yield the row of each method and number of training rows, in the order of the runs."""
+        n_runs = Counter((spec.row, spec.train_rows) for spec in runs)
+        first = {(spec.row, spec.train_rows): spec for spec in reversed(runs)}
+        for key, n in n_runs.items():
+            spec = first[key]
+            observer.stage(f"measuring {spec.row}")
+            row = CostRow(method=spec.row, kind=spec.kind, train_rows=spec.train_rows, n_runs=n)
+            try:
+                self._fill(row, spec)
+            except RunFailedError as error:
+                row.error = str(error)
+            yield row
+
+    def _fill(self, row: CostRow, spec: RunSpec) -> None:
         """Fill in the numbers of a row; raise a `RunFailedError` if the method fails on the pilot."""
-        bench = self._rows_of(spec.train_rows, 0).bench
+        bench = self._parts.of(spec, seed=0).bench
         if spec.method not in BASELINES:
             self._trained(row, spec, bench)
         elif BASELINES[spec.method].reads == "texts":
@@ -107,12 +113,13 @@ class _Measuring:
         else:
             self._reads_features(row, spec, bench)
 
-    def features_seconds(self, plan: Plan) -> float:
+    def features_seconds(self, runs: Sequence[RunSpec]) -> float:
+        """Return the seconds of all frozen features that the runs share."""
         every = (None, len(self._bench.encoded["train"]))
-        readers = [spec for spec in plan.runs if spec.kind != "baseline"]
-        parts = {(spec.train_rows, 0 if spec.train_rows in every else spec.seed): spec.train_rows for spec in readers}
+        readers = [spec for spec in runs if spec.kind != "baseline"]
+        parts = {(spec.train_rows, 0 if spec.train_rows in every else spec.seed): spec for spec in readers}
         seconds = sum(self._features_s(name, self._bench) for name in ("validation", "test"))
-        return seconds + sum(self._features_s("train", self._rows_of(rows, 0).bench) for rows in parts.values())
+        return seconds + sum(self._features_s("train", self._parts.of(one, seed=0).bench) for one in parts.values())
 
     def _reads_texts(self, row: CostRow, spec: RunSpec, bench: Workbench) -> None:
         share = min(1.0, _TEXT_ROWS / len(bench.encoded["train"]))

@@ -57,6 +57,7 @@ def finetune(
     if resume and overwrite:
         raise ConfigError("Both --resume, which goes on, and --overwrite, which starts anew, are given. Expected one.")
     one_method(method)
+    config.one_base()
     if config.data.shots is not None:
         raise ConfigError(
             f"data.shots ({config.data.shots}) draws other rows for each seed of a comparison; a model that is kept is "

@@ -1,4 +1,4 @@
-"""Prepare a study: read the data, load the base model, tokenise, list the runs."""
+"""Prepare a study: read the data, load one base model after the other, tokenise, list the runs."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from feathertune.encoders import LoadedEncoder
 from feathertune.engine.fast_path import fitting_runtime
 from feathertune.engine.prefix_cache.store import ActivationCache
 from feathertune.engine.training.regression_head import output_layer
-from feathertune.records import BaseRecord
 from feathertune.report.wording import Context, in_words
 from feathertune.runtime import Runtime, stopwatch
 from feathertune.study.observe import Observer
+from feathertune.study.planning.method_sizing import Fit, fit_methods, join_fits
 from feathertune.study.planning.resolve import Settled, decide_task, resolve
-from feathertune.study.running.data_record import about_alike, about_labels, class_counts, data_record
+from feathertune.study.running.data_record import about_alike, about_labels, base_record, class_counts, data_record
 from feathertune.study.running.workbench import Prepared, Pretrained, Workbench, check_max_length
 from feathertune.study.verdict.verdict import explain_metric
 from feathertune.tasks.losses import what_stays
@@ -34,35 +34,42 @@ def prepare_study(
     for sentence in about_alike(splits, counts):
         observer.said(sentence)
     task = decide_task(config, splits, counts.get("train", []))
-    observer.stage(f"loading {config.base.id}")
-    pretrained = Pretrained(config.base, splits.labels, task.name, config.engine, config.train.token_budget, runtime)
-    encoder = pretrained.load(seed=0)
-    runtime, in_fp32 = fitting_runtime(encoder, config.engine, runtime)
-    pretrained = replace(pretrained, runtime=runtime)
-    check_max_length(config.data, encoder)
-    if splits.kind.numbers:
-        output_layer(encoder)  # refuses a head that cannot be put into the labels' unit
-    observer.stage("tokenising")
-    encoded, seconds = _tokenise(splits, encoder, config.data)
-    record = data_record(config.data, task.name, splits, encoded, counts)
+    record = data_record(config.data, task.name, splits, counts)
     unmoved = what_stays(config.train, splits.validation.labels, splits.labels)
     context = Context(task, record)
     for sentence in (*(in_words(reason, context) for reason in explain_metric(task, record)), *unmoved):
         observer.said(sentence)
-    bench = Workbench(
-        runtime=runtime,
-        splits=splits,
-        data=record,
-        base=_base_record(encoder),
-        encoded=encoded,
-        tokenize_seconds=seconds,
-        notes=(*encoder.notes, *filter(None, [in_fp32]), *unmoved),
-        pretrained=pretrained,
-        activations=ActivationCache(
-            config.engine, runtime, token_budget=config.train.token_budget, base_fingerprint=encoder.fingerprint
-        ),
-    )
-    return Prepared(bench, resolve(settled, task, splits, encoder, observer, seed=seed))
+    benches: dict[str | None, Workbench] = {}
+    fits: list[Fit] = []
+    for name, base in zip(config.base_names, config.base, strict=True):
+        observer.stage(f"loading {base.id}")
+        pretrained = Pretrained(base, splits.labels, task.name, config.engine, config.train.token_budget, runtime)
+        encoder = pretrained.load(seed=0)
+        fitting, in_fp32 = fitting_runtime(encoder, config.engine, runtime)
+        pretrained = replace(pretrained, runtime=fitting)
+        check_max_length(config.data, encoder)
+        if splits.kind.numbers:
+            output_layer(encoder)  # refuses a head that cannot be put into the labels' unit
+        observer.stage("tokenising")
+        encoded, seconds = _tokenise(splits, encoder, config.data)
+        benches[name] = Workbench(
+            runtime=fitting,
+            splits=splits,
+            data=record,
+            base=base_record(encoder, name or base.stem, encoded),
+            encoded=encoded,
+            tokenize_seconds=seconds,
+            notes=(*encoder.notes, *filter(None, [in_fp32]), *unmoved),
+            pretrained=pretrained,
+            activations=ActivationCache(
+                config.engine, fitting, token_budget=config.train.token_budget, base_fingerprint=encoder.fingerprint
+            ),
+        )
+        fits.append(fit_methods(config, settled.methods, encoder, observer, base=name))
+        del encoder  # before the next one is loaded
+    bases = [bench.base for bench in benches.values()]
+    study = resolve(settled, task, splits, join_fits(config, fits), bases, seed=seed)
+    return Prepared(next(iter(benches.values())), study, benches)
 
 
 def _read_splits(config: DataConfig, observer: Observer, data: RawDataset | None) -> DataSplits:
@@ -87,17 +94,3 @@ def _tokenise(
             )
         seconds[name] = watch.seconds
     return encoded, seconds
-
-
-def _base_record(encoder: LoadedEncoder) -> BaseRecord:
-    return BaseRecord(
-        id=encoder.id,
-        revision=encoder.revision,
-        fingerprint=encoder.fingerprint,
-        tokenizer_fingerprint=encoder.tokenizer_fingerprint,
-        model_type=encoder.spec.model_type,
-        n_parameters=encoder.n_parameters,
-        n_layers=encoder.n_layers,
-        hidden_size=encoder.hidden_size,
-        new_parameters=list(encoder.new_parameters),
-    )

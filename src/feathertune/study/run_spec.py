@@ -7,12 +7,14 @@ import re
 from pydantic import Field
 
 from feathertune.records import Kind, Record
+from feathertune.records.row_names import row_name
 
 
 class RunSpec(Record):
     """One method, one seed, every option spelled out.
 
     Attributes:
+        base: Short name of the base; null in a study of one base, and for a baseline that reads no base.
         train_rows: Number of training rows; null for all of them, in a study without a learning curve.
         sweeps_depth: A sweep on validation rows chooses ``top_layers`` at the start of the run.
         trains: Parameters that will be trained, including the head; null for baselines.
@@ -21,6 +23,7 @@ class RunSpec(Record):
 
     id: str
     method: str
+    base: str | None = None
     kind: Kind
     seed: int
     train_rows: int | None = None
@@ -29,6 +32,11 @@ class RunSpec(Record):
     trains: int | None = None
     notes: list[str] = Field(default_factory=list)
     space: dict[str, list[object]] = Field(default_factory=dict)
+
+    @property
+    def row(self) -> str:
+        """Name of the run's row: method and base."""
+        return row_name(self.method, self.base)
 
     def with_options(self, **options: object) -> RunSpec:
         """Return the run under other options."""
@@ -39,7 +47,7 @@ class RunSpec(Record):
         return self.with_options(top_layers=top_layers).model_copy(update={"sweeps_depth": False})
 
 
-def run_id(method: str, rows: int | None, seed: int) -> str:
+def run_id(row: str, rows: int | None, seed: int) -> str:
     """Return the name of a run and of its folder; characters that a file name cannot have become ``-``."""
-    method = re.sub(r"[^A-Za-z0-9._=]+", "-", method).strip("-")
-    return f"{method}-s{seed}" if rows is None else f"{method}-n{rows}-s{seed}"
+    row = re.sub(r"[^A-Za-z0-9._=@]+", "-", row).strip("-")
+    return f"{row}-s{seed}" if rows is None else f"{row}-n{rows}-s{seed}"

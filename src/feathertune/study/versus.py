@@ -7,23 +7,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from feathertune.baselines import BASELINES
 from feathertune.config.loading import read_yaml
 from feathertune.errors import ConfigError
 from feathertune.records import (
     CONFIG_FILE,
     TRAINED_KINDS,
+    RunRecord,
     StudyRecord,
+    SummaryRow,
     at_largest_size,
     comparable,
     differences,
     load_study,
 )
+from feathertune.records.row_names import base_of_row, method_of_row, row_name
 from feathertune.report.comparison import Comparison, Differing, Group, MethodPair, Paired, Side, Untested
 from feathertune.report.format import units
 from feathertune.report.side_files import read_answers, read_test_fingerprint
@@ -39,13 +43,14 @@ _NAMED = 8
 _OF_THE_STUDY = ("study.methods", "study.seeds", "study.margin", "study.keep_full")
 
 Settings = Mapping[str, Any]
+Named = TypeVar("Named", RunRecord, SummaryRow)
 
 
 def compare_studies(first: Path, second: Path) -> Comparison:
     """Compare two study folders; differences are B (`second`) minus A (`first`)."""
     if first.resolve() == second.resolve():
         raise ConfigError(f"{first} and {second} are the same study. Expected two.")
-    a, b = load_study(first), load_study(second)
+    a, b = _same_names(load_study(first), load_study(second))
     settings = (_read_settings(first), _read_settings(second))
     differing = _find_differing(a, b, settings=settings)
     found = Comparison(
@@ -65,12 +70,29 @@ def compare_studies(first: Path, second: Path) -> Comparison:
     return found
 
 
+def _same_names(*studies: StudyRecord) -> list[StudyRecord]:
+    """Return the studies with the base in each row's name, if either has several bases."""
+    if all(len(study.bases) == 1 for study in studies):
+        return list(studies)
+    return [study if len(study.bases) > 1 else _with_base(study, study.bases[0].name) for study in studies]
+
+
+def _with_base(study: StudyRecord, base: str) -> StudyRecord:
+    def named(one: Named) -> Named:
+        if one.method in BASELINES and BASELINES[one.method].reads == "texts":
+            return one
+        return one.model_copy(update={"method": row_name(one.method, base)})
+
+    found = {"runs": [named(run) for run in study.runs], "summary": [named(row) for row in study.summary]}
+    return study.model_copy(update=found)
+
+
 def _side(study: StudyRecord, folder: Path) -> Side:
     return Side(
         folder=str(folder),
         created=study.created,
         status=study.status,
-        base=study.base.id,
+        base=study.base_ids(),
         source=study.data.source,
         n_train=study.data.n_train,
         n_test=study.data.n_test,
@@ -199,7 +221,10 @@ def _find_differing(
 ) -> list[Differing]:
     """Return what differs on record, without times, memory and dates; settings only if both are known."""
     known = settings if None not in settings else ({}, {})
-    first, second = (_on_record(study, config or {}) for study, config in zip((a, b), known, strict=True))
+    several = max(len(study.bases) for study in (a, b)) > 1
+    first, second = (
+        _on_record(study, config or {}, several=several) for study, config in zip((a, b), known, strict=True)
+    )
     return [
         Differing(group=group, key=key.removeprefix("settings."), a=old, b=new)
         for group in get_args(Group)
@@ -217,10 +242,12 @@ def _read_settings(folder: Path) -> Settings | None:
 
 
 def causes(found: Sequence[Differing], method: str, *, trained: bool) -> list[Differing]:
-    """Return the possible reasons for a difference in a method's results; none follows from another one.
+    """Return the possible reasons for a difference in a row's results; none follows from another one.
 
-    Rows follow from settings such as ``data.train_size``. Settings of ``train`` concern methods that are `trained`.
+    Rows follow from settings such as ``data.train_size``. Settings of ``train`` concern methods that are `trained`, a
+    base of several the rows on it.
     """
+    method, base = method_of_row(method), base_of_row(method)
     settings = [
         place
         for place in found
@@ -233,7 +260,9 @@ def causes(found: Sequence[Differing], method: str, *, trained: bool) -> list[Di
     contents: list[Differing] = []
     for group in ("data", "base"):
         places = [place for place in found if place.group == group and group not in named]
-        contents += [place for place in places if place.key == f"{group}.fingerprint"] or places
+        if group == "base":  # of several, those of this row: base.NAME.FIELD
+            places = [one for one in places if one.key.count(".") == 1 or one.key.startswith(f"base.{base}.")]
+        contents += [place for place in places if place.key.endswith(".fingerprint")] or places
     return [*settings, *contents, *(place for place in found if place.group in ("versions", "hardware"))]
 
 
@@ -244,8 +273,14 @@ def _concerns(key: str, method: str) -> bool:
     return any(key.startswith(f"method.{name}.") for name in (method, method.partition(":")[0]))
 
 
-def _on_record(study: StudyRecord, settings: Settings) -> dict[str, Any]:
-    record = study.model_dump(mode="json", include={"data", "base", "versions", "hardware"})
+def _on_record(study: StudyRecord, settings: Settings, *, several: bool) -> dict[str, Any]:
+    """Return what may differ; of `several` bases by their names, and not again as settings."""
+    record = study.model_dump(mode="json", include={"data", "versions", "hardware"})
+    follow = {"name", "truncated_fraction", "unread_fraction"}
+    bases = {base.name: base.model_dump(mode="json", exclude=follow) for base in study.bases}
+    record["base"] = bases if several else bases[study.bases[0].name]
+    if several:
+        settings = {key: value for key, value in settings.items() if key != "base"}
     if study.data.numbers:  # a line for each split is enough
         record["data"]["numbers"] = {split: found.in_words() for split, found in study.data.numbers.items()}
     return {**record, "hardware": comparable(record["hardware"]), "settings": settings}

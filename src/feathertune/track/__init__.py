@@ -68,7 +68,13 @@ class _Tracking(Silent):
         self._step = 0
 
     def started(self, spec: RunSpec) -> None:
-        of_run = {"method": spec.method, "kind": spec.kind, "seed": spec.seed, "option": dict(spec.options)}
+        of_run = {
+            "method": spec.method,
+            "base_name": spec.base,
+            "kind": spec.kind,
+            "seed": spec.seed,
+            "option": dict(spec.options),
+        }
         settings = {**_plain(of_run), **self._settings}
         self._step = 0
         for name, tracker in list(self._trackers.items()):

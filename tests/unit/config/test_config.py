@@ -14,7 +14,7 @@ def test_later_settings_win(tmp_path):
         options={"data.source": "b.csv", "data.train_size": None},
         defaults={"data": {"train_size": 1000}, "train": {"patience": 9}},
     )
-    assert config.base.id == "some/encoder"
+    assert config.one_base().id == "some/encoder"
     assert config.train.learning_rate == 1e-3  # YAML 1.1 alone would read a string
     assert (config.train.epochs, config.train.patience) == (8, 9)
     assert (config.data.source, config.data.train_size) == ("b.csv", 1000)
@@ -82,3 +82,44 @@ def test_checkpoints_now_and_then_always_or_never(value, expected):
 def test_other_words_for_it_are_refused(value):
     with pytest.raises(ConfigError, match=r"Setting 'train\.checkpoint_every_s' is"):
         load_config(assignments=[f"train.checkpoint_every_s={value}"])
+
+
+@pytest.mark.parametrize(
+    ("base", "names"),
+    [
+        ("sample:minilm", (None,)),
+        ({"id": "some/encoder", "revision": "main"}, (None,)),
+        (["some/encoder"], (None,)),
+        (["sample:minilm", {"id": "some/encoder"}], ("minilm", "encoder")),
+        (["some/encoder", "other/encoder/", "e 1.5"], ("encoder", "encoder-2", "e-1.5")),
+        ([{"id": "a", "revision": "x"}, {"id": "a", "revision": "y"}], ("a", "a-2")),
+    ],
+)
+def test_one_or_several_bases(base, names, tmp_path):
+    config = load_config(options={"base": base})
+    assert config.base_names == names
+    file = tmp_path / "config.yaml"
+    file.write_text(config.to_yaml())
+    assert load_config(file) == config
+    assert isinstance(yaml.safe_load(config.to_yaml())["base"], list if len(names) > 1 else dict)
+
+
+@pytest.mark.parametrize(
+    ("base", "expected"),
+    [
+        (["a", "a"], "a is there twice"),
+        ([], "at least 1"),
+        (["a", {"idd": "b"}], "Unknown setting 'base.idd'. Did you mean 'id'?"),
+    ],
+)
+def test_bases_that_cannot_be(base, expected):
+    with pytest.raises(ConfigError) as error:
+        load_config(options={"base": base})
+    assert expected in str(error.value)
+
+
+def test_one_base_is_refused_if_there_are_several():
+    with pytest.raises(ConfigError, match="2 base models are given"):
+        load_config(options={"base": ["a", "b"]}).one_base()
+    file_wins_not = load_config(options={"base.id": "b"}, defaults={"base": ["a", "c"]})
+    assert file_wins_not.one_base().id == "b"

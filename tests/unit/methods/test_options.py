@@ -63,6 +63,12 @@ def test_a_name_may_hold_options_of_its_own():
             ConfigError,
             "or a list of module names, such as [query, value]",
         ),
+        (
+            ["lora:target_modules=query@value"],
+            {},
+            ConfigError,
+            "has an '@', which stands before the base",
+        ),
     ],
 )
 def test_wrong_options_say_what_is_right(names, settings, error, expected):

@@ -209,7 +209,7 @@ def test_markup_is_escaped_everywhere(tmp_path):
     assert "<img" not in _page(tmp_path)
     record = load_study(tmp_path)
     record.summary, record.runs, record.verdict = study.summary, study.runs, study.verdict
-    record.data.notes, record.data.source, record.base.id = [attack], attack, attack
+    record.data.notes, record.data.source, record.bases[0].id = [attack], attack, attack
     record.hardware, record.versions, record.command = {attack: attack}, {attack: attack}, [attack]
     record.verdict.reasons = [Reason.of("scored_highest", method=attack, score=0.9, margin=0.01)]
     record.verdict.caveats = [
@@ -273,7 +273,7 @@ def test_worst_case_still_fits(tmp_path):
         record.hyperparameters = {f"{i}" + "'" * 900: "'" * 900 for i in range(100)}
     for named in [*study.runs, *study.summary]:
         named.method += "'" * 300
-    study.data.source = study.base.id = study.data.fingerprint = "'" * 90_000
+    study.data.source = study.bases[0].id = study.data.fingerprint = "'" * 90_000
     save_study(study, tmp_path)
     _page(tmp_path)
 

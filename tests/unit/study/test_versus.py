@@ -231,7 +231,7 @@ def test_what_follows_from_a_setting_is_not_a_second_cause(a, tmp_path):
 
     def change(record):
         record.data.n_train, record.data.fingerprint = 500, "0" * 64
-        record.base.fingerprint, record.base.hidden_size = "1" * 64, 768
+        record.bases[0].fingerprint, record.bases[0].hidden_size = "1" * 64, 768
 
     edit(b, change)
     found = compare_studies(a, b)
@@ -274,7 +274,7 @@ def test_the_page_escapes_and_stays_small(a, tmp_path):
     b = make(tmp_path / "b", methods=many_methods(120), side_files=False)
 
     def change(record):
-        record.data.source = record.base.id = attack * 1000
+        record.data.source = record.bases[0].id = attack * 1000
         record.versions = {f"{attack}{i}": attack * 100 for i in range(400)}
         for named in [*record.summary, *record.runs]:
             if named.method.startswith("adapter"):

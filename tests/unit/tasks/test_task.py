@@ -239,7 +239,6 @@ def test_records_and_bundles_from_before_are_read():
     data |= {
         "class_counts": {},
         "max_length": 8,
-        "truncated_fraction": 0.0,
         "duplicates_removed": 0,
         "overlap_removed": 0,
     }

@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
-from feathertune.cli.output.tables import METHOD, Column, render, table_of
+from feathertune.cli.output.tables import Column, render, row_heads, table_of
 from feathertune.records import SummaryRow
 from feathertune.report.comparison import Comparison, MethodPair
 from feathertune.report.format import units
@@ -20,10 +20,11 @@ _LISTED = 30
 
 def comparison_text(comparison: Comparison, page: Path) -> str:
     """Return the methods, what differs, the verdict, and the path of the page."""
-    methods = table_of(METHOD, "A", "B", "B - A", "95 % interval", "p", "trained", "time")
+    heads, names = row_heads([pair.method for pair in comparison.methods])
+    methods = table_of(*heads, "A", "B", "B - A", "95 % interval", "p", "trained", "time")
     for pair in comparison.methods:
         methods.add_row(
-            Text(units.clip(pair.method, _WORDS)),
+            *(Text(units.clip(cell.plain, _WORDS)) for cell in names[pair.method]),
             _score(pair.a),
             _score(pair.b),
             *_difference(pair, comparison, SCORES[comparison.b.metric].format),

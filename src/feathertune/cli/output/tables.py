@@ -17,8 +17,9 @@ from rich.table import Table
 from rich.text import Text
 
 from feathertune.cli.output.terminal import PrintableConsole
-from feathertune.records import TRAINED_KINDS, DataRecord, Scores, StudyRecord, at_largest_size
+from feathertune.records import TRAINED_KINDS, BaseRecord, DataRecord, Scores, StudyRecord, at_largest_size
 from feathertune.records.cost_estimate import CostEstimate
+from feathertune.records.row_names import base_of_row, method_of_row
 from feathertune.report import REPORT_FILE
 from feathertune.report.format import units
 from feathertune.report.panels.curves import bucket_name, sentence, sizes_of
@@ -46,7 +47,16 @@ class Column:
 
 
 METHOD = Column("method", left=True, whole=True)
+_BASE = Column("base", left=True, whole=True)
 TRAINING_ROWS = Column("training rows", left=True)
+
+
+def row_heads(rows: Sequence[str]) -> tuple[list[Column], dict[str, list[Text]]]:
+    """Return the heads and cells of the method of each row, and of its base if there are several."""
+    cells = {row: [Text(method_of_row(row))] for row in rows}
+    if not any(map(base_of_row, rows)):
+        return [METHOD], cells
+    return [METHOD, _BASE], {row: [*found, Text(base_of_row(row) or "")] for row, found in cells.items()}
 
 
 def table_of(*columns: Column | str) -> Table:
@@ -75,7 +85,8 @@ def render(*parts: RenderableType) -> str:
 
 def plan_text(prepared: Prepared, folder: Path | None, cost: CostEstimate) -> str:
     """Return the plan and the cost estimate, which is kept in `folder`, as text."""
-    data, base, config = prepared.bench.data, prepared.bench.base, prepared.plan.config
+    data, config = prepared.bench.data, prepared.plan.config
+    bases = [bench.base for bench in prepared.benches.values()]
     names = (Column("run", left=True, whole=True), Column("kind", left=True, whole=True))
     runs = table_of(*names, "seed", Column("trains", left=True), Column("options", left=True))
     for spec in prepared.plan.runs:
@@ -85,10 +96,14 @@ def plan_text(prepared: Prepared, folder: Path | None, cost: CostEstimate) -> st
     return render(
         f"data     {data.source}: {data.rows_in_words()}",
         *_labels(data),
-        f"long     {data.long_texts()}",
+        *(f"long     {_of_base(base, bases)}{data.long_texts(base)}" for base in bases),
         f"removed  {data.duplicates_removed:,} duplicates, {data.overlap_removed:,} rows that stood in a later split",
         *(f"note     {note}" for note in data.notes),
-        f"base     {base.id}: {base.model_type}, {units.count(base.n_parameters)} parameters, {base.n_layers} layers",
+        *(
+            f"base     {base.id}: {base.model_type}, {units.count(base.n_parameters)} parameters, "
+            f"{base.n_layers} layers"
+            for base in bases
+        ),
         f"train    up to {config.train.epochs_on(data.n_train)} epochs, {config.train.batch_size} rows a step, "
         f"{prepared.bench.runtime.dtype} ({prepared.bench.runtime.reason})",
         "",
@@ -100,6 +115,10 @@ def plan_text(prepared: Prepared, folder: Path | None, cost: CostEstimate) -> st
         "",
         _kept(folder),
     )
+
+
+def _of_base(base: BaseRecord, bases: Sequence[BaseRecord]) -> str:
+    return f"{base.name}: " if len(bases) > 1 else ""
 
 
 def _labels(data: DataRecord) -> list[str]:
@@ -122,13 +141,14 @@ def _kept(folder: Path | None) -> str:
 def cost_lines(cost: CostEstimate) -> list[RenderableType]:
     """Return the cost estimate as a table and a summary."""
     head, sizes = _sizes([row.train_rows for row in cost.rows])
-    table = table_of(METHOD, *head, "a run", "before training", "training", "test rows", "memory", "runs")
+    heads, names = row_heads([row.method for row in cost.rows])
+    table = table_of(*heads, *head, "a run", "before training", "training", "test rows", "memory", "runs")
     for row, n_rows in zip(cost.rows, sizes, strict=True):
         cells = [units.DASH] * 5
         if (took := row.seconds) is not None:
             parts = (took.total, took.total - took.train - took.evaluate, took.train, took.evaluate)
             cells = [*map(units.seconds, parts), units.size(row.memory_bytes)]
-        table.add_row(row.method, *n_rows, *cells, str(row.n_runs))
+        table.add_row(*names[row.method], *n_rows, *cells, str(row.n_runs))
     return [
         table,
         *(Text(f"{row.method} failed on the pilot: {row.error}") for row in cost.rows if row.error is not None),
@@ -150,7 +170,10 @@ def study_text(study: StudyRecord, folder: Path) -> str:
     score = task_of_study(study).primary
     say = score.format
     summary = at_largest_size(study.summary)
-    names = [Text(row.method + (f" ({row.n_seeds} seeds)" if row.n_seeds > 1 else "")) for row in summary]
+    heads, cells = row_heads([row.method for row in summary])
+    for row in summary:
+        cells[row.method][0].append(f" ({row.n_seeds} seeds)" if row.n_seeds > 1 else "")
+    names = {head: [cells[row.method][place] for row in summary] for place, head in enumerate(heads)}
     gives: dict[Column | str, list[str]] = {
         Column(score.title, whole=True): [say.score(row.score_mean) for row in summary],
         "95 % interval": [say.interval(row.score_low, row.score_high) for row in summary],
@@ -165,7 +188,8 @@ def study_text(study: StudyRecord, folder: Path) -> str:
     }
     failed = [Text(f"failed: {run.id}: {run.error}") for run in study.runs if run.status == "failed"]
     data = study.data
-    facts = f"{data.source}: {data.rows_in_words()}; {data.long_texts()}"
+    long = (f"; {_of_base(base, study.bases)}{data.long_texts(base)}" for base in study.bases)
+    facts = f"{data.source}: {data.rows_in_words()}{''.join(long)}"
     if "train" in data.numbers:
         facts += f"; labels {data.numbers['train'].in_words()}"
     budget = budget_lines(study.parameter_budget, study.off_budget)
@@ -183,7 +207,7 @@ def study_text(study: StudyRecord, folder: Path) -> str:
         "",
         verdict_text(study),
         *(f"- {caveat}" for caveat in caveat_texts(study)),
-        *_by_length(study),
+        *(part for base in study.bases for part in _by_length(study, base)),
         *_label_curve(study),
         *state,
         f"\nReport: {folder / REPORT_FILE}",
@@ -203,10 +227,11 @@ def _searches(study: StudyRecord) -> list[RenderableType]:
         return []
     head, sizes = _sizes([one.train_rows for one in found])
     options = Column("options", left=True)
-    table = table_of(Column("found by search", left=True), *head, "validation", "after", options)
+    (_, *base), names = row_heads([one.method for one in found])
+    table = table_of(Column("found by search", left=True), *base, *head, "validation", "after", options)
     for one, n_rows in zip(found, sizes, strict=True):
         scores = map(task_of_study(study).primary.format.score, (one.before, one.after))
-        table.add_row(Text(one.method), *n_rows, *scores, Text(one.found))
+        table.add_row(*names[one.method], *n_rows, *scores, Text(one.found))
     return ["", table]
 
 
@@ -214,23 +239,27 @@ def _estimated(study: StudyRecord) -> list[RenderableType]:
     rows = [row for row in at_largest_size(study.summary) if row.predicted_seconds is not None]
     if not rows:
         return []
-    table = table_of(METHOD, "estimated time", "actual time", "estimated memory", "actual memory")
+    heads, names = row_heads([row.method for row in rows])
+    table = table_of(*heads, "estimated time", "actual time", "estimated memory", "actual memory")
     for row in rows:
         said = (row.predicted_seconds, row.seconds_mean)
         memory = (row.predicted_memory_bytes, row.memory_mean_bytes)
-        table.add_row(Text(row.method), *map(units.seconds, said), *map(units.size, memory))
+        table.add_row(*names[row.method], *map(units.seconds, said), *map(units.size, memory))
     return ["", table]
 
 
-def _by_length(study: StudyRecord) -> list[RenderableType]:
-    if len(study.by_length) < 2 or study.data.truncated_fraction == 0:
+def _by_length(study: StudyRecord, base: BaseRecord) -> list[RenderableType]:
+    buckets = study.buckets_of(base)
+    if len(buckets) < 2 or base.truncated_fraction == 0:
         return []
-    table = table_of(Column("tokens of the text", left=True), *map(bucket_name, study.by_length))
-    table.add_row("test rows", *(f"{bucket.n:,}" for bucket in study.by_length))
-    table.add_row("never read", *(units.percent(bucket.unread_fraction) for bucket in study.by_length))
+    of_base = f" ({base.name})" if len(study.bases) > 1 else ""
+    table = table_of(Column(f"tokens of the text{of_base}", left=True), *map(bucket_name, buckets))
+    table.add_row("test rows", *(f"{bucket.n:,}" for bucket in buckets))
+    table.add_row("never read", *(units.percent(bucket.unread_fraction) for bucket in buckets))
     for row in at_largest_size(study.summary):
-        scores = [one.score for bucket in study.by_length for one in bucket.scores if one.method == row.method]
-        table.add_row(Text(row.method), *map(task_of_study(study).primary.format.score, scores))
+        scores = [one.score for bucket in buckets for one in bucket.scores if one.method == row.method]
+        if scores:
+            table.add_row(Text(method_of_row(row.method)), *map(task_of_study(study).primary.format.score, scores))
     return ["", table]
 
 
@@ -238,9 +267,11 @@ def _label_curve(study: StudyRecord) -> list[RenderableType]:
     sizes = sizes_of(study)
     if not sizes:
         return []
-    table = table_of(TRAINING_ROWS, *(f"{size:,}" for size in sizes))
+    rows = list(dict.fromkeys(row.method for row in study.summary if row.train_rows is not None))
+    (_, *base), names = row_heads(rows)
+    table = table_of(TRAINING_ROWS, *base, *(f"{size:,}" for size in sizes))
     found, say = {(row.method, row.train_rows): row for row in study.summary}, task_of_study(study).primary.format
-    for method in dict.fromkeys(row.method for row in study.summary if row.train_rows is not None):
+    for method in rows:
         points = [found.get((method, size)) for size in sizes]
         said = [
             units.DASH
@@ -248,7 +279,7 @@ def _label_curve(study: StudyRecord) -> list[RenderableType]:
             else f"{say.score(point.score_mean)} ({say.interval(point.score_low, point.score_high)})"
             for point in points
         ]
-        table.add_row(Text(method), *said)
+        table.add_row(*names[method], *said)
     return ["", table, *(Text(f"- {sentence(more, say)}") for more in study.more_labels)]
 
 
@@ -292,7 +323,9 @@ def predictions_text(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) 
     return render(table)
 
 
-def side_by_side(methods: Sequence[Text], *groups: Mapping[Column | str, Sequence[str]]) -> list[RenderableType]:
+def side_by_side(
+    methods: Mapping[Column, Sequence[Text]], *groups: Mapping[Column | str, Sequence[str]]
+) -> list[RenderableType]:
     """Return one table of all groups of columns, or a table for each group if the terminal is too narrow for one."""
     one = _table(methods, *groups)
     if Console(width=_ANY_WIDTH).measure(one).maximum <= width():
@@ -303,9 +336,9 @@ def side_by_side(methods: Sequence[Text], *groups: Mapping[Column | str, Sequenc
     return parts
 
 
-def _table(methods: Sequence[Text], *groups: Mapping[Column | str, Sequence[str]]) -> Table:
+def _table(methods: Mapping[Column, Sequence[Text]], *groups: Mapping[Column | str, Sequence[str]]) -> Table:
     columns = {name: cells for group in groups for name, cells in group.items()}
-    table = table_of(METHOD, *columns)
-    for method, *cells in zip(methods, *columns.values(), strict=True):
-        table.add_row(method, *cells)
+    table = table_of(*methods, *columns)
+    for cells in zip(*methods.values(), *columns.values(), strict=True):
+        table.add_row(*cells)
     return table

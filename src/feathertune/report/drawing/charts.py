@@ -17,6 +17,7 @@ SMALL_PX = 340.0
 WIDE_PX = 900.0
 _INTERVAL_PX = 82.0  # of one in percent
 _APART_PX = 3.0
+_LONGEST_NAME, _NAME_CHARACTER_PX, _SCORE_PX = 32, 7.2, 60.0
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,10 @@ def intervals(
     wide = width > SMALL_PX
     said = [say.interval(one.row.score_low, one.row.score_high) for one in rows]
     room = max([_INTERVAL_PX, *map(svg.text_width, said)])
-    left, right, step = (160.0, width - 70 - room, 36.0) if wide else (10.0, width - 12, 46.0)
+    longest = min(_LONGEST_NAME, max((len(one.name) for one in rows), default=0))
+    left = max(160.0, 24 + _NAME_CHARACTER_PX * longest) if wide else 10.0
+    right, step = (width - 70 - room, 36.0) if wide else (width - 12, 46.0)
+    letters = _LONGEST_NAME if wide else int((right - room - _SCORE_PX) / _NAME_CHARACTER_PX)
     values = [v for one in rows for v in (one.row.score_low, one.row.score_high, one.row.score_mean, *one.seeds)]
     inset = 0.0 if wide else 10.0  # the outermost labels are wider than the margin of a phone
     shares = [*values, *([reference[1]] if reference else [])]
@@ -71,11 +75,11 @@ def intervals(
         mean, ends = one.row.score_mean, (one.row.score_low, one.row.score_high)
         name_class = "name strong" if one.emphasised else "name"
         if wide:
-            parts.append(svg.text(left - 14, y + 4, units.clip(one.name, 20), class_=name_class, anchor="end"))
+            parts.append(svg.text(left - 14, y + 4, units.clip(one.name, letters), class_=name_class, anchor="end"))
             parts.append(svg.text(right + 14, y + 4, say.score(mean), class_=name_class))
             parts.append(svg.text(right + 70, y + 4, interval, class_="tick"))
         else:
-            parts.append(svg.text(left, y - 14, units.clip(one.name, 22), class_=name_class))
+            parts.append(svg.text(left, y - 14, units.clip(one.name, letters), class_=name_class))
             parts.append(svg.text(right + 4 - room, y - 14, say.score(mean), class_=name_class, anchor="end"))
             parts.append(svg.text(right, y - 14, interval, class_="tick", anchor="end"))
         parts.append(svg.line(x(ends[0]), y, x(ends[1]), y, f"whisker {one.style.colour}"))

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feathertune.records import TRAINED_KINDS, RunRecord, StudyRecord
+from feathertune.records.row_names import base_of_row, row_name
 from feathertune.report.drawing import run_charts
 from feathertune.report.side_files import Predictions, read_probabilities, read_test_texts
 
@@ -23,10 +24,11 @@ def find_changes(
     Of each kind, the `at_most` examples whose probability of the true class moved furthest are kept; the probabilities
     of an example are those of the predicted classes, if known.
     """
-    before = _first(study, predictions, ["probe", "foundation"])
     trained = [row for row in study.summary if row.kind in TRAINED_KINDS]
     trained.sort(key=lambda row: (row.method != study.verdict.recommended, -row.score_mean))
     after = _first(study, predictions, [row.method for row in trained])
+    base = None if after is None else base_of_row(after.method)
+    before = _first(study, predictions, [row_name(method, base) for method in ("probe", "foundation")])
     if before is None or after is None:
         return None
     old, new = predictions[before.id], predictions[after.id]

@@ -7,7 +7,15 @@ from types import SimpleNamespace
 
 from markupsafe import Markup
 
-from feathertune.records import LengthBucket, MoreLabels, ScoreOfBucket, StudyRecord, SummaryRow, at_largest_size
+from feathertune.records import (
+    BaseRecord,
+    LengthBucket,
+    MoreLabels,
+    ScoreOfBucket,
+    StudyRecord,
+    SummaryRow,
+    at_largest_size,
+)
 from feathertune.report.drawing import charts
 from feathertune.report.drawing.svg import Style
 from feathertune.report.format import units
@@ -97,16 +105,17 @@ def bucket_name(bucket: LengthBucket) -> str:
     return f"{bucket.shortest:,}–{bucket.longest:,}"
 
 
-def by_length(study: StudyRecord, methods: Sequence[Method]) -> SimpleNamespace | None:
-    """Draw the scores by length for a desktop and a phone; nothing if all texts are in one bucket."""
-    buckets = [(bucket_name(bucket), bucket) for bucket in study.by_length]
+def by_length(study: StudyRecord, base: BaseRecord, methods: Sequence[Method], at_most: int) -> SimpleNamespace | None:
+    """Draw the scores of the first rows on a base by length, for desktop and phone; nothing if it has one bucket."""
+    found = study.buckets_of(base)
+    buckets = [(bucket_name(bucket), bucket) for bucket in found]
     if len(buckets) < 2:
         return None
     lines: list[tuple[Method, tuple[ScoreOfBucket, ...]]] = []
     points: Lines = []
     for method in methods:
-        scores = [one for _, bucket in buckets for one in bucket.scores if one.method == method.row.method]
-        if len(scores) == len(buckets):
+        scores = [one for bucket in found for one in bucket.scores if one.method == method.row.method]
+        if len(scores) == len(buckets) and len(lines) < at_most:
             lines.append((method, tuple(scores)))
             places = [
                 charts.Point(place, f"{name} tokens", one.score, one.low, one.high)
@@ -128,4 +137,4 @@ def by_length(study: StudyRecord, methods: Sequence[Method]) -> SimpleNamespace 
     ends = [(place, f"{bucket.longest:,}") for place, (_, bucket) in enumerate(buckets)]
     upper = charts.Axis("tokens of the text, up to", ends, room)
     drawn = _charts(points, spans, upper, score=score, along="length of the text", words=words)
-    return SimpleNamespace(buckets=buckets, lines=lines, charts=drawn)
+    return SimpleNamespace(base=base, buckets=buckets, lines=lines, charts=drawn)

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator
 from typing import Any
 
 from feathertune.records import TRAINED_KINDS, StudyRecord
+from feathertune.records.row_names import REFERENCE, method_of_row
 from feathertune.report.format import units
 from feathertune.report.panels.searches import most_trials
 from feathertune.report.wording import MOST_NAMED, listed
@@ -27,7 +28,8 @@ def find_gaps(study: StudyRecord, *, unreadable: Collection[str], without_curve:
         *_texts(study),
         *_costs(study),
         *_files(unreadable, without_curve),
-        f"Other data and other encoders: the numbers hold for this data and this encoder. {_settings(study)}",
+        f"Other data and other encoders: the numbers hold for this data and "
+        f"{'this encoder' if len(study.bases) == 1 else 'these encoders'}. {_settings(study)}",
     ]
 
 
@@ -52,7 +54,7 @@ def _runs(study: StudyRecord) -> Iterator[str]:
     if failed:
         names = ", ".join(sorted({units.clip(run.method, 40) for run in failed})[:8])
         yield f"{len(failed)} failed {_runs_word(len(failed))} ({names}): no numbers, the errors are below."
-    if study.summary and not any(row.method == "full" for row in study.summary):
+    if study.summary and not any(method_of_row(row.method) == REFERENCE for row in study.summary):
         yield "Full fine-tuning: without it there is no yardstick, and no differences are given."
 
 
@@ -102,17 +104,17 @@ def _precision(study: StudyRecord) -> Iterator[str]:
 
 def _texts(study: StudyRecord) -> list[str]:
     data = study.data
-    if data.truncated_fraction == 0 or data.unread_fraction == 0:
-        return []
+    long = [base for base in study.bases if base.truncated_fraction and base.unread_fraction != 0]
     what = {
         "head": f"What stands after the first {data.max_length:,} tokens",
         "head-tail": "What stands in the middle of long texts",
         "windows": "What stands between the windows of very long texts",
     }[data.reading.long]
-    unread = "" if data.unread_fraction is None else f", {units.percent(data.unread_fraction)} of all tokens"
     return [
-        f"{what}{unread}: {units.percent(data.truncated_fraction)} of the texts have more than "
-        f"{data.max_length:,} and {data.reading.in_words(data.max_length)}."
+        f"{what}{'' if base.unread_fraction is None else f', {units.percent(base.unread_fraction)} of all tokens'}: "
+        f"{units.percent(base.truncated_fraction)} of the texts have more than {data.max_length:,} "
+        f"{f'tokens of {base.name} ' if len(study.bases) > 1 else ''}and {data.reading.in_words(data.max_length)}."
+        for base in long
     ]
 
 

@@ -1,6 +1,6 @@
-"""The methods of a study on its encoder: which can serve it, their sizes, and what they train.
+"""The methods of a study on its bases: which can serve each, their sizes, and what they train.
 
-A method that was named must fit; one of ``all`` is left out if it does not.
+A method that was named must fit one base; on the others, and as one of ``all``, it is left out if it does not.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from feathertune.encoders import LoadedEncoder
 from feathertune.errors import ConfigError, first_line
 from feathertune.methods import ALL_METHODS, METHODS, options_in, plain_name
 from feathertune.methods.sizes import matched, n_head, n_trained
+from feathertune.records.row_names import method_of_row
 from feathertune.study.observe import Observer
 from feathertune.study.planning.planned_method import PlannedMethod
 
@@ -29,31 +30,56 @@ class Fit:
     budget: int | None = None
 
 
-def fit_methods(config: Config, methods: Sequence[PlannedMethod], encoder: LoadedEncoder, observer: Observer) -> Fit:
-    """Size the methods on the encoder, which is not changed; raise a `ConfigError` if a named one does not fit."""
+def fit_methods(
+    config: Config,
+    methods: Sequence[PlannedMethod],
+    encoder: LoadedEncoder,
+    observer: Observer,
+    *,
+    base: str | None = None,
+) -> Fit:
+    """Size the methods on the encoder, which is not changed; raise a `ConfigError` if a named one does not fit.
+
+    `base` is the name of the encoder in a study of several, where `join_fits` raises that.
+    """
     budget = _parameters(config.study.match_parameters, encoder)
     observer.stage("sizing the methods" if budget is not None else "looking at what the methods train")
     # Packages whose method cannot be loaded.
     left_out = {name: f"{why}." for name, why in METHODS.broken.items()} if ALL_METHODS in config.study.methods else {}
     fitted = []
-    for planned in methods:
-        name = planned.method.name
-        named = name in config.study.methods
-        if not named and (why := planned.method.refusal(encoder)):
-            left_out[name] = f"{why}."
+    for planned in (replace(one, base=base) for one in methods):
+        must_fit = base is None and planned.method.name in config.study.methods
+        if not must_fit and (why := planned.method.refusal(encoder)):
+            left_out[planned.row] = f"{why}."
             continue
         try:
             fitted.append(_fit(planned, encoder, budget, config.data.max_length))
         except ConfigError as error:
-            if named:
+            if must_fit:
                 raise
-            left_out[name] = str(error)
+            left_out[planned.row] = str(error)
     return Fit(tuple(fitted), left_out, budget)
+
+
+def join_fits(config: Config, fits: Sequence[Fit]) -> Fit:
+    """Return the methods of all bases; raise a `ConfigError` if a method that was named fits none of them."""
+    left_out = {row: why for fit in fits for row, why in fit.left_out.items()}
+    methods = tuple(planned for fit in fits for planned in fit.methods)
+    fitted = {planned.method.name for planned in methods}
+    for row, why in left_out.items():
+        if (name := method_of_row(row)) in config.study.methods and name not in fitted:
+            raise ConfigError(f"Method '{name}' fits none of the {len(fits)} base models. {row}: {why}")
+    return Fit(methods, left_out, fits[0].budget)
 
 
 def check_sizes_are_free(config: Config, methods: Sequence[PlannedMethod]) -> None:
     """Refuse sizes that are given or found by a sweep, which ``study.match_parameters`` would overrule."""
     budget = config.study.match_parameters
+    if len(config.base) > 1 and isinstance(budget, str):
+        raise ConfigError(
+            f"match_parameters is {budget}, which is another number of parameters on each of {len(config.base)} base "
+            "models. Give one number for all, such as 70000."
+        )
     for planned in methods:
         method = planned.method
         if method.size is None:

@@ -11,6 +11,7 @@ from pydantic import Field
 from feathertune.baselines import BASELINES, FOUNDATION_SEEDS, Baseline
 from feathertune.config import Config
 from feathertune.records import Record
+from feathertune.records.row_names import row_name
 from feathertune.study.planning.method_sizing import Fit
 from feathertune.study.run_spec import RunSpec, run_id
 
@@ -24,9 +25,9 @@ class Plan(Record):
     Attributes:
         fingerprint: Hash of settings, runs and content; a folder is continued only by the plan that began it.
         content: Fingerprints of what `CONTENT` names.
-        left_out: Reasons of methods that cannot serve the encoder, by name.
-        parameter_budget: ``study.match_parameters`` in parameters of this encoder.
-        off_budget: Sizes of methods that are far from it, by name.
+        left_out: Reasons of methods that cannot serve a base, by the name of the row.
+        parameter_budget: ``study.match_parameters`` in parameters of the base.
+        off_budget: Sizes of methods that are far from it, by the name of the row.
     """
 
     fingerprint: str
@@ -48,23 +49,35 @@ def make_plan(config: Config, fit: Fit, runs: Sequence[RunSpec], *, content: Seq
         runs=list(runs),
         left_out=fit.left_out,
         parameter_budget=fit.budget,
-        off_budget={planned.method.name: planned.off_budget for planned in fit.methods if planned.off_budget},
+        off_budget={planned.row: planned.off_budget for planned in fit.methods if planned.off_budget},
     )
 
 
-def runs_of_study(fit: Fit, seeds: int, *, sizes: Sequence[int] = (), n_rows: int = 0) -> list[RunSpec]:
-    """Return the runs of a comparison, seed by seed; `sizes` are those of a learning curve, up to all `n_rows`."""
-    runs = [run for baseline in BASELINES for run in _runs_of(baseline, sizes, n_rows, seeds=seeds)]
-    runs += [planned.run(seed, rows) for seed in range(seeds) for rows in sizes or (None,) for planned in fit.methods]
+def runs_of_study(
+    fit: Fit, seeds: int, *, bases: Sequence[str | None] = (None,), sizes: Sequence[int] = (), n_rows: int = 0
+) -> list[RunSpec]:
+    """Return the runs of a comparison, base by base and seed by seed.
+
+    `sizes` are those of a learning curve, up to all `n_rows`. Baselines that read texts alone come first.
+    """
+    runs = []
+    of_texts = [baseline for baseline in BASELINES if baseline.reads == "texts"]
+    of_bases = [baseline for baseline in BASELINES if baseline.reads != "texts"]
+    runs = [run for baseline in of_texts for run in _runs_of(baseline, None, sizes, n_rows, seeds=seeds)]
+    for base in bases:
+        runs += [run for baseline in of_bases for run in _runs_of(baseline, base, sizes, n_rows, seeds=seeds)]
+        methods = [planned for planned in fit.methods if planned.base == base]
+        runs += [planned.run(seed, rows) for seed in range(seeds) for rows in sizes or (None,) for planned in methods]
     return runs
 
 
-def _runs_of(baseline: Baseline, sizes: Sequence[int], n_rows: int, *, seeds: int) -> list[RunSpec]:
+def _runs_of(baseline: Baseline, base: str | None, sizes: Sequence[int], n_rows: int, *, seeds: int) -> list[RunSpec]:
     """Return one run if the data decides everything: a seed draws another part of the rows, but not of all of them."""
+    row = row_name(baseline.name, base)
 
     def spec(rows: int | None, seed: int) -> RunSpec:
-        name = baseline.name
-        return RunSpec(id=run_id(name, rows, seed), method=name, kind=baseline.kind, seed=seed, train_rows=rows)
+        name = run_id(row, rows, seed)
+        return RunSpec(id=name, method=baseline.name, base=base, kind=baseline.kind, seed=seed, train_rows=rows)
 
     if baseline.reads == "encoder":  # it is not trained
         return [spec(None, seed) for seed in range(FOUNDATION_SEEDS)]

@@ -11,6 +11,7 @@ from feathertune.config import Config
 from feathertune.errors import ConfigError, MissingExtraError
 from feathertune.methods import Method, Options, choose_methods, options_in, plain_name
 from feathertune.methods.targets import LayeredOptions
+from feathertune.records.row_names import row_name
 from feathertune.study.run_spec import RunSpec, run_id
 
 
@@ -20,17 +21,24 @@ class PlannedMethod:
 
     method: Method
     options: Options
+    base: str | None = None
     sweeps_depth: bool = False
     space: Mapping[str, list[Any]] = field(default_factory=dict)
     trains: int | None = None
     off_budget: str = ""
     notes: tuple[str, ...] = ()
 
+    @property
+    def row(self) -> str:
+        """Name of the method's row."""
+        return row_name(self.method.name, self.base)
+
     def run(self, seed: int, train_rows: int | None = None) -> RunSpec:
         """Return the method's run with a seed."""
         return RunSpec(
-            id=run_id(self.method.name, train_rows, seed),
+            id=run_id(self.row, train_rows, seed),
             method=self.method.name,
+            base=self.base,
             kind=self.method.kind,
             seed=seed,
             train_rows=train_rows,

@@ -9,10 +9,9 @@ from feathertune.baselines import BASELINES
 from feathertune.config import STEPS_WITHOUT_VALIDATION, Config, TrainConfig
 from feathertune.data.splitting.pool import settle_sizes
 from feathertune.data.splitting.splits import DataSplits
-from feathertune.encoders import LoadedEncoder
 from feathertune.errors import ConfigError
-from feathertune.study.observe import Observer
-from feathertune.study.planning.method_sizing import check_sizes_are_free, fit_methods
+from feathertune.records import BaseRecord
+from feathertune.study.planning.method_sizing import Fit, check_sizes_are_free
 from feathertune.study.planning.plan import Plan, make_plan, runs_of_study
 from feathertune.study.planning.planned_method import PlannedMethod, check_can_search, planned_methods
 from feathertune.tasks import Task, task_of
@@ -115,22 +114,22 @@ def resolve(
     settled: Settled,
     task: Task,
     splits: DataSplits,
-    encoder: LoadedEncoder,
-    observer: Observer,
+    fit: Fit,
+    bases: Sequence[BaseRecord],
     *,
     seed: int | None = None,
 ) -> ResolvedStudy:
-    """Decide what depends on data and encoder, and list the runs; with a seed, each method runs once, alone."""
+    """Decide what depends on data and bases, and list the runs; with a seed, each method runs once, alone."""
     study = settled.config.study.model_copy(update={"metric": task.primary.name})
     config = settled.config.model_copy(update={"study": study})
     n_rows, n_classes, shots = len(splits.train.labels), len(splits.labels), config.data.shots
     sizes = settle_sizes(study.train_sizes, n_rows=n_rows, n_classes=n_classes)
     if shots is not None:
         sizes = (shots * n_classes,)
-    fit = fit_methods(config, settled.methods, encoder, observer)
     if seed is None:
-        runs = runs_of_study(fit, study.seeds, sizes=sizes, n_rows=n_rows)
+        runs = runs_of_study(fit, study.seeds, bases=config.base_names, sizes=sizes, n_rows=n_rows)
     else:
         runs = [planned.run(seed) for planned in fit.methods]
-    content = (splits.fingerprint, encoder.fingerprint, encoder.tokenizer_fingerprint)
+    of_bases = ((base.fingerprint, base.tokenizer_fingerprint) for base in bases)
+    content = (splits.fingerprint, *map(",".join, zip(*of_bases, strict=True)))
     return ResolvedStudy(make_plan(config, fit, runs, content=content), task)

@@ -19,7 +19,7 @@ from feathertune.study.runners.cluster import check_cluster
 from feathertune.study.runners.ray import run_on_ray
 from feathertune.study.running.runs import execute
 from feathertune.study.running.search import settle_options
-from feathertune.study.running.workbench import Prepared, by_rows
+from feathertune.study.running.workbench import Parts, Prepared
 
 # Yields the record of each run as it ends; the next run is drawn when there is room for it. The observer hears of
 # everything but the end of a run. A method that fails is a failed record, not an error.
@@ -30,12 +30,12 @@ def run_here(
     runs: Iterable[RunSpec], prepared: Prepared, folder: Path, observer: Observer, cost: CostEstimate | None
 ) -> Generator[RunRecord]:
     """Do runs in their order; see `feathertune.study.runners.Runner`."""
-    rows_of = by_rows(prepared)
+    parts = Parts(prepared)
     for spec in runs:
         observer.started(spec)
-        predicted = None if cost is None else cost.row(spec.method, spec.train_rows)
-        settled = settle_options(spec, rows_of, folder, observer)
-        yield execute(settled, rows_of(spec.train_rows, spec.seed), folder, observer, predicted)
+        predicted = None if cost is None else cost.row(spec.row, spec.train_rows)
+        settled = settle_options(spec, parts, folder, observer)
+        yield execute(settled, parts.of(spec), folder, observer, predicted)
 
 
 RUNNERS: Mapping[str, Runner] = MappingProxyType({"local": run_here, "ray": run_on_ray})

@@ -9,7 +9,7 @@ import json
 import os
 import socket
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +28,7 @@ from feathertune.study.observe import Silent
 from feathertune.study.run_spec import RunSpec
 from feathertune.study.running.runs import execute
 from feathertune.study.running.search import settle_options
-from feathertune.study.running.workbench import FrozenFeatures, Prepared, by_rows
+from feathertune.study.running.workbench import FrozenFeatures, Parts, Prepared
 
 NODE_FILE = "node.json"
 
@@ -52,8 +52,8 @@ class Site:
     prepared: Sequence[Any] = ()
 
 
-# The study that this process works for, by the site's token: a function from training rows and seed.
-_kept: dict[str, Callable[[int | None, int], Prepared]] = {}
+# The study that this process works for, by the site's token.
+_kept: dict[str, Parts] = {}
 
 
 def inspect_node(site: Site) -> str:
@@ -75,16 +75,16 @@ def choose_runtime_there(engine: EngineConfig) -> Runtime:
         return choose_runtime(engine)
 
 
-def read_features(site: Site, name: SplitName) -> FrozenFeatures:
-    """Return the frozen features of a split, for all runs that read them."""
-    return _study(site)(None, 0).bench.features(name, lambda _: None)
+def read_features(site: Site, base: str | None, name: SplitName) -> FrozenFeatures:
+    """Return the frozen features of a split, for all runs on a base that read them."""
+    return _study(site).on_base(base).bench.features(name, lambda _: None)
 
 
 def do_search(site: Site, spec: RunSpec, names: Sequence[SplitName], *features: FrozenFeatures) -> dict[str, object]:
     """Do or continue the search of a run, with the `features` of the splits `names`; return the best options."""
-    rows_of = _study(site)
-    rows_of(None, 0).bench.take_features(dict(zip(names, features, strict=True)))
-    return settle_options(spec, rows_of, site.folder, Silent()).options
+    parts = _study(site)
+    parts.on_base(spec.base).bench.take_features(dict(zip(names, features, strict=True)))
+    return settle_options(spec, parts, site.folder, Silent()).options
 
 
 def do_run(
@@ -98,9 +98,9 @@ def do_run(
     """Do one run with the `options` of its search, and the `features` that other processes have computed."""
     import ray
 
-    rows_of = _study(site)
-    rows_of(None, 0).bench.take_features(dict(zip(names, features, strict=True)))
-    prepared = rows_of(spec.train_rows, spec.seed)
+    parts = _study(site)
+    parts.on_base(spec.base).bench.take_features(dict(zip(names, features, strict=True)))
+    prepared = parts.of(spec)
     if options is not None:
         spec = spec.model_copy(update={"options": options})
     record = execute(spec, prepared, site.folder, Silent(), predicted)
@@ -113,13 +113,13 @@ def do_run(
     return record
 
 
-def _study(site: Site) -> Callable[[int | None, int], Prepared]:
+def _study(site: Site) -> Parts:
     token = site.token[1]
     if token not in _kept:
         inspect_node(site)
         _kept.clear()
         with _named():
-            _kept[token] = by_rows(_enter(site))
+            _kept[token] = Parts(_enter(site))
     return _kept[token]
 
 
@@ -131,15 +131,15 @@ def _enter(site: Site) -> Prepared:
     if site.working_folder.is_dir():
         os.chdir(site.working_folder)
     prepared: Prepared = ray.get(site.prepared[0])
-    bench = prepared.bench
     prepare_process(prepared.study.config.engine)
-    found = bench.pretrained.load(seed=0)
-    if (found.fingerprint, found.tokenizer_fingerprint) != (bench.base.fingerprint, bench.base.tokenizer_fingerprint):
-        raise ConfigError(
-            f"the encoder {bench.base.id} has other weights, another configuration or another tokenizer here than "
-            "where the study was started. Expected the same files on all nodes: put them into a shared folder and name "
-            "it as --base."
-        )
+    for bench in prepared.benches.values():
+        found, base = bench.pretrained.load(seed=0), bench.base
+        if (found.fingerprint, found.tokenizer_fingerprint) != (base.fingerprint, base.tokenizer_fingerprint):
+            raise ConfigError(
+                f"the encoder {base.id} has other weights, another configuration or another tokenizer here than where "
+                "the study was started. Expected the same files on all nodes: put them into a shared folder and name "
+                "it as --base."
+            )
     return prepared
 
 

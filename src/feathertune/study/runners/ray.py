@@ -71,7 +71,9 @@ class _Driver:
         self._observer, self._cost, self._folder = observer, cost, folder
         functions = (node.inspect_node, node.choose_runtime_there, node.read_features, node.do_search, node.do_run)
         self._tasks = {function: ray.remote(function) for function in functions}
-        needs = needs_of(self._config, bench)
+        # The nodes are checked for the largest base.
+        largest = max(prepared.benches.values(), key=lambda one: one.base.n_parameters)
+        needs = needs_of(self._config, largest)
         # Results depend on the number of threads.
         passed_on = {name: os.environ[name] for name in ("HF_HUB_OFFLINE",) if name in os.environ}
         self._common = {
@@ -82,9 +84,11 @@ class _Driver:
         site = node.Site(folder, token, Path.cwd(), versions(), needs.num_cpus)
         observer.stage("looking at the nodes of the cluster")
         self._check_nodes(site, needs)
-        self._prepared = replace(prepared, bench=bench.for_processes(self._runtime(bench, needs)))
+        runtime = self._runtime(bench, needs)
+        benches = {name: one.for_processes(runtime) for name, one in prepared.benches.items()}
+        self._prepared = replace(prepared, bench=next(iter(benches.values())), benches=benches)
         self._site = replace(site, prepared=[ray.put(self._prepared)])
-        self._features: dict[SplitName, Reference] = {}
+        self._features: dict[tuple[str | None, SplitName], Reference] = {}
         self._searched: dict[str, Reference] = {}
         self._going: dict[Reference, RunSpec] = {}
         self._lacking_since: float | None = None
@@ -115,19 +119,20 @@ class _Driver:
                 ray.cancel(reference, force=True)
 
     def _needs(self, spec: RunSpec) -> Needs:
-        return needs_of(self._config, self._prepared.bench, self._predicted(spec))
+        return needs_of(self._config, self._prepared.on_base(spec.base).bench, self._predicted(spec))
 
     def _predicted(self, spec: RunSpec) -> CostRow | None:
-        return None if self._cost is None else self._cost.row(spec.method, spec.train_rows)
+        return None if self._cost is None else self._cost.row(spec.row, spec.train_rows)
 
     def _start(self, spec: RunSpec) -> Reference:
         """Start a run, which waits for the features and the search that it needs."""
-        names = features_read(spec, self._prepared)
+        prepared = self._prepared.on_base(spec.base)
+        names = features_read(spec, prepared)
         for name in names:
-            if name not in self._features:
-                read = self._task(node.read_features, **needs_of(self._config, self._prepared.bench)._asdict())
-                self._features[name] = read.remote(self._site, name)
-        features, needs = [self._features[name] for name in names], self._needs(spec)._asdict()
+            if (spec.base, name) not in self._features:
+                read = self._task(node.read_features, **needs_of(self._config, prepared.bench)._asdict())
+                self._features[spec.base, name] = read.remote(self._site, spec.base, name)
+        features, needs = [self._features[spec.base, name] for name in names], self._needs(spec)._asdict()
         options = None
         if spec.space:
             if (key := search_id(spec)) not in self._searched:

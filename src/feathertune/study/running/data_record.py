@@ -1,4 +1,4 @@
-"""A study's data for its record and its observer: rows, classes, distribution of numbers, unread tokens."""
+"""A study's data and bases for its record: rows, classes, distribution of numbers, unread tokens."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from feathertune.config import DataConfig
 from feathertune.data.sources.collector import SPLITS, SplitName
 from feathertune.data.splitting.splits import DataSplits
 from feathertune.data.tokens.encode import EncodedTexts
-from feathertune.records import DataRecord, LabelSummary, TaskName
+from feathertune.encoders import LoadedEncoder
+from feathertune.records import BaseRecord, DataRecord, LabelSummary, TaskName
 from feathertune.tasks.labels.alike import notes_on
 from feathertune.tasks.labels.values import all_numbers
 
@@ -71,19 +72,31 @@ def summary_of(numbers: NDArray[np.float64]) -> LabelSummary:
     )
 
 
-def data_record(
-    config: DataConfig,
-    task: TaskName,
-    splits: DataSplits,
-    encoded: Mapping[SplitName, EncodedTexts],
-    counts: dict[str, list[int]],
-) -> DataRecord:
-    """Return the data as it was used; `counts` are from `class_counts`."""
+def base_record(encoder: LoadedEncoder, name: str, encoded: Mapping[SplitName, EncodedTexts]) -> BaseRecord:
+    """Return a base, and what its tokenizer leaves unread of the texts."""
     n_texts = sum(len(texts) for texts in encoded.values())
     n_tokens = sum(int(texts.n_tokens.sum()) for texts in encoded.values() if texts.n_tokens is not None)
     n_unread = sum(int(texts.n_unread.sum()) for texts in encoded.values() if texts.n_unread is not None)
+    return BaseRecord(
+        id=encoder.id,
+        name=name,
+        revision=encoder.revision,
+        fingerprint=encoder.fingerprint,
+        tokenizer_fingerprint=encoder.tokenizer_fingerprint,
+        model_type=encoder.spec.model_type,
+        n_parameters=encoder.n_parameters,
+        n_layers=encoder.n_layers,
+        hidden_size=encoder.hidden_size,
+        new_parameters=list(encoder.new_parameters),
+        truncated_fraction=sum(texts.n_truncated for texts in encoded.values()) / n_texts,
+        unread_fraction=n_unread / n_tokens,
+    )
+
+
+def data_record(config: DataConfig, task: TaskName, splits: DataSplits, counts: dict[str, list[int]]) -> DataRecord:
+    """Return the data as it was used; `counts` are from `class_counts`."""
     shots = config.shots
-    notes, n_pool = (*about_alike(splits, counts), *splits.notes), len(encoded["train"])
+    notes, n_pool = (*about_alike(splits, counts), *splits.notes), len(splits.train.labels)
     if shots:
         counts = counts | {"train": [shots] * len(splits.labels)}
         drawn = f"{shots:,} rows of each class are drawn from {n_pool:,} training rows, anew for each seed: intervals"
@@ -99,16 +112,14 @@ def data_record(
         labels=[] if splits.kind.numbers else list(splits.labels),
         n_train=shots * len(splits.labels) if shots else n_pool,
         shots=shots,
-        n_validation=len(encoded["validation"]),
-        n_test=len(encoded["test"]),
+        n_validation=len(splits.validation.labels),
+        n_test=len(splits.test.labels),
         class_counts=counts,
         numbers={name: summary_of(splits[name].labels) for name in SPLITS if len(splits[name].labels)}
         if splits.kind.numbers
         else {},
         max_length=config.max_length,
         reading=config.reading,
-        truncated_fraction=sum(texts.n_truncated for texts in encoded.values()) / n_texts,
-        unread_fraction=n_unread / n_tokens,
         duplicates_removed=splits.duplicates_removed,
         overlap_removed=splits.overlap_removed,
         notes=list(notes),

@@ -92,7 +92,7 @@ def failed_run(spec: RunSpec, error: Exception) -> RunRecord:
 
 
 def _of_spec(spec: RunSpec) -> dict[str, Any]:
-    return spec.model_dump(include={"id", "method", "kind", "seed", "train_rows"})
+    return {**spec.model_dump(include={"id", "kind", "seed", "train_rows"}), "method": spec.row}
 
 
 def keep_run(record: RunRecord, folder: Path) -> None:

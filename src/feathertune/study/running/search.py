@@ -7,7 +7,7 @@ SQLite file: a search that was killed goes on there and proposes the same. The c
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ from feathertune.study.run_spec import RunSpec
 from feathertune.study.running.run_files import read_record
 from feathertune.study.running.training import epoch_work
 from feathertune.study.running.trial import all_rows, trial
-from feathertune.study.running.workbench import Prepared, Workbench
+from feathertune.study.running.workbench import Parts, Prepared, Workbench
 
 if TYPE_CHECKING:
     import optuna
@@ -52,13 +52,11 @@ def search_work(spec: RunSpec, prepared: Prepared) -> float:
     return study.config.study.search * study.config.train.epochs_on(n_train) * _epoch_work(bench, n_train)
 
 
-def settle_options(
-    spec: RunSpec, rows_of: Callable[[int | None, int], Prepared], folder: Path, observer: Observer
-) -> RunSpec:
+def settle_options(spec: RunSpec, parts: Parts, folder: Path, observer: Observer) -> RunSpec:
     """Return a run under the options of its search, which is done now if it was not."""
     if not spec.space:
         return spec
-    found = read_search(spec, folder) or search(spec, rows_of(spec.train_rows, _SEED), folder, observer)
+    found = read_search(spec, folder) or search(spec, parts.of(spec, seed=_SEED), folder, observer)
     if found.chosen is None:
         return spec
     return spec.with_options(**found.trials[found.chosen].options)
@@ -80,7 +78,7 @@ def search(spec: RunSpec, prepared: Prepared, folder: Path, observer: Observer) 
         while len(done) < n_trials:
             done.append(searching.next(trials, done))
     found = SearchRecord(
-        method=spec.method, train_rows=spec.train_rows, space=_bounds(spec), chosen=_best(done), trials=done
+        method=spec.row, train_rows=spec.train_rows, space=_bounds(spec), chosen=_best(done), trials=done
     )
     write_atomic(path, found.model_dump_json(indent=1) + "\n")
     return found

@@ -262,7 +262,7 @@ def _evaluate(run: _Run, started: _Started, trained: _Trained, inputs: Inputs) -
 def _ship(run: _Run, ready: ReadyModel, result: RunResult, bundle: Path) -> RunResult:
     """Write the bundle, proven by reloading it; return the result with its size and seconds."""
     bench, scores = run.prepared.bench, result.scores
-    data = bench.data.model_dump(include=set(DataInfo.model_fields))
+    known = bench.base.model_dump() | bench.data.model_dump() | {"source": without_path(bench.data.source)}
     with stopwatch() as watch:
         ready.model.to("cpu")
         if ready.method.finish is not None:
@@ -281,7 +281,7 @@ def _ship(run: _Run, ready: ReadyModel, result: RunResult, bundle: Path) -> RunR
             threshold=None if scores.thresholds is None else scores.thresholds.tolist(),
             label_separator=run.prepared.study.config.data.label_separator,
             numbers=summary_of(bench.splits["train"].labels) if bench.splits.kind.numbers else None,
-            data=DataInfo(**data | {"source": without_path(bench.data.source)}),
+            data=DataInfo(**{key: known[key] for key in DataInfo.model_fields}),
             hyperparameters=result.hyperparameters,
         )
         save_bundle(bundle, ready.model, ready.encoder, description)

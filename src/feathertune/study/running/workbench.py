@@ -29,6 +29,7 @@ from feathertune.records import BaseRecord, DataRecord, TaskName
 from feathertune.runtime import PeakMemory, Runtime, stopwatch
 from feathertune.study.planning.plan import Plan
 from feathertune.study.planning.resolve import ResolvedStudy
+from feathertune.study.run_spec import RunSpec
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ class Pretrained:
 
 @dataclass
 class Workbench:
-    """Data, tokens, base model and machine of one study.
+    """Data, tokens, machine and one base model of a study.
 
     `whole` is the workbench with all training rows if this one has fewer; it keeps the other splits' features.
     """
@@ -154,28 +155,62 @@ class Workbench:
         """Keep frozen features that another process has computed of the same texts."""
         self._features = {**found, **self._features}
 
+    def drop_caches(self) -> None:
+        """Drop frozen features and hidden states."""
+        self._features.clear()
+        self.activations = self.activations.empty()
+
 
 @dataclass(frozen=True)
 class Prepared:
-    """A study that can start: its settings, runs and task, its data and base model."""
+    """A study that can start: its settings, runs and task, its data and base model.
+
+    `benches` has the workbench of each base by its name, and `bench` is that of one of them.
+    """
 
     bench: Workbench
     study: ResolvedStudy
+    benches: Mapping[str | None, Workbench] = field(default_factory=dict)
 
     @property
     def plan(self) -> Plan:
         """Every setting and every run."""
         return self.study.plan
 
+    def on_base(self, base: str | None) -> Prepared:
+        """Return the same on the workbench of a base; on this one for a run that reads no base."""
+        return self if base is None else dataclasses.replace(self, bench=self.benches[base])
+
     def with_rows(self, n: int, seed: int) -> Prepared:
         """Return the same with `n` training rows, drawn by the seed."""
         return dataclasses.replace(self, bench=self.bench.with_rows(n, seed))
 
 
-def by_rows(prepared: Prepared) -> Callable[[int | None, int], Prepared]:
-    """Return `Prepared.with_rows` that takes ``None`` for all rows, and keeps its last result."""
-    with_rows = functools.lru_cache(maxsize=1)(prepared.with_rows)
-    return lambda rows, seed: prepared if rows is None else with_rows(rows, seed)
+class Parts:
+    """The parts of a study that its runs work on: a base, and a number of training rows.
+
+    Kept are the last result, and what was computed on the last base.
+    """
+
+    def __init__(self, prepared: Prepared) -> None:
+        self._on_base = prepared
+        self._with_rows = functools.lru_cache(maxsize=1)(prepared.with_rows)
+
+    def of(self, spec: RunSpec, *, seed: int | None = None) -> Prepared:
+        """Return the part of a run; `seed` draws the rows in place of the run's."""
+        prepared = self.on_base(spec.base)
+        if spec.train_rows is None:
+            return prepared
+        return self._with_rows(spec.train_rows, spec.seed if seed is None else seed)
+
+    def on_base(self, base: str | None) -> Prepared:
+        """Return the study on a base, with all rows."""
+        found = self._on_base.on_base(base)
+        if found.bench is not self._on_base.bench:
+            self._on_base.bench.drop_caches()
+            self._on_base = found
+            self._with_rows = functools.lru_cache(maxsize=1)(found.with_rows)
+        return found
 
 
 def check_max_length(data: DataConfig, encoder: LoadedEncoder) -> None:

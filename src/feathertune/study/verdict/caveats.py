@@ -91,9 +91,10 @@ def _cannot_separate(chosen: SummaryRow, evidence: Evidence) -> Iterable[Caveat]
 
 
 def _truncated(evidence: Evidence) -> Iterable[Caveat]:
-    data = evidence.data
-    if data.truncated_fraction > LONG_SHARE and data.unread_fraction != 0:
-        yield Caveat.of("truncated", share=data.truncated_fraction, unread=data.unread_fraction)
+    for base in evidence.bases:
+        if base.truncated_fraction > LONG_SHARE and base.unread_fraction != 0:
+            named = {"base": base.name} if len(evidence.bases) > 1 else {}
+            yield Caveat.of("truncated", share=base.truncated_fraction, unread=base.unread_fraction, **named)
 
 
 def _training(method: str, runs: Sequence[RunRecord], evidence: Evidence) -> Iterable[Caveat]:

@@ -20,11 +20,11 @@ from feathertune.records import (
     SummaryRow,
     at_largest_size,
 )
+from feathertune.records.row_names import base_of_row, reference_of
 from feathertune.statistics import inference
 from feathertune.statistics.measures import Answers
 from feathertune.tasks import Labels, Score
 
-REFERENCE = "full"
 _POINTS_OF_A_SLOPE = 2
 _BASELINE_KINDS = ("baseline", "probe")
 # Tokens up to which a bucket goes, beside what is read at once.
@@ -42,7 +42,7 @@ class RunPredictions:
     by_run: Mapping[str, Labels]
 
     def answers(self, runs: Sequence[RunRecord]) -> dict[str, Answers]:
-        """Return the answers of each method with a complete run, baselines and probe first."""
+        """Return the answers of each row with a complete run, base by base, baselines and probe first."""
         complete = [run for run in runs if run.status == "complete"]
         if missing := [run.id for run in complete if run.id not in self.by_run]:
             raise ValueError(f"The complete runs {', '.join(missing)} have no test predictions to summarise.")
@@ -59,14 +59,14 @@ def summarise(runs: Sequence[RunRecord], answers: Mapping[str, Answers], *, marg
     of score that is still as good, as a fraction.
     """
     rows = [_row(group, answers[method]) for method, group in _by_method(runs).items()]
-    if REFERENCE in answers:
-        rows = _against_reference(rows, answers, margin)
+    rows = _against_reference(rows, answers, margin)
     return [row.model_copy(update={"pareto": not _dominated(row, rows)}) for row in rows]
 
 
 def _by_method(runs: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
     groups: dict[str, list[RunRecord]] = {}
-    for run in sorted(runs, key=lambda run: run.kind not in _BASELINE_KINDS):
+    bases = list(dict.fromkeys(base_of_row(run.method) for run in runs))
+    for run in sorted(runs, key=lambda run: (bases.index(base_of_row(run.method)), run.kind not in _BASELINE_KINDS)):
         if run.status == "complete":
             groups.setdefault(run.method, []).append(run)
     return groups
@@ -135,24 +135,30 @@ def _mean(values: Iterable[float | None]) -> float | None:
 
 
 def _against_reference(rows: Sequence[SummaryRow], answers: Mapping[str, Answers], margin: float) -> list[SummaryRow]:
-    full = next(row for row in rows if row.method == REFERENCE)
-    others = [row.method for row in rows if row.method != REFERENCE]
-    differences = {method: inference.paired_difference(answers[method], answers[REFERENCE]) for method in others}
-    corrected = dict(zip(others, inference.holm([differences[method].p for method in others]), strict=True))
+    """Compare each row with full fine-tuning on its base, if the study has that; p is corrected over all bases."""
+    by_name = {row.method: row for row in rows}
+    references = {row.method: reference_of(row.method) for row in rows}
+    others = [row for row, reference in references.items() if reference in answers and row != reference]
+    differences = {row: inference.paired_difference(answers[row], answers[references[row]]) for row in others}
+    corrected = dict(zip(others, inference.holm([differences[row].p for row in others]), strict=True))
     compared = []
     for row in rows:
+        full = by_name.get(references[row.method])
+        if full is None:
+            compared.append(row)
+            continue
         update: dict[str, float | None] = {
             "speedup_vs_full": _ratio(full.seconds_mean, row.seconds_mean),
             "memory_vs_full": _ratio(row.memory_mean_bytes, full.memory_mean_bytes),
         }
-        if row.method != REFERENCE:
+        if row is not full:
             difference = differences[row.method]
             update |= {
                 "delta_vs_full": difference.mean,
                 "delta_low": difference.low,
                 "delta_high": difference.high,
                 "p_vs_full_holm": corrected[row.method],
-                "p_equivalent": inference.equivalence(answers[row.method], answers[REFERENCE], margin=margin),
+                "p_equivalent": inference.equivalence(answers[row.method], answers[full.method], margin=margin),
             }
         compared.append(row.model_copy(update=update))
     return compared

@@ -2,22 +2,22 @@
 
 1. Candidates are all rows except `majority` and `foundation`; the best has the highest mean primary test score.
 2. Recommended is the cheapest candidate within `margin` of the best: baseline, probe, adapters, full fine-tuning; then
-   by trained parameters.
+   by trained parameters. Of several bases, a smaller one is cheaper than a larger one by any method.
 
-A difference from `full` is clear if its Holm-corrected p is below `CLEAR_P`; a row is as good as `full` if two
-one-sided tests place it within `margin`. A cheaper row that scored lower by more than the margin is named if its pair's
-p, times the number of candidates, leaves that to chance (Bonferroni over the rows next to the recommended one).
+A difference from `full` on the same base is clear if its Holm-corrected p is below `CLEAR_P`; a row is as good as it if
+two one-sided tests place it within `margin`. A cheaper row that scored lower by more than the margin is named if its
+pair's p, times the number of candidates, leaves that to chance (Bonferroni over the rows next to the recommended one).
 """
 
 from __future__ import annotations
 
 from feathertune.records import DataRecord, Reason, SummaryRow, Verdict
+from feathertune.records.row_names import base_of_row, method_of_row
+from feathertune.study.verdict.base_or_method import base_or_method
 from feathertune.study.verdict.caveats import failed_runs, find_caveats
-from feathertune.study.verdict.evidence import ROUNDING, Evidence
+from feathertune.study.verdict.evidence import CLEAR_P, ROUNDING, Evidence
 from feathertune.study.verdict.summary import find_pair
 from feathertune.tasks import Task
-
-CLEAR_P = 0.05
 
 
 def judge(evidence: Evidence) -> Verdict:
@@ -32,6 +32,7 @@ def judge(evidence: Evidence) -> Verdict:
         _recommendation(chosen, evidence),
         *_rival(chosen, best, evidence),
         *_cheaper(chosen, evidence),
+        *base_or_method(evidence),
         *_untrained(evidence),
         *explain_metric(evidence.task, evidence.data),
     ]
@@ -65,7 +66,7 @@ def _recommendation(chosen: SummaryRow, evidence: Evidence) -> Reason:
 
 
 def _against_full(chosen: SummaryRow, evidence: Evidence) -> dict[str, object]:
-    full = evidence.row("full")
+    full = evidence.reference(chosen)
     if full is None or chosen.p_vs_full_holm is None:
         return {}
     found: dict[str, object] = {"full": full.score_mean, "margin": evidence.margin}
@@ -81,7 +82,7 @@ def _trained(chosen: SummaryRow, evidence: Evidence) -> dict[str, object]:
     """Trained parameters of an adapter, as a share of `full`'s or of the model's."""
     if chosen.kind != "peft":
         return {}
-    full = evidence.row("full")
+    full = evidence.reference(chosen)
     totals = [run.total_parameters for run in evidence.complete(chosen.method)]
     whole = full.trainable_parameters if full is not None else max(totals, default=0)
     share = chosen.trainable_parameters / whole if whole else None
@@ -92,7 +93,7 @@ def _rival(chosen: SummaryRow, best: SummaryRow, evidence: Evidence) -> list[Rea
     if chosen.method == best.method:
         alone = chosen.kind != "full" or len(evidence.candidates) == 1
         return [] if alone else [Reason.of("nothing_cheaper_close", margin=evidence.margin)]
-    if best.method == "full":  # the recommendation compares with it
+    if best is evidence.reference(chosen):  # the recommendation compares with it
         return []
     return [Reason.of("scored_highest", method=best.method, score=best.score_mean, margin=evidence.margin)]
 
@@ -111,13 +112,13 @@ def _cheaper(chosen: SummaryRow, evidence: Evidence) -> list[Reason]:
 
 
 def _untrained(evidence: Evidence) -> list[Reason]:
-    foundation = evidence.row("foundation")
-    if foundation is None:
-        return []
+    rows = [row for row in evidence.summary if method_of_row(row.method) == "foundation"]
     task = evidence.task
     # Of another primary metric, chance is part of its reason.
     chance = task.primary.chance(_n_tested(evidence.data)) if task.primary is task.scores[0] else None
-    return [Reason.of("untrained", score=foundation.score_mean, chance=chance)]
+    if len(rows) > 1:
+        return [Reason.of("untrained", scores={base_of_row(row.method): row.score_mean for row in rows}, chance=chance)]
+    return [Reason.of("untrained", score=row.score_mean, chance=chance) for row in rows]
 
 
 def _n_tested(data: DataRecord) -> int:

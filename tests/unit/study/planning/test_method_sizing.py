@@ -7,7 +7,7 @@ from feathertune.methods import METHODS, Method
 from feathertune.methods.sizes import n_head
 from feathertune.registry import Registry
 from feathertune.study.observe import Silent
-from feathertune.study.planning.method_sizing import fit_methods
+from feathertune.study.planning.method_sizing import fit_methods, join_fits
 from feathertune.study.planning.plan import make_plan, runs_of_study
 from feathertune.study.planning.resolve import settle
 from tiny import save_tiny_encoder
@@ -137,3 +137,21 @@ def test_a_method_that_breaks_when_it_is_looked_at_is_left_to_its_run(bert, monk
     _, found = fitted(bert, study__methods=["ia3", "lora"])
     assert [one.trains is None for one in found.methods] == [True, False]
     assert "oops" in found.methods[0].notes[0]
+
+
+def test_a_method_is_left_out_for_the_base_that_it_cannot_serve(bert, modernbert):
+    settled = settle(load_config(options={"study.methods": ["bitfit", "full"], "data.max_length": 16}))
+    encoders = {"bert": bert, "modern": modernbert}  # which has no biases
+    fits = [fit_methods(settled.config, settled.methods, one, Silent(), base=name) for name, one in encoders.items()]
+    found = join_fits(settled.config, fits)
+    assert [planned.row for planned in found.methods] == ["bitfit@bert", "full@bert", "full@modern"]
+    assert list(found.left_out) == ["bitfit@modern"]
+    with pytest.raises(ConfigError, match=r"Method 'bitfit' fits none of the 1 base models\. bitfit@modern: "):
+        join_fits(settled.config, fits[1:])
+
+
+def test_a_share_is_refused_for_several_bases():
+    options = {"base": ["a", "b"], "study.match_parameters": "0.3%"}
+    with pytest.raises(ConfigError, match=r"0\.3%, which is another number of parameters on each of 2 base models"):
+        settle(load_config(options=options))
+    settle(load_config(options={**options, "study.match_parameters": 1000}))

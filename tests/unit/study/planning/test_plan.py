@@ -1,5 +1,7 @@
 """The list of runs of a study, and the fingerprint by which its folder is continued."""
 
+from dataclasses import replace
+
 from feathertune.baselines import BASELINES
 from feathertune.config import Config, load_config
 from feathertune.study.planning.method_sizing import Fit
@@ -39,3 +41,13 @@ def test_a_learning_curve_goes_from_few_rows_to_many_within_a_seed():
     ids = [spec.id for spec in plan.runs]
     assert ids[-4:] == ["lora-n10-s0", "lora-n30-s0", "lora-n10-s1", "lora-n30-s1"]
     assert [spec.id for spec in plan.runs if spec.method == "tfidf"] == ["tfidf-n10-s0", "tfidf-n10-s1", "tfidf-n30-s0"]
+
+
+def test_several_bases_are_done_one_after_the_other_and_texts_are_read_once():
+    settled = settle(load_config(options={"study.seeds": 2, "study.methods": ["lora:r=4"]}))
+    fit = Fit(tuple(replace(planned, base=base) for base in "ab" for planned in settled.methods))
+    runs = runs_of_study(fit, 2, bases=("a", "b"))
+    per_base = [*(f"foundation@%s-s{seed}" for seed in range(5)), "probe@%s-s0", "lora-r=4@%s-s0", "lora-r=4@%s-s1"]
+    assert [run.id for run in runs] == ["majority-s0", "tfidf-s0", *(id % base for base in "ab" for id in per_base)]
+    assert (runs[-1].method, runs[-1].base, runs[-1].row) == ("lora:r=4", "b", "lora:r=4@b")
+    assert [run.base for run in runs[:3]] == [None, None, "a"]

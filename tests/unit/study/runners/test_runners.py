@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from e2e.cli import in_process
+from evidence import make_base
 from feathertune.config import Config, load_config
 from feathertune.data.tokens.shared_texts import TextBlock
 from feathertune.errors import ConfigError, MissingExtraError
-from feathertune.records import BaseRecord
 from feathertune.records.cost_estimate import CostRow
 from feathertune.runtime import versions
 from feathertune.study.planning.method_sizing import Fit
@@ -19,7 +19,7 @@ from feathertune.study.planning.plan import make_plan
 from feathertune.study.runners import check_runner, cluster, node
 from feathertune.study.runners.cluster import Needs, check_room, needs_of, room
 
-BASE = BaseRecord(id="b", fingerprint="f", model_type="bert", n_parameters=1_000_000, n_layers=2, hidden_size=10)
+BASE = make_base(n_parameters=1_000_000, n_layers=2, hidden_size=10)
 PRICED = CostRow(method="lora", kind="peft", n_runs=1, memory_bytes=3_000_000_000)
 
 

@@ -10,6 +10,7 @@ from evidence import (
     FULL,
     codes,
     judged,
+    make_base,
     make_data,
     make_pair,
     make_row,
@@ -271,12 +272,15 @@ def test_runs_of_other_methods_and_failed_runs_have_no_part_in_it():
 
 def test_truncated_texts():
     long = {"truncated_fraction": 0.43}
-    assert caveat(judged(FULL, data=make_data(**long)), "truncated") == {"share": 0.43, "unread": None}
-    partly = make_data(**long, unread_fraction=0.3)
-    assert caveat(judged(FULL, data=partly), "truncated") == {"share": 0.43, "unread": 0.3}
-    windows = make_data(**long, unread_fraction=0.0, reading=Reading(long="windows", stride=32, max_windows=9))
-    assert caveat(judged(FULL, data=windows), "truncated") is None, "all of it was read"
-    assert caveat(judged(FULL, data=make_data(truncated_fraction=0.2)), "truncated") is None
+    assert caveat(judged(FULL, bases=[make_base(**long)]), "truncated") == {"share": 0.43, "unread": None}
+    partly = make_base(**long, unread_fraction=0.3)
+    assert caveat(judged(FULL, bases=[partly]), "truncated") == {"share": 0.43, "unread": 0.3}
+    windows = make_data(reading=Reading(long="windows", stride=32, max_windows=9))
+    whole = make_base(**long, unread_fraction=0.0)
+    assert caveat(judged(FULL, data=windows, bases=[whole]), "truncated") is None, "all of it was read"
+    assert caveat(judged(FULL, bases=[make_base(truncated_fraction=0.2)]), "truncated") is None
+    two = judged(FULL, bases=[whole, make_base(name="tiny", **long)])
+    assert caveat(two, "truncated") == {"share": 0.43, "unread": None, "base": "tiny"}
 
 
 @pytest.mark.parametrize(("task", "data"), [(None, {}), (MULTI_LABEL, {"task": "multi_label"})])

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from feathertune.records import RunRecord, Seconds
+from feathertune.records.row_names import row_name
 from feathertune.statistics.inference import equivalence, paired_difference, seed_interval
 from feathertune.study.verdict.summary import RunPredictions, more_labels, summarise, summarise_sizes
 from feathertune.tasks.scores import ACCURACY, BALANCED_ACCURACY, SUBSET_ACCURACY
@@ -255,3 +256,31 @@ def test_a_set_is_right_as_a_whole():
     (row,) = summarise(runs, answers, margin=0.01)
     assert row.score_mean == pytest.approx(5 / 6)
     assert answers["lora"].seed_scores == pytest.approx([2 / 3, 1])
+
+
+def test_each_base_has_its_own_reference(study):
+    runs, correct = study
+    text = ("majority",)
+
+    def on(base):
+        return {run.id: run.method if run.method in text else row_name(run.method, base) for run in runs}
+
+    two = [run.model_copy(update={"method": on("a")[run.id]}) for run in runs]
+    # The second base has no full fine-tuning.
+    two += [
+        run.model_copy(update={"method": on("b")[run.id], "id": f"b-{run.id}"})
+        for run in runs
+        if run.method not in ("full", *text)
+    ]
+    right = correct | {f"b-{name}": ~rows for name, rows in correct.items()}
+    alone = {row.method: row for row in summarised(runs, correct)}
+    both = {row.method: row for row in summarised(two, right)}
+    methods = ("foundation", "probe", "lora")
+    names = [f"{method}@{base}" for base in "ab" for method in (*methods, "full")]
+    assert sorted(both) == sorted(["majority", *names[:-1]])
+    assert list(both)[-3:] == names[4:7], "base by base"
+    for method in methods:
+        assert both[f"{method}@a"].delta_vs_full == alone[method].delta_vs_full
+        assert both[f"{method}@a"].speedup_vs_full == alone[method].speedup_vs_full
+        assert both[f"{method}@b"].delta_vs_full is None
+    assert both["majority"].delta_vs_full is both["full@a"].delta_vs_full is None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from evidence import (
@@ -10,6 +12,7 @@ from evidence import (
     FULL,
     codes,
     judged,
+    make_base,
     make_data,
     make_pair,
     make_row,
@@ -258,3 +261,70 @@ def test_the_verdict_on_unbalanced_classes_ends_with_the_metric():
     assert verdict.reasons[-1:] == explain_metric(BALANCED, spam())
     assert parameters(verdict.caveats, "few_rows_of_class")["n"] == 40
     assert parameters(verdict.caveats, "dominant_class") is None
+
+
+# -- several bases --------------------------------------------------------------
+
+
+TWO = [make_base(name="small", n_parameters=1_000), make_base(name="big", n_parameters=100_000)]
+
+
+def of_two_bases(scores, pairs, **changes):
+    return judged(*(make_row(name, score) for name, score in scores.items()), pairs=pairs, bases=TWO, **changes)
+
+
+SCORES = {"tfidf": 0.7, "lora@small": 0.80, "full@small": 0.79, "lora@big": 0.86, "full@big": 0.84}
+
+
+@pytest.mark.parametrize(
+    ("base", "method", "between", "clear", "more"),
+    [
+        # Three pairs were looked at, so p counts three times.
+        ({"p": 0.001}, {"p": 0.001}, {"p": 0.001}, (True, True), "base"),
+        ({"p": 0.001}, {"p": 0.001}, {"p": 0.02}, (True, True), None),
+        ({"p": 0.001}, {"p": 0.03}, {"p": 0.001}, (True, False), "base"),
+        ({"p": 0.001}, {"p": 0.001}, {"p": 0.001, "delta": -0.04}, (True, True), "method"),
+        ({"p": 0.001, "half": 0.07}, {"p": 0.02}, {"p": 0.001}, (False, False), None),
+    ],
+)
+def test_a_better_base_against_a_better_method(base, method, between, clear, more):
+    pairs = [
+        make_pair("lora@small", "lora@big", delta=-0.06, **{"half": 0.02, **base}),
+        make_pair("lora@big", "full@big", delta=0.02, **{"half": 0.01, **method}),
+        make_pair("full@big", "lora@small", **{"delta": 0.04, "half": 0.02, **between}),
+        make_pair("full@small", "lora@big", delta=-0.07),
+    ]
+    found = reason(of_two_bases(SCORES, pairs), "base_or_method")
+    assert (found["best"], found["base"]["from"], found["method"]["from"]) == ("lora@big", "lora@small", "full@big")
+    assert (found["base"]["gain"], found["base"]["low"]) == (0.06, pytest.approx(0.06 - base.get("half", 0.02)))
+    assert found["base"]["p"] == pytest.approx(3 * base["p"])
+    assert (found["base"]["clear"], found["method"]["clear"]) == clear
+    assert found["more"] == more
+
+
+def test_nothing_is_said_of_bases_where_nothing_differs_in_one_alone():
+    alone = {"tfidf": 0.7, "lora@small": 0.8, "full@big": 0.9}
+    assert reason(of_two_bases(alone, [make_pair("lora@small", "full@big")]), "base_or_method") is None
+    assert reason(judged(make_row("lora", 0.8), FULL), "base_or_method") is None
+
+
+def test_a_smaller_base_is_cheaper_by_any_method():
+    pairs = [make_pair(a, b) for a, b in itertools.combinations(SCORES, 2)]
+    close = {**SCORES, "full@small": 0.855}
+    assert of_two_bases(close, pairs).recommended == "full@small"
+    assert of_two_bases({**close, "tfidf": 0.851}, pairs).recommended == "tfidf"
+
+
+def test_full_fine_tuning_is_that_of_the_same_base():
+    rows = [make_row("lora@big", 0.86, p=0.4), make_row("full@big", 0.865), make_row("full@small", 0.5)]
+    verdict = judged(
+        *rows, bases=TWO, pairs=[make_pair(a.method, b.method) for a, b in itertools.combinations(rows, 2)]
+    )
+    assert (verdict.recommended, reason(verdict, "recommended")["full"]) == ("lora@big", 0.865)
+    assert reason(verdict, "scored_highest") is None
+
+
+def test_untrained_heads_of_each_base():
+    rows = [make_row("foundation@small", 0.49), make_row("foundation@big", 0.55), make_row("tfidf", 0.8)]
+    found = reason(judged(*rows, bases=TWO), "untrained")
+    assert found == {"scores": {"small": 0.49, "big": 0.55}, "chance": 0.5}

@@ -1,0 +1,47 @@
+"""Gain from a better base against gain from a better method, in a study of several bases.
+
+Both gains end at the best row that reads a base: one starts at the lowest row of its method on another base, one at the
+lowest row of another method on its base. Their difference is that of the two rows where they start, so the study's
+pairs test all three. A gain is clear if its interval is above 0 and its p, times the number of pairs that were looked
+at, is below `CLEAR_P` (Bonferroni).
+"""
+
+from __future__ import annotations
+
+from feathertune.records import Reason
+from feathertune.records.row_names import base_of_row, method_of_row
+from feathertune.study.verdict.evidence import CLEAR_P, Evidence
+from feathertune.study.verdict.summary import find_pair
+
+
+def base_or_method(evidence: Evidence) -> list[Reason]:
+    """State which buys more; nothing in a study of one base, or if the best row has nothing to be compared with."""
+    rows = sorted((row for row in evidence.candidates if base_of_row(row.method)), key=lambda row: row.score_mean)
+    if not rows:
+        return []
+    best = rows[-1]
+    method, base = method_of_row(best.method), base_of_row(best.method)
+    other_bases = [row for row in rows[:-1] if method_of_row(row.method) == method]
+    other_methods = [row for row in rows[:-1] if base_of_row(row.method) == base]
+    if not other_bases or not other_methods:
+        return []
+    n = len(other_bases) + len(other_methods) + 1
+    starts = {"base": other_bases[0].method, "method": other_methods[0].method}
+    gains = {name: _gain(start, best.method, evidence, n) for name, start in starts.items()}
+    ahead = {
+        "base": _gain(starts["base"], starts["method"], evidence, n),
+        "method": _gain(starts["method"], starts["base"], evidence, n),
+    }
+    more = [name for name, gain in gains.items() if gain["clear"] and ahead[name]["clear"]]
+    return [Reason.of("base_or_method", best=best.method, more=more[0] if more else None, **gains)]
+
+
+def _gain(before: str, after: str, evidence: Evidence, n: int) -> dict[str, object]:
+    """Return the gain from one row to another with its interval, of `n` that were looked at."""
+    pair = find_pair(evidence.pairs, before, after)
+    assert pair is not None, "a study compares all of its rows"
+    sign = 1 if pair.a == after else -1
+    low, high = sorted((sign * pair.low, sign * pair.high))
+    p = min(1.0, n * pair.p)
+    clear = low > 0 and p < CLEAR_P
+    return {"from": before, "gain": sign * pair.delta, "low": low, "high": high, "p": p, "clear": clear}
