@@ -45,6 +45,8 @@ class Predictor:
         self.bundle = bundle
         bundle.model.to(runtime.device).requires_grad_(False)
         self.runtime, _ = fitting_runtime(bundle.base, engine, runtime)
+        if self.runtime.dtype == "fp32":
+            bundle.model.float()
         self._parts = contextlib.ExitStack()  # never closed: they live as long as the predictor
         self.installed = self._parts.enter_context(fast_parts(bundle.base, engine, self.runtime, matrices=matrices))
 

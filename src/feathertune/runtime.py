@@ -53,6 +53,11 @@ class Runtime:
         """Torch's `dtype`."""
         return torch.bfloat16 if self.dtype == "bf16" else torch.float32
 
+    @property
+    def weights_dtype(self) -> torch.dtype | None:
+        """Torch's `dtype` of frozen weights; None for that of the checkpoint."""
+        return torch.float32 if self.dtype == "fp32" else None
+
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """Return a context in which matrix products have this format."""
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.dtype == "bf16")

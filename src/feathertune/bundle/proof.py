@@ -74,5 +74,7 @@ def logits_of(
     """Return logits ``(N, C)`` float64, computed where the model is; it stays in eval mode."""
     tokens = encode(tokenizer, texts, max_length=info.max_length)
     forget_lengths(tokenizer)
-    runtime = replace(FP32, device=next(model.parameters()).device)
+    # A trained head may be in fp32 over an encoder in bf16, and is rounded there as where it is loaded.
+    dtype = "bf16" if info.dtype == "bfloat16" else "fp32"
+    runtime = replace(FP32, device=next(model.parameters()).device, dtype=dtype)
     return predict_logits(model, tokens, token_budget=_TOKEN_BUDGET, runtime=runtime).astype(np.float64)

@@ -29,6 +29,7 @@ from feathertune.records import TaskName
 from feathertune.runtime import GLOBAL_STATE
 from feathertune.tasks import TASKS
 
+_HASHED_AT_ONCE = 1 << 24
 Attention = Literal["eager", "sdpa"]
 # Keys of a configuration that name things, or choose what a call returns: they change no hidden state.
 _NAMES_ONLY = frozenset(
@@ -45,12 +46,13 @@ def load_encoder(
     seed: int,
     revision: str | None = None,
     attention: Attention = "sdpa",
-    dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype | None = torch.float32,
     task: TaskName = "single_label",
 ) -> LoadedEncoder:
     """Load an encoder on the CPU, in eval mode, under a new head: one output per label, or one for regression.
 
-    Families without this `attention` (DeBERTa, MPNet) get the eager one. `task` is written to the configuration, for
+    `dtype` None keeps a checkpoint's bf16, and is fp32 for others. Families without this `attention` (DeBERTa, MPNet)
+    get the eager one. `task` is written to the configuration, for
     transformers' loss. `seed` draws the new parameters; the caller's random state does not change. EncoderError if the
     encoder cannot be found, is damaged, or is not an encoder; MissingExtraError without its tokenizer's packages.
     """
@@ -63,7 +65,9 @@ def load_encoder(
         # A checkpoint trained for regression keeps its own otherwise; transformers infers that of one label.
         kind = TASKS[task].labels
         config.problem_type = TASKS[task].problem_type if kind.sets or kind.numbers else None
-        model, missing, unused = _from_checkpoint(files, config, attention, seed)
+        # A checkpoint in bf16 is never copied to fp32 unless fp32 is asked for.
+        kept = torch.bfloat16 if config.dtype == torch.bfloat16 and dtype != torch.float32 else torch.float32
+        model, missing, unused = _from_checkpoint(files, config, attention, seed, kept)
         tokenizer, tokenizer_notes = load_tokenizer(files, model)
     spec, spec_notes = _spec_of(model, model_id)
     notes = [*spec_notes, *tokenizer_notes]
@@ -74,7 +78,7 @@ def load_encoder(
     fingerprint = _fingerprint(model, backbone, missing)
     notes += add_padding_token(tokenizer, model_id)
     added = set_special_tokens(model, tokenizer)
-    if dtype != torch.float32:
+    if dtype is not None:
         for parameter in model.parameters():
             parameter.data = parameter.data.to(dtype)
     blocks = [(path, model.get_submodule(path)) for path in (spec.blocks, *spec.other_blocks)]
@@ -121,8 +125,9 @@ def _from_checkpoint(
     config: Any,  # noqa: ANN401 - PretrainedConfig, which is untyped
     attention: Attention,
     seed: int,
+    dtype: torch.dtype,
 ) -> tuple[PreTrainedModel, frozenset[str], tuple[str, ...]]:
-    """Return the model in fp32, names of its parameters that the checkpoint lacks, and of tensors without a place."""
+    """Return the model, names of its parameters that the checkpoint lacks, and of tensors without a place."""
     model_class = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(config)]
     with GLOBAL_STATE, torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -130,7 +135,7 @@ def _from_checkpoint(
             model, info = AutoModelForSequenceClassification.from_pretrained(
                 files.folder,
                 config=config,
-                dtype=torch.float32,
+                dtype=dtype,
                 attn_implementation=attention if attention != "sdpa" or model_class._supports_sdpa else "eager",
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,
@@ -203,7 +208,8 @@ def _fingerprint(model: PreTrainedModel, backbone: nn.Module, missing: frozenset
     for name, parameter in sorted(backbone.named_parameters()):
         if f"{prefix}.{name}" not in missing:
             digest.update(f"{name} {tuple(parameter.shape)}\n".encode())
-            digest.update(parameter.detach().float().contiguous().numpy().data)
+            for part in parameter.detach().flatten().split(_HASHED_AT_ONCE):
+                digest.update(part.float().contiguous().numpy().data)
     return digest.hexdigest()
 
 

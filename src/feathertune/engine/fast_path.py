@@ -131,8 +131,10 @@ def _attention_fits(encoder: LoadedEncoder) -> bool:
     model = encoder.model
     if not type(model)._supports_attention_backend:
         return False
+    weight = next(encoder.backbone.parameters())  # in bf16 those that are trained are not
+    mixed = torch.autocast(weight.device.type, torch.bfloat16, enabled=weight.dtype == torch.bfloat16)
     # With a graph: attention has no gradient for a mask that is trained, and says so.
-    with kept_modes(model), kept_flags(model), torch.enable_grad():
+    with kept_modes(model), kept_flags(model), torch.enable_grad(), mixed:
         model.eval().requires_grad_(True)
         for batch in trial_batches(encoder):
             expected = model(**batch).logits

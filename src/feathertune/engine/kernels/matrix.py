@@ -19,7 +19,8 @@ class FrozenMatrix:
         self.weight = weight.detach().to(dtype).contiguous()
         self._packed: Tensor | None = None
         self.made_of: tuple[Tensor, ...] = ()  # held, so that no other tensor gets their id
-        if packed and _can_pack(self.weight):
+        # A weight that is in bf16 already is one of a large model, whose second copy would not be worth its memory.
+        if packed and weight.dtype != dtype and _can_pack(self.weight):
             self._packed = torch.ops.mkldnn._reorder_linear_weight(self.weight, _TYPICAL_ROWS)
 
     def forward(self, x: Tensor, bias: Tensor | None) -> Tensor:

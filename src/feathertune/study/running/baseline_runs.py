@@ -14,7 +14,7 @@ from feathertune.encoders import LoadedEncoder
 from feathertune.encoders.classifier_head import head_logits
 from feathertune.engine.predict import predict_logits
 from feathertune.records import Seconds
-from feathertune.runtime import FP32, stopwatch
+from feathertune.runtime import stopwatch
 from feathertune.study.observe import Observer
 from feathertune.study.run_spec import RunSpec
 from feathertune.study.running.run_result import RunResult, score_rows
@@ -118,5 +118,7 @@ def _untrained_logits(
     """Return logits ``(N, C)`` of a split, from the vectors that the head reads if it reads any."""
     texts = bench.encoded[name]
     if encoder.facts.reads is None:
-        return predict_logits(encoder.model, texts, token_budget=bench.pretrained.token_budget, runtime=FP32)
+        return predict_logits(encoder.model, texts, token_budget=bench.pretrained.token_budget, runtime=bench.runtime)
+    for module in encoder.head_modules:
+        encoder.model.get_submodule(module).float()  # as the vectors are
     return texts.pooled(head_logits(encoder, torch.from_numpy(features.read)).float().numpy())

@@ -23,6 +23,10 @@ from feathertune.study.running.workbench import Workbench
 from feathertune.tasks import Task
 from feathertune.tasks.losses import Objective, objective_of
 
+# Activations of a pass, in blocks of transformers' own: about 64 bytes for each number of each layer's state, measured
+# on Llama's shape.
+_ACTIVATION_BYTES, _BYTES_PER_STATE = 5 << 28, 64
+
 
 @dataclass(frozen=True)
 class ReadyModel:
@@ -55,10 +59,14 @@ def prepared_model(
     method: Method, options: Options, job: Job, bench: Workbench, *, dropout: str
 ) -> tuple[LoadedEncoder, nn.Module]:
     """Return the encoder, and the model that a method has made of it; `dropout` is ``train.dropout``."""
-    encoder = bench.pretrained.load(job.seed)
+    encoder = bench.pretrained.load(job.seed, in_fp32=not method.peft_config)
     if dropout == "off" or (dropout == "auto" and method.kind != "full"):
         turn_off_dropout(encoder.backbone)  # before the method adds a dropout of its own
-    return encoder, method.prepare(encoder, options, job).to(bench.runtime.device)
+    model = method.prepare(encoder, options, job).to(bench.runtime.device)
+    for parameter in model.parameters():
+        if parameter.requires_grad and parameter.dtype == torch.bfloat16:  # a small step would round to none
+            parameter.data = parameter.data.float()
+    return encoder, model
 
 
 def job_of(bench: Workbench, train: TrainConfig, seed: int, *, n_rows: int | None = None) -> Job:
@@ -89,6 +97,7 @@ def training_of(
 ) -> Training:
     """Return the training of a prepared model, with the method's part in it."""
     method, options = ready.method, ready.options
+    settings = settings.model_copy(update={"token_budget": pass_tokens(ready.encoder, settings.token_budget)})
     return Training(
         ready.model,
         train,
@@ -104,6 +113,13 @@ def training_of(
         runtime=runtime,
         group=group,
     )
+
+
+def pass_tokens(encoder: LoadedEncoder, token_budget: int) -> int:
+    """Return the padded tokens of one pass whose activations fit `_ACTIVATION_BYTES`, at most `token_budget`."""
+    if encoder.spec.post_norm is not None:  # the engine's own blocks keep little
+        return token_budget
+    return max(1, min(token_budget, _ACTIVATION_BYTES // (_BYTES_PER_STATE * encoder.n_layers * encoder.hidden_size)))
 
 
 def begins_with_head(method: Method, settings: TrainConfig) -> bool:

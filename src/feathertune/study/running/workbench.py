@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
+import torch
 
 from feathertune.config import BaseConfig, DataConfig, EngineConfig
 from feathertune.data.sources.collector import SplitName
@@ -56,8 +57,11 @@ class Pretrained:
     token_budget: int
     runtime: Runtime
 
-    def load(self, seed: int) -> LoadedEncoder:
-        """Return the pretrained encoder with an untrained head drawn from the seed, on the processor."""
+    def load(self, seed: int, *, in_fp32: bool = False) -> LoadedEncoder:
+        """Return the pretrained encoder with an untrained head drawn from the seed, on the processor.
+
+        A checkpoint in bf16 stays so where products are in bf16, unless `in_fp32`, as weights that are trained must be.
+        """
         return load_encoder(
             self.base.id,
             labels=self.labels,
@@ -65,6 +69,7 @@ class Pretrained:
             seed=seed,
             revision=self.base.revision,
             attention=self.runtime.attention,
+            dtype=torch.float32 if in_fp32 else self.runtime.weights_dtype,
         )
 
     def features(self, texts: EncodedTexts, on_texts: Callable[[int], None]) -> FrozenFeatures:
