@@ -26,17 +26,14 @@ def prepare_study(
 ) -> Prepared:
     """Prepare a comparison, or with a `seed` a single training; without `data`, read what the settings name."""
     config = settled.config
-    splits = _read_splits(config.data, observer, data)
+    splits = read_splits(config.data, observer, data)
     counts = class_counts(splits)
     for sentence in about_alike(splits, counts):
         observer.said(sentence)
     task = decide_task(config, splits, counts.get("train", []))
     observer.stage(f"loading {config.base.id}")
     pretrained = Pretrained(config.base, splits.labels, task.name, config.engine, config.train.token_budget, runtime)
-    encoder = pretrained.load(seed=0)
-    check_max_length(config.data, encoder)
-    if splits.kind.numbers:
-        output_layer(encoder)  # refuses a head that cannot be put into the labels' unit
+    encoder = load_checked(pretrained, config.data, splits)
     observer.stage("tokenising")
     encoded, seconds = _tokenise(splits, encoder, config.data)
     record = data_record(config.data, task.name, splits, encoded, counts)
@@ -60,7 +57,8 @@ def prepare_study(
     return Prepared(bench, resolve(settled, task, splits, encoder, observer, seed=seed))
 
 
-def _read_splits(config: DataConfig, observer: Observer, data: RawDataset | None) -> DataSplits:
+def read_splits(config: DataConfig, observer: Observer, data: RawDataset | None = None) -> DataSplits:
+    """Read and split the data that the settings name, or `data`, and tell the observer about its labels."""
     observer.stage(f"reading {config.source}")
     splits = split_sources(config, *(load_sources(config) if data is None else (data, None)))
     if len(splits.text_columns) == 2:
@@ -68,6 +66,15 @@ def _read_splits(config: DataConfig, observer: Observer, data: RawDataset | None
     for sentence in about_labels(splits, config.task):
         observer.said(sentence)
     return splits
+
+
+def load_checked(pretrained: Pretrained, config: DataConfig, splits: DataSplits) -> LoadedEncoder:
+    """Load the base model; raise a `FeathertuneError` if it cannot read texts of this length, or be trained on them."""
+    encoder = pretrained.load(seed=0)
+    check_max_length(config, encoder)
+    if splits.kind.numbers:
+        output_layer(encoder)  # refuses a head that cannot be put into the labels' unit
+    return encoder
 
 
 def _tokenise(

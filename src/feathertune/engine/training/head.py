@@ -45,13 +45,37 @@ def extract_features(encoder: LoadedEncoder, batch: Mapping[str, Tensor]) -> Fea
         for hook in hooks:
             hook.remove()
     first = read[0][:, 0] if read[0].dim() == 3 else read[0]
-    last = hidden[0].float()
-    if "attention_mask" in batch:
-        mask = batch["attention_mask"].unsqueeze(-1).to(torch.float32)
-        mean = (last * mask).sum(dim=1) / mask.sum(dim=1)
-    else:
-        mean = last.mean(dim=1)
-    return Features(read=first, mean=mean.to(first.dtype))
+    return Features(read=first, mean=_mean(hidden[0], batch).to(first.dtype))
+
+
+def extract_layers(encoder: LoadedEncoder, batch: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+    """Return the mean over tokens after each of the encoder's layers, ``(B, D)`` each; otherwise as `extract_features`.
+
+    A layer that is applied several times, as in ALBERT, gives a mean for each.
+    """
+    means: list[Tensor] = []
+
+    def keep(_: nn.Module, __: Any, output: Any) -> None:  # noqa: ANN401 - a tensor, or a tuple that begins with it
+        means.append(_mean(output if isinstance(output, Tensor) else output[0], batch))
+
+    hooks = [block.register_forward_hook(keep) for block in encoder.blocks]
+    try:
+        with torch.no_grad(), kept_modes(encoder.model):
+            encoder.model.eval()
+            encoder.model(**batch)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return tuple(means)
+
+
+def _mean(hidden: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
+    """Return the mean of hidden states ``(B, T, D)`` over the tokens of each text, ``(B, D)`` float32."""
+    states = hidden.float()
+    if "attention_mask" not in batch:
+        return states.mean(dim=1)
+    mask = batch["attention_mask"].unsqueeze(-1).to(torch.float32)
+    return (states * mask).sum(dim=1) / mask.sum(dim=1)
 
 
 def head_logits(encoder: LoadedEncoder, read: Tensor) -> Tensor:
