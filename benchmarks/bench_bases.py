@@ -70,21 +70,21 @@ def main() -> None:
     if record["settings"] != settings:
         parser.error(f"{path} was made with {record['settings']}; delete it, or give the same")
     ids = [base for base in args.bases.split(",") if base]
-    for base in ids:
-        entry = record["bases"].setdefault(Path(base).name, {})
+    entries = {base: record["bases"].setdefault(Path(base).name, {}) for base in ids}
+    for base, entry in entries.items():
         score(entry, base, args)
         keep(path, record)
+        print(f"{base}: {json.dumps(entry['scores'])}", flush=True)
+    for base, entry in entries.items():
         train(entry, base, args, [0])
         keep(path, record)
-        print(f"{base}: {json.dumps(entry['test'])} {json.dumps(entry['scores'])}", flush=True)
+        print(f"{base}: {json.dumps(entry['test'])}", flush=True)
+    best = max((entry["test"]["0"] for entry in entries.values()), default=0.0)
+    for base, entry in entries.items():
+        if entry["test"]["0"] >= best - args.near / 100:
+            train(entry, base, args, range(args.seeds))
+            keep(path, record)
     if ids:
-        best = max(entry["test"]["0"] for entry in record["bases"].values())
-        for base in ids:
-            entry = record["bases"][Path(base).name]
-            if entry["test"]["0"] >= best - args.near / 100:
-                train(entry, base, args, range(args.seeds))
-                keep(path, record)
-    if record["bases"]:
         record["rankings"] = rankings(record["bases"])
         keep(path, record)
         print(table(record))

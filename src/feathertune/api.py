@@ -12,11 +12,10 @@ from feathertune.config import Config
 from feathertune.export import export_model
 from feathertune.predictor import Predictor, load
 from feathertune.records import Scores, StudyRecord
-from feathertune.records.base_ranking import BaseRanking
 from feathertune.study import compare as study
 from feathertune.study import finetune as single
-from feathertune.study import rank_bases as ranking
 from feathertune.study.observe import Observer, Silent
+from feathertune.study.rank_bases import rank_bases
 from feathertune.track import choose_trackers, tracked
 
 __all__ = [
@@ -63,23 +62,6 @@ def evaluate_base(config: Config, out: str | Path | None = None, *, overwrite: b
     """Score only ``majority``, ``tfidf``, ``foundation`` (untrained heads) and ``probe``; otherwise as `compare`."""
     baselines_only = config.study.model_copy(update={"methods": ()})
     return compare(config.model_copy(update={"study": baselines_only}), out, overwrite=overwrite)
-
-
-def rank_bases(
-    config: Config, bases: Sequence[str], *, rows: int = 1000, observer: Observer | None = None
-) -> BaseRanking:
-    """Rank base models by a linear probe of all layers on a sample of the training rows; nothing is trained.
-
-    Args:
-        config: The settings, from `feathertune.load_config`; its base model is not used.
-        bases: Base models, as ``base.id``.
-        rows: Training rows to read, at most.
-        observer: Receives the progress.
-
-    Raises:
-        FeathertuneError: If the settings or the data cannot be used; a base that cannot be used is a row of the result.
-    """
-    return ranking.rank_bases(config, bases, n_rows=rows, observer=observer or Silent())
 
 
 def finetune(

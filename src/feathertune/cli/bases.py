@@ -9,31 +9,16 @@ import typer
 
 from feathertune.cli import options as opt
 
-_ROWS, _MOST_ROWS = 1000, 5000  # time grows with the cube of the rows
+_MOST_ROWS = 5000  # time grows with the cube of the rows
 
 
-@opt.shared(
-    without=(
-        "shots",
-        "epochs",
-        "class_weights",
-        "top_layers",
-        "match_parameters",
-        "metric",
-        "train_sizes",
-        "search",
-        "runner",
-        "ray_address",
-    )
-)
+@opt.shared(without=("shots", *opt.NOT_DATA))
 def bases(
     data: Annotated[str, typer.Argument(metavar="DATA", help="As in `feathertune compare`.")],
     bases: Annotated[
         str, typer.Option("--base", metavar="A,B,...", help="Base models: sample:minilm, hub ids or local folders.")
     ],
-    rows: Annotated[
-        int, typer.Option("--rows", min=20, max=_MOST_ROWS, help="Training rows to read, at most.")
-    ] = _ROWS,
+    rows: Annotated[int, typer.Option("--rows", min=20, max=_MOST_ROWS, help="Most training rows to read.")] = 1000,
     config: opt.ConfigFile = None,
     assignments: opt.Assignments = None,
     *,
@@ -54,7 +39,7 @@ def bases(
 
     names = [name.strip() for name in bases.split(",") if name.strip()]
     with observe(quiet=quiet or json) as observer:
-        ranking = rank_bases(settings, names, n_rows=rows, observer=observer)
+        ranking = rank_bases(settings, names, rows=rows, observer=observer)
     sys.stdout.write(ranking.model_dump_json(indent=1) + "\n" if json else ranking_text(ranking))
     if ranking.failed:
         raise typer.Exit(1)

@@ -6,10 +6,10 @@ from feathertune.records.values import Record, TaskName
 
 
 class RankedBase(Record):
-    """One base model, ranked by `score`: the share of the targets' variance that a probe of all layers explains.
+    """One base model; if it cannot be used, all but `base` and `error` is null.
 
-    `low` and `high` are the 95% interval of the score; `behind` is the best base's score minus this one's, paired by
-    row, with its own interval. All but `base` and `error` is null if the base cannot be used.
+    `score` is the share of the targets' variance that a probe of all layers explains, with its 95% interval. `behind`
+    is the best base's score minus this one's, paired by row.
     """
 
     base: str
@@ -21,15 +21,9 @@ class RankedBase(Record):
     behind_low: float | None = None
     behind_high: float | None = None
     n_parameters: int | None = None
-    n_layers: int | None = None
     seconds_per_1000: float | None = None  # of the forward pass over 1,000 texts
-    seconds: float | None = None  # all that was done for this base: loading, tokenizing, forward pass, probe
+    seconds: float | None = None  # of everything: loading, tokenizing, forward pass and probe
     unread: float | None = None  # share of the texts' tokens that was truncated
-
-    @property
-    def separated(self) -> bool:
-        """The rows suffice to tell this base from the best one."""
-        return self.behind_low is not None and self.behind_low > 0
 
 
 class BaseRanking(Record):
@@ -49,4 +43,4 @@ class BaseRanking(Record):
     @property
     def tied(self) -> list[RankedBase]:
         """The best base, and those that these rows do not separate from it; empty if no base can be used."""
-        return [row for row in self.bases if row.error is None and not row.separated]
+        return [row for row in self.bases if row.behind_low is not None and row.behind_low <= 0]

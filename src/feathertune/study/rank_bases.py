@@ -1,7 +1,7 @@
 """Rank base models before anything is trained: one forward pass over a sample of training rows, and a linear probe.
 
-The probe reads the mean over tokens after every layer: LoRA reaches what middle layers know, which a probe of the last
-layer misses. Validation and test rows are never read. For a decision that a point decides, train: `compare`.
+The probe reads the mean over tokens after every layer: training reaches what middle layers know, and a probe of the
+last one misses it. Validation and test rows are never read. Not for differences of a point: train, with `compare`.
 
 Source: probes: Alain & Bengio 2016, arXiv:1610.01644; as a ranking: benchmarks/bench_bases.py.
 """
@@ -9,7 +9,8 @@ Source: probes: Alain & Bengio 2016, arXiv:1610.01644; as a ranking: benchmarks/
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -18,12 +19,15 @@ from feathertune.config import BaseConfig, Config
 from feathertune.data.splitting.pool import Split, nested_rows
 from feathertune.data.splitting.splits import DataSplits
 from feathertune.data.tokens.encode import encode
+from feathertune.engine.fast_path import fast_parts
+from feathertune.engine.predict import run_passes
+from feathertune.engine.training.head import extract_layers
 from feathertune.errors import ConfigError, FeathertuneError, first_line
 from feathertune.records.base_ranking import BaseRanking, RankedBase
 from feathertune.runtime import Runtime, choose_runtime, stopwatch
 from feathertune.statistics.inference import paired_difference, seed_interval
 from feathertune.statistics.measures import EXPLAINED, Answers
-from feathertune.study.observe import Observer
+from feathertune.study.observe import Observer, Silent
 from feathertune.study.planning.resolve import decide_task
 from feathertune.study.prepared import load_checked, read_splits
 from feathertune.study.running.data_record import class_counts
@@ -31,90 +35,76 @@ from feathertune.study.running.workbench import Pretrained
 from feathertune.tasks import Task
 
 
-def rank_bases(config: Config, bases: Sequence[str], *, n_rows: int, observer: Observer) -> BaseRanking:
-    """Rank base models by a probe on `n_rows` training rows, or all if there are fewer.
+def rank_bases(
+    config: Config, bases: Sequence[str], *, rows: int = 1000, observer: Observer | None = None
+) -> BaseRanking:
+    """Rank base models by a linear probe of all layers on a sample of the training rows; nothing is trained.
 
-    A base that cannot be used is a row with the reason. FeathertuneError if the data cannot be used.
+    Args:
+        config: The settings, from `feathertune.load_config`; its base model is not used.
+        bases: Base models, as ``base.id``.
+        rows: Training rows to read, at most.
+        observer: Receives the progress.
+
+    Raises:
+        FeathertuneError: If the settings or the data cannot be used. A base that cannot be used is a row of the result.
     """
+    observer = observer or Silent()
     if len({*bases}) < len(bases) or not bases:
         raise ConfigError(f"--base is '{','.join(bases)}'. Expected different base models, such as sample:minilm,PATH.")
     splits = read_splits(config.data, observer)
-    task = decide_task(config, splits, class_counts(splits).get("train", []))
-    labels = splits.train.labels
-    rows = nested_rows(splits.kind, labels, min(n_rows, len(labels)), seed=config.data.seed)
-    sample = Split([splits.train.texts[row] for row in rows], labels[rows])
-    ranking = _Ranking(config, splits, task, sample, choose_runtime(config.engine))
+    task, runtime = decide_task(config, splits, class_counts(splits).get("train", [])), choose_runtime(config.engine)
+    texts, labels = splits.train.texts, splits.train.labels
+    drawn = nested_rows(splits.kind, labels, min(rows, len(labels)), seed=config.data.seed)
+    splits = replace(splits, train=Split([texts[row] for row in drawn], labels[drawn]))
     read: list[tuple[RankedBase, Answers]] = []
     failed: list[RankedBase] = []
     for base in bases:
-        observer.stage(f"reading {len(rows):,} texts by {base}")
+        observer.stage(f"reading {len(drawn):,} texts with {base}")
         try:
-            read.append(ranking.probe(base))
-        except OSError:
-            raise
+            read.append(_probe(base, config, task, splits, runtime))
         except Exception as error:
             kind = "" if isinstance(error, FeathertuneError) else f"{type(error).__name__}: "
             failed.append(RankedBase(base=base, error=f"{kind}{first_line(error)}"))
     read.sort(key=lambda found: -found[1].score)
-    ranked = [_behind(row, read[0][1], answers) for row, answers in read]
     return BaseRanking(
         source=config.data.source,
         task=task.name,
-        n_rows=len(rows),
+        n_rows=len(drawn),
         max_length=config.data.max_length,
-        bases=[*ranked, *failed],
+        bases=[*(_compared(row, answers, read[0][1]) for row, answers in read), *failed],
     )
 
 
-@dataclass(frozen=True)
-class _Ranking:
-    """Everything that is the same for all base models."""
-
-    config: Config
-    splits: DataSplits
-    task: Task
-    sample: Split
-    runtime: Runtime
-
-    def probe(self, base: str) -> tuple[RankedBase, Answers]:
-        """Return the row of a base, without a comparison, and the probe's predictions."""
-        config, data, n = self.config, self.config.data, len(self.sample.texts)
-        pretrained = Pretrained(
-            BaseConfig(id=base),
-            self.splits.labels,
-            self.task.name,
-            config.engine,
-            config.train.token_budget,
-            self.runtime,
-        )
-        with stopwatch() as watch:
-            encoder = load_checked(pretrained, data, self.splits)
-            encoder.model.to(self.runtime.device).requires_grad_(False)
-            texts = encode(encoder.tokenizer, self.sample.texts, max_length=data.max_length, reading=data.reading)
-            with stopwatch() as reading:
-                layers = pretrained.layers_of(encoder, texts, lambda _: None)
-            targets = self.task.linear.targets(self.sample.labels, len(self.splits.labels))
-            predicted = leave_one_out(np.hstack(layers), targets)
-        assert texts.n_tokens is not None, "counted by `encode`"
-        assert texts.n_unread is not None, "counted by `encode`"
-        answers = EXPLAINED.answers(targets, predicted[None])
-        score = seed_interval(answers)
-        row = RankedBase(
-            base=base,
-            score=score.mean,
-            low=score.low,
-            high=score.high,
-            n_parameters=encoder.n_parameters,
-            n_layers=encoder.n_layers,
-            seconds_per_1000=1000 * reading.seconds / n,
-            seconds=watch.seconds,
-            unread=float(texts.n_unread.sum() / texts.n_tokens.sum()),
-        )
-        return row, answers
+def _probe(base: str, config: Config, task: Task, splits: DataSplits, runtime: Runtime) -> tuple[RankedBase, Answers]:
+    """Return a base's row, not yet compared with the best, and the probe's predictions of the training rows."""
+    budget, train = config.train.token_budget, splits.train
+    pretrained = Pretrained(BaseConfig(id=base), splits.labels, task.name, config.engine, budget, runtime)
+    with stopwatch() as watch:
+        encoder = load_checked(pretrained, config.data, splits)
+        encoder.model.to(runtime.device).requires_grad_(False)
+        texts = encode(encoder.tokenizer, train.texts, max_length=config.data.max_length, reading=config.data.reading)
+        # A mean over tokens needs all rows of the last layer.
+        engine = config.engine.model_copy(update={"last_layer": "off"})
+        with stopwatch() as reading, fast_parts(encoder, engine, runtime):
+            layers = run_passes(partial(extract_layers, encoder), texts, token_budget=budget, runtime=runtime)
+        targets = task.linear.targets(train.labels, len(splits.labels))
+        answers = EXPLAINED.answers(targets, leave_one_out(np.hstack(layers), targets)[None])
+    score = seed_interval(answers)
+    n_tokens, n_unread = (0 if counts is None else int(counts.sum()) for counts in (texts.n_tokens, texts.n_unread))
+    row = RankedBase(
+        base=base,
+        score=score.mean,
+        low=score.low,
+        high=score.high,
+        n_parameters=encoder.n_parameters,
+        seconds_per_1000=1000 * reading.seconds / len(texts),
+        seconds=watch.seconds,
+        unread=n_unread / n_tokens,
+    )
+    return row, answers
 
 
-def _behind(row: RankedBase, best: Answers, answers: Answers) -> RankedBase:
-    if answers is best:
-        return row.model_copy(update={"behind": 0.0, "behind_low": 0.0, "behind_high": 0.0})
+def _compared(row: RankedBase, answers: Answers, best: Answers) -> RankedBase:
     behind = paired_difference(best, answers)
     return row.model_copy(update={"behind": behind.mean, "behind_low": behind.low, "behind_high": behind.high})

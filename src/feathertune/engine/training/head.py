@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from feathertune.data.tokens.encode import EncodedTexts
@@ -37,13 +38,7 @@ def extract_features(encoder: LoadedEncoder, batch: Mapping[str, Tensor]) -> Fea
     modules = [model.get_submodule(name) for name in readers]
     hooks = [module.register_forward_pre_hook(lambda _, inputs: read.append(inputs[0])) for module in modules]
     hooks.append(encoder.backbone.register_forward_hook(lambda _, __, output: hidden.append(output[0])))
-    try:
-        with torch.no_grad(), kept_modes(model):
-            model.eval()
-            model(**batch)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    _run_hooked(model, batch, hooks)
     first = read[0][:, 0] if read[0].dim() == 3 else read[0]
     return Features(read=first, mean=_mean(hidden[0], batch).to(first.dtype))
 
@@ -58,15 +53,19 @@ def extract_layers(encoder: LoadedEncoder, batch: Mapping[str, Tensor]) -> tuple
     def keep(_: nn.Module, __: Any, output: Any) -> None:  # noqa: ANN401 - a tensor, or a tuple that begins with it
         means.append(_mean(output if isinstance(output, Tensor) else output[0], batch))
 
-    hooks = [block.register_forward_hook(keep) for block in encoder.blocks]
+    _run_hooked(encoder.model, batch, [block.register_forward_hook(keep) for block in encoder.blocks])
+    return tuple(means)
+
+
+def _run_hooked(model: nn.Module, batch: Mapping[str, Tensor], hooks: Sequence[RemovableHandle]) -> None:
+    """Run a model in eval mode without gradients; remove the hooks."""
     try:
-        with torch.no_grad(), kept_modes(encoder.model):
-            encoder.model.eval()
-            encoder.model(**batch)
+        with torch.no_grad(), kept_modes(model):
+            model.eval()
+            model(**batch)
     finally:
         for hook in hooks:
             hook.remove()
-    return tuple(means)
 
 
 def _mean(hidden: Tensor, batch: Mapping[str, Tensor]) -> Tensor:

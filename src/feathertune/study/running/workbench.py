@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
-from torch import Tensor
 
 from feathertune.config import BaseConfig, DataConfig, EngineConfig
 from feathertune.data.sources.collector import SplitName
@@ -24,7 +23,7 @@ from feathertune.encoders import LoadedEncoder, load_encoder
 from feathertune.engine.fast_path import fast_parts
 from feathertune.engine.predict import run_passes
 from feathertune.engine.prefix_cache.store import ActivationCache
-from feathertune.engine.training.head import extract_features, extract_layers
+from feathertune.engine.training.head import extract_features
 from feathertune.errors import ConfigError
 from feathertune.records import BaseRecord, DataRecord, TaskName
 from feathertune.runtime import PeakMemory, Runtime, stopwatch
@@ -79,35 +78,18 @@ class Pretrained:
         self, encoder: LoadedEncoder, texts: EncodedTexts, on_texts: Callable[[int], None]
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return `FrozenFeatures.read` and `mean` of an encoder that is on its device and has no adapter."""
-        read, mean = self._run(encoder, extract_features, texts, on_texts, pooled=False)
-        return read, mean
-
-    def layers_of(
-        self, encoder: LoadedEncoder, texts: EncodedTexts, on_texts: Callable[[int], None]
-    ) -> tuple[np.ndarray, ...]:
-        """Return the mean over tokens after each layer, ``(N, D)`` float32 each; otherwise as `read_by`."""
-        return self._run(encoder, extract_layers, texts, on_texts, pooled=True)
-
-    def _run(
-        self,
-        encoder: LoadedEncoder,
-        extract: Callable[[LoadedEncoder, dict[str, Tensor]], tuple[Tensor, ...]],
-        texts: EncodedTexts,
-        on_texts: Callable[[int], None],
-        *,
-        pooled: bool,
-    ) -> tuple[np.ndarray, ...]:
-        # A mean over tokens needs all rows of the last layer.
+        # The mean over tokens needs all rows of the last layer.
         all_rows = self.engine.model_copy(update={"last_layer": "off"})
         with fast_parts(encoder, all_rows, self.runtime):
-            return run_passes(
-                partial(extract, encoder),
+            read, mean = run_passes(
+                partial(extract_features, encoder),
                 texts,
                 token_budget=self.token_budget,
                 runtime=self.runtime,
                 on_texts=on_texts,
-                pooled=pooled,
+                pooled=False,
             )
+        return read, mean
 
 
 @dataclass
