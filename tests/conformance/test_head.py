@@ -5,11 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from feathertune.config import EngineConfig
 from feathertune.encoders import LoadedEncoder, load_encoder
-from feathertune.engine.fast_path import fast_parts
-from feathertune.engine.training.head import extract_features, extract_layers, head_logits
-from feathertune.runtime import FP32
+from feathertune.engine.training.head import extract_features, head_logits
 from tiny import FAMILIES, TEXTS, UNKNOWN_FAMILIES, drop_tensors, save_tiny_encoder
 
 CASES = [
@@ -73,18 +70,6 @@ def test_padding_changes_no_feature(encoder, batch):
     if encoder.spec.model_type != "convbert":
         torch.testing.assert_close(together.read[2:3], alone.read, atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(together.mean[2:3], alone.mean, atol=1e-5, rtol=1e-5)
-
-
-def test_every_layer_gives_its_mean(encoder, batch):
-    before = state(encoder)
-    layers = extract_layers(encoder, batch)
-    assert [layer.shape for layer in layers] == [(len(TEXTS), encoder.hidden_size)] * encoder.n_layers
-    assert state(encoder) == before
-    if encoder.spec.post_norm is not None:  # others have a norm after the last layer
-        torch.testing.assert_close(layers[-1], extract_features(encoder, batch).mean, atol=1e-5, rtol=1e-5)
-    with fast_parts(encoder, EngineConfig(last_layer="off"), FP32):
-        for fast, plain in zip(extract_layers(encoder, batch), layers, strict=True):
-            torch.testing.assert_close(fast, plain, atol=1e-4, rtol=1e-4)
 
 
 def test_every_head_parameter_gets_the_models_gradient(encoder, batch):

@@ -5,21 +5,22 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-# Penalties, for values of which each row has a squared length of about 1.
-PENALTIES = np.logspace(-4, 2, 13)
+# Penalties, for rows with a mean squared length of 1.
+PENALTIES = np.logspace(-6, 3, 19)
 _LEAST = 1e-9
 
 
 def leave_one_out(values: NDArray[np.floating], targets: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return each row's prediction ``(N, C)`` by a ridge regression of the other rows' targets ``(N, C)``.
 
-    Values ``(N, D)`` are standardized. The penalty is the one with the least squared error of these predictions. Takes
-    memory and time of N by N and N cubed, whatever D is.
+    Values ``(N, D)`` are centred, not standardized. The penalty is the one with the least squared error of these
+    predictions. Time grows with the cube of N.
 
     Source: Allen 1974, Technometrics 16, 125-127 (PRESS).
     """
-    scaled = (values - values.mean(axis=0)) / (values.std(axis=0) + _LEAST) / np.sqrt(values.shape[1])
-    variances, axes = np.linalg.eigh(np.asarray(scaled @ scaled.T, np.float64))
+    offset = np.asarray(values - values.mean(axis=0), np.float64)
+    products = offset @ offset.T
+    variances, axes = np.linalg.eigh(products / (products.trace() / len(values) or 1.0))
     variances = np.maximum(variances, 0.0)
     mean = targets.mean(axis=0)
     centred, along = targets - mean, axes.T @ (targets - mean)

@@ -8,8 +8,8 @@ from feathertune.records.values import Record, TaskName
 class RankedBase(Record):
     """One base model; if it cannot be used, all but `base` and `error` is null.
 
-    `score` is the share of the targets' variance that a probe of all layers explains, with its 95% interval. `behind`
-    is the best base's score minus this one's, paired by row.
+    `score` is the share of the targets' variance that a linear probe explains, with its 95% interval. `behind` is the
+    best base's score minus this one's, paired by row.
     """
 
     base: str

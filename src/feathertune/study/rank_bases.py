@@ -1,27 +1,21 @@
 """Rank base models before anything is trained: one forward pass over a sample of training rows, and a linear probe.
 
-The probe reads the mean over tokens after every layer: training reaches what middle layers know, and a probe of the
-last one misses it. Validation and test rows are never read. Not for differences of a point: train, with `compare`.
+The probe reads what the head will read. Validation and test rows are never read. Not for differences of a point: train
+the bases instead.
 
-Source: probes: Alain & Bengio 2016, arXiv:1610.01644; as a ranking: benchmarks/bench_bases.py.
+Source: probes: Alain & Bengio 2016, arXiv:1610.01644; compared with LogME and H-score in benchmarks/bench_bases.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
-
-import numpy as np
 
 from feathertune.baselines.leave_one_out import leave_one_out
 from feathertune.config import BaseConfig, Config
 from feathertune.data.splitting.pool import Split, nested_rows
 from feathertune.data.splitting.splits import DataSplits
 from feathertune.data.tokens.encode import encode
-from feathertune.engine.fast_path import fast_parts
-from feathertune.engine.predict import run_passes
-from feathertune.engine.training.head import extract_layers
 from feathertune.errors import ConfigError, FeathertuneError, first_line
 from feathertune.records.base_ranking import BaseRanking, RankedBase
 from feathertune.runtime import Runtime, choose_runtime, stopwatch
@@ -38,7 +32,7 @@ from feathertune.tasks import Task
 def rank_bases(
     config: Config, bases: Sequence[str], *, rows: int = 1000, observer: Observer | None = None
 ) -> BaseRanking:
-    """Rank base models by a linear probe of all layers on a sample of the training rows; nothing is trained.
+    """Rank base models by a linear probe on a sample of the training rows; nothing is trained.
 
     Args:
         config: The settings, from `feathertune.load_config`; its base model is not used.
@@ -84,12 +78,10 @@ def _probe(base: str, config: Config, task: Task, splits: DataSplits, runtime: R
         encoder = load_checked(pretrained, config.data, splits)
         encoder.model.to(runtime.device).requires_grad_(False)
         texts = encode(encoder.tokenizer, train.texts, max_length=config.data.max_length, reading=config.data.reading)
-        # A mean over tokens needs all rows of the last layer.
-        engine = config.engine.model_copy(update={"last_layer": "off"})
-        with stopwatch() as reading, fast_parts(encoder, engine, runtime):
-            layers = run_passes(partial(extract_layers, encoder), texts, token_budget=budget, runtime=runtime)
+        with stopwatch() as reading:
+            read, _ = pretrained.read_by(encoder, texts, lambda _: None)
         targets = task.linear.targets(train.labels, len(splits.labels))
-        answers = EXPLAINED.answers(targets, leave_one_out(np.hstack(layers), targets)[None])
+        answers = EXPLAINED.answers(targets, leave_one_out(texts.pooled(read), targets)[None])
     score = seed_interval(answers)
     n_tokens, n_unread = (0 if counts is None else int(counts.sum()) for counts in (texts.n_tokens, texts.n_unread))
     row = RankedBase(

@@ -27,7 +27,7 @@ def ranking_text(ranking: BaseRanking) -> str:
     failed = [Text(f"failed: {row.base}: {row.error}") for row in ranking.failed]
     facts = (
         f"{ranking.source}: {ranking.n_rows:,} training rows, {ranking.max_length} tokens. Score: R2 of a linear probe "
-        "of all layers on rows it was not fitted to. Truncated: share of the tokens that was not read."
+        "on rows it was not fitted to. Truncated: share of the tokens that was not read."
     )
     return render("", table, facts, *failed, *_advice(ranking))
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from feathertune.data.tokens.encode import EncodedTexts
@@ -38,27 +37,6 @@ def extract_features(encoder: LoadedEncoder, batch: Mapping[str, Tensor]) -> Fea
     modules = [model.get_submodule(name) for name in readers]
     hooks = [module.register_forward_pre_hook(lambda _, inputs: read.append(inputs[0])) for module in modules]
     hooks.append(encoder.backbone.register_forward_hook(lambda _, __, output: hidden.append(output[0])))
-    _run_hooked(model, batch, hooks)
-    first = read[0][:, 0] if read[0].dim() == 3 else read[0]
-    return Features(read=first, mean=_mean(hidden[0], batch).to(first.dtype))
-
-
-def extract_layers(encoder: LoadedEncoder, batch: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
-    """Return the mean over tokens after each of the encoder's layers, ``(B, D)`` each; otherwise as `extract_features`.
-
-    A layer that is applied several times, as in ALBERT, gives a mean for each.
-    """
-    means: list[Tensor] = []
-
-    def keep(_: nn.Module, __: Any, output: Any) -> None:  # noqa: ANN401 - a tensor, or a tuple that begins with it
-        means.append(_mean(output if isinstance(output, Tensor) else output[0], batch))
-
-    _run_hooked(encoder.model, batch, [block.register_forward_hook(keep) for block in encoder.blocks])
-    return tuple(means)
-
-
-def _run_hooked(model: nn.Module, batch: Mapping[str, Tensor], hooks: Sequence[RemovableHandle]) -> None:
-    """Run a model in eval mode without gradients; remove the hooks."""
     try:
         with torch.no_grad(), kept_modes(model):
             model.eval()
@@ -66,15 +44,14 @@ def _run_hooked(model: nn.Module, batch: Mapping[str, Tensor], hooks: Sequence[R
     finally:
         for hook in hooks:
             hook.remove()
-
-
-def _mean(hidden: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
-    """Return the mean of hidden states ``(B, T, D)`` over the tokens of each text, ``(B, D)`` float32."""
-    states = hidden.float()
-    if "attention_mask" not in batch:
-        return states.mean(dim=1)
-    mask = batch["attention_mask"].unsqueeze(-1).to(torch.float32)
-    return (states * mask).sum(dim=1) / mask.sum(dim=1)
+    first = read[0][:, 0] if read[0].dim() == 3 else read[0]
+    last = hidden[0].float()
+    if "attention_mask" in batch:
+        mask = batch["attention_mask"].unsqueeze(-1).to(torch.float32)
+        mean = (last * mask).sum(dim=1) / mask.sum(dim=1)
+    else:
+        mean = last.mean(dim=1)
+    return Features(read=first, mean=mean.to(first.dtype))
 
 
 def head_logits(encoder: LoadedEncoder, read: Tensor) -> Tensor:
