@@ -31,8 +31,8 @@ OUT = ROOT / "site"
 NAV: Mapping[str, Sequence[str]] = {
     "Start": ("index", "quickstart", "concepts", "methods", "speed", "from-peft"),
     "Use": (
-        *("inspect", "tasks", "numbers", "imbalance", "few-labels", "long", "languages", "python", "search", "cost"),
-        *("files", "tracking", "bundles", "export", "serving", "serving-in-public", "trust", "scale"),
+        *("bases", "inspect", "tasks", "numbers", "imbalance", "few-labels", "long", "languages", "python"),
+        *("search", "cost", "files", "tracking", "bundles", "export", "serving", "serving-in-public", "trust", "scale"),
     ),
     "Extend": ("adding-a-method", "adding-a-data-source"),
     "Look up": ("reference", "api"),

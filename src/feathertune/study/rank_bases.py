@@ -98,5 +98,7 @@ def _probe(base: str, config: Config, task: Task, splits: DataSplits, runtime: R
 
 
 def _compared(row: RankedBase, answers: Answers, best: Answers) -> RankedBase:
+    if answers is best:
+        return row.model_copy(update={"behind": 0.0, "behind_low": 0.0, "behind_high": 0.0})
     behind = paired_difference(best, answers)
     return row.model_copy(update={"behind": behind.mean, "behind_low": behind.low, "behind_high": behind.high})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.text import Text
 
 from feathertune.cli.output.tables import Column, render, table_of
-from feathertune.records.base_ranking import BaseRanking
+from feathertune.records.base_ranking import BaseRanking, RankedBase
 from feathertune.report.format import units
 
 
@@ -19,7 +19,7 @@ def ranking_text(ranking: BaseRanking) -> str:
                 Text(row.base),
                 units.decimal(row.score),
                 f"{units.decimal(row.low)} to {units.decimal(row.high)}",
-                f"{units.decimal(row.behind)} ({units.decimal(row.behind_low)} to {units.decimal(row.behind_high)})",
+                units.DASH if row is ranking.bases[0] else _behind(row),
                 units.count(row.n_parameters),
                 units.seconds(row.seconds_per_1000),
                 units.percent(row.unread),
@@ -30,6 +30,10 @@ def ranking_text(ranking: BaseRanking) -> str:
         "on rows it was not fitted to. Truncated: share of the tokens that was not read."
     )
     return render("", table, facts, *failed, *_advice(ranking))
+
+
+def _behind(row: RankedBase) -> str:
+    return f"{units.decimal(row.behind)} ({units.decimal(row.behind_low)} to {units.decimal(row.behind_high)})"
 
 
 def _advice(ranking: BaseRanking) -> list[Text]:
