@@ -227,7 +227,8 @@ def score(entry: dict[str, Any], base: str, args: argparse.Namespace) -> None:
     layers, read, labels = list(found["layers"]), found["read"], found["labels"]
     for name, how in missing:
         start = time.perf_counter()
-        scores[f"{name} {how}"] = READ[how](partial(SCORES[name], labels=labels), layers, read)
+        value = READ[how](partial(SCORES[name], labels=labels), layers, read)
+        scores[f"{name} {how}"] = None if np.isnan(value) else value
         seconds[f"{name} {how}"] = time.perf_counter() - start
 
 
@@ -346,6 +347,16 @@ def ridge_r2(values: np.ndarray, labels: np.ndarray) -> float:
     return float(1 - error / ((targets - targets.mean(0)) ** 2).mean())
 
 
+def floored_r2(values: np.ndarray, labels: np.ndarray) -> float:
+    """The same without centring and with no penalty below 0.01: what `feathertune bases` does."""
+    from feathertune.baselines.leave_one_out import leave_one_out
+
+    targets = np.eye(labels.max() + 1)[labels]
+    return float(
+        1 - ((leave_one_out(values, targets) - targets) ** 2).mean() / ((targets - targets.mean(0)) ** 2).mean()
+    )
+
+
 def left_out(values: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, float]:
     """Each row's prediction by a ridge regression of all others. Source: Allen 1974, Technometrics 16 (PRESS)."""
     values = values - values.mean(0)
@@ -370,6 +381,7 @@ SCORES: dict[str, Callable[..., float]] = {
     "logistic": logistic,
     "ridge": ridge,
     "ridge R2": ridge_r2,
+    "floored R2": floored_r2,
 }
 
 
@@ -382,16 +394,17 @@ def rankings(bases: dict[str, Any]) -> dict[str, Any]:
     truth = np.array([np.mean(list(bases[name]["test"].values())) for name in names])
     training_s = sum(bases[name]["training_seconds"]["0"] for name in names)
     found = {}
-    for score in [*bases[names[0]]["scores"], "parameters"]:
+    shared = [s for s in bases[names[0]]["scores"] if all(bases[n]["scores"][s] is not None for n in names)]
+    for score in [*shared, "parameters"]:
         values = np.array(
             [bases[n]["parameters"] if score == "parameters" else bases[n]["scores"][score] for n in names]
         )
         seconds = sum(bases[n]["pass_seconds"] + bases[n]["score_seconds"].get(score, 0.0) for n in names)
-        taken = int(np.nanargmax(values))
+        taken = int(values.argmax())
         found[score] = {
             "takes": names[taken],
             "points_lost": 100 * float(truth.max() - truth[taken]),
-            "kendall": float(stats.kendalltau(values, truth, nan_policy="omit").statistic),
+            "kendall": float(stats.kendalltau(values, truth).statistic),
             "cost": seconds / training_s,
         }
     return found
