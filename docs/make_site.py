@@ -40,6 +40,7 @@ NAV: Mapping[str, Sequence[str]] = {
             "long",
             "languages",
             "base-models",
+            "bases",
             "comparing-bases",
             "python",
             "search",

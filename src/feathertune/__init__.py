@@ -5,7 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from feathertune.api import Predictor, compare, evaluate_base, export_model, finetune, import_adapter, load, push
+    from feathertune.api import (
+        Predictor,
+        compare,
+        evaluate_base,
+        export_model,
+        finetune,
+        import_adapter,
+        load,
+        push,
+        rank_bases,
+    )
     from feathertune.config import Config, load_config
     from feathertune.estimator import TextClassifier, TextRegressor
 
@@ -24,6 +34,7 @@ __all__ = [
     "load",
     "load_config",
     "push",
+    "rank_bases",
 ]
 
 

@@ -15,9 +15,20 @@ from feathertune.records import Scores, StudyRecord
 from feathertune.study import compare as study
 from feathertune.study import finetune as single
 from feathertune.study.observe import Observer, Silent
+from feathertune.study.rank_bases import rank_bases
 from feathertune.track import choose_trackers, tracked
 
-__all__ = ["Predictor", "compare", "evaluate_base", "export_model", "finetune", "import_adapter", "load", "push"]
+__all__ = [
+    "Predictor",
+    "compare",
+    "evaluate_base",
+    "export_model",
+    "finetune",
+    "import_adapter",
+    "load",
+    "push",
+    "rank_bases",
+]
 
 
 def compare(

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 import typer
 
 from feathertune import __version__
-from feathertune.cli import adopt, compare, export, inspect, methods, predict, push, report, serve, train
+from feathertune.cli import adopt, bases, compare, export, inspect, methods, predict, push, report, serve, train
 from feathertune.cli.output.terminal import PrintableConsole, PrintableStream
 from feathertune.errors import ConfigError, FeathertuneError, first_line, is_whole
 
@@ -100,6 +100,7 @@ def _fail(message: str, code: int, *, debug: bool) -> NoReturn:
 
 
 app.command("compare")(_reporting(compare.compare))
+app.command("bases")(_reporting(bases.bases))
 app.command("inspect")(_reporting(inspect.inspect))
 app.command("train")(_reporting(train.train))
 app.command("evaluate")(_reporting(predict.evaluate))

@@ -139,6 +139,9 @@ _SHARED: dict[str, Any] = {
     ),
 }
 
+# Options that change nothing for a command that only reads data.
+NOT_DATA = tuple(name for name in _SHARED if name not in DataConfig.model_fields)
+
 
 def shared(*, without: Collection[str] = ()) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command these options, as ``**shared``; in its help they come before its keyword-only parameters."""

@@ -147,10 +147,10 @@ def _attention_fits(encoder: LoadedEncoder) -> bool:
     return True
 
 
-def fitting_runtime(encoder: LoadedEncoder, config: EngineConfig, runtime: Runtime) -> tuple[Runtime, str]:
-    """Return the runtime, in fp32 if the model cannot be trained in bf16, and a note; tried on two texts."""
+def fitting_runtime(encoder: LoadedEncoder, config: EngineConfig, runtime: Runtime) -> tuple[Runtime, tuple[str, ...]]:
+    """Return the runtime, in fp32 with a note if the model cannot be trained in bf16, tried on two texts."""
     if runtime.product_dtype == torch.float32 or encoder.spec.post_norm is not None:
-        return runtime, ""
+        return runtime, ()
     model, why, home = encoder.model, "", next(encoder.model.parameters()).device
     start = encoder.blocks[0].register_forward_pre_hook(_needs_gradient, with_kwargs=True)
     with hooked(start), kept_modes(model), kept_flags(model), torch.enable_grad():
@@ -166,9 +166,9 @@ def fitting_runtime(encoder: LoadedEncoder, config: EngineConfig, runtime: Runti
             why = first_line(error)
     model.to(home)
     if not why:
-        return runtime, ""
+        return runtime, ()
     note = f"{encoder.id} runs in fp32: in bf16 it fails ({why})."
-    return replace(runtime, dtype="fp32", reason=note), note
+    return replace(runtime, dtype="fp32", reason=note), (note,)
 
 
 def _needs_gradient(_module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:  # noqa: ANN401

@@ -76,6 +76,16 @@ def spearman_contributions(labels: ArrayLike, predicted: ArrayLike) -> NDArray[n
     return values
 
 
+def explained_contributions(targets: NDArray[np.float64], predicted: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return 1 minus each row's squared error over the mean row's squared distance to the mean target, ``(N,)``.
+
+    Both are ``(N, C)``; the mean of the contributions is the share of the targets' variance that is explained (R2).
+    """
+    variance = float(((targets - targets.mean(axis=0)) ** 2).sum(axis=1).mean())
+    values: NDArray[np.float64] = 1.0 - ((predicted - targets) ** 2).sum(axis=1) / (variance or 1.0)
+    return values
+
+
 class _Order(NamedTuple):
     """Each row's place among the different numbers, its share of lower rows less one half, and their variance."""
 
@@ -208,4 +218,5 @@ ACCURACY = Measure("accuracy", is_right, exact=True)
 # Mean recall over the classes. Source: Brodersen et al. 2010, The balanced accuracy and its posterior distribution,
 # ICPR, 3121-3124.
 BALANCED_ACCURACY = Measure("balanced_accuracy", is_right, class_strata, exact=True)
+EXPLAINED = Measure("r2", explained_contributions, low=-1.0)
 SPEARMAN = Measure("spearman", spearman_contributions, low=-1.0, least_rows=_LEAST_RANKS)

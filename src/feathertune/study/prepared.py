@@ -29,7 +29,7 @@ def prepare_study(
 ) -> Prepared:
     """Prepare a comparison, or with a `seed` a single training; without `data`, read what the settings name."""
     config = settled.config
-    splits = _read_splits(config.data, observer, data)
+    splits = read_splits(config.data, observer, data)
     counts = class_counts(splits)
     for sentence in about_alike(splits, counts):
         observer.said(sentence)
@@ -44,12 +44,8 @@ def prepare_study(
     for name, base in zip(config.base_names, config.base, strict=True):
         observer.stage(f"loading {base.id}")
         pretrained = Pretrained(base, splits.labels, task.name, config.engine, config.train.token_budget, runtime)
-        encoder = pretrained.load(seed=0)
-        fitting, in_fp32 = fitting_runtime(encoder, config.engine, runtime)
-        pretrained = replace(pretrained, runtime=fitting)
-        check_max_length(config.data, encoder)
-        if splits.kind.numbers:
-            output_layer(encoder)  # refuses a head that cannot be put into the labels' unit
+        encoder, pretrained = load_checked(pretrained, config.data, splits)
+        fitting = pretrained.runtime
         observer.stage("tokenising")
         encoded, seconds = _tokenise(splits, encoder, config.data)
         benches[name] = Workbench(
@@ -59,7 +55,7 @@ def prepare_study(
             base=base_record(encoder, name or base.stem, encoded),
             encoded=encoded,
             tokenize_seconds=seconds,
-            notes=(*encoder.notes, *filter(None, [in_fp32]), *unmoved),
+            notes=(*encoder.notes, *unmoved),
             pretrained=pretrained,
             activations=ActivationCache(
                 config.engine, fitting, token_budget=config.train.token_budget, base_fingerprint=encoder.fingerprint
@@ -72,7 +68,8 @@ def prepare_study(
     return Prepared(next(iter(benches.values())), study, benches)
 
 
-def _read_splits(config: DataConfig, observer: Observer, data: RawDataset | None) -> DataSplits:
+def read_splits(config: DataConfig, observer: Observer, data: RawDataset | None = None) -> DataSplits:
+    """Read and split the data that the settings name, or `data`, and tell the observer about its labels."""
     observer.stage(f"reading {config.source}")
     splits = split_sources(config, *(load_sources(config) if data is None else (data, None)))
     if len(splits.text_columns) == 2:
@@ -80,6 +77,19 @@ def _read_splits(config: DataConfig, observer: Observer, data: RawDataset | None
     for sentence in about_labels(splits, config.task):
         observer.said(sentence)
     return splits
+
+
+def load_checked(pretrained: Pretrained, config: DataConfig, splits: DataSplits) -> tuple[LoadedEncoder, Pretrained]:
+    """Load the base model; raise a `FeathertuneError` if it cannot read texts of this length, or be trained on them.
+
+    Its runtime is in fp32 if it cannot be trained in bf16, with a note.
+    """
+    encoder = pretrained.load(seed=0)
+    check_max_length(config, encoder)
+    if splits.kind.numbers:
+        output_layer(encoder)  # refuses a head that cannot be put into the labels' unit
+    runtime, note = fitting_runtime(encoder, pretrained.engine, pretrained.runtime)
+    return replace(encoder, notes=encoder.notes + note), replace(pretrained, runtime=runtime)
 
 
 def _tokenise(

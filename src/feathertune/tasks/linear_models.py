@@ -61,10 +61,15 @@ class Fitted:
 
 @dataclass(frozen=True)
 class LinearModels:
-    """Linear models of a task: `constant` gives the best constant answer, ``(C,)``, and `best` fits and chooses."""
+    """Linear models of a task.
+
+    `constant` gives the best constant answer, ``(C,)``, `best` fits and chooses, and `targets` turns labels into the
+    numbers ``(N, C)`` that a regression predicts.
+    """
 
     constant: Callable[[np.ndarray, int], np.ndarray]
     best: Callable[[Rows], Fitted]
+    targets: Callable[[np.ndarray, int], np.ndarray]
 
 
 def _logistic(rows: Rows, strength: float) -> Any:  # noqa: ANN401 - scikit-learn has no types
@@ -239,8 +244,16 @@ def _folds(labels: np.ndarray, *, by_class: bool = False) -> list[Any]:
 
 
 CLASS_MODELS = LinearModels(
-    lambda labels, n_classes: np.bincount(labels, minlength=n_classes) / len(labels), _best_logistic
+    lambda labels, n_classes: np.bincount(labels, minlength=n_classes) / len(labels),
+    _best_logistic,
+    lambda labels, n_classes: np.eye(n_classes)[labels],
 )
-LABEL_MODELS = LinearModels(lambda labels, n_classes: labels.mean(axis=0), _best_one_vs_rest)
+LABEL_MODELS = LinearModels(
+    lambda labels, n_classes: labels.mean(axis=0),
+    _best_one_vs_rest,
+    lambda labels, n_classes: labels.astype(np.float64),
+)
 # The mean is the constant with the smallest squared error.
-NUMBER_MODELS = LinearModels(lambda labels, n_classes: np.array([labels.mean()]), _best_ridge)
+NUMBER_MODELS = LinearModels(
+    lambda labels, n_classes: np.array([labels.mean()]), _best_ridge, lambda labels, n_classes: labels[:, None]
+)
