@@ -22,7 +22,7 @@ from feathertune.data.sources.samples import SAMPLE_ENCODERS
 from feathertune.encoders import (
     Attention,
     LoadedEncoder,
-    drop_foreign_inputs,
+    fit_to_model,
     load_encoder,
     n_embedded,
     quiet_transformers,
@@ -138,7 +138,7 @@ def load_tokenizer(folder: Path, encoder: LoadedEncoder) -> PreTrainedTokenizerB
             tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # tokenizers' Rust part raises bare Exceptions
         raise BundleError(f"The tokenizer in {folder} cannot be loaded: {first_line(error)}.") from error
-    drop_foreign_inputs(tokenizer, encoder.model)
+    fit_to_model(tokenizer, encoder.model)
     encoder.added_settings.update(set_special_tokens(encoder.model, tokenizer))
     if len(tokenizer) > (rows := n_embedded(encoder.model)):
         raise BundleError(

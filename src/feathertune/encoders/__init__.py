@@ -4,14 +4,14 @@ from feathertune.encoders.encoder import LoadedEncoder
 from feathertune.encoders.load import Attention, load_encoder
 from feathertune.encoders.quiet import quiet_transformers
 from feathertune.encoders.specs import SPECS, EncoderSpec, structural_spec
-from feathertune.encoders.tokenizer import drop_foreign_inputs, forget_lengths, n_embedded, set_special_tokens
+from feathertune.encoders.tokenizer import fit_to_model, forget_lengths, n_embedded, set_special_tokens
 
 __all__ = [
     "SPECS",
     "Attention",
     "EncoderSpec",
     "LoadedEncoder",
-    "drop_foreign_inputs",
+    "fit_to_model",
     "forget_lengths",
     "load_encoder",
     "n_embedded",

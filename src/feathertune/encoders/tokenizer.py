@@ -64,12 +64,17 @@ def load_tokenizer(files: EncoderFiles, model: PreTrainedModel) -> tuple[PreTrai
             "around texts. An encoder that was pretrained with them does worse without: try another release."
         )
     tokenizer.init_kwargs.pop("auto_map", None)  # names code that is not run; it would be saved with a bundle
-    drop_foreign_inputs(tokenizer, model)
+    fit_to_model(tokenizer, model)
     return cast(PreTrainedTokenizerBase, tokenizer), tuple(notes)
 
 
-def drop_foreign_inputs(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> None:
-    """Keep token types among the tokenizer's inputs, in place, only for a model with two types."""
+def fit_to_model(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> None:
+    """Let a tokenizer, in place, make token types only for a model with two types, and end tokens only at the end.
+
+    An encoder-decoder's head refuses a batch whose texts have different numbers of end tokens.
+    """
+    if model.config.is_encoder_decoder:
+        tokenizer.split_special_tokens = tokenizer.init_kwargs["split_special_tokens"] = True
     taken = inspect.signature(type(model).forward).parameters
     if "token_type_ids" in taken and getattr(model.config, "type_vocab_size", 2) > 1:
         return

@@ -89,6 +89,9 @@ def load_checked(pretrained: Pretrained, config: DataConfig, splits: DataSplits)
     if splits.kind.numbers:
         output_layer(encoder)  # refuses a head that cannot be put into the labels' unit
     runtime, note = fitting_runtime(encoder, pretrained.engine, pretrained.runtime)
+    count = encoder.tokenizer.num_special_tokens_to_add
+    if len(splits.text_columns) == 2 and count(pair=True) <= count(pair=False):
+        note = (*note, f"{encoder.id} reads the two texts of a pair as one: its tokenizer puts no token between them.")
     return replace(encoder, notes=encoder.notes + note), replace(pretrained, runtime=runtime)
 
 

@@ -226,7 +226,7 @@ class Gathered:
 
     def add(self, encoding: Any) -> None:  # noqa: ANN401 - `tokenizers.Encoding`, which has no types
         """Add a whole text as `tokenizers` encoded it, or a pair that it truncated."""
-        ids: list[int] = encoding.ids
+        ids: list[int] = encoding.ids or [self._padding.token_id]  # a decoder's tokenizer may add nothing to no text
         found = Cut([ids], 0)
         if len(ids) > self._max_length:
             special = encoding.special_tokens_mask
