@@ -67,7 +67,7 @@ class _Driver:
     ) -> None:
         import ray
 
-        bench, self._config = prepared.bench, prepared.study.config
+        self._config = prepared.study.config
         self._observer, self._cost, self._folder = observer, cost, folder
         functions = (node.inspect_node, node.choose_runtime_there, node.read_features, node.do_search, node.do_run)
         self._tasks = {function: ray.remote(function) for function in functions}
@@ -84,8 +84,8 @@ class _Driver:
         site = node.Site(folder, token, Path.cwd(), versions(), needs.num_cpus)
         observer.stage("looking at the nodes of the cluster")
         self._check_nodes(site, needs)
-        runtime = self._runtime(bench, needs)
-        benches = {name: one.for_processes(runtime) for name, one in prepared.benches.items()}
+        # Each base has its own number format.
+        benches = {name: one.for_processes(self._runtime(one, needs)) for name, one in prepared.benches.items()}
         self._prepared = replace(prepared, bench=next(iter(benches.values())), benches=benches)
         self._site = replace(site, prepared=[ray.put(self._prepared)])
         self._features: dict[tuple[str | None, SplitName], Reference] = {}
