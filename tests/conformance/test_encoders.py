@@ -30,7 +30,7 @@ each_family = pytest.mark.parametrize("family", ALL)
 
 
 def test_every_row_has_a_tiny_encoder():
-    assert set(FAMILIES) == set(SPECS)
+    assert set(FAMILIES) >= set(SPECS)
 
 
 @each
@@ -45,7 +45,7 @@ def test_loads_and_classifies(encoder):
     assert encoder.model.config.label2id == {label: index for index, label in enumerate(LABELS)}
     assert {p.dtype for p in encoder.model.parameters()} == {torch.float32}
     assert (encoder.n_layers, encoder.hidden_size) == (2, 32)
-    assert bool(encoder.notes) == (encoder.spec.model_type in UNKNOWN_FAMILIES)
+    assert bool(encoder.notes) == (encoder.facts.padding is None)
 
 
 @each

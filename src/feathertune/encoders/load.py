@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -69,8 +68,7 @@ def load_encoder(
         kept = torch.bfloat16 if config.dtype == torch.bfloat16 and dtype != torch.float32 else torch.float32
         model, missing, unused = _from_checkpoint(files, config, attention, seed, kept)
         tokenizer, tokenizer_notes = load_tokenizer(files, model)
-    spec, spec_notes = _spec_of(model, model_id)
-    notes = [*spec_notes, *tokenizer_notes]
+    spec, notes = _spec_of(model, model_id), list(tokenizer_notes)
     _check_backbone(model, spec, missing, model_id)
     if not any(name.startswith(f"{head}.") for name in missing for head in spec.head):
         notes.append(f"{model_id} brings a head of its own with as many outputs; training starts from it.")
@@ -104,7 +102,7 @@ def load_encoder(
 def _encoder_config(files: EncoderFiles) -> Any:  # noqa: ANN401 - PretrainedConfig, which is untyped
     """Read the configuration, and require an encoder that transformers can classify with."""
     model_type = files.config["model_type"]
-    expected = f"Expected a type such as {', '.join(SPECS)}, llama, qwen3 or t5."
+    expected = f"Expected a type such as {', '.join(SPECS)}, modernbert, llama, qwen3 or t5."
     try:
         config = AutoConfig.from_pretrained(files.folder, trust_remote_code=False, local_files_only=True)
     except (ValueError, KeyError, TypeError, OSError) as error:
@@ -155,20 +153,15 @@ def _from_checkpoint(
     return model, missing, tuple(sorted(info["unexpected_keys"]))
 
 
-def _spec_of(model: PreTrainedModel, model_id: str) -> tuple[EncoderSpec, tuple[str, ...]]:
+def _spec_of(model: PreTrainedModel, model_id: str) -> EncoderSpec:
     model_type = model.config.model_type
-    if model_type in SPECS:
-        spec = SPECS[model_type]
-        # Its blocks look back only, and the engine's look both ways.
-        return (
-            replace(spec, post_norm=None, reads_first=False) if getattr(model.config, "is_decoder", False) else spec
-        ), ()
+    # The engine's own blocks look both ways.
+    if model_type in SPECS and not getattr(model.config, "is_decoder", False):
+        return SPECS[model_type]
     try:
-        spec = structural_spec(model)
+        return structural_spec(model)
     except LookupError as error:
         raise EncoderError(f"The encoder {model_id} ({model_type}) cannot be used: {error}.") from error
-    note = f"feathertune has no row for {model_type} encoders; blocks and head were read off its structure."
-    return spec, (note,)
 
 
 def _check_backbone(model: PreTrainedModel, spec: EncoderSpec, missing: frozenset[str], model_id: str) -> None:
@@ -208,7 +201,7 @@ def _fingerprint(model: PreTrainedModel, backbone: nn.Module, missing: frozenset
     for name, parameter in sorted(backbone.named_parameters()):
         if f"{prefix}.{name}" not in missing:
             digest.update(f"{name} {tuple(parameter.shape)}\n".encode())
-            for part in parameter.detach().flatten().split(_HASHED_AT_ONCE):
+            for part in torch.split(parameter.detach().flatten(), _HASHED_AT_ONCE):
                 digest.update(part.float().contiguous().numpy().data)
     return digest.hexdigest()
 

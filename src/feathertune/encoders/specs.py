@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from torch import nn
 from transformers import PreTrainedModel
@@ -86,23 +86,7 @@ def _bert_like(model_type: str, prefix: str) -> EncoderSpec:
     )
 
 
-_DEBERTA = EncoderSpec(
-    model_type="deberta",
-    blocks="deberta.encoder.layer",
-    query=("attention.self.in_proj",),
-    key=("attention.self.in_proj",),
-    value=("attention.self.in_proj",),
-    output=("attention.output.dense",),
-    mlp=("intermediate.dense", "output.dense"),
-    norms=("attention.output.LayerNorm", "output.LayerNorm"),
-    head=("pooler", "classifier"),
-    other=(
-        "attention.self.pos_proj",
-        "attention.self.pos_q_proj",
-        "attention.self.head_logits_proj",
-        "attention.self.head_weights_proj",
-    ),
-)
+# The families whose blocks the engine has as its own.
 _ROWS = (
     _bert_like("bert", "bert"),
     _bert_like("roberta", "roberta"),
@@ -125,49 +109,6 @@ _ROWS = (
             mlp_dropout="ffn.dropout",
         ),
         reads_first=True,
-    ),
-    EncoderSpec(
-        model_type="albert",
-        blocks="albert.encoder.albert_layer_groups",
-        query=("albert_layers.0.attention.query",),
-        key=("albert_layers.0.attention.key",),
-        value=("albert_layers.0.attention.value",),
-        output=("albert_layers.0.attention.dense",),
-        mlp=("albert_layers.0.ffn", "albert_layers.0.ffn_output"),
-        norms=("albert_layers.0.attention.LayerNorm", "albert_layers.0.full_layer_layer_norm"),
-        head=("classifier",),
-        shared_blocks=True,
-    ),
-    EncoderSpec(
-        model_type="mpnet",
-        blocks="mpnet.encoder.layer",
-        query=("attention.attn.q",),
-        key=("attention.attn.k",),
-        value=("attention.attn.v",),
-        output=("attention.attn.o",),
-        mlp=("intermediate.dense", "output.dense"),
-        norms=("attention.LayerNorm", "output.LayerNorm"),
-        head=("classifier",),
-    ),
-    _DEBERTA,
-    replace(
-        _DEBERTA,
-        model_type="deberta-v2",
-        query=("attention.self.query_proj",),
-        key=("attention.self.key_proj",),
-        value=("attention.self.value_proj",),
-        other=("attention.self.pos_key_proj", "attention.self.pos_query_proj"),
-    ),
-    EncoderSpec(
-        model_type="modernbert",
-        blocks="model.layers",
-        query=("attn.Wqkv",),
-        key=("attn.Wqkv",),
-        value=("attn.Wqkv",),
-        output=("attn.Wo",),
-        mlp=("mlp.Wi", "mlp.Wo"),
-        norms=("attn_norm", "mlp_norm"),
-        head=("head", "classifier"),
     ),
 )
 SPECS: dict[str, EncoderSpec] = {row.model_type: row for row in _ROWS}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -17,6 +18,7 @@ from feathertune.errors import EncoderError, first_line
 
 if TYPE_CHECKING:
     from feathertune.encoders.encoder import LoadedEncoder
+    from feathertune.encoders.specs import EncoderSpec
 
 # A short and a long text: where padding or the place of a token matters, their logits show it.
 _TEXTS = ("No.", "It was a fine film, though far too long: I left after 40 minutes, and slept well!")
@@ -51,7 +53,7 @@ def with_facts(encoder: LoadedEncoder) -> LoadedEncoder:
     The tokenizer gets the side of padding. EncoderError if the model cannot run, or answers a text by chance.
     """
     short, long = trial_ids(encoder)
-    called: set[str] = set()
+    called: Counter[str] = Counter()
     modules = {name: encoder.model.get_submodule(name) for name in encoder.linears}
     try:
         with hooked(*(module.register_forward_pre_hook(_noting(called, name)) for name, module in modules.items())):
@@ -74,8 +76,13 @@ def with_facts(encoder: LoadedEncoder) -> LoadedEncoder:
     if (tokenizer := encoder.tokenizer).padding_side != side:
         tokenizer.padding_side = tokenizer.init_kwargs["padding_side"] = side  # the second is what is saved
     padding, notes = (None, (_PADDED.format(encoder.id),)) if right and left else (side, ())
-    linears = [name for name in encoder.linears if name in called]
-    return replace(encoder, linears=linears, facts=Facts(reads, padding), notes=encoder.notes + notes)
+    return replace(
+        encoder,
+        spec=_with_calls(encoder.spec, called),
+        linears=[name for name in encoder.linears if name in called],
+        facts=Facts(reads, padding),
+        notes=encoder.notes + notes,
+    )
 
 
 def trial_ids(encoder: LoadedEncoder) -> tuple[list[int], list[int]]:
@@ -132,11 +139,21 @@ def _padding_matters(encoder: LoadedEncoder, texts: Sequence[list[int]], alone: 
     return False
 
 
-def _noting(called: set[str], name: str) -> Callable[[nn.Module, Any], None]:
+def _noting(called: Counter[str], name: str) -> Callable[[nn.Module, Any], None]:
     def note(_module: nn.Module, _inputs: object) -> None:
-        called.add(name)
+        called[name] += 1
 
     return note
+
+
+def _with_calls(spec: EncoderSpec, called: Counter[str]) -> EncoderSpec:
+    """Return the architecture with what a forward pass shows, `called` being in its order."""
+    start = f"{spec.blocks}.0."
+    of_first = {name.removeprefix(start): n for name, n in called.items() if name.startswith(start)}
+    if spec.mlp or not of_first:
+        return spec
+    # The last layer of a block is its MLP's; ALBERT calls the same block again and again.
+    return replace(spec, mlp=(list(of_first)[-1],), shared_blocks=min(of_first.values()) > 1)
 
 
 def _batch(encoder: LoadedEncoder, texts: Sequence[list[int]], side: Side = "right") -> dict[str, Tensor]:
