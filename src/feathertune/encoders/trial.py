@@ -24,6 +24,7 @@ _TEXTS = ("No.", "It was a fine film, though far too long: I left after 40 minut
 _TOLERANCE = {torch.float32: 1e-3}
 _ROUNDED = 3e-2
 _FEWEST_TOKENS = 4
+_ALL_ALIKE = "The head of {} reads the same vector of every text: it cannot tell them apart before all is trained."
 _PADDED = "{} gives a text other logits if it is padded, so they depend on the texts of its batch."
 SIDES: tuple[Side, ...] = ("right", "left")
 
@@ -73,9 +74,13 @@ def with_facts(encoder: LoadedEncoder) -> LoadedEncoder:
     side: Side = "left" if right and not left else "right"
     if (tokenizer := encoder.tokenizer).padding_side != side:
         tokenizer.padding_side = tokenizer.init_kwargs["padding_side"] = side  # the second is what is saved
-    padding, notes = (None, (_PADDED.format(encoder.id),)) if right and left else (side, ())
+    padding, notes = (None, [_PADDED]) if right and left else (side, [])
+    one, other = (vector(answer.given, None, reads or "mean") for answer in alone)
+    if torch.allclose(one, other, rtol=1e-5):
+        notes.append(_ALL_ALIKE)
     linears = [name for name in encoder.linears if name in called]
-    return replace(encoder, linears=linears, facts=Facts(reads, padding), notes=encoder.notes + notes)
+    said = (*encoder.notes, *(note.format(encoder.id) for note in notes))
+    return replace(encoder, linears=linears, facts=Facts(reads, padding), notes=said)
 
 
 def trial_ids(encoder: LoadedEncoder) -> tuple[list[int], list[int]]:

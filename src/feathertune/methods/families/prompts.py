@@ -57,8 +57,22 @@ def _shape(encoder: LoadedEncoder, options: PromptOptions, job: Job) -> Mapping[
 
 
 def _takes_embeddings(encoder: LoadedEncoder) -> str:
-    taken = inspect.signature(encoder.backbone.forward).parameters
-    return "" if "inputs_embeds" in taken else f"{encoder.spec.model_type} encoders take no embedded inputs"
+    from torch import nn
+
+    from feathertune.encoders.tokenizer import word_embeddings
+
+    taken, family = inspect.signature(encoder.backbone.forward).parameters, encoder.spec.model_type
+    words = word_embeddings(encoder.model)
+    if "inputs_embeds" not in taken or encoder.model.config.is_encoder_decoder:
+        return f"{family} models give no logits for embedded inputs"
+    if not any(isinstance(module, nn.Embedding) and module.weight is words for module in encoder.backbone.modules()):
+        return f"{family} models have no plain table of word embeddings"
+    if encoder.facts.reads == "last":
+        return (
+            f"the head of {family} models reads the last token, and for embedded inputs transformers takes the last "
+            "place of a batch for it, which may be padding"
+        )
+    return ""
 
 
 def _takes_past(encoder: LoadedEncoder) -> str:

@@ -21,13 +21,13 @@ def _feedforward(encoder: LoadedEncoder, options: TargetedOptions, _job: Job) ->
 
 
 def _norms(encoder: LoadedEncoder, options: LayeredOptions, _job: Job) -> Mapping[str, Any]:
-    start = f"{encoder.spec.blocks}."
+    starts = tuple(f"{path}." for path in encoder.spec.all_blocks)
     ends = tuple(f".{norm}" for norm in encoder.spec.norms)
     names = [
         name
         for name, module in encoder.model.named_modules()
         # ModernBERT's first block has a norm in name only.
-        if name.startswith(start) and name.endswith(ends) and next(module.parameters(), None) is not None
+        if name.startswith(starts) and name.endswith(ends) and next(module.parameters(), None) is not None
     ]
     return {"target_modules": in_top_layers(encoder, names, options)}
 
