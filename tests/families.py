@@ -29,7 +29,8 @@ _SIZES: dict[int | float, str] = {
     2: "num_hidden_layers n_layer n_layers num_layers encoder_layers decoder_layers num_decoder_layers "
     "num_experts_per_tok num_encoder_layers num_key_value_heads mamba_expand mamba_dt_rank num_self_attends_per_block",
     4: "num_attention_heads n_head n_heads num_heads encoder_attention_heads decoder_attention_heads rotary_dim "
-    "num_experts num_local_experts n_routed_experts qk_rope_head_dim qk_nope_head_dim mamba_d_state num_self_attention_heads "
+    "num_experts num_local_experts n_routed_experts qk_rope_head_dim "
+    "qk_nope_head_dim mamba_d_state num_self_attention_heads "
     "num_cross_attention_heads entity_vocab_size",
     48: "intermediate_size n_inner d_ff d_inner hidden_dim encoder_ffn_dim decoder_ffn_dim ffn_dim dff ffn_hidden_size",
     66: "max_position_embeddings n_positions n_ctx max_seq_len",

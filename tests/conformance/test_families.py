@@ -119,6 +119,7 @@ def test_the_head_alone_gives_the_models_logits(family, load):
     assert (facts.padding is None) == (family in READ_PADDING)
     assert (facts.reads is None) == (family in READ_SEVERAL)
     assert encoder.hidden_size in (32, 48)
+    assert not [path for path in encoder.spec.all_blocks if "vision" in path or "embeddings" in path]
     for batch in trial_batches(encoder)[: 1 if facts.padding is None else 2]:
         with torch.no_grad():
             expected = encoder.model(**batch).logits

@@ -17,6 +17,7 @@ from feathertune.errors import EncoderError, first_line
 
 if TYPE_CHECKING:
     from feathertune.encoders.encoder import LoadedEncoder
+    from feathertune.encoders.specs import EncoderSpec
 
 # A short and a long text: where padding or the place of a token matters, their logits show it.
 _TEXTS = ("No.", "It was a fine film, though far too long: I left after 40 minutes, and slept well!")
@@ -80,7 +81,19 @@ def with_facts(encoder: LoadedEncoder) -> LoadedEncoder:
         notes.append(_ALL_ALIKE)
     linears = [name for name in encoder.linears if name in called]
     said = (*encoder.notes, *(note.format(encoder.id) for note in notes))
-    return replace(encoder, linears=linears, facts=Facts(reads, padding), notes=said)
+    return replace(encoder, spec=_of_texts(encoder, linears), linears=linears, facts=Facts(reads, padding), notes=said)
+
+
+def _of_texts(encoder: LoadedEncoder, called: Sequence[str]) -> EncoderSpec:
+    """Return the architecture without lists of blocks that texts do not pass, such as those of pictures."""
+    spec = encoder.spec
+    passed = [path for path in spec.all_blocks if any(name.startswith(f"{path}.") for name in called)]
+    if not passed:  # I-BERT has linear layers of another kind
+        return spec
+    blocks = max(
+        passed, key=lambda path: (path == spec.blocks, len(list(encoder.model.get_submodule(path).children())))
+    )
+    return replace(spec, blocks=blocks, other_blocks=tuple(path for path in passed if path != blocks))
 
 
 def trial_ids(encoder: LoadedEncoder) -> tuple[list[int], list[int]]:
