@@ -29,7 +29,7 @@ and their defaults are in the [reference](reference.md#methods).
 def page(defaults: StudyRecord | None = None) -> str:
     """The whole page, with the study at the defaults; a method that it lacks is named as not measured."""
     defaults, matched = defaults or _study(AT_DEFAULTS), _study(MATCHED)
-    parts = [HEAD, _traits(), _results(defaults, matched)]
+    parts = [HEAD, _traits(), _refusals(), _results(defaults, matched)]
     parts += [_section(method, defaults, matched) for method in METHODS]
     return "\n".join(parts)
 
@@ -57,6 +57,41 @@ def _traits() -> str:
         cells = (f"[{m.name}](#{m.name})", *words, size, f"{t.learning_rate:g}")
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join([*lines, ""])
+
+
+def _refusals() -> str:
+    linear_only = [method.name for method in METHODS if not method.conv1d]
+    targeted = [method.name for method in METHODS if "target_modules" in method.options.model_fields]
+    return "\n".join(
+        [
+            "## Base models that a method cannot serve",
+            "",
+            "A method that does not fit a base model is refused before training, with the reason; `--methods all` leaves it "
+            "out. All other methods serve decoders and encoder-decoders as they serve encoders.",
+            "",
+            "| methods | cannot serve | why |",
+            "|---|---|---|",
+            "| `prompt`, `p-tuning` | decoders | They put embedded tokens before a text. A decoder's head reads the last "
+            "token, which transformers finds by token ids: without them it takes the last place of a batch, which may be "
+            "padding. |",
+            "| `prompt`, `p-tuning` | encoder-decoders (T5, BART) and others | Their classifiers fail on embedded inputs, "
+            "or need padding on the left, where PEFT's tokens would stand before it (XLNet). This is tried on each model. |",
+            "| `prefix` | all, from transformers 5.24 on | PEFT hands keys and values over by a name that the models no longer "
+            "take. |",
+            f"| {_code(linear_only)} | GPT-2 and GPT-1 | PEFT adapts `nn.Linear` alone by these, and their layers are "
+            "`Conv1D`. |",
+            "| `bitfit` | Llama, Mistral, Gemma, T5 and others | Their blocks have no biases. |",
+            "| `ln-tuning` | OLMo, XLM, FlauBERT | Their blocks have no norms with weights. |",
+            f"| all {len(targeted)} that adapt linear layers | I-BERT, SqueezeBERT | Their blocks have none. |",
+            "| `top-layers`, `--top-layers` | ALBERT | All layers share their weights. |",
+            "| `full:read=mean` | all but BERT's form | It adds a block of that form. |",
+            "",
+        ]
+    )
+
+
+def _code(names: list[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
 
 
 def _yes(value: bool) -> str:

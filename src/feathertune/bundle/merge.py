@@ -25,6 +25,12 @@ def merged_model(bundle: Bundle) -> PreTrainedModel:
                 f"The bundle {bundle.folder} cannot be merged: {method} puts trained tokens before each text, or "
                 f"states before each layer's, and no weight of the encoder can hold those. {instead}"
             )
+        weights = [module.get_base_layer().weight for module in model.modules() if isinstance(module, BaseTunerLayer)]
+        if len({id(weight) for weight in weights}) < len(weights):
+            raise BundleError(
+                f"The bundle {bundle.folder} cannot be merged: layers of its base share a weight, and {method} has "
+                f"learned another change to it for each. {instead}"
+            )
         try:
             model = _without_peft(model)
         except (AttributeError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:

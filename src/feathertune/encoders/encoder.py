@@ -97,7 +97,7 @@ class LoadedEncoder:
                 f"The layers that make queries and values are not known in {self.spec.model_type} encoders. "
                 "Take all linear layers instead."
             )
-        starts = tuple(f"{path}." for path in (self.spec.blocks, *self.spec.other_blocks))
+        starts = tuple(f"{path}." for path in self.spec.all_blocks)
         inner = {name: name[len(next(filter(name.startswith, starts))) :].partition(".")[2] for name in self.linears}
         return tuple(name for name in self.linears if inner[name] in wanted)
 

@@ -79,7 +79,7 @@ def load_encoder(
     if dtype is not None:
         for parameter in model.parameters():
             parameter.data = parameter.data.to(dtype)
-    blocks = [(path, model.get_submodule(path)) for path in (spec.blocks, *spec.other_blocks)]
+    blocks = [(path, model.get_submodule(path)) for path in spec.all_blocks]
     encoder = LoadedEncoder(
         model=model.eval(),
         tokenizer=tokenizer,

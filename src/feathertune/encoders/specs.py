@@ -58,6 +58,11 @@ class EncoderSpec:
     reads_first: bool = False
 
     @property
+    def all_blocks(self) -> tuple[str, ...]:
+        """Paths of all lists of blocks."""
+        return (self.blocks, *self.other_blocks)
+
+    @property
     def linears(self) -> tuple[str, ...]:
         """All linear layers of a block, each once."""
         named = (*self.query, *self.key, *self.value, *self.output, *self.mlp, *self.other)
@@ -129,6 +134,8 @@ def structural_spec(model: PreTrainedModel) -> EncoderSpec:
     prefix = model.base_model_prefix
     lists = {n: m for n, m in model.named_modules() if isinstance(m, nn.ModuleList) and n.startswith(f"{prefix}.")}
     outermost = [n for n in lists if not any(n.startswith(f"{other}.") for other in lists)]
+    # Tables of embeddings, such as MarkupLM's, have no parts.
+    outermost = [n for n in outermost if any(True for item in lists[n] for _ in item.children())]
     head = tuple(n for n, m in model.named_children() if n != prefix and any(True for _ in m.parameters()))
     if not hasattr(model, prefix) or not outermost or not head:
         raise LookupError(f"{type(model).__name__} has no backbone with a list of blocks and a head outside of it")

@@ -26,6 +26,7 @@ _TEXTS = ("No.", "It was a fine film, though far too long: I left after 40 minut
 _TOLERANCE = {torch.float32: 1e-3}
 _ROUNDED = 3e-2
 _FEWEST_TOKENS = 4
+_ALL_ALIKE = "The head of {} reads the same vector of every text: it cannot tell them apart before all is trained."
 _PADDED = "{} gives a text other logits if it is padded, so they depend on the texts of its batch."
 SIDES: tuple[Side, ...] = ("right", "left")
 
@@ -75,14 +76,13 @@ def with_facts(encoder: LoadedEncoder) -> LoadedEncoder:
     side: Side = "left" if right and not left else "right"
     if (tokenizer := encoder.tokenizer).padding_side != side:
         tokenizer.padding_side = tokenizer.init_kwargs["padding_side"] = side  # the second is what is saved
-    padding, notes = (None, (_PADDED.format(encoder.id),)) if right and left else (side, ())
-    return replace(
-        encoder,
-        spec=_with_calls(encoder.spec, called),
-        linears=[name for name in encoder.linears if name in called],
-        facts=Facts(reads, padding),
-        notes=encoder.notes + notes,
-    )
+    padding, notes = (None, [_PADDED]) if right and left else (side, [])
+    one, other = (vector(answer.given, None, reads or "mean") for answer in alone)
+    if torch.allclose(one, other, rtol=1e-5):
+        notes.append(_ALL_ALIKE)
+    linears = [name for name in encoder.linears if name in called]
+    said = (*encoder.notes, *(note.format(encoder.id) for note in notes))
+    return replace(encoder, spec=_as_seen(encoder, called), linears=linears, facts=Facts(reads, padding), notes=said)
 
 
 def trial_ids(encoder: LoadedEncoder) -> tuple[list[int], list[int]]:
@@ -146,14 +146,27 @@ def _noting(called: Counter[str], name: str) -> Callable[[nn.Module, Any], None]
     return note
 
 
-def _with_calls(spec: EncoderSpec, called: Counter[str]) -> EncoderSpec:
-    """Return the architecture with what a forward pass shows, `called` being in its order."""
-    start = f"{spec.blocks}.0."
-    of_first = {name.removeprefix(start): n for name, n in called.items() if name.startswith(start)}
-    if spec.mlp or not of_first:
+def _as_seen(encoder: LoadedEncoder, called: Counter[str]) -> EncoderSpec:
+    """Return the architecture as a forward pass shows it, `called` being in its order.
+
+    Lists of blocks that texts do not pass, such as those of pictures, are left out. The last layer of a block is its
+    MLP's, and ALBERT calls the same block again and again.
+    """
+    spec = encoder.spec
+    passed = [path for path in spec.all_blocks if any(name.startswith(f"{path}.") for name in called)]
+    if spec.mlp or not passed:  # I-BERT has linear layers of another kind
         return spec
-    # The last layer of a block is its MLP's; ALBERT calls the same block again and again.
-    return replace(spec, mlp=(list(of_first)[-1],), shared_blocks=min(of_first.values()) > 1)
+    sizes = {path: len(list(encoder.model.get_submodule(path).children())) for path in passed}
+    blocks = max(passed, key=lambda path: (path == spec.blocks, sizes[path]))
+    start = f"{blocks}.0."
+    of_first = {name.removeprefix(start): n for name, n in called.items() if name.startswith(start)} or {"": 1}
+    return replace(
+        spec,
+        blocks=blocks,
+        other_blocks=tuple(path for path in passed if path != blocks),
+        mlp=tuple(filter(None, [*of_first][-1:])),
+        shared_blocks=min(of_first.values()) > 1,
+    )
 
 
 def _batch(encoder: LoadedEncoder, texts: Sequence[list[int]], side: Side = "right") -> dict[str, Tensor]:

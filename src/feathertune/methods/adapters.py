@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
 from feathertune.errors import ConfigError, first_line
 from feathertune.methods.base import Job, Method, Options, Size
-from feathertune.methods.targets import TargetedOptions, common_divisors, shapes_of, target_names
+from feathertune.methods.targets import TargetedOptions, common_divisors, no_targets, shapes_of, target_names
 
 if TYPE_CHECKING:
     from torch import nn
@@ -69,12 +70,14 @@ def adapter(
             warnings.simplefilter("ignore")
             try:
                 model: nn.Module = peft.get_peft_model(encoder.model, getattr(peft, config)(**settings))
-            except (TypeError, ValueError) as error:  # PEFT's word for a setting that it cannot use
+            except (TypeError, ValueError, AttributeError) as error:  # PEFT's word for what it cannot use
                 raise ConfigError(_refused(fields["name"], encoder, options, error)) from error
             if then is not None:
                 then(model, encoder, options, job)
         return model
 
+    if issubclass(fields["options"], TargetedOptions):
+        fields["refusal"] = partial(no_targets, conv1d=fields.get("conv1d", True))
     return Method(build=build, peft_config=config, **fields)
 
 

@@ -73,6 +73,7 @@ class Method:
         mergeable: Its update can be added into the encoder's weights.
         zero_init: The prepared model answers as the encoder did, so its head may be fitted first.
         changes_input: It puts its own tokens before the text, or states before each layer's.
+        conv1d: It can adapt GPT-2's linear layers, which are transformers' ``Conv1D``.
         size: Makes it larger or smaller; ``None`` if it has one size.
         search_space: Values to try, by option; numbers ascend.
         refusal: Returns why it cannot serve an encoder, as a clause; empty if it can.
@@ -93,6 +94,7 @@ class Method:
     mergeable: bool = True
     zero_init: bool = True
     changes_input: bool = False
+    conv1d: bool = True
     size: Size | None = None
     search_space: Mapping[str, Sequence[Any]] = field(default_factory=dict, hash=False)
     refusal: Callable[[LoadedEncoder], str] = lambda _encoder: ""

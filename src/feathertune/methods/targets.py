@@ -52,15 +52,27 @@ class TargetedOptions(LayeredOptions):
 
 def target_names(encoder: LoadedEncoder, options: TargetedOptions) -> list[str]:
     """Return full names of the linear layers to adapt, in the model's order; ConfigError if a name fits none."""
+    if why := no_targets(encoder):
+        raise ConfigError(f"Nothing of {encoder.id} can be adapted: {why}.")
     if options.target_modules == "all-linear":
         names = list(encoder.linear_names())
     elif options.target_modules == "query-value":
         names = list(encoder.query_value_names())
     else:
         names = _named_targets(encoder, options.target_modules)
-    if not names:
-        raise ConfigError(f"{encoder.id} ({encoder.spec.model_type}) has no linear layers in its blocks to adapt.")
     return in_top_layers(encoder, names, options)
+
+
+def no_targets(encoder: LoadedEncoder, *, conv1d: bool = True) -> str:
+    """Return why a method finds no layer to adapt, as a clause; empty if it finds one."""
+    from torch import nn
+
+    family, names = encoder.spec.model_type, encoder.linear_names()
+    if not names:
+        return f"the blocks of {family} models have no linear layers"
+    if not conv1d and not any(isinstance(encoder.model.get_submodule(name), nn.Linear) for name in names):
+        return f"PEFT adapts nn.Linear alone by it, and the linear layers of {family} models are Conv1D"
+    return ""
 
 
 def in_top_layers(encoder: LoadedEncoder, names: list[str], options: LayeredOptions) -> list[str]:

@@ -20,7 +20,10 @@ _HEAD_EPOCHS, _HEAD_STEPS, _HEAD_BATCH, _HEAD_RATE = 20, 2_000, 64, 1e-3
 
 
 class Features(NamedTuple):
-    """Vectors ``(B, D)`` of texts in the encoder's dtype: the head's input, and the mean of all last hidden states."""
+    """Vectors ``(B, D)`` of texts in the encoder's dtype: the head's input, and the mean of all last hidden states.
+
+    Both are the head's input if the encoder shortens its texts (Funnel).
+    """
 
     read: Tensor
     mean: Tensor
@@ -37,6 +40,8 @@ def extract_features(encoder: LoadedEncoder, batch: Mapping[str, Tensor]) -> Fea
         given, hidden, _ = states(encoder, batch)
     mask = batch.get("attention_mask")
     read = vector(given, mask, encoder.facts.reads or "mean")
+    if hidden.shape[:2] != batch["input_ids"].shape:
+        return Features(read=read, mean=read)
     return Features(read=read, mean=vector(hidden.float(), mask, "mean").to(read.dtype))
 
 

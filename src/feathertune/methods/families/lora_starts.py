@@ -57,7 +57,8 @@ def as_plain_lora(model: nn.Module) -> None:
             a, b = _factors(module, name)
             a0, b0 = getattr(module, _START)
             delattr(module, _START)
-            module.base_layer.weight += module.scaling[name] * (b0 @ a0)
+            taken_out = module.scaling[name] * (b0 @ a0)
+            module.base_layer.weight += taken_out.T if module.fan_in_fan_out else taken_out  # GPT-2's is transposed
             for factors, joined in (
                 (module.lora_A, torch.cat([a, a0])),
                 (module.lora_B, torch.cat([b, -b0], dim=1)),
@@ -145,6 +146,7 @@ PISSA = lora_method(
 )
 OLORA = lora_method(
     name="olora",
+    conv1d=False,
     fixed={"init_lora_weights": "olora"},
     then=_keep_start,
     summary="LoRA that begins with the first columns of each weight's QR decomposition, taken out of it.",

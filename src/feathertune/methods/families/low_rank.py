@@ -73,6 +73,7 @@ def _fits_blocks(encoder: LoadedEncoder, options: GraloraOptions, _job: Job) -> 
 
 LOHA = adapter(
     name="loha",
+    conv1d=False,
     config="LoHaConfig",
     summary="Adds the elementwise product of two low-rank matrices: rank up to r squared for twice LoRA's parameters.",
     when="Where LoRA's rank is seen to limit; it is slower, since the update is formed whole.",
@@ -83,6 +84,7 @@ LOHA = adapter(
 )
 LOKR = adapter(
     name="lokr",
+    conv1d=False,
     config="LoKrConfig",
     summary="Adds the Kronecker product of a small matrix and a low-rank one.",
     when="For very small adapters; at a rank of hundreds the scaling by alpha / r leaves little of the update.",
@@ -114,6 +116,7 @@ GRALORA = adapter(
 )
 MISS = adapter(
     name="miss",
+    conv1d=False,
     config="MissConfig",
     summary="Trains one small matrix a weight that is repeated over the shards of its input.",
     when="Where LoRA's memory is too much: half of its parameters at the same rank, one product less.",
@@ -124,6 +127,7 @@ MISS = adapter(
 )
 DELORA = adapter(
     name="delora",
+    conv1d=False,
     config="DeloraConfig",
     summary="LoRA whose update is normalised and bounded, so that direction and strength are learned apart.",
     when="Where high rates or long trainings drive LoRA away from the encoder.",

@@ -46,8 +46,8 @@ def _train(encoder: LoadedEncoder, chosen: Callable[[str], bool]) -> nn.Module:
 
 
 def _biases(encoder: LoadedEncoder) -> list[str]:
-    start = f"{encoder.spec.blocks}."
-    return [name for name, _ in encoder.model.named_parameters() if name.startswith(start) and name.endswith("bias")]
+    starts = tuple(f"{path}." for path in encoder.spec.all_blocks)
+    return [name for name, _ in encoder.model.named_parameters() if name.startswith(starts) and name.endswith("bias")]
 
 
 def _needs_biases(encoder: LoadedEncoder) -> str:
@@ -145,6 +145,7 @@ HEAD = Method(
 )
 SHIRA = adapter(
     name="shira",
+    conv1d=False,
     config="ShiraConfig",
     arguments=_mask,
     summary="Trains a random share of the pretrained weights (`density`) and keeps the rest.",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from feathertune.errors import ConfigError
+from feathertune.errors import ConfigError, first_line
 from feathertune.methods.adapters import adapter, scaled_rates
 from feathertune.methods.base import Job, Options, Size, at_rate
 
@@ -44,21 +44,40 @@ def _shape(encoder: LoadedEncoder, options: PromptOptions, job: Job) -> Mapping[
             f"{options.num_virtual_tokens} virtual tokens and texts of {job.max_length} tokens are more than the "
             f"{encoder.max_positions} that {encoder.id} reads. Give --max-length {left} or less."
         )
-    config = encoder.model.config
+    config = encoder.model.config.get_text_config()
     return {
         # PEFT looks for ends of names: `head` alone would be P-tuning's own mlp_head too.
         "modules_to_save": [f"base_model.{name}" for name in encoder.head_modules],
         # The width of a word's embedding, which ELECTRA and ALBERT widen afterwards.
         "token_dim": int(encoder.model.get_input_embeddings().weight.shape[1]),
         "num_layers": encoder.n_layers,
-        "num_attention_heads": int(config.num_attention_heads),
+        "num_attention_heads": int(getattr(config, "num_attention_heads", 1)),  # FNet has no heads
         "num_transformer_submodules": 1,
     }
 
 
 def _takes_embeddings(encoder: LoadedEncoder) -> str:
-    taken = inspect.signature(encoder.backbone.forward).parameters
-    return "" if "inputs_embeds" in taken else f"{encoder.spec.model_type} encoders take no embedded inputs"
+    """Try it: heads that read the last token find it by token ids, and take padding for it if there are none."""
+    import torch
+
+    from feathertune.encoders.patching import kept_modes
+    from feathertune.encoders.trial import close, trial_batches
+
+    model, family, batch = encoder.model, encoder.spec.model_type, trial_batches(encoder)[-1]
+    if encoder.facts.padding == "left":
+        return f"PEFT puts its tokens before the padding, which {family} models need on the left"
+    with torch.no_grad(), kept_modes(model):
+        expected = model.eval()(**batch).logits
+        if expected.is_meta:
+            raise NotImplementedError("This looks at numbers.")
+        try:
+            words = model.get_input_embeddings()(batch["input_ids"])
+            if not isinstance(words, torch.Tensor):
+                raise TypeError("its embedding gives more than one tensor")
+            found = model(inputs_embeds=words, attention_mask=batch["attention_mask"]).logits
+        except Exception as error:  # whatever a model of any family says
+            return f"{family} models fail on embedded inputs ({first_line(error)})"
+    return "" if close(found, expected) else f"without token ids, {family} models take padding for the end of a text"
 
 
 def _takes_past(encoder: LoadedEncoder) -> str:

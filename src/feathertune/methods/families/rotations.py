@@ -58,6 +58,7 @@ class RoadOptions(TargetedOptions):
 
 OFT = adapter(
     name="oft",
+    conv1d=False,
     config="OFTConfig",
     arguments=divisor("oft", "oft_block_size", least=2, most=32),  # a block of one turns nothing
     summary="Turns the inputs of each weight by trained rotations of small blocks.",
@@ -69,6 +70,7 @@ OFT = adapter(
 )
 BOFT = adapter(
     name="boft",
+    conv1d=False,
     config="BOFTConfig",
     arguments=divisor("boft", "boft_block_size", least=2, most=8),
     summary="OFT with rotations that are products of sparse factors, so that all inputs mix.",
@@ -80,6 +82,7 @@ BOFT = adapter(
 )
 HRA = adapter(
     name="hra",
+    conv1d=False,
     config="HRAConfig",
     summary="Turns each weight by a chain of trained Householder reflections.",
     when="As OFT, with a size that can be chosen freely.",
@@ -90,6 +93,7 @@ HRA = adapter(
 )
 ROAD = adapter(
     name="road",
+    conv1d=False,
     config="RoadConfig",
     arguments=divisor("road", "group_size", least=2, most=64),
     summary="Turns and stretches pairs of each layer's outputs.",

@@ -20,16 +20,23 @@ def _feedforward(encoder: LoadedEncoder, options: TargetedOptions, _job: Job) ->
     return {"feedforward_modules": [name for name in names if any(name.endswith(f".{end}") for end in last)]}
 
 
-def _norms(encoder: LoadedEncoder, options: LayeredOptions, _job: Job) -> Mapping[str, Any]:
-    start = f"{encoder.spec.blocks}."
+def _norms(encoder: LoadedEncoder) -> list[str]:
+    starts = tuple(f"{path}." for path in encoder.spec.all_blocks)
     ends = tuple(f".{norm}" for norm in encoder.spec.norms)
-    names = [
+    return [
         name
         for name, module in encoder.model.named_modules()
         # ModernBERT's first block has a norm in name only.
-        if name.startswith(start) and name.endswith(ends) and next(module.parameters(), None) is not None
+        if name.startswith(starts) and name.endswith(ends) and next(module.parameters(), None) is not None
     ]
-    return {"target_modules": in_top_layers(encoder, names, options)}
+
+
+def _needs_norms(encoder: LoadedEncoder) -> str:
+    return "" if _norms(encoder) else f"the blocks of {encoder.spec.model_type} models have no norms with weights"
+
+
+def _targets(encoder: LoadedEncoder, options: LayeredOptions, _job: Job) -> Mapping[str, Any]:
+    return {"target_modules": in_top_layers(encoder, _norms(encoder), options)}
 
 
 IA3 = adapter(
@@ -45,7 +52,8 @@ IA3 = adapter(
 LN_TUNING = adapter(
     name="ln-tuning",
     config="LNTuningConfig",
-    arguments=_norms,
+    arguments=_targets,
+    refusal=_needs_norms,
     summary="Trains the scales and shifts of the layer norms.",
     when="For the smallest file, at no cost in prediction.",
     source="Qi et al. 2022, arXiv:2211.08682",

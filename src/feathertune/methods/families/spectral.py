@@ -81,6 +81,7 @@ WAVEFT = adapter(
 )
 C3A = adapter(
     name="c3a",
+    conv1d=False,
     config="C3AConfig",
     fixed={"init_weights": True},  # as FourierFT's
     arguments=divisor("c3a", "block_size", most=128),
