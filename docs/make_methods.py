@@ -26,8 +26,8 @@ and their defaults are in the [reference](reference.md#methods).
 """
 _REFUSALS = """## Base models that a method cannot serve
 
-A method that does not fit a base model is refused before training, with the reason; `--methods all` leaves it out. All other
-methods serve decoders and encoder-decoders as they serve encoders.
+A method that does not fit a base model is refused before training, with the reason; `--methods all` leaves it out. All
+other methods serve decoders and encoder-decoders as they serve encoders.
 
 | methods | cannot serve | why |
 |---|---|---|
