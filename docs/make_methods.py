@@ -24,6 +24,25 @@ Made by `make docs` from the registry and two committed studies; do not edit.
 `feathertune methods show NAME --base ENCODER` says which modules a method adapts there and how much it trains. Options
 and their defaults are in the [reference](reference.md#methods).
 """
+_REFUSALS = """## Base models that a method cannot serve
+
+A method that does not fit a base model is refused before training, with the reason; `--methods all` leaves it out. All
+other methods serve decoders and encoder-decoders as they serve encoders.
+
+| methods | cannot serve | why |
+|---|---|---|
+| `prompt`, `p-tuning` | decoders | A decoder's head reads the last token. Transformers finds it by token ids; if \
+embedded tokens stand before a text, it takes the last place of a batch, which may be padding. |
+| `prompt`, `p-tuning` | encoder-decoders (T5, BART) and others | Their classifiers fail on embedded inputs, or need \
+padding on the left, where PEFT's tokens would stand before it (XLNet). This is tried on each model. |
+| `prefix` | all, from transformers 5.24 on | PEFT hands keys and values over by a name that models no longer take. |
+| {linear_only} | GPT-2 and GPT-1 | PEFT adapts `nn.Linear` alone by these, and their layers are `Conv1D`. |
+| `bitfit` | Llama, Mistral, Gemma, T5 and others | Their blocks have no biases. |
+| `ln-tuning` | OLMo, XLM, FlauBERT | Their blocks have no norms with weights. |
+| all {targeted} that adapt linear layers | I-BERT, SqueezeBERT | Their blocks have none. |
+| `top-layers`, `--top-layers` | ALBERT | All layers share their weights. |
+| `full:read=mean` | all but BERT's form | It adds a block of that form. |
+"""
 
 
 def page(defaults: StudyRecord | None = None) -> str:
@@ -60,38 +79,9 @@ def _traits() -> str:
 
 
 def _refusals() -> str:
-    linear_only = [method.name for method in METHODS if not method.conv1d]
-    targeted = [method.name for method in METHODS if "target_modules" in method.options.model_fields]
-    return "\n".join(
-        [
-            "## Base models that a method cannot serve",
-            "",
-            "A method that does not fit a base model is refused before training, with the reason; `--methods all` leaves it "
-            "out. All other methods serve decoders and encoder-decoders as they serve encoders.",
-            "",
-            "| methods | cannot serve | why |",
-            "|---|---|---|",
-            "| `prompt`, `p-tuning` | decoders | They put embedded tokens before a text. A decoder's head reads the last "
-            "token, which transformers finds by token ids: without them it takes the last place of a batch, which may be "
-            "padding. |",
-            "| `prompt`, `p-tuning` | encoder-decoders (T5, BART) and others | Their classifiers fail on embedded inputs, "
-            "or need padding on the left, where PEFT's tokens would stand before it (XLNet). This is tried on each model. |",
-            "| `prefix` | all, from transformers 5.24 on | PEFT hands keys and values over by a name that the models no longer "
-            "take. |",
-            f"| {_code(linear_only)} | GPT-2 and GPT-1 | PEFT adapts `nn.Linear` alone by these, and their layers are "
-            "`Conv1D`. |",
-            "| `bitfit` | Llama, Mistral, Gemma, T5 and others | Their blocks have no biases. |",
-            "| `ln-tuning` | OLMo, XLM, FlauBERT | Their blocks have no norms with weights. |",
-            f"| all {len(targeted)} that adapt linear layers | I-BERT, SqueezeBERT | Their blocks have none. |",
-            "| `top-layers`, `--top-layers` | ALBERT | All layers share their weights. |",
-            "| `full:read=mean` | all but BERT's form | It adds a block of that form. |",
-            "",
-        ]
-    )
-
-
-def _code(names: list[str]) -> str:
-    return ", ".join(f"`{name}`" for name in names)
+    linear_only = ", ".join(f"`{method.name}`" for method in METHODS if not method.conv1d)
+    targeted = sum("target_modules" in method.options.model_fields for method in METHODS)
+    return _REFUSALS.format(linear_only=linear_only, targeted=targeted)
 
 
 def _yes(value: bool) -> str:

@@ -25,7 +25,8 @@ def merged_model(bundle: Bundle) -> PreTrainedModel:
                 f"The bundle {bundle.folder} cannot be merged: {method} puts trained tokens before each text, or "
                 f"states before each layer's, and no weight of the encoder can hold those. {instead}"
             )
-        weights = [module.get_base_layer().weight for module in model.modules() if isinstance(module, BaseTunerLayer)]
+        adapted = [module.get_base_layer() for module in model.modules() if isinstance(module, BaseTunerLayer)]
+        weights = [layer.weight for layer in adapted if hasattr(layer, "weight")]  # experts have no single one
         if len({id(weight) for weight in weights}) < len(weights):
             raise BundleError(
                 f"The bundle {bundle.folder} cannot be merged: layers of its base share a weight, and {method} has "

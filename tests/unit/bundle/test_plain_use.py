@@ -30,7 +30,7 @@ def base(tmp_path, monkeypatch):
 
 
 def portable(base, bundle, revision=None):
-    encoder = SimpleNamespace(id=getattr(base, "id", base), revision=revision, fingerprint="0")
+    encoder = SimpleNamespace(id=getattr(base, "id", base), revision=revision, fingerprint="0", added_settings={})
     return _portable_base(encoder, bundle)
 
 
