@@ -83,7 +83,10 @@ class Prefix:
             model.eval()
             with torch.no_grad(), self._runtime.autocast():
                 whole = model(**batch).logits.float()
-                split = model(**batch, **{STATES: self.boundary(batch)}).logits.float()
+                states = self.boundary(batch)
+                if states.shape != (*batch["input_ids"].shape, self.width):
+                    return f"block {self._split_point} reads states of another shape than the tokens'"  # Funnel's
+                split = model(**batch, **{STATES: states}).logits.float()
         except (RuntimeError, ValueError, TypeError, IndexError, KeyError) as error:
             return f"the model cannot be started at block {self._split_point}: {error}"
         finally:
