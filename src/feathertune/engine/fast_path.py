@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from feathertune.encoders import LoadedEncoder
     from feathertune.runtime import Runtime
 
-# Some modules keep a rate as a number and call the function (ModernBERT's attention).
-_NUMBERS = ("attention_dropout", "dropout_prob")
 # Transformers' names of keys and values that come before a block's own, such as a trained prefix.
 _PAST = ("past_key_values", "past_key_value", "layer_past", "cache")
 
@@ -194,8 +192,8 @@ def _attention(config: Any) -> Iterator[None]:  # noqa: ANN401 - PretrainedConfi
 def turn_off_dropout(model: nn.Module) -> None:
     """Set every dropout that a frozen model has now to 0: it regularises nothing, and its masks take time."""
     for module in model.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = 0.0
-        for name in _NUMBERS:
-            if isinstance(getattr(module, name, None), float):
+        # Some modules keep a rate as a number and call the function.
+        rates = ["p"] if isinstance(module, nn.Dropout) else [name for name in vars(module) if "drop" in name]
+        for name in rates:
+            if isinstance(getattr(module, name), float):
                 setattr(module, name, 0.0)

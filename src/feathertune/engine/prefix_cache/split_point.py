@@ -22,6 +22,7 @@ _TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 2e-2}
 
 # The model's argument for hidden states ``(B, T, D)`` at the split point.
 STATES = "split_states"
+_HIDDEN = "hidden_states"  # transformers' name of a block's input
 
 
 def find_split_point(encoder: LoadedEncoder, model: nn.Module) -> tuple[int, str]:
@@ -63,15 +64,15 @@ class Prefix:
         found: list[Tensor] = []
 
         def stop(_module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
-            found.append(inputs[0] if inputs else named["hidden_states"])
+            found.append(inputs[0] if inputs else named[_HIDDEN])
             raise _Stop
 
-        backbone = self._encoder.backbone
+        model = self._encoder.model  # which makes a decoder's inputs for an encoder-decoder
         hook = self._encoder.blocks[self._split_point].register_forward_pre_hook(stop, with_kwargs=True)
         try:
-            with kept_modes(backbone), contextlib.suppress(_Stop), self._runtime.autocast():
-                backbone.eval()
-                backbone(**batch)
+            with kept_modes(model), contextlib.suppress(_Stop), self._runtime.autocast():
+                model.eval()
+                model(**batch)
         finally:
             hook.remove()
         return found[0].to(self._dtype)
@@ -86,8 +87,10 @@ class Prefix:
                 states = self.boundary(batch)
                 if states.shape != (*batch["input_ids"].shape, self.width):
                     return f"block {self._split_point} reads states of another shape than the tokens'"  # Funnel's
+                if (mask := batch.get("attention_mask")) is not None:
+                    states = states * mask.unsqueeze(-1).to(states.dtype)  # those of padding are not kept
                 split = model(**batch, **{STATES: states}).logits.float()
-        except (RuntimeError, ValueError, TypeError, IndexError, KeyError) as error:
+        except (RuntimeError, ValueError, TypeError, LookupError, AttributeError) as error:
             return f"the model cannot be started at block {self._split_point}: {error}"
         finally:
             model.train(training)
@@ -129,17 +132,22 @@ class Prefix:
         return forward
 
     def _start(self, own: Any) -> Any:  # noqa: ANN401 - any forward
-        def forward(hidden_states: Tensor, *inputs: Any, **named: Any) -> Any:  # noqa: ANN401
-            return own(hidden_states if self._states is None else self._states, *inputs, **named)
+        def forward(*inputs: Any, **named: Any) -> Any:  # noqa: ANN401
+            if self._states is None:
+                return own(*inputs, **named)
+            if inputs:
+                return own(self._states, *inputs[1:], **named)
+            return own(**{**named, _HIDDEN: self._states})
 
         return forward
 
     def _pass_on(self, own: Any) -> Any:  # noqa: ANN401 - any forward
-        def forward(hidden_states: Tensor, *inputs: Any, **named: Any) -> Any:  # noqa: ANN401
+        def forward(*inputs: Any, **named: Any) -> Any:  # noqa: ANN401
             if self._states is None:
-                output = own(hidden_states, *inputs, **named)
+                output = own(*inputs, **named)
                 self._n_returned = len(output) if isinstance(output, tuple) else None
                 return output
+            hidden_states = inputs[0] if inputs else named[_HIDDEN]
             return hidden_states if self._n_returned is None else (hidden_states, *[None] * (self._n_returned - 1))
 
         return forward
