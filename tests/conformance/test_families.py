@@ -21,6 +21,7 @@ from feathertune.encoders import LoadedEncoder, load_encoder, quiet_transformers
 from feathertune.encoders.classifier_head import head_logits
 from feathertune.encoders.trial import trial_batches
 from feathertune.engine.fast_path import fast_parts, fitting_runtime, turn_off_dropout
+from feathertune.engine.prefix_cache.store import ActivationCache
 from feathertune.engine.training.gradient import Labelled
 from feathertune.engine.training.head import extract_features
 from feathertune.errors import BundleError, ConfigError, EncoderError
@@ -80,14 +81,6 @@ def load(base: tuple[str, Path]) -> Any:
     return functools.partial(load_encoder, str(base[1]), labels=LABELS, seed=0, attention="eager")
 
 
-def _without_dropout(encoder: LoadedEncoder) -> None:
-    turn_off_dropout(encoder.model)
-    for module in encoder.model.modules():
-        for name in ("dropout", "hidden_dropout_prob", "activation_dropout", "layerdrop"):
-            if isinstance(getattr(module, name, None), float):
-                setattr(module, name, 0.0)
-
-
 def _answers(model: nn.Module, batches: list[dict[str, Tensor]]) -> tuple[dict[str, Tensor], set[str]]:
     """Logits and gradients of trained parameters, and names of those that have one."""
     logits = [model(**batch).logits for batch in batches]
@@ -134,6 +127,23 @@ def test_the_head_alone_gives_the_models_logits(family, load):
     assert differ != any("same vector of every text" in note for note in encoder.notes)
 
 
+def test_hidden_states_that_are_kept_change_nothing(family, load):
+    encoder = load()
+    if family in NO_LINEARS or encoder.spec.shared_blocks:
+        pytest.skip("it has no last block to adapt alone")
+    turn_off_dropout(encoder.model)
+    method = METHODS["lora"]
+    model = method.prepare(encoder, method.options(top_layers=1), Job(0)).train(family in TRAINS_IN_TRAINING_MODE)
+    texts = {"train": encode(encoder.tokenizer, [*TEXTS, *TEXTS], max_length=MAX_LENGTH)}
+    found = []
+    for cache in ("off", "ram"):
+        kept = ActivationCache(EngineConfig(cache=cache), CPU, token_budget=4096, base_fingerprint="")
+        with fast_parts(encoder, EngineConfig(), CPU), kept.inputs(encoder, model, texts) as inputs:
+            found.append(_answers(model, [inputs.texts["train"].collate(np.arange(8), CPU.device)]))
+    assert_equal_answers(found[1][0], found[0][0], of_largest=IN_FP32)
+    assert found[0][1] == found[1][1]
+
+
 @pytest.mark.parametrize("method", ["lora", "full"])
 def test_fast_parts_keep_logits_and_gradients(family, load, method):
     encoder = load()
@@ -141,7 +151,7 @@ def test_fast_parts_keep_logits_and_gradients(family, load, method):
         with pytest.raises(ConfigError, match="no linear layers"):
             METHODS[method].prepare(encoder, METHODS[method].options(), Job(0))
         return
-    _without_dropout(encoder)
+    turn_off_dropout(encoder.model)
     model = _moved(encoder, method).train(family in TRAINS_IN_TRAINING_MODE)
     batches = trial_batches(encoder)
     with fast_parts(encoder, CONFIGS["all-off"], CPU) as parts:
@@ -220,7 +230,7 @@ def test_bf16_works_or_gives_way(family, load, method):
     if method == "lora" and family in NO_LINEARS:
         method = "head"
     encoder = load()
-    _without_dropout(encoder)
+    turn_off_dropout(encoder.model)
     runtime, note = fitting_runtime(encoder, EngineConfig(), BF16)
     assert bool(note) == (runtime.dtype == "fp32") == (family in FAILS_IN_BF16)
     model = _moved(encoder, method).eval()
