@@ -16,7 +16,8 @@ _MOST_ROWS = 5000  # time grows with the cube of the rows
 def bases(
     data: Annotated[str, typer.Argument(metavar="DATA", help="As in `feathertune compare`.")],
     candidates: Annotated[
-        str, typer.Option("--base", metavar="A,B,...", help="Base models: sample:minilm, hub ids or local folders.")
+        str,
+        typer.Option("--base", metavar="A,B,...", help="Base models: sample:minilm, hub ids, folders or .gguf files."),
     ],
     rows: Annotated[int, typer.Option("--rows", min=20, max=_MOST_ROWS, help="Most training rows to read.")] = 1000,
     config: opt.ConfigFile = None,

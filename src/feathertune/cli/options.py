@@ -28,7 +28,7 @@ Base = Annotated[
     str | None,
     typer.Option(
         "--base",
-        help="The pretrained encoder: sample:minilm, a hub id, or a local folder; compare takes several, as A,B.",
+        help="Base model: sample:minilm, a hub id, a folder or a .gguf file; compare takes several, as A,B.",
     ),
 ]
 TextColumn = Annotated[

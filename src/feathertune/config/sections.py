@@ -114,10 +114,10 @@ class DataConfig(Section):
 
 
 class BaseConfig(Section):
-    """The pretrained encoder; a list of such sections, or of their ids, in a comparison of several.
+    """The base model; a list of such sections, or of their ids, in a comparison of several.
 
     Attributes:
-        id: ``sample:minilm``, a hub id or a local folder.
+        id: ``sample:minilm``, a hub id, a local folder or a GGUF file.
         revision: Branch, tag or commit, for a hub id.
     """
 

@@ -25,7 +25,8 @@ def folder(tmp_path_factory):
     [("lora", "auto", False), ("full", "auto", True), ("lora", "on", True), ("full", "off", False)],
 )
 def test_the_encoders_dropout(folder, method, setting, is_on):
-    def load(seed):
+    def load(seed, *, in_fp32):
+        assert in_fp32 == (method == "full")
         return load_encoder(str(folder), labels=("no", "yes"), seed=seed, attention="eager")
 
     bench = SimpleNamespace(runtime=CPU, pretrained=SimpleNamespace(load=load))
