@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -47,12 +47,47 @@ class Facts:
 UNKNOWN = Facts(None, "right")
 
 
-@torch.no_grad()
+class _Seen(NamedTuple):
+    """What the trial of a model shows; `notes` are about it by its id."""
+
+    facts: Facts
+    side: Side
+    spec: EncoderSpec
+    linears: list[str]
+    notes: list[str]
+
+
+# Trials of models that were loaded before, by what decides them; a study loads its base model for every run.
+_seen: dict[Hashable, _Seen] = {}
+_MOST_KEPT = 64
+
+
 def with_facts(encoder: LoadedEncoder) -> LoadedEncoder:
     """Return a model with its facts, and without the linear layers that its forward pass does not call.
 
     The tokenizer gets the side of padding. EncoderError if the model cannot run, or answers a text by chance.
     """
+    tokenizer, dtype = encoder.tokenizer, next(encoder.model.parameters()).dtype
+    key = (
+        encoder.fingerprint,
+        type(encoder.model),
+        len(tokenizer),
+        Padding.of(tokenizer),
+        dtype,
+        *encoder.head_modules,
+    )
+    if (seen := _seen.get(key)) is None:
+        if len(_seen) == _MOST_KEPT:
+            _seen.clear()
+        seen = _seen[key] = _try(encoder)
+    if tokenizer.padding_side != seen.side:
+        tokenizer.padding_side = tokenizer.init_kwargs["padding_side"] = seen.side  # the second is what is saved
+    notes = (*encoder.notes, *(note.format(encoder.id) for note in seen.notes))
+    return replace(encoder, spec=seen.spec, linears=[*seen.linears], facts=seen.facts, notes=notes)
+
+
+@torch.no_grad()
+def _try(encoder: LoadedEncoder) -> _Seen:
     short, long = trial_ids(encoder)
     called: Counter[str] = Counter()
     modules = {name: encoder.model.get_submodule(name) for name in encoder.linears}
@@ -74,15 +109,12 @@ def with_facts(encoder: LoadedEncoder) -> LoadedEncoder:
         reads = next(fitting, None)
     right, left = (_padding_matters(encoder, [short, long], alone, side) for side in SIDES)
     side: Side = "left" if right and not left else "right"
-    if (tokenizer := encoder.tokenizer).padding_side != side:
-        tokenizer.padding_side = tokenizer.init_kwargs["padding_side"] = side  # the second is what is saved
     padding, notes = (None, [_PADDED]) if right and left else (side, [])
     one, other = (vector(answer.given, None, reads or "mean") for answer in alone)
     if torch.allclose(one, other, rtol=1e-5):
         notes.append(_ALL_ALIKE)
     linears = [name for name in encoder.linears if name in called]
-    said = (*encoder.notes, *(note.format(encoder.id) for note in notes))
-    return replace(encoder, spec=_as_seen(encoder, called), linears=linears, facts=Facts(reads, padding), notes=said)
+    return _Seen(Facts(reads, padding), side, _as_seen(encoder, called), linears, notes)
 
 
 def trial_ids(encoder: LoadedEncoder) -> tuple[list[int], list[int]]:
@@ -104,12 +136,10 @@ def trial_batches(encoder: LoadedEncoder) -> list[dict[str, Tensor]]:
 
 def close(values: Tensor, expected: Tensor) -> bool:
     """Return whether values are the same up to the order of sums; bf16 rounds more."""
-    values, expected = (
-        values.detach(),
-        expected.detach().nan_to_num(),
-    )  # of broken weights, which are refused where they are read
+    # Broken weights give NaN; they are refused where they are read.
+    values, expected = values.detach().nan_to_num(), expected.detach().nan_to_num()
     allowed = _TOLERANCE.get(expected.dtype, _ROUNDED) * float(expected.abs().max()) + 1e-6
-    return float((values.nan_to_num() - expected).abs().max()) <= allowed
+    return float((values - expected).abs().max()) <= allowed
 
 
 class _Answer(NamedTuple):

@@ -62,7 +62,7 @@ def fast_parts(
             stack.enter_context(_attention(encoder.model.config))
             fast.parts.append("attention")
         if not post_norm:
-            fast.notes.append(f"{spec.model_type} encoders run their own blocks.")
+            fast.notes.append(f"{spec.model_type} models run their own blocks.")
         if own_blocks:
             for module in list(encoder.blocks)[: -1 if first_token else None]:
                 fast.blocks.append(Block(module, spec, n_heads=_n_heads(encoder), arithmetic=arithmetic))
