@@ -129,7 +129,7 @@ def test_biases_of_their_own_are_added_to_their_rows():
 @pytest.mark.parametrize("family", OTHERS)
 def test_families_with_blocks_of_their_own_stay_alone(family, stack):
     (why,) = on_one_encoder(family, ("lora",), stack)
-    assert why == f"{members_type(family)} encoders run their own blocks here"
+    assert why == f"{members_type(family)} models run their own blocks here"
 
 
 def members_type(family):

@@ -68,14 +68,11 @@ def with_facts(encoder: LoadedEncoder) -> LoadedEncoder:
     The tokenizer gets the side of padding. EncoderError if the model cannot run, or answers a text by chance.
     """
     tokenizer, dtype = encoder.tokenizer, next(encoder.model.parameters()).dtype
-    key = (
-        encoder.fingerprint,
-        type(encoder.model),
-        len(tokenizer),
-        Padding.of(tokenizer),
-        dtype,
-        *encoder.head_modules,
-    )
+    # The fingerprint is of the backbone: a broken head shows nothing about others.
+    heads = [encoder.model.get_submodule(name) for name in encoder.head_modules]
+    is_whole = all(bool(torch.isfinite(parameter).all()) for head in heads for parameter in head.parameters())
+    of_texts = (len(tokenizer), Padding.of(tokenizer))
+    key = (encoder.fingerprint, type(encoder.model), dtype, *of_texts, is_whole, *encoder.head_modules)
     if (seen := _seen.get(key)) is None:
         if len(_seen) == _MOST_KEPT:
             _seen.clear()

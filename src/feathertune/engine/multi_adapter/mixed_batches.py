@@ -39,7 +39,7 @@ class MixableModel:
 def as_mixable(encoder: LoadedEncoder, model: nn.Module, fast: FastParts) -> MixableModel | str:
     """Return a model, in eval mode and with shared tensors, for mixed passes, or the reason why it cannot take part."""
     if len(fast.blocks) != len(encoder.blocks):
-        return f"{encoder.spec.model_type} encoders run their own blocks here"
+        return f"{encoder.spec.model_type} models run their own blocks here"
     if not isinstance(fast.blocks[-1], FirstTokenBlock):
         return "the last block is not computed for the first token alone"
     inner = {id(parameter) for parameter in encoder.model.parameters()}
