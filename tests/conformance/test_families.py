@@ -39,7 +39,7 @@ LABELS = ("no", "yes")
 MAX_LENGTH = 24
 # Of different structure: two-way and one-way attention, grouped heads, an encoder-decoder, padding on the left,
 # relative positions that fail in bf16, no linear layers. The others take minutes.
-DEFAULT = ("deberta", "eurobert", "gemma3_text-both-ways", "gpt2-no-pad", "ibert", "llama-causal-lm", "t5", "xlnet")
+DEFAULT = ("deberta", "gemma3_text-both-ways", "gpt2-no-pad", "ibert", "t5", "xlnet")
 # Plain transformers gives a padded text other logits there: their models read padding.
 READ_PADDING = {"canine", "convbert", "fnet", "mobilebert", "nystromformer", "t5gemma", "t5gemma2", "yoso"}
 NO_LINEARS = {"ibert", "squeezebert"}

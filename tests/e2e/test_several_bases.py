@@ -94,6 +94,7 @@ def test_a_study_goes_on_where_it_was_stopped(studies, bases, data, tmp_path, mo
     assert result.code == 0
 
 
+@pytest.mark.slow
 def test_a_cost_estimate_has_the_rows_of_the_study(bases, data, studies, monkeypatch, capsys):
     given = ",".join(map(str, bases.values()))
     result = in_process(monkeypatch, capsys, "compare", data, "--base", given, *FAST, "--dry-run", "--json")
