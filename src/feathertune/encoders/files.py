@@ -158,7 +158,7 @@ def _checked_config(model_id: str, folder: Path) -> dict[str, Any]:
         raise EncoderError(f"The encoder {model_id}: {path} names no model_type, so it is not a model of transformers.")
     if config.get("auto_map") and config["model_type"] not in CONFIG_MAPPING:
         raise EncoderError(
-            f"The encoder {model_id} needs Python code of its own (auto_map in config.json): transformers "
+            f"The encoder {model_id} needs custom Python code (auto_map in config.json): transformers "
             f"{transformers.__version__} has no type '{config['model_type']}'. feathertune never runs code that comes "
             "with a model. Use one of a type that transformers has."
         )

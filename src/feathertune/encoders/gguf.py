@@ -122,7 +122,7 @@ def _exact_dtype(model: PreTrainedModel) -> torch.dtype:
 
 @contextlib.contextmanager
 def _alone(path: Path) -> Iterator[Path]:
-    """Give the file a folder of its own: transformers would read an adapter or a tokenizer next to it."""
+    """Yield a folder that holds only the file: transformers would read an adapter or a tokenizer next to it."""
     with tempfile.TemporaryDirectory(prefix="feathertune-") as place:
         try:
             os.symlink(path, Path(place, _NAME))

@@ -48,7 +48,7 @@ UNKNOWN = Facts(None, "right")
 
 
 class _Seen(NamedTuple):
-    """What the trial of a model shows; `notes` are about it by its id."""
+    """Result of a model's trial; the model's id is filled into `notes`."""
 
     facts: Facts
     side: Side

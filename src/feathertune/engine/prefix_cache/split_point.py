@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from feathertune.encoders.patching import kept_modes, replaced
+from feathertune.encoders.patching import hooked, kept_modes, replaced
 
 if TYPE_CHECKING:
     from feathertune.encoders import LoadedEncoder
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 # Largest difference of a logit between the whole model and one that starts at the split point. The arithmetic is the
 # same except for the boundary's rounding to the dtype of products, which a block of transformers may not do.
 _TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 2e-2}
-
-
 # The model's argument for hidden states ``(B, T, D)`` at the split point.
 STATES = "split_states"
 _HIDDEN = "hidden_states"  # transformers' name of a block's input
@@ -69,12 +67,9 @@ class Prefix:
 
         model = self._encoder.model  # which makes a decoder's inputs for an encoder-decoder
         hook = self._encoder.blocks[self._split_point].register_forward_pre_hook(stop, with_kwargs=True)
-        try:
-            with kept_modes(model), contextlib.suppress(_Stop), self._runtime.autocast():
-                model.eval()
-                model(**batch)
-        finally:
-            hook.remove()
+        with hooked(hook), kept_modes(model), contextlib.suppress(_Stop), self._runtime.autocast():
+            model.eval()
+            model(**batch)
         return found[0].to(self._dtype)
 
     def check(self, model: nn.Module, batch: dict[str, Tensor]) -> str:
