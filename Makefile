@@ -5,13 +5,14 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install decoder demo test test-all check fix bench bench-engine docs site clean
+.PHONY: help install decoder demo test test-all check fix bench bench-engine gpu-check docs site clean
 
 help:
 	@echo "make demo      a study of a few minutes on real reviews: table and report"
 	@echo "make test      the test suite      make test-all  the slow tests too"
 	@echo "make check     ruff, format, mypy, architecture      make fix  what ruff can mend"
 	@echo "make bench     the standing study  make bench-engine  speed against Trainer and PEFT"
+	@echo "make gpu-check what runs on a GPU: tests, and speed against Trainer and PEFT"
 	@echo "make docs      the pages that are generated"
 	@echo "make site      the pages as a site, in site/html"
 	@echo "make install   the virtual environment alone      make clean     remove it"
@@ -54,6 +55,9 @@ bench: $(INSTALLED)
 
 bench-engine: $(INSTALLED)
 	$(BIN)/python benchmarks/bench_engine.py
+
+gpu-check: $(INSTALLED)
+	$(BIN)/python benchmarks/gpu_check.py
 
 docs: $(INSTALLED)
 	$(BIN)/python docs/make_reference.py

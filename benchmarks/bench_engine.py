@@ -7,7 +7,7 @@ weight. Those that keep hidden states run three epochs; making them counts, and 
 first epoch costs more than the next ones is spread over three there. Writes ``results/engine-<case>.json``, with
 ``--ablation`` ``results/engine-<case>-ablation.json``. Who takes part: `contestants`; operations: `operations`.
 
-Threads are torch's default on both sides. Not for GPUs: every contestant is put on the processor.
+Threads are torch's default on both sides. `gpu_check.py` runs it on a GPU, with ``--device cuda``.
 """
 
 from __future__ import annotations
@@ -36,13 +36,14 @@ def main() -> None:
     parser.add_argument("--rows", type=int, help="to train on, instead of each case's own number")
     parser.add_argument("--tutorial-optim", help="such as adamw_torch; by default what this transformers takes itself")
     parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     parser.add_argument("--peak", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
         answer(_measure(Spec(**json.loads(arguments.child))))
     elif arguments.peak:
-        answer(measure_peak())
+        answer(measure_peak(arguments.device))
     else:
         _measure_all(arguments)
 
@@ -64,6 +65,8 @@ def _measure_all(arguments: argparse.Namespace) -> None:
     from engine_cases import CASES
 
     contestants, left_out = choose(ABLATION if arguments.ablation else CONTESTANTS, arguments.contestants)
+    if arguments.device == "cpu":  # torch.compile was no faster there (LOG.md)
+        contestants = [one for one in contestants if not one.compiled]
     print(*left_out, sep="\n")
     names = arguments.cases.split(",")
     if unknown := [name for name in names if name not in CASES]:
@@ -89,13 +92,13 @@ def _case(
     from feathertune.config import EngineConfig
     from feathertune.runtime import choose_runtime, hardware, versions
 
-    runtime = choose_runtime(EngineConfig(device="cpu"))
-    problem = write_problem(case, folder, rows=arguments.rows)
+    runtime = choose_runtime(EngineConfig(device=arguments.device))
     base = encoder_for(case, folder)
+    problem = write_problem(case, folder, base, rows=arguments.rows)
     rounds: dict[str, list[dict[str, Any]]] = {one.name: [] for one in contestants}
     peaks = []
     for number in range(arguments.rounds):
-        peaks.append(run_peak(__file__))
+        peaks.append(run_peak(__file__, arguments.device))
         for one in contestants:
             spec = Spec(
                 contestant=one.name,
@@ -106,6 +109,8 @@ def _case(
                 bf16=runtime.dtype == "bf16",
                 tutorial_optim=arguments.tutorial_optim,
                 scratch=str(folder / "trainer"),
+                rate_scale=case.rate_scale,
+                device=arguments.device,
             )
             found = run_child(__file__, spec)
             rounds[one.name].append(found)

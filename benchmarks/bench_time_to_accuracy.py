@@ -87,8 +87,8 @@ def _dataset(
     from feathertune.runtime import choose_runtime, hardware, versions
 
     runtime = choose_runtime(EngineConfig(device="cpu"))
-    problem = write_problem(case, folder, rows=arguments.train_rows)
     base = encoder_for(case, folder)
+    problem = write_problem(case, folder, base, rows=arguments.train_rows)
     runs: dict[str, list[dict[str, Any]]] = {one.name: [] for one in contestants}
     for seed in range(arguments.seeds):
         for one in contestants:

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 # Set by feathertune for itself when it chooses a runtime; the parent of all children does that too.
-_FEATHERTUNES_OWN = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
+FEATHERTUNES_OWN = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
 _WARM_UP_STEPS = 3
 
 
@@ -40,6 +40,8 @@ class Spec:
         scratch: A folder that may be written.
         seed: Of head, adapter, order and dropout.
         epochs: For a run to an accuracy.
+        rate_scale: Times the learning rates: random weights are only moved a little.
+        device: ``cpu`` or ``cuda``.
     """
 
     contestant: str
@@ -52,6 +54,8 @@ class Spec:
     scratch: str
     seed: int = 0
     epochs: int = 1
+    rate_scale: float = 1.0
+    device: str = "cpu"
 
 
 @dataclass(frozen=True)
@@ -120,13 +124,13 @@ def run_child(script: str, spec: Spec) -> dict[str, Any]:
     return _run(script, "--child", json.dumps(asdict(spec)))
 
 
-def run_peak(script: str) -> dict[str, float]:
+def run_peak(script: str, device: str = "cpu") -> dict[str, float]:
     """Measure the machine in a fresh process."""
-    return _run(script, "--peak")
+    return _run(script, "--peak", "--device", device)
 
 
 def _run(script: str, *arguments: str) -> dict[str, Any]:
-    environment = {key: value for key, value in os.environ.items() if key != _FEATHERTUNES_OWN}
+    environment = {key: value for key, value in os.environ.items() if key != FEATHERTUNES_OWN}
     environment.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
     done = subprocess.run([sys.executable, script, *arguments], capture_output=True, text=True, env=environment)
     if done.returncode:
@@ -156,19 +160,21 @@ def peak_memory_bytes() -> int:
     return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def measure_peak() -> dict[str, float]:
+def measure_peak(device: str) -> dict[str, float]:
     """Best speed of a matrix product, in FLOP/s, by number format: what a share of the peak is a share of."""
     import torch
 
     shapes = [(size, size, size) for size in (1024, 2048, 4096)] + [(4096, 768, 3072)]
-    return {
-        name: max(_product_speed(torch.randn(m, k).to(dtype), torch.randn(k, n).to(dtype)) for m, k, n in shapes)
-        for name, dtype in (("bf16", torch.bfloat16), ("fp32", torch.float32))
-    }
+
+    def fastest(dtype: torch.dtype) -> float:
+        pairs = [(torch.randn(m, k), torch.randn(k, n)) for m, k, n in shapes]
+        return max(_product_speed(*(one.to(device, dtype) for one in pair)) for pair in pairs)
+
+    return {"bf16": fastest(torch.bfloat16), "fp32": fastest(torch.float32)}
 
 
 def _product_speed(a: Any, b: Any, repeats: int = 5) -> float:
-    best = min(_seconds(lambda: a @ b) for _ in range(repeats + 1))
+    best = min(_seconds(lambda: (a @ b)[0, 0].item()) for _ in range(repeats + 1))
     return 2 * a.shape[0] * a.shape[1] * b.shape[1] / best
 
 

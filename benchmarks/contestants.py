@@ -3,8 +3,8 @@
 *Tutorial* is what the documentation of transformers writes: fp32, random batches padded to their longest text.
 *Tuned* is the best that Trainer's own switches give on a processor: bf16 where this machine multiplies it faster,
 batches of similar length, fused AdamW. Attention is torch's fused one in both, which is what transformers takes by
-itself; so is fused AdamW from torch 2.8 on. Padding to multiples of 8 made Trainer slower (benchmarks/LOG.md). No
-`torch.compile` on either side.
+itself; so is fused AdamW from torch 2.8 on. Padding to multiples of 8 made Trainer slower (benchmarks/LOG.md).
+`torch.compile` for Trainers on a GPU alone.
 
 feathertune turns the dropout of an encoder off where it is frozen; so that this is not sold as speed, there are tuned
 Trainers without the encoder's dropout, and feathertune with it.
@@ -37,6 +37,7 @@ class Contestant:
         method: All weights, or LoRA.
         tuned: Of a Trainer; feathertune has no tutorial.
         dropout: Whether the encoder's dropout is on.
+        compiled: A Trainer's model goes through ``torch.compile``.
         top_share: Train this share of the layers, the last ones, and keep what the others give; ``None`` trains all.
         settings: feathertune's, by dotted key.
     """
@@ -46,6 +47,7 @@ class Contestant:
     method: Literal["full", "lora"]
     tuned: bool = True
     dropout: bool = True
+    compiled: bool = False
     top_share: float | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
 
@@ -74,6 +76,8 @@ CONTESTANTS = (
     Contestant("trainer-lora-tutorial", "trainer", "lora", tuned=False),
     Contestant("trainer-lora-tuned", "trainer", "lora"),
     Contestant("trainer-lora-tuned-no-dropout", "trainer", "lora", dropout=False),
+    Contestant("trainer-full-compiled", "trainer", "full", dropout=False, compiled=True),
+    Contestant("trainer-lora-compiled", "trainer", "lora", dropout=False, compiled=True),
     Contestant("full", "feathertune", "full"),
     Contestant("lora", "feathertune", "lora", dropout=False, settings=_QUERY_VALUE),
     Contestant("lora-all-linear", "feathertune", "lora", dropout=False),
@@ -117,6 +121,8 @@ RATIOS = (
     ("trainer-lora-tutorial", "lora"),
     ("trainer-lora-tuned", "lora"),
     ("trainer-lora-tuned-no-dropout", "lora"),
+    ("trainer-lora-compiled", "lora"),
+    ("trainer-full-compiled", "full"),
     ("trainer-lora-tuned", "lora-dropout"),
     ("trainer-full-tutorial", "lora"),
     ("trainer-full-tuned", "lora"),

@@ -9,16 +9,33 @@ from pathlib import Path
 import numpy as np
 import torch
 from children import Problem, Rows, save_problem
-from transformers import AutoTokenizer, BertConfig, BertModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModel,
+    BertConfig,
+    DebertaV2Config,
+    ModernBertConfig,
+    PreTrainedTokenizerBase,
+)
 
 from feathertune.config import load_config
 from feathertune.data.from_config import load_sources, split_sources
 from feathertune.data.sources.samples import sample_encoder_path
 from feathertune.data.splitting.pool import Split
 from feathertune.data.tokens.encode import encode
-from feathertune.encoders import quiet_transformers
+from feathertune.encoders import load_encoder, quiet_transformers
 
 _ENCODER_SEED = 0
+_REAL = ("minilm", "smollm2")
+
+
+def _deberta_v3() -> DebertaV2Config:
+    relative = {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "position_buckets": 256}
+    norms = {"share_att_key": True, "norm_rel_ebd": "layer_norm", "position_biased_input": False, "type_vocab_size": 0}
+    sizes = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072}
+    return DebertaV2Config(vocab_size=128100, **sizes, **relative, **norms)
+
+
+_CONFIGS = {"bert-base": BertConfig, "modernbert-base": ModernBertConfig, "deberta-v3-base": _deberta_v3}
 
 
 @dataclass(frozen=True)
@@ -27,7 +44,7 @@ class Case:
 
     Attributes:
         name: In tables, on the command line and in the name of the result.
-        encoder: ``minilm`` (real) or ``bert-base`` (random weights: speed does not depend on them).
+        encoder: ``minilm`` and ``smollm2`` are real, others have random weights: speed does not depend on them.
         source: Of the texts.
         max_length: In tokens.
         rows: How many are trained on in an epoch.
@@ -43,18 +60,37 @@ class Case:
     title: str
     validation_rows: int | None = 200
 
+    @property
+    def rate_scale(self) -> float:
+        """Times the learning rates; full ones lead random weights astray, on both sides."""
+        return 1.0 if self.encoder in _REAL else 0.01
+
 
 _SENTENCES, _REVIEWS = ("sample:rotten-tomatoes", 128), ("sample:imdb", 256)
-_MINILM, _BERT = "all-MiniLM-L6-v2 (6 x 384)", "BERT-base (12 x 768)"
+_TITLES = {
+    "minilm": "all-MiniLM-L6-v2 (6 x 384)",
+    "bert-base": "BERT-base (12 x 768)",
+    "modernbert-base": "ModernBERT-base (22 x 768)",
+    "deberta-v3-base": "DeBERTa-v3-base (12 x 768)",
+    "smollm2": "SmolLM2-135M (30 x 576)",
+}
+# Rows of an epoch: sentences of 27 tokens on average, reviews of up to 256.
+_ROWS = {
+    "minilm": (640, 160),
+    "bert-base": (160, 64),
+    "modernbert-base": (160, 64),
+    "deberta-v3-base": (160, 64),
+    "smollm2": (160, 48),
+}
 CASES = {
-    case.name: case
-    for case in (
-        Case("minilm-27", "minilm", *_SENTENCES, 640, f"{_MINILM}, sentences of 27 tokens"),
-        Case("minilm-256", "minilm", *_REVIEWS, 160, f"{_MINILM}, reviews of up to 256 tokens"),
-        Case("bert-base-27", "bert-base", *_SENTENCES, 160, f"{_BERT}, sentences of 27 tokens"),
-        Case("bert-base-256", "bert-base", *_REVIEWS, 64, f"{_BERT}, reviews of up to 256 tokens"),
+    f"{encoder}-{length}": Case(f"{encoder}-{length}", encoder, *source, rows, f"{_TITLES[encoder]}, {what}")
+    for encoder, both in _ROWS.items()
+    for length, source, rows, what in (
+        (27, _SENTENCES, both[0], "sentences of 27 tokens"),
+        (256, _REVIEWS, both[1], "reviews of up to 256 tokens"),
     )
 }
+_MINILM = _TITLES["minilm"]
 TO_ACCURACY_CASES = {
     case.name: case
     for case in (
@@ -64,12 +100,13 @@ TO_ACCURACY_CASES = {
 }
 
 
-def write_problem(case: Case, folder: Path, *, rows: int | None) -> Problem:
+def write_problem(case: Case, folder: Path, base: str, *, rows: int | None) -> Problem:
     """Read, split and tokenise, and write ``<case>.npz``.
 
     Args:
         case: What.
         folder: Where.
+        base: The encoder, whose tokenizer is used.
         rows: To train on, instead of the case's.
     """
     config = load_config(
@@ -80,7 +117,7 @@ def write_problem(case: Case, folder: Path, *, rows: int | None) -> Problem:
         }
     )
     splits = split_sources(config.data, *load_sources(config.data))
-    tokenizer = AutoTokenizer.from_pretrained(sample_encoder_path("minilm"))
+    tokenizer = load_encoder(base, labels=splits.labels, seed=0).tokenizer
     problem = Problem(
         _rows(splits.train, tokenizer, case.max_length),
         _rows(splits.validation, tokenizer, case.max_length),
@@ -100,13 +137,13 @@ def _rows(split: Split, tokenizer: PreTrainedTokenizerBase, max_length: int) -> 
 
 def encoder_for(case: Case, folder: Path) -> str:
     """The id of the case's encoder; a random one is written into the folder first."""
-    if case.encoder == "minilm":
-        return "sample:minilm"
+    if case.encoder in _REAL:
+        return f"sample:{case.encoder}"
     target = folder / case.encoder
     if not target.exists():
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(_ENCODER_SEED)
-            model = BertModel(BertConfig())
+            model = AutoModel.from_config(_CONFIGS[case.encoder]())
         with quiet_transformers():
             model.save_pretrained(target)
         source = sample_encoder_path("minilm")

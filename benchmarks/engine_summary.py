@@ -80,7 +80,8 @@ def checks(contestants: Sequence[Contestant], rounds: Rounds) -> list[dict[str, 
         if "logits_difference" not in measured[0]:
             continue
         difference = max(one["logits_difference"] for one in measured)
-        limit = measured[0]["logits_tolerance"]
+        # Of a deep model the number format alone changes the logits by more.
+        limit = max(measured[0]["logits_tolerance"], 2 * max(one["logits_difference_of_plain"] for one in measured))
         found.append(_check(f"{name}: logits after training against plain transformers in fp32", difference, limit))
     if all(name in whole for name in SAME_START):
         first = [whole[name][0]["first_loss"] for name in SAME_START]

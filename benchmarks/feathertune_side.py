@@ -63,14 +63,14 @@ def prepare(spec: Spec, contestant: Contestant, labels: tuple[str, ...], *, epoc
     config = load_config(
         options={
             "base.id": spec.base,
-            "engine.device": "cpu",
+            "engine.device": spec.device,
             "data.max_length": spec.max_length,
             "train.epochs": epochs,
             "train.patience": epochs,
             "train.batch_size": BATCH_SIZE,
             "train.weight_decay": WEIGHT_DECAY,
             "train.warmup_ratio": WARMUP_RATIO,
-            "train.learning_rate": RATES[contestant.method],
+            "train.learning_rate": spec.rate_scale * RATES[contestant.method],
             **contestant.settings,
         }
     )
@@ -129,6 +129,7 @@ def measure(spec: Spec, contestant: Contestant, problem: Problem) -> dict[str, A
             _run(prepared.training(train, validation, learning_rate=NO_MOVE), 1)
         seed_everything(spec.seed)
         passes = Passes(encoder.backbone)
+        passes.skips_padding = "blocks" in installed.parts
         reset_peak_memory()
         start = time.perf_counter()
         with kept_inputs(prepared, contestant, _labelled(problem.train, problem), few) as (train, validation):
@@ -137,7 +138,7 @@ def measure(spec: Spec, contestant: Contestant, problem: Problem) -> dict[str, A
             ready = time.perf_counter()
             seconds, losses = _run(training, contestant.epochs)
             peak = peak_memory_bytes()
-        sizes, work = Sizes.of(encoder.model.config), _work(prepared, contestant, installed)
+        sizes, work = Sizes.of(encoder), _work(prepared, contestant, installed)
         operations = step_operations(passes.training, sizes, work) + prefix_operations(passes.other, sizes, work)
         fast = first_logits(model, problem, bf16=prepared.bf16)
     plain = first_logits(model, problem, bf16=False)
@@ -228,19 +229,22 @@ def _run(training: Training, epochs: int) -> tuple[list[float], list[float]]:
 
 
 def _work(prepared: Prepared, contestant: Contestant, installed: FastParts) -> Work:
+    encoder = prepared.encoder
     form: LastBlock = "whole"
     if "one query in the last layer" in installed.parts:
-        engine = prepared.config.engine
-        form = "keys" if engine.last_layer == "keys" or engine.linear == "off" else "one query"
+        engine, plain = prepared.config.engine, encoder.forms[-1].has_plain_heads
+        form = "one query" if plain and engine.last_layer != "keys" and engine.linear != "off" else "keys"
     if contestant.method == "full":
         return Work(True, last_block=form)
-    encoder, options = prepared.encoder, prepared.options.model_dump()
-    spec = encoder.spec
+    spec, options = encoder.spec, prepared.options.model_dump()
     inputs = {*spec.query, *spec.key, *spec.value}
-    names = {*spec.query, *spec.value} if options["target_modules"] == "query-value" else set(spec.linears)
-    sizes = Sizes.of(encoder.model.config)
-    shapes = {name: (sizes.hidden, sizes.hidden) for name in spec.linears}
-    shapes |= {spec.mlp[0]: (sizes.hidden, sizes.mlp), spec.mlp[1]: (sizes.mlp, sizes.hidden)}
+    start = f"{spec.blocks}.0."
+    shapes = {
+        name.removeprefix(start): tuple(encoder.model.get_submodule(name).weight.shape[::-1])
+        for name in encoder.linears
+        if name.startswith(start)
+    }
+    names = {*spec.query, *spec.value} if options["target_modules"] == "query-value" else set(shapes)
     k = contestant.top_layers(encoder.n_layers)
     first = 0 if k is None else encoder.n_layers - k
     return Work(

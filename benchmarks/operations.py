@@ -1,24 +1,26 @@
 """How many operations a way to train really does: the numerator of its share of the machine's peak.
 
 A multiplication with its addition counts as two. Counted are the matrix products of the blocks, over all positions that
-were really computed, padding included; embeddings, norms, softmax, activations, pooler, head and optimizer are not. Per
-block, for B texts padded to T, n = B T, hidden size d, MLP width f:
+were really computed, padding included where a way computes it; embeddings, norms, softmax, activations, pooler, head
+and optimizer are not. Per block, for B texts padded to T, n rows of B T that linear layers run over, hidden size d,
+heads of H h = a numbers, and W weights of linear layers, of which Q, K make queries, and keys and values:
 
 | | operations |
 |---|---|
-| linear layers, forward | ``2 n (4 d^2 + 2 d f)`` =: lin |
-| attention, forward | ``4 B T^2 d`` =: att |
-| gradients of inputs | ``lin + 2 att``; in the lowest block of LoRA ``- 6 n d^2``, since nothing below wants one |
+| linear layers, forward | ``2 n W`` =: lin |
+| attention, forward | ``4 B T^2 a`` =: att |
+| gradients of inputs | ``lin + 2 att``; in the lowest block of LoRA ``- 2 n (Q + K)``, since nothing below wants one |
 | gradients of weights, where all are trained | ``lin`` |
 | LoRA of rank r beside a layer (I, O) | ``6 n r (I + O)``; ``- 2 n r I`` for query, key, value of that lowest block |
 
-The last block for one query (`feathertune.engine.kernels.last_layer`), per text ``one = 8 d^2 + 4 d f``:
+The last block for one query (`feathertune.engine.kernels.last_layer`), per text ``one = 2 (W - K)``; where keys are not
+formed, ``one = 2 W``:
 
 | | keys and values formed | not formed, H heads |
 |---|---|---|
-| forward | ``4 n d^2 + 4 n d + B (one - 4 d^2)`` | ``4 n H d + B one`` |
-| gradients of inputs | ``4 n d^2 + 8 n d + B (one - 4 d^2)`` | ``8 n H d + B one`` |
-| gradients of weights | ``4 n d^2 + B (one - 4 d^2)`` | ``B one`` |
+| forward | ``2 n K + 4 n a + B one`` | ``4 n H d + B one`` |
+| gradients of inputs | ``2 n K + 8 n a + B one`` | ``8 n H d + B one`` |
+| gradients of weights | ``2 n K + B one`` | ``B one`` |
 
 Not counted: what fused attention computes twice, padding of keys inside of feathertune's attention, the zeros of LoRA
 factors that are joined, and LoRA's products in a last block for one query (below a tenth of a percent).
@@ -31,21 +33,46 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 LastBlock = Literal["whole", "keys", "one query"]
+# B, T and n.
+Shape = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """Of an encoder: d, f, H, and the number of its blocks."""
+    """Of an encoder: d, a, H, W, Q, K, and the number of its blocks."""
 
     hidden: int
-    mlp: int
+    heads: int
     n_heads: int
+    weights: int
+    queries: int
+    keys_values: int
     n_blocks: int
 
     @classmethod
-    def of(cls, config: Any) -> Sizes:
-        """Read a configuration of transformers."""
-        return cls(config.hidden_size, config.intermediate_size, config.num_attention_heads, config.num_hidden_layers)
+    def of(cls, encoder: Any) -> Sizes:
+        """Read an encoder, prepared by a method or not. A layer that makes queries, keys and values counts as K."""
+        spec, config, block = encoder.spec, encoder.model.config, encoder.blocks[0]
+        start = f"{spec.blocks}.0."
+        names = [name.removeprefix(start) for name in encoder.linears if name.startswith(start)]
+        weights = {name: block.get_submodule(name).weight for name in names}
+        n_heads = config.num_attention_heads
+        heads = getattr(config, "head_dim", None) or config.hidden_size // n_heads
+        queries = [name for name in spec.query if name in weights and name not in spec.key]
+
+        def size(wanted: Iterable[str]) -> int:
+            return sum(weights[name].numel() for name in wanted)
+
+        keys_values = {*spec.key, *spec.value} & weights.keys()
+        return cls(
+            config.hidden_size,
+            heads * n_heads,
+            n_heads,
+            size(weights),
+            size(queries),
+            size(keys_values),
+            len(encoder.blocks),
+        )
 
 
 @dataclass(frozen=True)
@@ -71,61 +98,61 @@ class Work:
     last_block: LastBlock = "whole"
 
 
-def step_operations(shapes: Iterable[tuple[int, int]], sizes: Sizes, work: Work) -> float:
+def step_operations(shapes: Iterable[Shape], sizes: Sizes, work: Work) -> float:
     """Of training passes.
 
     Args:
-        shapes: (B, T) of each pass.
+        shapes: Of each pass.
         sizes: Of the encoder.
         work: What is done.
     """
-    return float(sum(_pass(b, t, sizes, work) for b, t in shapes))
+    return float(sum(_pass(shape, sizes, work) for shape in shapes))
 
 
-def prefix_operations(shapes: Iterable[tuple[int, int]], sizes: Sizes, work: Work) -> float:
+def prefix_operations(shapes: Iterable[Shape], sizes: Sizes, work: Work) -> float:
     """Of forward passes through the blocks whose output is kept."""
-    return float(sum(work.first_run * (_linear(b * t, sizes) + _attention(b, t, sizes)) for b, t in shapes))
+    return float(sum(work.first_run * (_linear(n, sizes) + _attention(b, t, sizes)) for b, t, n in shapes))
 
 
-def _pass(b: int, t: int, sizes: Sizes, work: Work) -> int:
+def _pass(shape: Shape, sizes: Sizes, work: Work) -> int:
+    n = shape[2]
     last = sizes.n_blocks - 1
     total = 0
     for block in range(work.first_run, sizes.n_blocks):
         form = work.last_block if block == last else "whole"
-        forward, inputs, weights = _block(b, t, sizes, form)
+        forward, inputs, weights = _block(shape, sizes, form)
         total += forward
         if block < work.first_trained:
             continue
         total += inputs + (weights if work.trains_all else 0)
         if form == "whole" and not work.trains_all:
-            total += 6 * b * t * work.rank * sum(i + o for i, o in work.adapted)
+            total += 6 * n * work.rank * sum(i + o for i, o in work.adapted)
         if block == work.first_trained and not work.trains_all:
-            total -= _not_wanted(b * t, sizes, work) if form == "whole" else 0
+            total -= _not_wanted(n, sizes, work) if form == "whole" else 0
     return total
 
 
-def _block(b: int, t: int, sizes: Sizes, form: LastBlock) -> tuple[int, int, int]:
+def _block(shape: Shape, sizes: Sizes, form: LastBlock) -> tuple[int, int, int]:
     """Forward, gradients of inputs, gradients of weights."""
-    n, d = b * t, sizes.hidden
+    (b, t, n), d = shape, sizes.hidden
     if form == "whole":
         linear, attention = _linear(n, sizes), _attention(b, t, sizes)
         return linear + attention, linear + 2 * attention, linear
-    one = b * (8 * d * d + 4 * d * sizes.mlp)
     if form == "one query":
-        mixed = 4 * n * sizes.n_heads * d
+        one, mixed = 2 * b * sizes.weights, 4 * b * t * sizes.n_heads * d
         return mixed + one, 2 * mixed + one, one
-    formed = 4 * n * d * d + one - 4 * b * d * d
-    return formed + 4 * n * d, formed + 8 * n * d, formed
+    formed = 2 * b * t * sizes.keys_values + 2 * b * (sizes.weights - sizes.keys_values)
+    return formed + 4 * b * t * sizes.heads, formed + 8 * b * t * sizes.heads, formed
 
 
 def _not_wanted(n: int, sizes: Sizes, work: Work) -> int:
     """Nothing below is trained, so the gradient of the block's input ends at query, key and value."""
-    return 6 * n * sizes.hidden**2 + 2 * n * work.rank * sum(i for i, _ in work.adapted_inputs)
+    return 2 * n * (sizes.queries + sizes.keys_values) + 2 * n * work.rank * sum(i for i, _ in work.adapted_inputs)
 
 
 def _linear(n: int, sizes: Sizes) -> int:
-    return 2 * n * (4 * sizes.hidden**2 + 2 * sizes.hidden * sizes.mlp)
+    return 2 * n * sizes.weights
 
 
 def _attention(b: int, t: int, sizes: Sizes) -> int:
-    return 4 * b * t * t * sizes.hidden
+    return 4 * b * t * t * sizes.heads

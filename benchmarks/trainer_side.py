@@ -6,14 +6,14 @@ checkpoints, a plain list of rows instead of a file.
 
 from __future__ import annotations
 
-import sys
+import os
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch
-from children import Problem, Rows, Spec, peak_memory_bytes, reset_peak_memory
+from children import FEATHERTUNES_OWN, Problem, Rows, Spec, peak_memory_bytes, reset_peak_memory
 from contestants import BATCH_SIZE, LORA_ALPHA, RATES, WARMUP_RATIO, WEIGHT_DECAY, Contestant, R
 from operations import Sizes, Work, step_operations
 from passes import NO_MOVE, Passes, first_loss
@@ -25,7 +25,6 @@ from transformers.trainer_pt_utils import get_length_grouped_indices
 from feathertune.encoders import LoadedEncoder, load_encoder
 from feathertune.engine.fast_path import turn_off_dropout
 
-_TARGETS = ["query", "value"]
 _TUTORIAL_LORA_DROPOUT = 0.1
 # Of so many batches a tuned Trainer sorts the rows by length, from 3,200 rows on; of fewer where there are fewer rows.
 # What is measured on few rows stands for many, so the short epochs here get the long epochs' grouping.
@@ -35,7 +34,7 @@ _EVALUATION_BATCH = {False: BATCH_SIZE, True: 2 * BATCH_SIZE}
 
 def prepare(spec: Spec, contestant: Contestant, labels: tuple[str, ...]) -> tuple[LoadedEncoder, nn.Module]:
     """The encoder under its untrained head, and what a Trainer is given."""
-    assert "feathertune.runtime" not in sys.modules, "its settings of oneDNN must not help a Trainer"
+    assert FEATHERTUNES_OWN not in os.environ, "feathertune's settings of oneDNN must not help a Trainer"
     set_seed(spec.seed)
     encoder = load_encoder(spec.base, labels=labels, seed=spec.seed, attention="sdpa")
     if not contestant.dropout:
@@ -49,7 +48,7 @@ def prepare(spec: Spec, contestant: Contestant, labels: tuple[str, ...]) -> tupl
         r=R,
         lora_alpha=LORA_ALPHA,
         lora_dropout=0.0 if contestant.tuned else _TUTORIAL_LORA_DROPOUT,
-        target_modules=_TARGETS,
+        target_modules=list(encoder.query_value_names()),
         modules_to_save=list(encoder.head_modules),
     )
     return encoder, get_peft_model(encoder.model, config)
@@ -73,8 +72,9 @@ def measure(spec: Spec, contestant: Contestant, problem: Problem) -> dict[str, A
     )
     trainer.add_callback(watch)
     loss = trainer.train().training_loss
-    sizes = Sizes.of(encoder.model.config)
-    adapted = ((sizes.hidden, sizes.hidden),) * len(_TARGETS)
+    sizes, last = Sizes.of(encoder), encoder.n_layers - 1
+    names = [name for name in encoder.query_value_names() if name.startswith(f"{encoder.spec.blocks}.{last}.")]
+    adapted = tuple(tuple(encoder.model.get_submodule(name).weight.shape[::-1]) for name in names)
     work = Work(True) if contestant.method == "full" else Work(False, R, adapted, adapted)
     return found | {
         "seconds": [watch.end - watch.begin],
@@ -127,11 +127,12 @@ def make_trainer(
         "num_train_epochs": epochs,
         "per_device_train_batch_size": BATCH_SIZE,
         "per_device_eval_batch_size": _EVALUATION_BATCH[contestant.tuned],
-        "learning_rate": learning_rate or RATES[contestant.method],
+        "learning_rate": learning_rate or spec.rate_scale * RATES[contestant.method],
         "weight_decay": WEIGHT_DECAY,
         "warmup_steps": WARMUP_RATIO,
-        "use_cpu": True,
-        "dataloader_pin_memory": False,
+        "use_cpu": spec.device == "cpu",
+        "dataloader_pin_memory": spec.device != "cpu",
+        "torch_compile": contestant.compiled,
         "save_strategy": "no",
         "eval_strategy": "no",
         "logging_strategy": "no",

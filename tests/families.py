@@ -81,6 +81,7 @@ CANNOT: dict[str, tuple[bool, str]] = {
 }
 # Settings of families that matter; `tokenizer` holds attributes of the tokenizer.
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "deberta-v3": ("deberta-v2", {"share_att_key": True, "norm_rel_ebd": "layer_norm", "position_biased_input": False}),
     "eurobert-mean": ("eurobert", {"classifier_pooling": "mean"}),
     "eurobert-bos": ("eurobert", {"classifier_pooling": "bos"}),
     "gemma3_text-both-ways": ("gemma3_text", {"use_bidirectional_attention": True}),

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from families import save_variant
 from feathertune.config import EngineConfig
 from feathertune.encoders import LoadedEncoder, load_encoder
 from feathertune.engine.kernels import attention, norm
@@ -59,7 +60,7 @@ def folder(family: str) -> Path:
     """A checkpoint of a tiny encoder, made once."""
     home = Path(tempfile.mkdtemp())
     atexit.register(shutil.rmtree, home)
-    return save_tiny_encoder(home / family, family)
+    return save_tiny_encoder(home / family, family) if family in FAMILIES else save_variant(home / family, family)
 
 
 def prepared(family: str, case: str, attention: str = "eager", dtype: torch.dtype = torch.float32) -> Prepared:
@@ -201,5 +202,11 @@ def mode(model: nn.Module, *, training: bool, dropout: float | None = None) -> A
             module.attention_dropout = p
 
 
+# Blocks of BERT's form; they and ALBERT and ModernBERT have a form that the engine knows.
 POST_NORM = ("bert", "roberta", "xlm-roberta", "electra", "distilbert")
-OTHERS = tuple(family for family in FAMILIES if family not in POST_NORM)
+# Each of another form: norms, gates, grouped and normed heads, rotation, windows, the token that the head reads.
+OTHER_FORMS = (
+    *("albert", "mpnet", "modernbert", "deberta-v2", "deberta-v3", "eurobert"),
+    *("llama", "qwen3", "gemma3_text", "olmo2", "phi3", "starcoder2", "llama-left", "llama-one-head"),
+)
+OTHERS = ("deberta", "convbert")

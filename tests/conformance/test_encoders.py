@@ -1,4 +1,4 @@
-"""Every family with a row, and families without one, behave alike."""
+"""Encoders of all kinds behave alike."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from feathertune.encoders import SPECS, LoadedEncoder, load_encoder, structural_spec
+from feathertune.encoders import LoadedEncoder, load_encoder
+from feathertune.encoders.block_form import rate_of
 from tiny import FAMILIES, TEXTS, UNKNOWN_FAMILIES, drop_tensors, save_tiny_encoder
 
 ALL = [*FAMILIES, *UNKNOWN_FAMILIES]
@@ -27,10 +28,6 @@ def encoder(request: pytest.FixtureRequest, folders: dict[str, Path]) -> LoadedE
 
 each = pytest.mark.parametrize("encoder", ALL, indirect=True)
 each_family = pytest.mark.parametrize("family", ALL)
-
-
-def test_every_row_has_a_tiny_encoder():
-    assert set(FAMILIES) >= set(SPECS)
 
 
 @each
@@ -59,25 +56,20 @@ def test_the_longest_text_fits_and_one_token_more_does_not(encoder):
 
 
 @each
-def test_names_of_the_row_are_modules(encoder):
+def test_names_are_modules(encoder):
     spec = encoder.spec
     assert len(encoder.blocks) == (1 if spec.shared_blocks else encoder.n_layers)
     for block in encoder.blocks:
         modules = dict(block.named_modules())
         linears = {name for name, module in modules.items() if isinstance(module, nn.Linear)}
-        needed = {*spec.query, *spec.key, *spec.value, *spec.output, *spec.mlp}
-        assert needed <= linears <= {*needed, *spec.other}
-        assert set(spec.norms) <= set(modules)
+        assert {*spec.query, *spec.key, *spec.value, *spec.last} <= linears
         norms = {name for name, module in modules.items() if "LayerNorm" in type(module).__name__}
-        assert norms <= set(spec.norms)
+        assert norms <= set(spec.norms) <= set(modules)
+    for block, form in zip(encoder.blocks, encoder.forms, strict=bool(encoder.forms)):
+        assert set(form.layers) == {name for name, module in block.named_modules() if isinstance(module, nn.Linear)}
+        assert form.fits(block.eval()) == (not any(rate_of(block, path) for path in form.rates))
     for name in spec.head:
         assert any(True for _ in encoder.model.get_submodule(name).parameters())
-
-
-@pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
-def test_each_linear_has_one_role(spec):
-    roles = [{*spec.query, *spec.key, *spec.value}, set(spec.output), set(spec.mlp), set(spec.other)]
-    assert sum(map(len, roles)) == len(set().union(*roles)) == len(spec.linears)
 
 
 @each
@@ -177,12 +169,3 @@ def test_attention_falls_back_where_a_family_has_one_only(family, folders):
     batch = eager.tokenizer(list(TEXTS), padding=True, return_tensors="pt")
     with torch.no_grad():
         torch.testing.assert_close(eager.model(**batch).logits, other.model(**batch).logits)
-
-
-@pytest.mark.parametrize("encoder", FAMILIES, indirect=True)
-def test_reading_by_structure_agrees_with_the_row(encoder):
-    found, row = structural_spec(encoder.model), encoder.spec
-    assert found.blocks == row.blocks
-    assert set(found.head) == set(row.head)
-    assert (found.query, found.key, found.value) == (row.query, row.key, row.value)
-    assert set(found.linears) <= set(row.linears)

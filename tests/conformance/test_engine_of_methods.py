@@ -57,7 +57,7 @@ def test_fast_parts_change_nothing(family, method):
     case = trained(family, method)
     found = Prepared(case.encoder, case.model)
     # Elsewhere there is but one form of the last layer.
-    names = ("auto", "last-layer-keys") if case.encoder.spec.post_norm is not None else ("auto",)
+    names = ("auto", "last-layer-keys") if case.encoder.forms and case.encoder.forms[-1].has_plain_heads else ("auto",)
     with mode(case.model, training=True):
         expected = answers(found, LENGTHS["short-padded"])
         bounds = bounds_of(case.model, batch(case.encoder, LENGTHS["short-padded"]), expected)

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from feathertune.engine.fast_path import fast_parts
-from feathertune.engine.kernels import block as block_module
+from feathertune.engine.kernels import heads as heads_module
 from feathertune.engine.kernels.block import Block
 from feathertune.engine.kernels.linear import Arithmetic
-from feathertune.engine.kernels.tokens import Tokens
+from feathertune.engine.kernels.tokens import Masks, Tokens
 from gradients import assert_same, check_gradients
 from whole import (
     CASES,
@@ -27,7 +27,7 @@ from whole import (
     shared,
 )
 
-B, N_HEADS, WIDTH = 3, 2, 32
+B, WIDTH = 3, 32
 PADDED = [LENGTHS[name] for name in ("short-padded", "long-padded")]
 ATTENTION = {"sdpa": "sdpa"}
 ALL_PARTS = ["attention", "blocks", "one query in the last layer"]
@@ -52,7 +52,8 @@ def one_block(family, case):
     """A transformers' block in fp64 and the parameters of it that are trained."""
     found = prepared(family, case, dtype=torch.float64)
     module = found.encoder.blocks[0]
-    fast = Block(module, found.encoder.spec, n_heads=N_HEADS, arithmetic=Arithmetic(torch.float64))
+    masks = Masks(torch.float64)
+    fast = Block(module, found.encoder.forms[0], arithmetic=Arithmetic(torch.float64), masks=masks)
     return module, fast, [p for p in module.parameters() if p.requires_grad]
 
 
@@ -152,19 +153,19 @@ def test_frees_what_it_saved_piece_by_piece(monkeypatch):
     """The heads' probabilities are the largest tensors of a long text: gone before the last product goes back."""
     _, fast, parameters = one_block("bert", "lora")
     saved, alive = [], []
-    forward = block_module._SelfAttention.forward
+    forward = heads_module.SelfAttention.forward
     backward = fast._qkv.backward
 
-    def keep_references(self, qkv):
-        output, of_heads = forward(self, qkv)
-        saved.extend(weakref.ref(tensor) for tensor in (of_heads.q, of_heads.k, of_heads.v, of_heads.p))
+    def keep_references(self, qkv, b):
+        output, of_heads = forward(self, qkv, b)
+        saved.extend(weakref.ref(tensor) for tensor in (of_heads[0].q, of_heads[0].k, of_heads[0].v, of_heads[0].p))
         return output, of_heads
 
     def look(*args, **kwargs):
         alive.extend(reference() is not None for reference in saved)
         return backward(*args, **kwargs)
 
-    monkeypatch.setattr(block_module._SelfAttention, "forward", keep_references)
+    monkeypatch.setattr(heads_module.SelfAttention, "forward", keep_references)
     monkeypatch.setattr(fast._qkv, "backward", look)
     output = fast(torch.randn(B, 9, WIDTH, dtype=torch.float64, requires_grad=True))
     assert all(reference() is not None for reference in saved)

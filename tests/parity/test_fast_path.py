@@ -112,7 +112,7 @@ def test_an_error_while_putting_in_leaves_nothing(monkeypatch):
     def fail(*args, **kwargs):
         raise RuntimeError("no")
 
-    monkeypatch.setattr("feathertune.engine.fast_path.FirstTokenBlock", fail)
+    monkeypatch.setattr("feathertune.engine.fast_path.OneTokenBlock", fail)
     with pytest.raises(RuntimeError, match="no"), fast_parts(found.encoder, CONFIGS["auto"], CPU):
         pass
     assert replaced(found.model) == []

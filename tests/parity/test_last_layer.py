@@ -4,9 +4,15 @@ import pytest
 import torch
 from torch import nn
 
-from feathertune.engine.kernels.last_layer import FirstTokenBlock, _ExplicitKeys, _HeadProjection, _ImplicitKeys
+from feathertune.engine.kernels.last_layer import (
+    OneTokenBlock,
+    ReadTokens,
+    _ExplicitKeys,
+    _HeadProjection,
+    _ImplicitKeys,
+)
 from feathertune.engine.kernels.linear import Arithmetic, LoraUpdate, Parts
-from feathertune.engine.kernels.matrix import Matrices
+from feathertune.engine.kernels.tokens import Masks
 from gradients import assert_same, check_gradients
 from whole import CASES, POST_NORM, prepared, same_masks
 
@@ -15,11 +21,17 @@ EXACT = {"rtol": 1e-9, "atol": 1e-10}
 BATCHES = [(9, 4, 1), (32, 20, 5), (40, 11, 40), (1, 1, 1)]
 
 
+def one_token(found, arithmetic, **settings):
+    block, form = found.encoder.blocks[-1], found.encoder.forms[-1]
+    read = ReadTokens("first", None)
+    return OneTokenBlock(block, form, arithmetic=arithmetic, masks=Masks(torch.float64), read=read, **settings)
+
+
 def last_block(family, case, **settings):
     found = prepared(family, case, dtype=torch.float64)
     module = found.encoder.blocks[-1]
     arithmetic = Arithmetic(torch.float64, fused=settings.pop("fused", True))
-    fast = FirstTokenBlock(module, found.encoder.spec, n_heads=N_HEADS, arithmetic=arithmetic, **settings)
+    fast = one_token(found, arithmetic, **settings)
     return module, fast, [p for p in module.parameters() if p.requires_grad]
 
 
@@ -77,7 +89,7 @@ def test_trained_biases_beside_lora():
     found = prepared("bert", "lora", dtype=torch.float64)
     module = found.encoder.blocks[-1]
     train_biases(module)
-    fast = FirstTokenBlock(module, found.encoder.spec, n_heads=N_HEADS, arithmetic=Arithmetic(torch.float64))
+    fast = one_token(found, Arithmetic(torch.float64))
     parameters = [p for p in module.parameters() if p.requires_grad]
     x, gradient = inputs(9)
     mask = added((9, 4, 1))
@@ -137,7 +149,7 @@ def test_heads_are_the_layer_cut_in_pieces(update, bias):
     torch.manual_seed(0)
     d = 4
     part = parts(N_HEADS * d, bias=bias, update=update)
-    heads = _HeadProjection(part, N_HEADS, torch.float64, Matrices())
+    heads = _HeadProjection(part, N_HEADS, Arithmetic(torch.float64))
     rows = torch.randn(B, N_HEADS, d, dtype=torch.float64, requires_grad=True)
     gradient = torch.randn(B, N_HEADS, WIDTH, dtype=torch.float64)
     expected = torch.einsum("bhd,hdw->bhw", rows, whole_weight(part).view(N_HEADS, d, WIDTH))

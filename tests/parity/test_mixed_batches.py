@@ -145,7 +145,7 @@ def test_whole_models_are_no_kin_and_inputs_of_their_own_stay_alone(stack):
     assert "outside of the encoder" in as_mixable(found.encoder, found.model, installed)
     off = prepared("bert", "lora")
     installed = stack.enter_context(fast_parts(off.encoder, CONFIGS["last-layer-off"], CPU))
-    assert "first token" in as_mixable(off.encoder, off.model, installed)
+    assert "one token alone" in as_mixable(off.encoder, off.model, installed)
     assert METHODS["full"].kind == "full"
 
 
@@ -156,9 +156,7 @@ def test_the_check_sees_rows_that_are_mixed_up(stack, monkeypatch):
     slices = ModelRows.slices
     monkeypatch.setattr(ModelRows, "slices", lambda self, n: slices(self, n)[::-1] if n > 4 else slices(self, n))
     assert "other logits" in check_mixed(members, inputs, CPU)
-    monkeypatch.setattr(
-        "feathertune.engine.multi_adapter.mixed_batches.block_forward", lambda module, block: 1 / len([])
-    )
+    monkeypatch.setattr("feathertune.engine.multi_adapter.mixed_batches.block_forward", lambda *_, **__: 1 / len([]))
     with pytest.raises(ZeroDivisionError):
         check_mixed(members, inputs, CPU)
     monkeypatch.setattr("feathertune.engine.multi_adapter.mixed_batches.block_forward", lambda module, block: None)

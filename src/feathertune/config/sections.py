@@ -200,7 +200,7 @@ class EngineConfig(Section):
         dtype: Number format of matrix products; ``auto`` measures if this machine multiplies bf16 faster than fp32.
         attention: ``auto`` is feathertune's own on a CPU; ``eager`` and ``sdpa`` are transformers', with its blocks.
         device: ``auto`` takes a GPU if there is one.
-        blocks: Run each block of BERT's form as one node of the graph, on a CPU.
+        blocks: Run each block of a known form as one node of the graph, on a CPU.
         linear: Fuse frozen layers with LoRA, and query, key and value into one product.
         packed: Lay out frozen weights once for the CPU.
         last_layer: Compute the last layer only for the token that the head reads; ``keys`` forms all keys and values.

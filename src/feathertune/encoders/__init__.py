@@ -3,11 +3,10 @@
 from feathertune.encoders.encoder import LoadedEncoder
 from feathertune.encoders.load import Attention, load_encoder
 from feathertune.encoders.quiet import quiet_transformers
-from feathertune.encoders.specs import SPECS, EncoderSpec, structural_spec
+from feathertune.encoders.specs import EncoderSpec, structural_spec
 from feathertune.encoders.tokenizer import fit_to_model, forget_lengths, n_embedded, set_special_tokens
 
 __all__ = [
-    "SPECS",
     "Attention",
     "EncoderSpec",
     "LoadedEncoder",

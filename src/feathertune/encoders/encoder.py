@@ -9,7 +9,8 @@ from typing import cast
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from feathertune.encoders.specs import LINEAR, EncoderSpec
+from feathertune.encoders.block_form import LINEAR, BlockForm
+from feathertune.encoders.specs import EncoderSpec
 from feathertune.encoders.tokenizer import tokenizer_fingerprint
 from feathertune.encoders.trial import UNKNOWN, Facts
 from feathertune.errors import EncoderError
@@ -71,6 +72,12 @@ class LoadedEncoder:
     def blocks(self) -> nn.ModuleList:
         """The blocks, in order; ALBERT has one that is applied `n_layers` times."""
         return cast(nn.ModuleList, self.model.get_submodule(self.spec.blocks))
+
+    @property
+    def forms(self) -> tuple[BlockForm, ...]:
+        """The form of each block, also of those that a method added; none if the engine has no such form."""
+        known = self.spec.forms
+        return known + known[-1:] * (len(self.blocks) - len(known))
 
     @property
     def new_pooler(self) -> str | None:

@@ -20,7 +20,7 @@ from transformers import (
 from feathertune.encoders.encoder import LoadedEncoder, linear_names_in
 from feathertune.encoders.files import EncoderFiles, find_encoder
 from feathertune.encoders.quiet import quiet_transformers
-from feathertune.encoders.specs import SPECS, EncoderSpec, structural_spec
+from feathertune.encoders.specs import EncoderSpec, structural_spec
 from feathertune.encoders.tokenizer import add_padding_token, load_tokenizer, set_special_tokens, word_embeddings
 from feathertune.encoders.trial import with_facts
 from feathertune.errors import EncoderError, first_line
@@ -102,7 +102,7 @@ def load_encoder(
 def _encoder_config(files: EncoderFiles) -> Any:  # noqa: ANN401 - PretrainedConfig, which is untyped
     """Read the configuration, and require an encoder that transformers can classify with."""
     model_type = files.config["model_type"]
-    expected = f"Expected a type such as {', '.join(SPECS)}, modernbert, llama, qwen3 or t5."
+    expected = "Expected a type such as bert, roberta, modernbert, llama, qwen3 or t5."
     try:
         config = AutoConfig.from_pretrained(files.folder, trust_remote_code=False, local_files_only=True)
     except (ValueError, KeyError, TypeError, OSError) as error:
@@ -154,14 +154,10 @@ def _from_checkpoint(
 
 
 def _spec_of(model: PreTrainedModel, model_id: str) -> EncoderSpec:
-    model_type = model.config.model_type
-    # The engine's own blocks look both ways.
-    if model_type in SPECS and not getattr(model.config, "is_decoder", False):
-        return SPECS[model_type]
     try:
         return structural_spec(model)
     except LookupError as error:
-        raise EncoderError(f"The encoder {model_id} ({model_type}) cannot be used: {error}.") from error
+        raise EncoderError(f"The encoder {model_id} ({model.config.model_type}) cannot be used: {error}.") from error
 
 
 def _check_backbone(model: PreTrainedModel, spec: EncoderSpec, missing: frozenset[str], model_id: str) -> None:

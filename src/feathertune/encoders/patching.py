@@ -34,6 +34,17 @@ def hooked(*hooks: Any) -> Iterator[None]:  # noqa: ANN401 - torch's handles
 
 
 @contextlib.contextmanager
+def attention_set(config: Any, name: str) -> Iterator[None]:  # noqa: ANN401 - PretrainedConfig, which is untyped
+    """Let a model use the attention of transformers' interface that has this name."""
+    before = config._attn_implementation
+    config._attn_implementation = name
+    try:
+        yield
+    finally:
+        config._attn_implementation = before
+
+
+@contextlib.contextmanager
 def kept_modes(model: nn.Module) -> Iterator[None]:
     """Restore each module's training mode at the end of the context."""
     modes = {module: module.training for module in model.modules()}

@@ -1,4 +1,4 @@
-"""Names of an encoder's parts: one row per family, and a structural reading for families without a row."""
+"""Names of an encoder's parts, read from its structure."""
 
 from __future__ import annotations
 
@@ -6,40 +6,25 @@ from dataclasses import dataclass
 
 from torch import nn
 from transformers import PreTrainedModel
-from transformers.pytorch_utils import Conv1D
 
-# Modules that multiply by one matrix; GPT-2's holds it transposed.
-LINEAR = (nn.Linear, Conv1D)
-
-
-@dataclass(frozen=True)
-class PostNorm:
-    """Names in a block of the form ``norm(x + attention(x))``, ``norm(x + mlp(x))``, relative to the block."""
-
-    activation: str
-    attention_dropout: str
-    output_dropout: str | None
-    mlp_dropout: str
+from feathertune.encoders.block_form import KEY, LINEAR, QUERY, VALUE, BlockForm
 
 
 @dataclass(frozen=True)
 class EncoderSpec:
     """The architecture of one family, as module names of its classification model; within a block relative to it.
 
-    Each linear layer is in one field, or in query, key and value if it makes all three.
+    A linear layer that makes queries, keys and values is in all three.
 
     Attributes:
         model_type: As in ``config.json``.
         blocks: Dotted path of the ``ModuleList`` of blocks.
-        output: Attention's output projection.
-        mlp: In the order of the forward pass.
+        last: The last linear layer of a block's MLP.
         norms: A name may be missing in a block (ModernBERT's first has no attention norm).
         head: Modules outside the backbone that turn its output into logits.
-        other: Linear layers that only some configurations have (DeBERTa's positions).
         other_blocks: Paths of more lists, such as an encoder-decoder's encoder.
         shared_blocks: One block is applied repeatedly (ALBERT): a change to it changes every layer.
-        post_norm: For blocks of BERT's form, with absolute positions and heads of equal width.
-        reads_first: The head reads the last hidden state of the first token only.
+        forms: Of each block; none if one of them is not of a form that the engine has.
     """
 
     model_type: str
@@ -47,86 +32,25 @@ class EncoderSpec:
     query: tuple[str, ...]
     key: tuple[str, ...]
     value: tuple[str, ...]
-    output: tuple[str, ...]
-    mlp: tuple[str, ...]
     norms: tuple[str, ...]
     head: tuple[str, ...]
-    other: tuple[str, ...] = ()
+    last: tuple[str, ...] = ()
     other_blocks: tuple[str, ...] = ()
     shared_blocks: bool = False
-    post_norm: PostNorm | None = None
-    reads_first: bool = False
+    forms: tuple[BlockForm, ...] = ()
 
     @property
     def all_blocks(self) -> tuple[str, ...]:
         """Paths of all lists of blocks."""
         return (self.blocks, *self.other_blocks)
 
-    @property
-    def linears(self) -> tuple[str, ...]:
-        """All linear layers of a block, each once."""
-        named = (*self.query, *self.key, *self.value, *self.output, *self.mlp, *self.other)
-        return tuple(dict.fromkeys(named))
 
-
-def _bert_like(model_type: str, prefix: str) -> EncoderSpec:
-    """BERT's block, that RoBERTa and ELECTRA took over name by name."""
-    return EncoderSpec(
-        model_type=model_type,
-        blocks=f"{prefix}.encoder.layer",
-        query=("attention.self.query",),
-        key=("attention.self.key",),
-        value=("attention.self.value",),
-        output=("attention.output.dense",),
-        mlp=("intermediate.dense", "output.dense"),
-        norms=("attention.output.LayerNorm", "output.LayerNorm"),
-        head=("classifier",),
-        post_norm=PostNorm(
-            activation="intermediate.intermediate_act_fn",
-            attention_dropout="attention.self.dropout",
-            output_dropout="attention.output.dropout",
-            mlp_dropout="output.dropout",
-        ),
-        reads_first=True,
-    )
-
-
-# The families whose blocks the engine has as its own.
-_ROWS = (
-    _bert_like("bert", "bert"),
-    _bert_like("roberta", "roberta"),
-    _bert_like("xlm-roberta", "roberta"),
-    _bert_like("electra", "electra"),
-    EncoderSpec(
-        model_type="distilbert",
-        blocks="distilbert.transformer.layer",
-        query=("attention.q_lin",),
-        key=("attention.k_lin",),
-        value=("attention.v_lin",),
-        output=("attention.out_lin",),
-        mlp=("ffn.lin1", "ffn.lin2"),
-        norms=("sa_layer_norm", "output_layer_norm"),
-        head=("pre_classifier", "classifier"),
-        post_norm=PostNorm(
-            activation="ffn.activation",
-            attention_dropout="attention.dropout",
-            output_dropout=None,
-            mlp_dropout="ffn.dropout",
-        ),
-        reads_first=True,
-    ),
-)
-SPECS: dict[str, EncoderSpec] = {row.model_type: row for row in _ROWS}
-
-# Names of the query, key and value layers in encoders without a row.
-_QUERY = frozenset({"query", "q", "q_proj", "q_lin", "query_proj", "to_q"})
-_KEY = frozenset({"key", "k", "k_proj", "k_lin", "key_proj", "to_k"})
-_VALUE = frozenset({"value", "v", "v_proj", "v_lin", "value_proj", "to_v"})
+# Names of layers that make queries, keys and values at once.
 _FUSED = frozenset({"qkv", "qkv_proj", "Wqkv", "in_proj", "query_key_value", "c_attn"})
 
 
 def structural_spec(model: PreTrainedModel) -> EncoderSpec:
-    """Read an unknown family's architecture; LookupError if it has no backbone with a list of blocks, or no head.
+    """Read a model's architecture; LookupError if it has no backbone with a list of blocks, or no head.
 
     Blocks are the backbone's longest outermost ``ModuleList``, an encoder-decoder's last; the head is every child
     outside of the backbone that has parameters.
@@ -148,17 +72,14 @@ def structural_spec(model: PreTrainedModel) -> EncoderSpec:
     def named(words: frozenset[str]) -> tuple[str, ...]:
         return tuple(n for n in linears if n.rpartition(".")[2] in words | _FUSED)
 
-    query, key, value = named(_QUERY), named(_KEY), named(_VALUE)
+    query, key, value = named(QUERY), named(KEY), named(VALUE)
     return EncoderSpec(
         model_type=model.config.model_type,
         blocks=blocks,
         query=query,
         key=key,
         value=value,
-        output=(),
-        mlp=(),
         norms=tuple(norms),
         head=head,
-        other=tuple(n for n in linears if n not in {*query, *key, *value}),
         other_blocks=tuple(name for name in outermost if name != blocks),
     )

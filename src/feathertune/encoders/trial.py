@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from feathertune.data.tokens.encode import Padding, Side, pad_batch
+from feathertune.encoders.block_form import read_forms
 from feathertune.encoders.classifier_head import READS, HeadReads, head_logits, states, vector
 from feathertune.encoders.patching import hooked
 from feathertune.errors import EncoderError, first_line
@@ -29,6 +30,7 @@ _FEWEST_TOKENS = 4
 _ALL_ALIKE = "The head of {} reads the same vector of every text: it cannot tell them apart before all is trained."
 _PADDED = "{} gives a text other logits if it is padded, so they depend on the texts of its batch."
 SIDES: tuple[Side, ...] = ("right", "left")
+ReadToken = Literal["first", "last"]
 
 
 @dataclass(frozen=True)
@@ -38,10 +40,12 @@ class Facts:
     Attributes:
         reads: The vector that the head reads; None if its logits are no function of one vector.
         padding: The side on which padding changes no logits; None if it changes them on both.
+        token: The one token whose state after the last block decides the logits; None if there are more.
     """
 
     reads: HeadReads | None
     padding: Side | None
+    token: ReadToken | None = None
 
 
 UNKNOWN = Facts(None, "right")
@@ -111,7 +115,28 @@ def _try(encoder: LoadedEncoder) -> _Seen:
     if torch.allclose(one, other, rtol=1e-5):
         notes.append(_ALL_ALIKE)
     linears = [name for name in encoder.linears if name in called]
-    return _Seen(Facts(reads, padding), side, _as_seen(encoder, called), linears, notes)
+    spec = _as_seen(encoder, called)
+    encoder = replace(encoder, spec=spec)
+    if not spec.other_blocks:
+        spec = replace(spec, forms=read_forms(encoder, _batch(encoder, [long])))
+    token = _read_token(encoder, long) if spec.forms else None
+    return _Seen(Facts(reads, padding, token), side, spec, linears, notes)
+
+
+def _read_token(encoder: LoadedEncoder, text: list[int]) -> ReadToken | None:
+    """Return the token whose state after the last block has a gradient."""
+    states: list[Tensor] = []
+
+    def differentiable(_module: nn.Module, _inputs: object, output: Any) -> Any:  # noqa: ANN401 - any block's output
+        first = output[0] if isinstance(output, tuple) else output
+        states.append(first.detach().requires_grad_())
+        return (states[-1], *output[1:]) if isinstance(output, tuple) else states[-1]
+
+    with torch.enable_grad(), hooked(encoder.blocks[-1].register_forward_hook(differentiable)):
+        logits = encoder.model(**_batch(encoder, [text])).logits
+        (gradient,) = torch.autograd.grad(logits.square().sum(), states[-1])
+    read = gradient[0].abs().amax(dim=-1).nonzero().view(-1).tolist()
+    return {(0,): "first", (len(text) - 1,): "last"}.get(tuple(read))  # type: ignore[return-value]
 
 
 def trial_ids(encoder: LoadedEncoder) -> tuple[list[int], list[int]]:
@@ -181,7 +206,7 @@ def _as_seen(encoder: LoadedEncoder, called: Counter[str]) -> EncoderSpec:
     """
     spec = encoder.spec
     passed = [path for path in spec.all_blocks if any(name.startswith(f"{path}.") for name in called)]
-    if spec.mlp or not passed:  # I-BERT has linear layers of another kind
+    if not passed:  # I-BERT has linear layers of another kind
         return spec
     sizes = {path: len(list(encoder.model.get_submodule(path).children())) for path in passed}
     blocks = max(passed, key=lambda path: (path == spec.blocks, sizes[path]))
@@ -191,7 +216,7 @@ def _as_seen(encoder: LoadedEncoder, called: Counter[str]) -> EncoderSpec:
         spec,
         blocks=blocks,
         other_blocks=tuple(path for path in passed if path != blocks),
-        mlp=tuple(filter(None, [*of_first][-1:])),
+        last=tuple(filter(None, [*of_first][-1:])),
         shared_blocks=min(of_first.values()) > 1,
     )
 

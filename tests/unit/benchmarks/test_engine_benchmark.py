@@ -52,7 +52,16 @@ def test_checks_tell_when_something_else_was_learned():
         rounds = {
             "trainer-lora-tuned-no-dropout": [found([1.0], first_loss=0.70)],
             "lora": [
-                found([1.0], **{"first_loss": 0.70, "logits_difference": 0.01, "logits_tolerance": 0.02} | others)
+                found(
+                    [1.0],
+                    **{
+                        "first_loss": 0.70,
+                        "logits_difference": 0.01,
+                        "logits_tolerance": 0.02,
+                        "logits_difference_of_plain": 0.005,
+                    }
+                    | others,
+                )
             ],
         }
         return [one["holds"] for one in checks(CONTESTANTS, rounds)]

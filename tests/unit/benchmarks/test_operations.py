@@ -30,7 +30,7 @@ def counted(folder, method, *, backward=True, **options):
     found = {}
     for form in ("off", "keys", "auto"):
         encoder = load_encoder(str(folder), labels=("no", "yes"), seed=0, attention="eager")
-        sizes = Sizes.of(encoder.model.config)
+        sizes = Sizes.of(encoder)
         chosen = METHODS[method]
         model = chosen.prepare(encoder, chosen.options(**options), Job(0))
         batch = {"input_ids": torch.from_numpy(np.full((B, T), 7))}
@@ -67,14 +67,17 @@ def test_operations_are_those_that_torch_counts(folder, form, last_block):
         ),
     ):
         sizes, by_form = counted(folder, method, **options)
-        assert step_operations([(B, T)], sizes, work) == pytest.approx(by_form[form], rel=TOLERANCE), (method, options)
+        assert step_operations([(B, T, B * T)], sizes, work) == pytest.approx(by_form[form], rel=TOLERANCE), (
+            method,
+            options,
+        )
 
 
 def test_what_is_kept_is_counted_once(folder):
-    sizes = Sizes(128, 512, 2, 4)
+    sizes = Sizes(128, 128, 2, 196608, 16384, 32768, 4)
     whole = Work(False, first_trained=2)
     kept = Work(False, first_trained=2, first_run=2)
-    shapes = [(B, T), (1, 8)]
+    shapes = [(B, T, B * T), (1, 8, 6)]
     both = step_operations(shapes, sizes, kept) + prefix_operations(shapes, sizes, kept)
     assert both == step_operations(shapes, sizes, whole)
     assert prefix_operations(shapes, sizes, whole) == 0

@@ -133,13 +133,6 @@ def test_what_is_no_encoder_is_refused(folder, model_type):
     assert "modernbert" in message
 
 
-def test_an_encoder_made_a_decoder_keeps_its_own_blocks(folder):
-    edit_config(folder, is_decoder=True)
-    encoder = load_encoder(str(folder), labels=("a", "b"), seed=0)
-    assert encoder.spec.post_norm is None
-    assert not encoder.spec.reads_first
-
-
 def test_a_file_is_no_folder(folder):
     assert "is a file" in fails(folder / "config.json")
 

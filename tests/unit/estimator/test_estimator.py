@@ -511,7 +511,7 @@ def test_numbers_are_learned_in_their_unit_and_kept(tmp_path):
     assert fitted.score(RATED_TEXTS, RATINGS) > 0.8, "R2, as scikit-learn scores numbers"
     assert fitted.scores_["spearman"] > 0.8
     again = pickle.loads(pickle.dumps(fitted))
-    np.testing.assert_array_equal(again.predict(RATED_TEXTS[:3]), found[:3])
+    np.testing.assert_array_equal(again.predict(RATED_TEXTS), found)
     fitted.save(tmp_path / "bundle")
     expected = [
         number

@@ -16,15 +16,12 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import bidirectional_mask_function, sdpa_mask
 
+from feathertune.encoders.block_form import NO_EFFECT
+
 # In transformers' attention interface, for ``config._attn_implementation``; DeBERTa and MPNet do not use it.
 NAME = "feathertune"
 # Low enough that its exponential is zero next to any score; bf16 can hold it after division by the scaling.
 MASKED = -1e4
-# Arguments that the mask holds already, or that choose what is returned.
-_NO_EFFECT = frozenset(
-    "is_causal sliding_window position_ids position_embeddings output_attentions output_hidden_states use_cache "  # noqa: SIM905
-    "cache_position return_dict".split()
-)
 _MULTIPLE = 32
 _SHORT = 64
 # Probabilities grow with the square of the length. Longer texts compute them again, in a twentieth of the step.
@@ -32,14 +29,20 @@ _KEEP_UP_TO = 256
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, *, scaling: float, dropout: float = 0.0) -> Tensor:
-    """Return attention of heads ``(B, H, Q, d)`` over keys and values ``(B, H, T, d)``; on a GPU by the fused kernel.
+    """Return attention of heads ``(B, H, Q, d)`` over keys and values ``(B, K, T, d)``; on a GPU by the fused kernel.
 
-    `mask` is added to the scores, 0 or at most `MASKED`: ``(B, 1, 1, T)`` or any ``(B, H, Q, T)``. It has no gradient.
+    K divides H. `mask` is added to the scores, 0 or at most `MASKED`: ``(B, 1, 1, T)`` or any ``(B, H, Q, T)``. It has
+    no gradient.
     """
+    groups = q.shape[1] // k.shape[1]
     if q.device.type != "cpu":
-        return nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, scale=scaling)
-    output: Tensor = _Attend.apply(q, k, v, mask, scaling, dropout)  # type: ignore[no-untyped-call]
-    return output
+        return nn.functional.scaled_dot_product_attention(
+            q, k, v, attn_mask=mask, dropout_p=dropout, scale=scaling, enable_gqa=groups > 1
+        )
+    b, h, n, d = q.shape
+    queries = q.reshape(b, h // groups, groups * n, d)  # those of several heads as those of one
+    output: Tensor = _Attend.apply(queries, k, v, mask, scaling, dropout)  # type: ignore[no-untyped-call]
+    return output.view(b, h, n, d)
 
 
 def keep_mask(shape: tuple[int, ...], p: float, device: torch.device) -> Tensor:
@@ -71,20 +74,28 @@ def forward(
     b, h, n_queries, d = q.shape
     n_keys = k.shape[2]
     q, k, v, added = _prepare(q, k, v, mask, scaling)
-    p = _probabilities(q, k, added, (b, h), n_keys, scaling)
+    p = _probabilities(q, k, added, b, n_keys, scaling)
     keep = as_bits(keep_mask(tuple(p.shape), dropout, p.device), p.dtype) if dropout > 0 else None
     output = torch.bmm(p if keep is None else drop(p, keep), v).view(b, h, n_queries, d)
     if keep is not None:  # scaled here, where the tensors are small
         output.mul_(1 / (1 - dropout))
-    return output, Saved(q, k, v, added, p if n_keys <= _KEEP_UP_TO else None, keep, n_keys)
+    kept = n_keys <= _KEEP_UP_TO
+    return output, Saved(q, k, v, None if kept else added, p if kept else None, keep, n_keys)
 
 
 def backward(gradient: Tensor, saved: Saved, *, scaling: float, dropout: float) -> tuple[Tensor, Tensor, Tensor]:
     """Return gradients of q and k before the scaling, and of v: each ``(B, H, ., d)``."""
+    return backward_with_scores(gradient, saved, scaling=scaling, dropout=dropout)[:3]
+
+
+def backward_with_scores(
+    gradient: Tensor, saved: Saved, *, scaling: float, dropout: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return what `backward` does, and the gradient of the scores and of the mask, ``(B, H, Q, T)``."""
     b, h, n_queries, d = gradient.shape
     p, keep, n = saved.p, saved.keep, saved.n_keys
     if p is None:
-        p = _probabilities(saved.q, saved.k, saved.added, (b, h), n, scaling)
+        p = _probabilities(saved.q, saved.k, saved.added, b, n, scaling)
     g = gradient.reshape(b * h, n_queries, d).contiguous()
     if keep is not None:
         g = g * (1 / (1 - dropout))
@@ -99,6 +110,7 @@ def backward(gradient: Tensor, saved: Saved, *, scaling: float, dropout: float) 
         grad_q.view(b, h, n_queries, -1)[..., :d],
         grad_k.view(b, h, -1, grad_k.shape[-1])[:, :, :n, :d],
         grad_v.view(b, h, -1, d)[:, :, :n],
+        grad_s.view(b, h, n_queries, -1)[..., :n],
     )
 
 
@@ -116,12 +128,12 @@ def drop(values: Tensor, keep: Tensor) -> Tensor:
     return values * keep
 
 
-def _probabilities(
-    q: Tensor, k: Tensor, added: Tensor | None, heads: tuple[int, int], n_keys: int, scaling: float
-) -> Tensor:
+def _probabilities(q: Tensor, k: Tensor, added: Tensor | None, b: int, n_keys: int, scaling: float) -> Tensor:
     scores = torch.baddbmm(q.new_empty(1, 1, 1), q, k.transpose(1, 2), beta=0, alpha=scaling)
     if added is not None:
-        scores.view(*heads, *scores.shape[1:])[..., :n_keys] += added
+        # Queries of several heads may be those of one: a mask for each query is that of each of these heads.
+        n_queries = scores.shape[1] if added.shape[2] == 1 else added.shape[2]
+        scores.view(b, -1, n_queries, scores.shape[-1])[..., :n_keys] += added
     return _softmax(scores)
 
 
@@ -212,10 +224,8 @@ def attention_forward(
     """
     if attention_mask is not None and attention_mask.requires_grad:
         raise NotImplementedError("attention with a trained mask")
-    if unknown := [name for name, given in others.items() if name not in _NO_EFFECT and given not in (None, False)]:
+    if unknown := [name for name, given in others.items() if name not in NO_EFFECT and given not in (None, False)]:
         raise NotImplementedError(f"attention with {', '.join(unknown)}")
-    if (groups := query.shape[1] // key.shape[1]) > 1:
-        key, value = (tensor.repeat_interleave(groups, dim=1) for tensor in (key, value))
     # Rotary positions leave queries and keys in fp32 under autocast.
     query, key = query.to(value.dtype), key.to(value.dtype)
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling

@@ -1,48 +1,75 @@
-"""A post-norm block (BERT, RoBERTa, ELECTRA, DistilBERT) as one autograd node; the reference is its own forward."""
+"""A block of attention and an MLP as one autograd node; the reference is the block's own forward."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from feathertune.engine.kernels import attention
-from feathertune.engine.kernels.layer import Called, Gradients, Layer, Recomputed, run
+from feathertune.encoders.block_form import Norms, rate_of
+from feathertune.engine.kernels.activation import Gated, activation
+from feathertune.engine.kernels.disentangled import DisentangledAttention, Distances
+from feathertune.engine.kernels.heads import HeadNorms, Rotary, SelfAttention
+from feathertune.engine.kernels.layer import Gradients, Layer, Recomputed, run
 from feathertune.engine.kernels.linear import Arithmetic
-from feathertune.engine.kernels.multi_model_layers import CombinedNorms, ModelRows, combine_layers
-from feathertune.engine.kernels.norm import AddNorm, dropout_share
-from feathertune.engine.kernels.tokens import Tokens
+from feathertune.engine.kernels.multi_model_layers import CombinedResiduals, ModelRows, combine_layers
+from feathertune.engine.kernels.norm import Norm, Residual, norm_layer
+from feathertune.engine.kernels.tokens import Masks, Tokens
 
 if TYPE_CHECKING:
-    from feathertune.encoders import EncoderSpec
+    from feathertune.encoders.block_form import BlockForm
+
+# What a block is given of positions: tables of cosines and sines; embeddings of distances, and distances; a bias.
+Positions = Sequence[Tensor]
+Heads = SelfAttention | DisentangledAttention
 
 
 class Block:
-    """The forward of one post-norm block with `n_heads` heads, which replaces the module's own."""
+    """The forward of one block of a form, which replaces the module's own; `masks` are shared by a model's blocks."""
 
-    def __init__(self, module: nn.Module, spec: EncoderSpec, *, n_heads: int, arithmetic: Arithmetic) -> None:
-        self._n_heads, self._dtype, self._recompute = n_heads, arithmetic.dtype, arithmetic.recompute
-        self._qkv = arithmetic.product(module, *spec.query, *spec.key, *spec.value)
-        self._after = AfterAttention(module, spec, arithmetic)
-        self._dropout = attention_dropout(module, spec)
+    def __init__(self, module: nn.Module, form: BlockForm, *, arithmetic: Arithmetic, masks: Masks) -> None:
+        self.form, self._masks, self._recompute = form, masks, arithmetic.recompute
+        self._before = optional_norm(module, form.attention_norms.before, arithmetic.dtype)
+        self._qkv = arithmetic.product(module, *form.qkv)
+        self._norms = HeadNorms(module, form, arithmetic.dtype)
+        layers = form.position_layers
+        self._distances = arithmetic.product(module, *layers) if layers else None
+        self._after = AfterAttention(module, form, arithmetic)
+        self._rate = rate(module, form.attention_dropout)
+        self._position_rate = rate(module, form.position_dropout)
+        self._dtype, self._stream_dtype = arithmetic.dtype, stream_dtype(module, form, arithmetic.dtype)
 
-    def __call__(self, hidden_states: Tensor, attention_mask: Tensor | None = None, *_: Any, **__: Any) -> Tensor:  # noqa: ANN401
-        """``(B, T, D)`` to ``(B, T, D)``, in the dtype of the products."""
+    def __call__(
+        self, hidden_states: Tensor, attention_mask: Tensor | None = None, positions: Positions = ()
+    ) -> Tensor:
+        """``(B, T, D)`` to ``(B, T, D)``."""
         b, t, width = hidden_states.shape
-        mask = padding_row(attention_mask, self._dtype)
-        heads = _SelfAttention(b, t, self._n_heads, mask, dropout_share(self._dropout))
-        layer: Layer = _Pass(self._qkv, heads, self._after, Tokens.of(mask))
+        mask, tokens = self._masks.read(attention_mask, of_ones=self.form.positions == "disentangled")
+        heads = self._heads(mask, positions)
+        layer: Layer = _Pass(self, heads, tokens, b)
         if self._recompute and torch.is_grad_enabled():
             layer = Recomputed(layer)
-        return run(layer, hidden_states.to(self._dtype).view(b * t, width)).view(b, t, width)
+        return run(layer, hidden_states.to(self._stream_dtype).view(b * t, width)).view(b, t, width)
+
+    def _heads(self, mask: Tensor | None, positions: Positions) -> Heads:
+        if self._distances is not None:
+            distances = Distances(*positions, dropout=self._position_rate())
+            return DisentangledAttention(self.form, self._distances, distances, mask, self._rate())
+        rotary = Rotary(*positions) if self.form.positions == "rotary" else None
+        bias = positions[0] if self.form.positions == "bias" else None
+        return SelfAttention(self.form, self._norms, mask, rotary, self._rate(), bias=bias)
 
     @classmethod
     def combine(cls, blocks: Sequence[Block], rows: ModelRows) -> Block:
-        """Combine the same block of several models on one encoder; forward only."""
+        """Combine the same block of models on one encoder, forward only; ValueError if that cannot be."""
         one = copy.copy(blocks[0])
+        one._norms.require_same([block._norms for block in blocks])
+        if one._distances is not None:
+            raise ValueError("each model has its own projection of distances")
+        one._before = combine_optional([block._before for block in blocks], rows)
         one._qkv = combine_layers([block._qkv for block in blocks], rows)
         one._after = AfterAttention.combine([block._after for block in blocks], rows)
         return one
@@ -51,18 +78,25 @@ class Block:
 class _Pass:
     """Run a block over the tokens of one batch, and its heads over all rows."""
 
-    def __init__(self, qkv: Layer, heads: _SelfAttention, after: AfterAttention, tokens: Tokens | None) -> None:
-        self._qkv, self._heads, self._after, self._tokens = qkv, heads, after, tokens
-        self.parameters = (*qkv.parameters, *after.parameters)
+    def __init__(
+        self, block: Block, heads: SelfAttention | DisentangledAttention, tokens: Tokens | None, b: int
+    ) -> None:
+        self._before, self._qkv, self._after, self._dtype = block._before, block._qkv, block._after, block._dtype
+        self._heads, self._tokens, self._b = heads, tokens, b
+        before = () if self._before is None else self._before.parameters
+        self.parameters = (*before, *self._qkv.parameters, *heads.parameters, *self._after.parameters)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Any]:
-        tokens = self._tokens
+        tokens, of_before = self._tokens, None
         if tokens is not None:
             x = tokens.take(x)
-        qkv, of_qkv = self._qkv.forward(x)
-        attended, of_heads = self._heads.forward(qkv if tokens is None else tokens.put(qkv))
+        normed = x.to(self._dtype)
+        if self._before is not None:
+            normed, of_before = self._before.forward(x)
+        qkv, of_qkv = self._qkv.forward(normed)
+        attended, of_heads = self._heads.forward(qkv if tokens is None else tokens.spread(qkv), self._b)
         output, of_after = self._after.forward(attended if tokens is None else tokens.take(attended), x)
-        return output if tokens is None else tokens.put(output), [of_qkv, of_heads, of_after]
+        return output if tokens is None else tokens.put(output), [of_before, of_qkv, of_heads, of_after]
 
     def backward(self, gradient: Tensor, saved: list[Any], *, wants_x: bool) -> tuple[Tensor | None, Gradients]:
         # Popped from the list, which the caller holds too: each entry is freed before the next piece runs.
@@ -72,55 +106,40 @@ class _Pass:
         grad_attended, grad_residual, grads = self._after.backward(gradient, saved.pop())
         if tokens is not None:
             grad_attended = tokens.put(grad_attended)
-        grad_qkv = self._heads.backward(grad_attended, saved.pop())
+        grad_qkv, grads_heads = self._heads.backward(grad_attended, saved.pop(), self._b)
         del grad_attended
         if tokens is not None:
             grad_qkv = tokens.take_gradient(grad_qkv)
-        grad_x, grads_qkv = self._qkv.backward(grad_qkv, saved.pop(), wants_x=wants_x)
+        wants_normed = wants_x or (self._before is not None and bool(self._before.parameters))
+        grad_x, grads_qkv = self._qkv.backward(grad_qkv, saved.pop(), wants_x=wants_normed)
+        grads = [*grads_qkv, *grads_heads, *grads]
+        of_before = saved.pop()
+        if self._before is not None and grad_x is not None:
+            grad_x, grads_before = self._before.backward(grad_x, of_before, wants_x=wants_x)
+            grads = [*grads_before, *grads]
         if grad_x is not None:
-            grad_x.add_(grad_residual)
+            grad_x = grad_residual + grad_x
             grad_x = grad_x if tokens is None else tokens.put(grad_x)
-        return grad_x, grads_qkv + grads
-
-
-class _SelfAttention:
-    """Heads over one tensor of queries, keys and values ``(B T, 3 D)``, so that their gradient is one tensor too."""
-
-    def __init__(self, b: int, t: int, n_heads: int, mask: Tensor | None, dropout: float) -> None:
-        self._shape, self._mask, self._dropout = (b, t, 3, n_heads, -1), mask, dropout
-
-    def forward(self, qkv: Tensor) -> tuple[Tensor, Any]:
-        q, k, v = qkv.view(self._shape).permute(2, 0, 3, 1, 4).contiguous().unbind(0)
-        scaling = q.shape[-1] ** -0.5
-        output, saved = attention.forward(q, k, v, self._mask, scaling=scaling, dropout=self._dropout)
-        return output.transpose(1, 2).reshape(len(qkv), -1), saved
-
-    def backward(self, gradient: Tensor, saved: Any) -> Tensor:  # noqa: ANN401
-        b, t, _, h, _ = self._shape
-        heads = gradient.view(b, t, h, -1).transpose(1, 2)
-        scaling = heads.shape[-1] ** -0.5
-        grad_q, grad_k, grad_v = attention.backward(heads, saved, scaling=scaling, dropout=self._dropout)
-        joined = gradient.new_empty(b, t, 3, h, heads.shape[-1])
-        places = joined.permute(2, 0, 3, 1, 4)
-        torch.mul(grad_q, scaling, out=places[0])
-        torch.mul(grad_k, scaling, out=places[1])
-        places[2].copy_(grad_v)
-        return joined.view(b * t, -1)
+        return grad_x, grads
 
 
 class AfterAttention:
-    """The rest of a block after its heads: output projection, norm, MLP, norm. It works row by row."""
+    """The rest of a block after its heads: output projection, and the MLP, each added to its input. Row by row."""
 
-    def __init__(self, module: nn.Module, spec: EncoderSpec, arithmetic: Arithmetic) -> None:
-        names = spec.post_norm
-        assert names is not None, "only post-norm families have this form"
-        first, second = (module.get_submodule(name) for name in spec.norms)
-        self._output = arithmetic.product(module, *spec.output)
-        self._up, self._down = (arithmetic.product(module, name) for name in spec.mlp)
-        self._activation = activation(module.get_submodule(names.activation), arithmetic.dtype)
-        self._norm1: AddNorm | CombinedNorms = AddNorm(first, _dropout(module, names.output_dropout))
-        self._norm2: AddNorm | CombinedNorms = AddNorm(second, _dropout(module, names.mlp_dropout))
-        pieces = (self._output, self._norm1, self._up, self._activation, self._down, self._norm2)
+    def __init__(self, module: nn.Module, form: BlockForm, arithmetic: Arithmetic) -> None:
+        dtype = self._dtype = arithmetic.dtype
+        self._output = arithmetic.product(module, form.output)
+        first = _residual(module, form.attention_norms, form.output_dropout, dtype)
+        second = _residual(module, form.mlp_norms, form.mlp_dropout, dtype)
+        self._residual1: Residual | CombinedResiduals = first
+        self._before = optional_norm(module, form.mlp_norms.before, dtype)
+        self._up = arithmetic.product(module, *form.up)
+        function = activation(module.get_submodule(form.activation), dtype)
+        self._activation = Gated(function) if form.is_gated else function
+        self._down = arithmetic.product(module, form.down)
+        self._residual2: Residual | CombinedResiduals = second
+        before = () if self._before is None else (self._before,)
+        pieces = (self._output, first, *before, self._up, self._activation, self._down, second)
         self.parameters: tuple[Tensor, ...] = tuple(p for piece in pieces for p in piece.parameters)
 
     @classmethod
@@ -128,70 +147,85 @@ class AfterAttention:
         """Combine the parts of several models on one encoder; forward only."""
         one = copy.copy(parts[0])
         one._output = combine_layers([part._output for part in parts], rows)
+        one._before = combine_optional([part._before for part in parts], rows)
         one._up = combine_layers([part._up for part in parts], rows)
         one._down = combine_layers([part._down for part in parts], rows)
-        one._norm1 = CombinedNorms([part._norm1 for part in parts], rows)
-        one._norm2 = CombinedNorms([part._norm2 for part in parts], rows)
+        one._residual1 = CombinedResiduals([part._residual1 for part in parts], rows)
+        one._residual2 = CombinedResiduals([part._residual2 for part in parts], rows)
         one.parameters = ()
         return one
 
     def forward(self, attended: Tensor, x: Tensor) -> tuple[Tensor, Any]:
-        """Heads' outputs and the block's input, each ``(N, D)``, to the block's output."""
+        """Heads' outputs ``(N, H d)`` and the block's input ``(N, D)`` to the block's output ``(N, D)``."""
         projected, of_output = self._output.forward(attended)
-        middle, of_norm1 = self._norm1.forward(projected, x)
-        wide, of_up = self._up.forward(middle)
+        middle, of_residual1 = self._residual1.forward(projected, x)
+        normed, of_before = middle.to(self._dtype), None
+        if self._before is not None:
+            normed, of_before = self._before.forward(middle)
+        wide, of_up = self._up.forward(normed)
         active, of_activation = self._activation.forward(wide)
         thin, of_down = self._down.forward(active)
-        output, of_norm2 = self._norm2.forward(thin, middle)
-        return output, [of_output, of_norm1, of_up, of_activation, of_down, of_norm2]
+        output, of_residual2 = self._residual2.forward(thin, middle)
+        return output, [of_output, of_residual1, of_before, of_up, of_activation, of_down, of_residual2]
 
     def backward(self, gradient: Tensor, saved: list[Any]) -> tuple[Tensor, Tensor, Gradients]:
         """Return gradients of the heads' outputs, of the block's input (residual only) and of the parameters."""
-        grad_thin, grad_middle, g_norm2 = self._norm2.backward(gradient, saved.pop())
-        grad_active, g_down = self._down.backward(grad_thin, saved.pop(), wants_x=True)
-        assert grad_active is not None, "it was wanted"
-        grad_wide, g_activation = self._activation.backward(grad_active, saved.pop(), wants_x=True)
-        assert grad_wide is not None, "it was wanted"
-        grad_through, g_up = self._up.backward(grad_wide, saved.pop(), wants_x=True)
-        assert grad_through is not None, "it was wanted"
-        grad_projected, grad_x, g_norm1 = self._norm1.backward(grad_through.add_(grad_middle), saved.pop())
-        grad_attended, g_output = self._output.backward(grad_projected, saved.pop(), wants_x=True)
-        assert grad_attended is not None, "it was wanted"
-        return grad_attended, grad_x, [*g_output, *g_norm1, *g_up, *g_activation, *g_down, *g_norm2]
+        grad_thin, grad_middle, g_residual2 = self._residual2.backward(gradient, saved.pop())
+        grad_active, g_down = _backward(self._down, grad_thin, saved.pop())
+        del grad_thin
+        grad_wide, g_activation = _backward(self._activation, grad_active, saved.pop())
+        del grad_active
+        grad_through, g_up = _backward(self._up, grad_wide, saved.pop())
+        del grad_wide
+        of_before, g_before = saved.pop(), Gradients()
+        if self._before is not None:
+            grad_through, g_before = _backward(self._before, grad_through, of_before)
+        grad_projected, grad_x, g_residual1 = self._residual1.backward(grad_middle + grad_through, saved.pop())
+        grad_attended, g_output = _backward(self._output, grad_projected, saved.pop())
+        grads = [*g_output, *g_residual1, *g_before, *g_up, *g_activation, *g_down, *g_residual2]
+        return grad_attended, grad_x, grads
 
 
-class Gelu:
-    """The exact GELU, on any shape; it keeps its input."""
-
-    parameters: tuple[Tensor, ...] = ()
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the activation, and the input."""
-        return nn.functional.gelu(x), x
-
-    def backward(self, gradient: Tensor, saved: Tensor, *, wants_x: bool) -> tuple[Tensor | None, Gradients]:
-        """Return the gradient of the input."""
-        return torch.ops.aten.gelu_backward(gradient, saved), []
+def _backward(layer: Layer, gradient: Tensor, saved: Any) -> tuple[Tensor, Gradients]:  # noqa: ANN401
+    grad, grads = layer.backward(gradient, saved, wants_x=True)
+    assert grad is not None, "it was wanted"
+    return grad, grads
 
 
-def activation(module: nn.Module, dtype: torch.dtype) -> Layer:
-    """Return `Gelu` for the exact GELU, or a layer that calls the module."""
-    from transformers.activations import GELUActivation
+def stream_dtype(module: nn.Module, form: BlockForm, dtype: torch.dtype) -> torch.dtype:
+    """Return the dtype of the block's input and output: that of products, if norms bound each sum of the block.
 
-    exact = type(module) is GELUActivation and module.act is nn.functional.gelu
-    return Gelu() if exact else Called([module], dtype)
-
-
-def padding_row(mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
-    """Return transformers' mask, bool or additive, ``(B, 1, Q, T)``, as one additive row, ``(B, 1, 1, T)``."""
-    return None if mask is None else attention.as_added(mask[:, :, :1], dtype)
-
-
-def attention_dropout(module: nn.Module, spec: EncoderSpec) -> nn.Dropout | None:
-    """Return the dropout of a block's attention probabilities."""
-    return None if spec.post_norm is None else _dropout(module, spec.post_norm.attention_dropout)
+    Where they do not, sums grow from block to block, and bf16 would lose what a block adds.
+    """
+    if form.attention_norms.of_sum is not None:
+        return dtype
+    name = form.mlp_norms.before or form.mlp_norms.after
+    weight = None if name is None else next(module.get_submodule(name).parameters(), None)
+    return dtype if weight is None else weight.dtype
 
 
-def _dropout(module: nn.Module, path: str | None) -> nn.Dropout | None:
-    found = None if path is None else module.get_submodule(path)
-    return found if isinstance(found, nn.Dropout) else None
+def optional_norm(module: nn.Module, name: str | None, dtype: torch.dtype) -> Norm | None:
+    """Return a block's norm of that name, if there is a name."""
+    return None if name is None else norm_layer(module.get_submodule(name), dtype)
+
+
+def combine_optional(norms: Sequence[Norm | None], rows: ModelRows) -> Any:  # noqa: ANN401 - Norm, or those of several
+    """Combine the norm of several models on one encoder; forward only."""
+    found = [norm for norm in norms if norm is not None]
+    return combine_layers(found, rows) if found else None
+
+
+def _residual(module: nn.Module, norms: Norms, dropout: str | None, dtype: torch.dtype) -> Residual:
+    after, of_sum = (optional_norm(module, name, dtype) for name in (norms.after, norms.of_sum))
+    return Residual(rate(module, dropout), after=after, of_sum=of_sum)
+
+
+def rate(module: nn.Module, path: str | None) -> Callable[[], float]:
+    """Return a function that tells the rate of a block's dropout now: 0 outside of training."""
+    if path is None:
+        return lambda: 0.0
+    parent, _, name = path.rpartition(".")
+    holder = module.get_submodule(parent)
+    found = getattr(holder, name)
+    asked = found if isinstance(found, nn.Module) else holder
+    return lambda: rate_of(holder, name) if asked.training else 0.0

@@ -9,125 +9,241 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from feathertune.engine.kernels.attention import attend
-from feathertune.engine.kernels.block import AfterAttention, attention_dropout, padding_row
-from feathertune.engine.kernels.layer import Gradients, run
+from feathertune.engine.kernels.block import (
+    AfterAttention,
+    Positions,
+    combine_optional,
+    optional_norm,
+    rate,
+    stream_dtype,
+)
+from feathertune.engine.kernels.disentangled import Distances
+from feathertune.engine.kernels.heads import HeadNorms, Rotary
+from feathertune.engine.kernels.layer import Gradients, Layer, run
 from feathertune.engine.kernels.linear import Arithmetic, Parts, read_parts
-from feathertune.engine.kernels.matrix import Matrices
 from feathertune.engine.kernels.multi_model_layers import ModelRows, combine_layers
-from feathertune.engine.kernels.norm import dropout_share
 
 if TYPE_CHECKING:
-    from feathertune.encoders import EncoderSpec
+    from feathertune.encoders.block_form import BlockForm
+    from feathertune.encoders.trial import ReadToken
+    from feathertune.engine.kernels.tokens import Masks
 
 
-# From the query (B, H, d), the block's input (B, T, D), the mask and a dropout to (B, H, d).
-_Attend = Callable[[Tensor, Tensor, Tensor | None, float], Tensor]
+class ReadTokens:
+    """Places of the tokens that the head reads; a backbone's forward notes the token ids.
+
+    The last token is the last one that is not padding, by its id, as transformers' decoders have it.
+    """
+
+    def __init__(self, token: ReadToken, padding_id: int | None) -> None:
+        self.token, self._padding_id = token, padding_id
+        self._ids: Tensor | None = None
+
+    def noting(self, own: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a backbone's forward that notes its token ids ``(B, T)``, if it is given some."""
+
+        def forward(*inputs: Any, **named: Any) -> Any:  # noqa: ANN401 - any backbone
+            self._ids = inputs[0] if inputs else named.get("input_ids")
+            return own(*inputs, **named)
+
+        return forward
+
+    def places(self, b: int, t: int, device: torch.device) -> Tensor:
+        """Return the place in each of `b` texts of `t` tokens."""
+        if self.token == "first":
+            return torch.zeros(b, dtype=torch.long, device=device)
+        if self._ids is None or self._padding_id is None:
+            return torch.full((b,), t - 1, device=device)
+        return ((self._ids != self._padding_id) * torch.arange(t, device=device)).argmax(dim=1)
 
 
-class FirstTokenBlock:
-    """The forward of the last block for the first token; keys and values that PEFT changed beyond LoRA are formed."""
+@dataclass(frozen=True)
+class _Reading:
+    """What attention of one query for each text is given: ``(B, T, D)``, ``(B,)``, ``(B, 1, 1, T)``, and a dropout."""
+
+    x: Tensor
+    places: Tensor
+    mask: Tensor | None
+    dropout: float
+    rotary: Rotary | None = None
+    distances: Distances | None = None
+    bias: Tensor | None = None
+
+    def rows(self, x: Tensor) -> Tensor:
+        """``(B, T, .)`` to ``(B, .)``."""
+        return x[torch.arange(len(x), device=x.device), self.places]
+
+
+# From the query (B, H, d), None if one layer makes queries, keys and values, to (B, H, d).
+_Attend = Callable[[Tensor | None, _Reading], Tensor]
+
+
+class OneTokenBlock:
+    """The forward of the last block for the token that the head reads.
+
+    Keys and values are formed where they are rotated, normed or shared by heads, and where PEFT changed them beyond
+    LoRA.
+    """
 
     def __init__(
-        self, module: nn.Module, spec: EncoderSpec, *, n_heads: int, arithmetic: Arithmetic, form_keys: bool = False
+        self,
+        module: nn.Module,
+        form: BlockForm,
+        *,
+        arithmetic: Arithmetic,
+        masks: Masks,
+        read: ReadTokens,
+        form_keys: bool = False,
     ) -> None:
-        self._dtype, self._n_heads = arithmetic.dtype, n_heads
-        self._query = arithmetic.product(module, *spec.query)
-        self._after = AfterAttention(module, spec, arithmetic)
-        self._dropout = attention_dropout(module, spec)
-        key, value = (read_parts(module.get_submodule(*names)) for names in (spec.key, spec.value))
+        self.form, self._masks, self._read = form, masks, read
+        self._before = optional_norm(module, form.attention_norms.before, arithmetic.dtype)
+        self._query: Layer | None = arithmetic.product(module, form.query) if len(form.qkv) == 3 else None
+        self._after = AfterAttention(module, form, arithmetic)
+        self._rate = rate(module, form.attention_dropout)
+        self._position_rate = rate(module, form.position_dropout)
+        self._dtype, self._stream_dtype = arithmetic.dtype, stream_dtype(module, form, arithmetic.dtype)
         self._attend: _Attend
-        if form_keys or not arithmetic.fused or key is None or value is None:
-            self._attend = _ExplicitKeys(module, spec, n_heads, arithmetic)
+        key, value = (read_parts(module.get_submodule(name)) for name in (form.key, form.value))
+        implicit = form.has_plain_heads and not form_keys and arithmetic.fused
+        if not implicit or key is None or value is None:
+            self._attend = _ExplicitKeys(module, form, arithmetic)
         else:
-            self._attend = _ImplicitKeys(
-                *(_HeadProjection(one, n_heads, self._dtype, arithmetic.matrices) for one in (key, value))
-            )
+            projections = [_HeadProjection(one, form.n_heads, arithmetic) for one in (key, value)]
+            self._attend = _ImplicitKeys(*projections, scaling=form.scaling)
 
-    def __call__(self, hidden_states: Tensor, attention_mask: Tensor | None = None, *_: Any, **__: Any) -> Tensor:  # noqa: ANN401
-        """``(B, T, D)`` to ``(B, 1, D)``, in the dtype of the products."""
-        x = hidden_states.to(self._dtype)
-        first = x[:, 0].contiguous()
-        query = run(self._query, first).view(len(x), self._n_heads, -1)
-        attended = self._attend(query, x, padding_row(attention_mask, self._dtype), dropout_share(self._dropout))
-        rows = torch.cat([attended.reshape(len(x), -1), first], dim=1)
-        return run(_FirstTokens(self._after), rows).unsqueeze(1)
+    def __call__(
+        self, hidden_states: Tensor, attention_mask: Tensor | None = None, positions: Positions = ()
+    ) -> Tensor:
+        """``(B, T, D)`` to ``(B, 1, D)``, or to ``(B, T, D)`` of equal rows where the head looks for the last."""
+        b, t, width = hidden_states.shape
+        x = hidden_states.to(self._stream_dtype)
+        mask, _ = self._masks.read(attention_mask, of_ones=self.form.positions == "disentangled")
+        normed = x.to(self._dtype)
+        if self._before is not None:
+            normed = run(self._before, x.reshape(b * t, width)).view(b, t, width)
+        reading = _Reading(normed, self._read.places(b, t, x.device), None, self._rate())
+        if mask is not None:
+            reading = replace(
+                reading, mask=mask if mask.shape[2] == 1 else reading.rows(mask.transpose(1, 2)).unsqueeze(2)
+            )
+        if self.form.positions == "rotary":
+            reading = replace(reading, rotary=Rotary(*positions))
+        elif self.form.positions == "bias":
+            reading = replace(reading, bias=reading.rows(positions[0].transpose(1, 2)).unsqueeze(2))
+        elif self.form.positions == "disentangled":
+            reading = replace(reading, distances=Distances(*positions, dropout=self._position_rate()))
+        query = None
+        if self._query is not None:
+            query = run(self._query, reading.rows(normed)).view(b, self.form.n_heads, -1)
+        attended = self._attend(query, reading).reshape(b, -1)
+        layer = _OneToken(self._after, attended.shape[1], attended.dtype)
+        output = run(layer, torch.cat([attended, reading.rows(x)], dim=1)).unsqueeze(1)
+        return output if self._read.token == "first" else output.expand(b, t, width)
 
     @classmethod
-    def combine(cls, blocks: Sequence[FirstTokenBlock], rows: ModelRows) -> FirstTokenBlock:
+    def combine(cls, blocks: Sequence[OneTokenBlock], rows: ModelRows) -> OneTokenBlock:
         """Combine the last block of several models on one encoder; forward only."""
         one = copy.copy(blocks[0])
-        one._query = combine_layers([block._query for block in blocks], rows)
+        one._before = combine_optional([block._before for block in blocks], rows)
+        queries = [block._query for block in blocks if block._query is not None]
+        one._query = combine_layers(queries, rows) if queries else None
         one._after = AfterAttention.combine([block._after for block in blocks], rows)
         one._attend = _PerModelAttention([block._attend for block in blocks], rows)
         return one
 
 
-class _FirstTokens:
-    """`AfterAttention` over first tokens: heads' outputs and inputs in one tensor, ``(B, 2 D)`` to ``(B, D)``."""
+class _OneToken:
+    """`AfterAttention` over one token of each text: heads' outputs and inputs in one tensor, to ``(B, D)``."""
 
-    def __init__(self, after: AfterAttention) -> None:
-        self._after, self.parameters = after, after.parameters
+    def __init__(self, after: AfterAttention, width: int, dtype: torch.dtype) -> None:
+        self._after, self._width, self._dtype, self.parameters = after, width, dtype, after.parameters
 
     def forward(self, x: Tensor) -> tuple[Tensor, Any]:
-        attended, first = x.chunk(2, dim=1)
-        return self._after.forward(attended.contiguous(), first.contiguous())
+        attended, own = x.tensor_split([self._width], dim=1)
+        return self._after.forward(attended.to(self._dtype).contiguous(), own.contiguous())
 
     def backward(self, gradient: Tensor, saved: Any, *, wants_x: bool) -> tuple[Tensor | None, Gradients]:  # noqa: ANN401
-        grad_attended, grad_first, grads = self._after.backward(gradient, saved)
-        return torch.cat([grad_attended, grad_first], dim=1), grads
+        grad_attended, grad_own, grads = self._after.backward(gradient, saved)
+        return torch.cat([grad_attended, grad_own], dim=1), grads
 
 
 class _ExplicitKeys:
-    def __init__(self, module: nn.Module, spec: EncoderSpec, n_heads: int, arithmetic: Arithmetic) -> None:
-        self._key_value = arithmetic.product(module, *spec.key, *spec.value)
-        self._n_heads = n_heads
+    def __init__(self, module: nn.Module, form: BlockForm, arithmetic: Arithmetic) -> None:
+        self._form, self._norms = form, HeadNorms(module, form, arithmetic.dtype)
+        self._layer = arithmetic.product(module, *(form.qkv[1:] or form.qkv))
+        self._distances = arithmetic.product(module, *form.position_layers) if form.position_layers else None
 
-    def __call__(self, query: Tensor, x: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
-        b, t, width = x.shape
-        joined = run(self._key_value, x.reshape(b * t, width)).view(b, t, 2, self._n_heads, -1)
-        k, v = joined.permute(2, 0, 3, 1, 4).unbind(0)
-        scaling = query.shape[-1] ** -0.5
-        return attend(query.unsqueeze(2), k, v, mask, scaling=scaling, dropout=dropout).squeeze(2)
+    def __call__(self, query: Tensor | None, reading: _Reading) -> Tensor:
+        form, (b, t, width) = self._form, reading.x.shape
+        heads = run(self._layer, reading.x.reshape(b * t, width)).view(b, t, -1, form.head_size)
+        if query is None:
+            query, heads = reading.rows(heads[:, :, : form.n_heads]), heads[:, :, form.n_heads :]
+        k, v = heads.chunk(2, dim=2)
+        q, k = self._norms.differentiable(query.unsqueeze(1), k)
+        if reading.rotary is not None:
+            q, k = reading.rotary.at(reading.places).forward(q), reading.rotary.forward(k)
+        q, k, v = (part.to(heads.dtype).transpose(1, 2) for part in (q, k, v))
+        if reading.distances is None and reading.bias is None:
+            return attend(q, k, v, reading.mask, scaling=form.scaling, dropout=reading.dropout).squeeze(2)
+        scores = q @ k.transpose(2, 3)
+        if reading.distances is not None:
+            scores = scores + self._of_distances(q, k, reading.distances)
+        scores = scores * form.scaling
+        for added in (reading.bias, reading.mask):
+            scores = scores if added is None else scores + added.to(scores.dtype)
+        return (nn.functional.dropout(scores.softmax(-1), reading.dropout) @ v).squeeze(2)
+
+    def _of_distances(self, q: Tensor, k: Tensor, distances: Distances) -> Tensor:
+        """Return what distances add to the scores, ``(B, H, 1, T)``, for the one query of each text, the first."""
+        assert self._distances is not None, "the form has such layers"
+        t = k.shape[2]
+        rows = distances.embeddings[distances.rows[:t].flip(0)].to(q.dtype)  # from 0 down to 1 - T
+        of_query, of_key = run(self._distances, rows).view(t, 2, self._form.n_heads, -1).permute(1, 2, 0, 3).unbind(0)
+        return (q * of_key + k * of_query).sum(-1).unsqueeze(2)
 
 
 class _ImplicitKeys:
-    def __init__(self, key: _HeadProjection, value: _HeadProjection) -> None:
-        self._key, self._value = key, value
+    def __init__(self, key: _HeadProjection, value: _HeadProjection, *, scaling: float) -> None:
+        self._key, self._value, self._scaling = key, value, scaling
 
-    def __call__(self, query: Tensor, x: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
-        projected = self._key.transposed(query * query.shape[-1] ** -0.5)
-        scores = torch.bmm(projected, x.transpose(1, 2))
-        if mask is not None:
-            scores = scores + mask[:, :, 0]
-        p = nn.functional.dropout(scores.softmax(-1), dropout)
-        return self._value.forward(torch.bmm(p, x), p.sum(-1, keepdim=True))
+    def __call__(self, query: Tensor | None, reading: _Reading) -> Tensor:
+        assert query is not None, "a layer of its own makes it"
+        projected = self._key.transposed(query * self._scaling)
+        scores = torch.bmm(projected, reading.x.transpose(1, 2))
+        if reading.mask is not None:
+            scores = scores + reading.mask[:, :, 0]
+        p = nn.functional.dropout(scores.softmax(-1), reading.dropout)
+        return self._value.forward(torch.bmm(p, reading.x), p.sum(-1, keepdim=True))
 
 
 class _PerModelAttention:
     def __init__(self, attends: Sequence[_Attend], rows: ModelRows) -> None:
         self._attends, self._rows = attends, rows
 
-    def __call__(self, query: Tensor, x: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
-        parts = [
-            attend(query[rows], x[rows], None if mask is None else mask[rows], dropout)
-            for attend, rows in zip(self._attends, self._rows.slices(len(query)), strict=True)
-        ]
+    def __call__(self, query: Tensor | None, reading: _Reading) -> Tensor:
+        slices, parts = self._rows.slices(len(reading.x)), []
+        for attend_, rows in zip(self._attends, slices, strict=True):
+            mask = None if reading.mask is None else reading.mask[rows]
+            rotary = None if reading.rotary is None else reading.rotary.of(rows)
+            part = replace(reading, x=reading.x[rows], places=reading.places[rows], mask=mask, rotary=rotary)
+            parts.append(attend_(None if query is None else query[rows], part))
         return torch.cat(parts)
 
 
 class _HeadProjection:
     """A linear layer cut into heads: weight ``(H, d, D)``."""
 
-    def __init__(self, parts: Parts, n_heads: int, dtype: torch.dtype, matrices: Matrices) -> None:
-        self._parts, self._n_heads, self._dtype = parts, n_heads, dtype
+    def __init__(self, parts: Parts, n_heads: int, arithmetic: Arithmetic) -> None:
+        self._parts, self._n_heads, self._dtype = parts, n_heads, arithmetic.dtype
         frozen = not parts.weight.requires_grad
-        self._frozen = matrices.find([parts.weight], dtype, packed=False).weight if frozen else None
+        self._frozen = arithmetic.matrices.find([parts.weight], self._dtype, packed=False).weight if frozen else None
 
     def transposed(self, rows: Tensor) -> Tensor:
         """``W_h^T r_h`` of each head: ``(B, H, d)`` to ``(B, H, D)``."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Hashable, Sequence
+from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
@@ -46,11 +47,31 @@ class Matrices:
         key = (dtype, packed, *map(id, weights))
         found = self._kept.get(key)
         if found is None:
-            joined = weights[0] if len(weights) == 1 else torch.cat([weight.detach() for weight in weights])
-            found = FrozenMatrix(joined, dtype, packed=packed)
+            found = FrozenMatrix(_joined(weights, dtype), dtype, packed=packed)
             found.made_of = tuple(weights)
             self._kept[key] = found
         return found
+
+
+def _joined(weights: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
+    """Return weights ``(O_i, I)`` as one; those in `dtype` become views of it, so that there is no second copy."""
+    if len(weights) == 1:
+        return weights[0]
+    rows = [len(weight) for weight in weights]
+    first, width = weights[0].detach(), weights[0].shape[1]
+    starts = [first.storage_offset() + n * width for n in accumulate(rows, initial=0)]
+    of_first = first.untyped_storage().data_ptr()
+    if (
+        all(w.untyped_storage().data_ptr() == of_first and w.is_contiguous() for w in weights)
+        and [weight.storage_offset() for weight in weights] == starts[:-1]
+    ):
+        return first.as_strided((sum(rows), width), (width, 1))  # they were joined before
+    with torch.inference_mode(False), torch.no_grad():  # a tensor made in inference mode could not be trained beside
+        joined = torch.cat([weight.detach() for weight in weights])
+    if first.dtype == dtype:
+        for weight, part in zip(weights, torch.split(joined, rows), strict=True):
+            weight.data = part
+    return joined
 
 
 def _can_pack(weight: Tensor) -> bool:

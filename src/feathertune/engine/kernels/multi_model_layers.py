@@ -12,7 +12,7 @@ from torch import Tensor
 
 from feathertune.engine.kernels.layer import Layer
 from feathertune.engine.kernels.linear import LoraProduct
-from feathertune.engine.kernels.norm import AddNorm
+from feathertune.engine.kernels.norm import Norm, Residual
 from feathertune.engine.kernels.tokens import filled_up, it_pays
 
 
@@ -47,6 +47,9 @@ class ModelRows:
 
 def combine_layers(layers: Sequence[Layer], rows: ModelRows) -> Layer:
     """Combine one layer of each model into one."""
+    first = layers[0]
+    if isinstance(first, Norm) and all(isinstance(layer, Norm) and layer.is_the_same_as(first) for layer in layers):
+        return first
     products = [layer for layer in layers if isinstance(layer, LoraProduct)]
     if len(products) == len(layers) and all(layer.matrix is products[0].matrix for layer in products):
         return _SharedWeight(products, rows)
@@ -97,20 +100,20 @@ def _on_few_rows(layer: Layer, x: Tensor) -> Tensor:
     return layer.forward(filled)[0][:n]
 
 
-class CombinedNorms(_ForwardOnly):
-    """The norm after a sum, one for each model; forward only."""
+class CombinedResiduals(_ForwardOnly):
+    """What is done where a part of a block is added to its input, by each model; forward only."""
 
-    def __init__(self, norms: Sequence[AddNorm | CombinedNorms], rows: ModelRows) -> None:
-        self._norms, self._rows = norms, rows
-        first = norms[0]
-        self._all_same = isinstance(first, AddNorm) and all(
-            isinstance(norm, AddNorm) and norm.is_the_norm_of(first) for norm in norms
+    def __init__(self, parts: Sequence[Residual | CombinedResiduals], rows: ModelRows) -> None:
+        self._parts, self._rows = parts, rows
+        first = parts[0]
+        self._all_same = isinstance(first, Residual) and all(
+            isinstance(part, Residual) and part.is_the_same_as(first) for part in parts
         )
 
     def forward(self, x: Tensor, residual: Tensor) -> tuple[Tensor, None]:
-        """Return the norms of the sums; each ``(N, D)``."""
+        """Return the sums or their norms; each ``(N, D)``."""
         if self._all_same:
-            return self._norms[0].forward(x, residual)[0], None
+            return self._parts[0].forward(x, residual)[0], None
         slices = self._rows.slices(len(x))
-        parts = [norm.forward(x[part], residual[part])[0] for norm, part in zip(self._norms, slices, strict=True)]
-        return torch.cat(parts), None
+        made = [part.forward(x[place], residual[place])[0] for part, place in zip(self._parts, slices, strict=True)]
+        return torch.cat(made), None

@@ -1,63 +1,157 @@
-"""Layer norm of a sum, with dropout before the sum: one step in each direction; other norms run their own forward."""
+"""Norms with gradients by hand, and what is done where a part of a block is added to its input."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from feathertune.engine.kernels.attention import as_bits, drop, keep_mask
-from feathertune.engine.kernels.layer import Called, Gradients
+from feathertune.engine.kernels.layer import Called, Gradients, Layer
+
+Rate = Callable[[], float]
 
 
-class AddNorm:
-    """``norm(dropout(x) + residual)``; `dropout` is ``None`` for families without one."""
+def norm_layer(module: nn.Module, dtype: torch.dtype) -> Norm:
+    """Return a norm of rows ``(N, D)`` whose output has a dtype; one of another kind runs its own forward."""
+    # On a GPU torch's kernel wants weights in the dtype of the input.
+    if type(module) is nn.LayerNorm and module.weight is not None and module.weight.device.type == "cpu":
+        return Norm(module, _LayerNorm(module, dtype))
+    if (offset := _rms_offset(module)) is not None:
+        return Norm(module, _RmsNorm(module, offset, dtype))
+    return Norm(module, Called([module], dtype))
 
-    def __init__(self, norm: Any, dropout: nn.Dropout | None) -> None:  # noqa: ANN401 - any module
-        self._norm, self._dropout = norm, dropout
-        # On a GPU torch's kernel wants weights in the dtype of the input.
-        self._plain = type(norm) is nn.LayerNorm and norm.bias is not None and norm.weight.device.type == "cpu"
-        self.parameters = tuple(p for p in norm.parameters() if p.requires_grad)
 
-    def is_the_norm_of(self, other: AddNorm) -> bool:
+class Norm:
+    """A norm as a layer, and the module whose norm it is."""
+
+    def __init__(self, module: nn.Module, layer: Layer) -> None:
+        self.module, self._layer, self.parameters = module, layer, layer.parameters
+        self.forward, self.backward = layer.forward, layer.backward
+
+    def is_the_same_as(self, other: Norm) -> bool:
         """Return whether both are a plain norm with the very same parameters."""
-        if not self._plain or not other._plain:
+        if isinstance(self._layer, Called) or type(self._layer) is not type(other._layer):
             return self is other
-        return self._norm.weight is other._norm.weight and self._norm.bias is other._norm.bias
+        return all(a is b for a, b in zip(self.module.parameters(), other.module.parameters(), strict=True))
+
+
+class _LayerNorm:
+    def __init__(self, module: nn.LayerNorm, dtype: torch.dtype) -> None:
+        self._module, self._dtype = module, dtype
+        self.parameters = tuple(p for p in module.parameters() if p.requires_grad)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Any]:
+        norm = self._module
+        output, mean, rstd = torch.native_layer_norm(x, list(norm.normalized_shape), norm.weight, norm.bias, norm.eps)
+        return output.to(self._dtype), (x, mean, rstd)
+
+    def backward(self, gradient: Tensor, saved: Any, *, wants_x: bool) -> tuple[Tensor | None, Gradients]:  # noqa: ANN401
+        x, mean, rstd = saved
+        weight, bias = self._module.weight, self._module.bias
+        wants = [wants_x, weight.requires_grad, bias is not None and bias.requires_grad]
+        grad, *found = torch.ops.aten.native_layer_norm_backward(
+            gradient.to(x.dtype).contiguous(), x, list(self._module.normalized_shape), mean, rstd, weight, bias, wants
+        )
+        return grad if wants_x else None, [g for g, wanted in zip(found, wants[1:], strict=True) if wanted]
+
+
+class _RmsNorm:
+    """``x / rms(x) * (offset + weight)``. Source: Zhang and Sennrich 2019, arXiv:1910.07467; Gemma's offset is 1."""
+
+    def __init__(self, module: nn.Module, offset: float, dtype: torch.dtype) -> None:
+        self._weight, self._offset, self._dtype = _only_weight(module), offset, dtype
+        self._eps = _epsilon(module)
+        self.parameters = (self._weight,) if self._weight.requires_grad else ()
+        self._frozen = None if self.parameters else self._scale()
+
+    def _scale(self) -> Tensor:
+        return (self._weight.detach() + self._offset).to(self._dtype)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        wide = torch.promote_types(x.dtype, torch.float32)
+        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=wide)
+        inverse = torch.rsqrt(length.square_().div_(x.shape[-1]).add_(self._eps))
+        normed = (x * inverse).to(self._dtype)
+        scale = self._scale() if self._frozen is None else self._frozen
+        return normed * scale, (normed, inverse, scale)
+
+    def backward(
+        self, gradient: Tensor, saved: tuple[Tensor, ...], *, wants_x: bool
+    ) -> tuple[Tensor | None, Gradients]:
+        normed, inverse, scale = saved
+        grads: Gradients = [(gradient * normed).sum(0).to(p.dtype) for p in self.parameters]
+        if not wants_x:
+            return None, grads
+        scaled = gradient * scale
+        share = (scaled * normed).sum(-1, keepdim=True, dtype=inverse.dtype).div_(-normed.shape[-1])
+        return torch.addcmul(scaled, normed, share.to(normed.dtype)).mul_(inverse), grads
+
+
+def _rms_offset(module: nn.Module) -> float | None:
+    """Return what is added to the weight of a norm by the root of the mean square, tried; None for other norms."""
+    names = [name for name, _ in module.named_parameters()]
+    if names != ["weight"] or not hasattr(module, "eps") | hasattr(module, "variance_epsilon"):
+        return None
+    weight = _only_weight(module)
+    x = torch.linspace(-1, 2, weight.shape[-1], dtype=weight.dtype, device=weight.device).add_(0.1).unsqueeze(0)
+    with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
+        given = module(x).float()
+        normed = x.float() * torch.rsqrt(x.float().square().mean(-1, keepdim=True) + _epsilon(module))
+        close = {torch.bfloat16: 1e-2}.get(weight.dtype, 1e-5)
+        for offset in (0.0, 1.0):
+            if torch.allclose(given, normed * (weight.float() + offset), rtol=close, atol=close):
+                return offset
+    return None
+
+
+def _only_weight(module: nn.Module) -> nn.Parameter:
+    return next(module.parameters())
+
+
+def _epsilon(module: Any) -> float:  # noqa: ANN401 - any norm
+    found = getattr(module, "variance_epsilon", None) or getattr(module, "eps", None)
+    return torch.finfo(module.weight.dtype).eps if found is None else float(found)
+
+
+class Residual:
+    """``of_sum(residual + dropout(x))`` or ``residual + after(x)``, each norm only in the families that have it."""
+
+    def __init__(self, rate: Rate, *, after: Norm | None = None, of_sum: Norm | None = None) -> None:
+        self._rate, self._after, self._of_sum = rate, after, of_sum
+        self.parameters = tuple(p for norm in (after, of_sum) if norm is not None for p in norm.parameters)
+
+    def is_the_same_as(self, other: Residual) -> bool:
+        """Return whether both have the same norms with the very same parameters."""
+        pairs = ((self._after, other._after), (self._of_sum, other._of_sum))
+        return all(a is b if a is None or b is None else a.is_the_same_as(b) for a, b in pairs)
 
     def forward(self, x: Tensor, residual: Tensor) -> tuple[Tensor, Any]:
-        """Return the norm of the sum and what `backward` needs; each input is ``(N, D)``."""
-        p = dropout_share(self._dropout)
-        keep = as_bits(keep_mask(tuple(x.shape), p, x.device), x.dtype) if p > 0 else None
+        """Return the sum, or its norm, and what `backward` needs; each input is ``(N, D)``."""
+        dtype, of_norm = x.dtype, None
+        if self._after is not None:
+            x, of_norm = self._after.forward(x)
+            return x + residual, (of_norm, None, 0.0, dtype)
+        p = self._rate()
+        keep = as_bits(keep_mask(tuple(x.shape), p, x.device), dtype) if p > 0 else None
         total = x + residual if keep is None else torch.add(residual, drop(x, keep), alpha=1 / (1 - p))
-        norm = self._norm
-        if not self._plain:
-            output, saved = Called([norm], x.dtype).forward(total)
-            return output, (saved, keep, p)
-        output, mean, rstd = torch.native_layer_norm(
-            total, list(norm.normalized_shape), norm.weight, norm.bias, norm.eps
-        )
-        return output, ((total, mean, rstd), keep, p)
+        if self._of_sum is not None:
+            total, of_norm = self._of_sum.forward(total)
+        return total, (of_norm, keep, p, dtype)
 
     def backward(self, gradient: Tensor, saved: Any) -> tuple[Tensor, Tensor, Gradients]:  # noqa: ANN401
-        """Return gradients of ``x``, of ``residual`` and of the parameters."""
-        of_norm, keep, p = saved
-        norm = self._norm
-        grad: Any
-        grads: Gradients
-        if not self._plain:
-            grad, grads = Called([norm], gradient.dtype).backward(gradient, of_norm, wants_x=True)
-        else:
-            total, mean, rstd = of_norm
-            wants = [True, norm.weight.requires_grad, norm.bias.requires_grad]
-            grad, *found = torch.ops.aten.native_layer_norm_backward(
-                gradient.contiguous(), total, list(norm.normalized_shape), mean, rstd, norm.weight, norm.bias, wants
-            )
-            grads = [g for g, wanted in zip(found, wants[1:], strict=True) if wanted]
-        return (grad if keep is None else drop(grad, keep).mul_(1 / (1 - p))), grad, grads
-
-
-def dropout_share(dropout: nn.Dropout | None) -> float:
-    """Return the share that a dropout drops now: 0 outside of training."""
-    return dropout.p if dropout is not None and dropout.training else 0.0
+        """Return gradients of ``x``, of ``residual`` (perhaps the same tensor) and of the parameters."""
+        of_norm, keep, p, dtype = saved
+        if self._after is not None:
+            grad, grads = self._after.backward(gradient.to(dtype), of_norm, wants_x=True)
+            assert grad is not None, "it was wanted"
+            return grad.to(dtype), gradient, grads
+        total, grads = gradient, Gradients()
+        if self._of_sum is not None:
+            found, grads = self._of_sum.backward(gradient, of_norm, wants_x=True)
+            assert found is not None, "it was wanted"
+            total = found
+        grad = total.to(dtype)
+        return (grad if keep is None else drop(grad, keep).mul_(1 / (1 - p))), total, grads

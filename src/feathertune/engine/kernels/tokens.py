@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from feathertune.engine.kernels.attention import MASKED
+from feathertune.engine.kernels.attention import MASKED, as_added
 
 # Skipping a smaller share of rows costs more than it saves.
 _LEAST_SHARE = 0.06
@@ -23,23 +23,28 @@ _LEAST_STEP, _LARGEST_STEP = 8, 64
 class Tokens:
     """The N token rows of a batch of B texts of T rows.
 
-    `places` ``(N + some,)`` are their indices among ``B T`` rows, in order, then repeated ones as filling.
+    `places` ``(N + some,)`` are their indices among ``B T`` rows, in order, then repeated ones as filling; `sources`
+    ``(B T,)`` are the reverse, 0 for padding, whose rows are in `padding`.
     """
 
     places: Tensor
+    sources: Tensor
+    padding: Tensor
     n: int
-    n_rows: int
 
     @classmethod
     def of(cls, mask: Tensor | None) -> Tokens | None:
-        """Return the tokens of an additive mask ``(B, 1, 1, T)``; ``None`` if running all rows is faster."""
+        """Return the tokens of an additive mask ``(B, 1, 1 or T, T)``; ``None`` if running all rows is faster."""
         if mask is None or mask.device.type != "cpu":
             return None
-        places = (mask.reshape(-1) > MASKED / 2).nonzero().view(-1)
+        seen = (mask > MASKED / 2).any(dim=2)  # a token sees itself, and nothing sees padding
+        places = seen.view(-1).nonzero().view(-1)
         n, n_rows = len(places), mask.shape[0] * mask.shape[-1]
         if not it_pays(n, n_rows):
             return None
-        return cls(torch.cat([places, places[:1].expand(filled_up(n) - n)]), n, n_rows)
+        sources = places.new_zeros(n_rows).index_copy_(0, places, torch.arange(n))
+        padding = seen.view(-1).logical_not().nonzero().view(-1)
+        return cls(torch.cat([places, places[:1].expand(filled_up(n) - n)]), sources, padding, n)
 
     def take(self, rows: Tensor) -> Tensor:
         """``(B T, .)`` to ``(N + some, .)``."""
@@ -47,13 +52,40 @@ class Tokens:
 
     def put(self, rows: Tensor) -> Tensor:
         """``(N + some, .)`` to ``(B T, .)``, zeros for padding: also the gradient of `take`."""
-        return rows.new_zeros(self.n_rows, rows.shape[1]).index_copy_(0, self.places[: self.n], rows[: self.n])
+        return self.spread(rows).index_fill_(0, self.padding, 0)
+
+    def spread(self, rows: Tensor) -> Tensor:
+        """``(N + some, .)`` to ``(B T, .)``, any row for padding: twice as fast as with zeros."""
+        return rows.index_select(0, self.sources)
 
     def take_gradient(self, gradient: Tensor) -> Tensor:
         """Return the gradient of `put`: `take`, with zeros for the filling."""
         taken = self.take(gradient)
         taken[self.n :] = 0
         return taken
+
+
+class Masks:
+    """The masks of a pass as blocks need them, read once for all blocks; a family may have two kinds of mask."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        self._dtype = dtype
+        self._read: list[tuple[Tensor, Tensor, Tokens | None]] = []
+
+    def read(self, mask: Tensor | None, *, of_ones: bool = False) -> tuple[Tensor | None, Tokens | None]:
+        """Return transformers' mask, bool or additive, ``(B, 1, 1 or T, T)``, as an additive one, and its tokens.
+
+        `of_ones`: The mask has ones and zeros, of any dtype.
+        """
+        if mask is None:
+            return None, None
+        for known, added, tokens in self._read:
+            if known is mask:
+                return added, tokens
+        found = as_added(mask.bool() if of_ones else mask, self._dtype)
+        assert found is not None, "there is a mask"
+        self._read = [*self._read[-1:], (mask, found, Tokens.of(found))]
+        return self._read[-1][1:]
 
 
 def it_pays(n: int, n_rows: int) -> bool:

@@ -14,7 +14,7 @@ from feathertune.encoders.classifier_head import head_logits
 from feathertune.encoders.patching import replaced
 from feathertune.engine.fast_path import FastParts, block_forward
 from feathertune.engine.kernels.block import Block
-from feathertune.engine.kernels.last_layer import FirstTokenBlock
+from feathertune.engine.kernels.last_layer import OneTokenBlock
 from feathertune.engine.kernels.multi_model_layers import ModelRows
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class MixableModel:
 
     encoder: LoadedEncoder
     model: nn.Module
-    blocks: tuple[Block | FirstTokenBlock, ...]
+    blocks: tuple[Block | OneTokenBlock, ...]
     group_key: Hashable
 
 
@@ -40,8 +40,8 @@ def as_mixable(encoder: LoadedEncoder, model: nn.Module, fast: FastParts) -> Mix
     """Return a model, in eval mode and with shared tensors, for mixed passes, or the reason why it cannot take part."""
     if len(fast.blocks) != len(encoder.blocks):
         return f"{encoder.spec.model_type} models run their own blocks here"
-    if not isinstance(fast.blocks[-1], FirstTokenBlock):
-        return "the last block is not computed for the first token alone"
+    if not isinstance(fast.blocks[-1], OneTokenBlock):
+        return "the last block is not computed for one token alone"
     inner = {id(parameter) for parameter in encoder.model.parameters()}
     if any(id(parameter) not in inner for parameter in model.parameters()):
         return "the method has parameters outside of the encoder"
@@ -63,7 +63,7 @@ def mixed_logits(members: Sequence[MixableModel], batch: dict[str, Tensor], size
         for index, module in enumerate(first.encoder.blocks):
             blocks = [member.blocks[index] for member in members]
             block = type(blocks[0]).combine(blocks, rows)  # type: ignore[arg-type]  # all are of one class
-            stack.enter_context(replaced(module, block_forward(module, block)))
+            stack.enter_context(replaced(module, block_forward(module, block, n_returned=block.form.n_returned)))
         output = first.encoder.backbone(**batch)
     pooled = getattr(output, "pooler_output", None)
     # A pooler that is not in the checkpoint is each model's own, and part of its head.

@@ -58,20 +58,19 @@ def read_the_mean(encoder: LoadedEncoder) -> None:
     """
     import torch
 
-    spec = encoder.spec
-    if spec.post_norm is None or not spec.reads_first:
+    form = encoder.forms[-1] if encoder.forms else None
+    if form is None or not form.is_berts or encoder.facts.token != "first" or encoder.spec.shared_blocks:
         raise ConfigError(
-            f"Option 'read' of method 'full' is 'mean', but {spec.model_type} encoders have no blocks of BERT's form, "
-            "to which one could be added that takes the mean for the head to read. Leave it out."
+            f"Option 'read' of method 'full' is 'mean', but {encoder.spec.model_type} encoders have no blocks of "
+            "BERT's form, to which one could be added that takes the mean for the head to read. Leave it out."
         )
     block = copy.deepcopy(encoder.blocks[-1])
     identity = torch.eye(encoder.hidden_size)
-    attention_norm, last_norm = spec.norms
     weights = {name: torch.zeros_like(value) for name, value in block.state_dict().items()}
-    weights[f"{spec.value[0]}.weight"] = identity
-    weights[f"{spec.output[0]}.weight"] = _TIMES * identity
-    weights[f"{attention_norm}.weight"] += 1.0
-    weights[f"{last_norm}.weight"] += encoder.hidden_size**-0.5
+    weights[f"{form.value}.weight"] = identity
+    weights[f"{form.output}.weight"] = _TIMES * identity
+    weights[f"{form.attention_norms.of_sum}.weight"] += 1.0
+    weights[f"{form.mlp_norms.of_sum}.weight"] += encoder.hidden_size**-0.5
     block.load_state_dict(weights)
     encoder.append_block(block)
     for layer in _between(encoder):

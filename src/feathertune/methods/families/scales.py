@@ -15,9 +15,8 @@ if TYPE_CHECKING:
 
 def _feedforward(encoder: LoadedEncoder, options: TargetedOptions, _job: Job) -> Mapping[str, Any]:
     """Return the layers whose inputs are scaled instead of their outputs: the second ones of the MLPs."""
-    last = encoder.spec.mlp[-1:]
-    names = target_names(encoder, options)
-    return {"feedforward_modules": [name for name in names if any(name.endswith(f".{end}") for end in last)]}
+    ends = tuple(f".{name}" for name in encoder.spec.last)
+    return {"feedforward_modules": [name for name in target_names(encoder, options) if name.endswith(ends)]}
 
 
 def _norms(encoder: LoadedEncoder) -> list[str]:

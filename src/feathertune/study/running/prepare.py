@@ -117,7 +117,7 @@ def training_of(
 
 def pass_tokens(encoder: LoadedEncoder, token_budget: int) -> int:
     """Return the padded tokens of one pass whose activations fit `_ACTIVATION_BYTES`, at most `token_budget`."""
-    if encoder.spec.post_norm is not None:  # the engine's own blocks keep little
+    if encoder.forms and encoder.forms[0].is_berts:  # such models are small, and keep little in the engine's blocks
         return token_budget
     return max(1, min(token_budget, _ACTIVATION_BYTES // (_BYTES_PER_STATE * encoder.n_layers * encoder.hidden_size)))
 

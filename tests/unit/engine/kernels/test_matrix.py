@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from feathertune.engine.kernels.matrix import FrozenMatrix
+from feathertune.engine.kernels.matrix import FrozenMatrix, Matrices
 
 N_IN, N_OUT = 40, 24
 packs = pytest.mark.skipif(
@@ -71,3 +71,22 @@ def test_the_weight_is_neither_changed_nor_watched():
     output = matrix.forward(torch.randn(3, N_IN).bfloat16(), None)
     assert not output.requires_grad
     assert torch.equal(weight, before)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_weights_in_the_dtype_of_products_share_one_copy(dtype):
+    torch.manual_seed(0)
+    weights = [nn.Parameter(torch.randn(n, 4), requires_grad=False) for n in (3, 5, 2)]
+    before = [weight.clone() for weight in weights]
+    matrices = Matrices()
+    first = matrices.find(weights, dtype, packed=False)
+    assert all(torch.equal(weight, value) for weight, value in zip(weights, before, strict=True))
+    torch.testing.assert_close(first.weight, torch.cat(before).to(dtype))
+    inside = first.weight.untyped_storage().data_ptr()
+    shared = [weight.untyped_storage().data_ptr() == inside for weight in weights]
+    assert shared == [dtype == torch.float32] * 3
+    assert matrices.find(weights, dtype, packed=False) is first
+    del first
+    again = matrices.find(weights, dtype, packed=False)
+    assert (again.weight.untyped_storage().data_ptr() == inside) == (dtype == torch.float32)
+    torch.testing.assert_close(again.weight, torch.cat(before).to(dtype))

@@ -1,0 +1,116 @@
+"""Attention of DeBERTa: tokens meet tokens, tokens meet distances, and distances meet tokens.
+
+``scores[i, j] = q_i . k_j + q_i . K[i - j] + k_j . Q[i - j]``, where Q and K are projections of embeddings of
+distances. Each projection has one row for each of the ``2 T - 1`` distances of a batch, so a product with all of them
+holds each score once, on a diagonal: it is read by strides, where transformers gathers from all buckets.
+Source: He et al. 2021, arXiv:2006.03654, section 3.1; the reading by strides is our own.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from feathertune.engine.kernels import attention
+from feathertune.engine.kernels.layer import Gradients, Layer
+
+if TYPE_CHECKING:
+    from feathertune.encoders.block_form import BlockForm
+
+
+class Distances:
+    """The embeddings ``(2 S, D)`` of distances up to S, and for distances ``1 - T`` to ``T - 1`` their rows in it."""
+
+    def __init__(self, embeddings: Tensor, relative: Tensor, *, dropout: float) -> None:
+        """Take transformers' distances ``(1, T, T)``, query minus key, in buckets, and the dropout of embeddings."""
+        relative = relative.view(relative.shape[-2:]).long()
+        rows = torch.cat([relative[0].flip(0), relative[1:, 0]])
+        self.embeddings = nn.functional.dropout(embeddings, dropout)
+        self.rows = (rows + embeddings.shape[0] // 2).clamp(0, embeddings.shape[0] - 1)
+
+
+class DisentangledAttention:
+    """Heads over one tensor of queries, keys and values ``(B T, 3 H d)``, as `heads.SelfAttention`."""
+
+    def __init__(
+        self, form: BlockForm, projection: Layer, distances: Distances, mask: Tensor | None, dropout: float
+    ) -> None:
+        """`projection` makes Q and K of embeddings ``(R, D)``, joined as ``(R, 2 H d)``."""
+        self._form, self._projection, self._distances = form, projection, distances
+        self._mask, self._dropout = mask, dropout
+        self.parameters = (distances.embeddings, *projection.parameters)
+
+    def forward(self, joined: Tensor, b: int) -> tuple[Tensor, Any]:
+        """Return ``(B T, H d)`` of a batch of `b` texts, and what `backward` needs."""
+        form, distances = self._form, self._distances
+        q, k, v = joined.view(b, -1, 3, form.n_heads, form.head_size).permute(2, 3, 0, 1, 4).contiguous().unbind(0)
+        made, of_projection = self._projection.forward(distances.embeddings[distances.rows].to(joined.dtype))
+        of_query, of_key = made.view(len(made), 2, form.n_heads, -1).permute(1, 2, 3, 0).contiguous().unbind(0)
+        bias = _diagonals(_product(q, of_key.flip(-1))) + _diagonals(_product(k, of_query)).transpose(2, 3)
+        bias = bias.mul_(form.scaling).transpose(0, 1)
+        if self._mask is not None:
+            bias = bias + self._mask
+        by_text = [part.transpose(0, 1) for part in (q, k, v)]
+        output, saved = attention.forward(
+            by_text[0], by_text[1], by_text[2], bias, scaling=form.scaling, dropout=self._dropout
+        )
+        rows = output.transpose(1, 2).reshape(len(joined), -1)
+        return rows, (saved, of_projection, q, k, of_query, of_key)
+
+    def backward(self, gradient: Tensor, saved: Any, b: int) -> tuple[Tensor, Gradients]:  # noqa: ANN401
+        """Return gradients of the joined tensor, of the embeddings and of the projection."""
+        (of_attention, of_projection, q, k, of_query, of_key), form = saved, self._form
+        heads = gradient.view(b, -1, form.n_heads, form.head_size).transpose(1, 2)
+        grad_q, grad_k, grad_v, grad_scores = attention.backward_with_scores(
+            heads, of_attention, scaling=form.scaling, dropout=self._dropout
+        )
+        grad_scores = grad_scores.transpose(0, 1)  # (H, B, T, T)
+        by_query = _off_diagonals(grad_scores)
+        by_key = _off_diagonals(grad_scores.transpose(2, 3))
+        joined = gradient.new_empty(b, heads.shape[2], 3, form.n_heads, form.head_size)
+        places = joined.permute(2, 3, 0, 1, 4)
+        for place, own, crossed, of_other in (
+            (places[0], grad_q, by_query, of_key.flip(-1)),
+            (places[1], grad_k, by_key, of_query),
+        ):
+            torch.add(own.transpose(0, 1), _product(crossed, of_other.transpose(1, 2)), out=place).mul_(form.scaling)
+        places[2].copy_(grad_v.transpose(0, 1))
+        grad_of_key = _product_over_texts(by_query, q).flip(1)
+        grad_made = torch.stack([_product_over_texts(by_key, k), grad_of_key]).mul_(form.scaling)  # (2, H, R, d)
+        rows = grad_made.permute(2, 0, 1, 3).reshape(grad_made.shape[2], -1)
+        return joined.view(len(gradient), -1), self._to_embeddings(rows, of_projection)
+
+    def _to_embeddings(self, gradient: Tensor, of_projection: Any) -> Gradients:  # noqa: ANN401
+        distances = self._distances
+        wanted = distances.embeddings.requires_grad
+        found, grads = self._projection.backward(gradient, of_projection, wants_x=wanted)
+        if not wanted or found is None:
+            return [None, *grads]
+        total = torch.zeros_like(distances.embeddings)
+        return [total.index_add_(0, distances.rows, found.to(total.dtype)), *grads]
+
+
+def _product(x: Tensor, other: Tensor) -> Tensor:
+    """``(H, B, T, d)`` times ``(H, d, R)`` of each head: ``(H, B, T, R)``."""
+    return torch.bmm(x.flatten(1, 2), other).view(*x.shape[:3], -1)
+
+
+def _product_over_texts(gradient: Tensor, x: Tensor) -> Tensor:
+    """``(H, B, T, R)`` and ``(H, B, T, d)`` to ``(H, R, d)``."""
+    return torch.bmm(gradient.flatten(1, 2).transpose(1, 2), x.flatten(1, 2))
+
+
+def _diagonals(x: Tensor) -> Tensor:
+    """View ``(H, B, T, 2 T - 1)`` as ``(H, B, T, T)``, with entry i, j from column ``j - i + T - 1``."""
+    h, b, t, width = x.shape
+    return x.as_strided((h, b, t, t), (b * t * width, t * width, width - 1, 1), x.storage_offset() + t - 1)
+
+
+def _off_diagonals(x: Tensor) -> Tensor:
+    """Return the gradient of `_diagonals`."""
+    h, b, t, _ = x.shape
+    whole = x.new_zeros(h, b, t, 2 * t - 1)
+    _diagonals(whole).copy_(x)
+    return whole
