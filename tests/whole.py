@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -202,11 +203,14 @@ def mode(model: nn.Module, *, training: bool, dropout: float | None = None) -> A
             module.attention_dropout = p
 
 
-# Blocks of BERT's form; they and ALBERT and ModernBERT have a form that the engine knows.
-POST_NORM = ("bert", "roberta", "xlm-roberta", "electra", "distilbert")
-# Each of another form: norms, gates, grouped and normed heads, rotation, windows, the token that the head reads.
+def _but_slow(names: tuple[str, ...]) -> tuple[Any, ...]:
+    return tuple(pytest.param(name, marks=pytest.mark.slow) for name in names)
+
+
+# Blocks of BERT's form, and of another form each: norms, gates, grouped and normed heads, positions, windows, padding.
+POST_NORM = ("bert", "distilbert", *_but_slow(("roberta", "xlm-roberta", "electra")))
 OTHER_FORMS = (
-    *("albert", "mpnet", "modernbert", "deberta-v2", "deberta-v3", "eurobert"),
-    *("llama", "qwen3", "gemma3_text", "olmo2", "phi3", "starcoder2", "llama-left", "llama-one-head"),
+    *("modernbert", "deberta-v2", "mpnet", "llama", "gemma3_text", "albert"),
+    *_but_slow(("deberta-v3", "eurobert", "qwen3", "olmo2", "phi3", "starcoder2", "llama-left", "llama-one-head")),
 )
 OTHERS = ("deberta", "convbert")

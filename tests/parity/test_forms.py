@@ -33,14 +33,14 @@ READS_ALL = {"albert", "modernbert", "eurobert"}  # its blocks are one, or the h
 PADDED = [LENGTHS[name] for name in ("short-padded", "long-padded", "multiple-padded")]
 
 
-def _settings():
-    """Each form with all cases as it runs by default; other switches with one case, since BERT's form has them all."""
-    for family in OTHER_FORMS:
-        yield from ((family, case, "auto") for case in CASES)
-        yield from ((family, "lora", name) for name in ("linear-off", "last-layer-off", "last-layer-keys"))
+# BERT's form has all cases with all switches.
+OF_SWITCHES = ("linear-off", "last-layer-off", "last-layer-keys")
 
 
-@pytest.mark.parametrize(("family", "case", "name"), _settings())
+@pytest.mark.parametrize(
+    ("case", "name"), [*((case, "auto") for case in CASES), *(("lora", name) for name in OF_SWITCHES)]
+)
+@pytest.mark.parametrize("family", OTHER_FORMS)
 def test_whole_models(family, case, name):
     found = shared(family, case)
     with mode(found.model, training=True, dropout=0.0):
