@@ -22,7 +22,10 @@ README = ROOT / "README.md"
 PAGE = ROOT / "docs" / "speed.md"
 RESULTS = ROOT / "benchmarks" / "results"
 # In the order of the tables; an ablation is in none.
-CASES = ("minilm-27", "minilm-256", "bert-base-27", "bert-base-256")
+CASES = (
+    *("minilm-27", "minilm-256", "bert-base-27", "bert-base-256"),
+    *("modernbert-base-256", "deberta-v3-base-256", "smollm2-27", "smollm2-256"),
+)
 # Folders of one machine each, below the results.
 MACHINES = (".", "epyc")
 _BASELINES = ("trainer-full-tuned", "trainer-lora-tuned")
@@ -46,15 +49,17 @@ _README_INTRODUCTION = f"""\
 ## How fast it trains
 
 {_RIVALS} A number is how many times as fast; the first is the share of this machine's measured peak of matrix products
-that `lora` keeps busy. All figures, with times and memory: [docs/speed.md](docs/speed.md).
+that `lora` keeps busy (MiniLM's and BERT's shares also count padding that was skipped). All figures, with times and
+memory: [docs/speed.md](docs/speed.md).
 """
 _PAGE_INTRODUCTION = f"""\
 # How fast it trains
 
 {_RIVALS} Timed is training alone, after a warm-up (`benchmarks/bench_engine.py`). feathertune turns the dropout of a
 frozen encoder off ([why](engine.md#dropout-of-a-frozen-encoder)): for the speed at the same recipe, compare
-`lora-dropout` with the tuned Trainer, or `lora` with `no-dropout`. What bounds a step, and which goals were missed:
-[benchmarks/LOG.md](../benchmarks/LOG.md). This page is made by `make docs`.
+`lora-dropout` with the tuned Trainer, or `lora` with `no-dropout`. MiniLM's and BERT's shares of the peak also count
+padding that was skipped. What bounds a step, and which goals were missed: [benchmarks/LOG.md](../benchmarks/LOG.md).
+This page is made by `make docs`.
 """
 
 
