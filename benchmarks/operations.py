@@ -39,7 +39,7 @@ Shape = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Sizes:
-    """Of an encoder: d, a, H, W, Q, K, and the number of its blocks."""
+    """Sizes of an encoder: d, a, H, W, Q, K, and the number of its blocks."""
 
     hidden: int
     heads: int

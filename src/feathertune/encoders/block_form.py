@@ -180,7 +180,7 @@ def read_forms(encoder: LoadedEncoder, batch: dict[str, Tensor]) -> tuple[BlockF
 
     Only families that call attention by transformers' interface show what their attention is.
     """
-    if not type(encoder.model)._supports_attention_backend and not has_known_attention(encoder):
+    if not type(encoder.model)._supports_attention_backend and not _has_known_attention(encoder):
         return ()
     blocks, calls = list(encoder.blocks), [_Calls() for _ in encoder.blocks]
     AttentionInterface.register(_OBSERVED, _observed)
@@ -240,7 +240,7 @@ def _hooks(block: nn.Module, calls: _Calls) -> Iterator[Any]:
             yield module.register_forward_hook(_noting(name))
 
 
-def has_known_attention(encoder: LoadedEncoder) -> bool:
+def _has_known_attention(encoder: LoadedEncoder) -> bool:
     """Return whether blocks have an attention that is in no interface: that of DeBERTa, version 2 and 3, or MPNet."""
     kinds = (DisentangledSelfAttention, MPNetSelfAttention)
     return any(isinstance(module, kinds) for module in encoder.blocks.modules())

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from feathertune.encoders.block_form import has_known_attention
 from feathertune.encoders.patching import attention_set, hooked, kept_flags, kept_modes, replaced
 from feathertune.encoders.trial import close, trial_batches
 from feathertune.engine.kernels import attention
@@ -32,10 +31,9 @@ if TYPE_CHECKING:
     from feathertune.encoders.block_form import BlockForm
     from feathertune.runtime import Runtime
 
-# Transformers' names of keys and values that come before a block's own, such as a trained prefix.
-_PAST = ("past_key_values", "past_key_value", "layer_past", "cache")
-# What a block of DeBERTa's is given for queries that are not its input.
-_OTHERS = ("query_states",)
+# Transformers' names of keys and values that come before a block's own, such as a trained prefix, and of queries that
+# are not its input.
+_NOT_OURS = ("past_key_values", "past_key_value", "layer_past", "cache", "query_states")
 # What blocks are given of positions: tables of rotations; embeddings of distances, and distances; a bias of the scores.
 _POSITIONS = ("position_embeddings", "rel_embeddings", "relative_pos", "position_bias")
 # Results of trials, which depend on the base model alone; a study prepares it for every run.
@@ -65,18 +63,18 @@ def fast_parts(
     )
     fast = FastParts()
     is_wanted = config.attention == "auto" and runtime.device.type == "cpu"
-    own_attention = is_wanted and _attention_fits(encoder)
+    own_blocks = is_wanted and config.blocks != "off" and _blocks_fit(encoder)
     with contextlib.ExitStack() as stack:
-        if own_attention:
+        # Blocks are tried with the engine's attention: what fits them needs no trial of its own.
+        if is_wanted and _has_interface(encoder) and (own_blocks or _attention_fits(encoder)):
             stack.enter_context(_attention(encoder))
             fast.parts.append("attention")
-        is_wanted = is_wanted and config.blocks != "off"
-        if is_wanted and (own_attention or has_known_attention(encoder)) and _blocks_fit(encoder):
+        if own_blocks:
             _replace_blocks(encoder, config, arithmetic, fast, stack)
         elif arithmetic.fused:
             _linear_layers(encoder, arithmetic, stack)
             fast.parts.append("linear layers")
-        if (is_wanted or not encoder.forms) and not fast.blocks:
+        if not own_blocks and (not encoder.forms or (is_wanted and config.blocks != "off")):
             fast.notes.append(f"{encoder.spec.model_type} models run their own blocks.")
         if arithmetic.dtype != torch.float32 and is_regression(encoder):
             layer = output_layer(encoder)
@@ -130,7 +128,7 @@ def block_forward(module: nn.Module, block: Callable[..., Tensor], *, n_returned
 
     def called(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - any forward
         given = {**dict(zip(names, args, strict=False)), **kwargs}
-        if any(given.get(name) is not None for name in (*_PAST, *_OTHERS)):
+        if any(given.get(name) is not None for name in _NOT_OURS):
             return own(*args, **kwargs)
         positions = [given[name] for name in _POSITIONS if given.get(name) is not None]
         if positions and isinstance(positions[0], tuple):
@@ -141,10 +139,13 @@ def block_forward(module: nn.Module, block: Callable[..., Tensor], *, n_returned
     return called
 
 
+def _has_interface(encoder: LoadedEncoder) -> bool:
+    """Return whether a model calls attention by transformers' interface."""
+    return bool(type(encoder.model)._supports_attention_backend)
+
+
 def _attention_fits(encoder: LoadedEncoder) -> bool:
     """Return whether a model gives the same logits with the engine's attention."""
-    if not type(encoder.model)._supports_attention_backend:
-        return False
     return bool(_once(encoder, "attention", lambda: _same_logits(encoder, lambda: _attention(encoder))))
 
 
@@ -240,7 +241,7 @@ def _needs_gradient(_module: nn.Module, inputs: tuple[Any, ...], named: dict[str
 
 
 def _attention(encoder: LoadedEncoder) -> AbstractContextManager[None]:
-    if has_known_attention(encoder):
+    if not _has_interface(encoder):
         return contextlib.nullcontext()
     attention.register()
     return attention_set(encoder.model.config, attention.NAME)

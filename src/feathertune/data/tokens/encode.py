@@ -167,21 +167,20 @@ def pad_batch(
     for i, piece in enumerate(pieces):
         input_ids[i, places[i]] = piece
         mask[i, places[i]] = 1
-    batch = {"input_ids": _sent(input_ids, device)}
+    batch = {"input_ids": sent(torch.from_numpy(input_ids), device)}
     if not mask.all():
-        batch["attention_mask"] = _sent(mask, device)
+        batch["attention_mask"] = sent(torch.from_numpy(mask), device)
     if types is not None and any(piece is not None for piece in types):
         type_ids = np.zeros_like(input_ids)
         for i, kinds in enumerate(types):
             if kinds is not None:
                 type_ids[i, places[i]] = kinds
-        batch["token_type_ids"] = _sent(type_ids, device)
+        batch["token_type_ids"] = sent(torch.from_numpy(type_ids), device)
     return batch
 
 
-def _sent(array: np.ndarray, device: torch.device) -> torch.Tensor:
-    """Return an array as a tensor on a device; a GPU copies it while the processor goes on."""
-    tensor = torch.from_numpy(array)
+def sent(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Return a tensor on a device; a GPU copies it while the processor goes on."""
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 

@@ -83,15 +83,10 @@ def forward(
     return output, Saved(q, k, v, None if kept else added, p if kept else None, keep, n_keys)
 
 
-def backward(gradient: Tensor, saved: Saved, *, scaling: float, dropout: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Return gradients of q and k before the scaling, and of v: each ``(B, H, ., d)``."""
-    return backward_with_scores(gradient, saved, scaling=scaling, dropout=dropout)[:3]
-
-
-def backward_with_scores(
+def backward(
     gradient: Tensor, saved: Saved, *, scaling: float, dropout: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return what `backward` does, and the gradient of the scores and of the mask, ``(B, H, Q, T)``."""
+    """Return gradients of q and k before the scaling, of v, each ``(B, H, ., d)``, and of the mask ``(B, H, Q, T)``."""
     b, h, n_queries, d = gradient.shape
     p, keep, n = saved.p, saved.keep, saved.n_keys
     if p is None:
@@ -203,7 +198,7 @@ class _Attend(torch.autograd.Function):
         if ctx.saved is None:
             raise RuntimeError("The gradient of attention can be computed once: its saved tensors are freed.")
         saved, ctx.saved = ctx.saved, None
-        grad_q, grad_k, grad_v = backward(gradient, saved, scaling=ctx.scaling, dropout=ctx.dropout)
+        grad_q, grad_k, grad_v, _ = backward(gradient, saved, scaling=ctx.scaling, dropout=ctx.dropout)
         return grad_q * ctx.scaling, grad_k * ctx.scaling, grad_v, None, None, None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -23,8 +23,29 @@ if TYPE_CHECKING:
     from feathertune.encoders.block_form import BlockForm
 
 # What a block is given of positions: tables of cosines and sines; embeddings of distances, and distances; a bias.
-Positions = Sequence[Tensor]
+PositionTensors = Sequence[Tensor]
 Heads = SelfAttention | DisentangledAttention
+
+
+class ReadPositions(NamedTuple):
+    """Positions of a pass, of the one kind that a form has."""
+
+    rotary: Rotary | None = None
+    distances: Distances | None = None
+    bias: Tensor | None = None
+
+
+def read_positions(form: BlockForm, positions: PositionTensors, *, dropout: float) -> ReadPositions:
+    """Return a block's positions; `dropout` is that of embeddings of distances."""
+    match form.positions:
+        case "rotary":
+            return ReadPositions(rotary=Rotary(*positions))
+        case "disentangled":
+            return ReadPositions(distances=Distances(*positions, dropout=dropout))
+        case "bias":
+            return ReadPositions(bias=positions[0])
+        case _:
+            return ReadPositions()
 
 
 class Block:
@@ -43,7 +64,7 @@ class Block:
         self._dtype, self._stream_dtype = arithmetic.dtype, stream_dtype(module, form, arithmetic.dtype)
 
     def __call__(
-        self, hidden_states: Tensor, attention_mask: Tensor | None = None, positions: Positions = ()
+        self, hidden_states: Tensor, attention_mask: Tensor | None = None, positions: PositionTensors = ()
     ) -> Tensor:
         """``(B, T, D)`` to ``(B, T, D)``."""
         b, t, width = hidden_states.shape
@@ -54,13 +75,12 @@ class Block:
             layer = Recomputed(layer)
         return run(layer, hidden_states.to(self._stream_dtype).view(b * t, width)).view(b, t, width)
 
-    def _heads(self, mask: Tensor | None, positions: Positions) -> Heads:
+    def _heads(self, mask: Tensor | None, positions: PositionTensors) -> Heads:
+        read = read_positions(self.form, positions, dropout=self._position_rate())
         if self._distances is not None:
-            distances = Distances(*positions, dropout=self._position_rate())
-            return DisentangledAttention(self.form, self._distances, distances, mask, self._rate())
-        rotary = Rotary(*positions) if self.form.positions == "rotary" else None
-        bias = positions[0] if self.form.positions == "bias" else None
-        return SelfAttention(self.form, self._norms, mask, rotary, self._rate(), bias=bias)
+            assert read.distances is not None, "the form has distances"
+            return DisentangledAttention(self.form, self._distances, read.distances, mask, self._rate())
+        return SelfAttention(self.form, self._norms, mask, read.rotary, self._rate(), bias=read.bias)
 
     @classmethod
     def combine(cls, blocks: Sequence[Block], rows: ModelRows) -> Block:

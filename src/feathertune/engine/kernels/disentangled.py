@@ -63,7 +63,7 @@ class DisentangledAttention:
         """Return gradients of the joined tensor, of the embeddings and of the projection."""
         (of_attention, of_projection, q, k, of_query, of_key), form = saved, self._form
         heads = gradient.view(b, -1, form.n_heads, form.head_size).transpose(1, 2)
-        grad_q, grad_k, grad_v, grad_scores = attention.backward_with_scores(
+        grad_q, grad_k, grad_v, grad_scores = attention.backward(
             heads, of_attention, scaling=form.scaling, dropout=self._dropout
         )
         grad_scores = grad_scores.transpose(0, 1)  # (H, B, T, T)

@@ -147,7 +147,7 @@ class SelfAttention:
         """Return gradients of the joined tensor and of the norms."""
         (of_attention, of_norms), form, grads = saved, self._form, Gradients()
         heads = grouped(gradient.view(b, -1, form.n_heads, form.head_size), form.n_kv_heads, gradient.dtype)
-        grad_q, grad_k, grad_v, grad_scores = attention.backward_with_scores(
+        grad_q, grad_k, grad_v, grad_scores = attention.backward(
             heads, of_attention, scaling=form.scaling, dropout=self._dropout
         )
         joined = gradient.new_empty(b, len(gradient) // b, self._keys + form.n_kv_heads, form.head_size)

@@ -18,10 +18,11 @@ from torch import Tensor, nn
 from feathertune.engine.kernels.attention import attend
 from feathertune.engine.kernels.block import (
     AfterAttention,
-    Positions,
+    PositionTensors,
     combine_optional,
     optional_norm,
     rate,
+    read_positions,
     stream_dtype,
 )
 from feathertune.engine.kernels.disentangled import Distances
@@ -66,19 +67,25 @@ class ReadTokens:
 
 @dataclass(frozen=True)
 class _Reading:
-    """What attention of one query for each text is given: ``(B, T, D)``, ``(B,)``, ``(B, 1, 1, T)``, and a dropout."""
+    """Input of attention with one query for each text: ``(B, T, D)``, ``(B,)``, a dropout; masks ``(B, ., 1, T)``."""
 
     x: Tensor
     places: Tensor
-    mask: Tensor | None
     dropout: float
-    rotary: Rotary | None = None
-    distances: Distances | None = None
+    rotary: Rotary | None
+    distances: Distances | None
+    mask: Tensor | None = None
     bias: Tensor | None = None
 
     def rows(self, x: Tensor) -> Tensor:
         """``(B, T, .)`` to ``(B, .)``."""
         return x[torch.arange(len(x), device=x.device), self.places]
+
+    def of_query(self, added: Tensor | None) -> Tensor | None:
+        """Return what is added to the one query's scores: of ``(B, ., 1 or T, T)`` ``(B, ., 1, T)``."""
+        if added is None or added.shape[2] == 1:
+            return added
+        return self.rows(added.transpose(1, 2)).unsqueeze(2)
 
 
 # From the query (B, H, d), None if one layer makes queries, keys and values, to (B, H, d).
@@ -119,7 +126,7 @@ class OneTokenBlock:
             self._attend = _ImplicitKeys(*projections, scaling=form.scaling)
 
     def __call__(
-        self, hidden_states: Tensor, attention_mask: Tensor | None = None, positions: Positions = ()
+        self, hidden_states: Tensor, attention_mask: Tensor | None = None, positions: PositionTensors = ()
     ) -> Tensor:
         """``(B, T, D)`` to ``(B, 1, D)``, or to ``(B, T, D)`` of equal rows where the head looks for the last."""
         b, t, width = hidden_states.shape
@@ -128,17 +135,9 @@ class OneTokenBlock:
         normed = x.to(self._dtype)
         if self._before is not None:
             normed = run(self._before, x.reshape(b * t, width)).view(b, t, width)
-        reading = _Reading(normed, self._read.places(b, t, x.device), None, self._rate())
-        if mask is not None:
-            reading = replace(
-                reading, mask=mask if mask.shape[2] == 1 else reading.rows(mask.transpose(1, 2)).unsqueeze(2)
-            )
-        if self.form.positions == "rotary":
-            reading = replace(reading, rotary=Rotary(*positions))
-        elif self.form.positions == "bias":
-            reading = replace(reading, bias=reading.rows(positions[0].transpose(1, 2)).unsqueeze(2))
-        elif self.form.positions == "disentangled":
-            reading = replace(reading, distances=Distances(*positions, dropout=self._position_rate()))
+        read = read_positions(self.form, positions, dropout=self._position_rate())
+        reading = _Reading(normed, self._read.places(b, t, x.device), self._rate(), read.rotary, read.distances)
+        reading = replace(reading, mask=reading.of_query(mask), bias=reading.of_query(read.bias))
         query = None
         if self._query is not None:
             query = run(self._query, reading.rows(normed)).view(b, self.form.n_heads, -1)

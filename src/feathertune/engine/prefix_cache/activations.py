@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from feathertune.data.tokens.batching import cut_passes
-from feathertune.data.tokens.encode import EncodedTexts
+from feathertune.data.tokens.encode import EncodedTexts, sent
 from feathertune.engine.prefix_cache.split_point import STATES
 from feathertune.storage import open_new, sha256_of, write_atomic
 
@@ -41,7 +41,7 @@ class CachedTexts(EncodedTexts):
         for place, i in zip(hidden, self.sequences(rows), strict=True):
             start, end = self.offsets[i], self.offsets[i + 1]
             place[self.padding.place(end - start, shape[1])] = self.hidden[start:end]
-        return {**batch, STATES: hidden.to(device, non_blocking=True)}
+        return {**batch, STATES: sent(hidden, device)}
 
 
 def n_bytes(texts: EncodedTexts, width: int, dtype: torch.dtype) -> int:
