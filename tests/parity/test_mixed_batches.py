@@ -58,7 +58,7 @@ def rows_of(inputs, rows):
 
 @pytest.mark.parametrize("config", ["auto", "last-layer-keys", "linear-off"])
 @pytest.mark.parametrize("cases", [("lora", "lora", "lora"), ("lora", "lora-query-value", "shira")], ids="-".join)
-@pytest.mark.parametrize("family", POST_NORM)
+@pytest.mark.parametrize("family", [*POST_NORM, "mpnet", "llama"])
 def test_a_mixed_pass_is_each_model_alone(family, cases, config, stack):
     members = on_one_encoder(family, cases, stack, config=config)
     assert len({member.group_key for member in members}) == 1

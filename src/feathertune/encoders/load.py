@@ -148,7 +148,8 @@ def _from_checkpoint(
             ) from error
     for tensor in (*model.parameters(), *model.buffers()):
         tensor.data = tensor.data.clone()  # safetensors maps the file, which may change while the model is in use
-    model.config.use_cache = False  # keys and values of a text are used once
+    for config in (model.config, model.config.get_text_config()):
+        config.use_cache = False  # keys and values of a text are used once
     missing = frozenset(info["missing_keys"]) | {name for name, *_ in info["mismatched_keys"]}
     return model, missing, tuple(sorted(info["unexpected_keys"]))
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
-from collections.abc import Callable, Hashable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -13,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from feathertune.encoders.patching import attention_set, hooked, kept_flags, kept_modes, replaced
-from feathertune.encoders.trial import close, trial_batches
-from feathertune.engine.kernels import attention
-from feathertune.engine.kernels.block import Block
+from feathertune.encoders.patching import hooked, kept_flags, kept_modes, replaced
+from feathertune.encoders.trial import trial_batches
+from feathertune.engine.fit import attention_fits, attention_of, blocks_fit, has_interface, once
+from feathertune.engine.kernels.block import Block, block_forward
 from feathertune.engine.kernels.last_layer import OneTokenBlock, ReadTokens
 from feathertune.engine.kernels.layer import Called, Layer, run
 from feathertune.engine.kernels.linear import Arithmetic
@@ -28,16 +26,7 @@ from feathertune.errors import first_line
 if TYPE_CHECKING:
     from feathertune.config import EngineConfig
     from feathertune.encoders import LoadedEncoder
-    from feathertune.encoders.block_form import BlockForm
     from feathertune.runtime import Runtime
-
-# Transformers' names of keys and values that come before a block's own, such as a trained prefix, and of queries that
-# are not its input.
-_NOT_OURS = ("past_key_values", "past_key_value", "layer_past", "cache", "query_states")
-# What blocks are given of positions: tables of rotations; embeddings of distances, and distances; a bias of the scores.
-_POSITIONS = ("position_embeddings", "rel_embeddings", "relative_pos", "position_bias")
-# Results of trials, which depend on the base model alone; a study prepares it for every run.
-_found: dict[Hashable, Any] = {}
 
 
 @dataclass
@@ -63,11 +52,11 @@ def fast_parts(
     )
     fast = FastParts()
     is_wanted = config.attention == "auto" and runtime.device.type == "cpu"
-    own_blocks = is_wanted and config.blocks != "off" and _blocks_fit(encoder)
+    own_blocks = is_wanted and config.blocks != "off" and blocks_fit(encoder)
     with contextlib.ExitStack() as stack:
         # Blocks are tried with the engine's attention: what fits them needs no trial of its own.
-        if is_wanted and _has_interface(encoder) and (own_blocks or _attention_fits(encoder)):
-            stack.enter_context(_attention(encoder))
+        if is_wanted and has_interface(encoder) and (own_blocks or attention_fits(encoder)):
+            stack.enter_context(attention_of(encoder))
             fast.parts.append("attention")
         if own_blocks:
             _replace_blocks(encoder, config, arithmetic, fast, stack)
@@ -121,91 +110,11 @@ def _linear_forward(layer: Layer, dtype: torch.dtype) -> Callable[[Tensor], Tens
     return forward
 
 
-def block_forward(module: nn.Module, block: Callable[..., Tensor], *, n_returned: int) -> Callable[..., Any]:
-    """Return a block's forward with its module's signature; with keys and values from before the text, its own runs."""
-    own = module.forward
-    names = list(inspect.signature(type(module).forward).parameters)[1:]
-
-    def called(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - any forward
-        given = {**dict(zip(names, args, strict=False)), **kwargs}
-        if any(given.get(name) is not None for name in _NOT_OURS):
-            return own(*args, **kwargs)
-        positions = [given[name] for name in _POSITIONS if given.get(name) is not None]
-        if positions and isinstance(positions[0], tuple):
-            positions = list(positions[0])
-        output = block(given[names[0]], given.get("attention_mask"), positions)
-        return (output, *[None] * (n_returned - 1)) if n_returned else output
-
-    return called
-
-
-def _has_interface(encoder: LoadedEncoder) -> bool:
-    """Return whether a model calls attention by transformers' interface."""
-    return bool(type(encoder.model)._supports_attention_backend)
-
-
-def _attention_fits(encoder: LoadedEncoder) -> bool:
-    """Return whether a model gives the same logits with the engine's attention."""
-    return bool(_once(encoder, "attention", lambda: _same_logits(encoder, lambda: _attention(encoder))))
-
-
-def _blocks_fit(encoder: LoadedEncoder) -> bool:
-    """Return whether blocks still have the form that was read, and give the same logits by it."""
-    pairs = list(zip(encoder.blocks, encoder.forms, strict=False))
-    if not pairs or not all(form.fits(block) for block, form in pairs):
-        return False
-    return bool(_once(encoder, "blocks", lambda: _same_logits(encoder, lambda: _trial_blocks(encoder))))
-
-
-def _once(encoder: LoadedEncoder, part: str, find: Callable[[], Any]) -> Any:  # noqa: ANN401 - what it finds
-    """Return what a trial of a base model found before, or finds."""
-    weight = next(encoder.backbone.parameters())
-    key = (part, encoder.fingerprint, type(encoder.model), len(encoder.blocks), weight.dtype, weight.device)
-    if key not in _found:
-        _found[key] = find()
-    return _found[key]
-
-
-def _same_logits(encoder: LoadedEncoder, changed: Callable[[], AbstractContextManager[None]]) -> bool:
-    """Return whether a change keeps the logits, tried on texts alone and together."""
-    model = encoder.model
-    weight = next(encoder.backbone.parameters())  # in bf16 those that are trained are not
-    mixed = torch.autocast(weight.device.type, torch.bfloat16, enabled=weight.dtype == torch.bfloat16)
-    # With a graph: attention has no gradient for a mask that is trained, and says so.
-    with kept_modes(model), kept_flags(model), torch.enable_grad(), mixed:
-        model.eval().requires_grad_(True)
-        for batch in trial_batches(encoder):
-            expected = model(**batch).logits
-            try:
-                with changed():
-                    if not close(model(**batch).logits, expected):
-                        return False
-            except (NotImplementedError, RuntimeError, TypeError, ValueError, LookupError, AttributeError):
-                return False
-    return True
-
-
-@contextlib.contextmanager
-def _trial_blocks(encoder: LoadedEncoder) -> Iterator[None]:
-    """Run each block by its form, made when it is called: its joined weights are a copy."""
-    dtype = next(encoder.backbone.parameters()).dtype
-    arithmetic, masks = Arithmetic(dtype, packed=False), Masks(dtype)
-
-    def forward_of(module: nn.Module, form: BlockForm) -> Callable[..., Tensor]:
-        return lambda *inputs: Block(module, form, arithmetic=arithmetic, masks=masks)(*inputs)
-
-    with contextlib.ExitStack() as stack, _attention(encoder):
-        for module, form in zip(encoder.blocks, encoder.forms, strict=True):
-            forward = block_forward(module, forward_of(module, form), n_returned=form.n_returned)
-            stack.enter_context(replaced(module, forward))
-        yield
-
-
 def fitting_runtime(encoder: LoadedEncoder, config: EngineConfig, runtime: Runtime) -> tuple[Runtime, tuple[str, ...]]:
     """Return the runtime, in fp32 with a note if the model cannot be trained in bf16, tried on two texts."""
     if runtime.product_dtype == torch.float32:
         return runtime, ()
-    why = _once(encoder, f"bf16 {config} {runtime.device}", lambda: _failure(encoder, config, runtime))
+    why = once(encoder, f"bf16 {config} {runtime.device}", lambda: _failure(encoder, config, runtime))
     if not why:
         return runtime, ()
     note = f"{encoder.id} runs in fp32: in bf16 it fails ({why})."
@@ -238,13 +147,6 @@ def _needs_gradient(_module: nn.Module, inputs: tuple[Any, ...], named: dict[str
         return None
     hidden = hidden.detach().requires_grad_()
     return ((hidden, *inputs[1:]), named) if inputs else (inputs, {**named, "hidden_states": hidden})
-
-
-def _attention(encoder: LoadedEncoder) -> AbstractContextManager[None]:
-    if not _has_interface(encoder):
-        return contextlib.nullcontext()
-    attention.register()
-    return attention_set(encoder.model.config, attention.NAME)
 
 
 def turn_off_dropout(model: nn.Module) -> None:

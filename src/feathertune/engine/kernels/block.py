@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -22,7 +23,11 @@ from feathertune.engine.kernels.tokens import Masks, Tokens
 if TYPE_CHECKING:
     from feathertune.encoders.block_form import BlockForm
 
-# What a block is given of positions: tables of cosines and sines; embeddings of distances, and distances; a bias.
+# Transformers' names of keys and values that come before a block's own, such as a trained prefix, and of queries that
+# are not its input.
+_NOT_OURS = ("past_key_values", "past_key_value", "layer_past", "cache", "query_states")
+# What blocks are given of positions: tables of cosines and sines; embeddings of distances, and distances; a bias.
+_POSITIONS = ("position_embeddings", "rel_embeddings", "relative_pos", "position_bias")
 PositionTensors = Sequence[Tensor]
 Heads = SelfAttention | DisentangledAttention
 
@@ -93,6 +98,34 @@ class Block:
         one._qkv = combine_layers([block._qkv for block in blocks], rows)
         one._after = AfterAttention.combine([block._after for block in blocks], rows)
         return one
+
+
+def block_forward(module: nn.Module, block: Callable[..., Tensor], *, n_returned: int) -> Callable[..., Any]:
+    """Return a block's forward with its module's signature; with keys and values from before the text, its own runs."""
+    own, by_name = module.forward, arguments_by_name(module)
+
+    def called(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - any forward
+        hidden, given = by_name(args, kwargs)
+        if any(given.get(name) is not None for name in _NOT_OURS):
+            return own(*args, **kwargs)
+        positions = [given[name] for name in _POSITIONS if given.get(name) is not None]
+        if positions and isinstance(positions[0], tuple):
+            positions = list(positions[0])
+        output = block(hidden, given.get("attention_mask"), positions)
+        return (output, *[None] * (n_returned - 1)) if n_returned else output
+
+    return called
+
+
+def arguments_by_name(module: nn.Module) -> Callable[[Sequence[Any], dict[str, Any]], tuple[Tensor, dict[str, Any]]]:
+    """Return a function that gives a block's input, and the other arguments of a call by their names."""
+    first, *names = list(inspect.signature(type(module).forward).parameters)[1:]
+
+    def read(args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
+        given = {**dict(zip([first, *names], args, strict=False)), **kwargs}
+        return given.pop(first), given
+
+    return read
 
 
 class _Pass:

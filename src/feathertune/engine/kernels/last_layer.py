@@ -77,6 +77,12 @@ class _Reading:
     mask: Tensor | None = None
     bias: Tensor | None = None
 
+    def of(self, texts: slice) -> _Reading:
+        """Return the part of some texts."""
+        mask, bias = (None if added is None else added[texts] for added in (self.mask, self.bias))
+        rotary = None if self.rotary is None else self.rotary.of(texts)
+        return replace(self, x=self.x[texts], places=self.places[texts], mask=mask, bias=bias, rotary=rotary)
+
     def rows(self, x: Tensor) -> Tensor:
         """``(B, T, .)`` to ``(B, .)``."""
         return x[torch.arange(len(x), device=x.device), self.places]
@@ -229,10 +235,7 @@ class _PerModelAttention:
     def __call__(self, query: Tensor | None, reading: _Reading) -> Tensor:
         slices, parts = self._rows.slices(len(reading.x)), []
         for attend_, rows in zip(self._attends, slices, strict=True):
-            mask = None if reading.mask is None else reading.mask[rows]
-            rotary = None if reading.rotary is None else reading.rotary.of(rows)
-            part = replace(reading, x=reading.x[rows], places=reading.places[rows], mask=mask, rotary=rotary)
-            parts.append(attend_(None if query is None else query[rows], part))
+            parts.append(attend_(None if query is None else query[rows], reading.of(rows)))
         return torch.cat(parts)
 
 

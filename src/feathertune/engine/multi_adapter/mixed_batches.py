@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from feathertune.encoders.classifier_head import head_logits
 from feathertune.encoders.patching import replaced
-from feathertune.engine.fast_path import FastParts, block_forward
-from feathertune.engine.kernels.block import Block
+from feathertune.engine.fast_path import FastParts
+from feathertune.engine.kernels.block import Block, block_forward
 from feathertune.engine.kernels.last_layer import OneTokenBlock
 from feathertune.engine.kernels.multi_model_layers import ModelRows
 
