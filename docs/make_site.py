@@ -44,6 +44,7 @@ NAV: Mapping[str, Sequence[str]] = {
             "comparing-bases",
             "python",
             "search",
+            "fusion",
             "cost",
         ),
         *("files", "tracking", "bundles", "export", "serving", "serving-in-public", "trust", "scale"),

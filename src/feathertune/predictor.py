@@ -69,7 +69,7 @@ class Predictor:
         encoded = encode(bundle.tokenizer, read, max_length=bundle.info.max_length, reading=bundle.info.reading)
         found = predict_logits(self.bundle.model, encoded, token_budget=TOKEN_BUDGET, runtime=self.runtime)
         require_finite(found, f"The bundle {bundle.folder}", read)
-        return found
+        return bundle.logits(found, bundle.added(read))
 
     def probabilities(self, texts: Sequence[Text]) -> np.ndarray:
         """Return probabilities ``(N, C)`` float64 of N >= 0 texts, or numbers ``(N, 1)``."""

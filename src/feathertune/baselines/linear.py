@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-from scipy import sparse
 
-from feathertune.baselines.word_ngrams import grams
-from feathertune.data.reading.texts import Text, parts, side_by_side
+from feathertune.baselines.word_model import fit_words
 from feathertune.records import Kind
 from feathertune.tasks import SINGLE_LABEL, Task
 from feathertune.tasks.formats import capitalised
@@ -50,45 +48,17 @@ def fit_majority(rows: Rows) -> Fitted:
     return Fitted(lambda texts: np.tile(constant, (len(texts), 1)), n_parameters=len(constant))
 
 
-class CountedWords:
-    """Words and pairs of words of texts, the `most` frequent, weighted by tf-idf; the columns of pairs side by side."""
-
-    def __init__(self, texts: Sequence[Text], most: int | None = None) -> None:
-        from sklearn.feature_extraction.text import TfidfVectorizer
-
-        # scikit-learn's own words have two letters at least; in Hindi they end at vowel signs, in Chinese at a comma.
-        self._vectorizers = [
-            TfidfVectorizer(analyzer=grams, sublinear_tf=True, dtype=np.float64, max_features=most)
-            for _ in parts(texts[0])
-        ]
-        self.train = self._joined(
-            [v.fit_transform(column) for v, column in zip(self._vectorizers, side_by_side(texts), strict=True)]
-        )
-
-    def transform(self, texts: Sequence[Text]) -> Any:  # noqa: ANN401 - a sparse matrix of scipy's
-        """Return the weights ``(N, words)``."""
-        columns = side_by_side(texts) or tuple([] for _ in self._vectorizers)
-        return self._joined([v.transform(column) for v, column in zip(self._vectorizers, columns, strict=True)])
-
-    @staticmethod
-    def _joined(found: list[Any]) -> Any:  # noqa: ANN401 - a sparse matrix of scipy's
-        return found[0] if len(found) == 1 else sparse.hstack(found, format="csr")
-
-
 def fit_tfidf(rows: Rows) -> Fitted:
     """Words and word pairs, weighted by tf-idf, into the task's linear model."""
     most = max(_LEAST_WORDS, _MOST_WEIGHTS // (rows.n_classes if rows.n_classes > 2 else 1))
-    words = CountedWords(rows.inputs, most)
-    # The vocabulary of a fold that is held out is known, its labels are not.
-    held_out = {"tfidf": words.transform(rows.validation)} if len(rows.validation) else {}
-    model = rows.task.linear.best(replace(rows, inputs={"tfidf": words.train}, validation=held_out))
+    words, model, n_words = fit_words(rows, most)
     return Fitted(
         lambda texts: model.predict_proba(words.transform(texts)),
         n_parameters=model.n_parameters,
         chosen={
             **model.chosen,
             "ngram_range": [1, 2],
-            **({"max_features": most} if words.train.shape[1] >= most else {}),
+            **({"max_features": most} if n_words >= most else {}),
             **rows.weighted,
         },
     )

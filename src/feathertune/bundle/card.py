@@ -7,7 +7,7 @@ import json
 from huggingface_hub import EvalResult, ModelCardData
 
 from feathertune.bundle.files import INFO_FILE, MANIFEST_FILE, BundleInfo, DataInfo
-from feathertune.bundle.plain_use import plain_use
+from feathertune.bundle.plain_use import plain_use, plain_words
 from feathertune.records import HEAD
 from feathertune.tasks import TASKS
 
@@ -118,6 +118,21 @@ Without feathertune:
 {needs}
 ```python
 {plain_use(info, info.kind)}```
+{_word_model(info)}"""
+
+
+def _word_model(info: BundleInfo) -> str:
+    if info.fusion is None:
+        return ""
+    return f"""
+## The word model
+
+This folder holds two models, each usable by itself. The scores above are those of their sum, which
+`feathertune predict` computes: {info.fusion.model:.6g} times the logits of the model above, plus
+{info.fusion.words:.6g} times the logits of this one:
+
+```python
+{plain_words(info)}```
 """
 
 

@@ -74,10 +74,18 @@ class DataInfo(Record):
 
 
 class Probe(Record):
-    """A text (a pair has two parts) with the logits of the written bundle on the CPU."""
+    """A text (a pair has two parts) with the logits of the written bundle's model on the CPU, and of its word model."""
 
     texts: list[str] = Field(min_length=1, max_length=2)
     logits: list[float]
+    words: list[float] | None = None
+
+
+class FusionInfo(Record):
+    """Weights of the model's logits and of the word model's in their sum."""
+
+    model: float
+    words: float
 
 
 class BundleInfo(Record):
@@ -89,6 +97,7 @@ class BundleInfo(Record):
         numbers: Summary of the training numbers; null for classes.
         max_length: Tokens that are read at once; `reading` is the treatment of longer texts.
         threshold: Least probability of each label, or (single_label) divisor of each before the largest is taken.
+        fusion: Present if the folder holds a word model too, whose logits are added.
         trained: Sorted names of the tensors of a ``part``; null for other kinds.
         probes: Texts whose logits are compared when the bundle is loaded; empty only while it is written.
     """
@@ -102,6 +111,7 @@ class BundleInfo(Record):
     max_length: int = Field(ge=1)
     reading: Reading = HEAD
     text_columns: list[str] = Field(min_length=1, max_length=2)
+    fusion: FusionInfo | None = None
     trained: list[str] | None = None
     data: DataInfo | None = None
     base: BaseInfo

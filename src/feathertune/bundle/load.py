@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from peft import PeftModel
 from safetensors import SafetensorError
@@ -15,9 +16,12 @@ from safetensors.torch import load as load_tensors
 from torch import Tensor, nn
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
+from feathertune.baselines.fusion import FusedWords, Fusion
+from feathertune.baselines.word_model import WEIGHTS_FILE, WORDS_FILE, WordModel
 from feathertune.bundle.adapter import put_adapter, read_adapter, virtual_tokens
-from feathertune.bundle.files import WEIGHTS, BundleInfo, check_manifest, check_unchanged, read_info
-from feathertune.bundle.proof import require_proof
+from feathertune.bundle.files import WEIGHTS, BundleInfo, check_manifest, check_unchanged, parse_json, read_info
+from feathertune.bundle.proof import require_proof, require_words
+from feathertune.data.reading.texts import Text
 from feathertune.data.sources.samples import SAMPLE_ENCODERS
 from feathertune.encoders import (
     Attention,
@@ -36,13 +40,25 @@ _SEED = 2**31 - 1  # of parameters that the base checkpoint lacks; the bundle ho
 
 @dataclass(frozen=True)
 class Bundle:
-    """A loaded classifier in eval mode: a `PeftModel` over the base, or a classification model of transformers."""
+    """A loaded classifier in eval mode: a `PeftModel` over the base, or a classification model of transformers.
+
+    With a word model `fused`, the sum of both decides.
+    """
 
     folder: Path
     model: nn.Module
     tokenizer: PreTrainedTokenizerBase
     base: LoadedEncoder
     info: BundleInfo
+    fused: FusedWords | None = None
+
+    def added(self, texts: Sequence[Text]) -> np.ndarray | None:
+        """Return what the words of N texts add to the weighted logits, ``(N, C)``; None without a word model."""
+        return None if self.fused is None else self.fused.added(texts)
+
+    def logits(self, model: np.ndarray, added: np.ndarray | None) -> np.ndarray:
+        """Return the bundle's logits ``(N, C)`` of its model's, and of what `added` gives."""
+        return model if self.fused is None or added is None else self.fused.logits(model, added).astype(np.float32)
 
 
 def load_bundle(path: Path, *, base: str | None = None, attention: Attention = "sdpa") -> Bundle:
@@ -56,6 +72,8 @@ def load_bundle(path: Path, *, base: str | None = None, attention: Attention = "
     """
     bundle = read_bundle(path, base=base, attention=attention)
     require_proof(path, bundle.model, bundle.tokenizer, bundle.info, bundle.base.id)
+    if bundle.fused is not None:
+        require_words(path, bundle.fused.words, bundle.info)
     return bundle
 
 
@@ -63,6 +81,9 @@ def read_bundle(path: Path, *, base: str | None = None, attention: Attention = "
     """Load a classifier as `load_bundle` does, without comparing the answers to its probe texts."""
     stamps = check_manifest(path)
     bundle = _read(path, base, attention)
+    if (found := bundle.info.fusion) is not None:
+        fusion = Fusion(found.model, found.words)
+        bundle = replace(bundle, fused=FusedWords(_read_words(path, bundle.info), fusion))
     check_unchanged(path, stamps)
     _check_lengths(bundle)
     return bundle
@@ -112,6 +133,15 @@ def read_tensors(folder: Path, name: str) -> dict[str, Tensor]:
         raise BundleError(f"The weights {name} in {folder} cannot be loaded: {first_line(error)}.") from error
     _check_numbers(folder, tensors)
     return tensors
+
+
+def _read_words(folder: Path, info: BundleInfo) -> WordModel:
+    tensors = {name: tensor.numpy() for name, tensor in read_tensors(folder, WEIGHTS_FILE).items()}
+    try:
+        vocabularies = parse_json((folder / WORDS_FILE).read_bytes())
+        return WordModel.of(vocabularies, tensors, shape=(len(info.text_columns), len(info.labels)))
+    except (OSError, ValueError) as error:
+        raise BundleError(f"The word model in {folder} cannot be loaded: {first_line(error)}.") from error
 
 
 def not_finite(tensors: Mapping[str, Tensor]) -> str | None:

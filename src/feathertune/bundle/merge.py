@@ -17,6 +17,10 @@ from feathertune.errors import BundleError, first_line
 def merged_model(bundle: Bundle) -> PreTrainedModel:
     """Merge the adapter into the weights and return the model, in eval mode; the bundle's own model is used up."""
     model = bundle.model
+    if bundle.fused is not None:
+        raise BundleError(
+            f"The bundle {bundle.folder} cannot be exported: a word model decides with it, which only feathertune runs."
+        )
     if isinstance(model, PeftModel):
         method = f"the method '{bundle.info.method}'"
         instead = "Ship the bundle as it is: `feathertune predict` loads it, and plain PEFT as its README.md says."

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import AutoModelForSequenceClassification
 
+from feathertune.baselines.word_model import WEIGHTS_FILE, WORDS_FILE
 from feathertune.bundle.files import WEIGHTS, BundleInfo, BundleKind
 from feathertune.encoders import quiet_transformers
 from feathertune.records import HEAD, Long, Reading
@@ -76,6 +77,29 @@ tokenizer = AutoTokenizer.from_pretrained(folder)
 whole = tokenizer("A text.", return_special_tokens_mask=True)
 ids = torch.tensor(sequences(whole["input_ids"], whole["special_tokens_mask"]))
 """
+_WORDS_USE = """\
+import json
+import re
+
+from safetensors.numpy import load_file
+from scipy import sparse
+from sklearn.feature_extraction.text import TfidfVectorizer
+
+
+def words_and_pairs(text):  # of scripts that put spaces between words
+    words = re.findall(r"\\w+", text.lower())
+    return [*words, *map(" ".join, zip(words, words[1:]))]
+
+
+tensors = load_file("{weights}")
+counted = []
+for i, vocabulary in enumerate(json.load(open("{words}", encoding="utf-8"))):
+    vectorizer = TfidfVectorizer(analyzer=words_and_pairs, sublinear_tf=True, vocabulary=vocabulary)
+    vectorizer.idf_ = tensors[f"idf.{{i}}"]
+    counted.append(vectorizer.transform({columns}[i]))
+logits_of_words = sparse.hstack(counted) @ tensors["weights"] + tensors["intercept"]
+print(logits_of_words)
+"""
 _LOGITS = ("model(**batch).logits[0]", "model(input_ids=ids).logits.mean(dim=0)")
 
 
@@ -100,6 +124,14 @@ def plain_use(info: BundleInfo, kind: BundleKind) -> str:
         texts='["A text."], ["Another."]' if info.reads_pairs else '["A text."]',
         weights=WEIGHTS[kind],
     )
+
+
+def plain_words(info: BundleInfo) -> str:
+    """Return Python that loads the word model of a folder and gives its logits; empty if there is none."""
+    if info.fusion is None:
+        return ""
+    columns = '[["A text."], ["Another."]]' if info.reads_pairs else '[["A text."]]'
+    return _WORDS_USE.format(words=WORDS_FILE, weights=WEIGHTS_FILE, columns=columns)
 
 
 def plain_model(folder: Path, info: BundleInfo, base: Path, attention: str) -> nn.Module:

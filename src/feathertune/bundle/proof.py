@@ -10,6 +10,7 @@ import numpy as np
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from feathertune.baselines.word_model import WordModel
 from feathertune.bundle.files import BundleInfo, Probe
 from feathertune.data.reading.texts import Pair, Text
 from feathertune.data.tokens.encode import encode
@@ -30,13 +31,14 @@ _TOLERANCE = {"float32": 1e-3, "bfloat16": 0.1}
 _TOKEN_BUDGET = 4_096
 
 
-def make_probes(texts: Sequence[Text], logits: np.ndarray) -> list[Probe]:
-    """Return texts with their logits ``(N, C)``; BundleError if these are not finite."""
+def make_probes(texts: Sequence[Text], logits: np.ndarray, words: WordModel | None = None) -> list[Probe]:
+    """Return texts with their logits ``(N, C)``, and those of a word model; BundleError if these are not finite."""
+    of_words = [None] * len(texts) if words is None else words.logits(texts).tolist()
     if not np.isfinite(logits).all():
         raise BundleError("The model gives logits that are NaN or infinite. Train again with a lower learning rate.")
     return [
-        Probe(texts=[text] if isinstance(text, str) else list(text), logits=row.tolist())
-        for text, row in zip(texts, logits, strict=True)
+        Probe(texts=[text] if isinstance(text, str) else list(text), logits=row.tolist(), words=by_words)
+        for text, row, by_words in zip(texts, logits, of_words, strict=True)
     ]
 
 
@@ -50,7 +52,7 @@ def require_proof(
             f"The bundle {folder} holds no probe texts with their logits, or of another shape than its labels and text "
             "columns. Copy it again, or train or import it again."
         )
-    texts = [Pair(*probe.texts) if info.reads_pairs else probe.texts[0] for probe in info.probes]
+    texts = _texts_of(info)
     try:
         found = logits_of(model, tokenizer, texts, info)
     except Exception as error:  # whatever torch says of parts that do not fit together
@@ -66,6 +68,19 @@ def require_proof(
             f"The bundle {folder} gives other logits than when it was written (they differ by up to "
             f"{difference.max():.3g}) {finish}"
         )
+
+
+def require_words(folder: Path, words: WordModel, info: BundleInfo) -> None:
+    """Require the logits of the word model that the bundle was written with; BundleError if they differ."""
+    expected, found = [probe.words for probe in info.probes], words.logits(_texts_of(info))
+    if not all(expected) or not np.allclose(found, np.array(expected), rtol=1e-4, atol=1e-5 * info.logit_unit):
+        raise BundleError(
+            f"The word model of the bundle {folder} gives other logits than when it was written. Copy the bundle again."
+        )
+
+
+def _texts_of(info: BundleInfo) -> list[Text]:
+    return [Pair(*probe.texts) if info.reads_pairs else probe.texts[0] for probe in info.probes]
 
 
 def logits_of(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoTokenizer, PreTrainedModel
 
+from feathertune.baselines.fusion import FusedWords
 from feathertune.bundle.card import model_card
 from feathertune.bundle.files import (
     ADAPTER_CONFIG_FILE,
@@ -25,6 +26,7 @@ from feathertune.bundle.files import (
     BundleInfo,
     BundleKind,
     DataInfo,
+    FusionInfo,
     Probe,
     local_base,
     write_info,
@@ -68,11 +70,16 @@ class Description:
 
 
 def save_bundle(
-    folder: Path, model: PeftModel | PreTrainedModel, encoder: LoadedEncoder, description: Description
+    folder: Path,
+    model: PeftModel | PreTrainedModel,
+    encoder: LoadedEncoder,
+    description: Description,
+    fused: FusedWords | None = None,
 ) -> BundleInfo:
     """Write a bundle, load it again and compare; keep it only if the logits are the same.
 
-    A `PeftModel` is saved as an adapter, another model whole if all of it was trained, else its trained parameters.
+    A `PeftModel` is saved as an adapter, another model whole if all of it was trained, else its trained parameters;
+    a word model that is fused with it in files of its own.
 
     Raises:
         BundleError: If a tensor holds NaN or infinity, or the reloaded model gives other logits.
@@ -85,6 +92,7 @@ def save_bundle(
         kind=kind,
         labels=list(encoder.labels),
         base=_portable_base(encoder, folder),
+        fusion=None if fused is None else FusionInfo(**asdict(fused.fusion)),
         trained=sorted(part) if kind == "part" else None,
         dtype="bfloat16" if next(encoder.backbone.parameters()).dtype == torch.bfloat16 else "float32",
         versions=versions(),
@@ -104,6 +112,8 @@ def save_bundle(
             encoder.tokenizer.save_pretrained(temporary)
         if name := not_finite(load_file(temporary / WEIGHTS[info.kind])):
             raise BundleError(f"The parameter {name} holds NaN or infinity. Train again with a lower learning rate.")
+        if fused is not None:
+            fused.words.save(temporary)
         write_atomic(temporary / CARD_FILE, model_card(info))
         write_info(temporary, info)
         info = info.model_copy(update={"probes": _check_reload(temporary, model, encoder, info)})
@@ -164,7 +174,7 @@ def _check_reload(folder: Path, model: nn.Module, encoder: LoadedEncoder, info: 
     reloaded = read_bundle(folder, attention=attention)
     texts: Sequence[Text] = paired(PROBE_TEXTS) if info.reads_pairs else PROBE_TEXTS
     found = logits_of(reloaded.model, reloaded.tokenizer, texts, info)
-    probes = make_probes(texts, found)
+    probes = make_probes(texts, found, None if reloaded.fused is None else reloaded.fused.words)
     on_device = found
     if (device := next(model.parameters()).device).type != "cpu":
         on_device = logits_of(reloaded.model.to(device), reloaded.tokenizer, texts, info)

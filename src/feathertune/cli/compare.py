@@ -22,7 +22,7 @@ def compare(
     base: opt.Base = None,
     methods: Annotated[
         str | None,
-        typer.Option("--methods", help="Such as lora,lora:r=2,full, or all; see `feathertune methods`."),
+        typer.Option("--methods", help="Such as lora,lora:r=2,lora+tfidf,full, or all; see `feathertune methods`."),
     ] = None,
     seeds: Annotated[int | None, typer.Option("--seeds", help="Each method runs with the seeds 0 to N-1.")] = None,
     out: Annotated[Path | None, typer.Option("--out", help="The study folder; runs/... by default.")] = None,

@@ -24,9 +24,11 @@ from feathertune.methods.families import (
 )
 from feathertune.methods.options import (
     check_shared_options,
+    is_fused,
     options_in,
     plain_name,
     resolve_options,
+    without_options,
 )
 from feathertune.registry import Registry, entry_points
 
@@ -42,6 +44,7 @@ __all__ = [
     "options_in",
     "plain_name",
     "resolve_options",
+    "without_options",
 ]
 
 METHODS: Registry[Method] = Registry(
@@ -85,13 +88,16 @@ METHODS: Registry[Method] = Registry(
     ),
     others=entry_points("feathertune.methods", Method),
 )
+_FUSED_SUMMARY = "Its logits and those of a tf-idf model of words are added, with weights fitted to validation rows."
 # The word for every method that can serve the encoder.
 ALL_METHODS = "all"
 
 
 def method_named(name: str) -> Method:
-    """Return the method of a study's row, such as ``lora`` or ``lora:top_layers=3``, under its whole name."""
+    """Return the method of a study's row, such as ``lora`` or ``lora:top_layers=3+tfidf``, under its whole name."""
     method = METHODS[plain_name(name)]
+    if is_fused(name):
+        method = dataclasses.replace(method, is_fused=True, summary=f"{method.summary} {_FUSED_SUMMARY}")
     return method if method.name == name else dataclasses.replace(method, name=name)
 
 

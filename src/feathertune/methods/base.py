@@ -81,6 +81,7 @@ class Method:
         rates: From options to the factor of the learning rate by a parameter's name; ``None`` means 1 for all.
         hook: Makes the `TrainingHook` of a prepared model.
         finish: Brings the trained model into the form that is shipped, with the same answers.
+        is_fused: After training its logits are fused with those of a word model.
         peft_config: Name of PEFT's configuration class, whose adapters bundles may hold; empty without PEFT.
     """
 
@@ -102,6 +103,7 @@ class Method:
     rates: Callable[[Any], Callable[[str], float] | None] = lambda _options: None
     hook: Callable[[nn.Module, Any, Job], TrainingHook] | None = None
     finish: Callable[[nn.Module], None] | None = None
+    is_fused: bool = False
     peft_config: str = ""
 
     def prepare(self, encoder: LoadedEncoder, options: Any, job: Job) -> nn.Module:  # noqa: ANN401 - its Options

@@ -14,11 +14,23 @@ from feathertune.methods.base import Method, Options
 # Methods that a message names at most.
 _NAMED = 8
 _SEPARATOR = ":"
+# The end of a name whose model is fused with a word model.
+_FUSED = "+tfidf"
 
 
 def plain_name(name: str) -> str:
+    """Return a name without its options and fusion."""
+    return name.removesuffix(_FUSED).partition(_SEPARATOR)[0]
+
+
+def is_fused(name: str) -> bool:
+    """Return whether a name such as ``lora:r=16+tfidf`` asks for a fusion with a word model."""
+    return name.endswith(_FUSED)
+
+
+def without_options(name: str) -> str:
     """Return a name without its options."""
-    return name.partition(_SEPARATOR)[0]
+    return plain_name(name) + _FUSED * is_fused(name)
 
 
 def options_in(name: str) -> dict[str, Any]:
@@ -26,7 +38,7 @@ def options_in(name: str) -> dict[str, Any]:
     options: dict[str, Any] = {}
     if "@" in name:
         raise ConfigError(f"Method '{name}' has an '@', which stands before the base in a row's name. Leave it out.")
-    for part in name.split(_SEPARATOR)[1:]:
+    for part in name.removesuffix(_FUSED).split(_SEPARATOR)[1:]:
         option, equals, value = (word.strip() for word in part.partition("="))
         if not (option and equals and value):
             raise ConfigError(

@@ -47,11 +47,13 @@ class TextRow:
         sequences: Token ids with special tokens; several for windows.
         longest: Padded length of the longest sequence alone.
         types: Token types of a pair; None if the encoder has none.
+        added: What the text's words add to the logits, ``(C,)``; None without a word model.
     """
 
     sequences: tuple[np.ndarray, ...]
     longest: int
     types: np.ndarray | None = None
+    added: np.ndarray | None = None
 
     @property
     def width(self) -> int:
@@ -163,7 +165,7 @@ class Models:
         tokenizer = self._same_tokenizer(bundle.tokenizer)
         bundle = replace(bundle, tokenizer=tokenizer, base=replace(bundle.base, tokenizer=tokenizer))
         bundle.model.eval()
-        keep = (bundle.tokenizer, bundle.info)
+        keep = (bundle.tokenizer, bundle.info, bundle.fused)
         others = [copy_on_shared_tensors(bundle, bundle.model, keep=keep) for _ in range(1, self.n_workers)]
         predictors = [Predictor(one, self._runtime, self._engine, matrices=self._matrices) for one in (bundle, *others)]
         probes = self._rows(predictors[0], paired(_PROBES) if predictors[0].reads_pairs else _PROBES)
@@ -195,12 +197,13 @@ class Models:
         bundle, info = predictor.bundle, predictor.bundle.info
         with self._tokenizing.setdefault(bundle.tokenizer, threading.Lock()):
             encoded = encode(bundle.tokenizer, list(texts), max_length=info.max_length, reading=info.reading)
-        rows = []
+        rows, added = [], bundle.added(list(texts))
         for i in range(len(encoded)):
             row = np.array([i])
             sequences, types = tuple(encoded.pieces(row)), encoded.type_pieces(row)
             longest = self._width(max(map(len, sequences)), info.max_length)
-            rows.append(TextRow(sequences, longest, None if types is None else types[0]))
+            of_words = None if added is None else added[i]
+            rows.append(TextRow(sequences, longest, None if types is None else types[0], of_words))
         return rows
 
     def run(
@@ -232,7 +235,10 @@ class Models:
             n_windows = torch.tensor(counts[model])
             of_texts = torch.segment_reduce(found[: sum(counts[model])].float().cpu(), "mean", lengths=n_windows)
             finite = torch.isfinite(of_texts).all(dim=1)
-            shown = model.predictor.task.probabilities(torch.where(finite[:, None], of_texts, 0.0).numpy())
+            of_model_alone = torch.where(finite[:, None], of_texts, 0.0).numpy()
+            added = [row.added for place in of_model if (row := rows[place][1]).added is not None]
+            fused = model.predictor.bundle.logits(of_model_alone, np.array(added) if added else None)
+            shown = model.predictor.task.probabilities(fused)
             for place, row, is_good in zip(of_model, shown, finite.tolist(), strict=True):
                 answers[place] = model.predictor.named(row) if is_good else NotFinite(model.name)
         return [answers[place] for place in range(len(rows))]

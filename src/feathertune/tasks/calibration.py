@@ -6,6 +6,8 @@ Source: Guo et al. 2017, On Calibration of Modern Neural Networks, arXiv:1706.04
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +17,7 @@ from feathertune.records import Calibration
 from feathertune.tasks.metrics import PROBABILITY_FLOOR, score, score_sets
 
 RELIABILITY_BINS = 10
+_LEAST_SPREAD = 1e-6
 # Wide enough for a model that is sure of everything it says, right or wrong.
 _TEMPERATURES = (0.05, 50.0)
 
@@ -56,7 +59,7 @@ def calibrate_sets(
 
 def fit_temperature(labels: NDArray[np.integer], probabilities: NDArray[np.floating]) -> float:
     """Return the temperature with the lowest log loss, from class indices ``(N,)`` and probabilities ``(N, C)``."""
-    log_p = _logarithm(probabilities)
+    log_p = log_probabilities(probabilities)
     of_label = log_p[np.arange(len(labels)), labels]
 
     def loss(log_temperature: float) -> float:
@@ -68,7 +71,7 @@ def fit_temperature(labels: NDArray[np.integer], probabilities: NDArray[np.float
 
 def fit_temperature_of_sets(labels: NDArray[np.integer], probabilities: NDArray[np.floating]) -> float:
     """Return the temperature with the lowest log loss of all decisions, from labels and probabilities ``(N, C)``."""
-    towards_label = np.where(labels.astype(bool), 1, -1) * _logits(probabilities)
+    towards_label = np.where(labels.astype(bool), 1, -1) * log_odds(probabilities)
 
     def loss(log_temperature: float) -> float:
         return float(np.logaddexp(0, -np.exp(-log_temperature) * towards_label).mean())
@@ -78,14 +81,14 @@ def fit_temperature_of_sets(labels: NDArray[np.integer], probabilities: NDArray[
 
 def apply_temperature(probabilities: NDArray[np.floating], temperature: float) -> NDArray[np.float64]:
     """Return probabilities, ``(N, C)``, of logits divided by the temperature."""
-    scaled = _logarithm(probabilities) / temperature
+    scaled = log_probabilities(probabilities) / temperature
     cooled: NDArray[np.float64] = np.exp(scaled - np.logaddexp.reduce(scaled, axis=1)[:, None])
     return cooled
 
 
 def apply_temperature_to_sets(probabilities: NDArray[np.floating], temperature: float) -> NDArray[np.float64]:
     """Return probabilities, ``(N, C)``, each by itself, of logits divided by the temperature."""
-    cooled: NDArray[np.float64] = np.exp(-np.logaddexp(0, -_logits(probabilities) / temperature))
+    cooled: NDArray[np.float64] = np.exp(-np.logaddexp(0, -log_odds(probabilities) / temperature))
     return cooled
 
 
@@ -107,13 +110,14 @@ def _bins(confidence: NDArray[np.floating], right: NDArray[np.bool_]) -> list[tu
     return found
 
 
-def _logarithm(probabilities: NDArray[np.floating]) -> NDArray[np.float64]:
+def log_probabilities(probabilities: NDArray[np.floating]) -> NDArray[np.float64]:
     """Return logits up to a constant of each row."""
     logarithm: NDArray[np.float64] = np.log(np.maximum(np.asarray(probabilities, np.float64), PROBABILITY_FLOOR))
     return logarithm
 
 
-def _logits(probabilities: NDArray[np.floating]) -> NDArray[np.float64]:
+def log_odds(probabilities: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return logits of probabilities, each by itself."""
     values = np.clip(np.asarray(probabilities, np.float64), PROBABILITY_FLOOR, 1 - PROBABILITY_FLOOR)
     logits: NDArray[np.float64] = np.log(values) - np.log1p(-values)
     return logits
@@ -122,3 +126,37 @@ def _logits(probabilities: NDArray[np.floating]) -> NDArray[np.float64]:
 def _lowest(loss: Callable[[float], float]) -> float:
     low, high = np.log(_TEMPERATURES)
     return float(np.exp(optimize.minimize_scalar(loss, bounds=(low, high), method="bounded").x))
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """How likely labels are by logits ``(N, C)``, or numbers by predicted ones ``(N, 1)``.
+
+    Attributes:
+        loss: From labels and logits to the sum of negative log-likelihoods; for numbers half the squared errors.
+        logits: From probabilities to logits, for classes up to a constant of each row.
+        spread: Root mean square of logits, the unit of their certainty; 1 for numbers.
+    """
+
+    loss: Callable[[NDArray[Any], NDArray[np.floating]], float]
+    logits: Callable[[NDArray[np.floating]], NDArray[np.float64]]
+    spread: Callable[[NDArray[np.floating]], float]
+
+
+def _root_mean_square(values: NDArray[np.floating]) -> float:
+    return max(_LEAST_SPREAD, float(np.sqrt(np.mean(np.square(values))))) if values.size else 1.0
+
+
+LIKELIHOOD_OF_CLASSES = Likelihood(
+    lambda labels, logits: float(np.sum(np.logaddexp.reduce(logits, axis=1) - logits[np.arange(len(labels)), labels])),
+    log_probabilities,
+    lambda logits: _root_mean_square(logits - logits.mean(axis=1, keepdims=True)),
+)
+LIKELIHOOD_OF_SETS = Likelihood(
+    lambda labels, logits: float(np.sum(np.logaddexp(0, logits) - labels * logits)), log_odds, _root_mean_square
+)
+LIKELIHOOD_OF_NUMBERS = Likelihood(
+    lambda labels, numbers: 0.5 * float(np.sum(np.square(numbers[:, 0] - labels))),
+    lambda numbers: np.asarray(numbers, np.float64),
+    lambda numbers: 1.0,
+)

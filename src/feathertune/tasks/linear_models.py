@@ -26,6 +26,9 @@ _MAX_ITERATIONS = 2_000
 
 ClassWeights = Literal["none", "balanced"]
 Values = Any  # ``(N, D)``, sparse or dense
+Affine = tuple[np.ndarray, np.ndarray]
+# Logit of a class that no training row has, or a label that all or none have: its probability is 0 or 1 in float32.
+_CERTAIN = 100.0
 
 
 @dataclass(frozen=True)
@@ -51,12 +54,16 @@ class Rows:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A fitted baseline or linear model, from inputs of N rows to probabilities ``(N, C)`` or numbers ``(N, 1)``."""
+    """A fitted baseline or linear model, from inputs of N rows to probabilities ``(N, C)`` or numbers ``(N, 1)``.
+
+    `affine` are the weights ``(D, C)`` and the intercept ``(C,)`` of a linear model's logits, or of its numbers.
+    """
 
     predict_proba: Callable[[Any], np.ndarray]
     n_parameters: int
     chosen: dict[str, Any] = field(default_factory=dict)
     input: str = ""
+    affine: Affine = field(default_factory=lambda: (np.zeros((0, 0)), np.zeros(0)))
 
 
 @dataclass(frozen=True)
@@ -107,7 +114,18 @@ def _best_logistic(rows: Rows) -> Fitted:
         probabilities[:, model.classes_] = model.predict_proba(values)
         return probabilities
 
-    return Fitted(predict, int(model.coef_.size + np.size(model.intercept_)), {"C": strength}, name)
+    n_parameters = int(model.coef_.size + np.size(model.intercept_))
+    return Fitted(predict, n_parameters, {"C": strength}, name, _affine(model, rows.n_classes))
+
+
+def _affine(model: Any, n_classes: int) -> Affine:  # noqa: ANN401 - scikit-learn has no types
+    """Return the logits of a logistic regression; of two classes the first has none."""
+    weights, intercept = np.zeros((model.coef_.shape[1], n_classes)), np.full(n_classes, -_CERTAIN)
+    classes = model.classes_
+    intercept[classes] = 0.0
+    with_own = classes[-len(model.coef_) :]
+    weights[:, with_own], intercept[with_own] = model.coef_.T, model.intercept_
+    return weights, intercept
 
 
 class OneVsRest:
@@ -122,6 +140,13 @@ class OneVsRest:
             for label in np.flatnonzero((self._shares > 0) & (self._shares < 1))
         }
         self.n_parameters = sum(int(model.coef_.size + model.intercept_.size) for model in self._models.values())
+
+    def affine(self, n_values: int) -> Affine:
+        """Return weights and intercept of the labels' logits."""
+        weights, intercept = np.zeros((n_values, len(self._shares))), np.where(self._shares > 0, _CERTAIN, -_CERTAIN)
+        for label, model in self._models.items():
+            weights[:, label], intercept[label] = model.coef_[0], model.intercept_[0]
+        return weights, intercept
 
     def predict_proba(self, values: Values) -> np.ndarray:
         """Return ``(N, C)``, each label by itself."""
@@ -149,7 +174,8 @@ def _best_one_vs_rest(rows: Rows) -> Fitted:
         return losses
 
     name, strength, model = _chosen(rows, fit, order, held_out_losses)
-    return Fitted(model.predict_proba, model.n_parameters, {"C": strength}, name)
+    affine = model.affine(rows.inputs[name].shape[1])
+    return Fitted(model.predict_proba, model.n_parameters, {"C": strength}, name, affine)
 
 
 @threadpool_limits.wrap(limits=1, user_api="blas")  # type: ignore[untyped-decorator]
@@ -183,6 +209,7 @@ def _best_ridge(rows: Rows) -> Fitted:
         int(model.coef_.size + np.size(model.intercept_)),
         {"alpha": penalty},
         name,
+        (model.coef_[:, None], np.array([model.intercept_])),
     )
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feathertune.records import MultiLabelMetrics, Scores
-from feathertune.tasks.calibration import apply_temperature_to_sets, calibrate_sets
+from feathertune.tasks.calibration import LIKELIHOOD_OF_SETS, apply_temperature_to_sets, calibrate_sets
 from feathertune.tasks.cards import SET_CARD, SET_CODE
 from feathertune.tasks.labels.sets import LABEL_SETS
 from feathertune.tasks.linear_models import LABEL_MODELS
@@ -48,6 +48,7 @@ MULTI_LABEL = Task(
     evaluate=lambda labels, probabilities, thresholds: score_sets(
         labels, probabilities, _reached(probabilities, thresholds)
     ),
+    likelihood=LIKELIHOOD_OF_SETS,
     linear=LABEL_MODELS,
     order=_order,
     # Shares of labels do not add up to rows, so one constant set cannot be recognised by its scores.

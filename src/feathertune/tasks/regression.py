@@ -8,6 +8,7 @@ from statistics import fmean
 import numpy as np
 
 from feathertune.records import Caveat, NumberMetrics, Scores
+from feathertune.tasks.calibration import LIKELIHOOD_OF_NUMBERS
 from feathertune.tasks.cards import NUMBER_CARD, NUMBER_CODE
 from feathertune.tasks.labels.numbers import NUMBER_LABELS
 from feathertune.tasks.linear_models import NUMBER_MODELS
@@ -41,8 +42,9 @@ REGRESSION = Task(
     fit_thresholds=lambda labels, numbers: None,
     decide=lambda numbers, thresholds: np.asarray(numbers[:, 0]),
     evaluate=lambda labels, numbers, thresholds: score_numbers(labels, numbers[:, 0]),
-    # The loss, not the rank correlation: an epoch that orders well by numbers that are far off is not the better one.
+    likelihood=LIKELIHOOD_OF_NUMBERS,
     linear=NUMBER_MODELS,
+    # The loss, not the rank correlation: an epoch that orders well by numbers that are far off is not the better one.
     order=lambda scores: (-scores.loss,),
     is_constant=_is_constant,
     columns=(

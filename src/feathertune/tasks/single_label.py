@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feathertune.records import Metrics, Scores
-from feathertune.tasks.calibration import apply_temperature, calibrate
+from feathertune.tasks.calibration import LIKELIHOOD_OF_CLASSES, apply_temperature, calibrate
 from feathertune.tasks.labels.classes import CLASS_LABELS
 from feathertune.tasks.linear_models import CLASS_MODELS
 from feathertune.tasks.metrics import score
@@ -55,6 +55,7 @@ SINGLE_LABEL = Task(
     fit_thresholds=lambda labels, probabilities: None,
     decide=largest,
     evaluate=lambda labels, probabilities, thresholds: score(labels, probabilities, largest(probabilities, thresholds)),
+    likelihood=LIKELIHOOD_OF_CLASSES,
     linear=CLASS_MODELS,
     order=lambda scores: (ACCURACY.of(scores), -scores.loss),
     is_constant=_is_constant,

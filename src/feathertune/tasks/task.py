@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from feathertune.errors import ConfigError
 from feathertune.records import Calibration, Caveat, Scores, TaskName
+from feathertune.tasks.calibration import Likelihood
 from feathertune.tasks.cards import LABEL_CARD, LABEL_CODE, CardText, PlainCode
 from feathertune.tasks.labels.kind import LabelKind
 from feathertune.tasks.linear_models import LinearModels
@@ -81,6 +82,7 @@ class Task:
     fit_thresholds: Callable[[Labels, Probabilities], Thresholds]
     decide: Callable[[Probabilities, Thresholds], Labels]
     evaluate: Callable[[Labels, Probabilities, Thresholds], Scores]
+    likelihood: Likelihood
     linear: LinearModels
     order: Callable[[Scores], tuple[float, ...]]
     is_constant: Callable[[Scores, Sequence[int]], bool]

@@ -3,7 +3,7 @@ import pytest
 from sklearn.linear_model import Ridge
 
 from feathertune.baselines import BASELINES
-from feathertune.baselines.linear import CountedWords
+from feathertune.baselines.word_model import CountedWords
 from feathertune.tasks import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 from feathertune.tasks.linear_models import Rows
 from languages import LANGUAGES, POSITIVE
@@ -119,11 +119,11 @@ def test_tfidf_is_scikit_learns_ridge_on_counted_words():
     found = fitted.predict_proba(["a good film", "an awful film"])
     assert found.shape == (2, 1)
     assert found[0, 0] > found[1, 0] + 1
-    words = CountedWords(RATED)
-    model = Ridge(alpha=fitted.chosen["alpha"]).fit(words.train, NUMBERS)
+    words, train = CountedWords.fit(RATED)
+    model = Ridge(alpha=fitted.chosen["alpha"]).fit(train, NUMBERS)
     np.testing.assert_allclose(found[:, 0], model.predict(words.transform(["a good film", "an awful film"])))
     assert fitted.chosen == {"alpha": 0.1, "ngram_range": [1, 2]}, "what is said twice needs no penalty"
-    assert fitted.n_parameters == words.train.shape[1] + 1
+    assert fitted.n_parameters == train.shape[1] + 1
 
 
 @pytest.mark.parametrize("n_validation", [60, 0])

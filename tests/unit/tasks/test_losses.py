@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional
 
 from feathertune.baselines import BASELINES
-from feathertune.baselines.linear import CountedWords
+from feathertune.baselines.word_model import CountedWords
 from feathertune.config import TrainConfig
 from feathertune.data.tokens.encode import EncodedTexts, Padding
 from feathertune.encoders.classifier_head import head_logits
@@ -209,9 +209,9 @@ def test_baselines_take_the_weights():
     found = BASELINES["tfidf"].fit(Rows(texts, labels, texts, labels, 4, SINGLE_LABEL, "balanced"))
     assert found.chosen["class_weight"] == "balanced"
     assert "class_weight" not in BASELINES["tfidf"].fit(Rows(texts, labels, texts, labels, 4, SINGLE_LABEL)).chosen
-    words = CountedWords(texts)
-    expected = LogisticRegression(C=found.chosen["C"], class_weight="balanced", max_iter=2_000).fit(words.train, labels)
-    np.testing.assert_allclose(found.predict_proba(texts)[:, [0, 2]], expected.predict_proba(words.train))
+    _, train = CountedWords.fit(texts)
+    expected = LogisticRegression(C=found.chosen["C"], class_weight="balanced", max_iter=2_000).fit(train, labels)
+    np.testing.assert_allclose(found.predict_proba(texts)[:, [0, 2]], expected.predict_proba(train))
     sets = np.stack([labels == 2, labels == 0, np.zeros(30, bool)], axis=1).astype(np.int8)
     several = BASELINES["tfidf"].fit(Rows(texts, sets, texts, sets, 3, MULTI_LABEL, "balanced")).predict_proba(texts)
     np.testing.assert_allclose(several[:, 0], 1 - several[:, 1], atol=1e-6)

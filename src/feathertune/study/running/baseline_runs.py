@@ -19,7 +19,6 @@ from feathertune.study.observe import Observer
 from feathertune.study.run_spec import RunSpec
 from feathertune.study.running.run_result import RunResult, score_rows
 from feathertune.study.running.workbench import FrozenFeatures, Prepared, Workbench
-from feathertune.tasks.linear_models import Rows
 
 
 def splits_read(baseline: Baseline, bench: Workbench) -> tuple[SplitName, ...]:
@@ -55,17 +54,7 @@ def _fit(
     bench, study, features = prepared.bench, prepared.study, features or {}
     n_classes = len(bench.splits.labels)
     with stopwatch() as train:
-        fitted = baseline.fit(
-            Rows(
-                inputs["train"],
-                bench.splits["train"].labels,
-                inputs.get("validation", {}),
-                bench.splits["validation"].labels,
-                n_classes,
-                study.task,
-                study.config.train.class_weights,
-            )
-        )
+        fitted = baseline.fit(prepared.rows(inputs))
     with stopwatch() as evaluate:
         test = fitted.predict_proba(inputs["test"])
     validation = fitted.predict_proba(inputs["validation"]) if "validation" in inputs else np.zeros((0, n_classes))

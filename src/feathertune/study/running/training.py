@@ -8,14 +8,18 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 
+from feathertune.baselines.fusion import FusedWords
 from feathertune.bundle import DataInfo, Description, save_bundle
 from feathertune.data.sources.registry import without_path
+from feathertune.data.tokens.encode import EncodedTexts
 from feathertune.engine.fast_path import fast_parts
 from feathertune.engine.predict import predict_logits
 from feathertune.engine.prefix_cache.store import Inputs
@@ -25,12 +29,13 @@ from feathertune.engine.training.gradient import Labelled
 from feathertune.engine.training.loop import EpochInfo, StepInfo, Training
 from feathertune.engine.training.regression_head import put_into_unit
 from feathertune.engine.training.state import trained_by_name
-from feathertune.methods import plain_name
+from feathertune.methods import without_options
 from feathertune.records import Seconds
 from feathertune.runtime import seed_everything, stopwatch
 from feathertune.study.observe import Observer
 from feathertune.study.run_spec import RunSpec
 from feathertune.study.running.data_record import summary_of
+from feathertune.study.running.fuse import fuse_words
 from feathertune.study.running.prepare import (
     ReadyModel,
     begins_with_head,
@@ -145,6 +150,7 @@ class _Trained:
     best: EpochInfo
     log: TrainingLog
     seconds: float
+    fused: FusedWords | None = None
 
 
 def train_and_test(
@@ -165,7 +171,9 @@ def train_and_test(
         decided_by["depths_tried"] = started.depths_tried
     notes = [*bench.notes, *installed.notes, *inputs.notes, *trained.training.notes]
     result = replace(result, hyperparameters=decided_by, notes=notes)
-    return result if outputs.bundle is None or not group.leads else _ship(run, ready, result, outputs.bundle)
+    if outputs.bundle is None or not group.leads:
+        return result
+    return _ship(run, ready, result, outputs.bundle, trained.fused)
 
 
 def _prepare(run: _Run) -> _Started:
@@ -213,24 +221,39 @@ def _train(run: _Run, ready: ReadyModel, inputs: Inputs) -> _Trained:
         log.follow(training)
         best = training.restore_best()
         put_into_unit(ready.encoder, ready.objective)
-    return _Trained(training, best, log, watch.seconds + seconds_before)
+        fused = None
+        if ready.method.is_fused:
+            logits_of = partial(_logits_of, run, ready.model)
+            fused = fuse_words(run.prepared, logits_of, best.validation_probabilities)
+    return _Trained(training, best, log, watch.seconds + seconds_before, fused)
+
+
+def _logits_of(run: _Run, model: nn.Module, texts: EncodedTexts) -> np.ndarray:
+    return predict_logits(
+        model,
+        texts,
+        token_budget=run.prepared.study.config.train.token_budget,
+        runtime=run.prepared.bench.runtime,
+        on_texts=run.observer.advanced,
+        group=run.group,
+    )
 
 
 def _evaluate(run: _Run, started: _Started, trained: _Trained, inputs: Inputs) -> RunResult:
     study, bench, model = run.prepared.study, run.prepared.bench, started.ready.model
     with stopwatch() as watch:
-        logits = np.zeros((0, len(bench.splits.labels)))
+        logits: NDArray[np.floating] = np.zeros((0, len(bench.splits.labels)))
         if "test" in inputs.texts:
-            logits = predict_logits(
-                model,
-                inputs.texts["test"],
-                token_budget=study.config.train.token_budget,
-                runtime=bench.runtime,
-                on_texts=run.observer.advanced,
-                group=run.group,
-            )
-    test, validation = study.task.probabilities(logits), trained.best.validation_probabilities
-    position = trained.training.position
+            logits = _logits_of(run, model, inputs.texts["test"])
+        validation = trained.best.validation_probabilities
+        if (fused := trained.fused) is not None:
+            texts, likelihood = bench.splits, study.task.likelihood
+            logits = fused.logits(logits, fused.added(texts["test"].texts))
+            if len(validation):
+                held_out = fused.logits(likelihood.logits(validation), fused.added(texts["validation"].texts))
+                validation = study.task.probabilities(held_out)
+    test = study.task.probabilities(logits)
+    position, n_words = trained.training.position, 0 if fused is None else fused.words.n_parameters
     parts = {
         "tokenize": sum(bench.tokenize_seconds.values()),
         "cache": inputs.seconds + started.features_seconds,
@@ -243,10 +266,13 @@ def _evaluate(run: _Run, started: _Started, trained: _Trained, inputs: Inputs) -
         validation=validation,
         scores=score_rows(study.task, bench, test, validation),
         seconds=Seconds(total=started.load_seconds + sum(parts.values()), **parts),
-        trainable_parameters=sum(p.numel() for p in trained_by_name(model).values()),
-        total_parameters=sum(p.numel() for p in model.parameters()),
+        trainable_parameters=sum(p.numel() for p in trained_by_name(model).values()) + n_words,
+        total_parameters=sum(p.numel() for p in model.parameters()) + n_words,
         adapter_bytes=sum(p.numel() * p.element_size() for p in model.parameters()),
-        hyperparameters=_hyperparameters(run, started.ready, trained.training),
+        hyperparameters={
+            **_hyperparameters(run, started.ready, trained.training),
+            **({} if fused is None else {"fusion": asdict(fused.fusion)}),
+        },
         training={
             "epochs": position.epochs_done,
             "best_epoch": trained.best.epoch,
@@ -259,7 +285,7 @@ def _evaluate(run: _Run, started: _Started, trained: _Trained, inputs: Inputs) -
     )
 
 
-def _ship(run: _Run, ready: ReadyModel, result: RunResult, bundle: Path) -> RunResult:
+def _ship(run: _Run, ready: ReadyModel, result: RunResult, bundle: Path, fused: FusedWords | None) -> RunResult:
     """Write the bundle, proven by reloading it; return the result with its size and seconds."""
     bench, scores = run.prepared.bench, result.scores
     known = bench.base.model_dump() | bench.data.model_dump() | {"source": without_path(bench.data.source)}
@@ -268,7 +294,7 @@ def _ship(run: _Run, ready: ReadyModel, result: RunResult, bundle: Path) -> RunR
         if ready.method.finish is not None:
             ready.method.finish(ready.model)
         description = Description(
-            method=plain_name(ready.method.name),  # the options are among the hyperparameters
+            method=without_options(ready.method.name),  # the options are among the hyperparameters
             max_length=bench.data.max_length,
             reading=bench.data.reading,
             text_columns=bench.splits.text_columns,
@@ -284,7 +310,7 @@ def _ship(run: _Run, ready: ReadyModel, result: RunResult, bundle: Path) -> RunR
             data=DataInfo(**{key: known[key] for key in DataInfo.model_fields}),
             hyperparameters=result.hyperparameters,
         )
-        save_bundle(bundle, ready.model, ready.encoder, description)
+        save_bundle(bundle, ready.model, ready.encoder, description, fused)
     return replace(
         result,
         adapter_bytes=sum(path.stat().st_size for path in bundle.glob("*.safetensors")),

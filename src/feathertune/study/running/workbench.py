@@ -10,6 +10,7 @@ import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,6 +32,7 @@ from feathertune.runtime import PeakMemory, Runtime, stopwatch
 from feathertune.study.planning.plan import Plan
 from feathertune.study.planning.resolve import ResolvedStudy
 from feathertune.study.run_spec import RunSpec
+from feathertune.tasks.linear_models import Rows
 
 
 @dataclass(frozen=True)
@@ -181,6 +183,19 @@ class Prepared:
     def plan(self) -> Plan:
         """Every setting and every run."""
         return self.study.plan
+
+    def rows(self, inputs: Mapping[SplitName, Any]) -> Rows:
+        """Return training and validation rows for a linear model, by their inputs; there may be no validation rows."""
+        splits = self.bench.splits
+        return Rows(
+            inputs["train"],
+            splits["train"].labels,
+            inputs.get("validation", {}),
+            splits["validation"].labels,
+            len(splits.labels),
+            self.study.task,
+            self.study.config.train.class_weights,
+        )
 
     def on_base(self, base: str | None) -> Prepared:
         """Return the same on the workbench of a base; on this one for a run that reads no base."""
