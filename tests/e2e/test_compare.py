@@ -39,7 +39,7 @@ def test_prints_the_table_and_writes_everything(study):
     record = load_study(out)
     assert record.status == "complete"
     assert [run.id for run in record.runs] == record.planned_runs
-    assert {run.method for run in record.runs} == {"majority", "tfidf", "foundation", "probe", "lora", "full"}
+    assert {run.method for run in record.runs} == {"majority", "tfidf", "foundation", "probe", "stack", "lora", "full"}
     for run in record.runs:
         assert run.test.n == record.data.n_test
         assert (out / run.predictions).is_file()
@@ -319,7 +319,7 @@ def test_several_sources_and_a_test_set_of_its_own(encoder, tmp_path, monkeypatc
     assert result.code == 0, result.stderr
     record = json.loads(result.stdout)
     assert (record["data"]["n_test"], record["data"]["test_source"]) == (15, str(test))
-    assert {run["method"] for run in record["runs"]} == {"majority", "tfidf", "foundation", "probe"}
+    assert {run["method"] for run in record["runs"]} == {"majority", "tfidf", "foundation", "probe", "stack"}
     assert (tmp_path / "runs").is_dir()
 
 

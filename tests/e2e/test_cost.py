@@ -33,7 +33,7 @@ def test_the_estimate_is_printed_kept_and_nothing_started(study):
     assert estimated.code == 0, estimated.stderr
     assert before == ["cost_estimate.json"]
     said = " ".join(estimated.stdout.split())
-    for words in ("before training", "All 12 runs together: about", f"The cost estimate is in {out}"):
+    for words in ("before training", "All 13 runs together: about", f"The cost estimate is in {out}"):
         assert words in said
     cost = CostEstimate.model_validate_json((out / "cost_estimate.json").read_text())
     assert {row.method: row.n_runs for row in cost.rows} == {
@@ -41,6 +41,7 @@ def test_the_estimate_is_printed_kept_and_nothing_started(study):
         "tfidf": 1,
         "foundation": 5,
         "probe": 1,
+        "stack": 1,
         "lora": 2,
         "full": 2,
     }
@@ -185,5 +186,7 @@ def test_measuring_says_what_it_does(encoder, data, tmp_path):
     prepared = prepare(load_config(options=options), Silent())
     listening = Listening()
     estimate(prepared, listening)
-    assert listening.stages == [f"measuring {name}" for name in ("majority", "tfidf", "foundation", "probe", "ia3")]
+    assert listening.stages == [
+        f"measuring {name}" for name in ("majority", "tfidf", "foundation", "probe", "stack", "ia3")
+    ]
     assert set(prepared.bench._features) == set(), "the study's own features are not touched"

@@ -48,7 +48,7 @@ def run(patch, *words, code=0):
 def test_each_method_runs_on_each_base_as_if_it_were_the_only_one(studies):
     both, one = load_study(studies / "both"), load_study(studies / "one")
     rows = [row.method for row in both.summary]
-    per_base = ["foundation", "probe", "lora", "full"]
+    per_base = ["foundation", "probe", "stack", "lora", "full"]
     names = [f"{method}@{base}" for base in ("bert", "distilbert") for method in per_base]
     assert rows == ["majority", "tfidf", *names]
     assert [base.name for base in both.bases] == ["bert", "distilbert"]
@@ -74,7 +74,7 @@ def test_the_table_and_the_report_name_the_base_in_a_column(studies):
     assert "@" not in "".join(lines[: 2 + len(study.summary)])
     page = (studies / "both" / "report.html").read_text(encoding="utf-8")
     table = page[page.index('id="summary"') : page.index("</table>")]
-    assert re.findall(r"<td><bdi>(.*?)</bdi></td>", table).count("bert") == 4
+    assert re.findall(r"<td><bdi>(.*?)</bdi></td>", table).count("bert") == 5
     assert '<th scope="col">Base</th>' not in (studies / "one" / "report.html").read_text(encoding="utf-8")
 
 
@@ -107,7 +107,11 @@ def test_a_cost_estimate_has_the_rows_of_the_study(bases, data, studies, monkeyp
 def test_a_study_of_several_bases_is_compared_with_one_of_a_single_base(studies):
     found = compare_studies(studies / "one", studies / "both")
     shared = {pair.method: pair for pair in found.shared}
-    assert set(shared) == {"majority", "tfidf", *(f"{m}@distilbert" for m in ("foundation", "probe", "lora", "full"))}
+    assert set(shared) == {
+        "majority",
+        "tfidf",
+        *(f"{m}@distilbert" for m in ("foundation", "probe", "stack", "lora", "full")),
+    }
     assert all(pair.paired.alike and not pair.causes for pair in shared.values())
     assert {place.key.split(".")[1] for place in found.differing if place.group == "base"} == {"bert"}
     assert not (studies / "one" / COMPARISON_FILE).exists()

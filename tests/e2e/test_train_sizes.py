@@ -55,7 +55,7 @@ def test_what_more_labels_would_buy_is_said_everywhere(study):
     out, result = study
     record = load_study(out)
     assert {(more.method, more.fewer, more.rows) for more in record.more_labels} == {
-        (method, 16, 72) for method in ("majority", "tfidf", "probe", "lora", "full")
+        (method, 16, 72) for method in ("majority", "tfidf", "probe", "stack", "lora", "full")
     }
     for more in record.more_labels:
         assert more.low <= more.gain <= more.high

@@ -29,7 +29,7 @@ def test_compare_and_evaluate_base(config, tmp_path):
     study = feathertune.compare(config, tmp_path / "study")
     assert study.status == "complete"
     base = feathertune.evaluate_base(config, tmp_path / "base-study")
-    assert {run.method for run in base.runs} == {"majority", "tfidf", "foundation", "probe"}
+    assert {run.method for run in base.runs} == {"majority", "tfidf", "foundation", "probe", "stack"}
     shared = [run for run in study.runs if run.kind in ("baseline", "probe")]
     assert [run.test for run in base.runs] == [run.test for run in shared]
 

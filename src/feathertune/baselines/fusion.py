@@ -65,6 +65,7 @@ def fit_fusion(task: Task, labels: Labels, model: Logits, words: Logits) -> Fusi
         words: Logits ``(N, C)``.
     """
     likelihood = task.likelihood
+    model, words = model.astype(np.float64), words.astype(np.float64)  # slopes are found by differences of 1e-8
     spreads = np.array([likelihood.spread(model), likelihood.spread(words)])
     usual = 0.0 if task.numbers else float(np.log(spreads.mean()))
     unit = 1.0

@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 
+from feathertune.baselines.stack import fit_stack
 from feathertune.baselines.word_model import fit_words
 from feathertune.records import Kind
 from feathertune.tasks import SINGLE_LABEL, Task
@@ -16,13 +17,16 @@ from feathertune.tasks.linear_models import Fitted, Rows
 
 # Fitting takes 200 bytes for each class and word: with thousands of classes, only frequent words are counted.
 _MOST_WEIGHTS, _LEAST_WORDS = 4_000_000, 1_000
+# Features that the probe chooses from.
+_PROBED = ("read", "mean")
 
 
 @dataclass(frozen=True)
 class Baseline:
     """A row of every study that trains no encoder; ``{constant}`` and ``{linear_model}`` are the task's words.
 
-    It is fitted to ``texts`` (strings or pairs) or ``features`` (a mapping of ``(N, D)``), or is the ``encoder``.
+    It is fitted to ``texts`` (strings or pairs), or to ``features`` (``read`` and ``mean`` ``(N, D)``, ``layers``
+    ``(N, K D)`` and the ``texts``, by name), or is the ``encoder``.
     """
 
     name: str
@@ -70,7 +74,7 @@ def fit_probe(rows: Rows) -> Fitted:
     Each feature is divided by its spread over the training rows. Without validation rows each vector is scaled to unit
     length: a spread of few rows is not known and cost up to a point with eight rows per class (docs/few-labels.md).
     """
-    inputs: Mapping[str, np.ndarray] = rows.inputs
+    inputs: Mapping[str, np.ndarray] = {name: rows.inputs[name] for name in _PROBED}
     few = not len(rows.validation_labels)
     centre = {name: values.mean(axis=0) for name, values in inputs.items()}
     spread = {name: values.std(axis=0) + 1e-6 for name, values in inputs.items()}
@@ -84,7 +88,7 @@ def fit_probe(rows: Rows) -> Fitted:
         return np.asarray(found, dtype=np.float64)
 
     scaled_inputs = {name: scaled(inputs, name) for name in inputs}
-    scaled_validation = {name: scaled(rows.validation, name) for name in rows.validation}
+    scaled_validation = {name: scaled(rows.validation, name) for name in _PROBED} if rows.validation else {}
     model = rows.task.linear.best(replace(rows, inputs=scaled_inputs, validation=scaled_validation))
     return Fitted(
         lambda features: model.predict_proba(scaled(features, model.input)),
@@ -122,4 +126,12 @@ PROBE = Baseline(
     source="Alain & Bengio 2016, arXiv:1610.01644",
     reads="features",
     fit=fit_probe,
+)
+STACK = Baseline(
+    name="stack",
+    kind="probe",
+    about="Ridge regression on the frozen states of up to six layers, its logits added to those of tf-idf.",
+    source="Evci et al. 2022, arXiv:2201.03529",
+    reads="features",
+    fit=fit_stack,
 )

@@ -79,10 +79,8 @@ def _recommended(p: Parameters, c: Context) -> str:
         name = f"tf-idf with {c.task.words.linear_model}" if method == "tfidf" else method
         return f"You need no transformer: {name} reaches {score}{against}."
     if p["kind"] == "probe":
-        return (
-            f"Frozen features{on_base} with {c.task.words.linear_model} ({method}) are enough: they reach "
-            f"{score}{against}."
-        )
+        model = "ridge regression and tf-idf" if method == "stack" else c.task.words.linear_model
+        return f"Frozen features{on_base} with {model} ({method}) are enough: they reach {score}{against}."
     if p["kind"] == "full":
         name = "full fine-tuning" if method == "full" else method
         return f"Take {name}{on_base}: {score}{against}."

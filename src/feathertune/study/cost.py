@@ -22,7 +22,7 @@ from feathertune.data.sources.collector import SPLITS, SplitName
 from feathertune.data.splitting.pool import Split
 from feathertune.data.tokens.batching import cut_passes, plan_steps
 from feathertune.engine.prefix_cache.activations import n_bytes
-from feathertune.engine.training.head import n_head_steps
+from feathertune.engine.training.head import MOST_LAYERS, n_head_steps
 from feathertune.errors import RunFailedError
 from feathertune.gc_freeze import gc_frozen
 from feathertune.records import RunRecord, Seconds
@@ -39,8 +39,8 @@ from feathertune.study.running.workbench import Parts, Prepared, Workbench
 
 # Text baselines run on this many training rows; more rows are taken to cost in proportion.
 _TEXT_ROWS = 5_000
-# Frozen features of a row: two float32 vectors.
-_FEATURE_BYTES = 2 * 4
+# Frozen features of a row: float32 vectors, two of the last layer and one of each kept layer.
+_FEATURE_BYTES = (2 + MOST_LAYERS) * 4
 # The first epoch includes what libraries prepare once for each shape, the second one does not.
 EPOCHS = 2
 _STEPS, _PASSES = 4, 3

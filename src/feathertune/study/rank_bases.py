@@ -79,7 +79,7 @@ def _probe(base: str, config: Config, task: Task, splits: DataSplits, runtime: R
         encoder.model.to(runtime.device).requires_grad_(False)
         texts = encode(encoder.tokenizer, train.texts, max_length=config.data.max_length, reading=config.data.reading)
         with stopwatch() as reading:
-            read, _ = pretrained.read_by(encoder, texts, lambda _: None)
+            read, *_ = pretrained.read_by(encoder, texts, lambda _: None)
         targets = task.linear.targets(train.labels, len(splits.labels))
         answers = EXPLAINED.answers(targets, leave_one_out(texts.pooled(read), targets)[None])
     score = seed_interval(answers)

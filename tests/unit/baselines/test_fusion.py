@@ -41,6 +41,13 @@ def test_a_part_that_says_nothing_is_left_out(useless):
     assert right(test, fusion.logits(model, words)) > right(test, better) - 0.01
 
 
+def test_logits_in_float32_give_the_same_weights():
+    labels, (model, words) = classes(200, (3.0, 1.0))
+    expected = fit_fusion(SINGLE_LABEL, labels, model, words)
+    found = fit_fusion(SINGLE_LABEL, labels, model.astype(np.float32), words.astype(np.float32))
+    assert (found.model, found.words) == pytest.approx((expected.model, expected.words), rel=1e-3)
+
+
 def test_probabilities_of_an_overconfident_model_become_modest():
     labels, (model, words) = classes(500, (2.0, 2.0), scale=50.0)
     fusion = fit_fusion(SINGLE_LABEL, labels, model, words)

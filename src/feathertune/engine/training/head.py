@@ -3,30 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from feathertune.data.tokens.encode import EncodedTexts
 from feathertune.encoders import LoadedEncoder
 from feathertune.encoders.classifier_head import head_logits, states, vector
-from feathertune.encoders.patching import kept_modes
+from feathertune.encoders.patching import hooked, kept_modes
 from feathertune.tasks.losses import CROSS_ENTROPY, Objective
 
 # Epochs of the head alone, and at most this many steps.
 _HEAD_EPOCHS, _HEAD_STEPS, _HEAD_BATCH, _HEAD_RATE = 20, 2_000, 64, 1e-3
 
 
-class Features(NamedTuple):
-    """Vectors ``(B, D)`` of texts in the encoder's dtype: the head's input, and the mean of all last hidden states.
+# Layers whose states are kept: all of a small encoder.
+MOST_LAYERS = 6
 
-    Both are the head's input if the encoder shortens its texts (Funnel).
+
+class Features(NamedTuple):
+    """Vectors of texts in the encoder's dtype: the head's input and the mean of all last hidden states, ``(B, D)``.
+
+    Both are the head's input if the encoder shortens its texts (Funnel). `layers` ``(B, K D)`` float32 are the means of
+    the states after K blocks, evenly apart, the last among them.
     """
 
     read: Tensor
     mean: Tensor
+    layers: Tensor
 
 
 def extract_features(encoder: LoadedEncoder, batch: Mapping[str, Tensor]) -> Features:
@@ -34,15 +40,22 @@ def extract_features(encoder: LoadedEncoder, batch: Mapping[str, Tensor]) -> Fea
 
     `read` is the mean for a head that reads no single vector.
     """
-    model = encoder.model
-    with torch.no_grad(), kept_modes(model):
+    model, mask = encoder.model, batch.get("attention_mask")
+    shape, means = batch["input_ids"].shape, []
+
+    def mean_of(states: Tensor) -> Tensor:
+        return vector(states.float(), mask if states.shape[:2] == shape else None, "mean")
+
+    def note(_module: nn.Module, _inputs: object, output: Any) -> None:  # noqa: ANN401 - any block's output
+        means.append(mean_of(output if isinstance(output, Tensor) else output[0]))
+
+    with torch.no_grad(), kept_modes(model), hooked(*(b.register_forward_hook(note) for b in encoder.blocks)):
         model.eval()
         given, hidden, _ = states(encoder, batch)
-    mask = batch.get("attention_mask")
     read = vector(given, mask, encoder.facts.reads or "mean")
-    if hidden.shape[:2] != batch["input_ids"].shape:
-        return Features(read=read, mean=read)
-    return Features(read=read, mean=vector(hidden.float(), mask, "mean").to(read.dtype))
+    places = np.linspace(1, len(means), min(len(means), MOST_LAYERS)).round().astype(int) - 1
+    layers = torch.cat([means[place] for place in places], dim=-1)
+    return Features(read, mean_of(hidden).to(read.dtype) if hidden.shape[:2] == shape else read, layers)
 
 
 def fit_head(

@@ -38,7 +38,10 @@ def run_baseline(spec: RunSpec, prepared: Prepared, observer: Observer) -> RunRe
         return _score_untrained(spec.seed, features, prepared)
     # A linear model of the mean over windows gives the mean of what it gives of each.
     inputs = {
-        name: {"read": bench.encoded[name].pooled(found.read), "mean": bench.encoded[name].pooled(found.mean)}
+        name: {
+            **{key: bench.encoded[name].pooled(values) for key, values in found.by_name.items()},
+            "texts": bench.splits[name].texts,
+        }
         for name, found in features.items()
     }
     return _fit(baseline, inputs, prepared, features)

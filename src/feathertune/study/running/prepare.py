@@ -133,7 +133,7 @@ def start_head(ready: ReadyModel, bench: Workbench) -> None:
         return
     texts = bench.encoded["train"]
     if ready.method.rereads(ready.options):
-        read, _ = bench.pretrained.read_by(ready.encoder, texts, lambda _: None)
+        read, *_ = bench.pretrained.read_by(ready.encoder, texts, lambda _: None)
     else:
         read = bench.features("train", lambda _: None).read
     labels = bench.splits["train"].labels

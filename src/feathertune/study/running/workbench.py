@@ -39,13 +39,20 @@ from feathertune.tasks.linear_models import Rows
 class FrozenFeatures:
     """The pretrained encoder's output for one split, and its cost.
 
-    `read` is the head's input and `mean` the mean over tokens, ``(N, D)`` float32; in windows, a row for each window.
+    `read` is the head's input and `mean` the mean over tokens, ``(N, D)`` float32; `layers` the means of K layers'
+    states, ``(N, K D)``. In windows there is a row for each window.
     """
 
     read: np.ndarray
     mean: np.ndarray
+    layers: np.ndarray
     seconds: float
     peak_memory_bytes: int
+
+    @property
+    def by_name(self) -> dict[str, np.ndarray]:
+        """The features as a baseline gets them."""
+        return {"read": self.read, "mean": self.mean, "layers": self.layers}
 
 
 @dataclass(frozen=True)
@@ -79,17 +86,17 @@ class Pretrained:
         with stopwatch() as watch, PeakMemory(self.runtime.device) as memory:
             encoder = self.load(seed=0)
             encoder.model.to(self.runtime.device).requires_grad_(False)
-            read, mean = self.read_by(encoder, texts, on_texts)
-        return FrozenFeatures(read, mean, watch.seconds, memory.peak_bytes)
+            found = self.read_by(encoder, texts, on_texts)
+        return FrozenFeatures(*found, watch.seconds, memory.peak_bytes)
 
     def read_by(
         self, encoder: LoadedEncoder, texts: EncodedTexts, on_texts: Callable[[int], None]
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return `FrozenFeatures.read` and `mean` of an encoder that is on its device and has no adapter."""
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return `read`, `mean` and `layers` of `FrozenFeatures`; the encoder is on its device and has no adapter."""
         # The mean over tokens needs all rows of the last layer.
         all_rows = self.engine.model_copy(update={"last_layer": "off"})
         with fast_parts(encoder, all_rows, self.runtime):
-            read, mean = run_passes(
+            read, mean, layers = run_passes(
                 partial(extract_features, encoder),
                 texts,
                 token_budget=self.token_budget,
@@ -97,7 +104,7 @@ class Pretrained:
                 on_texts=on_texts,
                 pooled=False,
             )
-        return read, mean
+        return read, mean, layers
 
 
 @dataclass

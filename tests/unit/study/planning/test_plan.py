@@ -47,7 +47,13 @@ def test_several_bases_are_done_one_after_the_other_and_texts_are_read_once():
     settled = settle(load_config(options={"study.seeds": 2, "study.methods": ["lora:r=4"]}))
     fit = Fit(tuple(replace(planned, base=base) for base in "ab" for planned in settled.methods))
     runs = runs_of_study(fit, 2, bases=("a", "b"))
-    per_base = [*(f"foundation@%s-s{seed}" for seed in range(5)), "probe@%s-s0", "lora-r=4@%s-s0", "lora-r=4@%s-s1"]
+    per_base = [
+        *(f"foundation@%s-s{seed}" for seed in range(5)),
+        "probe@%s-s0",
+        "stack@%s-s0",
+        "lora-r=4@%s-s0",
+        "lora-r=4@%s-s1",
+    ]
     assert [run.id for run in runs] == ["majority-s0", "tfidf-s0", *(id % base for base in "ab" for id in per_base)]
     assert (runs[-1].method, runs[-1].base, runs[-1].row) == ("lora:r=4", "b", "lora:r=4@b")
     assert [run.base for run in runs[:3]] == [None, None, "a"]

@@ -59,7 +59,15 @@ def test_a_comparison_has_its_task_metric_and_runs(options):
     trained = [(run.method, run.seed) for run in study.plan.runs if run.kind in ("peft", "full")]
     assert trained == [("lora", 0), ("full", 0), ("lora", 1), ("full", 1)]
     assert all(run.trains for run in study.plan.runs if run.kind in ("peft", "full"))
-    assert {run.method for run in study.plan.runs} == {"majority", "tfidf", "foundation", "probe", "lora", "full"}
+    assert {run.method for run in study.plan.runs} == {
+        "majority",
+        "tfidf",
+        "foundation",
+        "probe",
+        "stack",
+        "lora",
+        "full",
+    }
     assert prepared.plan is study.plan
 
 

@@ -27,6 +27,7 @@ def spaces(**options):
 def test_what_is_given_is_not_searched():
     assert spaces(study__methods=["lora", "ia3"]) == {
         "probe": set(),
+        "stack": set(),
         "lora": {"r", "learning_rate", "target_modules"} & set(method_named("lora").search_space),
         "ia3": {"learning_rate"},
     }

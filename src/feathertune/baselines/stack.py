@@ -1,0 +1,87 @@
+"""A probe of all layers and words: ridge regression on the means of each layer's states, fused with the word model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import linalg
+
+from feathertune.baselines.fusion import FusedWords, fit_fusion
+from feathertune.baselines.word_model import WordModel
+from feathertune.tasks import Task
+from feathertune.tasks.linear_models import Fitted, Rows
+
+Floats = NDArray[np.float32]
+
+# Penalties of ridge regression, for rows with a mean squared length of 1. Few rows need no weaker one.
+_PENALTIES = (0.1, 1.0, 10.0, 100.0, 1000.0)
+_USUAL_PENALTY = 1.0
+_LEAST_SPREAD = 1e-6
+
+
+@dataclass(frozen=True)
+class _LayerProbe:
+    """Ridge regression of targets on standardized values: ``(D,)``, ``(D,)``, ``(D, C)`` and ``(C,)``."""
+
+    centre: Floats
+    spread: Floats
+    weights: Floats
+    intercept: Floats
+
+    def logits(self, values: NDArray[np.floating]) -> NDArray[np.floating]:
+        """Return ``(N, C)`` of values ``(N, D)``; for numbers these are the numbers."""
+        return np.asarray(((values - self.centre) / self.spread).astype(np.float32) @ self.weights + self.intercept)
+
+
+def fit_stack(rows: Rows) -> Fitted:
+    """Fit both parts to the training rows, and the weights of their sum to the validation rows.
+
+    Inputs have the ``layers`` ``(N, K D)`` and the ``texts``. Ridge regression takes a fifth of logistic regression's
+    time on so many values. Sources: Evci et al. 2022 (Head2Toe), arXiv:2201.03529; Wolpert 1992.
+    """
+    of_texts = replace(
+        rows, inputs=rows.inputs["texts"], validation=rows.validation["texts"] if rows.validation else []
+    )
+    words, chosen = WordModel.fit(of_texts)
+    probe, penalty = _fit_layers(rows)
+    seen = rows.validation or rows.inputs  # without validation rows they show the spread of both parts only
+    parts = probe.logits(seen["layers"]), words.logits(seen["texts"])
+    fused = FusedWords(words, fit_fusion(rows.task, rows.validation_labels, *parts))
+
+    def predict(inputs: Mapping[str, Any]) -> NDArray[np.float64]:
+        return rows.task.probabilities(fused.logits(probe.logits(inputs["layers"]), fused.added(inputs["texts"])))
+
+    n_parameters = probe.weights.size + probe.intercept.size + words.n_parameters
+    return Fitted(predict, int(n_parameters), {**chosen, "ridge_alpha": penalty, "fusion": vars(fused.fusion)})
+
+
+def _fit_layers(rows: Rows) -> tuple[_LayerProbe, float]:
+    """Return the probe with the penalty of the least squared error on validation rows, and that penalty."""
+    values = np.asarray(rows.inputs["layers"], np.float32)
+    centre, spread = values.mean(axis=0), (values.std(axis=0) + _LEAST_SPREAD) * np.float32(np.sqrt(values.shape[1]))
+    scaled = (values - centre) / spread
+    targets = _targets(rows.task, rows.labels, rows.n_classes)
+    intercept = targets.mean(axis=0)
+    products, along = scaled.T @ scaled, scaled.T @ (targets - intercept)
+
+    def probe(penalty: float) -> _LayerProbe:
+        penalized = products + np.float32(penalty) * np.eye(len(products), dtype=np.float32)
+        return _LayerProbe(centre, spread, linalg.solve(penalized, along, assume_a="pos"), intercept)
+
+    if not len(rows.validation_labels):
+        return probe(_USUAL_PENALTY), _USUAL_PENALTY
+    held_out = _targets(rows.task, rows.validation_labels, rows.n_classes)
+    probes = [probe(penalty) for penalty in _PENALTIES]
+    errors = [float(np.square(one.logits(rows.validation["layers"]) - held_out).mean()) for one in probes]
+    best = int(np.argmin(errors))
+    return probes[best], _PENALTIES[best]
+
+
+def _targets(task: Task, labels: NDArray[Any], n_classes: int) -> Floats:
+    """Return what is predicted, ``(N, C)``: numbers, or 1 and -1 for the labels that a text has and has not."""
+    targets = task.linear.targets(labels, n_classes)
+    return np.asarray(targets if task.numbers else 2 * targets - 1, np.float32)
