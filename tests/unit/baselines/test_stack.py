@@ -63,3 +63,14 @@ def test_a_class_without_rows_and_a_constant_value():
     probabilities = found.predict_proba(inputs)
     assert np.isfinite(probabilities).all()
     assert (probabilities.argmax(axis=1) != 1).all()
+
+
+def test_class_weights_let_a_rare_class_count_the_same():
+    rare = IN_LAYERS * (np.arange(N) % 8 == 0)
+    recalls = {}
+    for weights in ("none", "balanced"):
+        rows = Rows(part(0, 320), rare[:320], {}, rare[:0], 2, SINGLE_LABEL, weights)
+        found = BASELINES["stack"].fit(rows)
+        recalls[weights] = found.predict_proba(part(0, 320)).argmax(axis=1)[rare[:320] == 1].mean()
+        assert ("class_weight" in found.chosen) == (weights == "balanced")
+    assert recalls["balanced"] > recalls["none"] + 0.1
