@@ -122,13 +122,17 @@ def test_the_head_alone_gives_the_models_logits(family, load):
     assert (facts.reads is None) == (family in READ_SEVERAL)
     assert encoder.hidden_size in (32, 48)
     assert not [path for path in encoder.spec.all_blocks if "vision" in path or "embeddings" in path]
+    layers = []
     for batch in trial_batches(encoder)[: 1 if facts.padding is None else 2]:
         with torch.no_grad():
             expected = encoder.model(**batch).logits
             features = extract_features(encoder, batch)
+            assert features.layers.shape[0] == len(features.read)
+            layers.append(features.layers[-1])  # of the same text, alone and next to a shorter one
             assert torch.isfinite(features.mean).all()
             if facts.reads is not None:
                 torch.testing.assert_close(head_logits(encoder, features.read), expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(layers[0], layers[-1], rtol=1e-4, atol=1e-4)
     with torch.no_grad():
         alone = torch.cat([encoder.model(**batch).logits for batch in trial_batches(encoder)])
     differ = bool((alone[0] - alone[1]).abs().max() > 1e-3)

@@ -41,11 +41,13 @@ class Facts:
         reads: The vector that the head reads; None if its logits are no function of one vector.
         padding: The side on which padding changes no logits; None if it changes them on both.
         token: The one token whose state after the last block decides the logits; None if there are more.
+        batch_first: Blocks give states ``(B, T, D)``; XLNet's give ``(T, B, D)``.
     """
 
     reads: HeadReads | None
     padding: Side | None
     token: ReadToken | None = None
+    batch_first: bool = True
 
 
 UNKNOWN = Facts(None, "right")
@@ -120,7 +122,7 @@ def _try(encoder: LoadedEncoder) -> _Seen:
     if not spec.other_blocks:
         spec = replace(spec, forms=read_forms(encoder, _batch(encoder, [long])))
     token = _read_token(encoder, long) if spec.forms else None
-    return _Seen(Facts(reads, padding, token), side, spec, linears, notes)
+    return _Seen(Facts(reads, padding, token, _is_batch_first(encoder, long)), side, spec, linears, notes)
 
 
 def _read_token(encoder: LoadedEncoder, text: list[int]) -> ReadToken | None:
@@ -137,6 +139,18 @@ def _read_token(encoder: LoadedEncoder, text: list[int]) -> ReadToken | None:
         (gradient,) = torch.autograd.grad(logits.square().sum(), states[-1])
     read = gradient[0].abs().amax(dim=-1).nonzero().view(-1).tolist()
     return {(0,): "first", (len(text) - 1,): "last"}.get(tuple(read))  # type: ignore[return-value]
+
+
+def _is_batch_first(encoder: LoadedEncoder, text: list[int]) -> bool:
+    """Return whether a block gives one row for the one text of a batch; True if no block is called as a module."""
+    rows: list[int] = []
+
+    def note(_module: nn.Module, _inputs: object, output: Any) -> None:  # noqa: ANN401 - any block's output
+        rows.append((output if isinstance(output, Tensor) else output[0]).shape[0])
+
+    with hooked(encoder.blocks[-1].register_forward_hook(note)):
+        _run(encoder, [text])
+    return not rows or rows[0] == 1
 
 
 def trial_ids(encoder: LoadedEncoder) -> tuple[list[int], list[int]]:

@@ -47,12 +47,14 @@ def extract_features(encoder: LoadedEncoder, batch: Mapping[str, Tensor]) -> Fea
         return vector(states.float(), mask if states.shape[:2] == shape else None, "mean")
 
     def note(_module: nn.Module, _inputs: object, output: Any) -> None:  # noqa: ANN401 - any block's output
-        means.append(mean_of(output if isinstance(output, Tensor) else output[0]))
+        of_block = output if isinstance(output, Tensor) else output[0]
+        means.append(mean_of(of_block if encoder.facts.batch_first else of_block.transpose(0, 1)))
 
     with torch.no_grad(), kept_modes(model), hooked(*(b.register_forward_hook(note) for b in encoder.blocks)):
         model.eval()
         given, hidden, _ = states(encoder, batch)
     read = vector(given, mask, encoder.facts.reads or "mean")
+    means = means or [mean_of(hidden)]  # some families call what is in their blocks, and not the blocks
     places = np.linspace(1, len(means), min(len(means), MOST_LAYERS)).round().astype(int) - 1
     layers = torch.cat([means[place] for place in places], dim=-1)
     return Features(read, mean_of(hidden).to(read.dtype) if hidden.shape[:2] == shape else read, layers)
