@@ -198,3 +198,32 @@ def test_the_adapter_is_plain_pefts(bundle):
     fused = loaded.logits(model, loaded.added(texts))
     np.testing.assert_allclose(fused, load(bundle).logits(texts), atol=1e-4)
     assert np.abs(fused - model).max() > 0.1
+
+
+def test_a_model_that_the_study_has_trained_is_not_trained_again(encoder, tmp_path):
+    data = write_csv(tmp_path / "data.csv", reviews(160))
+    given = ["--base", encoder, *SETTINGS, "--seeds", "1"]
+    both, alone = tmp_path / "both", tmp_path / "alone"
+    for methods, out in (("lora,lora+tfidf", both), ("lora+tfidf", alone)):
+        result = feathertune("compare", data, *given, "--methods", methods, "--out", out)
+        assert result.code == 0, result.stderr
+    runs = {run.method: run for run in load_study(both).runs}
+    fused, trained = runs["lora+tfidf"], runs["lora"]
+    again = next(run for run in load_study(alone).runs if run.method == "lora+tfidf")
+    assert fused.metrics is None, "no step was taken"
+    assert again.metrics is not None
+    assert (fused.epochs, fused.best_epoch, fused.train_losses) == (again.epochs, again.best_epoch, again.train_losses)
+    assert fused.seconds.total > trained.seconds.total, "it is charged the training"
+    assert fused.trainable_parameters == again.trainable_parameters
+    assert fused.test.model_dump() == pytest.approx(again.test.model_dump(), rel=1e-4)
+    assert fused.validation.model_dump() == pytest.approx(again.validation.model_dump(), rel=1e-4)
+    found, expected = (
+        np.array(pq.read_table(folder / run.predictions)["probabilities"].to_pylist())
+        for folder, run in ((both, fused), (alone, again))
+    )
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    bundles = [load_bundle(folder / run.bundle) for folder, run in ((both, fused), (alone, again))]
+    assert [one.info.method for one in bundles] == ["lora+tfidf"] * 2
+    assert bundles[0].info.fusion.words == pytest.approx(bundles[1].info.fusion.words, rel=1e-2)
+    texts = ["the film was great", "the plot was bad"]
+    np.testing.assert_allclose(load(bundles[0].folder).logits(texts), load(bundles[1].folder).logits(texts), atol=1e-3)

@@ -23,6 +23,7 @@ from feathertune.methods.families import (
     spectral,
 )
 from feathertune.methods.options import (
+    FUSED,
     check_shared_options,
     is_fused,
     options_in,
@@ -34,11 +35,13 @@ from feathertune.registry import Registry, entry_points
 
 __all__ = [
     "ALL_METHODS",
+    "FUSED",
     "METHODS",
     "Job",
     "Method",
     "Options",
     "choose_methods",
+    "is_fused",
     "method_named",
     "one_method",
     "options_in",

@@ -15,22 +15,22 @@ from feathertune.methods.base import Method, Options
 _NAMED = 8
 _SEPARATOR = ":"
 # The end of a name whose model is fused with a word model.
-_FUSED = "+tfidf"
+FUSED = "+tfidf"
 
 
 def plain_name(name: str) -> str:
     """Return a name without its options and fusion."""
-    return name.removesuffix(_FUSED).partition(_SEPARATOR)[0]
+    return name.removesuffix(FUSED).partition(_SEPARATOR)[0]
 
 
 def is_fused(name: str) -> bool:
     """Return whether a name such as ``lora:r=16+tfidf`` asks for a fusion with a word model."""
-    return name.endswith(_FUSED)
+    return name.endswith(FUSED)
 
 
 def without_options(name: str) -> str:
     """Return a name without its options."""
-    return plain_name(name) + _FUSED * is_fused(name)
+    return plain_name(name) + FUSED * is_fused(name)
 
 
 def options_in(name: str) -> dict[str, Any]:
@@ -38,7 +38,7 @@ def options_in(name: str) -> dict[str, Any]:
     options: dict[str, Any] = {}
     if "@" in name:
         raise ConfigError(f"Method '{name}' has an '@', which stands before the base in a row's name. Leave it out.")
-    for part in name.removesuffix(_FUSED).split(_SEPARATOR)[1:]:
+    for part in name.removesuffix(FUSED).split(_SEPARATOR)[1:]:
         option, equals, value = (word.strip() for word in part.partition("="))
         if not (option and equals and value):
             raise ConfigError(

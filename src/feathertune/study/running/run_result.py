@@ -22,6 +22,12 @@ class Scored:
     test: Scores | None
     validation: Scores | None
 
+    @property
+    def metrics(self) -> dict[str, dict[str, Any]]:
+        """The scores as a bundle's file holds them."""
+        both = (("test", self.test), ("validation", self.validation))
+        return {name: found.model_dump() for name, found in both if found is not None}
+
 
 @dataclass(frozen=True)
 class RunResult:

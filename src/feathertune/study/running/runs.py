@@ -21,6 +21,7 @@ from feathertune.storage import sha256_of, write_atomic
 from feathertune.study.observe import Observer
 from feathertune.study.run_spec import RunSpec
 from feathertune.study.running.baseline_runs import run_baseline, splits_read
+from feathertune.study.running.fuse import fuse_run, trained_before
 from feathertune.study.running.prepare import begins_with_head
 from feathertune.study.running.run_files import write_predictions
 from feathertune.study.running.run_result import RunResult
@@ -107,6 +108,8 @@ def _run(spec: RunSpec, prepared: Prepared, run_folder: Path, observer: Observer
     if spec.method in BASELINES:
         return run_baseline(spec, prepared, observer)
     keeps_weights = spec.kind == "peft" or prepared.study.config.study.keep_full
+    if keeps_weights and (trained := trained_before(spec, run_folder.parents[1])) is not None:
+        return fuse_run(trained, prepared, run_folder.parents[1], run_folder / "bundle")
     outputs = Outputs(run_folder / METRICS_FILE, run_folder / "bundle" if keeps_weights else None)
     return train_and_test(spec, prepared, observer, outputs)
 

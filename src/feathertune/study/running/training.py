@@ -35,7 +35,7 @@ from feathertune.runtime import seed_everything, stopwatch
 from feathertune.study.observe import Observer
 from feathertune.study.run_spec import RunSpec
 from feathertune.study.running.data_record import summary_of
-from feathertune.study.running.fuse import fuse_words
+from feathertune.study.running.fuse import fuse_words, fused_probabilities
 from feathertune.study.running.prepare import (
     ReadyModel,
     begins_with_head,
@@ -246,13 +246,11 @@ def _evaluate(run: _Run, started: _Started, trained: _Trained, inputs: Inputs) -
         if "test" in inputs.texts:
             logits = _logits_of(run, model, inputs.texts["test"])
         validation = trained.best.validation_probabilities
+        test = study.task.probabilities(logits)
         if (fused := trained.fused) is not None:
-            texts, likelihood = bench.splits, study.task.likelihood
-            logits = fused.logits(logits, fused.added(texts["test"].texts))
-            if len(validation):
-                held_out = fused.logits(likelihood.logits(validation), fused.added(texts["validation"].texts))
-                validation = study.task.probabilities(held_out)
-    test = study.task.probabilities(logits)
+            held_out = study.task.likelihood.logits(validation) if len(validation) else logits[:0]
+            validation = fused_probabilities(run.prepared, fused, "validation", held_out)
+            test = fused_probabilities(run.prepared, fused, "test", logits)
     position, n_words = trained.training.position, 0 if fused is None else fused.words.n_parameters
     parts = {
         "tokenize": sum(bench.tokenize_seconds.values()),
@@ -298,11 +296,7 @@ def _ship(run: _Run, ready: ReadyModel, result: RunResult, bundle: Path, fused: 
             max_length=bench.data.max_length,
             reading=bench.data.reading,
             text_columns=bench.splits.text_columns,
-            metrics={
-                name: found.model_dump()
-                for name, found in (("test", scores.test), ("validation", scores.validation))
-                if found is not None
-            },
+            metrics=scores.metrics,
             task=run.prepared.study.task.name,
             threshold=None if scores.thresholds is None else scores.thresholds.tolist(),
             label_separator=run.prepared.study.config.data.label_separator,
