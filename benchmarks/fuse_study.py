@@ -25,8 +25,7 @@ from feathertune.records import RunRecord, load_study
 from feathertune.records.row_names import row_name
 from feathertune.runtime import hardware, versions
 from feathertune.storage import sha256_of
-from feathertune.study import prepare
-from feathertune.study.compare import assemble
+from feathertune.study.compare import assemble, prepare
 from feathertune.study.observe import Silent
 from feathertune.study.running.fuse import fuse_words, fused_probabilities
 from feathertune.study.running.run_files import read_predictions, write_predictions
