@@ -55,14 +55,14 @@ def fit_majority(rows: Rows) -> Fitted:
 def fit_tfidf(rows: Rows) -> Fitted:
     """Words and word pairs, weighted by tf-idf, into the task's linear model."""
     most = max(_LEAST_WORDS, _MOST_WEIGHTS // (rows.n_classes if rows.n_classes > 2 else 1))
-    words, model, n_words = fit_words(rows, most)
+    words, model = fit_words(rows, most)
     return Fitted(
         lambda texts: model.predict_proba(words.transform(texts)),
         n_parameters=model.n_parameters,
         chosen={
             **model.chosen,
             "ngram_range": [1, 2],
-            **({"max_features": most} if n_words >= most else {}),
+            **({"max_features": most} if words.n_words >= most else {}),
             **rows.weighted,
         },
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,11 @@ class CountedWords:
         return [v.get_feature_names_out().tolist() for v in self._vectorizers]
 
     @property
+    def n_words(self) -> int:
+        """Words of all columns."""
+        return sum(map(len, self.idf))
+
+    @property
     def idf(self) -> list[NDArray[np.float64]]:
         """Inverse document frequencies of each column."""
         return [v.idf_ for v in self._vectorizers]
@@ -73,13 +79,13 @@ def _joined(found: list[Any]) -> Any:  # noqa: ANN401 - a sparse matrix of scipy
     return found[0] if len(found) == 1 else sparse.hstack(found, format="csr")
 
 
-def fit_words(rows: Rows, most: int) -> tuple[CountedWords, Fitted, int]:
-    """Fit the task's linear model to the tf-idf of the `most` frequent words; return the number of words too."""
+def fit_words(rows: Rows, most: int) -> tuple[CountedWords, Fitted]:
+    """Fit the task's linear model to the tf-idf of the `most` frequent words."""
     words, train = CountedWords.fit(rows.inputs, most)
     # The vocabulary of a fold that is held out is known, its labels are not.
     held_out = {"tfidf": words.transform(rows.validation)} if len(rows.validation) else {}
     model = rows.task.linear.best(replace(rows, inputs={"tfidf": train}, validation=held_out))
-    return words, model, train.shape[1]
+    return words, model
 
 
 @dataclass(frozen=True)
@@ -93,7 +99,7 @@ class WordModel:
     @classmethod
     def fit(cls, rows: Rows) -> tuple[WordModel, Mapping[str, Any]]:
         """Return a model of the most frequent words, and what its fit chose."""
-        words, model, _ = fit_words(rows, max(_LEAST_WORDS, _MOST_WEIGHTS // rows.n_classes))
+        words, model = fit_words(rows, max(_LEAST_WORDS, _MOST_WEIGHTS // rows.n_classes))
         weights, intercept = model.affine
         # As it is stored, so that what is tested is what is shipped.
         idf = [found.astype(np.float32) for found in words.idf]
@@ -104,7 +110,11 @@ class WordModel:
         """Return logits ``(N, C)``, or numbers ``(N, 1)``."""
         if not texts:
             return np.zeros((0, len(self.intercept)))
-        return np.asarray(self.words.transform(texts) @ self.weights.astype(np.float64) + self.intercept)
+        return np.asarray(self.words.transform(texts) @ self._wide_weights + self.intercept)
+
+    @cached_property
+    def _wide_weights(self) -> NDArray[np.float64]:
+        return self.weights.astype(np.float64)  # once: a server asks for few texts at a time
 
     def save(self, folder: Path) -> None:
         """Write both files into a folder."""

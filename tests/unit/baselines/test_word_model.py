@@ -30,7 +30,7 @@ def rows(task, labels, n_classes, texts=TEXTS):
 @pytest.mark.parametrize("case", CASES)
 def test_logits_give_the_probabilities_of_scikit_learns_model(case):
     task, labels, n_classes = CASES[case]
-    words, fitted, _ = fit_words(rows(task, labels, n_classes), 1_000)
+    words, fitted = fit_words(rows(task, labels, n_classes), 1_000)
     found, chosen = WordModel.fit(rows(task, labels, n_classes))
     expected = fitted.predict_proba(words.transform(TEXTS))
     np.testing.assert_allclose(task.probabilities(found.logits(TEXTS)), expected, atol=1e-5)
