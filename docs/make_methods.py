@@ -28,7 +28,8 @@ _TABLE_HEAD = """# Properties of each method
 Made by `make docs` from the registry; do not edit.
 
 `feathertune methods show NAME --base BASE` lists the modules that a method adapts in a base model, and its number of
-trained parameters. [Methods](methods.md) has advice and measurements, the [reference](reference.md#methods) all options.
+trained parameters. For advice and measurements, see [Methods](methods.md); for all options, the
+[reference](reference.md#methods).
 
 * **Merging.** `feathertune export --to merged` adds what was trained to the base model's weights, so predictions cost
   nothing extra. Not possible for {not_mergeable}.

@@ -240,7 +240,7 @@ def test_the_pages_of_methods_are_current_and_leave_none_out():
     properties = TABLE.read_text(encoding="utf-8")
     assert properties == table(), "run `make docs`"
     assert {f"## {name}" for name in METHODS.names()} <= set(properties.splitlines())
-    # A new method has no row in the committed studies: the page lists it as not measured, and no study has to run again.
+    # A new method has no row in the committed studies: the page says so, and no study has to run again.
     study = StudyRecord.model_validate_json(AT_DEFAULTS.read_text(encoding="utf-8"))
     older = study.model_copy(update={"summary": [row for row in study.summary if row.method != "lora"]})
     assert "Not measured yet: [lora](methods-table.md#lora)." in with_tables(written, older)
