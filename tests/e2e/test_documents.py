@@ -39,6 +39,7 @@ SLOW = {
     "long.md",
     "few-labels.md",
     "numbers.md",
+    "methods.md",
 }
 
 
@@ -229,16 +230,20 @@ def test_the_reference_is_current():
     assert (ROOT / "docs" / "reference.md").read_text(encoding="utf-8") == reference(), "run `make docs`"
 
 
-def test_the_page_of_methods_is_current_and_leaves_none_out():
-    from make_methods import AT_DEFAULTS, page
+def test_the_pages_of_methods_are_current_and_leave_none_out():
+    from make_methods import AT_DEFAULTS, TABLE, table, with_tables
 
-    written = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
-    assert written == page(), "run `make docs`"
-    assert {f"## {name}" for name in METHODS.names()} <= set(written.splitlines())
-    # A new method has no row in the committed studies: the page says so, and nothing has to run again.
+    written = (DOCS / "methods.md").read_text(encoding="utf-8")
+    assert "| accuracy, 95% CI |" in written
+    assert "| cannot serve |" in written
+    assert with_tables(written) == written, "run `make docs`"
+    properties = TABLE.read_text(encoding="utf-8")
+    assert properties == table(), "run `make docs`"
+    assert {f"## {name}" for name in METHODS.names()} <= set(properties.splitlines())
+    # A new method has no row in the committed studies: the page says so, and no study has to run again.
     study = StudyRecord.model_validate_json(AT_DEFAULTS.read_text(encoding="utf-8"))
     older = study.model_copy(update={"summary": [row for row in study.summary if row.method != "lora"]})
-    assert "Not measured yet: [lora](#lora)." in page(older)
+    assert "Not measured yet: [lora](methods-table.md#lora)." in with_tables(written, older)
     assert "Not measured yet" not in written
 
 
