@@ -60,10 +60,9 @@ _README_INTRODUCTION = """\
 
 Speedup over transformers' `Trainer` (full fine-tuning) and `Trainer` with PEFT (LoRA) on {machine}. All use
 bf16, batches of 16 grouped by length, and a fused optimizer. feathertune turns off dropout in a frozen encoder
-([why](docs/engine.md#dropout-of-a-frozen-encoder)); the column "LoRA, no dropout" turns it off in PEFT as well.
-A dash means not measured.
+([why](docs/engine.md#dropout-of-a-frozen-encoder)); the column "LoRA, no dropout" turns it off in PEFT as well. A dash
+means not measured. [docs/speed.md](docs/speed.md) has all machines, recipes, times and memory.
 """
-_README_END = "[All machines, recipes, times and memory](docs/speed.md)\n"
 _PAGE_INTRODUCTION = """\
 # Training speed
 
@@ -151,7 +150,7 @@ def _short_table(found: list[Measured]) -> str:
             units.DASH if theirs is None or ours is None else f"{units.size(ours)} (PEFT {units.size(theirs)})",
         )
         lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join([*lines, "", _README_END])
+    return "\n".join([*lines, ""])
 
 
 def _times_as_fast(one: Measured, baseline: str, name: str) -> str:

@@ -7,12 +7,13 @@ from pathlib import Path
 from make_figures import RESULTS, ROOT, SENTENCES, STANDING, filled, read_json, read_study, with_interval
 
 from feathertune.report.format import units
-from feathertune.report.wording import verdict_text
 from feathertune.tasks.formats import SHARE
 
 README = ROOT / "README.md"
 COST = ROOT / "docs" / "cost.md"
 ESTIMATED = {name: RESULTS / f"cost-{name}.json" for name in ("imdb", "rotten-tomatoes")}
+# Rows of the README's table; the record has all.
+SHOWN = ("shira:density=0.2", "full", "tfidf", "lora", "lora:top_layers=3", "probe", "foundation")
 RUNS = {
     "whole: foundation-s0": "foundation",
     "whole: probe-s0": "probe",
@@ -34,7 +35,7 @@ def with_costs(page: str) -> str:
 
 
 def results() -> str:
-    """Return the table and verdict of the standing study, and the scores of the same methods on short texts."""
+    """Return a table of the standing study, and the scores of the same methods on short texts."""
     study = read_study(STANDING)
     data, hardware = study.data, study.hardware
     seeds = max(row.n_seeds for row in study.summary if row.kind != "baseline")
@@ -46,7 +47,7 @@ def results() -> str:
         "| method | accuracy, 95% CI | gain over full | trained parameters | shipped | time per run | peak memory |",
         "|---|---|---|---|---|---|---|",
     ]
-    for row in sorted(study.summary, key=lambda row: -row.score_mean):
+    for row in sorted((row for row in study.summary if row.method in SHOWN), key=lambda row: -row.score_mean):
         cells = (
             f"`{row.method}`",
             with_interval(row),
@@ -57,8 +58,7 @@ def results() -> str:
             units.size(row.memory_mean_bytes),
         )
         lines.append("| " + " | ".join(cells) + " |")
-    lines += ["", f"The study's verdict: *{verdict_text(study)}*", "", _on_sentences(), ""]
-    return "\n".join(lines)
+    return "\n".join([*lines, "", _on_sentences()])
 
 
 def costs() -> str:
@@ -89,10 +89,10 @@ def _on_sentences() -> str:
     study = read_study(SENTENCES)
     rows = {row.method: row for row in study.summary}
     return (
-        f"On short texts the order changes: on {study.data.source} ({study.data.n_train:,} sentences) `tfidf` reaches "
+        "On these reviews, a linear model on words is about as accurate as full fine-tuning. On short texts it is not: "
+        f"on {study.data.source} ({study.data.n_train:,} training sentences) `tfidf` reaches "
         f"{with_interval(rows['tfidf'])}, `lora` {with_interval(rows['lora'])} and `full` "
-        f"{with_interval(rows['full'])} ([record]({_link(SENTENCES)})). Only a study on your own data tells which case "
-        "is yours."
+        f"{with_interval(rows['full'])} ([record]({_link(SENTENCES)})).\n"
     )
 
 
