@@ -13,7 +13,7 @@ README = ROOT / "README.md"
 COST = ROOT / "docs" / "cost.md"
 ESTIMATED = {name: RESULTS / f"cost-{name}.json" for name in ("imdb", "rotten-tomatoes")}
 # Rows of the README's table; the record has all.
-SHOWN = ("shira:density=0.2", "full", "tfidf", "lora", "lora:top_layers=3", "probe", "foundation")
+SHOWN = ("shira:density=0.2", "full", "tfidf", "lora", "lora:top_layers=3", "probe")
 RUNS = {
     "whole: foundation-s0": "foundation",
     "whole: probe-s0": "probe",
