@@ -197,7 +197,7 @@ def _with_fences(lines: Sequence[str]) -> Iterator[tuple[str, bool]]:
 
 
 def _starts_block(line: str, before: str) -> bool:
-    """Return True for a list or table right below a paragraph: Python-Markdown needs an empty line, code hosts do not."""
+    """Return True for a list or table right below a paragraph, where Python-Markdown needs an empty line."""
     text = bool(before.strip()) and not before.startswith((" ", "#", "|")) and not _ITEM.match(before)
     return text and bool(_ITEM.match(line) or line.startswith("|"))
 
