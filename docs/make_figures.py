@@ -82,8 +82,9 @@ def methods_of(study: StudyRecord) -> tuple[Method, ...]:
 
 
 def with_interval(row: SummaryRow) -> str:
-    """A method's accuracy in a table."""
-    return f"{SHARE.score(row.score_mean)} ({SHARE.interval(row.score_low, row.score_high)})"
+    """Return a method's accuracy with its confidence interval: ``88.8% [87.2, 90.1]``."""
+    low, high = (SHARE.score(end).removesuffix(SHARE.suffix) for end in (row.score_low, row.score_high))
+    return f"{SHARE.score(row.score_mean)} [{low}, {high}]"
 
 
 def accuracy(record: Path) -> str:
