@@ -87,7 +87,7 @@ def explained_contributions(targets: NDArray[np.float64], predicted: NDArray[np.
 
 
 class _Order(NamedTuple):
-    """Each row's place among the different numbers, its share of lower rows minus one half, and the variance of these shares."""
+    """Each row's place among the different numbers, its share of lower rows minus one half, and their variance."""
 
     group: NDArray[np.intp]
     grade: NDArray[np.float64]

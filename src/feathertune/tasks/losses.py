@@ -105,7 +105,7 @@ def what_stays(settings: TrainConfig, validation_labels: NDArray[Any], names: Se
         return []
     shown = ", ".join(few[:5]) + (f" and {len(few) - 5:,} more" if len(few) > 5 else "")
     return [
-        f"The decision is not moved for {shown}: fewer than {LEAST_ROWS} validation rows are too few to fit a threshold."
+        f"The decision is not moved for {shown}: with fewer than {LEAST_ROWS} validation rows, no threshold is fitted."
     ]
 
 

@@ -110,8 +110,8 @@ def score_numbers(labels: NDArray[np.floating], predicted: NDArray[np.floating])
     y, x = np.asarray(labels, dtype=np.float64), np.asarray(predicted, dtype=np.float64)
     if y.ndim != 1 or y.shape != x.shape or y.size == 0:
         raise DataError(
-            f"Labels of shape {y.shape} and predictions of shape {x.shape} cannot be scored. Expected (N,) for both, with "
-            "N at least 1."
+            f"Labels of shape {y.shape} and predictions of shape {x.shape} cannot be scored. Expected (N,) for both, "
+            "with N at least 1."
         )
     if not np.isfinite(y).all():
         raise DataError(f"The label of row {int((~np.isfinite(y)).argmax())} is not a finite number.")

@@ -128,8 +128,8 @@ MCC = Score(
     "MCC",
     CORRELATION,
     "1 is every row right, 0 no better than a constant answer",
-    "Matthews correlation of predictions and labels: 1 if every row is right, 0 if predictions are unrelated to labels. "
-    "With several labels per text, each pair of text and label is one decision.",
+    "Matthews correlation of predictions and labels: 1 if every row is right, 0 if predictions are unrelated to the "
+    "labels. With several labels per text, each pair of text and label is one decision.",
     chance=lambda n_classes: 0.0,
     caveats=_rare_classes,
 )

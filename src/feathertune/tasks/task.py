@@ -30,7 +30,7 @@ Thresholds = NDArray[np.float64] | None
 
 @dataclass(frozen=True)
 class Column:
-    """A score of single runs in the report's tables; `unit` is the labels' own, and a `note` is shown below the table."""
+    """A score of single runs in the report's tables; `unit` is the labels' own, and a `note` goes below the table."""
 
     field: str
     title: str

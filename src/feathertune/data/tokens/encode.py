@@ -193,7 +193,7 @@ def batch_width(longest: int, longest_of_all: int) -> int:
 def encode(
     tokenizer: PreTrainedTokenizerBase, texts: Sequence[Text], *, max_length: int, reading: Reading = HEAD
 ) -> EncodedTexts:
-    """Tokenize N texts or pairs; `reading` decides how texts over `max_length` tokens, special ones included, are read."""
+    """Tokenize N texts or pairs; `reading` selects tokens of texts over `max_length` tokens, special ones included."""
     pairs = are_pairs(texts)
     if pairs and reading != HEAD:
         raise ConfigError(
