@@ -74,7 +74,7 @@ def find_encoder(model_id: str, revision: str | None = None) -> EncoderFiles:
 
 
 def _gguf_alone(model_id: str, folder: Path, names: Iterable[str] | None = None) -> Path | None:
-    """Return the GGUF file of a folder without safetensors; EncoderError if it holds several."""
+    """Return the GGUF file of a folder without safetensors; EncoderError if there are several."""
     if _has(folder, *_WEIGHTS):
         return None
     found = sorted({path.name for path in folder.glob(f"*{_GGUF}")} if names is None else names)

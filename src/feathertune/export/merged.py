@@ -41,7 +41,7 @@ def write(bundle: Bundle, folder: Path, asked: Asked) -> Parity:
     again = replace(asked, tokens=tokens)
     found = fp32_logits(reloaded, again.tokens)
     parity = compare(expected, found, again, bundle, to="merged")
-    require(parity, bundle, "The merged model, as transformers reloads it,")
+    require(parity, bundle, "The reloaded merged model")
     write_atomic(folder / "README.md", _card(info, parity))
     return parity
 

@@ -36,7 +36,7 @@ def _dominant_class(data: DataRecord) -> list[Caveat]:
 
 
 def _rare_classes(data: DataRecord) -> list[Caveat]:
-    """Name classes whose recall the test rows hardly measure, and classes without a test row."""
+    """Return caveats for classes with too few test rows to measure recall, and for classes without any."""
     rows = list(zip(data.labels, _class_counts(data), strict=False))
     few = sorted((n, label) for label, n in rows if n and recall_margin(n) > _BADLY_KNOWN)
     missing = [label for label, n in rows if not n]

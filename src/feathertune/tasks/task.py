@@ -116,7 +116,7 @@ class Task:
         )
 
     def ranked_by(self, wanted: str, counts: Sequence[int] = ()) -> Task:
-        """Return the task with the primary score `wanted`, perhaps ``auto``; epochs are chosen by it, then by loss."""
+        """Return the task with the primary score `wanted` (or ``auto``); epochs are chosen by it, then by loss."""
         score = self.choose(counts) if wanted == "auto" else self.score_named(wanted)
         if score is self.primary:
             return self

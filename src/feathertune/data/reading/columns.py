@@ -110,7 +110,7 @@ def _asked_columns(names: Sequence[str], asked: str, source: str) -> tuple[str, 
 
 
 def find_column(names: Sequence[str], asked: str | None, usual: Sequence[str], kind: str, source: str) -> str:
-    """Find a column by the name asked for, else by usual names in any case; raise a `DataError` if it is missing."""
+    """Find a column by the given name, or by common names in any case; raise a `DataError` if it is missing."""
     if asked is not None:
         if (found := _named(names, asked)) is not None:
             return found

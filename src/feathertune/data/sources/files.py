@@ -64,7 +64,7 @@ def load_folder(name: str, options: ReadOptions) -> RawDataset:
 
 
 def _layout(root: Path) -> tuple[list[tuple[str | None, Path]], list[str]]:
-    """Return the folders that hold label folders, each with its split, and notes on other folders."""
+    """Return the folders that contain label folders, each with its split, and notes on other folders."""
     inside = _subfolders(root)
     if not inside:
         raise DataError(

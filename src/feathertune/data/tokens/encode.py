@@ -232,9 +232,8 @@ class Gathered:
 
     def add(self, encoding: Any) -> None:  # noqa: ANN401 - `tokenizers.Encoding`, which has no types
         """Add a whole text as `tokenizers` encoded it, or a pair that it truncated."""
-        ids: list[int] = encoding.ids or [
-            self._padding.token_id
-        ]  # for an empty text, a decoder's tokenizer may give no tokens
+        # For an empty text, a decoder's tokenizer may give no tokens.
+        ids: list[int] = encoding.ids or [self._padding.token_id]
         found = Cut([ids], 0)
         if len(ids) > self._max_length:
             special = encoding.special_tokens_mask

@@ -86,7 +86,7 @@ def iterative_draw(members: Members, size: int, *, rng: np.random.Generator, fir
 
 
 def covering_rows(members: Members, order: Indices) -> Indices:
-    """Return at most C rows that hold every label of ``(N, C)`` at least once, the earliest in `order` first."""
+    """Return at most C rows that cover every label of ``(N, C)`` at least once, the earliest in `order` first."""
     seen = np.zeros(members.shape[1], dtype=bool)
     chosen = []
     for row in order:
