@@ -74,7 +74,7 @@ def test_merging(tmp_path):
         file.write("one more,NEG\nand more,NEG\n")
     test = write(tmp_path / "t.csv", ["POS", "neg"], 3)
     settings = {"source": str(source), "test": str(test)}
-    with pytest.raises(DataError, match=r"'POS' .*Some of them look alike: --merge-labels"):
+    with pytest.raises(DataError, match=r"'POS' .*Some look alike: pass --merge-labels"):
         split_sources(DataConfig(**settings), *load_sources(DataConfig(**settings)))
     data = DataConfig(**settings, merge_labels=True)
     splits = split_sources(data, *load_sources(data))

@@ -202,7 +202,7 @@ def test_without_data_it_is_the_demonstration(tmp_path, monkeypatch, capsys):
     assert result.code == 0, result.stderr
     assert "no DATA given: the demonstration study on sample:imdb" in result.stderr
     assert "sample:imdb: 1,000 training, 300 validation, 1,000 test rows" in result.stdout
-    assert "% of the texts have more than 128 tokens and are cut after 128; " in result.stdout
+    assert "% of the texts have more than 128 tokens and are truncated to 128; " in result.stdout
     assert "sample:minilm: bert" in result.stdout
     assert list(tmp_path.iterdir()) == []
 

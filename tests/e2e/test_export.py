@@ -85,11 +85,11 @@ def test_bad_input(bundle, encoder, tmp_path, monkeypatch, capsys):
         ((bundle, "--out", tmp_path / "file" / "below"), ["cannot be written"]),
         ((bundle, "--out", tmp_path / "folder"), ["was not written by feathertune"]),
         ((bundle, "--out", tmp_path / "folder", "--overwrite"), ["was not written by feathertune"]),
-        ((bundle, "--out", bundle / "merged"), ["lie in each other"]),
+        ((bundle, "--out", bundle / "merged"), ["overlap"]),
         ((bundle, "--out", new, "--base", "sample:minilmm"), ["Did you mean 'minilm'?"]),
-        ((bundle, "--out", new, "--to", "onnx-int8"), ["rounds numbers", "Name some with --data"]),
+        ((bundle, "--out", new, "--to", "onnx-int8"), ["rounds numbers", "Pass at least 500 texts with --data"]),
         ((bundle, "--out", new, "--data", tmp_path / "nowhere.csv"), ["nowhere.csv"]),
-        ((bundle, "--out", new, "--rows", "600"), ["no data: name it with --data"]),
+        ((bundle, "--out", new, "--rows", "600"), ["Pass a data source with --data"]),
         ((bundle, "--out", new, "--max-flips", "5"), ["--max-flips is 5. Expected a share from 0 to 1"]),
     ):
         result = in_process(monkeypatch, capsys, "export", *arguments)

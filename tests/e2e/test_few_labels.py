@@ -27,7 +27,7 @@ def test_a_study_of_few_labels(encoder, data, tmp_path, monkeypatch, capsys):
     lora = runs["lora-n16-s0"]
     assert (lora.steps, lora.epochs, lora.best_epoch) == (6, 6, 6)
     assert lora.validation_losses == []
-    words = "16 training (8 of each class, drawn anew for each seed), no validation, 24 test rows"
+    words = "16 training (8 per class, drawn separately for each seed), no validation, 24 test rows"
     page = (out / "report.html").read_text(encoding="utf-8")
     assert words in page
     assert "intervals over seeds hold the spread over draws" in page

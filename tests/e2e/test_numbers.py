@@ -197,11 +197,11 @@ def test_exports(form, data, bundle, tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (["--class-weights", "balanced"], "train.class_weights is balanced, which is about classes"),
-        (["--set", "train.decision=moved"], "train.decision is moved, which is about classes"),
+        (["--class-weights", "balanced"], "train.class_weights is balanced, which applies to classes"),
+        (["--set", "train.decision=moved"], "train.decision is moved, which applies to classes"),
         (["--metric", "accuracy"], "study.metric is accuracy"),
-        (["--shots", "8"], "--shots is 8, but the label is a number here"),
-        (["--set", "data.task=single_label"], "a class has too few rows"),
+        (["--shots", "8"], "--shots is 8, but the labels are numbers"),
+        (["--set", "data.task=single_label"], "too few rows of"),
     ],
 )
 def test_what_is_of_classes_is_refused(given, said, data, encoder, tmp_path, monkeypatch, capsys):
@@ -221,7 +221,7 @@ def test_rows_without_a_number(data, encoder, tmp_path, monkeypatch, capsys):
     train += ["--set", "data.task=regression"]
     refused = in_process(monkeypatch, capsys, *train)
     assert refused.code == 2
-    assert "1 whose label is no finite number (broken.csv, row 241: 'n/a')" in refused.stderr
+    assert "1 whose label is not a finite number (broken.csv, row 241: 'n/a')" in refused.stderr
     assert "1 without a label (broken.csv, row 242)" in refused.stderr
     assert in_process(monkeypatch, capsys, *train, "--drop-invalid", "--epochs", "1").code == 0
 

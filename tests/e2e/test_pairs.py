@@ -145,7 +145,7 @@ def test_exports(form, pairs, bundle, tmp_path, monkeypatch, capsys):
     parity = json.loads((out / "parity.json").read_text())
     assert (parity["n_real"], parity["label_flips"]) == (50, 0)
     card = (out / "README.md").read_text(encoding="utf-8")
-    assert "It reads pairs of texts (`opening`, `ending`); those of more than 24 tokens are cut after 24." in card
+    assert "It reads pairs of texts (`opening`, `ending`); those of more than 24 tokens are truncated to 24." in card
     assert '["A text."], ["Another."]' in card or "tokenizer.encode(*pair)" in card
     if form == "onnx":
         script = card.partition("```python\n")[2].partition("```")[0]

@@ -53,7 +53,7 @@ def test_a_folder_needs_config_weights_and_tokenizer(folder):
 
 def test_an_adapter_is_no_encoder(tmp_path):
     (tmp_path / "adapter_config.json").write_text("{}")
-    assert "name the encoder that it was trained on" in fails(tmp_path)
+    assert "pass the base model it was trained on" in fails(tmp_path)
 
 
 def test_pickle_is_refused(folder):

@@ -181,9 +181,9 @@ def test_pairs_of_texts():
     np.testing.assert_array_equal(found.predict_proba(table), found.predict_proba(pairs))
     again = pickle.loads(pickle.dumps(found))
     np.testing.assert_array_equal(again.predict_proba(table.to_numpy()), found.predict_proba(pairs))
-    with pytest.raises(ValueError, match="expects a pair of texts, but text number 1 is one text"):
+    with pytest.raises(ValueError, match="expects pairs of texts, but text 1 is a single text"):
         found.predict(TEXTS)
-    with pytest.raises(ValueError, match="X, by its first row, expects a pair of texts, but text number 2 is one text"):
+    with pytest.raises(ValueError, match="X, by its first row, expects pairs of texts, but text 2 is a single text"):
         found.predict([pairs[0], TEXTS[1]])
     with pytest.raises(ValueError, match=r"X\[0\] is an empty text"):
         found.predict([("a", " ")])
@@ -326,7 +326,7 @@ def test_what_is_no_list_of_texts(fitted, texts, expected):
         (LABELS[:-1], "inconsistent numbers of samples"),
         (np.linspace(0, 1, 60), "Unknown label type"),
         ([None, *LABELS[1:]], "Unknown label type|NaN"),
-        (["rare", *LABELS[1:]], r"a class has too few rows: 'rare' \(1\) \(2 are needed"),
+        (["rare", *LABELS[1:]], r"too few rows of 'rare' \(1\): 2 are needed"),
         (None, "Expected array-like"),
     ],
     ids=["one", "lengths", "numbers", "none", "rare", "nothing"],

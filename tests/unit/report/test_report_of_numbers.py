@@ -111,7 +111,7 @@ def test_every_run_has_its_scores(study, page):
     said = section(page, "methods")
     run = next(run for run in study.runs if run.id == "probe-s0")
     assert f"{run.test.spearman:.3f} {run.test.pearson:.3f}" in said
-    assert "R2: share of the labels&#39; variance" in said
+    assert "R2: explained share of the labels&#39; variance" in said
 
 
 def test_gaps_are_said_as_correlations(study):

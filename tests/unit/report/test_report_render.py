@@ -64,7 +64,7 @@ def test_says_verdict_table_and_facts(tmp_path):
     assert escape(caveat_texts(study)[0]) in page
     for row in study.summary:
         assert f"{100 * row.score_mean:.1f}%" in page
-    assert "78.4% of the texts have more and are cut after" in page
+    assert "78.4% of the texts have more and are truncated to" in page
     assert "feathertune compare sample:imdb --base sample:minilm --seeds 1" in page
     assert "torch" in page
     assert "2.13.0" in page

@@ -304,7 +304,7 @@ CAVEATS = [
         "truncated",
         {"share": 0.43, "unread": 0.3},
         CLASSES,
-        "43.0% of the texts have more than 128 tokens and are cut after 128; 30.0% of all tokens were never read. "
+        "43.0% of the texts have more than 128 tokens and are truncated to 128; 30.0% of all tokens were never read. "
         "Pass `--max-length` or `--long` to read more of them.",
     ),
     (

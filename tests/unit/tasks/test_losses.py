@@ -251,5 +251,5 @@ def test_numbers_are_trained_by_the_squared_error_of_standard_scores():
 def test_settings_of_classes_are_refused_of_numbers():
     check_fits(TrainConfig(), REGRESSION)
     for name, value in (("class_weights", "balanced"), ("decision", "moved")):
-        with pytest.raises(ConfigError, match=f"train.{name} is {value}, which is about classes"):
+        with pytest.raises(ConfigError, match=f"train.{name} is {value}, which applies to classes"):
             check_fits(TrainConfig(**{name: value}), REGRESSION)

@@ -95,7 +95,9 @@ def test_names_that_a_source_states_stay_names():
 def test_what_is_no_number_is_refused_with_its_row_or_left_out(tmp_path):
     rows = [("a", "1"), ("b", "good"), ("c", "2"), ("d", "3,5")]
     name = str(write_csv(tmp_path / "in.csv", rows))
-    with pytest.raises(DataError, match=r"2 whose label is no finite number \(in.csv, row 2: 'good', in.csv, row 4: "):
+    with pytest.raises(
+        DataError, match=r"2 whose label is not a finite number \(in.csv, row 2: 'good', in.csv, row 4: "
+    ):
         load_source(name, ReadOptions(task="regression"))
     data = load_source(name, ReadOptions(task="regression", drop_invalid=True))
     assert (data.labels, data.rows_dropped) == ([1.0, 2.0], 2)
@@ -165,9 +167,9 @@ def test_too_few_rows_and_equal_numbers():
         make_splits(dataset([1.0] * 10))
     with pytest.raises(DataError, match="too few rows: 2"):
         make_splits(dataset([1.0, 2.0]))
-    with pytest.raises(DataError, match=r"test_size is 9, but data.csv has 10 rows to take it from"):
+    with pytest.raises(DataError, match=r"test_size is 9, but data.csv has only 10 rows to draw from"):
         make_splits(dataset(range(10)), test_size=9)
-    with pytest.raises(ConfigError, match="there are no classes of which to draw so many rows each"):
+    with pytest.raises(ConfigError, match="there are no classes to draw from"):
         NUMBER_LABELS.check_shots(np.array([1.5, 2.5]), 4, ("number",))
 
 
