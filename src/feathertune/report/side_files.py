@@ -108,7 +108,7 @@ def read_epochs(folder: Path, run: RunRecord) -> list[Epoch]:
 
 
 def read_test_columns(folder: Path, rows: NDArray[np.int64]) -> dict[str, dict[int, str]]:
-    """Return the texts of some test rows by row, for ``text`` and of pairs also ``text_pair``, if they can be read."""
+    """Return the texts of some test rows by column and row; ``text_pair`` only for pairs; empty if unreadable."""
     found = {name: dict(_read_pairs(folder / TEST_FILE, name, rows)) for name in ("text", "text_pair")}
     return {name: texts for name, texts in found.items() if texts}
 

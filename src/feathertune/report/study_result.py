@@ -54,10 +54,10 @@ class Study:
 
     @classmethod
     def load(cls, folder: str | Path) -> Study:
-        """Open a study folder, such as the ``--out`` of `feathertune compare`; raise a `DataError` if it is none."""
+        """Open a study folder, such as the ``--out`` of `feathertune compare`; raise a `DataError` for any other."""
         return cls(load_study(Path(folder)), Path(folder))
 
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the record has
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - any field or method of the record
         if name.startswith("_") or name in ("record", "folder"):  # a copy or a pickle asks before it has a record
             raise AttributeError(f"'Study' object has no attribute '{name}'")
         return getattr(self.record, name)
@@ -88,7 +88,7 @@ class Study:
         return verdict_text(self.record)
 
     def plot(self) -> Chart:
-        """Draw each method's score with its 95% interval, as in the report; raise a `DataError` without any run."""
+        """Draw each method's score with its 95% interval; raise a `DataError` if no run is complete."""
         shown, task = at_most_rows(self.record), task_of_study(self.record)
         done = Study(shown, self.folder)._complete()
         wide, _ = interval_charts(task, method_rows(task, shown, done))
@@ -141,8 +141,8 @@ class Study:
 
     def _damaged(self, name: str) -> DataError:
         return DataError(
-            f"{self.folder / name} is missing or damaged. Run the same study again with this folder: it makes the file "
-            "anew and keeps the rest."
+            f"{self.folder / name} is missing or damaged. Run the same study again with this folder: it writes the "
+            "file again and keeps the rest."
         )
 
 

@@ -1,4 +1,4 @@
-"""Charts as pictures that stand alone, outside the report: with the report's rules and colours inside."""
+"""Turn the report's charts into SVG files that carry their own style."""
 
 from __future__ import annotations
 
