@@ -9,12 +9,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from feathertune.records import StudyRecord, SummaryRow
-from feathertune.report.drawing import charts, svg
+from feathertune.report.drawing import charts, standalone, svg
 from feathertune.report.format import units
 from feathertune.report.rows import Method, method_rows
 from feathertune.tasks import task_of_study
@@ -39,8 +38,6 @@ SHOWN_SPEEDS = {
 }
 # What a unit of the drawings is in a picture of its own.
 _LARGER = 1.3
-_VARIABLES = re.compile(r":root \{\n(.*?)\n *\}", re.DOTALL)
-_CHART_RULES = re.compile(r"^(?:svg |\.k0 |\.k4 ).*$", re.MULTILINE)
 
 
 def figures() -> dict[str, str]:
@@ -141,10 +138,7 @@ def chart_style(*, light: str, dark: str) -> str:
         light: A rule with ``{}`` for the variables, such as ``:root {{ {} }}``.
         dark: Likewise.
     """
-    css = resources.files("feathertune.report").joinpath("style.css").read_text(encoding="utf-8")
-    day, night = (" ".join(found.split()) for found in _VARIABLES.findall(css)[:2])
-    rules = [*_CHART_RULES.findall(css), ".part.fixed { fill: var(--k1); }"]
-    return "\n".join([light.format(day), dark.format(night), *rules])
+    return f"{standalone.chart_style(light=light, dark=dark)}\n.part.fixed {{ fill: var(--k1); }}"
 
 
 def _intervals(methods: Sequence[Method], *, reference: tuple[str, float] | None) -> str:
@@ -156,16 +150,8 @@ def _intervals(methods: Sequence[Method], *, reference: tuple[str, float] | None
 
 
 def _standalone(chart: str) -> str:
-    _, _, width, height = map(float, chart.split('viewBox="', 1)[1].split('"', 1)[0].split())
-    # A size of its own: a browser makes a picture without one as wide as the page.
-    size = f'width="{_LARGER * width:.0f}" height="{_LARGER * height:.0f}"'
     style = chart_style(light=":root {{ {} }}", dark="@media (prefers-color-scheme: dark) {{ :root {{ {} }} }}")
-    return (
-        chart.replace("<svg ", f'<svg xmlns="http://www.w3.org/2000/svg" {size} ', 1).replace(
-            ">", f">\n<style>\n{style}\n</style>\n", 1
-        )
-        + "\n"
-    )
+    return standalone.standalone(chart, style, _LARGER)
 
 
 def write(drawn: Mapping[str, str]) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from feathertune.api import (
         Predictor,
+        Study,
         compare,
         evaluate_base,
         export_model,
@@ -23,6 +24,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Config",
     "Predictor",
+    "Study",
     "TextClassifier",
     "TextRegressor",
     "__version__",

@@ -28,6 +28,8 @@ def config(tmp_path):
 def test_compare_and_evaluate_base(config, tmp_path):
     study = feathertune.compare(config, tmp_path / "study")
     assert study.status == "complete"
+    assert study.folder == tmp_path / "study"
+    assert set(study.predictions()) == {"row", "text", "label", *(run.id for run in study.runs)}
     base = feathertune.evaluate_base(config, tmp_path / "base-study")
     assert {run.method for run in base.runs} == {"majority", "tfidf", "foundation", "probe", "stack"}
     shared = [run for run in study.runs if run.kind in ("baseline", "probe")]

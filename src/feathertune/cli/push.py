@@ -28,7 +28,7 @@ def push(
     The token is that of `hf auth login`, or HF_TOKEN. Files of an older bundle in the repository are replaced; one that
     holds anything else is left alone.
     """
-    from feathertune.api import push as push_bundle
+    from feathertune.bundle.push import push_bundle
 
     pushed = push_bundle(bundle, repo_id, revision=revision, public=public, message=message, base=base)
     for note in pushed.notes:

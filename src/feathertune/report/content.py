@@ -24,7 +24,7 @@ from feathertune.report.panels.searches import searches
 from feathertune.report.rows import Limits, Method, find_mean_scores, method_rows, most_telling, run_cells
 from feathertune.report.side_files import Epoch, read_epochs, read_predictions
 from feathertune.report.wording import caveat_texts, verdict_text
-from feathertune.tasks import Score, task_of_study
+from feathertune.tasks import Score, Task, task_of_study
 from feathertune.tasks.formats import ScoreFormat, capitalised
 
 Tile = tuple[str, str, tuple[str, ...]]  # question, answer, and more lines
@@ -64,7 +64,7 @@ def build_view(study: StudyRecord, folder: Path, limits: Limits) -> dict[str, An
         failed=tuple(run for run in whole.runs if run.status == "failed"),
         labels_curve=label_curve(whole, shown[: limits.cards]),
         by_length=[one for base in study.bases if (one := by_length(study, base, shown, limits.cards)) is not None],
-        intervals=_intervals(shown, title, say, reads_no_text=task.words.constant_line),
+        intervals=interval_charts(task, shown),
         tradeoffs=_tradeoffs(shown, title, say),
         searches=searches(whole)[: limits.methods],
         learning=_learning(shown, trained, curves, limits, task.primary),
@@ -120,14 +120,16 @@ def _tiles(study: StudyRecord, methods: Sequence[Method], score: Score) -> tuple
     )
 
 
-def _intervals(methods: Sequence[Method], score: str, say: ScoreFormat, *, reads_no_text: str) -> tuple[Markup, ...]:
+def interval_charts(task: Task, methods: Sequence[Method]) -> tuple[Markup, ...]:
+    """Draw the methods' scores with their intervals, for a desktop and a phone; nothing without methods."""
     if not methods:
         return ()
     rows = [charts.Estimate(m.row.method, m.style, m.row, m.scores, m.recommended) for m in methods]
     chance = next((m.row.score_mean for m in methods if m.row.method == "majority"), None)
-    reference = None if chance is None else (reads_no_text, chance)
+    title = capitalised(task.primary.title)
+    reference = None if chance is None else (task.words.constant_line, chance)
     return tuple(
-        charts.intervals(rows, reference=reference, width=width, score=score, say=say)
+        charts.intervals(rows, reference=reference, width=width, score=title, say=task.primary.format)
         for width in (charts.WIDE_PX, charts.SMALL_PX)
     )
 

@@ -107,11 +107,18 @@ def read_epochs(folder: Path, run: RunRecord) -> list[Epoch]:
     return [epochs[number] for number in sorted(epochs)]
 
 
+def read_test_columns(folder: Path, rows: NDArray[np.int64]) -> dict[str, dict[int, str]]:
+    """Return the texts of some test rows by column and row; ``text_pair`` only for pairs; empty if unreadable."""
+    found = {name: dict(_read_pairs(folder / TEST_FILE, name, rows)) for name in ("text", "text_pair")}
+    return {name: texts for name, texts in found.items() if texts}
+
+
 def read_test_texts(folder: Path, rows: NDArray[np.int64]) -> dict[int, str]:
     """Return the texts of some test rows, both of a pair, if they can be read."""
-    seconds = dict(_read_pairs(folder / TEST_FILE, "text_pair", rows))  # where the rows are pairs
-    texts = _read_pairs(folder / TEST_FILE, "text", rows)
-    return {row: f"{text}{BETWEEN}{seconds[row]}" if row in seconds else str(text) for row, text in texts}
+    columns = read_test_columns(folder, rows)
+    seconds = columns.get("text_pair", {})
+    texts = columns.get("text", {})
+    return {row: f"{text}{BETWEEN}{seconds[row]}" if row in seconds else str(text) for row, text in texts.items()}
 
 
 def read_test_fingerprint(folder: Path, labels: Sequence[str]) -> str | None:

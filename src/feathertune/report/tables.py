@@ -55,18 +55,18 @@ def _csv(study: StudyRecord) -> str:
 
 
 def _markdown(study: StudyRecord) -> str:
-    names, *rows = _said(study)
+    names, *rows = table_cells(study)
     lines = [
         names,
         ["---", *("---:" for _ in names[1:])],
         *([cell.translate(_MARKDOWN) for cell in row] for row in rows),
     ]
     table = "".join(f"| {' | '.join(line)} |\n" for line in lines)
-    return f"{table}\n{_caption(study).translate(_MARKDOWN)}\n"
+    return f"{table}\n{caption(study).translate(_MARKDOWN)}\n"
 
 
 def _latex(study: StudyRecord) -> str:
-    names, *rows = (" & ".join(cell.translate(_LATEX) for cell in cells) + r" \\" for cells in _said(study))
+    names, *rows = (" & ".join(cell.translate(_LATEX) for cell in cells) + r" \\" for cells in table_cells(study))
     return "\n".join(
         [
             r"% needs \usepackage{booktabs}",
@@ -77,7 +77,7 @@ def _latex(study: StudyRecord) -> str:
             *rows,
             r"\bottomrule",
             r"\end{tabular}",
-            f"% {_caption(study).translate(_LATEX)}",
+            f"% {caption(study).translate(_LATEX)}",
             "",
         ]
     )
@@ -87,7 +87,7 @@ def _latex(study: StudyRecord) -> str:
 FORMS: dict[str, Callable[[StudyRecord], str]] = {"csv": _csv, "md": _markdown, "latex": _latex}
 
 
-def _said(study: StudyRecord) -> list[list[str]]:
+def table_cells(study: StudyRecord) -> list[list[str]]:
     """Return the names of the columns that this study fills, and the texts of its rows."""
     score = task_of_study(study).primary
     say, against = score.format, f"{score.format.unit} against full".strip()
@@ -113,7 +113,8 @@ def _said(study: StudyRecord) -> list[list[str]]:
     return [list(columns), *([text(row) for text in columns.values()] for row in study.summary)]
 
 
-def _caption(study: StudyRecord) -> str:
+def caption(study: StudyRecord) -> str:
+    """Return the data, the score and the state of a study, as the text below its table."""
     data = study.data
     said = [
         f"{study.base_ids()} on {data.source}: {data.rows_in_words()}.",

@@ -1,4 +1,4 @@
-"""Progress on stderr: a bar with the time left on a terminal, a line every half minute elsewhere."""
+"""Progress: a bar with the time left on a terminal or in a notebook, else a line on stderr every half minute."""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ import contextlib
 import sys
 import time
 from collections.abc import Iterator
+from typing import Any
 
+from rich.console import Group, RenderableType
+from rich.jupyter import JupyterMixin
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
-from feathertune.cli.output.terminal import PrintableConsole
+from feathertune.cli.output.terminal import PrintableConsole, printable
 from feathertune.records import RunRecord
 from feathertune.report.format import units
 from feathertune.study.observe import Observer, Silent
@@ -17,6 +21,7 @@ from feathertune.study.run_spec import RunSpec
 from feathertune.tasks import SCORES
 
 _LINE_EVERY_S = 30.0
+_DRAW_EVERY_S = 0.2  # in a notebook, where each drawing is a message to the browser
 
 
 class _Work:
@@ -137,6 +142,9 @@ class _Bar(_Lines):
             transient=True,
         )
         self._task = self._progress.add_task("starting", total=1.0, left="")
+        self.open()
+
+    def open(self) -> None:
         self._progress.start()
 
     def close(self) -> None:
@@ -166,6 +174,45 @@ class _Bar(_Lines):
 
     def _move(self, text: str | None = None) -> None:
         self._progress.update(self._task, description=text, completed=self._work.fraction, left=self._work.left_text())
+
+
+class NotebookBar(_Bar, JupyterMixin):
+    """A bar in the output of a notebook's cell, below the results of the runs; each drawing replaces the last."""
+
+    def open(self) -> None:
+        """Show the output, which `close` leaves with the results alone."""
+        from IPython.display import display
+
+        self._results: list[Text] = []
+        self._is_open, self._drawn = True, time.monotonic()
+        self._place: Any = display(self, display_id=True)
+
+    def close(self) -> None:
+        """Take the bar away."""
+        self._is_open = False
+        self._draw()
+
+    def stage(self, text: str) -> None:
+        """Name what begins, next to the bar."""
+        super().stage(text)
+        self._draw()
+
+    def said(self, text: str) -> None:
+        """Add a line above the bar."""
+        self._results.append(Text(printable(text)))
+        self._draw()
+
+    def __rich__(self) -> RenderableType:
+        return Group(*self._results, *([self._progress] if self._is_open else []))
+
+    def _move(self, text: str | None = None) -> None:
+        super()._move(text)
+        if time.monotonic() - self._drawn >= _DRAW_EVERY_S:
+            self._draw()
+
+    def _draw(self) -> None:
+        self._drawn = time.monotonic()
+        self._place.update(self)
 
 
 @contextlib.contextmanager

@@ -1,3 +1,4 @@
+import contextlib
 import io
 import re
 import sys
@@ -6,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from feathertune.cli.output import progress, tables
-from feathertune.cli.output.progress import _Bar, _Lines, _Work, observe, result_line
+from feathertune.cli.output.progress import NotebookBar, _Bar, _Lines, _Work, observe, result_line
 from feathertune.cli.output.tables import study_text
 from feathertune.study.observe import Silent
 from feathertune.study.run_spec import RunSpec
@@ -155,3 +156,31 @@ def test_a_narrow_terminal_has_two_tables_and_no_number_is_cut(study, tmp_path, 
         assert first
         assert second
         assert [*first, *second] == whole
+
+
+def test_a_notebook_has_results_and_a_bar_in_one_output(clock, study, monkeypatch):
+    display = pytest.importorskip("IPython.display")
+    drawn = []
+
+    class Place:
+        def update(self, shown):
+            drawn.append(shown._repr_mimebundle_(include=(), exclude=()))
+
+    monkeypatch.setattr(display, "display", lambda shown, display_id: Place())
+    with contextlib.closing(NotebookBar()) as bar:
+        bar.stage("reading")
+        bar.planned({"lora-s0": 100.0}, [])
+        bar.started(spec("lora-s0"))
+        clock.now = 5.0
+        bar.advanced(50.0, "epoch 1, loss 0.5")
+        assert "lora-s0: epoch 1, loss 0.5" in drawn[-1]["text/html"]
+        assert "50%" in drawn[-1]["text/html"]
+        n = len(drawn)
+        bar.advanced(1.0, "epoch 1, loss 0.4")
+        assert len(drawn) == n, "not for each step"
+        bar.ended(next(run for run in study.runs if run.method == "lora"))
+        bar.said("a \x1b[31mred\x1b[0m name")
+    text = drawn[-1]["text/plain"]
+    assert "lora-s0: accuracy" in text
+    assert r"a \x1b[31mred" in text
+    assert "loss" not in text, "the bar is gone"
