@@ -161,11 +161,7 @@ def _limits(info: BundleInfo) -> str:
         data, test = info.data, info.metrics.get("test")
         lines.append(
             f"Trained on {data.n_train:,} texts of `{data.source}`, "
-            + (
-                f"with the best epoch chosen on {data.n_validation:,} others"
-                if data.n_validation
-                else "for a fixed time"
-            )
+            + (f"with the best epoch chosen on {data.n_validation:,} others" if data.n_validation else "to a fixed end")
             + ". Other kinds of text, languages and periods were not tested."
         )
         if test is not None and data.n_test:
@@ -181,9 +177,7 @@ def _limits(info: BundleInfo) -> str:
             )
         if data.truncated_fraction:
             lines.append(_unread(info, data))
-    lines.append(
-        "Trained once, with one seed. Run `feathertune compare --seeds 5` to measure the variation between seeds."
-    )
+    lines.append("Trained with one seed only. `feathertune compare --seeds 5` measures the variation between seeds.")
     lines.append("No licence is stated here. It follows from the licences of the base model and the texts.")
     return "".join(f"* {line}\n" for line in lines)
 

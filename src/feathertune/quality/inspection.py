@@ -92,7 +92,7 @@ def _inspect(tables: list[Table], tokenizer: PreTrainedTokenizerBase, config: Co
     observer.stage("searching for label errors")
     errors = _label_errors(seen, duplicates, sample, data.seed)
     found = find(seen, duplicates, compared, similarities(compared, shingles), errors)
-    observer.stage("tokenizing")
+    observer.stage("tokenising")
     tokens = _tokens(tokenizer, list(sample.values()))
     looked = Looked(
         near_candidates=len(pairs),
@@ -142,7 +142,7 @@ def _refuse_numbers(source: str) -> NoReturn:
 def _refused(seen: Scan, data: DataConfig) -> str | None:
     """Return the error that a study would raise when splitting the data; None without one."""
     if seen.n_dropped and not data.drop_invalid:
-        return f"{seen.n_dropped:,} rows are unusable."
+        return f"{seen.n_dropped:,} rows cannot be used."
     sizes = (data.train_size, data.validation_size, data.test_size)
     most = _ROWS_A_LABEL if len(seen.hashes) > _MANY_ROWS and not any(isinstance(size, int) for size in sizes) else None
     source, *test = [as_dataset(seen, table, most_a_label=most) for table in range(len(seen.tables))]

@@ -129,7 +129,9 @@ def _lengths(lengths: np.ndarray, max_length: int) -> Lengths:
 def _about_rows(scan: Scan, record: Inspection, found: Sequence[Found]) -> list[str]:
     said = []
     if scan.n_dropped:
-        said.append(f"{scan.n_dropped:,} rows are unusable (see the notes). A study needs --drop-invalid to skip them.")
+        said.append(
+            f"{scan.n_dropped:,} rows cannot be used (see the notes). A study needs --drop-invalid to skip them."
+        )
     if record.crossing:
         said.append(f"{record.crossing:,} test texts are also in training or validation. A study removes them there.")
     for one in found:
@@ -137,9 +139,9 @@ def _about_rows(scan: Scan, record: Inspection, found: Sequence[Found]) -> list[
             continue
         if one.kind == "suspect-label":
             said.append(
-                f"{len(one):,} rows look mislabelled: word models trained on other rows disagree with their labels. The "
-                f"models predict only {record.looked.accuracy:.0%} of {record.looked.judged:,} labels, so many listed "
-                "labels are right."
+                f"Likely wrong labels: {len(one):,}. Word models trained on the other rows disagree with them. The models "
+                f"predict only {record.looked.accuracy:.0%} of {record.looked.judged:,} labels, so many listed labels "
+                "are right."
             )
         else:
             said.append(f"{len(one):,} {one.what}.")

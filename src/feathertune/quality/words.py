@@ -44,7 +44,7 @@ class Words:
 
     @property
     def rows(self) -> NDArray[np.int64]:
-        """The text of each word, ``(W,)``."""
+        """Row of each word's text, ``(W,)``."""
         return np.repeat(np.arange(len(self)), self.counts)
 
     def pairs(self) -> Hashes:

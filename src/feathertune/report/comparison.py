@@ -90,7 +90,7 @@ class Comparison(Record):
 
     @property
     def shared(self) -> list[MethodPair]:
-        """The methods with results in both studies."""
+        """Methods with results in both studies."""
         return [pair for pair in self.methods if pair.a and pair.b]
 
 

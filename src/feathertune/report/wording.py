@@ -186,15 +186,15 @@ def _base_or_method(p: Parameters, c: Context) -> str:
     by_base = f"from {base_of_row(p['base']['from'])} to {base} with {method}: {_gain(p['base'], c)}"
     by_method = f"from {method_of_row(p['method']['from'])} to {method} on {base}: {_gain(p['method'], c)}"
     if p["more"] == "base":
-        return f"A better base gains more ({by_base}) than a better method ({by_method})."
+        return f"A better base helps more ({by_base}) than a better method ({by_method})."
     if p["more"] == "method":
-        return f"A better method gains more ({by_method}) than a better base ({by_base})."
+        return f"A better method helps more ({by_method}) than a better base ({by_base})."
     return {
         (False, False): f"Neither a better base ({by_base}) nor a better method ({by_method}) clearly helps.",
         (True, False): f"A better base helps ({by_base}); a better method does not clearly help ({by_method}).",
         (False, True): f"A better method helps ({by_method}); a better base does not clearly help ({by_base}).",
         (True, True): f"A better base ({by_base}) and a better method ({by_method}) both help; it is not clear which "
-        "gains more.",
+        "helps more.",
     }[p["base"]["clear"], p["method"]["clear"]]
 
 
@@ -239,7 +239,7 @@ def _difference(p: Parameters, c: Context) -> str:
 
 
 def _too_few_test_rows(p: Parameters, c: Context) -> str:
-    seeds = " Add seeds first (`--seeds`): they cause most of that uncertainty." if p["seeds_first"] else ""
+    seeds = " Add seeds first (`--seeds`): their variation is most of that." if p["seeds_first"] else ""
     return (
         f"{_test_rows(p)} are too few to separate {p['method']} from {p['rival']} ({_difference(p, c)})."
         f"{seeds} About {p['n_needed']:,} rows would reveal a difference of {c.margin(p['margin'])}."
@@ -249,7 +249,7 @@ def _too_few_test_rows(p: Parameters, c: Context) -> str:
 def _too_few_seeds(p: Parameters, c: Context) -> str:
     return (
         f"More seeds (`--seeds`) are needed to separate {p['method']} from {p['rival']} ({_difference(p, c)}). "
-        f"The {_test_rows(p)} cause only ±{c.margin(p['half_width_of_rows'])} of that uncertainty."
+        f"The {_test_rows(p)} account for only ±{c.margin(p['half_width_of_rows'])} of that."
     )
 
 
@@ -324,14 +324,14 @@ def _selected_on_test(p: Parameters, c: Context) -> str:
 
 
 _HEADLINES: dict[str, Callable[[Parameters, Context], str]] = {
-    "nothing_complete": lambda p, c: "No method can be recommended yet: no run has finished.",
+    "nothing_complete": lambda p, c: "No method can be recommended yet.",
     "recommended": _headline,
     "not_worth_training": lambda p, c: (
         f"Nothing here is clearly worth training: no method clearly beats always answering {c.task.words.constant}."
     ),
 }
 _WORDS: dict[str, Callable[[Parameters, Context], str]] = {
-    "nothing_complete": lambda p, c: "No run of a method that could be recommended is complete.",
+    "nothing_complete": lambda p, c: "No method can be recommended yet: no suitable run is complete.",
     "recommended": _recommended,
     "not_worth_training": lambda p, c: (
         f"Nothing here is clearly worth training: {p['method']} reaches {c.score(p['score'])} "
@@ -350,8 +350,8 @@ _WORDS: dict[str, Callable[[Parameters, Context], str]] = {
     "untrained": _untrained,
     "ranked_by": _ranked_by,
     "learned_nothing": lambda p, c: (
-        f"{listed(p['methods'])} gave every text the same answer {_in_runs(p)}. Try another learning rate or more "
-        "epochs."
+        f"{listed(p['methods'])} learned nothing {_in_runs(p)}: every text got the same answer. Try another learning "
+        "rate or more epochs."
     ),
     "not_above_majority": _not_above_majority,
     "one_seed": lambda p, c: f"{_no_seed_spread(p, c)} Run three or more (`--seeds 3`).",
@@ -391,7 +391,9 @@ _SHORT: dict[str, Callable[[Parameters, Context], str]] = {
     "one_seed": _no_seed_spread,
     "too_few_seeds": lambda p, c: f"More seeds are needed to separate {p['method']} from {p['rival']}.",
     "too_few_test_rows": lambda p, c: f"{_test_rows(p)} are too few to separate {p['method']} from {p['rival']}.",
-    "truncated": lambda p, c: f"{SHARE.score(p['share'])} of texts exceed {c.data.max_length:,} tokens.",
+    "truncated": lambda p, c: (
+        f"{SHARE.score(p['share'])} of texts exceed {c.data.max_length:,} tokens and {_reading(c.data)}."
+    ),
     "still_improving": lambda p, c: f"{p['method']} was still improving in its last epoch {_in_runs(p)}.",
     "overconfident": lambda p, c: f"{p['method']} became overconfident {_in_runs(p)}.",
     "overfits": lambda p, c: f"{p['method']} overfits {_in_runs(p)}.",
