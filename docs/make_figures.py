@@ -150,9 +150,7 @@ def chart_style(*, light: str, dark: str) -> str:
 
 def _intervals(methods: Sequence[Method], *, reference: tuple[str, float] | None) -> str:
     rows = [charts.Estimate(m.row.method, m.style, m.row, m.scores) for m in methods]
-    drawn = str(charts.intervals(rows, reference=reference, width=_INTERVALS_PX))
-    # The report hides its wide charts on phones; a picture has no second layout.
-    return drawn.replace('class="chart wide"', 'class="chart"')
+    return str(charts.intervals(rows, reference=reference, width=_INTERVALS_PX))
 
 
 def _standalone(chart: str) -> str:

@@ -139,9 +139,9 @@ def _about_rows(scan: Scan, record: Inspection, found: Sequence[Found]) -> list[
             continue
         if one.kind == "suspect-label":
             said.append(
-                f"Likely wrong labels: {len(one):,}. Word models trained on the other rows disagree with them. The models "
-                f"predict only {record.looked.accuracy:.0%} of {record.looked.judged:,} labels, so many listed labels "
-                "are right."
+                f"Likely wrong labels: {len(one):,}. Word models trained on the other rows disagree with them. The "
+                f"models predict only {record.looked.accuracy:.0%} of {record.looked.judged:,} labels, so many listed "
+                "labels are right."
             )
         else:
             said.append(f"{len(one):,} {one.what}.")

@@ -141,7 +141,7 @@ def _cost(chosen: Method) -> str:
     if row.adapter_bytes:
         said.append(f"{units.size(row.adapter_bytes)} to ship")
     if chosen.trained_share is not None and chosen.trained_share < 1:
-        said.append(f"{units.percent_of_weights(chosen.trained_share)} of the weights trained")
+        said.append(f"{units.percent_of_weights(chosen.trained_share)} of the parameters trained")
     return ", ".join(said)
 
 

@@ -136,9 +136,9 @@ def _against_full(p: Parameters, c: Context) -> str:
 def _headline(p: Parameters, c: Context) -> str:
     method, on_base = method_of_row(p["method"]), _on_base(p["method"])
     if p["kind"] == "baseline":
-        return f"You need no transformer: use {method}{_relation(p, c)}."
+        return f"Use {method}, no transformer needed{_relation(p, c)}."
     if p["kind"] == "probe":
-        return f"Frozen features are enough: use {method}{on_base}{_relation(p, c)}."
+        return f"Use {method} (frozen features){on_base}{_relation(p, c)}."
     name = _full_name(method) if p["kind"] == "full" else method
     return f"Use {name}{on_base}{_relation(p, c)}."
 

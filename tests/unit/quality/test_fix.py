@@ -172,6 +172,6 @@ def test_places_that_are_refused(tmp_path):
 
 def test_where_nothing_would_be_left(tmp_path):
     source = write_csv(tmp_path / "d.csv", ROWS[3:5])
-    with pytest.raises(DataError, match="No row of .* would be kept"):
+    with pytest.raises(DataError, match=r"No row of .* would be kept"):
         write_fixed(scanned(source), tmp_path / "clean.csv")
     assert [path.name for path in tmp_path.iterdir()] == ["d.csv"]

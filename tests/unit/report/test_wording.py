@@ -445,9 +445,9 @@ HEADLINES = [
     ),
     (
         {**LORA, **FULL, "method": "tfidf", "kind": "baseline", "against_full": "not_clear"},
-        "You need no transformer: use tfidf: it is not clearly different from full fine-tuning.",
+        "Use tfidf, no transformer needed: it is not clearly different from full fine-tuning.",
     ),
-    ({"method": "probe", "kind": "probe", **SHARES}, "Frozen features are enough: use probe."),
+    ({"method": "probe", "kind": "probe", **SHARES}, "Use probe (frozen features)."),
     ({"method": "full", "kind": "full", **SHARES}, "Use full fine-tuning."),
 ]
 SHORT = [
