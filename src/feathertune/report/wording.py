@@ -64,7 +64,7 @@ def headline(study: StudyRecord) -> str:
     reasons, context = study.verdict.reasons, context_of(study)
     if not reasons or reasons[0].code not in _HEADLINES:
         return verdict_text(study)
-    return _HEADLINES[reasons[0].code](reasons[0].parameters | _nothing_cheaper(reasons), context)
+    return _HEADLINES[reasons[0].code]({**reasons[0].parameters, **_nothing_cheaper(reasons)}, context)
 
 
 def caveat_texts(study: StudyRecord) -> list[str]:
