@@ -205,7 +205,7 @@ _Box = tuple[float, float, float, float]
 def _place(
     x: float, y: float, width: float, taken: list[_Box], bounds: _Box, *, beside: bool
 ) -> tuple[_Box, str, float, float] | None:
-    """Return the first free place for a label near its mark; with `beside`, left and right come first."""
+    """Return the first free place for a label near its mark; next to it first, if no line runs there."""
     left, right, top, bottom = bounds
     next_to = [("start", x + 10, y + 4, x + 10), ("end", x - 10, y + 4, x - 10 - width)]
     away = [
