@@ -32,7 +32,7 @@ def test_a_study_of_few_labels(encoder, data, tmp_path, monkeypatch, capsys):
     assert words in page
     assert "intervals over seeds hold the spread over draws" in page
     assert words in " ".join(result.stdout.split())
-    assert "What more labels would buy" not in page, "one number of rows is no curve"
+    assert "would more labels help?" not in page, "one number of rows is no curve"
     assert "still getting better" not in page, "the last epoch is always the one that is kept"
     assert "{" not in result.stdout
     assert in_process(monkeypatch, capsys, *command, "--out", out, "--json").code == 0, "only drawn again"
@@ -57,7 +57,7 @@ def test_a_bundle_without_validation_rows(encoder, data, tmp_path, monkeypatch, 
     info = read_info(bundle)
     assert (info.data.n_validation, info.metrics) == (0, {})
     card = (bundle / "README.md").read_text(encoding="utf-8")
-    assert "No texts were kept for a test or for validation" in card
+    assert "There was no test or validation set" in card
     assert in_process(monkeypatch, capsys, "predict", bundle, "--text", "a great film").code == 0
 
 

@@ -146,9 +146,9 @@ def test_planted_faults_are_found(planted, encoder, tmp_path, monkeypatch, capsy
     assert b"<h1>" in (out / "inspection.html").read_bytes()
     # The copy: what is certain is done, and the original is as it was.
     assert data.read_bytes() == before
-    assert found["fixed"]["counts"]["left out: repeats a text and its label"] == 20
-    assert found["fixed"]["counts"]["left out: stands in a later split, too"] == 30
-    assert found["fixed"]["counts"]["left out: stands there with another label, too"] == 20
+    assert found["fixed"]["counts"]["removed: duplicate of a text and label"] == 20
+    assert found["fixed"]["counts"]["removed: text is also in a later split"] == 30
+    assert found["fixed"]["counts"]["removed: text has conflicting labels"] == 20
     again = in_process(
         monkeypatch,
         capsys,
@@ -176,12 +176,12 @@ def test_what_is_done_is_said(encoder, tmp_path, monkeypatch, capsys):
     said = " ".join(result.stdout.split())
     for expected in (
         "clean.csv: 60 of 63 rows; the original is as it was",
-        "1 rows: left out: repeats a text and its label",
-        "2 rows: left out: stands there with another label, too",
+        "1 rows: removed: duplicate of a text and label",
+        "2 rows: removed: text has conflicting labels",
         "1 rows: text repaired",
         "clean.changes.csv",
         "inspection.html",
-        "1 row with a text and label that occurred before.",
+        "1 row repeating an earlier text and label.",
         "duplicate 1 61 like 1",
         "conflict 2 3 like 62, 62 like 3",
     ):
@@ -199,8 +199,8 @@ def test_a_strange_folder_and_the_source_are_left_alone(encoder, data, tmp_path,
     (tmp_path / "mine" / "letter.txt").write_text("dear")
     for option, place, words in (
         ("--out", tmp_path / "mine", "was not written by feathertune"),
-        ("--fix", data, "would replace the source itself"),
-        ("--fix", tmp_path / "clean.parquet", "Expected .csv, as the source"),
+        ("--fix", data, "would replace the source"),
+        ("--fix", tmp_path / "clean.parquet", "Expected .csv, like the source"),
     ):
         result = in_process(monkeypatch, capsys, "inspect", data, "--base", encoder, option, place, "--overwrite")
         assert result.code == 2

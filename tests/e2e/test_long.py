@@ -77,9 +77,9 @@ def test_a_study_says_what_was_read_and_scores_by_length(encoder, data, tmp_path
         assert word in " ".join(done.stdout.split())
     page = render_report(out).read_text(encoding="utf-8")
     section = page[page.index('<section id="lengths">') : page.index('<section id="learning">')]
-    for word in (f"{long.shortest}–{long.longest}", "tokens never read", "lora:top_layers=1", "2 windows of 16"):
+    for word in (f"{long.shortest}–{long.longest}", "unread tokens", "lora:top_layers=1", "2 windows of 16"):
         assert word in section
-    assert "What stands between the windows of very long texts" in page
+    assert "Text between the windows of very long texts" in page
 
 
 def test_words_that_do_not_fit_are_told(encoder, data, tmp_path, run):

@@ -230,11 +230,11 @@ def test_inspect_looks_at_classes_only(data, encoder, monkeypatch, capsys):
     for given in ([], ["--set", "data.task=regression"]):
         result = in_process(monkeypatch, capsys, "inspect", data, *LABEL, "--base", encoder, *SHORT, *given)
         assert result.code == 2
-        assert "are numbers, and inspect looks at classes only" in result.stderr
+        assert "are numbers, but inspect supports only classes" in result.stderr
 
 
 def test_inspect_says_the_same_of_numbers_in_json(encoder, tmp_path, monkeypatch, capsys):
     (tmp_path / "in.jsonl").write_text('{"text": "a film", "label": 1}\n{"text": "a scene", "label": 2.5}\n')
     result = in_process(monkeypatch, capsys, "inspect", tmp_path / "in.jsonl", "--base", encoder, *SHORT)
     assert result.code == 2
-    assert "in.jsonl, line 2: the label is 2.5, a number, and inspect looks at classes only" in result.stderr
+    assert "in.jsonl, line 2: the label 2.5 is a number, but inspect supports only classes" in result.stderr

@@ -128,7 +128,7 @@ def test_served_pairs(pairs, bundle):
         for wrong in ({"texts": ["a"]}, {"texts": ["a", "b"], "text_pairs": ["c"]}):
             status, answer = server.ask("POST", "/v1/models/halves:predict", wrong)
             assert (status, answer["detail"][0]["loc"]) == (422, ["body", "text_pairs"])
-            assert "reads pairs of texts" in answer["detail"][0]["msg"]
+            assert "classifies pairs of texts" in answer["detail"][0]["msg"]
         assert server.ask("GET", "/v1/models")[1]["models"][0]["text_columns"] == ["opening", "ending"]
 
 
@@ -145,7 +145,7 @@ def test_exports(form, pairs, bundle, tmp_path, monkeypatch, capsys):
     parity = json.loads((out / "parity.json").read_text())
     assert (parity["n_real"], parity["label_flips"]) == (50, 0)
     card = (out / "README.md").read_text(encoding="utf-8")
-    assert "It reads pairs of texts (`opening`, `ending`); those of more than 24 tokens are truncated to 24." in card
+    assert "It classifies pairs of texts (`opening`, `ending`). Pairs longer than 24 tokens are " in card
     assert '["A text."], ["Another."]' in card or "tokenizer.encode(*pair)" in card
     if form == "onnx":
         script = card.partition("```python\n")[2].partition("```")[0]

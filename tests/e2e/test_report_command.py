@@ -106,7 +106,7 @@ def test_two_studies_are_compared_on_the_terminal_and_a_page(study, other, monke
     assert f"Comparison: {other / 'comparison.html'}" in result.stdout
     for method in ("majority", "lora", "full"):
         assert method in result.stdout
-    assert "Two studies, side by side" in (other / "comparison.html").read_text(encoding="utf-8")
+    assert "Comparison of two studies" in (other / "comparison.html").read_text(encoding="utf-8")
     assert sorted(study.rglob("*")) == before
     again = in_process(monkeypatch, capsys, "report", study, other)
     assert again.stdout == result.stdout, "the page in the study's own folder is drawn anew, as its report is"
@@ -120,7 +120,7 @@ def test_a_comparison_goes_where_it_is_told_and_replaces_nothing_unasked(study, 
     assert "page.html exists. Give another --out" in refused.stderr
     assert page.read_text() == "mine"
     assert in_process(monkeypatch, capsys, "report", study, other, "--out", page, "--overwrite").code == 0
-    assert "Two studies, side by side" in page.read_text(encoding="utf-8")
+    assert "Comparison of two studies" in page.read_text(encoding="utf-8")
     assert not (other / "comparison.html").exists()
 
 

@@ -52,9 +52,9 @@ def test_it_is_told_on_the_terminal_and_in_the_report(study):
     record = load_study(out)
     assert "found by search" in result.stdout
     page = (out / "report.html").read_text(encoding="utf-8")
-    assert "Options found by search" in page
+    assert "Hyperparameter search" in page
     assert f"the best of {N} trials on validation rows" in page
-    assert "no search for better settings" not in page
+    assert "without a recorded search" not in page
     assert page.count("<summary>Trials of <bdi>lora</bdi></summary>") == 1
     assert record.searches[0].trials[1].options["learning_rate"] > 0
 

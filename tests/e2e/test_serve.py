@@ -191,9 +191,9 @@ def test_bad_input_is_one_line(monkeypatch, capsys, tmp_path):
     assert "cannot be the name of a bundle" in refused(f"a b={lora}")
     assert "not a folder" in refused(tmp_path / "missing", "--port", "0")
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        assert "Nothing can listen on 127.0.0.1" in refused(lora, "--port", taken.getsockname()[1])
+        assert "Cannot listen on 127.0.0.1" in refused(lora, "--port", taken.getsockname()[1])
     assert "The port is 70000. Expected 0" in refused(lora, "--port", "70000")
-    assert "takes at least one whole request" in refused(lora, "--port", "0", "--queue-texts", "10")
+    assert "at least one full request" in refused(lora, "--port", "0", "--queue-texts", "10")
     assert "The limit token_budget is 0" in refused(lora, "--port", "0", "--token-budget", "0")
     short = tmp_path / "token"
     short.write_text("short")

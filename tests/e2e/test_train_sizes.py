@@ -63,7 +63,7 @@ def test_what_more_labels_would_buy_is_said_everywhere(study):
     assert "training rows 16 40 72" in said
     assert "lora: from 16 to 72 rows" in said
     page = (out / "report.html").read_text(encoding="utf-8")
-    assert "What more labels would buy" in page
+    assert "would more labels help?" in page
     assert "lora, 16 rows:" in page
     assert page.count('id="labels"') == 1
 
@@ -82,7 +82,7 @@ def test_the_largest_size_is_the_ordinary_study(study, encoder, data, tmp_path):
     assert load_study(study[0]).verdict == ordinary.verdict
     assert all(run.train_rows is None for run in ordinary.runs)
     assert ordinary.more_labels == []
-    assert "What more labels would buy" not in (plain / "report.html").read_text(encoding="utf-8")
+    assert "would more labels help?" not in (plain / "report.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.slow

@@ -89,7 +89,7 @@ def test_a_training_without_test_rows_says_so_and_a_study_refuses_it(config, tmp
     scores = feathertune.finetune(config, tmp_path / "bundle")
     assert scores.keys() == {"validation"}
     card = (tmp_path / "bundle" / "README.md").read_text(encoding="utf-8")
-    assert "No texts were kept for a test." in card
+    assert "There was no test set." in card
     assert "`reviews.csv`" in card
     assert str(tmp_path) not in card
     with pytest.raises(ConfigError, match="a study is about test rows"):

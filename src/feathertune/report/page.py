@@ -1,6 +1,6 @@
-"""A page of HTML from a template: one file that loads nothing.
+"""Render a template as one self-contained HTML page.
 
-Everything but `Markup` is escaped; a content security policy allows the one style and the one script.
+Everything but `Markup` is escaped; a content security policy allows only the page's own style and script.
 """
 
 from __future__ import annotations

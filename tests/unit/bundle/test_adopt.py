@@ -244,7 +244,7 @@ def test_it_gives_each_label_whose_sigmoid_reaches_its_threshold(tmp_path, base)
     card = (tmp_path / "bundle" / "README.md").read_text(encoding="utf-8")
     assert 'problem_type="multi_label_classification"' in card
     assert f"threshold = {cut}" in card
-    assert "set at the import, not found on validation texts" in card
+    assert "set at import, not tuned on validation texts" in card
 
 
 @pytest.mark.parametrize(
