@@ -193,7 +193,7 @@ def _text(value: object, row: int) -> Text:
     return Pair(*strings) if len(strings) == 2 else strings[0]
 
 
-def _seed(random_state: Any) -> int:  # noqa: ANN401 - whatever scikit-learn takes
+def _seed(random_state: Any) -> int:  # noqa: ANN401 - any random_state of scikit-learn
     if isinstance(random_state, (int, np.integer)) and random_state >= 0:
         return int(random_state)
     return int(check_random_state(random_state).randint(2**31 - 1))

@@ -26,7 +26,7 @@ class Targets:
     codes: NDArray[np.int64]
 
 
-def read_targets(y: Any, texts: Sequence[object]) -> Targets:  # noqa: ANN401 - whatever scikit-learn takes
+def read_targets(y: Any, texts: Sequence[object]) -> Targets:  # noqa: ANN401 - any y of scikit-learn
     """Read the labels of N texts; `TextClassifier.fit` has their forms."""
     found = _matrix(y) or _lists(y)
     if found is None:
@@ -49,7 +49,7 @@ def read_targets(y: Any, texts: Sequence[object]) -> Targets:  # noqa: ANN401 - 
     return found
 
 
-def members_of(y: Any, classes: np.ndarray) -> Any:  # noqa: ANN401 - whatever scikit-learn takes
+def members_of(y: Any, classes: np.ndarray) -> Any:  # noqa: ANN401 - any y of scikit-learn
     """Return sets of labels as ``(N, C)`` of 0 and 1, in the order of `classes`; single labels stay as they are."""
     found = _matrix(y)
     if found is not None and len(found.classes) != len(classes):
@@ -70,7 +70,7 @@ def members_of(y: Any, classes: np.ndarray) -> Any:  # noqa: ANN401 - whatever s
     return members
 
 
-def _matrix(y: Any) -> Targets | None:  # noqa: ANN401 - whatever scikit-learn takes
+def _matrix(y: Any) -> Targets | None:  # noqa: ANN401 - any y of scikit-learn
     """Read an indicator matrix; None if it is not one."""
     columns = getattr(y, "columns", None)
     names = [] if columns is None else list(columns)
@@ -88,7 +88,7 @@ def _matrix(y: Any) -> Targets | None:  # noqa: ANN401 - whatever scikit-learn t
     return Targets(classes, members.astype(np.int64))
 
 
-def _lists(y: Any) -> Targets | None:  # noqa: ANN401 - whatever scikit-learn takes
+def _lists(y: Any) -> Targets | None:  # noqa: ANN401 - any y of scikit-learn
     """Read lists of labels; None if it holds none."""
     rows = y if isinstance(y, list | tuple) else y.tolist() if getattr(y, "ndim", 0) == 1 else []
     listed = [isinstance(row, list | tuple | set | frozenset | np.ndarray) for row in rows]

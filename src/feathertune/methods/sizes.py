@@ -63,7 +63,7 @@ def matched(method: Method, options: Options, encoder: LoadedEncoder, budget: in
     names = target_names(encoder, options) if isinstance(options, TargetedOptions) else list(encoder.linear_names())
     values = list(method.size.values(shapes_of(encoder, names)))
 
-    def sized(value: Any) -> Options:  # noqa: ANN401 - whatever the option is
+    def sized(value: Any) -> Options:  # noqa: ANN401 - any option value
         return method.options.model_validate({**options.model_dump(), option: value})
 
     def trained(value: Any) -> int:  # noqa: ANN401
