@@ -22,7 +22,8 @@ import torch
 from feathertune.config import EngineConfig
 from feathertune.errors import ConfigError, first_line
 
-# oneDNN compiles code for each product shape and by default keeps 1,024, too few for an epoch over texts of many lengths.
+# oneDNN compiles code for each product shape and keeps 1,024 by default, too few for an epoch over texts of many
+# lengths.
 _ONEDNN_CACHE = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "8192")
 # bf16 must be clearly faster, since it loses digits. Native bf16 is 2x to 8x faster; elsewhere it is 3x or more slower.
 _BF16_MUST_WIN_BY = 1.3

@@ -95,7 +95,7 @@ def test_a_curve_that_was_cut_short_goes_on_to_the_same_record(study, encoder, d
     result = feathertune(*command(data, encoder, out))
     assert result.code == 0, result.stderr
     assert "lora-n16-s0" in result.stderr
-    assert "(done before)" in result.stderr
+    assert "(finished earlier)" in result.stderr
     records = [json.loads((folder / "study.json").read_text()) for folder in (study[0], out)]
     assert comparable(records[0]) == comparable(records[1])
 

@@ -55,9 +55,7 @@ def _checked(name: str, value: object) -> object:
     """Return an argument with ``~`` expanded; refuse text that is not UTF-8, which no record can hold."""
     if isinstance(value, (str, Path)) and not is_whole(str(value)):
         option = f"--{name.replace('_', '-')}"
-        raise ConfigError(
-            f"The value of {option} is not UTF-8: {value}. If it is a file, rename it."
-        )
+        raise ConfigError(f"The value of {option} is not UTF-8: {value}. If it is a file, rename it.")
     return value.expanduser() if isinstance(value, Path) and str(value).startswith("~") else value
 
 

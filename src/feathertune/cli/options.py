@@ -124,9 +124,7 @@ _SHARED: dict[str, Any] = {
     "seed": _option("--seed", "Seed of the split; for train, also of the training.", int),
     "merge_labels": _option("--merge-labels", "Merge labels that look alike, e.g. neg and NEG.", bool),
     "drop_invalid": DropInvalid,
-    "runner": _option(
-        "--runner", "local runs one at a time; ray runs several on a Ray cluster.", metavar="NAME"
-    ),
+    "runner": _option("--runner", "local runs one at a time; ray runs several on a Ray cluster.", metavar="NAME"),
     "ray_address": _option(
         "--ray-address",
         "Ray cluster; by default RAY_ADDRESS, else a local one.",

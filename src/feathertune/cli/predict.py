@@ -29,7 +29,8 @@ STDIN = "-"
 def evaluate(
     bundle: BundleArgument,
     data: Annotated[
-        str, typer.Argument(metavar="DATA", help="Labelled data, as in `feathertune compare`; its test split if present.")
+        str,
+        typer.Argument(metavar="DATA", help="Labelled data, as in `feathertune compare`; its test split if present."),
     ],
     text_column: opt.TextColumn = None,
     label_column: opt.LabelColumn = None,
@@ -133,7 +134,9 @@ def _rows(
     names = Pair._fields if predictor.reads_pairs else Pair._fields[:1]
     if texts:
         if predictor.reads_pairs != bool(seconds):
-            expected = "pairs. Pass a --text-pair for each --text" if predictor.reads_pairs else "single texts, not pairs"
+            expected = (
+                "pairs. Pass a --text-pair for each --text" if predictor.reads_pairs else "single texts, not pairs"
+            )
             raise ConfigError(f"The bundle {predictor.bundle.folder} reads {expected}.")
         schema = pa.schema([(name, pa.string()) for name in names])
         values = zip(*filter(None, (texts, seconds)), strict=True)

@@ -120,9 +120,7 @@ def _named(bundles: list[str]) -> dict[str, Path]:
                 f"NAME={folder}."
             )
         if name in named:
-            raise ConfigError(
-                f"Two bundles are named '{name}': {named[name]} and {folder}. Rename one: NAME={folder}."
-            )
+            raise ConfigError(f"Two bundles are named '{name}': {named[name]} and {folder}. Rename one: NAME={folder}.")
         named[name] = Path(folder)
     return named
 
@@ -142,7 +140,7 @@ def _token(file: Path | None) -> str | None:
     token = token.strip()
     if not re.fullmatch(r"[\x21-\x7e]{8,}", token):
         raise ConfigError(
-            f"The token in {where} cannot be used: it has {len(token)} characters. Expected at least 8 ASCII characters "
-            "without spaces."
+            f"The token in {where} has {len(token)} characters. Expected at least 8 characters, all of them ASCII, and "
+            "no spaces."
         )
     return token

@@ -80,7 +80,7 @@ def result_line(record: RunRecord) -> str:
     seconds = units.seconds(record.seconds.total)
     early = f", best epoch {record.best_epoch} of {record.epochs}" if record.epochs else ""
     score = SCORES[record.metric]
-    return f"{record.id}: test {score.title} {score.format.score(score.of(record.test))}, {seconds}{early}"
+    return f"{record.id}: {score.title} {score.format.score(score.of(record.test))} on the test rows, {seconds}{early}"
 
 
 class _Lines(Silent):

@@ -108,7 +108,7 @@ def plan_text(prepared: Prepared, folder: Path | None, cost: CostEstimate) -> st
         f"data     {data.source}: {data.rows_in_words()}",
         *_labels(data),
         *(f"long     {_of_base(base, bases)}{data.long_texts(base)}" for base in bases),
-        f"removed  {data.duplicates_removed:,} duplicates, {data.overlap_removed:,} rows that also occur in a later split",
+        f"removed  {data.duplicates_removed:,} duplicates, {data.overlap_removed:,} rows repeated in a later split",
         *(f"note     {note}" for note in data.notes),
         *(
             f"base     {base.id}: {base.model_type}, {units.count(base.n_parameters)} parameters, "
@@ -164,8 +164,8 @@ def cost_lines(cost: CostEstimate) -> list[RenderableType]:
         table,
         *(Text(f"{row.method} failed in the pilot run: {row.error}") for row in cost.rows if row.error is not None),
         *(Text(f"{row.method}: {note}") for row in cost.rows for note in row.notes),
-        f"All {sum(row.n_runs for row in cost.rows)} runs together: about {units.seconds(cost.study_seconds)}. Each row "
-        "includes shared work, which this total counts once. Early stopping takes less. The estimate took "
+        f"All {sum(row.n_runs for row in cost.rows)} runs together: about {units.seconds(cost.study_seconds)}. Each "
+        "row includes shared work, which this total counts once. Early stopping takes less. The estimate took "
         f"{units.seconds(cost.measured_seconds)}.",
     ]
 

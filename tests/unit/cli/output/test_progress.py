@@ -119,7 +119,7 @@ def test_the_bar_draws_and_leaves_results(clock, study, monkeypatch):
     bar.advanced(50.0, "epoch 1, loss 0.5")
     bar.ended(next(run for run in study.runs if run.method == "lora"))
     bar.close()
-    assert "(done before)" in drawn.getvalue()
+    assert "(finished earlier)" in drawn.getvalue()
     assert "lora-s0: " in drawn.getvalue()
 
 
