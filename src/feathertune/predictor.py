@@ -119,8 +119,8 @@ def require_finite(logits: np.ndarray, model: str, texts: Sequence[Text] | None 
     row = int(np.flatnonzero(~np.isfinite(logits).all(axis=1))[0])
     text = "a text" if texts is None else f"the text {texts[row]!r:.80}"
     raise BundleError(
-        f"{model} returns NaN or infinite logits for {text}, so no label can be predicted. Its weights are too large. "
-        "Train it again with a lower learning rate."
+        f"{model} returns logits that are NaN or infinite for {text}. Its weights are too large. Train it again with a "
+        "lower learning rate."
     )
 
 

@@ -43,12 +43,12 @@ def difference(listed: Mapping[str, Mapping[str, Any]], present: Mapping[str, Pa
         if name not in present:
             return f"{name} is missing"
         if name not in listed:
-            return f"{name} is not listed in the manifest"
+            return f"{name} is not one of its files"
         size, expected = present[name].stat().st_size, listed[name]["bytes"]
         if size != expected:
             return f"{name} has {size} bytes, expected {expected}"
         if sha256_of(present[name]) != listed[name]["sha256"]:
-            return f"the content of {name} has changed"
+            return f"the content of {name} was changed"
     return ""
 
 

@@ -113,13 +113,13 @@ def test_a_method_on_an_encoder_that_it_cannot_serve(data, tmp_path, monkeypatch
     encoder = save_tiny_encoder(tmp_path / "tiny-modernbert", "modernbert")
     out = tmp_path / "bundle"
     command = ("train", data, "--base", encoder, "--method", "bitfit", *SMALL, "--out", out)
-    refused(in_process(monkeypatch, capsys, *command), ["'bitfit' cannot serve", "have no biases"])
+    refused(in_process(monkeypatch, capsys, *command), ["'bitfit' does not support", "have no biases"])
     assert not out.exists()
 
 
 def test_one_training_is_of_one_method(data, encoder, tmp_path, monkeypatch, capsys):
     command = ("train", data, "--base", encoder, "--method", "all", "--out", tmp_path / "bundle")
-    refused(in_process(monkeypatch, capsys, *command), ["'all' stands for every method", "compare --methods all"])
+    refused(in_process(monkeypatch, capsys, *command), ["'all' means every method", "compare --methods all"])
 
 
 def refused(result, expected):

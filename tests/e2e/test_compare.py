@@ -117,7 +117,7 @@ def test_a_failed_run_is_a_row_and_the_rest_goes_on(encoder, data, tmp_path, mon
     command = ("compare", data, "--base", encoder, *SMALL, "--methods", "lora,full", "--out", out)
     result = in_process(monkeypatch, capsys, *command, "--set", "method.lora.learning_rate=1e30")
     assert result.code == 1
-    assert "1 runs failed: lora-s0" in result.stderr
+    assert "1 run failed: lora-s0" in result.stderr
     record = load_study(out)
     lora = next(run for run in record.runs if run.method == "lora")
     assert lora.status == "failed"
@@ -147,12 +147,12 @@ def test_a_method_that_breaks_costs_its_own_row_only(where, encoder, data, tmp_p
     out = tmp_path / "study"
     command = ("compare", data, "--base", encoder, *SMALL, "--methods", "full,all", "--out", out)
     planned = in_process(monkeypatch, capsys, *command, "--dry-run")
-    assert "left out: prefix: PEFT hands keys" in planned.stdout
+    assert "left out: prefix: PEFT passes keys" in planned.stdout
     result = in_process(monkeypatch, capsys, *command)
     assert result.code == 1
-    assert "1 runs failed: broken-s0" in result.stderr
+    assert "1 run failed: broken-s0" in result.stderr
     assert "failed: broken-s0: KeyError" in result.stdout
-    assert "left out: prefix: PEFT hands keys" in result.stdout
+    assert "left out: prefix: PEFT passes keys" in result.stdout
     record = load_study(out)
     trained = {run.id: run.status for run in record.runs if run.kind in ("peft", "full")}
     assert trained == {"full-s0": "complete", "ia3-s0": "complete", "broken-s0": "failed"}
@@ -160,7 +160,7 @@ def test_a_method_that_breaks_costs_its_own_row_only(where, encoder, data, tmp_p
     assert json.loads((out / "plan.json").read_text())["left_out"] == record.left_out
     assert record.descriptions["ia3"] == METHODS["ia3"].summary
     page = (out / "report.html").read_text()
-    assert "prefix: left out. PEFT hands keys" in page
+    assert "prefix: left out. PEFT passes keys" in page
     assert "a layer that is not there" in page
     assert "Trains one vector per layer that scales its outputs" in page
 

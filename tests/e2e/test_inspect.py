@@ -144,7 +144,7 @@ def test_planted_faults_are_found(planted, encoder, tmp_path, monkeypatch, capsy
     assert len(listed) == sum(finding["n"] for finding in found["findings"])
     assert [int(row["row"]) for row in listed if row["finding"] == "suspect-label"] == suspects
     assert b"<h1>" in (out / "inspection.html").read_bytes()
-    # The copy: what is certain is done, and the original is as it was.
+    # The copy: what is certain is done, and the original is unchanged.
     assert data.read_bytes() == before
     assert found["fixed"]["counts"]["left out: repeats a text and its label"] == 20
     assert found["fixed"]["counts"]["left out: stands in a later split, too"] == 30
@@ -175,7 +175,7 @@ def test_what_is_done_is_said(encoder, tmp_path, monkeypatch, capsys):
     assert result.code == 0, result.stderr
     said = " ".join(result.stdout.split())
     for expected in (
-        "clean.csv: 60 of 63 rows; the original is as it was",
+        "clean.csv: 60 of 63 rows; the original is unchanged",
         "1 rows: left out: repeats a text and its label",
         "2 rows: left out: stands there with another label, too",
         "1 rows: text repaired",

@@ -203,7 +203,7 @@ def test_a_method_that_kills_its_process_is_a_failed_row(deadly, cluster, encode
         *(*ON_RAY, "--ray-address", cluster.address, "--set", "runner.retries=1"),
     )
     assert result.code == 1
-    assert "1 runs failed: deadly-s0" in result.stderr
+    assert "1 run failed: deadly-s0" in result.stderr
     runs = {run.id: run for run in load_study(out).runs}
     assert runs["lora-s0"].status == "complete"
     assert "died" in runs["deadly-s0"].error

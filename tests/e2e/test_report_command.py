@@ -117,7 +117,7 @@ def test_a_comparison_goes_where_it_is_told_and_replaces_nothing_unasked(study, 
     page.write_text("mine")
     refused = in_process(monkeypatch, capsys, "report", study, other, "--out", page)
     assert refused.code == 2
-    assert "page.html exists. Give another --out" in refused.stderr
+    assert "page.html already exists. Pass another --out" in refused.stderr
     assert page.read_text() == "mine"
     assert in_process(monkeypatch, capsys, "report", study, other, "--out", page, "--overwrite").code == 0
     assert "Two studies, side by side" in page.read_text(encoding="utf-8")

@@ -26,7 +26,7 @@ def export(
         typer.Option(
             "--data",
             metavar="DATA",
-            help="Real texts to verify the export on, ideally labelled; uses the validation rows if present.",
+            help="Real texts for verification, ideally labelled; validation rows if present.",
         ),
     ] = None,
     text_column: opt.TextColumn = None,

@@ -25,11 +25,15 @@ ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML file of 
 Assignments = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override one setting, e.g. train.epochs=3.")
 ]
+EngineAssignments = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override one engine setting, e.g. engine.dtype=fp32."),
+]
 Base = Annotated[
     str | None,
     typer.Option(
         "--base",
-        help="Base model: sample:minilm, a hub id, a folder or a .gguf file; compare accepts several: A,B.",
+        help="Base model: sample:minilm, hub id, folder or .gguf file; in compare also A,B.",
     ),
 ]
 TextColumn = Annotated[

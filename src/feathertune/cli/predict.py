@@ -35,7 +35,7 @@ def evaluate(
     text_column: opt.TextColumn = None,
     label_column: opt.LabelColumn = None,
     base: BaseOption = None,
-    assignments: opt.Assignments = None,
+    assignments: opt.EngineAssignments = None,
     drop_invalid: opt.DropInvalid = False,
     json: opt.Json = False,
     debug: opt.Debug = False,
@@ -65,7 +65,7 @@ def predict(
     ] = None,
     text_column: opt.TextColumn = None,
     base: BaseOption = None,
-    assignments: opt.Assignments = None,
+    assignments: opt.EngineAssignments = None,
     overwrite: opt.Overwrite = False,
     spreadsheet_safe: Annotated[
         bool,

@@ -45,7 +45,7 @@ def serve(
         list[str] | None,
         typer.Option("--allowed-host", metavar="NAME", help="Accepted host, e.g. api.example.org, or *. Repeatable."),
     ] = None,
-    assignments: opt.Assignments = None,
+    assignments: opt.EngineAssignments = None,
     debug: opt.Debug = False,
 ) -> None:
     """Serve bundles over HTTP; bundles with the same base model share it in memory.

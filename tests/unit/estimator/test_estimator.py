@@ -325,7 +325,7 @@ def test_what_is_no_list_of_texts(fitted, texts, expected):
 @pytest.mark.parametrize(
     ("labels", "expected"),
     [
-        (["a"] * 60, "All 60 texts have one class"),
+        (["a"] * 60, "All 60 texts have the same class"),
         (LABELS[:-1], "inconsistent numbers of samples"),
         (np.linspace(0, 1, 60), "Unknown label type"),
         ([None, *LABELS[1:]], "Unknown label type|NaN"),
@@ -358,7 +358,7 @@ def test_settings_that_are_none(options, error, expected):
 
 def test_a_failed_fit_keeps_what_was_learned(fitted):
     again = copy.deepcopy(fitted)
-    with pytest.raises(ValueError, match="one class"):
+    with pytest.raises(ValueError, match="the same class"):
         again.fit(TEXTS, ["a"] * 60)
     assert again.predict(NEW).tolist() == ["pos", "neg", "neg"]
 

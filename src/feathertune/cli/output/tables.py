@@ -210,6 +210,7 @@ def study_text(study: StudyRecord, folder: Path) -> str:
     text = render(
         "",
         *side_by_side(names, gives, costs, columns=columns),
+        "",
         facts + ".",
         *failed,
         *left_out_lines(study.left_out),
@@ -227,11 +228,15 @@ def study_text(study: StudyRecord, folder: Path) -> str:
     return text + printable(f"\nReport: {folder / REPORT_FILE}\n")  # a path is not wrapped
 
 
-def _caveats(study: StudyRecord) -> list[str]:
+def _caveats(study: StudyRecord) -> list[RenderableType]:
     """Return the first caveats, which are the most important ones, and the number of the others."""
-    caveats = [f"- {caveat}" for caveat in caveat_texts(study)]
+    caveats = caveat_texts(study)
     more = len(caveats) - _MOST_CAVEATS
-    return [*caveats[:_MOST_CAVEATS], *([f"- {more} more in the report"] if more > 0 else [])]
+    items = [*caveats[:_MOST_CAVEATS], *([f"{more} more in the report"] if more > 0 else [])]
+    bullets = Table.grid(padding=(0, 1, 0, 0))
+    for item in items:
+        bullets.add_row("-", Text(item))
+    return [bullets] if items else []
 
 
 def _sizes(train_rows: Sequence[int | None]) -> tuple[list[Column], list[list[str]]]:

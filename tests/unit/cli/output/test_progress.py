@@ -188,7 +188,7 @@ def test_three_caveats_are_printed_and_the_others_counted(study, tmp_path):
     def printed(n):
         verdict = study.verdict.model_copy(update={"caveats": caveats[:n]})
         lines = study_text(study.model_copy(update={"verdict": verdict}), tmp_path).splitlines()
-        return [line for line in lines if line.startswith("- ")]
+        return [line.rstrip() for line in lines if line.startswith("- ")]
 
     assert len(printed(3)) == 3
     assert "more in the report" not in " ".join(printed(3))
