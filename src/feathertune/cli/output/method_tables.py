@@ -41,7 +41,7 @@ def methods_text() -> str:
     for baseline in BASELINES:
         source = (Text(_short(baseline.source)),) if roomy else ()
         table.add_row(baseline.name, baseline.kind, *("" for _ in more), Text(baseline.summary), *source)
-    return render(table, _HINT)
+    return render(table, "", _HINT)
 
 
 def _short(source: str) -> str:
