@@ -1,4 +1,4 @@
-"""The verbs of the command line in Python, such as `compare`, `finetune` and `load`."""
+"""Python API of the commands: `compare`, `finetune`, `load` and others."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ def compare(
     observer: Observer | None = None,
     track: Sequence[str] = (),
 ) -> Study:
-    """Run a study, or continue it, and return its result.
+    """Run or continue a study and return its result.
 
     Args:
-        config: The settings, from `feathertune.load_config`.
-        out: The study folder; None makes one under ``runs/`` whose name follows from the plan.
-        overwrite: Delete another study in that folder.
-        observer: Receives the progress; None shows a progress bar in a notebook, and nothing elsewhere.
-        track: Trackers of the progress, such as ``tensorboard``.
+        config: Settings from `feathertune.load_config`.
+        out: Study folder; None means a folder under ``runs/`` that is named after the plan.
+        overwrite: Replace another study in the folder.
+        observer: Receives progress; None shows a progress bar in a notebook, and nothing elsewhere.
+        track: Trackers to log to, e.g. ``["tensorboard"]``.
 
     Raises:
         FeathertuneError: If the settings, the data or the folder cannot be used.
@@ -66,7 +66,7 @@ def compare(
 
 
 def evaluate_base(config: Config, out: str | Path | None = None, *, overwrite: bool = False) -> Study:
-    """Score only ``majority``, ``tfidf``, ``foundation`` (untrained heads) and ``probe``; otherwise as `compare`."""
+    """Run `compare` with the baselines only, including the untrained base model (``foundation``)."""
     baselines_only = config.study.model_copy(update={"methods": ()})
     return compare(config.model_copy(update={"study": baselines_only}), out, overwrite=overwrite)
 
@@ -82,20 +82,20 @@ def finetune(
     observer: Observer | None = None,
     track: Sequence[str] = (),
 ) -> dict[str, Scores]:
-    """Train one method once, write a bundle, and return its scores on ``validation`` and ``test``.
+    """Train one method, write a bundle, and return its scores on ``validation`` and ``test``.
 
     Args:
-        config: The settings, from `feathertune.load_config`.
-        out: The bundle's folder.
-        method: A name of ``feathertune methods``.
+        config: Settings from `feathertune.load_config`.
+        out: Output folder for the bundle.
+        method: Method from ``feathertune methods``, e.g. ``lora:r=4``.
         seed: Seed of the head, the adapter and the order of texts.
-        overwrite: Replace an existing bundle once the new one is whole.
-        resume: Continue from the last checkpoint of a training that was stopped.
-        observer: Receives the progress; None shows a progress bar in a notebook, and nothing elsewhere.
-        track: Trackers of the progress, such as ``tensorboard``.
+        overwrite: Replace an existing bundle once the new one is complete.
+        resume: Continue a stopped training from its last checkpoint; a finished bundle stays as it is.
+        observer: Receives progress; None shows a progress bar in a notebook, and nothing elsewhere.
+        track: Trackers to log to, e.g. ``["tensorboard"]``.
 
     Raises:
-        FeathertuneError: If the settings, the data or the folder cannot be used, or the training breaks.
+        FeathertuneError: If the settings, the data or the folder cannot be used, or the training fails.
     """
     trackers = choose_trackers(track)
     with _observing(observer) as shown, tracked(shown, trackers, Path(out), config, beside=True) as watched:

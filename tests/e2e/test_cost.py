@@ -120,7 +120,7 @@ def test_a_method_that_breaks_is_a_row_that_says_so(encoder, data, monkeypatch, 
     result = in_process(monkeypatch, capsys, *broken)
     assert result.code == 0, result.stderr
     said = " ".join(result.stdout.split())
-    assert "lora failed on the pilot: RunFailedError: The loss is nan" in said
+    assert "lora failed in the pilot run: RunFailedError: The loss is nan" in said
     assert "full" in said
 
 

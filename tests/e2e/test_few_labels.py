@@ -53,7 +53,7 @@ def test_a_bundle_without_validation_rows(encoder, data, tmp_path, monkeypatch, 
     command = ("train", data, "--base", encoder, *FEW, "--validation-size", "0", "--out", bundle)
     result = in_process(monkeypatch, capsys, *command, "--test-size", "0")
     assert result.code == 0, result.stderr
-    assert "No rows were kept to score it on." in result.stdout
+    assert "No validation or test rows to score on." in result.stdout
     info = read_info(bundle)
     assert (info.data.n_validation, info.metrics) == (0, {})
     card = (bundle / "README.md").read_text(encoding="utf-8")

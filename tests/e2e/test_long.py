@@ -71,7 +71,7 @@ def test_a_study_says_what_was_read_and_scores_by_length(encoder, data, tmp_path
         assert sum(n * score for n, score in parts) / study.data.n_test == pytest.approx(row.score_mean)
     for word in (
         "have more than 16 tokens and are read in up to 2 windows of 16; ",
-        "tokens of the text",
+        "tokens per text",
         "never read",
     ):
         assert word in " ".join(done.stdout.split())

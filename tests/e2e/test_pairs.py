@@ -99,9 +99,9 @@ def test_evaluate_and_predict_agree(pairs, bundle, tmp_path, monkeypatch, capsys
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (["--text", "a"], "reads pairs: give each --text its --text-pair."),
+        (["--text", "a"], "reads pairs. Pass a --text-pair for each --text."),
         (["--text", "a", "--text", "b", "--text-pair", "c"], "--text-pair was given 1 times, --text 2 times."),
-        (["--input", "-"], "a line of stdin is one text. Give --input FILE with two columns"),
+        (["--input", "-"], "a line of stdin is a single text. Pass --input FILE with two columns"),
         (["--input", "one.csv"], "has no columns opening and ending, and the bundle was trained on pairs"),
     ],
 )

@@ -67,11 +67,11 @@ def test_a_full_disk_leaves_the_older_table(study, tmp_path, monkeypatch, capsys
     [
         (["--table", "tex"], ["form of a table 'tex'", "Did you mean 'latex'?"]),
         (["--table", "md", "--json"], ["Both --table md and --json"]),
-        (["--output", "x.csv"], ["--output x.csv is where a table goes", "--table"]),
+        (["--output", "x.csv"], ["--output x.csv requires a table", "--table"]),
         (["--table", "csv", "--output", "nowhere/x.csv"], ["nowhere/x.csv cannot be written", "--output"]),
         (["--table", "csv", "--output", "."], ["is a folder", "--output"]),
-        (["study", "--table", "csv"], ["--table csv exports the table of one study, and two were given"]),
-        (["--out", "x.html"], ["--out x.html is where a comparison goes, and one study was given"]),
+        (["study", "--table", "csv"], ["--table csv exports the table of one study, but two were given"]),
+        (["--out", "x.html"], ["--out x.html requires two studies to compare, but only one was given"]),
         (["study"], ["are the same study. Expected two."]),
         (["nowhere"], ["nowhere is not a study folder"]),
     ],
@@ -117,7 +117,7 @@ def test_a_comparison_goes_where_it_is_told_and_replaces_nothing_unasked(study, 
     page.write_text("mine")
     refused = in_process(monkeypatch, capsys, "report", study, other, "--out", page)
     assert refused.code == 2
-    assert "page.html exists. Give another --out" in refused.stderr
+    assert "page.html already exists. Pass another --out" in refused.stderr
     assert page.read_text() == "mine"
     assert in_process(monkeypatch, capsys, "report", study, other, "--out", page, "--overwrite").code == 0
     assert "Comparison of two studies" in page.read_text(encoding="utf-8")

@@ -178,9 +178,50 @@ def test_with_nothing_to_resume_it_starts_and_says_so(encoder, data, tmp_path, m
     assert result.code == 0, result.stderr
     folder = checkpoints_of(out)
     assert f"There is no checkpoint in {folder}: the training starts from the beginning.\n" in result.stderr
-    again = in_process(monkeypatch, capsys, *arguments)
+
+
+def contents(folder):
+    return {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_finished_training_is_left_as_it_is(encoder, data, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "bundle"
+    arguments = ("train", data, "--base", encoder, *SMALL, "--out", out)
+    first = in_process(monkeypatch, capsys, *arguments)
+    assert first.code == 0, first.stderr
+    before = contents(tmp_path)
+
+    again = in_process(monkeypatch, capsys, *arguments, "--resume")
+    assert again.code == 0, again.stderr
+    assert f"The training into {out} is already finished. Nothing was changed." in again.stderr
+    assert again.stdout == first.stdout
+    as_json = in_process(monkeypatch, capsys, *arguments, "--resume", "--json")
+    assert as_json.code == 0, as_json.stderr
+    assert json.loads(as_json.stdout)["test"] == json.loads((out / "feathertune.json").read_text())["metrics"]["test"]
+
+    for more, difference in (
+        (("--method", "ia3"), "method: lora there, ia3 now"),
+        (("--set", "train.batch_size=8"), "batch_size: 16 there, 8 now"),
+    ):
+        other = in_process(monkeypatch, capsys, *arguments, "--resume", *more)
+        assert other.code == 2
+        assert f"holds a finished bundle of another training ({difference})" in other.stderr
+    without = in_process(monkeypatch, capsys, *arguments)
+    assert without.code == 2
+    assert "already holds a result" in without.stderr
+    assert contents(tmp_path) == before
+
+
+def test_a_damaged_bundle_is_not_called_finished(encoder, data, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "bundle"
+    arguments = ("train", data, "--base", encoder, *SMALL, "--out", out)
+    assert in_process(monkeypatch, capsys, *arguments).code == 0
+    (out / WEIGHTS).write_bytes(b"")
+    before = contents(tmp_path)
+    again = in_process(monkeypatch, capsys, *arguments, "--resume")
     assert again.code == 2
-    assert "already holds a result" in again.stderr
+    assert f"{WEIGHTS} has 0 bytes" in again.stderr
+    assert contents(tmp_path) == before
 
 
 def test_a_training_that_breaks_names_its_last_checkpoint(encoder, data, tmp_path, monkeypatch, capsys):

@@ -56,9 +56,9 @@ def assert_offline(answer, texts, offline):
 def test_says_what_it_serves_and_never_the_token(server):
     said = "".join(server.said)
     assert "lora: lora on " in said
-    assert "passes shared with others" in said
+    assert "batches shared with bundles of its base" in said
     assert "prompt: prompt on" in said
-    assert "passes of its own: the method has parameters outside of the encoder" in said
+    assert "separate batches: the method has parameters outside of the encoder" in said
     assert server.address.startswith("http://127.0.0.1:")
     with open(f"/proc/{server.process.pid}/cmdline", encoding="utf-8") as file:
         assert TOKEN not in file.read()
@@ -187,8 +187,8 @@ def test_bad_input_is_one_line(monkeypatch, capsys, tmp_path):
         assert result.code == 2
         return result.stderr
 
-    assert "Two bundles are called 'bundle'" in refused(lora, place("ia3"))
-    assert "cannot be the name of a bundle" in refused(f"a b={lora}")
+    assert "Two bundles are named 'bundle'" in refused(lora, place("ia3"))
+    assert "cannot name a bundle" in refused(f"a b={lora}")
     assert "not a folder" in refused(tmp_path / "missing", "--port", "0")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         assert "Cannot listen on 127.0.0.1" in refused(lora, "--port", taken.getsockname()[1])

@@ -95,7 +95,7 @@ def test_a_curve_that_was_cut_short_goes_on_to_the_same_record(study, encoder, d
     result = feathertune(*command(data, encoder, out))
     assert result.code == 0, result.stderr
     assert "lora-n16-s0" in result.stderr
-    assert "(done before)" in result.stderr
+    assert "(finished earlier)" in result.stderr
     records = [json.loads((folder / "study.json").read_text()) for folder in (study[0], out)]
     assert comparable(records[0]) == comparable(records[1])
 
@@ -123,15 +123,15 @@ def test_the_cost_estimate_of_a_curve(encoder, data, tmp_path, monkeypatch, caps
 @pytest.mark.parametrize(
     ("sizes", "words"),
     [
-        ("16,many", "'many' is no number of rows"),
-        ("16,-3", "'-3' is no number of rows"),
-        ("16,2.5", "'2.5' is no number of rows"),
+        ("16,many", "'many' is not a number of rows"),
+        ("16,-3", "'-3' is not a number of rows"),
+        ("16,2.5", "'2.5' is not a number of rows"),
         ("0,16", "0 rows are too few"),
-        ("16,16", "16 is there twice"),
-        ("all,all", "all is there twice"),
+        ("16,16", "16 is listed twice"),
+        ("all,all", "all is listed twice"),
         ("16,5000", "has 5,000. Expected 2 (the number of classes) to 72"),
         ("72,all", "72 and all, which are the same rows"),
-        ("", "'' is no number of rows"),
+        ("", "'' is not a number of rows"),
     ],
 )
 def test_sizes_that_cannot_be(sizes, words, encoder, data, tmp_path, monkeypatch, capsys):

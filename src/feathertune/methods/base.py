@@ -1,4 +1,4 @@
-"""Types of a method: options in PEFT's words, traits as fields, and the function that prepares a model."""
+"""Method types: options with PEFT's names, traits, and the function that prepares a model."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 
 class Options(BaseModel):
-    """Settings of a method, each with the method's own default. Subclasses add PEFT's words.
+    """Options of a method with its defaults; subclasses add options with PEFT's names.
 
     Attributes:
-        learning_rate: The highest rate; ``train.learning_rate`` sets it for all methods.
-        own: Names of options that PEFT's configuration of the method does not have.
+        learning_rate: Peak learning rate; ``train.learning_rate`` sets it for all methods.
+        own: Names of options that are not in PEFT's configuration.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -42,7 +42,7 @@ def at_rate(options: type[SomeOptions], rate: float) -> type[SomeOptions]:
 
 @dataclass(frozen=True)
 class Job:
-    """The training that a method prepares a model for; `batches` is ``None`` if only the model's shape matters."""
+    """The training to prepare a model for; `batches` is ``None`` if only the model's shape matters."""
 
     seed: int
     n_steps: int = 1_000
@@ -55,7 +55,7 @@ Shapes = Sequence[tuple[int, int]]
 
 @dataclass(frozen=True)
 class Size:
-    """The option that sets how many parameters a method trains, which rise or fall along its values."""
+    """The option that sets a method's number of trained parameters, which is monotonic along its values."""
 
     option: str
     values: Callable[[Shapes], Sequence[Any]]
@@ -63,26 +63,26 @@ class Size:
 
 @dataclass(frozen=True)
 class Method:
-    """A way to train an encoder and its head.
+    """A method to train an encoder and its head.
 
     Attributes:
-        name: The word on the command line.
-        kind: ``peft`` if little is trained and shipped, ``full`` if all weights are.
-        when: When to take it, and when not, in a sentence.
-        build: Prepares an encoder that the method can serve.
-        mergeable: Its update can be added into the encoder's weights.
-        zero_init: The prepared model answers as the encoder did, so its head may be fitted first.
-        changes_input: It puts its own tokens before the text, or states before each layer's.
-        conv1d: It can adapt GPT-2's linear layers, which are transformers' ``Conv1D``.
-        size: Makes it larger or smaller; ``None`` if it has one size.
+        name: Name on the command line.
+        kind: ``peft`` if few weights are trained and shipped, ``full`` if all are.
+        when: When to use the method, and when not to.
+        build: Prepares an encoder that the method supports.
+        mergeable: True if the update can be merged into the encoder's weights.
+        zero_init: True if the prepared model has the encoder's outputs, which allows fitting its head first.
+        changes_input: True if the method puts tokens before the text, or states before each layer's.
+        conv1d: True if the method can adapt GPT-2's linear layers, which are transformers' ``Conv1D``.
+        size: The option that sets the method's size; ``None`` if it is fixed.
         search_space: Values to try, by option; numbers ascend.
-        refusal: Returns why it cannot serve an encoder, as a clause; empty if it can.
-        rereads: True for options with which its head does not read the encoder's usual output.
-        rates: From options to the factor of the learning rate by a parameter's name; ``None`` means 1 for all.
-        hook: Makes the `TrainingHook` of a prepared model.
-        finish: Brings the trained model into the form that is shipped, with the same answers.
-        is_fused: After training its logits are fused with those of a word model.
-        peft_config: Name of PEFT's configuration class, whose adapters bundles may hold; empty without PEFT.
+        refusal: Returns why an encoder is not supported, as a clause; empty if it is.
+        rereads: Returns True for options with which the head does not read the encoder's usual output.
+        rates: Maps options to a function from a parameter's name to its learning-rate factor; ``None`` means 1 for all.
+        hook: Creates the `TrainingHook` of a prepared model.
+        finish: Converts the trained model into the shipped form, with the same outputs.
+        is_fused: True if the trained model's logits are fused with those of a word model.
+        peft_config: Name of PEFT's configuration class, whose adapters a bundle may hold; empty without PEFT.
     """
 
     name: str
@@ -107,7 +107,7 @@ class Method:
     peft_config: str = ""
 
     def prepare(self, encoder: LoadedEncoder, options: Any, job: Job) -> nn.Module:  # noqa: ANN401 - its Options
-        """Change an encoder in place into the model to train; ConfigError if the method or an option does not fit."""
+        """Turn an encoder into the model to train, in place; ConfigError if the method or an option does not fit."""
         if why := self.refusal(encoder):
-            raise ConfigError(f"Method '{self.name}' cannot serve {encoder.id}: {why}.")
+            raise ConfigError(f"Method '{self.name}' does not support {encoder.id}: {why}.")
         return self.build(encoder, options, job)

@@ -14,13 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from feathertune.bundle.files import BUNDLE
+from feathertune.bundle.files import BUNDLE, check_manifest, read_info
 from feathertune.config import Config
 from feathertune.data.sources.collector import RawDataset
+from feathertune.data.sources.registry import without_path
 from feathertune.engine.training.checkpoint import Checkpoints, discard, existing
 from feathertune.engine.training.distributed import Group, joined
 from feathertune.errors import ConfigError, FeathertuneError, RunFailedError
-from feathertune.methods import one_method
+from feathertune.methods import one_method, without_options
 from feathertune.output_folder import claimed
 from feathertune.records import METRICS_FILE, Scores
 from feathertune.runtime import GLOBAL_STATE, choose_runtime, seed_everything, versions
@@ -31,6 +32,7 @@ from feathertune.study.run_spec import RunSpec
 from feathertune.study.running.runs import expected_work
 from feathertune.study.running.training import Outputs, train_and_test
 from feathertune.study.running.workbench import Prepared
+from feathertune.tasks import TASKS
 
 # Packages that decide what is computed.
 _PACKAGES = ("feathertune", "torch", "transformers", "peft", "tokenizers", "numpy")
@@ -49,10 +51,10 @@ def finetune(
 ) -> dict[str, Scores]:
     """Train, test and write a bundle; return the scores on ``validation`` and ``test``, if they have rows.
 
-    `data` replaces the source that the settings name. `resume` goes on from the last checkpoint to the same result;
-    `overwrite` replaces a bundle once the new one is proven, and deletes checkpoints at once. FeathertuneError if
-    something given cannot be used, or the training breaks. Trainings in several threads run one after another: torch's
-    random state is the process's.
+    `data` replaces the source that the settings name. `resume` continues from the last checkpoint to the same result,
+    and leaves a finished bundle as it is; `overwrite` replaces a bundle once the new one is verified, and deletes
+    checkpoints at once. FeathertuneError if something given cannot be used, or the training fails. Trainings in several
+    threads run one after another: torch's random state is the process's.
     """
     if resume and overwrite:
         raise ConfigError("Both --resume, which goes on, and --overwrite, which starts anew, are given. Expected one.")
@@ -69,7 +71,9 @@ def finetune(
     with joined() as group, GLOBAL_STATE, contextlib.ExitStack() as stack:
         if not group.leads:
             observer = Silent()
-        _claim(out, group, stack, resume=resume, overwrite=overwrite)
+        if _claim(settled.config, out, group, stack, resume=resume, overwrite=overwrite):
+            observer.said(f"The training into {out} is already finished. Nothing was changed.")
+            return _scores_in(out) if group.leads else {}
         runtime = choose_runtime(settled.config.engine)
         if group.sum(np.array([float(runtime.dtype == "bf16")]))[0] < group.size:  # not all processes choose bf16
             runtime = dataclasses.replace(runtime, dtype="fp32")
@@ -77,20 +81,68 @@ def finetune(
         return _train(prepared, out, observer, group, resume=resume)
 
 
-def _claim(out: Path, group: Group, stack: contextlib.ExitStack, *, resume: bool, overwrite: bool) -> None:
-    """Hold the output folder until the end of the stack; refuse one that cannot be used, in all processes alike."""
+def _claim(
+    config: Config, out: Path, group: Group, stack: contextlib.ExitStack, *, resume: bool, overwrite: bool
+) -> bool:
+    """Hold the output folder until the end of the stack; return True if `resume` finds the training finished.
+
+    Raises a ConfigError in all processes if the folder cannot be used.
+    """
     refused: FeathertuneError | None = None
+    finished = False
     if group.leads:
         try:
-            # A bundle from before stays until the end, so it is not the result of the training that was stopped.
-            goes_on = resume and bool(existing(_checkpoint_folder(out)))
-            stack.enter_context(claimed(out, BUNDLE, overwrite=overwrite or goes_on))
-            _settle_earlier(out, resume=resume, overwrite=overwrite)
+            # With checkpoints, a bundle is older than the stopped training, which replaces it at its end.
+            has_checkpoints = resume and bool(existing(_checkpoint_folder(out)))
+            finished = resume and not has_checkpoints and BUNDLE.own_files(out) is not None
+            if finished:
+                _check_same_training(config, out)
+            else:
+                stack.enter_context(claimed(out, BUNDLE, overwrite=overwrite or has_checkpoints))
+                _settle_earlier(out, resume=resume, overwrite=overwrite)
         except FeathertuneError as error:
             refused = error
-    # All hear of it: a process that waits for one that has gone gets a traceback.
-    if group.sum(np.array([float(refused is not None)]))[0]:
+    # All processes learn the result: one that waited for a process that has ended would get a traceback.
+    n_refused, n_finished = group.sum(np.array([float(refused is not None), float(finished)]))
+    if n_refused:
         raise refused or ConfigError("The first process cannot use the output folder.")
+    return bool(n_finished)
+
+
+def _check_same_training(config: Config, out: Path) -> None:
+    """Require a whole bundle of the same method, data and training settings, as far as it records them.
+
+    The bundle has no seed, and no fingerprint of the data.
+    """
+    check_manifest(out)
+    info = read_info(out)
+    (method,) = config.study.methods
+    # The bundle has the epochs that the number of rows led to.
+    train = config.train.model_dump(mode="json", exclude={"epochs", "min_steps", "learning_rate", "checkpoint_every_s"})
+    given = {
+        "method": without_options(method),
+        "data": without_path(config.data.source),
+        "max_length": config.data.max_length,
+        **train,
+    }
+    found = {
+        "method": info.method,
+        "data": None if info.data is None else info.data.source,
+        "max_length": info.max_length,
+        **{name: info.hyperparameters.get(name) for name in train},
+    }
+    if different := [f"{name}: {found[name]} there, {given[name]} now" for name in given if found[name] != given[name]]:
+        raise ConfigError(
+            f"{out} holds a finished bundle of another training ({'; '.join(different)}), so --resume cannot continue "
+            "it. Give another --out, or pass --overwrite instead of --resume."
+        )
+
+
+def _scores_in(bundle: Path) -> dict[str, Scores]:
+    """Return the scores that a bundle records."""
+    info = read_info(bundle)
+    record = TASKS[info.task].record
+    return {name: record.model_validate(info.metrics[name]) for name in ("validation", "test") if name in info.metrics}
 
 
 def _train(prepared: Prepared, out: Path, observer: Observer, group: Group, *, resume: bool) -> dict[str, Scores]:

@@ -92,8 +92,8 @@ def test_show_says_options_modules_and_numbers(base, monkeypatch, capsys):
     assert METHODS["lora"].when in result.stdout
     assert re.search(r"^r +8 +4 *$", result.stdout, re.MULTILINE)
     assert re.search(r"^top_layers +null +1 *$", result.stdout, re.MULTILINE)
-    assert re.search(r"layer\.\*\.attention\.self\.query +1 x +\(32, 32\)", result.stdout)
-    assert re.search(r"^the head +99 *$", result.stdout, re.MULTILINE)
+    assert re.search(r"layer\.\*\.attention\.self\.query +1 +\(32, 32\)", result.stdout)
+    assert re.search(r"^head +99 *$", result.stdout, re.MULTILINE)
     assert "in fp32" in result.stdout
     both = json.loads(in_process(monkeypatch, capsys, *command, "--json").stdout)
     assert both["name"] == "lora"
@@ -113,8 +113,8 @@ def test_show_sizes_a_method_to_a_budget_and_says_where_it_cannot(base, monkeypa
     ("arguments", "expected"),
     [
         (["lorra"], "Did you mean 'lora'?"),
-        (["all"], "stands for every method"),
-        (["lora", "--set", "method.lora.r=33"], "Give at most 32"),
+        (["all"], "means every method"),
+        (["lora", "--set", "method.lora.r=33"], "Set r to 32 or less"),
         (["adalora", "--set", "method.adalora.target_r=30"], "Option 'target_r' of method 'adalora' is 45"),
         (["lora", "--match-parameters", "abc"], "expected a share"),
         (["lora", "--base", "nowhere/to-be-found"], "nowhere/to-be-found"),

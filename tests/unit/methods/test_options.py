@@ -45,8 +45,13 @@ def test_a_name_may_hold_options_of_its_own():
 @pytest.mark.parametrize(
     ("names", "settings", "error", "expected"),
     [
-        (["lora:r"], {}, ConfigError, "Method 'lora:r': 'r' is no option. Expected option=value, such as lora:r=8"),
-        (["lora:r=2:r=4"], {}, ConfigError, "says r twice"),
+        (
+            ["lora:r"],
+            {},
+            ConfigError,
+            "Method 'lora:r': 'r' is not an option. Expected ':' and option=value, e.g. lora:r=8",
+        ),
+        (["lora:r=2:r=4"], {}, ConfigError, "sets r twice"),
         (["lora:rr=2"], {}, ConfigError, "Method 'lora:rr=2' has no option 'rr'. Did you mean 'r'?"),
         (["lora:r=[2"], {}, ConfigError, "Method 'lora:r=[2': the value is not valid YAML"),
         (["lorra:r=2"], {}, UnknownNameError, "Did you mean 'lora'?"),
@@ -61,13 +66,13 @@ def test_a_name_may_hold_options_of_its_own():
             ["lora"],
             {"lora": {"target_modules": "query"}},
             ConfigError,
-            "or a list of module names, such as [query, value]",
+            "or a list of module names, e.g. [query, value]",
         ),
         (
             ["lora:target_modules=query@value"],
             {},
             ConfigError,
-            "has an '@', which stands before the base",
+            "contains '@', which separates method and base",
         ),
     ],
 )

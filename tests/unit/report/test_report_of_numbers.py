@@ -147,12 +147,12 @@ def test_tables_for_people_say_correlations(study, form):
 
 def test_the_terminal_says_correlations_and_how_the_labels_lie(study, folder):
     said = " ".join(study_text(study, folder).split())
-    assert "rank method correlation 95 % interval" in said
+    assert "rank method correlation 95% CI" in said
     lora = row_of(study, "lora")
     assert f"{lora.score_mean:.3f} {lora.score_low:.3f}–{lora.score_high:.3f}" in said
     assert f"labels {study.data.numbers['train'].in_words()}" in said
     assert "lora 0.812 0.823 r 4" in said, "what a search found"
-    by_length = said.split("tokens of the text")[1].split("training rows")[0]
+    by_length = said.split("tokens per text")[1].split("training rows")[0]
     assert re.search(r"lora 0\.\d{3} 0\.\d{3} 0\.\d{3} full 0\.", by_length)
 
 

@@ -17,19 +17,25 @@ REPEATED_SHARE = 0.01
 
 
 def find_caveats(chosen: SummaryRow, evidence: Evidence) -> list[Caveat]:
-    """Return what a reader should know before relying on the recommended row."""
+    """Return what a reader should know before relying on the recommended row, the most important first.
+
+    This order is the order of importance everywhere: a terminal shows only the first caveats.
+    """
     runs = evidence.complete(chosen.method)
     tests = [run.test for run in runs if run.test is not None]
     return [
+        # The result may be void,
         *_learned_nothing(evidence),
-        *_one_seed(evidence),
-        *_cannot_separate(chosen, evidence),
-        *_truncated(evidence),
-        *_training(chosen.method, runs, evidence),
+        *failed_runs(evidence.runs),
         *evidence.task.primary.caveats(evidence.data),
         *evidence.task.caveats(chosen.method, tests),
+        # or chance,
+        *_cannot_separate(chosen, evidence),
+        *_one_seed(evidence),
+        # or better with other settings or data.
+        *_truncated(evidence),
+        *_training(chosen.method, runs, evidence),
         *_bad_test_rows(evidence),
-        *failed_runs(evidence.runs),
         *([Caveat.of("selected_on_test", method=chosen.method)] if len(evidence.candidates) > 1 else []),
     ]
 

@@ -122,8 +122,8 @@ def test_all_is_every_method_that_can_serve_and_says_which_cannot(modernbert, fe
 
 def test_one_of_all_whose_options_do_not_fit_is_left_out_and_a_named_one_is_refused(bert, few):
     _, found = fitted(bert, study__methods=["all"], method__lora={"r": 33})
-    assert "Give at most 32" in found.left_out["lora"]
-    with pytest.raises(ConfigError, match="Give at most 32"):
+    assert "Set r to 32 or less" in found.left_out["lora"]
+    with pytest.raises(ConfigError, match="Set r to 32 or less"):
         fitted(bert, study__methods=["all", "lora"], method__lora={"r": 33})
 
 

@@ -104,7 +104,7 @@ def test_what_is_no_number_is_refused_with_its_row_or_left_out(tmp_path):
 
 
 def test_a_separator_and_numbers_contradict_each_other():
-    with pytest.raises(ConfigError, match="leave it out, or the task regression"):
+    with pytest.raises(ConfigError, match="does not fit the task regression"):
         load_config(options={"data.label_separator": "|", "data.task": "regression"})
 
 

@@ -51,7 +51,7 @@ def test_lists_are_sets(tmp_path):
 
 
 def test_a_separator_and_one_label_contradict_each_other():
-    with pytest.raises(ConfigError, match="a label_separator makes several labels of one"):
+    with pytest.raises(ConfigError, match="label_separator does not fit the task single_label"):
         load_config(options={"data.label_separator": "|", "data.task": "single_label"})
     with pytest.raises(ConfigError, match=r"has no columns to choose from. Leave out data.label_separator"):
         load_source("sample:rotten-tomatoes", ReadOptions(label_separator="|"))
