@@ -170,8 +170,9 @@ def _ship(study: StudyRecord, folder: Path, methods: Sequence[Method], chosen: M
 
 def _study_folder(study: StudyRecord, folder: Path) -> str:
     """Return the study's folder as the study's command names it; without ``--out``, its place by default."""
+    ours = study.command[:1] == ["feathertune"]  # a script has options of its own
     for option, value in zip(study.command, study.command[1:], strict=False):
-        if option == "--out":
+        if ours and option == "--out":
             return value.rstrip("/")
     return f"runs/{folder.name}"
 
