@@ -1,7 +1,7 @@
 """Estimate each method's time and memory on this machine from a few real batches.
 
-Each method runs once on a pilot: a few batches of the study, which take seconds. The pilot's scores are meaningless; its
-seconds are scaled to the work of the full plan. Early stopping is not predicted.
+Each method runs once on a pilot: a few batches of the study, which take seconds. The pilot's scores are meaningless;
+its seconds are scaled to the work of the full plan. Early stopping is not predicted.
 """
 
 from __future__ import annotations
@@ -182,7 +182,7 @@ class _Measuring:
             trials_s = n_trials * (load_s + head_s + train_s)
             row.shared_seconds += trials_s
             row.notes.append(
-                f"includes {n_trials} search trials before the runs, about {units.seconds(trials_s)} if none stops early"
+                f"{n_trials} search trials come before the runs, about {units.seconds(trials_s)} if none stops early"
             )
 
     def _on_pilot(self, spec: RunSpec) -> RunRecord:

@@ -124,7 +124,7 @@ def _fit(planned: PlannedMethod, encoder: LoadedEncoder, budget: int | None, max
     except ConfigError:
         raise
     except Exception as error:  # a bug in the method: its run will fail, and the others continue
-        return replace(planned, options=options, notes=(f"trained parameters unknown ({first_line(error)})",))
+        return replace(planned, options=options, notes=(f"has an unknown size ({first_line(error)})",))
     fitted = replace(planned, options=options, trains=trains)
     if budget is None:
         return fitted

@@ -58,7 +58,7 @@ def runs_of_study(
 ) -> list[RunSpec]:
     """Return a study's runs, ordered by base model and seed.
 
-    `sizes` are the learning curve's numbers of training rows, up to `n_rows`. Baselines that read only texts come first.
+    `sizes` are the learning curve's training rows, up to `n_rows`. Baselines that read only texts come first.
     """
     runs = []
     of_texts = [baseline for baseline in BASELINES if baseline.reads == "texts"]

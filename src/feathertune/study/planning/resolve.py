@@ -64,7 +64,7 @@ def settle(config: Config) -> Settled:
 
 
 def settle_validation(config: Config, methods: Sequence[PlannedMethod]) -> Config:
-    """Set the validation size under ``data.shots`` and the minimum steps; reject settings without their validation rows."""
+    """Set the validation size under ``data.shots`` and the minimum steps; reject settings that lack validation rows."""
     data, train = config.data, config.train
     if data.shots is not None:
         if data.validation_size:
