@@ -190,7 +190,7 @@ class _Driver:
                 if isinstance(why, FeathertuneError):
                     raise why from None
                 raise ConfigError(
-                    f"The node {looks[look]} cannot run feathertune: {first_line(why)}. Install the same version there: "
+                    f"The node {looks[look]} cannot run feathertune: {first_line(why)}. Install this version there: "
                     f"pip install 'feathertune[ray]=={feathertune.__version__}'."
                 ) from error
             except RayError as error:  # a node may be lost at any time

@@ -1,7 +1,7 @@
 """Search for a method's options on validation rows before its first run, with equally many trials for every method.
 
-The first trial uses the defaults; Optuna proposes the rest. Each trial is a full training with seed 0 and is saved in an
-SQLite file, so a killed search resumes there with the same proposals. The chosen validation score is optimistic.
+The first trial uses the defaults; Optuna proposes the rest. Each trial is a full training with seed 0 and is saved in
+an SQLite file, so a killed search resumes there with the same proposals. The chosen validation score is optimistic.
 """
 
 from __future__ import annotations

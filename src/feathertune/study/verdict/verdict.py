@@ -101,7 +101,7 @@ def _rival(chosen: SummaryRow, best: SummaryRow, evidence: Evidence) -> list[Rea
 
 
 def _cheaper(chosen: SummaryRow, evidence: Evidence) -> list[Reason]:
-    """The best row that costs less and scored too low to be recommended, if that may be chance."""
+    """Return the best cheaper row that scored too low to be recommended, if its gap may be chance."""
     candidates, maybe = evidence.candidates, []
     for row in candidates[: candidates.index(chosen)]:
         pair = find_pair(evidence.pairs, chosen.method, row.method)
@@ -116,7 +116,7 @@ def _cheaper(chosen: SummaryRow, evidence: Evidence) -> list[Reason]:
 def _untrained(evidence: Evidence) -> list[Reason]:
     rows = [row for row in evidence.summary if method_of_row(row.method) == "foundation"]
     task = evidence.task
-    # Of another primary metric, chance is part of its reason.
+    # If the metric is not the default, its own reason already states the chance level.
     chance = task.primary.chance(_n_tested(evidence.data)) if task.primary is task.scores[0] else None
     if len(rows) > 1:
         return [Reason.of("untrained", scores={base_of_row(row.method): row.score_mean for row in rows}, chance=chance)]
@@ -124,5 +124,5 @@ def _untrained(evidence: Evidence) -> list[Reason]:
 
 
 def _n_tested(data: DataRecord) -> int:
-    """Classes with test rows, or all classes where that is unknown."""
+    """Return the number of classes with test rows, or of all classes if that is unknown."""
     return sum(count > 0 for count in data.class_counts.get("test", ())) or max(len(data.labels), 1)
