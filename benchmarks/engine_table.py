@@ -1,6 +1,6 @@
-"""Puts what `bench_engine` measured into the README, as ratios, and into docs/speed.md, in full. Run by ``make docs``.
+"""Write the results of `bench_engine` into the README, as ratios, and docs/speed.md, in full. Run by ``make docs``.
 
-Where nothing was measured the README holds no table, and there is no page.
+Without results, the README has no table, and the page is empty.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 PAGE = ROOT / "docs" / "speed.md"
 RESULTS = ROOT / "benchmarks" / "results"
-# In the order of the tables; an ablation is in none.
+# Cases in the order of the tables; ablations are not shown.
 CASES = (
     *("minilm-27", "minilm-256", "bert-base-27", "bert-base-256"),
     *("modernbert-base-256", "deberta-v3-base-256", "smollm2-27", "smollm2-256"),
 )
-# Folders of one machine each, below the results.
+# Results folders, one per machine.
 MACHINES = (".", "epyc")
 _BASELINES = ("trainer-full-tuned", "trainer-lora-tuned")
-# Columns of the README's table: what it says, and what is how many times as fast as what.
+# Columns of the README's table: title, baseline, and contestant.
 _RATIOS = (
     ("`lora`: PEFT LoRA, tutorial", "trainer-lora-tutorial", "lora"),
     ("PEFT LoRA, tuned", "trainer-lora-tuned", "lora"),
@@ -42,24 +42,24 @@ _BEGIN, _END = "<!-- engine: made by benchmarks/engine_table.py -->\n", "<!-- /e
 _AFTER = "<!-- /results -->\n"
 _PLACE = re.compile(rf"\n?{re.escape(_BEGIN)}.*?{re.escape(_END)}", re.DOTALL)
 _RIVALS = """\
-Against transformers' `Trainer`, alone and with PEFT, in turn on the same rows, 16 a step. *Tutorial* is fp32 with
-random batches, *tuned* is bf16, grouped by length, with the fused optimizer; `lora` adapts query and value in all
-layers, as tutorials do."""
+feathertune is compared with transformers' `Trainer`, alone and with PEFT, on the same rows with 16 texts per step.
+*Tutorial* means fp32 and random batches. *Tuned* means bf16, batches grouped by length, and the fused optimizer. `lora`
+adapts query and value in all layers, as in tutorials."""
 _README_INTRODUCTION = f"""\
 ## How fast it trains
 
-{_RIVALS} A number is how many times as fast; the first is the share of this machine's measured peak of matrix products
-that `lora` keeps busy (MiniLM's and BERT's shares also count padding that was skipped). All figures, with times and
-memory: [docs/speed.md](docs/speed.md).
+{_RIVALS} Each number is feathertune's speedup. The first column is the share of this machine's measured matrix-product
+peak that `lora` reaches; MiniLM's and BERT's shares also count skipped padding. See [docs/speed.md](docs/speed.md) for
+times and memory.
 """
 _PAGE_INTRODUCTION = f"""\
 # How fast it trains
 
-{_RIVALS} Timed is training alone, after a warm-up (`benchmarks/bench_engine.py`). feathertune turns the dropout of a
-frozen encoder off ([why](engine.md#dropout-of-a-frozen-encoder)): for the speed at the same recipe, compare
-`lora-dropout` with the tuned Trainer, or `lora` with `no-dropout`. MiniLM's and BERT's shares of the peak also count
-padding that was skipped. What bounds a step, and which goals were missed: [benchmarks/LOG.md](../benchmarks/LOG.md).
-This page is made by `make docs`.
+{_RIVALS} The times cover training only, after a warm-up (`benchmarks/bench_engine.py`). feathertune turns off a frozen
+encoder's dropout ([why](engine.md#dropout-of-a-frozen-encoder)). To compare the same recipe, use `lora-dropout` with
+the tuned Trainer, or `lora` with `no-dropout`. MiniLM's and BERT's shares of the peak also count skipped padding. See
+[benchmarks/LOG.md](../benchmarks/LOG.md) for what limits a step, and which goals were missed. `make docs` generates
+this page.
 """
 
 
@@ -72,12 +72,12 @@ class Measured:
 
     @property
     def machine(self) -> str:
-        """What it ran on, in words."""
+        """Description of the machine."""
         hardware = self.result["hardware"]
         return f"{hardware['cores']} cores ({hardware['processor']})"
 
     def times(self, baseline: str, name: str, *, span: bool = True) -> str:
-        """How many times as fast as a baseline something is, with the range over the rounds."""
+        """Return a contestant's speedup over a baseline, with the range over the rounds."""
         if name == baseline:
             return "1"
         found = ratios(self.result["rounds"], [(baseline, name)])
@@ -88,7 +88,7 @@ class Measured:
 
 
 def measured(results: Path = RESULTS) -> list[Measured]:
-    """Whatever was measured, machine by machine."""
+    """Return all results, grouped by machine."""
     files = [
         f"engine-{case}.json" if folder == "." else f"{folder}/engine-{case}.json"
         for folder in MACHINES
@@ -102,14 +102,14 @@ def measured(results: Path = RESULTS) -> list[Measured]:
 
 
 def with_table(readme: str, results: Path = RESULTS) -> str:
-    """The README with the ratios as the JSON has them, right after the standing study; without where there is none."""
+    """Return the README with the measured ratios after the study's results, or without the section if none exist."""
     without = _PLACE.sub("", readme)
     found = measured(results)
     return without.replace(_AFTER, f"{_AFTER}\n{_BEGIN}{_overview(found)}{_END}") if found else without
 
 
 def page(results: Path = RESULTS) -> str:
-    """The page with one table for each case on each machine; empty where nothing was measured."""
+    """Return the page with one table per case and machine; empty without results."""
     found = measured(results)
     return "\n".join([_PAGE_INTRODUCTION, *map(_table, found)]) if found else ""
 
@@ -122,7 +122,7 @@ def _overview(found: list[Measured]) -> str:
         share = {row["name"]: row["share_of_peak"] for row in one.result["table"]}.get("lora")
         cells = (
             f"{one.result['title']}, {one.machine}",
-            units.DASH if share is None else f"{100 * share:.0f} %",
+            units.DASH if share is None else f"{100 * share:.0f}%",
             *(one.times(baseline, name, span=False) for _, baseline, name in _RATIOS),
         )
         lines.append("| " + " | ".join(cells) + " |")
@@ -134,8 +134,8 @@ def _table(one: Measured) -> str:
     lines = [
         f"## {result['title']}, {one.machine}",
         "",
-        f"Median of {_rounds(result)} rounds ([the record](../benchmarks/results/{one.file})); × is times as "
-        f"fast, with its range. Measured peak: {result['peak_flop_per_s'] / 1e9:.0f} GFLOP/s.",
+        f"Median of {_rounds(result)} rounds ([record](../benchmarks/results/{one.file})). × is the speedup, with its "
+        f"range. Measured peak: {result['peak_flop_per_s'] / 1e9:.0f} GFLOP/s.",
         "",
         "| contestant | s/epoch | tokens/s | × Trainer full, tuned | × Trainer LoRA, tuned | of peak | peak memory |",
         "|---|---|---|---|---|---|---|",
@@ -146,7 +146,7 @@ def _table(one: Measured) -> str:
             f"{row['seconds_per_epoch']:.2f}",
             units.whole(round(row["tokens_per_second"])),
             *(one.times(baseline, row["name"]) for baseline in _BASELINES),
-            f"{100 * row['share_of_peak']:.0f} %",
+            f"{100 * row['share_of_peak']:.0f}%",
             units.size(row["peak_memory_bytes"]),
         )
         lines.append("| " + " | ".join(cells) + " |")
