@@ -48,14 +48,18 @@ adapts query and value in all layers, as in tutorials."""
 _README_INTRODUCTION = f"""\
 ## How fast it trains
 
-{_RIVALS} Each number is feathertune's speedup. The first column is the share of this machine's measured matrix-product
-peak that `lora` reaches; MiniLM's and BERT's shares also count skipped padding. See [docs/speed.md](docs/speed.md) for
-times and memory.
+{_RIVALS}
+
+Each number is feathertune's speedup. The first column is the share of this machine's measured matrix-product peak that
+`lora` reaches; MiniLM's and BERT's shares also count skipped padding. See [docs/speed.md](docs/speed.md) for times and
+memory.
 """
 _PAGE_INTRODUCTION = f"""\
 # How fast it trains
 
-{_RIVALS} The times cover training only, after a warm-up (`benchmarks/bench_engine.py`). feathertune turns off a frozen
+{_RIVALS}
+
+The times cover training only, after a warm-up (`benchmarks/bench_engine.py`). feathertune turns off a frozen
 encoder's dropout ([why](engine.md#dropout-of-a-frozen-encoder)). To compare the same recipe, use `lora-dropout` with
 the tuned Trainer, or `lora` with `no-dropout`. MiniLM's and BERT's shares of the peak also count skipped padding. See
 [benchmarks/LOG.md](../benchmarks/LOG.md) for what limits a step, and which goals were missed. `make docs` generates

@@ -41,7 +41,7 @@ def about_labels(splits: DataSplits, task: str) -> list[str]:
     if task == "auto" and len(splits.labels) > _NO_SCALE and all_numbers(splits.labels):
         return [
             f"The labels are whole numbers, treated as {len(splits.labels):,} classes. Pass --set data.task=regression "
-            "to predict them as numbers."
+            "to predict numbers."
         ]
     return []
 
