@@ -181,7 +181,7 @@ def test_a_method_that_nobody_knows_is_judged_by_its_model(tmp_path):
     with quiet_transformers():
         model = get_peft_model(encoder.model, config)
     save_bundle(tmp_path / "prompt", model, encoder, replace(SETTINGS, method="theirs"))
-    with pytest.raises(BundleError, match="Cannot merge .*: the method 'theirs' trains virtual tokens"):
+    with pytest.raises(BundleError, match=r"Cannot merge .*: the method 'theirs' trains virtual tokens"):
         export_model(tmp_path / "prompt", tmp_path / "merged")
     encoder, model = trained(str(tmp_path / "base"))
     save_bundle(tmp_path / "bundle", model, encoder, replace(SETTINGS, method="theirs"))
