@@ -20,12 +20,12 @@ ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 PAGE = ROOT / "docs" / "speed.md"
 RESULTS = ROOT / "benchmarks" / "results"
-# In the order of the tables; an ablation is in none.
+# Cases in the order of the tables; ablations are not shown.
 CASES = (
     *("minilm-27", "minilm-256", "bert-base-27", "bert-base-256"),
     *("modernbert-base-256", "deberta-v3-base-256", "smollm2-27", "smollm2-256"),
 )
-# Folders of one machine each, below the results.
+# Results folders, one per machine.
 MACHINES = (".", "epyc")
 # Columns of speedups: heading, baseline, and the training that is compared with it.
 _PEFT_TUNED, _PEFT_NO_DROPOUT = ("trainer-lora-tuned", "lora"), ("trainer-lora-tuned-no-dropout", "lora")

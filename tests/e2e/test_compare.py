@@ -105,7 +105,7 @@ def test_another_plan_is_refused_and_overwrite_replaces(study, encoder, data, tm
     command = ("compare", data, "--base", encoder, "--methods", "lora", *SMALL, "--out", out)
     refused = in_process(monkeypatch, capsys, *command)
     assert refused.code == 2
-    assert "holds another study" in refused.stderr
+    assert "contains a different study" in refused.stderr
     assert "--overwrite" in refused.stderr
     assert load_study(out).status == "complete"
     assert in_process(monkeypatch, capsys, *command, "--overwrite").code == 0

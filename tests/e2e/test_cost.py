@@ -106,7 +106,7 @@ def test_the_estimate_of_another_plan_is_no_prediction(study, encoder, data, tmp
 def test_a_folder_of_another_study_or_of_a_stranger_is_refused(study, encoder, data, tmp_path, monkeypatch, capsys):
     other = in_process(monkeypatch, capsys, *command(data, encoder, "--epochs", "1", "--out", study[0], "--dry-run"))
     assert other.code == 2
-    assert "holds another study" in other.stderr
+    assert "contains a different study" in other.stderr
     (tmp_path / "thesis.doc").write_text("mine")
     refused = in_process(monkeypatch, capsys, *command(data, encoder, "--out", tmp_path, "--dry-run"))
     assert refused.code == 2
@@ -129,7 +129,7 @@ def test_the_estimate_names_a_sweep_over_depths(encoder, data, monkeypatch, caps
     few = ("compare", data, "--base", encoder, "--methods", "lora", *SMALL, "--top-layers", "auto", "--dry-run")
     found = json.loads(in_process(monkeypatch, capsys, *few, "--json").stdout)["cost_estimate"]["rows"]
     (note,) = next(row["notes"] for row in found if row["method"] == "lora")
-    assert "this is the sweep, and then all layers" in note
+    assert "the estimate covers the sweep and training all layers" in note
 
 
 @pytest.mark.parametrize(("layers", "frontier"), [(1, 1), (2, 0)])

@@ -105,8 +105,8 @@ def test_what_cannot_be_merged_is_told_with_what_to_do_instead(encoder, data, tm
     bundle = trained("prompt", encoder, data, tmp_path / "prompt")
     result = in_process(monkeypatch, capsys, "export", bundle, "--to", "merged", "--out", tmp_path / "merged")
     assert (result.code, result.stdout) == (2, "")
-    assert "cannot be merged: the method 'prompt' puts trained tokens before each text" in result.stderr
-    assert "Ship the bundle as it is: `feathertune predict` loads it" in result.stderr
+    assert "the method 'prompt' trains virtual tokens or prefixes" in result.stderr
+    assert "Ship the bundle unmerged: `feathertune predict` and plain PEFT can load it" in result.stderr
     assert not (tmp_path / "merged").exists()
 
 

@@ -30,7 +30,7 @@ def test_a_study_of_few_labels(encoder, data, tmp_path, monkeypatch, capsys):
     words = "16 training (8 per class, drawn separately for each seed), no validation, 24 test rows"
     page = (out / "report.html").read_text(encoding="utf-8")
     assert words in page
-    assert "intervals over seeds hold the spread over draws" in page
+    assert "intervals over seeds include the spread over draws" in page
     assert words in " ".join(result.stdout.split())
     assert "would more labels help?" not in page, "one number of rows is no curve"
     assert "still getting better" not in page, "the last epoch is always the one that is kept"
@@ -65,8 +65,8 @@ def test_a_bundle_without_validation_rows(encoder, data, tmp_path, monkeypatch, 
     ("words", "said"),
     [
         (("compare", "--shots", "1000"), "--shots is 1,000, but 'neg' has"),
-        (("compare", "--shots", "8", "--validation-size", "10"), "none is left for validation"),
-        (("train", "--set", "data.shots=8"), "draws other rows for each seed of a comparison"),
+        (("compare", "--shots", "8", "--validation-size", "10"), "uses all labelled rows for training"),
+        (("train", "--set", "data.shots=8"), "shots work only in a comparison"),
     ],
 )
 def test_what_cannot_be(words, said, encoder, data, tmp_path, monkeypatch, capsys):

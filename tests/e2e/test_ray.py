@@ -121,7 +121,7 @@ def test_two_nodes_do_what_one_process_does(cluster, encoder, data, tmp_path, mo
     result = feathertune(*command, *ON_RAY, "--ray-address", cluster.address, "--out", together)
     assert result.code == 0, result.stderr
     assert "lora (2 seeds)" in result.stdout
-    assert "2 on the cluster, " in result.stderr
+    assert "2 runs on the cluster, " in result.stderr
     assert "lora-s1: " in result.stderr
     assert_same_study(together, alone)
     places = nodes_of(together)

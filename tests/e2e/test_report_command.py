@@ -72,7 +72,7 @@ def test_a_full_disk_leaves_the_older_table(study, tmp_path, monkeypatch, capsys
         (["--table", "csv", "--output", "."], ["is a folder", "--output"]),
         (["study", "--table", "csv"], ["--table csv exports the table of one study, but two were given"]),
         (["--out", "x.html"], ["--out x.html requires two studies to compare, but only one was given"]),
-        (["study"], ["are the same study. Expected two."]),
+        (["study"], ["are the same study. Expected two different study folders."]),
         (["nowhere"], ["nowhere is not a study folder"]),
     ],
 )

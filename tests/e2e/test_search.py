@@ -93,6 +93,6 @@ def test_the_cost_estimate_counts_the_trials(encoder, data, tmp_path, monkeypatc
     result = in_process(monkeypatch, capsys, *command(data, encoder, tmp_path / "study"), "--dry-run", "--json")
     cost = json.loads(result.stdout)["cost_estimate"]
     lora, ia3 = (next(row for row in cost["rows"] if row["method"].startswith(name)) for name in ("lora", "ia3"))
-    assert f"{N} trials before its runs" in " ".join(lora["notes"])
+    assert f"{N} search trials come before the runs" in " ".join(lora["notes"])
     assert ia3["notes"] == []
     assert cost["study_seconds"] > sum(row["n_runs"] * row["own_seconds"] for row in cost["rows"])

@@ -58,7 +58,7 @@ def test_says_what_it_serves_and_never_the_token(server):
     assert "lora: lora on " in said
     assert "batches shared with bundles of its base" in said
     assert "prompt: prompt on" in said
-    assert "separate batches: the method has parameters outside of the encoder" in said
+    assert "separate batches: its method has parameters outside the encoder" in said
     assert server.address.startswith("http://127.0.0.1:")
     with open(f"/proc/{server.process.pid}/cmdline", encoding="utf-8") as file:
         assert TOKEN not in file.read()

@@ -103,7 +103,7 @@ def test_a_curve_that_was_cut_short_goes_on_to_the_same_record(study, encoder, d
 def test_other_sizes_are_another_study(study, encoder, data, monkeypatch, capsys):
     refused = in_process(monkeypatch, capsys, *command(data, encoder, study[0], sizes="16,all"))
     assert refused.code == 2
-    assert "holds another study (study.train_sizes" in refused.stderr
+    assert "contains a different study (study.train_sizes" in refused.stderr
 
 
 @pytest.mark.slow

@@ -75,7 +75,7 @@ def test_an_older_bundle_stays_until_the_new_one_is_proven(config, tmp_path, mon
     with monkeypatch.context() as broken:
         calls = itertools.count()
         broken.setattr("feathertune.bundle.save.logits_of", lambda *_: np.full((4, 2), float(next(calls))))
-        with pytest.raises(BundleError, match="other logits"):
+        with pytest.raises(BundleError, match="logits differ"):
             feathertune.finetune(config, out, seed=1, overwrite=True)
     assert kept(), "what was trained over it was not good"
     # That training left a checkpoint, so it may go on, and then take the place.
@@ -92,5 +92,5 @@ def test_a_training_without_test_rows_says_so_and_a_study_refuses_it(config, tmp
     assert "There was no test set." in card
     assert "`reviews.csv`" in card
     assert str(tmp_path) not in card
-    with pytest.raises(ConfigError, match="a study is about test rows"):
+    with pytest.raises(ConfigError, match="a study needs test rows"):
         feathertune.compare(config, tmp_path / "study")

@@ -384,6 +384,6 @@ def test_what_cannot_be_merged_is_told(tmp_path, monkeypatch):
     method = next(m for m in METHODS if not m.mergeable)
     model = method.prepare(encoder, method.options(), Job(0))
     save_bundle(tmp_path / "bundle", model, encoder, replace(SETTINGS, method=method.name))
-    with pytest.raises(BundleError, match=r"cannot be merged: .* puts trained tokens"):
+    with pytest.raises(BundleError, match=r"Cannot merge .* trains virtual tokens"):
         export_model(tmp_path / "bundle", tmp_path / "new", to="onnx")
     assert leftovers(tmp_path) == ["base", "bundle"]

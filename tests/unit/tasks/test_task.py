@@ -256,5 +256,5 @@ def test_records_and_bundles_from_before_are_read():
     }
     info |= {"max_length": 8, "text_columns": ["text"], "base": base, "dtype": "float32"}
     assert not BundleInfo.model_validate(info).reads_pairs
-    with pytest.raises(ValueError, match="expected one for each label"):
+    with pytest.raises(ValueError, match="expected one per label"):
         BundleInfo.model_validate({**info, "threshold": [0.5]})

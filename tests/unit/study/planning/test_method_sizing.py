@@ -60,9 +60,9 @@ def test_each_method_gets_the_size_nearest_to_the_budget(bert):
     assert trains["fourierft"] == pytest.approx(BUDGET, rel=0.02)
     off = {one.method.name: one.off_budget for one in found.methods if one.off_budget}
     assert off["ln-tuning"] == (
-        f"trains {trains['ln-tuning']:,} parameters of the encoder, the budget is {BUDGET:,}: it has one size"
+        f"trains {trains['ln-tuning']:,} parameters of the encoder; the budget is {BUDGET:,}, but its size is fixed"
     )
-    assert "no r comes nearer" in off["lora"]
+    assert "no r comes closer" in off["lora"]
     plan = plan_of(config, found)
     lora, *_ = (run for run in plan.runs if run.method == "lora")
     assert (lora.options["r"], lora.trains, lora.notes) == (1, rank_one + n_head(bert), [off["lora"]])
@@ -91,7 +91,7 @@ def test_the_settings_that_are_written_give_the_same_plan_again(bert, few, tmp_p
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ({"method.lora": {"r": 4}}, "Both method.lora.r and match_parameters (1000) say how large lora is"),
+        ({"method.lora": {"r": 4}}, "Both method.lora.r and match_parameters (1000) set the size of lora"),
         ({"method.r": 4}, "Both method.r and match_parameters (1000)"),
         ({"method.top_layers": "auto"}, "top_layers 'auto'"),
         ({"study.match_parameters": "abc"}, "is 'abc': expected a share"),
@@ -152,6 +152,6 @@ def test_a_method_is_left_out_for_the_base_that_it_cannot_serve(bert, modernbert
 
 def test_a_share_is_refused_for_several_bases():
     options = {"base": ["a", "b"], "study.match_parameters": "0.3%"}
-    with pytest.raises(ConfigError, match=r"0\.3%, which is another number of parameters on each of 2 base models"):
+    with pytest.raises(ConfigError, match=r"0\.3%, but a share gives a different number on each of the 2 base models"):
         settle(load_config(options=options))
     settle(load_config(options={**options, "study.match_parameters": 1000}))
