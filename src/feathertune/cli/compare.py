@@ -39,8 +39,8 @@ def compare(
 ) -> None:
     """Train several methods on your data and compare their scores and costs.
 
-    Simple baselines and the untrained base model are always included. Without DATA, runs a demonstration of a few
-    minutes on real film reviews. Repeat the command to continue a stopped study.
+    Simple baselines and the untrained base model are always included. Without DATA, runs a demonstration of two
+    minutes on sentences from film reviews. Repeat the command to continue a stopped study.
     """
     given = locals() | shared
     demo = data is None and config is None
@@ -54,7 +54,7 @@ def compare(
 
     with observe(quiet=quiet or json) as observer:
         if demo:
-            observer.stage("no DATA given: running the demonstration on sample:imdb (pass DATA to use your own)")
+            observer.stage("no DATA given: running the demonstration on sample:rotten-tomatoes (pass DATA to use your own)")
         prepared = prepare(settings, observer)
         if dry_run:
             cost = estimate(prepared, observer)
