@@ -150,7 +150,10 @@ def _section(method: Method) -> str:
     known = traits(method)
     source = re.sub(r"arXiv:(\d+\.\d+)", r"[arXiv:\1](https://arxiv.org/abs/\1)", method.source)
     size = "fixed" if known.size_option is None else f"`{known.size_option}`"
-    facts = [f"**Size:** {size}.", f"**Learning rate:** {known.learning_rate:g}."]
+    rate = f"{known.learning_rate:g}"
+    if known.rate_width is not None:
+        rate += f" times {known.rate_width} / hidden size, at most doubled"
+    facts = [f"**Size:** {size}.", f"**Learning rate:** {rate}."]
     if method.search_space:
         values = (
             f"`{key}` {', '.join(f'{v:g}' if isinstance(v, float) else str(v) for v in found)}"

@@ -249,7 +249,7 @@ def test_a_method_twice_under_options_of_their_own(encoder, data, tmp_path, monk
     assert (out / "runs" / top.id / "run.json").is_file()
     assert [run.hyperparameters["r"] for run in (plain, top, few)] == [2, 2, 2]
     assert [run.hyperparameters["top_layers"] for run in (plain, top, few)] == [None, 1, None]
-    assert [run.hyperparameters["learning_rate"] for run in (plain, top)] == [0.0005, 0.01]
+    assert [run.hyperparameters["learning_rate"] for run in (plain, top)] == [0.002, 0.01]
     assert few.hyperparameters["target_modules"] == ["query", "value"]
     assert top.trainable_parameters < plain.trainable_parameters
     assert record.descriptions[top.method] == METHODS["lora"].summary

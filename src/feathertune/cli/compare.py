@@ -54,7 +54,9 @@ def compare(
 
     with observe(quiet=quiet or json) as observer:
         if demo:
-            observer.stage("no DATA given: running the demonstration on sample:rotten-tomatoes (pass DATA to use your own)")
+            observer.stage(
+                "no DATA given: running the demonstration on sample:rotten-tomatoes (pass DATA to use your own)"
+            )
         prepared = prepare(settings, observer)
         if dry_run:
             cost = estimate(prepared, observer)

@@ -32,6 +32,8 @@ class Options(BaseModel):
     learning_rate: float = Field(gt=0)
 
 
+# No higher rates were tried than those of the narrowest base model here, MiniLM with a hidden size of 384.
+_MOST_FACTOR = 2.0
 SomeOptions = TypeVar("SomeOptions", bound=Options)
 
 
@@ -75,6 +77,8 @@ class Method:
         changes_input: True if the method puts tokens before the text, or states before each layer's.
         conv1d: True if the method can adapt GPT-2's linear layers, which are transformers' ``Conv1D``.
         size: The option that sets the method's size; ``None`` if it is fixed.
+        rate_width: Hidden size that the default learning rate is for; a wider base model gets a lower rate, a narrower
+            one a higher rate, at most twice as high. ``None`` means the same rate for all.
         search_space: Values to try, by option; numbers ascend.
         refusal: Returns why an encoder is not supported, as a clause; empty if it is.
         rereads: Returns True for options with which the head does not read the encoder's usual output.
@@ -97,6 +101,7 @@ class Method:
     changes_input: bool = False
     conv1d: bool = True
     size: Size | None = None
+    rate_width: int | None = None
     search_space: Mapping[str, Sequence[Any]] = field(default_factory=dict, hash=False)
     refusal: Callable[[LoadedEncoder], str] = lambda _encoder: ""
     rereads: Callable[[Any], bool] = lambda _options: False
@@ -105,6 +110,21 @@ class Method:
     finish: Callable[[nn.Module], None] | None = None
     is_fused: bool = False
     peft_config: str = ""
+
+    def at_width(self, options: SomeOptions, encoder: LoadedEncoder) -> SomeOptions:
+        """Return the options with the default learning rate for an encoder's width, unless the rate was set.
+
+        AdamW's best rate falls as one over the width. Source: Yang et al. 2022, arXiv:2203.03466, table 3.
+        """
+        if not self.scales_rate(options):
+            return options
+        assert self.rate_width is not None
+        factor = min(_MOST_FACTOR, self.rate_width / encoder.hidden_size)
+        return options.model_copy(update={"learning_rate": float(f"{factor * options.learning_rate:.2g}")})
+
+    def scales_rate(self, options: Options) -> bool:
+        """Return True if the learning rate is a default that depends on the base model's width."""
+        return self.rate_width is not None and "learning_rate" not in options.model_fields_set
 
     def prepare(self, encoder: LoadedEncoder, options: Any, job: Job) -> nn.Module:  # noqa: ANN401 - its Options
         """Turn an encoder into the model to train, in place; ConfigError if the method or an option does not fit."""

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -84,6 +85,24 @@ def test_wrong_options_say_what_is_right(names, settings, error, expected):
 
 def test_baselines_may_be_named_and_are_there_anyway():
     assert choose_methods(["probe", "tfidf"], {}, learning_rate=None) == []
+
+
+@pytest.mark.parametrize(("width", "rate"), [(128, 2e-3), (384, 2e-3), (576, 1.3e-3), (768, 1e-3), (2048, 3.8e-4)])
+def test_the_default_rate_of_lora_falls_with_the_width(width, rate):
+    encoder = SimpleNamespace(hidden_size=width)
+    ((lora, options), (ia3, others)) = choose_methods(["lora", "ia3"], {}, learning_rate=None)
+    assert lora.scales_rate(options)
+    assert lora.at_width(options, encoder).learning_rate == rate
+    assert lora.at_width(lora.at_width(options, encoder), encoder).learning_rate == rate
+    assert ia3.at_width(others, encoder) is others
+
+
+@pytest.mark.parametrize("given", [{"lora": {"learning_rate": 5e-4}}, {"learning_rate": 5e-4}])
+def test_a_given_rate_is_kept_on_any_width(given):
+    ((lora, options),) = choose_methods(["lora"], given, learning_rate=None)
+    assert lora.at_width(options, SimpleNamespace(hidden_size=384)).learning_rate == 5e-4
+    ((lora, options),) = choose_methods(["lora"], {}, learning_rate=5e-4)
+    assert not lora.scales_rate(options)
 
 
 def test_density_becomes_the_nearest_rank():

@@ -51,12 +51,15 @@ def _freeze_a(model: nn.Module, _encoder: LoadedEncoder, _options: LoraOptions, 
             parameter.requires_grad_(False)
 
 
-SPACE = {"r": (2, 8, 32), "learning_rate": (2e-4, 5e-4, 1e-3)}
-# About ten times full fine-tuning's rate ("LoRA Without Regret", Schulman et al. 2025).
+SPACE = {"r": (2, 8, 32), "learning_rate": (5e-4, 1e-3, 2e-3)}
+# Ten to twenty times full fine-tuning's rate, and higher on narrower models, as in "LoRA Without Regret" (Schulman et
+# al. 2025). Chosen on development rows (benchmarks/LOG.md).
+BY_WIDTH = {"options": at_rate(LoraOptions, 1e-3), "rate_width": 768}
 lora_method = partial(adapter, config="LoraConfig", size=RANK, options=at_rate(LoraOptions, 5e-4), search_space=SPACE)
 
 LORA = lora_method(
     name="lora",
+    **BY_WIDTH,
     summary="Adds the product of two thin trained matrices to each linear layer; pretrained weights stay frozen.",
     when="Try it first: the engine runs it fastest, every tool loads it, and most others gain little over it.",
     source="Hu et al. 2021, arXiv:2106.09685",
@@ -70,6 +73,7 @@ RSLORA = lora_method(
 )
 DORA = lora_method(
     name="dora",
+    **BY_WIDTH,
     fixed={"use_dora": True},
     summary="Splits each weight into magnitude and direction: LoRA trains the direction, a vector the magnitudes.",
     when="At very low ranks. Each step costs more than LoRA's, since the norm of every weight is recomputed.",
@@ -81,7 +85,7 @@ LORA_PLUS = lora_method(
     when="On wide base models. Small ones showed no gain in our benchmarks (benchmarks/LOG.md).",
     source="Hayou et al. 2024, arXiv:2402.12354",
     options=at_rate(LoraPlusOptions, 2e-4),
-    search_space={**SPACE, "loraplus_lr_ratio": (2.0, 4.0, 16.0)},
+    search_space={**SPACE, "learning_rate": (2e-4, 5e-4, 1e-3), "loraplus_lr_ratio": (2.0, 4.0, 16.0)},
     rates=_faster_b,
 )
 LORA_FA = lora_method(

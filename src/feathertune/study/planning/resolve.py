@@ -57,6 +57,8 @@ def settle(config: Config) -> Settled:
         left_out = set(planned.space)
         if config.study.match_parameters is not None and planned.method.size is not None:
             left_out.add(planned.method.size.option)
+        if planned.method.scales_rate(planned.options):
+            left_out.add("learning_rate")
         spelled_out[planned.method.name] = planned.options.model_dump(mode="json", exclude=left_out)
     names = tuple(name for name in dict.fromkeys(config.study.methods) if name not in BASELINES)
     study = config.study.model_copy(update={"methods": names})
