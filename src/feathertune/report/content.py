@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from feathertune.records import CONFIG_FILE, TRAINED_KINDS, RunRecord, StudyRecord
 from feathertune.records.row_names import base_of_row, method_of_row, reference_of
+from feathertune.report.context import context_of
 from feathertune.report.drawing import charts, run_charts, svg
 from feathertune.report.format import units
 from feathertune.report.panels.changes import find_changes
@@ -23,7 +24,7 @@ from feathertune.report.panels.reliability import find_reliability
 from feathertune.report.panels.searches import searches
 from feathertune.report.rows import Limits, Method, find_mean_scores, method_rows, most_telling, run_cells
 from feathertune.report.side_files import Epoch, read_epochs, read_predictions
-from feathertune.report.wording import caveat_texts, context_of, headline, short_caveats, verdict_text
+from feathertune.report.wording import caveat_texts, headline, short_caveats, verdict_text
 from feathertune.tasks import Score, Task, task_of_study
 from feathertune.tasks.formats import ScoreFormat, capitalised
 

@@ -13,7 +13,8 @@ from feathertune.encoders import LoadedEncoder
 from feathertune.engine.fast_path import fitting_runtime
 from feathertune.engine.prefix_cache.store import ActivationCache
 from feathertune.engine.training.regression_head import output_layer
-from feathertune.report.wording import Context, in_words
+from feathertune.report.context import Context
+from feathertune.report.wording import in_words
 from feathertune.runtime import Runtime, stopwatch
 from feathertune.study.observe import Observer
 from feathertune.study.planning.method_sizing import Fit, fit_methods, join_fits

@@ -93,4 +93,4 @@ class ScoreFormat:
 
 
 SHARE = ScoreFormat(100.0, 1, "%", " points", "in percentage points", low=0.0, tick_decimals=0)
-CORRELATION = ScoreFormat(1.0, 3, "", "", "of correlations", low=-1.0, tick_decimals=1)
+CORRELATION = ScoreFormat(1.0, 3, "", "", "in units of the metric", low=-1.0, tick_decimals=1)

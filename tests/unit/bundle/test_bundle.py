@@ -292,7 +292,7 @@ def test_pickle_is_never_loaded(bundle):
         ({"labels": []}, "labels"),
         ({"labels": None}, "labels"),
         ({"labels": ["one", "two"]}, "with 2 labels: classifier.bias has the shape (3,), expected (2,)"),
-        ({"trained": []}, "to no other"),
+        ({"trained": []}, "'trained' is for the kind 'part' only"),
         ({"surprise": 1}, "surprise"),
         ({"base": {}}, "base"),
     ],

@@ -80,7 +80,7 @@ def test_the_card_says_how_to_load_it_and_what_it_needs(bundle):
     card = (bundle / "README.md").read_text(encoding="utf-8")
     assert yaml.safe_load(card.split("---\n")[1])["library_name"] == "transformers"
     assert "trained.safetensors" in card
-    assert "put its path in the place of `base`" in card
+    assert "Replace `base` with its path" in card
 
 
 def test_all_parameters_make_a_whole_model(bundle, tmp_path):

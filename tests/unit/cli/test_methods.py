@@ -106,7 +106,7 @@ def test_show_sizes_a_method_to_a_budget_and_says_where_it_cannot(base, monkeypa
     lora = in_process(monkeypatch, capsys, "methods", "show", "lora", *command)
     assert re.search(r"^r +8 +6 *$", lora.stdout, re.MULTILINE), lora.stdout
     bitfit = in_process(monkeypatch, capsys, "methods", "show", "bitfit", *command)
-    assert "the budget is 5,000: it has one size." in bitfit.stdout
+    assert "the budget is 5,000, but its size is fixed" in bitfit.stdout
 
 
 @pytest.mark.parametrize(

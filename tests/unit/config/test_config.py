@@ -52,7 +52,12 @@ def test_wrong_settings_say_what_is_right(assignment, expected):
 
 @pytest.mark.parametrize(
     ("content", "expected"),
-    [(b"- a\n- b\n", "holds a list"), (b"a: [", "not valid YAML"), (b"\xff\xfe\x00", "not valid YAML"), (b"", None)],
+    [
+        (b"- a\n- b\n", "is a list. Expected the keys data, base"),
+        (b"a: [", "not valid YAML"),
+        (b"\xff\xfe\x00", "not valid YAML"),
+        (b"", None),
+    ],
 )
 def test_wrong_files(tmp_path, content, expected):
     file = tmp_path / "study.yaml"

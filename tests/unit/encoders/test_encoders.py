@@ -139,7 +139,9 @@ def test_a_file_is_no_folder(folder):
 
 @pytest.mark.parametrize("name", ["./no/such/folder", "/nowhere", "a/b/c", "", "hub:x y"])
 def test_a_path_that_is_not_there(name):
-    assert "no folder" in fails(name)
+    message = fails(name)
+    assert repr(name) in message
+    assert "neither a folder" in message
 
 
 def test_a_revision_is_for_the_hub(folder):

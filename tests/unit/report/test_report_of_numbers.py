@@ -142,7 +142,7 @@ def test_tables_for_people_say_correlations(study, form):
     assert "gain over full" in text
     assert "points" not in text
     assert f"{row_of(study, 'lora').score_mean:.3f}" in text
-    assert "Differences are of correlations" in text
+    assert "Differences are in units of the metric" in text
 
 
 def test_the_terminal_says_correlations_and_how_the_labels_lie(study, folder):
@@ -168,7 +168,7 @@ def test_two_studies_side_by_side(folder, tmp_path):
     write_study(tmp_path / "b", seeds=3, seed=1)
     found = compare_studies(folder, tmp_path / "b")
     said = words(draw_comparison(found).decode())
-    assert "of correlations, paired by row" in said
+    assert "in units of the metric, paired over the same" in said
     assert "Rank correlation A" in said
     lora = next(pair for pair in found.methods if pair.method == "lora")
     difference, span = lora.paired.difference, CORRELATION.span(lora.paired.low, lora.paired.high)

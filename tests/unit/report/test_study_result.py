@@ -47,7 +47,7 @@ def test_the_table_has_a_row_per_method_and_the_verdict(study):
     html = study._repr_html_()
     assert html.count("<tr>") == 1 + len(study.summary)
     assert re.findall("left[^>]*><b>(.*?)</b>", html) == ["lora"], "the recommended method stands out"
-    assert study.verdict_text.startswith("Take lora")
+    assert study.verdict_text.startswith("Use lora")
     assert study.verdict_text in html
     assert "<li>lora was selected on these test rows" in html
 
@@ -136,7 +136,7 @@ def test_the_chart_stands_alone(study):
 
 def test_without_a_complete_run_there_is_nothing_to_draw(tmp_path):
     study = Study(write_study(tmp_path, missing=[method.name for method in METHODS]), tmp_path)
-    assert "No run" in study._repr_html_()
+    assert "no suitable run is complete" in study._repr_html_()
     assert len(study.to_frame()) == 0
     for ask in (study.plot, study.predictions):
         with pytest.raises(DataError, match="No run"):

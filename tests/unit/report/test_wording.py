@@ -10,11 +10,11 @@ import pytest
 from evidence import BALANCED, make_data, spam
 from feathertune import study, tasks
 from feathertune.records import Caveat, Reading, Reason
+from feathertune.report.context import Context
 from feathertune.report.wording import (
     _SHORT,
     _WORDS,
     MOST_NAMED,
-    Context,
     caveat_texts,
     headline,
     in_short,
@@ -550,7 +550,7 @@ def test_the_verdict_of_a_study_in_words(tmp_path):
     verdict = found.verdict.model_copy(update={"reasons": reasons, "caveats": [Caveat.of("mislabelled", n=3)] * 2})
     found = found.model_copy(update={"verdict": verdict})
     assert verdict_text(found) == (
-        "Nothing cheaper came within 1.0 points of it. Before any training, the base model with a new head scores "
+        "No cheaper method came within 1.0 points of it. Before any training, the base model with a new head scores "
         "50.0%."
     )
     assert caveat_texts(found) == [in_words(Caveat.of("mislabelled", n=3), CLASSES)] * 2

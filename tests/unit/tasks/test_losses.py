@@ -230,7 +230,8 @@ def test_classes_too_rare_to_be_moved_are_named():
     names = ("usual", "rare", "rarest", "none")
     assert what_stays(TrainConfig(), labels, names) == []
     (said,) = what_stays(TrainConfig(decision="moved"), labels, names)
-    assert said.startswith("The decision is not moved for rarest, none: fewer than 3 validation rows")
+    assert "not moved for rarest, none:" in said
+    assert "fewer than 3 validation rows" in said
     assert what_stays(TrainConfig(decision="moved"), labels[:23], names[:2]) == []
 
 

@@ -52,14 +52,13 @@ def _freeze_a(model: nn.Module, _encoder: LoadedEncoder, _options: LoraOptions, 
 
 
 SPACE = {"r": (2, 8, 32), "learning_rate": (5e-4, 1e-3, 2e-3)}
+lora_method = partial(adapter, config="LoraConfig", size=RANK, options=at_rate(LoraOptions, 5e-4), search_space=SPACE)
 # Ten to twenty times full fine-tuning's rate, and higher on narrower models, as in "LoRA Without Regret" (Schulman et
 # al. 2025). Chosen on development rows (benchmarks/LOG.md).
-BY_WIDTH = {"options": at_rate(LoraOptions, 1e-3), "rate_width": 768}
-lora_method = partial(adapter, config="LoraConfig", size=RANK, options=at_rate(LoraOptions, 5e-4), search_space=SPACE)
+lora_by_width = partial(lora_method, options=at_rate(LoraOptions, 1e-3), rate_width=768)
 
-LORA = lora_method(
+LORA = lora_by_width(
     name="lora",
-    **BY_WIDTH,
     summary="Adds the product of two thin trained matrices to each linear layer; pretrained weights stay frozen.",
     when="Try it first: the engine runs it fastest, every tool loads it, and most others gain little over it.",
     source="Hu et al. 2021, arXiv:2106.09685",
@@ -71,9 +70,8 @@ RSLORA = lora_method(
     when="At ranks of 32 and above, where plain LoRA's update becomes small.",
     source="Kalajdzievski 2023, arXiv:2312.03732",
 )
-DORA = lora_method(
+DORA = lora_by_width(
     name="dora",
-    **BY_WIDTH,
     fixed={"use_dora": True},
     summary="Splits each weight into magnitude and direction: LoRA trains the direction, a vector the magnitudes.",
     when="At very low ranks. Each step costs more than LoRA's, since the norm of every weight is recomputed.",

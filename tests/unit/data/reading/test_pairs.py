@@ -69,7 +69,7 @@ def test_a_bundle_finds_its_own_kind():
     assert find_text_columns(both, None, "x", usual=("premise", "hypothesis")) == ("premise", "hypothesis")
     assert find_text_columns(("text", "text_pair"), None, "x", usual=("text",)) == ("text",)
     assert find_text_columns(("sentence1", "sentence2"), None, "x", usual=("a", "b")) == ("sentence1", "sentence2")
-    with pytest.raises(DataError, match="has no columns a and b, and the bundle was trained on pairs"):
+    with pytest.raises(DataError, match=r"has no columns a and b\. The bundle was trained on pairs.*--text-column A,B"):
         find_text_columns(("text",), None, "x", usual=("a", "b"))
     with pytest.raises(DataError, match="--text-column is premise,hypothesis, but the bundle was trained on single"):
         find_text_columns(both, "premise,hypothesis", "x", usual=("text",))

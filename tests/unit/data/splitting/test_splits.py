@@ -259,7 +259,7 @@ def test_label_order(labels, order, expected):
             {},
             ["too few rows of 'rare' (1): 3 are needed, one for each split"],
         ),
-        ([*balanced(20), ("x", "rare"), ("y", "rare")], {}, ["'rare' (2) (3 are needed"]),
+        ([*balanced(20), ("x", "rare"), ("y", "rare")], {}, ["'rare' (2): 3 are needed"]),
         (
             [*balanced(20), *[("same", "rare")] * 3],
             {},
@@ -283,7 +283,7 @@ def test_label_order(labels, order, expected):
             {},
             ["no training row has these labels of validation rows: 'new' (1)"],
         ),
-        ([*with_splits(**ROWS), ("test 0", "c", "train")], {}, ["'c' (0) to train on: 1 rows"]),
+        ([*with_splits(**ROWS), ("test 0", "c", "train")], {}, ["'c' (0) to train on", "1 rows"]),
         (with_splits(test=20), {}, ["data.csv has no training rows. Found: 'test' (20)"]),
         (
             [*with_splits(train=20, test=4), ("test 0", "a", "validation")],
@@ -304,12 +304,16 @@ def test_label_order(labels, order, expected):
             {"train_size": 2},
             ["train_size is 2. Expected 3 to"],
         ),
-        (balanced(100), {"test_size": 100}, ["test_size is 100, but data.csv has 100 rows", "4 must stay"]),
+        (
+            balanced(100),
+            {"test_size": 100},
+            ["test_size is 100, but data.csv has only 100 rows", "4 of them must stay"],
+        ),
         (balanced(100), {"test_size": 0.99}, ["test_size is 99"]),
         (
             balanced(100),
             {"validation_size": 80},
-            ["validation_size is 80, but data.csv has 80 rows", "2 must stay"],
+            ["validation_size is 80, but data.csv has only 80 rows", "2 of them must stay"],
         ),
         (
             with_splits(**ROWS),

@@ -165,7 +165,7 @@ def test_fewer_rows_are_part_of_more_and_lie_alike():
 def test_too_few_rows_and_equal_numbers():
     with pytest.raises(DataError, match=r"all 10 training rows have the number 1\.0"):
         make_splits(dataset([1.0] * 10))
-    with pytest.raises(DataError, match="too few rows: 2"):
+    with pytest.raises(DataError, match=r"too few rows \(2\): 3 are needed"):
         make_splits(dataset([1.0, 2.0]))
     with pytest.raises(DataError, match=r"test_size is 9, but data.csv has only 10 rows to draw from"):
         make_splits(dataset(range(10)), test_size=9)
@@ -177,7 +177,7 @@ def test_both_sources_are_of_one_kind():
     names = Collector("names.csv", drop_invalid=False)
     for row in range(4):
         names.add(f"other {row}", str(row), None, f"row {row}")
-    with pytest.raises(DataError, match=r"data.csv has regression labels, names.csv has single_label labels"):
+    with pytest.raises(DataError, match=r"data.csv has regression labels, but names.csv has single_label labels"):
         make_splits(dataset(range(20)), test=names.finish())
     test = make_splits(dataset(range(20)), test=dataset(range(100, 104), prefix="other")).test
     assert test.labels.tolist() == [100.0, 101.0, 102.0, 103.0], "a number may be any"

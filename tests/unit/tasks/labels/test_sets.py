@@ -43,7 +43,7 @@ def test_lists_are_sets(tmp_path):
     pq.write_table(pa.table({"text": ["a", "b"], "labels": [["y", "x"], []]}), tmp_path / "in.parquet")
     assert load_source(str(tmp_path / "in.parquet")).labels == [("x", "y"), ()]
     (tmp_path / "in.jsonl").write_text('{"text": "a", "label": "x"}\n{"text": "b", "label": ["x"]}\n')
-    with pytest.raises(DataError, match=r"line 2: the label is the list \['x'\], but a text has one label here"):
+    with pytest.raises(DataError, match=r"line 2: the label is the list \['x'\], but each text has one label here"):
         load_source(str(tmp_path / "in.jsonl"))
     (tmp_path / "in.jsonl").write_text('{"text": "a", "label": [["x"]]}\n')
     with pytest.raises(DataError, match="Expected a string, a whole number or a boolean"):
@@ -141,7 +141,9 @@ def test_what_cannot_be_split_is_refused():
     several = collected([["a"], ["a", "b"]] * 20)
     with pytest.raises(DataError, match=r"no training row has these labels of test rows: 'c' \(1\)"):
         make_splits(several, test=collected([["a", "c"]], "test"))
-    with pytest.raises(DataError, match=r"x has multi_label labels, test has single_label labels.*--label-separator"):
+    with pytest.raises(
+        DataError, match=r"x has multi_label labels, but test has single_label labels.*--label-separator"
+    ):
         make_splits(several, test=collected(["a"], "test"))
 
 
