@@ -36,8 +36,16 @@ NAV: Mapping[str, Sequence[str]] = {
         *("python", "from-peft", "export", "serving", "serving-in-public", "scale", "large-studies"),
         *("adding-a-method", "adding-a-data-source"),
     ),
-    "Explanation": ("concepts", "statistics", "engine", "trust", "article"),
-    "Inside": ("architecture", "engine-parts", "engine-training"),
+    "Explanation": (
+        "concepts",
+        "statistics",
+        "engine",
+        "trust",
+        "article",
+        "architecture",
+        "engine-parts",
+        "engine-training",
+    ),
     "Reference": ("reference", "api", "methods", "methods-table", "base-models", "bundles", "speed"),
 }
 _MORE = "More"

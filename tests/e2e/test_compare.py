@@ -270,7 +270,7 @@ def test_interrupted_then_continued_equals_undisturbed(study, encoder, data, tmp
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130, stderr
     assert "Stopped." in stderr
-    assert "the same command" in stderr
+    assert "repeat the command" in stderr
     assert "Traceback" not in stderr
     cut_short = load_study(out)
     assert cut_short.status == "partial"

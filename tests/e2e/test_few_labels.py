@@ -64,7 +64,7 @@ def test_a_bundle_without_validation_rows(encoder, data, tmp_path, monkeypatch, 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("compare", "--shots", "1000"), "--shots is 1,000, but 'neg' has"),
+        (("compare", "--shots", "1000"), "--shots is 1,000, but the class 'neg' has only 48"),
         (("compare", "--shots", "8", "--validation-size", "10"), "uses all labelled rows for training"),
         (("train", "--set", "data.shots=8"), "shots work only in a comparison"),
     ],

@@ -93,8 +93,8 @@ def test_words_that_do_not_fit_are_told(encoder, data, tmp_path, run):
     assert "Setting 'data.long' is 'headtail'" in said
     assert "Did you mean 'head-tail'? Known: head, head-tail, windows." in said
     said = refused("--long", "windows", "--set", "data.stride=14")
-    assert "data.stride is 14, but a window of --max-length 16 holds 14 tokens of a text" in said
-    assert "Give 7 or less." in said
+    assert "data.stride is 14, but a window of --max-length 16 holds only 14 tokens" in said
+    assert "Set data.stride to 7 or less." in said
 
 
 @pytest.mark.slow  # the same as test_cost, on windows

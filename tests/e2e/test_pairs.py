@@ -56,7 +56,7 @@ def bundle(pairs, encoder, tmp_path_factory):
     given = ["--text-column", ",".join(COLUMNS), *SMALL, "--max-length", "24", "--set", "train.learning_rate=0.01"]
     result = feathertune("train", path, "--base", encoder, *given, "--out", out)
     assert result.code == 0, result.stderr
-    assert "Each row is a pair of texts (opening and ending), read together." in result.stderr
+    assert "Each row is a pair of texts (opening and ending)" in result.stderr
     assert '--text "..." --text-pair "..."' in result.stdout
     return out
 
@@ -73,7 +73,7 @@ def test_a_study(pairs, encoder, tmp_path, monkeypatch, capsys):
     assert 0 < study.bases[0].truncated_fraction < 1
     assert {run.method for run in study.runs} >= {"majority", "tfidf", "foundation", "probe", "lora", "head"}
     report = (out / "report.html").read_text(encoding="utf-8")
-    assert "pairs of texts" in report
+    assert "pairs: <bdi>opening</bdi>, <bdi>ending</bdi>" in report
     shown = [text for text, *_ in rows if text.split()[0].isalpha() and text in report]
     assert not shown or " \N{DOUBLE VERTICAL LINE} " in report, "an example shows both texts"
 
@@ -102,7 +102,7 @@ def test_evaluate_and_predict_agree(pairs, bundle, tmp_path, monkeypatch, capsys
         (["--text", "a"], "reads pairs. Pass a --text-pair for each --text."),
         (["--text", "a", "--text", "b", "--text-pair", "c"], "--text-pair was given 1 times, --text 2 times."),
         (["--input", "-"], "a line of stdin is a single text. Pass --input FILE with two columns"),
-        (["--input", "one.csv"], "has no columns opening and ending, and the bundle was trained on pairs"),
+        (["--input", "one.csv"], "has no columns opening and ending. The bundle was trained on pairs"),
     ],
 )
 def test_what_is_no_pair_is_refused(bundle, given, message, tmp_path, monkeypatch, capsys):

@@ -41,7 +41,7 @@ def test_the_table_goes_to_a_file(study, tmp_path, monkeypatch, capsys, form):
     assert path.read_text(encoding="utf-8") == shown.stdout
     refused = in_process(monkeypatch, capsys, *command)
     assert refused.code == 2
-    assert f"{path} exists" in refused.stderr
+    assert f"{path} already exists" in refused.stderr
     path.write_text("older")
     assert in_process(monkeypatch, capsys, *command, "--overwrite").code == 0
     assert path.read_text(encoding="utf-8") == shown.stdout

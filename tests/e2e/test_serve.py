@@ -169,7 +169,7 @@ def test_a_stop_finishes_what_was_taken(server, offline):
         assert time.monotonic() < deadline
     status, answer = server.predict("lora", TEXTS[0], connection=connection)
     assert status == 503
-    assert "stops" in answer["detail"]
+    assert "stopping" in answer["detail"]
     thread.join(100)
     ((status, answer),) = results
     assert status == 200
