@@ -354,7 +354,7 @@ def test_numbers_that_are_not_finite_fail_their_request_alone():
             assert good.recv(65536).startswith(b"HTTP/1.1 200")
             failed = bad.recv(65536)
             assert failed.startswith(b"HTTP/1.1 500")
-            assert b"gave a number that is not finite" in failed
+            assert b"The bundle 'bad' computed NaN or infinity" in failed
         first.close()
         assert [len(one) for one in models.passes] == [1, 2], "they shared a pass"
 

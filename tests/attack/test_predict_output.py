@@ -254,5 +254,5 @@ def test_a_value_that_parquet_refuses(tmp_path):
             writer.write({"x": 1})
             writer.write({"x": 1000})
 
-    with pytest.raises(DataError, match="The column 'x' of rows 1 to 2 cannot be written to Parquet as int8"):
+    with pytest.raises(DataError, match="Rows 1 to 2 of the column 'x' cannot be written to Parquet as int8"):
         write()
