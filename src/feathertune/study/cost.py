@@ -25,6 +25,7 @@ from feathertune.engine.prefix_cache.activations import n_bytes
 from feathertune.engine.training.head import MOST_LAYERS, n_head_steps
 from feathertune.errors import RunFailedError
 from feathertune.gc_freeze import gc_frozen
+from feathertune.methods import FUSED
 from feathertune.records import RunRecord, Seconds
 from feathertune.records.cost_estimate import CostEstimate, CostRow
 from feathertune.report.format import units
@@ -156,7 +157,9 @@ class _Measuring:
         hidden_s = max(0.0, took.cache - (self._read_s["train"] if reads else 0.0))
         hidden_s *= sum(whole.values()) / sum(part.values())
         head_s = took.head * n_head_steps(n_train) / n_head_steps(len(self._pilot.encoded["train"]))
-        steps_s, validation_s = _read_log(self._scratch / str(record.metrics))
+        # A fused run reuses the pilot's trained model and has no log; the study does not train it again either.
+        reused = self._records[spec.method.removesuffix(FUSED)] if record.metrics is None else None
+        steps_s, validation_s = _read_log(self._scratch / str((reused or record).metrics))
         train_s = self._train_seconds(steps_s, record.seed, bench, n_epochs)
         train_s += n_epochs * validation_s[-1] * whole["validation"] / (part["validation"] or 1.0)
         load_s = took.total - took.tokenize - took.cache - took.head - took.train - took.evaluate
@@ -184,6 +187,10 @@ class _Measuring:
             row.notes.append(
                 f"{n_trials} search trials come before the runs, about {units.seconds(trials_s)} if none stops early"
             )
+        if reused is not None:
+            fuse_s = (took.train - reused.seconds.train) * n_train / len(self._pilot.encoded["train"])
+            row.seconds.total, row.seconds.train = row.seconds.total + fuse_s, row.seconds.train + fuse_s
+            row.own_seconds, row.shared_seconds = load_s + fuse_s + row.seconds.evaluate + took.ship, 0.0
 
     def _on_pilot(self, spec: RunSpec) -> RunRecord:
         """Return the method's run on the pilot, cached after the first call."""
