@@ -65,6 +65,7 @@ docs: $(INSTALLED)
 	$(BIN)/python docs/make_readme.py
 	$(BIN)/python docs/make_figures.py
 	$(BIN)/python docs/make_concepts.py
+	$(BIN)/python docs/make_light_methods.py
 	$(BIN)/python benchmarks/engine_table.py
 
 site: $(INSTALLED)

@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from markupsafe import Markup
+
 from feathertune.records import StudyRecord, SummaryRow
 from feathertune.report.drawing import charts, standalone, svg
 from feathertune.report.format import units
@@ -26,6 +28,7 @@ STANDING = RESULTS / "imdb-minilm.json"
 SENTENCES = RESULTS / "rotten-tomatoes-minilm.json"
 METHODS = RESULTS / "methods-defaults.json"
 ENGINE = RESULTS / "engine-minilm-256.json"
+END_TO_END = RESULTS / "end-to-end-minilm.json"
 # Methods of the seeds figure, from all parameters to few.
 SHOWN_SEEDS = ("full", "lora", "ia3", "bitfit", "head")
 # Bars of the speed figure, from PEFT's tutorial to the cached prefix.
@@ -35,6 +38,12 @@ SHOWN_SPEEDS = {
     "lora": "feathertune, all layers",
     "lora-top-half-cached": "last half, rest cached",
     "lora-top-quarter-cached": "last quarter, rest cached",
+}
+# Names of the Trainer's scripts in a chart.
+SHOWN_SCRIPTS = {
+    "trainer-full-tuned": "Trainer, full",
+    "trainer-lora-tuned": "Trainer, LoRA",
+    "trainer-lora-tutorial": "LoRA, tutorial",
 }
 # Scale of standalone pictures.
 _LARGER = 1.3
@@ -50,6 +59,7 @@ def figures() -> dict[str, str]:
         "seeds": seeds(),
         "cost": cost(),
         "speed": speed(),
+        "time-to-accuracy": time_to_accuracy(),
     }
     return {f"{name}.svg": _standalone(str(chart)) for name, chart in drawn.items()}
 
@@ -119,6 +129,41 @@ def speed() -> str:
     )
 
 
+def time_to_accuracy() -> str:
+    """Draw accuracy against the seconds of a whole process, one panel per data set."""
+    data = read_json(END_TO_END)["data"]
+    names = list(dict.fromkeys(name for found in data.values() for name in found))
+    ours = [name for name in names if not name.startswith("trainer") and name != "full"]
+    looks = {name: svg.Style(f"k{place + 1}", svg.SHAPES[0]) for place, name in enumerate(ours)}
+    rivals = [name for name in names if name.startswith("trainer")]
+    looks |= {name: svg.Style("k0", svg.SHAPES[place], hollow=True) for place, name in enumerate(rivals)}
+    looks["full"] = svg.Style("k7", "square")
+    drawn = []
+    for title, found in data.items():
+        points = [
+            charts.Tradeoff(SHOWN_SCRIPTS.get(name, name), looks[name], one["seconds"], one["test"] / 100)
+            for name, one in found.items()
+        ]
+        drawn.append((title, charts.tradeoffs(points, svg.SECONDS)))
+    return panels(drawn, columns=2)
+
+
+def panels(drawn: Sequence[tuple[str, str]], *, columns: int) -> str:
+    """Draw charts side by side, each under its title."""
+    _, _, width, height = _box(drawn[0][1])
+    head = 24.0
+    parts = []
+    for index, (title, chart) in enumerate(drawn):
+        row, column = divmod(index, columns)
+        left, top = column * (width + 16), row * (height + head + 12)
+        parts.append(svg.text(left + 46, top + 14, title, class_="name strong"))
+        place = f'<svg x="{left:.0f}" y="{top + head:.0f}" width="{width:.0f}" height="{height:.0f}" '
+        parts.append(Markup(str(chart).replace("<svg ", place, 1)))
+    rows = -(-len(drawn) // columns)
+    label = "Accuracy against seconds: " + ", ".join(title for title, _ in drawn)
+    return svg.drawing(columns * (width + 16) - 16, rows * (height + head + 12), label, *parts)
+
+
 def bars(rows: Sequence[tuple[str, float]], unit: str) -> str:
     """Draw amounts as bars from zero, one per line, with the name above."""
     left, right, step = 10.0, charts.SMALL_PX - 12, 40.0
@@ -151,6 +196,10 @@ def _intervals(methods: Sequence[Method], *, reference: tuple[str, float] | None
 def _standalone(chart: str) -> str:
     style = chart_style(light=":root {{ {} }}", dark="@media (prefers-color-scheme: dark) {{ :root {{ {} }} }}")
     return standalone.standalone(chart, style, _LARGER)
+
+
+def _box(chart: str) -> list[float]:
+    return [float(value) for value in str(chart).split('viewBox="', 1)[1].split('"', 1)[0].split()]
 
 
 def write(drawn: Mapping[str, str]) -> None:

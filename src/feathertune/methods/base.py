@@ -32,14 +32,34 @@ class Options(BaseModel):
     learning_rate: float = Field(gt=0)
 
 
-# No higher rates were tried than those of the narrowest base model here, MiniLM with a hidden size of 384.
-_MOST_FACTOR = 2.0
 SomeOptions = TypeVar("SomeOptions", bound=Options)
 
 
 def at_rate(options: type[SomeOptions], rate: float) -> type[SomeOptions]:
     """Return the same options with another default learning rate."""
     return create_model(options.__name__, __base__=options, learning_rate=(float, Field(default=rate, gt=0)))
+
+
+@dataclass(frozen=True)
+class ScaledRate:
+    """A learning rate that falls as one over the width, and with the square root of the number of steps.
+
+    Source for the width: Yang et al. 2022, arXiv:2203.03466, table 3. The steps: our own (benchmarks/LOG.md).
+
+    Attributes:
+        highest: Rate of base models up to `hidden_size` in trainings of up to `n_steps` steps.
+        lowest: Smallest rate.
+    """
+
+    highest: float
+    lowest: float
+    hidden_size: int
+    n_steps: int
+
+    def at(self, hidden_size: int, n_steps: int) -> float:
+        """Return the rate of a training, in two digits."""
+        factor = self.hidden_size / hidden_size * (self.n_steps / max(1, n_steps)) ** 0.5
+        return float(f"{min(self.highest, max(self.lowest, factor * self.highest)):.2g}")
 
 
 @dataclass(frozen=True)
@@ -77,8 +97,7 @@ class Method:
         changes_input: True if the method puts tokens before the text, or states before each layer's.
         conv1d: True if the method can adapt GPT-2's linear layers, which are transformers' ``Conv1D``.
         size: The option that sets the method's size; ``None`` if it is fixed.
-        rate_width: Hidden size that the default learning rate is for; a wider base model gets a lower rate, a narrower
-            one a higher rate, at most twice as high. ``None`` means the same rate for all.
+        scaled_rate: Default learning rate by width and length of the training, instead of the option's own default.
         search_space: Values to try, by option; numbers ascend.
         refusal: Returns why an encoder is not supported, as a clause; empty if it is.
         rereads: Returns True for options with which the head does not read the encoder's usual output.
@@ -101,7 +120,7 @@ class Method:
     changes_input: bool = False
     conv1d: bool = True
     size: Size | None = None
-    rate_width: int | None = None
+    scaled_rate: ScaledRate | None = None
     search_space: Mapping[str, Sequence[Any]] = field(default_factory=dict, hash=False)
     refusal: Callable[[LoadedEncoder], str] = lambda _encoder: ""
     rereads: Callable[[Any], bool] = lambda _options: False
@@ -111,20 +130,16 @@ class Method:
     is_fused: bool = False
     peft_config: str = ""
 
-    def at_width(self, options: SomeOptions, encoder: LoadedEncoder) -> SomeOptions:
-        """Return the options with the default learning rate for an encoder's width, unless the rate was set.
+    def given(self, options: Options) -> dict[str, Any]:
+        """Return the options as JSON values, without a learning rate that each training scales for itself."""
+        is_scaled = self.scaled_rate is not None and "learning_rate" not in options.model_fields_set
+        return options.model_dump(mode="json", exclude={"learning_rate"} if is_scaled else None)
 
-        AdamW's best rate falls as one over the width. Source: Yang et al. 2022, arXiv:2203.03466, table 3.
-        """
-        if not self.scales_rate(options):
-            return options
-        assert self.rate_width is not None
-        factor = min(_MOST_FACTOR, self.rate_width / encoder.hidden_size)
-        return options.model_copy(update={"learning_rate": float(f"{factor * options.learning_rate:.2g}")})
-
-    def scales_rate(self, options: Options) -> bool:
-        """Return True if the learning rate is a default that depends on the base model's width."""
-        return self.rate_width is not None and "learning_rate" not in options.model_fields_set
+    def options_for(self, given: Mapping[str, Any], *, hidden_size: int, n_steps: int) -> Options:
+        """Return the options of one training from those of `given`, which fills in a scaled learning rate."""
+        if self.scaled_rate is not None and "learning_rate" not in given:
+            given = {**given, "learning_rate": self.scaled_rate.at(hidden_size, n_steps)}
+        return self.options.model_validate(given)
 
     def prepare(self, encoder: LoadedEncoder, options: Any, job: Job) -> nn.Module:  # noqa: ANN401 - its Options
         """Turn an encoder into the model to train, in place; ConfigError if the method or an option does not fit."""

@@ -58,7 +58,7 @@ class Description:
 def traits(method: Method) -> SimpleNamespace:
     """Return a method's traits for output; `last_layers` is True if it has the option ``top_layers``."""
     defaults = method.options().model_dump(mode="json")  # type: ignore[call-arg]  # each option has its default
-    same = ("name", "kind", "summary", "when", "source", "mergeable", "zero_init", "changes_input", "rate_width")
+    same = ("name", "kind", "summary", "when", "source", "mergeable", "zero_init", "changes_input", "scaled_rate")
     return SimpleNamespace(
         **{name: getattr(method, name) for name in same},
         last_layers="top_layers" in method.options.model_fields,

@@ -1,6 +1,5 @@
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import pytest
 
@@ -87,22 +86,33 @@ def test_baselines_may_be_named_and_are_there_anyway():
     assert choose_methods(["probe", "tfidf"], {}, learning_rate=None) == []
 
 
-@pytest.mark.parametrize(("width", "rate"), [(128, 2e-3), (384, 2e-3), (576, 1.3e-3), (768, 1e-3), (2048, 3.8e-4)])
-def test_the_default_rate_of_lora_falls_with_the_width(width, rate):
-    encoder = SimpleNamespace(hidden_size=width)
-    ((lora, options), (ia3, others)) = choose_methods(["lora", "ia3"], {}, learning_rate=None)
-    assert lora.scales_rate(options)
-    assert lora.at_width(options, encoder).learning_rate == rate
-    assert lora.at_width(lora.at_width(options, encoder), encoder).learning_rate == rate
-    assert ia3.at_width(others, encoder) is others
+@pytest.mark.parametrize(
+    ("hidden_size", "n_steps", "rate"),
+    [
+        (384, 1, 2e-3),
+        (64, 128, 2e-3),
+        (384, 512, 1e-3),
+        (768, 128, 1e-3),
+        (768, 512, 5e-4),
+        (384, 2048, 5e-4),
+        (4096, 10_000, 2e-4),
+    ],
+)
+def test_loras_rate_falls_with_width_and_steps(hidden_size, n_steps, rate):
+    ((lora, options),) = choose_methods(["lora"], {}, learning_rate=None)
+    given = lora.given(options)
+    assert "learning_rate" not in given
+    assert given["r"] == 8
+    assert lora.options_for(given, hidden_size=hidden_size, n_steps=n_steps).learning_rate == rate
 
 
-@pytest.mark.parametrize("given", [{"lora": {"learning_rate": 5e-4}}, {"learning_rate": 5e-4}])
-def test_a_given_rate_is_kept_on_any_width(given):
-    ((lora, options),) = choose_methods(["lora"], given, learning_rate=None)
-    assert lora.at_width(options, SimpleNamespace(hidden_size=384)).learning_rate == 5e-4
-    ((lora, options),) = choose_methods(["lora"], {}, learning_rate=5e-4)
-    assert not lora.scales_rate(options)
+@pytest.mark.parametrize(
+    ("name", "settings", "shared"),
+    [("lora", {"lora": {"learning_rate": 3e-4}}, None), ("lora:learning_rate=3e-4", {}, None), ("lora", {}, 3e-4)],
+)
+def test_a_given_rate_is_kept(name, settings, shared):
+    ((lora, options),) = choose_methods([name], settings, learning_rate=shared)
+    assert lora.options_for(lora.given(options), hidden_size=384, n_steps=10).learning_rate == 3e-4
 
 
 def test_density_becomes_the_nearest_rank():

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import Field
 
 from feathertune.methods.adapters import RANK, RankOptions, adapter
-from feathertune.methods.base import Job, at_rate
+from feathertune.methods.base import Job, ScaledRate, at_rate
 
 if TYPE_CHECKING:
     from torch import nn
@@ -52,13 +52,14 @@ def _freeze_a(model: nn.Module, _encoder: LoadedEncoder, _options: LoraOptions, 
 
 
 SPACE = {"r": (2, 8, 32), "learning_rate": (5e-4, 1e-3, 2e-3)}
+# Ten times full fine-tuning's rate or more, higher in short trainings and on narrow models, as in "LoRA Without Regret"
+# (Schulman et al. 2025). Chosen on development rows (benchmarks/LOG.md).
+RATE = ScaledRate(highest=2e-3, lowest=2e-4, hidden_size=384, n_steps=128)
 lora_method = partial(adapter, config="LoraConfig", size=RANK, options=at_rate(LoraOptions, 5e-4), search_space=SPACE)
-# Ten to twenty times full fine-tuning's rate, and higher on narrower models, as in "LoRA Without Regret" (Schulman et
-# al. 2025). Chosen on development rows (benchmarks/LOG.md).
-lora_by_width = partial(lora_method, options=at_rate(LoraOptions, 1e-3), rate_width=768)
 
-LORA = lora_by_width(
+LORA = lora_method(
     name="lora",
+    scaled_rate=RATE,
     summary="Adds the product of two thin trained matrices to each linear layer; pretrained weights stay frozen.",
     when="Try it first: the engine runs it fastest, every tool loads it, and most others gain little over it.",
     source="Hu et al. 2021, arXiv:2106.09685",
@@ -70,8 +71,9 @@ RSLORA = lora_method(
     when="At ranks of 32 and above, where plain LoRA's update becomes small.",
     source="Kalajdzievski 2023, arXiv:2312.03732",
 )
-DORA = lora_by_width(
+DORA = lora_method(
     name="dora",
+    scaled_rate=RATE,
     fixed={"use_dora": True},
     summary="Splits each weight into magnitude and direction: LoRA trains the direction, a vector the magnitudes.",
     when="At very low ranks. Each step costs more than LoRA's, since the norm of every weight is recomputed.",

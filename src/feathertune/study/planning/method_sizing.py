@@ -116,7 +116,7 @@ def _parameters(wanted: int | str | None, encoder: LoadedEncoder) -> int | None:
 
 
 def _fit(planned: PlannedMethod, encoder: LoadedEncoder, budget: int | None, max_length: int) -> PlannedMethod:
-    method, options = planned.method, planned.method.at_width(planned.options, encoder)
+    method, options = planned.method, planned.options
     try:
         if budget is not None:
             options = matched(method, options, encoder, budget, max_length=max_length)

@@ -42,7 +42,7 @@ class PlannedMethod:
             kind=self.method.kind,
             seed=seed,
             train_rows=train_rows,
-            options=self.options.model_dump(mode="json"),
+            options=self.method.given(self.options),
             sweeps_depth=self.sweeps_depth,
             trains=self.trains,
             notes=list(self.notes),

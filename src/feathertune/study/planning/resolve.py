@@ -54,12 +54,11 @@ def settle(config: Config) -> Settled:
         check_can_search(config.study.search, methods)
     spelled_out = {}
     for planned in methods:
+        spelled = planned.method.given(planned.options)
         left_out = set(planned.space)
         if config.study.match_parameters is not None and planned.method.size is not None:
             left_out.add(planned.method.size.option)
-        if planned.method.scales_rate(planned.options):
-            left_out.add("learning_rate")
-        spelled_out[planned.method.name] = planned.options.model_dump(mode="json", exclude=left_out)
+        spelled_out[planned.method.name] = {name: value for name, value in spelled.items() if name not in left_out}
     names = tuple(name for name in dict.fromkeys(config.study.methods) if name not in BASELINES)
     study = config.study.model_copy(update={"methods": names})
     return Settled(config.model_copy(update={"method": spelled_out, "study": study}), methods)

@@ -48,8 +48,8 @@ def method_of(spec: RunSpec) -> tuple[Method, Options]:
 
 def ready_model(spec: RunSpec, train: TrainConfig, bench: Workbench, *, n_rows: int | None = None) -> ReadyModel:
     """Load the base model and let the run's method prepare it for training on `n_rows` rows, by default all."""
-    method, options = method_of(spec)
-    job = job_of(bench, train, spec.seed, n_rows=n_rows)
+    method, job = method_named(spec.method), job_of(bench, train, spec.seed, n_rows=n_rows)
+    options = method.options_for(spec.options, hidden_size=bench.base.hidden_size, n_steps=job.n_steps)
     encoder, model = prepared_model(method, options, job, bench, dropout=train.dropout)
     objective = objective_of(train, bench.splits["train"].labels, len(bench.splits.labels))
     return ReadyModel(method, options, job, encoder, model, objective)

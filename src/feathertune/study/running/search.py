@@ -18,6 +18,7 @@ from feathertune.runtime import GLOBAL_STATE, stopwatch
 from feathertune.storage import write_atomic
 from feathertune.study.observe import Observer
 from feathertune.study.run_spec import RunSpec
+from feathertune.study.running.prepare import method_of
 from feathertune.study.running.run_files import read_record
 from feathertune.study.running.training import epoch_work
 from feathertune.study.running.trial import all_rows, trial
@@ -67,13 +68,17 @@ def search(spec: RunSpec, prepared: Prepared, folder: Path, observer: Observer) 
 
     The best trial has the highest primary validation score; ties go to the lowest log loss.
     """
+    bench, n_trials = prepared.bench, prepared.study.config.study.search
+    n_steps = prepared.study.config.train.steps_on(len(bench.encoded["train"]))
+    method, _ = method_of(spec)
+    defaults = method.options_for(spec.options, hidden_size=bench.base.hidden_size, n_steps=n_steps)
+    spec = spec.with_options(**defaults.model_dump(mode="json"))
     path = _record_path(spec, folder)
     path.parent.mkdir(parents=True, exist_ok=True)
-    n_trials = prepared.study.config.study.search
     with _opened(path.with_suffix(".db"), search_id(spec), n_trials) as trials:
         done = _done(trials)
         if done:
-            observer.skipped(sum(one.epochs for one in done) * _epoch_work(prepared.bench))
+            observer.skipped(sum(one.epochs for one in done) * _epoch_work(bench))
         searching = _Searching(spec, prepared, observer)
         while len(done) < n_trials:
             done.append(searching.next(trials, done))
