@@ -28,6 +28,7 @@ STANDING = RESULTS / "imdb-minilm.json"
 SENTENCES = RESULTS / "rotten-tomatoes-minilm.json"
 METHODS = RESULTS / "methods-defaults.json"
 ENGINE = RESULTS / "engine-minilm-256.json"
+ACCURACY = RESULTS / "accuracy-minilm.json"
 END_TO_END = RESULTS / "end-to-end-minilm.json"
 # Methods of the seeds figure, from all parameters to few.
 SHOWN_SEEDS = ("full", "lora", "ia3", "bitfit", "head")
@@ -158,10 +159,11 @@ def panels(drawn: Sequence[tuple[str, str]], *, columns: int) -> str:
         left, top = column * (width + 16), row * (height + head + 12)
         parts.append(svg.text(left + 46, top + 14, title, class_="name strong"))
         place = f'<svg x="{left:.0f}" y="{top + head:.0f}" width="{width:.0f}" height="{height:.0f}" '
-        parts.append(Markup(str(chart).replace("<svg ", place, 1)))
+        # Without its class, which gives a chart the width of the page.
+        parts.append(Markup(str(chart).replace('class="chart" ', "", 1).replace("<svg ", place, 1)))
     rows = -(-len(drawn) // columns)
     label = "Accuracy against seconds: " + ", ".join(title for title, _ in drawn)
-    return svg.drawing(columns * (width + 16) - 16, rows * (height + head + 12), label, *parts)
+    return svg.drawing(columns * (width + 16) - 16, rows * (height + head + 12), label, *parts, class_="wide")
 
 
 def bars(rows: Sequence[tuple[str, float]], unit: str) -> str:

@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from make_figures import END_TO_END, RESULTS, filled, read_json
+from make_figures import ACCURACY, END_TO_END, filled, read_json
 
 PAGE = Path(__file__).with_name("light-methods.md")
-ACCURACY = RESULTS / "accuracy-minilm.json"
 ROWS = ("tfidf", "probe", "stack", "lora", "lora+tfidf", "full")
 DIFFERENCES = ("lora", "lora+tfidf", "stack")
 

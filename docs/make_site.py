@@ -39,6 +39,7 @@ NAV: Mapping[str, Sequence[str]] = {
     "Explanation": (
         "concepts",
         "statistics",
+        "light-methods",
         "engine",
         "trust",
         "article",

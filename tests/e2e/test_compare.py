@@ -201,7 +201,7 @@ def test_without_data_it_is_the_demonstration(tmp_path, monkeypatch, capsys):
     result = in_process(monkeypatch, capsys, "compare", "--dry-run", "--set", "engine.dtype=fp32")
     assert result.code == 0, result.stderr
     assert "no DATA given: running the demonstration on sample:rotten-tomatoes" in result.stderr
-    assert "sample:rotten-tomatoes: 2,000 training, 400 validation, 1,500 test rows" in result.stdout
+    assert "sample:rotten-tomatoes: 1,500 training, 300 validation, 1,500 test rows" in result.stdout
     assert "64 tokens" in result.stdout
     assert "sample:minilm: bert" in result.stdout
     assert list(tmp_path.iterdir()) == []

@@ -243,6 +243,14 @@ def test_the_pages_of_methods_are_current_and_leave_none_out():
     assert "Not measured yet" not in written
 
 
+def test_the_tables_of_light_methods_are_current():
+    from make_light_methods import PAGE, with_tables
+
+    page = PAGE.read_text(encoding="utf-8")
+    assert with_tables(page) == page, "run `make docs`"
+    assert page.count("made by docs/make_light_methods.py") == 2
+
+
 def test_figures_and_numbers_of_the_pages_are_current():
     from make_concepts import with_numbers
     from make_figures import FOLDER, figures

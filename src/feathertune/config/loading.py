@@ -19,8 +19,8 @@ from feathertune.input_files import check_regular
 DEMO: dict[str, Any] = {
     "data": {
         "source": "sample:rotten-tomatoes",
-        "train_size": 2000,
-        "validation_size": 400,
+        "train_size": 1500,
+        "validation_size": 300,
         "test_size": 1500,
         "max_length": 64,
     },

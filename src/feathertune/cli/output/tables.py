@@ -91,7 +91,7 @@ def render(*parts: RenderableType, columns: int | None = None) -> str:
     console = PrintableConsole(file=file, force_terminal=terminal, width=columns or width(), highlight=False)
     for part in parts:
         console.print(part, markup=False) if isinstance(part, str) else console.print(part)
-    return file.getvalue().translate(_SPACES)
+    return "\n".join(line.rstrip() for line in file.getvalue().translate(_SPACES).split("\n"))
 
 
 def plan_text(prepared: Prepared, folder: Path | None, cost: CostEstimate) -> str:

@@ -209,8 +209,8 @@ def x_ticks(ticks: Iterable[tuple[float, str]], bottom: float, width: float) -> 
     for at, label in ticks:
         half = text_width(label) / 2
         parts.append(line(at, bottom, at, bottom + 4, "axis"))
-        if at - half > reached:
-            anchor = "end" if at + half > width else "middle"
+        anchor = "end" if at + half > width else "middle"
+        if at - (2 * half if anchor == "end" else half) > reached:
             parts.append(text(at, bottom + 18, label, class_="tick", anchor=anchor))
             reached = at + half
     return parts
