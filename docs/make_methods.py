@@ -150,11 +150,12 @@ def _section(method: Method) -> str:
     known = traits(method)
     source = re.sub(r"arXiv:(\d+\.\d+)", r"[arXiv:\1](https://arxiv.org/abs/\1)", method.source)
     size = "fixed" if known.size_option is None else f"`{known.size_option}`"
-    rate = f"{known.learning_rate:g}"
-    if (scaled := known.scaled_rate) is not None:
+    if (scaled := known.scaled_rate) is None:
+        rate = f"{known.learning_rate:g}"
+    else:
         rate = (
-            f"{scaled.highest:g} in short trainings on narrow base models, down to {scaled.lowest:g} "
-            f"({scaled.hidden_size} / hidden size * sqrt({scaled.n_steps} / steps) times the highest)"
+            f"{scaled['highest']:g} in short trainings on narrow base models, down to {scaled['lowest']:g} "
+            f"({scaled['hidden_size']} / hidden size * sqrt({scaled['n_steps']} / steps) times the highest)"
         )
     facts = [f"**Size:** {size}.", f"**Learning rate:** {rate}."]
     if method.search_space:

@@ -33,7 +33,7 @@ NAV: Mapping[str, Sequence[str]] = {
     "How-to guides": (
         *("inspect", "files", "tasks", "numbers", "imbalance", "few-labels", "long", "languages"),
         *("bases", "comparing-bases", "fusion", "search", "cost", "tracking"),
-        *("python", "from-peft", "export", "serving", "serving-in-public", "scale", "large-studies"),
+        *("python", "notebooks", "from-peft", "export", "serving", "serving-in-public", "scale", "large-studies"),
         *("adding-a-method", "adding-a-data-source"),
     ),
     "Explanation": (

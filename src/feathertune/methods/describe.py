@@ -56,14 +56,18 @@ class Description:
 
 
 def traits(method: Method) -> SimpleNamespace:
-    """Return a method's traits for output; `last_layers` is True if it has the option ``top_layers``."""
-    defaults = method.options().model_dump(mode="json")  # type: ignore[call-arg]  # each option has its default
-    same = ("name", "kind", "summary", "when", "source", "mergeable", "zero_init", "changes_input", "scaled_rate")
+    """Return a method's traits for output; `last_layers` is True if it has the option ``top_layers``.
+
+    `learning_rate` is None if `scaled_rate` gives it.
+    """
+    defaults = method.given(method.options())  # type: ignore[call-arg]  # each option has its default
+    same = ("name", "kind", "summary", "when", "source", "mergeable", "zero_init", "changes_input")
     return SimpleNamespace(
         **{name: getattr(method, name) for name in same},
         last_layers="top_layers" in method.options.model_fields,
         size_option=method.size.option if method.size is not None else None,
-        learning_rate=defaults["learning_rate"],
+        learning_rate=defaults.get("learning_rate"),
+        scaled_rate=None if method.scaled_rate is None else asdict(method.scaled_rate),
         search_space={name: list(values) for name, values in method.search_space.items()},
         options=defaults,
     )
@@ -77,7 +81,7 @@ def describe(method: Method, options: Options, encoder: LoadedEncoder, *, max_le
     return Description(
         encoder=encoder.id,
         encoder_parameters=encoder.n_parameters,
-        options=options.model_dump(mode="json"),
+        options=method.given(options),
         modules=tuple(Adapted(pattern, shape, count) for (pattern, shape), count in found.items()),
         adapter=sum(p.numel() for p in model.parameters() if p.requires_grad) - head,
         head=head,

@@ -64,7 +64,7 @@ def matched(method: Method, options: Options, encoder: LoadedEncoder, budget: in
     values = list(method.size.values(shapes_of(encoder, names)))
 
     def sized(value: Any) -> Options:  # noqa: ANN401 - any option value
-        return method.options.model_validate({**options.model_dump(), option: value})
+        return method.options.model_validate({**method.given(options), option: value})
 
     def trained(value: Any) -> int:  # noqa: ANN401
         return n_trained(method, sized(value), encoder, max_length=max_length) - head

@@ -53,7 +53,9 @@ def test_as_json_a_method_has_all_that_is_known_of_it(words, monkeypatch, capsys
     assert (prompt["mergeable"], prompt["changes_input"], prompt["zero_init"]) == (False, True, False)
     assert lora["search_space"]["r"] == [2, 8, 32]
     assert lora["options"]["r"] == 8
-    assert lora["learning_rate"] == lora["options"]["learning_rate"]
+    assert full["learning_rate"] == full["options"]["learning_rate"]
+    assert (lora["learning_rate"], full["scaled_rate"]) == (None, None)
+    assert lora["scaled_rate"]["highest"] > lora["scaled_rate"]["lowest"]
 
 
 @pytest.mark.parametrize("name", METHODS.names())

@@ -53,7 +53,7 @@ def description_text(known: SimpleNamespace, on: Description, notes: Sequence[st
     """Describe one method on one base model."""
     options = table_of(*(Column(head, left=True) for head in ("option", "default", "used")))
     for name, value in on.options.items():
-        options.add_row(name, _say(known.options[name]), _say(value))
+        options.add_row(name, _say(known.options.get(name, "scaled")), _say(value))
     modules = table_of(Column("adapted modules", left=True, whole=True), "count", Column("shape", whole=True))
     for adapted in on.modules:
         modules.add_row(Text(adapted.pattern), f"{adapted.count:,}", str(adapted.shape).replace(",)", ")"))

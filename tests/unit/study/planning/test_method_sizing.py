@@ -50,6 +50,15 @@ def plan_of(config, found):
     return make_plan(config, found, runs_of_study(found, config.study.seeds), content=("data", "base"))
 
 
+def test_a_size_for_a_budget_leaves_the_rate_to_each_training(bert):
+    config, found = fitted(bert, study__methods=["lora"], study__match_parameters=2_000)
+    (lora,) = plan_of(config, found).runs[-1:]
+    assert lora.method == "lora"
+    assert lora.options["r"] != METHODS["lora"].options().r
+    assert "learning_rate" not in lora.options
+    assert "learning_rate" not in config.method["lora"]
+
+
 def test_each_method_gets_the_size_nearest_to_the_budget(bert):
     config, found = fitted(
         bert, study__methods=["lora", "shira", "fourierft", "ln-tuning"], study__match_parameters=BUDGET
