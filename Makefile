@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/.installed
 .PHONY: help install decoder demo test test-all check fix bench bench-engine gpu-check docs site clean
 
 help:
-	@echo "make demo      a study of a few minutes on real reviews: table and report"
+	@echo "make demo      a two-minute study of film reviews: table and report"
 	@echo "make test      the test suite      make test-all  the slow tests too"
 	@echo "make check     ruff, format, mypy, architecture      make fix  what ruff can mend"
 	@echo "make bench     the standing study  make bench-engine  speed against Trainer and PEFT"
@@ -65,6 +65,7 @@ docs: $(INSTALLED)
 	$(BIN)/python docs/make_readme.py
 	$(BIN)/python docs/make_figures.py
 	$(BIN)/python docs/make_concepts.py
+	$(BIN)/python docs/make_light_methods.py
 	$(BIN)/python benchmarks/engine_table.py
 
 site: $(INSTALLED)

@@ -1,10 +1,10 @@
-"""What the recipe of LoRA is worth part by part: the encoder's dropout, a head from the probe, LoRA+'s rates.
+"""Measure the effect of each part of the LoRA recipe: the encoder's dropout, a pretrained head, LoRA+ learning rates.
 
-Each variant is trained with three seeds on the same rows and scored on validation rows after each epoch; no test row is
-looked at. Prints mean and spread by epoch, and writes ``benchmarks/results/recipe-DATASET.json`` with every curve.
-Variants: ``plain`` (the defaults), ``dropout`` (the encoder's own on), ``head-first`` (LP-FT, Kumar et al. 2022,
-arXiv:2202.10054: the head is trained on frozen features before the adapter), ``lora-plus-4`` and ``-16`` (B at so many
-times A's rate; Hayou et al. 2024, arXiv:2402.12354).
+Each variant is trained with three seeds on the same rows and scored on validation rows after each epoch. Test rows are
+never read. Prints mean and spread by epoch, and writes every curve to ``benchmarks/results/recipe-DATASET.json``.
+Variants: ``plain`` (the defaults), ``dropout`` (the encoder's dropout on), ``head-first`` (LP-FT, Kumar et al. 2022,
+arXiv:2202.10054: train the head on frozen features before the adapter), ``lora-plus-4`` and ``-16`` (B with 4 or 16
+times A's learning rate; Hayou et al. 2024, arXiv:2402.12354).
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def main() -> None:
 
 
 def curve(variant: str, seed: int, config: Config, bench: Workbench) -> list[float]:
-    """Validation accuracy after each epoch."""
+    """Return the validation accuracy after each epoch."""
     train = config.train.model_copy(update={"dropout": "on" if variant == "dropout" else "auto"})
     method = METHODS["lora"]
     options = method.options()
@@ -94,7 +94,7 @@ def curve(variant: str, seed: int, config: Config, bench: Workbench) -> list[flo
 
 
 def head_first(encoder: LoadedEncoder, bench: Workbench, seed: int) -> None:
-    """Train the head alone on what it reads of the frozen encoder."""
+    """Train the head alone on the frozen encoder's output."""
 
     def read(batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor]:
         return (extract_features(encoder, batch).read,)
@@ -104,7 +104,7 @@ def head_first(encoder: LoadedEncoder, bench: Workbench, seed: int) -> None:
 
 
 def faster_b(training: Training, ratio: float) -> None:
-    """Give LoRA's B so many times the rate of all else, at every step."""
+    """Multiply the learning rate of LoRA's B by `ratio` at every step."""
     names = {id(p): n for n, p in training.model.named_parameters()}
     optimizer = training._optimizer
     groups = []

@@ -1,4 +1,4 @@
-"""Answers for feathertune's statistics from rows that are right or wrong."""
+"""Build answers for feathertune's statistics from correct and wrong rows."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ def right_or_wrong(correct: np.ndarray, classes: np.ndarray | None = None) -> An
     """Return the answers of S seeds to N rows, scored by accuracy, or by balanced accuracy if classes are given.
 
     Args:
-        correct: ``(S, N)`` bool.
-        classes: Of the rows, ``(N,)``.
+        correct: True for each correct answer, ``(S, N)`` bool.
+        classes: Class of each row, ``(N,)``.
     """
     if classes is None:
         return ACCURACY.answers(np.ones(correct.shape[1], bool), correct)

@@ -40,6 +40,7 @@ def main() -> None:
     parser.add_argument("--train-size", type=int, default=2_000)
     parser.add_argument("--test-size", type=int, default=1_500)
     parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--max-length", type=int, help="tokens of a text, in place of each data set's own")
     parser.add_argument("--develop", action="store_true")
     parser.add_argument("--folder", type=Path, default=Path("runs/bench-accuracy"), help="of the studies")
     parser.add_argument("--out", type=Path, required=True)
@@ -90,10 +91,17 @@ def _cut(path: Path, args: argparse.Namespace) -> Path:
     return place
 
 
+def length_of(name: str, args: argparse.Namespace) -> int:
+    """Return the number of tokens that are read of each text."""
+    return args.max_length or LONG.get(name, USUAL_LENGTH)
+
+
 def study_of(name: str, source: str, args: argparse.Namespace) -> StudyRecord:
     """Run a study, or read it if it ended."""
-    data: dict[str, Any] = {"source": source, "max_length": LONG.get(name, USUAL_LENGTH)}
-    if source.startswith("sample:"):
+    data: dict[str, Any] = {"source": source, "max_length": length_of(name, args)}
+    if not source.startswith("sample:"):
+        data["split_column"] = "split"
+    else:
         data |= {"train_size": args.train_size, "validation_size": args.train_size // 5, "test_size": args.test_size}
     config = feathertune.load_config(
         options={
@@ -129,7 +137,7 @@ def summarised(studies: dict[str, StudyRecord], settings: dict[str, Any]) -> dic
         f"{method} - {other}": mean_difference([d["scores"][method] - d["scores"][other] for d in data.values()])
         for other in (REFERENCE, "tfidf")
         for method in methods
-        if method != other
+        if method != other and other in methods
     }
     return {
         "settings": settings,

@@ -1,18 +1,18 @@
 """Rank base models by scores that need no training, and compare the rankings with LoRA's test accuracy.
 
-``--make FOLDER`` first writes bases of known relation to `sample:minilm`: cut to its first layers, with its last layers
-drawn anew, with noise on its matrices, and trained further on another sample (`tuned-*`, which only serve the other
-data set). ``--bases A,B,... --data DATA`` then takes any ids or folders:
+``--make FOLDER`` first writes base models derived from `sample:minilm`: truncated to its first layers, with its last
+layers reinitialised, with noise added to its matrices, and trained further on another sample (`tuned-*`, used only with
+the other data set). ``--bases A,B,... --data DATA`` then accepts any ids or folders:
 
-* Scores see `--rows` training rows and no other: LogME (You et al. 2021, arXiv:2102.11005), H-score with shrunk
-  covariance (Bao et al. 2019; Ibrahim et al. 2022, arXiv:2110.06893), and linear probes, cross-validated logistic
-  regression and ridge regression with leave-one-out; each on the mean over tokens of the last layer, the best layer,
-  all layers side by side, what the head reads, and mixtures; `mean` averages the scores of all layers.
-* The truth is `lora` trained on `--train-rows` rows with the first of `--seeds` seeds; bases within `--near` points of
-  the best get all seeds.
+* Scores use only `--rows` training rows: LogME (You et al. 2021, arXiv:2102.11005), H-score with shrunk covariance (Bao
+  et al. 2019; Ibrahim et al. 2022, arXiv:2110.06893), and linear probes, by cross-validated logistic regression and
+  leave-one-out ridge regression. Each uses the mean over tokens of the last layer, the best layer, all layers
+  concatenated, the head's input, and mixtures; `mean` averages the scores of all layers.
+* The ground truth is `lora` trained on `--train-rows` rows with the first of `--seeds` seeds. Base models within
+  `--near` points of the best are trained with all seeds.
 
-Everything is kept in ``results/bases-<data>.json``, base by base: the same command goes on, more bases are added, and
-the table at the end is computed from all of them. Seconds of a score are those of the forward pass and the score.
+Results are saved after each base model in ``results/bases-<data>.json``: the same command resumes, further base models
+are added, and the final table covers all of them. A score's seconds include its forward pass.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ BASE = "sample:minilm"
 FOLDS = 5
 MOST_DIMENSIONS = 1200
 STRENGTHS = (0.01, 0.1, 1.0, 10.0)
-PENALTIES = np.logspace(-6, 3, 19)  # of values whose rows have a squared length of about 1
+PENALTIES = np.logspace(-6, 3, 19)  # for rows with a squared length of about 1
 TUNED_ON = {"imdb": "sample:imdb", "rt": "sample:rotten-tomatoes"}
 
 
@@ -45,14 +45,16 @@ def main() -> None:
     parser.add_argument("--make", type=Path, metavar="FOLDER")
     parser.add_argument("--bases", default="")
     parser.add_argument("--data", default="sample:rotten-tomatoes")
-    parser.add_argument("--rows", type=int, default=500, help="training rows that the scores see")
+    parser.add_argument("--rows", type=int, default=500, help="training rows used by the scores")
     parser.add_argument("--train-rows", type=int, default=800)
     parser.add_argument("--test-rows", type=int, default=None)
     parser.add_argument("--max-length", type=int, default=128)
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--near", type=float, default=3.0, help="points below the best that get all seeds")
-    parser.add_argument("--folder", type=Path, default=Path("runs/bench-bases"), help="of the features")
+    parser.add_argument(
+        "--near", type=float, default=3.0, help="train all seeds for base models within N points of the best"
+    )
+    parser.add_argument("--folder", type=Path, default=Path("runs/bench-bases"), help="folder for cached features")
     args = parser.parse_args()
     torch.set_num_threads(1)
     if args.make is not None:
@@ -68,7 +70,7 @@ def main() -> None:
     path = RESULTS / f"bases-{args.data.rpartition(':')[2]}.json"
     record = json.loads(path.read_text()) if path.exists() else {"settings": settings, "bases": {}}
     if record["settings"] != settings:
-        parser.error(f"{path} was made with {record['settings']}; delete it, or give the same")
+        parser.error(f"{path} was made with {record['settings']}; delete it, or pass the same settings")
     ids = [base for base in args.bases.split(",") if base]
     entries = {base: record["bases"].setdefault(Path(base).name, {}) for base in ids}
     for base, entry in entries.items():
@@ -102,7 +104,7 @@ def keep(path: Path, record: dict[str, Any]) -> None:
 
 
 def make_bases(folder: Path) -> None:
-    """Write the damaged and further trained copies of `BASE` that are not there yet."""
+    """Write the missing damaged and further trained copies of `BASE`."""
     for layers in (1, 2, 3, 4):
         write(folder / f"cut-{layers}", lambda model, n=layers: cut(model, n))
     for layers in (1, 2, 3):
@@ -149,7 +151,7 @@ def redraw(model: Any, n_layers: int) -> None:
 
 
 def disturb(model: Any, share: float) -> None:
-    """Add noise of a share of each matrix's own spread."""
+    """Add noise to each matrix, scaled to a share of its standard deviation."""
     with torch.no_grad():
         for parameter in model.encoder.layer.parameters():
             if parameter.dim() == 2:
@@ -157,7 +159,7 @@ def disturb(model: Any, share: float) -> None:
 
 
 def tuned(data: str, scratch: Path) -> Path:
-    """Train all of `BASE` for an epoch on 2,000 rows; return the folder of the merged model."""
+    """Fine-tune all of `BASE` for one epoch on 2,000 rows; return the merged model's folder."""
     import feathertune
 
     options = {"data.source": data, "data.train_size": 2000, "data.max_length": 128, "train.epochs": 1}
@@ -166,7 +168,7 @@ def tuned(data: str, scratch: Path) -> Path:
     return scratch / "merged"
 
 
-# --- the truth
+# --- ground truth
 
 
 def prepared_for(base: str, args: argparse.Namespace) -> Any:
@@ -189,7 +191,7 @@ def prepared_for(base: str, args: argparse.Namespace) -> Any:
 
 
 def train(entry: dict[str, Any], base: str, args: argparse.Namespace, seeds: Sequence[int]) -> None:
-    """Add `lora`'s test accuracy by seed, and the seconds of each training without its test."""
+    """Add `lora`'s test accuracy by seed, and the seconds of each training without testing."""
     from feathertune.runtime import seed_everything
     from feathertune.study.observe import Silent
     from feathertune.study.running.training import Outputs, train_and_test
@@ -213,7 +215,7 @@ def train(entry: dict[str, Any], base: str, args: argparse.Namespace, seeds: Seq
 
 
 def score(entry: dict[str, Any], base: str, args: argparse.Namespace) -> None:
-    """Add the scores that a base lacks, their seconds, and those of the forward pass that all of them share."""
+    """Add a base model's missing scores, their seconds, and the seconds of the shared forward pass."""
     missing = [(name, read) for name in SCORES for read in READ if f"{name} {read}" not in entry.get("scores", {})]
     if not missing:
         return
@@ -233,7 +235,7 @@ def score(entry: dict[str, Any], base: str, args: argparse.Namespace) -> None:
 
 
 def features(base: str, args: argparse.Namespace) -> dict[str, Any]:
-    """Return the mean over tokens after each block, ``(L, N, D)``, what the head reads, ``(N, D)``, and labels."""
+    """Return the mean over tokens after each block, ``(L, N, D)``, the head's input, ``(N, D)``, and the labels."""
     from feathertune.data.splitting.pool import nested_rows
     from feathertune.engine.predict import run_passes
     from feathertune.engine.training.head import extract_features
@@ -264,7 +266,7 @@ def features(base: str, args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-# Values that a score sees, and how several become one: the last layer's mean over tokens, what the head reads, ...
+# Inputs of a score, and how several are combined: the last layer's mean over tokens, the head's input, ...
 READ: dict[str, Callable[[Callable[[np.ndarray], float], list[np.ndarray], np.ndarray], float]] = {
     "last": lambda score, layers, read: score(layers[-1]),
     "read": lambda score, layers, read: score(read),
@@ -277,7 +279,7 @@ READ: dict[str, Callable[[Callable[[np.ndarray], float], list[np.ndarray], np.nd
 
 
 def logme(values: np.ndarray, labels: np.ndarray) -> float:
-    """Evidence per row of a Bayesian linear model, averaged over the targets. Source: You et al. 2021, algorithm 1."""
+    """Return a Bayesian linear model's evidence per row, a mean over targets. Source: You et al. 2021, algorithm 1."""
     if values.shape[1] > MOST_DIMENSIONS:  # minutes
         return float("nan")
     (n, d), targets = values.shape, np.eye(labels.max() + 1)[labels]
@@ -303,7 +305,7 @@ def logme(values: np.ndarray, labels: np.ndarray) -> float:
 
 
 def h_score(values: np.ndarray, labels: np.ndarray) -> float:
-    """Between-class over shrunk total covariance. Source: Bao et al. 2019; Ibrahim et al. 2022 (Ledoit-Wolf)."""
+    """Return between-class over shrunk total covariance. Source: Bao et al. 2019; Ibrahim et al. 2022 (Ledoit-Wolf)."""
     from sklearn.covariance import ledoit_wolf
 
     if values.shape[1] > MOST_DIMENSIONS:  # minutes
@@ -316,7 +318,7 @@ def h_score(values: np.ndarray, labels: np.ndarray) -> float:
 
 
 def logistic(values: np.ndarray, labels: np.ndarray) -> float:
-    """Accuracy of logistic regression: each fold scored by a model of three others, the fifth chose its penalty."""
+    """Return logistic regression's accuracy: each fold is scored by a model fitted to three, tuned on the fifth."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedKFold
 
@@ -335,20 +337,20 @@ def logistic(values: np.ndarray, labels: np.ndarray) -> float:
 
 
 def ridge(values: np.ndarray, labels: np.ndarray) -> float:
-    """Accuracy of ridge regression by leave-one-out, at the penalty with the least squared error of those."""
+    """Return ridge regression's leave-one-out accuracy, at the penalty with the lowest leave-one-out error."""
     predicted, _ = left_out(values, np.eye(labels.max() + 1)[labels])
     return float((predicted.argmax(1) == labels).mean())
 
 
 def ridge_r2(values: np.ndarray, labels: np.ndarray) -> float:
-    """Share of the targets' variance that the same predictions explain."""
+    """Return the share of the targets' variance explained by leave-one-out ridge regression."""
     targets = np.eye(labels.max() + 1)[labels]
     _, error = left_out(values, targets)
     return float(1 - error / ((targets - targets.mean(0)) ** 2).mean())
 
 
 def floored_r2(values: np.ndarray, labels: np.ndarray) -> float:
-    """The same without centring and with no penalty below 0.01: what `feathertune bases` does."""
+    """Return `ridge_r2` without centring and with no penalty below 0.01, as in `feathertune bases`."""
     from feathertune.baselines.leave_one_out import leave_one_out
 
     targets = np.eye(labels.max() + 1)[labels]
@@ -358,7 +360,7 @@ def floored_r2(values: np.ndarray, labels: np.ndarray) -> float:
 
 
 def left_out(values: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, float]:
-    """Each row's prediction by a ridge regression of all others. Source: Allen 1974, Technometrics 16 (PRESS)."""
+    """Return leave-one-out ridge predictions and their penalty. Source: Allen 1974, Technometrics 16 (PRESS)."""
     values = values - values.mean(0)
     values = values / np.sqrt((values**2).sum(1).mean())
     centred, best = targets - targets.mean(0), None
@@ -389,7 +391,7 @@ SCORES: dict[str, Callable[..., float]] = {
 
 
 def rankings(bases: dict[str, Any]) -> dict[str, Any]:
-    """Return for each score the base that it takes, the points it loses to the best, and its rank correlation."""
+    """Return each score's choice of base model, the points lost to the best, and the rank correlation."""
     names = list(bases)
     truth = np.array([np.mean(list(bases[name]["test"].values())) for name in names])
     training_s = sum(bases[name]["training_seconds"]["0"] for name in names)

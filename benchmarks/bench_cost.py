@@ -1,12 +1,11 @@
-"""Compare the cost estimate with the actual seconds and memory of each method.
+"""Compare the cost estimate with each method's actual time and memory.
 
-Run: ``taskset -c 0 python benchmarks/bench_cost.py``, some minutes on one core. For each case ``compare --dry-run``
-keeps its estimate in the study's folder, and the study runs in a process of its own, ``--rounds`` times. Writes
-``results/cost-<study>.json``, and with ``--clock wall`` ``cost-<study>-wall.json``.
+Run: ``taskset -c 0 python benchmarks/bench_cost.py``, a few minutes on one core. For each case, ``compare --dry-run``
+saves its estimate in the study folder, and the study then runs in a separate process, ``--rounds`` times. Writes
+``results/cost-<study>.json``, or ``cost-<study>-wall.json`` with ``--clock wall``.
 
-``--clock processor`` counts seconds of processor time instead of the clock's: all work is on one thread, so that is
-what the clock would show on a machine that does nothing else. ``--clock wall`` is what a person sees; on a shared
-machine it says as much of the neighbours.
+``--clock processor`` measures CPU time. All work runs on one thread, so this is the wall-clock time on an otherwise
+idle machine. ``--clock wall`` measures elapsed time, which on a shared machine also depends on other jobs.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ SETTINGS = {
     "rotten-tomatoes": ["sample:rotten-tomatoes", "--base", "sample:minilm", *_SENTENCES.split()],
     "imdb": ["sample:imdb", "--base", "sample:minilm", *_REVIEWS.split()],
 }
-# A study has each method once.
+# A study can include each method only once.
 CASES = {
     "rotten-tomatoes": {"whole": ["--methods", "lora,full"], "top": ["--methods", "lora", "--top-layers", "3"]},
     "imdb": {"whole": ["--methods", "lora,full"]},
@@ -83,7 +82,7 @@ def main() -> None:
 
 
 def _child(clock: str, command: Sequence[str]) -> None:
-    """The command line, by the clock that was asked for."""
+    """Run the command line, measured by the chosen clock."""
     if clock == "processor":
         time.perf_counter = time.process_time
     from feathertune.cli import main as feathertune
@@ -93,7 +92,7 @@ def _child(clock: str, command: Sequence[str]) -> None:
 
 
 def _round(clock: str, words: Sequence[str], folder: Path) -> dict[str, Any]:
-    """Return one estimate and the costs of the study after it."""
+    """Return one estimate and the measured costs of the study."""
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
 
     def run(*more: str) -> dict[str, float]:
@@ -130,7 +129,7 @@ def _round(clock: str, words: Sequence[str], folder: Path) -> dict[str, Any]:
 
 
 def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """By run: how far the prediction was off, as a share of the truth, in the middle and at worst."""
+    """Return the median and the largest relative prediction error of each run."""
     found = {}
     for case, run in dict.fromkeys((row["case"], row["run"]) for row in rows):
         mine = [row for row in rows if (row["case"], row["run"]) == (case, run)]

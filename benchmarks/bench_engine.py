@@ -1,13 +1,13 @@
-"""How fast feathertune's engine trains, against transformers' Trainer with and without PEFT, on one processor.
+"""Measure training speed of feathertune's engine against transformers' Trainer, with and without PEFT, on a CPU.
 
-Run: ``make bench-engine``, or ``python benchmarks/bench_engine.py --cases minilm-27 --contestants lora,full``. All
-contestants run in turn, and again in each round, each in a fresh process, over the same rows in batches of 16. Timed is
-an epoch of training steps, from drawing the first batch to the last step, after a warm-up of three steps that moves no
-weight. Those that keep hidden states run three epochs; making them counts, and what a
-first epoch costs more than the next ones is spread over three there. Writes ``results/engine-<case>.json``, with
-``--ablation`` ``results/engine-<case>-ablation.json``. Who takes part: `contestants`; operations: `operations`.
+Run: ``make bench-engine``, or ``python benchmarks/bench_engine.py --cases minilm-27 --contestants lora,full``. In each
+round, all contestants run in turn, each in a fresh process, over the same rows in batches of 16. The measured time is
+one epoch of training steps, from drawing the first batch to the end of the last step, after three warm-up steps that
+change no weight. Contestants that cache hidden states run three epochs; computing the cache counts, and the extra cost
+of the first epoch is spread over the three. Writes ``results/engine-<case>.json``, or
+``results/engine-<case>-ablation.json`` with ``--ablation``. See `contestants` and `operations`.
 
-Threads are torch's default on both sides. `gpu_check.py` runs it on a GPU, with ``--device cuda``.
+Both sides use torch's default number of threads. `gpu_check.py` runs this on a GPU with ``--device cuda``.
 """
 
 from __future__ import annotations
@@ -30,11 +30,13 @@ RESULTS = Path(__file__).with_name("results")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", default="minilm-27,minilm-256,bert-base-27,bert-base-256")
-    parser.add_argument("--contestants", help="names separated by commas; all of them where none is given")
-    parser.add_argument("--ablation", action="store_true", help="lora, and lora without each part of the engine")
+    parser.add_argument("--contestants", help="comma-separated names; default: all")
+    parser.add_argument("--ablation", action="store_true", help="run lora, and lora without each part of the engine")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--rows", type=int, help="to train on, instead of each case's own number")
-    parser.add_argument("--tutorial-optim", help="such as adamw_torch; by default what this transformers takes itself")
+    parser.add_argument("--rows", type=int, help="training rows; default: set by the case")
+    parser.add_argument(
+        "--tutorial-optim", help="the tutorial Trainer's optimizer, such as adamw_torch; default: Trainer's"
+    )
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--child", help=argparse.SUPPRESS)
@@ -49,7 +51,7 @@ def main() -> None:
 
 
 def _measure(spec: Spec) -> dict[str, Any]:
-    """In the child."""
+    """Measure one contestant, in the child process."""
     contestant = next(one for one in (ABLATION if spec.ablation else CONTESTANTS) if one.name == spec.contestant)
     problem = load_problem(spec.data)
     if contestant.side == "trainer":
@@ -70,7 +72,7 @@ def _measure_all(arguments: argparse.Namespace) -> None:
     print(*left_out, sep="\n")
     names = arguments.cases.split(",")
     if unknown := [name for name in names if name not in CASES]:
-        raise SystemExit(f"No case is called {', '.join(unknown)}. There are: {', '.join(CASES)}.")
+        raise SystemExit(f"Unknown case: {', '.join(unknown)}. Expected one of: {', '.join(CASES)}.")
     arguments.results.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="bench-engine-") as folder:
         for name in names:

@@ -1,20 +1,21 @@
-"""Few labels: feathertune's methods beside SetFit, on the same encoder, the same draws and the same test rows.
+"""Compare feathertune's methods with SetFit on few labels, with the same encoder, draws and test rows.
 
-``python -m venv setfit && setfit/bin/pip install setfit`` makes the other side's environment; then
-``python benchmarks/bench_few_labels.py --setfit-python setfit/bin/python``; smaller: ``--repeats 2 --shots 8``.
+Create SetFit's environment with ``python -m venv setfit && setfit/bin/pip install setfit``, then run ``python
+benchmarks/bench_few_labels.py --setfit-python setfit/bin/python``. For a shorter run: ``--repeats 2 --shots 8``.
 
-For each number of rows a class and each of ten draws from the training rows of rotten-tomatoes, SetFit and each method
-are trained in turn on the draw and asked for the same test rows. The draws are those of ``feathertune compare --shots K
---seeds 10``. SetFit is the real package with the settings that it has by itself (one epoch over all pairs, batch 16,
-rate 2e-5, logistic regression on the embeddings); feathertune's methods have theirs, and nothing else is chosen.
+For each number of rows per class and each of ten draws from the training rows of rotten-tomatoes, SetFit and each
+method are trained in turn on the draw and scored on the same test rows. The draws match ``feathertune compare --shots K
+--seeds 10``. SetFit is the original package with its default settings (one epoch over all pairs, batch size 16,
+learning rate 2e-5, logistic regression on the embeddings). feathertune's methods use their defaults, and nothing is
+tuned.
 
-Both sides are processes that stay, so that imports are paid before; each trains once, unmeasured, before its first
-draw (SetFit on four rows of each class). `seconds` is the wall clock from texts in memory and weights on the disk to a
-model that can answer: loading the encoder, tokenising, training. Answering the test rows is not in it.
-`loading_seconds` is the part of it that loads the encoder; of the probe that is not told apart. On 64 rows a class
-SetFit makes some 500 steps, which take minutes on two cores: so every training is kept in ``runs/bench-few-labels``
-when it is done, with its date, and the same command goes on; a contestant whose file there is deleted is trained anew.
-Writes ``results/few-labels-<rows a class>.json`` for each number of rows when it is done.
+Both sides are long-running processes, so import time does not count. Each trains once, unmeasured, before its first
+draw (SetFit on four rows per class). `seconds` is the wall-clock time from texts in memory and weights on disk to a
+model ready to predict: loading the encoder, tokenising, training. Predicting the test rows does not count.
+`loading_seconds` is the share of it spent on loading the encoder; the probe does not report it. With 64 rows per class
+SetFit takes about 500 steps, or minutes on two cores, so every finished training is saved in ``runs/bench-few-labels``
+with its date. The same command resumes; to train a contestant again, delete its file there. Writes
+``results/few-labels-<rows per class>.json`` after each number of rows.
 """
 
 from __future__ import annotations
@@ -45,13 +46,17 @@ SOURCE, BASE, MAX_LENGTH = "sample:rotten-tomatoes", "sample:minilm", 128
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--setfit-python", type=Path, required=True, help="Python of an environment that holds setfit")
+    parser.add_argument(
+        "--setfit-python", type=Path, required=True, help="Python of an environment with setfit installed"
+    )
     parser.add_argument("--shots", default="8,64")
     parser.add_argument("--repeats", type=int, default=10)
     parser.add_argument("--test-rows", type=int, default=1000)
     parser.add_argument("--methods", default="probe,full:read=mean")
     parser.add_argument("--results", type=Path, default=RESULTS)
-    parser.add_argument("--folder", type=Path, default=Path("runs/bench-few-labels"), help="of what is done already")
+    parser.add_argument(
+        "--folder", type=Path, default=Path("runs/bench-few-labels"), help="folder for finished trainings"
+    )
     arguments = parser.parse_args()
     from few_labels_side import Study
 
@@ -72,7 +77,7 @@ def main() -> None:
                 "dataset": SOURCE,
                 "base": BASE,
                 "date": datetime.now(UTC).isoformat(timespec="seconds"),
-                # Where the other Python lies is this machine's.
+                # The path of the other Python is specific to this machine.
                 "command": shlex.join(["python", f"benchmarks/{Path(__file__).name}", *sys.argv[1:]]).replace(
                     str(arguments.setfit_python), "PYTHON"
                 ),
@@ -92,18 +97,18 @@ def main() -> None:
 
 
 def few_of(draw: Any) -> Any:
-    """Some rows of each class, enough to load all that a training needs."""
+    """Return a few rows of each class, enough to load everything a training needs."""
     rows = np.concatenate([np.flatnonzero(draw.labels == label)[:_WARM_ROWS] for label in np.unique(draw.labels)])
     return replace(draw, texts=[draw.texts[row] for row in rows], labels=draw.labels[rows])
 
 
 class Kept:
-    """Trainings that are done, one file of JSON lines a contestant, one line a draw in the order of draws.
+    """Finished trainings: one JSON Lines file per contestant, with one line per draw, in order.
 
     Args:
-        folder: Of the files; made where it is missing.
-        key: What tells trainings apart beside the contestant, as a part of a file name.
-        names: The contestants.
+        folder: Folder of the files; created if missing.
+        key: Part of the file name that distinguishes trainings of the same contestant.
+        names: Names of the contestants.
     """
 
     def __init__(self, folder: Path, key: str, names: Iterable[str]) -> None:
@@ -111,18 +116,18 @@ class Kept:
         self._paths = {name: folder / f"{key}-{name.replace(':', '-').replace('=', '-')}.jsonl" for name in names}
 
     def runs(self, name: str) -> list[dict[str, Any]]:
-        """Of a contestant."""
+        """Return a contestant's finished trainings."""
         path = self._paths[name]
         return [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
 
     def add(self, name: str, run: Mapping[str, Any]) -> None:
-        """The next draw's."""
+        """Save the training on the next draw."""
         with self._paths[name].open("a", encoding="utf-8") as file:
             file.write(json.dumps(run) + "\n")
 
 
 def in_turn(contestants: Mapping[str, Any], study: Any, repeats: int, kept: Kept) -> dict[str, list[dict[str, Any]]]:
-    """Train each on each draw that is not kept yet; before its first a draw of its own, which counts for nothing."""
+    """Train each contestant on each missing draw; a first training on a separate draw is not counted."""
     runs: dict[str, list[dict[str, Any]]] = {name: kept.runs(name)[:repeats] for name in contestants}
     warm: set[str] = set()
     for seed in range(repeats):
@@ -132,7 +137,7 @@ def in_turn(contestants: Mapping[str, Any], study: Any, repeats: int, kept: Kept
                 if name not in warm:
                     train(few_of(study.draw(repeats)))
                     warm.add(name)
-                    print(f"{study.shots} rows a class: {name} is warm", flush=True)
+                    print(f"{study.shots} rows per class: {name} is warmed up", flush=True)
                 run = {**train(draw), "date": datetime.now(UTC).isoformat(timespec="seconds")}
                 kept.add(name, run)
                 runs[name].append(run)
@@ -140,17 +145,16 @@ def in_turn(contestants: Mapping[str, Any], study: Any, repeats: int, kept: Kept
             run["correct"] = np.asarray(run.pop("answers")) == draw.test_labels
             run["accuracy"] = float(run["correct"].mean())
             said = f"{run['accuracy']:.1%} in {run['seconds']:.2f} s"
-            print(f"{study.shots} rows a class, draw {seed}: {name}: {said}", flush=True)
+            print(f"{study.shots} rows per class, draw {seed}: {name}: {said}", flush=True)
     return runs
 
 
 def table(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
-    """One row a contestant; of feathertune's, what it has more than SetFit.
+    """Return one row per contestant; feathertune's rows include the difference from SetFit.
 
-    `difference` is paired by draw. Its first interval is Student's over the draws and says what other draws would do
-    on these test rows; `over_rows` is that of a study, for other test rows as well
-    (`feathertune.statistics.inference`), which takes the draws of both sides for independent and is too wide where
-    they are the same.
+    `difference` is paired by draw. `over_draws_95` is Student's interval over the draws, on these test rows.
+    `over_rows` is a study's interval, which also covers other test rows (`feathertune.statistics.inference`); it treats
+    both sides' draws as independent, so it is too wide for equal draws.
     """
     from feathertune.statistics.inference import paired_difference, seed_interval
 
@@ -184,7 +188,7 @@ def table(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, Any
 
 
 def over_draws(apart: np.ndarray) -> list[float] | None:
-    """Student's 95 % interval of a mean over draws; None of one draw."""
+    """Return Student's 95% interval of the mean over draws, or None for a single draw."""
     if len(apart) < 2:
         return None
     half = float(stats.t.ppf(0.975, len(apart) - 1) * apart.std(ddof=1) / np.sqrt(len(apart)))
@@ -192,13 +196,13 @@ def over_draws(apart: np.ndarray) -> list[float] | None:
 
 
 def without_answers(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
-    """The runs as they are kept."""
+    """Return the runs without their answers, as saved."""
     return {name: [{k: v for k, v in run.items() if k != "correct"} for run in some] for name, some in runs.items()}
 
 
 def text(shots: int, rows: Sequence[Mapping[str, Any]]) -> str:
-    """The table in words."""
-    lines = [f"\n{shots} rows a class"]
+    """Return the table as text."""
+    lines = [f"\n{shots} rows per class"]
     for row in rows:
         low, high = row["accuracy_95"]
         line = f"{row['name']:20} {row['accuracy']:.1%} ({low:.1%} to {high:.1%}), {row['seconds_median']:.2f} s"
@@ -211,19 +215,19 @@ def text(shots: int, rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 class SetFit:
-    """The other side: a process with a Python of its own, which is told by lines of JSON.
+    """Client of the SetFit process, which runs in a separate Python and exchanges JSON lines.
 
     Args:
-        python: Of the environment.
-        encoder: Folder of the encoder, as sentence-transformers loads it.
-        scratch: A folder that may be written.
+        python: Python of SetFit's environment.
+        encoder: Encoder folder in the format of sentence-transformers.
+        scratch: Writable folder.
     """
 
     def __init__(self, python: Path, encoder: Path, scratch: Path) -> None:
         side = Path(__file__).with_name("setfit_side.py")
         environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
         environment.pop("PYTHONPATH", None)
-        # What feathertune sets for itself is no part of the other side.
+        # Remove the variable that feathertune sets for itself.
         environment.pop("ONEDNN_PRIMITIVE_CACHE_CAPACITY", None)
         self._process = subprocess.Popen(
             [str(python), str(side), str(encoder), str(scratch / "setfit")],
@@ -243,7 +247,7 @@ class SetFit:
         self._process.wait()
 
     def train(self, draw: Any) -> dict[str, Any]:
-        """Train on a draw and answer the test rows."""
+        """Train on a draw and predict the test rows."""
         assert self._process.stdin is not None
         told = {"texts": draw.texts, "labels": draw.labels.tolist(), "test": draw.test_texts, "seed": draw.seed}
         self._process.stdin.write(json.dumps(told) + "\n")
@@ -253,10 +257,10 @@ class SetFit:
     def _answer(self) -> dict[str, Any]:
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            if line.startswith("{"):  # others are its own words
+            if line.startswith("{"):  # other lines are SetFit's own output
                 found: dict[str, Any] = json.loads(line)
                 return found
-        raise SystemExit("The process of SetFit has ended: see above.")
+        raise SystemExit("The SetFit process has ended; see its output above.")
 
 
 if __name__ == "__main__":

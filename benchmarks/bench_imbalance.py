@@ -1,10 +1,10 @@
-"""Unbalanced classes: what each setting for them brings where one text in twenty is positive.
+"""Measure the gain from each setting for unbalanced classes, with one positive text in twenty.
 
-Sentences of sample:rotten-tomatoes, of which all but a few positive ones are left out: 1,500 to train on, 400 for
-validation, 2,000 to test, one in twenty of each positive. Each seed draws rows of its own and trains on them; settings
-are compared on the same rows, by the mean of their differences over the seeds, with Student's interval. What ranks
-texts (average precision) is told apart from where they are cut (macro F1, balanced accuracy, recall). Writes
-``benchmarks/results/imbalance.json``. What was stopped goes on. Thirteen minutes of two cores that were not idle.
+The data is sample:rotten-tomatoes with most positive sentences removed: 1,500 training, 400 validation and 2,000 test
+rows, with 5% positives in each split. Each seed draws and trains on new rows. Settings are compared on the same rows,
+by their mean difference over the seeds with Student's interval. Ranking quality (average precision) is reported
+separately from decision quality (macro F1, balanced accuracy, recall). Writes ``benchmarks/results/imbalance.json``. An
+interrupted run resumes. Takes thirteen minutes on two busy cores.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from feathertune.study.running.runs import execute
 from feathertune.study.running.workbench import Prepared
 
 RESULT = Path(__file__).with_name("results") / "imbalance.json"
-# What is asked for, in the words of `--set`; the first is what the others are compared with.
+# Settings as passed to `--set`; the others are compared with the first.
 SETTINGS: dict[str, dict[str, str]] = {
     "nothing": {},
     "moved": {"train.decision": "moved"},
@@ -43,11 +43,11 @@ SPLITS = ("train", "validation", "test")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--base", default="sample:minilm")
-    parser.add_argument("--positives", type=float, default=0.05, help="their share")
-    parser.add_argument("--rows", type=int, nargs=3, default=(1500, 400, 2000), metavar="N", help="of each split")
+    parser.add_argument("--positives", type=float, default=0.05, help="share of positive rows")
+    parser.add_argument("--rows", type=int, nargs=3, default=(1500, 400, 2000), metavar="N", help="rows per split")
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--top-layers", type=int, default=3, help="trained ones of the encoder; the others run once")
+    parser.add_argument("--top-layers", type=int, default=3, help="trained encoder layers; the others run once")
     parser.add_argument("--folder", type=Path, default=Path("runs", "bench-imbalance"))
     parser.add_argument("--result", type=Path, default=RESULT)
     args = parser.parse_args()
@@ -70,7 +70,7 @@ def main() -> None:
             "epochs": args.epochs,
             "top_layers": args.top_layers,
             "max_length": bench.data.max_length,
-            "chosen_by": "balanced accuracy of validation rows; macro F1 where the decision is moved",
+            "chosen_by": "balanced accuracy on validation rows; macro F1 if the decision is moved",
         },
         "settings": SETTINGS,
         "runs": found,
@@ -86,7 +86,7 @@ def main() -> None:
 
 
 def draw(folder: Path, seed: int, args: argparse.Namespace) -> Path:
-    """Write the rows of a seed, with their splits."""
+    """Write a seed's rows with their splits."""
     data = load_source("sample:rotten-tomatoes")
     labels = np.array(data.labels)
     rng = np.random.default_rng(seed)
@@ -120,7 +120,7 @@ def settings(data: Path, args: argparse.Namespace, asked: dict[str, str]) -> Con
 
 
 def scored(method: str, name: str, seed: int, prepared: Prepared, folder: Path) -> dict[str, Any]:
-    """One run under some settings, as a study does it; what was done before is read."""
+    """Execute one run of a study with some settings, or read its saved result."""
     bench = prepared.bench
     found = next(run for run in prepared.plan.runs if run.method == method)
     spec = found.model_copy(update={"seed": seed, "id": f"{method}-s{seed}"})
@@ -151,7 +151,7 @@ def scored(method: str, name: str, seed: int, prepared: Prepared, folder: Path) 
 
 
 def summary(found: dict[str, list[dict[str, Any]]]) -> dict[str, dict[str, dict[str, dict[str, float]]]]:
-    """Of each setting the scores' means, and the paired differences to asking for nothing, with 95 % intervals."""
+    """Return each setting's mean scores, and paired differences from the defaults with 95% intervals."""
     keys = ("macro_f1", "balanced_accuracy", "recall", "precision", "accuracy", "average_precision", "ece")
     return {
         name: {
@@ -166,7 +166,7 @@ def summary(found: dict[str, list[dict[str, Any]]]) -> dict[str, dict[str, dict[
 
 
 def interval(values: list[float]) -> dict[str, float]:
-    """Mean and Student's 95 % interval over the seeds."""
+    """Return the mean and Student's 95% interval over the seeds."""
     mean = float(np.mean(values))
     half = float(stats.sem(values) * stats.t.ppf(0.975, len(values) - 1)) if len(values) > 1 else float("nan")
     return {"mean": round(mean, 4), "low": round(mean - half, 4), "high": round(mean + half, 4)}

@@ -1,13 +1,13 @@
-"""Speed and peak memory of ``feathertune inspect`` on a CSV of 2 million rows and 200 labels, with planted faults.
+"""Measure the speed and peak memory of ``feathertune inspect`` on a CSV of 2 million rows and 200 labels.
 
 Run: ``python benchmarks/bench_inspect.py --out benchmarks/results/inspect-2m.json``, ten minutes on two cores.
 
-A row is made of five pieces of real texts, with one of 200 labels that goes with the first piece: ``short`` of the
-sentences of sample:rotten-tomatoes (some 150 bytes a row: the hard case, since what a row costs counts), ``long`` of
-the reviews of sample:imdb. Some rows stand there twice, with the same label or with another one, some have one word
-changed, and some labels are flipped; what was found of that is in the result. The encoder is a tiny random one with
-the tokenizer of sample:minilm. Times and memory are of the whole process, from start to end, and are compared with
-the same command on the first 2,000 rows.
+Each row joins pieces of five real texts; its label, one of 200, depends on the first piece. ``short`` uses sentences of
+sample:rotten-tomatoes (about 150 bytes per row: the hard case, because the cost per row dominates), ``long`` uses
+reviews of sample:imdb. The data has planted faults: duplicate rows with the same or a different label, rows with one
+word changed, and flipped labels. The result lists how many of them were found. The encoder is tiny and random, with the
+tokenizer of sample:minilm. Time and memory cover the whole process, and are compared with the same command on the first
+2,000 rows.
 """
 
 from __future__ import annotations
@@ -44,7 +44,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=2_000_000)
     parser.add_argument("--kinds", default="short,long")
-    parser.add_argument("--labels", action="store_true", help="only how many flipped labels are found; a minute")
+    parser.add_argument(
+        "--labels", action="store_true", help="measure only how many flipped labels are found, about a minute"
+    )
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     results = [flipped(sample, n, draw) for sample, n in FLIPPED for draw in range(3)] if arguments.labels else []
@@ -61,7 +63,7 @@ def main() -> None:
 
 
 def flipped(sample: str, n_rows: int, draw: int) -> dict[str, Any]:
-    """Flip 2 % of the labels of some real rows; returns the share of them among the first 4 % of the suspects."""
+    """Flip 2% of the labels of real rows; return the share found in the 4% most likely mislabelled rows."""
     dataset, rng = load_source(sample), np.random.default_rng(draw)
     rows = rng.permutation(len(dataset.texts))[:n_rows].tolist()
     labels = np.array([dataset.labels[row] == "positive" for row in rows], np.int64)
@@ -82,7 +84,7 @@ def flipped(sample: str, n_rows: int, draw: int) -> dict[str, Any]:
 
 
 def inspected(kind: str, n_rows: int, folder: Path) -> dict[str, Any]:
-    """Write the rows, inspect a few of them and all of them, and count what was found."""
+    """Write the rows, inspect the first few and all of them, and count the faults found."""
     base = tiny_encoder(folder / "base")
     few, all_rows = folder / "few.csv", folder / "all.csv"
     planted = write_rows(all_rows, kind, n_rows)
@@ -100,7 +102,7 @@ def inspected(kind: str, n_rows: int, folder: Path) -> dict[str, Any]:
         "kind": kind,
         "rows": n_rows,
         "csv_bytes": size,
-        "load_before": load,  # processes that wanted the processor in the minute before: some are this benchmark's own
+        "load_before": load,  # load average of the last minute, partly caused by this benchmark
         "planted": planted,
         "found": {finding["kind"]: finding["n"] for finding in record["findings"]},
         "looked": record["looked"],
@@ -110,7 +112,7 @@ def inspected(kind: str, n_rows: int, folder: Path) -> dict[str, Any]:
 
 
 def write_rows(path: Path, kind: str, n_rows: int) -> dict[str, int]:
-    """Write so many rows; returns how many of which fault are among them."""
+    """Write `n_rows` rows; return the number of planted faults by kind."""
     texts = load_source(SAMPLES[kind]).texts
     rng = np.random.default_rng(0)
     planted: Counter[str] = Counter()
@@ -136,7 +138,7 @@ def write_rows(path: Path, kind: str, n_rows: int) -> dict[str, int]:
 
 
 def made_rows(texts: Sequence[str], size: int, rng: np.random.Generator) -> Iterator[tuple[int, str, int]]:
-    """A thousand rows: the text that the first piece is of, all five pieces, and the label."""
+    """Yield rows: the index of the first piece's text, all five pieces, and the label."""
     for chosen, starts in zip(
         rng.integers(len(texts), size=(1000, 5)).tolist(), rng.random((1000, 5)).tolist(), strict=True
     ):
@@ -145,7 +147,7 @@ def made_rows(texts: Sequence[str], size: int, rng: np.random.Generator) -> Iter
 
 
 def piece_of(text: str, start: float, size: int) -> str:
-    """Whole words from about there on."""
+    """Return about `size` characters of whole words, starting near a relative position."""
     at = text.find(" ", int(start * max(0, len(text) - size))) + 1
     return text[at : text.find(" ", at + size)]
 

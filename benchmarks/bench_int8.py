@@ -1,13 +1,12 @@
-"""What 8-bit integers cost in accuracy and bring in speed: IMDB reviews, MiniLM with LoRA, against torch in fp32.
+"""Measure accuracy loss and speedup of 8-bit integers: MiniLM with LoRA on IMDB reviews, against torch in fp32.
 
-Run: ``taskset -c 1 env OMP_NUM_THREADS=1 python benchmarks/bench_int8.py``; half an hour on one core. A bundle is
-trained (or given with ``--bundle``, trained with `OPTIONS`), exported to onnx and onnx-int8, and asked test rows that
-it never saw, chunk by chunk, one contestant after the other in each chunk: every ratio is of two passes over the same
-rows, a minute apart. How weights are rounded is chosen on rows that are neither trained nor tested on.
-Writes ``results/int8-imdb.json``.
+Run: ``taskset -c 1 env OMP_NUM_THREADS=1 python benchmarks/bench_int8.py``, half an hour on one core. A bundle is
+trained (or passed with ``--bundle``, trained with `OPTIONS`) and exported to onnx and onnx-int8. All contestants
+predict unseen test rows in turn, chunk by chunk, so every ratio compares passes over the same rows, a minute apart. The
+rounding of the weights is chosen on rows used neither for training nor for testing. Writes ``results/int8-imdb.json``.
 
-``--clock processor`` counts seconds of processor time: with one thread what the clock would show on a machine that does
-nothing else. ``--clock wall`` is what a person sees.
+``--clock processor`` measures CPU time: with one thread, the elapsed time on an otherwise idle machine. ``--clock
+wall`` measures elapsed time.
 """
 
 from __future__ import annotations
@@ -54,7 +53,7 @@ OPTIONS = {
 METHOD = "lora"
 SEED = 0
 N_CHOOSING = 1_000
-# How weights can be rounded: which products stay in fp32, a step for each column or one, seven bits or eight.
+# Ways to round weights: which products stay in fp32, a step per column or one step, seven or eight bits.
 VARIANTS = (
     (1.0, False, False),
     (1.0, False, True),
@@ -71,10 +70,10 @@ Pass = Callable[[EncodedTexts], np.ndarray]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bundle", type=Path, help="trained with the settings of this benchmark")
+    parser.add_argument("--bundle", type=Path, help="bundle trained with this benchmark's settings")
     parser.add_argument("--rows", type=int, default=2_000)
-    parser.add_argument("--rounds", type=int, default=8, help="chunks that the rows are cut into")
-    parser.add_argument("--contestants", help="a comma between two; all by default, " + REFERENCE + " always")
+    parser.add_argument("--rounds", type=int, default=8, help="number of chunks of the test rows")
+    parser.add_argument("--contestants", help="comma-separated names; default: all; always includes " + REFERENCE)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--clock", choices=("processor", "wall"), default="processor")
     parser.add_argument("--results", type=Path, default=RESULTS)
@@ -102,7 +101,7 @@ def _measured(arguments: argparse.Namespace, config: Config, scratch: Path) -> d
     parities = {"onnx": export_model(bundle, scratch / "onnx", to="onnx")}
     clock = time.process_time if arguments.clock == "processor" else time.perf_counter
     found = variants(scratch / "onnx", scratch, choosing, clock)
-    # What is lost is the finding here, not a reason to stop.
+    # Allow any loss: the loss is the result here, not a reason to stop.
     check = Check(str(data), max_flips=1, max_accuracy_loss=1)
     parities["onnx-int8"] = export_model(bundle, scratch / "onnx-int8", to="onnx-int8", check=check)
     print(parities["onnx-int8"], flush=True)
@@ -132,7 +131,7 @@ def _measured(arguments: argparse.Namespace, config: Config, scratch: Path) -> d
 
 
 def rows_of(config: Config, n: int) -> tuple[Split, Split]:
-    """Test rows of the split that was trained on, and rows that are neither trained, validated nor tested on."""
+    """Return the split's test rows, and rows used for neither training, validation nor testing."""
     dataset, _ = load_sources(config.data)
     splits = split_sources(config.data, dataset, None)
     rng = np.random.default_rng(SEED)
@@ -148,7 +147,7 @@ def rows_of(config: Config, n: int) -> tuple[Split, Split]:
 
 
 def variants(exported: Path, scratch: Path, rows: Split, clock: Callable[[], float]) -> list[dict[str, Any]]:
-    """How weights can be rounded, each against the graph in fp32 on the same rows."""
+    """Compare each way to round the weights with the fp32 graph on the same rows."""
     plain = OnnxFolder(exported)
     texts, labels = rows.texts, rows.labels
     tokens = plain.encode(texts)
@@ -181,7 +180,7 @@ def variants(exported: Path, scratch: Path, rows: Split, clock: Callable[[], flo
 
 
 def _contestants(bundle: Path, scratch: Path) -> dict[str, Pass]:
-    """All take the same tokens, in the same batches by length; those that are alone take one text at a time."""
+    """Return the contestants; all get the same tokens in the same batches by length, or one text at a time (alone)."""
     merged = merged_model(load_bundle(bundle))
     graph, rounded = OnnxFolder(scratch / "onnx"), OnnxFolder(scratch / "onnx-int8")
     own = load(bundle)
@@ -209,10 +208,10 @@ def _own(predictor: Predictor, runtime: Any, tokens: EncodedTexts) -> np.ndarray
 def in_turn(
     contestants: dict[str, Pass], tokens: EncodedTexts, n_rounds: int, clock: Callable[[], float]
 ) -> tuple[list[dict[str, float]], dict[str, np.ndarray]]:
-    """Ask everyone each chunk of rows in turn, the order moved on by one each time.
+    """Let all contestants predict each chunk of rows in turn, rotating their order by one each time.
 
     Returns:
-        Seconds of each contestant for each chunk, and the logits ``(N, C)`` of each.
+        Each contestant's seconds per chunk, and its logits ``(N, C)``.
     """
     names = list(contestants)
     warm = tokens.take(np.arange(8))
@@ -234,7 +233,7 @@ def in_turn(
 def summary(
     rounds: Sequence[dict[str, float]], logits: dict[str, np.ndarray], labels: np.ndarray
 ) -> dict[str, dict[str, Any]]:
-    """Each contestant beside torch in fp32: labels that change, accuracy, and the speed round by round."""
+    """Compare each contestant with torch in fp32: changed labels, accuracy, and the speed in each round."""
     right = {name: found.argmax(1) == labels for name, found in logits.items()}
     table = {}
     for name, found in logits.items():
@@ -245,7 +244,7 @@ def summary(
             "accuracy_loss_points": 100 * float((int(lost) - int(gained)) / len(labels)),
             "rows_lost": int(lost),
             "rows_gained": int(gained),
-            # Of a difference of paired shares; half a point is seen or not by this.
+            # Standard error of a paired difference, which decides whether half a point is detectable.
             "loss_standard_error_points": 100 * float(np.sqrt(int(lost) + int(gained)) / len(labels)),
             "label_flips": int((found.argmax(1) != logits[REFERENCE].argmax(1)).sum()),
             "max_abs_difference": float(np.abs(found - logits[REFERENCE]).max()),

@@ -1,8 +1,9 @@
-"""Peak memory of LoRA on a 1.2-billion-parameter Llama shape in bf16: loading it, and a step of 16 texts of 128 tokens.
+"""Measure LoRA's peak memory on a bf16 Llama of 1.2 billion parameters, for loading and a step of 16 x 128 tokens.
 
-Run: ``python benchmarks/bench_large_base.py --out benchmarks/results/memory-llama-1b.json``, some minutes on two cores.
+Run: ``python benchmarks/bench_large_base.py --out benchmarks/results/memory-llama-1b.json``, minutes on two cores.
 
-The weights are random: memory depends on shapes alone. Saving, which loads the base model again, is not measured.
+The weights are random, because memory depends only on shapes. Saving, which loads the base model again, is not
+measured.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         saving = get_context("spawn").Process(target=save_base, args=(Path(name), arguments.layers))
         saving.start()
-        saving.join()  # its memory is not this process's
+        saving.join()  # a separate process, so that its memory is not counted here
         record = measure(Path(name))
     arguments.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(record["peaks_bytes"]))
@@ -63,7 +64,7 @@ def save_base(folder: Path, n_layers: int) -> None:
 
 
 def measure(folder: Path) -> dict[str, object]:
-    """Load the base model and train one step; return peaks of resident memory, and seconds."""
+    """Load the base model and train one step; return peak resident memory and seconds."""
     prepare_process(EngineConfig())
     runtime = Runtime(torch.device("cpu"), "bf16", "eager", "as asked", {})
     peaks, seconds = {"before": peak_bytes()}, {}
@@ -100,7 +101,7 @@ def measure(folder: Path) -> dict[str, object]:
 
 
 def peak_bytes() -> int:
-    """Return the peak of this process's resident memory since the last call, on Linux."""
+    """Return this process's peak resident memory since the last call (Linux only)."""
     status = Path("/proc/self/status").read_text(encoding="utf-8")
     found = next(line for line in status.splitlines() if line.startswith("VmHWM"))
     Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")

@@ -1,10 +1,10 @@
-"""Long documents at one token budget: the head of a text, head and tail, or two windows of half the length.
+"""Compare ways to read long documents with one token budget: head, head and tail, or two windows of half the length.
 
-Each reading is trained on the same rows of sample:imdb, a third of whose reviews have more than 300 word
-pieces: the same split, seeds, method and 128 tokens a text at most (``windows`` takes two of 64; they lie at both
-ends). Differences are paired by test row over the seeds; those of the rows that do not fit are given beside those of
-all. Writes ``benchmarks/results/long-imdb-minilm.json``. What was stopped goes on. Eleven minutes of one core;
-``--readings head-128,windows-8x64`` and the like compares others, which need not have the same budget.
+Each reading is trained on the same rows of sample:imdb, where a third of the reviews exceed 300 tokens. Split, seeds,
+method and the maximum of 128 tokens per text are the same (``windows`` uses two windows of 64, at both ends).
+Differences are paired by test row over the seeds, for all rows and for truncated rows only. Writes
+``benchmarks/results/long-imdb-minilm.json``. An interrupted run resumes. Takes eleven minutes on one core. Pass
+``--readings head-128,windows-8x64`` to compare other readings, which may have different budgets.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--test-rows", type=int, default=2000)
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--top-layers", type=int, default=3, help="trained ones of the encoder; the others run once")
+    parser.add_argument("--top-layers", type=int, default=3, help="trained encoder layers; the others run once")
     parser.add_argument("--folder", type=Path, default=Path("runs", "bench-long"))
     parser.add_argument("--result", type=Path, default=RESULTS / "long-imdb-minilm.json")
     args = parser.parse_args()
@@ -65,7 +65,7 @@ def main() -> None:
             "unread_fraction": bench.base.unread_fraction,
         }
         test_rows.add(tuple(bench.splits["test"].texts))
-    assert len(test_rows) == 1, "all read the same test rows"
+    assert len(test_rows) == 1, "all readings have the same test rows"
     tokenizer = bench.pretrained.load(seed=0).tokenizer
     whole = encode(tokenizer, bench.splits["test"].texts, max_length=1 << 30).lengths
     most = max(one["most_tokens_a_text"] for one in budgets.values())
@@ -92,9 +92,9 @@ def main() -> None:
 
 
 def settings(name: str, args: argparse.Namespace) -> Config:
-    """Of a reading: the name says how long texts are read, such as ``head-128`` or ``windows-2x64``."""
+    """Return the settings for a reading by its name, such as ``head-128`` or ``windows-2x64``."""
     if (found := re.fullmatch(r"([a-z-]+)-(?:(\d+)x)?(\d+)", name)) is None:
-        raise SystemExit(f"'{name}' is no reading; expected such as {READINGS}")
+        raise SystemExit(f"Unknown reading '{name}'. Expected a name such as {READINGS}")
     long, n_windows, length = found.groups()
     return load_config(
         options={
@@ -114,7 +114,7 @@ def settings(name: str, args: argparse.Namespace) -> Config:
 
 
 def predictions(prepared: Prepared, seed: int, folder: Path) -> np.ndarray:
-    """Return LoRA's predictions for the test rows, ``(N,)``, as in a run of a study; what was done before is kept."""
+    """Return LoRA's test predictions ``(N,)``, trained as in a study, or read the saved ones."""
     path = folder / f"seed-{seed}.parquet"
     if not path.is_file():
         folder.mkdir(parents=True, exist_ok=True)
@@ -128,7 +128,7 @@ def predictions(prepared: Prepared, seed: int, folder: Path) -> np.ndarray:
 
 
 def differences(answers: dict[str, Answers], rows: np.ndarray) -> dict[str, dict[str, float]]:
-    """Of every two readings, the later minus the earlier."""
+    """Return the difference of every pair of readings, the later minus the earlier."""
     return {
         f"{other} minus {one}": paired_difference(answers[other].of_rows(rows), answers[one].of_rows(rows))._asdict()
         for one, other in combinations(answers, 2)

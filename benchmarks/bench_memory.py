@@ -1,10 +1,10 @@
-"""Peak memory on a CSV of 1 GB: inspected and split (``compare --dry-run``), and predicted on (``predict``).
+"""Measure peak memory of ``compare --dry-run`` and ``predict`` on a 1 GB CSV.
 
 Run: ``python benchmarks/bench_memory.py --out benchmarks/results/memory-1gb.json``, half an hour on two cores.
 
-The texts are those of sample:imdb, each with a number so that none is a duplicate. The encoder is a tiny random one
-with the tokenizer of sample:minilm, and predicts on 16 tokens: what is measured is what reading, tokenising and writing
-hold, and a real encoder only makes it slower.
+The texts come from sample:imdb, numbered to avoid duplicates. The encoder is tiny and random, with the tokenizer of
+sample:minilm, and predicts from 16 tokens: the benchmark measures the memory of reading, tokenising and writing, and a
+real encoder would only be slower.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def main() -> None:
         rows.append(measure("compare --dry-run", size, "compare", data, *inspected))
         quick = ["--train-size", 200, "--validation-size", 200, "--test-size", 200, "--epochs", 1]
         quick += ["--base", base, "--max-length", 16, "--out", folder / "b"]
-        rows.append(measure("train on 200 rows of it", size, "train", data, *quick))
+        rows.append(measure("train on 200 of its rows", size, "train", data, *quick))
         output = folder / "predicted.jsonl"
         rows.append(measure("predict", size, "predict", folder / "b", "--input", data, "--output", output))
         with output.open(encoding="utf-8") as file:
@@ -62,7 +62,7 @@ def main() -> None:
 
 
 def tiny_encoder(folder: Path) -> Path:
-    """Two layers of 32, with a real vocabulary."""
+    """Write an encoder with two layers of width 32 and a real vocabulary."""
     config = BertConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64)
     BertModel(config).save_pretrained(folder)
     for name in ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "special_tokens_map.json"):
@@ -71,7 +71,7 @@ def tiny_encoder(folder: Path) -> Path:
 
 
 def write_data(path: Path, n_bytes: int) -> Path:
-    """A CSV of that size."""
+    """Write a CSV of about `n_bytes` bytes."""
     reviews = load_source("sample:imdb")
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -85,7 +85,7 @@ def write_data(path: Path, n_bytes: int) -> Path:
 
 
 def measure(what: str, n_bytes: int, *command: object) -> dict[str, Any]:
-    """Run a command in a process of its own, whose only child it is, and take that child's peak."""
+    """Run a command as the only child of a separate process, and return the child's peak memory."""
     code = (
         "import resource, sys, subprocess; subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL); "
         "used = resource.getrusage(resource.RUSAGE_CHILDREN); print(used.ru_maxrss, used.ru_utime + used.ru_stime)"
@@ -107,7 +107,7 @@ def measure(what: str, n_bytes: int, *command: object) -> dict[str, Any]:
 
 
 def resource_unit() -> int:
-    """Bytes of one unit of ``ru_maxrss``: kilobytes on Linux, bytes on macOS."""
+    """Return the unit of ``ru_maxrss`` in bytes: 1024 on Linux, 1 on macOS."""
     return 1 if sys.platform == "darwin" else 1024
 
 

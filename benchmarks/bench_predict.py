@@ -1,13 +1,13 @@
-"""Texts a second of `load(bundle).predict` and of transformers' pipeline on the same model, in turn in one process.
+"""Compare texts per second of `load(bundle).predict` and transformers' pipeline on the same model, in one process.
 
-Seconds are of processor time: on one thread that is what an idle machine shows by the clock, which is kept beside it.
+Times are CPU time, which on one thread equals the elapsed time on an idle machine; elapsed time is recorded too.
 
-Run: ``python benchmarks/bench_predict.py --out benchmarks/results/predict-minilm.json``, some minutes on one core.
+Run: ``python benchmarks/bench_predict.py --out benchmarks/results/predict-minilm.json``, a few minutes on one core.
 
-A LoRA adapter on sample:minilm predicts on sentences of sample:rotten-tomatoes. The pipeline gets the merged model,
-which is the faster form for it: no adapter beside each layer; once in fp32, as it comes, and once in bf16. Its batches
-are of 32 texts in their order, as its documentation shows it. Both read the same strings and give a label with its
-probability; what they say is compared.
+A LoRA adapter on sample:minilm predicts sentences of sample:rotten-tomatoes. The pipeline gets the merged model, its
+faster form (no adapter next to each layer), once in fp32, its default, and once in bf16. It uses batches of 32 texts in
+input order, as in its documentation. Both read the same strings and return a label with its probability, and their
+predictions are compared.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def main() -> None:
     by_clock: dict[str, list[float]] = {name: [] for name in contestants}
     answers: dict[str, tuple[list[str], np.ndarray]] = {}
     for contestant in contestants.values():
-        contestant()  # warm: kernels are prepared for each shape
+        contestant()  # warm-up: libraries prepare kernels for each shape
     for _ in range(arguments.rounds):
         for name, contestant in contestants.items():
             start, clock = time.process_time(), time.perf_counter()
@@ -100,25 +100,25 @@ def main() -> None:
 
 
 def settings(max_length: int) -> Config:
-    """A training as short as can be: the speed does not depend on what was learned."""
+    """Return settings for a minimal training: prediction speed does not depend on what was learned."""
     sizes = {"data.train_size": 200, "data.validation_size": 100, "data.test_size": 100}
     return load_config(options={"data.source": SOURCE, "data.max_length": max_length, "train.epochs": 1, **sizes})
 
 
 def ours(predictor: Predictor, texts: list[str]) -> tuple[list[str], np.ndarray]:
-    """Labels and the probabilities of those."""
+    """Return labels and their probabilities from feathertune."""
     found = list(predictor.predict(texts))
     return [label for label, _ in found], np.array([p[label] for label, p in found])
 
 
 def theirs(classify: Any, texts: list[str], max_length: int) -> tuple[list[str], np.ndarray]:
-    """Labels and the probabilities of those."""
+    """Return labels and their probabilities from transformers' pipeline."""
     found = classify(texts, batch_size=PIPELINE_BATCH, truncation=True, max_length=max_length)
     return [row["label"] for row in found], np.array([row["score"] for row in found])
 
 
 def parts(predictor: Predictor, texts: list[str]) -> dict[str, float]:
-    """Seconds of the tokenizer alone, and of all."""
+    """Return the seconds of tokenising alone, and of the whole prediction."""
     from feathertune.data.tokens.encode import encode
 
     start = time.process_time()

@@ -1,13 +1,14 @@
-"""How many requests a second `feathertune serve` answers, on one processor.
+"""Measure how many requests per second `feathertune serve` answers on a CPU.
 
-Run: ``python benchmarks/bench_serve.py``, some twenty minutes; ``--seconds 3 --rounds 1`` to try it. Two questions:
+Run: ``python benchmarks/bench_serve.py``, about twenty minutes; pass ``--seconds 3 --rounds 1`` to try it. It compares
 
-* against FastAPI around transformers' pipeline, one request at a time (`pipeline_server`), at one text a request;
-* eight adapters on one encoder, asked in turn, against one adapter: requests a second, and memory.
+* `feathertune serve` with FastAPI around transformers' pipeline, one request at a time (`pipeline_server`), with one
+  text per request;
+* eight adapters on one encoder, requested in turn, with one adapter: requests per second, and memory.
 
-All contestants run in turn, and again in each round, each server in a fresh process with the clients (`http_clients`)
-in another on the same processor. Before each measurement every answer to some texts is compared with
-`load(bundle).predict`. Writes ``results/serve.json``. Threads are torch's default everywhere.
+In each round, all contestants run in turn: each server in a fresh process, with the clients (`http_clients`) in another
+on the same CPU. Before each measurement, the answers to some texts are checked against `load(bundle).predict`. Writes
+``results/serve.json``. All processes use torch's default number of threads.
 """
 
 from __future__ import annotations
@@ -40,19 +41,19 @@ RESULTS = HERE / "results" / "serve.json"
 SOURCE = "sample:rotten-tomatoes"
 N_ADAPTERS = 8
 CHECKED_TEXTS = 64
-# Of a probability, by number format: fp32 differs by rounding, bf16 has three digits.
+# Largest difference in a probability, by number format: fp32 differs by rounding, bf16 has three digits.
 TOLERANCE = {"fp32": 1e-4, "bf16": 0.06}
 
 
 @dataclass(frozen=True)
 class Contestant:
-    """A server and what is asked of it.
+    """A server and its load.
 
     Attributes:
-        name: In the tables.
+        name: Name in the tables.
         side: ``serve`` or ``pipeline``.
-        dtype: ``fp32``, ``bf16`` or, for `serve` alone, ``auto``.
-        adapters: How many bundles it serves and is asked for, in turn.
+        dtype: ``fp32``, ``bf16`` or, only for `serve`, ``auto``.
+        adapters: Number of bundles served, requested in turn.
     """
 
     name: str
@@ -79,9 +80,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=30)
     parser.add_argument("--warm-up-s", type=float, default=10)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--contestants", help="names separated by commas; all of them where none is given")
-    parser.add_argument("--train-size", type=int, default=256, help="rows of each adapter")
-    parser.add_argument("--bundles", type=Path, help="a folder where bundles are made and found again")
+    parser.add_argument("--contestants", help="comma-separated names; default: all")
+    parser.add_argument("--train-size", type=int, default=256, help="training rows per adapter")
+    parser.add_argument("--bundles", type=Path, help="folder where bundles are created and reused")
     parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     with contextlib.ExitStack() as stack:
@@ -93,7 +94,7 @@ def main() -> None:
 
 
 def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Make the bundles, run all rounds, and put the result together."""
+    """Make the bundles, run all rounds, and return the result."""
     from feathertune.config import EngineConfig
     from feathertune.runtime import choose_runtime, hardware, versions
 
@@ -124,18 +125,18 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 
 def choose(names: str | None, fastest: str) -> list[Contestant]:
-    """Those that are asked for, without bf16 where the processor multiplies it no faster."""
+    """Return the chosen contestants, without bf16 if the CPU does not multiply it faster."""
     known = [one for one in (*AGAINST_PIPELINE, *ADAPTERS) if one.dtype in ("fp32", "auto", fastest)]
     wanted = [one.name for one in known] if names is None else names.split(",")
     if unknown := set(wanted) - {one.name for one in known}:
         raise SystemExit(
-            f"No contestant is called {', '.join(unknown)}. Known: {', '.join(one.name for one in known)}."
+            f"Unknown contestant: {', '.join(unknown)}. Expected one of: {', '.join(one.name for one in known)}."
         )
     return [one for one in known if one.name in wanted]
 
 
 def ratios(rounds: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
-    """Of what was measured in the same round: the median, and the least and the greatest."""
+    """Return ratios of measurements in the same round: median, minimum and maximum."""
     pairs = [
         ("serve", "pipeline"),
         ("serve-fp32", "pipeline"),
@@ -162,12 +163,12 @@ def run(
     tolerance: float,
     arguments: argparse.Namespace,
 ) -> dict[str, Any]:
-    """One server from its start to its end."""
+    """Start one server, measure it, and stop it."""
     asked = bundles[: one.adapters]
     with started(one, asked, folder) as (process, port):
         difference = asyncio.run(check(port, [bundle.name for bundle in asked], texts, offline))
         if not difference <= tolerance:
-            raise SystemExit(f"{one.name} gives other answers than the bundle: by {difference:.3g}")
+            raise SystemExit(f"{one.name}'s probabilities differ from the bundle's by up to {difference:.3g}.")
         load = [
             {"path": f"/v1/models/{asked[i % len(asked)].name}:predict", "body": {"texts": [text]}}
             for i, text in enumerate(texts)
@@ -190,7 +191,7 @@ def run(
 
 @contextlib.contextmanager
 def started(one: Contestant, bundles: list[Path], folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    """A server that answers."""
+    """Start a server and yield it once it answers."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
@@ -218,7 +219,7 @@ def started(one: Contestant, bundles: list[Path], folder: Path) -> Iterator[tupl
 
 
 async def check(port: int, names: list[str], texts: list[str], offline: dict[str, list[dict[str, float]]]) -> float:
-    """The largest difference of a probability from the bundle's own, over some texts of every bundle at once."""
+    """Return the largest difference in a probability from the bundles', requesting some texts of all at once."""
 
     async def ask(name: str) -> float:
         connection = await Connection.open("127.0.0.1", port)
@@ -236,7 +237,7 @@ async def check(port: int, names: list[str], texts: list[str], offline: dict[str
 
 
 def make_bundles(folder: Path, train_size: int, n: int) -> list[Path]:
-    """Adapters of different seeds on sample:minilm; those that are there are taken."""
+    """Train adapters with different seeds on sample:minilm, or reuse existing ones."""
     from feathertune import finetune
     from feathertune.config import load_config
 
@@ -250,7 +251,7 @@ def make_bundles(folder: Path, train_size: int, n: int) -> list[Path]:
 
 
 def merged(bundle: Path, folder: Path) -> Path:
-    """The bundle as one plain model."""
+    """Export the bundle as one merged model."""
     from feathertune import export_model
 
     target = folder / "merged"
@@ -260,7 +261,7 @@ def merged(bundle: Path, folder: Path) -> Path:
 
 
 def sentences() -> list[str]:
-    """In a fixed order that mixes the classes."""
+    """Return sentences in a fixed order that mixes the classes."""
     from random import Random
 
     from feathertune.data.sources.registry import load_source
@@ -271,7 +272,7 @@ def sentences() -> list[str]:
 
 
 def mean_tokens(texts: list[str]) -> float:
-    """Special tokens included."""
+    """Return the mean number of tokens per text, including special tokens."""
     from transformers import AutoTokenizer
 
     from feathertune.data.sources.samples import sample_encoder_path
@@ -282,7 +283,7 @@ def mean_tokens(texts: list[str]) -> float:
 
 
 def answers(bundles: list[Path], texts: list[str]) -> dict[str, list[dict[str, float]]]:
-    """By each bundle alone, in fp32."""
+    """Return each bundle's probabilities, computed alone in fp32."""
     from feathertune import load
     from feathertune.config import EngineConfig
 
@@ -291,7 +292,7 @@ def answers(bundles: list[Path], texts: list[str]) -> dict[str, list[dict[str, f
 
 
 def table(result: dict[str, Any]) -> str:
-    """For a terminal."""
+    """Return the result as text for a terminal."""
     lines = [f"{name}: {m:.2f} ({low:.2f} to {high:.2f})" for name, (m, low, high) in result["ratios"].items()]
     return "\n".join(lines)
 

@@ -1,9 +1,9 @@
-"""The studies that the README and the defaults are judged by, with three seeds: their cost estimate, then their runs.
+"""Run the studies behind the README and the defaults, with three seeds: first the cost estimate, then the runs.
 
-``make bench`` runs the one on every training row of rotten-tomatoes, some 20 minutes on two cores;
-``python benchmarks/bench_study.py imdb`` the one on 5,000 long reviews, one to two and a half hours there. What
-follows ``--`` is handed to `feathertune compare` (``-- --runner ray``), and what was stopped goes on. Writes
-``benchmarks/results/<study>-minilm.json``, the record as it is, and says how far methods are apart.
+``make bench`` runs the study on all training rows of rotten-tomatoes, about 20 minutes on two cores;
+``python benchmarks/bench_study.py imdb`` runs the one on 5,000 long reviews, 1 to 2.5 hours. Options after ``--`` are
+passed to `feathertune compare` (``-- --runner ray``), and an interrupted study resumes. Writes the study's record to
+``benchmarks/results/<study>-minilm.json``, and prints the differences between methods.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ COMMON = ("--base", "sample:minilm", "--seeds", "3")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("study", nargs="?", choices=STUDIES, default="rotten-tomatoes")
-    parser.add_argument("more", nargs="*", help="after --: options of `feathertune compare`")
-    parser.add_argument("--folder", type=Path, help="runs/bench-<study> by default")
+    parser.add_argument("more", nargs="*", help="options for `feathertune compare`, after --")
+    parser.add_argument("--folder", type=Path, help="study folder; default: runs/bench-<study>")
     arguments = parser.parse_args()
     folder = arguments.folder or Path("runs", f"bench-{arguments.study}")
     compare = [sys.executable, "-m", "feathertune", "compare", *STUDIES[arguments.study], *COMMON, *arguments.more]

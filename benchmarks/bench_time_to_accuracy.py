@@ -1,13 +1,13 @@
-"""How long training takes until it is as good as full fine-tuning: seconds to a validation accuracy.
+"""Measure the training time needed to match full fine-tuning: seconds to a validation accuracy.
 
-Run: ``python benchmarks/bench_time_to_accuracy.py``; smaller: ``--seeds 1 --train-rows 200 --max-epochs 1``. The
-accuracy to reach is that of the tuned Trainer's full fine-tuning (the best of its evaluations, mean over the seeds)
-minus half a point. Everybody is evaluated on all validation rows after each quarter of an epoch, and evaluations count;
-so does what feathertune does before its first step: packing weights, keeping hidden states. Loading and tokenising do
-not count, they are equal. Each run is a process of its own, the contestants in turn for each seed. Writes
-``results/time-to-accuracy-<dataset>.json`` with all curves.
+Run: ``python benchmarks/bench_time_to_accuracy.py``. For a shorter run: ``--seeds 1 --train-rows 200 --max-epochs 1``.
+The target is the accuracy of the tuned Trainer's full fine-tuning (its best evaluation, mean over the seeds) minus half
+a point. All contestants are evaluated on all validation rows after each quarter of an epoch, and evaluation time
+counts. So does feathertune's work before its first step: packing weights and caching hidden states. Loading and
+tokenising are equal for all, and do not count. Each run is a separate process, and the contestants take turns for each
+seed. Writes ``results/time-to-accuracy-<dataset>.json`` with all curves.
 
-The validation rows choose nothing here but the moment; no test rows are read, and no claim about quality is made.
+Validation rows determine only the stopping time. No test rows are read, and no claim about quality is made.
 """
 
 from __future__ import annotations
@@ -34,11 +34,13 @@ MARGIN = 0.005
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--datasets", default="imdb,rotten-tomatoes")
-    parser.add_argument("--contestants", help=f"names separated by commas; {YARDSTICK} has to be among them")
+    parser.add_argument("--contestants", help=f"comma-separated names, including {YARDSTICK}")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--train-rows", type=int, help="instead of each data set's own number")
+    parser.add_argument("--train-rows", type=int, help="training rows; default: set by the data set")
     parser.add_argument("--max-epochs", type=int, default=3)
-    parser.add_argument("--tutorial-optim", help="such as adamw_torch; by default what this transformers takes itself")
+    parser.add_argument(
+        "--tutorial-optim", help="the tutorial Trainer's optimizer, such as adamw_torch; default: Trainer's"
+    )
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--child", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -49,20 +51,20 @@ def main() -> None:
 
     contestants, left_out = choose(TO_ACCURACY, arguments.contestants)
     if all(one.name != YARDSTICK for one in contestants):
-        raise SystemExit(f"{YARDSTICK} says which accuracy has to be reached: it has to be among the contestants.")
+        raise SystemExit(f"{YARDSTICK} sets the target accuracy. Include it in --contestants.")
     print(*left_out, sep="\n")
     arguments.results.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="bench-accuracy-") as folder:
         for name in arguments.datasets.split(","):
             if name not in TO_ACCURACY_CASES:
-                raise SystemExit(f"No data set is called {name}. There are: {', '.join(TO_ACCURACY_CASES)}.")
+                raise SystemExit(f"Unknown data set: {name}. Expected one of: {', '.join(TO_ACCURACY_CASES)}.")
             result = _dataset(TO_ACCURACY_CASES[name], contestants, arguments, Path(folder), left_out)
             path = arguments.results / f"time-to-accuracy-{name}.json"
             path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
 def _curve(spec: Spec) -> dict[str, Any]:
-    """In the child."""
+    """Train one contestant, in the child process."""
     contestant = next(one for one in TO_ACCURACY if one.name == spec.contestant)
     problem = load_problem(spec.data)
     if contestant.side == "trainer":
@@ -132,25 +134,25 @@ def _dataset(
 
 
 def accuracy_to_reach(yardstick: Sequence[Mapping[str, Any]]) -> float | None:
-    """The yardstick's mean best accuracy less the margin; ``None`` where all its runs failed."""
+    """Return the reference's mean best accuracy minus the margin; ``None`` if all its runs failed."""
     found = [best(run) for run in yardstick if "error" not in run]
     return statistics.mean(found) - MARGIN if found else None
 
 
 def best(run: Mapping[str, Any]) -> float:
-    """The highest accuracy of a run's evaluations."""
+    """Return the highest accuracy among a run's evaluations."""
     return max(point["accuracy"] for point in run["curve"])
 
 
 def seconds_to(run: Mapping[str, Any], accuracy: float | None) -> float | None:
-    """When an evaluation that reached the accuracy had ended; ``None`` where none did."""
+    """Return the seconds until the first evaluation that reached the accuracy; ``None`` if none did."""
     if accuracy is None or "error" in run:
         return None
     return next((point["seconds"] for point in run["curve"] if point["accuracy"] >= accuracy), None)
 
 
 def row(name: str, runs: Sequence[Mapping[str, Any]], accuracy: float | None) -> dict[str, Any]:
-    """One contestant; its median counts a seed that did not reach the accuracy as the slowest."""
+    """Return one contestant's row; seeds that did not reach the accuracy count as the slowest in its median."""
     seconds = [seconds_to(run, accuracy) for run in runs]
     in_order = sorted(seconds, key=lambda value: float("inf") if value is None else value)
     whole = [run for run in runs if "error" not in run]
@@ -158,7 +160,7 @@ def row(name: str, runs: Sequence[Mapping[str, Any]], accuracy: float | None) ->
         "name": name,
         "seconds": seconds,
         "reached": sum(value is not None for value in seconds),
-        # Of an even number the slower one: no mean with a seed that never got there.
+        # With an even number of seeds, take the slower middle one: a seed that never got there has no mean.
         "seconds_median": in_order[len(in_order) // 2],
         "best_accuracies": [best(run) for run in whole],
         "seconds_of_all_epochs": [run["seconds"] for run in whole],
@@ -167,7 +169,7 @@ def row(name: str, runs: Sequence[Mapping[str, Any]], accuracy: float | None) ->
 
 def _text(result: Mapping[str, Any]) -> str:
     wanted = result["accuracy_to_reach"]
-    aim = "no accuracy, the yardstick failed" if wanted is None else f"{wanted:.4f}"
+    aim = "no accuracy, the reference failed" if wanted is None else f"{wanted:.4f}"
     lines = [
         f"{result['title']}, {result['train_rows']:,} rows: to {aim}",
         f"{'':26}{'seconds':>9}{'reached':>9}{'best':>8}   by seed",

@@ -1,7 +1,7 @@
-"""One measurement in a process of its own: what it is told, how it is started, and its peak memory.
+"""Run one measurement in a separate process: its specification, its start, and its peak memory.
 
-In a fresh process the allocator, oneDNN's prepared products and the peak are the measurement's own. Nothing here calls
-`feathertune.runtime.choose_runtime`, which sets an environment variable for oneDNN: a Trainer must not be helped by it.
+A fresh process has its own allocator, prepared oneDNN products and memory peak. Nothing here calls
+`feathertune.runtime.choose_runtime`, which sets an environment variable for oneDNN: it must not speed up a Trainer.
 """
 
 from __future__ import annotations
@@ -20,27 +20,27 @@ from typing import Any
 
 import numpy as np
 
-# Set by feathertune for itself when it chooses a runtime; the parent of all children does that too.
+# Variable that feathertune sets when it chooses a runtime, which also happens in the parent of all children.
 FEATHERTUNES_OWN = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
 _WARM_UP_STEPS = 3
 
 
 @dataclass(frozen=True)
 class Spec:
-    """What a child is told.
+    """Specification of a child's measurement.
 
     Attributes:
-        contestant: Its name.
-        ablation: Whether that name is one of the ablation.
+        contestant: Name of the contestant.
+        ablation: True if the name is part of the ablation.
         data: File written by `save_problem`.
         base: ``sample:minilm`` or a folder.
-        max_length: In tokens, for the settings.
-        bf16: Whether this machine multiplies bf16 faster, by feathertune's own measurement; for the tuned Trainer.
-        tutorial_optim: A name of Trainer's; ``None`` is what it takes by itself.
-        scratch: A folder that may be written.
-        seed: Of head, adapter, order and dropout.
-        epochs: For a run to an accuracy.
-        rate_scale: Times the learning rates: random weights are only moved a little.
+        max_length: Maximum tokens per text.
+        bf16: True if this machine multiplies bf16 faster, as measured by feathertune; used by the tuned Trainer.
+        tutorial_optim: Trainer's name of an optimizer; ``None`` for its default.
+        scratch: Writable folder.
+        seed: Seed of head, adapter, order and dropout.
+        epochs: Epochs of a run to an accuracy.
+        rate_scale: Factor for the learning rates; small for random weights.
         device: ``cpu`` or ``cuda``.
     """
 
@@ -60,7 +60,7 @@ class Spec:
 
 @dataclass(frozen=True)
 class Rows:
-    """Encoded texts: what `feathertune.data.tokens.encode.EncodedTexts` holds, and labels ``(N,)``."""
+    """Encoded texts, as in `feathertune.data.tokens.encode.EncodedTexts`, with labels ``(N,)``."""
 
     ids: np.ndarray
     offsets: np.ndarray
@@ -70,19 +70,19 @@ class Rows:
         return len(self.labels)
 
     def first(self, n: int) -> Rows:
-        """The first `n` rows."""
+        """Return the first `n` rows."""
         end = self.offsets[: n + 1]
         return Rows(self.ids[: end[-1]], end, self.labels[:n])
 
     @property
     def n_tokens(self) -> int:
-        """Without padding."""
+        """Number of tokens without padding."""
         return int(self.offsets[-1])
 
 
 @dataclass(frozen=True)
 class Problem:
-    """What is trained on."""
+    """Training data of a measurement."""
 
     train: Rows
     validation: Rows
@@ -90,12 +90,12 @@ class Problem:
     labels: tuple[str, ...]
 
     def warm_up(self, batch_size: int) -> Rows:
-        """So few rows that a warm-up has three steps."""
+        """Return enough rows for three warm-up steps."""
         return self.train.first(min(len(self.train), _WARM_UP_STEPS * batch_size))
 
 
 def save_problem(path: Path, problem: Problem) -> None:
-    """Write tokens and labels to a file, so that a child reads neither reviews nor a tokenizer's output."""
+    """Write tokens and labels to a file, so that a child does not have to read and tokenise texts."""
     arrays = {
         f"{name}_{field}": array
         for name in ("train", "validation")
@@ -105,7 +105,7 @@ def save_problem(path: Path, problem: Problem) -> None:
 
 
 def load_problem(path: str) -> Problem:
-    """What `save_problem` wrote."""
+    """Return the problem that `save_problem` wrote."""
     with np.load(path) as found:
 
         def rows(name: str) -> Rows:
@@ -119,13 +119,13 @@ def run_child(script: str, spec: Spec) -> dict[str, Any]:
     """Measure one contestant in a fresh process.
 
     Returns:
-        What the child found; ``{"error": ...}`` where it failed, since a failed run belongs into the record too.
+        The child's result, or ``{"error": ...}`` if it failed, because failed runs belong in the record too.
     """
     return _run(script, "--child", json.dumps(asdict(spec)))
 
 
 def run_peak(script: str, device: str = "cpu") -> dict[str, float]:
-    """Measure the machine in a fresh process."""
+    """Measure the machine's peak speed in a fresh process."""
     return _run(script, "--peak", "--device", device)
 
 
@@ -141,18 +141,18 @@ def _run(script: str, *arguments: str) -> dict[str, Any]:
 
 
 def answer(found: Mapping[str, Any]) -> None:
-    """What a child says: one line, the last."""
+    """Print a child's result as its last line of output."""
     print(json.dumps(found), flush=True)
 
 
 def reset_peak_memory() -> None:
-    """Forget what loading took, so that the peak is that of training; Linux only."""
+    """Reset the memory peak after loading, so that only training counts (Linux only)."""
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
 def peak_memory_bytes() -> int:
-    """Largest resident memory since `reset_peak_memory`, interpreter and libraries included; else since the start."""
+    """Return the peak resident memory since `reset_peak_memory`, or since the start, including all libraries."""
     with suppress(OSError, StopIteration):
         lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
         return 1024 * int(next(line for line in lines if line.startswith("VmHWM")).split()[1])
@@ -161,7 +161,7 @@ def peak_memory_bytes() -> int:
 
 
 def measure_peak(device: str) -> dict[str, float]:
-    """Best speed of a matrix product, in FLOP/s, by number format: what a share of the peak is a share of."""
+    """Return the fastest measured matrix product in FLOP/s, by number format: the machine's peak."""
     import torch
 
     shapes = [(size, size, size) for size in (1024, 2048, 4096)] + [(4096, 768, 3072)]

@@ -1,13 +1,12 @@
-"""Who is measured against whom: transformers' `Trainer` (alone and with PEFT), and feathertune. No torch here.
+"""The contestants: transformers' `Trainer` (alone and with PEFT), and feathertune. This module does not import torch.
 
-*Tutorial* is what the documentation of transformers writes: fp32, random batches padded to their longest text.
-*Tuned* is the best that Trainer's own switches give on a processor: bf16 where this machine multiplies it faster,
-batches of similar length, fused AdamW. Attention is torch's fused one in both, which is what transformers takes by
-itself; so is fused AdamW from torch 2.8 on. Padding to multiples of 8 made Trainer slower (benchmarks/LOG.md).
-`torch.compile` for Trainers on a GPU alone.
+*Tutorial* follows transformers' documentation: fp32, random batches padded to their longest text. *Tuned* uses
+Trainer's best options on a CPU: bf16 if this machine multiplies it faster, batches of similar length, fused AdamW. Both
+use torch's fused attention, transformers' default; fused AdamW is the default from torch 2.8. Padding to multiples of 8
+made Trainer slower (benchmarks/LOG.md). `torch.compile` is used only for Trainers on a GPU.
 
-feathertune turns the dropout of an encoder off where it is frozen; so that this is not sold as speed, there are tuned
-Trainers without the encoder's dropout, and feathertune with it.
+feathertune turns off a frozen encoder's dropout. To separate this from engine speed, some tuned Trainers run without
+the encoder's dropout, and one feathertune contestant runs with it.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ WARMUP_RATIO = 0.06
 R, LORA_ALPHA = 8, 16
 # One rate for both sides, so that their losses can be compared.
 RATES = {"full": 5e-5, "lora": 5e-4}
-# What is cached pays over epochs: so many are run, and the cache's cost is divided by them.
+# A cache pays off over several epochs: run this many, and divide the cache's cost by them.
 CACHED_EPOCHS = 3
 
 
@@ -32,14 +31,14 @@ class Contestant:
     """One way to train.
 
     Attributes:
-        name: In tables and on the command line.
-        side: Whose code.
-        method: All weights, or LoRA.
-        tuned: Of a Trainer; feathertune has no tutorial.
-        dropout: Whether the encoder's dropout is on.
-        compiled: A Trainer's model goes through ``torch.compile``.
-        top_share: Train this share of the layers, the last ones, and keep what the others give; ``None`` trains all.
-        settings: feathertune's, by dotted key.
+        name: Name in tables and on the command line.
+        side: Library that trains.
+        method: Full fine-tuning or LoRA.
+        tuned: True for a tuned Trainer; feathertune has no tutorial variant.
+        dropout: True if the encoder's dropout is on.
+        compiled: True if a Trainer's model goes through ``torch.compile``.
+        top_share: Share of the layers to train, the last ones, with the others' output cached; ``None`` trains all.
+        settings: feathertune settings, by dotted key.
     """
 
     name: str
@@ -53,11 +52,11 @@ class Contestant:
 
     @property
     def epochs(self) -> int:
-        """How many epochs are run for one measurement."""
+        """Return the number of epochs per measurement."""
         return 1 if self.top_share is None else CACHED_EPOCHS
 
     def top_layers(self, n_layers: int) -> int | None:
-        """How many layers are trained, where not all are."""
+        """Return the number of trained layers, or None for all."""
         return None if self.top_share is None else max(1, round(self.top_share * n_layers))
 
 
@@ -82,12 +81,12 @@ CONTESTANTS = (
     Contestant("lora", "feathertune", "lora", dropout=False, settings=_QUERY_VALUE),
     Contestant("lora-all-linear", "feathertune", "lora", dropout=False),
     Contestant("lora-dropout", "feathertune", "lora", settings={**_QUERY_VALUE, "train.dropout": "on"}),
-    # The next two need `top_layers` and the cache: take them out by taking these lines out.
+    # The next two need `top_layers` and the cache; delete these lines to leave them out.
     _cached("lora-top-half-cached", 1 / 2, **_QUERY_VALUE),
     _cached("lora-top-quarter-cached", 1 / 4, **_QUERY_VALUE),
 )
 
-# Each part of the engine taken out alone, of `lora`.
+# `lora` with one part of the engine turned off at a time.
 _SWITCHES = (
     ("engine.blocks", "off"),
     ("engine.linear", "off"),
@@ -107,7 +106,7 @@ ABLATION = (
     ),
 )
 
-# Until an accuracy is reached, feathertune runs as a user gets it: all linear layers, its own defaults.
+# For time to accuracy, feathertune uses its defaults, with all linear layers.
 TO_ACCURACY = (
     Contestant("trainer-full-tutorial", "trainer", "full", tuned=False),
     Contestant("trainer-full-tuned", "trainer", "full"),
@@ -116,7 +115,7 @@ TO_ACCURACY = (
     _cached("lora-top-half-cached", 1 / 2),
 )
 
-# What a reader wants to know: how many times faster the second is than the first.
+# Reported ratios: how many times faster the second is than the first.
 RATIOS = (
     ("trainer-lora-tutorial", "lora"),
     ("trainer-lora-tuned", "lora"),
@@ -133,14 +132,14 @@ RATIOS = (
 
 
 def choose(contestants: Sequence[Contestant], names: str | None) -> tuple[list[Contestant], list[str]]:
-    """Those that were asked for and can run.
+    """Return the requested contestants that can run.
 
     Args:
-        contestants: All of them, in their order.
-        names: Separated by commas; ``None`` means all.
+        contestants: All contestants, in order.
+        names: Comma-separated names; ``None`` means all.
 
     Returns:
-        The contestants, and a line for each one that is left out because this feathertune cannot run it.
+        The contestants, and a line for each one left out because this version of feathertune cannot run it.
 
     Raises:
         SystemExit: If a name is unknown.
@@ -148,16 +147,16 @@ def choose(contestants: Sequence[Contestant], names: str | None) -> tuple[list[C
     known = {contestant.name: contestant for contestant in contestants}
     wanted = list(known) if names is None else [name.strip() for name in names.split(",")]
     if unknown := [name for name in wanted if name not in known]:
-        raise SystemExit(f"No contestant is called {', '.join(unknown)}. There are: {', '.join(known)}.")
+        raise SystemExit(f"Unknown contestant: {', '.join(unknown)}. Expected one of: {', '.join(known)}.")
     chosen = [known[name] for name in wanted]
     if can_cache():
         return chosen, []
-    left_out = [f"{c.name} is left out: this feathertune has no top_layers." for c in chosen if c.top_share is not None]
+    left_out = [f"{c.name} is left out: this version has no top_layers." for c in chosen if c.top_share is not None]
     return [c for c in chosen if c.top_share is None], left_out
 
 
 def can_cache() -> bool:
-    """Whether LoRA of the top layers over kept hidden states exists."""
+    """Return True if this version can train LoRA in the top layers over cached hidden states."""
     from feathertune.methods.families.lora import LoraOptions
 
     return (

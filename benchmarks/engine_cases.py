@@ -1,4 +1,4 @@
-"""What the engine is measured on: two encoders, short and long texts. Each case is written to files."""
+"""Benchmark cases of the engine: several encoders with short and long texts. Each case is written to files."""
 
 from __future__ import annotations
 
@@ -40,16 +40,16 @@ _CONFIGS = {"bert-base": BertConfig, "modernbert-base": ModernBertConfig, "deber
 
 @dataclass(frozen=True)
 class Case:
-    """One table.
+    """One benchmark case.
 
     Attributes:
-        name: In tables, on the command line and in the name of the result.
-        encoder: ``minilm`` and ``smollm2`` are real, others have random weights: speed does not depend on them.
-        source: Of the texts.
-        max_length: In tokens.
-        rows: How many are trained on in an epoch.
-        validation_rows: For a run to an accuracy; ``None`` is feathertune's own choice.
-        title: In words.
+        name: Name in tables, on the command line and in the result's file name.
+        encoder: Encoder; ``minilm`` and ``smollm2`` are real, others have random weights, which do not affect speed.
+        source: Source of the texts.
+        max_length: Maximum tokens per text.
+        rows: Training rows per epoch.
+        validation_rows: Validation rows of a run to an accuracy; ``None`` for feathertune's default.
+        title: Title of the table.
     """
 
     name: str
@@ -62,7 +62,7 @@ class Case:
 
     @property
     def rate_scale(self) -> float:
-        """Times the learning rates; full ones lead random weights astray, on both sides."""
+        """Factor for the learning rates: with random weights, full rates diverge on both sides."""
         return 1.0 if self.encoder in _REAL else 0.01
 
 
@@ -74,7 +74,7 @@ _TITLES = {
     "deberta-v3-base": "DeBERTa-v3-base (12 x 768)",
     "smollm2": "SmolLM2-135M (30 x 576)",
 }
-# Rows of an epoch: sentences of 27 tokens on average, reviews of up to 256.
+# Rows per epoch: sentences of 27 tokens on average, reviews of up to 256.
 _ROWS = {
     "minilm": (640, 160),
     "bert-base": (160, 64),
@@ -101,13 +101,13 @@ TO_ACCURACY_CASES = {
 
 
 def write_problem(case: Case, folder: Path, base: str, *, rows: int | None) -> Problem:
-    """Read, split and tokenise, and write ``<case>.npz``.
+    """Read, split and tokenise a case's texts, and write ``<case>.npz``.
 
     Args:
-        case: What.
-        folder: Where.
-        base: The encoder, whose tokenizer is used.
-        rows: To train on, instead of the case's.
+        case: Benchmark case.
+        folder: Output folder.
+        base: Encoder whose tokenizer is used.
+        rows: Training rows; None for the case's number.
     """
     config = load_config(
         options={
@@ -129,14 +129,14 @@ def write_problem(case: Case, folder: Path, base: str, *, rows: int | None) -> P
 
 
 def _rows(split: Split, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Rows:
-    """In a random order: a source may hold one class after the other, and a warm-up takes the first rows."""
+    """Return rows in random order: a source may be sorted by class, and the warm-up uses the first rows."""
     order = np.random.default_rng(0).permutation(len(split.labels))
     encoded = encode(tokenizer, [split.texts[i] for i in order], max_length=max_length)
     return Rows(encoded.ids, encoded.offsets, split.labels[order])
 
 
 def encoder_for(case: Case, folder: Path) -> str:
-    """The id of the case's encoder; a random one is written into the folder first."""
+    """Return the id of the case's encoder; a random encoder is first written to the folder."""
     if case.encoder in _REAL:
         return f"sample:{case.encoder}"
     target = folder / case.encoder

@@ -1,6 +1,6 @@
-"""What the rounds of one case say: a row for each contestant, ratios, and the checks that equal things were measured.
+"""Summarise a case's rounds: a row per contestant, ratios, and checks that the contestants trained equally.
 
-A ratio is taken within a round, where the two ran minutes apart, and its median is shown with its range.
+Ratios compare contestants within a round, which run minutes apart; each is reported as a median with its range.
 """
 
 from __future__ import annotations
@@ -13,23 +13,23 @@ from contestants import RATIOS, Contestant
 
 from feathertune.report.format import units
 
-# How far first losses may lie apart: both sides start from the same weights, and bf16 keeps three digits.
+# Largest difference between first losses: both sides start from the same weights, and bf16 keeps three digits.
 FIRST_LOSS_TOLERANCE = 2e-2
 SAME_START = ("trainer-lora-tuned-no-dropout", "lora")
-# Mean losses of an epoch over other batches, with other dropout masks: a warning above, not a proof below.
+# Largest difference between epoch losses with different batches and dropout masks: a warning, not a proof of equality.
 LOOSELY = 0.1
 
 Rounds = Mapping[str, Sequence[Mapping[str, Any]]]
 
 
 def row(contestant: Contestant, rounds: Sequence[Mapping[str, Any]], *, tokens: int, peak: float) -> dict[str, Any]:
-    """One contestant's figures.
+    """Return one contestant's row of the table.
 
     Args:
-        contestant: Who.
-        rounds: What its children found, failed ones left out.
-        tokens: Of the training rows, without padding.
-        peak: The machine's best matrix product, in FLOP/s.
+        contestant: The contestant.
+        rounds: Results of its children, without failed ones.
+        tokens: Tokens of the training rows, without padding.
+        peak: Speed of the machine's fastest matrix product, in FLOP/s.
     """
     seconds = [epoch_seconds(found) for found in rounds]
     middle = statistics.median(seconds)
@@ -50,13 +50,13 @@ def row(contestant: Contestant, rounds: Sequence[Mapping[str, Any]], *, tokens: 
 
 
 def epoch_seconds(found: Mapping[str, Any]) -> float:
-    """Of one measurement; what is kept for all epochs is divided by them."""
+    """Return the seconds per epoch of one measurement, including its share of the cache's cost."""
     total: float = found["cache_seconds"] + sum(found["seconds"])
     return total / len(found["seconds"])
 
 
 def ratios(rounds: Rounds, pairs: Sequence[tuple[str, str]] = RATIOS) -> list[dict[str, Any]]:
-    """How many times faster the second of each pair is, for the pairs of which both were measured."""
+    """Return how many times faster the second of each pair is, for pairs with both measured."""
     found = []
     for slower, faster in pairs:
         both = [
@@ -73,21 +73,21 @@ def ratios(rounds: Rounds, pairs: Sequence[tuple[str, str]] = RATIOS) -> list[di
 
 
 def checks(contestants: Sequence[Contestant], rounds: Rounds) -> list[dict[str, Any]]:
-    """Whether what was measured learned the same."""
+    """Return checks that the contestants learned the same."""
     whole = {name: good for name, found in rounds.items() if (good := [f for f in found if "error" not in f])}
     found = []
     for name, measured in whole.items():
         if "logits_difference" not in measured[0]:
             continue
         difference = max(one["logits_difference"] for one in measured)
-        # Of a deep model the number format alone changes the logits by more.
+        # In a deep model, the number format alone may change the logits by more.
         limit = max(measured[0]["logits_tolerance"], 2 * max(one["logits_difference_of_plain"] for one in measured))
         found.append(_check(f"{name}: logits after training against plain transformers in fp32", difference, limit))
     if all(name in whole for name in SAME_START):
         first = [whole[name][0]["first_loss"] for name in SAME_START]
         found.append(_check(" and ".join(SAME_START) + ": first loss", abs(first[0] - first[1]), FIRST_LOSS_TOLERANCE))
     for method in ("full", "lora"):
-        # Else the tuned Trainer is not the best one, and what is said against it is said against a straw man.
+        # Otherwise the tuned Trainer is not the faster one, and comparing with it would be misleading.
         for one in ratios(rounds, [(f"trainer-{method}-tuned", f"trainer-{method}-tutorial")]):
             found.append(_check(f"{one['against']}: share of the tutorial's time", one["ratio"], 1.0))
     groups: dict[tuple[str, bool], dict[str, float]] = {}
@@ -107,7 +107,7 @@ def _check(what: str, difference: float, limit: float) -> dict[str, Any]:
 
 
 def text(result: Mapping[str, Any]) -> str:
-    """The result of a case, to be read on a terminal."""
+    """Return a case's result as text for a terminal."""
     peak = result["peak_flop_per_s"]
     lines = [
         f"{result['title']}: {result['rows']} rows, {result['tokens']:,} tokens, batch {result['batch_size']}, "

@@ -1,13 +1,12 @@
-"""Puts what `bench_engine` measured into the README, as ratios, and into docs/speed.md, in full. Run by ``make docs``.
+"""Write the measurements of `bench_engine` to the README, as a short table, and to docs/speed.md, as a longer one.
 
-Where nothing was measured the README holds no table, and there is no page.
+Run by ``make docs``. Without measurements the README has no table, and the page is empty.
 """
 
 from __future__ import annotations
 
 import json
 import re
-import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,63 +20,93 @@ ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 PAGE = ROOT / "docs" / "speed.md"
 RESULTS = ROOT / "benchmarks" / "results"
-# In the order of the tables; an ablation is in none.
+# Cases in the order of the tables; ablations are not shown.
 CASES = (
     *("minilm-27", "minilm-256", "bert-base-27", "bert-base-256"),
     *("modernbert-base-256", "deberta-v3-base-256", "smollm2-27", "smollm2-256"),
 )
-# Folders of one machine each, below the results.
+# Results folders, one per machine.
 MACHINES = (".", "epyc")
-_BASELINES = ("trainer-full-tuned", "trainer-lora-tuned")
-# Columns of the README's table: what it says, and what is how many times as fast as what.
+# Columns of speedups: heading, baseline, and the training that is compared with it.
+_PEFT_TUNED, _PEFT_NO_DROPOUT = ("trainer-lora-tuned", "lora"), ("trainer-lora-tuned-no-dropout", "lora")
+_TRAINER_FULL = ("trainer-full-tuned", "full")
 _RATIOS = (
-    ("`lora`: PEFT LoRA, tutorial", "trainer-lora-tutorial", "lora"),
-    ("PEFT LoRA, tuned", "trainer-lora-tuned", "lora"),
-    ("the same, no dropout", "trainer-lora-tuned-no-dropout", "lora"),
-    ("Trainer full, tuned", "trainer-full-tuned", "lora"),
-    ("`full`: Trainer full, tuned", "trainer-full-tuned", "full"),
-    ("`lora`, top half: Trainer full, tuned", "trainer-full-tuned", "lora-top-half-cached"),
+    ("`lora` vs. PEFT LoRA, tutorial", "trainer-lora-tutorial", "lora"),
+    ("`lora` vs. PEFT LoRA, tuned", *_PEFT_TUNED),
+    ("`lora` vs. PEFT LoRA, tuned, no dropout", *_PEFT_NO_DROPOUT),
+    ("`lora` vs. `Trainer` full, tuned", "trainer-full-tuned", "lora"),
+    ("`full` vs. `Trainer` full, tuned", *_TRAINER_FULL),
+    ("`lora`, top half, vs. `Trainer` full, tuned", "trainer-full-tuned", "lora-top-half-cached"),
 )
+# The README has one machine and these cases.
+_README_MACHINE = "epyc"
+_README_CASES = (
+    *("minilm-256", "bert-base-27", "bert-base-256"),
+    *("modernbert-base-256", "deberta-v3-base-256", "smollm2-256"),
+)
+_README_RATIOS = (
+    ("LoRA", *_PEFT_TUNED),
+    ("LoRA, no dropout", *_PEFT_NO_DROPOUT),
+    ("full fine-tuning", *_TRAINER_FULL),
+)
+_README_MEMORY = ("trainer-lora-tuned", "lora")
 _BEGIN, _END = "<!-- engine: made by benchmarks/engine_table.py -->\n", "<!-- /engine -->\n"
 _AFTER = "<!-- /results -->\n"
 _PLACE = re.compile(rf"\n?{re.escape(_BEGIN)}.*?{re.escape(_END)}", re.DOTALL)
-_RIVALS = """\
-Against transformers' `Trainer`, alone and with PEFT, in turn on the same rows, 16 a step. *Tutorial* is fp32 with
-random batches, *tuned* is bf16, grouped by length, with the fused optimizer; `lora` adapts query and value in all
-layers, as tutorials do."""
-_README_INTRODUCTION = f"""\
-## How fast it trains
+_README_INTRODUCTION = """\
+## Training speed
 
-{_RIVALS} A number is how many times as fast; the first is the share of this machine's measured peak of matrix products
-that `lora` keeps busy (MiniLM's and BERT's shares also count padding that was skipped). All figures, with times and
-memory: [docs/speed.md](docs/speed.md).
+Speedup over transformers' `Trainer` (full fine-tuning) and `Trainer` with PEFT (LoRA) on {machine}. All use
+bf16, batches of 16 grouped by length, and a fused optimizer. feathertune turns off dropout in a frozen encoder
+([why](docs/engine.md#dropout-of-a-frozen-encoder)); the column "LoRA, no dropout" turns it off in PEFT as well. A dash
+means not measured. [docs/speed.md](docs/speed.md) has all machines, recipes, times and memory.
 """
-_PAGE_INTRODUCTION = f"""\
-# How fast it trains
+_PAGE_INTRODUCTION = """\
+# Training speed
 
-{_RIVALS} Timed is training alone, after a warm-up (`benchmarks/bench_engine.py`). feathertune turns the dropout of a
-frozen encoder off ([why](engine.md#dropout-of-a-frozen-encoder)): for the speed at the same recipe, compare
-`lora-dropout` with the tuned Trainer, or `lora` with `no-dropout`. MiniLM's and BERT's shares of the peak also count
-padding that was skipped. What bounds a step, and which goals were missed: [benchmarks/LOG.md](../benchmarks/LOG.md).
-This page is made by `make docs`.
+Speed of feathertune, transformers' `Trainer`, and `Trainer` with PEFT. They train in turn on the same rows, with
+batches of 16. To repeat all measurements, or one of them:
+
+```sh
+make bench-engine
+python benchmarks/bench_engine.py --cases minilm-27 --contestants trainer-lora-tuned,lora
+```
+
+`make docs` writes this page from the records in `benchmarks/results`.
+"""
+_PAGE_END = """\
+## How to read it
+
+* **Tutorial** is fp32 with random batches. **Tuned** is bf16, batches grouped by length, and the fused optimizer.
+* `lora` adapts query and value in all layers, as tutorials do. **Top half** adapts the last half of the layers, over
+  cached hidden states of the others.
+* Only training is timed, after a warm-up. A speedup is the baseline's time per epoch divided by feathertune's.
+* feathertune turns off dropout in a frozen encoder ([why](engine.md#dropout-of-a-frozen-encoder)). The column with no
+  dropout compares the same recipe, and so does `full`.
+* BERT-base, ModernBERT-base and DeBERTa-v3-base have random weights here, which does not affect the speed.
+* **Share of peak** is the share of the machine's measured peak of matrix products that training uses. For MiniLM and
+  BERT it also counts padding that was skipped.
+
+Each row links to its record, which also holds times, peak memory and the range over rounds. The
+[benchmark log](../benchmarks/LOG.md) has the full tables, what limits a step, and the goals that were missed.
 """
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One case on one machine; `file` is relative to the results."""
+    """Result of one case on one machine; `file` is relative to the results."""
 
     file: str
     result: Mapping[str, Any]
 
     @property
     def machine(self) -> str:
-        """What it ran on, in words."""
+        """Return the cores and the processor."""
         hardware = self.result["hardware"]
         return f"{hardware['cores']} cores ({hardware['processor']})"
 
     def times(self, baseline: str, name: str, *, span: bool = True) -> str:
-        """How many times as fast as a baseline something is, with the range over the rounds."""
+        """Return the speedup over a baseline: median and range over the rounds."""
         if name == baseline:
             return "1"
         found = ratios(self.result["rounds"], [(baseline, name)])
@@ -86,9 +115,13 @@ class Measured:
         (one,) = found
         return f"{one['ratio']:.2f} ({one['low']:.2f}–{one['high']:.2f})" if span else f"{one['ratio']:.1f}"
 
+    def row(self, name: str) -> Mapping[str, Any]:
+        """Return a contestant's row of the table; empty if it was not measured."""
+        return next((row for row in self.result["table"] if row["name"] == name), {})
+
 
 def measured(results: Path = RESULTS) -> list[Measured]:
-    """Whatever was measured, machine by machine."""
+    """Return all results, by machine."""
     files = [
         f"engine-{case}.json" if folder == "." else f"{folder}/engine-{case}.json"
         for folder in MACHINES
@@ -102,59 +135,51 @@ def measured(results: Path = RESULTS) -> list[Measured]:
 
 
 def with_table(readme: str, results: Path = RESULTS) -> str:
-    """The README with the ratios as the JSON has them, right after the standing study; without where there is none."""
+    """Return the README with the short table after the standing study, or without it if nothing was measured."""
     without = _PLACE.sub("", readme)
-    found = measured(results)
-    return without.replace(_AFTER, f"{_AFTER}\n{_BEGIN}{_overview(found)}{_END}") if found else without
+    files = [f"{_README_MACHINE}/engine-{case}.json" for case in _README_CASES]
+    found = [one for one in measured(results) if one.file in files]
+    return without.replace(_AFTER, f"{_AFTER}\n{_BEGIN}{_short_table(found)}{_END}") if found else without
 
 
 def page(results: Path = RESULTS) -> str:
-    """The page with one table for each case on each machine; empty where nothing was measured."""
+    """Return the page: all speedups in one table; empty without measurements."""
     found = measured(results)
-    return "\n".join([_PAGE_INTRODUCTION, *map(_table, found)]) if found else ""
+    return "\n".join([_PAGE_INTRODUCTION, _overview(found), _PAGE_END]) if found else ""
+
+
+def _short_table(found: list[Measured]) -> str:
+    heads = ["base model and texts", *(head for head, _, _ in _README_RATIOS), "peak memory, LoRA"]
+    lines = [_README_INTRODUCTION.format(machine=found[0].machine), f"| {' | '.join(heads)} |"]
+    lines.append("|---" * (len(_README_RATIOS) + 2) + "|")
+    for one in found:
+        theirs, ours = (one.row(name).get("peak_memory_bytes") for name in _README_MEMORY)
+        cells = (
+            one.result["title"],
+            *(_times_as_fast(one, baseline, name) for _, baseline, name in _README_RATIOS),
+            units.DASH if theirs is None or ours is None else f"{units.size(ours)} (PEFT {units.size(theirs)})",
+        )
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join([*lines, ""])
+
+
+def _times_as_fast(one: Measured, baseline: str, name: str) -> str:
+    found = one.times(baseline, name, span=False)
+    return found if found == units.DASH else f"{found}x"
 
 
 def _overview(found: list[Measured]) -> str:
-    lines = [_README_INTRODUCTION]
-    lines.append("| | share of peak | " + " | ".join(words for words, _, _ in _RATIOS) + " |")
-    lines.append("|---" * (len(_RATIOS) + 2) + "|")
+    heads = ["base model, texts and machine", "share of peak, `lora`", *(head for head, _, _ in _RATIOS)]
+    lines = ["## Speedups", "", f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for one in found:
-        share = {row["name"]: row["share_of_peak"] for row in one.result["table"]}.get("lora")
+        share = one.row("lora").get("share_of_peak")
         cells = (
-            f"{one.result['title']}, {one.machine}",
-            units.DASH if share is None else f"{100 * share:.0f} %",
-            *(one.times(baseline, name, span=False) for _, baseline, name in _RATIOS),
+            f"[{one.result['title']}, {one.machine}](../benchmarks/results/{one.file})",
+            units.DASH if share is None else f"{100 * share:.0f}%",
+            *(_times_as_fast(one, baseline, name) for _, baseline, name in _RATIOS),
         )
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join([*lines, ""])
-
-
-def _table(one: Measured) -> str:
-    result = one.result
-    lines = [
-        f"## {result['title']}, {one.machine}",
-        "",
-        f"Median of {_rounds(result)} rounds ([the record](../benchmarks/results/{one.file})); × is times as "
-        f"fast, with its range. Measured peak: {result['peak_flop_per_s'] / 1e9:.0f} GFLOP/s.",
-        "",
-        "| contestant | s/epoch | tokens/s | × Trainer full, tuned | × Trainer LoRA, tuned | of peak | peak memory |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for row in result["table"]:
-        cells = (
-            row["name"],
-            f"{row['seconds_per_epoch']:.2f}",
-            units.whole(round(row["tokens_per_second"])),
-            *(one.times(baseline, row["name"]) for baseline in _BASELINES),
-            f"{100 * row['share_of_peak']:.0f} %",
-            units.size(row["peak_memory_bytes"]),
-        )
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join([*lines, ""])
-
-
-def _rounds(result: Mapping[str, Any]) -> int:
-    return round(statistics.median(len(found) for found in result["rounds"].values()))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""feathertune as a contestant: what `feathertune.study.running.training` does with a method, without a study."""
+"""feathertune as a contestant: train a method like `feathertune.study.running.training`, but without a study."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from feathertune.engine.training.loop import Recipe, StepInfo, Training
 from feathertune.methods import METHODS, Job, Options, resolve_options
 from feathertune.runtime import Runtime, choose_runtime, seed_everything
 
-# Largest difference of a logit between the engine and plain transformers and PEFT in fp32, after training.
+# Largest difference in a logit, after training, between the engine and plain transformers and PEFT in fp32.
 TOLERANCE = {"bf16": 2e-2, "fp32": 1e-4}
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A model that a method has prepared, and what it is trained by."""
+    """A model prepared by a method, with its training settings."""
 
     config: Config
     runtime: Runtime
@@ -44,11 +44,11 @@ class Prepared:
 
     @property
     def bf16(self) -> bool:
-        """Whether products are done in bf16."""
+        """True if products are in bf16."""
         return self.runtime.dtype == "bf16"
 
     def training(self, train: Labelled, validation: Labelled, *, learning_rate: float | None = None) -> Training:
-        """The loop over some rows."""
+        """Return the training loop over some rows."""
         return Training(
             self.model,
             train,
@@ -59,7 +59,7 @@ class Prepared:
 
 
 def prepare(spec: Spec, contestant: Contestant, labels: tuple[str, ...], *, epochs: int) -> Prepared:
-    """The steps of `feathertune.study.running.training.train_and_test` up to the first fast part."""
+    """Prepare a model like `feathertune.study.running.training.train_and_test`, up to the fast parts."""
     config = load_config(
         options={
             "base.id": spec.base,
@@ -93,7 +93,7 @@ def prepare(spec: Spec, contestant: Contestant, labels: tuple[str, ...], *, epoc
 def kept_inputs(
     prepared: Prepared, contestant: Contestant, train: Labelled, validation: Labelled
 ) -> Iterator[tuple[Labelled, Labelled]]:
-    """What training reads: the rows as they are, or hidden states where only the top layers are trained."""
+    """Yield the training inputs: the rows, or cached hidden states if only the top layers are trained."""
     if contestant.top_share is None:
         yield train, validation
         return
@@ -108,7 +108,7 @@ def kept_inputs(
     splits = {"train": train.texts, "validation": validation.texts}
     with cache.inputs(prepared.encoder, prepared.model, splits) as inputs:
         if inputs.texts["train"] is train.texts:
-            raise RuntimeError(f"Nothing was kept, so this is not what it is called: {inputs.notes}")
+            raise RuntimeError(f"Hidden states were not cached, so this is another contestant: {inputs.notes}")
         yield (
             Labelled(inputs.texts["train"], train.labels),
             Labelled(inputs.texts["validation"], validation.labels),
@@ -116,7 +116,7 @@ def kept_inputs(
 
 
 def measure(spec: Spec, contestant: Contestant, problem: Problem) -> dict[str, Any]:
-    """Seconds of training steps by epoch, after a warm-up that changes no weight; making a cache counts."""
+    """Measure the seconds of training steps per epoch, after a warm-up that changes no weight; caching counts."""
     prepared = prepare(spec, contestant, problem.labels, epochs=contestant.epochs)
     encoder, model = prepared.encoder, prepared.model
     few = _labelled(_one_of_each(problem), problem)
@@ -158,16 +158,16 @@ def measure(spec: Spec, contestant: Contestant, problem: Problem) -> dict[str, A
         "largest_logit": float(plain.abs().max()),
         "logits_difference": float((fast - plain).abs().max()),
         "logits_tolerance": TOLERANCE[prepared.runtime.dtype],
-        # What the number format alone does to plain transformers and PEFT: no engine can be nearer than about that.
+        # The effect of the number format alone on plain transformers and PEFT, a lower bound for the engine.
         "logits_difference_of_plain": float((rounded - plain).abs().max()),
     }
 
 
 def curve(spec: Spec, contestant: Contestant, problem: Problem) -> dict[str, Any]:
-    """Validation accuracy after every quarter of an epoch, and the seconds until then.
+    """Measure validation accuracy after each quarter of an epoch, and the seconds until then.
 
-    `Training` validates where an epoch ends. In between it is asked for the same validation by its own function: its
-    events are a generator, so training stands still meanwhile.
+    `Training` validates only at the end of an epoch. In between, this calls its `validate`; its events are a generator,
+    so training pauses meanwhile.
     """
     prepared = prepare(spec, contestant, problem.labels, epochs=spec.epochs)
     train, validation = (_labelled(rows, problem) for rows in (problem.train, problem.validation))
@@ -195,7 +195,7 @@ def curve(spec: Spec, contestant: Contestant, problem: Problem) -> dict[str, Any
 
 
 def start_head(prepared: Prepared, train: Labelled) -> None:
-    """Fit the head as `feathertune.study.running.prepare.start_head` does, on features that nothing shares."""
+    """Fit the head like `feathertune.study.running.prepare.start_head`, on features that are not shared."""
     if prepared.config.train.head_first == "off":
         return
     budget = prepared.config.train.token_budget
@@ -208,7 +208,7 @@ def start_head(prepared: Prepared, train: Labelled) -> None:
 
 
 def _run(training: Training, epochs: int) -> tuple[list[float], list[float]]:
-    """Seconds and mean loss of each epoch's steps; what lies between the epochs does not count."""
+    """Return the seconds and mean loss of each epoch's steps; time between epochs does not count."""
     seconds: list[float] = []
     losses: list[float] = []
     loss = n = 0.0
@@ -263,7 +263,7 @@ def _labelled(rows: Rows, problem: Problem) -> Labelled:
 
 
 def _one_of_each(problem: Problem) -> Rows:
-    """So few validation rows that keeping their hidden states costs nothing: up to one of each class."""
+    """Return up to one validation row per class, so that caching their hidden states costs almost nothing."""
     rows = problem.train
     n = 1 + max(int(np.argmax(rows.labels == label)) for label in np.unique(rows.labels))
     return rows.first(n)

@@ -1,4 +1,4 @@
-"""Feathertune's side of `bench_few_labels.py`: draws of a study with few labels, and its runs one by one."""
+"""feathertune's side of `bench_few_labels.py`: draws of a study with few labels, and its runs one by one."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ class Draw:
 
 
 class Study:
-    """What ``feathertune compare --shots K`` would run, run by run.
+    """The runs of ``feathertune compare --shots K``, one by one.
 
     Args:
-        source: Of the data.
-        base: The encoder.
-        shots: Rows of each class.
-        test_rows: Of the test split.
-        methods: Beside the baselines.
-        max_length: In tokens.
-        folder: Where the runs are written.
+        source: Data source.
+        base: Base model.
+        shots: Training rows per class.
+        test_rows: Number of test rows.
+        methods: Methods to run in addition to the baselines.
+        max_length: Maximum tokens per text.
+        folder: Output folder of the runs.
     """
 
     def __init__(
@@ -59,24 +59,24 @@ class Study:
         self._bench = self._prepared.bench
         self._n_rows = shots * len(self._bench.splits.labels)
         self._folder = folder
-        self._bench.features("test", lambda _: None)  # of all draws alike, and no part of a training
+        self._bench.features("test", lambda _: None)  # shared by all draws, and not part of any training
 
     def draw(self, seed: int) -> Draw:
-        """The rows of a seed."""
+        """Return a seed's rows."""
         train, test = self._prepared.with_rows(self._n_rows, seed).bench.splits["train"], self._bench.splits["test"]
         return Draw(seed, list(train.texts), train.labels, list(test.texts), test.labels)
 
     def trainer(self, method: str) -> Callable[[Draw], dict[str, Any]]:
-        """What trains a method on a draw; answers are class indices."""
+        """Return a function that trains a method on a draw and returns class indices."""
         spec = next(run for run in self._prepared.plan.runs if run.method == method)
 
         def train(draw: Draw) -> dict[str, Any]:
             run = spec.model_copy(update={"seed": draw.seed, "id": run_id(method, None, draw.seed)})
-            # Each method pays for its own frozen features, as if it were alone.
+            # Each method computes its own frozen features, as if it ran alone.
             prepared = self._prepared.with_rows(self._n_rows, draw.seed)
             record = execute(run, prepared, self._folder, Silent())
             if record.status == "failed":
-                raise SystemExit(f"{method} broke: {record.error}")
+                raise SystemExit(f"{method} failed: {record.error}")
             saved = read_predictions(self._folder / str(record.predictions))
             took = record.seconds
             parts = took.tokenize + took.cache + took.head + took.train

@@ -1,9 +1,9 @@
-"""Fuse the trained runs of a finished study with a word model, as ``METHOD+tfidf`` does, without training them again.
+"""Fuse a finished study's trained runs with a word model, like ``METHOD+tfidf``, without training them again.
 
 Run: ``python benchmarks/fuse_study.py runs/imdb --out benchmarks/results/imdb-fused.json``.
 
-Each run's bundle reads the validation rows again; the logits of the test rows follow from the study's predictions.
-The study's own tests then compare all rows. The study folder is copied and not changed.
+Each run's bundle predicts the validation rows again; the test logits are derived from the study's predictions. The
+study's own tests then compare all rows. The study folder is copied, not changed.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def main() -> None:
 
 
 def fused_run(run: RunRecord, prepared: Prepared, folder: Path) -> RunRecord:
-    """Return the record of a run whose model is fused with words; its predictions are written."""
+    """Fuse a run's model with words, write its predictions, and return its record."""
     bench, task = prepared.bench, prepared.study.task
     bundle = load_bundle(folder / str(run.bundle), base=bench.pretrained.base.id, attention=bench.runtime.attention)
 

@@ -1,7 +1,7 @@
 """Check feathertune on a GPU: the tests that need one, and speed against Trainer and PEFT. Writes ``results/gpu.json``.
 
-Run: ``make gpu-check``. Without a GPU it says so and exits 0. The tests are in ``tests/gpu``; rivals are in
-`contestants`, with torch's fused attention and, compiled, with ``torch.compile``. Exits 1 if a test fails.
+Run: ``make gpu-check``. Without a GPU it prints a message and exits with code 0. The tests are in ``tests/gpu``. The
+`contestants` use torch's fused attention and, if compiled, ``torch.compile``. Exits with code 1 if a test fails.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ CASES = "minilm-27,minilm-256,bert-base-256,modernbert-base-256"
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cases", default=CASES, help="of bench_engine.py, separated by commas")
+    parser.add_argument("--cases", default=CASES, help="comma-separated cases of bench_engine.py")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--results", type=Path, default=HERE / "results" / "gpu.json")
     given = parser.parse_args(arguments)
     if not torch.cuda.is_available():
-        print("There is no GPU that torch can use here: nothing was checked.")
+        print("torch found no GPU, so nothing was checked.")
         return 0
     print(f"GPU: {torch.cuda.get_device_name()}", flush=True)
     tested = subprocess.run([sys.executable, "-m", "pytest", "-q", "-m", "gpu", "tests/gpu"], cwd=HERE.parent)

@@ -1,7 +1,7 @@
-"""Clients of a server on this machine: as little of their own work as Python allows, since they share its processor.
+"""Minimal HTTP clients for a server on this machine; they do little work, because they share its CPU.
 
-Run as a script it is the load of `bench_serve`: so many clients at once, each of which sends its next request when it
-has its answer. Not an HTTP library: it knows answers with a length, on connections that stay open, and nothing else.
+As a script, this generates the load of `bench_serve`: several clients at once, each sending its next request when it
+has its answer. This is not an HTTP library: it supports only responses with a length, on connections that stay open.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 
 @dataclass
 class Connection:
-    """One connection, kept open."""
+    """A connection that stays open."""
 
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
@@ -30,7 +30,7 @@ class Connection:
         return cls(*await asyncio.open_connection(host, port))
 
     async def ask(self, request: bytes) -> tuple[int, bytes]:
-        """Status and body."""
+        """Send a request and return the status and body of its response."""
         self.writer.write(request)
         await self.writer.drain()
         head = await self.reader.readuntil(b"\r\n\r\n")
@@ -41,12 +41,12 @@ class Connection:
         return status, await self.reader.readexactly(n)
 
     def close(self) -> None:
-        """Break off, whatever is on its way."""
+        """Close the connection, dropping anything in flight."""
         self.writer.close()
 
 
 def http(method: str, path: str, body: Any = None, *, token: str | None = None, raw: bytes | None = None) -> bytes:
-    """A request as it goes over the wire."""
+    """Return the bytes of an HTTP request."""
     content = raw if raw is not None else b"" if body is None else json.dumps(body).encode()
     lines = [f"{method} {path} HTTP/1.1", "Host: localhost", "Content-Type: application/json"]
     lines += [f"Content-Length: {len(content)}"] + ([f"Authorization: Bearer {token}"] if token else [])
@@ -56,7 +56,7 @@ def http(method: str, path: str, body: Any = None, *, token: str | None = None, 
 async def load(
     host: str, port: int, requests: list[bytes], *, clients: int, warm_up_s: float, seconds: float
 ) -> dict[str, Any]:
-    """Send requests for so long, and measure what was answered in that time."""
+    """Send requests for a given time, and measure the responses in that time."""
     numbers = count()
     begin = time.perf_counter() + warm_up_s
     end = begin + seconds

@@ -1,19 +1,20 @@
-"""How many operations a way to train really does: the numerator of its share of the machine's peak.
+"""Count the operations that training really performs: the numerator of its share of the machine's peak.
 
-A multiplication with its addition counts as two. Counted are the matrix products of the blocks, over all positions that
-were really computed, padding included where a way computes it; embeddings, norms, softmax, activations, pooler, head
-and optimizer are not. Per block, for B texts padded to T, n rows of B T that linear layers run over, hidden size d,
-heads of H h = a numbers, and W weights of linear layers, of which Q, K make queries, and keys and values:
+A multiplication with its addition counts as two operations. Only matrix products in the blocks count, over all
+positions actually computed, including padding if it is computed; embeddings, norms, softmax, activations, pooler, head
+and optimizer do not count. Per block, for B texts padded to T, n of the B T rows passed through linear layers, hidden
+size d, H heads of size h with a = H h, and W weights of linear layers, of which Q produce queries, and K keys and
+values:
 
 | | operations |
 |---|---|
 | linear layers, forward | ``2 n W`` =: lin |
 | attention, forward | ``4 B T^2 a`` =: att |
-| gradients of inputs | ``lin + 2 att``; in the lowest block of LoRA ``- 2 n (Q + K)``, since nothing below wants one |
-| gradients of weights, where all are trained | ``lin`` |
-| LoRA of rank r beside a layer (I, O) | ``6 n r (I + O)``; ``- 2 n r I`` for query, key, value of that lowest block |
+| gradients of inputs | ``lin + 2 att``; in LoRA's lowest block ``- 2 n (Q + K)``, as nothing below needs a gradient |
+| gradients of weights, if all are trained | ``lin`` |
+| LoRA of rank r on a layer (I, O) | ``6 n r (I + O)``; ``- 2 n r I`` for query, key, value of that lowest block |
 
-The last block for one query (`feathertune.engine.kernels.last_layer`), per text ``one = 2 (W - K)``; where keys are not
+The last block for one query (`feathertune.engine.kernels.last_layer`), per text ``one = 2 (W - K)``; if keys are not
 formed, ``one = 2 W``:
 
 | | keys and values formed | not formed, H heads |
@@ -22,8 +23,8 @@ formed, ``one = 2 W``:
 | gradients of inputs | ``2 n K + 8 n a + B one`` | ``8 n H d + B one`` |
 | gradients of weights | ``2 n K + B one`` | ``B one`` |
 
-Not counted: what fused attention computes twice, padding of keys inside of feathertune's attention, the zeros of LoRA
-factors that are joined, and LoRA's products in a last block for one query (below a tenth of a percent).
+Not counted: recomputation in fused attention, padding of keys inside feathertune's attention, zeros in joined LoRA
+factors, and LoRA's products in a last block for one query (less than 0.1%).
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ Shape = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Sizes:
-    """Sizes of an encoder: d, a, H, W, Q, K, and the number of its blocks."""
+    """Sizes of an encoder: d, a, H, W, Q, K, and the number of blocks."""
 
     hidden: int
     heads: int
@@ -51,7 +52,7 @@ class Sizes:
 
     @classmethod
     def of(cls, encoder: Any) -> Sizes:
-        """Read an encoder, prepared by a method or not. A layer that makes queries, keys and values counts as K."""
+        """Return the sizes of a plain or prepared encoder; a joint layer for queries, keys and values counts as K."""
         spec, config, block = encoder.spec, encoder.model.config, encoder.blocks[0]
         start = f"{spec.blocks}.0."
         names = [name.removeprefix(start) for name in encoder.linears if name.startswith(start)]
@@ -77,16 +78,16 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Work:
-    """What is done in a training step.
+    """Work of a training step.
 
     Attributes:
-        trains_all: Every weight, embeddings included; else LoRA.
+        trains_all: True if every weight is trained, including embeddings; False for LoRA.
         rank: LoRA's r.
-        adapted: ``(I, O)`` of each layer of a block that LoRA stands beside.
-        adapted_inputs: The same for those among query, key and value.
-        first_trained: Blocks below it run forward only.
-        first_run: Blocks below it do not run in a step, their output is kept.
-        last_block: The form of the last block.
+        adapted: ``(I, O)`` of each layer in a block with LoRA.
+        adapted_inputs: The same for adapted query, key and value layers.
+        first_trained: First trained block; blocks below it run forward only.
+        first_run: First block that runs in a step; the output of blocks below it is cached.
+        last_block: Form of the last block.
     """
 
     trains_all: bool
@@ -99,18 +100,18 @@ class Work:
 
 
 def step_operations(shapes: Iterable[Shape], sizes: Sizes, work: Work) -> float:
-    """Of training passes.
+    """Return the operations of training passes.
 
     Args:
-        shapes: Of each pass.
-        sizes: Of the encoder.
-        work: What is done.
+        shapes: Shape of each pass.
+        sizes: Sizes of the encoder.
+        work: Work of a training step.
     """
     return float(sum(_pass(shape, sizes, work) for shape in shapes))
 
 
 def prefix_operations(shapes: Iterable[Shape], sizes: Sizes, work: Work) -> float:
-    """Of forward passes through the blocks whose output is kept."""
+    """Return the operations of forward passes through the blocks with cached output."""
     return float(sum(work.first_run * (_linear(n, sizes) + _attention(b, t, sizes)) for b, t, n in shapes))
 
 
@@ -133,7 +134,7 @@ def _pass(shape: Shape, sizes: Sizes, work: Work) -> int:
 
 
 def _block(shape: Shape, sizes: Sizes, form: LastBlock) -> tuple[int, int, int]:
-    """Forward, gradients of inputs, gradients of weights."""
+    """Return the operations of a block: forward, gradients of inputs, gradients of weights."""
     (b, t, n), d = shape, sizes.hidden
     if form == "whole":
         linear, attention = _linear(n, sizes), _attention(b, t, sizes)
@@ -146,7 +147,7 @@ def _block(shape: Shape, sizes: Sizes, form: LastBlock) -> tuple[int, int, int]:
 
 
 def _not_wanted(n: int, sizes: Sizes, work: Work) -> int:
-    """Nothing below is trained, so the gradient of the block's input ends at query, key and value."""
+    """Return the operations saved in the lowest trained block, whose input needs no gradient."""
     return 2 * n * (sizes.queries + sizes.keys_values) + 2 * n * work.rank * sum(i for i, _ in work.adapted_inputs)
 
 

@@ -1,4 +1,4 @@
-"""What both sides are asked: the passes that they really made, and the loss of a few rows before the first step."""
+"""Record what both sides compute: the passes they really run, and the loss of a few rows before the first step."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from torch import nn
 from feathertune.data.tokens.encode import EncodedTexts, Padding
 from feathertune.engine.kernels.tokens import filled_up, it_pays
 
-# A learning rate that moves no weight: a warm-up by it takes the same time and leaves the model as it was.
+# A learning rate that changes no weight: warm-up steps take the same time and leave the model unchanged.
 NO_MOVE = 1e-12
 CHECKED_ROWS = 16
 
 
 class Passes:
-    """Counts the passes of a backbone by their shapes.
+    """Counter of a backbone's passes, by shape.
 
     Attributes:
-        training: (B, T) of each pass of a training step, and the rows that its linear layers run over.
-        other: Of each pass of tokens outside of training: a prefix whose output is kept.
+        training: (B, T) of each training pass, and the number of rows its linear layers run over.
+        other: Shapes of passes outside training, through a prefix with cached output.
     """
 
     def __init__(self, backbone: nn.Module) -> None:
         self.training: list[tuple[int, int, int]] = []
         self.other: list[tuple[int, int, int]] = []
-        self.skips_padding = False  # the engine's blocks do, where it pays
+        self.skips_padding = False  # the engine's blocks skip padding if that is faster
         backbone.register_forward_pre_hook(self._count, with_kwargs=True)
         backbone.register_forward_hook(self._complete)
 
     @property
     def padded_tokens(self) -> int:
-        """Of all training passes."""
+        """Return the padded tokens of all training passes."""
         return sum(b * t for b, t, _ in self.training)
 
     def _count(self, module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
@@ -46,17 +46,17 @@ class Passes:
             (self.training if module.training else self.other).append((*tokens.shape, n))
 
     def _complete(self, module: nn.Module, *_: Any) -> None:
-        if not module.training:  # it may have started at the split point; a pass over the prefix ends there
+        if not module.training:  # it may have started at the split point, where a pass over the prefix ends
             self.other.pop()
 
 
 def texts_of(rows: Rows, pad_id: int) -> EncodedTexts:
-    """As feathertune takes them."""
+    """Return rows in feathertune's format."""
     return EncodedTexts(ids=rows.ids, offsets=rows.offsets, n_truncated=0, padding=Padding(pad_id))
 
 
 def first_logits(model: nn.Module, problem: Problem, *, bf16: bool) -> torch.Tensor:
-    """Logits of the first rows, ``(16, C)`` in fp32, without dropout."""
+    """Return the first rows' logits, ``(16, C)`` in fp32, without dropout."""
     rows = problem.train.first(min(CHECKED_ROWS, len(problem.train)))
     device = next(model.parameters()).device
     batch = texts_of(rows, problem.pad_id).collate(np.arange(len(rows)), device)
@@ -67,7 +67,7 @@ def first_logits(model: nn.Module, problem: Problem, *, bf16: bool) -> torch.Ten
 
 
 def first_loss(model: nn.Module, problem: Problem, *, bf16: bool) -> float:
-    """Mean loss of the first rows."""
+    """Return the first rows' mean loss."""
     logits = first_logits(model, problem, bf16=bf16)
     labels = torch.from_numpy(problem.train.labels[: len(logits)])
     return float(nn.functional.cross_entropy(logits, labels))

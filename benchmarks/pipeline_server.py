@@ -1,7 +1,6 @@
-"""What `bench_serve` is compared with: FastAPI around transformers' pipeline, one request at a time, as tutorials do.
+"""The baseline of `bench_serve`: FastAPI around transformers' pipeline, one request at a time, as in tutorials.
 
-The model is the bundle merged into one plain model, so there is no adapter to pay for. The body and the answer are
-those of `feathertune serve`.
+It serves the merged model, so the adapter costs nothing. Requests and responses have the format of `feathertune serve`.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from transformers import pipeline
 
 
 class Texts(BaseModel):
-    """The body."""
+    """Request body."""
 
     texts: list[str]
 

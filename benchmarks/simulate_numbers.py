@@ -1,12 +1,12 @@
-"""Studies of numbers whose truth is known: do the intervals of rank correlations hold it, and what do their tests say?
+"""Measure coverage and test errors of rank correlations in simulated regression studies with known true scores.
 
-Labels and predictions are normal together, with what is hard for all methods, for the method, for one prediction, and
-the luck of the seed, which moves a model's correlation. Ranks ask for no more than that: any labels and predictions
-that rise with these have the same ranks. Or labels are five ratings, so that most rows tie with others. With one seed
-all is said of the trained models, so that seeds have no luck there.
+Labels and predictions are jointly normal. Errors have components shared by all methods, specific to a method, and
+specific to a prediction, and each seed shifts a model's correlation. Rank correlations depend only on ranks, so any
+monotonic transformation of labels and predictions gives the same result. In a second setting, labels are five ratings,
+so most rows are tied. With one seed, results are about the trained models, so seeds add no variation.
 
-Writes ``benchmarks/results/simulated-numbers.json``. Some minutes on one core. Not for real studies: how alike errors
-are, and how far seeds move a correlation, are guesses.
+Writes ``benchmarks/results/simulated-numbers.json``, in a few minutes on one core. Results may differ for real studies:
+the similarity of errors and the effect of seeds on a correlation are guesses.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from simulated import how_often, record
 from feathertune.statistics.measures import SPEARMAN, Answers
 
 RESULT = Path(__file__).with_name("results") / "simulated-numbers.json"
-# Pearson's correlation of the better method under the labels; the worse one's is that less the gap.
+# Pearson correlation of the better method with the labels before ranking; the worse one's is lower by the gap.
 BEST = (0.5, 0.9)
 GAPS, ROWS, SEEDS = (0.0, 0.02), (50, 200, 1000, 5000), (1, 3)
-# The standard deviation of such a correlation over seeds.
+# Standard deviation of this correlation over seeds.
 SPREAD = 0.01
-# Shares of the variance of an error that two seeds of a method have in common, and two methods.
+# Share of an error's variance common to two seeds of a method, and to two methods.
 ALIKE_SEEDS, ALIKE_METHODS = 0.8, 0.6
-# Where ratings begin, in standard deviations: 1 to 5 stars, most of them high.
+# Lower bounds of the ratings in standard deviations: 1 to 5 stars, mostly high.
 RATINGS = (-1.6, -1.0, -0.3, 0.6)
 
 
 def studies_of(
     rng: np.random.Generator, *, best: float, gap: float, ratings: bool, rows: int, seeds: int, studies: int
 ) -> Iterator[tuple[Answers, Answers]]:
-    """Simulated studies of two methods, one by one."""
+    """Yield simulated studies of two methods."""
     for _ in range(studies):
         merit = rng.standard_normal(rows)
         hard = rng.standard_normal(rows)
@@ -53,10 +53,10 @@ def studies_of(
 
 
 def truth(correlation: float, *, ratings: bool, seeds: int) -> float:
-    """Spearman's correlation over all rows and seeds of a method with this correlation of Pearson's.
+    """Return a method's Spearman correlation over all rows and seeds, from its Pearson correlation.
 
-    Without ties 6 / pi asin(r / 2) (Pearson 1907); of ratings by quadrature: the mean grade of predictions, given their
-    merit m, is the normal distribution function at r m / sqrt(2 - r^2).
+    Without ties it is 6 / pi asin(r / 2) (Pearson 1907). For ratings it is computed by quadrature: the mean grade of
+    predictions, given their merit m, is the normal distribution function at r m / sqrt(2 - r^2).
     """
     one = _of_ratings if ratings else _without_ties
     if seeds == 1:
@@ -84,12 +84,12 @@ def _of_ratings(r: float) -> float:
 
 
 def cell(*, best: float, gap: float, ratings: bool, rows: int, seeds: int, studies: int) -> dict:
-    """One case.
+    """Return one case.
 
     Returns:
-        ``covered_*``: how often 95 % intervals of one method, of a difference, held the truth; half their mean width.
-        ``clear``: how often p of the difference was below 0.05, which is wrong where the gap is 0.
-        ``as_good``: how often two one-sided tests said that the difference is below what it is, which is wrong, too.
+        ``covered_*``: how often 95% intervals for a method or a difference covered the true value; mean half-widths.
+        ``clear``: how often the difference's p-value was below 0.05, which is wrong if the gap is 0.
+        ``as_good``: how often two one-sided tests claimed a difference smaller than the true one, which is wrong.
     """
     rng = np.random.default_rng([17, round(100 * best), round(1000 * gap), ratings, rows, seeds])
     truths = [truth(r, ratings=ratings, seeds=seeds) for r in (best, best - gap)]
@@ -107,7 +107,7 @@ def cell(*, best: float, gap: float, ratings: bool, rows: int, seeds: int, studi
 
 
 def cells(studies: int) -> Iterator[dict]:
-    """All cases, one by one."""
+    """Yield all cases."""
     for ratings, best, gap, rows, seeds in product((False, True), BEST, GAPS, ROWS, SEEDS):
         yield cell(best=best, gap=gap, ratings=ratings, rows=rows, seeds=seeds, studies=studies)
 

@@ -1,12 +1,12 @@
-"""Studies whose truth is known: do the intervals hold it, and does the verdict name a winner where there is none?
+"""Measure interval coverage and false winners in simulated studies with known true accuracies.
 
-Each method answers a row right where a sum of normals is above 0: what is hard for all, what is hard for the method,
-what is chance in one answer, and the luck of the seed, which moves the accuracy of all its rows. Everything that is
-scored is feathertune's own: `seed_interval`, `paired_difference`, `bootstrap_scores`, and whole studies through
-`summarise`, `compare_pairs` and `judge`.
+A method's answer is correct if a sum of normal variables is above 0: the row's difficulty for all methods, its
+difficulty for the method, the randomness of one answer, and the seed's effect, which shifts the accuracy of all rows.
+The code under test is feathertune's: `seed_interval`, `paired_difference`, `bootstrap_scores`, and whole studies
+through `summarise`, `compare_pairs` and `judge`.
 
-Writes ``benchmarks/results/simulated-studies.json``. Some minutes on one core. Not for real studies: how alike the
-methods' errors are here (some 8 of 100 answers differ between two seeds, 11 between two methods) is a guess.
+Writes ``benchmarks/results/simulated-studies.json``, in a few minutes on one core. Results may differ for real studies:
+the similarity of errors here (about 8% of answers differ between two seeds, 11% between two methods) is a guess.
 """
 
 from __future__ import annotations
@@ -33,27 +33,27 @@ RESULT = Path(__file__).with_name("results") / "simulated-studies.json"
 BEST = 0.86
 MARGIN = 0.01
 GAPS, ROWS, SEEDS, SPREADS = (0.0, 0.01, 0.02, 0.05), (200, 1000, 5000), (3, 5), (0.005, 0.01)
-# Shares of the variance that two seeds of a method have in common, and two methods.
+# Share of the variance common to two seeds of a method, and to two methods.
 ALIKE_SEEDS, ALIKE_METHODS = 0.9, 0.8
 KINDS = {"tfidf": "baseline", "probe": "probe", "lora": "peft", "ia3": "peft", "ln-tuning": "peft", "full": "full"}
 CHEAPEST = "tfidf"
-# Studies are drawn some at a time, to bound the memory.
+# Number of answers drawn at a time, to limit memory.
 AT_ONCE = 20_000_000
 
 
 def draw(
     rng: np.random.Generator, studies: int, n_rows: int, methods: list[tuple[float, int, float]]
 ) -> Iterator[tuple[list[np.ndarray], list[np.ndarray]]]:
-    """Simulated studies, one by one.
+    """Yield simulated studies.
 
     Args:
-        rng: Of all chance.
-        studies: How many.
-        n_rows: Test rows.
+        rng: Random generator.
+        studies: Number of studies.
+        n_rows: Number of test rows.
         methods: Accuracy over all rows and seeds, number of seeds, and standard deviation of the seeds' accuracies.
 
     Yields:
-        Of each method which answers are right, ``(S, N)``; and the true accuracy of each trained model, ``(S,)``.
+        For each method, its correct answers ``(S, N)`` and the true accuracy of each trained model ``(S,)``.
     """
     at_once = max(1, AT_ONCE // (n_rows * sum(seeds for _, seeds, _ in methods)))
     for start in range(0, studies, at_once):
@@ -75,14 +75,14 @@ def draw(
 def _levels(
     rng: np.random.Generator, accuracy: float, seeds: int, spread: float, studies: int
 ) -> tuple[float, np.ndarray]:
-    """The threshold of a method and the luck of its seeds, ``(studies, S)``, so that its mean accuracy is exact."""
+    """Return a method's threshold and its seeds' effects ``(studies, S)``, chosen to give the exact mean accuracy."""
     level = special.ndtri(accuracy)
     sd = spread / (np.exp(-(level**2) / 2) / np.sqrt(2 * np.pi))
     return level * np.sqrt(1 + sd**2), sd * rng.standard_normal((studies, seeds))
 
 
 def coverage(*, gap: float, rows: int, seeds: int, spread: float, studies: int) -> dict:
-    """How often the intervals of one method, and of a difference of two, hold the truth."""
+    """Return how often intervals for one method, and for a difference of two, cover the true value."""
     rng = np.random.default_rng([round(1000 * gap), rows, seeds, round(1000 * spread)])
     single = difference = 0
     widths = []
@@ -110,7 +110,7 @@ def coverage(*, gap: float, rows: int, seeds: int, spread: float, studies: int) 
 
 
 def coverage_of_rows(*, gap: float, rows: int, seeds: int, spread: float, studies: int) -> dict:
-    """How often the paired bootstrap holds the true difference of the trained models; of one seed, also the others."""
+    """Return how often bootstrap intervals cover the models' true difference; for one seed, other intervals too."""
     rng = np.random.default_rng([7, rows, seeds])
     bootstrapped = interval = 0
     methods = [(BEST, seeds, spread), (BEST - gap, seeds, spread)]
@@ -128,12 +128,12 @@ def coverage_of_rows(*, gap: float, rows: int, seeds: int, spread: float, studie
 
 
 def verdicts(*, gap: float, rows: int, seeds: int, spread: float, studies: int, adapters: int = 3) -> dict:
-    """What whole studies say where all methods are equally good but `full`, which is better by the gap.
+    """Return the verdicts of whole studies in which all methods are equal, except that `full` is better by the gap.
 
     Returns:
-        Shares of studies: ``wrong_winner_verdict`` and ``wrong_winner_pair`` say that one is better where it is not;
-        ``as_good`` that the recommended one is within the margin of `full`, which is wrong where the gap is as large;
-        ``full_ahead`` that `full` is recommended, or said to be better than what is.
+        Shares of studies: ``wrong_winner_verdict`` and ``wrong_winner_pair`` name a method that is not better;
+        ``as_good`` says that the recommended method is within the margin of `full`, which is wrong if the gap reaches
+        the margin; ``full_ahead`` recommends `full`, or calls it better than the recommended method.
     """
     rng = np.random.default_rng([11, round(1000 * gap), rows, seeds, round(1000 * spread), adapters])
     kinds = KINDS | {f"adapter-{i}": "peft" for i in range(adapters - 3)}
@@ -150,7 +150,7 @@ def verdicts(*, gap: float, rows: int, seeds: int, spread: float, studies: int, 
     for drawn, _ in draw(rng, studies, rows, methods):
         answers = {name: right_or_wrong(correct) for name, correct in zip(kinds, drawn, strict=True)}
         summary = summarise(runs, answers, margin=MARGIN)
-        pairs = compare_pairs(answers, resamples=20)  # the bootstrap decides nothing here
+        pairs = compare_pairs(answers, resamples=20)  # the verdict does not use the bootstrap
         verdict = judge(Evidence(SINGLE_LABEL, data, summary, runs, pairs, MARGIN))
         better = {(p.a, p.b) if p.delta > 0 else (p.b, p.a) for p in pairs if p.p_holm < CLEAR_P}
         counts["wrong_winner_pair"] += any(accuracy[a] <= accuracy[b] for a, b in better)
@@ -162,14 +162,14 @@ def verdicts(*, gap: float, rows: int, seeds: int, spread: float, studies: int, 
 
 
 def against_full(verdict: Verdict) -> str | None:
-    """Return how the recommended method compares with `full`, by the verdict's code; None where it does not."""
+    """Return the verdict's code for the recommended method against `full`, or None without a comparison."""
     return next((r.parameters.get("against_full") for r in verdict.reasons if r.code == "recommended"), None)
 
 
 def names_wrong_winner(verdict: Verdict, accuracy: dict[str, float]) -> bool:
-    """Whether a verdict says that one method is better than another that is as good.
+    """Return True if a verdict calls a method better than an equally good one.
 
-    To recommend a dearer method without a word of a cheaper one that may do as well says so, too.
+    Recommending a more expensive method without mentioning an equally good cheaper one counts too.
     """
     chosen = verdict.recommended
     if against_full(verdict) == "better":
@@ -210,7 +210,7 @@ def _data(rows: int) -> DataRecord:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--studies", type=int, default=1500, help="simulated studies of a cell of coverage")
+    parser.add_argument("--studies", type=int, default=1500, help="simulated studies per coverage case")
     arguments = parser.parse_args()
     n = arguments.studies
     started = time.process_time()

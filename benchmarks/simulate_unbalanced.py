@@ -1,11 +1,11 @@
-"""Unbalanced studies whose truth is known: do the intervals of balanced accuracy hold it, and what do its tests say?
+"""Measure coverage and test errors of balanced accuracy in simulated unbalanced studies with known true scores.
 
-As `simulate_studies`, with the rows of each class drawn by themselves: how many a test set holds of each is chance, too
-(at least one). A difference between two methods lies in the recalls of the small classes alone. With one seed all is
-said of the trained models, so that seeds have no luck there.
+Like `simulate_studies`, but rows are drawn per class, and the number of test rows of each class is random (at least
+one). Methods differ only in the recalls of the small classes. With one seed, results are about the trained models, so
+seeds add no variation.
 
-Writes ``benchmarks/results/simulated-unbalanced.json``. Some minutes on one core. Not for real studies: recalls, how
-alike errors are, and how far seeds move a recall are guesses.
+Writes ``benchmarks/results/simulated-unbalanced.json``, in a few minutes on one core. Results may differ for real
+studies: the recalls, the similarity of errors and the effect of seeds on a recall are guesses.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from feathertune.statistics.measures import Answers
 RESULT = Path(__file__).with_name("results") / "simulated-unbalanced.json"
 TWO = (0.95, 0.05)
 TEN = (0.73, *9 * (0.03,))
-# Recalls of the largest class and of each other one: of hard texts, and of such that nearly all of a class are found.
+# Recall of the largest class and of each other class, for hard texts and for easy texts.
 HARD, EASY = (0.97, 0.7), (0.99, 0.95)
-# The standard deviation of such a recall over seeds.
+# Standard deviation of a recall over seeds.
 SPREADS = (0.005, 0.03)
 CELLS = (
     *({"shares": TWO, "recalls": HARD, "rows": n, "gap": gap} for n in (500, 2000) for gap in (0.0, 0.02, 0.05)),
@@ -46,9 +46,9 @@ def studies_of(
     seeds: int,
     studies: int,
 ) -> Iterator[tuple[Answers, Answers]]:
-    """Simulated studies of two methods, one by one: the answers of both, of which `truths` are the scores."""
+    """Yield both methods' answers in simulated studies; `truths` returns their true scores."""
     small = len(shares) - 1
-    lost = gap * len(shares) / small  # of the recall of each small class
+    lost = gap * len(shares) / small  # recall lost in each small class
     counts, times = np.unique(np.maximum(rng.multinomial(rows, shares, studies), 1), axis=0, return_counts=True)
     for sizes, n in zip(counts.tolist(), times.tolist(), strict=True):
         drawn = []
@@ -63,7 +63,7 @@ def studies_of(
 
 
 def truths(*, shares: tuple[float, ...], recalls: tuple[float, float], gap: float) -> tuple[float, float]:
-    """The balanced accuracies of both methods over all rows and seeds."""
+    """Return both methods' balanced accuracies over all rows and seeds."""
     best = (recalls[0] + (len(shares) - 1) * recalls[1]) / len(shares)
     return best, best - gap
 
@@ -71,12 +71,12 @@ def truths(*, shares: tuple[float, ...], recalls: tuple[float, float], gap: floa
 def cell(
     *, shares: tuple[float, ...], recalls: tuple[float, float], rows: int, gap: float, seeds: int, studies: int
 ) -> dict:
-    """One case.
+    """Return one case.
 
     Returns:
-        ``covered_*``: how often 95 % intervals of one method, of a difference, held the truth; half their mean width.
-        ``clear``: how often p of the difference was below 0.05, which is wrong where the gap is 0.
-        ``as_good``: how often two one-sided tests said that the difference is below the gap, which is wrong, too.
+        ``covered_*``: how often 95% intervals for a method or a difference covered the true value; mean half-widths.
+        ``clear``: how often the difference's p-value was below 0.05, which is wrong if the gap is 0.
+        ``as_good``: how often two one-sided tests claimed a difference below the gap, which is wrong.
     """
     rng = np.random.default_rng([13, len(shares), round(100 * recalls[1]), rows, round(1000 * gap), seeds])
     drawn = studies_of(rng, shares=shares, recalls=recalls, rows=rows, gap=gap, seeds=seeds, studies=studies)
@@ -93,7 +93,7 @@ def cell(
 
 
 def cells(studies: int) -> Iterator[dict]:
-    """All cases, one by one."""
+    """Yield all cases."""
     return (cell(**case, seeds=seeds, studies=studies) for case in CELLS for seeds in SEEDS)
 
 

@@ -1,4 +1,4 @@
-"""How often the statistics are right in simulated studies of two methods whose truth is known."""
+"""Measure how often the statistics are right in simulated studies of two methods with known true scores."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from feathertune.statistics.measures import Answers
 def how_often(
     drawn: Iterable[tuple[Answers, Answers]], truths: Sequence[float], *, apart: float, studies: int
 ) -> dict[str, float]:
-    """Shares of the studies, and mean half-widths of their intervals.
+    """Return shares of the studies, and mean half-widths of their intervals.
 
     Args:
-        drawn: The answers of both methods in each study.
-        truths: The true score of each.
-        apart: The true difference, 0 or above.
-        studies: How many there are.
+        drawn: Both methods' answers in each study.
+        truths: True score of each method.
+        apart: True difference, 0 or more.
+        studies: Number of studies.
     """
     counts = dict.fromkeys(("covered_single", "covered_difference", "clear", "as_good"), 0.0)
     widths = []
@@ -46,16 +46,16 @@ def how_often(
 
 
 def record(path: Path, about: str | None, settings: Mapping[str, Any], cells: Callable[[int], Iterable[dict]]) -> None:
-    """Simulate what the command line asks for, tell each cell as it comes, and write them all.
+    """Simulate all cases, print each result, and write them to a file.
 
     Args:
-        path: Of the result.
-        about: What ``--help`` says.
-        settings: What all cells have in common.
-        cells: From the number of studies of a case to what was found of each.
+        path: Output file.
+        about: Text of ``--help``.
+        settings: Settings that all cases have in common.
+        cells: Function from the number of studies per case to the cases' results.
     """
     parser = argparse.ArgumentParser(description=about)
-    parser.add_argument("--studies", type=int, default=2000, help="simulated studies of a case")
+    parser.add_argument("--studies", type=int, default=2000, help="simulated studies per case")
     n, started, found = parser.parse_args().studies, time.process_time(), []
     for cell in cells(n):
         print(json.dumps(cell), flush=True)

@@ -1,10 +1,10 @@
-"""A server under mixed load for minutes: does it ever answer wrongly, fail, or grow?
+"""Run a server under mixed load for minutes, and check for wrong answers, errors and memory growth.
 
-Run: ``python benchmarks/soak_serve.py --minutes 10``. Clients send texts to bundles of several methods on one encoder
-and check each answer against `load(bundle).predict`; others break off, send bodies that are too large or no JSON, ask
-for what is not there or without the token; a bundle is added, replaced and removed all the time. At the end it is told
-to stop while requests are on their way. Fails (exit 1) on any 5xx but 503 at the end, any wrong answer, or memory that
-grows. Writes ``results/soak-serve.json``. On a machine with few cores it shares them with the server.
+Run: ``python benchmarks/soak_serve.py --minutes 10``. Some clients send texts to bundles of several methods on one
+encoder, and check each answer against `load(bundle).predict`. Others disconnect, send oversized bodies or invalid JSON,
+request missing models, or omit the token. Meanwhile a bundle is repeatedly added, replaced and removed. At the end, the
+server is told to stop with requests in flight. Fails (exit code 1) on any 5xx except 503 at the end, any wrong answer,
+or growing memory. Writes ``results/soak-serve.json``. On a machine with few cores, clients and server share them.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ RESULTS = Path(__file__).with_name("results") / "soak-serve.json"
 METHODS = ("lora", "ia3", "bitfit", "shira")
 GUEST = "guest"
 BODY_BYTES = 100_000
-# The last third of the time may need this much more than the middle one, at most: kernels for shapes that are rare.
+# Allowed memory growth from the middle third of the time to the last one, for kernels of rare shapes.
 MAY_GROW = 1.05
 BROKEN_OFF = "broken off"
 
 
 @dataclass
 class Soak:
-    """What is asked, and what came of it."""
+    """Settings and results of a soak test."""
 
     port: int
     token: str
@@ -61,18 +61,18 @@ class Soak:
     resident: list[tuple[float, int]] = field(default_factory=list)
 
     def saw(self, kind: str, status: int | str, expected: tuple[int, ...]) -> None:
-        """Count an answer, and note one that should not have been."""
+        """Count a response, and record an unexpected one."""
         self.statuses[f"{kind}: {status}"] += 1
         if status not in expected and not (self.stopping and status in (503, BROKEN_OFF)):
             self.unexpected.append(f"{kind}: {status}")
 
     def going(self) -> bool:
-        """Whether the time is not over."""
+        """True until the time is over."""
         return time.monotonic() < self.end
 
 
 async def asks(soak: Soak, seed: int) -> None:
-    """A client with good texts, which checks what it gets."""
+    """Run a client that sends valid texts and checks the answers."""
     rng = random.Random(seed)
     connection = await Connection.open("127.0.0.1", soak.port)
     while soak.going():
@@ -96,7 +96,7 @@ async def asks(soak: Soak, seed: int) -> None:
 
 
 def look(soak: Soak, name: str, texts: list[str], predictions: list[dict[str, Any]]) -> None:
-    """Compare with the offline answers; a guest may be any of the bundles, but one and the same for a request."""
+    """Compare with the offline answers; the guest may be any bundle, but the same one for a whole request."""
     able = [name] if name != GUEST else list(METHODS)
     differences = {
         one: max(
@@ -116,7 +116,7 @@ def predict(soak: Soak, name: str, texts: list[str]) -> bytes:
 
 
 async def annoys(soak: Soak, seed: int) -> None:
-    """A client that does everything wrong."""
+    """Run a client that sends invalid requests."""
     rng = random.Random(seed)
     whole = "/v1/models/lora:predict"
     kinds: list[tuple[str, bytes, tuple[int, ...]]] = [
@@ -131,7 +131,7 @@ async def annoys(soak: Soak, seed: int) -> None:
     ]
     while soak.going():
         await asyncio.sleep(rng.uniform(0.02, 0.2))
-        with contextlib.suppress(OSError, EOFError):  # it may cut off who sends too much
+        with contextlib.suppress(OSError, EOFError):  # the server may disconnect a client that sends too much
             connection = await Connection.open("127.0.0.1", soak.port)
             if rng.random() < 0.5:
                 request = predict(soak, rng.choice(METHODS), rng.sample(soak.texts, 10))
@@ -146,7 +146,7 @@ async def annoys(soak: Soak, seed: int) -> None:
 
 
 async def administers(soak: Soak) -> None:
-    """A bundle comes, is replaced, and goes."""
+    """Add, replace and remove a bundle repeatedly."""
     rng = random.Random(0)
     path = f"/v1/models/{GUEST}"
     while soak.going():
@@ -162,7 +162,7 @@ async def administers(soak: Soak) -> None:
 
 
 async def weighs(soak: Soak, process: psutil.Process) -> None:
-    """Memory, once a second."""
+    """Record the server's memory once a second."""
     start = time.monotonic()
     while soak.going():
         with contextlib.suppress(psutil.Error):
@@ -171,7 +171,7 @@ async def weighs(soak: Soak, process: psutil.Process) -> None:
 
 
 async def stops(soak: Soak, process: subprocess.Popen[bytes]) -> int:
-    """The end, while requests are on their way."""
+    """Stop the server with requests in flight; return its exit code."""
     await asyncio.sleep(max(0.0, soak.end - time.monotonic() - 3))
     soak.stopping = True
     process.send_signal(signal.SIGTERM)
@@ -214,13 +214,13 @@ def offline_answers(bundles: dict[str, Path], texts: list[str], dtype: str) -> d
 
 
 def growth(resident: list[tuple[float, int]]) -> float:
-    """The most of the last third over the most of the middle one."""
+    """Return the peak memory of the last third of the time divided by that of the middle third."""
     third = len(resident) // 3
     return max(b for _, b in resident[2 * third :]) / max(b for _, b in resident[third : 2 * third])
 
 
 def wait_for_port(process: subprocess.Popen[bytes], log: Any) -> int:
-    """Where it listens, by what it says."""
+    """Return the server's port from its log."""
     deadline = time.monotonic() + 600
     while time.monotonic() < deadline and process.poll() is None:
         log.seek(0)
@@ -228,7 +228,7 @@ def wait_for_port(process: subprocess.Popen[bytes], log: Any) -> int:
             return int(found[1])
         time.sleep(0.2)
     log.seek(0)
-    raise SystemExit(f"the server did not start: {log.read()}")
+    raise SystemExit(f"The server did not start: {log.read()}")
 
 
 def main() -> None:
@@ -236,7 +236,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--clients", type=int, default=16)
     parser.add_argument("--dtype", choices=("fp32", "bf16"), default="fp32")
-    parser.add_argument("--bundles", type=Path, help="a folder where bundles are made and found again")
+    parser.add_argument("--bundles", type=Path, help="folder where bundles are created and reused")
     parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     with contextlib.ExitStack() as stack:
@@ -249,7 +249,7 @@ def main() -> None:
 
 
 def measure(arguments: argparse.Namespace, bundles: dict[str, Path]) -> dict[str, Any]:
-    """Start the server, let everyone at it, and judge."""
+    """Start the server, run all clients, and return the result."""
     from feathertune.config import EngineConfig
     from feathertune.runtime import choose_runtime, hardware, versions
 

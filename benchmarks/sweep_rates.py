@@ -1,9 +1,9 @@
-"""Which learning rate each method has by default: a small search on validation rows; no test row is read.
+"""Choose each method's default learning rate by a small search on validation rows. Test rows are never read.
 
 Run: ``python benchmarks/sweep_rates.py --out benchmarks/results/rates.json``. Each method is trained at its default
-rate, at a third and at three times of it, and further the same way as long as the best is at an edge. What counts is
-the mean over the seeds of the best epoch's validation accuracy. A method whose best rate is not its default one is
-named at the end: then the default is to be changed by hand, in the method's file.
+rate, a third of it and three times it, and the range is extended while the best rate is at an edge. The score is the
+best epoch's validation accuracy, averaged over seeds. Methods whose best rate differs from their default are listed at
+the end; change the default by hand in the method's file.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def main() -> None:
 
 
 def search(method: Method, prepared: Prepared, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Try rates around a method's default until the best is not at an edge."""
+    """Try rates around a method's default until the best one is not at an edge."""
     default = method.options().learning_rate
     scores: dict[int, list[float]] = {}
     seconds = 0.0
@@ -100,12 +100,12 @@ def search(method: Method, prepared: Prepared, arguments: argparse.Namespace) ->
 
 
 def rate(default: float, power: int) -> float:
-    """The default rate, a third of it, three times it, and so on."""
+    """Return the default rate times a power of the step, rounded to one digit."""
     return float(f"{default * STEP**power:.1g}")
 
 
 def score(method: Method, options: Any, seed: int, prepared: Prepared, arguments: argparse.Namespace) -> float:
-    """Validation accuracy of one training's best epoch."""
+    """Return the validation accuracy of one training's best epoch."""
     parts = some_rows(prepared.bench, 0, train=arguments.train_size, validation=arguments.validation_size)
     spec = PlannedMethod(method, options).run(seed)
     return trial(spec, prepared, parts, settings=prepared.study.config.train).validation.accuracy

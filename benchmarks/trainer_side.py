@@ -1,7 +1,7 @@
 """transformers' `Trainer` as a contestant, with the same initial weights and the same rows as feathertune.
 
-Everything that is not what a Trainer is used for is left out, in its favour: no progress bar, no reports, no
-checkpoints, a plain list of rows instead of a file.
+To favour the Trainer, everything optional is off: no progress bar, no reports, no checkpoints, and a plain list of rows
+instead of a file.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from feathertune.encoders import LoadedEncoder, load_encoder
 from feathertune.engine.fast_path import turn_off_dropout
 
 _TUTORIAL_LORA_DROPOUT = 0.1
-# Of so many batches a tuned Trainer sorts the rows by length, from 3,200 rows on; of fewer where there are fewer rows.
-# What is measured on few rows stands for many, so the short epochs here get the long epochs' grouping.
+# From 3,200 rows on, a tuned Trainer sorts the rows of this many batches by length, and of fewer with fewer rows. These
+# short epochs represent long ones, so they use the long epochs' grouping.
 _GROUPED_BATCHES = 50
 _EVALUATION_BATCH = {False: BATCH_SIZE, True: 2 * BATCH_SIZE}
 
 
 def prepare(spec: Spec, contestant: Contestant, labels: tuple[str, ...]) -> tuple[LoadedEncoder, nn.Module]:
-    """The encoder under its untrained head, and what a Trainer is given."""
+    """Return the encoder with an untrained head, and the model to pass to a Trainer."""
     assert FEATHERTUNES_OWN not in os.environ, "feathertune's settings of oneDNN must not help a Trainer"
     set_seed(spec.seed)
     encoder = load_encoder(spec.base, labels=labels, seed=spec.seed, attention="sdpa")
@@ -55,12 +55,12 @@ def prepare(spec: Spec, contestant: Contestant, labels: tuple[str, ...]) -> tupl
 
 
 def measure(spec: Spec, contestant: Contestant, problem: Problem) -> dict[str, Any]:
-    """Seconds of one epoch of training steps, after a warm-up that changes no weight."""
+    """Measure the seconds of one epoch of training steps, after a warm-up that changes no weight."""
     encoder, model = prepare(spec, contestant, problem.labels)
     bf16 = contestant.tuned and spec.bf16
     found: dict[str, Any] = {"first_loss": first_loss(model, problem, bf16=bf16)}
     make_trainer(spec, contestant, encoder, model, problem.warm_up(BATCH_SIZE), learning_rate=NO_MOVE).train()
-    # accelerate has put its own forward before the model's; the next Trainer would put another one before that.
+    # Remove accelerate's wrapper around the model's forward; the next Trainer would add another one.
     for name in ("forward", "_original_forward"):
         model.__dict__.pop(name, None)
     set_seed(spec.seed)
@@ -92,7 +92,7 @@ def measure(spec: Spec, contestant: Contestant, problem: Problem) -> dict[str, A
 
 
 def curve(spec: Spec, contestant: Contestant, problem: Problem) -> dict[str, Any]:
-    """Validation accuracy after every quarter of an epoch, and the seconds until then."""
+    """Measure validation accuracy after each quarter of an epoch, and the seconds until then."""
     encoder, model = prepare(spec, contestant, problem.labels)
     quarters = _Quarters(-(-len(problem.train) // BATCH_SIZE), spec.epochs)
     start = time.perf_counter()
@@ -120,7 +120,7 @@ def make_trainer(
     validation: Rows | None = None,
     kind: type[Trainer] = Trainer,
 ) -> Trainer:
-    """A Trainer over some rows."""
+    """Return a Trainer over some rows."""
     settings: dict[str, Any] = {
         "output_dir": spec.scratch,
         "seed": spec.seed,
@@ -173,7 +173,7 @@ def _accuracy(predicted: Any) -> dict[str, float]:
 
 
 class _Grouping(Trainer):
-    """Groups by length as over many rows."""
+    """Trainer that groups rows by length as it would with many rows."""
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
         rows = self.train_dataset if train_dataset is None else train_dataset
@@ -194,19 +194,19 @@ class _Grouped(Sampler[int]):
 
 
 class _Watch(TrainerCallback):
-    """From where the first batch is drawn to the end of the last step."""
+    """Timer from drawing the first batch to the end of the last step."""
 
     def on_epoch_begin(self, *_: Any, **__: Any) -> None:
-        """Before the order is drawn."""
+        """Start the timer, before the order is drawn."""
         self.begin = time.perf_counter()
 
     def on_step_end(self, *_: Any, **__: Any) -> None:
-        """After the optimizer."""
+        """Record the time after the optimizer's step."""
         self.end = time.perf_counter()
 
 
 class _Quarters(TrainerCallback):
-    """Asks for an evaluation after each quarter of an epoch, and writes down when it had ended."""
+    """Callback that requests an evaluation after each quarter of an epoch, and records when it ended."""
 
     def __init__(self, steps_per_epoch: int, epochs: int) -> None:
         self.points: list[dict[str, float]] = []
@@ -224,5 +224,5 @@ class _Quarters(TrainerCallback):
 
 
 def quarter_steps(steps_per_epoch: int, epochs: int) -> set[int]:
-    """The steps after which an evaluation is due; both sides ask here."""
+    """Return the steps after which an evaluation is due, the same for both sides."""
     return {round(quarter * steps_per_epoch / 4) for quarter in range(1, 4 * epochs + 1)} - {0}

@@ -1,7 +1,7 @@
-"""Writes ``docs/figures/*.svg`` from the committed records of our own studies. Run by ``make docs``.
+"""Write ``docs/figures/*.svg`` from the committed records of our own studies. Run by ``make docs``.
 
-They are the report's own charts, with its colours put inside, so that they are light or dark as the reader's system is.
-The site draws them itself (`make_site`), so that they follow its switch.
+These are the report's own charts with its colours embedded, so they follow the reader's light or dark mode. The site
+inlines them (`make_site`), so there they follow the site's own switch.
 """
 
 from __future__ import annotations
@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from markupsafe import Markup
+
 from feathertune.records import StudyRecord, SummaryRow
-from feathertune.report.drawing import charts, svg
+from feathertune.report.drawing import charts, standalone, svg
 from feathertune.report.format import units
 from feathertune.report.rows import Method, method_rows
 from feathertune.tasks import task_of_study
@@ -27,9 +28,11 @@ STANDING = RESULTS / "imdb-minilm.json"
 SENTENCES = RESULTS / "rotten-tomatoes-minilm.json"
 METHODS = RESULTS / "methods-defaults.json"
 ENGINE = RESULTS / "engine-minilm-256.json"
-# Of the 35 methods, those whose seeds lie side by side in a figure: few parameters to all of them.
+ACCURACY = RESULTS / "accuracy-minilm.json"
+END_TO_END = RESULTS / "end-to-end-minilm.json"
+# Methods of the seeds figure, from all parameters to few.
 SHOWN_SEEDS = ("full", "lora", "ia3", "bitfit", "head")
-# What the engine's figure shows, from PEFT's tutorial to the cached prefix.
+# Bars of the speed figure, from PEFT's tutorial to the cached prefix.
 SHOWN_SPEEDS = {
     "trainer-lora-tutorial": "Trainer and PEFT, tutorial",
     "trainer-lora-tuned": "Trainer and PEFT, tuned",
@@ -37,57 +40,65 @@ SHOWN_SPEEDS = {
     "lora-top-half-cached": "last half, rest cached",
     "lora-top-quarter-cached": "last quarter, rest cached",
 }
-# What a unit of the drawings is in a picture of its own.
+# Names of the Trainer's scripts in a chart.
+SHOWN_SCRIPTS = {
+    "trainer-full-tuned": "Trainer, full",
+    "trainer-lora-tuned": "Trainer, LoRA",
+    "trainer-lora-tutorial": "LoRA, tutorial",
+}
+# Scale of standalone pictures.
 _LARGER = 1.3
-_VARIABLES = re.compile(r":root \{\n(.*?)\n *\}", re.DOTALL)
-_CHART_RULES = re.compile(r"^(?:svg |\.k0 |\.k4 ).*$", re.MULTILINE)
+# Width of the interval charts: narrower than in the report, so that their text is readable on a phone.
+_INTERVALS_PX = 480.0
 
 
 def figures() -> dict[str, str]:
-    """All figures: file name to content."""
+    """Return all figures: file name to content."""
     drawn = {
         "accuracy": accuracy(STANDING),
         "accuracy-sentences": accuracy(SENTENCES),
         "seeds": seeds(),
         "cost": cost(),
         "speed": speed(),
+        "time-to-accuracy": time_to_accuracy(),
     }
     return {f"{name}.svg": _standalone(str(chart)) for name, chart in drawn.items()}
 
 
 def read_study(path: Path) -> StudyRecord:
-    """A committed study."""
+    """Read a committed study."""
     return StudyRecord.model_validate_json(path.read_text(encoding="utf-8"))
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A committed record of a benchmark."""
+    """Read a committed benchmark record."""
     found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return found
 
 
 def filled(page: str, maker: str, parts: Mapping[str, Callable[[], str]]) -> str:
-    """A page with what stands between ``<!-- NAME: made by MAKER -->`` and ``<!-- /NAME -->`` made anew.
+    """Return a page with new text between ``<!-- NAME: made by MAKER -->`` and ``<!-- /NAME -->``.
 
     Raises:
-        KeyError: If the page has a part of this maker that is not among these.
+        KeyError: If the page has a part of this maker that is not in `parts`.
     """
     place = re.compile(rf"(<!-- ([\w-]+): made by {re.escape(maker)} -->\n).*?(<!-- /\2 -->)", re.DOTALL)
     return place.sub(lambda found: found[1] + parts[found[2]]() + found[3], page)
 
 
 def methods_of(study: StudyRecord) -> tuple[Method, ...]:
-    """The study's rows, from the most accurate to the least."""
+    """Return the study's rows, the most accurate first."""
     return method_rows(task_of_study(study), study, [run for run in study.runs if run.status == "complete"])
 
 
 def with_interval(row: SummaryRow) -> str:
-    """A method's accuracy in a table."""
-    return f"{SHARE.score(row.score_mean)} ({SHARE.interval(row.score_low, row.score_high)})"
+    """Return a method's accuracy with its confidence interval: ``88.8% [87.2, 90.1]``."""
+    low, high = (SHARE.score(end).removesuffix(SHARE.suffix) for end in (row.score_low, row.score_high))
+    return f"{SHARE.score(row.score_mean)} [{low}, {high}]"
 
 
 def accuracy(record: Path) -> str:
-    """Each method of a study with its interval."""
+    """Draw each method of a study with its interval."""
     methods = methods_of(read_study(record))
     chance = next(m.row.score_mean for m in methods if m.row.method == "majority")
     shown = [m for m in methods if m.row.method != "majority"]
@@ -95,13 +106,13 @@ def accuracy(record: Path) -> str:
 
 
 def seeds() -> str:
-    """What the seed alone does, on 500 training rows."""
+    """Draw the variation between seeds, on 500 training rows."""
     methods = {m.row.method: m for m in methods_of(read_study(METHODS))}
     return _intervals([methods[name] for name in SHOWN_SEEDS], reference=None)
 
 
 def cost() -> str:
-    """Accuracy against trained parameters, of all methods and baselines that train any."""
+    """Draw accuracy against trained parameters, for all methods that train any."""
     methods = methods_of(read_study(METHODS))
     points = [
         charts.Tradeoff(m.row.method, m.style, float(m.row.trainable_parameters), m.row.score_mean)
@@ -112,15 +123,51 @@ def cost() -> str:
 
 
 def speed() -> str:
-    """Tokens a second of training, as bars."""
+    """Draw training speed in tokens per second, as bars."""
     measured = {row["name"]: row for row in read_json(ENGINE)["table"]}
     return bars(
-        [(label, measured[name]["tokens_per_second"]) for name, label in SHOWN_SPEEDS.items()], "tokens a second"
+        [(label, measured[name]["tokens_per_second"]) for name, label in SHOWN_SPEEDS.items()], "tokens per second"
     )
 
 
+def time_to_accuracy() -> str:
+    """Draw accuracy against the seconds of a whole process, one panel per data set."""
+    data = read_json(END_TO_END)["data"]
+    names = list(dict.fromkeys(name for found in data.values() for name in found))
+    ours = [name for name in names if not name.startswith("trainer") and name != "full"]
+    looks = {name: svg.Style(f"k{place + 1}", svg.SHAPES[0]) for place, name in enumerate(ours)}
+    rivals = [name for name in names if name.startswith("trainer")]
+    looks |= {name: svg.Style("k0", svg.SHAPES[place], hollow=True) for place, name in enumerate(rivals)}
+    looks["full"] = svg.Style("k7", "square")
+    drawn = []
+    for title, found in data.items():
+        points = [
+            charts.Tradeoff(SHOWN_SCRIPTS.get(name, name), looks[name], one["seconds"], one["test"] / 100)
+            for name, one in found.items()
+        ]
+        drawn.append((title, charts.tradeoffs(points, svg.SECONDS)))
+    return panels(drawn, columns=2)
+
+
+def panels(drawn: Sequence[tuple[str, str]], *, columns: int) -> str:
+    """Draw charts side by side, each under its title."""
+    _, _, width, height = _box(drawn[0][1])
+    head = 24.0
+    parts = []
+    for index, (title, chart) in enumerate(drawn):
+        row, column = divmod(index, columns)
+        left, top = column * (width + 16), row * (height + head + 12)
+        parts.append(svg.text(left + 46, top + 14, title, class_="name strong"))
+        place = f'<svg x="{left:.0f}" y="{top + head:.0f}" width="{width:.0f}" height="{height:.0f}" '
+        # Without its class, which gives a chart the width of the page.
+        parts.append(Markup(str(chart).replace('class="chart" ', "", 1).replace("<svg ", place, 1)))
+    rows = -(-len(drawn) // columns)
+    label = "Accuracy against seconds: " + ", ".join(title for title, _ in drawn)
+    return svg.drawing(columns * (width + 16) - 16, rows * (height + head + 12), label, *parts, class_="wide")
+
+
 def bars(rows: Sequence[tuple[str, float]], unit: str) -> str:
-    """Amounts as bars from zero, one a line, with the name above."""
+    """Draw amounts as bars from zero, one per line, with the name above."""
     left, right, step = 10.0, charts.SMALL_PX - 12, 40.0
     x = svg.Scale(0.0, max(value for _, value in rows), left, right - 64)
     parts = []
@@ -134,41 +181,31 @@ def bars(rows: Sequence[tuple[str, float]], unit: str) -> str:
 
 
 def chart_style(*, light: str, dark: str) -> str:
-    """The report's rules for charts, where the colours of either kind hold in places of your own.
+    """Return the report's CSS rules for charts, with its colours in selectors of your own.
 
     Args:
-        light: A rule with ``{}`` for the variables, such as ``:root {{ {} }}``.
-        dark: Likewise.
+        light: CSS rule with ``{}`` for the light colours, such as ``:root {{ {} }}``.
+        dark: The same for the dark colours.
     """
-    css = resources.files("feathertune.report").joinpath("style.css").read_text(encoding="utf-8")
-    day, night = (" ".join(found.split()) for found in _VARIABLES.findall(css)[:2])
-    rules = [*_CHART_RULES.findall(css), ".part.fixed { fill: var(--k1); }"]
-    return "\n".join([light.format(day), dark.format(night), *rules])
+    return f"{standalone.chart_style(light=light, dark=dark)}\n.part.fixed {{ fill: var(--k1); }}"
 
 
 def _intervals(methods: Sequence[Method], *, reference: tuple[str, float] | None) -> str:
     rows = [charts.Estimate(m.row.method, m.style, m.row, m.scores) for m in methods]
-    drawn = str(charts.intervals(rows, reference=reference, width=charts.SMALL_PX))
-    # The report hides the narrow drawing where there is room, and has room for the outermost ticks beside it.
-    wider = f'viewBox="-16 0 {charts.SMALL_PX + 32:.0f} '
-    return drawn.replace('class="chart narrow"', 'class="chart"').replace(f'viewBox="0 0 {charts.SMALL_PX:.0f} ', wider)
+    return str(charts.intervals(rows, reference=reference, width=_INTERVALS_PX))
 
 
 def _standalone(chart: str) -> str:
-    _, _, width, height = map(float, chart.split('viewBox="', 1)[1].split('"', 1)[0].split())
-    # A size of its own: a browser makes a picture without one as wide as the page.
-    size = f'width="{_LARGER * width:.0f}" height="{_LARGER * height:.0f}"'
     style = chart_style(light=":root {{ {} }}", dark="@media (prefers-color-scheme: dark) {{ :root {{ {} }} }}")
-    return (
-        chart.replace("<svg ", f'<svg xmlns="http://www.w3.org/2000/svg" {size} ', 1).replace(
-            ">", f">\n<style>\n{style}\n</style>\n", 1
-        )
-        + "\n"
-    )
+    return standalone.standalone(chart, style, _LARGER)
+
+
+def _box(chart: str) -> list[float]:
+    return [float(value) for value in str(chart).split('viewBox="', 1)[1].split('"', 1)[0].split()]
 
 
 def write(drawn: Mapping[str, str]) -> None:
-    """Put all figures into their folder, and take out those that are drawn no more."""
+    """Write all figures into their folder and delete outdated ones."""
     FOLDER.mkdir(exist_ok=True)
     for old in FOLDER.glob("*.svg"):
         if old.name not in drawn:

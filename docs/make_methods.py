@@ -1,8 +1,15 @@
-"""Writes ``docs/methods.md`` from the registry and the two committed studies of all methods. Run by ``make docs``."""
+"""Write the tables of ``docs/methods.md`` and the page ``docs/methods-table.md``. Run by ``make docs``.
+
+Sources are the registry and two committed studies of all methods.
+"""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from pathlib import Path
+
+from make_figures import filled, read_study
 
 from feathertune.baselines import BASELINES
 from feathertune.methods import METHODS, Method
@@ -12,102 +19,85 @@ from feathertune.report.format import units
 from feathertune.tasks.formats import SHARE
 
 ROOT = Path(__file__).parents[1]
-PAGE = Path(__file__).with_name("methods.md")
+PAGE, TABLE = (Path(__file__).with_name(name) for name in ("methods.md", "methods-table.md"))
 RESULTS = ROOT / "benchmarks" / "results"
 AT_DEFAULTS, MATCHED = RESULTS / "methods-defaults.json", RESULTS / "methods-matched.json"
-HEAD = """# Methods
+MAKER = "docs/make_methods.py"
+_TABLE_HEAD = """# Properties of each method
 
-Made by `make docs` from the registry and two committed studies; do not edit.
+Made by `make docs` from the registry; do not edit.
 
-`feathertune compare --methods NAME,NAME` runs any of them side by side, `--methods all` all that can serve the encoder;
-`--match-parameters 0.3%` gives each the size by which it trains nearest to that share of the encoder's parameters.
-`feathertune methods show NAME --base ENCODER` says which modules a method adapts there and how much it trains. Options
-and their defaults are in the [reference](reference.md#methods).
+`feathertune methods show NAME --base BASE` lists the modules that a method adapts in a base model, and its number of
+trained parameters. For advice and measurements, see [Methods](methods.md); for all options, the
+[reference](reference.md#methods).
+
+* **Merging.** `feathertune export --to merged` adds what was trained to the base model's weights, so predictions cost
+  nothing extra. Not possible for {not_mergeable}.
+* **Unchanged start.** The prepared model answers like the base model, so its head can be trained first. Not true for
+  {not_zero_init}.
+* **Last layers.** `--top-layers` restricts a method to the last layers. Not available for {not_last_layers}.
+* **Size** is the option that sets how many parameters are trained. `--match-parameters` uses it.
+* **Values to try** are the values that `--search` draws from.
+
 """
-_REFUSALS = """## Base models that a method cannot serve
-
-A method that does not fit a base model is refused before training, with the reason; `--methods all` leaves it out. All
-other methods serve decoders and encoder-decoders as they serve encoders.
-
-| methods | cannot serve | why |
+_REFUSALS = """\
+| method | cannot serve | reason |
 |---|---|---|
-| `prompt`, `p-tuning` | decoders | A decoder's head reads the last token. Transformers finds it by token ids; if \
-embedded tokens stand before a text, it takes the last place of a batch, which may be padding. |
+| `prompt`, `p-tuning` | decoders | A decoder's head reads the last token, which transformers finds by token id. With \
+embedded tokens before a text, it takes the batch's last position, which may be padding. |
 | `prompt`, `p-tuning` | encoder-decoders (T5, BART) and others | Their classifiers fail on embedded inputs, or need \
-padding on the left, where PEFT's tokens would stand before it (XLNet). This is tried on each model. |
-| `prefix` | all, from transformers 5.24 on | PEFT hands keys and values over by a name that models no longer take. |
-| {linear_only} | GPT-2 and GPT-1 | PEFT adapts `nn.Linear` alone by these, and their layers are `Conv1D`. |
+padding on the left, where PEFT's tokens would precede it (XLNet). Each model is tried. |
+| `prefix` | all, from transformers 5.24 on | PEFT passes keys and values under a name that models no longer accept. |
+| {linear_only} | GPT-2 and GPT-1 | PEFT adapts only `nn.Linear` with these methods, and their layers are `Conv1D`. |
 | `bitfit` | Llama, Mistral, Gemma, T5 and others | Their blocks have no biases. |
 | `ln-tuning` | OLMo, XLM, FlauBERT | Their blocks have no norms with weights. |
-| all {targeted} that adapt linear layers | I-BERT, SqueezeBERT | Their blocks have none. |
+| all {targeted} that adapt linear layers | I-BERT, SqueezeBERT | Their blocks have no linear layers. |
 | `top-layers`, `--top-layers` | ALBERT | All layers share their weights. |
 | `full:read=mean` | all but BERT's form | It adds a block of that form. |
 """
 
 
-def page(defaults: StudyRecord | None = None) -> str:
-    """The whole page, with the study at the defaults; a method that it lacks is named as not measured."""
-    defaults, matched = defaults or _study(AT_DEFAULTS), _study(MATCHED)
-    parts = [HEAD, _traits(), _refusals(), _results(defaults, matched)]
-    parts += [_section(method, defaults, matched) for method in METHODS]
-    return "\n".join(parts)
+def with_tables(page: str, defaults: StudyRecord | None = None) -> str:
+    """Return the page on methods with its tables; methods missing from the study are listed as not measured."""
+    studies = defaults or read_study(AT_DEFAULTS), read_study(MATCHED)
+    return filled(page, MAKER, {"results": lambda: _results(*studies), "refusals": _refusals})
 
 
-def _study(path: Path) -> StudyRecord:
-    return StudyRecord.model_validate_json(path.read_text(encoding="utf-8"))
+def table() -> str:
+    """Return the page with the properties of each method."""
+    known = {method.name: traits(method) for method in METHODS}
+    head = _TABLE_HEAD.format(
+        not_mergeable=_listed(name for name, one in known.items() if not one.mergeable),
+        not_zero_init=_listed(name for name, one in known.items() if not one.zero_init),
+        not_last_layers=_listed(name for name, one in known.items() if not one.last_layers),
+    )
+    return head + "\n".join(map(_section, METHODS))
 
 
-def _traits() -> str:
-    lines = [
-        "## What to know of each",
-        "",
-        "*Merges*: what was learned can be added into the encoder's weights (`feathertune export --to merged`), so "
-        "that it costs nothing in prediction. *Starts at zero*: the prepared encoder answers as before, so its head "
-        "can be fitted first. *Last layers*: it can be kept to them (`--top-layers`), and what comes before is "
-        "computed once. *Size*: the option that makes it larger or smaller. *Rate*: the learning rate by default.",
-        "",
-        "| method | merges | starts at zero | last layers | size | rate |",
-        "|---|---|---|---|---|---|",
-    ]
-    for m in METHODS:
-        t = traits(m)
-        size = "one size" if t.size_option is None else f"`{t.size_option}`"
-        words = (_yes(value) for value in (t.mergeable, t.zero_init, t.last_layers))
-        cells = (f"[{m.name}](#{m.name})", *words, size, f"{t.learning_rate:g}")
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join([*lines, ""])
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
 
 
 def _refusals() -> str:
-    linear_only = ", ".join(f"`{method.name}`" for method in METHODS if not method.conv1d)
+    linear_only = _listed(method.name for method in METHODS if not method.conv1d)
     targeted = sum("target_modules" in method.options.model_fields for method in METHODS)
     return _REFUSALS.format(linear_only=linear_only, targeted=targeted)
 
 
-def _yes(value: bool) -> str:
-    return "yes" if value else "no"
-
-
 def _results(defaults: StudyRecord, matched: StudyRecord) -> str:
     data, hardware = defaults.data, defaults.hardware
-    studies = (("at the defaults", defaults, AT_DEFAULTS), ("at a common budget", matched, MATCHED))
+    studies = (("Defaults", defaults, AT_DEFAULTS), ("Budget", matched, MATCHED))
     lines = [
-        "## What they cost and gave here",
-        "",
-        f"{data.source} and {defaults.base_ids()}: {data.n_train:,} rows to train on, {data.n_test:,} to test on, "
-        f"{_seeds(defaults)} seeds, accuracy with its 95% interval; on {hardware['cores']} cores "
-        f"({hardware['processor']}, {hardware['dtype']}). One small data set and one small encoder: differences of a "
-        "point or two are noise, and a method that needs a large encoder or many steps does badly here. The two "
-        "studies ran at once, a core each: times compare methods with each other, not with other pages. At the budget "
-        "each keeps its default rate, which is too low for one that became much smaller "
-        "([what was tried](../benchmarks/LOG.md)).",
+        f"{data.source} and {defaults.base_ids()}: {data.n_train:,} training rows, {data.n_test:,} test rows, "
+        f"{_seeds(defaults)} seeds, on {hardware['cores']} cores ({hardware['processor']}, {hardware['dtype']}).",
         "",
         *(
             f"* {name}: `{_command(study)}` ([record](../benchmarks/results/{path.name}))"
             for name, study, path in studies
         ),
         "",
-        "| method | accuracy | against full | trained | ships | time a run | at the budget: accuracy | trained |",
+        "| method | accuracy, 95% CI | gain over full | trained | ships | time per run | budget: accuracy, 95% CI "
+        "| budget: trained |",
         "|---|---|---|---|---|---|---|---|",
     ]
     at_budget = _rows(matched)
@@ -115,7 +105,7 @@ def _results(defaults: StudyRecord, matched: StudyRecord) -> str:
         known = row.method in METHODS
         other = at_budget.get(row.method) if known else None
         cells = (
-            f"[{row.method}](#{row.method})" if known else row.method,
+            _linked(row.method) if known else row.method,
             _accuracy(row),
             SHARE.difference(row.delta_vs_full),
             units.count(row.trainable_parameters),
@@ -127,12 +117,15 @@ def _results(defaults: StudyRecord, matched: StudyRecord) -> str:
         lines.append("| " + " | ".join(cells) + " |")
     for record in (defaults, matched):
         lines += [f"\nFailed: `{run.id}`: {run.error}." for run in record.runs if run.status == "failed"]
-    lines += [f"\nLeft out: [{name}](#{name}), since {why}" for name, why in defaults.left_out.items()]
+    lines += [f"\nSkipped: {_linked(name)}. Reason: {why}" for name, why in defaults.left_out.items()]
     found = _rows(defaults).keys() | defaults.left_out.keys()
-    if unknown := [f"[{name}](#{name})" for name in METHODS.names() if name not in found]:
+    if unknown := [_linked(name) for name in METHODS.names() if name not in found]:
         lines.append(f"\nNot measured yet: {', '.join(unknown)}.")
-    baselines = ", ".join(f"`{b.name}`" for b in BASELINES)
-    return "\n".join([*lines, "", f"{baselines} are the baselines that every study has.", ""])
+    return "\n".join([*lines, "", f"{_listed(b.name for b in BASELINES)} are the baselines of every study.", ""])
+
+
+def _linked(name: str) -> str:
+    return f"[{name}]({TABLE.name}#{name})"
 
 
 def _command(study: StudyRecord) -> str:
@@ -149,26 +142,32 @@ def _rows(study: StudyRecord) -> dict[str, SummaryRow]:
 
 
 def _accuracy(row: SummaryRow) -> str:
-    return f"{SHARE.score(row.score_mean)} ({SHARE.interval(row.score_low, row.score_high)})"
+    low, high = (SHARE.score(end).removesuffix(SHARE.suffix) for end in (row.score_low, row.score_high))
+    return f"{SHARE.score(row.score_mean)} [{low}, {high}]"
 
 
-def _section(method: Method, defaults: StudyRecord, matched: StudyRecord) -> str:
-    lines = [f"## {method.name}", "", f"{method.summary} {method.when}", "", f"Source: {method.source}."]
-    said = [
-        f"{_accuracy(row)} with {units.count(row.trainable_parameters)} trained parameters {when}"
-        for study, when in ((defaults, "at its defaults"), (matched, "at the common budget"))
-        if (row := _rows(study).get(method.name)) is not None
-    ]
-    if said:
-        lines.append(f"Here: {', '.join(said)}.")
-    if method.search_space:
-        space = (
-            f"`{key}` {', '.join(f'{v:g}' if isinstance(v, float) else str(v) for v in values)}"
-            for key, values in method.search_space.items()
+def _section(method: Method) -> str:
+    known = traits(method)
+    source = re.sub(r"arXiv:(\d+\.\d+)", r"[arXiv:\1](https://arxiv.org/abs/\1)", method.source)
+    size = "fixed" if known.size_option is None else f"`{known.size_option}`"
+    if (scaled := known.scaled_rate) is None:
+        rate = f"{known.learning_rate:g}"
+    else:
+        rate = (
+            f"{scaled['highest']:g} in short trainings on narrow base models, down to {scaled['lowest']:g} "
+            f"({scaled['hidden_size']} / hidden size * sqrt({scaled['n_steps']} / steps) times the highest)"
         )
-        lines.append(f"Worth trying: {'; '.join(space)}.")
-    return "\n".join([*lines, ""])
+    facts = [f"**Size:** {size}.", f"**Learning rate:** {rate}."]
+    if method.search_space:
+        values = (
+            f"`{key}` {', '.join(f'{v:g}' if isinstance(v, float) else str(v) for v in found)}"
+            for key, found in method.search_space.items()
+        )
+        facts.append(f"**Values to try:** {'; '.join(values)}.")
+    text = [method.summary, f"**When to use it:** {method.when}", *facts, f"**Source:** {source}."]
+    return f"## {method.name}\n{' '.join(text)}\n"
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page(), encoding="utf-8")
+    PAGE.write_text(with_tables(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    TABLE.write_text(table(), encoding="utf-8")

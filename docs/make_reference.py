@@ -1,4 +1,4 @@
-"""Writes ``docs/reference.md`` from the code: commands with their options, settings, methods. Run by ``make docs``."""
+"""Write ``docs/reference.md`` from the code: commands, options, settings, methods. Run by ``make docs``."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ Made by `make docs` from the code; do not edit.
 
 
 def reference() -> str:
-    """The whole page."""
+    """Return the whole page."""
     return HEAD + "\n".join([commands(), settings(), methods()])
 
 
 def commands() -> str:
-    """Each command with its arguments and options, from the signature of its function."""
+    """Return each command with its arguments and options, from its function's signature."""
     lines = ["## Commands", ""]
     for words, command in _all_commands():
         function = command.callback
@@ -51,7 +51,7 @@ def commands() -> str:
 
 
 def _all_commands() -> Iterator[tuple[str, CommandInfo]]:
-    """What is typed, and the command; those of a group after the group's other ones."""
+    """Yield each command with its name as typed; commands of a group come last."""
     for command in app.registered_commands:
         yield str(command.name), command
     for group in app.registered_groups:
@@ -69,8 +69,8 @@ def _value(kind: Any) -> str:
 
 
 def settings() -> str:
-    """Each section of the settings with its defaults."""
-    lines = ["## Settings", "", "In the file of `--config`, and by `--set section.key=value`.", ""]
+    """Return each section of the settings with its defaults."""
+    lines = ["## Settings", "", "Write them in a file for `--config`, or pass `--set section.key=value`.", ""]
     for name, field in Config.model_fields.items():
         kind = field.annotation
         if get_origin(kind) is tuple:  # one section, or a list of them
@@ -81,12 +81,19 @@ def settings() -> str:
 
 
 def methods() -> str:
-    """Each method with its options, then the baselines."""
+    """Return each method with its options, then the baselines."""
     lines = ["## Methods", ""]
     for method in METHODS:
         lines += [f"### `{method.name}`", "", f"{method.summary} Source: {method.source}.", ""]
-        lines += [f"Options, as `--set method.{method.name}.OPTION=VALUE`:", "", *_fields(method.options), ""]
-    lines += ["## Baselines", "", "In every study.", "", "| name | what it does | source |", "|---|---|---|"]
+        lines += [f"Set an option with `--set method.{method.name}.OPTION=VALUE`:", "", *_fields(method.options), ""]
+    lines += [
+        "## Baselines",
+        "",
+        "Every study runs the baselines.",
+        "",
+        "| name | description | source |",
+        "|---|---|---|",
+    ]
     lines += [f"| `{b.name}` | {b.summary} | {b.source} |" for b in BASELINES]
     return "\n".join([*lines, ""])
 
@@ -105,7 +112,7 @@ def _summary(model: type[BaseModel]) -> str:
 
 
 def _meanings(model: type[BaseModel]) -> dict[str, str]:
-    """What the docstrings of a class and its bases say of its attributes."""
+    """Return the meanings of a class's attributes, from its docstring and those of its bases."""
     found: dict[str, str] = {}
     for base in reversed(model.__mro__):
         text = inspect.cleandoc(base.__doc__ or "")

@@ -1,12 +1,12 @@
-"""Builds the site from ``docs/`` into ``site/html``, which opens from the disk. Run by ``make site``.
+"""Build the site from ``docs/`` into ``site/html``, which opens from disk. Run by ``make site``.
 
-The pages are written for a code host, where links lead to any file of the repository. Here they are laid out for
-Zensical first (``site/source``): a link to a file outside ``docs/`` leads to a copy of it (as a page, if it is
-Markdown), figures are put into the page so that they follow the switch between light and dark, and comments are taken
-out. A link that leads nowhere stops the build. Zensical then checks links and anchors between pages (``--strict``).
+The pages are written for a code host, where links can point to any file of the repository. This module first prepares
+them for Zensical (``site/source``). Files outside ``docs/`` that a page links to are copied, Markdown files as pages.
+Figures are inlined, so they follow the switch between light and dark, and comments are removed. A broken link stops the
+build. Zensical then checks links and anchors between pages (``--strict``).
 
-Why Zensical: MkDocs 1 is maintained no more, and Material for MkDocs gets critical fixes only, until its end in May
-2027; its makers go on with this. It runs no hooks, so what a hook would do is done here.
+Why Zensical: MkDocs 1 is no longer maintained, and Material for MkDocs gets critical fixes only, until May 2027. Its
+authors continue with Zensical. Zensical runs no hooks, so their work is done here.
 """
 
 from __future__ import annotations
@@ -27,48 +27,44 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 THEME = DOCS / "theme"
 OUT = ROOT / "site"
-# Pages that are not there are left out; pages that are nowhere in it come last, under "More".
+# Missing pages are skipped; pages without a place come last, under "More".
 NAV: Mapping[str, Sequence[str]] = {
-    "Start": ("index", "quickstart", "concepts", "methods", "speed", "from-peft"),
-    "Use": (
-        *(
-            "inspect",
-            "tasks",
-            "numbers",
-            "imbalance",
-            "few-labels",
-            "long",
-            "languages",
-            "base-models",
-            "bases",
-            "comparing-bases",
-            "python",
-            "search",
-            "fusion",
-            "cost",
-        ),
-        *("files", "tracking", "bundles", "export", "serving", "serving-in-public", "trust", "scale"),
+    "Tutorial": ("index", "quickstart"),
+    "How-to guides": (
+        *("inspect", "files", "tasks", "numbers", "imbalance", "few-labels", "long", "languages"),
+        *("bases", "comparing-bases", "fusion", "search", "cost", "tracking"),
+        *("python", "notebooks", "from-peft", "export", "serving", "serving-in-public", "scale", "large-studies"),
+        *("adding-a-method", "adding-a-data-source"),
     ),
-    "Extend": ("adding-a-method", "adding-a-data-source"),
-    "Look up": ("reference", "api"),
-    "Inside": ("engine", "architecture", "article"),
+    "Explanation": (
+        "concepts",
+        "statistics",
+        "light-methods",
+        "engine",
+        "trust",
+        "article",
+        "architecture",
+        "engine-parts",
+        "engine-training",
+    ),
+    "Reference": ("reference", "api", "methods", "methods-table", "base-models", "bundles", "speed"),
 }
 _MORE = "More"
-# What Zensical loads from elsewhere, so that the search works from the disk; ours does that.
+# Zensical loads this script from a network so that search works from disk; `theme/worker.js` replaces it.
 _SHIM = '<script src="https://unpkg.com/iframe-worker/shim" type="text/javascript"></script>'
 _FOREIGN = re.compile(r"""<(?:script|img|iframe|link)\b[^>]*\b(?:src|href)=["']?https?:""")
-# Where files from outside docs/ stand on the site.
+# Folder of the site for files from outside docs/.
 _ELSEWHERE = "repository"
 _LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^()\s]+)\)")
 _OUTSIDE = re.compile(r"[a-z][a-z0-9+.-]*:|#|//", re.IGNORECASE)
-# A comment, but not one that stands in a fence as an example; that fence is the first group.
+# A comment outside fences; a fence is the first group.
 _COMMENT = re.compile(r"(^```.*?^``` *$)|<!--.*?-->\n?", re.DOTALL | re.MULTILINE)
 _FENCE = re.compile(r"^ *(```|~~~)")
 _ITEM = re.compile(r"^(?:[*+-]|\d+\.) ")
 _SETTINGS = """\
 [project]
 site_name = "feathertune"
-site_description = "Lightweight fine-tuning of pretrained encoders that says what it bought you."
+site_description = "Lightweight fine-tuning for text classification, with an honest account of what it buys you."
 docs_dir = "source"
 site_dir = "html"
 use_directory_urls = false
@@ -113,17 +109,17 @@ show_symbol_type_heading = false
 
 
 class LinkError(Exception):
-    """A link leads nowhere, or a page would load something from a network."""
+    """A broken link, or a page that loads something from a network."""
 
 
 @dataclass
 class Staging:
-    """What is laid out so far.
+    """Pages and files of the site, during staging.
 
     Attributes:
-        folder: Of the pages.
-        waiting: Files of the repository that are linked to and not yet laid out.
-        done: Those that are.
+        folder: Folder of the pages.
+        waiting: Linked files of the repository that are not staged yet.
+        done: Staged files.
     """
 
     folder: Path
@@ -131,27 +127,27 @@ class Staging:
     done: set[Path]
 
     def place(self, file: Path) -> Path:
-        """Where a file of the repository stands on the site."""
+        """Return the path of a repository file on the site."""
         inside = file.is_relative_to(DOCS)
         return self.folder / (file.relative_to(DOCS) if inside else Path(_ELSEWHERE) / file.relative_to(ROOT))
 
     def want(self, file: Path) -> None:
-        """Remember a file that something links to."""
+        """Stage a linked file later."""
         if file not in self.done and file not in self.waiting:
             self.waiting.append(file)
 
 
 def stage(out: Path = OUT) -> Path:
-    """Lay out all pages, and what they link to.
+    """Write all pages and the files that they link to.
 
     Args:
-        out: Is emptied first.
+        out: Output folder; its content is deleted first.
 
     Returns:
-        The configuration for Zensical.
+        The configuration file for Zensical.
 
     Raises:
-        LinkError: If a link leads nowhere.
+        LinkError: If a link is broken.
     """
     shutil.rmtree(out, ignore_errors=True)
     pages = sorted(DOCS.glob("*.md"))
@@ -176,7 +172,7 @@ def stage(out: Path = OUT) -> Path:
 
 
 def navigation(pages: Sequence[Path]) -> dict[str, list[str]]:
-    """The sections with the files of those pages that are there."""
+    """Return the files of each section, existing pages only."""
     names = {path.stem for path in pages}
     sections = {title: [f"{name}.md" for name in wanted if name in names] for title, wanted in NAV.items()}
     known = {name for wanted in NAV.values() for name in wanted}
@@ -185,7 +181,7 @@ def navigation(pages: Sequence[Path]) -> dict[str, list[str]]:
 
 
 def page(file: Path, staging: Staging) -> str:
-    """A page as Zensical takes it."""
+    """Return a page in the form that Zensical reads."""
     lines = _COMMENT.sub(lambda found: found[1] or "", file.read_text(encoding="utf-8")).splitlines()
     written: list[str] = []
     for line, in_fence in _with_fences(lines):
@@ -199,7 +195,7 @@ def page(file: Path, staging: Staging) -> str:
 
 
 def _with_fences(lines: Sequence[str]) -> Iterator[tuple[str, bool]]:
-    """Each line, and whether it is part of a fence."""
+    """Yield each line, with True if it is part of a fence."""
     fence = ""
     for line in lines:
         mark = found[1] if (found := _FENCE.match(line)) else ""
@@ -211,7 +207,7 @@ def _with_fences(lines: Sequence[str]) -> Iterator[tuple[str, bool]]:
 
 
 def _starts_block(line: str, before: str) -> bool:
-    """Whether a list or table begins right under a paragraph: Python-Markdown wants a free line, code hosts do not."""
+    """Return True for a list or table right below a paragraph, where Python-Markdown needs an empty line."""
     text = bool(before.strip()) and not before.startswith((" ", "#", "|")) and not _ITEM.match(before)
     return text and bool(_ITEM.match(line) or line.startswith("|"))
 
@@ -223,8 +219,8 @@ def _link(link: re.Match[str], file: Path, staging: Staging) -> str:
     path, hash_, anchor = target.partition("#")
     aim = Path(os.path.normpath(file.parent / path))
     if not aim.exists() or not aim.is_relative_to(ROOT):
-        raise LinkError(f"{file.relative_to(ROOT)} links to {target}, which is not there.")
-    if aim.is_dir():  # a code host lists it; there is nothing to show here
+        raise LinkError(f"{file.relative_to(ROOT)} links to {target}, which does not exist.")
+    if aim.is_dir():  # a code host lists a folder, the site has no page for it
         return text
     if mark and aim.suffix == ".svg":
         return _drawing(aim)
@@ -234,7 +230,7 @@ def _link(link: re.Match[str], file: Path, staging: Staging) -> str:
 
 
 def _drawing(file: Path) -> str:
-    """A figure as part of the page; the style sheet of the site has its colours."""
+    """Return a figure as inline SVG, with the colours of the site's style sheet."""
     drawing = re.sub(r"<style>.*?</style>", "", file.read_text(encoding="utf-8"), flags=re.DOTALL)
     return f'<div class="figure">{" ".join(drawing.split())}</div>'
 
@@ -245,13 +241,13 @@ def _as_toml(sections: Mapping[str, Sequence[str]]) -> str:
 
 
 def build(settings: Path) -> int:
-    """Run Zensical, and see that nothing on its pages comes from a network.
+    """Run Zensical, and check that its pages load nothing from a network.
 
     Returns:
-        Its exit status.
+        Zensical's exit status.
 
     Raises:
-        LinkError: If something does.
+        LinkError: If a page loads something from a network.
     """
     zensical = Path(sys.executable).with_name("zensical")
     command = [str(zensical) if zensical.exists() else "zensical", "build", "--strict", "--clean", "-f", settings.name]
@@ -261,7 +257,7 @@ def build(settings: Path) -> int:
         way = Path(os.path.relpath(html / "worker.js", file.parent)).as_posix()
         text = file.read_text(encoding="utf-8").replace(_SHIM, f'<script src="{way}"></script>')
         if found := _FOREIGN.search(text):
-            raise LinkError(f"{file.relative_to(html)} would load something from a network: {found[0]}")
+            raise LinkError(f"{file.relative_to(html)} loads something from a network: {found[0]}")
         file.write_text(text, encoding="utf-8")
     return status
 

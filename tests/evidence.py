@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from feathertune.records import BaseRecord, DataRecord, Metrics, PairRecord, RunRecord, Seconds, SummaryRow, Verdict
-from feathertune.report.wording import Context, in_words
+from feathertune.report.context import Context
+from feathertune.report.wording import in_words
 from feathertune.study.verdict.evidence import Evidence
 from feathertune.study.verdict.verdict import judge
 from feathertune.tasks import SINGLE_LABEL

@@ -77,7 +77,7 @@ _OTHERS: dict[str, dict[str, Any]] = {
 # True if transformers itself cannot run it on texts, and why; False if only we cannot, and our words.
 CANNOT: dict[str, tuple[bool, str]] = {
     "layoutlmv2": (True, "needs the package detectron2, and pictures of pages"),
-    "perceiver": (False, "no backbone with a list of blocks and a head outside of it"),
+    "perceiver": (False, "no backbone with a list of blocks and a head outside it"),
 }
 # Settings of families that matter; `tokenizer` holds attributes of the tokenizer.
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {

@@ -56,6 +56,7 @@ WITHOUT_TORCH = (
     "report",
     "report.comparison",
     "report.inspection",
+    "report.study_result",
     "report.tables",
     "export",
     "track",

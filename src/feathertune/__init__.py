@@ -1,4 +1,4 @@
-"""feathertune: lightweight fine-tuning of pretrained encoders, that tells you what it bought you."""
+"""Lightweight fine-tuning for text classification, with an honest account of what it buys you."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from feathertune.api import (
         Predictor,
+        Study,
         compare,
         evaluate_base,
         export_model,
@@ -23,6 +24,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Config",
     "Predictor",
+    "Study",
     "TextClassifier",
     "TextRegressor",
     "__version__",
@@ -38,8 +40,8 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the name stands for
-    """Load the public names when they are asked for: ``import feathertune`` alone loads no torch."""
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - any public name
+    """Load public names on first use, so that ``import feathertune`` alone loads no torch."""
     if name in ("Config", "load_config"):
         from feathertune import config
 

@@ -1,6 +1,6 @@
-"""``python -m feathertune``, and the command ``feathertune``.
+"""Entry point of ``python -m feathertune`` and the command ``feathertune``.
 
-Loads nothing at import: worker processes import the module that the program began with.
+Loads nothing at import, because worker processes import the program's main module.
 """
 
 import gc
@@ -13,7 +13,7 @@ def main() -> None:
     try:
         run()
     finally:
-        # What is loaded goes with the process: looking through torch's objects for the last time takes a second.
+        # Skip the final garbage collection, which takes a second with torch loaded.
         gc.freeze()
 
 

@@ -1,4 +1,4 @@
-"""Errors that a user may see (all can be pickled), and the helper that names the nearest known word."""
+"""Errors that users see, all of them picklable, and helpers for their messages."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _MOST_SHOWN = 200
 
 
 class FeathertuneError(Exception):
-    """Base of all errors raised on purpose; `exit_code` is 2 for wrong input, 1 for a failed run."""
+    """Base class of all errors raised on purpose; `exit_code` is 2 for bad input, 1 for a failed run."""
 
     exit_code = 2
 
@@ -20,11 +20,11 @@ class ConfigError(FeathertuneError, ValueError):
 
 
 class DataError(FeathertuneError, ValueError):
-    """Texts or labels cannot be used as they are."""
+    """Texts or labels cannot be used."""
 
 
 class UnknownNameError(FeathertuneError, LookupError):
-    """A name is not in its list; the message holds the nearest one."""
+    """A name is unknown; the message suggests the nearest known one."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         self.kind, self.name, self.known = kind, name, sorted(known)
@@ -35,25 +35,25 @@ class UnknownNameError(FeathertuneError, LookupError):
 
 
 class EncoderError(FeathertuneError):
-    """A pretrained encoder cannot be found or cannot serve for classification."""
+    """A base model cannot be found, or cannot be used for classification."""
 
 
 class BundleError(FeathertuneError):
-    """A folder is not a whole bundle, or does not fit the encoder that it was trained on."""
+    """A folder is not a complete bundle, or does not fit its base model."""
 
 
 class HubError(FeathertuneError):
-    """The hub refuses something, or cannot be reached."""
+    """The hub refused a request, or cannot be reached."""
 
     exit_code = 1
 
 
 class CheckpointError(FeathertuneError):
-    """A checkpoint of a training is damaged, or belongs to another training."""
+    """A checkpoint is damaged, or belongs to another training."""
 
 
 class MissingExtraError(FeathertuneError, ImportError):
-    """A feature needs packages of an extra that is not installed."""
+    """A feature needs an extra that is not installed."""
 
     def __init__(self, extra: str, needed_for: str, hint: str = "") -> None:
         self.extra, self.needed_for, self.hint = extra, needed_for, hint
@@ -67,24 +67,24 @@ class MissingExtraError(FeathertuneError, ImportError):
 
 
 class RunFailedError(FeathertuneError, RuntimeError):
-    """A run ended without a result; what was finished before it is kept."""
+    """A run failed; earlier results are kept."""
 
     exit_code = 1
 
 
 def first_line(error: Exception) -> str:
-    """Return another library's message as one line, or the type of an error without a message."""
+    """Return the first line of another library's message, or the error's type if there is none."""
     return shown((str(error).strip() or type(error).__name__).splitlines()[0].rstrip("."))
 
 
 def shown(value: object) -> str:
-    """Return a value from somebody's data for a message, which must stay readable: at most 200 characters."""
+    """Return a value from the data for a message, shortened to 200 characters."""
     text = value if isinstance(value, str) else repr(value)
     return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}... ({len(text):,} characters)"
 
 
 def is_whole(text: str) -> bool:
-    """Return False for a text with half a surrogate pair, which no file can hold."""
+    """Return False if the text contains half a surrogate pair, which cannot be encoded as UTF-8."""
     try:
         return text.isascii() or bool(text.encode())
     except UnicodeEncodeError:
@@ -92,19 +92,19 @@ def is_whole(text: str) -> bool:
 
 
 def complaint(message: str) -> str:
-    """Return pydantic's message for a value, without its prefix and final full stop."""
+    """Return pydantic's message without its prefix and final period."""
     return message.removeprefix("Value error, ").rstrip(".")
 
 
 def isolated(name: str) -> str:
-    """Isolate a name with right-to-left letters (Unicode's FSI, PDI), so that it does not reorder its surroundings."""
+    """Wrap a name with right-to-left letters in Unicode's FSI and PDI, to keep the surrounding text in order."""
     if name.isascii() or all(unicodedata.bidirectional(character) not in ("R", "AL") for character in name):
         return name
     return f"\u2068{name}\u2069"
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return a hint such as `` Did you mean 'x'? Known: a, b, x.``; empty if nothing is known."""
+    """Return a hint such as `` Did you mean 'x'? Known: a, b, x.``; empty if there are no known names."""
     names = list(known)
     if not names:
         return ""
@@ -112,5 +112,5 @@ def nearest(name: str, known: Iterable[str]) -> str:
     hint = ""
     if close:
         hint = f" Did you mean '{next(n for n in names if n.lower() == close[0])}'?"
-    listed = ", ".join(map(shown, names[:20])) + (f", ... ({len(names)} in all)" if len(names) > 20 else "")
+    listed = ", ".join(map(shown, names[:20])) + (f", ... ({len(names)} in total)" if len(names) > 20 else "")
     return f"{hint} Known: {listed}."

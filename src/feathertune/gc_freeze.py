@@ -1,4 +1,4 @@
-"""Keep Python's garbage collector away from objects that stay. It loads no torch."""
+"""Exclude long-lived objects from Python's garbage collection. Loads no torch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def gc_frozen() -> Iterator[None]:
-    """Exclude all objects that exist now from garbage collection, which takes a fifth of a second with torch loaded."""
+    """Exclude all present objects from garbage collection, which takes a fifth of a second with torch loaded."""
     if gc.get_freeze_count():
         yield
         return

@@ -1,4 +1,4 @@
-"""Input files: only regular ones are read, since a pipe may keep its reader waiting and can be read once only."""
+"""Checks of input files: only regular files are read, since a pipe can block and can be read only once."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ _KINDS = {
 
 
 def check_regular(path: Path, error: type[FeathertuneError] = DataError) -> None:
-    """Raise an error for a pipe, a socket, a device, or a name that is not UTF-8; a missing file passes."""
+    """Raise `error` for a pipe, a socket, a device, or a name that is not UTF-8; a missing file passes."""
     if not is_whole(str(path)):
-        raise error(f"The name of the file {str(path)!a} is not UTF-8. Rename it.")
+        raise error(f"The file name {str(path)!a} is not UTF-8. Rename the file.")
     try:
         kind = _KINDS.get(stat.S_IFMT(path.stat().st_mode))
     except (OSError, ValueError):
         return
     if kind is not None:
         raise error(
-            f"{path} is {kind}. Expected a file, which can be read twice: save the content to a file, or pass lines "
-            "of text to `feathertune predict --input -`."
+            f"{path} is {kind}. Expected a regular file, because it is read twice. Save the content to a file, or pipe "
+            "lines of text to `feathertune predict --input -`."
         )
 
 
 def state_of(path: Path) -> tuple[int, ...]:
-    """Return numbers that differ if a file was changed or replaced."""
+    """Return numbers that change when the file is changed or replaced."""
     found = path.stat()
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns

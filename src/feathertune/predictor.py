@@ -1,4 +1,4 @@
-"""Predict labels and probabilities, or numbers, with a bundle, for any number of texts."""
+"""Predict labels and probabilities, or numbers, with a bundle."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ from feathertune.tasks.labels.kind import encode_known
 from feathertune.tasks.labels.reader import KINDS
 from feathertune.tasks.labels.values import Label
 
-# A text's label, or list of labels, and probabilities by name; or its number and no probabilities.
+# A text's label or list of labels, with probabilities by name; or a number without probabilities.
 Answer = tuple[str | list[str] | float, dict[str, float]]
 
 TOKEN_BUDGET = 8_192
-# Texts that are encoded and sorted by length at once: enough to fill batches of one length, little memory.
+# Texts encoded and sorted by length together: enough to fill batches of similar lengths, in little memory.
 CHUNK_TEXTS = 2_000
 CHUNK_CHARACTERS = 8_000_000
 
 
 class Predictor:
-    """A loaded bundle that predicts; it changes the bundle's model for fast passes."""
+    """A loaded bundle that predicts; modifies the bundle's model for speed."""
 
     def __init__(
         self, bundle: Bundle, runtime: Runtime, engine: EngineConfig, *, matrices: Matrices | None = None
@@ -47,21 +47,21 @@ class Predictor:
         self.runtime, _ = fitting_runtime(bundle.base, engine, runtime)
         if self.runtime.dtype == "fp32":
             bundle.model.float()
-        self._parts = contextlib.ExitStack()  # never closed: they live as long as the predictor
+        self._parts = contextlib.ExitStack()  # never closed: the parts live as long as the predictor
         self.installed = self._parts.enter_context(fast_parts(bundle.base, engine, self.runtime, matrices=matrices))
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Names in the order of the probabilities; one name for numbers."""
+        """Label names in the order of the probabilities; one name for numbers."""
         return tuple(self.bundle.info.labels)
 
     @property
     def reads_pairs(self) -> bool:
-        """True if each text is a `Pair`."""
+        """True if the bundle reads `Pair` texts."""
         return self.bundle.info.reads_pairs
 
     def logits(self, texts: Sequence[Text]) -> np.ndarray:
-        """Return logits ``(N, C)`` float32 of N texts, all of the kind that the bundle reads."""
+        """Return logits ``(N, C)`` float32 of N texts: strings, or pairs if the bundle reads pairs."""
         if not texts:
             return np.zeros((0, len(self.labels)), dtype=np.float32)
         bundle = self.bundle
@@ -76,7 +76,7 @@ class Predictor:
         return self.task.probabilities(self.logits(texts))
 
     def predict_proba(self, texts: Iterable[Text]) -> np.ndarray:
-        """Return `probabilities` of a stream, which is read in chunks."""
+        """Return `probabilities` of an iterable, which is read in chunks."""
         return np.concatenate([self.probabilities([]), *map(self.probabilities, _chunks(texts))])
 
     @property
@@ -86,13 +86,13 @@ class Predictor:
 
     @property
     def thresholds(self) -> np.ndarray | None:
-        """Thresholds ``(C,)``; None if the largest probability decides."""
+        """Decision thresholds ``(C,)``; None if the largest probability decides."""
         found = self.bundle.info.threshold
         return None if found is None else np.array(found)
 
     @property
     def fields(self) -> dict[str, Any]:
-        """The fields of an answer, with any values."""
+        """Fields of an answer with placeholder values."""
         return as_fields(self.named(np.ones(len(self.labels))))
 
     def named(self, row: np.ndarray) -> Answer:
@@ -106,21 +106,21 @@ class Predictor:
         return self.labels[int(decided)], probabilities
 
     def predict(self, texts: Iterable[Text]) -> Iterator[Answer]:
-        """Yield each text's `Answer`, in order; `texts` may be a stream of any length."""
+        """Yield each text's `Answer`, in order; `texts` may be an iterable of any length."""
         for chunk in _chunks(texts):
             for row in self.probabilities(chunk):
                 yield self.named(row)
 
 
 def require_finite(logits: np.ndarray, model: str, texts: Sequence[Text] | None = None) -> None:
-    """Require logits ``(N, C)`` that are numbers; a BundleError names the first text without them, if it may."""
+    """Require finite logits ``(N, C)``; the BundleError shows the first text without them if `texts` is given."""
     if np.isfinite(logits).all():
         return
     row = int(np.flatnonzero(~np.isfinite(logits).all(axis=1))[0])
     text = "a text" if texts is None else f"the text {texts[row]!r:.80}"
     raise BundleError(
-        f"{model} gives logits that are NaN or infinite to {text}. No label follows from them: its weights are too "
-        "large. Train it again."
+        f"{model} returns logits that are NaN or infinite for {text}. Its weights are too large. Train it again with a "
+        "lower learning rate."
     )
 
 
@@ -149,7 +149,7 @@ def load(path: str | Path, *, base: str | None = None, engine: EngineConfig | No
     """Load a bundle for prediction; `base` is the path of the base model, if it moved.
 
     Raises:
-        BundleError: If it is not a whole bundle, or not on the base that it was trained on.
+        BundleError: If the bundle is incomplete, or its base model differs from the one in training.
     """
     engine = engine or EngineConfig()
     runtime = choose_runtime(engine)
@@ -157,10 +157,10 @@ def load(path: str | Path, *, base: str | None = None, engine: EngineConfig | No
 
 
 def evaluate(predictor: Predictor, source: str, options: ReadOptions | None = None) -> Scores:
-    """Score a bundle on the test rows of labelled data, or on all rows if it has no splits.
+    """Score a bundle on the test rows of labelled data, or on all rows if there are no splits.
 
     Raises:
-        DataError: If a label is unknown to the bundle, or is no number.
+        DataError: If a label is unknown to the bundle, or is not a number.
     """
     info = predictor.bundle.info
     texts, names = labelled_rows(info, source, ("test",), options)
@@ -171,9 +171,9 @@ def evaluate(predictor: Predictor, source: str, options: ReadOptions | None = No
 def labelled_rows(
     info: BundleInfo, source: str, splits: Sequence[str], options: ReadOptions | None = None
 ) -> tuple[list[Text], list[Label]]:
-    """Return texts and labels of the first of `splits` that a source has, else of all rows.
+    """Return texts and labels of the first of `splits` that a source has, otherwise of all rows.
 
-    The bundle decides the labels' kind, `options` all else.
+    The bundle determines the task and the label separator, `options` the rest.
     """
     options = replace(
         options or ReadOptions(),

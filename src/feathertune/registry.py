@@ -1,4 +1,4 @@
-"""A read-only list of named values, which other packages extend by entry points."""
+"""A read-only registry of named values, which other packages extend with entry points."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ T = TypeVar("T", bound=Named)
 
 @dataclass(frozen=True)
 class Found(Generic[T]):
-    """Values that other packages offer, and the reason why some cannot be used, by name."""
+    """Values from other packages, and the reasons why some cannot be used, by name."""
 
     values: tuple[T, ...] = ()
     broken: Mapping[str, str] = field(default_factory=dict)
 
 
 def entry_points(group: str, kind: type[T]) -> Found[T]:
-    """Load what packages offer under a group of entry points, by name; a broken value raises only when it is used."""
+    """Load the values of a group of entry points, sorted by name; a broken one raises only when it is used."""
     values: list[T] = []
     broken: dict[str, str] = {}
     for entry in sorted(metadata.entry_points(group=group), key=lambda entry: entry.name):
         origin = f"{entry.value} of the package {entry.dist.name if entry.dist else '?'}"
         try:
             value = entry.load()
-        except Exception as error:  # whatever another package does when it is imported
+        except Exception as error:  # another package's import may raise anything
             broken[entry.name] = f"{origin} cannot be loaded: {type(error).__name__}: {first_line(error)}"
             continue
         if isinstance(value, kind):
@@ -49,7 +49,7 @@ def entry_points(group: str, kind: type[T]) -> Found[T]:
 
 
 class Registry(Generic[T]):
-    """Named values in a stated order; those of other packages come last and cannot take a name in use."""
+    """Named values in a fixed order; values from other packages come last and cannot replace a name."""
 
     def __init__(self, kind: str, values: Iterable[T], *, others: Found[T] | None = None) -> None:
         self.kind = kind
@@ -61,7 +61,7 @@ class Registry(Generic[T]):
             self._values[value.name] = value
         if others is None:
             return
-        for value in others.values:  # whoever installs a package shall not get another `lora` by it
+        for value in others.values:  # installing a package must not replace `lora`
             self._values.setdefault(value.name, value)
         self._broken = {name: why for name, why in others.broken.items() if name not in self._values}
 
@@ -84,7 +84,7 @@ class Registry(Generic[T]):
 
     @property
     def broken(self) -> Mapping[str, str]:
-        """Values of other packages that cannot be used: name to reason."""
+        """Unusable values of other packages: name to reason."""
         return dict(self._broken)
 
     def names(self) -> tuple[str, ...]:

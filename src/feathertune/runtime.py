@@ -1,4 +1,4 @@
-"""The machine: device, number format, seeds, versions, and the memory that a block of code takes."""
+"""The machine: device, number format, seeds, versions, and measured memory and time."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ import torch
 from feathertune.config import EngineConfig
 from feathertune.errors import ConfigError, first_line
 
-# oneDNN compiles code for each shape of a product and keeps 1,024 of them by default, fewer than an epoch over texts of
-# many lengths needs.
+# oneDNN compiles code for each product shape and keeps 1,024 by default, too few for an epoch over texts of many
+# lengths.
 _ONEDNN_CACHE = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "8192")
-# bf16 must win clearly, since it costs digits. Native bf16 wins by 2 to 8, other processors lose by 3 or more.
+# bf16 must be clearly faster, since it loses digits. Native bf16 is 2x to 8x faster; elsewhere it is 3x or more slower.
 _BF16_MUST_WIN_BY = 1.3
 _PROBE_SIZE = 768
 _SAMPLE_EVERY_S = 0.01
@@ -33,14 +33,14 @@ _NOTHING_BYTES = 16 << 20
 # glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 _TOP_PAD_BYTES = 64 << 20
-# Held while state that all threads share is in use: the generators of torch and numpy, and the filters of warnings. One
-# lock for all of it, so that no two threads wait for each other; a thread may take it again.
+# Held while process-wide state is in use: the random generators of torch and numpy, and the warning filters. One
+# reentrant lock for all of it rules out deadlocks.
 GLOBAL_STATE = threading.RLock()
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """Device and number format of matrix products (``"fp32"`` or ``"bf16"``), why, and measured speeds in GFLOP/s."""
+    """Device and number format of matrix products (``"fp32"`` or ``"bf16"``), the reason, and speeds in GFLOP/s."""
 
     device: torch.device
     dtype: str
@@ -50,12 +50,12 @@ class Runtime:
 
     @property
     def product_dtype(self) -> torch.dtype:
-        """Torch's `dtype`."""
+        """Torch `dtype` of matrix products."""
         return torch.bfloat16 if self.dtype == "bf16" else torch.float32
 
     @property
     def weights_dtype(self) -> torch.dtype | None:
-        """Torch's `dtype` of frozen weights; None for that of the checkpoint."""
+        """Torch `dtype` of frozen weights; None for that of the base model's file."""
         return torch.float32 if self.dtype == "fp32" else None
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
@@ -63,12 +63,16 @@ class Runtime:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.dtype == "bf16")
 
 
-# For comparing two models: nothing is rounded, and no GPU is needed.
+# For comparing two models, without rounding and without a GPU.
 FP32 = Runtime(torch.device("cpu"), "fp32", "sdpa", "two models are compared in fp32", {})
 
 
 def choose_runtime(config: EngineConfig) -> Runtime:
-    """Choose device and number format, measured for ``auto``, and prepare the process; ConfigError if it fails."""
+    """Choose device and number format, measuring for ``auto``, and prepare the process.
+
+    Raises:
+        ConfigError: If the device cannot be used.
+    """
     prepare_process(config)
     name = config.device
     if name == "auto":
@@ -78,8 +82,8 @@ def choose_runtime(config: EngineConfig) -> Runtime:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
         raise ConfigError(f"engine.device is '{name}', which cannot be used here: {first_line(error)}.") from error
-    # On a processor the backward pass of torch's fused attention costs a third of a step at 27 tokens and more than
-    # plain products at 256; on a GPU the fused kernels win.
+    # On a CPU, the backward pass of torch's fused attention takes a third of a step at 27 tokens, and longer than plain
+    # products at 256. On a GPU, the fused kernels are faster.
     fitting: Literal["eager", "sdpa"] = "eager" if device.type == "cpu" else "sdpa"
     attention = fitting if config.attention == "auto" else config.attention
     if config.dtype != "auto":
@@ -93,7 +97,7 @@ def choose_runtime(config: EngineConfig) -> Runtime:
 
 
 def measure_matmul(device: torch.device, dtype: torch.dtype, *, size: int = _PROBE_SIZE, repeats: int = 5) -> float:
-    """Return the speed of a square matrix product in FLOP/s: the best of a few, after a warm-up."""
+    """Return the speed of a square matrix product in FLOP/s, the best of `repeats` after a warm-up."""
     a = torch.ones(size, size, device=device, dtype=dtype)
     best_s = float("inf")
     for repeat in range(repeats + 1):
@@ -108,14 +112,14 @@ def measure_matmul(device: torch.device, dtype: torch.dtype, *, size: int = _PRO
 
 
 def prepare_process(config: EngineConfig) -> None:
-    """Set up how this process keeps compiled products and freed memory; call it before torch's first product."""
+    """Configure this process's caches of compiled products and freed memory; call before torch's first product."""
     os.environ.setdefault(*_ONEDNN_CACHE)
     if config.memory == "keep":
         _keep_freed_memory()
 
 
 def _keep_freed_memory() -> None:
-    """Keep freed memory for the next tensor, with glibc: page faults take a fifth of a step at 256 tokens."""
+    """Make glibc keep freed memory for the next tensor; page faults take a fifth of a step at 256 tokens."""
     with contextlib.suppress(OSError, AttributeError):
         libc = ctypes.CDLL(None)
         libc.mallopt(_M_MMAP_MAX, 0)
@@ -124,14 +128,14 @@ def _keep_freed_memory() -> None:
 
 
 def seed_everything(seed: int) -> None:
-    """Seed torch's and numpy's global generators, which libraries draw from."""
+    """Seed the global generators of torch and numpy, which libraries use."""
     torch.manual_seed(seed)
     np.random.seed(seed)  # noqa: NPY002 - sklearn and peft draw from the global state
 
 
 @contextlib.contextmanager
 def kept_random_state() -> Iterator[None]:
-    """Restore torch's and numpy's global generators at the end of the context, which one thread at a time is in."""
+    """Restore the global generators of torch and numpy after the block; one thread at a time enters it."""
     with GLOBAL_STATE:
         before = np.random.get_state()  # noqa: NPY002
         with torch.random.fork_rng():
@@ -142,7 +146,7 @@ def kept_random_state() -> Iterator[None]:
 
 
 class PeakMemory:
-    """Peak memory of a block, resident or on the GPU, without growth that stays and `held` does not count."""
+    """Peak memory of a block, resident or on the GPU, without lasting growth that `held` does not count."""
 
     _least: ClassVar[int | None] = None
 
@@ -166,7 +170,7 @@ class PeakMemory:
         return self
 
     def begin_again(self) -> None:
-        """Reset the peak, after memory that was held for this block was dropped unused."""
+        """Reset the peak, after memory that this block holds was dropped unused."""
         with self._lock:
             give_memory_back()
             self.peak_bytes = 0
@@ -175,7 +179,7 @@ class PeakMemory:
 
     def _watch(self) -> None:
         stopped = False
-        while not stopped:  # once more at the end: on a busy machine the last reading can be old
+        while not stopped:  # read once more at the end: on a busy machine, the last reading can be old
             stopped = self._stop.wait(_SAMPLE_EVERY_S)
             with self._lock:
                 self.peak_bytes = max(self.peak_bytes, self._process.memory_info().rss)
@@ -196,7 +200,7 @@ class PeakMemory:
 
 
 def give_memory_back(*, collect: bool = True) -> None:
-    """Return freed memory to the system, so that one method's peak excludes an earlier one's; collect garbage first."""
+    """Collect garbage and return freed memory to the system, to exclude it from the next method's peak."""
     if collect:
         _clear_peft_cache()
         gc.collect()
@@ -207,7 +211,7 @@ def give_memory_back(*, collect: bool = True) -> None:
 
 
 def _clear_peft_cache() -> None:
-    """Clear PEFT's `lru_cache` with SHiRA layers as keys, which it keeps to warn once of each."""
+    """Clear PEFT's `lru_cache` of warnings, whose keys keep SHiRA layers alive."""
     peft_module = sys.modules.get("peft.tuners.shira.layer")
     if clear := getattr(getattr(peft_module, "_warn_once_about_module_hooks", None), "cache_clear", None):
         clear()
@@ -215,7 +219,7 @@ def _clear_peft_cache() -> None:
 
 @contextlib.contextmanager
 def stopwatch() -> Iterator[Stopwatch]:
-    """Time a block; read `Stopwatch.seconds` after it."""
+    """Time a block; read `Stopwatch.seconds` afterwards."""
     watch = Stopwatch()
     start = time.perf_counter()
     try:
@@ -231,7 +235,7 @@ class Stopwatch:
 
 
 def hardware(runtime: Runtime) -> dict[str, Any]:
-    """Describe this machine, for the record."""
+    """Return a description of this machine for the record."""
     return {
         "processor": _processor_name(),
         "cores": os.cpu_count(),
@@ -253,7 +257,7 @@ def _processor_name() -> str:
 
 
 def versions() -> dict[str, str]:
-    """Return versions of Python and of the packages that the numbers depend on."""
+    """Return the versions of Python and of the packages that affect results."""
     names = ("feathertune", "torch", "transformers", "peft", "tokenizers", "scikit-learn", "numpy", "pyarrow")
     found = {"python": platform.python_version()}
     for name in names:

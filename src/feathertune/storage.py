@@ -1,4 +1,4 @@
-"""Write files and folders whole or not at all: under a temporary name, synced, then renamed; one writer at a time."""
+"""Write files and folders atomically: under a temporary name, synced, then renamed; one writer at a time."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ except ImportError:  # Windows
 
 _CHUNK_BYTES = 1 << 20
 _OLD, LOCK = ".old.tmp", ".lock"
-# What network file systems without locks answer.
+# Errors of network file systems without locks.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 _threads = threading.local()
 
@@ -38,7 +38,7 @@ def sha256_of(path: Path) -> str:
 
 
 def difference(listed: Mapping[str, Mapping[str, Any]], present: Mapping[str, Path]) -> str:
-    """Return which file is not as a manifest lists it, with ``bytes`` and ``sha256``; empty if all are."""
+    """Return the first difference from a manifest with ``bytes`` and ``sha256``, as a clause; empty if none."""
     for name in sorted(listed.keys() | present.keys()):
         if name not in present:
             return f"{name} is missing"
@@ -61,9 +61,9 @@ def _sync(path: Path) -> None:
 
 
 def open_new(path: Path, suffix: str = ".tmp") -> tuple[int, Path]:
-    """Open a new file next to `path` under a unique name, with the permissions that the umask leaves.
+    """Open a new file next to `path` under a unique name, with default permissions.
 
-    Two processes never get the same file, and no link is followed. Those of killed processes are deleted.
+    Two processes never get the same file, and links are not followed. Deletes such files of killed processes.
     """
     if fcntl is not None:
         for entry in _leftovers(path):
@@ -80,7 +80,7 @@ def open_new(path: Path, suffix: str = ".tmp") -> tuple[int, Path]:
 
 
 def _delete_unless_open(path: Path) -> None:
-    """Delete a temporary file unless the process that opened it still has it open."""
+    """Delete a temporary file unless a process still has it open."""
     with contextlib.suppress(OSError):
         descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
         try:
@@ -91,7 +91,7 @@ def _delete_unless_open(path: Path) -> None:
 
 
 def put_in_place(temporary: Path, path: Path, *, overwrite: bool) -> None:
-    """Give a complete, synced file its name; FileExistsError if the name is taken and may not be replaced."""
+    """Rename a complete, synced file to `path`; FileExistsError if that exists and `overwrite` is false."""
     if overwrite:
         temporary.replace(path)
     else:
@@ -108,7 +108,7 @@ def put_in_place(temporary: Path, path: Path, *, overwrite: bool) -> None:
 
 
 def write_atomic(path: Path, content: str | bytes, *, overwrite: bool = True) -> None:
-    """Write a file, text as UTF-8, whole or not at all; its folder must exist."""
+    """Write a file atomically, text as UTF-8; its folder must exist."""
     data = content.encode("utf-8") if isinstance(content, str) else content
     descriptor, temporary = open_new(path)
     try:
@@ -124,7 +124,7 @@ def write_atomic(path: Path, content: str | bytes, *, overwrite: bool = True) ->
 
 @contextlib.contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """Fill a temporary folder; it replaces `path` only when the block ends without an error."""
+    """Yield a temporary folder, which replaces `path` when the block ends without an error."""
     path = real_path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary_name(path)
@@ -139,7 +139,7 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 
 def _settle(folder: Path) -> None:
-    """Sync all files, and give those that a library made for its user alone the permissions of the folder."""
+    """Sync all files and give them the folder's permissions; some libraries create them for the user only."""
     mode = folder.stat().st_mode & 0o666
     for inner, _, files in os.walk(folder):
         for file in files:
@@ -150,7 +150,7 @@ def _settle(folder: Path) -> None:
 
 
 def _replace_folder(new: Path, path: Path) -> None:
-    """Rename a complete folder to `path`, then delete the folder that was there: a crash loses neither."""
+    """Rename a complete folder to `path`, then delete the old folder; a crash loses neither."""
     old = _temporary_name(path, _OLD)
     if path.exists():
         path.replace(old)
@@ -165,7 +165,7 @@ def _replace_folder(new: Path, path: Path) -> None:
 
 
 def real_path(path: Path) -> Path:
-    """Return a path without links; what is written to a link to a folder belongs into that folder."""
+    """Return the path with links resolved: output written to a link goes into the linked folder."""
     return Path(os.path.realpath(path))
 
 
@@ -174,26 +174,26 @@ def _temporary_name(path: Path, suffix: str = ".tmp") -> Path:
 
 
 def _leftovers(path: Path) -> list[Path]:
-    """Return the temporary files and folders of `path` itself: those of ``bundle.v2`` also begin with ``.bundle.``."""
+    """Return the temporary files and folders of `path`, but not those of ``bundle.v2`` for ``bundle``."""
     form = re.compile(re.escape(_prefix(path)) + r"[0-9a-f]+(\.old)?\.tmp")
     return [entry for entry in path.parent.iterdir() if form.fullmatch(entry.name)]
 
 
 def _prefix(path: Path) -> str:
-    # Of a long name the beginning, since the whole of it leaves no room.
+    # Shorten a long name to leave room for the suffix.
     return f".{os.fsdecode(os.fsencode(path.name)[:100])}."
 
 
 @contextlib.contextmanager
 def locked(path: Path, *, inside: bool = False) -> Iterator[None]:
-    """Keep other processes and threads from writing a folder; first repair what a killed process left of it.
+    """Lock a folder against other processes and threads, after repairing what a killed process left.
 
-    The lock is a file next to the folder, or `inside` it, and ends with its process. A thread may take it several
-    times. On systems without ``fcntl`` there is none.
+    The lock is a file next to the folder, or `inside` it, and is released when the process ends. It is reentrant within
+    a thread. Systems without ``fcntl`` have no lock.
 
     Raises:
-        ConfigError: If another process or thread has it.
-        OSError: If its file cannot be made.
+        ConfigError: If another process or thread holds the lock.
+        OSError: If the lock file cannot be created.
     """
     path = real_path(path)
     held: set[Path] = _threads.__dict__.setdefault("held", set())
@@ -224,13 +224,13 @@ def _lock(lock: Path, path: Path) -> int:
         try:
             if fcntl is not None:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Its last owner may have deleted the file between the two calls.
+            # The previous owner may have deleted the file between the two calls.
             if lock.exists() and os.path.samestat(os.fstat(descriptor), lock.stat()):
                 return descriptor
         except BlockingIOError:
             os.close(descriptor)
             raise ConfigError(
-                f"Another process is writing to {path}. Expected one at a time: wait for it, or give another --out."
+                f"Another process is writing to {path}. Wait for it to finish, or pass another --out."
             ) from None
         except OSError as error:
             if error.errno in _NO_LOCKS:
@@ -241,7 +241,7 @@ def _lock(lock: Path, path: Path) -> int:
 
 
 def _repair(path: Path) -> None:
-    """Put back a folder that was moved aside for another that never came; delete other leftovers."""
+    """Restore a folder whose replacement was interrupted, and delete other leftovers."""
     for entry in _leftovers(path):
         if entry.name.endswith(_OLD) and not path.exists():
             entry.replace(path)
@@ -251,7 +251,7 @@ def _repair(path: Path) -> None:
 
 
 def delete(entry: Path) -> None:
-    """Delete a file, a link, or a folder with all that is in it."""
+    """Delete a file, a link, or a folder with its contents."""
     if entry.is_dir() and not entry.is_symlink():
         shutil.rmtree(entry)
     else:
@@ -260,10 +260,10 @@ def delete(entry: Path) -> None:
 
 @contextlib.contextmanager
 def system_errors() -> Iterator[None]:
-    """Turn errors of libraries in Rust that hide a system error, such as a full disk, into that `OSError`."""
+    """Turn errors of Rust libraries that wrap a system error, such as a full disk, into an `OSError`."""
     try:
         yield
-    except Exception as error:  # safetensors has its own type, tokenizers raises the bare Exception
+    except Exception as error:  # safetensors has its own type, tokenizers raises a bare Exception
         if isinstance(error, OSError):
             raise
         if found := re.search(r"\(os error (\d+)\)", str(error)):
@@ -272,5 +272,5 @@ def system_errors() -> Iterator[None]:
 
 
 def is_temporary(path: Path) -> bool:
-    """Return True for a leftover of a killed process, and for a lock."""
+    """Return True for a temporary file or folder, and for a lock."""
     return path.name.startswith(".") and path.name.endswith((".tmp", ".lock"))

@@ -1,4 +1,4 @@
-"""`TrainingHook`: a method's part in the training loop, which knows no methods. It loads no torch."""
+"""`TrainingHook`: a method's interface to the training loop. Loads no torch."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ if TYPE_CHECKING:
 
 
 class TrainingHook(Protocol):
-    """A method's work in each step, besides the optimizer's."""
+    """A method's additional work in each training step."""
 
     def penalty(self) -> Tensor:
-        """Return a scalar that is added to each step's loss."""
+        """Return a scalar to add to each step's loss."""
 
     def after_step(self, step: int) -> None:
-        """Run after each optimizer step, from 1, before the gradients are cleared."""
+        """Run after each optimizer step, counted from 1, before the gradients are cleared."""
 
     def state(self) -> Mapping[str, Tensor]:
         """Return the state for a checkpoint."""

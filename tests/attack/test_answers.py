@@ -43,7 +43,7 @@ def bundle(tmp_path_factory) -> Path:
 def test_predict_names_the_first_text_without_an_answer(bundle, monkeypatch, capsys, tmp_path):
     predictor = load(bundle, engine=ENGINE)
     assert np.isfinite(predictor.probabilities(["a good film", "bad"])).all()
-    with pytest.raises(FeathertuneError, match=r"NaN or infinite to the text 'zzz stale'"):
+    with pytest.raises(FeathertuneError, match=r"NaN or infinite for the text 'zzz stale'"):
         predictor.probabilities(["a good film", RARE, f"{RARE} too"])
     out = tmp_path / "answers.csv"
     (tmp_path / "texts.csv").write_text(f"text\na good film\n{RARE}\n")

@@ -113,7 +113,7 @@ def test_predict_refuses_a_base_whose_configuration_changed(key, value, tmp_path
     edit(tmp_path / "other" / "config.json", **{key: value})
     done = in_process(monkeypatch, capsys, "predict", tmp_path / "bundle", "--text", "x", "--base", tmp_path / "other")
     assert (done.code, done.stdout) == (2, "")
-    assert "its weights or its configuration are others" in done.stderr
+    assert "its weights or configuration differ" in done.stderr
     edit(base / "config.json", **{key: value})
     assert "configuration" in refused(tmp_path / "bundle")
 
@@ -142,7 +142,7 @@ def test_neither_a_study_nor_a_training_goes_on_with_another_base(part, data, ba
     _enter_folder(tmp_path / "study", prepared(data, base), overwrite=False)
     CHANGES[part](base)
     after = prepared(data, base)
-    with pytest.raises(ConfigError, match=rf"the base's [a-z ]*{part} changed under the same settings"):
+    with pytest.raises(ConfigError, match=rf"the settings are the same, but the base model's [a-z ]*{part} changed"):
         _enter_folder(tmp_path / "study", after, overwrite=False)
     then, now = (identity(one.plan.runs[0], one) for one in (before, after))
     assert part in first_differences(then, now), "which is what the message of a refused --resume says"

@@ -103,7 +103,7 @@ def test_each_operation_fails_once(rows, encoder, trained, tmp_path, name, every
         where = f"operation {at}, {fault if fault == KILL else errno.errorcode[fault]}: {broken.stderr}"
         assert broken.code in ((-signal.SIGKILL,) if fault == KILL else (0, 1, 2)), where
         assert "Traceback" not in broken.stderr, where
-        assert "fault of feathertune" not in broken.stderr, where
+        assert "bug in feathertune" not in broken.stderr, where
         if broken.code in (1, 2):
             assert broken.stderr.count("feathertune: ") == 1, where
         if broken.code == 0:

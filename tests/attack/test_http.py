@@ -44,7 +44,7 @@ LARGE = {
 def test_large_headers_are_431_at_once(server, data):
     answer = server.send(data)
     assert answer.status == 431
-    assert "The header has more than" in answer.detail
+    assert "The header " in answer.detail
     assert answer.closed
     assert answer.seconds < 0.4
 
@@ -237,7 +237,7 @@ def test_a_full_house_is_503_until_a_client_is_done_or_idle():
             assert time.monotonic() < deadline
             time.sleep(0.01)
         refused = server.send(get("/healthz"))
-        assert (refused.status, refused.detail) == (503, "More than 3 clients are connected. Try again later.")
+        assert (refused.status, refused.detail) == (503, "More than 3 clients are connected. Retry later.")
         assert refused.closed
         with clients[2] as idle:
             assert idle.recv(12) == b"HTTP/1.1 408"
@@ -306,11 +306,11 @@ def test_a_load_that_hangs_holds_up_nobody():
             assert server.send(post(more=key)).status == 200
         (late,) = answers
         assert late.status == 504
-        assert "not loaded within 0.5 s (--load-s)" in late.detail
+        assert "did not load within 0.5 s (--load-s)" in late.detail
         assert models["c"] is old
         again = put("d", b"good")
         assert again.status == 503
-        assert "still being loaded" in again.detail
+        assert "still loading" in again.detail
         assert server.send(get("/v1/models/b", key).replace(b"GET", b"DELETE")).status == 404
         models.loaded.set()
         deadline = time.monotonic() + 20
@@ -354,7 +354,7 @@ def test_numbers_that_are_not_finite_fail_their_request_alone():
             assert good.recv(65536).startswith(b"HTTP/1.1 200")
             failed = bad.recv(65536)
             assert failed.startswith(b"HTTP/1.1 500")
-            assert b"gave a number that is not finite" in failed
+            assert b"The bundle 'bad' computed NaN or infinity" in failed
         first.close()
         assert [len(one) for one in models.passes] == [1, 2], "they shared a pass"
 
@@ -365,7 +365,7 @@ def test_a_defect_is_500_in_words(server):
     with attacked(models=models, may_fail=True) as server:
         failed = server.send(post(more=CLOSE))
         assert failed.status == 500
-        assert failed.detail == "The server failed at this request. Its log has the reason."
+        assert failed.detail == "Internal error. See the server's log."
         models.fail = None
         assert server.send(post(more=CLOSE)).status == 200
     others.said.clear()  # which share a log

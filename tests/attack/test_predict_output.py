@@ -183,7 +183,7 @@ def test_formulas(predict, tmp_path):
     assert [row["'=note"] for row in read_csv(tmp_path / "safe.csv")] == [f"'{cell}" for cell in dangerous]
     refused = predict(tmp_path / "in.csv", "safe.parquet", "--spreadsheet-safe")
     assert refused.code == 2
-    assert "--spreadsheet-safe is for .csv and .tsv" in refused.stderr
+    assert "--spreadsheet-safe works only with .csv and .tsv" in refused.stderr
 
 
 def test_two_runs_into_one_file(tmp_path):
@@ -197,7 +197,7 @@ def test_two_runs_into_one_file(tmp_path):
                 two.write({"text": "second"})
             two.write({"text": "second, again"})
 
-    with pytest.raises(ConfigError, match="was written by another process meanwhile") as error:
+    with pytest.raises(ConfigError, match="Another process wrote the output") as error:
         second()
     assert path.read_text() == "text\nfirst\n"
     (kept,) = tmp_path.glob(".out.csv.*.partial")
@@ -254,5 +254,5 @@ def test_a_value_that_parquet_refuses(tmp_path):
             writer.write({"x": 1})
             writer.write({"x": 1000})
 
-    with pytest.raises(DataError, match="The column 'x' of rows 1 to 2 cannot be written to Parquet as int8"):
+    with pytest.raises(DataError, match="Rows 1 to 2 of the column 'x' cannot be written to Parquet as int8"):
         write()

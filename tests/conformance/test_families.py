@@ -137,7 +137,7 @@ def test_the_head_alone_gives_the_models_logits(family, load):
         alone = torch.cat([encoder.model(**batch).logits for batch in trial_batches(encoder)])
     differ = bool((alone[0] - alone[1]).abs().max() > 1e-3)
     assert differ == (family not in READ_NOTHING)
-    assert differ != any("same vector of every text" in note for note in encoder.notes)
+    assert differ != any("same vector for every text" in note for note in encoder.notes)
 
 
 def test_hidden_states_that_are_kept_change_nothing(family, load):

@@ -65,7 +65,7 @@ def test_refuses_what_it_cannot_serve(encoder, family):
     for method in METHODS:
         assert bool(method.refusal(encoder)) != _able(method, family, encoder), method.name
         if method.refusal(encoder):
-            with pytest.raises(ConfigError, match=f"'{method.name}' cannot serve"):
+            with pytest.raises(ConfigError, match=f"'{method.name}' does not support"):
                 method.prepare(encoder, method.options(), Job(0))
 
 

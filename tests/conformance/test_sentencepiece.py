@@ -87,7 +87,7 @@ def test_normal_forms_that_transformers_leaves_out_are_put_back_and_said(encoder
     for (kind, form), encoder in encoders.items():
         plain = AutoTokenizer.from_pretrained(encoder.id)
         lost = plain("ＡＢＣ，").input_ids != plain("ABC,").input_ids
-        assert lost == any("it was put back" in note for note in encoder.notes), (kind, form)
+        assert lost == any("it was restored" in note for note in encoder.notes), (kind, form)
         assert encoder.tokenizer("ＡＢＣ，").input_ids == encoder.tokenizer("ABC,").input_ids
 
 
@@ -154,7 +154,7 @@ def test_without_the_package_it_is_said_what_to_install(package, tmp_path, kind,
     folder = save_encoder(tmp_path / "encoder", kind, "model")
     monkeypatch.setattr(f"feathertune.encoders.tokenizer.is_{package}_available", lambda: False)
     with pytest.raises(
-        MissingExtraError, match=r"SentencePiece model alone, .* pip install 'feathertune\[sentencepiece\]'"
+        MissingExtraError, match=r"only as a SentencePiece model, .* pip install 'feathertune\[sentencepiece\]'"
     ):
         load_encoder(str(folder), labels=("a", "b"), seed=0)
     load_encoder(str(save_encoder(tmp_path / "other", kind)), labels=("a", "b"), seed=0)
@@ -173,7 +173,7 @@ def test_a_tokenizer_without_special_tokens_is_noted(tmp_path):
     content = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
     (folder / "tokenizer.json").write_text(json.dumps({**content, "post_processor": None}), encoding="utf-8")
     (note,) = load_encoder(str(folder), labels=("a", "b"), seed=0).notes
-    assert "the tokenizer puts no special tokens around texts." in note
+    assert "the tokenizer adds no special tokens to texts." in note
 
 
 def test_a_tokenizer_in_python_is_refused(tmp_path):

@@ -204,5 +204,5 @@ def test_a_pass_that_mixes_up_is_noticed_when_a_bundle_is_loaded(monkeypatch):
     monkeypatch.setattr("feathertune.engine.multi_adapter.mixed_batches.mixed_logits", wrong)
     models = serve(family, [one, other])
     assert not any(model.members for model in models.all())
-    assert all("other logits" in model.note for model in models.all())
+    assert all("its logits differ" in model.note for model in models.all())
     assert_offline_answers(answers_of_passes(models, TEXTS), family, [one, other])

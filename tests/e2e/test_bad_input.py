@@ -65,23 +65,23 @@ def test_bad_data(case, encoder, tmp_path, monkeypatch, capsys):
         (["DATA", "--set", "method.lora.target_modules=[kuery]"], ["kuery", "query"]),
         (
             ["DATA", "--set", "method.lora.target_modules=[classifier]"],
-            ["'classifier'", "full names look like"],
+            ["'classifier'", "a full name such as"],
         ),
-        (["DATA", "--set", "method.lora.r=33"], ["Option 'r' of method 'lora' is 33", "Give at most 32"]),
+        (["DATA", "--set", "method.lora.r=33"], ["Option 'r' of method 'lora' is 33", "Set r to 32 or less"]),
         (["DATA", "--methods", "shira", "--set", "method.shira.density=1.5"], ["'density'", "less than or equal to 1"]),
         (["DATA", "--methods", "shira", "--set", "method.shira.density=0"], ["'density'", "greater than 0"]),
         (
             ["DATA", "--methods", "gralora", "--set", "method.gralora.r=7"],
-            ["Option 'gralora_k' of method 'gralora' is 2, which does not divide r (7)", "They allow 1, 2, 4, 8, 16"],
+            ["Option 'gralora_k' of method 'gralora' is 2, but must divide r (7)", "The widths allow 1, 2, 4, 8, 16"],
         ),
         (
             ["DATA", "--methods", "adalora", "--set", "method.adalora={target_r: 8, init_r: 4}"],
             ["Options of method 'adalora': target_r (8) may not be above init_r (4)"],
         ),
-        (["DATA", "--methods", "prompt", "--max-length", "60"], ["8 virtual tokens", "Give --max-length 58 or less"]),
+        (["DATA", "--methods", "prompt", "--max-length", "60"], ["8 virtual tokens", "Pass --max-length 58 or less"]),
         (["DATA", "--methods", "ia3,full", "--set", "method.r=4"], ["'method.r'", "of the methods ia3, full"]),
         (["DATA", "--methods", "all", "--set", "method.rr=4"], ["'method.rr'", "more", "Did you mean 'r'?"]),
-        (["DATA", "--match-parameters", "abc"], ["'abc'", "such as 0.3%"]),
+        (["DATA", "--match-parameters", "abc"], ["'abc'", "e.g. 0.3%"]),
         (["DATA", "--match-parameters", "70000", "--set", "method.r=4"], ["method.r", "match_parameters", "Leave one"]),
         (["DATA", "--label-column", "lable"], ["lable", "Did you mean 'label'?"]),
         (["DATA", "--train-size", "5000"], ["train_size is 5,000"]),
@@ -113,13 +113,13 @@ def test_a_method_on_an_encoder_that_it_cannot_serve(data, tmp_path, monkeypatch
     encoder = save_tiny_encoder(tmp_path / "tiny-modernbert", "modernbert")
     out = tmp_path / "bundle"
     command = ("train", data, "--base", encoder, "--method", "bitfit", *SMALL, "--out", out)
-    refused(in_process(monkeypatch, capsys, *command), ["'bitfit' cannot serve", "have no biases"])
+    refused(in_process(monkeypatch, capsys, *command), ["'bitfit' does not support", "have no biases"])
     assert not out.exists()
 
 
 def test_one_training_is_of_one_method(data, encoder, tmp_path, monkeypatch, capsys):
     command = ("train", data, "--base", encoder, "--method", "all", "--out", tmp_path / "bundle")
-    refused(in_process(monkeypatch, capsys, *command), ["'all' stands for every method", "compare --methods all"])
+    refused(in_process(monkeypatch, capsys, *command), ["'all' means every method", "compare --methods all"])
 
 
 def refused(result, expected):

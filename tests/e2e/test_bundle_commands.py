@@ -45,7 +45,7 @@ def test_evaluate_gives_the_same_scores(bundle, data, monkeypatch, capsys, tmp_p
     wrong = write_csv(tmp_path / "wrong.csv", [("a", "pos"), ("b", "neutral")])
     refused = in_process(monkeypatch, capsys, "evaluate", out, wrong)
     assert refused.code == 2
-    assert "holds the labels neutral, which the bundle does not know. Expected: neg, pos." in refused.stderr
+    assert "has labels that the bundle was not trained on: neutral. Expected: neg, pos." in refused.stderr
 
 
 def test_texts_files_and_stdin_agree(bundle, tmp_path, monkeypatch, capsys):

@@ -105,7 +105,7 @@ def test_another_plan_is_refused_and_overwrite_replaces(study, encoder, data, tm
     command = ("compare", data, "--base", encoder, "--methods", "lora", *SMALL, "--out", out)
     refused = in_process(monkeypatch, capsys, *command)
     assert refused.code == 2
-    assert "holds another study" in refused.stderr
+    assert "contains a different study" in refused.stderr
     assert "--overwrite" in refused.stderr
     assert load_study(out).status == "complete"
     assert in_process(monkeypatch, capsys, *command, "--overwrite").code == 0
@@ -117,7 +117,7 @@ def test_a_failed_run_is_a_row_and_the_rest_goes_on(encoder, data, tmp_path, mon
     command = ("compare", data, "--base", encoder, *SMALL, "--methods", "lora,full", "--out", out)
     result = in_process(monkeypatch, capsys, *command, "--set", "method.lora.learning_rate=1e30")
     assert result.code == 1
-    assert "1 runs failed: lora-s0" in result.stderr
+    assert "1 run failed: lora-s0" in result.stderr
     record = load_study(out)
     lora = next(run for run in record.runs if run.method == "lora")
     assert lora.status == "failed"
@@ -147,12 +147,12 @@ def test_a_method_that_breaks_costs_its_own_row_only(where, encoder, data, tmp_p
     out = tmp_path / "study"
     command = ("compare", data, "--base", encoder, *SMALL, "--methods", "full,all", "--out", out)
     planned = in_process(monkeypatch, capsys, *command, "--dry-run")
-    assert "left out: prefix: PEFT hands keys" in planned.stdout
+    assert "left out: prefix: PEFT passes keys" in planned.stdout
     result = in_process(monkeypatch, capsys, *command)
     assert result.code == 1
-    assert "1 runs failed: broken-s0" in result.stderr
+    assert "1 run failed: broken-s0" in result.stderr
     assert "failed: broken-s0: KeyError" in result.stdout
-    assert "left out: prefix: PEFT hands keys" in result.stdout
+    assert "left out: prefix: PEFT passes keys" in result.stdout
     record = load_study(out)
     trained = {run.id: run.status for run in record.runs if run.kind in ("peft", "full")}
     assert trained == {"full-s0": "complete", "ia3-s0": "complete", "broken-s0": "failed"}
@@ -160,9 +160,9 @@ def test_a_method_that_breaks_costs_its_own_row_only(where, encoder, data, tmp_p
     assert json.loads((out / "plan.json").read_text())["left_out"] == record.left_out
     assert record.descriptions["ia3"] == METHODS["ia3"].summary
     page = (out / "report.html").read_text()
-    assert "prefix: left out. PEFT hands keys" in page
+    assert "prefix: left out. PEFT passes keys" in page
     assert "a layer that is not there" in page
-    assert "Trains one vector a layer that scales its outputs" in page
+    assert "Trains one vector per layer that scales its outputs" in page
 
 
 @pytest.mark.slow
@@ -178,7 +178,7 @@ def test_a_study_at_one_size(encoder, data, tmp_path, monkeypatch, capsys):
     assert abs(lora.trainable_parameters - head - record.parameter_budget) <= 832 / 2
     assert list(record.off_budget) == ["ln-tuning"]
     assert record.off_budget["ln-tuning"] in norms.notes
-    assert f"off that: ln-tuning {record.off_budget['ln-tuning']}" in " ".join(result.stdout.split())
+    assert f"off budget: ln-tuning {record.off_budget['ln-tuning']}" in " ".join(result.stdout.split())
     again = in_process(monkeypatch, capsys, "compare", "--config", out / "config.yaml", "--out", out, "--json")
     assert json.loads(again.stdout) == json.loads((out / "study.json").read_text())
 
@@ -200,9 +200,9 @@ def test_without_data_it_is_the_demonstration(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     result = in_process(monkeypatch, capsys, "compare", "--dry-run", "--set", "engine.dtype=fp32")
     assert result.code == 0, result.stderr
-    assert "no DATA given: the demonstration study on sample:imdb" in result.stderr
-    assert "sample:imdb: 1,000 training, 300 validation, 1,000 test rows" in result.stdout
-    assert "% of the texts have more than 128 tokens and are cut after 128; " in result.stdout
+    assert "no DATA given: running the demonstration on sample:rotten-tomatoes" in result.stderr
+    assert "sample:rotten-tomatoes: 1,500 training, 300 validation, 1,500 test rows" in result.stdout
+    assert "64 tokens" in result.stdout
     assert "sample:minilm: bert" in result.stdout
     assert list(tmp_path.iterdir()) == []
 
@@ -249,7 +249,7 @@ def test_a_method_twice_under_options_of_their_own(encoder, data, tmp_path, monk
     assert (out / "runs" / top.id / "run.json").is_file()
     assert [run.hyperparameters["r"] for run in (plain, top, few)] == [2, 2, 2]
     assert [run.hyperparameters["top_layers"] for run in (plain, top, few)] == [None, 1, None]
-    assert [run.hyperparameters["learning_rate"] for run in (plain, top)] == [0.0005, 0.01]
+    assert [run.hyperparameters["learning_rate"] for run in (plain, top)] == [0.002, 0.01]
     assert few.hyperparameters["target_modules"] == ["query", "value"]
     assert top.trainable_parameters < plain.trainable_parameters
     assert record.descriptions[top.method] == METHODS["lora"].summary
@@ -270,7 +270,7 @@ def test_interrupted_then_continued_equals_undisturbed(study, encoder, data, tmp
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130, stderr
     assert "Stopped." in stderr
-    assert "the same command" in stderr
+    assert "repeat the command" in stderr
     assert "Traceback" not in stderr
     cut_short = load_study(out)
     assert cut_short.status == "partial"
@@ -278,7 +278,7 @@ def test_interrupted_then_continued_equals_undisturbed(study, encoder, data, tmp
     continued = feathertune(*command)
     assert continued.code == 0, continued.stderr
     assert "lora-s0" in continued.stderr
-    assert "(done before)" in continued.stderr
+    assert "(finished earlier)" in continued.stderr
     records = [json.loads((folder / "study.json").read_text()) for folder in (study[0], out)]
     assert comparable(records[0]) == comparable(records[1])
 

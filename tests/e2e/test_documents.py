@@ -1,8 +1,8 @@
 """What the README, the pages of docs/ and the examples say is what runs."""
 
+import dataclasses
 import os
 import re
-import shlex
 import subprocess
 import sys
 import tomllib
@@ -22,7 +22,6 @@ from tiny import needs_sample_encoder
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-COMMANDS = [line.partition("#")[0].strip() for line in README.splitlines() if line.startswith("feathertune ")]
 EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
 # Run by tests of their own: one looks at what was pushed, the other needs a server.
 OWN_TEST = {"python.md", "serving.md"}
@@ -30,6 +29,8 @@ PAGES = [p for p in sorted(DOCS.glob("*.md")) if p.name not in OWN_TEST and any(
 # Pages of several studies each: what the others run shows most of the same sooner.
 SLOW = {
     "index.md",
+    "concepts.md",
+    "statistics.md",
     "quickstart.md",
     "article.md",
     "cost.md",
@@ -39,29 +40,16 @@ SLOW = {
     "long.md",
     "few-labels.md",
     "numbers.md",
+    "methods.md",
 }
 
 
 def test_the_readmes_two_commands_are_targets_and_ci_runs_the_tests():
     makefile = (ROOT / "Makefile").read_text()
-    assert re.findall(r"^make (\w+)$", README, re.MULTILINE) == ["demo", "test"]
+    assert re.findall(r"`make (\w+)`", README) == ["demo", "test"]
     for target in ("install", "demo", "test", "test-all", "check", "fix", "bench", "bench-engine", "docs", "site"):
         assert re.search(rf"^{target}: \$\(INSTALLED\)|^{target}: ", makefile, re.MULTILINE), target
     assert "make test" in (ROOT / ".ci" / "run").read_text()
-
-
-def test_the_readmes_commands_run_in_their_order(encoder, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    write_csv(tmp_path / "reviews.csv", reviews(60))
-    write_csv(tmp_path / "more-reviews.csv", reviews(10, seed=3))
-    write_csv(tmp_path / "new.csv", [(text, str(i)) for i, (text, _) in enumerate(reviews(5))], ("text", "id"))
-    assert len(COMMANDS) >= 5
-    for command in COMMANDS:
-        words = [str(encoder) if word == "google-bert/bert-base-cased" else word for word in shlex.split(command)[1:]]
-        small = SMALL if words[0] in ("compare", "train") else []
-        result = in_process(monkeypatch, capsys, *words, *small)
-        assert result.code == 0, (command, result.stderr)
-    assert (tmp_path / "labelled.csv").is_file()
 
 
 @pytest.fixture
@@ -80,6 +68,15 @@ def desk(tmp_path, monkeypatch, encoder):
 
 def slow_where(page):
     return pytest.param(page, id=page.name, marks=[pytest.mark.slow] if page.name in SLOW else [])
+
+
+def test_the_readmes_commands_run_in_their_order(desk, encoder, monkeypatch, capsys):
+    runner = Runner(encoder, lambda *words: in_process(monkeypatch, capsys, *words))
+    found = [block for block in blocks(ROOT / "README.md") if block.is_run]
+    assert sum(block.code.count("feathertune ") for block in found) >= 4
+    for block in found:
+        # Without data it is the demonstration on real reviews.
+        runner.run(dataclasses.replace(block, code=block.code.replace("compare --out", "compare reviews.csv --out")))
 
 
 @pytest.mark.parametrize("page", [slow_where(page) for page in PAGES])
@@ -199,7 +196,7 @@ def test_the_tables_of_results_and_costs_are_those_of_the_records():
     from make_readme import with_costs, with_table
 
     costs = (DOCS / "cost.md").read_text(encoding="utf-8")
-    assert "| lora |" in README
+    assert "| `lora` |" in README
     assert "| lora |" in costs
     assert with_table(README) == README, "run `make docs`"
     assert with_costs(costs) == costs, "run `make docs`"
@@ -229,17 +226,29 @@ def test_the_reference_is_current():
     assert (ROOT / "docs" / "reference.md").read_text(encoding="utf-8") == reference(), "run `make docs`"
 
 
-def test_the_page_of_methods_is_current_and_leaves_none_out():
-    from make_methods import AT_DEFAULTS, page
+def test_the_pages_of_methods_are_current_and_leave_none_out():
+    from make_methods import AT_DEFAULTS, TABLE, table, with_tables
 
-    written = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
-    assert written == page(), "run `make docs`"
-    assert {f"## {name}" for name in METHODS.names()} <= set(written.splitlines())
-    # A new method has no row in the committed studies: the page says so, and nothing has to run again.
+    written = (DOCS / "methods.md").read_text(encoding="utf-8")
+    assert "| accuracy, 95% CI |" in written
+    assert "| cannot serve |" in written
+    assert with_tables(written) == written, "run `make docs`"
+    properties = TABLE.read_text(encoding="utf-8")
+    assert properties == table(), "run `make docs`"
+    assert {f"## {name}" for name in METHODS.names()} <= set(properties.splitlines())
+    # A new method has no row in the committed studies: the page says so, and no study has to run again.
     study = StudyRecord.model_validate_json(AT_DEFAULTS.read_text(encoding="utf-8"))
     older = study.model_copy(update={"summary": [row for row in study.summary if row.method != "lora"]})
-    assert "Not measured yet: [lora](#lora)." in page(older)
+    assert "Not measured yet: [lora](methods-table.md#lora)." in with_tables(written, older)
     assert "Not measured yet" not in written
+
+
+def test_the_tables_of_light_methods_are_current():
+    from make_light_methods import PAGE, with_tables
+
+    page = PAGE.read_text(encoding="utf-8")
+    assert with_tables(page) == page, "run `make docs`"
+    assert page.count("made by docs/make_light_methods.py") == 2
 
 
 def test_figures_and_numbers_of_the_pages_are_current():
@@ -248,6 +257,7 @@ def test_figures_and_numbers_of_the_pages_are_current():
 
     drawn = figures()
     assert {path.name: path.read_text(encoding="utf-8") for path in FOLDER.iterdir()} == drawn, "run `make docs`"
-    concepts = (DOCS / "concepts.md").read_text(encoding="utf-8")
-    assert with_numbers(concepts) == concepts, "run `make docs`"
-    assert concepts.count("made by docs/make_concepts.py") == 11
+    for name, parts in (("concepts.md", 7), ("statistics.md", 4)):
+        text = (DOCS / name).read_text(encoding="utf-8")
+        assert with_numbers(text) == text, "run `make docs`"
+        assert text.count("made by docs/make_concepts.py") == parts

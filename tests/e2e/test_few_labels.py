@@ -27,12 +27,12 @@ def test_a_study_of_few_labels(encoder, data, tmp_path, monkeypatch, capsys):
     lora = runs["lora-n16-s0"]
     assert (lora.steps, lora.epochs, lora.best_epoch) == (6, 6, 6)
     assert lora.validation_losses == []
-    words = "16 training (8 of each class, drawn anew for each seed), no validation, 24 test rows"
+    words = "16 training (8 per class, drawn separately for each seed), no validation, 24 test rows"
     page = (out / "report.html").read_text(encoding="utf-8")
     assert words in page
-    assert "intervals over seeds hold the spread over draws" in page
+    assert "intervals over seeds include the spread over draws" in page
     assert words in " ".join(result.stdout.split())
-    assert "What more labels would buy" not in page, "one number of rows is no curve"
+    assert "would more labels help?" not in page, "one number of rows is no curve"
     assert "still getting better" not in page, "the last epoch is always the one that is kept"
     assert "{" not in result.stdout
     assert in_process(monkeypatch, capsys, *command, "--out", out, "--json").code == 0, "only drawn again"
@@ -53,20 +53,20 @@ def test_a_bundle_without_validation_rows(encoder, data, tmp_path, monkeypatch, 
     command = ("train", data, "--base", encoder, *FEW, "--validation-size", "0", "--out", bundle)
     result = in_process(monkeypatch, capsys, *command, "--test-size", "0")
     assert result.code == 0, result.stderr
-    assert "No rows were kept to score it on." in result.stdout
+    assert "No validation or test rows to score on." in result.stdout
     info = read_info(bundle)
     assert (info.data.n_validation, info.metrics) == (0, {})
     card = (bundle / "README.md").read_text(encoding="utf-8")
-    assert "No texts were kept for a test or for validation" in card
+    assert "There was no test or validation set" in card
     assert in_process(monkeypatch, capsys, "predict", bundle, "--text", "a great film").code == 0
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("compare", "--shots", "1000"), "--shots is 1,000, but 'neg' has"),
-        (("compare", "--shots", "8", "--validation-size", "10"), "none is left for validation"),
-        (("train", "--set", "data.shots=8"), "draws other rows for each seed of a comparison"),
+        (("compare", "--shots", "1000"), "--shots is 1,000, but the class 'neg' has only 48"),
+        (("compare", "--shots", "8", "--validation-size", "10"), "uses all labelled rows for training"),
+        (("train", "--set", "data.shots=8"), "shots work only in a comparison"),
     ],
 )
 def test_what_cannot_be(words, said, encoder, data, tmp_path, monkeypatch, capsys):

@@ -16,7 +16,7 @@ def test_says_what_is_there_and_writes_nothing(encoder, data, tmp_path, monkeypa
     result = in_process(monkeypatch, capsys, "inspect", data, "--base", encoder, "--max-length", "16")
     assert result.code == 0, result.stderr
     said = result.stdout.replace("\u202f", " ")
-    for words in ("120 rows, 2 labels", "columns   text 'text', label 'label'", "50.0%", "--max-length", "texts cut"):
+    for words in ("120 rows, 2 labels", "columns   text 'text', label 'label'", "50.0%", "--max-length", "truncated"):
         assert words in said
     assert "About 24 test rows" in said
     assert list(tmp_path.iterdir()) == []
@@ -37,7 +37,7 @@ def test_what_a_study_refuses_is_told_with_all_the_rest(encoder, tmp_path, monke
     assert result.code == 0, result.stderr
     assert "3 rows cannot be used" in result.stdout
     assert "2 with an empty text (bad.csv, row 61" in " ".join(result.stdout.split())
-    assert "A study would refuse this data: 3 rows cannot be used." in result.stdout
+    assert "compare and train would refuse this data: 3 rows cannot be used." in result.stdout
     lenient = in_process(
         monkeypatch, capsys, "inspect", bad, "--base", encoder, "--max-length", "16", "--drop-invalid", "--json"
     )
@@ -48,7 +48,7 @@ def test_a_class_that_cannot_be_split(encoder, tmp_path, monkeypatch, capsys):
     rare = write_csv(tmp_path / "rare.csv", [*reviews(60), ("film", "odd")])
     result = in_process(monkeypatch, capsys, "inspect", rare, "--base", encoder, "--max-length", "16")
     assert result.code == 0, result.stderr
-    assert "A study would refuse this data: " in result.stdout
+    assert "compare and train would refuse this data: " in result.stdout
     assert "'odd' (1)" in result.stdout
     refused = in_process(monkeypatch, capsys, "compare", rare, "--base", encoder, *SMALL, "--out", tmp_path / "o")
     assert refused.code == 2
@@ -144,11 +144,11 @@ def test_planted_faults_are_found(planted, encoder, tmp_path, monkeypatch, capsy
     assert len(listed) == sum(finding["n"] for finding in found["findings"])
     assert [int(row["row"]) for row in listed if row["finding"] == "suspect-label"] == suspects
     assert b"<h1>" in (out / "inspection.html").read_bytes()
-    # The copy: what is certain is done, and the original is as it was.
+    # The copy: what is certain is done, and the original is unchanged.
     assert data.read_bytes() == before
-    assert found["fixed"]["counts"]["left out: repeats a text and its label"] == 20
-    assert found["fixed"]["counts"]["left out: stands in a later split, too"] == 30
-    assert found["fixed"]["counts"]["left out: stands there with another label, too"] == 20
+    assert found["fixed"]["counts"]["removed: duplicate of a text and label"] == 20
+    assert found["fixed"]["counts"]["removed: text is also in a later split"] == 30
+    assert found["fixed"]["counts"]["removed: text has conflicting labels"] == 20
     again = in_process(
         monkeypatch,
         capsys,
@@ -175,13 +175,13 @@ def test_what_is_done_is_said(encoder, tmp_path, monkeypatch, capsys):
     assert result.code == 0, result.stderr
     said = " ".join(result.stdout.split())
     for expected in (
-        "clean.csv: 60 of 63 rows; the original is as it was",
-        "1 rows: left out: repeats a text and its label",
-        "2 rows: left out: stands there with another label, too",
+        "clean.csv: 60 of 63 rows; the original is unchanged",
+        "1 rows: removed: duplicate of a text and label",
+        "2 rows: removed: text has conflicting labels",
         "1 rows: text repaired",
         "clean.changes.csv",
         "inspection.html",
-        "1 row with a text and label that occurred before.",
+        "1 row repeating an earlier text and label.",
         "duplicate 1 61 like 1",
         "conflict 2 3 like 62, 62 like 3",
     ):
@@ -199,8 +199,8 @@ def test_a_strange_folder_and_the_source_are_left_alone(encoder, data, tmp_path,
     (tmp_path / "mine" / "letter.txt").write_text("dear")
     for option, place, words in (
         ("--out", tmp_path / "mine", "was not written by feathertune"),
-        ("--fix", data, "would replace the source itself"),
-        ("--fix", tmp_path / "clean.parquet", "Expected .csv, as the source"),
+        ("--fix", data, "would replace the source"),
+        ("--fix", tmp_path / "clean.parquet", "Expected .csv, like the source"),
     ):
         result = in_process(monkeypatch, capsys, "inspect", data, "--base", encoder, option, place, "--overwrite")
         assert result.code == 2

@@ -38,7 +38,7 @@ def test_a_study_of_a_rare_class(encoder, rare, tmp_path, monkeypatch, capsys):
     assert (ranked_by["metric"], ranked_by["label"], ranked_by["chance"]) == ("balanced_accuracy", "pos", 0.5)
     assert ranked_by["share"] == pytest.approx(0.9, abs=0.01)
     stdout = " ".join(result.stdout.split())
-    assert "balanced method accuracy 95 % interval" in stdout, "a head of two lines"
+    assert "balanced method accuracy 95% CI" in stdout, "a head of two lines"
     assert WHY in stdout
     (few,) = (caveat.parameters for caveat in record.verdict.caveats if caveat.code == "few_rows_of_class")
     assert (few["label"], few["n"]) == ("neg", record.data.class_counts["test"][0])

@@ -58,7 +58,7 @@ def test_a_study(data, encoder, tmp_path, monkeypatch, capsys):
     result = in_process(monkeypatch, capsys, "compare", data, "--base", encoder, *given, "--out", out)
     assert result.code == 0, result.stderr
     assert "A text may have several of the 4 labels, or none (data.task: multi_label)." in result.stderr
-    assert "subset method accuracy 95 % interval" in " ".join(result.stdout.split()), "a head of two lines"
+    assert "subset method accuracy 95% CI" in " ".join(result.stdout.split()), "a head of two lines"
     study = load_study(out)
     assert (study.status, study.data.task) == ("complete", "multi_label")
     assert sum(study.data.class_counts["test"]) != study.data.n_test

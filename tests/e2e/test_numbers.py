@@ -197,11 +197,11 @@ def test_exports(form, data, bundle, tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (["--class-weights", "balanced"], "train.class_weights is balanced, which is about classes"),
-        (["--set", "train.decision=moved"], "train.decision is moved, which is about classes"),
+        (["--class-weights", "balanced"], "train.class_weights is balanced, which applies to classes"),
+        (["--set", "train.decision=moved"], "train.decision is moved, which applies to classes"),
         (["--metric", "accuracy"], "study.metric is accuracy"),
-        (["--shots", "8"], "--shots is 8, but the label is a number here"),
-        (["--set", "data.task=single_label"], "a class has too few rows"),
+        (["--shots", "8"], "--shots is 8, but the labels are numbers"),
+        (["--set", "data.task=single_label"], "too few rows of"),
     ],
 )
 def test_what_is_of_classes_is_refused(given, said, data, encoder, tmp_path, monkeypatch, capsys):
@@ -221,7 +221,7 @@ def test_rows_without_a_number(data, encoder, tmp_path, monkeypatch, capsys):
     train += ["--set", "data.task=regression"]
     refused = in_process(monkeypatch, capsys, *train)
     assert refused.code == 2
-    assert "1 whose label is no finite number (broken.csv, row 241: 'n/a')" in refused.stderr
+    assert "1 whose label is not a finite number (broken.csv, row 241: 'n/a')" in refused.stderr
     assert "1 without a label (broken.csv, row 242)" in refused.stderr
     assert in_process(monkeypatch, capsys, *train, "--drop-invalid", "--epochs", "1").code == 0
 
@@ -230,11 +230,11 @@ def test_inspect_looks_at_classes_only(data, encoder, monkeypatch, capsys):
     for given in ([], ["--set", "data.task=regression"]):
         result = in_process(monkeypatch, capsys, "inspect", data, *LABEL, "--base", encoder, *SHORT, *given)
         assert result.code == 2
-        assert "are numbers, and inspect looks at classes only" in result.stderr
+        assert "are numbers, but inspect supports only classes" in result.stderr
 
 
 def test_inspect_says_the_same_of_numbers_in_json(encoder, tmp_path, monkeypatch, capsys):
     (tmp_path / "in.jsonl").write_text('{"text": "a film", "label": 1}\n{"text": "a scene", "label": 2.5}\n')
     result = in_process(monkeypatch, capsys, "inspect", tmp_path / "in.jsonl", "--base", encoder, *SHORT)
     assert result.code == 2
-    assert "in.jsonl, line 2: the label is 2.5, a number, and inspect looks at classes only" in result.stderr
+    assert "in.jsonl, line 2: the label 2.5 is a number, but inspect supports only classes" in result.stderr

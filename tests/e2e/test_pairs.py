@@ -56,7 +56,7 @@ def bundle(pairs, encoder, tmp_path_factory):
     given = ["--text-column", ",".join(COLUMNS), *SMALL, "--max-length", "24", "--set", "train.learning_rate=0.01"]
     result = feathertune("train", path, "--base", encoder, *given, "--out", out)
     assert result.code == 0, result.stderr
-    assert "Each row is a pair of texts (opening and ending), read together." in result.stderr
+    assert "Each row is a pair of texts (opening and ending)" in result.stderr
     assert '--text "..." --text-pair "..."' in result.stdout
     return out
 
@@ -73,7 +73,7 @@ def test_a_study(pairs, encoder, tmp_path, monkeypatch, capsys):
     assert 0 < study.bases[0].truncated_fraction < 1
     assert {run.method for run in study.runs} >= {"majority", "tfidf", "foundation", "probe", "lora", "head"}
     report = (out / "report.html").read_text(encoding="utf-8")
-    assert "pairs of texts" in report
+    assert "pairs: <bdi>opening</bdi>, <bdi>ending</bdi>" in report
     shown = [text for text, *_ in rows if text.split()[0].isalpha() and text in report]
     assert not shown or " \N{DOUBLE VERTICAL LINE} " in report, "an example shows both texts"
 
@@ -99,10 +99,10 @@ def test_evaluate_and_predict_agree(pairs, bundle, tmp_path, monkeypatch, capsys
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (["--text", "a"], "reads pairs: give each --text its --text-pair."),
+        (["--text", "a"], "reads pairs. Pass a --text-pair for each --text."),
         (["--text", "a", "--text", "b", "--text-pair", "c"], "--text-pair was given 1 times, --text 2 times."),
-        (["--input", "-"], "a line of stdin is one text. Give --input FILE with two columns"),
-        (["--input", "one.csv"], "has no columns opening and ending, and the bundle was trained on pairs"),
+        (["--input", "-"], "a line of stdin is a single text. Pass --input FILE with two columns"),
+        (["--input", "one.csv"], "has no columns opening and ending. The bundle was trained on pairs"),
     ],
 )
 def test_what_is_no_pair_is_refused(bundle, given, message, tmp_path, monkeypatch, capsys):
@@ -128,7 +128,7 @@ def test_served_pairs(pairs, bundle):
         for wrong in ({"texts": ["a"]}, {"texts": ["a", "b"], "text_pairs": ["c"]}):
             status, answer = server.ask("POST", "/v1/models/halves:predict", wrong)
             assert (status, answer["detail"][0]["loc"]) == (422, ["body", "text_pairs"])
-            assert "reads pairs of texts" in answer["detail"][0]["msg"]
+            assert "classifies pairs of texts" in answer["detail"][0]["msg"]
         assert server.ask("GET", "/v1/models")[1]["models"][0]["text_columns"] == ["opening", "ending"]
 
 
@@ -145,7 +145,7 @@ def test_exports(form, pairs, bundle, tmp_path, monkeypatch, capsys):
     parity = json.loads((out / "parity.json").read_text())
     assert (parity["n_real"], parity["label_flips"]) == (50, 0)
     card = (out / "README.md").read_text(encoding="utf-8")
-    assert "It reads pairs of texts (`opening`, `ending`); those of more than 24 tokens are cut after 24." in card
+    assert "It classifies pairs of texts (`opening`, `ending`). Pairs longer than 24 tokens are " in card
     assert '["A text."], ["Another."]' in card or "tokenizer.encode(*pair)" in card
     if form == "onnx":
         script = card.partition("```python\n")[2].partition("```")[0]

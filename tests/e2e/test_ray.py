@@ -121,7 +121,7 @@ def test_two_nodes_do_what_one_process_does(cluster, encoder, data, tmp_path, mo
     result = feathertune(*command, *ON_RAY, "--ray-address", cluster.address, "--out", together)
     assert result.code == 0, result.stderr
     assert "lora (2 seeds)" in result.stdout
-    assert "2 on the cluster, " in result.stderr
+    assert "2 runs on the cluster, " in result.stderr
     assert "lora-s1: " in result.stderr
     assert_same_study(together, alone)
     places = nodes_of(together)
@@ -161,7 +161,7 @@ def test_stopped_by_ctrl_c_it_goes_on_here(cluster, encoder, data, tmp_path, mon
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 130, errors
-    assert "Stopped. What was finished is kept." in errors
+    assert "Stopped. Finished work is kept." in errors
     assert "Traceback" not in errors
     before = finished(out)
     time.sleep(10)
@@ -169,7 +169,7 @@ def test_stopped_by_ctrl_c_it_goes_on_here(cluster, encoder, data, tmp_path, mon
     assert 0 < len(before) < len(load_study(out).planned_runs)
     went_on = in_process(monkeypatch, capsys, *command, "--out", out)
     assert went_on.code == 0, went_on.stderr
-    assert went_on.stderr.count("(done before)") >= len(before) - 1
+    assert went_on.stderr.count("(finished earlier)") >= len(before) - 1
     assert in_process(monkeypatch, capsys, *command, "--out", alone).code == 0
     assert_same_study(out, alone)
 
@@ -203,7 +203,7 @@ def test_a_method_that_kills_its_process_is_a_failed_row(deadly, cluster, encode
         *(*ON_RAY, "--ray-address", cluster.address, "--set", "runner.retries=1"),
     )
     assert result.code == 1
-    assert "1 runs failed: deadly-s0" in result.stderr
+    assert "1 run failed: deadly-s0" in result.stderr
     runs = {run.id: run for run in load_study(out).runs}
     assert runs["lora-s0"].status == "complete"
     assert "died" in runs["deadly-s0"].error

@@ -114,10 +114,13 @@ def test_body_never_scrolls_sideways(browser_page, report, size):
 
 def test_first_screen_answers_on_a_desk(browser_page, report):
     page = _open(browser_page, report)
-    for selector in (".verdict", ".tiles"):
+    for selector in (".verdict", ".facts", ".caveats", ".why summary"):
         box = page.locator(selector).bounding_box()
-        assert box["y"] + box["height"] < SIZES["desktop"]["height"]
-    assert page.locator(".tiles dt").all_inner_texts() == ["Take", "How good", "How sure", "How cheap"]
+        assert box["y"] + box["height"] < 800
+    assert page.locator(".facts dt").all_inner_texts() == ["Evidence", "Cost", "Ship it"]
+    assert page.locator(".facts pre").inner_text().startswith("feathertune ")
+    assert 1 <= page.locator(".caveats li").count() <= 3
+    assert page.locator(".why[open]").count() == 0
 
 
 def test_dark_is_dark_and_readable(browser_page, report):

@@ -41,7 +41,7 @@ def test_the_table_goes_to_a_file(study, tmp_path, monkeypatch, capsys, form):
     assert path.read_text(encoding="utf-8") == shown.stdout
     refused = in_process(monkeypatch, capsys, *command)
     assert refused.code == 2
-    assert f"{path} exists" in refused.stderr
+    assert f"{path} already exists" in refused.stderr
     path.write_text("older")
     assert in_process(monkeypatch, capsys, *command, "--overwrite").code == 0
     assert path.read_text(encoding="utf-8") == shown.stdout
@@ -67,12 +67,12 @@ def test_a_full_disk_leaves_the_older_table(study, tmp_path, monkeypatch, capsys
     [
         (["--table", "tex"], ["form of a table 'tex'", "Did you mean 'latex'?"]),
         (["--table", "md", "--json"], ["Both --table md and --json"]),
-        (["--output", "x.csv"], ["--output x.csv is where a table goes", "--table"]),
+        (["--output", "x.csv"], ["--output x.csv requires a table", "--table"]),
         (["--table", "csv", "--output", "nowhere/x.csv"], ["nowhere/x.csv cannot be written", "--output"]),
         (["--table", "csv", "--output", "."], ["is a folder", "--output"]),
-        (["study", "--table", "csv"], ["--table csv exports the table of one study, and two were given"]),
-        (["--out", "x.html"], ["--out x.html is where a comparison goes, and one study was given"]),
-        (["study"], ["are the same study. Expected two."]),
+        (["study", "--table", "csv"], ["--table csv exports the table of one study, but two were given"]),
+        (["--out", "x.html"], ["--out x.html requires two studies to compare, but only one was given"]),
+        (["study"], ["are the same study. Expected two different study folders."]),
         (["nowhere"], ["nowhere is not a study folder"]),
     ],
 )
@@ -106,7 +106,7 @@ def test_two_studies_are_compared_on_the_terminal_and_a_page(study, other, monke
     assert f"Comparison: {other / 'comparison.html'}" in result.stdout
     for method in ("majority", "lora", "full"):
         assert method in result.stdout
-    assert "Two studies, side by side" in (other / "comparison.html").read_text(encoding="utf-8")
+    assert "Comparison of two studies" in (other / "comparison.html").read_text(encoding="utf-8")
     assert sorted(study.rglob("*")) == before
     again = in_process(monkeypatch, capsys, "report", study, other)
     assert again.stdout == result.stdout, "the page in the study's own folder is drawn anew, as its report is"
@@ -117,10 +117,10 @@ def test_a_comparison_goes_where_it_is_told_and_replaces_nothing_unasked(study, 
     page.write_text("mine")
     refused = in_process(monkeypatch, capsys, "report", study, other, "--out", page)
     assert refused.code == 2
-    assert "page.html exists. Give another --out" in refused.stderr
+    assert "page.html already exists. Pass another --out" in refused.stderr
     assert page.read_text() == "mine"
     assert in_process(monkeypatch, capsys, "report", study, other, "--out", page, "--overwrite").code == 0
-    assert "Two studies, side by side" in page.read_text(encoding="utf-8")
+    assert "Comparison of two studies" in page.read_text(encoding="utf-8")
     assert not (other / "comparison.html").exists()
 
 

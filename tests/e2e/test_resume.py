@@ -131,14 +131,14 @@ def test_what_is_said_of_a_training_that_was_stopped(stopped, monkeypatch, capsy
 
     refused = run()
     assert refused.code == 2
-    assert f"A training into {out} was stopped before its end; its last checkpoint is {folder}" in refused.stderr
-    assert "--resume to go on from there, or --overwrite to start anew" in refused.stderr
+    assert f"A training into {out} was interrupted; its last checkpoint is {folder}" in refused.stderr
+    assert "--resume to continue from there, or --overwrite to start over" in refused.stderr
     both = run("--resume", "--overwrite")
     assert both.code == 2
-    assert "Both --resume" in both.stderr
+    assert "Pass only one of them." in both.stderr
     other = run("--resume", "--set", "train.batch_size=8", "--seed", "3")
     assert other.code == 2
-    assert "belongs to another training" in other.stderr
+    assert "is from a different training" in other.stderr
     assert "seed: 0 there, 3 now" in other.stderr
     assert len(existing(folder)) == 2, "nothing was deleted"
 
@@ -150,8 +150,8 @@ def test_it_goes_on_from_the_older_one_where_the_newer_is_damaged(stopped, undis
     result = in_process(monkeypatch, capsys, *arguments, "--resume")
     assert result.code == 0, result.stderr
     assert f"The checkpoint {newer} is damaged: optimizer.safetensors has 0 bytes" in result.stderr
-    assert "An older one is used." in result.stderr
-    assert "Going on after step 6, in epoch 2." in result.stderr
+    assert "Using an older one." in result.stderr
+    assert "Resuming after step 6, in epoch 2." in result.stderr
     assert (out / WEIGHTS).read_bytes() == undisturbed[0]
     assert not checkpoints_of(out).exists()
 
@@ -163,7 +163,7 @@ def test_it_is_refused_where_none_is_whole_and_overwrite_starts_anew(stopped, un
     refused = in_process(monkeypatch, capsys, *arguments, "--resume")
     assert refused.code == 2
     assert "state.json is missing" in refused.stderr
-    assert "Delete that folder, or start anew with --overwrite" in refused.stderr
+    assert "Delete that folder, or start over with --overwrite" in refused.stderr
     anew = in_process(monkeypatch, capsys, *arguments, "--overwrite")
     assert anew.code == 0, anew.stderr
     assert "Going on" not in anew.stderr
@@ -177,10 +177,51 @@ def test_with_nothing_to_resume_it_starts_and_says_so(encoder, data, tmp_path, m
     result = in_process(monkeypatch, capsys, *arguments)
     assert result.code == 0, result.stderr
     folder = checkpoints_of(out)
-    assert f"There is no checkpoint in {folder}: the training starts from the beginning.\n" in result.stderr
-    again = in_process(monkeypatch, capsys, *arguments)
+    assert f"No checkpoint found in {folder}: starting from the beginning.\n" in result.stderr
+
+
+def contents(folder):
+    return {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_finished_training_is_left_as_it_is(encoder, data, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "bundle"
+    arguments = ("train", data, "--base", encoder, *SMALL, "--out", out)
+    first = in_process(monkeypatch, capsys, *arguments)
+    assert first.code == 0, first.stderr
+    before = contents(tmp_path)
+
+    again = in_process(monkeypatch, capsys, *arguments, "--resume")
+    assert again.code == 0, again.stderr
+    assert f"The training into {out} is already finished. Nothing was changed." in again.stderr
+    assert again.stdout == first.stdout
+    as_json = in_process(monkeypatch, capsys, *arguments, "--resume", "--json")
+    assert as_json.code == 0, as_json.stderr
+    assert json.loads(as_json.stdout)["test"] == json.loads((out / "feathertune.json").read_text())["metrics"]["test"]
+
+    for more, difference in (
+        (("--method", "ia3"), "method: lora there, ia3 now"),
+        (("--set", "train.batch_size=8"), "batch_size: 16 there, 8 now"),
+    ):
+        other = in_process(monkeypatch, capsys, *arguments, "--resume", *more)
+        assert other.code == 2
+        assert f"holds a finished bundle of another training ({difference})" in other.stderr
+    without = in_process(monkeypatch, capsys, *arguments)
+    assert without.code == 2
+    assert "already holds a result" in without.stderr
+    assert contents(tmp_path) == before
+
+
+def test_a_damaged_bundle_is_not_called_finished(encoder, data, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "bundle"
+    arguments = ("train", data, "--base", encoder, *SMALL, "--out", out)
+    assert in_process(monkeypatch, capsys, *arguments).code == 0
+    (out / WEIGHTS).write_bytes(b"")
+    before = contents(tmp_path)
+    again = in_process(monkeypatch, capsys, *arguments, "--resume")
     assert again.code == 2
-    assert "already holds a result" in again.stderr
+    assert f"{WEIGHTS} has 0 bytes" in again.stderr
+    assert contents(tmp_path) == before
 
 
 def test_a_training_that_breaks_names_its_last_checkpoint(encoder, data, tmp_path, monkeypatch, capsys):
@@ -196,10 +237,10 @@ def test_a_training_that_breaks_names_its_last_checkpoint(encoder, data, tmp_pat
     out = tmp_path / "bundle"
     result = in_process(monkeypatch, capsys, *command(data, encoder, out), *EVERY_STEP)
     assert result.code == 1
-    assert "The loss is nan at step 4 (epoch 1) with a learning rate of 0.01" in result.stderr
+    assert "The loss is nan at step 4 (epoch 1) with learning rate 0.01" in result.stderr
     last = existing(checkpoints_of(out))[-1]
-    assert f"The last good state is kept in {last}" in result.stderr
+    assert f"The last good state is in {last}" in result.stderr
     monkeypatch.undo()
     resumed = in_process(monkeypatch, capsys, *command(data, encoder, out), "--resume")
     assert resumed.code == 0, resumed.stderr
-    assert "Going on after step 3, in epoch 1." in resumed.stderr
+    assert "Resuming after step 3, in epoch 1." in resumed.stderr

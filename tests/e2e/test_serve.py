@@ -56,9 +56,9 @@ def assert_offline(answer, texts, offline):
 def test_says_what_it_serves_and_never_the_token(server):
     said = "".join(server.said)
     assert "lora: lora on " in said
-    assert "passes shared with others" in said
+    assert "batches shared with bundles of its base" in said
     assert "prompt: prompt on" in said
-    assert "passes of its own: the method has parameters outside of the encoder" in said
+    assert "separate batches: its method has parameters outside the encoder" in said
     assert server.address.startswith("http://127.0.0.1:")
     with open(f"/proc/{server.process.pid}/cmdline", encoding="utf-8") as file:
         assert TOKEN not in file.read()
@@ -169,7 +169,7 @@ def test_a_stop_finishes_what_was_taken(server, offline):
         assert time.monotonic() < deadline
     status, answer = server.predict("lora", TEXTS[0], connection=connection)
     assert status == 503
-    assert "stops" in answer["detail"]
+    assert "stopping" in answer["detail"]
     thread.join(100)
     ((status, answer),) = results
     assert status == 200
@@ -187,13 +187,13 @@ def test_bad_input_is_one_line(monkeypatch, capsys, tmp_path):
         assert result.code == 2
         return result.stderr
 
-    assert "Two bundles are called 'bundle'" in refused(lora, place("ia3"))
-    assert "cannot be the name of a bundle" in refused(f"a b={lora}")
+    assert "Two bundles are named 'bundle'" in refused(lora, place("ia3"))
+    assert "cannot name a bundle" in refused(f"a b={lora}")
     assert "not a folder" in refused(tmp_path / "missing", "--port", "0")
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        assert "Nothing can listen on 127.0.0.1" in refused(lora, "--port", taken.getsockname()[1])
+        assert "Cannot listen on 127.0.0.1" in refused(lora, "--port", taken.getsockname()[1])
     assert "The port is 70000. Expected 0" in refused(lora, "--port", "70000")
-    assert "takes at least one whole request" in refused(lora, "--port", "0", "--queue-texts", "10")
+    assert "at least one full request" in refused(lora, "--port", "0", "--queue-texts", "10")
     assert "The limit token_budget is 0" in refused(lora, "--port", "0", "--token-budget", "0")
     short = tmp_path / "token"
     short.write_text("short")

@@ -66,7 +66,7 @@ def page(browser_page, address):
 
 def label(page, texts):
     page.fill("#texts", texts)
-    page.get_by_role("button", name="Label").click()
+    page.get_by_role("button", name="Classify").click()
     page.get_by_text(re.compile(r"\d ms\.$")).wait_for()  # no waiting for a script: the policy forbids what that needs
 
 
@@ -86,12 +86,12 @@ def test_bundles_side_by_side_for_each_text(page):
     assert cards.nth(0).locator(".side h3").all_inner_texts() == ["films", "food"]
     assert cards.nth(0).locator(".label").all_inner_texts() == ["good", ATTACK]
     assert cards.nth(1).locator(".label").all_inner_texts() == [ATTACK, "good"]
-    assert cards.nth(0).locator(".side > div").nth(0).locator("dd").all_inner_texts() == ["80.3 %", "19.7 %"]
+    assert cards.nth(0).locator(".side > div").nth(0).locator("dd").all_inner_texts() == ["80.3%", "19.7%"]
     left, right = (cards.nth(0).locator(".side > div").nth(i).bounding_box() for i in (0, 1))
     assert left["y"] == right["y"]
     assert page.locator("#status").inner_text().startswith("2 texts, 2 bundles, ")
     page.get_by_label("food").uncheck()
-    page.get_by_label("Each line is a text of its own").uncheck()
+    page.get_by_label("One text per line").uncheck()
     label(page, "a great film\nand tasty soup")
     assert page.locator("article").count() == 1
     assert page.locator("article h3").all_inner_texts() == ["films"]
@@ -109,7 +109,7 @@ def test_which_words_mattered(page):
     assert column.locator(".words").inner_text() == "a truly great film"
     note = column.locator(".note").inner_text()
     assert "left out once" in note
-    assert "not why the label is right" in note
+    assert "not why a label is right" in note
 
 
 @pytest.mark.parametrize(
@@ -147,14 +147,14 @@ def test_a_word_alone_and_a_server_that_refuses_are_said(page):
     label(page, "great")
     column = page.locator("article .side > div").nth(0)
     column.get_by_text("Which words mattered").click()
-    column.get_by_text("There is only one word.").wait_for()
+    column.get_by_text("The text has only one word.").wait_for()
     page.fill("#texts", "x" * 3000)
-    page.get_by_role("button", name="Label").click()
+    page.get_by_role("button", name="Classify").click()
     page.wait_for_selector("#status.problem")
     assert "at most 2000 characters" in page.locator("#status").inner_text()
     page.fill("#texts", "   ")
-    page.get_by_role("button", name="Label").click()
-    assert "There is no text." in page.locator("#status").inner_text()
+    page.get_by_role("button", name="Classify").click()
+    assert "Enter a text." in page.locator("#status").inner_text()
 
 
 def test_by_keyboard_alone(page):
@@ -223,7 +223,7 @@ def test_asks_for_the_token_and_keeps_it_to_itself(browser_page):
         page = browser_page.page
         page.goto(address)
         page.wait_for_selector("#ask-token:not([hidden])")
-        assert page.locator("#status").inner_text() == "The server asks for a token."
+        assert page.locator("#status").inner_text() == "The server requires a token."
         page.fill("#token", "wrong-secret")
         page.keyboard.press("Tab")
         page.get_by_text("The token is wrong.").wait_for()

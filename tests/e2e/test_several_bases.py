@@ -130,5 +130,5 @@ def test_what_uses_one_base_refuses_several(words, bases, data, tmp_path, monkey
     words = [{"DATA": data, "OUT": tmp_path / "bundle"}.get(word, word) for word in words]
     result = in_process(monkeypatch, capsys, *words, "--base", given)
     assert result.code == 2
-    assert "2 base models are given" in result.stderr
+    assert "2 base models were given" in result.stderr
     assert not (tmp_path / "bundle").exists()

@@ -65,9 +65,9 @@ def test_every_page_is_in_the_navigation_once():
     pages = sorted(make_site.DOCS.glob("*.md"))
     sections = make_site.navigation(pages)
     assert sorted(name for files in sections.values() for name in files) == sorted(page.name for page in pages)
-    assert list(sections)[:2] == ["Start", "Use"]
+    assert list(sections) == ["Tutorial", "How-to guides", "Explanation", "Reference"]
     found = make_site.navigation([Path("zoo.md"), Path("index.md")])
-    assert found == {"Start": ["index.md"], "More": ["zoo.md"]}
+    assert found == {"Tutorial": ["index.md"], "More": ["zoo.md"]}
 
 
 class _Page(HTMLParser):

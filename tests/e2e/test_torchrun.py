@@ -75,7 +75,7 @@ def test_what_is_refused_is_told_once_without_a_traceback_of_ours(both, command)
     result = torchrun(*command, "--out", taken, "--json")
     assert result.code != 0
     assert result.stdout == ""
-    assert "already holds a result. Give another --out, or --overwrite to replace it." in result.stderr
+    assert "already holds a result. Pass another --out, or --overwrite to replace it." in result.stderr
     assert "[rank1]" not in result.stderr
     # torchrun adds its own words, a traceback among them, whatever the reason was; it names our exit code.
     assert "feathertune/cli" not in result.stderr

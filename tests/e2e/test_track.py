@@ -154,7 +154,7 @@ def test_a_study_outlives_its_tracker(encoder, data, tmp_path, monkeypatch, caps
     command = ("compare", data, "--base", encoder, "--methods", "", *SMALL, "--out", out, "--track", "breaking")
     result = in_process(monkeypatch, capsys, *command)
     assert result.code == 0, result.stderr
-    said = "--track breaking is given up, the rest goes on: RuntimeError: no place on this earth"
+    said = "--track breaking failed and was turned off: RuntimeError: no place on this earth"
     assert result.stderr.count(said) == 1
     assert load_study(out).status == "complete"
 

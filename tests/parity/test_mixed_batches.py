@@ -129,7 +129,7 @@ def test_biases_of_their_own_are_added_to_their_rows():
 @pytest.mark.parametrize("family", OTHERS)
 def test_families_with_blocks_of_their_own_stay_alone(family, stack):
     (why,) = on_one_encoder(family, ("lora",), stack)
-    assert why == f"{members_type(family)} models run their own blocks here"
+    assert why == f"{members_type(family)} models run transformers' blocks, not the engine's"
 
 
 def members_type(family):
@@ -142,10 +142,10 @@ def test_whole_models_are_no_kin_and_inputs_of_their_own_stay_alone(stack):
     found = prepared("bert", "lora")
     found = Prepared(found.encoder, torch.nn.ModuleList([found.model, torch.nn.Linear(2, 2)]))
     installed = stack.enter_context(fast_parts(found.encoder, CONFIGS["auto"], CPU))
-    assert "outside of the encoder" in as_mixable(found.encoder, found.model, installed)
+    assert "outside the encoder" in as_mixable(found.encoder, found.model, installed)
     off = prepared("bert", "lora")
     installed = stack.enter_context(fast_parts(off.encoder, CONFIGS["last-layer-off"], CPU))
-    assert "one token alone" in as_mixable(off.encoder, off.model, installed)
+    assert "not reduced to the token" in as_mixable(off.encoder, off.model, installed)
     assert METHODS["full"].kind == "full"
 
 
@@ -155,9 +155,9 @@ def test_the_check_sees_rows_that_are_mixed_up(stack, monkeypatch):
     assert check_mixed(members, inputs, CPU) == ""
     slices = ModelRows.slices
     monkeypatch.setattr(ModelRows, "slices", lambda self, n: slices(self, n)[::-1] if n > 4 else slices(self, n))
-    assert "other logits" in check_mixed(members, inputs, CPU)
+    assert "its logits differ" in check_mixed(members, inputs, CPU)
     monkeypatch.setattr("feathertune.engine.multi_adapter.mixed_batches.block_forward", lambda *_, **__: 1 / len([]))
     with pytest.raises(ZeroDivisionError):
         check_mixed(members, inputs, CPU)
     monkeypatch.setattr("feathertune.engine.multi_adapter.mixed_batches.block_forward", lambda module, block: None)
-    assert "cannot run beside others" in check_mixed(members, inputs, CPU)
+    assert "cannot run in a batch with other models" in check_mixed(members, inputs, CPU)

@@ -28,6 +28,8 @@ def config(tmp_path):
 def test_compare_and_evaluate_base(config, tmp_path):
     study = feathertune.compare(config, tmp_path / "study")
     assert study.status == "complete"
+    assert study.folder == tmp_path / "study"
+    assert set(study.predictions()) == {"row", "text", "label", *(run.id for run in study.runs)}
     base = feathertune.evaluate_base(config, tmp_path / "base-study")
     assert {run.method for run in base.runs} == {"majority", "tfidf", "foundation", "probe", "stack"}
     shared = [run for run in study.runs if run.kind in ("baseline", "probe")]
@@ -73,7 +75,7 @@ def test_an_older_bundle_stays_until_the_new_one_is_proven(config, tmp_path, mon
     with monkeypatch.context() as broken:
         calls = itertools.count()
         broken.setattr("feathertune.bundle.save.logits_of", lambda *_: np.full((4, 2), float(next(calls))))
-        with pytest.raises(BundleError, match="other logits"):
+        with pytest.raises(BundleError, match="logits differ"):
             feathertune.finetune(config, out, seed=1, overwrite=True)
     assert kept(), "what was trained over it was not good"
     # That training left a checkpoint, so it may go on, and then take the place.
@@ -87,8 +89,8 @@ def test_a_training_without_test_rows_says_so_and_a_study_refuses_it(config, tmp
     scores = feathertune.finetune(config, tmp_path / "bundle")
     assert scores.keys() == {"validation"}
     card = (tmp_path / "bundle" / "README.md").read_text(encoding="utf-8")
-    assert "No texts were kept for a test." in card
+    assert "There was no test set." in card
     assert "`reviews.csv`" in card
     assert str(tmp_path) not in card
-    with pytest.raises(ConfigError, match="a study is about test rows"):
+    with pytest.raises(ConfigError, match="a study needs test rows"):
         feathertune.compare(config, tmp_path / "study")

@@ -1,4 +1,4 @@
-"""Baselines: rows of every study that train no encoder, and the only list of them."""
+"""Registry of the baselines: rows of every study that train no encoder."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ from feathertune.registry import Registry
 __all__ = ["BASELINES", "FOUNDATION_SEEDS", "Baseline"]
 
 BASELINES: Registry[Baseline] = Registry("baseline", (MAJORITY, TFIDF, FOUNDATION, PROBE, STACK))
-# How many untrained heads the row `foundation` shows: one would be a coin toss.
+# Number of untrained heads in the row `foundation`; a single one would be a coin toss.
 FOUNDATION_SEEDS = 5

@@ -1,6 +1,6 @@
-"""Late fusion of a trained model with a word model: a sum of their logits, with weights fitted to held-out rows.
+"""Late fusion of a trained model and a word model: a sum of their logits with weights fitted to held-out rows.
 
-The two make different mistakes, so the sum is often better than either.
+The two models make different mistakes, so the sum is often better than either.
 Sources: Wolpert 1992, Stacked generalization; for sums of logits Hinton 2002, Products of experts, section 1.
 """
 
@@ -19,17 +19,17 @@ from feathertune.tasks import Labels, Task
 
 Logits = NDArray[np.floating]
 
-# Prior: the word model's share of the sum, each part divided by its spread first. Either part can be left out; a few
-# hundred rows outweigh the prior, ten do not.
+# Prior of the word model's share of the sum, after dividing each part by its spread. A share of 0 or 1 drops a part. A
+# few hundred rows outweigh the prior; ten do not.
 _SHARE, _SHARE_SD = 0.5, 0.25
-# Prior of the logarithm of the sum's spread: that of the parts, on average.
+# Prior of the logarithm of the sum's spread, centred at the parts' mean spread.
 _SPREAD_SD = 0.5
 _SPREADS = (0.02, 50.0)
 
 
 @dataclass(frozen=True)
 class Fusion:
-    """Weights of a model's logits and of the word model's."""
+    """Weights of the model's and the word model's logits."""
 
     model: float
     words: float
@@ -41,35 +41,35 @@ class Fusion:
 
 @dataclass(frozen=True)
 class FusedWords:
-    """A word model, and the weights with which its logits are added to those of a trained model."""
+    """A word model, with the weights for adding its logits to those of a trained model."""
 
     words: WordModel
     fusion: Fusion
 
     def added(self, texts: Sequence[Text]) -> Logits:
-        """Return what the words of N texts add to weighted logits, ``(N, C)``."""
+        """Return the word model's weighted logits for N texts, ``(N, C)``."""
         return self.fusion.words * self.words.logits(texts)
 
     def logits(self, model: Logits, added: Logits) -> Logits:
-        """Return the fused logits ``(N, C)`` of a model's logits and what `added` gives."""
+        """Return the fused logits ``(N, C)`` from a model's logits and the result of `added`."""
         return np.asarray(self.fusion.model * model + added)
 
 
 def fit_fusion(task: Task, labels: Labels, model: Logits, words: Logits) -> Fusion:
-    """Return the weights of the largest posterior density, by rows that trained neither part.
+    """Return the weights with the largest posterior density, from rows that trained neither part.
 
     Args:
-        task: Decides the likelihood. Numbers have one unit in both parts, so their weights add up to 1.
-        labels: Labels of N rows; without any the prior decides, and the logits show the spread of the parts.
+        task: Determines the likelihood. For numbers, both parts have the same unit, so the weights add up to 1.
+        labels: Labels of N rows. Without labels the prior decides; the logits then only show the parts' spread.
         model: Logits ``(N, C)``.
         words: Logits ``(N, C)``.
     """
     likelihood = task.likelihood
-    model, words = model.astype(np.float64), words.astype(np.float64)  # slopes are found by differences of 1e-8
+    model, words = model.astype(np.float64), words.astype(np.float64)  # gradients use finite differences of 1e-8
     spreads = np.array([likelihood.spread(model), likelihood.spread(words)])
     usual = 0.0 if task.numbers else float(np.log(spreads.mean()))
     unit = 1.0
-    if task.numbers and len(labels):  # squared errors count in the variance of the better part
+    if task.numbers and len(labels):  # squared errors in units of the better part's variance
         unit = min(likelihood.loss(labels, part) for part in (model, words)) * 2 / len(labels) or 1.0
 
     def weights(values: NDArray[np.float64]) -> Fusion:

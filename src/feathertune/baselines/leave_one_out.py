@@ -1,21 +1,21 @@
-"""Ridge regression that predicts each row from all others, in one decomposition: a probe without folds."""
+"""Leave-one-out ridge regression in one decomposition: a probe without folds."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-# Penalties, for rows with a mean squared length of 1. A smaller one reads directions of tiny spread, which a short
-# training does not reach: it ranked base models much worse. Any least one from 0.003 to 0.1 does (benchmarks/LOG.md).
+# Penalties for rows with a mean squared length of 1. Smaller ones fit directions of tiny variance, which a short
+# training does not use, and ranked base models much worse. Any minimum from 0.003 to 0.1 works (benchmarks/LOG.md).
 PENALTIES = np.logspace(-2, 3, 21)
 _LEAST = 1e-9
 
 
 def leave_one_out(values: NDArray[np.floating], targets: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return each row's prediction ``(N, C)`` by a ridge regression of the other rows' targets ``(N, C)``.
+    """Return each row's prediction ``(N, C)`` from a ridge regression on the other rows' targets ``(N, C)``.
 
-    Targets are centred, values ``(N, D)`` are neither centred nor standardized. The penalty is the one with the least
-    squared error of these predictions. Time grows with the cube of N.
+    Targets are centred; values ``(N, D)`` are neither centred nor standardized. The penalty minimizes the squared error
+    of these predictions. Time grows with the cube of N.
 
     Source: Allen 1974, Technometrics 16, 125-127 (PRESS).
     """

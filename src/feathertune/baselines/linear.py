@@ -1,4 +1,4 @@
-"""Baselines that any trained method has to beat; `foundation` is not fitted, so the study's runs evaluate it."""
+"""Baselines that a trained method has to beat; `foundation` is not fitted, so the study's runs evaluate it."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from feathertune.tasks import SINGLE_LABEL, Task
 from feathertune.tasks.formats import capitalised
 from feathertune.tasks.linear_models import Fitted, Rows
 
-# Fitting takes 200 bytes for each class and word: with thousands of classes, only frequent words are counted.
+# Fitting takes 200 bytes per class and word, so with thousands of classes only frequent words are counted.
 _MOST_WEIGHTS, _LEAST_WORDS = 4_000_000, 1_000
-# Features that the probe chooses from.
+# Features that the probe chooses between.
 _PROBED = ("read", "mean")
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """A row of every study that trains no encoder; ``{constant}`` and ``{linear_model}`` are the task's words.
+    """A row of every study that trains no encoder; in `about`, the task fills in ``{constant}`` and ``{linear_model}``.
 
-    It is fitted to ``texts`` (strings or pairs), or to ``features`` (``read`` and ``mean`` ``(N, D)``, ``layers``
-    ``(N, K D)`` and the ``texts``, by name), or is the ``encoder``.
+    It reads ``texts`` (strings or pairs), or ``features`` by name (``read`` and ``mean`` ``(N, D)``, ``layers``
+    ``(N, K D)``, and ``texts``), or is the ``encoder`` itself.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Baseline:
     source: str = "-"
 
     def described(self, task: Task) -> str:
-        """Return what the baseline does, in the task's words."""
+        """Return the baseline's description for a task."""
         return capitalised(self.about.format(constant=task.words.constant, linear_model=task.words.linear_model))
 
     @property
@@ -47,13 +47,13 @@ class Baseline:
 
 
 def fit_majority(rows: Rows) -> Fitted:
-    """Answer the same for every text: the shares of the classes in training, or the mean number."""
+    """Predict the same for every text: the class frequencies of the training rows, or the mean number."""
     constant = rows.task.linear.constant(rows.labels, rows.n_classes)
     return Fitted(lambda texts: np.tile(constant, (len(texts), 1)), n_parameters=len(constant))
 
 
 def fit_tfidf(rows: Rows) -> Fitted:
-    """Words and word pairs, weighted by tf-idf, into the task's linear model."""
+    """Fit the task's linear model to the tf-idf of words and word pairs."""
     most = max(_LEAST_WORDS, _MOST_WEIGHTS // (rows.n_classes if rows.n_classes > 2 else 1))
     words, model = fit_words(rows, most)
     return Fitted(
@@ -69,10 +69,10 @@ def fit_tfidf(rows: Rows) -> Fitted:
 
 
 def fit_probe(rows: Rows) -> Fitted:
-    """Fit the task's linear model on frozen features: the mean over tokens or what the head reads, whichever is better.
+    """Fit the task's linear model to frozen features: the mean over tokens or the head's input, whichever is better.
 
-    Each feature is divided by its spread over the training rows. Without validation rows each vector is scaled to unit
-    length: a spread of few rows is not known and cost up to a point with eight rows per class (docs/few-labels.md).
+    Each feature is standardized on the training rows. Without validation rows, each vector is scaled to unit length
+    instead: with eight rows per class, standardizing cost up to a point (docs/few-labels.md).
     """
     inputs: Mapping[str, np.ndarray] = {name: rows.inputs[name] for name in _PROBED}
     few = not len(rows.validation_labels)
@@ -100,7 +100,7 @@ def fit_probe(rows: Rows) -> Fitted:
 MAJORITY = Baseline(
     name="majority",
     kind="baseline",
-    about="Always {constant}.",
+    about="Always predicts {constant}.",
     reads="texts",
     fit=fit_majority,
 )
@@ -115,14 +115,14 @@ TFIDF = Baseline(
 FOUNDATION = Baseline(
     name="foundation",
     kind="baseline",
-    about="The pretrained encoder with an untrained head; five random heads show the spread of chance.",
+    about="The base model with an untrained head; five random heads show the spread of chance.",
     reads="encoder",
     fit=None,
 )
 PROBE = Baseline(
     name="probe",
     kind="probe",
-    about="{linear_model} on the frozen encoder's features.",
+    about="{linear_model} on the frozen base model's features.",
     source="Alain & Bengio 2016, arXiv:1610.01644",
     reads="features",
     fit=fit_probe,
@@ -130,7 +130,7 @@ PROBE = Baseline(
 STACK = Baseline(
     name="stack",
     kind="probe",
-    about="Ridge regression on the frozen states of up to six layers, its logits added to those of tf-idf.",
+    about="Ridge regression on the frozen states of up to six layers, fused with the tf-idf word model.",
     source="Evci et al. 2022, arXiv:2201.03529",
     reads="features",
     fit=fit_stack,

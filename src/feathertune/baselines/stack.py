@@ -1,4 +1,4 @@
-"""A probe of all layers and words: ridge regression on the means of each layer's states, fused with the word model."""
+"""A probe of layers and words: ridge regression on each layer's mean states, fused with the word model."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from feathertune.tasks.linear_models import Fitted, Rows
 
 Floats = NDArray[np.float32]
 
-# Penalties of ridge regression, for rows with a mean squared length of 1. Few rows need no weaker one.
+# Penalties for rows with a mean squared length of 1. Few rows need no smaller one.
 _PENALTIES = (0.1, 1.0, 10.0, 100.0, 1000.0)
 _USUAL_PENALTY = 1.0
 _LEAST_SPREAD = 1e-6
@@ -25,7 +25,7 @@ _LEAST_SPREAD = 1e-6
 
 @dataclass(frozen=True)
 class _LayerProbe:
-    """Ridge regression of targets on standardized values: ``(D,)``, ``(D,)``, ``(D, C)`` and ``(C,)``."""
+    """Ridge regression on standardized values, with parameters ``(D,)``, ``(D,)``, ``(D, C)`` and ``(C,)``."""
 
     centre: Floats
     spread: Floats
@@ -33,14 +33,14 @@ class _LayerProbe:
     intercept: Floats
 
     def logits(self, values: NDArray[np.floating]) -> NDArray[np.floating]:
-        """Return ``(N, C)`` of values ``(N, D)``; for numbers these are the numbers."""
+        """Return logits ``(N, C)`` for values ``(N, D)``; for numbers, the predicted numbers."""
         return np.asarray(((values - self.centre) / self.spread).astype(np.float32) @ self.weights + self.intercept)
 
 
 def fit_stack(rows: Rows) -> Fitted:
     """Fit both parts to the training rows, and the weights of their sum to the validation rows.
 
-    Inputs have the ``layers`` ``(N, K D)`` and the ``texts``. Ridge regression is solved at once.
+    Inputs are ``layers`` ``(N, K D)`` and ``texts``. Ridge regression has a closed form.
     Sources: Evci et al. 2022 (Head2Toe), arXiv:2201.03529; Wolpert 1992.
     """
     of_texts = replace(
@@ -48,7 +48,7 @@ def fit_stack(rows: Rows) -> Fitted:
     )
     words, chosen = WordModel.fit(of_texts)
     probe, penalty = _fit_layers(rows)
-    seen = rows.validation or rows.inputs  # without validation rows they show the spread of both parts only
+    seen = rows.validation or rows.inputs  # without validation rows, these only show the spread of both parts
     parts = probe.logits(seen["layers"]), words.logits(seen["texts"])
     fused = FusedWords(words, fit_fusion(rows.task, rows.validation_labels, *parts))
 
@@ -62,7 +62,7 @@ def fit_stack(rows: Rows) -> Fitted:
 
 
 def _fit_layers(rows: Rows) -> tuple[_LayerProbe, float]:
-    """Return the probe with the penalty of the least squared error on validation rows, and that penalty."""
+    """Return the probe whose penalty has the smallest squared error on validation rows, and that penalty."""
     values = np.asarray(rows.inputs["layers"], np.float32)
     centre, spread = values.mean(axis=0), (values.std(axis=0) + _LEAST_SPREAD) * np.float32(np.sqrt(values.shape[1]))
     scaled = (values - centre) / spread
@@ -86,7 +86,7 @@ def _fit_layers(rows: Rows) -> tuple[_LayerProbe, float]:
 
 
 def _row_weights(rows: Rows) -> Floats:
-    """Return the weight of each row, ``(N,)``; with several labels a text all rows count alike."""
+    """Return row weights ``(N,)``; with several labels per text, all rows have the same weight."""
     if rows.weighted and rows.labels.ndim == 1:
         from sklearn.utils.class_weight import compute_sample_weight
 
@@ -95,6 +95,6 @@ def _row_weights(rows: Rows) -> Floats:
 
 
 def _targets(task: Task, labels: NDArray[Any], n_classes: int) -> Floats:
-    """Return what is predicted, ``(N, C)``: numbers, or 1 and -1 for the labels that a text has and has not."""
+    """Return regression targets ``(N, C)``: numbers, or 1 for a text's labels and -1 for the others."""
     targets = task.linear.targets(labels, n_classes)
     return np.asarray(targets if task.numbers else 2 * targets - 1, np.float32)

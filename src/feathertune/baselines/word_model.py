@@ -1,4 +1,4 @@
-"""A linear model of words and word pairs: fitted, shipped as safetensors and JSON, and loaded again."""
+"""A linear model of words and word pairs, with saving to and loading from safetensors and JSON."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from feathertune.data.reading.texts import Text, side_by_side
 from feathertune.storage import write_atomic
 from feathertune.tasks.linear_models import Fitted, Rows
 
-# Files of a word model in a folder.
+# Files of a saved word model.
 WORDS_FILE, WEIGHTS_FILE = "words.json", "words.safetensors"
-# A shipped model counts the most frequent words only: all of them would be larger than an adapter.
+# A shipped model counts only the most frequent words; all words would be larger than an adapter.
 _MOST_WEIGHTS, _LEAST_WORDS = 200_000, 1_000
 
 
 class CountedWords:
-    """Words and pairs of words, weighted by tf-idf; the columns of pairs of texts side by side."""
+    """Tf-idf vectorizer of words and word pairs; for pairs of texts, each column has separate features."""
 
     def __init__(self, vectorizers: Sequence[Any]) -> None:
         self._vectorizers = vectorizers
 
     @classmethod
     def fit(cls, texts: Sequence[Text], most: int | None = None) -> tuple[CountedWords, Any]:
-        """Return the words of texts, the `most` frequent of each column, and their weights ``(N, words)``."""
+        """Return the vectorizer of the `most` frequent words per column, and the weights ``(N, words)``."""
         columns = side_by_side(texts)
         words = cls([_vectorizer(max_features=most) for _ in columns])
         found = zip(words._vectorizers, columns, strict=True)
@@ -41,7 +41,7 @@ class CountedWords:
 
     @classmethod
     def of(cls, vocabularies: Sequence[Sequence[str]], idf: Sequence[NDArray[np.floating]]) -> CountedWords:
-        """Return the words of each column with their inverse document frequencies ``(words,)``."""
+        """Return a vectorizer from each column's words and their inverse document frequencies ``(words,)``."""
         words = cls([_vectorizer(vocabulary=list(vocabulary)) for vocabulary in vocabularies])
         for vectorizer, found in zip(words._vectorizers, idf, strict=True):
             vectorizer.idf_ = found
@@ -54,12 +54,12 @@ class CountedWords:
 
     @property
     def vocabularies(self) -> list[list[str]]:
-        """The words of each column, in the order of their weights."""
+        """Words of each column, in the order of their weights."""
         return [v.get_feature_names_out().tolist() for v in self._vectorizers]
 
     @property
     def n_words(self) -> int:
-        """Words of all columns."""
+        """Number of words in all columns."""
         return sum(map(len, self.idf))
 
     @property
@@ -71,7 +71,7 @@ class CountedWords:
 def _vectorizer(**settings: Any) -> Any:  # noqa: ANN401 - scikit-learn has no types
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    # scikit-learn's own words have two letters at least; in Hindi they end at vowel signs, in Chinese at a comma.
+    # scikit-learn's default words have at least two letters, end at vowel signs in Hindi, and at commas in Chinese.
     return TfidfVectorizer(analyzer=grams, sublinear_tf=True, dtype=np.float64, **settings)
 
 
@@ -82,7 +82,7 @@ def _joined(found: list[Any]) -> Any:  # noqa: ANN401 - a sparse matrix of scipy
 def fit_words(rows: Rows, most: int) -> tuple[CountedWords, Fitted]:
     """Fit the task's linear model to the tf-idf of the `most` frequent words."""
     words, train = CountedWords.fit(rows.inputs, most)
-    # The vocabulary of a fold that is held out is known, its labels are not.
+    # A held-out fold may contribute to the vocabulary, since no label is used.
     held_out = {"tfidf": words.transform(rows.validation)} if len(rows.validation) else {}
     model = rows.task.linear.best(replace(rows, inputs={"tfidf": train}, validation=held_out))
     return words, model
@@ -90,7 +90,7 @@ def fit_words(rows: Rows, most: int) -> tuple[CountedWords, Fitted]:
 
 @dataclass(frozen=True)
 class WordModel:
-    """From texts to logits, ``tf-idf @ weights + intercept``: float32 ``(words, C)`` and ``(C,)``."""
+    """Linear model from texts to logits, ``tf-idf @ weights + intercept``: float32 ``(words, C)`` and ``(C,)``."""
 
     words: CountedWords
     weights: NDArray[np.float32]
@@ -98,10 +98,10 @@ class WordModel:
 
     @classmethod
     def fit(cls, rows: Rows) -> tuple[WordModel, Mapping[str, Any]]:
-        """Return a model of the most frequent words, and what its fit chose."""
+        """Return a model of the most frequent words, and the hyperparameters that its fit chose."""
         words, model = fit_words(rows, max(_LEAST_WORDS, _MOST_WEIGHTS // rows.n_classes))
         weights, intercept = model.affine
-        # As it is stored, so that what is tested is what is shipped.
+        # In the stored precision, to test exactly the shipped model.
         idf = [found.astype(np.float32) for found in words.idf]
         kept = CountedWords.of(words.vocabularies, idf)
         return cls(kept, weights.astype(np.float32), intercept.astype(np.float32)), model.chosen
@@ -114,38 +114,38 @@ class WordModel:
 
     @cached_property
     def _wide_weights(self) -> NDArray[np.float64]:
-        return self.weights.astype(np.float64)  # once: a server asks for few texts at a time
+        return self.weights.astype(np.float64)  # cached, because a server predicts few texts at a time
 
     def save(self, folder: Path) -> None:
-        """Write both files into a folder."""
+        """Write both files to a folder."""
         tensors = {f"idf.{i}": found.astype(np.float32) for i, found in enumerate(self.words.idf)}
         save_file({**tensors, "weights": self.weights, "intercept": self.intercept}, folder / WEIGHTS_FILE)
         write_atomic(folder / WORDS_FILE, json.dumps(self.words.vocabularies, ensure_ascii=False) + "\n")
 
     @classmethod
     def of(cls, vocabularies: object, tensors: Mapping[str, NDArray[Any]], *, shape: tuple[int, int]) -> WordModel:
-        """Return the model of the two files' content; `shape` is the number of columns of text and of labels.
+        """Return the model from the two files' contents; `shape` is the number of text columns and of labels.
 
-        ValueError if parts are missing or do not fit together.
+        ValueError if parts are missing or inconsistent.
         """
         n_columns, n_labels = shape
         if not (isinstance(vocabularies, list) and len(vocabularies) == n_columns):
-            raise ValueError(f"{WORDS_FILE} holds no list of {n_columns} lists of words")
+            raise ValueError(f"{WORDS_FILE} is not a list of {n_columns} lists of words")
         n_words = []
         for vocabulary in vocabularies:
             if not (isinstance(vocabulary, list) and vocabulary and all(isinstance(word, str) for word in vocabulary)):
-                raise ValueError(f"{WORDS_FILE} holds no words, or something else")
+                raise ValueError(f"{WORDS_FILE} contains an empty list, or values that are not words")
             if len(set(vocabulary)) < len(vocabulary):
-                raise ValueError(f"{WORDS_FILE} holds a word twice")
+                raise ValueError(f"{WORDS_FILE} contains a word twice")
             n_words.append(len(vocabulary))
         expected: dict[str, tuple[int, ...]] = {f"idf.{i}": (n,) for i, n in enumerate(n_words)}
         expected |= {"weights": (sum(n_words), n_labels), "intercept": (n_labels,)}
         if (found := {name: tensor.shape for name, tensor in tensors.items()}) != expected:
-            raise ValueError(f"{WEIGHTS_FILE} holds tensors of the shapes {found}; expected {expected}")
+            raise ValueError(f"{WEIGHTS_FILE} contains tensors with shapes {found}; expected {expected}")
         words = CountedWords.of(vocabularies, [tensors[f"idf.{i}"] for i in range(n_columns)])
         return cls(words, tensors["weights"], tensors["intercept"])
 
     @property
     def n_parameters(self) -> int:
-        """Weights that were fitted."""
+        """Number of fitted weights."""
         return int(self.weights.size + self.intercept.size)

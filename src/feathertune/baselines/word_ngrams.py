@@ -1,7 +1,7 @@
-"""Words and pairs of words of a text in any language, equal ones as equal strings.
+"""Split a text in any language into words and word pairs; equal words become equal strings.
 
-Marks belong to their letters (Python's regular expressions end a Hindi word at each vowel sign). In Chinese and
-Japanese each character is a word; in Thai, Lao, Burmese and Khmer pieces of up to `LONGEST` letters are.
+Marks stay with their letters (Python's regular expressions end a Hindi word at each vowel sign). In Chinese and
+Japanese, each character is a word; in Thai, Lao, Burmese and Khmer, words are pieces of up to `LONGEST` letters.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ import unicodedata
 from functools import lru_cache
 from itertools import pairwise
 
-# Letters of a piece, in scripts that spell words and put no spaces between them.
+# Maximum letters of a piece in alphabetic scripts without spaces between words.
 LONGEST = 4
 _CHARACTERS = "\u3005-\u3007\u3031-\u312f\u31a0-\u31bf\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\U00020000-\U0003ffff"
 _SPELLED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u1950-\u19df\u1a20-\u1aaf\ua9e0-\ua9ff\uaa60-\uaadf"
 _FIRST_SPELLED = "\u0e00"
-_JOINERS = "\u200c\u200d"  # inside of words of Persian and Indian languages
-# Other forms of letters, kept for old encodings: half and full width, Arabic as it stands in a word, ligatures.
+_JOINERS = "\u200c\u200d"  # occur inside words of Persian and Indian languages
+# Compatibility forms of letters: half and full width, Arabic presentation forms, ligatures.
 _OTHER_FORMS = re.compile("[\ufb00-\ufdff\ufe70-\ufefc\uff01-\uffef]+")
-# Quick where spaces stand between words and NFC leaves no marks: Latin, Greek, Cyrillic, Armenian, Georgian, Hangul.
+# Fast path for scripts with spaces, and without marks after NFC: Latin, Greek, Cyrillic, Armenian, Georgian, Hangul.
 _PLAIN_WORD = re.compile(r"\w+")
 _NOT_PLAIN = re.compile(
     "[^\x00-\u02ff\u0370-\u0482\u048a-\u058f\u10a0-\u10ff\u1e00-\u200b\u200e-\u20cf\u20f1-\u2bff\uac00-\ud7a3]"
@@ -27,16 +27,16 @@ _NOT_PLAIN = re.compile(
 
 
 def grams(text: str) -> list[str]:
-    """Return a text's words, its pairs of words, and pieces of three letters and more, each as often as it occurs."""
+    """Return a text's words, word pairs, and pieces of three letters and more, each as often as it occurs."""
     text = folded(text)
     words, longer = _words_of_any_script(text) if _NOT_PLAIN.search(text) else (_PLAIN_WORD.findall(text), [])
     return [*words, *(f"{first} {second}" for first, second in pairwise(words)), *longer]
 
 
 def folded(text: str) -> str:
-    """Return lower case in one normal form: the same word is the same string, however it was typed.
+    """Return the text in lower case and in one normal form, which maps equal words to equal strings.
 
-    NFC, and NFKC for other forms of letters alone: of a whole text it would take a ``´`` for an accent and split ``½``.
+    Uses NFC, and NFKC only for compatibility forms of letters: on a whole text, NFKC would change ``´`` and ``½``.
     """
     text = text.lower()
     if text.isascii():
@@ -46,7 +46,7 @@ def folded(text: str) -> str:
 
 
 def _words_of_any_script(text: str) -> tuple[list[str], list[str]]:
-    """Return the words in their order, and the pieces of three letters and more."""
+    """Return the words in order, and the pieces of three letters and more."""
     word, letter = _patterns()
     words: list[str] = []
     longer: list[str] = []
@@ -61,8 +61,8 @@ def _words_of_any_script(text: str) -> tuple[list[str], list[str]]:
 
 @lru_cache(maxsize=1)
 def _patterns() -> tuple[re.Pattern[str], re.Pattern[str]]:
-    """Return patterns of a word (or a run of letters of a script without spaces), and of one letter with its marks."""
-    # All marks on letters, without variation selectors, as the inside of a character class.
+    """Return patterns of a word (in scripts without spaces, of a run of letters), and of a letter with its marks."""
+    # All combining marks except variation selectors, as the content of a character class.
     codes = [code for code in range(0x300, 0x1F000) if unicodedata.category(chr(code)) in ("Mn", "Mc")]
     codes = [code for code in codes if not (0x180B <= code <= 0x180F or 0xFE00 <= code <= 0xFE0F)]
     starts = [code for code, before in zip(codes, [-2, *codes[:-1]], strict=True) if code != before + 1]

@@ -1,7 +1,7 @@
-"""One folder that holds a trained classifier, and that PEFT or transformers load without feathertune.
+"""A folder with a trained classifier, which PEFT or transformers can load without feathertune.
 
-PEFT saves no labels, omits heads that are not called ``classifier``, and loads damaged tensors silently. A bundle
-carries labels, the base's fingerprint and the SHA-256 of every file, and is loaded again before it is kept.
+PEFT saves no labels, omits heads not named ``classifier``, and loads damaged tensors silently. A bundle holds the
+labels, the base model's fingerprint and the SHA-256 of every file, and is verified by reloading it.
 """
 
 from feathertune.bundle.files import BaseInfo, BundleInfo, BundleKind, DataInfo

@@ -1,6 +1,6 @@
-"""Put an adapter of unknown origin on an encoder: PEFT receives only checked settings, and names instead of patterns.
+"""Load an untrusted adapter onto an encoder: PEFT gets only validated settings, and names instead of patterns.
 
-PEFT opens files, looks up models and evaluates regular expressions as ``adapter_config.json`` tells it to.
+Left unchecked, ``adapter_config.json`` makes PEFT open files, look up models and evaluate regular expressions.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from feathertune.methods import METHODS
 from feathertune.runtime import kept_random_state
 
 TASK_TYPE = "SEQ_CLS"
-# Where an adapter comes from and how its training began: PEFT gets its own defaults, and follows none of them.
+# Settings about the adapter's origin and initialisation, which are not passed to PEFT; it uses its defaults.
 _NOT_PASSED_ON = frozenset(
     "auto_mapping base_model_name_or_path corda_config eva_config inference_mode loftq_config "  # noqa: SIM905
     "lora_ga_config "
@@ -43,38 +43,38 @@ _NAMES = (
 )
 _MAY_BE_PATTERNS = _NAMES[:3]
 _ALL_LINEAR = "all-linear"
-# Sizes of tensors; no larger than the widest layer or the largest dimension of the adapter's own tensors.
+# Tensor sizes, limited to the widest layer or the largest dimension of the adapter's tensors.
 _SIZES = frozenset(
     "r init_r target_r hybrid_r mini_r num_virtual_tokens token_dim num_layers num_attention_heads "  # noqa: SIM905
     "num_transformer_submodules num_vectors vector_length n_frequency rank_pattern n_frequency_pattern "
     "boft_n_butterfly_factor num_cayley_neumann_terms".split()
 )
-# Seeds and numbers of steps, which make nothing large.
+# Seeds and step counts, which do not determine any tensor size.
 _ANY_SIZE = {"projection_prng_key", "random_loc_seed", "random_seed", "total_step", "tinit", "tfinal", "deltaT"}
 _LARGEST = 1e6
 _STARTS = re.compile(r"gaussian|eva|olora|orthogonal|pissa(_niter_\d{1,2})?")
 _WORD = re.compile(r"[\w-]{1,64}")
 _NAME = re.compile(r"[\w-]+(\.[\w-]+)*")
 _KEY = re.compile(r"(\^|\.\*\\\.)?[\w-]+(\\?\.[\w-]+)*\$?")
-# Compiling a pattern has no time limit: nested counts multiply, and other groups than these can recurse.
+# Compiling a pattern has no time limit: nested counts multiply, and groups other than these can recurse.
 _PATTERN_S, _PATTERN_LENGTH = 1.0, 1_000
 _COUNT = re.compile(r"\{\d{0,2}(,\d{0,2})?\}")
 _OTHER_GROUP = re.compile(r"\(\?(?!:|=|!|<=|<!)")
 
 
 def read_adapter(folder: Path) -> dict[str, Any]:
-    """Read ``adapter_config.json``; BundleError unless it is of a known PEFT type, for classification."""
+    """Return ``adapter_config.json``; raise BundleError unless it is a known PEFT type for classification."""
     settings = read_object(folder / ADAPTER_CONFIG_FILE)
     known, found = _config_classes(), settings.get("peft_type")
     if not isinstance(found, str) or found not in known:
         raise BundleError(
-            f"The adapter {folder} has the peft_type {_shown(found)}. Expected one of {', '.join(sorted(known))}: "
-            "others are never given to PEFT."
+            f"The adapter {folder} has the unsupported peft_type {_shown(found)}. "
+            f"Expected one of {', '.join(sorted(known))}."
         )
     if settings.get("task_type") != TASK_TYPE:
         raise BundleError(
-            f"The adapter {folder} was made for the task {_shown(settings.get('task_type'))}, expected {TASK_TYPE}: "
-            "only text classifiers can be bundles."
+            f"The adapter {folder} has the task_type {_shown(settings.get('task_type'))}, expected {TASK_TYPE}. "
+            "Only text classifiers can be bundles."
         )
     for key in ("base_model_name_or_path", "revision"):
         if not isinstance(settings.get(key), str | None):
@@ -85,20 +85,20 @@ def read_adapter(folder: Path) -> dict[str, Any]:
 def put_adapter(
     folder: Path, encoder: LoadedEncoder, settings: Mapping[str, Any], saved: Mapping[str, Tensor]
 ) -> tuple[PeftModel, dict[str, Tensor]]:
-    """Return the encoder with the adapter on it, in eval mode, and the adapter's tensors as PEFT has them now."""
+    """Return the encoder with the adapter, in eval mode, and the adapter's tensors as loaded by PEFT."""
     config = _checked(folder, encoder, settings, saved)
     try:
         with quiet_transformers(), kept_random_state():
             model = PeftModelForSequenceClassification(encoder.model, config)
             set_peft_model_state_dict(model, dict(saved), adapter_name="default")
             loaded = get_peft_model_state_dict(model, save_embedding_layers=False)
-    except Exception as error:  # whatever PEFT does with settings that do not fit together
-        raise BundleError(f"The adapter {folder} cannot be put on {encoder.id}: {first_line(error)}.") from error
+    except Exception as error:  # PEFT raises many types for inconsistent settings
+        raise BundleError(f"Cannot load the adapter {folder} onto {encoder.id}: {first_line(error)}.") from error
     return model.eval(), loaded
 
 
 def virtual_tokens(settings: Mapping[str, Any]) -> int:
-    """Return how many of the encoder's positions the adapter takes from each text."""
+    """Return the number of the encoder's positions that the adapter uses in each text."""
     found = settings.get("num_virtual_tokens")
     return found if isinstance(found, int) else 0
 
@@ -112,7 +112,7 @@ def _config_classes() -> dict[str, type[PeftConfig]]:
 def _checked(
     folder: Path, encoder: LoadedEncoder, settings: Mapping[str, Any], saved: Mapping[str, Tensor]
 ) -> PeftConfig:
-    """Return PEFT's configuration of checked settings; those that PEFT does not know are left out, as PEFT does."""
+    """Return PEFT's configuration from validated settings; like PEFT, ignore unknown settings."""
     cls = _config_classes()[settings["peft_type"]]
     known = {field.name for field in dataclasses.fields(cls)} - _NOT_PASSED_ON
     modules = [name for name, _ in encoder.model.named_modules()]
@@ -126,12 +126,12 @@ def _checked(
             values[key] = _matching(folder, key, value, modules) if is_pattern else value
     try:
         return cls(**values, inference_mode=True)
-    except Exception as error:  # whatever PEFT says of settings that do not fit together
-        raise BundleError(f"The adapter {folder} has settings that PEFT refuses: {first_line(error)}.") from error
+    except Exception as error:  # PEFT raises many types for inconsistent settings
+        raise BundleError(f"PEFT rejects the settings of the adapter {folder}: {first_line(error)}.") from error
 
 
 def _check(folder: Path, key: str, value: Any, largest: int, *, n_modules: int) -> None:  # noqa: ANN401 - JSON
-    """Refuse a setting that is not of a harmless form."""
+    """Raise BundleError for a setting that does not have a harmless form."""
     if value is None or isinstance(value, bool) or value in ([], {}) or (key in _MAY_BE_PATTERNS and _is_text(value)):
         return
     if key in _NAMES:
@@ -140,22 +140,22 @@ def _check(folder: Path, key: str, value: Any, largest: int, *, n_modules: int) 
             raise _refused(folder, key, value, "a list of module names")
     elif _is_text(value):
         if not _is_text(value, _STARTS if key == "init_lora_weights" else _WORD):
-            raise _refused(folder, key, value, "a word that bundles support")
+            raise _refused(folder, key, value, "a supported value")
     else:
         for number in _numbers(folder, key, value, n_modules):
             _check_number(folder, key, number, largest)
 
 
 def _numbers(folder: Path, key: str, value: object, n_modules: int) -> list[object]:
-    """Return the numbers of a setting; those of a pattern by module are its values, or lists of values."""
+    """Return a setting's numbers; a pattern by module has numbers, or lists of numbers, as its values."""
     if isinstance(value, dict) and key.endswith("_pattern"):
         if len(value) > n_modules or not all(map(_KEY.fullmatch, value)):
-            raise _refused(folder, key, next(iter(value)), "at most one entry for each module, by its name")
+            raise _refused(folder, key, next(iter(value)), "module names, with at most one entry for each module")
         return [number for item in value.values() for number in (item if isinstance(item, list) else [item])]
     if isinstance(value, list) and key == "layers_to_transform":
         return value
     if not isinstance(value, int | float):
-        raise _refused(folder, key, value, "null: bundles do not support it")
+        raise _refused(folder, key, value, "null, because bundles do not support this setting")
     return [value]
 
 
@@ -171,7 +171,7 @@ def _check_number(folder: Path, key: str, value: object, largest: int) -> None:
 
 
 def _matching(folder: Path, key: str, pattern: str, modules: Sequence[str]) -> list[str]:
-    """Return the modules whose whole name matches a regular expression, found within a time limit."""
+    """Return the modules whose full name matches a regular expression, within a time limit."""
     end = time.monotonic() + _PATTERN_S
     try:
         counts = len(_COUNT.findall(pattern))
@@ -180,7 +180,7 @@ def _matching(folder: Path, key: str, pattern: str, modules: Sequence[str]) -> l
         compiled = regex.compile(pattern)
         found = [name for name in modules if compiled.fullmatch(name, timeout=max(1e-3, end - time.monotonic()))]
     except TimeoutError as error:
-        raise _refused(folder, key, pattern, "a pattern that is matched quickly: list the modules' names") from error
+        raise _refused(folder, key, pattern, "a simpler pattern, or a list of module names") from error
     except (regex.error, ValueError, OverflowError, RecursionError, MemoryError) as error:
         raise _refused(folder, key, pattern, f"a regular expression ({first_line(error)})") from error
     if not found and key == "target_modules":

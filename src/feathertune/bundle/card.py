@@ -1,4 +1,4 @@
-"""The model card of a bundle: front matter for a hub, scores, limits, and how to use the folder."""
+"""Model card of a bundle: front matter for the hub, scores, limitations, and usage."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from feathertune.records import HEAD
 from feathertune.tasks import TASKS
 
 _TRAINED_HERE = "Trained by feathertune with"
-# Each score's name in the table, and the hub's name for it.
+# Each score's name in the table and on the hub.
 _SCORES: dict[str, tuple[str, str | None]] = {
     "accuracy": ("accuracy", "accuracy"),
     "balanced_accuracy": ("balanced accuracy", None),
@@ -28,14 +28,14 @@ _SCORES: dict[str, tuple[str, str | None]] = {
     "rmse": ("root mean squared error", None),
     "log_loss": ("log loss", None),
     "ece": ("calibration error (ECE)", None),
-    "n": ("texts", None),
+    "n": ("number of texts", None),
 }
 
 
 def _front_matter(info: BundleInfo, library: str) -> str:
     results = _results(info)
-    data = ModelCardData(  # the licence follows from base and data, so none is named
-        # A folder's name would be taken for a hub id.
+    data = ModelCardData(  # no licence, because it follows from base model and data
+        # The hub would read a folder's name as a model id.
         base_model=info.base.repository if info.base.local is None else None,
         datasets=[dataset[0]] if info.data is not None and (dataset := _of_hub(info.data.source)) else None,
         library_name=library,
@@ -49,7 +49,7 @@ def _front_matter(info: BundleInfo, library: str) -> str:
 
 
 def _results(info: BundleInfo) -> list[EvalResult]:
-    """Return the test scores for the hub; the validation set chose the best epoch, so its scores are no results."""
+    """Return the test scores for the hub; validation scores are optimistic, since they chose the best epoch."""
     scores = info.metrics.get("test")
     if info.data is None or scores is None:
         return []
@@ -72,7 +72,7 @@ def _results(info: BundleInfo) -> list[EvalResult]:
 
 
 def _of_hub(source: str) -> tuple[str, str | None] | None:
-    """Return name and configuration of a dataset of the hub; None for another source."""
+    """Return name and configuration of a hub dataset; None for other sources."""
     scheme, _, rest = source.partition(":")
     if scheme != "hub":
         return None
@@ -81,29 +81,29 @@ def _of_hub(source: str) -> tuple[str, str | None] | None:
 
 
 def opening(info: BundleInfo, *, library: str, origin: str = _TRAINED_HERE, form: str = ".") -> str:
-    """Return front matter, heading, and sentences on training, answers and texts; `form` ends the first sentence."""
+    """Return front matter, heading and introduction; `form` ends the first sentence."""
     card, texts = TASKS[info.task].card, "Texts"
     if info.reads_pairs:
-        texts = f"It reads pairs of texts (`{info.text_columns[0]}`, `{info.text_columns[1]}`); those"
+        texts = f"It classifies pairs of texts (`{info.text_columns[0]}`, `{info.text_columns[1]}`). Pairs"
     return f"""{_front_matter(info, library)}
 # {_say(card.title, info)}
 
 {origin} the method `{info.method}` on `{info.base.id}`{form}
-{_say(card.answers, info)} {texts} of more than {info.max_length:,} tokens {info.reading.in_words(info.max_length)}.
+{_say(card.answers, info)} {texts} longer than {info.max_length:,} tokens {info.reading.in_words(info.max_length)}.
 """
 
 
 def model_card(info: BundleInfo) -> str:
-    """Return a bundle's card: Markdown with YAML front matter."""
+    """Return a bundle's model card: Markdown with YAML front matter."""
     needs = ""
     if info.kind != "full" and info.base.local is not None:
-        needs = f"\nThe base is in a local folder: put its path in the place of `{info.base.repository}`.\n"
+        needs = f"\nThe base model is a local folder. Replace `{info.base.repository}` with its path.\n"
     scores = _table(info)
     table = f"\n## Scores\n\n{scores}" if scores else ""
     library = "peft" if info.kind == "peft" else "transformers"
-    origin = "Trained with plain PEFT, brought here by `feathertune import`;" if info.imported else _TRAINED_HERE
+    origin = "Trained with plain PEFT and imported by `feathertune import`:" if info.imported else _TRAINED_HERE
     return f"""{opening(info, library=library, origin=origin)}\
-`{INFO_FILE}` holds all settings, `{MANIFEST_FILE}` the SHA-256 of every file.
+`{INFO_FILE}` holds all settings, and `{MANIFEST_FILE}` the SHA-256 of every file.
 {table}
 ## Limits
 
@@ -127,9 +127,9 @@ def _word_model(info: BundleInfo) -> str:
     return f"""
 ## The word model
 
-This folder holds two models, each usable by itself. The scores above are those of their sum, which
+This folder holds two models that also work separately. The scores above belong to their weighted sum, which
 `feathertune predict` computes: {info.fusion.model:.6g} times the logits of the model above, plus
-{info.fusion.words:.6g} times the logits of this one:
+{info.fusion.words:.6g} times the logits of this word model:
 
 ```python
 {plain_words(info)}```
@@ -161,34 +161,33 @@ def _limits(info: BundleInfo) -> str:
         data, test = info.data, info.metrics.get("test")
         lines.append(
             f"Trained on {data.n_train:,} texts of `{data.source}`, "
-            + (f"the best epoch chosen on {data.n_validation:,} others" if data.n_validation else "to a fixed end")
-            + ": how it does on texts of another kind, language or time was not looked at."
+            + (f"with the best epoch chosen on {data.n_validation:,} others" if data.n_validation else "to a fixed end")
+            + ". Other kinds of text, languages and periods were not tested."
         )
         if test is not None and data.n_test:
             lines.append(
-                f"By {data.n_test:,} test texts: {text.interval(test, data.n_test)}. The spread over other training "
-                "texts is not included."
+                f"On {data.n_test:,} test texts: {text.interval(test, data.n_test)}. The interval does not cover "
+                "variation from other training texts."
             )
         else:
             lines.append(
-                "No texts were kept for a test. The validation scores are those of the epoch that was best on these "
-                "very texts, so they are somewhat too good."
+                "There was no test set. The validation scores are optimistic, because they chose the best epoch."
                 if data.n_validation
-                else "No texts were kept for a test or for validation: how well it does was not looked at."
+                else "There was no test or validation set, so its scores are unknown."
             )
         if data.truncated_fraction:
             lines.append(_unread(info, data))
-    lines.append("It is one training with one seed; `feathertune compare --seeds 5` says how far seeds lie apart.")
-    lines.append("The licence follows from that of the encoder and of the texts; none is stated here.")
+    lines.append("Trained with one seed only. `feathertune compare --seeds 5` measures the variation between seeds.")
+    lines.append("No licence is stated here. It follows from the licences of the base model and the texts.")
     return "".join(f"* {line}\n" for line in lines)
 
 
 def of_rare_classes(info: BundleInfo) -> list[str]:
-    """Return what training did for rare classes, and what that means for probabilities and labels."""
+    """Return sentences on how training treated rare classes, and the effect on probabilities and labels."""
     settings, lines = info.hyperparameters, []
     if settings.get("class_weights") == "balanced":
         lines.append(
-            "Trained with weights that let all classes count the same, so its probabilities favour rare classes."
+            "Trained with class weights that make all classes count equally, so its probabilities favour rare classes."
         )
     if (moved := TASKS[info.task].card.moved) and info.threshold is not None:
         lines.append(moved)
@@ -197,21 +196,21 @@ def of_rare_classes(info: BundleInfo) -> list[str]:
 
 def _unread(info: BundleInfo, data: DataInfo) -> str:
     if info.reading == HEAD:
-        cut = f"Of {data.truncated_fraction:.1%} of these texts the end was not read"
+        cut = f"{data.truncated_fraction:.1%} of these texts were truncated"
     else:
         cut = (
-            f"{data.truncated_fraction:.1%} of these texts have more than {info.max_length:,} tokens and "
+            f"{data.truncated_fraction:.1%} of these texts exceed {info.max_length:,} tokens and "
             f"{info.reading.in_words(info.max_length)}"
         )
     if data.unread_fraction is None:
         return f"{cut}."
-    return f"{cut}; {data.unread_fraction:.1%} of all their tokens were never read."
+    return f"{cut}; {data.unread_fraction:.1%} of all tokens were never read."
 
 
 def _say(template: str, info: BundleInfo) -> str:
     source = "was found on the validation texts"
     if info.imported:
-        source = "was set at the import, not found on validation texts"
+        source = "was set at import, not tuned on validation texts"
     elif info.data is not None and not info.data.n_validation:
         source = "was not fitted to any"
     labels = json.dumps(info.labels, ensure_ascii=False)

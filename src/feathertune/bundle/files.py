@@ -1,4 +1,4 @@
-"""The files of a bundle: ``feathertune.json``, and the manifest that shows a changed file."""
+"""A bundle's files: ``feathertune.json``, and the manifest that reveals changed files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SCHEMA_VERSION: Literal[1] = 1
 INFO_FILE = "feathertune.json"
 MANIFEST_FILE = "manifest.json"
 CARD_FILE = "README.md"
-ADAPTER_CONFIG_FILE = "adapter_config.json"  # of PEFT
+ADAPTER_CONFIG_FILE = "adapter_config.json"  # written by PEFT
 BUNDLE = FolderKind(MANIFEST_FILE, keys=("schema_version", "files"))
 BundleKind = Literal["peft", "part", "full"]
 WEIGHTS: dict[BundleKind, str] = {
@@ -36,12 +36,12 @@ R = TypeVar("R", bound=Record)
 
 
 class BaseInfo(Record):
-    """The base model.
+    """A bundle's base model.
 
     Attributes:
-        id: Of a GGUF file ``REPOSITORY/NAME.gguf``, of a local one ``FOLDER/NAME.gguf``.
-        local: Its path relative to the bundle; null for a model of the hub.
-        settings: Special tokens that its own configuration lacks, such as a decoder's padding token.
+        id: Model id; ``REPOSITORY/NAME.gguf`` for a GGUF file on the hub, ``FOLDER/NAME.gguf`` for a local one.
+        local: Path relative to the bundle; null for a model on the hub.
+        settings: Special tokens missing from its configuration, such as a decoder's padding token.
     """
 
     id: str
@@ -52,18 +52,18 @@ class BaseInfo(Record):
 
     @property
     def gguf(self) -> str | None:
-        """Name of the GGUF file that is the base model."""
+        """Name of the base model's GGUF file, or None."""
         parts = self.id.split("/")
         return parts[-1] if len(parts) == (3 if self.local is None else 2) and parts[-1].endswith(".gguf") else None
 
     @property
     def repository(self) -> str:
-        """Id of the repository, or name of the local folder, that transformers reads."""
+        """Repository id, or local folder name, that transformers reads."""
         return self.id.rpartition("/")[0] if self.gguf else self.id
 
 
 class DataInfo(Record):
-    """The labelled texts of the training, with the shares of truncated texts and of unread tokens in all splits."""
+    """Summary of the training data, with the shares of truncated texts and unread tokens over all splits."""
 
     source: str
     n_train: int
@@ -74,7 +74,7 @@ class DataInfo(Record):
 
 
 class Probe(Record):
-    """A text (a pair has two parts) with the logits of the written bundle's model on the CPU, and of its word model."""
+    """A probe text (a pair has two parts) with the logits of the bundle's model on the CPU, and of its word model."""
 
     texts: list[str] = Field(min_length=1, max_length=2)
     logits: list[float]
@@ -82,24 +82,24 @@ class Probe(Record):
 
 
 class FusionInfo(Record):
-    """Weights of the model's logits and of the word model's in their sum."""
+    """Weights of the model's and the word model's logits in their sum."""
 
     model: float
     words: float
 
 
 class BundleInfo(Record):
-    """What a classifier needs in addition to its weights; ``feathertune.json``.
+    """Contents of ``feathertune.json``: everything a classifier needs in addition to its weights.
 
     Attributes:
-        kind: ``peft``: a PEFT adapter. ``part``: the trained parameters of the base model. ``full``: all parameters.
-        labels: In the order of the logits; one name for a bundle that predicts numbers.
-        numbers: Summary of the training numbers; null for classes.
-        max_length: Tokens that are read at once; `reading` is the treatment of longer texts.
-        threshold: Least probability of each label, or (single_label) divisor of each before the largest is taken.
-        fusion: Present if the folder holds a word model too, whose logits are added.
-        trained: Sorted names of the tensors of a ``part``; null for other kinds.
-        probes: Texts whose logits are compared when the bundle is loaded; empty only while it is written.
+        kind: ``peft``: a PEFT adapter. ``part``: the base model's trained parameters. ``full``: all parameters.
+        labels: Label names in the order of the logits; one name for a bundle that predicts numbers.
+        numbers: Summary of the training labels if they are numbers; null for classes.
+        max_length: Maximum tokens per text or window; `reading` defines how longer texts are read.
+        threshold: Minimum probability of each label; for single_label, divisor of each before taking the largest.
+        fusion: Set if the bundle also has a word model, whose logits are added.
+        trained: Sorted tensor names of a ``part``; null for other kinds.
+        probes: Texts whose logits are checked when the bundle is loaded; empty only while it is being written.
     """
 
     schema_version: Literal[1]
@@ -130,34 +130,34 @@ class BundleInfo(Record):
 
     @property
     def imported(self) -> bool:
-        """True if plain PEFT trained it."""
+        """True if the adapter was trained with plain PEFT."""
         return "imported_from" in self.hyperparameters
 
     @property
     def logit_unit(self) -> float:
-        """Divisor of a difference of two logits before it is compared with a tolerance."""
+        """Divisor for a logit difference before it is compared with a tolerance."""
         if self.numbers is None:
             return 1.0
-        # The model was trained in standard deviations; of large numbers fp32 keeps seven digits.
+        # The model was trained on standard scores, and fp32 keeps only seven digits of large numbers.
         return (self.numbers.sd or 1.0) + 0.05 * max(abs(self.numbers.low), abs(self.numbers.high))
 
     @model_validator(mode="after")
     def _fits_together(self) -> BundleInfo:
         if (self.trained is not None) != (self.kind == "part"):
-            raise ValueError(f"'trained' belongs to the kind 'part', and to no other; this is '{self.kind}'")
+            raise ValueError(f"'trained' is for the kind 'part' only, which requires it; the kind is '{self.kind}'")
         is_number = TASKS[self.task].numbers
         if is_number != (len(self.labels) == 1) or is_number != (self.numbers is not None):
             raise ValueError(
-                f"the task is {self.task}, with {len(self.labels)} labels; expected two at least of classes, and of "
-                "numbers one, and how they lie"
+                f"the task is {self.task} with {len(self.labels)} labels; expected two or more classes, or for "
+                "regression one label and 'numbers'"
             )
         if len(set(self.labels)) < len(self.labels) or not all(label.strip() for label in self.labels):
-            raise ValueError("labels are equal or empty; expected a different name for each")
+            raise ValueError("labels are duplicated or empty; expected a different name for each")
         cuts = self.threshold
         if cuts is not None and (len(cuts) != len(self.labels) or not all(0 < cut <= 1 for cut in cuts)):
-            raise ValueError(f"the thresholds are {cuts}; expected one for each label, above 0, up to 1")
+            raise ValueError(f"the thresholds are {cuts}; expected one per label, above 0 and at most 1")
         if not 0 <= self.reading.stride < self.max_length or self.reading.max_windows < 1:
-            raise ValueError(f"{self.reading} does not fit a max_length of {self.max_length}")
+            raise ValueError(f"{self.reading} is invalid with a max_length of {self.max_length}")
         return self
 
 
@@ -172,7 +172,7 @@ class _Manifest(Record):
 
 
 def write_files(folder: Path, files: Mapping[str, bytes], *, base: Path | None) -> None:
-    """Write a bundle from its files, and let it name a local `base`."""
+    """Write a bundle from its files' contents, and record a local `base`."""
     with new_folder(folder) as temporary:
         for name, content in files.items():
             place = temporary / name
@@ -186,12 +186,12 @@ def write_files(folder: Path, files: Mapping[str, bytes], *, base: Path | None) 
 
 
 def local_base(base: Path, folder: Path) -> str:
-    """Return the path from a bundle to its base model, so that both can be moved together."""
+    """Return the relative path from a bundle to its base model, which stays valid if both move together."""
     return Path(os.path.relpath(base.expanduser().resolve(), folder.resolve())).as_posix()
 
 
 def write_info(folder: Path, info: BundleInfo) -> None:
-    """Write ``feathertune.json`` and the manifest of all files, so other files come first."""
+    """Write ``feathertune.json`` and the manifest of all files; write all other files first."""
     write_atomic(folder / INFO_FILE, info.model_dump_json(indent=1) + "\n")
     present = bundle_files(folder)
     files = {name: _File(sha256=sha256_of(path), bytes=path.stat().st_size) for name, path in present.items()}
@@ -203,24 +203,24 @@ Stamps = Mapping[str, tuple[int, ...]]
 
 
 def check_manifest(folder: Path) -> Stamps:
-    """Require exactly the files of the manifest, unchanged; return what `check_unchanged` compares."""
+    """Raise BundleError unless the folder holds exactly the manifest's files; return stamps for `check_unchanged`."""
     if not folder.is_dir():
-        raise BundleError(f"The bundle {folder} is not a folder. Expected what `feathertune train --out` wrote.")
+        raise BundleError(f"The bundle {folder} is not a folder. Expected the output of `feathertune train --out`.")
     if not (folder / MANIFEST_FILE).is_file():
-        hint = "Expected what `feathertune train --out` wrote."
+        hint = "Expected the output of `feathertune train --out`."
         if (folder / ADAPTER_CONFIG_FILE).is_file():
-            hint = "It looks like an adapter that plain PEFT wrote: `feathertune import` makes a bundle of one."
-        raise BundleError(f"The folder {folder} is not a bundle: it holds no {MANIFEST_FILE}. {hint}")
+            hint = "It looks like a plain PEFT adapter; convert it with `feathertune import`."
+        raise BundleError(f"The folder {folder} is not a bundle: it has no {MANIFEST_FILE}. {hint}")
     listed = _parse(folder / MANIFEST_FILE, _Manifest).model_dump()["files"]
     present = bundle_files(folder)
-    stamps = _stamps(present)  # before the hashes
+    stamps = _stamps(present)  # taken before hashing
     if what := difference(listed, present) or ("" if INFO_FILE in listed else f"{INFO_FILE} is missing"):
         raise BundleError(f"The bundle {folder} is damaged: {what}. Copy it again.")
     return stamps
 
 
 def check_unchanged(folder: Path, stamps: Stamps) -> None:
-    """Require that no file was written or replaced since `check_manifest`."""
+    """Raise BundleError if a file was written or replaced since `check_manifest`."""
     found = _stamps(bundle_files(folder))
     if changed := [name for name in sorted(stamps.keys() | found.keys()) if stamps.get(name) != found.get(name)]:
         raise BundleError(f"The bundle {folder} changed while it was loaded: {changed[0]} was written. Load it again.")
@@ -231,12 +231,12 @@ def _stamps(files: Mapping[str, Path]) -> Stamps:
 
 
 def read_info(folder: Path) -> BundleInfo:
-    """Read ``feathertune.json``."""
+    """Return the contents of ``feathertune.json``."""
     return _parse(folder / INFO_FILE, BundleInfo)
 
 
 def bundle_files(folder: Path) -> dict[str, Path]:
-    """Return the files that a manifest lists, by relative path; hidden files do not belong to a bundle."""
+    """Return the files that belong in the manifest, by relative path; hidden files are not part of a bundle."""
     found = {path.relative_to(folder): path for path in sorted(folder.rglob("*")) if path.is_file()}
     return {
         name.as_posix(): path
@@ -246,33 +246,33 @@ def bundle_files(folder: Path) -> dict[str, Path]:
 
 
 def parse_json(content: bytes) -> Any:  # noqa: ANN401 - any JSON value
-    """Parse JSON as UTF-8; ValueError if it is none, or holds NaN, infinity or an integer of more than 64 bits."""
+    """Parse UTF-8 JSON; raise ValueError if it is invalid, or has NaN, infinity or an integer over 64 bits."""
 
     def number(text: str) -> float:
         value = float(text)
         if not math.isfinite(value):
-            raise ValueError(f"it holds the number {text:.20}, which is not finite")
+            raise ValueError(f"the number {text:.20} is not finite")
         return value
 
     def integer(text: str) -> int:
         if len(text) > 20 or abs(int(text)) >= 1 << 63:
-            raise ValueError(f"it holds the number {text:.20}..., which is too large")
+            raise ValueError(f"the number {text:.20}... is too large")
         return int(text)
 
     try:
         return json.loads(content.decode("utf-8"), parse_float=number, parse_int=integer, parse_constant=number)
     except RecursionError as error:
-        raise ValueError("its values are nested too deeply") from error
+        raise ValueError("the values are nested too deeply") from error
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """Read a JSON object of an adapter; BundleError if it cannot be read, or is none."""
+    """Return a JSON object from an adapter's file; raise BundleError if it is unreadable or not an object."""
     try:
         found = parse_json(path.read_bytes())
         if not isinstance(found, dict):
-            raise ValueError(f"{path.name} holds no JSON object")
+            raise ValueError(f"{path.name} is not a JSON object")
     except (OSError, ValueError) as error:
-        raise BundleError(f"The adapter {path.parent} cannot be read: {first_line(error)}.") from error
+        raise BundleError(f"Cannot read the adapter {path.parent}: {first_line(error)}.") from error
     return found
 
 
@@ -285,6 +285,6 @@ def _parse(path: Path, record: type[R]) -> R:
         first = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": first_line(error)}
         where = ".".join(str(part) for part in first["loc"]) or "the file"
         raise BundleError(
-            f"{path} is not what feathertune {feathertune.__version__} writes (schema {SCHEMA_VERSION}): "
-            f"{where}: {first['msg']}. It is damaged, or of another version."
+            f"{path} does not match the format of feathertune {feathertune.__version__} (schema {SCHEMA_VERSION}): "
+            f"{where}: {first['msg']}. It is damaged, or another version wrote it."
         ) from error

@@ -1,4 +1,4 @@
-"""Load a bundle: check its files, then the base model, then that every trained tensor was used."""
+"""Load a bundle: check its files, then the base model, then the use of every trained tensor."""
 
 from __future__ import annotations
 
@@ -35,14 +35,15 @@ from feathertune.encoders import (
 from feathertune.errors import BundleError, EncoderError, MissingExtraError, first_line
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-_SEED = 2**31 - 1  # of parameters that the base checkpoint lacks; the bundle holds them, so nothing may depend on it
+# Seed for parameters missing from the base checkpoint. The bundle replaces them, so nothing may depend on it.
+_SEED = 2**31 - 1
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """A loaded classifier in eval mode: a `PeftModel` over the base, or a classification model of transformers.
+    """A loaded classifier in eval mode: a `PeftModel` on the base model, or a transformers classification model.
 
-    With a word model `fused`, the sum of both decides.
+    With a word model `fused`, predictions use the sum of both models' logits.
     """
 
     folder: Path
@@ -53,22 +54,22 @@ class Bundle:
     fused: FusedWords | None = None
 
     def added(self, texts: Sequence[Text]) -> np.ndarray | None:
-        """Return what the words of N texts add to the weighted logits, ``(N, C)``; None without a word model."""
+        """Return the word model's contribution to N texts' logits, ``(N, C)``; None without a word model."""
         return None if self.fused is None else self.fused.added(texts)
 
     def logits(self, model: np.ndarray, added: np.ndarray | None) -> np.ndarray:
-        """Return the bundle's logits ``(N, C)`` of its model's, and of what `added` gives."""
+        """Return the bundle's logits ``(N, C)``, given its model's logits and the result of `added`."""
         return model if self.fused is None or added is None else self.fused.logits(model, added).astype(np.float32)
 
 
 def load_bundle(path: Path, *, base: str | None = None, attention: Attention = "sdpa") -> Bundle:
-    """Load a classifier on the CPU, in eval mode, after every file, the base and the stored answers have been checked.
+    """Load a classifier on the CPU in eval mode, after checking every file, the base model and the stored logits.
 
-    `base` is the path of the base model, if it moved. No tensor is mapped from a file.
+    `base` is the path of the base model, if it moved. Tensors are read into memory, never mapped from a file.
 
     Raises:
-        BundleError: If the folder is not a whole bundle, the base has another fingerprint, or the probe texts get
-            other logits than when the bundle was written.
+        BundleError: If the bundle is incomplete or damaged, the base model's fingerprint differs, or the probe texts'
+            logits differ from the stored ones.
     """
     bundle = read_bundle(path, base=base, attention=attention)
     require_proof(path, bundle.model, bundle.tokenizer, bundle.info, bundle.base.id)
@@ -78,7 +79,7 @@ def load_bundle(path: Path, *, base: str | None = None, attention: Attention = "
 
 
 def read_bundle(path: Path, *, base: str | None = None, attention: Attention = "sdpa") -> Bundle:
-    """Load a classifier as `load_bundle` does, without comparing the answers to its probe texts."""
+    """Load a classifier like `load_bundle`, but without checking the probe texts' logits."""
     stamps = check_manifest(path)
     bundle = _read(path, base, attention)
     if (found := bundle.info.fusion) is not None:
@@ -92,19 +93,19 @@ def read_bundle(path: Path, *, base: str | None = None, attention: Attention = "
 def _read(path: Path, base: str | None, attention: Attention) -> Bundle:
     info = read_info(path)
     if not (path / WEIGHTS[info.kind]).is_file():
-        raise BundleError(f"The bundle {path} holds no {WEIGHTS[info.kind]}. Only safetensors are loaded.")
+        raise BundleError(f"The bundle {path} has no {WEIGHTS[info.kind]}. Only safetensors files are loaded.")
     if info.kind == "full":
         whole = _load_base(str(path), None, info, path, attention)
         if whole.new_parameters:
             lacking = ", ".join(whole.new_parameters[:3])
             raise BundleError(
-                f"The bundle {path} lacks {lacking} in its weights, or holds them for another number of labels than "
-                f"the {len(info.labels)} that it names."
+                f"The weights of the bundle {path} lack {lacking}, or have them for a different number of labels than "
+                f"its {len(info.labels)}."
             )
         if whole.unused:  # a configuration with fewer layers would drop tensors silently
             raise BundleError(
-                f"The weights of the bundle {path} do not fit its config.json: {len(whole.unused)} tensors have no "
-                f"place in the model, the first being {whole.unused[0]}. Copy it again."
+                f"The weights of the bundle {path} do not match its config.json: the model has no use for "
+                f"{len(whole.unused)} tensors; the first is {whole.unused[0]}. Copy it again."
             )
         _check_numbers(path, whole.model.state_dict())
         return Bundle(path, whole.model, whole.tokenizer, whole, info)
@@ -113,8 +114,8 @@ def _read(path: Path, base: str | None, attention: Attention) -> Bundle:
     if encoder.fingerprint != info.base.fingerprint:
         raise BundleError(
             f"The bundle {path} was trained on {info.base.id} with the fingerprint {info.base.fingerprint}, but the "
-            f"encoder {encoder.id} has the fingerprint {encoder.fingerprint}: its weights or its configuration are "
-            "others. Name the right one as the base."
+            f"base model {encoder.id} has the fingerprint {encoder.fingerprint}, so its weights or configuration "
+            "differ. Pass the right base model as --base."
         )
     tokenizer = load_tokenizer(path, encoder)
     saved = read_tensors(path, WEIGHTS[info.kind])
@@ -126,11 +127,11 @@ def _read(path: Path, base: str | None, attention: Attention) -> Bundle:
 
 
 def read_tensors(folder: Path, name: str) -> dict[str, Tensor]:
-    """Read a file of tensors into private memory; BundleError if it is damaged, or holds NaN or infinity."""
+    """Read a tensor file into private memory; raise BundleError if it is damaged or contains NaN or infinity."""
     try:
         tensors: dict[str, Tensor] = load_tensors((folder / name).read_bytes())
     except (SafetensorError, OSError, ValueError, KeyError) as error:
-        raise BundleError(f"The weights {name} in {folder} cannot be loaded: {first_line(error)}.") from error
+        raise BundleError(f"Cannot load the weights {name} in {folder}: {first_line(error)}.") from error
     _check_numbers(folder, tensors)
     return tensors
 
@@ -141,45 +142,45 @@ def _read_words(folder: Path, info: BundleInfo) -> WordModel:
         vocabularies = parse_json((folder / WORDS_FILE).read_bytes())
         return WordModel.of(vocabularies, tensors, shape=(len(info.text_columns), len(info.labels)))
     except (OSError, ValueError) as error:
-        raise BundleError(f"The word model in {folder} cannot be loaded: {first_line(error)}.") from error
+        raise BundleError(f"Cannot load the word model in {folder}: {first_line(error)}.") from error
 
 
 def not_finite(tensors: Mapping[str, Tensor]) -> str | None:
-    """Return the name of the first tensor that holds NaN or infinity."""
+    """Return the name of the first tensor that contains NaN or infinity, or None."""
     return next((n for n, t in tensors.items() if t.is_floating_point() and not torch.isfinite(t).all()), None)
 
 
 def without_wrapper(saved: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return an adapter's tensors by the names of the encoder's modules; PEFT's prefix has two parts, or one."""
+    """Return an adapter's tensors without PEFT's one- or two-part prefix, named like the encoder's modules."""
     return {name.removeprefix("base_model.").removeprefix("model."): tensor for name, tensor in saved.items()}
 
 
 def misfit(encoder: LoadedEncoder, saved: Mapping[str, Tensor]) -> tuple[str, tuple[int, ...], tuple[int, ...]] | None:
-    """Return name, found shape and expected shape of the first tensor that does not fit the encoder."""
+    """Return the name, actual shape and expected shape of the first tensor that does not match the encoder."""
     own = encoder.model.state_dict()
     shapes = ((name, tuple(saved[name].shape), tuple(own[name].shape)) for name in sorted(saved.keys() & own.keys()))
     return next((found for found in shapes if found[1] != found[2]), None)
 
 
 def load_tokenizer(folder: Path, encoder: LoadedEncoder) -> PreTrainedTokenizerBase:
-    """Load the tokenizer of a folder for an encoder."""
+    """Load a folder's tokenizer for an encoder."""
     try:
         with quiet_transformers():
             tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except Exception as error:  # tokenizers' Rust part raises bare Exceptions
-        raise BundleError(f"The tokenizer in {folder} cannot be loaded: {first_line(error)}.") from error
+    except Exception as error:  # the Rust part of tokenizers raises bare Exceptions
+        raise BundleError(f"Cannot load the tokenizer in {folder}: {first_line(error)}.") from error
     fit_to_model(tokenizer, encoder.model)
     encoder.added_settings.update(set_special_tokens(encoder.model, tokenizer))
     if len(tokenizer) > (rows := n_embedded(encoder.model)):
         raise BundleError(
-            f"The tokenizer in {folder} has {len(tokenizer)} tokens, but {encoder.id} embeds {rows}. Added tokens are "
-            "not supported."
+            f"The tokenizer in {folder} has {len(tokenizer)} tokens, but {encoder.id} has embeddings for only {rows}. "
+            "Added tokens are not supported."
         )
     return tokenizer
 
 
 def _check_lengths(bundle: Bundle) -> None:
-    """Require that the base has positions for the longest text, and that a window of it holds tokens."""
+    """Raise BundleError unless the base model has enough positions, and each window has room for tokens."""
     info, taken = bundle.info, 0
     if isinstance(bundle.model, PeftModel):
         taken = virtual_tokens(vars(bundle.model.active_peft_config))
@@ -188,20 +189,20 @@ def _check_lengths(bundle: Bundle) -> None:
     if not least <= info.max_length <= longest:
         raise BundleError(
             f"The bundle {bundle.folder} has a max_length of {info.max_length}. Expected {least} to {longest} tokens "
-            f"on the base {bundle.base.id}."
+            f"for the base model {bundle.base.id}."
         )
 
 
 def _find_base(info: BundleInfo, folder: Path, given: str | None) -> tuple[str, str | None]:
-    """Return id and revision of the base model."""
+    """Return the base model's id and revision."""
     if given is not None:
         return given, None
     if info.base.local is not None:
         place = Path(os.path.normpath(folder.resolve() / info.base.local))
         if not place.exists():
             raise BundleError(
-                f"The bundle {folder} was trained on the local encoder '{info.base.id}', which is not at "
-                f"{place}. Name its path as the base."
+                f"The bundle {folder} was trained on the local base model '{info.base.id}', which is missing from "
+                f"{place}. Pass its path as --base."
             )
         return str(place), None
     for sample in SAMPLE_ENCODERS:
@@ -224,7 +225,7 @@ def _load_base(
             task=info.task,
         )
     except (EncoderError, MissingExtraError) as error:
-        raise BundleError(f"The bundle {folder} cannot be loaded without its encoder. {error}") from error
+        raise BundleError(f"Cannot load the base model of the bundle {folder}. {error}") from error
 
 
 def _load_adapter(
@@ -233,47 +234,49 @@ def _load_adapter(
     _check_tensors(folder, encoder, without_wrapper(saved))
     model, loaded = put_adapter(folder, encoder, settings, saved)
     if differing := sorted(saved.keys() ^ loaded.keys()):
-        raise BundleError(f"The adapter in {folder} does not fit its configuration: one side has no {differing[0]}.")
+        raise BundleError(
+            f"The adapter in {folder} does not match its configuration: {differing[0]} is in only one of them."
+        )
     return model
 
 
 def _load_part(folder: Path, encoder: LoadedEncoder, info: BundleInfo, saved: Mapping[str, Tensor]) -> PreTrainedModel:
-    """Replace the base's parameters by the trained ones: all that were trained, and no other."""
+    """Replace exactly the base model's trained parameters, and raise BundleError if any is missing or extra."""
     _check_tensors(folder, encoder, saved)
     if unexpected := encoder.model.load_state_dict(saved, strict=False).unexpected_keys:
-        raise BundleError(f"The bundle {folder} does not fit {encoder.id}, which has no parameter {min(unexpected)}.")
+        raise BundleError(f"The bundle {folder} does not match {encoder.id}, which has no parameter {min(unexpected)}.")
     trained = info.trained or ()
-    if lacking := sorted(set(trained).difference(saved)):  # in its place the base's own would answer
+    if lacking := sorted(set(trained).difference(saved)):  # otherwise the base model's own tensor would be used
         raise BundleError(
-            f"The bundle {folder} lacks {len(lacking)} of the {len(trained)} tensors that were trained, the first "
-            f"being {lacking[0]}. Copy it again."
+            f"The bundle {folder} lacks {len(lacking)} of its {len(trained)} trained tensors; the first is "
+            f"{lacking[0]}. Copy it again."
         )
     if added := sorted(saved.keys() - set(trained)):
         raise BundleError(
-            f"The bundle {folder} holds {added[0]}, which is not among the {len(trained)} tensors listed."
+            f"The bundle {folder} contains {added[0]}, which is not among its {len(trained)} listed tensors."
         )
-    for name, parameter in encoder.model.named_parameters():  # so that it is saved again as the part that it is
+    for name, parameter in encoder.model.named_parameters():  # marks the part, so that saving writes the same part
         parameter.requires_grad_(name in saved)
     return encoder.model
 
 
 def _check_tensors(folder: Path, encoder: LoadedEncoder, saved: Mapping[str, Tensor]) -> None:
-    """Require the whole head, and shapes that fit."""
+    """Raise BundleError if a head tensor is missing, or a shape does not match."""
     heads = tuple(f"{name}." for name in encoder.head_modules)
     needed = {name for name, _ in encoder.model.named_parameters() if name.startswith(heads)}
     if lacking := sorted(needed.difference(saved)):
         raise BundleError(
-            f"The bundle {folder} lacks {len(lacking)} tensors of its classification head, the first being "
+            f"The bundle {folder} lacks {len(lacking)} tensors of its classification head; the first is "
             f"{lacking[0]}. Copy it again."
         )
     if wrong := misfit(encoder, saved):
         name, found, expected = wrong
         raise BundleError(
-            f"The bundle {folder} does not fit its encoder {encoder.id} with {len(encoder.labels)} labels: {name} "
+            f"The bundle {folder} does not match its base model {encoder.id} with {len(encoder.labels)} labels: {name} "
             f"has the shape {found}, expected {expected}."
         )
 
 
 def _check_numbers(folder: Path, tensors: Mapping[str, Tensor]) -> None:
     if name := not_finite(tensors):
-        raise BundleError(f"The bundle {folder} holds NaN or infinity in {name}. Copy it again.")
+        raise BundleError(f"The bundle {folder} contains NaN or infinity in {name}. Copy it again.")

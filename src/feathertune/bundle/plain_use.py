@@ -1,4 +1,4 @@
-"""Loading a folder and labelling a text without feathertune: as Python for its card, and done, for its proof."""
+"""Load a bundle and label a text without feathertune: as Python code for the card, and in process to verify it."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from feathertune.runtime import kept_random_state
 from feathertune.tasks import TASKS
 
 _HEAD_TAIL = """\
-def sequences(ids, special):  # of more than {length} tokens the first and the last ones, as in training
+def sequences(ids, special):  # keep the first and last tokens of texts over {length} tokens, as in training
     if len(ids) <= {length}:
         return [ids]
     first = special.index(0) + max(1, round(({length} - sum(special)) * 128 / 510))
     return [ids[:first] + ids[first - {length} :]]
 """
 _WINDOWS = """\
-def sequences(ids, special):  # of more than {length} tokens several windows, as in training
+def sequences(ids, special):  # split texts over {length} tokens into windows, as in training
     if (more := len(ids) - {length}) <= 0:
         return [ids]
     at, room = special.index(0), {length} - sum(special)
@@ -42,11 +42,11 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer{gguf_
 labels = {labels}
 base = AutoModelForSequenceClassification.from_pretrained(
     {base}{gguf}{revision}, num_labels=len(labels), ignore_mismatched_sizes=True, dtype="{dtype}"{problem}
-)  # its own head, if it has one, is replaced by the one here
+)  # the head comes from this folder; the checkpoint's own head, if any, is replaced
 {settings}"""
 _PEFT_USE = f"""\
 from peft import PeftModel
-{_ON_BASE}folder = "."  # this folder, or its id on a hub
+{_ON_BASE}folder = "."  # this folder, or its id on the hub
 model = PeftModel.from_pretrained(base, folder).eval()
 """
 _PART_USE = f"""\
@@ -59,7 +59,7 @@ _GGUF = ",\n    gguf_file={name},\n    quantization_config=GgufConfig(dequantize
 _FULL_USE = """\
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-folder = "."  # this folder, or its id on a hub
+folder = "."  # this folder, or its id on the hub
 model = AutoModelForSequenceClassification.from_pretrained(folder, dtype="{dtype}").eval()
 labels = [model.config.id2label[index] for index in range(model.config.num_labels)]
 """
@@ -86,7 +86,7 @@ from scipy import sparse
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 
-def words_and_pairs(text):  # of scripts that put spaces between words
+def words_and_pairs(text):  # for scripts with spaces between words
     words = re.findall(r"\\w+", text.lower())
     return [*words, *map(" ".join, zip(words, words[1:]))]
 
@@ -104,7 +104,7 @@ _LOGITS = ("model(**batch).logits[0]", "model(input_ids=ids).logits.mean(dim=0)"
 
 
 def plain_use(info: BundleInfo, kind: BundleKind) -> str:
-    """Return Python that loads a folder of this kind and labels a text."""
+    """Return Python code that loads a bundle of this kind and labels a text."""
     code, is_long = TASKS[info.task].code, info.reading != HEAD
     imports, predict = ("import torch\n", _PREDICT_LONG) if is_long else ("", _PREDICT)
     decide = code.torch_moved if code.torch_moved and info.threshold is not None else code.torch
@@ -127,7 +127,7 @@ def plain_use(info: BundleInfo, kind: BundleKind) -> str:
 
 
 def plain_words(info: BundleInfo) -> str:
-    """Return Python that loads the word model of a folder and gives its logits; empty if there is none."""
+    """Return Python code that loads a bundle's word model and prints its logits; empty without a word model."""
     if info.fusion is None:
         return ""
     columns = '[["A text."], ["Another."]]' if info.reads_pairs else '[["A text."]]'
@@ -135,7 +135,7 @@ def plain_words(info: BundleInfo) -> str:
 
 
 def plain_model(folder: Path, info: BundleInfo, base: Path, attention: str) -> nn.Module:
-    """Load a folder as the code of `plain_use` does; `base` is the base model's folder."""
+    """Load a bundle in the same way as the code from `plain_use`; `base` is the base model's folder."""
     with quiet_transformers(), kept_random_state():
         settings: dict[str, Any] = {"dtype": info.dtype, "attn_implementation": attention, "local_files_only": True}
         if info.kind == "full":
@@ -152,5 +152,5 @@ def plain_model(folder: Path, info: BundleInfo, base: Path, attention: str) -> n
 
 
 def plain_reading(reading: Reading, max_length: int) -> str:
-    """Return Python of ``sequences(ids, special)``, which cuts a text as in training; empty for ``head``."""
+    """Return Python code of ``sequences(ids, special)``, which splits a text as in training; empty for ``head``."""
     return _PLAIN[reading.long].format(length=max_length, stride=reading.stride, max_windows=reading.max_windows)

@@ -1,4 +1,4 @@
-"""Push a bundle to the hub as one commit, so that nobody can fetch a mixture of two bundles."""
+"""Push a bundle to the hub in a single commit, so that a download never mixes two bundles."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from feathertune.errors import BundleError, HubError, first_line
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
-_TOKEN = "Log in with `hf auth login`, or set HF_TOKEN to a token that may write there"
+_TOKEN = "Log in with `hf auth login`, or set HF_TOKEN to a token with write access"
 
 
 @dataclass(frozen=True)
 class Pushed:
-    """A pushed bundle, with notes for those who load it."""
+    """Result of a push, with notes about loading the bundle."""
 
     url: str
     revision: str
@@ -40,31 +40,31 @@ def push_bundle(
     message: str | None = None,
     base: str | None = None,
 ) -> Pushed:
-    """Upload a bundle as one commit, after it was loaded as a check.
+    """Upload a bundle as one commit, after loading it as a check.
 
     Args:
         bundle: The bundle's folder.
         repo_id: ``OWNER/NAME``; created if missing.
-        revision: The branch; created if missing.
-        public: Everyone can see a repository that this creates; an existing one stays as it is.
-        message: Message of the commit.
+        revision: Branch name; created if missing.
+        public: Create the repository as public; an existing repository keeps its visibility.
+        message: Commit message.
         base: Path of the base model, if it moved.
 
     Raises:
-        BundleError: If it is not a whole bundle, or names an absolute path.
-        HubError: If the hub refuses, cannot be reached, or holds other files in that repository.
+        BundleError: If the bundle is incomplete or damaged, or names an absolute path.
+        HubError: If the hub rejects the push or cannot be reached, or the repository contains other files.
     """
     folder = Path(bundle)
     info = load_bundle(folder, base=base).info
     notes = _portable(folder, info)
-    message = message or f"A bundle of feathertune: {info.method} on {info.base.id}"
+    message = message or f"feathertune bundle: {info.method} on {info.base.id}"
     with tempfile.TemporaryDirectory() as scratch:
         place = _without_path(folder, info, Path(scratch) / "bundle") if notes else folder
         return _upload(place, repo_id, revision, message, public=public, notes=notes)
 
 
 def _without_path(folder: Path, info: BundleInfo, copy: Path) -> Path:
-    """Return the bundle, or a copy that expects its base model next to it if its path to the base names folders."""
+    """Return the bundle, or if its path to the base model names folders, a copy that expects it next to the bundle."""
     local = PurePosixPath(str(info.base.local))
     sibling = PurePosixPath("..", local.name)
     if local == sibling:
@@ -80,7 +80,7 @@ def _upload(folder: Path, repo_id: str, revision: str, message: str, *, public: 
     api = HfApi(library_name="feathertune")
     ours = {**bundle_files(folder), MANIFEST_FILE: folder / MANIFEST_FILE}
     with _told(repo_id, revision):
-        # Not the organisation's default: what is private by mistake can be opened, the other way round it is too late.
+        # Ignore the organisation's default: a repository private by mistake can be opened, a leak cannot be undone.
         url = api.create_repo(repo_id, private=not public, exist_ok=True)
         repo_id = url.repo_id
         if revision != "main":
@@ -98,29 +98,29 @@ def _upload(folder: Path, repo_id: str, revision: str, message: str, *, public: 
 
 
 def _portable(folder: Path, info: BundleInfo) -> tuple[str, ...]:
-    """Return notes on what others need; refuse an absolute path."""
+    """Return notes on what other users need to load the bundle; reject an absolute path."""
     local = info.base.local
     if info.kind == "full" or local is None:
         return ()
     if PurePosixPath(local).is_absolute() or PureWindowsPath(local).is_absolute():
         raise BundleError(
-            f"The bundle {folder} names its encoder by a path of this machine, {local}. Train again with this version: "
-            "it writes the way from the bundle to the encoder."
+            f"The bundle {folder} refers to its base model by an absolute path, {local}. "
+            "Train again with this version, which writes a relative path."
         )
     return (
-        f"The encoder '{info.base.id}' is a folder of yours, so nobody else can load this bundle without it: pass it "
-        "on, or export the bundle with --to merged and push that.",
+        f"The base model '{info.base.id}' is a local folder, so others cannot load this bundle without it. Share that "
+        "folder, or export the bundle with --to merged and push the result.",
     )
 
 
 def _left_over(api: HfApi, repo_id: str, revision: str, ours: set[str]) -> list[str]:
-    """Return files of an older bundle in the repository; refuse a repository with other files."""
+    """Return an older bundle's files in the repository; reject a repository with other files."""
     there = set(api.list_repo_files(repo_id, revision=revision))
     others = {name for name in there - ours if not any(part.startswith(".") for part in PurePosixPath(name).parts)}
     if others and MANIFEST_FILE not in there:
         raise HubError(
-            f"The repository {repo_id} holds {len(others)} files that are not of a bundle, such as {min(others)}. They "
-            "are left alone: give another REPO_ID, or another --revision."
+            f"The repository {repo_id} contains {len(others)} files that do not belong to a bundle, such as "
+            f"{min(others)}. Nothing was changed. Pass another REPO_ID or another --revision."
         )
     return sorted(others)
 
@@ -138,29 +138,31 @@ def _told(repo_id: str, revision: str) -> Iterator[None]:
     try:
         yield
     except HFValidationError as error:
-        raise HubError(f"'{repo_id}' is no name of a repository: {first_line(error)}. Expected OWNER/NAME.") from error
+        raise HubError(
+            f"'{repo_id}' is not a valid repository name: {first_line(error)}. Expected OWNER/NAME."
+        ) from error
     except OfflineModeIsEnabled as error:
-        raise HubError("Nothing can be pushed while HF_HUB_OFFLINE is set. Unset it for this command.") from error
+        raise HubError("Cannot push while HF_HUB_OFFLINE is set. Unset it for this command.") from error
     except RevisionNotFoundError as error:
         raise HubError(f"The repository {repo_id} has no revision '{revision}'.") from error
     except HfHubHTTPError as error:
         said = (error.server_message or first_line(error)).rstrip(".")
         raise HubError(_refusal(repo_id, error.response.status_code, said)) from error
-    except ValueError as error:  # such as what the hub does not like in the card
-        raise HubError(f"The hub refuses the bundle: {' '.join(str(error).split())}") from error
+    except ValueError as error:  # for example, an invalid model card
+        raise HubError(f"The hub rejected the bundle: {' '.join(str(error).split())}") from error
     except Exception as error:
-        if not type(error).__module__.partition(".")[0].startswith("httpx"):  # the client, whichever version it is
+        if not type(error).__module__.partition(".")[0].startswith("httpx"):  # any version of the client
             raise
         raise HubError(
-            f"The hub at {constants.ENDPOINT} cannot be reached: {first_line(error)}. Look at the network, and at "
-            "HF_ENDPOINT if it is set."
+            f"Cannot reach the hub at {constants.ENDPOINT}: {first_line(error)}. "
+            "Check the network connection, and HF_ENDPOINT if it is set."
         ) from error
 
 
 def _refusal(repo_id: str, status: int, said: str) -> str:
     known = {
-        401: f"The hub does not know you (401), so nothing was pushed to {repo_id}. {_TOKEN}.",
-        403: f"The hub does not let you write to {repo_id} (403: {said}). {_TOKEN}.",
-        404: f"The hub has no place for {repo_id} (404: {said}). Is the owner spelled as the hub spells it?",
+        401: f"You are not logged in to the hub (401), so nothing was pushed to {repo_id}. {_TOKEN}.",
+        403: f"You do not have write access to {repo_id} (403: {said}). {_TOKEN}.",
+        404: f"The hub cannot find {repo_id} (404: {said}). Check the spelling of the owner.",
     }
-    return known.get(status, f"The hub refused the push to {repo_id} ({status}: {said}).")
+    return known.get(status, f"The hub rejected the push to {repo_id} ({status}: {said}).")

@@ -1,4 +1,4 @@
-"""Save a bundle: write it under another name, load it again, compare, and only then put it in place."""
+"""Save a bundle: write it to a temporary folder, reload it, compare the logits, and only then move it into place."""
 
 from __future__ import annotations
 
@@ -43,18 +43,18 @@ from feathertune.records import HEAD, LabelSummary, Reading, TaskName
 from feathertune.runtime import versions
 from feathertune.storage import new_folder, system_errors, write_atomic
 
-# Largest difference of a logit between the saved and the reloaded model: room for kernels that choose their order of
-# summation; in bf16 one rounding is 2^-8 of the value.
+# Largest difference in a logit between the saved and the reloaded model. Allows for kernels that change the order of
+# summation; one rounding in bf16 is 2^-8 of the value.
 _TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 5e-2}
-# A text alone is summed in another order than in a batch.
+# Factor for other batch shapes: a single text is summed in a different order than a batch.
 _OTHER_SHAPES = 3
-# Lists that PEFT reads as sets, and so writes in an order that changes from run to run.
+# Lists that PEFT stores as sets, whose order changes from run to run.
 _UNORDERED = ("target_modules", "modules_to_save", "feedforward_modules", "exclude_modules")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Description:
-    """The fields of `BundleInfo` that do not follow from the model and its encoder."""
+    """Fields of `BundleInfo` that cannot be derived from the model and its encoder."""
 
     method: str
     task: TaskName = "single_label"
@@ -76,14 +76,14 @@ def save_bundle(
     description: Description,
     fused: FusedWords | None = None,
 ) -> BundleInfo:
-    """Write a bundle, load it again and compare; keep it only if the logits are the same.
+    """Write a bundle, reload it, and keep it only if the logits are the same.
 
-    A `PeftModel` is saved as an adapter, another model whole if all of it was trained, else its trained parameters;
-    a word model that is fused with it in files of its own.
+    A `PeftModel` is saved as an adapter. Any other model is saved whole if all its parameters were trained, or else as
+    its trained parameters. A fused word model gets separate files.
 
     Raises:
-        BundleError: If a tensor holds NaN or infinity, or the reloaded model gives other logits.
-        OSError: From the system; nothing is left behind.
+        BundleError: If a tensor contains NaN or infinity, or the reloaded model's logits differ.
+        OSError: If the system cannot write the files; no files are left behind.
     """
     kind = _kind(model)
     part = _trained_part(model, encoder) if kind == "part" else {}
@@ -101,17 +101,17 @@ def save_bundle(
     with new_folder(folder) as temporary:
         with quiet_transformers(), system_errors():
             if info.kind == "peft":
-                # The embeddings are never resized; asked to look for that, PEFT may call the hub.
+                # The embeddings are never resized, and PEFT's check for resized embeddings may call the hub.
                 model.save_pretrained(temporary, save_embedding_layers=False)
                 _make_portable(temporary / ADAPTER_CONFIG_FILE, info.base)
             elif info.kind == "part":
                 save_file(part, temporary / WEIGHTS["part"], metadata={"format": "pt"})
             else:
                 model.save_pretrained(temporary)
-            forget_lengths(encoder.tokenizer)  # they would be saved as the tokenizer's own
+            forget_lengths(encoder.tokenizer)  # otherwise they would be saved as the tokenizer's settings
             encoder.tokenizer.save_pretrained(temporary)
         if name := not_finite(load_file(temporary / WEIGHTS[info.kind])):
-            raise BundleError(f"The parameter {name} holds NaN or infinity. Train again with a lower learning rate.")
+            raise BundleError(f"The parameter {name} is NaN or infinite. Train again with a lower learning rate.")
         if fused is not None:
             fused.words.save(temporary)
         write_atomic(temporary / CARD_FILE, model_card(info))
@@ -128,7 +128,7 @@ def _kind(model: nn.Module) -> BundleKind:
 
 
 def _trained_part(model: nn.Module, encoder: LoadedEncoder) -> dict[str, Tensor]:
-    """Return the trained parameters, and buffers that training changed, such as running means."""
+    """Return the trained parameters, and buffers changed by training, such as running means."""
     trained = {name: parameter.detach() for name, parameter in model.named_parameters() if parameter.requires_grad}
     parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
     buffers = {name: tensor for name, tensor in model.state_dict().items() if name not in parameters}
@@ -139,7 +139,7 @@ def _trained_part(model: nn.Module, encoder: LoadedEncoder) -> dict[str, Tensor]
 
 
 def _portable_base(encoder: LoadedEncoder, folder: Path) -> BaseInfo:
-    """Return the base as another machine can find it."""
+    """Return the base model's description in a form that other machines can resolve."""
     name, local = encoder.id, None
     if encoder.id.startswith("sample:"):
         name = SAMPLE_ENCODERS[encoder.id.removeprefix("sample:")].hub_id
@@ -168,8 +168,8 @@ def _make_portable(path: Path, base: BaseInfo) -> None:
 
 
 def _check_reload(folder: Path, model: nn.Module, encoder: LoadedEncoder, info: BundleInfo) -> list[Probe]:
-    """Require the same logits from the folder, as `read_bundle` and as plain transformers and PEFT load it."""
-    # With the attention of the training: another one rounds differently, more so the deeper the encoder.
+    """Raise BundleError unless the folder, loaded by `read_bundle` and by plain PEFT, gives the model's logits."""
+    # Use the training's attention: another one rounds differently, especially in deep encoders.
     attention: Attention = "eager" if encoder.model.config._attn_implementation == "eager" else "sdpa"
     reloaded = read_bundle(folder, attention=attention)
     texts: Sequence[Text] = paired(PROBE_TEXTS) if info.reads_pairs else PROBE_TEXTS
@@ -184,9 +184,9 @@ def _check_reload(folder: Path, model: nn.Module, encoder: LoadedEncoder, info: 
     tolerance = info.logit_unit * _TOLERANCE[DTYPES[info.dtype]]
     if not difference <= tolerance:
         raise BundleError(
-            f"The saved model gives other logits than the trained one (they differ by {difference:.3g}), "
-            f"so nothing was saved. A part that training changed is not in the bundle: the method "
-            f"'{info.method}' must save {', '.join(encoder.head_modules)} and all that it trains."
+            f"The saved model's logits differ from the trained model's by {difference:.3g}, so nothing was saved. "
+            f"Some trained part is missing from the bundle: the method '{info.method}' must save "
+            f"{', '.join(encoder.head_modules)} and everything it trains."
         )
     del reloaded  # one model at a time
     plain = plain_model(folder, info, find_encoder(encoder.id, encoder.revision).folder, attention)
@@ -198,8 +198,8 @@ def _check_reload(folder: Path, model: nn.Module, encoder: LoadedEncoder, info: 
         difference = max(difference, np.abs(logits_of(plain, tokenizer, [text], info) - found[row]).max())
     if not difference <= _OTHER_SHAPES * tolerance * (1 + np.abs(found).max()):
         raise BundleError(
-            f"Plain transformers and PEFT give other logits for this model than feathertune (they differ by "
-            f"{difference:.3g}), so nothing was saved. Please report this with the base model's type, "
-            f"{encoder.spec.model_type}, and the method, '{info.method}'."
+            f"This model's logits in plain transformers and PEFT differ from feathertune's by {difference:.3g}, so "
+            f"nothing was saved. Please report this with the base model's type ({encoder.spec.model_type}) and the "
+            f"method ('{info.method}')."
         )
     return probes

@@ -1,4 +1,4 @@
-"""``feathertune import`` (``import`` is a keyword of Python)."""
+"""``feathertune import``, named `adopt` here because ``import`` is a Python keyword."""
 
 from __future__ import annotations
 
@@ -16,28 +16,23 @@ if TYPE_CHECKING:
 
 
 def adopt(
-    adapter: Annotated[Path, typer.Argument(metavar="ADAPTER", help="A folder that PEFT's save_pretrained wrote.")],
-    out: Annotated[Path, typer.Option("--out", help="Where the bundle shall be.")],
+    adapter: Annotated[Path, typer.Argument(metavar="ADAPTER", help="Folder written by PEFT's save_pretrained.")],
+    out: Annotated[Path, typer.Option("--out", help="Output folder for the bundle.")],
     labels: Annotated[
-        str, typer.Option("--labels", metavar="A,B", help="The classes, in the order of the logits: PEFT keeps none.")
+        str, typer.Option("--labels", metavar="A,B", help="Class names in logit order, e.g. negative,positive.")
     ],
     base: Annotated[
-        str | None, typer.Option("--base", help="The encoder that it was trained on, if not the one that it names.")
+        str | None, typer.Option("--base", help="Base model; by default the one the adapter names.")
     ] = None,
     max_length: Annotated[
         int | None,
-        typer.Option(
-            "--max-length", help="Tokens at which texts were cut in training; the encoder's longest if not given."
-        ),
+        typer.Option("--max-length", help="Maximum tokens per text in training; by default the base model's maximum."),
     ] = None,
-    pairs: Annotated[bool, typer.Option("--pairs", help="It was trained on pairs of texts.")] = False,
+    pairs: Annotated[bool, typer.Option("--pairs", help="The adapter reads pairs of texts.")] = False,
     task: Annotated[
         str | None,
         typer.Option(
-            "--task",
-            metavar="TASK",
-            help="single_label, or multi_label where a text may have several; if not given, multi_label where the "
-            "model's problem_type says so.",
+            "--task", metavar="TASK", help="single_label or multi_label; by default from the model's problem_type."
         ),
     ] = None,
     threshold: Annotated[
@@ -45,8 +40,7 @@ def adopt(
         typer.Option(
             "--threshold",
             metavar="P[,P]",
-            help="Of several labels a text: the probability from which each is given, one for all or one for each; "
-            "0.5 if not given.",
+            help="Multi-label: minimum probability, one for all labels or one each; default 0.5.",
         ),
     ] = None,
     label_separator: opt.LabelSeparator = None,
@@ -54,18 +48,18 @@ def adopt(
     json: opt.Json = False,
     debug: opt.Debug = False,
 ) -> None:
-    """Make a bundle of an adapter that plain PEFT wrote.
+    """Turn an adapter trained with plain PEFT into a bundle.
 
-    It is kept only if it gives the logits of plain PEFT, and gives them again after a reload. What PEFT did not save of
-    the head and no checkpoint holds is lost, and such an adapter is refused.
+    The bundle is kept only if its logits match those of plain PEFT, before and after a reload. An adapter without its
+    trained head is refused: PEFT did not save the head, so its weights are lost.
     """
     from feathertune.bundle.adopt import MultiLabel, adopt_adapter
     from feathertune.tasks import MULTI_LABEL, TASKS
 
-    asked = cast("ImportedTask | None", task)  # another word is refused there
+    asked = cast("ImportedTask | None", task)  # `adopt_adapter` refuses other words
     if threshold is not None or label_separator is not None:
         if task in TASKS and TASKS[task].default_threshold is None:
-            raise ConfigError(f"--threshold and --label-separator need --task {MULTI_LABEL.name}, not {task}.")
+            raise ConfigError(f"--threshold and --label-separator require --task {MULTI_LABEL.name}, not {task}.")
         if task is None or task in TASKS:
             asked = MultiLabel(None if threshold is None else _numbers(threshold), label_separator)
     adopted = adopt_adapter(
@@ -84,7 +78,7 @@ def adopt(
         return
     second = ' --text-pair "..."' if pairs else ""
     order = ", ".join(f"{index} = {label}" for index, label in enumerate(adopted.info.labels))
-    sys.stdout.write(f"Bundle: {out}\nLabels, by the place of their logit: {order}\n")
+    sys.stdout.write(f"Bundle: {out}\nLabels in logit order: {order}\n")
     sys.stdout.write("".join(f"{note}\n" for note in adopted.notes))
     sys.stdout.write(f'Try it: feathertune predict {out} --text "..."{second}\n')
 
@@ -93,4 +87,4 @@ def _numbers(text: str) -> list[float]:
     try:
         return [float(part) for part in text.split(",")]
     except ValueError:
-        raise ConfigError(f"--threshold is '{text}'. Expected a number such as 0.5, or one for each label.") from None
+        raise ConfigError(f"--threshold is '{text}'. Expected a number such as 0.5, or one per label.") from None

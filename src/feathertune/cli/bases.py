@@ -14,12 +14,12 @@ _MOST_ROWS = 5000  # time grows with the cube of the rows
 
 @opt.shared(without=("shots", *opt.NOT_DATA))
 def bases(
-    data: Annotated[str, typer.Argument(metavar="DATA", help="As in `feathertune compare`.")],
+    data: opt.RequiredData,
     candidates: Annotated[
         str,
         typer.Option("--base", metavar="A,B,...", help="Base models: sample:minilm, hub ids, folders or .gguf files."),
     ],
-    rows: Annotated[int, typer.Option("--rows", min=20, max=_MOST_ROWS, help="Most training rows to read.")] = 1000,
+    rows: Annotated[int, typer.Option("--rows", min=20, max=_MOST_ROWS, help="Maximum training rows to read.")] = 1000,
     config: opt.ConfigFile = None,
     assignments: opt.Assignments = None,
     *,
@@ -28,10 +28,10 @@ def bases(
     debug: opt.Debug = False,
     **shared: Any,  # noqa: ANN401 - of the types that typer reads
 ) -> None:
-    """Rank base models before training, in one forward pass each over a sample of the training rows.
+    """Rank base models before training.
 
-    The score is the share of the labels' variance that a linear probe explains on rows it was not fitted to. A base
-    that cannot be used is listed with the reason. To compare bases after training, use compare.
+    Each base makes one forward pass over a sample of the training rows. Its score is the R2 of a linear probe on
+    held-out rows. To compare bases after training, use compare.
     """
     settings = opt.settings(locals() | shared)
     from feathertune.cli.output.base_table import ranking_text

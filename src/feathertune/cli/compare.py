@@ -22,10 +22,12 @@ def compare(
     base: opt.Base = None,
     methods: Annotated[
         str | None,
-        typer.Option("--methods", help="Such as lora,lora:r=2,lora+tfidf,full, or all; see `feathertune methods`."),
+        typer.Option("--methods", help="Methods to compare, e.g. lora,lora:r=2,lora+tfidf,full, or all."),
     ] = None,
-    seeds: Annotated[int | None, typer.Option("--seeds", help="Each method runs with the seeds 0 to N-1.")] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="The study folder; runs/... by default.")] = None,
+    seeds: Annotated[
+        int | None, typer.Option("--seeds", metavar="N", help="Number of seeds per method: 0 to N-1.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Study folder; by default under runs/.")] = None,
     *,
     track: opt.Track = None,
     overwrite: opt.Overwrite = False,
@@ -35,9 +37,10 @@ def compare(
     debug: opt.Debug = False,
     **shared: Any,  # noqa: ANN401 - of the types that typer reads
 ) -> None:
-    """Score the encoder as it is, train it by several methods, and say side by side what each costs and gives.
+    """Train several methods on your data and compare their scores and costs.
 
-    Without DATA: a study of a few minutes on real film reviews. The same command goes on where it was stopped.
+    Simple baselines and the untrained base model are always included. Without DATA, runs a demonstration of two
+    minutes on sentences from film reviews. Repeat the command to continue a stopped study.
     """
     given = locals() | shared
     demo = data is None and config is None
@@ -51,7 +54,9 @@ def compare(
 
     with observe(quiet=quiet or json) as observer:
         if demo:
-            observer.stage("no DATA given: the demonstration study on sample:imdb (name DATA to use your own)")
+            observer.stage(
+                "no DATA given: running the demonstration on sample:rotten-tomatoes (pass DATA to use your own)"
+            )
         prepared = prepare(settings, observer)
         if dry_run:
             cost = estimate(prepared, observer)
@@ -68,6 +73,6 @@ def compare(
     sys.stdout.write(study.model_dump_json(indent=1) + "\n" if json else study_text(study, folder))
     failed = [record.id for record in study.runs if record.status == "failed"]
     if failed:
-        again = shlex.join(command)
-        sys.stderr.write(f"feathertune: {len(failed)} runs failed: {', '.join(failed)}. `{again}` tries them again.\n")
+        again, runs = shlex.join(command), "run" if len(failed) == 1 else "runs"
+        sys.stderr.write(f"feathertune: {len(failed)} {runs} failed: {', '.join(failed)}. To retry, run `{again}`.\n")
         raise typer.Exit(1)

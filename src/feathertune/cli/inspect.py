@@ -19,28 +19,26 @@ if TYPE_CHECKING:
 
 @opt.shared(without=("shots", "long", "class_weights", "metric", "search", "merge_labels", "runner", "ray_address"))
 def inspect(
-    data: Annotated[str, typer.Argument(metavar="DATA", help="As in `feathertune compare`.")],
+    data: opt.RequiredData,
     config: opt.ConfigFile = None,
     assignments: opt.Assignments = None,
     base: opt.Base = None,
     out: Annotated[
         Path | None,
-        typer.Option(
-            "--out", help="A folder for a page (inspection.html), all rows (findings.csv) and inspection.json."
-        ),
+        typer.Option("--out", help="Output folder for inspection.html, findings.csv and inspection.json."),
     ] = None,
     fix: Annotated[
         Path | None,
         typer.Option(
             "--fix",
             metavar="FILE",
-            help="Write a cleaned copy of DATA there, and a list of all changes beside it; DATA stays as it is.",
+            help="Write a cleaned copy of DATA and a list of the changes.",
         ),
     ] = None,
     methods: Annotated[
-        str | None, typer.Option("--methods", help="Measure what a study of these would cost, too; see compare.")
+        str | None, typer.Option("--methods", help="Also estimate the cost of comparing these methods, e.g. lora,full.")
     ] = None,
-    seeds: Annotated[int | None, typer.Option("--seeds", help="Of that study.")] = None,
+    seeds: Annotated[int | None, typer.Option("--seeds", help="Seeds per method for the cost estimate.")] = None,
     *,
     overwrite: opt.Overwrite = False,
     json: opt.Json = False,
@@ -48,16 +46,15 @@ def inspect(
     debug: opt.Debug = False,
     **shared: Any,  # noqa: ANN401 - of the types that typer reads
 ) -> None:
-    """Say what is in the data and what looks wrong in it, with the rows, before anything is trained.
+    """Profile the data and flag likely problems, with their rows.
 
-    Classes, lengths and what is cut off, repeated and nearly equal texts, contradicted labels, overlap between splits,
-    labels that may be wrong, odd characters. With --methods also what their study would cost on this machine. Without
-    --out and --fix nothing is written.
+    Reports classes, text lengths and truncation, duplicates and near-duplicates, contradictory labels, overlap between
+    splits, likely mislabelled rows, and odd characters. Writes files only with --out or --fix.
     """
     given = locals() | shared
     settings = opt.settings(given)
     if methods is not None:
-        # An unknown one is told before anything is read. What a study needs beside its data takes seconds to load.
+        # Refuse an unknown method before reading data. These imports take seconds, so they happen only if needed.
         choose_methods(settings.study.methods, settings.method, learning_rate=None)
         from feathertune.study.compare import prepare
         from feathertune.study.cost import estimate

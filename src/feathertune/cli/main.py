@@ -1,4 +1,4 @@
-"""The app, and its errors: one message on stderr, exit code 2 for wrong input, 1 for a failed run."""
+"""The command-line app and its error handling: one message on stderr, exit code 2 for bad input, 1 for a failed run."""
 
 from __future__ import annotations
 
@@ -23,48 +23,45 @@ from feathertune.errors import ConfigError, FeathertuneError, first_line, is_who
 
 app = typer.Typer(
     name="feathertune",
-    help="Lightweight fine-tuning of pretrained encoders for text classification, that tells you what it bought you.",
+    help="Lightweight fine-tuning for text classification, with an honest account of what it buys you.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
 _HOW_TO_GO_ON = (
-    "What was finished is kept. A study goes on where it stopped if the same command is given again, a training if "
-    "--resume is added."
+    "Finished work is kept. To continue a study, repeat the command; to continue a training, repeat it with --resume."
 )
 _INTERRUPTED = 128 + signal.SIGINT
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def _reporting(command: Callable[..., None]) -> Callable[..., None]:
-    """Check a command's arguments, and turn its errors into messages, before typer handles them."""
+    """Wrap a command: check its arguments, and turn errors into messages before typer handles them."""
 
     @functools.wraps(command)
     def run(*args: object, **kwargs: object) -> None:
         debug = bool(kwargs.get("debug"))
         with _messages(debug=debug), warnings.catch_warnings():
-            if not debug:  # the libraries below warn developers; our messages say what a user must know
+            if not debug:  # warnings of libraries address developers; feathertune has messages for users
                 warnings.simplefilter("ignore")
             command(*args, **{name: _checked(name, value) for name, value in kwargs.items()})
-            sys.stdout.flush()  # a full disk is told here, not when Python ends
+            sys.stdout.flush()  # report a full disk now, not when Python exits
 
     return run
 
 
 def _checked(name: str, value: object) -> object:
-    """Return an argument with its ``~`` replaced; refuse names of files that cannot be written into a record."""
+    """Return an argument with ``~`` expanded; refuse text that is not UTF-8, which no record can hold."""
     if isinstance(value, (str, Path)) and not is_whole(str(value)):
         option = f"--{name.replace('_', '-')}"
-        raise ConfigError(
-            f"The value of {option} is not UTF-8: {value}. Expected text in UTF-8; rename a file with another name."
-        )
+        raise ConfigError(f"The value of {option} is not UTF-8: {value}. If it is a file, rename it.")
     return value.expanduser() if isinstance(value, Path) and str(value).startswith("~") else value
 
 
 @contextlib.contextmanager
 def _messages(*, debug: bool) -> Iterator[None]:
-    """Turn every exception of the block into one sentence on stderr and an exit code."""
+    """Turn every exception in the block into a message on stderr and an exit code."""
     try:
         yield
     except (typer.Exit, typer.Abort):
@@ -74,19 +71,19 @@ def _messages(*, debug: bool) -> Iterator[None]:
     except KeyboardInterrupt:
         _fail(f"Stopped. {_HOW_TO_GO_ON}", _INTERRUPTED, debug=False)
     except BrokenPipeError:
-        # The reader, such as `head`, has seen enough; Python would complain once more when it closes stdout.
+        # The reader, such as `head`, has closed the pipe; closing stdout would raise again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + signal.SIGPIPE)
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
-        said = "Nothing more can be written" if error.errno in _FULL else "The system refuses"
+        said = "No space left to write" if error.errno in _FULL else "System error"
         _fail(f"{said}{where}: {error.strerror or first_line(error)}. {_HOW_TO_GO_ON}", 1, debug=debug)
     except MemoryError as error:
-        _fail(f"There is not enough memory: {first_line(error)}. Give less data, or smaller batches.", 1, debug=debug)
+        _fail(f"Out of memory: {first_line(error)}. Use less data or smaller batches.", 1, debug=debug)
     except Exception as error:
         _fail(
-            f"A fault of feathertune, not of yours: {type(error).__name__}: {first_line(error)}. Give the command "
-            f"again with --debug, and report what it shows. {_HOW_TO_GO_ON}",
+            f"This is a bug in feathertune: {type(error).__name__}: {first_line(error)}. Run the command again with "
+            f"--debug and report the output. {_HOW_TO_GO_ON}",
             1,
             debug=debug,
         )
@@ -133,7 +130,7 @@ def root(
 
 def main() -> None:
     """Run the command line and exit."""
-    # A stopped container sends SIGTERM; it gets the same orderly end as Ctrl-C.
+    # Treat SIGTERM, which a stopped container receives, like Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with _streams(), _messages(debug="--debug" in sys.argv):
         app()
@@ -141,17 +138,17 @@ def main() -> None:
 
 @contextlib.contextmanager
 def _streams() -> Iterator[None]:
-    """Make both streams safe to write to: closed ones, small alphabets, control characters."""
+    """Make stdout and stderr safe to write to: closed streams, limited encodings, control characters."""
     before = sys.stdout, sys.stderr
     streams: list[Any] = []
     for stream in before:
         opened = stream or open(os.devnull, "w")  # noqa: SIM115 - until the process ends
-        # A terminal that cannot show a character must not cost the result of an hour.
+        # A character that the terminal cannot show must not lose an hour's result.
         if isinstance(opened, io.TextIOWrapper):
             opened.reconfigure(errors="replace")
         streams.append(opened)
     stdout, stderr = streams
-    # What goes to a file or a pipe is data, byte for byte.
+    # A file or a pipe receives data unchanged.
     sys.stdout = PrintableStream(stdout, colours=True) if stdout.isatty() else stdout
     sys.stderr = PrintableStream(stderr, colours=False)
     try:

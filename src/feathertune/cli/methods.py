@@ -1,4 +1,4 @@
-"""``feathertune methods``: the list of methods, and the effect of one on an encoder."""
+"""``feathertune methods``: list all methods, or show one on a base model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from feathertune.methods.describe import traits
 
 
 def list_methods(json: opt.Json = False) -> None:
-    """List the methods and baselines, with sources."""
+    """List all methods and baselines, with sources."""
     if json:
         rows = [vars(traits(method)) for method in METHODS]
         rows += [{"name": b.name, "kind": b.kind, "summary": b.summary, "source": b.source} for b in BASELINES]
@@ -26,29 +26,29 @@ def list_methods(json: opt.Json = False) -> None:
 
 
 def methods(context: typer.Context, json: opt.Json = False) -> None:
-    """List the methods and baselines, with sources; `methods show NAME` tells more of one."""
+    """List all methods and baselines, with sources; `methods show NAME` describes one."""
     if context.invoked_subcommand is None:
         list_methods(json)
 
 
 def show(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="One of `feathertune methods`.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Method from `feathertune methods`, e.g. lora.")],
     base: opt.Base = None,
     config: opt.ConfigFile = None,
     assignments: opt.Assignments = None,
     top_layers: opt.TopLayers = None,
     match_parameters: opt.MatchParameters = None,
     max_length: opt.MaxLength = None,
-    labels: Annotated[int, typer.Option("--labels", min=2, help="How many; the head grows with them.")] = 2,
+    labels: Annotated[int, typer.Option("--labels", min=2, help="Number of classes, which sets the head's size.")] = 2,
     json: opt.Json = False,
     debug: opt.Debug = False,
 ) -> None:
-    """Say what a method is, which modules of an encoder it adapts, and how many parameters it trains of it.
+    """Describe a method: its options, the modules it adapts, and its number of trained parameters.
 
-    Nothing is trained, and no data is read.
+    Nothing is trained and no data is read.
     """
     given = locals()
-    method = one_method(name)  # an unknown one is told before torch is loaded
+    method = one_method(name)  # refuse an unknown method before loading torch
     settings = opt.settings({**given, "methods": name})
     base_model = settings.one_base()
     from feathertune.encoders import load_encoder

@@ -1,4 +1,4 @@
-"""Options that several commands share, and their settings."""
+"""Options shared by several commands, and the settings they stand for."""
 
 from __future__ import annotations
 
@@ -17,69 +17,73 @@ Data = Annotated[
     typer.Argument(
         metavar="DATA",
         help="sample:imdb, sample:rotten-tomatoes, hub:NAME, a .csv .tsv .jsonl .parquet file, or a folder with one "
-        "subfolder a label.",
+        "subfolder per label.",
     ),
 ]
-ConfigFile = Annotated[Path | None, typer.Option("--config", help="A YAML file of settings; options win over it.")]
+RequiredData = Annotated[str, typer.Argument(metavar="DATA", help="Data source, as in `feathertune compare`.")]
+ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML file of settings; options override it.")]
 Assignments = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="One setting, such as train.epochs=3.")
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override one setting, e.g. train.epochs=3.")
+]
+EngineAssignments = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override one engine setting, e.g. engine.dtype=fp32."),
 ]
 Base = Annotated[
     str | None,
     typer.Option(
         "--base",
-        help="Base model: sample:minilm, a hub id, a folder or a .gguf file; compare takes several, as A,B.",
+        help="Base model: sample:minilm, hub id, folder or .gguf file; in compare also A,B.",
     ),
 ]
 TextColumn = Annotated[
-    str | None, typer.Option("--text-column", metavar="A[,B]", help="The column of the texts; two for pairs of texts.")
+    str | None, typer.Option("--text-column", metavar="A[,B]", help="Text column, or two for pairs: question,answer.")
 ]
-LabelColumn = Annotated[str | None, typer.Option("--label-column", help="The column of the labels.")]
+LabelColumn = Annotated[str | None, typer.Option("--label-column", help="Label column.")]
 LabelSeparator = Annotated[
     str | None,
     typer.Option(
         "--label-separator",
         metavar="TEXT",
-        help="Stands between the labels of a text that may have several, such as |.",
+        help="Separator between the labels of a multi-label text, e.g. |.",
     ),
 ]
-MaxLength = Annotated[int | None, typer.Option("--max-length", help="Tokens that are read at once; more is cut.")]
+MaxLength = Annotated[
+    int | None, typer.Option("--max-length", help="Maximum tokens per text; longer texts are truncated.")
+]
 TopLayers = Annotated[
     str | None,
-    typer.Option("--top-layers", help="Adapt this many of the last layers only; auto finds how few are enough."),
+    typer.Option("--top-layers", help="Number of last layers to adapt, e.g. 3; auto searches for the fewest."),
 ]
 MatchParameters = Annotated[
     str | None,
     typer.Option(
         "--match-parameters",
         metavar="SIZE",
-        help="Size each method to train this much of the encoder, such as 0.3% or 70000; the head is not counted.",
+        help="Trainable-parameter budget per method, excluding the head, e.g. 0.3% or 70000.",
     ),
 ]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an older result.")]
-Resume = Annotated[
-    bool, typer.Option("--resume", help="Go on from the last checkpoint of a training that was stopped.")
-]
-DropInvalid = Annotated[bool, typer.Option("--drop-invalid", help="Leave out rows without text or label.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else, on stdout.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing result.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue a stopped training from its last checkpoint.")]
+DropInvalid = Annotated[bool, typer.Option("--drop-invalid", help="Skip rows without a text or a label.")]
+Json = Annotated[bool, typer.Option("--json", help="Print only the result, as JSON.")]
 DryRun = Annotated[
     bool,
     typer.Option(
         "--dry-run",
-        help="Print the plan and its cost estimate, and start nothing. With --out keep the estimate: the study "
-        "compares it with the actual costs.",
+        help="Print the plan and its cost estimate only; --out saves the estimate.",
     ),
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Hide progress.")]
 Track = Annotated[
     list[str] | None,
     typer.Option(
         "--track",
         metavar="NAME",
-        help="Also tell tensorboard, mlflow, wandb (offline) or trackio; several with commas, or given several times.",
+        help="Trackers to log to: tensorboard, mlflow, wandb (offline), trackio. Comma-separated or repeated.",
     ),
 ]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")]
 
 
 def _option(flag: str, help: str, kind: type = str, metavar: str | None = None) -> Any:  # noqa: ANN401 - Annotated
@@ -87,64 +91,57 @@ def _option(flag: str, help: str, kind: type = str, metavar: str | None = None) 
     return Annotated[given, typer.Option(flag, metavar=metavar, help=help)]
 
 
-# Options for data, training and study, in the order of their help; commands leave some out.
+# Options for data, training and study in help order; each command leaves some out.
 _SHARED: dict[str, Any] = {
-    "test": _option("--test", "A test set of its own.", metavar="DATA"),
+    "test": _option("--test", "Separate test data, e.g. test.csv.", metavar="DATA"),
     "text_column": TextColumn,
     "label_column": LabelColumn,
     "label_separator": LabelSeparator,
-    "split_column": _option("--split-column", "The column that says train, validation or test."),
-    "train_size": _option("--train-size", "Rows to train on.", int),
+    "split_column": _option("--split-column", "Column with train, validation or test."),
+    "train_size": _option("--train-size", "Number of training rows.", int),
     "shots": _option(
-        "--shots", "K rows of each class are known in all, drawn anew for each seed (docs/few-labels.md).", int, "K"
+        "--shots", "Few-label study: K labelled rows per class, redrawn per seed (docs/few-labels.md).", int, "K"
     ),
-    "validation_size": _option("--validation-size", "Rows, or a share such as 0.1; 0 trains without."),
-    "test_size": _option("--test-size", "Rows, or a share such as 0.2."),
+    "validation_size": _option("--validation-size", "Number or share of validation rows, e.g. 0.1; 0 for none."),
+    "test_size": _option("--test-size", "Number or share of test rows, e.g. 0.2."),
     "max_length": MaxLength,
-    "long": _option("--long", "How longer texts are read: head, head-tail or windows (docs/long.md).", metavar="HOW"),
-    "epochs": _option("--epochs", "Passes over the training rows, at most.", int),
+    "long": _option("--long", "Reading of longer texts: head, head-tail or windows (docs/long.md).", metavar="HOW"),
+    "epochs": _option("--epochs", "Maximum passes over the training rows.", int),
     "class_weights": _option(
         "--class-weights",
-        "balanced lets rare classes count as much as frequent ones in training (docs/imbalance.md).",
+        "Class weights in the loss: none or balanced (docs/imbalance.md).",
         metavar="HOW",
     ),
     "top_layers": TopLayers,
     "match_parameters": MatchParameters,
     "metric": _option(
         "--metric",
-        "Primary metric, which ranks the methods, e.g. balanced_accuracy (docs/concepts.md); by default the "
-        "training rows decide.",
+        "Primary metric, e.g. balanced_accuracy; by default chosen from the training rows (docs/concepts.md).",
         metavar="SCORE",
     ),
     "train_sizes": _option(
         "--train-sizes",
-        "A learning curve: everything on so many of the training rows, such as 100,300,1000,all.",
+        "Training-set sizes for a learning curve, e.g. 100,300,1000,all.",
         metavar="N,N,...",
     ),
-    "search": _option(
-        "--search", "Find each method's options by N trials on validation rows, before its runs.", int, "N"
-    ),
-    "seed": _option("--seed", "Of the split (and, in train, of the training).", int),
-    "merge_labels": _option(
-        "--merge-labels", "Read labels that look alike, such as neg and NEG, as the most frequent of them.", bool
-    ),
+    "search": _option("--search", "Hyperparameter trials per method, scored on validation rows, e.g. 20.", int, "N"),
+    "seed": _option("--seed", "Seed of the split; for train, also of the training.", int),
+    "merge_labels": _option("--merge-labels", "Merge labels that look alike, e.g. neg and NEG.", bool),
     "drop_invalid": DropInvalid,
-    "runner": _option(
-        "--runner", "local: one run after the other, here; ray: several at a time, on a Ray cluster.", metavar="NAME"
-    ),
+    "runner": _option("--runner", "local runs one at a time; ray runs several on a Ray cluster.", metavar="NAME"),
     "ray_address": _option(
         "--ray-address",
-        "The cluster of --runner ray; by default that of RAY_ADDRESS, else one of this machine alone.",
+        "Ray cluster; by default RAY_ADDRESS, else a local one.",
         metavar="HOST:PORT",
     ),
 }
 
-# Options that change nothing for a command that only reads data.
+# Options without effect for a command that only reads data.
 NOT_DATA = tuple(name for name in _SHARED if name not in DataConfig.model_fields)
 
 
 def shared(*, without: Collection[str] = ()) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command these options, as ``**shared``; in its help they come before its keyword-only parameters."""
+    """Add these options to a command as ``**shared``; its help lists them before its keyword-only parameters."""
 
     def extended(command: Callable[..., None]) -> Callable[..., None]:
         own = [one for one in signature(command, eval_str=True).parameters.values() if one.kind != one.VAR_KEYWORD]
@@ -161,7 +158,7 @@ def shared(*, without: Collection[str] = ()) -> Callable[[Callable[..., None]], 
     return extended
 
 
-# A parameter with the name of a setting sets it; some have a name of their own.
+# A parameter sets the setting of the same name; these are named differently.
 _SECTIONS: dict[str, type[Section]] = {"data": DataConfig, "train": TrainConfig, "study": StudyConfig}
 _KEYS = {name: f"{section}.{name}" for section, kind in _SECTIONS.items() for name in kind.model_fields} | {
     "data": "data.source",
@@ -173,7 +170,7 @@ _KEYS = {name: f"{section}.{name}" for section, kind in _SECTIONS.items() for na
 
 
 def settings(parameters: Mapping[str, Any], *, defaults: Mapping[str, Any] | None = None) -> Config:
-    """Return a command's configuration from its parameters by name; None and False mean not given."""
+    """Return a command's configuration from its parameters, by name; None and False mean not given."""
     given = {
         key: value for name, key in _KEYS.items() if (value := parameters.get(name)) is not None and value is not False
     }
@@ -192,7 +189,7 @@ def settings(parameters: Mapping[str, Any], *, defaults: Mapping[str, Any] | Non
     )
 
 
-# One between names, not one of a list in a name's option: lora:target_modules=[query,value],full.
+# A comma between names, not inside a list: lora:target_modules=[query,value],full.
 _COMMA = re.compile(r",(?![^\[]*\])")
 
 
@@ -201,7 +198,7 @@ def _names(text: str) -> list[str]:
 
 
 def _size(text: str) -> int | float | str:
-    """Return a number as typed; other text is left for the settings to refuse."""
+    """Return a number as typed; the settings refuse any other text."""
     for kind in (int, float):
         try:
             return kind(text)

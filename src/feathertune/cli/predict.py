@@ -21,20 +21,21 @@ if TYPE_CHECKING:
 
     from feathertune.predictor import Predictor
 
-BundleArgument = Annotated[Path, typer.Argument(metavar="BUNDLE", help="What `feathertune train` wrote.")]
-BaseOption = Annotated[str | None, typer.Option("--base", help="Where the encoder lies, if not where the bundle says.")]
+BundleArgument = Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder written by `feathertune train`.")]
+BaseOption = Annotated[str | None, typer.Option("--base", help="Path of the base model, if it moved.")]
 STDIN = "-"
 
 
 def evaluate(
     bundle: BundleArgument,
     data: Annotated[
-        str, typer.Argument(metavar="DATA", help="As in `feathertune compare`; a test split if it has one.")
+        str,
+        typer.Argument(metavar="DATA", help="Labelled data, as in `feathertune compare`; its test split if present."),
     ],
     text_column: opt.TextColumn = None,
     label_column: opt.LabelColumn = None,
     base: BaseOption = None,
-    assignments: opt.Assignments = None,
+    assignments: opt.EngineAssignments = None,
     drop_invalid: opt.DropInvalid = False,
     json: opt.Json = False,
     debug: opt.Debug = False,
@@ -52,44 +53,44 @@ def evaluate(
 
 def predict(
     bundle: BundleArgument,
-    text: Annotated[list[str] | None, typer.Option("--text", help="A text; may be given several times.")] = None,
+    text: Annotated[list[str] | None, typer.Option("--text", help="Text to label; repeatable.")] = None,
     text_pair: Annotated[
-        list[str] | None, typer.Option("--text-pair", help="The second text of each --text, for a bundle of pairs.")
+        list[str] | None, typer.Option("--text-pair", help="Second text for each --text, if the bundle reads pairs.")
     ] = None,
     input: Annotated[
-        str | None, typer.Option("--input", help="A .csv .tsv .jsonl .parquet or .txt file, or - for lines of stdin.")
+        str | None, typer.Option("--input", help="Input file: .csv .tsv .jsonl .parquet .txt, or - for stdin lines.")
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", help="A .jsonl .csv .tsv or .parquet file; stdout by default.")
+        Path | None, typer.Option("--output", help="Output file: .jsonl .csv .tsv or .parquet; default stdout.")
     ] = None,
     text_column: opt.TextColumn = None,
     base: BaseOption = None,
-    assignments: opt.Assignments = None,
+    assignments: opt.EngineAssignments = None,
     overwrite: opt.Overwrite = False,
     spreadsheet_safe: Annotated[
         bool,
         typer.Option(
-            "--spreadsheet-safe", help="Put an apostrophe before .csv and .tsv cells that a spreadsheet would execute."
+            "--spreadsheet-safe", help="Prefix .csv and .tsv cells that a spreadsheet would execute with an apostrophe."
         ),
     ] = False,
     json: opt.Json = False,
     debug: opt.Debug = False,
 ) -> None:
-    """Label texts: a few words, a file of any size, or lines of stdin; rows come out in the order they came in.
+    """Label texts from the command line, a file of any size, or stdin.
 
-    Each row holds the columns of the input, then label and probabilities; a column of the input with such a name
-    becomes input_NAME. On a terminal rows are shown as a table, elsewhere as JSON lines.
+    Each output row holds the input's columns, then the label and the probabilities, in input order. An input column
+    with one of these names becomes input_NAME. A terminal shows a table; a pipe gets JSON lines.
     """
     if text and input is not None:
-        raise ConfigError("Both --text and --input were given. Expected one of them.")
+        raise ConfigError("Both --text and --input were given. Expected only one.")
     if text_pair and len(text_pair) != len(text or ()):
         raise ConfigError(
-            f"--text-pair was given {len(text_pair)} times, --text {len(text or ())} times. Expected as many of both: "
-            "the first with the first, the second with the second."
+            f"--text-pair was given {len(text_pair)} times, --text {len(text or ())} times. Expected one --text-pair "
+            "for each --text, in the same order."
         )
     if not text and input is None:
         if sys.stdin.isatty():
-            raise ConfigError('There is nothing to predict. Give --text "...", --input FILE, or lines on stdin.')
+            raise ConfigError('Nothing to predict. Pass --text "..." or --input FILE, or pipe lines to stdin.')
         input = STDIN
     engine = opt.settings({"assignments": assignments}).engine
     from feathertune.data.reading.outputs import JsonLines, free_names, open_output, schema_of, spread
@@ -109,7 +110,7 @@ def predict(
         with open_output(output, answer, overwrite=overwrite, spreadsheet_safe=spreadsheet_safe) as writer:
             for n, row in enumerate(predicted, start=1):  # noqa: B007
                 writer.write(row)
-        sys.stderr.write(f"{n:,} rows written to {output}\n")
+        sys.stderr.write(f"Wrote {n:,} rows to {output}\n")
     elif sys.stdout.isatty() and not json:
         sys.stdout.write(predictions_text(predicted, columns))
     else:
@@ -127,13 +128,15 @@ def _rows(
     *,
     typed: bool,
 ) -> tuple[tuple[str, ...], pa.Schema, Iterator[tuple[Mapping[str, Any], str]]]:
-    """Return the text columns, all columns, and the rows of the input, each with its place."""
+    """Return the text columns, all columns, and the input's rows, each with its location for messages."""
     import pyarrow as pa
 
     names = Pair._fields if predictor.reads_pairs else Pair._fields[:1]
     if texts:
         if predictor.reads_pairs != bool(seconds):
-            expected = "pairs: give each --text its --text-pair" if predictor.reads_pairs else "single texts, no pairs"
+            expected = (
+                "pairs. Pass a --text-pair for each --text" if predictor.reads_pairs else "single texts, not pairs"
+            )
             raise ConfigError(f"The bundle {predictor.bundle.folder} reads {expected}.")
         schema = pa.schema([(name, pa.string()) for name in names])
         values = zip(*filter(None, (texts, seconds)), strict=True)
@@ -145,8 +148,8 @@ def _rows(
     if source == STDIN:
         if predictor.reads_pairs:
             raise ConfigError(
-                f"The bundle {predictor.bundle.folder} reads pairs of texts, and a line of stdin is one text. Give "
-                "--input FILE with two columns, or --text A --text-pair B."
+                f"The bundle {predictor.bundle.folder} reads pairs of texts, but a line of stdin is a single text. "
+                "Pass --input FILE with two columns, or --text A --text-pair B."
             )
         sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")  # type: ignore[union-attr]
         lines = enumerate(sys.stdin, start=1)
@@ -169,7 +172,7 @@ def _predicted(
     columns: tuple[str, ...],
     renamed: Mapping[str, str],
 ) -> Iterator[dict[str, Any]]:
-    """Yield each row with its prediction. Rows wait in a queue while their texts are predicted."""
+    """Yield each row with its prediction; rows are queued while their texts are predicted."""
     from feathertune.predictor import as_fields
 
     held: deque[Mapping[str, Any]] = deque()
@@ -186,12 +189,12 @@ def _predicted(
 
 
 def _checked(text: object, where: str) -> str:
-    """Return the text; raise a `DataError` that names the row if it is not one."""
+    """Return a usable text; raise a `DataError` that names the row otherwise."""
     if not isinstance(text, str) or not text.strip():
         raise DataError(f"{where}: the text is {shown(text) if text else 'missing or empty'}. Expected a text.")
     check_length(text, where)
     if "\0" in text:
-        raise DataError(f"{where}: the text holds a null byte. Remove it, or save the file as UTF-8.")
+        raise DataError(f"{where}: the text contains a null byte. Remove it, or save the file as UTF-8.")
     if not is_whole(text):
-        raise DataError(f"{where}: the text holds a broken character (half a surrogate pair, or no UTF-8).")
+        raise DataError(f"{where}: the text contains a broken character (half a surrogate pair, or not UTF-8).")
     return text

@@ -13,22 +13,20 @@ from feathertune.cli.predict import BaseOption, BundleArgument
 
 def push(
     bundle: BundleArgument,
-    repo_id: Annotated[str, typer.Argument(metavar="REPO_ID", help="OWNER/NAME; made where it does not exist.")],
-    revision: Annotated[str, typer.Option("--revision", help="The branch; made where it does not exist.")] = "main",
-    public: Annotated[
-        bool, typer.Option("--public", help="Let everyone see a repository that is made by this; else it is private.")
-    ] = False,
-    message: Annotated[str | None, typer.Option("--message", help="Of the commit.")] = None,
+    repo_id: Annotated[str, typer.Argument(metavar="REPO_ID", help="Repository, OWNER/NAME; created if missing.")],
+    revision: Annotated[str, typer.Option("--revision", help="Branch; created if missing.")] = "main",
+    public: Annotated[bool, typer.Option("--public", help="Create a public repository; private by default.")] = False,
+    message: Annotated[str | None, typer.Option("--message", help="Commit message.")] = None,
     base: BaseOption = None,
     json: opt.Json = False,
     debug: opt.Debug = False,
 ) -> None:
-    """Upload a bundle to the hub, as one commit, after it was loaded as a check.
+    """Upload a bundle to the hub as one commit, after loading it as a check.
 
-    The token is that of `hf auth login`, or HF_TOKEN. Files of an older bundle in the repository are replaced; one that
-    holds anything else is left alone.
+    Uses the token of `hf auth login`, or HF_TOKEN. Replaces an older bundle in the repository, and refuses a repository
+    that holds anything else.
     """
-    from feathertune.api import push as push_bundle
+    from feathertune.bundle.push import push_bundle
 
     pushed = push_bundle(bundle, repo_id, revision=revision, public=public, message=message, base=base)
     for note in pushed.notes:
@@ -40,4 +38,4 @@ def push(
         sys.stdout.write(jsonlib.dumps(dataclasses.asdict(pushed), indent=1) + "\n")
         return
     sys.stdout.write(f"{pushed.files} files at {pushed.url}, {pushed.revision}, commit {pushed.commit}\n")
-    sys.stdout.write(f"Fetch it: hf download {repo_id} --revision {pushed.commit} --local-dir FOLDER\n")
+    sys.stdout.write(f"Download: hf download {repo_id} --revision {pushed.commit} --local-dir FOLDER\n")

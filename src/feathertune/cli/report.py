@@ -1,4 +1,4 @@
-"""``feathertune report``: the report of one study, or a comparison of two, from their records alone. Loads no torch."""
+"""``feathertune report``: the report of one study, or a comparison of two, from their records. Loads no torch."""
 
 from __future__ import annotations
 
@@ -14,25 +14,26 @@ from feathertune.errors import ConfigError
 
 
 def report(
-    study: Annotated[Path, typer.Argument(metavar="STUDY_DIR", help="The --out of `feathertune compare`.")],
+    study: Annotated[Path, typer.Argument(metavar="STUDY_DIR", help="Study folder, from `feathertune compare --out`.")],
     other: Annotated[
-        Path | None, typer.Argument(metavar="OTHER_DIR", help="Another study, to be compared with the first.")
+        Path | None, typer.Argument(metavar="OTHER_DIR", help="Second study, to compare with the first.")
     ] = None,
     table: Annotated[
-        str | None, typer.Option("--table", metavar="FORM", help="Only export the table: csv, md or latex.")
+        str | None, typer.Option("--table", metavar="FORM", help="Export only the table: csv, md or latex.")
     ] = None,
-    output: Annotated[Path | None, typer.Option("--output", help="Where the table goes; stdout by default.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", help="Output file for the table; default stdout.")] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Where the comparison goes; OTHER_DIR/comparison.html by default.")
+        Path | None,
+        typer.Option("--out", help="Output file for the comparison; default OTHER_DIR/comparison.html."),
     ] = None,
     overwrite: opt.Overwrite = False,
     json: opt.Json = False,
     debug: opt.Debug = False,
 ) -> None:
-    """Draw the report of a study again, or export its table, or compare it with another one; all from records alone.
+    """Redraw a study's report, export its table, or compare it with another study.
 
-    Of two studies it says in what they differ and what each method gives in both: paired by test row where they were
-    tested on the same rows, else with intervals alone.
+    Reads only the studies' records. A comparison lists the settings that differ and each method's scores in both. It
+    pairs test rows if both studies used the same ones; otherwise it shows confidence intervals only.
     """
     _check(other, table=table, output=output, out=out, json=json)
     if table is not None:
@@ -45,15 +46,15 @@ def report(
 
 def _check(other: Path | None, *, table: str | None, output: Path | None, out: Path | None, json: bool) -> None:
     if table is not None and json:
-        raise ConfigError(f"Both --table {table} and --json were given. Expected one of them.")
+        raise ConfigError(f"Both --table {table} and --json were given. Expected only one.")
     if table is not None and other is not None:
-        raise ConfigError(f"--table {table} exports the table of one study, and two were given. Expected one.")
+        raise ConfigError(f"--table {table} exports the table of one study, but two were given. Expected one.")
     if table is None and output is not None:
-        raise ConfigError(f"--output {output} is where a table goes. Give --table csv, md or latex, too.")
+        raise ConfigError(f"--output {output} requires a table. Also pass --table csv, md or latex.")
     if other is None and out is not None:
         raise ConfigError(
-            f"--out {out} is where a comparison goes, and one study was given. Expected two; report.html of one lies "
-            "in its folder."
+            f"--out {out} requires two studies to compare, but only one was given. The report of one study is always "
+            "report.html in its folder."
         )
 
 
@@ -76,7 +77,7 @@ def _export(study: Path, form: str, output: Path | None, *, overwrite: bool) -> 
         sys.stdout.write(text)
         return
     write_output(output, text, option="--output", overwrite=overwrite)
-    sys.stderr.write(f"The table was written to {output}\n")
+    sys.stderr.write(f"Wrote the table to {output}\n")
 
 
 def _compare(first: Path, second: Path, out: Path | None, *, overwrite: bool, json: bool) -> None:
@@ -87,6 +88,6 @@ def _compare(first: Path, second: Path, out: Path | None, *, overwrite: bool, js
 
     comparison = compare_studies(first, second)
     page = out or second / COMPARISON_FILE
-    # In the study's own folder it is drawn anew each time, as its report is.
+    # In the study's own folder the page is redrawn each time, like its report.
     write_output(page, draw_comparison(comparison), option="--out", overwrite=overwrite or out is None)
     sys.stdout.write(comparison.model_dump_json(indent=1) + "\n" if json else comparison_text(comparison, page))

@@ -24,31 +24,34 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 def serve(
     bundles: Annotated[list[str], typer.Argument(metavar="BUNDLE...", help="Bundles, each FOLDER or NAME=FOLDER.")],
     host: Annotated[str, typer.Option("--host", help="Address to listen on; 0.0.0.0 means all.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", help="The port to listen on; 0 takes a free one.")] = 8000,
+    port: Annotated[int, typer.Option("--port", help="Port to listen on; 0 picks a free one.")] = 8000,
     base: BaseOption = None,
     token_file: Annotated[
         Path | None, typer.Option("--token-file", help=f"File with the clients' bearer token; or set {TOKEN_VARIABLE}.")
     ] = None,
-    token_budget: Annotated[int, typer.Option("--token-budget", help="Padded tokens of one pass, at most.")] = 2048,
-    latency_budget_ms: Annotated[float, typer.Option("--latency-budget-ms", help="Longest wait for new texts.")] = 10.0,
-    queue_texts: Annotated[int, typer.Option("--queue-texts", help="Maximum texts that wait; more get 429.")] = 1024,
-    request_texts: Annotated[int, typer.Option("--request-texts", help="Texts of one request, at most.")] = 256,
-    text_characters: Annotated[int, typer.Option("--text-characters", help="Maximum characters of a text.")] = 20_000,
-    body_bytes: Annotated[int, typer.Option("--body-bytes", help="Maximum bytes of a request.")] = 1 << 20,
-    timeout_s: Annotated[float, typer.Option("--timeout-s", help="Seconds to answer a request (504).")] = 30.0,
-    drain_s: Annotated[float, typer.Option("--drain-s", help="Seconds to answer 503 before a stop.")] = 1.0,
-    load_s: Annotated[float, typer.Option("--load-s", help="Seconds to load a bundle by PUT (504).")] = 120.0,
-    connections: Annotated[int, typer.Option("--connections", help="Maximum connections at once.")] = 512,
+    token_budget: Annotated[int, typer.Option("--token-budget", help="Maximum padded tokens per batch.")] = 2048,
+    latency_budget_ms: Annotated[
+        float, typer.Option("--latency-budget-ms", help="Maximum wait for a batch to fill, in ms.")
+    ] = 10.0,
+    queue_texts: Annotated[int, typer.Option("--queue-texts", help="Maximum queued texts; more get 429.")] = 1024,
+    request_texts: Annotated[int, typer.Option("--request-texts", help="Maximum texts per request.")] = 256,
+    text_characters: Annotated[int, typer.Option("--text-characters", help="Maximum characters per text.")] = 20_000,
+    body_bytes: Annotated[int, typer.Option("--body-bytes", help="Maximum bytes per request.")] = 1 << 20,
+    timeout_s: Annotated[float, typer.Option("--timeout-s", help="Timeout of a request in seconds (504).")] = 30.0,
+    drain_s: Annotated[float, typer.Option("--drain-s", help="Seconds to answer 503 before shutdown.")] = 1.0,
+    load_s: Annotated[float, typer.Option("--load-s", help="Timeout of loading a bundle by PUT, in seconds.")] = 120.0,
+    connections: Annotated[int, typer.Option("--connections", help="Maximum simultaneous connections.")] = 512,
     allowed_host: Annotated[
         list[str] | None,
         typer.Option("--allowed-host", metavar="NAME", help="Accepted host, e.g. api.example.org, or *. Repeatable."),
     ] = None,
-    assignments: opt.Assignments = None,
+    assignments: opt.EngineAssignments = None,
     debug: opt.Debug = False,
 ) -> None:
-    """Answer requests for labels: several bundles at once, on one encoder in memory where they have one in common.
+    """Serve bundles over HTTP; bundles with the same base model share it in memory.
 
-    A page to try texts is at /, the API at /docs. SIGTERM or Ctrl-C ends it after all that was taken is answered.
+    A page to try texts is at /, the API documentation at /docs. SIGTERM or Ctrl-C stops the server after it has
+    answered all accepted requests.
     """
     engine = opt.settings({"assignments": assignments}).engine
     named = _named(bundles)
@@ -87,18 +90,19 @@ def serve(
         for name, path in named.items():
             served = models.add(name, models.read(path, base))
             info = served.predictor.bundle.info
-            passes = f"passes of its own: {served.note}" if served.note else "passes shared with others of its encoder"
+            passes = f"separate batches: {served.note}" if served.note else "batches shared with bundles of its base"
             gives = f"{len(info.labels)} labels" if info.numbers is None else f"a number: {info.labels[0]}"
             sys.stderr.write(f"{name}: {info.method} on {info.base.id}, {gives}; {passes}\n")
         if token is None and not ipaddress.ip_address(opened.getsockname()[0]).is_loopback:
             sys.stderr.write(
-                f"Anyone who reaches {host} can use it: no token was given ({TOKEN_VARIABLE} or --token-file).\n"
+                f"Warning: anyone who can reach {host} can use this server. Set a token with {TOKEN_VARIABLE} or "
+                "--token-file.\n"
             )
-        sys.stderr.write(f"Listening on {address(opened)} (a page to try texts; the API at /docs). Ctrl-C ends it.\n")
+        sys.stderr.write(f"Listening on {address(opened)} (try texts there; API docs at /docs). Ctrl-C stops it.\n")
         sys.stderr.flush()
         service = Service(models, limits, token, hosts)
         answer(service, opened)
-    if service.is_loading:  # its thread may be inside torch, which aborts a process that ends under it
+    if service.is_loading:  # its thread may be inside torch, which aborts a process that exits meanwhile
         sys.stderr.flush()
         os._exit(0)
 
@@ -109,22 +113,20 @@ def _named(bundles: list[str]) -> dict[str, Path]:
         name, given, folder = word.partition("=")
         if not given or Path(word).exists():
             folder = word
-            name = Path(os.path.abspath(word)).name  # of a link, too
+            name = Path(os.path.abspath(word)).name  # the link's own name, if it is one
         if not _NAME.fullmatch(name):
             raise ConfigError(
-                f"'{name}' cannot be the name of a bundle in an address. Expected letters, digits, '.', '_' and '-', "
-                f"at most 64: give NAME={folder}."
+                f"'{name}' cannot name a bundle in a URL. Expected up to 64 letters, digits, '.', '_' and '-'. Pass "
+                f"NAME={folder}."
             )
         if name in named:
-            raise ConfigError(
-                f"Two bundles are called '{name}': {named[name]} and {folder}. Give one another name: NAME={folder}."
-            )
+            raise ConfigError(f"Two bundles are named '{name}': {named[name]} and {folder}. Rename one: NAME={folder}.")
         named[name] = Path(folder)
     return named
 
 
 def _token(file: Path | None) -> str | None:
-    """Return the bearer token. It is never an option, because everyone on the machine can read options."""
+    """Return the bearer token, which is never an option: every user of the machine can read a command's options."""
     if file is None:
         token, where = os.environ.get(TOKEN_VARIABLE), f"the variable {TOKEN_VARIABLE}"
         if token is None:
@@ -138,7 +140,7 @@ def _token(file: Path | None) -> str | None:
     token = token.strip()
     if not re.fullmatch(r"[\x21-\x7e]{8,}", token):
         raise ConfigError(
-            f"The token in {where} has {len(token)} characters. Expected 8 or more, ASCII and without spaces: a header "
-            "has to hold it, and nobody shall guess it."
+            f"The token in {where} has {len(token)} characters. Expected at least 8 characters, all of them ASCII, and "
+            "no spaces."
         )
     return token

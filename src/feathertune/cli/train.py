@@ -17,9 +17,9 @@ from feathertune.track import choose_trackers, tracked
 
 @opt.shared(without=("shots", "metric", "train_sizes", "search", "runner", "ray_address"))
 def train(
-    data: Annotated[str, typer.Argument(metavar="DATA", help="As in `feathertune compare`.")],
-    out: Annotated[Path, typer.Option("--out", help="Where the bundle shall be.")],
-    method: Annotated[str, typer.Option("--method", help="One of `feathertune methods`.")] = "lora",
+    data: opt.RequiredData,
+    out: Annotated[Path, typer.Option("--out", help="Output folder for the bundle.")],
+    method: Annotated[str, typer.Option("--method", help="Method from `feathertune methods`, e.g. lora:r=4.")] = "lora",
     config: opt.ConfigFile = None,
     assignments: opt.Assignments = None,
     base: opt.Base = None,
@@ -32,12 +32,12 @@ def train(
     debug: opt.Debug = False,
     **shared: Any,  # noqa: ANN401 - of the types that typer reads
 ) -> None:
-    """Train one method once, test it, and write a bundle that predict, evaluate and plain PEFT load.
+    """Train one method, test it, and write a bundle for predict, evaluate, serve and plain PEFT.
 
-    Killed at any moment, it goes on from its last checkpoint when the same command is given with --resume.
+    To continue a stopped training, repeat the command with --resume.
     """
     given = locals() | shared
-    one_method(method)  # an unknown one is told before torch is loaded
+    one_method(method)  # refuse an unknown method before loading torch
     settings = opt.settings(given)
     trackers = choose_trackers(track or ())
     from feathertune.bundle.files import read_info
@@ -50,11 +50,11 @@ def train(
         scores = finetune(
             settings, method, out, seed=shared["seed"] or 0, observer=watched, overwrite=overwrite, resume=resume
         )
-    if os.environ.get("RANK", "0") != "0":  # of several processes under torchrun, the first speaks
+    if os.environ.get("RANK", "0") != "0":  # under torchrun, only the first process prints
         return
     if json:
         sys.stdout.write(jsonlib.dumps({name: m.model_dump() for name, m in scores.items()}, indent=1) + "\n")
         return
     options = " ".join(f'--{name.replace("_", "-")} "..."' for name in Pair._fields[: len(read_info(out).text_columns)])
-    sys.stdout.write(metrics_text(scores) if scores else "No rows were kept to score it on.\n")
+    sys.stdout.write(metrics_text(scores) if scores else "No validation or test rows to score on.\n")
     sys.stdout.write(f"\nBundle: {out}\nTry it: feathertune predict {out} {options}\n")

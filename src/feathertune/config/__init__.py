@@ -1,4 +1,4 @@
-"""Every setting of a study, with its default; loads without torch. Methods check their own settings."""
+"""All settings with their defaults; loads no torch. Methods check their own options."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings put together from defaults, a YAML file, ``--set`` and command-line options; the later wins."""
+"""Load settings from defaults, a YAML file, ``--set`` and command-line options; later ones override earlier ones."""
 
 from __future__ import annotations
 
@@ -15,21 +15,22 @@ from feathertune.config.sections import Config
 from feathertune.errors import ConfigError, complaint, nearest, shown
 from feathertune.input_files import check_regular
 
-# What `feathertune compare` runs when no data is named: small enough for a coffee break on two cores.
+# `feathertune compare` without DATA: takes about two minutes on two cores.
 DEMO: dict[str, Any] = {
     "data": {
-        "source": "sample:imdb",
-        "train_size": 1000,
+        "source": "sample:rotten-tomatoes",
+        "train_size": 1500,
         "validation_size": 300,
-        "test_size": 1000,
-        "max_length": 128,
+        "test_size": 1500,
+        "max_length": 64,
     },
+    "study": {"methods": ["lora", "lora+tfidf", "full"]},
     "train": {"epochs": 3},
 }
 
 
 def demonstration(*, few_labels: bool) -> dict[str, Any]:
-    """Return the settings of the demonstration; with few labels, without the numbers of rows."""
+    """Return the demonstration's settings; `few_labels` drops the numbers of rows."""
     if not few_labels:
         return DEMO
     sizes = ("train_size", "validation_size")
@@ -43,10 +44,13 @@ def load_config(
     options: Mapping[str, Any] | None = None,
     defaults: Mapping[str, Any] | None = None,
 ) -> Config:
-    """Put settings together, the later argument wins; raise a `ConfigError` for an unknown key or a wrong value.
+    """Load settings; raise a `ConfigError` for an unknown key or an invalid value.
 
-    Assignments are ``key=value``, the value in YAML; options have dotted keys and None if not given; `defaults` are
-    nested and below the file.
+    Args:
+        path: YAML file; overrides `defaults`.
+        assignments: ``key=value`` with the value in YAML; override the file.
+        options: Values by dotted key, None if not given; override all else.
+        defaults: Nested values.
     """
     merged: dict[str, Any] = {}
     _merge(merged, defaults or {})
@@ -55,7 +59,7 @@ def load_config(
     for assignment in assignments:
         key, separator, value = assignment.partition("=")
         if not separator or not key.strip():
-            raise ConfigError(f"--set '{assignment}' has no '='. Expected key=value, such as train.epochs=3.")
+            raise ConfigError(f"--set '{assignment}' has no '='. Expected KEY=VALUE, e.g. train.epochs=3.")
         _assign(merged, key.strip(), read_value(value, of=f"--set '{shown(assignment)}'"))
     for key, value in (options or {}).items():
         if value is not None:
@@ -64,7 +68,7 @@ def load_config(
 
 
 def read_value(text: str, *, of: str) -> Any:  # noqa: ANN401 - any YAML value
-    """Read YAML typed for `of` (for the message); raise a `ConfigError` if it is not YAML."""
+    """Parse a YAML value; raise a `ConfigError` that names `of` if it is not valid YAML."""
     try:
         return _number(read_yaml(text))
     except (yaml.YAMLError, ValueError, RecursionError) as error:
@@ -72,16 +76,16 @@ def read_value(text: str, *, of: str) -> Any:  # noqa: ANN401 - any YAML value
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses aliases: a few lines of them hold a value of any size, or a value that holds itself."""
+    """Refuse aliases: with them, a few lines can hold a value of any size, or one that contains itself."""
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:  # noqa: ANN401 - as in yaml
         if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("it has an alias (*NAME), which is not read here")
+            raise yaml.YAMLError("it has an alias (*NAME), which is not supported")
         return super().compose_node(parent, index)
 
 
 def read_yaml(text: str) -> Any:  # noqa: ANN401 - any YAML value
-    """Read YAML without aliases."""
+    """Parse YAML; aliases are refused."""
     return yaml.load(text, _Loader)
 
 
@@ -97,12 +101,12 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         return {}
     if not isinstance(content, dict):
         expected = ", ".join(Config.model_fields)
-        raise ConfigError(f"The configuration {path} holds a {type(content).__name__}. Expected the keys {expected}.")
+        raise ConfigError(f"The configuration {path} is a {type(content).__name__}. Expected the keys {expected}.")
     return {str(key): _number(value) for key, value in content.items()}
 
 
 def _number(value: Any) -> Any:  # noqa: ANN401 - any YAML value
-    """Read ``1e-3`` as a number: YAML 1.1 reads a string."""
+    """Convert strings such as ``1e-3`` to numbers, which YAML 1.1 does not."""
     if isinstance(value, str):
         try:
             return float(value) if value[:1] in "+-.0123456789" and "e" in value.lower() else value

@@ -1,1 +1,1 @@
-"""Texts and labels: reading, splitting, encoding, batching. Layer 1; knows no model."""
+"""Read, split, encode and batch texts and labels. Layer 1; independent of any model."""

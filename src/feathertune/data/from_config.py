@@ -25,28 +25,30 @@ def read_options(data: DataConfig) -> ReadOptions:
 
 
 def load_sources(data: DataConfig) -> tuple[RawDataset, RawDataset | None]:
-    """Read the source of all rows, and the test rows' own source if there is one."""
+    """Read the data source, and the separate test source if one is set."""
     options = read_options(data)
     dataset = load_source(data.source, options)
-    # Test rows that happen to be whole numbers are numbers if the training rows are.
+    # Whole-number test labels are read as numbers if the training labels are numbers.
     test = load_source(data.test, replace(options, task=dataset.kind.name)) if data.test else None
     return _merged(dataset, test) if data.merge_labels else (dataset, test)
 
 
 def _merged(dataset: RawDataset, test: RawDataset | None) -> tuple[RawDataset, RawDataset | None]:
-    """Give labels that look alike their most frequent spelling, in both sources alike."""
+    """Replace labels that look alike with their most frequent spelling, in both sources."""
     both = [dataset] if test is None else [dataset, test]
     counts = Counter(name for one in both for label in one.labels for name in one.kind.names_of(label))
     merges = merges_of(counts)
     if not merges:
         return dataset, test
-    note = f"Labels that look alike were merged into the first: {listed_groups(groups_of(counts), counts)}."
+    note = (
+        f"Labels that look alike were merged into the first of each group: {listed_groups(groups_of(counts), counts)}."
+    )
     done = [replace(one, labels=[merged(label, merges) for label in one.labels]) for one in both]
     return replace(done[0], notes=(*dataset.notes, note)), done[1] if test else None
 
 
 def split_sources(data: DataConfig, dataset: RawDataset, test: RawDataset | None) -> DataSplits:
-    """Split what `load_sources` returned."""
+    """Split the data that `load_sources` returned."""
     return make_splits(
         dataset,
         test=test,

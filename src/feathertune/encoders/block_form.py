@@ -1,4 +1,4 @@
-"""The form of a block, read from a forward pass: which modules run, in which order, and what attention is given."""
+"""Read a block's form from a forward pass: the modules it calls, their order, and the inputs of attention."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from feathertune.encoders.patching import attention_set, hooked
 if TYPE_CHECKING:
     from feathertune.encoders.encoder import LoadedEncoder
 
-# Modules that multiply by one matrix; GPT-2's holds it transposed.
+# Modules that multiply by one matrix; GPT-2's stores it transposed.
 LINEAR = (nn.Linear, Conv1D)
-# Names of the layers that make queries, keys and values.
+# Names of the layers that compute queries, keys and values.
 QUERY = frozenset({"query", "q", "q_proj", "q_lin", "query_proj", "to_q"})
 KEY = frozenset({"key", "k", "k_proj", "k_lin", "key_proj", "to_k"})
 VALUE = frozenset({"value", "v", "v_proj", "v_lin", "value_proj", "to_v"})
 _OBSERVED = "feathertune_observed"
-# Modules in the order of their calls: norm, linear layer, dropout, function of one tensor; A is attention itself.
+# Modules in call order: n is a norm, l a linear layer, d a dropout, f a function of one tensor, A attention itself.
 _ORDER = re.compile(
     "(?P<before>n?)(?P<qkv>lnlnl|lllnn|lll|l)A(?P<output>l)(?P<dropout>d?)(?P<middle>n?n?)"
     "(?P<up>l)(?P<act>f)(?P<other_up>l?)d?(?P<down>l)(?P<mlp_dropout>d?)(?P<after>n?)"
 )
-# Arguments of attention that say what the mask and the block's other arguments say too.
+# Arguments of attention that repeat the mask or the block's other arguments.
 NO_EFFECT = frozenset(
     "is_causal sliding_window position_ids position_embeddings output_attentions output_hidden_states use_cache "  # noqa: SIM905
     "cache_position return_dict deterministic".split()
@@ -43,7 +43,7 @@ Positions = Literal["none", "rotary", "disentangled", "bias"]
 
 
 class Norms(NamedTuple):
-    """Norms of a part of a block: ``of_sum(x + after(part(before(x))))``; names, None where there is none."""
+    """Names of the norms around a part of a block, ``of_sum(x + after(part(before(x))))``; None for a missing norm."""
 
     before: str | None = None
     after: str | None = None
@@ -55,19 +55,20 @@ class BlockForm:
     """A block that is attention and an MLP, each added to its input. Names are relative to the block.
 
     Attributes:
-        query: Equal to `key` and `value` if one layer makes all three, in this order.
-        up: The MLP's first layer, or the layer that is activated and the one that it is multiplied by.
-        is_gated: The MLP's first product is cut into halves, and the activated one multiplied by the other.
+        query: Equal to `key` and `value` if one layer computes all three, in this order.
+        up: The MLP's first layer, or two layers: the activated one, and the one it is multiplied by.
+        is_gated: The MLP multiplies its activated values by a second projection: another layer's, or half of the first
+            layer's output.
         query_norm: The norm of queries: of each head, or of all heads at once.
-        n_kv_heads: Heads of keys and values; at most `n_heads`, which it divides.
-        positions: Rotary: queries and keys are rotated by the block's ``position_embeddings``. Disentangled: DeBERTa's,
-            by its ``rel_embeddings`` and ``relative_pos``. Bias: the scores get the block's ``position_bias``.
-        position_layers: The layers that project embeddings of distances for queries and for keys; the embeddings have a
-            dropout.
-        attention_dropout: A dropout of the probabilities, or an attribute that holds its rate.
-        rates: Attributes that hold rates of dropouts elsewhere, at which the block has another form unless they are 0.
-        n_returned: Length of the tuple that the block returns its output in, first; 0 if it returns it alone.
-        classes: Of the modules that hold others: a method may have put another in their place.
+        n_kv_heads: Number of key and value heads, which divides `n_heads`.
+        positions: ``rotary`` rotates queries and keys by the block's ``position_embeddings``; ``disentangled`` is
+            DeBERTa's, by ``rel_embeddings`` and ``relative_pos``; ``bias`` adds ``position_bias`` to the scores.
+        position_layers: Layers that project distance embeddings for queries and for keys.
+        position_dropout: Dropout of those embeddings.
+        attention_dropout: Dropout of the probabilities, or the attribute that holds its rate.
+        rates: Rates of other dropouts; the block has this form only while they are all 0.
+        n_returned: Length of the tuple that the block returns, output first; 0 if it returns the output alone.
+        classes: Classes of the modules that contain others, since a method may have replaced one.
     """
 
     query: str
@@ -98,7 +99,7 @@ class BlockForm:
 
     @property
     def qkv(self) -> tuple[str, ...]:
-        """Names of the layers that make queries, keys and values, each once."""
+        """Names of the layers that compute queries, keys and values, each once."""
         return tuple(dict.fromkeys((self.query, self.key, self.value)))
 
     @property
@@ -108,18 +109,18 @@ class BlockForm:
 
     @property
     def has_plain_heads(self) -> bool:
-        """Whether each head has queries, keys and values of its own, straight from layers of their own."""
+        """True if each head has separate queries, keys and values, straight from separate layers."""
         plain = self.query_norm is None and self.key_norm is None and self.positions == "none"
         return plain and len(self.qkv) == 3 and self.n_kv_heads == self.n_heads
 
     @property
     def is_berts(self) -> bool:
-        """Whether this is BERT's block: plain heads, no gate, and a norm of each sum."""
+        """True for BERT's block: plain heads, no gate, and a norm of each sum."""
         norms_of_sums = self.attention_norms.of_sum is not None and self.mlp_norms.of_sum is not None
         return self.has_plain_heads and not self.is_gated and norms_of_sums
 
     def fits(self, block: nn.Module) -> bool:
-        """Return whether a block still has this form, with the dropouts and the modules that it has now."""
+        """Return True if a block still has this form, with its current dropouts and modules."""
         modules = dict(block.named_modules())
         if any(type(modules.get(path)) is not kind for path, kind in self.classes.items()):
             return False
@@ -127,7 +128,7 @@ class BlockForm:
 
 
 def rate_of(block: nn.Module, path: str) -> float:
-    """Return the rate that a dropout, or an attribute of a module of a block, has now."""
+    """Return the current rate of a block's dropout, given as a module or as an attribute of one."""
     parent, _, name = path.rpartition(".")
     found = getattr(block.get_submodule(parent), name)
     return float(getattr(found, "p", found))
@@ -135,7 +136,7 @@ def rate_of(block: nn.Module, path: str) -> float:
 
 @dataclass
 class _Calls:
-    """What one block called."""
+    """Calls inside one block."""
 
     letters: str = ""
     names: list[str] = field(default_factory=list)
@@ -145,7 +146,7 @@ class _Calls:
     has_tables: bool = False
     n_returned: int = 0
 
-    def add(self, letter: str, name: str, given: Any, made: Any) -> None:  # noqa: ANN401 - what a module got and gave
+    def add(self, letter: str, name: str, given: Any, made: Any) -> None:  # noqa: ANN401 - any inputs and outputs
         self.letters += letter
         self.names.append(name)
         self.given.append(given)
@@ -164,21 +165,21 @@ class _Attention(NamedTuple):
 
     @property
     def positions(self) -> Positions | None:
-        """Kind of positions, for attention that is in no interface."""
+        """Kind of positions, for attention outside transformers' interface."""
         return "disentangled" if self.position_layers else "bias" if self.has_bias else None
 
     @property
     def is_known(self) -> bool:
-        """Whether keys and values have heads of the queries' size, and nothing else decides the output."""
+        """True if keys and values have heads of the queries' size, and nothing else affects the output."""
         (_, n_heads, _, size), (_, n_kv_heads, _, key_size) = self.query.shape, self.key.shape
         same = self.value.shape[1] == n_kv_heads and self.value.shape[3] == key_size == size
         return same and n_heads % n_kv_heads == 0 and not self.others
 
 
 def read_forms(encoder: LoadedEncoder, batch: dict[str, Tensor]) -> tuple[BlockForm, ...]:
-    """Return the form of each block, from one forward pass; none if one of them has another form.
+    """Return each block's form, from one forward pass; empty if a block has any other form.
 
-    Only families that call attention by transformers' interface show what their attention is.
+    Only families that call attention through transformers' interface reveal its inputs.
     """
     if not type(encoder.model)._supports_attention_backend and not _has_known_attention(encoder):
         return ()
@@ -189,7 +190,7 @@ def read_forms(encoder: LoadedEncoder, batch: dict[str, Tensor]) -> tuple[BlockF
     try:
         with hooked(*hooks), attention_set(encoder.model.config, _OBSERVED):
             encoder.model(**batch)
-    except (NotImplementedError, RuntimeError, TypeError, ValueError):  # such as a cap of the scores
+    except (NotImplementedError, RuntimeError, TypeError, ValueError):  # such as a cap on the scores
         _running.blocks.clear()
         return ()
     forms = [_form(block, of_block) for block, of_block in zip(blocks, calls, strict=True)]
@@ -197,7 +198,7 @@ def read_forms(encoder: LoadedEncoder, batch: dict[str, Tensor]) -> tuple[BlockF
 
 
 class _Running(threading.local):
-    """The blocks of this thread that are running, for hooks and `_observed` to write to."""
+    """The blocks running in this thread, which hooks and `_observed` write to."""
 
     def __init__(self) -> None:
         self.blocks: list[_Calls] = []
@@ -218,7 +219,7 @@ def _observed(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask
 
 
 def _hooks(block: nn.Module, calls: _Calls) -> Iterator[Any]:
-    """Note a block's first pass; ALBERT runs one block again and again."""
+    """Record a block's first pass only: ALBERT runs one block repeatedly."""
     passes: list[int] = []
 
     def start(_module: nn.Module, _inputs: Any, named: dict[str, Any]) -> None:  # noqa: ANN401
@@ -241,13 +242,13 @@ def _hooks(block: nn.Module, calls: _Calls) -> Iterator[Any]:
 
 
 def _has_known_attention(encoder: LoadedEncoder) -> bool:
-    """Return whether blocks have an attention that is in no interface: that of DeBERTa, version 2 and 3, or MPNet."""
+    """Return True if blocks have a known attention outside the interface: DeBERTa's (versions 2 and 3) or MPNet's."""
     kinds = (DisentangledSelfAttention, MPNetSelfAttention)
     return any(isinstance(module, kinds) for module in encoder.blocks.modules())
 
 
 def _with_bias(module: Any, _inputs: Any, output: Any) -> None:  # noqa: ANN401
-    """Note MPNet's attention where it drops probabilities, between its layers."""
+    """Record MPNet's attention in place of its dropout of probabilities."""
     calls = _running.blocks[-1] if _running.blocks else _Calls()
     if calls.letters.endswith("llldl"):
         heads = calls.made[-3].view(*output[0].shape[:2], module.num_attention_heads, -1).transpose(1, 2)
@@ -256,7 +257,7 @@ def _with_bias(module: Any, _inputs: Any, output: Any) -> None:  # noqa: ANN401
 
 
 def _disentangled(path: str) -> Any:  # noqa: ANN401 - a hook
-    """Return a hook that notes DeBERTa's attention instead of what it calls after queries, keys and values."""
+    """Return a hook that records DeBERTa's attention in place of its calls after queries, keys and values."""
 
     def note(module: Any, _inputs: Any, output: Any) -> None:  # noqa: ANN401
         if not _running.blocks or not (module.relative_attention and {"c2p", "p2c"} <= {*module.pos_att_type}):
@@ -307,7 +308,7 @@ def _form(block: nn.Module, calls: _Calls) -> BlockForm | None:
         return None
     attention = next((path for path, module in of_modules.items() if module is seen.module), "")
     dropout, rates = _dropouts(block, attention, calls)
-    # With a norm of what is added, a dropout could be on either side of it.
+    # If a part's output has a norm, a dropout could be on either side of it.
     places = zip((names["dropout"], names["mlp_dropout"]), norms, strict=True)
     output_dropout, mlp_dropout = (next(iter(one), None) if part.after is None else None for one, part in places)
     of_heads = [name for name in names["qkv"] if name not in query_key_value]
@@ -345,7 +346,7 @@ def _form(block: nn.Module, calls: _Calls) -> BlockForm | None:
 
 
 def _is_unturned(query: Tensor, made: Tensor) -> bool:
-    """Return whether attention is given queries ``(B, H, T, d)`` as they were made; some layers do not rotate them."""
+    """Return True if attention gets the queries ``(B, H, T, d)`` unrotated, as in some layers."""
     return torch.equal(query.transpose(1, 2).flatten(2), made.flatten(2)[..., : query.shape[1] * query.shape[3]])
 
 
@@ -360,14 +361,14 @@ def _query_key_value(linears: Sequence[str]) -> tuple[str, str, str] | None:
 
 
 def _norms(names: dict[str, list[str]], found: re.Match[str], calls: _Calls) -> tuple[Norms, Norms] | None:
-    """Return the norms of both parts, by their number between the layers; None for another form."""
+    """Return the norms of both parts, from the number of norms between layers; None for any other form."""
     before, middle, after = names["before"], names["middle"], names["after"]
     match len(before), len(middle), len(after):
         case (_, 1, 0):  # Llama; ModernBERT's first block has none before attention
             return Norms(before=next(iter(before), None)), Norms(before=middle[0])
         case (1, 2, 1):  # Gemma 2
             return Norms(before=before[0], after=middle[0]), Norms(before=middle[1], after=after[0])
-        case (0, 1, 1):  # OLMo 2 has norms of what is added, BERT of the sums
+        case (0, 1, 1):  # OLMo 2 normalises each part's output, BERT the sums
             place = found.start("middle")
             if torch.equal(calls.given[place], calls.made[place - 1]):
                 return Norms(after=middle[0]), Norms(after=after[0])
@@ -377,7 +378,7 @@ def _norms(names: dict[str, list[str]], found: re.Match[str], calls: _Calls) -> 
 
 
 def _dropouts(block: nn.Module, attention: str, calls: _Calls) -> tuple[str | None, list[str]]:
-    """Return the dropout of attention's probabilities, and the other rates that a block has."""
+    """Return the dropout of attention's probabilities, and a block's other dropout rates."""
     called = {name for name, letter in zip(calls.names, calls.letters, strict=True) if letter == "d"}
     rates = [name for name in called if name]
     of_attention = []

@@ -1,4 +1,4 @@
-"""The classification head alone: the vector of a text that it reads, and its logits for such vectors."""
+"""The classification head alone: the vector that it reads for each text, and its logits for such vectors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from feathertune.encoders.patching import hooked, replaced
 if TYPE_CHECKING:
     from feathertune.encoders.encoder import LoadedEncoder
 
-# Where the head finds its vector: it is given one, or the state of a text's first or last token, or their mean.
+# The head's vector: passed to it (pooled), or the state of a text's first or last token, or the mean of all states.
 HeadReads = Literal["pooled", "first", "last", "mean"]
 READS: tuple[HeadReads, ...] = ("first", "last", "mean")
 
@@ -28,7 +28,7 @@ class _Output(BaseModelOutputWithPooling):  # type: ignore[misc]  # transformers
 
 
 def states(encoder: LoadedEncoder, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-    """Run a batch ``(B, T)``; return what the head is given, ``(B, T, D)`` or ``(B, D)``, last states and logits."""
+    """Run a batch ``(B, T)``; return the head's input, ``(B, T, D)`` or ``(B, D)``, the last states and the logits."""
     read: list[Tensor] = []
     hidden: list[Tensor] = []
     # The first of the head's modules that runs reads the backbone's output.
@@ -42,7 +42,7 @@ def states(encoder: LoadedEncoder, batch: Mapping[str, Tensor]) -> tuple[Tensor,
 
 
 def vector(given: Tensor, attention_mask: Tensor | None, reads: HeadReads) -> Tensor:
-    """Return the vectors ``(B, D)`` that the head reads of its input."""
+    """Return the vectors ``(B, D)`` that the head reads from its input."""
     if given.dim() == 2:
         return given
     if reads == "first":
@@ -60,7 +60,7 @@ def head_logits(encoder: LoadedEncoder, read: Tensor) -> Tensor:
     """Return the head's logits ``(N, C)`` for vectors ``(N, D)`` that it reads, differentiable."""
     hidden = read.unsqueeze(1)  # a text of one token: its first, its last and the mean are all `read`
     config = encoder.model.config
-    # Encoder-decoders read the end of the text, which has to be there.
+    # Encoder-decoders read the state of the end token, which must be present.
     token = config.eos_token_id if config.is_encoder_decoder else 1
     mask = torch.ones(hidden.shape[:2], dtype=torch.long, device=read.device)
 
@@ -73,7 +73,7 @@ def head_logits(encoder: LoadedEncoder, read: Tensor) -> Tensor:
 
 
 def _pool(encoder: LoadedEncoder, hidden: Tensor) -> Tensor:
-    """Return the pooler's output: the vectors are that already, unless the pooler belongs to the head."""
+    """Return the pooler's output, which the vectors already are unless the pooler belongs to the head."""
     if encoder.new_pooler is None:
         return hidden[:, 0]
     pooler = encoder.model.get_submodule(encoder.new_pooler)

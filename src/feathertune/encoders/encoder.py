@@ -15,7 +15,7 @@ from feathertune.encoders.tokenizer import tokenizer_fingerprint
 from feathertune.encoders.trial import UNKNOWN, Facts
 from feathertune.errors import EncoderError
 
-# Positions of a model that names no limit.
+# Positions of a model that sets no limit.
 UNLIMITED = 1_000_000
 
 
@@ -27,14 +27,14 @@ class LoadedEncoder:
         model: The classification model, in eval mode. Methods change it in place.
         revision: The commit, for an encoder of the hub.
         labels: In the order of the class indices.
-        added_settings: Special tokens of the configuration that the checkpoint's own lacks.
-        unused: Tensors of the checkpoint without a place in the model, such as another head's.
+        added_settings: Special tokens added to the configuration because the checkpoint's own lacks them.
+        unused: Checkpoint tensors that the model has no place for, such as another head's.
         facts: Observed on a few texts; `linears` names the linear layers of the blocks that a forward pass calls.
-        new_parameters: Names of parameters that are missing in the checkpoint, or have another shape there.
-        head_modules: Modules to train and save whole: the head, and all else that is not in the checkpoint.
-        n_parameters: Of the backbone.
-        fingerprint: SHA-256 of the backbone's pretrained tensors in fp32 and of the configuration that decides what is
-            computed; independent of labels, seed and dtype.
+        new_parameters: Names of parameters that are missing from the checkpoint, or have another shape there.
+        head_modules: Modules to train and save whole: the head, and everything else missing from the checkpoint.
+        n_parameters: Number of parameters in the backbone.
+        fingerprint: SHA-256 of the backbone's pretrained tensors in fp32 and of the settings that affect the
+            computation; independent of labels, seed and dtype.
     """
 
     model: PreTrainedModel
@@ -55,7 +55,7 @@ class LoadedEncoder:
 
     @functools.cached_property
     def tokenizer_fingerprint(self) -> str:
-        """SHA-256 of everything that decides which tokens the encoder reads."""
+        """SHA-256 of everything that affects which tokens the encoder reads."""
         return tokenizer_fingerprint(self.tokenizer)
 
     @property
@@ -75,13 +75,13 @@ class LoadedEncoder:
 
     @property
     def forms(self) -> tuple[BlockForm, ...]:
-        """The form of each block, also of those that a method added; none if the engine has no such form."""
+        """Each block's form, including blocks that a method added; empty if the engine does not support them."""
         known = self.spec.forms
         return known + known[-1:] * (len(self.blocks) - len(known))
 
     @property
     def new_pooler(self) -> str | None:
-        """The backbone's pooler, if it is not in the checkpoint; it then belongs to the head."""
+        """Name of the backbone's pooler if the checkpoint lacks it; such a pooler belongs to the head."""
         name = f"{self.backbone_name}.pooler"
         return name if name in self.head_modules else None
 
@@ -90,19 +90,19 @@ class LoadedEncoder:
         return tuple(self.linears)
 
     def append_block(self, block: nn.Module) -> None:
-        """Add one block; transformers reads the number of blocks from its configuration."""
+        """Add one block, also to the configuration, from which transformers reads the number of blocks."""
         name = f"{self.spec.blocks}.{len(self.blocks)}"
         self.blocks.append(block)
         self.model.config.num_hidden_layers = len(self.blocks)
         self.linears.extend(linear_names_in(block, name))
 
     def query_value_names(self) -> tuple[str, ...]:
-        """Return names of the linear layers that make queries and values (and keys, if one layer makes all three)."""
+        """Return names of the linear layers that compute queries and values (and keys, if one layer does all three)."""
         wanted = {*self.spec.query, *self.spec.value}
         if not wanted:
             raise EncoderError(
-                f"The layers that make queries and values are not known in {self.spec.model_type} encoders. "
-                "Take all linear layers instead."
+                f"The query and value layers of {self.spec.model_type} models are not known. "
+                "Use all linear layers instead."
             )
         starts = tuple(f"{path}." for path in self.spec.all_blocks)
         inner = {name: name[len(next(filter(name.startswith, starts))) :].partition(".")[2] for name in self.linears}
@@ -110,7 +110,7 @@ class LoadedEncoder:
 
     @property
     def n_layers(self) -> int:
-        """Layers of the forward pass."""
+        """Number of layers in the forward pass."""
         return int(getattr(self.model.config.get_text_config(), "num_hidden_layers", None) or len(self.blocks))
 
     @property
@@ -122,7 +122,7 @@ class LoadedEncoder:
     def max_positions(self) -> int:
         """The longest text in tokens, special tokens included. RoBERTa spends two positions on padding."""
         given = getattr(self.model.config.get_text_config(), "max_position_embeddings", None) or 0
-        limit = int(given) if given > 0 else UNLIMITED  # relative positions have no end, XLNet says -1
+        limit = int(given) if given > 0 else UNLIMITED  # relative positions have no limit; XLNet sets -1
         for name, module in self.backbone.named_modules():
             if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
                 offset = 0 if module.padding_idx is None else module.padding_idx + 1
@@ -131,5 +131,5 @@ class LoadedEncoder:
 
 
 def linear_names_in(module: nn.Module, name: str) -> list[str]:
-    """Return full names of the linear layers of a module that has that name."""
+    """Return the full names of the linear layers in a module called `name`."""
     return [full for full, part in module.named_modules(prefix=name) if isinstance(part, LINEAR)]

@@ -1,6 +1,6 @@
-"""Convert a GGUF file to a folder of transformers, once: its weights dequantised, its configuration and its tokenizer.
+"""Convert a GGUF file once to a transformers folder: dequantised weights, configuration and tokenizer.
 
-The header is checked here first, since the readers of ``gguf`` and transformers believe every number in it.
+The header is checked here first, because the readers of ``gguf`` and transformers trust every number in it.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ from feathertune.storage import locked, new_folder, sha256_of, system_errors
 
 _FORMATS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _STRING, _ARRAY, _VERSIONS, _MOST_DIMENSIONS = 8, 9, (2, 3), 4
-# Smallest first; the first that holds every weight without rounding is stored.
+# Smallest first; weights are stored in the first that holds them all without rounding.
 _DTYPES = (torch.bfloat16, torch.float16)
-_SMALL_BUFFERS = 1 << 24  # elements that a model may hold and its file need not, such as masks
+_SMALL_BUFFERS = 1 << 24  # elements that a model may have beyond those of its file, such as masks
 _ALIGNMENTS = tuple(1 << power for power in range(3, 17))
 _NAME = "model.gguf"
 
 
 def converted_folder(path: Path, named: str) -> Path:
-    """Return the folder that a GGUF file was converted to, in the hub's cache of assets; the first call converts it.
+    """Return the folder that a GGUF file was converted to, in the hub's assets cache; the first call converts it.
 
     Raises:
         EncoderError: If the file is damaged, or transformers cannot read it.
@@ -56,19 +56,21 @@ def converted_folder(path: Path, named: str) -> Path:
     cache = cached_assets_path("feathertune", "bases", "gguf", assets_dir=constants.HF_ASSETS_CACHE)
     folder = cache / f"{_digest(path, state)}-{versions}"
     with contextlib.ExitStack() as held:
-        if not folder.is_dir():  # its lock before the folder's: other threads come here with it
+        if not folder.is_dir():  # locked before the folder, as other threads arrive here holding that lock
             held.enter_context(kept_random_state())
         while not folder.is_dir():
             try:
                 held.enter_context(locked(folder))
-            except ConfigError:  # another process converts it
+            except ConfigError:  # another process is converting it
                 time.sleep(0.2)
                 continue
             if not folder.is_dir():
                 with new_folder(folder) as temporary:
                     _convert(path, temporary, named)
                     if state_of(path) != state:
-                        raise EncoderError(f"{named} changed while it was read: {path} was written. Load it again.")
+                        raise EncoderError(
+                            f"{named} changed while it was being read: {path} was rewritten. Load it again."
+                        )
     return folder
 
 
@@ -78,18 +80,18 @@ def _digest(path: Path, state: tuple[int, ...]) -> str:
 
 
 def _convert(path: Path, folder: Path, named: str) -> None:
-    """Write model and tokenizer as transformers reads them from the file, in the smallest format that is exact."""
+    """Write the model and tokenizer that transformers reads from the file, in the smallest dtype that is exact."""
     try:
         n_elements = check_header(path)
         with quiet_transformers(), _alone(path) as place:
             config = AutoConfig.from_pretrained(place, gguf_file=_NAME, trust_remote_code=False)
             tokenizer = AutoTokenizer.from_pretrained(place, gguf_file=_NAME, trust_remote_code=False)
             model = _model(place, config, n_elements)
-    except Exception as error:  # whatever the two packages say of numbers that do not fit together
-        why = f"it lacks {error}, or holds it wrongly" if isinstance(error, LookupError) else first_line(error)
+    except Exception as error:  # either package may raise any error for inconsistent numbers
+        why = f"{error} is missing or malformed" if isinstance(error, LookupError) else first_line(error)
         raise EncoderError(
-            f"{named} cannot be read as GGUF: {why}. The file may be damaged, or of a kind that "
-            f"transformers {transformers.__version__} does not read: fetch it again, or take safetensors."
+            f"{named} cannot be read as GGUF: {why}. The file may be damaged, or of a kind that transformers "
+            f"{transformers.__version__} does not support. Download it again, or use safetensors."
         ) from error
     with quiet_transformers(), system_errors():
         model.to(_exact_dtype(model)).save_pretrained(folder)
@@ -103,16 +105,16 @@ def _model(place: Path, config: Any, n_elements: int) -> PreTrainedModel:  # noq
         planned = model_class(config)
     needed = sum(tensor.numel() for tensor in (*planned.parameters(), *planned.buffers()))
     if needed > n_elements + _SMALL_BUFFERS:
-        raise ValueError(f"its configuration asks for {needed:,} numbers, but it holds {n_elements:,}")
+        raise ValueError(f"its configuration needs {needed:,} numbers, but it has {n_elements:,}")
     options: dict[str, Any] = {}
-    if hasattr(transformers, "GgufConfig"):  # newer ones may keep the blocks, and fetch code to multiply with them
+    if hasattr(transformers, "GgufConfig"):  # newer versions may keep weights quantised, and download kernels for them
         options["quantization_config"] = transformers.GgufConfig(dequantize=True)
     model, info = model_class.from_pretrained(
         place, config=config, gguf_file=_NAME, dtype=torch.float32, output_loading_info=True, **options
     )
     if lacking := sorted(map(str, (*info["missing_keys"], *info["mismatched_keys"]))):
-        raise ValueError(f"{len(lacking)} weights are missing or have another shape, the first being {lacking[0]}")
-    vars(model).pop("hf_quantizer", None)  # as if it were still quantised, it could not be saved
+        raise ValueError(f"{len(lacking)} weights are missing or have another shape, such as {lacking[0]}")
+    vars(model).pop("hf_quantizer", None)  # a model that still counts as quantised cannot be saved
     return model
 
 
@@ -122,7 +124,7 @@ def _exact_dtype(model: PreTrainedModel) -> torch.dtype:
 
 @contextlib.contextmanager
 def _alone(path: Path) -> Iterator[Path]:
-    """Yield a folder that holds only the file: transformers would read an adapter or a tokenizer next to it."""
+    """Yield a folder with only this file: transformers would also read an adapter or a tokenizer next to it."""
     with tempfile.TemporaryDirectory(prefix="feathertune-") as place:
         try:
             os.symlink(path, Path(place, _NAME))
@@ -132,7 +134,7 @@ def _alone(path: Path) -> Iterator[Path]:
 
 
 def check_header(path: Path) -> int:
-    """Return the number of elements in a file's tensors; ValueError if it ends early, or its numbers do not fit."""
+    """Return the number of elements in a file's tensors; ValueError if it ends early or is inconsistent."""
     from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 
     size = path.stat().st_size
@@ -140,13 +142,13 @@ def check_header(path: Path) -> int:
         header = _Header(data)
         magic, version, n_tensors, n_values = header.read("4sIQQ")
         if magic != b"GGUF" or version not in _VERSIONS:
-            raise ValueError(f"it does not begin as a GGUF file of the versions {_VERSIONS} does")
+            raise ValueError(f"it does not start like a GGUF file of version {' or '.join(map(str, _VERSIONS))}")
         found = {header.text(): header.value() for _ in range(n_values)}
         tensors = [header.tensor() for _ in range(n_tensors)]
     alignment = found.get("general.alignment", 32)
     n_blocks = [number for key, number in found.items() if key.endswith("block_count")]
     if alignment not in _ALIGNMENTS or not all(number in range(1, n_tensors + 1) for number in n_blocks):
-        raise ValueError(f"it names {n_blocks} blocks and an alignment of {alignment}, with {n_tensors} tensors")
+        raise ValueError(f"it declares {n_blocks} blocks and an alignment of {alignment}, but {n_tensors} tensors")
     room = size - math.ceil(header.at / alignment) * alignment
     for name, n_elements, kind, offset in tensors:
         block, n_bytes = GGML_QUANT_SIZES[GGMLQuantizationType(kind)]
@@ -156,14 +158,14 @@ def check_header(path: Path) -> int:
 
 
 class _Header:
-    """A header that is read from its beginning; every length is compared with that of the file first."""
+    """Reader of a header; every length is checked against the file's first."""
 
     def __init__(self, data: mmap.mmap) -> None:
         self._data, self.at = data, 0
 
     def _skip(self, length: int) -> int:
         if length > len(self._data) - self.at:
-            raise ValueError(f"it ends after {len(self._data):,} bytes, inside of its header")
+            raise ValueError(f"it ends after {len(self._data):,} bytes, inside its header")
         self.at += length
         return self.at - length
 

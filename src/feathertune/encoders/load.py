@@ -1,4 +1,4 @@
-"""Load a pretrained encoder under a classification head, and find the parameters that its checkpoint lacks."""
+"""Load a pretrained encoder with a classification head, and find the parameters that its checkpoint lacks."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from feathertune.tasks import TASKS
 
 _HASHED_AT_ONCE = 1 << 24
 Attention = Literal["eager", "sdpa"]
-# Keys of a configuration that name things, or choose what a call returns: they change no hidden state.
+# Configuration keys that only name things or choose what a call returns; they change no hidden state.
 _NAMES_ONLY = frozenset(
     "architectures auto_map chunk_size_feed_forward dtype finetuning_task gradient_checkpointing "  # noqa: SIM905
     "id2label label2id "
@@ -48,30 +48,33 @@ def load_encoder(
     dtype: torch.dtype | None = torch.float32,
     task: TaskName = "single_label",
 ) -> LoadedEncoder:
-    """Load an encoder on the CPU, in eval mode, under a new head: one output per label, or one for regression.
+    """Load an encoder on the CPU, in eval mode, with a new head: one output per label, or one for regression.
 
-    `dtype` None keeps a checkpoint's bf16, and is fp32 for others. Families without this `attention` (DeBERTa, MPNet)
-    get the eager one. `task` is written to the configuration, for
-    transformers' loss. `seed` draws the new parameters; the caller's random state does not change. EncoderError if the
-    encoder cannot be found, is damaged, or is not an encoder; MissingExtraError without its tokenizer's packages.
+    `dtype` None keeps a checkpoint's bf16, and means fp32 for others. Families without this `attention` (DeBERTa,
+    MPNet) use the eager one. `task` is written to the configuration, for transformers' loss. `seed` draws the new
+    parameters; the caller's random state does not change.
+
+    Raises:
+        EncoderError: If the encoder cannot be found, is damaged, or is not an encoder.
+        MissingExtraError: Without its tokenizer's packages.
     """
     files = find_encoder(model_id, revision)
     with quiet_transformers():
         config = _encoder_config(files)
-        vars(config).pop("auto_map", None)  # names code that is not run; it would be saved with a bundle
+        vars(config).pop("auto_map", None)  # names code that is never run, and would be saved with a bundle
         config.id2label = dict(enumerate(labels))
         config.label2id = {label: index for index, label in enumerate(labels)}
-        # A checkpoint trained for regression keeps its own otherwise; transformers infers that of one label.
+        # Without this, a checkpoint trained for regression keeps its own; for one label, transformers infers it.
         kind = TASKS[task].labels
         config.problem_type = TASKS[task].problem_type if kind.sets or kind.numbers else None
-        # A checkpoint in bf16 is never copied to fp32 unless fp32 is asked for.
+        # A bf16 checkpoint is copied to fp32 only if fp32 is requested.
         kept = torch.bfloat16 if config.dtype == torch.bfloat16 and dtype != torch.float32 else torch.float32
         model, missing, unused = _from_checkpoint(files, config, attention, seed, kept)
         tokenizer, tokenizer_notes = load_tokenizer(files, model)
     spec, notes = _spec_of(model, model_id), list(tokenizer_notes)
     _check_backbone(model, spec, missing, model_id)
     if not any(name.startswith(f"{head}.") for name in missing for head in spec.head):
-        notes.append(f"{model_id} brings a head of its own with as many outputs; training starts from it.")
+        notes.append(f"{model_id} already has a head with the same number of outputs; training starts from it.")
     backbone = model.get_submodule(model.base_model_prefix)
     fingerprint = _fingerprint(model, backbone, missing)
     notes += add_padding_token(tokenizer, model_id)
@@ -125,7 +128,7 @@ def _from_checkpoint(
     seed: int,
     dtype: torch.dtype,
 ) -> tuple[PreTrainedModel, frozenset[str], tuple[str, ...]]:
-    """Return the model, names of its parameters that the checkpoint lacks, and of tensors without a place."""
+    """Return the model, the names of parameters that the checkpoint lacks, and the names of its unused tensors."""
     model_class = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(config)]
     with GLOBAL_STATE, torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -143,13 +146,13 @@ def _from_checkpoint(
             )
         except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
             raise EncoderError(
-                f"The weights of the encoder {files.id} cannot be loaded: {first_line(error)}. "
-                "The files may be damaged or belong to another configuration: fetch them again."
+                f"The weights of the base model {files.id} cannot be loaded: {first_line(error)}. "
+                "The files may be damaged or belong to another configuration. Download them again."
             ) from error
     for tensor in (*model.parameters(), *model.buffers()):
         tensor.data = tensor.data.clone()  # safetensors maps the file, which may change while the model is in use
     for config in (model.config, model.config.get_text_config()):
-        config.use_cache = False  # keys and values of a text are used once
+        config.use_cache = False  # each text's keys and values are used only once
     missing = frozenset(info["missing_keys"]) | {name for name, *_ in info["mismatched_keys"]}
     return model, missing, tuple(sorted(info["unexpected_keys"]))
 
@@ -158,7 +161,7 @@ def _spec_of(model: PreTrainedModel, model_id: str) -> EncoderSpec:
     try:
         return structural_spec(model)
     except LookupError as error:
-        raise EncoderError(f"The encoder {model_id} ({model.config.model_type}) cannot be used: {error}.") from error
+        raise EncoderError(f"The base model {model_id} ({model.config.model_type}) cannot be used: {error}.") from error
 
 
 def _check_backbone(model: PreTrainedModel, spec: EncoderSpec, missing: frozenset[str], model_id: str) -> None:
@@ -167,9 +170,9 @@ def _check_backbone(model: PreTrainedModel, spec: EncoderSpec, missing: frozense
     essential = {n for n, p in model.named_parameters() if n.startswith(f"{spec.blocks}.") or p is words}
     if lacking := sorted(essential & missing):
         raise EncoderError(
-            f"The checkpoint of {model_id} lacks {len(lacking)} of {len(essential)} parameters of the "
-            f"encoder itself (or holds them in another shape), the first being {lacking[0]}. "
-            "The files are damaged or belong to another configuration: fetch them again."
+            f"The checkpoint of {model_id} lacks {len(lacking)} of the encoder's {len(essential)} parameters "
+            f"(or has them in another shape), such as {lacking[0]}. "
+            "The files are damaged or belong to another configuration. Download them again."
         )
 
 
@@ -182,7 +185,7 @@ def _head_modules(model: nn.Module, spec: EncoderSpec, missing: frozenset[str]) 
 
 
 def _new_module(model: nn.Module, parameter: str, missing: frozenset[str]) -> str:
-    """Return the largest module around a new parameter that holds new parameters only."""
+    """Return the largest module around a new parameter that contains only new parameters."""
     name = parameter.rpartition(".")[0]
     while parent := name.rpartition(".")[0]:
         module = model.get_submodule(parent)
@@ -204,7 +207,7 @@ def _fingerprint(model: PreTrainedModel, backbone: nn.Module, missing: frozenset
 
 
 def _decisive(config: Any) -> dict[str, Any]:  # noqa: ANN401 - PretrainedConfig, which is untyped
-    """Return the settings that decide what is computed and are not their class's defaults, which a file may omit."""
+    """Return the settings that affect the computation, without class defaults, which a file may omit."""
     default, found = type(config)().to_dict(), config.to_dict()
     changed = {
         key: value

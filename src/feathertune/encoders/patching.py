@@ -1,4 +1,4 @@
-"""Changes to a model's modules that last as long as a context."""
+"""Temporary changes to a model's modules, as context managers."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def hooked(*hooks: Any) -> Iterator[None]:  # noqa: ANN401 - torch's handles
 
 @contextlib.contextmanager
 def attention_set(config: Any, name: str) -> Iterator[None]:  # noqa: ANN401 - PretrainedConfig, which is untyped
-    """Let a model use the attention of transformers' interface that has this name."""
+    """Use the attention that transformers' interface has under this name."""
     before = config._attn_implementation
     config._attn_implementation = name
     try:
@@ -57,7 +57,7 @@ def kept_modes(model: nn.Module) -> Iterator[None]:
 
 @contextlib.contextmanager
 def kept_flags(model: nn.Module) -> Iterator[None]:
-    """Restore which parameters need a gradient at the end of the context."""
+    """Restore each parameter's ``requires_grad`` at the end of the context."""
     flags = {parameter: parameter.requires_grad for parameter in model.parameters()}
     try:
         yield

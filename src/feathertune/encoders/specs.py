@@ -12,19 +12,19 @@ from feathertune.encoders.block_form import KEY, LINEAR, QUERY, VALUE, BlockForm
 
 @dataclass(frozen=True)
 class EncoderSpec:
-    """The architecture of one family, as module names of its classification model; within a block relative to it.
+    """Architecture of one family, as module names in its classification model; names in a block are relative to it.
 
-    A linear layer that makes queries, keys and values is in all three.
+    A linear layer that computes queries, keys and values is listed under all three.
 
     Attributes:
         model_type: As in ``config.json``.
         blocks: Dotted path of the ``ModuleList`` of blocks.
         last: The last linear layer of a block's MLP.
-        norms: A name may be missing in a block (ModernBERT's first has no attention norm).
+        norms: A block may lack some of these (ModernBERT's first has no attention norm).
         head: Modules outside the backbone that turn its output into logits.
-        other_blocks: Paths of more lists, such as an encoder-decoder's encoder.
+        other_blocks: Paths of further lists, such as an encoder-decoder's encoder.
         shared_blocks: One block is applied repeatedly (ALBERT): a change to it changes every layer.
-        forms: Of each block; none if one of them is not of a form that the engine has.
+        forms: Each block's form; empty if the engine does not support one of them.
     """
 
     model_type: str
@@ -45,24 +45,24 @@ class EncoderSpec:
         return (self.blocks, *self.other_blocks)
 
 
-# Names of layers that make queries, keys and values at once.
+# Names of layers that compute queries, keys and values at once.
 _FUSED = frozenset({"qkv", "qkv_proj", "Wqkv", "in_proj", "query_key_value", "c_attn"})
 
 
 def structural_spec(model: PreTrainedModel) -> EncoderSpec:
     """Read a model's architecture; LookupError if it has no backbone with a list of blocks, or no head.
 
-    Blocks are the backbone's longest outermost ``ModuleList``, an encoder-decoder's last; the head is every child
-    outside of the backbone that has parameters.
+    The blocks are the backbone's longest outermost ``ModuleList``, or an encoder-decoder's last one. The head is every
+    child outside the backbone that has parameters.
     """
     prefix = model.base_model_prefix
     lists = {n: m for n, m in model.named_modules() if isinstance(m, nn.ModuleList) and n.startswith(f"{prefix}.")}
     outermost = [n for n in lists if not any(n.startswith(f"{other}.") for other in lists)]
-    # Tables of embeddings, such as MarkupLM's, have no parts.
+    # Lists of embedding tables, such as MarkupLM's, are not blocks.
     outermost = [n for n in outermost if any(True for item in lists[n] for _ in item.children())]
     head = tuple(n for n, m in model.named_children() if n != prefix and any(True for _ in m.parameters()))
     if not hasattr(model, prefix) or not outermost or not head:
-        raise LookupError(f"{type(model).__name__} has no backbone with a list of blocks and a head outside of it")
+        raise LookupError(f"{type(model).__name__} has no backbone with a list of blocks and a head outside it")
     is_pair = getattr(model.config, "is_encoder_decoder", False)
     blocks = outermost[-1] if is_pair else max(outermost, key=lambda name: len(lists[name]))
     modules = [item for name in outermost for block in lists[name] for item in block.named_modules()]

@@ -1,6 +1,7 @@
 """Load an encoder's tokenizer, and restore SentencePiece's normalisation table.
 
-Transformers from 5.0 on builds some tokenizers (DeBERTa-v2's) without it: a full-width comma is then an unknown token.
+Since version 5.0, transformers builds some tokenizers (DeBERTa-v2's) without it: a full-width comma is then an unknown
+token.
 """
 
 from __future__ import annotations
@@ -28,48 +29,49 @@ from transformers.utils import is_protobuf_available, is_sentencepiece_available
 from feathertune.encoders.files import EncoderFiles
 from feathertune.errors import EncoderError, MissingExtraError, first_line
 
-_TABLE = "Precompiled"  # what tokenizers calls that table
+_TABLE = "Precompiled"  # that table's name in tokenizers
 
 
 def load_tokenizer(files: EncoderFiles, model: PreTrainedModel) -> tuple[PreTrainedTokenizerBase, tuple[str, ...]]:
-    """Load a model's tokenizer, and notes; EncoderError if it does not fit, MissingExtraError without its packages."""
+    """Load a model's tokenizer, with notes; EncoderError if it does not fit, MissingExtraError without its packages."""
     model_file = files.sentencepiece_model
     if model_file is not None and not (is_sentencepiece_available() and is_protobuf_available()):
         raise MissingExtraError(
-            "sentencepiece", f"The encoder {files.id} has its tokenizer as a SentencePiece model alone, and reading one"
+            "sentencepiece",
+            f"The base model {files.id} has its tokenizer only as a SentencePiece model, and reading one",
         )
     try:
         tokenizer = AutoTokenizer.from_pretrained(files.folder, trust_remote_code=False)
-    except Exception as error:  # tokenizers' Rust part raises bare Exceptions
-        # Transformers takes a damaged SentencePiece model for another kind, and asks for a package.
+    except Exception as error:  # tokenizers' Rust code raises bare Exceptions
+        # Transformers mistakes a damaged SentencePiece model for another kind, and asks for a package.
         why = first_line(error) if model_file is None else f"{model_file.name} cannot be read as a SentencePiece model"
-        raise EncoderError(f"The tokenizer of the encoder {files.id} cannot be loaded: {why}.") from error
+        raise EncoderError(f"The tokenizer of the base model {files.id} cannot be loaded: {why}.") from error
     if not tokenizer.is_fast:
         raise EncoderError(
-            f"The encoder {files.id} has a tokenizer that is written in Python ({type(tokenizer).__name__}). Expected "
-            "one that the package tokenizers can run, such as a tokenizer.json: take another encoder."
+            f"The base model {files.id} has a tokenizer written in Python ({type(tokenizer).__name__}). Expected "
+            "one that the package tokenizers can run, such as a tokenizer.json. Use another base model."
         )
     if len(tokenizer) > (rows := n_embedded(model)):
         raise EncoderError(
-            f"The tokenizer of the encoder {files.id} has {len(tokenizer)} tokens, but the encoder embeds "
-            f"{rows}: they do not belong together."
+            f"The tokenizer of the base model {files.id} has {len(tokenizer)} tokens, but the model embeds "
+            f"{rows}. They do not belong together."
         )
     notes = []
     if table := _lost_table(tokenizer, files):
         tokenizer = _with_table(tokenizer, table)
-        notes.append(f"{files.id}: transformers leaves out how the tokenizer normalises characters; it was put back.")
+        notes.append(f"{files.id}: transformers drops the tokenizer's character normalisation; it was restored.")
     if tokenizer.cls_token is not None and not tokenizer.num_special_tokens_to_add():
         notes.append(
-            f"{files.id}: as transformers {transformers.__version__} reads it, the tokenizer puts no special tokens "
-            "around texts. An encoder that was pretrained with them does worse without: try another release."
+            f"{files.id}: with transformers {transformers.__version__}, the tokenizer adds no special tokens to texts. "
+            "A model pretrained with them scores worse without. Try another release of transformers."
         )
-    tokenizer.init_kwargs.pop("auto_map", None)  # names code that is not run; it would be saved with a bundle
+    tokenizer.init_kwargs.pop("auto_map", None)  # names code that is never run, and would be saved with a bundle
     fit_to_model(tokenizer, model)
     return cast(PreTrainedTokenizerBase, tokenizer), tuple(notes)
 
 
 def fit_to_model(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> None:
-    """Let a tokenizer, in place, make token types only for a model with two types, and end tokens only at the end.
+    """Limit a tokenizer, in place, to token types only for models with two types, and end tokens only at the end.
 
     An encoder-decoder's head refuses a batch whose texts have different numbers of end tokens.
     """
@@ -82,7 +84,7 @@ def fit_to_model(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> 
 
 
 def word_embeddings(model: PreTrainedModel) -> nn.Parameter | None:
-    """Return the table of a model's tokens; None if it embeds them in another way (CANINE)."""
+    """Return a model's table of token embeddings; None if it embeds tokens in another way (CANINE)."""
     try:
         return cast(nn.Parameter, model.get_input_embeddings().weight)
     except (NotImplementedError, AttributeError):
@@ -90,18 +92,18 @@ def word_embeddings(model: PreTrainedModel) -> nn.Parameter | None:
 
 
 def n_embedded(model: PreTrainedModel) -> float:
-    """Return the number of tokens that a model embeds; infinity without a table of them."""
+    """Return the number of tokens that a model embeds; infinity if it has no table."""
     table = word_embeddings(model)
     return math.inf if table is None else len(table)
 
 
 def add_padding_token(tokenizer: PreTrainedTokenizerBase, model_id: str) -> list[str]:
-    """Take another special token for padding, in place, where there is none; return notes."""
+    """Use another special token for padding, in place, if the tokenizer has none; return notes."""
     if tokenizer.pad_token is not None:
         return []
     known = (tokenizer.eos_token, tokenizer.unk_token, tokenizer.bos_token)
     tokenizer.pad_token = next((token for token in known if token), tokenizer.convert_ids_to_tokens(0))
-    return [f"{model_id} has no padding token; {tokenizer.pad_token!r} is used, and saved with each model."]
+    return [f"{model_id} has no padding token; {tokenizer.pad_token!r} is used instead, and saved with each model."]
 
 
 def set_special_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
@@ -129,7 +131,7 @@ def forget_lengths(tokenizer: PreTrainedTokenizerBase) -> None:
 
 
 def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Return the SHA-256 of a tokenizer's pipeline, special tokens, inputs and sides, whatever its class."""
+    """Return the SHA-256 of a tokenizer's pipeline, special tokens, inputs and sides, regardless of its class."""
     forget_lengths(tokenizer)
     sides = (tokenizer.truncation_side, tokenizer.padding_side)
     facts = (sorted(tokenizer.special_tokens_map.items()), list(tokenizer.model_input_names), sides)
@@ -137,7 +139,7 @@ def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def _lost_table(tokenizer: PreTrainedTokenizerBase, files: EncoderFiles) -> bytes:
-    """Return the normalisation table that is in the files and not in the tokenizer; empty if there is none."""
+    """Return the normalisation table that is in the files but not in the tokenizer; empty if there is none."""
     backend = tokenizer.backend_tokenizer
     if not isinstance(backend.model, Unigram):
         return b""
@@ -164,7 +166,7 @@ def _tables(normalizer: dict[str, Any] | None) -> list[str]:
 
 
 def _with_table(tokenizer: PreTrainedTokenizerBase, table: bytes) -> PreTrainedTokenizerBase:
-    """Return the tokenizer with that table first, of a class that keeps it in its file."""
+    """Return the tokenizer with that table first, as a class that saves the table."""
     backend = tokenizer.backend_tokenizer
     own = [] if backend.normalizer is None else [backend.normalizer]
     backend.normalizer = normalizers.Sequence([normalizers.Precompiled(table), *own])

@@ -1,4 +1,4 @@
-"""Facts about a model that a few forward passes show: structure alone does not tell how its head reads a text."""
+"""Observe facts about a model in a few forward passes: structure alone does not show how its head reads a text."""
 
 from __future__ import annotations
 
@@ -21,27 +21,29 @@ if TYPE_CHECKING:
     from feathertune.encoders.encoder import LoadedEncoder
     from feathertune.encoders.specs import EncoderSpec
 
-# A short and a long text: where padding or the place of a token matters, their logits show it.
+# A short and a long text: if padding or a token's position matters, it shows in their logits.
 _TEXTS = ("No.", "It was a fine film, though far too long: I left after 40 minutes, and slept well!")
-# Share of the largest logit. Another token's state gives differences of tenths.
+# Tolerance as a share of the largest logit. Reading another token's state changes logits by tenths.
 _TOLERANCE = {torch.float32: 1e-3}
 _ROUNDED = 3e-2
 _FEWEST_TOKENS = 4
-_ALL_ALIKE = "The head of {} reads the same vector of every text: it cannot tell them apart before all is trained."
-_PADDED = "{} gives a text other logits if it is padded, so they depend on the texts of its batch."
+_ALL_ALIKE = (
+    "The head of {} reads the same vector for every text: it cannot tell them apart until the whole model is trained."
+)
+_PADDED = "{} gives a text different logits if it is padded, so they depend on the other texts in its batch."
 SIDES: tuple[Side, ...] = ("right", "left")
 ReadToken = Literal["first", "last"]
 
 
 @dataclass(frozen=True)
 class Facts:
-    """Observed facts.
+    """Facts observed in forward passes.
 
     Attributes:
-        reads: The vector that the head reads; None if its logits are no function of one vector.
+        reads: The vector that the head reads; None if its logits are not a function of one vector.
         padding: The side on which padding changes no logits; None if it changes them on both.
-        token: The one token whose state after the last block decides the logits; None if there are more.
-        batch_first: Blocks give states ``(B, T, D)``; XLNet's give ``(T, B, D)``.
+        token: The only token whose state after the last block affects the logits; None if several do.
+        batch_first: Blocks return states ``(B, T, D)``; XLNet's return ``(T, B, D)``.
     """
 
     reads: HeadReads | None
@@ -63,7 +65,7 @@ class _Seen(NamedTuple):
     notes: list[str]
 
 
-# Trials of models that were loaded before, by what decides them; a study loads its base model for every run.
+# Results for models loaded before, by everything that affects them: a study loads its base model for every run.
 _seen: dict[Hashable, _Seen] = {}
 _MOST_KEPT = 64
 
@@ -71,10 +73,10 @@ _MOST_KEPT = 64
 def with_facts(encoder: LoadedEncoder) -> LoadedEncoder:
     """Return a model with its facts, and without the linear layers that its forward pass does not call.
 
-    The tokenizer gets the side of padding. EncoderError if the model cannot run, or answers a text by chance.
+    Sets the tokenizer's padding side. EncoderError if the model cannot run, or is not deterministic.
     """
     tokenizer, dtype = encoder.tokenizer, next(encoder.model.parameters()).dtype
-    # The fingerprint is of the backbone: a broken head shows nothing about others.
+    # The fingerprint covers the backbone only, so results with a broken head are kept apart.
     heads = [encoder.model.get_submodule(name) for name in encoder.head_modules]
     is_whole = all(bool(torch.isfinite(parameter).all()) for head in heads for parameter in head.parameters())
     of_texts = (len(tokenizer), Padding.of(tokenizer))
@@ -84,7 +86,7 @@ def with_facts(encoder: LoadedEncoder) -> LoadedEncoder:
             _seen.clear()
         seen = _seen[key] = _try(encoder)
     if tokenizer.padding_side != seen.side:
-        tokenizer.padding_side = tokenizer.init_kwargs["padding_side"] = seen.side  # the second is what is saved
+        tokenizer.padding_side = tokenizer.init_kwargs["padding_side"] = seen.side  # only the second is saved
     notes = (*encoder.notes, *(note.format(encoder.id) for note in seen.notes))
     return replace(encoder, spec=seen.spec, linears=[*seen.linears], facts=seen.facts, notes=notes)
 
@@ -98,13 +100,13 @@ def _try(encoder: LoadedEncoder) -> _Seen:
         with hooked(*(module.register_forward_pre_hook(_noting(called, name)) for name, module in modules.items())):
             first = _run(encoder, [long])
         alone = [_run(encoder, [short]), _run(encoder, [long])]  # in this order: BigBird's answers depend on it
-    except Exception as error:  # whatever a model of any family says
+    except Exception as error:  # a model of any family may raise any error
         raise EncoderError(
-            f"The base model {encoder.id} cannot classify texts: as transformers runs it, it fails "
+            f"The base model {encoder.id} cannot classify texts: its forward pass fails in transformers "
             f"({first_line(error)})."
         ) from error
     if not close(first.logits, alone[1].logits):
-        raise EncoderError(f"The base model {encoder.id} gives a text other logits each time it reads it.")
+        raise EncoderError(f"The base model {encoder.id} gives the same text different logits each time it reads it.")
     given, logits = alone[1].given, alone[1].logits
     reads: HeadReads | None = "pooled"
     if given.dim() == 3:
@@ -142,7 +144,7 @@ def _read_token(encoder: LoadedEncoder, text: list[int]) -> ReadToken | None:
 
 
 def _is_batch_first(encoder: LoadedEncoder, text: list[int]) -> bool:
-    """Return whether a block gives one row for the one text of a batch; True if no block is called as a module."""
+    """Return True if a block returns one row for a batch of one text, or if no block is called as a module."""
     rows: list[int] = []
 
     def note(_module: nn.Module, _inputs: object, output: Any) -> None:  # noqa: ANN401 - any block's output
@@ -171,8 +173,8 @@ def trial_batches(encoder: LoadedEncoder) -> list[dict[str, Tensor]]:
 
 
 def close(values: Tensor, expected: Tensor) -> bool:
-    """Return whether values are the same up to the order of sums; bf16 rounds more."""
-    # Broken weights give NaN; they are refused where they are read.
+    """Return True if values are equal up to the order of sums; bf16 rounds more."""
+    # Broken weights give NaN, which the code that reads these values refuses.
     values, expected = values.detach().nan_to_num(), expected.detach().nan_to_num()
     allowed = _TOLERANCE.get(expected.dtype, _ROUNDED) * float(expected.abs().max()) + 1e-6
     return float((values - expected).abs().max()) <= allowed
@@ -189,7 +191,7 @@ def _run(encoder: LoadedEncoder, texts: Sequence[list[int]], side: Side = "right
 
 
 def _padding_matters(encoder: LoadedEncoder, texts: Sequence[list[int]], alone: Sequence[_Answer], side: Side) -> bool:
-    """Return whether texts get other logits or hidden states together than alone, with padding on a side."""
+    """Return True if padding on this side changes the texts' logits or hidden states."""
     try:
         together = _run(encoder, texts, side)
     except (RuntimeError, ValueError, IndexError):
@@ -213,10 +215,10 @@ def _noting(called: Counter[str], name: str) -> Callable[[nn.Module, Any], None]
 
 
 def _as_seen(encoder: LoadedEncoder, called: Counter[str]) -> EncoderSpec:
-    """Return the architecture as a forward pass shows it, `called` being in its order.
+    """Return the architecture that a forward pass shows; `called` is in call order.
 
-    Lists of blocks that texts do not pass, such as those of pictures, are left out. The last layer of a block is its
-    MLP's, and ALBERT calls the same block again and again.
+    Lists of blocks that texts do not pass through, such as those for images, are left out. The last layer of a block is
+    its MLP's, and ALBERT calls the same block repeatedly.
     """
     spec = encoder.spec
     passed = [path for path in spec.all_blocks if any(name.startswith(f"{path}.") for name in called)]

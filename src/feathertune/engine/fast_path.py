@@ -1,4 +1,4 @@
-"""Run a prepared model with the engine's fast parts while a context lasts; frozen weights may not change in between."""
+"""Run a prepared model with the engine's fast parts inside a context. Frozen weights must not change meanwhile."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class FastParts:
-    """Names of fast parts that a model runs with, notes on others, and its blocks if all of them run here."""
+    """Names of a model's active fast parts, notes for the user, and its blocks if the engine runs all of them."""
 
     parts: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -42,7 +42,7 @@ class FastParts:
 def fast_parts(
     encoder: LoadedEncoder, config: EngineConfig, runtime: Runtime, *, matrices: Matrices | None = None
 ) -> Iterator[FastParts]:
-    """Run a prepared model, on its device, with the parts that fit it; `matrices` are shared with other models."""
+    """Run a prepared model, on its device, with the parts that support it; `matrices` are shared with other models."""
     arithmetic = Arithmetic(
         runtime.product_dtype,
         fused=config.linear != "off",
@@ -54,7 +54,7 @@ def fast_parts(
     is_wanted = config.attention == "auto" and runtime.device.type == "cpu"
     own_blocks = is_wanted and config.blocks != "off" and blocks_fit(encoder)
     with contextlib.ExitStack() as stack:
-        # Blocks are tried with the engine's attention: what fits them needs no trial of its own.
+        # The trial of the blocks uses the engine's attention, so attention then needs no separate trial.
         if is_wanted and has_interface(encoder) and (own_blocks or attention_fits(encoder)):
             stack.enter_context(attention_of(encoder))
             fast.parts.append("attention")
@@ -64,7 +64,7 @@ def fast_parts(
             _linear_layers(encoder, arithmetic, stack)
             fast.parts.append("linear layers")
         if not own_blocks and (not encoder.forms or (is_wanted and config.blocks != "off")):
-            fast.notes.append(f"{encoder.spec.model_type} models run their own blocks.")
+            fast.notes.append(f"{encoder.spec.model_type} models run transformers' blocks, not the engine's.")
         if arithmetic.dtype != torch.float32 and is_regression(encoder):
             layer = output_layer(encoder)
             stack.enter_context(replaced(layer, fp32_forward(layer)))
@@ -75,7 +75,7 @@ def fast_parts(
 def _replace_blocks(
     encoder: LoadedEncoder, config: EngineConfig, arithmetic: Arithmetic, fast: FastParts, stack: contextlib.ExitStack
 ) -> None:
-    """Replace all blocks; the last one computes the token alone that the head reads, if there is one."""
+    """Replace all blocks; the last one computes only the token that the head reads, if it reads a single token."""
     masks, modules = Masks(arithmetic.dtype), list(encoder.blocks)
     token = encoder.facts.token if config.last_layer != "off" and not encoder.spec.shared_blocks else None
     for module, form in zip(modules if token is None else modules[:-1], encoder.forms, strict=False):
@@ -111,18 +111,18 @@ def _linear_forward(layer: Layer, dtype: torch.dtype) -> Callable[[Tensor], Tens
 
 
 def fitting_runtime(encoder: LoadedEncoder, config: EngineConfig, runtime: Runtime) -> tuple[Runtime, tuple[str, ...]]:
-    """Return the runtime, in fp32 with a note if the model cannot be trained in bf16, tried on two texts."""
+    """Return the runtime, switched to fp32 with a note if training two texts in bf16 fails."""
     if runtime.product_dtype == torch.float32:
         return runtime, ()
     why = once(encoder, f"bf16 {config} {runtime.device}", lambda: _failure(encoder, config, runtime))
     if not why:
         return runtime, ()
-    note = f"{encoder.id} runs in fp32: in bf16 it fails ({why})."
+    note = f"{encoder.id} runs in fp32 because it fails in bf16: {why}."
     return replace(runtime, dtype="fp32", reason=note), (note,)
 
 
 def _failure(encoder: LoadedEncoder, config: EngineConfig, runtime: Runtime) -> str:
-    """Return why a step in the number format of products fails; empty if it does not."""
+    """Return the reason why a training step fails in the runtime's number format, or an empty string."""
     model, why, home = encoder.model, "", next(encoder.model.parameters()).device
     start = encoder.blocks[0].register_forward_pre_hook(_needs_gradient, with_kwargs=True)
     with hooked(start), kept_modes(model), kept_flags(model), torch.enable_grad():
@@ -141,7 +141,7 @@ def _failure(encoder: LoadedEncoder, config: EngineConfig, runtime: Runtime) -> 
 
 
 def _needs_gradient(_module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:  # noqa: ANN401
-    """Let autograd follow a block's input, which no trained parameter made."""
+    """Require a gradient for a block's input, which depends on no trained parameter."""
     hidden = inputs[0] if inputs else named.get("hidden_states")
     if not isinstance(hidden, Tensor) or not hidden.is_floating_point():
         return None
@@ -150,9 +150,9 @@ def _needs_gradient(_module: nn.Module, inputs: tuple[Any, ...], named: dict[str
 
 
 def turn_off_dropout(model: nn.Module) -> None:
-    """Set every dropout that a frozen model has now to 0: it regularises nothing, and its masks take time."""
+    """Set every dropout rate of a frozen model to 0: dropout regularises nothing there, and its masks take time."""
     for module in model.modules():
-        # Some modules keep a rate as a number and call the function.
+        # Some modules store the rate as a number and call the dropout function.
         rates = ["p"] if isinstance(module, nn.Dropout) else [name for name in vars(module) if "drop" in name]
         for name in rates:
             if isinstance(getattr(module, name), float):

@@ -1,4 +1,4 @@
-"""Trials of the engine's attention and blocks on a base model: where they give other results, they are not used."""
+"""Try the engine's attention and blocks on a base model; they are used only if they give the same results."""
 
 from __future__ import annotations
 
@@ -23,31 +23,31 @@ if TYPE_CHECKING:
     from feathertune.encoders import LoadedEncoder
     from feathertune.encoders.block_form import BlockForm
 
-# Errors of a pass that a part does not fit.
+# Errors raised by a pass that a fast part does not support.
 _DOES_NOT_FIT = (NotImplementedError, RuntimeError, TypeError, ValueError, LookupError, AttributeError)
-# Largest difference of a block's output in fp32, as a share of what it adds to its input and a little of its output,
-# which fp32 rounds.
+# Largest difference in a block's fp32 output, relative to what the block adds to its input plus a small share of the
+# output, to allow for rounding.
 _TOLERANCE, _STREAM_SHARE = 1e-3, 1e-2
-# Results of trials, which depend on the base model alone; a study prepares it for every run.
+# Trial results, which depend only on the base model. A study prepares that model again for every run.
 _found: dict[Hashable, Any] = {}
 _Call = tuple[Tensor, dict[str, Any]]
 
 
 def attention_fits(encoder: LoadedEncoder) -> bool:
-    """Return whether a model gives the same logits with the engine's attention."""
+    """Return True if a model gives the same logits with the engine's attention."""
     return bool(once(encoder, "attention", lambda: _same_logits(encoder, lambda: attention_of(encoder))))
 
 
 def blocks_fit(encoder: LoadedEncoder) -> bool:
-    """Return whether blocks still have the form that was read, and give the same output by it."""
+    """Return True if the blocks still have their recorded form, and the engine gives the same output for it."""
     pairs = list(zip(encoder.blocks, encoder.forms, strict=False))
     if not pairs or not all(form.fits(block) for block, form in pairs):
         return False
     return bool(once(encoder, "blocks", lambda: _same_blocks(encoder)))
 
 
-def once(encoder: LoadedEncoder, part: str, find: Callable[[], Any]) -> Any:  # noqa: ANN401 - what it finds
-    """Return what a trial of a base model found before, or finds."""
+def once(encoder: LoadedEncoder, part: str, find: Callable[[], Any]) -> Any:  # noqa: ANN401 - any result
+    """Return the cached result of a base model's trial; run the trial the first time."""
     weight = next(encoder.backbone.parameters())
     key = (part, encoder.fingerprint, type(encoder.model), len(encoder.blocks), weight.dtype, weight.device)
     if key not in _found:
@@ -56,7 +56,7 @@ def once(encoder: LoadedEncoder, part: str, find: Callable[[], Any]) -> Any:  # 
 
 
 def _same_logits(encoder: LoadedEncoder, changed: Callable[[], AbstractContextManager[None]]) -> bool:
-    """Return whether a change keeps the logits, tried on texts alone and together."""
+    """Return True if a change keeps the logits, tried on single texts and on a batch."""
     with _trial_mode(encoder.model):
         for batch in trial_batches(encoder):
             expected = _trial_pass(encoder, batch)
@@ -70,9 +70,9 @@ def _same_logits(encoder: LoadedEncoder, changed: Callable[[], AbstractContextMa
 
 
 def _same_blocks(encoder: LoadedEncoder) -> bool:
-    """Return whether each block changes its input equally by its form, tried in fp32 on texts alone and together.
+    """Return True if the engine reproduces what each block adds to its input, in fp32, on single texts and on a batch.
 
-    Block by block, since a copy of a whole model may not fit, and rounding of bf16 adds up over its blocks.
+    Blocks are compared one by one: a copy of a whole model may not fit, and bf16 rounding adds up over the blocks.
     """
     forms = dict(zip(encoder.blocks, encoder.forms, strict=False))
     with _trial_mode(encoder.model):
@@ -91,9 +91,9 @@ def _same_blocks(encoder: LoadedEncoder) -> bool:
 
 
 def _same_output(module: nn.Module, form: BlockForm, own: _Call, given: _Call, is_token: Tensor) -> bool:
-    """Return whether a block adds the same to its input by its form as by itself, for each token ``(B, T)``.
+    """Return True if the engine's version of a block matches the module for each token ``(B, T)``.
 
-    `own` and `given` are its calls with transformers' and the engine's attention.
+    `own` and `given` are the module's calls with transformers' attention and with the engine's.
     """
     if any(parameter.dtype != torch.float32 for parameter in module.parameters()):
         module = copy.deepcopy(module).float()
@@ -102,13 +102,13 @@ def _same_output(module: nn.Module, form: BlockForm, own: _Call, given: _Call, i
     expected = module(hidden, **arguments)
     expected = (expected[0] if isinstance(expected, tuple) else expected)[is_token]
     values = block_forward(module, block, n_returned=0)(hidden, **given[1])[is_token]
-    # Some states are a thousand times larger than others, and than what a block adds to them.
+    # Some states are a thousand times larger than others, or than what a block adds to them.
     size = (expected - hidden[is_token]).abs().amax(dim=-1) + _STREAM_SHARE * expected.abs().amax(dim=-1)
     return bool(((values - expected).abs().amax(dim=-1) <= _TOLERANCE * size + 1e-6).all())
 
 
 def _block_calls(encoder: LoadedEncoder, batch: dict[str, Tensor]) -> list[tuple[nn.Module, _Call]]:
-    """Return each block with its input and other arguments, tensors in fp32, in the order of a pass."""
+    """Return each block with its input and other arguments, tensors in fp32, in forward order."""
     found: list[tuple[nn.Module, _Call]] = []
 
     def note(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -125,14 +125,14 @@ def _in_fp32(value: Any) -> Any:  # noqa: ANN401 - any argument
 
 @contextlib.contextmanager
 def _trial_mode(model: nn.Module) -> Iterator[None]:
-    """Set a model for trials. With a graph: attention has no gradient for a mask that is trained, and says so."""
+    """Put a model into trial mode, with a graph: the engine's attention raises an error for a trained mask."""
     with kept_modes(model), kept_flags(model), torch.enable_grad():
         model.eval().requires_grad_(True)
         yield
 
 
 def _trial_pass(encoder: LoadedEncoder, batch: dict[str, Tensor]) -> Tensor:
-    """Return the logits of a batch; in bf16, trained parameters are not, so products are under autocast."""
+    """Return the logits of a batch, under autocast if the model is in bf16, because trained parameters are not."""
     weight = next(encoder.backbone.parameters())
     with torch.autocast(weight.device.type, torch.bfloat16, enabled=weight.dtype == torch.bfloat16):
         logits: Tensor = encoder.model(**batch).logits
@@ -140,12 +140,12 @@ def _trial_pass(encoder: LoadedEncoder, batch: dict[str, Tensor]) -> Tensor:
 
 
 def has_interface(encoder: LoadedEncoder) -> bool:
-    """Return whether a model calls attention by transformers' interface."""
+    """Return True if a model calls attention through transformers' interface."""
     return bool(type(encoder.model)._supports_attention_backend)
 
 
 def attention_of(encoder: LoadedEncoder) -> AbstractContextManager[None]:
-    """Let a model use the engine's attention, if it calls attention by transformers' interface."""
+    """Let a model use the engine's attention, if it calls attention through transformers' interface."""
     if not has_interface(encoder):
         return contextlib.nullcontext()
     attention.register()

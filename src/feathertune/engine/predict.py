@@ -1,4 +1,4 @@
-"""Logits for many texts, in the order of the texts."""
+"""Compute logits for many texts, in input order."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def predict_logits(
     on_texts: Callable[[int], None] | None = None,
     group: Group = ALONE,
 ) -> np.ndarray:
-    """Return logits ``(N, C)`` float32 for texts, as `run_passes`; the model stays in eval mode."""
+    """Return logits ``(N, C)`` float32 for texts, using `run_passes`; the model stays in eval mode."""
     model.eval()
 
     def logits(batch: dict[str, Tensor]) -> tuple[Tensor]:
@@ -42,18 +42,18 @@ def run_passes(
     group: Group = ALONE,
     pooled: bool = True,
 ) -> tuple[np.ndarray, ...]:
-    """Run a function over texts without gradients, batched by length; ValueError if there is no text.
+    """Run a function over texts without gradients, batched by length; raise ValueError if there are no texts.
 
-    `forward` goes from a batch to tensors with a row for each of its sequences; each becomes an array ``(N, ...)``
-    float32, row i for text i, or if not `pooled` for sequence i: there are more if texts are read in windows.
-    `on_texts` is called after each pass with its number of texts. Each process of the group gets all results.
+    `forward` maps a batch to tensors with one row per sequence. Each becomes an array ``(N, ...)`` float32 with one row
+    per text, or per sequence if not `pooled`; a text read in windows has several sequences. `on_texts` is called after
+    each pass with its number of texts. Every process of the group gets all results.
     """
     if not len(data):
-        raise ValueError("There is no text to predict.")
+        raise ValueError("There are no texts to predict.")
     order = np.argsort(data.lengths, kind="stable")
     found: tuple[np.ndarray, ...] = ()
     for index, rows in enumerate(cut_passes(order, data.lengths, token_budget=token_budget)):
-        # Every process runs the first pass, to know the shapes; only the leader's counts.
+        # Every process runs the first pass to learn the shapes; only the leader's result is used.
         if index and index % group.size != group.rank:
             continue
         with torch.inference_mode(), runtime.autocast():

@@ -1,4 +1,4 @@
-"""scikit-learn estimators for texts, with the training of ``feathertune train``; torch loads at `fit` or `predict`."""
+"""scikit-learn estimators for texts, trained as by ``feathertune train``; torch loads at `fit` or `predict`."""
 
 from feathertune.estimator.classifier import TextClassifier
 from feathertune.estimator.regressor import TextRegressor

@@ -1,4 +1,4 @@
-"""The common base of the estimators: settings, training, bundle, and reading of texts."""
+"""Base class of the estimators: settings, training, bundle, and input texts."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from feathertune.predictor import Predictor
 
 Texts = Iterable[str] | Iterable[tuple[str, str]]
-SOURCE = "the texts of fit"  # their name in messages and in the bundle
+SOURCE = "the texts of fit"  # the data's name in messages and in the bundle
 
 
 class TextModel(BaseEstimator):  # type: ignore[misc]
-    """An estimator; fitted, it holds its bundle as the bytes of its files, so its pickle holds no object of torch.
+    """Base estimator; once fitted, it keeps its bundle as bytes, so its pickle contains no torch objects.
 
-    Fits in several threads run one after another, each with the result that it has alone: torch's random state is
-    the process's. Use processes to train in parallel.
+    Calls of `fit` in several threads run one after another, with the same results as alone, because torch has one
+    random state per process. Use processes to train in parallel.
     """
 
     def __init__(
@@ -45,20 +45,20 @@ class TextModel(BaseEstimator):  # type: ignore[misc]
         settings: Mapping[str, Any] | None = None,
         random_state: int | np.random.RandomState | None = 0,
     ) -> None:
-        """Keep the settings; `fit` checks them.
+        """Store the settings; `fit` checks them.
 
         Args:
-            method: A name of ``feathertune methods``.
-            base: ``sample:minilm``, a hub id or a local folder.
-            options: Options of the method, such as ``{"r": 4}``.
+            method: Method from ``feathertune methods``, e.g. ``"lora"``.
+            base: Base model: ``sample:minilm``, a hub id or a local folder.
+            options: Options of the method, e.g. ``{"r": 4}``.
             max_length: Maximum tokens per text; longer texts are truncated.
             epochs: Maximum passes over the training rows.
-            learning_rate: None means the method's default.
-            batch_size: Texts of one optimizer step.
-            validation_size: Number or share of rows to choose the best epoch on, or 0 for none; None means a tenth, at
-                least 200 if that is no more than a quarter.
-            settings: Any other of `Config`, by its dotted name, such as ``{"train.patience": 3}``.
-            random_state: Seed of the validation rows, the head, the adapter and the order of texts.
+            learning_rate: Peak learning rate; None means the method's default.
+            batch_size: Texts per optimizer step.
+            validation_size: Number or share of rows for choosing the best epoch, or 0 for none. None means a tenth, at
+                least 200 if that is at most a quarter of the rows.
+            settings: Other settings of `Config` by dotted name, e.g. ``{"train.patience": 3}``.
+            random_state: Seed of the validation split, the head, the adapter and the order of texts.
         """
         self.method = method
         self.base = base
@@ -72,7 +72,7 @@ class TextModel(BaseEstimator):  # type: ignore[misc]
         self.random_state = random_state
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> None:
-        """Write the bundle into a folder, for `feathertune.load`, ``feathertune predict`` and other commands."""
+        """Write the bundle to a folder, for `feathertune.load`, ``feathertune predict`` and other commands."""
         check_is_fitted(self, "bundle_")
         from feathertune.bundle.files import BUNDLE
         from feathertune.output_folder import claimed
@@ -81,7 +81,7 @@ class TextModel(BaseEstimator):  # type: ignore[misc]
             self._write(Path(folder))
 
     def _train(self, data: RawDataset, **settings: str) -> None:
-        """Train on the rows of `fit` and keep the bundle; a failed training changes nothing."""
+        """Train on the rows of `fit` and keep the bundle; a failed training changes no attribute."""
         seed = _seed(self.random_state)
         config = self._config(seed, settings)
         from feathertune.runtime import kept_random_state
@@ -109,7 +109,7 @@ class TextModel(BaseEstimator):  # type: ignore[misc]
         return tags
 
     def _more_tags(self) -> dict[str, Any]:
-        return {"X_types": ["string"]}  # the same for scikit-learn 1.5
+        return {"X_types": ["string"]}  # for scikit-learn 1.5
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(super().__getstate__())
@@ -153,7 +153,7 @@ class TextModel(BaseEstimator):  # type: ignore[misc]
         return load(folder, engine=load_config(options=engine).engine)
 
     def _write(self, folder: Path) -> None:
-        """Write the bundle as a folder that names the present place of a local base."""
+        """Write the bundle to a folder, with the current path of a local base model."""
         from feathertune.bundle.files import write_files
 
         base = None
@@ -161,7 +161,7 @@ class TextModel(BaseEstimator):  # type: ignore[misc]
             base = next((Path(place) for place in (self._base_folder, self.base) if Path(place).is_dir()), None)
             if base is None:
                 raise BundleError(
-                    f"This model's encoder is not at {self._base_folder}. Name its folder: set_params(base=FOLDER)."
+                    f"The base model is not at {self._base_folder}. Set its folder: set_params(base=FOLDER)."
                 )
         write_files(folder, self.bundle_, base=base)
 
@@ -173,9 +173,9 @@ def texts_of(values: Texts) -> list[Text]:
     if isinstance(values, (str, bytes, Mapping)) or (shape is not None and len(shape) != 1 and not is_table):
         found = f"an array of shape {shape}" if shape is not None else f"a {type(values).__name__}"
         raise DataError(
-            f"X is {found}. Expected a list, an array or a Series of texts, or one column of a table; two for pairs."
+            f"X is {found}. Expected a list, array or Series of texts, or a table with two columns for pairs of texts."
         )
-    # Iterating over a pandas table yields the names of its columns.
+    # Iterating over a pandas table yields its column names.
     texts = [_text(value, row) for row, value in enumerate(np.asarray(values).tolist() if is_table else values)]
     if not texts:
         raise DataError("Found array with 0 sample(s) (shape=(0,)) while a minimum of 1 is required.")
@@ -188,19 +188,19 @@ def _text(value: object, row: int) -> Text:
         if not isinstance(part, str):
             raise DataError(f"X[{row}] is {value!r:.60} of type {type(value).__name__}. Expected a text.")
         if not part.strip():
-            raise DataError(f"X[{row}] is an empty text. No label is made up for one: leave it out.")
+            raise DataError(f"X[{row}] is an empty text. Remove it.")
     strings = [str(part) for part in given]
     return Pair(*strings) if len(strings) == 2 else strings[0]
 
 
-def _seed(random_state: Any) -> int:  # noqa: ANN401 - whatever scikit-learn takes
+def _seed(random_state: Any) -> int:  # noqa: ANN401 - any random_state of scikit-learn
     if isinstance(random_state, (int, np.integer)) and random_state >= 0:
         return int(random_state)
     return int(check_random_state(random_state).randint(2**31 - 1))
 
 
 def plain(value: Any) -> Any:  # noqa: ANN401 - a setting of any type
-    """Return numpy scalars, which a parameter search passes, as Python's."""
+    """Convert numpy scalars, which a parameter search passes, to Python's."""
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""`TextClassifier`: one label or several for each text."""
+"""`TextClassifier`: one or several labels per text."""
 
 from __future__ import annotations
 
@@ -17,12 +17,14 @@ from feathertune.tasks.labels.values import label_name
 
 
 class TextClassifier(ClassifierMixin, TextModel):  # type: ignore[misc]
-    """Train a method on a pretrained encoder, on all rows but the validation rows.
+    """Text classifier that trains a base model with one method.
+
+    A part of the rows of `fit` is held out for validation.
 
     Attributes:
-        classes_: Sorted labels ``(C,)``; for an indicator matrix its columns, by name if it is a table, else by number.
+        classes_: Sorted labels ``(C,)``; for an indicator matrix its columns, by name for a table, else by number.
         multilabel_: True if a text may have several labels.
-        scores_: Scores of the validation rows, which chose the best epoch, by name; empty without validation rows.
+        scores_: Scores on the validation rows, which selected the best epoch, by name; empty without validation rows.
         bundle_: The bundle's files, by name.
     """
 
@@ -41,7 +43,7 @@ class TextClassifier(ClassifierMixin, TextModel):  # type: ignore[misc]
         settings: Mapping[str, Any] | None = None,
         random_state: int | np.random.RandomState | None = 0,
     ) -> None:
-        """Keep the settings of `TextRegressor`; ``balanced`` weights the loss by inverse class frequency."""
+        """Store the settings, as in `TextRegressor`; ``balanced`` weights the loss by inverse class frequency."""
         super().__init__(
             method,
             base=base,
@@ -57,15 +59,15 @@ class TextClassifier(ClassifierMixin, TextModel):  # type: ignore[misc]
         self.class_weight = class_weight
 
     def fit(self, X: Texts, y: Iterable[Any]) -> TextClassifier:
-        """Train.
+        """Train on texts and labels.
 
         Args:
-            X: N texts in a list, an array or a Series; or N pairs of texts: tuples, or a table of two columns.
-            y: N strings, integers or booleans. For several labels a text: N lists or sets, which may be empty, or an
-                indicator matrix ``(N, C)`` of 0 and 1, also as a table, sparse, or as lists.
+            X: N texts in a list, array or Series; or N pairs of texts, as tuples or a table with two columns.
+            y: N strings, integers or booleans. For several labels per text: N lists or sets, which may be empty, or an
+                indicator matrix ``(N, C)`` of 0 and 1 as an array, a table, a sparse matrix or lists.
 
         Raises:
-            FeathertuneError: If the settings or the encoder cannot be used, or the training fails.
+            FeathertuneError: If the settings or the base model cannot be used, or the training fails.
             ValueError: If settings, texts or labels are invalid.
         """
         texts = texts_of(X)
@@ -76,9 +78,9 @@ class TextClassifier(ClassifierMixin, TextModel):  # type: ignore[misc]
         return self
 
     def predict(self, X: Texts) -> np.ndarray:
-        """Return the label of each of N texts, ``(N,)``; for several labels a text ``(N, C)`` int64 of 0 and 1.
+        """Return labels ``(N,)`` of N texts; for several labels per text, ``(N, C)`` int64 of 0 and 1.
 
-        The thresholds of several labels, and those of ``train.decision: moved``, were found on validation rows.
+        Thresholds for several labels, and those of ``train.decision: moved``, were fitted to the validation rows.
         """
         probabilities = self.predict_proba(X)  # first: it checks that `fit` was called
         predictor = self._predictor
@@ -86,19 +88,19 @@ class TextClassifier(ClassifierMixin, TextModel):  # type: ignore[misc]
         return decided.astype(np.int64) if self.multilabel_ else np.asarray(self.classes_[decided])
 
     def predict_proba(self, X: Texts) -> np.ndarray:
-        """Return probabilities ``(N, C)`` in the order of `classes_`; for several labels each one's own."""
+        """Return probabilities ``(N, C)`` in the order of `classes_`; several labels have independent probabilities."""
         logits = self._logits(X)
         return self._predictor.task.probabilities(logits)
 
     def decision_function(self, X: Texts) -> np.ndarray:
-        """Return logits ``(N, C)``; for one of two labels the second logit minus the first, ``(N,)``."""
+        """Return logits ``(N, C)``; for binary classification, the second logit minus the first, ``(N,)``."""
         logits = self._logits(X).astype(np.float64)
         return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 and not self.multilabel_ else logits
 
     def score(self, X: Texts, y: Iterable[Any], sample_weight: Iterable[float] | None = None) -> float:
-        """Return the accuracy of `predict`, or the subset accuracy for several labels a text.
+        """Return the accuracy of `predict`; for several labels per text, the subset accuracy.
 
-        `y` holds labels as for `fit`; the columns of a matrix are those of `classes_`.
+        `y` has the same form as for `fit`; the columns of a matrix follow `classes_`.
         """
         check_is_fitted(self, "bundle_")
         return float(super().score(X, members_of(y, self.classes_) if self.multilabel_ else y, sample_weight))
@@ -109,13 +111,13 @@ class TextClassifier(ClassifierMixin, TextModel):  # type: ignore[misc]
         return tags
 
     def _more_tags(self) -> dict[str, Any]:
-        return {**super()._more_tags(), "multilabel": True}  # the same for scikit-learn 1.5
+        return {**super()._more_tags(), "multilabel": True}  # for scikit-learn 1.5
 
 
 def _dataset(texts: list[Text], targets: Targets) -> RawDataset:
     labels = [plain(label) for label in targets.classes]
     names = [label_name(label, f"y, class {label!r}") for label in labels]
-    if len(set(names)) < len(names) or "" in names:  # they differ in characters that no name may have
+    if len(set(names)) < len(names) or "" in names:  # the labels differ only in characters that names cannot have
         names = [repr(label) for label in labels]
     collector = Collector(SOURCE, drop_invalid=False)
     for row, (text, code) in enumerate(zip(texts, targets.codes, strict=True)):

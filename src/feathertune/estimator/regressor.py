@@ -1,4 +1,4 @@
-"""`TextRegressor`: a number for each text."""
+"""`TextRegressor`: one number per text."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from feathertune.tasks.labels.reader import LabelReader
 
 
 class TextRegressor(RegressorMixin, TextModel):  # type: ignore[misc]
-    """Train a method on a pretrained encoder to predict a number; attributes as in `TextClassifier`."""
+    """Text regressor that trains a base model with one method; attributes as in `TextClassifier`."""
 
     def fit(self, X: Texts, y: Iterable[float]) -> TextRegressor:
-        """Train on texts as in `TextClassifier.fit`, and N finite numbers, at least two of them different."""
+        """Train on texts, as in `TextClassifier.fit`, and N finite numbers that are not all equal."""
         texts = texts_of(X)
         numbers = check_array(column_or_1d(y, warn=True), ensure_2d=False, dtype=np.float64, input_name="y")
         check_consistent_length(texts, numbers)
@@ -28,5 +28,5 @@ class TextRegressor(RegressorMixin, TextModel):  # type: ignore[misc]
         return self
 
     def predict(self, X: Texts) -> np.ndarray:
-        """Return numbers ``(N,)`` float64."""
+        """Return predicted numbers ``(N,)`` float64."""
         return np.asarray(self._logits(X)[:, 0], dtype=np.float64)

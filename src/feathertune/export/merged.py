@@ -20,7 +20,7 @@ from feathertune.tasks import TASKS
 
 
 def write(bundle: Bundle, folder: Path, asked: Asked) -> Parity:
-    """Merge, write, load again with transformers alone, and compare with the bundle, which is used up."""
+    """Merge, write, reload with transformers alone, and compare with the bundle, which is unusable afterwards."""
     info = bundle.info
     expected = fp32_logits(bundle.model.float(), asked.tokens)
     model = merged_model(bundle)
@@ -28,7 +28,7 @@ def write(bundle: Bundle, folder: Path, asked: Asked) -> Parity:
     require(merged, bundle, "The merged model")
 
     attention = model.config._attn_implementation
-    # transformers' pipeline chooses its probabilities by this.
+    # transformers' pipeline chooses between softmax and sigmoid by this.
     model.config.problem_type = TASKS[info.task].problem_type
     with quiet_transformers(), system_errors():
         model.save_pretrained(folder)
@@ -41,14 +41,14 @@ def write(bundle: Bundle, folder: Path, asked: Asked) -> Parity:
     again = replace(asked, tokens=tokens)
     found = fp32_logits(reloaded, again.tokens)
     parity = compare(expected, found, again, bundle, to="merged")
-    require(parity, bundle, "What transformers loads from the written model")
+    require(parity, bundle, "The reloaded merged model")
     write_atomic(folder / "README.md", _card(info, parity))
     return parity
 
 
 def _card(info: BundleInfo, parity: Parity) -> str:
     plain = info.model_copy(update={"dtype": "float32"})
-    form = "; what was trained is in the weights, so that\nno adapter and no other encoder is needed."
+    form = ". The training is merged into the weights, so\nno adapter and no other base model is needed."
     return f"""{opening(info, library="transformers", form=form)}\
 On {parity.n_texts} texts {parity.differs}: `{PARITY_FILE}`.
 {"".join(f"{line}{chr(10)}" for line in of_rare_classes(info))}

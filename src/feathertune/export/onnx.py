@@ -1,4 +1,4 @@
-"""``--to onnx``: the merged model as an ONNX graph in fp32, with free batch size and length."""
+"""``--to onnx``: the merged model as an ONNX graph in fp32, with dynamic batch size and length."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ from feathertune.records import HEAD
 from feathertune.storage import write_atomic
 from feathertune.tasks import TASKS
 
-# Sizes of the example that the graph is traced with; torch takes a size of 1 for a fixed one.
+# Sizes of the example that the graph is traced with; torch would treat a size of 1 as fixed.
 _BATCH, _LENGTH = 2, 16
 
 
 def write(bundle: Bundle, folder: Path, asked: Asked) -> Parity:
-    """Merge, export, and compare the folder with the bundle, which is used up."""
+    """Merge, export, and compare the folder with the bundle, which is unusable afterwards."""
     expected = fp32_logits(bundle.model.float(), asked.tokens)
     facts = write_graph(bundle, folder)
     parity = check_graph(bundle, folder, asked, expected)
@@ -46,7 +46,7 @@ def write(bundle: Bundle, folder: Path, asked: Asked) -> Parity:
 
 
 def write_graph(bundle: Bundle, folder: Path) -> OnnxFacts:
-    """Write graph, tokenizer and facts of a bundle in fp32, which is used up; compare nothing yet."""
+    """Write graph, tokenizer and facts of a bundle in fp32 without comparing; the bundle is unusable afterwards."""
     model, info = merged_model(bundle), bundle.info
     taken = inspect.signature(model.forward).parameters
     inputs = tuple(name for name in bundle.tokenizer.model_input_names if name in taken)
@@ -54,10 +54,10 @@ def write_graph(bundle: Bundle, folder: Path) -> OnnxFacts:
         _export(model, inputs, folder / GRAPH_FILE)
     except OSError:  # a full disk
         raise
-    except Exception as error:  # whatever torch's exporter meets in a model's code
+    except Exception as error:  # torch's exporter may raise any error
         raise BundleError(
             f"The bundle {bundle.folder} cannot be exported to ONNX: torch.onnx fails on {type(model).__name__} "
-            f"({first_line(error)}). Ship it `--to merged`, or as it is."
+            f"({first_line(error)}). Use `--to merged`, or ship the bundle as it is."
         ) from error
     tokenizer = bundle.tokenizer.backend_tokenizer
     tokenizer.no_padding()
@@ -81,7 +81,7 @@ def write_graph(bundle: Bundle, folder: Path) -> OnnxFacts:
 
 
 def check_graph(bundle: Bundle, folder: Path, asked: Asked, expected: np.ndarray) -> Parity:
-    """Require of a written graph, in padded batches, the bundle's logits `expected`."""
+    """Require that a written graph, in padded batches, gives the bundle's logits `expected`."""
     written = OnnxFolder(folder)
     again = replace(asked, tokens=written.encode(asked.texts))
     parity = compare(expected, written.logits(again.tokens), again, bundle, to="onnx")
@@ -124,10 +124,10 @@ def _export(model: PreTrainedModel, inputs: tuple[str, ...], path: Path) -> None
 def _quiet_exporter() -> Iterator[None]:
     registry = logging.getLogger("torch.onnx._internal.exporter._registration")
     level = registry.level
-    registry.setLevel(logging.ERROR)  # torchvision is not installed
+    registry.setLevel(logging.ERROR)  # it warns that torchvision is not installed
     try:
         with warnings.catch_warnings():
-            # Ids and mask share batch and length.
+            # It warns that ids and mask share the axes batch and length.
             warnings.filterwarnings("ignore", message="# The axis name", category=UserWarning)
             # The exporter uses a deprecated class.
             warnings.filterwarnings("ignore", message=".*LeafSpec", category=FutureWarning)

@@ -1,4 +1,4 @@
-"""A folder with an ONNX graph: its files, its card with a script, and running it as that script does."""
+"""A folder with an ONNX graph: its files, its model card with a script, and inference as in that script."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ FACTS_FILE = "model.json"
 TOKENIZER_FILE = "tokenizer.json"
 OUTPUT = "logits"
 _CPU = torch.device("cpu")
-_ERRORS = 3  # of onnxruntime's levels of messages
+_ERRORS = 3  # onnxruntime's log level for errors
 
 _SCRIPT = """\
 import json, sys
@@ -50,7 +50,7 @@ session = InferenceSession("{graph}")
 """
 _ONE = 'for text in sys.argv[1:] or ["A text."]:'
 _PAIR = """\
-texts = sys.argv[1:] or ["A text.", "Another."]  # the two of a pair, the two of the next one, ...
+texts = sys.argv[1:] or ["A text.", "Another."]  # both texts of a pair, then both of the next, ...
 for pair in zip(texts[::2], texts[1::2]):"""
 _CUT_ALREADY = "ids = np.array([tokenizer.encode(text).ids], np.int64)"
 _PAIR_CUT_ALREADY = """\
@@ -62,12 +62,12 @@ tokens = tokenizer.encode(text)
 
 
 class OnnxFacts(Record):
-    """What graph and tokenizer do not hold; ``model.json``.
+    """Facts that graph and tokenizer do not contain; ``model.json``.
 
     Attributes:
-        labels: In the order of the logits; one name for numbers.
-        threshold: Least probability of each label, or (single_label) divisor of each before the largest is taken.
-        inputs: Of the graph, each ``(B, T)`` int64.
+        labels: Label names in the order of the logits; one name for numbers.
+        threshold: Minimum probability of each label, or (single_label) its divisor before the largest is chosen.
+        inputs: Names of the graph's inputs, each ``(B, T)`` int64.
     """
 
     labels: list[str]
@@ -89,7 +89,7 @@ class OnnxFolder:
         self._session = session(folder / GRAPH_FILE)
 
     def encode(self, texts: Sequence[Text]) -> EncodedTexts:
-        """Tokenise N texts with the folder's own tokenizer."""
+        """Tokenize N texts with the folder's own tokenizer."""
         facts = self.facts
         has_types = are_pairs(texts) and "token_type_ids" in facts.inputs
         gathered = Gathered(facts.max_length, facts.reading, padding=Padding(facts.pad_token_id), has_types=has_types)
@@ -106,7 +106,7 @@ class OnnxFolder:
         return run_passes(forward, texts, token_budget=token_budget, runtime=FP32)[0]
 
     def logits_alone(self, texts: EncodedTexts) -> np.ndarray:
-        """Return logits ``(N, C)`` of each text alone: the step of 8-bit activations depends on the whole batch."""
+        """Return logits ``(N, C)``, one text at a time: the step of 8-bit activations depends on the whole batch."""
         return texts.pooled(np.concatenate([self._run(one) for one in each_alone(texts)]))
 
     def _run(self, batch: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -123,7 +123,7 @@ def each_alone(texts: EncodedTexts) -> Iterator[dict[str, np.ndarray]]:
 
 
 def session(graph: Path) -> Any:  # noqa: ANN401 - onnxruntime's
-    """Load a graph in onnxruntime, with as many threads as torch."""
+    """Load a graph in onnxruntime, with torch's number of threads."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -133,7 +133,7 @@ def session(graph: Path) -> Any:  # noqa: ANN401 - onnxruntime's
 
 
 def given(facts: OnnxFacts, batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return the graph's inputs from a batch ``(B, T)`` int64; without a mask nothing is padding, types are 0."""
+    """Return the graph's inputs from a batch ``(B, T)`` int64; a missing mask is all 1, missing types are 0."""
     ids = batch["input_ids"]
     every = {"attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids), **batch}
     return {name: every[name] for name in facts.inputs}
@@ -147,7 +147,7 @@ def script(facts: OnnxFacts) -> str:
         facts=FACTS_FILE,
         tokenizer=TOKENIZER_FILE,
         graph=GRAPH_FILE,
-        comment='  # cuts at facts["max_length"] by itself' if cuts else "",
+        comment='  # truncates at facts["max_length"] tokens' if cuts else "",
         sequences=f"\n\n{sequences}\n\n" if sequences else "",
         each=_PAIR if pairs else _ONE,
         ids=_PAIR_CUT_ALREADY if pairs else _CUT_ALREADY if cuts else _CUT_HERE,
@@ -163,12 +163,13 @@ def card(info: BundleInfo, facts: OnnxFacts, parity: Parity) -> str:
     rounded = ""
     if parity.max_flips is not None:
         rounded = (
-            "\nThe matrix products are in 8-bit integers. A batch is rounded by a step that follows from its largest\n"
-            "number, so a text may get slightly other logits beside other texts. The figures are of each text alone.\n"
+            "\nThe matrix products use 8-bit integers. The rounding step depends on the largest number in a batch, so\n"
+            "a text's logits may change slightly with the other texts in its batch. These figures are for each text\n"
+            "alone.\n"
         )
-    real = f", {parity.n_real} of them of {parity.data}," if parity.n_real else ""
+    real = f", {parity.n_real} of them from {parity.data}," if parity.n_real else ""
     figures = f"On {parity.n_texts} texts{real} {parity.differs}: `{PARITY_FILE}`.{parity.scores}"
-    return f"""{opening(info, library="onnx", form="; an ONNX graph that needs neither.")}\
+    return f"""{opening(info, library="onnx", form=". This ONNX graph needs no adapter and no base model.")}\
 {figures}
 {rounded}
 ## Use

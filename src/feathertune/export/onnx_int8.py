@@ -21,12 +21,12 @@ from feathertune.export.parity import Asked, compare, fp32_logits, require
 from feathertune.export.rounding import MAX_NOISE, product_noise
 from feathertune.storage import write_atomic
 
-# From zero to the largest number of a weight's column.
+# Steps from zero to the largest number in a weight's column.
 _SEVEN_BITS, _EIGHT_BITS = 64, 127
 
 
 def write(bundle: Bundle, folder: Path, asked: Asked) -> Parity:
-    """Write the graph in fp32, check it, round it, and compare it on real texts; the bundle is used up."""
+    """Write the graph in fp32, check it, round it, and compare it on real texts; the bundle is unusable afterwards."""
     made, real = asked.part(0, asked.n_made), asked.part(asked.n_made, len(asked.texts))
     expected = fp32_logits(bundle.model.float(), asked.tokens)
     facts = write_graph(bundle, folder)
@@ -37,11 +37,11 @@ def write(bundle: Bundle, folder: Path, asked: Asked) -> Parity:
         rounded = Path(scratch) / GRAPH_FILE
         kept = quantise(folder / GRAPH_FILE, rounded, exact.facts, tokens)
         rounded.replace(folder / GRAPH_FILE)
-    (folder / f"{GRAPH_FILE}.data").unlink(missing_ok=True)  # torch's place for weights that are too large for one file
+    (folder / f"{GRAPH_FILE}.data").unlink(missing_ok=True)  # torch puts weights there that are too large for one file
     found = OnnxFolder(folder).logits_alone(tokens)
     parity = compare(expected[asked.n_made :], found, replace(real, tokens=tokens), bundle, to="onnx-int8", rounds=True)
     parity.kept_in_fp32, parity.rounded = kept
-    require(parity, bundle, "The graph in 8-bit integers")
+    require(parity, bundle, "The 8-bit graph")
     write_atomic(folder / "README.md", card(bundle.info, facts, parity))
     return parity
 
@@ -58,7 +58,7 @@ def quantise(
 ) -> tuple[int, int]:
     """Round a graph's weight products that lose at most `max_noise` of their output on real texts.
 
-    `reduce_range` takes seven bits: without VNNI instructions (AVX2) the sum of two 8-bit products overflows 16 bits.
+    `reduce_range` uses seven bits: without VNNI instructions (AVX2), the sum of two 8-bit products overflows 16 bits.
 
     Returns:
         Number of products in fp32, and number of rounded products.
@@ -66,14 +66,14 @@ def quantise(
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     graph = onnx.load(source)
-    # torch writes sizes as formulas of batch and length, which onnx's own inference takes for contradictions.
+    # torch writes sizes as formulas of batch and length, which onnx's own inference mistakes for contradictions.
     del graph.graph.value_info[:]
     noise = product_noise(graph, facts, texts, weight_steps=_SEVEN_BITS if reduce_range else _EIGHT_BITS)
     rounded = [name for name, share in noise.items() if share <= max_noise]
-    if not rounded:  # which onnxruntime would take for all of them
+    if not rounded:  # onnxruntime takes an empty list to mean all of them
         raise BundleError(
-            f"In 8 bits each of the {len(noise)} matrix products would lose over {max_noise:.0%} of its output: "
-            "there is nothing to round. Export it in fp32: --to onnx."
+            f"In 8 bits, each of the {len(noise)} matrix products would lose over {max_noise:.0%} of its output, so "
+            "none can be rounded. Export in fp32 with --to onnx."
         )
     with _quiet_quantiser():
         quantize_dynamic(

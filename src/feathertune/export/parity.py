@@ -1,4 +1,4 @@
-"""The comparison of an exported model with its bundle, on texts made of the vocabulary and on real texts."""
+"""Compare an exported model with its bundle, on texts generated from the vocabulary and on real texts."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ if TYPE_CHECKING:
 
 N_PSEUDO_TEXTS = 256
 TOKEN_BUDGET = 4_096
-# Made texts are up to this many times as long as one sequence, if more than the beginning of a text is read.
+# Generated texts are up to this many times as long as one sequence, if more than a text's first tokens are read.
 _LONG_TEXTS = 3
-# Merging reorders sums: x W + (x A) B becomes x (W + A B); another library has another order, too. In fp32 that is
-# rounding, a few times 1e-6 of the largest logit.
+# Merging reorders sums: x W + (x A) B becomes x (W + A B). Other libraries reorder them as well. In fp32 this changes
+# logits by a few times 1e-6 of the largest one.
 _OF_LARGEST = 1e-4
 
 
 @dataclass(frozen=True)
 class Asked:
-    """Texts to compare on: made ones, then the `real` ones, if any."""
+    """Texts to compare on: generated ones, then the `real` ones, if any."""
 
     texts: list[Text]
     tokens: EncodedTexts
@@ -46,17 +46,17 @@ class Asked:
 
     @property
     def n_made(self) -> int:
-        """Number of made texts."""
+        """Number of generated texts."""
         return len(self.texts) - (len(self.real.texts) if self.real is not None else 0)
 
     def part(self, start: int, stop: int) -> Asked:
-        """Return the made texts or the real ones."""
+        """Return a range of texts: all generated ones, or all real ones."""
         real = self.real if stop > self.n_made else None
         return Asked(self.texts[start:stop], self.tokens.take(np.arange(start, stop)), real, self.check)
 
 
 def ask(bundle: Bundle, check: Check) -> Asked:
-    """Collect the texts for a bundle."""
+    """Collect the texts to compare a bundle on."""
     real = real_texts(check, bundle.info) if check.data is not None else None
     longest = bundle.info.max_length if bundle.info.reading == HEAD else _LONG_TEXTS * bundle.info.max_length
     made = parity_texts(bundle.tokenizer, longest)
@@ -67,7 +67,7 @@ def ask(bundle: Bundle, check: Check) -> Asked:
 
 
 def parity_texts(tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[str]:
-    """Return the probe texts and texts of up to `max_length` tokens of a vocabulary: the same each time, most short."""
+    """Return the probe texts, and mostly short random texts of up to `max_length` tokens, the same each time."""
     rng = np.random.default_rng(0)
     special = set(tokenizer.all_special_ids)
     ids = np.array(sorted(index for index in tokenizer.get_vocab().values() if index not in special))
@@ -118,10 +118,10 @@ def compare(
 
 
 def _unit(expected: np.ndarray, info: BundleInfo) -> float:
-    """Return the size of logits that a tolerance is a share of."""
+    """Return the size of logits, of which the tolerance is a share."""
     if info.numbers is None:
         return max(1.0, float(np.abs(expected).max()))
-    # A text unlike those of the training may get a number that is far off them, and rounding is a share of that.
+    # A text unlike the training texts may get a number far from theirs, and rounding is a share of that number.
     return max(info.logit_unit, float(np.abs(expected - info.numbers.mean).max()))
 
 

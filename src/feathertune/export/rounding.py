@@ -17,15 +17,15 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 from feathertune.data.tokens.encode import EncodedTexts
 from feathertune.export.onnx_folder import OnnxFacts, each_alone, given, session
 
-# Largest noise, as a share of a product's output; above it the product stays in fp32. Chosen on IMDB reviews outside of
-# training and test sets (benchmarks/LOG.md).
+# Largest noise, as a share of a product's output; above it, the product stays in fp32. Chosen on IMDB reviews outside
+# the training and test sets (benchmarks/LOG.md).
 MAX_NOISE = 0.04
-_TEXTS = 24  # texts that are measured, the first ones
+_TEXTS = 24  # number of texts to measure
 _ACTIVATION_STEPS = 255
 
 
 def products(graph: ModelProto) -> dict[str, str]:
-    """Return the products of an activation with a weight, without the head's, as names of node and weight."""
+    """Return the products of an activation with a weight, except the head's: node name to weight name."""
     weights = {weight.name for weight in graph.graph.initializer}
     return {n.name: n.input[1] for n in graph.graph.node if n.op_type == "MatMul" and n.input[1] in weights}
 
@@ -33,7 +33,7 @@ def products(graph: ModelProto) -> dict[str, str]:
 def product_noise(graph: ModelProto, facts: OnnxFacts, texts: EncodedTexts, *, weight_steps: int) -> dict[str, float]:
     """Return each node's noise ``|Q(x) Q(W) - x W| / |x W|``, averaged over texts.
 
-    `weight_steps` are the steps from zero to the largest number of a weight's column.
+    `weight_steps` is the number of steps from zero to the largest number in a weight's column.
     """
     found = products(graph)
     used = set(found.values())
@@ -66,7 +66,7 @@ def _with_outputs(graph: ModelProto, names: list[str], path: Path) -> Path:
 
 
 def _rounded_activation(x: np.ndarray) -> np.ndarray:
-    """Round as ``DynamicQuantizeLinear``: one step for the whole tensor, with an exact zero."""
+    """Round like ``DynamicQuantizeLinear``: one step for the whole tensor, with an exact zero."""
     low, high = min(float(x.min()), 0.0), max(float(x.max()), 0.0)
     if high == low:
         return x
@@ -77,7 +77,7 @@ def _rounded_activation(x: np.ndarray) -> np.ndarray:
 
 
 def _rounded_weight(weight: np.ndarray, steps: int) -> np.ndarray:
-    """Round with one symmetric step a column."""
+    """Round with one symmetric step per column."""
     step = np.maximum(np.abs(weight).max(axis=0), np.finfo(np.float32).tiny) / steps
     found: np.ndarray = np.round(weight / step) * step
     return found

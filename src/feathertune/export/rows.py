@@ -1,4 +1,4 @@
-"""Real texts to compare an exported model on, with their labels if they have some."""
+"""Draw real texts, with their labels if they have any, to compare an exported model on."""
 
 from __future__ import annotations
 
@@ -34,30 +34,30 @@ class RealTexts:
 
 
 def real_texts(check: Check, info: BundleInfo) -> RealTexts:
-    """Draw the rows of a check, the same each time."""
+    """Draw a check's rows, the same each time."""
     source = str(check.data)
     texts, names = (
         _texts_alone(source, check, info) if _is_unlabelled(source, check) else _labelled(source, check, info)
     )
     n = check.rows or min(DEFAULT_ROWS, len(texts))
     if n > len(texts):
-        raise ConfigError(f"{source} holds {len(texts):,} rows to compare on, fewer than the {n:,} of --rows.")
+        raise ConfigError(f"--rows is {n:,}, but {source} has only {len(texts):,} rows to compare on. Lower --rows.")
     if check.rows is None and n < LEAST_ROWS:
         raise ConfigError(
-            f"{source} holds {n:,} rows to compare on; on fewer than {LEAST_ROWS} half a point of accuracy cannot be "
-            f"seen. Give more of them, or say --rows {n} to do with these."
+            f"{source} has {n:,} rows to compare on. With fewer than {LEAST_ROWS}, a loss of half a point of accuracy "
+            f"does not show. Add rows, or pass --rows {n} to accept these."
         )
     chosen = np.sort(np.random.default_rng(_SEED).choice(len(texts), n, replace=False))
     labels = None
     if names is not None:
         labels = encode_known(KINDS[info.task], names, info.labels, source)[chosen]
-    # An export may go to other machines.
+    # No path: an export may go to other machines.
     shown = Path(source).name if Path(source).exists() else source
     return RealTexts(shown, [texts[row] for row in chosen], labels)
 
 
 def _labelled(source: str, check: Check, info: BundleInfo) -> tuple[list[Text], list[Label]]:
-    # Test rows are read once, at the end, so an export is judged on validation rows if there are some.
+    # Test rows are for the final evaluation only, so an export is judged on validation rows if there are any.
     splits = ("validation", "test")
     options = ReadOptions(text_column=check.text_column, label_column=check.label_column)
     found = labelled_rows(info, source, splits, options)
@@ -81,5 +81,5 @@ def _texts_alone(source: str, check: Check, info: BundleInfo) -> tuple[list[Text
         if len(values) == len(wanted):
             texts.append(Pair(*values) if len(values) == 2 else values[0])
     if not texts:
-        raise DataError(f"{path.name} holds no text in its column{'s' * (len(wanted) - 1)} {' and '.join(wanted)}.")
+        raise DataError(f"{path.name} has no text in its column{'s' * (len(wanted) - 1)} {' and '.join(wanted)}.")
     return texts, None

@@ -1,4 +1,4 @@
-"""The forms that a bundle can be exported to, and the export itself: a folder written whole or not at all."""
+"""Export a bundle to one of several forms, as a folder that is written whole or not at all."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from feathertune.storage import new_folder, write_atomic
 
 @dataclass(frozen=True)
 class Target:
-    """A form of export; one that `rounds` is compared on real texts, as only they show the loss."""
+    """Form of export; if it `rounds`, it is compared on real texts, since only they show the loss."""
 
     name: str
     summary: str
@@ -28,11 +28,11 @@ _ONNX = ("onnx", "onnxscript", "onnxruntime")  # packages of the extra `onnx`
 TARGETS: Registry[Target] = Registry(
     "export form",
     (
-        Target("merged", "A plain model of transformers in fp32, with what was trained in its weights."),
-        Target("onnx", "That model as an ONNX graph in fp32, which onnxruntime runs without torch.", packages=_ONNX),
+        Target("merged", "A plain transformers model in fp32, with the training merged into its weights."),
+        Target("onnx", "The merged model as an ONNX graph in fp32, for onnxruntime without torch.", packages=_ONNX),
         Target(
             "onnx-int8",
-            "That graph with the matrix products in 8-bit integers; needs --data, to see what it loses.",
+            "The ONNX graph with matrix products in 8-bit integers; needs --data to measure the loss.",
             rounds=True,
             packages=_ONNX,
         ),
@@ -49,7 +49,7 @@ def export_model(
     check: Check | None = None,
     overwrite: bool = False,
 ) -> Parity:
-    """Export a bundle; keep the result, and return the comparison, only if it gives the bundle's answers.
+    """Export a bundle, and return the comparison; keep the result only if it gives the bundle's answers.
 
     Args:
         bundle: The bundle's folder.
@@ -61,20 +61,20 @@ def export_model(
 
     Raises:
         FeathertuneError: If bundle, folder or real texts cannot be used, a package is missing, the method does not
-            allow this form, or the result gives other answers.
+            allow this form, or the result gives different answers.
     """
     target, source, place, check = TARGETS[to], Path(bundle), Path(out), check or Check()
     if target.rounds and check.data is None:
         raise ConfigError(
-            f"--to {to} rounds numbers, and what that loses can be seen on real texts alone. Name some with --data, "
-            f"best labelled ones that the bundle was not trained on, {LEAST_ROWS} at least."
+            f"--to {to} rounds numbers, and only real texts show the loss. Pass at least {LEAST_ROWS} texts with "
+            "--data, ideally labelled ones that the bundle was not trained on."
         )
     if not all(importlib.util.find_spec(package) for package in target.packages):
         raise MissingExtraError("onnx", f"--to {to}")
-    # A bundle is its files: one more in it would be damage, and none may be deleted with what is around it.
+    # An export inside a bundle would damage it, and replacing a folder around it would delete it.
     ours, theirs = source.resolve(), place.resolve()
     if ours.is_relative_to(theirs) or theirs.is_relative_to(ours):
-        raise ConfigError(f"The output {out} and the bundle {bundle} lie in each other. Give another --out.")
+        raise ConfigError(f"The output {out} and the bundle {bundle} overlap. Pass another --out.")
     with claimed(place, EXPORT, overwrite=overwrite):
         return _write(source, place, target, base, check)
 

@@ -1,4 +1,4 @@
-"""PEFT methods: the only list of them. Importing it loads no torch."""
+"""Registry of all training methods. Loads no torch."""
 
 from __future__ import annotations
 
@@ -91,13 +91,13 @@ METHODS: Registry[Method] = Registry(
     ),
     others=entry_points("feathertune.methods", Method),
 )
-_FUSED_SUMMARY = "Its logits and those of a tf-idf model of words are added, with weights fitted to validation rows."
-# The word for every method that can serve the encoder.
+_FUSED_SUMMARY = "Adds the logits of a tf-idf word model, with weights fitted to validation rows."
+# Stands for every method that supports the base model.
 ALL_METHODS = "all"
 
 
 def method_named(name: str) -> Method:
-    """Return the method of a study's row, such as ``lora`` or ``lora:top_layers=3+tfidf``, under its whole name."""
+    """Return the method of a study's row, such as ``lora`` or ``lora:top_layers=3+tfidf``, with that full name."""
     method = METHODS[plain_name(name)]
     if is_fused(name):
         method = dataclasses.replace(method, is_fused=True, summary=f"{method.summary} {_FUSED_SUMMARY}")
@@ -105,11 +105,11 @@ def method_named(name: str) -> Method:
 
 
 def one_method(name: str) -> Method:
-    """Return the method of a single training; ConfigError if the name stands for several."""
+    """Return the method of a single training; ConfigError for ``all``."""
     if name == ALL_METHODS:
         raise ConfigError(
-            f"Method '{name}' stands for every method, and one training makes one model. Name one of "
-            f"`feathertune methods`, or compare them: feathertune compare --methods {name}."
+            f"Method '{name}' means every method, but a training uses one. Pass one of `feathertune methods`, or "
+            f"compare them: feathertune compare --methods {name}."
         )
     return method_named(name)
 
@@ -117,9 +117,9 @@ def one_method(name: str) -> Method:
 def choose_methods(
     names: Sequence[str], settings: Mapping[str, Any], *, learning_rate: float | None
 ) -> list[tuple[Method, Options]]:
-    """Look up names from the command line and resolve their options; ``all`` means every method.
+    """Return the methods for these names with their options; ``all`` means every method.
 
-    Repeated names and baselines are skipped. ConfigError if an option is unknown, does not fit, or would do nothing.
+    Repeated names and baselines are skipped. ConfigError if an option is unknown, invalid, or has no effect.
     """
     wanted = [one for name in names for one in (METHODS.names() if name == ALL_METHODS else (name,))]
     chosen = [method_named(name) for name in dict.fromkeys(wanted) if name not in BASELINES]

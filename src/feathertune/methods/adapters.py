@@ -1,4 +1,4 @@
-"""Methods that PEFT implements: from a method's options to PEFT's configuration, by name."""
+"""Methods implemented by PEFT: a method's options become PEFT's configuration."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ Arguments = Callable[["LoadedEncoder", Any, Job], Mapping[str, Any]]
 
 
 class RankOptions(TargetedOptions):
-    """Settings of a method whose size is a rank.
+    """Options of a method whose size is a rank.
 
     Attributes:
-        r: Rank of what is trained for each weight; at most the narrower side of the narrowest target layer.
+        r: Rank of each weight's update; at most the smallest width of the target layers.
     """
 
     r: int = Field(default=8, ge=1)
 
 
-# Up to the narrowest side; a layer of full rank has nothing left to save.
+# Up to the smallest width: a full-rank update saves nothing.
 RANK = Size("r", lambda shapes: range(1, min(map(min, shapes)) + 1))
 EVEN_RANK = Size("r", lambda shapes: range(2, min(map(min, shapes)) + 1, 2))
 
@@ -45,7 +45,7 @@ def adapter(
     then: Callable[[nn.Module, LoadedEncoder, Any, Job], None] | None = None,
     **fields: Any,  # noqa: ANN401 - those of Method
 ) -> Method:
-    """Return a method that PEFT implements by the class `config`; `arguments` win over options and `fixed`."""
+    """Return a method implemented by PEFT's class `config`; `arguments` override `fixed`, which overrides options."""
 
     def build(encoder: LoadedEncoder, options: Any, job: Job) -> nn.Module:  # noqa: ANN401 - any Options
         import peft
@@ -70,7 +70,7 @@ def adapter(
             warnings.simplefilter("ignore")
             try:
                 model: nn.Module = peft.get_peft_model(encoder.model, getattr(peft, config)(**settings))
-            except (TypeError, ValueError, AttributeError) as error:  # PEFT's word for what it cannot use
+            except (TypeError, ValueError, AttributeError) as error:  # PEFT refuses an option or a model
                 raise ConfigError(_refused(fields["name"], encoder, options, error)) from error
             if then is not None:
                 then(model, encoder, options, job)
@@ -82,52 +82,52 @@ def adapter(
 
 
 def _refused(method: str, encoder: LoadedEncoder, options: Options, error: Exception) -> str:
-    """Return a message with PEFT's own and the options that it names, or all options."""
+    """Return a message with PEFT's own, and the options that it mentions, or all options."""
     message = first_line(error)
     values = options.model_dump(exclude={"learning_rate", "top_layers", "target_modules"})
     named = {name: value for name, value in values.items() if re.search(rf"\b{name}\b", message)} or values
     given = ", ".join(f"{name} = {value}" for name, value in named.items())
     return (
-        f"Method '{method}' cannot be prepared on {encoder.id} with {given or 'its options'}: PEFT says: {message}. "
-        f"Its options and what they default to: feathertune methods show {method} --base {encoder.id}."
+        f"Method '{method}' cannot be prepared on {encoder.id} with {given or 'its options'}. PEFT says: {message}. "
+        f"To list its options and defaults, run `feathertune methods show {method} --base {encoder.id}`."
     )
 
 
 def wide_enough(encoder: LoadedEncoder, names: list[str], rank: int) -> list[str]:
-    """Return the layers without those narrower than the rank, such as an expert's gate; all of them if all are."""
+    """Return the layers at least as wide as the rank, which excludes an expert's gate; all layers if none is."""
     shapes = shapes_of(encoder, names)
     chosen = [name for name, shape in zip(names, shapes, strict=True) if min(shape) >= rank]
     return chosen or names
 
 
 def check_rank(method: str, option: str, rank: int, encoder: LoadedEncoder, names: Sequence[str]) -> None:
-    """Refuse a rank above the narrowest of the named layers, by a ConfigError."""
+    """Raise a ConfigError for a rank above the smallest width of the named layers."""
     narrowest = min(zip(map(min, shapes_of(encoder, names)), names, strict=True))
     if rank > narrowest[0]:
         raise ConfigError(
-            f"Option '{option}' of method '{method}' is {rank}, but {narrowest[1]} of {encoder.id} has a side of "
-            f"{narrowest[0]}: its whole weight is of no higher rank. Give at most {narrowest[0]}."
+            f"Option '{option}' of method '{method}' is {rank}, but {narrowest[1]} of {encoder.id} has a width of only "
+            f"{narrowest[0]}. Set {option} to {narrowest[0]} or less."
         )
 
 
 def divisor(method: str, option: str, *, most: int, least: int = 1) -> Arguments:
-    """Return arguments that set a divisor of all target layers' widths: the given one, or the largest up to `most`."""
+    """Return arguments that set a divisor of all target layers' widths: as given, or the largest up to `most`."""
 
     def arguments(encoder: LoadedEncoder, options: Any, _job: Job) -> Mapping[str, Any]:  # noqa: ANN401 - any Options
         widths = common_divisors(shapes_of(encoder, target_names(encoder, options)))
         allowed = [number for number in widths if number >= least]
         if not any(number <= most for number in allowed):
             raise ConfigError(
-                f"Method '{method}' needs a width from {least} to {most} that divides those of all target layers, and "
-                f"{encoder.id} has layers that share none. Give target_modules that leave the odd ones out."
+                f"Method '{method}' needs a number from {least} to {most} that divides the widths of all target "
+                f"layers, but {encoder.id} has none. Exclude the odd layers with target_modules."
             )
         value = getattr(options, option)
         if value is None:
             value = max(number for number in allowed if number <= most)
         elif value not in allowed:
             raise ConfigError(
-                f"Option '{option}' of method '{method}' is {value}, which does not divide the widths of the target "
-                f"layers of {encoder.id}. Give one of {', '.join(map(str, allowed))}, or null to have one chosen."
+                f"Option '{option}' of method '{method}' is {value}, which does not divide the widths of all target "
+                f"layers of {encoder.id}. Expected one of {', '.join(map(str, allowed))}, or null to choose one."
             )
         return {option: value}
 
@@ -135,5 +135,5 @@ def divisor(method: str, option: str, *, most: int, least: int = 1) -> Arguments
 
 
 def scaled_rates(default: float) -> tuple[float, ...]:
-    """Return learning rates to try around a default: a third, itself, three times."""
+    """Return learning rates to try: a third of the default, the default, and three times the default."""
     return tuple(float(f"{default * factor:.1g}") for factor in (1 / 3, 1, 3))

@@ -1,4 +1,4 @@
-"""A method's options, resolved from the settings for all methods, those for this one, its name and its defaults."""
+"""Resolve a method's options from shared settings, the method's settings, its name and its defaults."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from feathertune.config import read_value
 from feathertune.errors import ConfigError, complaint, nearest
 from feathertune.methods.base import Method, Options
 
-# Methods that a message names at most.
+# Maximum methods listed in a message.
 _NAMED = 8
 _SEPARATOR = ":"
-# The end of a name whose model is fused with a word model.
+# Suffix of a method that is fused with a word model.
 FUSED = "+tfidf"
 
 
 def plain_name(name: str) -> str:
-    """Return a name without its options and fusion."""
+    """Return a name without options and the fusion suffix."""
     return name.removesuffix(FUSED).partition(_SEPARATOR)[0]
 
 
 def is_fused(name: str) -> bool:
-    """Return whether a name such as ``lora:r=16+tfidf`` asks for a fusion with a word model."""
+    """Return True for a name with the fusion suffix, such as ``lora:r=16+tfidf``."""
     return name.endswith(FUSED)
 
 
@@ -37,16 +37,16 @@ def options_in(name: str) -> dict[str, Any]:
     """Return the options in a name such as ``lora:r=16:top_layers=3``; ConfigError if one is malformed."""
     options: dict[str, Any] = {}
     if "@" in name:
-        raise ConfigError(f"Method '{name}' has an '@', which stands before the base in a row's name. Leave it out.")
+        raise ConfigError(f"Method '{name}' contains '@', which separates method and base in row names. Remove it.")
     for part in name.removesuffix(FUSED).split(_SEPARATOR)[1:]:
         option, equals, value = (word.strip() for word in part.partition("="))
         if not (option and equals and value):
             raise ConfigError(
-                f"Method '{name}': '{part}' is no option. Expected option=value, such as {plain_name(name)}:r=8, and "
-                f"a '{_SEPARATOR}' before each."
+                f"Method '{name}': '{part}' is not an option. Expected '{_SEPARATOR}' and option=value, e.g. "
+                f"{plain_name(name)}:r=8."
             )
         if option in options:
-            raise ConfigError(f"Method '{name}' says {option} twice. Leave one of them out.")
+            raise ConfigError(f"Method '{name}' sets {option} twice. Remove one of them.")
         options[option] = read_value(value, of=f"Method '{name}'")
     return options
 
@@ -58,12 +58,12 @@ def resolve_options(
     learning_rate: float | None,
     all_methods: Mapping[str, Method],
 ) -> Options:
-    """Resolve options from `Config.method`, the name and the defaults; ConfigError for an unknown or wrong one."""
+    """Resolve options from `Config.method`, the name and the defaults; ConfigError for an unknown or invalid one."""
     own: dict[str, Any] = {}
     for name in dict.fromkeys((plain_name(method.name), method.name)):
         found = settings.get(name) or {}
         if not isinstance(found, Mapping):
-            raise ConfigError(f"Setting 'method.{name}' is {found!r}. Expected options, such as {{r: 8}}.")
+            raise ConfigError(f"Setting 'method.{name}' is {found!r}. Expected options, e.g. {{r: 8}}.")
         own |= found
     own |= options_in(method.name)
     shared = {key: value for key, value in settings.items() if plain_name(key) not in all_methods}
@@ -74,7 +74,7 @@ def resolve_options(
         return method.options(**values)
     except ValidationError as error:
         first = error.errors()[0]
-        if not first["loc"]:  # options that do not go together
+        if not first["loc"]:  # options that conflict
             raise ConfigError(f"Options of method '{method.name}': {complaint(first['msg'])}.") from error
         key = str(first["loc"][0])
         if first["type"] == "extra_forbidden":
@@ -87,7 +87,7 @@ def resolve_options(
 
 
 def check_shared_options(settings: Mapping[str, Any], chosen: list[Method], all_methods: Mapping[str, Method]) -> None:
-    """Refuse an option that is set for all methods but belongs to none of the chosen ones."""
+    """Raise a ConfigError for an option that is set for all methods but that none of the chosen ones has."""
     for key in settings:
         if plain_name(key) in all_methods:
             continue

@@ -1,4 +1,4 @@
-"""The number of parameters that a method would train on an encoder, and options for a given number."""
+"""Count the parameters that a method would train, and find options for a parameter budget."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 def planned(
     method: Method, options: Options, encoder: LoadedEncoder, *, max_length: int = 0
 ) -> tuple[LoadedEncoder, nn.Module]:
-    """Return a copy of the encoder, and the model that the method makes of it; ConfigError if it does not fit.
+    """Return a copy of the encoder and the model that the method prepares from it; ConfigError if it does not fit.
 
-    Both are on torch's ``meta`` device, or on the CPU if the method looks at numbers.
+    Both are on torch's ``meta`` device, or on the CPU if the method reads weights.
     """
     import torch
 
@@ -34,7 +34,7 @@ def planned(
             with torch.device("meta"):
                 bare = _copy(encoder, "meta")
                 return bare, method.prepare(bare, options, job)
-        except (NotImplementedError, RuntimeError):  # it looks at numbers
+        except (NotImplementedError, RuntimeError):  # the method reads weights
             real = _copy(encoder, "cpu")
             return real, method.prepare(real, options, job)
 
@@ -44,27 +44,27 @@ def _copy(encoder: LoadedEncoder, device: str) -> LoadedEncoder:
 
 
 def n_trained(method: Method, options: Options, encoder: LoadedEncoder, *, max_length: int = 0) -> int:
-    """Return the number of parameters that the method would train, including the head's."""
+    """Return the number of parameters that the method would train, including the head."""
     _, model = planned(method, options, encoder, max_length=max_length)
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
 def n_head(encoder: LoadedEncoder) -> int:
-    """Return the number of parameters of the head, which every method trains."""
+    """Return the number of parameters in the head, which every method trains."""
     heads = tuple(f"{name}." for name in encoder.head_modules)
     return sum(p.numel() for name, p in encoder.model.named_parameters() if name.startswith(heads))
 
 
 def matched(method: Method, options: Options, encoder: LoadedEncoder, budget: int, *, max_length: int = 0) -> Options:
-    """Return the options nearest to a budget of parameters without the head's; ConfigError if no size fits."""
+    """Return the options nearest to a parameter budget, excluding the head; ConfigError if no size works."""
     if method.size is None:
         return options
     head, option = n_head(encoder), method.size.option
     names = target_names(encoder, options) if isinstance(options, TargetedOptions) else list(encoder.linear_names())
     values = list(method.size.values(shapes_of(encoder, names)))
 
-    def sized(value: Any) -> Options:  # noqa: ANN401 - whatever the option is
-        return method.options.model_validate({**options.model_dump(), option: value})
+    def sized(value: Any) -> Options:  # noqa: ANN401 - any option value
+        return method.options.model_validate({**method.given(options), option: value})
 
     def trained(value: Any) -> int:  # noqa: ANN401
         return n_trained(method, sized(value), encoder, max_length=max_length) - head
@@ -76,14 +76,14 @@ def matched(method: Method, options: Options, encoder: LoadedEncoder, budget: in
 
 
 def _nearest(values: Sequence[Any], trained: Callable[[Any], int], budget: int) -> Any:  # noqa: ANN401
-    """Return the value nearest to the budget, or ``None`` if none fits; counts are monotonic along the values."""
+    """Return the value nearest to the budget, or ``None`` if none works; counts are monotonic along the values."""
     counts: dict[int, int] = {}
 
     def count(index: int) -> int | None:
         if index not in counts:
             try:
                 counts[index] = trained(values[index])
-            except (ConfigError, ValueError):  # a size that this encoder does not allow
+            except (ConfigError, ValueError):  # this encoder does not allow the size
                 return None
         return counts[index]
 

@@ -1,1 +1,1 @@
-"""Data quality: what `feathertune inspect` finds in the rows, and the cleaned copy."""
+"""Data quality: the checks of `feathertune inspect`, and the cleaned copy of ``--fix``."""

@@ -16,12 +16,12 @@ Rows = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Duplicates:
-    """The M rows whose text occurs more than once, text by text; arrays are ``(M,)`` if not said otherwise."""
+    """The M rows whose text occurs more than once, grouped by text; arrays are ``(M,)`` unless noted."""
 
     rows: Rows
     is_first: NDArray[np.bool_]  # (N,): True for a usable row whose text has not occurred before
     contradicted: NDArray[np.bool_]  # the text has several labels
-    overlapping: NDArray[np.bool_]  # the text is in a later split too
+    overlapping: NDArray[np.bool_]  # the text is also in a later split
     kept: Rows  # the first row of the text in its last split
     against: Rows  # the first row of the text with another label; -1 if none
     first_split: NDArray[np.int8]
@@ -29,32 +29,32 @@ class Duplicates:
 
     @property
     def n_repeated(self) -> int:
-        """Number of rows whose text has occurred before."""
+        """Number of rows whose text occurred before."""
         return int((~self.is_first[self.rows]).sum())
 
     def n_texts(self, chosen: NDArray[np.bool_]) -> int:
-        """Number of different texts among the chosen rows of `rows`; all rows of a text must be chosen, or none."""
+        """Return the number of different texts among chosen rows; choose all rows of a text or none."""
         return int((self.is_first[self.rows] & chosen).sum())
 
 
 def find_duplicates(
     hashes: Rows, labels: NDArray[np.int32], splits: NDArray[np.int8], usable: NDArray[np.bool_]
 ) -> Duplicates:
-    """Find usable rows that share a text hash; all arrays are ``(N,)``, and splits rise from train to test."""
+    """Find usable rows that share a text hash; all arrays are ``(N,)``, and splits ascend from train to test."""
     compared = np.flatnonzero(usable)
     _, first, groups, counts = np.unique(hashes[compared], return_index=True, return_inverse=True, return_counts=True)
     is_first = np.zeros(len(hashes), bool)
     is_first[compared[first]] = True
     repeated = counts[groups] > 1
     rows, begins_at = compared[repeated], first[groups[repeated]]
-    # Texts in the order of their first rows: hashes differ from process to process.
+    # Order texts by their first rows, because hashes differ between processes.
     order = np.lexsort((rows, begins_at))
     rows = rows[order]
     begins = np.flatnonzero(is_first[rows])
     groups = np.cumsum(is_first[rows]) - 1
 
     def by_row(reduce: np.ufunc, values: NDArray[Any]) -> NDArray[Any]:
-        """Reduce the values of each text's rows, and repeat the result for each row."""
+        """Reduce the values of each text's rows, and repeat the result for each of them."""
         return np.asarray(reduce.reduceat(values, begins)[groups]) if len(begins) else values
 
     def first_where(wanted: NDArray[np.bool_]) -> Rows:

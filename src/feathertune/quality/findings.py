@@ -1,4 +1,4 @@
-"""Rows that a person should look at, kind by kind, from the numbers of one pass."""
+"""Findings: rows to review, by kind, from the numbers of one pass."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ from feathertune.quality.scan import NO_SPLIT, PROBLEMS, TRAIN, Scan
 from feathertune.records.inspection import FoundRow
 from feathertune.tasks.labels.alike import MISSING, look_of, merges_of
 
-# In the order in which they are shown; each follows the number of rows.
+# In display order; each description follows the number of rows.
 KINDS = {
     "unusable": "without a usable text or label",
-    "unseen-label": "for validation or test with a label that no training row has",
-    "alike-label": "with a label that looks like a more frequent one, or says that there is none",
-    "overlap": "with a text that a later split (train, validation, test) has too",
-    "conflict": "with a text that occurs with another label too",
-    "duplicate": "with a text and label that occurred before",
-    "suspect-label": "with a label that may be wrong",
-    "near-overlap": "with nearly the text of a row in a later split",
-    "near-conflict": "with nearly the text of a row with another label",
-    "near-duplicate": "with nearly the text of an earlier row, and its label",
-    "mojibake": "with UTF-8 that was read as another encoding, such as 'Ã©' for 'é'",
-    "lost-character": "with U+FFFD: a character was lost when the text was decoded",
+    "unseen-label": "for validation or test whose label no training row has",
+    "alike-label": "whose label is a variant of a more frequent one, or a placeholder for a missing label",
+    "overlap": "whose text is also in a later split (train, validation, test)",
+    "conflict": "whose text also occurs with another label",
+    "duplicate": "repeating an earlier text and label",
+    "suspect-label": "with a likely wrong label",
+    "near-overlap": "nearly repeating a text of a later split",
+    "near-conflict": "nearly repeating a text with another label",
+    "near-duplicate": "nearly repeating an earlier text with the same label",
+    "mojibake": "with UTF-8 decoded as another encoding, such as 'Ã©' for 'é'",
+    "lost-character": "with U+FFFD, which replaces a character lost in decoding",
     "control-character": "with control characters",
     "byte-order-mark": "with a byte order mark (U+FEFF)",
     "mixed-script": "with letters of two scripts in one word, such as a Cyrillic 'а' among Latin letters",
-    "unusual-script": "in a script that hardly any other text is in",
-    "not-normalised": "not in Unicode's normal form NFC: texts that look the same differ to a tokenizer",
+    "unusual-script": "in a script that few other texts use",
+    "not-normalised": "not in Unicode's normal form NFC, so texts that look equal differ for a tokenizer",
 }
-_CLIP = 300  # characters of a text that are shown
+_CLIP = 300  # displayed characters of a text
 
 
 @dataclass(frozen=True)
 class Found:
-    """The K rows of a finding, the rows that they are like (-1 if none), scores and suggested labels, all ``(K,)``."""
+    """A finding: K rows, the rows similar to them (-1 if none), scores and suggested labels, all ``(K,)``."""
 
     kind: str
     rows: NDArray[np.int64]
@@ -54,7 +54,7 @@ class Found:
 
     @property
     def what(self) -> str:
-        """The finding in plain words, to follow the number of rows."""
+        """Description of the finding, to follow the number of rows."""
         return f"{'row' if len(self) == 1 else 'rows'} {KINDS[self.kind]}"
 
 
@@ -101,7 +101,7 @@ def _nearly(scan: Scan, duplicates: Duplicates, near: Pairs, similarity: NDArray
     before = last[b] > first[a]
     crossing = before | (last[a] > first[b])
     differing = ~crossing & (scan.labels[a] != scan.labels[b])
-    # The row of the earlier split is the one to look at; in one split, the later row.
+    # List the row of the earlier split; within a split, the later row.
     rows, others = np.where(before, a, b), np.where(before, b, a)
     order = np.argsort(-similarity, kind="stable")
     chosen = {"near-overlap": crossing, "near-conflict": differing, "near-duplicate": ~crossing & ~differing}
@@ -110,14 +110,14 @@ def _nearly(scan: Scan, duplicates: Duplicates, near: Pairs, similarity: NDArray
 
 
 def rows_of(found: Found, scan: Scan, texts: Mapping[int, str]) -> Iterator[FoundRow]:
-    """Describe the rows of a finding; `texts` has the beginnings of some texts, by row."""
+    """Describe a finding's rows; `texts` has the beginnings of some texts, by row."""
     for place, row in enumerate(found.rows.tolist()):
         other = -1 if found.others is None else int(found.others[place])
         detail = PROBLEMS[scan.problems[row]] or None
         if found.suggested is not None:
-            detail = f"rather '{scan.names[found.suggested[place]]}'"
+            detail = f"suggested: '{scan.names[found.suggested[place]]}'"
         elif other >= 0 and scan.labels[row] != scan.labels[other]:
-            detail = f"there '{scan.label(other)}'"
+            detail = f"other label: '{scan.label(other)}'"
         yield FoundRow(
             source=scan.table(row).name,
             row=int(scan.numbers[row]),
@@ -132,6 +132,6 @@ def rows_of(found: Found, scan: Scan, texts: Mapping[int, str]) -> Iterator[Foun
 
 
 def clipped(text: str) -> str:
-    """Return the beginning of a text, as findings show it: half a surrogate pair is a question mark."""
+    """Return the beginning of a text for display; lone surrogates become question marks."""
     start = text if len(text) <= _CLIP else text[: _CLIP - 1] + "…"
     return start.encode("utf-8", "replace").decode()

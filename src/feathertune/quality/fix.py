@@ -1,7 +1,7 @@
-"""A cleaned copy of a source, with a list of all changes: certain faults are corrected, suspected ones are not.
+"""Write a cleaned copy of a source and a list of all changes; only certain errors are corrected.
 
-The original is only read. These rows are left out: unusable ones, repeats of a text with its label, rows whose text is
-in a later split, and all rows of a text with several labels.
+The original stays unchanged. The copy excludes unusable rows, duplicates of a text and label, rows whose text is also
+in a later split, and all rows of a text with conflicting labels.
 """
 
 from __future__ import annotations
@@ -31,26 +31,26 @@ from feathertune.storage import open_new, put_in_place
 KEPT, UNUSABLE, CONFLICT, OVERLAP, DUPLICATE = range(5)
 REASONS = (
     "",
-    "cannot be used",
-    "stands there with another label, too",
-    "stands in a later split, too",
-    "repeats a text and its label",
+    "unusable",
+    "text has conflicting labels",
+    "text is also in a later split",
+    "duplicate of a text and label",
 )
 REPAIRED = "text repaired"
 
 
 @dataclass(frozen=True)
 class Decisions:
-    """Changes by row, all ``(N,)``."""
+    """Decision for each row; arrays are ``(N,)``."""
 
-    reasons: NDArray[np.uint8]  # index into `REASONS`, 0 for a row that stays
+    reasons: NDArray[np.uint8]  # index into `REASONS`, 0 for a row that is kept
     others: NDArray[np.int64]  # the row that is the reason; -1 if none
-    repaired: NDArray[np.bool_]  # rows that stay with a repaired text
+    repaired: NDArray[np.bool_]  # rows that are kept with a repaired text
 
 
 @dataclass
 class Fixed:
-    """The copy and its list of changes, rows of the original and the copy, and changed rows by what was done."""
+    """Result of a fix: paths of the copy and its changes, row counts, and changed rows by kind of change."""
 
     path: Path
     changes: Path
@@ -59,7 +59,7 @@ class Fixed:
     counts: Counter[str] = field(default_factory=Counter)
 
     def as_json(self) -> dict[str, Any]:
-        """Return all of it as JSON has it."""
+        """Return the result as a JSON object."""
         return {**vars(self), "path": str(self.path), "changes": str(self.changes), "counts": dict(self.counts)}
 
 
@@ -69,28 +69,28 @@ def changes_path(path: Path) -> Path:
 
 
 def check_output(source_name: str, path: Path, *, overwrite: bool) -> None:
-    """Raise a `ConfigError` if the path for the copy is the source, may not be replaced, or has another ending."""
+    """Raise a `ConfigError` if the copy would replace its source or an existing file, or has the wrong ending."""
     source = Path(source_name)
     is_file = source.is_file()
     endings = (row_reader.ending_of(source),) if is_file else ENDINGS
     if path.suffix.lower() not in endings:
         raise ConfigError(
             f"--fix {path} ends in '{path.suffix}'. Expected {' or '.join(endings)}"
-            + (", as the source: the copy has its format and columns." if is_file else ".")
+            + (", like the source, because the copy keeps its format and columns." if is_file else ".")
         )
     for place in (path, changes_path(path)):
         if is_file and place.exists() and place.samefile(source):
-            raise ConfigError(f"--fix {path} would replace the source itself. Expected another file.")
+            raise ConfigError(f"--fix {path} would replace the source. Expected another file.")
         if place.is_dir():
             raise ConfigError(f"--fix {path}: {place} is a folder. Expected a file.")
         if place.exists() and not overwrite:
-            raise ConfigError(f"{place} exists. Give another --fix, or --overwrite to replace it.")
+            raise ConfigError(f"{place} exists. Pass another --fix, or --overwrite to replace it.")
     if not path.absolute().parent.is_dir():
-        raise ConfigError(f"--fix {path}: there is no folder {path.parent}.")
+        raise ConfigError(f"--fix {path}: the folder {path.parent} does not exist.")
 
 
 def decide(scan: Scan) -> Decisions:
-    """Decide what happens to each row; texts count as they are after their repair."""
+    """Decide what happens to each row, judged by its text after repair."""
     hashes, problems = scan.hashes.copy(), scan.problems.copy()
     mended = np.zeros(len(hashes), bool)
     for row, of_repaired in scan.repaired_hashes.items():
@@ -107,14 +107,14 @@ def decide(scan: Scan) -> Decisions:
 
 
 def write_fixed(scan: Scan, path: Path, *, overwrite: bool = True) -> Fixed:
-    """Write the copy of the first table and the list of changes, both whole or not at all.
+    """Write the copy of the first table and the list of changes, either both or neither.
 
-    DataError if no row would stay, or the source is not what was scanned; ConfigError if a file cannot be written.
+    DataError if no row would be kept, or the source changed since the scan; ConfigError if a file cannot be written.
     """
     decisions = decide(scan)
     table = scan.tables[0]
     if not (decisions.reasons[: scan.starts[1]] == KEPT).any():
-        raise DataError(f"Nothing of {table.name} would be left: no row stays as it is. Nothing was written.")
+        raise DataError(f"No row of {table.name} would be kept. Nothing was written.")
     fixed = Fixed(path, changes_path(path))
     ending = path.suffix.lower()
     with output_errors(path, "--fix"), contextlib.ExitStack() as stack:
@@ -148,11 +148,11 @@ def write_fixed(scan: Scan, path: Path, *, overwrite: bool = True) -> Fixed:
 def _rows(
     scan: Scan, decisions: Decisions, list_change: Callable[[list[object]], object], fixed: Fixed
 ) -> Iterator[dict[str, Any]]:
-    """Yield the rows that stay, repaired; list and count all changes."""
+    """Yield the kept rows, repaired; list and count all changes."""
     table = scan.tables[0]
     columns = ("text",) if table.path is None or table.columns is None else table.columns.texts
     if table.path is None and table.columns is not None and table.columns.text_pair is not None:
-        raise DataError(f"{table.name} holds pairs of texts. --fix writes a copy of those of a file alone.")
+        raise DataError(f"{table.name} holds pairs of texts. --fix supports pairs only in files.")
     for row, values in enumerate(_originals(table)):
         fixed.n_read += 1
         text = BETWEEN.join(str(values.get(column) or "") for column in columns)
@@ -167,10 +167,10 @@ def _rows(
                 values = {**values, **{column: repaired(str(values.get(column) or "")) for column in columns}}
             yield values
             continue
-        done = f"left out: {REASONS[reason]}"
+        done = f"removed: {REASONS[reason]}"
         fixed.counts[done] += 1
         if reason == UNUSABLE:
-            done += f": {PROBLEMS[scan.problems[row]] or 'nothing is left of it'}"
+            done += f": {PROBLEMS[scan.problems[row]] or 'empty after repair'}"
         other = int(decisions.others[row])
         because = ("", "") if other < 0 else (int(scan.numbers[other]), scan.table(other).name)
         list_change([number, done, *because, label, _shown(text), ""])
@@ -187,5 +187,5 @@ def _originals(table: Table) -> Iterator[dict[str, Any]]:
 
 
 def _shown(text: str) -> str:
-    """Return the beginning of a text, without what a CSV cannot hold."""
+    """Return the beginning of a text, without null bytes, which a CSV cannot hold."""
     return clipped(text).replace("\0", "")

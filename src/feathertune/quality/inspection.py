@@ -1,6 +1,6 @@
-"""``feathertune inspect``: profile the data as a study would read it, and flag likely problems; nothing is trained.
+"""``feathertune inspect``: profile the data as a study would read it, and flag likely problems, without training.
 
-All rows are read once; those that are compared, sampled or shown are read again for their texts.
+All rows are read once; rows that are compared, sampled or displayed are read again for their texts.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ if TYPE_CHECKING:
     from feathertune.config import Config, DataConfig
     from feathertune.study.observe import Observer
 
-# At most this many pairs are compared, and texts shown.
+# Limits on compared pairs and displayed texts.
 _MOST_PAIRS, _MOST_TEXTS = 50_000, 100_000
 _READ_AT_ONCE = 2_000
-# Splitting millions of rows takes seconds; a study's refusals show with fewer rows of each label.
+# Splitting millions of rows takes seconds; fewer rows per label reveal the same errors.
 _MANY_ROWS, _ROWS_A_LABEL = 200_000, 200
-_LISTED = 10_000  # rows of each kind in the record; the CSV has all
+_LISTED = 10_000  # rows per kind in the record; the CSV has all
 _NO_LIMIT = 1 << 30  # in tokens
 
 
 @dataclass(frozen=True)
 class Inspected:
-    """An inspection and its parts; `texts` has the beginning of each text that was kept, by row."""
+    """An inspection and its parts; `texts` has the beginnings of kept texts, by row."""
 
     record: Inspection
     scan: Scan
@@ -52,14 +52,14 @@ class Inspected:
     texts: dict[int, str]
 
     def rows(self) -> Iterator[tuple[str, FoundRow]]:
-        """Yield all rows of all findings, each with its kind."""
+        """Yield the rows of all findings, each with its kind."""
         for found in self.found:
             for row in rows_of(found, self.scan, self.texts):
                 yield found.kind, row
 
 
 def inspect_data(config: Config, observer: Observer) -> Inspected:
-    """Read the data and look for problems; FeathertuneError if source or encoder cannot be read."""
+    """Read the data and check it for problems; FeathertuneError if the source or encoder cannot be read."""
     data, base = config.data, config.one_base()
     options = replace(read_options(data), drop_invalid=True)
     if options.labels.kind.numbers:
@@ -77,19 +77,19 @@ def _inspect(tables: list[Table], tokenizer: PreTrainedTokenizerBase, config: Co
     observer.stage(f"reading all rows of {data.source}")
     seen = scan(tables)
     if not seen.usable.any():
-        raise DataError(f"{data.source} holds no usable row.")
+        raise DataError(f"{data.source} has no usable row.")
     if data.task == "auto" and (numbers := all_numbers(seen.names)) and has_fraction(numbers.values()):
         _refuse_numbers(data.source)
     duplicates = find_duplicates(seen.hashes, seen.labels, seen.splits, seen.usable)
-    observer.stage("looking for nearly equal texts")
+    observer.stage("searching for near-duplicates")
     pairs = candidates(seen.sketches, duplicates.is_first)
     seen.sketches.clear()
     compared = _chosen(pairs, seen, data.seed)
     refused = _refused(seen, data)
-    observer.stage(f"reading what was found in {data.source}")
+    observer.stage(f"reading the texts of findings in {data.source}")
     certain = find(seen, duplicates, compared[:0], np.zeros(0), None)
     sample, shown, shingles = _read_again(seen, compared, seen.sample(data.seed), certain)
-    observer.stage("looking for wrong labels")
+    observer.stage("searching for label errors")
     errors = _label_errors(seen, duplicates, sample, data.seed)
     found = find(seen, duplicates, compared, similarities(compared, shingles), errors)
     observer.stage("tokenising")
@@ -134,13 +134,13 @@ def _tokens(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> Tokens:
 
 def _refuse_numbers(source: str) -> NoReturn:
     raise ConfigError(
-        f"The labels of {source} are numbers, and inspect looks at classes only. To look at the texts alone, give "
-        "another --label-column; to take each number for a class, --set data.task=single_label."
+        f"The labels of {source} are numbers, but inspect supports only classes. Pass another --label-column to check "
+        "only the texts, or --set data.task=single_label to treat each number as a class."
     )
 
 
 def _refused(seen: Scan, data: DataConfig) -> str | None:
-    """Why a study would refuse the data, found by splitting it; None if it would not."""
+    """Return the error that a study would raise when splitting the data; None without one."""
     if seen.n_dropped and not data.drop_invalid:
         return f"{seen.n_dropped:,} rows cannot be used."
     sizes = (data.train_size, data.validation_size, data.test_size)
@@ -154,7 +154,7 @@ def _refused(seen: Scan, data: DataConfig) -> str | None:
 
 
 def _label_errors(seen: Scan, duplicates: Duplicates, sample: dict[int, str], seed: int) -> LabelErrors:
-    """Judge each text of the sample once; texts with several labels are left out."""
+    """Find label errors in the sample, excluding repeats and texts with conflicting labels."""
     judged = duplicates.is_first.copy()
     judged[duplicates.rows[duplicates.contradicted]] = False
     rows = np.array([row for row in sample if judged[row]], np.int64)
@@ -164,7 +164,7 @@ def _label_errors(seen: Scan, duplicates: Duplicates, sample: dict[int, str], se
 
 
 def _chosen(pairs: Pairs, seen: Scan, seed: int) -> Pairs:
-    """Return the pairs to compare: all, or first those of two splits, then a sample of the others."""
+    """Return the pairs to compare: all, or first pairs across splits, then a sample of the others."""
     if len(pairs) <= _MOST_PAIRS:
         return pairs
     within = seen.splits[pairs[:, 0]] == seen.splits[pairs[:, 1]]
@@ -175,7 +175,7 @@ def _chosen(pairs: Pairs, seen: Scan, seed: int) -> Pairs:
 def _read_again(
     seen: Scan, compared: Pairs, sample: NDArray[np.int64], certain: list[Found]
 ) -> tuple[dict[int, str], dict[int, str], dict[int, Shingles]]:
-    """By row: the sample's texts, the beginnings of texts to show, and the word sets of the rows that are compared."""
+    """Return, by row, the sample's texts, the beginnings of texts to display, and the shingles of compared rows."""
     most = max(_LISTED, _MOST_TEXTS // max(1, len(certain)))
     in_pairs, in_sample = {*compared.ravel().tolist()}, {*sample.tolist()}
     in_shown = in_pairs.union(*(one.rows[:most].tolist() for one in certain))

@@ -1,7 +1,7 @@
-"""Rows whose label may be wrong, judged from their words by models trained on the other rows.
+"""Find rows that look mislabelled to word models trained on the other rows.
 
-Tf-idf of words and pairs of words goes into naive Bayes, which takes seconds for thousands of labels. A study judges
-its test rows by trained encoders instead: see `feathertune.study.verdict.mislabelled`.
+The models are naive Bayes on tf-idf of words and word pairs, which takes seconds for thousands of labels. A study uses
+its trained encoders instead: see `feathertune.study.verdict.mislabelled`.
 
 Source: Northcutt, Jiang & Chuang 2021, "Confident Learning: Estimating Uncertainty in Dataset Labels", section 3.2.
 """
@@ -17,31 +17,31 @@ from numpy.typing import NDArray
 from feathertune.quality.words import Words
 
 FOLDS = 5
-# If the models find fewer labels than this, no row is listed.
+# If the models predict fewer labels than this, no row is listed.
 _LEAST_ACCURACY = 1 / 3
-# With few labels the mean over several draws of the folds finds more and costs little.
+# With few labels, averaging over several draws of the folds finds more errors and costs little.
 _REPEATS, _FEW_CLASSES = 3, 20
-# At most this share of the rows is listed.
+# Maximum share of the rows that is listed.
 LISTED = 0.04
-_BITS = 20  # of a feature's number, before rare features are left out
-_MOST_CELLS = 2_000_000  # features times labels
-_LEAST_ROWS = 2  # that must have a feature
+_BITS = 20  # bits of a hashed feature, before rare features are dropped
+_MOST_CELLS = 2_000_000  # maximum of features times labels
+_LEAST_ROWS = 2  # minimum number of rows with a feature
 _SMOOTHING = 0.3
 
 
 @dataclass(frozen=True)
 class LabelErrors:
-    """The S likely label errors among N rows, the most suspicious first."""
+    """The S likely label errors among N rows, most likely first."""
 
     rows: NDArray[np.int64]  # (S,)
-    suggested: NDArray[np.int64]  # the label that the models give, (S,)
+    suggested: NDArray[np.int64]  # label predicted by the models, (S,)
     margins: NDArray[np.float64]  # probability of the row's own label minus the suggested one's, (S,)
-    n_judged: int  # rows of labels that have at least one row per fold
-    accuracy: float  # share of the judged rows whose label the models found
+    n_judged: int  # rows whose label has at least one row per fold
+    accuracy: float  # share of the judged rows whose label the models predict
 
 
 def find_label_errors(words: Words, labels: NDArray[np.int64], *, seed: int = 0) -> LabelErrors:
-    """Judge the label ``(N,)`` of each of N different texts by models of the others; the seed draws the folds."""
+    """Find label errors among N different texts with labels ``(N,)``; the seed draws the folds."""
     names, classes, counts = np.unique(labels, return_inverse=True, return_counts=True)
     judged = np.flatnonzero(counts[classes] >= FOLDS)
     names, classes = np.unique(labels[judged], return_inverse=True)
@@ -63,7 +63,7 @@ def find_label_errors(words: Words, labels: NDArray[np.int64], *, seed: int = 0)
 
 
 def features(words: Words, n_classes: int) -> Any:  # noqa: ANN401 - a sparse matrix of scipy
-    """Return the tf-idf of the most frequent words and pairs of words, ``(N, F)``."""
+    """Return the tf-idf of the most frequent words and word pairs, ``(N, F)``."""
     from scipy.sparse import csr_matrix
     from sklearn.feature_extraction.text import TfidfTransformer
 

@@ -1,7 +1,7 @@
-"""Texts that are nearly the same, found among millions of rows by MinHash and banding.
+"""Find near-duplicates among millions of rows by MinHash with banding.
 
-A text is the set of its pairs of words. Rows whose smallest numbers agree in all orders of one band are candidates; the
-sets themselves then tell how similar the two texts are. A row costs 48 bytes.
+Each text is the set of its word pairs. Rows whose minimum hashes agree in all orders of one band become candidates, and
+the Jaccard similarity of their sets decides. A row takes 48 bytes.
 
 Source: Broder 1997, "On the resemblance and containment of documents"; bands: Leskovec, Rajaraman & Ullman, "Mining of
 Massive Datasets", section 3.4.
@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 
 from feathertune.quality.words import Words, mix
 
-# Two texts at least this similar are nearly the same: one word in fifteen may differ.
+# Minimum similarity of near-duplicates: about one word in fifteen may differ.
 ALIKE = 0.7
 _BANDS, _ORDERS_A_BAND = 6, 4  # finds 96% of the pairs with similarity 0.8, 80% at 0.7, 5% at 0.3
 _ORDERS = _BANDS * _ORDERS_A_BAND
-# The last byte of the smallest number in some orders drops pairs that agree in one band by chance.
+# The last bytes of some minimum hashes drop pairs that agree in one band by chance.
 _SIGNED, _LEAST_AGREEMENTS = 16, 8
 _SEED = 1
-# A longer text is represented by this many of its smallest numbers.
+# Longer texts are represented by this many of their smallest hashes.
 _SKETCH = 512
 _ROW = np.dtype([("row", np.int64), ("bands", np.uint32, _BANDS), ("signature", np.uint8, _SIGNED)])
 
@@ -34,7 +34,7 @@ Shingles = NDArray[np.uint32]
 
 
 def sketches_of(words: Words, rows: NDArray[np.int64]) -> Sketches:
-    """Return what `candidates` needs of N texts with these row numbers, ``(N,)``; texts without words have none."""
+    """Return the sketches of N texts with row numbers ``(N,)``, for `candidates`; texts without words have none."""
     filled = words.counts > 0
     smallest = _smallest(words, filled)
     sketches = np.zeros(len(smallest), _ROW)
@@ -44,9 +44,9 @@ def sketches_of(words: Words, rows: NDArray[np.int64]) -> Sketches:
 
 
 def candidates(sketches: Sequence[Sketches], usable: NDArray[np.bool_]) -> Pairs:
-    """Return pairs of rows that may be similar, each once, the smaller row first, ``(K, 2)``.
+    """Return unique pairs of rows that may be similar, the smaller row first, ``(K, 2)``.
 
-    Rows that agree in a band are paired with the first and the next of them, not each with each.
+    Rows that agree in a band are paired with the first and the previous of them, not all with all.
     """
     parts = [np.zeros(0, _ROW), *(part[usable[part["row"]]] for part in sketches)]
     rows, signatures = (np.concatenate([part[key] for part in parts]) for key in ("row", "signature"))
@@ -60,7 +60,7 @@ def candidates(sketches: Sequence[Sketches], usable: NDArray[np.bool_]) -> Pairs
 
 
 def shingles_of(words: Words) -> list[Shingles]:
-    """Return each text's pairs of words as rising numbers: all of them, or the smallest of many."""
+    """Return each text's word pairs as ascending hashes: all, or the smallest `_SKETCH`."""
     codes = np.unique(words.rows.astype(np.uint64) << np.uint64(32) | _numbers(words).astype(np.uint64))
     borders = np.searchsorted(codes, np.arange(len(words) + 1, dtype=np.uint64) << np.uint64(32))
     numbers = codes.astype(np.uint32)
@@ -68,7 +68,7 @@ def shingles_of(words: Words) -> list[Shingles]:
 
 
 def similarity(a: Shingles, b: Shingles) -> float:
-    """Return the Jaccard similarity of two sets of `shingles_of`; within about 0.02 for texts that it shortens."""
+    """Return the Jaccard similarity of two sets of shingles; within about 0.02 if shortened."""
     common = np.intersect1d(a, b, assume_unique=True)
     if max(len(a), len(b)) < _SKETCH:
         return len(common) / max(1, len(a) + len(b) - len(common))
@@ -82,12 +82,12 @@ def similarities(pairs: Pairs, sets: Mapping[int, Shingles]) -> NDArray[np.float
 
 
 def _numbers(words: Words) -> Shingles:
-    """Return a number of 32 bits for each pair of words."""
+    """Return a 32-bit hash for each word pair."""
     return (words.pairs() >> np.uint64(32)).astype(np.uint32)
 
 
 def _smallest(words: Words, filled: NDArray[np.bool_]) -> Shingles:
-    """Return the smallest number of each text under each order, ``(N, orders)``."""
+    """Return each text's minimum hash under each order, ``(N, orders)``."""
     numbers, starts = _numbers(words), words.offsets[:-1][filled]
     smallest = np.empty((len(starts), _ORDERS), np.uint32)
     rng = np.random.default_rng(_SEED)
@@ -101,14 +101,14 @@ def _smallest(words: Words, filled: NDArray[np.bool_]) -> Shingles:
 
 
 def _bands(smallest: Shingles) -> Shingles:
-    """Return one number for each band, ``(N, bands)``."""
+    """Return one hash per band, ``(N, bands)``."""
     factors = np.random.default_rng(_SEED).integers(1, 1 << 62, _ORDERS_A_BAND, np.uint64)
     parts = smallest.reshape(len(smallest), _BANDS, _ORDERS_A_BAND)
     return (mix((parts * factors).sum(axis=2, dtype=np.uint64)) >> np.uint64(32)).astype(np.uint32)
 
 
 def _joined(keys: Shingles) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return places with the same key: each with the one before it, and with the first one."""
+    """Return pairs of places with the same key: each with the previous and with the first."""
     order = np.argsort(keys, kind="stable")
     begins = np.concatenate([[True], np.diff(keys[order]) != 0])
     first = np.flatnonzero(begins)[np.cumsum(begins) - 1]

@@ -1,4 +1,4 @@
-"""The record of an inspection: classes, lengths, repeated texts, and one sentence for each thing to look at."""
+"""Record of an inspection: classes, lengths, duplicates, and one sentence per likely problem."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from feathertune.quality.tables import set_of
 from feathertune.records.inspection import Inspection, Lengths, Looked, ReadColumns
 from feathertune.tasks.labels.alike import notes_on
 
-# Length limits whose effect is shown.
+# Length limits in the truncation table.
 CUTS = (64, 128, 256, 512)
-_QUANTILES = {"5 %": 0.05, "25 %": 0.25, "half": 0.5, "75 %": 0.75, "95 %": 0.95, "99 %": 0.99}
-# From here on something is worth a sentence.
+_QUANTILES = {"5%": 0.05, "25%": 0.25, "50%": 0.5, "75%": 0.75, "95%": 0.95, "99%": 0.99}
+# Thresholds from which a problem is reported.
 _RARE_ROWS, _RARE_SHARE, _LARGE_SHARE = 10, 0.01, 0.8
 _ROWS_A_CLASS, _FEW_TEST_ROWS = 5, 200
 _UNKNOWN_SHARE, _MARKUP_SHARE, _BARE_SHARE, _CUT_SHARE = 0.01, 0.05, 0.05, 0.5
@@ -30,11 +30,11 @@ _SHOWN, _SHOWN_ROWS = 8, 3
 
 @dataclass(frozen=True)
 class Tokens:
-    """Tokens of a sample of the texts."""
+    """Token statistics of a sample of the texts."""
 
-    lengths: np.ndarray  # special tokens included, (S,)
-    n_special: int  # of an empty text
-    unknown_share: float  # of the tokens, that the tokenizer does not know
+    lengths: np.ndarray  # with special tokens, (S,)
+    n_special: int  # special tokens of an empty text
+    unknown_share: float  # share of unknown tokens
 
 
 def profile(
@@ -73,7 +73,7 @@ def profile(
 
 
 def as_dataset(scan: Scan, table: int, *, most_a_label: int | None = None) -> RawDataset:
-    """Return a table's usable rows, or `most_a_label` of each label and split, with hashes in place of texts."""
+    """Return a table's usable rows, at most `most_a_label` per label and split, with hashes instead of texts."""
     rows = np.arange(scan.starts[table], scan.starts[table + 1])
     rows = rows[scan.usable[rows]]
     if most_a_label is not None:
@@ -96,7 +96,7 @@ def as_dataset(scan: Scan, table: int, *, most_a_label: int | None = None) -> Ra
 def _by_split(splits: np.ndarray) -> dict[str, int]:
     if (splits == NO_SPLIT).all():
         return {"all": len(splits)}
-    # Next to a source of test rows, a source without splits has training rows.
+    # With a separate test source, rows without a split are training rows.
     counts = np.bincount(np.where(splits == NO_SPLIT, TRAIN, splits), minlength=len(SPLITS)).tolist()
     return {name: n for name, n in zip(SPLITS, counts, strict=True) if n}
 
@@ -111,7 +111,7 @@ def _left_out(scan: Scan) -> list[str]:
         shown = [f"{scan.table(row).place} {scan.numbers[row]}" for row in of_it[:_SHOWN_ROWS].tolist()]
         more = ["..."] if len(of_it) > _SHOWN_ROWS else []
         parts.append(f"{len(of_it):,} {PROBLEMS[problem]} ({', '.join(shown + more)})")
-    return [f"{len(rows):,} row{'s' if len(rows) > 1 else ''} left out: {'; '.join(parts)}."]
+    return [f"{len(rows):,} row{'s' if len(rows) > 1 else ''} skipped: {'; '.join(parts)}."]
 
 
 def _lengths(lengths: np.ndarray, max_length: int) -> Lengths:
@@ -130,18 +130,18 @@ def _about_rows(scan: Scan, record: Inspection, found: Sequence[Found]) -> list[
     said = []
     if scan.n_dropped:
         said.append(
-            f"{scan.n_dropped:,} rows cannot be used (see the notes): a study leaves them out only with --drop-invalid."
+            f"{scan.n_dropped:,} rows cannot be used (see the notes). A study needs --drop-invalid to skip them."
         )
     if record.crossing:
-        said.append(f"{record.crossing:,} test texts are also training or validation texts: a study drops those.")
+        said.append(f"{record.crossing:,} test texts are also in training or validation. A study removes them there.")
     for one in found:
         if one.kind == "unusable" or (one.kind == "overlap" and record.crossing):
             continue
         if one.kind == "suspect-label":
             said.append(
-                f"{len(one):,} labels to look at: models trained on the other rows' words disagree with them. Of "
-                f"{record.looked.judged:,} rows they found {record.looked.accuracy:.0%} of the labels, so many of the "
-                "listed labels are right."
+                f"Likely wrong labels: {len(one):,}. Word models trained on the other rows disagree with them. The "
+                f"models predict only {record.looked.accuracy:.0%} of {record.looked.judged:,} labels, so many listed "
+                "labels are right."
             )
         else:
             said.append(f"{len(one):,} {one.what}.")
@@ -149,8 +149,8 @@ def _about_rows(scan: Scan, record: Inspection, found: Sequence[Found]) -> list[
     if n_test < _FEW_TEST_ROWS:
         half = 196 * math.sqrt(0.8 * 0.2 / max(1, n_test))
         said.append(
-            f"About {n_test:,} test rows: too few to tell methods apart (an accuracy of 80% has a 95% CI of "
-            f"±{half:.0f} points)."
+            f"About {n_test:,} test rows are too few to separate methods: an accuracy of 80% would have a 95% CI of "
+            f"±{half:.0f} points."
         )
     for column, value in record.constant.items():
         said.append(f"The column '{column}' " + (f"is {value!r:.40} in all rows." if value else "is empty."))
@@ -160,22 +160,22 @@ def _about_rows(scan: Scan, record: Inspection, found: Sequence[Found]) -> list[
 def _about_classes(scan: Scan, record: Inspection) -> list[str]:
     n, said = sum(record.classes.values()), notes_on(scan.label_counts())
     if len(record.classes) == 1:
-        return [*said, "All rows have one label: is the label column the right one?"]
+        return [*said, "All rows have the same label. Check the label column."]
     if n < _ROWS_A_CLASS * len(record.classes):
         return [
             *said,
-            f"{len(record.classes):,} labels for {n:,} rows: is the label column the right one? A number to predict is "
-            "not a class.",
+            f"{len(record.classes):,} labels for {n:,} rows are very many. Check the label column; numbers to predict "
+            "are not classes.",
         ]
     rare = {name: rows for name, rows in record.classes.items() if rows < max(_RARE_ROWS, _RARE_SHARE * n)}
     if rare and len(record.classes) <= 1 / _RARE_SHARE:  # with more classes, each is rare
         shown = ", ".join(f"'{isolated(name)}' ({rows:,})" for name, rows in list(rare.items())[-_SHOWN:])
-        said.append(f"Nearly absent: {shown}. Few such rows reach the test split, and less is learned about them.")
+        said.append(f"Rare labels: {shown}. Few of their rows reach the test split, so their scores are uncertain.")
     most, rows = next(iter(record.classes.items()))
     if rows >= _LARGE_SHARE * n:
         said.append(
-            f"Always answering '{isolated(most)}' is right in {rows / n:.1%} of the rows: look at balanced accuracy, "
-            "macro F1 and MCC, not at accuracy."
+            f"{rows / n:.1%} of the rows are '{isolated(most)}', so accuracy says little. Look at balanced accuracy, "
+            "macro F1 and MCC."
         )
     return said
 
@@ -184,15 +184,15 @@ def _about_texts(scan: Scan, record: Inspection, tokens: Tokens) -> list[str]:
     said = []
     bare = float((tokens.lengths <= tokens.n_special + 1).mean())
     if bare >= _BARE_SHARE:
-        said.append(f"{bare:.1%} of the texts are one token or less.")
+        said.append(f"{bare:.1%} of texts have at most one token.")
     if tokens.unknown_share >= _UNKNOWN_SHARE:
         said.append(
-            f"The tokenizer does not know {tokens.unknown_share:.1%} of the tokens: was the encoder trained on the "
-            "language of the texts?"
+            f"{tokens.unknown_share:.1%} of tokens are unknown to the tokenizer. Check that the base model was trained "
+            "on the language of the texts."
         )
     marked = scan.checks.n_marked / sum(record.classes.values())
     if marked >= _MARKUP_SHARE:
-        said.append(f"{marked:.0%} of the texts contain markup, such as <br> or &amp;: it is read as words.")
+        said.append(f"{marked:.0%} of texts contain markup, such as <br> or &amp;, which the model reads as words.")
     if (cut := record.lengths.cut[record.max_length]) > _CUT_SHARE:
-        said.append(f"{cut:.0%} of the texts are longer than --max-length {record.max_length} and are truncated.")
+        said.append(f"{cut:.0%} of texts exceed --max-length {record.max_length} and are truncated.")
     return said

@@ -1,6 +1,6 @@
-"""One pass over all rows of one or two sources that keeps a few numbers of each row, and no text.
+"""One pass over all rows of one or two sources that keeps a few numbers per row, but no text.
 
-A row costs 18 bytes, and 48 more in the search for nearly equal texts (`feathertune.quality.near_duplicates`).
+A row takes 18 bytes, and 48 more to search for near-duplicates (`feathertune.quality.near_duplicates`).
 """
 
 from __future__ import annotations
@@ -21,58 +21,58 @@ from feathertune.quality.text_checks import TextChecks
 from feathertune.quality.words import words_of
 from feathertune.tasks.labels.values import label_name, number_of
 
-# Why a row cannot be used, by `Scan.problems`; 0 if it can. Ignored are rows that no study would read: the source's
-# test rows if a second source has the test rows, and that source's other rows.
+# Reasons for unusable rows, by `Scan.problems`; 0 means usable. Rows that no study reads are ignored: with a separate
+# test source, the first source's test rows and the test source's other rows.
 PROBLEMS = ("", "with an empty text", "without a label", "with half a surrogate pair", "with a null byte", "")
 EMPTY, UNLABELLED, BROKEN, NULL, IGNORED = range(1, 6)
 NO_SPLIT = -1
 TRAIN, VALIDATION, TEST = range(3)
-# Bounds of the sample that is tokenised and whose labels are judged.
+# Limits of the sample for token statistics and label errors.
 _SAMPLE_ROWS, _SAMPLE_CHARACTERS = 20_000, 40_000_000
 
 
 @dataclass
 class Scan:
-    """Result of one pass. Row ``n`` is the n-th of all tables, counted from 0; arrays are ``(N,)``."""
+    """Result of one pass. Rows of all tables are numbered from 0; arrays are ``(N,)``."""
 
     tables: tuple[Table, ...]
-    starts: list[int] = field(default_factory=lambda: [0])  # the first row of each table, and the number of all rows
+    starts: list[int] = field(default_factory=lambda: [0])  # first row of each table, and the total number of rows
     hashes: NDArray[np.int64] = field(init=False)  # of the texts, valid in this process only
     labels: NDArray[np.int32] = field(init=False)  # index into `names`, -1 without a label
     splits: NDArray[np.int8] = field(init=False)  # index into `SPLITS`, or `NO_SPLIT`
     problems: NDArray[np.uint8] = field(init=False)  # index into `PROBLEMS`
-    numbers: NDArray[np.int32] = field(init=False)  # row numbers as messages say them
+    numbers: NDArray[np.int32] = field(init=False)  # row numbers for messages
     names: list[str] = field(default_factory=list)
     sketches: list[Sketches] = field(default_factory=list)
     checks: TextChecks = field(default_factory=TextChecks)
-    repaired_hashes: dict[int, int] = field(default_factory=dict)  # by row whose text can be repaired
+    repaired_hashes: dict[int, int] = field(default_factory=dict)  # by row, for texts that can be repaired
     n_characters: int = 0  # of all usable texts
     _values: dict[str, set[str]] = field(default_factory=dict)
     _known: dict[str, int] = field(default_factory=dict)
 
     @property
     def usable(self) -> NDArray[np.bool_]:
-        """True for rows that can be used, ``(N,)``."""
+        """True for usable rows, ``(N,)``."""
         return np.asarray(self.problems == 0)
 
     @property
     def unusable(self) -> NDArray[np.int64]:
-        """The rows that a study would refuse, ``(U,)``."""
+        """Rows that a study would reject, ``(U,)``."""
         return np.flatnonzero((self.problems > 0) & (self.problems < IGNORED))
 
     @property
     def n_dropped(self) -> int:
-        """Number of unusable rows, with those that the sources left out."""
+        """Number of unusable rows, including those that the sources skipped."""
         return len(self.unusable) + sum(table.n_dropped for table in self.tables)
 
     @property
     def constant(self) -> dict[str, str]:
-        """The one value of each unread column that has only one."""
+        """Unread columns with a single value, and that value."""
         found = {name: next(iter(values)) for name, values in self._values.items() if len(values) == 1}
         return {name: value.encode(errors="replace").decode() for name, value in found.items()}
 
     def table(self, row: int) -> Table:
-        """Return the table of a row."""
+        """Return a row's table."""
         return self.tables[int(np.searchsorted(self.starts, row, side="right")) - 1]
 
     def label(self, row: int) -> str | None:
@@ -80,7 +80,7 @@ class Scan:
         return self.names[self.labels[row]] if self.labels[row] >= 0 else None
 
     def label_counts(self) -> dict[str, int]:
-        """Return the usable rows of each label, and of each label of a set."""
+        """Return the number of usable rows by label; a set counts for each of its labels."""
         found: Counter[str] = Counter()
         for name, n in zip(self.names, np.bincount(self.labels[self.usable], minlength=len(self.names)), strict=True):
             found.update(dict.fromkeys(self.parts(name), int(n)))
@@ -91,13 +91,13 @@ class Scan:
         return set_of(name) if self.tables[0].has_sets else (name,)
 
     def sample(self, seed: int) -> NDArray[np.int64]:
-        """Draw usable rows, rising, ``(S,)``; fewer if texts are long."""
+        """Draw a sample of usable rows, ascending, ``(S,)``; fewer if texts are long."""
         rows = np.flatnonzero(self.usable)
         most = min(_SAMPLE_ROWS, max(1, _SAMPLE_CHARACTERS * len(rows) // max(1, self.n_characters)))
         return rows if most >= len(rows) else np.sort(np.random.default_rng(seed).choice(rows, most, replace=False))
 
     def texts(self, rows: NDArray[np.int64]) -> Iterator[tuple[int, str]]:
-        """Read the tables again; yields the wanted rows, rising, with their texts."""
+        """Read the tables again and yield the wanted rows, ascending, with their texts."""
         rows = np.sort(rows)
         for table, (first, end) in zip(self.tables, zip(self.starts[:-1], self.starts[1:], strict=True), strict=True):
             wanted = rows[(rows >= first) & (rows < end)]
@@ -106,9 +106,9 @@ class Scan:
     def take(
         self, table: Table, block: Sequence[TableRow], first: int, *, tested_elsewhere: bool, only_test: bool
     ) -> tuple[NDArray[Any], ...]:
-        """Take B rows of a table, from row `first` on, and return their part of the arrays.
+        """Process B rows of a table, starting at row `first`, and return their part of the arrays.
 
-        Its own test rows are ignored if `tested_elsewhere`, and all other rows if `only_test`.
+        With `tested_elsewhere`, the table's own test rows are ignored; with `only_test`, all its other rows.
         """
         numbers = np.array([row.number for row in block], np.int32)
         texts = [string_of(row.text, f"{table.place} {row.number}") for row in block]
@@ -144,8 +144,8 @@ class Scan:
             if number_of(label) is None:
                 raise
             raise DataError(
-                f"{where}: the label is {label!r:.40}, a number, and inspect looks at classes only. To look at the "
-                "texts alone, give another --label-column."
+                f"{where}: the label {label!r:.40} is a number, but inspect supports only classes. Pass another "
+                "--label-column to check only the texts."
             ) from None
         if not is_whole(name):
             name = ""
@@ -153,13 +153,13 @@ class Scan:
             self._known[name] = len(self.names)
             self.names.append(name)
         found = self._known[name] if name else -1
-        if isinstance(label, str):  # of other types some are equal and not the same: 1 and True
+        if isinstance(label, str):  # values of other types can be equal but different: 1 and True
             self._known[label] = found
         return found
 
 
 def scan(tables: Sequence[Table]) -> Scan:
-    """Read all rows of the source once, and of one of test rows its test split, or all if it has no splits.
+    """Read all rows of the source once, and of a test source its test split, or all rows if it has no splits.
 
     DataError if a file is broken, or a value has a type that cannot be a text, a label or a split.
     """
@@ -177,7 +177,7 @@ def scan(tables: Sequence[Table]) -> Scan:
 
 
 def _problems(texts: list[str]) -> NDArray[np.uint8]:
-    """Return why each text cannot be used, ``(B,)``."""
+    """Return each text's problem as an index into `PROBLEMS`, ``(B,)``."""
     problems = np.array([EMPTY if not text or text.isspace() else 0 for text in texts], np.uint8)
     joined = "".join(texts)
     if "\0" in joined:

@@ -1,4 +1,4 @@
-"""The rows of a source, as often as needed and without keeping those of a file: the input of `feathertune inspect`."""
+"""Tables for `feathertune inspect`: sources whose rows can be read repeatedly without keeping a file in memory."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ _BLOCK_ROWS, _BLOCK_CHARACTERS = 8192, 1_000_000
 
 
 class TableRow(NamedTuple):
-    """One row as the source gives it."""
+    """One row, as read from the source."""
 
-    text: Any  # both texts of a pair are one
-    label: Any  # a name of the set (`set_of`) if a text may have several labels
+    text: Any  # both texts of a pair, joined
+    label: Any  # name of the label set (`set_of`) if a text may have several labels
     split: Any
-    number: int  # as messages say it
+    number: int  # row number for messages
     others: tuple[Any, ...] = ()  # values of `Table.other_columns`
 
 
@@ -43,7 +43,7 @@ class Table:
     """A source that can be read repeatedly."""
 
     name: str
-    place: str  # before a row's number in messages, such as ``reviews.csv, row``
+    place: str  # prefix of a row's number in messages, such as ``reviews.csv, row``
     rows: Callable[[], Iterator[TableRow]]  # reads all rows from the start
     columns: Columns | None
     has_splits: bool
@@ -52,12 +52,12 @@ class Table:
     other_columns: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()  # changes that the source made
     label_order: tuple[str, ...] | None = None
-    n_dropped: int = 0  # rows that the source left out as unusable
-    n_repeated: int = 0  # rows that the source left out because their text had occurred before
-    state: tuple[int, ...] = ()  # of the file, before it was read first
+    n_dropped: int = 0  # rows that the source skipped as unusable
+    n_repeated: int = 0  # rows that the source skipped as repeats of a text
+    state: tuple[int, ...] = ()  # state of the file before the first read
 
     def check_same(self) -> None:
-        """Raise a `DataError` if the file is not the one that was read first."""
+        """Raise a `DataError` if the file changed since the first read."""
         try:
             same = self.path is None or state_of(self.path) == self.state
         except OSError:
@@ -66,8 +66,8 @@ class Table:
             raise self.changed()
 
     def changed(self) -> DataError:
-        """Return the error for a file that is not the one that was read first."""
-        return DataError(f"{self.name} was changed while it was read. Nothing was written: start again.")
+        """Return the error for a file that changed since the first read."""
+        return DataError(f"{self.name} was changed while it was read. Nothing was written. Run the command again.")
 
     def blocks(self) -> Iterator[list[TableRow]]:
         """Read all rows, in blocks of up to about a million characters."""
@@ -83,7 +83,7 @@ class Table:
             yield block
 
     def texts(self, wanted: NDArray[np.int64]) -> Iterator[str]:
-        """Read the texts of some rows, counted from 0 and rising, ``(W,)``; stop after the last of them."""
+        """Read the texts of the given rows, ascending from 0, ``(W,)``; stop after the last."""
         source, at = self.rows(), 0
         for row in wanted.tolist():
             if (found := next(islice(source, row - at, None), None)) is None:
@@ -93,7 +93,7 @@ class Table:
 
 
 def table_of(name: str, options: ReadOptions) -> Table:
-    """Return the table of a source: a file is read row by row, any other source is loaded."""
+    """Return a source's table: files are read row by row, other sources are loaded."""
     scheme, colon, _ = name.partition(":")
     if not (colon and scheme in SOURCES) and os.path.isfile(name):
         return file_table(name, options)
@@ -135,7 +135,7 @@ def file_table(name: str, options: ReadOptions) -> Table:
 
 
 def loaded_table(data: RawDataset) -> Table:
-    """Return the table of a source that is in memory."""
+    """Return the table of a source in memory."""
 
     def read() -> Iterator[TableRow]:
         splits: Sequence[str | None] = data.split or [None] * len(data.texts)
@@ -158,7 +158,7 @@ def loaded_table(data: RawDataset) -> Table:
 
 
 def _both_texts(text: Any) -> object:  # noqa: ANN401 - a tuple
-    """Both texts of a pair as one: empty if one of them is, and a value that is no text as it is."""
+    """Return both texts of a pair joined: empty if one is empty; a value that is not a text is returned as it is."""
     for part in text:
         if part is not None and not isinstance(part, str):
             return part
@@ -166,11 +166,11 @@ def _both_texts(text: Any) -> object:  # noqa: ANN401 - a tuple
 
 
 def set_name(reader: LabelReader, value: object, where: str) -> str | None:
-    """Return a name for a set of labels, the same for equal sets; `set_of` is the inverse."""
+    """Return the name of a label set, the same for equal sets; `set_of` is the inverse."""
     found = reader.read(value, where)
     return None if found is None else _SET.join(LABEL_SETS.names_of(found)) or NO_LABEL
 
 
 def set_of(name: str) -> tuple[str, ...]:
-    """Return the labels of a set's name."""
+    """Return the labels in a set's name."""
     return () if name == NO_LABEL else tuple(name.split(_SET))

@@ -1,6 +1,6 @@
-"""Characters that look like an accident: mojibake, lost and control characters, mixed or unusual scripts, markup.
+"""Character checks: mojibake, lost and control characters, mixed or unusual scripts, markup.
 
-`ftfy` finds and decodes mojibake. Only the script of a text is told, not its language.
+`ftfy` finds and decodes mojibake. The checks identify a text's script, not its language.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from ftfy.fixes import fix_c1_controls
 from numpy.typing import NDArray
 
 _CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
-# Latin letters next to Cyrillic or Greek ones; the signs for micro and ohm are outside of these ranges.
+# Latin letters next to Cyrillic or Greek ones; the micro and ohm signs are outside these ranges.
 _MIXED = re.compile("[A-Za-z][\u0370-\u052f]|[\u0370-\u052f][A-Za-z]")
 _MARKUP = ("<br", "</", "&amp;", "&lt;", "&nbsp;", "&quot;")
-# What two bytes of UTF-8 look like in Latin-1 or Windows-1252; an Ã at the end of a quotation is none.
+# Two bytes of UTF-8 decoded as Latin-1 or Windows-1252; an Ã at the end of a quotation does not count.
 _MAYBE_MOJIBAKE = re.compile(
     "(?!Ã[\u2013\u2014\u2018\u2019\u201a\u201c\u201d\u201e\u2026](?:\\W|$))"
     "[\u00c2-\u00f4][\u0080-\u00bf\u0152-\u0192\u02c6\u02dc\u2013-\u203a\u20ac\u2122]"
 )
 _FTFY = TextFixerConfig(replace_lossy_sequences=False)
-# A script is unusual if at most this share of the texts is in it; with few texts, no script is.
+# A script is unusual if at most this share of texts uses it; never with few texts.
 _UNUSUAL, _FEW_TEXTS = 0.01, 20
-# Signs rather than letters, and names of one writing system that a text mixes.
+# Symbols that are not letters, and scripts that East Asian texts mix.
 _SIGNS = ("MICRO", "OHM", "KELVIN", "ANGSTROM", "MASCULINE", "FEMININE", "MODIFIER", "FULLWIDTH", "MATHEMATICAL")
 _EAST_ASIAN = ("CJK", "HIRAGANA", "KATAKANA", "HALFWIDTH", "BOPOMOFO")
 _SCRIPTS = dict.fromkeys((*_SIGNS, "SCRIPT"), "") | dict.fromkeys(_EAST_ASIAN, "East Asian")
@@ -38,7 +38,7 @@ Rows = NDArray[np.int64]
 
 
 def repaired(text: str) -> str:
-    """Return the text with mojibake decoded, Latin-1 controls as Windows-1252, and no other controls."""
+    """Return the text with mojibake and Latin-1 controls decoded, and other control characters removed."""
     return _without_controls(_decoded(fix_c1_controls(text)))
 
 
@@ -52,15 +52,15 @@ def _without_controls(text: str) -> str:
 
 @dataclass
 class TextChecks:
-    """Collects the rows of each kind, block by block."""
+    """Collect the rows of each kind, block by block."""
 
-    rows: dict[str, list[int]] = field(default_factory=dict)  # rising, by kind
+    rows: dict[str, list[int]] = field(default_factory=dict)  # ascending, by kind
     scripts: Counter[str] = field(default_factory=Counter)  # texts by the script of most letters
     n_marked: int = 0  # texts with markup
     _by_script: dict[str, list[int]] = field(default_factory=dict)
 
     def add(self, texts: Sequence[str], rows: Rows) -> dict[int, str]:
-        """Check N usable texts of rising rows ``(N,)``; return by row the repaired text where it differs."""
+        """Check N usable texts of ascending rows ``(N,)``; return the repaired texts that differ, by row."""
         joined = "\n".join(texts)
         if marks := [mark for mark in _MARKUP if mark in joined]:
             self.n_marked += sum(any(mark in text for mark in marks) for text in texts)
@@ -78,7 +78,7 @@ class TextChecks:
         return changed
 
     def check(self, text: str, row: int) -> dict[int, str]:
-        """Check one text, also an unusable one, for all but its script; return as `add`, empty for only spaces."""
+        """Check one text, usable or not, except its script; return as `add`, empty if only spaces remain."""
         plain = fix_c1_controls(text)
         decoded = _decoded(plain)
         for kind, found in (
@@ -113,7 +113,7 @@ def _script(text: str) -> str:
 
 @lru_cache(maxsize=1 << 16)
 def _script_of(character: str) -> str:
-    """The first word of a letter's name in Unicode; empty for signs and letters without a script of their own."""
+    """Return the first word of a letter's Unicode name; empty for symbols and letters without a specific script."""
     if not character.isalpha():
         return ""
     word = re.split("[ -]", unicodedata.name(character, ""))[0]

@@ -1,4 +1,4 @@
-"""Words of texts as numbers, for any language, fast enough for millions of rows.
+"""Hash the words of texts, for any language, fast enough for millions of rows.
 
 A word is a run of letters, marks and digits in lower case. In scripts without spaces between words (Chinese, Japanese,
 Thai, Lao, Burmese, Khmer) and beyond the first 65,536 characters of Unicode, each character is a word. The baseline
@@ -16,9 +16,9 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-# Only the beginning of a longer text is read, so that one text cannot use all the memory.
+# Longer texts are truncated, so one text cannot use all the memory.
 MOST_CHARACTERS = 100_000
-_PIECE_CHARACTERS = 250_000  # of texts at once
+_PIECE_CHARACTERS = 250_000  # characters processed at once
 _BASE = np.uint64(0x9E3779B97F4A7C15)
 _SEPARATOR, _INSIDE, _ALONE = range(3)
 _ALONE_RANGES = ((0x0E00, 0x0EFF), (0x1000, 0x10BF), (0x1780, 0x17FF), (0x3040, 0x9FFF))
@@ -29,9 +29,9 @@ Hashes = NDArray[np.uint64]
 
 @dataclass(frozen=True)
 class Words:
-    """The words of N texts, one text after the other."""
+    """The words of N texts, concatenated."""
 
-    hashes: Hashes  # the same number for the same word in every text, (W,)
+    hashes: Hashes  # hash of each word, (W,)
     offsets: NDArray[np.int64]  # start of each text and end of the last one, (N + 1,)
 
     def __len__(self) -> int:
@@ -39,16 +39,16 @@ class Words:
 
     @property
     def counts(self) -> NDArray[np.int64]:
-        """Words in each text, ``(N,)``."""
+        """Number of words in each text, ``(N,)``."""
         return np.diff(self.offsets)
 
     @property
     def rows(self) -> NDArray[np.int64]:
-        """The text of each word, ``(W,)``."""
+        """Row of each word's text, ``(W,)``."""
         return np.repeat(np.arange(len(self)), self.counts)
 
     def pairs(self) -> Hashes:
-        """Return a number for each word and the next one of its text; the last is paired with nothing, ``(W,)``."""
+        """Return a hash for each word and the next word of its text; the last word is paired with 0, ``(W,)``."""
         following = np.zeros_like(self.hashes)
         following[:-1] = self.hashes[1:]
         following[self.offsets[1:][self.counts > 0] - 1] = 0
@@ -56,7 +56,7 @@ class Words:
 
 
 def words_of(texts: Sequence[str]) -> Words:
-    """Find the words of N texts without null bytes; the first `MOST_CHARACTERS` of each are read.
+    """Return the words of N texts without null bytes; only the first `MOST_CHARACTERS` of each are read.
 
     UnicodeEncodeError if a text holds half a surrogate pair.
     """
@@ -78,7 +78,7 @@ def _words_of_piece(texts: Sequence[str]) -> Words:
     offsets = np.concatenate([[0], np.searchsorted(starts, np.flatnonzero(codes == 0))])
     if not len(starts):
         return Words(np.zeros(0, np.uint64), offsets)
-    # The sum of character times power of its place in the word.
+    # Polynomial hash: the sum of characters times powers of a base.
     letters, first = codes[inside], np.flatnonzero(begins[inside])
     lengths = np.diff(first, append=len(letters))
     places = np.arange(len(letters)) - np.repeat(first, lengths)
@@ -88,7 +88,7 @@ def _words_of_piece(texts: Sequence[str]) -> Words:
 
 @lru_cache(maxsize=1)
 def _kinds() -> NDArray[np.uint8]:
-    """Kind of each character of the first plane, and of all others as one, ``(65537,)``."""
+    """Return the kind of each character of the first plane, and one kind for all others, ``(65537,)``."""
     kinds = np.array([unicodedata.category(chr(code))[0] in "LMN" for code in range(_OTHER_PLANES + 1)], np.uint8)
     for first, last in _ALONE_RANGES:
         kinds[first : last + 1] *= np.uint8(_ALONE)
@@ -97,7 +97,7 @@ def _kinds() -> NDArray[np.uint8]:
 
 
 def mix(values: Hashes) -> Hashes:
-    """Spread numbers over all 64 bits, one to one; in place.
+    """Mix numbers over all 64 bits, one to one and in place.
 
     Source: Steele, Lea & Flood 2014, "Fast splittable pseudorandom number generators", with one product.
     """

@@ -4,15 +4,15 @@ Layout of a study folder::
 
     study.json                          StudyRecord
     plan.json                           what was planned, before the first run started
-    cost_estimate.json                  `feathertune.records.cost_estimate`, if --dry-run was called before
-    config.yaml                         every setting, spelled out; runs again as it is
+    cost_estimate.json                  `feathertune.records.cost_estimate`, written by --dry-run
+    config.yaml                         every setting; reproduces the study as it is
     test.parquet                        row, text, label: the test rows, in order (texts clipped)
-    mislabelled.csv                     test rows whose label may be wrong
+    mislabelled.csv                     test rows that look mislabelled
     report.html
-    search/<id>.json                    SearchRecord, where options were searched for; <id>.db has its state
+    search/<id>.json                    SearchRecord, if options were searched; <id>.db has the search's state
     runs/<id>/run.json                  RunRecord, written when the run ended
     runs/<id>/predictions.parquet       row, label, predicted, probabilities (none for numbers)
-    runs/<id>/metrics.jsonl             one object a step, and one an epoch
+    runs/<id>/metrics.jsonl             one object per step, and one per epoch
     runs/<id>/bundle/                   what `feathertune predict` loads
 """
 

@@ -1,10 +1,10 @@
-"""Differences of two JSON values, and the fields that may differ between two runs of one command."""
+"""Differences between two JSON values, and the fields that may differ between two runs of one command."""
 
 from __future__ import annotations
 
 from typing import Any
 
-# Fields that may differ between two runs of the same command on one machine: times, dates, memory and what follows
+# Fields that may differ between two runs of the same command on one machine: times, dates, memory, and values derived
 # from them. Everything else must be equal bit for bit on CPU.
 VOLATILE_FIELDS = frozenset(
     {
@@ -37,13 +37,13 @@ def comparable(record: Any) -> Any:  # noqa: ANN401 - any JSON value
 
 
 def differences(there: Any, now: Any) -> list[tuple[str, Any, Any]]:  # noqa: ANN401 - any JSON value
-    """Return all places in which two JSON values differ: dotted key, value there, value now; None for a missing one."""
+    """Return all differences between two JSON values: dotted key, value there, value now; None for a missing value."""
     old, new = flat(there), flat(now)
     return [(key, old.get(key), new.get(key)) for key in sorted(old | new) if old.get(key) != new.get(key)]
 
 
 def first_differences(there: Any, now: Any) -> str:  # noqa: ANN401 - any JSON value
-    """Name the first settings in which two JSON values differ, for a message; empty where they are equal."""
+    """Return the first settings in which two JSON values differ, for a message; empty if they are equal."""
     return "; ".join(f"{key}: {old} there, {new} now" for key, old, new in differences(there, now)[:3])
 
 

@@ -12,13 +12,13 @@ COST_FILE = "cost_estimate.json"
 
 
 class CostRow(Record):
-    """Estimated cost of one run of a method, which stands for `n_runs` runs of the study.
+    """Estimated cost of one run of a method; the study has `n_runs` such runs.
 
     Attributes:
-        train_rows: A size of the learning curve; null for all rows.
-        seconds: For all epochs; null if the method failed when it was measured.
-        own_seconds: Seconds that each run adds to the study, without what runs share.
-        shared_seconds: Seconds that these runs add together: hidden states and the trials of a search.
+        train_rows: Number of training rows, in a learning curve; null for all rows.
+        seconds: Seconds for all epochs; null if the method failed while it was measured.
+        own_seconds: Seconds that each run adds to the study, without shared work.
+        shared_seconds: Seconds of the work that these runs share: hidden states and the trials of a search.
     """
 
     method: str
@@ -34,7 +34,7 @@ class CostRow(Record):
 
 
 class CostEstimate(Record):
-    """Estimated seconds of all runs of a study on this machine, shared work counted once, without reading its data."""
+    """Estimated seconds of a study's runs on this machine; counts shared work once, and leaves out reading the data."""
 
     plan: str
     rows: list[CostRow]
@@ -44,5 +44,5 @@ class CostEstimate(Record):
     versions: dict[str, str]
 
     def row(self, method: str, train_rows: int | None = None) -> CostRow | None:
-        """Return the row of this name."""
+        """Return a method's row; None if it is missing."""
         return next((row for row in self.rows if (row.method, row.train_rows) == (method, train_rows)), None)

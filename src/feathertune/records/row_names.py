@@ -1,4 +1,4 @@
-"""Name of a row of a study: its method, and the base if the study has several, such as ``lora:r=4@minilm``."""
+"""Names of a study's rows: the method, and the base if the study has several, such as ``lora:r=4@minilm``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ REFERENCE = "full"
 
 
 def row_name(method: str, base: str | None) -> str:
-    """Return the name of a method's row; without a base, that of the method."""
+    """Return the name of a method's row; without a base, the method's name."""
     return method if base is None else f"{method}{_SEPARATOR}{base}"
 
 
@@ -22,5 +22,5 @@ def base_of_row(row: str) -> str | None:
 
 
 def reference_of(row: str) -> str:
-    """Return the name of full fine-tuning on the row's base, which the row is compared with."""
+    """Return the row of full fine-tuning on the same base, which the row is compared with."""
     return row_name(REFERENCE, base_of_row(row))

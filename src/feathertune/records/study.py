@@ -1,4 +1,4 @@
-"""Data, encoder, searches and runs of a study and what follows from them: the schema of ``study.json``."""
+"""The schema of ``study.json``: a study's data, base models, searches and runs, and the conclusions from them."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ SCHEMA_VERSION = 3
 
 
 class DataRecord(Record):
-    """The data as it was used.
+    """The data of a study, as it was used.
 
     Attributes:
-        labels: In the order of the class indices; empty for numbers.
-        shots: Training rows of each class, drawn for each seed; null if all seeds have the same rows.
-        class_counts: Rows of each class, by split, in the order of `labels`; a row with several labels is in each.
+        labels: Class names in the order of their indices; empty for numbers.
+        shots: Training rows per class, drawn separately for each seed; null if all seeds use the same rows.
+        class_counts: Rows of each class by split, in the order of `labels`; a row counts for each of its labels.
         numbers: Distribution of the labels by split, if they are numbers; else empty.
-        duplicates_removed: Rows that the source dropped because their text had occurred before.
+        duplicates_removed: Rows removed by the source because their text had occurred before.
         overlap_removed: Training and validation rows removed because their text is in a later split.
     """
 
@@ -55,12 +55,12 @@ class DataRecord(Record):
 
     def rows_in_words(self) -> str:
         """Return the number of rows of each split, as a clause."""
-        drawn = "" if self.shots is None else f" ({self.shots:,} of each class, drawn anew for each seed)"
+        drawn = "" if self.shots is None else f" ({self.shots:,} per class, drawn separately for each seed)"
         validation = f"{self.n_validation:,}" if self.n_validation else "no"
         return f"{self.n_train:,} training{drawn}, {validation} validation, {self.n_test:,} test rows"
 
     def long_texts(self, base: BaseRecord) -> str:
-        """Return the share of long texts and what happened to them, as a clause; in the tokens of a base."""
+        """Return the share of long texts, in a base's tokens, and how they are read, as a clause."""
         if base.truncated_fraction == 0:
             return f"no text has more than {self.max_length:,} tokens"
         said = f"{base.truncated_fraction:.1%} of the texts have more than {self.max_length:,} tokens"
@@ -70,13 +70,13 @@ class DataRecord(Record):
 
 
 class BaseRecord(Record):
-    """A pretrained encoder, before anything was trained, and the texts as its tokenizer cuts them.
+    """A base model before training, and the length of the texts in its tokens.
 
     Attributes:
-        name: Short name, in the rows of a study of several bases.
-        fingerprint: Of weights and configuration.
+        name: Short name, used in the rows of a study of several bases.
+        fingerprint: SHA-256 of weights and configuration.
         truncated_fraction: Share of all used texts with more than `DataRecord.max_length` tokens.
-        unread_fraction: Share of the tokens of all used texts that were never read; null if it was not counted.
+        unread_fraction: Share of the tokens of all used texts that were never read; null if not counted.
     """
 
     id: str
@@ -94,21 +94,22 @@ class BaseRecord(Record):
 
 
 class RunRecord(Record):
-    """One method with one seed; paths are relative to the study folder.
+    """Result of one run: one method with one seed. Paths are relative to the study folder.
 
     Attributes:
-        method: Name of the row, which has the base in it if the study has several (`row_name`).
-        train_rows: A size of the learning curve; null if all rows were trained on, or none.
-        metric: Score of the validation rows by which the epoch, or the strength, was chosen.
-        thresholds: Probability from which each label is given; for one label, the divisor of each probability before
-            the largest is taken. Found on validation rows, so `validation` is somewhat optimistic. Null without any.
-        epochs: Epochs that were trained; `best_epoch` is the one whose state was restored (1 is the first).
-        adapter_bytes: Size of the weights that would be shipped.
+        method: Name of the row, which includes the base if the study has several (`row_name`).
+        train_rows: Number of training rows, in a learning curve; null if the run used all rows, or none.
+        metric: Validation score by which the epoch, or the penalty, was chosen.
+        thresholds: Minimum probability of each label; for one label per text, the divisor of each probability before
+            the largest is chosen. Fitted on validation rows, so `validation` is slightly optimistic. Null without any.
+        epochs: Number of epochs trained; `best_epoch` is the one whose state was restored (the first is 1).
+        adapter_bytes: Size of the weights to ship.
         peak_memory_bytes: Highest resident memory of the process (device memory on a GPU) during the run.
-        train_losses: By epoch, as `validation_losses`, in nats; for numbers squared errors in standard deviations.
-        mfu: Operations done over this machine's measured peak, 0 to 1; null if it was not measured.
-        predictions_sha256: Of the file `predictions`; a run whose file has another one is done again.
-        predicted_seconds: The cost estimate of `seconds.total` for all epochs; null without an estimate.
+        train_losses: Loss of each epoch, in nats, as in `validation_losses`; for numbers, the squared error of
+            standardized labels.
+        mfu: Model FLOPs utilization: achieved over measured peak operations per second, 0 to 1; null if not measured.
+        predictions_sha256: SHA-256 of the file `predictions`; a run whose file differs is repeated.
+        predicted_seconds: Cost estimate of `seconds.total` for all epochs; null without an estimate.
     """
 
     id: str
@@ -148,15 +149,16 @@ class RunRecord(Record):
 
 
 class SummaryRow(Record):
-    """One method over its seeds, on the test rows, with 95% intervals (`feathertune.statistics`).
+    """Test score and cost of one method over its seeds, with 95% confidence intervals (`feathertune.statistics`).
 
     Attributes:
-        train_rows: A size of the learning curve; null without one.
-        metric: The primary metric, which ``score_mean`` and all comparisons are in.
+        train_rows: Number of training rows, in a learning curve; null without one.
+        metric: The primary metric, used for `score_mean` and all comparisons.
         delta_vs_full: Mean score minus that of `full` on the same base, paired by test row; null without `full`.
-        p_vs_full_holm: Two-sided p of that difference, Holm-corrected over the methods.
-        p_equivalent: p of two one-sided tests that it is within the study's margin of `full`; not corrected.
-        pareto: No other method is better in score without being worse in seconds, memory or parameters.
+        p_vs_full_holm: Two-sided p-value of that difference, Holm-corrected over the methods.
+        p_equivalent: p-value of two one-sided tests that the score is within the study's margin of `full`; not
+            corrected.
+        pareto: True if no other method scores higher without being worse in seconds, memory or parameters.
     """
 
     method: str
@@ -185,7 +187,7 @@ class SummaryRow(Record):
 
 
 class MoreLabels(Record):
-    """Gain of a method from the last doubling of the training rows, paired by test row, with its 95% interval."""
+    """Gain of a method from the last doubling of its training rows, paired by test row, with its 95% interval."""
 
     method: str
     fewer: int
@@ -199,13 +201,13 @@ Sized = TypeVar("Sized", RunRecord, SummaryRow)
 
 
 class PairRecord(Record):
-    """Two methods on the same test rows, with 95% intervals.
+    """Difference between two methods on the same test rows, with 95% confidence intervals.
 
     Attributes:
         delta: Mean score (the study's metric) of a minus that of b, over rows and seeds.
-        rows_low: Lower end over rows alone, by paired bootstrap of the trained models.
-        p: Two-sided p of the difference; with one seed each, of an exact test if answers are right or wrong.
-        p_holm: The same, Holm-corrected over all pairs of the study.
+        rows_low: Lower end over rows alone, from a paired bootstrap of the trained models.
+        p: Two-sided p-value of the difference, from an exact test for one seed each and right-or-wrong answers.
+        p_holm: `p`, Holm-corrected over all pairs of the study.
     """
 
     a: str
@@ -220,11 +222,11 @@ class PairRecord(Record):
 
 
 class TrialRecord(Record):
-    """One training of a search, scored on validation rows alone; ``pruned`` if worse than the others at its last epoch.
+    """One trial of a search, scored on validation rows; ``pruned`` if it was worse than the others at its last epoch.
 
     Attributes:
-        score: The study's metric at the best epoch; null if the trial failed before the first.
-        log_loss: At the same epoch, in nats; for numbers the mean squared error.
+        score: The study's metric at the best epoch; null if the trial failed before the first epoch ended.
+        log_loss: Log loss at the same epoch, in nats; for numbers, the mean squared error.
     """
 
     number: int
@@ -238,13 +240,13 @@ class TrialRecord(Record):
 
 
 class SearchRecord(Record):
-    """Search for the options of one method.
+    """Search for one method's options.
 
     Attributes:
-        train_rows: A size of the learning curve; null for all rows.
-        space: The values of each option, or the lowest and the highest of a rate.
-        chosen: Number of the trial whose options the runs have; null if all failed, and the runs keep the defaults.
-        trials: In the order in which they were done; number 0 is the method without a search.
+        train_rows: Number of training rows, in a learning curve; null for all rows.
+        space: Values of each option, or the lowest and highest value of a rate.
+        chosen: Number of the trial whose options the runs use; null if all failed, so that the runs use the defaults.
+        trials: Trials in the order in which they ran; trial 0 is the method without a search.
     """
 
     method: str
@@ -264,7 +266,7 @@ class ScoreOfBucket(Record):
 
 
 class LengthBucket(Record):
-    """Test rows of similar length in a base's tokens, and the share of them that no method trained on it read.
+    """Test rows of similar length in a base's tokens, and the share of those tokens that are unread.
 
     `base` is null in a study of one base.
     """
@@ -278,27 +280,27 @@ class LengthBucket(Record):
 
 
 class Coded(Record):
-    """A statement as a code with parameters: JSON values, in which scores and differences are fractions."""
+    """A statement as a code and its parameters; scores and differences in parameters are fractions."""
 
     code: str
     parameters: dict[str, Any] = Field(default_factory=dict)
 
     @classmethod
     def of(cls, code: str, **parameters: Any) -> Self:  # noqa: ANN401 - any JSON value
-        """Make one from keyword arguments."""
+        """Create a statement from keyword arguments."""
         return cls(code=code, parameters=parameters)
 
 
 class Reason(Coded):
-    """Why a method is recommended, or what else the comparison shows."""
+    """A reason for recommending a method, or another result of the comparison."""
 
 
 class Caveat(Coded):
-    """Something that speaks against relying on the recommendation."""
+    """A reason not to rely on the recommendation."""
 
 
 class Verdict(Record):
-    """The recommended method, the reasons, and what speaks against it; `feathertune.study.verdict` has the rules.
+    """The recommended method, the reasons for it, and the caveats; `feathertune.study.verdict` has the rules.
 
     `feathertune.report.wording` turns the codes into sentences.
     """
@@ -312,11 +314,11 @@ class StudyRecord(Record):
     """A whole study; ``study.json``.
 
     Attributes:
-        left_out: Methods that were asked for as one of all and cannot serve the encoder: name to reason.
-        off_budget: Methods that train over a quarter more or less than `parameter_budget`: name to how many, and why.
-        margin: Largest difference in score that counts as none, as a fraction or a correlation (``study.margin``).
+        left_out: Methods included in ``all`` that the base model does not support: name to reason.
+        off_budget: Methods more than a quarter above or below `parameter_budget`: name to number and reason.
+        margin: Largest score difference that counts as equal, as a fraction or a correlation (``study.margin``).
         n_mislabelled: Test rows (or single labels of them) that look mislabelled; ``mislabelled.csv`` lists them.
-        more_labels: For a learning curve, whose largest size all comparisons and the verdict are about.
+        more_labels: Gains along a learning curve; all comparisons and the verdict use its largest size.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -344,7 +346,7 @@ class StudyRecord(Record):
     by_length: list[LengthBucket] = Field(default_factory=list)
 
     def buckets_of(self, base: BaseRecord) -> list[LengthBucket]:
-        """Return the buckets in the tokens of a base."""
+        """Return the buckets in a base's tokens."""
         return [bucket for bucket in self.by_length if bucket.base in (None, base.name)]
 
     def base_ids(self) -> str:
@@ -353,6 +355,6 @@ class StudyRecord(Record):
 
 
 def at_largest_size(rows: Sequence[Sized]) -> list[Sized]:
-    """Return the runs or rows with the most training rows, and those without a number of them; all without a curve."""
+    """Return the runs or rows of the largest training size, and those without a size; all if there is no curve."""
     largest = max((row.train_rows for row in rows if row.train_rows is not None), default=None)
     return [row for row in rows if row.train_rows in (None, largest)]

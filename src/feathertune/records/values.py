@@ -1,4 +1,4 @@
-"""Values that runs, trials and studies are described with."""
+"""Values used in the records of runs, trials and studies."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _FOUR_DIGITS = 9999.5
 
 
 class Record(BaseModel):
-    """A piece of the record; unknown keys are refused, so that a typo cannot hide."""
+    """Base class of records; unknown keys are refused, to catch typos."""
 
-    # Before 2.10 pydantic kept names that begin with "model_" for itself, and warned of `model_type`.
+    # Before version 2.10, pydantic reserved names that start with "model_", and warned about `model_type`.
     model_config = ConfigDict(extra="forbid", protected_namespaces=(), allow_inf_nan=False)
 
 
@@ -34,7 +34,7 @@ class Metrics(Record):
 
     @property
     def loss(self) -> float:
-        """Decides between two epochs that are equally good: lower is better."""
+        """Tie-breaker between two epochs of equal score; lower is better."""
         return self.log_loss
 
 
@@ -42,8 +42,8 @@ class MultiLabelMetrics(Metrics):
     """Scores of `n` rows with sets of labels: `accuracy` of exact sets, `mcc`, losses and `micro_f1` of all decisions.
 
     Attributes:
-        lrap: Label ranking average precision, 0 to 1: how far right labels rank before others; needs no threshold.
-        mean_average_precision: Mean of the labels' average precision, without labels that no row has.
+        lrap: Label ranking average precision, 0 to 1: how well correct labels rank above others; needs no threshold.
+        mean_average_precision: Mean of the labels' average precision, over labels that occur.
     """
 
     micro_f1: float
@@ -56,7 +56,7 @@ class NumberMetrics(Record):
 
     Attributes:
         spearman: Correlation of the ranks; equal numbers share the mean of their ranks.
-        r2: Share of the labels' variance that is explained; below 0 if the labels' mean would be nearer.
+        r2: Explained share of the labels' variance; below 0 if predicting the labels' mean is better.
     """
 
     spearman: float
@@ -76,11 +76,11 @@ Scores = MultiLabelMetrics | Metrics | NumberMetrics
 
 
 class Calibration(Record):
-    """Trust in the probabilities of the test rows, with and without the temperature found on validation rows.
+    """Calibration of the test rows' probabilities, with and without the temperature fitted on validation rows.
 
     Attributes:
-        ece: With the temperature, as is `log_loss`; `Metrics` has both without it.
-        bins: Test rows (or decisions) by confidence, ten bins without empty ones: number, confidence, share of right.
+        ece: Expected calibration error with the temperature, as is `log_loss`; `Metrics` has both without it.
+        bins: Nonempty bins, of ten, of test rows (or decisions) by confidence: number, mean confidence, accuracy.
     """
 
     temperature: float
@@ -90,7 +90,7 @@ class Calibration(Record):
 
 
 def in_unit(value: float) -> str:
-    """Return a number in the labels' unit, which may have any size: four digits, or all before its point."""
+    """Return a number in the labels' unit with four significant digits, or all digits before its decimal point."""
     return f"{value:.4g}" if abs(value) < _FOUR_DIGITS else f"{value:,.0f}"
 
 
@@ -106,7 +106,7 @@ class LabelSummary(Record):
     high: float
 
     def in_words(self) -> str:
-        """Return ends, quartiles, mean and standard deviation, as a clause after "labels"."""
+        """Return range, quartiles, mean and standard deviation, as a clause after "labels"."""
         quartiles = ", ".join(map(in_unit, (self.q25, self.median, self.q75)))
         return (
             f"from {in_unit(self.low)} to {in_unit(self.high)} (quartiles {quartiles}), mean {in_unit(self.mean)}, "
@@ -118,10 +118,10 @@ class Seconds(Record):
     """Wall-clock seconds of one run, from the texts to the predictions of the test rows.
 
     Attributes:
-        total: All parts but `ship`, and loading and preparing the encoder.
-        cache: Frozen features and hidden states, also if an earlier run made them.
-        train: Steps, and the scores on validation after each epoch.
-        ship: Writing the bundle and verifying it by a reload; no property of a method, so not in `total`.
+        total: All parts except `ship`, plus loading and preparing the encoder.
+        cache: Computing frozen features and hidden states, even if an earlier run computed them.
+        train: Training steps, and validation after each epoch.
+        ship: Writing the bundle and verifying it by reloading; not part of `total`.
     """
 
     total: float
@@ -134,12 +134,12 @@ class Seconds(Record):
 
 
 class Reading(Record):
-    """Reading of a text of more than ``max_length`` tokens; part of a study's record and of a bundle.
+    """Rule for reading texts of more than ``max_length`` tokens; part of a study's record and of a bundle.
 
     Attributes:
         long: ``head``: first tokens; ``head-tail``: first and last; ``windows``: pieces whose logits are averaged.
-        stride: Tokens that neighboring windows share at least, as in transformers' tokenizers; 0 without windows.
-        max_windows: Windows of one text at most; 1 without windows.
+        stride: Minimum overlap of neighboring windows in tokens, as in transformers' tokenizers; 0 without windows.
+        max_windows: Maximum windows per text; 1 without windows.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -149,9 +149,9 @@ class Reading(Record):
     max_windows: int = 1
 
     def in_words(self, max_length: int) -> str:
-        """Say what happens to a text of more tokens than `max_length`, as a clause after its subject."""
+        """Return how texts of more than `max_length` tokens are read, as a clause after its subject."""
         if self.long == "head":
-            return f"are cut after {max_length:,}"
+            return f"are truncated to {max_length:,}"
         if self.long == "head-tail":
             return f"are read at both ends, {max_length:,} tokens in all"
         return f"are read in up to {self.max_windows:,} windows of {max_length:,}"

@@ -1,4 +1,4 @@
-"""Draw a study's ``report.html`` from its records: one file, no network, under 500 kB."""
+"""Write a study's ``report.html`` from its records: one file under 500 kB that needs no network."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from feathertune.storage import write_atomic
 
 REPORT_FILE = "report.html"
 MAX_BYTES = 500_000
-# From generous to frugal; the first that fits is used, and the last one always fits.
+# From generous to strict; the first that fits is used, and the last always fits.
 _LIMITS = (
     Limits(methods=60, runs=250, cards=12, cells=1200, epochs=100, labels=60, examples=10, text=500, words=80),
     Limits(methods=40, runs=60, cards=6, cells=500, epochs=30, labels=30, examples=10, text=250, words=60),
@@ -22,7 +22,7 @@ _LIMITS = (
 
 
 def render_report(folder: Path) -> Path:
-    """Draw the report of a study, whole or cut short, and return its path; only ``study.json`` is needed."""
+    """Write the report of a study, complete or not, and return its path; only ``study.json`` is needed."""
     study = load_study(folder)
     title = f"{units.clip(study.base_ids(), 60)} on {units.clip(study.data.source, 60)}"
     drawn_by = units.clip(study.versions.get("feathertune", ""), 20)

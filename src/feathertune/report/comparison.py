@@ -1,4 +1,4 @@
-"""The comparison of two studies as values, which `feathertune.study.versus` makes, and as a page."""
+"""Record and HTML page of a comparison of two studies, which `feathertune.study.versus` makes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from feathertune.tasks.formats import capitalised
 COMPARISON_FILE = "comparison.html"
 _METHODS, _DRAWN, _DIFFERENCES = 100, 20, 150
 Group = Literal["data", "base", "settings", "versions", "hardware"]
-# Why nothing is tested, or not a certain method.
+# Why differences, or one of them, are not tested.
 Untested = Literal["other metric", "other test rows", "test rows cannot be read", "predictions cannot be read"]
 
 
@@ -56,7 +56,7 @@ class Paired(Record):
 
     Attributes:
         p: Two-sided, Holm-corrected over the methods for which something differs, and separately over the others.
-        alike: Every seed is right on the same rows in both, or orders the rows in the same way.
+        alike: In both studies, every seed is right on the same rows, or ranks the rows in the same order.
     """
 
     difference: float
@@ -90,12 +90,12 @@ class Comparison(Record):
 
     @property
     def shared(self) -> list[MethodPair]:
-        """The methods with results in both studies."""
+        """Methods with results in both studies."""
         return [pair for pair in self.methods if pair.a and pair.b]
 
 
 def draw_comparison(comparison: Comparison) -> bytes:
-    """Return the page in UTF-8; it says how much of a long list it leaves out."""
+    """Return the page in UTF-8; long lists are shortened and say by how much."""
     rows = [row for pair in comparison.methods if (row := pair.b or pair.a) is not None]
     styles = method_styles(rows)
     listed = comparison.differing[:_DIFFERENCES]
@@ -116,7 +116,7 @@ def draw_comparison(comparison: Comparison) -> bytes:
 
 
 def _intervals(comparison: Comparison, styles: dict[str, Style]) -> tuple[Markup, ...]:
-    """Return a chart with two lines a method, A above B; two metrics have no common scale."""
+    """Return a chart with two lines per method, A above B; none if the studies have different metrics."""
     rows = [
         charts.Estimate(
             f"{units.clip(pair.method, 24)} {letter}", replace(styles[pair.method], hollow=letter == "A"), row

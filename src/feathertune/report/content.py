@@ -1,4 +1,4 @@
-"""Turn a study's record and the files next to it into the values of the template, cut at the `Limits`."""
+"""Values of the report's template, from a study's record and the files next to it, shortened to the `Limits`."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from typing import Any
 
 from markupsafe import Markup
 
-from feathertune.records import TRAINED_KINDS, RunRecord, StudyRecord
-from feathertune.records.row_names import REFERENCE, base_of_row, reference_of, row_name
+from feathertune.records import CONFIG_FILE, TRAINED_KINDS, RunRecord, StudyRecord
+from feathertune.records.row_names import base_of_row, method_of_row, reference_of
+from feathertune.report.context import context_of
 from feathertune.report.drawing import charts, run_charts, svg
 from feathertune.report.format import units
 from feathertune.report.panels.changes import find_changes
@@ -23,18 +24,18 @@ from feathertune.report.panels.reliability import find_reliability
 from feathertune.report.panels.searches import searches
 from feathertune.report.rows import Limits, Method, find_mean_scores, method_rows, most_telling, run_cells
 from feathertune.report.side_files import Epoch, read_epochs, read_predictions
-from feathertune.report.wording import caveat_texts, verdict_text
-from feathertune.tasks import Score, task_of_study
+from feathertune.report.wording import caveat_texts, headline, short_caveats, verdict_text
+from feathertune.tasks import Score, Task, task_of_study
 from feathertune.tasks.formats import ScoreFormat, capitalised
 
-Tile = tuple[str, str, tuple[str, ...]]  # question, answer, and more lines
+MOST_CAVEATS = 3  # on the first screen
 Learning = tuple[Method, Markup, tuple[run_charts.Curve, ...]]
 
 
 def build_view(study: StudyRecord, folder: Path, limits: Limits) -> dict[str, Any]:
     """Read the files next to the record, draw the charts, and return everything that the template needs.
 
-    `labels_curve` and `failed` cover all numbers of training rows, the rest the largest one.
+    `labels_curve` and `failed` cover every number of training rows; everything else covers the largest.
     """
     whole, study = study, at_most_rows(study)
     done = [run for run in study.runs if run.status == "complete"]
@@ -54,17 +55,15 @@ def build_view(study: StudyRecord, folder: Path, limits: Limits) -> dict[str, An
         study=study,
         task=task,
         metric=title,
-        verdict=verdict_text(study),
-        caveats=tuple(caveat_texts(study)),
+        opening=_opening(study, folder, methods),
         column_notes=" ".join(column.note for column in task.columns if column.note),
         run_cells={run.id: run_cells(run.test, task) for run in study.runs if run.test is not None},
         limits=limits,
         methods=shown,
-        tiles=_tiles(study, methods, task.primary),
         failed=tuple(run for run in whole.runs if run.status == "failed"),
         labels_curve=label_curve(whole, shown[: limits.cards]),
         by_length=[one for base in study.bases if (one := by_length(study, base, shown, limits.cards)) is not None],
-        intervals=_intervals(shown, title, say, reads_no_text=task.words.constant_line),
+        intervals=interval_charts(task, shown),
         tradeoffs=_tradeoffs(shown, title, say),
         searches=searches(whole)[: limits.methods],
         learning=_learning(shown, trained, curves, limits, task.primary),
@@ -92,48 +91,120 @@ def build_view(study: StudyRecord, folder: Path, limits: Limits) -> dict[str, An
     )
 
 
-def _tiles(study: StudyRecord, methods: Sequence[Method], score: Score) -> tuple[Tile, ...]:
-    """Return questions with their answers: the method, its score, its interval and its cost."""
-    say = score.format
+def _opening(study: StudyRecord, folder: Path, methods: Sequence[Method]) -> SimpleNamespace:
+    """Return the first screen: what to do, how sure that is, what it costs, the command, and the caveats."""
     chosen = next((method for method in methods if method.recommended), None)
-    if chosen is None:
-        return ()
-    row = chosen.row
-    named = [row_name(name, base_of_row(row.method)) for name in ("foundation", REFERENCE)]
-    others = [m.row for name in named for m in methods if m.row.method == name and m is not chosen]
-    good = tuple(f"{other.method}: {say.score(other.score_mean)}" for other in others)
-    sure = [f"{study.data.n_test:,} test rows, {row.n_seeds} {'seed' if row.n_seeds == 1 else 'seeds'}"]
-    if row.delta_vs_full is not None:
-        span = f" ({say.span(row.delta_low, row.delta_high)})" if row.delta_low is not None else ""
-        sure.insert(0, f"{say.difference(row.delta_vs_full)}{say.unit} against full{span}")
-    cheap = []
-    if row.speedup_vs_full is not None and row.method != reference_of(row.method):
-        cheap.append(f"{units.times(row.speedup_vs_full)} as fast as full")
-    if chosen.trained_share is not None:
-        size = f", {units.size(row.adapter_bytes)} to ship" if row.adapter_bytes else ""
-        cheap.append(f"{units.percent_of_weights(chosen.trained_share)} of the weights trained{size}")
-    return (
-        ("Take", units.clip(row.method, 40), (chosen.description,)),
-        ("How good", say.score(row.score_mean), (score.meaning, *good)),
-        ("How sure", say.interval(row.score_low, row.score_high), tuple(sure)),
-        ("How cheap", units.seconds(row.seconds_mean), tuple(cheap)),
+    score = context_of(study).task.primary
+    return SimpleNamespace(
+        headline=headline(study),
+        evidence="" if chosen is None else _evidence(study, methods, chosen),
+        cost="" if chosen is None else _cost(chosen),
+        ship=_ship(study, folder, methods, chosen),
+        short_caveats=tuple(short_caveats(study))[:MOST_CAVEATS],
+        verdict=verdict_text(study),
+        meaning="" if chosen is None else _meaning(score, chosen.row.score_mean),
+        caveats=tuple(caveat_texts(study)),
     )
 
 
-def _intervals(methods: Sequence[Method], score: str, say: ScoreFormat, *, reads_no_text: str) -> tuple[Markup, ...]:
+def _meaning(score: Score, value: float) -> str:
+    """Return a sentence on what a score measures; a meaning that starts with a number explains the scale."""
+    start = f"{capitalised(score.title)}:" if score.meaning[0].isdigit() else score.format.score(value)
+    return f"{start} {score.meaning}."
+
+
+def _evidence(study: StudyRecord, methods: Sequence[Method], chosen: Method) -> str:
+    """Return the score with its interval, and the gain over full fine-tuning, or that of the next best method."""
+    context, row = context_of(study), chosen.row
+    seeds = f"{row.n_seeds} {'seed' if row.n_seeds == 1 else 'seeds'}"
+    score = f"{context.score(row.score_mean)} {context.task.primary.title}"
+    said = f"{score} ({context.interval(row.score_low, row.score_high)}) on {study.data.n_test:,} test rows, {seeds}"
+    if row.delta_vs_full is not None:
+        difference = context.difference(row.delta_vs_full, row.delta_low, row.delta_high)
+        return f"{said}. Gain over full fine-tuning: {difference}."
+    rivals = (m.row for m in methods if m is not chosen and reference_of(m.row.method) == row.method)
+    for rival in rivals:
+        if rival.delta_vs_full is not None:
+            difference = context.difference(rival.delta_vs_full, rival.delta_low, rival.delta_high)
+            return f"{said}. Next best, {units.clip(rival.method, 40)}: {difference}."
+    return f"{said}."
+
+
+def _cost(chosen: Method) -> str:
+    """Return time, memory and size of the recommended method."""
+    row = chosen.row
+    speed = ""
+    if row.speedup_vs_full is not None and row.method != reference_of(row.method):
+        speed = f" ({units.times(row.speedup_vs_full)} as fast as full fine-tuning)"
+    said = [f"{units.seconds(row.seconds_mean)} per run{speed}"]
+    if row.memory_mean_bytes is not None:
+        said.append(f"{units.size(row.memory_mean_bytes)} peak memory")
+    if row.adapter_bytes:
+        said.append(f"{units.size(row.adapter_bytes)} to ship")
+    if chosen.trained_share is not None and chosen.trained_share < 1:
+        said.append(f"{units.percent_of_weights(chosen.trained_share)} of the parameters trained")
+    return ", ".join(said)
+
+
+def _ship(study: StudyRecord, folder: Path, methods: Sequence[Method], chosen: Method | None) -> SimpleNamespace | None:
+    """Return the command that serves or trains the recommended method, else the best trained one; None without any."""
+    trained = [method for method in methods if method.row.kind in TRAINED_KINDS]
+    if chosen is None or not trained:
+        return None
+    shipped = chosen if chosen in trained else trained[0]
+    name, place = shipped.row.method, _study_folder(study, folder)
+    run = next((run for run in study.runs if run.method == name and run.bundle is not None), None)
+    if run is not None:
+        command = ["feathertune", "serve", f"{place}/{run.bundle}"]
+        about = f"Serves the bundle that this study trained with seed {run.seed}."
+    else:
+        command = ["feathertune", "train", study.data.source, "--config", f"{place}/{CONFIG_FILE}"]
+        command += [word for one in study.bases if one.name == base_of_row(name) for word in ("--base", one.id)]
+        command += [] if study.data.shots is None else ["--set", "data.shots=null"]
+        command += ["--method", _with_found_options(study, name), "--out", "my-model"]
+        about = "Trains the model again with the settings of this study and writes a bundle."
+    if shipped is not chosen:
+        plain, best = (units.clip(one.row.method, 40) for one in (chosen, shipped))
+        about = f"{plain} is plain scikit-learn and has no bundle. This ships {best}, the best trained method."
+    return SimpleNamespace(command=units.clip(shlex.join(command), 400), about=about)
+
+
+def _study_folder(study: StudyRecord, folder: Path) -> str:
+    """Return the study's folder as the study's command names it; without ``--out``, its place by default."""
+    ours = study.command[:1] == ["feathertune"]  # a script has options of its own
+    for option, value in zip(study.command, study.command[1:], strict=False):
+        if ours and option == "--out":
+            return value.rstrip("/")
+    return f"runs/{folder.name}"
+
+
+def _with_found_options(study: StudyRecord, row: str) -> str:
+    """Return a row's method with the options that its search found, such as ``lora:r=16``."""
+    method = method_of_row(row)
+    found = [one.trials[one.chosen].options for one in study.searches if one.method == row and one.chosen is not None]
+    if not found:
+        return method
+    name, fused, rest = method.partition("+")
+    said = (f":{key}={value}" for key, value in found[-1].items() if f":{key}=" not in name)
+    return "".join([name, *said, fused, rest])
+
+
+def interval_charts(task: Task, methods: Sequence[Method]) -> tuple[Markup, ...]:
+    """Draw the methods' scores with their intervals, for a desktop and a phone; nothing without methods."""
     if not methods:
         return ()
     rows = [charts.Estimate(m.row.method, m.style, m.row, m.scores, m.recommended) for m in methods]
     chance = next((m.row.score_mean for m in methods if m.row.method == "majority"), None)
-    reference = None if chance is None else (reads_no_text, chance)
+    title = capitalised(task.primary.title)
+    reference = None if chance is None else (task.words.constant_line, chance)
     return tuple(
-        charts.intervals(rows, reference=reference, width=width, score=score, say=say)
+        charts.intervals(rows, reference=reference, width=width, score=title, say=task.primary.format)
         for width in (charts.WIDE_PX, charts.SMALL_PX)
     )
 
 
 def _tradeoffs(methods: Sequence[Method], score: str, say: ScoreFormat) -> tuple[SimpleNamespace, ...]:
-    """Return the score against each cost; without a chart if fewer than two methods have a number."""
+    """Return the score against each cost, with a chart if at least two methods have a number."""
     fields = {svg.SECONDS: "seconds_mean", svg.BYTES: "memory_mean_bytes", svg.PARAMETERS: "trainable_parameters"}
     found = []
     for quantity, field in fields.items():
@@ -178,7 +249,7 @@ def _learning(
 def _hyperparameters(
     methods: Sequence[Method], done: Sequence[RunRecord], limits: Limits
 ) -> tuple[tuple[str, tuple[tuple[str, str], ...]], ...]:
-    """Return them by method; a value that differs between seeds is given for each."""
+    """Return the hyperparameters by method; a value that differs between seeds is listed for each."""
     found = []
     for method in methods:
         merged: dict[str, dict[str, None]] = {}
@@ -192,7 +263,7 @@ def _hyperparameters(
 
 
 def _word_pairs(mapping: Mapping[str, Any], limits: Limits) -> tuple[tuple[str, str], ...]:
-    """Return a mapping of the record, such as its hardware, in words."""
+    """Return a mapping of the record, such as its hardware, as pairs of texts."""
     words = limits.words
     return tuple(
         (units.clip(key, words).removesuffix("_bytes").replace("_", " "), units.plain(key, value, 2 * words))

@@ -1,4 +1,4 @@
-"""The page of an inspection; ``findings.csv`` has the rows that it leaves out."""
+"""The HTML page of an inspection; ``findings.csv`` has the rows that the page leaves out."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ def draw_inspection(inspection: Inspection) -> bytes:
 def _lead(inspection: Inspection, n: int) -> str:
     said = f"{n:,} rows with {len(inspection.classes):,} labels."
     if inspection.refused is not None:
-        return f"{said} A study would refuse this data: {inspection.refused}"
+        return f"{said} feathertune cannot train on this data: {inspection.refused}"
     if not inspection.suspicious:
-        return f"{said} Nothing looks wrong."
+        return f"{said} No problems found."
     many = len(inspection.suspicious)
-    return f"{said} {many} thing{'s' if many > 1 else ''} to look at before anything is trained."
+    return f"{said} {many} possible problem{'s' if many > 1 else ''} to check before training."
 
 
 def _bar(share: float) -> Markup:
-    """A bar of that share of its width; the number beside it says the same."""
+    """Return a bar filled to this share; the number next to it says the same."""
     parts = (svg.element("rect", x=0, y=0, width=max(1.0, _BAR_PX * share), height=10, rx=2, class_="part fixed"),)
     return svg.element("svg", *parts, class_="share", viewBox=f"0 0 {_BAR_PX:.0f} 10", aria_hidden="true")

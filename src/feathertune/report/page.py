@@ -1,6 +1,6 @@
-"""A page of HTML from a template: one file that loads nothing.
+"""Render a template as one self-contained HTML page.
 
-Everything but `Markup` is escaped; a content security policy allows the one style and the one script.
+Everything but `Markup` is escaped; a content security policy allows only the page's own style and script.
 """
 
 from __future__ import annotations
@@ -41,6 +41,22 @@ _FILTERS = (
 
 def render_page(template: str, *, title: str, drawn_by: str, **values: object) -> bytes:
     """Fill a template of this package that extends ``layout.html``; return the page in UTF-8."""
+    style, script = _resource("style.css"), _resource("script.js")
+    page = render_part(
+        template,
+        page_title=title,
+        drawn_by=drawn_by,
+        style=Markup(style),
+        script=Markup(script),
+        style_hash=csp_hash(style),
+        script_hash=csp_hash(script),
+        **values,
+    )
+    return page.encode("utf-8")
+
+
+def render_part(template: str, **values: object) -> str:
+    """Fill any template of this package."""
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(_resource),
         autoescape=True,
@@ -50,17 +66,7 @@ def render_page(template: str, *, title: str, drawn_by: str, **values: object) -
     )
     environment.filters.update({function.__name__: function for function in _FILTERS})
     environment.globals.update(key=svg.key, scores=SCORES)
-    style, script = _resource("style.css"), _resource("script.js")
-    page = environment.get_template(template).render(
-        page_title=title,
-        drawn_by=drawn_by,
-        style=Markup(style),
-        script=Markup(script),
-        style_hash=csp_hash(style),
-        script_hash=csp_hash(script),
-        **values,
-    )
-    return _UNWRITABLE.sub("\ufffd", page).encode("utf-8")
+    return _UNWRITABLE.sub("\ufffd", environment.get_template(template).render(**values))
 
 
 def _resource(name: str) -> str:

@@ -1,4 +1,4 @@
-"""The rows of the report's tables: one for each method, and the scores of runs as cells."""
+"""Rows of the report's tables: one per method, and the scores of runs as cells."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from feathertune.tasks import Column, Task
 from feathertune.tasks.formats import SHARE, decimal
 
 _LONGEST = 110
-# Of records that say nothing more exact.
+# Descriptions for records without one.
 _KINDS = {
     "baseline": "baseline",
     "probe": "head on the frozen encoder",
-    "peft": "few weights trained",
-    "full": "every weight trained",
+    "peft": "few parameters trained",
+    "full": "all parameters trained",
 }
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Most of each thing that is shown; lengths in characters."""
+    """Maximum number of items the report shows, and lengths in characters."""
 
     methods: int
     runs: int
@@ -43,7 +43,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Method:
-    """A row of the table: the record, and how the report shows it."""
+    """A row of the table: its record and its presentation."""
 
     row: SummaryRow
     style: Style
@@ -57,9 +57,9 @@ MeanScores = tuple[Method, int, tuple[str, ...]]  # number of seeds, and cells i
 
 
 def method_styles(summary: Sequence[SummaryRow]) -> dict[str, Style]:
-    """Return grey, hollow styles of baselines; trained methods have a colour each, then a shape each.
+    """Return a style per row: baselines grey and hollow, trained methods by colour, then by shape.
 
-    Rows of one method have its colour, and the shapes that follow for the second base and later ones.
+    Rows of one method share its colour; the second base and later ones take the next shapes.
     """
     bases = list(dict.fromkeys(base_of_row(row.method) for row in summary if base_of_row(row.method)))
     kinds = {method_of_row(row.method): row.kind in ("baseline", "probe") for row in summary}
@@ -110,21 +110,21 @@ def _description(study: StudyRecord, row: SummaryRow) -> str:
 def recommended_first(
     methods: Sequence[Method], runs: Sequence[RunRecord], limits: Limits
 ) -> Iterator[tuple[Method, list[RunRecord]]]:
-    """Yield the first methods that have some of these runs, with them; the recommended one comes first."""
+    """Yield methods with their runs, the recommended one first, skipping methods without any."""
     ordered = sorted(methods, key=lambda method: not method.recommended)
     with_runs = ((method, [run for run in runs if run.method == method.row.method]) for method in ordered)
     return islice((found for found in with_runs if found[1]), limits.cards)
 
 
 def most_telling(methods: Sequence[Method], at_most: int) -> tuple[Method, ...]:
-    """Return at most so many: the recommended one, baselines and full first, then by score."""
+    """Return at most `at_most` methods, preferring the recommended one, baselines and full, then the best."""
     first = sorted(methods, key=lambda m: (not m.recommended, m.row.kind == "peft"))
     kept = {method.row.method for method in first[:at_most]}
     return tuple(method for method in methods if method.row.method in kept)
 
 
 def cell(value: float | None, column: Column) -> str:
-    """Return a score of a run as a cell of a table."""
+    """Return a run's score as a table cell."""
     return {"share": SHARE.finely, "unit": units.in_unit, "decimal": decimal}[column.text](value)
 
 
@@ -134,7 +134,7 @@ def run_cells(scores: Scores, task: Task) -> tuple[str, ...]:
 
 
 def find_mean_scores(task: Task, methods: Sequence[Method], done: Sequence[RunRecord]) -> tuple[MeanScores, ...]:
-    """Return the means of each method; none for tasks without this panel."""
+    """Return each method's mean scores; none for tasks without this panel."""
     if "mean_scores" not in task.panels:
         return ()
     found = []

@@ -1,7 +1,7 @@
 "use strict";
-// Comfort only: everything can be read without it. Texts are set as text, never as markup.
+// Convenience only: the page works without scripts. Texts are inserted as text, never as markup.
 
-// Tables sort by a column's data-sort, or else by what is shown.
+// Tables sort by a cell's data-sort attribute, else by its text.
 for (const table of document.querySelectorAll("table.sortable")) {
   const heads = table.tHead.rows[0].cells;
   [...heads].forEach((head, column) => {
@@ -28,8 +28,8 @@ for (const table of document.querySelectorAll("table.sortable")) {
   });
 }
 
-// The <title> of a mark, shown at once and on touch screens, too. For a screen reader each chart is one image with a
-// label, and a table beside it.
+// Show the <title> of a mark immediately, also on touch screens. Screen readers get each chart as one labelled image,
+// followed by a table.
 const tip = document.getElementById("tip");
 for (const title of document.querySelectorAll("svg title")) {
   const mark = title.parentElement;
@@ -49,7 +49,7 @@ for (const title of document.querySelectorAll("svg title")) {
 }
 addEventListener("scroll", () => { tip.hidden = true; }, { passive: true });
 
-// Paper cannot unfold anything.
+// Unfold everything for printing.
 const folded = () => document.querySelectorAll("details:not([open])");
 addEventListener("beforeprint", () => { for (const part of folded()) { part.open = true; part.dataset.unfolded = ""; } });
 addEventListener("afterprint", () => {

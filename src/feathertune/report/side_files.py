@@ -1,6 +1,6 @@
 """Read the files next to ``study.json``: predictions, learning curves and test texts.
 
-A study may be cut short: missing or damaged files give ``None`` or nothing, never an error.
+A study may be incomplete: missing or damaged files give ``None`` or an empty result, never an error.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def read_answers(folder: Path, run: RunRecord, names: Sequence[str]) -> Predicti
 
 
 def read_probabilities(folder: Path, run: RunRecord, n_classes: int, rows: NDArray[np.int64]) -> dict[int, list[float]]:
-    """Return the class probabilities of some test rows; empty without any."""
+    """Return the class probabilities of the given test rows; empty if there are none."""
     path = _predictions(folder, run)
     found: dict[int, list[float]] = {}
     for row, values in _read_pairs(path, "probabilities", rows):
@@ -107,11 +107,18 @@ def read_epochs(folder: Path, run: RunRecord) -> list[Epoch]:
     return [epochs[number] for number in sorted(epochs)]
 
 
+def read_test_columns(folder: Path, rows: NDArray[np.int64]) -> dict[str, dict[int, str]]:
+    """Return the texts of some test rows by column and row; ``text_pair`` only for pairs; empty if unreadable."""
+    found = {name: dict(_read_pairs(folder / TEST_FILE, name, rows)) for name in ("text", "text_pair")}
+    return {name: texts for name, texts in found.items() if texts}
+
+
 def read_test_texts(folder: Path, rows: NDArray[np.int64]) -> dict[int, str]:
-    """Return the texts of some test rows, both of a pair, if they can be read."""
-    seconds = dict(_read_pairs(folder / TEST_FILE, "text_pair", rows))  # where the rows are pairs
-    texts = _read_pairs(folder / TEST_FILE, "text", rows)
-    return {row: f"{text}{BETWEEN}{seconds[row]}" if row in seconds else str(text) for row, text in texts}
+    """Return the texts of the given test rows, both of a pair, if they can be read."""
+    columns = read_test_columns(folder, rows)
+    seconds = columns.get("text_pair", {})
+    texts = columns.get("text", {})
+    return {row: f"{text}{BETWEEN}{seconds[row]}" if row in seconds else str(text) for row, text in texts.items()}
 
 
 def read_test_fingerprint(folder: Path, labels: Sequence[str]) -> str | None:
@@ -137,7 +144,7 @@ def read_test_fingerprint(folder: Path, labels: Sequence[str]) -> str | None:
 
 
 def _labels(column: Any, n_classes: int) -> NDArray[Any] | None:  # noqa: ANN401 - pyarrow has no types
-    """Return class indices, 0 and 1 ``(N, C)`` for lists of them, or without classes numbers; ``None`` if damaged."""
+    """Return class indices, 0 and 1 ``(N, C)`` for lists of classes, or numbers for no classes; ``None`` if damaged."""
     if n_classes == 0:
         return _numbers(column, np.float64)
     if not pa.types.is_list(column.type):
@@ -181,7 +188,7 @@ def _read_table(path: Path | None, columns: list[str], filters: Any = None) -> A
 
 
 def _numbers(column: Any, dtype: type[np.number[Any]]) -> NDArray[Any] | None:  # noqa: ANN401 - pyarrow has no types
-    """Return finite numbers, int64 or float64; ``None`` for a column of another kind, or with missing ones."""
+    """Return finite numbers, int64 or float64; ``None`` if the column has another type or missing values."""
     is_kind = pa.types.is_integer if dtype is np.int64 else pa.types.is_floating
     if not is_kind(column.type) or column.null_count:
         return None

@@ -1,1 +1,1 @@
-"""Serve bundles over HTTP: one encoder in memory, the texts of all clients in common passes."""
+"""Serve bundles over HTTP: one encoder in memory, and texts of all clients batched together."""

@@ -1,4 +1,4 @@
-"""The HTTP side: each address's answers and status codes."""
+"""HTTP routes: responses and status codes of each path."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ from feathertune.serve.batcher import Refused, Stopping
 from feathertune.serve.service import Service
 
 _JSON = "application/json"
-_MOST_FIELDS = 16  # of a body: pydantic takes long to name thousands
-_CLIENT_IS_GONE = 499  # nginx's code, for the counters
-_FAILED = "The server failed at this request. Its log has the reason."
+_MOST_FIELDS = 16  # of a body: pydantic is slow at listing thousands
+_CLIENT_IS_GONE = 499  # nginx's status code, for the metrics
+_FAILED = "Internal error. See the server's log."
 _ONE_MODEL = "/v1/models/{name:bundle}"
 
-Name = Annotated[str, fastapi.Path(pattern=schemas.NAME_PATTERN, description="The bundle's name.")]
-_CONTROLS = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069]")  # that JSON leaves as they are, and terminals do not
+Name = Annotated[str, fastapi.Path(pattern=schemas.NAME_PATTERN, description="Name of the bundle.")]
+_CONTROLS = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069]")  # valid in JSON, but terminals interpret them
 _log = logging.getLogger("feathertune.serve")
 T = TypeVar("T", bound=BaseModel)
 Answers = dict[int | str, dict[str, Any]]  # by status, for OpenAPI
 
 
 def create_app(service: Service) -> FastAPI:
-    """Return the app of a service, whose threads start and end with it."""
+    """Return the app of a service; its lifespan starts and stops the service's threads."""
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -53,7 +53,7 @@ def create_app(service: Service) -> FastAPI:
 
     async def refused(_request: Request, error: Exception) -> Response:
         if isinstance(error, TimeoutError):
-            error = Refused(504, f"It took longer than {service.limits.timeout_s:g} s.")
+            error = Refused(504, f"The request took longer than {service.limits.timeout_s:g} s.")
         elif not isinstance(error, Refused):
             error = Refused(404, str(error))
         response = _answer({"detail": str(error)}, error.status)
@@ -64,11 +64,11 @@ def create_app(service: Service) -> FastAPI:
     app = FastAPI(
         title="feathertune",
         version=feathertune.__version__,
-        summary="Labels and probabilities of texts, by bundles that share an encoder.",
+        summary="Classify texts with bundles that share one encoder.",
         lifespan=lifespan,
-        docs_url=None,  # FastAPI's pages load scripts from elsewhere; `pages` has one that does not
+        docs_url=None,  # FastAPI's pages load scripts from a CDN; `pages` has one that does not
         redoc_url=None,
-        redirect_slashes=False,  # behind a proxy with TLS it would lead to an address without
+        redirect_slashes=False,  # behind a TLS proxy, redirects would drop the TLS
     )
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(ClientDisconnect, _left)
@@ -85,7 +85,7 @@ def create_app(service: Service) -> FastAPI:
 
 
 class _BundleName(StringConvertor):
-    """A name in an address, up to the colon before a verb."""
+    """Bundle name in a path, up to the colon before a verb."""
 
     regex = "[^/:]+"
 
@@ -94,17 +94,17 @@ def _add_routes(app: FastAPI, routes: Routes) -> None:
     limits = routes.service.limits
     guarded = [Depends(routes.check_token)] if routes.service.token is not None else []
     reasons = {
-        400: "The body is not JSON, or is not UTF-8.",
+        400: "The body is not valid JSON in UTF-8.",
         401: "The bearer token is missing or wrong.",
-        403: "The server was started without a token, so nobody may change its bundles.",
-        404: "No bundle has that name.",
-        409: "The folder is not a whole bundle, or its encoder is not the one it was trained on.",
-        413: f"The body has more than {limits.body_bytes} bytes.",
+        403: "Bundles cannot be changed because the server was started without a token.",
+        404: "No bundle has this name.",
+        409: "The folder is not a complete bundle, or its encoder differs from the one it was trained on.",
+        413: f"The body exceeds {limits.body_bytes} bytes.",
         415: f"The Content-Type is not {_JSON}.",
-        422: "The request breaks a rule of its schema.",
-        429: "Too many texts wait. The header Retry-After says for how many seconds.",
-        503: "The server stops, or still loads an earlier bundle.",
-        504: f"It took longer than {limits.timeout_s:g} s, or {limits.load_s:g} s for a new bundle.",
+        422: "The request does not match its schema.",
+        429: "Too many texts are waiting. Retry after the seconds in the Retry-After header.",
+        503: "The server is stopping, or still loading an earlier bundle.",
+        504: f"The request took longer than {limits.timeout_s:g} s, or {limits.load_s:g} s for a new bundle.",
     }
 
     def refusals(*codes: int) -> Answers:
@@ -112,14 +112,20 @@ def _add_routes(app: FastAPI, routes: Routes) -> None:
         every = (*codes, 401) if guarded else codes
         return {code: {"model": model.get(code, schemas.Problem), "description": reasons[code]} for code in every}
 
-    health: Answers = {200: {"description": "Yes."}, 503: {"model": schemas.Status, "description": "No, and why."}}
+    health: Answers = {
+        200: {"description": "The server is working."},
+        503: {"model": schemas.Status, "description": "The server is not working; `status` has the reason."},
+    }
     server = partial(app.add_api_route, tags=["server"])
     models = partial(app.add_api_route, dependencies=guarded, tags=["models"])
     for path, name in (("/", "page"), ("/docs", "docs")):
         app.add_api_route(path, partial(pages.response, name), response_model=None, include_in_schema=False)
     server("/healthz", routes.health, response_model=schemas.Status, responses=health)
     server("/readyz", routes.ready, response_model=schemas.Status, responses=health)
-    text = {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "Prometheus' text format."}
+    text = {
+        "content": {"text/plain": {"schema": {"type": "string"}}},
+        "description": "Metrics as Prometheus text.",
+    }
     server("/metrics", routes.metrics, dependencies=guarded, responses={200: text, **refusals()})
     models("/v1/models", routes.list_models, response_model=schemas.ModelList, responses=refusals())
     models(
@@ -131,7 +137,7 @@ def _add_routes(app: FastAPI, routes: Routes) -> None:
         openapi_extra=_takes(routes.texts_model),
     )
     models(_ONE_MODEL, routes.show_model, response_model=schemas.ModelInfo, responses=refusals(404, 422))
-    added = {"model": schemas.ModelInfo, "description": "It answers."}
+    added = {"model": schemas.ModelInfo, "description": "The bundle was added."}
     models(
         _ONE_MODEL,
         routes.put_model,
@@ -145,7 +151,7 @@ def _add_routes(app: FastAPI, routes: Routes) -> None:
 
 
 class Routes:
-    """The handlers; their docstrings are the summaries in OpenAPI."""
+    """Request handlers; their docstrings become descriptions in OpenAPI."""
 
     def __init__(self, service: Service) -> None:
         self.service = service
@@ -159,31 +165,31 @@ class Routes:
             raise HTTPException(401, "The bearer token is missing or wrong.", {"WWW-Authenticate": "Bearer"})
 
     async def health(self) -> Response:
-        """Whether the process works; else it should be started again."""
+        """Liveness check. Restart the server if it fails."""
         alive = self.service.batcher.alive
-        return _answer({"status": "ok" if alive else "the thread of the passes has ended"}, 200 if alive else 503)
+        return _answer({"status": "ok" if alive else "a worker thread has stopped"}, 200 if alive else 503)
 
     async def ready(self) -> Response:
-        """Whether it takes texts; while it stops it does not."""
+        """Readiness check. It fails while the server is stopping."""
         if self.service.stopping:
             return _answer({"status": "stopping"}, 503)
         return await self.health()
 
     async def metrics(self) -> Response:
-        """Counters for Prometheus."""
+        """Return metrics for Prometheus."""
         metrics = self.service.metrics
         return Response(metrics.text(), media_type=metrics.content_type)
 
     async def list_models(self) -> Response:
-        """The bundles that answer."""
+        """List the loaded bundles."""
         return _answer({"models": [model.describe().model_dump() for model in self.service.models.all()]})
 
     async def show_model(self, name: Name) -> Response:
-        """One bundle that answers."""
+        """Describe one bundle."""
         return _answer(self.service.models[name].describe().model_dump())
 
     async def predict(self, name: Name, request: Request) -> Response:
-        """Label texts: one answer a text, in their order."""
+        """Classify texts. The predictions are in the order of the texts."""
         self._refuse_if_stopping()
         model = self.service.models[name]
         wanted = await self._body(request, self.texts_model)
@@ -199,7 +205,7 @@ class Routes:
         return _answer({"model": name, "predictions": [as_fields(answer) for answer in answers]})
 
     async def put_model(self, name: Name, request: Request) -> Response:
-        """Add a bundle, or put it in the place of another, which finishes what it has."""
+        """Add a bundle, or replace the one with this name. Requests to the old bundle still finish."""
         self._check_change()
         wanted = await self._body(request, schemas.NewModel)
         try:
@@ -208,14 +214,14 @@ class Routes:
             raise
         except FeathertuneError as error:
             raise HTTPException(409, schemas.printable(str(error))) from error
-        except Exception as error:  # whatever a folder of files can bring libraries to raise
+        except Exception as error:  # libraries may raise anything on damaged files
             _log.debug("a bundle cannot be loaded", exc_info=True)
             why = f"{type(error).__name__}: {first_line(error)}"
             raise HTTPException(409, schemas.printable(f"The bundle cannot be loaded: {why}.")) from error
         return _answer(served.describe().model_dump(), 200 if replaced else 201)
 
     async def delete_model(self, name: Name) -> Response:
-        """Let a bundle answer no more; it finishes what it has."""
+        """Remove a bundle. Its running requests still finish."""
         self._check_change()
         await self.service.remove(name)
         return Response(status_code=204)
@@ -226,12 +232,12 @@ class Routes:
 
     def _check_change(self) -> None:
         if self.service.token is None:
-            raise HTTPException(403, "Bundles can be changed only if the server has a token (--token-file).")
+            raise HTTPException(403, "Bundles cannot be changed without a token. Start the server with --token-file.")
         self._refuse_if_stopping()
 
     async def _body(self, request: Request, model: type[T]) -> T:
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != _JSON:
-            raise HTTPException(415, f"The body must be JSON, and the header Content-Type say {_JSON}.")
+            raise HTTPException(415, f"The body must be JSON, with the header Content-Type: {_JSON}.")
         self.service.n_bodies += 1
         content = await _read(request, self.service.limits.body_bytes)
         try:
@@ -242,15 +248,15 @@ class Routes:
             fault = {"type": "too_long", "loc": ("body",), "msg": f"Object should have at most {_MOST_FIELDS} fields"}
             raise RequestValidationError([fault])
         try:
-            return model.model_validate_json(content)  # which says "array" and "object", as JSON does
+            return model.model_validate_json(content)  # its messages use JSON's terms, such as "array"
         except ValidationError as error:
             found = error.errors(include_url=False, include_context=False, include_input=False)
             raise RequestValidationError([{**one, "loc": ("body", *one["loc"])} for one in found]) from None
 
 
 async def _read(request: Request, limit: int) -> bytearray:
-    """Return the body; refuse one that is too large as soon as that is known."""
-    too_large = HTTPException(413, f"The body has more than {limit} bytes. Send fewer texts at once.")
+    """Return the body, or refuse it as soon as it exceeds the limit."""
+    too_large = HTTPException(413, f"The body exceeds {limit} bytes. Send fewer texts per request.")
     said, content = request.headers.get("content-length", ""), bytearray()
     if said.isdigit() and int(said) > limit:
         raise too_large
@@ -261,8 +267,8 @@ async def _read(request: Request, limit: int) -> bytearray:
     return content
 
 
-async def _unless_gone(request: Request, answer: Awaitable[Any]) -> Any | None:  # noqa: ANN401 - whatever is answered
-    """Wait for an answer as long as the client does; None once it is gone."""
+async def _unless_gone(request: Request, answer: Awaitable[Any]) -> Any | None:  # noqa: ANN401 - any result
+    """Wait for an answer while the client stays connected; return None once it disconnects."""
     working = asyncio.ensure_future(answer)
     leaving = asyncio.ensure_future(_gone(request))
     try:
@@ -279,12 +285,12 @@ async def _gone(request: Request) -> None:
 
 
 async def _invalid(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError), "it is registered for that alone"
+    assert isinstance(error, RequestValidationError), "registered for this exception only"
     return _answer(schemas.faults(list(error.errors())), 422)
 
 
 async def _failed(_request: Request, _error: Exception) -> Response:
-    """Answer in words; the exception goes on to the log."""
+    """Return a JSON error; the exception itself is logged."""
     return _answer({"detail": _FAILED}, 500)
 
 
@@ -293,11 +299,11 @@ async def _left(_request: Request, _error: Exception) -> Response:
 
 
 async def _other_methods(request: Request, _error: Exception) -> Response:
-    """Name all methods of an address; the framework knows those of one of its routes only."""
+    """List all methods of a path; the framework lists those of one route only."""
     routes = [route for route in request.app.routes if isinstance(route, Route)]
     here = [route.methods or set() for route in routes if route.matches(request.scope)[0] is not Match.NONE]
     allowed = ", ".join(sorted(set().union(*here)))
-    response = _answer({"detail": f"Here is no {request.method}, but {allowed}."}, 405)
+    response = _answer({"detail": f"{request.method} is not allowed here. Allowed: {allowed}."}, 405)
     response.headers["Allow"] = allowed
     return response
 

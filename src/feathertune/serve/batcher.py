@@ -1,8 +1,8 @@
-"""Run the texts of all clients in common passes.
+"""Batch the texts of all clients into shared forward passes.
 
-A few threads run passes in parallel, each on its own cores: a pass on all cores would wait for the slowest core after
-each product. A pass waits for more texts, up to a latency budget, but not if as many clients wait as the last pass has
-answered: a single client never waits for others.
+A few threads run passes in parallel, each on its own cores: a pass on all cores waits for the slowest core after each
+matrix product. A pass waits for more texts, up to a latency budget. It starts at once if as many clients wait as
+the last pass answered, so a single client never waits for others.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from feathertune.predictor import Answer
     from feathertune.serve.models import Models, Served, TextRow
 
-# Fixed cost of a pass, in tokens: launching some hundred small operations. Measured on MiniLM: benchmarks/LOG.md.
+# Fixed cost of a pass, in tokens: launching hundreds of small operations. Measured on MiniLM: benchmarks/LOG.md.
 PASS_TOKENS = 96
-_RATE_KEEPS = 0.8  # weight of the running mean of texts a second, from pass to pass
+_RATE_KEEPS = 0.8  # weight of earlier passes in the running mean of texts per second
 _MAX_RETRY_AFTER_S = 60
 _MAX_LANES = 256
 
@@ -35,7 +35,7 @@ _log = logging.getLogger("feathertune.serve")
 
 @dataclass(frozen=True)
 class PassInfo:
-    """Figures of one pass."""
+    """Statistics of one pass."""
 
     n_texts: int
     n_models: int
@@ -44,7 +44,7 @@ class PassInfo:
 
 
 class Refused(Exception):
-    """Raised for a request that gets no answer: its status code, why, and the seconds after which to ask again."""
+    """Raised to refuse a request, with a status code, a reason and, if known, the seconds until a retry."""
 
     def __init__(self, status: int, detail: str, retry_after_s: int | None = None) -> None:
         super().__init__(detail)
@@ -52,21 +52,21 @@ class Refused(Exception):
 
 
 class QueueFull(Refused):
-    """Raised if too many texts wait."""
+    """Raised if too many texts are waiting."""
 
 
 class Stopping(Refused):
-    """Raised if the server stops and takes no more texts."""
+    """Raised if the server is stopping and accepts no more texts."""
 
     def __init__(self) -> None:
-        super().__init__(503, "The server stops. Ask again: another may be there.", 5)
+        super().__init__(503, "The server is stopping. Retry; another server may answer.", 5)
 
 
 class NotFinite(Refused):
-    """In place of an answer that would hold a number which is not finite; it fails its request alone."""
+    """Replaces an answer that is not finite; only its own request fails."""
 
     def __init__(self, name: str) -> None:
-        why = f"The bundle '{name}' gave a number that is not finite for one of these texts. Load a sound bundle."
+        why = f"The bundle '{name}' computed NaN or infinity for one of these texts. Load a working bundle."
         super().__init__(500, why)
 
 
@@ -88,7 +88,7 @@ class _Waiting:
 
 
 class Batcher:
-    """The queue and the threads; one thread at a time calls `on_pass` after its pass."""
+    """Queue and worker threads; after each pass, one thread at a time calls `on_pass`."""
 
     def __init__(
         self, models: Models, limits: Limits, *, on_pass: Callable[[PassInfo], None] = lambda info: None
@@ -99,7 +99,7 @@ class Batcher:
         self._calls: list[Callable[[], None]] = []
         self._lanes: dict[Hashable, list[_Waiting]] = {}
         self._answered: dict[Hashable, int] = {}
-        self.n_waiting = 0  # texts that wait or are being run
+        self.n_waiting = 0  # texts that are queued or running
         self._n_idle = 0
         self._n_passes = 0
         self._any_dropped = False
@@ -117,14 +117,14 @@ class Batcher:
 
     @property
     def alive(self) -> bool:
-        """True if all threads work."""
+        """True if all threads are running."""
         return all(thread.is_alive() for thread in self._threads)
 
     async def submit(self, model: Served, texts: Sequence[Text]) -> list[Answer]:
-        """Queue texts, and return an answer for each once it has been run.
+        """Queue texts and return one answer for each.
 
         Raises:
-            QueueFull, Stopping, TimeoutError: If there is no room, the server stops, or it took too long.
+            QueueFull, Stopping, TimeoutError: If the queue is full, the server is stopping, or time is up.
         """
         job = _Job(model, texts, asyncio.get_running_loop().create_future(), time.monotonic())
         with self._changed:
@@ -132,7 +132,7 @@ class Batcher:
                 raise Stopping
             if self.n_waiting + len(texts) > self._limits.queue_texts:
                 wait_s = self._retry_after_s()
-                raise QueueFull(429, f"too many texts wait; come again in {wait_s} s.", wait_s)
+                raise QueueFull(429, f"Too many texts are waiting. Retry in {wait_s} s.", wait_s)
             self.n_waiting += len(texts)
             self._inbox.append(job)
             self._changed.notify()
@@ -140,13 +140,13 @@ class Batcher:
             async with asyncio.timeout(self._limits.timeout_s):
                 return await job.future
         finally:
-            if len(job.answers) < len(texts):  # too late, or the client is gone
+            if len(job.answers) < len(texts):  # timed out, or the client disconnected
                 with self._changed:
                     job.dropped = self._any_dropped = True
                     self._changed.notify()
 
     async def call(self, function: Callable[..., Any], *arguments: Any) -> Any:  # noqa: ANN401 - any function
-        """Call a function in the first thread, between two of its passes."""
+        """Call a function in the first thread, between two passes."""
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
         def run() -> None:
@@ -163,7 +163,7 @@ class Batcher:
         return await future
 
     async def close(self) -> None:
-        """Take no more texts, finish those that wait, and end the threads."""
+        """Accept no more texts, finish the waiting ones, and stop the threads."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
@@ -179,7 +179,7 @@ class Batcher:
             with self._changed:
                 while (task := self._next(worker)) is None:
                     if self._closing and not (self._inbox or self._calls or self._lanes):
-                        self._changed.notify_all()  # the others may end, too
+                        self._changed.notify_all()  # let the other threads stop too
                         return
                     self._n_idle += 1
                     self._changed.wait(min((self._patience_s(*lane) for lane in self._lanes.items()), default=None))
@@ -187,7 +187,7 @@ class Batcher:
             task()
 
     def _next(self, worker: int) -> Callable[[], None] | None:
-        """Return a thread's next task; the caller holds the lock."""
+        """Return a thread's next task; the caller must hold the lock."""
         if worker == 0 and self._calls:
             return self._calls.pop(0)
         if self._inbox:
@@ -207,11 +207,11 @@ class Batcher:
         self._n_passes += 1
         alone = self._n_passes == 1 and not (self._lanes or self._inbox)
         if self._lanes:
-            self._changed.notify()  # there is more to do
+            self._changed.notify()  # wake another thread for the rest
         return lambda: self._pass(name, chosen, worker, alone=alone)
 
     def _take(self, jobs: Sequence[_Job]) -> None:
-        """Tokenise requests and put their texts on their lanes."""
+        """Tokenize requests and queue their texts by lane."""
         for job in jobs:
             rows: Sequence[TextRow] = ()
             failure: Exception | None = None
@@ -219,10 +219,10 @@ class Batcher:
                 try:
                     rows = self._models.encode(job.model, job.texts)
                 except Exception as error:
-                    _log.exception("texts could not be tokenised")
+                    _log.exception("texts could not be tokenized")
                     failure = error
             with self._changed:
-                if job.dropped:  # meanwhile
+                if job.dropped:  # dropped in the meantime
                     rows = ()
                 self.n_waiting -= len(job.texts) - len(rows)
                 if rows:
@@ -244,7 +244,7 @@ class Batcher:
             self._lanes.pop(name, None)
 
     def _patience_s(self, name: Hashable, lane: list[_Waiting]) -> float:
-        """Return the seconds that a lane should still wait for more texts."""
+        """Return how many seconds a lane should still wait for more texts."""
         if self._closing or sum(text.row.width for text in lane) >= self._limits.token_budget:
             return 0.0
         if len({id(text.job) for text in lane}) >= self._answered.get(name, 1):
@@ -252,9 +252,9 @@ class Batcher:
         return lane[0].job.arrived + self._limits.latency_budget_s - time.monotonic()
 
     def _choose(self, lane: list[_Waiting]) -> list[_Waiting]:
-        """Return the oldest text and those that are cheapest to run with it, in order of arrival."""
+        """Return the oldest text and the texts that are cheapest to batch with it, in order of arrival."""
         budget = self._limits.token_budget
-        if self._n_idle:  # they have their share
+        if self._n_idle:  # leave a share for idle threads
             budget = min(budget, -(-sum(text.row.width for text in lane) // (self._n_idle + 1)))
         counts = Counter(text.row.width for text in lane)
         share = lane[0].job.model.padding_share
@@ -284,13 +284,13 @@ class Batcher:
             rate = len(chosen) / max(seconds, 1e-6)
             kept = _RATE_KEEPS if self._texts_per_s else 0.0
             self._texts_per_s = kept * self._texts_per_s + (1 - kept) * rate
-            self._on_pass(info)  # first, so that an answered pass is counted
+            self._on_pass(info)  # before answering, so every answered pass is counted
             self._answer(name, chosen, answers, failure)
 
     def _answer(
         self, name: Hashable, chosen: list[_Waiting], answers: Sequence[Answer | NotFinite], failure: Exception | None
     ) -> None:
-        """Answer whole requests."""
+        """Answer the requests that are complete."""
         if failure is None:
             for text, answer in zip(chosen, answers, strict=True):
                 text.job.answers[text.index] = answer
@@ -302,7 +302,7 @@ class Batcher:
                 whole = [job.answers[index] for index in range(len(job.texts))]
                 bad = next((answer for answer in whole if isinstance(answer, NotFinite)), None)
                 told.append((job.future, None if bad else whole, bad))
-        if len(self._answered) > _MAX_LANES:  # lanes of bundles that are gone
+        if len(self._answered) > _MAX_LANES:  # lanes of removed bundles
             self._answered.clear()
         self._answered[name] = len(told)
         _tell(told)
@@ -312,11 +312,11 @@ _Message = tuple[asyncio.Future[Any], Any, Exception | None]
 
 
 def _tell(messages: list[_Message]) -> None:
-    """Set results or exceptions of futures from another thread, if anybody still waits: one call for each loop."""
+    """Set results or exceptions of pending futures from another thread, with one call per event loop."""
 
     def set_all(loop: asyncio.AbstractEventLoop) -> None:
         for future, result, error in messages:
-            if future.get_loop() is not loop or future.done():  # given up, or the client is gone
+            if future.get_loop() is not loop or future.done():  # timed out, or the client disconnected
                 continue
             if error is None:
                 future.set_result(result)
@@ -326,5 +326,5 @@ def _tell(messages: list[_Message]) -> None:
     for loop in {future.get_loop() for future, _, _ in messages}:
         try:
             loop.call_soon_threadsafe(set_all, loop)
-        except RuntimeError:  # the loop is closed: nobody waits any more
-            _log.warning("an answer came after its loop was closed")
+        except RuntimeError:  # the loop is closed, so no client is waiting
+            _log.warning("an answer arrived after its event loop closed")

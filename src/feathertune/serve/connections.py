@@ -1,6 +1,6 @@
-"""Limits of a connection: refuse what is too large, too slow or not HTTP before the app sees it.
+"""Limits of a connection: refuse requests that are too large, too slow or not HTTP before they reach the app.
 
-httptools has no limits, and uvicorn has a timeout for idle connections only.
+httptools has no limits, and uvicorn only times out idle connections.
 """
 
 from __future__ import annotations
@@ -15,36 +15,36 @@ from feathertune.serve.batcher import Stopping
 from feathertune.serve.limits import Limits
 
 _MOST_PIPELINED = 16
-# Seconds to read what a refused client still sends: closed at once, the client might never see the answer.
+# Seconds to keep reading from a refused client: if closed at once, it might never see the answer.
 _LINGER_S = 2.0
-_NO_HTTP = "This is not HTTP/1.1. The server speaks HTTP without TLS: put a proxy with TLS before it."
+_NO_HTTP = "Expected HTTP/1.1. The server does not support TLS: put a TLS proxy in front of it."
 
 
 class LimitedConnection(HttpToolsProtocol):
-    """One connection."""
+    """Connection with limits."""
 
     def __init__(self, limits: Limits, **given: Any) -> None:  # noqa: ANN401 - uvicorn's
         super().__init__(**given)
         self._limits = limits
-        self._part: Literal["head", "body", "none"] = "head"  # of a request, that is read at present
-        self._part_bytes = 0  # received since the last part that the parser understood
-        self._active: RequestResponseCycle | None = None  # the request that is answered; `cycle` is the newest
-        self._deadline: asyncio.TimerHandle | None = None  # of the part, or of a connection that is being closed
+        self._part: Literal["head", "body", "none"] = "head"  # part of the request being read
+        self._part_bytes = 0  # received since the last parsed part
+        self._active: RequestResponseCycle | None = None  # the request being answered; `cycle` is the newest
+        self._deadline: asyncio.TimerHandle | None = None  # for the part, or for closing the connection
         self._reader_deadline: asyncio.TimerHandle | None = None
         self._why: tuple[int, str] | None = None
         self._ended = False
         self.url, self.headers = b"", []
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Refuse it if too many are open."""
+        """Refuse the connection if too many are open."""
         super().connection_made(transport)
         self._watch()
         if len(self.connections) > self._limits.connections:
-            self.connections.discard(self)  # it takes no place while it is being closed
-            self._refuse(503, f"More than {self._limits.connections} clients are connected. Try again later.")
+            self.connections.discard(self)  # a closing connection does not count
+            self._refuse(503, f"More than {self._limits.connections} clients are connected. Retry later.")
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the requests, queued ones too."""
+        """Drop all requests, including queued ones."""
         for timer in (self._deadline, self._reader_deadline):
             if timer is not None:
                 timer.cancel()
@@ -56,7 +56,7 @@ class LimitedConnection(HttpToolsProtocol):
         """Parse bytes, unless the connection is being closed."""
         if self._ended:
             return
-        self._part_bytes += len(data)  # the callbacks set it to 0
+        self._part_bytes += len(data)  # the callbacks reset it
         super().data_received(data)
         if self._part == "none":
             self._part_bytes = 0
@@ -79,18 +79,18 @@ class LimitedConnection(HttpToolsProtocol):
             raise self._refusal(400, _NO_HTTP)
         if not self.url.startswith(b"/") and self.url.split(b"/", 3)[2:3] != [
             value for name, value in self.headers if name == b"host"
-        ]:  # as in http://host/path
-            raise self._refusal(400, "The request's address and its Host header differ.")
+        ]:  # such as http://host/path
+            raise self._refusal(400, "The request URL and the Host header differ.")
         super().on_headers_complete()
         self._part = "body"
-        self.headers = []  # a body's trailers are none of the request's
+        self.headers = []  # a body's trailers do not belong to the request
         if not self.pipeline:
             self._active = self.cycle
         elif len(self.pipeline) > _MOST_PIPELINED:
-            raise self._refusal(400, f"More than {_MOST_PIPELINED} requests wait on this connection.")
+            raise self._refusal(400, f"More than {_MOST_PIPELINED} requests are waiting on this connection.")
 
     def on_body(self, body: bytes) -> None:
-        """Take a piece of a body."""
+        """Read a chunk of a body."""
         self._part_bytes = 0
         super().on_body(body)
 
@@ -101,11 +101,11 @@ class LimitedConnection(HttpToolsProtocol):
         self._unwatch()
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse what the parser, or a callback, does not take."""
+        """Refuse a request that the parser or a callback rejected."""
         self._refuse(*(self._why or (400, _NO_HTTP)))
 
     def on_response_complete(self) -> None:
-        """Start the next request, or wait for one."""
+        """Start the next request, or wait for it."""
         if self.pipeline:
             self._active = self.pipeline[-1][0]
         super().on_response_complete()
@@ -116,44 +116,44 @@ class LimitedConnection(HttpToolsProtocol):
             self._watch()
 
     def timeout_keep_alive_handler(self) -> None:
-        """Close an idle connection, even if the client does not read the rest of its answer."""
+        """Close an idle connection, even if the client has not read all of its answer."""
         if not self.transport.is_closing():
             self.transport.close()
             self._end_within(self._limits.answer_s)
 
     def pause_writing(self) -> None:
-        """Give the client a time to read its answer."""
+        """Start the client's deadline for reading its answer."""
         super().pause_writing()
         self._reader_deadline = self.loop.call_later(self._limits.answer_s, self.transport.abort)
 
     def resume_writing(self) -> None:
-        """Stop the time of `pause_writing`."""
+        """Stop the deadline of `pause_writing`."""
         super().resume_writing()
         if self._reader_deadline is not None:
             self._reader_deadline.cancel()
 
     def shutdown(self) -> None:
-        """Answer requests that were received as a whole, and no others."""
+        """Answer only requests that were received completely."""
         if self._part == "body" and not self.pipeline and not self.cycle.response_started:
             self._refuse(503, str(Stopping()))
         else:
             super().shutdown()
 
     def _refusal(self, status: int, detail: str) -> Exception:
-        """Return what a callback raises; the parser forgets what it is."""
+        """Return the exception for a callback to raise; the parser hides its type."""
         self._why = status, detail
         return ValueError(detail)
 
     def _too_large(self) -> str | None:
-        """Say what is too large of a header, of trailers, or of bytes between the pieces of a body."""
+        """Return the limit that a header, trailers or chunk framing exceeds; None if there is none."""
         limits = self._limits
         size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
         if max(size, self._part_bytes) > limits.header_bytes:
-            return f"The header has more than {limits.header_bytes} bytes."
+            return f"The header exceeds {limits.header_bytes} bytes."
         return f"The header has more than {limits.headers} fields." if len(self.headers) > limits.headers else None
 
     def _watch(self) -> None:
-        """Start the deadline of the part that is read, unless it runs or an older request is being answered."""
+        """Start the deadline of the current part, unless it runs or an older request is being answered."""
         is_body, seconds = self._part == "body", self._limits.header_s
         if self.pipeline if is_body else self._active is not None and not self._active.response_complete:
             return
@@ -168,21 +168,21 @@ class LimitedConnection(HttpToolsProtocol):
             self._deadline = None
 
     def _too_slow(self) -> None:
-        if self._part == "none":  # no request was begun
+        if self._part == "none":  # no request has started
             self.timeout_keep_alive_handler()
             return
         part, seconds = ("body", self._limits.body_s) if self._part == "body" else ("header", self._limits.header_s)
         self._refuse(408, f"The {part} was not complete after {seconds:g} s.")
 
     def _refuse(self, status: int, detail: str) -> None:
-        """Answer the request that is read, after those before it, and close."""
+        """Refuse the current request after earlier ones are answered, and close the connection."""
         if self._ended or self.transport.is_closing():
             return
         self._ended = True
         self._unset_keepalive_if_required()
         reading = self._part == "body" and self.cycle is self._active
         if self._active is not None and not self._active.response_complete:
-            if not reading:  # an older request, which is the last to be answered
+            if not reading:  # an older request, which is answered last
                 self.pipeline.clear()
                 self._active.keep_alive = False
                 return
@@ -207,7 +207,7 @@ class LimitedConnection(HttpToolsProtocol):
 
     @staticmethod
     def _drop(cycle: RequestResponseCycle | None) -> None:
-        """Tell the app that the client is gone."""
+        """Tell the app that the client disconnected."""
         if cycle is not None and not cycle.response_complete:
             cycle.disconnected = True
             cycle.message_event.set()

@@ -12,14 +12,14 @@ function folded(summary, schema, all) {
 
 function operation(path, method, spec, all) {
   const card = made("article", {}, made("h2", {}, made("span", { className: "method", textContent: method.toUpperCase() }), made("code", { textContent: path })));
-  card.append(made("p", { className: "note", textContent: `${spec.description ?? spec.summary}${spec.security ? " Needs the bearer token." : ""}` }));
+  card.append(made("p", { className: "note", textContent: `${spec.description ?? spec.summary}${spec.security ? " Requires the bearer token." : ""}` }));
   const body = spec.requestBody?.content?.["application/json"]?.schema;
-  if (body) card.append(folded("Body", body, all));
+  if (body) card.append(folded("Request body", body, all));
   const codes = made("dl", { className: "codes" });
   for (const [code, response] of Object.entries(spec.responses)) codes.append(made("dt", { textContent: code }), made("dd", { textContent: response.description }));
-  card.append(made("details", {}, made("summary", { textContent: "Answers" }), codes));
+  card.append(made("details", {}, made("summary", { textContent: "Responses" }), codes));
   const success = Object.entries(spec.responses).find(([code, response]) => code.startsWith("2") && response.content?.["application/json"]?.schema);
-  if (success) card.append(folded("Form of the answer", success[1].content["application/json"].schema, all));
+  if (success) card.append(folded("Response schema", success[1].content["application/json"].schema, all));
   return card;
 }
 
@@ -28,4 +28,4 @@ fetch("openapi.json").then((response) => response.json()).then((api) => {
   for (const [path, methods] of Object.entries(api.paths)) {
     for (const [method, spec] of Object.entries(methods)) $("operations").append(operation(path, method, spec, all));
   }
-}).catch(() => { $("status").textContent = "The description of the API cannot be loaded."; $("status").className = "problem"; });
+}).catch(() => { $("status").textContent = "openapi.json cannot be loaded."; $("status").className = "problem"; });

@@ -1,4 +1,4 @@
-"""The hosts that a server answers for: a page of another site must not reach it through its own name."""
+"""Allowed Host headers, which stop other websites from reaching the server by DNS rebinding."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from feathertune.errors import ConfigError
 
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,253})(?::([0-9]{1,5}))?")
 _REFUSED = (
-    "The server does not answer for this Host. Ask for the address that it listens on, or start it with "
+    "This Host is not allowed. Use the address that the server listens on, or start the server with "
     "--allowed-host NAME."
 )
 
 
 class AllowedHosts:
-    """The names of a server; `names` come with its address, and ``*`` allows all.
+    """Allowed hosts of a server: its address and `names`; ``*`` allows all.
 
     Raises:
-        ConfigError: If a name is none.
+        ConfigError: If a name is invalid.
     """
 
     def __init__(self, opened: socket.socket, names: Sequence[str] = ()) -> None:
@@ -35,11 +35,11 @@ class AllowedHosts:
             self._names |= {("localhost", None), ("127.0.0.1", None), ("::1", None)}
         for name in set(names) - {"*"}:
             if (found := _parts(name)) is None:
-                raise ConfigError(f"--allowed-host is '{name}'. Expected a name as in example.org, or NAME:PORT, or *.")
+                raise ConfigError(f"--allowed-host is '{name}'. Expected a name such as example.org, NAME:PORT, or *.")
             self._names.add(found)
 
     def takes(self, host: bytes) -> bool:
-        """Return True if the value of a Host header is one of the server's."""
+        """Return True if the value of a Host header is allowed."""
         if (found := _parts(host.decode("latin-1"))) is None:
             return False
         if self._all or found in self._names:
@@ -48,7 +48,7 @@ class AllowedHosts:
         return here and found[1] in (None, self._port)
 
     def checking(self, app: ASGIApp) -> ASGIApp:
-        """Return an app that answers for these hosts only."""
+        """Return an app that answers only for the allowed hosts."""
 
         async def checked(scope: Scope, receive: Receive, send: Send) -> None:
             if scope["type"] == "http":
@@ -63,7 +63,7 @@ class AllowedHosts:
 
 
 def _parts(host: str) -> tuple[str, str | None] | None:
-    """Return name and port of ``NAME:PORT``, in one form of many; None if it is no host."""
+    """Return the normalized name and port of ``NAME:PORT``; None if it is not a host."""
     if (found := _HOST.fullmatch(f"[{host}]" if host.count(":") > 1 and host[0] != "[" else host)) is None:
         return None
     name = found[1].strip("[]").lower().removesuffix(".")

@@ -1,4 +1,4 @@
-"""The limits and budgets of a server; options of ``feathertune serve`` set them."""
+"""Limits and budgets of a server, set by options of ``feathertune serve``."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ class Limits:
     """Limits and budgets of a server.
 
     Attributes:
-        token_budget: Maximum padded tokens of one pass, unless a single text has more.
-        latency_budget_s: Seconds that the oldest text of a pass may wait for more texts.
-        request_texts: Maximum texts of one request, of `text_characters` each and `body_bytes` together.
-        drain_s: Seconds that a stopping server still answers new requests with 503.
+        token_budget: Maximum padded tokens per pass, unless a single text has more.
+        latency_budget_s: Maximum seconds that the oldest text of a pass waits for more texts.
+        request_texts: Maximum texts per request, of `text_characters` each and `body_bytes` together.
+        drain_s: Seconds during which a stopping server answers new requests with 503.
         header_bytes: Maximum size of a request's first line and header, of `headers` fields.
-        header_s, body_s: Seconds for a whole header, or body, to arrive.
-        idle_s: Seconds that a connection may wait for its next request.
-        answer_s: Seconds that a client may take to read its answer.
-        load_s: Seconds that a bundle may take to load while the server runs.
+        header_s, body_s: Maximum seconds for a complete header, or body, to arrive.
+        idle_s: Maximum seconds between two requests of a connection.
+        answer_s: Maximum seconds for a client to read its answer.
+        load_s: Maximum seconds to load a bundle while the server runs.
     """
 
     token_budget: int = 2048
@@ -52,6 +52,6 @@ class Limits:
                 raise ConfigError(f"The limit {name} is {value}. Expected {expected}.")
         if self.request_texts > self.queue_texts:
             raise ConfigError(
-                f"A request may hold {self.request_texts} texts, but only {self.queue_texts} may wait. "
-                "Expected a queue that takes at least one whole request."
+                f"A request may hold {self.request_texts} texts, but the queue only {self.queue_texts}. "
+                "Expected a queue of at least one full request."
             )

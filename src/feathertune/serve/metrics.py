@@ -1,4 +1,4 @@
-"""The counters for Prometheus, with one registry for each server."""
+"""Prometheus metrics, with one registry per server."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _OTHER = "other"
 
 
 class Metrics:
-    """Counters of one server, and its present numbers of waiting texts and bundles."""
+    """Metrics of one server."""
 
     content_type = CONTENT_TYPE_LATEST
 
@@ -30,17 +30,17 @@ class Metrics:
         def made(kind: Any, name: str, meaning: str, **more: Any) -> Any:  # noqa: ANN401 - any metric
             return kind(f"feathertune_{name}", meaning, registry=self._registry, **more)
 
-        self._requests = made(Counter, "requests", "Requests by their answer.", labelnames=("route", "code"))
+        self._requests = made(Counter, "requests", "Requests by route and status code.", labelnames=("route", "code"))
         self._seconds = made(
-            Histogram, "request_seconds", "Time of a request.", labelnames=("route",), buckets=_SECONDS
+            Histogram, "request_seconds", "Seconds per request.", labelnames=("route",), buckets=_SECONDS
         )
-        self._texts = made(Counter, "texts", "Texts that were labelled.", labelnames=("model",))
-        self._pass_texts = made(Histogram, "pass_texts", "Texts of a pass.", buckets=_TEXTS)
-        self._pass_models = made(Histogram, "pass_models", "Bundles of a pass.", buckets=_TEXTS)
-        self._pass_seconds = made(Histogram, "pass_seconds", "Time of a pass.", buckets=_SECONDS)
-        self._tokens = made(Counter, "padded_tokens", "Tokens that were run, padding included.")
-        made(Gauge, "waiting_texts", "Texts that wait.").set_function(n_waiting)
-        made(Gauge, "models", "Bundles that answer.").set_function(n_models)
+        self._texts = made(Counter, "texts", "Classified texts.", labelnames=("model",))
+        self._pass_texts = made(Histogram, "pass_texts", "Texts per pass.", buckets=_TEXTS)
+        self._pass_models = made(Histogram, "pass_models", "Bundles per pass.", buckets=_TEXTS)
+        self._pass_seconds = made(Histogram, "pass_seconds", "Seconds per pass.", buckets=_SECONDS)
+        self._tokens = made(Counter, "padded_tokens", "Processed tokens, including padding.")
+        made(Gauge, "waiting_texts", "Waiting texts.").set_function(n_waiting)
+        made(Gauge, "models", "Loaded bundles.").set_function(n_models)
 
     def saw_pass(self, info: PassInfo) -> None:
         """Count a pass."""
@@ -50,20 +50,20 @@ class Metrics:
         self._tokens.inc(info.n_padded_tokens)
 
     def saw_texts(self, model: str, n: int) -> None:
-        """Count texts that were labelled."""
+        """Count classified texts."""
         self._texts.labels(model).inc(n)
 
     def forget(self, model: str) -> None:
-        """Drop the counter of a bundle that is gone."""
+        """Drop the counter of a removed bundle."""
         with contextlib.suppress(KeyError):
             self._texts.remove(model)
 
     def text(self) -> bytes:
-        """Return all counters in Prometheus' format."""
+        """Return all metrics in Prometheus' text format."""
         return generate_latest(self._registry)
 
     def counting(self, app: ASGIApp) -> ASGIApp:
-        """Return an app that counts requests by route, not by address, which clients choose."""
+        """Return an app that counts requests by route, since clients can send any path."""
 
         async def counted(scope: Scope, receive: Receive, send: Send) -> None:
             if scope["type"] != "http":

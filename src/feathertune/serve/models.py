@@ -1,7 +1,7 @@
-"""Bundles by name, with one copy of a shared encoder, and their texts in common passes.
+"""Loaded bundles by name, with one copy of a shared encoder and shared forward passes.
 
 Bundles that the engine can run together share passes (`feathertune.engine.multi_adapter.mixed_batches`); others, such
-as prompts and whole models, have their own. That a shared pass gives the same answers is checked at loading.
+as prompts and whole models, have separate passes. Loading checks that a shared pass gives the same answers.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from feathertune.runtime import Runtime, give_memory_back
 from feathertune.serve.batcher import NotFinite
 from feathertune.serve.schemas import Base, ModelInfo
 
-# Of different lengths, so that a pass of them has padding.
+# Of different lengths, so their pass has padding.
 _PROBES = ("It was not what I had expected, but the second half is good.", "No.")
-# If blocks run over tokens alone, padding costs time in the attention only. Measured on MiniLM: benchmarks/LOG.md.
+# If blocks skip padding, it only costs time in the attention. Measured on MiniLM: benchmarks/LOG.md.
 _PADDING_SHARE = 0.15
-# More threads of passes would wait for Python's lock. Measured with two only: benchmarks/LOG.md.
+# More threads would wait for Python's lock. Measured with two only: benchmarks/LOG.md.
 MOST_WORKERS = 4
 
 
@@ -47,7 +47,7 @@ class TextRow:
         sequences: Token ids with special tokens; several for windows.
         longest: Padded length of the longest sequence alone.
         types: Token types of a pair; None if the encoder has none.
-        added: What the text's words add to the logits, ``(C,)``; None without a word model.
+        added: Logits added by the word model, ``(C,)``; None without one.
     """
 
     sequences: tuple[np.ndarray, ...]
@@ -57,21 +57,21 @@ class TextRow:
 
     @property
     def width(self) -> int:
-        """Tokens that it takes of a pass."""
+        """Padded tokens that the text takes in a pass."""
         return self.longest * len(self.sequences)
 
 
 @dataclass(frozen=True, eq=False)
 class Served:
-    """A bundle that answers.
+    """A loaded bundle.
 
     Attributes:
-        predictors: One for each thread of passes, on shared tensors.
-        members: As many, in the same order; empty if the bundle has its own passes.
+        predictors: One per worker thread, on shared tensors.
+        members: One per predictor, in the same order; empty if the bundle has separate passes.
         lane: Equal for bundles whose texts can share a pass.
-        note: Reason for passes of its own; empty if it shares passes.
+        note: Reason for separate passes; empty if it shares passes.
         own_bytes: Size of the tensors that no earlier bundle holds.
-        probes: Texts to check a pass with.
+        probes: Texts for checking a pass.
     """
 
     name: str
@@ -84,7 +84,7 @@ class Served:
 
     @property
     def predictor(self) -> Predictor:
-        """The first thread's predictor."""
+        """Predictor of the first thread."""
         return self.predictors[0]
 
     @property
@@ -94,7 +94,7 @@ class Served:
 
     @property
     def padding(self) -> Padding:
-        """Padding of its batches."""
+        """Padding of the bundle's batches."""
         return Padding.of(self.predictor.bundle.tokenizer)
 
     @property
@@ -103,7 +103,7 @@ class Served:
         return self.predictor.reads_pairs
 
     def describe(self) -> ModelInfo:
-        """Return what clients see."""
+        """Return the description for clients."""
         info = self.predictor.bundle.info
         return ModelInfo(
             name=self.name,
@@ -122,10 +122,10 @@ class Served:
 
 
 class Models:
-    """Bundles by name.
+    """Loaded bundles by name.
 
-    One thread at a time calls `read`, also while passes run; `n_workers` threads with numbers of their own call `run`;
-    thread 0 calls `add`; any thread may call the rest.
+    One thread at a time may call `read`, also while passes run. `n_workers` threads, each with its own number, call
+    `run`. Only thread 0 calls `add`. Any thread may call the other methods.
     """
 
     def __init__(self, engine: EngineConfig, runtime: Runtime, *, n_workers: int | None = None) -> None:
@@ -133,14 +133,14 @@ class Models:
         self._n_threads = torch.get_num_threads()
         on_cpu = runtime.device.type == "cpu"
         self.n_workers = n_workers or (min(self._n_threads, MOST_WORKERS) if on_cpu else 1)
-        # Each call sets the tokenizer's truncation.
+        # Locked because each call sets the tokenizer's truncation.
         self._tokenizing: weakref.WeakKeyDictionary[PreTrainedTokenizerBase, threading.Lock]
         self._tokenizing = weakref.WeakKeyDictionary()
         self._tensors, self._matrices = SharedTensors(), Matrices()
         self._tokenizers: weakref.WeakValueDictionary[str, PreTrainedTokenizerBase] = weakref.WeakValueDictionary()
         self._by_name: dict[str, Served] = {}
-        # oneDNN keeps some ten megabytes for each number of tokens of a bf16 product (benchmarks/LOG.md), so passes use
-        # only 2^i 3^j.
+        # oneDNN keeps about ten megabytes per distinct number of tokens in a bf16 product (benchmarks/LOG.md), so
+        # passes use only 2^i 3^j.
         self._few_shapes = runtime.device.type == "cpu" and runtime.dtype == "bf16"
 
     def __len__(self) -> int:
@@ -159,7 +159,7 @@ class Models:
         return list(self._by_name.values())
 
     def read(self, path: Path, base: str | None = None) -> Served:
-        """Load a bundle on shared tensors, without a name yet; whatever may take long is done here."""
+        """Load a bundle on shared tensors, still without a name; all slow work happens here."""
         bundle = load_bundle(path, base=base, attention=self._runtime.attention)
         own_bytes = self._tensors.share(bundle.model)
         tokenizer = self._same_tokenizer(bundle.tokenizer)
@@ -169,14 +169,14 @@ class Models:
         others = [copy_on_shared_tensors(bundle, bundle.model, keep=keep) for _ in range(1, self.n_workers)]
         predictors = [Predictor(one, self._runtime, self._engine, matrices=self._matrices) for one in (bundle, *others)]
         probes = self._rows(predictors[0], paired(_PROBES) if predictors[0].reads_pairs else _PROBES)
-        give_memory_back()  # of the encoder that was read again and dropped
+        give_memory_back()  # of the second copy of the encoder
         found = [as_mixable(one.bundle.base, one.bundle.model, one.installed) for one in predictors]
         members = tuple(one for one in found if isinstance(one, MixableModel))
         alone = Served("", tuple(predictors), (), object(), "" if members else str(found[0]), own_bytes, probes)
         return replace(alone, members=members, lane=(members[0].group_key, alone.padding)) if members else alone
 
     def add(self, name: str, read: Served) -> Served:
-        """Let a bundle answer under a name; an older bundle of that name finishes its texts."""
+        """Serve a bundle under a name; an older bundle of that name finishes its texts."""
         served = replace(read, name=name)
         if why := self._check(served):
             served = replace(served, members=(), lane=object(), note=why)
@@ -184,13 +184,13 @@ class Models:
         return served
 
     def remove(self, name: str) -> Served:
-        """Let a bundle answer no more; it finishes its texts."""
+        """Stop serving a bundle; it finishes its texts."""
         served = self[name]
         del self._by_name[name]
         return served
 
     def encode(self, model: Served, texts: Sequence[Text]) -> list[TextRow]:
-        """Tokenise texts for a bundle."""
+        """Tokenize texts for a bundle."""
         return self._rows(model.predictor, texts)
 
     def _rows(self, predictor: Predictor, texts: Sequence[Text]) -> list[TextRow]:
@@ -209,8 +209,8 @@ class Models:
     def run(
         self, rows: Sequence[tuple[Served, TextRow]], *, worker: int = 0, alone: bool = True
     ) -> list[Answer | NotFinite]:
-        """Run one pass over texts of one lane, in the thread `worker`; `alone` gives it all cores."""
-        if self.n_workers > 1:  # a thread's own setting
+        """Run one pass over texts of one lane in the thread `worker`; with `alone`, it uses all cores."""
+        if self.n_workers > 1:  # a per-thread setting
             torch.set_num_threads(self._n_threads if alone else max(1, self._n_threads // self.n_workers))
         places: dict[Served, list[int]] = {}
         for place, (model, _) in enumerate(rows):
@@ -219,7 +219,7 @@ class Models:
         texts = [rows[place][1] for place in order]
         counts = {model: [len(rows[place][1].sequences) for place in of_model] for model, of_model in places.items()}
         sizes = list(map(sum, counts.values()))
-        if self._few_shapes:  # extra rows, counted as the last bundle's
+        if self._few_shapes:  # extra rows, counted for the last bundle
             n_more = coarsely(sum(sizes)) - sum(sizes)
             texts += [TextRow((texts[-1].sequences[0][:1],), texts[-1].longest)] * n_more
             sizes[-1] += n_more
@@ -255,7 +255,7 @@ class Models:
         return pad_batch(pieces, width=width, padding=padding, device=self._runtime.device, types=types)
 
     def _same_tokenizer(self, tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
-        """Return an equal tokenizer that is loaded already: each takes as much memory as an adapter."""
+        """Return an equal tokenizer that is already loaded: each takes as much memory as an adapter."""
         backend = getattr(tokenizer, "backend_tokenizer", None)
         if backend is None:
             return tokenizer
@@ -264,7 +264,7 @@ class Models:
         return self._tokenizers.setdefault(digest, tokenizer)
 
     def _check(self, new: Served) -> str:
-        """Run it with itself and with another of its lane in one pass; return what is wrong, in words."""
+        """Run a new bundle with itself and with another of its lane in one pass; return a problem, or ``""``."""
         others = [one for one in self._by_name.values() if one.lane == new.lane]
         for other in (new, *others[:1]) if new.members else ():
             members = [other.members[0], new.members[0]]
@@ -274,6 +274,6 @@ class Models:
 
 
 def _shown(base: str) -> str:
-    """Return the id of a base model, without the folders of this machine."""
+    """Return the id of a base model without local folders."""
     is_path = Path(base).is_absolute() or base.startswith(("~", "."))
     return Path(base).name if is_path else base

@@ -1,13 +1,13 @@
-// Texts and names are set as text, never as markup.
-const CHUNK = 32; // texts of one request
-const MAX_WORDS = 200; // words that are left out one after the other
+// Texts and names are inserted as text, never as markup.
+const CHUNK = 32; // texts per request
+const MAX_WORDS = 200; // words that are left out in turn
 const TOP = 5;
 let models = [];
-// A text or a name of any direction, which shall not turn the words around it.
+// Isolate a text or name, so that its direction does not affect the words around it.
 const own = (words) => made("bdi", { textContent: words });
-const percent = (p) => `${(100 * p).toFixed(1)} %`;
+const percent = (p) => `${(100 * p).toFixed(1)}%`;
 const points = (d) => `${d < 0 ? "−" : "+"}${Math.abs(100 * d).toFixed(1)} points`;
-// Where labels are numbers, one stands in the place of the label, without probabilities.
+// If labels are numbers, the prediction is a number without probabilities.
 const isNumber = ({ label }) => typeof label === "number";
 const digits = (x) => String(Number(x.toPrecision(6)));
 const more = (d) => `${d < 0 ? "−" : "+"}${digits(Math.abs(d))}`;
@@ -25,12 +25,12 @@ async function ask(path, body) {
   try {
     response = await fetch(path, { method: body === undefined ? "GET" : "POST", headers, body: body === undefined ? undefined : JSON.stringify(body) });
   } catch {
-    throw new Error("The server cannot be reached.");
+    throw new Error("Cannot reach the server.");
   }
   if (response.status === 401) {
     $("ask-token").hidden = false;
     $("token").focus();
-    throw new Error($("token").value ? "The token is wrong." : "The server asks for a token.");
+    throw new Error($("token").value ? "The token is wrong." : "The server requires a token.");
   }
   const answer = await response.json().catch(() => ({}));
   if (response.ok) return answer;
@@ -38,12 +38,12 @@ async function ask(path, body) {
   throw new Error(Array.isArray(detail) ? detail.map((one) => `${one.loc.join(".")}: ${one.msg}`).join("; ") : detail || `The server answered ${response.status}.`);
 }
 
-// A pair is written with a bar or a tab between its texts.
+// The texts of a pair are separated by a bar or a tab.
 const BAR = /\s*\|\|\|\s*|\t/;
 function request(name, texts) {
   if (models.find((model) => model.name === name)?.text_columns.length !== 2) return { texts };
   const pairs = texts.map((text) => text.split(BAR));
-  if (pairs.some((pair) => pair.length !== 2 || !pair[0].trim() || !pair[1].trim())) throw new Error(`${name} reads pairs: write FIRST ||| SECOND.`);
+  if (pairs.some((pair) => pair.length !== 2 || !pair[0].trim() || !pair[1].trim())) throw new Error(`${name} classifies pairs of texts. Write FIRST ||| SECOND.`);
   return { texts: pairs.map(([first]) => first), text_pairs: pairs.map(([, second]) => second) };
 }
 
@@ -60,8 +60,8 @@ function texts() {
   const all = $("lines").checked ? $("texts").value.split("\n") : [$("texts").value];
   return all.map((text) => text.trim()).filter((text) => text);
 }
-// Words as they are left out: what stands between spaces, and in scripts that put none (Chinese, Thai) what the browser's
-// dictionary takes for words, signs staying with the word before. Without one, letters with their marks.
+// Split a text into words to leave out: at spaces, and in scripts without spaces (Chinese, Thai) by the browser's
+// dictionary, with punctuation kept at the preceding word. Without a dictionary, split into letters with their marks.
 const UNSPACED = /[\p{sc=Han}\p{sc=Hira}\p{sc=Kana}\p{sc=Thai}\p{sc=Laoo}\p{sc=Mymr}\p{sc=Khmr}]/u;
 const segmenter = "Segmenter" in Intl ? new Intl.Segmenter(undefined, { granularity: "word" }) : null;
 function split(text) {
@@ -85,16 +85,16 @@ async function load() {
     const about = made("small", { textContent: `${model.method} on ${model.base.id} · ${model.task === "regression" ? `number: ${model.labels[0]}` : `${model.labels.length} labels`}${model.text_columns.length === 2 ? " · pairs: FIRST ||| SECOND" : ""}` });
     $("bundles").append(made("label", { className: "check" }, box, made("span", {}, model.name, about)));
   }
-  if (!models.length) $("bundles").append(made("p", { className: "note", textContent: "None is loaded." }));
+  if (!models.length) $("bundles").append(made("p", { className: "note", textContent: "No bundle is loaded." }));
 }
 
-// What a word is asked about: the label, of several the most probable one.
+// The label whose probability the words are tested on: of several, the most probable.
 function leading({ label, labels, probabilities }) {
   const among = labels && labels.length ? labels : Object.keys(probabilities);
   return label ?? among.reduce((best, one) => (probabilities[one] > probabilities[best] ? one : best));
 }
 
-// What the text is given: one label, several, or none; or a number.
+// The prediction as text: one label, several, none, or a number.
 function named(prediction) {
   if (isNumber(prediction)) return [digits(prediction.label)];
   const { label, labels } = prediction;
@@ -113,7 +113,7 @@ function probabilities(prediction) {
   return list;
 }
 
-// The text without each word in turn: what the label's probability, or the number, loses is what the word gave.
+// Classify the text without each word in turn; a word's effect is what the probability, or the number, loses.
 async function leaveOneOut(name, text, prediction) {
   const pieces = split(text);
   const pairs = models.find((model) => model.name === name)?.text_columns.length === 2;
@@ -141,11 +141,11 @@ function shown({ pieces, gives }, prediction) {
   });
   const top = [...gives].sort((a, b) => Math.abs(b[1]) - Math.abs(a[1])).slice(0, TOP);
   const list = made("ol", { className: "top" }, ...top.map(([at, gave]) => made("li", {}, own(pieces[at]), ` ${said(gave)}`)));
-  const what = isNumber(prediction) ? ["how much the number"] : ["how many points the probability of “", own(leading(prediction)), "”"];
+  const what = isNumber(prediction) ? ["the number"] : ["the probability of “", own(leading(prediction)), "”"];
   const note = made("p", { className: "note" },
-    "Each word was left out once and the text labelled again. Shown is by ", ...what, " is higher with the word than without it. " +
-    "Words work together: of two that say the same, neither alone may matter. This says what this model reacts to, not why the label is right." +
-    (gives.size >= MAX_WORDS ? ` Only the first ${MAX_WORDS} words were tried.` : ""));
+    "Each word was left out once and the text classified again. The values show how much ", ...what, " rises with the word. " +
+    "Words interact: if two words mean the same, leaving out one may change nothing. This shows what the model reacts to, not why a label is right." +
+    (gives.size >= MAX_WORDS ? ` Only the first ${MAX_WORDS} words were tested.` : ""));
   return [line, list, note];
 }
 
@@ -156,12 +156,12 @@ function column(model, text, prediction) {
   open.addEventListener("toggle", async () => {
     if (!open.open || asked) return;
     asked = true;
-    const wait = made("p", { className: "note", textContent: "Leaving out one word after the other …" });
+    const wait = made("p", { className: "note", textContent: "Leaving out each word in turn …" });
     wait.setAttribute("role", "status");
     open.append(wait);
     try {
       const found = await leaveOneOut(model.name, text, prediction);
-      wait.replaceWith(...(found.gives.size ? shown(found, prediction) : [made("p", { className: "note", textContent: "There is only one word." })]));
+      wait.replaceWith(...(found.gives.size ? shown(found, prediction) : [made("p", { className: "note", textContent: "The text has only one word." })]));
     } catch (error) {
       asked = false;
       wait.replaceWith(made("p", { className: "problem", textContent: error.message }));
@@ -174,10 +174,10 @@ function column(model, text, prediction) {
 async function label() {
   const [rows, wanted] = [texts(), chosen()];
   if (!models.length) await load();
-  if (!rows.length) { say("There is no text.", true); $("texts").focus(); return; }
-  if (!chosen().length) { say("No bundle is chosen.", true); return; }
+  if (!rows.length) { say("Enter a text.", true); $("texts").focus(); return; }
+  if (!chosen().length) { say("Select a bundle.", true); return; }
   $("go").disabled = true;
-  say("Working …");
+  say("Classifying …");
   try {
     const start = performance.now();
     const use = wanted.length ? wanted : chosen();
@@ -213,7 +213,7 @@ $("copy").addEventListener("click", async () => {
     say("Copied.");
   } catch {
     getSelection().selectAllChildren(call);
-    say("Selected: copy it with Ctrl+C.");
+    say("Press Ctrl+C to copy the selection.");
   }
 });
 $("form").addEventListener("submit", (event) => { event.preventDefault(); label().catch((error) => say(error.message, true)); });

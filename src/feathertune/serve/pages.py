@@ -1,4 +1,4 @@
-"""The two pages: try texts, and the API for a person."""
+"""HTML pages of the server: one to try texts, one to read about the API."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PAGES = {"page": "Try texts", "docs": "API"}
 
 
 def response(name: str) -> Response:
-    """Return one of `PAGES`, which loads nothing from other hosts."""
+    """Return one of `PAGES`; pages load nothing from other hosts."""
     content, policy = _page(name)
     headers = {
         "Content-Security-Policy": policy,

@@ -1,4 +1,4 @@
-"""The bodies of requests and answers as pydantic models, which OpenAPI shows."""
+"""Request and response bodies as pydantic models, published in OpenAPI."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from feathertune.records import HEAD, Reading
 from feathertune.serve.limits import Limits
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
-# Something to read, and no null byte, as in `feathertune predict`.
+# At least one visible character and no null byte, as in `feathertune predict`.
 TEXT_PATTERN = r"^[^\x00]*[^\s\x00-\x1f][^\x00]*$"
 
 MOST_FAULTS = 20
-MOST_SHOWN = 1000  # characters of a client's words in an answer
+MOST_SHOWN = 1000  # characters of a client's input in an error message
 
 
 class _Wire(BaseModel):
@@ -24,34 +24,34 @@ class _Wire(BaseModel):
 
 
 class Prediction(_Wire):
-    """One text's answer, in the words of ``feathertune predict``."""
+    """Prediction for one text, as ``feathertune predict`` writes it."""
 
     label: str
     probabilities: dict[str, float]
 
 
 class LabelsPrediction(_Wire):
-    """One text's answer by a bundle whose texts may have several labels, or none."""
+    """Prediction for one text by a multi-label bundle, which may give several labels or none."""
 
     labels: list[str]
     probabilities: dict[str, float]
 
 
 class NumberPrediction(_Wire):
-    """One text's answer by a bundle whose labels are numbers."""
+    """Prediction for one text by a bundle whose labels are numbers."""
 
     label: float
 
 
 class Predictions(_Wire):
-    """Answers in the order of the texts, all of one kind: `ModelInfo.task` says which."""
+    """Predictions in the order of the texts; their type follows from `ModelInfo.task`."""
 
     model: str
     predictions: list[Prediction] | list[LabelsPrediction] | list[NumberPrediction]
 
 
 class Base(_Wire):
-    """The encoder that a bundle was trained on."""
+    """Base model that a bundle was trained on."""
 
     id: str
     revision: str | None
@@ -59,7 +59,7 @@ class Base(_Wire):
 
 
 class ModelInfo(_Wire):
-    """A bundle that answers."""
+    """A loaded bundle."""
 
     name: str
     method: str
@@ -76,32 +76,32 @@ class ModelInfo(_Wire):
 
 
 class ModelList(_Wire):
-    """All bundles, in the order in which they came."""
+    """All loaded bundles, in the order in which they were added."""
 
     models: list[ModelInfo]
 
 
 class NewModel(_Wire):
-    """Where a bundle lies, on the machine of the server."""
+    """Path of a bundle on the server's machine and, if it moved, of its base model."""
 
     path: str = Field(min_length=1, max_length=4096)
     base: str | None = Field(default=None, min_length=1, max_length=4096)
 
 
 class Status(_Wire):
-    """Whether the server works."""
+    """State of the server."""
 
     status: str
 
 
 class Problem(_Wire):
-    """What is wrong, in words."""
+    """Error message."""
 
     detail: str
 
 
 class Fault(_Wire):
-    """One place of a request that is not as it must be."""
+    """One validation error of a request."""
 
     type: str
     loc: list[str | int]
@@ -109,36 +109,36 @@ class Fault(_Wire):
 
 
 class Invalid(_Wire):
-    """All of them."""
+    """All validation errors of a request."""
 
     detail: list[Fault]
 
 
 class Texts(_Wire):
-    """Texts to label; `text_pairs` holds the second text of each pair. `predict_request` adds the limits."""
+    """Texts to classify; `text_pairs` holds the second text of each pair. `predict_request` adds the limits."""
 
     texts: list[str]
     text_pairs: list[str] | None = None
 
     def of_kind(self, *, pairs: bool) -> Sequence[Text]:
-        """Return the texts, or pairs, for a bundle; raise a ValueError if the request does not fit."""
+        """Return the texts, or pairs, for a bundle; raise a ValueError if the bundle needs the other kind."""
         if not pairs:
             if self.text_pairs is not None:
-                raise ValueError("This bundle reads single texts. Leave out text_pairs.")
+                raise ValueError("This bundle classifies single texts. Remove text_pairs.")
             return self.texts
         if self.text_pairs is None or len(self.text_pairs) != len(self.texts):
-            raise ValueError("This bundle reads pairs of texts. text_pairs must hold the second text of each.")
+            raise ValueError("This bundle classifies pairs of texts. text_pairs must hold the second text of each.")
         return [Pair(*both) for both in zip(self.texts, self.text_pairs, strict=True)]
 
 
 def predict_request(limits: Limits) -> type[Texts]:
-    """Return the model of a request's body."""
+    """Return the schema of a predict request's body."""
     text = Annotated[str, Field(min_length=1, max_length=limits.text_characters, pattern=TEXT_PATTERN)]
     texts = Annotated[list[text], Field(min_length=1, max_length=limits.request_texts)]
     made: type[Texts] = create_model(
         "Texts",
         __base__=Texts,
-        __doc__="Texts to label; where a bundle reads pairs, `text_pairs` holds the second text of each.",
+        __doc__="Texts to classify. For a bundle that classifies pairs, `text_pairs` holds the second text of each.",
         texts=(texts, ...),
         text_pairs=(texts | None, None),
     )
@@ -146,13 +146,13 @@ def predict_request(limits: Limits) -> type[Texts]:
 
 
 def faults(errors: list[Any]) -> dict[str, Any]:
-    """Return pydantic's errors as `Invalid`, without the input, which may be long."""
+    """Return pydantic's errors as `Invalid`, without the input."""
     where = [[printable(part) if isinstance(part, str) else part for part in e["loc"]] for e in errors]
     found = [{"type": e["type"], "loc": loc, "msg": e["msg"]} for e, loc in zip(errors, where, strict=True)]
     return {"detail": found[:MOST_FAULTS]}
 
 
 def printable(text: str) -> str:
-    """Return a client's words, cut and without what a terminal would obey."""
+    """Return a client's input, shortened and without control characters."""
     shown = "".join(c if c.isprintable() else "\ufffd" for c in text[:MOST_SHOWN])
     return shown + "..." * (len(text) > MOST_SHOWN)

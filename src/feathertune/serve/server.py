@@ -1,4 +1,4 @@
-"""Listen on a port, and stop without losing a request; a second signal ends the server at once."""
+"""Run the server: listen on a port, and stop without losing requests; a second signal stops it at once."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import uvicorn
 
-try:  # libuv's loop leaves more of the CPU to the passes
+try:  # libuv's loop leaves more CPU time to the passes
     from uvloop import new_event_loop as _new_loop
 except ImportError:
     from asyncio import new_event_loop as _new_loop  # type: ignore[assignment]
@@ -24,8 +24,8 @@ from feathertune.serve.app import create_app
 from feathertune.serve.connections import LimitedConnection
 from feathertune.serve.service import Service
 
-# Seconds until a thread that waits for Python's lock gets it. A pass takes the lock some hundred times: at the usual
-# 5 ms it waited for the parsing of requests most of the time.
+# Seconds until a thread that waits for Python's lock gets it. A pass takes the lock hundreds of times: with the default
+# 5 ms, it spent most of its time waiting for request parsing.
 _SWITCH_INTERVAL_S = 0.0005
 _BACKLOG = 2048
 _GIVE_BACK_EVERY_S, _MUCH_BYTES = 3.0, 16 << 20
@@ -33,16 +33,16 @@ _LAST_PORT = 65_535
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Open a port; 0 takes a free one."""
+    """Open a port; 0 picks a free one."""
     if not 0 <= port <= _LAST_PORT:
-        raise ConfigError(f"The port is {port}. Expected 0 (a free one) to {_LAST_PORT}.")
+        raise ConfigError(f"The port is {port}. Expected 0 (any free port) to {_LAST_PORT}.")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=_BACKLOG)
     except OSError as error:
         raise ConfigError(
-            f"Nothing can listen on {host}, port {port}: {error.strerror or error}. "
-            "Another program may have the port: give another --port, or 0 for a free one."
+            f"Cannot listen on {host}, port {port}: {error.strerror or error}. "
+            "If another program uses the port, pass another --port, or 0 for any free port."
         ) from error
 
 
@@ -53,7 +53,7 @@ def address(opened: socket.socket) -> str:
 
 
 def serve(service: Service, opened: socket.socket) -> None:
-    """Answer requests until the process is told to stop."""
+    """Answer requests until the process receives a stop signal."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     try:
@@ -64,7 +64,7 @@ def serve(service: Service, opened: socket.socket) -> None:
 
 
 def configured(service: Service) -> uvicorn.Config:
-    """Return uvicorn's configuration: no other protocols, and no connection without limits."""
+    """Return uvicorn's configuration: HTTP only, with limits on every connection."""
     limits = service.limits
     config = uvicorn.Config(
         create_app(service),
@@ -72,7 +72,7 @@ def configured(service: Service) -> uvicorn.Config:
         timeout_keep_alive=limits.idle_s,  # type: ignore[arg-type]
         ws="none",
         proxy_headers=False,
-        log_level="error",  # a warning for each refused client would fill disks
+        log_level="error",  # one warning per refused client would fill the disk
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=int(limits.timeout_s) + 1,
@@ -85,7 +85,7 @@ def configured(service: Service) -> uvicorn.Config:
 
 
 def _without_traceback(record: logging.LogRecord) -> bool:
-    """Say an error in one line; `--debug` shows the rest."""
+    """Log an error in one line; `--debug` keeps the traceback."""
     if record.exc_info and isinstance(error := record.exc_info[1], Exception):
         record.msg, record.args = f"{record.getMessage().strip()}: {type(error).__name__}: {first_line(error)}", ()
         record.exc_info = record.exc_text = None
@@ -93,7 +93,7 @@ def _without_traceback(record: logging.LogRecord) -> bool:
 
 
 async def _keep_small(server: Any, service: Service) -> None:  # noqa: ANN401 - uvicorn's server
-    """Give memory back when no text was sent for a while: large bodies and passes leave it with the allocator."""
+    """Return idle memory to the system: large bodies and passes leave it with the allocator."""
     process = psutil.Process()
     low, seen = process.memory_info().rss, -1
     while True:
@@ -123,7 +123,7 @@ async def _serve(service: Service, opened: socket.socket) -> None:
     asking = asyncio.create_task(asked.wait())
     giving = asyncio.create_task(_keep_small(server, service))
     await asyncio.wait((running, asking), return_when=asyncio.FIRST_COMPLETED)
-    if asked.is_set() and not running.done():  # answers 503 for a moment, so that a balancer chooses another server
+    if asked.is_set() and not running.done():  # answer 503 for a moment, so a load balancer picks another server
         await asyncio.wait((running,), timeout=service.limits.drain_s)
         service.stop_loading()
         server.should_exit = True

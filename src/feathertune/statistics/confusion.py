@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 def macro_f1_contributions(labels: NDArray[Any], predicted: NDArray[Any]) -> NDArray[np.float64]:
     """Return macro F1 plus each row's influence on it, ``(N,)``.
 
-    F1 of a class is the share of rows that are right about it over the mean share of rows that have it and are given
-    it. Classes that occur on neither side do not count; labels that no row has or is given count 0.
+    A class's F1 is the share of rows that have it and are predicted as it, over the mean of the two shares that have it
+    or are predicted as it. Classes on neither side do not count; labels on neither side count 0.
     """
     if labels.ndim == 2:
         has, given = labels.astype(np.float64), predicted.astype(np.float64)
@@ -35,16 +35,16 @@ def macro_f1_contributions(labels: NDArray[Any], predicted: NDArray[Any]) -> NDA
 
 
 def _ranked(labels: NDArray[Any], predicted: NDArray[Any]) -> tuple[NDArray[np.intp], NDArray[np.intp], int]:
-    """Return both by rank among the classes that occur, and the number of these."""
+    """Return labels and predictions as ranks among the classes that occur, and the number of such classes."""
     classes, ranks = np.unique(np.concatenate([labels, predicted]), return_inverse=True)
     return ranks[: len(labels)], ranks[len(labels) :], len(classes)
 
 
 def mcc_contributions(labels: NDArray[Any], predicted: NDArray[Any]) -> NDArray[np.float64]:
-    """Return Matthews correlation plus each row's influence on it, ``(N,)``; all 0 where one side has one class.
+    """Return Matthews correlation plus each row's influence on it, ``(N,)``; all 0 if one side has one class.
 
-    It is the correlation of the one-hot labels and predictions. With several labels per text, every text and label is
-    one decision, and a row contributes the mean of its decisions.
+    It is the correlation of the one-hot labels and predictions. With several labels per text, each pair of text and
+    label is one decision, and a row contributes the mean of its decisions.
 
     Source: Gorodkin 2004, Comparing two K-category assignments by a K-category correlation coefficient, Comput. Biol.
     Chem. 28, 367-374.
@@ -68,8 +68,8 @@ def mcc_contributions(labels: NDArray[Any], predicted: NDArray[Any]) -> NDArray[
 def one_error_per_class(labels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return one right and one wrong row for each class (or label), as labels and predictions.
 
-    Added to the test rows, they give a variance to classes without an error, as adding successes and failures does for
-    a share. The wrong row is taken for the largest other class.
+    Added to the test rows, they give classes without errors a variance, as adding successes and failures does for a
+    share. The wrong row is predicted as the largest other class.
 
     Source: Agresti & Coull 1998, Approximate is better than "exact" for interval estimation of binomial proportions,
     Am. Stat. 52, 119-126.

@@ -1,12 +1,12 @@
 """Intervals, paired tests and equivalence over test rows and seeds, which are crossed and both random.
 
-* **Variance** of a mean over S seeds and N rows: that of the per-row mean over N, plus the seeds' own over S (that of
-  their scores, minus what chance in single answers adds, not below 0). One seed: about that model only.
+* **Variance** of a mean over S seeds and N rows: the variance of the per-row mean over N, plus the seeds' own variance
+  over S. The latter is the variance of the seeds' scores minus the chance variation of single answers, at least 0.
+  With one seed, results apply to that model only.
 * **Critical values** of rows and seeds (S - 1 degrees of freedom; for two methods Satterthwaite's) are averaged with
-  the two variances as weights; degrees of freedom of the sum would cover 92% with three seeds.
-* **Tests**: all of the seeds' spread counts as badly known, so p can be slightly above 0.05 next to an interval
-  without 0.
-* **Strata** (balanced accuracy): variances add up by squared weight; a stratum of equal rows counts by Wilson.
+  the two variances as weights. With degrees of freedom of the sum, coverage would be only 92% with three seeds.
+* **Tests** treat the seeds' whole spread as poorly known, so p can be slightly above 0.05 when the interval excludes 0.
+* **Strata** (balanced accuracy): variances add up by squared weight; a stratum of equal rows uses Wilson's interval.
 
 Source: Gallas 2006, Academic Radiology 13, 353-362; Satterthwaite 1946, Biometrics Bulletin 2, 110-114;
 Cochran & Cox 1957, Experimental Designs, 2nd ed., 100-102; Cochran 1977, Sampling Techniques, 3rd ed., 95-96 (strata).
@@ -28,7 +28,7 @@ from feathertune.statistics.uncertainty import uncertainty, variance_of
 from feathertune.statistics.wilson import CONFIDENCE, Interval, score_interval, wilson
 
 RESAMPLES = 2000
-# Resamples drawn at once, so that the row counts stay below some 20 MB.
+# Row counts drawn at once, to keep them below about 20 MB.
 _COUNTS_AT_ONCE = 5_000_000
 # The exact test lists up to this many sums; beyond that the normal distribution is close enough.
 _MOST_SUMS = 1_000_000
@@ -80,8 +80,8 @@ def seed_interval(answers: Answers) -> Estimate:
 def paired_difference(a: Answers, b: Answers) -> Difference:
     """Return the score of a minus that of b, paired by test row, with a 95% interval.
 
-    With one seed each and right-or-wrong answers, p is exact (McNemar; with strata a sign test within each). Else it is
-    never below 0.05 if the interval contains 0. Where rows do not vary, the half-width is Wilson's for 0 of N.
+    With one seed each and right-or-wrong answers, p is exact (McNemar; with strata, a sign test within each). Otherwise
+    p is never below 0.05 if the interval contains 0. If rows do not vary, the half-width is Wilson's for 0 of N.
 
     Source: McNemar 1947, Psychometrika 12, 153-157; Pitman 1937, Suppl. J. R. Stat. Soc. 4, 119-130.
     """
@@ -101,7 +101,7 @@ def paired_difference(a: Answers, b: Answers) -> Difference:
 def equivalence(a: Answers, b: Answers, *, margin: float) -> float:
     """Return the larger p of two one-sided tests: small if two scores differ by less than the margin, either way.
 
-    If no row separates the two it is ``(1 - margin) ** N``; with strata, N is the smallest size over weight.
+    If no row separates the two, p is ``(1 - margin) ** N``; with strata, N is the smallest ratio of size to weight.
 
     Source: Schuirmann 1987, J. Pharmacokinet. Biopharm. 15, 657-680.
     """
@@ -121,8 +121,8 @@ def equivalence(a: Answers, b: Answers, *, margin: float) -> float:
 def bootstrap_scores(answers: Sequence[Answers], *, resamples: int = RESAMPLES) -> NDArray[np.float64]:
     """Return the scores ``(resamples, M)`` of M methods on test sets drawn, with replacement, from these rows.
 
-    Every drawn set is the same for all methods, and drawn by stratum. Seeds are averaged, not drawn. Scores of all rows
-    together are to first order. The same answers give the same draws.
+    Each drawn set is the same for all methods, and is drawn by stratum. Seeds are averaged, not drawn. Scores that are
+    ratios over all rows are approximated to first order. The same answers give the same draws.
 
     Source: Efron & Tibshirani 1993, An Introduction to the Bootstrap, chapter 13; Koehn 2004, EMNLP, 388-395.
     """
@@ -178,9 +178,10 @@ def _combined_wilson(answers: Answers) -> Interval:
 
 
 def _fisher_interval(answers: Answers, half: float) -> Interval:
-    """Return the interval of a correlation through atanh: near 1 it can fall far and hardly rise.
+    """Return the interval of a correlation through atanh: near 1, it extends much further down than up.
 
-    If no row contradicts a perfect correlation, a share w of unrelated rows would cost about w: Wilson's 0 of N.
+    If no row contradicts a perfect correlation, a share w of unrelated rows would cost about w, so the half-width is
+    Wilson's for 0 of N.
     """
     mean = answers.score
     if not answers.informed:
@@ -196,7 +197,7 @@ def _around(mean: float, half: float, low: float) -> Interval:
 
 
 def _unseen(answers: Answers) -> float:
-    """Return the half-width that rows leave open if none of them shows a difference."""
+    """Return the half-width that remains possible if no row shows a difference."""
     return math.hypot(*(weight * wilson(0, len(rows)).high for weight, rows in answers.strata))
 
 

@@ -1,4 +1,4 @@
-"""Scores as means over test rows, so that intervals, paired tests and the bootstrap are the same for all of them.
+"""Scores as means over test rows, so that all of them share intervals, paired tests and the bootstrap.
 
 Source: scores of all rows together (delta method): Hampel 1974, J. Am. Stat. Assoc. 69, 383-393.
 """
@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Labels = NDArray[Any]
-# Contributions that are not 0 or 1 are rounded to such parts: sums of them are exact, so equal predictions give equal
-# scores to the last bit, in whatever order seeds and rows come.
+# Contributions other than 0 and 1 are rounded to such parts. Their sums are exact, so equal predictions give equal
+# scores to the last bit, regardless of the order of seeds and rows.
 _PARTS = 10**12
 _COARSE_PARTS = 2**24
 # Fisher's z has the variance 1 / (N - 3), so three rows carry no information.
@@ -57,8 +57,8 @@ def is_right(labels: Labels, predicted: Labels) -> NDArray[np.bool_]:
 def spearman_contributions(labels: ArrayLike, predicted: ArrayLike) -> NDArray[np.float64]:
     """Return the correlation of numbers ``(N,)`` plus each row's influence on it, ``(N,)``; all 0 if one has no order.
 
-    With grades u and v, the covariance is E[phi(Y - Y') phi(X - X'')] - 1/4 over three rows (phi steps by 1, 1/2 at its
-    middle); a row's influence is what each of the three places gives with that row in it. Ties are included.
+    With grades u and v, the covariance is E[phi(Y - Y') phi(X - X'')] - 1/4 over three rows (phi steps from 0 to 1, and
+    is 1/2 at the step). A row's influence sums the terms with that row in each of the three places. Ties are included.
 
     Source: Croux & Dehon 2010, Influence functions of the Spearman and Kendall correlation measures, Stat. Methods
     Appl. 19, 497-515; with ties Borkowf 2002, Comput. Stat. Data Anal. 39, 271-286.
@@ -71,7 +71,7 @@ def spearman_contributions(labels: ArrayLike, predicted: ArrayLike) -> NDArray[n
     correlation = float((u * v).mean()) / scale
     together = (u * v + _above(y, v) + _above(x, u)) / scale
     alone = (u**2 + 2 * _above(y, u)) / y.variance + (v**2 + 2 * _above(x, v)) / x.variance
-    # Three times the correlation is the mean of the first part, and of the second: they take each other's away.
+    # Both corrections have a mean of three times the correlation, so they cancel in the mean.
     values: NDArray[np.float64] = correlation + together - correlation / 2 * alone
     return values
 
@@ -87,7 +87,7 @@ def explained_contributions(targets: NDArray[np.float64], predicted: NDArray[np.
 
 
 class _Order(NamedTuple):
-    """Each row's place among the different numbers, its share of lower rows less one half, and their variance."""
+    """Each row's place among the different numbers, its share of lower rows minus one half, and their variance."""
 
     group: NDArray[np.intp]
     grade: NDArray[np.float64]
@@ -114,11 +114,11 @@ class Measure:
     """A score as a mean over test rows.
 
     Attributes:
-        contributions: From labels and predictions of N rows to ``(N,)``; bool if `exact`.
+        contributions: Maps labels and predictions of N rows to ``(N,)``; bool if `exact`.
         exact: Single answers are right or wrong, so that McNemar's test and Wilson's interval apply.
         low: Lower end of the scale; the upper end is 1. Below 0, intervals use Fisher's z.
         least_rows: Fewer rows carry no information.
-        padding: From labels to a few more rows with an error in each class, so that each class has a variance.
+        padding: Maps labels to a few extra rows with an error in each class, which give each class a variance.
     """
 
     name: str
@@ -152,12 +152,12 @@ class Answers:
 
     @property
     def n_seeds(self) -> int:
-        """S."""
+        """Number of seeds S."""
         return len(self.values)
 
     @property
     def n_rows(self) -> int:
-        """N."""
+        """Number of rows N."""
         return int(self.values.shape[1])
 
     @property
@@ -181,7 +181,7 @@ class Answers:
 
     @property
     def informed(self) -> bool:
-        """These rows can separate a good method from a bad one."""
+        """True if these rows can separate a good method from a bad one."""
         varies = self.measure.least_rows == 1 or bool((self.labels != self.labels[0]).any())
         return varies and self.n_rows >= self.measure.least_rows
 
@@ -211,7 +211,7 @@ def check_paired(a: Answers, b: Answers) -> None:
     if a.n_rows != b.n_rows:
         raise ValueError(f"{a.n_rows} and {b.n_rows} test rows cannot be paired. Expected the same rows.")
     if a.measure is not b.measure or not (a.labels is b.labels or np.array_equal(a.labels, b.labels)):
-        raise ValueError("Answers with different labels or scores cannot be paired. Expected the same of both.")
+        raise ValueError("Answers with different labels or scores cannot be paired. Expected the same for both.")
 
 
 ACCURACY = Measure("accuracy", is_right, exact=True)

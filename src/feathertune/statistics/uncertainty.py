@@ -14,7 +14,7 @@ from feathertune.statistics.measures import Answers, Stratum
 from feathertune.statistics.wilson import CONFIDENCE, wilson, z_of
 
 _SMALLEST_P = 1e-300
-# A smaller share of a variance is the rounding of its sums.
+# A smaller share of a variance is due to rounding of its sums.
 _ROUNDING = 1e-12
 
 
@@ -22,8 +22,8 @@ class Uncertainty(NamedTuple):
     """Variance of a score over rows and seeds, with the degrees of freedom of both parts.
 
     Attributes:
-        own_of_seeds: The part of it by which seeds differ, less what chance in single answers makes of that.
-        seeds: The variance of the seeds' scores over their number, with that chance.
+        own_of_seeds: Part due to differences between seeds, without the chance variation of single answers.
+        seeds: Variance of the seeds' scores over their number, including that chance variation.
     """
 
     variance: float
@@ -39,7 +39,7 @@ class Uncertainty(NamedTuple):
 
     @property
     def half_width(self) -> float:
-        """Half of the 95% interval as if the score had no ends."""
+        """Half-width of the 95% interval, ignoring the ends of the score's scale."""
         return self.margin_of_error() * self.standard_error if self.variance else 0.0
 
     def margin_of_error(self) -> float:
@@ -47,11 +47,11 @@ class Uncertainty(NamedTuple):
         return self._critical(1 - CONFIDENCE, self.own_of_seeds)
 
     def p(self, off: float) -> float:
-        """Return the two-sided p of a score that is off by `off`: its critical value is as many standard errors."""
+        """Return the two-sided p of a score that is off by `off`, which is p's critical value in standard errors."""
         errors = abs(off) / self.standard_error
         if not self.seeds:
             return _t_tails(errors, self.rows_df)
-        # The critical value is a mean of two, so that p lies between what each would give; a little more for rounding.
+        # The critical value is a mean of two, so p is between the p-values of both; a little is added for rounding.
         ends = sorted(max(_t_tails(errors, df), _SMALLEST_P) for df in (self.rows_df, self.seeds_df))
         low, high = math.log(ends[0]) - 1e-9, min(0.0, math.log(ends[1]) + 1e-9)
 
@@ -90,7 +90,7 @@ def uncertainty(rows: NDArray[np.float64], methods: Sequence[Answers]) -> Uncert
 
 
 def variance_of(values: NDArray[np.float64]) -> float:
-    """Return a sample's variance; equal values have none, though rounding of their mean can give 1e-33."""
+    """Return a sample's variance; exactly 0 for equal values, where rounding of their mean could give 1e-33."""
     return 0.0 if np.ptp(values) == 0 else float(values.var(ddof=1))
 
 
@@ -136,7 +136,7 @@ def _chance(values: NDArray[Any]) -> float:
         return 0.0
     overall = float(values.mean())
     rows, seeds = values.mean(axis=0) - overall, values.mean(axis=1) - overall
-    # Right answers are 0 or 1, so that their squares need no pass over a table of floats.
+    # Right-or-wrong answers are 0 or 1, so their squares need no pass over a table of floats.
     share = overall * (1 - overall)
     total = (share if values.dtype == np.bool_ else float(values.var())) * values.size
     left = total - n_seeds * float(rows @ rows) - n_rows * float(seeds @ seeds)

@@ -18,12 +18,12 @@ class Interval(NamedTuple):
 
 
 def wilson(successes: int, n: int, confidence: float = CONFIDENCE) -> Interval:
-    """Return the interval of a share of `n` rows, at least 1."""
+    """Return the interval of a share of `n` rows; `n` is at least 1."""
     return score_interval(successes / n, n, z_of(confidence))
 
 
 def score_interval(mean: float, n: float, z: float) -> Interval:
-    """Return the interval of a share `z` standard errors either way; `n` may be an effective number of rows."""
+    """Return the interval of a share, `z` standard errors either way; `n` may be an effective number of rows."""
     scale = 1 + z**2 / n
     centre = (mean + z**2 / (2 * n)) / scale
     half = z * math.sqrt(mean * (1 - mean) / n + (z / (2 * n)) ** 2) / scale
@@ -31,5 +31,5 @@ def score_interval(mean: float, n: float, z: float) -> Interval:
 
 
 def z_of(confidence: float = CONFIDENCE) -> float:
-    """Return the standard errors of a normal that go either way."""
+    """Return a normal distribution's half-width in standard errors."""
     return float(special.ndtri((1 + confidence) / 2))

@@ -1,6 +1,6 @@
-"""A whole comparison: plan, runs, record, report; safe to interrupt and to start again.
+"""Run a whole study: plan, runs, record, report. It can be interrupted and resumed.
 
-The plan is written before the first run, ``study.json`` after each run.
+The plan is written before the first run, and ``study.json`` after each run.
 """
 
 from __future__ import annotations
@@ -65,25 +65,25 @@ STUDY = FolderKind(
     ),
     inner=(("runs/*/bundle", BUNDLE),),
 )
-# A record that is made this fast is made after every run.
+# A record that takes less time than this is assembled after every run.
 _QUICK_S = 0.5
 
 
 def prepare(config: Config, observer: Observer) -> Prepared:
     """Read the data, load the base model, and list the runs; nothing is trained or written."""
-    settled = settle(config)  # a misspelt method is refused before any data is read
+    settled = settle(config)  # rejects a misspelt method before reading any data
     check_runner(config.runner)
     if config.data.test_size == 0:
-        raise ConfigError("data.test_size is 0, but a study is about test rows. Give a number, or leave it out.")
+        raise ConfigError("data.test_size is 0, but a study needs test rows. Set a number, or leave it out.")
     return prepare_study(settled, choose_runtime(config.engine), observer)
 
 
 def default_folder(plan: Plan) -> Path:
-    """Return the folder of a study without ``--out``; the same plan has the same folder."""
+    """Return the study folder used without ``--out``; equal plans get the same folder."""
     first, *more = (base.id for base in plan.config.base)
     words = (plan.config.data.source, f"{first}-and-{len(more)}" if more else first)
     stems = [Path(word.rpartition(":")[2]).stem.lower() for word in words]
-    # Letters of all scripts stay: a file of reviews may be called отзывы.
+    # Keep letters of all scripts: a file of reviews may be called отзывы.
     names = [re.sub(r"[\x00-\x2f\x3a-\x60\x7b-\x7f\s]+", "-", stem).strip("-") for stem in stems]
     return Path("runs", "-".join([*names, plan.fingerprint[:8]]))
 
@@ -91,13 +91,13 @@ def default_folder(plan: Plan) -> Path:
 def run(
     prepared: Prepared, out: Path, *, observer: Observer, command: Sequence[str], overwrite: bool = False
 ) -> StudyRecord:
-    """Run a study, or the rest of it; return the record, as in ``study.json``.
+    """Run or resume a study, and return its record, as in ``study.json``.
 
-    A folder with the same plan is continued; `overwrite` deletes another study there.
+    If the folder holds the same plan, the study resumes. `overwrite` deletes a different study there.
 
     Raises:
-        ConfigError: If the folder holds another study or other files, or another process is writing to it.
-        OSError: If the disk is full or not writable; what was finished is kept.
+        ConfigError: If the folder contains a different study or other files, or another process is writing to it.
+        OSError: If the disk is full or not writable; finished runs are kept.
     """
     with writing_into(out):
         return _run(prepared, out, observer, command, overwrite=overwrite)
@@ -109,13 +109,13 @@ def _run(prepared: Prepared, out: Path, observer: Observer, command: Sequence[st
     if estimate is not None and estimate.plan != plan.fingerprint:
         estimate = None
     _enter_folder(out, prepared, overwrite=overwrite)
-    if estimate is not None:  # also where the folder was made anew
+    if estimate is not None:  # write it again, since the folder may be new
         write_atomic(out / COST_FILE, estimate.model_dump_json(indent=1) + "\n")
     records = {spec.id: record for spec in plan.runs if (record := _finished(spec, out)) is not None}
     observer.planned(_work(prepared, out), list(records.values()))
     if len(records) == len(plan.runs):
         study = read_record(out / STUDY_FILE, StudyRecord)
-        if study is not None and study.status == "complete":  # else it was stopped between the last run and its record
+        if study is not None and study.status == "complete":  # else it stopped between the last run and its record
             render_report(out)
             return study
     created = datetime.now(UTC).isoformat(timespec="seconds")
@@ -145,9 +145,9 @@ def _run(prepared: Prepared, out: Path, observer: Observer, command: Sequence[st
 
 @contextlib.contextmanager
 def _renewing(assembled: Callable[[], object]) -> Iterator[Callable[[], None]]:
-    """Assemble the record now, when asked, and at the end, even if the block raises.
+    """Assemble the record now, on request, and at the end, even if the block raises.
 
-    With a thousand runs that takes seconds: it is skipped until it takes at most one twentieth of the time.
+    With a thousand runs this takes seconds, so requests are skipped to keep it below one twentieth of the time.
     """
     due, stale = 0.0, True
 
@@ -171,7 +171,7 @@ def _renewing(assembled: Callable[[], object]) -> Iterator[Callable[[], None]]:
 
 
 def keep_cost_estimate(found: CostEstimate, prepared: Prepared, out: Path) -> None:
-    """Keep a cost estimate in its study's folder; raise a `ConfigError` if that cannot be used."""
+    """Save a cost estimate in its study's folder; raise a `ConfigError` if that folder cannot be used."""
     with writing_into(out):
         if (out / PLAN_FILE).is_file():
             _check_same(out, prepared.plan)
@@ -183,7 +183,7 @@ def keep_cost_estimate(found: CostEstimate, prepared: Prepared, out: Path) -> No
 def assemble(
     prepared: Prepared, runs: list[RunRecord], folder: Path, created: str, command: Sequence[str]
 ) -> StudyRecord:
-    """Put the record together from the runs that have ended."""
+    """Return the study's record, assembled from the runs that have ended."""
     bench, plan, task = prepared.bench, prepared.plan, prepared.study.task
     test, margin = bench.splits["test"], plan.config.study.margin
     complete = [run for run in runs if run.status == "complete"]
@@ -228,7 +228,7 @@ def assemble(
 
 
 def _by_length(answers: Mapping[str, Answers], bench: Workbench, base: str | None) -> list[LengthBucket]:
-    """Return the buckets in the tokens of a base, with the rows on it and those that read no base."""
+    """Return length buckets in one base model's tokens, for its rows and the rows without a base model."""
     texts = bench.encoded["test"]
     if texts.n_tokens is None or texts.n_unread is None:
         return []
@@ -239,7 +239,7 @@ def _by_length(answers: Mapping[str, Answers], bench: Workbench, base: str | Non
 
 
 def _work(prepared: Prepared, out: Path) -> dict[str, float]:
-    """Return the work of each run; a search is done with the first of its runs."""
+    """Return the work of each run; a search counts towards the first of its runs."""
     work, searched = {}, set()
     for spec in prepared.plan.runs:
         work[spec.id] = expected_work(spec, prepared)
@@ -257,7 +257,7 @@ def _status(plan: Plan, runs: list[RunRecord]) -> Status:
 
 
 def _finished(spec: RunSpec, folder: Path) -> RunRecord | None:
-    """Return the record of a run that was completed before; one that failed, or whose files changed, is done again."""
+    """Return a completed run's record; failed runs and runs with changed files return None and are repeated."""
     record = read_record(folder / "runs" / spec.id / "run.json", RunRecord)
     if record is None or record.status != "complete" or not record.predictions:
         return None
@@ -272,14 +272,14 @@ def _finished(spec: RunSpec, folder: Path) -> RunRecord | None:
 
 
 def _enter_folder(out: Path, prepared: Prepared, *, overwrite: bool) -> None:
-    """Write the plan and the test rows, or check that the folder holds the study that is continued."""
+    """Write the plan and the test rows, or check that the folder holds the study to resume."""
     plan, test = prepared.plan, prepared.bench.splits["test"]
     if overwrite or not (out / PLAN_FILE).is_file():
         claim_folder(out, STUDY, overwrite=overwrite, aside=(COST_FILE,))
         write_atomic(out / PLAN_FILE, plan.model_dump_json(indent=1) + "\n")
     else:
         _check_same(out, plan)
-    # Also for a study that was stopped between the plan and these.
+    # Rewritten when resuming, in case the study stopped between the plan and these files.
     write_atomic(out / CONFIG_FILE, plan.config.to_yaml())
     write_test_rows(out / TEST_FILE, test.texts, test.labels)
 
@@ -288,15 +288,15 @@ def _check_same(out: Path, plan: Plan) -> None:
     found = read_record(out / PLAN_FILE, Plan)
     if found is None:
         raise ConfigError(
-            f"{out / PLAN_FILE} cannot be read as a plan, so the study cannot be continued. "
-            "Give another --out, or --overwrite to begin anew."
+            f"Cannot read the plan {out / PLAN_FILE}, so the study cannot resume. "
+            "Pass another --out, or --overwrite to start over."
         )
     if found.fingerprint != plan.fingerprint:
         difference = first_differences(found.config.model_dump(mode="json"), plan.config.model_dump(mode="json"))
         parts = zip(CONTENT, found.content, plan.content, strict=False)
         changed = " and ".join(name for name, there, now in parts if there != now)
-        changed = f"{changed or 'the list of runs'} changed under the same settings"
+        changed = f"the settings are the same, but {changed or 'the list of runs'} changed"
         raise ConfigError(
-            f"The output folder {out} holds another study ({difference or changed}). "
-            "Give another --out, or --overwrite to replace it."
+            f"The output folder {out} contains a different study ({difference or changed}). "
+            "Pass another --out, or --overwrite to replace it."
         )

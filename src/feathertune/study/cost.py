@@ -1,7 +1,7 @@
-"""Estimate the seconds and memory of each method on this machine, from a few real batches.
+"""Estimate each method's time and memory on this machine from a few real batches.
 
-Each method runs once on a pilot: a few real batches of the study, on which a real run takes seconds; its scores mean
-nothing. Its seconds are scaled by the work of the real plan. An early stop is not foreseen.
+Each method runs once on a pilot: a few batches of the study, which take seconds. The pilot's scores are meaningless;
+its seconds are scaled to the work of the full plan. Early stopping is not predicted.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from feathertune.engine.prefix_cache.activations import n_bytes
 from feathertune.engine.training.head import MOST_LAYERS, n_head_steps
 from feathertune.errors import RunFailedError
 from feathertune.gc_freeze import gc_frozen
+from feathertune.methods import FUSED
 from feathertune.records import RunRecord, Seconds
 from feathertune.records.cost_estimate import CostEstimate, CostRow
 from feathertune.report.format import units
@@ -37,21 +38,21 @@ from feathertune.study.running.runs import execute
 from feathertune.study.running.top_layers_sweep import depths, sweep_epochs
 from feathertune.study.running.workbench import Parts, Prepared, Workbench
 
-# Text baselines run on this many training rows; more rows are taken to cost in proportion.
+# Text baselines run on this many training rows; the time for more rows is extrapolated in proportion.
 _TEXT_ROWS = 5_000
-# Frozen features of a row: float32 vectors, two of the last layer and one of each kept layer.
+# Frozen features of a row: two float32 vectors from the last layer and one from each kept layer.
 _FEATURE_BYTES = (2 + MOST_LAYERS) * 4
-# The first epoch includes what libraries prepare once for each shape, the second one does not.
+# Only the first epoch includes the work that libraries do once per shape.
 EPOCHS = 2
 _STEPS, _PASSES = 4, 3
 
-# Row indices of one forward pass, and the passes of one optimizer step.
+# Row indices of one forward pass; passes of one optimizer step.
 Pass = np.ndarray
 Step = list[Pass]
 
 
 def estimate(prepared: Prepared, observer: Observer) -> CostEstimate:
-    """Measure every method of a plan; a method that fails is a row that names its error."""
+    """Measure every method of a plan; a method that fails gets a row with its error."""
     plan, parts = prepared.plan, Parts(prepared)
     rows: list[CostRow] = []
     features_s = 0.0
@@ -79,18 +80,18 @@ class _Measuring:
         self._bench, self._pilot = bench, pilot(bench, self._train)
         self._parts = Parts(prepared)
         self._records: dict[str, RunRecord] = {}
-        bench.pretrained.load(seed=0)  # the first time, the file may come from a disk
+        bench.pretrained.load(seed=0)  # not timed: the first load may read from a slow disk
         with stopwatch() as load:
             bench.pretrained.load(seed=0)
         self._load_s = load.seconds
-        # Seconds of the frozen features of the pilot, and of each token that is read.
+        # Seconds to compute the pilot's frozen features, per split and per token.
         names = [name for name in SPLITS if len(self._pilot.encoded[name])]
         self._read_s = {name: self._pilot.features(name, lambda _: None).seconds for name in names}
         reading_s = max(0.0, sum(self._read_s.values()) - len(names) * self._load_s)
         self._token_s = reading_s / sum(_reading_work(self._pilot, name) for name in names)
 
     def rows(self, runs: Sequence[RunSpec], observer: Observer) -> Iterator[CostRow]:
-        """Yield the row of each method and number of training rows, in the order of the runs."""
+        """Yield one row per method and training size, in the order of the runs."""
         n_runs = Counter((spec.row, spec.train_rows) for spec in runs)
         first = {(spec.row, spec.train_rows): spec for spec in reversed(runs)}
         for key, n in n_runs.items():
@@ -104,7 +105,7 @@ class _Measuring:
             yield row
 
     def _fill(self, row: CostRow, spec: RunSpec) -> None:
-        """Fill in the numbers of a row; raise a `RunFailedError` if the method fails on the pilot."""
+        """Fill in a row's numbers; raise a `RunFailedError` if the method fails on the pilot."""
         bench = self._parts.of(spec, seed=0).bench
         if spec.method not in BASELINES:
             self._trained(row, spec, bench)
@@ -114,7 +115,7 @@ class _Measuring:
             self._reads_features(row, spec, bench)
 
     def features_seconds(self, runs: Sequence[RunSpec]) -> float:
-        """Return the seconds of all frozen features that the runs share."""
+        """Return the seconds needed to compute all frozen features that the runs share."""
         every = (None, len(self._bench.encoded["train"]))
         readers = [spec for spec in runs if spec.kind != "baseline"]
         parts = {(spec.train_rows, 0 if spec.train_rows in every else spec.seed): spec for spec in readers}
@@ -156,13 +157,15 @@ class _Measuring:
         hidden_s = max(0.0, took.cache - (self._read_s["train"] if reads else 0.0))
         hidden_s *= sum(whole.values()) / sum(part.values())
         head_s = took.head * n_head_steps(n_train) / n_head_steps(len(self._pilot.encoded["train"]))
-        steps_s, validation_s = _read_log(self._scratch / str(record.metrics))
+        # A fused run reuses the pilot's trained model and has no log; the study does not train it again either.
+        reused = self._records[spec.method.removesuffix(FUSED)] if record.metrics is None else None
+        steps_s, validation_s = _read_log(self._scratch / str((reused or record).metrics))
         train_s = self._train_seconds(steps_s, record.seed, bench, n_epochs)
         train_s += n_epochs * validation_s[-1] * whole["validation"] / (part["validation"] or 1.0)
         load_s = took.total - took.tokenize - took.cache - took.head - took.train - took.evaluate
         if spec.sweeps_depth:
             load_s += len(depths(n_layers)) * self._load_s + train_s * sweep_epochs(n_layers, n_train) / n_epochs
-            row.notes.append("top_layers is found by training: this is the sweep, and then all layers")
+            row.notes.append("top_layers is chosen by a sweep; the estimate covers the sweep and training all layers")
         row.seconds = _seconds(
             load_s,
             tokenize=sum(bench.tokenize_seconds.values()),
@@ -182,11 +185,15 @@ class _Measuring:
             trials_s = n_trials * (load_s + head_s + train_s)
             row.shared_seconds += trials_s
             row.notes.append(
-                f"{n_trials} trials before its runs, about {units.seconds(trials_s)} if no trial stops early"
+                f"{n_trials} search trials come before the runs, about {units.seconds(trials_s)} if none stops early"
             )
+        if reused is not None:
+            fuse_s = (took.train - reused.seconds.train) * n_train / len(self._pilot.encoded["train"])
+            row.seconds.total, row.seconds.train = row.seconds.total + fuse_s, row.seconds.train + fuse_s
+            row.own_seconds, row.shared_seconds = load_s + fuse_s + row.seconds.evaluate + took.ship, 0.0
 
     def _on_pilot(self, spec: RunSpec) -> RunRecord:
-        """Return the method's run on the pilot, from the first call."""
+        """Return the method's run on the pilot, cached after the first call."""
         if spec.method not in self._records:
             self._records[spec.method] = self._run(spec, self._pilot)
         return self._records[spec.method]
@@ -198,12 +205,12 @@ class _Measuring:
         return record
 
     def _train_seconds(self, found: list[list[float]], seed: int, bench: Workbench, n_epochs: int) -> float:
-        """Return the seconds of all steps, from those of the pilot's epochs."""
+        """Return the seconds of all steps, extrapolated from the pilot's epochs."""
         first, later = (
             _step_work(self._pilot, training_steps(self._pilot, self._train, seed, epoch)) for epoch in (1, 2)
         )
         fixed_s, token_s = step_costs(later, found[1])
-        # The very first step also makes the optimizer's state.
+        # Skip the very first step, which also creates the optimizer's state.
         new_s = np.maximum(0.0, np.array(found[0]) - fixed_s - token_s * first)[1:]
         steps = training_steps(bench, self._train, seed, 1)
         n_new = len({tuple(bench.encoded["train"].shape(rows) for rows in step) for step in steps})
@@ -214,7 +221,7 @@ class _Measuring:
         return self._load_s + self._token_s * _reading_work(bench, name) if len(bench.encoded[name]) else 0.0
 
     def _hidden_bytes(self, bench: Workbench) -> int:
-        """Return the memory that the hidden states of all rows take beyond those of the pilot."""
+        """Return the bytes that all rows' hidden states need beyond the pilot's."""
         width, dtype = bench.base.hidden_size, bench.runtime.product_dtype
         whole, part = (sum(n_bytes(one.encoded[name], width, dtype) for name in SPLITS) for one in (bench, self._pilot))
         return max(0, whole - part) if bench.activations.place(whole) == "memory" else 0
@@ -233,16 +240,16 @@ def _seconds(load: float = 0.0, **parts: float) -> Seconds:
 
 
 def step_costs(work_done: np.ndarray, seconds: Sequence[float]) -> tuple[float, float]:
-    """Fit seconds of a step and seconds of a token, neither negative, by relative error; ``(steps,)`` each."""
+    """Fit nonnegative seconds per step and per token by relative error; both inputs are ``(steps,)``."""
     took = np.maximum(np.array(seconds), 1e-9)
-    scale = work_done.max()  # columns of one size: the solver stops by an absolute tolerance
+    scale = work_done.max()  # scale the columns alike: the solver uses an absolute tolerance
     columns = np.stack([np.ones(len(took)), work_done / scale], axis=1)
     (fixed_s, token_s), _ = nnls(columns / took[:, None], np.ones(len(took)))
     return float(fixed_s), float(token_s / scale)
 
 
 def _read_log(path: Path) -> tuple[list[list[float]], list[float]]:
-    """Return the seconds of each epoch's steps, and of its scores on validation rows."""
+    """Return the seconds of each epoch's steps, and of each epoch's validation."""
     steps: list[list[float]] = [[]]
     validation = []
     for line in path.read_text(encoding="utf-8").splitlines():
@@ -256,7 +263,7 @@ def _read_log(path: Path) -> tuple[list[list[float]], list[float]]:
 
 
 def pilot(bench: Workbench, train: TrainConfig) -> Workbench:
-    """Return a workbench with some training steps of the study, and some passes of each other split."""
+    """Return a workbench with a few of the study's training steps, and a few passes of each other split."""
     steps = training_steps(bench, train, 0, 1)
     # The last step of an epoch may be smaller.
     whole = [step for step in steps if sum(map(len, step)) == train.batch_size] or steps
@@ -267,14 +274,14 @@ def pilot(bench: Workbench, train: TrainConfig) -> Workbench:
 
 
 def pilot_study(study: ResolvedStudy) -> ResolvedStudy:
-    """Return the study with the epochs of a pilot."""
+    """Return the study with the pilot's number of epochs."""
     return study.with_train(
         study.config.train.model_copy(update={"epochs": EPOCHS, "min_steps": 0, "patience": EPOCHS})
     )
 
 
 def part_of(bench: Workbench, rows: Mapping[SplitName, np.ndarray]) -> Workbench:
-    """Return a workbench of some rows; a run on it changes nothing in the whole one."""
+    """Return a workbench with some of the rows; runs on it do not affect the full one."""
 
     def part(name: SplitName, whole: Split) -> Split:
         return Split([whole.texts[row] for row in rows[name]], _two_classes(whole.labels[rows[name]]))
@@ -289,30 +296,30 @@ def part_of(bench: Workbench, rows: Mapping[SplitName, np.ndarray]) -> Workbench
 
 
 def reading_passes(bench: Workbench, name: SplitName) -> list[Pass]:
-    """Return the passes that read a split without training, as `feathertune.engine.predict` cuts them."""
+    """Return the forward passes over a split, batched as in `feathertune.engine.predict`."""
     lengths = bench.encoded[name].lengths
     return list(cut_passes(np.argsort(lengths, kind="stable"), lengths, token_budget=bench.pretrained.token_budget))
 
 
 def training_steps(bench: Workbench, train: TrainConfig, seed: int, epoch: int) -> list[Step]:
-    """Return the steps of an epoch, as the training loop makes them."""
+    """Return the steps of an epoch, batched as in the training loop."""
     return plan_steps(
         bench.encoded["train"].lengths, batch_size=train.batch_size, token_budget=train.token_budget, seed=(seed, epoch)
     )
 
 
 def work(bench: Workbench, name: SplitName, passes: Iterable[Pass]) -> float:
-    """Return the arithmetic of passes, in tokens of a short text.
+    """Return the arithmetic of some passes, in units of one token of a short text.
 
-    A block multiplies 12 matrices of D x D with each token, and attention adds two products with T keys: 1 + T / 6D of
-    the first. Source: Kaplan et al. 2020, arXiv:2001.08361, table 1.
+    A block multiplies each token by 12 matrices of size D x D, and attention adds two products with T keys. Together
+    that is 1 + T / 6D times the cost of the matrices. Source: Kaplan et al. 2020, arXiv:2001.08361, table 1.
     """
     shapes = [bench.encoded[name].shape(rows) for rows in passes]
     return sum(n * width * (1 + width / (6 * bench.base.hidden_size)) for n, width in shapes)
 
 
 def spread(sizes: Sequence[float], n: int) -> list[int]:
-    """Return the indices of at most `n` sizes, evenly from small to the largest, which is always included."""
+    """Return the indices of at most `n` sizes, spread evenly from small to large; the largest is always included."""
     order = np.argsort(np.asarray(sizes), kind="stable")
     places = np.linspace(len(order) - 1, (len(order) - 1) / (2 * n), min(n, len(order)))
     return sorted({int(order[round(place)]) for place in places})
@@ -325,7 +332,7 @@ def _some(bench: Workbench, name: SplitName, steps: Sequence[Step], n: int) -> n
 
 
 def _two_classes(labels: np.ndarray) -> np.ndarray:
-    """Return the labels, with a second class if there is only one, which classifiers refuse."""
+    """Return the labels, adding a second class if there is only one, because classifiers reject a single class."""
     if labels.ndim == 2 or not len(labels) or len(set(labels.tolist())) > 1:
         return labels
     changed = labels.copy()

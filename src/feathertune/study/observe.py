@@ -1,4 +1,4 @@
-"""Progress of a study, for a terminal, a tracker or nobody."""
+"""Report a study's progress to a terminal or a tracker."""
 
 from __future__ import annotations
 
@@ -10,38 +10,38 @@ from feathertune.study.run_spec import RunSpec
 
 
 class Observer:
-    """Listens to a study, one run at a time; the work of a text is one forward pass, of training on it three.
+    """Base class for progress callbacks; its methods do nothing.
 
-    This one does nothing.
+    Work is counted in forward passes of one text; a training step on a text counts as three.
     """
 
     def stage(self, text: str) -> None:
-        """Something begins that is not a run, such as reading the data."""
+        """Handle the start of a stage other than a run, such as reading the data."""
 
     def planned(self, work: dict[str, float], finished: list[RunRecord]) -> None:
-        """All runs are known: work by run id, and the records of those that were finished before."""
+        """Handle the complete plan: work by run id, and the records of runs finished earlier."""
 
     def started(self, spec: RunSpec) -> None:
-        """A run begins."""
+        """Handle the start of a run."""
 
     def advanced(self, work: float, text: str = "") -> None:
-        """Part of the running run's work is done; `text` describes its state, if that is known."""
+        """Handle finished work of the current run; `text` describes its state, if known."""
 
     def skipped(self, work: float) -> None:
-        """Part of the running run's work was done before, by a process that was stopped."""
+        """Handle work of the current run that an interrupted process had already done."""
 
     def measured(self, line: Mapping[str, Any]) -> None:
-        """Numbers of the running run: a line of ``metrics.jsonl``, or ``scores`` of a training outside a study."""
+        """Handle numbers of the current run: a line of ``metrics.jsonl``, or ``scores`` of a single training."""
 
     def said(self, text: str) -> None:
-        """Something a person should read afterwards, too."""
+        """Handle a message that should stay visible after the run."""
 
     def ended(self, record: RunRecord) -> None:
-        """A run has ended, well or not."""
+        """Handle the end of a run, successful or not."""
 
 
 class Silent(Observer):
-    """An observer that says nothing."""
+    """An observer that reports nothing."""
 
 
 class _Together:
@@ -57,5 +57,5 @@ class _Together:
 
 
 def together(*observers: Observer) -> Observer:
-    """Return several observers as one; each is told everything, in their order."""
+    """Combine several observers into one that forwards every call to each, in order."""
     return cast("Observer", _Together(observers))

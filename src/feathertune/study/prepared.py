@@ -1,4 +1,4 @@
-"""Prepare a study: read the data, load one base model after the other, tokenise, list the runs."""
+"""Prepare a study: read the data, load each base model in turn, tokenise, list the runs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from feathertune.encoders import LoadedEncoder
 from feathertune.engine.fast_path import fitting_runtime
 from feathertune.engine.prefix_cache.store import ActivationCache
 from feathertune.engine.training.regression_head import output_layer
-from feathertune.report.wording import Context, in_words
+from feathertune.report.context import Context
+from feathertune.report.wording import in_words
 from feathertune.runtime import Runtime, stopwatch
 from feathertune.study.observe import Observer
 from feathertune.study.planning.method_sizing import Fit, fit_methods, join_fits
@@ -27,7 +28,7 @@ from feathertune.tasks.losses import what_stays
 def prepare_study(
     settled: Settled, runtime: Runtime, observer: Observer, *, data: RawDataset | None = None, seed: int | None = None
 ) -> Prepared:
-    """Prepare a comparison, or with a `seed` a single training; without `data`, read what the settings name."""
+    """Prepare a study, or a single training if `seed` is given; without `data`, read the configured source."""
     config = settled.config
     splits = read_splits(config.data, observer, data)
     counts = class_counts(splits)
@@ -69,29 +70,29 @@ def prepare_study(
 
 
 def read_splits(config: DataConfig, observer: Observer, data: RawDataset | None = None) -> DataSplits:
-    """Read and split the data that the settings name, or `data`, and tell the observer about its labels."""
+    """Read and split `data` or the configured source, and report its labels to the observer."""
     observer.stage(f"reading {config.source}")
     splits = split_sources(config, *(load_sources(config) if data is None else (data, None)))
     if len(splits.text_columns) == 2:
-        observer.said(f"Each row is a pair of texts ({' and '.join(splits.text_columns)}), read together.")
+        observer.said(f"Each row is a pair of texts ({' and '.join(splits.text_columns)}), encoded together.")
     for sentence in about_labels(splits, config.task):
         observer.said(sentence)
     return splits
 
 
 def load_checked(pretrained: Pretrained, config: DataConfig, splits: DataSplits) -> tuple[LoadedEncoder, Pretrained]:
-    """Load the base model; raise a `FeathertuneError` if it cannot read texts of this length, or be trained on them.
+    """Load the base model; raise a `FeathertuneError` if it does not support the text length or the labels.
 
-    Its runtime is in fp32 if it cannot be trained in bf16, with a note.
+    If it cannot be trained in bf16, its runtime is fp32 and a note is added.
     """
     encoder = pretrained.load(seed=0)
     check_max_length(config, encoder)
     if splits.kind.numbers:
-        output_layer(encoder)  # refuses a head that cannot be put into the labels' unit
+        output_layer(encoder)  # rejects a head that cannot be rescaled to the labels' unit
     runtime, note = fitting_runtime(encoder, pretrained.engine, pretrained.runtime)
     count = encoder.tokenizer.num_special_tokens_to_add
     if len(splits.text_columns) == 2 and count(pair=True) <= count(pair=False):
-        note = (*note, f"{encoder.id} reads the two texts of a pair as one: its tokenizer puts no token between them.")
+        note = (*note, f"{encoder.id} reads a pair as one text: its tokenizer puts no separator between the two.")
     return replace(encoder, notes=encoder.notes + note), replace(pretrained, runtime=runtime)
 
 

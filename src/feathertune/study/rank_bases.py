@@ -1,9 +1,9 @@
-"""Rank base models before anything is trained: one forward pass over a sample of training rows, and a linear probe.
+"""Rank base models without training them: one forward pass over a sample of training rows, then a linear probe.
 
-The probe reads what the head will read. Validation and test rows are never read. Not for differences of a point: train
-the bases instead.
+The probe gets the same vectors as the head would. Validation and test rows are never read. The ranking cannot resolve
+differences of about one point; train the base models to do that.
 
-Source: probes: Alain & Bengio 2016, arXiv:1610.01644; compared with LogME and H-score in benchmarks/bench_bases.py.
+Source: Alain & Bengio 2016, arXiv:1610.01644; compared with LogME and H-score in benchmarks/bench_bases.py.
 """
 
 from __future__ import annotations
@@ -32,20 +32,22 @@ from feathertune.tasks import Task
 def rank_bases(
     config: Config, bases: Sequence[str], *, rows: int = 1000, observer: Observer | None = None
 ) -> BaseRanking:
-    """Rank base models by a linear probe on a sample of the training rows; nothing is trained.
+    """Rank base models by a linear probe on a sample of the training rows, without fine-tuning them.
 
     Args:
-        config: The settings, from `feathertune.load_config`; its base model is not used.
-        bases: Base models, as ``base.id``.
-        rows: Training rows to read, at most.
-        observer: Receives the progress.
+        config: Settings from `feathertune.load_config`; its base model is ignored.
+        bases: Base models, as for ``base.id``.
+        rows: Maximum number of training rows to read.
+        observer: Receives progress.
 
     Raises:
-        FeathertuneError: If the settings or the data cannot be used. A base that cannot be used is a row of the result.
+        FeathertuneError: If the settings or the data are invalid. A base model that fails gets a row with its error.
     """
     observer = observer or Silent()
     if len({*bases}) < len(bases) or not bases:
-        raise ConfigError(f"--base is '{','.join(bases)}'. Expected different base models, such as sample:minilm,PATH.")
+        raise ConfigError(
+            f"--base is '{','.join(bases)}'. Expected a list of different base models, such as sample:minilm,PATH."
+        )
     splits = read_splits(config.data, observer)
     task, runtime = decide_task(config, splits, class_counts(splits).get("train", [])), choose_runtime(config.engine)
     texts, labels = splits.train.texts, splits.train.labels
@@ -71,7 +73,7 @@ def rank_bases(
 
 
 def _probe(base: str, config: Config, task: Task, splits: DataSplits, runtime: Runtime) -> tuple[RankedBase, Answers]:
-    """Return a base's row, not yet compared with the best, and the probe's predictions of the training rows."""
+    """Return a base model's row, not yet compared with the best, and the probe's predictions for the training rows."""
     budget, train = config.train.token_budget, splits.train
     pretrained = Pretrained(BaseConfig(id=base), splits.labels, task.name, config.engine, budget, runtime)
     with stopwatch() as watch:

@@ -1,4 +1,4 @@
-"""One run of a study, described completely: given the same data and base model, nothing else changes its result."""
+"""Complete description of one run: with the same data and base model, it determines the result."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ class RunSpec(Record):
     """One method, one seed, every option spelled out.
 
     Attributes:
-        base: Short name of the base; null in a study of one base, and for a baseline that reads no base.
-        train_rows: Number of training rows; null for all of them, in a study without a learning curve.
-        sweeps_depth: A sweep on validation rows chooses ``top_layers`` at the start of the run.
-        trains: Parameters that will be trained, including the head; null for baselines.
-        space: Values of the options that a search settles first.
+        base: Short name of the base model; null in a study of one, and for baselines without a base model.
+        train_rows: Number of training rows; null for all rows, in a study without a learning curve.
+        sweeps_depth: True if a sweep on validation rows chooses ``top_layers`` at the start of the run.
+        trains: Number of trained parameters, including the head; null for baselines.
+        space: Values of the options that a search chooses first.
     """
 
     id: str
@@ -35,19 +35,19 @@ class RunSpec(Record):
 
     @property
     def row(self) -> str:
-        """Name of the run's row: method and base."""
+        """Name of the run's row: method and base model."""
         return row_name(self.method, self.base)
 
     def with_options(self, **options: object) -> RunSpec:
-        """Return the run under other options."""
+        """Return the run with some options changed."""
         return self.model_copy(update={"options": {**self.options, **options}})
 
     def at_depth(self, top_layers: int) -> RunSpec:
-        """Return the run that adapts this many of the last layers, without a sweep."""
+        """Return the run with a fixed number of adapted last layers, without a sweep."""
         return self.with_options(top_layers=top_layers).model_copy(update={"sweeps_depth": False})
 
 
 def run_id(row: str, rows: int | None, seed: int) -> str:
-    """Return the name of a run and of its folder; characters that a file name cannot have become ``-``."""
+    """Return the name of a run and its folder; characters not allowed in file names become ``-``."""
     row = re.sub(r"[^A-Za-z0-9._=@]+", "-", row).strip("-")
     return f"{row}-s{seed}" if rows is None else f"{row}-n{rows}-s{seed}"

@@ -1,6 +1,6 @@
-"""Compare two finished studies: their differences, and the results of each method of both.
+"""Compare two finished studies: what differs between them, and each method's results in both.
 
-A difference is tested only if both studies have the same test rows and the same primary metric.
+Results are tested only if both studies have the same test rows and the same primary metric.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ from feathertune.tasks import SCORES, task_of_study
 from feathertune.tasks.formats import ScoreFormat
 
 _ALPHA = 0.05
-# Names in a sentence; the table lists all.
+# Largest number of names in a sentence; the table lists all of them.
 _NAMED = 8
-# Settings that choose runs and wording; none of them changes a run.
+# Settings that choose runs and wording, but change no run's result.
 _OF_THE_STUDY = ("study.methods", "study.seeds", "study.margin", "study.keep_full")
 
 Settings = Mapping[str, Any]
@@ -49,7 +49,7 @@ Named = TypeVar("Named", RunRecord, SummaryRow)
 def compare_studies(first: Path, second: Path) -> Comparison:
     """Compare two study folders; differences are B (`second`) minus A (`first`)."""
     if first.resolve() == second.resolve():
-        raise ConfigError(f"{first} and {second} are the same study. Expected two.")
+        raise ConfigError(f"{first} and {second} are the same study. Expected two different study folders.")
     a, b = _same_names(load_study(first), load_study(second))
     settings = (_read_settings(first), _read_settings(second))
     differing = _find_differing(a, b, settings=settings)
@@ -66,12 +66,12 @@ def compare_studies(first: Path, second: Path) -> Comparison:
     found.verdict = _verdict(found)
     found.notes = _notes(found)
     if None in settings:
-        found.notes.append("A config.yaml is missing or damaged, so not all settings were compared.")
+        found.notes.append("Settings were not compared: a config.yaml is missing or damaged.")
     return found
 
 
 def _same_names(*studies: StudyRecord) -> list[StudyRecord]:
-    """Return the studies with the base in each row's name, if either has several bases."""
+    """Return the studies with the base model in each row's name, if either has several base models."""
     if all(len(study.bases) == 1 for study in studies):
         return list(studies)
     return [study if len(study.bases) > 1 else _with_base(study, study.bases[0].name) for study in studies]
@@ -113,7 +113,7 @@ def _why_untested(*sides: tuple[StudyRecord, Path]) -> Untested | None:
 
 
 def _pair_methods(a: StudyRecord, b: StudyRecord, differing: Sequence[Differing]) -> list[MethodPair]:
-    """Return the methods of both in the order of A, then those of one study only."""
+    """Return the methods in both studies, in A's order, then the methods in only one."""
     rows_a, rows_b = ({row.method: row for row in study.summary} for study in (a, b))
     trained = {row.method for row in (*a.summary, *b.summary) if row.kind in TRAINED_KINDS}
     names = sorted({**rows_a, **rows_b}, key=lambda name: (name not in rows_a) + (name not in rows_b))
@@ -129,7 +129,7 @@ def _pair_methods(a: StudyRecord, b: StudyRecord, differing: Sequence[Differing]
 
 
 def _fill_tests(pairs: Sequence[MethodPair], first: tuple[StudyRecord, Path], second: tuple[StudyRecord, Path]) -> None:
-    """Fill in the paired tests of methods with results in both studies, Holm-corrected."""
+    """Fill in Holm-corrected paired tests for methods with results in both studies."""
     for pair in pairs:
         before, after = _answers(*first, pair.method), _answers(*second, pair.method)
         if before is None or after is None:
@@ -138,7 +138,7 @@ def _fill_tests(pairs: Sequence[MethodPair], first: tuple[StudyRecord, Path], se
         mean, low, high, p = paired_difference(after, before)
         alike = np.array_equal(before.values, after.values)
         pair.paired = Paired(difference=mean, low=low, high=high, p=p, alike=alike)
-    # Methods for which nothing differs answer another question, so they are corrected separately.
+    # Methods without a recorded difference answer another question, so they are corrected separately.
     for expected in (True, False):
         family = [pair.paired for pair in pairs if pair.paired is not None and bool(pair.causes) == expected]
         for paired, p in zip(family, holm([paired.p for paired in family]), strict=True):
@@ -148,7 +148,7 @@ def _fill_tests(pairs: Sequence[MethodPair], first: tuple[StudyRecord, Path], se
 def _answers(study: StudyRecord, folder: Path, method: str) -> Answers | None:
     predicted: list[NDArray[Any]] = []
     labels = np.zeros(0)
-    for run in at_largest_size(study.runs):  # as the rows of the summary
+    for run in at_largest_size(study.runs):  # like the rows of the summary
         if run.method == method and run.status == "complete":
             found = read_answers(folder, run, study.data.labels)
             if found is None or not np.array_equal(found.row, np.arange(study.data.n_test)):
@@ -159,12 +159,12 @@ def _answers(study: StudyRecord, folder: Path, method: str) -> Answers | None:
 
 
 def _verdict(found: Comparison) -> list[str]:
-    """Return sentences on what clearly differs, at 5% after Holm's correction, and on the possible reasons."""
+    """Return sentences on clear differences (5% level after Holm's correction) and their possible reasons."""
     if not found.shared:
         return ["No method has a result in both studies."]
     tested = [(pair, pair.paired) for pair in found.shared if pair.paired is not None]
     if not tested:
-        return [f"No difference is tested: {found.untested or 'predictions cannot be read'}.", _reasons(found.shared)]
+        return [f"No difference was tested: {found.untested or 'predictions cannot be read'}.", _reasons(found.shared)]
     clear = [(pair, paired) for pair, paired in tested if paired.p < _ALPHA]
     say = SCORES[found.b.metric].format
     if not clear:
@@ -172,8 +172,8 @@ def _verdict(found: Comparison) -> list[str]:
             return ["All methods have the same results on the test rows in both studies.", _reasons(found.shared)]
         widest = max(max(abs(paired.low), abs(paired.high)) for _, paired in tested)
         return [
-            f"No method differs clearly on the same {found.b.n_test:,} test rows; differences of up to "
-            f"{say.within(widest)} are not ruled out.",
+            f"No method differs clearly on the same {found.b.n_test:,} test rows. Differences of up to "
+            f"{say.within(widest)} cannot be ruled out.",
             _reasons(found.shared),
         ]
     claims = _listed([_claim(pair, paired, say) for pair, paired in clear])
@@ -190,12 +190,12 @@ def _claim(pair: MethodPair, paired: Paired, say: ScoreFormat) -> str:
 def _reasons(pairs: Sequence[MethodPair]) -> str:
     names = [units.clip(name, 60) for name in dict.fromkeys(name for pair in pairs for name in pair.causes)]
     if not names:
-        return "Nothing else on record differs: data, base model, settings, versions and hardware are the same."
+        return "Nothing else differs: data, base model, settings, versions and hardware are the same."
     if len(names) > _NAMED:
         names = [*names[:_NAMED], f"{len(names) - _NAMED} more, listed below"]
     if len(names) == 1:
         return f"The studies differ only in {names[0]}."
-    return f"The studies differ in {_listed(names)}, and cannot tell which of these matters."
+    return f"The studies differ in {_listed(names)}; their results do not show which of these matters."
 
 
 def _listed(words: Sequence[str]) -> str:
@@ -210,16 +210,16 @@ def _notes(found: Comparison) -> list[str]:
     ]
     tested = [row for pair in found.shared if pair.paired for row in (pair.a, pair.b) if row]
     if any(row.n_seeds == 1 and row.kind in TRAINED_KINDS for row in tested):
-        notes.append("For a study with one seed, intervals cover other test rows, not other seeds.")
+        notes.append("With one seed, intervals reflect the choice of test rows, but not the seed.")
     if unread := [units.clip(pair.method, 40) for pair in found.methods if pair.untested]:
-        notes.append(f"Not tested, since predictions are missing or damaged: {', '.join(unread[:_NAMED])}.")
+        notes.append(f"Not tested because predictions are missing or damaged: {', '.join(unread[:_NAMED])}.")
     return notes
 
 
 def _find_differing(
     a: StudyRecord, b: StudyRecord, *, settings: tuple[Settings | None, Settings | None]
 ) -> list[Differing]:
-    """Return what differs on record, without times, memory and dates; settings only if both are known."""
+    """Return recorded differences, except times, memory and dates; settings only if both are known."""
     known = settings if None not in settings else ({}, {})
     several = max(len(study.bases) for study in (a, b)) > 1
     first, second = (
@@ -242,10 +242,10 @@ def _read_settings(folder: Path) -> Settings | None:
 
 
 def causes(found: Sequence[Differing], method: str, *, trained: bool) -> list[Differing]:
-    """Return the possible reasons for a difference in a row's results; none follows from another one.
+    """Return the possible reasons for a difference in a row's results, without consequences of other reasons.
 
-    Rows follow from settings such as ``data.train_size``. Settings of ``train`` concern methods that are `trained`, a
-    base of several the rows on it.
+    For example, the number of rows follows from ``data.train_size``. Settings of ``train`` affect only `trained`
+    methods, and in a study of several base models, each affects only its rows.
     """
     method, base = method_of_row(method), base_of_row(method)
     settings = [
@@ -260,27 +260,27 @@ def causes(found: Sequence[Differing], method: str, *, trained: bool) -> list[Di
     contents: list[Differing] = []
     for group in ("data", "base"):
         places = [place for place in found if place.group == group and group not in named]
-        if group == "base":  # of several, those of this row: base.NAME.FIELD
+        if group == "base":  # with several base models, keep this row's: base.NAME.FIELD
             places = [one for one in places if one.key.count(".") == 1 or one.key.startswith(f"base.{base}.")]
         contents += [place for place in places if place.key.endswith(".fingerprint")] or places
     return [*settings, *contents, *(place for place in found if place.group in ("versions", "hardware"))]
 
 
 def _concerns(key: str, method: str) -> bool:
-    """Return False for an option of another method; ``method.top_layers`` is an option of all."""
+    """Return False for another method's option; ``method.top_layers`` applies to all methods."""
     if key.count(".") < 2 or not key.startswith("method."):
         return True
     return any(key.startswith(f"method.{name}.") for name in (method, method.partition(":")[0]))
 
 
 def _on_record(study: StudyRecord, settings: Settings, *, several: bool) -> dict[str, Any]:
-    """Return what may differ; of `several` bases by their names, and not again as settings."""
+    """Return everything that may differ; `several` base models are keyed by name and removed from the settings."""
     record = study.model_dump(mode="json", include={"data", "versions", "hardware"})
     follow = {"name", "truncated_fraction", "unread_fraction"}
     bases = {base.name: base.model_dump(mode="json", exclude=follow) for base in study.bases}
     record["base"] = bases if several else bases[study.bases[0].name]
     if several:
         settings = {key: value for key, value in settings.items() if key != "base"}
-    if study.data.numbers:  # a line for each split is enough
+    if study.data.numbers:  # one line per split is enough
         record["data"]["numbers"] = {split: found.in_words() for split, found in study.data.numbers.items()}
     return {**record, "hardware": comparable(record["hardware"]), "settings": settings}

@@ -1,4 +1,4 @@
-"""Tasks and scores as values: a text's answer, and how it is decided, evaluated, ranked and described."""
+"""Tasks and scores: how a text's answer is decided, evaluated, ranked and described."""
 
 from __future__ import annotations
 

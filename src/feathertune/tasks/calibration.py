@@ -1,4 +1,4 @@
-"""Trust in a method's probabilities, and the one temperature that calibrates them without changing a prediction.
+"""Calibrate a method's probabilities by one temperature, which changes no prediction.
 
 Source: Guo et al. 2017, On Calibration of Modern Neural Networks, arXiv:1706.04599, section 4.2.
 """
@@ -18,7 +18,7 @@ from feathertune.tasks.metrics import PROBABILITY_FLOOR, score, score_sets
 
 RELIABILITY_BINS = 10
 _LEAST_SPREAD = 1e-6
-# Wide enough for a model that is sure of everything it says, right or wrong.
+# Wide enough for a model that is always confident, right or wrong.
 _TEMPERATURES = (0.05, 50.0)
 
 
@@ -27,7 +27,7 @@ def calibrate(
     validation: NDArray[np.floating],
     test_labels: NDArray[np.integer],
     test: NDArray[np.floating],
-    given: NDArray[np.integer] | None = None,  # not used: the largest probability is judged, whatever was decided
+    given: NDArray[np.integer] | None = None,  # unused: the largest probability is judged, regardless of the decision
 ) -> Calibration:
     """Fit the temperature on validation rows, and score the test rows: labels ``(N,)``, probabilities ``(N, C)``."""
     temperature = fit_temperature(validation_labels, validation)
@@ -87,13 +87,13 @@ def apply_temperature(probabilities: NDArray[np.floating], temperature: float) -
 
 
 def apply_temperature_to_sets(probabilities: NDArray[np.floating], temperature: float) -> NDArray[np.float64]:
-    """Return probabilities, ``(N, C)``, each by itself, of logits divided by the temperature."""
+    """Return independent probabilities, ``(N, C)``, of logits divided by the temperature."""
     cooled: NDArray[np.float64] = np.exp(-np.logaddexp(0, -log_odds(probabilities) / temperature))
     return cooled
 
 
 def reliability(labels: NDArray[np.integer], probabilities: NDArray[np.floating]) -> list[tuple[int, float, float]]:
-    """Return rows, mean confidence and share of right answers by confidence, in ten equal bins without empty ones."""
+    """Return number of rows, mean confidence and accuracy for each nonempty one of ten equal confidence bins."""
     return _bins(probabilities.max(axis=1), probabilities.argmax(axis=1) == labels)
 
 
@@ -111,13 +111,13 @@ def _bins(confidence: NDArray[np.floating], right: NDArray[np.bool_]) -> list[tu
 
 
 def log_probabilities(probabilities: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Return logits up to a constant of each row."""
+    """Return logits, up to a constant per row."""
     logarithm: NDArray[np.float64] = np.log(np.maximum(np.asarray(probabilities, np.float64), PROBABILITY_FLOOR))
     return logarithm
 
 
 def log_odds(probabilities: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Return logits of probabilities, each by itself."""
+    """Return the log odds of independent probabilities."""
     values = np.clip(np.asarray(probabilities, np.float64), PROBABILITY_FLOOR, 1 - PROBABILITY_FLOOR)
     logits: NDArray[np.float64] = np.log(values) - np.log1p(-values)
     return logits
@@ -130,12 +130,12 @@ def _lowest(loss: Callable[[float], float]) -> float:
 
 @dataclass(frozen=True)
 class Likelihood:
-    """How likely labels are by logits ``(N, C)``, or numbers by predicted ones ``(N, 1)``.
+    """Likelihood of labels given logits ``(N, C)``, or of numbers given predictions ``(N, 1)``.
 
     Attributes:
-        loss: From labels and logits to the sum of negative log-likelihoods; for numbers half the squared errors.
-        logits: From probabilities to logits, for classes up to a constant of each row.
-        spread: Root mean square of logits, the unit of their certainty; 1 for numbers.
+        loss: Maps labels and logits to the sum of negative log-likelihoods; for numbers, half the squared errors.
+        logits: Maps probabilities to logits; for classes, up to a constant per row.
+        spread: Maps logits to their root mean square, the unit of their certainty; 1 for numbers.
     """
 
     loss: Callable[[NDArray[Any], NDArray[np.floating]], float]

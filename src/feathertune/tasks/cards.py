@@ -10,13 +10,13 @@ from feathertune.statistics.wilson import wilson, z_of
 from feathertune.tasks.formats import CORRELATION, SHARE
 
 RunScores = Mapping[str, float | None]
-# Rows below which a correlation has no standard error; and the largest correlation that has a z.
+# Fewest rows for which a correlation has a standard error, and the largest correlation with a finite z.
 _LEAST_RANKS, _NEARLY_ONE = 4, 1 - 1e-9
 
 
 @dataclass(frozen=True)
 class CardText:
-    """Sentences of a card; `moved` is the limit of a bundle whose thresholds divide the probabilities."""
+    """Sentences of a card; `moved` states the limit of bundles whose thresholds divide the probabilities."""
 
     title: str
     answers: str
@@ -27,9 +27,10 @@ class CardText:
 
 @dataclass(frozen=True)
 class PlainCode:
-    """Python that decides a text's answer; ``_moved`` if thresholds divide the probabilities.
+    """Python code for a text's answer; ``_moved`` is for thresholds that divide the probabilities.
 
-    From ``{logits}``, `torch` prints it; from ``logits`` ``(C,)``, `numpy` makes ``p`` or ``number``, to be printed.
+    `torch` prints the answer from ``{logits}``; `numpy` computes ``p`` or ``number`` from ``logits`` ``(C,)``, and
+    `numpy_label` prints the answer from it.
     """
 
     torch: str
@@ -43,7 +44,7 @@ class PlainCode:
 
 def _accuracy_interval(scores: RunScores, n: int) -> str:
     low, high = wilson(round((scores["accuracy"] or 0.0) * n), n)
-    return f"95% CI of the share of right answers {SHARE.interval(low, high)} (Wilson)"
+    return f"95% CI of the accuracy {SHARE.interval(low, high)} (Wilson)"
 
 
 def _rank_interval(scores: RunScores, n: int) -> str:
@@ -64,22 +65,22 @@ LABEL_CARD = CardText(
     answers="The labels, in the order of the logits: `{labels}`.",
     limit="Each text gets one of the {n} labels, even if none of them fits.",
     interval=_accuracy_interval,
-    moved="The label is not always the most probable one: each probability is first divided by a threshold, found on "
-    "the validation texts by the best macro F1. transformers' own pipeline does not do that.",
+    moved="The label is not always the most probable one: each probability is first divided by a threshold, chosen "
+    "for the best macro F1 on the validation texts. The pipeline of transformers does not do this.",
 )
 SET_CARD = replace(
     LABEL_CARD,
-    limit="A text gets any number of the {n} labels, or none. The probability from which each is given "
+    limit="A text gets any number of the {n} labels, or none. The minimum probability of each label "
     "{threshold_source}.",
     moved="",
 )
 NUMBER_CARD = CardText(
     title="A number for each text: {info.labels[0]}",
-    answers="It gives a number, `{info.labels[0]}`. Those of the training texts range from {info.numbers.low:.6g} to "
-    "{info.numbers.high:.6g}.",
-    limit="Each text gets a number, even if it is unlike the training texts. The number may leave their range: mean "
-    "{info.numbers.mean:.4g}, standard deviation {info.numbers.sd:.4g}, quartiles {info.numbers.q25:.4g} and "
-    "{info.numbers.q75:.4g}.",
+    answers="It predicts a number, `{info.labels[0]}`, which ranges from {info.numbers.low:.6g} to "
+    "{info.numbers.high:.6g} in the training texts.",
+    limit="Each text gets a number, even if it is unlike the training texts. Predictions may be outside the training "
+    "range. Training labels have mean {info.numbers.mean:.4g}, standard deviation {info.numbers.sd:.4g}, and quartiles "
+    "{info.numbers.q25:.4g} and {info.numbers.q75:.4g}.",
     interval=_rank_interval,
 )
 

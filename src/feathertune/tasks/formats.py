@@ -1,4 +1,4 @@
-"""Scores as text: shares in percent, correlations as plain numbers; None and infinite values become a dash."""
+"""Format scores as text: shares in percent, correlations as plain numbers; None and infinite values as a dash."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ MINUS = "\u2212"
 
 
 def finite(value: float | None) -> float | None:
-    """Return the value, or None where it is not finite."""
+    """Return the value, or None if it is not finite."""
     return value if value is not None and math.isfinite(value) else None
 
 
@@ -34,11 +34,11 @@ def decimal(value: float | None, decimals: int = 3) -> str:
 
 @dataclass(frozen=True)
 class ScoreFormat:
-    """Text of scores, their differences and intervals.
+    """Format of a score, its differences and its intervals.
 
     Attributes:
-        factor: From a score to the number that is shown, with this many `decimals`.
-        suffix: Directly after a score; `unit` is after a difference, with its space.
+        factor: Factor from a score to the number shown, which has this many `decimals`.
+        suffix: Text directly after a score; `unit` follows a difference, and includes its space.
         low: Lower end of the scale; the upper end is 1.
     """
 
@@ -60,7 +60,7 @@ class ScoreFormat:
         return self.score(value, more=1)
 
     def interval(self, low: float | None, high: float | None) -> str:
-        """Return an interval: ``83.1–87.5%``; ``−0.031 to 0.044`` where a minus and a dash would look alike."""
+        """Return an interval: ``83.1–87.5%``; ``−0.031 to 0.044`` if a minus could be mistaken for a dash."""
         ends = (self._number(low), self._number(high))
         if DASH in ends:
             return DASH
@@ -93,4 +93,4 @@ class ScoreFormat:
 
 
 SHARE = ScoreFormat(100.0, 1, "%", " points", "in percentage points", low=0.0, tick_decimals=0)
-CORRELATION = ScoreFormat(1.0, 3, "", "", "of correlations", low=-1.0, tick_decimals=1)
+CORRELATION = ScoreFormat(1.0, 3, "", "", "in units of the metric", low=-1.0, tick_decimals=1)

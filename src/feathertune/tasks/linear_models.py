@@ -1,4 +1,4 @@
-"""scikit-learn's linear models, with the penalty chosen by validation rows, or without any by cross-validation."""
+"""scikit-learn's linear models, with the penalty chosen on validation rows, or by cross-validation without them."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 # Inverse strengths of the penalty of logistic regression, and penalties of ridge regression: the strongest first.
 _STRENGTHS = (0.01, 0.1, 1.0, 10.0, 100.0)
 _PENALTIES = (10_000.0, 1_000.0, 100.0, 10.0, 1.0, 0.1)
-# scikit-learn's default; for vectors of unit length a strong penalty, as few rows need.
+# scikit-learn's default: a strong penalty for vectors of unit length, which suits few rows.
 _USUAL_STRENGTH = 1.0
 _FOLDS = 5
-# Standard errors by which another choice must be better than the usual one.
+# Standard errors by which another choice must beat the usual one.
 _CLEAR = 2.0
 _MAX_ITERATIONS = 2_000
 
@@ -33,9 +33,9 @@ _CERTAIN = 100.0
 
 @dataclass(frozen=True)
 class Rows:
-    """Training and validation rows, perhaps none, to fit and choose a baseline or a linear model on.
+    """Training rows, and optional validation rows, to fit and choose a baseline or a linear model on.
 
-    Inputs are N texts, or values ``(N, D)`` by name, one of which is chosen; rows may lack some of `n_classes`.
+    Inputs are N texts, or values ``(N, D)`` by name, one of which is chosen; rows may lack some of `n_classes` classes.
     """
 
     inputs: Any
@@ -85,8 +85,8 @@ def _logistic(rows: Rows, strength: float) -> Any:  # noqa: ANN401 - scikit-lear
     return LogisticRegression(C=strength, max_iter=_MAX_ITERATIONS, **rows.weighted)
 
 
-# Two threads wait for each other after every small product: with torch's own threads running, the ten fits of a probe
-# took 11 s, and 1 s with one thread (benchmarks/LOG.md).
+# Several threads wait for each other after every small product: with torch's own threads running, the ten fits of a
+# probe took 11 s, compared with 1 s on one thread (benchmarks/LOG.md).
 @threadpool_limits.wrap(limits=1, user_api="blas")  # type: ignore[untyped-decorator]
 def _best_logistic(rows: Rows) -> Fitted:
     score, labels = rows.task.primary, rows.labels
@@ -119,7 +119,7 @@ def _best_logistic(rows: Rows) -> Fitted:
 
 
 def _affine(model: Any, n_classes: int) -> Affine:  # noqa: ANN401 - scikit-learn has no types
-    """Return the logits of a logistic regression; of two classes the first has none."""
+    """Return the logits of a logistic regression; with two classes, the first one's logit is 0."""
     weights, intercept = np.zeros((model.coef_.shape[1], n_classes)), np.full(n_classes, -_CERTAIN)
     classes = model.classes_
     intercept[classes] = 0.0
@@ -129,7 +129,7 @@ def _affine(model: Any, n_classes: int) -> Affine:  # noqa: ANN401 - scikit-lear
 
 
 class OneVsRest:
-    """A copy of a model per label ``(N, C)``; a label that all training rows have, or none, gets its share."""
+    """A copy of a model per label ``(N, C)``; a label that all training rows have, or none, gets probability 1 or 0."""
 
     def __init__(self, values: Values, labels: np.ndarray, model: Any) -> None:  # noqa: ANN401 - of scikit-learn
         from sklearn.base import clone
@@ -142,14 +142,14 @@ class OneVsRest:
         self.n_parameters = sum(int(model.coef_.size + model.intercept_.size) for model in self._models.values())
 
     def affine(self, n_values: int) -> Affine:
-        """Return weights and intercept of the labels' logits."""
+        """Return weights and intercepts of the labels' logits."""
         weights, intercept = np.zeros((n_values, len(self._shares))), np.where(self._shares > 0, _CERTAIN, -_CERTAIN)
         for label, model in self._models.items():
             weights[:, label], intercept[label] = model.coef_[0], model.intercept_[0]
         return weights, intercept
 
     def predict_proba(self, values: Values) -> np.ndarray:
-        """Return ``(N, C)``, each label by itself."""
+        """Return independent probabilities ``(N, C)``."""
         probabilities = np.tile(self._shares, (values.shape[0], 1))
         for label, model in self._models.items():
             probabilities[:, label] = model.predict_proba(values)[:, 1]
@@ -221,7 +221,7 @@ def _chosen(
     *,
     by_class: bool = False,
 ) -> tuple[str, float, Any]:
-    """Return input, strength and fitted model, chosen by the highest `order` on validation rows, else by folds."""
+    """Return input, strength and fitted model with the highest `order` on validation rows, or the best by folds."""
     if not len(rows.validation_labels):
         name, strength = _by_folds(rows, losses, _folds(rows.labels, by_class=by_class))
         return name, strength, fit(rows.inputs[name], rows.labels, strength)
@@ -242,7 +242,7 @@ def _by_folds(
     """Choose input and strength by cross-validation over the training rows.
 
     The usual choice, the last input at `_USUAL_STRENGTH`, stays unless another is better by `_CLEAR` standard errors:
-    with sixteen rows, the best of ten choices is luck and cost two points. Choosing by log loss cost one.
+    with sixteen rows, the best of ten choices is luck and cost two points. Choosing by log loss cost one point.
 
     Source: Breiman et al. 1984, Classification and Regression Trees, section 3.4.3 (there with one standard error).
     """
@@ -260,7 +260,7 @@ def _by_folds(
 
 
 def _folds(labels: np.ndarray, *, by_class: bool = False) -> list[Any]:
-    """Return folds, perhaps with the classes in proportion; none if a class, or all, has a single row."""
+    """Return folds, stratified if `by_class`; none if a class (or without `by_class`, the data) has a single row."""
     from sklearn.model_selection import KFold, StratifiedKFold
 
     n_rows = int(np.unique(labels, return_counts=True)[1].min()) if by_class else len(labels)

@@ -1,7 +1,7 @@
-"""Training losses: cross-entropy, weighted by class if asked for; for numbers the squared error.
+"""Training losses: cross-entropy, optionally weighted by class, or the squared error for numbers.
 
-A loss is the sum over texts, which the engine divides by a step's texts whatever their weights, so passes and processes
-do not change it. Numbers are standardized, so learning rates are those of classes.
+A loss is a sum over texts. The engine divides it by a step's number of texts, regardless of their weights, so passes
+and processes do not change it. Numbers are standardized, so that the learning rates of classes fit.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ class Objective:
     """A loss of logits and labels.
 
     Attributes:
-        weights: Of each class, ``C``, or of texts that have a label (``pos_weight``); None if all count alike.
-        standard: Mean and standard deviation of numbers in training, to standardize them; None for classes.
+        weights: Weights of the C classes, or of texts that have a label (``pos_weight``); None if all count alike.
+        standard: Mean and standard deviation of the training numbers, to standardize them; None for classes.
     """
 
     weights: tuple[float, ...] | None = None
     standard: tuple[float, float] | None = None
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the sum over texts; for several labels a text their mean, as in transformers.
+        """Return the sum over texts; with several labels per text, sum each text's mean, as in transformers.
 
         Logits ``(B, C)`` go with labels ``(B,)`` int64 or ``(B, C)`` of 0 and 1; scores ``(B, 1)`` with numbers.
         """
@@ -59,7 +59,7 @@ class Objective:
         return logits.astype(np.float64) * sd + mean
 
     def comparable(self, loss: float) -> float:
-        """Return a `loss` of scores in the unit of the training's own."""
+        """Return a score's `loss` in the unit of the training loss."""
         return loss if self.standard is None else loss / self.standard[1] ** 2
 
 
@@ -72,7 +72,7 @@ def objective_of(settings: TrainConfig, labels: NDArray[Any], n_classes: int) ->
     Source: King & Zeng 2001, Logistic regression in rare events data, as scikit-learn's ``balanced``.
     """
     if labels.dtype.kind == "f":
-        # Of equal numbers, as a few rows of a learning curve may have, the scale does not matter.
+        # For equal numbers, as in the few rows of a learning curve, the scale does not matter.
         return Objective(standard=(float(labels.mean()), float(labels.std()) or 1.0))
     if settings.class_weights == "none":
         return CROSS_ENTROPY
@@ -85,18 +85,18 @@ def check_fits(settings: TrainConfig, task: Task) -> None:
         value = getattr(settings, name)
         if value != TrainConfig.model_fields[name].default:
             raise ConfigError(
-                f"train.{name} is {value}, which is about classes, but the label is a number here: a training lowers "
-                "the squared error, and all rows count alike. Leave it out."
+                f"train.{name} is {value}, which applies to classes, but the labels are numbers here. Training "
+                "minimizes the squared error, and all rows count alike. Leave it out."
             )
     if task is MULTI_LABEL and settings.decision == "moved":
         raise ConfigError(
-            "train.decision is moved, but a text may have several labels here: each has a threshold that is fitted on "
+            "train.decision is moved, but a text may have several labels here. Each label's threshold is fitted on "
             "validation rows anyway. Leave it out."
         )
 
 
 def what_stays(settings: TrainConfig, validation_labels: NDArray[Any], names: Sequence[str]) -> list[str]:
-    """Return a sentence about the classes that are too rare for the moved decision asked for, if there are any."""
+    """Return a note on classes too rare for ``train.decision: moved``, if there are any."""
     if settings.decision != "moved":
         return []
     n_rows = np.bincount(validation_labels, minlength=len(names))
@@ -105,7 +105,7 @@ def what_stays(settings: TrainConfig, validation_labels: NDArray[Any], names: Se
         return []
     shown = ", ".join(few[:5]) + (f" and {len(few) - 5:,} more" if len(few) > 5 else "")
     return [
-        f"The decision is not moved for {shown}: fewer than {LEAST_ROWS} validation rows say nothing of where to cut."
+        f"The decision is not moved for {shown}: with fewer than {LEAST_ROWS} validation rows, no threshold is fitted."
     ]
 
 

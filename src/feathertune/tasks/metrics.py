@@ -1,4 +1,4 @@
-"""Scores of one set of predictions: scikit-learn's, but for the calibration error."""
+"""Score one set of predictions, by scikit-learn except for the calibration error."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from feathertune.errors import DataError
 from feathertune.records import Metrics, MultiLabelMetrics, NumberMetrics
 
 # Probabilities are raised to this before the logarithm: about the step of fp32 below 1, so that a softmax in
-# fp32 and one in fp64 get the same loss. The most that a single row can cost is -ln(1e-7) = 16.1.
+# fp32 and one in fp64 get the same loss. A single row can cost at most -ln(1e-7) = 16.1.
 PROBABILITY_FLOOR = 1e-7
 CALIBRATION_BINS = 15
 _SUM_TOLERANCE = 1e-3
@@ -31,7 +31,7 @@ def score(
     classes = range(probabilities.shape[1])
     clipped = np.maximum(probabilities, PROBABILITY_FLOOR)
     clipped /= clipped.sum(axis=1, keepdims=True)
-    # scikit-learn warns where only one class occurs on both sides; the coefficient is undefined there.
+    # scikit-learn warns if only one class occurs on both sides, since the coefficient is undefined.
     one_class = np.unique(np.concatenate([labels, predicted])).size == 1
     return Metrics(
         accuracy=float(accuracy_score(labels, predicted)),
@@ -59,8 +59,8 @@ def score_sets(
 ) -> MultiLabelMetrics:
     """Score predicted sets of labels, all ``(N, C)``; raise a `DataError` for wrong shapes or values.
 
-    The F1 of a label that is neither present nor predicted is 0, the label ranking average precision of a text with no
-    label, or with all, is 1. The confidence of a decision is the probability of what was decided.
+    The F1 of a label that is neither present nor predicted is 0. The label ranking average precision of a text with no
+    label, or with all, is 1. The confidence of a decision is the probability of the decided outcome.
     """
     from sklearn.metrics import (
         average_precision_score,
@@ -73,7 +73,7 @@ def score_sets(
     if labels.ndim != 2 or labels.shape != values.shape or labels.shape != predicted.shape or labels.size == 0:
         raise DataError(
             f"Labels of shape {labels.shape}, probabilities of shape {values.shape} and predictions of shape "
-            f"{predicted.shape} cannot be scored. Expected (N, C) of all three, N and C at least 1."
+            f"{predicted.shape} cannot be scored. Expected (N, C) for all three, with N and C at least 1."
         )
     if not np.isin(labels, (0, 1)).all():
         raise DataError(f"Labels ({labels.dtype}, {labels.min()} to {labels.max()}) are not all 0 or 1.")
@@ -84,7 +84,7 @@ def score_sets(
     one_kind = has.all() == has.any() and given.all() == given.any() and has.any() == given.any()
     there = np.flatnonzero(has.any(axis=0))
     precisions = [float(average_precision_score(has[:, label], values[:, label])) for label in there]
-    # scikit-learn takes a single column for something else than one label.
+    # scikit-learn does not read a single column as one label.
     lrap = 1.0 if has.shape[1] == 1 else float(label_ranking_average_precision_score(has, values))
     return MultiLabelMetrics(
         accuracy=float((has == given).all(axis=1).mean()),
@@ -110,15 +110,15 @@ def score_numbers(labels: NDArray[np.floating], predicted: NDArray[np.floating])
     y, x = np.asarray(labels, dtype=np.float64), np.asarray(predicted, dtype=np.float64)
     if y.ndim != 1 or y.shape != x.shape or y.size == 0:
         raise DataError(
-            f"Labels of shape {y.shape} and predictions of shape {x.shape} cannot be scored. Expected (N,) of both, N "
-            "at least 1."
+            f"Labels of shape {y.shape} and predictions of shape {x.shape} cannot be scored. Expected (N,) for both, "
+            "with N at least 1."
         )
     if not np.isfinite(y).all():
         raise DataError(f"The label of row {int((~np.isfinite(y)).argmax())} is not a finite number.")
     if not np.isfinite(x).all():
         raise DataError(
-            f"The prediction of row {int((~np.isfinite(x)).argmax())} is not a finite number: the model's output is "
-            "broken, often by a learning rate that is too high."
+            f"The prediction of row {int((~np.isfinite(x)).argmax())} is not a finite number. The model's output is "
+            "broken, often because the learning rate is too high."
         )
     return NumberMetrics(
         spearman=correlation(rankdata(y), rankdata(x)),
@@ -131,7 +131,7 @@ def score_numbers(labels: NDArray[np.floating], predicted: NDArray[np.floating])
 
 
 def correlation(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
-    """Return Pearson's correlation of two ``(N,)``; 0 if one of them does not vary."""
+    """Return Pearson's correlation of two arrays ``(N,)``; 0 if one of them does not vary."""
     if not np.ptp(one) or not np.ptp(other):
         return 0.0
     a, b = one - one.mean(), other - other.mean()
@@ -161,7 +161,7 @@ def _checked(
         )
     n_classes = checked.shape[1]
     if n_classes < 2:
-        raise DataError(f"Probabilities of {n_classes} class cannot be scored. Expected two classes or more.")
+        raise DataError(f"Probabilities of {n_classes} class cannot be scored. Expected at least two classes.")
     if not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0 or labels.max() >= n_classes:
         raise DataError(
             f"Labels ({labels.dtype}, {labels.min()} to {labels.max()}) are not class indices. "
@@ -178,6 +178,6 @@ def _refuse(probabilities: NDArray[np.float64], wrong: NDArray[np.bool_], expect
     if wrong.any():
         row = int(wrong.argmax())
         raise DataError(
-            f"The probabilities of row {row} are {probabilities[row].tolist()}. Expected {expected}: the model's "
-            "output is broken, often by a learning rate that is too high."
+            f"The probabilities of row {row} are {probabilities[row].tolist()}. Expected {expected}. The model's "
+            "output is broken, often because the learning rate is too high."
         )

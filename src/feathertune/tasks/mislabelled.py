@@ -1,7 +1,7 @@
-"""Test rows that are likely mislabelled: every trained model confidently predicts the same other answer.
+"""Find test rows that are likely mislabelled: every trained model confidently predicts the same other answer.
 
-A model that has only learned that a class is rare is sure of the others on every row, so a rare class must be left less
-probability: (1 - `SURE`) of what it has without the text.
+A model that has only learned that a class is rare is confident of the other classes on every row. For a rare class, the
+remaining probability must therefore be lower: at most (1 - `SURE`) of the probability that it has without the text.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ SURE = 0.9
 
 @dataclass(frozen=True)
 class Mislabelled:
-    """A label of a test row that is likely wrong; `predicted` is None if labels are decided one by one."""
+    """A test row's label that is likely wrong; `predicted` is None if labels are decided one by one."""
 
     row: int
     label: int
@@ -42,7 +42,7 @@ def mislabelled_classes(labels: NDArray[np.integer], opinions: Sequence[RunOpini
     confidence, left = np.ones(len(labels)), np.zeros(len(labels))
     for run in opinions:
         confidence = np.minimum(confidence, run.probabilities[every, first])
-        confidence[run.predicted != first] = 0.0  # by its threshold it predicts another class than the most probable
+        confidence[run.predicted != first] = 0.0  # by its thresholds, the run does not predict the most probable class
         left = np.maximum(left, run.probabilities[every, labels])
     sizes = np.bincount(labels)
     rarity = np.minimum(1.0, sizes * np.count_nonzero(sizes) / len(labels))[labels]
@@ -55,7 +55,7 @@ def mislabelled_sets(labels: NDArray[np.integer], opinions: Sequence[RunOpinion]
     has, most = labels.astype(bool), np.zeros(labels.shape)
     for run in opinions:
         of_given = np.where(has, run.probabilities, 1 - run.probabilities)
-        of_given[run.predicted.astype(bool) == has] = 1.0  # by its threshold it agrees with what is given
+        of_given[run.predicted.astype(bool) == has] = 1.0  # by its threshold, the run agrees with the given label
         most = np.maximum(most, of_given)
     without_text = np.where(has, has.mean(axis=0), 1 - has.mean(axis=0))
     return [

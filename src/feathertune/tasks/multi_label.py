@@ -18,7 +18,7 @@ from feathertune.tasks.thresholds import THRESHOLD, fit_f1_thresholds
 
 
 def sigmoid(logits: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Return probabilities ``(N, C)`` float64 of logits ``(N, C)``, each by itself."""
+    """Return independent probabilities ``(N, C)`` float64 of logits ``(N, C)``."""
     values = logits.astype(np.float64)
     small = np.exp(-np.abs(values))  # never of a large number
     return np.where(values >= 0, 1 / (1 + small), small / (1 + small))
@@ -59,7 +59,7 @@ MULTI_LABEL = Task(
         Column("macro_f1", "Macro F1"),
         Column("lrap", "LRAP", note="LRAP: label ranking average precision."),
         Column("mean_average_precision", "mAP", note="mAP: mean average precision over the labels."),
-        Column("mcc", "MCC", note="MCC, log loss and ECE are of all decisions, one for each text and label."),
+        Column("mcc", "MCC", note="MCC, log loss and ECE: over all decisions, one per text and label."),
         Column("log_loss", "Log loss"),
         Column("ece", "ECE"),
     ),

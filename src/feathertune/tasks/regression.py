@@ -23,7 +23,7 @@ def _is_constant(scores: Scores, counts: Sequence[int]) -> bool:
 
 
 def _far_off(method: str, tests: Sequence[Scores]) -> list[Caveat]:
-    """Report numbers that are ordered well but further off than their mean."""
+    """Report predictions that rank well but are further off than the labels' mean."""
     explained = [test.r2 for test in tests if isinstance(test, NumberMetrics)]
     if not explained or fmean(explained) > 0:
         return []
@@ -44,7 +44,7 @@ REGRESSION = Task(
     evaluate=lambda labels, numbers, thresholds: score_numbers(labels, numbers[:, 0]),
     likelihood=LIKELIHOOD_OF_NUMBERS,
     linear=NUMBER_MODELS,
-    # The loss, not the rank correlation: an epoch that orders well by numbers that are far off is not the better one.
+    # The loss, not the rank correlation: an epoch that ranks well with numbers that are far off is not better.
     order=lambda scores: (-scores.loss,),
     is_constant=_is_constant,
     columns=(
@@ -53,7 +53,7 @@ REGRESSION = Task(
         Column(
             "r2",
             "R2",
-            note="R2: share of the labels' variance that is explained, below 0 if their mean would be nearer.",
+            note="R2: explained share of the labels' variance; below 0 if predicting their mean is better.",
         ),
         Column("mae", "MAE", "unit", "MAE and RMSE: mean absolute and root mean squared error, in the labels' unit."),
         Column("rmse", "RMSE", "unit"),
@@ -63,7 +63,7 @@ REGRESSION = Task(
     code=NUMBER_CODE,
     caveats=_far_off,
     words=Wording(
-        answer="the label is a number here, and no number is right",
+        answer="the labels are numbers here, which are not simply right or wrong",
         constant="the mean of the training labels",
         constant_line="one number for all",
         mislabelled="test rows look mislabelled",

@@ -19,7 +19,7 @@ from feathertune.tasks.formats import CORRELATION, SHARE, ScoreFormat
 
 # A class that holds more than this share of the rows makes accuracy misleading.
 IMBALANCED_SHARE = 0.7
-# A recall that may be off by more than this is badly known.
+# A recall with a larger margin of error than this is poorly known.
 _BADLY_KNOWN = 0.1
 
 
@@ -36,7 +36,7 @@ def _dominant_class(data: DataRecord) -> list[Caveat]:
 
 
 def _rare_classes(data: DataRecord) -> list[Caveat]:
-    """Name classes whose recall the test rows hardly measure, and classes without a test row."""
+    """Return caveats for classes with too few test rows to measure recall, and for classes without any."""
     rows = list(zip(data.labels, _class_counts(data), strict=False))
     few = sorted((n, label) for label, n in rows if n and recall_margin(n) > _BADLY_KNOWN)
     missing = [label for label, n in rows if not n]
@@ -50,7 +50,7 @@ def _rare_classes(data: DataRecord) -> list[Caveat]:
 
 
 def recall_margin(n: int) -> float:
-    """Return the half-width of the 95% interval of a recall of about one half, by `n` rows."""
+    """Return the half-width of the 95% interval of a recall of about one half on `n` rows."""
     low, high = wilson(n // 2, n)
     return (high - low) / 2
 
@@ -63,8 +63,8 @@ class Score:
         measure: The score as a mean over test rows; its name is the key in records and of ``--metric``.
         meaning: Continues "85.3%" on the report's first screen.
         explanation: One or two sentences for the report's section about it; empty if the title says enough.
-        chance: From the number of classes to the score of a constant answer; None if it depends on the data.
-        caveats: What the score hides in this data, or rests on.
+        chance: Maps the number of classes to the score of a constant answer; None if it depends on the data.
+        caveats: Maps the data to caveats about the score.
     """
 
     measure: Measure
@@ -102,14 +102,14 @@ SUBSET_ACCURACY = Score(
     "subset accuracy",
     SHARE,
     "of the test rows have exactly their labels",
-    "A text counts as right if it gets all of its labels and no other. The probability from which a label is given was "
-    "found on validation rows.",
+    "A text counts as right if it gets all of its labels and no others. Each label's threshold was fitted on "
+    "validation rows.",
 )
 BALANCED_ACCURACY = Score(
     MEAN_RECALL,
     "balanced accuracy",
     SHARE,
-    "of each class are found, averaged over the classes",
+    "of a class's test rows are found, on average over the classes",
     "The mean recall over the classes: each class counts the same, however rare it is.",
     chance=lambda n_classes: 1 / n_classes,
     caveats=_rare_classes,
@@ -128,8 +128,8 @@ MCC = Score(
     "MCC",
     CORRELATION,
     "1 is every row right, 0 no better than a constant answer",
-    "Matthews correlation of predictions and labels: 1 if every row is right, 0 if a prediction says nothing about the "
-    "label. Of several labels per text, each text and label is one decision.",
+    "Matthews correlation of predictions and labels: 1 if every row is right, 0 if predictions are unrelated to the "
+    "labels. With several labels per text, each pair of text and label is one decision.",
     chance=lambda n_classes: 0.0,
     caveats=_rare_classes,
 )
@@ -138,7 +138,7 @@ SPEARMAN = Score(
     "rank correlation",
     CORRELATION,
     "1 is the order of the labels, 0 no relation",
-    "Spearman's correlation of ranks: 1 if a larger label always has a larger prediction, 0 if one says nothing about "
-    "the other, whatever the unit.",
+    "Spearman's rank correlation: 1 if a larger label always has a larger prediction, 0 if they are unrelated. It does "
+    "not depend on the unit.",
     chance=lambda n_classes: 0.0,
 )

@@ -33,7 +33,7 @@ def largest(probabilities: Probabilities, thresholds: Thresholds) -> NDArray[np.
 
 
 def _choose(counts: Sequence[int]) -> Score:
-    """Prefer balanced accuracy if one class holds most training rows: accuracy then rewards ignoring the others."""
+    """Prefer balanced accuracy if one class has most training rows: accuracy then rewards ignoring the others."""
     return BALANCED_ACCURACY if max(counts) > IMBALANCED_SHARE * sum(counts) else ACCURACY
 
 

@@ -1,6 +1,7 @@
-"""A text's answer: one label, a set of labels, or a number, and everything that follows from it.
+"""Tasks: one label, a set of labels, or a number per text, and everything that depends on it.
 
-Labels show the task by shape and type: class indices ``(N,)`` int; ``(N, C)`` of 0 and 1; numbers ``(N,)`` float.
+The shape and type of labels identify the task: class indices ``(N,)`` int; ``(N, C)`` of 0 and 1; numbers ``(N,)``
+float.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from feathertune.tasks.linear_models import LinearModels
 from feathertune.tasks.mislabelled import Mislabelled, RunOpinion
 from feathertune.tasks.scores import Score
 
-# Of any task.
+# Arrays of any task.
 Labels = NDArray[Any]
 Probabilities = NDArray[np.floating]
 Thresholds = NDArray[np.float64] | None
@@ -29,7 +30,7 @@ Thresholds = NDArray[np.float64] | None
 
 @dataclass(frozen=True)
 class Column:
-    """A score of single runs in the report's tables; `unit` is the labels' own, a `note` stands below the table."""
+    """A score of single runs in the report's tables; `unit` is the labels' own, and a `note` goes below the table."""
 
     field: str
     title: str
@@ -51,24 +52,24 @@ class Wording:
 
 @dataclass(frozen=True)
 class Task:
-    """One task.
+    """A task and everything that depends on it.
 
     Attributes:
-        problem_type: transformers' name, by which a model chooses its loss.
+        problem_type: transformers' name for the task, by which a model chooses its loss.
         scores: Scores that can rank methods; `primary` is the one that does.
-        choose: From the training rows of each class to the score that ``auto`` means.
-        probabilities: From logits ``(N, C)`` to ``(N, C)`` float64; for numbers C is 1 and this is the number itself.
-        fit_thresholds: From labels and probabilities of validation rows to thresholds ``(C,)``, or None.
-        decide: From probabilities and thresholds to predictions, of the shape of labels.
-        evaluate: From labels, probabilities and thresholds to all scores.
-        order: Larger for the better epoch, by its validation scores.
-        calibrate: From labels and probabilities of validation rows and of test rows, and decisions on the latter, to
-            the trust in probabilities; None if there are none.
-        temper: From probabilities and a temperature to calibrated probabilities.
-        find_mislabelled: From labels and the trained runs' opinions to labels that are likely wrong.
-        is_constant: From test scores and test rows of each class: the scores are those of one constant answer.
-        caveats: From the recommended method and its test scores to what they hide.
-        fit_moved: As `fit_thresholds`, under ``train.decision: moved``, which also ranks epochs by `order_moved`.
+        choose: Maps the training rows per class to the score that ``auto`` means.
+        probabilities: Maps logits ``(N, C)`` to ``(N, C)`` float64; for numbers, C is 1 and this is the number itself.
+        fit_thresholds: Maps labels and probabilities of validation rows to thresholds ``(C,)``, or None.
+        decide: Maps probabilities and thresholds to predictions, of the shape of labels.
+        evaluate: Maps labels, probabilities and thresholds to all scores.
+        order: Maps validation scores to a key that is larger for the better epoch.
+        calibrate: Maps labels and probabilities of validation rows and of test rows, and decisions on the latter, to
+            a calibration; None for a task without probabilities.
+        temper: Maps probabilities and a temperature to calibrated probabilities.
+        find_mislabelled: Maps labels and the trained runs' opinions to labels that are likely wrong.
+        is_constant: Maps test scores and test rows per class to True if the scores are those of one constant answer.
+        caveats: Maps the recommended method and its test scores to caveats.
+        fit_moved: Like `fit_thresholds`, under ``train.decision: moved``, which also ranks epochs by `order_moved`.
     """
 
     name: TaskName
@@ -101,7 +102,7 @@ class Task:
 
     @property
     def numbers(self) -> bool:
-        """Labels are numbers."""
+        """True if labels are numbers."""
         return self.labels.numbers
 
     def score_named(self, name: str) -> Score:
@@ -115,14 +116,14 @@ class Task:
         )
 
     def ranked_by(self, wanted: str, counts: Sequence[int] = ()) -> Task:
-        """Return the task with the primary score `wanted`, perhaps ``auto``; epochs are chosen by it, then by loss."""
+        """Return the task with the primary score `wanted` (or ``auto``); epochs are chosen by it, then by loss."""
         score = self.choose(counts) if wanted == "auto" else self.score_named(wanted)
         if score is self.primary:
             return self
         return replace(self, primary=score, order=lambda scores: (score.of(scores), -scores.loss))
 
     def deciding(self, decision: Literal["largest", "moved"]) -> Task:
-        """Return the task under ``train.decision``; thresholds that are fitted anyway stay."""
+        """Return the task under ``train.decision``; a task that always fits thresholds stays the same."""
         if decision == "largest" or self.fit_moved is None or self.order_moved is None:
             return self
         return replace(self, fit_thresholds=self.fit_moved, order=self.order_moved)
@@ -132,5 +133,5 @@ class Task:
         return None if self.default_threshold is None else [self.default_threshold] * n_labels
 
     def evaluate_fitted(self, labels: Labels, probabilities: Probabilities) -> Scores:
-        """Return the scores of validation rows with thresholds that are fitted to these very rows."""
+        """Return the scores of validation rows with thresholds fitted on the same rows."""
         return self.evaluate(labels, probabilities, self.fit_thresholds(labels, probabilities))

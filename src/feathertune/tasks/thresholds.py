@@ -1,27 +1,27 @@
-"""Thresholds of probabilities, found on validation rows, whose own scores are too good for them."""
+"""Fit thresholds of probabilities on validation rows, whose own scores then become slightly optimistic."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-# Before any threshold was fitted, and for a label of which validation knows too little.
+# Threshold before any is fitted, and for a label with too few validation rows.
 THRESHOLD = 0.5
-# A threshold is fitted to a label that has so many validation rows: fewer say nothing of where to cut.
+# Fewest validation rows of a label to which a threshold is fitted.
 LEAST_ROWS = 3
-# So far a threshold stays away from 0 and 1, where a logit would be infinite.
+# Smallest distance of a threshold from 0 and 1, where a logit would be infinite.
 _EDGE = 1e-6
-# Less than that is no probability of a row, so that one can be divided by another.
+# Smallest probability, so that one can be divided by another.
 _FLOOR = 1e-12
-# Every class is tried again while one of them gains, so often at most; and what counts as a gain.
+# Most rounds over the classes, which stop early if no class gains; and the smallest gain that counts.
 _ROUNDS, _GAIN = 5, 1e-9
 
 
 def fit_f1_thresholds(labels: NDArray[np.integer], probabilities: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Return the probability from which each label is given, ``(C,)``, by the best F1 on validation rows ``(N, C)``.
+    """Return each label's minimum probability, ``(C,)``, with the best F1 on validation rows ``(N, C)``.
 
-    It is halfway between the two probabilities around the best cut, the higher one of equals; 0.5 for a label with
-    fewer than `LEAST_ROWS` rows or equal probabilities.
+    It is halfway between the two probabilities around the best cut, the higher cut if two are equally good; 0.5 for a
+    label with fewer than `LEAST_ROWS` rows or equal probabilities.
 
     Source: Yang 2001, SIGIR, 137-145 (SCut); F1 as in Fan & Lin 2007, A study on threshold selection.
     """
@@ -44,9 +44,10 @@ def fit_macro_f1_thresholds(
 ) -> NDArray[np.float64] | None:
     """Return divisors ``(C,)`` of the probabilities with the best macro F1 on validation rows; None without a gain.
 
-    Dividing is the same as weighting. One class's weight at a time, the rarest first, goes to the best of all places
-    where a row changes its class, until none gains (coordinate ascent): for two classes the best of all cuts. The most
-    frequent class, and those with fewer than `LEAST_ROWS` rows, keep theirs. Divisors sum to 1.
+    Dividing is weighting by the inverse. One weight at a time, the rarest class's first, moves to the best of all
+    values at which a row changes its class, until no class gains (coordinate ascent). For two classes, this finds the
+    best of all cuts. The most frequent class, and those with fewer than `LEAST_ROWS` rows, keep their weights. Divisors
+    sum to 1.
 
     Source: thresholds that divide: Collell et al. 2018, Neurocomputing 275, 330-340, there the classes' shares.
     """
@@ -71,7 +72,7 @@ def fit_macro_f1_thresholds(
 
 
 class _Race:
-    """Weighted probabilities ``(N, C)``, and each row's two leading classes; a change looks at few rows again."""
+    """Weighted probabilities ``(N, C)``, and each row's two leading classes; a change re-examines few rows."""
 
     def __init__(self, values: NDArray[np.float64]) -> None:
         self._values = values.copy()
@@ -100,7 +101,7 @@ class _Race:
 def _better_weight(
     labels: NDArray[np.integer], race: _Race, own: NDArray[np.float64], label: int, weight: float
 ) -> float | None:
-    """Return the weight of one class with the best macro F1 while all others stay; None if `weight` has it already."""
+    """Return the weight of one class with the best macro F1 while all others stay; None if `weight` already has it."""
     rival, needed = race.without(label)
     # A row goes to the class as soon as the weight is above this.
     needed = needed / own
@@ -123,7 +124,7 @@ def _better_weight(
 
 
 def _lost(truth: NDArray[np.integer], rival: NDArray[np.integer], n_rows: NDArray[np.integer]) -> NDArray[np.float64]:
-    """Return each row's change, in turn, of the F1 of the class `rival` that it is taken from; `n_rows` is ``(C,)``."""
+    """Return the change in F1 of each row's class `rival` as rows are taken from it in turn; `n_rows` is ``(C,)``."""
     by_class = np.argsort(rival, kind="stable")
     classes, right = rival[by_class], (truth == rival)[by_class].astype(np.int64)
     first = np.searchsorted(classes, classes)  # where the rows of the same class begin

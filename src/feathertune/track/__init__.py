@@ -1,4 +1,4 @@
-"""Report a study's runs to other programs; one that fails is left out, and the study goes on."""
+"""Log a study's runs to trackers; a tracker that fails is dropped, and the study continues."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TRACKERS: Registry[Tracker] = Registry("tracker", ADAPTERS, others=entry_points(
 
 
 def choose_trackers(names: Sequence[str]) -> tuple[Tracker, ...]:
-    """Return trackers by names, which may have commas; none of their packages is loaded."""
+    """Return trackers by name, also comma-separated; loads none of their packages."""
     words = [word.strip() for name in names for word in name.split(",")]
     chosen = tuple(TRACKERS[word] for word in dict.fromkeys(words) if word)
     for tracker in chosen:
@@ -36,7 +36,7 @@ def choose_trackers(names: Sequence[str]) -> tuple[Tracker, ...]:
 def tracked(
     observer: Observer, trackers: Sequence[Tracker], out: Path, config: Config, *, beside: bool = False
 ) -> Iterator[Observer]:
-    """Yield an observer that also tells trackers; `beside` writes to ``OUT.track``, not into a bundle."""
+    """Yield an observer that also logs to trackers; `beside` writes to ``OUT.track`` instead of into the folder."""
     if not trackers:
         yield observer
         return
@@ -51,7 +51,7 @@ def tracked(
 
 
 class _Tracking(Silent):
-    """An observer that tells trackers; `say` is called with the place of each, and with its error."""
+    """An observer that logs to trackers; `say` receives each tracker's location, and its error."""
 
     def __init__(
         self,
@@ -124,25 +124,25 @@ class _Tracking(Silent):
 
     @contextlib.contextmanager
     def _forgiving(self, name: str) -> Iterator[None]:
-        """Leave a tracker out from its first error on."""
+        """Drop a tracker at its first error."""
         try:
             yield
         except Exception as error:
             del self._trackers[name]
-            self._say(f"--track {name} is given up, the rest goes on: {type(error).__name__}: {first_line(error)}")
+            self._say(f"--track {name} failed and was turned off: {type(error).__name__}: {first_line(error)}")
             if (run := self._runs.pop(name, None)) is not None:
                 with contextlib.suppress(Exception):
                     run.finish(failed=True)
 
 
 def _scores(validation: Scores | None, test: Scores | None) -> dict[str, float | None]:
-    # of the weights that were kept, which need not be those of the last epoch
+    # Validation scores of the kept weights, which may not be those of the last epoch.
     splits = {"validation_final": validation, "test": test}
     return {f"{split}/{key}": v for split, scores in splits.items() if scores for key, v in scores.model_dump().items()}
 
 
 def _plain(nested: Mapping[str, Any]) -> Settings:
-    """Return dotted names of the values that are set, in types that every tracker can hold."""
+    """Return set values by dotted name, in types that every tracker supports."""
     return {
         key: value if isinstance(value, (str, int, float, bool)) else json.dumps(value)
         for key, value in flat(nested).items()

@@ -1,6 +1,6 @@
-"""The adapters of TensorBoard, MLflow, Weights & Biases and trackio.
+"""Adapters for TensorBoard, MLflow, Weights & Biases and trackio.
 
-Their own environment variables win over what is set here; docs/tracking.md lists them.
+Their environment variables override the defaults here; docs/tracking.md lists them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 from feathertune.track.tracker import Settings, Tracker, environment
 
-# Parameters or metrics of one call of MLflow, and characters of a parameter: limits of older servers.
+# Maximum parameters or metrics per call of MLflow, and characters per parameter: limits of older servers.
 _AT_ONCE, _CHARACTERS = 100, 500
 
 
@@ -30,7 +30,7 @@ class _TensorBoardRun:
         self._writer: Any = None
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        if self._writer is None:  # only now, since later steps of a first attempt are hidden
+        if self._writer is None:  # created late: `purge_step` hides later steps of an earlier attempt
             self._writer = self._make(self._run, purge_step=step)
             self._writer.add_text("settings", self._settings, step)
         for name, value in values.items():
@@ -43,11 +43,11 @@ class _TensorBoardRun:
 
 class _MLflowRun:
     def __init__(self, folder: Path, study: str, run: str, settings: Settings) -> None:
-        with environment(MLFLOW_DISABLE_TELEMETRY="true"):  # read when it is loaded
+        with environment(MLFLOW_DISABLE_TELEMETRY="true"):  # read at import
             from mlflow import entities
             from mlflow.tracking import MlflowClient
 
-        logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # it logs every table that it makes
+        logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # it logs each table it creates
         given = os.environ.get("MLFLOW_TRACKING_URI")
         self.place = given or f"sqlite:///{folder / 'mlflow.db'}"
         self._client, self._metric = MlflowClient(tracking_uri=self.place), entities.Metric
@@ -81,7 +81,7 @@ class _WandbRun:
         place = Path(os.environ.get("WANDB_DIR") or folder.parent)  # wandb adds its own name
         self.place = str(place / "wandb")
         quiet = {"silent": True, "console": "off", "disable_git": True, "save_code": False, "x_disable_stats": True}
-        # No error reports to its makers, and no logs in the user's home.
+        # Send no error reports, and write no logs into the user's home.
         with environment(WANDB_ERROR_REPORTING="false", WANDB_CACHE_DIR=str(folder / "cache")):
             import wandb
 
@@ -108,11 +108,11 @@ class _TrackioRun:
             import trackio
             from trackio.utils import TRACKIO_DIR
 
-        # trackio reads its folder when it is loaded: a second study of one process writes where the first one did.
+        # trackio reads its folder at import, so a second study in the same process writes to the first one's folder.
         self._trackio = trackio
         self.place = os.environ.get("TRACKIO_SPACE_ID") or str(TRACKIO_DIR)
         project, quiet = re.sub(r"[^\w-]+", "-", study), {"auto_log_gpu": False, "auto_log_cpu": False}
-        with contextlib.redirect_stdout(io.StringIO()):  # stdout is for the result of the command
+        with contextlib.redirect_stdout(io.StringIO()):  # stdout is for the command's result
             self._run = trackio.init(project=project, name=run, config=dict(settings), embed=False, **quiet)
 
     def log(self, step: int, values: Mapping[str, float]) -> None:

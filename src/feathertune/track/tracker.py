@@ -1,4 +1,4 @@
-"""The interface of a tracker: a name, the packages that it needs, and a function that starts a run in it."""
+"""Tracker interface: a name, the required packages, and a function that starts a run."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ Settings = Mapping[str, str | int | float | bool]
 
 
 class TrackedRun(Protocol):
-    """A run in a tracker. Any error may be raised; `place` says where it is written."""
+    """A run in a tracker, written to `place`; its methods may raise any error."""
 
     place: str
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        """Log numbers of a step; steps rise, and may repeat."""
+        """Log a step's values; steps are non-decreasing."""
 
     def finish(self, *, failed: bool) -> None:
         """End the run and write everything to disk."""
@@ -26,7 +26,7 @@ class TrackedRun(Protocol):
 
 @dataclass(frozen=True)
 class Tracker:
-    """A tracker, and the extra of its name; `start` takes its folder, the names of study and run, and the settings."""
+    """A tracker and the extra of the same name; `start` takes a folder, the names of study and run, and settings."""
 
     name: str
     packages: tuple[str, ...]
@@ -35,7 +35,7 @@ class Tracker:
 
 @contextlib.contextmanager
 def environment(**values: str) -> Iterator[None]:
-    """Set variables during the block, except those that the user has set: some packages have no other interface."""
+    """Set environment variables during the block, except those that the user has set."""
     new = {name: value for name, value in values.items() if name not in os.environ}
     os.environ.update(new)
     try:

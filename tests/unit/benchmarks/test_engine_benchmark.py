@@ -131,20 +131,22 @@ def test_readme_and_page_hold_what_was_measured_and_nothing_else(tmp_path):
     table = [engine_row(one, ROUNDS[one.name][:1], tokens=100, peak=1e12) for one in CONTESTANTS if one.name in ROUNDS]
     hardware = {"cores": 2, "processor": "X"}
     result = {"title": "A case", "hardware": hardware, "peak_flop_per_s": 4e11, "rounds": ROUNDS, "table": table}
-    (tmp_path / "engine-minilm-27.json").write_text(json.dumps(result))
-    (tmp_path / "engine-minilm-27-ablation.json").write_text("not read")
+    (tmp_path / "engine-bert-base-27.json").write_text(json.dumps(result))
+    (tmp_path / "engine-bert-base-27-ablation.json").write_text("not read")
+    assert engine_table.with_table(README, tmp_path) == README, "the README is of another machine"
     (tmp_path / "epyc").mkdir()
-    elsewhere = {**result, "hardware": {"cores": 4, "processor": "Y"}}
-    (tmp_path / "epyc" / "engine-minilm-27.json").write_text(json.dumps(elsewhere))
+    elsewhere = {**result, "title": "Another case", "hardware": {"cores": 4, "processor": "Y"}}
+    (tmp_path / "epyc" / "engine-bert-base-27.json").write_text(json.dumps(elsewhere))
     once = engine_table.with_table(README, tmp_path)
     assert engine_table.with_table(once, tmp_path) == once
-    here, there = once.index("A case, 2 cores (X)"), once.index("A case, 4 cores (Y)")
-    assert once.index("<!-- /results -->") < here < there < once.index("after")
-    assert once[here:there].split(" | ")[3:5] == ["1.8", "–"], "against tuned LoRA, and where nothing was measured"
+    assert once.index("<!-- /results -->") < once.index("4 cores (Y)") < once.index("after")
+    assert "(X)" not in once
+    memory = "1.0\u202fGB (PEFT 1.0\u202fGB)"
+    assert f"| Another case | 1.8x | – | – | {memory} |" in once, "tuned LoRA, and two that were not measured"
     page = engine_table.page(tmp_path)
-    assert "| lora | 1.00 | 100 | 4.00 (3.00–4.00) | 1.75 (1.50–2.00) | " in page
-    assert "| trainer-full-tuned | 4.00 | 25 | 1 | – |" not in page, "it has a ratio to the other baseline"
-    assert "results/epyc/engine-minilm-27.json" in page
+    assert page.index("| [A case, 2 cores (X)](") < page.index("| [Another case, 4 cores (Y)](")
+    assert "| – | 1.8x | – | 4.0x | – | – |" in page
+    assert "results/epyc/engine-bert-base-27.json" in page
     for path in tmp_path.rglob("*.json"):
         path.unlink()
     assert engine_table.with_table(once, tmp_path) == README

@@ -31,7 +31,7 @@ def test_cells_with_several_messages_are_taken_apart(tmp_path):
 
 def test_another_archive_is_refused(tmp_path):
     (tmp_path / "some_package-1.0-py3-none-any.whl").write_bytes(b"other")
-    with pytest.raises(RuntimeError, match="is not the file"):
+    with pytest.raises(RuntimeError, match="does not have the expected hash"):
         Archive("some-package", "1.0", "", "0" * 64).fetch(tmp_path)
 
 

@@ -211,7 +211,7 @@ def test_a_change_outside_the_adapter_is_noticed_and_the_older_bundle_stays(bund
     encoder, model = trained(str(tmp_path / "base"))
     before = (bundle / "manifest.json").read_bytes()
     model.get_parameter("base_model.model.distilbert.embeddings.LayerNorm.weight").data *= 1.01
-    with pytest.raises(BundleError, match="other logits"):
+    with pytest.raises(BundleError, match="logits differ"):
         save_bundle(bundle, model, encoder, SETTINGS)
     assert leftovers(tmp_path) == ["base", "bundle"]
     assert (bundle / "manifest.json").read_bytes() == before
@@ -292,7 +292,7 @@ def test_pickle_is_never_loaded(bundle):
         ({"labels": []}, "labels"),
         ({"labels": None}, "labels"),
         ({"labels": ["one", "two"]}, "with 2 labels: classifier.bias has the shape (3,), expected (2,)"),
-        ({"trained": []}, "to no other"),
+        ({"trained": []}, "'trained' is for the kind 'part' only"),
         ({"surprise": 1}, "surprise"),
         ({"base": {}}, "base"),
     ],
@@ -332,7 +332,7 @@ def test_tensors_missing_from_the_adapter(bundle, lost):
 def test_weights_that_are_none(bundle):
     (bundle / "adapter_model.safetensors").write_bytes(b"\x00" * 64)
     seal(bundle)
-    assert "cannot be loaded" in refused(bundle)
+    assert "Cannot load" in refused(bundle)
 
 
 def test_a_config_that_forgets_a_part_of_the_head(tmp_path):
@@ -393,8 +393,8 @@ def test_another_revision_is_refused(tmp_path, monkeypatch):
 
 def test_a_base_that_cannot_be_loaded(bundle, tmp_path):
     (tmp_path / "base" / "model.safetensors").unlink()
-    assert "without its encoder" in refused(bundle)
-    assert "without its encoder" in refused(bundle, base="someone/not-here")
+    assert "Cannot load the base model" in refused(bundle)
+    assert "Cannot load the base model" in refused(bundle, base="someone/not-here")
 
 
 def test_a_whole_model_without_its_head(tmp_path):
@@ -417,8 +417,8 @@ def test_a_whole_model_of_which_layers_or_labels_were_taken(tmp_path):
     edit(folder / "config.json", num_hidden_layers=1)
     seal(folder)
     message = refused(folder)
-    assert "tensors have no place in the model, the first being electra.encoder.layer.1." in message
+    assert "tensors; the first is electra.encoder.layer.1." in message
     edit(folder / "config.json", num_hidden_layers=2)
     edit(folder / "feathertune.json", labels=["one", "two"])
     seal(folder)
-    assert "for another number of labels than the 2 that it names" in refused(folder)
+    assert "for a different number of labels than its 2" in refused(folder)

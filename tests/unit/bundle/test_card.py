@@ -69,7 +69,7 @@ def test_the_hub_reads_base_data_and_results():
 def test_a_person_reads_scores_and_what_they_do_not_say():
     card = model_card(info())
     assert "| score | test | validation |\n| --- | --- | --- |\n| accuracy | 0.85 | 0.9 |\n" in card
-    assert "| texts | 1,000 | 500 |" in card
+    assert "| number of texts | 1,000 | 500 |" in card
     trained, tested, unread = limits(card)[1:4]
     assert figures(trained) == ["5,000", "2", "500"]
     assert "`hub:nyu-mll/glue:sst2`" in trained
@@ -93,8 +93,8 @@ def test_without_a_test_nothing_is_claimed_by_validation():
     card = model_card(info(data=data, metrics={"validation": TEST}))
     assert ModelCard(card).data.get("eval_results") is None
     assert "| accuracy | 0.85 |" in card
-    assert "No texts were kept for a test." in card
-    assert "the end was not read" not in card
+    assert "There was no test set." in card
+    assert "were truncated" not in card
     bare = model_card(info(data=None, metrics={}))
     assert "## Scores" not in bare
     assert "## Limits" in bare
@@ -104,7 +104,7 @@ def test_a_local_base_is_no_model_of_the_hub():
     local = BaseInfo(id="my-encoder", revision=None, fingerprint="0", local="../my-encoder")
     card = model_card(info(base=local))
     assert ModelCard(card).data.base_model is None
-    assert "put its path in the place of `my-encoder`" in card
+    assert "Replace `my-encoder` with its path" in card
 
 
 def test_it_says_what_was_done_for_rare_classes_and_decides_likewise(capsys):

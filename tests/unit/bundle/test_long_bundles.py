@@ -132,7 +132,7 @@ def test_the_script_on_the_card_gives_the_same_labels(home, expected, to, tmp_pa
         parity = export_model(home / "bundle", folder, to=to)
         assert parity.longest > LENGTH or "head-tail" in home.name
     card = (folder / "README.md").read_text(encoding="utf-8")
-    assert f"more than {LENGTH} tokens are read" in card
+    assert f"longer than {LENGTH} tokens" in card
     script = card.split("```python\n")[1].split("```")[0]
     if to == "onnx":
         argv = ["script", *TEXTS]

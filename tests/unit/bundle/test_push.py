@@ -57,10 +57,10 @@ def test_the_bytes_that_arrive_are_the_bundles(bundle, hub, tmp_path):
     pushed = feathertune.push(bundle, REPO)
     assert arrived(hub) == files_of(bundle)
     assert hub.visibility == {REPO: "private"}
-    assert hub.commits == ["A bundle of feathertune: lora on base"], "one commit: nobody ever sees half of it"
+    assert hub.commits == ["feathertune bundle: lora on base"], "one commit: nobody ever sees half of it"
     assert (pushed.url, pushed.revision, pushed.commit) == (f"{hub.endpoint}/{REPO}", "main", f"{1:040x}")
     assert pushed.files == len(files_of(bundle))
-    assert "'base' is a folder of yours" in pushed.notes[0]
+    assert "'base' is a local folder" in pushed.notes[0]
     fetched = tmp_path / "fetched"
     fetched.mkdir()
     for name, content in hub.repositories[REPO]["main"].items():
@@ -103,7 +103,7 @@ def test_another_bundle_takes_its_place_without_a_rest(bundle, hub):
 
 def test_a_repository_of_something_else_is_left_alone(bundle, hub):
     hub.repositories[REPO] = {"main": {"notes.txt": b"mine", ".gitattributes": b""}}
-    with pytest.raises(HubError, match=r"holds 1 files that are not of a bundle, such as notes.txt"):
+    with pytest.raises(HubError, match=r"contains 1 files that do not belong to a bundle, such as notes.txt"):
         feathertune.push(bundle, REPO)
     assert hub.repositories[REPO]["main"].keys() == {"notes.txt", ".gitattributes"}
 
@@ -127,7 +127,7 @@ def test_a_path_of_this_machine_is_refused(bundle, hub, form):
     info = json.loads((bundle / "feathertune.json").read_text())
     edit(bundle / "feathertune.json", base=info["base"] | {"local": local})
     seal(bundle)
-    with pytest.raises(BundleError, match="by a path of this machine"):
+    with pytest.raises(BundleError, match="by an absolute path"):
         feathertune.push(bundle, REPO, base=str(bundle.parent / "base"))
     assert hub.requests == []
 
@@ -138,10 +138,15 @@ def test_a_path_of_this_machine_is_refused(bundle, hub, form):
 @pytest.mark.parametrize(
     ("path", "status", "message", "expected"),
     [
-        ("/api/repos/create", 403, "You don't have the rights", r"let you write to someone/reviews \(403.*HF_TOKEN"),
-        ("/api/repos/create", 404, "No such namespace", r"no place for someone/reviews \(404.*owner"),
-        ("/api/validate-yaml", 400, '"license" must be one of', 'The hub refuses the bundle: .*"license" must be'),
-        ("/api/models/someone/reviews/commit", 412, "A commit came between", r"refused the push .* \(412: A commit"),
+        (
+            "/api/repos/create",
+            403,
+            "You don't have the rights",
+            r"not have write access to someone/reviews \(403.*HF_TOKEN",
+        ),
+        ("/api/repos/create", 404, "No such namespace", r"cannot find someone/reviews \(404.*owner"),
+        ("/api/validate-yaml", 400, '"license" must be one of', 'The hub rejected the bundle: .*"license" must be'),
+        ("/api/models/someone/reviews/commit", 412, "A commit came between", r"rejected the push .* \(412: A commit"),
     ],
 )
 def test_refusals_of_the_hub_are_sentences(bundle, hub, path, status, message, expected):
@@ -156,13 +161,13 @@ def test_refusals_of_the_hub_are_sentences(bundle, hub, path, status, message, e
 
 def test_without_a_token(bundle, hub, monkeypatch):
     point_at(monkeypatch, hub.endpoint, token=None)
-    with pytest.raises(HubError, match=r"does not know you \(401\).*hf auth login"):
+    with pytest.raises(HubError, match=r"not logged in to the hub \(401\).*hf auth login"):
         feathertune.push(bundle, REPO)
 
 
 def test_names_that_are_none(bundle, hub):
     for name in ("a/b/c", "some one/x", ""):
-        with pytest.raises(HubError, match=r"no name of a repository.*Expected OWNER/NAME"):
+        with pytest.raises(HubError, match=r"not a valid repository name.*Expected OWNER/NAME"):
             feathertune.push(bundle, name)
     assert hub.requests == []
 
@@ -172,7 +177,7 @@ def test_no_network_and_offline(bundle, monkeypatch):
         free.bind(("127.0.0.1", 0))
         endpoint = f"http://127.0.0.1:{free.getsockname()[1]}"
     point_at(monkeypatch, endpoint)
-    with pytest.raises(HubError, match=f"The hub at {endpoint} cannot be reached: .*HF_ENDPOINT"):
+    with pytest.raises(HubError, match=f"Cannot reach the hub at {endpoint}: .*HF_ENDPOINT"):
         feathertune.push(bundle, REPO)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(HubError, match="while HF_HUB_OFFLINE is set"):
@@ -187,14 +192,14 @@ def test_the_command(bundle, hub, monkeypatch, capsys):
     assert result.code == 0, result.stderr
     assert f"7 files at {hub.endpoint}/{REPO}, v1, commit {1:040x}\n" in result.stdout
     assert f"hf download {REPO} --revision {1:040x} --local-dir FOLDER" in result.stdout
-    assert "'base' is a folder of yours" in result.stderr
+    assert "'base' is a local folder" in result.stderr
     assert arrived(hub, "v1") == files_of(bundle)
     as_json = in_process(monkeypatch, capsys, "push", bundle.parent / "whole", REPO, "--json")
     assert json.loads(as_json.stdout)["commit"] == f"{2:040x}"
     hub.refusals["/api/"] = (401, "Invalid username or password.")
     refused = in_process(monkeypatch, capsys, "push", bundle, REPO)
     assert refused.code == 1
-    assert "feathertune: The hub does not know you (401)" in refused.stderr
+    assert "feathertune: You are not logged in to the hub (401)" in refused.stderr
     assert "Traceback" not in refused.stderr
     (bundle / "README.md").unlink()
     damaged = in_process(monkeypatch, capsys, "push", bundle, REPO)

@@ -53,7 +53,9 @@ def test_as_json_a_method_has_all_that_is_known_of_it(words, monkeypatch, capsys
     assert (prompt["mergeable"], prompt["changes_input"], prompt["zero_init"]) == (False, True, False)
     assert lora["search_space"]["r"] == [2, 8, 32]
     assert lora["options"]["r"] == 8
-    assert lora["learning_rate"] == lora["options"]["learning_rate"]
+    assert full["learning_rate"] == full["options"]["learning_rate"]
+    assert (lora["learning_rate"], full["scaled_rate"]) == (None, None)
+    assert lora["scaled_rate"]["highest"] > lora["scaled_rate"]["lowest"]
 
 
 @pytest.mark.parametrize("name", METHODS.names())
@@ -92,8 +94,8 @@ def test_show_says_options_modules_and_numbers(base, monkeypatch, capsys):
     assert METHODS["lora"].when in result.stdout
     assert re.search(r"^r +8 +4 *$", result.stdout, re.MULTILINE)
     assert re.search(r"^top_layers +null +1 *$", result.stdout, re.MULTILINE)
-    assert re.search(r"layer\.\*\.attention\.self\.query +1 x +\(32, 32\)", result.stdout)
-    assert re.search(r"^the head +99 *$", result.stdout, re.MULTILINE)
+    assert re.search(r"layer\.\*\.attention\.self\.query +1 +\(32, 32\)", result.stdout)
+    assert re.search(r"^head +99 *$", result.stdout, re.MULTILINE)
     assert "in fp32" in result.stdout
     both = json.loads(in_process(monkeypatch, capsys, *command, "--json").stdout)
     assert both["name"] == "lora"
@@ -106,15 +108,15 @@ def test_show_sizes_a_method_to_a_budget_and_says_where_it_cannot(base, monkeypa
     lora = in_process(monkeypatch, capsys, "methods", "show", "lora", *command)
     assert re.search(r"^r +8 +6 *$", lora.stdout, re.MULTILINE), lora.stdout
     bitfit = in_process(monkeypatch, capsys, "methods", "show", "bitfit", *command)
-    assert "the budget is 5,000: it has one size." in bitfit.stdout
+    assert "the budget is 5,000, but its size is fixed" in bitfit.stdout
 
 
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
         (["lorra"], "Did you mean 'lora'?"),
-        (["all"], "stands for every method"),
-        (["lora", "--set", "method.lora.r=33"], "Give at most 32"),
+        (["all"], "means every method"),
+        (["lora", "--set", "method.lora.r=33"], "Set r to 32 or less"),
         (["adalora", "--set", "method.adalora.target_r=30"], "Option 'target_r' of method 'adalora' is 45"),
         (["lora", "--match-parameters", "abc"], "expected a share"),
         (["lora", "--base", "nowhere/to-be-found"], "nowhere/to-be-found"),

@@ -52,7 +52,12 @@ def test_wrong_settings_say_what_is_right(assignment, expected):
 
 @pytest.mark.parametrize(
     ("content", "expected"),
-    [(b"- a\n- b\n", "holds a list"), (b"a: [", "not valid YAML"), (b"\xff\xfe\x00", "not valid YAML"), (b"", None)],
+    [
+        (b"- a\n- b\n", "is a list. Expected the keys data, base"),
+        (b"a: [", "not valid YAML"),
+        (b"\xff\xfe\x00", "not valid YAML"),
+        (b"", None),
+    ],
 )
 def test_wrong_files(tmp_path, content, expected):
     file = tmp_path / "study.yaml"
@@ -107,7 +112,7 @@ def test_one_or_several_bases(base, names, tmp_path):
 @pytest.mark.parametrize(
     ("base", "expected"),
     [
-        (["a", "a"], "a is there twice"),
+        (["a", "a"], "a is listed twice"),
         ([], "at least 1"),
         (["a", {"idd": "b"}], "Unknown setting 'base.idd'. Did you mean 'id'?"),
     ],
@@ -119,7 +124,7 @@ def test_bases_that_cannot_be(base, expected):
 
 
 def test_one_base_is_refused_if_there_are_several():
-    with pytest.raises(ConfigError, match="2 base models are given"):
+    with pytest.raises(ConfigError, match="2 base models were given"):
         load_config(options={"base": ["a", "b"]}).one_base()
     file_wins_not = load_config(options={"base.id": "b"}, defaults={"base": ["a", "c"]})
     assert file_wins_not.one_base().id == "b"

@@ -150,7 +150,7 @@ def test_a_file_that_changes_meanwhile_is_refused(file, monkeypatch, cache):
         save_tiny_gguf(path, seed=1)
 
     monkeypatch.setattr(gguf, "_convert", while_written)
-    assert "changed while it was read" in refused(file)
+    assert "changed while it was being read" in refused(file)
     assert list(cache.iterdir()) == []
 
 
@@ -195,7 +195,7 @@ def test_of_a_repository_only_the_file_that_is_needed_is_fetched(file, tmp_path,
 
 
 def test_a_file_that_is_nowhere():
-    assert "no folder or GGUF file" in refused(Path("/no/such.gguf"))
+    assert "neither a folder or GGUF file" in refused(Path("/no/such.gguf"))
     with pytest.raises(EncoderError, match="HF_HUB_OFFLINE"):
         find_encoder("someone/tiny/no.gguf")
 

@@ -181,9 +181,9 @@ def test_pairs_of_texts():
     np.testing.assert_array_equal(found.predict_proba(table), found.predict_proba(pairs))
     again = pickle.loads(pickle.dumps(found))
     np.testing.assert_array_equal(again.predict_proba(table.to_numpy()), found.predict_proba(pairs))
-    with pytest.raises(ValueError, match="expects a pair of texts, but text number 1 is one text"):
+    with pytest.raises(ValueError, match="expects pairs of texts, but text 1 is a single text"):
         found.predict(TEXTS)
-    with pytest.raises(ValueError, match="X, by its first row, expects a pair of texts, but text number 2 is one text"):
+    with pytest.raises(ValueError, match="X, by its first row, expects pairs of texts, but text 2 is a single text"):
         found.predict([pairs[0], TEXTS[1]])
     with pytest.raises(ValueError, match=r"X\[0\] is an empty text"):
         found.predict([("a", " ")])
@@ -228,9 +228,12 @@ def test_the_score_of_several_labels_is_scikit_learns(tagger):
     assert weighed != score
     assert tagger.score(TICKETS, told, sample_weight=weights) == weighed
     for y, expected in (
-        ([["spam"]], "holds the labels spam, which were not learned. Expected: blame, cast, praise, story"),
+        (
+            [["spam"]],
+            "contains the labels spam, which were not in the training data. Expected: blame, cast, praise, story",
+        ),
         ([[1, 0, 1]], "y has 3 columns. Expected 4"),
-        (pd.DataFrame([[1, 0, 1, 0]], columns=list("abcd")), "holds the labels a, b, c, d"),
+        (pd.DataFrame([[1, 0, 1, 0]], columns=list("abcd")), "contains the labels a, b, c, d"),
     ):
         with pytest.raises(ValueError, match=expected):
             tagger.score(NEW[:1], y)
@@ -272,14 +275,14 @@ def test_several_labels_in_cross_validation():
     ("labels", "expected"),
     [
         (np.tile([0, 1], (80, 1)), "No text has the label 0"),
-        (np.tile([1, 3], (80, 1)), r"of shape \(80, 2\) that holds 1, 3"),
-        (pd.DataFrame(MEMBERS, columns=list("abca")), "Two columns of y have one name"),
+        (np.tile([1, 3], (80, 1)), r"of shape \(80, 2\) with the values 1, 3"),
+        (pd.DataFrame(MEMBERS, columns=list("abca")), "Two columns of y have the same name"),
         (MEMBERS[:-1], "inconsistent numbers of samples"),
         ([["a"], []] * 40, "All 80 texts have the label 'a' or none"),
         ([[]] * 80, "All 80 texts have no label"),
-        ([*TAGS[:-1], "praise"], r"y\[79\] is 'praise'. Expected one label in each row, or a list"),
-        (["praise", *TAGS[1:]], r"y\[0\] is 'praise', y\[1\] is \["),
-        ([*TAGS[:-1], [0.5]], r"y\[79\] holds 0.5 of type float"),
+        ([*TAGS[:-1], "praise"], r"y\[79\] is 'praise'. Expected a label in every row, or a list"),
+        (["praise", *TAGS[1:]], r"y\[0\] is 'praise', but y\[1\] is \["),
+        ([*TAGS[:-1], [0.5]], r"y\[79\] contains 0.5 of type float"),
         ([*TAGS[:-1], [1]], "labels of several types"),
     ],
     ids=["nobody", "numbers", "names", "lengths", "one", "none", "single", "list", "float", "types"],
@@ -322,11 +325,11 @@ def test_what_is_no_list_of_texts(fitted, texts, expected):
 @pytest.mark.parametrize(
     ("labels", "expected"),
     [
-        (["a"] * 60, "All 60 texts have one class"),
+        (["a"] * 60, "All 60 texts have the same class"),
         (LABELS[:-1], "inconsistent numbers of samples"),
         (np.linspace(0, 1, 60), "Unknown label type"),
         ([None, *LABELS[1:]], "Unknown label type|NaN"),
-        (["rare", *LABELS[1:]], r"a class has too few rows: 'rare' \(1\) \(2 are needed"),
+        (["rare", *LABELS[1:]], r"too few rows of 'rare' \(1\): 2 are needed"),
         (None, "Expected array-like"),
     ],
     ids=["one", "lengths", "numbers", "none", "rare", "nothing"],
@@ -355,7 +358,7 @@ def test_settings_that_are_none(options, error, expected):
 
 def test_a_failed_fit_keeps_what_was_learned(fitted):
     again = copy.deepcopy(fitted)
-    with pytest.raises(ValueError, match="one class"):
+    with pytest.raises(ValueError, match="the same class"):
         again.fit(TEXTS, ["a"] * 60)
     assert again.predict(NEW).tolist() == ["pos", "neg", "neg"]
 

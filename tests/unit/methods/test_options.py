@@ -45,8 +45,13 @@ def test_a_name_may_hold_options_of_its_own():
 @pytest.mark.parametrize(
     ("names", "settings", "error", "expected"),
     [
-        (["lora:r"], {}, ConfigError, "Method 'lora:r': 'r' is no option. Expected option=value, such as lora:r=8"),
-        (["lora:r=2:r=4"], {}, ConfigError, "says r twice"),
+        (
+            ["lora:r"],
+            {},
+            ConfigError,
+            "Method 'lora:r': 'r' is not an option. Expected ':' and option=value, e.g. lora:r=8",
+        ),
+        (["lora:r=2:r=4"], {}, ConfigError, "sets r twice"),
         (["lora:rr=2"], {}, ConfigError, "Method 'lora:rr=2' has no option 'rr'. Did you mean 'r'?"),
         (["lora:r=[2"], {}, ConfigError, "Method 'lora:r=[2': the value is not valid YAML"),
         (["lorra:r=2"], {}, UnknownNameError, "Did you mean 'lora'?"),
@@ -61,13 +66,13 @@ def test_a_name_may_hold_options_of_its_own():
             ["lora"],
             {"lora": {"target_modules": "query"}},
             ConfigError,
-            "or a list of module names, such as [query, value]",
+            "or a list of module names, e.g. [query, value]",
         ),
         (
             ["lora:target_modules=query@value"],
             {},
             ConfigError,
-            "has an '@', which stands before the base",
+            "contains '@', which separates method and base",
         ),
     ],
 )
@@ -79,6 +84,35 @@ def test_wrong_options_say_what_is_right(names, settings, error, expected):
 
 def test_baselines_may_be_named_and_are_there_anyway():
     assert choose_methods(["probe", "tfidf"], {}, learning_rate=None) == []
+
+
+@pytest.mark.parametrize(
+    ("hidden_size", "n_steps", "rate"),
+    [
+        (384, 1, 2e-3),
+        (64, 128, 2e-3),
+        (384, 512, 1e-3),
+        (768, 128, 1e-3),
+        (768, 512, 5e-4),
+        (384, 2048, 5e-4),
+        (4096, 10_000, 2e-4),
+    ],
+)
+def test_loras_rate_falls_with_width_and_steps(hidden_size, n_steps, rate):
+    ((lora, options),) = choose_methods(["lora"], {}, learning_rate=None)
+    given = lora.given(options)
+    assert "learning_rate" not in given
+    assert given["r"] == 8
+    assert lora.options_for(given, hidden_size=hidden_size, n_steps=n_steps).learning_rate == rate
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "shared"),
+    [("lora", {"lora": {"learning_rate": 3e-4}}, None), ("lora:learning_rate=3e-4", {}, None), ("lora", {}, 3e-4)],
+)
+def test_a_given_rate_is_kept(name, settings, shared):
+    ((lora, options),) = choose_methods([name], settings, learning_rate=shared)
+    assert lora.options_for(lora.given(options), hidden_size=384, n_steps=10).learning_rate == 3e-4
 
 
 def test_density_becomes_the_nearest_rank():

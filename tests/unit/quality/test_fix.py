@@ -26,7 +26,7 @@ ROWS = [
     ("10", "cafÃ© film", "pos", "train"),
     ("11", "café film", "pos", "train"),  # what 10 is after its repair
     ("12", "a\x07 bell,\nand a line", "neg", "train"),
-    ("13", "\ufeff", "neg", "train"),  # not empty as it stands, but nothing is left of it
+    ("13", "\ufeff", "neg", "train"),  # empty only after its repair
     ("14", "lost \ufffd stays", "neg", "train"),
 ]
 KEPT = {
@@ -39,16 +39,16 @@ KEPT = {
 }
 COLUMNS = ("id", "text", "label", "split")
 WHAT = {
-    3: "left out: repeats a text and its label",
-    4: "left out: stands there with another label, too",
-    5: "left out: stands there with another label, too",
-    6: "left out: stands in a later split, too",
-    8: "left out: cannot be used: with an empty text",
-    9: "left out: cannot be used: without a label",
+    3: "removed: duplicate of a text and label",
+    4: "removed: text has conflicting labels",
+    5: "removed: text has conflicting labels",
+    6: "removed: text is also in a later split",
+    8: "removed: unusable: with an empty text",
+    9: "removed: unusable: without a label",
     10: "text repaired",
-    11: "left out: repeats a text and its label",
+    11: "removed: duplicate of a text and label",
     12: "text repaired",
-    13: "left out: cannot be used: nothing is left of it",
+    13: "removed: unusable: empty after repair",
 }
 
 
@@ -157,8 +157,8 @@ def test_places_that_are_refused(tmp_path):
     for name, words in (
         ("d.csv", "would replace the source"),
         ("there.csv", "exists"),
-        ("clean.jsonl", "Expected .csv, as the source"),
-        ("nowhere/clean.csv", "there is no folder"),
+        ("clean.jsonl", "Expected .csv, like the source"),
+        ("nowhere/clean.csv", "nowhere does not exist"),
     ):
         with pytest.raises(ConfigError, match=words):
             check_output(str(source), tmp_path / name, overwrite=False)
@@ -172,6 +172,6 @@ def test_places_that_are_refused(tmp_path):
 
 def test_where_nothing_would_be_left(tmp_path):
     source = write_csv(tmp_path / "d.csv", ROWS[3:5])
-    with pytest.raises(DataError, match="no row stays"):
+    with pytest.raises(DataError, match=r"No row of .* would be kept"):
         write_fixed(scanned(source), tmp_path / "clean.csv")
     assert [path.name for path in tmp_path.iterdir()] == ["d.csv"]

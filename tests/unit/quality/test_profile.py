@@ -53,17 +53,17 @@ def test_lengths_and_what_is_cut():
     found = look(dataset(balanced(100)), lengths, max_length=32).lengths
     assert (found.n, found.shortest, found.longest) == (100, 10, 300)
     assert found.cut == {32: 0.5, 64: 0.25, 128: 0.10, 256: 0.10, 512: 0.0}
-    assert found.quantiles == {"5 %": 10, "25 %": 10, "half": 10, "75 %": 64, "95 %": 300, "99 %": 300}
+    assert found.quantiles == {"5%": 10, "25%": 10, "50%": 10, "75%": 64, "95%": 300, "99%": 300}
     assert found.mean == pytest.approx((500 + 1600 + 975 + 3000) / 100)
 
 
 @pytest.mark.parametrize(
     ("rows", "more", "words"),
     [
-        (balanced(1200, [("rare", "maybe")] * 1), {}, "Nearly absent: 'maybe' (1)"),
-        (balanced(200, [(f"more {i}", "yes") for i in range(1000)]), {}, "'yes' is right in 91.7%"),
+        (balanced(1200, [("rare", "maybe")] * 1), {}, "Rare labels: 'maybe' (1)"),
+        (balanced(200, [(f"more {i}", "yes") for i in range(1000)]), {}, "91.7% of the rows are 'yes'"),
         ([(f"text {i}", f"{i / 7:.3f}") for i in range(1200)], {}, "1,200 labels for 1,200 rows"),
-        ([(f"text {i}", "no") for i in range(1200)], {}, "All rows have one label"),
+        ([(f"text {i}", "no") for i in range(1200)], {}, "All rows have the same label"),
         (balanced(1200, [("text number 0", "yes")] * 40), {}, "41 rows"),
         (balanced(1200, [("text number 0", "no")] * 40), {}, "40 rows"),
         (balanced(1200), {"rows_dropped": 3}, "3 rows cannot be used"),
@@ -74,8 +74,8 @@ def test_lengths_and_what_is_cut():
             {},
             "'größe' (10) and 'gro\\u0308ße' (10)",
         ),
-        (balanced(1200, [("a", "سلبي")]), {}, "Nearly absent: '\u2068سلبي\u2069' (1)."),
-        ([(f"{text}<br />so", label) for text, label in balanced(1200)], {}, "100% of the texts"),
+        (balanced(1200, [("a", "سلبي")]), {}, "Rare labels: '\u2068سلبي\u2069' (1)."),
+        ([(f"{text}<br />so", label) for text, label in balanced(1200)], {}, "100% of texts"),
     ],
 )
 def test_what_looks_wrong_is_said(rows, more, words):
@@ -85,9 +85,9 @@ def test_what_looks_wrong_is_said(rows, more, words):
 
 def test_tokens_that_look_wrong():
     said = look(dataset(balanced(1200)), [3] * 120 + [100] * 1080, unknown=0.2).suspicious
-    assert "10.0% of the texts are one token or less." in said
-    assert any("does not know 20.0% of the tokens" in line for line in said)
-    assert any("90% of the texts are longer than --max-length 64" in line for line in said)
+    assert "10.0% of texts have at most one token." in said
+    assert any("20.0% of tokens are unknown to the tokenizer" in line for line in said)
+    assert any("90% of texts exceed --max-length 64" in line for line in said)
 
 
 def test_test_texts_among_the_others_are_counted_once():

@@ -137,7 +137,7 @@ def test_test_rows_of_a_file_of_their_own(tmp_path):
     [
         (row(5), "d.jsonl, line 2: the text is of type int"),
         (row("a", [1]), "d.jsonl, line 2: the label is .* of type list"),
-        (row("a", 0.5), "d.jsonl, line 2: the label is 0.5"),
+        (row("a", 0.5), "d.jsonl, line 2: the label 0.5 is a number"),
         (row("a", split="other"), "d.jsonl, line 2: the split is 'other'"),
     ],
 )

@@ -46,8 +46,8 @@ costs = st.one_of(st.just(0.0), st.floats(1e-6, 1e13))
         (units.percent(None), "–"),
         (units.percent_of_weights(0.00034), "0.034%"),
         (units.percent_of_weights(1.0), "100%"),
-        (units.times(431508.0), "> 1,000 ×"),
-        (units.times(2.3), "2.3 ×"),
+        (units.times(431508.0), "> 1,000x"),
+        (units.times(2.3), "2.3x"),
         (units.probability(0.0004), "p < 0.001"),
         (units.clip("abcdef", 4), "abc…"),
         (units.clip("abcd", 4), "abcd"),
@@ -158,5 +158,5 @@ def test_reliability_stands_on_its_line_where_all_is_as_said():
     for x, y in (first, last):
         assert y == pytest.approx(y1 + (x - x1) / (x2 - x1) * (y2 - y1), abs=0.2)
     assert "<b>" not in drawn
-    assert "sure, 90 rows" in drawn
-    assert "sure, 90 decisions" in draw("lora", STYLE, [Bin(90, 0.9, 0.9)], of="decisions")
+    assert "90.0% confidence, 90 rows" in drawn
+    assert "90.0% confidence, 90 decisions" in draw("lora", STYLE, [Bin(90, 0.9, 0.9)], of="decisions")

@@ -60,15 +60,15 @@ def row_of(study, method):
 def test_the_first_screen_says_correlations(study, page):
     lora = row_of(study, "lora")
     head = words(page.split("</header>")[0])
-    assert f"How good {lora.score_mean:.3f}" in head
-    assert f"{lora.score_low:.3f}–{lora.score_high:.3f}" in head
-    assert f"{CORRELATION.difference(lora.delta_vs_full)} against full" in head
+    assert f"Evidence {lora.score_mean:.3f} rank correlation" in head
+    assert f"95% CI [{lora.score_low:.3f}, {lora.score_high:.3f}]" in head
+    assert f"Gain over full fine-tuning: {CORRELATION.difference(lora.delta_vs_full)}" in head
     assert REGRESSION.primary.meaning in head
 
 
 @pytest.mark.parametrize("name", ["accuracy", "cost", "labels", "numbers"])
 def test_no_score_is_in_percent(page, name):
-    said = section(page, name).replace("95&nbsp;% interval", "").replace("95 % interval", "")
+    said = section(page, name).replace("95% confidence interval", "").replace("95% CI", "")
     assert "%" not in said
     assert "points" not in said
     assert re.search(r"\b0\.\d{3}\b", said)
@@ -87,23 +87,23 @@ def test_what_is_of_classes_is_left_out(page):
     for name in ("confusions", "each-label", "examples"):
         assert f'id="{name}"' not in page
     said = words(page)
-    for word in ("MCC", "ECE", "calibration", "Rows of each class", "largest class", "classes", "log loss"):
+    for word in ("MCC", "ECE", "calibration", "Rows by class", "largest class", "classes", "log loss"):
         assert word not in said, word
 
 
 def test_the_labels_are_said(study, page):
     said = section(page, "data")
     assert f"numbers {study.data.numbers['train'].in_words()}" in said
-    assert "How the labels lie" in said
+    assert "Distribution of labels" in said
     assert "validation" in said
 
 
 def test_curves_and_lengths_are_correlations(page):
     assert re.search(
-        r"lora: from 250 to 1,000 rows it gained \+0\.\d{3} \(\+0\.\d{3} to \+0\.\d{3}\) a doubling", words(page)
+        r"lora: \+0\.\d{3} per doubling \(95% CI \[\+0\.\d{3}, \+0\.\d{3}\]\) from 250 to 1,000 rows", words(page)
     )
     assert re.search(r"probe .*0\.\d{3} 0\.\d{3}–0\.\d{3}", section(page, "lengths"))
-    assert "mean squared error of labels in standard deviations" in section(page, "learning")
+    assert "mean squared error of standardized labels" in section(page, "learning")
     assert "0.812" in section(page, "setup"), "what a search found"
 
 
@@ -111,12 +111,12 @@ def test_every_run_has_its_scores(study, page):
     said = section(page, "methods")
     run = next(run for run in study.runs if run.id == "probe-s0")
     assert f"{run.test.spearman:.3f} {run.test.pearson:.3f}" in said
-    assert "R2: share of the labels&#39; variance" in said
+    assert "R2: explained share of the labels&#39; variance" in said
 
 
 def test_gaps_are_said_as_correlations(study):
     said = find_gaps(study, unreadable=(), without_curve=())
-    assert any(re.search(r"the rank correlation of lora is known to about ± 0\.0\d\d\.$", line) for line in said)
+    assert any(re.search(r"the rank correlation of lora is known to about ±0\.0\d\d\.$", line) for line in said)
     assert not any("Rare classes" in line for line in said)
 
 
@@ -139,20 +139,20 @@ def test_csv_holds_every_digit(study):
 def test_tables_for_people_say_correlations(study, form):
     text = export_table(study, form)
     assert "rank correlation" in text
-    assert "against full" in text
+    assert "gain over full" in text
     assert "points" not in text
     assert f"{row_of(study, 'lora').score_mean:.3f}" in text
-    assert "Differences are of correlations" in text
+    assert "Differences are in units of the metric" in text
 
 
 def test_the_terminal_says_correlations_and_how_the_labels_lie(study, folder):
     said = " ".join(study_text(study, folder).split())
-    assert "rank method correlation 95 % interval" in said
+    assert "rank method correlation 95% CI" in said
     lora = row_of(study, "lora")
     assert f"{lora.score_mean:.3f} {lora.score_low:.3f}–{lora.score_high:.3f}" in said
     assert f"labels {study.data.numbers['train'].in_words()}" in said
     assert "lora 0.812 0.823 r 4" in said, "what a search found"
-    by_length = said.split("tokens of the text")[1].split("training rows")[0]
+    by_length = said.split("tokens per text")[1].split("training rows")[0]
     assert re.search(r"lora 0\.\d{3} 0\.\d{3} 0\.\d{3} full 0\.", by_length)
 
 
@@ -168,7 +168,7 @@ def test_two_studies_side_by_side(folder, tmp_path):
     write_study(tmp_path / "b", seeds=3, seed=1)
     found = compare_studies(folder, tmp_path / "b")
     said = words(draw_comparison(found).decode())
-    assert "of correlations, paired by row" in said
+    assert "in units of the metric, paired over the same" in said
     assert "Rank correlation A" in said
     lora = next(pair for pair in found.methods if pair.method == "lora")
     difference, span = lora.paired.difference, CORRELATION.span(lora.paired.low, lora.paired.high)

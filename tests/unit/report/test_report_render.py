@@ -12,7 +12,7 @@ from markupsafe import escape
 from feathertune.errors import DataError
 from feathertune.records import Caveat, Reason, load_study, save_study
 from feathertune.report import MAX_BYTES, render_report
-from feathertune.report.wording import caveat_texts, verdict_text
+from feathertune.report.wording import caveat_texts, headline, verdict_text
 from feathertune.tasks.scores import BALANCED_ACCURACY
 from study_factory import METHODS, FakeMethod, many_methods, write_study
 
@@ -60,11 +60,12 @@ def test_factory_writes_what_the_runner_shall_write(tmp_path):
 def test_says_verdict_table_and_facts(tmp_path):
     study = write_study(tmp_path)
     page = _page(tmp_path)
-    assert page.index(escape(verdict_text(study))) < page.index('id="summary"') < page.index('id="accuracy"')
+    assert page.index(escape(headline(study))) < page.index(escape(verdict_text(study))) < page.index('id="summary"')
+    assert page.index('id="summary"') < page.index('id="accuracy"')
     assert escape(caveat_texts(study)[0]) in page
     for row in study.summary:
         assert f"{100 * row.score_mean:.1f}%" in page
-    assert "78.4% of the texts have more and are cut after" in page
+    assert "78.4% of texts are longer and " in page
     assert "feathertune compare sample:imdb --base sample:minilm --seeds 1" in page
     assert "torch" in page
     assert "2.13.0" in page
@@ -86,12 +87,12 @@ def test_says_verdict_table_and_facts(tmp_path):
 def test_reliability_is_folded_and_old_records_have_none(tmp_path):
     study = write_study(tmp_path)
     page = _page(tmp_path)
-    assert "Whether the probabilities can be believed" in page
-    assert page.count("Share of right answers of ") == len(study.summary)
+    assert "can the probabilities be trusted?" in page
+    assert len(re.findall(r"Accuracy of [\w ]+ by confidence", page)) == len(study.summary)
     assert "with temperature 1.30: 0.012" in page
     old = study.model_copy(update={"runs": [run.model_copy(update={"calibration": None}) for run in study.runs]})
     save_study(old, tmp_path)
-    assert "probabilities can be believed" not in _page(tmp_path)
+    assert "can the probabilities be trusted?" not in _page(tmp_path)
 
 
 def test_balanced_accuracy_leads_the_whole_page(tmp_path):
@@ -99,9 +100,9 @@ def test_balanced_accuracy_leads_the_whole_page(tmp_path):
     page = _page(tmp_path)
     accuracy = page[page.index('<section id="accuracy">') :]
     assert accuracy.index("<h2>Balanced accuracy") < accuracy.index(escape(BALANCED_ACCURACY.explanation))
-    assert "What balanced accuracy costs" in page
+    assert "Balanced accuracy against cost" in page
     assert "Validation balanced accuracy</th>" in page
-    runs = page[page.index("Every run, with all its scores") :]
+    runs = page[page.index("All runs with all scores") :]
     assert '<th scope="col" class="n">Accuracy</th><th scope="col" class="n">Balanced accuracy</th>' in runs
     run = next(run for run in study.runs if run.id == "lora-s0")
     assert f"{100 * run.test.balanced_accuracy:.2f}%" in runs
@@ -111,13 +112,13 @@ def test_balanced_accuracy_leads_the_whole_page(tmp_path):
 
 def test_equivalence_is_shown_with_its_margin(tmp_path):
     study = write_study(tmp_path)
-    assert "as good, p" not in _page(tmp_path)
+    assert "equivalent, p" not in _page(tmp_path)
     for row in study.summary:
         row.p_equivalent = 0.012 if row.method == "lora" else 0.4
     save_study(study.model_copy(update={"margin": 0.01}), tmp_path)
     page = _page(tmp_path)
-    assert page.count("as good, p = 0.012") == 1
-    assert "within 1.0 points of full" in page
+    assert page.count("equivalent, p = 0.012") == 1
+    assert "within 1.0 points of full fine-tuning by" in page
 
 
 def test_nothing_from_outside(tmp_path):
@@ -140,17 +141,17 @@ def test_same_study_gives_the_same_page(tmp_path):
 def test_partial_study_says_so(tmp_path):
     write_study(tmp_path, missing=("lora", "full"))
     page = _page(tmp_path)
-    assert "partial: 8 of 10 runs ended" in page
+    assert "partial: 8 of 10 runs have ended" in page
     assert "2 of 10 planned runs" in page
-    assert "no differences are given" in page
-    assert "Against full" not in page
+    assert "the report gives no differences" in page
+    assert "Gain over full</th>" not in page
     assert 'id="learning"' not in page
 
 
 def test_study_before_its_first_run(tmp_path):
     write_study(tmp_path, missing=[method.name for method in METHODS])
     page = _page(tmp_path)
-    assert "No run has ended yet" in page
+    assert "No run has finished yet" in page
     assert 'id="accuracy"' not in page
 
 
@@ -181,7 +182,7 @@ def test_damaged_side_files_are_passed_over(tmp_path, content):
     page = _page(tmp_path)
     assert "Predictions of 1 finished run could not be read" in page
     assert "Learning curves of 1 finished run" in page
-    assert re.search(r"\(the text of row \d+ was not found\)", page)
+    assert re.search(r"\(text of row \d+ not found\)", page)
 
 
 def test_predictions_outside_the_classes_are_passed_over(tmp_path):
@@ -240,14 +241,14 @@ def test_twenty_classes_are_drawn(tmp_path):
     write_study(tmp_path, labels=[f"class {i}" for i in range(20)], n_test=2000)
     page = _page(tmp_path)
     assert "Confusion matrix of lora" in page
-    assert "Too much to draw" in page  # the methods beyond the limit list their worst pairs
+    assert "Too many classes to draw" in page  # the methods beyond the limit list their worst pairs
 
 
 def test_many_classes_list_the_worst_pairs(tmp_path):
     write_study(tmp_path, labels=[f"class {i}" for i in range(150)], n_test=3000)
     page = _page(tmp_path)
     assert "Confusion matrix of" not in page
-    assert "Too much to draw" in page
+    assert "Too many classes to draw" in page
     assert "90 more classes" in page
 
 
@@ -257,7 +258,7 @@ def test_fifty_methods_with_five_seeds_stay_small(tmp_path):
     texts = ["\"&<>'" * 400, "\U0001f3ac" * 2000]
     write_study(tmp_path, methods=many_methods(50), seeds=5, labels=labels, texts=texts, n_test=400, epochs=30)
     page = _page(tmp_path)
-    for name in ("majority", "foundation", "probe", "full"):  # the cut leaves the yardsticks in
+    for name in ("majority", "foundation", "probe", "full"):  # the cut keeps the baselines and the reference
         assert f'data-sort="{name}"' in page
     assert re.search(r"\d+ more methods", page)
 
@@ -282,7 +283,7 @@ def test_ten_thousand_rows(tmp_path):
     study = write_study(tmp_path, n_test=10_000)
     page = _page(tmp_path)
     assert "10,000 test rows" in page
-    changed = re.search(r"([\d,]+) put right, ([\d,]+) broken", page)
+    changed = re.search(r"([\d,]+) fixed, ([\d,]+) broken", page)
     fixed, broken = (int(number.replace(",", "")) for number in changed.groups())
     accuracy = {row.method: row.score_mean for row in study.summary}
     assert (fixed - broken) / 10_000 == pytest.approx(accuracy["lora"] - accuracy["probe"])
@@ -322,11 +323,11 @@ def test_draws_without_torch(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
-def test_full_under_options_of_its_own_is_no_yardstick(tmp_path):
+def test_full_with_options_is_not_the_reference(tmp_path):
     read = FakeMethod("full:read=mean", "full", 0.7, 60.0, 22_000_000)
     write_study(tmp_path / "alone", methods=(*METHODS[:-1], read))
     page = _page(tmp_path / "alone")
     assert ">reference<" not in page
-    assert "without it there is no yardstick" in page
+    assert "without this reference" in page
     write_study(tmp_path / "both", methods=(*METHODS, read))
     assert _page(tmp_path / "both").count(">reference<") == 1

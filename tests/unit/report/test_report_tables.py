@@ -56,9 +56,9 @@ def test_markdown_says_what_the_report_says(study):
         assert row["method"] == summary.method
         assert row["seeds"] == str(summary.n_seeds)
         assert row["accuracy"] == SHARE.score(summary.score_mean)
-        assert row["95 % interval"] == SHARE.interval(summary.score_low, summary.score_high)
-        assert row["points against full"] == SHARE.difference(summary.delta_vs_full)
-        assert row["time a run"] == units.seconds(summary.seconds_mean)
+        assert row["95% CI"] == SHARE.interval(summary.score_low, summary.score_high)
+        assert row["gain over full (points)"] == SHARE.difference(summary.delta_vs_full)
+        assert row["time per run"] == units.seconds(summary.seconds_mean)
         assert row["peak memory"] == units.size(summary.memory_mean_bytes)
     lora = next(row for row in said if row["method"] == "lora")
     assert re.fullmatch(r"0\.41|< 0\.001", lora["p"])
@@ -112,7 +112,7 @@ def test_without_full_nothing_is_said_against_it(tmp_path):
     study = write_study(tmp_path, missing=("full",), side_files=False)
     for form in ("md", "latex"):
         text = export_table(study, form)
-        assert "against full" not in text
+        assert "gain over full" not in text
         assert "The study is partial: 9 of 10 runs are complete." in text
         assert "Holm" not in text
 

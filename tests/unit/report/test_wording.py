@@ -1,4 +1,4 @@
-"""The sentences of the verdict: one golden text per code, in both number formats, and words for every code."""
+"""Golden sentences of the verdict: one per code and form, in both number formats."""
 
 from __future__ import annotations
 
@@ -10,13 +10,17 @@ import pytest
 from evidence import BALANCED, make_data, spam
 from feathertune import study, tasks
 from feathertune.records import Caveat, Reading, Reason
+from feathertune.report.context import Context
 from feathertune.report.wording import (
+    _SHORT,
     _WORDS,
     MOST_NAMED,
-    Context,
     caveat_texts,
+    headline,
+    in_short,
     in_words,
     listed,
+    short_caveats,
     verdict_text,
 )
 from feathertune.tasks import MULTI_LABEL, REGRESSION, SINGLE_LABEL
@@ -33,8 +37,8 @@ LORA = {"method": "lora", "kind": "peft", **SHARES, "trained": 443_906, "trained
 FULL = {"full": 0.859, "margin": 0.01}
 
 
-BY_BASE = "(from small to big with lora: +4.0 points, 95% CI +2.0 to +6.0, corrected p < 0.001)"
-BY_METHOD = "(from full to lora on big: +1.0 points, 95% CI 0.0 to +2.0, corrected p = 0.25)"
+BY_BASE = "(from small to big with lora: +4.0 points, 95% CI [+2.0, +6.0], corrected p < 0.001)"
+BY_METHOD = "(from full to lora on big: +1.0 points, 95% CI [0.0, +2.0], corrected p = 0.25)"
 
 
 def gains(*, base, method):
@@ -46,33 +50,33 @@ def gains(*, base, method):
 
 
 REASONS = [
-    ("nothing_complete", {}, CLASSES, "No run that could be recommended is complete."),
+    ("nothing_complete", {}, CLASSES, "No method can be recommended yet: no suitable run is complete."),
     (
         "recommended",
         {**LORA, **FULL, "against_full": "not_clear"},
         CLASSES,
-        "Take lora: 85.3% accuracy (95% CI [83.1, 87.5]) on 1,000 test rows, not clearly different from full "
+        "Use lora: 85.3% accuracy (95% CI [83.1, 87.5]) on 1,000 test rows, not clearly different from full "
         "fine-tuning (85.9%). It trains 2.0% of the parameters.",
     ),
     (
         "recommended",
         {**LORA, **FULL, "against_full": "within_margin", "trained_share": 0.00042},
         RECALLS,
-        "Take lora: 85.3% balanced accuracy (95% CI [83.1, 87.5]) on 1,000 test rows, below full fine-tuning (85.9%) "
-        "by no more than the margin of 1.0 points. It trains 0.042% of the parameters.",
+        "Use lora: 85.3% balanced accuracy (95% CI [83.1, 87.5]) on 1,000 test rows, at most 1.0 points below full "
+        "fine-tuning (85.9%). It trains 0.042% of the parameters.",
     ),
     (
         "recommended",
         {**LORA, "trained_share": None},
         SETS,
-        "Take lora: 85.3% subset accuracy (95% CI [83.1, 87.5]) on 1,000 test rows. It trains 443,906 parameters.",
+        "Use lora: 85.3% subset accuracy (95% CI [83.1, 87.5]) on 1,000 test rows. It trains 443,906 parameters.",
     ),
     (
         "recommended",
         {"method": "lora", "kind": "peft", **RANKS, "trained": 900, "trained_share": 0.009, "full": 0.8512}
         | {"margin": 0.01, "against_full": "equivalent", "p": 0.012},
         NUMBERS,
-        "Take lora: 0.843 rank correlation (95% CI [0.820, 0.861]) on 400 test rows, as good as full fine-tuning "
+        "Use lora: 0.843 rank correlation (95% CI [0.820, 0.861]) on 400 test rows, equivalent to full fine-tuning "
         "(0.851) within 0.010 (TOST, p = 0.012). It trains 0.9% of the parameters.",
     ),
     (
@@ -80,7 +84,7 @@ REASONS = [
         {"method": "tfidf", "kind": "baseline", **SHARES, **FULL, "against_full": "equivalent", "p": 0.0004},
         CLASSES,
         "You need no transformer: tf-idf with logistic regression reaches 85.3% accuracy (95% CI [83.1, 87.5]) on "
-        "1,000 test rows, as good as full fine-tuning (85.9%) within 1.0 points (TOST, p < 0.001).",
+        "1,000 test rows, equivalent to full fine-tuning (85.9%) within 1.0 points (TOST, p < 0.001).",
     ),
     (
         "recommended",
@@ -107,13 +111,13 @@ REASONS = [
         "recommended",
         {"method": "full", "kind": "full", **SHARES},
         CLASSES,
-        "Take full fine-tuning: 85.3% accuracy (95% CI [83.1, 87.5]) on 1,000 test rows.",
+        "Use full fine-tuning: 85.3% accuracy (95% CI [83.1, 87.5]) on 1,000 test rows.",
     ),
     (
         "recommended",
         {"method": "full:read=mean", "kind": "full", **SHARES, "full": 0.82, "margin": 0.01, "against_full": "better"},
         CLASSES,
-        "Take full:read=mean: 85.3% accuracy (95% CI [83.1, 87.5]) on 1,000 test rows, clearly better than full "
+        "Use full:read=mean: 85.3% accuracy (95% CI [83.1, 87.5]) on 1,000 test rows, clearly better than full "
         "fine-tuning (82.0%).",
     ),
     (
@@ -130,19 +134,19 @@ REASONS = [
         "Nothing here is clearly worth training: lora reaches −0.031 rank correlation on 400 test rows, and always "
         "answering the mean of the training labels reaches 0.000.",
     ),
-    ("nothing_cheaper_close", {"margin": 0.01}, CLASSES, "Nothing cheaper came within 1.0 points of it."),
-    ("nothing_cheaper_close", {"margin": 0.01}, NUMBERS, "Nothing cheaper came within 0.010 of it."),
+    ("nothing_cheaper_close", {"margin": 0.01}, CLASSES, "No cheaper method came within 1.0 points of it."),
+    ("nothing_cheaper_close", {"margin": 0.01}, NUMBERS, "No cheaper method came within 0.010 of it."),
     (
         "scored_highest",
         {"method": "lora", "score": 0.86, "margin": 0.01},
         CLASSES,
-        "lora scored highest (86.0%), by no more than the margin of 1.0 points, and costs more.",
+        "lora scored highest (86.0%), but by no more than the margin of 1.0 points, and it costs more.",
     ),
     (
         "scored_highest",
         {"method": "lora", "score": 0.86, "margin": 0.005},
         NUMBERS,
-        "lora scored highest (0.860), by no more than the margin of 0.005, and costs more.",
+        "lora scored highest (0.860), but by no more than the margin of 0.005, and it costs more.",
     ),
     (
         "cheaper_not_clearly_worse",
@@ -184,19 +188,19 @@ REASONS = [
         "base_or_method",
         {"best": "lora@big", "more": "base", **gains(base=True, method=True)},
         CLASSES,
-        f"A better base buys more {BY_BASE} than a better method {BY_METHOD}.",
+        f"A better base helps more {BY_BASE} than a better method {BY_METHOD}.",
     ),
     (
         "base_or_method",
         {"best": "lora@big", "more": "method", **gains(base=True, method=True)},
         CLASSES,
-        f"A better method buys more {BY_METHOD} than a better base {BY_BASE}.",
+        f"A better method helps more {BY_METHOD} than a better base {BY_BASE}.",
     ),
     (
         "base_or_method",
         {"best": "lora@big", "more": None, **gains(base=True, method=True)},
         CLASSES,
-        f"A better base {BY_BASE} and a better method {BY_METHOD} both help; which buys more is not clear.",
+        f"A better base {BY_BASE} and a better method {BY_METHOD} both help; it is not clear which helps more.",
     ),
     (
         "base_or_method",
@@ -223,7 +227,7 @@ REASONS = [
             **{"trained": 1000, "trained_share": 0.01},
         },
         CLASSES,
-        "Take lora on big: 90.0% accuracy (95% CI [88.0, 92.0]) on 1,000 test rows. It trains 1.0% of the parameters.",
+        "Use lora on big: 90.0% accuracy (95% CI [88.0, 92.0]) on 1,000 test rows. It trains 1.0% of the parameters.",
     ),
     (
         "ranked_by",
@@ -251,68 +255,68 @@ CAVEATS = [
         "learned_nothing",
         {"methods": ["lora", "ia3"], "n": 3, "total": 4},
         CLASSES,
-        "lora, ia3 gave the same answer to every text in 3 of 4 runs and learned nothing. Try another learning rate or "
-        "more epochs.",
+        "lora, ia3 learned nothing in 3 of 4 runs: every text got the same answer. Try another learning rate or more "
+        "epochs.",
     ),
     (
         "not_above_majority",
         {"methods": {"lora": 0.6}, "majority": 0.6},
         CLASSES,
-        "lora (60.0%) is not above always answering the most frequent class (60.0%).",
+        "lora (60.0%) does not beat always answering the most frequent class (60.0%).",
     ),
     (
         "not_above_majority",
         {"methods": {"probe": -0.02, "lora": 0.0}, "majority": 0.0},
         NUMBERS,
-        "probe (−0.020), lora (0.000) are not above always answering the mean of the training labels (0.000).",
+        "probe (−0.020), lora (0.000) do not beat always answering the mean of the training labels (0.000).",
     ),
     (
         "one_seed",
         {"methods": ["lora", "full"]},
         CLASSES,
-        "One seed only (lora, full): the spread from seed to seed is unknown. Run three or more (`--seeds 3`).",
+        "One seed only (lora, full): the variation between seeds is unknown. Run three or more (`--seeds 3`).",
     ),
     (
         "too_few_seeds",
         {**TOO_CLOSE, "difference": -0.006, "half_width_of_rows": 0.009},
         CLASSES,
-        "More seeds (`--seeds`) are needed to separate lora from ia3 (difference −0.6 points, 95% CI ±4.0 points): "
-        "the 1,000 test rows account for ±0.9 points of that.",
+        "More seeds (`--seeds`) are needed to separate lora from ia3 (difference −0.6 points, 95% CI ±4.0 points). "
+        "The 1,000 test rows account for only ±0.9 points of that.",
     ),
     (
         "too_few_seeds",
         {**TOO_CLOSE, "half_width_of_rows": 0.009},
         NUMBERS,
-        "More seeds (`--seeds`) are needed to separate lora from ia3 (difference +0.006, 95% CI ±0.040): the 1,000 "
-        "test rows account for ±0.009 of that.",
+        "More seeds (`--seeds`) are needed to separate lora from ia3 (difference +0.006, 95% CI ±0.040). The 1,000 "
+        "test rows account for only ±0.009 of that.",
     ),
     (
         "too_few_test_rows",
         {**TOO_CLOSE, "n_needed": 9000, "seeds_first": False},
         CLASSES,
         "1,000 test rows are too few to separate lora from ia3 (difference +0.6 points, 95% CI ±4.0 points). About "
-        "9,000 rows would show a difference of 1.0 points.",
+        "9,000 rows would reveal a difference of 1.0 points.",
     ),
     (
         "too_few_test_rows",
         {**TOO_CLOSE, "n_needed": 1700, "seeds_first": True},
         NUMBERS,
         "1,000 test rows are too few to separate lora from ia3 (difference +0.006, 95% CI ±0.040). Add seeds first "
-        "(`--seeds`): most of that is their spread. About 1,700 rows would show a difference of 0.010.",
+        "(`--seeds`): their variation is most of that. About 1,700 rows would reveal a difference of 0.010.",
     ),
     (
         "truncated",
         {"share": 0.43, "unread": 0.3},
         CLASSES,
-        "43.0% of the texts have more than 128 tokens and are cut after 128; 30.0% of all tokens were never read. "
-        "Pass `--max-length` or `--long` to read more of them.",
+        "43.0% of texts exceed 128 tokens and were truncated; 30.0% of all tokens were never read. Pass "
+        "`--max-length` or `--long` to read more of each text.",
     ),
     (
         "truncated",
         {"share": 0.43, "unread": None},
         Context(SINGLE_LABEL, LONG),
-        "43.0% of the texts have more than 128 tokens and are read in up to 4 windows of 128. Pass `--max-length` to "
-        "read more of them.",
+        "43.0% of texts exceed 128 tokens and were read in up to 4 windows of 128. Pass `--max-length` to read more "
+        "of each text.",
     ),
     (
         "still_improving",
@@ -324,9 +328,9 @@ CAVEATS = [
         "overconfident",
         {"method": "lora", "n": 2, "total": 3, "epoch": 5, **LOSSES},
         RECALLS,
-        "lora became overconfident in 2 of 3 runs: from epoch 2 to 5 the validation loss rose from 0.40 to 0.60 while "
-        "the training loss fell from 0.40 to 0.10, though its balanced accuracy still improved. More epochs may raise "
-        "the score, not the quality of its probabilities.",
+        "lora became overconfident in 2 of 3 runs: from epoch 2 to 5 the validation loss rose from 0.40 to 0.60 "
+        "while the training loss fell from 0.40 to 0.10, though its balanced accuracy still improved. More epochs "
+        "may raise the score, but not the quality of its probabilities.",
     ),
     (
         "overfits",
@@ -346,34 +350,34 @@ CAVEATS = [
         "few_rows_of_class",
         {"label": "spam", "n": 40, "margin": 0.1483, "n_classes": 1},
         RECALLS,
-        "Only 40 of the 800 test rows are 'spam'. Its recall may be off by ±14.8 points and counts as much as any "
+        "Only 40 of the 800 test rows are 'spam'. Its recall is known only to ±14.8 points and weighs as much as any "
         "other class's.",
     ),
     (
         "few_rows_of_class",
         {"label": "b", "n": 5, "margin": 0.326, "n_classes": 2},
         Context(BALANCED, make_data(labels=list("abcd"))),
-        "2 of 4 classes have few test rows; 'b' has 5. Its recall may be off by ±32.6 points and counts as much as any "
-        "other class's.",
+        "2 of 4 classes have few test rows; 'b' has only 5. Its recall is known only to ±32.6 points and weighs as "
+        "much as any other class's.",
     ),
     (
         "class_without_test_rows",
         {"label": "d", "n_classes": 1},
         RECALLS,
-        "'d' has no test rows: the score is that of the other classes.",
+        "'d' has no test rows, so the score covers only the other classes.",
     ),
     (
         "class_without_test_rows",
         {"label": "d", "n_classes": 3},
         RECALLS,
-        "'d' has no test rows (nor do 2 others): the score is that of the other classes.",
+        "'d' and 2 others have no test rows, so the score covers only the other classes.",
     ),
     (
         "far_off",
         {"method": "lora", "r2": -0.25},
         NUMBERS,
-        "The numbers of lora are further off than the mean of the test labels (R2 −0.250). Trust their order, not "
-        "their size.",
+        "lora predicts worse than the mean of the test labels would (R2 −0.250). Trust the order of its predictions, "
+        "not their size.",
     ),
     (
         "mislabelled",
@@ -393,8 +397,8 @@ CAVEATS = [
         "repeated_texts",
         {"n": 1011},
         CLASSES,
-        "1,011 training or validation texts also occurred in a later split and were removed. This source repeats "
-        "itself; near-duplicates remain, so scores may be too good.",
+        "1,011 training or validation texts also occurred in a later split and were removed. Near-duplicates "
+        "probably remain, so scores may be optimistic.",
     ),
     (
         "failed_runs",
@@ -426,6 +430,78 @@ def test_a_reason_in_words(code, parameters, context, sentence):
 @pytest.mark.parametrize(("code", "parameters", "context", "sentence"), CAVEATS)
 def test_a_caveat_in_words(code, parameters, context, sentence):
     assert in_words(Caveat.of(code, **parameters), context) == sentence
+
+
+HEADLINES = [
+    ({**LORA, **FULL, "against_full": "not_clear"}, "Use lora: it is not clearly different from full fine-tuning."),
+    ({**LORA, **FULL, "against_full": "better"}, "Use lora: it is clearly better than full fine-tuning."),
+    (
+        {**LORA, **FULL, "against_full": "equivalent", "p": 0.01},
+        "Use lora: it is as good as full fine-tuning, within 1.0 points.",
+    ),
+    (
+        {**LORA, **FULL, "against_full": "within_margin", "method": "lora@big"},
+        "Use lora on big: it is at most 1.0 points below full fine-tuning.",
+    ),
+    (
+        {**LORA, **FULL, "method": "tfidf", "kind": "baseline", "against_full": "not_clear"},
+        "Use tfidf, no transformer needed: it is not clearly different from full fine-tuning.",
+    ),
+    ({"method": "probe", "kind": "probe", **SHARES}, "Use probe (frozen features)."),
+    ({"method": "full", "kind": "full", **SHARES}, "Use full fine-tuning."),
+]
+SHORT = [
+    ("learned_nothing", "lora, ia3 learned nothing in 3 of 4 runs."),
+    ("not_above_majority", "lora (60.0%) does not beat always answering the most frequent class (60.0%)."),
+    ("one_seed", "One seed only (lora, full): the variation between seeds is unknown."),
+    ("too_few_seeds", "More seeds are needed to separate lora from ia3."),
+    ("too_few_test_rows", "1,000 test rows are too few to separate lora from ia3."),
+    ("truncated", "43.0% of texts exceed 128 tokens and were truncated."),
+    ("still_improving", "lora was still improving in its last epoch in 1 of 1 run."),
+    ("overconfident", "lora became overconfident in 2 of 3 runs."),
+    ("overfits", "lora overfits in 2 of 3 runs."),
+    ("dominant_class", "95.0% of the test rows are 'ham', so accuracy says little."),
+    ("few_rows_of_class", "Only 40 of the 800 test rows are 'spam'."),
+    ("class_without_test_rows", "'d' has no test rows, so the score covers only the other classes."),
+    ("far_off", "lora predicts worse than the mean of the test labels would (R2 −0.250)."),
+    ("mislabelled", "1,019 test rows look mislabelled."),
+    ("repeated_texts", "1,011 texts also occurred in a later split and were removed."),
+    ("failed_runs", "2 of 3 runs failed."),
+    ("selected_on_test", "lora was selected on these test rows, so its score is slightly optimistic."),
+]
+
+
+def _judged(folder, *reasons):
+    found = write_study(folder, methods=METHODS, n_test=60, side_files=False)
+    return found.model_copy(update={"verdict": found.verdict.model_copy(update={"reasons": list(reasons)})})
+
+
+@pytest.mark.parametrize(("parameters", "sentence"), HEADLINES)
+def test_a_headline(tmp_path, parameters, sentence):
+    assert headline(_judged(tmp_path, Reason.of("recommended", **parameters))) == sentence
+
+
+def test_other_headlines(tmp_path):
+    full = Reason.of("recommended", method="full", kind="full", **SHARES)
+    cheaper = Reason.of("nothing_cheaper_close", margin=0.01)
+    nothing = Reason.of("not_worth_training", method="lora", kind="peft", **SHARES, majority=0.86)
+    assert headline(_judged(tmp_path / "a", full, cheaper)) == (
+        "Use full fine-tuning: no cheaper method came within 1.0 points."
+    )
+    assert headline(_judged(tmp_path / "b", nothing)) == (
+        "Nothing here is clearly worth training: no method clearly beats always answering the most frequent class."
+    )
+    assert headline(_judged(tmp_path / "c", Reason.of("nothing_complete"))) == "No method can be recommended yet."
+
+
+@pytest.mark.parametrize(("code", "sentence"), SHORT)
+def test_a_short_caveat(code, sentence):
+    _, parameters, context, _ = next(caveat for caveat in CAVEATS if caveat[0] == code)
+    assert in_short(Caveat.of(code, **parameters), context) == sentence
+
+
+def test_every_caveat_has_a_short_form():
+    assert {code for code, _ in SHORT} == set(_SHORT) == {code for code, *_ in CAVEATS}
 
 
 def test_every_code_has_a_golden_sentence():
@@ -474,7 +550,8 @@ def test_the_verdict_of_a_study_in_words(tmp_path):
     verdict = found.verdict.model_copy(update={"reasons": reasons, "caveats": [Caveat.of("mislabelled", n=3)] * 2})
     found = found.model_copy(update={"verdict": verdict})
     assert verdict_text(found) == (
-        "Nothing cheaper came within 1.0 points of it. Before any training, the base model with a new head scores "
+        "No cheaper method came within 1.0 points of it. Before any training, the base model with a new head scores "
         "50.0%."
     )
     assert caveat_texts(found) == [in_words(Caveat.of("mislabelled", n=3), CLASSES)] * 2
+    assert short_caveats(found) == ["3 test rows look mislabelled."] * 2

@@ -108,7 +108,7 @@ JSON = {"content-type": "application/json"}
         (rb'{"texts": ["\ud800"]}', JSON, 400, "not JSON"),
         (b'{"texts": ["x"]}', {"content-type": "text/plain"}, 415, "must be JSON"),
         (b'{"texts": ["x"]}', {"content-type": "application/json; charset=utf-8"}, 200, None),
-        (b'{"texts": ["' + b"x" * 1000 + b'"]}', JSON, 413, "more than 1000 bytes"),
+        (b'{"texts": ["' + b"x" * 1000 + b'"]}', JSON, 413, "1000 bytes"),
     ],
 )
 def test_bodies_that_are_none(content, headers, status, what):
@@ -151,7 +151,7 @@ def test_what_takes_too_long_is_504():
     async def scenario(client, service, models):
         models.go.clear()
         reply = await client.predict("late")
-        assert (reply.status, detail(reply)) == (504, "It took longer than 0.1 s.")
+        assert (reply.status, detail(reply)) == (504, "The request took longer than 0.1 s.")
 
     run(scenario, limits=replace(SMALL, timeout_s=0.1))
 
@@ -298,7 +298,7 @@ def test_other_methods_are_refused_with_those_that_there_are():
     async def scenario(client, service, models):
         reply = await client.ask("PATCH", "/v1/models/a")
         assert (reply.status, reply.headers["allow"]) == (405, "DELETE, GET, PUT")
-        assert detail(reply) == "Here is no PATCH, but DELETE, GET, PUT."
+        assert detail(reply) == "PATCH is not allowed here. Allowed: DELETE, GET, PUT."
         reply = await client.ask("PUT", "/v1/models/a:predict", {"path": "/x/good"})
         assert (reply.status, reply.headers["allow"]) == (405, "POST")
         assert (await client.ask("GET", "/v1/models/a:b")).status == 404

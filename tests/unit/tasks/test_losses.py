@@ -230,7 +230,8 @@ def test_classes_too_rare_to_be_moved_are_named():
     names = ("usual", "rare", "rarest", "none")
     assert what_stays(TrainConfig(), labels, names) == []
     (said,) = what_stays(TrainConfig(decision="moved"), labels, names)
-    assert said.startswith("The decision is not moved for rarest, none: fewer than 3 validation rows")
+    assert "not moved for rarest, none:" in said
+    assert "fewer than 3 validation rows" in said
     assert what_stays(TrainConfig(decision="moved"), labels[:23], names[:2]) == []
 
 
@@ -251,5 +252,5 @@ def test_numbers_are_trained_by_the_squared_error_of_standard_scores():
 def test_settings_of_classes_are_refused_of_numbers():
     check_fits(TrainConfig(), REGRESSION)
     for name, value in (("class_weights", "balanced"), ("decision", "moved")):
-        with pytest.raises(ConfigError, match=f"train.{name} is {value}, which is about classes"):
+        with pytest.raises(ConfigError, match=f"train.{name} is {value}, which applies to classes"):
             check_fits(TrainConfig(**{name: value}), REGRESSION)

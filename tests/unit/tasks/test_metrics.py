@@ -131,7 +131,7 @@ def test_the_order_of_rows_does_not_matter(case, seed):
         ([0, 1], [[0.5, 0.5]], r"\(2,\).*\(1, 2\)"),
         ([], np.zeros((0, 2)), "at least 1"),
         ([0], [0.5], "Expected \\(N,\\) and \\(N, C\\)"),
-        ([0], [[1.0]], "two classes or more"),
+        ([0], [[1.0]], "at least two classes"),
         ([0, 2], [[0.5, 0.5]] * 2, "0 to 1"),
         ([-1, 0], [[0.5, 0.5]] * 2, "class indices"),
         ([0.0, 1.0], [[0.5, 0.5]] * 2, "float64"),

@@ -75,7 +75,7 @@ def test_scores_at_the_edges():
 @pytest.mark.parametrize(
     ("labels", "probabilities", "message"),
     [
-        (np.zeros((2, 3), np.int8), np.zeros((2, 2)), "cannot be scored. Expected .N, C. of all three"),
+        (np.zeros((2, 3), np.int8), np.zeros((2, 2)), "cannot be scored. Expected .N, C. for all three"),
         (np.full((2, 2), 2, np.int8), np.zeros((2, 2)), "are not all 0 or 1"),
         (np.zeros((2, 2), np.int8), np.array([[0, 0], [np.nan, 0]]), "The probabilities of row 1 are"),
         (np.zeros((2, 2), np.int8), np.array([[0, 1.5], [0, 0]]), "The probabilities of row 0 are"),
@@ -256,5 +256,5 @@ def test_records_and_bundles_from_before_are_read():
     }
     info |= {"max_length": 8, "text_columns": ["text"], "base": base, "dtype": "float32"}
     assert not BundleInfo.model_validate(info).reads_pairs
-    with pytest.raises(ValueError, match="expected one for each label"):
+    with pytest.raises(ValueError, match="expected one per label"):
         BundleInfo.model_validate({**info, "threshold": [0.5]})

@@ -136,8 +136,8 @@ def test_a_tracker_that_breaks_is_said_once_and_hurts_nobody(tmp_path, breaks):
     with tracked(listening, [broken.tracker, sound.tracker], tmp_path, Config()) as observer:
         whole_run(observer)
         whole_run(observer)
-    said = [text for text in listening.heard if "given up" in text]
-    assert said == [f"--track broken is given up, the rest goes on: RuntimeError: {breaks} is broken"]
+    said = [text for text in listening.heard if "turned off" in text]
+    assert said == [f"--track broken failed and was turned off: RuntimeError: {breaks} is broken"]
     assert [entry[0] for entry in sound.told] == ["start", "log", "log", "log", "log", "finish"] * 2
 
 

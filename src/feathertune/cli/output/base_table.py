@@ -1,4 +1,4 @@
-"""The terminal output of a ranking of base models."""
+"""Terminal output of a ranking of base models."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from feathertune.report.format import units
 
 
 def ranking_text(ranking: BaseRanking) -> str:
-    """Return the table, the base to take, and whether the rows separate it from the others."""
+    """Return the table, the recommended base, and the bases that the rows cannot separate from it."""
     names = Column("base", left=True, whole=True)
-    table = table_of(names, "score", "95% CI", "behind the best", "parameters", "per 1,000 texts", "truncated")
+    table = table_of(names, "score", "95% CI", "behind the best", "parameters", "per 1,000 texts", "unread tokens")
     for row in ranking.bases:
         if row.error is None:
             table.add_row(
@@ -26,8 +26,8 @@ def ranking_text(ranking: BaseRanking) -> str:
             )
     failed = [Text(f"failed: {row.base}: {row.error}") for row in ranking.failed]
     facts = (
-        f"{ranking.source}: {ranking.n_rows:,} training rows, {ranking.max_length} tokens. Score: R2 of a linear probe "
-        "on rows it was not fitted to. Truncated: share of the tokens that was not read."
+        f"{ranking.source}: {ranking.n_rows:,} training rows, up to {ranking.max_length} tokens per text. Score: R2 of "
+        "a linear probe on held-out rows."
     )
     return render("", table, facts, *failed, *_advice(ranking))
 
@@ -42,5 +42,5 @@ def _advice(ranking: BaseRanking) -> list[Text]:
     best, *others = (row.base for row in ranking.tied)
     told = f"{ranking.n_rows:,} rows separate it from every other base."
     if others:
-        told = f"{ranking.n_rows:,} rows do not separate it from {', '.join(others)}: train these to decide."
+        told = f"{ranking.n_rows:,} rows cannot separate it from {', '.join(others)}: train these to decide."
     return [Text(f"\nTake {best}, which has the highest score. {told}")]

@@ -1,4 +1,4 @@
-"""Print the comparison of two studies."""
+"""Terminal output of a comparison of two studies."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _LISTED = 30
 
 
 def comparison_text(comparison: Comparison, page: Path) -> str:
-    """Return the methods, what differs, the verdict, and the path of the page."""
+    """Return the table of methods, the differences, the verdict, and the page's path."""
     heads, names = row_heads([pair.method for pair in comparison.methods])
-    methods = table_of(*heads, "A", "B", "B - A", "95 % interval", "p", "trained", "time")
+    methods = table_of(*heads, "A", "B", "B - A", "95% CI", "p", "trained", "time")
     for pair in comparison.methods:
         methods.add_row(
             *(Text(units.clip(cell.plain, _WORDS)) for cell in names[pair.method]),
@@ -57,7 +57,7 @@ def _differing(comparison: Comparison) -> list[Table | str]:
         values = (units.plain(place.key, value, _WORDS) for value in (place.a, place.b))
         table.add_row(Text(place.key), *(Text(value, overflow="fold") for value in values))
     n_more = len(comparison.differing) - _LISTED
-    return ["Differences:", table, *([f"and {n_more} more, on the page"] if n_more > 0 else []), ""]
+    return ["Differences:", table, *([f"{n_more} more on the page"] if n_more > 0 else []), ""]
 
 
 def _score(row: SummaryRow | None) -> Text:

@@ -1,4 +1,4 @@
-"""Tables of all methods, and of one."""
+"""Terminal output of `feathertune methods`: all methods, or one."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from feathertune.report.format import units
 if TYPE_CHECKING:
     from feathertune.methods.describe import Description
 
-# A narrower terminal gets fewer columns, which leaves room for the sentences.
+# A narrower terminal gets fewer columns, to leave room for the sentences.
 _ROOMY = 110
 _HINT = (
-    "The baselines are in every study. `feathertune methods show NAME` says what a method adapts and trains; "
-    "--set method.NAME.OPTION=VALUE sets its options."
+    "Every study includes the baselines. Run `feathertune methods show NAME` for a method's options and size; set "
+    "options with --set method.NAME.OPTION=VALUE."
 )
 
 
@@ -35,32 +35,32 @@ def methods_text() -> str:
     table = table_of(*names, *more, Column("what it does", left=True), *last)
     for method in METHODS:
         known = traits(method)
-        size = (known.size_option or "one size", "yes" if known.mergeable else "no") if roomy else ()
+        size = (known.size_option or "fixed", "yes" if known.mergeable else "no") if roomy else ()
         source = (Text(_short(known.source)),) if roomy else ()
         table.add_row(known.name, known.kind, *size, Text(known.summary), *source)
     for baseline in BASELINES:
         source = (Text(_short(baseline.source)),) if roomy else ()
         table.add_row(baseline.name, baseline.kind, *("" for _ in more), Text(baseline.summary), *source)
-    return render(table, _HINT)
+    return render(table, "", _HINT)
 
 
 def _short(source: str) -> str:
-    """Return the last part of a source, enough to find it; `--json` and `methods show` give all of it."""
+    """Return the last part of a source, enough to find it; `--json` and `methods show` print the whole."""
     return source.rpartition(", ")[2]
 
 
 def description_text(known: SimpleNamespace, on: Description, notes: Sequence[str]) -> str:
-    """Describe one method on one encoder."""
-    options = table_of(*(Column(head, left=True) for head in ("option", "default", "here")))
+    """Describe one method on one base model."""
+    options = table_of(*(Column(head, left=True) for head in ("option", "default", "used")))
     for name, value in on.options.items():
-        options.add_row(name, _say(known.options[name]), _say(value))
-    modules = table_of(Column("module", left=True, whole=True), "how many", Column("shape", whole=True))
+        options.add_row(name, _say(known.options.get(name, "scaled")), _say(value))
+    modules = table_of(Column("adapted modules", left=True, whole=True), "count", Column("shape", whole=True))
     for adapted in on.modules:
-        modules.add_row(Text(adapted.pattern), f"{adapted.count:,} x", str(adapted.shape).replace(",)", ")"))
-    trains = table_of(Column("trains", left=True), "parameters", "of the encoder")
-    trains.add_row("the method", f"{on.adapter:,}", f"{100 * on.adapter / on.encoder_parameters:.3f} %")
-    trains.add_row("the head", f"{on.head:,}")
-    trains.add_row("together", f"{on.total:,}")
+        modules.add_row(Text(adapted.pattern), f"{adapted.count:,}", str(adapted.shape).replace(",)", ")"))
+    trains = table_of(Column("trained", left=True), "parameters", "share of base")
+    trains.add_row("method", f"{on.adapter:,}", f"{100 * on.adapter / on.encoder_parameters:.3f}%")
+    trains.add_row("head", f"{on.head:,}")
+    trains.add_row("total", f"{on.total:,}")
     space = "; ".join(f"{name} {', '.join(map(_say, values))}" for name, values in known.search_space.items())
     return render(
         Text(f"{known.name}: {known.summary}"),
@@ -72,21 +72,21 @@ def description_text(known: SimpleNamespace, on: Description, notes: Sequence[st
         options,
         "",
         Text(f"On {on.encoder} ({on.encoder_parameters:,} parameters):"),
-        modules if on.modules else "Nothing of the encoder is trained.",
+        modules if on.modules else "No weight of the base model is trained.",
         "",
         trains,
-        f"That is {units.size(FP32_BYTES * on.total)} in fp32.",
-        *(Text(f"It {note}.") for note in notes),
+        f"Size: {units.size(FP32_BYTES * on.total)} in fp32.",
+        *(Text(f"{known.name} {note}.") for note in notes),
     )
 
 
 def _sentences(known: SimpleNamespace) -> list[str]:
     return [
-        "can be merged into the weights" if known.mergeable else "cannot be merged into the weights",
-        "begins as the encoder is" if known.zero_init else "does not begin as the encoder is",
-        *(["puts trained inputs beside the text"] if known.changes_input else []),
-        "can be kept to the last layers (top_layers)" if known.last_layers else "has no top_layers",
-        f"its size is {known.size_option}" if known.size_option else "has one size",
+        "merges into the weights" if known.mergeable else "does not merge into the weights",
+        "starts from the base model's outputs" if known.zero_init else "starts from changed outputs",
+        *(["adds trained inputs to the text"] if known.changes_input else []),
+        "supports top_layers" if known.last_layers else "does not support top_layers",
+        f"size option {known.size_option}" if known.size_option else "fixed size",
     ]
 
 

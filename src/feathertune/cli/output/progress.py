@@ -1,4 +1,4 @@
-"""Progress on stderr: a bar with the time left on a terminal, a line every half minute elsewhere."""
+"""Progress: a bar with the time left on a terminal or in a notebook, otherwise a line on stderr every 30 seconds."""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ import contextlib
 import sys
 import time
 from collections.abc import Iterator
+from typing import Any
 
+from rich.console import Group, RenderableType
+from rich.jupyter import JupyterMixin
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
-from feathertune.cli.output.terminal import PrintableConsole
+from feathertune.cli.output.terminal import PrintableConsole, printable
 from feathertune.records import RunRecord
 from feathertune.report.format import units
 from feathertune.study.observe import Observer, Silent
@@ -17,10 +21,11 @@ from feathertune.study.run_spec import RunSpec
 from feathertune.tasks import SCORES
 
 _LINE_EVERY_S = 30.0
+_DRAW_EVERY_S = 0.2  # in a notebook, where each drawing is a message to the browser
 
 
 class _Work:
-    """Counts work, and estimates the time left from the speed so far."""
+    """Count work, and estimate the time left from the speed so far."""
 
     def __init__(self) -> None:
         self._planned: dict[str, float] = {}
@@ -31,7 +36,7 @@ class _Work:
         self._start = time.monotonic()
 
     def plan(self, work: dict[str, float], finished: list[RunRecord]) -> None:
-        """Set the work of each run; runs finished before cost nothing."""
+        """Set each run's work; runs that finished earlier have none."""
         done = {record.id for record in finished}
         self._planned = {run: amount for run, amount in work.items() if run not in done}
         self._start = time.monotonic()
@@ -46,23 +51,23 @@ class _Work:
         self._measured += step
 
     def skip(self, work: float) -> None:
-        """Count work done by an earlier process; it does not count for the speed."""
+        """Count work done by an earlier process, without counting it towards the speed."""
         self._of_run = min(self._of_run + work, self._planned.get(self.running, 0.0))
 
     def end(self, run: str) -> None:
-        """End a run, perhaps early; its remaining work is not left to do."""
+        """End a run; if it stopped early, drop its remaining work."""
         self._done_before += self._planned.get(run, 0.0)
         self.running, self._of_run = "", 0.0
 
     @property
     def fraction(self) -> float:
-        """Share of the planned work that is done."""
+        """Finished share of the planned work."""
         total = sum(self._planned.values())
         return (self._done_before + self._of_run) / total if total else 0.0
 
     @property
     def left_s(self) -> float | None:
-        """Seconds left; None before any work was measured."""
+        """Seconds left; None until some work has been measured."""
         if self._measured <= 0:
             return None
         left = sum(self._planned.values()) - self._done_before - self._of_run
@@ -74,7 +79,7 @@ class _Work:
 
 
 def result_line(record: RunRecord) -> str:
-    """Return one run's result in a line."""
+    """Return one line with a run's result."""
     if record.status == "failed" or record.test is None:
         return f"{record.id}: failed after {units.seconds(record.seconds.total)}: {record.error}"
     seconds = units.seconds(record.seconds.total)
@@ -84,7 +89,7 @@ def result_line(record: RunRecord) -> str:
 
 
 class _Lines(Silent):
-    """Plain lines, for a log."""
+    """Plain log lines."""
 
     def __init__(self) -> None:
         self._work = _Work()
@@ -94,16 +99,16 @@ class _Lines(Silent):
         self.said(text)
 
     def planned(self, work: dict[str, float], finished: list[RunRecord]) -> None:
-        """Set the work, and print the finished runs."""
+        """Set the work, and print the runs that finished earlier."""
         self._work.plan(work, finished)
         for record in finished:
-            self.said(f"{result_line(record)} (done before)")
+            self.said(f"{result_line(record)} (finished earlier)")
 
     def started(self, spec: RunSpec) -> None:
         self._work.start(spec.id)
 
     def advanced(self, work: float, text: str = "") -> None:
-        """Print the progress now and then."""
+        """Print progress, at most every 30 seconds."""
         self._work.advance(work)
         if time.monotonic() - self._last >= _LINE_EVERY_S:
             self._last = time.monotonic()
@@ -123,7 +128,7 @@ class _Lines(Silent):
 
 
 class _Bar(_Lines):
-    """A bar on a terminal, with the results of the runs above it."""
+    """A progress bar on a terminal, below the results of finished runs."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -137,6 +142,9 @@ class _Bar(_Lines):
             transient=True,
         )
         self._task = self._progress.add_task("starting", total=1.0, left="")
+        self.open()
+
+    def open(self) -> None:
         self._progress.start()
 
     def close(self) -> None:
@@ -168,9 +176,48 @@ class _Bar(_Lines):
         self._progress.update(self._task, description=text, completed=self._work.fraction, left=self._work.left_text())
 
 
+class NotebookBar(_Bar, JupyterMixin):
+    """A bar in the output of a notebook's cell, below the results of the runs; each drawing replaces the last."""
+
+    def open(self) -> None:
+        """Show the output, which `close` leaves with the results alone."""
+        from IPython.display import display
+
+        self._results: list[Text] = []
+        self._is_open, self._drawn = True, time.monotonic()
+        self._place: Any = display(self, display_id=True)
+
+    def close(self) -> None:
+        """Take the bar away."""
+        self._is_open = False
+        self._draw()
+
+    def stage(self, text: str) -> None:
+        """Name what begins, next to the bar."""
+        super().stage(text)
+        self._draw()
+
+    def said(self, text: str) -> None:
+        """Add a line above the bar."""
+        self._results.append(Text(printable(text)))
+        self._draw()
+
+    def __rich__(self) -> RenderableType:
+        return Group(*self._results, *([self._progress] if self._is_open else []))
+
+    def _move(self, text: str | None = None) -> None:
+        super()._move(text)
+        if time.monotonic() - self._drawn >= _DRAW_EVERY_S:
+            self._draw()
+
+    def _draw(self) -> None:
+        self._drawn = time.monotonic()
+        self._place.update(self)
+
+
 @contextlib.contextmanager
 def observe(*, quiet: bool) -> Iterator[Observer]:
-    """Report a study's progress on stderr until the block ends: as a bar on a terminal, else as lines."""
+    """Report progress on stderr during the block: a bar on a terminal, otherwise lines."""
     if quiet or not sys.stderr.isatty():
         yield Silent() if quiet else _Lines()
         return

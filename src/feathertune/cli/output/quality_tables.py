@@ -1,4 +1,4 @@
-"""The terminal output and the output folder of an inspection."""
+"""Terminal output and output folder of an inspection."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ INSPECTION = FolderKind(INSPECTION_FILE, ("source", "findings", "lengths"), (PAG
 
 
 def write_folder(inspected: Inspected, out: Path, *, overwrite: bool) -> None:
-    """Write the record, the page and the rows of all findings, whole or not at all."""
+    """Write the record, the page and the rows of all findings: all of them, or none."""
     with claimed(out, INSPECTION, overwrite=overwrite), new_folder(out) as folder:
         (folder / INSPECTION_FILE).write_text(inspected.record.model_dump_json(indent=1) + "\n", encoding="utf-8")
         (folder / PAGE_FILE).write_bytes(draw_inspection(inspected.record))
@@ -35,18 +35,18 @@ def write_folder(inspected: Inspected, out: Path, *, overwrite: bool) -> None:
             writer.writerow(["finding", *FoundRow.model_fields])
             for kind, row in inspected.rows():
                 values = row.model_dump()
-                # Half a surrogate pair cannot be written, and a null byte cannot be read.
+                # Half a surrogate pair cannot be written; a null byte cannot be read back.
                 text = (row.text or "").encode("utf-8", "replace").decode().replace("\0", "\ufffd")
                 writer.writerow([kind, *{**values, "text": text}.values()])
 
 
 def fixed_lines(fixed: Fixed) -> list[Text]:
     """Return the lines about a cleaned copy."""
-    done = [f"- {n:,} rows: {what}" for what, n in fixed.counts.most_common()] or ["- nothing had to be changed"]
+    done = [f"- {n:,} rows: {what}" for what, n in fixed.counts.most_common()] or ["- no changes were needed"]
     return [
-        Text(f"{fixed.path}: {fixed.n_written:,} of {fixed.n_read:,} rows; the original is as it was"),
+        Text(f"{fixed.path}: {fixed.n_written:,} of {fixed.n_read:,} rows; the original is unchanged"),
         *map(Text, done),
-        Text(f"Each change, and why: {fixed.changes}"),
+        Text(f"List of changes: {fixed.changes}"),
     ]
 
 
@@ -61,11 +61,11 @@ def inspection_text(found: Inspection, out: Path | None) -> str:
     return render(
         Text(f"data      {found.source}: {n:,} rows{f' ({splits})' if splits else ''}, {len(found.classes):,} labels"),
         *_columns_lines(found),
-        Text(f"repeated  {found.repeated:,} rows repeat a text; {found.contradicted:,} texts have several labels"),
+        Text(f"repeated  {found.repeated:,} rows repeat a text; {found.contradicted:,} texts have conflicting labels"),
         *(Text(f"note      {note}") for note in found.notes),
         "",
         classes,
-        *([f"and {more:,} labels more"] if more > 0 else []),
+        *([f"{more:,} more labels"] if more > 0 else []),
         "",
         *_length_lines(found),
         "",
@@ -85,21 +85,21 @@ def _columns_lines(found: Inspection) -> list[Text]:
 
 def _length_lines(found: Inspection) -> list[RenderableType]:
     lengths = found.lengths
-    shares = table_of(Column("tokens a text", left=True), *lengths.quantiles, "longest", "mean")
+    shares = table_of(Column("share of texts", left=True), *lengths.quantiles, "longest", "mean")
     shares.add_row(
-        "up to", *(f"{value:,}" for value in lengths.quantiles.values()), f"{lengths.longest:,}", f"{lengths.mean:.0f}"
+        "tokens", *(f"{value:,}" for value in lengths.quantiles.values()), f"{lengths.longest:,}", f"{lengths.mean:.0f}"
     )
     cut = table_of(Column("--max-length", left=True), *(f"{limit:,}" for limit in lengths.cut))
-    cut.add_row("texts cut", *(units.percent(share) for share in lengths.cut.values()))
-    of = "" if lengths.n == sum(found.rows.values()) else f", counted on {lengths.n:,} of the texts"
-    return [f"under the tokenizer of {found.base}{of}:", shares, cut]
+    cut.add_row("truncated", *(units.percent(share) for share in lengths.cut.values()))
+    of = "" if lengths.n == sum(found.rows.values()) else f", from a sample of {lengths.n:,} texts"
+    return [f"Text lengths with the tokenizer of {found.base}{of}:", shares, cut]
 
 
 def _suspicion_lines(found: Inspection) -> list[Text]:
-    lines = [Text("Look at this:" if found.suspicious else "Nothing looks wrong.")]
+    lines = [Text("Likely problems:" if found.suspicious else "No problems found.")]
     lines += [Text(f"- {line}") for line in found.suspicious]
     if found.refused is not None:
-        lines.append(Text(f"A study would refuse this data: {found.refused}"))
+        lines.append(Text(f"compare and train would refuse this data: {found.refused}"))
     return lines
 
 

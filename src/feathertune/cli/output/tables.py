@@ -1,4 +1,4 @@
-"""Tables that the commands print on stdout: a plan with its cost estimate, a study, scores, predictions."""
+"""Tables on stdout: a plan with its cost estimate, a study, scores, predictions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from feathertune.cli.output.terminal import PrintableConsole
+from feathertune.cli.output.terminal import PrintableConsole, printable
 from feathertune.records import TRAINED_KINDS, BaseRecord, DataRecord, Scores, StudyRecord, at_largest_size
 from feathertune.records.cost_estimate import CostEstimate
 from feathertune.records.row_names import base_of_row, method_of_row
@@ -32,14 +32,19 @@ if TYPE_CHECKING:
     from feathertune.study.running.workbench import Prepared
 
 _PIPE_WIDTH = 130
+# A study's output is copied into issues and documents, so in a pipe it fits the usual terminal.
+_STUDY_PIPE_WIDTH = 80
 _ANY_WIDTH = 10_000
 # A longer head of a whole column takes two lines.
 _LONG_HEAD = 12
+_MOST_CAVEATS = 3
+# No-break spaces keep a number and its unit on one line; some terminals draw them too narrow for aligned columns.
+_SPACES = str.maketrans("\u00a0\u202f", "  ")
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table: numbers align right; a `whole` cell is never broken into lines."""
+    """A table column, right-aligned unless `left`; a `whole` cell stays on one line."""
 
     head: str
     left: bool = False
@@ -52,7 +57,7 @@ TRAINING_ROWS = Column("training rows", left=True)
 
 
 def row_heads(rows: Sequence[str]) -> tuple[list[Column], dict[str, list[Text]]]:
-    """Return the heads and cells of the method of each row, and of its base if there are several."""
+    """Return heads and cells for each row's method, and for its base model if there are several."""
     cells = {row: [Text(method_of_row(row))] for row in rows}
     if not any(map(base_of_row, rows)):
         return [METHOD], cells
@@ -60,7 +65,7 @@ def row_heads(rows: Sequence[str]) -> tuple[list[Column], dict[str, list[Text]]]
 
 
 def table_of(*columns: Column | str) -> Table:
-    """Return an empty table; a string is the head of a column of numbers."""
+    """Return an empty table; a string stands for a column of numbers with that head."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for given in columns:
         column = Column(given) if isinstance(given, str) else given
@@ -70,21 +75,27 @@ def table_of(*columns: Column | str) -> Table:
 
 
 def width() -> int:
-    """Return the terminal's width in characters, or a fixed width into a pipe."""
+    """Return the terminal's width in characters, or a fixed width in a pipe."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else _PIPE_WIDTH
 
 
-def render(*parts: RenderableType) -> str:
-    """Lay out for the terminal; into a pipe, for a fixed width and without color."""
+def study_width() -> int:
+    """Return the width of a study's output: the terminal's, or 80 characters in a pipe."""
+    return width() if sys.stdout.isatty() else _STUDY_PIPE_WIDTH
+
+
+def render(*parts: RenderableType, columns: int | None = None) -> str:
+    """Lay out for the terminal, or for a width of `columns`; without color in a pipe."""
     terminal = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-    console = PrintableConsole(file=io.StringIO(), force_terminal=terminal, width=width(), highlight=False)
+    file = io.StringIO()
+    console = PrintableConsole(file=file, force_terminal=terminal, width=columns or width(), highlight=False)
     for part in parts:
         console.print(part, markup=False) if isinstance(part, str) else console.print(part)
-    return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
+    return "\n".join(line.rstrip() for line in file.getvalue().translate(_SPACES).split("\n"))
 
 
 def plan_text(prepared: Prepared, folder: Path | None, cost: CostEstimate) -> str:
-    """Return the plan and the cost estimate, which is kept in `folder`, as text."""
+    """Return the plan and the cost estimate as text; `folder` is where the estimate was saved."""
     data, config = prepared.bench.data, prepared.plan.config
     bases = [bench.base for bench in prepared.benches.values()]
     names = (Column("run", left=True, whole=True), Column("kind", left=True, whole=True))
@@ -97,14 +108,14 @@ def plan_text(prepared: Prepared, folder: Path | None, cost: CostEstimate) -> st
         f"data     {data.source}: {data.rows_in_words()}",
         *_labels(data),
         *(f"long     {_of_base(base, bases)}{data.long_texts(base)}" for base in bases),
-        f"removed  {data.duplicates_removed:,} duplicates, {data.overlap_removed:,} rows that stood in a later split",
+        f"removed  {data.duplicates_removed:,} duplicates, {data.overlap_removed:,} rows repeated in a later split",
         *(f"note     {note}" for note in data.notes),
         *(
             f"base     {base.id}: {base.model_type}, {units.count(base.n_parameters)} parameters, "
             f"{base.n_layers} layers"
             for base in bases
         ),
-        f"train    up to {config.train.epochs_on(data.n_train)} epochs, {config.train.batch_size} rows a step, "
+        f"train    up to {config.train.epochs_on(data.n_train)} epochs, batch size {config.train.batch_size}, "
         f"{prepared.bench.runtime.dtype} ({prepared.bench.runtime.reason})",
         "",
         runs,
@@ -134,15 +145,15 @@ def _labels(data: DataRecord) -> list[str]:
 
 def _kept(folder: Path | None) -> str:
     if folder is None:
-        return "Nothing was started or written. Pass --out to keep the estimate and compare it with the actual costs."
-    return f"Nothing was started. The cost estimate is in {folder}: the study there compares it with the actual costs."
+        return "Nothing was run or written. Pass --out to save the estimate and compare it with the actual cost."
+    return f"Nothing was run. The cost estimate is in {folder}; a study there compares it with the actual cost."
 
 
 def cost_lines(cost: CostEstimate) -> list[RenderableType]:
     """Return the cost estimate as a table and a summary."""
     head, sizes = _sizes([row.train_rows for row in cost.rows])
     heads, names = row_heads([row.method for row in cost.rows])
-    table = table_of(*heads, *head, "a run", "before training", "training", "test rows", "memory", "runs")
+    table = table_of(*heads, *head, "per run", "before training", "training", "test rows", "memory", "runs")
     for row, n_rows in zip(cost.rows, sizes, strict=True):
         cells = [units.DASH] * 5
         if (took := row.seconds) is not None:
@@ -151,10 +162,10 @@ def cost_lines(cost: CostEstimate) -> list[RenderableType]:
         table.add_row(*names[row.method], *n_rows, *cells, str(row.n_runs))
     return [
         table,
-        *(Text(f"{row.method} failed on the pilot: {row.error}") for row in cost.rows if row.error is not None),
+        *(Text(f"{row.method} failed in the pilot run: {row.error}") for row in cost.rows if row.error is not None),
         *(Text(f"{row.method}: {note}") for row in cost.rows for note in row.notes),
-        f"All {sum(row.n_runs for row in cost.rows)} runs together: about {units.seconds(cost.study_seconds)}. Work "
-        "that runs share is part of each row, and counted once here. An early stop takes less. Measured in "
+        f"All {sum(row.n_runs for row in cost.rows)} runs together: about {units.seconds(cost.study_seconds)}. Each "
+        "row includes shared work, which this total counts once. Early stopping takes less. The estimate took "
         f"{units.seconds(cost.measured_seconds)}.",
     ]
 
@@ -166,7 +177,8 @@ def plan_json(prepared: Prepared, cost: CostEstimate) -> str:
 
 
 def study_text(study: StudyRecord, folder: Path) -> str:
-    """Return a study's table, its verdict, and the path of its report."""
+    """Return a study's table, its verdict with the most important caveats, and the path of its report."""
+    columns = study_width()
     score = task_of_study(study).primary
     say = score.format
     summary = at_largest_size(study.summary)
@@ -176,7 +188,7 @@ def study_text(study: StudyRecord, folder: Path) -> str:
     names = {head: [cells[row.method][place] for row in summary] for place, head in enumerate(heads)}
     gives: dict[Column | str, list[str]] = {
         Column(score.title, whole=True): [say.score(row.score_mean) for row in summary],
-        "95 % interval": [say.interval(row.score_low, row.score_high) for row in summary],
+        "95% CI": [say.interval(row.score_low, row.score_high) for row in summary],
         "vs full": [say.difference(row.delta_vs_full) for row in summary],
     }
     costs: dict[Column | str, list[str]] = {
@@ -194,10 +206,11 @@ def study_text(study: StudyRecord, folder: Path) -> str:
         facts += f"; labels {data.numbers['train'].in_words()}"
     budget = budget_lines(study.parameter_budget, study.off_budget)
     missing = len(study.planned_runs) - len(study.runs)
-    state = [f"\n{missing} of {len(study.planned_runs)} runs are still to be done."] if missing else []
-    return render(
+    state = [f"\n{missing} of {len(study.planned_runs)} runs are not finished."] if missing else []
+    text = render(
         "",
-        *side_by_side(names, gives, costs),
+        *side_by_side(names, gives, costs, columns=columns),
+        "",
         facts + ".",
         *failed,
         *left_out_lines(study.left_out),
@@ -206,16 +219,28 @@ def study_text(study: StudyRecord, folder: Path) -> str:
         *_estimated(study),
         "",
         verdict_text(study),
-        *(f"- {caveat}" for caveat in caveat_texts(study)),
+        *_caveats(study),
         *(part for base in study.bases for part in _by_length(study, base)),
         *_label_curve(study),
         *state,
-        f"\nReport: {folder / REPORT_FILE}",
+        columns=columns,
     )
+    return text + printable(f"\nReport: {folder / REPORT_FILE}\n")  # a path is not wrapped
+
+
+def _caveats(study: StudyRecord) -> list[RenderableType]:
+    """Return the first caveats, which are the most important ones, and the number of the others."""
+    caveats = caveat_texts(study)
+    more = len(caveats) - _MOST_CAVEATS
+    items = [*caveats[:_MOST_CAVEATS], *([f"{more} more in the report"] if more > 0 else [])]
+    bullets = Table.grid(padding=(0, 1, 0, 0))
+    for item in items:
+        bullets.add_row("-", Text(item))
+    return [bullets] if items else []
 
 
 def _sizes(train_rows: Sequence[int | None]) -> tuple[list[Column], list[list[str]]]:
-    """Return the head and the cells of a column of training rows; of no column without a learning curve."""
+    """Return head and cells of the column of training rows; no column without a learning curve."""
     if set(train_rows) <= {None}:
         return [], [[] for _ in train_rows]
     return [TRAINING_ROWS], [["" if n is None else f"{n:,}"] for n in train_rows]
@@ -228,7 +253,7 @@ def _searches(study: StudyRecord) -> list[RenderableType]:
     head, sizes = _sizes([one.train_rows for one in found])
     options = Column("options", left=True)
     (_, *base), names = row_heads([one.method for one in found])
-    table = table_of(Column("found by search", left=True), *base, *head, "validation", "after", options)
+    table = table_of(Column("found by search", left=True), *base, *head, "default score", "best score", options)
     for one, n_rows in zip(found, sizes, strict=True):
         scores = map(task_of_study(study).primary.format.score, (one.before, one.after))
         table.add_row(*names[one.method], *n_rows, *scores, Text(one.found))
@@ -253,9 +278,9 @@ def _by_length(study: StudyRecord, base: BaseRecord) -> list[RenderableType]:
     if len(buckets) < 2 or base.truncated_fraction == 0:
         return []
     of_base = f" ({base.name})" if len(study.bases) > 1 else ""
-    table = table_of(Column(f"tokens of the text{of_base}", left=True), *map(bucket_name, buckets))
+    table = table_of(Column(f"tokens per text{of_base}", left=True), *map(bucket_name, buckets))
     table.add_row("test rows", *(f"{bucket.n:,}" for bucket in buckets))
-    table.add_row("never read", *(units.percent(bucket.unread_fraction) for bucket in buckets))
+    table.add_row("unread tokens", *(units.percent(bucket.unread_fraction) for bucket in buckets))
     for row in at_largest_size(study.summary):
         scores = [one.score for bucket in buckets for one in bucket.scores if one.method == row.method]
         if scores:
@@ -293,13 +318,13 @@ def budget_lines(budget: int | None, off_budget: Mapping[str, str]) -> list[Text
     if budget is None:
         return []
     return [
-        Text(f"sized to train {budget:,} parameters of the encoder each; the head comes on top"),
-        *(Text(f"off that: {name} {words}") for name, words in off_budget.items()),
+        Text(f"parameter budget: {budget:,} per method, excluding the head"),
+        *(Text(f"off budget: {name} {words}") for name, words in off_budget.items()),
     ]
 
 
 def metrics_text(scores: Mapping[str, Scores]) -> str:
-    """Return a table of the scores of one or several sets of rows."""
+    """Return a table of scores, one row for each set of rows."""
     task = task_of_scores(next(iter(scores.values())))
     heads = [Column(column.title, whole=True) for column in task.columns]
     table = table_of(Column("rows", left=True), "n", *heads)
@@ -309,7 +334,7 @@ def metrics_text(scores: Mapping[str, Scores]) -> str:
 
 
 def predictions_text(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> str:
-    """Return predicted rows as a table: label, its probability if it is a class, and the beginning of each text."""
+    """Return predictions as a table: label, probability of a class, and the start of each text."""
     table = table_of(Column("label", left=True), "probability", Column("text", left=True))
     for row in rows:
         labels = row["labels"] if "labels" in row else [row["label"]]
@@ -324,15 +349,21 @@ def predictions_text(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) 
 
 
 def side_by_side(
-    methods: Mapping[Column, Sequence[Text]], *groups: Mapping[Column | str, Sequence[str]]
+    methods: Mapping[Column, Sequence[Text]], *groups: Mapping[Column | str, Sequence[str]], columns: int
 ) -> list[RenderableType]:
-    """Return one table of all groups of columns, or a table for each group if the terminal is too narrow for one."""
+    """Return one table if it fits into `columns`, else one per group of columns; a group that is too wide is halved."""
     one = _table(methods, *groups)
-    if Console(width=_ANY_WIDTH).measure(one).maximum <= width():
+    if Console(width=_ANY_WIDTH).measure(one).maximum <= columns:
         return [one]
+    if len(groups) == 1:
+        cells = list(groups[0].items())
+        if len(cells) == 1:
+            return [one]
+        half = (len(cells) + 1) // 2
+        groups = dict(cells[:half]), dict(cells[half:])
     parts: list[RenderableType] = []
     for group in groups:
-        parts += [*([""] if parts else []), _table(methods, group)]
+        parts += [*([""] if parts else []), *side_by_side(methods, group, columns=columns)]
     return parts
 
 

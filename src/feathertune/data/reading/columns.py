@@ -1,4 +1,4 @@
-"""Finding the text and label columns of a table, by the names given or by usual ones. Two text columns make pairs."""
+"""Find a table's text and label columns, by the given names or by common ones. Two text columns make pairs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from feathertune.errors import DataError, nearest
 
 TEXT_COLUMNS = ("text", "sentence", "review", "content")
-# Read as pairs if no column of `TEXT_COLUMNS` exists; the first of these in any case.
+# Read as pairs if no column of `TEXT_COLUMNS` exists. The first pair takes precedence over `TEXT_COLUMNS`.
 PAIR_COLUMNS = (
     ("text", "text_pair"),
     ("sentence1", "sentence2"),
@@ -22,7 +22,7 @@ LABEL_COLUMNS = ("label", "labels", "class", "sentiment")
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns read of a source, and the `others`; `text_pair` holds the second text of each pair."""
+    """The columns to read from a source, and the `others`. `text_pair` holds the second text of each pair."""
 
     text: str
     label: str
@@ -31,7 +31,7 @@ class Columns:
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """One column, or two for pairs."""
+        """The text column, or both columns of pairs."""
         return (self.text,) if self.text_pair is None else (self.text, self.text_pair)
 
     @property
@@ -58,8 +58,8 @@ def find_columns(
     label = find_column(names, label_column, LABEL_COLUMNS, "label", source)
     if label in texts:
         raise DataError(
-            f"{source}: the text column and the label column are both '{label}'. Name two different ones "
-            "(--text-column, --label-column)."
+            f"{source}: the text column and the label column are both '{label}'. Pass two different columns with "
+            "--text-column and --label-column."
         )
     others = tuple(name for name in names if name not in (*texts, label))
     return Columns(texts[0], label, others, *texts[1:])
@@ -68,10 +68,10 @@ def find_columns(
 def find_text_columns(
     names: Sequence[str], asked: str | None, source: str, *, usual: Sequence[str] = ()
 ) -> tuple[str, ...]:
-    """Find the column of the texts, or the two columns of pairs; raise a `DataError` if that fails.
+    """Find the text column, or the two columns of pairs; raise a `DataError` if they are missing.
 
-    `asked` is one name, or two with a comma between them; None looks for the `usual` columns that a bundle was trained
-    on, then for usual names.
+    `asked` is one name, or two separated by a comma. If it is None, the `usual` columns, which a bundle was trained on,
+    are tried first, then common names.
     """
     wants_pairs = len(usual) == 2 if usual else None
     if asked is not None:
@@ -88,14 +88,14 @@ def find_text_columns(
                 return columns
         if wants_pairs:
             raise DataError(
-                f"{source} has no columns {' and '.join(usual)}, and the bundle was trained on pairs of texts."
+                f"{source} has no columns {' and '.join(usual)}. The bundle was trained on pairs of texts."
                 f"{nearest(usual[0], names)} Name both columns with --text-column A,B."
             )
     return (find_column(names, None, (*usual, *TEXT_COLUMNS), "text", source),)
 
 
 def _asked_columns(names: Sequence[str], asked: str, source: str) -> tuple[str, ...]:
-    # The name of one column may hold a comma.
+    # A single column's name may contain a comma.
     if "," not in asked or _named(names, asked) is not None:
         return (find_column(names, asked, (), "text", source),)
     wanted = [name.strip() for name in asked.split(",")]
@@ -105,12 +105,12 @@ def _asked_columns(names: Sequence[str], asked: str, source: str) -> tuple[str, 
         )
     first, second = (find_column(names, name, (), "text", source) for name in wanted)
     if first == second:
-        raise DataError(f"{source}: both texts of a pair are of the column '{first}'. Expected two different ones.")
+        raise DataError(f"{source}: both texts of a pair come from the column '{first}'. Expected two columns.")
     return first, second
 
 
 def find_column(names: Sequence[str], asked: str | None, usual: Sequence[str], kind: str, source: str) -> str:
-    """Find a column by the name asked for, else by usual names in any case; raise a `DataError` if it is missing."""
+    """Find a column by the given name, or by common names in any case; raise a `DataError` if it is missing."""
     if asked is not None:
         if (found := _named(names, asked)) is not None:
             return found
@@ -120,7 +120,7 @@ def find_column(names: Sequence[str], asked: str | None, usual: Sequence[str], k
             return found
     hint = ""
     if len(names) == 1 and any(mark in names[0] for mark in ";\t|"):
-        hint = " There is one column only: is the file separated by another character than its ending says?"
+        hint = " The file has only one column: does its separator match its extension?"
     raise DataError(
         f"{source} has no {kind} column (looked for {', '.join(usual)}).{nearest(usual[0], names)}{hint} "
         f"Name it with --{kind}-column (data.{kind}_column)."

@@ -1,4 +1,4 @@
-"""Readers of CSV, TSV, JSONL, parquet and plain text: streaming, with exact row numbers.
+"""Stream CSV, TSV, JSONL, Parquet and plain text, with exact row numbers.
 
 CSV uses the standard library's reader: faster ones lose row numbers and cannot stream a quoted newline across blocks.
 """
@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from feathertune.errors import DataError, first_line, is_whole, shown
 
-# Characters of a field, and of a line: neither an unclosed quote nor a compressed gigabyte of zeros may fill memory.
+# Maximum characters of a field or line, so that an unclosed quote or a compressed gigabyte of zeros cannot fill memory.
 _LONGEST_FIELD = 100_000_000
 _BATCH_ROWS = 1024
 _READ_BYTES = 1 << 20
@@ -28,11 +28,11 @@ _BOM = b"\xef\xbb\xbf"
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
 _LONGEST_NAME = 1_000
-_ESCAPED_BYTE = re.compile("[\udc80-\udcff]")  # what "surrogateescape" makes of a byte that is not UTF-8
+_ESCAPED_BYTE = re.compile("[\udc80-\udcff]")  # a byte that is not UTF-8, as "surrogateescape" decodes it
 
 
 class Row(NamedTuple):
-    """One row: values by column name (strings in CSV and text), and its place, for messages."""
+    """One row: values by column name (strings in CSV and text), and its location for messages."""
 
     values: dict[str, Any]
     where: str
@@ -54,7 +54,7 @@ class _NotUtf8Error(Exception):
 
 
 def _open(path: Path) -> io.BufferedReader:
-    """Open at the first byte after a byte order mark; what is compressed is recognised by its content."""
+    """Open a file after its byte order mark; compression is recognised by content."""
     file = path.open("rb")
     for magic, compression in _COMPRESSED.items():
         if file.peek(len(magic)).startswith(magic):
@@ -73,7 +73,7 @@ def _lines(file: Any, path: Path) -> Iterator[Any]:  # noqa: ANN401 - of bytes o
     """Read lines of limited length, as bytes or text."""
     while line := file.readline(_LONGEST_FIELD):
         if len(line) == _LONGEST_FIELD:
-            raise DataError(f"{path.name} has a line of more than {_LONGEST_FIELD:,} characters. Split it.")
+            raise DataError(f"{path.name} has a line longer than {_LONGEST_FIELD:,} characters. Split it.")
         yield line
 
 
@@ -105,8 +105,8 @@ def _text_rows(path: Path, only: Collection[str] | None = None) -> Iterator[Row]
 def _records(path: Path, delimiter: str) -> Iterator[list[str]]:
     csv.field_size_limit(max(_LONGEST_FIELD, csv.field_size_limit()))
     header: list[str] = []
-    number = 0  # of the row that was read last; 0 is the header
-    line = 0  # that it ended on
+    number = 0  # the row read last; 0 is the header
+    line = 0  # the line on which that row ended
 
     def where(line: int) -> str:
         return f"{path.name}, " + (f"row {number + 1} (line {line})" if header else f"header (line {line})")
@@ -123,7 +123,7 @@ def _records(path: Path, delimiter: str) -> Iterator[list[str]]:
                 elif len(record) != len(header):
                     raise DataError(
                         f"{where(reader.line_num)}: {len(record)} fields found, {len(header)} expected "
-                        f"({shown(', '.join(header))}). A field with a separator or newline in it must be in quotes."
+                        f"({shown(', '.join(header))}). Quote fields that contain a separator or a newline."
                     )
                 else:
                     number += 1
@@ -134,7 +134,7 @@ def _records(path: Path, delimiter: str) -> Iterator[list[str]]:
         except csv.Error as error:
             raise DataError(f"{where(line + 1)}: {_quote_problem(str(error))}") from error
     if not header:
-        raise DataError(f"{path.name} is empty. Expected a line of column names, then one row a line.")
+        raise DataError(f"{path.name} is empty. Expected a line of column names, then one row per line.")
 
 
 def _quote_problem(said: str) -> str:
@@ -142,7 +142,7 @@ def _quote_problem(said: str) -> str:
         return "a field opens with a double quote that is never closed. Close it, or double it if it is text."
     if "field larger" in said:
         return f"a field is longer than {_LONGEST_FIELD:,} characters. Is a double quote left open?"
-    return f"the field cannot be read ({said}). Expected a double quote inside a quoted field to be doubled."
+    return f"the field cannot be read ({said}). Double each double quote inside a quoted field."
 
 
 def _check_names(names: list[str], path: Path) -> None:
@@ -156,10 +156,10 @@ def _check_names(names: list[str], path: Path) -> None:
         if len(name) > _LONGEST_NAME:
             raise DataError(
                 f"{path.name}: the name of column {position} has {len(name):,} characters. Expected at most "
-                f"{_LONGEST_NAME:,}: is the first line the header?"
+                f"{_LONGEST_NAME:,}. Is the first line the header?"
             )
         if "\0" in name:
-            raise DataError(f"{path.name}: the header holds a null byte. Expected text in UTF-8.")
+            raise DataError(f"{path.name}: the header contains a null byte. Expected text in UTF-8.")
         if seen.setdefault(name, position) != position:
             raise DataError(
                 f"{path.name}: columns {seen[name]} and {position} are both named '{shown(name)}'. Rename one."
@@ -195,19 +195,19 @@ def _json_rows(path: Path, only: Collection[str] | None = None) -> Iterator[Row]
             except json.JSONDecodeError as error:
                 raise DataError(
                     f"{where}: not JSON ({error.msg} at character {error.pos + 1}). Expected "
-                    'one object a line, such as {"text": "...", "label": "..."}.'
+                    'one object per line, such as {"text": "...", "label": "..."}.'
                 ) from error
             except (ValueError, RecursionError) as error:  # a number of 5,000 digits; 100,000 brackets
                 raise DataError(f"{where}: this JSON cannot be read ({error}).") from error
             if not isinstance(value, dict):
                 raise DataError(
-                    f"{where}: found a JSON {_json_kind(value)}. Expected an object a line, "
+                    f"{where}: found a JSON {_json_kind(value)}. Expected one object per line, "
                     'such as {"text": "...", "label": "..."}.'
                 )
             empty = False
             yield Row(value, where)
     if empty:
-        raise DataError(f"{path.name} is empty. Expected one JSON object a line.")
+        raise DataError(f"{path.name} is empty. Expected one JSON object per line.")
 
 
 def _json_kind(value: object) -> str:
@@ -221,7 +221,7 @@ def _json_columns(path: Path) -> tuple[str, ...]:
         if len(name) > _LONGEST_NAME or not is_whole(name):
             raise DataError(
                 f"{path.name}: the first object has the key {shown(ascii(name))}. Expected at most "
-                f"{_LONGEST_NAME:,} characters, and no half surrogate pair."
+                f"{_LONGEST_NAME:,} characters, and no unpaired surrogate."
             )
     return names
 
@@ -229,7 +229,7 @@ def _json_columns(path: Path) -> tuple[str, ...]:
 # Parquet
 
 
-# What reading broken or unusual files raises; the values of some types have no form in Python.
+# Errors that broken or unusual files raise; values of some types have no Python equivalent.
 _BROKEN = (pa.ArrowException, OSError, ValueError, OverflowError, TypeError, KeyError, NotImplementedError, EOFError)
 
 
@@ -240,7 +240,7 @@ def _parquet(path: Path) -> Iterator[pq.ParquetFile]:
             file = pq.ParquetFile(content, buffer_size=_READ_BYTES, pre_buffer=False)
             names = file.schema_arrow.names
         except _BROKEN as error:
-            raise DataError(f"{path.name} is not a parquet file ({first_line(error)}).") from error
+            raise DataError(f"{path.name} is not a Parquet file ({first_line(error)}).") from error
         _check_names(names, path)
         yield file
 
@@ -269,8 +269,8 @@ def _parquet_rows(path: Path, only: Collection[str] | None) -> Iterator[Row]:
             raise _not_utf8(f"{path.name}, row {number + bad + 1}", error.object[error.start]) from None
         except _BROKEN as error:
             raise DataError(
-                f"{path.name}: damaged after row {number}, or with values that Python has no type for "
-                f"({first_line(error)}). Write the file again."
+                f"{path.name} cannot be read after row {number} ({first_line(error)}). The file is damaged, or holds "
+                "values that Python has no type for. Write it again."
             ) from error
 
 

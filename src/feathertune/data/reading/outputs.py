@@ -1,7 +1,7 @@
-"""Rows to a file, in the format of its ending, under a temporary name until the last one.
+"""Write rows to a file in the format of its extension, under a temporary name until it is complete.
 
 A value that a format cannot hold becomes text: dates as ISO 8601, decimals with all digits, bytes in base64, nested
-values as JSON. NaN and infinity become empty, or null. Parquet keeps the types that a column has in all rows.
+values as JSON. NaN and infinity become empty, or null. Parquet keeps a column's type if all rows share it.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ _FORMULA = tuple("=+-@\t\r\n＝＋－＠")
 
 
 class RowWriter(Protocol):
-    """Takes rows. With a schema their keys are among its names; a nested value may fill columns ``key.inner``."""
+    """Writer of rows. With a schema, keys must be among its names; a nested value may fill columns ``key.inner``."""
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Add a row; raise a `DataError` if it has an unknown key or a value of the wrong type."""
 
 
 class JsonLines:
-    """One JSON object a line."""
+    """Writer of one JSON object per line."""
 
     def __init__(self, file: IO[str]) -> None:
         self._file = file
@@ -55,7 +55,7 @@ class JsonLines:
         """Add a row."""
         try:
             self._file.write(_json(row) + "\n")
-        except UnicodeEncodeError:  # half a surrogate pair
+        except UnicodeEncodeError:  # an unpaired surrogate
             self._file.write(_json(row, ensure_ascii=True) + "\n")
 
 
@@ -66,7 +66,7 @@ def csv_writer(file: IO[str], delimiter: str = ",") -> Any:  # noqa: ANN401 - of
 
 
 class Delimited:
-    """CSV or TSV; a list of texts is joined by ``|``. `spreadsheet_safe` puts an apostrophe before formulas."""
+    """Writer of CSV or TSV; joins lists of texts by ``|``. `spreadsheet_safe` puts an apostrophe before formulas."""
 
     def __init__(
         self, file: IO[str], delimiter: str, schema: pa.Schema | None = None, *, spreadsheet_safe: bool = False
@@ -95,7 +95,7 @@ class Delimited:
 
 
 class Parquet:
-    """Parquet in row groups; what does not fit a column of texts is written as text."""
+    """Writer of Parquet in row groups; values that do not fit a text column become text."""
 
     def __init__(self, file: BinaryIO, schema: pa.Schema | None = None) -> None:
         self._file = file
@@ -121,7 +121,7 @@ class Parquet:
             self._writer.close()
 
     def abandon(self) -> None:
-        """Write nothing more, also not when the object is deleted."""
+        """Write nothing more, even when the object is deleted."""
         if self._writer is not None:
             self._writer.is_open = False
 
@@ -144,17 +144,17 @@ def _array(field: pa.Field, values: list[Any], first: int) -> pa.Array:
     except UnicodeEncodeError:
         if field.type == pa.string():
             return pa.array([value and _HALF_SURROGATES.sub("\ufffd", value) for value in values], type=field.type)
-        problem = "half a surrogate pair"
+        problem = "an unpaired surrogate"
     except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
         problem = first_line(error)
     raise DataError(
-        f"The column '{field.name}' of rows {first:,} to {first + len(values) - 1:,} cannot be written to Parquet as "
+        f"Rows {first:,} to {first + len(values) - 1:,} of the column '{field.name}' cannot be written to Parquet as "
         f"{field.type} ({problem}). Write .jsonl instead."
     )
 
 
 def spread(row: Mapping[str, Any], names: Set[str] | None = None) -> dict[str, Any]:
-    """Spread nested values over columns ``key.inner``, but for those of `names`; raise a `DataError` for others."""
+    """Spread nested values over columns ``key.inner`` unless `names` has their key; refuse columns not in `names`."""
     flat: dict[str, Any] = {}
     for key, value in row.items():
         if isinstance(value, dict) and (names is None or key not in names):
@@ -163,7 +163,7 @@ def spread(row: Mapping[str, Any], names: Set[str] | None = None) -> dict[str, A
             flat[key] = value
     if names is not None and not flat.keys() <= names:
         new = shown(next(name for name in flat if name not in names))
-        raise DataError(f"A row has the new column '{new}': the input was changed while it was read.")
+        raise DataError(f"A row has the new column '{new}': the input changed while it was being read.")
     return flat
 
 
@@ -175,7 +175,7 @@ def _json(value: object, *, ensure_ascii: bool = False) -> str:
 
 
 def _plain(value: object) -> Any:  # noqa: ANN401 - text, or nested text
-    """Return a value that JSON has no form for as text."""
+    """Return text for a value that JSON cannot represent."""
     if isinstance(value, datetime.date | datetime.time):
         return value.isoformat()
     if isinstance(value, bytes):
@@ -207,7 +207,7 @@ def _cell(value: object) -> Any:  # noqa: ANN401 - text, or a number that is wri
 
 
 def schema_of(rows: Iterable[Mapping[str, Any]]) -> pa.Schema:
-    """Return the columns of rows; one whose values have no common type is text."""
+    """Return the columns of rows; a column whose values have no common type is text."""
     types: dict[str, pa.DataType] = {}
     rows = iter(rows)
     while block := list(islice(rows, _PARQUET_ROWS)):
@@ -226,7 +226,7 @@ def _common_type(known: pa.DataType, values: list[Any]) -> pa.DataType:
 
 
 def schema_of_file(path: Path, *, typed: bool) -> pa.Schema:
-    """Return the columns of a file: of JSON lines those of all rows, up to a broken one, with types if `typed`."""
+    """Return a file's columns; for JSON lines, those of all rows up to a broken one, with types if `typed`."""
     ending = ending_of(path)
     if ending == ".parquet":
         return parquet_schema(path)
@@ -241,7 +241,7 @@ def schema_of_file(path: Path, *, typed: bool) -> pa.Schema:
                 names |= dict.fromkeys(row)
         return pa.schema([(name, pa.string()) for name in names])
     except UnicodeEncodeError as error:
-        raise DataError(f"{path.name} has a key with half a surrogate pair: {shown(ascii(error.object))}.") from None
+        raise DataError(f"{path.name} has a key with an unpaired surrogate: {shown(ascii(error.object))}.") from None
 
 
 def _whole(path: Path) -> Iterator[dict[str, Any]]:
@@ -250,7 +250,7 @@ def _whole(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def free_names(names: Sequence[str], taken: Collection[str]) -> dict[str, str]:
-    """Return new names, ``input_NAME``, for those that are taken."""
+    """Return new names, ``input_NAME``, for names that are taken."""
     used, found = {*names, *taken}, {}
     for name in filter({*taken}.__contains__, names):
         new = name
@@ -268,21 +268,21 @@ def free_names(names: Sequence[str], taken: Collection[str]) -> dict[str, str]:
 def open_output(
     path: Path, schema: pa.Schema | None = None, *, overwrite: bool, spreadsheet_safe: bool = False
 ) -> Iterator[RowWriter]:
-    """Open a file for rows, which gets its name at the end of the block; an error names the file that keeps them.
+    """Open an output file; it gets its final name when the block ends, and an error names the file that keeps the rows.
 
     Raises:
-        ConfigError: If it cannot be written, or appeared meanwhile.
-        DataError: From within.
+        ConfigError: If the file cannot be written, or another process wrote it meanwhile.
+        DataError: If the block raises one.
     """
     ending = path.suffix.lower()
     if ending not in ENDINGS:
         raise ConfigError(f"The output {path} ends in '{path.suffix}'. Expected one of {', '.join(ENDINGS)}.")
     if spreadsheet_safe and ending not in DELIMITERS:
-        raise ConfigError(f"--spreadsheet-safe is for .csv and .tsv, and the output is {path}. Leave it out.")
+        raise ConfigError(f"--spreadsheet-safe works only with .csv and .tsv, not with {path}. Leave it out.")
     with output_errors(path, "--output"):
         check_output(path, option="--output", overwrite=overwrite)
         descriptor, partial = open_new(path, ".partial")
-    complete, kept = False, f"What was predicted is kept in {partial}."
+    complete, kept = False, f"The predictions so far are kept in {partial}."
     try:
         with row_writer(descriptor, ending, schema, spreadsheet_safe=spreadsheet_safe) as writer:
             yield writer
@@ -291,9 +291,9 @@ def open_output(
     except DataError as error:
         raise DataError(f"{error} {kept}") from error
     except FileExistsError as error:
-        raise ConfigError(f"The output {path} was written by another process meanwhile. {kept}") from error
+        raise ConfigError(f"Another process wrote the output {path} meanwhile. {kept}") from error
     except OSError as error:
-        if ending == ".parquet" and not complete:  # not readable without its end
+        if ending == ".parquet" and not complete:  # unreadable without its footer
             partial.unlink(missing_ok=True)
         kept = kept if partial.exists() else "Give another --output."
         raise ConfigError(f"The output {path} cannot be written: {error.strerror or error}. {kept}") from error
@@ -303,7 +303,7 @@ def open_output(
 def row_writer(
     descriptor: int, ending: str, schema: pa.Schema | None = None, *, spreadsheet_safe: bool = False
 ) -> Iterator[RowWriter]:
-    """Write rows to an open file in the format of an ending, until the block ends; then sync and close it."""
+    """Write rows to an open file in the format of an extension; sync and close it when the block ends."""
     if ending == ".parquet":
         with os.fdopen(descriptor, "wb") as file:
             parquet = Parquet(file, schema)

@@ -1,4 +1,4 @@
-"""Rows of a file of any size, one at a time; every error names the file and the exact row."""
+"""Read a file of any size row by row; every error names the file and the exact row."""
 
 from __future__ import annotations
 
@@ -17,21 +17,22 @@ COMPRESSED = (".gz", ".zst")
 
 
 def ending_of(path: Path) -> str:
-    """Return the ending that decides a file's format: ``.csv`` of ``a.csv`` and of ``a.csv.gz``."""
+    """Return the extension that decides a file's format: ``.csv`` for ``a.csv`` and ``a.csv.gz``."""
     ending = path.suffix.lower()
     return Path(path.stem).suffix.lower() if ending in COMPRESSED else ending
 
 
 def read_rows(path: Path, *, only: Collection[str] | None = None) -> Iterator[Row]:
-    """Read a UTF-8 file row by row; a missing, unknown or broken one raises a `DataError` when that row is reached.
+    """Read a UTF-8 file row by row; iteration raises a `DataError` for a missing, unknown or broken file.
 
-    Its ending, one of `FORMATS`, decides the format. Parquet reads no columns but `only`; the other formats yield all.
+    The extension, one of `FORMATS`, decides the format. Parquet reads only the columns in `only`; the other formats
+    yield all columns.
     """
     return _guarded(path, _format_of(path).rows(path, only))
 
 
 def columns(path: Path) -> tuple[str, ...]:
-    """Return the names of a file's columns (for JSONL, the first object's keys); raises as `read_rows` does."""
+    """Return a file's column names (for JSONL, the first object's keys); raises the errors of `read_rows`."""
     form = _format_of(path)
     try:
         return form.columns(path)
@@ -60,7 +61,7 @@ def _format_of(path: Path) -> Format:
     if ending not in FORMATS:
         found = f"ends in '{ending}'" if ending else "has no ending"
         raise DataError(
-            f"{path.name} {found}. Expected one of {', '.join(FORMATS)}, perhaps with .gz or .zst: convert the file."
+            f"{path.name} {found}. Expected one of {', '.join(FORMATS)}, optionally with .gz or .zst. Convert the file."
         )
     return FORMATS[ending]
 

@@ -1,4 +1,4 @@
-"""Texts to classify: one text, or a pair that the encoder reads together and that is compared as a whole."""
+"""Texts to classify: single texts, or pairs that the encoder reads together and that are compared as a whole."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ class Pair(NamedTuple):
 
 Text = str | Pair
 
-# A tokenizer takes up to 150 bytes a character for the time that it reads a text.
+# A tokenizer uses up to 150 bytes per character while it reads a text.
 MOST_CHARACTERS = 5_000_000
 
 
 def check_length(text: str, where: str) -> None:
-    """Raise a `DataError` for a text that no memory is enough for."""
+    """Raise a `DataError` for a text that is too long to tokenize in memory."""
     if len(text) > MOST_CHARACTERS:
         raise DataError(
-            f"{where}: the text has {len(text):,} characters. Expected at most {MOST_CHARACTERS:,}: cut it into parts."
+            f"{where}: the text has {len(text):,} characters. Expected at most {MOST_CHARACTERS:,}. Split the text."
         )
 
 
@@ -35,7 +35,7 @@ def are_pairs(texts: Sequence[Text]) -> bool:
 
 
 def parts(text: Text) -> tuple[str, ...]:
-    """Return the one string, or both."""
+    """Return a text's one string, or a pair's two."""
     return (text,) if isinstance(text, str) else tuple(text)
 
 
@@ -55,7 +55,7 @@ def paired(texts: Sequence[str]) -> list[Pair]:
 
 
 def columns_of(texts: Sequence[Text], clip: int) -> dict[str, list[str]]:
-    """Return the columns ``text`` and, for pairs, ``text_pair``; each part is cut to `clip` characters."""
+    """Return the columns ``text`` and, for pairs, ``text_pair``; each part is clipped to `clip` characters."""
     if not are_pairs(texts):
         return {"text": [str(text)[:clip] for text in texts]}
     columns = zip(Pair._fields, side_by_side(texts), strict=True)
@@ -63,11 +63,12 @@ def columns_of(texts: Sequence[Text], clip: int) -> dict[str, list[str]]:
 
 
 def of_kind(texts: Iterable[Text | tuple[str, str]], *, pairs: bool, where: str) -> list[Text]:
-    """Return the texts if all are pairs (tuples of two), or none is; else raise a `DataError` that names `where`."""
+    """Return the texts; raise a `DataError` that names `where` unless all (with `pairs`) or none are tuples of two."""
     found: list[Text] = []
     for row, text in enumerate(texts):
         if isinstance(text, tuple) != pairs:
-            what, expected = ("a pair", "one text") if isinstance(text, tuple) else ("one text", "a pair of texts")
-            raise DataError(f"{where} expects {expected}, but text number {row + 1} is {what}.")
+            single, pair = "single texts", "pairs of texts"
+            what, expected = ("a pair", single) if isinstance(text, tuple) else ("a single text", pair)
+            raise DataError(f"{where} expects {expected}, but text {row + 1} is {what}.")
         found.append(text if isinstance(text, str) else Pair(*text))
     return found

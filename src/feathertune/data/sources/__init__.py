@@ -1,1 +1,1 @@
-"""Where texts come from: files, samples, the hub."""
+"""Data sources: files, samples and the hub."""

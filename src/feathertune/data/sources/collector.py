@@ -1,4 +1,4 @@
-"""Texts and labels of a source, and the checks that every row passes as it streams in."""
+"""Collect a source's texts and labels, and check every row as it streams in."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ _SHOWN_ROWS = 3
 
 @dataclass(frozen=True)
 class RawDataset:
-    """All rows of a source; all texts are pairs, or none is.
+    """All rows of a source; either all texts are pairs or none is.
 
     Attributes:
         split: One of `SPLITS` for each row; None if the source has no splits.
-        label_order: Every label in the source's own order; None if it states none.
+        label_order: Every label in the source's own order; None if the source defines none.
         fingerprint: SHA-256 of texts, labels and splits, not of the path.
     """
 
@@ -47,7 +47,7 @@ class RawDataset:
 
     @property
     def text_columns(self) -> tuple[str, ...]:
-        """The columns of the texts, two for pairs; the usual names if the source has no columns."""
+        """The text columns, two for pairs; default names if the source has no columns."""
         if self.columns is not None:
             return self.columns.texts
         return PAIR_COLUMNS[0] if are_pairs(self.texts) else TEXT_COLUMNS[:1]
@@ -55,7 +55,7 @@ class RawDataset:
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """Settings of ``data`` for reading a source; a bundle's text columns (`usual_texts`) are looked for first."""
+    """The ``data`` settings for reading a source; a bundle's text columns (`usual_texts`) are tried first."""
 
     text_column: str | None = None
     label_column: str | None = None
@@ -67,7 +67,7 @@ class ReadOptions:
 
     @property
     def labels(self) -> LabelReader:
-        """A new reader for the labels of the rows."""
+        """A new reader of labels with these settings."""
         return LabelReader(self.label_separator, self.task)
 
     def columns(self, names: Sequence[str], source: str) -> Columns:
@@ -85,14 +85,14 @@ class ReadOptions:
 
 @dataclass(frozen=True)
 class Source:
-    """A kind of source: the word before the colon, and what reads the source named after it."""
+    """A kind of source: the prefix before the colon, and the function that loads the name after it."""
 
     name: str
     load: Callable[[str, ReadOptions], RawDataset]
 
 
 class Collector:
-    """Checks rows as they come and keeps texts and labels; invalid or duplicate rows left out are counted."""
+    """Checks rows as they arrive, keeps texts and labels, and counts the invalid and duplicate rows left out."""
 
     def __init__(
         self, source: str, *, drop_invalid: bool, drop_duplicates: bool = False, labels: LabelReader | None = None
@@ -111,9 +111,9 @@ class Collector:
         self._duplicates = 0
 
     def add(self, text: object, label: object, split: str | None, where: str) -> None:
-        """Take one row, its text a string or a tuple of two; raise a `DataError` for a type that cannot be one.
+        """Add one row, whose text is a string or a tuple of two; raise a `DataError` for a wrong type.
 
-        Labels that are whole numbers or booleans become names such as ``3`` and ``true``; a list is a set.
+        Whole numbers and booleans become label names such as ``3`` and ``true``; a list becomes a set of labels.
         """
         given = text if isinstance(text, tuple) else (text,)
         strings = [string_of(part, where) for part in given]
@@ -123,7 +123,7 @@ class Collector:
         if found is None:
             return self._refuse("without a label", where)
         if isinstance(found, float) and not abs(found) <= LARGEST:
-            problem = "no finite number" if math.isnan(found) else f"a number beyond {LARGEST:g}"
+            problem = "not a finite number" if math.isnan(found) else f"a number beyond {LARGEST:g}"
             return self._refuse(f"whose label is {problem}", f"{where}: {label!r:.40}")
         name = unique_text(found)
         row: Text = Pair(*strings) if len(strings) == 2 else strings[0]
@@ -131,7 +131,7 @@ class Collector:
         try:
             content = f"{lengths} {len(name)} {split}\n{name}{''.join(strings)}".encode()
         except UnicodeEncodeError:
-            return self._refuse("with half a surrogate pair (a broken character)", where)
+            return self._refuse("with a broken character (an unpaired surrogate)", where)
         if b"\0" in content:
             return self._refuse("with a null byte", where)
         if self._seen is not None:
@@ -157,7 +157,7 @@ class Collector:
         notes: Iterable[str] = (),
         columns: Columns | None = None,
     ) -> RawDataset:
-        """Close the collection; raise a `DataError` for no rows, refused rows, or numbers among class names."""
+        """Return the collected rows; raise a `DataError` for no rows, refused rows, or numbers among class names."""
         dropped = self._problems.total()
         listed = "; ".join(
             f"{count:,} {problem} ({', '.join(self._examples[problem])}" + (", ...)" if count > _SHOWN_ROWS else ")")
@@ -166,14 +166,14 @@ class Collector:
         rows = f"{dropped:,} row{'s' if dropped > 1 else ''}"
         if dropped and not self._drop_invalid:
             raise DataError(
-                f"{self.source}: {rows} cannot be used: {listed}. Correct the data, or leave such rows out "
-                "with --drop-invalid (data.drop_invalid: true)."
+                f"{self.source}: {rows} cannot be used: {listed}. Correct the data, or pass "
+                "--drop-invalid (data.drop_invalid: true) to leave such rows out."
             )
         if not self._texts:
-            raise DataError(f"{self.source} holds no usable row{f': {listed}' if listed else ''}.")
+            raise DataError(f"{self.source} has no usable rows{f': {listed}' if listed else ''}.")
         notes = (*notes, f"{rows} left out: {listed}.") if dropped else tuple(notes)
         if columns is not None and columns.text_pair is not None:
-            notes = (f"Each row is a pair of texts, of the columns {columns.text} and {columns.text_pair}.", *notes)
+            notes = (f"Each row is a pair of texts, from the columns {columns.text} and {columns.text_pair}.", *notes)
         numbers = self._reader.as_numbers(self._names) if label_order is None else None
         labels = self._labels if numbers is None else [numbers[str(label)] for label in self._labels]
         kind = self._reader.kind
@@ -194,7 +194,7 @@ class Collector:
 
 
 def string_of(part: object, where: str) -> str:
-    """Return a text, empty if it is missing; raise a `DataError` for another type."""
+    """Return a text, empty if it is missing; raise a `DataError` for any other type."""
     if part is not None and not isinstance(part, str):
         raise DataError(f"{where}: the text is of type {type(part).__name__}. Expected a string.")
     check_length(part or "", where)
@@ -202,7 +202,7 @@ def string_of(part: object, where: str) -> str:
 
 
 def split_name(value: object, where: str) -> str:
-    """Return ``train``, ``validation`` or ``test`` for any usual spelling; raise a `DataError` for another word."""
+    """Return ``train``, ``validation`` or ``test`` for any usual spelling; raise a `DataError` for any other word."""
     known = as_split(value) if isinstance(value, str) else None
     if known is None:
         raise DataError(
@@ -212,5 +212,5 @@ def split_name(value: object, where: str) -> str:
 
 
 def as_split(name: str) -> str | None:
-    """Return one of `SPLITS` for any usual spelling; None for another word."""
+    """Return one of `SPLITS` for any usual spelling; None for any other word."""
     return _SPLIT_NAMES.get(name.strip().lower())

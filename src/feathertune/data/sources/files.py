@@ -13,7 +13,7 @@ from feathertune.data.sources.collector import Collector, RawDataset, ReadOption
 from feathertune.errors import DataError
 
 _SHOWN = 5
-_UNLABELLED = "unsup"  # of aclImdb
+_UNLABELLED = "unsup"  # aclImdb's folder of unlabelled reviews
 
 
 def load_file(name: str, options: ReadOptions) -> RawDataset:
@@ -29,7 +29,7 @@ def load_file(name: str, options: ReadOptions) -> RawDataset:
 
 
 def file_columns(path: Path, options: ReadOptions) -> tuple[Columns, str | None]:
-    """Return the columns of a file, and that of the splits if the options name one."""
+    """Return a file's columns, and its split column if the options name one."""
     names = rows.columns(path)
     columns, split = options.columns(names, path.name), None
     if options.split_column is not None:
@@ -38,7 +38,7 @@ def file_columns(path: Path, options: ReadOptions) -> tuple[Columns, str | None]
 
 
 def load_folder(name: str, options: ReadOptions) -> RawDataset:
-    """Read label folders of ``.txt`` files, perhaps inside ``train/`` and ``test/``; leave out aclImdb's ``unsup``."""
+    """Read label folders of ``.txt`` files, optionally inside ``train/`` and ``test/``; skip aclImdb's ``unsup``."""
     options.refuse_columns(name)
     root = Path(name)
     collector = Collector(name, drop_invalid=options.drop_invalid, labels=options.labels)
@@ -53,7 +53,7 @@ def load_folder(name: str, options: ReadOptions) -> RawDataset:
                 continue
             nested += [entry.relative_to(root).as_posix() for entry in _subfolders(label)]
             if not texts:
-                raise DataError(f"The label folder {label} holds no .txt file. Expected one file a text.")
+                raise DataError(f"The label folder {label} contains no .txt files. Expected one file per text.")
             for text in texts:
                 where = text.relative_to(root).as_posix()
                 collector.add(_content(text, where), label.name, split, where)
@@ -64,20 +64,20 @@ def load_folder(name: str, options: ReadOptions) -> RawDataset:
 
 
 def _layout(root: Path) -> tuple[list[tuple[str | None, Path]], list[str]]:
-    """Return the folders that hold label folders, each with its split, and notes on other folders."""
+    """Return the folders that contain label folders, each with its split, and notes on other folders."""
     inside = _subfolders(root)
     if not inside:
         raise DataError(
-            f"{root} holds no folders. Expected one subfolder of .txt files per label, or train/ and test/ "
-            "with such folders inside; to read a single file, name the file."
+            f"{root} contains no folders. Expected one subfolder of .txt files per label, or train/ and test/ "
+            "with such subfolders. To read a single file, pass its path."
         )
-    # A label may be named "train": it is a split only where it holds folders.
+    # A label may be named "train": the folder is a split only if it holds folders.
     splits = [(as_split(folder.name), folder) for folder in inside if _subfolders(folder)]
     if not any(split == "train" for split, _ in splits):
         return [(None, root)], []
     used: list[tuple[str | None, Path]] = [(split, folder) for split, folder in splits if split is not None]
     left = [folder for folder in inside if folder not in {folder for _, folder in used}]
-    return used, [f"The folder {folder.name} was left out: it is no split with label folders." for folder in left]
+    return used, [f"The folder {folder.name} was left out: it is not a split with label folders." for folder in left]
 
 
 def _entries(folder: Path) -> list[Path]:
@@ -96,7 +96,7 @@ def _content(path: Path, where: str) -> str:
         with path.open("rb") as file:
             content = file.read(4 * MOST_CHARACTERS + 1)
         if len(content) > 4 * MOST_CHARACTERS:
-            raise DataError(f"{where} has more than {MOST_CHARACTERS:,} characters. Cut the text into parts.")
+            raise DataError(f"{where} has more than {MOST_CHARACTERS:,} characters. Split the text.")
         return content.decode("utf-8-sig")
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}.") from error

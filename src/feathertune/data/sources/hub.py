@@ -1,4 +1,4 @@
-"""Datasets of the Hugging Face hub, through the package ``datasets``. Never runs a dataset's own code."""
+"""Load datasets from the Hugging Face hub with the package ``datasets``, without running any dataset's code."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from feathertune.data.reading.columns import Columns
 from feathertune.data.sources.collector import SPLITS, Collector, RawDataset, ReadOptions, as_split
 from feathertune.errors import ConfigError, DataError, MissingExtraError
 
-_NO_LABEL = -1  # how a ClassLabel says that the label is hidden
+_NO_LABEL = -1  # a hidden label in a ClassLabel column
 
 
 def load_hub(name: str, options: ReadOptions) -> RawDataset:
-    """Read ``NAME[:CONFIG]`` with its splits; leave out and note other splits, and rows whose ClassLabel is -1."""
+    """Read ``NAME[:CONFIG]`` with its splits; skip, with a note, other splits and rows whose ClassLabel is -1."""
     source = f"hub:{name}"
     if options.split_column is not None:
-        raise ConfigError(f"{source} has splits of its own. Leave out data.split_column.")
+        raise ConfigError(f"{source} already has splits. Leave out data.split_column.")
     loaded = _load(*name.partition(":")[::2], source=source)
     notes, parts = [], {}
     for split_name, part in loaded.items():
@@ -27,7 +27,7 @@ def load_hub(name: str, options: ReadOptions) -> RawDataset:
             parts[split] = (split_name, part)
     if not parts:
         raise DataError(
-            f"{source} has the splits {', '.join(map(str, loaded))}. Expected train, and maybe validation and test."
+            f"{source} has the splits {', '.join(map(str, loaded))}. Expected train, optionally validation and test."
         )
     collector = Collector(source, drop_invalid=options.drop_invalid, labels=options.labels)
     order: tuple[str, ...] | None = None
@@ -47,7 +47,7 @@ def load_hub(name: str, options: ReadOptions) -> RawDataset:
                 label = [names[one] for one in label] if isinstance(label, list) else names[label]
             collector.add(text, label, split, f"{source}, {split_name} row {number}")
         if hidden:
-            notes.append(f"{hidden:,} rows of the split {split_name} were left out: they hide their label (-1).")
+            notes.append(f"{hidden:,} rows of the split {split_name} were left out: their label is hidden (-1).")
     return collector.finish(label_order=order, notes=notes, columns=columns)
 
 
@@ -59,8 +59,8 @@ def _rows(part: Any, columns: Columns) -> Iterator[tuple[Any, Any]]:  # noqa: AN
 
 
 def _class_names(feature: Any) -> tuple[str, ...] | None:  # noqa: ANN401 - datasets' feature types
-    inner = getattr(feature, "feature", feature)  # of a list of labels
-    names = getattr(inner, "names", None)  # a ClassLabel has them
+    inner = getattr(feature, "feature", feature)  # a list of labels has an inner feature
+    names = getattr(inner, "names", None)  # only a ClassLabel has names
     return tuple(names) if names else None
 
 
@@ -73,10 +73,9 @@ def _load(name: str, config: str, *, source: str) -> dict[str, Any]:
         raise DataError(f"'{source}' names no dataset. Expected hub:NAME or hub:NAME:CONFIG.")
     try:
         return dict(datasets.load_dataset(name, config or None))
-    except Exception as error:  # datasets raises many kinds, down to those of its HTTP library
+    except Exception as error:  # datasets raises many kinds of error, including its HTTP library's
         raise DataError(
             f"{source} cannot be loaded: {str(error).strip() or type(error).__name__}\n"
-            "Check the name (hub:NAME or hub:NAME:CONFIG). With HF_HUB_OFFLINE=1 or without a network, "
-            "only what lies in the hub cache can be read: load it once with a network, or name a local "
-            "file instead."
+            "Check the name (hub:NAME or hub:NAME:CONFIG). With HF_HUB_OFFLINE=1 or without a network, only "
+            "datasets in the hub cache can be read. Load it once while online, or use a local file."
         ) from error

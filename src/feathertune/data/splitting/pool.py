@@ -1,4 +1,4 @@
-"""Drawing rows of one dataset, and the checks that a split can be made. Rows are indices; no text is copied."""
+"""Draw rows of one dataset, and check that a split is possible. Rows are indices; no text is copied."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Split:
 
 
 class Pool:
-    """Rows of one dataset, addressed by index, with one random generator for each use."""
+    """Rows of one dataset, addressed by index, with a separate random generator for each use."""
 
     def __init__(self, dataset: RawDataset, names: tuple[str, ...], seed: int) -> None:
         self._dataset = dataset
@@ -35,7 +35,7 @@ class Pool:
         self._labels = dataset.kind.encode(dataset.labels, names)
 
     def texts(self, rows: Indices) -> set[Text]:
-        """Return the different texts of these rows."""
+        """Return the distinct texts of these rows."""
         return {self._dataset.texts[i] for i in rows}
 
     def split(self, rows: Indices) -> Split:
@@ -43,7 +43,7 @@ class Pool:
         return Split([self._dataset.texts[i] for i in rows], self._labels[rows])
 
     def without(self, rows: Indices, texts: set[Text]) -> tuple[Indices, int]:
-        """Leave out rows whose text is in `texts`; also return their number."""
+        """Return the rows whose text is not in `texts`, and the number of rows left out."""
         kept = [i for i in rows if self._dataset.texts[i] not in texts]
         return np.array(kept, np.int64), len(rows) - len(kept)
 
@@ -57,14 +57,14 @@ class Pool:
         unknown = Counter(found for i in rows for found in self._kind.names_of(labels[i]) if found not in known)
         if unknown:
             alike = {*map(look_of, unknown)} & {*map(look_of, self._names)}
-            hint = " Some of them look alike: --merge-labels (data.merge_labels: true) merges those." if alike else ""
+            hint = " Some look alike: pass --merge-labels (data.merge_labels: true) to merge them." if alike else ""
             raise DataError(
-                f"{self._dataset.source}: labels of {name} rows that no training row has: {listed(unknown)}. "
+                f"{self._dataset.source}: no training row has these labels of {name} rows: {listed(unknown)}. "
                 f"The training rows have {listed(dict.fromkeys(self._names))}.{hint}"
             )
 
     def cut(self, rows: Indices, size: int | float | None, name: str, notes: list[str]) -> Indices:
-        """Cut a split that the source states down to a whole number of rows."""
+        """Reduce a split that the source defines to a whole number of rows."""
         if size is None:
             return rows
         wanted = rows_of(size, len(rows), f"{name}_size")
@@ -76,13 +76,13 @@ class Pool:
         return self.draw(rows, wanted, name, keep=0)
 
     def draw(self, rows: Indices, size: int, name: str, *, keep: int) -> Indices:
-        """Draw rows that represent all, of each class leaving `keep`; the same seed draws the same rows."""
+        """Draw a representative sample, leaving `keep` rows of each class; the same seed draws the same rows."""
         labels = self._labels[rows]
         most = self._kind.n_spare(labels, keep)
         if size > most:
             raise DataError(
-                f"{name}_size is {size:,}, but {self._dataset.source} has {len(rows):,} rows to take it from"
-                + (f", of which {len(rows) - most:,} must stay for the other splits." if keep else ".")
+                f"{name}_size is {size:,}, but {self._dataset.source} has only {len(rows):,} rows to draw from"
+                + (f", and {len(rows) - most:,} of them must stay for the other splits." if keep else ".")
             )
         rng = np.random.default_rng([self._seed, SPLITS.index(name)])
         return rows[self._kind.draw(labels, size, keep, name == "train", rng)]
@@ -100,28 +100,26 @@ def rows_of(size: int | float | None, available: int, key: str) -> int:
 
 
 def settle_sizes(wanted: Sequence[int | str], *, n_rows: int, n_classes: int) -> tuple[int, ...]:
-    """Return numbers of rows, ascending, without `ALL_ROWS`; raise a `ConfigError` for one that leaves out a class."""
+    """Return sizes as numbers of rows, ascending; raise a `ConfigError` for a size out of range, or given twice."""
     sizes = [n_rows if size == ALL_ROWS else int(size) for size in wanted]
     for size in sizes:
         if not n_classes <= size <= n_rows:
             raise ConfigError(
-                f"--train-sizes has {size:,}. Expected {n_classes:,} (the number of classes) to {n_rows:,}: the "
-                f"training rows left after validation and test, or {ALL_ROWS} for all of them."
+                f"--train-sizes has {size:,}. Expected {n_classes:,} (the number of classes) to {n_rows:,} (the "
+                f"training rows left after validation and test), or {ALL_ROWS}."
             )
     if len(set(sizes)) < len(sizes):
-        raise ConfigError(
-            f"--train-sizes has {n_rows:,} and {ALL_ROWS}, which are the same rows. Leave out one of them."
-        )
+        raise ConfigError(f"--train-sizes has both {n_rows:,} and {ALL_ROWS}, which are the same rows. Leave one out.")
     return tuple(sorted(sizes))
 
 
 def nested_rows(kind: LabelKind, labels: Labels, size: int, *, seed: int) -> Indices:
-    """Draw `size` of N rows that represent all, ascending; with the same seed, fewer rows are always among more."""
-    rng = np.random.default_rng((seed, 5))  # a stream of its own, apart from those of splits and batches
+    """Draw a representative `size` of N rows, ascending; with one seed, larger samples contain smaller ones."""
+    rng = np.random.default_rng((seed, 5))  # independent of the draws of splits and batches
     return np.sort(kind.nested_order(labels, rng)[:size])
 
 
 def rows_of_each(classes: Indices, shots: int, *, seed: int) -> Indices:
-    """Draw `shots` rows of each class ``(N,)``, ascending; with the same seed, fewer rows are always among more."""
+    """Draw `shots` rows of each class ``(N,)``, ascending; with one seed, larger samples contain smaller ones."""
     rng = np.random.default_rng((seed, 6))
     return np.sort(np.concatenate([rng.permutation(np.flatnonzero(classes == c))[:shots] for c in np.unique(classes)]))

@@ -1,6 +1,6 @@
-"""Train, validation and test rows: stratified, seeded, and without a text of a later split in an earlier one.
+"""Split rows into train, validation and test: stratified, seeded, with no text of a later split in an earlier one.
 
-Test rows are drawn first and training rows cut down last: a smaller `train_size` changes no test row.
+Test rows are drawn first and training rows reduced last, so a smaller `train_size` changes no test row.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _TEST_SHARE = 0.2
 _VALIDATION_SHARE = 0.1
 _VALIDATION_ROWS = 200
 _VALIDATION_MOST = 0.25
-# The name of a number in a source without columns.
+# Name of the predicted number if the source has no columns.
 _NUMBER = "number"
 
 
@@ -49,7 +49,7 @@ class DataSplits:
         return {"train": self.train, "validation": self.validation, "test": self.test}[name]
 
     def each(self, change: Callable[[SplitName, Split], Split]) -> DataSplits:
-        """Return the same with another split for each."""
+        """Return a copy with `change` applied to each split."""
         train, validation, test = (change(name, self[name]) for name in SPLITS)
         return replace(self, train=train, validation=validation, test=test)
 
@@ -63,14 +63,14 @@ def make_splits(
     test_size: int | float | None = None,
     seed: int = 0,
 ) -> DataSplits:
-    """Divide rows into train, validation and test, each in the order of its source; raise a `DataError` if that fails.
+    """Divide rows into train, validation and test, each in source order; raise a `DataError` if that is impossible.
 
     Args:
-        dataset: Its own splits are used; a missing one is taken from its training rows.
+        dataset: Its own splits are used; a missing split is drawn from its training rows.
         test: Source of the test rows: its test split, or all its rows if it has no splits.
         train_size: Rows; None means all.
         validation_size: Rows, or a share of the training rows; None means `_default_validation`, 0 none.
-        test_size: Rows, or a share of all rows; None means a fifth, 0 none. A share does not cut a source's own split.
+        test_size: Rows, or a share of all rows; None means a fifth, 0 none. A share leaves a source's own split whole.
         seed: Seed of the draws.
     """
     by_split = _rows_by_split(dataset)
@@ -87,14 +87,14 @@ def make_splits(
     pool.refuse_unknown(validation, "validation")
 
     validation = _unless_none(validation, validation_size, "validation", notes)
-    # Test first: nothing that follows alters it.
+    # Test rows come first, so that no later step changes them.
     if test_size == 0:
         test_rows = _unless_none(test_rows, test_size, "test", notes)
     elif len(test_rows):
         test_rows = test_pool.cut(test_rows, test_size, "test", notes)
     else:
         keep = 1 if len(validation) or validation_size == 0 else 2
-        pool.require(train, 1 + keep, f" ({1 + keep} are needed to give each split one)")
+        pool.require(train, 1 + keep, f": {1 + keep} are needed, one for each split")
         size = rows_of(test_size, len(train), "test_size")
         size = size or max(round(_TEST_SHARE * len(train)), len(labels))
         test_rows = pool.draw(train, size, "test", keep=keep)
@@ -106,26 +106,26 @@ def make_splits(
         validation, removed = pool.without(validation, test_texts)
         overlap += removed
         if not len(validation):
-            raise DataError(f"{dataset.source}: the text of every validation row is in the test rows too.")
+            raise DataError(f"{dataset.source}: every validation text also occurs in the test rows.")
         validation = pool.cut(validation, validation_size, "validation", notes)
     elif validation_size != 0:
         why = f" after {overlap:,} duplicates of test rows were removed" if overlap else ""
-        pool.require(train, 2, f"{why} (2 are needed, to train and to validate)")
+        pool.require(train, 2, f"{why}: 2 are needed, one to train on and one to validate on")
         size = rows_of(validation_size, len(train), "validation_size")
         size = size or _default_validation(len(train), train_size, len(labels))
         validation = pool.draw(train, size, "validation", keep=1)
         train = np.setdiff1d(train, validation)
     train, removed = pool.without(train, pool.texts(validation))
     overlap += removed
-    pool.require(train, 1, f" to train on: {overlap:,} rows whose text is in a later split were removed")
+    pool.require(train, 1, f" to train on, after {overlap:,} rows whose text is in a later split were removed")
 
     if train_size is not None:
         least = max(2, len(labels))  # one row of each class, or two numbers
         if not least <= train_size <= len(train):
             raise DataError(
-                f"train_size is {train_size:,}. Expected {least:,} to {len(train):,}: {dataset.source} also has "
-                f"{len(test_rows):,} rows for test, {len(validation):,} for validation and {overlap:,} duplicates "
-                "across splits."
+                f"train_size is {train_size:,}. Expected {least:,} to {len(train):,}. Of the other rows of "
+                f"{dataset.source}, {len(test_rows):,} are for test, {len(validation):,} are for validation, and "
+                f"{overlap:,} are duplicates across splits."
             )
         train = pool.draw(train, train_size, "train", keep=0)
     return DataSplits(
@@ -172,14 +172,14 @@ def _rows_by_split(dataset: RawDataset) -> dict[str, Indices]:
 def _require_same_kind(dataset: RawDataset, test: RawDataset) -> None:
     if dataset.kind.name != test.kind.name:
         raise DataError(
-            f"{dataset.source} has {dataset.kind.name} labels, {test.source} has {test.kind.name} labels. Expected the "
-            "same kind in both: set data.task, or name the separator of the labels (--label-separator)."
+            f"{dataset.source} has {dataset.kind.name} labels, but {test.source} has {test.kind.name} labels. "
+            "Expected the same kind in both. Set data.task, or pass --label-separator."
         )
     if are_pairs(dataset.texts) != are_pairs(test.texts):
         pairs, single = (dataset, test) if are_pairs(dataset.texts) else (test, dataset)
         raise DataError(
-            f"{pairs.source} holds pairs of texts (columns {', '.join(pairs.text_columns)}), {single.source} holds "
-            "single ones. Expected both of one kind: name the columns with --text-column A,B or --text-column A."
+            f"{pairs.source} has pairs of texts (columns {', '.join(pairs.text_columns)}), but {single.source} has "
+            "single texts. Expected the same in both. Name the columns with --text-column A,B or --text-column A."
         )
 
 

@@ -1,6 +1,6 @@
-"""Steps of a fixed number of texts of similar length, each cut into passes of little padding.
+"""Plan steps of a fixed number of texts of similar length, each split into passes with little padding.
 
-With random batches nearly every batch is padded to a long text: twice the work on reviews, against 2% by length.
+Nearly every random batch is padded to a long text, which doubles the work on reviews. Batches by length add 2%.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-# Texts are drawn at random into windows of this many steps, and sorted by length only within a window: large enough
-# that a step's texts are of one length, small enough that a step is still a fair sample.
+# Texts are drawn at random into windows of this many steps, and sorted by length only within a window. The window is
+# large enough that a step's texts have similar lengths, and small enough that a step is still a fair sample.
 WINDOW_STEPS = 50
 
 
@@ -40,7 +40,7 @@ def plan_steps(
 
 
 def cut_passes(rows: np.ndarray, lengths: np.ndarray, *, token_budget: int) -> Iterator[np.ndarray]:
-    """Cut rows, sorted by their lengths ``(N,)``, into passes of at most `token_budget` padded tokens, never empty."""
+    """Split rows, sorted by their lengths ``(N,)``, into nonempty passes of at most `token_budget` padded tokens."""
     start = 0
     for end in range(1, len(rows) + 1):
         full = end < len(rows) and int(lengths[rows[end]]) * (end + 1 - start) > token_budget
@@ -50,7 +50,7 @@ def cut_passes(rows: np.ndarray, lengths: np.ndarray, *, token_budget: int) -> I
 
 
 def coarsely(n: int) -> int:
-    """Round up to one of 1, 2, 3, 4, 6, 8, 12, 16, 24, ...; products of two such numbers are few, too."""
+    """Round up to one of 1, 2, 3, 4, 6, 8, 12, 16, 24, ...; products of two such numbers are few as well."""
     power = 1 << (n - 1).bit_length()
     return power * 3 // 4 if power * 3 // 4 >= n else power
 
@@ -58,9 +58,10 @@ def coarsely(n: int) -> int:
 def cut_widths(
     counts: Mapping[int, int], *, token_budget: int, pass_tokens: int, padding_share: float = 1.0
 ) -> list[list[int]]:
-    """Group waiting texts, counted by padded width, into the cheapest passes; return neighboring widths, ascending.
+    """Group waiting texts, counted by padded width, into the cheapest passes; return each pass's widths, ascending.
 
-    A pass costs `pass_tokens` tokens, padding a `padding_share` of a token; a text above `token_budget` goes alone.
+    A pass costs `pass_tokens` tokens, and a padding token costs `padding_share` of a token. A text above `token_budget`
+    gets its own pass.
     """
     widths = sorted(counts)
     cost: list[float] = [0.0]

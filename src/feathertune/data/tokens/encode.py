@@ -1,4 +1,4 @@
-"""Texts to token ids, flat and unpadded: one array of ids, and the offset of each text. Padding is added per batch."""
+"""Encode texts as flat, unpadded token ids: one array of ids, and each text's offset. Padding is added per batch."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from feathertune.records import HEAD, Reading
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-# On 6,000 sentences the padding that this adds costs nothing (products like multiples of 8), and a first epoch takes
-# two thirds of the time that it takes with every length as it is.
+# Measured on 6,000 sentences: the added padding costs nothing (matrix products are fastest at multiples of 8), and a
+# first epoch takes two thirds of its time with unrounded lengths.
 WIDTH_MULTIPLE = 8
 _CHUNK_TEXTS = 1_000
 _CHUNK_CHARACTERS = 2_000_000
-# Of the tokens of a text beside the special ones.
+# The head's share of the tokens that ``head-tail`` reads, special tokens excluded.
 _HEAD_SHARE = 128 / 510
 
 Span = tuple[int, int]
@@ -34,18 +34,18 @@ Side = Literal["right", "left"]
 
 @dataclass(frozen=True)
 class Padding:
-    """The token that fills the rows of a batch, and its side."""
+    """The token that pads the rows of a batch, and the side it is added on."""
 
     token_id: int = 0
     side: Side = "right"
 
     @classmethod
     def of(cls, tokenizer: PreTrainedTokenizerBase) -> Padding:
-        """Return a tokenizer's padding; without a padding token, token 0."""
+        """Return a tokenizer's padding, with token 0 if it has no padding token."""
         return cls(int(tokenizer.pad_token_id or 0), "left" if tokenizer.padding_side == "left" else "right")
 
     def place(self, length: int, width: int) -> slice:
-        """Return the place of a sequence in a row of a batch."""
+        """Return a sequence's slice within a row of a batch."""
         return slice(0, length) if self.side == "right" else slice(width - length, width)
 
 
@@ -76,26 +76,26 @@ class EncodedTexts:
 
     @property
     def lengths(self) -> np.ndarray:
-        """Tokens read of each text, special tokens and overlaps included, ``(N,)`` int64."""
+        """Tokens read from each text, special tokens and overlaps included, ``(N,)`` int64."""
         return np.diff(self.offsets if self.firsts is None else self.offsets[self.firsts])
 
     @property
     def n_sequences(self) -> int:
-        """S, at least N."""
+        """Number of sequences S, at least N."""
         return len(self.offsets) - 1
 
     def sequences(self, rows: np.ndarray) -> np.ndarray:
-        """Return the sequences of these texts, text by text, ``(sum of their sequences,)``."""
+        """Return the indices of these texts' sequences, text by text, ``(sum of their sequences,)``."""
         if self.firsts is None or not len(rows):
             return rows
         return np.concatenate([np.arange(self.firsts[row], self.firsts[row + 1]) for row in rows])
 
     def pieces(self, rows: np.ndarray) -> list[np.ndarray]:
-        """Return the ids of each of those sequences."""
+        """Return the token ids of each of these texts' sequences."""
         return [self.ids[self.offsets[i] : self.offsets[i + 1]] for i in self.sequences(rows)]
 
     def type_pieces(self, rows: np.ndarray) -> list[np.ndarray] | None:
-        """Return the types of each of those sequences; None if there are none."""
+        """Return the token types of each of these texts' sequences; None without types."""
         if self.types is None:
             return None
         return [self.types[self.offsets[i] : self.offsets[i + 1]] for i in self.sequences(rows)]
@@ -128,7 +128,7 @@ class EncodedTexts:
         )
 
     def shape(self, rows: np.ndarray) -> tuple[int, int]:
-        """Return the number of sequences of a batch of these texts, and their padded length T."""
+        """Return the number of sequences in a batch of these texts, and its padded length T."""
         found = self.sequences(rows)
         longest = int((self.offsets[found + 1] - self.offsets[found]).max())
         return len(found), batch_width(longest, self._longest)
@@ -138,7 +138,7 @@ class EncodedTexts:
         return int(np.diff(self.offsets).max())
 
     def collate(self, rows: np.ndarray, device: torch.device) -> dict[str, torch.Tensor]:
-        """Make one padded batch of the texts at `rows`; see `pad_batch`. T is rounded up, so new shapes are few."""
+        """Make one padded batch of the texts at `rows`; see `pad_batch`. T is rounded up to keep shapes few."""
         _, width = self.shape(rows)
         types = self.type_pieces(rows)
         return pad_batch(self.pieces(rows), width=width, padding=self.padding, device=device, types=types)
@@ -159,7 +159,8 @@ def pad_batch(
     """Make one batch of B sequences, padded to T = `width`; a sequence without `types` has type 0 everywhere.
 
     Returns:
-        ``input_ids``, with padding ``attention_mask``, and with types ``token_type_ids``, each ``(B, T)`` int64.
+        ``input_ids``, ``attention_mask`` if there is padding, and ``token_type_ids`` if there are types, each
+        ``(B, T)`` int64.
     """
     input_ids = np.full((len(pieces), width), padding.token_id, dtype=np.int64)
     mask = np.zeros_like(input_ids)
@@ -180,24 +181,24 @@ def pad_batch(
 
 
 def sent(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Return a tensor on a device; a GPU copies it while the processor goes on."""
+    """Return a tensor on a device; the copy to a GPU is asynchronous."""
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 def batch_width(longest: int, longest_of_all: int) -> int:
-    """Return T of a batch: `longest` rounded up, but within the encoder's positions."""
+    """Return a batch's T: `longest` rounded up, but at most `longest_of_all`."""
     return min(-(-longest // WIDTH_MULTIPLE) * WIDTH_MULTIPLE, longest_of_all)
 
 
 def encode(
     tokenizer: PreTrainedTokenizerBase, texts: Sequence[Text], *, max_length: int, reading: Reading = HEAD
 ) -> EncodedTexts:
-    """Tokenize N texts or pairs; what exceeds `max_length` tokens, special ones included, is cut as `reading` says."""
+    """Tokenize N texts or pairs; `reading` selects tokens of texts over `max_length` tokens, special ones included."""
     pairs = are_pairs(texts)
     if pairs and reading != HEAD:
         raise ConfigError(
-            f"--long {reading.long} reads single texts, and these are pairs. Leave it out: of a pair that is too long "
-            "the longer text loses its end."
+            f"--long {reading.long} works only with single texts, and these are pairs. Leave it out: in a pair that is "
+            "too long, the longer text is truncated."
         )
     side = str(tokenizer.truncation_side)
     has_types = pairs and "token_type_ids" in tokenizer.model_input_names
@@ -206,7 +207,7 @@ def encode(
         columns = side_by_side(texts[start:end])
         batch: Any = tokenizer(
             *columns,
-            truncation=pairs,  # of a single text what is left out is to be known, and no more is kept of it
+            truncation=pairs,  # `Gathered` truncates single texts, to count their unread tokens
             max_length=max_length if pairs else None,
             verbose=False,
             return_attention_mask=False,
@@ -218,20 +219,21 @@ def encode(
 
 
 class Gathered:
-    """Collects encoded texts and cuts long ones; see `encode`. ``head`` cuts on the `side`, pairs may have types."""
+    """Collects encoded texts and truncates long ones (see `encode`): ``head`` on the `side`. Pairs may have types."""
 
     def __init__(
         self, max_length: int, reading: Reading, *, padding: Padding, side: str = "right", has_types: bool = False
     ) -> None:
         self._max_length, self._reading, self._padding, self._side = max_length, reading, padding, side
-        # They grow in place: two copies of all tokens never exist at once.
+        # These grow in place, so two copies of all tokens never exist at once.
         self._ids, self._lengths, self._counts = array("i"), array("q"), array("q")
         self._n_tokens, self._n_unread = array("q"), array("q")
         self._types = array("b") if has_types else None
 
     def add(self, encoding: Any) -> None:  # noqa: ANN401 - `tokenizers.Encoding`, which has no types
         """Add a whole text as `tokenizers` encoded it, or a pair that it truncated."""
-        ids: list[int] = encoding.ids or [self._padding.token_id]  # a decoder's tokenizer may add nothing to no text
+        # For an empty text, a decoder's tokenizer may give no tokens.
+        ids: list[int] = encoding.ids or [self._padding.token_id]
         found = Cut([ids], 0)
         if len(ids) > self._max_length:
             special = encoding.special_tokens_mask
@@ -265,14 +267,14 @@ class Gathered:
 
 @dataclass(frozen=True)
 class Cut:
-    """The parts of one text that are read: token ids with special tokens, and the number of tokens in no sequence."""
+    """The sequences read from one text, as token ids with special tokens, and its number of unread tokens."""
 
     sequences: list[list[int]]
     n_unread: int
 
 
 def cut(ids: Sequence[int], special: Sequence[int], *, max_length: int, reading: Reading, side: str = "right") -> Cut:
-    """Cut a text of more than `max_length` tokens; `special` marks its special tokens, at both ends, by 1."""
+    """Truncate a text of more than `max_length` tokens; `special` is 1 for the special tokens at both ends."""
     before, after = special.index(0), special[::-1].index(0)
     first, text, last = ids[:before], ids[before : len(ids) - after], ids[len(ids) - after :]
     read = spans(len(text), max_length - before - after, reading, side)
@@ -281,7 +283,7 @@ def cut(ids: Sequence[int], special: Sequence[int], *, max_length: int, reading:
 
 
 def spans(n: int, room: int, reading: Reading, side: str = "right") -> list[list[Span]]:
-    """Choose the pieces of each sequence among `n` tokens, more than its `room`, both without special tokens.
+    """Return each sequence's spans of `n` tokens, which exceed its `room`; neither counts special tokens.
 
     Source: head-tail: Sun et al. 2019, How to Fine-Tune BERT for Text Classification?, arXiv:1905.05583, section 5.3.1.
     """
@@ -307,7 +309,7 @@ def n_unread(n: int, read: Sequence[Sequence[Span]]) -> int:
 
 
 def _n_left_out(encoding: Any) -> int:  # noqa: ANN401 - `tokenizers.Encoding`, which has no types
-    """Count the tokens that truncation took from a pair, without those kept that the overflow holds too."""
+    """Count the tokens that truncation removed from a pair; the overflow may also hold tokens that were kept."""
     kept, *others = (
         Counter(
             (part, place, token)
@@ -322,7 +324,7 @@ def _n_left_out(encoding: Any) -> int:  # noqa: ANN401 - `tokenizers.Encoding`, 
 
 
 def _chunks(texts: Sequence[Text]) -> Iterator[tuple[int, int]]:
-    """Cut into runs of limited texts and characters: a tokenizer's own copy is fifty times the text."""
+    """Yield ranges of limited texts and characters: a tokenizer's own copy is fifty times as large as the text."""
     start = characters = 0
     for i, text in enumerate(texts):
         if i > start and (i - start == _CHUNK_TEXTS or characters + n_characters(text) > _CHUNK_CHARACTERS):

@@ -1,4 +1,4 @@
-"""Texts in one piece of memory that the processes of a machine can share."""
+"""Texts in one block of memory that processes on a machine can share."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from feathertune.data.reading.texts import Pair, Text, columns_of
 
 
 class TextBlock(Sequence[Text]):
-    """N texts, or N pairs, as Arrow arrays, whose memory pickle protocol 5 leaves in place. Access decodes a text."""
+    """N texts or pairs as Arrow arrays, which pickle protocol 5 does not copy. Access decodes a text."""
 
     def __init__(self, texts: Sequence[Text]) -> None:
         self._columns = [pa.array(column, pa.large_string()) for column in columns_of(texts, clip=sys.maxsize).values()]

@@ -1,1 +1,1 @@
-"""Fast layers with gradients by hand, each with a slow reference."""
+"""Fast layers with hand-written gradients, each with a slow reference."""

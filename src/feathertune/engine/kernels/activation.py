@@ -1,4 +1,4 @@
-"""Functions between the layers of an MLP, with gradients by hand."""
+"""MLP activation functions with hand-written gradients."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ _gelu_backward = torch.ops.aten.gelu_backward
 
 
 class Elementwise:
-    """A function of each number; it keeps its input."""
+    """An elementwise function, which saves its input for the gradient."""
 
     parameters: tuple[Tensor, ...] = ()
 
     def __init__(self, function: Callable[[Tensor], Tensor], gradient: Callable[[Tensor, Tensor], Tensor]) -> None:
-        """Take a function, and one from the gradient of its output and its input to the gradient of the input."""
+        """Take a function and its gradient, which maps the output's gradient and the input to the input's gradient."""
         self._function, self._gradient = function, gradient
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the output, and the input."""
+        """Return the output and the input."""
         return self._function(x), x
 
     def backward(self, gradient: Tensor, saved: Tensor, *, wants_x: bool) -> tuple[Tensor | None, Gradients]:
-        """Return the gradient of the input."""
+        """Return the input's gradient."""
         return self._gradient(gradient, saved), []
 
 
 class Gated:
-    """``f(a) * b`` of ``(N, 2 F)``, the halves being ``a`` and ``b``; ``f(a)`` is computed again for the gradient.
+    """``f(a) * b``, where ``a`` and ``b`` are the halves of ``(N, 2 F)``; ``f(a)`` is recomputed for the gradient.
 
     Source: Shazeer 2020, arXiv:2002.05202.
     """
@@ -42,25 +42,25 @@ class Gated:
         self._function, self.parameters = function, function.parameters
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return ``(N, F)``, and the input."""
+        """Return ``(N, F)`` and the input."""
         a, b = x.chunk(2, dim=-1)
         return self._function.forward(a)[0] * b, x
 
     def backward(self, gradient: Tensor, saved: Tensor, *, wants_x: bool) -> tuple[Tensor | None, Gradients]:
-        """Return the gradient of the input."""
+        """Return the input's gradient."""
         a, b = saved.chunk(2, dim=-1)
         active, of_function = self._function.forward(a)
         grad = torch.empty_like(saved)
         grad_a, grad_b = grad.chunk(2, dim=-1)
         torch.mul(gradient, active, out=grad_b)
         found, grads = self._function.backward(gradient * b, of_function, wants_x=True)
-        assert found is not None, "it was wanted"
+        assert found is not None, "wants_x is True"
         grad_a.copy_(found)
         return grad, grads
 
 
 def activation(module: nn.Module, dtype: torch.dtype) -> Layer:
-    """Return a module's function with its gradient by hand, or a layer that calls the module."""
+    """Return a module's function with a hand-written gradient, or a layer that calls the module."""
     function = _known(module)
     return Called([module], dtype) if function is None else Elementwise(*function)
 

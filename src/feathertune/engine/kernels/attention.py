@@ -1,8 +1,9 @@
-"""Attention as plain products with a gradient by hand, for processors, where torch's fused kernel is slow.
+"""Attention as plain matrix products with a hand-written gradient, for CPUs, where torch's fused kernel is slow.
 
-* The mask is one more feature, a 1 in every query and the mask in every key: adding it to the scores is one more pass.
-* Keys are padded to a multiple of 32, since torch's bf16 softmax is up to four times slower at other lengths. With few
-  keys, a softmax in fp32 is cheaper than padding.
+* The mask is an extra feature: 1 in every query, the mask value in every key. Adding it to the scores would need
+  another pass over memory.
+* Keys are padded to a multiple of 32, because torch's bf16 softmax is up to four times slower at other lengths. With
+  few keys, a softmax in fp32 is cheaper than padding.
 """
 
 from __future__ import annotations
@@ -18,21 +19,22 @@ from transformers.masking_utils import bidirectional_mask_function, sdpa_mask
 
 from feathertune.encoders.block_form import NO_EFFECT
 
-# In transformers' attention interface, for ``config._attn_implementation``; DeBERTa and MPNet do not use it.
+# Name in transformers' attention interface (``config._attn_implementation``), which DeBERTa and MPNet do not use.
 NAME = "feathertune"
-# Low enough that its exponential is zero next to any score; bf16 can hold it after division by the scaling.
+# Low enough that its exponential is zero compared with any score; bf16 can hold it after division by the scaling.
 MASKED = -1e4
 _MULTIPLE = 32
 _SHORT = 64
-# Probabilities grow with the square of the length. Longer texts compute them again, in a twentieth of the step.
+# The size of the probabilities grows with the square of the length. For longer texts they are recomputed, which takes a
+# twentieth of the step.
 _KEEP_UP_TO = 256
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, *, scaling: float, dropout: float = 0.0) -> Tensor:
-    """Return attention of heads ``(B, H, Q, d)`` over keys and values ``(B, K, T, d)``; on a GPU by the fused kernel.
+    """Return attention of heads ``(B, H, Q, d)`` over keys and values ``(B, K, T, d)``; GPUs use the fused kernel.
 
-    K divides H. `mask` is added to the scores, 0 or at most `MASKED`: ``(B, 1, 1, T)`` or any ``(B, H, Q, T)``. It has
-    no gradient.
+    K divides H. `mask` ``(B, 1, 1, T)`` or ``(B, H, Q, T)`` is added to the scores; its values are 0 or at most
+    `MASKED`. It gets no gradient.
     """
     groups = q.shape[1] // k.shape[1]
     if q.device.type != "cpu":
@@ -40,13 +42,13 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, *, scaling: flo
             q, k, v, attn_mask=mask, dropout_p=dropout, scale=scaling, enable_gqa=groups > 1
         )
     b, h, n, d = q.shape
-    queries = q.reshape(b, h // groups, groups * n, d)  # those of several heads as those of one
+    queries = q.reshape(b, h // groups, groups * n, d)  # fold the heads that share keys into one head
     output: Tensor = _Attend.apply(queries, k, v, mask, scaling, dropout)  # type: ignore[no-untyped-call]
     return output.view(b, h, n, d)
 
 
 def keep_mask(shape: tuple[int, ...], p: float, device: torch.device) -> Tensor:
-    """Return a bool mask, True with probability ``1 - p`` to within 2^-16, drawn several times as fast as torch's."""
+    """Return a bool mask, True with probability ``1 - p`` to within 2^-16, several times faster than torch's."""
     if device.type != "cpu" or p >= 1:
         return torch.rand(shape, device=device) >= p
     n = math.prod(shape)
@@ -56,7 +58,7 @@ def keep_mask(shape: tuple[int, ...], p: float, device: torch.device) -> Tensor:
 
 @dataclass(frozen=True)
 class Saved:
-    """Tensors that the gradient needs; `p` is ``None`` for long texts, whose probabilities are computed again."""
+    """Tensors that the gradient needs; `p` is ``None`` for long texts, whose probabilities are recomputed."""
 
     q: Tensor
     k: Tensor
@@ -70,14 +72,14 @@ class Saved:
 def forward(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, *, scaling: float, dropout: float
 ) -> tuple[Tensor, Saved]:
-    """Return `attend`'s output ``(B, H, Q, d)``, without a graph, and the tensors that `backward` needs."""
+    """Return `attend`'s output ``(B, H, Q, d)`` without a graph, and the tensors that `backward` needs."""
     b, h, n_queries, d = q.shape
     n_keys = k.shape[2]
     q, k, v, added = _prepare(q, k, v, mask, scaling)
     p = _probabilities(q, k, added, b, n_keys, scaling)
     keep = as_bits(keep_mask(tuple(p.shape), dropout, p.device), p.dtype) if dropout > 0 else None
     output = torch.bmm(p if keep is None else drop(p, keep), v).view(b, h, n_queries, d)
-    if keep is not None:  # scaled here, where the tensors are small
+    if keep is not None:  # scale here, where the tensors are small
         output.mul_(1 / (1 - dropout))
     kept = n_keys <= _KEEP_UP_TO
     return output, Saved(q, k, v, None if kept else added, p if kept else None, keep, n_keys)
@@ -86,7 +88,7 @@ def forward(
 def backward(
     gradient: Tensor, saved: Saved, *, scaling: float, dropout: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return gradients of q and k before the scaling, of v, each ``(B, H, ., d)``, and of the mask ``(B, H, Q, T)``."""
+    """Return the gradients of unscaled q and k, of v, each ``(B, H, ., d)``, and of the mask ``(B, H, Q, T)``."""
     b, h, n_queries, d = gradient.shape
     p, keep, n = saved.p, saved.keep, saved.n_keys
     if p is None:
@@ -110,14 +112,14 @@ def backward(
 
 
 def as_bits(keep: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return a mask ready for `drop`: for bf16 on a processor, all 16 bits of each place."""
+    """Return a mask ready for `drop`: for bf16 on a CPU, 16 equal bits per element."""
     if dtype != torch.bfloat16 or keep.device.type != "cpu":
         return keep
     return torch.neg(keep.view(torch.int8)).to(torch.int16)
 
 
 def drop(values: Tensor, keep: Tensor) -> Tensor:
-    """Zero values by a mask of `as_bits`, without scaling up the rest; bf16 times bool is seven times slower."""
+    """Zero values by a mask from `as_bits`, without rescaling the rest; bf16 times bool is seven times slower."""
     if keep.dtype == torch.int16:
         return (values.view(torch.int16) & keep).view(values.dtype)
     return values * keep
@@ -126,7 +128,7 @@ def drop(values: Tensor, keep: Tensor) -> Tensor:
 def _probabilities(q: Tensor, k: Tensor, added: Tensor | None, b: int, n_keys: int, scaling: float) -> Tensor:
     scores = torch.baddbmm(q.new_empty(1, 1, 1), q, k.transpose(1, 2), beta=0, alpha=scaling)
     if added is not None:
-        # Queries of several heads may be those of one: a mask for each query is that of each of these heads.
+        # Several heads may be folded into one; a mask with a row per query then applies to each of them.
         n_queries = scores.shape[1] if added.shape[2] == 1 else added.shape[2]
         scores.view(b, -1, n_queries, scores.shape[-1])[..., :n_keys] += added
     return _softmax(scores)
@@ -139,7 +141,7 @@ def _is_short(n_keys: int) -> bool:
 def _prepare(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scaling: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-    """Return contiguous ``(B H, ., .)``, keys padded, the mask as a feature, and a mask that is still to be added."""
+    """Return contiguous ``(B H, ., .)`` with padded keys and the mask as a feature, or a mask still to be added."""
     b, h, n_queries, d = q.shape
     n_keys = k.shape[2]
     filled = -(-n_keys // _MULTIPLE) * _MULTIPLE
@@ -176,7 +178,7 @@ def _softmax_backward(gradient: Tensor, p: Tensor) -> Tensor:
 
 
 class _Attend(torch.autograd.Function):
-    """`attend` on a processor."""
+    """Autograd function of `attend` on a CPU."""
 
     @staticmethod
     def forward(
@@ -196,7 +198,7 @@ class _Attend(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
         if ctx.saved is None:
-            raise RuntimeError("The gradient of attention can be computed once: its saved tensors are freed.")
+            raise RuntimeError("Attention's gradient can be computed only once: its saved tensors were freed.")
         saved, ctx.saved = ctx.saved, None
         grad_q, grad_k, grad_v, _ = backward(gradient, saved, scaling=ctx.scaling, dropout=ctx.dropout)
         return grad_q * ctx.scaling, grad_k * ctx.scaling, grad_v, None, None, None
@@ -212,16 +214,18 @@ def attention_forward(
     dropout: float = 0.0,
     **others: Any,  # noqa: ANN401
 ) -> tuple[Tensor, None]:
-    """Attention in transformers' form: heads ``(B, H, T, d)`` to ``(B, T, H, d)``, without probabilities.
+    """Run attention with transformers' signature: heads ``(B, H, T, d)`` to ``(B, T, H, d)``, without probabilities.
 
-    Keys and values may have fewer heads. NotImplementedError for a mask that is trained, and for arguments that change
-    the result, such as a cap of the scores.
+    Keys and values may have fewer heads.
+
+    Raises:
+        NotImplementedError: For a trained mask, or an argument that changes the result, such as a cap on the scores.
     """
     if attention_mask is not None and attention_mask.requires_grad:
         raise NotImplementedError("attention with a trained mask")
     if unknown := [name for name, given in others.items() if name not in NO_EFFECT and given not in (None, False)]:
         raise NotImplementedError(f"attention with {', '.join(unknown)}")
-    # Rotary positions leave queries and keys in fp32 under autocast.
+    # Under autocast, rotary positions leave queries and keys in fp32.
     query, key = query.to(value.dtype), key.to(value.dtype)
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     mask = as_added(attention_mask, query.dtype)
@@ -230,7 +234,7 @@ def attention_forward(
 
 
 def as_added(mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
-    """Return a mask, bool or additive, as an additive one of at least `MASKED`."""
+    """Return a bool or additive mask as an additive mask with values of at least `MASKED`."""
     if mask is None:
         return None
     if mask.dtype == torch.bool:
@@ -239,9 +243,9 @@ def as_added(mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
 
 
 def padding_mask(attention_mask: Tensor | None = None, dtype: torch.dtype = torch.float32, **others: Any) -> Any:  # noqa: ANN401
-    """Return transformers' mask: ``(B, 1, 1, T)`` if only padding is masked, else its own full mask."""
+    """Return transformers' mask, reduced to ``(B, 1, 1, T)`` if only padding is masked."""
     if others.get("mask_function") is not bidirectional_mask_function or others.get("use_vmap"):
-        # torch's kernels take "causal" for a mask, and this one does not.
+        # torch's kernels accept a causal flag instead of a mask; this one does not.
         return sdpa_mask(attention_mask=attention_mask, dtype=dtype, **{**others, "allow_is_causal_skip": False})
     if attention_mask is None:
         return None

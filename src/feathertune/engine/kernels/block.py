@@ -1,4 +1,4 @@
-"""A block of attention and an MLP as one autograd node; the reference is the block's own forward."""
+"""Run a transformer block (attention and MLP) as one autograd node; the reference is the module's own forward."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from feathertune.engine.kernels.tokens import Masks, Tokens
 if TYPE_CHECKING:
     from feathertune.encoders.block_form import BlockForm
 
-# Transformers' names of keys and values that come before a block's own, such as a trained prefix, and of queries that
-# are not its input.
+# transformers' argument names for keys and values from before the text, such as a trained prefix, and for queries other
+# than the block's input.
 _NOT_OURS = ("past_key_values", "past_key_value", "layer_past", "cache", "query_states")
-# What blocks are given of positions: tables of cosines and sines; embeddings of distances, and distances; a bias.
+# Arguments that carry positions: tables of cosines and sines; embeddings of distances, and distances; a bias.
 _POSITIONS = ("position_embeddings", "rel_embeddings", "relative_pos", "position_bias")
 PositionTensors = Sequence[Tensor]
 Heads = SelfAttention | DisentangledAttention
 
 
 class ReadPositions(NamedTuple):
-    """Positions of a pass, of the one kind that a form has."""
+    """Positions of a pass; exactly one kind is set, or none."""
 
     rotary: Rotary | None = None
     distances: Distances | None = None
@@ -41,7 +41,7 @@ class ReadPositions(NamedTuple):
 
 
 def read_positions(form: BlockForm, positions: PositionTensors, *, dropout: float) -> ReadPositions:
-    """Return a block's positions; `dropout` is that of embeddings of distances."""
+    """Return a block's positions; `dropout` applies to embeddings of distances."""
     match form.positions:
         case "rotary":
             return ReadPositions(rotary=Rotary(*positions))
@@ -54,7 +54,7 @@ def read_positions(form: BlockForm, positions: PositionTensors, *, dropout: floa
 
 
 class Block:
-    """The forward of one block of a form, which replaces the module's own; `masks` are shared by a model's blocks."""
+    """A block's replacement forward, built from its form; a model's blocks share `masks`."""
 
     def __init__(self, module: nn.Module, form: BlockForm, *, arithmetic: Arithmetic, masks: Masks) -> None:
         self.form, self._masks, self._recompute = form, masks, arithmetic.recompute
@@ -71,7 +71,7 @@ class Block:
     def __call__(
         self, hidden_states: Tensor, attention_mask: Tensor | None = None, positions: PositionTensors = ()
     ) -> Tensor:
-        """``(B, T, D)`` to ``(B, T, D)``."""
+        """Map ``(B, T, D)`` to ``(B, T, D)``."""
         b, t, width = hidden_states.shape
         mask, tokens = self._masks.read(attention_mask, of_ones=self.form.positions == "disentangled")
         heads = self._heads(mask, positions)
@@ -89,11 +89,11 @@ class Block:
 
     @classmethod
     def combine(cls, blocks: Sequence[Block], rows: ModelRows) -> Block:
-        """Combine the same block of models on one encoder, forward only; ValueError if that cannot be."""
+        """Combine one block of several models on one encoder, forward only; raise ValueError if they do not match."""
         one = copy.copy(blocks[0])
         one._norms.require_same([block._norms for block in blocks])
         if one._distances is not None:
-            raise ValueError("each model has its own projection of distances")
+            raise ValueError("each model has a separate projection of distances")
         one._before = combine_optional([block._before for block in blocks], rows)
         one._qkv = combine_layers([block._qkv for block in blocks], rows)
         one._after = AfterAttention.combine([block._after for block in blocks], rows)
@@ -101,7 +101,7 @@ class Block:
 
 
 def block_forward(module: nn.Module, block: Callable[..., Tensor], *, n_returned: int) -> Callable[..., Any]:
-    """Return a block's forward with its module's signature; with keys and values from before the text, its own runs."""
+    """Return a forward with the module's signature; calls with keys from before the text run the module's own."""
     own, by_name = module.forward, arguments_by_name(module)
 
     def called(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - any forward
@@ -118,7 +118,7 @@ def block_forward(module: nn.Module, block: Callable[..., Tensor], *, n_returned
 
 
 def arguments_by_name(module: nn.Module) -> Callable[[Sequence[Any], dict[str, Any]], tuple[Tensor, dict[str, Any]]]:
-    """Return a function that gives a block's input, and the other arguments of a call by their names."""
+    """Return a function that splits a call's arguments into the block's input and the rest, by name."""
     first, *names = list(inspect.signature(type(module).forward).parameters)[1:]
 
     def read(args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
@@ -129,7 +129,7 @@ def arguments_by_name(module: nn.Module) -> Callable[[Sequence[Any], dict[str, A
 
 
 class _Pass:
-    """Run a block over the tokens of one batch, and its heads over all rows."""
+    """One pass of a block: heads run over all rows of the batch, everything else over token rows only."""
 
     def __init__(
         self, block: Block, heads: SelfAttention | DisentangledAttention, tokens: Tokens | None, b: int
@@ -152,7 +152,7 @@ class _Pass:
         return output if tokens is None else tokens.put(output), [of_before, of_qkv, of_heads, of_after]
 
     def backward(self, gradient: Tensor, saved: list[Any], *, wants_x: bool) -> tuple[Tensor | None, Gradients]:
-        # Popped from the list, which the caller holds too: each entry is freed before the next piece runs.
+        # Pop from the list, which the caller holds too, so that each entry is freed before the next piece runs.
         tokens = self._tokens
         if tokens is not None:
             gradient = tokens.take_gradient(gradient)
@@ -177,7 +177,7 @@ class _Pass:
 
 
 class AfterAttention:
-    """The rest of a block after its heads: output projection, and the MLP, each added to its input. Row by row."""
+    """The row-wise rest of a block after its heads: output projection and MLP, each with its residual."""
 
     def __init__(self, module: nn.Module, form: BlockForm, arithmetic: Arithmetic) -> None:
         dtype = self._dtype = arithmetic.dtype
@@ -209,7 +209,7 @@ class AfterAttention:
         return one
 
     def forward(self, attended: Tensor, x: Tensor) -> tuple[Tensor, Any]:
-        """Heads' outputs ``(N, H d)`` and the block's input ``(N, D)`` to the block's output ``(N, D)``."""
+        """Map the heads' outputs ``(N, H d)`` and the block's input ``(N, D)`` to the block's output ``(N, D)``."""
         projected, of_output = self._output.forward(attended)
         middle, of_residual1 = self._residual1.forward(projected, x)
         normed, of_before = middle.to(self._dtype), None
@@ -222,7 +222,7 @@ class AfterAttention:
         return output, [of_output, of_residual1, of_before, of_up, of_activation, of_down, of_residual2]
 
     def backward(self, gradient: Tensor, saved: list[Any]) -> tuple[Tensor, Tensor, Gradients]:
-        """Return gradients of the heads' outputs, of the block's input (residual only) and of the parameters."""
+        """Return the gradients of the heads' outputs, the block's input (residual only) and the parameters."""
         grad_thin, grad_middle, g_residual2 = self._residual2.backward(gradient, saved.pop())
         grad_active, g_down = _backward(self._down, grad_thin, saved.pop())
         del grad_thin
@@ -241,14 +241,14 @@ class AfterAttention:
 
 def _backward(layer: Layer, gradient: Tensor, saved: Any) -> tuple[Tensor, Gradients]:  # noqa: ANN401
     grad, grads = layer.backward(gradient, saved, wants_x=True)
-    assert grad is not None, "it was wanted"
+    assert grad is not None, "wants_x is True"
     return grad, grads
 
 
 def stream_dtype(module: nn.Module, form: BlockForm, dtype: torch.dtype) -> torch.dtype:
-    """Return the dtype of the block's input and output: that of products, if norms bound each sum of the block.
+    """Return the dtype of the block's input and output: the products' dtype if each residual sum is normalised.
 
-    Where they do not, sums grow from block to block, and bf16 would lose what a block adds.
+    Otherwise sums grow from block to block, and bf16 would lose what a block adds.
     """
     if form.attention_norms.of_sum is not None:
         return dtype
@@ -258,12 +258,12 @@ def stream_dtype(module: nn.Module, form: BlockForm, dtype: torch.dtype) -> torc
 
 
 def optional_norm(module: nn.Module, name: str | None, dtype: torch.dtype) -> Norm | None:
-    """Return a block's norm of that name, if there is a name."""
+    """Return a block's norm by name, or ``None`` without a name."""
     return None if name is None else norm_layer(module.get_submodule(name), dtype)
 
 
-def combine_optional(norms: Sequence[Norm | None], rows: ModelRows) -> Any:  # noqa: ANN401 - Norm, or those of several
-    """Combine the norm of several models on one encoder; forward only."""
+def combine_optional(norms: Sequence[Norm | None], rows: ModelRows) -> Any:  # noqa: ANN401 - Norm, or several combined
+    """Combine one norm of several models on one encoder; forward only."""
     found = [norm for norm in norms if norm is not None]
     return combine_layers(found, rows) if found else None
 
@@ -274,7 +274,7 @@ def _residual(module: nn.Module, norms: Norms, dropout: str | None, dtype: torch
 
 
 def rate(module: nn.Module, path: str | None) -> Callable[[], float]:
-    """Return a function that tells the rate of a block's dropout now: 0 outside of training."""
+    """Return a function that returns a block's current dropout rate: 0 outside training."""
     if path is None:
         return lambda: 0.0
     parent, _, name = path.rpartition(".")

@@ -1,9 +1,9 @@
-"""Attention of DeBERTa: tokens meet tokens, tokens meet distances, and distances meet tokens.
+"""DeBERTa's disentangled attention: token to token, token to distance, and distance to token.
 
-``scores[i, j] = q_i . k_j + q_i . K[i - j] + k_j . Q[i - j]``, where Q and K are projections of embeddings of
-distances. Each projection has one row for each of the ``2 T - 1`` distances of a batch, so a product with all of them
-holds each score once, on a diagonal: it is read by strides, where transformers gathers from all buckets.
-Source: He et al. 2021, arXiv:2006.03654, section 3.1; the reading by strides is our own.
+``scores[i, j] = q_i . k_j + q_i . K[i - j] + k_j . Q[i - j]``, where Q and K are projections of distance embeddings.
+Each projection has one row for each of the ``2 T - 1`` distances in a batch, so a product with all rows holds each
+score once, on a diagonal. The diagonals are read by strides; transformers gathers from all buckets instead.
+Source: He et al. 2021, arXiv:2006.03654, section 3.1; reading by strides is our own.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 
 class Distances:
-    """The embeddings ``(2 S, D)`` of distances up to S, and for distances ``1 - T`` to ``T - 1`` their rows in it."""
+    """Embeddings ``(2 S, D)`` of distances up to S, and the row of each distance from ``1 - T`` to ``T - 1``."""
 
     def __init__(self, embeddings: Tensor, relative: Tensor, *, dropout: float) -> None:
-        """Take transformers' distances ``(1, T, T)``, query minus key, in buckets, and the dropout of embeddings."""
+        """Take transformers' bucketed distances ``(1, T, T)``, query minus key, and the embeddings' dropout rate."""
         relative = relative.view(relative.shape[-2:]).long()
         rows = torch.cat([relative[0].flip(0), relative[1:, 0]])
         self.embeddings = nn.functional.dropout(embeddings, dropout)
@@ -32,18 +32,18 @@ class Distances:
 
 
 class DisentangledAttention:
-    """Heads over one tensor of queries, keys and values ``(B T, 3 H d)``, as `heads.SelfAttention`."""
+    """Attention heads over joined queries, keys and values ``(B T, 3 H d)``, like `heads.SelfAttention`."""
 
     def __init__(
         self, form: BlockForm, projection: Layer, distances: Distances, mask: Tensor | None, dropout: float
     ) -> None:
-        """`projection` makes Q and K of embeddings ``(R, D)``, joined as ``(R, 2 H d)``."""
+        """Take a `projection` from embeddings ``(R, D)`` to Q and K, joined as ``(R, 2 H d)``."""
         self._form, self._projection, self._distances = form, projection, distances
         self._mask, self._dropout = mask, dropout
         self.parameters = (distances.embeddings, *projection.parameters)
 
     def forward(self, joined: Tensor, b: int) -> tuple[Tensor, Any]:
-        """Return ``(B T, H d)`` of a batch of `b` texts, and what `backward` needs."""
+        """Return ``(B T, H d)`` for a batch of `b` texts, and what `backward` needs."""
         form, distances = self._form, self._distances
         q, k, v = joined.view(b, -1, 3, form.n_heads, form.head_size).permute(2, 3, 0, 1, 4).contiguous().unbind(0)
         made, of_projection = self._projection.forward(distances.embeddings[distances.rows].to(joined.dtype))
@@ -60,7 +60,7 @@ class DisentangledAttention:
         return rows, (saved, of_projection, q, k, of_query, of_key)
 
     def backward(self, gradient: Tensor, saved: Any, b: int) -> tuple[Tensor, Gradients]:  # noqa: ANN401
-        """Return gradients of the joined tensor, of the embeddings and of the projection."""
+        """Return the gradients of the joined tensor, the embeddings and the projection."""
         (of_attention, of_projection, q, k, of_query, of_key), form = saved, self._form
         heads = gradient.view(b, -1, form.n_heads, form.head_size).transpose(1, 2)
         grad_q, grad_k, grad_v, grad_scores = attention.backward(
@@ -93,17 +93,17 @@ class DisentangledAttention:
 
 
 def _product(x: Tensor, other: Tensor) -> Tensor:
-    """``(H, B, T, d)`` times ``(H, d, R)`` of each head: ``(H, B, T, R)``."""
+    """Multiply ``(H, B, T, d)`` by each head's ``(H, d, R)``, giving ``(H, B, T, R)``."""
     return torch.bmm(x.flatten(1, 2), other).view(*x.shape[:3], -1)
 
 
 def _product_over_texts(gradient: Tensor, x: Tensor) -> Tensor:
-    """``(H, B, T, R)`` and ``(H, B, T, d)`` to ``(H, R, d)``."""
+    """Multiply ``(H, B, T, R)`` by ``(H, B, T, d)`` and sum over texts, giving ``(H, R, d)``."""
     return torch.bmm(gradient.flatten(1, 2).transpose(1, 2), x.flatten(1, 2))
 
 
 def _diagonals(x: Tensor) -> Tensor:
-    """View ``(H, B, T, 2 T - 1)`` as ``(H, B, T, T)``, with entry i, j from column ``j - i + T - 1``."""
+    """View ``(H, B, T, 2 T - 1)`` as ``(H, B, T, T)``, taking entry i, j from column ``j - i + T - 1``."""
     h, b, t, width = x.shape
     return x.as_strided((h, b, t, t), (b * t * width, t * width, width - 1, 1), x.storage_offset() + t - 1)
 

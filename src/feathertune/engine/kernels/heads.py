@@ -1,4 +1,4 @@
-"""Self-attention over one tensor of queries, keys and values: heads may be grouped, rotated and normed."""
+"""Self-attention over one tensor of queries, keys and values; heads may be grouped, rotated and normalised."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 
 class Rotary:
-    """Rotation of heads by their positions, ``x cos + half(x) sin`` with ``half((a, b)) = (-b, a)``.
+    """Rotary position embedding, ``x cos + half(x) sin`` with ``half((a, b)) = (-b, a)``.
 
-    Heads may be wider than what is rotated. Source: Su et al. 2021, arXiv:2104.09864, section 3.4.2.
+    Heads may be wider than the rotated part. Source: Su et al. 2021, arXiv:2104.09864, section 3.4.2.
     """
 
     def __init__(self, cos: Tensor, sin: Tensor) -> None:
@@ -27,11 +27,11 @@ class Rotary:
         self._cos, self._sin = cos.unsqueeze(2), sin.unsqueeze(2)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(B, T, H, d)``, in the wider dtype of `x` and the tables."""
+        """Rotate ``(B, T, H, d)``; the result has the wider dtype of `x` and the tables."""
         return self._turn(x, self._sin, 1)
 
     def backward(self, gradient: Tensor) -> Tensor:
-        """Return the gradient of the input."""
+        """Return the input's gradient."""
         half = self._sin.shape[-1] // 2
         swapped = torch.cat([self._sin[..., half:], self._sin[..., :half]], dim=-1)
         return self._turn(gradient, swapped, -1)
@@ -44,19 +44,19 @@ class Rotary:
         return turned if width == x.shape[-1] else torch.cat([turned, x[..., width:].to(turned.dtype)], dim=-1)
 
     def at(self, places: Tensor) -> Rotary:
-        """Return the rotation of one position of each text; `places` is ``(B,)``."""
+        """Return the rotation of one position per text; `places` is ``(B,)``."""
         texts = torch.arange(len(places), device=places.device)
         cos, sin = (table.expand(len(places), -1, -1, -1)[texts, places] for table in (self._cos, self._sin))
         return Rotary(cos, sin)
 
     def of(self, texts: slice) -> Rotary:
-        """Return the rotation of some texts of a batch."""
+        """Return the rotation for some texts of a batch."""
         tables = (table.squeeze(2) for table in (self._cos, self._sin))
         return Rotary(*(table if len(table) == 1 else table[texts] for table in tables))
 
 
 class HeadNorms:
-    """Norms of queries and keys, of each head or of all heads at once."""
+    """Norms of queries and keys, per head or over all heads."""
 
     def __init__(self, block: nn.Module, form: BlockForm, dtype: torch.dtype) -> None:
         names = (form.query_norm, form.key_norm)
@@ -65,23 +65,23 @@ class HeadNorms:
         self.is_empty = self._norms == [None, None]
 
     def require_same(self, others: Sequence[HeadNorms]) -> None:
-        """Require the same norms with the very same parameters; ValueError."""
+        """Raise ValueError unless all norms share the same parameter objects."""
         pairs = [pair for other in others for pair in zip(self._norms, other._norms, strict=True)]
         if not all(a is b if a is None or b is None else a.is_the_same_as(b) for a, b in pairs):
-            raise ValueError("norms of heads differ")
+            raise ValueError("the norms of the heads differ")
 
     def forward(self, parts: list[Tensor]) -> tuple[list[Tensor], list[Any]]:
-        """Queries and keys, each ``(B, T, H, d)``."""
+        """Normalise queries and keys, each ``(B, T, H, d)``."""
         made = [(x, None) if norm is None else _forward(norm, x) for norm, x in zip(self._norms, parts, strict=True)]
         return [output for output, _ in made], [saved for _, saved in made]
 
     def differentiable(self, *parts: Tensor) -> list[Tensor]:
-        """Queries and keys, each ``(B, T, H, d)``, in the graph."""
+        """Normalise queries and keys, each ``(B, T, H, d)``, within the autograd graph."""
         pairs = zip(self._norms, parts, strict=True)
         return [x if norm is None else run(norm, x.reshape(-1, _width(norm, x))).view(x.shape) for norm, x in pairs]
 
     def backward(self, gradients: list[Tensor], saved: list[Any]) -> tuple[list[Tensor], Gradients]:
-        """Return gradients of queries, of keys and of the parameters."""
+        """Return the gradients of the queries, the keys and the parameters."""
         found, grads = [], Gradients()
         for norm, gradient, of_norm in zip(self._norms, gradients, saved, strict=True):
             if norm is None:
@@ -89,7 +89,7 @@ class HeadNorms:
                 continue
             rows = gradient.reshape(-1, _width(norm, gradient))
             grad, of_parameters = norm.backward(rows, of_norm, wants_x=True)
-            assert grad is not None, "it was wanted"
+            assert grad is not None, "wants_x is True"
             found.append(grad.view(gradient.shape))
             grads += of_parameters
         return found, grads
@@ -101,15 +101,15 @@ def _forward(norm: Norm, x: Tensor) -> tuple[Tensor, Any]:
 
 
 def _width(norm: Norm, x: Tensor) -> int:
-    """Return the width that a norm is of: of a head, or of all of them."""
+    """Return the width that a norm covers: one head or all heads."""
     weight = next(norm.module.parameters(), None)
     return x.shape[-1] if weight is None else int(weight.shape[-1])
 
 
 class SelfAttention:
-    """Heads over one tensor of queries, keys and values ``(B T, (H + 2 K) d)``, so that their gradient is one too.
+    """Heads over joined queries, keys and values ``(B T, (H + 2 K) d)``, whose gradient is one tensor too.
 
-    Each of the K heads of keys and values serves G heads of queries, as G T queries of one head.
+    Each of the K key-value heads serves G query heads, which are folded into one head with G T queries.
     """
 
     def __init__(
@@ -122,14 +122,14 @@ class SelfAttention:
         *,
         bias: Tensor | None = None,
     ) -> None:
-        """`bias` ``(B, H, T, T)`` is added to the scores, and has a gradient."""
+        """Take the parts of attention; `bias` ``(B, H, T, T)`` is added to the scores and gets a gradient."""
         self._bias = bias
         self._form, self._norms, self._mask, self._rotary, self._dropout = form, norms, mask, rotary, dropout
-        self._queries, self._keys = form.n_heads, form.n_heads + form.n_kv_heads  # where they end among the heads
+        self._queries, self._keys = form.n_heads, form.n_heads + form.n_kv_heads  # end indices among the heads
         self.parameters = norms.parameters if bias is None else (*norms.parameters, bias)
 
     def forward(self, joined: Tensor, b: int) -> tuple[Tensor, Any]:
-        """Return ``(B T, H d)`` of a batch of `b` texts, and what `backward` needs."""
+        """Return ``(B T, H d)`` for a batch of `b` texts, and what `backward` needs."""
         form, of_norms = self._form, None
         x = joined.view(b, len(joined) // b, -1, form.head_size)
         turned = x[:, :, : self._keys]
@@ -144,7 +144,7 @@ class SelfAttention:
         return ungrouped(output, form.n_heads).reshape(len(joined), -1), (saved, of_norms)
 
     def backward(self, gradient: Tensor, saved: Any, b: int) -> tuple[Tensor, Gradients]:  # noqa: ANN401
-        """Return gradients of the joined tensor and of the norms."""
+        """Return the gradients of the joined tensor and the norms."""
         (of_attention, of_norms), form, grads = saved, self._form, Gradients()
         heads = grouped(gradient.view(b, -1, form.n_heads, form.head_size), form.n_kv_heads, gradient.dtype)
         grad_q, grad_k, grad_v, grad_scores = attention.backward(
@@ -167,7 +167,7 @@ class SelfAttention:
         return joined.view(len(gradient), -1), grads
 
     def _added(self, dtype: torch.dtype) -> Tensor | None:
-        """Return what is added to the scores."""
+        """Return the sum of mask and bias, which is added to the scores."""
         if self._bias is None:
             return self._mask
         return self._bias.to(dtype) if self._mask is None else self._bias.to(dtype) + self._mask
@@ -180,7 +180,7 @@ def by_group(x: Tensor, n_groups: int) -> Tensor:
 
 
 def grouped(x: Tensor, n_groups: int, dtype: torch.dtype) -> Tensor:
-    """Return ``(B, T, H, d)`` as ``(B, K, G T, d)``, in a dtype."""
+    """Return ``(B, T, H, d)`` as ``(B, K, G T, d)`` in the given dtype."""
     heads = by_group(x, n_groups)
     if heads.shape[2] == 1 and x.dtype == dtype:
         return heads.squeeze(2)

@@ -1,8 +1,8 @@
-"""The last block for the one token that the head reads. Exact; the reference is the block over all rows.
+"""Compute the last block only for the token that the head reads. Exact; the reference is the block over all rows.
 
-Keys and values need not be formed: with ``q`` the one query of a head, ``q . (W_K x_j) = (W_K^T q) . x_j`` and
-``sum_j p_j W_V x_j = W_V (sum_j p_j x_j)``, two thin products with the block's input. The keys' bias cancels in the
-softmax, and LoRA's factors move in the same way. Derivation: our own.
+Keys and values need not be formed. With ``q`` a head's single query, ``q . (W_K x_j) = (W_K^T q) . x_j`` and
+``sum_j p_j W_V x_j = W_V (sum_j p_j x_j)``: two thin products with the block's input. The keys' bias cancels in the
+softmax, and LoRA's factors move the same way. Derivation: our own.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ if TYPE_CHECKING:
 
 
 class ReadTokens:
-    """Places of the tokens that the head reads; a backbone's forward notes the token ids.
+    """Positions of the tokens that the head reads; the backbone's forward records the token ids.
 
-    The last token is the last one that is not padding, by its id, as transformers' decoders have it.
+    As in transformers' decoders, the last token is the last one whose id is not the padding id.
     """
 
     def __init__(self, token: ReadToken, padding_id: int | None) -> None:
@@ -48,7 +48,7 @@ class ReadTokens:
         self._ids: Tensor | None = None
 
     def noting(self, own: Callable[..., Any]) -> Callable[..., Any]:
-        """Return a backbone's forward that notes its token ids ``(B, T)``, if it is given some."""
+        """Return a backbone's forward that records its token ids ``(B, T)``, if it gets any."""
 
         def forward(*inputs: Any, **named: Any) -> Any:  # noqa: ANN401 - any backbone
             self._ids = inputs[0] if inputs else named.get("input_ids")
@@ -57,7 +57,7 @@ class ReadTokens:
         return forward
 
     def places(self, b: int, t: int, device: torch.device) -> Tensor:
-        """Return the place in each of `b` texts of `t` tokens."""
+        """Return the token's position in each of `b` texts of `t` tokens."""
         if self.token == "first":
             return torch.zeros(b, dtype=torch.long, device=device)
         if self._ids is None or self._padding_id is None:
@@ -67,7 +67,7 @@ class ReadTokens:
 
 @dataclass(frozen=True)
 class _Reading:
-    """Input of attention with one query for each text: ``(B, T, D)``, ``(B,)``, a dropout; masks ``(B, ., 1, T)``."""
+    """Inputs of attention with one query per text: `x` ``(B, T, D)``, `places` ``(B,)``, masks ``(B, ., 1, T)``."""
 
     x: Tensor
     places: Tensor
@@ -78,30 +78,30 @@ class _Reading:
     bias: Tensor | None = None
 
     def of(self, texts: slice) -> _Reading:
-        """Return the part of some texts."""
+        """Return the inputs of some texts."""
         mask, bias = (None if added is None else added[texts] for added in (self.mask, self.bias))
         rotary = None if self.rotary is None else self.rotary.of(texts)
         return replace(self, x=self.x[texts], places=self.places[texts], mask=mask, bias=bias, rotary=rotary)
 
     def rows(self, x: Tensor) -> Tensor:
-        """``(B, T, .)`` to ``(B, .)``."""
+        """Select each text's token: ``(B, T, .)`` to ``(B, .)``."""
         return x[torch.arange(len(x), device=x.device), self.places]
 
     def of_query(self, added: Tensor | None) -> Tensor | None:
-        """Return what is added to the one query's scores: of ``(B, ., 1 or T, T)`` ``(B, ., 1, T)``."""
+        """Return the single query's part of a mask or bias: ``(B, ., 1 or T, T)`` to ``(B, ., 1, T)``."""
         if added is None or added.shape[2] == 1:
             return added
         return self.rows(added.transpose(1, 2)).unsqueeze(2)
 
 
-# From the query (B, H, d), None if one layer makes queries, keys and values, to (B, H, d).
+# Maps the query (B, H, d) to (B, H, d); the query is None if one layer computes queries, keys and values.
 _Attend = Callable[[Tensor | None, _Reading], Tensor]
 
 
 class OneTokenBlock:
-    """The forward of the last block for the token that the head reads.
+    """The last block's forward for the token that the head reads.
 
-    Keys and values are formed where they are rotated, normed or shared by heads, and where PEFT changed them beyond
+    Keys and values are formed only if they are rotated, normalised or shared by heads, or if PEFT changed them beyond
     LoRA.
     """
 
@@ -134,7 +134,7 @@ class OneTokenBlock:
     def __call__(
         self, hidden_states: Tensor, attention_mask: Tensor | None = None, positions: PositionTensors = ()
     ) -> Tensor:
-        """``(B, T, D)`` to ``(B, 1, D)``, or to ``(B, T, D)`` of equal rows where the head looks for the last."""
+        """Map ``(B, T, D)`` to ``(B, 1, D)``, or to ``(B, T, D)`` with equal rows if the head reads the last token."""
         b, t, width = hidden_states.shape
         x = hidden_states.to(self._stream_dtype)
         mask, _ = self._masks.read(attention_mask, of_ones=self.form.positions == "disentangled")
@@ -165,7 +165,7 @@ class OneTokenBlock:
 
 
 class _OneToken:
-    """`AfterAttention` over one token of each text: heads' outputs and inputs in one tensor, to ``(B, D)``."""
+    """`AfterAttention` over one token per text: maps heads' outputs and inputs, joined in one tensor, to ``(B, D)``."""
 
     def __init__(self, after: AfterAttention, width: int, dtype: torch.dtype) -> None:
         self._after, self._width, self._dtype, self.parameters = after, width, dtype, after.parameters
@@ -206,8 +206,8 @@ class _ExplicitKeys:
         return (nn.functional.dropout(scores.softmax(-1), reading.dropout) @ v).squeeze(2)
 
     def _of_distances(self, q: Tensor, k: Tensor, distances: Distances) -> Tensor:
-        """Return what distances add to the scores, ``(B, H, 1, T)``, for the one query of each text, the first."""
-        assert self._distances is not None, "the form has such layers"
+        """Return the scores' distance term ``(B, H, 1, T)`` for each text's single query, the first token."""
+        assert self._distances is not None, "the form has layers for distances"
         t = k.shape[2]
         rows = distances.embeddings[distances.rows[:t].flip(0)].to(q.dtype)  # from 0 down to 1 - T
         of_query, of_key = run(self._distances, rows).view(t, 2, self._form.n_heads, -1).permute(1, 2, 0, 3).unbind(0)
@@ -219,7 +219,7 @@ class _ImplicitKeys:
         self._key, self._value, self._scaling = key, value, scaling
 
     def __call__(self, query: Tensor | None, reading: _Reading) -> Tensor:
-        assert query is not None, "a layer of its own makes it"
+        assert query is not None, "a separate layer computes the query"
         projected = self._key.transposed(query * self._scaling)
         scores = torch.bmm(projected, reading.x.transpose(1, 2))
         if reading.mask is not None:
@@ -240,7 +240,7 @@ class _PerModelAttention:
 
 
 class _HeadProjection:
-    """A linear layer cut into heads: weight ``(H, d, D)``."""
+    """A linear layer split into heads, with weight ``(H, d, D)``."""
 
     def __init__(self, parts: Parts, n_heads: int, arithmetic: Arithmetic) -> None:
         self._parts, self._n_heads, self._dtype = parts, n_heads, arithmetic.dtype
@@ -248,7 +248,7 @@ class _HeadProjection:
         self._frozen = arithmetic.matrices.find([parts.weight], self._dtype, packed=False).weight if frozen else None
 
     def transposed(self, rows: Tensor) -> Tensor:
-        """``W_h^T r_h`` of each head: ``(B, H, d)`` to ``(B, H, D)``."""
+        """Compute ``W_h^T r_h`` for each head: ``(B, H, d)`` to ``(B, H, D)``."""
         rows = rows.transpose(0, 1)
         result = torch.bmm(rows, self._cut(self._weight()))
         if (update := self._parts.update) is not None:
@@ -257,7 +257,7 @@ class _HeadProjection:
         return result.transpose(0, 1)
 
     def forward(self, rows: Tensor, weights: Tensor) -> Tensor:
-        """``W_h c_h + w_h b_h`` of each head: ``(B, H, D)`` and ``(B, H, 1)`` to ``(B, H, d)``."""
+        """Compute ``W_h c_h + w_h b_h`` for each head: ``(B, H, D)`` and ``(B, H, 1)`` to ``(B, H, d)``."""
         columns = rows.transpose(0, 1)
         result = torch.bmm(columns, self._cut(self._weight()).transpose(1, 2))
         if (update := self._parts.update) is not None:
@@ -272,5 +272,5 @@ class _HeadProjection:
         return self._parts.weight.to(self._dtype) if self._frozen is None else self._frozen
 
     def _cut(self, matrix: Tensor) -> Tensor:
-        """``(H d, .)`` to ``(H, d, .)``."""
+        """View ``(H d, .)`` as ``(H, d, .)``."""
         return matrix.view(self._n_heads, -1, matrix.shape[-1])

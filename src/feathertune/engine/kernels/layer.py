@@ -1,4 +1,4 @@
-"""Pieces of a block with gradients by hand, and the one autograd node that runs one and frees tensors as it goes."""
+"""Pieces of a block with hand-written gradients, and the autograd node that runs one and frees tensors as it goes."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ Gradients = list[Tensor | None]
 
 
 class Layer(Protocol):
-    """A function from one tensor to one, with a gradient by hand."""
+    """A function from one tensor to another, with a hand-written gradient."""
 
     @property
     def parameters(self) -> tuple[Tensor, ...]:
-        """Parameters that may be trained; `backward` returns a gradient or ``None`` for each."""
+        """Trainable parameters; `backward` returns a gradient or ``None`` for each."""
 
     def forward(self, x: Tensor) -> tuple[Tensor, Any]:
-        """Return the output, and what `backward` needs."""
+        """Return the output and what `backward` needs."""
 
     def backward(self, gradient: Tensor, saved: Any, *, wants_x: bool) -> tuple[Tensor | None, Gradients]:  # noqa: ANN401
-        """Return gradients of the input (if wanted) and of the parameters."""
+        """Return the gradients of the input (if `wants_x`) and the parameters."""
 
 
 def run(layer: Layer, x: Tensor) -> Tensor:
-    """Run a layer as one autograd node, which can be differentiated once."""
+    """Run a layer as one autograd node, whose gradient can be computed once."""
     output: Tensor = _Node.apply(x, layer, *layer.parameters)  # type: ignore[no-untyped-call]
     return output
 
@@ -43,20 +43,20 @@ class _Node(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
         if ctx.saved is None:
-            raise RuntimeError("A block's gradient can be computed once: its saved tensors are freed.")
-        saved, ctx.saved = ctx.saved, None  # so that they are freed on the way
+            raise RuntimeError("A block's gradient can be computed only once: its saved tensors were freed.")
+        saved, ctx.saved = ctx.saved, None  # lets the layer free them as it goes
         grad_x, grads = ctx.layer.backward(gradient, saved, wants_x=ctx.needs_input_grad[0])
         return grad_x, None, *grads
 
 
 class Recomputed:
-    """A layer that keeps its input only and runs again with the same draws. Source: Chen 2016, arXiv:1604.06174."""
+    """A layer that saves only its input and reruns with the same random state. Source: Chen 2016, arXiv:1604.06174."""
 
     def __init__(self, layer: Layer) -> None:
         self._layer, self.parameters = layer, layer.parameters
 
     def forward(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """Return the output, and the input with the state of the generator."""
+        """Return the output, and the input with the random generator's state."""
         state = torch.get_rng_state()
         return self._layer.forward(x)[0], (x, state)
 
@@ -73,17 +73,17 @@ class Recomputed:
 
 
 class Called:
-    """Modules on one input, outputs concatenated: their own forward, in `dtype` outside, and autograd's gradient."""
+    """Modules that share an input, run by their own forward and autograd; outputs are concatenated in `dtype`."""
 
     def __init__(self, modules: Sequence[nn.Module], dtype: torch.dtype) -> None:
         self._modules, self._dtype = tuple(modules), dtype
-        # Each once, also if modules share one (VB-LoRA's bank): autograd returns its whole gradient.
+        # Count a parameter once even if modules share it (VB-LoRA's bank): autograd returns its whole gradient.
         trained = {id(p): p for module in modules for p in module.parameters() if p.requires_grad}
         self.parameters = tuple(trained.values())
 
     def forward(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """``(N, I)`` to ``(N, O)``."""
-        if torch.is_inference_mode_enabled():  # tensors made there cannot have a gradient
+        """Map ``(N, I)`` to ``(N, O)``."""
+        if torch.is_inference_mode_enabled():  # inference tensors cannot have a gradient
             return self._outputs(x), (x, x)
         x = x.detach().requires_grad_()
         with torch.enable_grad():

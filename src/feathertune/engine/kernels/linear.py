@@ -1,6 +1,6 @@
-"""Linear layers as the engine computes them: those on one input (query, key, value) as one product.
+"""The engine's linear layers: layers with the same input (query, key, value) become one product.
 
-Source: Hu et al. 2021, arXiv:2106.09685, section 4.1; the order of the products after RunLoRA, arXiv:2312.03415.
+Source: Hu et al. 2021, arXiv:2106.09685, section 4.1; order of the products as in RunLoRA, arXiv:2312.03415.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from feathertune.engine.kernels.matrix import Matrices
 
 @dataclass(frozen=True)
 class LoraUpdate:
-    """One LoRA update ``scaling * B A`` of a weight: A is ``(R, I)``, B is ``(O, R)``."""
+    """A weight's LoRA update, ``scaling * B A``: A is ``(R, I)``, B is ``(O, R)``."""
 
     a: Tensor
     b: Tensor
@@ -35,7 +35,7 @@ class Parts:
 
 
 def read_parts(module: nn.Module) -> Parts | None:
-    """Return a layer's parts, or ``None`` if it does more than a product with at most one plain LoRA update."""
+    """Return a layer's parts, or ``None`` unless it is a product with at most one plain LoRA update."""
     if type(module) is nn.Linear:
         return Parts(module.weight, module.bias, None)
     from peft.tuners.lora.layer import Linear as LoraLinear
@@ -58,9 +58,9 @@ def read_parts(module: nn.Module) -> Parts | None:
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """Settings of products; without `fused` each layer runs its own forward, the reference.
+    """Settings for products; without `fused` each layer runs its own forward, the reference.
 
-    `packed` is that of `FrozenMatrix`; `matrices` are shared with other models that share parameters with this one.
+    `packed` is passed to `FrozenMatrix`. `matrices` are shared with other models that have parameters in common.
     """
 
     dtype: torch.dtype
@@ -70,11 +70,11 @@ class Arithmetic:
     matrices: Matrices = field(default_factory=Matrices)
 
     def product(self, module: nn.Module, *paths: str) -> Layer:
-        """Return one product of a block's linear layers that read the same input."""
+        """Return one product for a block's linear layers that read the same input."""
         return self.join([module.get_submodule(path) for path in paths])
 
     def join(self, modules: Sequence[nn.Module]) -> Layer:
-        """Return one product of layers, as PEFT may have wrapped them, that read the same input."""
+        """Return one product for layers that read the same input; PEFT may have wrapped them."""
         parts = [found for module in modules if (found := read_parts(module)) is not None]
         if not self.fused or len(parts) < len(modules):
             return Called(modules, self.dtype)
@@ -87,7 +87,7 @@ class Arithmetic:
 
 
 class LoraProduct:
-    """Frozen weights as one product, ``x W^T + b + sum_i (x s_i A_i^T) B_i^T``, update i in its layer's columns."""
+    """Frozen layers as one product ``x W^T + b + sum_i (x s_i A_i^T) B_i^T``; update i affects its layer's columns."""
 
     def __init__(self, parts: Sequence[Parts], dtype: torch.dtype, *, packed: bool, matrices: Matrices) -> None:
         self.matrix = matrices.find([part.weight for part in parts], dtype, packed=packed)
@@ -104,18 +104,18 @@ class LoraProduct:
         return self._bias.read()
 
     def has_the_bias_of(self, other: LoraProduct) -> bool:
-        """Return whether both read the very same bias parameters."""
+        """Return True if both use the same bias objects."""
         return all(mine is theirs for mine, theirs in zip(self._biases, other._biases, strict=True))
 
     def update(self, x: Tensor) -> Tensor | None:
-        """Return the low-rank part alone, of ``(N, I)`` fp32 in fp32; ``None`` without one."""
+        """Return the low-rank part alone for ``(N, I)`` fp32, in fp32; ``None`` without LoRA."""
         if self._factors is None:
             return None
         a, b = self._factors.read()
         return x @ a.float().t() @ b.float().t()
 
     def forward(self, x: Tensor) -> tuple[Tensor, tuple[Tensor | None, ...]]:
-        """``(N, I)`` to ``(N, O)``."""
+        """Map ``(N, I)`` to ``(N, O)``."""
         output = self.matrix.forward(x, self.bias)
         if self._factors is None:
             return output, ()
@@ -125,7 +125,7 @@ class LoraProduct:
         return output, (x if self._factors.trains_a else None, low, a, b)
 
     def backward(self, gradient: Tensor, saved: tuple[Any, ...], *, wants_x: bool) -> tuple[Tensor | None, Gradients]:
-        """Return gradients of the input, the biases and the factors."""
+        """Return the gradients of the input, the biases and the factors."""
         grad_x = self.matrix.backward(gradient) if wants_x else None
         grads = self._bias.backward(gradient)
         if self._factors is not None:
@@ -142,7 +142,7 @@ class LoraProduct:
 
 
 class TrainedProduct:
-    """Trained weights as one product in the dtype of the input."""
+    """Trained layers as one product in the input's dtype."""
 
     def __init__(self, parts: Sequence[Parts], dtype: torch.dtype) -> None:
         self._weights = [part.weight for part in parts]
@@ -151,7 +151,7 @@ class TrainedProduct:
         self.parameters = (*self._bias.parameters, *self._weights)
 
     def forward(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """``(N, I)`` to ``(N, O)``."""
+        """Map ``(N, I)`` to ``(N, O)``."""
         cast = [weight.detach().to(self._dtype) for weight in self._weights]
         joined = cast[0] if len(cast) == 1 else torch.cat(cast)
         return nn.functional.linear(x, joined, self._bias.read()), (x, joined)
@@ -159,7 +159,7 @@ class TrainedProduct:
     def backward(
         self, gradient: Tensor, saved: tuple[Tensor, Tensor], *, wants_x: bool
     ) -> tuple[Tensor | None, Gradients]:
-        """Return gradients of the input, the biases and the weights."""
+        """Return the gradients of the input, the biases and the weights."""
         x, joined = saved
         grad_x = gradient @ joined if wants_x else None
         widths = [weight.shape[0] for weight in self._weights]
@@ -168,7 +168,7 @@ class TrainedProduct:
 
 
 class _Bias:
-    """The biases of joined layers as one; zero for a layer without one."""
+    """The joined biases of several layers; a layer without a bias gets zeros."""
 
     def __init__(self, parts: Sequence[Parts], dtype: torch.dtype) -> None:
         self._parts, self._dtype = list(parts), dtype
@@ -191,7 +191,7 @@ class _Bias:
     def backward(self, gradient: Tensor) -> Gradients:
         if not self.parameters:
             return []
-        # A product with ones: adding up rows one by one took longer than a weight's gradient.
+        # A product with ones: summing the rows took longer than computing a weight's gradient.
         total = (gradient.new_ones(1, len(gradient)) @ gradient).view(-1).to(self.parameters[0].dtype)
         shares = torch.split(total, [part.weight.shape[0] for part in self._parts])
         return [
@@ -202,9 +202,9 @@ class _Bias:
 
 
 class _LoraFactors:
-    """All LoRA factors of joined layers: ``s_i A_i`` stacked in rows, B_i in the rows of its layer.
+    """All LoRA factors of joined layers: ``s_i A_i`` stacked by rows, each B_i in its layer's rows.
 
-    Trained copies are made in each forward pass: torch's fused optimizers do not count a parameter's version up.
+    Trained factors are copied in each forward pass: torch's fused optimizers do not increment a parameter's version.
     """
 
     def __init__(self, parts: Sequence[Parts], dtype: torch.dtype) -> None:
@@ -231,7 +231,7 @@ class _LoraFactors:
 
     @torch.no_grad()
     def read(self) -> tuple[Tensor, Tensor]:
-        """Return A ``(R, I)`` times the scalings, and B ``(O, R)``; R is the sum of the ranks."""
+        """Return the scaled A ``(R, I)`` and B ``(O, R)``; R is the sum of the ranks."""
         if self._read and not self._trained:
             return self._a, self._b
         for update, a, b in zip(self._updates, self._a_parts, self._b_parts, strict=True):
@@ -241,7 +241,7 @@ class _LoraFactors:
         return self._a, self._b
 
     def split(self, grad_a: Tensor | None, grad_b: Tensor) -> Gradients:
-        """Return the parameters' gradients, in their order, from those of the joined factors."""
+        """Split the joined factors' gradients into the parameters' gradients, in order."""
         dtype = self._updates[0].a.dtype
         grads: Gradients = []
         a_parts = [None] * len(self._ranks) if grad_a is None else torch.split(grad_a.to(dtype), self._ranks)

@@ -1,4 +1,4 @@
-"""Layers of several models over one pass's rows, model by model; forward only, the reference is each model alone."""
+"""Run one layer of several models over a shared pass. Forward only; the reference is each model alone."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from feathertune.engine.kernels.tokens import filled_up, it_pays
 
 @dataclass(frozen=True)
 class ModelRows:
-    """Each model's texts in one pass, and their tokens if blocks run over tokens only (else empty)."""
+    """Number of texts per model in one pass, and of tokens if blocks run over tokens only (else empty)."""
 
     sizes: tuple[int, ...]
     tokens: tuple[int, ...] = ()
 
     @classmethod
     def of_batch(cls, sizes: tuple[int, ...], batch: Mapping[str, Tensor]) -> ModelRows:
-        """Return the rows of a batch, texts ``(B, T)`` in the order of the models."""
+        """Return the rows of a batch ``(B, T)``, whose texts are ordered by model."""
         if (mask := batch.get("attention_mask")) is None:
             return cls(sizes)
         tokens = tuple(int(part.sum()) for part in torch.split(mask, list(sizes)))
@@ -33,11 +33,11 @@ class ModelRows:
 
     @property
     def n_texts(self) -> int:
-        """B."""
+        """Number of texts, B."""
         return sum(self.sizes)
 
     def slices(self, n: int) -> list[slice]:
-        """Return each model's part of `n` rows: tokens (the last part with the padding), or equally many per text."""
+        """Return each model's slice of `n` rows, which are tokens (padding goes last) or equally many rows per text."""
         if self.tokens and n == filled_up(sum(self.tokens)):
             *others, (start, _) = pairwise(accumulate(self.tokens, initial=0))
             return [*(slice(start, end) for start, end in others), slice(start, n)]
@@ -60,11 +60,11 @@ class _ForwardOnly:
     parameters: tuple[Tensor, ...] = ()
 
     def backward(self, gradient: Tensor, saved: Any, *, wants_x: bool = True) -> NoReturn:  # noqa: ANN401
-        raise RuntimeError("Models that run together have no gradient.")
+        raise RuntimeError("Models that run in one pass have no gradient.")
 
 
 class _SharedWeight(_ForwardOnly):
-    """Frozen layers on one weight; updates in fp32, since oneDNN keeps memory per number of rows of a bf16 product."""
+    """Frozen layers with a shared weight. Updates run in fp32: oneDNN keeps memory for each row count in bf16."""
 
     def __init__(self, layers: Sequence[LoraProduct], rows: ModelRows) -> None:
         self._layers, self._rows = layers, rows
@@ -74,7 +74,7 @@ class _SharedWeight(_ForwardOnly):
         first = self._layers[0]
         output = first.matrix.forward(x, first.bias if self._same_bias else None)
         wide = x.float()
-        with torch.autocast(x.device.type, enabled=False):  # it would make the products bf16 again
+        with torch.autocast(x.device.type, enabled=False):  # autocast would use bf16 again
             for layer, rows in zip(self._layers, self._rows.slices(len(x)), strict=True):
                 if not self._same_bias and layer.bias is not None:
                     output[rows] += layer.bias
@@ -94,14 +94,14 @@ class _PerModel(_ForwardOnly):
 
 
 def _on_few_rows(layer: Layer, x: Tensor) -> Tensor:
-    """Run a layer over rows padded to one of few numbers: libraries keep something for each number of rows."""
+    """Run a layer over rows padded to one of a few row counts: libraries keep memory for each count."""
     n = len(x)
     filled = torch.nn.functional.pad(x, (0, 0, 0, filled_up(n) - n))
     return layer.forward(filled)[0][:n]
 
 
 class CombinedResiduals(_ForwardOnly):
-    """What is done where a part of a block is added to its input, by each model; forward only."""
+    """The residual additions of several models; forward only."""
 
     def __init__(self, parts: Sequence[Residual | CombinedResiduals], rows: ModelRows) -> None:
         self._parts, self._rows = parts, rows
@@ -111,7 +111,7 @@ class CombinedResiduals(_ForwardOnly):
         )
 
     def forward(self, x: Tensor, residual: Tensor) -> tuple[Tensor, None]:
-        """Return the sums or their norms; each ``(N, D)``."""
+        """Return the sums or their norms, ``(N, D)``."""
         if self._all_same:
             return self._parts[0].forward(x, residual)[0], None
         slices = self._rows.slices(len(x))

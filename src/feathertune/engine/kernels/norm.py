@@ -1,4 +1,4 @@
-"""Norms with gradients by hand, and what is done where a part of a block is added to its input."""
+"""Norms and residual additions with hand-written gradients."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ Rate = Callable[[], float]
 
 
 def norm_layer(module: nn.Module, dtype: torch.dtype) -> Norm:
-    """Return a norm of rows ``(N, D)`` whose output has a dtype; one of another kind runs its own forward."""
-    # On a GPU torch's kernel wants weights in the dtype of the input.
+    """Return a norm of rows ``(N, D)`` with output in `dtype`; unknown norms run their own forward."""
+    # On a GPU, torch's kernel requires weights in the input's dtype.
     if type(module) is nn.LayerNorm and module.weight is not None and module.weight.device.type == "cpu":
         return Norm(module, _LayerNorm(module, dtype))
     if (offset := _rms_offset(module)) is not None:
@@ -25,14 +25,14 @@ def norm_layer(module: nn.Module, dtype: torch.dtype) -> Norm:
 
 
 class Norm:
-    """A norm as a layer, and the module whose norm it is."""
+    """A norm as a layer, with its module."""
 
     def __init__(self, module: nn.Module, layer: Layer) -> None:
         self.module, self._layer, self.parameters = module, layer, layer.parameters
         self.forward, self.backward = layer.forward, layer.backward
 
     def is_the_same_as(self, other: Norm) -> bool:
-        """Return whether both are a plain norm with the very same parameters."""
+        """Return True if both are plain norms that share the same parameter objects."""
         if isinstance(self._layer, Called) or type(self._layer) is not type(other._layer):
             return self is other
         return all(a is b for a, b in zip(self.module.parameters(), other.module.parameters(), strict=True))
@@ -91,7 +91,7 @@ class _RmsNorm:
 
 
 def _rms_offset(module: nn.Module) -> float | None:
-    """Return what is added to the weight of a norm by the root of the mean square, tried; None for other norms."""
+    """Return the offset that an RMS norm adds to its weight, found by a trial; None for other norms."""
     names = [name for name, _ in module.named_parameters()]
     if names != ["weight"] or not hasattr(module, "eps") | hasattr(module, "variance_epsilon"):
         return None
@@ -117,19 +117,19 @@ def _epsilon(module: Any) -> float:  # noqa: ANN401 - any norm
 
 
 class Residual:
-    """``of_sum(residual + dropout(x))`` or ``residual + after(x)``, each norm only in the families that have it."""
+    """``of_sum(residual + dropout(x))`` or ``residual + after(x)``; each norm is optional."""
 
     def __init__(self, rate: Rate, *, after: Norm | None = None, of_sum: Norm | None = None) -> None:
         self._rate, self._after, self._of_sum = rate, after, of_sum
         self.parameters = tuple(p for norm in (after, of_sum) if norm is not None for p in norm.parameters)
 
     def is_the_same_as(self, other: Residual) -> bool:
-        """Return whether both have the same norms with the very same parameters."""
+        """Return True if both have the same norms with the same parameter objects."""
         pairs = ((self._after, other._after), (self._of_sum, other._of_sum))
         return all(a is b if a is None or b is None else a.is_the_same_as(b) for a, b in pairs)
 
     def forward(self, x: Tensor, residual: Tensor) -> tuple[Tensor, Any]:
-        """Return the sum, or its norm, and what `backward` needs; each input is ``(N, D)``."""
+        """Return the sum or its norm, and what `backward` needs; both inputs are ``(N, D)``."""
         dtype, of_norm = x.dtype, None
         if self._after is not None:
             x, of_norm = self._after.forward(x)
@@ -142,16 +142,16 @@ class Residual:
         return total, (of_norm, keep, p, dtype)
 
     def backward(self, gradient: Tensor, saved: Any) -> tuple[Tensor, Tensor, Gradients]:  # noqa: ANN401
-        """Return gradients of ``x``, of ``residual`` (perhaps the same tensor) and of the parameters."""
+        """Return the gradients of ``x``, ``residual`` (possibly the same tensor) and the parameters."""
         of_norm, keep, p, dtype = saved
         if self._after is not None:
             grad, grads = self._after.backward(gradient.to(dtype), of_norm, wants_x=True)
-            assert grad is not None, "it was wanted"
+            assert grad is not None, "wants_x is True"
             return grad.to(dtype), gradient, grads
         total, grads = gradient, Gradients()
         if self._of_sum is not None:
             found, grads = self._of_sum.backward(gradient, of_norm, wants_x=True)
-            assert found is not None, "it was wanted"
+            assert found is not None, "wants_x is True"
             total = found
         grad = total.to(dtype)
         return (grad if keep is None else drop(grad, keep).mul_(1 / (1 - p))), total, grads

@@ -1,6 +1,6 @@
-"""Rows of a padded batch that are tokens: products, norms and activations run over these only, on a processor.
+"""Skip padding: on a CPU, products, norms and activations run only over the token rows of a padded batch.
 
-Exact, since padding is zero after the heads; the reference is the block over all rows.
+Exact, because padding is zero after the heads; the reference is the block over all rows.
 Source: Zhai et al. 2023 (ByteTransformer), arXiv:2210.03052; here with the gradient.
 """
 
@@ -15,16 +15,16 @@ from feathertune.engine.kernels.attention import MASKED, as_added
 
 # Skipping a smaller share of rows costs more than it saves.
 _LEAST_SHARE = 0.06
-# Libraries compile a product for each number of rows, so numbers are rounded up, in steps of an eighth.
+# Libraries compile a product for each row count, so counts are rounded up in steps of an eighth.
 _LEAST_STEP, _LARGEST_STEP = 8, 64
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """The N token rows of a batch of B texts of T rows.
+    """The N token rows of a batch of B texts with T rows each.
 
-    `places` ``(N + some,)`` are their indices among ``B T`` rows, in order, then repeated ones as filling; `sources`
-    ``(B T,)`` are the reverse, 0 for padding, whose rows are in `padding`.
+    `places` ``(N + some,)`` holds their indices among the ``B T`` rows, in order, then repeated indices as filler.
+    `sources` ``(B T,)`` is the inverse, 0 for padding; `padding` holds the indices of padding rows.
     """
 
     places: Tensor
@@ -37,7 +37,7 @@ class Tokens:
         """Return the tokens of an additive mask ``(B, 1, 1 or T, T)``; ``None`` if running all rows is faster."""
         if mask is None or mask.device.type != "cpu":
             return None
-        seen = (mask > MASKED / 2).any(dim=2)  # a token sees itself, and nothing sees padding
+        seen = (mask > MASKED / 2).any(dim=2)  # a token attends to itself, and nothing attends to padding
         places = seen.view(-1).nonzero().view(-1)
         n, n_rows = len(places), mask.shape[0] * mask.shape[-1]
         if not it_pays(n, n_rows):
@@ -47,35 +47,35 @@ class Tokens:
         return cls(torch.cat([places, places[:1].expand(filled_up(n) - n)]), sources, padding, n)
 
     def take(self, rows: Tensor) -> Tensor:
-        """``(B T, .)`` to ``(N + some, .)``."""
+        """Select the token rows: ``(B T, .)`` to ``(N + some, .)``."""
         return rows.index_select(0, self.places)
 
     def put(self, rows: Tensor) -> Tensor:
-        """``(N + some, .)`` to ``(B T, .)``, zeros for padding: also the gradient of `take`."""
+        """Scatter ``(N + some, .)`` to ``(B T, .)`` with zeros for padding; also the gradient of `take`."""
         return self.spread(rows).index_fill_(0, self.padding, 0)
 
     def spread(self, rows: Tensor) -> Tensor:
-        """``(N + some, .)`` to ``(B T, .)``, any row for padding: twice as fast as with zeros."""
+        """Scatter ``(N + some, .)`` to ``(B T, .)`` with arbitrary rows for padding, twice as fast as `put`."""
         return rows.index_select(0, self.sources)
 
     def take_gradient(self, gradient: Tensor) -> Tensor:
-        """Return the gradient of `put`: `take`, with zeros for the filling."""
+        """Return the gradient of `put`: `take` with zeros for the filler rows."""
         taken = self.take(gradient)
         taken[self.n :] = 0
         return taken
 
 
 class Masks:
-    """The masks of a pass as blocks need them, read once for all blocks; a family may have two kinds of mask."""
+    """The masks of a pass, converted once for all blocks; some model families have two masks."""
 
     def __init__(self, dtype: torch.dtype) -> None:
         self._dtype = dtype
         self._read: list[tuple[Tensor, Tensor, Tokens | None]] = []
 
     def read(self, mask: Tensor | None, *, of_ones: bool = False) -> tuple[Tensor | None, Tokens | None]:
-        """Return transformers' mask, bool or additive, ``(B, 1, 1 or T, T)``, as an additive one, and its tokens.
+        """Return transformers' bool or additive mask ``(B, 1, 1 or T, T)`` as an additive mask, and its tokens.
 
-        `of_ones`: The mask has ones and zeros, of any dtype.
+        With `of_ones`, the mask holds ones and zeros of any dtype.
         """
         if mask is None:
             return None, None
@@ -83,17 +83,17 @@ class Masks:
             if known is mask:
                 return added, tokens
         found = as_added(mask.bool() if of_ones else mask, self._dtype)
-        assert found is not None, "there is a mask"
+        assert found is not None, "mask is not None"
         self._read = [*self._read[-1:], (mask, found, Tokens.of(found))]
         return self._read[-1][1:]
 
 
 def it_pays(n: int, n_rows: int) -> bool:
-    """Return whether running `n` tokens alone is faster than running all rows."""
+    """Return True if running only `n` tokens is faster than running all rows."""
     return 0 < filled_up(n) <= (1 - _LEAST_SHARE) * n_rows
 
 
 def filled_up(n: int) -> int:
-    """Return the number of rows that `n` tokens are run as."""
+    """Return the number of rows, including filler, used to run `n` tokens."""
     step = min(_LARGEST_STEP, max(_LEAST_STEP, 1 << max(0, n.bit_length() - 4)))
     return -(-n // step) * step

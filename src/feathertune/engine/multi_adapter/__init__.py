@@ -1,1 +1,1 @@
-"""Several adapters on one encoder: shared tensors and mixed batches."""
+"""Serve several adapters on one encoder, with shared tensors and mixed batches."""

@@ -1,4 +1,4 @@
-"""One pass over texts of several models on one encoder, for prediction; PEFT's need heads of one layer."""
+"""Predict texts of several models on one encoder in a single pass. PEFT's mixed batches require single-layer heads."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from feathertune.encoders import LoadedEncoder
     from feathertune.runtime import Runtime
 
-# Largest difference of a logit between a mixed pass and a model alone, as a share of the largest logit. Sums are made
-# in another order; a pass that mixed up rows or weights is off by tenths.
+# Largest difference in a logit between a mixed pass and a model alone, relative to the largest logit. Sums run in a
+# different order, so small differences are normal; mixed-up rows or weights change logits by tenths.
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 3e-2}
 
 
 @dataclass(frozen=True, eq=False)
 class MixableModel:
-    """A model that can be in a mixed pass; those of one `group_key` can share it."""
+    """A model that can take part in a mixed pass; models with the same `group_key` can share one."""
 
     encoder: LoadedEncoder
     model: nn.Module
@@ -37,14 +37,14 @@ class MixableModel:
 
 
 def as_mixable(encoder: LoadedEncoder, model: nn.Module, fast: FastParts) -> MixableModel | str:
-    """Return a model, in eval mode and with shared tensors, for mixed passes, or the reason why it cannot take part."""
+    """Prepare a model, in eval mode with shared tensors, for mixed passes, or return the reason why it cannot join."""
     if len(fast.blocks) != len(encoder.blocks):
-        return f"{encoder.spec.model_type} models run their own blocks here"
+        return f"{encoder.spec.model_type} models run transformers' blocks, not the engine's"
     if not isinstance(fast.blocks[-1], OneTokenBlock):
-        return "the last block is not computed for one token alone"
+        return "its last block is not reduced to the token that the head reads"
     inner = {id(parameter) for parameter in encoder.model.parameters()}
     if any(id(parameter) not in inner for parameter in model.parameters()):
-        return "the method has parameters outside of the encoder"
+        return "its method has parameters outside the encoder"
     inside = (f"{encoder.spec.blocks}.", *(f"{name}." for name in encoder.head_modules))
     outside = [(n, id(p)) for n, p in encoder.model.named_parameters() if not n.startswith(inside)]
     group_key = (encoder.fingerprint, type(encoder.model), tuple(outside))
@@ -52,9 +52,10 @@ def as_mixable(encoder: LoadedEncoder, model: nn.Module, fast: FastParts) -> Mix
 
 
 def mixed_logits(members: Sequence[MixableModel], batch: dict[str, Tensor], sizes: Sequence[int]) -> list[Tensor]:
-    """Run several models of one `group_key` at once, inside of `torch.inference_mode` and the number format.
+    """Run several models with one `group_key` together; call it under `torch.inference_mode` and autocast.
 
-    The batch ``(B, T)`` holds `sizes` texts, all of the first model, then all of the next; each gets ``(B_i, C_i)``.
+    The batch ``(B, T)`` holds `sizes` texts: all texts of the first model, then the next. Each model gets
+    ``(B_i, C_i)``.
     """
     if len(members) == 1:
         return [members[0].model(**batch).logits]
@@ -66,25 +67,25 @@ def mixed_logits(members: Sequence[MixableModel], batch: dict[str, Tensor], size
             stack.enter_context(replaced(module, block_forward(module, block, n_returned=block.form.n_returned)))
         output = first.encoder.backbone(**batch)
     pooled = getattr(output, "pooler_output", None)
-    # A pooler that is not in the checkpoint is each model's own, and part of its head.
+    # A pooler that is missing from the checkpoint is new in each model, and part of its head.
     read = output.last_hidden_state[:, 0] if pooled is None or first.encoder.new_pooler is not None else pooled
     slices = rows.slices(rows.n_texts)
     return [head_logits(member.encoder, read[part]) for member, part in zip(members, slices, strict=True)]
 
 
 def check_mixed(members: Sequence[MixableModel], batch: dict[str, Tensor], runtime: Runtime) -> str:
-    """Compare a mixed pass over equally many texts of each model with each model alone; empty if they agree."""
+    """Compare a mixed pass, with as many texts for each model, with each model alone; return "" if they agree."""
     n_each = len(batch["input_ids"]) // len(members)
     sizes = (n_each,) * len(members)
     with torch.inference_mode(), runtime.autocast():
         try:
             mixed = mixed_logits(members, batch, sizes)
         except (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError) as error:
-            return f"it cannot run beside others: {error}"
+            return f"it cannot run in a batch with other models: {error}"
         for number, (member, logits) in enumerate(zip(members, mixed, strict=True)):
             rows = slice(number * n_each, (number + 1) * n_each)
             alone = member.model(**{name: tensor[rows] for name, tensor in batch.items()}).logits.float()
             difference = (logits.float() - alone).abs().max().item()
             if not difference <= TOLERANCE[runtime.product_dtype] * max(1.0, alone.abs().max().item()):
-                return f"beside others it gives other logits, by {difference:.3g}"
+                return f"in a batch with other models its logits differ by up to {difference:.3g}"
     return ""

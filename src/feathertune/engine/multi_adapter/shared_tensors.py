@@ -1,4 +1,4 @@
-"""Tensors that several models have in common, held once; found by content, since PEFT changes names."""
+"""Hold tensors that several models have in common once; they are matched by content, since PEFT changes names."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ T = TypeVar("T")
 
 
 class SharedTensors:
-    """The tensors of all models that were shared here and still exist."""
+    """Tensors of all models that share through this object, while they exist."""
 
     def __init__(self) -> None:
         self._known: weakref.WeakValueDictionary[Hashable, Tensor] = weakref.WeakValueDictionary()
 
     def share(self, model: nn.Module) -> int:
-        """Replace tensors of a model, never to be trained again, by known ones; return the bytes of the others."""
+        """Replace a model's tensors with known equal ones; return the bytes of the rest. Do not train it afterwards."""
         own: dict[int, int] = {}
         for holder, name, tensor in _tensors(model):
             known = self._known.setdefault(_key(tensor), tensor)
@@ -32,7 +32,7 @@ class SharedTensors:
 
 
 def copy_on_shared_tensors(value: T, model: nn.Module, *, keep: Iterable[object] = ()) -> T:
-    """Copy modules but not `model`'s tensors or `keep`, for another thread; `value` may have no fast parts."""
+    """Copy modules for another thread, sharing `model`'s tensors and `keep`; `value` must have no fast parts."""
     memo: dict[int, object] = {id(one): one for one in keep}
     for module in model.modules():
         for held in (*vars(module).values(), module._parameters, module._buffers):
@@ -42,7 +42,7 @@ def copy_on_shared_tensors(value: T, model: nn.Module, *, keep: Iterable[object]
 
 
 def _tensors(model: nn.Module) -> Iterator[tuple[dict[str, Tensor | None], str, Tensor]]:
-    """Yield each tensor with its module's dictionary and its name there."""
+    """Yield each tensor with the module dictionary that holds it and its name."""
     for module in model.modules():
         for holder in (module._parameters, module._buffers):
             for name, tensor in list(holder.items()):

@@ -1,1 +1,1 @@
-"""Compute the frozen prefix once and keep its hidden states."""
+"""Run the frozen first blocks once and cache their hidden states."""

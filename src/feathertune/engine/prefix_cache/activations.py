@@ -1,4 +1,4 @@
-"""Hidden states of a frozen prefix for every text, unpadded in one array or in a mapped file that has a hash."""
+"""Hidden states of a frozen prefix for every text, unpadded, in one array or in a hashed memory-mapped file."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _STORED: dict[torch.dtype, np.dtype[Any]] = {
 
 
 class CachedTexts(EncodedTexts):
-    """N texts, and their hidden states ``(sum of lengths, D)`` at the split point."""
+    """N texts with their hidden states ``(sum of lengths, D)`` at the split point."""
 
     def __init__(self, texts: EncodedTexts, hidden: Tensor) -> None:
         super().__init__(**{field.name: getattr(texts, field.name) for field in fields(texts)})
@@ -70,7 +70,7 @@ def compute(
 
 
 def content_key(texts: EncodedTexts, **facts: object) -> str:
-    """Return a name for hidden states: a hash of the tokens and all other facts that they depend on."""
+    """Return a file name for hidden states: a hash of the tokens and everything else they depend on."""
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode())
     digest.update(np.ascontiguousarray(texts.offsets).data)
     digest.update(np.ascontiguousarray(texts.ids).data)
@@ -80,13 +80,13 @@ def content_key(texts: EncodedTexts, **facts: object) -> str:
 
 
 class CacheFolder:
-    """Hidden states in the files of a folder, which is made if it is missing."""
+    """Hidden states stored as files in a folder, which is created if it is missing."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def find(self, key: str, shape: tuple[int, int], dtype: torch.dtype) -> Tensor | None:
-        """Map an intact file, or return ``None``; a damaged one is removed."""
+        """Map an intact file, or return ``None``; damaged files are removed."""
         entry = self.folder / f"{key}.json"
         try:
             found = json.loads(entry.read_text(encoding="utf-8"))
@@ -102,7 +102,7 @@ class CacheFolder:
         return None
 
     def make(self, key: str, shape: tuple[int, int], dtype: torch.dtype, fill: Callable[[Tensor], None]) -> Tensor:
-        """Let `fill` write states ``(sum of lengths, D)`` to a file, and map it; an OSError leaves nothing behind."""
+        """Let `fill` write states ``(sum of lengths, D)`` to a file and map it; an OSError leaves no files behind."""
         self.folder.mkdir(parents=True, exist_ok=True)
         descriptor, temporary = open_new(self.folder / key)
         try:
@@ -111,7 +111,7 @@ class CacheFolder:
                 fill(_mapped(temporary, shape, dtype))
                 os.fsync(file.fileno())
             sha256 = sha256_of(temporary)
-            # Named by content, so that two processes that write it at once have a file each.
+            # The name includes the content's hash, so two processes never write the same file.
             path = self.folder / f"{key}-{sha256[:16]}.states"
             temporary.replace(path)
         except BaseException:
@@ -123,7 +123,7 @@ class CacheFolder:
 
 
 def _claim(file: BinaryIO, n: int) -> None:
-    """Reserve the space before it is written: running out of disk in a mapped file ends the process by a signal."""
+    """Reserve the disk space first: a full disk under a mapped file kills the process with a signal."""
     if hasattr(os, "posix_fallocate"):
         os.posix_fallocate(file.fileno(), 0, max(1, n))
         return

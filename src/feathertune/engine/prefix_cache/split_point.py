@@ -1,4 +1,4 @@
-"""The split point of a frozen encoder: the first trained block, at which a model can stop and start."""
+"""The split point of a partly frozen encoder: the first trained block, where a pass can stop and restart."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from feathertune.encoders import LoadedEncoder
     from feathertune.runtime import Runtime
 
-# Largest difference of a logit between the whole model and one that starts at the split point. The arithmetic is the
-# same except for the boundary's rounding to the dtype of products, which a block of transformers may not do.
+# Largest difference in a logit between the whole model and one that starts at the split point. The arithmetic is the
+# same, except that states are rounded to the dtype of products at the boundary.
 _TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 2e-2}
 # The model's argument for hidden states ``(B, T, D)`` at the split point.
 STATES = "split_states"
@@ -24,20 +24,20 @@ _HIDDEN = "hidden_states"  # transformers' name of a block's input
 
 
 def find_split_point(encoder: LoadedEncoder, model: nn.Module) -> tuple[int, str]:
-    """Return the index of the first block with a trained parameter (all blocks if none), and the reason if it is 0."""
+    """Return the index of the first trained block (the number of blocks if none), and the reason if it is 0."""
     if encoder.spec.shared_blocks:
-        return 0, f"the blocks of {encoder.spec.model_type} encoders share their weights"
+        return 0, f"all blocks of a {encoder.spec.model_type} model share one set of weights"
     inner = dict(encoder.model.named_parameters())
     blocks, heads = f"{encoder.spec.blocks}.", tuple(f"{name}." for name in encoder.head_modules)
     known = {id(parameter) for parameter in inner.values()}
     if any(parameter.requires_grad and id(parameter) not in known for parameter in model.parameters()):
-        return 0, "the method trains inputs of the encoder"
+        return 0, "the method trains the encoder's inputs"
     first = len(encoder.blocks)
     for name, parameter in inner.items():
         if not parameter.requires_grad or name.startswith(heads):
             continue
         if not name.startswith(blocks):
-            return 0, f"{name} is trained, which is not in a block"
+            return 0, f"the method trains {name}, which is outside the blocks"
         first = min(first, int(name[len(blocks) :].partition(".")[0]))
     return first, "" if first else "the first block is trained"
 
@@ -47,7 +47,7 @@ class _Stop(Exception):
 
 
 class Prefix:
-    """The blocks before a split point, the index of the first block that is not in the prefix; D is `width`."""
+    """The blocks before a split point, which is the index of the first block after the prefix; D is `width`."""
 
     def __init__(self, encoder: LoadedEncoder, split_point: int, runtime: Runtime) -> None:
         self._encoder, self._split_point, self._runtime = encoder, split_point, runtime
@@ -58,14 +58,14 @@ class Prefix:
 
     @torch.no_grad()
     def boundary(self, batch: dict[str, Tensor]) -> Tensor:
-        """Return the input of the block at the split point, ``(B, T, D)`` in the dtype of products, without dropout."""
+        """Return the input of the split point's block, ``(B, T, D)`` in the dtype of products, without dropout."""
         found: list[Tensor] = []
 
         def stop(_module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
             found.append(inputs[0] if inputs else named[_HIDDEN])
             raise _Stop
 
-        model = self._encoder.model  # which makes a decoder's inputs for an encoder-decoder
+        model = self._encoder.model  # not the backbone: an encoder-decoder needs the model to build decoder inputs
         hook = self._encoder.blocks[self._split_point].register_forward_pre_hook(stop, with_kwargs=True)
         with hooked(hook), kept_modes(model), contextlib.suppress(_Stop), self._runtime.autocast():
             model.eval()
@@ -73,7 +73,7 @@ class Prefix:
         return found[0].to(self._dtype)
 
     def check(self, model: nn.Module, batch: dict[str, Tensor]) -> str:
-        """Compare the model with itself started at the split point, inside of `skippable`; empty if they agree."""
+        """Compare a full pass with one from the split point, inside `skippable`; return "" if they agree."""
         training = model.training
         try:
             model.eval()
@@ -81,22 +81,22 @@ class Prefix:
                 whole = model(**batch).logits.float()
                 states = self.boundary(batch)
                 if states.shape != (*batch["input_ids"].shape, self.width):
-                    return f"block {self._split_point} reads states of another shape than the tokens'"  # Funnel's
+                    return f"block {self._split_point} shortens the sequence"  # Funnel
                 if (mask := batch.get("attention_mask")) is not None:
-                    states = states * mask.unsqueeze(-1).to(states.dtype)  # those of padding are not kept
+                    states = states * mask.unsqueeze(-1).to(states.dtype)  # padding has no cached states
                 split = model(**batch, **{STATES: states}).logits.float()
         except (RuntimeError, ValueError, TypeError, LookupError, AttributeError) as error:
-            return f"the model cannot be started at block {self._split_point}: {error}"
+            return f"the model cannot start at block {self._split_point}: {error}"
         finally:
             model.train(training)
         difference = (whole - split).abs().max().item()
         if difference <= _TOLERANCE[self._dtype] * max(1.0, whole.abs().max().item()):
             return ""
-        return f"started at block {self._split_point} the model gives other logits, by {difference:.3g}"
+        return f"starting at block {self._split_point} changes the logits by up to {difference:.3g}"
 
     @contextlib.contextmanager
     def skippable(self) -> Iterator[None]:
-        """Let the model start at the split point if it gets `boundary`'s output under the name `STATES`."""
+        """Let the model start at the split point when it gets `boundary`'s output as the argument `STATES`."""
         encoder, backbone = self._encoder, self._encoder.backbone
         with contextlib.ExitStack() as stack:
             stack.enter_context(replaced(encoder.model, self._taking_states(encoder.model.forward)))

@@ -1,4 +1,4 @@
-"""Hidden states of the frozen prefix for each split: in memory within a budget, else in a mapped file, else nowhere."""
+"""Cache the frozen prefix's hidden states for each split: in memory within a budget, else in a mapped file."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from feathertune.runtime import Runtime, stopwatch, versions
 if TYPE_CHECKING:
     from feathertune.encoders import LoadedEncoder
 
-# Share of the free memory (or disk) that hidden states may take if no budget is given.
+# Share of free memory (or disk) that hidden states may use if no budget is given.
 _SHARE = 0.5
 _CHECKED_TEXTS = 2
 
 
 @dataclass
 class Kept:
-    """One split's hidden states, and the seconds that they took."""
+    """One split's hidden states, and the seconds it took to compute them."""
 
     texts: CachedTexts
     place: str
@@ -42,7 +42,7 @@ class Kept:
 
 @dataclass
 class Inputs:
-    """Inputs of a training by split; `seconds` is the cost of hidden states, even if an earlier run paid it."""
+    """Training inputs by split; `seconds` is the cost of the hidden states, even if an earlier run computed them."""
 
     texts: dict[SplitName, EncodedTexts]
     split_point: int = 0
@@ -51,7 +51,7 @@ class Inputs:
 
 
 class ActivationCache:
-    """Hidden states of one study's splits at the latest split point; `on_drop` is called when a run's are dropped."""
+    """Hidden states of a study's splits at the latest split point; `on_drop` is called when they are dropped."""
 
     def __init__(self, config: EngineConfig, runtime: Runtime, *, token_budget: int, base_fingerprint: str) -> None:
         self._config, self._runtime, self._token_budget = config, runtime, token_budget
@@ -62,7 +62,7 @@ class ActivationCache:
         self.on_drop: Callable[[], None] = lambda: None
 
     def empty(self, runtime: Runtime | None = None, **settings: object) -> ActivationCache:
-        """Return an empty cache, for other texts, another machine, or other settings of the engine."""
+        """Return an empty cache for other texts, another machine, or different engine settings."""
         config = self._config.model_copy(update=settings)
         return ActivationCache(
             config, runtime or self._runtime, token_budget=self._token_budget, base_fingerprint=self._fingerprint
@@ -70,7 +70,7 @@ class ActivationCache:
 
     @property
     def held_bytes(self) -> int:
-        """Memory of the hidden states that are kept for the next run."""
+        """Memory used by the hidden states kept for the next run, in bytes."""
         return sum(kept.texts.hidden.nbytes for kept in self._kept.values() if kept.place == "memory")
 
     @contextlib.contextmanager
@@ -81,13 +81,13 @@ class ActivationCache:
         splits: Mapping[SplitName, EncodedTexts],
         on_texts: Callable[[int], None] | None = None,
     ) -> Iterator[Inputs]:
-        """Compute each split's hidden states, the most important first, and let the prepared model start there."""
+        """Compute each split's hidden states, most important first, and let the prepared model start from them."""
         plain = Inputs(dict(splits))
         split_point, why = find_split_point(encoder, model)
         if self._config.cache == "off" or split_point == 0:
             self._drop()
             if self._config.cache != "off":
-                plain.notes.append(f"No hidden states are kept: {why}.")
+                plain.notes.append(f"Hidden states are not cached: {why}.")
             yield plain
             return
         split_point = min(split_point, len(encoder.blocks) - 1)
@@ -95,9 +95,9 @@ class ActivationCache:
         with prefix.skippable():
             first = next(iter(splits.values()))
             order = np.argsort(first.lengths, kind="stable")
-            rows = order[[0, *range(max(1, len(order) - _CHECKED_TEXTS), len(order))]]  # of several lengths, so padded
+            rows = order[[0, *range(max(1, len(order) - _CHECKED_TEXTS), len(order))]]  # mixed lengths, so padded
             if differs := prefix.check(model, first.collate(rows, self._runtime.device)):
-                plain.notes.append(f"No hidden states are kept: {differs}.")
+                plain.notes.append(f"Hidden states are not cached: {differs}.")
                 yield plain
                 return
             if split_point != self._split_point:
@@ -147,15 +147,15 @@ class ActivationCache:
                 try:
                     hidden = self._from_disk(texts, shape, fill)
                 except OSError as error:
-                    notes.append(f"The hidden states of {name} are not kept, the disk refused: {error.strerror}.")
+                    notes.append(f"The {name} hidden states are not cached: writing them failed ({error.strerror}).")
                     return
             else:
-                notes.append(f"The hidden states of {name} ({need / 1e9:.2f} GB) fit neither in memory nor on disk.")
+                notes.append(f"The {name} hidden states ({need / 1e9:.2f} GB) fit neither in memory nor on disk.")
                 return
         self._kept[name] = Kept(CachedTexts(texts, hidden), place, watch.seconds)
 
     def place(self, need: int) -> str:
-        """Return the place for this many bytes of hidden states: ``memory``, ``disk`` or ``nowhere``."""
+        """Return where to keep this many bytes of hidden states: ``memory``, ``disk`` or ``nowhere``."""
         mode = self._config.cache
         budget = self._config.cache_bytes
         room = int(psutil.virtual_memory().available * _SHARE) if budget is None else budget - self.held_bytes
@@ -165,13 +165,13 @@ class ActivationCache:
         if mode == "ram":
             return "nowhere"
         folder = self._folder()
-        while not folder.exists():  # to the nearest one that exists
+        while not folder.exists():  # up to the nearest existing folder
             folder = folder.parent
         free = shutil.disk_usage(folder).free
         return "disk" if need <= free * _SHARE else "nowhere"
 
     def _home(self, need: int) -> torch.device:
-        """Return the GPU if it has room, since reading from the CPU takes longer than computing; else the CPU."""
+        """Return the GPU if it has room, else the CPU; copying from the CPU takes longer than recomputing."""
         if self._runtime.device.type == "cuda":
             free, _ = torch.cuda.mem_get_info(self._runtime.device)
             if need <= free * _SHARE:

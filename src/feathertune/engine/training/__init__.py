@@ -1,1 +1,1 @@
-"""Train a prepared model: gradient, optimizer, loop, checkpoints, processes, head."""
+"""Train a prepared model: gradients, optimizer, loop, checkpoints, distributed training, and the head."""

@@ -1,7 +1,7 @@
-"""Checkpoints on disk: a training that is killed at any moment resumes from the last intact one. Two are kept.
+"""Training checkpoints on disk. A killed training resumes from the last intact one; the two newest are kept.
 
-Each is a folder with ``manifest.json`` (SHA-256 of each file and of itself), ``state.json`` (values and the training's
-identity) and ``GROUP.safetensors``; it is renamed to its number when it is complete and synced.
+Each checkpoint is a folder with ``manifest.json`` (SHA-256 of each file and of itself), ``state.json`` (values and the
+training's identity) and ``GROUP.safetensors``. It is renamed to its number once it is complete and synced.
 """
 
 from __future__ import annotations
@@ -28,26 +28,31 @@ MANIFEST_FILE = "manifest.json"
 STATE_FILE = "state.json"
 _TENSORS = ".safetensors"
 _DIGITS = 9
-# Largest share of the training's time that writing may take.
+# Largest share of training time spent on writing checkpoints.
 _MAX_SHARE = 0.05
 
 
 class Checkpoints:
-    """The checkpoints of one training, which resumes only with an equal `identity`; `last` is the newest intact one.
+    """Checkpoints of one training, which resumes only with an equal `identity`; `last` is the newest intact one.
 
-    `every_s` is the time between checkpoints, of which writing takes at most 5%; 0 means every step, ``None`` never.
+    `every_s` is the time between checkpoints, raised if writing would take over 5% of it; 0 means every step, ``None``
+    never.
     """
 
     def __init__(self, folder: Path, identity: Mapping[str, Any], *, every_s: float | None) -> None:
         self.folder = folder
         self.last: Path | None = None
-        self._identity: dict[str, Any] = json.loads(json.dumps(identity))  # as a file returns it
+        self._identity: dict[str, Any] = json.loads(json.dumps(identity))  # as it is read back from a file
         self._every_s = every_s
         self._pause_s = every_s or 0.0
         self._written_at = time.monotonic()
 
     def find(self) -> list[str]:
-        """Set `last`, and return a sentence for each damaged newer one; CheckpointError if none fits this training."""
+        """Set `last` and return a sentence for each newer, damaged checkpoint.
+
+        Raises:
+            CheckpointError: If all checkpoints are damaged, or the newest intact one is from another training.
+        """
         damages: list[str] = []
         found = existing(self.folder)
         for path in reversed(found):
@@ -61,20 +66,20 @@ class Checkpoints:
             return damages
         if damages:
             raise CheckpointError(
-                f"{damages[0]} No other checkpoint in {self.folder} is whole"
+                f"{damages[0]} No checkpoint in {self.folder} is intact"
                 f"{f' ({len(found)} were tried)' if len(found) > 1 else ''}. "
-                "Delete that folder, or start anew with --overwrite and without --resume."
+                "Delete that folder, or start over with --overwrite instead of --resume."
             )
         return []
 
     def load(self) -> State:
-        """Read `last`; CheckpointError if there is none, or it is damaged."""
+        """Return the state in `last`; raise CheckpointError if it is missing or damaged."""
         if self.last is None:
-            raise CheckpointError(f"There is no checkpoint in {self.folder}. Start without --resume.")
+            raise CheckpointError(f"{self.folder} has no checkpoint. Start without --resume.")
         return read(self.last)
 
     def offer(self, make_state: Callable[[], State], *, epoch_end: bool) -> None:
-        """Write a checkpoint if it is due, as at an epoch's end; an OSError leaves existing ones intact."""
+        """Write a checkpoint at an epoch's end or when it is due; an OSError leaves existing ones intact."""
         start = time.monotonic()
         if self._every_s is None or not (epoch_end or start - self._written_at >= self._pause_s):
             return
@@ -84,7 +89,7 @@ class Checkpoints:
             self._pause_s = max(self._every_s, (self._written_at - start) / _MAX_SHARE)
 
     def write(self, state: State) -> Path:
-        """Write a checkpoint, then delete all but it and the last intact one before it."""
+        """Write a checkpoint, then delete all others except the last intact one."""
         number = max((int(path.name) for path in existing(self.folder)), default=0) + 1
         path = self.folder / f"{number:0{_DIGITS}d}"
         write(path, state, self._identity)
@@ -97,23 +102,23 @@ class Checkpoints:
         if found != self._identity:
             difference = first_differences(found, self._identity) or "other settings"
             raise CheckpointError(
-                f"The checkpoint {path} belongs to another training ({difference}). "
-                "Give the command that began it, or start anew with --overwrite and without --resume."
+                f"The checkpoint {path} is from a different training ({difference}). "
+                "Repeat the command that started it, or start over with --overwrite instead of --resume."
             )
 
 
 def existing(folder: Path) -> list[Path]:
-    """Return all checkpoints in a training's folder, intact or not, the newest last."""
+    """Return all checkpoints in a training's folder, intact or not, newest last."""
     if not folder.is_dir():
         return []
     return sorted(path for path in folder.iterdir() if re.fullmatch(rf"\d{{{_DIGITS}}}", path.name) and path.is_dir())
 
 
 def discard(folder: Path) -> None:
-    """Delete the checkpoints in a folder, and the folder if nothing else is in it."""
+    """Delete the checkpoints in a folder, and the folder itself if it is then empty."""
     if folder.is_dir():
         _delete(folder, kept=())
-        with contextlib.suppress(OSError):  # not empty: what is left is not ours
+        with contextlib.suppress(OSError):  # not empty: the remaining files are not checkpoints
             folder.rmdir()
 
 
@@ -125,7 +130,7 @@ def _delete(folder: Path, kept: tuple[Path | None, ...]) -> None:
 
 
 def write(path: Path, state: State, identity: Mapping[str, Any]) -> None:
-    """Write one checkpoint, which appears at `path` once it is complete; an OSError leaves nothing behind."""
+    """Write one checkpoint, which appears at `path` once it is complete; an OSError leaves no files behind."""
     with new_folder(path) as temporary:
         for group, tensors in state.tensors.items():
             on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
@@ -138,14 +143,14 @@ def write(path: Path, state: State, identity: Mapping[str, Any]) -> None:
 
 
 def read(path: Path) -> State:
-    """Read one checkpoint, its tensors on the CPU; CheckpointError if it is damaged."""
+    """Return one checkpoint's state, with tensors on the CPU; raise CheckpointError if it is damaged."""
     check(path)
     tensors = {file.name.removesuffix(_TENSORS): load_file(file) for file in path.glob(f"*{_TENSORS}")}
     return State(tensors, StateValues.model_validate(_read_json(path)["values"]))
 
 
 def check(path: Path) -> None:
-    """Require the manifest and exactly its files, unchanged; CheckpointError if they are not."""
+    """Raise CheckpointError unless the folder holds exactly the manifest's files, unchanged."""
     try:
         listed = _listed(path)
         if what := difference(listed, {file.name: file for file in path.iterdir() if file.name != MANIFEST_FILE}):
@@ -155,7 +160,7 @@ def check(path: Path) -> None:
 
 
 def _listed(path: Path) -> dict[str, dict[str, Any]]:
-    """Return the manifest's files, if it is byte for byte the text that was written."""
+    """Return the manifest's files, if the manifest is byte for byte as written."""
     try:
         content = (path / MANIFEST_FILE).read_bytes()
     except FileNotFoundError:
@@ -165,8 +170,8 @@ def _listed(path: Path) -> dict[str, dict[str, Any]]:
         if _manifest(files).encode() == content:
             return files
     except (ValueError, LookupError, TypeError):
-        pass  # not JSON, or not of that form
-    raise _damaged(path, f"{MANIFEST_FILE} was changed, cut short, or is of another version of feathertune")
+        pass  # not JSON, or an unknown layout
+    raise _damaged(path, f"{MANIFEST_FILE} was changed or truncated, or another version of feathertune wrote it")
 
 
 def _manifest(files: Mapping[str, Mapping[str, Any]]) -> str:

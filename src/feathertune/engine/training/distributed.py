@@ -1,4 +1,4 @@
-"""Train one model in several processes: gradients of losses that are divided by the whole step's texts are summed."""
+"""Train one model in several processes: losses are divided by the step's total number of texts, gradients summed."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Group:
-    """The processes that train together, a single one too; `rank` is this process, from 0."""
+    """The processes that train together, possibly just one; `rank` is this process's number, from 0."""
 
     rank: int = 0
     size: int = 1
 
     @property
     def leads(self) -> bool:
-        """True for the process that writes files and output."""
+        """True in the process that writes files and output."""
         return self.rank == 0
 
     def share(self, rows: np.ndarray) -> np.ndarray:
-        """Return this process's part of a pass: every `size`-th row, so that lengths are balanced; it may be empty."""
+        """Return this process's part of a pass: every `size`-th row, to balance lengths. It may be empty."""
         return rows[self.rank :: self.size]
 
     def seed_torch(self, *moment: int) -> None:
-        """Seed torch by process and moment, such as seed and step, if there are several: each drops its own places."""
+        """Seed torch by process and moment (such as seed and step) in a group of several, so dropout masks differ."""
         if self.size > 1:
             torch.manual_seed(int(np.random.SeedSequence([*moment, self.rank]).generate_state(1, np.uint32)[0]))
 
     def sum_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Add up all processes' gradients, in place; a missing gradient counts as zero."""
+        """Sum all processes' gradients in place; a missing gradient counts as zero."""
         if self.size == 1:
             return
         grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
@@ -45,7 +45,7 @@ class Group:
             parameter.grad = part.view_as(parameter)
 
     def sum(self, values: np.ndarray) -> np.ndarray:
-        """Add up all processes' arrays of one shape; on the CPU."""
+        """Return the sum of all processes' arrays, which have one shape, on the CPU."""
         if self.size == 1:
             return values
         device = f"cuda:{torch.cuda.current_device()}" if torch.cuda.is_available() else "cpu"
@@ -64,7 +64,7 @@ ALONE = Group()
 
 @contextlib.contextmanager
 def joined() -> Iterator[Group]:
-    """Join the group that torchrun has announced, or be a group of one."""
+    """Join the process group that torchrun set up, or yield a group of one."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         yield ALONE

@@ -1,4 +1,4 @@
-"""The gradient of one optimizer step; its split into passes and processes changes it by rounding only."""
+"""Compute the gradient of one optimizer step. Splitting it into passes and processes changes only the rounding."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from feathertune.errors import RunFailedError
 from feathertune.runtime import Runtime, give_memory_back
 from feathertune.tasks.losses import CROSS_ENTROPY, Objective
 
-# Messages of torch's allocator for processors; for GPUs it has its own exception.
+# Out-of-memory messages of torch's CPU allocator; GPUs raise a dedicated exception.
 _NO_MEMORY = ("can't allocate memory", "not enough memory")
 
 
@@ -39,9 +39,12 @@ def add_gradient(
     group: Group,
     penalty: Callable[[], Tensor] | None = None,
 ) -> tuple[float, int]:
-    """Add a step's gradient; return the mean loss over its examples, and `halvings`: passes are cut into 2^halvings.
+    """Add a step's gradient; return the mean loss over its examples, and the new `halvings`.
 
-    If a pass does not fit the memory, all are halved; RunFailedError if a single text does not fit.
+    Each pass is split into 2^halvings parts. If a pass runs out of memory, all passes are halved.
+
+    Raises:
+        RunFailedError: If a single text runs out of memory.
     """
     n_examples = sum(len(rows) for rows in passes)
     while True:
@@ -56,10 +59,10 @@ def add_gradient(
                 raise
             if all(len(rows) == 1 for rows in mine):
                 raise RunFailedError(
-                    "A single text does not fit the memory. Give a smaller --max-length, or --set engine.recompute=on; "
-                    "of --long windows also fewer, such as --set data.max_windows=2."
+                    "A single text does not fit in memory. Lower --max-length or pass --set engine.recompute=on. "
+                    "With --long windows, you can also use fewer windows: --set data.max_windows=2."
                 ) from error
-        # Only here the exception is gone, and with it the frames that hold the pass's tensors.
+        # Not inside `except`: the exception's frames would keep the pass's tensors alive.
         halvings += 1
         model.zero_grad(set_to_none=True)
         give_memory_back()

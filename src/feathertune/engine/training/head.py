@@ -1,4 +1,4 @@
-"""The classification head trained alone, on vectors that are computed once; for any family. Not thread-safe."""
+"""Train the classification head alone, on precomputed vectors, for any model family. Not thread-safe."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from feathertune.encoders.classifier_head import head_logits, states, vector
 from feathertune.encoders.patching import hooked, kept_modes
 from feathertune.tasks.losses import CROSS_ENTROPY, Objective
 
-# Epochs of the head alone, and at most this many steps.
+# Epochs for the head alone, limited to this many steps.
 _HEAD_EPOCHS, _HEAD_STEPS, _HEAD_BATCH, _HEAD_RATE = 20, 2_000, 64, 1e-3
 
 
-# Layers whose states are kept: all of a small encoder.
+# Number of layers whose states are kept: all layers of a small encoder.
 MOST_LAYERS = 6
 
 
 class Features(NamedTuple):
-    """Vectors of texts in the encoder's dtype: the head's input and the mean of all last hidden states, ``(B, D)``.
+    """Vectors of texts, in the encoder's dtype: the head's input and the mean of the last hidden states, ``(B, D)``.
 
-    Both are the head's input if the encoder shortens its texts (Funnel). `layers` ``(B, K D)`` float32 are the means of
-    the states after K blocks, evenly apart, the last among them.
+    Both are the head's input if the encoder shortens its texts (Funnel). `layers` ``(B, K D)`` float32 holds the mean
+    states after K evenly spaced blocks, including the last.
     """
 
     read: Tensor
@@ -36,9 +36,9 @@ class Features(NamedTuple):
 
 
 def extract_features(encoder: LoadedEncoder, batch: Mapping[str, Tensor]) -> Features:
-    """Run an encoder without adapter over a batch ``(B, T)``, without dropout and gradients.
+    """Run an encoder without an adapter over a batch ``(B, T)``, without dropout or gradients.
 
-    `read` is the mean for a head that reads no single vector.
+    `read` is the mean if the head does not read a single vector.
     """
     model, mask = encoder.model, batch.get("attention_mask")
     shape, means = batch["input_ids"].shape, []
@@ -54,7 +54,7 @@ def extract_features(encoder: LoadedEncoder, batch: Mapping[str, Tensor]) -> Fea
         model.eval()
         given, hidden, _ = states(encoder, batch)
     read = vector(given, mask, encoder.facts.reads or "mean")
-    means = means or [mean_of(hidden)]  # some families call what is in their blocks, and not the blocks
+    means = means or [mean_of(hidden)]  # some families call the blocks' submodules directly, so no hook runs
     places = np.linspace(1, len(means), min(len(means), MOST_LAYERS)).round().astype(int) - 1
     layers = torch.cat([means[place] for place in places], dim=-1)
     return Features(read, mean_of(hidden).to(read.dtype) if hidden.shape[:2] == shape else read, layers)
@@ -69,16 +69,17 @@ def fit_head(
     texts: EncodedTexts | None = None,
     objective: Objective = CROSS_ENTROPY,
 ) -> None:
-    """Train the head alone on frozen `Features.read` ``(N, D)``: a random head sends noise into the adapter (LP-FT).
+    """Train the head alone on frozen `Features.read` ``(N, D)`` (LP-FT).
 
-    With `texts`, which have windows, rows are those of windows. Dropout draws from torch's global generator.
+    A random head would send noise into the adapter. With `texts` read in windows, `read` has one row per window.
+    Dropout draws from torch's global generator.
     Source: Kumar et al. 2022, arXiv:2202.10054, section 4; for LoRA Tomihari & Sato 2024, arXiv:2405.16747.
     """
 
     def logits(rows: Tensor) -> Tensor:
         if texts is None:
             return head_logits(encoder, features[rows]).float()
-        # Pooling the features instead would be the same for linear heads only.
+        # Pooling the features instead would be equivalent only for linear heads.
         these = rows.cpu().numpy()
         found = torch.from_numpy(texts.sequences(these)).to(device)
         return texts.pool(these, head_logits(encoder, features[found]).float())
@@ -102,7 +103,7 @@ def fit_head(
 
 
 def n_head_steps(n_rows: int) -> int:
-    """Return the number of steps that `fit_head` takes."""
+    """Return the number of steps `fit_head` takes."""
     return _head_epochs(n_rows) * -(-n_rows // _HEAD_BATCH)
 
 

@@ -1,4 +1,4 @@
-"""The training loop, which can stop after any step and resume elsewhere, on as many threads to the same bits."""
+"""The training loop. It can stop after any step and resume elsewhere, bit for bit with the same number of threads."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class StepInfo:
 
 @dataclass(frozen=True)
 class EpochInfo:
-    """The end of an epoch. Without validation rows it has no scores, and the latest epoch is the best."""
+    """Result of one epoch. Without validation rows it has no scores, and the latest epoch is the best."""
 
     epoch: int
     train_loss: float
@@ -65,7 +65,7 @@ class EpochInfo:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Settings of one training; `rate_of` gives a factor by a parameter's name, and without `task` labels decide it."""
+    """Settings of one training; `rate_of` maps a parameter name to a rate factor, `task` defaults by the labels."""
 
     settings: TrainConfig
     learning_rate: float
@@ -76,7 +76,7 @@ class Recipe:
 
 
 class Training:
-    """One training of one model on the runtime's device; `validation` chooses the best epoch and may be empty."""
+    """One training of one model on the runtime's device; `validation` selects the best epoch and may be empty."""
 
     def __init__(
         self,
@@ -108,18 +108,19 @@ class Training:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Optimizer steps of one epoch."""
+        """Optimizer steps per epoch."""
         return self._settings.steps_per_epoch(len(self._train.texts))
 
     @property
     def n_epochs(self) -> int:
-        """Epochs at most."""
+        """Maximum number of epochs."""
         return self._settings.epochs_on(len(self._train.texts))
 
     def events(self) -> Iterator[StepInfo | EpochInfo]:
-        """Train on from the current position, and yield each step and epoch.
+        """Train from the current position, and yield each step and epoch.
 
-        RunFailedError if a loss or a gradient is not finite; the parameters are those before that step.
+        Raises:
+            RunFailedError: If a loss or a gradient is not finite; the parameters are unchanged since the last step.
         """
         settings = self._settings
         while self.position.epochs_done < self.n_epochs and self.position.epochs_without_gain < settings.patience:
@@ -134,15 +135,15 @@ class Training:
             yield self._end_epoch()
 
     def restore_best(self) -> EpochInfo:
-        """Put the best epoch's parameters back into the model, and return that epoch."""
+        """Restore the best epoch's parameters in the model, and return that epoch."""
         if self.best is None:
-            raise ValueError("No epoch has ended: there is no state to restore.")
+            raise ValueError("Cannot restore the best epoch: no epoch has ended.")
         if self._validates:
             set_parameters(self.model, self._best_parameters)
         return self.best
 
     def state(self) -> State:
-        """Return all that the same training needs to continue to the same bits; its tensors are no copies."""
+        """Return everything needed to continue this training bit for bit; the tensors are not copies."""
         tensors, generators = capture(self.model, self._optimizer, self._runtime.device)
         tensors |= {"best": self._best_parameters, "validation": {}, "hook": {}}
         if self._hook is not None:
@@ -154,7 +155,7 @@ class Training:
         return State(tensors, values)
 
     def load_state(self, state: State) -> None:
-        """Continue from a state of the same training; CheckpointError, and no change, if it has other parameters."""
+        """Continue from a state of the same training; raise CheckpointError, changing nothing, if parameters differ."""
         restore(state, self.model, self._optimizer, self._runtime.device)
         if self._hook is not None:
             self._hook.load_state(state.tensors["hook"])
@@ -169,7 +170,7 @@ class Training:
     def _step(self, passes: list[np.ndarray]) -> StepInfo:
         start = time.perf_counter()
         settings, at = self._settings, self.position
-        # Reading all flags is faster than setting them; the flag of PEFT's wrapper alone is not reliable.
+        # Reading all flags is faster than setting them; the flag of PEFT's wrapper alone is unreliable.
         if not all(module.training for module in self._modules):
             self.model.train()
         self._group.seed_torch(self._recipe.seed, at.steps_done)
@@ -186,12 +187,12 @@ class Training:
         )
         if halvings > at.halvings:
             self.notes.append(
-                f"Step {at.steps_done + 1} did not fit the memory: passes are cut into {2**halvings} from there."
+                f"Step {at.steps_done + 1} ran out of memory; from there on, each pass is split into {2**halvings}."
             )
             at.halvings = halvings
         self._require_finite("loss", loss)
         norm = clip_gradients(self._trained, settings.max_grad_norm)
-        self._require_finite("length of the gradient", norm)
+        self._require_finite("gradient norm", norm)
         rate = self._recipe.learning_rate * rate_factor(
             at.steps_done + 1, n_steps=settings.steps_on(len(self._train.texts)), warmup_ratio=settings.warmup_ratio
         )
@@ -220,8 +221,8 @@ class Training:
         if not np.isfinite(value):
             raise RunFailedError(
                 f"The {what} is {value} at step {self.position.steps_done + 1} "
-                f"(epoch {self.position.epochs_done + 1}) with a learning rate of {self._recipe.learning_rate:g}. "
-                "Try a tenth of that rate (--set train.learning_rate=...), or --set engine.dtype=fp32."
+                f"(epoch {self.position.epochs_done + 1}) with learning rate {self._recipe.learning_rate:g}. "
+                "Try a tenth of that rate (--set train.learning_rate=...), or pass --set engine.dtype=fp32."
             )
 
     @property
@@ -229,7 +230,7 @@ class Training:
         return len(self._validation.labels) > 0
 
     def validate(self) -> tuple[Scores, np.ndarray]:
-        """Return validation scores, and probabilities ``(N, C)`` or numbers ``(N, 1)`` in the labels' unit."""
+        """Return validation scores, and probabilities ``(N, C)``, or ``(N, 1)`` numbers in the labels' unit."""
         logits = predict_logits(
             self.model,
             self._validation.texts,
@@ -241,7 +242,7 @@ class Training:
         return self._task.evaluate_fitted(self._validation.labels, probabilities), probabilities
 
     def _end_epoch(self) -> EpochInfo:
-        """Score the validation set, and keep the parameters if they are the best so far."""
+        """Score the validation set, and keep the parameters if the score is the best so far."""
         start = time.perf_counter()
         at = self.position
         metrics, probabilities = None, np.zeros((0, 0))

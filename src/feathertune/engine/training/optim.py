@@ -1,4 +1,4 @@
-"""AdamW over trained parameters, with warm-up and a linear decay to zero."""
+"""AdamW over trained parameters, with warm-up and linear decay to zero."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ RateOf = Callable[[str], float]
 def make_optimizer(
     model: nn.Module, *, learning_rate: float, weight_decay: float, rate_of: RateOf | None = None
 ) -> torch.optim.AdamW:
-    """Return AdamW (arXiv:1711.05101), each group with a ``factor`` of the rate; biases and norms are not decayed."""
+    """Return AdamW (arXiv:1711.05101) with a rate ``factor`` per group; biases and norms have no weight decay."""
     trained = trained_by_name(model)
     if not trained:
-        raise ValueError("No parameter of the model has requires_grad: there is nothing to train.")
+        raise ValueError("Cannot train the model: none of its parameters has requires_grad=True.")
     groups: dict[tuple[bool, float], list[nn.Parameter]] = {}
     for name, parameter in trained.items():
         factor = 1.0 if rate_of is None else rate_of(name)
         groups.setdefault((parameter.ndim < 2, factor), []).append(parameter)
-    # One pass over memory instead of one per term of the formula; an eighth of the time on two cores.
+    # One pass over memory instead of one per term of the formula: an eighth of the time on two cores.
     fused = next(iter(trained.values())).device.type in ("cpu", "cuda")
     return torch.optim.AdamW(
         [
@@ -43,7 +43,7 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 
 
 def clip_gradients(parameters: Sequence[nn.Parameter], max_norm: float) -> float:
-    """Scale all gradients to at most `max_norm`, unless the norm is not finite, and return the norm before."""
+    """Scale all gradients to a norm of at most `max_norm` if it is finite; return the norm before scaling."""
     grads = [p.grad for p in parameters if p.grad is not None]
     if any(grad.device.type != "cpu" for grad in grads):
         norm = float(nn.utils.get_total_norm(grads))
@@ -56,7 +56,7 @@ def clip_gradients(parameters: Sequence[nn.Parameter], max_norm: float) -> float
 
 
 def rate_factor(step: int, *, n_steps: int, warmup_ratio: float) -> float:
-    """Return the share of the highest rate, in (0, 1], at a step, from 1."""
+    """Return the learning rate at a step, counted from 1, as a share of the peak rate, in (0, 1]."""
     n_warmup = round(warmup_ratio * n_steps)
     if step <= n_warmup:
         return step / n_warmup

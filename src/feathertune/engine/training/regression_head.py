@@ -1,4 +1,4 @@
-"""The head of a regression model, trained on standard scores, with its output in the labels' unit and in fp32."""
+"""Heads for regression, trained on standard scores, with fp32 output in the labels' unit."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ _PROBLEM_TYPES = {task.problem_type for task in TASKS.values() if task.numbers}
 
 
 def output_layer(encoder: LoadedEncoder) -> nn.Linear:
-    """Return the head's layer whose output is the number; EncoderError if it is not one linear layer with an offset."""
+    """Return the linear layer that outputs the number; raise EncoderError unless the head ends in one with a bias."""
     found: list[nn.Linear] = []
     for name in encoder.head_modules:
         module = encoder.model.get_submodule(name)
-        if isinstance(module, ModulesToSaveWrapper):  # the copy of PEFT's that is trained
+        if isinstance(module, ModulesToSaveWrapper):  # use PEFT's trained copy
             module = module.modules_to_save[module.active_adapters[0]]
         found += [one for one in module.modules() if isinstance(one, nn.Linear) and one.out_features == 1]
     if len(found) != 1 or found[0].bias is None:
         raise EncoderError(
-            f"The head of {encoder.id} ({encoder.spec.model_type}) does not end in one linear layer with an offset, "
-            "which could take the unit of the labels. Expected such a head where the label is a number; labels that "
-            "are classes can be trained on (data.task=single_label)."
+            f"The head of {encoder.id} ({encoder.spec.model_type}) does not end in one linear layer with a bias. "
+            "Regression requires that layer, to convert the output to the labels' unit. "
+            "Choose another base model, or train on classes with --set data.task=single_label."
         )
     return found[0]
 
@@ -49,7 +49,7 @@ def put_into_unit(encoder: LoadedEncoder, objective: Objective) -> None:
 
 
 def is_regression(encoder: LoadedEncoder) -> bool:
-    """Return whether the label is a number."""
+    """Return True if the model predicts a number."""
     return getattr(encoder.model.config, "problem_type", None) in _PROBLEM_TYPES
 
 

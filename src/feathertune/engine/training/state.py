@@ -1,4 +1,4 @@
-"""A training between two steps, as named tensors and JSON values."""
+"""The state of a training between two steps, as named tensors and JSON values."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from feathertune.records import Record, Scores
 
 
 class Position(Record):
-    """Progress of a training; passes are halved `halvings` times for lack of memory, and times exclude the caller's."""
+    """Progress of a training; `halvings` counts how often passes were halved for lack of memory.
+
+    The seconds exclude the caller's time.
+    """
 
     epochs_done: int = 0
     steps_done: int = 0
@@ -31,7 +34,7 @@ class Position(Record):
 
 
 class BestEpoch(Record):
-    """The best epoch so far, with its scores on validation rows."""
+    """The best epoch so far, with its validation scores."""
 
     epoch: int
     train_loss: float
@@ -40,7 +43,7 @@ class BestEpoch(Record):
 
 
 class StateValues(Record):
-    """The part of a state that is not a tensor; `generators` has the state of numpy's and Python's global ones."""
+    """The JSON part of a state; `generators` holds the state of NumPy's and Python's global random generators."""
 
     position: Position
     generators: dict[str, Any]
@@ -49,7 +52,7 @@ class StateValues(Record):
 
 @dataclass(frozen=True)
 class State:
-    """One moment of a training; `tensors`, by group and name, are valid until the next step."""
+    """A snapshot of a training; `tensors`, by group and name, are valid until the next step."""
 
     tensors: Mapping[str, Mapping[str, Tensor]]
     values: StateValues
@@ -61,7 +64,7 @@ def trained_by_name(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def set_parameters(model: nn.Module, values: Mapping[str, Tensor]) -> None:
-    """Copy values, by name, into all trained parameters."""
+    """Copy values into all trained parameters, by name."""
     with torch.no_grad():
         for name, parameter in trained_by_name(model).items():
             parameter.copy_(values[name])
@@ -70,7 +73,7 @@ def set_parameters(model: nn.Module, values: Mapping[str, Tensor]) -> None:
 def capture(
     model: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device
 ) -> tuple[dict[str, Mapping[str, Tensor]], dict[str, Any]]:
-    """Return the groups ``parameters``, ``optimizer`` and ``random``, not as copies, and the other generators."""
+    """Return the groups ``parameters``, ``optimizer`` and ``random`` without copying, and the other generators."""
     of_torch = {"cpu": torch.get_rng_state()}
     if device.type == "cuda":
         of_torch["cuda"] = torch.cuda.get_rng_state(device)
@@ -85,7 +88,7 @@ def capture(
 
 
 def restore(state: State, model: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device) -> None:
-    """Restore what `capture` returned; CheckpointError, and no change, if the state belongs to other parameters."""
+    """Restore what `capture` returned; raise CheckpointError, changing nothing, if the parameters differ."""
     _check_fits(state, trained_by_name(model))
     set_parameters(model, state.tensors["parameters"])
     _load_optimizer_tensors(model, optimizer, state.tensors["optimizer"])
@@ -93,7 +96,7 @@ def restore(state: State, model: nn.Module, optimizer: torch.optim.Optimizer, de
     if device.type == "cuda":
         torch.cuda.set_rng_state(state.tensors["random"]["cuda"], device)
     of_numpy = dict(state.values.generators["numpy"])
-    if "key" in of_numpy["state"]:  # the Mersenne twister, numpy's choice for its global generator
+    if "key" in of_numpy["state"]:  # the Mersenne twister, NumPy's default global generator
         of_numpy["state"] = {**of_numpy["state"], "key": np.array(of_numpy["state"]["key"], dtype=np.uint32)}
     np.random.set_state(of_numpy)  # noqa: NPY002
     version, words, gauss = state.values.generators["python"]
@@ -104,14 +107,14 @@ def _check_fits(state: State, trained: Mapping[str, nn.Parameter]) -> None:
     saved = state.tensors["parameters"]
     other = {key.partition(":")[2] for key in state.tensors["optimizer"]} | state.tensors["best"].keys()
     for name in sorted(saved.keys() ^ trained.keys()) + sorted(other - trained.keys()):
-        where = "it is not trained here" if name not in trained else "the checkpoint does not hold it"
+        where = "is not trained here" if name not in trained else "is missing from the checkpoint"
         raise CheckpointError(
-            f"The checkpoint belongs to another model: parameter {name}: {where}. Start without --resume."
+            f"The checkpoint is from a different model: parameter {name} {where}. Start without --resume."
         )
     for name, parameter in trained.items():
         if saved[name].shape != parameter.shape:
             raise CheckpointError(
-                f"The checkpoint belongs to another model: parameter {name} is {list(saved[name].shape)} there, "
+                f"The checkpoint is from a different model: parameter {name} has shape {list(saved[name].shape)}, "
                 f"expected {list(parameter.shape)}. Start without --resume."
             )
 

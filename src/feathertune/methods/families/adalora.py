@@ -1,4 +1,4 @@
-"""AdaLoRA gives up rank during training. Source: Zhang et al. 2023, arXiv:2303.10512, sections 3.1 to 3.3."""
+"""AdaLoRA reduces the rank during training. Source: Zhang et al. 2023, arXiv:2303.10512, sections 3.1 to 3.3."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ if TYPE_CHECKING:
 
     from feathertune.encoders import LoadedEncoder
 
-# Shares of the steps before the first rank is removed, and after the last.
+# Shares of the steps before the first reduction of rank, and after the last.
 _WARMING, _SETTLING = 0.2, 0.4
 _REMEMBERED = ("ipt", "exp_avg_ipt", "exp_avg_unc")
 
 
 class AdaLoraOptions(TargetedOptions):
-    """AdaLoRA's settings, in PEFT's words.
+    """AdaLoRA's options, with PEFT's names.
 
     Attributes:
         target_r: Mean rank of the layers at the end.
-        init_r: Rank of each layer at the start; null takes half as much again as `target_r`.
-        lora_alpha: The update is scaled by ``lora_alpha``; PEFT's AdaLoRA does not divide by the rank that is left.
-        orth_reg_weight: Of the penalty that keeps the directions of a layer apart.
+        init_r: Rank of each layer at the start. Null means 1.5 times `target_r`.
+        lora_alpha: Scale of the update; PEFT's AdaLoRA does not divide it by the remaining rank.
+        orth_reg_weight: Weight of the orthogonality penalty.
     """
 
     target_r: int = Field(default=8, ge=1)
@@ -68,7 +68,7 @@ class _Allocation:
         self._tuner, self._allocator = model.base_model, model.base_model.rankallocator
 
     def penalty(self) -> Tensor:
-        """Return the mean distance of each layer's directions from being orthogonal; paper, equation 3."""
+        """Return the weighted mean distance of each layer's directions from orthogonality; paper, equation 3."""
         import torch
 
         terms = []
@@ -80,11 +80,11 @@ class _Allocation:
         return weight * torch.stack(terms).mean()
 
     def after_step(self, step: int) -> None:
-        """Measure each direction's importance, and zero those over this step's budget."""
+        """Measure each direction's importance, and zero those beyond this step's budget."""
         self._tuner.update_and_allocate(step)
 
     def state(self) -> Mapping[str, Tensor]:
-        """Return each parameter's importance, and the directions that are left."""
+        """Return each parameter's importance and the remaining directions."""
         import torch
 
         found = {
@@ -105,7 +105,7 @@ class _Allocation:
 
 
 def _as_kept(model: nn.Module) -> None:
-    """Set the rank pattern to the directions of the best epoch, which may not be the last one."""
+    """Set the rank pattern to that of the best epoch, which may not be the last."""
     tuned: Any = model
     tuned.peft_config["default"].rank_pattern = {
         name: (parameter.detach().flatten() != 0).tolist()
@@ -118,9 +118,8 @@ ADALORA = adapter(
     name="adalora",
     config="AdaLoraConfig",
     arguments=_schedule,
-    summary="LoRA in the form of a singular value decomposition, that gives up rank during training where it matters "
-    "least.",
-    when="With hundreds of steps and a fixed budget; each step costs more than LoRA's.",
+    summary="LoRA as a singular value decomposition that drops the least important ranks during training.",
+    when="With a fixed parameter budget and hundreds of steps. Each step costs more than LoRA's.",
     source="Zhang et al. 2023, arXiv:2303.10512",
     options=at_rate(AdaLoraOptions, 3e-3),
     size=Size("target_r", lambda shapes: range(1, min(map(min, shapes)) * 2 // 3 + 1)),

@@ -1,4 +1,4 @@
-"""Full fine-tuning, the reference: every weight is trained, and the shipped file is as large as the encoder."""
+"""Full fine-tuning, the reference: trains every weight and ships a file as large as the encoder."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
     from feathertune.encoders import LoadedEncoder
 
 
-# The added block adds its input at the first token to attention's output, which is this many times larger: a mean to
-# within a thousandth.
+# The added block adds its input at the first token to attention's output, which this factor makes dominate: the result
+# is the mean to within a thousandth.
 _TIMES = 1_000.0
 
 
 class FullOptions(Options):
-    """Settings of full fine-tuning.
+    """Options of full fine-tuning.
 
     Attributes:
-        learning_rate: The highest rate; 1e-4 by default with ``read=mean``.
-        read: Input of the untrained head: ``first``, the first token's state; ``mean``, the mean over all tokens.
+        learning_rate: Peak learning rate; default 1e-4 with ``read=mean``.
+        read: Pooling for the head: ``first`` (first token's state) or ``mean`` (mean over all tokens).
     """
 
     own: ClassVar[frozenset[str]] = Options.own | {"read"}
@@ -37,12 +37,12 @@ class FullOptions(Options):
     @model_validator(mode="before")
     @classmethod
     def _rate_of_reading(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """Few labels make few steps: chosen on development rows (benchmarks/LOG.md)."""
+        """Set the rate for ``read=mean``, which is for few labels; tuned on development rows (benchmarks/LOG.md)."""
         return {"learning_rate": 1e-4, **values} if values.get("read") == "mean" else values
 
 
 def build(encoder: LoadedEncoder, options: FullOptions, job: Job) -> nn.Module:
-    """Return the encoder's model with all of it trained."""
+    """Return the encoder's model with all weights trainable."""
     if options.read == "mean":
         read_the_mean(encoder)
     model: nn.Module = encoder.model
@@ -50,19 +50,19 @@ def build(encoder: LoadedEncoder, options: FullOptions, job: Job) -> nn.Module:
 
 
 def read_the_mean(encoder: LoadedEncoder) -> None:
-    """Let the head read the mean over a text's tokens, as sentence encoders are read; ConfigError if it does not fit.
+    """Add mean pooling for the head, as in sentence encoders; ConfigError if the encoder does not support it.
 
-    One block is added, whose attention weighs all tokens equally and whose norms bring the mean to unit length. Query
-    and key are zero, each a factor of the other's gradient, so it stays a mean. Layers up to the output layer start as
-    the identity. Derivation: our own.
+    Adds a block whose attention weighs all tokens equally and whose norms scale the mean to unit length. Query and key
+    start at zero; each is a factor of the other's gradient, so both stay zero and the result stays a mean. Layers up to
+    the output layer start as the identity. Derivation: our own.
     """
     import torch
 
     form = encoder.forms[-1] if encoder.forms else None
     if form is None or not form.is_berts or encoder.facts.token != "first" or encoder.spec.shared_blocks:
         raise ConfigError(
-            f"Option 'read' of method 'full' is 'mean', but {encoder.spec.model_type} encoders have no blocks of "
-            "BERT's form, to which one could be added that takes the mean for the head to read. Leave it out."
+            f"Option 'read' of method 'full' is 'mean', but mean pooling needs BERT's kind of blocks, which "
+            f"{encoder.spec.model_type} encoders do not have. Remove the option."
         )
     block = copy.deepcopy(encoder.blocks[-1])
     identity = torch.eye(encoder.hidden_size)
@@ -78,7 +78,7 @@ def read_the_mean(encoder: LoadedEncoder) -> None:
 
 
 def _between(encoder: LoadedEncoder) -> list[nn.Linear]:
-    """Return the layers between the head's input and the output layer; they keep the width."""
+    """Return the layers between the head's input and the output layer; none of them changes the width."""
     from torch import nn
 
     parts = [getattr(encoder.backbone, "pooler", None), *map(encoder.model.get_submodule, encoder.spec.head)]
@@ -89,9 +89,9 @@ def _between(encoder: LoadedEncoder) -> list[nn.Linear]:
 FULL = Method(
     name="full",
     kind="full",
-    summary="Trains every weight of the encoder and the head: the yardstick.",
-    when="As the yardstick, and where the file may be as large as the encoder and the last half point counts. With few "
-    "labels, on a sentence encoder: full:read=mean.",
+    summary="Trains every weight of the base model and the head: the reference.",
+    when="As the reference, or if the last half point matters and the file may be as large as the base model. For few "
+    "labels on a sentence encoder, use full:read=mean.",
     source="Devlin et al. 2018, arXiv:1810.04805",
     options=FullOptions,
     build=build,

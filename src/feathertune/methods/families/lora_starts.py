@@ -1,4 +1,4 @@
-"""LoRA with other starting points: PiSSA and OLoRA start from the weights themselves, EVA from the data."""
+"""LoRA with other initializations: PiSSA and OLoRA start from the weights, EVA from the data."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ if TYPE_CHECKING:
 
     from feathertune.encoders import LoadedEncoder
 
-# Attribute of each layer for its initial factors.
+# Attribute that keeps a layer's initial factors.
 _START = "_feathertune_start"
 _EVA_BATCHES = 16
 
 
 class PissaOptions(LoraOptions):
-    """PiSSA's settings: LoRA's. With ``lora_alpha`` equal to ``r`` the part that is trained is taken out as it is."""
+    """PiSSA's options, which are LoRA's. If ``lora_alpha`` equals ``r``, the trained part is extracted unscaled."""
 
     lora_alpha: int = Field(default=8, ge=1)
 
 
 class EvaOptions(LoraOptions):
-    """EVA's settings.
+    """EVA's options.
 
     Attributes:
-        rho: How far above ``r`` the rank of a layer may rise, while the sum stays; 1 keeps every layer at ``r``.
+        rho: Maximum rank of a layer as a multiple of ``r``, at the same total rank; 1 keeps every layer at ``r``.
     """
 
     own: ClassVar[frozenset[str]] = LoraOptions.own | {"rho"}
@@ -44,7 +44,7 @@ def _keep_start(model: nn.Module, _encoder: LoadedEncoder, _options: LoraOptions
 
 
 def as_plain_lora(model: nn.Module) -> None:
-    """Write ``s B A - s B0 A0`` as one update ``s [B, -B0] [A; A0]`` of twice the rank; the model's answers stay.
+    """Write ``s B A - s B0 A0`` as one update ``s [B, -B0] [A; A0]`` of twice the rank, with the same outputs.
 
     Source: PEFT's ``path_initial_model_for_weight_conversion``, which needs a second folder.
     """
@@ -77,7 +77,7 @@ def _look_at_data(model: nn.Module, encoder: LoadedEncoder, options: EvaOptions,
 
     from peft import initialize_lora_eva_weights
 
-    if job.batches is None:  # only the shape is asked for
+    if job.batches is None:  # only the shape matters
         return
     batches = [{"attention_mask": None, **batch} for batch in islice(job.batches(), _EVA_BATCHES)]
     mode, config = model.training, _config(model)
@@ -90,18 +90,18 @@ def _look_at_data(model: nn.Module, encoder: LoadedEncoder, options: EvaOptions,
         show_progress_bar=False,
     )
     model.train(mode)
-    # A reload needs only the ranks, which the configuration holds now.
+    # A reload needs only the ranks, which are now in the configuration.
     config.init_lora_weights, config.eva_config = True, None
 
 
 def _words_alone(
-    layer_input: Any,  # noqa: ANN401 - what a hook sees
+    layer_input: Any,  # noqa: ANN401 - a forward hook's input
     mask: Tensor | None,
     _layer: str,
     *,
     at_least: int,
 ) -> Tensor:
-    """Return a layer's inputs without padding, ``(N, I)``, repeated to the number of rows that PEFT waits for."""
+    """Return a layer's inputs without padding, ``(N, I)``, repeated to at least the number of rows that PEFT needs."""
     inputs: Tensor = layer_input[0] if isinstance(layer_input, tuple | list) else layer_input
     if mask is None or inputs.shape[:-1] != mask.shape:  # such as DeBERTa's positions
         rows = inputs.reshape(-1, inputs.shape[-1])
@@ -138,8 +138,8 @@ PISSA = lora_method(
     name="pissa",
     fixed={"init_lora_weights": "pissa"},
     then=_keep_start,
-    summary="LoRA that begins with the largest singular values and vectors of each weight, taken out of it.",
-    when="Where few steps are made: it moves the weight's main directions at once. It ships twice LoRA's size.",
+    summary="LoRA initialized with each weight's largest singular values and vectors, which are removed from it.",
+    when="For few steps: it trains each weight's main directions from the start. Ships twice LoRA's size.",
     source="Meng et al. 2024, arXiv:2404.02948",
     options=at_rate(PissaOptions, 2e-4),
     finish=as_plain_lora,
@@ -149,8 +149,8 @@ OLORA = lora_method(
     conv1d=False,
     fixed={"init_lora_weights": "olora"},
     then=_keep_start,
-    summary="LoRA that begins with the first columns of each weight's QR decomposition, taken out of it.",
-    when="As PiSSA, with a cheaper start.",
+    summary="LoRA initialized with the first columns of each weight's QR decomposition, which are removed from it.",
+    when="Like PiSSA, with a cheaper initialization.",
     source="Büyükakyüz 2024, arXiv:2406.01775",
     options=at_rate(PissaOptions, 5e-4),
     finish=as_plain_lora,
@@ -159,9 +159,9 @@ EVA = lora_method(
     name="eva",
     arguments=_eva_config,
     then=_look_at_data,
-    summary="LoRA whose first matrix begins with the main directions of what each layer reads on training texts, "
-    "with more rank where there is more to explain.",
-    when="With a fixed budget of parameters and time for a pass over some of the data.",
+    summary="LoRA initialized with the main directions of each layer's inputs on training texts; layers with more "
+    "variance to explain get a higher rank.",
+    when="With a fixed parameter budget, and time for a pass over some of the data.",
     source="Paischer et al. 2024, arXiv:2410.07170",
     options=at_rate(EvaOptions, 5e-4),
 )

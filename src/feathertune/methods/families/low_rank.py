@@ -1,4 +1,4 @@
-"""Low-rank updates in other forms: products (LoHa, LoKr, HiRA), blocks (GraLoRA, MiSS), a bounded one (DeLoRA).
+"""Low-rank updates in other forms: products (LoHa, LoKr, HiRA), blocks (GraLoRA, MiSS), bounded (DeLoRA).
 
 An elementwise or Kronecker product has a higher rank than its factors.
 """
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class LohaOptions(RankOptions):
-    """LoHa's settings, in PEFT's words.
+    """LoHa's options, with PEFT's names.
 
     Attributes:
         alpha: The update is scaled by ``alpha / r``.
@@ -30,21 +30,21 @@ class LohaOptions(RankOptions):
 
 
 class LokrOptions(LohaOptions):
-    """LoKr's settings, in PEFT's words.
+    """LoKr's options, with PEFT's names.
 
     Attributes:
-        decompose_factor: The size of the smaller factor; -1 makes both as square as can be.
+        decompose_factor: Size of the smaller factor; -1 makes both factors as square as possible.
     """
 
     decompose_factor: int = -1
 
 
 class GraloraOptions(RankOptions):
-    """GraLoRA's settings, in PEFT's words.
+    """GraLoRA's options, with PEFT's names.
 
     Attributes:
         alpha: The update is scaled by ``alpha / r``.
-        gralora_k: Blocks to a side; it divides ``r`` and all widths.
+        gralora_k: Blocks per side; must divide ``r`` and all widths.
     """
 
     alpha: int = Field(default=16, ge=1)
@@ -52,10 +52,10 @@ class GraloraOptions(RankOptions):
 
 
 class DeloraOptions(RankOptions):
-    """DeLoRA's settings, in PEFT's words.
+    """DeLoRA's options, with PEFT's names.
 
     Attributes:
-        delora_lambda: Bound of the update's size at the start; it is learned.
+        delora_lambda: Initial bound of the update's norm; the bound is trained.
     """
 
     delora_lambda: float = Field(default=1.0, gt=0)
@@ -65,8 +65,8 @@ def _fits_blocks(encoder: LoadedEncoder, options: GraloraOptions, _job: Job) -> 
     allowed = common_divisors(shapes_of(encoder, target_names(encoder, options)))
     if options.gralora_k not in allowed or options.r % options.gralora_k:
         raise ConfigError(
-            f"Option 'gralora_k' of method 'gralora' is {options.gralora_k}, which does not divide r ({options.r}) and "
-            f"the widths of all target layers of {encoder.id}. They allow {', '.join(map(str, allowed))}."
+            f"Option 'gralora_k' of method 'gralora' is {options.gralora_k}, but must divide r ({options.r}) and the "
+            f"widths of all target layers of {encoder.id}. The widths allow {', '.join(map(str, allowed))}."
         )
     return {}
 
@@ -76,7 +76,7 @@ LOHA = adapter(
     conv1d=False,
     config="LoHaConfig",
     summary="Adds the elementwise product of two low-rank matrices: rank up to r squared for twice LoRA's parameters.",
-    when="Where LoRA's rank is seen to limit; it is slower, since the update is formed whole.",
+    when="If LoRA's rank limits the score. It is slower, since it computes the whole update matrix.",
     source="Hyeon-Woo et al. 2022 (FedPara), arXiv:2108.06098",
     options=at_rate(LohaOptions, 3e-3),
     size=RANK,
@@ -87,7 +87,7 @@ LOKR = adapter(
     conv1d=False,
     config="LoKrConfig",
     summary="Adds the Kronecker product of a small matrix and a low-rank one.",
-    when="For very small adapters; at a rank of hundreds the scaling by alpha / r leaves little of the update.",
+    when="For very small adapters. At ranks in the hundreds, scaling by alpha / r makes the update small.",
     source="Yeh et al. 2023 (LyCORIS), arXiv:2309.14859",
     options=at_rate(LokrOptions, 2e-3),
     size=RANK,
@@ -97,7 +97,7 @@ HIRA = adapter(
     name="hira",
     config="HiraConfig",
     summary="Adds the elementwise product of the pretrained weight and a low-rank matrix.",
-    when="Where LoRA's rank is seen to limit: the update has the weight's own rank, and the merged model no cost.",
+    when="If LoRA's rank limits the score: the update has up to the weight's rank, and merging makes it free.",
     source="Huang et al. 2025, ICLR, openreview:TwJrTz9cRS",
     options=at_rate(RankOptions, 5e-3),
     size=RANK,
@@ -107,8 +107,8 @@ GRALORA = adapter(
     name="gralora",
     config="GraloraConfig",
     arguments=_fits_blocks,
-    summary="Cuts each weight into blocks and gives each a LoRA of its own: a higher rank for LoRA's parameters.",
-    when="At high ranks, where one outlying input column spoils all of LoRA's update.",
+    summary="Splits each weight into blocks, each with a separate LoRA: a higher rank for LoRA's parameters.",
+    when="At high ranks, where a single outlier input channel distorts LoRA's whole update.",
     source="Jung et al. 2025, arXiv:2505.20355",
     options=at_rate(GraloraOptions, 1e-3),
     size=EVEN_RANK,
@@ -118,8 +118,8 @@ MISS = adapter(
     name="miss",
     conv1d=False,
     config="MissConfig",
-    summary="Trains one small matrix a weight that is repeated over the shards of its input.",
-    when="Where LoRA's memory is too much: half of its parameters at the same rank, one product less.",
+    summary="Trains one small matrix per weight, which is shared by the shards of its input.",
+    when="If LoRA needs too much memory: half of its parameters at the same rank, and one matrix product less.",
     source="Kang & Yin 2024, arXiv:2409.15371",
     options=at_rate(RankOptions, 2e-4),
     size=RANK,
@@ -129,8 +129,8 @@ DELORA = adapter(
     name="delora",
     conv1d=False,
     config="DeloraConfig",
-    summary="LoRA whose update is normalised and bounded, so that direction and strength are learned apart.",
-    when="Where high rates or long trainings drive LoRA away from the encoder.",
+    summary="LoRA with a normalized, bounded update that trains direction and strength separately.",
+    when="If high learning rates or long training move LoRA too far from the base model.",
     source="Bini et al. 2025, arXiv:2503.18225",
     options=at_rate(DeloraOptions, 1e-3),
     size=RANK,

@@ -1,4 +1,4 @@
-"""Training some pretrained weights as they are: BitFit, the last layers, the head alone, a random choice (SHiRA)."""
+"""Train some of the pretrained weights: BitFit, the last layers, only the head, or a random subset (SHiRA)."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
 
 class TopLayersOptions(Options):
-    """Settings of training the last layers.
+    """Options of training the last layers.
 
     Attributes:
-        n_layers: How many.
+        n_layers: Number of last layers to train.
     """
 
     own: ClassVar[frozenset[str]] = Options.own | {"n_layers"}
@@ -70,10 +70,10 @@ def _top_layers(encoder: LoadedEncoder, options: TopLayersOptions, _job: Job) ->
 
 
 class ShiraOptions(TargetedOptions):
-    """SHiRA's settings.
+    """SHiRA's options.
 
     Attributes:
-        density: Share of the target layers' weights that is trained, over all of them together.
+        density: Share of trained weights among all weights of the target layers.
     """
 
     own: ClassVar[frozenset[str]] = TargetedOptions.own | {"density"}
@@ -82,26 +82,26 @@ class ShiraOptions(TargetedOptions):
 
 
 def rank_for_density(shapes: Shapes, density: float) -> int:
-    """Return PEFT's ``r`` nearest to a density over all matrices ``(m, n)``; ConfigError if none is near."""
+    """Return PEFT's ``r`` nearest to a density over all matrices ``(m, n)``; ConfigError if out of range."""
     n_weights = sum(m * n for m, n in shapes)
     per_rank = sum(m + n for m, n in shapes)
     largest = min(m * n // (m + n) for m, n in shapes)
     r = round(density * n_weights / per_rank)
     if r < 1:
         raise ConfigError(
-            f"Option 'density' of method 'shira' is {density}, but one step of PEFT's r is already "
-            f"{per_rank / n_weights:.4f} of these weights. Expected at least {0.5 * per_rank / n_weights:.4f}."
+            f"Option 'density' of method 'shira' is {density}, but the smallest possible share is "
+            f"{per_rank / n_weights:.4f} (r = 1 in PEFT). Expected at least {0.5 * per_rank / n_weights:.4f}."
         )
     if r > largest:
         raise ConfigError(
-            f"Option 'density' of method 'shira' is {density}, but PEFT gives each layer the same r and the smallest "
-            f"allows no more than {largest * per_rank / n_weights:.2f}. Expected less, or method 'full'."
+            f"Option 'density' of method 'shira' is {density}, but PEFT uses the same r for every layer, and the "
+            f"smallest layer allows at most {largest * per_rank / n_weights:.2f}. Lower it, or use method 'full'."
         )
     return r
 
 
 def _mask(encoder: LoadedEncoder, options: ShiraOptions, job: Job) -> Mapping[str, Any]:
-    """Return PEFT's settings of a random mask drawn from the seed."""
+    """Return PEFT's settings for a random mask drawn from the seed."""
     shapes = shapes_of(encoder, target_names(encoder, options))
     return {"r": rank_for_density(shapes, options.density), "random_seed": job.seed}
 
@@ -114,8 +114,8 @@ def _densities(shapes: Shapes) -> list[float]:
 
 BITFIT = Method(
     name="bitfit",
-    summary="Trains the biases of the encoder's layers and norms, and nothing else of it.",
-    when="For the smallest file, at no cost in prediction, and with few labels.",
+    summary="Trains only the biases of the base model's layers and norms.",
+    when="For the smallest file, with no overhead in prediction, and with few labels.",
     source="Ben Zaken et al. 2021, arXiv:2106.10199",
     options=at_rate(LayeredOptions, 2e-3),
     build=_bitfit,
@@ -124,8 +124,8 @@ BITFIT = Method(
 )
 TOP_LAYERS = Method(
     name="top-layers",
-    summary="Trains the last layers whole; what comes before is computed once.",
-    when="Where time is short and the file may be large: few layers are trained, and the frozen ones are cached.",
+    summary="Trains all weights of the last layers; the outputs of earlier layers are computed once.",
+    when="If time is short and the file may be large: few layers are trained, and the frozen ones are cached.",
     source="Lee et al. 2019, arXiv:1911.03090",
     options=at_rate(TopLayersOptions, 1e-4),
     build=_top_layers,
@@ -135,9 +135,9 @@ TOP_LAYERS = Method(
 )
 HEAD = Method(
     name="head",
-    summary="Trains the classification head alone, on what it reads of the frozen encoder.",
-    when="As a first model in seconds. A probe may be better: it may read the mean over tokens, a head reads what its "
-    "family gives it.",
+    summary="Trains only the classification head on the frozen base model.",
+    when="For a first model within seconds. A probe may be better: it can use mean pooling, while the head uses its "
+    "model family's pooling.",
     source="Kumar et al. 2022, arXiv:2202.10054",
     options=at_rate(Options, 1e-3),
     build=lambda encoder, _options, _job: _train(encoder, lambda _name: False),
@@ -148,8 +148,8 @@ SHIRA = adapter(
     conv1d=False,
     config="ShiraConfig",
     arguments=_mask,
-    summary="Trains a random share of the pretrained weights (`density`) and keeps the rest.",
-    when="Where adapters shall be added up or switched fast: a merged one touches few weights.",
+    summary="Trains a random share of the pretrained weights (`density`) and freezes the rest.",
+    when="To combine adapters or switch between them fast: a merged one changes few weights.",
     source="Bhardwaj et al. 2024, arXiv:2406.13175",
     options=at_rate(ShiraOptions, 5e-4),
     size=Size("density", _densities),

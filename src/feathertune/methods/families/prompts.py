@@ -1,4 +1,4 @@
-"""Trained inputs besides the text, which take places from long texts: prompt tuning, P-tuning, prefix tuning."""
+"""Trained inputs next to the text, which leave less room for long texts: prompt tuning, P-tuning, prefix tuning."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
 
 
 class PromptOptions(Options):
-    """Settings of trained inputs, in PEFT's words.
+    """Options of trained inputs, with PEFT's names.
 
     Attributes:
-        num_virtual_tokens: How many.
+        num_virtual_tokens: Number of virtual tokens.
     """
 
     num_virtual_tokens: int = Field(default=8, ge=1)
 
 
 class PTuningOptions(PromptOptions):
-    """P-tuning's settings, in PEFT's words.
+    """P-tuning's options, with PEFT's names.
 
     Attributes:
-        encoder_hidden_size: Width of the network that makes the virtual tokens while it is trained.
+        encoder_hidden_size: Width of the network that generates the virtual tokens during training.
     """
 
     encoder_hidden_size: int = Field(default=128, ge=1)
@@ -41,14 +41,14 @@ def _shape(encoder: LoadedEncoder, options: PromptOptions, job: Job) -> Mapping[
     left = encoder.max_positions - options.num_virtual_tokens
     if job.max_length > left:
         raise ConfigError(
-            f"{options.num_virtual_tokens} virtual tokens and texts of {job.max_length} tokens are more than the "
-            f"{encoder.max_positions} that {encoder.id} reads. Give --max-length {left} or less."
+            f"{options.num_virtual_tokens} virtual tokens and texts of {job.max_length} tokens exceed the "
+            f"{encoder.max_positions} tokens that {encoder.id} can read. Pass --max-length {left} or less."
         )
     config = encoder.model.config.get_text_config()
     return {
-        # PEFT looks for ends of names: `head` alone would be P-tuning's own mlp_head too.
+        # PEFT matches suffixes of names: `head` alone would also match P-tuning's mlp_head.
         "modules_to_save": [f"base_model.{name}" for name in encoder.head_modules],
-        # The width of a word's embedding, which ELECTRA and ALBERT widen afterwards.
+        # Width of the word embeddings, which ELECTRA and ALBERT project afterwards.
         "token_dim": int(encoder.model.get_input_embeddings().weight.shape[1]),
         "num_layers": encoder.n_layers,
         "num_attention_heads": int(getattr(config, "num_attention_heads", 1)),  # FNet has no heads
@@ -57,7 +57,10 @@ def _shape(encoder: LoadedEncoder, options: PromptOptions, job: Job) -> Mapping[
 
 
 def _takes_embeddings(encoder: LoadedEncoder) -> str:
-    """Try it: heads that read the last token find it by token ids, and take padding for it if there are none."""
+    """Return why a trial with embedded inputs fails, as a clause; empty if it works.
+
+    Heads that read the last token find it by token ids; without ids, they take padding for the end of a text.
+    """
     import torch
 
     from feathertune.encoders.patching import kept_modes
@@ -67,7 +70,7 @@ def _takes_embeddings(encoder: LoadedEncoder) -> str:
     if encoder.facts.padding == "left":
         return f"PEFT puts its tokens before the padding, which {family} models need on the left"
     if next(model.parameters()).is_meta:
-        raise NotImplementedError("This looks at numbers.")  # `planned` takes the real model then
+        raise NotImplementedError("This check reads weights.")  # `planned` retries with the real model
     with torch.no_grad(), kept_modes(model):
         expected = model.eval()(**batch).logits
         try:
@@ -75,7 +78,7 @@ def _takes_embeddings(encoder: LoadedEncoder) -> str:
             if not isinstance(words, torch.Tensor):
                 raise TypeError("its embedding gives more than one tensor")
             found = model(inputs_embeds=words, **batch).logits
-        except Exception as error:  # whatever a model of any family says
+        except Exception as error:  # models of other families may raise anything
             return f"{family} models fail on embedded inputs ({first_line(error)})"
     return "" if close(found, expected) else f"without token ids, {family} models take padding for the end of a text"
 
@@ -84,12 +87,12 @@ def _takes_past(encoder: LoadedEncoder) -> str:
     if "past_key_values" in inspect.signature(encoder.backbone.forward).parameters:
         return ""
     return (
-        f"PEFT hands keys and values over as past_key_values, which {type(encoder.backbone).__name__} of this "
-        "transformers does not take (since 5.24 no encoder does)"
+        f"PEFT passes keys and values as past_key_values, which {type(encoder.backbone).__name__} of the installed "
+        "transformers does not accept (since 5.24 no encoder does)"
     )
 
 
-# At most 32: they take places of the text, and each costs as much time as a word.
+# At most 32: each takes the room of a text's token, and as much time.
 _TOKENS = Size("num_virtual_tokens", lambda shapes: range(1, 33))
 _input_method = partial(
     adapter,
@@ -105,7 +108,7 @@ PROMPT = _input_method(
     name="prompt",
     config="PromptTuningConfig",
     summary="Puts trained virtual tokens before each text.",
-    when="For comparison; small encoders learn little by it.",
+    when="For comparison. Small encoders learn little this way.",
     source="Lester et al. 2021, arXiv:2104.08691",
     options=at_rate(PromptOptions, 3e-2),
     search_space={"num_virtual_tokens": (4, 8, 20), "learning_rate": scaled_rates(3e-2)},
@@ -113,8 +116,8 @@ PROMPT = _input_method(
 P_TUNING = _input_method(
     name="p-tuning",
     config="PromptEncoderConfig",
-    summary="Puts virtual tokens before each text that a small trained network makes.",
-    when="As prompt tuning, where that does not converge.",
+    summary="Puts virtual tokens, generated by a small trained network, before each text.",
+    when="Like prompt tuning, if that does not converge.",
     source="Liu et al. 2021, arXiv:2103.10385",
     options=at_rate(PTuningOptions, 1e-2),
     size=Size("encoder_hidden_size", lambda shapes: [2**n for n in range(13)]),
@@ -125,7 +128,7 @@ PREFIX = _input_method(
     config="PrefixTuningConfig",
     arguments=lambda encoder, options, job: {**_shape(encoder, options, job), "token_dim": encoder.hidden_size},
     summary="Puts trained keys and values before each layer's own.",
-    when="For comparison, on the encoders that allow it.",
+    when="For comparison, on base models that support it.",
     source="Li & Liang 2021, arXiv:2101.00190",
     options=at_rate(PromptOptions, 1e-2),
     search_space={"num_virtual_tokens": (4, 8, 20), "learning_rate": scaled_rates(1e-2)},

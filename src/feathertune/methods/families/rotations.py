@@ -1,4 +1,4 @@
-"""Rotations of pretrained weights, multiplied into them in every forward pass: OFT, BOFT, HRA, RoAd."""
+"""Trained rotations that multiply the pretrained weights in every forward pass: OFT, BOFT, HRA, RoAd."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ from feathertune.methods.targets import TargetedOptions, common_divisors
 
 
 class OftOptions(TargetedOptions):
-    """OFT's settings, in PEFT's words.
+    """OFT's options, with PEFT's names.
 
     Attributes:
-        oft_block_size: Of the rotations along the diagonal, a divisor of all widths; null takes the largest up to 32.
+        oft_block_size: Size of the rotations along the diagonal; must divide all widths. Null means the largest up to
+            32.
     """
 
     oft_block_size: int | None = Field(default=None, ge=2)
 
 
 class BoftOptions(TargetedOptions):
-    """BOFT's settings, in PEFT's words.
+    """BOFT's options, with PEFT's names.
 
     Attributes:
-        boft_block_size: Of the rotations of each factor, a divisor of all widths; null takes the largest up to 8.
-        boft_n_butterfly_factor: Number of factors; PEFT takes one where its CUDA code is not built.
+        boft_block_size: Size of each factor's rotations; must divide all widths. Null means the largest up to 8.
+        boft_n_butterfly_factor: Number of factors; PEFT uses one if its CUDA code is not built.
     """
 
     boft_block_size: int | None = Field(default=None, ge=2)
@@ -34,22 +35,23 @@ class BoftOptions(TargetedOptions):
 
 
 class HraOptions(RankOptions):
-    """HRA's settings, in PEFT's words.
+    """HRA's options, with PEFT's names.
 
     Attributes:
         r: Number of reflections.
-        apply_GS: Make them orthogonal to each other.
+        apply_GS: Make the reflections orthogonal to each other.
     """
 
     apply_GS: bool = False
 
 
 class RoadOptions(TargetedOptions):
-    """RoAd's settings, in PEFT's words.
+    """RoAd's options, with PEFT's names.
 
     Attributes:
-        variant: How many angles and lengths a pair of outputs has: ``road_1``, ``road_2`` or ``road_4``.
-        group_size: Outputs that are paired within, a divisor of all widths; null takes the largest up to 64.
+        variant: Number of angles and scales per pair of outputs: ``road_1``, ``road_2`` or ``road_4``.
+        group_size: Size of the groups in which outputs are paired; must divide all widths. Null means the largest up
+            to 64.
     """
 
     variant: Literal["road_1", "road_2", "road_4"] = "road_1"
@@ -60,9 +62,9 @@ OFT = adapter(
     name="oft",
     conv1d=False,
     config="OFTConfig",
-    arguments=divisor("oft", "oft_block_size", least=2, most=32),  # a block of one turns nothing
-    summary="Turns the inputs of each weight by trained rotations of small blocks.",
-    when="Where the encoder's knowledge shall be disturbed as little as can be.",
+    arguments=divisor("oft", "oft_block_size", least=2, most=32),  # a block of size one cannot rotate
+    summary="Rotates the inputs of each weight in small blocks; the rotations are trained.",
+    when="To change the base model's pretrained features as little as possible.",
     source="Qiu et al. 2023, arXiv:2306.07280",
     options=at_rate(OftOptions, 5e-4),
     size=Size("oft_block_size", lambda shapes: common_divisors(shapes)[1:]),
@@ -73,8 +75,8 @@ BOFT = adapter(
     conv1d=False,
     config="BOFTConfig",
     arguments=divisor("boft", "boft_block_size", least=2, most=8),
-    summary="OFT with rotations that are products of sparse factors, so that all inputs mix.",
-    when="As OFT, with fewer parameters; slow without a GPU.",
+    summary="OFT with rotations that are products of sparse factors and mix all inputs.",
+    when="Like OFT, with fewer parameters. Slow without a GPU.",
     source="Liu et al. 2023, arXiv:2311.06243",
     options=at_rate(BoftOptions, 2e-3),
     size=Size("boft_block_size", lambda shapes: common_divisors(shapes)[1:]),
@@ -84,8 +86,8 @@ HRA = adapter(
     name="hra",
     conv1d=False,
     config="HRAConfig",
-    summary="Turns each weight by a chain of trained Householder reflections.",
-    when="As OFT, with a size that can be chosen freely.",
+    summary="Rotates each weight by a chain of trained Householder reflections.",
+    when="Like OFT, with a freely adjustable size.",
     source="Yuan et al. 2024, arXiv:2405.17484",
     options=at_rate(HraOptions, 2e-3),
     size=EVEN_RANK,
@@ -96,8 +98,8 @@ ROAD = adapter(
     conv1d=False,
     config="RoadConfig",
     arguments=divisor("road", "group_size", least=2, most=64),
-    summary="Turns and stretches pairs of each layer's outputs.",
-    when="For very small adapters that are applied side by side in one batch.",
+    summary="Rotates and scales pairs of each layer's outputs.",
+    when="For very small adapters, several of which can serve one batch.",
     source="Liao & Monz 2024, arXiv:2409.00119",
     options=at_rate(RoadOptions, 5e-3),
     size=Size("variant", lambda shapes: ("road_1", "road_2", "road_4")),

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def _feedforward(encoder: LoadedEncoder, options: TargetedOptions, _job: Job) -> Mapping[str, Any]:
-    """Return the layers whose inputs are scaled instead of their outputs: the second ones of the MLPs."""
+    """Return the layers whose inputs are scaled instead of their outputs: the second layer of each MLP."""
     ends = tuple(f".{name}" for name in encoder.spec.last)
     return {"feedforward_modules": [name for name in target_names(encoder, options) if name.endswith(ends)]}
 
@@ -25,7 +25,7 @@ def _norms(encoder: LoadedEncoder) -> list[str]:
     return [
         name
         for name, module in encoder.model.named_modules()
-        # ModernBERT's first block has a norm in name only.
+        # The first norm of ModernBERT is an identity without weights.
         if name.startswith(starts) and name.endswith(ends) and next(module.parameters(), None) is not None
     ]
 
@@ -42,7 +42,7 @@ IA3 = adapter(
     name="ia3",
     config="IA3Config",
     arguments=_feedforward,
-    summary="Trains one vector a layer that scales its outputs (in the second layer of an MLP, its inputs).",
+    summary="Trains one vector per layer that scales its outputs (for the second layer of an MLP, its inputs).",
     when="For the smallest file, and with few labels.",
     source="Liu et al. 2022, arXiv:2205.05638",
     options=at_rate(TargetedOptions, 1e-2),
@@ -54,7 +54,7 @@ LN_TUNING = adapter(
     arguments=_targets,
     refusal=_needs_norms,
     summary="Trains the scales and shifts of the layer norms.",
-    when="For the smallest file, at no cost in prediction.",
+    when="For the smallest file, with no overhead in prediction.",
     source="Qi et al. 2022, arXiv:2211.08682",
     options=at_rate(LayeredOptions, 2e-3),
     search_space={"learning_rate": scaled_rates(2e-3)},

@@ -1,4 +1,4 @@
-"""Updates from parts that all layers share: VeRA, RandLoRA (random matrices), VB-LoRA (a bank of vectors)."""
+"""Updates from parts shared by all layers: VeRA, RandLoRA (random matrices), VB-LoRA (a vector bank)."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 
 class VeraOptions(TargetedOptions):
-    """VeRA's settings, in PEFT's words.
+    """VeRA's options, with PEFT's names.
 
     Attributes:
-        r: Rank of the random matrices; each layer trains as many numbers, and one for each output.
-        d_initial: What the trained vector of length r begins with.
-        save_projection: Store the random matrices too, instead of drawing them anew from the seed at each load.
+        r: Rank of the random matrices; each layer trains r numbers, and one per output.
+        d_initial: Initial value of the trained vector of length r.
+        save_projection: Store the random matrices, instead of redrawing them from the seed at each load.
     """
 
     r: int = Field(default=64, ge=1)
@@ -30,12 +30,12 @@ class VeraOptions(TargetedOptions):
 
 
 class RandLoraOptions(RankOptions):
-    """RandLoRA's settings, in PEFT's words.
+    """RandLoRA's options, with PEFT's names.
 
     Attributes:
-        r: Rank of each random base; the smaller, the more bases there are, and the more is trained.
+        r: Rank of each random basis; a smaller rank means more bases and more trained parameters.
         randlora_alpha: The update is scaled by ``randlora_alpha / r``.
-        save_projection: Store the random matrices too, instead of drawing them anew from the seed at each load.
+        save_projection: Store the random matrices, instead of redrawing them from the seed at each load.
     """
 
     r: int = Field(default=32, ge=1)
@@ -44,13 +44,13 @@ class RandLoraOptions(RankOptions):
 
 
 class VbLoraOptions(TargetedOptions):
-    """VB-LoRA's settings, in PEFT's words.
+    """VB-LoRA's options, with PEFT's names.
 
     Attributes:
         r: Rank of the update.
-        num_vectors: In the bank.
-        vector_length: Of each, a divisor of all widths; null takes the largest one up to 128.
-        topk: Vectors that are mixed into each piece.
+        num_vectors: Number of vectors in the bank.
+        vector_length: Length of each vector; must divide all widths. Null means the largest up to 128.
+        topk: Number of vectors mixed into each piece.
     """
 
     r: int = Field(default=4, ge=1)
@@ -74,8 +74,8 @@ VERA = adapter(
     name="vera",
     config="VeraConfig",
     arguments=_seed,
-    summary="LoRA with one pair of random matrices for all layers, that stay; two vectors a layer are trained.",
-    when="For many adapters of one encoder at once: a few kilobytes each, beside the shared matrices.",
+    summary="LoRA with one frozen pair of random matrices for all layers; trains two vectors per layer.",
+    when="For many adapters of one base model: a few kilobytes each, plus the shared matrices.",
     source="Kopiczko et al. 2023, arXiv:2310.11454",
     options=at_rate(VeraOptions, 1e-2),
     size=Size("r", lambda shapes: [2**n for n in range(15)]),
@@ -86,8 +86,8 @@ RANDLORA = adapter(
     config="RandLoraConfig",
     arguments=_seed,
     summary="Adds a sum of random low-rank matrices, each scaled by trained vectors: an update of full rank.",
-    when="Where an update of full rank is wanted without training all weights; its bundle holds the random matrices "
-    "too (`save_projection`), which are far larger than what was trained.",
+    when="For a full-rank update without training all weights. By default (`save_projection`) its bundle includes the "
+    "random matrices, which are far larger than the trained vectors.",
     source="Albert et al. 2025, arXiv:2502.00987",
     options=at_rate(RandLoraOptions, 2e-4),
     size=RANK,
@@ -97,8 +97,8 @@ VBLORA = adapter(
     name="vblora",
     config="VBLoRAConfig",
     arguments=_bank,
-    summary="LoRA whose matrices are mixed from one bank of trained vectors that all layers share.",
-    when="For very small adapters; it needs a high rate and more steps than LoRA.",
+    summary="LoRA with matrices mixed from one bank of trained vectors that all layers share.",
+    when="For very small adapters. It needs a high learning rate and more steps than LoRA.",
     source="Li et al. 2024, arXiv:2405.15179",
     options=at_rate(VbLoraOptions, 5e-3),
     zero_init=False,

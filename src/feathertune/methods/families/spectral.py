@@ -1,4 +1,4 @@
-"""Updates trained in another basis: FourierFT, WaveFT, and C3A's circulant blocks. Each pass transforms them back."""
+"""Updates trained in another basis and transformed back in each pass: FourierFT, WaveFT, C3A's circulant blocks."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 
 class FourierOptions(TargetedOptions):
-    """Settings of a method that trains some coefficients of each weight's spectrum, in PEFT's words.
+    """Options of a method that trains some coefficients of each update's spectrum, with PEFT's names.
 
     Attributes:
-        n_frequency: Coefficients of each weight; at most as many as the smallest has numbers.
-        scaling: What the update is multiplied by.
+        n_frequency: Number of coefficients per weight; at most the size of the smallest weight.
+        scaling: Factor of the update.
     """
 
     n_frequency: int = Field(default=1_000, ge=1)
@@ -29,16 +29,17 @@ class FourierOptions(TargetedOptions):
 
 
 class WaveOptions(FourierOptions):
-    """WaveFT's settings."""
+    """WaveFT's options."""
 
     scaling: float = Field(default=25.0, gt=0)
 
 
 class C3aOptions(TargetedOptions):
-    """C3A's settings, in PEFT's words.
+    """C3A's options, with PEFT's names.
 
     Attributes:
-        block_size: Of the circulant blocks, a divisor of all widths; null takes up to 128. Larger blocks train less.
+        block_size: Size of the circulant blocks; must divide all widths. Null means the largest up to 128. Larger
+            blocks have fewer trained parameters.
     """
 
     block_size: int | None = Field(default=None, ge=1)
@@ -49,7 +50,7 @@ def _frequencies(encoder: LoadedEncoder, options: FourierOptions, job: Job) -> M
     if options.n_frequency > smallest:
         raise ConfigError(
             f"Option 'n_frequency' is {options.n_frequency}, but the smallest target layer of {encoder.id} has only "
-            f"{smallest} numbers. Give at most {smallest}."
+            f"{smallest} weights. Set it to {smallest} or less."
         )
     return {"random_loc_seed": job.seed}
 
@@ -59,10 +60,10 @@ _COUNTS = Size("n_frequency", lambda shapes: range(1, min(m * n for m, n in shap
 FOURIERFT = adapter(
     name="fourierft",
     config="FourierFTConfig",
-    fixed={"init_weights": True},  # PEFT's own start is random
+    fixed={"init_weights": True},  # PEFT's default is random
     arguments=_frequencies,
-    summary="Trains some Fourier coefficients of each update, at places drawn at random.",
-    when="For very small adapters; it needs a high rate.",
+    summary="Trains randomly selected Fourier coefficients of each update.",
+    when="For very small adapters. It needs a high learning rate.",
     source="Gao et al. 2024, arXiv:2405.03003",
     options=at_rate(FourierOptions, 2e-2),
     size=_COUNTS,
@@ -72,8 +73,8 @@ WAVEFT = adapter(
     name="waveft",
     config="WaveFTConfig",
     arguments=_frequencies,
-    summary="Trains some wavelet coefficients of each update, at places drawn at random.",
-    when="As FourierFT, where a coefficient shall touch a few weights and not all of them.",
+    summary="Trains randomly selected wavelet coefficients of each update.",
+    when="Like FourierFT, but each coefficient affects a few weights instead of all.",
     source="Bilican et al. 2025, arXiv:2505.12532",
     options=at_rate(WaveOptions, 3e-4),
     size=_COUNTS,
@@ -83,11 +84,10 @@ C3A = adapter(
     name="c3a",
     conv1d=False,
     config="C3AConfig",
-    fixed={"init_weights": True},  # as FourierFT's
+    fixed={"init_weights": True},  # as for FourierFT
     arguments=divisor("c3a", "block_size", most=128),
-    summary="Adds blocks that are circulant matrices: each is one trained vector, applied by the fast Fourier "
-    "transform.",
-    when="For an update of high rank from few parameters.",
+    summary="Adds circulant blocks, each defined by one trained vector and applied with a fast Fourier transform.",
+    when="For a high-rank update with few parameters.",
     source="Chen et al. 2024, arXiv:2407.19342",
     options=at_rate(C3aOptions, 1e-1),
     size=Size("block_size", common_divisors),

@@ -1,4 +1,4 @@
-"""Charts that compare methods, about as wide as a phone (or twice), as inline SVG that needs no script."""
+"""Charts that compare methods, in a wide and a narrow layout, as inline SVG without scripts."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from feathertune.tasks.formats import SHARE, ScoreFormat
 
 SMALL_PX = 340.0
 WIDE_PX = 900.0
-_INTERVAL_PX = 82.0  # of one in percent
+_INTERVAL_PX = 82.0  # width of an interval in percent
 _APART_PX = 3.0
 _LONGEST_NAME, _NAME_CHARACTER_PX, _SCORE_PX = 32, 7.2, 60.0
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A method's score with its 95% interval, and that of each seed."""
+    """A method's score with its 95% interval, and each seed's score."""
 
     name: str
     style: Style
@@ -33,7 +33,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Tradeoff:
-    """A method's cost and accuracy."""
+    """A method's cost and score."""
 
     name: str
     style: Style
@@ -49,18 +49,22 @@ def intervals(
     score: str = "Accuracy",
     say: ScoreFormat = SHARE,
 ) -> Markup:
-    """Draw each score as a dot with whiskers, one method a line; `reference` is a dashed line, such as chance."""
+    """Draw each score as a dot with whiskers, one line per method; `reference` is a dashed line, such as chance.
+
+    Wide, names are on the left and values on the right of the plot; at `SMALL_PX` both are above the line.
+    """
     wide = width > SMALL_PX
     said = [say.interval(one.row.score_low, one.row.score_high) for one in rows]
     room = max([_INTERVAL_PX, *map(svg.text_width, said)])
     longest = min(_LONGEST_NAME, max((len(one.name) for one in rows), default=0))
-    left = max(160.0, 24 + _NAME_CHARACTER_PX * longest) if wide else 10.0
+    small = wide and width < WIDE_PX  # closer to its text, with fewer ticks and smaller marks
+    left = max(0.0 if small else 160.0, 24 + _NAME_CHARACTER_PX * longest) if wide else 10.0
     right, step = (width - 70 - room, 36.0) if wide else (width - 12, 46.0)
     letters = _LONGEST_NAME if wide else int((right - room - _SCORE_PX) / _NAME_CHARACTER_PX)
     values = [v for one in rows for v in (one.row.score_low, one.row.score_high, one.row.score_mean, *one.seeds)]
-    inset = 0.0 if wide else 10.0  # the outermost labels are wider than the margin of a phone
+    inset = 0.0 if wide else 10.0  # the outermost labels are wider than the narrow margin
     shares = [*values, *([reference[1]] if reference else [])]
-    x = svg.score_scale(say, shares, left + inset, right - inset, 6 if wide else 4)
+    x = svg.score_scale(say, shares, left + inset, right - inset, 6 if wide and not small else 4)
     top = 22.0 if reference else 6.0
     bottom = top + step * len(rows)
     parts = [svg.line(x(tick), top, x(tick), bottom, "grid") for tick, _ in x.ticks]
@@ -87,16 +91,16 @@ def intervals(
         if len(one.seeds) > 1:
             seed = {"cy": y + 10, "r": 2, "class_": f"seed {one.style.colour}"}
             parts += [svg.element("circle", cx=x(score), **seed) for score in one.seeds]
-        hover = f"{units.clip(one.name, 60)}: {say.score(mean)}, 95 % interval {interval}"
-        parts.append(svg.marker(x(mean), y, one.style, radius=6, hover=hover))
+        hover = f"{units.clip(one.name, 60)}: {say.score(mean)}, 95% CI {interval}"
+        parts.append(svg.marker(x(mean), y, one.style, radius=4.5 if small else 6, hover=hover))
     names = ". ".join(f"{units.clip(one.name, 30)} {say.score(one.row.score_mean)}" for one in rows[:12])
-    label = f"{score} on the test rows with 95 % intervals. {names}"
+    label = f"{score} on the test rows with 95% confidence intervals. {names}"
     return svg.drawing(width, bottom + 26, label, *parts, class_="wide" if wide else "narrow")
 
 
 @dataclass(frozen=True)
 class Point:
-    """A method's score at a value of the axis, with its 95% interval; `place` names the value."""
+    """A method's score with its 95% interval at one point of the axis; `place` names the point."""
 
     x: float
     place: str
@@ -107,7 +111,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Axis:
-    """The horizontal axis of `lines`: values and their labels, and the room in px left and right of them."""
+    """Horizontal axis of `lines`: values with labels, and the margins in px to their left and right."""
 
     title: str
     ticks: Sequence[tuple[float, str]]
@@ -118,10 +122,10 @@ class Axis:
 def lines(
     methods: Sequence[tuple[str, Style, Sequence[Point]]], axis: Axis, *, label: str, width: float, say: ScoreFormat
 ) -> Markup:
-    """Draw scores with their intervals along an axis, one line a method."""
+    """Draw scores with their intervals along an axis, one line per method."""
     wide = width > SMALL_PX
     left, right, top, bottom = 46.0, width - 20, 12.0, 300.0 if wide else 230.0
-    # The intervals of methods at one value do not hide each other.
+    # Shift methods apart, so that intervals at one value do not overlap.
     apart = _APART_PX * (len(methods) - 1) / 2
     first, last = axis.ticks[0][0], axis.ticks[-1][0]
     start, end = left + axis.room[0] + apart, right - axis.room[1] - apart
@@ -145,7 +149,7 @@ def lines(
 
 
 def pareto_front(points: Sequence[Tradeoff]) -> list[Tradeoff]:
-    """Return the methods that no other one beats at the same cost or less, from cheap to dear."""
+    """Return the methods that no other beats at the same or lower cost, cheapest first."""
     front: list[Tradeoff] = []
     for point in sorted(points, key=lambda p: (p.cost, -p.score)):
         if not front or point.score > front[-1].score:
@@ -156,7 +160,7 @@ def pareto_front(points: Sequence[Tradeoff]) -> list[Tradeoff]:
 def tradeoffs(
     points: Sequence[Tradeoff], quantity: Quantity, *, score: str = "Accuracy", say: ScoreFormat = SHARE
 ) -> Markup:
-    """Draw the score against a cost; a step line is the best for a cost."""
+    """Draw the score against a cost; a step line is the Pareto front."""
     width, height, left, right, top, bottom = SMALL_PX, 268.0, 46.0, SMALL_PX - 14, 12.0, 214.0
     x = svg.amount_scale([point.cost for point in points], quantity, left + 8, right)
     y = svg.score_scale(say, [point.score for point in points], bottom, top, 4)
@@ -191,7 +195,7 @@ def tradeoffs(
             taken.append(box)
             labels.append(svg.text(label_x, label_y, name, class_="label", anchor=anchor))
     best = ", ".join(units.clip(point.name, 30) for point in front)
-    label = f"{score} against {scale_name}. Best for their cost: {best}"
+    label = f"{score} against {scale_name}. Pareto front: {best}"
     return svg.drawing(width, height, label, *parts, *labels, *marks)
 
 
@@ -201,7 +205,7 @@ _Box = tuple[float, float, float, float]
 def _place(
     x: float, y: float, width: float, taken: list[_Box], bounds: _Box, *, beside: bool
 ) -> tuple[_Box, str, float, float] | None:
-    """Return the first free place for a label by its mark; `beside` first if no line runs there."""
+    """Return the first free place for a label near its mark; next to it first, if no line runs there."""
     left, right, top, bottom = bounds
     next_to = [("start", x + 10, y + 4, x + 10), ("end", x - 10, y + 4, x - 10 - width)]
     away = [

@@ -1,4 +1,4 @@
-"""Charts of one method each: learning curves and confusion matrices; and the bar of changed answers."""
+"""Charts of single methods: training curves, confusion matrices and the bar of changed predictions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from feathertune.tasks.formats import SHARE, ScoreFormat
 
 @dataclass(frozen=True)
 class Curve:
-    """One run's epochs, and the one whose state was kept."""
+    """A run's epochs, and the epoch whose weights were kept."""
 
     seed: int
     epochs: tuple[Epoch, ...]
@@ -29,7 +29,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class _Series:
-    """A number of each epoch: its field, its line's class, and its words."""
+    """A quantity by epoch: its field, its line's class, its name and its format."""
 
     field: str
     class_: str
@@ -46,7 +46,7 @@ def learning(
     score: str = "accuracy",
     say: ScoreFormat = SHARE,
 ) -> Markup:
-    """Draw losses and validation score by epoch, one line a seed; `everything` sets scales that methods share."""
+    """Draw losses and validation score by epoch, one line per seed; `everything` sets the shared scales."""
     width, left, right = SMALL_PX, 46.0, SMALL_PX - 12
     epochs = [epoch for curve in everything for epoch in curve.epochs]
     numbers = [epoch.epoch for epoch in epochs]
@@ -99,7 +99,7 @@ def _drawn(curve: Curve, series: _Series, x: svg.Scale, y: svg.Scale, style: Sty
 
 
 def confusion(name: str, labels: Sequence[str], counts: NDArray[np.float64]) -> Markup:
-    """Draw true against predicted class by the mean rows ``(C, C)``; the darker, the larger the share."""
+    """Draw a confusion matrix of mean counts ``(C, C)``; darker cells hold a larger share of their row."""
     n = len(labels)
     left, top, side = 92.0, 26.0, 232.0
     cell = side / n
@@ -140,7 +140,7 @@ def confusion(name: str, labels: Sequence[str], counts: NDArray[np.float64]) -> 
 
 
 def shares_bar(parts: Sequence[tuple[str, int, str]]) -> Markup:
-    """Draw one bar of named parts: name, count and class."""
+    """Draw one bar from parts: name, count and class."""
     total = sum(count for _, count, _ in parts) or 1
     drawn, at = [], 0.0
     for name, count, class_ in parts:

@@ -1,4 +1,4 @@
-"""The small parts of charts: escaped elements, scales, ticks and markers.
+"""Building blocks of charts: escaped elements, scales, ticks and markers.
 
 Colours are classes (``k0`` ... ``k7``), so that light and dark share one drawing.
 """
@@ -16,12 +16,12 @@ from feathertune.tasks.formats import ScoreFormat
 
 SHAPES = ("circle", "square", "diamond", "triangle", "wedge", "plus")
 N_COLOURS = 6  # of trained methods; k0 is for baselines and k7 for full fine-tuning
-_CHARACTER_PX = 6.3  # of an 11 px label, generous
+_CHARACTER_PX = 6.3  # of an 11 px label, a generous estimate
 
 
 @dataclass(frozen=True)
 class Style:
-    """A method's look in every chart: colour class, shape, and filled or hollow."""
+    """A method's style in all charts: colour class, shape, and filled or hollow."""
 
     colour: str
     shape: str
@@ -57,7 +57,7 @@ def drawing(width: float, height: float, label: str, *children: object, class_: 
 
 
 def text(x: float, y: float, content: object, *, class_: str = "", anchor: str | None = None) -> Markup:
-    """Return a label; `y` is its base line."""
+    """Return a label; `y` is its baseline."""
     return element("text", content, x=x, y=y, class_=class_ or None, text_anchor=anchor)
 
 
@@ -77,7 +77,7 @@ _PLUS = [*_QUARTER, *((-y, x) for x, y in _QUARTER), *((-x, -y) for x, y in _QUA
 
 
 def marker(x: float, y: float, style: Style, *, radius: float = 5.5, hover: str = "", class_: str = "") -> Markup:
-    """Return a method's mark, centred at a point, with its text on hovering."""
+    """Return a method's mark, centred at a point, with its hover text."""
     title = element("title", hover) if hover else ""
     classes = " ".join(filter(None, ["mark", style.colour, "hollow" if style.hollow else "", class_]))
     r = radius
@@ -101,7 +101,7 @@ def text_width(content: str) -> float:
 
 @dataclass(frozen=True)
 class Scale:
-    """From a value to a place on an axis; on a logarithmic one, values below `floor` are drawn at `zero_at`."""
+    """Map from values to positions on an axis; on a logarithmic one, values below `floor` map to `zero_at`."""
 
     low: float
     high: float
@@ -113,7 +113,7 @@ class Scale:
     zero_at: float | None = None
 
     def __call__(self, value: float) -> float:
-        """The place of a value, in px."""
+        """Return the position of a value, in px."""
         if self.log:
             if value < self.floor:
                 return self.start if self.zero_at is None else self.zero_at
@@ -125,7 +125,7 @@ class Scale:
 
 @dataclass(frozen=True)
 class Quantity:
-    """The measure of an axis: how its values read, and below which they count as none."""
+    """Quantity on an axis: its name, its format, and the floor below which values count as zero."""
 
     name: str
     say: Callable[[float], str]
@@ -142,7 +142,7 @@ PARAMETERS = Quantity("trained parameters", units.count, 1, "0")
 
 
 def nice_step(span: float, n: int) -> float:
-    """Return the step, 1, 2 or 5 times a power of ten, that cuts a span into about `n` pieces."""
+    """Return the step, 1, 2 or 5 times a power of ten, that divides a span into about `n` parts."""
     rough = span / max(n, 1)
     power = 10.0 ** math.floor(math.log10(rough))
     return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * 0.999)
@@ -158,7 +158,7 @@ def nice_range(low: float, high: float, n: int) -> tuple[float, float, list[floa
 
 
 def score_scale(say: ScoreFormat, values: Sequence[float], start: float, end: float, n: int = 4) -> Scale:
-    """Return a linear axis for scores that never leaves their range."""
+    """Return a linear axis for scores, limited to their possible range."""
     low, high = min(values), max(values)
     padding = max(0.06 * (high - low), 0.005)
     low, high, ticks = nice_range(max(say.low, low - padding), min(1.0, high + padding), n)
@@ -191,7 +191,7 @@ def _log_scale(positive: list[float], zeros: bool, quantity: Quantity, start: fl
 
 
 def key(style: Style) -> Markup:
-    """Return a method's mark alone, for running text and tables."""
+    """Return a method's mark alone, for text and tables."""
     return element("svg", marker(8, 8, style, radius=5), class_="key", viewBox="0 0 16 16", aria_hidden="true")
 
 
@@ -204,13 +204,13 @@ def y_axis(y: Scale, left: float, right: float) -> list[Markup]:
 
 
 def x_ticks(ticks: Iterable[tuple[float, str]], bottom: float, width: float) -> list[Markup]:
-    """Return the ticks of a horizontal axis by their places, with labels as far as they do not overlap."""
+    """Return the ticks of a horizontal axis, with the labels that do not overlap."""
     parts, reached = [], -1.0
     for at, label in ticks:
         half = text_width(label) / 2
         parts.append(line(at, bottom, at, bottom + 4, "axis"))
-        if at - half > reached:
-            anchor = "end" if at + half > width else "middle"
+        anchor = "end" if at + half > width else "middle"
+        if at - (2 * half if anchor == "end" else half) > reached:
             parts.append(text(at, bottom + 18, label, class_="tick", anchor=anchor))
             reached = at + half
     return parts

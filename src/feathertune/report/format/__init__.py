@@ -1,1 +1,1 @@
-"""Numbers and settings as text."""
+"""Format numbers and settings as text."""

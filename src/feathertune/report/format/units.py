@@ -1,4 +1,4 @@
-"""Numbers and JSON values as text: ``1 min 12 s``, ``2.4 MB``, ``1.2 M``, ``87.1%``; unknown ones are a dash."""
+"""Format numbers and JSON values: ``1 min 12 s``, ``2.4 MB``, ``1.2 M``, ``87.1%``; unknown ones become a dash."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from feathertune.tasks.formats import MINUS, finite
 
 DASH, decimal, percent = formats.DASH, formats.decimal, formats.percent
 BETWEEN = " \N{DOUBLE VERTICAL LINE} "  # the two texts of a pair
-_NARROW = "\u202f"  # a space between number and unit that does not break
-_JOINER = "\u200d"  # makes one emoji of two
-_MOST_A_COLUMN = 4  # characters: marks can be heaped up without end
+_NARROW = "\u202f"  # no-break space between number and unit
+_JOINER = "\u200d"  # joins two emoji into one
+_MOST_A_COLUMN = 4  # characters; combining marks can pile up without limit
 
 
 def _or_dash(say: Callable[[float], str]) -> Callable[[float | None], str]:
-    """Say a dash for an unknown number, and for one that is not finite."""
+    """Return a formatter that gives a dash for an unknown or infinite number."""
 
     @functools.wraps(say)
     def said(value: float | None) -> str:
@@ -40,19 +40,19 @@ def _three_digits(value: float) -> str:
 
 @_or_dash
 def percent_of_weights(share: float) -> str:
-    """A share that may be tiny: ``0.034%``; exactly 1 is ``100%``."""
+    """Return a share that may be tiny: ``0.034%``; exactly 1 is ``100%``."""
     return f"{_three_digits(round(100 * share, 12))}%"
 
 
 @_or_dash
 def in_unit(value: float) -> str:
-    """A number in the unit of labels, of whatever size."""
+    """Return a number in the labels' own unit."""
     return values.in_unit(value).replace("-", MINUS)
 
 
 @_or_dash
 def seconds(value: float) -> str:
-    """A duration in its two largest units."""
+    """Return a duration in its two largest units."""
     if value < 0:
         return DASH
     if value == 0:
@@ -79,7 +79,7 @@ def _two_units(value: int, size: int, large: str, small: str) -> str:
 
 @_or_dash
 def size(value: float) -> str:
-    """Bytes in decimal units; zero is a dash, since nothing is stored."""
+    """Return bytes in decimal units; zero is a dash, since nothing is stored."""
     if value <= 0:
         return DASH
     for unit in ("B", "kB", "MB", "GB"):
@@ -91,7 +91,7 @@ def size(value: float) -> str:
 
 @_or_dash
 def count(value: float) -> str:
-    """A large count: ``770``, ``12.3 k``, ``22.7 M``."""
+    """Return a large count: ``770``, ``12.3 k``, ``22.7 M``."""
     for unit in ("", "k", "M"):
         if abs(value) < 999.5:
             return f"{value:.0f}" if not unit else f"{_short(value)}{_NARROW}{unit}"
@@ -110,22 +110,22 @@ def whole(value: int) -> str:
 
 @_or_dash
 def times(ratio: float) -> str:
-    """A factor: ``2.3 ×``."""
+    """Return a factor: ``2.3x``."""
     if ratio > 1000:
-        return f">{_NARROW}1,000{_NARROW}×"
-    return f"{_three_digits(ratio) if ratio < 1 else _short(ratio)}{_NARROW}×"
+        return f">{_NARROW}1,000x"
+    return f"{_three_digits(ratio) if ratio < 1 else _short(ratio)}x"
 
 
 @_or_dash
 def probability(p: float) -> str:
-    """Return a p value; small ones only as a bound."""
+    """Return a p-value; small ones only as a bound."""
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
 
 
 def clip(text: object, length: int) -> str:
-    """Return at most `length` columns, the last one an ellipsis if something was cut off.
+    """Return text shortened to `length` columns, ending in an ellipsis if something was cut.
 
-    A character of Chinese or an emoji is two columns wide; an accent is none and stays with its letter.
+    Chinese characters and emoji are two columns wide; an accent has no width and stays with its letter.
     """
     string = str(text)
     if string.isascii():
@@ -140,7 +140,7 @@ def clip(text: object, length: int) -> str:
 
 
 def _fitting(string: str, room: int) -> int:
-    """Return how many of the first characters fit into that many columns."""
+    """Return how many leading characters fit into `room` columns."""
     for place, character in enumerate(string):
         room -= _columns(character)
         if room < 0:
@@ -149,14 +149,14 @@ def _fitting(string: str, room: int) -> int:
 
 
 def _columns(character: str) -> int:
-    """Return the width of a character in Latin letters; 0 for a part of the one before it."""
+    """Return a character's width in columns; 0 if it combines with the previous one."""
     if unicodedata.category(character) in ("Mn", "Mc", "Me", "Cf"):
         return 0
     return 2 if unicodedata.east_asian_width(character) in "WF" else 1
 
 
 def plain(key: str, value: Any, length: int) -> str:  # noqa: ANN401 - any JSON value
-    """Return a JSON value in words of at most `length` characters; a `key` that ends in ``_bytes`` is a size."""
+    """Return a JSON value as text of at most `length` characters; a `key` that ends in ``_bytes`` is a size."""
     if key.endswith("_bytes") and isinstance(value, (int, float)):
         return size(value)
     if value is None:

@@ -1,4 +1,4 @@
-"""Test rows that a trained method put right or broke, against the untrained or probed encoder."""
+"""Test rows that a trained method fixed or broke, compared with the probed or untrained encoder."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def find_changes(
 ) -> SimpleNamespace | None:
     """Compare `probe`, else `foundation`, with the recommended trained method, else the best one.
 
-    Of each kind, the `at_most` examples whose probability of the true class moved furthest are kept; the probabilities
-    of an example are those of the predicted classes, if known.
+    At most `at_most` examples of each kind are kept: those whose probability of the true class changed most. An
+    example's probabilities are those of the predicted classes, if known.
     """
     trained = [row for row in study.summary if row.kind in TRAINED_KINDS]
     trained.sort(key=lambda row: (row.method != study.verdict.recommended, -row.score_mean))
@@ -72,7 +72,7 @@ def find_changes(
     n_fixed, n_broken = int(mended.sum()), int(damaged.sum())
     parts = (
         ("both right", int((was_right & is_right).sum()), "both"),
-        ("put right", n_fixed, "fixed"),
+        ("fixed", n_fixed, "fixed"),
         ("broken", n_broken, "broken"),
         ("both wrong", int((~was_right & ~is_right).sum()), "neither"),
     )

@@ -1,4 +1,4 @@
-"""Classes in a study's predictions: confusion matrices, or precision, recall and F1 of each label of several."""
+"""Panels by class: confusion matrices, or precision, recall and F1 by label if texts have several labels."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from feathertune.tasks import Task
 
 
 def class_names(study: StudyRecord, limits: Limits) -> list[str]:
-    """Return the labels as shown: shortened, and visible if they are blank."""
+    """Return the labels for display, shortened; a blank one becomes ``(blank)``."""
     return [units.clip(label, limits.words) if label.strip() else "(blank)" for label in study.data.labels]
 
 
@@ -30,9 +30,9 @@ def find_confusions(
     predictions: Mapping[str, Predictions],
     limits: Limits,
 ) -> tuple[SimpleNamespace, ...]:
-    """Return the matrices of the first methods, means over seeds, the recommended one first.
+    """Return confusion matrices, means over seeds, the recommended method first.
 
-    They are drawn while the cells last, else only the worst pairs are listed.
+    Matrices are drawn up to the limit of cells; the others list their worst pairs.
     """
     labels = class_names(study, limits)
     n = len(labels)
@@ -74,9 +74,9 @@ def find_label_scores(
     predictions: Mapping[str, Predictions],
     limits: Limits,
 ) -> tuple[SimpleNamespace, ...]:
-    """Return the scores of the first methods over all seeds, the recommended one first, the most frequent label first.
+    """Return scores by label over all seeds, the recommended method and the most frequent label first.
 
-    A share is ``None`` if there is nothing to divide by; a threshold is the mean over the seeds.
+    A share is ``None`` if its denominator is 0; a threshold is the mean over seeds.
     """
     if "label_scores" not in task.panels:
         return ()

@@ -1,4 +1,4 @@
-"""The primary score along an axis: by number of training rows, with the gain of more labels in words, and by length."""
+"""Panels of the primary score: by number of training rows, with the gain of more labels, and by text length."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Lines = list[tuple[str, Style, Sequence[charts.Point]]]
 
 
 def at_most_rows(study: StudyRecord) -> StudyRecord:
-    """Return the study without runs on fewer rows; the same one without a learning curve."""
+    """Return the study with only its largest training size; unchanged without a learning curve."""
     runs = at_largest_size(study.runs)
     kept = {run.id for run in runs}
     fewer = {run.id for run in study.runs if run.id not in kept}
@@ -37,27 +37,27 @@ def at_most_rows(study: StudyRecord) -> StudyRecord:
 
 
 def sizes_of(study: StudyRecord) -> tuple[int, ...]:
-    """Return the numbers of training rows of a learning curve, ascending; draws of so many rows each are no curve."""
+    """Return a learning curve's numbers of training rows, ascending; empty for few-label draws."""
     if study.data.shots is not None:
         return ()
     return tuple(sorted({row.train_rows for row in study.summary if row.train_rows is not None}))
 
 
 def sentence(more: MoreLabels, say: ScoreFormat = SHARE) -> str:
-    """Return a method's gain by the last doubling."""
-    bought = f"{say.difference(more.gain)}{say.unit} ({say.span(more.low, more.high)}) a doubling"
-    rows = f"from {more.fewer:,} to {more.rows:,} rows"
+    """Return a sentence on a method's gain from the last doubling."""
+    ends = f"[{say.difference(more.low)}, {say.difference(more.high)}]"
+    gain = (
+        f"{say.difference(more.gain)}{say.unit} per doubling (95% CI {ends}) from {more.fewer:,} to {more.rows:,} rows"
+    )
     if more.low > 0:
-        return (
-            f"{more.method}: {rows} it gained {bought}; {2 * more.rows:,} rows would hardly buy more than that again."
-        )
+        return f"{more.method}: {gain}. Expect no more than that from {2 * more.rows:,} rows."
     if more.high < 0:
-        return f"{more.method}: {rows} it lost, {bought}; more labels do not help it."
-    return f"{more.method}: {rows}, {bought}; whether more labels help is not clear."
+        return f"{more.method}: {gain}. More labels do not help."
+    return f"{more.method}: {gain}. It is not clear whether more labels help."
 
 
 def label_curve(study: StudyRecord, methods: Sequence[Method]) -> SimpleNamespace | None:
-    """Draw the learning curve of a study for a desktop and a phone, with a sentence a method; None without one."""
+    """Draw a study's learning curve, wide and narrow, with one sentence per method; None without one."""
     sizes = sizes_of(study)
     if not sizes:
         return None
@@ -99,14 +99,14 @@ def _charts(
 
 
 def bucket_name(bucket: LengthBucket) -> str:
-    """Return a bucket's lengths, in tokens."""
+    """Return a bucket's range of lengths in tokens."""
     if bucket.shortest == bucket.longest:
         return f"{bucket.longest:,}"
     return f"{bucket.shortest:,}–{bucket.longest:,}"
 
 
 def by_length(study: StudyRecord, base: BaseRecord, methods: Sequence[Method], at_most: int) -> SimpleNamespace | None:
-    """Draw the scores of the first rows on a base by length, for desktop and phone; nothing if it has one bucket."""
+    """Draw a base's scores by text length, wide and narrow; None with fewer than two buckets."""
     found = study.buckets_of(base)
     buckets = [(bucket_name(bucket), bucket) for bucket in found]
     if len(buckets) < 2:
@@ -132,9 +132,9 @@ def by_length(study: StudyRecord, base: BaseRecord, methods: Sequence[Method], a
         for method, scores in lines
     ]
     room = (34, 28)
-    spans = charts.Axis("tokens of the text", [(place, name) for place, (name, _) in enumerate(buckets)], room)
-    # A phone has no room for spans.
+    spans = charts.Axis("tokens per text", [(place, name) for place, (name, _) in enumerate(buckets)], room)
+    # A phone has no room for ranges.
     ends = [(place, f"{bucket.longest:,}") for place, (_, bucket) in enumerate(buckets)]
-    upper = charts.Axis("tokens of the text, up to", ends, room)
+    upper = charts.Axis("tokens per text, up to", ends, room)
     drawn = _charts(points, spans, upper, score=score, along="length of the text", words=words)
     return SimpleNamespace(base=base, buckets=buckets, lines=lines, charts=drawn)

@@ -1,4 +1,4 @@
-"""Sentences on what a study did not measure."""
+"""Sentences about gaps: what a study did not measure."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _FEW_CLASS_ROWS = 20
 
 
 def find_gaps(study: StudyRecord, *, unreadable: Collection[str], without_curve: Collection[str]) -> list[str]:
-    """Return sentences, the weightiest first.
+    """Return one sentence per gap, the most important first.
 
-    `unreadable` has the ids of finished runs without readable predictions, `without_curve` those without metrics.
+    `unreadable` lists finished runs without readable predictions, `without_curve` those without metrics, by id.
     """
     return [
         *_runs(study),
@@ -28,18 +28,18 @@ def find_gaps(study: StudyRecord, *, unreadable: Collection[str], without_curve:
         *_texts(study),
         *_costs(study),
         *_files(unreadable, without_curve),
-        f"Other data and other encoders: the numbers hold for this data and "
-        f"{'this encoder' if len(study.bases) == 1 else 'these encoders'}. {_settings(study)}",
+        "Other data and base models: the numbers hold for this data and "
+        f"{'this base model' if len(study.bases) == 1 else 'these base models'}. {_settings(study)}",
     ]
 
 
 def _settings(study: StudyRecord) -> str:
     n_trials = most_trials(study.searches)
     if not n_trials:
-        return "The record holds no search for better settings: each method ran with those listed below."
+        return "Other settings: each method ran with the settings below, without a recorded search for better ones."
     return (
-        f"Nor what a longer search would find: options were the best of {n_trials} trials on validation rows with one "
-        "seed, and times are those of the runs, without the trials."
+        f"A longer search: options are the best of {n_trials} trials on validation rows with one seed. Times exclude "
+        "the trials."
     )
 
 
@@ -48,27 +48,27 @@ def _runs(study: StudyRecord) -> Iterator[str]:
     if missing:
         yield (
             f"{len(missing)} of {len(study.planned_runs)} planned runs: "
-            "the study stopped, or was read, before they ended."
+            "the study stopped, or this report was made, before they finished."
         )
     failed = [run for run in study.runs if run.status == "failed"]
     if failed:
         names = ", ".join(sorted({units.clip(run.method, 40) for run in failed})[:8])
-        yield f"{len(failed)} failed {_runs_word(len(failed))} ({names}): no numbers, the errors are below."
+        yield f"{len(failed)} failed {_runs_word(len(failed))} ({names}): no scores. Their errors are listed above."
     if study.summary and not any(method_of_row(row.method) == REFERENCE for row in study.summary):
-        yield "Full fine-tuning: without it there is no yardstick, and no differences are given."
+        yield "Full fine-tuning: without this reference, the report gives no differences."
 
 
 def _methods(study: StudyRecord) -> Iterator[str]:
-    """Return sentences on methods without a row, and on rows of another size."""
+    """Yield sentences on methods without a row, and on rows that miss the parameter budget."""
     for name, why in list(study.left_out.items())[:MOST_NAMED]:
         yield f"{units.clip(name, 40)}: left out. {units.clip(why, 300)}"
     if len(study.left_out) > MOST_NAMED:
-        yield f"{len(study.left_out) - MOST_NAMED} more methods that were left out; study.json says why."
+        yield f"{len(study.left_out) - MOST_NAMED} more methods were left out; study.json lists the reasons."
     if study.parameter_budget is not None and study.off_budget:
         names = listed(units.clip(name, 40) for name in study.off_budget)
         yield (
-            f"All methods at one size: each was sized to train {study.parameter_budget:,} parameters of the encoder, "
-            f"but {names} could come no nearer than a quarter more or less."
+            f"Equal sizes: the budget is {study.parameter_budget:,} trained parameters of the encoder, but {names} "
+            "miss it by more than a quarter."
         )
 
 
@@ -80,25 +80,21 @@ def _precision(study: StudyRecord) -> Iterator[str]:
     trained = [row for row in study.summary if row.kind in TRAINED_KINDS]
     fewest = min((row.n_seeds for row in trained), default=0)
     if fewest == 1:
-        yield (
-            "The spread between seeds: with one seed, the intervals show what other test rows would change, "
-            "not what another seed would."
-        )
+        yield ("Variation between seeds: with one seed, the intervals cover other test rows, but not other seeds.")
     elif 1 < fewest < 5:
-        yield f"The spread between seeds, well: {fewest} seeds give only a rough idea of it."
+        yield f"Variation between seeds, precisely: {fewest} seeds give only a rough estimate."
     row = next((row for row in study.summary if row.method == study.verdict.recommended), None)
     if study.data.n_test < _FEW_TEST_ROWS and row is not None:
         half = SCORES[row.metric].format.within((row.score_high - row.score_low) / 2)
         yield (
             f"Small differences: with {study.data.n_test:,} test rows, "
-            f"the {task_of_study(study).primary.title} of {units.clip(row.method, 40)} is known to about ± {half}."
+            f"the {task_of_study(study).primary.title} of {units.clip(row.method, 40)} is known to about ±{half}."
         )
     counts = study.data.class_counts.get("test", [])
     rare = sum(1 for count in counts if count < _FEW_CLASS_ROWS)
     if rare:
         yield (
-            f"Rare classes: {rare} of {len(counts)} have fewer than {_FEW_CLASS_ROWS} test rows, "
-            "so little can be said about each."
+            f"Rare classes: {rare} of {len(counts)} have fewer than {_FEW_CLASS_ROWS} test rows, too few to judge each."
         )
 
 
@@ -106,24 +102,24 @@ def _texts(study: StudyRecord) -> list[str]:
     data = study.data
     long = [base for base in study.bases if base.truncated_fraction and base.unread_fraction != 0]
     what = {
-        "head": f"What stands after the first {data.max_length:,} tokens",
-        "head-tail": "What stands in the middle of long texts",
-        "windows": "What stands between the windows of very long texts",
+        "head": f"Text after the first {data.max_length:,} tokens",
+        "head-tail": "The middle of long texts",
+        "windows": "Text between the windows of very long texts",
     }[data.reading.long]
     return [
         f"{what}{'' if base.unread_fraction is None else f', {units.percent(base.unread_fraction)} of all tokens'}: "
-        f"{units.percent(base.truncated_fraction)} of the texts have more than {data.max_length:,} "
-        f"{f'tokens of {base.name} ' if len(study.bases) > 1 else ''}and {data.reading.in_words(data.max_length)}."
+        f"{units.percent(base.truncated_fraction)} of texts exceed {data.max_length:,} tokens "
+        f"{f'of {base.name} ' if len(study.bases) > 1 else ''}and {data.reading.in_words(data.max_length)}."
         for base in long
     ]
 
 
 def _costs(study: StudyRecord) -> Iterator[str]:
     if not _used_gpu(study.hardware):
-        yield ("A GPU: times and memory are those of a CPU, and another machine may order methods differently.")
+        yield ("A GPU: times and memory are from a CPU. Another machine may rank methods differently by cost.")
     trained = [run for run in study.runs if run.status == "complete" and run.kind in TRAINED_KINDS]
     if trained and all(run.mfu is None for run in trained):
-        yield "How much of the machine's peak was used (MFU)."
+        yield "Model FLOPs utilization (MFU)."
     without = sorted({row.method for row in study.summary if row.memory_mean_bytes is None})
     if without:
         names = ", ".join(units.clip(name, 30) for name in without[:8])
@@ -141,9 +137,7 @@ def _files(unreadable: Collection[str], without_curve: Collection[str]) -> Itera
     if unreadable:
         yield (
             f"Predictions of {len(unreadable)} finished {_runs_word(len(unreadable))} could not be read: "
-            "confusion matrices and examples leave them out."
+            "confusion matrices and examples exclude them."
         )
     if without_curve:
-        yield (
-            f"Learning curves of {len(without_curve)} finished {_runs_word(len(without_curve))}: no metrics were found."
-        )
+        yield (f"Learning curves of {len(without_curve)} finished {_runs_word(len(without_curve))}: no metrics found.")

@@ -1,4 +1,4 @@
-"""Reliability of a method's probabilities: its share of right answers by confidence, over its seeds."""
+"""Reliability diagrams: a method's accuracy by confidence, over its seeds."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _HEIGHT_PX = 250.0
 
 
 class Bin(NamedTuple):
-    """Answers of similar confidence: number a seed, mean confidence and share of right ones."""
+    """Predictions of similar confidence: number per seed, mean confidence and accuracy."""
 
     rows: float
     confidence: float
@@ -32,9 +32,9 @@ class Bin(NamedTuple):
 def find_reliability(
     task: Task, methods: Sequence[Method], done: Sequence[RunRecord], limits: Limits
 ) -> tuple[SimpleNamespace, ...]:
-    """Return the charts of the first methods with a calibration, the recommended one first.
+    """Return charts of methods with a calibration, the recommended one first.
 
-    Their calibration errors, before and after the temperature, are means over the seeds.
+    The calibration errors, before and after temperature scaling, are means over seeds.
     """
     found = []
     calibrated = [run for run in done if run.calibration is not None]
@@ -56,7 +56,7 @@ def find_reliability(
 
 
 def draw(name: str, style: Style, bins: Sequence[Bin], *, of: str = "rows") -> Markup:
-    """Draw the share of right answers by confidence; the larger a mark, the more of them."""
+    """Draw accuracy by confidence; larger marks hold more predictions."""
     left, right, top, bottom = 46.0, SMALL_PX - 14, 14.0, _HEIGHT_PX - 46
     low = min([0.5, *(value for b in bins for value in (b.confidence, b.right))])
     x, y = svg.score_scale(SHARE, [low, 1.0], left, right), svg.score_scale(SHARE, [low, 1.0], bottom, top)
@@ -68,16 +68,16 @@ def draw(name: str, style: Style, bins: Sequence[Bin], *, of: str = "rows") -> M
     parts.append(svg.path([(x(b.confidence), y(b.right)) for b in bins], f"curve {style.colour}"))
     most = max((b.rows for b in bins), default=1.0)
     for b in bins:
-        said = f"{units.percent(b.right)} right where it is {units.percent(b.confidence)} sure, {b.rows:,.0f} {of}"
+        said = f"{units.percent(b.right)} right at {units.percent(b.confidence)} confidence, {b.rows:,.0f} {of}"
         parts.append(
             svg.marker(x(b.confidence), y(b.right), style, radius=2.5 + 4 * (b.rows / most) ** 0.5, hover=said)
         )
-    label = f"Share of right answers of {units.clip(name, 40)} by its confidence"
+    label = f"Accuracy of {units.clip(name, 40)} by confidence"
     return svg.drawing(SMALL_PX, _HEIGHT_PX, label, *parts)
 
 
 def _joined(calibrations: Sequence[Calibration]) -> tuple[Bin, ...]:
-    """Join the bins of several seeds by the tenth of their mean confidence."""
+    """Merge the bins of several seeds by tenths of confidence."""
     rows: dict[int, list[tuple[int, float, float]]] = {}
     for calibration in calibrations:
         for part in calibration.bins:

@@ -1,4 +1,4 @@
-"""The trials of each search, as the report and the terminal show them."""
+"""Trials of each search, for the report and the terminal."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _LENGTH = 120
 
 
 def searches(study: StudyRecord) -> tuple[SimpleNamespace, ...]:
-    """Return the searches in words, in the order of the methods; `before` is the validation score of the defaults."""
+    """Return the searches as text, in the order of the methods; `before` is the validation score of the defaults."""
     return tuple(_search(record, task_of_study(study).primary.format) for record in study.searches)
 
 
 def options_text(trial: TrialRecord) -> str:
-    """Return a trial's options in words."""
+    """Return a trial's options as text."""
     said = {name: f"{value:.2g}" if isinstance(value, float) else value for name, value in trial.options.items()}
     return ", ".join(f"{name} {units.plain(name, value, _LENGTH)}" for name, value in said.items())
 
@@ -39,7 +39,7 @@ def _outcome(trial: TrialRecord, say: ScoreFormat) -> str:
 def _search(record: SearchRecord, say: ScoreFormat) -> SimpleNamespace:
     chosen = None if record.chosen is None else record.trials[record.chosen]
     counts: Counter[str] = Counter(trial.status for trial in record.trials)
-    words = {"complete": "to the end", "pruned": "stopped early", "failed": "failed"}
+    words = {"complete": "complete", "pruned": "stopped early", "failed": "failed"}
     found = "the defaults: all trials failed" if chosen is None else options_text(chosen)
     return SimpleNamespace(
         method=units.clip(record.method, 60),

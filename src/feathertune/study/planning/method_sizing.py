@@ -1,6 +1,6 @@
-"""The methods of a study on its bases: which can serve each, their sizes, and what they train.
+"""Match a study's methods to its base models: compatibility, size, and number of trained parameters.
 
-A method that was named must fit one base; on the others, and as one of ``all``, it is left out if it does not.
+A method named by the user must fit at least one base model. Otherwise, a method that does not fit is left out.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from feathertune.records.row_names import method_of_row
 from feathertune.study.observe import Observer
 from feathertune.study.planning.planned_method import PlannedMethod
 
-# A method whose size differs by more than this share from the budget is named.
+# A method is reported if its size differs from the budget by more than this share.
 OFF_BUDGET = 0.25
 
 
 @dataclass(frozen=True)
 class Fit:
-    """The methods that will run, and the reasons why others will not."""
+    """The methods that will run, and the reasons for leaving out the others."""
 
     methods: tuple[PlannedMethod, ...]
     left_out: dict[str, str] = field(default_factory=dict)
@@ -38,13 +38,13 @@ def fit_methods(
     *,
     base: str | None = None,
 ) -> Fit:
-    """Size the methods on the encoder, which is not changed; raise a `ConfigError` if a named one does not fit.
+    """Size the methods for an unchanged encoder; raise a `ConfigError` if a method named by the user does not fit.
 
-    `base` is the name of the encoder in a study of several, where `join_fits` raises that.
+    `base` is the encoder's name in a study of several base models, for which `join_fits` raises that error instead.
     """
     budget = _parameters(config.study.match_parameters, encoder)
-    observer.stage("sizing the methods" if budget is not None else "looking at what the methods train")
-    # Packages whose method cannot be loaded.
+    observer.stage("sizing the methods" if budget is not None else "counting trained parameters")
+    # Packages whose method failed to load.
     left_out = {name: f"{why}." for name, why in METHODS.broken.items()} if ALL_METHODS in config.study.methods else {}
     fitted = []
     for planned in (replace(one, base=base) for one in methods):
@@ -62,7 +62,7 @@ def fit_methods(
 
 
 def join_fits(config: Config, fits: Sequence[Fit]) -> Fit:
-    """Return the methods of all bases; raise a `ConfigError` if a method that was named fits none of them."""
+    """Join the methods of all base models; raise a `ConfigError` if a method named by the user fits none of them."""
     left_out = {row: why for fit in fits for row, why in fit.left_out.items()}
     methods = tuple(planned for fit in fits for planned in fit.methods)
     fitted = {planned.method.name for planned in methods}
@@ -73,12 +73,12 @@ def join_fits(config: Config, fits: Sequence[Fit]) -> Fit:
 
 
 def check_sizes_are_free(config: Config, methods: Sequence[PlannedMethod]) -> None:
-    """Refuse sizes that are given or found by a sweep, which ``study.match_parameters`` would overrule."""
+    """Reject sizes that are given or found by a sweep, because ``study.match_parameters`` would override them."""
     budget = config.study.match_parameters
     if len(config.base) > 1 and isinstance(budget, str):
         raise ConfigError(
-            f"match_parameters is {budget}, which is another number of parameters on each of {len(config.base)} base "
-            "models. Give one number for all, such as 70000."
+            f"match_parameters is {budget}, but a share gives a different number on each of the {len(config.base)} "
+            "base models. Pass a number of parameters, such as 70000."
         )
     for planned in methods:
         method = planned.method
@@ -87,18 +87,18 @@ def check_sizes_are_free(config: Config, methods: Sequence[PlannedMethod]) -> No
         option = method.size.option
         if option in options_in(method.name):
             raise ConfigError(
-                f"Both the name {method.name} and match_parameters ({budget}) say how large it is. Leave one out."
+                f"Both the name {method.name} and match_parameters ({budget}) set the method's size. Leave one out."
             )
         own: Mapping[str, object] = config.method.get(plain_name(method.name)) or {}
         if option in own or option in config.method:
             key = f"method.{plain_name(method.name)}.{option}" if option in own else f"method.{option}"
             raise ConfigError(
-                f"Both {key} and match_parameters ({budget}) say how large {method.name} is. Leave one of them out."
+                f"Both {key} and match_parameters ({budget}) set the size of {method.name}. Leave one of them out."
             )
         if planned.sweeps_depth:
             raise ConfigError(
-                f"match_parameters is {budget}, but with top_layers 'auto' the number of layers, and with it the size "
-                f"of {method.name}, is found by training. Give top_layers a number, or leave one of them out."
+                f"match_parameters is {budget}, but top_layers 'auto' finds the size of {method.name} by training. "
+                "Set top_layers to a number, or leave one of them out."
             )
 
 
@@ -109,8 +109,8 @@ def _parameters(wanted: int | str | None, encoder: LoadedEncoder) -> int | None:
         return max(1, round(float(wanted.removesuffix("%")) / 100 * encoder.n_parameters))
     if wanted > encoder.n_parameters:
         raise ConfigError(
-            f"match_parameters is {wanted:,}, but {encoder.id} has {encoder.n_parameters:,} parameters in all. "
-            "Give fewer, or a share such as 0.3%."
+            f"match_parameters is {wanted:,}, but {encoder.id} has only {encoder.n_parameters:,} parameters. "
+            "Pass a smaller number, or a share such as 0.3%."
         )
     return wanted
 
@@ -123,14 +123,14 @@ def _fit(planned: PlannedMethod, encoder: LoadedEncoder, budget: int | None, max
         trains = n_trained(method, options, encoder, max_length=max_length)
     except ConfigError:
         raise
-    except Exception as error:  # a defect of the method: its run will fail with it, and the others go on
-        return replace(planned, options=options, notes=(f"what it trains is not known ({first_line(error)})",))
+    except Exception as error:  # a bug in the method: its run will fail, and the others continue
+        return replace(planned, options=options, notes=(f"has an unknown size ({first_line(error)})",))
     fitted = replace(planned, options=options, trains=trains)
     if budget is None:
         return fitted
     without_head = trains - n_head(encoder)
     if abs(without_head - budget) <= OFF_BUDGET * budget:
         return fitted
-    why = "it has one size" if method.size is None else f"no {method.size.option} comes nearer"
-    off = f"trains {without_head:,} parameters of the encoder, the budget is {budget:,}: {why}"
+    why = "its size is fixed" if method.size is None else f"no {method.size.option} comes closer"
+    off = f"trains {without_head:,} parameters of the encoder; the budget is {budget:,}, but {why}"
     return replace(fitted, off_budget=off, notes=(off,))

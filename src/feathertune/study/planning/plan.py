@@ -1,4 +1,4 @@
-"""The plan of a study, which is written down before the first run starts."""
+"""A study's plan, written to disk before the first run starts."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from feathertune.study.planning.method_sizing import Fit
 from feathertune.study.run_spec import RunSpec, run_id
 
 PLAN_FILE = "plan.json"
-CONTENT = ("the data", "the base's weights or configuration", "the base's tokenizer")
+CONTENT = ("the data", "the base model's weights or configuration", "the base model's tokenizer")
 
 
 class Plan(Record):
     """A study before it runs.
 
     Attributes:
-        fingerprint: Hash of settings, runs and content; a folder is continued only by the plan that began it.
-        content: Fingerprints of what `CONTENT` names.
-        left_out: Reasons of methods that cannot serve a base, by the name of the row.
-        parameter_budget: ``study.match_parameters`` in parameters of the base.
-        off_budget: Sizes of methods that are far from it, by the name of the row.
+        fingerprint: Hash of settings, runs and content; a study resumes only with an equal plan.
+        content: Fingerprints of the parts in `CONTENT`.
+        left_out: Reasons for leaving out methods, by row name.
+        parameter_budget: ``study.match_parameters`` as a number of parameters.
+        off_budget: Sizes of methods far from the budget, by row name.
     """
 
     fingerprint: str
@@ -40,7 +40,7 @@ class Plan(Record):
 
 
 def make_plan(config: Config, fit: Fit, runs: Sequence[RunSpec], *, content: Sequence[str]) -> Plan:
-    """Return the plan of these runs; `content` has the fingerprints of what `CONTENT` names."""
+    """Return the plan for some runs; `content` holds the fingerprints of the parts in `CONTENT`."""
     described = [config.model_dump(mode="json"), [run.model_dump(mode="json") for run in runs], *content]
     return Plan(
         fingerprint=hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest(),
@@ -56,9 +56,9 @@ def make_plan(config: Config, fit: Fit, runs: Sequence[RunSpec], *, content: Seq
 def runs_of_study(
     fit: Fit, seeds: int, *, bases: Sequence[str | None] = (None,), sizes: Sequence[int] = (), n_rows: int = 0
 ) -> list[RunSpec]:
-    """Return the runs of a comparison, base by base and seed by seed.
+    """Return a study's runs, ordered by base model and seed.
 
-    `sizes` are those of a learning curve, up to all `n_rows`. Baselines that read texts alone come first.
+    `sizes` are the learning curve's training rows, up to `n_rows`. Baselines that read only texts come first.
     """
     runs = []
     of_texts = [baseline for baseline in BASELINES if baseline.reads == "texts"]
@@ -72,7 +72,7 @@ def runs_of_study(
 
 
 def _runs_of(baseline: Baseline, base: str | None, sizes: Sequence[int], n_rows: int, *, seeds: int) -> list[RunSpec]:
-    """Return one run if the data decides everything: a seed draws another part of the rows, but not of all of them."""
+    """Return a baseline's runs: one per seed if it reads a drawn part of the rows, or a single run on all rows."""
     row = row_name(baseline.name, base)
 
     def spec(rows: int | None, seed: int) -> RunSpec:

@@ -1,4 +1,4 @@
-"""A method of a study with what its settings decide: options, a sweep over depths, options to search."""
+"""A study's method with its settings: options, sweep over depths, and options to search."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from feathertune.study.run_spec import RunSpec, run_id
 
 @dataclass(frozen=True)
 class PlannedMethod:
-    """A method that will run, with the fields of its `RunSpec`; `off_budget` says how its size misses the budget."""
+    """A method that will run, with the fields of its `RunSpec`; `off_budget` explains a size far from the budget."""
 
     method: Method
     options: Options
@@ -42,7 +42,7 @@ class PlannedMethod:
             kind=self.method.kind,
             seed=seed,
             train_rows=train_rows,
-            options=self.options.model_dump(mode="json"),
+            options=self.method.given(self.options),
             sweeps_depth=self.sweeps_depth,
             trains=self.trains,
             notes=list(self.notes),
@@ -51,7 +51,7 @@ class PlannedMethod:
 
 
 def planned_methods(config: Config) -> tuple[PlannedMethod, ...]:
-    """Return the methods that the settings name; raise a `ConfigError` if an option does not fit."""
+    """Return the methods in the settings; raise a `ConfigError` if an option is invalid."""
     return tuple(
         PlannedMethod(
             method,
@@ -66,7 +66,7 @@ def planned_methods(config: Config) -> tuple[PlannedMethod, ...]:
 
 
 def _space_of(config: Config, method: Method) -> dict[str, list[Any]]:
-    """Return the options in the method's search space that nobody has given."""
+    """Return the options in the method's search space that the user has not set."""
     if not config.study.search:
         return {}
     given = {*config.method, *options_in(method.name)}
@@ -81,12 +81,12 @@ def _space_of(config: Config, method: Method) -> dict[str, list[Any]]:
 
 
 def check_can_search(trials: int, methods: Sequence[PlannedMethod]) -> None:
-    """Refuse a search without Optuna, or next to a sweep that chooses a method's number of layers."""
+    """Reject a search without Optuna, or together with a sweep that chooses a method's number of layers."""
     if importlib.util.find_spec("optuna") is None:
         raise MissingExtraError("search", f"A search (study.search is {trials})")
     for planned in methods:
         if planned.sweeps_depth:
             raise ConfigError(
-                f"Both top_layers 'auto' of {planned.method.name} and study.search ({trials}) are found by "
-                f"trainings on validation rows. Give top_layers a number."
+                f"top_layers 'auto' of {planned.method.name} cannot be combined with study.search ({trials}): both "
+                "choose settings by their validation score. Set top_layers to a number."
             )

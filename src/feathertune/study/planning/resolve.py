@@ -1,4 +1,4 @@
-"""From what the user gave to a study that can start: every fact is decided here, once."""
+"""Turn the user's settings into a study that can start; every setting is decided here, once."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from feathertune.tasks.losses import check_fits
 
 @dataclass(frozen=True)
 class Settled:
-    """A study as its settings alone decide it, with ``method.NAME`` in the settings for each method."""
+    """A study as far as its settings alone determine it, with ``method.NAME`` in the settings for each method."""
 
     config: Config
     methods: tuple[PlannedMethod, ...]
@@ -28,24 +28,24 @@ class Settled:
 
 @dataclass(frozen=True)
 class ResolvedStudy:
-    """A study that can start: every setting and every run, and the task with its primary metric."""
+    """A study that can start: all settings, all runs, and the task with its primary metric."""
 
     plan: Plan
     task: Task
 
     @property
     def config(self) -> Config:
-        """Every setting, spelled out."""
+        """All settings, spelled out."""
         return self.plan.config
 
     def with_train(self, train: TrainConfig) -> ResolvedStudy:
-        """Return the study under other settings of the training loop."""
+        """Return the study with different training settings."""
         config = self.config.model_copy(update={"train": train})
         return replace(self, plan=self.plan.model_copy(update={"config": config}))
 
 
 def settle(config: Config) -> Settled:
-    """Decide what the settings alone decide; raise a `ConfigError` if they do not fit together."""
+    """Resolve everything that depends only on the settings; raise a `ConfigError` if they contradict each other."""
     methods = planned_methods(config)
     config = settle_validation(config, methods)
     if config.study.match_parameters is not None:
@@ -54,27 +54,28 @@ def settle(config: Config) -> Settled:
         check_can_search(config.study.search, methods)
     spelled_out = {}
     for planned in methods:
+        spelled = planned.method.given(planned.options)
         left_out = set(planned.space)
         if config.study.match_parameters is not None and planned.method.size is not None:
             left_out.add(planned.method.size.option)
-        spelled_out[planned.method.name] = planned.options.model_dump(mode="json", exclude=left_out)
+        spelled_out[planned.method.name] = {name: value for name, value in spelled.items() if name not in left_out}
     names = tuple(name for name in dict.fromkeys(config.study.methods) if name not in BASELINES)
     study = config.study.model_copy(update={"methods": names})
     return Settled(config.model_copy(update={"method": spelled_out, "study": study}), methods)
 
 
 def settle_validation(config: Config, methods: Sequence[PlannedMethod]) -> Config:
-    """Spell out the validation size under ``data.shots`` and the minimum steps; refuse what needs validation rows."""
+    """Set the validation size under ``data.shots`` and the minimum steps; reject settings that lack validation rows."""
     data, train = config.data, config.train
     if data.shots is not None:
         if data.validation_size:
             raise ConfigError(
-                f"--shots {data.shots} says how many rows of each class are known in all, so that none is left for "
-                f"validation, but --validation-size is {data.validation_size:g}. Leave one of them out."
+                f"--shots {data.shots} uses all labelled rows for training, but --validation-size is "
+                f"{data.validation_size:g}. Leave one of them out."
             )
         for option, given in (("--train-size", data.train_size), ("--train-sizes", config.study.train_sizes)):
             if given:
-                raise ConfigError(f"Both --shots and {option} say how many rows are trained on. Leave one of them out.")
+                raise ConfigError(f"Both --shots and {option} set the number of training rows. Leave one of them out.")
         data = data.model_copy(update={"validation_size": 0})
     none_kept = data.validation_size == 0
     if none_kept:
@@ -88,21 +89,19 @@ def _refuse_what_needs_rows(config: Config, methods: Sequence[PlannedMethod]) ->
     option = f"--shots {config.data.shots}" if config.data.shots else "--validation-size 0"
     refused = []
     if config.study.search:
-        refused.append((f"--search {config.study.search} finds options on validation rows", "Leave out the search"))
+        refused.append((f"--search {config.study.search} needs validation rows", "Leave out the search"))
     if config.train.decision == "moved":
-        refused.append(("train.decision 'moved' fits its thresholds to validation rows", "Leave it out"))
+        refused.append(("train.decision 'moved' needs validation rows for its thresholds", "Leave it out"))
     for planned in methods:
         if planned.sweeps_depth:
-            what = f"top_layers 'auto' of {planned.method.name} is found by trainings on validation rows"
-            refused.append((what, "Give top_layers a number"))
+            what = f"top_layers 'auto' of {planned.method.name} needs validation rows"
+            refused.append((what, "Set top_layers to a number"))
     for what, remedy in refused:
-        raise ConfigError(
-            f"{what}, but no rows are kept for validation ({option}). {remedy}, or keep rows for validation."
-        )
+        raise ConfigError(f"{what}, but {option} keeps none. {remedy}, or keep some rows for validation.")
 
 
 def decide_task(config: Config, splits: DataSplits, train_counts: Sequence[int]) -> Task:
-    """Return the task of the labels with its decision and metric; `train_counts` has the rows of each class."""
+    """Return the labels' task with its decision rule and metric; `train_counts` has the rows of each class."""
     task = task_of(splits.train.labels)
     check_fits(config.train, task)
     if config.data.shots is not None:
@@ -119,7 +118,7 @@ def resolve(
     *,
     seed: int | None = None,
 ) -> ResolvedStudy:
-    """Decide what depends on data and bases, and list the runs; with a seed, each method runs once, alone."""
+    """Resolve everything that depends on data and base models, and list the runs; with a `seed`, one run per method."""
     study = settled.config.study.model_copy(update={"metric": task.primary.name})
     config = settled.config.model_copy(update={"study": study})
     n_rows, n_classes, shots = len(splits.train.labels), len(splits.labels), config.data.shots

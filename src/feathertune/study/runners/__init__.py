@@ -1,6 +1,6 @@
-"""Do the runs of a study: in this process one after the other, or several at a time on a Ray cluster.
+"""Execute a study's runs: one after another in this process, or several at a time on a Ray cluster.
 
-The runner does not change a run's result, and one runner can continue another's study.
+The runner does not affect a run's result, and one runner can resume another's study.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from feathertune.study.running.runs import execute
 from feathertune.study.running.search import settle_options
 from feathertune.study.running.workbench import Parts, Prepared
 
-# Yields the record of each run as it ends; the next run is drawn when there is room for it. The observer hears of
-# everything but the end of a run. A method that fails is a failed record, not an error.
+# Yields the record of each run as it ends, and takes the next run when there is room for it. The observer is told of
+# everything except the end of a run. A method that fails gives a failed record, not an error.
 Runner = Callable[[Iterable[RunSpec], Prepared, Path, Observer, CostEstimate | None], Generator[RunRecord]]
 
 
 def run_here(
     runs: Iterable[RunSpec], prepared: Prepared, folder: Path, observer: Observer, cost: CostEstimate | None
 ) -> Generator[RunRecord]:
-    """Do runs in their order; see `feathertune.study.runners.Runner`."""
+    """Execute runs in order; see `feathertune.study.runners.Runner`."""
     parts = Parts(prepared)
     for spec in runs:
         observer.started(spec)
@@ -42,10 +42,10 @@ RUNNERS: Mapping[str, Runner] = MappingProxyType({"local": run_here, "ray": run_
 
 
 def check_runner(config: RunnerConfig) -> None:
-    """Check that a runner can work, before any data is read; raise a `ConfigError` if it cannot."""
+    """Check before reading any data that a runner is available; raise a `ConfigError` if not."""
     if config.name == "ray":
         check_cluster(config.address)
     elif config.address is not None:
         raise ConfigError(
-            f"A Ray cluster was named ({config.address}), but the runner is {config.name}. Add --runner ray."
+            f"The settings name a Ray cluster ({config.address}), but the runner is {config.name}. Pass --runner ray."
         )

@@ -1,4 +1,4 @@
-"""A Ray cluster: the connection, the resources that a run needs, and the room on the nodes."""
+"""Ray cluster: connection, resources that a run needs, and free room on the nodes."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ from feathertune.study.running.workbench import Workbench
 
 _ANSWERS_WITHIN_S = 10.0
 _RAYS_OWN_WORDS = ("auto", "local")
-# A process with torch, transformers and scikit-learn loaded and their kernels made.
+# Memory of a process after loading torch, transformers and scikit-learn and creating their kernels.
 _PROCESS_BYTES = 1_500_000_000
-# A trained parameter, its gradient and two numbers of the optimizer.
+# A trained parameter, its gradient and the optimizer's two values.
 _BYTES_A_PARAMETER = 4 * 4
-# What a block of width D keeps of a token for the backward pass, in bytes of fp32 by D. Source: Korthikanti et al.
-# 2022, section 4.1, which has 34 D bytes in fp16.
+# Bytes that a block of width D keeps per token for the backward pass, divided by D, in fp32. Source: Korthikanti et al.
+# 2022, section 4.1, which gives 34 D bytes in fp16.
 _BLOCK_KEEPS = 17 * 4
 
 
 class Needs(NamedTuple):
-    """Resources of a node that a run needs, as the arguments of Ray's tasks; `memory` in bytes."""
+    """Resources that a run needs, as arguments of a Ray task; `memory` is in bytes."""
 
     num_cpus: int
     num_gpus: float
     memory: int
 
     def fit_into(self, resources: Mapping[str, float]) -> int:
-        """Return the number of runs that a node has room for."""
+        """Return the number of runs that fit on a node with these resources."""
         asked = {"CPU": self.num_cpus, "GPU": self.num_gpus, "memory": self.memory}
         return min(int(resources.get(name, 0.0) // need) for name, need in asked.items() if need)
 
@@ -49,11 +49,11 @@ class Needs(NamedTuple):
 
 
 def needs_of(config: Config, bench: Workbench, predicted: CostRow | None = None) -> Needs:
-    """Return the needs of a run: from the settings, else from its cost estimate, else a guess."""
+    """Return the resources a run needs: from the settings, else its cost estimate, else a guess."""
     settings, base, on_gpu = config.runner, bench.base, bench.runtime.device.type == "cuda"
-    # A GPU's memory is not the machine's.
+    # On a GPU, the cost estimate's memory is the GPU's, not the machine's.
     estimated = predicted.memory_bytes if predicted is not None and not on_gpu else None
-    # A guess for a process that trains the whole encoder.
+    # The guess assumes that the process trains the whole encoder.
     kept = _BLOCK_KEEPS * config.train.token_budget * base.n_layers * base.hidden_size
     guess = _PROCESS_BYTES + _BYTES_A_PARAMETER * base.n_parameters + kept
     return Needs(
@@ -63,7 +63,7 @@ def needs_of(config: Config, bench: Workbench, predicted: CostRow | None = None)
     )
 
 
-Node = Mapping[str, Any]  # as Ray describes it
+Node = Mapping[str, Any]  # Ray's description of a node
 
 
 def alive_nodes() -> list[Node]:
@@ -74,12 +74,12 @@ def alive_nodes() -> list[Node]:
 
 
 def room(needs: Needs, nodes: Sequence[Node]) -> int:
-    """Return the number of runs that the nodes have room for in all."""
+    """Return the number of runs that fit on all nodes together."""
     return sum(needs.fit_into(node["Resources"]) for node in nodes)
 
 
 def check_room(needs: Needs, nodes: Sequence[Node]) -> None:
-    """Raise a `ConfigError` if a run fits on no node."""
+    """Raise a `ConfigError` if no node has room for a run."""
     if room(needs, nodes):
         return
     found = {
@@ -87,13 +87,13 @@ def check_room(needs: Needs, nodes: Sequence[Node]) -> None:
         for has in (node["Resources"] for node in nodes)
     }
     raise ConfigError(
-        f"A run asks for {needs}, and no node of the cluster has as much. Its nodes have {'; '.join(sorted(found))}. "
-        "Say what a run may take: --set runner.num_cpus=N --set runner.num_gpus=N --set runner.memory=BYTES."
+        f"A run needs {needs}, but no node of the cluster has that much. The nodes have {'; '.join(sorted(found))}. "
+        "Lower a run's needs with --set runner.num_cpus=N, --set runner.num_gpus=N or --set runner.memory=BYTES."
     )
 
 
 def check_cluster(address: str | None) -> None:
-    """Raise a `ConfigError` if no cluster can be at an address; None leaves the choice to Ray."""
+    """Raise a `ConfigError` if an address cannot be a cluster; None leaves the choice to Ray."""
     if importlib.util.find_spec("ray") is None:
         raise MissingExtraError("ray", "The runner ray")
     source = "--ray-address" if address else "RAY_ADDRESS"
@@ -103,23 +103,23 @@ def check_cluster(address: str | None) -> None:
     host, _, port = address.rpartition(":")
     if "://" in address or not host or not port.isdigit():
         raise ConfigError(
-            f"{source} is '{address}'. Expected HOST:PORT of the cluster's head node, such as 10.0.0.1:6379, from a "
-            "machine that belongs to the cluster, or 'auto' for the cluster of this machine."
+            f"{source} is '{address}'. Expected HOST:PORT of the cluster's head node, such as 10.0.0.1:6379, or 'auto' "
+            "for this machine's cluster. This machine must belong to the cluster."
         )
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWERS_WITHIN_S).close()
     except (OSError, OverflowError) as error:
         raise ConfigError(
             f"No Ray cluster answers at {address} ({source}): {first_line(error)}. Start one there with "
-            "`ray start --head --port=6379`, give its address, or leave it out to use this machine alone."
+            "`ray start --head --port=6379`, correct the address, or leave it out to use only this machine."
         ) from error
 
 
 @contextlib.contextmanager
 def connected(address: str | None) -> Iterator[None]:
-    """Connect to a cluster during the block; ``None`` means ``RAY_ADDRESS``, this machine's, or one started here."""
+    """Connect to a cluster during the block; ``None`` means ``RAY_ADDRESS``, this machine's, or a new local one."""
     check_cluster(address)
-    # Ray prints news of a lost process on stdout, which is for the result of the command.
+    # Ray reports lost processes on stdout, which is reserved for the command's result.
     with contextlib.redirect_stdout(sys.stderr):
         with _own_handler_of_sigterm():
             import ray
@@ -130,7 +130,7 @@ def connected(address: str | None) -> Iterator[None]:
                     ray.init(address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
                 except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
                     raise ConfigError(
-                        f"The Ray cluster {address or 'of this machine'} cannot be used: {first_line(error)}."
+                        f"Cannot use the Ray cluster {address or 'on this machine'}: {first_line(error)}."
                     ) from error
         try:
             yield
@@ -141,7 +141,7 @@ def connected(address: str | None) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _own_handler_of_sigterm() -> Iterator[None]:
-    """Keep this process's handler: Ray replaces it with a silent exit."""
+    """Restore this process's SIGTERM handler, which Ray replaces with a silent exit."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -149,5 +149,5 @@ def _own_handler_of_sigterm() -> Iterator[None]:
     try:
         yield
     finally:
-        if before is not None:  # one that was not set from Python cannot be set again
+        if before is not None:  # None means the handler was not set from Python and cannot be restored
             signal.signal(signal.SIGTERM, before)

@@ -1,6 +1,6 @@
-"""The work of a process on a node of a cluster: check that it can work, keep the study, do runs.
+"""Code that runs on a cluster node: check the node, keep the study in memory, and execute runs.
 
-Data comes through Ray's object store, once per node; results go through the study folder.
+Data arrives through Ray's object store, once per node; results are written to the study folder.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ NODE_FILE = "node.json"
 
 @dataclass(frozen=True)
 class Site:
-    """The study that the processes of a cluster work for.
+    """The study that a cluster's processes work on.
 
     Attributes:
-        token: A file in the study folder and its content, by which a node recognises the folder.
-        working_folder: Start of relative paths in the settings.
-        threads: Threads of one run.
-        prepared: Ray's reference to the `Prepared` study; in a list, so that Ray does not fetch it with every task.
+        token: A file in the study folder and its content, which identify the folder on a node.
+        working_folder: Folder that relative paths in the settings start from.
+        threads: Threads per run.
+        prepared: Ray's reference to the `Prepared` study, in a list so that Ray does not fetch it with every task.
     """
 
     folder: Path
@@ -52,36 +52,36 @@ class Site:
     prepared: Sequence[Any] = ()
 
 
-# The study that this process works for, by the site's token.
+# The study that this process works on, by the site's token.
 _kept: dict[str, Parts] = {}
 
 
 def inspect_node(site: Site) -> str:
-    """Return this node's name; raise a `ConfigError` if it has other packages or another study folder."""
+    """Return this node's name; raise a `ConfigError` if its packages or its study folder differ."""
     with _named():
         if found := differences(dict(site.versions), versions()):
             name, there, here = found[0]
             raise ConfigError(
-                f"{name} is {here or 'not installed'} here and {there or 'not installed'} where the study was started. "
-                "Expected the same packages on all nodes, since results depend on them."
+                f"{name} is {here or 'not installed'} here, but {there or 'not installed'} where the study started. "
+                "Install the same package versions on all nodes, because results depend on them."
             )
         _check_folder(site)
     return socket.gethostname()
 
 
 def choose_runtime_there(engine: EngineConfig) -> Runtime:
-    """Return a node's device and number format, for a study whose own machine has another kind of device."""
+    """Return this node's device and number format, for a study started on a machine with another kind of device."""
     with _named():
         return choose_runtime(engine)
 
 
 def read_features(site: Site, base: str | None, name: SplitName) -> FrozenFeatures:
-    """Return the frozen features of a split, for all runs on a base that read them."""
+    """Return a split's frozen features, for all runs on a base model that read them."""
     return _study(site).on_base(base).bench.features(name, lambda _: None)
 
 
 def do_search(site: Site, spec: RunSpec, names: Sequence[SplitName], *features: FrozenFeatures) -> dict[str, object]:
-    """Do or continue the search of a run, with the `features` of the splits `names`; return the best options."""
+    """Run or resume a run's search, with the `features` of the splits `names`; return the best options."""
     parts = _study(site)
     parts.on_base(spec.base).bench.take_features(dict(zip(names, features, strict=True)))
     return settle_options(spec, parts, site.folder, Silent()).options
@@ -95,7 +95,7 @@ def do_run(
     names: Sequence[SplitName],
     *features: FrozenFeatures,
 ) -> RunRecord:
-    """Do one run with the `options` of its search, and the `features` that other processes have computed."""
+    """Execute one run with its search's `options`, and the `features` that other processes have computed."""
     import ray
 
     parts = _study(site)
@@ -124,7 +124,7 @@ def _study(site: Site) -> Parts:
 
 
 def _enter(site: Site) -> Prepared:
-    """Prepare this process, so that runs give the same results as on the study's own machine."""
+    """Prepare this process so that runs give the same results as on the machine that started the study."""
     import ray
 
     torch.set_num_threads(site.threads)
@@ -136,9 +136,8 @@ def _enter(site: Site) -> Prepared:
         found, base = bench.pretrained.load(seed=0), bench.base
         if (found.fingerprint, found.tokenizer_fingerprint) != (base.fingerprint, base.tokenizer_fingerprint):
             raise ConfigError(
-                f"the encoder {base.id} has other weights, another configuration or another tokenizer here than where "
-                "the study was started. Expected the same files on all nodes: put them into a shared folder and name "
-                "it as --base."
+                f"the base model {base.id} has different weights, configuration or tokenizer here than where the study "
+                "started. All nodes need the same files: put them in a shared folder and pass it as --base."
             )
     return prepared
 
@@ -151,19 +150,19 @@ def _check_folder(site: Site) -> None:
         shared = False
     if not shared:
         raise ConfigError(
-            f"the study folder {site.folder} is not there, or is another one, so that results could not come back. "
-            "Expected a folder that all nodes share under one path, such as one on NFS: give it as --out."
+            f"the study folder {site.folder} is missing here, or is a different folder, so results could not be "
+            "collected. Pass an --out folder that all nodes share under the same path, such as one on NFS."
         )
     try:
         with tempfile.TemporaryFile(dir=site.folder):
             pass
     except OSError as error:
-        raise ConfigError(f"the study folder {site.folder} cannot be written: {error.strerror or error}.") from error
+        raise ConfigError(f"cannot write to the study folder {site.folder}: {error.strerror or error}.") from error
 
 
 @contextmanager
 def _named() -> Iterator[None]:
-    """Name the node in an error, whose type survives a pickle."""
+    """Name the node in an error, and raise it as a type that survives pickling."""
     try:
         yield
     except FeathertuneError as error:

@@ -1,6 +1,6 @@
-"""Do runs on a Ray cluster: several at a time, each a task with declared processors, GPUs and memory.
+"""Execute runs on a Ray cluster, several at a time; each is a task with declared CPUs, GPUs and memory.
 
-Ray repeats a lost task on another node; files are written whole or not at all. All nodes need a shared folder.
+Ray repeats a lost task on another node, and files are written atomically. All nodes need a shared folder.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ from feathertune.study.running.runs import expected_work, failed_run, features_r
 from feathertune.study.running.search import search_id
 from feathertune.study.running.workbench import Prepared, Workbench
 
-Reference = Any  # Ray's, to the result of a task
-# The first process on a node loads torch, maybe from a slow disk.
+Reference = Any  # Ray's reference to a task's result
+# A node's first process loads torch, possibly from a slow disk.
 _NODE_ANSWERS_WITHIN_S = 600.0
 _LOOK_EVERY_S = 5.0
-# Time for a new node to replace a lost one.
+# Time allowed for a new node to replace a lost one.
 _WITHOUT_ROOM_S = 120.0
-# NFS looks for files of other machines after up to a minute.
+# NFS may take up to a minute to show files written by another machine.
 _FILE_SEEN_WITHIN_S = 90.0
 
 
 def run_on_ray(
     runs: Iterable[RunSpec], prepared: Prepared, folder: Path, observer: Observer, cost: CostEstimate | None
 ) -> Generator[RunRecord]:
-    """Do runs on a cluster; see `feathertune.study.runners.Runner`."""
+    """Execute runs on a cluster; see `feathertune.study.runners.Runner`."""
     folder = folder.resolve()
     with connected(prepared.study.config.runner.address), _token(folder) as token:
         yield from _Driver(prepared, folder, token, observer, cost).records(iter(runs))
@@ -51,7 +51,7 @@ def run_on_ray(
 
 @contextlib.contextmanager
 def _token(folder: Path) -> Iterator[tuple[Path, str]]:
-    """Write a file by which a node recognises this folder; yield its path and content."""
+    """Write a file that identifies this folder on a node; yield its path and content."""
     content = uuid.uuid4().hex
     file = folder / f".{content}.tmp"
     write_atomic(file, content)
@@ -71,7 +71,7 @@ class _Driver:
         self._observer, self._cost, self._folder = observer, cost, folder
         functions = (node.inspect_node, node.choose_runtime_there, node.read_features, node.do_search, node.do_run)
         self._tasks = {function: ray.remote(function) for function in functions}
-        # The nodes are checked for the largest base.
+        # Check the nodes for the largest base model.
         largest = max(prepared.benches.values(), key=lambda one: one.base.n_parameters)
         needs = needs_of(self._config, largest)
         # Results depend on the number of threads.
@@ -82,9 +82,9 @@ class _Driver:
         }
         check_room(needs, alive_nodes())
         site = node.Site(folder, token, Path.cwd(), versions(), needs.num_cpus)
-        observer.stage("looking at the nodes of the cluster")
+        observer.stage("checking the cluster's nodes")
         self._check_nodes(site, needs)
-        # Each base has its own number format.
+        # Each base model has its own number format.
         benches = {name: one.for_processes(self._runtime(one, needs)) for name, one in prepared.benches.items()}
         self._prepared = replace(prepared, bench=next(iter(benches.values())), benches=benches)
         self._site = replace(site, prepared=[ray.put(self._prepared)])
@@ -94,7 +94,7 @@ class _Driver:
         self._lacking_since: float | None = None
 
     def records(self, runs: Iterator[RunSpec]) -> Generator[RunRecord]:
-        """Do the runs; raise a `RunFailedError` if the cluster has lost every node that one fits on."""
+        """Execute the runs; raise a `RunFailedError` if the cluster loses every node with room for one."""
         import ray
 
         spec = next(runs, None)
@@ -102,7 +102,7 @@ class _Driver:
             while self._going or spec is not None:
                 while spec is not None and len(self._going) < room(self._needs(spec), alive_nodes()):
                     self._going[self._start(spec)] = spec
-                    self._observer.stage(f"{len(self._going)} on the cluster, {spec.id} begun last")
+                    self._observer.stage(f"{len(self._going)} runs on the cluster, latest: {spec.id}")
                     spec = next(runs, None)
                 self._check_room_is_left(spec)
                 if not self._going:
@@ -114,7 +114,7 @@ class _Driver:
                     record = self._record(reference, spec_of_it)
                     self._tell(spec_of_it, record)
                     yield record
-        finally:  # also if the study is stopped
+        finally:  # even if the study is interrupted
             for reference in self._going:
                 ray.cancel(reference, force=True)
 
@@ -125,7 +125,7 @@ class _Driver:
         return None if self._cost is None else self._cost.row(spec.row, spec.train_rows)
 
     def _start(self, spec: RunSpec) -> Reference:
-        """Start a run, which waits for the features and the search that it needs."""
+        """Start a run, which waits for the features and the search it needs."""
         prepared = self._prepared.on_base(spec.base)
         names = features_read(spec, prepared)
         for name in names:
@@ -145,7 +145,7 @@ class _Driver:
         return self._tasks[function].options(**self._common, **options)
 
     def _record(self, reference: Reference, spec: RunSpec) -> RunRecord:
-        """Return the record of a task; a failed one if its process died each time."""
+        """Return a task's record, or a failed record if its process died on every attempt."""
         import ray
         from ray.exceptions import RayError
 
@@ -169,7 +169,7 @@ class _Driver:
         self._observer.advanced(expected_work(spec, self._prepared))
 
     def _check_nodes(self, site: node.Site, needs: Needs) -> None:
-        """Check that each node on which a run fits can work for the study."""
+        """Check that every node with room for a run can work on the study."""
         import ray
         from ray.exceptions import RayError, RayTaskError
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -190,17 +190,17 @@ class _Driver:
                 if isinstance(why, FeathertuneError):
                     raise why from None
                 raise ConfigError(
-                    f"The node {looks[look]} cannot run feathertune: {first_line(why)}. Install there what is here: "
+                    f"The node {looks[look]} cannot run feathertune: {first_line(why)}. Install this version there: "
                     f"pip install 'feathertune[ray]=={feathertune.__version__}'."
                 ) from error
-            except RayError as error:  # it was lost meanwhile, as it may be later
+            except RayError as error:  # a node may be lost at any time
                 lost = error
         if late or (lost is not None and len(done) == 1):
-            says = f"it says nothing within {_NODE_ANSWERS_WITHIN_S:.0f} s" if lost is None else first_line(lost)
+            says = f"it did not answer within {_NODE_ANSWERS_WITHIN_S:.0f} s" if lost is None else first_line(lost)
             raise ConfigError(f"The node {looks[(late or done)[0]]} cannot run feathertune: {says}.")
 
     def _runtime(self, bench: Workbench, needs: Needs) -> Runtime:
-        """Return device and number format of all runs: this machine's, if it has the device that they use."""
+        """Return the runs' device and number format: this machine's, if it has the kind of device they use."""
         import ray
 
         if (bench.runtime.device.type == "cuda") == (needs.num_gpus > 0):
@@ -209,7 +209,7 @@ class _Driver:
         return chosen
 
     def _check_room_is_left(self, spec: RunSpec | None) -> None:
-        """Give up if a run has fitted on no node for a while."""
+        """Raise a `RunFailedError` if no node has had room for a run for a while."""
         runs = (*self._going.values(), *(() if spec is None else (spec,)))
         nodes = alive_nodes()
         if all(room(self._needs(run), nodes) for run in runs):
@@ -218,24 +218,24 @@ class _Driver:
             self._lacking_since = time.monotonic()
         elif time.monotonic() - self._lacking_since > _WITHOUT_ROOM_S:
             raise RunFailedError(
-                "The cluster has lost every node that a run fits on. What was finished is kept: the same command goes "
-                "on once such a node is there again, or here with --runner local."
+                "The cluster has lost every node with room for a run. Finished runs are kept. Repeat the command once "
+                "such a node is back, or pass --runner local to continue on this machine."
             )
 
 
 def _cause(error: Exception) -> Exception:
-    """Return the error that was raised in a task, if Ray names it."""
+    """Return the error raised inside a task, if Ray has it."""
     cause = getattr(error, "cause", None)
     return cause if isinstance(cause, Exception) else error
 
 
 def _wait_for(file: Path) -> None:
-    """Wait until this machine sees a file of another one."""
+    """Wait until this machine sees a file written by another one."""
     give_up = time.monotonic() + _FILE_SEEN_WITHIN_S
     while not file.exists():
         if time.monotonic() > give_up:
             raise ConfigError(
-                f"A node has written {file}, and this machine does not see it after {_FILE_SEEN_WITHIN_S:.0f} s. "
-                "Expected a study folder that all nodes share: give it as --out."
+                f"A node has written {file}, but this machine does not see it after {_FILE_SEEN_WITHIN_S:.0f} s. "
+                "Pass an --out folder that all nodes share."
             )
         time.sleep(0.5)

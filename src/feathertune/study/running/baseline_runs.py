@@ -1,4 +1,4 @@
-"""Runs of the baselines: fitted to texts or frozen features, or the pretrained encoder with an untrained head."""
+"""Run the baselines: models fitted to texts or frozen features, or the pretrained encoder with an untrained head."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from feathertune.study.running.workbench import FrozenFeatures, Prepared, Workbe
 
 
 def splits_read(baseline: Baseline, bench: Workbench) -> tuple[SplitName, ...]:
-    """Return the splits that a baseline reads, of those that have rows."""
+    """Return the nonempty splits that a baseline reads."""
     names = SPLITS[1:] if baseline.reads == "encoder" else SPLITS
     return tuple(name for name in names if len(bench.encoded[name]))
 
@@ -36,7 +36,7 @@ def run_baseline(spec: RunSpec, prepared: Prepared, observer: Observer) -> RunRe
     features = {name: bench.features(name, observer.advanced) for name in names}
     if baseline.reads == "encoder":
         return _score_untrained(spec.seed, features, prepared)
-    # A linear model of the mean over windows gives the mean of what it gives of each.
+    # For a linear model, the output for the mean over windows equals the mean of the outputs.
     inputs = {
         name: {
             **{key: bench.encoded[name].pooled(values) for key, values in found.by_name.items()},
@@ -82,7 +82,7 @@ def _fit(
 
 def _score_untrained(seed: int, features: Mapping[SplitName, FrozenFeatures], prepared: Prepared) -> RunResult:
     bench, task = prepared.bench, prepared.study.task
-    # Not before the features, which another encoder computes: one at a time is enough.
+    # Loaded after the features are computed, which needs another encoder, so only one is in memory at a time.
     encoder = bench.pretrained.load(seed)
     with stopwatch() as evaluate, torch.inference_mode():
         encoder.model.eval()
@@ -107,10 +107,10 @@ def _score_untrained(seed: int, features: Mapping[SplitName, FrozenFeatures], pr
 def _untrained_logits(
     encoder: LoadedEncoder, features: FrozenFeatures, bench: Workbench, name: SplitName
 ) -> np.ndarray:
-    """Return logits ``(N, C)`` of a split, from the vectors that the head reads if it reads any."""
+    """Return a split's logits ``(N, C)``, computed from the head's input vectors if the head reads vectors."""
     texts = bench.encoded[name]
     if encoder.facts.reads is None:
         return predict_logits(encoder.model, texts, token_budget=bench.pretrained.token_budget, runtime=bench.runtime)
     for module in encoder.head_modules:
-        encoder.model.get_submodule(module).float()  # as the vectors are
+        encoder.model.get_submodule(module).float()  # match the vectors' dtype
     return texts.pooled(head_logits(encoder, torch.from_numpy(features.read)).float().numpy())

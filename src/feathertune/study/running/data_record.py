@@ -1,4 +1,4 @@
-"""A study's data and bases for its record: rows, classes, distribution of numbers, unread tokens."""
+"""Describe a study's data and base models for its record: rows, classes, label distribution, unread tokens."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from feathertune.records import BaseRecord, DataRecord, LabelSummary, TaskName
 from feathertune.tasks.labels.alike import notes_on
 from feathertune.tasks.labels.values import all_numbers
 
-# Of two whole numbers, such as 0 and 1, nobody means a scale.
+# Two whole numbers, such as 0 and 1, are never a scale.
 _NO_SCALE = 2
-# Linear models take this much for each row and class.
+# Above this many classes, warn about linear models, which need this many bytes per row and class.
 _MANY_CLASSES, _ROW_BYTES = 1_000, 80
 
 
 def about_labels(splits: DataSplits, task: str) -> list[str]:
-    """Return a sentence about the labels, unless each is plainly one name; `task` is the setting ``data.task``."""
+    """Return a sentence about the labels, unless they are plain class names; `task` is the setting ``data.task``."""
     if splits.kind.numbers:
         train = summary_of(splits.train.labels)
         return [
@@ -35,13 +35,13 @@ def about_labels(splits: DataSplits, task: str) -> list[str]:
     if len(splits.labels) > _MANY_CLASSES:
         n_bytes = _ROW_BYTES * len(splits.labels) * len(splits.train.labels)
         return [
-            f"The label has {len(splits.labels):,} classes: the baselines may take hours, and need about "
-            f"{1 + n_bytes / 1e9:.0f} GB of memory. Is the label column the right one?"
+            f"The label has {len(splits.labels):,} classes: the baselines may take hours and need about "
+            f"{1 + n_bytes / 1e9:.0f} GB of memory. Check that the label column is the right one."
         ]
     if task == "auto" and len(splits.labels) > _NO_SCALE and all_numbers(splits.labels):
         return [
-            f"The labels are whole numbers, read as {len(splits.labels):,} classes; --set data.task=regression reads "
-            "them as numbers."
+            f"The labels are whole numbers, treated as {len(splits.labels):,} classes. Pass --set data.task=regression "
+            "to predict numbers."
         ]
     return []
 
@@ -53,7 +53,7 @@ def about_alike(splits: DataSplits, counts: Mapping[str, list[int]]) -> list[str
 
 
 def class_counts(splits: DataSplits) -> dict[str, list[int]]:
-    """Return the rows of each class, by split; a row counts for each of its labels. Numbers have no classes."""
+    """Return the rows of each class, by split; a row counts once per label. Numeric labels have no classes."""
     counts: dict[str, list[int]] = {}
     if splits.kind.numbers:
         return counts
@@ -73,7 +73,7 @@ def summary_of(numbers: NDArray[np.float64]) -> LabelSummary:
 
 
 def base_record(encoder: LoadedEncoder, name: str, encoded: Mapping[SplitName, EncodedTexts]) -> BaseRecord:
-    """Return a base, and what its tokenizer leaves unread of the texts."""
+    """Return a base model's record, including the share of tokens that stay unread."""
     n_texts = sum(len(texts) for texts in encoded.values())
     n_tokens = sum(int(texts.n_tokens.sum()) for texts in encoded.values() if texts.n_tokens is not None)
     n_unread = sum(int(texts.n_unread.sum()) for texts in encoded.values() if texts.n_unread is not None)
@@ -94,14 +94,14 @@ def base_record(encoder: LoadedEncoder, name: str, encoded: Mapping[SplitName, E
 
 
 def data_record(config: DataConfig, task: TaskName, splits: DataSplits, counts: dict[str, list[int]]) -> DataRecord:
-    """Return the data as it was used; `counts` are from `class_counts`."""
+    """Return the record of the data as used; `counts` are from `class_counts`."""
     shots = config.shots
     notes, n_pool = (*about_alike(splits, counts), *splits.notes), len(splits.train.labels)
     if shots:
         counts = counts | {"train": [shots] * len(splits.labels)}
-        drawn = f"{shots:,} rows of each class are drawn from {n_pool:,} training rows, anew for each seed: intervals"
-        notes = (*notes, f"{drawn} over seeds hold the spread over draws.")
-    if not splits.kind.sets:  # the source has said that
+        drawn = f"Each seed draws {shots:,} rows of each class from {n_pool:,} training rows,"
+        notes = (*notes, f"{drawn} so intervals over seeds include the spread over draws.")
+    if not splits.kind.sets:  # the source has already noted multi-label data
         notes = (*about_labels(splits, config.task), *notes)
     return DataRecord(
         source=splits.source,

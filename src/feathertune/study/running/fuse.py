@@ -1,6 +1,6 @@
-"""Fuse a trained model with a word model: the words are fitted to training rows, the weights to validation rows.
+"""Fuse a trained model with a word model; the words are fitted to training rows, the weights to validation rows.
 
-A run whose model another run of the study has trained already starts from that run's bundle.
+If another run of the study has already trained the same model, the fused run starts from that run's bundle.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from feathertune.study.running.run_files import read_record
 from feathertune.study.running.run_result import RunResult, score_rows
 from feathertune.study.running.workbench import Prepared
 
-# Training texts that show how far a model's logits spread, if there are no validation rows.
+# Training texts used to measure the spread of a model's logits if there are no validation rows.
 _SPREAD_TEXTS = 256
-# Fields of a training that its fused run has in common with it.
+# Training fields that a fused run copies from the training.
 _OF_TRAINING = (
     *("epochs", "best_epoch", "steps", "train_losses", "validation_losses"),
     *("tokens_per_second", "examples_per_second"),
@@ -43,9 +43,9 @@ def fuse_words(
     """Return the word model with the weights of the sum.
 
     Args:
-        prepared: Of the run, with its training rows.
-        logits_of: Returns the trained model's logits ``(N, C)`` of texts.
-        validation: The trained model's probabilities ``(N, C)`` of the validation rows, perhaps none.
+        prepared: The run's prepared study, with its training rows.
+        logits_of: Function that returns the trained model's logits ``(N, C)`` for texts.
+        validation: The trained model's probabilities ``(N, C)`` for the validation rows; N may be 0.
     """
     task, splits = prepared.study.task, prepared.bench.splits
     words, _ = WordModel.fit(prepared.rows({name: splits[name].texts for name in ("train", "validation")}))
@@ -61,12 +61,12 @@ def fuse_words(
 def fused_probabilities(
     prepared: Prepared, fused: FusedWords, name: SplitName, logits: NDArray[np.floating]
 ) -> NDArray[np.float64]:
-    """Return the sum's probabilities of a split, of the trained model's logits ``(N, C)``; N may be 0."""
+    """Return the fused probabilities for a split, given the trained model's logits ``(N, C)``; N may be 0."""
     return prepared.study.task.probabilities(fused.logits(logits, fused.added(prepared.bench.splits[name].texts)))
 
 
 def trained_before(spec: RunSpec, folder: Path) -> RunRecord | None:
-    """Return the record of the study's run that trained the same model without words, if it has ended with a bundle."""
+    """Return the record of the study's run that trained the same model without words, if it has a bundle."""
     if not is_fused(spec.method):
         return None
     row = row_name(spec.method.removesuffix(FUSED), spec.base)
@@ -77,7 +77,7 @@ def trained_before(spec: RunSpec, folder: Path) -> RunRecord | None:
 
 
 def fuse_run(trained: RunRecord, prepared: Prepared, study: Path, out: Path) -> RunResult:
-    """Fuse the model of a run that ended, and write the bundle `out`; the costs of both are charged."""
+    """Fuse a finished run's model and write the bundle `out`; the costs of training and fusing are added."""
     bench, task, config = prepared.bench, prepared.study.task, prepared.study.config
     bundle = load_bundle(study / str(trained.bundle), attention=bench.runtime.attention)
     bundle.model.to(bench.runtime.device)

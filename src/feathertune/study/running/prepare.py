@@ -1,4 +1,4 @@
-"""A base model made ready for one method: the start of every training of a study."""
+"""Prepare a base model for one method: the start of every training in a study."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from feathertune.study.running.workbench import Workbench
 from feathertune.tasks import Task
 from feathertune.tasks.losses import Objective, objective_of
 
-# Activations of a pass, in blocks of transformers' own: about 64 bytes for each number of each layer's state, measured
-# on Llama's shape.
+# Memory for a pass's activations in transformers' blocks: about 64 bytes per element of each layer's state, measured on
+# Llama's shape.
 _ACTIVATION_BYTES, _BYTES_PER_STATE = 5 << 28, 64
 
 
 @dataclass(frozen=True)
 class ReadyModel:
-    """A model that a method has prepared, on its device; `objective` is the loss on the study's training rows."""
+    """A model prepared by a method, on its device; `objective` is the loss for the study's training rows."""
 
     method: Method
     options: Options
@@ -41,15 +41,15 @@ class ReadyModel:
 
 
 def method_of(spec: RunSpec) -> tuple[Method, Options]:
-    """Return the method of a run, and its options."""
+    """Return a run's method and its options."""
     method = method_named(spec.method)
     return method, method.options.model_validate(spec.options)
 
 
 def ready_model(spec: RunSpec, train: TrainConfig, bench: Workbench, *, n_rows: int | None = None) -> ReadyModel:
-    """Load the base model and let a run's method prepare it for a training on this many rows, by default all."""
-    method, options = method_of(spec)
-    job = job_of(bench, train, spec.seed, n_rows=n_rows)
+    """Load the base model and let the run's method prepare it for training on `n_rows` rows, by default all."""
+    method, job = method_named(spec.method), job_of(bench, train, spec.seed, n_rows=n_rows)
+    options = method.options_for(spec.options, hidden_size=bench.base.hidden_size, n_steps=job.n_steps)
     encoder, model = prepared_model(method, options, job, bench, dropout=train.dropout)
     objective = objective_of(train, bench.splits["train"].labels, len(bench.splits.labels))
     return ReadyModel(method, options, job, encoder, model, objective)
@@ -58,19 +58,19 @@ def ready_model(spec: RunSpec, train: TrainConfig, bench: Workbench, *, n_rows: 
 def prepared_model(
     method: Method, options: Options, job: Job, bench: Workbench, *, dropout: str
 ) -> tuple[LoadedEncoder, nn.Module]:
-    """Return the encoder, and the model that a method has made of it; `dropout` is ``train.dropout``."""
+    """Return the encoder and the model that a method builds from it; `dropout` is ``train.dropout``."""
     encoder = bench.pretrained.load(job.seed, in_fp32=not method.peft_config)
     if dropout == "off" or (dropout == "auto" and method.kind != "full"):
-        turn_off_dropout(encoder.backbone)  # before the method adds a dropout of its own
+        turn_off_dropout(encoder.backbone)  # before the method adds its own dropout
     model = method.prepare(encoder, options, job).to(bench.runtime.device)
     for parameter in model.parameters():
-        if parameter.requires_grad and parameter.dtype == torch.bfloat16:  # a small step would round to none
+        if parameter.requires_grad and parameter.dtype == torch.bfloat16:  # small steps would round to zero
             parameter.data = parameter.data.float()
     return encoder, model
 
 
 def job_of(bench: Workbench, train: TrainConfig, seed: int, *, n_rows: int | None = None) -> Job:
-    """Return the facts that a method may use of a training on this many rows, by default all."""
+    """Return the facts about a training on `n_rows` rows (by default all) that a method may use."""
     texts = bench.encoded["train"]
 
     def batches() -> Iterator[dict[str, Tensor]]:
@@ -95,7 +95,7 @@ def training_of(
     task: Task | None = None,
     group: Group = ALONE,
 ) -> Training:
-    """Return the training of a prepared model, with the method's part in it."""
+    """Return the training of a prepared model, with the method's rates and hook."""
     method, options = ready.method, ready.options
     settings = settings.model_copy(update={"token_budget": pass_tokens(ready.encoder, settings.token_budget)})
     return Training(
@@ -116,19 +116,19 @@ def training_of(
 
 
 def pass_tokens(encoder: LoadedEncoder, token_budget: int) -> int:
-    """Return the padded tokens of one pass whose activations fit `_ACTIVATION_BYTES`, at most `token_budget`."""
-    if encoder.forms and encoder.forms[0].is_berts:  # such models are small, and keep little in the engine's blocks
+    """Return the number of padded tokens per pass whose activations fit `_ACTIVATION_BYTES`, at most `token_budget`."""
+    if encoder.forms and encoder.forms[0].is_berts:  # these models are small, and the engine's blocks keep little
         return token_budget
     return max(1, min(token_budget, _ACTIVATION_BYTES // (_BYTES_PER_STATE * encoder.n_layers * encoder.hidden_size)))
 
 
 def begins_with_head(method: Method, settings: TrainConfig) -> bool:
-    """Return whether the head is fitted first, which needs a method that has not changed the encoder's features."""
+    """Return True if the head is fitted first, which needs a method that starts with unchanged encoder features."""
     return settings.head_first == "on" and method.zero_init
 
 
 def start_head(ready: ReadyModel, bench: Workbench) -> None:
-    """Fit the head to the frozen encoder's features, or to its own if it reads others; not if it reads no vector."""
+    """Fit the head to the frozen encoder's features, or to the method's if they differ; skip heads without a vector."""
     if ready.encoder.facts.reads is None:
         return
     texts = bench.encoded["train"]

@@ -1,4 +1,4 @@
-"""The parquet files of a study: predictions of a run, and the test rows. Written whole or not at all."""
+"""Read and write a study's parquet files, predictions and test rows; each is written atomically."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from feathertune.data.reading.texts import Text, columns_of
 from feathertune.records import Record
 from feathertune.storage import write_atomic
 
-# Texts are kept for the report, which shows a few of them; whole documents would be another copy of the data.
+# Texts are kept for the report, which shows a few of them; full documents would duplicate the data.
 CLIP_CHARACTERS = 2_000
 
 
@@ -33,7 +33,7 @@ def read_record(path: Path, kind: type[R]) -> R | None:
 
 
 def write_test_rows(path: Path, texts: Sequence[Text], labels: np.ndarray) -> None:
-    """Write ``test.parquet``: row, text (clipped; of pairs text_pair too), label."""
+    """Write ``test.parquet``: row, text (clipped; plus text_pair for pairs), label."""
     columns = {
         "row": pa.array(np.arange(len(texts), dtype=np.int64)),
         **{name: pa.array(column, pa.string()) for name, column in columns_of(texts, CLIP_CHARACTERS).items()},
@@ -45,7 +45,7 @@ def write_test_rows(path: Path, texts: Sequence[Text], labels: np.ndarray) -> No
 def write_predictions(path: Path, labels: np.ndarray, predicted: np.ndarray, probabilities: np.ndarray) -> None:
     """Write ``predictions.parquet``: row, label, predicted, and ``(N, C)`` probabilities unless labels are numbers.
 
-    Labels ``(N, C)`` of several per text become lists of class indices.
+    Multi-label ``(N, C)`` arrays become lists of class indices.
     """
     n, n_classes = probabilities.shape
     columns = {"row": pa.array(np.arange(n, dtype=np.int64)), "label": _column(labels), "predicted": _column(predicted)}
@@ -72,9 +72,9 @@ def _write_table(path: Path, table: pa.Table) -> None:
 
 @dataclass(frozen=True)
 class SavedPredictions:
-    """Predictions of one run: labels and predictions ``(N,)`` or ``(N, C)`` of 0 and 1, probabilities ``(N, C)``.
+    """Predictions of one run: labels and predictions ``(N,)`` or 0/1 ``(N, C)``, probabilities ``(N, C)``.
 
-    Numbers have no probabilities, ``(N, 0)``.
+    Numeric labels have no probabilities: ``(N, 0)``.
     """
 
     labels: np.ndarray
@@ -83,7 +83,7 @@ class SavedPredictions:
 
 
 def read_predictions(path: Path) -> SavedPredictions:
-    """Read ``predictions.parquet``."""
+    """Return the predictions in a ``predictions.parquet`` file."""
     table = pq.read_table(path)
     n = len(table)
     probabilities = np.zeros((n, 0))

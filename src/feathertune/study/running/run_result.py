@@ -1,4 +1,4 @@
-"""Result of one run of any kind: probabilities, scores and measurements."""
+"""Result of a run of any kind: probabilities, scores and measurements."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from feathertune.tasks import Task
 
 @dataclass(frozen=True)
 class Scored:
-    """Scores of test and validation rows, if any, with thresholds ``(C,)`` fitted to the validation rows, if any."""
+    """Scores on test and validation rows, if any, with thresholds ``(C,)`` fitted to the validation rows, if any."""
 
     thresholds: NDArray[np.float64] | None
     test: Scores | None
@@ -24,7 +24,7 @@ class Scored:
 
     @property
     def metrics(self) -> dict[str, dict[str, Any]]:
-        """The scores as a bundle's file holds them."""
+        """The scores in the format of a bundle's file."""
         both = (("test", self.test), ("validation", self.validation))
         return {name: found.model_dump() for name, found in both if found is not None}
 
@@ -34,11 +34,11 @@ class RunResult:
     """Result of one run.
 
     Attributes:
-        test: Probabilities of the test rows, ``(N, C)``; numbers ``(N, 1)``.
-        validation: Probabilities of the validation rows.
-        adapter_bytes: Size of the weights that would be shipped.
-        peak_memory_bytes: Peak of work that an earlier run did for this one.
-        training: Fields of the `feathertune.records.RunRecord` that only a training has.
+        test: Probabilities for the test rows, ``(N, C)``; for numeric labels, predictions ``(N, 1)``.
+        validation: Probabilities for the validation rows.
+        adapter_bytes: Size of the weights to ship.
+        peak_memory_bytes: Peak memory of work that an earlier run did for this one.
+        training: Fields of `feathertune.records.RunRecord` that only trained runs have.
     """
 
     test: np.ndarray
@@ -55,7 +55,7 @@ class RunResult:
 
 
 def score_rows(task: Task, bench: Workbench, test: np.ndarray, validation: np.ndarray) -> Scored:
-    """Fit the thresholds to the validation rows, and score both splits with them."""
+    """Fit thresholds to the validation rows, and score both splits with them."""
     validation_labels, test_labels = bench.splits["validation"].labels, bench.splits["test"].labels
     thresholds = task.fit_thresholds(validation_labels, validation)
     return Scored(

@@ -1,6 +1,6 @@
-"""One run: from its `RunSpec` to a `RunRecord` and its files.
+"""Execute one run: turn a `RunSpec` into a `RunRecord` and its files.
 
-A run that breaks becomes a failed record; a full disk and Ctrl-C are raised.
+An error in a run gives a failed record; a full disk and Ctrl-C are raised.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-import sklearn.metrics  # noqa: F401 - no run is charged for loading what scores it
+import sklearn.metrics  # noqa: F401 - imported here so that no run is charged for it
 
 from feathertune.baselines import BASELINES
 from feathertune.data.sources.collector import SplitName
@@ -30,7 +30,7 @@ from feathertune.study.running.workbench import Prepared
 
 
 def expected_work(spec: RunSpec, prepared: Prepared) -> float:
-    """Return the work of a run, in texts that pass the encoder once."""
+    """Return a run's work, in forward passes of one text."""
     bench = prepared.bench
     n = {name: len(texts) for name, texts in bench.encoded.items()}
     n["train"] = spec.train_rows or n["train"]
@@ -41,7 +41,7 @@ def expected_work(spec: RunSpec, prepared: Prepared) -> float:
 
 
 def features_read(spec: RunSpec, prepared: Prepared) -> tuple[SplitName, ...]:
-    """Return the splits of the whole study whose frozen features a run reads."""
+    """Return the splits whose frozen features a run shares with the whole study."""
     bench = prepared.bench
     names: tuple[SplitName, ...] = ()
     if spec.method not in BASELINES:
@@ -51,13 +51,13 @@ def features_read(spec: RunSpec, prepared: Prepared) -> tuple[SplitName, ...]:
         names = splits_read(BASELINES[spec.method], bench)
     if spec.train_rows in (None, len(bench.encoded["train"])):
         return names
-    return tuple(name for name in names if name != "train")  # fewer rows have features of their own
+    return tuple(name for name in names if name != "train")  # a smaller training set has separate features
 
 
 def execute(
     spec: RunSpec, prepared: Prepared, folder: Path, observer: Observer, predicted: CostRow | None = None
 ) -> RunRecord:
-    """Do one run, which writes into ``runs/<id>`` of the study folder; return its record, which may be a failed one."""
+    """Execute one run, writing to the study folder's ``runs/<id>``; return its record, possibly a failed one."""
     run_folder, bench = folder / "runs" / spec.id, prepared.bench
     run_folder.mkdir(parents=True, exist_ok=True)
     with GLOBAL_STATE, stopwatch() as watch:
@@ -81,7 +81,7 @@ def execute(
 
 
 def failed_run(spec: RunSpec, error: Exception) -> RunRecord:
-    """Return the record of a run that broke."""
+    """Return the record of a run that failed."""
     return RunRecord(
         **_of_spec(spec),
         status="failed",
@@ -97,7 +97,7 @@ def _of_spec(spec: RunSpec) -> dict[str, Any]:
 
 
 def keep_run(record: RunRecord, folder: Path) -> None:
-    """Write ``run.json``, which marks the end of a run."""
+    """Write ``run.json``, which marks a run as ended."""
     run_folder = folder / "runs" / record.id
     run_folder.mkdir(parents=True, exist_ok=True)
     write_atomic(run_folder / "run.json", record.model_dump_json(indent=1) + "\n")
@@ -115,7 +115,7 @@ def _run(spec: RunSpec, prepared: Prepared, run_folder: Path, observer: Observer
 
 
 def _complete(spec: RunSpec, prepared: Prepared, result: RunResult, peak_bytes: int, folder: Path) -> RunRecord:
-    """Write the predictions, and return the record."""
+    """Write the predictions and return the record."""
     task, scores, run_folder = prepared.study.task, result.scores, folder / "runs" / spec.id
     labels, validation_labels = (prepared.bench.splits[name].labels for name in ("test", "validation"))
     predictions, decided = run_folder / PREDICTIONS_FILE, task.decide(result.test, scores.thresholds)

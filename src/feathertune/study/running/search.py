@@ -1,7 +1,7 @@
-"""Options of a method found on validation rows before its first run, by the same number of trials for every method.
+"""Search for a method's options on validation rows before its first run, with equally many trials for every method.
 
-The first trial has the defaults, then Optuna proposes. Each trial is a whole training with seed 0 and is kept in an
-SQLite file: a search that was killed goes on there and proposes the same. The chosen validation score is optimistic.
+The first trial uses the defaults; Optuna proposes the rest. Each trial is a full training with seed 0 and is saved in
+an SQLite file, so a killed search resumes there with the same proposals. The chosen validation score is optimistic.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from feathertune.runtime import GLOBAL_STATE, stopwatch
 from feathertune.storage import write_atomic
 from feathertune.study.observe import Observer
 from feathertune.study.run_spec import RunSpec
+from feathertune.study.running.prepare import method_of
 from feathertune.study.running.run_files import read_record
 from feathertune.study.running.training import epoch_work
 from feathertune.study.running.trial import all_rows, trial
@@ -34,17 +35,17 @@ _RECORD = "record"
 
 
 def search_id(spec: RunSpec) -> str:
-    """Return the name of a search: that of its runs without the seed."""
+    """Return a search's name: its runs' name without the seed."""
     return spec.id.removesuffix(f"-s{spec.seed}")
 
 
 def read_search(spec: RunSpec, folder: Path) -> SearchRecord | None:
-    """Return the finished search of a run from the study folder."""
+    """Return a run's finished search from the study folder, or None."""
     return read_record(_record_path(spec, folder), SearchRecord)
 
 
 def search_work(spec: RunSpec, prepared: Prepared) -> float:
-    """Return the work of all trials at most, in texts that pass the encoder once; 0 without a search."""
+    """Return the maximum work of all trials, in forward passes of one text; 0 without a search."""
     if not spec.space:
         return 0.0
     bench, study = prepared.bench, prepared.study
@@ -53,7 +54,7 @@ def search_work(spec: RunSpec, prepared: Prepared) -> float:
 
 
 def settle_options(spec: RunSpec, parts: Parts, folder: Path, observer: Observer) -> RunSpec:
-    """Return a run under the options of its search, which is done now if it was not."""
+    """Return a run with the options its search found; run the search first if necessary."""
     if not spec.space:
         return spec
     found = read_search(spec, folder) or search(spec, parts.of(spec, seed=_SEED), folder, observer)
@@ -63,17 +64,21 @@ def settle_options(spec: RunSpec, parts: Parts, folder: Path, observer: Observer
 
 
 def search(spec: RunSpec, prepared: Prepared, folder: Path, observer: Observer) -> SearchRecord:
-    """Search, or go on with a search that was stopped; write ``search/<id>.json`` after the last trial.
+    """Run or resume a search; write ``search/<id>.json`` after the last trial.
 
-    The best trial has the highest primary score on validation rows, at a tie the lowest log loss.
+    The best trial has the highest primary validation score; ties go to the lowest log loss.
     """
+    bench, n_trials = prepared.bench, prepared.study.config.study.search
+    n_steps = prepared.study.config.train.steps_on(len(bench.encoded["train"]))
+    method, _ = method_of(spec)
+    defaults = method.options_for(spec.options, hidden_size=bench.base.hidden_size, n_steps=n_steps)
+    spec = spec.with_options(**defaults.model_dump(mode="json"))
     path = _record_path(spec, folder)
     path.parent.mkdir(parents=True, exist_ok=True)
-    n_trials = prepared.study.config.study.search
     with _opened(path.with_suffix(".db"), search_id(spec), n_trials) as trials:
         done = _done(trials)
         if done:
-            observer.skipped(sum(one.epochs for one in done) * _epoch_work(prepared.bench))
+            observer.skipped(sum(one.epochs for one in done) * _epoch_work(bench))
         searching = _Searching(spec, prepared, observer)
         while len(done) < n_trials:
             done.append(searching.next(trials, done))
@@ -89,14 +94,14 @@ class _Searching:
         self._spec, self._prepared, self._observer = spec, prepared, observer
         self._n_trials = prepared.study.config.study.search
         self._parts = all_rows(prepared.bench)
-        # Not that of the runs, which includes the test rows.
+        # Separate from the runs' cache, which includes the test rows.
         self._cache = prepared.bench.activations.empty()
 
     def next(self, trials: optuna.Study, done: list[TrialRecord]) -> TrialRecord:
         import optuna
 
         number = len(done)
-        # Seeded by the number, so that a search which was stopped proposes what it would have proposed.
+        # Seeded by the trial number, so that a resumed search makes the same proposals.
         sampler = optuna.samplers.TPESampler(seed=number, n_startup_trials=max(3, self._n_trials // 3))
         now = {option: self._spec.options[option] for option in self._spec.space}
         trials.sampler = sampler if number else optuna.samplers.PartialFixedSampler(now, sampler)
@@ -116,7 +121,7 @@ class _Searching:
         def on_epoch(info: EpochInfo) -> bool:
             record.epochs += 1
             scores = info.validation
-            assert scores is not None, "a search without validation rows is refused before"
+            assert scores is not None, "settings reject a search without validation rows"
             score = self._prepared.study.task.primary
             leading = score.of(scores)
             if info.is_best:
@@ -136,7 +141,7 @@ class _Searching:
                 trial(spec, self._prepared, self._parts, settings=settings, cache=self._cache, on_epoch=on_epoch)
             except OSError:
                 raise
-            except Exception as error:  # a rate at which it breaks is an answer, too
+            except Exception as error:  # a learning rate that makes training fail is a valid result
                 record.status, record.error = "failed", f"{type(error).__name__}: {first_line(error)}"
         record.seconds = watch.seconds
         return record
@@ -168,7 +173,7 @@ def _opened(path: Path, name: str, n_trials: int) -> Iterator[optuna.Study]:
 
 
 def _done(study: optuna.Study) -> list[TrialRecord]:
-    """Return the trials that ended; one that was killed has no record, and is done again."""
+    """Return the finished trials; a killed trial has no record and is repeated."""
     return [
         TrialRecord.model_validate_json(found.user_attrs[_RECORD])
         for found in study.trials
@@ -188,7 +193,7 @@ def _distributions(spec: RunSpec) -> dict[str, optuna.distributions.BaseDistribu
 
 
 def _bounds(spec: RunSpec) -> dict[str, list[Any]]:
-    """Return the ends of a rate's range, or an option's values, including its default."""
+    """Return the bounds of the learning rate, or an option's values, including the default."""
     found: dict[str, list[Any]] = {}
     for option, values in spec.space.items():
         every = [*values, *([] if spec.options[option] in values else [spec.options[option]])]

@@ -1,6 +1,6 @@
-"""One trained method in four steps: prepare, train and restore the best epoch, evaluate, ship the weights.
+"""Run one trained method in four steps: prepare, train and restore the best epoch, evaluate, ship the weights.
 
-The test split is not opened before the best epoch is restored. Without validation rows the last epoch is the best.
+Test rows are not scored until the best epoch is restored. Without validation rows, the last epoch is the best.
 """
 
 from __future__ import annotations
@@ -55,13 +55,13 @@ TRAINING_COST = 3.0
 
 
 def epoch_work(n_train: int, n_validation: int) -> float:
-    """Return the work of an epoch, in texts that pass the encoder once."""
+    """Return the work of an epoch, in forward passes of one text."""
     return TRAINING_COST * n_train + n_validation
 
 
 @dataclass
 class TrainingLog:
-    """Follows one training to its end; writes ``metrics.jsonl`` and collects the losses of each epoch."""
+    """Log of one training: writes ``metrics.jsonl`` and collects each epoch's losses."""
 
     path: Path
     observer: Observer
@@ -73,7 +73,7 @@ class TrainingLog:
     _said: str = ""
 
     def follow(self, training: Training) -> None:
-        """Train to the end; write each line as it happens, keep checkpoints, and tell the observer."""
+        """Train to the end, writing log lines and checkpoints and notifying the observer on the way."""
         with self.path.open("w", encoding="utf-8") as file:
             for event in training.events():
                 line = self._step(event) if isinstance(event, StepInfo) else self._epoch(event)
@@ -111,7 +111,7 @@ class TrainingLog:
 
 @dataclass(frozen=True)
 class Outputs:
-    """Files that a training writes; without a `bundle` no weights are kept, without `checkpoints` no state."""
+    """Files that a training writes; None for `bundle` or `checkpoints` writes no weights or no checkpoints."""
 
     log: Path
     bundle: Path | None = None
@@ -128,14 +128,14 @@ class _Run:
 
     @property
     def last(self) -> Checkpoints | None:
-        """The checkpoints, if the training goes on from one."""
+        """The checkpoints, if the training resumes from one."""
         found = self.outputs.checkpoints
         return None if found is None or found.last is None else found
 
 
 @dataclass(frozen=True)
 class _Started:
-    """A model that is ready to train, and the seconds that it took; `depths_tried` is empty without a sweep."""
+    """A model ready to train, and the seconds it took to prepare; `depths_tried` is empty without a sweep."""
 
     ready: ReadyModel
     depths_tried: Mapping[int, float]
@@ -156,7 +156,7 @@ class _Trained:
 def train_and_test(
     spec: RunSpec, prepared: Prepared, observer: Observer, outputs: Outputs, group: Group = ALONE
 ) -> RunResult:
-    """Train a run's method, test it and ship its weights; of the processes that train together, the leader writes."""
+    """Train a run's method, test it and ship its weights; in a group of processes, only the leader writes files."""
     run, bench = _Run(spec, prepared, observer, outputs, group), prepared.bench
     started = _prepare(run)
     ready, rows = started.ready, {name: texts for name, texts in bench.encoded.items() if len(texts)}
@@ -177,7 +177,7 @@ def train_and_test(
 
 
 def _prepare(run: _Run) -> _Started:
-    """Load and prepare the model, and fit its head unless the training goes on from a checkpoint."""
+    """Load and prepare the model, and fit its head unless the training resumes from a checkpoint."""
     spec, study, bench, group = run.spec, run.prepared.study, run.prepared.bench, run.group
     method, options = method_of(spec)
     head_first = begins_with_head(method, study.config.train) and run.last is None
@@ -213,7 +213,7 @@ def _train(run: _Run, ready: ReadyModel, inputs: Inputs) -> _Trained:
         training.load_state(run.last.load())
         at = training.position
         run.observer.skipped(TRAINING_COST * at.examples_seen + len(validation) * at.epochs_done)
-        run.observer.said(f"Going on after step {at.steps_done}, in epoch {at.epochs_done + 1}.")
+        run.observer.said(f"Resuming after step {at.steps_done}, in epoch {at.epochs_done + 1}.")
     checkpoints = run.outputs.checkpoints if run.group.leads else None
     log = TrainingLog(run.outputs.log, run.observer, checkpoints, study.task.primary, ready.objective)
     seconds_before = training.position.seconds
@@ -284,7 +284,7 @@ def _evaluate(run: _Run, started: _Started, trained: _Trained, inputs: Inputs) -
 
 
 def _ship(run: _Run, ready: ReadyModel, result: RunResult, bundle: Path, fused: FusedWords | None) -> RunResult:
-    """Write the bundle, proven by reloading it; return the result with its size and seconds."""
+    """Write the bundle, verified by reloading it; return the result with the bundle's size and seconds."""
     bench, scores = run.prepared.bench, result.scores
     known = bench.base.model_dump() | bench.data.model_dump() | {"source": without_path(bench.data.source)}
     with stopwatch() as watch:
@@ -292,7 +292,7 @@ def _ship(run: _Run, ready: ReadyModel, result: RunResult, bundle: Path, fused: 
         if ready.method.finish is not None:
             ready.method.finish(ready.model)
         description = Description(
-            method=without_options(ready.method.name),  # the options are among the hyperparameters
+            method=without_options(ready.method.name),  # the options are in the hyperparameters
             max_length=bench.data.max_length,
             reading=bench.data.reading,
             text_columns=bench.splits.text_columns,

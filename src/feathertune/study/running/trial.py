@@ -1,4 +1,4 @@
-"""A short training that is scored on validation rows alone, to choose a setting. No test row is read."""
+"""Train once and score only on validation rows, to choose a setting. Test rows are never read."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Parts = Mapping[SplitName, tuple[EncodedTexts, np.ndarray]]
 
 
 def some_rows(bench: Workbench, seed: int, *, train: int, validation: int) -> Parts:
-    """Return at most this many rows of each split, drawn by the seed."""
+    """Return at most `train` and `validation` rows of each split, drawn by the seed."""
     rng = np.random.default_rng((seed, train))
     most: dict[SplitName, int] = {"train": train, "validation": validation}
     rows = {name: np.sort(rng.permutation(len(bench.encoded[name]))[:n]) for name, n in most.items()}
@@ -43,7 +43,7 @@ def trial(
     cache: ActivationCache | None = None,
     on_epoch: Callable[[EpochInfo], bool] = lambda _: True,
 ) -> EpochInfo:
-    """Train and return the best epoch; `on_epoch` stops the training with False. A `cache` serves later trials."""
+    """Train and return the best epoch; `on_epoch` returns False to stop. A `cache` can be reused in later trials."""
     bench, study, labels = prepared.bench, prepared.study, parts["train"][1]
     seed_everything(spec.seed)
     ready = ready_model(spec, settings, bench, n_rows=len(labels))
@@ -67,5 +67,5 @@ def trial(
         for event in training.events():
             if isinstance(event, EpochInfo) and not on_epoch(event):
                 break
-    assert training.best is not None, "there was an epoch"
+    assert training.best is not None, "at least one epoch has ended"
     return training.best

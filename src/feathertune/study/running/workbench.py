@@ -1,6 +1,6 @@
-"""Data and base model that all runs of a study share: split, tokenised and read once.
+"""Data and base model shared by all runs of a study: loaded, split and tokenised once.
 
-Sharing changes no run's result. Its cost is charged to every run that uses it, as if the run were alone.
+Sharing does not change any result. The shared cost is charged to every run that uses it, as if the run were alone.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ from feathertune.tasks.linear_models import Rows
 class FrozenFeatures:
     """The pretrained encoder's output for one split, and its cost.
 
-    `read` is the head's input and `mean` the mean over tokens, ``(N, D)`` float32; `layers` the means of K layers'
-    states, ``(N, K D)``. In windows there is a row for each window.
+    `read` is the head's input and `mean` the mean over tokens, ``(N, D)`` float32; `layers` holds the mean states of K
+    layers, ``(N, K D)``. Texts read in windows have one row per window.
     """
 
     read: np.ndarray
@@ -51,13 +51,13 @@ class FrozenFeatures:
 
     @property
     def by_name(self) -> dict[str, np.ndarray]:
-        """The features as a baseline gets them."""
+        """The features by name, as baselines receive them."""
         return {"read": self.read, "mean": self.mean, "layers": self.layers}
 
 
 @dataclass(frozen=True)
 class Pretrained:
-    """The base model under a head for the study's labels; numbers have one name."""
+    """The base model with a head for the study's labels; a numeric label has one name."""
 
     base: BaseConfig
     labels: tuple[str, ...]
@@ -67,9 +67,9 @@ class Pretrained:
     runtime: Runtime
 
     def load(self, seed: int, *, in_fp32: bool = False) -> LoadedEncoder:
-        """Return the pretrained encoder with an untrained head drawn from the seed, on the processor.
+        """Return the pretrained encoder with an untrained head drawn from the seed, on the CPU.
 
-        A checkpoint in bf16 stays so where products are in bf16, unless `in_fp32`, as weights that are trained must be.
+        A bf16 checkpoint stays in bf16 if products are in bf16. Set `in_fp32` for weights that will be trained.
         """
         return load_encoder(
             self.base.id,
@@ -82,7 +82,7 @@ class Pretrained:
         )
 
     def features(self, texts: EncodedTexts, on_texts: Callable[[int], None]) -> FrozenFeatures:
-        """Return the frozen features of texts; `on_texts` is called with the number of texts done."""
+        """Return the frozen features of texts; `on_texts` is called with the number of finished texts."""
         with stopwatch() as watch, PeakMemory(self.runtime.device) as memory:
             encoder = self.load(seed=0)
             encoder.model.to(self.runtime.device).requires_grad_(False)
@@ -109,9 +109,9 @@ class Pretrained:
 
 @dataclass
 class Workbench:
-    """Data, tokens, machine and one base model of a study.
+    """A study's data, tokens, runtime and one base model.
 
-    `whole` is the workbench with all training rows if this one has fewer; it keeps the other splits' features.
+    If this workbench has only some training rows, `whole` is the one with all; it keeps the other splits' features.
     """
 
     runtime: Runtime
@@ -127,7 +127,7 @@ class Workbench:
     _features: dict[SplitName, FrozenFeatures] = field(default_factory=dict, init=False)
 
     def with_rows(self, n: int, seed: int) -> Workbench:
-        """Return the same with `n` training rows, drawn by the seed, and their part of the shared cost."""
+        """Return a copy with `n` training rows, drawn by the seed, and their share of the shared cost."""
         train, shots = self.splits.train, self.data.shots
         if n == len(train.labels):
             return self
@@ -148,7 +148,7 @@ class Workbench:
         )
 
     def for_processes(self, runtime: Runtime) -> Workbench:
-        """Return the same for other processes on `runtime`: texts in shared memory, nothing computed yet."""
+        """Return a copy for other processes on `runtime`, with texts in shared memory and empty caches."""
         return dataclasses.replace(
             self,
             runtime=runtime,
@@ -158,7 +158,7 @@ class Workbench:
         )
 
     def features(self, name: SplitName, on_texts: Callable[[int], None]) -> FrozenFeatures:
-        """Return a split's frozen features; `on_texts` hears of the texts done if they are computed now."""
+        """Return a split's frozen features, computed on the first call; `on_texts` reports progress."""
         if self.whole is not None and name != "train":
             return self.whole.features(name, on_texts)
         if name not in self._features:
@@ -166,7 +166,7 @@ class Workbench:
         return self._features[name]
 
     def take_features(self, found: Mapping[SplitName, FrozenFeatures]) -> None:
-        """Keep frozen features that another process has computed of the same texts."""
+        """Store frozen features of the same texts that another process has computed."""
         self._features = {**found, **self._features}
 
     def drop_caches(self) -> None:
@@ -177,9 +177,9 @@ class Workbench:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A study that can start: its settings, runs and task, its data and base model.
+    """A study ready to start: settings, runs, task, data and base models.
 
-    `benches` has the workbench of each base by its name, and `bench` is that of one of them.
+    `benches` holds each base model's workbench by name; `bench` is one of them.
     """
 
     bench: Workbench
@@ -188,11 +188,11 @@ class Prepared:
 
     @property
     def plan(self) -> Plan:
-        """Every setting and every run."""
+        """All settings and all runs."""
         return self.study.plan
 
     def rows(self, inputs: Mapping[SplitName, Any]) -> Rows:
-        """Return training and validation rows for a linear model, by their inputs; there may be no validation rows."""
+        """Return training and validation rows for a linear model, given their inputs; validation may be empty."""
         splits = self.bench.splits
         return Rows(
             inputs["train"],
@@ -205,18 +205,18 @@ class Prepared:
         )
 
     def on_base(self, base: str | None) -> Prepared:
-        """Return the same on the workbench of a base; on this one for a run that reads no base."""
+        """Return a copy on a base model's workbench; None, for a run without a base model, returns self."""
         return self if base is None else dataclasses.replace(self, bench=self.benches[base])
 
     def with_rows(self, n: int, seed: int) -> Prepared:
-        """Return the same with `n` training rows, drawn by the seed."""
+        """Return a copy with `n` training rows, drawn by the seed."""
         return dataclasses.replace(self, bench=self.bench.with_rows(n, seed))
 
 
 class Parts:
-    """The parts of a study that its runs work on: a base, and a number of training rows.
+    """The parts of a study that its runs work on: a base model and a number of training rows.
 
-    Kept are the last result, and what was computed on the last base.
+    Caches the last part, and everything computed on the last base model.
     """
 
     def __init__(self, prepared: Prepared) -> None:
@@ -224,14 +224,14 @@ class Parts:
         self._with_rows = functools.lru_cache(maxsize=1)(prepared.with_rows)
 
     def of(self, spec: RunSpec, *, seed: int | None = None) -> Prepared:
-        """Return the part of a run; `seed` draws the rows in place of the run's."""
+        """Return a run's part of the study; `seed` replaces the run's seed for drawing rows."""
         prepared = self.on_base(spec.base)
         if spec.train_rows is None:
             return prepared
         return self._with_rows(spec.train_rows, spec.seed if seed is None else seed)
 
     def on_base(self, base: str | None) -> Prepared:
-        """Return the study on a base, with all rows."""
+        """Return the study on one base model, with all rows."""
         found = self._on_base.on_base(base)
         if found.bench is not self._on_base.bench:
             self._on_base.bench.drop_caches()
@@ -241,16 +241,16 @@ class Parts:
 
 
 def check_max_length(data: DataConfig, encoder: LoadedEncoder) -> None:
-    """Refuse a text length for which the encoder has no positions, and windows that do not advance."""
+    """Raise a `ConfigError` if the encoder has too few positions for the text length, or windows would not advance."""
     max_length, reading = data.max_length, data.reading
     room = max_length - encoder.tokenizer.num_special_tokens_to_add()
     if reading.stride >= room:
         raise ConfigError(
-            f"data.stride is {reading.stride}, but a window of --max-length {max_length} holds {room} tokens of a "
-            f"text: the next one would begin where it began. Give {room // 2} or less."
+            f"data.stride is {reading.stride}, but a window of --max-length {max_length} holds only {room} tokens, so "
+            f"windows would not advance. Set data.stride to {room // 2} or less."
         )
     if max_length > encoder.max_positions:
         raise ConfigError(
             f"--max-length is {max_length}, but {encoder.id} reads at most {encoder.max_positions} tokens. "
-            f"Give --max-length {encoder.max_positions} or less."
+            f"Pass --max-length {encoder.max_positions} or less."
         )

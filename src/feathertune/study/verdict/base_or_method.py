@@ -1,9 +1,9 @@
-"""Gain from a better base against gain from a better method, in a study of several bases.
+"""Compare the gain from a better base model with the gain from a better method, in a study of several base models.
 
-Both gains end at the best row that reads a base: one starts at the lowest row of its method on another base, one at the
-lowest row of another method on its base. Their difference is that of the two rows where they start, so the study's
-pairs test all three. A gain is clear if its interval is above 0 and its p, times the number of pairs that were looked
-at, is below `CLEAR_P` (Bonferroni).
+Both gains end at the best row with a base model. One starts at the lowest row of the same method on another base model,
+the other at the lowest row of another method on the same base model. The difference between the gains is the difference
+between their starting rows, so the study's pairs test all three. A gain is clear if its interval is above 0 and its
+p-value, times the number of pairs examined, is below `CLEAR_P` (Bonferroni).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from feathertune.study.verdict.summary import find_pair
 
 
 def base_or_method(evidence: Evidence) -> list[Reason]:
-    """State which buys more; nothing in a study of one base, or if the best row has nothing to be compared with."""
+    """Return which gain is larger; empty with a single base model, or if the best row has no row to compare with."""
     rows = sorted((row for row in evidence.candidates if base_of_row(row.method)), key=lambda row: row.score_mean)
     if not rows:
         return []
@@ -37,7 +37,7 @@ def base_or_method(evidence: Evidence) -> list[Reason]:
 
 
 def _gain(before: str, after: str, evidence: Evidence, n: int) -> dict[str, object]:
-    """Return the gain from one row to another with its interval, of `n` that were looked at."""
+    """Return the gain from one row to another with its interval; p is corrected for `n` pairs examined."""
     pair = find_pair(evidence.pairs, before, after)
     assert pair is not None, "a study compares all of its rows"
     sign = 1 if pair.a == after else -1

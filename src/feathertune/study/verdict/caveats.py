@@ -17,25 +17,31 @@ REPEATED_SHARE = 0.01
 
 
 def find_caveats(chosen: SummaryRow, evidence: Evidence) -> list[Caveat]:
-    """Return what a reader should know before relying on the recommended row."""
+    """Return what a reader should know before relying on the recommended row, the most important first.
+
+    This order is the order of importance everywhere: a terminal shows only the first caveats.
+    """
     runs = evidence.complete(chosen.method)
     tests = [run.test for run in runs if run.test is not None]
     return [
+        # The result may be void,
         *_learned_nothing(evidence),
-        *_one_seed(evidence),
-        *_cannot_separate(chosen, evidence),
-        *_truncated(evidence),
-        *_training(chosen.method, runs, evidence),
+        *failed_runs(evidence.runs),
         *evidence.task.primary.caveats(evidence.data),
         *evidence.task.caveats(chosen.method, tests),
+        # or chance,
+        *_cannot_separate(chosen, evidence),
+        *_one_seed(evidence),
+        # or better with other settings or data.
+        *_truncated(evidence),
+        *_training(chosen.method, runs, evidence),
         *_bad_test_rows(evidence),
-        *failed_runs(evidence.runs),
         *([Caveat.of("selected_on_test", method=chosen.method)] if len(evidence.candidates) > 1 else []),
     ]
 
 
 def _learned_nothing(evidence: Evidence) -> Iterable[Caveat]:
-    """Methods with one answer to all texts, and methods that are not above the majority baseline."""
+    """Report methods that give one answer to all texts, and methods not above the majority baseline."""
     majority, counts = evidence.row("majority"), evidence.data.class_counts.get("test", [])
     constant: dict[str, tuple[int, int]] = {}
     below: dict[str, float] = {}
@@ -60,10 +66,10 @@ def _one_seed(evidence: Evidence) -> Iterable[Caveat]:
 
 
 def _cannot_separate(chosen: SummaryRow, evidence: Evidence) -> Iterable[Caveat]:
-    """The recommended row and its best rival are too close for these rows or seeds.
+    """Report that the recommended row and its best rival are too close for this many test rows or seeds.
 
-    With a 95% half-width h over N test rows, about N (h / margin)^2 rows reduce it to the margin. Only seeds help if h
-    is below the margin already; they come first if rows make up less than half of the variance.
+    With a 95% half-width h over N test rows, about N (h / margin)^2 rows reduce it to the margin. If h is already below
+    the margin, only more seeds help. Seeds come first if rows make up less than half of the variance.
     """
     rivals = [row for row in evidence.candidates if row.method != chosen.method]
     if not rivals or evidence.margin == 0:
@@ -98,7 +104,7 @@ def _truncated(evidence: Evidence) -> Iterable[Caveat]:
 
 
 def _training(method: str, runs: Sequence[RunRecord], evidence: Evidence) -> Iterable[Caveat]:
-    """The most frequent state of the recommended method's trainings."""
+    """Report the most frequent state of the recommended method's trainings."""
     states = [training_state(run, validates=evidence.data.n_validation > 0) for run in runs]
     found = Counter(state for state in states if state is not None)
     if not found:
@@ -117,7 +123,7 @@ def _training(method: str, runs: Sequence[RunRecord], evidence: Evidence) -> Ite
 
 
 def training_state(run: RunRecord, *, validates: bool = True) -> str | None:
-    """Return how a run's training ended, as a code, or None if nothing is to be said.
+    """Return a code for how a run's training ended, or None if there is nothing to report.
 
     ``still_improving``: the best epoch is the last planned one, and the validation loss does not rise.
     ``overconfident``: the best epoch is the last planned one, but the validation loss rose by more than `RISE` while

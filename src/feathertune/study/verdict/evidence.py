@@ -1,4 +1,4 @@
-"""The facts that a verdict rests on."""
+"""The facts that a verdict is based on."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from feathertune.records import BaseRecord, DataRecord, PairRecord, RunRecord, S
 from feathertune.records.row_names import base_of_row, method_of_row, reference_of
 from feathertune.tasks import Task
 
-# In binary, 0.54 - 0.05 is above 0.49; shares that differ do so by 1 / N at least.
+# In binary, 0.54 - 0.05 is above 0.49; different shares of N rows differ by at least 1 / N.
 ROUNDING = 1e-9
-# Differences with a lower p are clear.
+# Differences with a lower p-value are clear.
 CLEAR_P = 0.05
 _NOT_TRAINED = ("majority", "foundation")
 _COST_ORDER = ("baseline", "probe", "peft", "full")
@@ -19,13 +19,13 @@ _COST_ORDER = ("baseline", "probe", "peft", "full")
 
 @dataclass(frozen=True)
 class Evidence:
-    """The facts that a verdict rests on.
+    """The facts that a verdict is based on.
 
     Attributes:
-        runs: All runs, failed ones included.
-        margin: Largest loss of score that is still as good, as a fraction (0.01 is one point).
-        n_mislabelled: Test rows whose label is likely wrong (labels of rows, if a text can have several).
-        bases: The base models; the rows of a study of several have a base each.
+        runs: All runs, including failed ones.
+        margin: Largest drop in score that still counts as equally good, as a fraction (0.01 is one point).
+        n_mislabelled: Number of likely mislabelled test rows (of labels, in a multi-label task).
+        bases: The base models; in a study of several, each row has one.
     """
 
     task: Task
@@ -39,7 +39,7 @@ class Evidence:
 
     @property
     def candidates(self) -> list[SummaryRow]:
-        """Rows that can be recommended, the cheapest first."""
+        """Rows that can be recommended, cheapest first."""
         sizes = {base.name: base.n_parameters for base in self.bases}
 
         def cost(row: SummaryRow) -> tuple[int, int, int]:
@@ -48,13 +48,13 @@ class Evidence:
         return sorted((row for row in self.summary if method_of_row(row.method) not in _NOT_TRAINED), key=cost)
 
     def row(self, method: str) -> SummaryRow | None:
-        """The summary row of this name."""
+        """Return the summary row with this name, or None."""
         return next((row for row in self.summary if row.method == method), None)
 
     def reference(self, row: SummaryRow) -> SummaryRow | None:
-        """The row of full fine-tuning on the same base."""
+        """Return the row of full fine-tuning on the same base model, or None."""
         return self.row(reference_of(row.method))
 
     def complete(self, method: str) -> list[RunRecord]:
-        """The complete runs of a method."""
+        """Return a method's complete runs."""
         return [run for run in self.runs if run.method == method and run.status == "complete"]

@@ -1,4 +1,4 @@
-"""Find and list the likely mislabelled test rows of a study; `feathertune.tasks.mislabelled` has the rules."""
+"""Find and list a study's likely mislabelled test rows; see `feathertune.tasks.mislabelled` for the rules."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from feathertune.study.running.run_files import CLIP_CHARACTERS, read_prediction
 from feathertune.tasks import Task
 from feathertune.tasks.mislabelled import Mislabelled, RunOpinion
 
-# One method alone proves nothing.
+# A single method is not enough evidence.
 _LEAST_METHODS = 2
 
 
 def find_mislabelled(task: Task, runs: Sequence[RunRecord], folder: Path) -> list[Mislabelled]:
-    """Return the labels that all runs of all trained methods contradict, in the order of the rows."""
+    """Return the labels that all runs of all trained methods contradict, in row order."""
     trained = [run for run in runs if run.status == "complete" and run.kind in TRAINED_KINDS and run.predictions]
     if task.find_mislabelled is None or task.temper is None or len({run.method for run in trained}) < _LEAST_METHODS:
         return []
@@ -33,7 +33,7 @@ def find_mislabelled(task: Task, runs: Sequence[RunRecord], folder: Path) -> lis
 
 
 def write_mislabelled(path: Path, found: Sequence[Mislabelled], texts: Sequence[Text], labels: Sequence[str]) -> None:
-    """Write ``mislabelled.csv``; `confidence` is the lowest over the models."""
+    """Write ``mislabelled.csv``; `confidence` is the lowest confidence over the models."""
     buffer = io.StringIO()
     writer = csv.writer(buffer)
     columns = columns_of([texts[one.row] for one in found], CLIP_CHARACTERS)

@@ -1,4 +1,4 @@
-"""From the runs of a study to one row per method, pairs of methods, and scores by length: pure functions."""
+"""Summarise a study's runs: one row per method, pairs of methods, and scores by length. Pure functions."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ from feathertune.tasks import Labels, Score
 
 _POINTS_OF_A_SLOPE = 2
 _BASELINE_KINDS = ("baseline", "probe")
-# Tokens up to which a bucket goes, beside what is read at once.
+# Upper bounds of the length buckets in tokens, in addition to the maximum length.
 EDGES = (32, 64, 128, 256, 512, 1024, 2048, 4096)
-# A bucket with fewer rows joins its neighbour, but never one of texts that fit with one of texts that do not.
+# A bucket with fewer rows is merged with its neighbour, but texts that fit are never merged with longer ones.
 LEAST_ROWS = 20
 
 
 @dataclass(frozen=True)
 class RunPredictions:
-    """Predictions of all complete runs on the test rows, by run id; ``(N,)`` or ``(N, C)`` as the labels."""
+    """Test predictions of all complete runs, by run id; ``(N,)`` or ``(N, C)``, like the labels."""
 
     score: Score
     labels: Labels
     by_run: Mapping[str, Labels]
 
     def answers(self, runs: Sequence[RunRecord]) -> dict[str, Answers]:
-        """Return the answers of each row with a complete run, base by base, baselines and probe first."""
+        """Return the answers of each row with a complete run, grouped by base model, baselines and probe first."""
         complete = [run for run in runs if run.status == "complete"]
         if missing := [run.id for run in complete if run.id not in self.by_run]:
             raise ValueError(f"The complete runs {', '.join(missing)} have no test predictions to summarise.")
@@ -55,8 +55,8 @@ class RunPredictions:
 def summarise(runs: Sequence[RunRecord], answers: Mapping[str, Answers], *, margin: float) -> list[SummaryRow]:
     """Return one row per method with a complete run, from the answers of the same runs.
 
-    Seconds and memory are means over the runs, trained parameters and bytes the largest. `margin` is the largest loss
-    of score that is still as good, as a fraction.
+    Seconds and memory are means over the runs; trained parameters and bytes are maxima. `margin` is the largest drop in
+    score that still counts as equally good, as a fraction.
     """
     rows = [_row(group, answers[method]) for method, group in _by_method(runs).items()]
     rows = _against_reference(rows, answers, margin)
@@ -85,7 +85,7 @@ def _sizes(runs: Sequence[RunRecord]) -> list[int]:
 
 
 def more_labels(runs: Sequence[RunRecord], predictions: RunPredictions) -> list[MoreLabels]:
-    """Return the gain of each method by the last doubling of the training rows; empty without a learning curve.
+    """Return each method's gain from the last doubling of the training rows; empty without a learning curve.
 
     Source: learning curves follow an inverse power law (Figueroa et al. 2012, BMC Medical Informatics and Decision
     Making 12:8), so the next doubling gains less than the last.
@@ -135,7 +135,7 @@ def _mean(values: Iterable[float | None]) -> float | None:
 
 
 def _against_reference(rows: Sequence[SummaryRow], answers: Mapping[str, Answers], margin: float) -> list[SummaryRow]:
-    """Compare each row with full fine-tuning on its base, if the study has that; p is corrected over all bases."""
+    """Compare each row with full fine-tuning on its base model, if present; p is corrected over all base models."""
     by_name = {row.method: row for row in rows}
     references = {row.method: reference_of(row.method) for row in rows}
     others = [row for row, reference in references.items() if reference in answers and row != reference]
@@ -169,7 +169,7 @@ def _ratio(part: float | None, whole: float | None) -> float | None:
 
 
 def _dominated(row: SummaryRow, rows: Sequence[SummaryRow]) -> bool:
-    """Return whether another row is at least as good in everything that both have, and better in something."""
+    """Return True if another row is at least as good on every measure that both have, and better on one."""
     for other in rows:
         pairs = [(other.score_mean, row.score_mean), (-other.seconds_mean, -row.seconds_mean)]
         pairs.append((-other.trainable_parameters, -row.trainable_parameters))
@@ -181,10 +181,10 @@ def _dominated(row: SummaryRow, rows: Sequence[SummaryRow]) -> bool:
 
 
 def compare_pairs(answers: Mapping[str, Answers], *, resamples: int = inference.RESAMPLES) -> list[PairRecord]:
-    """Compare each method's answers ``(S, N)`` with each later one's; scores to six places, p to three digits.
+    """Compare all pairs of methods by their answers ``(S, N)``; scores to six places, p-values to three digits.
 
-    `low`, `high` and p include the spread over seeds; `rows_low` and `rows_high` are the paired bootstrap over test
-    rows. p is corrected over all pairs: for the one planned comparison, use `SummaryRow.p_vs_full_holm`.
+    `low`, `high` and p include the spread over seeds; `rows_low` and `rows_high` come from a paired bootstrap over test
+    rows. `p_holm` is corrected over all pairs; for the one planned comparison, use `SummaryRow.p_vs_full_holm`.
     """
     pairs = list(combinations(answers, 2))
     if not pairs:
@@ -223,9 +223,9 @@ def _three_digits(p: float) -> float:
 def by_length(
     answers: Mapping[str, Answers], *, n_tokens: NDArray[np.int64], n_unread: NDArray[np.int64], max_length: int
 ) -> list[LengthBucket]:
-    """Put the answers ``(S, N)`` to the test rows into buckets by length, from short to long, none of them empty.
+    """Return scores from the answers ``(S, N)`` in buckets by text length, from short to long, without empty buckets.
 
-    `n_tokens` and `n_unread` are the tokens of each whole text and those that no method read, ``(N,)``.
+    `n_tokens` and `n_unread` are each text's total tokens and unread tokens, ``(N,)``.
     """
     edges = sorted({*EDGES, max_length})
     places = np.searchsorted(edges, n_tokens, side="left")

@@ -1,12 +1,14 @@
-"""Recommend a method by stated rules that ignore seconds and memory, which vary between equal runs.
+"""Recommend a method by stated rules. They ignore seconds and memory, which vary between identical runs.
 
 1. Candidates are all rows except `majority` and `foundation`; the best has the highest mean primary test score.
-2. Recommended is the cheapest candidate within `margin` of the best: baseline, probe, adapters, full fine-tuning; then
-   by trained parameters. Of several bases, a smaller one is cheaper than a larger one by any method.
+2. The recommended row is the cheapest candidate within `margin` of the best. From cheap to expensive: baseline, probe,
+   adapters, full fine-tuning; then by trained parameters. A smaller base model is cheaper than a larger one with any
+   method.
 
-A difference from `full` on the same base is clear if its Holm-corrected p is below `CLEAR_P`; a row is as good as it if
-two one-sided tests place it within `margin`. A cheaper row that scored lower by more than the margin is named if its
-pair's p, times the number of candidates, leaves that to chance (Bonferroni over the rows next to the recommended one).
+A difference from `full` on the same base model is clear if its Holm-corrected p-value is below `CLEAR_P`. A row is
+equivalent to `full` if two one-sided tests place it within `margin`. A cheaper row that scored lower by more than the
+margin is named if its pair's p-value, times the number of candidates, is consistent with chance (Bonferroni over the
+rows compared with the recommended one).
 """
 
 from __future__ import annotations
@@ -40,7 +42,7 @@ def judge(evidence: Evidence) -> Verdict:
 
 
 def explain_metric(task: Task, data: DataRecord) -> list[Reason]:
-    """Name the primary metric if it is not the task's usual one, and the class that led to it."""
+    """Name the primary metric if it is not the task's default, and the class that caused the choice."""
     score, counts = task.primary, data.class_counts.get("train", [])
     if score is task.scores[0]:
         return []
@@ -79,7 +81,7 @@ def _against_full(chosen: SummaryRow, evidence: Evidence) -> dict[str, object]:
 
 
 def _trained(chosen: SummaryRow, evidence: Evidence) -> dict[str, object]:
-    """Trained parameters of an adapter, as a share of `full`'s or of the model's."""
+    """Return an adapter's trained parameters, also as a share of full fine-tuning's or of the model's."""
     if chosen.kind != "peft":
         return {}
     full = evidence.reference(chosen)
@@ -99,7 +101,7 @@ def _rival(chosen: SummaryRow, best: SummaryRow, evidence: Evidence) -> list[Rea
 
 
 def _cheaper(chosen: SummaryRow, evidence: Evidence) -> list[Reason]:
-    """The best row that costs less and scored too low to be recommended, if that may be chance."""
+    """Return the best cheaper row that scored too low to be recommended, if its gap may be chance."""
     candidates, maybe = evidence.candidates, []
     for row in candidates[: candidates.index(chosen)]:
         pair = find_pair(evidence.pairs, chosen.method, row.method)
@@ -114,7 +116,7 @@ def _cheaper(chosen: SummaryRow, evidence: Evidence) -> list[Reason]:
 def _untrained(evidence: Evidence) -> list[Reason]:
     rows = [row for row in evidence.summary if method_of_row(row.method) == "foundation"]
     task = evidence.task
-    # Of another primary metric, chance is part of its reason.
+    # If the metric is not the default, its own reason already states the chance level.
     chance = task.primary.chance(_n_tested(evidence.data)) if task.primary is task.scores[0] else None
     if len(rows) > 1:
         return [Reason.of("untrained", scores={base_of_row(row.method): row.score_mean for row in rows}, chance=chance)]
@@ -122,5 +124,5 @@ def _untrained(evidence: Evidence) -> list[Reason]:
 
 
 def _n_tested(data: DataRecord) -> int:
-    """Classes with test rows, or all classes where that is unknown."""
+    """Return the number of classes with test rows, or of all classes if that is unknown."""
     return sum(count > 0 for count in data.class_counts.get("test", ())) or max(len(data.labels), 1)

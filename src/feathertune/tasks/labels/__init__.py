@@ -1,1 +1,1 @@
-"""Kinds of label: one name, several names, or a number; what reading and splitting do differently for each."""
+"""Kinds of label (one name, several names, or a number), and how each is read and split."""

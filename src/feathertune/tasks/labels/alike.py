@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from feathertune.errors import isolated, shown
 from feathertune.tasks.labels.values import Label, number_of
 
-# How programs write that a value is missing; in lower case.
+# Spellings of a missing value, in lower case.
 MISSING = ("nan", "null", "none", "n/a", "na", "nil", "<na>", "#n/a", "nat")
 _SHOWN = 5
-# Letters of other scripts with the form of a Latin one, and characters that fonts draw as nothing.
+# Letters of other scripts that look like Latin ones, and characters that fonts do not draw.
 _FORMS = str.maketrans("\u0430\u0435\u043e\u0440\u0441\u0443\u0445\u0456\u0458\u0455\u03bf\u03bd", "aeopcyxijsov")
 _INVISIBLE = {"\u034f", "\u115f", "\u1160", "\u17b4", "\u17b5", "\u3164", "\uffa0", "\u2800"}
 
@@ -19,8 +19,8 @@ _INVISIBLE = {"\u034f", "\u115f", "\u1160", "\u17b4", "\u17b5", "\u3164", "\uffa
 def look_of(name: str) -> str:
     """Return the same text for names that look alike.
 
-    They differ in accents' encoding, case, white space, invisible characters, letters of the same form, the notation of
-    a number or of a missing value, or are ``true`` and ``1``, ``false`` and ``0``.
+    Such names differ only in the encoding of accents, case, white space, invisible characters, letters of the same
+    form, or the notation of a number or missing value. ``true`` looks like ``1``, and ``false`` like ``0``.
     """
     folded = unicodedata.normalize("NFKC", name).casefold()
     visible = "".join(" " if c.isspace() else c for c in folded if not _is_invisible(c))
@@ -59,7 +59,7 @@ def merged(label: Label, merges: Mapping[str, str]) -> Label:
 
 
 def notes_on(counts: Mapping[str, int]) -> list[str]:
-    """Return sentences about names that look alike, and about names that say that the label is missing."""
+    """Return notes on names that look alike, and on names that may mean a missing label."""
     found, groups = [], groups_of(counts)
     if groups:
         found.append(
@@ -68,7 +68,7 @@ def notes_on(counts: Mapping[str, int]) -> list[str]:
         )
     if missing := [name for name in counts if look_of(name) == MISSING[0]]:
         names = ", ".join(f"{spelled(name)} ({counts[name]:,})" for name in missing)
-        found.append(f"The text {names} is read as a label. If it says that the label is missing, remove those rows.")
+        found.append(f"The text {names} is read as a label. If it means that the label is missing, remove those rows.")
     return found
 
 

@@ -1,4 +1,4 @@
-"""One label a text."""
+"""One label per text."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class _ClassLabels(LabelKind):
     def read(self, value: object, where: str, separator: str | None) -> Label | None:
         if is_list(value):
             raise DataError(
-                f"{where}: the label is the list {value!r:.60}, but a text has one label here. Expected one name; "
-                "or lists in all rows; or --set data.task=multi_label."
+                f"{where}: the label is the list {value!r:.60}, but each text has one label here. Expected one name, "
+                "or lists in all rows. For several labels per text, pass --set data.task=multi_label."
             )
         return label_name(value, where) or None
 
@@ -32,7 +32,7 @@ class _ClassLabels(LabelKind):
         if len(found) == 1:
             raise DataError(
                 f"{source}: all {len(labels):,} training rows have the label '{shown(found.pop())}'. "
-                "Expected two classes at least: is the label column the right one?"
+                "Expected at least two classes. Is the label column the right one?"
             )
         return in_order(found, order, source)
 
@@ -58,8 +58,8 @@ class _ClassLabels(LabelKind):
         if counts.min() < shots:
             fewest = int(counts.argmin())
             raise ConfigError(
-                f"--shots is {shots:,}, but '{names[fewest]}' has {counts[fewest]:,} training rows besides the test "
-                f"rows. Give {counts[fewest]:,} or less."
+                f"--shots is {shots:,}, but the class '{names[fewest]}' has only {counts[fewest]:,} training rows. "
+                f"Pass {counts[fewest]:,} or fewer."
             )
 
     def nested_order(self, labels: Labels, rng: Rng) -> Indices:

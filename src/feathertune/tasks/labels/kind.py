@@ -1,4 +1,4 @@
-"""Kinds of label: how each is read and split. Other code never asks which kind it has."""
+"""Kinds of label, and how each is read and split. Other code does not depend on the kind."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class LabelKind(Protocol):
         """Return the classes of training labels, in the source's own `order`; raise a `DataError` for a single one."""
 
     def encode(self, labels: Sequence[Label], names: Sequence[str]) -> Labels:
-        """Return an array; an unknown name is -1, or left out of a set."""
+        """Return labels as an array; an unknown name is -1, or left out of a set."""
 
     def require(self, labels: Labels, names: Sequence[str], least: int, why: str, source: str) -> None:
         """Raise a `DataError` if a class has fewer than `least` rows."""
@@ -53,10 +53,10 @@ class LabelKind(Protocol):
         """Return the number of rows that can be drawn if `keep` rows of each class stay."""
 
     def draw(self, labels: Labels, size: int, keep: int, first: bool, rng: Rng) -> Indices:
-        """Draw positions, ascending, that represent all rows; if `first`, a class's single row is drawn."""
+        """Draw positions of a representative sample, ascending; if `first`, a class's only row is drawn."""
 
     def nested_order(self, labels: Labels, rng: Rng) -> Indices:
-        """Return all positions, in an order whose every beginning represents all rows."""
+        """Return all positions, ordered so that every prefix is a representative sample."""
 
     def check_shots(self, labels: Labels, shots: int, names: Sequence[str]) -> None:
         """Raise a `ConfigError` if `shots` rows of each class cannot be drawn."""
@@ -66,7 +66,7 @@ def encode_known(kind: LabelKind, labels: Sequence[Label], names: Sequence[str],
     """Return labels as an array, in a bundle's order of classes; raise a `DataError` for a label not in `names`."""
     if unknown := sorted({name for label in labels for name in kind.names_of(label)} - set(names)):
         raise DataError(
-            f"{source} holds the labels {_some(unknown)}, which the bundle does not know. Expected: {_some(names)}."
+            f"{source} has labels that the bundle was not trained on: {_some(unknown)}. Expected: {_some(names)}."
         )
     return kind.encode(labels, names)
 
@@ -90,10 +90,8 @@ def require_rows(counts: Indices, names: Sequence[str], least: int, why: str, so
     """Raise a `DataError` for classes with fewer than `least` rows; `counts` is ``(C,)``."""
     few = {name: int(n) for name, n in zip(names, counts, strict=True) if n < least}
     if few:
-        raise DataError(
-            f"{source}: a class has too few rows: {listed(few)}{why}. "
-            "Add rows of it, or take the class out of the data."
-        )
+        them = "the class" if len(few) == 1 else "these classes"
+        raise DataError(f"{source}: too few rows of {listed(few)}{why}. Add rows, or remove {them} from the data.")
 
 
 def listed(counts: Mapping[str, int | None]) -> str:

@@ -13,7 +13,7 @@ from feathertune.tasks.labels.kind import Classes, Indices, LabelKind, Labels, R
 from feathertune.tasks.labels.stratify import even_draw, spread_order
 from feathertune.tasks.labels.values import LARGEST, Label, LabelSet, number_of
 
-# A single row to learn from has no spread.
+# A single training row has no spread.
 _LEAST_ROWS = 2
 _STRATA = 10
 
@@ -36,12 +36,12 @@ class _NumberLabels(LabelKind):
         if len(set(labels)) == 1:
             raise DataError(
                 f"{source}: all {len(labels):,} training rows have the number {labels[0]}. Expected different "
-                "ones: is the label column the right one?"
+                "numbers. Is the label column the right one?"
             )
         if np.ptp(self.encode(labels, ())) < 1 / LARGEST:
             raise DataError(
-                f"{source}: the numbers of all training rows differ by less than {1 / LARGEST:g}. Write them in a "
-                "larger unit."
+                f"{source}: the numbers of all training rows differ by less than {1 / LARGEST:g}. Multiply them "
+                "by a large factor."
             )
         return (column,), []
 
@@ -50,7 +50,7 @@ class _NumberLabels(LabelKind):
 
     def require(self, labels: Labels, names: Sequence[str], least: int, why: str, source: str) -> None:
         if len(labels) < max(least, _LEAST_ROWS):
-            raise DataError(f"{source} has too few rows: {len(labels):,}{why}. Add rows.")
+            raise DataError(f"{source}: too few rows ({len(labels):,}){why}. Add rows.")
 
     def n_spare(self, labels: Labels, keep: int) -> int:
         return len(labels) - keep
@@ -64,8 +64,8 @@ class _NumberLabels(LabelKind):
 
     def check_shots(self, labels: Labels, shots: int, names: Sequence[str]) -> None:
         raise ConfigError(
-            f"--shots is {shots:,}, but the label is a number here: there are no classes of which to draw so many rows "
-            "each. Give --train-sizes a number of rows instead."
+            f"--shots is {shots:,}, but the labels are numbers, so there are no classes to draw from. "
+            "Pass a number of rows with --train-sizes instead."
         )
 
 

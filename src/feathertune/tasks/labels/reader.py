@@ -1,4 +1,4 @@
-"""Reading a source's labels, all as one kind."""
+"""Read a source's labels, all as one kind."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from feathertune.tasks.labels.values import LARGEST, Label, TaskChoice, all_numb
 KINDS: dict[str, LabelKind] = {kind.name: kind for kind in (CLASS_LABELS, LABEL_SETS, NUMBER_LABELS)}
 
 
-# Text among numbers that says that a number is missing, or infinite.
+# Texts among numbers that mean a missing or infinite number.
 _NO_NUMBERS = (*MISSING, "inf", "infinity")
 
 
 class LabelReader:
-    """Reads the labels of a source's rows and finds out their kind.
+    """Reads the labels of a source's rows and detects their kind.
 
     With the task ``auto``, a separator or a list in the first row means sets of labels. Labels are numbers if all of
     them are numbers and one has a fractional part: whole numbers alone may be names of classes.
@@ -65,8 +65,9 @@ class LabelReader:
                 return None
             if odd:
                 raise DataError(
-                    f"The labels are numbers, but for {listed(dict.fromkeys(odd))}. Expected finite numbers up to "
-                    f"{LARGEST:g}: correct such rows, or leave them out with --set data.task=regression --drop-invalid."
+                    f"The labels are numbers, except {listed(dict.fromkeys(odd))}. Expected finite numbers up to "
+                    f"{LARGEST:g}. Correct those rows, or leave them out with --set data.task=regression "
+                    "--drop-invalid."
                 )
             self._kind = NUMBER_LABELS
             return found

@@ -1,4 +1,4 @@
-"""Any number of labels a text."""
+"""Any number of labels per text."""
 
 from __future__ import annotations
 
@@ -41,8 +41,7 @@ class _LabelSets(LabelKind):
         if len(found) < 2:
             raise DataError(
                 f"{source}: the {len(labels):,} training rows have {listed(dict.fromkeys(found)) or 'no label'}. "
-                "Expected two labels at least: is the label column the right one, and the separator "
-                "(--label-separator)?"
+                "Expected at least two labels. Check the label column and the separator (--label-separator)."
             )
         return in_order(found, order, source)
 
@@ -70,8 +69,8 @@ class _LabelSets(LabelKind):
 
     def check_shots(self, labels: Labels, shots: int, names: Sequence[str]) -> None:
         raise ConfigError(
-            f"--shots is {shots:,}, but a text may have several of the labels here, so that just as many rows of "
-            "each cannot be drawn. Give --train-sizes a number of rows instead."
+            f"--shots is {shots:,}, but a text may have several labels here, so an equal number of rows per label "
+            "cannot be drawn. Pass a number of rows with --train-sizes instead."
         )
 
 

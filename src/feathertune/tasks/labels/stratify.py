@@ -1,4 +1,4 @@
-"""Drawing rows that represent all rows: of classes, of sets of labels, and of numbers.
+"""Draw representative rows by class, by set of labels, or by number.
 
 Source: for sets Sechidis, Tsoumakas & Vlahavas 2011, On the stratification of multi-label data, ECML PKDD, 145-158,
 algorithm 1; for numbers Madow & Madow 1944, On the theory of systematic sampling, Ann. Math. Stat. 15, 1-24.
@@ -30,7 +30,7 @@ def allocate(available: Indices, size: int, *, keep: int = 0) -> Indices:
 
 
 def spread_order(classes: Indices, rng: np.random.Generator) -> Indices:
-    """Order all rows so that every beginning holds the classes ``(N,)`` in proportion; one row of each comes first."""
+    """Order all rows so that every prefix has the classes ``(N,)`` in proportion; one row of each comes first."""
     place = np.empty(len(classes))
     for name in np.unique(classes):
         rows = rng.permutation(np.flatnonzero(classes == name))
@@ -42,11 +42,11 @@ def spread_order(classes: Indices, rng: np.random.Generator) -> Indices:
 def iterative_draw(members: Members, size: int, *, rng: np.random.Generator, first: bool) -> NDArray[np.bool_]:
     """Draw `size` of N rows so that every label of `members` ``(N, C)`` is drawn in proportion; return a mask ``(N,)``.
 
-    Rare labels go first: the label with the fewest rows left is served, row by row, to the side that lacks it most.
+    Rare labels come first: rows of the label with the fewest rows left go, one by one, to the side that lacks it most.
     If `first`, a label with a single row goes to the rows drawn, not to the rest.
     """
     n = len(members)
-    wanted_rows = np.array([n - size, size], dtype=np.int64)  # 0 is the rest, 1 what is drawn
+    wanted_rows = np.array([n - size, size], dtype=np.int64)  # 0 is the rest, 1 the rows drawn
     counts = members.sum(axis=0, dtype=np.int64)
     wanted = np.outer(wanted_rows / max(1, n), counts)  # (2, C)
     lacks = np.zeros((2, members.shape[1]), dtype=bool)
@@ -86,7 +86,7 @@ def iterative_draw(members: Members, size: int, *, rng: np.random.Generator, fir
 
 
 def covering_rows(members: Members, order: Indices) -> Indices:
-    """Return at most C rows that hold every label of ``(N, C)`` at least once, the earliest in `order` first."""
+    """Return at most C rows that cover every label of ``(N, C)`` at least once, the earliest in `order` first."""
     seen = np.zeros(members.shape[1], dtype=bool)
     chosen = []
     for row in order:

@@ -16,10 +16,10 @@ from feathertune.errors import DataError
 LabelSet = tuple[str, ...]
 Label = str | LabelSet | float
 TaskChoice = Literal["auto", "single_label", "multi_label", "regression"]
-# Narrower than Python's float(): no nan, no inf, no 1_000, no digits of other scripts.
 # Squared errors of larger numbers overflow.
 LARGEST = 1e30
 _LONGEST_NAME = 1_000  # characters
+# Narrower than Python's float(): no nan, no inf, no 1_000, no digits of other scripts.
 _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
@@ -62,7 +62,7 @@ def label_name(label: object, where: str) -> str:
     if isinstance(label, str):
         if len(label) > _LONGEST_NAME:
             raise DataError(
-                f"{where}: the label has {len(label):,} characters. Expected at most {_LONGEST_NAME:,}: is the label "
+                f"{where}: the label has {len(label):,} characters. Expected at most {_LONGEST_NAME:,}. Is the label "
                 "column the right one?"
             )
         return label.strip()
@@ -78,5 +78,5 @@ def label_name(label: object, where: str) -> str:
         return str(int(label))
     raise DataError(
         f"{where}: the label is {label!r:.60} of type {type(label).__name__}. "
-        "Expected a string, a whole number or a boolean; or numbers in all rows."
+        "Expected a string, a whole number or a boolean, or numbers in all rows."
     )

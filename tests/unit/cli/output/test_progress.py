@@ -1,3 +1,4 @@
+import contextlib
 import io
 import re
 import sys
@@ -6,11 +7,12 @@ import pytest
 from rich.console import Console
 
 from feathertune.cli.output import progress, tables
-from feathertune.cli.output.progress import _Bar, _Lines, _Work, observe, result_line
+from feathertune.cli.output.progress import NotebookBar, _Bar, _Lines, _Work, observe, result_line
 from feathertune.cli.output.tables import study_text
+from feathertune.records import Caveat
 from feathertune.study.observe import Silent
 from feathertune.study.run_spec import RunSpec
-from study_factory import write_study
+from study_factory import METHODS, FakeMethod, write_study
 
 
 class Clock:
@@ -118,7 +120,7 @@ def test_the_bar_draws_and_leaves_results(clock, study, monkeypatch):
     bar.advanced(50.0, "epoch 1, loss 0.5")
     bar.ended(next(run for run in study.runs if run.method == "lora"))
     bar.close()
-    assert "(done before)" in drawn.getvalue()
+    assert "(finished earlier)" in drawn.getvalue()
     assert "lora-s0: " in drawn.getvalue()
 
 
@@ -137,7 +139,7 @@ def test_the_table_shows_failures_and_what_is_still_to_do(study, tmp_path):
     complete = next(run for run in study.runs if run.status == "complete" and run.epochs)
     assert f"{complete.test.accuracy:.1%}" in result_line(complete)
     cut_short = study.model_copy(update={"planned_runs": [*study.planned_runs, "lora-s9"]})
-    assert f"1 of {len(study.planned_runs) + 1} runs are still to be done" in study_text(cut_short, tmp_path)
+    assert f"1 of {len(study.planned_runs) + 1} runs are not finished" in study_text(cut_short, tmp_path)
 
 
 def test_a_narrow_terminal_has_two_tables_and_no_number_is_cut(study, tmp_path, monkeypatch):
@@ -146,8 +148,9 @@ def test_a_narrow_terminal_has_two_tables_and_no_number_is_cut(study, tmp_path, 
         lines = text.partition("test rows")[0].splitlines()
         return [re.sub(r" \(\d seeds\)", "", line).split()[1:] for line in lines if line.startswith(f"{begins} ")]
 
+    monkeypatch.setattr(tables, "study_width", lambda: 130)
     wide = study_text(study, tmp_path)
-    monkeypatch.setattr(tables, "width", lambda: 80)
+    monkeypatch.setattr(tables, "study_width", lambda: 80)
     narrow = study_text(study, tmp_path)
     for begins in ("method", *(row.method for row in study.summary)):
         (whole,) = cells(wide, begins)
@@ -155,3 +158,69 @@ def test_a_narrow_terminal_has_two_tables_and_no_number_is_cut(study, tmp_path, 
         assert first
         assert second
         assert [*first, *second] == whole
+
+
+def test_a_notebook_has_results_and_a_bar_in_one_output(clock, study, monkeypatch):
+    display = pytest.importorskip("IPython.display")
+    drawn = []
+
+    class Place:
+        def update(self, shown):
+            drawn.append(shown._repr_mimebundle_(include=(), exclude=()))
+
+    monkeypatch.setattr(display, "display", lambda shown, display_id: Place())
+    with contextlib.closing(NotebookBar()) as bar:
+        bar.stage("reading")
+        bar.planned({"lora-s0": 100.0}, [])
+        bar.started(spec("lora-s0"))
+        clock.now = 5.0
+        bar.advanced(50.0, "epoch 1, loss 0.5")
+        assert "lora-s0: epoch 1, loss 0.5" in drawn[-1]["text/html"]
+        assert "50%" in drawn[-1]["text/html"]
+        n = len(drawn)
+        bar.advanced(1.0, "epoch 1, loss 0.4")
+        assert len(drawn) == n, "not for each step"
+        bar.ended(next(run for run in study.runs if run.method == "lora"))
+        bar.said("a \x1b[31mred\x1b[0m name")
+    text = drawn[-1]["text/plain"]
+    assert "lora-s0: accuracy" in text
+    assert r"a \x1b[31mred" in text
+    assert "loss" not in text, "the bar is gone"
+
+
+@pytest.mark.parametrize("method", ["ia3", "shira:density=0.2+tfidf"])
+def test_a_piped_study_has_aligned_columns_and_fits_80_characters(tmp_path, method):
+    found = write_study(tmp_path, methods=[*METHODS, FakeMethod(method, "peft", 0.7, 50.0, 1000)], seeds=3)
+    text = study_text(found, tmp_path)
+    lines = text.splitlines()
+    assert max(map(len, lines[:-1])) <= 80
+    assert lines[-1] == f"Report: {tmp_path / 'report.html'}"
+    assert not re.search(r"\d\s%|[\u00a0\u202f]", text)
+    head = next(line for line in lines if line.startswith("method"))
+    rows = [line for line in lines if line.startswith(("tfidf ", "lora "))]
+    for column in ("accuracy", "95% CI"):
+        end = head.index(column) + len(column)
+        for row in rows[:2]:
+            assert row[end - 1] == "%", "numbers end where their head ends"
+            assert row[end : end + 2].strip() == ""
+
+
+def test_three_caveats_are_printed_and_the_others_counted(study, tmp_path):
+    caveats = [
+        Caveat.of("one_seed", methods=["lora"]),
+        Caveat.of("still_improving", method="lora", n=1, total=1, epoch=3),
+        Caveat.of("mislabelled", n=19),
+        Caveat.of("repeated_texts", n=40),
+        Caveat.of("selected_on_test", method="lora"),
+    ]
+
+    def printed(n):
+        verdict = study.verdict.model_copy(update={"caveats": caveats[:n]})
+        lines = study_text(study.model_copy(update={"verdict": verdict}), tmp_path).splitlines()
+        return [line.rstrip() for line in lines if line.startswith("- ")]
+
+    assert len(printed(3)) == 3
+    assert "more in the report" not in " ".join(printed(3))
+    five = printed(5)
+    assert [line.split()[1] for line in five[:3]] == ["One", "lora", "19"], "the first ones are the most important"
+    assert five[3:] == ["- 2 more in the report"]

@@ -54,7 +54,7 @@ def test_two_columns_are_found_or_named(names, asked, found):
     ("asked", "message"),
     [
         ("text,body", "has no column 'body'"),
-        ("text,text", "both texts of a pair are of the column 'text'"),
+        ("text,text", "both texts of a pair come from the column 'text'"),
         ("text,title,label", "names 3 columns. Expected one, or two for pairs"),
         ("text,label", "the text column and the label column are both 'label'"),
     ],
@@ -69,7 +69,7 @@ def test_a_bundle_finds_its_own_kind():
     assert find_text_columns(both, None, "x", usual=("premise", "hypothesis")) == ("premise", "hypothesis")
     assert find_text_columns(("text", "text_pair"), None, "x", usual=("text",)) == ("text",)
     assert find_text_columns(("sentence1", "sentence2"), None, "x", usual=("a", "b")) == ("sentence1", "sentence2")
-    with pytest.raises(DataError, match="has no columns a and b, and the bundle was trained on pairs"):
+    with pytest.raises(DataError, match=r"has no columns a and b\. The bundle was trained on pairs.*--text-column A,B"):
         find_text_columns(("text",), None, "x", usual=("a", "b"))
     with pytest.raises(DataError, match="--text-column is premise,hypothesis, but the bundle was trained on single"):
         find_text_columns(both, "premise,hypothesis", "x", usual=("text",))
@@ -81,7 +81,7 @@ def test_a_file_of_pairs(tmp_path):
     data = load_source(str(path))
     assert data.texts == [Pair("a b", "c"), Pair("b", "c d"), Pair("a b", "d")]
     assert data.text_columns == ("premise", "hypothesis")
-    assert "Each row is a pair of texts, of the columns premise and hypothesis." in data.notes
+    assert "Each row is a pair of texts, from the columns premise and hypothesis." in data.notes
     alone = load_source(str(path), ReadOptions(text_column="premise"))
     assert alone.texts == ["a b", "b", "a b"]
     assert alone.fingerprint != data.fingerprint
@@ -115,7 +115,7 @@ def test_a_pair_is_one_key():
     splits = make_splits(collected(train), test=test)
     assert splits.overlap_removed == 1, "only the same two texts in the same order"
     assert splits.text_columns == ("text", "text_pair")
-    with pytest.raises(DataError, match=r"x holds pairs of texts \(columns text, text_pair\), test holds single ones"):
+    with pytest.raises(DataError, match=r"x has pairs of texts \(columns text, text_pair\), but test has single texts"):
         make_splits(collected(train), test=collected([("a", "x"), ("b", "y")], "test"))
 
 
@@ -147,7 +147,7 @@ def test_tokens_are_those_of_the_tokenizer(family, max_length):
 
 
 def test_pairs_are_read_in_one_way():
-    with pytest.raises(ConfigError, match="--long windows reads single texts, and these are pairs"):
+    with pytest.raises(ConfigError, match="--long windows works only with single texts, and these are pairs"):
         encode(tiny_tokenizer("bert"), PAIRS, max_length=9, reading=Reading(long="windows", max_windows=2))
 
 
@@ -178,9 +178,9 @@ def test_a_block_of_pairs_is_the_pairs():
 def test_kinds_are_not_mixed():
     assert of_kind([("a", "b")], pairs=True, where="It") == [Pair("a", "b")]
     assert of_kind(paired(["a", "b"]), pairs=True, where="It") == [Pair("a", "b"), Pair("b", "a")]
-    with pytest.raises(DataError, match="It expects a pair of texts, but text number 2 is one text"):
+    with pytest.raises(DataError, match="It expects pairs of texts, but text 2 is a single text"):
         of_kind([Pair("a", "b"), "c"], pairs=True, where="It")
-    with pytest.raises(DataError, match="It expects one text, but text number 1 is a pair"):
+    with pytest.raises(DataError, match="It expects single texts, but text 1 is a pair"):
         of_kind([Pair("a", "b")], pairs=False, where="It")
 
 

@@ -118,13 +118,13 @@ def test_a_text_of_a_million_characters(write):
         ("a.csv", "text,label\na,b\n".encode("utf-16"), ["a.csv", "UTF-16", "CSV UTF-8"]),
         ("a.csv", "text\n".encode("utf-16-be"), ["a.csv", "null byte"]),
         ("a.csv", 'text,label\na,b\n"c,d\ne,f\n', ["a.csv, row 2 (line 3)", "never closed"]),
-        ("a.csv", 'text,label\n"a"b,c\n', ["a.csv, row 1 (line 2)", "doubled"]),
+        ("a.csv", 'text,label\n"a"b,c\n', ["a.csv, row 1 (line 2)", "Double each double quote"]),
         ("a.csv", "text,label,text\n", ["a.csv", "columns 1 and 3 are both named 'text'"]),
         ("a.csv", ",text\n0,a\n", ["a.csv", "column 1 of 2 has no name", "index=False"]),
         ("a.csv", "", ["a.csv is empty"]),
         ("a.csv", b"\xef\xbb\xbf\n\n", ["a.csv is empty"]),
         ("a.tsv", "text\tlabel\na\n", ["a.tsv, row 1 (line 2)", "1 fields found, 2 expected"]),
-        ("a.jsonl", '{"text": "a"}\n[1]\n', ["a.jsonl, line 2", "JSON array", "Expected an object a line"]),
+        ("a.jsonl", '{"text": "a"}\n[1]\n', ["a.jsonl, line 2", "JSON array", "Expected one object per line"]),
         ("a.jsonl", '{"text": "a"}\n\n"b"\n', ["a.jsonl, line 3", "JSON string"]),
         ("a.jsonl", "3\n", ["a.jsonl, line 1", "JSON number"]),
         ("a.jsonl", "true\n", ["a.jsonl, line 1", "JSON boolean"]),
@@ -134,8 +134,8 @@ def test_a_text_of_a_million_characters(write):
         ("a.jsonl", b'{"text": "a"}\n{"text": "\xff"}\n', ["a.jsonl, line 2", "byte 0xFF"]),
         ("a.jsonl", "\n \n", ["a.jsonl is empty"]),
         ("a.txt", b"a\n\xe9\n", ["a.txt, line 2", "byte 0xE9"]),
-        ("a.parquet", "text,label\n", ["a.parquet is not a parquet file"]),
-        ("a.parquet", "", ["a.parquet is not a parquet file"]),
+        ("a.parquet", "text,label\n", ["a.parquet is not a Parquet file"]),
+        ("a.parquet", "", ["a.parquet is not a Parquet file"]),
         ("a.xlsx", "", ["a.xlsx ends in '.xlsx'", ".csv, .tsv, .jsonl"]),
         ("reviews", "", ["reviews has no ending", ".parquet"]),
     ],
@@ -198,7 +198,7 @@ def test_parquet_with_broken_content(tmp_path):
     content = bytearray(path.read_bytes())
     content[40:4000] = bytes(3960)
     path.write_bytes(content)
-    assert "a.parquet: damaged after row" in refused(path)
+    assert "a.parquet cannot be read after row" in refused(path)
 
 
 def test_parquet_with_two_columns_of_one_name(tmp_path):

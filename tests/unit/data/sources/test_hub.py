@@ -70,8 +70,8 @@ def test_hidden_labels_are_left_out(hub):
     assert data.labels == ["neg", "pos"]
     assert data.split == ["train", "train"]
     assert data.notes == (
-        "1 rows of the split train were left out: they hide their label (-1).",
-        "2 rows of the split test were left out: they hide their label (-1).",
+        "1 rows of the split train were left out: their label is hidden (-1).",
+        "2 rows of the split test were left out: their label is hidden (-1).",
     )
 
 
@@ -88,7 +88,7 @@ def test_rows_and_columns_that_cannot_be_used(hub):
     assert load_source("hub:x", ReadOptions(text_column="TEXT", label_column="id")).labels == ["0", "1"]
     with pytest.raises(DataError, match=r"hub:x has no column 'txt'\. Did you mean 'text'"):
         load_source("hub:x", ReadOptions(text_column="txt"))
-    with pytest.raises(ConfigError, match="splits of its own"):
+    with pytest.raises(ConfigError, match="already has splits"):
         load_source("hub:x", ReadOptions(split_column="id"))
     hub["train"] = part([0, None])
     with pytest.raises(DataError, match=r"1 without a label \(hub:x, train row 2\)"):
@@ -128,8 +128,8 @@ def test_offline_without_a_cache(tmp_path):
     )
     assert "hub:stanfordnlp/imdb cannot be loaded: Couldn't reach 'stanfordnlp/imdb'" in message
     assert "Check the name" in message
-    assert "only what lies in the hub cache can be read" in message
-    assert "name a local file" in message
+    assert "only datasets in the hub cache can be read" in message
+    assert "use a local file" in message
 
 
 def test_offline_from_the_cache(tmp_path):

@@ -120,7 +120,7 @@ def test_labels_of_every_json_type(write, tmp_path):
         ({"text": "t", "label": "a\0"}, "1 with a null byte (a.jsonl, line 2)"),
         (
             {"text": "t\ud800", "label": "a"},
-            "1 with half a surrogate pair (a broken character) (a.jsonl, line 2)",
+            "1 with a broken character (an unpaired surrogate) (a.jsonl, line 2)",
         ),
     ],
 )
@@ -140,7 +140,7 @@ def test_many_bad_rows_are_counted_and_the_first_named(write):
     assert "1,201 rows cannot be used" in message
     assert "1,200 with an empty text (a.csv, row 1, a.csv, row 2, a.csv, row 3, ...)" in message
     assert "1 without a label (a.csv, row 1201)" in message
-    assert "holds no usable row: 1,200 with an empty text" in refused(name, drop_invalid=True)
+    assert "has no usable rows: 1,200 with an empty text" in refused(name, drop_invalid=True)
 
 
 def test_a_text_that_is_no_string(write):
@@ -150,7 +150,7 @@ def test_a_text_that_is_no_string(write):
 
 
 def test_a_file_without_rows(write):
-    assert "a.csv holds no usable row." in refused(write("a.csv", "text,label\n"))
+    assert "a.csv has no usable rows." in refused(write("a.csv", "text,label\n"))
 
 
 def test_a_text_of_a_million_characters(write):
@@ -177,7 +177,7 @@ def test_a_text_of_a_million_characters(write):
             ["a.csv has no column 'txt'", "Did you mean 'text'?", "Known: text, label"],
         ),
         ("text,label", {"label_column": "text"}, ["both 'text'", "--label-column"]),
-        ("text;label", {}, ["no text column", "There is one column only"]),
+        ("text;label", {}, ["no text column", "The file has only one column"]),
     ],
 )
 def test_columns_that_are_not_there(write, header, options, parts):
@@ -243,7 +243,7 @@ def test_label_folders_within_splits(write, tmp_path):
         ("validation", "pos", "good dev"),
     ]
     assert data.notes == (
-        "The folder extra was left out: it is no split with label folders.",
+        "The folder extra was left out: it is not a split with label folders.",
         "1 texts of train/unsup were left out: they have no label.",
     )
 
@@ -258,7 +258,7 @@ def test_label_folders_that_are_none(write, tmp_path):
     (tmp_path / "empty").mkdir()
     assert "one subfolder of .txt files per label" in refused(str(tmp_path / "empty"))
     write("data/pos/1.csv", "")
-    assert "pos holds no .txt file" in refused(str(tmp_path / "data"))
+    assert "data/pos contains no .txt files" in refused(str(tmp_path / "data"))
     write("latin/pos/1.txt", b"gr\xfcn")
     assert "pos/1.txt: byte 3 (0xFC) is not UTF-8" in refused(str(tmp_path / "latin"))
     write("blank/pos/1.txt", " \n")

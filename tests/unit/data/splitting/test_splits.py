@@ -253,13 +253,13 @@ def test_label_order(labels, order, expected):
 @pytest.mark.parametrize(
     ("rows", "options", "parts"),
     [
-        (balanced(20, ("a",)), {}, ["all 20 training rows have the label 'a'", "two classes at least"]),
+        (balanced(20, ("a",)), {}, ["all 20 training rows have the label 'a'", "at least two classes"]),
         (
             [*balanced(20), ("x", "rare")],
             {},
-            ["too few rows: 'rare' (1) (3 are needed to give each split one)"],
+            ["too few rows of 'rare' (1): 3 are needed, one for each split"],
         ),
-        ([*balanced(20), ("x", "rare"), ("y", "rare")], {}, ["'rare' (2) (3 are needed"]),
+        ([*balanced(20), ("x", "rare"), ("y", "rare")], {}, ["'rare' (2): 3 are needed"]),
         (
             [*balanced(20), *[("same", "rare")] * 3],
             {},
@@ -274,29 +274,29 @@ def test_label_order(labels, order, expected):
             ],
             {},
             [
-                "labels of test rows that no training row has: 'new' (2), 'odd' (1)",
+                "no training row has these labels of test rows: 'new' (2), 'odd' (1)",
                 "training rows have 'a', 'b'",
             ],
         ),
         (
             [*with_splits(train=20, validation=4), ("x", "new", "validation")],
             {},
-            ["labels of validation rows that no training row has: 'new' (1)"],
+            ["no training row has these labels of validation rows: 'new' (1)"],
         ),
-        ([*with_splits(**ROWS), ("test 0", "c", "train")], {}, ["'c' (0) to train on: 1 rows"]),
+        ([*with_splits(**ROWS), ("test 0", "c", "train")], {}, ["'c' (0) to train on", "1 rows"]),
         (with_splits(test=20), {}, ["data.csv has no training rows. Found: 'test' (20)"]),
         (
             [*with_splits(train=20, test=4), ("test 0", "a", "validation")],
             {},
-            ["every validation row is in the test"],
+            ["every validation text also occurs in the test rows"],
         ),
         (
             balanced(100),
             {"train_size": 200},
             [
                 "train_size is 200. Expected 2",
-                "to 60: data.csv",
-                "20 rows for test, 20 for validation and 0 duplicates",
+                "to 60. Of the other rows of data.csv",
+                "20 are for test, 20 are for validation, and 0 are duplicates",
             ],
         ),
         (
@@ -304,17 +304,21 @@ def test_label_order(labels, order, expected):
             {"train_size": 2},
             ["train_size is 2. Expected 3 to"],
         ),
-        (balanced(100), {"test_size": 100}, ["test_size is 100, but data.csv has 100 rows", "4 must stay"]),
+        (
+            balanced(100),
+            {"test_size": 100},
+            ["test_size is 100, but data.csv has only 100 rows", "4 of them must stay"],
+        ),
         (balanced(100), {"test_size": 0.99}, ["test_size is 99"]),
         (
             balanced(100),
             {"validation_size": 80},
-            ["validation_size is 80, but data.csv has 80 rows", "2 must stay"],
+            ["validation_size is 80, but data.csv has only 80 rows", "2 of them must stay"],
         ),
         (
             with_splits(**ROWS),
             {"test_size": 21},
-            ["test_size is 21, but data.csv has 20 rows to take it from."],
+            ["test_size is 21, but data.csv has only 20 rows to draw from."],
         ),
     ],
 )
@@ -343,7 +347,7 @@ def test_a_test_source_that_does_not_fit():
     data = dataset(balanced(100))
     other = dataset(balanced(10, ("good", "bad")), source="other.csv")
     message = refused(data, test=other)
-    assert "other.csv: labels of test rows that no training row has: 'good' (5), 'bad' (5)" in message
+    assert "other.csv: no training row has these labels of test rows: 'good' (5), 'bad' (5)" in message
     other = dataset(with_splits(train=10), source="other.csv")
     assert "other.csv has no test rows. Found: 'train' (10)" in refused(data, test=other)
 

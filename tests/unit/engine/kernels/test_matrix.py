@@ -86,7 +86,8 @@ def test_weights_in_the_dtype_of_products_share_one_copy(dtype):
     shared = [weight.untyped_storage().data_ptr() == inside for weight in weights]
     assert shared == [dtype == torch.float32] * 3
     assert matrices.find(weights, dtype, packed=False) is first
+    held = first.weight  # or its address could be used again
     del first
     again = matrices.find(weights, dtype, packed=False)
-    assert (again.weight.untyped_storage().data_ptr() == inside) == (dtype == torch.float32)
+    assert (again.weight.untyped_storage().data_ptr() == held.untyped_storage().data_ptr()) == (dtype == torch.float32)
     torch.testing.assert_close(again.weight, torch.cat(before).to(dtype))

@@ -82,7 +82,7 @@ def test_nothing_is_frozen_before_the_first_block(folder):
     encoder, model = prepared(folder, top_layers=None)
     found = use(cache(encoder), encoder, model)
     assert (found.kept, found.split_point) == ([], 0)
-    assert found.notes == ["No hidden states are kept: the first block is trained."]
+    assert found.notes == ["Hidden states are not cached: the first block is trained."]
 
 
 def test_no_room_in_memory_means_tokens_and_a_note(folder):
@@ -90,7 +90,7 @@ def test_no_room_in_memory_means_tokens_and_a_note(folder):
     found = use(cache(encoder, cache="ram", cache_bytes=0), encoder, model)
     assert (found.kept, found.n_computed) == ([], 0)
     assert found.names == list(TEXTS)
-    assert [note.partition(" (")[0] for note in found.notes] == [f"The hidden states of {name}" for name in TEXTS]
+    assert [note.partition(" (")[0] for note in found.notes] == [f"The {name} hidden states" for name in TEXTS]
     assert found.split_point == 0, "nothing starts at a boundary where nothing is kept"
 
 
@@ -102,7 +102,7 @@ def test_the_budget_holds_the_most_important_split_only(folder):
     assert found.kept == ["train"]
     assert found.split_point == 2
     assert len(found.notes) == 1
-    assert "of validation" in found.notes[0]
+    assert "The validation hidden states" in found.notes[0]
 
 
 @pytest.mark.filterwarnings("ignore:Implicitly cleaning up:ResourceWarning")  # the temporary folder ends with the cache
@@ -152,7 +152,9 @@ def test_a_disk_that_refuses_means_tokens_and_a_note(folder, tmp_path, monkeypat
     found = use(cache(encoder, cache="disk", cache_folder=str(tmp_path)), encoder, model)
     assert (found.kept, found.split_point) == ([], 0)
     reason = os.strerror(number)
-    assert found.notes == [f"The hidden states of {name} are not kept, the disk refused: {reason}." for name in TEXTS]
+    assert found.notes == [
+        f"The {name} hidden states are not cached: writing them failed ({reason})." for name in TEXTS
+    ]
     assert list(tmp_path.iterdir()) == []
 
 

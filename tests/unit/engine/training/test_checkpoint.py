@@ -141,7 +141,7 @@ def test_a_damaged_one_is_passed_over_and_two_are_refused(folder, name, damage):
     message = str(caught.value)
     assert str(new) in message
     assert "2 were tried" in message
-    assert "Delete that folder, or start anew" in message
+    assert "Delete that folder, or start over" in message
     assert broken.last is None
 
     # Writing goes on, under a new name, and the damaged one is not counted among the two.
@@ -164,7 +164,7 @@ def test_files_that_are_not_its_own_and_an_empty_folder_are_refused(folder):
 def test_a_manifest_of_any_form_is_refused(folder, content):
     _, new = existing(folder)
     (new / MANIFEST_FILE).write_bytes(content)
-    with pytest.raises(CheckpointError, match="was changed, cut short, or is of another version"):
+    with pytest.raises(CheckpointError, match="was changed or truncated, or another version"):
         check(new)
 
 
@@ -180,7 +180,7 @@ def test_nothing_there(tmp_path):
     store = checkpoints(tmp_path / "none")
     assert store.find() == []
     assert store.last is None
-    with pytest.raises(CheckpointError, match="There is no checkpoint"):
+    with pytest.raises(CheckpointError, match="has no checkpoint"):
         store.load()
     discard(tmp_path / "none")
 

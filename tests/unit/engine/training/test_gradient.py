@@ -152,7 +152,9 @@ def test_memory_is_given_back_after_the_faults_own_tensors_are_gone(monkeypatch)
 
 def test_a_single_text_that_does_not_fit_is_told():
     model = Bag(room=0, fault=FAULTS["linux"])
-    with pytest.raises(RunFailedError, match=r"single text does not fit .* --max-length, or --set engine.recompute=on"):
+    with pytest.raises(
+        RunFailedError, match=r"single text does not fit .* --max-length or pass --set engine.recompute=on"
+    ):
         run(model)
 
 
@@ -189,7 +191,7 @@ def test_a_training_goes_on_with_smaller_passes_and_says_so(monkeypatch):
     monkeypatch.setattr(model, "forward", short)
     found += [vars(event) for event in events]
     assert run.position.halvings == 2
-    assert run.notes == ["Step 2 did not fit the memory: passes are cut into 4 from there."]
+    assert run.notes == ["Step 2 ran out of memory; from there on, each pass is split into 4."]
     for one, other in zip(found, expected, strict=True):
         for name in ("loss", "train_loss"):
             if name in one:

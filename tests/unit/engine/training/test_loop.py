@@ -169,7 +169,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_step():
     with torch.no_grad():
         model.head.bias[0] = float("nan")
     before = model.tokens.weight.clone()
-    with pytest.raises(RunFailedError, match=r"The loss is nan at step 2 \(epoch 1\) with a learning rate of 0.05"):
+    with pytest.raises(RunFailedError, match=r"The loss is nan at step 2 \(epoch 1\) with learning rate 0.05"):
         next(events)
     assert torch.equal(model.tokens.weight, before)
 
@@ -203,5 +203,5 @@ def test_optimizer_decays_matrices_only_and_refuses_nothing():
     assert decayed["weight_decay"] == 0.1
     assert {p.ndim for p in kept["params"]} == {1}
     assert kept["weight_decay"] == 0.0
-    with pytest.raises(ValueError, match="nothing to train"):
+    with pytest.raises(ValueError, match="none of its parameters has requires_grad"):
         make_optimizer(model.requires_grad_(False), learning_rate=1e-3, weight_decay=0.1)

@@ -78,7 +78,7 @@ def test_classes_have_no_unit():
 def test_a_head_that_cannot_take_it_is_refused():
     encoder = loaded()
     encoder.model.classifier = nn.Linear(32, 1, bias=False)
-    with pytest.raises(EncoderError, match="does not end in one linear layer with an offset"):
+    with pytest.raises(EncoderError, match="does not end in one linear layer with a bias"):
         output_layer(encoder)
 
 

@@ -193,9 +193,9 @@ def test_a_state_of_another_model_is_refused_and_changes_nothing(begin):
     parameters = dict(state.tensors["parameters"])
     name = next(iter(parameters))
     wrong = {
-        "it is not trained here": {**parameters, "more": torch.zeros(1)},
-        "the checkpoint does not hold it": {n: p for n, p in parameters.items() if n != name},
-        r"is \[1, 1, 1\] there, expected": {**parameters, name: torch.zeros(1, 1, 1)},
+        "is not trained here": {**parameters, "more": torch.zeros(1)},
+        "is missing from the checkpoint": {n: p for n, p in parameters.items() if n != name},
+        r"has shape \[1, 1, 1\], expected": {**parameters, name: torch.zeros(1, 1, 1)},
     }
     other = begin().training
     before = weights(other)
@@ -215,7 +215,7 @@ def test_a_gradient_that_is_not_finite_stops_before_the_step(begin, value):
     optimizer = {name: tensor.clone() for name, tensor in state.tensors["optimizer"].items()}
     parameter = next(p for p in run.model.parameters() if p.requires_grad)
     parameter.register_hook(lambda gradient: torch.full_like(gradient, value))
-    with pytest.raises(RunFailedError, match=r"The length of the gradient is (nan|inf) at step 2 \(epoch 1\) with a"):
+    with pytest.raises(RunFailedError, match=r"The gradient norm is (nan|inf) at step 2 \(epoch 1\) with learning"):
         next(events)
     assert_same(weights(run), before)
     assert_same(dict(run.state().tensors["optimizer"]), optimizer)

@@ -115,7 +115,7 @@ def test_training_leaves_the_added_attention_a_mean(tmp_path):
 
 @pytest.mark.parametrize("family", ["albert", "deberta", "mpnet", "modernbert"])
 def test_an_encoder_without_such_blocks_is_refused(family, tmp_path):
-    with pytest.raises(ConfigError, match=f"{family} encoders have no blocks of BERT's form"):
+    with pytest.raises(ConfigError, match=f"BERT's kind of blocks, which {family} encoders do not have"):
         prepared(tmp_path, family, MEAN)
 
 

@@ -42,8 +42,8 @@ def write_curve(folder):
 def test_the_page_shows_the_curve_and_the_most_rows_in_all_else(tmp_path):
     curve = write_curve(tmp_path)
     page = render_report(tmp_path).read_text(encoding="utf-8")
-    assert "What more labels would buy" in page
-    assert "lora: from 300 to 1,000 rows it gained +3.0 points (+1.0 to +5.0) a doubling" in page
+    assert "Learning curve: would more labels help?" in page
+    assert "lora: +3.0 points per doubling (95% CI [+1.0, +5.0]) from 300 to 1,000 rows" in page
     section = page[page.index('<section id="labels">') : page.index('<section id="learning">')]
     assert section.count('<svg class="chart wide"') == section.count('<svg class="chart narrow"') == 1
     for size in ("100", "300", "1,000"):
@@ -59,7 +59,7 @@ def test_an_ordinary_study_has_no_curve(tmp_path):
     study = write_study(tmp_path)
     assert sizes_of(study) == ()
     assert at_most_rows(study) == study
-    assert "What more labels would buy" not in render_report(tmp_path).read_text(encoding="utf-8")
+    assert "would more labels help?" not in render_report(tmp_path).read_text(encoding="utf-8")
 
 
 def test_the_intervals_stay_inside_and_do_not_cover_each_other(tmp_path):
@@ -83,15 +83,15 @@ def test_the_intervals_stay_inside_and_do_not_cover_each_other(tmp_path):
             0.02,
             0.01,
             0.03,
-            "it gained +2.0 points (+1.0 to +3.0) a doubling; 2,000 rows would hardly buy more than that again",
+            "+2.0 points per doubling (95% CI [+1.0, +3.0]) from 500 to 1,000 rows. Expect no more than that from",
         ),
-        (0.01, -0.01, 0.03, "+1.0 points (−1.0 to +3.0) a doubling; whether more labels help is not clear"),
-        (-0.02, -0.03, -0.01, "it lost, −2.0 points (−3.0 to −1.0) a doubling; more labels do not help it"),
+        (0.01, -0.01, 0.03, "+1.0 points per doubling (95% CI [−1.0, +3.0]) from 500 to 1,000 rows. It is not"),
+        (-0.02, -0.03, -0.01, "−2.0 points per doubling (95% CI [−3.0, −1.0]) from 500 to 1,000 rows. More labels"),
     ],
 )
 def test_what_is_said_follows_from_the_interval(gain, low, high, words):
     said = sentence(MoreLabels(method="lora", fewer=500, rows=1000, gain=gain, low=low, high=high))
-    assert said.startswith("lora: from 500 to 1,000 rows")
+    assert said.startswith("lora: ")
     assert words in said
 
 

@@ -37,13 +37,16 @@ def test_epochs_are_raised_to_the_steps(n_rows, epochs):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"data.shots": 8, "data.validation_size": 0.2}, "none is left for validation, but --validation-size is 0.2"),
-        ({"data.shots": 8, "data.train_size": 100}, "Both --shots and --train-size say"),
-        ({"data.shots": 8, "study.train_sizes": "10,all"}, "Both --shots and --train-sizes say"),
-        ({"data.shots": 8, "study.search": 5}, "no rows are kept for validation (--shots 8)"),
-        ({"data.validation_size": 0, "study.search": 5}, "no rows are kept for validation (--validation-size 0)"),
-        ({"data.validation_size": 0, "train.decision": "moved"}, "train.decision 'moved' fits its thresholds"),
-        ({"data.validation_size": 0, "method.top_layers": "auto"}, "top_layers 'auto' of lora is found by trainings"),
+        ({"data.shots": 8, "data.validation_size": 0.2}, "but --validation-size is 0.2"),
+        ({"data.shots": 8, "data.train_size": 100}, "Both --shots and --train-size set"),
+        ({"data.shots": 8, "study.train_sizes": "10,all"}, "Both --shots and --train-sizes set"),
+        ({"data.shots": 8, "study.search": 5}, "--search 5 needs validation rows, but --shots 8 keeps none"),
+        (
+            {"data.validation_size": 0, "study.search": 5},
+            "--search 5 needs validation rows, but --validation-size 0 keeps",
+        ),
+        ({"data.validation_size": 0, "train.decision": "moved"}, "train.decision 'moved' needs validation rows"),
+        ({"data.validation_size": 0, "method.top_layers": "auto"}, "top_layers 'auto' of lora needs validation rows"),
     ],
 )
 def test_what_cannot_be_is_refused(options, words):
@@ -68,4 +71,4 @@ def test_each_seed_draws_its_own_rows_for_all_methods_alike(tmp_path):
     for drawn in (first, other):
         assert np.bincount(drawn.labels).tolist() == [4, 4]
     assert (bench.data.n_train, bench.data.n_validation, bench.data.class_counts["train"]) == (8, 0, [4, 4])
-    assert f"4 rows of each class are drawn from {n_rows:,} training rows, anew for each seed" in bench.data.notes[-1]
+    assert f"Each seed draws 4 rows of each class from {n_rows:,} training rows" in bench.data.notes[-1]

@@ -50,6 +50,15 @@ def plan_of(config, found):
     return make_plan(config, found, runs_of_study(found, config.study.seeds), content=("data", "base"))
 
 
+def test_a_size_for_a_budget_leaves_the_rate_to_each_training(bert):
+    config, found = fitted(bert, study__methods=["lora"], study__match_parameters=2_000)
+    (lora,) = plan_of(config, found).runs[-1:]
+    assert lora.method == "lora"
+    assert lora.options["r"] != METHODS["lora"].options().r
+    assert "learning_rate" not in lora.options
+    assert "learning_rate" not in config.method["lora"]
+
+
 def test_each_method_gets_the_size_nearest_to_the_budget(bert):
     config, found = fitted(
         bert, study__methods=["lora", "shira", "fourierft", "ln-tuning"], study__match_parameters=BUDGET
@@ -60,9 +69,9 @@ def test_each_method_gets_the_size_nearest_to_the_budget(bert):
     assert trains["fourierft"] == pytest.approx(BUDGET, rel=0.02)
     off = {one.method.name: one.off_budget for one in found.methods if one.off_budget}
     assert off["ln-tuning"] == (
-        f"trains {trains['ln-tuning']:,} parameters of the encoder, the budget is {BUDGET:,}: it has one size"
+        f"trains {trains['ln-tuning']:,} parameters of the encoder; the budget is {BUDGET:,}, but its size is fixed"
     )
-    assert "no r comes nearer" in off["lora"]
+    assert "no r comes closer" in off["lora"]
     plan = plan_of(config, found)
     lora, *_ = (run for run in plan.runs if run.method == "lora")
     assert (lora.options["r"], lora.trains, lora.notes) == (1, rank_one + n_head(bert), [off["lora"]])
@@ -91,7 +100,7 @@ def test_the_settings_that_are_written_give_the_same_plan_again(bert, few, tmp_p
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ({"method.lora": {"r": 4}}, "Both method.lora.r and match_parameters (1000) say how large lora is"),
+        ({"method.lora": {"r": 4}}, "Both method.lora.r and match_parameters (1000) set the size of lora"),
         ({"method.r": 4}, "Both method.r and match_parameters (1000)"),
         ({"method.top_layers": "auto"}, "top_layers 'auto'"),
         ({"study.match_parameters": "abc"}, "is 'abc': expected a share"),
@@ -122,8 +131,8 @@ def test_all_is_every_method_that_can_serve_and_says_which_cannot(modernbert, fe
 
 def test_one_of_all_whose_options_do_not_fit_is_left_out_and_a_named_one_is_refused(bert, few):
     _, found = fitted(bert, study__methods=["all"], method__lora={"r": 33})
-    assert "Give at most 32" in found.left_out["lora"]
-    with pytest.raises(ConfigError, match="Give at most 32"):
+    assert "Set r to 32 or less" in found.left_out["lora"]
+    with pytest.raises(ConfigError, match="Set r to 32 or less"):
         fitted(bert, study__methods=["all", "lora"], method__lora={"r": 33})
 
 
@@ -152,6 +161,6 @@ def test_a_method_is_left_out_for_the_base_that_it_cannot_serve(bert, modernbert
 
 def test_a_share_is_refused_for_several_bases():
     options = {"base": ["a", "b"], "study.match_parameters": "0.3%"}
-    with pytest.raises(ConfigError, match=r"0\.3%, which is another number of parameters on each of 2 base models"):
+    with pytest.raises(ConfigError, match=r"0\.3%, but a share gives a different number on each of the 2 base models"):
         settle(load_config(options=options))
     settle(load_config(options={**options, "study.match_parameters": 1000}))

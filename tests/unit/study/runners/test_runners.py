@@ -64,7 +64,7 @@ def test_the_runner_is_no_part_of_a_study():
 def test_what_cannot_be_is_told_before_data_is_read(tmp_path, monkeypatch, capsys):
     with pytest.raises(ConfigError, match=r"Setting 'runner.name' is 'slurm': .*'local' or 'ray'"):
         load_config(options={"runner.name": "slurm"})
-    with pytest.raises(ConfigError, match=r"the runner is local\. Add --runner ray"):
+    with pytest.raises(ConfigError, match=r"the runner is local\. Pass --runner ray"):
         check_runner(load_config(options={"runner.address": "a:1"}).runner)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r"pip install 'feathertune\[ray\]'"):
@@ -92,11 +92,11 @@ def test_a_node_is_refused_that_sees_another_folder_or_has_other_packages(tmp_pa
 
     assert node.inspect_node(site())
     for wrong in (site(says="another"), site(folder=tmp_path / "missing")):
-        with pytest.raises(ConfigError, match=r"Node .+: the study folder .* results could not come back"):
+        with pytest.raises(ConfigError, match=r"Node .+: the study folder .* results could not be collected"):
             node.inspect_node(wrong)
-    with pytest.raises(ConfigError, match=r"Node .+: torch is .+ here and 0\.0 where the study was started"):
+    with pytest.raises(ConfigError, match=r"Node .+: torch is .+ here, but 0\.0 where the study started"):
         node.inspect_node(site(torch="0.0"))
-    with pytest.raises(ConfigError, match="xgboost is not installed here and 9 where"):
+    with pytest.raises(ConfigError, match="xgboost is not installed here, but 9 where"):
         node.inspect_node(site(xgboost="9"))
 
 

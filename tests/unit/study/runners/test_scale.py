@@ -1,4 +1,4 @@
-"""The tables of docs/scale.md are what its formulas give, and the formulas are those of the engine's arithmetic."""
+"""The tables of docs/large-studies.md are the output of its code, and the code counts what the engine computes."""
 
 import json
 import re
@@ -8,28 +8,27 @@ from statistics import fmean
 import pytest
 
 ROOT = Path(__file__).parents[4]
-PAGE = (ROOT / "docs" / "scale.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "large-studies.md").read_text(encoding="utf-8")
 CODE = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 
 
-HEAD, REST = CODE[0].split("# Operations a token", 1)
-ROWS = re.findall(r"^\| (.+?) \| `(.+?)` \| (?:± )?([\d,.]+) (\w+) \|$", PAGE, re.MULTILINE)
+HEAD, REST = CODE[0].split("# Operations per token", 1)
+ROWS = re.findall(r"^\| (.+?) \| `(.+?)` \| ±?([\d,.]+) ?(\w+|%) \|$", PAGE, re.MULTILINE)
 UNITS = {"MB": 1e6, "GB": 1e9, "TB": 1e12, "GFLOP": 1e9, "EFLOP": 1e18}
 
 
 def numbers(**changed):
-    """What the page's code gives; `changed` are numbers that a reader has put in instead."""
+    """Return the variables of the page's code; `changed` replaces some of its first numbers."""
     namespace = {}
     exec(HEAD, namespace)
     assert changed.keys() <= namespace.keys()
     namespace.update(changed)
-    exec("# Operations a token" + REST, namespace)
+    exec("# Operations per token" + REST, namespace)
     return namespace
 
 
 def test_every_row_is_read():
-    section = PAGE.split("## The arithmetic")[1]
-    lines = [line for line in section.splitlines() if line.startswith("| ") and "| in the code |" not in line]
+    lines = [line for line in PAGE.splitlines() if line.startswith("| ") and "| expression |" not in line]
     assert len(CODE) == 1
     assert len(ROWS) == len(lines) == 25
 

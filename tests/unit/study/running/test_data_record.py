@@ -24,7 +24,7 @@ def test_numbers_and_whole_numbers_are_said_aloud():
     whole = splits(["1", "2", "3"])
     (sentence,) = about_labels(whole, "auto")
     assert sentence == (
-        "The labels are whole numbers, read as 3 classes; --set data.task=regression reads them as numbers."
+        "The labels are whole numbers, treated as 3 classes. Pass --set data.task=regression to predict numbers."
     )
     assert class_counts(whole)["test"] == [2, 2, 1]
     assert about_labels(whole, "single_label") == [], "it was said"

@@ -48,6 +48,14 @@ def test_one_seed_is_stated_for_trained_methods_only():
     assert caveat(judged(make_row("probe", 0.85, n_seeds=1)), "one_seed") is None
 
 
+def test_the_most_important_caveats_come_first():
+    rows = [make_row("majority", 0.9), make_row("lora", 0.85, n_seeds=1), make_row("ia3", 0.855, n_seeds=1)]
+    runs = [make_run("lora"), make_run("full", status="failed", error="it broke")]
+    pairs = [make_pair("ia3", "lora", delta=0.005, half=0.04, rows_half=0.03)]
+    found = codes(judged(*rows, runs=runs, pairs=pairs).caveats)
+    assert found == ["not_above_majority", "failed_runs", "too_few_test_rows", "one_seed", "selected_on_test"]
+
+
 # -- rows and seeds ------------------------------------------------------------
 
 
