@@ -28,13 +28,13 @@ def accuracy() -> str:
         f"{settings['epochs']} epochs "
         "([record](../benchmarks/results/accuracy-minilm.json)):",
         "",
-        _row(["data set", "training rows", "test rows", *(f"`{name}`" for name in ROWS)]),
-        _row(["---"] * (3 + len(ROWS))),
+        _row(["data set", "test rows", *(f"`{name}`" for name in ROWS)]),
+        _row(["---"] * (2 + len(ROWS))),
     ]
     for name, one in data.items():
-        n_train, _, n_test = one["rows"]
+        *_, n_test = one["rows"]
         scores = (f"{one['scores'][row]:.1f}" for row in ROWS)
-        lines.append(_row([name, f"{n_train:,}", f"{n_test:,}", *scores]))
+        lines.append(_row([name, f"{n_test:,}", *scores]))
     lines += ["", "Mean over the data sets:", "", _row(["difference", "points", "95% CI"]), _row(["---"] * 3)]
     for name in DIFFERENCES:
         one = found["mean_differences"][f"{name} - full"]
