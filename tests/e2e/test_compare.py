@@ -212,8 +212,8 @@ def test_killed_at_any_moment_it_resumes_to_the_same_record(study, encoder, data
     out = tmp_path / "study"
     command = [*map(str, ("compare", data, "--base", encoder, *FAST, "--seeds", "2", "--out", out))]
     rng, kills = random.Random(0), 0
-    moments = [rng.uniform(0.0, 3.0) for _ in range(10)]
-    while moments:
+    moments, process = [rng.uniform(0.0, 1.0) for _ in range(10)], None
+    while moments and (process is None or process.returncode):  # until it ends by itself
         process = Forked(["-m", "feathertune", *command], env=ENVIRONMENT)
         deadline = time.monotonic() + 120
         while process.poll() is None and not (out / "plan.json").exists() and time.monotonic() < deadline:
