@@ -112,7 +112,7 @@ def study_of(name: str, source: str, args: argparse.Namespace) -> StudyRecord:
         }
     )
     key = f"{name}{'-develop' * args.develop}-{args.base.rpartition(':')[2].rpartition('/')[2]}-{args.train_size}"
-    return feathertune.compare(config, args.folder / key)
+    return feathertune.compare(config, args.folder / key).record
 
 
 def summarised(studies: dict[str, StudyRecord], settings: dict[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 Run: ``python benchmarks/bench_end_to_end.py --data public-data --out benchmarks/results/end-to-end-minilm.json``, on
 quiet cores. Each ``*.csv`` of the folder (`public_data.py` makes them) and both samples are measured; for each data set
-and seed, every contestant runs in turn, each in a process of its own. All train for the same number of epochs at most,
+and seed, every contestant runs in turn, each in its own process. All train for the same number of epochs at most,
 keep the epoch with the best validation accuracy, and open the test rows once, at the end. feathertune's processes also
 prove the saved bundle; `stack` saves none.
 

@@ -5,7 +5,7 @@ Nothing is installed or imported, but pip runs the setup.py of the one source ar
 
 Rows without text, exact duplicates, and texts with two labels are left out. A column marks the test rows: the source's
 test rows if it has any, or else 30% by the hash of the text. No package states a licence for its data, so this
-repository contains none of it.
+repository contains no data.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Run: ``python benchmarks/soak_serve.py --minutes 10``. Some clients send texts to bundles of several methods on one
 encoder, and check each answer against `load(bundle).predict`. Others disconnect, send oversized bodies or invalid JSON,
 request missing models, or omit the token. Meanwhile a bundle is repeatedly added, replaced and removed. At the end, the
-server is told to stop with requests in flight. Fails (exit code 1) on any 5xx except 503 at the end, any wrong answer,
+server is stopped with requests in flight. Fails (exit code 1) on any 5xx except 503 at the end, any wrong answer,
 or growing memory. Writes ``results/soak-serve.json``. On a machine with few cores, clients and server share them.
 """
 

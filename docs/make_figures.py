@@ -151,7 +151,7 @@ def time_to_accuracy() -> str:
 
 def panels(drawn: Sequence[tuple[str, str]], *, columns: int) -> str:
     """Draw charts side by side, each under its title."""
-    _, _, width, height = _box(drawn[0][1])
+    width, height = standalone.size_of(drawn[0][1])
     head = 24.0
     parts = []
     for index, (title, chart) in enumerate(drawn):
@@ -198,10 +198,6 @@ def _intervals(methods: Sequence[Method], *, reference: tuple[str, float] | None
 def _standalone(chart: str) -> str:
     style = chart_style(light=":root {{ {} }}", dark="@media (prefers-color-scheme: dark) {{ :root {{ {} }} }}")
     return standalone.standalone(chart, style, _LARGER)
-
-
-def _box(chart: str) -> list[float]:
-    return [float(value) for value in str(chart).split('viewBox="', 1)[1].split('"', 1)[0].split()]
 
 
 def write(drawn: Mapping[str, str]) -> None:

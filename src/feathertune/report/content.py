@@ -24,11 +24,10 @@ from feathertune.report.panels.reliability import find_reliability
 from feathertune.report.panels.searches import searches
 from feathertune.report.rows import Limits, Method, find_mean_scores, method_rows, most_telling, run_cells
 from feathertune.report.side_files import Epoch, read_epochs, read_predictions
-from feathertune.report.wording import caveat_texts, headline, short_caveats, verdict_text
+from feathertune.report.wording import MOST_CAVEATS, caveat_texts, headline, short_caveats, verdict_text
 from feathertune.tasks import Score, Task, task_of_study
 from feathertune.tasks.formats import ScoreFormat, capitalised
 
-MOST_CAVEATS = 3  # on the first screen
 Learning = tuple[Method, Markup, tuple[run_charts.Curve, ...]]
 
 

@@ -13,6 +13,8 @@ from feathertune.report.format import units
 from feathertune.tasks.formats import SHARE, decimal
 
 MOST_NAMED = 12
+# Caveats on a report's first screen and in a terminal; the most important come first.
+MOST_CAVEATS = 3
 
 
 def verdict_text(study: StudyRecord) -> str:

@@ -25,7 +25,7 @@ from feathertune.report.format import units
 from feathertune.report.panels.curves import bucket_name, sentence, sizes_of
 from feathertune.report.panels.searches import searches
 from feathertune.report.rows import run_cells
-from feathertune.report.wording import caveat_texts, verdict_text
+from feathertune.report.wording import MOST_CAVEATS, caveat_texts, verdict_text
 from feathertune.tasks import task_of_scores, task_of_study
 
 if TYPE_CHECKING:
@@ -37,7 +37,6 @@ _STUDY_PIPE_WIDTH = 80
 _ANY_WIDTH = 10_000
 # A longer head of a whole column takes two lines.
 _LONG_HEAD = 12
-_MOST_CAVEATS = 3
 # No-break spaces keep a number and its unit on one line; some terminals draw them too narrow for aligned columns.
 _SPACES = str.maketrans("\u00a0\u202f", "  ")
 
@@ -231,8 +230,8 @@ def study_text(study: StudyRecord, folder: Path) -> str:
 def _caveats(study: StudyRecord) -> list[RenderableType]:
     """Return the first caveats, which are the most important ones, and the number of the others."""
     caveats = caveat_texts(study)
-    more = len(caveats) - _MOST_CAVEATS
-    items = [*caveats[:_MOST_CAVEATS], *([f"{more} more in the report"] if more > 0 else [])]
+    more = len(caveats) - MOST_CAVEATS
+    items = [*caveats[:MOST_CAVEATS], *([f"{more} more in the report"] if more > 0 else [])]
     bullets = Table.grid(padding=(0, 1, 0, 0))
     for item in items:
         bullets.add_row("-", Text(item))

@@ -22,9 +22,15 @@ def chart_style(*, light: str, dark: str = "") -> str:
     return "\n".join([*colours, *_CHART_RULES.findall(css)])
 
 
+def size_of(chart: str) -> tuple[float, float]:
+    """Return the width and height of a chart, in its own units."""
+    _, _, width, height = map(float, chart.split('viewBox="', 1)[1].split('"', 1)[0].split())
+    return width, height
+
+
 def standalone(chart: str, style: str, scale: float = 1.0) -> str:
     """Return a chart as an SVG file of a fixed size: without one, a browser makes a picture as wide as the page."""
-    _, _, width, height = map(float, chart.split('viewBox="', 1)[1].split('"', 1)[0].split())
+    width, height = size_of(chart)
     size = f'width="{scale * width:.0f}" height="{scale * height:.0f}"'
     return (
         str(chart)  # markup would escape the style
