@@ -46,10 +46,16 @@ def method_of(spec: RunSpec) -> tuple[Method, Options]:
     return method, method.options.model_validate(spec.options)
 
 
+def training_options(spec: RunSpec, bench: Workbench, *, n_steps: int) -> Options:
+    """Return the options of a run's training of `n_steps` steps, with its scaled learning rate."""
+    method = method_named(spec.method)
+    return method.options_for(spec.options, hidden_size=bench.base.hidden_size, n_steps=n_steps)
+
+
 def ready_model(spec: RunSpec, train: TrainConfig, bench: Workbench, *, n_rows: int | None = None) -> ReadyModel:
     """Load the base model and let the run's method prepare it for training on `n_rows` rows, by default all."""
     method, job = method_named(spec.method), job_of(bench, train, spec.seed, n_rows=n_rows)
-    options = method.options_for(spec.options, hidden_size=bench.base.hidden_size, n_steps=job.n_steps)
+    options = training_options(spec, bench, n_steps=job.n_steps)
     encoder, model = prepared_model(method, options, job, bench, dropout=train.dropout)
     objective = objective_of(train, bench.splits["train"].labels, len(bench.splits.labels))
     return ReadyModel(method, options, job, encoder, model, objective)

@@ -18,7 +18,7 @@ from feathertune.runtime import GLOBAL_STATE, stopwatch
 from feathertune.storage import write_atomic
 from feathertune.study.observe import Observer
 from feathertune.study.run_spec import RunSpec
-from feathertune.study.running.prepare import method_of
+from feathertune.study.running.prepare import training_options
 from feathertune.study.running.run_files import read_record
 from feathertune.study.running.training import epoch_work
 from feathertune.study.running.trial import all_rows, trial
@@ -70,9 +70,7 @@ def search(spec: RunSpec, prepared: Prepared, folder: Path, observer: Observer) 
     """
     bench, n_trials = prepared.bench, prepared.study.config.study.search
     n_steps = prepared.study.config.train.steps_on(len(bench.encoded["train"]))
-    method, _ = method_of(spec)
-    defaults = method.options_for(spec.options, hidden_size=bench.base.hidden_size, n_steps=n_steps)
-    spec = spec.with_options(**defaults.model_dump(mode="json"))
+    spec = spec.with_options(**training_options(spec, bench, n_steps=n_steps).model_dump(mode="json"))
     path = _record_path(spec, folder)
     path.parent.mkdir(parents=True, exist_ok=True)
     with _opened(path.with_suffix(".db"), search_id(spec), n_trials) as trials:
