@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,11 +84,16 @@ def _cut(path: Path, args: argparse.Namespace) -> Path:
         "test": test[: args.test_size],
     }
     place = args.folder / f"{path.stem}{'-develop' * args.develop}-{args.train_size}-{args.test_size}.csv"
-    with place.open("w", encoding="utf-8", newline="") as file:
+    write_rows(place, {split: [(row["text"], row["label"]) for row in part] for split, part in parts.items()})
+    return place
+
+
+def write_rows(path: Path, parts: Mapping[str, Iterable[tuple[str, str]]]) -> None:
+    """Write texts and labels by split as a CSV."""
+    with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(("text", "label", "split"))
-        writer.writerows((row["text"], row["label"], split) for split, part in parts.items() for row in part)
-    return place
+        writer.writerows((*row, split) for split, rows in parts.items() for row in rows)
 
 
 def length_of(name: str, args: argparse.Namespace) -> int:

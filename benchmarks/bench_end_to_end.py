@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from bench_accuracy import SAMPLES, length_of, mean_difference, sources
+from bench_accuracy import SAMPLES, length_of, mean_difference, sources, write_rows
 from children import FEATHERTUNES_OWN
 
 RIVAL = "trainer-full-tuned"
@@ -141,13 +141,8 @@ def written_sample(source: str, args: argparse.Namespace) -> Path:
     config = load_config(options={"data": {"source": source, **sizes}})
     splits = split_sources(config.data, *load_sources(config.data))
     path: Path = args.folder / f"{source.partition(':')[2]}-{args.train_size}-{args.test_size}.csv"
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(("text", "label", "split"))
-        for name in ("validation", "train", "test"):
-            part = splits[name]  # type: ignore[literal-required]
-            rows = zip(part.texts, part.labels, strict=True)
-            writer.writerows((text, splits.labels[label], name) for text, label in rows)
+    kept = {name: splits[name] for name in ("validation", "train", "test")}  # type: ignore[literal-required]
+    write_rows(path, {n: zip(p.texts, (splits.labels[i] for i in p.labels), strict=True) for n, p in kept.items()})
     return path
 
 

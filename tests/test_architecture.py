@@ -221,4 +221,4 @@ def test_help_loads_neither_torch_nor_scikit_learn_nor_a_server():
         "except SystemExit as end:\n"
         "    assert not end.code, end.code\n"
     )
-    assert not _loads(code, "torch", "sklearn", "fastapi", "uvicorn")
+    assert not _loads(code, "torch", "sklearn", "scipy.optimize", "fastapi", "uvicorn")

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import optimize
 
 from feathertune.baselines.word_model import WordModel
 from feathertune.data.reading.texts import Text
@@ -82,4 +82,4 @@ def fit_fusion(task: Task, labels: Labels, model: Logits, words: Logits) -> Fusi
         return of_rows + 0.5 * float(of_prior)
 
     bounds = [(0.0, 1.0), (0.0, 0.0) if task.numbers else tuple(np.log(_SPREADS))]
-    return weights(optimize.minimize(lost, [_SHARE, usual], method="L-BFGS-B", bounds=bounds).x)
+    return weights(scipy.optimize.minimize(lost, [_SHARE, usual], method="L-BFGS-B", bounds=bounds).x)

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import linalg
 
 from feathertune.baselines.fusion import FusedWords, fit_fusion
 from feathertune.baselines.word_model import WordModel
@@ -74,7 +74,7 @@ def _fit_layers(rows: Rows) -> tuple[_LayerProbe, float]:
 
     def probe(penalty: float) -> _LayerProbe:
         penalized = products + np.float32(penalty) * np.eye(len(products), dtype=np.float32)
-        return _LayerProbe(centre, spread, linalg.solve(penalized, along, assume_a="pos"), intercept)
+        return _LayerProbe(centre, spread, scipy.linalg.solve(penalized, along, assume_a="pos"), intercept)
 
     if not len(rows.validation_labels):
         return probe(_USUAL_PENALTY), _USUAL_PENALTY

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
-from scipy import sparse
 
 from feathertune.baselines.word_ngrams import grams
 from feathertune.data.reading.texts import Text, side_by_side
@@ -76,7 +76,7 @@ def _vectorizer(**settings: Any) -> Any:  # noqa: ANN401 - scikit-learn has no t
 
 
 def _joined(found: list[Any]) -> Any:  # noqa: ANN401 - a sparse matrix of scipy's
-    return found[0] if len(found) == 1 else sparse.hstack(found, format="csr")
+    return found[0] if len(found) == 1 else scipy.sparse.hstack(found, format="csr")
 
 
 def fit_words(rows: Rows, most: int) -> tuple[CountedWords, Fitted]:

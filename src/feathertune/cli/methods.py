@@ -10,7 +10,6 @@ import typer
 
 from feathertune.baselines import BASELINES
 from feathertune.cli import options as opt
-from feathertune.cli.output.method_tables import description_text, methods_text
 from feathertune.methods import METHODS, one_method
 from feathertune.methods.describe import traits
 
@@ -22,6 +21,8 @@ def list_methods(json: opt.Json = False) -> None:
         rows += [{"name": b.name, "kind": b.kind, "summary": b.summary, "source": b.source} for b in BASELINES]
         sys.stdout.write(jsonlib.dumps(rows, indent=1) + "\n")
         return
+    from feathertune.cli.output.method_tables import methods_text
+
     sys.stdout.write(methods_text())
 
 
@@ -51,6 +52,7 @@ def show(
     method = one_method(name)  # refuse an unknown method before loading torch
     settings = opt.settings({**given, "methods": name})
     base_model = settings.one_base()
+    from feathertune.cli.output.method_tables import description_text
     from feathertune.encoders import load_encoder
     from feathertune.methods.describe import describe
     from feathertune.study.observe import Silent

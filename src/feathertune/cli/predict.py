@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from feathertune.cli import options as opt
-from feathertune.cli.output.tables import metrics_text, predictions_text
 from feathertune.data.reading.texts import Pair, check_length
 from feathertune.data.reading.texts import Text as TextOrPair
 from feathertune.errors import ConfigError, DataError, is_whole, shown
@@ -42,6 +41,7 @@ def evaluate(
 ) -> None:
     """Score a bundle on labelled data."""
     engine = opt.settings({"assignments": assignments}).engine
+    from feathertune.cli.output.tables import metrics_text
     from feathertune.data.sources.collector import ReadOptions
     from feathertune.predictor import evaluate as score_on
     from feathertune.predictor import load
@@ -93,6 +93,7 @@ def predict(
             raise ConfigError('Nothing to predict. Pass --text "..." or --input FILE, or pipe lines to stdin.')
         input = STDIN
     engine = opt.settings({"assignments": assignments}).engine
+    from feathertune.cli.output.tables import predictions_text
     from feathertune.data.reading.outputs import JsonLines, free_names, open_output, schema_of, spread
     from feathertune.predictor import load
 

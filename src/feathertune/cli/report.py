@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 from feathertune.cli import options as opt
-from feathertune.cli.output.tables import study_text
 from feathertune.errors import ConfigError
 
 
@@ -59,6 +58,7 @@ def _check(other: Path | None, *, table: str | None, output: Path | None, out: P
 
 
 def _redraw(study: Path, *, json: bool) -> None:
+    from feathertune.cli.output.tables import study_text
     from feathertune.records import load_study
     from feathertune.report import render_report
 

@@ -20,8 +20,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import special
 
 from feathertune.statistics.measures import Answers, Stratum, check_paired
 from feathertune.statistics.uncertainty import uncertainty, variance_of
@@ -222,15 +222,16 @@ def _sign_test(rows: NDArray[np.float64], strata: Sequence[Stratum]) -> float:
         return 1.0
     if len(differing) == 1:
         ((unit, n),) = differing.items()
-        return min(1.0, 2 * float(special.bdtr(min(up[unit], down[unit]), n, 0.5)))
+        return min(1.0, 2 * float(scipy.special.bdtr(min(up[unit], down[unit]), n, 0.5)))
     found = abs(sum(unit * (up[unit] - down[unit]) for unit in differing))
     if math.prod(n + 1 for n in differing.values()) > _MOST_SUMS:
         error = math.sqrt(sum(n * unit**2 for unit, n in differing.items()))
-        return float(2 * special.ndtr(-found / error))
+        return float(2 * scipy.special.ndtr(-found / error))
     sums, chances = np.zeros(1), np.ones(1)
     for unit, n in differing.items():
         k = np.arange(n + 1)
-        chance = np.exp(special.gammaln(n + 1) - special.gammaln(k + 1) - special.gammaln(n - k + 1) - n * math.log(2))
+        gammaln = scipy.special.gammaln
+        chance = np.exp(gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1) - n * math.log(2))
         sums = (sums[:, None] + unit * (2 * k - n)).reshape(-1)
         chances = (chances[:, None] * chance).reshape(-1)
     return min(1.0, float(chances[np.abs(sums) >= found - 1e-12].sum()))

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import optimize, special
 
 from feathertune.statistics.measures import Answers, Stratum
 from feathertune.statistics.wilson import CONFIDENCE, wilson, z_of
@@ -58,7 +58,7 @@ class Uncertainty(NamedTuple):
         def too_far(log_p: float) -> float:
             return self._critical(math.exp(log_p), self.seeds) - errors
 
-        return ends[0] if errors == 0 or too_far(low) <= 0 else math.exp(optimize.brentq(too_far, low, high))
+        return ends[0] if errors == 0 or too_far(low) <= 0 else math.exp(scipy.optimize.brentq(too_far, low, high))
 
     def _critical(self, p: float, badly_known: float) -> float:
         share = min(1.0, badly_known / self.variance)
@@ -144,8 +144,8 @@ def _chance(values: NDArray[Any]) -> float:
 
 
 def _t_quantile(p: float, df: float) -> float:
-    return float(-special.stdtrit(df, p / 2))
+    return float(-scipy.special.stdtrit(df, p / 2))
 
 
 def _t_tails(standard_errors: float, df: float) -> float:
-    return float(2 * special.stdtr(df, -standard_errors))
+    return float(2 * scipy.special.stdtr(df, -standard_errors))

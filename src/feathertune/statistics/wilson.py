@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from scipy import special
+import scipy
 
 CONFIDENCE = 0.95
 
@@ -32,4 +32,4 @@ def score_interval(mean: float, n: float, z: float) -> Interval:
 
 def z_of(confidence: float = CONFIDENCE) -> float:
     """Return a normal distribution's half-width in standard errors."""
-    return float(special.ndtri((1 + confidence) / 2))
+    return float(scipy.special.ndtri((1 + confidence) / 2))

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import optimize
 
 from feathertune.records import Calibration
 from feathertune.tasks.metrics import PROBABILITY_FLOOR, score, score_sets
@@ -125,7 +125,7 @@ def log_odds(probabilities: NDArray[np.floating]) -> NDArray[np.float64]:
 
 def _lowest(loss: Callable[[float], float]) -> float:
     low, high = np.log(_TEMPERATURES)
-    return float(np.exp(optimize.minimize_scalar(loss, bounds=(low, high), method="bounded").x))
+    return float(np.exp(scipy.optimize.minimize_scalar(loss, bounds=(low, high), method="bounded").x))
 
 
 @dataclass(frozen=True)
