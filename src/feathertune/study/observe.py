@@ -28,7 +28,7 @@ class Observer:
         """Handle finished work of the current run; `text` describes its state, if known."""
 
     def skipped(self, work: float) -> None:
-        """Handle work of the current run that an interrupted process had already done."""
+        """Handle work of the current run that an interrupted process or another run had already done."""
 
     def measured(self, line: Mapping[str, Any]) -> None:
         """Handle numbers of the current run: a line of ``metrics.jsonl``, or ``scores`` of a single training."""

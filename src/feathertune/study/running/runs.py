@@ -35,8 +35,9 @@ def expected_work(spec: RunSpec, prepared: Prepared) -> float:
     n = {name: len(texts) for name, texts in bench.encoded.items()}
     n["train"] = spec.train_rows or n["train"]
     if spec.method not in BASELINES:
-        epochs = prepared.study.config.train.epochs_on(n["train"])
-        return epochs * epoch_work(n["train"], n["validation"]) + n["test"]
+        settings = prepared.study.config.train
+        n_head = n["train"] if begins_with_head(method_named(spec.method), settings) else 0
+        return n_head + settings.epochs_on(n["train"]) * epoch_work(n["train"], n["validation"]) + n["test"]
     return float(sum(n[name] for name in splits_read(BASELINES[spec.method], bench)))
 
 

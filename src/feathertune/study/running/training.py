@@ -180,10 +180,13 @@ def _prepare(run: _Run) -> _Started:
     """Load and prepare the model, and fit its head unless the training resumes from a checkpoint."""
     spec, study, bench, group = run.spec, run.prepared.study, run.prepared.bench, run.group
     method, options = method_of(spec)
-    head_first = begins_with_head(method, study.config.train) and run.last is None
+    begins = begins_with_head(method, study.config.train)
+    head_first = begins and run.last is None
     # Computed before the timer starts; each run is charged their full cost, whichever run computed them.
     of_base = head_first and not method.rereads(options)
-    features_s = bench.features("train", lambda _: None).seconds if of_base else 0.0
+    if begins and (bench.has_features("train") or not of_base):
+        run.observer.skipped(len(bench.encoded["train"]))
+    features_s = bench.features("train", run.observer.advanced).seconds if of_base else 0.0
     with stopwatch() as load:
         tried: dict[int, float] = {}
         if spec.sweeps_depth:
