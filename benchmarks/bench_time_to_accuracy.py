@@ -27,14 +27,14 @@ from children import Spec, answer, load_problem, run_child
 from contestants import BATCH_SIZE, RATES, TO_ACCURACY, Contestant, choose
 
 RESULTS = Path(__file__).with_name("results")
-YARDSTICK = "trainer-full-tuned"
+RIVAL = "trainer-full-tuned"
 MARGIN = 0.005
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--datasets", default="imdb,rotten-tomatoes")
-    parser.add_argument("--contestants", help=f"comma-separated names, including {YARDSTICK}")
+    parser.add_argument("--contestants", help=f"comma-separated names, including {RIVAL}")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--train-rows", type=int, help="training rows; default: set by the data set")
     parser.add_argument("--max-epochs", type=int, default=3)
@@ -50,8 +50,8 @@ def main() -> None:
     from engine_cases import TO_ACCURACY_CASES
 
     contestants, left_out = choose(TO_ACCURACY, arguments.contestants)
-    if all(one.name != YARDSTICK for one in contestants):
-        raise SystemExit(f"{YARDSTICK} sets the target accuracy. Include it in --contestants.")
+    if all(one.name != RIVAL for one in contestants):
+        raise SystemExit(f"{RIVAL} sets the target accuracy. Include it in --contestants.")
     print(*left_out, sep="\n")
     arguments.results.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="bench-accuracy-") as folder:
@@ -110,7 +110,7 @@ def _dataset(
             runs[one.name].append(found)
             said = found.get("error") or f"best {best(found):.3f}, {found['seconds']:.0f} s in all"
             print(f"{case.name}, seed {seed}: {one.name}: {said}", flush=True)
-    wanted = accuracy_to_reach(runs[YARDSTICK])
+    wanted = accuracy_to_reach(runs[RIVAL])
     result = {
         "dataset": case.name,
         "title": case.title,

@@ -51,6 +51,8 @@ def main() -> None:
     parser.add_argument("--lora", action="store_true")
     parser.add_argument("--tuned", action="store_true", help="batches by length, fused AdamW; bf16 with --bf16")
     parser.add_argument("--bf16", action="store_true")
+    parser.add_argument("--rate", type=float, help="peak learning rate, in place of the usual one")
+    parser.add_argument("--all-linear", action="store_true", help="LoRA in all linear layers, not in query and value")
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--max-length", type=int, default=64)
     parser.add_argument("--seed", type=int, default=0)
@@ -63,7 +65,7 @@ def main() -> None:
     tokenizer = AutoTokenizer.from_pretrained(args.base)
     model = AutoModelForSequenceClassification.from_pretrained(args.base, num_labels=len(labels))
     if args.lora:
-        model = _with_lora(model, dropout=0.0 if args.tuned else 0.1)
+        model = _with_lora(model, args)
     train, validation, test = (
         Rows([row for row in rows if row["split"] == name], labels, tokenizer, args.max_length)
         for name in ("train", "validation", "test")
@@ -86,15 +88,15 @@ def main() -> None:
     print(json.dumps(found))
 
 
-def _with_lora(model: Any, *, dropout: float) -> Any:
+def _with_lora(model: Any, args: argparse.Namespace) -> Any:
     from peft import LoraConfig, get_peft_model
 
     config = LoraConfig(
         task_type="SEQ_CLS",
         r=R,
         lora_alpha=LORA_ALPHA,
-        lora_dropout=dropout,
-        target_modules=["query", "value"],
+        lora_dropout=0.0 if args.tuned else 0.1,
+        target_modules="all-linear" if args.all_linear else ["query", "value"],
         modules_to_save=["classifier"],
     )
     return get_peft_model(model, config)
@@ -107,7 +109,7 @@ def _settings(args: argparse.Namespace) -> TrainingArguments:
         "num_train_epochs": args.epochs,
         "per_device_train_batch_size": BATCH_SIZE,
         "per_device_eval_batch_size": 2 * BATCH_SIZE if args.tuned else BATCH_SIZE,
-        "learning_rate": RATES["lora" if args.lora else "full"],
+        "learning_rate": args.rate or RATES["lora" if args.lora else "full"],
         "weight_decay": WEIGHT_DECAY,
         "warmup_steps": WARMUP_RATIO,
         "eval_strategy": "epoch",

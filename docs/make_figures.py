@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from markupsafe import Markup
 
 from feathertune.records import StudyRecord, SummaryRow
@@ -30,6 +31,8 @@ METHODS = RESULTS / "methods-defaults.json"
 ENGINE = RESULTS / "engine-minilm-256.json"
 ACCURACY = RESULTS / "accuracy-minilm.json"
 END_TO_END = RESULTS / "end-to-end-minilm.json"
+ACCURACY_OF_BASES = {"minilm": ACCURACY, "smollm2": RESULTS / "accuracy-smollm2.json"}
+TWO_BASES = RESULTS / "rotten-tomatoes-two-bases.json"
 # Methods of the seeds figure, from all parameters to few.
 SHOWN_SEEDS = ("full", "lora", "ia3", "bitfit", "head")
 # Bars of the speed figure, from PEFT's tutorial to the cached prefix.
@@ -44,8 +47,11 @@ SHOWN_SPEEDS = {
 SHOWN_SCRIPTS = {
     "trainer-full-tuned": "Trainer, full",
     "trainer-lora-tuned": "Trainer, LoRA",
+    "trainer-lora-same-recipe": "LoRA, our recipe",
     "trainer-lora-tutorial": "LoRA, tutorial",
 }
+# Rows of the figure with two base models.
+SHOWN_ON_BASES = ("probe", "stack", "lora", "lora+tfidf", "full")
 # Scale of standalone pictures.
 _LARGER = 1.3
 # Width of the interval charts: narrower than in the report, so that their text is readable on a phone.
@@ -61,6 +67,7 @@ def figures() -> dict[str, str]:
         "cost": cost(),
         "speed": speed(),
         "time-to-accuracy": time_to_accuracy(),
+        "two-bases": two_bases(),
     }
     return {f"{name}.svg": _standalone(str(chart)) for name, chart in drawn.items()}
 
@@ -146,7 +153,49 @@ def time_to_accuracy() -> str:
             for name, one in found.items()
         ]
         drawn.append((title, charts.tradeoffs(points, svg.SECONDS)))
-    return panels(drawn, columns=2)
+    drawn.append(("Legend", legend({SHOWN_SCRIPTS.get(name, name): looks[name] for name in names})))
+    return panels(drawn, columns=3)
+
+
+def two_bases() -> str:
+    """Draw accuracy against a run's seconds for rows on two base models, one panel per data set."""
+    looks = {
+        f"{name}@{base}": svg.Style(f"k{place + 1}", svg.SHAPES[0], hollow=base == "minilm")
+        for base in ACCURACY_OF_BASES
+        for place, name in enumerate(SHOWN_ON_BASES)
+    }
+    drawn = []
+    for title, rows in _on_two_bases().items():
+        points = [charts.Tradeoff(row, looks[row], *rows[row]) for row in looks if row in rows]
+        drawn.append((title, charts.tradeoffs(points, svg.SECONDS)))
+    return panels([*drawn, ("Legend", legend(looks))], columns=3)
+
+
+def _on_two_bases() -> dict[str, dict[str, tuple[float, float]]]:
+    """Return seconds and accuracy by data set and row."""
+    records = {base: read_json(path) for base, path in ACCURACY_OF_BASES.items()}
+    found = {
+        f"{name}, {of_data['rows'][0]:,} rows": {
+            f"{row}@{base}": (float(np.mean(record["data"][name]["seconds"][row])), score / 100)
+            for base, record in records.items()
+            for row, score in record["data"][name]["scores"].items()
+        }
+        for name, of_data in records["smollm2"]["data"].items()
+    }
+    study = read_study(TWO_BASES)
+    found[f"{study.data.source.removeprefix('sample:')}, {study.data.n_train:,} rows"] = {
+        row.method: (row.seconds_mean, row.score_mean) for row in study.summary
+    }
+    return found
+
+
+def legend(looks: Mapping[str, svg.Style]) -> str:
+    """Draw the markers with their names, as large as a chart."""
+    parts = []
+    for index, (name, look) in enumerate(looks.items()):
+        y = 16.0 + 20 * index
+        parts += [svg.marker(46, y, look, hover=name), svg.text(62, y + 4, name, class_="label")]
+    return svg.drawing(charts.SMALL_PX, 268, f"Legend: {', '.join(looks)}", *parts)
 
 
 def panels(drawn: Sequence[tuple[str, str]], *, columns: int) -> str:

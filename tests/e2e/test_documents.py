@@ -248,7 +248,7 @@ def test_the_tables_of_light_methods_are_current():
 
     page = PAGE.read_text(encoding="utf-8")
     assert with_tables(page) == page, "run `make docs`"
-    assert page.count("made by docs/make_light_methods.py") == 2
+    assert page.count("made by docs/make_light_methods.py") == 3
 
 
 def test_figures_and_numbers_of_the_pages_are_current():
