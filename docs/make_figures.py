@@ -66,7 +66,8 @@ def figures() -> dict[str, str]:
         "seeds": seeds(),
         "cost": cost(),
         "speed": speed(),
-        "time-to-accuracy": time_to_accuracy(),
+        "time-to-accuracy": time_to_accuracy(columns=2),
+        "time-to-accuracy-wide": time_to_accuracy(columns=3),
         "two-bases": two_bases(),
     }
     return {f"{name}.svg": _standalone(str(chart)) for name, chart in drawn.items()}
@@ -137,8 +138,8 @@ def speed() -> str:
     )
 
 
-def time_to_accuracy() -> str:
-    """Draw accuracy against the seconds of a whole process, one panel per data set."""
+def time_to_accuracy(*, columns: int) -> str:
+    """Draw accuracy against the seconds of a whole process, one panel per data set; three columns for the README."""
     data = read_json(END_TO_END)["data"]
     names = list(dict.fromkeys(name for found in data.values() for name in found))
     ours = [name for name in names if not name.startswith("trainer") and name != "full"]
@@ -154,7 +155,7 @@ def time_to_accuracy() -> str:
         ]
         drawn.append((title, charts.tradeoffs(points, svg.SECONDS)))
     drawn.append(("Legend", legend({SHOWN_SCRIPTS.get(name, name): looks[name] for name in names})))
-    return panels(drawn, columns=3)
+    return panels(drawn, columns=columns)
 
 
 def two_bases() -> str:
@@ -168,7 +169,7 @@ def two_bases() -> str:
     for title, rows in _on_two_bases().items():
         points = [charts.Tradeoff(row, looks[row], *rows[row]) for row in looks if row in rows]
         drawn.append((title, charts.tradeoffs(points, svg.SECONDS)))
-    return panels([*drawn, ("Legend", legend(looks))], columns=3)
+    return panels([*drawn, ("Legend", legend(looks))], columns=2)
 
 
 def _on_two_bases() -> dict[str, dict[str, tuple[float, float]]]:

@@ -98,7 +98,7 @@ def _on_sentences() -> str:
         f"{with_interval(rows['full'])} ([record]({_link(SENTENCES)})). On {len(public['data'])} public data sets, "
         f"`lora+tfidf` gains {mean} points over `full` on average, 95% CI [{low}, {high}] "
         "([light methods](docs/light-methods.md)).\n"
-        "![Accuracy against the seconds of a whole process, by data set](docs/figures/time-to-accuracy.svg)\n"
+        "![Accuracy against the seconds of a whole process, by data set](docs/figures/time-to-accuracy-wide.svg)\n"
     )
 
 
