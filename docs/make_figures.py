@@ -154,8 +154,7 @@ def time_to_accuracy(*, columns: int) -> str:
             for name, one in found.items()
         ]
         drawn.append((title, charts.tradeoffs(points, svg.SECONDS)))
-    drawn.append(("Legend", legend({SHOWN_SCRIPTS.get(name, name): looks[name] for name in names})))
-    return panels(drawn, columns=columns)
+    return panels(drawn, {SHOWN_SCRIPTS.get(name, name): looks[name] for name in names}, columns=columns)
 
 
 def two_bases() -> str:
@@ -169,7 +168,7 @@ def two_bases() -> str:
     for title, rows in _on_two_bases().items():
         points = [charts.Tradeoff(row, looks[row], *rows[row]) for row in looks if row in rows]
         drawn.append((title, charts.tradeoffs(points, svg.SECONDS)))
-    return panels([*drawn, ("Legend", legend(looks))], columns=2)
+    return panels(drawn, looks, columns=2)
 
 
 def _on_two_bases() -> dict[str, dict[str, tuple[float, float]]]:
@@ -190,28 +189,29 @@ def _on_two_bases() -> dict[str, dict[str, tuple[float, float]]]:
     return found
 
 
-def legend(looks: Mapping[str, svg.Style]) -> str:
-    """Draw the markers with their names, as large as a chart."""
+def legend(looks: Mapping[str, svg.Style], width: float, height: float) -> str:
+    """Draw the markers with their names."""
     parts = []
     for index, (name, look) in enumerate(looks.items()):
         y = 16.0 + 20 * index
         parts += [svg.marker(46, y, look, hover=name), svg.text(62, y + 4, name, class_="label")]
-    return svg.drawing(charts.SMALL_PX, 268, f"Legend: {', '.join(looks)}", *parts)
+    return svg.drawing(width, height, f"Legend: {', '.join(looks)}", *parts)
 
 
-def panels(drawn: Sequence[tuple[str, str]], *, columns: int) -> str:
-    """Draw charts side by side, each under its title."""
+def panels(drawn: Sequence[tuple[str, str]], looks: Mapping[str, svg.Style], *, columns: int) -> str:
+    """Draw charts side by side, each under its title, and a legend after them."""
     width, height = standalone.size_of(drawn[0][1])
     head = 24.0
     parts = []
-    for index, (title, chart) in enumerate(drawn):
+    shown = [*drawn, ("Legend", legend(looks, width, height))]
+    for index, (title, chart) in enumerate(shown):
         row, column = divmod(index, columns)
         left, top = column * (width + 16), row * (height + head + 12)
         parts.append(svg.text(left + 46, top + 14, title, class_="name strong"))
         place = f'<svg x="{left:.0f}" y="{top + head:.0f}" width="{width:.0f}" height="{height:.0f}" '
         # Without its class, which gives a chart the width of the page.
         parts.append(Markup(str(chart).replace('class="chart" ', "", 1).replace("<svg ", place, 1)))
-    rows = -(-len(drawn) // columns)
+    rows = -(-len(shown) // columns)
     label = "Accuracy against seconds: " + ", ".join(title for title, _ in drawn)
     return svg.drawing(columns * (width + 16) - 16, rows * (height + head + 12), label, *parts, class_="wide")
 

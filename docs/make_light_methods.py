@@ -54,8 +54,7 @@ def time() -> str:
     """Return seconds and accuracy of whole processes by data set, and how many times as fast the light ones are."""
     found = read_json(END_TO_END)
     data: Mapping[str, Mapping[str, Any]] = found["data"]
-    settings, reached, against = found["settings"], found["time_to_full"], found["lora_against_peft"]
-    fastest, scripts = reached["by_data"], list(against)
+    settings = found["settings"]
     lines = [
         "Seconds from the start of a process to a saved, tested model, with test accuracy in brackets; "
         f"{settings['seeds']} seed{'s' * (settings['seeds'] != '1')}, {settings['epochs']} epochs, at most "
@@ -65,30 +64,29 @@ def time() -> str:
     ]
     for first in range(0, len(data), _COLUMNS):
         lines += ["", *_by_process({name: data[name] for name in list(data)[first : first + _COLUMNS]})]
-    lines += [
-        "",
+    return "\n".join([*lines, "", *_speedups(found)]) + "\n"
+
+
+def _speedups(found: Mapping[str, Any]) -> list[str]:
+    fastest, against = found["time_to_full"]["by_data"], found["lora_against_peft"]
+    heads = [f"`lora` against `{script}`" for script in against]
+    lines = [
         "How many times as fast:",
         "",
-        _row(
-            [
-                "data set",
-                *(f"`lora` against `{one}`" for one in scripts),
-                "fastest as good against `trainer-full-tuned`",
-            ]
-        ),
-        _row(["---"] * (2 + len(scripts))),
+        _row(["data set", *heads, "fastest as good against `trainer-full-tuned`"]),
+        _row(["---"] * (2 + len(heads))),
     ]
-    for name in data:
-        row = f" (`{fastest[name]['row']}`)" if fastest[name] else ""
-        lines.append(_row([name, *(_times(against[one].get(name)) for one in scripts), _times(fastest[name]) + row]))
+    for name, best in fastest.items():
+        row = f" (`{best['row']}`)" if best else ""
+        lines.append(_row([name, *(_times(of_data.get(name)) for of_data in against.values()), _times(best) + row]))
     n_reached = sum(one is not None for one in fastest.values())
-    lines += [
+    return [
+        *lines,
         "",
         "*Fastest as good* is the fastest light row within half a point of `trainer-full-tuned` on validation rows; "
         f"there is one on {n_reached} of {len(fastest)} data sets, with a geometric mean of "
-        f"{reached['geometric_mean']:.1f}x.",
+        f"{found['time_to_full']['geometric_mean']:.1f}x.",
     ]
-    return "\n".join(lines) + "\n"
 
 
 def _by_process(data: Mapping[str, Mapping[str, Any]]) -> list[str]:

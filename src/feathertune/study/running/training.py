@@ -184,7 +184,7 @@ def _prepare(run: _Run) -> _Started:
     head_first = begins and run.last is None
     # Computed before the timer starts; each run is charged their full cost, whichever run computed them.
     of_base = head_first and not method.rereads(options)
-    if begins and (bench.has_features("train") or not of_base):
+    if begins and (bench.has_read_training_texts or not of_base):
         run.observer.skipped(len(bench.encoded["train"]))
     features_s = bench.features("train", run.observer.advanced).seconds if of_base else 0.0
     with stopwatch() as load:

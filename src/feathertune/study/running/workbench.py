@@ -165,10 +165,10 @@ class Workbench:
             self._features[name] = self.pretrained.features(self.encoded[name], on_texts)
         return self._features[name]
 
-    def has_features(self, name: SplitName) -> bool:
-        """Return True if a split's frozen features are computed."""
-        bench = self if self.whole is None or name == "train" else self.whole
-        return name in bench._features
+    @property
+    def has_read_training_texts(self) -> bool:
+        """True if the training rows' frozen features are computed."""
+        return "train" in self._features
 
     def take_features(self, found: Mapping[SplitName, FrozenFeatures]) -> None:
         """Store frozen features of the same texts that another process has computed."""

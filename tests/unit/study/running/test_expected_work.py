@@ -16,13 +16,11 @@ from tiny import save_tiny_encoder
 class Counting(Silent):
     def __init__(self):
         self.work = self.done = self.before = 0.0
-        self.first = None
 
     def planned(self, work, finished):
         (self.work,) = work.values()
 
     def advanced(self, work, text=""):
-        self.first = self.first or text
         self.done += work
 
     def skipped(self, work):
